@@ -1,0 +1,198 @@
+// The Python module onward._core: the only file that knows Python. Checks that arrays are what the core may touch.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <variant>
+
+#include "denormals.h"
+#include "dispatch.h"
+#include "stack.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using onward::Cell;
+
+using In = nb::ndarray<nb::ro, nb::device::cpu>;
+using Out = nb::ndarray<nb::device::cpu>;
+using OptionalIn = std::optional<In>;
+using OptionalOut = std::optional<Out>;
+using WeightsIn = std::tuple<In, In, OptionalIn, OptionalIn, OptionalIn>;
+
+// The memory of an array, after checking its type and shape (-1: any size), and that its axes from `contiguous_from` on
+// are C-contiguous.
+template <class Real, class Array>
+Real* data_of(const Array& array, const char* name, std::initializer_list<long> shape, long contiguous_from = 0) {
+    bool fits = array.dtype() == nb::dtype<std::remove_const_t<Real>>() && array.ndim() == shape.size();
+    long stride = 1;
+    for (long axis = long(shape.size()) - 1; fits && axis >= 0; axis--) {
+        const long size = long(array.shape(axis)), expected = shape.begin()[axis];
+        fits = (expected == -1 || size == expected) &&
+               (axis < contiguous_from || size <= 1 || !array.size() || array.stride(axis) == stride);
+        stride *= size;
+    }
+    if (!fits) throw nb::value_error((std::string(name) + " has the wrong dtype, shape or strides").c_str());
+    return (Real*)array.data();
+}
+
+template <class Real, class Array>
+Real* data_of(const std::optional<Array>& array, const char* name, std::initializer_list<long> shape) {
+    return array ? data_of<Real>(*array, name, shape) : nullptr;
+}
+
+template <class Real, class Array>
+onward::Rows<Real> rows_of(const Array& array, const char* name, std::initializer_list<long> shape) {
+    Real* const data = data_of<Real>(array, name, shape, 2);
+    return {data, long(array.stride(0)), long(array.stride(1))};
+}
+
+Cell cell_of(const std::string& name) {
+    if (name == "rnn_tanh") return Cell::rnn_tanh;
+    if (name == "rnn_relu") return Cell::rnn_relu;
+    if (name == "lstm") return Cell::lstm;
+    if (name == "gru") return Cell::gru;
+    if (name == "gru_reset_before") return Cell::gru_reset_before;
+    throw nb::value_error(("there is no cell '" + name + "'").c_str());
+}
+
+template <class Real>
+onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<WeightsIn>& arrays, long D) {
+    const Cell cell = cell_of(cell_name);
+    if ((D != 1 && D != 2) || arrays.empty() || arrays.size() % D != 0)
+        throw nb::value_error("weights come as one tuple for each layer and each of 1 or 2 directions");
+    std::vector<onward::Weights<Real>> weights;
+    const auto& [W0, R0, b_W0, b_R0, W_hr0] = arrays[0];
+    const long G = onward::gates(cell), H = R0.ndim() == 2 ? long(R0.shape(0)) / G : 0;
+    const long P = R0.ndim() == 2 ? long(R0.shape(1)) : 0;
+    for (const auto& [W, R, b_W, b_R, W_hr] : arrays) {
+        const bool first = weights.size() < size_t(D);
+        if (P != H && (!W_hr || cell != Cell::lstm))
+            throw nb::value_error("only an LSTM with W_hr has recurrent weights that are not (G*H, H)");
+        data_of<const Real>(W, "W", {G * H, first ? -1 : D * P});
+        const long I = long(W.shape(1));
+        weights.push_back({I, H, P, data_of<const Real>(W, "W", {G * H, first ? long(W0.shape(1)) : D * P}),
+                           data_of<const Real>(R, "R", {G * H, P}), data_of<const Real>(b_W, "b_W", {G * H}),
+                           data_of<const Real>(b_R, "b_R", {G * H}), data_of<const Real>(W_hr, "W_hr", {P, H})});
+    }
+    const nb::gil_scoped_release release;
+    return onward::Stack<Real>(cell, weights, D);
+}
+
+template <class Real>
+onward::Dense<Real> make_dense(const In& W, const OptionalIn& b) {
+    const Real* const weights = data_of<const Real>(W, "W", {-1, -1});
+    const long O = long(W.shape(0)), I = long(W.shape(1));
+    return {weights, data_of<const Real>(b, "b", {O}), O, I};
+}
+
+// An object of the core in the precision of its weights.
+template <template <class> class Object>
+using EitherPrecision = std::variant<Object<float>, Object<double>>;
+
+bool is_float32(const In& weights) {
+    if (weights.dtype() == nb::dtype<float>()) return true;
+    if (weights.dtype() == nb::dtype<double>()) return false;
+    throw nb::value_error("weights are neither float32 nor float64");
+}
+
+struct Stack {
+    EitherPrecision<onward::Stack> core;
+
+    Stack(const std::string& cell, const std::vector<WeightsIn>& weights, long num_directions)
+        : core(!weights.empty() && is_float32(std::get<0>(weights[0]))
+                   ? EitherPrecision<onward::Stack>(make_stack<float>(cell, weights, num_directions))
+                   : make_stack<double>(cell, weights, num_directions)) {}
+    Stack(const Stack&) = delete;
+
+    void forward(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
+                 const Out& h_n, const OptionalOut& c_n) const {
+        std::visit([&]<class Real>(const onward::Stack<Real>& stack) {
+            const long LD = stack.layers * stack.D;
+            const auto x_rows = rows_of<const Real>(x, "x", {-1, -1, stack.I});
+            const long T = long(x.shape(0)), B = long(x.shape(1));
+            const onward::Sequence<Real> sequence{
+                T, B, x_rows, rows_of<Real>(y, "y", {T, B, stack.D * stack.P}),
+                data_of<const Real>(h0, "h0", {LD, B, stack.P}), data_of<const Real>(c0, "c0", {LD, B, stack.H}),
+                data_of<const int64_t>(lengths, "lengths", {B}), data_of<Real>(h_n, "h_n", {LD, B, stack.P}),
+                data_of<Real>(c_n, "c_n", {LD, B, stack.H})};
+            for (long b = 0; lengths && b < B; b++)
+                if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
+            const nb::gil_scoped_release release;
+            stack.forward(sequence);
+        }, core);
+    }
+};
+
+struct Dense {
+    EitherPrecision<onward::Dense> core;
+
+    Dense(const In& W, const OptionalIn& b)
+        : core(is_float32(W) ? EitherPrecision<onward::Dense>(make_dense<float>(W, b)) : make_dense<double>(W, b)) {}
+    Dense(const Dense&) = delete;
+
+    void forward(const In& x, const Out& y) const {
+        std::visit([&]<class Real>(const onward::Dense<Real>& dense) {
+            const Real* const in = data_of<const Real>(x, "x", {-1, dense.I});
+            const long rows = long(x.shape(0));
+            Real* const out = data_of<Real>(y, "y", {rows, dense.O});
+            const nb::gil_scoped_release release;
+            dense.forward(in, rows, out);
+        }, core);
+    }
+};
+
+// A function of the kernels over a whole array.
+template <class Real, auto function>
+void map(const In& x, const Out& y) {
+    const Real* const in = data_of<const Real>(x, "x", {-1});
+    const long n = long(x.shape(0));
+    Real* const out = data_of<Real>(y, "out", {n});
+    const nb::gil_scoped_release release;
+    const onward::FlushDenormals flush;
+    (onward::kernels<Real>().*function)(n, in, out);
+}
+
+template <auto function32, auto function64>
+void either_map(const In& x, const Out& y) {
+    is_float32(x) ? map<float, function32>(x, y) : map<double, function64>(x, y);
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+    m.doc() = "Onward's compiled core.";
+
+    nb::class_<Stack>(m, "Stack", "The packed weights of a recurrent layer: all its layers and directions.")
+        .def(nb::init<const std::string&, const std::vector<WeightsIn>&, long>(), "cell"_a, "weights"_a,
+             "num_directions"_a)
+        .def("forward", &Stack::forward, "x"_a.noconvert(), "h0"_a.noconvert().none(), "c0"_a.noconvert().none(),
+             "lengths"_a.noconvert().none(), "y"_a.noconvert(), "h_n"_a.noconvert(), "c_n"_a.noconvert().none(),
+             "Runs x (T, B, I) from h0, c0 (zeros where None); fills y (T, B, D*P), h_n and c_n.");
+
+    nb::class_<Dense>(m, "Dense", "A packed matrix: y = W x + b for each row.")
+        .def(nb::init<const In&, const OptionalIn&>(), "W"_a, "b"_a.none())
+        .def("forward", &Dense::forward, "x"_a.noconvert(), "y"_a.noconvert(), "x (N, I) in, fills y (N, O).");
+
+#define ONWARD_MAP(name) \
+    m.def(#name, either_map<&onward::Kernels<float>::name, &onward::Kernels<double>::name>, "x"_a.noconvert(), \
+          "out"_a.noconvert(), "The kernels' " #name " of each number of x.")
+    ONWARD_MAP(exp);
+    ONWARD_MAP(sigmoid);
+    ONWARD_MAP(tanh);
+#undef ONWARD_MAP
+
+    m.def("isa", [] { return std::string(onward::selected().name); }, "The instruction set in use.");
+    m.def("available_isas", &onward::available_isas, "Those that this build has and this machine runs, slowest first.");
+    m.def("set_isa", &onward::select, "name"_a, "Use this instruction set for what is packed from now on.");
+    onward::selected();  // a wrong ONWARD_ISA is an error at import, not at the first call
+}

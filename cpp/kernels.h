@@ -1,0 +1,60 @@
+// What the kernels take and give: axis letters, packed layout, plain structs, one table of function pointers.
+//
+// Axis letters, on every buffer in brackets: T time, B batch (rows), I input, H hidden units, P projected hidden (P = H
+// without a projection), G gates, L lanes of a vector, K whatever a product sums over. Units come in blocks of L, the
+// last one padded with zero weights.
+//
+// Only plain data here and no function body: this header is seen by files compiled for different instruction sets, and
+// two builds of one inline function must never meet.
+#pragma once
+
+namespace onward {
+
+enum class Cell { rnn_tanh, rnn_relu, lstm, gru, gru_reset_before };
+
+// A matrix (G*N, K) and its bias: for each block of L units, for each k, the gates' vectors side by side.
+template <class Real>
+struct Panels {
+    long G = 0, K = 0, blocks = 0;
+    const Real* weights = nullptr;  // [blocks][K][G][L]
+    const Real* bias = nullptr;     // [blocks][G][L]
+};
+
+// One direction of one layer. `candidate` is the n gate of a GRU that resets before the product, else empty;
+// `projection` is empty where P = H.
+template <class Real>
+struct Direction {
+    Cell cell;
+    long I, H, P;
+    Panels<Real> input, recurrent, candidate, projection;
+};
+
+// One time step of one direction for some rows. Rows of h are P, of c and scratch H units long, padded to whole blocks.
+template <class Real>
+struct Step {
+    long rows;
+    const Real* z;   // [rows][blocks][G][L]: W x + b_W of this step
+    const Real* h;   // [rows][P]
+    Real* h_next;    // [rows][P], must not be h
+    Real* c;         // [rows][H], updated in place (LSTM)
+    Real* scratch;   // [rows][H]: o tanh(c) before a projection, r h of a GRU that resets before the product
+};
+
+template <class Real>
+struct Kernels {
+    long L;
+    // out[rows][blocks][G][L] = a[rows][K] . panels + bias; strides count elements.
+    void (*product)(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Real* out, long out_stride);
+    void (*step)(const Direction<Real>& direction, const Step<Real>& step);
+    void (*exp)(long n, const Real* x, Real* y);
+    void (*sigmoid)(long n, const Real* x, Real* y);
+    void (*tanh)(long n, const Real* x, Real* y);
+};
+
+struct Table {
+    const char* name;
+    Kernels<float> f32;
+    Kernels<double> f64;
+};
+
+}  // namespace onward

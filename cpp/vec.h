@@ -1,0 +1,167 @@
+// One vector type of L lanes: load, broadcast, fma, and exp, sigmoid and tanh built on it.
+//
+// Everything is made of IEEE operations that every instruction set rounds alike, so every build gives the same bits.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64, vector_registers = 32;
+#elif defined(__AVX2__)
+constexpr int vector_bytes = 32, vector_registers = 16;
+#elif defined(__aarch64__)
+constexpr int vector_bytes = 16, vector_registers = 32;
+#else
+constexpr int vector_bytes = 16, vector_registers = 16;
+#endif
+
+typedef float f32v __attribute__((vector_size(vector_bytes), may_alias));
+typedef double f64v __attribute__((vector_size(vector_bytes), may_alias));
+typedef int32_t i32v __attribute__((vector_size(vector_bytes), may_alias));
+typedef int64_t i64v __attribute__((vector_size(vector_bytes), may_alias));
+
+// What is particular to a precision: its vectors, and the constants of exp.
+//   magic     adding it rounds to an integer, which then stands in the low bits
+//   ln2_hi    has trailing zeros, so that n ln2_hi is exact
+//   exp_q     expm1(r) = r + r^2 q(r) on |r| <= ln(2)/2, fitted for least relative error
+//   exp_zero  exp of it has the scale 2^n = 0, the exponent of subnormal numbers
+//   exp_max   exp of it has the largest scale that is finite, 2^bias
+//   exp_inf   exp overflows above it
+template <class Real>
+struct Float;
+
+template <>
+struct Float<float> {
+    typedef f32v vec;
+    typedef i32v ivec;
+    static constexpr int L = vector_bytes / 4, mantissa_bits = 23, exponent_bias = 127;
+    static constexpr float magic = 0x1.8p23f, log2e = 0x1.715476p0f;
+    static constexpr float ln2_hi = 0x1.62e4p-1f, ln2_lo = 0x1.7f7d1cp-20f;
+    static constexpr float exp_q[] = {0x1p-1f, 0x1.555556p-3f, 0x1.5554f4p-5f, 0x1.110ff2p-7f, 0x1.6d3ee4p-10f,
+                                      0x1.a26ba6p-13f};
+    static constexpr float exp_zero = -88, exp_max = 88.25f, exp_inf = 0x1.62e42ep6f;
+};
+
+template <>
+struct Float<double> {
+    typedef f64v vec;
+    typedef i64v ivec;
+    static constexpr int L = vector_bytes / 8, mantissa_bits = 52, exponent_bias = 1023;
+    static constexpr double magic = 0x1.8p52, log2e = 0x1.71547652b82fep0;
+    static constexpr double ln2_hi = 0x1.62e42feep-1, ln2_lo = 0x1.a39ef35793c76p-33;
+    static constexpr double exp_q[] = {0x1p-1, 0x1.5555555555559p-3, 0x1.5555555555557p-5, 0x1.111111110f649p-7,
+                                       0x1.6c16c16c156eap-10, 0x1.a01a01b00ad4ap-13, 0x1.a01a01ab68879p-16,
+                                       0x1.71ddf7f8b37d2p-19, 0x1.27e4d04d0c2eap-22, 0x1.af5f58fd39a91p-26,
+                                       0x1.1f85af58ddec4p-29};
+    static constexpr double exp_zero = -709, exp_max = 709.25, exp_inf = 0x1.62e42fefa39efp9;
+};
+
+template <class Real>
+using vec_of = typename Float<Real>::vec;
+
+inline f32v broadcast(float s) { return s - f32v{}; }
+inline f64v broadcast(double s) { return s - f64v{}; }
+
+// a b + c with one rounding.
+#if defined(__AVX512F__)
+inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+#elif defined(__AVX2__)
+inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+#elif defined(__aarch64__)
+inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#else
+inline f32v fma(f32v a, f32v b, f32v c) {
+    for (int l = 0; l < Float<float>::L; l++) c[l] = __builtin_fmaf(a[l], b[l], c[l]);
+    return c;
+}
+inline f64v fma(f64v a, f64v b, f64v c) {
+    for (int l = 0; l < Float<double>::L; l++) c[l] = __builtin_fma(a[l], b[l], c[l]);
+    return c;
+}
+#endif
+
+// A NaN passes through both.
+template <class V, class Real>
+inline V at_least(V x, Real low) { return x < low ? broadcast(low) : x; }
+template <class V, class Real>
+inline V at_most(V x, Real high) { return x > high ? broadcast(high) : x; }
+
+// x = n ln2 + r: returns expm1(r) and scale = 2^n. For x from exp_zero to exp_max.
+template <class Real>
+inline vec_of<Real> expm1_reduced(vec_of<Real> x, vec_of<Real>& scale) {
+    using F = Float<Real>;
+    const vec_of<Real> shifted = fma(x, broadcast(F::log2e), broadcast(F::magic));
+    const vec_of<Real> n = shifted - F::magic;
+    const vec_of<Real> r_hi = fma(n, broadcast(-F::ln2_hi), x), r_lo = n * -F::ln2_lo, r = r_hi + r_lo;
+    constexpr int degree = sizeof(F::exp_q) / sizeof(Real) - 1;
+    vec_of<Real> q = broadcast(F::exp_q[degree]);
+#pragma GCC unroll 16
+    for (int i = degree - 1; i >= 0; i--) q = fma(q, r, broadcast(F::exp_q[i]));
+    scale = (vec_of<Real>)(((typename F::ivec)shifted + F::exponent_bias) << F::mantissa_bits);
+    return r_hi + fma(r * r, q, r_lo);
+}
+
+// exp over the whole range; what would be subnormal is 0.
+template <class Real>
+inline vec_of<Real> exp(vec_of<Real> x) {
+    using F = Float<Real>;
+    // 2^n would overflow before exp(x) does: 2 exp(x - ln2) there.
+    const vec_of<Real> high = x > F::exp_max ? x - F::ln2_hi : x;
+    vec_of<Real> scale;
+    const vec_of<Real> p = expm1_reduced<Real>(at_most(at_least(high, F::exp_zero), F::exp_max), scale);
+    const vec_of<Real> y = fma(p, scale, scale);
+    const vec_of<Real> doubled = fma(y, broadcast(-F::ln2_lo), y) * Real(2);
+    return x > F::exp_inf ? broadcast(Real(1) / Real(0)) : x > F::exp_max ? doubled : y;
+}
+
+// A value kept as a quotient, so that a product of gates costs one division.
+template <class Real>
+struct Quotient {
+    vec_of<Real> numerator, denominator;
+    vec_of<Real> value() const { return numerator / denominator; }
+};
+
+template <class Real>
+inline Quotient<Real> operator*(Quotient<Real> a, Quotient<Real> b) {
+    return {a.numerator * b.numerator, a.denominator * b.denominator};
+}
+
+// Both functions below take exp of what is not positive, so that denominators lie in [1, 2] and nothing overflows.
+
+// sigmoid(x) = 1 / (1 + e) with e = exp(-|x|), and e / (1 + e) where x < 0.
+template <class Real>
+inline Quotient<Real> sigmoid(vec_of<Real> x) {
+    using F = Float<Real>;
+    using I = typename F::ivec;
+    vec_of<Real> scale;
+    const vec_of<Real> minus_x = (vec_of<Real>)((I)x | (I)broadcast(Real(-0.0)));
+    const vec_of<Real> p = expm1_reduced<Real>(at_least(minus_x, F::exp_zero), scale);
+    const vec_of<Real> e = fma(p, scale, scale);
+    return {x < Real(0) ? e : broadcast(Real(1)), e + Real(1)};
+}
+
+// tanh(x) = -m / (m + 2) with m = expm1(-2|x|), which keeps its relative accuracy near 0, and the sign of x.
+template <class Real>
+inline Quotient<Real> tanh(vec_of<Real> x) {
+    using F = Float<Real>;
+    using I = typename F::ivec;
+    const I sign = (I)broadcast(Real(-0.0));
+    vec_of<Real> scale;
+    const vec_of<Real> minus_2x = (vec_of<Real>)((I)x | sign) * Real(2);
+    const vec_of<Real> p = expm1_reduced<Real>(at_least(minus_2x, F::exp_zero), scale);
+    const vec_of<Real> m = fma(p, scale, scale - Real(1));
+    return {(vec_of<Real>)(((I)m & ~sign) | ((I)x & sign)), m + Real(2)};
+}
+
+}  // namespace
