@@ -1,0 +1,322 @@
+"""Onward beside PyTorch, onnxruntime and OpenVINO: same weights, same inputs, interleaved in one run.
+
+    python bench/peers.py                       # the whole grid
+    python bench/peers.py --quick               # a few cells, in a minute
+    python bench/peers.py --only "lstm T=100 B=64"
+
+Prints a table; with --out DIR also writes it as Markdown, all figures as JSON, and a plot.
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import onward
+from onward import _core
+from onward.gates import reorder
+
+LAYERS = {"lstm": onward.LSTM, "gru": onward.GRU, "rnn": onward.RNN}
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+SIZES = (32, 128, 256, 512, 1024)
+SHAPES = ((1, 1), (100, 1), (100, 8), (100, 64))
+TOLERANCE = 2e-5  # float32 sums of up to 1024 terms, in another order
+
+Outputs = list[np.ndarray]
+Run = Callable[[], Any]
+
+
+@dataclass
+class Cell:
+    """One cell of the grid, and what was measured in it."""
+
+    kind: str
+    T: int
+    B: int
+    H: int
+    microseconds: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.kind} T={self.T} B={self.B} H={self.H}"
+
+    @property
+    def gigaflops(self) -> float:
+        operations = 2 * self.T * self.B * GATES[self.kind] * self.H * 2 * self.H
+        return operations / self.microseconds["onward"] / 1e3
+
+    @property
+    def ratio(self) -> float:
+        """Time of the best peer / time of Onward."""
+        peers = [value for name, value in self.microseconds.items() if name != "onward"]
+        return min(peers) / self.microseconds["onward"] if peers else float("nan")
+
+
+@dataclass
+class Problem:
+    """What all see: weights under PyTorch's names, the input and the initial state."""
+
+    kind: str
+    weights: dict[str, np.ndarray]
+    x: np.ndarray
+    state: tuple[np.ndarray, ...]  # (h, c) or (h,)
+
+
+def problem(cell: Cell) -> Problem:
+    rng = np.random.default_rng(7)
+    weights = LAYERS[cell.kind](cell.H, cell.H, rng=rng).state_dict()
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    states = 2 if cell.kind == "lstm" else 1
+    return Problem(
+        cell.kind,
+        weights,
+        normal(cell.T, cell.B, cell.H),
+        tuple(np.tanh(normal(1, cell.B, cell.H)) for _ in range(states)),
+    )
+
+
+# ---- The contestants: each gives a call without arguments, and its outputs (y, h_n, c_n) as NumPy arrays -------------
+
+
+def run_onward(p: Problem) -> tuple[Run, Callable[[Any], Outputs]]:
+    layer = LAYERS[p.kind](p.x.shape[2], p.state[0].shape[2])
+    layer.load_state_dict(p.weights)
+    state = p.state if p.kind == "lstm" else p.state[0]
+
+    def outputs(result: Any) -> Outputs:
+        y, last = result
+        return [y, *(last if p.kind == "lstm" else (last,))]
+
+    return lambda: layer(p.x, state), outputs
+
+
+def run_torch(p: Problem) -> tuple[Run, Callable[[Any], Outputs]]:
+    import torch
+
+    module = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[p.kind](
+        p.x.shape[2], p.state[0].shape[2]
+    )
+    module.load_state_dict({name: torch.from_numpy(w) for name, w in p.weights.items()})
+    x = torch.from_numpy(p.x)
+    state = tuple(map(torch.from_numpy, p.state))
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return module(x, state if p.kind == "lstm" else state[0])
+
+    def outputs(result: Any) -> Outputs:
+        y, last = result
+        return [part.numpy() for part in (y, *(last if p.kind == "lstm" else (last,)))]
+
+    return run, outputs
+
+
+def onnx_model(p: Problem) -> bytes:
+    """One recurrent node with the initial state as inputs, as an exporter would write it."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    def gates(array: np.ndarray) -> np.ndarray:
+        return array if p.kind == "rnn" else reorder(array, p.kind, "torch", "onnx")
+
+    w = p.weights
+    initializers = {
+        "W": gates(w["weight_ih_l0"])[None],
+        "R": gates(w["weight_hh_l0"])[None],
+        "bias": np.concatenate([gates(w["bias_ih_l0"]), gates(w["bias_hh_l0"])])[None],
+    }
+    states = ["h", "c"][: len(p.state)]
+    attributes = {"linear_before_reset": 1} if p.kind == "gru" else {}
+    node = helper.make_node(
+        p.kind.upper(),
+        ["x", "W", "R", "bias", "", *states],
+        ["y", *(f"{state}_n" for state in states)],
+        hidden_size=p.state[0].shape[2],
+        **attributes,
+    )
+    T, B, I = p.x.shape
+    H = p.state[0].shape[2]
+
+    def info(name: str, *shape: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+
+    graph = helper.make_graph(
+        [node],
+        p.kind,
+        [info("x", T, B, I), *(info(state, 1, B, H) for state in states)],
+        [info("y", T, 1, B, H), *(info(f"{state}_n", 1, B, H) for state in states)],
+        [numpy_helper.from_array(array, name) for name, array in initializers.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    return model.SerializeToString()
+
+
+def run_onnxruntime(p: Problem, threads: int) -> tuple[Run, Callable[[Any], Outputs]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(onnx_model(p), options, providers=["CPUExecutionProvider"])
+    feeds = {"x": p.x, **dict(zip("hc", p.state, strict=False))}
+    return lambda: session.run(None, feeds), lambda result: [result[0][:, 0], *result[1:]]
+
+
+def run_openvino(p: Problem, threads: int) -> tuple[Run, Callable[[Any], Outputs]]:
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(onnx_model(p)),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1},
+    )
+    request = compiled.create_infer_request()
+    feeds = {"x": p.x, **dict(zip("hc", p.state, strict=False))}
+
+    def outputs(result: Any) -> Outputs:
+        y, *states = (np.array(result[port]) for port in compiled.outputs)
+        return [y[:, 0], *states]
+
+    return lambda: request.infer(feeds, share_inputs=True, share_outputs=True), outputs
+
+
+# ---- Measuring -------------------------------------------------------------------------------------------------------
+
+
+def installed_peers() -> list[str]:
+    found = []
+    for name in ("torch", "onnxruntime", "openvino"):
+        try:
+            importlib.import_module(name)
+            if name != "torch":
+                importlib.import_module("onnx")
+            found.append(name)
+        except ImportError as error:
+            print(f"left out: {name} ({error})", file=sys.stderr)
+    return found
+
+
+def contestants(p: Problem, peers: list[str], threads: int) -> dict[str, Run]:
+    """Everybody's call, after all outputs were found to agree with Onward's."""
+    makers = {
+        "onward": lambda: run_onward(p),
+        "torch": lambda: run_torch(p),
+        "onnxruntime": lambda: run_onnxruntime(p, threads),
+        "openvino": lambda: run_openvino(p, threads),
+    }
+    runs: dict[str, Run] = {}
+    reference: Outputs = []
+    for name in ("onward", *peers):
+        run, outputs = makers[name]()
+        arrays = outputs(run())
+        reference = reference or arrays
+        for ours, theirs in zip(reference, arrays, strict=True):
+            assert np.abs(ours - theirs).max() <= TOLERANCE, f"{name} disagrees with onward"
+        runs[name] = run
+    return runs
+
+
+def interleaved(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, float]:
+    """Median microseconds a call; each round measures everybody in turn, for about `seconds` each."""
+    calls = {}
+    for name, run in runs.items():
+        for _ in range(3):
+            start = time.perf_counter()
+            run()
+            once = time.perf_counter() - start
+        calls[name] = max(1, int(seconds / once))
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            for _ in range(calls[name]):
+                run()
+            times[name].append((time.perf_counter() - start) / calls[name] * 1e6)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def grid(quick: bool, only: str) -> Iterator[Cell]:
+    wanted = only.lower().split()
+    for kind, (T, B), H in itertools.product(LAYERS, SHAPES, SIZES):
+        cell = Cell(kind, T, B, H)
+        if quick and (kind != "lstm" or H not in (32, 128) or B == 8):
+            continue
+        if all(word in str(cell).lower().split() for word in wanted):
+            yield cell
+
+
+# ---- Reporting -------------------------------------------------------------------------------------------------------
+
+
+def machine(threads: int, peers: list[str]) -> dict[str, Any]:
+    processor = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), processor)
+    return {
+        "processor": processor,
+        "isa": _core.isa(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in ("onward", "numpy", *peers)},
+    }
+
+
+def row(cell: Cell, peers: list[str]) -> list[str]:
+    times = [f"{cell.microseconds[name]:.1f}" for name in ("onward", *peers)]
+    return [cell.kind, f"{cell.T}, {cell.B}", str(cell.H), *times, f"{cell.ratio:.2f}", f"{cell.gigaflops:.0f}"]
+
+
+def markdown(cells: list[Cell], peers: list[str]) -> str:
+    header = ["cell", "T, B", "H", *(f"{name}, µs" for name in ("onward", *peers)), "best peer / onward", "GF/s"]
+    lines = [header, ["---"] * len(header), *(row(cell, peers) for cell in cells)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few cells, in a minute")
+    parser.add_argument("--only", default="", help='words that a cell must have: "lstm T=100 H=128"')
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path, help="folder for peers.md and peers.json")
+    options = parser.parse_args()
+    threads = 1
+    peers = installed_peers()
+    if "torch" in peers:
+        import torch
+
+        torch.set_num_threads(threads)
+
+    about = machine(threads, peers)
+    print(json.dumps(about))
+    cells = []
+    for cell in grid(options.quick, options.only):
+        cell.microseconds = interleaved(contestants(problem(cell), peers, threads), options.rounds, 0.03)
+        cells.append(cell)
+        print("  ".join(f"{part:>10}" for part in row(cell, peers)), flush=True)
+    ratios = [cell.ratio for cell in cells]
+    print(f"best peer / onward: geometric mean {statistics.geometric_mean(ratios):.2f}, least {min(ratios):.2f}")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "peers.md").write_text(markdown(cells, peers))
+        figures = {"machine": about, "cells": [asdict(cell) for cell in cells]}
+        (options.out / "peers.json").write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

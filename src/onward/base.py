@@ -1,0 +1,186 @@
+"""What all layers share: arguments checked and shown, weights under PyTorch's names, saving, pickling."""
+
+import functools
+import inspect
+import operator
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, ParamSpec, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import arrays, files
+from .arrays import Array, FloatDtype, Shape
+from .errors import ArgumentError, OnwardError, ShapeError, SignatureError
+
+P = ParamSpec("P")
+Rng: TypeAlias = np.random.Generator | int | None
+
+UNDRAWN: Any = object()  # as `rng`: the layer gets no weights, and no memory is taken, until load_state_dict
+
+
+def checked(init: Callable[P, None]) -> Callable[P, None]:
+    """Lets a constructor name unknown or missing arguments, and list the right ones, in a SignatureError."""
+    signature = inspect.signature(init)
+    layer = init.__qualname__.partition(".")[0]
+
+    @functools.wraps(init)
+    def checked_init(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            unknown = ", ".join(name for name in kwargs if name not in signature.parameters)
+            problem = f"has no argument {unknown}" if unknown else str(error)
+            hint = "; Onward runs on the CPU, so leave device out" if "device" in kwargs else ""
+            takes = ", ".join(
+                str(parameter.replace(annotation=inspect.Parameter.empty))
+                for name, parameter in signature.parameters.items()
+                if name != "self"
+            )
+            raise SignatureError(f"{layer}: {problem}; it takes ({takes}){hint}") from None
+        init(*args, **kwargs)
+
+    return checked_init
+
+
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """`value` as an int from `low` to `high`, or ArgumentError."""
+    number = (
+        None
+        if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__")
+        else operator.index(value)
+    )
+    if number is None or number < low or (high is not None and number > high):
+        bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ArgumentError(f"{name}={value!r}, but must be an integer {bounds}")
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` if it is a bool, or ArgumentError: a size in a flag's place would pass for True."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{name}={value!r}, but must be True or False")
+    return bool(value)
+
+
+class IncompatibleKeys(NamedTuple):
+    """What load_state_dict did not find and did not use, as in PyTorch; both empty where it is strict."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Layer:
+    """Anything that is called on arrays. Constructor arguments are kept as attributes of the same names."""
+
+    dtype: FloatDtype = arrays.FLOAT32
+
+    def __call__(self, x: ArrayLike, /) -> Any:
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON can hold them."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "rng"]
+        return {name: str(self.dtype) if name == "dtype" else getattr(self, name) for name in names}
+
+    def description(self) -> dict[str, Any]:
+        """The layer's type and configuration, from which `onward.load` builds it again."""
+        return {"type": type(self).__name__, **self.config()}
+
+    def __repr__(self) -> str:
+        parameters = inspect.signature(type(self)).parameters
+        shown = [
+            repr(value) if parameters[name].default is inspect.Parameter.empty else f"{name}={value!r}"
+            for name, value in self.config().items()
+            if value != parameters[name].default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        """Name and shape of each weight, in PyTorch's order."""
+        return iter(())
+
+    def _weights_by_name(self) -> dict[str, Array]:
+        return {}
+
+    def _take(self, weights: dict[str, Array]) -> None:
+        """Replaces the weights named: arrays of the right shape and dtype that nobody else holds."""
+
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of each weight under the name that PyTorch gives it."""
+        return {name: weight.copy() for name, weight in self._weights_by_name().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copies weights in, converted to the layer's dtype; changes nothing if it raises.
+
+        Returns the names that were missing and those that were not expected. Raises ArgumentError, which
+        names all of them and every wrong shape and dtype; with `strict=False`, missing and unexpected names
+        are no error.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise ArgumentError(
+                f"load_state_dict takes a dict of arrays by name, not {type(state_dict).__name__}"
+            )
+        shapes = dict(self.shapes())
+        missing = [name for name in shapes if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in shapes]
+        problems = [f"{name} is missing; expected shape {shapes[name]}" for name in missing] if strict else []
+        problems += [f"{name} is not expected" for name in unexpected] if strict else []
+        weights = {}
+        for name, shape in shapes.items():
+            if name not in missing:
+                try:
+                    array = arrays.as_floats(state_dict[name], self.dtype, name)
+                    if array.shape != shape:
+                        raise ShapeError(f"{name} has shape {array.shape}; expected {shape}")
+                    weights[name] = array.copy()
+                except OnwardError as error:
+                    problems.append(str(error))
+        if problems:
+            raise ArgumentError("\n  ".join([f"{self!r} cannot take these weights:", *problems]))
+        self._take(weights)
+        return IncompatibleKeys(missing, unexpected)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a safetensors file, architecture included, for `onward.load`.
+
+        Whatever goes wrong, a file that was there before stays whole. Raises FileError.
+        """
+        files.write(path, self._weights_by_name(), self.description())
+
+
+class Weighted(Layer):
+    """A layer that holds weights."""
+
+    _weights: dict[str, Array]
+
+    def _draw(self, dtype: DTypeLike, rng: Rng, draw: Callable[[np.random.Generator, Shape], Array]) -> None:
+        """Sets dtype and initial weights, once the attributes are set that `shapes` depends on."""
+        self.dtype = arrays.float_dtype(dtype)
+        self._weights = {}
+        if rng is UNDRAWN:
+            return
+        try:
+            generator = np.random.default_rng(rng)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"rng={rng!r}, but must be a numpy.random.Generator, an integer or None"
+            ) from error
+        self._take({name: draw(generator, shape).astype(self.dtype) for name, shape in self.shapes()})
+
+    def _weights_by_name(self) -> dict[str, Array]:
+        return self._weights
+
+    def _take(self, weights: dict[str, Array]) -> None:
+        self._weights = self._weights | weights  # a new dict: a call that runs meanwhile keeps the old one
+        self.__dict__.pop("_kernel", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # `_kernel` is the core's packed copy of the weights, made at the first call of layers that have one
+        return {name: value for name, value in self.__dict__.items() if name != "_kernel"}
+
+
+def uniform(bound: float) -> Callable[[np.random.Generator, Shape], Array]:
+    """Draws from U(-bound, bound), PyTorch's initial weights."""
+    return lambda generator, shape: generator.uniform(-bound, bound, shape)

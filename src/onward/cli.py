@@ -1,0 +1,366 @@
+"""The command line: run a model over sequences, look into a model file, list what is bundled."""
+
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from . import bundled, data
+from .base import Layer
+from .errors import OnwardError
+from .load import load
+from .model import Sequential
+
+try:
+    import click
+    from rich.bar import Bar
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+    from rich.text import Text
+except ModuleNotFoundError as error:
+    # only the entry point imports this module, so this ends the command and nobody's program
+    sys.exit(f"The command line needs {error.name}, which is not installed: pip install 'onward[cli]'")
+
+Report: TypeAlias = dict[str, Any]
+
+BATCH = 64  # sequences in one call: enough rows for the core's full speed
+SHOWN = 24  # rows of a table of outputs
+
+
+class Commands(click.Group):
+    """Commands whose errors end in one red message, no traceback, and exit code 2 for wrong use, else 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OnwardError as error:
+            raise click.ClickException(click.style(str(error), "red")) from error
+        except click.UsageError as error:
+            raise click.UsageError(click.style(error.format_message(), "red"), error.ctx) from error
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+
+
+@click.group(cls=Commands, epilog="Example:  onward run vowels")
+@click.version_option(package_name="onward")
+def main() -> None:
+    """Runs trained RNNs, LSTMs and GRUs over sequences."""
+
+
+@main.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
+@click.argument("model")
+@click.argument("source", metavar="[INPUT]", required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the outputs to this file: .npy, .npz or .csv.",
+)
+@json_option
+def run(model: str, source: str | None, out: Path | None, as_json: bool) -> None:
+    """Runs MODEL over the sequences of INPUT and shows what it predicts.
+
+    MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
+
+    INPUT is a bundled data set or a file. Without it, a bundled model runs over its own test data.
+
+    \b
+    .npy  x (T, I): time steps of features; or (T, B, I): B sequences
+    .npz  `x` as above, or sequences one after another, with `lengths`;
+          `y`, if there, is the class of each
+    .csv  a header, a row for each time step, a column for each feature;
+          columns `sequence` and `label`, if there, tell sequences apart
+          and name the class of each by its number
+    """
+    model_file = _file(model, bundled.models(), "model", "MODEL")
+    if source is None:
+        if model not in bundled.models():
+            known = ", ".join(bundled.datasets())
+            raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
+        source = bundled.card(model)["data"]
+    source_file = _file(source, bundled.datasets(), "data set", "INPUT")
+    _check_suffix(source_file, "INPUT")
+    if out is not None:
+        _check_suffix(out, "--out")
+        if not out.parent.is_dir():
+            raise click.BadParameter(f"there is no folder {out.parent}: make it first", param_hint="--out")
+
+    net = load(model_file)
+    if isinstance(net, dict):
+        raise click.UsageError(
+            f"{model} does not say how its layers ({', '.join(net)}) are connected: put them into an "
+            "onward.Sequential, save that and run it"
+        )
+    sequences = data.read(source_file)
+    # a layer alone becomes a model of one
+    outputs, seconds = _outputs(net if isinstance(net, Sequential) else Sequential(net), sequences)
+    per_step = outputs[0].ndim == 2
+    stacked = np.concatenate(outputs) if per_step else np.stack(outputs)
+    if out is not None:
+        data.write(out, stacked, sequences.lengths if per_step else None)
+
+    report = {"model": model, "input": source, **_summary(sequences, stacked, seconds, per_step)}
+    report["out"] = None if out is None else str(out)
+    if as_json:
+        print(json.dumps(report, allow_nan=False))
+    else:
+        _show_run(report)
+
+
+@main.command(epilog="Example:  onward info vowels")
+@click.argument("model")
+@json_option
+def info(model: str, as_json: bool) -> None:
+    """Shows the layers of MODEL, their weights, parameters and bytes.
+
+    MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
+    """
+    path = _file(model, bundled.models(), "model", "MODEL")
+    net = load(path)
+    parts = net if isinstance(net, dict) else dict(enumerate(net if isinstance(net, Sequential) else [net]))
+    layers = [_layer(str(name), layer) for name, layer in parts.items()]
+    report = {
+        "model": model,
+        "file_bytes": path.stat().st_size,
+        "parameters": sum(layer["parameters"] for layer in layers),
+        "bytes": sum(layer["bytes"] for layer in layers),
+        "layers": layers,
+        "leftover": net.leftover if isinstance(net, dict) else [],
+    }
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show_info(report)
+
+
+@main.command(epilog="Example:  onward models")
+@json_option
+def models(as_json: bool) -> None:
+    """Lists the models and the data sets that come with Onward."""
+    sets = {name: data.read(path).lengths for name, path in bundled.datasets().items()}
+    report = {
+        "models": [
+            {"name": name, "bytes": path.stat().st_size, **bundled.card(name)}
+            for name, path in bundled.models().items()
+        ],
+        "data": [
+            {"name": name, "sequences": len(lengths), "steps": int(lengths.sum())}
+            for name, lengths in sets.items()
+        ],
+    }
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show_models(report)
+
+
+def _file(name: str, known: dict[str, Path], what: str, argument: str) -> Path:
+    """The file of a bundled name, or the file of that name."""
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        message = f"{name!r} is neither a file nor a bundled {what} ({', '.join(known)})"
+        raise click.BadParameter(message, param_hint=argument)
+    return path
+
+
+def _check_suffix(path: Path, argument: str) -> None:
+    if path.suffix.lower() not in data.SUFFIXES:
+        message = f"the name of {path} must end in one of {', '.join(data.SUFFIXES)}"
+        raise click.BadParameter(message, param_hint=argument)
+
+
+def _layer(name: str, layer: Layer) -> Report:
+    weights: list[Report] = [
+        {"name": key, "shape": list(weight.shape), "parameters": weight.size, "bytes": weight.nbytes}
+        for key, weight in layer.state_dict().items()
+    ]
+    return {
+        "name": name,
+        "layer": repr(layer),
+        "parameters": sum(weight["parameters"] for weight in weights),
+        "bytes": sum(weight["bytes"] for weight in weights),
+        "weights": weights,
+    }
+
+
+def _outputs(net: Sequential, sequences: data.Sequences) -> tuple[list[data.AnyArray], float]:
+    """What the model gives for each sequence, (O,) or (T, O), and how many seconds it computed."""
+    outputs: list[Any] = [None] * len(sequences.items)
+    seconds = 0.0
+    batch_first = any(getattr(layer, "batch_first", False) for layer in net)
+    stderr = Console(stderr=True)
+    for rows, x, lengths in track(
+        sequences.batches(BATCH),
+        description="Running",
+        total=-(-len(outputs) // BATCH),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,
+    ):
+        start = time.perf_counter()
+        y = net(x.swapaxes(0, 1) if batch_first else x, lengths=lengths)
+        seconds += time.perf_counter() - start
+        if batch_first and y.ndim == 3:
+            y = y.swapaxes(0, 1)
+        for b, row in enumerate(rows):
+            outputs[row] = y[: lengths[b], b] if y.ndim == 3 else y[b]
+    return outputs, seconds
+
+
+def _summary(sequences: data.Sequences, outputs: data.AnyArray, seconds: float, per_step: bool) -> Report:
+    """What is reported of a run: each output and, where there are labels, each class."""
+    steps = int(sequences.lengths.sum())
+    report: Report = {
+        "sequences": len(sequences.items),
+        "steps": steps,
+        "seconds": seconds,
+        "steps_per_second": steps / seconds,
+        "output_shape": list(outputs.shape),
+        "labels": sequences.labels is not None,
+        "not_finite": int((~np.isfinite(outputs)).sum()),
+    }
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        mean = outputs.mean(axis=0, dtype=np.float64)
+    report["outputs"] = [
+        {"mean": _number(mean[k]), "min": _number(column.min()), "max": _number(column.max())}
+        for k, column in enumerate(outputs.T)
+    ]
+    if per_step or outputs.shape[1] == 1:
+        return report
+
+    predicted = outputs.argmax(axis=1)
+    report["predicted"] = predicted.tolist()
+    if (labels := sequences.labels) is not None:
+        report["accuracy"] = float((predicted == labels).mean())
+        report["classes"] = [_class(k, labels, predicted) for k in np.union1d(labels, predicted).tolist()]
+    return report
+
+
+def _class(k: int, labels: data.Integers, predicted: data.Integers) -> Report:
+    own = predicted[labels == k]
+    correct = int((own == k).sum())
+    return {
+        "class": k,
+        "sequences": len(own),
+        "correct": correct,
+        "accuracy": correct / len(own) if len(own) else None,
+        "taken_for": dict(Counter(own[own != k].tolist()).most_common()),
+    }
+
+
+def _number(value: Any) -> float | None:
+    """None for NaN and infinities, which JSON does not have."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _show_run(report: Report) -> None:
+    console = Console(highlight=False, markup=False)
+    console.print(_classes_table(report) if "classes" in report else _outputs_table(report))
+    console.print(
+        f"{_count(report['sequences'], 'sequence')}, {_count(report['steps'], 'time step')} in "
+        f"{report['seconds'] * 1e3:,.1f} ms: {report['steps_per_second']:,.0f} steps per second"
+    )
+    if report["labels"] and "classes" not in report:
+        console.print("The labels are not used: the model does not give one output for each class.")
+    if report["not_finite"]:
+        console.print(f"{_count(report['not_finite'], 'output')} NaN or infinite.", style="yellow")
+    if report["out"]:
+        console.print(f"Outputs written to {report['out']}")
+
+
+def _title(report: Report) -> str:
+    return f"{report['model']} on {report['input']}: outputs {tuple(report['output_shape'])}"
+
+
+def _classes_table(report: Report) -> Table:
+    table = _table(_title(report), "class", "sequences", "correct", "accuracy")
+    table.add_column("")
+    table.add_column("taken for")
+    for row in report["classes"]:
+        accuracy = row["accuracy"]
+        table.add_row(
+            str(row["class"]),
+            str(row["sequences"]),
+            str(row["correct"]),
+            "" if accuracy is None else f"{accuracy:.1%}",
+            Bar(1, 0, accuracy or 0, width=20, color="green"),
+            ", ".join(f"{k} ({times}x)" for k, times in row["taken_for"].items()),
+        )
+    table.add_section()
+    correct = sum(row["correct"] for row in report["classes"])
+    table.add_row(
+        "all",
+        str(report["sequences"]),
+        str(correct),
+        f"{report['accuracy']:.1%}",
+        Bar(1, 0, report["accuracy"], width=20, color="green"),
+        style="bold",
+    )
+    return table
+
+
+def _outputs_table(report: Report) -> Table:
+    largest: Counter[int] = Counter(report.get("predicted"))
+    table = _table(_title(report), "output", "mean", "min", "max", *(["largest in"] if largest else []))
+    for k, row in enumerate(report["outputs"][:SHOWN]):
+        numbers = ["" if value is None else f"{value:.4g}" for value in row.values()]
+        table.add_row(str(k), *numbers, *([f"{largest[k]:,} of {report['sequences']:,}"] if largest else []))
+    hidden = len(report["outputs"]) - SHOWN
+    if hidden > 0:
+        table.caption = f"and {_count(hidden, 'more output')}: --json shows all"
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(title=Text(title, "bold"), title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    return table
+
+
+def _show_info(report: Report) -> None:
+    title = f"{report['model']}: a file of {_size(report['file_bytes'])}"
+    table = _table(title, "layer", "shape", "parameters", "bytes")
+    for layer in report["layers"]:
+        heading = Text(f"{layer['name']}: {layer['layer']}", "bold")
+        table.add_row(heading, "", f"{layer['parameters']:,}", f"{layer['bytes']:,}")
+        for weight in layer["weights"]:
+            shape = " x ".join(map(str, weight["shape"]))
+            sizes = f"{weight['parameters']:,}", f"{weight['bytes']:,}"
+            table.add_row(Text(f"  {weight['name']}"), shape, *sizes, style="dim")
+        table.add_section()
+    table.add_row("all", "", f"{report['parameters']:,}", f"{report['bytes']:,}", style="bold")
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    if report["leftover"]:
+        console.print(f"Tensors that belong to no layer: {', '.join(report['leftover'])}")
+
+
+def _show_models(report: Report) -> None:
+    models = _table("Models", "name", "size", "accuracy")
+    models.add_column("licence")
+    models.add_column("tells")
+    for row in report["models"]:
+        models.add_row(
+            row["name"], _size(row["bytes"]), f"{float(row['accuracy']):.1%}", row["license"], row["summary"]
+        )
+    sets = _table("Data sets", "name", "sequences", "time steps")
+    for row in report["data"]:
+        sets.add_row(row["name"], f"{row['sequences']:,}", f"{row['steps']:,}")
+    console = Console(highlight=False, markup=False)
+    console.print(models)
+    console.print(sets)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1000:,.1f} kB"

@@ -1,0 +1,150 @@
+"""The layers without a state that stand around a recurrent one: Linear, Embedding, Last, Softmax."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _core, arrays
+from .arrays import Array, Shape
+from .base import Layer, Rng, Weighted, checked, flag, integer, uniform
+from .errors import ShapeError
+
+
+class Linear(Weighted):
+    """The affine layer of torch.nn.Linear: y = x W^T + b.
+
+    Weights: weight W (O, I), bias b (O,), drawn from U(-1/sqrt(I), 1/sqrt(I)) with `rng`, a NumPy Generator
+    or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+    """
+
+    @checked
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = "float32",
+        rng: Rng = None,
+    ) -> None:
+        self.in_features = integer("in_features", in_features, 1)
+        self.out_features = integer("out_features", out_features, 1)
+        self.bias = flag("bias", bias)
+        self._draw(dtype, rng, uniform(self.in_features**-0.5))
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        yield "weight", (self.out_features, self.in_features)
+        if self.bias:
+            yield "bias", (self.out_features,)
+
+    @cached_property
+    def _kernel(self) -> _core.Dense:
+        return _core.Dense(self._weights["weight"], self._weights.get("bias"))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x (..., I) to y (..., O), each row on its own. Raises ShapeError, DtypeError."""
+        x = arrays.as_floats(x, self.dtype, "x")
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ShapeError(
+                f"x has shape {x.shape}, but the last axis of what this Linear takes is {self.in_features}"
+            )
+        rows = arrays.contiguous(x).reshape(-1, self.in_features)
+        y = np.empty((len(rows), self.out_features), self.dtype)
+        self._kernel.forward(rows, y)
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+
+class Embedding(Weighted):
+    """The table of torch.nn.Embedding: y = weight[x].
+
+    Weights: weight (num_embeddings, embedding_dim), drawn from N(0, 1) with `rng`, a NumPy Generator or a
+    seed; the row `padding_idx` starts as zeros. Raises ArgumentError, DtypeError, and SignatureError for
+    unknown arguments.
+    """
+
+    @checked
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        dtype: DTypeLike = "float32",
+        rng: Rng = None,
+    ) -> None:
+        self.num_embeddings = n = integer("num_embeddings", num_embeddings, 1)
+        self.embedding_dim = integer("embedding_dim", embedding_dim, 1)
+        # a negative one counts from the end, as in PyTorch
+        self.padding_idx = None if padding_idx is None else integer("padding_idx", padding_idx, -n, n - 1) % n
+        self._draw(dtype, rng, self._table)
+
+    def _table(self, generator: np.random.Generator, shape: Shape) -> Array:
+        table = generator.standard_normal(shape)
+        if self.padding_idx is not None:
+            table[self.padding_idx] = 0
+        return table
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        yield "weight", (self.num_embeddings, self.embedding_dim)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Integers x of any shape to y (..., embedding_dim). Raises DtypeError, ArgumentError."""
+        last = self.num_embeddings - 1
+        x = arrays.as_integers(x, 0, last, "x", f"this Embedding has num_embeddings={self.num_embeddings}")
+        return np.take(self._weights["weight"], x, axis=0)
+
+
+class Last(Layer):
+    """Each row's last valid step: y_{T-1}, or y_{length-1}; zeros where there is no step."""
+
+    @checked
+    def __init__(self, batch_first: bool = False) -> None:
+        self.batch_first = flag("batch_first", batch_first)
+
+    def __call__(self, y: ArrayLike, lengths: ArrayLike | None = None) -> Array:
+        """y (T, B, F), (B, T, F) with batch_first, or (T, F) unbatched to (B, F) or (F,), a new array.
+
+        float64 stays float64, anything else becomes float32. Raises ShapeError, DtypeError, ArgumentError.
+        """
+        y = arrays.as_array(y, "y")
+        y = arrays.as_floats(y, arrays.working_dtype(y), "y")
+        if y.ndim not in (2, 3):
+            layout = "(B, T, F)" if self.batch_first else "(T, B, F)"
+            raise ShapeError(f"y has shape {y.shape}, but Last takes {layout}, or (T, F) unbatched")
+        batched = y.ndim == 3
+        steps = y.swapaxes(0, 1) if batched and self.batch_first else y if batched else y[:, None]
+        T, B, F = steps.shape
+        valid = np.full(B, T) if lengths is None else arrays.as_lengths(lengths, (B,) if batched else (), T)
+        last = np.zeros((B, F), y.dtype)
+        some = np.flatnonzero(valid)
+        last[some] = steps[valid[some] - 1, some]
+        return last if batched else last[0]
+
+
+class Softmax(Layer):
+    """torch.nn.Softmax: y = exp(x - max x) / sum(exp(x - max x)) along one axis, which cannot overflow."""
+
+    @checked
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = integer("dim", dim, -64, 63)  # NumPy's arrays have up to 64 axes
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x of any shape to y of the same, each slice along `dim` on its own.
+
+        A slice with NaN or +inf in it, or of nothing but -inf, becomes NaN. float64 stays float64, anything
+        else becomes float32. Raises ShapeError, DtypeError.
+        """
+        x = arrays.as_array(x, "x")
+        x = arrays.as_floats(x, arrays.working_dtype(x), "x")
+        if not -x.ndim <= self.dim < x.ndim:
+            raise ShapeError(f"x has shape {x.shape}, but this Softmax works along axis dim={self.dim}")
+        # a slice contiguous in memory is summed in the same order whatever else there is
+        rows = np.ascontiguousarray(np.moveaxis(x, self.dim, -1))
+        with np.errstate(invalid="ignore"):
+            shifted = rows - rows.max(axis=-1, keepdims=True, initial=-np.inf)
+        powers = np.empty_like(rows)
+        _core.exp(shifted.reshape(-1), powers.reshape(-1))
+        powers /= powers.sum(axis=-1, keepdims=True)
+        return np.moveaxis(powers, -1, self.dim)

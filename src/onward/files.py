@@ -1,0 +1,104 @@
+"""The container of models: safetensors, written whole or not at all, checked before it is believed.
+
+Onward's own files carry their architecture as JSON, with the version of that format, under the metadata key
+"onward".
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from .errors import FileError
+
+FORMAT = 1
+DTYPES = {
+    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
+    "I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
+}  # fmt: skip
+
+
+def write(
+    path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], architecture: Mapping[str, Any]
+) -> None:
+    """Writes a model. Raises FileError."""
+    metadata = {"onward": json.dumps({"format": FORMAT, **architecture})}
+    replace(path, safetensors.numpy.save(dict(tensors), metadata))
+
+
+def replace(path: str | os.PathLike[str], content: bytes) -> None:
+    """Puts a new file in the place of `path`; a crash or an error on the way leaves the old one whole.
+
+    Raises FileError.
+    """
+    target = Path(path).resolve()  # of a link, the file that it leads to is replaced
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:
+    """All tensors of the file by key, and the architecture if Onward wrote it.
+
+    bfloat16, which NumPy lacks, is widened to float32, which is exact. Raises FileError.
+    """
+    if not os.path.isfile(path):  # a device or a pipe would be read for ever
+        raise FileError(f"{path} is no file" if os.path.exists(path) else f"{path} does not exist")
+    try:
+        content = Path(path).read_bytes()
+        # checks that the header's sizes are those of the file, before it takes memory for any tensor
+        entries = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+    except safetensors.SafetensorError as error:
+        raise FileError(
+            f"{path} is not a whole safetensors file ({error}): expected one that Onward saved, "
+            "or a PyTorch state dict saved with safetensors.torch.save_file"
+        ) from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return (
+        {key: _tensor(path, key, **entry) for key, entry in entries},
+        _architecture(path, header.get("__metadata__", {}).get("onward")),
+    )
+
+
+def _tensor(path: object, key: str, dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:
+    if dtype not in DTYPES:
+        raise FileError(f"{path}: {key} has dtype {dtype}; expected one of {', '.join(DTYPES)}")
+    array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
+    if dtype == "BF16":  # the upper half of a float32
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _architecture(path: object, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        architecture: dict[str, Any] = json.loads(text)
+        version = architecture.pop("format")
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise FileError(
+            f"{path}: the metadata entry 'onward' is not the JSON that Onward writes: {error}"
+        ) from error
+    if version != FORMAT:
+        raise FileError(
+            f"{path} has format {version!r}, but this Onward reads format {FORMAT}: upgrade Onward"
+        )
+    return architecture

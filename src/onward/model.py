@@ -1,0 +1,124 @@
+"""Layers one after the other."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, overload
+
+from numpy.typing import ArrayLike
+
+from . import arrays
+from .arrays import Array, Shape
+from .base import Layer, Weighted
+from .dense import Last
+from .errors import ArgumentError
+from .layers import Recurrent
+
+
+class Sequential(Layer):
+    """Calls its layers in order, as torch.nn.Sequential; weights are named by position: `0.weight_ih_l0`.
+
+    Raises ArgumentError for anything but plain layers, and for layers that differ in dtype or batch_first.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        for layer in layers:
+            if not isinstance(layer, Layer) or isinstance(layer, Sequential):
+                raise ArgumentError(f"Sequential takes layers other than itself, not {layer!r}")
+        dtypes = {str(layer.dtype) for layer in layers if isinstance(layer, Weighted)}
+        orders = {layer.batch_first for layer in layers if isinstance(layer, Recurrent | Last)}
+        if len(dtypes) > 1:  # each would convert what the last one made, and lose or invent precision
+            raise ArgumentError(f"the layers have dtypes {sorted(dtypes)}, but must have one")
+        if len(orders) > 1:  # one would take the batch for time
+            raise ArgumentError(
+                "some of the layers have batch_first=True and some False, but all must have one"
+            )
+        self.layers = layers
+        self.dtype = arrays.float_dtype(*dtypes or ("float32",))
+
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Sequence[Any] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        return_state: Literal[False] = False,
+    ) -> Array: ...
+
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Sequence[Any] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        return_state: Literal[True],
+    ) -> tuple[Array, list[Any]]: ...
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Sequence[Any] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        return_state: bool = False,
+    ) -> Array | tuple[Array, list[Any]]:
+        """The last layer's output; with `return_state`, also the recurrent layers' final states in order.
+
+        x is what the first layer takes. state: as returned, or None for zeros. lengths goes to the recurrent
+        layers and to Last. Raises what the layers raise, and ArgumentError for a state that is no list or of
+        another number of layers.
+        """
+        recurrent = sum(isinstance(layer, Recurrent) for layer in self)
+        if state is not None and (not isinstance(state, list | tuple) or len(state) != recurrent):
+            given = f"{len(state)} states" if isinstance(state, list | tuple) else f"a {type(state).__name__}"
+            raise ArgumentError(
+                f"state is {given}, but must be a list of {recurrent}, one for each recurrent layer"
+            )
+        before = iter(state or [None] * recurrent)
+        after = []
+        y: Any = x
+        for layer in self:
+            if isinstance(layer, Recurrent):
+                y, last = layer(y, next(before), lengths=lengths)
+                after.append(last)
+            elif isinstance(layer, Last):
+                y = layer(y, lengths)
+            else:
+                y = layer(y)
+        return (y, after) if return_state else y
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int) -> Layer:
+        return self.layers[index]
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            ["Sequential(", *(f"  ({index}): {layer!r}" for index, layer in enumerate(self)), ")"]
+        )
+
+    def config(self) -> dict[str, Any]:
+        return {"layers": [layer.description() for layer in self]}
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        for index, layer in enumerate(self):
+            for name, shape in layer.shapes():
+                yield f"{index}.{name}", shape
+
+    def _weights_by_name(self) -> dict[str, Array]:
+        return {
+            f"{index}.{name}": weight
+            for index, layer in enumerate(self)
+            for name, weight in layer._weights_by_name().items()
+        }
+
+    def _take(self, weights: dict[str, Array]) -> None:
+        for index, layer in enumerate(self):
+            prefix = f"{index}."
+            layer._take(
+                {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+            )

@@ -1,0 +1,180 @@
+"""The one table of shapes and options that layers are tested on, always with random, asymmetric weights."""
+
+import itertools
+import random
+import zlib
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import onward
+
+AXES: dict[str, list[Any]] = {
+    "cell": ["rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"],
+    "layers": [1, 3],
+    "bidirectional": [False, True],
+    "bias": [True, False],
+    "batch_first": [False, True],
+    "unbatched": [False, True],
+    "projected": [False, True],
+    "state": [False, True],
+    "lengths": [False, True],
+    "dtype": ["float32", "float64"],
+    "H": [1, 7, 33, 64],
+    "I": [1, 5, 40],
+    "B": [1, 5, 17],
+    "T": [1, 2, 50],
+}
+TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One choice from every axis."""
+
+    cell: str
+    layers: int
+    bidirectional: bool
+    bias: bool
+    batch_first: bool
+    unbatched: bool
+    projected: bool
+    state: bool
+    lengths: bool
+    dtype: str
+    H: int
+    I: int  # noqa: E741
+    B: int
+    T: int
+
+    @property
+    def id(self) -> str:
+        flags = [field.name for field in fields(self) if getattr(self, field.name) is True]
+        return "-".join(
+            [self.cell, f"{self.layers}x", *flags, self.dtype, f"H{self.H}I{self.I}B{self.B}T{self.T}"]
+        )
+
+    @property
+    def P(self) -> int:
+        """Units of h: fewer than H under a projection."""
+        return (self.H + 1) // 3 if self.projected else self.H
+
+    @property
+    def possible(self) -> bool:
+        return (self.B == 1 or not self.unbatched) and (
+            not self.projected or (self.cell == "lstm" and self.H > 1)
+        )
+
+
+class Inputs(NamedTuple):
+    """All that goes into a layer, laid out as the core has it: x (T, B, I), states (L*D, B, units)."""
+
+    weights: dict[str, NDArray[Any]]
+    x: NDArray[Any]
+    h0: NDArray[Any] | None
+    c0: NDArray[Any] | None
+    lengths: NDArray[np.int64] | None
+
+
+def covering(seed: int) -> list[Case]:
+    """A greedy choice in which any two values of two axes meet in some case, if they can."""
+    rng = random.Random(seed)  # random() alone of its methods is the same in every version of Python
+    pairs = [
+        ((a, v), (b, w))
+        for (a, vs), (b, ws) in itertools.combinations(AXES.items(), 2)
+        for v in vs
+        for w in ws
+    ]
+    chosen: list[Case] = []
+    while pairs:
+        wanted = dict(pairs[0])
+        drawn = [
+            {name: vs[int(rng.random() * len(vs))] for name, vs in AXES.items()} | wanted for _ in range(200)
+        ]
+        candidates = [case for case in (Case(**values) for values in drawn) if case.possible]
+        if not candidates:  # a pair that excludes itself
+            pairs.pop(0)
+            continue
+        best = max(candidates, key=lambda case: sum(_has(case, pair) for pair in pairs))
+        chosen.append(best)
+        pairs = [pair for pair in pairs if not _has(best, pair)]
+    return chosen
+
+
+def _has(case: Case, pair: tuple[tuple[str, Any], tuple[str, Any]]) -> bool:
+    return all(getattr(case, name) == value for name, value in pair)
+
+
+CASES = list(dict.fromkeys(case for seed in range(3) for case in covering(seed)))
+
+
+def layer_of(case: Case, **changes: Any) -> Any:
+    """The layer of a case, with weights of its own."""
+    options = {
+        "num_layers": case.layers,
+        "bias": case.bias,
+        "batch_first": case.batch_first,
+        "bidirectional": case.bidirectional,
+        "dtype": case.dtype,
+    }
+    if case.cell.startswith("rnn"):
+        options["nonlinearity"] = case.cell.removeprefix("rnn_")
+    if case.cell.startswith("gru"):
+        options["reset_after"] = case.cell == "gru"
+    if case.projected:
+        options["proj_size"] = case.P
+    layer_type = {"r": onward.RNN, "l": onward.LSTM, "g": onward.GRU}[case.cell[0]]
+    return layer_type(case.I, case.H, **(options | changes))
+
+
+def inputs_of(case: Case) -> Inputs:
+    """Random weights, x, state and lengths, the same in every run."""
+    rng = np.random.default_rng(zlib.crc32(case.id.encode()))
+    parts = case.layers * (1 + case.bidirectional)
+
+    def draw(*shape: int) -> NDArray[Any]:
+        return rng.uniform(-2, 2, shape).astype(case.dtype)
+
+    bound = case.H**-0.5
+    weights = {
+        name: rng.uniform(-bound, bound, shape).astype(case.dtype) for name, shape in layer_of(case).shapes()
+    }
+    return Inputs(
+        weights,
+        x=draw(case.T, case.B, case.I),
+        h0=draw(parts, case.B, case.P) if case.state else None,
+        c0=draw(parts, case.B, case.H) if case.state and case.cell == "lstm" else None,
+        lengths=1 + (rng.uniform(0, case.T, case.B)).astype(np.int64) if case.lengths else None,
+    )
+
+
+def run(
+    case: Case, inputs: Inputs, layer: Any = None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+    """y (T, B, D*P), h_n and c_n (or None) of Onward, called in the layout of the case."""
+    if layer is None:
+        layer = layer_of(case)
+        layer.load_state_dict(inputs.weights)
+    x, h0, c0, lengths = inputs.x, inputs.h0, inputs.c0, inputs.lengths
+    if case.unbatched:
+        x, h0, c0, lengths = (
+            None if a is None else a[..., 0, :] if a.ndim > 1 else a[0] for a in (x, h0, c0, lengths)
+        )
+    elif case.batch_first:
+        x = x.swapaxes(0, 1)
+    state = None if h0 is None else (h0, c0) if case.cell == "lstm" else h0
+    y, state = layer(x, state, lengths=lengths)
+    h, c = state if case.cell == "lstm" else (state, None)
+    if case.unbatched:
+        y, h, c = (None if a is None else a[:, None] for a in (y, h, c))
+    elif case.batch_first:
+        y = y.swapaxes(0, 1)
+    return y, h, c
+
+
+def sample(array: NDArray[Any]) -> NDArray[Any]:
+    """Up to 120 numbers from fixed places all over an array: what golden files keep of it."""
+    places = np.random.default_rng(0).random(min(120, array.size)) * array.size
+    return array.reshape(-1)[places.astype(np.int64)]

@@ -1,0 +1,16 @@
+"""Fixtures for all tests; the presence of this file also lets tests/peers import cases and oracle."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from onward import _core
+
+
+@pytest.fixture(params=_core.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that this machine has, in use for what is packed during the test."""
+    before = _core.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)

@@ -1,0 +1,16 @@
+"""The GRU that resets before the product, live against onnxruntime, which has it in float32."""
+
+import cases
+import numpy as np
+import pytest
+from cases import CASES, TOLERANCE, Case
+from frameworks import onnx_gru_answer
+
+ONNX_CASES = [case for case in CASES if case.cell == "gru_reset_before" and case.dtype == "float32"]
+
+
+@pytest.mark.parametrize("case", ONNX_CASES, ids=lambda case: case.id)
+def test_answers_are_those_of_onnxruntime(case: Case) -> None:
+    inputs = cases.inputs_of(case)
+    for mine, theirs in zip(cases.run(case, inputs)[:2], onnx_gru_answer(case, inputs)[:2], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=TOLERANCE[case.dtype])

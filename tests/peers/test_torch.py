@@ -1,0 +1,112 @@
+"""The table live against PyTorch, and the layers around it."""
+
+from pathlib import Path
+from typing import Any
+
+import cases
+import numpy as np
+import pytest
+import torch
+from cases import CASES, TOLERANCE, Case
+from frameworks import torch_answer, torch_module
+from safetensors.torch import save_file
+
+import onward
+
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+
+TORCH_CASES = [case for case in CASES if case.cell != "gru_reset_before"]
+
+
+@pytest.mark.parametrize("case", TORCH_CASES, ids=lambda case: case.id)
+def test_answers_are_those_of_torch(case: Case) -> None:
+    inputs = cases.inputs_of(case)
+    for mine, theirs in zip(cases.run(case, inputs), torch_answer(case, inputs), strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            np.testing.assert_allclose(mine, theirs, rtol=0, atol=TOLERANCE[case.dtype])
+
+
+@pytest.mark.parametrize("case", TORCH_CASES, ids=lambda case: case.id)
+def test_weights_are_named_shaped_and_ordered_as_in_torch(case: Case) -> None:
+    theirs = {name: tuple(weight.shape) for name, weight in torch_module(case).state_dict().items()}
+    assert list(cases.layer_of(case).shapes()) == list(theirs.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("RNN", (5, 7, 2, "relu", False, True, 0.25, True)),
+        ("LSTM", (5, 7, 2, False, True, 0.25, True, 3)),
+        ("GRU", (5, 7, 2, False, True, 0.25, True)),
+        ("Linear", (5, 7, False)),
+        ("Embedding", (5, 7, -2)),
+    ],
+)
+def test_positional_arguments_mean_what_they_mean_in_torch(name: str, arguments: tuple[Any, ...]) -> None:
+    mine, theirs = getattr(onward, name)(*arguments), getattr(torch.nn, name)(*arguments)
+    for argument, value in mine.config().items():
+        if argument not in ("dtype", "reset_after", "bias"):
+            assert value == getattr(theirs, argument), argument
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("shape", [(9, 3, 5), (9, 5)])
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_return_values_are_laid_out_as_in_torch(name: str, shape: tuple[int, ...], batch_first: bool) -> None:
+    theirs = getattr(torch.nn, name)(5, 7, 2, batch_first=batch_first, bidirectional=True)
+    mine = getattr(onward, name)(5, 7, 2, batch_first=batch_first, bidirectional=True)
+    mine.load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    my_y, my_state = mine(x)
+    with torch.no_grad():
+        their_y, their_state = theirs(torch.from_numpy(x))
+    np.testing.assert_allclose(my_y, their_y.numpy(), rtol=0, atol=2e-6)
+    if name != "LSTM":
+        my_state, their_state = (my_state,), (their_state,)
+    for my_part, their_part in zip(my_state, their_state, strict=True):
+        np.testing.assert_allclose(my_part, their_part.numpy(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(40,), (17, 40), (2, 3, 40)])
+def test_linear_is_that_of_torch(shape: tuple[int, ...]) -> None:
+    theirs, mine = torch.nn.Linear(40, 7), onward.Linear(40, 7)
+    mine.load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    np.testing.assert_allclose(mine(x), theirs(torch.from_numpy(x)).detach().numpy(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_softmax_is_that_of_torch_infinities_and_nan_included(dim: int) -> None:
+    x = np.random.default_rng(0).standard_normal((6, 5, 6)) * 50
+    x[0, 0, 0], x[1, :, 1], x[2, 2, 2], x[:, 3, 3], x[3, 4] = np.nan, -np.inf, np.inf, -np.inf, -np.inf
+    theirs = torch.nn.Softmax(dim)(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(onward.Softmax(dim)(x), theirs, rtol=1e-14, atol=1e-300)
+
+
+def test_a_torch_module_saved_by_safetensors_loads_as_its_layers(tmp_path: Path) -> None:
+    class Tagger(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(11, 5)
+            self.encoder = torch.nn.ModuleDict(
+                {"lstm": torch.nn.LSTM(5, 7, 2, bidirectional=True, proj_size=3)}
+            )
+            self.norm = torch.nn.LayerNorm(6)
+            self.gru = torch.nn.GRU(6, 4, bias=False, dtype=torch.bfloat16)
+            self.fc = torch.nn.Linear(4, 2)
+
+    module = Tagger()
+    save_file(module.state_dict(), tmp_path / "tagger.safetensors")
+    parts = onward.load(tmp_path / "tagger.safetensors")
+    assert {prefix: repr(layer) for prefix, layer in parts.items()} == {
+        "embedding": "Embedding(11, 5)",
+        "encoder.lstm": "LSTM(5, 7, num_layers=2, bidirectional=True, proj_size=3)",
+        "gru": "GRU(6, 4, bias=False)",
+        "fc": "Linear(4, 2)",
+    }
+    assert sorted(parts.leftover) == ["norm.bias", "norm.weight"]
+    for prefix, layer in parts.items():
+        for name, weight in layer.state_dict().items():
+            np.testing.assert_array_equal(weight, module.state_dict()[f"{prefix}.{name}"].float().numpy())

@@ -1,0 +1,306 @@
+"""The command line: what it prints and writes, its exit codes, and that a mistake ends in a message."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from click.testing import CliRunner, Result
+
+import onward
+from onward import bundled, data
+from onward.cli import main
+
+VOWELS = bundled.models()["vowels"]
+TEST = bundled.datasets()["japanese_vowels_test"]
+
+
+def onward_(*arguments: str | Path) -> Result:
+    """The command run in this process; nothing but an exit may come out of it."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def report(*arguments: str | Path) -> dict[str, Any]:
+    """The JSON object of a command that succeeds and prints nothing else."""
+    result = onward_(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    parsed: dict[str, Any] = json.loads(result.stdout, parse_constant=pytest.fail)  # NaN is no JSON
+    return parsed
+
+
+@pytest.fixture(scope="module")
+def expected() -> np.ndarray:
+    """What the bundled model gives for each test utterance on its own."""
+    net = onward.load(VOWELS)
+    assert isinstance(net, onward.Sequential)
+    return np.stack([net(x) for x in data.read(TEST).items])
+
+
+@pytest.fixture
+def lstm(tmp_path: Path) -> Path:
+    """A model of one layer, which gives an output for each step."""
+    onward.LSTM(12, 5, rng=0).save(tmp_path / "lstm.safetensors")
+    return tmp_path / "lstm.safetensors"
+
+
+@pytest.fixture
+def state_dict(tmp_path: Path) -> Path:
+    """Somebody's PyTorch state dict, with a tensor of no layer that Onward knows."""
+    tensors = {f"encoder.{key}": value for key, value in onward.GRU(3, 4).state_dict().items()}
+    tensors |= {"head.weight": np.ones((2, 4), np.float32), "scale": np.ones(3, np.float32)}
+    safetensors.numpy.save_file(tensors, tmp_path / "theirs.safetensors")
+    return tmp_path / "theirs.safetensors"
+
+
+# --- run --------------------------------------------------------------------------------
+
+
+def test_run_shows_accuracy_by_class_overall_and_speed() -> None:
+    result = onward_("run", "vowels")
+    assert result.exit_code == 0
+    assert all(
+        text in result.output for text in ("370", "5,687", "98.1%", "94.3%", "7 (2x)", "steps per second")
+    )
+
+
+def test_json_says_what_the_model_gives(expected: np.ndarray) -> None:
+    said = report("run", "vowels", "japanese_vowels_test")
+    labels = data.read(TEST).labels
+    assert said["predicted"] == expected.argmax(axis=1).tolist()
+    assert said["accuracy"] == (expected.argmax(axis=1) == labels).mean()
+    assert said["output_shape"] == [370, 9] and said["sequences"] == 370 and said["steps"] == 5687
+    assert sum(row["correct"] for row in said["classes"]) == round(said["accuracy"] * 370)
+    assert all(row["sequences"] == row["correct"] + sum(row["taken_for"].values()) for row in said["classes"])
+    assert said["outputs"][3]["max"] == expected[:, 3].max()
+
+
+def test_every_form_of_input_gives_the_same_predictions(tmp_path: Path) -> None:
+    items = data.read(TEST).items[:70]  # more than one batch
+    lengths = [len(x) for x in items]
+    padded = np.full((max(lengths), len(items), 12), 1e6, np.float32)
+    for b, x in enumerate(items):
+        padded[: len(x), b] = x
+    np.savez(tmp_path / "ragged.npz", x=np.concatenate(items), lengths=lengths)
+    np.savez(tmp_path / "padded.npz", x=padded, lengths=lengths)
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["sequence", *(f"c{k}" for k in range(12))])
+        for b, x in enumerate(items):
+            rows.writerows([b, *map(str, frame)] for frame in x)
+    for b in range(3):
+        np.save(tmp_path / f"{b}.npy", items[b])
+    said = [report("run", "vowels", tmp_path / name) for name in ("ragged.npz", "padded.npz", "rows.csv")]
+    for other in said[1:]:
+        assert other["predicted"] == said[0]["predicted"] and other["outputs"] == said[0]["outputs"]
+    alone = [report("run", "vowels", tmp_path / f"{b}.npy")["predicted"] for b in range(3)]
+    assert [p for predicted in alone for p in predicted] == said[0]["predicted"][:3]
+
+
+def test_outputs_are_written_in_the_order_of_the_sequences(tmp_path: Path, expected: np.ndarray) -> None:
+    for suffix in data.SUFFIXES:
+        assert onward_("run", "vowels", "--out", tmp_path / f"y{suffix}").exit_code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["outputs"], expected)
+    with (tmp_path / "y.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["sequence"]) for row in rows] == list(range(370))
+    assert [int(row["predicted"]) for row in rows] == expected.argmax(axis=1).tolist()
+    read = np.array([[row[f"output_{k}"] for k in range(9)] for row in rows], np.float32)
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_a_model_with_an_output_for_each_step(tmp_path: Path, lstm: Path) -> None:
+    layer = onward.load(lstm)
+    assert isinstance(layer, onward.LSTM)
+    items = data.read(TEST).items
+    expected = np.concatenate([layer(x)[0] for x in items])
+    said = report("run", lstm, "japanese_vowels_test", "--out", tmp_path / "y.npz")
+    assert said["output_shape"] == [5687, 5]
+    assert "predicted" not in said and "accuracy" not in said  # its labels are of whole sequences
+    with np.load(tmp_path / "y.npz") as written:
+        np.testing.assert_array_equal(written["outputs"], expected)
+        np.testing.assert_array_equal(written["lengths"], [len(x) for x in items])
+    shown = onward_("run", lstm, "japanese_vowels_test", "--out", tmp_path / "y.csv").output
+    assert "(5687, 5)" in shown and "labels are not used" in shown
+    with (tmp_path / "y.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = [(str(s), str(t)) for s, x in enumerate(items) for t in range(len(x))]
+    assert [(row["sequence"], row["step"]) for row in rows] == steps
+
+
+def test_a_batch_first_model_does_not_take_time_for_the_batch(tmp_path: Path, lstm: Path) -> None:
+    layer = onward.load(lstm)
+    assert isinstance(layer, onward.LSTM)
+    other = onward.LSTM(12, 5, batch_first=True)
+    other.load_state_dict(layer.state_dict())
+    other.save(tmp_path / "batch_first.safetensors")
+    for model in ("lstm", "batch_first"):
+        out = tmp_path / f"{model}.npy"
+        assert onward_("run", tmp_path / f"{model}.safetensors", TEST, "--out", out).exit_code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "lstm.npy"), np.load(tmp_path / "batch_first.npy"))
+
+
+def test_without_labels_it_shows_how_often_each_output_is_largest(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "x.npz", x=np.concatenate(data.read(TEST).items[:31]), lengths=data.read(TEST).lengths[:31]
+    )
+    result = onward_("run", "vowels", tmp_path / "x.npz")
+    assert "30 of 31" in result.output and "accuracy" not in result.output
+
+
+def test_a_table_of_very_many_outputs_is_cut_and_says_so(tmp_path: Path) -> None:
+    onward.RNN(12, 100, rng=0).save(tmp_path / "rnn.safetensors")
+    result = onward_("run", tmp_path / "rnn.safetensors", "japanese_vowels_test")
+    assert "76 more outputs" in result.output
+    assert len(result.output.splitlines()) < 40
+
+
+def test_nan_in_the_input_is_reported_and_leaves_the_json_valid(tmp_path: Path) -> None:
+    x = np.zeros((4, 12), np.float32)
+    x[2, 5] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    said = report("run", "vowels", tmp_path / "x.npy")
+    assert said["not_finite"] == 9 and said["outputs"][0]["mean"] is None
+    assert "9 outputs NaN" in onward_("run", "vowels", tmp_path / "x.npy").output
+
+
+def test_a_failed_run_leaves_the_old_output_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "y.csv"
+    out.write_text("old")
+    np.save(tmp_path / "x.npy", np.zeros((5, 13), np.float32))
+    assert onward_("run", "vowels", tmp_path / "x.npy", "--out", out).exit_code == 1
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    result = onward_("run", "vowels", "--out", out)
+    assert result.exit_code == 1 and "No space left on device" in result.output
+    assert out.read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"y.csv", "x.npy"}
+
+
+# --- info, models --------------------------------------------------------------------------------
+
+
+def test_info_counts_every_weight() -> None:
+    said = report("info", "vowels")
+    assert (
+        said["parameters"] == 4 * 32 * (12 + 32 + 2) + 9 * 33 == sum(x["parameters"] for x in said["layers"])
+    )
+    assert said["bytes"] == 4 * said["parameters"] < said["file_bytes"]
+    assert said["layers"][0]["weights"][0]["shape"] == [128, 12]
+    shown = onward_("info", "vowels").output
+    assert all(text in shown for text in ("LSTM(12, 32)", "weight_hh_l0", "128 x 32", "6,185", "24,740"))
+
+
+def test_info_of_a_state_dict_names_what_belongs_to_no_layer(state_dict: Path) -> None:
+    said = report("info", state_dict)
+    assert [layer["name"] for layer in said["layers"]] == ["encoder", "head"]
+    assert said["leftover"] == ["scale"]
+    shown = onward_("info", state_dict).output
+    assert all(text in shown for text in ("encoder", "GRU(3, 4)", "no layer: scale"))
+
+
+def test_models_lists_all_that_is_bundled() -> None:
+    said = report("models")
+    assert [model["name"] for model in said["models"]] == list(bundled.models())
+    assert {row["name"]: row["steps"] for row in said["data"]}["japanese_vowels_train"] == 4274
+    shown = onward_("models").output
+    assert all(text in shown for text in ("vowels", "98.1%", "Apache-2.0", "japanese_vowels_test"))
+
+
+# --- mistakes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["walk"], "walk"),
+        (["run"], "MODEL"),
+        (["run", "vowls"], "bundled model (vowels)"),
+        (["run", "vowels", "missing.csv"], "bundled data set (japanese_vowels_test"),
+        (["run", "vowels", "--jsn"], "--json"),
+        (["run", "vowels", "x.txt"], ".npy, .npz, .csv"),
+        (["run", "vowels", "."], "neither a file"),
+        (["run", "vowels", "--out", "y.txt"], ".npy, .npz, .csv"),
+        (["run", "vowels", "--out", "nowhere/y.csv"], "nowhere"),
+        (["run", "lstm.safetensors"], "INPUT is missing"),
+        (["run", "theirs.safetensors", "japanese_vowels_test"], "encoder, head"),
+        (["info", "missing.safetensors"], "missing.safetensors"),
+        (["models", "vowels"], "vowels"),
+    ],
+)
+@pytest.mark.usefixtures("lstm", "state_dict")
+def test_wrong_use_is_exit_code_2_with_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], fragment: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.txt").touch()
+    result = onward_(*arguments)
+    assert result.exit_code == 2
+    assert fragment in result.output
+
+
+def test_failed_work_is_exit_code_1_in_the_words_of_the_library(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((5, 13), np.float32))
+    result = onward_("run", "vowels", tmp_path / "x.npy")
+    assert result.exit_code == 1 and "13" in result.output and "input_size=12" in result.output
+
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n3,oops\n")
+    result = onward_("run", "vowels", tmp_path / "x.csv")
+    assert result.exit_code == 1
+    assert all(text in result.output for text in ("x.csv", "line 3", "column 'b'", "'oops'"))
+
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(VOWELS.read_bytes()[:-100])
+    for result in (onward_("info", cut), onward_("run", cut, TEST)):
+        assert result.exit_code == 1 and "cut.safetensors" in result.output
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["info"], ["models"]])
+def test_help_ends_with_an_example_that_runs(command: list[str]) -> None:
+    result = onward_(*command, "--help")
+    assert result.exit_code == 0
+    last = result.output.strip().splitlines()[-1]
+    assert last.strip().startswith("Example:  onward ")
+    if "recordings.csv" not in last:
+        assert onward_(*last.split()[2:]).exit_code == 0
+
+
+def test_names_with_square_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "[red]x.npy", np.zeros((5, 12), np.float32))
+    shown = onward_("run", "vowels", tmp_path / "[red]x.npy").output
+    assert "[red]x.npy" in shown.replace("\n", "")
+
+
+# --- the real command --------------------------------------------------------------------------------
+
+
+def test_the_installed_command_keeps_stdout_for_results_and_stderr_for_errors() -> None:
+    command = Path(sysconfig.get_path("scripts")) / "onward"
+    good = subprocess.run([command, "run", "vowels", "--json"], capture_output=True, text=True, check=False)
+    assert good.returncode == 0 and good.stderr == ""  # no progress bar where there is no terminal
+    assert json.loads(good.stdout)["accuracy"] >= 0.95
+    bad = subprocess.run([command, "run", "vowls"], capture_output=True, text=True, check=False)
+    assert (
+        bad.returncode == 2 and bad.stdout == "" and "vowls" in bad.stderr and "Traceback" not in bad.stderr
+    )
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra_a_message_names_it(missing: str) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None; import onward.cli"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "pip install 'onward[cli]'" in result.stderr and "Traceback" not in result.stderr
