@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from roofline import Roofline
 
 import onward
 from onward import _core
@@ -46,10 +47,12 @@ class Cell:
     T: int
     B: int
     H: int
+    threads: int
     microseconds: dict[str, float] = field(default_factory=dict)
+    limit: float = float("nan")  # least microseconds on this machine, for one thread
 
     def __str__(self) -> str:
-        return f"{self.kind} T={self.T} B={self.B} H={self.H}"
+        return f"{self.kind} T={self.T} B={self.B} H={self.H} threads={self.threads}"
 
     @property
     def gigaflops(self) -> float:
@@ -89,19 +92,32 @@ def problem(cell: Cell) -> Problem:
     )
 
 
-# ---- The contestants: each gives a call without arguments, and its outputs (y, h_n, c_n) as NumPy arrays -------------
+# ---- The contestants: each gives a call without arguments, and its outputs (y, h_n, c_n) as NumPy arrays ---
 
 
 def run_onward(p: Problem) -> tuple[Run, Callable[[Any], Outputs]]:
     layer = LAYERS[p.kind](p.x.shape[2], p.state[0].shape[2])
     layer.load_state_dict(p.weights)
     state = p.state if p.kind == "lstm" else p.state[0]
+    if p.x.shape[:2] == (1, 1):
+        return run_stream(p, layer)
 
     def outputs(result: Any) -> Outputs:
         y, last = result
         return [y, *(last if p.kind == "lstm" else (last,))]
 
     return lambda: layer(p.x, state), outputs
+
+
+def run_stream(p: Problem, layer: Any) -> tuple[Run, Callable[[Any], Outputs]]:
+    """One step a call, the state inside; the outputs compared are those of the first step."""
+    stream, x = layer.stream(), p.x[0, 0]
+    h, *c = (part[0] for part in p.state)
+    stream.state = (h, *c) if c else h
+    y = stream(x)
+    last = stream.state if c else (stream.state,)
+    first = [y[None, None], *(part[None] for part in last)]
+    return lambda: stream(x), lambda _: first
 
 
 def run_torch(p: Problem) -> tuple[Run, Callable[[Any], Outputs]]:
@@ -148,7 +164,7 @@ def onnx_model(p: Problem) -> bytes:
         hidden_size=p.state[0].shape[2],
         **attributes,
     )
-    T, B, I = p.x.shape
+    T, B, features = p.x.shape
     H = p.state[0].shape[2]
 
     def info(name: str, *shape: int) -> onnx.ValueInfoProto:
@@ -157,7 +173,7 @@ def onnx_model(p: Problem) -> bytes:
     graph = helper.make_graph(
         [node],
         p.kind,
-        [info("x", T, B, I), *(info(state, 1, B, H) for state in states)],
+        [info("x", T, B, features), *(info(state, 1, B, H) for state in states)],
         [info("y", T, 1, B, H), *(info(f"{state}_n", 1, B, H) for state in states)],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
@@ -195,7 +211,7 @@ def run_openvino(p: Problem, threads: int) -> tuple[Run, Callable[[Any], Outputs
     return lambda: request.infer(feeds, share_inputs=True, share_outputs=True), outputs
 
 
-# ---- Measuring -------------------------------------------------------------------------------------------------------
+# ---- Measuring ---------------------------------------------------------------------------------------------
 
 
 def installed_peers() -> list[str]:
@@ -250,20 +266,31 @@ def interleaved(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def set_threads(threads: int, peers: list[str]) -> None:
+    """For those who set it once for the process."""
+    onward.set_num_threads(threads)
+    if "torch" in peers:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 def grid(quick: bool, only: str) -> Iterator[Cell]:
     wanted = only.lower().split()
-    for kind, (T, B), H in itertools.product(LAYERS, SHAPES, SIZES):
-        cell = Cell(kind, T, B, H)
-        if quick and (kind != "lstm" or H not in (32, 128) or B == 8):
+    for threads, kind, (T, B), H in itertools.product((1, 2), LAYERS, SHAPES, SIZES):
+        cell = Cell(kind, T, B, H, threads)
+        if quick and (kind != "lstm" or H not in (32, 128) or B == 8 or threads > 1):
+            continue
+        if threads > 1 and (kind != "lstm" or T == 1):
             continue
         if all(word in str(cell).lower().split() for word in wanted):
             yield cell
 
 
-# ---- Reporting -------------------------------------------------------------------------------------------------------
+# ---- Reporting ---------------------------------------------------------------------------------------------
 
 
-def machine(threads: int, peers: list[str]) -> dict[str, Any]:
+def machine(peers: list[str]) -> dict[str, Any]:
     processor = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -271,51 +298,87 @@ def machine(threads: int, peers: list[str]) -> dict[str, Any]:
     return {
         "processor": processor,
         "isa": _core.isa(),
-        "threads": threads,
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("onward", "numpy", *peers)},
     }
 
 
+def header(peers: list[str]) -> list[str]:
+    times = [f"{name}, µs" for name in ("onward", *peers)]
+    return ["cell", "threads", "T, B", "H", *times, "best peer / onward", "GF/s", "of the limit"]
+
+
 def row(cell: Cell, peers: list[str]) -> list[str]:
     times = [f"{cell.microseconds[name]:.1f}" for name in ("onward", *peers)]
-    return [cell.kind, f"{cell.T}, {cell.B}", str(cell.H), *times, f"{cell.ratio:.2f}", f"{cell.gigaflops:.0f}"]
+    share = f"{cell.limit / cell.microseconds['onward']:.0%}" if cell.threads == 1 else ""
+    where = [cell.kind, str(cell.threads), f"{cell.T}, {cell.B}", str(cell.H)]
+    return [*where, *times, f"{cell.ratio:.2f}", f"{cell.gigaflops:.0f}", share]
 
 
 def markdown(cells: list[Cell], peers: list[str]) -> str:
-    header = ["cell", "T, B", "H", *(f"{name}, µs" for name in ("onward", *peers)), "best peer / onward", "GF/s"]
-    lines = [header, ["---"] * len(header), *(row(cell, peers) for cell in cells)]
+    names = header(peers)
+    lines = [names, ["---"] * len(names), *(row(cell, peers) for cell in cells)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def plot(cells: list[Cell], path: Path) -> None:
+    """Ratio to the best peer by size, a panel for each (T, B)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(SHAPES), figsize=(11, 3), sharey=True, layout="constrained")
+    for panel, (T, B) in zip(panels, SHAPES, strict=True):
+        for kind in LAYERS:
+            line = [cell for cell in cells if (cell.kind, cell.T, cell.B, cell.threads) == (kind, T, B, 1)]
+            panel.plot([cell.H for cell in line], [cell.ratio for cell in line], "o-", label=kind.upper())
+        panel.axhline(1, color="gray", linewidth=1, linestyle="--")
+        panel.set(
+            xscale="log", yscale="log", title=f"{T} steps, batch {B}" if T > 1 else "one step", xlabel="H = I"
+        )
+        panel.set_xticks(SIZES, labels=map(str, SIZES))
+        panel.set_yticks([1, 2, 4, 8, 16], labels=["1", "2", "4", "8", "16"])
+        panel.minorticks_off()
+    panels[0].set_ylabel("times as fast as the best peer")
+    panels[0].legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few cells, in a minute")
-    parser.add_argument("--only", default="", help='words that a cell must have: "lstm T=100 H=128"')
+    parser.add_argument(
+        "--only", default="", help='words that a cell must have: "lstm T=100 H=128 threads=1"'
+    )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, help="folder for peers.md and peers.json")
+    parser.add_argument("--out", type=Path, help="folder for peers.md, peers.json and peers.png")
     options = parser.parse_args()
-    threads = 1
     peers = installed_peers()
-    if "torch" in peers:
-        import torch
-
-        torch.set_num_threads(threads)
-
-    about = machine(threads, peers)
+    about = machine(peers)
+    roofline = Roofline.measure()
     print(json.dumps(about))
+    print("  ".join(f"{name:>10}" for name in header(peers)))
     cells = []
     for cell in grid(options.quick, options.only):
-        cell.microseconds = interleaved(contestants(problem(cell), peers, threads), options.rounds, 0.03)
+        set_threads(cell.threads, peers)
+        runs = contestants(problem(cell), peers, cell.threads)
+        cell.microseconds = interleaved(runs, options.rounds, 0.03)
+        cell.limit = roofline.limit(GATES[cell.kind], cell.T, cell.B, cell.H)
         cells.append(cell)
         print("  ".join(f"{part:>10}" for part in row(cell, peers)), flush=True)
-    ratios = [cell.ratio for cell in cells]
-    print(f"best peer / onward: geometric mean {statistics.geometric_mean(ratios):.2f}, least {min(ratios):.2f}")
+    if peers:
+        ratios = [cell.ratio for cell in cells]
+        mean = statistics.geometric_mean(ratios)
+        print(f"best peer / onward: geometric mean {mean:.2f}, least {min(ratios):.2f}")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "peers.md").write_text(markdown(cells, peers))
-        figures = {"machine": about, "cells": [asdict(cell) for cell in cells]}
+        figures = {"machine": about, "roofline": asdict(roofline), "cells": [asdict(cell) for cell in cells]}
         (options.out / "peers.json").write_text(json.dumps(figures, indent=1))
+        plot(cells, options.out / "peers.png")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@
 #include "denormals.h"
 #include "dispatch.h"
 #include "stack.h"
+#include "threads.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -151,6 +152,66 @@ struct Dense {
     }
 };
 
+// A new NumPy array; asking NumPy for it is the fastest way to one.
+template <class Real, class... Sizes>
+nb::object empty(Real*& data, Sizes... sizes) {
+    static const auto& numpy = *new nb::object(nb::module_::import_("numpy"));  // never destroyed: Python ends before
+    static const auto& make = *new nb::object(numpy.attr("empty"));
+    static const auto& dtype = *new nb::object(numpy.attr("dtype")(sizeof(Real) == 4 ? "f4" : "f8"));
+    nb::object array = make(nb::make_tuple(sizes...), dtype);
+    data = nb::cast<nb::ndarray<Real, nb::ndim<sizeof...(Sizes)>, nb::device::cpu>>(array, false).data();
+    return array;
+}
+
+template <class Real>
+using StreamInput = nb::ndarray<const Real, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+struct Stream {
+    EitherPrecision<onward::Stream> core;
+
+    static EitherPrecision<onward::Stream> of(const Stack& stack) {
+        return std::visit(
+            []<class Real>(const onward::Stack<Real>& s) -> EitherPrecision<onward::Stream> {
+                if (s.D != 1) throw nb::value_error("a reverse direction cannot stream");
+                return EitherPrecision<onward::Stream>(std::in_place_type<onward::Stream<Real>>, s);
+            },
+            stack.core);
+    }
+
+    explicit Stream(const Stack& stack) : core(of(stack)) {}
+    Stream(const Stream&) = delete;
+
+    // The GIL is held: a step is short, and the state inside is for one thread at a time.
+    template <class Real>
+    static nb::object step(Stream& self, const StreamInput<Real>& x) {
+        auto* const stream = std::get_if<onward::Stream<Real>>(&self.core);
+        if (!stream || long(x.shape(0)) != stream->stack.I) throw nb::next_overload();
+        Real* y;
+        nb::object result = empty(y, stream->stack.P);
+        stream->step(x.data(), y);
+        return result;
+    }
+
+    nb::tuple state() const {
+        return std::visit([]<class Real>(const onward::Stream<Real>& stream) {
+            const auto& stack = stream.stack;
+            Real *h, *c = nullptr;
+            nb::object h_n = empty(h, stack.layers, stack.P), c_n = nb::none();
+            if (stack.cell == Cell::lstm) c_n = empty(c, stack.layers, stack.H);
+            stream.state(h, c);
+            return nb::make_tuple(h_n, c_n);
+        }, core);
+    }
+
+    void set_state(const OptionalIn& h, const OptionalIn& c) {
+        std::visit([&]<class Real>(onward::Stream<Real>& stream) {
+            const auto& stack = stream.stack;
+            stream.set_state(data_of<const Real>(h, "h", {stack.layers, stack.P}),
+                             data_of<const Real>(c, "c", {stack.layers, stack.H}));
+        }, core);
+    }
+};
+
 // A function of the kernels over a whole array.
 template <class Real, auto function>
 void map(const In& x, const Out& y) {
@@ -171,6 +232,7 @@ void either_map(const In& x, const Out& y) {
 
 NB_MODULE(_core, m) {
     m.doc() = "Onward's compiled core.";
+    nb::set_leak_warnings(false);  // what lives until Python ends, as a layer kept in a module may, is no leak
 
     nb::class_<Stack>(m, "Stack", "The packed weights of a recurrent layer: all its layers and directions.")
         .def(nb::init<const std::string&, const std::vector<WeightsIn>&, long>(), "cell"_a, "weights"_a,
@@ -178,6 +240,17 @@ NB_MODULE(_core, m) {
         .def("forward", &Stack::forward, "x"_a.noconvert(), "h0"_a.noconvert().none(), "c0"_a.noconvert().none(),
              "lengths"_a.noconvert().none(), "y"_a.noconvert(), "h_n"_a.noconvert(), "c_n"_a.noconvert().none(),
              "Runs x (T, B, I) from h0, c0 (zeros where None); fills y (T, B, D*P), h_n and c_n.");
+
+    nb::class_<Stream>(m, "Stream", "One row of a Stack that goes on from call to call, its state inside.")
+        .def(nb::init<const Stack&>(), "stack"_a, nb::keep_alive<1, 2>())
+        .def("__call__", &Stream::step<float>, "x"_a.noconvert())
+        .def("__call__", &Stream::step<double>, "x"_a.noconvert(), "One step: x (I,) to y (P,), a new array.")
+        // Whatever else is given, the Python subclass converts, or says what is wrong with it.
+        .def("__call__", [](nb::object self, nb::object x) { return self(self.attr("_converted")(x)); },
+             "x"_a.none())
+        .def("_state", &Stream::state, "h (layers, P) and c (layers, H) or None, copies.")
+        .def("_set_state", &Stream::set_state, "h"_a.noconvert().none(), "c"_a.noconvert().none(),
+             "Copies h and c in; None: zeros.");
 
     nb::class_<Dense>(m, "Dense", "A packed matrix: y = W x + b for each row.")
         .def(nb::init<const In&, const OptionalIn&>(), "W"_a, "b"_a.none())
@@ -194,5 +267,18 @@ NB_MODULE(_core, m) {
     m.def("isa", [] { return std::string(onward::selected().name); }, "The instruction set in use.");
     m.def("available_isas", &onward::available_isas, "Those that this build has and this machine runs, slowest first.");
     m.def("set_isa", &onward::select, "name"_a, "Use this instruction set for what is packed from now on.");
+    m.def("set_num_threads", &onward::set_num_threads, "n"_a, "Threads for one call, at most.");
+    m.def("num_threads", &onward::num_threads, "Threads for one call, at most.");
+    m.def("arithmetic", [](long n) {
+        float result = 0;
+        const nb::gil_scoped_release release;
+        return n * onward::kernels<float>().arithmetic(n, &result);
+    }, "n"_a, "Does nothing but fma in registers; returns the number of float32 operations. For measuring.");
+    m.def("read", [](const nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>& x, long times) {
+        const nb::gil_scoped_release release;
+        float sum = 0;
+        while (times-- > 0) sum += onward::kernels<float>().read(long(x.shape(0)), x.data());
+        return sum;
+    }, "x"_a, "times"_a, "Reads x, aligned to 64 bytes, some times over. For measuring.");
     onward::selected();  // a wrong ONWARD_ISA is an error at import, not at the first call
 }

@@ -12,6 +12,7 @@ namespace {
 using onward::Cell;
 using onward::Direction;
 using onward::Panels;
+using onward::Share;
 using onward::Step;
 
 template <class Real>
@@ -117,22 +118,24 @@ template <class Real>
 constexpr Micros<Real> micros[] = {{}, Micros<Real>::template of<1>(), Micros<Real>::template of<2>(),
                                 Micros<Real>::template of<3>(), Micros<Real>::template of<4>()};
 
-// Calls body(product of a tile, first block, blocks, first row, rows) for tiles that cover all blocks and rows.
+// Calls body(product of a tile, first block, blocks, first row, rows) for tiles that cover the share's blocks and all rows.
 template <class Real, class Body>
-void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Body body) {
+void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Share share, Body body) {
     constexpr int L = Float<Real>::L;
     const long G = panels.G, K = panels.K;
     const long groups = (rows + rows_at_once(G) - 1) / rows_at_once(G);
     const long most_rows = groups ? (rows + groups - 1) / groups : 0;
-    for (long block = 0, blocks; block < panels.blocks; block += blocks) {
+    long first = panels.blocks * share.part / share.parts, last = panels.blocks * (share.part + 1) / share.parts;
+    while (first < last) {
         int log_blocks = 3;
-        while (block + (1 << log_blocks) > panels.blocks || !micros<Real>[G].at[most_rows][log_blocks]) log_blocks--;
-        blocks = 1 << log_blocks;
+        while (first + (1 << log_blocks) > last || !micros<Real>[G].at[most_rows][log_blocks]) log_blocks--;
+        const long blocks = 1 << log_blocks;
+        const long block = share.backward ? last -= blocks : (first += blocks) - blocks;
         for (long group = 0; group < groups; group++) {
             const long row = rows * group / groups, R = rows * (group + 1) / groups - row;
             auto product = [&](Real* out, long out_stride) {
                 micros<Real>[G].at[R][log_blocks](K, a + row * a_stride, a_stride, panels.weights + block * K * G * L,
-                                               K * G * L, panels.bias + block * G * L, out, out_stride);
+                                                  K * G * L, panels.bias + block * G * L, out, out_stride);
             };
             body(product, block, blocks, row, R);
         }
@@ -140,8 +143,9 @@ void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long ro
 }
 
 template <class Real>
-void product(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Real* out, long out_stride) {
-    for_tiles(panels, a, a_stride, rows, [&](auto tile, long block, long, long row, long) {
+void product(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Real* out, long out_stride,
+             Share share) {
+    for_tiles(panels, a, a_stride, rows, share, [&](auto tile, long block, long, long row, long) {
         tile(out + row * out_stride + block * panels.G * Float<Real>::L, out_stride);
     });
 }
@@ -192,55 +196,61 @@ void gru_candidate(const Real* z, const Real* u, const Real* h, Real* h_next) {
 
 // ---- The time step ---------------------------------------------------------------------------------------------------
 
-// Calls cell(z, u, units) for each row and block, u being the product of the panels and a; units is the offset of the
-// row's block in arrays of unit_stride numbers a row.
+// Calls cell(z, u, at) for each row and each block of the share, u being the product of the panels and a; `at` is the
+// offset of the row's block in arrays of H units a row.
 template <class Real, class CellFunction>
-void for_cells(const Panels<Real>& panels, const Real* a, long a_stride, const Step<Real>& s, long z_gates, long unit_stride,
-               CellFunction cell) {
+void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, long a_stride, const Step<Real>& s,
+               Share share, CellFunction cell) {
     constexpr int L = Float<Real>::L;
-    const long G = panels.G;
+    const long G = panels.G, H = panels.blocks * L;
     alignas(vector_bytes) Real u[max_sums * L];
-    for_tiles(panels, a, a_stride, s.rows, [&](auto tile, long block, long blocks, long row, long rows) {
+    for_tiles(panels, a, a_stride, s.rows, share, [&](auto tile, long block, long blocks, long row, long rows) {
         tile(u, blocks * G * L);
         for (long r = 0; r < rows; r++)
             for (long m = 0; m < blocks; m++)
-                cell(s.z + ((row + r) * panels.blocks + block + m) * z_gates * L, u + (r * blocks + m) * G * L,
-                     (row + r) * unit_stride + (block + m) * L);
+                cell(s.z + ((row + r) * panels.blocks + block + m) * d.input.G * L, u + (r * blocks + m) * G * L,
+                     (row + r) * H + (block + m) * L);
     });
 }
 
 template <class Real>
-void step(const Direction<Real>& d, const Step<Real>& s) {
+void gates(const Direction<Real>& d, const Step<Real>& s, Share share) {
     constexpr int L = Float<Real>::L;
-    const long H = d.recurrent.blocks * L;  // padded
-    const long P = d.projection.blocks ? d.projection.blocks * L : H;
-    Real* const h_cell = d.projection.blocks ? s.scratch : s.h_next;
-    auto for_gates = [&](auto cell) { for_cells(d.recurrent, s.h, P, s, d.input.G, H, cell); };
+    const bool projected = d.projection.blocks;
+    const long P = (projected ? d.projection.blocks : d.recurrent.blocks) * L;
+    Real* const h = projected ? s.scratch : s.h_next;
+    auto for_gates = [&](auto cell) { for_cells(d, d.recurrent, s.h, P, s, share, cell); };
     switch (d.cell) {
         case Cell::rnn_tanh:
-            for_gates([&](const Real* z, const Real* u, long at) {
-                store(h_cell + at, tanh<Real>(load(z) + load(u)).value());
+            return for_gates([&](const Real* z, const Real* u, long at) {
+                store(h + at, tanh<Real>(load(z) + load(u)).value());
             });
-            break;
         case Cell::rnn_relu:
-            for_gates([&](const Real* z, const Real* u, long at) { store(h_cell + at, relu<Real>(load(z) + load(u))); });
-            break;
+            return for_gates([&](const Real* z, const Real* u, long at) {
+                store(h + at, relu<Real>(load(z) + load(u)));
+            });
         case Cell::lstm:
-            for_gates([&](const Real* z, const Real* u, long at) { lstm(z, u, s.c + at, h_cell + at); });
-            break;
+            return for_gates([&](const Real* z, const Real* u, long at) { lstm(z, u, s.c + at, h + at); });
         case Cell::gru:
-            for_gates([&](const Real* z, const Real* u, long at) { gru(z, u, s.h + at, h_cell + at); });
-            break;
+            return for_gates([&](const Real* z, const Real* u, long at) { gru(z, u, s.h + at, h + at); });
         case Cell::gru_reset_before:
-            for_gates([&](const Real* z, const Real* u, long at) {
+            return for_gates([&](const Real* z, const Real* u, long at) {
                 gru_reset(z, u, s.h + at, s.scratch + at, s.h_next + at);
             });
-            for_cells(d.candidate, (const Real*)s.scratch, H, s, d.input.G, H, [&](const Real* z, const Real* u, long at) {
-                gru_candidate(z, u, s.h + at, s.h_next + at);
-            });
-            break;
     }
-    if (d.projection.blocks) product(d.projection, (const Real*)s.scratch, H, s.rows, s.h_next, P);
+}
+
+template <class Real>
+void second(const Direction<Real>& d, const Step<Real>& s, Share share) {
+    constexpr int L = Float<Real>::L;
+    const Real* const a = s.scratch;
+    const long H = d.recurrent.blocks * L;
+    if (d.candidate.blocks)
+        for_cells(d, d.candidate, a, H, s, share, [&](const Real* z, const Real* u, long at) {
+            gru_candidate(z, u, s.h + at, s.h_next + at);
+        });
+    else if (d.projection.blocks)
+        product(d.projection, a, H, s.rows, s.h_next, d.projection.blocks * L, share);
 }
 
 // ---- Functions over arrays ---------------------------------------------------------------------------------------------
@@ -257,14 +267,46 @@ void map(long n, const Real* x, Real* y, Function function) {
     }
 }
 
+// ---- For measuring the machine -----------------------------------------------------------------------------------------
+
+template <class Real>
+long arithmetic(long n, Real* result) {
+    constexpr int sums = max_sums / 2;
+    vec_of<Real> sum[sums];
+    for (int s = 0; s < sums; s++) sum[s] = broadcast(Real(s));  // not alike, or they would be computed once
+    const vec_of<Real> a = broadcast(*result), b = a + Real(1);
+    for (long i = 0; i < n; i++) {
+#pragma GCC unroll 32
+        for (int s = 0; s < sums; s++) sum[s] = fma(a, b, sum[s]);
+    }
+    for (int s = 1; s < sums; s++) sum[0] += sum[s];
+    *result = sum[0][0];
+    return 2L * sums * Float<Real>::L;
+}
+
+template <class Real>
+Real read(long n, const Real* x) {
+    constexpr int sums = 8, L = Float<Real>::L;
+    vec_of<Real> sum[sums] = {};
+    for (; n >= sums * L; n -= sums * L, x += sums * L) {
+#pragma GCC unroll 8
+        for (int s = 0; s < sums; s++) sum[s] += load(x + s * L);
+    }
+    for (int s = 1; s < sums; s++) sum[0] += sum[s];
+    return sum[0][0];
+}
+
 template <class Real>
 constexpr onward::Kernels<Real> kernels = {
     Float<Real>::L,
     product<Real>,
-    step<Real>,
+    gates<Real>,
+    second<Real>,
     [](long n, const Real* x, Real* y) { map(n, x, y, [](vec_of<Real> v) { return exp<Real>(v); }); },
     [](long n, const Real* x, Real* y) { map(n, x, y, [](vec_of<Real> v) { return sigmoid<Real>(v).value(); }); },
     [](long n, const Real* x, Real* y) { map(n, x, y, [](vec_of<Real> v) { return tanh<Real>(v).value(); }); },
+    arithmetic<Real>,
+    read<Real>,
 };
 
 #define ONWARD_STRING(name) #name

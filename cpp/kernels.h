@@ -40,15 +40,28 @@ struct Step {
     Real* scratch;   // [rows][H]: o tanh(c) before a projection, r h of a GRU that resets before the product
 };
 
+// Which of a matrix's blocks to compute: one of several equal parts, from its last block to its first if backward. Each
+// step goes the other way than the one before, and so starts with the weights that are still in cache.
+struct Share {
+    int part = 0, parts = 1;
+    bool backward = false;
+};
+
 template <class Real>
 struct Kernels {
     long L;
     // out[rows][blocks][G][L] = a[rows][K] . panels + bias; strides count elements.
-    void (*product)(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Real* out, long out_stride);
-    void (*step)(const Direction<Real>& direction, const Step<Real>& step);
+    void (*product)(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Real* out, long out_stride,
+                    Share share);
+    // A time step: the gates, then, for a candidate or a projection, a second product, which needs all of the first.
+    void (*gates)(const Direction<Real>& direction, const Step<Real>& step, Share share);
+    void (*second)(const Direction<Real>& direction, const Step<Real>& step, Share share);
     void (*exp)(long n, const Real* x, Real* y);
     void (*sigmoid)(long n, const Real* x, Real* y);
     void (*tanh)(long n, const Real* x, Real* y);
+    // For measuring the machine: n times the returned number of operations; a sum over n numbers.
+    long (*arithmetic)(long n, Real* result);
+    Real (*read)(long n, const Real* x);
 };
 
 struct Table {

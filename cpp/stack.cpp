@@ -1,17 +1,24 @@
-// Packs weights into panels and runs a layer over time: rows by blocks, time by chunks, layer by layer.
+// Packs weights into panels and runs layers over time: rows by blocks, time by chunks, layer by layer, and each part by
+// the threads of a team.
 #include "stack.h"
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <memory>
 #include <numeric>
 
 #include "denormals.h"
 #include "dispatch.h"
+#include "threads.h"
 
 namespace onward {
 
 // Rows whose input projection is computed at once: enough to read its weights rarely, few enough to stay in cache.
 constexpr long rows_at_once = 96;
+
+// From this many rows a thread works on rows of its own, although each then reads all weights.
+constexpr long rows_worth_a_thread = 24;
 
 constexpr long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
@@ -41,68 +48,80 @@ Packed<Real>::Packed(const Real* matrix, const Real* bias, long G, long N, long 
     this->bias = biases;
 }
 
-namespace {
-
-// One direction on one block of rows, longest row first, from time step to time step.
+// One direction on one block of rows, longest row first, from time step to time step. h of step t stands in buffer t % 2.
 template <class Real>
 class Run {
 public:
-    Run(const Kernels<Real>& kernels, const Direction<Real>& direction, bool reverse, const std::vector<long>& lengths)
-        : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), active(long(lengths.size())),
+    // For up to max_rows rows, with room for the input projections of chunk_rows.
+    Run(const Kernels<Real>& kernels, const Direction<Real>& direction, bool reverse, const std::vector<long>& lengths,
+        long max_rows, long chunk_rows)
+        : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), chunk_rows(std::max(chunk_rows, max_rows)),
           P(ceil_div(d.P, kernels.L) * kernels.L), H(ceil_div(d.H, kernels.L) * kernels.L),
-          z_stride(d.input.blocks * d.input.G * kernels.L), memory(active * (2 * P + 2 * H)),
-          chunk_memory(std::max(rows_at_once, active) * (z_stride + d.I)) {
-        h = memory.data();
-        h_next = h + active * P;
-        c = h_next + active * P;
-        scratch = c + active * H;
-        z = chunk_memory.data();
-        x = z + std::max(rows_at_once, active) * z_stride;
-    }
+          z_stride(d.input.blocks * d.input.G * kernels.L), memory(max_rows * (2 * P + 2 * H)),
+          chunk_memory(this->chunk_rows * (z_stride + d.I)), h{memory.data(), memory.data() + max_rows * P},
+          c(h[1] + max_rows * P), scratch(c + max_rows * H), z(chunk_memory.data()), x(z + this->chunk_rows * z_stride) {}
 
-    // order[b]: the row of h0 and c0 (B, ...) that row b starts from.
-    void start(const Real* h0, const Real* c0, const long* order) {
+    // order[b]: the row of h0 and c0 (B, ...) that row b starts from; null: zeros.
+    void start(const Real* h0, const Real* c0, const long* order, long t = 0) {
         for (size_t b = 0; b < lengths.size(); b++) {
-            if (h0) std::memcpy(h + b * P, h0 + order[b] * d.P, d.P * sizeof(Real));
-            if (c0) std::memcpy(c + b * H, c0 + order[b] * d.H, d.H * sizeof(Real));
-            std::memcpy(h_next + b * P, h + b * P, d.P * sizeof(Real));
+            copy_row(h[t % 2] + b * P, h0 ? h0 + order[b] * d.P : nullptr, d.P);
+            copy_row(c + b * H, c0 ? c0 + order[b] * d.H : nullptr, d.H);
+            copy_row(h[(t + 1) % 2] + b * P, h[t % 2] + b * P, d.P);  // for rows that end before their first step
         }
     }
 
-    // Steps t0 to t1, each row counting from its own end in the reverse direction. Calls go on where the last one ended.
+    // Steps t0 to t1, each row counting from its own end in the reverse direction; a call goes on where the last one
+    // ended. Called by `parts` threads that meet at the barrier; each computes its share of the units.
     void advance(const Rows<const Real>& in, const long* in_rows, const Rows<Real>& out, const long* out_rows, long t0,
-                 long t1) {
-        const long chunk = std::max(1L, rows_at_once / long(lengths.size()));
+                 long t1, int part, int parts, Barrier& barrier) const {
+        const long chunk = std::max(1L, chunk_rows / long(lengths.size()));
+        long active = running_at(t0, long(lengths.size()));
         for (; t0 < t1; t0 += chunk) {
             const long end = std::min(t0 + chunk, t1);
             long rows = 0;
-            for (long t = t0, running = running_at(t, active); t < end; running = running_at(++t, running))
-                for (long b = 0; b < running; b++)
-                    std::memcpy(x + rows++ * d.I, in.at(time(t, b), in_rows[b]), d.I * sizeof(Real));
-            kernels.product(d.input, x, d.I, rows, z, z_stride);
+            for (long t = t0, running = active; t < end; running = running_at(++t, running))
+                for (long b = 0; b < running; b++, rows++)
+                    if (rows % parts == part) copy_row(x + rows * d.I, in.at(time(t, b), in_rows[b]), d.I);
+            barrier.wait();
+            kernels.product(d.input, x, d.I, rows, z, z_stride, {part, parts});
             const Real* z_t = z;
             for (long t = t0; t < end; t++) {
-                active = running_at(t, active);
-                kernels.step(d, {active, z_t, h, h_next, c, scratch});
-                std::swap(h, h_next);
+                Real* const h_next = h[(t + 1) % 2];
+                const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch};
+                const Share share{part, parts, t % 2 == 1};
+                kernels.gates(d, step, share);
+                if (d.candidate.blocks || d.projection.blocks) {
+                    barrier.wait();
+                    kernels.second(d, step, share);
+                }
+                barrier.wait();
                 z_t += active * z_stride;
-                for (long b = 0; b < active; b++)
-                    std::memcpy(out.at(time(t, b), out_rows[b]), h + b * P, d.P * sizeof(Real));
-                // A row that ends here stands still: its state is the same in both buffers.
-                for (long b = running_at(t + 1, active); b < active; b++)
-                    std::memcpy(h_next + b * P, h + b * P, d.P * sizeof(Real));
+                const long still = running_at(t + 1, active);
+                for (long b = part; b < active; b += parts) {
+                    copy_row(out.at(time(t, b), out_rows[b]), h_next + b * P, d.P);
+                    // A row that ends here stands still: its state is the same in both buffers.
+                    if (b >= still) copy_row(h[t % 2] + b * P, h_next + b * P, d.P);
+                }
+                active = still;
             }
         }
     }
 
-    void finish(Real* h_n, Real* c_n, const long* order) const {
+    // The state after step t - 1.
+    void finish(Real* h_n, Real* c_n, const long* order, long t) const {
         for (size_t b = 0; b < lengths.size(); b++) {
-            std::memcpy(h_n + order[b] * d.P, h + b * P, d.P * sizeof(Real));
-            if (c_n) std::memcpy(c_n + order[b] * d.H, c + b * H, d.H * sizeof(Real));
+            copy_row(h_n + order[b] * d.P, h[t % 2] + b * P, d.P);
+            if (c_n) copy_row(c_n + order[b] * d.H, c + b * H, d.H);
         }
     }
 
 private:
+    static void copy_row(Real* to, const Real* from, long n) {
+        if (from)
+            std::memcpy(to, from, n * sizeof(Real));
+        else
+            std::memset(to, 0, n * sizeof(Real));
+    }
     long time(long t, long b) const { return reverse ? lengths[b] - 1 - t : t; }
     long running_at(long t, long at_most) const {
         while (at_most > 0 && lengths[at_most - 1] <= t) at_most--;
@@ -113,13 +132,81 @@ private:
     const Direction<Real>& d;
     const bool reverse;
     const std::vector<long>& lengths;
-    long active;
-    const long P, H, z_stride;  // padded
+    const long chunk_rows, P, H, z_stride;  // P and H padded
     Buffer<Real> memory, chunk_memory;
-    Real *h, *h_next, *c, *scratch, *z, *x;
+    Real *const h[2], *const c, *const scratch, *const z, *const x;
 };
 
-}  // namespace
+// Threads that take a block of rows through all layers together. Each direction has threads of its own where there are
+// enough; those of one direction share its units.
+template <class Real>
+class Team {
+public:
+    Team(const Stack<Real>& stack, long longest, long max_rows, int threads)
+        : s(stack), identity(max_rows), all(threads) {
+        std::iota(identity.begin(), identity.end(), 0L);
+        lengths.reserve(max_rows);
+        const int groups = std::min(int(s.D), threads);
+        for (int group = 0; group < groups; group++)
+            barriers.push_back(std::make_unique<Barrier>((threads + groups - 1 - group) / groups));
+        for (long i = 0; i < long(s.directions.size()); i++)
+            runs.emplace_back(s.kernels, s.directions[i], i % s.D == 1, lengths, max_rows, rows_at_once);
+        // Layers of one direction take turns at a chunk of time; a reverse direction needs all of the layer below.
+        chunk = s.D == 1 ? std::max(1L, rows_at_once / max_rows) : std::max(1L, longest);
+        for (int i = 0; i < 2; i++)
+            between[i] = Buffer<Real>(s.layers > i + 1 ? std::min(chunk, longest) * max_rows * s.D * s.P : 0);
+    }
+
+    // Called by each of the team's threads.
+    void forward(const Sequence<Real>& q, const long* order, long rows, int part, int threads) {
+        if (part == 0) start(q, order, rows);
+        all.wait();
+        const int groups = int(barriers.size()), group = part % groups;
+        const int group_part = part / groups, group_parts = (threads + groups - 1 - group) / groups;
+        const long longest = lengths[0];
+        for (long t0 = 0; t0 < longest; t0 += chunk) {
+            const long t1 = std::min(t0 + chunk, longest);
+            auto after = [&](long layer) {
+                return Rows<Real>{between[layer % 2].data(), rows * s.D * s.P, s.D * s.P, t0};
+            };
+            for (long layer = 0; layer < s.layers; layer++) {
+                const bool first = layer == 0, last = layer == s.layers - 1;
+                const Rows<Real> below = after(first ? 0 : layer - 1), out = last ? q.y : after(layer);
+                for (long direction = group; direction < s.D; direction += groups)
+                    runs[layer * s.D + direction].advance(
+                        first ? q.x : Rows<const Real>{below.data, below.t_stride, below.b_stride, below.t_first},
+                        first ? order : identity.data(),
+                        {out.data + direction * s.P, out.t_stride, out.b_stride, out.t_first},
+                        last ? order : identity.data(), t0, t1, group_part, group_parts, *barriers[group]);
+                all.wait();
+            }
+        }
+        if (part == 0)
+            for (long i = 0; i < long(runs.size()); i++)
+                runs[i].finish(q.h_n + i * q.B * s.P, q.c_n ? q.c_n + i * q.B * s.H : nullptr, order, longest);
+        all.wait();
+    }
+
+private:
+    void start(const Sequence<Real>& q, const long* order, long rows) {
+        lengths.resize(rows);
+        for (long b = 0; b < rows; b++) {
+            lengths[b] = q.lengths ? q.lengths[order[b]] : q.T;
+            for (long t = lengths[b]; t < q.T; t++)
+                std::memset(q.y.at(t, order[b]), 0, s.D * s.P * sizeof(Real));
+        }
+        for (long i = 0; i < long(runs.size()); i++)
+            runs[i].start(q.h0 ? q.h0 + i * q.B * s.P : nullptr, q.c0 ? q.c0 + i * q.B * s.H : nullptr, order);
+    }
+
+    const Stack<Real>& s;
+    std::vector<long> lengths, identity;
+    std::vector<Run<Real>> runs;
+    Buffer<Real> between[2];
+    long chunk;
+    Barrier all;
+    std::vector<std::unique_ptr<Barrier>> barriers;  // one for each group of threads that shares a direction
+};
 
 template <class Real>
 Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, long num_directions)
@@ -141,57 +228,76 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, long nu
 
 template <class Real>
 void Stack<Real>::forward(const Sequence<Real>& s) const {
-    const FlushDenormals flush;
+    if (!s.B) return;
     std::vector<long> order(s.B);
     std::iota(order.begin(), order.end(), 0L);
     if (s.lengths)
         std::stable_sort(order.begin(), order.end(), [&](long a, long b) { return s.lengths[a] > s.lengths[b]; });
-    const long blocks = ceil_div(s.B, rows_at_once);
-    for (long i = 0; i < blocks; i++) {
-        const long first = s.B * i / blocks;
-        forward_rows(s, order.data() + first, s.B * (i + 1) / blocks - first);
-    }
+    const long longest = s.lengths ? s.lengths[order[0]] : s.T;
+
+    // Threads take rows of their own where there are many, and share the units of the same rows where there are few.
+    long blocks = ceil_div(s.B, rows_at_once);
+    int team_size = 1;
+    std::vector<std::unique_ptr<Team<Real>>> teams;
+    const long units = ceil_div(H, kernels.L) * D;
+    const int useful = int(std::min<long>(num_threads(), std::max(units, s.B / rows_worth_a_thread)));
+    parallel(
+        useful,
+        [&](int n) {
+            const long row_parts = std::clamp(s.B / rows_worth_a_thread, 1L, long(n));
+            team_size = int(std::min(n / row_parts, units));
+            blocks = std::max(blocks, row_parts);
+            for (long i = 0; i < row_parts; i++)
+                teams.push_back(std::make_unique<Team<Real>>(*this, longest, ceil_div(s.B, blocks), team_size));
+        },
+        [&](int part) {
+            const FlushDenormals flush;
+            const size_t team = part / team_size;
+            if (team >= teams.size()) return;
+            for (size_t i = team; i < size_t(blocks); i += teams.size()) {
+                const long first = s.B * long(i) / blocks;
+                teams[team]->forward(s, order.data() + first, s.B * long(i + 1) / blocks - first, part % team_size,
+                                    team_size);
+            }
+        });
 }
 
 template <class Real>
-void Stack<Real>::forward_rows(const Sequence<Real>& s, const long* order, long rows) const {
-    std::vector<long> lengths(rows), identity(rows);
-    std::iota(identity.begin(), identity.end(), 0L);
-    for (long b = 0; b < rows; b++) {
-        lengths[b] = s.lengths ? s.lengths[order[b]] : s.T;
-        for (long t = lengths[b]; t < s.T; t++) std::memset(s.y.at(t, order[b]), 0, D * P * sizeof(Real));
+Stream<Real>::Stream(const Stack<Real>& stack)
+    : stack(stack), lengths(1, std::numeric_limits<long>::max()), between(2 * stack.P) {
+    runs.reserve(stack.layers);
+    for (const Direction<Real>& direction : stack.directions)
+        runs.emplace_back(stack.kernels, direction, false, lengths, 1, 1);
+}
+
+template <class Real>
+Stream<Real>::~Stream() = default;
+
+template <class Real>
+void Stream<Real>::step(const Real* x, Real* y) {
+    const FlushDenormals flush;
+    Barrier alone(1);
+    const long row = 0;
+    for (long layer = 0; layer < stack.layers; layer++) {
+        Real* const out = layer == stack.layers - 1 ? y : between.data() + layer % 2 * stack.P;
+        runs[layer].advance({x, 0, 0}, &row, {out, 0, 0}, &row, t, t + 1, 0, 1, alone);
+        x = out;
     }
-    std::vector<Run<Real>> runs;
-    runs.reserve(directions.size());
-    for (long i = 0; i < long(directions.size()); i++) {
-        runs.emplace_back(kernels, directions[i], i % D == 1, lengths);
-        runs[i].start(s.h0 ? s.h0 + i * s.B * P : nullptr, s.c0 ? s.c0 + i * s.B * H : nullptr, order);
-    }
-    // Layers of one direction take turns at a chunk of time; a reverse direction needs the whole of the layer below.
-    const long longest = lengths[0], chunk = D == 1 ? std::max(1L, rows_at_once / rows) : std::max(1L, longest);
-    const long between_size = std::min(chunk, longest) * rows * D * P;
-    const Buffer<Real> between[2] = {Buffer<Real>(layers > 1 ? between_size : 0),
-                                     Buffer<Real>(layers > 2 ? between_size : 0)};
-    for (long t0 = 0; t0 < longest; t0 += chunk) {
-        const long t1 = std::min(t0 + chunk, longest);
-        auto after = [&](long layer) {
-            return Rows<Real>{between[layer % 2].data(), rows * D * P, D * P, t0};
-        };
-        for (long layer = 0; layer < layers; layer++) {
-            const bool first = layer == 0, last = layer == layers - 1;
-            Rows<const Real> in = s.x;
-            if (!first) {
-                const Rows<Real> below = after(layer - 1);
-                in = {below.data, below.t_stride, below.b_stride, t0};
-            }
-            Rows<Real> out = last ? s.y : after(layer);
-            for (long direction = 0; direction < D; direction++, out.data += P)
-                runs[layer * D + direction].advance(in, first ? order : identity.data(), out,
-                                                    last ? order : identity.data(), t0, t1);
-        }
-    }
-    for (long i = 0; i < long(runs.size()); i++)
-        runs[i].finish(s.h_n + i * s.B * P, s.c_n ? s.c_n + i * s.B * H : nullptr, order);
+    t++;
+}
+
+template <class Real>
+void Stream<Real>::state(Real* h, Real* c) const {
+    const long row = 0;
+    for (long layer = 0; layer < stack.layers; layer++)
+        runs[layer].finish(h + layer * stack.P, c ? c + layer * stack.H : nullptr, &row, t);
+}
+
+template <class Real>
+void Stream<Real>::set_state(const Real* h, const Real* c) {
+    const long row = 0;
+    for (long layer = 0; layer < stack.layers; layer++)
+        runs[layer].start(h ? h + layer * stack.P : nullptr, c ? c + layer * stack.H : nullptr, &row, t);
 }
 
 template <class Real>
@@ -205,7 +311,7 @@ void Dense<Real>::forward(const Real* x, long rows, Real* y) const {
     const Buffer<Real> out(std::min(rows, rows_at_once) * stride);
     for (long first = 0; first < rows; first += rows_at_once) {
         const long n = std::min(rows_at_once, rows - first);
-        kernels.product(packed, x + first * I, I, n, out.data(), stride);
+        kernels.product(packed, x + first * I, I, n, out.data(), stride, {});
         for (long row = 0; row < n; row++)
             std::memcpy(y + (first + row) * O, out.data() + row * stride, O * sizeof(Real));
     }
@@ -213,6 +319,8 @@ void Dense<Real>::forward(const Real* x, long rows, Real* y) const {
 
 template class Stack<float>;
 template class Stack<double>;
+template class Stream<float>;
+template class Stream<double>;
 template class Dense<float>;
 template class Dense<double>;
 

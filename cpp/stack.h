@@ -75,11 +75,36 @@ public:
     const long I, H, P, D, layers;
 
 private:
-    void forward_rows(const Sequence<Real>& sequence, const long* order, long rows) const;
+    template <class>
+    friend class Team;
+    template <class>
+    friend class Stream;
 
     const Kernels<Real>& kernels;
     std::vector<Packed<Real>> packed;
     std::vector<Direction<Real>> directions;
+};
+
+template <class Real>
+class Run;
+
+// One row that goes on from call to call, its state inside. The stack has one direction, and outlives the stream.
+template <class Real>
+class Stream {
+public:
+    explicit Stream(const Stack<Real>& stack);
+    ~Stream();
+    void step(const Real* x, Real* y);                // x (I), y (P)
+    void state(Real* h, Real* c) const;               // h (layers, P), c (layers, H) or null
+    void set_state(const Real* h, const Real* c);     // null: zeros
+
+    const Stack<Real>& stack;
+
+private:
+    std::vector<long> lengths;
+    std::vector<Run<Real>> runs;
+    Buffer<Real> between;
+    long t = 0;
 };
 
 // y = W x + b for each row; W (O, I).

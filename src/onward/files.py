@@ -73,7 +73,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
         ) from error
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return (
-        {key: _tensor(path, key, **entry) for key, entry in entries},
+        {key: _tensor(path, key, **entry) for key, entry in sorted(entries)},  # older versions shuffle them
         _architecture(path, header.get("__metadata__", {}).get("onward")),
     )
 

@@ -1,4 +1,4 @@
-"""The recurrent layers of torch.nn on NumPy arrays. Here arrays are checked and allocated; `_core` computes.
+"""The recurrent layers of torch.nn, and their streams: arrays are checked here, and computed in `_core`.
 
 Axis letters: T time, B batch, I input, H hidden units, P projected hidden (P = H without a projection), G
 gates, L layers, D directions. State is in the order (h, c). W and R are weight_ih and weight_hh, b_W and b_R
@@ -143,6 +143,10 @@ class Recurrent(Weighted, Generic[State]):
             y, h, c = y[:, 0], h[:, 0], None if c is None else c[:, 0]
         return y, self._join(h, c)
 
+    def stream(self) -> "Stream[State]":
+        """One sequence step by step: `h = stream(x)`. Raises ArgumentError for a bidirectional layer."""
+        return Stream(self)
+
     def _misshapen(self, shape: Shape) -> ShapeError:
         takes, size = f"this {type(self).__name__} takes", self.input_size
         if len(shape) in (2, 3):
@@ -165,6 +169,50 @@ class Recurrent(Weighted, Generic[State]):
                 f"{name} has shape {given.shape}, but for this {self!r} and x it must be {expected}: {axes}"
             )
         return arrays.contiguous(given).reshape(shape)
+
+
+class Stream(_core.Stream, Generic[State]):
+    """One sequence step by step, its state inside: y_t = stream(x_t).
+
+    x_t (I,) in the layer's dtype, or whatever converts to it; y_t (P,) is a new array, bitwise what the layer
+    gives for the whole sequence. A stream serves one thread at a time. Raises ShapeError, DtypeError.
+    """
+
+    def __init__(self, layer: Recurrent[State]) -> None:
+        if layer.bidirectional:
+            raise ArgumentError(
+                f"{layer!r} cannot stream: its reverse direction starts at the last step, yet to come"
+            )
+        super().__init__(layer._kernel)
+        self._layer = layer
+
+    def _converted(self, x: ArrayLike) -> Array:
+        """What the core's own call did not take as it is."""
+        step = arrays.as_floats(x, self._layer.dtype, "x")
+        if step.shape != (self._layer.input_size,):
+            takes = (
+                f"a stream of this {type(self._layer).__name__} takes one step: ({self._layer.input_size},)"
+            )
+            raise ShapeError(f"x has shape {step.shape}, but {takes}")
+        return arrays.contiguous(step)
+
+    @property
+    def state(self) -> State:
+        """A copy of the state, as the layer returns it for an unbatched x: h, or (h, c); can be set."""
+        return self._layer._join(*self._state())
+
+    @state.setter
+    def state(self, state: State | None) -> None:
+        layer = self._layer
+        H, L = layer.hidden_size, layer.num_layers
+        h, c = layer._split(state)
+        h = layer._initial("h", h, (L, 1, layer.proj_size or H), batched=False)
+        c = layer._initial("c", c, (L, 1, H), batched=False)
+        self._set_state(*(None if part is None else part[:, 0] for part in (h, c)))
+
+    def reset(self) -> None:
+        """Back to a state of zeros."""
+        self._set_state(None, None)
 
 
 class RNN(Recurrent[Array]):

@@ -62,22 +62,19 @@ def parts(state_dict: Tensors, nonlinearity: str, batch_first: bool) -> Parts:
 
 
 def _recurrent(own: Tensors, nonlinearity: str, batch_first: bool) -> Layer:
-    for name in ("weight_ih_l0", "weight_hh_l0"):
-        if name not in own or own[name].ndim != 2:
-            given = f"has shape {own[name].shape}" if name in own else "is missing"
-            raise ArgumentError(f"{name} {given}; expected a matrix (gates * hidden units, features)")
-    projection = own.get("weight_hr_l0")
-    rows, columns = own["weight_hh_l0"].shape
-    hidden_size = columns if projection is None else projection.shape[-1]
+    _, input_size = _matrix_shape(own, "weight_ih_l0")
+    rows, columns = _matrix_shape(own, "weight_hh_l0")
+    projected = "weight_hr_l0" in own
+    hidden_size = _matrix_shape(own, "weight_hr_l0")[1] if projected else columns
     cell = CELLS.get(rows // hidden_size) if hidden_size and rows % hidden_size == 0 else None
-    if cell is None or (cell is not LSTM and projection is not None):
+    if cell is None or (projected and cell is not LSTM):
         raise ArgumentError(
             f"weight_hh_l0 has shape {(rows, columns)}; expected 4 (LSTM), 3 (GRU) or 1 (RNN) rows for each "
             f"of {hidden_size} hidden units, 4 under a projection"
         )
     matches = [RECURRENT.fullmatch(name) for name in own]
-    config = {
-        "input_size": own["weight_ih_l0"].shape[1],
+    config: dict[str, Any] = {
+        "input_size": input_size,
         "hidden_size": hidden_size,
         # counted, not taken from the highest: a gap is then a missing layer, and a huge number costs nothing
         "num_layers": len({match[2] for match in matches if match}),
@@ -87,9 +84,17 @@ def _recurrent(own: Tensors, nonlinearity: str, batch_first: bool) -> Layer:
     }
     if cell is RNN:
         config["nonlinearity"] = nonlinearity
-    if projection is not None:
+    if projected:
         config["proj_size"] = columns
     return _filled(cell, config, own)
+
+
+def _matrix_shape(own: Tensors, name: str) -> tuple[int, int]:
+    if name not in own or own[name].ndim != 2:
+        problem = f"has shape {own[name].shape}" if name in own else "is missing"
+        raise ArgumentError(f"{name} {problem}; expected a matrix")
+    rows, columns = own[name].shape
+    return rows, columns
 
 
 def _matrix(own: Tensors, embedding: bool) -> Layer:

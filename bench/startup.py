@@ -1,0 +1,86 @@
+"""Bytes on disk, import time and memory of Onward and of each peer, every import in a process of its own.
+
+python bench/startup.py
+"""
+
+import importlib.metadata
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+# What `import` needs besides the standard library, as installed packages.
+PACKAGES = {
+    "numpy": ["numpy"],
+    "onward": ["onward", "numpy", "safetensors"],
+    "onnxruntime": ["onnxruntime", "numpy", "flatbuffers", "packaging", "protobuf"],
+    "openvino": ["openvino", "openvino-telemetry", "numpy", "packaging"],
+    "torch": [
+        "torch",
+        "filelock",
+        "fsspec",
+        "jinja2",
+        "MarkupSafe",
+        "mpmath",
+        "networkx",
+        "sympy",
+        "typing_extensions",
+    ],
+}
+PROBE = """
+import json, resource, sys, time
+start = time.perf_counter()
+import {name}
+seconds = time.perf_counter() - start
+pages = int(open("/proc/self/statm").read().split()[1]) if sys.platform == "linux" else 0
+print(json.dumps([seconds, pages * resource.getpagesize()]))
+"""
+
+
+def size_on_disk(package: str) -> int:
+    """Bytes of a package's files; an editable Onward is counted where its files lie."""
+    if package == "onward":
+        import onward
+        from onward import _core
+
+        files = [*Path(onward.__file__).parent.rglob("*"), Path(_core.__file__)]
+        return sum(
+            file.stat().st_size for file in files if file.is_file() and "__pycache__" not in file.parts
+        )
+    located = (Path(str(file.locate())) for file in importlib.metadata.files(package) or [])
+    return sum(file.stat().st_size for file in located if file.is_file())
+
+
+def probe(name: str) -> tuple[float, float]:
+    """Seconds to import, and resident bytes after it."""
+    result = subprocess.run(
+        [sys.executable, "-c", PROBE.format(name=name)], capture_output=True, check=True, text=True
+    )
+    seconds, resident = json.loads(result.stdout)
+    return seconds, resident
+
+
+def main() -> None:
+    names = []
+    for name, packages in PACKAGES.items():
+        try:
+            for package in packages:
+                importlib.metadata.distribution(package)
+            names.append(name)
+        except importlib.metadata.PackageNotFoundError as error:
+            print(f"left out: {name} (needs {error})", file=sys.stderr)
+    rounds = [{name: probe(name) for name in names} for _ in range(12)][
+        1:
+    ]  # interleaved; the first warms up the disk
+    print("| import | MB on disk, with what it needs | import, s | resident after it, MB |")
+    print("| --- | --- | --- | --- |")
+    for name in names:
+        disk = sum(map(size_on_disk, PACKAGES[name])) / 1e6
+        seconds = statistics.median(measured[name][0] for measured in rounds)
+        resident = statistics.median(measured[name][1] for measured in rounds) / 1e6
+        print(f"| {name} | {disk:.1f} | {seconds:.3f} | {resident:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+// The pool of worker threads. Workers spin for a moment after a call, in case the next one follows, then sleep.
+#include "threads.h"
+
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
+
+namespace onward {
+
+namespace {
+
+constexpr auto patience = std::chrono::microseconds(50);
+
+void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// Spins until done() holds, giving way to other threads when that takes long: there may be fewer cores than threads.
+template <class Done>
+void spin_until(Done done) {
+    for (int spins = 0; !done(); spins++) spins < 4000 ? pause() : std::this_thread::yield();
+}
+
+class Pool {
+public:
+    void run(int n, const std::function<void(int)>& job) {
+        while (workers < n - 1) std::thread(&Pool::work, this, ++workers, epoch.load()).detach();
+        this->job = &job;
+        parts = n;
+        running = workers;
+        epoch.fetch_add(1, std::memory_order_release);
+        epoch.notify_all();
+        job(0);
+        spin_until([&] { return running.load(std::memory_order_acquire) == 0; });
+    }
+
+    std::atomic<bool> busy{false};
+
+private:
+    void work(int part, unsigned seen) {
+        for (;; seen++) {
+            const auto until = std::chrono::steady_clock::now() + patience;
+            while (epoch.load(std::memory_order_acquire) == seen && std::chrono::steady_clock::now() < until) pause();
+            epoch.wait(seen, std::memory_order_acquire);
+            if (part < parts) (*job)(part);
+            running.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    int workers = 0, parts = 0;
+    const std::function<void(int)>* job = nullptr;
+    std::atomic<int> running{0};
+    std::atomic<unsigned> epoch{0};
+};
+
+std::atomic<int> threads{1};
+std::atomic<Pool*> pool{nullptr};
+
+// Never destroyed: its threads end with the process. A forked child has none of them, and starts a new pool.
+Pool& the_pool() {
+    static const bool first = [] {
+        pool = new Pool;
+#if !defined(_WIN32)
+        pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
+#endif
+        return true;
+    }();
+    (void)first;
+    return *pool;
+}
+
+}  // namespace
+
+void set_num_threads(int n) { threads = n; }
+
+int num_threads() { return threads; }
+
+void parallel(int n, const std::function<void(int)>& plan, const std::function<void(int)>& job) {
+    if (n > 1) {
+        Pool& shared = the_pool();
+        if (!shared.busy.exchange(true, std::memory_order_acquire)) {
+            plan(n);
+            shared.run(n, job);
+            shared.busy.store(false, std::memory_order_release);
+            return;
+        }
+    }
+    plan(1);
+    job(0);
+}
+
+void Barrier::wait() {
+    if (parties == 1) return;
+    const int before = generation.load(std::memory_order_relaxed);
+    if (arrived.fetch_add(1, std::memory_order_acq_rel) == parties - 1) {
+        arrived.store(0, std::memory_order_relaxed);
+        generation.store(before + 1, std::memory_order_release);
+    } else {
+        spin_until([&] { return generation.load(std::memory_order_acquire) != before; });
+    }
+}
+
+}  // namespace onward

@@ -1,0 +1,80 @@
+"""The order of the files, lower never importing higher, and what `import onward` brings with it."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import onward
+
+SOURCE = Path(onward.__file__).parent
+ORDER = [
+    "errors",
+    "textbook",
+    "_core",
+    "gates",
+    "arrays",
+    "files",
+    "data",
+    "bundled",
+    "base",
+    "threads",
+    "layers",
+    "dense",
+    "model",
+    "load.torch",
+    "load",
+    "",
+    "cli",
+]
+MODULES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
+    for path in SOURCE.rglob("*.py")
+}
+
+
+def imported(module: str) -> Iterator[str]:
+    """The modules of Onward that one imports, in whatever form and wherever; "" is the package itself."""
+    path = MODULES[module]
+    package = ["onward", *path.relative_to(SOURCE).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module or "").split(".")] if node.module else base
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "onward":
+                inside = name.removeprefix("onward").lstrip(".")
+                yield inside if inside in ORDER else inside.rpartition(".")[0]
+
+
+def test_every_file_has_its_place_in_the_order() -> None:
+    assert sorted([*MODULES, "_core"]) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_lower_never_imports_higher(module: str) -> None:
+    higher = [name for name in imported(module) if ORDER.index(name) >= ORDER.index(module)]
+    assert not higher
+
+
+def test_import_onward_brings_numpy_and_safetensors_and_nothing_else() -> None:
+    code = (
+        "import sys, numpy.random, safetensors.numpy; before = set(sys.modules); import onward;"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert set(output.split()) - sys.stdlib_module_names == {"onward", "numpy"}  # other parts of NumPy
+
+
+def test_all_names_what_there_is_for_users() -> None:
+    public = {name for name, value in vars(onward).items() if not name.startswith("_") and callable(value)}
+    assert set(onward.__all__) == public | {"errors", "textbook"}
+    assert callable(onward.load)

@@ -1,0 +1,119 @@
+"""exp, sigmoid and tanh of the kernels, on every instruction set: within 2 ulp of right, and monotone."""
+
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from onward import _core
+
+FUNCTIONS = ["exp", "sigmoid", "tanh"]
+# where the results leave 0 and reach infinity or 1, in either direction
+EDGES = [
+    88.7,
+    87.3,
+    103.9,
+    745.1,
+    709.7,
+    708.3,
+    16.6,
+    9.0,
+    19.1,
+    36.7,
+    0.6931471805599453,
+    0.34657359027997264,
+]
+
+every_function = pytest.mark.parametrize("name", FUNCTIONS)
+both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def mine(name: str, x: NDArray[Any]) -> NDArray[Any]:
+    out = np.empty_like(x)
+    getattr(_core, name)(x, out)
+    return out
+
+
+def dense(dtype: str, count: int) -> NDArray[Any]:
+    """Numbers of both signs and every magnitude, evenly where the functions bend, and close to the edges."""
+    limits = np.finfo(dtype)
+    magnitudes = np.geomspace(float(limits.smallest_subnormal), 2000, count)
+    even = np.linspace(0, 800 if dtype == "float64" else 110, count)
+    edges = (np.array(EDGES)[:, None] * (1 + np.linspace(-1e-2, 1e-2, count // 20))).ravel()
+    x = np.concatenate([[0.0], magnitudes, even, edges])
+    return np.concatenate([x, -x]).astype(dtype)
+
+
+def right(name: str, x: NDArray[Any]) -> NDArray[Any]:
+    """The correctly rounded values: float32 by way of NumPy's float64, float64 by way of 40 digits."""
+    if x.dtype == np.float32:
+        wide = x.astype(np.float64)
+        with np.errstate(over="ignore"):
+            values = {"exp": np.exp, "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}[name](wide)
+            return np.asarray(values.astype(np.float32))
+    with mpmath.workdps(40):
+        function = {"exp": mpmath.exp, "tanh": mpmath.tanh, "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x))}[
+            name
+        ]
+        return np.array([float(function(mpmath.mpf(value))) for value in x.tolist()])
+
+
+@every_function
+@pytest.mark.parametrize(("dtype", "count"), [("float32", 200_000), ("float64", 8000)])
+def test_within_2_ulp_of_the_correctly_rounded_value(isa: str, name: str, dtype: str, count: int) -> None:
+    x = dense(dtype, count)
+    got, expected = mine(name, x), right(name, x)
+    tiny = np.finfo(dtype).smallest_normal
+    with np.errstate(invalid="ignore"):  # inf - inf
+        ulps = np.abs(got - expected) / np.spacing(np.maximum(np.abs(expected), tiny))
+    flushed = (np.abs(expected) <= tiny) & (got == 0)  # 0 may stand for a subnormal number
+    ulps[flushed | (got == expected)] = 0
+    worst = np.argmax(ulps)
+    assert ulps[worst] <= 2, f"{name}({x[worst]}) is {got[worst]}, should be {expected[worst]}"
+
+
+@every_function
+@both_dtypes
+def test_monotone(isa: str, name: str, dtype: str) -> None:
+    for width in (1e-3, 1, 10, 100, 800):
+        y = mine(name, np.linspace(-width, width, 100_001).astype(dtype))
+        assert (y[1:] >= y[:-1]).all()
+
+
+@both_dtypes
+def test_special_values(isa: str, dtype: str) -> None:
+    x = np.array([-np.inf, -0.0, 0.0, np.inf, np.nan], dtype)
+    np.testing.assert_array_equal(mine("exp", x), [0, 1, 1, np.inf, np.nan])
+    np.testing.assert_array_equal(mine("sigmoid", x), [0, 0.5, 0.5, 1, np.nan])
+    np.testing.assert_array_equal(mine("tanh", x), [-1, 0, 0, 1, np.nan])
+
+
+@both_dtypes
+def test_tanh_is_odd_to_the_last_bit(isa: str, dtype: str) -> None:
+    x = dense(dtype, 5000)
+    np.testing.assert_array_equal(mine("tanh", -x), -mine("tanh", x))
+
+
+@every_function
+@both_dtypes
+def test_all_instruction_sets_give_the_same_bits(name: str, dtype: str) -> None:
+    x, before, answers = dense(dtype, 5000), _core.isa(), []
+    for isa in _core.available_isas():
+        _core.set_isa(isa)
+        answers.append(mine(name, x))
+    _core.set_isa(before)
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answers[0].view(f"u{x.itemsize}"), answer.view(f"u{x.itemsize}"))
+
+
+@every_function
+@both_dtypes
+def test_every_count_is_computed_to_its_last_number_and_not_beyond(isa: str, name: str, dtype: str) -> None:
+    x = np.linspace(-3, 3, 70).astype(dtype)
+    whole = mine(name, x)
+    for count in range(70):
+        out = np.full(70, 9, dtype)
+        getattr(_core, name)(x[:count], out[:count])
+        np.testing.assert_array_equal(out, np.where(np.arange(70) < count, whole, 9))
