@@ -20,6 +20,9 @@ constexpr long rows_at_once = 96;
 // From this many rows a thread works on rows of its own, although each then reads all weights.
 constexpr long rows_worth_a_thread = 24;
 
+// Multiply-adds of a time step from which sharing it is worth meeting at a barrier.
+constexpr long work_worth_a_barrier = 10'000;
+
 constexpr long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
 long gates(Cell cell) {
@@ -239,7 +242,8 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
     long blocks = ceil_div(s.B, rows_at_once);
     int team_size = 1;
     std::vector<std::unique_ptr<Team<Real>>> teams;
-    const long units = ceil_div(H, kernels.L) * D;
+    const bool shared_steps = s.B * gates(cell) * H * P >= work_worth_a_barrier;
+    const long units = (shared_steps ? ceil_div(H, kernels.L) : 1) * D;
     const int useful = int(std::min<long>(num_threads(), std::max(units, s.B / rows_worth_a_thread)));
     parallel(
         useful,
