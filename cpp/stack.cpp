@@ -75,16 +75,19 @@ public:
 
     // Steps t0 to t1, each row counting from its own end in the reverse direction; a call goes on where the last one
     // ended. Called by `parts` threads that meet at the barrier; each computes its share of the units.
-    void advance(const Rows<const Real>& in, const long* in_rows, const Rows<Real>& out, const long* out_rows, long t0,
-                 long t1, int part, int parts, Barrier& barrier) const {
+    void advance(const Rows<const Real>& in, const Rows<Real>& out, long t0, long t1, int part, int parts,
+                 Barrier& barrier) const {
         const long chunk = std::max(1L, chunk_rows / long(lengths.size()));
         long active = running_at(t0, long(lengths.size()));
         for (; t0 < t1; t0 += chunk) {
             const long end = std::min(t0 + chunk, t1);
             long rows = 0;
-            for (long t = t0, running = active; t < end; running = running_at(++t, running))
-                for (long b = 0; b < running; b++, rows++)
-                    if (rows % parts == part) copy_row(x + rows * d.I, in.at(time(t, b), in_rows[b]), d.I);
+            for (long t = t0, running = active; t < end; running = running_at(++t, running)) {
+                for_rows(in, t, running, part, parts, [&](const Real* row, long stride, long b, long n) {
+                    copy_rows(x + (rows + b) * d.I, d.I, row, stride, n, d.I);
+                });
+                rows += running;
+            }
             barrier.wait();
             kernels.product(d.input, x, d.I, rows, z, z_stride, {part, parts});
             const Real* z_t = z;
@@ -98,13 +101,13 @@ public:
                     kernels.second(d, step, share);
                 }
                 barrier.wait();
+                for_rows(out, t, active, part, parts, [&](Real* row, long stride, long b, long n) {
+                    copy_rows(row, stride, h_next + b * P, P, n, d.P);
+                });
                 z_t += active * z_stride;
+                // A row that ends here stands still: its state is the same in both buffers.
                 const long still = running_at(t + 1, active);
-                for (long b = part; b < active; b += parts) {
-                    copy_row(out.at(time(t, b), out_rows[b]), h_next + b * P, d.P);
-                    // A row that ends here stands still: its state is the same in both buffers.
-                    if (b >= still) copy_row(h[t % 2] + b * P, h_next + b * P, d.P);
-                }
+                if (part == 0) copy_rows(h[t % 2] + still * P, P, h_next + still * P, P, active - still, d.P);
                 active = still;
             }
         }
@@ -124,6 +127,19 @@ private:
             std::memcpy(to, from, n * sizeof(Real));
         else
             std::memset(to, 0, n * sizeof(Real));
+    }
+    static void copy_rows(Real* to, long to_stride, const Real* from, long from_stride, long rows, long n) {
+        if (to_stride == n && from_stride == n) return copy_row(to, from, rows * n);
+        for (long row = 0; row < rows; row++) copy_row(to + row * to_stride, from + row * from_stride, n);
+    }
+    // Calls body(first row's memory, stride, b, n) for this part's share of the rows at step t: all n in one piece where
+    // they are evenly spaced, else one by one.
+    template <class Array, class Body>
+    void for_rows(const Array& array, long t, long rows, int part, int parts, Body body) const {
+        const long first = rows * part / parts, last = rows * (part + 1) / parts;
+        const bool even = !array.order && (!reverse || lengths.front() == lengths.back());
+        const long piece = even ? last - first : 1;
+        for (long b = first; b < last; b += piece) body(array.at(time(t, b), b), array.b_stride, b, piece);
     }
     long time(long t, long b) const { return reverse ? lengths[b] - 1 - t : t; }
     long running_at(long t, long at_most) const {
@@ -146,8 +162,7 @@ template <class Real>
 class Team {
 public:
     Team(const Stack<Real>& stack, long longest, long max_rows, int threads)
-        : s(stack), identity(max_rows), all(threads) {
-        std::iota(identity.begin(), identity.end(), 0L);
+        : s(stack), all(threads) {
         lengths.reserve(max_rows);
         const int groups = std::min(int(s.D), threads);
         for (int group = 0; group < groups; group++)
@@ -174,13 +189,13 @@ public:
             };
             for (long layer = 0; layer < s.layers; layer++) {
                 const bool first = layer == 0, last = layer == s.layers - 1;
-                const Rows<Real> below = after(first ? 0 : layer - 1), out = last ? q.y : after(layer);
-                for (long direction = group; direction < s.D; direction += groups)
-                    runs[layer * s.D + direction].advance(
-                        first ? q.x : Rows<const Real>{below.data, below.t_stride, below.b_stride, below.t_first},
-                        first ? order : identity.data(),
-                        {out.data + direction * s.P, out.t_stride, out.b_stride, out.t_first},
-                        last ? order : identity.data(), t0, t1, group_part, group_parts, *barriers[group]);
+                const Rows<const Real> in = first ? block(q.x, q, order) : as_input(after(layer - 1));
+                const Rows<Real> out = last ? block(q.y, q, order) : after(layer);
+                for (long direction = group; direction < s.D; direction += groups) {
+                    Rows<Real> half = out;
+                    half.data += direction * s.P;
+                    runs[layer * s.D + direction].advance(in, half, t0, t1, group_part, group_parts, *barriers[group]);
+                }
                 all.wait();
             }
         }
@@ -191,6 +206,20 @@ public:
     }
 
 private:
+    // This block's rows of a whole array.
+    template <class Number>
+    static Rows<Number> block(Rows<Number> whole, const Sequence<Real>& q, const long* order) {
+        if (q.lengths)
+            whole.order = order;
+        else
+            whole.data += order[0] * whole.b_stride;  // the rows are in their own order, one after another
+        return whole;
+    }
+
+    static Rows<const Real> as_input(const Rows<Real>& rows) {
+        return {rows.data, rows.t_stride, rows.b_stride, rows.t_first};
+    }
+
     void start(const Sequence<Real>& q, const long* order, long rows) {
         lengths.resize(rows);
         for (long b = 0; b < rows; b++) {
@@ -203,7 +232,7 @@ private:
     }
 
     const Stack<Real>& s;
-    std::vector<long> lengths, identity;
+    std::vector<long> lengths;
     std::vector<Run<Real>> runs;
     Buffer<Real> between[2];
     long chunk;
@@ -281,10 +310,9 @@ template <class Real>
 void Stream<Real>::step(const Real* x, Real* y) {
     const FlushDenormals flush;
     Barrier alone(1);
-    const long row = 0;
     for (long layer = 0; layer < stack.layers; layer++) {
         Real* const out = layer == stack.layers - 1 ? y : between.data() + layer % 2 * stack.P;
-        runs[layer].advance({x, 0, 0}, &row, {out, 0, 0}, &row, t, t + 1, 0, 1, alone);
+        runs[layer].advance({x, 0, 0}, {out, 0, 0}, t, t + 1, 0, 1, alone);
         x = out;
     }
     t++;

@@ -33,12 +33,14 @@ struct Weights {
     const Real *W, *R, *b_W, *b_R, *W_hr;  // (G*H, I), (G*H, P), (G*H), (G*H), (P, H)
 };
 
-// Time steps of an array (T, B, features) whose last axis is contiguous, from the step t_first on.
+// Time steps of an array (T, B, features) whose last axis is contiguous, from the step t_first on, its rows in another
+// order unless that is null.
 template <class Real>
 struct Rows {
     Real* data;
     long t_stride, b_stride, t_first = 0;
-    Real* at(long t, long b) const { return data + (t - t_first) * t_stride + b * b_stride; }
+    const long* order = nullptr;
+    Real* at(long t, long b) const { return data + (t - t_first) * t_stride + (order ? order[b] : b) * b_stride; }
 };
 
 // What one call takes and gives. Initial states and lengths may be null; the states of all layers and directions lie
