@@ -38,7 +38,7 @@ long gates(Cell cell) {
 
 template <class Real>
 Packed<Real>::Packed(const Real* matrix, const Real* bias, long G, long N, long K, long L)
-    : Panels<Real>{G, K, ceil_div(N, L)}, memory(this->blocks * (K + 1) * G * L) {
+    : Panels<Real>{G, K, ceil_div(N, L)}, memory(Buffer<Real>::zeros(this->blocks * (K + 1) * G * L)) {
     Real* const weights = memory.data();
     Real* const biases = weights + this->blocks * K * G * L;
     for (long g = 0; g < G; g++)
@@ -60,7 +60,7 @@ public:
         long max_rows, long chunk_rows)
         : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), chunk_rows(std::max(chunk_rows, max_rows)),
           P(ceil_div(d.P, kernels.L) * kernels.L), H(ceil_div(d.H, kernels.L) * kernels.L),
-          z_stride(d.input.blocks * d.input.G * kernels.L), memory(max_rows * (2 * P + 2 * H)),
+          z_stride(d.input.blocks * d.input.G * kernels.L), memory(Buffer<Real>::zeros(max_rows * (2 * P + 2 * H))),
           chunk_memory(this->chunk_rows * (z_stride + d.I)), h{memory.data(), memory.data() + max_rows * P},
           c(h[1] + max_rows * P), scratch(c + max_rows * H), z(chunk_memory.data()), x(z + this->chunk_rows * z_stride) {}
 
@@ -168,7 +168,8 @@ public:
         for (int group = 0; group < groups; group++)
             barriers.push_back(std::make_unique<Barrier>((threads + groups - 1 - group) / groups));
         for (long i = 0; i < long(s.directions.size()); i++)
-            runs.emplace_back(s.kernels, s.directions[i], i % s.D == 1, lengths, max_rows, rows_at_once);
+            runs.emplace_back(s.kernels, s.directions[i], i % s.D == 1, lengths, max_rows,
+                              std::min(rows_at_once, longest * max_rows));
         // Layers of one direction take turns at a chunk of time; a reverse direction needs all of the layer below.
         chunk = s.D == 1 ? std::max(1L, rows_at_once / max_rows) : std::max(1L, longest);
         for (int i = 0; i < 2; i++)

@@ -1,6 +1,7 @@
 // A recurrent layer: its weights packed once, and run over time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <new>
@@ -16,7 +17,12 @@ long gates(Cell cell);
 template <class Real>
 class Buffer {
 public:
-    explicit Buffer(long n = 0) : data_(n ? new (std::align_val_t(64)) Real[n]() : nullptr) {}
+    explicit Buffer(long n = 0) : data_(n ? new (std::align_val_t(64)) Real[n] : nullptr) {}
+    static Buffer zeros(long n) {
+        Buffer buffer(n);
+        std::fill_n(buffer.data(), n, Real(0));
+        return buffer;
+    }
     Real* data() const { return data_.get(); }
 
 private:

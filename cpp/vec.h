@@ -45,8 +45,7 @@ struct Float<float> {
     static constexpr int L = vector_bytes / 4, mantissa_bits = 23, exponent_bias = 127;
     static constexpr float magic = 0x1.8p23f, log2e = 0x1.715476p0f;
     static constexpr float ln2_hi = 0x1.62e4p-1f, ln2_lo = 0x1.7f7d1cp-20f;
-    static constexpr float exp_q[] = {0x1p-1f, 0x1.555556p-3f, 0x1.5554f4p-5f, 0x1.110ff2p-7f, 0x1.6d3ee4p-10f,
-                                      0x1.a26ba6p-13f};
+    static constexpr float exp_q[] = {0x1p-1f, 0x1.5554b0p-3f, 0x1.5554dap-5f, 0x1.1227acp-7f, 0x1.6d5d76p-10f};
     static constexpr float exp_zero = -88, exp_max = 88.25f, exp_inf = 0x1.62e42ep6f;
 };
 
