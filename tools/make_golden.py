@@ -1,12 +1,17 @@
-"""Writes tests/data/golden_layers.npz: what PyTorch and onnxruntime answer to the cases of tests/cases.py.
+"""Writes what tests compare with: what other frameworks answer, and small files that they wrote.
 
-Needs torch, onnx and onnxruntime. Inputs are not kept, as a seed makes them again, and of answers a sample.
+Needs torch, onnx and onnxruntime. tests/data/golden_layers.npz has their answers to the cases of
+tests/cases.py; inputs are not kept, as a seed makes them again, and of answers a sample. tests/data/torch has
+one model in PyTorch's formats, and its answer.
 """
 
+import io
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
 TESTS = Path(__file__).parent.parent / "tests"
 sys.path += [str(TESTS), str(TESTS / "peers")]
@@ -25,6 +30,62 @@ def main() -> None:
             if array is not None:
                 golden[f"{case.id}/{name}"] = sample(array)
     np.savez_compressed(TESTS / "data" / "golden_layers.npz", **golden)
+    write_torch_files(TESTS / "data" / "torch")
+
+
+class Tagger(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(9, 3, padding_idx=2)
+        self.lstm = torch.nn.LSTM(3, 4, batch_first=True, bidirectional=True)
+        self.rnn = torch.nn.RNN(8, 5, nonlinearity="relu", batch_first=True)
+        self.head = torch.nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.lstm(self.embedding(x))
+        y, _ = self.rnn(y)
+        return self.head(y)
+
+
+def write_torch_files(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    tagger = Tagger()
+    x = torch.randint(9, (2, 6))
+    np.savez(folder / "answer.npz", x=x.numpy(), y=tagger(x).detach().numpy())
+
+    torch.save(tagger, folder / "whole.pt")
+    torch.save(tagger.state_dict(), folder / "weights.pt")
+    torch.save(tagger.state_dict(), folder / "legacy.pt", _use_new_zipfile_serialization=False)
+    write_big_endian(folder / "weights.pt", folder / "big_endian.pt")
+    for name, scripted in (("script", torch.jit.script(tagger)), ("trace", torch.jit.trace(tagger, x))):
+        scripted.save(folder / f"{name}.pt")
+        drop_debug_records(folder / f"{name}.pt")
+
+    adam = torch.optim.Adam(tagger.parameters(), lr=0)
+    tagger(x).sum().backward()
+    adam.step()
+    weights = {f"module.{name}": weight for name, weight in tagger.state_dict().items()}
+    checkpoint = {"epoch": 3, "model_state_dict": weights, "optimizer_state_dict": adam.state_dict()}
+    torch.save(checkpoint, folder / "checkpoint.pt")
+
+
+def write_big_endian(source: Path, target: Path) -> None:
+    """What torch.save writes on a big-endian machine: all storages here are float32."""
+    with zipfile.ZipFile(source) as little, zipfile.ZipFile(target, "w") as big:
+        for name in little.namelist():
+            content = little.read(name)
+            if "/data/" in name:
+                content = np.frombuffer(content, "<f4").astype(">f4").tobytes()
+            big.writestr(name, b"big" if name.endswith("/byteorder") else content)
+
+
+def drop_debug_records(path: Path) -> None:
+    """Where each line of the code came from: larger than all else."""
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive, zipfile.ZipFile(path, "w") as lean:
+        for info in archive.infolist():
+            if not info.filename.endswith(".debug_pkl"):
+                lean.writestr(info.filename, archive.read(info), info.compress_type)
 
 
 if __name__ == "__main__":

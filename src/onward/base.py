@@ -5,7 +5,7 @@ import inspect
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, ParamSpec, TypeAlias
+from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -75,6 +75,8 @@ class Layer:
     """Anything that is called on arrays. Constructor arguments are kept as attributes of the same names."""
 
     dtype: FloatDtype = arrays.FLOAT32
+    # a file's arrays by the layer's names for them: set by onward.load, which stands above
+    _weights_for: ClassVar[Callable[[Any, str | os.PathLike[str]], Mapping[str, Any]]]
 
     def __call__(self, x: ArrayLike, /) -> Any:
         raise NotImplementedError
@@ -141,6 +143,17 @@ class Layer:
             raise ArgumentError("\n  ".join([f"{self!r} cannot take these weights:", *problems]))
         self._take(weights)
         return IncompatibleKeys(missing, unexpected)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Copies the weights of any file that `onward.load` opens into a model built by hand.
+
+        Where its names are not the model's, layers of the same weights are matched in order. Changes nothing
+        if it raises: FileError, and ArgumentError as load_state_dict.
+        """
+        try:
+            self.load_state_dict(self._weights_for(path))
+        except ArgumentError as error:
+            raise ArgumentError(f"{path}: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a safetensors file, architecture included, for `onward.load`.

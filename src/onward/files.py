@@ -5,6 +5,7 @@ Onward's own files carry their architecture as JSON, with the version of that fo
 """
 
 import json
+import mmap
 import os
 import secrets
 from collections.abc import Mapping
@@ -53,38 +54,67 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
         raise FileError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:
-    """All tensors of the file by key, and the architecture if Onward wrote it.
-
-    bfloat16, which NumPy lacks, is widened to float32, which is exact. Raises FileError.
-    """
+def mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
+    """The file's content, of which only what is looked at is read. Raises FileError."""
     if not os.path.isfile(path):  # a device or a pipe would be read for ever
         raise FileError(f"{path} is no file" if os.path.exists(path) else f"{path} does not exist")
     try:
-        content = Path(path).read_bytes()
-        # checks that the header's sizes are those of the file, before it takes memory for any tensor
-        entries = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+        with open(path, "rb") as file:
+            # of nothing, there is no map
+            size = os.fstat(file.fileno()).st_size
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:
+    """All tensors of the file by key, as views of it, and the architecture if Onward wrote it.
+
+    bfloat16, which NumPy lacks, is widened to float32, which is exact. Raises FileError.
+    """
+    data = mapped(path)
+    try:
+        # checks that the header's sizes are those of the file, before memory is taken for any tensor
+        with safetensors.safe_open(os.fspath(path), "numpy"):
+            start = 8 + int.from_bytes(data[:8], "little")
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from error
     except safetensors.SafetensorError as error:
         raise FileError(
             f"{path} is not a whole safetensors file ({error}): expected one that Onward saved, "
-            "or a PyTorch state dict saved with safetensors.torch.save_file"
+            "or a PyTorch state dict saved with safetensors.torch.save_file or torch.save"
         ) from error
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header = json.loads(data[8:start])
+    metadata = header.pop("__metadata__", None) or {}
     return (
-        {key: _tensor(path, key, **entry) for key, entry in sorted(entries)},  # older versions shuffle them
-        _architecture(path, header.get("__metadata__", {}).get("onward")),
+        {key: _tensor(path, key, data, start, **entry) for key, entry in sorted(header.items())},
+        _architecture(path, metadata.get("onward")),
     )
 
 
-def _tensor(path: object, key: str, dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:
+def _tensor(
+    path: object,
+    key: str,
+    data: mmap.mmap | bytes,
+    start: int,
+    dtype: str,
+    shape: list[int],
+    data_offsets: list[int],
+) -> NDArray[Any]:
     if dtype not in DTYPES:
         raise FileError(f"{path}: {key} has dtype {dtype}; expected one of {', '.join(DTYPES)}")
-    array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
-    if dtype == "BF16":  # the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array
+    try:
+        array: NDArray[Any] = np.ndarray(shape, DTYPES[dtype], data, start + data_offsets[0])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FileError(f"{path}: {key} has shape {shape}: {error}") from error
+    return widened(array) if dtype == "BF16" else array
+
+
+def widened(bfloat16: NDArray[Any]) -> NDArray[Any]:
+    """float32 of bfloat16 in 16-bit integers, which are its upper half."""
+    wide = bfloat16.astype(np.uint32, order="C")
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 def _architecture(path: object, text: str | None) -> dict[str, Any] | None:

@@ -1,15 +1,20 @@
 """Opening models: `load` looks into the file, and each source has a file beside this one."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
+from numpy.typing import NDArray
+
 from .. import files
+from ..arrays import Shape
 from ..base import UNDRAWN, Layer, Weighted
 from ..dense import Embedding, Last, Linear, Softmax
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers import GRU, LSTM, RNN
 from ..model import Sequential
-from . import torch
+from . import archive, torch
+from .statedict import StateDict, state_dicts
 
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer for layer in (RNN, LSTM, GRU, Linear, Embedding, Last, Softmax)
@@ -19,7 +24,10 @@ LAYERS: dict[str, type[Layer]] = {
 def load(
     path: str | os.PathLike[str], *, nonlinearity: str | None = None, batch_first: bool | None = None
 ) -> Layer | torch.Parts:
-    """The model in a safetensors file: what Onward saved, or a PyTorch state dict as a dict of its layers.
+    """The model in a file that Onward saved; of any file of PyTorch, a dict of its layers.
+
+    Files of PyTorch are state dicts in safetensors, and what torch.save and torch.jit.save write: state
+    dicts, alone or in a checkpoint, and whole modules. Nothing of them is run, and torch is not needed.
 
     What a state dict cannot say is said here: the `nonlinearity` of vanilla RNNs ("tanh" if None), and
     `batch_first` of all recurrent layers (False if None). Half and bfloat16 tensors are computed in float32.
@@ -27,15 +35,84 @@ def load(
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that the file itself answers.
     """
-    tensors, architecture = files.read(path)
-    if architecture is not None and (nonlinearity, batch_first) != (None, None):
+    found, architecture = _read(path)
+    answers = architecture is not None or any(
+        said.keys() >= {"mode", "batch_first"}
+        for state_dict in found.values()
+        for said in state_dict.modules.values()
+    )
+    if answers and (nonlinearity, batch_first) != (None, None):
         raise ArgumentError(f"{path} says its nonlinearity and batch_first itself: leave the arguments out")
     try:
-        if architecture is None:
-            return torch.parts(tensors, nonlinearity or "tanh", bool(batch_first))
-        return _restored(architecture, tensors)
+        if architecture is not None:
+            return _restored(architecture, found[()].tensors)
+        return torch.parts(torch.merged(found), nonlinearity or "tanh", bool(batch_first))
     except OnwardError as error:
         raise FileError(f"{path}: {error}") from error
+
+
+def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """All arrays of a file by name, as they are in it; those of bfloat16 widened to float32.
+
+    In a checkpoint, the keys that lead to a state dict come before its names. Raises FileError.
+    """
+    found, _ = _read(path)
+    return {
+        ".".join((*keys, name)): tensor.copy()
+        for keys, state_dict in found.items()
+        for name, tensor in state_dict.tensors.items()
+    }
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[torch.Found, dict[str, Any] | None]:
+    """The state dicts of a file, and the architecture if Onward wrote it. The content tells what it is."""
+    data = files.mapped(path)
+    if not archive.is_torch(data):
+        tensors, architecture = files.read(path)
+        return {(): StateDict(tensors)}, architecture
+    try:
+        return state_dicts(archive.read(data)), None
+    except OnwardError as error:
+        raise FileError(f"{path}: {error}") from error
+
+
+def _weights_for(layer: Layer, path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """A file's tensors by the names that they have in a layer built by hand.
+
+    Names that agree are taken as they are; else, if the modules in the file have the same weights as the
+    layers of the model, in order, each is taken for each. Safetensors has no order: there, each must be the
+    only one of its shapes.
+    """
+    found, _ = _read(path)
+    try:
+        tensors = torch.merged(found).tensors
+    except OnwardError as error:
+        raise FileError(f"{path}: {error}") from error
+    shapes = dict(layer.shapes())
+    mine, theirs = _by_prefix(shapes), _by_prefix({name: tensor.shape for name, tensor in tensors.items()})
+    if not archive.is_torch(files.mapped(path)):
+        of_shapes = {group: prefix for prefix, group in theirs.items()}
+        clear = len(of_shapes) == len(theirs) == len(mine)
+        theirs = {of_shapes[group]: group for group in mine.values() if clear and group in of_shapes}
+    if tensors.keys() == shapes.keys() or list(mine.values()) != list(theirs.values()):
+        return tensors
+    return {
+        own + name: tensors[other + name]
+        for (own, group), other in zip(mine.items(), theirs, strict=True)
+        for name, _ in group
+    }
+
+
+def _by_prefix(shapes: Mapping[str, Shape]) -> dict[str, tuple[tuple[str, Shape], ...]]:
+    """What each module has: names and shapes, sorted."""
+    groups: dict[str, list[tuple[str, Shape]]] = {}
+    for name, shape in shapes.items():
+        before, dot, last = name.rpartition(".")
+        groups.setdefault(before + dot, []).append((last, shape))
+    return {prefix: tuple(sorted(group)) for prefix, group in groups.items()}
+
+
+Layer._weights_for = _weights_for
 
 
 def _restored(architecture: dict[str, Any], tensors: torch.Tensors) -> Layer:

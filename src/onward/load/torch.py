@@ -1,7 +1,11 @@
-"""PyTorch's state dicts: which layers they are of, read off names and shapes alone."""
+"""PyTorch's state dicts and pickled modules: which layers they are of, read off names and shapes.
+
+What a module pickled whole says of itself is honoured, and must agree with its weights.
+"""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,11 +16,15 @@ from ..base import UNDRAWN, Layer, Weighted
 from ..dense import Embedding, Linear
 from ..errors import ArgumentError, OnwardError
 from ..layers import GRU, LSTM, RNN
+from .statedict import StateDict
 
 Tensors = Mapping[str, NDArray[Any]]
+Found = Mapping[tuple[str, ...], StateDict]
 
 RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(_reverse)?")
+CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 CELLS: dict[int, type[RNN] | type[GRU] | type[LSTM]] = {1: RNN, 3: GRU, 4: LSTM}
+MATRICES = {"Linear": False, "NonDynamicallyQuantizableLinear": False, "Embedding": True}
 
 
 class Parts(dict[str, Layer]):
@@ -27,33 +35,172 @@ class Parts(dict[str, Layer]):
         self.leftover: list[str] = []
 
 
-def parts(state_dict: Tensors, nonlinearity: str, batch_first: bool) -> Parts:
+@dataclass
+class Merged:
+    """Tensors under the names that their modules gave them, and what else is in the file by its path."""
+
+    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+
+def merged(found: Found) -> Merged:
+    """The state dicts that hold layers as one; where there are several, their paths come before the names.
+
+    The prefixes of wrappers are taken off, weight_g and weight_v (or a parametrization's originals) become
+    the weight that they stand for, and the weights of a recurrent cell those of a layer of one.
+    """
+    cleaned = {path: _cleaned(state_dict) for path, state_dict in found.items()}
+    holding = {path for path, state_dict in cleaned.items() if _holds_a_layer(state_dict.tensors)}
+    shared = _shared(holding)
+    result = Merged()
+    for path, state_dict in cleaned.items():
+        if path not in holding:
+            result.others += [".".join((*path, name)) for name in state_dict.tensors]
+            continue
+        before = path[shared:]
+        for name, tensor in state_dict.tensors.items():
+            full_name = ".".join((*before, name))
+            if full_name in result.tensors:
+                raise ArgumentError(f"two tensors have the name {full_name}")
+            result.tensors[full_name] = tensor
+        for prefix, said in state_dict.modules.items():
+            result.modules[".".join((*before, prefix)).removesuffix(".")] = said
+    return result
+
+
+def _holds_a_layer(tensors: Tensors) -> bool:
+    last_names = ((name.rpartition(".")[2], tensor) for name, tensor in tensors.items())
+    return any(RECURRENT.fullmatch(name) or (name == "weight" and t.ndim == 2) for name, t in last_names)
+
+
+def _shared(paths: set[tuple[str, ...]]) -> int:
+    """How many keys all of the paths begin with."""
+    same = [len(set(keys)) == 1 for keys in zip(*paths, strict=False)]
+    return [*same, False].index(False)
+
+
+def _cleaned(state_dict: StateDict) -> StateDict:
+    """Without what DataParallel (module.) and torch.compile (_orig_mod.) put before names."""
+    names = {name: _unwrapped(name) for name in state_dict.tensors}
+    modules = {prefix: _unwrapped(prefix + ".") for prefix in state_dict.modules}
+    while names and all(name.startswith("module.") for name in names.values()):
+        names = {key: name.removeprefix("module.") for key, name in names.items()}
+        modules = {
+            key: name.removeprefix("module.") for key, name in modules.items() if name.startswith("module.")
+        }
+    if len(set(names.values())) < len(names):
+        raise ArgumentError("two tensors have one name once _orig_mod. is taken off")
+    tensors = {names[key]: tensor for key, tensor in state_dict.tensors.items()}
+    return StateDict(
+        _with_cells(_with_norms(tensors)),
+        {name.removesuffix("."): state_dict.modules[key] for key, name in modules.items()},
+    )
+
+
+def _unwrapped(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def _with_norms(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With each weight in the place of its length g and its direction v."""
+    normed = {}
+    for g in tensors:
+        weight, v = _normed(g)
+        if v in tensors and weight not in tensors and _are_norms(tensors[g], tensors[v]):
+            normed[g] = weight, v
+    spent = {v for _, v in normed.values()}
+    result = {}
+    for name, tensor in tensors.items():
+        if name in normed:
+            weight, v = normed[name]
+            if weight in result:
+                raise ArgumentError(f"{weight} is normed twice")
+            result[weight] = _scaled(tensor, tensors[v])
+        elif name not in spent:
+            result[name] = tensor
+    return result
+
+
+def _normed(g: str) -> tuple[str, str]:
+    """The names of the weight and of its direction, if this is the name of its length; else empty."""
+    *before, group, name, last = ["", "", *g.split(".")]
+    if (group, last) == ("parametrizations", "original0"):
+        return ".".join([*before[2:], name]), f"{g[:-1]}1"
+    if last.startswith("weight") and last.endswith("_g"):
+        return g[:-2], f"{g[:-1]}v"
+    return "", ""
+
+
+def _are_norms(g: NDArray[Any], v: NDArray[Any]) -> bool:
+    """Whether g has one length for each index of one axis of v, or one in all."""
+    if g.ndim == 0:
+        return v.ndim > 1
+    kept = [n for n in g.shape if n != 1]
+    return (
+        v.ndim > 1
+        and g.ndim == v.ndim
+        and len(kept) < 2
+        and all(n in (1, size) for n, size in zip(g.shape, v.shape, strict=True))
+    )
+
+
+def _scaled(g: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
+    """g v / |v|, the norm being over the axes along which g is constant."""
+    axes = tuple(axis for axis in range(v.ndim) if g.ndim == 0 or g.shape[axis] == 1)
+    with np.errstate(all="ignore"):
+        wide = v.astype(np.float64)
+        norm = np.sqrt(np.sum(wide * wide, axis=axes, keepdims=True))
+        weight: NDArray[Any] = wide * (g / norm)
+    return weight.astype(v.dtype)
+
+
+def _with_cells(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With the weights of torch.nn.LSTMCell and its kin under the names of a layer's."""
+
+    def name_in_layer(name: str) -> str:
+        before, dot, last = name.rpartition(".")
+        ih, hh = (tensors.get(before + dot + weight) for weight in CELL[:2])
+        if last not in CELL or ih is None or hh is None or f"{name}_l0" in tensors:
+            return name
+        fits = ih.ndim == hh.ndim == 2 and len(ih) == len(hh) in [gates * hh.shape[1] for gates in CELLS]
+        return f"{name}_l0" if fits else name
+
+    return {name_in_layer(name): tensor for name, tensor in tensors.items()}
+
+
+def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
     """The layers that a state dict holds the weights of.
 
     weight_ih_l0 and its kin make a recurrent layer, and the rows of weight_hh_l0 for each hidden unit tell
     its cell: 4 are an LSTM, 3 a GRU, 1 an RNN; a weight_hr_l0 is a projection. A matrix `weight` with a
-    `bias` makes a Linear; without one, an Embedding if the name before it has "emb" in it, else a Linear. A
-    layer computes in float64 if any of its tensors is float64, else in float32.
+    `bias` makes a Linear; without one, an Embedding if the name before it has "emb" in it, else a Linear,
+    unless the file says what it is. A layer computes in float64 if any of its tensors is float64, else in
+    float32. `nonlinearity` and `batch_first` are for layers of which the file does not say them.
 
     Raises an OnwardError that names the tensor where one is missing or does not fit the others.
     """
     groups: dict[str, dict[str, NDArray[Any]]] = {}
-    for key, tensor in state_dict.items():
+    for key, tensor in state_dict.tensors.items():
         prefix, _, name = key.rpartition(".")
         groups.setdefault(prefix, {})[name] = tensor
 
     found = Parts()
     for prefix, group in groups.items():
+        said = state_dict.modules.get(prefix, {})
         own = {name: tensor for name, tensor in group.items() if RECURRENT.fullmatch(name)}
         try:
             if own:
-                found[prefix] = _recurrent(own, nonlinearity, batch_first)
+                found[prefix] = _recurrent(own, said, nonlinearity, batch_first)
             elif "weight" in group and group["weight"].ndim == 2:
-                own = {name: group[name] for name in ("weight", "bias") if name in group}
-                found[prefix] = _matrix(own, "emb" in prefix.rpartition(".")[2].lower())
+                embedding = _is_embedding(prefix, "bias" in group, said)
+                if embedding is not None:
+                    own = {name: group[name] for name in ("weight", "bias") if name in group}
+                    found[prefix] = _matrix(own, said, embedding)
         except OnwardError as error:
             raise ArgumentError(f"{prefix or 'the state dict'}: {error}") from error
         found.leftover += [f"{prefix}.{name}".lstrip(".") for name in group if name not in own]
+    found.leftover += state_dict.others
     if not found:
         raise ArgumentError(
             f"no tensor belongs to a layer that Onward knows: {', '.join(found.leftover) or 'it is empty'}"
@@ -61,7 +208,7 @@ def parts(state_dict: Tensors, nonlinearity: str, batch_first: bool) -> Parts:
     return found
 
 
-def _recurrent(own: Tensors, nonlinearity: str, batch_first: bool) -> Layer:
+def _recurrent(own: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_first: bool) -> Layer:
     _, input_size = _matrix_shape(own, "weight_ih_l0")
     rows, columns = _matrix_shape(own, "weight_hh_l0")
     projected = "weight_hr_l0" in own
@@ -80,13 +227,35 @@ def _recurrent(own: Tensors, nonlinearity: str, batch_first: bool) -> Layer:
         "num_layers": len({match[2] for match in matches if match}),
         "bias": any(name.startswith("bias") for name in own),
         "bidirectional": any(name.endswith("_reverse") for name in own),
-        "batch_first": batch_first,
+        "proj_size": columns if projected else 0,
     }
+    if "mode" not in said and not _is_torchs(said):
+        said = {}
+    for name, value in config.items():
+        if (stated := _plain(said, name, value)) != value:
+            raise ArgumentError(f"the file says {name}={stated!r}, but the weights have {value!r}")
+    kind, _, stated = str(_plain(said, "mode", cell.__name__)).partition("_")
+    if kind != cell.__name__:
+        raise ArgumentError(f"the file says that it is {kind!r}, but the weights are of {cell.__name__}")
     if cell is RNN:
-        config["nonlinearity"] = nonlinearity
-    if projected:
-        config["proj_size"] = columns
+        config["nonlinearity"] = stated.lower() or _plain(said, "nonlinearity", nonlinearity)
+    if cell is not LSTM:
+        del config["proj_size"]
+    config["batch_first"] = _plain(said, "batch_first", batch_first)
+    config["dropout"] = _plain(said, "dropout", 0.0)
     return _filled(cell, config, own)
+
+
+def _plain(said: Mapping[str, Any], name: str, default: Any) -> Any:
+    """What the file says, if it does; errors can show it."""
+    value = said.get(name, default)
+    if not isinstance(value, bool | int | float | str | None):
+        raise ArgumentError(f"the file says nothing plain of {name}: it is a {type(value).__name__}")
+    return value
+
+
+def _is_torchs(said: Mapping[str, Any]) -> bool:
+    return bool(said) and said["class"].removeprefix("__torch__.").startswith("torch.nn.")
 
 
 def _matrix_shape(own: Tensors, name: str) -> tuple[int, int]:
@@ -97,11 +266,22 @@ def _matrix_shape(own: Tensors, name: str) -> tuple[int, int]:
     return rows, columns
 
 
-def _matrix(own: Tensors, embedding: bool) -> Layer:
+def _is_embedding(prefix: str, has_bias: bool, said: Mapping[str, Any]) -> bool | None:
+    """Whether a matrix is an Embedding or a Linear; None if the file says that it is neither."""
+    if said:
+        return MATRICES.get(said["class"].rpartition(".")[2]) if _is_torchs(said) else None
+    return not has_bias and "emb" in prefix.rpartition(".")[2].lower()
+
+
+def _matrix(own: Tensors, said: Mapping[str, Any], embedding: bool) -> Layer:
     rows, columns = own["weight"].shape
-    if embedding and "bias" not in own:
-        return _filled(Embedding, {"num_embeddings": rows, "embedding_dim": columns}, own)
-    return _filled(Linear, {"in_features": columns, "out_features": rows, "bias": "bias" in own}, own)
+    if not embedding:
+        return _filled(Linear, {"in_features": columns, "out_features": rows, "bias": "bias" in own}, own)
+    if (limit := _plain(said, "max_norm", None)) is not None:
+        raise ArgumentError(f"it has max_norm={limit!r}, which Onward's Embedding does not know")
+    padding = _plain(said, "padding_idx", None)
+    config = {"num_embeddings": rows, "embedding_dim": columns, "padding_idx": padding}
+    return _filled(Embedding, config, own)
 
 
 def _filled(layer_type: type[Weighted], config: dict[str, Any], weights: Tensors) -> Layer:

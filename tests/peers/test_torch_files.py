@@ -1,0 +1,247 @@
+"""Files that PyTorch writes, in every way that it has, live: loaded here, they answer as the module did."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.utils import parametrizations, weight_norm
+
+import onward
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's own: deprecated and experimental
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(11, 5, padding_idx=0)
+        self.lstm = torch.nn.LSTM(5, 6, 2, batch_first=True, bidirectional=True, dropout=0.25, proj_size=4)
+        self.gru = torch.nn.GRU(8, 7, bias=False, batch_first=True)
+        self.rnn = torch.nn.RNN(7, 4, nonlinearity="relu", batch_first=True)
+        self.norm = torch.nn.LayerNorm(4)
+        self.head = torch.nn.ModuleDict({"fc": torch.nn.Linear(4, 3)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.lstm(self.embedding(x))
+        y, _ = self.gru(y)
+        y, _ = self.rnn(y)
+        return self.head["fc"](y)
+
+
+X = np.random.default_rng(0).integers(11, size=(3, 9))
+UNSAID = {"batch_first": True, "nonlinearity": "relu"}
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def check(path: Path, net: Net, before: str = "", atol: float = 2e-6, **said: Any) -> onward.Sequential:
+    """That a file's layers, in order, answer as the module."""
+    parts = onward.load(path, **said)
+    names = ["embedding", "lstm", "gru", "rnn", "head.fc"]
+    assert list(parts) == [before + name for name in names]
+    layers = onward.Sequential(*parts.values())
+    with torch.no_grad():
+        expected = net(torch.from_numpy(X)).double().numpy()
+    np.testing.assert_allclose(layers(X), expected, rtol=0, atol=atol)
+    return layers
+
+
+def legacy(value: Any, path: Path) -> None:
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+
+
+def protocol_4(value: Any, path: Path) -> None:
+    torch.save(value, path, pickle_protocol=4)
+
+
+def legacy_protocol_5(value: Any, path: Path) -> None:
+    torch.save(value, path, _use_new_zipfile_serialization=False, pickle_protocol=5)
+
+
+SAVES = [torch.save, legacy, protocol_4, legacy_protocol_5]
+
+
+@pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
+def test_a_state_dict(save: Callable[..., None], net: Net, tmp_path: Path) -> None:
+    save(net.state_dict(), tmp_path / "model.bin")
+    check(tmp_path / "model.bin", net, **UNSAID)
+    assert onward.load(tmp_path / "model.bin").leftover == ["norm.weight", "norm.bias"]
+    for name, array in onward.load_tensors(tmp_path / "model.bin").items():
+        np.testing.assert_array_equal(array, net.state_dict()[name].numpy())
+
+
+@pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
+def test_a_whole_module(save: Callable[..., None], net: Net, tmp_path: Path) -> None:
+    save(net, tmp_path / "model.pth")
+    layers = check(tmp_path / "model.pth", net)
+    assert [repr(layer) for layer in layers] == [
+        "Embedding(11, 5, padding_idx=0)",
+        "LSTM(5, 6, num_layers=2, batch_first=True, dropout=0.25, bidirectional=True, proj_size=4)",
+        "GRU(8, 7, bias=False, batch_first=True)",
+        "RNN(7, 4, nonlinearity='relu', batch_first=True)",
+        "Linear(4, 3)",
+    ]
+
+
+@pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
+@pytest.mark.parametrize("wrap", ["data_parallel", "compiled", "lightning", "models"])
+def test_checkpoints_and_wrappers(save: Callable[..., None], wrap: str, net: Net, tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    optimizer = torch.optim.Adam(net.parameters(), lr=0)
+    net(torch.from_numpy(X)).sum().backward()
+    optimizer.step()
+    if wrap == "data_parallel":
+        save(
+            {"net": torch.nn.DataParallel(net).state_dict(), "epoch": 3, "opt": optimizer.state_dict()}, path
+        )
+        check(path, net, **UNSAID)
+    elif wrap == "compiled":
+        save(torch.compile(net).state_dict(), path)
+        check(path, net, **UNSAID)
+    elif wrap == "lightning":
+        state_dict = {f"model.{name}": weight for name, weight in net.state_dict().items()}
+        checkpoint = {"state_dict": state_dict, "optimizer_states": [optimizer.state_dict()], "callbacks": {}}
+        save(checkpoint | {"hyper_parameters": {"lr": 0.1, "betas": (0.9, 0.99), "path": tmp_path}}, path)
+        check(path, net, before="model.", **UNSAID)
+    else:
+        save({"model": net, "best": torch.nn.Linear(2, 3)}, path)
+        parts = onward.load(path)
+        assert list(parts) == [f"model.{n}" for n in ("embedding", "lstm", "gru", "rnn", "head.fc")] + [
+            "best"
+        ]
+
+
+@pytest.mark.parametrize("wrapped", [torch.nn.DataParallel, torch.nn.Sequential])
+def test_a_wrapped_module_pickled_whole(wrapped: Any, net: Net, tmp_path: Path) -> None:
+    torch.save(wrapped(net), tmp_path / "model")
+    check(tmp_path / "model", net, before="" if wrapped is torch.nn.DataParallel else "0.")
+
+
+@pytest.mark.parametrize("how", ["script", "trace"])
+def test_torchscript(how: str, net: Net, tmp_path: Path) -> None:
+    class Plain(Net):  # what TorchScript can compile
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y, _ = self.lstm(self.embedding(x))
+            y, _ = self.gru(y)
+            y, _ = self.rnn(y)
+            return self.head["fc"](y)
+
+    plain = Plain().eval()
+    plain.load_state_dict(net.state_dict())
+    example = torch.from_numpy(X)
+    scripted = torch.jit.script(plain) if how == "script" else torch.jit.trace(plain, example)
+    scripted.save(tmp_path / "model.pt")
+    check(tmp_path / "model.pt", net)
+
+
+def test_a_frozen_script_has_no_modules_left_but_its_arrays(tmp_path: Path) -> None:
+    linear = torch.nn.Linear(300, 2).eval()
+    torch.jit.freeze(torch.jit.script(linear)).save(tmp_path / "model.pt")
+    arrays = onward.load_tensors(tmp_path / "model.pt").values()
+    assert any(np.array_equal(array, linear.weight.detach().numpy()) for array in arrays)
+    with pytest.raises(onward.errors.FileError, match=r"constants\.0"):
+        onward.load(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_precisions(dtype: str, net: Net, tmp_path: Path) -> None:
+    lower = net.to(getattr(torch, dtype))
+    for save in (torch.save, legacy):
+        save(lower.state_dict(), tmp_path / "model")
+        reference = copy.deepcopy(lower).to(torch.float64 if dtype == "float64" else torch.float32)
+        atol = 1e-13 if dtype == "float64" else 2e-6
+        layers = check(tmp_path / "model", reference, atol=atol, **UNSAID)
+        assert layers.dtype == np.dtype("f8" if dtype == "float64" else "f4")
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "uint8", "int8", "int16", "int32", "int64", "bool", "uint16", "uint32", "uint64", "complex64",
+        "complex128", "float16", "float32", "float64",
+    ],
+)  # fmt: skip
+def test_arrays_of_every_dtype_as_they_lie(dtype: str, tmp_path: Path) -> None:
+    base = torch.arange(24).reshape(4, 6).to(getattr(torch, dtype))
+    tensors = {
+        "whole": base, "transposed": base.T, "strided": base[::2, 1::3], "row": base[2], "scalar": base[3, 3],
+        "empty": base[:0], "expanded": base[0, :2].expand(3, 2), "parameter": torch.nn.Parameter(base, False),
+    }  # fmt: skip
+    for save in SAVES:
+        save(tensors, tmp_path / "model")
+        found = onward.load_tensors(tmp_path / "model")
+        assert list(found) == list(tensors)
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(found[name], tensor.detach().numpy())
+            assert found[name].dtype == np.dtype(dtype)
+
+
+def test_weight_norms(net: Net, tmp_path: Path) -> None:
+    old, new = copy.deepcopy(net), copy.deepcopy(net)
+    for normed, norm in ((old, weight_norm), (new, parametrizations.weight_norm)):
+        norm(normed.head["fc"])
+        norm(normed.lstm, "weight_hh_l0")
+        norm(normed.gru, "weight_ih_l0", dim=1)
+        norm(normed.rnn, "weight_hh_l0", dim=None)
+        with torch.no_grad():
+            for name, parameter in normed.named_parameters():
+                if name.endswith(("_g", "original0")):
+                    parameter.mul_(1.5)
+        torch.save(normed.state_dict(), tmp_path / "model.pt")
+        check(tmp_path / "model.pt", normed, **UNSAID)
+    torch.save(old, tmp_path / "whole.pt")
+    check(tmp_path / "whole.pt", old)
+
+
+@pytest.mark.parametrize("name", ["LSTMCell", "GRUCell", "RNNCell"])
+def test_cells(name: str, tmp_path: Path) -> None:
+    options = {"nonlinearity": "relu"} if name == "RNNCell" else {}
+    cell = getattr(torch.nn, name)(5, 7, **options)
+    torch.save({"cell": cell}, tmp_path / "model.pt")
+    (layer,) = onward.load(tmp_path / "model.pt").values()
+    x = torch.randn(4, 5)
+    with torch.no_grad():
+        expected = cell(x)
+    expected = expected[0] if name == "LSTMCell" else expected
+    np.testing.assert_allclose(layer(x[None].numpy())[0][0], expected.numpy(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: torch.nn.Embedding(5, 3, max_norm=1.0), "max_norm=1.0"),
+        (lambda: torch.nn.EmbeddingBag(5, 3), "no tensor belongs to a layer"),
+        (lambda: torch.nn.Bilinear(5, 3, 2), "no tensor belongs to a layer"),
+        (lambda: {"a": torch.eye(3).to_sparse()}, "a: it is a tensor of a kind that NumPy lacks"),
+        (lambda: {"a": torch.zeros(3).to(torch.float8_e4m3fn)}, "a: it has dtype"),
+        (
+            lambda: {"a": torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)},
+            "a: it is a tensor of a kind",
+        ),
+        (lambda: {"a": torch.zeros(3, device="meta")}, "a: it is a tensor of a kind"),
+        (lambda: {"a": torch._neg_view(torch.ones(3))}, "a: it is a lazy view"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(make: Callable[[], Any], words: str, tmp_path: Path) -> None:
+    torch.save(make(), tmp_path / "model.pt")
+    with pytest.raises(onward.errors.FileError, match=words):
+        onward.load(tmp_path / "model.pt")
+
+
+def test_weights_go_into_a_model_built_by_hand(net: Net, tmp_path: Path) -> None:
+    module = torch.nn.ModuleDict({"lstm": torch.nn.LSTM(3, 4), "fc": torch.nn.Linear(4, 2)})
+    torch.save({"model": module.state_dict(), "epoch": 1}, tmp_path / "model.pt")
+    model = onward.Sequential(onward.LSTM(3, 4), onward.Linear(4, 2))
+    model.load_weights(tmp_path / "model.pt")
+    x = torch.randn(6, 2, 3)
+    with torch.no_grad():
+        expected = module["fc"](module["lstm"](x)[0])
+    np.testing.assert_allclose(model(x.numpy()), expected.numpy(), rtol=0, atol=2e-6)
