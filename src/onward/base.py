@@ -1,5 +1,7 @@
 """What all layers share: arguments checked and shown, weights under PyTorch's names, saving, pickling."""
 
+from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+
 import functools
 import inspect
 import operator
@@ -15,7 +17,7 @@ from .arrays import Array, FloatDtype, Shape
 from .errors import ArgumentError, OnwardError, ShapeError, SignatureError
 
 P = ParamSpec("P")
-Rng: TypeAlias = np.random.Generator | int | None
+Rng: TypeAlias = "np.random.Generator | int | None"
 
 UNDRAWN: Any = object()  # as `rng`: the layer gets no weights, and no memory is taken, until load_state_dict
 

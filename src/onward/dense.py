@@ -1,5 +1,7 @@
 """The layers without a state that stand around a recurrent one: Linear, Embedding, Last, Softmax."""
 
+from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+
 from collections.abc import Iterator
 from functools import cached_property
 

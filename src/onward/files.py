@@ -7,7 +7,6 @@ Onward's own files carry their architecture as JSON, with the version of that fo
 import json
 import mmap
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
     Raises FileError.
     """
     target = Path(path).resolve()  # of a link, the file that it leads to is replaced
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     try:
         try:
             with open(temporary, "xb") as file:

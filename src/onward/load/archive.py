@@ -6,7 +6,6 @@ Read by memory map: a tensor is a view of the file, checked against its size bef
 import math
 import re
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")
 MAX_RATIO, SLACK = 20, 1 << 24  # of what a file unpacks to: times its size, and bytes beyond that
 MAX_WRAPPED = 8
 MAX_AXES = 64
+ZIP_STORED, ZIP_DEFLATED = 0, 8
 STORED = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "bfloat16",
     "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
@@ -269,6 +269,8 @@ class _Members:
     """The entries of a zip archive by name: views of the file, or unpacked if compressed."""
 
     def __init__(self, data: Data) -> None:
+        import zipfile  # slow to import: not before there is such a file
+
         self.view = memoryview(data)
         self.inflated: dict[str, memoryview] = {}
         try:
@@ -282,7 +284,7 @@ class _Members:
         for name in self.entries:
             if name.startswith("/") or ".." in re.split(r"[/\\]", name):
                 raise FileError(f"its zip archive has an entry {name!r}, which leads out of it")
-        packed = [info for info in infos if info.compress_type != zipfile.ZIP_STORED]
+        packed = [info for info in infos if info.compress_type != ZIP_STORED]
         check_size(sum(info.file_size for info in packed), len(data), "the compressed entries")
 
     def get(self, name: str) -> memoryview | None:
@@ -301,9 +303,9 @@ class _Members:
         _, name_size, extra_size = LOCAL_HEADER.unpack(header)
         at += LOCAL_HEADER.size + name_size + extra_size
         content = self.view[at : at + info.compress_size]
-        if info.compress_type == zipfile.ZIP_DEFLATED:
+        if info.compress_type == ZIP_DEFLATED:
             self.inflated[name] = content = _inflated(content, info.file_size, name)
-        elif info.compress_type != zipfile.ZIP_STORED:
+        elif info.compress_type != ZIP_STORED:
             raise FileError(f"the entry {name} is compressed by other means than deflate")
         if len(content) != info.file_size:
             raise FileError(f"the entry {name} has {len(content)} bytes of {info.file_size}")
