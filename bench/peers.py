@@ -259,6 +259,8 @@ def interleaved(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, 
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            time.sleep(0.05)  # the threads of the one before may still spin, in wait for more
+            run()
             start = time.perf_counter()
             for _ in range(calls[name]):
                 run()
