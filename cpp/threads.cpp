@@ -88,9 +88,12 @@ void parallel(int n, const std::function<void(int)>& plan, const std::function<v
     if (n > 1) {
         Pool& shared = the_pool();
         if (!shared.busy.exchange(true, std::memory_order_acquire)) {
+            struct Release {
+                std::atomic<bool>& busy;
+                ~Release() { busy.store(false, std::memory_order_release); }
+            } release{shared.busy};
             plan(n);
             shared.run(n, job);
-            shared.busy.store(false, std::memory_order_release);
             return;
         }
     }
