@@ -24,10 +24,10 @@ void pause() {
 #endif
 }
 
-// Spins until done() holds, giving way to other threads when that takes long: there may be fewer cores than threads.
+// Spins until done() holds, and soon gives way to other threads: the one waited for may be on the same core.
 template <class Done>
 void spin_until(Done done) {
-    for (int spins = 0; !done(); spins++) spins < 4000 ? pause() : std::this_thread::yield();
+    for (int spins = 0; !done(); spins++) spins < 200 ? pause() : std::this_thread::yield();
 }
 
 class Pool {
