@@ -85,7 +85,7 @@ template <class Real, int V, int M, int R>
             for (int v = 0; v < V; v++) store(out + r * out_stride + (m * V + v) * L, sum[r][m][v]);
 }
 
-constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_blocks = 8, max_rows = 12;
+constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
 
 constexpr int rows_at_once(long V) {
     const int rows = V == 1 ? 6 : int(max_sums / V);
@@ -98,7 +98,7 @@ struct Micros {
     Micro<Real> at[max_rows + 1][4] = {};
     template <int V, int M, int R>
     constexpr void add() {
-        if constexpr (V * M * R <= max_sums && M * R <= max_sums && R <= rows_at_once(V))
+        if constexpr (V * M * R <= max_sums && R <= rows_at_once(V))
             at[R][M == 8 ? 3 : M / 2] = micro<Real, V, M, R>;
     }
     template <int V, int R = 1>

@@ -390,9 +390,9 @@ def test_a_pickle_that_would_never_end_or_makes_no_sense_is_refused_in_a_second(
     path = zipped(LAUGHS[name], floats(1))(tmp_path)
     (tmp_path / "legacy.pt").write_bytes(MAGIC + LAUGHS[name])
     for hostile in (path, tmp_path / "legacy.pt"):
-        start = time.perf_counter()
+        start = time.process_time()
         problem_of_load(hostile)
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1
 
 
 def test_opcodes_at_random_are_read_or_refused(tmp_path: Path) -> None:
@@ -571,9 +571,9 @@ def test_a_file_with_a_byte_changed_is_loaded_or_refused(name: str, places: int,
         changed = bytearray(content)
         changed[position] ^= int(rng.integers(1, 256))
         path.write_bytes(changed)
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             onward.load(path)
         except OnwardError as error:
             assert str(path) in str(error)
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1
