@@ -13,8 +13,10 @@
 #include <variant>
 
 #include "denormals.h"
+#include "dense.h"
 #include "dispatch.h"
 #include "stack.h"
+#include "stream.h"
 #include "threads.h"
 
 namespace nb = nanobind;

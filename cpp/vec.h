@@ -69,6 +69,16 @@ using vec_of = typename Float<Real>::vec;
 inline f32v broadcast(float s) { return s - f32v{}; }
 inline f64v broadcast(double s) { return s - f64v{}; }
 
+template <class Real>
+inline vec_of<Real> load(const Real* p) {
+    return *(const vec_of<Real>*)p;
+}
+
+template <class Real>
+inline void store(Real* p, vec_of<Real> v) {
+    *(vec_of<Real>*)p = v;
+}
+
 // a b + c with one rounding.
 #if defined(__AVX512F__)
 inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }

@@ -1,0 +1,43 @@
+// Aligned memory, and matrices packed in panels.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <new>
+
+#include "kernels.h"
+
+namespace onward {
+
+constexpr long ceil_div(long a, long b) { return (a + b - 1) / b; }
+
+// Memory at a cache line's boundary.
+template <class Real>
+class Buffer {
+public:
+    explicit Buffer(long n = 0) : data_(n ? new (std::align_val_t(64)) Real[n] : nullptr) {}
+    static Buffer zeros(long n) {
+        Buffer buffer(n);
+        std::fill_n(buffer.data(), n, Real(0));
+        return buffer;
+    }
+    Real* data() const { return data_.get(); }
+
+private:
+    struct Delete {
+        void operator()(Real* p) const { ::operator delete[](p, std::align_val_t(64)); }
+    };
+    std::unique_ptr<Real, Delete> data_;
+};
+
+// A matrix (G*N, K) packed in panels, with the memory that they point to.
+template <class Real>
+struct Packed : Panels<Real> {
+    Packed() = default;
+    Packed(const Real* matrix, const Real* bias, long G, long N, long K, long L);
+
+private:
+    Buffer<Real> memory;
+};
+
+}  // namespace onward

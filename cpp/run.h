@@ -1,0 +1,131 @@
+// One direction of a layer on a block of rows, from time step to time step.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "packed.h"
+#include "threads.h"
+
+namespace onward {
+
+// Rows whose input projection is computed at once: enough to read its weights rarely, few enough to stay in cache.
+constexpr long rows_at_once = 96;
+
+// Time steps of an array (T, B, features) whose last axis is contiguous, from the step t_first on, its rows in another
+// order unless that is null.
+template <class Real>
+struct Rows {
+    Real* data;
+    long t_stride, b_stride, t_first = 0;
+    const long* order = nullptr;
+    Real* at(long t, long b) const { return data + (t - t_first) * t_stride + (order ? order[b] : b) * b_stride; }
+};
+
+// One direction on one block of rows, longest row first, from time step to time step. h of step t stands in buffer t % 2.
+template <class Real>
+class Run {
+public:
+    // For up to max_rows rows, with room for the input projections of chunk_rows.
+    Run(const Kernels<Real>& kernels, const Direction<Real>& direction, bool reverse, const std::vector<long>& lengths,
+        long max_rows, long chunk_rows)
+        : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), chunk_rows(std::max(chunk_rows, max_rows)),
+          P(ceil_div(d.P, kernels.L) * kernels.L), H(ceil_div(d.H, kernels.L) * kernels.L),
+          z_stride(d.input.blocks * d.input.G * kernels.L), memory(Buffer<Real>::zeros(max_rows * (2 * P + 2 * H))),
+          chunk_memory(this->chunk_rows * (z_stride + d.I)), h{memory.data(), memory.data() + max_rows * P},
+          c(h[1] + max_rows * P), scratch(c + max_rows * H), z(chunk_memory.data()), x(z + this->chunk_rows * z_stride) {}
+
+    // order[b]: the row of h0 and c0 (B, ...) that row b starts from; null: zeros.
+    void start(const Real* h0, const Real* c0, const long* order, long t = 0) {
+        for (size_t b = 0; b < lengths.size(); b++) {
+            copy_row(h[t % 2] + b * P, h0 ? h0 + order[b] * d.P : nullptr, d.P);
+            copy_row(c + b * H, c0 ? c0 + order[b] * d.H : nullptr, d.H);
+            copy_row(h[(t + 1) % 2] + b * P, h[t % 2] + b * P, d.P);  // for rows that end before their first step
+        }
+    }
+
+    // Steps t0 to t1, each row counting from its own end in the reverse direction; a call goes on where the last one
+    // ended. Called by `parts` threads that meet at the barrier; each computes its share of the units.
+    void advance(const Rows<const Real>& in, const Rows<Real>& out, long t0, long t1, int part, int parts,
+                 Barrier& barrier) const {
+        const long chunk = std::max(1L, chunk_rows / long(lengths.size()));
+        long active = running_at(t0, long(lengths.size()));
+        for (; t0 < t1; t0 += chunk) {
+            const long end = std::min(t0 + chunk, t1);
+            long rows = 0;
+            for (long t = t0, running = active; t < end; running = running_at(++t, running)) {
+                for_rows(in, t, running, part, parts, [&](const Real* row, long stride, long b, long n) {
+                    copy_rows(x + (rows + b) * d.I, d.I, row, stride, n, d.I);
+                });
+                rows += running;
+            }
+            barrier.wait();
+            kernels.product(d.input, x, d.I, rows, z, z_stride, {part, parts});
+            const Real* z_t = z;
+            for (long t = t0; t < end; t++) {
+                Real* const h_next = h[(t + 1) % 2];
+                const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch};
+                const Share share{part, parts, t % 2 == 1};
+                kernels.gates(d, step, share);
+                if (d.candidate.blocks || d.projection.blocks) {
+                    barrier.wait();
+                    kernels.second(d, step, share);
+                }
+                barrier.wait();
+                for_rows(out, t, active, part, parts, [&](Real* row, long stride, long b, long n) {
+                    copy_rows(row, stride, h_next + b * P, P, n, d.P);
+                });
+                z_t += active * z_stride;
+                // A row that ends here stands still: its state is the same in both buffers.
+                const long still = running_at(t + 1, active);
+                if (part == 0) copy_rows(h[t % 2] + still * P, P, h_next + still * P, P, active - still, d.P);
+                active = still;
+            }
+        }
+    }
+
+    // The state after step t - 1.
+    void finish(Real* h_n, Real* c_n, const long* order, long t) const {
+        for (size_t b = 0; b < lengths.size(); b++) {
+            copy_row(h_n + order[b] * d.P, h[t % 2] + b * P, d.P);
+            if (c_n) copy_row(c_n + order[b] * d.H, c + b * H, d.H);
+        }
+    }
+
+private:
+    static void copy_row(Real* to, const Real* from, long n) {
+        if (from)
+            std::memcpy(to, from, n * sizeof(Real));
+        else
+            std::memset(to, 0, n * sizeof(Real));
+    }
+    static void copy_rows(Real* to, long to_stride, const Real* from, long from_stride, long rows, long n) {
+        if (to_stride == n && from_stride == n) return copy_row(to, from, rows * n);
+        for (long row = 0; row < rows; row++) copy_row(to + row * to_stride, from + row * from_stride, n);
+    }
+    // Calls body(first row's memory, stride, b, n) for this part's share of the rows at step t: all n in one piece where
+    // they are evenly spaced, else one by one.
+    template <class Array, class Body>
+    void for_rows(const Array& array, long t, long rows, int part, int parts, Body body) const {
+        const long first = rows * part / parts, last = rows * (part + 1) / parts;
+        const bool even = !array.order && (!reverse || lengths.front() == lengths.back());
+        const long piece = even ? last - first : 1;
+        for (long b = first; b < last; b += piece) body(array.at(time(t, b), b), array.b_stride, b, piece);
+    }
+    long time(long t, long b) const { return reverse ? lengths[b] - 1 - t : t; }
+    long running_at(long t, long at_most) const {
+        while (at_most > 0 && lengths[at_most - 1] <= t) at_most--;
+        return at_most;
+    }
+
+    const Kernels<Real>& kernels;
+    const Direction<Real>& d;
+    const bool reverse;
+    const std::vector<long>& lengths;
+    const long chunk_rows, P, H, z_stride;  // P and H padded
+    Buffer<Real> memory, chunk_memory;
+    Real *const h[2], *const c, *const scratch, *const z, *const x;
+};
+
+}  // namespace onward
