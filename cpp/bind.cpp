@@ -119,15 +119,23 @@ struct Stack {
 
     void forward(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
                  const Out& h_n, const OptionalOut& c_n) const {
+        record(x, h0, c0, lengths, y, h_n, c_n, {}, {}, {});
+    }
+
+    void record(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
+                const Out& h_n, const OptionalOut& c_n, const OptionalOut& gates, const OptionalOut& sums,
+                const OptionalOut& c) const {
         std::visit([&]<class Real>(const onward::Stack<Real>& stack) {
             const long LD = stack.layers * stack.D;
             const auto x_rows = rows_of<const Real>(x, "x", {-1, -1, stack.I});
             const long T = long(x.shape(0)), B = long(x.shape(1));
+            const long S = onward::recorded(stack.cell), G = onward::gates(stack.cell);
             const onward::Sequence<Real> sequence{
                 T, B, x_rows, rows_of<Real>(y, "y", {T, B, stack.D * stack.P}),
                 data_of<const Real>(h0, "h0", {LD, B, stack.P}), data_of<const Real>(c0, "c0", {LD, B, stack.H}),
                 data_of<const int64_t>(lengths, "lengths", {B}), data_of<Real>(h_n, "h_n", {LD, B, stack.P}),
-                data_of<Real>(c_n, "c_n", {LD, B, stack.H})};
+                data_of<Real>(c_n, "c_n", {LD, B, stack.H}), data_of<Real>(gates, "gates", {LD, T, B, S, stack.H}),
+                data_of<Real>(sums, "sums", {LD, T, B, G, stack.H}), data_of<Real>(c, "c", {LD, T, B, stack.H})};
             for (long b = 0; lengths && b < B; b++)
                 if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
             const nb::gil_scoped_release release;
@@ -241,7 +249,13 @@ NB_MODULE(_core, m) {
              "num_directions"_a)
         .def("forward", &Stack::forward, "x"_a.noconvert(), "h0"_a.noconvert().none(), "c0"_a.noconvert().none(),
              "lengths"_a.noconvert().none(), "y"_a.noconvert(), "h_n"_a.noconvert(), "c_n"_a.noconvert().none(),
-             "Runs x (T, B, I) from h0, c0 (zeros where None); fills y (T, B, D*P), h_n and c_n.");
+             "Runs x (T, B, I) from h0, c0 (zeros where None); fills y (T, B, D*P), h_n and c_n.")
+        .def("record", &Stack::record, "x"_a.noconvert(), "h0"_a.noconvert().none(), "c0"_a.noconvert().none(),
+             "lengths"_a.noconvert().none(), "y"_a.noconvert(), "h_n"_a.noconvert(), "c_n"_a.noconvert().none(),
+             "gates"_a.noconvert(), "sums"_a.noconvert().none(), "c"_a.noconvert().none(),
+             "As forward; fills too, up to each row's length, gates (L*D, T, B, n, H), n being G, or 4 for a GRU that "
+             "resets after: R_n h + b_n is the fourth; sums (L*D, T, B, G, H), which the gates are functions of; and c "
+             "(L*D, T, B, H).");
 
     nb::class_<Stream>(m, "Stream", "One row of a Stack that goes on from call to call, its state inside.")
         .def(nb::init<const Stack&>(), "stack"_a, nb::keep_alive<1, 2>())

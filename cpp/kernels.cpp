@@ -17,20 +17,22 @@ using onward::Step;
 
 // ---- The time step ---------------------------------------------------------------------------------------------------
 
-// Calls cell(z, u, at) for each row and each block of the share, u being the product of the panels and a; `at` is the
-// offset of the row's block in arrays of H units a row.
+// Calls cell(z, u, gates, at) for each row and each block of the share, u being the product of the panels and a; `at` is
+// the offset of the row's block in arrays of H units a row.
 template <class Real, class CellFunction>
 void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, long a_stride, const Step<Real>& s,
                Share share, CellFunction cell) {
     constexpr int L = Float<Real>::L;
-    const long G = panels.G, H = panels.blocks * L;
+    const long G = panels.G;
     alignas(vector_bytes) Real u[max_sums * L];
     for_tiles(panels, a, a_stride, s.rows, share, [&](auto tile, long block, long blocks, long row, long rows) {
         tile(u, blocks * G * L);
         for (long r = 0; r < rows; r++)
-            for (long m = 0; m < blocks; m++)
-                cell(s.z + ((row + r) * panels.blocks + block + m) * d.input.G * L, u + (r * blocks + m) * G * L,
-                     (row + r) * H + (block + m) * L);
+            for (long m = 0; m < blocks; m++) {
+                const long n = (row + r) * panels.blocks + block + m;
+                cell(s.z + n * d.input.G * L, u + (r * blocks + m) * G * L,
+                     s.gates ? s.gates + n * d.recorded * L : nullptr, n * L);
+            }
     });
 }
 
@@ -43,20 +45,16 @@ void gates(const Direction<Real>& d, const Step<Real>& s, Share share) {
     auto for_gates = [&](auto cell) { for_cells(d, d.recurrent, s.h, P, s, share, cell); };
     switch (d.cell) {
         case Cell::rnn_tanh:
-            return for_gates([&](const Real* z, const Real* u, long at) {
-                store(h + at, tanh<Real>(load(z) + load(u)).value());
-            });
+            return for_gates([&](Real* z, const Real* u, Real* gates, long at) { rnn_tanh(z, u, h + at, gates); });
         case Cell::rnn_relu:
-            return for_gates([&](const Real* z, const Real* u, long at) {
-                store(h + at, relu<Real>(load(z) + load(u)));
-            });
+            return for_gates([&](Real* z, const Real* u, Real* gates, long at) { rnn_relu(z, u, h + at, gates); });
         case Cell::lstm:
-            return for_gates([&](const Real* z, const Real* u, long at) { lstm(z, u, s.c + at, h + at); });
+            return for_gates([&](Real* z, const Real* u, Real* gates, long at) { lstm(z, u, s.c + at, h + at, gates); });
         case Cell::gru:
-            return for_gates([&](const Real* z, const Real* u, long at) { gru(z, u, s.h + at, h + at); });
+            return for_gates([&](Real* z, const Real* u, Real* gates, long at) { gru(z, u, s.h + at, h + at, gates); });
         case Cell::gru_reset_before:
-            return for_gates([&](const Real* z, const Real* u, long at) {
-                gru_reset(z, u, s.h + at, s.scratch + at, s.h_next + at);
+            return for_gates([&](Real* z, const Real* u, Real* gates, long at) {
+                gru_reset(z, u, s.h + at, s.scratch + at, s.h_next + at, gates);
             });
     }
 }
@@ -67,8 +65,8 @@ void second(const Direction<Real>& d, const Step<Real>& s, Share share) {
     const Real* const a = s.scratch;
     const long H = d.recurrent.blocks * L;
     if (d.candidate.blocks)
-        for_cells(d, d.candidate, a, H, s, share, [&](const Real* z, const Real* u, long at) {
-            gru_candidate(z, u, s.h + at, s.h_next + at);
+        for_cells(d, d.candidate, a, H, s, share, [&](Real* z, const Real* u, Real* gates, long at) {
+            gru_candidate(z, u, s.h + at, s.h_next + at, gates);
         });
     else if (d.projection.blocks)
         product(d.projection, a, H, s.rows, s.h_next, d.projection.blocks * L, share);

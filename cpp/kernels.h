@@ -21,11 +21,11 @@ struct Panels {
 };
 
 // One direction of one layer. `candidate` is the n gate of a GRU that resets before the product, else empty;
-// `projection` is empty where P = H.
+// `projection` is empty where P = H. `recorded` is how many numbers a unit has in the record of a step.
 template <class Real>
 struct Direction {
     Cell cell;
-    long I, H, P;
+    long I, H, P, recorded;
     Panels<Real> input, recurrent, candidate, projection;
 };
 
@@ -33,11 +33,12 @@ struct Direction {
 template <class Real>
 struct Step {
     long rows;
-    const Real* z;   // [rows][blocks][G][L]: W x + b_W of this step
+    Real* z;         // [rows][blocks][G][L]: W x + b_W of this step
     const Real* h;   // [rows][P]
     Real* h_next;    // [rows][P], must not be h
     Real* c;         // [rows][H], updated in place (LSTM)
     Real* scratch;   // [rows][H]: o tanh(c) before a projection, r h of a GRU that resets before the product
+    Real* gates;     // [rows][blocks][recorded][L], or null: not recorded
 };
 
 // Which of a matrix's blocks to compute: one of several equal parts, from its last block to its first if backward. Each

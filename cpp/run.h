@@ -23,17 +23,23 @@ struct Rows {
     Real* at(long t, long b) const { return data + (t - t_first) * t_stride + (order ? order[b] : b) * b_stride; }
 };
 
+// Where a run leaves what it records of each step, or nothing where data is null: arrays (T, B, features).
+template <class Real>
+struct Record {
+    Rows<Real> gates{}, sums{}, c{};  // recorded*H, G*H and H features
+};
+
 // One direction on one block of rows, longest row first, from time step to time step. h of step t stands in buffer t % 2.
 template <class Real>
 class Run {
 public:
-    // For up to max_rows rows, with room for the input projections of chunk_rows.
+    // For up to max_rows rows, with room for the input projections of chunk_rows, and for gates if it will record.
     Run(const Kernels<Real>& kernels, const Direction<Real>& direction, bool reverse, const std::vector<long>& lengths,
-        long max_rows, long chunk_rows)
+        long max_rows, long chunk_rows, bool recording = false)
         : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), chunk_rows(std::max(chunk_rows, max_rows)),
           P(ceil_div(d.P, kernels.L) * kernels.L), H(ceil_div(d.H, kernels.L) * kernels.L),
           z_stride(d.input.blocks * d.input.G * kernels.L), memory(Buffer<Real>::zeros(max_rows * (2 * P + 2 * H))),
-          chunk_memory(this->chunk_rows * (z_stride + d.I)), h{memory.data(), memory.data() + max_rows * P},
+          chunk_memory(this->chunk_rows * (z_stride + d.I)), gates(recording ? max_rows * d.recorded * H : 0), h{memory.data(), memory.data() + max_rows * P},
           c(h[1] + max_rows * P), scratch(c + max_rows * H), z(chunk_memory.data()), x(z + this->chunk_rows * z_stride) {}
 
     // order[b]: the row of h0 and c0 (B, ...) that row b starts from; null: zeros.
@@ -48,7 +54,7 @@ public:
     // Steps t0 to t1, each row counting from its own end in the reverse direction; a call goes on where the last one
     // ended. Called by `parts` threads that meet at the barrier; each computes its share of the units.
     void advance(const Rows<const Real>& in, const Rows<Real>& out, long t0, long t1, int part, int parts,
-                 Barrier& barrier) const {
+                 Barrier& barrier, const Record<Real>& record = {}) const {
         const long chunk = std::max(1L, chunk_rows / long(lengths.size()));
         long active = running_at(t0, long(lengths.size()));
         for (; t0 < t1; t0 += chunk) {
@@ -62,15 +68,20 @@ public:
             }
             barrier.wait();
             kernels.product(d.input, x, d.I, rows, z, z_stride, {part, parts});
-            const Real* z_t = z;
+            Real* z_t = z;
             for (long t = t0; t < end; t++) {
                 Real* const h_next = h[(t + 1) % 2];
-                const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch};
+                const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch, gates.data()};
                 const Share share{part, parts, t % 2 == 1};
                 kernels.gates(d, step, share);
                 if (d.candidate.blocks || d.projection.blocks) {
                     barrier.wait();
                     kernels.second(d, step, share);
+                }
+                if (step.gates) {  // each part the units that it computed, which its next step overwrites
+                    copy_units(record.gates, step.gates, d.recorded, t, active, part, parts);
+                    copy_units(record.sums, z_t, d.input.G, t, active, part, parts);
+                    copy_units(record.c, c, 1, t, active, part, parts);
                 }
                 barrier.wait();
                 for_rows(out, t, active, part, parts, [&](Real* row, long stride, long b, long n) {
@@ -113,6 +124,16 @@ private:
         const long piece = even ? last - first : 1;
         for (long b = first; b < last; b += piece) body(array.at(time(t, b), b), array.b_stride, b, piece);
     }
+    // To an array whose rows are (n, H) from one whose rows are [blocks][n][L]: this part's blocks of step t.
+    void copy_units(const Rows<Real>& to, const Real* from, long n, long t, long rows, int part, int parts) const {
+        if (!to.data) return;
+        const long L = kernels.L, blocks = H / L;
+        for (long b = 0; b < rows; b++)
+            for (long block = blocks * part / parts; block < blocks * (part + 1) / parts; block++)
+                for (long k = 0; k < n; k++)
+                    copy_row(to.at(time(t, b), b) + k * d.H + block * L, from + ((b * blocks + block) * n + k) * L,
+                             std::min(L, d.H - block * L));
+    }
     long time(long t, long b) const { return reverse ? lengths[b] - 1 - t : t; }
     long running_at(long t, long at_most) const {
         while (at_most > 0 && lengths[at_most - 1] <= t) at_most--;
@@ -124,7 +145,7 @@ private:
     const bool reverse;
     const std::vector<long>& lengths;
     const long chunk_rows, P, H, z_stride;  // P and H padded
-    Buffer<Real> memory, chunk_memory;
+    Buffer<Real> memory, chunk_memory, gates;
     Real *const h[2], *const c, *const scratch, *const z, *const x;
 };
 

@@ -29,12 +29,15 @@ long gates(Cell cell) {
     return 0;
 }
 
+// A GRU that resets after the product also records R_n h + b_n.
+long recorded(Cell cell) { return cell == Cell::gru ? 4 : gates(cell); }
+
 // Threads that take a block of rows through all layers together. Each direction has threads of its own where there are
 // enough; those of one direction share its units.
 template <class Real>
 class Team {
 public:
-    Team(const Stack<Real>& stack, long longest, long max_rows, int threads)
+    Team(const Stack<Real>& stack, long longest, long max_rows, int threads, bool recording)
         : s(stack), all(threads) {
         lengths.reserve(max_rows);
         const int groups = std::min(int(s.D), threads);
@@ -42,7 +45,7 @@ public:
             barriers.push_back(std::make_unique<Barrier>((threads + groups - 1 - group) / groups));
         for (long i = 0; i < long(s.directions.size()); i++)
             runs.emplace_back(s.kernels, s.directions[i], i % s.D == 1, lengths, max_rows,
-                              std::min(rows_at_once, longest * max_rows));
+                              std::min(rows_at_once, longest * max_rows), recording);
         // Layers of one direction take turns at a chunk of time; a reverse direction needs all of the layer below.
         chunk = s.D == 1 ? std::max(1L, rows_at_once / max_rows) : std::max(1L, longest);
         for (int i = 0; i < 2; i++)
@@ -68,7 +71,8 @@ public:
                 for (long direction = group; direction < s.D; direction += groups) {
                     Rows<Real> half = out;
                     half.data += direction * s.P;
-                    runs[layer * s.D + direction].advance(in, half, t0, t1, group_part, group_parts, *barriers[group]);
+                    const long i = layer * s.D + direction;
+                    runs[i].advance(in, half, t0, t1, group_part, group_parts, *barriers[group], record(i, q, order));
                 }
                 all.wait();
             }
@@ -80,6 +84,15 @@ public:
     }
 
 private:
+    // Where run i leaves what it records.
+    Record<Real> record(long i, const Sequence<Real>& q, const long* order) const {
+        auto rows = [&](Real* data, long features) {
+            return data ? block(Rows<Real>{data + i * q.T * q.B * features, q.B * features, features}, q, order)
+                        : Rows<Real>{};
+        };
+        return {rows(q.gates, recorded(s.cell) * s.H), rows(q.sums, gates(s.cell) * s.H), rows(q.c, s.H)};
+    }
+
     // This block's rows of a whole array.
     template <class Number>
     static Rows<Number> block(Rows<Number> whole, const Sequence<Real>& q, const long* order) {
@@ -123,7 +136,7 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, long nu
         return packed.emplace_back(matrix, bias, G, N, K, L);
     };
     for (const Weights<Real>& w : weights) {
-        Direction<Real> d{cell, w.I, w.H, w.P, pack(w.W, w.b_W, G, w.H, w.I), {}, {}, {}};
+        Direction<Real> d{cell, w.I, w.H, w.P, recorded(cell), pack(w.W, w.b_W, G, w.H, w.I), {}, {}, {}};
         const long first = cell == Cell::gru_reset_before ? 2 : G;  // gates of the first product
         d.recurrent = pack(w.R, w.b_R, first, w.H, w.P);
         if (first < G) d.candidate = pack(w.R + 2 * w.H * w.P, w.b_R ? w.b_R + 2 * w.H : nullptr, 1, w.H, w.P);
@@ -155,7 +168,7 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
             team_size = int(std::min(n / row_parts, units));
             blocks = std::max(blocks, row_parts);
             for (long i = 0; i < row_parts; i++)
-                teams.push_back(std::make_unique<Team<Real>>(*this, longest, ceil_div(s.B, blocks), team_size));
+                teams.push_back(std::make_unique<Team<Real>>(*this, longest, ceil_div(s.B, blocks), team_size, s.gates));
         },
         [&](int part) {
             const FlushDenormals flush;

@@ -10,6 +10,7 @@
 namespace onward {
 
 long gates(Cell cell);
+long recorded(Cell cell);  // numbers that a unit has in the record of a step: its gates, and what else backward needs
 
 // One direction of one layer as it comes, rows in PyTorch's gate order. Biases and projection may be null.
 template <class Real>
@@ -19,7 +20,7 @@ struct Weights {
 };
 
 // What one call takes and gives. Initial states and lengths may be null; the states of all layers and directions lie
-// one after another: (layers * D, B, P) and (layers * D, B, H).
+// one after another: (layers * D, B, P) and (layers * D, B, H). So do the records, if any, each whole (T, B, features).
 template <class Real>
 struct Sequence {
     long T, B;
@@ -28,6 +29,7 @@ struct Sequence {
     const Real *h0, *c0;
     const int64_t* lengths;
     Real *h_n, *c_n;
+    Real *gates = nullptr, *sums = nullptr, *c = nullptr;
 };
 
 template <class Real>
