@@ -110,6 +110,44 @@ def _has(case: Case, pair: tuple[tuple[str, Any], tuple[str, Any]]) -> bool:
 CASES = list(dict.fromkeys(case for seed in range(3) for case in covering(seed)))
 
 
+# Layers of torch.nn without time steps: name, arguments and options, and the shape of x, batched or not.
+SPATIAL: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
+    ("Conv1d", (6, 4, 3), {"stride": 2, "padding": 2, "dilation": 3, "groups": 2}, (5, 6, 20)),
+    ("Conv1d", (6, 33, 4), {"padding": "same", "dilation": 3, "bias": False}, (6, 20)),
+    ("Conv1d", (1, 7, 5), {"padding": "valid"}, (17, 1, 5)),
+    ("Conv1d", (6, 6, 3), {"groups": 6}, (0, 6, 9)),
+    ("Conv2d", (6, 4, (3, 2), (2, 1), (0, 2), (1, 3), 2), {}, (5, 6, 9, 7)),
+    ("Conv2d", (2, 3, (4, 3)), {"padding": "same"}, (2, 8, 5)),
+    ("MaxPool1d", (3,), {"stride": 2, "padding": 1, "dilation": 2, "ceil_mode": True}, (5, 6, 20)),
+    ("MaxPool1d", (2,), {}, (6, 7)),
+    ("MaxPool2d", ((3, 2),), {"stride": (2, 1), "padding": 1, "dilation": (2, 1)}, (5, 6, 20, 9)),
+    ("AvgPool1d", (4, 3, 2, True, False), {}, (5, 6, 20)),
+    ("AvgPool1d", (4, 3, 2, True), {}, (5, 6, 21)),
+    ("AvgPool1d", (4, 3, 2, True), {}, (6, 22)),
+    ("AvgPool2d", ((3, 2),), {"padding": 1}, (5, 6, 9, 7)),
+    ("BatchNorm1d", (6,), {}, (5, 6)),
+    ("BatchNorm1d", (6, 0.1), {"affine": False}, (5, 6, 7)),
+    ("BatchNorm2d", (6,), {}, (5, 6, 4, 3)),
+    ("LayerNorm", (7,), {}, (5, 3, 7)),
+    ("LayerNorm", ((3, 7), 0.1), {"bias": False}, (5, 3, 7)),
+    ("GroupNorm", (2, 6), {}, (5, 6, 7)),
+    ("GroupNorm", (1, 6, 0.1, False), {}, (5, 6, 4, 3)),
+]  # fmt: skip
+SPATIAL_IDS = [f"{name}{arguments}{options}{shape}" for name, arguments, options, shape in SPATIAL]
+
+
+def spatial(index: int, dtype: str) -> tuple[Any, dict[str, NDArray[Any]], NDArray[Any]]:
+    """The layer of a row of the table, its weights, which it holds, and x."""
+    name, arguments, options, shape = SPATIAL[index]
+    rng = np.random.default_rng(index)
+    layer = getattr(onward, name)(*arguments, **options)
+    if "dtype" in layer.config():
+        layer = getattr(onward, name)(*arguments, **options, dtype=dtype)
+    weights = {name: rng.uniform(0.2, 1, shape).astype(dtype) for name, shape in layer.shapes()}
+    layer.load_state_dict(weights)
+    return layer, weights, rng.standard_normal(shape).astype(dtype)
+
+
 def layer_of(case: Case, **changes: Any) -> Any:
     """The layer of a case, with weights of its own."""
     options = {

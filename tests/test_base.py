@@ -19,6 +19,16 @@ LAYERS = [
     onward.Embedding(5, 7, padding_idx=0, rng=0),
     onward.Last(batch_first=True),
     onward.Softmax(dim=0),
+    onward.Conv1d(6, 4, 3, padding="same", groups=2, rng=0),
+    onward.Conv2d(6, 4, (3, 2), stride=(2, 1), bias=False, dtype="float64", rng=0),
+    onward.MaxPool1d(3, ceil_mode=True),
+    onward.MaxPool2d((3, 2), 1),
+    onward.AvgPool1d(3, count_include_pad=False),
+    onward.AvgPool2d((3, 2), padding=(1, 0)),
+    onward.BatchNorm1d(6, 0.1),
+    onward.BatchNorm2d(6, affine=False),
+    onward.LayerNorm((3, 7), bias=False),
+    onward.GroupNorm(2, 6, dtype="float64"),
 ]
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
 

@@ -24,6 +24,8 @@ ORDER = [
     "threads",
     "layers",
     "dense",
+    "convolution",
+    "normalization",
     "model",
     "load.unpickle",
     "load.archive",

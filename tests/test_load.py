@@ -56,6 +56,13 @@ MODELS = [
     onward.GRU(5, 7, reset_after=False, batch_first=True, dropout=0.5),
     onward.Linear(5, 7, bias=False),
     onward.Embedding(5, 7, padding_idx=0),
+    onward.Conv1d(6, 4, 3, padding="same", groups=2),
+    onward.Conv2d(6, 4, (3, 2), stride=(2, 1), dtype="float64"),
+    onward.MaxPool2d((3, 2), 1),
+    onward.AvgPool1d(3, count_include_pad=False),
+    onward.BatchNorm1d(6, 0.1),
+    onward.LayerNorm((3, 7), bias=False),
+    onward.GroupNorm(2, 6),
     onward.Last(),
     onward.Sequential(
         onward.Embedding(9, 5), onward.LSTM(5, 7), onward.Last(), onward.Linear(7, 3), onward.Softmax()
@@ -77,7 +84,7 @@ def test_what_is_saved_is_loaded(model: Any, tmp_path: Path) -> None:
 
 
 def test_a_loaded_model_answers_as_the_saved_one(tmp_path: Path) -> None:
-    model, x = MODELS[6], RNG.integers(0, 9, (6, 4))
+    model, x = MODELS[-2], RNG.integers(0, 9, (6, 4))
     model.save(tmp_path / "model")
     np.testing.assert_array_equal(
         onward.load(tmp_path / "model")(x, lengths=[1, 2, 6, 0]), model(x, lengths=[1, 2, 6, 0])
@@ -193,8 +200,8 @@ LINEAR = {
         ([LINEAR], "'onward' is not the JSON that Onward writes"),
         (3, "'onward' is not the JSON that Onward writes"),
         (
-            LINEAR | {"type": "Conv1d"},
-            "a layer of type 'Conv1d'; expected one of RNN, LSTM, GRU, Linear, Embedding",
+            LINEAR | {"type": "Telepathy"},
+            "a layer of type 'Telepathy'; expected one of RNN, LSTM, GRU, Linear, Embedding",
         ),
         (LINEAR | {"type": ["Linear"]}, r"a layer of type ['Linear']"),
         ({"format": 1}, "a layer of type None"),

@@ -16,8 +16,8 @@ import torch
 TESTS = Path(__file__).parent.parent / "tests"
 sys.path += [str(TESTS), str(TESTS / "peers")]
 
-from cases import CASES, inputs_of, sample  # noqa: E402
-from frameworks import onnx_gru_answer, torch_answer  # noqa: E402
+from cases import CASES, SPATIAL, inputs_of, sample  # noqa: E402
+from frameworks import onnx_gru_answer, spatial_answer, torch_answer  # noqa: E402
 
 
 def main() -> None:
@@ -30,7 +30,14 @@ def main() -> None:
             if array is not None:
                 golden[f"{case.id}/{name}"] = sample(array)
     np.savez_compressed(TESTS / "data" / "golden_layers.npz", **golden)
+    write_spatial(TESTS / "data" / "golden_spatial.npz")
     write_torch_files(TESTS / "data" / "torch")
+
+
+def write_spatial(path: Path) -> None:
+    answers = {str(index): spatial_answer(index, "float64") for index in range(len(SPATIAL))}
+    shapes = {f"{index}/shape": answer.shape for index, answer in answers.items()}
+    np.savez_compressed(path, **{index: sample(answer) for index, answer in answers.items()}, **shapes)
 
 
 class Tagger(torch.nn.Module):

@@ -1,10 +1,12 @@
 """Onward runs recurrent networks forward: NumPy arrays in, NumPy arrays out, no framework installed."""
 
 from . import errors, textbook
+from .convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
 from .dense import Embedding, Last, Linear, Softmax
 from .layers import GRU, LSTM, RNN
 from .load import load, load_tensors
 from .model import Sequential
+from .normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -13,9 +15,19 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AvgPool1d",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv1d",
+    "Conv2d",
     "Embedding",
+    "GroupNorm",
     "Last",
+    "LayerNorm",
     "Linear",
+    "MaxPool1d",
+    "MaxPool2d",
     "Sequential",
     "Softmax",
     "errors",

@@ -25,7 +25,6 @@ UNDRAWN: Any = object()  # as `rng`: the layer gets no weights, and no memory is
 def checked(init: Callable[P, None]) -> Callable[P, None]:
     """Lets a constructor name unknown or missing arguments, and list the right ones, in a SignatureError."""
     signature = inspect.signature(init)
-    layer = init.__qualname__.partition(".")[0]
 
     @functools.wraps(init)
     def checked_init(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -40,6 +39,7 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
                 for name, parameter in signature.parameters.items()
                 if name != "self"
             )
+            layer = type(args[0]).__name__
             raise SignatureError(f"{layer}: {problem}; it takes ({takes}){hint}") from None
         init(*args, **kwargs)
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from cases import Case, Inputs
+from cases import SPATIAL, Case, Inputs, spatial
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -48,6 +48,16 @@ def torch_answer(case: Case, inputs: Inputs) -> Answer:
         y, _ = torch.nn.utils.rnn.pad_packed_sequence(packed, total_length=case.T)
     h, c = state if case.cell == "lstm" else (state, None)
     return y.numpy(), h.numpy(), None if c is None else c.numpy()
+
+
+@torch.no_grad()
+def spatial_answer(index: int, dtype: str) -> NDArray[Any]:
+    """Of torch.nn's layer, in the row `index` of the table SPATIAL."""
+    name, arguments, options, _ = SPATIAL[index]
+    _, weights, x = spatial(index, dtype)
+    module = getattr(torch.nn, name)(*arguments, **options).to(getattr(torch, dtype)).eval()
+    module.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+    return module(torch.from_numpy(x)).numpy()
 
 
 def onnx_gru_answer(case: Case, inputs: Inputs) -> Answer:

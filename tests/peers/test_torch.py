@@ -7,8 +7,8 @@ import cases
 import numpy as np
 import pytest
 import torch
-from cases import CASES, TOLERANCE, Case
-from frameworks import torch_answer, torch_module
+from cases import CASES, SPATIAL, SPATIAL_IDS, TOLERANCE, Case
+from frameworks import spatial_answer, torch_answer, torch_module
 from safetensors.torch import save_file
 
 import onward
@@ -41,13 +41,23 @@ def test_weights_are_named_shaped_and_ordered_as_in_torch(case: Case) -> None:
         ("GRU", (5, 7, 2, False, True, 0.25, True)),
         ("Linear", (5, 7, False)),
         ("Embedding", (5, 7, -2)),
+        ("Conv1d", (6, 4, 3, 2, 1, 3, 2, False)),
+        ("Conv2d", (6, 4, (3, 2), (2, 1), (1, 0), (1, 3), 2)),
+        ("MaxPool1d", (3, 2, 1, 2)),
+        ("AvgPool2d", (3, 2, 1, True, False)),
+        ("BatchNorm1d", (6, 0.1, 0.2, False)),
+        ("LayerNorm", ((3, 6), 0.1, True, False)),
+        ("GroupNorm", (2, 6, 0.1, False)),
     ],
 )
 def test_positional_arguments_mean_what_they_mean_in_torch(name: str, arguments: tuple[Any, ...]) -> None:
     mine, theirs = getattr(onward, name)(*arguments), getattr(torch.nn, name)(*arguments)
     for argument, value in mine.config().items():
         if argument not in ("dtype", "reset_after", "bias"):
-            assert value == getattr(theirs, argument), argument
+            of_theirs = getattr(theirs, argument)
+            assert of_theirs in (value, (value,), (value, value)), (
+                argument
+            )  # torch repeats some for each axis
     assert list(mine.state_dict()) == list(theirs.state_dict())
 
 
@@ -75,6 +85,16 @@ def test_linear_is_that_of_torch(shape: tuple[int, ...]) -> None:
     mine.load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     np.testing.assert_allclose(mine(x), theirs(torch.from_numpy(x)).detach().numpy(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("index", range(len(SPATIAL)), ids=SPATIAL_IDS)
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+def test_convolution_pooling_and_normalization_are_those_of_torch(index: int, dtype: str) -> None:
+    layer, _, x = cases.spatial(index, dtype)
+    mine, theirs = layer(x), spatial_answer(index, dtype)
+    assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+    np.testing.assert_allclose(mine, theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])

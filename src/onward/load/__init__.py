@@ -9,15 +9,22 @@ from numpy.typing import NDArray
 from .. import files
 from ..arrays import Shape
 from ..base import UNDRAWN, Layer, Weighted
+from ..convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
 from ..dense import Embedding, Last, Linear, Softmax
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers import GRU, LSTM, RNN
 from ..model import Sequential
+from ..normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from . import archive, torch
 from .statedict import StateDict, state_dicts
 
 LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (RNN, LSTM, GRU, Linear, Embedding, Last, Softmax)
+    layer.__name__: layer
+    for layer in (
+        *(RNN, LSTM, GRU, Linear, Embedding, Last, Softmax),
+        *(Conv1d, Conv2d, MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d),
+        *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
+    )
 }
 
 
