@@ -110,3 +110,34 @@ def test_layers_that_do_not_go_together_are_refused(layers: list[Any], words: st
 def test_a_wrong_state_is_named(state: Any, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         model()(X, state)
+
+
+def test_leaves_are_named_as_their_weights_and_can_be_replaced() -> None:
+    net = model()
+    leaves = net._leaves()
+    assert list(leaves.values()) == list(net)
+    weights = {prefix + name for prefix, leaf in leaves.items() for name in leaf.state_dict()}
+    assert weights == set(net.state_dict())
+    other = onward.Linear(14, 3, rng=1)
+    rebuilt = net._replaced({"1.": other})
+    assert list(rebuilt._leaves().values()) == [net[0], other, *list(net)[2:]]
+    assert net._leaves() == leaves
+
+
+def test_a_run_calls_each_recurrent_leaf_through_what_it_is_given() -> None:
+    net, called = model(), []
+
+    def recur(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> Any:
+        called.append((name, layer, lengths))
+        return layer(x, state, lengths=lengths)
+
+    y, states = net._run(X, None, LENGTHS, recur)
+    assert called == [("0.", net[0], LENGTHS), ("2.", net[2], LENGTHS)]
+    np.testing.assert_array_equal(y, net(X, lengths=LENGTHS))
+    assert len(states) == 2
+
+
+def test_a_model_is_per_step_where_all_its_layers_are() -> None:
+    assert onward.Sequential(onward.GRU(5, 4), onward.Last(), onward.Linear(4, 2), onward.Softmax()).per_step
+    assert not onward.Sequential(onward.GRU(5, 4, bidirectional=True), onward.Linear(8, 2)).per_step
+    assert not onward.Sequential(onward.GRU(5, 4), onward.Softmax(0)).per_step

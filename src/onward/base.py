@@ -19,6 +19,9 @@ from .errors import ArgumentError, OnwardError, ShapeError, SignatureError
 P = ParamSpec("P")
 Rng: TypeAlias = "np.random.Generator | int | None"
 
+# Calls a recurrent layer within a model: (its name, the layer, x, state, lengths) to (y, state).
+Recur: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
+
 UNDRAWN: Any = object()  # as `rng`: the layer gets no weights, and no memory is taken, until load_state_dict
 
 
@@ -73,8 +76,18 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+def call(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
+    """The Recur of a plain forward pass."""
+    result: tuple[Any, Any] = layer(x, state, lengths=lengths)
+    return result
+
+
 class Layer:
-    """Anything that is called on arrays. Constructor arguments are kept as attributes of the same names."""
+    """Anything that is called on arrays. Constructor arguments are kept as attributes of the same names.
+
+    A model is a layer made of others, its leaves. Whatever streams, traces or quantises models knows them by
+    `_leaves`, `_replaced`, `_run`, `per_step` and `_step_shape` alone.
+    """
 
     dtype: FloatDtype = arrays.FLOAT32
     # a file's arrays by the layer's names for them: set by onward.load, which stands above
@@ -82,6 +95,32 @@ class Layer:
 
     def __call__(self, x: ArrayLike, /) -> Any:
         raise NotImplementedError
+
+    @property
+    def per_step(self) -> bool:
+        """Whether what comes out after a time step needs nothing but that step and the state before it."""
+        return False
+
+    @property
+    def _step_shape(self) -> Shape | None:
+        """The shape of one row of x at one time step; None: any."""
+        return None
+
+    def _leaves(self) -> dict[str, Layer]:
+        """The layers that this one is made of, by the prefix of their weights' names; itself if of none."""
+        return {"": self}
+
+    def _replaced(self, leaves: Mapping[str, Layer]) -> Layer:
+        """The same model with other layers for the leaves named."""
+        return leaves.get("", self)
+
+    def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, Any]:
+        """The output and the final state, each recurrent leaf being called through `recur`.
+
+        The state of a recurrent layer is its own; that of a model a list, one for each of its recurrent
+        leaves, in their order. Layers without a state return None for it.
+        """
+        return self(x), None
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""

@@ -4,13 +4,14 @@ from __future__ import annotations  # np.random is slow to import: not before a 
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, arrays
 from .arrays import Array, Shape
-from .base import Layer, Rng, Weighted, checked, flag, integer, uniform
+from .base import Layer, Recur, Rng, Weighted, checked, flag, integer, uniform
 from .errors import ShapeError
 
 
@@ -40,6 +41,14 @@ class Linear(Weighted):
         yield "weight", (self.out_features, self.in_features)
         if self.bias:
             yield "bias", (self.out_features,)
+
+    @property
+    def per_step(self) -> bool:
+        return True
+
+    @property
+    def _step_shape(self) -> Shape:
+        return (self.in_features,)
 
     @cached_property
     def _kernel(self) -> _core.Dense:
@@ -91,6 +100,14 @@ class Embedding(Weighted):
     def shapes(self) -> Iterator[tuple[str, Shape]]:
         yield "weight", (self.num_embeddings, self.embedding_dim)
 
+    @property
+    def per_step(self) -> bool:
+        return True
+
+    @property
+    def _step_shape(self) -> Shape:
+        return ()
+
     def __call__(self, x: ArrayLike) -> Array:
         """Integers x of any shape to y (..., embedding_dim). Raises DtypeError, ArgumentError."""
         last = self.num_embeddings - 1
@@ -104,6 +121,13 @@ class Last(Layer):
     @checked
     def __init__(self, batch_first: bool = False) -> None:
         self.batch_first = flag("batch_first", batch_first)
+
+    @property
+    def per_step(self) -> bool:
+        return True  # after each step, that step is the last
+
+    def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, Any]:
+        return self(x, lengths), None
 
     def __call__(self, y: ArrayLike, lengths: ArrayLike | None = None) -> Array:
         """y (T, B, F), (B, T, F) with batch_first, or (T, F) unbatched to (B, F) or (F,), a new array.
@@ -131,6 +155,10 @@ class Softmax(Layer):
     @checked
     def __init__(self, dim: int = -1) -> None:
         self.dim = integer("dim", dim, -64, 63)  # NumPy's arrays have up to 64 axes
+
+    @property
+    def per_step(self) -> bool:
+        return self.dim == -1
 
     def __call__(self, x: ArrayLike) -> Array:
         """x of any shape to y of the same, each slice along `dim` on its own.

@@ -1,19 +1,20 @@
 """Layers one after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
 from . import arrays
 from .arrays import Array, Shape
-from .base import Layer, Weighted
+from .base import Layer, Recur, Weighted, call
 from .dense import Last
 from .errors import ArgumentError
-from .layers import Recurrent
+from .recurrent import Recurrent
+from .running import Model
 
 
-class Sequential(Layer):
+class Sequential(Model):
     """Calls its layers in order, as torch.nn.Sequential; weights are named by position: `0.weight_ih_l0`.
 
     Raises ArgumentError for anything but plain layers, and for layers that differ in dtype or batch_first.
@@ -68,6 +69,10 @@ class Sequential(Layer):
         layers and to Last. Raises what the layers raise, and ArgumentError for a state that is no list or of
         another number of layers.
         """
+        y, after = self._run(x, state, lengths, call)
+        return (y, after) if return_state else y
+
+    def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, list[Any]]:
         recurrent = sum(isinstance(layer, Recurrent) for layer in self)
         if state is not None and (not isinstance(state, list | tuple) or len(state) != recurrent):
             given = f"{len(state)} states" if isinstance(state, list | tuple) else f"a {type(state).__name__}"
@@ -76,16 +81,28 @@ class Sequential(Layer):
             )
         before = iter(state or [None] * recurrent)
         after = []
-        y: Any = x
-        for layer in self:
+        y = x
+        for name, layer in self._leaves().items():
             if isinstance(layer, Recurrent):
-                y, last = layer(y, next(before), lengths=lengths)
+                y, last = recur(name, layer, y, next(before), lengths)
                 after.append(last)
-            elif isinstance(layer, Last):
-                y = layer(y, lengths)
             else:
-                y = layer(y)
-        return (y, after) if return_state else y
+                y, _ = layer._run(y, None, lengths, recur)
+        return y, after
+
+    @property
+    def per_step(self) -> bool:
+        return all(layer.per_step for layer in self)
+
+    @property
+    def _step_shape(self) -> Shape | None:
+        return self[0]._step_shape if len(self) else None
+
+    def _leaves(self) -> dict[str, Layer]:
+        return {f"{index}.": layer for index, layer in enumerate(self)}
+
+    def _replaced(self, leaves: Mapping[str, Layer]) -> "Sequential":
+        return Sequential(*(leaves.get(name, layer) for name, layer in self._leaves().items()))
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -105,20 +122,19 @@ class Sequential(Layer):
         return {"layers": [layer.description() for layer in self]}
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        for index, layer in enumerate(self):
+        for prefix, layer in self._leaves().items():
             for name, shape in layer.shapes():
-                yield f"{index}.{name}", shape
+                yield prefix + name, shape
 
     def _weights_by_name(self) -> dict[str, Array]:
         return {
-            f"{index}.{name}": weight
-            for index, layer in enumerate(self)
+            prefix + name: weight
+            for prefix, layer in self._leaves().items()
             for name, weight in layer._weights_by_name().items()
         }
 
     def _take(self, weights: dict[str, Array]) -> None:
-        for index, layer in enumerate(self):
-            prefix = f"{index}."
+        for prefix, layer in self._leaves().items():
             layer._take(
                 {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
             )

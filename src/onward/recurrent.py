@@ -1,0 +1,179 @@
+"""What RNN, LSTM and GRU share: one cell over time, arrays checked here and computed in `_core`.
+
+Axis letters: T time, B batch, I input, H hidden units, P projected hidden (P = H without a projection), G
+gates, L layers, D directions. State is in the order (h, c). W and R are weight_ih and weight_hh, b_W and b_R
+their biases.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _core, arrays
+from .arrays import Array, Shape
+from .base import Recur, Rng, Weighted, flag, integer, uniform
+from .errors import ArgumentError, ShapeError
+
+State = TypeVar("State")
+
+
+class Recurrent(Weighted, Generic[State]):
+    """One cell, unrolled over time in one or two directions, in one or more layers."""
+
+    G: ClassVar[int]
+    has_c: ClassVar[bool] = False  # whether the state is the pair (h, c)
+    proj_size = 0
+
+    def _configure(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        dtype: DTypeLike,
+        rng: Rng,
+    ) -> None:
+        self.input_size = integer("input_size", input_size, 1)
+        self.hidden_size = integer("hidden_size", hidden_size, 1)
+        self.num_layers = integer("num_layers", num_layers, 1)
+        self.bias = flag("bias", bias)
+        self.batch_first = flag("batch_first", batch_first)
+        number = isinstance(dropout, int | float | np.floating) and not isinstance(dropout, bool)
+        if not (number and 0 <= dropout <= 1):
+            raise ArgumentError(f"dropout={dropout!r}, but must be a number from 0 to 1")
+        self.dropout = float(dropout)  # acts in training only
+        self.bidirectional = flag("bidirectional", bidirectional)
+        self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
+
+    def _cell(self) -> str:
+        """The core's name for the cell."""
+        raise NotImplementedError
+
+    def _split(self, state: State | None) -> tuple[ArrayLike | None, ArrayLike | None]:
+        """h and c of a state that a user passes."""
+        if isinstance(state, tuple):
+            raise ArgumentError(
+                f"state is {len(state)} arrays, but the state of this {type(self).__name__} is h alone"
+            )
+        return state, None  # type: ignore[return-value]
+
+    def _join(self, h: Array, c: Array | None) -> State:
+        """The state that a user gets."""
+        return h  # type: ignore[return-value]
+
+    def _suffixes(self) -> Iterator[str]:
+        """How the weights' names end: once for each direction of each layer."""
+        for layer in range(self.num_layers):
+            yield f"_l{layer}"
+            if self.bidirectional:
+                yield f"_l{layer}_reverse"
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        H, P, D = self.hidden_size, self.proj_size or self.hidden_size, 1 + self.bidirectional
+        for suffix in self._suffixes():
+            first = suffix in ("_l0", "_l0_reverse")
+            yield f"weight_ih{suffix}", (self.G * H, self.input_size if first else D * P)
+            yield f"weight_hh{suffix}", (self.G * H, P)
+            if self.bias:
+                yield f"bias_ih{suffix}", (self.G * H,)
+                yield f"bias_hh{suffix}", (self.G * H,)
+            if self.proj_size:
+                yield f"weight_hr{suffix}", (P, H)
+
+    @cached_property
+    def _kernel(self) -> _core.Stack:
+        w = self._weights
+        weights = [
+            (
+                w["weight_ih" + s],
+                w["weight_hh" + s],
+                w.get("bias_ih" + s),
+                w.get("bias_hh" + s),
+                w.get("weight_hr" + s),
+            )
+            for s in self._suffixes()
+        ]
+        return _core.Stack(self._cell(), weights, 1 + self.bidirectional)
+
+    def __call__(
+        self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None
+    ) -> tuple[Array, State]:
+        """Runs a sequence from its first to its last step.
+
+        x (T, B, I), (B, T, I) with batch_first, or (T, I) unbatched. state: as returned, or None for zeros;
+        each part is (L*D, B, H), or (L*D, H) unbatched, where under a projection h has P units. lengths (B,),
+        or one integer unbatched: the valid steps of each row. All is converted to the layer's float32 or
+        float64.
+
+        Returns y, laid out as x with D*P features, and the final state, all of them new arrays. Past a row's
+        length y is 0; its final state is that of its last valid step, and the reverse direction starts there;
+        a row of length 0 keeps its initial state.
+
+        Raises ShapeError, DtypeError, and ArgumentError for a length out of range or a state of the wrong
+        kind.
+        """
+        x = arrays.as_floats(x, self.dtype, "x")
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+            raise self._misshapen(x.shape)
+        batched = x.ndim == 3
+        batch_major = batched and self.batch_first
+        # the core takes (T, B, ...), whatever the strides of T and B
+        steps = arrays.with_contiguous_rows(x.swapaxes(0, 1) if batch_major else x if batched else x[:, None])
+        T, B, _ = steps.shape
+        H, P = self.hidden_size, self.proj_size or self.hidden_size
+        D = 1 + self.bidirectional
+        LD = self.num_layers * D
+
+        h0, c0 = self._split(state)
+        h0 = self._initial("h0", h0, (LD, B, P), batched)
+        c0 = self._initial("c0", c0, (LD, B, H), batched)
+        if lengths is not None:
+            lengths = arrays.as_lengths(lengths, (B,) if batched else (), T)
+
+        y = np.empty((B, T, D * P) if batch_major else (T, B, D * P), self.dtype)
+        h = np.empty((LD, B, P), self.dtype)
+        c = np.empty((LD, B, H), self.dtype) if self.has_c else None
+        self._kernel.forward(steps, h0, c0, lengths, y.swapaxes(0, 1) if batch_major else y, h, c)
+        if not batched:
+            y, h, c = y[:, 0], h[:, 0], None if c is None else c[:, 0]
+        return y, self._join(h, c)
+
+    @property
+    def per_step(self) -> bool:
+        return not self.bidirectional
+
+    @property
+    def _step_shape(self) -> Shape:
+        return (self.input_size,)
+
+    def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, Any]:
+        return recur("", self, x, state, lengths)
+
+    def _misshapen(self, shape: Shape) -> ShapeError:
+        takes, size = f"this {type(self).__name__} takes", self.input_size
+        if len(shape) in (2, 3):
+            features = f"{shape[-1]} features in its last axis (shape {shape})"
+            return ShapeError(f"x has {features}, but {takes} input_size={size}")
+        layout = f"(B, T, {size})" if self.batch_first else f"(T, B, {size})"
+        return ShapeError(f"x has shape {shape}, but {takes} {layout}, or (T, {size}) unbatched")
+
+    def _initial(self, name: str, part: ArrayLike | None, shape: Shape, batched: bool) -> Array | None:
+        """One part of the initial state as (L*D, B, units)."""
+        if part is None:
+            return None
+        given = arrays.as_floats(part, self.dtype, name)
+        expected = shape if batched else (shape[0], shape[2])
+        if given.shape != expected:
+            axes = (
+                "(num_layers * directions, batch, units)" if batched else "(num_layers * directions, units)"
+            )
+            raise ShapeError(
+                f"{name} has shape {given.shape}, but for this {self!r} and x it must be {expected}: {axes}"
+            )
+        return arrays.contiguous(given).reshape(shape)
