@@ -69,10 +69,8 @@ template <class Real, int V, int M, int R>
 
 constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
 
-constexpr int rows_at_once(long V) {
-    const int rows = V == 1 ? 6 : int(max_sums / V);
-    return rows < max_rows ? rows : max_rows;
-}
+// Most rows of a micro-kernel, by gates.
+constexpr int rows_at_once[] = {0, 6, max_sums / 2, max_sums / 3, max_sums / 4};
 
 // Micro-kernels by rows and log2 of blocks; null where the sums would not fit the registers.
 template <class Real>
@@ -80,7 +78,7 @@ struct Micros {
     Micro<Real> at[max_rows + 1][4] = {};
     template <int V, int M, int R>
     constexpr void add() {
-        if constexpr (V * M * R <= max_sums && R <= rows_at_once(V))
+        if constexpr (V * M * R <= max_sums && R <= rows_at_once[V])
             at[R][M == 8 ? 3 : M / 2] = micro<Real, V, M, R>;
     }
     template <int V, int R = 1>
@@ -100,21 +98,31 @@ template <class Real>
 constexpr Micros<Real> micros[] = {{}, Micros<Real>::template of<1>(), Micros<Real>::template of<2>(),
                                 Micros<Real>::template of<3>(), Micros<Real>::template of<4>()};
 
+// A row alone takes a panel's numbers from cache as fast as from a register, so its tiles need no more sums than hide the
+// latency of fma, and small ones leave more in cache for the next step: bytes of sums, and of panels.
+constexpr long enough_sums = 256, small_tile = 16 << 10;
+
 // Calls body(product of a tile, first block, blocks, first row, rows) for tiles that cover the share's blocks and all rows.
 template <class Real, class Body>
 void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Share share, Body body) {
     constexpr int L = Float<Real>::L;
     const long G = panels.G, K = panels.K;
-    const long groups = (rows + rows_at_once(G) - 1) / rows_at_once(G);
+    const long groups = (rows + rows_at_once[G] - 1) / rows_at_once[G];
     const long most_rows = groups ? (rows + groups - 1) / groups : 0;
+    const long sums = G * vector_bytes, bytes = K * sums;
+    auto too_large = [&](long blocks) {
+        return rows == 1 && blocks > 1 && blocks * sums > enough_sums && blocks * bytes > small_tile;
+    };
     long first = panels.blocks * share.part / share.parts, last = panels.blocks * (share.part + 1) / share.parts;
     while (first < last) {
         int log_blocks = 3;
-        while (first + (1 << log_blocks) > last || !micros<Real>[G].at[most_rows][log_blocks]) log_blocks--;
+        while (first + (1 << log_blocks) > last || !micros<Real>[G].at[most_rows][log_blocks] ||
+               too_large(1 << log_blocks))
+            log_blocks--;
         const long blocks = 1 << log_blocks;
         const long block = share.backward ? last -= blocks : (first += blocks) - blocks;
-        for (long group = 0; group < groups; group++) {
-            const long row = rows * group / groups, R = rows * (group + 1) / groups - row;
+        for (long row = 0; row < rows; row += most_rows) {
+            const long R = rows - row < most_rows ? rows - row : most_rows;
             auto product = [&](Real* out, long out_stride) {
                 micros<Real>[G].at[R][log_blocks](K, a + row * a_stride, a_stride, panels.weights + block * K * G * L,
                                                   K * G * L, panels.bias + block * G * L, out, out_stride);
