@@ -21,7 +21,7 @@ void Dense<Real>::forward(const Real* x, long rows, Real* y) const {
     const Buffer<Real> out(std::min(rows, rows_at_once) * stride);
     for (long first = 0; first < rows; first += rows_at_once) {
         const long n = std::min(rows_at_once, rows - first);
-        kernels.product(packed, x + first * I, I, n, out.data(), stride, {});
+        kernels.product(packed, x + first * I, I, n, out.data(), stride, {0, packed.blocks});
         for (long row = 0; row < n; row++)
             std::memcpy(y + (first + row) * O, out.data() + row * stride, O * sizeof(Real));
     }

@@ -41,10 +41,10 @@ struct Step {
     Real* gates;     // [rows][blocks][recorded][L], or null: not recorded
 };
 
-// Which of a matrix's blocks to compute: one of several equal parts, from its last block to its first if backward. Each
-// step goes the other way than the one before, and so starts with the weights that are still in cache.
+// Which of a matrix's blocks to compute: from first to before last, or the other way if backward. Each step goes the other
+// way than the one before, and so starts with the weights that are still in cache.
 struct Share {
-    int part = 0, parts = 1;
+    long first, last;
     bool backward = false;
 };
 

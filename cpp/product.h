@@ -98,8 +98,8 @@ template <class Real>
 constexpr Micros<Real> micros[] = {{}, Micros<Real>::template of<1>(), Micros<Real>::template of<2>(),
                                 Micros<Real>::template of<3>(), Micros<Real>::template of<4>()};
 
-// A row alone takes a panel's numbers from cache as fast as from a register, so its tiles need no more sums than hide the
-// latency of fma, and small ones leave more in cache for the next step: bytes of sums, and of panels.
+// For one row, reading the panel takes the time: a tile needs no more sums than hide the latency of an fma, and a small one
+// leaves more of the panel in the first cache for the next step. In bytes.
 constexpr long enough_sums = 256, small_tile = 16 << 10;
 
 // Calls body(product of a tile, first block, blocks, first row, rows) for tiles that cover the share's blocks and all rows.
@@ -113,8 +113,7 @@ void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long ro
     auto too_large = [&](long blocks) {
         return rows == 1 && blocks > 1 && blocks * sums > enough_sums && blocks * bytes > small_tile;
     };
-    long first = panels.blocks * share.part / share.parts, last = panels.blocks * (share.part + 1) / share.parts;
-    while (first < last) {
+    for (long first = share.first, last = share.last; first < last;) {
         int log_blocks = 3;
         while (first + (1 << log_blocks) > last || !micros<Real>[G].at[most_rows][log_blocks] ||
                too_large(1 << log_blocks))

@@ -55,28 +55,32 @@ public:
     // ended. Called by `parts` threads that meet at the barrier; each computes its share of the units.
     void advance(const Rows<const Real>& in, const Rows<Real>& out, long t0, long t1, int part, int parts,
                  Barrier& barrier, const Record<Real>& record = {}) const {
+        // Shares are divided up once: a division before each product would hold it up.
+        auto share = [&](const Panels<Real>& panels) {
+            return Share{panels.blocks * part / parts, panels.blocks * (part + 1) / parts};
+        };
+        const Share input = share(d.input);
+        Share units = share(d.recurrent), second = share(d.candidate.blocks ? d.candidate : d.projection);
         const long chunk = std::max(1L, chunk_rows / long(lengths.size()));
         long active = running_at(t0, long(lengths.size()));
         for (; t0 < t1; t0 += chunk) {
             const long end = std::min(t0 + chunk, t1);
-            long rows = 0;
-            for (long t = t0, running = active; t < end; running = running_at(++t, running)) {
-                for_rows(in, t, running, part, parts, [&](const Real* row, long stride, long b, long n) {
-                    copy_rows(x + (rows + b) * d.I, d.I, row, stride, n, d.I);
-                });
-                rows += running;
+            if (const long stride = even_stride(in, active, end - t0)) {
+                kernels.product(d.input, in.at(time(t0, 0), 0), stride, active * (end - t0), z, z_stride, input);
+            } else {
+                const long rows = gather(in, t0, end, active, part, parts);
+                barrier.wait();
+                kernels.product(d.input, x, d.I, rows, z, z_stride, input);
             }
-            barrier.wait();
-            kernels.product(d.input, x, d.I, rows, z, z_stride, {part, parts});
             Real* z_t = z;
             for (long t = t0; t < end; t++) {
                 Real* const h_next = h[(t + 1) % 2];
                 const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch, gates.data()};
-                const Share share{part, parts, t % 2 == 1};
-                kernels.gates(d, step, share);
+                units.backward = second.backward = t % 2 == 1;
+                kernels.gates(d, step, units);
                 if (d.candidate.blocks || d.projection.blocks) {
                     barrier.wait();
-                    kernels.second(d, step, share);
+                    kernels.second(d, step, second);
                 }
                 if (step.gates) {  // each part the units that it computed, which its next step overwrites
                     copy_units(record.gates, step.gates, d.recorded, t, active, part, parts);
@@ -114,6 +118,24 @@ private:
     static void copy_rows(Real* to, long to_stride, const Real* from, long from_stride, long rows, long n) {
         if (to_stride == n && from_stride == n) return copy_row(to, from, rows * n);
         for (long row = 0; row < rows; row++) copy_row(to + row * to_stride, from + row * from_stride, n);
+    }
+    // How far apart the rows of some steps from here on lie, one step's after the other's, where it is the same throughout;
+    // else 0.
+    long even_stride(const Rows<const Real>& in, long rows, long steps) const {
+        if (in.order || lengths.front() != lengths.back()) return 0;
+        if (rows == 1) return reverse ? -in.t_stride : in.t_stride;
+        return steps == 1 || (!reverse && in.t_stride == rows * in.b_stride) ? in.b_stride : 0;
+    }
+    // Copies this part's share of the rows of steps t0 to t1 to x, one step's after the other's; returns how many all are.
+    long gather(const Rows<const Real>& in, long t0, long t1, long running, int part, int parts) const {
+        long rows = 0;
+        for (long t = t0; t < t1; running = running_at(++t, running)) {
+            for_rows(in, t, running, part, parts, [&](const Real* row, long stride, long b, long n) {
+                copy_rows(x + (rows + b) * d.I, d.I, row, stride, n, d.I);
+            });
+            rows += running;
+        }
+        return rows;
     }
     // Calls body(first row's memory, stride, b, n) for this part's share of the rows at step t: all n in one piece where
     // they are evenly spaced, else one by one.
