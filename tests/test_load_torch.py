@@ -120,6 +120,105 @@ def test_arrays_are_found_by_name_with_the_keys_that_lead_to_them() -> None:
     np.testing.assert_array_equal(found["model_state_dict.module.head.weight"], TENSORS["head.weight"])
 
 
+FRONT = {
+    "conv": "Conv1d(4, 6, 3, stride=2, padding=1, groups=2)",
+    "same": "Conv1d(6, 6, 3, padding='same', bias=False)",
+    "group_norm": "GroupNorm(2, 6)",
+    "batch_norm": "BatchNorm1d(6, eps=0.001)",
+    "average": "AvgPool1d(2, stride=1)",
+    "pool": "MaxPool1d(2, stride=2)",
+    "image": "Conv2d(1, 1, (3, 1), padding=(1, 0))",
+    "layer_norm": "LayerNorm((6,), eps=0.01)",
+    "head": "Linear(6, 2)",
+}
+
+
+@pytest.mark.parametrize("name", ["whole", "script", "trace"])
+def test_convolution_and_normalization_have_the_options_that_the_file_says(name: str) -> None:
+    parts = onward.load(DATA / f"front_{name}.pt")
+    assert {path: repr(layer) for path, layer in parts.items()} == FRONT
+    assert parts.leftover == []
+    assert parts.reasons == {
+        "relu": "ReLU, which has no weights",
+        "dropout": "Dropout, which does nothing here",
+    }
+    answer = np.load(DATA / "front_answer.npz")
+    y = answer["x"]
+    for layer in ("conv", "same", "group_norm", "batch_norm", "average"):
+        y = parts[layer](y)
+    y = parts["image"](parts["pool"](np.maximum(y, 0))[:, None])[:, 0]
+    y = parts["head"](parts["layer_norm"](y.swapaxes(1, 2)))
+    np.testing.assert_allclose(y, answer["y"], rtol=0, atol=3e-6)
+
+
+def test_what_a_state_dict_cannot_prove_is_left_over_with_the_reason() -> None:
+    parts = onward.load(DATA / "front_weights.bin")
+    assert list(parts) == ["head"]
+    unknown_window = "but a state dict does not say its stride, padding and dilation"
+    assert parts.reasons == {
+        "conv": f"a convolution, weight (6, 2, 3), {unknown_window}",
+        "same": f"a convolution, weight (6, 6, 3), {unknown_window}",
+        "image": f"a convolution, weight (1, 1, 3, 1), {unknown_window}",
+        "group_norm": "a normalization, but a state dict does not say which, and its eps",
+        "layer_norm": "a normalization, but a state dict does not say which, and its eps",
+        "batch_norm": "a batch normalization, but a state dict does not say its eps",
+    }
+    assert {name.split(".")[0] for name in parts.leftover} == set(parts.reasons)
+
+
+def test_weights_of_a_convolution_go_into_one_built_by_hand() -> None:
+    tensors = onward.load_tensors(DATA / "front_weights.bin")
+    conv = onward.Conv1d(4, 6, 3, stride=2, padding=1, groups=2)
+    conv.load_state_dict({name: tensors[f"conv.{name}"] for name in ("weight", "bias")})
+    x = np.load(DATA / "front_answer.npz")["x"]
+    np.testing.assert_array_equal(conv(x), onward.load(DATA / "front_whole.pt")["conv"](x))
+
+
+def test_options_of_a_module_are_not_believed(tmp_path: Path) -> None:
+    whole = (DATA / "front_whole.pt").read_bytes()
+    for was, becomes, words in (
+        (
+            rb"(in_channels(q.|r....))K\x04",
+            b"\\1K\x06",
+            "conv: the file says in_channels=6, but the weights have 4",
+        ),
+        (
+            rb"(groups(q.|r....))K\x02",
+            b"\\1K\x04",
+            "conv: the file says in_channels=4, but the weights have 8",
+        ),
+        (rb"(num_channels(q.|r....))K\x06", b"\\1K\x05", "group_norm: the file says num_channels=5, but"),
+    ):
+        (tmp_path / "model.pt").write_bytes(re.sub(was, becomes, whole, count=1, flags=re.DOTALL))
+        assert words in problem_of_load(tmp_path / "model.pt")
+
+
+def test_a_module_with_an_option_that_onward_lacks_is_left_over_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes((DATA / "front_whole.pt").read_bytes().replace(b"zeros", b"wraps"))
+    parts = onward.load(tmp_path / "model.pt")
+    assert "Conv1d: padding_mode='wraps', but Onward pads with 'zeros' alone" in parts.reasons["conv"]
+    assert {"conv.weight", "conv.bias", "same.weight"} < set(parts.leftover)
+
+
+def test_info_shows_parts_as_a_tree_of_paths(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, expected in (
+        (
+            "front_whole.pt",
+            ["├── layer_norm: LayerNorm((6,), eps=0.01)", "dropout: Dropout, which does nothing"],
+        ),
+        (
+            "checkpoint.pt",
+            ["├── lstm: LSTM(3, 4, bidirectional=True)", "── state", "exp_avg: a tensor that"],
+        ),
+        ("front_weights.bin", ["├── head: Linear(6, 2)", "├── conv: a convolution, weight (6, 2, 3), but"]),
+    ):
+        with pytest.raises(SystemExit):
+            main(["info", str(DATA / name)])
+        output = capsys.readouterr().out
+        for words in expected:
+            assert words in output
+
+
 def test_what_belongs_to_no_layer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     parts = onward.load(DATA / "checkpoint.pt")
     assert "optimizer_state_dict.state.0.exp_avg" in parts.leftover

@@ -54,8 +54,47 @@ class Tagger(torch.nn.Module):
         return self.head(y)
 
 
+class Front(torch.nn.Module):
+    """What stands before a recurrent layer, in an order that makes each matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2)
+        self.same = torch.nn.Conv1d(6, 6, 3, padding="same", bias=False)
+        self.group_norm = torch.nn.GroupNorm(2, 6)
+        self.batch_norm = torch.nn.BatchNorm1d(6, eps=1e-3)
+        self.average = torch.nn.AvgPool1d(2, 1)
+        self.relu = torch.nn.ReLU()
+        self.pool = torch.nn.MaxPool1d(2)
+        self.image = torch.nn.Conv2d(1, 1, (3, 1), padding=(1, 0))
+        self.layer_norm = torch.nn.LayerNorm(6, eps=1e-2)
+        self.dropout = torch.nn.Dropout(0.3)
+        self.head = torch.nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.average(self.batch_norm(self.group_norm(self.same(self.conv(x)))))
+        y = self.image(self.pool(self.relu(y)).unsqueeze(1)).squeeze(1)
+        return self.head(self.dropout(self.layer_norm(y.transpose(1, 2))))
+
+
+def write_front(folder: Path) -> None:
+    torch.manual_seed(1)
+    front = Front()
+    for _ in range(20):  # fills the running statistics
+        front(torch.randn(8, 4, 20) * 3 + 1)
+    front.eval()
+    x = torch.randn(2, 4, 20)
+    np.savez(folder / "front_answer.npz", x=x.numpy(), y=front(x).detach().numpy())
+    torch.save(front, folder / "front_whole.pt")
+    torch.save(front.state_dict(), folder / "front_weights.bin")
+    for name, scripted in (("script", torch.jit.script(front)), ("trace", torch.jit.trace(front, x))):
+        scripted.save(folder / f"front_{name}.pt")
+        drop_debug_records(folder / f"front_{name}.pt")
+
+
 def write_torch_files(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
+    write_front(folder)
     torch.manual_seed(0)
     tagger = Tagger()
     x = torch.randint(9, (2, 6))

@@ -22,6 +22,7 @@ try:
     from rich.progress import track
     from rich.table import Table
     from rich.text import Text
+    from rich.tree import Tree
 except ModuleNotFoundError as error:
     # only the entry point imports this module, so this ends the command and nobody's program
     sys.exit(f"The command line needs {error.name}, which is not installed: pip install 'onward[cli]'")
@@ -131,9 +132,12 @@ def info(model: str, as_json: bool) -> None:
         "bytes": sum(layer["bytes"] for layer in layers),
         "layers": layers,
         "leftover": net.leftover if isinstance(net, dict) else [],
+        "reasons": net.reasons if isinstance(net, dict) else {},
     }
     if as_json:
         print(json.dumps(report))
+    elif isinstance(net, dict):
+        _show_parts(report)
     else:
         _show_info(report)
 
@@ -338,8 +342,29 @@ def _show_info(report: Report) -> None:
     table.add_row("all", "", f"{report['parameters']:,}", f"{report['bytes']:,}", style="bold")
     console = Console(highlight=False, markup=False)
     console.print(table)
-    if report["leftover"]:
-        console.print(f"Tensors that belong to no layer: {', '.join(report['leftover'])}")
+
+
+def _show_parts(report: Report) -> None:
+    """The layers of a file that does not say how they are connected, and what is none, as a tree of paths."""
+    title = f"{report['model']}: a file of {_size(report['file_bytes'])}, {report['parameters']:,} parameters"
+    nodes = {"": Tree(Text(title, "bold"))}
+
+    def at(path: str) -> Tree:
+        if path not in nodes:
+            above, _, name = path.rpartition(".")
+            nodes[path] = at(above).add(Text(name))
+        return nodes[path]
+
+    for layer in report["layers"]:
+        parameters = Text(f"  {layer['parameters']:,} parameters", "dim")
+        at(layer["name"]).label = Text.assemble(
+            (layer["name"].rpartition(".")[2] or title, "bold"), f": {layer['layer']}", parameters
+        )
+    for path, reason in report["reasons"].items():
+        at(path).label = Text(f"{path.rpartition('.')[2] or title}: {reason}", "yellow")
+    for name in report["leftover"]:
+        at(name).label = Text(f"{name.rpartition('.')[2]}: a tensor that belongs to no layer", "yellow")
+    Console(highlight=False, markup=False).print(nodes[""])
 
 
 def _show_models(report: Report) -> None:

@@ -16,13 +16,30 @@ MAX_DEPTH = 64
 MAX_NAME = 1000
 MAX_CODE = 1 << 20
 CLASS = re.compile(r"^class (\w+)\(Module\):$", re.MULTILINE)
-CONSTANT = re.compile(r"^  (\w{1,64}) : Final\[\w+\] = (.{1,64})$", re.MULTILINE)
+CONSTANT = re.compile(r"^  (\w{1,64}) : Final\[[\w\[\], ]{1,64}\] = (.{1,64})$", re.MULTILINE)
 LITERALS = {"True": True, "False": False, "None": None}
-TRACED_CALL = re.compile(r"torch\.(lstm|gru|rnn_tanh|rnn_relu)\(")
-TRACED_OPTIONS = re.compile(
-    r", (?P<bias>True|False), (?P<num_layers>\d{1,9}), (?P<dropout>[\d.e-]{1,32}), (?:True|False), "
-    r"(?P<bidirectional>True|False), (?P<batch_first>True|False)\)$"
-)
+# What a traced call says of its module, by the arguments that the function has in that place.
+ARGUMENTS = r"[\w, ]{1,200}"
+BOOL, INTEGER, NUMBER, LIST = "(?:True|False)", r"\d{1,9}", r"[\d.e-]{1,32}", r"\[[\d, ]{1,64}\]"
+TRACED = [
+    re.compile(r"torch\." + call.replace("BOOL", BOOL).replace("INTEGER", INTEGER).replace("NUMBER", NUMBER)
+               .replace("LIST", LIST).replace("ARGUMENTS", ARGUMENTS) + r"\)$")
+    for call in (
+        r"(?P<mode>lstm|gru|rnn_tanh|rnn_relu)\(.*, (?P<bias>BOOL), (?P<num_layers>INTEGER), "
+        r"(?P<dropout>NUMBER), BOOL, (?P<bidirectional>BOOL), (?P<batch_first>BOOL)",
+        r"_convolution\(ARGUMENTS, (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST), False, LIST, "
+        r"(?P<groups>INTEGER), BOOL, BOOL, BOOL, BOOL",
+        r'_convolution_mode\(ARGUMENTS, (?P<stride>LIST), (?P<padding>"\w{1,9}"), (?P<dilation>LIST), '
+        r"(?P<groups>INTEGER)",
+        r"batch_norm\(ARGUMENTS, False, (?P<momentum>NUMBER), (?P<eps>NUMBER), BOOL",
+        r"layer_norm\(\w+, (?P<normalized_shape>LIST), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
+        r"group_norm\(\w+, (?P<num_groups>INTEGER), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
+        r"max_pool[12]d\(\w+, (?P<kernel_size>LIST), (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST)"
+        r"(?:, (?P<ceil_mode>BOOL))?",
+        r"avg_pool[12]d\(\w+, (?P<kernel_size>LIST), (?P<stride>LIST), (?P<padding>LIST)"
+        r"(?:, (?P<ceil_mode>BOOL)(?:, (?P<count_include_pad>BOOL))?)?",
+    )
+]  # fmt: skip
 
 
 @dataclass
@@ -127,16 +144,18 @@ def _constants(code: str) -> Mapping[str, Any]:
     if constants := {key: _literal(text) for key, text in CONSTANT.findall(code)}:
         return constants
     for line in code.splitlines():
-        call, options = TRACED_CALL.search(line), TRACED_OPTIONS.search(line)
-        if call and options:
-            said = {name: _literal(text) for name, text in options.groupdict().items()}
-            return said | {"mode": call[1].upper()}
+        for call in TRACED:
+            if match := call.search(line):
+                return {name: _literal(text) for name, text in match.groupdict().items() if text is not None}
     return {}
 
 
 def _literal(text: str) -> Any:
+    """A number, a string, or a tuple of either, as TorchScript writes it."""
     if text in LITERALS:
         return LITERALS[text]
+    if text[0] in "([":
+        return tuple(_literal(item.strip()) for item in text[1:-1].split(",") if item.strip())
     try:
         return int(text) if text.isdecimal() else float(text)
     except ValueError:

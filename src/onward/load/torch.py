@@ -1,8 +1,10 @@
 """PyTorch's state dicts and pickled modules: which layers they are of, read off names and shapes.
 
-What a module pickled whole says of itself is honoured, and must agree with its weights.
+What a module pickled whole says of itself is honoured, and must agree with its weights. What names and shapes
+cannot prove is never guessed: it is left over, with the reason.
 """
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +15,12 @@ from numpy.typing import NDArray
 
 from .. import arrays
 from ..base import UNDRAWN, Layer, Weighted
+from ..convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, Convolution, MaxPool1d, MaxPool2d
 from ..dense import Embedding, Linear
 from ..errors import ArgumentError, OnwardError
 from ..layers import GRU, LSTM, RNN
+from ..normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
+from .archive import MAX_AXES
 from .statedict import StateDict
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -25,14 +30,28 @@ RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(
 CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 CELLS: dict[int, type[RNN] | type[GRU] | type[LSTM]] = {1: RNN, 3: GRU, 4: LSTM}
 MATRICES = {"Linear": False, "NonDynamicallyQuantizableLinear": False, "Embedding": True}
+# What becomes a layer only of a module that says its options itself.
+STATED: dict[str, type[Layer]] = {
+    layer.__name__: layer
+    for layer in (
+        *(Conv1d, Conv2d, MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d),
+        *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
+    )
+}
+STATED_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+ALLOWED = {"return_indices": False, "divisor_override": None}  # what a layer of Onward does not have
 
 
 class Parts(dict[str, Layer]):
-    """The layers of a state dict by prefix, "" where there is none; `leftover` names what belongs to none."""
+    """The layers of a file by prefix, "" where there is none.
+
+    `leftover` names the tensors that belong to no layer, and `reasons` says of modules why they are none.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.leftover: list[str] = []
+        self.reasons: dict[str, str] = {}
 
 
 @dataclass
@@ -51,7 +70,7 @@ def merged(found: Found) -> Merged:
     the weight that they stand for, and the weights of a recurrent cell those of a layer of one.
     """
     cleaned = {path: _cleaned(state_dict) for path, state_dict in found.items()}
-    holding = {path for path, state_dict in cleaned.items() if _holds_a_layer(state_dict.tensors)}
+    holding = {path for path, state_dict in cleaned.items() if _holds_a_layer(state_dict)}
     shared = _shared(holding)
     result = Merged()
     for path, state_dict in cleaned.items():
@@ -69,9 +88,11 @@ def merged(found: Found) -> Merged:
     return result
 
 
-def _holds_a_layer(tensors: Tensors) -> bool:
-    last_names = ((name.rpartition(".")[2], tensor) for name, tensor in tensors.items())
-    return any(RECURRENT.fullmatch(name) or (name == "weight" and t.ndim == 2) for name, t in last_names)
+def _holds_a_layer(state_dict: StateDict) -> bool:
+    last_names = ((name.rpartition(".")[2], tensor) for name, tensor in state_dict.tensors.items())
+    return bool(state_dict.modules) or any(
+        RECURRENT.fullmatch(name) or (name == "weight" and t.ndim >= 2) for name, t in last_names
+    )
 
 
 def _shared(paths: set[tuple[str, ...]]) -> int:
@@ -180,32 +201,111 @@ def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
 
     Raises an OnwardError that names the tensor where one is missing or does not fit the others.
     """
-    groups: dict[str, dict[str, NDArray[Any]]] = {}
+    groups: dict[str, dict[str, NDArray[Any]]] = {prefix: {} for prefix in state_dict.modules}
     for key, tensor in state_dict.tensors.items():
         prefix, _, name = key.rpartition(".")
         groups.setdefault(prefix, {})[name] = tensor
 
+    parents = {"", *(prefix.rpartition(".")[0] for prefix in groups)}
     found = Parts()
     for prefix, group in groups.items():
         said = state_dict.modules.get(prefix, {})
         own = {name: tensor for name, tensor in group.items() if RECURRENT.fullmatch(name)}
+        stated = STATED.get(_class(said)) if _is_torchs(said) else None
         try:
             if own:
                 found[prefix] = _recurrent(own, said, nonlinearity, batch_first)
+            elif stated is not None:
+                own = {name: group[name] for name in STATED_TENSORS if name in group}
+                found[prefix] = _stated(stated, own, said)
             elif "weight" in group and group["weight"].ndim == 2:
                 embedding = _is_embedding(prefix, "bias" in group, said)
                 if embedding is not None:
                     own = {name: group[name] for name in ("weight", "bias") if name in group}
                     found[prefix] = _matrix(own, said, embedding)
+        except Unknown as error:
+            own = {}
+            found.reasons[prefix] = str(error)
         except OnwardError as error:
             raise ArgumentError(f"{prefix or 'the state dict'}: {error}") from error
+        known = prefix in found or prefix in found.reasons or (prefix in parents and not group)
+        if not known and (reason := _reason(group, said)):
+            found.reasons[prefix] = reason
         found.leftover += [f"{prefix}.{name}".lstrip(".") for name in group if name not in own]
     found.leftover += state_dict.others
     if not found:
-        raise ArgumentError(
-            f"no tensor belongs to a layer that Onward knows: {', '.join(found.leftover) or 'it is empty'}"
-        )
+        problem = "; ".join(f"{prefix}: {reason}" for prefix, reason in found.reasons.items())
+        names = ", ".join(found.leftover) or "it is empty"
+        raise ArgumentError(f"no tensor belongs to a layer that Onward knows: {problem or names}")
     return found
+
+
+class Unknown(ArgumentError):
+    """A module of a known class has an option that its layer in Onward has not."""
+
+
+def _reason(group: Tensors, said: Mapping[str, Any]) -> str:
+    """Why what has these tensors, or is such a module, is no layer; "" where nothing is known of it."""
+    if said:
+        name = _class(said)
+        if "Dropout" in name or name == "Identity":
+            return f"{name}, which does nothing here"
+        return f"{name}, which {'is no layer of Onward' if group else 'has no weights'}"
+    axes = group["weight"].ndim if "weight" in group else 0
+    if "running_var" in group:
+        return "a batch normalization, but a state dict does not say its eps"
+    if axes in (3, 4):
+        shape = group["weight"].shape
+        return (
+            f"a convolution, weight {shape}, but a state dict does not say its stride, padding and dilation"
+        )
+    return "a normalization, but a state dict does not say which, and its eps" if axes == 1 else ""
+
+
+def _class(said: Mapping[str, Any]) -> str:
+    name: str = said.get("class", "").rpartition(".")[2]
+    return name
+
+
+def _stated(kind: type[Layer], own: dict[str, NDArray[Any]], said: Mapping[str, Any]) -> Layer:
+    """A layer whose options its module says; the sizes are those of its weights."""
+    for name, value in ALLOWED.items():
+        if (stated := _plain(said, name, value)) != value:
+            raise Unknown(f"{_class(said)} with {name}={stated!r}, which Onward's does not have")
+    options = [name for name in inspect.signature(kind).parameters if name not in ("bias", "dtype", "rng")]
+    config = {name: _plain(said, name, None) for name in options if name in said}
+    sizes = _sizes(kind, own, config)
+    for name, value in sizes.items():
+        if config.get(name, value) != value:
+            raise ArgumentError(f"the file says {name}={config[name]!r}, but the weights have {value!r}")
+    if not issubclass(kind, Weighted):
+        return kind(**config)
+    try:
+        kind(**config | sizes, rng=UNDRAWN)  # type: ignore[call-arg]
+    except ArgumentError as error:
+        raise Unknown(f"{_class(said)}: {error}") from error
+    if "running_mean" in own:
+        tracked = own.get("num_batches_tracked", np.zeros(()))  # which old files do not have
+        own["num_batches_tracked"] = tracked.astype(own["running_mean"].dtype)
+    return _filled(kind, config | sizes, own)
+
+
+def _sizes(kind: type[Layer], own: Tensors, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that weights answer."""
+    sizes: dict[str, Any] = {}
+    weight, groups = own.get("weight"), config.get("groups", 1)
+    if issubclass(kind, Convolution) and weight is not None and weight.ndim > 2 and isinstance(groups, int):
+        sizes = {"in_channels": weight.shape[1] * groups, "out_channels": len(weight), "bias": "bias" in own}
+        sizes["kernel_size"] = weight.shape[2:]
+    elif issubclass(kind, LayerNorm):
+        sizes = {"elementwise_affine": weight is not None, "bias": weight is None or "bias" in own}
+        sizes |= {} if weight is None else {"normalized_shape": weight.shape}
+    elif issubclass(kind, GroupNorm):
+        sizes = {"affine": weight is not None} | ({} if weight is None else {"num_channels": len(weight)})
+    elif issubclass(kind, BatchNorm1d | BatchNorm2d):
+        sizes = {"affine": weight is not None, "track_running_stats": "running_mean" in own}
+        sizes |= {"num_features": len(own["running_mean"])} if "running_mean" in own else {}
+    return sizes
 
 
 def _recurrent(own: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_first: bool) -> Layer:
@@ -234,7 +334,7 @@ def _recurrent(own: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_f
     for name, value in config.items():
         if (stated := _plain(said, name, value)) != value:
             raise ArgumentError(f"the file says {name}={stated!r}, but the weights have {value!r}")
-    kind, _, stated = str(_plain(said, "mode", cell.__name__)).partition("_")
+    kind, _, stated = str(_plain(said, "mode", cell.__name__)).upper().partition("_")
     if kind != cell.__name__:
         raise ArgumentError(f"the file says that it is {kind!r}, but the weights are of {cell.__name__}")
     if cell is RNN:
@@ -249,7 +349,8 @@ def _recurrent(own: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_f
 def _plain(said: Mapping[str, Any], name: str, default: Any) -> Any:
     """What the file says, if it does; errors can show it."""
     value = said.get(name, default)
-    if not isinstance(value, bool | int | float | str | None):
+    flat = value if isinstance(value, tuple) else (value,)
+    if len(flat) > MAX_AXES or not all(isinstance(item, bool | int | float | str | None) for item in flat):
         raise ArgumentError(f"the file says nothing plain of {name}: it is a {type(value).__name__}")
     return value
 
@@ -269,7 +370,7 @@ def _matrix_shape(own: Tensors, name: str) -> tuple[int, int]:
 def _is_embedding(prefix: str, has_bias: bool, said: Mapping[str, Any]) -> bool | None:
     """Whether a matrix is an Embedding or a Linear; None if the file says that it is neither."""
     if said:
-        return MATRICES.get(said["class"].rpartition(".")[2]) if _is_torchs(said) else None
+        return MATRICES.get(_class(said)) if _is_torchs(said) else None
     return not has_bias and "emb" in prefix.rpartition(".")[2].lower()
 
 
