@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <variant>
 
 #include "denormals.h"
@@ -25,12 +26,15 @@ using namespace nb::literals;
 namespace {
 
 using onward::Cell;
+using onward::Function;
 
 using In = nb::ndarray<nb::ro, nb::device::cpu>;
 using Out = nb::ndarray<nb::device::cpu>;
 using OptionalIn = std::optional<In>;
 using OptionalOut = std::optional<Out>;
-using WeightsIn = std::tuple<In, In, OptionalIn, OptionalIn, OptionalIn>;
+using WeightsIn = std::tuple<In, In, OptionalIn, OptionalIn, OptionalIn, OptionalIn>;
+using ActivationIn = std::tuple<std::string, double, double>;                         // its name, alpha, beta
+using OptionsIn = std::tuple<ActivationIn, ActivationIn, ActivationIn, double, bool>;  // as onward::Options
 
 // The memory of an array, after checking its type and shape (-1: any size), and that its axes from `contiguous_from` on
 // are C-contiguous.
@@ -59,25 +63,55 @@ onward::Rows<Real> rows_of(const Array& array, const char* name, std::initialize
     return {data, long(array.stride(0)), long(array.stride(1))};
 }
 
-Cell cell_of(const std::string& name) {
-    if (name == "rnn_tanh") return Cell::rnn_tanh;
-    if (name == "rnn_relu") return Cell::rnn_relu;
-    if (name == "lstm") return Cell::lstm;
-    if (name == "gru") return Cell::gru;
-    if (name == "gru_reset_before") return Cell::gru_reset_before;
-    throw nb::value_error(("there is no cell '" + name + "'").c_str());
+// The value of a name.
+template <class Value, size_t count>
+Value named(const std::pair<const char*, Value> (&values)[count], const std::string& name) {
+    for (const auto& [known, value] : values)
+        if (name == known) return value;
+    throw nb::value_error(("the core has no '" + name + "'").c_str());
+}
+
+constexpr std::pair<const char*, Cell> cells[] = {
+    {"rnn", Cell::rnn}, {"rnn_relu", Cell::rnn_relu}, {"lstm", Cell::lstm}, {"gru", Cell::gru},
+    {"gru_reset_before", Cell::gru_reset_before},
+};
+
+constexpr std::pair<const char*, Function> functions[] = {
+    {"affine", Function::affine}, {"elu", Function::elu}, {"exponential", Function::exponential},
+    {"hard_sigmoid", Function::hard_sigmoid}, {"leaky_relu", Function::leaky_relu}, {"mish", Function::mish},
+    {"relu", Function::relu}, {"relu6", Function::relu6}, {"scaled_tanh", Function::scaled_tanh},
+    {"sigmoid", Function::sigmoid}, {"silu", Function::silu}, {"softplus", Function::softplus},
+    {"softsign", Function::softsign}, {"tanh", Function::tanh}, {"thresholded_relu", Function::thresholded_relu},
+};
+
+template <class Real>
+onward::Activation<Real> activation_of(const ActivationIn& activation) {
+    const auto& [name, alpha, beta] = activation;
+    return {named(functions, name), Real(alpha), Real(beta)};
 }
 
 template <class Real>
-onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<WeightsIn>& arrays, long D) {
-    const Cell cell = cell_of(cell_name);
+std::vector<onward::Options<Real>> options_of(const std::vector<OptionsIn>& given) {
+    std::vector<onward::Options<Real>> options;
+    for (const auto& [gate, candidate, output, clip, coupled] : given)
+        options.push_back({activation_of<Real>(gate), activation_of<Real>(candidate), activation_of<Real>(output),
+                           Real(clip), coupled});
+    return options;
+}
+
+template <class Real>
+onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<WeightsIn>& arrays, long D,
+                               const std::vector<OptionsIn>& options_in) {
+    const Cell cell = named(cells, cell_name);
+    const std::vector<onward::Options<Real>> options = options_of<Real>(options_in);
     if ((D != 1 && D != 2) || arrays.empty() || arrays.size() % D != 0)
         throw nb::value_error("weights come as one tuple for each layer and each of 1 or 2 directions");
+    if (!options.empty() && options.size() != size_t(D)) throw nb::value_error("options are none, or of each direction");
     std::vector<onward::Weights<Real>> weights;
-    const auto& [W0, R0, b_W0, b_R0, W_hr0] = arrays[0];
+    const In &W0 = std::get<0>(arrays[0]), &R0 = std::get<1>(arrays[0]);
     const long G = onward::gates(cell), H = R0.ndim() == 2 ? long(R0.shape(0)) / G : 0;
     const long P = R0.ndim() == 2 ? long(R0.shape(1)) : 0;
-    for (const auto& [W, R, b_W, b_R, W_hr] : arrays) {
+    for (const auto& [W, R, b_W, b_R, W_hr, peephole] : arrays) {
         const bool first = weights.size() < size_t(D);
         if (P != H && (!W_hr || cell != Cell::lstm))
             throw nb::value_error("only an LSTM with W_hr has recurrent weights that are not (G*H, H)");
@@ -85,10 +119,11 @@ onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<W
         const long I = long(W.shape(1));
         weights.push_back({I, H, P, data_of<const Real>(W, "W", {G * H, first ? long(W0.shape(1)) : D * P}),
                            data_of<const Real>(R, "R", {G * H, P}), data_of<const Real>(b_W, "b_W", {G * H}),
-                           data_of<const Real>(b_R, "b_R", {G * H}), data_of<const Real>(W_hr, "W_hr", {P, H})});
+                           data_of<const Real>(b_R, "b_R", {G * H}), data_of<const Real>(W_hr, "W_hr", {P, H}),
+                           data_of<const Real>(peephole, "peephole", {3 * H})});
     }
     const nb::gil_scoped_release release;
-    return onward::Stack<Real>(cell, weights, D);
+    return onward::Stack<Real>(cell, weights, options, D);
 }
 
 template <class Real>
@@ -111,10 +146,11 @@ bool is_float32(const In& weights) {
 struct Stack {
     EitherPrecision<onward::Stack> core;
 
-    Stack(const std::string& cell, const std::vector<WeightsIn>& weights, long num_directions)
+    Stack(const std::string& cell, const std::vector<WeightsIn>& weights, long num_directions,
+          const std::vector<OptionsIn>& options)
         : core(!weights.empty() && is_float32(std::get<0>(weights[0]))
-                   ? EitherPrecision<onward::Stack>(make_stack<float>(cell, weights, num_directions))
-                   : make_stack<double>(cell, weights, num_directions)) {}
+                   ? EitherPrecision<onward::Stack>(make_stack<float>(cell, weights, num_directions, options))
+                   : make_stack<double>(cell, weights, num_directions, options)) {}
     Stack(const Stack&) = delete;
 
     void forward(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
@@ -222,20 +258,15 @@ struct Stream {
     }
 };
 
-// A function of the kernels over a whole array.
-template <class Real, auto function>
-void map(const In& x, const Out& y) {
+template <class Real>
+void activate(const ActivationIn& activation, const In& x, const Out& y) {
     const Real* const in = data_of<const Real>(x, "x", {-1});
     const long n = long(x.shape(0));
     Real* const out = data_of<Real>(y, "out", {n});
+    const onward::Activation<Real> function = activation_of<Real>(activation);
     const nb::gil_scoped_release release;
     const onward::FlushDenormals flush;
-    (onward::kernels<Real>().*function)(n, in, out);
-}
-
-template <auto function32, auto function64>
-void either_map(const In& x, const Out& y) {
-    is_float32(x) ? map<float, function32>(x, y) : map<double, function64>(x, y);
+    onward::kernels<Real>().activate(function, n, in, out);
 }
 
 }  // namespace
@@ -245,8 +276,8 @@ NB_MODULE(_core, m) {
     nb::set_leak_warnings(false);  // what lives until Python ends, as a layer kept in a module may, is no leak
 
     nb::class_<Stack>(m, "Stack", "The packed weights of a recurrent layer: all its layers and directions.")
-        .def(nb::init<const std::string&, const std::vector<WeightsIn>&, long>(), "cell"_a, "weights"_a,
-             "num_directions"_a)
+        .def(nb::init<const std::string&, const std::vector<WeightsIn>&, long, const std::vector<OptionsIn>&>(),
+             "cell"_a, "weights"_a, "num_directions"_a, "options"_a)
         .def("forward", &Stack::forward, "x"_a.noconvert(), "h0"_a.noconvert().none(), "c0"_a.noconvert().none(),
              "lengths"_a.noconvert().none(), "y"_a.noconvert(), "h_n"_a.noconvert(), "c_n"_a.noconvert().none(),
              "Runs x (T, B, I) from h0, c0 (zeros where None); fills y (T, B, D*P), h_n and c_n.")
@@ -272,13 +303,9 @@ NB_MODULE(_core, m) {
         .def(nb::init<const In&, const OptionalIn&>(), "W"_a, "b"_a.none())
         .def("forward", &Dense::forward, "x"_a.noconvert(), "y"_a.noconvert(), "x (N, I) in, fills y (N, O).");
 
-#define ONWARD_MAP(name) \
-    m.def(#name, either_map<&onward::Kernels<float>::name, &onward::Kernels<double>::name>, "x"_a.noconvert(), \
-          "out"_a.noconvert(), "The kernels' " #name " of each number of x.")
-    ONWARD_MAP(exp);
-    ONWARD_MAP(sigmoid);
-    ONWARD_MAP(tanh);
-#undef ONWARD_MAP
+    m.def("activate", [](const ActivationIn& function, const In& x, const Out& out) {
+        is_float32(x) ? activate<float>(function, x, out) : activate<double>(function, x, out);
+    }, "function"_a, "x"_a.noconvert(), "out"_a.noconvert(), "A function, as (name, alpha, beta), of each number of x.");
 
     m.def("isa", [] { return std::string(onward::selected().name); }, "The instruction set in use.");
     m.def("available_isas", &onward::available_isas, "Those that this build has and this machine runs, slowest first.");

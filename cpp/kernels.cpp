@@ -1,6 +1,7 @@
 // The time step, and the table of what one instruction set has; compiled once for each.
 #include "kernels.h"
 
+#include "activations.h"
 #include "cells.h"
 #include "product.h"
 #include "vec.h"
@@ -17,8 +18,8 @@ using onward::Step;
 
 // ---- The time step ---------------------------------------------------------------------------------------------------
 
-// Calls cell(z, u, gates, at) for each row and each block of the share, u being the product of the panels and a; `at` is
-// the offset of the row's block in arrays of H units a row.
+// Calls cell(unit, z, u, gates, at) for each row and each block of the share, u being the product of the panels and a; `unit`
+// is the block's first, `at` the offset of the row's block in arrays of H units a row.
 template <class Real, class CellFunction>
 void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, long a_stride, const Step<Real>& s,
                Share share, CellFunction cell) {
@@ -30,58 +31,76 @@ void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real*
         for (long r = 0; r < rows; r++)
             for (long m = 0; m < blocks; m++) {
                 const long n = (row + r) * panels.blocks + block + m;
-                cell(s.z + n * d.input.G * L, u + (r * blocks + m) * G * L,
+                cell((block + m) * L, s.z + n * d.input.G * L, u + (r * blocks + m) * G * L,
                      s.gates ? s.gates + n * d.recorded * L : nullptr, n * L);
             }
     });
 }
 
-template <class Real>
-void gates(const Direction<Real>& d, const Step<Real>& s, Share share) {
+template <class Real, class Options>
+void gates_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
     constexpr int L = Float<Real>::L;
     const bool projected = d.projection.blocks;
     const long P = (projected ? d.projection.blocks : d.recurrent.blocks) * L;
     Real* const h = projected ? s.scratch : s.h_next;
     auto for_gates = [&](auto cell) { for_cells(d, d.recurrent, s.h, P, s, share, cell); };
     switch (d.cell) {
-        case Cell::rnn_tanh:
-            return for_gates([&](Real* z, const Real* u, Real* gates, long at) { rnn_tanh(z, u, h + at, gates); });
+        case Cell::rnn:
+            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+                rnn(Options(d, unit), z, u, h + at, gates);
+            });
         case Cell::rnn_relu:
-            return for_gates([&](Real* z, const Real* u, Real* gates, long at) { rnn_relu(z, u, h + at, gates); });
+            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+                rnn(PlainRelu<Real>(d, unit), z, u, h + at, gates);
+            });
         case Cell::lstm:
-            return for_gates([&](Real* z, const Real* u, Real* gates, long at) { lstm(z, u, s.c + at, h + at, gates); });
+            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+                lstm(Options(d, unit), z, u, s.c + at, h + at, gates);
+            });
         case Cell::gru:
-            return for_gates([&](Real* z, const Real* u, Real* gates, long at) { gru(z, u, s.h + at, h + at, gates); });
+            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+                gru(Options(d, unit), z, u, s.h + at, h + at, gates);
+            });
         case Cell::gru_reset_before:
-            return for_gates([&](Real* z, const Real* u, Real* gates, long at) {
-                gru_reset(z, u, s.h + at, s.scratch + at, s.h_next + at, gates);
+            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+                gru_reset(Options(d, unit), z, u, s.h + at, s.scratch + at, s.h_next + at, gates);
             });
     }
 }
 
-template <class Real>
-void second(const Direction<Real>& d, const Step<Real>& s, Share share) {
+template <class Real, class Options>
+void second_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
     constexpr int L = Float<Real>::L;
     const Real* const a = s.scratch;
     const long H = d.recurrent.blocks * L;
     if (d.candidate.blocks)
-        for_cells(d, d.candidate, a, H, s, share, [&](Real* z, const Real* u, Real* gates, long at) {
-            gru_candidate(z, u, s.h + at, s.h_next + at, gates);
+        for_cells(d, d.candidate, a, H, s, share, [&](long unit, Real* z, const Real* u, Real* gates, long at) {
+            gru_candidate(Options(d, unit), z, u, s.h + at, s.h_next + at, gates);
         });
     else if (d.projection.blocks)
         product(d.projection, a, H, s.rows, s.h_next, d.projection.blocks * L, share);
 }
 
-// ---- Functions over arrays ---------------------------------------------------------------------------------------------
+template <class Real>
+void gates(const Direction<Real>& d, const Step<Real>& s, Share share) {
+    d.plain ? gates_with<Real, Plain<Real>>(d, s, share) : gates_with<Real, Chosen<Real>>(d, s, share);
+}
 
-template <class Real, class Function>
-void map(long n, const Real* x, Real* y, Function function) {
+template <class Real>
+void second(const Direction<Real>& d, const Step<Real>& s, Share share) {
+    d.plain ? second_with<Real, Plain<Real>>(d, s, share) : second_with<Real, Chosen<Real>>(d, s, share);
+}
+
+// ---- A function over an array ---------------------------------------------------------------------------------------------
+
+template <class Real>
+void activate(Activation<Real> function, long n, const Real* x, Real* y) {
     constexpr int L = Float<Real>::L;
     for (long i = 0; i < n; i += L) {
         const long lanes = n - i < L ? n - i : L;
         alignas(vector_bytes) Real part[L] = {};
         __builtin_memcpy(part, x + i, lanes * sizeof(Real));
-        store(part, function(load((const Real*)part)));
+        store(part, evaluate(function, load((const Real*)part)));
         __builtin_memcpy(y + i, part, lanes * sizeof(Real));
     }
 }
@@ -121,9 +140,7 @@ constexpr onward::Kernels<Real> kernels = {
     product<Real>,
     gates<Real>,
     second<Real>,
-    [](long n, const Real* x, Real* y) { map(n, x, y, [](vec_of<Real> v) { return exp<Real>(v); }); },
-    [](long n, const Real* x, Real* y) { map(n, x, y, [](vec_of<Real> v) { return sigmoid<Real>(v).value(); }); },
-    [](long n, const Real* x, Real* y) { map(n, x, y, [](vec_of<Real> v) { return tanh<Real>(v).value(); }); },
+    activate<Real>,
     arithmetic<Real>,
     read<Real>,
 };

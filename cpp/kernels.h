@@ -10,7 +10,28 @@
 
 namespace onward {
 
-enum class Cell { rnn_tanh, rnn_relu, lstm, gru, gru_reset_before };
+// The activation of an `rnn` is tanh, or that of its options; relu without any has a cell of its own.
+enum class Cell { rnn, rnn_relu, lstm, gru, gru_reset_before };
+
+enum class Function {
+    affine, elu, exponential, hard_sigmoid, leaky_relu, mish, relu, relu6, scaled_tanh, sigmoid, silu, softplus,
+    softsign, tanh, thresholded_relu
+};
+
+// A function of x and its parameters, which most have no use for.
+template <class Real>
+struct Activation {
+    Function function = Function::sigmoid;
+    Real alpha = 0, beta = 0;
+};
+
+// What the cells' equations leave open.
+template <class Real>
+struct Options {
+    Activation<Real> gate, candidate, output;
+    Real clip = 0;         // what gate and candidate are applied to is first clipped to [-clip, clip]
+    bool coupled = false;  // f = 1 - i (LSTM)
+};
 
 // A matrix (G*N, K) and its bias: for each block of L units, for each k, the gates' vectors side by side.
 template <class Real>
@@ -21,12 +42,16 @@ struct Panels {
 };
 
 // One direction of one layer. `candidate` is the n gate of a GRU that resets before the product, else empty;
-// `projection` is empty where P = H. `recorded` is how many numbers a unit has in the record of a step.
+// `projection` is empty where P = H, `peephole` where there is none. `recorded` is how many numbers a unit has in the
+// record of a step.
 template <class Real>
 struct Direction {
     Cell cell;
     long I, H, P, recorded;
     Panels<Real> input, recurrent, candidate, projection;
+    Panels<Real> peephole;  // gates i, f, o; K = 1
+    bool plain = true;      // without options
+    Options<Real> options;
 };
 
 // One time step of one direction for some rows. Rows of h are P, of c and scratch H units long, padded to whole blocks.
@@ -57,9 +82,7 @@ struct Kernels {
     // A time step: the gates, then, for a candidate or a projection, a second product, which needs all of the first.
     void (*gates)(const Direction<Real>& direction, const Step<Real>& step, Share share);
     void (*second)(const Direction<Real>& direction, const Step<Real>& step, Share share);
-    void (*exp)(long n, const Real* x, Real* y);
-    void (*sigmoid)(long n, const Real* x, Real* y);
-    void (*tanh)(long n, const Real* x, Real* y);
+    void (*activate)(Activation<Real> function, long n, const Real* x, Real* y);
     // For measuring the machine: n times the returned number of operations; a sum over n numbers.
     long (*arithmetic)(long n, Real* result);
     Real (*read)(long n, const Real* x);

@@ -20,7 +20,7 @@ constexpr long work_worth_a_barrier = 10'000;
 
 long gates(Cell cell) {
     switch (cell) {
-        case Cell::rnn_tanh:
+        case Cell::rnn:
         case Cell::rnn_relu: return 1;
         case Cell::lstm: return 4;
         case Cell::gru:
@@ -128,7 +128,8 @@ private:
 };
 
 template <class Real>
-Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, long num_directions)
+Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const std::vector<Options<Real>>& options,
+                   long num_directions)
     : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(num_directions),
       layers(long(weights.size()) / D), kernels(onward::kernels<Real>()) {
     const long G = gates(cell), L = kernels.L;
@@ -136,11 +137,14 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, long nu
         return packed.emplace_back(matrix, bias, G, N, K, L);
     };
     for (const Weights<Real>& w : weights) {
-        Direction<Real> d{cell, w.I, w.H, w.P, recorded(cell), pack(w.W, w.b_W, G, w.H, w.I), {}, {}, {}};
+        Direction<Real> d{cell, w.I, w.H, w.P, recorded(cell), pack(w.W, w.b_W, G, w.H, w.I)};
         const long first = cell == Cell::gru_reset_before ? 2 : G;  // gates of the first product
         d.recurrent = pack(w.R, w.b_R, first, w.H, w.P);
         if (first < G) d.candidate = pack(w.R + 2 * w.H * w.P, w.b_R ? w.b_R + 2 * w.H : nullptr, 1, w.H, w.P);
         if (w.W_hr) d.projection = pack(w.W_hr, nullptr, 1, w.P, w.H);
+        if (w.peephole) d.peephole = pack(w.peephole, nullptr, 3, w.H, 1);
+        d.plain = options.empty();
+        if (!d.plain) d.options = options[directions.size() % D];
         directions.push_back(d);
     }
 }

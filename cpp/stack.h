@@ -12,11 +12,12 @@ namespace onward {
 long gates(Cell cell);
 long recorded(Cell cell);  // numbers that a unit has in the record of a step: its gates, and what else backward needs
 
-// One direction of one layer as it comes, rows in PyTorch's gate order. Biases and projection may be null.
+// One direction of one layer as it comes, rows in PyTorch's gate order. Biases, projection and
+// peephole may be null.
 template <class Real>
 struct Weights {
     long I, H, P;
-    const Real *W, *R, *b_W, *b_R, *W_hr;  // (G*H, I), (G*H, P), (G*H), (G*H), (P, H)
+    const Real *W, *R, *b_W, *b_R, *W_hr, *peephole;  // (G*H, I), (G*H, P), (G*H), (G*H), (P, H), (3*H)
 };
 
 // What one call takes and gives. Initial states and lengths may be null; the states of all layers and directions lie
@@ -36,7 +37,9 @@ template <class Real>
 class Stack {
 public:
     // Weights in the order of PyTorch: layer by layer, forward before reverse.
-    Stack(Cell cell, const std::vector<Weights<Real>>& weights, long num_directions);
+    // Options are none, or of each direction.
+    Stack(Cell cell, const std::vector<Weights<Real>>& weights, const std::vector<Options<Real>>& options,
+          long num_directions);
     Stack(Stack&&) = default;
     void forward(const Sequence<Real>& sequence) const;
 

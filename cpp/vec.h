@@ -35,6 +35,8 @@ typedef int64_t i64v __attribute__((vector_size(vector_bytes), may_alias));
 //   exp_zero  exp of it has the scale 2^n = 0, the exponent of subnormal numbers
 //   exp_max   exp of it has the largest scale that is finite, 2^bias
 //   exp_inf   exp overflows above it
+//   atanh_q   atanh(s) = s + s^3 q(s^2) on |s| <= 1/3, likewise
+//   max       the largest finite number
 template <class Real>
 struct Float;
 
@@ -47,6 +49,8 @@ struct Float<float> {
     static constexpr float ln2_hi = 0x1.62e4p-1f, ln2_lo = 0x1.7f7d1cp-20f;
     static constexpr float exp_q[] = {0x1p-1f, 0x1.5554b0p-3f, 0x1.5554dap-5f, 0x1.1227acp-7f, 0x1.6d5d76p-10f};
     static constexpr float exp_zero = -88, exp_max = 88.25f, exp_inf = 0x1.62e42ep6f;
+    static constexpr float atanh_q[] = {0x1.555556p-2f, 0x1.9998d4p-3f, 0x1.24c926p-3f, 0x1.bc8cf8p-4f, 0x1.dba26p-4f};
+    static constexpr float max = 0x1.fffffep127f;
 };
 
 template <>
@@ -61,6 +65,11 @@ struct Float<double> {
                                        0x1.71ddf7f8b37d2p-19, 0x1.27e4d04d0c2eap-22, 0x1.af5f58fd39a91p-26,
                                        0x1.1f85af58ddec4p-29};
     static constexpr double exp_zero = -709, exp_max = 709.25, exp_inf = 0x1.62e42fefa39efp9;
+    static constexpr double atanh_q[] = {0x1.5555555555555p-2, 0x1.999999999999cp-3, 0x1.2492492491fe8p-3,
+                                         0x1.c71c71c77e0f7p-4, 0x1.745d1724e5b21p-4, 0x1.3b13b7c41e111p-4,
+                                         0x1.11103f2bddc9fp-4, 0x1.e2046677f3c39p-5, 0x1.ad46f379b316dp-5,
+                                         0x1.9739afdde0110p-5, 0x1.0371f75936f6fp-5, 0x1.37efaea22dc4bp-4};
+    static constexpr double max = 0x1.fffffffffffffp1023;
 };
 
 template <class Real>
@@ -144,6 +153,11 @@ struct Quotient {
 template <class Real>
 inline Quotient<Real> operator*(Quotient<Real> a, Quotient<Real> b) {
     return {a.numerator * b.numerator, a.denominator * b.denominator};
+}
+
+template <class Real>
+inline Quotient<Real> one_minus(Quotient<Real> q) {
+    return {Real(1) - q.value(), broadcast(Real(1))};
 }
 
 // Both functions below take exp of what is not positive, so that denominators lie in [1, 2] and nothing overflows.

@@ -27,6 +27,26 @@ AXES: dict[str, list[Any]] = {
     "B": [1, 5, 17],
     "T": [1, 2, 50],
 }
+# Cells with options, by names that begin as those of the plain cells.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "rnn_clip": {"nonlinearity": "relu", "clip": 0.9},
+    "rnn_functions": {"nonlinearity": (("affine", 0.4, 0.1), ("leaky_relu", 0.2))},
+    "lstm_peephole": {"peephole": True},
+    "lstm_coupled": {"coupled": True},
+    "lstm_all": {
+        "peephole": True,
+        "coupled": True,
+        "clip": 0.4,
+        "activations": (
+            (("hard_sigmoid", 0.3, 0.4), "softsign", ("scaled_tanh", 1.2, 0.7)),
+            ("sigmoid", ("elu", 0.7), "tanh"),
+        ),
+    },
+    "lstm_clip": {"clip": 0.5, "activations": ("hard_sigmoid_keras2", "softplus", "relu")},
+    "gru_clip": {"clip": 0.6},
+    "gru_functions": {"activations": (("hard_sigmoid", "elu"), ("sigmoid", ("thresholded_relu", 0.3)))},
+    "gru_reset_before_all": {"clip": 0.7, "activations": ("hard_sigmoid_keras2", "softsign")},
+}
 TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
 
 
@@ -107,6 +127,13 @@ def _has(case: Case, pair: tuple[tuple[str, Any], tuple[str, Any]]) -> bool:
     return all(getattr(case, name) == value for name, value in pair)
 
 
+def with_options(cell: str, bidirectional: bool, dtype: str) -> Case:
+    """A case of odd sizes, and everything else that there is."""
+    flags = {"bias": True, "batch_first": False, "unbatched": False, "projected": False}
+    sizes = {"H": 7, "I": 5, "B": 5, "T": 9, "layers": 2 if bidirectional else 1}
+    return Case(cell, bidirectional=bidirectional, state=True, lengths=True, dtype=dtype, **flags, **sizes)
+
+
 CASES = list(dict.fromkeys(case for seed in range(3) for case in covering(seed)))
 
 
@@ -148,6 +175,29 @@ def spatial(index: int, dtype: str) -> tuple[Any, dict[str, NDArray[Any]], NDArr
     return layer, weights, rng.standard_normal(shape).astype(dtype)
 
 
+OPTION_CASES = [
+    with_options(cell, bidirectional, dtype)
+    for cell in OPTIONS
+    for bidirectional in (False, True)
+    for dtype in ("float32", "float64")
+]
+
+
+def options_of(case: Case) -> dict[str, Any]:
+    """The options of a case's cell: of one direction, its first."""
+    options = dict(OPTIONS.get(case.cell, {}))
+    for name in ("nonlinearity", "activations"):
+        chosen = options.get(name)
+        if (
+            chosen
+            and not case.bidirectional
+            and isinstance(chosen[0], tuple)
+            and isinstance(chosen[1], tuple)
+        ):
+            options[name] = chosen[0]
+    return options
+
+
 def layer_of(case: Case, **changes: Any) -> Any:
     """The layer of a case, with weights of its own."""
     options = {
@@ -157,10 +207,11 @@ def layer_of(case: Case, **changes: Any) -> Any:
         "bidirectional": case.bidirectional,
         "dtype": case.dtype,
     }
-    if case.cell.startswith("rnn"):
+    options |= options_of(case)
+    if case.cell in ("rnn_tanh", "rnn_relu"):
         options["nonlinearity"] = case.cell.removeprefix("rnn_")
     if case.cell.startswith("gru"):
-        options["reset_after"] = case.cell == "gru"
+        options["reset_after"] = not case.cell.startswith("gru_reset_before")
     if case.projected:
         options["proj_size"] = case.P
     layer_type = {"r": onward.RNN, "l": onward.LSTM, "g": onward.GRU}[case.cell[0]]
@@ -183,7 +234,7 @@ def inputs_of(case: Case) -> Inputs:
         weights,
         x=draw(case.T, case.B, case.I),
         h0=draw(parts, case.B, case.P) if case.state else None,
-        c0=draw(parts, case.B, case.H) if case.state and case.cell == "lstm" else None,
+        c0=draw(parts, case.B, case.H) if case.state and case.cell.startswith("lstm") else None,
         lengths=1 + (rng.uniform(0, case.T, case.B)).astype(np.int64) if case.lengths else None,
     )
 
@@ -202,9 +253,9 @@ def run(
         )
     elif case.batch_first:
         x = x.swapaxes(0, 1)
-    state = None if h0 is None else (h0, c0) if case.cell == "lstm" else h0
+    state = None if h0 is None else (h0, c0) if case.cell.startswith("lstm") else h0
     y, state = layer(x, state, lengths=lengths)
-    h, c = state if case.cell == "lstm" else (state, None)
+    h, c = state if case.cell.startswith("lstm") else (state, None)
     if case.unbatched:
         y, h, c = (None if a is None else a[:, None] for a in (y, h, c))
     elif case.batch_first:

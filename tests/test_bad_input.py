@@ -135,7 +135,7 @@ def test_a_call_names_what_was_given_and_what_was_expected(
         (
             lambda: onward.RNN(5, 7, 1, False),
             ArgumentError,
-            "nonlinearity=False, but must be 'tanh' or 'relu'",
+            "nonlinearity=False, but must be a function's name, or a name and its parameters",
         ),
         (lambda: onward.GRU(5, 7, 1, 2), ArgumentError, "bias=2, but must be True or False"),
         (

@@ -20,6 +20,23 @@ CELLS = {
     ),
     "gru": lambda **options: onward.GRU(5, rng=0, **options),
     "gru_reset_before": lambda **options: onward.GRU(5, reset_after=False, rng=0, **options),
+    "rnn_clip": lambda **options: onward.RNN(5, nonlinearity="relu", clip=0.7, rng=0, **options),
+    "lstm_options": lambda **options: onward.LSTM(
+        5,
+        peephole=True,
+        coupled=True,
+        clip=0.5,
+        activations=("hard_sigmoid", "softplus", "mish"),
+        rng=0,
+        **options,
+    ),
+    "lstm_peephole": lambda **options: onward.LSTM(5, peephole=True, rng=0, **options),
+    "gru_options": lambda **options: onward.GRU(
+        5, clip=0.6, activations=("silu", ("elu", 0.7)), rng=0, **options
+    ),
+    "gru_reset_before_options": lambda **options: onward.GRU(
+        5, reset_after=False, activations=("softsign", "selu"), rng=0, **options
+    ),
 }
 every_cell = pytest.mark.parametrize("cell", CELLS)
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -16,6 +16,7 @@ ORDER = [
     "textbook",
     "_core",
     "gates",
+    "activations",
     "arrays",
     "files",
     "data",

@@ -11,7 +11,7 @@ import cases
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, TOLERANCE, Case
+from cases import CASES, OPTION_CASES, TOLERANCE, Case
 
 import onward
 from onward.errors import ArgumentError
@@ -35,7 +35,7 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("case", CASES, **by_id)
+@pytest.mark.parametrize("case", CASES + OPTION_CASES, **by_id)
 def test_answers_are_those_of_the_naive_loop(case: Case) -> None:
     inputs = cases.inputs_of(case)
     for mine, right in zip(cases.run(case, inputs), oracle.run(case, inputs), strict=True):

@@ -32,9 +32,9 @@ def recorded(case: Case) -> tuple[list[Any], dict[str, Array], cases.Inputs]:
     return [y, h, c], record, inputs
 
 
-def act(function: Any, x: Array) -> Array:
+def act(function: str, x: Array) -> Array:
     y = np.empty(x.size, x.dtype)
-    function(np.ascontiguousarray(x).reshape(-1), y)
+    _core.activate((function, 0.0, 0.0), np.ascontiguousarray(x).reshape(-1), y)
     return y.reshape(x.shape)
 
 
@@ -58,7 +58,7 @@ def test_gates_are_the_functions_of_their_sums_and_give_the_state(case: Case, th
         np.testing.assert_array_equal(gates, np.maximum(sums, 0))
     for slot in range(sums.shape[2]) if case.cell != "rnn_relu" else ():
         is_tanh = case.cell == "rnn_tanh" or slot == 2
-        right = act(_core.tanh if is_tanh else _core.sigmoid, sums[:, :, slot])
+        right = act("tanh" if is_tanh else "sigmoid", sums[:, :, slot])
         np.testing.assert_array_equal(gates[valid][:, slot], right[valid])
     if c_n is not None:  # of the first layer, forward
         c = record["c"][0]

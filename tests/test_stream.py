@@ -15,6 +15,15 @@ LAYERS = {
     "lstm_projected": lambda H, **options: onward.LSTM(5, H, 3, proj_size=H // 2, rng=0, **options),
     "gru": lambda H, **options: onward.GRU(5, H, 2, rng=0, **options),
     "gru_reset_before": lambda H, **options: onward.GRU(5, H, 2, reset_after=False, rng=0, **options),
+    "rnn_functions": lambda H, **options: onward.RNN(
+        5, H, 2, ("leaky_relu", 0.1), clip=0.9, rng=0, **options
+    ),
+    "lstm_options": lambda H, **options: onward.LSTM(
+        5, H, 3, peephole=True, coupled=True, clip=0.5, activations=("silu", "elu", "mish"), rng=0, **options
+    ),
+    "gru_options": lambda H, **options: onward.GRU(
+        5, H, 2, reset_after=False, clip=0.6, activations=("softsign", "softplus"), rng=0, **options
+    ),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
 

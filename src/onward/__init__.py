@@ -2,7 +2,7 @@
 
 from . import errors, textbook
 from .convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from .dense import Embedding, Last, Linear, Softmax
+from .dense import Activation, Embedding, Last, Linear, Softmax
 from .layers import GRU, LSTM, RNN
 from .load import load, load_tensors
 from .model import Sequential
@@ -15,6 +15,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
     "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",

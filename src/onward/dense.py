@@ -1,4 +1,4 @@
-"""The layers without a state that stand around a recurrent one: Linear, Embedding, Last, Softmax."""
+"""Layers without a state, to stand around a recurrent one: Linear, Embedding, Last, Activation, Softmax."""
 
 from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core, arrays
+from . import _core, activations, arrays
 from .arrays import Array, Shape
 from .base import Layer, Recur, Rng, Weighted, checked, flag, integer, uniform
 from .errors import ShapeError
@@ -149,6 +149,36 @@ class Last(Layer):
         return last if batched else last[0]
 
 
+class Activation(Layer):
+    """One of the functions that cells have, of each number: y = f(x), f by its name.
+
+    affine(alpha, beta), elu(alpha), exponential, hard_sigmoid(alpha, beta), hard_sigmoid_keras2,
+    leaky_relu(alpha), linear, mish, relu, relu6, scaled_tanh(alpha, beta), selu, sigmoid, silu (or swish),
+    softplus, softsign, tanh, thresholded_relu(alpha), as ONNX and Keras define them; hard_sigmoid is that of
+    Keras 3 and PyTorch.
+
+    Raises ArgumentError for an unknown name, and for parameters missing or not taken.
+    """
+
+    @checked
+    def __init__(self, name: str, alpha: float | None = None, beta: float | None = None) -> None:
+        given = [parameter for parameter in (alpha, beta) if parameter is not None]
+        self._spec = activations.spec("name", (name, *given) if given else name)
+        self.name, self.alpha, self.beta = name, alpha, beta
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x of any shape to y of the same, a new array.
+
+        NaN goes through, and infinities give the limit. float64 stays float64, anything else becomes float32.
+        Raises DtypeError.
+        """
+        x = arrays.as_array(x, "x")
+        x = arrays.contiguous(arrays.as_floats(x, arrays.working_dtype(x), "x"))
+        y = np.empty_like(x)
+        _core.activate(activations.call(self._spec), x.reshape(-1), y.reshape(-1))
+        return y
+
+
 class Softmax(Layer):
     """torch.nn.Softmax: y = exp(x - max x) / sum(exp(x - max x)) along one axis, which cannot overflow."""
 
@@ -175,6 +205,6 @@ class Softmax(Layer):
         with np.errstate(invalid="ignore"):
             shifted = rows - rows.max(axis=-1, keepdims=True, initial=-np.inf)
         powers = np.empty_like(rows)
-        _core.exp(shifted.reshape(-1), powers.reshape(-1))
+        _core.activate(activations.call("exponential"), shifted.reshape(-1), powers.reshape(-1))
         powers /= powers.sum(axis=-1, keepdims=True)
         return np.moveaxis(powers, -1, self.dim)

@@ -1,7 +1,10 @@
 """The recurrent layers of torch.nn: RNN, LSTM and GRU, each with its equation, gates and arguments."""
 
+from typing import Any
+
 from numpy.typing import ArrayLike, DTypeLike
 
+from .activations import Spec, Specs, by_direction, choose, choose_one, is_spec
 from .arrays import Array
 from .base import Rng, checked, flag, integer
 from .errors import ArgumentError
@@ -12,7 +15,10 @@ from .running import Model
 class RNN(Recurrent[Array], Model):
     """The vanilla recurrent layer of torch.nn.RNN.
 
-    h_t = f(W x_t + b_W + R h_{t-1} + b_R), f = tanh or relu; y_t = h_t
+    h_t = f(W x_t + b_W + R h_{t-1} + b_R), f = tanh, relu, or any other of `onward.Activation`; y_t = h_t
+
+    nonlinearity: f as a name or (name, parameters), or such for each direction. clip: what f is applied to
+    is first clipped to [-clip, clip].
 
     Weights: weight_ih (H, I), weight_hh (H, H), biases (H,), drawn from U(-1/sqrt(H), 1/sqrt(H)) with `rng`,
     a NumPy Generator or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
@@ -20,6 +26,7 @@ class RNN(Recurrent[Array], Model):
     """
 
     G = 1
+    PLAIN = ("tanh",), ("relu",)
 
     @checked
     def __init__(
@@ -27,24 +34,28 @@ class RNN(Recurrent[Array], Model):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
+        nonlinearity: Spec | tuple[Spec, Spec] = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        clip: float | None = None,
         dtype: DTypeLike = "float32",
         rng: Rng = None,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ArgumentError(f"nonlinearity={nonlinearity!r}, but must be 'tanh' or 'relu'")
-        self.nonlinearity = nonlinearity
+        self.nonlinearity = choose_one("nonlinearity", nonlinearity, bidirectional)
         self._configure(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
         )
 
+    def _functions(self) -> tuple[Specs, Specs]:
+        f: Any = self.nonlinearity
+        forward, reverse = (f, f) if is_spec(f) else f
+        return (forward,), (reverse,)
+
     def _cell(self) -> str:
-        return f"rnn_{self.nonlinearity}"
+        return "rnn_relu" if self._is_plain() and self.nonlinearity == "relu" else "rnn"
 
 
 class LSTM(Recurrent[tuple[Array, Array]], Model):
@@ -53,14 +64,22 @@ class LSTM(Recurrent[tuple[Array, Array]], Model):
     i, f, o = sigmoid(W x_t + b_W + R h_{t-1} + b_R), g = tanh(the same), each with its quarter of the rows
     c_t = f c_{t-1} + i g;  h_t = o tanh(c_t), or V (o tanh(c_t)) with proj_size=P;  y_t = h_t
 
-    Weights: weight_ih (4H, I), weight_hh (4H, P), biases (4H,), rows in the order i f g o, and V, weight_hr
-    (P, H), drawn from U(-1/sqrt(H), 1/sqrt(H)) with `rng`, a NumPy Generator or a seed. Raises ArgumentError,
-    DtypeError, and SignatureError for unknown arguments.
-    Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000; projection: Sak et al. 2014.
+    peephole: i and f also see p c_{t-1}, o sees p c_t, element by element. coupled: f = 1 - i. activations:
+    in the places of sigmoid, tanh and tanh(c_t), as names or (name, parameters) of `onward.Activation`, or
+    such a tuple for each direction. clip: what the first two are applied to is first clipped to
+    [-clip, clip], as onnxruntime does.
+
+    Weights: weight_ih (4H, I), weight_hh (4H, P), biases (4H,), rows in the order i f g o; V, weight_hr
+    (P, H); p, weight_peephole (3H,) in the order i f o. All are drawn from U(-1/sqrt(H), 1/sqrt(H)) with
+    `rng`, a NumPy Generator or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown
+    arguments.
+    Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000; projection: Sak et al. 2014;
+    peepholes: Gers and Schmidhuber 2000; the coupled gates are those of ONNX, its input_forget.
     """
 
     G = 4
     has_c = True
+    PLAIN = (("sigmoid", "tanh", "tanh"),)
 
     @checked
     def __init__(
@@ -74,13 +93,23 @@ class LSTM(Recurrent[tuple[Array, Array]], Model):
         bidirectional: bool = False,
         proj_size: int = 0,
         *,
+        peephole: bool = False,
+        coupled: bool = False,
+        activations: Specs | tuple[Specs, Specs] = ("sigmoid", "tanh", "tanh"),
+        clip: float | None = None,
         dtype: DTypeLike = "float32",
         rng: Rng = None,
     ) -> None:
         self.proj_size = integer("proj_size", proj_size, 0, integer("hidden_size", hidden_size, 1) - 1)
+        self.peephole = flag("peephole", peephole)
+        self.coupled = flag("coupled", coupled)
+        self.activations = choose("activations", activations, ["gate", "cell", "output"], bidirectional)
         self._configure(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
         )
+
+    def _functions(self) -> tuple[Specs, Specs]:
+        return by_direction(self.activations)
 
     def _cell(self) -> str:
         return "lstm"
@@ -106,6 +135,9 @@ class GRU(Recurrent[Array], Model):
         tanh(W x_t + b_W + R (r h_{t-1}) + b_R)
     h_t = (1 - z) n + z h_{t-1};  y_t = h_t
 
+    activations: in the places of sigmoid and tanh, as for an LSTM. clip: what they are applied to is first
+    clipped to [-clip, clip].
+
     Weights: weight_ih (3H, I), weight_hh (3H, H), biases (3H,), rows in the order r z n, drawn from
     U(-1/sqrt(H), 1/sqrt(H)) with `rng`, a NumPy Generator or a seed. Raises ArgumentError, DtypeError, and
     SignatureError for unknown arguments.
@@ -113,6 +145,7 @@ class GRU(Recurrent[Array], Model):
     """
 
     G = 3
+    PLAIN = (("sigmoid", "tanh"),)
 
     @checked
     def __init__(
@@ -126,13 +159,19 @@ class GRU(Recurrent[Array], Model):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
+        activations: Specs | tuple[Specs, Specs] = ("sigmoid", "tanh"),
+        clip: float | None = None,
         dtype: DTypeLike = "float32",
         rng: Rng = None,
     ) -> None:
         self.reset_after = flag("reset_after", reset_after)
+        self.activations = choose("activations", activations, ["gate", "candidate"], bidirectional)
         self._configure(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
         )
+
+    def _functions(self) -> tuple[Specs, Specs]:
+        return by_direction(self.activations)
 
     def _cell(self) -> str:
         return "gru" if self.reset_after else "gru_reset_before"

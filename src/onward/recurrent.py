@@ -5,6 +5,7 @@ gates, L layers, D directions. State is in the order (h, c). W and R are weight_
 their biases.
 """
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, arrays
+from .activations import Call, Specs, call
 from .arrays import Array, Shape
 from .base import Recur, Rng, Weighted, flag, integer, uniform
 from .errors import ArgumentError, ShapeError
@@ -24,8 +26,10 @@ class Recurrent(Weighted, Generic[State]):
     """One cell, unrolled over time in one or two directions, in one or more layers."""
 
     G: ClassVar[int]
+    PLAIN: ClassVar[tuple[Specs, ...]]  # the activations of the cells that the core has without options
     has_c: ClassVar[bool] = False  # whether the state is the pair (h, c)
     proj_size = 0
+    peephole = coupled = False
 
     def _configure(
         self,
@@ -36,6 +40,7 @@ class Recurrent(Weighted, Generic[State]):
         batch_first: bool,
         dropout: float,
         bidirectional: bool,
+        clip: float | None,
         dtype: DTypeLike,
         rng: Rng,
     ) -> None:
@@ -44,10 +49,12 @@ class Recurrent(Weighted, Generic[State]):
         self.num_layers = integer("num_layers", num_layers, 1)
         self.bias = flag("bias", bias)
         self.batch_first = flag("batch_first", batch_first)
-        number = isinstance(dropout, int | float | np.floating) and not isinstance(dropout, bool)
-        if not (number and 0 <= dropout <= 1):
+        if not (_is_number(dropout) and 0 <= dropout <= 1):
             raise ArgumentError(f"dropout={dropout!r}, but must be a number from 0 to 1")
         self.dropout = float(dropout)  # acts in training only
+        if clip is not None and not (_is_number(clip) and 0 < clip < math.inf):
+            raise ArgumentError(f"clip={clip!r}, but must be a positive number, or None")
+        self.clip = None if clip is None else float(clip)
         self.bidirectional = flag("bidirectional", bidirectional)
         self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
 
@@ -85,6 +92,28 @@ class Recurrent(Weighted, Generic[State]):
                 yield f"bias_hh{suffix}", (self.G * H,)
             if self.proj_size:
                 yield f"weight_hr{suffix}", (P, H)
+            if self.peephole:
+                yield f"weight_peephole{suffix}", (3 * H,)
+
+    def _functions(self) -> tuple[Specs, Specs]:
+        """The forward and the reverse direction's activations, in the places that the cell has for them."""
+        raise NotImplementedError
+
+    def _is_plain(self) -> bool:
+        forward, reverse = self._functions()
+        usual = forward == reverse and forward in self.PLAIN
+        return usual and not (self.clip or self.peephole or self.coupled)
+
+    def _options(self) -> list[tuple[Call, Call, Call, float, bool]]:
+        """What the core takes for each direction, and nothing if all is as usual."""
+        if self._is_plain():
+            return []
+        options = []
+        for functions in self._functions()[: 1 + self.bidirectional]:
+            # of gate, candidate and output, a cell looks at those that it has
+            gate, candidate, output = (call(functions[min(n, len(functions) - 1)]) for n in range(3))
+            options.append((gate, candidate, output, self.clip or math.inf, self.coupled))
+        return options
 
     @cached_property
     def _kernel(self) -> _core.Stack:
@@ -96,10 +125,11 @@ class Recurrent(Weighted, Generic[State]):
                 w.get("bias_ih" + s),
                 w.get("bias_hh" + s),
                 w.get("weight_hr" + s),
+                w.get("weight_peephole" + s),
             )
             for s in self._suffixes()
         ]
-        return _core.Stack(self._cell(), weights, 1 + self.bidirectional)
+        return _core.Stack(self._cell(), weights, 1 + self.bidirectional, self._options())
 
     def __call__(
         self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None
@@ -177,3 +207,7 @@ class Recurrent(Weighted, Generic[State]):
                 f"{name} has shape {given.shape}, but for this {self!r} and x it must be {expected}: {axes}"
             )
         return arrays.contiguous(given).reshape(shape)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

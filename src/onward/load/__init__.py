@@ -10,7 +10,7 @@ from .. import files
 from ..arrays import Shape
 from ..base import UNDRAWN, Layer, Weighted
 from ..convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from ..dense import Embedding, Last, Linear, Softmax
+from ..dense import Activation, Embedding, Last, Linear, Softmax
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers import GRU, LSTM, RNN
 from ..model import Sequential
@@ -21,7 +21,7 @@ from .statedict import StateDict, state_dicts
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (
-        *(RNN, LSTM, GRU, Linear, Embedding, Last, Softmax),
+        *(RNN, LSTM, GRU, Linear, Embedding, Last, Activation, Softmax),
         *(Conv1d, Conv2d, MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d),
         *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
     )
