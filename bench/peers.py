@@ -4,7 +4,8 @@
     python bench/peers.py --quick               # a few cells, in a minute
     python bench/peers.py --only "lstm T=100 B=64"
 
-Prints a table; with --out DIR also writes it as Markdown, all figures as JSON, and a plot.
+Prints a table; with --out DIR also writes it as Markdown, all figures as JSON, and a plot. Runs with the same
+DIR add up: cells that it has already are kept until they are measured again.
 """
 
 import argparse
@@ -283,7 +284,7 @@ def grid(quick: bool, only: str) -> Iterator[Cell]:
         cell = Cell(kind, T, B, H, threads)
         if quick and (kind != "lstm" or H not in (32, 128) or B == 8 or threads > 1):
             continue
-        if threads > 1 and (kind != "lstm" or T == 1):
+        if threads > 1 and kind != "lstm":
             continue
         if all(word in str(cell).lower().split() for word in wanted):
             yield cell
@@ -311,7 +312,7 @@ def header(peers: list[str]) -> list[str]:
 
 
 def row(cell: Cell, peers: list[str]) -> list[str]:
-    times = [f"{cell.microseconds[name]:.1f}" for name in ("onward", *peers)]
+    times = [f"{cell.microseconds.get(name, float('nan')):.1f}" for name in ("onward", *peers)]
     share = f"{cell.limit / cell.microseconds['onward']:.0%}" if cell.threads == 1 else ""
     where = [cell.kind, str(cell.threads), f"{cell.T}, {cell.B}", str(cell.H)]
     return [*where, *times, f"{cell.ratio:.2f}", f"{cell.gigaflops:.0f}", share]
@@ -347,6 +348,36 @@ def plot(cells: list[Cell], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+@dataclass
+class Report:
+    """The cells measured so far, in the order of the grid, and the folder that holds them."""
+
+    folder: Path
+    cells: list[Cell]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Report":
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "peers.json"
+        figures = json.loads(path.read_text())["cells"] if path.exists() else []
+        return cls(folder, [Cell(**cell) for cell in figures])
+
+    def add(self, cell: Cell, about: dict[str, Any], roofline: Roofline) -> None:
+        """Takes a cell in, and writes the figures at once, in case the rest is never measured."""
+        measured = {str(other): other for other in (*self.cells, cell)}
+        self.cells = [measured[name] for name in map(str, grid(False, "")) if name in measured]
+        figures = {
+            "machine": about,
+            "roofline": asdict(roofline),
+            "cells": [asdict(cell) for cell in self.cells],
+        }
+        (self.folder / "peers.json").write_text(json.dumps(figures, indent=1))
+
+    def draw(self, peers: list[str]) -> None:
+        (self.folder / "peers.md").write_text(markdown(self.cells, peers))
+        plot(self.cells, self.folder / "peers.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -361,6 +392,7 @@ def main() -> None:
     peers = installed_peers()
     about = machine(peers)
     roofline = Roofline.measure()
+    report = Report.of(options.out) if options.out else None
     print(json.dumps(about))
     print("  ".join(f"{name:>10}" for name in header(peers)))
     cells = []
@@ -370,17 +402,15 @@ def main() -> None:
         cell.microseconds = interleaved(runs, options.rounds, 0.03)
         cell.limit = roofline.limit(GATES[cell.kind], cell.T, cell.B, cell.H)
         cells.append(cell)
+        if report:
+            report.add(cell, about, roofline)
         print("  ".join(f"{part:>10}" for part in row(cell, peers)), flush=True)
     if peers:
         ratios = [cell.ratio for cell in cells]
         mean = statistics.geometric_mean(ratios)
         print(f"best peer / onward: geometric mean {mean:.2f}, least {min(ratios):.2f}")
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "peers.md").write_text(markdown(cells, peers))
-        figures = {"machine": about, "roofline": asdict(roofline), "cells": [asdict(cell) for cell in cells]}
-        (options.out / "peers.json").write_text(json.dumps(figures, indent=1))
-        plot(cells, options.out / "peers.png")
+    if report:
+        report.draw(peers)
 
 
 if __name__ == "__main__":

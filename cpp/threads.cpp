@@ -9,6 +9,9 @@
 #if !defined(_WIN32)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace onward {
 
@@ -30,12 +33,30 @@ void spin_until(Done done) {
     for (int spins = 0; !done(); spins++) spins < 200 ? pause() : std::this_thread::yield();
 }
 
+// The core that the calling thread is on, where that is known, and how to leave it: the kernel likes to wake a thread on
+// the core of the one that it is to work beside, and may take milliseconds to see that another core is free.
+#if defined(__linux__)
+int this_core() { return sched_getcpu(); }
+void leave(int core) {
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    cpu_set_t others = allowed;
+    CPU_CLR(core, &others);
+    // Refused where there are no others.
+    if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+int this_core() { return -1; }
+void leave(int) {}
+#endif
+
 class Pool {
 public:
     void run(int n, const std::function<void(int)>& job) {
         while (workers < n - 1) std::thread(&Pool::work, this, ++workers, epoch.load()).detach();
         this->job = &job;
         parts = n;
+        core = this_core();
         running = workers;
         epoch.fetch_add(1, std::memory_order_release);
         epoch.notify_all();
@@ -51,12 +72,16 @@ private:
             const auto until = std::chrono::steady_clock::now() + patience;
             while (epoch.load(std::memory_order_acquire) == seen && std::chrono::steady_clock::now() < until) pause();
             epoch.wait(seen, std::memory_order_acquire);
-            if (part < parts) (*job)(part);
+            if (part < parts) {
+                if (core >= 0 && core == this_core()) leave(core);
+                (*job)(part);
+            }
             running.fetch_sub(1, std::memory_order_release);
         }
     }
 
     int workers = 0, parts = 0;
+    int core = -1;  // the caller's
     const std::function<void(int)>* job = nullptr;
     std::atomic<int> running{0};
     std::atomic<unsigned> epoch{0};

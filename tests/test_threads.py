@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_any_number_of_threads_gives_the_same_bits(isa: str, name: str, T: int, 
         for threads in (2, 3, 5):
             onward.set_num_threads(threads)
             for mine, expected in zip(answer(layer, x, given), alone, strict=True):
-                np.testing.assert_array_equal(mine, expected)
+                assert mine.tobytes() == expected.tobytes()
 
 
 def test_calls_from_several_threads_at_once_do_not_share_buffers() -> None:
@@ -77,6 +78,17 @@ def test_a_forked_child_does_not_wait_for_threads_that_it_has_not() -> None:
         os._exit(0 if np.array_equal(layer(x)[0], expected) else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell")
+def test_threads_may_use_the_same_cores_after_a_call_as_before() -> None:
+    onward.set_num_threads(3)
+    layer, x = LAYERS["lstm"](33), np.ones((20, 5, 5), np.float32)
+    for _ in range(20):
+        layer(x)
+        time.sleep(0.002)  # for the workers to fall asleep, and be woken somewhere
+    cores = {frozenset(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")}
+    assert cores == {frozenset(os.sched_getaffinity(0))}
 
 
 def test_the_number_of_threads_is_what_was_set() -> None:

@@ -1,0 +1,38 @@
+"""What denormal numbers cost: weights, input and state around 1e-40, beside ordinary ones, interleaved.
+
+python bench/denormals.py
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from peers import GATES, Cell, Problem, interleaved, problem, run_onward
+
+
+def denormal(p: Problem) -> Problem:
+    scale = np.float32(1e-40)
+    return replace(
+        p,
+        weights={name: weight * scale for name, weight in p.weights.items()},
+        x=p.x * scale,
+        state=tuple(part * scale for part in p.state),
+    )
+
+
+def main() -> None:
+    print("| cell | ordinary, µs | denormal, µs | denormal / ordinary |")
+    print("| --- | --- | --- | --- |")
+    for kind in GATES:
+        for B in (1, 64):
+            ordinary = problem(Cell(kind, 100, B, 128, threads=1))
+            calls = {
+                name: run_onward(p)[0]
+                for name, p in (("ordinary", ordinary), ("denormal", denormal(ordinary)))
+            }
+            times = interleaved(calls, rounds=9, seconds=0.03)
+            shown = " | ".join(f"{microseconds:.1f}" for microseconds in times.values())
+            print(f"| {kind} T=100 B={B} H=128 | {shown} | {times['denormal'] / times['ordinary']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
