@@ -13,6 +13,9 @@ test: $(VENV)/.installed-test
 test-peers: $(VENV)/.installed-peers
 	$(BIN)/pytest tests/peers
 
+test-cases: $(VENV)/.installed-peers
+	ONWARD_CASES=$(ONWARD_CASES) $(BIN)/pytest tests/real
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,5 +35,5 @@ $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
 clean:
 	rm -rf $(VENV) build dist
 
-.PHONY: run test test-peers lint bench clean
+.PHONY: run test test-peers test-cases lint bench clean
 .SECONDARY:

@@ -33,6 +33,7 @@ ORDER = [
     "model",
     "load.unpickle",
     "load.archive",
+    "load.npz",
     "load.statedict",
     "load.torch",
     "load",

@@ -8,6 +8,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -145,27 +146,51 @@ def test_what_is_no_safetensors_says_what_is_expected(content: bytes, tmp_path: 
     assert "or a PyTorch state dict saved with safetensors" in problem(tmp_path / "model")
 
 
-def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    onward.Linear(3, 2).save(path)
-    content = path.read_bytes()
-    for length in range(len(content)):
-        path.write_bytes(content[:length])
-        assert "is not a whole safetensors file" in problem(path)
+@pytest.fixture
+def small(tmp_path: Path) -> bytes:
+    """A file of Onward's own."""
+    layers = onward.Conv1d(1, 1, 2), onward.BatchNorm1d(1), onward.GRU(1, 1), onward.Linear(1, 1)
+    onward.Sequential(*layers).save(tmp_path / "model")
+    return (tmp_path / "model").read_bytes()
 
 
-def test_a_file_with_any_byte_changed_is_loaded_or_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    onward.Sequential(onward.GRU(1, 1), onward.Linear(1, 1)).save(path)
-    content = bytearray(path.read_bytes())
-    for position in range(len(content)):
-        changed = content.copy()
-        changed[position] ^= 1 << int(RNG.integers(8))
-        path.write_bytes(changed)
-        try:
-            onward.load(path)
-        except FileError as error:
-            assert str(path) in str(error)
+def test_a_file_cut_anywhere_is_refused(small: bytes, tmp_path: Path) -> None:
+    cuts = [small[:length] for length in range(0, len(small), 7)]
+    assert hostile.open_damaged(tmp_path / "model", cuts, onward.load, hostile.check_parts) == len(cuts)
+
+
+def test_a_file_with_a_byte_changed_is_loaded_or_refused(small: bytes, tmp_path: Path) -> None:
+    foreign = container({"fc.weight": ("F32", [3, 4], bytes(48)), "fc.bias": ("F32", [3], bytes(12))})
+    for content in (small, foreign):
+        contents = hostile.flipped(content)
+        hostile.open_damaged(tmp_path / "model", contents, onward.load, lambda loaded: None)
+
+
+FLOAT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    ("length", "header", "content"),
+    [
+        *((1 << bits, {"a": FLOAT}, bytes(8)) for bits in (0, 31, 32, 62, 63)),
+        (None, {"a": FLOAT, "b": FLOAT}, bytes(8)),
+        (None, {"a": FLOAT, "b": FLOAT | {"data_offsets": [4, 12]}}, bytes(12)),
+        (None, {"a": FLOAT | {"data_offsets": [8, 0]}}, bytes(8)),
+        (None, {"a": FLOAT | {"data_offsets": [0, 1 << 62]}}, bytes(8)),
+        (None, {"a": FLOAT | {"shape": [1 << 62, 1 << 62]}}, bytes(8)),
+        (None, {"a": FLOAT | {"shape": [1 << 32, 1 << 32, 0], "data_offsets": [0, 0]}}, b""),
+        (None, {"a": FLOAT | {"shape": [1 << 64, 0], "data_offsets": [0, 0]}}, b""),
+        (None, {"a": FLOAT | {"shape": [1] * 99 + [2]}}, bytes(8)),
+    ],
+)  # fmt: skip
+def test_lengths_offsets_and_shapes_are_not_believed(
+    length: int | None, header: dict[str, Any], content: bytes, tmp_path: Path
+) -> None:
+    text = json.dumps(header).encode()
+    size = len(text) if length is None else length
+    (tmp_path / "model").write_bytes(size.to_bytes(8, "little") + text + content)
+    with hostile.bounded():
+        problem(tmp_path / "model")
 
 
 def test_sizes_that_the_file_does_not_have_take_no_memory(tmp_path: Path) -> None:
@@ -175,8 +200,10 @@ def test_sizes_that_the_file_does_not_have_take_no_memory(tmp_path: Path) -> Non
     assert "is not a whole safetensors file" in problem(path)
     linear = {"format": 1, "type": "Linear", "in_features": 3, "out_features": 10**12}
     lstm = {"format": 1, "type": "LSTM", "input_size": 3, "hidden_size": 10**30}
-    for architecture in (linear, lstm, lstm | {"hidden_size": 1, "num_layers": 10**12}):
-        assert "expected" in problem(saved(tmp_path, state_dict(onward.Linear(3, 2)), architecture))
+    conv = {"format": 1, "type": "Conv1d", "in_channels": 10**300, "out_channels": 1, "kernel_size": 10**300}
+    for architecture in (linear, lstm, lstm | {"hidden_size": 1, "num_layers": 10**12}, conv):
+        message = problem(saved(tmp_path, state_dict(onward.Linear(3, 2)), architecture))
+        assert "expected" in message or "must be an integer from" in message
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
 

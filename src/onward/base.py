@@ -49,15 +49,19 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
     return checked_init
 
 
-def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+LARGEST = (1 << 63) - 1  # size of an axis
+
+
+def integer(name: str, value: Any, low: int, high: int = LARGEST) -> int:
     """`value` as an int from `low` to `high`, or ArgumentError."""
     number = (
         None
         if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__")
         else operator.index(value)
     )
-    if number is None or number < low or (high is not None and number > high):
-        bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+    if number is None or not low <= number <= high:
+        plain = high == LARGEST and (number is None or number < low)
+        bounds = f"of at least {low}" if plain else f"from {low} to {high}"
         raise ArgumentError(f"{name}={value!r}, but must be an integer {bounds}")
     return number
 

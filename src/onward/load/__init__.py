@@ -15,7 +15,7 @@ from ..errors import ArgumentError, FileError, OnwardError
 from ..layers import GRU, LSTM, RNN
 from ..model import Sequential
 from ..normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
-from . import archive, torch
+from . import archive, npz, torch
 from .statedict import StateDict, state_dicts
 
 LAYERS: dict[str, type[Layer]] = {
@@ -34,7 +34,8 @@ def load(
     """The model in a file that Onward saved; of any file of PyTorch, a dict of its layers.
 
     Files of PyTorch are state dicts in safetensors, and what torch.save and torch.jit.save write: state
-    dicts, alone or in a checkpoint, and whole modules. Nothing of them is run, and torch is not needed.
+    dicts, alone or in a checkpoint, and whole modules. An .npz of NumPy is a state dict, too. Nothing of them
+    is run, and torch is not needed.
 
     What a state dict cannot say is said here: the `nonlinearity` of vanilla RNNs ("tanh" if None), and
     `batch_first` of all recurrent layers (False if None). Half and bfloat16 tensors are computed in float32.
@@ -61,7 +62,8 @@ def load(
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """All arrays of a file by name, as they are in it; those of bfloat16 widened to float32.
 
-    In a checkpoint, the keys that lead to a state dict come before its names. Raises FileError.
+    Of whatever `load` opens, and of NumPy's .npy, whose one array has the name "". In a checkpoint, the keys
+    that lead to a state dict come before its names. Raises FileError.
     """
     found, _ = _read(path)
     return {
@@ -74,13 +76,20 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 def _read(path: str | os.PathLike[str]) -> tuple[torch.Found, dict[str, Any] | None]:
     """The state dicts of a file, and the architecture if Onward wrote it. The content tells what it is."""
     data = files.mapped(path)
-    if not archive.is_torch(data):
-        tensors, architecture = files.read(path)
-        return {(): StateDict(tensors)}, architecture
     try:
-        return state_dicts(archive.read(data)), None
+        if data[:4] == b"PK\3\4":
+            members = archive.Members(data)
+            if npz.is_npz(members):
+                return {(): StateDict(npz.read(members))}, None
+            return state_dicts(archive.read(members)), None
+        if data[: len(npz.MAGIC)] == npz.MAGIC:
+            return {(): StateDict({"": npz.array(data, "the file")})}, None
+        if archive.is_torch(data):
+            return state_dicts(archive.read(data)), None
     except OnwardError as error:
         raise FileError(f"{path}: {error}") from error
+    tensors, architecture = files.read(path)
+    return {(): StateDict(tensors)}, architecture
 
 
 def _weights_for(layer: Layer, path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

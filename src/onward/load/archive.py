@@ -131,7 +131,7 @@ class Archive:
             )
         except (ValueError, OverflowError) as error:
             raise FileError(f"it has shape {shape}: {error}") from error
-        return files.widened(array) if code == "bfloat16" else _native(array)
+        return files.widened(array) if code == "bfloat16" else native(array)
 
     def _numpy(self, data: Any, dtype: Record, shape: Any, order: Any) -> NDArray[Any]:
         kind = dtype.args[0] if dtype.args else None
@@ -145,7 +145,7 @@ class Archive:
             raise FileError("it is a damaged array of NumPy")
         self._claim(len(data))
         try:
-            return _native(np.ndarray(shape, np.dtype(byteorder + kind), data, order=order))
+            return native(np.ndarray(shape, np.dtype(byteorder + kind), data, order=order))
         except (ValueError, TypeError, OverflowError) as error:
             raise FileError(f"it has shape {shape}: {error}") from error
 
@@ -155,7 +155,8 @@ class Archive:
         check_size(self.claimed, self.size, "its tensors")
 
 
-def _native(array: NDArray[Any]) -> NDArray[Any]:
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself where its byte order is this machine's, else a copy in that."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -191,9 +192,9 @@ def is_torch(data: Data) -> bool:
     return data[:4] == b"PK\3\4" or (data[:1] in (b"\x80", b"L") and data[8:9] != b"{")
 
 
-def read(data: Data) -> Archive:
-    """What torch wrote. Raises FileError."""
-    return _zipped(data) if data[:4] == b"PK\3\4" else _legacy(data)
+def read(data: "Data | Members") -> Archive:
+    """What torch wrote: of a zip archive, its members. Raises FileError."""
+    return _zipped(data) if isinstance(data, Members) else _legacy(data)
 
 
 def _legacy(data: Data) -> Archive:
@@ -239,8 +240,7 @@ def _legacy(data: Data) -> Archive:
     return Archive(tree, len(data), content)
 
 
-def _zipped(data: Data) -> Archive:
-    members = _Members(data)
+def _zipped(members: "Members") -> Archive:
     pickles = [name for name in members.entries if re.fullmatch(r"([^/]+/)?data\.pkl", name)]
     if len(pickles) != 1:
         raise FileError("it is a zip archive, but none that PyTorch wrote: it has no data.pkl")
@@ -262,10 +262,10 @@ def _zipped(data: Data) -> Archive:
 
     tree = unpickled("data")
     constants = unpickled("constants") if f"{folder}constants.pkl" in members.entries else ()
-    return Archive(tree, len(data), content, "<" if byteorder == b"little" else ">", constants, code)
+    return Archive(tree, len(members.view), content, "<" if byteorder == b"little" else ">", constants, code)
 
 
-class _Members:
+class Members:
     """The entries of a zip archive by name: views of the file, or unpacked if compressed."""
 
     def __init__(self, data: Data) -> None:

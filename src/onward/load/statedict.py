@@ -11,7 +11,7 @@ from ..errors import FileError
 from .archive import Archive
 from .unpickle import Record
 
-MAX_ENTRIES, MAX_TENSORS = 2_000_000, 50_000
+MAX_ENTRIES, MAX_TENSORS = 2_000_000, 30_000
 MAX_DEPTH = 64
 MAX_NAME = 1000
 MAX_CODE = 1 << 20

@@ -1,0 +1,63 @@
+"""Silero's detector of voices: TorchScript, its convolutions with their options, an LSTM cell a frame."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import onward
+
+
+@pytest.fixture
+def parts(case: Any) -> Any:
+    return onward.load(case.folder / "silero_vad.jit")
+
+
+def test_every_layer_is_found_with_its_options(parts: Any) -> None:
+    found = {path.removeprefix("_model."): repr(layer) for path, layer in parts.items() if "8k" not in path}
+    assert found == {
+        "encoder.0.reparam_conv": "Conv1d(129, 128, 3, padding=1)",
+        "encoder.1.reparam_conv": "Conv1d(128, 64, 3, stride=2, padding=1)",
+        "encoder.2.reparam_conv": "Conv1d(64, 64, 3, stride=2, padding=1)",
+        "encoder.3.reparam_conv": "Conv1d(64, 128, 3, padding=1)",
+        "decoder.rnn": "LSTM(128, 128)",
+        "decoder.decoder.2": "Conv1d(128, 1, 1)",
+    }
+    assert parts.reasons["_model.stft"] == "STFT, which is no layer of Onward"
+
+
+def heard(case: Any, parts: Any) -> NDArray[Any]:
+    """From frames of audio to what the LSTM gets, (T, 128): magnitudes of a Fourier transform, convolved."""
+    basis = onward.load_tensors(case.folder / "silero_vad.jit")["_model.stft.forward_basis_buffer"]
+    transform = onward.Conv1d(1, len(basis), basis.shape[2], stride=128, bias=False)
+    transform.load_state_dict({"weight": basis})
+    frames = np.pad(case.inputs["frames576"], ((0, 0), (0, 64)), mode="reflect")
+    real, imaginary = np.split(transform(frames[:, None]), 2, axis=1)
+    y = np.sqrt(real**2 + imaginary**2)
+    for layer in range(4):
+        y = np.maximum(parts[f"_model.encoder.{layer}.reparam_conv"](y), 0)
+    return y[..., 0]
+
+
+def test_every_array_is_that_of_the_original(case: Any, parts: Any) -> None:
+    x = heard(case, parts)
+    np.testing.assert_allclose(x, case.inputs["lstm_x"][:, 0], atol=2e-4, rtol=1e-4)
+    y, (h, c) = parts["_model.decoder.rnn"](case.inputs["lstm_x"])
+    np.testing.assert_allclose(y, case.expected["lstm_y"], atol=2e-6)
+    np.testing.assert_allclose(h, case.expected["hn"], atol=2e-6)
+    np.testing.assert_allclose(c, case.expected["cn"], atol=5e-5)
+
+
+def voice(parts: Any, frames: NDArray[Any]) -> NDArray[Any]:
+    """The probability of a voice in each frame, one frame a call."""
+    stream = parts["_model.decoder.rnn"].stream()
+    y = np.stack([stream(frame) for frame in frames])
+    logit = parts["_model.decoder.decoder.2"](np.maximum(y, 0).T)
+    return 1 / (1 + np.exp(-logit[0]))
+
+
+def test_frame_by_frame_it_hears_the_voices_of_the_original(case: Any, parts: Any) -> None:
+    np.testing.assert_allclose(voice(parts, case.inputs["lstm_x"][:, 0]), case.expected["prob"], atol=2e-6)
+    # from the audio on, sums of hundreds of products in another order come before states of up to 34
+    np.testing.assert_allclose(voice(parts, heard(case, parts)), case.expected["prob"], atol=5e-5)
