@@ -25,6 +25,14 @@ vec_of<Real> minus_abs(vec_of<Real> x) {
     return (vec_of<Real>)((I)x | (I)broadcast(Real(-0.0)));
 }
 
+// coefficients[0] + coefficients[1] x + ...
+template <class Real, int terms>
+vec_of<Real> polynomial(const Real (&coefficients)[terms], vec_of<Real> x) {
+    vec_of<Real> sum = broadcast(coefficients[terms - 1]);
+    for (int i = terms - 2; i >= 0; i--) sum = fma(sum, x, broadcast(coefficients[i]));
+    return sum;
+}
+
 // exp(x) - 1 where x <= 0.
 template <class Real>
 vec_of<Real> expm1_negative(vec_of<Real> x) {
@@ -38,10 +46,7 @@ template <class Real>
 vec_of<Real> softplus(vec_of<Real> x) {
     using F = Float<Real>;
     const vec_of<Real> e = exp<Real>(minus_abs<Real>(x)), s = e / (e + Real(2)), w = s * s;
-    constexpr int degree = sizeof(F::atanh_q) / sizeof(Real) - 1;
-    vec_of<Real> q = broadcast(F::atanh_q[degree]);
-    for (int i = degree - 1; i >= 0; i--) q = fma(q, w, broadcast(F::atanh_q[i]));
-    return relu<Real>(x) + Real(2) * fma(s * w, q, s);
+    return relu<Real>(x) + Real(2) * fma(s * w, polynomial(F::atanh_q, w), s);
 }
 
 // The functions that weigh x by a number in [0, 1] are 0 where that number is, at -infinity too.
@@ -49,6 +54,18 @@ template <class Real>
 vec_of<Real> silu(vec_of<Real> x) {
     const auto s = sigmoid<Real>(x);
     return at_least(x, Float<Real>::exp_zero) * s.numerator / s.denominator;
+}
+
+// gelu(x) = x Phi(x), Phi the normal distribution: Phi(-u) = exp(-u^2 / 2) q(t) / (u + 4), t = (u - 4) / (u + 4), where
+// u >= 0. exp would magnify what rounding takes from u^2, so that is taken into account.
+template <class Real>
+vec_of<Real> gelu(vec_of<Real> x) {
+    using F = Float<Real>;
+    const vec_of<Real> u = at_most(-minus_abs<Real>(x), Real(40)), square = u * u, rest = fma(u, u, -square);
+    const vec_of<Real> e = exp<Real>(square * Real(-0.5)), r = Real(1) / (u + Real(4));
+    const vec_of<Real> q = polynomial(F::normal_q, fma(r, broadcast(Real(-8)), broadcast(Real(1))));
+    const vec_of<Real> tail = fma(e * Real(-0.5), rest, e) * q * r;
+    return at_least(x, F::exp_zero) * (x > Real(0) ? Real(1) - tail : tail);
 }
 
 // mish(x) = x tanh(softplus(x)) = x n / (n + 2) with n = e (e + 2), e = exp(x); multiplied by exp(-2x) where x > 0.
@@ -74,6 +91,7 @@ vec_of<Real> evaluate(Activation<Real> f, vec_of<Real> x) {
         case Function::affine: return fma(alpha, x, beta);
         case Function::elu: return beta * (x < Real(0) ? alpha * expm1_negative<Real>(x) : x);
         case Function::exponential: return exp<Real>(x);
+        case Function::gelu: return gelu<Real>(x);
         case Function::hard_sigmoid: return clip(fma(alpha, x, beta), Real(0), Real(1));
         case Function::leaky_relu: return x < Real(0) ? alpha * x : x;
         case Function::mish: return mish<Real>(x);

@@ -78,10 +78,11 @@ constexpr std::pair<const char*, Cell> cells[] = {
 
 constexpr std::pair<const char*, Function> functions[] = {
     {"affine", Function::affine}, {"elu", Function::elu}, {"exponential", Function::exponential},
-    {"hard_sigmoid", Function::hard_sigmoid}, {"leaky_relu", Function::leaky_relu}, {"mish", Function::mish},
-    {"relu", Function::relu}, {"relu6", Function::relu6}, {"scaled_tanh", Function::scaled_tanh},
-    {"sigmoid", Function::sigmoid}, {"silu", Function::silu}, {"softplus", Function::softplus},
-    {"softsign", Function::softsign}, {"tanh", Function::tanh}, {"thresholded_relu", Function::thresholded_relu},
+    {"gelu", Function::gelu}, {"hard_sigmoid", Function::hard_sigmoid}, {"leaky_relu", Function::leaky_relu},
+    {"mish", Function::mish}, {"relu", Function::relu}, {"relu6", Function::relu6},
+    {"scaled_tanh", Function::scaled_tanh}, {"sigmoid", Function::sigmoid}, {"silu", Function::silu},
+    {"softplus", Function::softplus}, {"softsign", Function::softsign}, {"tanh", Function::tanh},
+    {"thresholded_relu", Function::thresholded_relu},
 };
 
 template <class Real>

@@ -14,8 +14,8 @@ namespace onward {
 enum class Cell { rnn, rnn_relu, lstm, gru, gru_reset_before };
 
 enum class Function {
-    affine, elu, exponential, hard_sigmoid, leaky_relu, mish, relu, relu6, scaled_tanh, sigmoid, silu, softplus,
-    softsign, tanh, thresholded_relu
+    affine, elu, exponential, gelu, hard_sigmoid, leaky_relu, mish, relu, relu6, scaled_tanh, sigmoid, silu,
+    softplus, softsign, tanh, thresholded_relu
 };
 
 // A function of x and its parameters, which most have no use for.

@@ -36,6 +36,7 @@ typedef int64_t i64v __attribute__((vector_size(vector_bytes), may_alias));
 //   exp_max   exp of it has the largest scale that is finite, 2^bias
 //   exp_inf   exp overflows above it
 //   atanh_q   atanh(s) = s + s^3 q(s^2) on |s| <= 1/3, likewise
+//   normal_q  q(t) of gelu on |t| <= 1
 //   max       the largest finite number
 template <class Real>
 struct Float;
@@ -50,6 +51,9 @@ struct Float<float> {
     static constexpr float exp_q[] = {0x1p-1f, 0x1.5554b0p-3f, 0x1.5554dap-5f, 0x1.1227acp-7f, 0x1.6d5d76p-10f};
     static constexpr float exp_zero = -88, exp_max = 88.25f, exp_inf = 0x1.62e42ep6f;
     static constexpr float atanh_q[] = {0x1.555556p-2f, 0x1.9998d4p-3f, 0x1.24c926p-3f, 0x1.bc8cf8p-4f, 0x1.dba26p-4f};
+    static constexpr float normal_q[] = {0x1.82b4bcp-1f,  -0x1.373e32p-1f, 0x1.8c6dbep-2f, -0x1.7e01b8p-3f,
+                                         0x1.eec4f4p-5f,  -0x1.ec5254p-8f, -0x1.c81fe6p-9f, 0x1.99eff6p-10f,
+                                         0x1.184a9ep-13f, -0x1.49ecd6p-13f, -0x1.d0af12p-20f};
     static constexpr float max = 0x1.fffffep127f;
 };
 
@@ -69,6 +73,13 @@ struct Float<double> {
                                          0x1.c71c71c77e0f7p-4, 0x1.745d1724e5b21p-4, 0x1.3b13b7c41e111p-4,
                                          0x1.11103f2bddc9fp-4, 0x1.e2046677f3c39p-5, 0x1.ad46f379b316dp-5,
                                          0x1.9739afdde0110p-5, 0x1.0371f75936f6fp-5, 0x1.37efaea22dc4bp-4};
+    static constexpr double normal_q[] = {
+        0x1.82b4bb8c94dcdp-1,  -0x1.373e3a893c28cp-1,  0x1.8c6dbf2cfc388p-2,  -0x1.7dff2bff68080p-3,
+        0x1.eec4cc3e39776p-5,  -0x1.ee2761054501fp-8,  -0x1.c81719be71757p-9, 0x1.ab825feed60c0p-10,
+        0x1.17a4a08efb4f6p-13, -0x1.e4a43156c4564p-13, -0x1.000b3fd28b8a4p-19, 0x1.26d18d992c1ccp-15,
+        0x1.7fa62c0d145c8p-21, -0x1.8d6480ccf6ccap-18, -0x1.4f852d0cd4c1ep-21, 0x1.1316b229f3154p-20,
+        0x1.1c4173fea8cfep-22, -0x1.571caa0900ce5p-23, -0x1.525f7cf095528p-24, 0x1.3292d28468146p-26,
+        0x1.14091d7a7c750p-26, -0x1.42e7f2a5e9142p-31, -0x1.d02cb8b1aece5p-30, -0x1.07d58223a74e6p-33};
     static constexpr double max = 0x1.fffffffffffffp1023;
 };
 

@@ -43,11 +43,13 @@ def test_any_shape_and_stride(shape: tuple[int, ...]) -> None:
     assert not np.shares_memory(x, y)
 
 
-@pytest.mark.parametrize("name", ["linear", "silu", "mish", "softplus", "softsign", "elu", "hard_sigmoid"])
+@pytest.mark.parametrize(
+    "name", ["linear", "gelu", "silu", "mish", "softplus", "softsign", "elu", "hard_sigmoid"]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_infinities_give_limits_and_nan_goes_through(isa: str, name: str, dtype: str) -> None:
     limits = {
-        "linear": (-np.inf, np.inf), "silu": (0, np.inf), "mish": (0, np.inf), "softplus": (0, np.inf),
+        "linear": (-np.inf, np.inf), "gelu": (0, np.inf), "silu": (0, np.inf), "mish": (0, np.inf), "softplus": (0, np.inf),
         "softsign": (-1, 1), "elu": (-1, np.inf), "hard_sigmoid": (0, 1),
     }  # fmt: skip
     y = onward.Activation(name)(np.array([-np.inf, np.inf, np.nan], dtype))

@@ -29,6 +29,7 @@ FUNCTIONS = {
     "affine": Function("affine", None, None, takes=2),  # alpha x + beta
     "elu": Function("elu", 1.0, 1.0, takes=1),  # x, or alpha (exp(x) - 1) where x < 0
     "exponential": Function("exponential"),  # exp(x)
+    "gelu": Function("gelu"),  # x Phi(x), Phi the normal distribution
     "hard_sigmoid": Function("hard_sigmoid", 1 / 6, 0.5, takes=2),  # alpha x + beta, clipped to [0, 1]
     "hard_sigmoid_keras2": Function("hard_sigmoid", 0.2, 0.5),
     "leaky_relu": Function("leaky_relu", 0.01, takes=1),  # x, or alpha x where x < 0

@@ -152,7 +152,7 @@ class Last(Layer):
 class Activation(Layer):
     """One of the functions that cells have, of each number: y = f(x), f by its name.
 
-    affine(alpha, beta), elu(alpha), exponential, hard_sigmoid(alpha, beta), hard_sigmoid_keras2,
+    affine(alpha, beta), elu(alpha), exponential, gelu, hard_sigmoid(alpha, beta), hard_sigmoid_keras2,
     leaky_relu(alpha), linear, mish, relu, relu6, scaled_tanh(alpha, beta), selu, sigmoid, silu (or swish),
     softplus, softsign, tanh, thresholded_relu(alpha), as ONNX and Keras define them; hard_sigmoid is that of
     Keras 3 and PyTorch.
