@@ -159,6 +159,10 @@ struct Stack {
         record(x, h0, c0, lengths, y, h_n, c_n, {}, {}, {});
     }
 
+    long recorded() const {
+        return std::visit([](const auto& stack) { return onward::recorded(stack.cell); }, core);
+    }
+
     void record(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
                 const Out& h_n, const OptionalOut& c_n, const OptionalOut& gates, const OptionalOut& sums,
                 const OptionalOut& c) const {
@@ -282,11 +286,12 @@ NB_MODULE(_core, m) {
         .def("forward", &Stack::forward, "x"_a.noconvert(), "h0"_a.noconvert().none(), "c0"_a.noconvert().none(),
              "lengths"_a.noconvert().none(), "y"_a.noconvert(), "h_n"_a.noconvert(), "c_n"_a.noconvert().none(),
              "Runs x (T, B, I) from h0, c0 (zeros where None); fills y (T, B, D*P), h_n and c_n.")
+        .def_prop_ro("recorded", &Stack::recorded, "Numbers that a unit has in the record of a step.")
         .def("record", &Stack::record, "x"_a.noconvert(), "h0"_a.noconvert().none(), "c0"_a.noconvert().none(),
              "lengths"_a.noconvert().none(), "y"_a.noconvert(), "h_n"_a.noconvert(), "c_n"_a.noconvert().none(),
              "gates"_a.noconvert(), "sums"_a.noconvert().none(), "c"_a.noconvert().none(),
-             "As forward; fills too, up to each row's length, gates (L*D, T, B, n, H), n being G, or 4 for a GRU that "
-             "resets after: R_n h + b_n is the fourth; sums (L*D, T, B, G, H), which the gates are functions of; and c "
+             "As forward; fills too, up to each row's length, gates (L*D, T, B, recorded, H), after which comes R_n h + b_n "
+             "of a GRU that resets after the product; sums (L*D, T, B, G, H), which the gates are functions of; and c "
              "(L*D, T, B, H).");
 
     nb::class_<Stream>(m, "Stream", "One row of a Stack that goes on from call to call, its state inside.")

@@ -284,6 +284,37 @@ def test_names_with_square_brackets_are_shown_as_they_are(tmp_path: Path) -> Non
     assert "[red]x.npy" in shown.replace("\n", "")
 
 
+# --- trace -------------------------------------------------------------------------------------------
+
+
+def test_trace_sums_up_each_layer_and_writes_what_the_name_says(tmp_path: Path) -> None:
+    told = report("trace", "vowels", TEST, "--sequence", "9", "--similar", "-o", tmp_path / "gates.png")
+    assert told["steps"] == 23
+    (layer,) = told["layers"]
+    assert (
+        layer["layer"] == "0.l0" and list(layer["saturated"]) == list("ifgo") and len(layer["memory"]) == 32
+    )
+    assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
+    shown = onward_("trace", "vowels", "-o", tmp_path / "gates.npz").output
+    assert "0.l0" in shown and "lowest tenth" in shown
+    with np.load(tmp_path / "gates.npz") as saved:
+        assert saved["0.l0.f"].shape == (19, 1, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sequence", "370"], "370 sequences"),
+        (["--layer", "1.l0"], "there are 0.l0"),
+        (["-o", "gates.gif"], "must end in one of .png, .svg, .pdf, .npz"),
+        (["-o", "nowhere/gates.png"], "there is no folder nowhere"),
+    ],
+)
+def test_trace_says_what_was_wrong(arguments: list[str], message: str) -> None:
+    result = onward_("trace", "vowels", *arguments)
+    assert result.exit_code == 2 and message in " ".join(result.output.split())
+
+
 # --- the real command --------------------------------------------------------------------------------
 
 

@@ -208,6 +208,10 @@ class Layer:
         files.write(path, self._weights_by_name(), self.description())
 
 
+# Attributes that hold the core's packed copies of the weights, made when they are first needed.
+PACKED = ("_kernel", "_layer_kernels")
+
+
 class Weighted(Layer):
     """A layer that holds weights."""
 
@@ -232,11 +236,11 @@ class Weighted(Layer):
 
     def _take(self, weights: dict[str, Array]) -> None:
         self._weights = self._weights | weights  # a new dict: a call that runs meanwhile keeps the old one
-        self.__dict__.pop("_kernel", None)
+        for name in PACKED:
+            self.__dict__.pop(name, None)
 
     def __getstate__(self) -> dict[str, Any]:
-        # `_kernel` is the core's packed copy of the weights, made at the first call of layers that have one
-        return {name: value for name, value in self.__dict__.items() if name != "_kernel"}
+        return {name: value for name, value in self.__dict__.items() if name not in PACKED}
 
 
 def uniform(bound: float) -> Callable[[np.random.Generator, Shape], Array]:

@@ -1,19 +1,22 @@
 """The command line: run a model over sequences, look into a model file, list what is bundled."""
 
+import io
 import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from . import bundled, data
+from . import bundled, data, files
 from .base import Layer
 from .errors import OnwardError
 from .load import load
 from .model import Sequential
+from .trace import Habits
 
 try:
     import click
@@ -31,6 +34,7 @@ Report: TypeAlias = dict[str, Any]
 
 BATCH = 64  # sequences in one call: enough rows for the core's full speed
 SHOWN = 24  # rows of a table of outputs
+PICTURES = (".png", ".svg", ".pdf", ".npz")  # what a trace can be written as
 
 
 class Commands(click.Group):
@@ -78,39 +82,82 @@ def run(model: str, source: str | None, out: Path | None, as_json: bool) -> None
           columns `sequence` and `label`, if there, tell sequences apart
           and name the class of each by its number
     """
-    model_file = _file(model, bundled.models(), "model", "MODEL")
-    if source is None:
-        if model not in bundled.models():
-            known = ", ".join(bundled.datasets())
-            raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
-        source = bundled.card(model)["data"]
-    source_file = _file(source, bundled.datasets(), "data set", "INPUT")
-    _check_suffix(source_file, "INPUT")
     if out is not None:
-        _check_suffix(out, "--out")
-        if not out.parent.is_dir():
-            raise click.BadParameter(f"there is no folder {out.parent}: make it first", param_hint="--out")
-
-    net = load(model_file)
-    if isinstance(net, dict):
-        raise click.UsageError(
-            f"{model} does not say how its layers ({', '.join(net)}) are connected: put them into an "
-            "onward.Sequential, save that and run it"
-        )
+        _check_suffix(out, "--out", data.SUFFIXES)
+    net, source_file = _model_and_input(model, source)
     sequences = data.read(source_file)
-    # a layer alone becomes a model of one
-    outputs, seconds = _outputs(net if isinstance(net, Sequential) else Sequential(net), sequences)
+    outputs, seconds = _outputs(net, sequences)
     per_step = outputs[0].ndim == 2
     stacked = np.concatenate(outputs) if per_step else np.stack(outputs)
     if out is not None:
         data.write(out, stacked, sequences.lengths if per_step else None)
 
-    report = {"model": model, "input": source, **_summary(sequences, stacked, seconds, per_step)}
+    report = {
+        "model": model,
+        "input": source_file.stem if source is None else source,
+        **_summary(sequences, stacked, seconds, per_step),
+    }
     report["out"] = None if out is None else str(out)
     if as_json:
         print(json.dumps(report, allow_nan=False))
     else:
         _show_run(report)
+
+
+@main.command(epilog="Example:  onward trace vowels -o gates.png")
+@click.argument("model")
+@click.argument("source", metavar="[INPUT]", required=False)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a picture to this file (.png, .svg or .pdf), or, as .npz, every array.",
+)
+@click.option("--sequence", default=0, show_default=True, help="Which of INPUT's sequences.")
+@click.option("--layer", help="Which layer the picture is of, as 0.l0_reverse; the first, if not given.")
+@click.option("--similar", is_flag=True, help="Put units of a like course side by side.")
+@json_option
+def trace(
+    model: str,
+    source: str | None,
+    out: Path | None,
+    sequence: int,
+    layer: str | None,
+    similar: bool,
+    as_json: bool,
+) -> None:
+    """Looks into MODEL while it runs over one sequence of INPUT: its gates and states, step by step.
+
+    MODEL and INPUT are what `onward run` takes. Shows how often the gates of each layer are saturated, how
+    long its units remember and which are dead; with --out, draws every gate and state over time.
+    """
+    net, source_file = _model_and_input(model, source)
+    if out is not None:
+        _check_suffix(out, "--out", PICTURES)
+    items = data.read(source_file).items
+    if not 0 <= sequence < len(items):
+        message = f"{sequence}, but {source_file.name} has {_count(len(items), 'sequence')}, counted from 0"
+        raise click.BadParameter(message, param_hint="--sequence")
+    seen = net.trace(items[sequence])
+    if layer is not None and layer not in seen.layers:
+        raise click.BadParameter(f"{layer}: there are {', '.join(seen.layers)}", param_hint="--layer")
+    if out is not None and out.suffix == ".npz":
+        seen.save(out)
+    elif out is not None:
+        picture = io.BytesIO()
+        figure = seen.plot(layer or 0, similar=similar)
+        figure.savefig(picture, format=out.suffix[1:], dpi=100)
+        files.replace(out, picture.getvalue())
+    report = {
+        "model": model,
+        "steps": len(items[sequence]),
+        "layers": [_layer_habits(name, habits) for name, habits in seen.summary().items()],
+        "out": None if out is None else str(out),
+    }
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show_trace(report)
 
 
 @main.command(epilog="Example:  onward info vowels")
@@ -172,10 +219,33 @@ def _file(name: str, known: dict[str, Path], what: str, argument: str) -> Path:
     return path
 
 
-def _check_suffix(path: Path, argument: str) -> None:
-    if path.suffix.lower() not in data.SUFFIXES:
-        message = f"the name of {path} must end in one of {', '.join(data.SUFFIXES)}"
+def _check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
+    if path.suffix.lower() not in suffixes:
+        message = f"the name of {path} must end in one of {', '.join(suffixes)}"
         raise click.BadParameter(message, param_hint=argument)
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}: make it first", param_hint=argument)
+
+
+def _model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
+    """The model of a bundled name or a file, and the file of what it is to run over."""
+    model_file = _file(model, bundled.models(), "model", "MODEL")
+    if source is None:
+        if model not in bundled.models():
+            known = ", ".join(bundled.datasets())
+            raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
+        source = bundled.card(model)["data"]
+    source_file = _file(source, bundled.datasets(), "data set", "INPUT")
+    _check_suffix(source_file, "INPUT", data.SUFFIXES)
+    net = load(model_file)
+    if isinstance(net, dict):
+        raise click.UsageError(
+            f"{model} does not say how its layers ({', '.join(net)}) are connected: put them into an "
+            "onward.Sequential, save that and run it"
+        )
+    return net if isinstance(net, Sequential) else Sequential(
+        net
+    ), source_file  # a layer alone: a model of one
 
 
 def _layer(name: str, layer: Layer) -> Report:
@@ -214,6 +284,15 @@ def _outputs(net: Sequential, sequences: data.Sequences) -> tuple[list[data.AnyA
         for b, row in enumerate(rows):
             outputs[row] = y[: lengths[b], b] if y.ndim == 3 else y[b]
     return outputs, seconds
+
+
+def _layer_habits(name: str, habits: Habits) -> Report:
+    return {
+        "layer": name,
+        "saturated": {gate: {"low": low, "high": high} for gate, (low, high) in habits.saturated.items()},
+        "memory": None if habits.memory is None else habits.memory.tolist(),
+        "dead": habits.dead.tolist(),
+    }
 
 
 def _summary(sequences: data.Sequences, outputs: data.AnyArray, seconds: float, per_step: bool) -> Report:
@@ -275,6 +354,25 @@ def _show_run(report: Report) -> None:
         console.print(f"{_count(report['not_finite'], 'output')} NaN or infinite.", style="yellow")
     if report["out"]:
         console.print(f"Outputs written to {report['out']}")
+
+
+def _show_trace(report: Report) -> None:
+    title = f"{report['model']} over {_count(report['steps'], 'step')}: how its layers behave"
+    table = _table(title, "layer", "gate", "lowest tenth", "highest tenth", "remembers, steps", "dead units")
+    for layer in report["layers"]:
+        memory = layer["memory"] or []
+        steps = f"{np.mean(memory):.1f}, longest {max(memory):.1f}" if memory else ""
+        rows = [
+            (gate, *(f"{share:.0%}" for share in shares.values()))
+            for gate, shares in layer["saturated"].items()
+        ]
+        for n, row in enumerate(rows or [("", "", "")]):
+            table.add_row(*((layer["layer"], *row, steps, str(len(layer["dead"]))) if n == 0 else ("", *row)))
+        table.add_section()
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    if report["out"]:
+        console.print(f"Written to {report['out']}")
 
 
 def _title(report: Report) -> str:

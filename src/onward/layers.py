@@ -27,6 +27,7 @@ class RNN(Recurrent[Array], Model):
 
     G = 1
     PLAIN = ("tanh",), ("relu",)
+    gates = "h"
 
     @checked
     def __init__(
@@ -78,6 +79,7 @@ class LSTM(Recurrent[tuple[Array, Array]], Model):
     """
 
     G = 4
+    gates = "ifgo"
     has_c = True
     PLAIN = (("sigmoid", "tanh", "tanh"),)
 
@@ -146,6 +148,7 @@ class GRU(Recurrent[Array], Model):
 
     G = 3
     PLAIN = (("sigmoid", "tanh"),)
+    gates = "rzn"
 
     @checked
     def __init__(

@@ -6,12 +6,12 @@ their biases.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core, arrays
 from .activations import Call, Specs, call
@@ -22,11 +22,22 @@ from .errors import ArgumentError, ShapeError
 State = TypeVar("State")
 
 
+class Given(NamedTuple):
+    """What the core takes: x (T, B, I), h0 and c0 (L*D, B, units), lengths (B,)."""
+
+    x: Array
+    h0: Array | None
+    c0: Array | None
+    lengths: NDArray[np.int64] | None
+    batched: bool
+
+
 class Recurrent(Weighted, Generic[State]):
     """One cell, unrolled over time in one or two directions, in one or more layers."""
 
     G: ClassVar[int]
     PLAIN: ClassVar[tuple[Specs, ...]]  # the activations of the cells that the core has without options
+    gates: ClassVar[str]  # a letter for each, in the order of the weights' rows
     has_c: ClassVar[bool] = False  # whether the state is the pair (h, c)
     proj_size = 0
     peephole = coupled = False
@@ -117,6 +128,17 @@ class Recurrent(Weighted, Generic[State]):
 
     @cached_property
     def _kernel(self) -> _core.Stack:
+        return self._stack(self._suffixes())
+
+    @cached_property
+    def _layer_kernels(self) -> list[_core.Stack]:
+        """Each layer on its own, as recording needs it; where there is but one, that is the whole."""
+        if self.num_layers == 1:
+            return [self._kernel]
+        suffixes, D = list(self._suffixes()), 1 + self.bidirectional
+        return [self._stack(suffixes[at : at + D]) for at in range(0, len(suffixes), D)]
+
+    def _stack(self, suffixes: Iterable[str]) -> _core.Stack:
         w = self._weights
         weights = [
             (
@@ -127,7 +149,7 @@ class Recurrent(Weighted, Generic[State]):
                 w.get("weight_hr" + s),
                 w.get("weight_peephole" + s),
             )
-            for s in self._suffixes()
+            for s in suffixes
         ]
         return _core.Stack(self._cell(), weights, 1 + self.bidirectional, self._options())
 
@@ -148,6 +170,20 @@ class Recurrent(Weighted, Generic[State]):
         Raises ShapeError, DtypeError, and ArgumentError for a length out of range or a state of the wrong
         kind.
         """
+        given = self._given(x, state, lengths)
+        T, B, _ = given.x.shape
+        D = 1 + self.bidirectional
+        H, P, LD = self.hidden_size, self.proj_size or self.hidden_size, self.num_layers * D
+        batch_major = given.batched and self.batch_first
+        y = np.empty((B, T, D * P) if batch_major else (T, B, D * P), self.dtype)
+        h = np.empty((LD, B, P), self.dtype)
+        c = np.empty((LD, B, H), self.dtype) if self.has_c else None
+        steps = y.swapaxes(0, 1) if batch_major else y
+        self._kernel.forward(given.x, given.h0, given.c0, given.lengths, steps, h, c)
+        return self._answer(given, steps, h, c)
+
+    def _given(self, x: ArrayLike, state: State | None, lengths: ArrayLike | None) -> "Given":
+        """What a user passes, checked and laid out."""
         x = arrays.as_floats(x, self.dtype, "x")
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             raise self._misshapen(x.shape)
@@ -156,23 +192,24 @@ class Recurrent(Weighted, Generic[State]):
         # the core takes (T, B, ...), whatever the strides of T and B
         steps = arrays.with_contiguous_rows(x.swapaxes(0, 1) if batch_major else x if batched else x[:, None])
         T, B, _ = steps.shape
-        H, P = self.hidden_size, self.proj_size or self.hidden_size
-        D = 1 + self.bidirectional
-        LD = self.num_layers * D
+        H, P, LD = (
+            self.hidden_size,
+            self.proj_size or self.hidden_size,
+            self.num_layers * (1 + self.bidirectional),
+        )
 
         h0, c0 = self._split(state)
         h0 = self._initial("h0", h0, (LD, B, P), batched)
         c0 = self._initial("c0", c0, (LD, B, H), batched)
         if lengths is not None:
             lengths = arrays.as_lengths(lengths, (B,) if batched else (), T)
+        return Given(steps, h0, c0, lengths, batched)
 
-        y = np.empty((B, T, D * P) if batch_major else (T, B, D * P), self.dtype)
-        h = np.empty((LD, B, P), self.dtype)
-        c = np.empty((LD, B, H), self.dtype) if self.has_c else None
-        self._kernel.forward(steps, h0, c0, lengths, y.swapaxes(0, 1) if batch_major else y, h, c)
-        if not batched:
-            y, h, c = y[:, 0], h[:, 0], None if c is None else c[:, 0]
-        return y, self._join(h, c)
+    def _answer(self, given: "Given", y: Array, h: Array, c: Array | None) -> tuple[Array, State]:
+        """What a user gets, of y (T, B, D*P), h and c (L*D, B, units)."""
+        if not given.batched:
+            return y[:, 0], self._join(h[:, 0], None if c is None else c[:, 0])
+        return y.swapaxes(0, 1) if self.batch_first else y, self._join(h, c)
 
     @property
     def per_step(self) -> bool:

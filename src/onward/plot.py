@@ -1,0 +1,102 @@
+"""Draws what happened over time in heat maps, one under the other, with matplotlib: onward's extra [plot]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ArgumentError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+PANEL_INCHES, TEXT_INCHES, INCHES_PER_CHARACTER = 1.2, 0.2, 0.08
+VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # what else would be blank
+
+
+class Panel(NamedTuple):
+    """A heat map of (T, units), its colours from `low` to `high`; around 0 where low is negative."""
+
+    title: str
+    values: NDArray[Any]
+    low: float
+    high: float
+
+
+def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> Figure:
+    """A figure of panels one under the other, that of time in common; characters of `text` along its top.
+
+    Panels that follow one another in the same scale of colours share one bar. pyplot is not touched: the
+    figure is the caller's alone. Raises ArgumentError without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ArgumentError("plots need matplotlib: pip install 'onward[plot]'") from error
+    steps = len(panels[0].values)
+    width = float(
+        np.clip(steps / 100, 10, 24)
+    )  # inches; at 100 dots an inch, up to 2,400 steps are told apart
+    heights = [PANEL_INCHES] * len(panels) if text is None else [TEXT_INCHES] + [PANEL_INCHES] * len(panels)
+    figure = Figure(figsize=(width, sum(heights) + 0.8), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, family="monospace")
+    axes = list(figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    if text is not None:
+        _write(axes.pop(0), text, width)
+    bars: list[tuple[Any, list[Any]]] = []
+    for i, (panel, ax) in enumerate(zip(panels, axes, strict=True)):
+        image = _draw(ax, panel)
+        if i and panel[2:] == panels[i - 1][2:]:
+            bars[-1][1].append(ax)
+        else:
+            bars.append((image, [ax]))
+    for image, shared in bars:
+        figure.colorbar(image, ax=shared, pad=0.005, fraction=0.03).ax.tick_params(labelsize=7)
+    axes[-1].set_xlabel("step", fontsize=8)
+    return figure
+
+
+def _draw(ax: Axes, panel: Panel) -> AxesImage:
+    colours = "magma" if panel.low >= 0 else "RdBu_r"
+    image = ax.imshow(panel.values.T, colours, aspect="auto", vmin=panel.low, vmax=panel.high)
+    ax.set_title(panel.title, loc="left", fontsize=9, pad=3)
+    ax.tick_params(labelsize=7, length=2)
+    units = panel.values.shape[1]
+    if units <= 12:
+        ax.set_yticks(range(0, units, 1 + units // 7))
+    return image
+
+
+def _write(ax: Axes, text: str, width: float) -> None:
+    """Each character over its step where there is room, else here and there what begins at a step."""
+    ax.set_axis_off()
+    room = math.ceil(len(text) * INCHES_PER_CHARACTER / width)  # steps that a character takes
+    length, align = (1, "center") if room == 1 else (12, "left")
+    shown = text.translate(VISIBLE)
+    for t in range(0, len(text), 1 if room == 1 else room * (length + 2)):
+        ax.text(t, 0, shown[t : t + length], fontsize=8, family="monospace", ha=align, parse_math=False)
+
+
+def by_similarity(values: NDArray[Any]) -> NDArray[np.intp]:
+    """An order of the units of (T, units) in which those of a like course stand side by side.
+
+    Each stands at its angle in the plane of the two courses that explain most, the principal components.
+    """
+    centred = np.nan_to_num(values - values.mean(axis=0))
+    scaled = centred / np.maximum(np.linalg.norm(centred, axis=0), np.finfo(centred.dtype).tiny)
+    _, strengths, courses = np.linalg.svd(scaled, full_matrices=False)
+    plane = np.zeros((2, values.shape[1]))
+    plane[: len(courses[:2])] = strengths[:2, None] * courses[:2]
+    return np.argsort(np.arctan2(plane[1], plane[0]), kind="stable")
+
+
+def peak(values: NDArray[Any]) -> float:
+    """The largest finite magnitude, or 1 where there is none."""
+    finite = np.abs(values)[np.isfinite(values)]
+    return float(finite.max(initial=0)) or 1.0

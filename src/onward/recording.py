@@ -1,0 +1,53 @@
+"""A recurrent layer's call that keeps what happened: each layer's input, every gate and every state."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import Array
+from .recurrent import Given, Recurrent
+
+
+class Record(NamedTuple):
+    """One layer's steps, as the core lays them out; past a row's length all but x is 0.
+
+    x (T, B, I) and y (T, B, D*P): what went in and came out. Of each direction: gates (D, T, B, n, H), in the
+    order of the layer's, and for a GRU that resets after the product also R_n h + b_n; sums (D, T, B, G, H),
+    which the gates are functions of, or None; c (D, T, B, H), or None for a cell without.
+    """
+
+    x: Array
+    y: Array
+    gates: Array
+    sums: Array | None
+    c: Array | None
+
+
+def recorded(
+    layer: Recurrent[Any], x: ArrayLike, state: Any, lengths: ArrayLike | None, sums: bool = False
+) -> tuple[Array, Any, Given, list[Record]]:
+    """y and the final state, bitwise those of a call, and a record of each of the layers."""
+    given = layer._given(x, state, lengths)
+    D, H, P = 1 + layer.bidirectional, layer.hidden_size, layer.proj_size or layer.hidden_size
+    T, B, _ = given.x.shape
+    zeros = np.zeros if given.lengths is not None else np.empty  # what lies past a length, nobody fills
+    h = np.empty((layer.num_layers * D, B, P), layer.dtype)
+    c = np.empty((layer.num_layers * D, B, H), layer.dtype) if layer.has_c else None
+    records = []
+    y = given.x
+    for number, kernel in enumerate(layer._layer_kernels):
+        own = slice(number * D, (number + 1) * D)
+        h0, c0, c_n = (part if part is None else part[own] for part in (given.h0, given.c0, c))
+        record = Record(
+            x=y,
+            y=np.empty((T, B, D * P), layer.dtype),
+            gates=zeros((D, T, B, kernel.recorded, H), layer.dtype),
+            sums=zeros((D, T, B, layer.G, H), layer.dtype) if sums else None,
+            c=zeros((D, T, B, H), layer.dtype) if layer.has_c else None,
+        )
+        kernel.record(y, h0, c0, given.lengths, record.y, h[own], c_n, record.gates, record.sums, record.c)
+        y = record.y
+        records.append(record)
+    y, state = layer._answer(given, y.copy(), h, c)
+    return y, state, given, records

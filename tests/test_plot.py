@@ -1,0 +1,37 @@
+"""Heat maps, and the order of units in them."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from onward import plot
+from onward.errors import ArgumentError
+
+
+def test_units_of_a_like_course_stand_side_by_side() -> None:
+    t = np.linspace(0, 6, 50)
+    kinds = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])
+    courses = np.stack([np.sin(t), np.cos(t), -np.sin(t + 1)])
+    values = courses[kinds].T * np.arange(1, 10) + 0.01 * np.random.default_rng(0).standard_normal((50, 9))
+    sorted_kinds = kinds[plot.by_similarity(values)]
+    changes = np.count_nonzero(sorted_kinds != np.roll(sorted_kinds, 1))  # around the circle of angles
+    assert changes == 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (3, 2)])
+def test_an_order_has_every_unit_once_whatever_there_is(shape: tuple[int, int]) -> None:
+    for values in (np.zeros(shape), np.full(shape, np.nan)):
+        assert sorted(plot.by_similarity(values)) == list(range(shape[1]))
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ArgumentError, match=r"pip install 'onward\[plot\]'"):
+        plot.heat_maps([plot.Panel("x", np.ones((3, 2)), 0, 1)], "title")
+
+
+def test_panels_in_a_row_of_one_scale_share_a_bar() -> None:
+    values = np.ones((3, 2))
+    panels = [plot.Panel("a", values, 0, 1), plot.Panel("b", values, 0, 1), plot.Panel("c", values, -1, 1)]
+    assert len(plot.heat_maps(panels, "title").axes) == 3 + 2
