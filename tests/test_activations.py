@@ -43,17 +43,17 @@ def test_any_shape_and_stride(shape: tuple[int, ...]) -> None:
     assert not np.shares_memory(x, y)
 
 
-@pytest.mark.parametrize(
-    "name", ["linear", "gelu", "silu", "mish", "softplus", "softsign", "elu", "hard_sigmoid"]
-)
+LIMITS = {
+    "linear": (-np.inf, np.inf), "gelu": (0, np.inf), "silu": (0, np.inf), "mish": (0, np.inf),
+    "softplus": (0, np.inf), "softsign": (-1, 1), "elu": (-1, np.inf), "hard_sigmoid": (0, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_infinities_give_limits_and_nan_goes_through(isa: str, name: str, dtype: str) -> None:
-    limits = {
-        "linear": (-np.inf, np.inf), "gelu": (0, np.inf), "silu": (0, np.inf), "mish": (0, np.inf), "softplus": (0, np.inf),
-        "softsign": (-1, 1), "elu": (-1, np.inf), "hard_sigmoid": (0, 1),
-    }  # fmt: skip
     y = onward.Activation(name)(np.array([-np.inf, np.inf, np.nan], dtype))
-    np.testing.assert_array_equal(y, [*limits[name], np.nan])
+    np.testing.assert_array_equal(y, [*LIMITS[name], np.nan])
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,18 @@ def test_infinities_give_limits_and_nan_goes_through(isa: str, name: str, dtype:
         (lambda: onward.Activation("selo"), "name='selo', but must be one of affine, elu, "),
         (lambda: onward.Activation("relu", 1), r"name=\('relu', 1\) has 1 parameters, but relu takes 0"),
         (lambda: onward.Activation("affine"), "has 0 parameters, but affine takes 2"),
-        (lambda: onward.Activation("elu", float("nan")), "a parameter must be finite"),
+        (lambda: onward.Activation("elu", float("nan")), "a parameter must be a finite number"),
         (lambda: onward.LSTM(3, 4, activations="tanh"), r"must be 3 functions \(gate, cell, output\)"),
         (lambda: onward.LSTM(3, 4, activations=("tanh", "tanh")), "must be 3 functions"),
         (lambda: onward.GRU(3, 4, activations=("tanh", ("elu", "1"))), "must be 2 functions"),
-        (lambda: onward.GRU(3, 4, activations=("tanh", ("elu", True))), "a parameter must be a number"),
+        (
+            lambda: onward.GRU(3, 4, activations=("tanh", ("elu", True))),
+            "a parameter must be a finite number",
+        ),
         (lambda: onward.GRU(3, 4, activations=(("tanh", "tanh"), ("relu", "tanh"))), "of a bidirectional la"),
         (lambda: onward.RNN(3, 4, nonlinearity=("tanh", "relu")), "must be a function's name"),
+        (lambda: onward.Activation("elu", 10**400), "a parameter must be a finite number"),
+        (lambda: onward.RNN(3, 4, clip=10**400), "must be a positive number, or None"),
         (lambda: onward.RNN(3, 4, clip=0), "clip=0, but must be a positive number, or None"),
         (lambda: onward.LSTM(3, 4, clip=float("inf")), "clip=inf, but must be a positive number"),
         (lambda: onward.LSTM(3, 4, peephole=1), "peephole=1, but must be True or False"),

@@ -17,6 +17,9 @@ LAYERS = {
     "lstm": lambda H: onward.LSTM(5, H, 3, rng=0),
     "lstm_both_ways": lambda H: onward.LSTM(5, H, 2, bidirectional=True, rng=0),
     "lstm_projected": lambda H: onward.LSTM(5, H, 2, proj_size=H // 2, bidirectional=True, rng=0),
+    "lstm_options": lambda H: onward.LSTM(
+        5, H, 2, bidirectional=True, peephole=True, clip=0.5, activations=("silu", "elu", "tanh"), rng=0
+    ),
     "gru": lambda H: onward.GRU(5, H, 2, rng=0, dtype="float64"),
     "gru_reset_before": lambda H: onward.GRU(5, H, 2, reset_after=False, bidirectional=True, rng=0),
 }

@@ -1,11 +1,9 @@
 """The activation functions by name: what each takes, its defaults, and what the core computes for it."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
-
+from .base import finite
 from .errors import ArgumentError
 
 Spec: TypeAlias = str | tuple[str | float, ...]  # "tanh", or with parameters ("leaky_relu", 0.01)
@@ -75,12 +73,10 @@ def spec(argument: str, value: Any) -> Spec:
     if not required <= len(given) <= function.takes:
         bounds = f"{required}" if required == function.takes else f"{required} to {function.takes}"
         raise ArgumentError(f"{argument}={value!r} has {len(given)} parameters, but {name} takes {bounds}")
-    for number in given:
-        if isinstance(number, bool) or not isinstance(number, int | float | np.number):
-            raise ArgumentError(f"{argument}={value!r}, but a parameter must be a number, not {number!r}")
-        if not math.isfinite(number):
-            raise ArgumentError(f"{argument}={value!r}, but a parameter must be finite")
-    return (name, *map(float, given)) if given else name
+    parameters = [number for number in map(finite, given) if number is not None]
+    if len(parameters) < len(given):
+        raise ArgumentError(f"{argument}={value!r}, but a parameter must be a finite number")
+    return (name, *parameters) if given else name
 
 
 def choose_one(argument: str, value: Any, bidirectional: bool) -> Spec | tuple[Spec, Spec]:

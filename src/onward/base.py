@@ -4,6 +4,7 @@ from __future__ import annotations  # np.random is slow to import: not before a 
 
 import functools
 import inspect
+import math
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -64,6 +65,17 @@ def integer(name: str, value: Any, low: int, high: int = LARGEST) -> int:
         bounds = f"of at least {low}" if plain else f"from {low} to {high}"
         raise ArgumentError(f"{name}={value!r}, but must be an integer {bounds}")
     return number
+
+
+def finite(value: Any) -> float | None:
+    """`value` as a float if it is a finite number, else None."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def flag(name: str, value: Any) -> bool:

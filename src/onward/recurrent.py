@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _core, arrays
 from .activations import Call, Specs, call
 from .arrays import Array, Shape
-from .base import Recur, Rng, Weighted, flag, integer, uniform
+from .base import Recur, Rng, Weighted, finite, flag, integer, uniform
 from .errors import ArgumentError, ShapeError
 
 State = TypeVar("State")
@@ -60,12 +60,13 @@ class Recurrent(Weighted, Generic[State]):
         self.num_layers = integer("num_layers", num_layers, 1)
         self.bias = flag("bias", bias)
         self.batch_first = flag("batch_first", batch_first)
-        if not (_is_number(dropout) and 0 <= dropout <= 1):
+        probability, threshold = finite(dropout), finite(clip)
+        if probability is None or not 0 <= probability <= 1:
             raise ArgumentError(f"dropout={dropout!r}, but must be a number from 0 to 1")
-        self.dropout = float(dropout)  # acts in training only
-        if clip is not None and not (_is_number(clip) and 0 < clip < math.inf):
+        if clip is not None and not (threshold and threshold > 0):
             raise ArgumentError(f"clip={clip!r}, but must be a positive number, or None")
-        self.clip = None if clip is None else float(clip)
+        self.dropout = probability  # acts in training only
+        self.clip = threshold
         self.bidirectional = flag("bidirectional", bidirectional)
         self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
 
@@ -244,7 +245,3 @@ class Recurrent(Weighted, Generic[State]):
                 f"{name} has shape {given.shape}, but for this {self!r} and x it must be {expected}: {axes}"
             )
         return arrays.contiguous(given).reshape(shape)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
