@@ -23,16 +23,24 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
+template <>
+struct nb::detail::dtype_traits<onward::Half> {
+    static constexpr nb::dlpack::dtype value{uint8_t(nb::dlpack::dtype_code::Float), 16, 1};
+    static constexpr auto name = nb::detail::const_name("float16");
+};
+
 namespace {
 
 using onward::Cell;
+using onward::Format;
 using onward::Function;
 
 using In = nb::ndarray<nb::ro, nb::device::cpu>;
 using Out = nb::ndarray<nb::device::cpu>;
 using OptionalIn = std::optional<In>;
 using OptionalOut = std::optional<Out>;
-using WeightsIn = std::tuple<In, In, OptionalIn, OptionalIn, OptionalIn, OptionalIn>;
+using MatrixIn = std::tuple<In, OptionalIn>;  // numbers, and the scale of each row where they are int8
+using WeightsIn = std::tuple<MatrixIn, MatrixIn, OptionalIn, OptionalIn, std::optional<MatrixIn>, OptionalIn>;
 using ActivationIn = std::tuple<std::string, double, double>;                         // its name, alpha, beta
 using OptionsIn = std::tuple<ActivationIn, ActivationIn, ActivationIn, double, bool>;  // as onward::Options
 
@@ -91,6 +99,20 @@ onward::Activation<Real> activation_of(const ActivationIn& activation) {
     return {named(functions, name), Real(alpha), Real(beta)};
 }
 
+// A matrix (rows, columns) in whatever format it has.
+template <class Real>
+onward::Matrix<Real> matrix_of(const MatrixIn& matrix, const char* name, long rows, long columns) {
+    const auto& [numbers, scale] = matrix;
+    if constexpr (std::is_same_v<Real, float>) {
+        if (numbers.dtype() == nb::dtype<int8_t>() && scale)
+            return {Format::int8, data_of<const int8_t>(numbers, name, {rows, columns}),
+                    data_of<const float>(scale, name, {rows})};
+        if (numbers.dtype() == nb::dtype<onward::Half>())
+            return {Format::float16, data_of<const onward::Half>(numbers, name, {rows, columns})};
+    }
+    return {Format::native, data_of<const Real>(numbers, name, {rows, columns})};
+}
+
 template <class Real>
 std::vector<onward::Options<Real>> options_of(const std::vector<OptionsIn>& given) {
     std::vector<onward::Options<Real>> options;
@@ -109,18 +131,16 @@ onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<W
         throw nb::value_error("weights come as one tuple for each layer and each of 1 or 2 directions");
     if (!options.empty() && options.size() != size_t(D)) throw nb::value_error("options are none, or of each direction");
     std::vector<onward::Weights<Real>> weights;
-    const In &W0 = std::get<0>(arrays[0]), &R0 = std::get<1>(arrays[0]);
-    const long G = onward::gates(cell), H = R0.ndim() == 2 ? long(R0.shape(0)) / G : 0;
-    const long P = R0.ndim() == 2 ? long(R0.shape(1)) : 0;
+    const In &W0 = std::get<0>(std::get<0>(arrays[0])), &R0 = std::get<0>(std::get<1>(arrays[0]));
+    if (W0.ndim() != 2 || R0.ndim() != 2) throw nb::value_error("W and R are matrices");
+    const long G = onward::gates(cell), H = long(R0.shape(0)) / G, P = long(R0.shape(1));
     for (const auto& [W, R, b_W, b_R, W_hr, peephole] : arrays) {
-        const bool first = weights.size() < size_t(D);
+        const long I = weights.size() < size_t(D) ? long(W0.shape(1)) : D * P;
         if (P != H && (!W_hr || cell != Cell::lstm))
             throw nb::value_error("only an LSTM with W_hr has recurrent weights that are not (G*H, H)");
-        data_of<const Real>(W, "W", {G * H, first ? -1 : D * P});
-        const long I = long(W.shape(1));
-        weights.push_back({I, H, P, data_of<const Real>(W, "W", {G * H, first ? long(W0.shape(1)) : D * P}),
-                           data_of<const Real>(R, "R", {G * H, P}), data_of<const Real>(b_W, "b_W", {G * H}),
-                           data_of<const Real>(b_R, "b_R", {G * H}), data_of<const Real>(W_hr, "W_hr", {P, H}),
+        weights.push_back({I, H, P, matrix_of<Real>(W, "W", G * H, I), matrix_of<Real>(R, "R", G * H, P),
+                           data_of<const Real>(b_W, "b_W", {G * H}), data_of<const Real>(b_R, "b_R", {G * H}),
+                           W_hr ? matrix_of<Real>(*W_hr, "W_hr", P, H) : onward::Matrix<Real>{},
                            data_of<const Real>(peephole, "peephole", {3 * H})});
     }
     const nb::gil_scoped_release release;
@@ -131,7 +151,7 @@ template <class Real>
 onward::Dense<Real> make_dense(const In& W, const OptionalIn& b) {
     const Real* const weights = data_of<const Real>(W, "W", {-1, -1});
     const long O = long(W.shape(0)), I = long(W.shape(1));
-    return {weights, data_of<const Real>(b, "b", {O}), O, I};
+    return {{Format::native, weights}, data_of<const Real>(b, "b", {O}), O, I};
 }
 
 // An object of the core in the precision of its weights.
@@ -144,12 +164,14 @@ bool is_float32(const In& weights) {
     throw nb::value_error("weights are neither float32 nor float64");
 }
 
+bool computes_in_float32(const MatrixIn& weights) { return std::get<0>(weights).dtype() != nb::dtype<double>(); }
+
 struct Stack {
     EitherPrecision<onward::Stack> core;
 
     Stack(const std::string& cell, const std::vector<WeightsIn>& weights, long num_directions,
           const std::vector<OptionsIn>& options)
-        : core(!weights.empty() && is_float32(std::get<0>(weights[0]))
+        : core(!weights.empty() && computes_in_float32(std::get<0>(weights[0]))
                    ? EitherPrecision<onward::Stack>(make_stack<float>(cell, weights, num_directions, options))
                    : make_stack<double>(cell, weights, num_directions, options)) {}
     Stack(const Stack&) = delete;

@@ -38,7 +38,7 @@ struct Chosen {
     const Real* const peephole;
     const bool coupled;
     Chosen(const Direction<Real>& d, long unit)
-        : options(d.options), peephole(d.peephole.blocks ? d.peephole.weights + 3 * unit : nullptr),
+        : options(d.options), peephole(d.peephole.blocks ? (const Real*)d.peephole.weights + 3 * unit : nullptr),
           coupled(options.coupled) {}
     Quotient<Real> gate(vec x) const { return activate(options.gate, clipped(x)); }
     Quotient<Real> candidate(vec x) const { return activate(options.candidate, clipped(x)); }

@@ -9,7 +9,7 @@ namespace onward {
 template <class Real>
 class Dense {
 public:
-    Dense(const Real* W, const Real* b, long O, long I);
+    Dense(const Matrix<Real>& W, const Real* b, long O, long I);
     void forward(const Real* x, long rows, Real* y) const;
 
     const long O, I;

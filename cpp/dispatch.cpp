@@ -9,7 +9,7 @@ namespace onward {
 
 extern const Table portable_table;
 #ifdef ONWARD_X86
-extern const Table avx2_table, avx512_table;
+extern const Table avx2_table, avx512_table, avx512vnni_table;
 #endif
 #ifdef ONWARD_ARM
 extern const Table neon_table;
@@ -21,12 +21,15 @@ std::vector<const Table*> available() {
     std::vector<const Table*> tables{&portable_table};
 #ifdef ONWARD_X86
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("f16c")) {
         tables.push_back(&avx2_table);
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("avx512cd"))
+            __builtin_cpu_supports("avx512cd")) {
             tables.push_back(&avx512_table);
+            if (__builtin_cpu_supports("avx512vnni")) tables.push_back(&avx512vnni_table);
+        }
     }
 #endif
 #ifdef ONWARD_ARM

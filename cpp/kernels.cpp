@@ -26,7 +26,7 @@ void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real*
     constexpr int L = Float<Real>::L;
     const long G = panels.G;
     alignas(vector_bytes) Real u[max_sums * L];
-    for_tiles(panels, a, a_stride, s.rows, share, [&](auto tile, long block, long blocks, long row, long rows) {
+    for_tiles(panels, a, a_stride, s.rows, s.quantized, share, [&](auto tile, long block, long blocks, long row, long rows) {
         tile(u, blocks * G * L);
         for (long r = 0; r < rows; r++)
             for (long m = 0; m < blocks; m++) {
@@ -78,7 +78,7 @@ void second_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
             gru_candidate(Options(d, unit), z, u, s.h + at, s.h_next + at, gates);
         });
     else if (d.projection.blocks)
-        product(d.projection, a, H, s.rows, s.h_next, d.projection.blocks * L, share);
+        product(d.projection, a, H, s.rows, s.h_next, d.projection.blocks * L, s.quantized, share);
 }
 
 template <class Real>

@@ -8,6 +8,8 @@
 // two builds of one inline function must never meet.
 #pragma once
 
+#include <cstdint>
+
 namespace onward {
 
 // The activation of an `rnn` is tanh, or that of its options; relu without any has a cell of its own.
@@ -33,12 +35,23 @@ struct Options {
     bool coupled = false;  // f = 1 - i (LSTM)
 };
 
-// A matrix (G*N, K) and its bias: for each block of L units, for each k, the gates' vectors side by side.
+// What weights are stored as: the precision that is computed in, halves, or bytes with a scale for each unit.
+enum class Format { native, float16, int8 };
+
+struct Half {
+    uint16_t bits;
+};
+
+// A matrix (G*N, K) and its bias: for each block of L units, for each k, the gates' vectors side by side; of bytes, for
+// each four k.
 template <class Real>
 struct Panels {
     long G = 0, K = 0, blocks = 0;
-    const Real* weights = nullptr;  // [blocks][K][G][L]
-    const Real* bias = nullptr;     // [blocks][G][L]
+    Format format = Format::native;
+    const void* weights = nullptr;    // [blocks][K][G][L]; bytes: [blocks][K/4][G][L][4]
+    const Real* constants = nullptr;  // [blocks][G][L], the bias; bytes: [blocks][3][G][L], bias, scale, sum of weights
+    long block_bytes = 0;             // of a block's weights
+    long quantized_size = 0;          // bytes: of a row quantized for the product, a scale and then four k in each
 };
 
 // One direction of one layer. `candidate` is the n gate of a GRU that resets before the product, else empty;
@@ -63,6 +76,7 @@ struct Step {
     Real* h_next;    // [rows][P], must not be h
     Real* c;         // [rows][H], updated in place (LSTM)
     Real* scratch;   // [rows][H]: o tanh(c) before a projection, r h of a GRU that resets before the product
+    int32_t* quantized;  // [rows][quantized_size], of this thread
     Real* gates;     // [rows][blocks][recorded][L], or null: not recorded
 };
 
@@ -78,7 +92,7 @@ struct Kernels {
     long L;
     // out[rows][blocks][G][L] = a[rows][K] . panels + bias; strides count elements.
     void (*product)(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Real* out, long out_stride,
-                    Share share);
+                    int32_t* quantized, Share share);
     // A time step: the gates, then, for a candidate or a projection, a second product, which needs all of the first.
     void (*gates)(const Direction<Real>& direction, const Step<Real>& step, Share share);
     void (*second)(const Direction<Real>& direction, const Step<Real>& step, Share share);

@@ -1,21 +1,62 @@
 // Packs weights into panels: for each block of L units, for each k, the gates' vectors side by side.
 #include "packed.h"
 
+#include <cstring>
+#include <numeric>
+
 namespace onward {
 
-template <class Real>
-Packed<Real>::Packed(const Real* matrix, const Real* bias, long G, long N, long K, long L)
-    : Panels<Real>{G, K, ceil_div(N, L)}, memory(Buffer<Real>::zeros(this->blocks * (K + 1) * G * L)) {
-    Real* const weights = memory.data();
-    Real* const biases = weights + this->blocks * K * G * L;
+namespace {
+
+// `terms` k stand together for each unit.
+template <class Number>
+Buffer<std::byte> packed_weights(const Number* matrix, long terms, long G, long N, long K, long L) {
+    const long blocks = ceil_div(N, L), steps = ceil_div(K, terms);
+    auto memory = Buffer<std::byte>::zeros(blocks * steps * G * L * terms * long(sizeof(Number)));
+    Number* const weights = (Number*)memory.data();
     for (long g = 0; g < G; g++)
         for (long n = 0; n < N; n++) {
-            const long block = n / L, lane = n % L;
-            for (long k = 0; k < K; k++) weights[((block * K + k) * G + g) * L + lane] = matrix[(g * N + n) * K + k];
-            if (bias) biases[(block * G + g) * L + lane] = bias[g * N + n];
+            Number* const unit = weights + (n / L * steps * G + g) * L * terms + n % L * terms;
+            for (long k = 0; k < K; k++) unit[k / terms * G * L * terms + k % terms] = matrix[(g * N + n) * K + k];
         }
-    this->weights = weights;
-    this->bias = biases;
+    return memory;
+}
+
+}  // namespace
+
+template <class Real>
+Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, long first, long G, long N, long K, long L)
+    : Panels<Real>{G, K, ceil_div(N, L), matrix.format} {
+    const long start = first * N, kinds = matrix.format == Format::int8 ? 3 : 1;
+    switch (matrix.format) {
+        case Format::native:
+            this->block_bytes = K * G * L * long(sizeof(Real));
+            weights_memory = packed_weights((const Real*)matrix.numbers + start * K, 1, G, N, K, L);
+            break;
+        case Format::float16:
+            this->block_bytes = K * G * L * long(sizeof(Half));
+            weights_memory = packed_weights((const Half*)matrix.numbers + start * K, 1, G, N, K, L);
+            break;
+        case Format::int8:
+            this->block_bytes = ceil_div(K, 4) * 4 * G * L;
+            weights_memory = packed_weights((const int8_t*)matrix.numbers + start * K, 4, G, N, K, L);
+            this->quantized_size = 1 + ceil_div(K, 4);
+            break;
+    }
+    constants_memory = Buffer<Real>::zeros(this->blocks * kinds * G * L);
+    for (long g = 0; g < G; g++)
+        for (long n = 0; n < N; n++) {
+            Real* const unit = constants_memory.data() + (n / L * kinds * G + g) * L + n % L;
+            if (bias) *unit = bias[start + g * N + n];
+            if (matrix.format == Format::int8) {
+                const int8_t* const row = (const int8_t*)matrix.numbers + (start + g * N + n) * K;
+                const int32_t sum = std::accumulate(row, row + K, int32_t(0));
+                unit[G * L] = matrix.scale[start + g * N + n];
+                std::memcpy(unit + 2 * G * L, &sum, sizeof sum);
+            }
+        }
+    this->weights = weights_memory.data();
+    this->constants = constants_memory.data();
 }
 
 template struct Packed<float>;

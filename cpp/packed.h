@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <new>
 
@@ -30,14 +31,23 @@ private:
     std::unique_ptr<Real, Delete> data_;
 };
 
-// A matrix (G*N, K) packed in panels, with the memory that they point to.
+// A matrix as it comes, its rows one after another: numbers of a format and, of bytes, a scale for each row.
+template <class Real>
+struct Matrix {
+    Format format = Format::native;
+    const void* numbers = nullptr;  // null: there is none
+    const Real* scale = nullptr;
+};
+
+// Rows of a matrix (G*N, K), from the gate `first` on, packed in panels, with the memory that they point to.
 template <class Real>
 struct Packed : Panels<Real> {
     Packed() = default;
-    Packed(const Real* matrix, const Real* bias, long G, long N, long K, long L);
+    Packed(const Matrix<Real>& matrix, const Real* bias, long first, long G, long N, long K, long L);
 
 private:
-    Buffer<Real> memory;
+    Buffer<std::byte> weights_memory;
+    Buffer<Real> constants_memory;
 };
 
 }  // namespace onward

@@ -1,61 +1,64 @@
 // The product of rows with packed panels: micro-kernels, and the tiles that cover a matrix.
 #pragma once
 
-#include "kernels.h"
-#include "vec.h"
+#include "formats.h"
 
 namespace {
 
-using onward::Panels;
+using onward::Format;
 using onward::Share;
 
-// A micro-kernel holds V gates x M blocks x R rows of sums in registers, reads the panel once and adds in the order of k,
-// one fma a term: so a number never depends on which rows or blocks it was computed beside.
+// A micro-kernel holds V gates x M blocks x R rows of sums in registers, reads the panel once and adds in the order of k:
+// so a number never depends on which rows or blocks it was computed beside.
 
 template <class Real>
-using Micro = void (*)(long K, const Real* a, long a_stride, const Real* weights, long block_stride, const Real* bias, Real* out,
-                       long out_stride);
+using Micro = void (*)(const Panels<Real>& panels, long block, const Real* a, long a_stride, Real* out, long out_stride);
 
 // Not inlined: alone, its sums stay in registers.
-template <class Real, int V, int M, int R>
-[[gnu::noinline]] void micro(long K, const Real* a, long a_stride, const Real* weights, long block_stride, const Real* bias,
-                             Real* out, long out_stride) {
-    using vec = vec_of<Real>;
-    constexpr int L = Float<Real>::L;
-    vec sum[R][M][V];
+template <class F, int V, int M, int R>
+[[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, long block, const typename F::Real* a,
+                             long a_stride, typename F::Real* out, long out_stride) {
+    using Sum = typename F::Sum;
+    constexpr int L = Float<typename F::Real>::L;
+    const long steps = (panels.K + F::terms - 1) / F::terms, block_stride = steps * V * L;
+    const auto* weights = (const typename F::Weight*)panels.weights + block * block_stride;
+    const auto* const constants = panels.constants + block * F::constants * V * L;
+    const auto* const rows = F::row(a);
+    Sum sum[R][M][V];
 #pragma GCC unroll 32
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
         for (int v = 0; v < V; v++)
 #pragma GCC unroll 32
-            for (int r = 0; r < R; r++) sum[r][m][v] = load(bias + (m * V + v) * L);
-    for (long k = 0; k < K; k++, weights += V * L) {
+            for (int r = 0; r < R; r++)
+                sum[r][m][v] = F::start(constants + (m * F::constants * V + v) * L, V * L);
+    for (long k = 0; k < steps; k++, weights += V * L) {
         // The smaller side of the tile is kept in registers, the larger passes by.
         if constexpr (M * V < R) {
-            vec w[M][V];
+            decltype(F::weight(weights)) w[M][V];
 #pragma GCC unroll 32
             for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
-                for (int v = 0; v < V; v++) w[m][v] = load(weights + m * block_stride + v * L);
+                for (int v = 0; v < V; v++) w[m][v] = F::weight(weights + m * block_stride + v * L);
 #pragma GCC unroll 32
             for (int r = 0; r < R; r++) {
-                const vec a_k = broadcast(a[r * a_stride + k]);
+                const auto a_k = F::term(rows + r * a_stride + k);
 #pragma GCC unroll 32
                 for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
-                    for (int v = 0; v < V; v++) sum[r][m][v] = fma(w[m][v], a_k, sum[r][m][v]);
+                    for (int v = 0; v < V; v++) sum[r][m][v] = F::add(sum[r][m][v], w[m][v], a_k);
             }
         } else {
-            vec a_k[R];
+            decltype(F::term(rows)) a_k[R];
 #pragma GCC unroll 32
-            for (int r = 0; r < R; r++) a_k[r] = broadcast(a[r * a_stride + k]);
+            for (int r = 0; r < R; r++) a_k[r] = F::term(rows + r * a_stride + k);
 #pragma GCC unroll 32
             for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
                 for (int v = 0; v < V; v++) {
-                    const vec w = load(weights + m * block_stride + v * L);
+                    const auto w = F::weight(weights + m * block_stride + v * L);
 #pragma GCC unroll 32
-                    for (int r = 0; r < R; r++) sum[r][m][v] = fma(w, a_k[r], sum[r][m][v]);
+                    for (int r = 0; r < R; r++) sum[r][m][v] = F::add(sum[r][m][v], w, a_k[r]);
                 }
         }
     }
@@ -64,7 +67,10 @@ template <class Real, int V, int M, int R>
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
-            for (int v = 0; v < V; v++) store(out + r * out_stride + (m * V + v) * L, sum[r][m][v]);
+            for (int v = 0; v < V; v++)
+                store(out + r * out_stride + (m * V + v) * L,
+                      F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
+                                     a + r * a_stride));
 }
 
 constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
@@ -76,27 +82,55 @@ constexpr int rows_at_once[] = {0, 6, max_sums / 2, max_sums / 3, max_sums / 4};
 template <class Real>
 struct Micros {
     Micro<Real> at[max_rows + 1][4] = {};
-    template <int V, int M, int R>
+    template <class F, int V, int M, int R>
     constexpr void add() {
         if constexpr (V * M * R <= max_sums && R <= rows_at_once[V])
-            at[R][M == 8 ? 3 : M / 2] = micro<Real, V, M, R>;
+            at[R][M == 8 ? 3 : M / 2] = micro<F, V, M, R>;
     }
-    template <int V, int R = 1>
+    template <class F, int V, int R = 1>
     constexpr void add_rows() {
-        add<V, 1, R>(), add<V, 2, R>(), add<V, 4, R>(), add<V, 8, R>();
-        if constexpr (R < max_rows) add_rows<V, R + 1>();
+        add<F, V, 1, R>(), add<F, V, 2, R>(), add<F, V, 4, R>(), add<F, V, 8, R>();
+        if constexpr (R < max_rows) add_rows<F, V, R + 1>();
     }
-    template <int V>
+    template <class F, int V>
     static constexpr Micros of() {
         Micros micros;
-        micros.template add_rows<V>();
+        micros.template add_rows<F, V>();
         return micros;
     }
 };
 
+template <class F>
+constexpr Micros<typename F::Real> micros[] = {
+    {}, Micros<typename F::Real>::template of<F, 1>(), Micros<typename F::Real>::template of<F, 2>(),
+    Micros<typename F::Real>::template of<F, 3>(), Micros<typename F::Real>::template of<F, 4>()};
+
+inline const Micros<float>& micros_for(const Panels<float>& panels) {
+    switch (panels.format) {
+        case Format::native: break;
+        case Format::float16: return micros<Float16>[panels.G];
+        case Format::int8: return micros<Int8>[panels.G];
+    }
+    return micros<Native<float>>[panels.G];
+}
+inline const Micros<double>& micros_for(const Panels<double>& panels) { return micros<Native<double>>[panels.G]; }
+
+// Rows as a product takes them.
 template <class Real>
-constexpr Micros<Real> micros[] = {{}, Micros<Real>::template of<1>(), Micros<Real>::template of<2>(),
-                                Micros<Real>::template of<3>(), Micros<Real>::template of<4>()};
+struct Rows {
+    const Real* a;
+    long stride;
+};
+
+inline Rows<float> rows_for(const Panels<float>& panels, const float* a, long a_stride, long rows, int32_t* quantized) {
+    if (panels.format != Format::int8) return {a, a_stride};
+    for (long row = 0; row < rows; row++)
+        quantize_row(a + row * a_stride, panels.K, quantized + row * panels.quantized_size);
+    return {(const float*)quantized, panels.quantized_size};
+}
+inline Rows<double> rows_for(const Panels<double>&, const double* a, long a_stride, long, int32_t*) {
+    return {a, a_stride};
+}
 
 // For one row, reading the panel takes the time: a tile needs no more sums than hide the latency of an fma, and a small one
 // leaves more of the panel in the first cache for the next step. In bytes.
@@ -104,27 +138,26 @@ constexpr long enough_sums = 256, small_tile = 16 << 10;
 
 // Calls body(product of a tile, first block, blocks, first row, rows) for tiles that cover the share's blocks and all rows.
 template <class Real, class Body>
-void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Share share, Body body) {
-    constexpr int L = Float<Real>::L;
-    const long G = panels.G, K = panels.K;
-    const long groups = (rows + rows_at_once[G] - 1) / rows_at_once[G];
+void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long rows, int32_t* quantized, Share share,
+               Body body) {
+    const Micros<Real>& micros = micros_for(panels);
+    const Rows<Real> in = rows_for(panels, a, a_stride, rows, quantized);
+    const long groups = (rows + rows_at_once[panels.G] - 1) / rows_at_once[panels.G];
     const long most_rows = groups ? (rows + groups - 1) / groups : 0;
-    const long sums = G * vector_bytes, bytes = K * sums;
     auto too_large = [&](long blocks) {
-        return rows == 1 && blocks > 1 && blocks * sums > enough_sums && blocks * bytes > small_tile;
+        return rows == 1 && blocks > 1 && blocks * panels.G * vector_bytes > enough_sums &&
+               blocks * panels.block_bytes > small_tile;
     };
     for (long first = share.first, last = share.last; first < last;) {
         int log_blocks = 3;
-        while (first + (1 << log_blocks) > last || !micros<Real>[G].at[most_rows][log_blocks] ||
-               too_large(1 << log_blocks))
+        while (first + (1 << log_blocks) > last || !micros.at[most_rows][log_blocks] || too_large(1 << log_blocks))
             log_blocks--;
         const long blocks = 1 << log_blocks;
         const long block = share.backward ? last -= blocks : (first += blocks) - blocks;
         for (long row = 0; row < rows; row += most_rows) {
             const long R = rows - row < most_rows ? rows - row : most_rows;
             auto product = [&](Real* out, long out_stride) {
-                micros<Real>[G].at[R][log_blocks](K, a + row * a_stride, a_stride, panels.weights + block * K * G * L,
-                                                  K * G * L, panels.bias + block * G * L, out, out_stride);
+                micros.at[R][log_blocks](panels, block, in.a + row * in.stride, in.stride, out, out_stride);
             };
             body(product, block, blocks, row, R);
         }
@@ -133,8 +166,8 @@ void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long ro
 
 template <class Real>
 void product(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Real* out, long out_stride,
-             Share share) {
-    for_tiles(panels, a, a_stride, rows, share, [&](auto tile, long block, long, long row, long) {
+             int32_t* quantized, Share share) {
+    for_tiles(panels, a, a_stride, rows, quantized, share, [&](auto tile, long block, long, long row, long) {
         tile(out + row * out_stride + block * panels.G * Float<Real>::L, out_stride);
     });
 }

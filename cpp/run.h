@@ -33,13 +33,18 @@ struct Record {
 template <class Real>
 class Run {
 public:
-    // For up to max_rows rows, with room for the input projections of chunk_rows, and for gates if it will record.
+    // For up to max_rows rows, with room for the input projections of chunk_rows, for up to max_parts threads, and for
+    // gates if it will record.
     Run(const Kernels<Real>& kernels, const Direction<Real>& direction, bool reverse, const std::vector<long>& lengths,
-        long max_rows, long chunk_rows, bool recording = false)
+        long max_rows, long chunk_rows, int max_parts, bool recording = false)
         : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), chunk_rows(std::max(chunk_rows, max_rows)),
           P(ceil_div(d.P, kernels.L) * kernels.L), H(ceil_div(d.H, kernels.L) * kernels.L),
-          z_stride(d.input.blocks * d.input.G * kernels.L), memory(Buffer<Real>::zeros(max_rows * (2 * P + 2 * H))),
-          chunk_memory(this->chunk_rows * (z_stride + d.I)), gates(recording ? max_rows * d.recorded * H : 0), h{memory.data(), memory.data() + max_rows * P},
+          z_stride(d.input.blocks * d.input.G * kernels.L),
+          quantized_size(std::max({this->chunk_rows * d.input.quantized_size, max_rows * d.recurrent.quantized_size,
+                                   max_rows * d.candidate.quantized_size, max_rows * d.projection.quantized_size})),
+          memory(Buffer<Real>::zeros(max_rows * (2 * P + 2 * H))), chunk_memory(this->chunk_rows * (z_stride + d.I)),
+          gates(recording ? max_rows * d.recorded * H : 0), quantized(max_parts * quantized_size),
+          h{memory.data(), memory.data() + max_rows * P},
           c(h[1] + max_rows * P), scratch(c + max_rows * H), z(chunk_memory.data()), x(z + this->chunk_rows * z_stride) {}
 
     // order[b]: the row of h0 and c0 (B, ...) that row b starts from; null: zeros.
@@ -60,22 +65,24 @@ public:
             return Share{panels.blocks * part / parts, panels.blocks * (part + 1) / parts};
         };
         const Share input = share(d.input);
+        int32_t* const own_quantized = quantized.data() + part * quantized_size;
         Share units = share(d.recurrent), second = share(d.candidate.blocks ? d.candidate : d.projection);
         const long chunk = std::max(1L, chunk_rows / long(lengths.size()));
         long active = running_at(t0, long(lengths.size()));
         for (; t0 < t1; t0 += chunk) {
             const long end = std::min(t0 + chunk, t1);
             if (const long stride = even_stride(in, active, end - t0)) {
-                kernels.product(d.input, in.at(time(t0, 0), 0), stride, active * (end - t0), z, z_stride, input);
+                kernels.product(d.input, in.at(time(t0, 0), 0), stride, active * (end - t0), z, z_stride, own_quantized,
+                                input);
             } else {
                 const long rows = gather(in, t0, end, active, part, parts);
                 barrier.wait();
-                kernels.product(d.input, x, d.I, rows, z, z_stride, input);
+                kernels.product(d.input, x, d.I, rows, z, z_stride, own_quantized, input);
             }
             Real* z_t = z;
             for (long t = t0; t < end; t++) {
                 Real* const h_next = h[(t + 1) % 2];
-                const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch, gates.data()};
+                const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch, own_quantized, gates.data()};
                 units.backward = second.backward = t % 2 == 1;
                 kernels.gates(d, step, units);
                 if (d.candidate.blocks || d.projection.blocks) {
@@ -167,7 +174,9 @@ private:
     const bool reverse;
     const std::vector<long>& lengths;
     const long chunk_rows, P, H, z_stride;  // P and H padded
+    const long quantized_size;              // of each thread
     Buffer<Real> memory, chunk_memory, gates;
+    Buffer<int32_t> quantized;
     Real *const h[2], *const c, *const scratch, *const z, *const x;
 };
 

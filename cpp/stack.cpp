@@ -43,9 +43,10 @@ public:
         const int groups = std::min(int(s.D), threads);
         for (int group = 0; group < groups; group++)
             barriers.push_back(std::make_unique<Barrier>((threads + groups - 1 - group) / groups));
+        const int parts = (threads + groups - 1) / groups;
         for (long i = 0; i < long(s.directions.size()); i++)
             runs.emplace_back(s.kernels, s.directions[i], i % s.D == 1, lengths, max_rows,
-                              std::min(rows_at_once, longest * max_rows), recording);
+                              std::min(rows_at_once, longest * max_rows), parts, recording);
         // Layers of one direction take turns at a chunk of time; a reverse direction needs all of the layer below.
         chunk = s.D == 1 ? std::max(1L, rows_at_once / max_rows) : std::max(1L, longest);
         for (int i = 0; i < 2; i++)
@@ -133,16 +134,17 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const s
     : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(num_directions),
       layers(long(weights.size()) / D), kernels(onward::kernels<Real>()) {
     const long G = gates(cell), L = kernels.L;
-    auto pack = [&](const Real* matrix, const Real* bias, long G, long N, long K) -> const Panels<Real>& {
-        return packed.emplace_back(matrix, bias, G, N, K, L);
+    auto pack = [&](const Matrix<Real>& matrix, const Real* bias, long first, long G, long N,
+                    long K) -> const Panels<Real>& {
+        return packed.emplace_back(matrix, bias, first, G, N, K, L);
     };
     for (const Weights<Real>& w : weights) {
-        Direction<Real> d{cell, w.I, w.H, w.P, recorded(cell), pack(w.W, w.b_W, G, w.H, w.I)};
-        const long first = cell == Cell::gru_reset_before ? 2 : G;  // gates of the first product
-        d.recurrent = pack(w.R, w.b_R, first, w.H, w.P);
-        if (first < G) d.candidate = pack(w.R + 2 * w.H * w.P, w.b_R ? w.b_R + 2 * w.H : nullptr, 1, w.H, w.P);
-        if (w.W_hr) d.projection = pack(w.W_hr, nullptr, 1, w.P, w.H);
-        if (w.peephole) d.peephole = pack(w.peephole, nullptr, 3, w.H, 1);
+        Direction<Real> d{cell, w.I, w.H, w.P, recorded(cell), pack(w.W, w.b_W, 0, G, w.H, w.I)};
+        const long together = cell == Cell::gru_reset_before ? 2 : G;  // gates of the first product
+        d.recurrent = pack(w.R, w.b_R, 0, together, w.H, w.P);
+        if (together < G) d.candidate = pack(w.R, w.b_R, together, 1, w.H, w.P);
+        if (w.W_hr.numbers) d.projection = pack(w.W_hr, nullptr, 0, 1, w.P, w.H);
+        if (w.peephole) d.peephole = pack({Format::native, w.peephole}, nullptr, 0, 3, w.H, 1);
         d.plain = options.empty();
         if (!d.plain) d.options = options[directions.size() % D];
         directions.push_back(d);

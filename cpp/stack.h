@@ -17,7 +17,10 @@ long recorded(Cell cell);  // numbers that a unit has in the record of a step: i
 template <class Real>
 struct Weights {
     long I, H, P;
-    const Real *W, *R, *b_W, *b_R, *W_hr, *peephole;  // (G*H, I), (G*H, P), (G*H), (G*H), (P, H), (3*H)
+    Matrix<Real> W, R;         // (G*H, I), (G*H, P)
+    const Real *b_W, *b_R;     // (G*H)
+    Matrix<Real> W_hr;         // (P, H)
+    const Real* peephole;      // (3*H)
 };
 
 // What one call takes and gives. Initial states and lengths may be null; the states of all layers and directions lie

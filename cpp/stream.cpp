@@ -12,7 +12,7 @@ Stream<Real>::Stream(const Stack<Real>& stack)
     : stack(stack), lengths(1, std::numeric_limits<long>::max()), between(2 * stack.P) {
     runs.reserve(stack.layers);
     for (const Direction<Real>& direction : stack.directions)
-        runs.emplace_back(stack.kernels, direction, false, lengths, 1, 1);
+        runs.emplace_back(stack.kernels, direction, false, lengths, 1, 1, 1);
 }
 
 template <class Real>

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "kernels.h"
+
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -117,6 +119,24 @@ inline f32v fma(f32v a, f32v b, f32v c) {
 inline f64v fma(f64v a, f64v b, f64v c) {
     for (int l = 0; l < Float<double>::L; l++) c[l] = __builtin_fma(a[l], b[l], c[l]);
     return c;
+}
+#endif
+
+// Halves as floats, which is exact.
+#if defined(__AVX512F__)
+inline f32v widen(const onward::Half* p) { return (f32v)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+#elif defined(__AVX2__)
+inline f32v widen(const onward::Half* p) { return (f32v)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+#elif defined(__aarch64__)
+inline f32v widen(const onward::Half* p) { return (f32v)vcvt_f32_f16(vld1_f16((const float16_t*)p)); }
+#else
+inline f32v widen(const onward::Half* p) {
+    typedef uint16_t halves __attribute__((vector_size(vector_bytes / 2), may_alias));
+    const i32v bits = __builtin_convertvector(*(const halves*)p, i32v), magnitude = bits & 0x7fff;
+    const i32v exponent = magnitude >> 10;
+    const i32v normal = (magnitude << 13) + ((exponent == 31 ? 224 : 112 - i32v{}) << 23);
+    const f32v subnormal = __builtin_convertvector(magnitude, f32v) * 0x1p-24f;
+    return (f32v)((exponent == 0 ? (i32v)subnormal : normal) | (bits & 0x8000) << 16);
 }
 #endif
 

@@ -26,6 +26,7 @@ ORDER = [
     "dense",
     "convolution",
     "normalization",
+    "precision",
     "recurrent",
     "recording",
     "stream",

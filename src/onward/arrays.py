@@ -54,6 +54,14 @@ def as_floats(value: ArrayLike, dtype: FloatDtype, name: str) -> Array:
         return array.astype(dtype)
 
 
+def as_stored(value: ArrayLike, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """A weight in the dtype that it is stored in; int8 is taken as it is."""
+    array = as_array(value, name)
+    if dtype.kind == "i" and array.dtype != dtype:
+        raise DtypeError(f"{name} has dtype {array.dtype}; expected {dtype}: load floats before quantising")
+    return as_floats(array, dtype, name)
+
+
 def as_integers(value: ArrayLike, low: int, high: int, name: str, because: str) -> NDArray[np.int64]:
     """`value` as int64 once every entry is an integer from `low` to `high`; `because` says why it must be."""
     array = as_array(value, name)

@@ -160,6 +160,20 @@ class Layer:
         """Name and shape of each weight, in PyTorch's order."""
         return iter(())
 
+    def _stored(self) -> Iterator[tuple[str, Shape, np.dtype[Any]]]:
+        """Name, shape and dtype of each weight."""
+        for prefix, leaf in self._leaves().items():
+            for name, shape in leaf.shapes():
+                yield prefix + name, shape, leaf._dtype_of(name, shape)
+
+    def _dtype_of(self, name: str, shape: Shape) -> np.dtype[Any]:
+        """What one weight of a leaf is stored as."""
+        return self.dtype
+
+    def _compressed(self, precision: str) -> Layer:
+        """A leaf with its matrices stored in less; itself where that is not done."""
+        return self
+
     def _weights_by_name(self) -> dict[str, Array]:
         return {}
 
@@ -171,7 +185,9 @@ class Layer:
         return {name: weight.copy() for name, weight in self._weights_by_name().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Copies weights in, converted to the layer's dtype; changes nothing if it raises.
+        """Copies weights in, converted to the dtype of the layer's own; changes nothing if it raises.
+
+        A quantised layer takes what its own `state_dict` gives: halves, or int8 and scales.
 
         Returns the names that were missing and those that were not expected. Raises ArgumentError, which
         names all of them and every wrong shape and dtype; with `strict=False`, missing and unexpected names
@@ -181,7 +197,8 @@ class Layer:
             raise ArgumentError(
                 f"load_state_dict takes a dict of arrays by name, not {type(state_dict).__name__}"
             )
-        shapes = dict(self.shapes())
+        stored = list(self._stored())
+        shapes, dtypes = {n: shape for n, shape, _ in stored}, {n: dtype for n, _, dtype in stored}
         missing = [name for name in shapes if name not in state_dict]
         unexpected = [name for name in state_dict if name not in shapes]
         problems = [f"{name} is missing; expected shape {shapes[name]}" for name in missing] if strict else []
@@ -190,7 +207,7 @@ class Layer:
         for name, shape in shapes.items():
             if name not in missing:
                 try:
-                    array = arrays.as_floats(state_dict[name], self.dtype, name)
+                    array = arrays.as_stored(state_dict[name], dtypes[name], name)
                     if array.shape != shape:
                         raise ShapeError(f"{name} has shape {array.shape}; expected {shape}")
                     weights[name] = array.copy()

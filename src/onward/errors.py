@@ -17,6 +17,10 @@ class ArgumentError(OnwardError, ValueError):
     """An argument has a value that is not allowed."""
 
 
+class PrecisionError(OnwardError, ValueError):
+    """Compressed weights change outputs by more than was allowed."""
+
+
 class SignatureError(OnwardError, TypeError):
     """An argument is unknown or missing."""
 

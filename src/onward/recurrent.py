@@ -5,6 +5,7 @@ gates, L layers, D directions. State is in the order (h, c). W and R are weight_
 their biases.
 """
 
+import copy
 import math
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _core, arrays
+from . import _core, arrays, precision
 from .activations import Call, Specs, call
 from .arrays import Array, Shape
 from .base import Recur, Rng, Weighted, finite, flag, integer, uniform
@@ -38,6 +39,7 @@ class Recurrent(Weighted, Generic[State]):
     G: ClassVar[int]
     PLAIN: ClassVar[tuple[Specs, ...]]  # the activations of the cells that the core has without options
     gates: ClassVar[str]  # a letter for each, in the order of the weights' rows
+    precision = ""  # "float16" or "int8" once quantised: what matrices are stored as
     has_c: ClassVar[bool] = False  # whether the state is the pair (h, c)
     proj_size = 0
     peephole = coupled = False
@@ -94,6 +96,9 @@ class Recurrent(Weighted, Generic[State]):
                 yield f"_l{layer}_reverse"
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
+        return precision.stored(self._float_shapes(), self.precision)
+
+    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
         H, P, D = self.hidden_size, self.proj_size or self.hidden_size, 1 + self.bidirectional
         for suffix in self._suffixes():
             first = suffix in ("_l0", "_l0_reverse")
@@ -127,6 +132,29 @@ class Recurrent(Weighted, Generic[State]):
             options.append((gate, candidate, output, self.clip or math.inf, self.coupled))
         return options
 
+    def _dtype_of(self, name: str, shape: Shape) -> np.dtype[Any]:
+        matrix = len(shape) == 2
+        return precision.PRECISIONS[self.precision] if matrix and self.precision else self.dtype
+
+    def _compressed(self, to: str) -> "Recurrent[State]":
+        if self.precision:
+            raise ArgumentError(f"{self!r} is quantised already: quantise the layer that it was made from")
+        widest = max(self.input_size, self.hidden_size * (1 + self.bidirectional))
+        if to == "int8" and widest > precision.WIDEST:
+            raise ArgumentError(
+                f"{self!r} has matrices of {widest} columns, but int8 takes up to {precision.WIDEST}"
+            )
+        small = copy.copy(self)
+        small.precision = to
+        small._weights = precision.compressed(self._weights, to)
+        return small
+
+    def description(self) -> dict[str, Any]:
+        return super().description() | ({"precision": self.precision} if self.precision else {})
+
+    def __repr__(self) -> str:
+        return super().__repr__() + (f".quantize({self.precision!r})" if self.precision else "")
+
     @cached_property
     def _kernel(self) -> _core.Stack:
         return self._stack(self._suffixes())
@@ -141,13 +169,17 @@ class Recurrent(Weighted, Generic[State]):
 
     def _stack(self, suffixes: Iterable[str]) -> _core.Stack:
         w = self._weights
+
+        def matrix(name: str) -> tuple[Any, Any]:
+            return w[name], w.get(name + "_scale")
+
         weights = [
             (
-                w["weight_ih" + s],
-                w["weight_hh" + s],
+                matrix("weight_ih" + s),
+                matrix("weight_hh" + s),
                 w.get("bias_ih" + s),
                 w.get("bias_hh" + s),
-                w.get("weight_hr" + s),
+                matrix("weight_hr" + s) if self.proj_size else None,
                 w.get("weight_peephole" + s),
             )
             for s in suffixes

@@ -1,9 +1,10 @@
 """What can be asked of a recurrent layer and of any model alike, by the protocol of `onward.base.Layer`."""
 
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
+from . import precision as precisions
 from .base import Layer
 from .stream import Stream
 from .trace import Trace, trace
@@ -30,3 +31,20 @@ class Model(Layer):
         without recurrent layers.
         """
         return trace(self, x, state, lengths, preactivations)
+
+    def quantize(
+        self, precision: str, *, check: ArrayLike | None = None, tolerance: float | None = None
+    ) -> Self:
+        """A copy whose recurrent layers store their matrices as "float16" or as "int8", with scales.
+
+        It is called, saved, loaded and streamed as any model, and computes in float32: with float16, what
+        float32 would give with the rounded weights; with int8, weights and what they are multiplied with are
+        both quantised, each row by its largest number, and products summed exactly. Its `state_dict` holds
+        what is stored: `weight_hh_l0` and, of int8, `weight_hh_l0_scale`.
+
+        With `check`, inputs x of the model, the largest absolute difference of the outputs may not exceed
+        `tolerance`. Raises PrecisionError, which says by how much they differ; DtypeError for a float64
+        model; ArgumentError for weights that the precision cannot hold, or that are quantised already.
+        """
+        small: Self = precisions.quantize(self, precision, check, tolerance)
+        return small

@@ -15,6 +15,8 @@ from ..errors import ArgumentError, FileError, OnwardError
 from ..layers import GRU, LSTM, RNN
 from ..model import Sequential
 from ..normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
+from ..precision import PRECISIONS
+from ..recurrent import Recurrent
 from . import archive, npz, torch
 from .statedict import StateDict, state_dicts
 
@@ -137,11 +139,12 @@ def _restored(architecture: dict[str, Any], tensors: torch.Tensors) -> Layer:
         model: Layer = Sequential(*map(_blank, architecture["layers"]))
     else:
         model = _blank(architecture)
-    for name, shape in model.shapes():  # of which a hostile file may claim any number: stop at the first
+    # of tensors, a hostile file may claim any number: stop at the first
+    for name, shape, dtype in model._stored():
         if name not in tensors:
             raise ArgumentError(f"{name} is missing; expected shape {shape}")
-        if tensors[name].dtype != model.dtype:
-            raise ArgumentError(f"{name} has dtype {tensors[name].dtype}; expected {model.dtype}")
+        if tensors[name].dtype != dtype:
+            raise ArgumentError(f"{name} has dtype {tensors[name].dtype}; expected {dtype}")
     model.load_state_dict(tensors)
     return model
 
@@ -154,6 +157,10 @@ def _blank(description: Any) -> Layer:
         raise ArgumentError(
             f"the architecture has a layer of type {kind!r}; expected one of {', '.join(LAYERS)}"
         )
+    precision = config.pop("precision", None) if issubclass(LAYERS[kind], Recurrent) else None
+    if precision not in (None, *PRECISIONS):
+        raise ArgumentError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if issubclass(LAYERS[kind], Weighted):
         config["rng"] = UNDRAWN
-    return LAYERS[kind](**config)
+    layer = LAYERS[kind](**config)
+    return layer._compressed(precision) if precision else layer
