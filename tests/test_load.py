@@ -4,6 +4,8 @@ import json
 import mmap
 import os
 import stat
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -405,3 +407,33 @@ def test_a_file_without_any_layer_is_refused(tensors: dict[str, Any], words: str
     message = problem(saved(tmp_path, tensors))
     assert "no tensor belongs to a layer that Onward knows" in message
     assert words in message
+
+
+PEAK = """
+import sys
+import numpy as np
+import onward
+
+def peak() -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+before = peak()
+model = onward.load(sys.argv[1])
+layer = model[""] if isinstance(model, dict) else model
+layer(np.zeros((1, 1, layer.input_size)))
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_opening_a_file_takes_the_memory_of_the_weights_and_their_packed_form(
+    foreign: bool, tmp_path: Path
+) -> None:
+    layer, path = onward.LSTM(1024, 600, rng=0), tmp_path / "model"
+    layer.save(path)
+    if foreign:
+        path = saved(tmp_path, layer.state_dict())
+    taken = subprocess.run([sys.executable, "-c", PEAK, path], check=True, capture_output=True, text=True)
+    weights = sum(weight.nbytes for weight in layer.state_dict().values())
+    assert int(taken.stdout) < 1.3 * 2 * weights

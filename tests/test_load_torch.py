@@ -126,6 +126,7 @@ FRONT = {
     "group_norm": "GroupNorm(2, 6)",
     "batch_norm": "BatchNorm1d(6, eps=0.001)",
     "average": "AvgPool1d(2, stride=1)",
+    "relu": "Activation('relu')",
     "pool": "MaxPool1d(2, stride=2)",
     "image": "Conv2d(1, 1, (3, 1), padding=(1, 0))",
     "layer_norm": "LayerNorm((6,), eps=0.01)",
@@ -138,15 +139,12 @@ def test_convolution_and_normalization_have_the_options_that_the_file_says(name:
     parts = onward.load(DATA / f"front_{name}.pt")
     assert {path: repr(layer) for path, layer in parts.items()} == FRONT
     assert parts.leftover == []
-    assert parts.reasons == {
-        "relu": "ReLU, which has no weights",
-        "dropout": "Dropout, which does nothing here",
-    }
+    assert parts.reasons == {"dropout": "Dropout, which does nothing here"}
     answer = np.load(DATA / "front_answer.npz")
     y = answer["x"]
-    for layer in ("conv", "same", "group_norm", "batch_norm", "average"):
+    for layer in ("conv", "same", "group_norm", "batch_norm", "average", "relu", "pool"):
         y = parts[layer](y)
-    y = parts["image"](parts["pool"](np.maximum(y, 0))[:, None])[:, 0]
+    y = parts["image"](y[:, None])[:, 0]
     y = parts["head"](parts["layer_norm"](y.swapaxes(1, 2)))
     np.testing.assert_allclose(y, answer["y"], rtol=0, atol=3e-6)
 
@@ -198,6 +196,20 @@ def test_a_module_with_an_option_that_onward_lacks_is_left_over_with_the_reason(
     parts = onward.load(tmp_path / "model.pt")
     assert "Conv1d: padding_mode='wraps', but Onward pads with 'zeros' alone" in parts.reasons["conv"]
     assert {"conv.weight", "conv.bias", "same.weight"} < set(parts.leftover)
+
+
+def test_a_traced_call_that_is_not_understood_is_no_call_with_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(DATA / "front_trace.pt") as source, zipfile.ZipFile(path, "w") as archive:
+        for name in source.namelist():
+            content = source.read(name)
+            for call in (b"torch._convolution(", b"torch.batch_norm(", b"torch.avg_pool1d("):
+                content = content.replace(call, b"torch.of_the_future(")
+            archive.writestr(name, content)
+    parts = onward.load(path)
+    for missing in ("conv", "image", "batch_norm", "average"):
+        assert "the file does not say its options" in parts.reasons[missing]
+        assert missing not in parts
 
 
 def test_info_shows_parts_as_a_tree_of_paths(capsys: pytest.CaptureFixture[str]) -> None:

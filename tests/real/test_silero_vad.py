@@ -21,8 +21,11 @@ def test_every_layer_is_found_with_its_options(parts: Any) -> None:
         "encoder.1.reparam_conv": "Conv1d(128, 64, 3, stride=2, padding=1)",
         "encoder.2.reparam_conv": "Conv1d(64, 64, 3, stride=2, padding=1)",
         "encoder.3.reparam_conv": "Conv1d(64, 128, 3, padding=1)",
+        **{f"encoder.{layer}.activation": "Activation('relu')" for layer in range(4)},
         "decoder.rnn": "LSTM(128, 128)",
+        "decoder.decoder.1": "Activation('relu')",
         "decoder.decoder.2": "Conv1d(128, 1, 1)",
+        "decoder.decoder.3": "Activation('sigmoid')",
     }
     assert parts.reasons["_model.stft"] == "STFT, which is no layer of Onward"
 
@@ -53,8 +56,8 @@ def voice(parts: Any, frames: NDArray[Any]) -> NDArray[Any]:
     """The probability of a voice in each frame, one frame a call."""
     stream = parts["_model.decoder.rnn"].stream()
     y = np.stack([stream(frame) for frame in frames])
-    logit = parts["_model.decoder.decoder.2"](np.maximum(y, 0).T)
-    return 1 / (1 + np.exp(-logit[0]))
+    relu, conv, sigmoid = (parts[f"_model.decoder.decoder.{k}"] for k in (1, 2, 3))
+    return sigmoid(conv(relu(y).T))[0]
 
 
 def test_frame_by_frame_it_hears_the_voices_of_the_original(case: Any, parts: Any) -> None:

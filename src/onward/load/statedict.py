@@ -1,5 +1,6 @@
 """State dicts, wherever in a pickled value they are: as dicts of tensors, or as modules pickled whole."""
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,27 +20,37 @@ CLASS = re.compile(r"^class (\w+)\(Module\):$", re.MULTILINE)
 CONSTANT = re.compile(r"^  (\w{1,64}) : Final\[[\w\[\], ]{1,64}\] = (.{1,64})$", re.MULTILINE)
 LITERALS = {"True": True, "False": False, "None": None}
 # What a traced call says of its module, by the arguments that the function has in that place.
-ARGUMENTS = r"[\w, ]{1,200}"
-BOOL, INTEGER, NUMBER, LIST = "(?:True|False)", r"\d{1,9}", r"[\d.e-]{1,32}", r"\[[\d, ]{1,64}\]"
-TRACED = [
-    re.compile(r"torch\." + call.replace("BOOL", BOOL).replace("INTEGER", INTEGER).replace("NUMBER", NUMBER)
-               .replace("LIST", LIST).replace("ARGUMENTS", ARGUMENTS) + r"\)$")
-    for call in (
-        r"(?P<mode>lstm|gru|rnn_tanh|rnn_relu)\(.*, (?P<bias>BOOL), (?P<num_layers>INTEGER), "
-        r"(?P<dropout>NUMBER), BOOL, (?P<bidirectional>BOOL), (?P<batch_first>BOOL)",
-        r"_convolution\(ARGUMENTS, (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST), False, LIST, "
-        r"(?P<groups>INTEGER), BOOL, BOOL, BOOL, BOOL",
-        r'_convolution_mode\(ARGUMENTS, (?P<stride>LIST), (?P<padding>"\w{1,9}"), (?P<dilation>LIST), '
-        r"(?P<groups>INTEGER)",
-        r"batch_norm\(ARGUMENTS, False, (?P<momentum>NUMBER), (?P<eps>NUMBER), BOOL",
-        r"layer_norm\(\w+, (?P<normalized_shape>LIST), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
-        r"group_norm\(\w+, (?P<num_groups>INTEGER), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
-        r"max_pool[12]d\(\w+, (?P<kernel_size>LIST), (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST)"
-        r"(?:, (?P<ceil_mode>BOOL))?",
-        r"avg_pool[12]d\(\w+, (?P<kernel_size>LIST), (?P<stride>LIST), (?P<padding>LIST)"
-        r"(?:, (?P<ceil_mode>BOOL)(?:, (?P<count_include_pad>BOOL))?)?",
-    )
-]  # fmt: skip
+TRACED = (
+    r"(?P<mode>lstm|gru|rnn_tanh|rnn_relu)\(.*, (?P<bias>BOOL), (?P<num_layers>INTEGER), "
+    r"(?P<dropout>NUMBER), BOOL, (?P<bidirectional>BOOL), (?P<batch_first>BOOL)",
+    r"_convolution\(ARGUMENTS, (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST), False, LIST, "
+    r"(?P<groups>INTEGER), BOOL, BOOL, BOOL, BOOL",
+    r'_convolution_mode\(ARGUMENTS, (?P<stride>LIST), (?P<padding>"\w{1,9}"), (?P<dilation>LIST), '
+    r"(?P<groups>INTEGER)",
+    r"batch_norm\(ARGUMENTS, False, (?P<momentum>NUMBER), (?P<eps>NUMBER), BOOL",
+    r"layer_norm\(\w+, (?P<normalized_shape>LIST), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
+    r"group_norm\(\w+, (?P<num_groups>INTEGER), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
+    r"max_pool[12]d\(\w+, (?P<kernel_size>LIST), (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST)"
+    r"(?:, (?P<ceil_mode>BOOL))?",
+    r"avg_pool[12]d\(\w+, (?P<kernel_size>LIST), (?P<stride>LIST), (?P<padding>LIST)"
+    r"(?:, (?P<ceil_mode>BOOL)(?:, (?P<count_include_pad>BOOL))?)?",
+)
+PLACES = {
+    "ARGUMENTS": r"[\w, ]{1,200}",
+    "BOOL": "(?:True|False)",
+    "INTEGER": r"\d{1,9}",
+    "NUMBER": r"[\d.e-]{1,32}",
+    "LIST": r"\[[\d, ]{1,64}\]",
+}
+
+
+@functools.cache
+def traced_calls() -> list[re.Pattern[str]]:
+    """TRACED, compiled when first needed: that takes longer than importing most of Onward."""
+    return [
+        re.compile(rf"torch\.{re.sub('[A-Z]{4,}', lambda place: PLACES[place[0]], call)}\)$")
+        for call in TRACED
+    ]
 
 
 @dataclass
@@ -144,7 +155,7 @@ def _constants(code: str) -> Mapping[str, Any]:
     if constants := {key: _literal(text) for key, text in CONSTANT.findall(code)}:
         return constants
     for line in code.splitlines():
-        for call in TRACED:
+        for call in traced_calls():
             if match := call.search(line):
                 return {name: _literal(text) for name, text in match.groupdict().items() if text is not None}
     return {}

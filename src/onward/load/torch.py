@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from .. import arrays
 from ..base import UNDRAWN, Layer, Weighted
 from ..convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, Convolution, MaxPool1d, MaxPool2d
-from ..dense import Embedding, Linear
-from ..errors import ArgumentError, OnwardError
+from ..dense import Activation, Embedding, Linear
+from ..errors import ArgumentError, OnwardError, SignatureError
 from ..layers import GRU, LSTM, RNN
 from ..normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from .archive import MAX_AXES
@@ -38,6 +38,10 @@ STATED: dict[str, type[Layer]] = {
         *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
     )
 }
+ACTIVATIONS = {
+    "ReLU": "relu", "ReLU6": "relu6", "Tanh": "tanh", "Sigmoid": "sigmoid", "Hardsigmoid": "hard_sigmoid",
+    "SiLU": "silu", "Mish": "mish", "SELU": "selu", "Softplus": "softplus", "Softsign": "softsign",
+}  # fmt: skip
 STATED_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 ALLOWED = {"return_indices": False, "divisor_override": None}  # what a layer of Onward does not have
 
@@ -211,13 +215,15 @@ def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
     for prefix, group in groups.items():
         said = state_dict.modules.get(prefix, {})
         own = {name: tensor for name, tensor in group.items() if RECURRENT.fullmatch(name)}
-        stated = STATED.get(_class(said)) if _is_torchs(said) else None
+        name = _class(said) if _is_torchs(said) else ""
         try:
             if own:
                 found[prefix] = _recurrent(own, said, nonlinearity, batch_first)
-            elif stated is not None:
-                own = {name: group[name] for name in STATED_TENSORS if name in group}
-                found[prefix] = _stated(stated, own, said)
+            elif name in ACTIVATIONS:
+                found[prefix] = Activation(ACTIVATIONS[name])
+            elif name in STATED:
+                own = {key: group[key] for key in STATED_TENSORS if key in group}
+                found[prefix] = _stated(STATED[name], own, said)
             elif "weight" in group and group["weight"].ndim == 2:
                 embedding = _is_embedding(prefix, "bias" in group, said)
                 if embedding is not None:
@@ -241,7 +247,7 @@ def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
 
 
 class Unknown(ArgumentError):
-    """A module of a known class has an option that its layer in Onward has not."""
+    """A module of a known class has an option that its layer in Onward has not, or does not say one."""
 
 
 def _reason(group: Tensors, said: Mapping[str, Any]) -> str:
@@ -274,15 +280,17 @@ def _stated(kind: type[Layer], own: dict[str, NDArray[Any]], said: Mapping[str, 
             raise Unknown(f"{_class(said)} with {name}={stated!r}, which Onward's does not have")
     options = [name for name in inspect.signature(kind).parameters if name not in ("bias", "dtype", "rng")]
     config = {name: _plain(said, name, None) for name in options if name in said}
+    if not config:
+        raise Unknown(f"{_class(said)}, but the file does not say its options")
     sizes = _sizes(kind, own, config)
     for name, value in sizes.items():
         if config.get(name, value) != value:
             raise ArgumentError(f"the file says {name}={config[name]!r}, but the weights have {value!r}")
-    if not issubclass(kind, Weighted):
-        return kind(**config)
     try:
+        if not issubclass(kind, Weighted):
+            return kind(**config)
         kind(**config | sizes, rng=UNDRAWN)  # type: ignore[call-arg]
-    except ArgumentError as error:
+    except (ArgumentError, SignatureError) as error:
         raise Unknown(f"{_class(said)}: {error}") from error
     if "running_mean" in own:
         tracked = own.get("num_batches_tracked", np.zeros(()))  # which old files do not have
@@ -301,10 +309,10 @@ def _sizes(kind: type[Layer], own: Tensors, config: Mapping[str, Any]) -> dict[s
         sizes = {"elementwise_affine": weight is not None, "bias": weight is None or "bias" in own}
         sizes |= {} if weight is None else {"normalized_shape": weight.shape}
     elif issubclass(kind, GroupNorm):
-        sizes = {"affine": weight is not None} | ({} if weight is None else {"num_channels": len(weight)})
+        sizes = {"affine": weight is not None} | ({} if weight is None else {"num_channels": weight.size})
     elif issubclass(kind, BatchNorm1d | BatchNorm2d):
         sizes = {"affine": weight is not None, "track_running_stats": "running_mean" in own}
-        sizes |= {"num_features": len(own["running_mean"])} if "running_mean" in own else {}
+        sizes |= {"num_features": own["running_mean"].size} if "running_mean" in own else {}
     return sizes
 
 
