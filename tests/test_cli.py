@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_nodes
 import pytest
 import safetensors.numpy
 from click.testing import CliRunner, Result
@@ -212,6 +214,52 @@ def test_info_of_a_state_dict_names_what_belongs_to_no_layer(state_dict: Path) -
     assert all(text in shown for text in ("encoder", "GRU(3, 4)", "scale: a tensor that belongs to no layer"))
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
+def test_convert_there_and_back_changes_nothing(tmp_path: Path, suffix: str) -> None:
+    assert onward_("convert", "vowels", tmp_path / f"a{suffix}").exit_code == 0
+    assert onward_("convert", tmp_path / f"a{suffix}", tmp_path / "b.safetensors").exit_code == 0
+    onward.load(VOWELS).save(tmp_path / "own.safetensors")
+    assert (tmp_path / "b.safetensors").read_bytes() == (tmp_path / "own.safetensors").read_bytes()
+
+
+def test_a_file_of_onnx_is_run_and_looked_into_as_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "vowels.onnx"
+    onward_("convert", "vowels", path)
+    own, other = report("run", path, TEST), report("run", "vowels")
+    assert own["predicted"] == other["predicted"]
+    assert report("info", path)["layers"] == report("info", "vowels")["layers"]
+
+
+def test_a_graph_that_is_no_chain_of_layers_shows_its_arrays_and_is_not_run(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Mul", ["x", "scale"], ["y"], "scaled")
+    x = np.zeros((4, 1, 12), np.float32)
+    model = onnx_nodes.model_of([node], {"x": x}, ["y"], {"scale": np.ones(12, np.float32)})
+    onnx.save(model, tmp_path / "m.onnx")
+    (layer,) = report("info", tmp_path / "m.onnx")["layers"]
+    assert [weight["name"] for weight in layer["weights"]] == ["scale"]
+    for arguments in (
+        ["run", tmp_path / "m.onnx", TEST],
+        ["convert", tmp_path / "m.onnx", tmp_path / "m.safetensors"],
+    ):
+        result = onward_(*arguments)
+        assert result.exit_code == 1
+        assert "node scaled (Mul) stands in the way" in result.stderr.replace("\n", " ")
+
+
+def test_a_state_dict_keeps_its_tensors_and_becomes_no_graph(tmp_path: Path, state_dict: Path) -> None:
+    assert onward_("convert", state_dict, tmp_path / "copy.safetensors").exit_code == 0
+    for name, tensor in onward.load_tensors(state_dict).items():
+        np.testing.assert_array_equal(onward.load_tensors(tmp_path / "copy.safetensors")[name], tensor)
+    result = onward_("convert", state_dict, tmp_path / "m.onnx")
+    assert (result.exit_code, "onward.Sequential" in result.stderr) == (2, True)
+
+
+def test_a_format_that_cannot_be_written_is_exit_code_2(tmp_path: Path) -> None:
+    for target in (tmp_path / "vowels.pt", tmp_path / "nowhere" / "vowels.onnx"):
+        result = onward_("convert", "vowels", target)
+        assert (result.exit_code, "OUT" in result.stderr) == (2, True)
+
+
 def test_models_lists_all_that_is_bundled() -> None:
     said = report("models")
     assert [model["name"] for model in said["models"]] == list(bundled.models())
@@ -268,8 +316,11 @@ def test_failed_work_is_exit_code_1_in_the_words_of_the_library(tmp_path: Path) 
         assert result.exit_code == 1 and "cut.safetensors" in result.output
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["info"], ["models"]])
-def test_help_ends_with_an_example_that_runs(command: list[str]) -> None:
+@pytest.mark.parametrize("command", [[], ["run"], ["info"], ["convert"], ["models"]])
+def test_help_ends_with_an_example_that_runs(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     result = onward_(*command, "--help")
     assert result.exit_code == 0
     last = result.output.strip().splitlines()[-1]

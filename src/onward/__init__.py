@@ -3,6 +3,7 @@
 from . import errors, textbook
 from .convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
 from .dense import Activation, Embedding, Last, Linear, Softmax
+from .export import export_onnx
 from .layers import GRU, LSTM, RNN
 from .load import load, load_tensors
 from .model import Sequential
@@ -32,6 +33,7 @@ __all__ = [
     "Sequential",
     "Softmax",
     "errors",
+    "export_onnx",
     "get_num_threads",
     "load",
     "load_tensors",

@@ -79,6 +79,14 @@ def as_integers(value: ArrayLike, low: int, high: int, name: str, because: str) 
     return array.astype(np.int64)
 
 
+def reversed_steps(x: Array, lengths: NDArray[np.int64] | None = None) -> Array:
+    """x (T, B, ...) with the valid steps of each row in reverse order; what comes after them stays."""
+    if lengths is None:
+        return x[::-1]
+    steps = np.arange(len(x))[:, None]
+    return x[np.where(steps < lengths, lengths - 1 - steps, steps), np.arange(x.shape[1])]
+
+
 def as_lengths(value: ArrayLike, batch: Shape, steps: int) -> NDArray[np.int64]:
     """Valid steps per row as (B,), from `value` of shape `batch`: (B,), or () where x is unbatched."""
     lengths = as_integers(value, 0, steps, "lengths", f"x has {steps} time steps")

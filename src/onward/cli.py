@@ -1,5 +1,6 @@
-"""The command line: run a model over sequences, look into a model file, list what is bundled."""
+"""The command line: run a model over sequences, look into a model file, convert it, list what is bundled."""
 
+import contextlib
 import io
 import json
 import sys
@@ -13,8 +14,9 @@ import numpy as np
 
 from . import bundled, data, files
 from .base import Layer
-from .errors import OnwardError
-from .load import load
+from .errors import ArgumentError, OnwardError
+from .export import export_onnx
+from .load import load, load_tensors
 from .model import Sequential
 from .trace import Habits
 
@@ -170,7 +172,12 @@ def info(model: str, as_json: bool) -> None:
     """
     path = _file(model, bundled.models(), "model", "MODEL")
     net = load(path)
-    parts = net if isinstance(net, dict) else dict(enumerate(net if isinstance(net, Sequential) else [net]))
+    if not isinstance(net, dict | Layer):  # a graph of ONNX: of layers, or of its arrays
+        with contextlib.suppress(ArgumentError):
+            net = net.layers()
+    parts: dict[Any, Any] = (
+        net if isinstance(net, dict) else dict(enumerate(net if isinstance(net, Sequential) else [net]))
+    )
     layers = [_layer(str(name), layer) for name, layer in parts.items()]
     report = {
         "model": model,
@@ -187,6 +194,32 @@ def info(model: str, as_json: bool) -> None:
         _show_parts(report)
     else:
         _show_info(report)
+
+
+@main.command(epilog="Example:  onward convert vowels vowels.onnx")
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
+def convert(source: str, target: Path) -> None:
+    """Writes the model IN in the format of OUT: .safetensors or .onnx.
+
+    IN is a bundled model (see `onward models`) or a file that onward.load opens. Of a file that does not say
+    how its layers are connected, .safetensors takes the tensors.
+    """
+    _check_suffix(target, "OUT", (".safetensors", ".onnx"))
+    path = _file(source, bundled.models(), "model", "IN")
+    net = load(path)
+    to_onnx = target.suffix.lower() == ".onnx"
+    if isinstance(net, dict):
+        if to_onnx:
+            raise click.UsageError(
+                f"{source} does not say how its layers ({', '.join(net)}) are connected: put them into an "
+                "onward.Sequential, save that and convert it"
+            )
+        files.write(target, load_tensors(path))
+    else:
+        model = net if isinstance(net, Layer) else net.layers()
+        export_onnx(model, target) if to_onnx else model.save(target)
+    Console(highlight=False, markup=False).print(f"{target}: {_size(target.stat().st_size)}")
 
 
 @main.command(epilog="Example:  onward models")
@@ -238,14 +271,15 @@ def _model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
     source_file = _file(source, bundled.datasets(), "data set", "INPUT")
     _check_suffix(source_file, "INPUT", data.SUFFIXES)
     net = load(model_file)
+    if not isinstance(net, dict | Layer):  # a graph of ONNX
+        net = net.layers()
     if isinstance(net, dict):
         raise click.UsageError(
             f"{model} does not say how its layers ({', '.join(net)}) are connected: put them into an "
             "onward.Sequential, save that and run it"
         )
-    return net if isinstance(net, Sequential) else Sequential(
-        net
-    ), source_file  # a layer alone: a model of one
+    # a layer alone becomes a model of one
+    return net if isinstance(net, Sequential) else Sequential(net), source_file
 
 
 def _layer(name: str, layer: Layer) -> Report:

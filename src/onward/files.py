@@ -26,10 +26,12 @@ DTYPES = {
 
 
 def write(
-    path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], architecture: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, NDArray[Any]],
+    architecture: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a model. Raises FileError."""
-    metadata = {"onward": json.dumps({"format": FORMAT, **architecture})}
+    """Writes a model, or, without an architecture, a state dict. Raises FileError."""
+    metadata = None if architecture is None else {"onward": json.dumps({"format": FORMAT, **architecture})}
     replace(path, safetensors.numpy.save(dict(tensors), metadata))
 
 

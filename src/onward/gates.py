@@ -16,6 +16,8 @@ GATE_ORDER = {
     ("keras", "gru"): "zrn",
     ("onnx", "lstm"): "iofg",
     ("onnx", "gru"): "zrn",
+    ("torch", "peephole"): "ifo",
+    ("onnx", "peephole"): "iof",
 }
 
 

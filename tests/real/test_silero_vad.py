@@ -64,3 +64,12 @@ def test_frame_by_frame_it_hears_the_voices_of_the_original(case: Any, parts: An
     np.testing.assert_allclose(voice(parts, case.inputs["lstm_x"][:, 0]), case.expected["prob"], atol=2e-6)
     # from the audio on, sums of hundreds of products in another order come before states of up to 34
     np.testing.assert_allclose(voice(parts, heard(case, parts)), case.expected["prob"], atol=5e-5)
+
+
+def test_its_graph_of_onnx_whose_lstm_is_in_a_branch_hears_the_same(case: Any) -> None:
+    graph: Any = onward.load(case.folder / "silero_vad_16k_op15.onnx")
+    state, heard_by_graph = np.zeros((2, 1, 128), np.float32), []
+    for frame in case.inputs["frames576"]:
+        probability, state = graph(frame[None], state, np.array(16000))
+        heard_by_graph.append(probability.item())
+    np.testing.assert_allclose(heard_by_graph, case.expected["prob"], atol=2e-5)

@@ -1,8 +1,11 @@
 """Opening models: `load` looks into the file, and each source has a file beside this one."""
 
+from __future__ import annotations
+
+import mmap
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -20,6 +23,9 @@ from ..recurrent import Recurrent
 from . import archive, npz, torch
 from .statedict import StateDict, state_dicts
 
+if TYPE_CHECKING:  # the onnx package is imported for ONNX files alone
+    from .onnx import Graph
+
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (
@@ -32,8 +38,8 @@ LAYERS: dict[str, type[Layer]] = {
 
 def load(
     path: str | os.PathLike[str], *, nonlinearity: str | None = None, batch_first: bool | None = None
-) -> Layer | torch.Parts:
-    """The model in a file that Onward saved; of any file of PyTorch, a dict of its layers.
+) -> Layer | torch.Parts | Graph:
+    """The model in a file that Onward saved, or of ONNX; of any file of PyTorch, a dict of its layers.
 
     Files of PyTorch are state dicts in safetensors, and what torch.save and torch.jit.save write: state
     dicts, alone or in a checkpoint, and whole modules. An .npz of NumPy is a state dict, too. Nothing of them
@@ -42,9 +48,17 @@ def load(
     What a state dict cannot say is said here: the `nonlinearity` of vanilla RNNs ("tanh" if None), and
     `batch_first` of all recurrent layers (False if None). Half and bfloat16 tensors are computed in float32.
 
+    ONNX needs `pip install 'onward[onnx]'`; `help(onward.load.onnx.Graph)` tells how its models are called.
+
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that the file itself answers.
     """
+    if _is_onnx(path, files.mapped(path)):
+        if (nonlinearity, batch_first) != (None, None):
+            raise ArgumentError(
+                f"{path} says its nonlinearity and batch_first itself: leave the arguments out"
+            )
+        return _graph(path)
     found, architecture = _read(path)
     answers = architecture is not None or any(
         said.keys() >= {"mode", "batch_first"}
@@ -78,6 +92,8 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 def _read(path: str | os.PathLike[str]) -> tuple[torch.Found, dict[str, Any] | None]:
     """The state dicts of a file, and the architecture if Onward wrote it. The content tells what it is."""
     data = files.mapped(path)
+    if _is_onnx(path, data):
+        return {(): StateDict(_graph(path).state_dict())}, None
     try:
         if data[:4] == b"PK\3\4":
             members = archive.Members(data)
@@ -92,6 +108,23 @@ def _read(path: str | os.PathLike[str]) -> tuple[torch.Found, dict[str, Any] | N
         raise FileError(f"{path}: {error}") from error
     tensors, architecture = files.read(path)
     return {(): StateDict(tensors)}, architecture
+
+
+def _is_onnx(path: str | os.PathLike[str], data: bytes | mmap.mmap) -> bool:
+    """Protocol buffers have no magic: ONNX writes its version first; at byte 8 of safetensors is a brace."""
+    named = os.fspath(path).lower().endswith(".onnx")
+    return not archive.is_torch(data) and data[8:9] != b"{" and (named or data[:1] == b"\x08")
+
+
+def _graph(path: str | os.PathLike[str]) -> Graph:
+    try:
+        from . import onnx, onnx_file
+    except ModuleNotFoundError as error:
+        raise FileError(f"{path} is of ONNX, which needs {error.name}: pip install 'onward[onnx]'") from error
+    try:
+        return onnx.Graph(onnx_file.read(path, files.mapped(path)))
+    except OnwardError as error:
+        raise FileError(f"{path}: {error}") from error
 
 
 def _weights_for(layer: Layer, path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

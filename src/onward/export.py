@@ -1,0 +1,25 @@
+"""Models of Onward in the formats of others."""
+
+from __future__ import annotations
+
+import os
+
+from . import files
+from .base import Layer
+from .errors import ArgumentError
+
+
+def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
+    """Writes a layer, or a Sequential, as an ONNX file in which batch and time stay open.
+
+    The graph takes `x` and gives `y`, laid out as the model does. Each recurrent layer adds its initial state
+    to the inputs, h0 and c0, and its final state to the outputs, h_n and c_n, after the layer's name where
+    there are several: `2.h0`. With `lengths`, the graph also takes lengths (B,) in int32.
+
+    Raises FileError, and ArgumentError for what ONNX's operators do not say, a layer with proj_size among it.
+    """
+    try:
+        from .onnx_writer import model_of
+    except ModuleNotFoundError as error:
+        raise ArgumentError(f"export_onnx needs {error.name}: pip install 'onward[onnx]'") from error
+    files.replace(path, model_of(model, lengths).SerializeToString())

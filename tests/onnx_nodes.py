@@ -1,0 +1,108 @@
+"""ONNX models made of one recurrent node, drawn at random from all that the specification allows."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
+TAKES_ALPHA = {"Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"}
+TAKES_BETA = {"Affine", "ScaledTanh", "HardSigmoid"}
+BOUNDED, GATES_BOUNDED = {"Tanh", "Sigmoid", "Softsign", "HardSigmoid"}, {"Sigmoid", "HardSigmoid"}
+ACTIVATIONS = ["Relu", "Tanh", "Sigmoid", "Softsign", "Softplus", *sorted(TAKES_ALPHA)]
+
+
+class Case(NamedTuple):
+    """A model and what goes into it."""
+
+    model: onnx.ModelProto
+    feeds: dict[str, NDArray[Any]]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What a failing test shows."""
+        node = self.model.graph.node[0]
+        shown = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        return {"op": node.op_type, "inputs": list(node.input), "outputs": list(node.output), **shown}
+
+
+def model_of(
+    nodes: Sequence[onnx.NodeProto],
+    feeds: dict[str, NDArray[Any]],
+    outputs: Sequence[str],
+    constants: dict[str, NDArray[Any]] | None = None,
+    opset: int = 14,
+) -> onnx.ModelProto:
+    """A model that takes `feeds`, of which the shapes stay open."""
+    values = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(feed.dtype), [None] * feed.ndim)
+        for name, feed in feeds.items()
+    ]
+    kind = values[0].type.tensor_type.elem_type if values else onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        values,
+        [helper.make_tensor_value_info(name, kind, None) for name in outputs],
+        [onnx.numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def draw(rng: np.random.Generator, **fixed: Any) -> Case:
+    """One node with random options; attributes named are as given."""
+
+    def some(*choices: Any) -> Any:
+        return choices[rng.integers(len(choices))]
+
+    op = fixed.pop("op", None) or some("RNN", "GRU", "LSTM")
+    direction = some("forward", "reverse", "bidirectional")
+    D, G = 1 + (direction == "bidirectional"), GATES[op]
+    T, B, I, H = (int(n) for n in rng.integers(1, [7, 6, 6, 10]))  # noqa: E741 - axis letters
+    attributes: dict[str, Any] = {"direction": direction, "hidden_size": H}
+    if some(True, False):
+        attributes["clip"] = float(rng.uniform(0.1, 2))
+    if some(True, False):
+        names = [str(rng.choice(ACTIVATIONS)) for _ in range(D * FUNCTIONS[op])]
+        attributes["activations"] = names
+        for name, takers in (("activation_alpha", TAKES_ALPHA), ("activation_beta", TAKES_BETA)):
+            if any(function in takers for function in names):
+                attributes[name] = [float(rng.uniform(0.1, 0.9)) for f in names if f in takers]
+    if op == "LSTM" and some(True, False):
+        attributes["input_forget"] = int(rng.integers(2))
+    if op == "GRU":
+        attributes["linear_before_reset"] = int(rng.integers(2))
+    chosen = attributes.get("activations", [])
+    if not BOUNDED.issuperset(chosen) or not GATES_BOUNDED.issuperset(chosen[:: FUNCTIONS[op]]):
+        T = min(T, 2)  # numbers explode in time, and what differs in the last bit with them
+    if "Softplus" in chosen:
+        attributes.setdefault("clip", 3.0)  # onnxruntime's is infinite from 89
+    attributes |= fixed
+
+    def normal(*shape: int) -> NDArray[Any]:
+        return rng.normal(0, 0.6, shape).astype(np.float32)
+
+    feeds = {"X": normal(T, B, I), "W": normal(D, G * H, I), "R": normal(D, G * H, H)}
+    optional: dict[str, NDArray[Any]] = {
+        "B": normal(D, 2 * G * H),
+        "sequence_lens": rng.integers(0, T + 1, B).astype(np.int32),
+        "initial_h": normal(D, B, H),
+    }
+    if op == "LSTM":
+        optional |= {"initial_c": normal(D, B, H), "P": normal(D, 3 * H)}
+    names = list(feeds)
+    for name, array in optional.items():
+        present = some(True, False)
+        names.append(name if present else "")
+        if present:
+            feeds[name] = array
+    outputs = ["Y", "Y_h", "Y_c"][: 2 + (op == "LSTM")]
+    kept = [name if some(True, True, False) else "" for name in outputs]
+    if not any(kept):
+        kept = outputs
+    node = helper.make_node(op, names, kept, **attributes)
+    return Case(model_of([node], feeds, [name for name in kept if name]), feeds)

@@ -1,0 +1,154 @@
+"""Models written as ONNX: valid, the same when loaded again, and what cannot be written named."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import onward
+from onward import errors
+from onward.load.onnx import Graph
+
+OPTIONS = [(batch_first, bidirectional) for batch_first in (False, True) for bidirectional in (False, True)]
+
+
+def layer_of(cell: str, sizes: tuple[int, int], **options: Any) -> Any:
+    if cell == "GRU, reset before":
+        return onward.GRU(*sizes, reset_after=False, **options)
+    return getattr(onward, cell)(*sizes, **options)
+
+
+def model_of(cell: str, batch_first: bool, bidirectional: bool) -> onward.Sequential:
+    options: dict[str, Any] = {"batch_first": batch_first, "bidirectional": bidirectional}
+    D = 1 + bidirectional
+    first = onward.Embedding(9, 4, rng=0) if bidirectional else onward.Linear(3, 4, bias=False, rng=0)
+    last = [] if bidirectional else [onward.Last(batch_first)]
+    return onward.Sequential(
+        first,
+        layer_of(cell, (4, 5), num_layers=2, rng=1, **options),
+        onward.LSTM(5 * D, 7, bias=False, rng=2, **options),
+        *last,
+        onward.Linear(7 * D, 2, rng=3),
+        onward.Softmax(),
+    )
+
+
+def feeds_of(model: onnx.ModelProto, T: int, B: int) -> dict[str, Any]:
+    """Random numbers for all that a graph takes."""
+    rng = np.random.default_rng(T)
+    sizes, feeds = {"time": T, "batch": B}, {}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        shape = [sizes.get(axis.dim_param, axis.dim_value) for axis in kind.shape.dim]
+        integers = rng.integers(0, T + 1 if value.name == "lengths" else 9, shape)
+        floats = rng.normal(0, 1, shape)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        feeds[value.name] = (floats if dtype.kind == "f" else integers).astype(dtype)
+    return feeds
+
+
+def answer_of(net: onward.Sequential, feeds: dict[str, Any]) -> list[Any]:
+    """What the model gives for a graph's inputs, in the order of the graph's outputs."""
+    own = {name.rpartition(".")[0]: name for name in feeds if name.endswith("h0")}
+    states: list[Any] = [
+        (feeds[name], feeds[name[:-2] + "c0"]) if name[:-2] + "c0" in feeds else feeds[name]
+        for name in own.values()
+    ]
+    lengths = feeds.get("lengths")
+    y, final = net(feeds["x"], states, lengths=lengths, return_state=True)
+    flat = [part for state in final for part in (state if isinstance(state, tuple) else (state,))]
+    if lengths is not None:  # ONNX's nodes give zeros for rows of no steps
+        for part in flat:
+            part[:, lengths == 0] = 0
+    return [y, *flat]
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
+def test_a_model_written_is_valid_and_the_same_when_loaded(
+    tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
+) -> None:
+    net = model_of(cell, batch_first, bidirectional)
+    onward.export_onnx(net, tmp_path / "m.onnx", lengths=lengths)
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    graph = onward.load(tmp_path / "m.onnx")
+    assert isinstance(graph, Graph)
+    for T, B in ((6, 4), (1, 1)):
+        feeds = feeds_of(model, T, B)
+        expected = answer_of(net, feeds)
+        for mine, other in zip(graph(**feeds), expected, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
+def test_a_recurrent_layer_comes_back_bitwise(
+    tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
+) -> None:
+    layer = layer_of(cell, (4, 5), num_layers=2, batch_first=batch_first, bidirectional=bidirectional)
+    onward.export_onnx(layer, tmp_path / "m.onnx", lengths=lengths)
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    feeds = feeds_of(onnx.load(tmp_path / "m.onnx"), 6, 4)
+    for mine, other in zip(graph(**feeds), answer_of(onward.Sequential(layer), feeds), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
+def test_the_layers_of_a_model_written_are_its_layers_again_bitwise(
+    tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool
+) -> None:
+    net = model_of(cell, batch_first, bidirectional)
+    onward.export_onnx(net, tmp_path / "m.onnx")
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    layers = graph.layers()
+    x = feeds_of(onnx.load(tmp_path / "m.onnx"), 6, 4)["x"]
+    np.testing.assert_array_equal(layers(x), net(x))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        onward.RNN(3, 4, nonlinearity=(("leaky_relu", 0.2), "softsign"), bidirectional=True, clip=0.5, rng=0),
+        onward.GRU(3, 4, activations=("hard_sigmoid", ("scaled_tanh", 0.9, 0.7)), clip=0.4, rng=0),
+        onward.LSTM(3, 4, peephole=True, coupled=True, clip=0.3, rng=0),
+        onward.LSTM(3, 4, activations=(("elu", 0.5), "linear", "hard_sigmoid_keras2"), rng=0),
+    ],
+    ids=repr,
+)
+def test_every_option_of_a_cell_is_written(tmp_path: Path, layer: Any) -> None:
+    onward.export_onnx(layer, tmp_path / "m.onnx")
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    feeds = feeds_of(onnx.load(tmp_path / "m.onnx"), 6, 4)
+    for mine, other in zip(graph(**feeds), answer_of(onward.Sequential(layer), feeds), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-6)  # ONNX has alpha and beta in float32
+
+
+def test_float64_is_written_as_float64(tmp_path: Path) -> None:
+    layer = onward.GRU(3, 4, dtype="float64", rng=0)
+    onward.export_onnx(layer, tmp_path / "m.onnx")
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    x = np.random.default_rng(0).normal(0, 1, (5, 2, 3))
+    y, h = graph(x, np.zeros((1, 2, 4)))
+    np.testing.assert_array_equal(y, layer(x)[0])
+    assert y.dtype == h.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        onward.LSTM(3, 4, proj_size=2),
+        onward.Sequential(onward.MaxPool1d(2)),
+        onward.GRU(3, 4, activations=("selu", "mish")),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_written_is_named_and_nothing_is_written(tmp_path: Path, layer: Any) -> None:
+    with pytest.raises(errors.ArgumentError, match="cannot be written as ONNX"):
+        onward.export_onnx(layer, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,140 @@
+"""Graphs as layers: what other exporters write becomes layers, and what stands in the way is named."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_nodes
+import pytest
+from onnx import helper
+
+import onward
+from onward import errors
+from onward.load.onnx import Graph
+
+T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
+
+
+def graph_of(nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str = "y", T: int = T) -> Graph:
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in {
+            "W": (1, 4 * H, I),
+            "R": (1, 4 * H, H),
+            "B": (1, 8 * H),
+            "W2": (2, 3 * H, I),
+            "R2": (2, 3 * H, H),
+            "M": (H, 2),
+            "b": (2,),
+        }.items()
+    }
+    x = np.zeros((T, B, I), np.float32)
+    return Graph(onnx_nodes.model_of(nodes, {"x": x}, [output], weights | constants))
+
+
+def lstm(x: str = "x", *states: str, **attributes: Any) -> onnx.NodeProto:
+    inputs = [x, "W", "R", "B", "", *states] if states else [x, "W", "R", "B"]
+    return helper.make_node("LSTM", inputs, ["Y", "Y_h", "Y_c"], "lstm", hidden_size=H, **attributes)
+
+
+def x_of(graph: Graph) -> Any:
+    return np.random.default_rng(1).normal(0, 1, (T, B, I)).astype(np.float32)
+
+
+def node(op: str, *inputs: str, to: str = "y", **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs, [to], f"the {op}", **attributes)
+
+
+ONE = {"one": np.array([1])}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "layers"),
+    [
+        ([lstm(), node("Squeeze", "Y", "one")], ONE, ["LSTM"]),
+        (
+            [
+                lstm(),
+                node("Squeeze", "Y", "one", to="s"),
+                node("MatMul", "s", "M", to="m"),
+                node("Add", "b", "m"),
+            ],
+            ONE,
+            ["LSTM", "Linear"],
+        ),
+        (
+            [lstm(), node("Squeeze", "Y_h", "zero", to="s"), node("Gemm", "s", "M", "b")],
+            {"zero": np.array([0])},
+            ["LSTM", "Last", "Linear"],
+        ),
+        (
+            [
+                node("Transpose", "x", to="t", perm=[1, 0, 2]),
+                lstm("t"),
+                node("Squeeze", "Y", "one", to="s"),
+                node("Transpose", "s", perm=[1, 0, 2]),
+            ],
+            ONE,
+            ["LSTM"],
+        ),
+        (
+            [
+                node("Shape", "x", to="shape"),
+                node("Gather", "shape", "one", to="batch"),
+                node("Concat", "one", "batch", "H", to="size", axis=0),
+                node("ConstantOfShape", "size", to="zeros"),
+                lstm("x", "zeros", "zeros"),
+                node("Squeeze", "Y", "one"),
+            ],
+            {**ONE, "H": np.array([H])},
+            ["LSTM"],
+        ),
+        (
+            [
+                helper.make_node("GRU", ["x", "W2", "R2"], ["Y"], hidden_size=H, direction="bidirectional"),
+                node("Transpose", "Y", to="t", perm=[0, 2, 1, 3]),
+                node("Reshape", "t", "shape", to="r"),
+                node("Softmax", "r", axis=2),
+            ],
+            {"shape": np.array([0, 0, -1])},
+            ["GRU", "Softmax"],
+        ),
+    ],
+    ids=["squeezed", "dense", "last state", "batch first", "states of zeros", "two directions"],
+)
+def test_chains_become_layers(nodes: Any, constants: dict[str, Any], layers: list[str]) -> None:
+    graph = graph_of(nodes, constants)
+    chain = graph.layers()
+    assert [type(layer).__name__ for layer in chain] == layers
+    x = x_of(graph)
+    np.testing.assert_allclose(chain(x), graph(x)[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "named"),
+    [
+        ([lstm(), node("Exp", "Y")], {}, "the Exp"),
+        ([lstm(direction="reverse"), node("Squeeze", "Y", "one")], ONE, "lstm .*reverse"),
+        ([node("Neg", "W", to="W_"), node("Mul", "x", "x")], {}, "the Mul"),
+        ([lstm("x", "h", "h"), node("Squeeze", "Y", "one")], {**ONE, "h": np.ones((1, B, H), "f4")}, "lstm"),
+        (
+            [lstm(), node("Squeeze", "Y", "one", to="s"), node("Transpose", "s", perm=[1, 0, 2])],
+            ONE,
+            "axes of y",
+        ),
+        ([lstm(), node("Gather", "Y", "one")], {"one": np.array(1)}, "the Gather"),
+    ],
+)
+def test_what_stands_in_the_way_is_named(nodes: Any, constants: dict[str, Any], named: str) -> None:
+    with pytest.raises(errors.ArgumentError, match=named):
+        graph_of(nodes, constants).layers()
+
+
+def test_layers_stream_bitwise_as_the_graph() -> None:
+    graph = graph_of([lstm(), node("Squeeze", "Y", "one")], ONE)
+    chain = graph.layers()
+    assert isinstance(chain[0], onward.LSTM)
+    stream, x = chain[0].stream(), x_of(graph)
+    for step, expected in zip(x[:, 0], graph(x)[0][:, 0], strict=True):
+        np.testing.assert_array_equal(stream(step), expected)
