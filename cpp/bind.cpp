@@ -7,6 +7,11 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include <array>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -16,6 +21,7 @@
 #include "denormals.h"
 #include "dense.h"
 #include "dispatch.h"
+#include "pool.h"
 #include "stack.h"
 #include "stream.h"
 #include "threads.h"
@@ -226,63 +232,255 @@ struct Dense {
 };
 
 // A new NumPy array; asking NumPy for it is the fastest way to one.
-template <class Real, class... Sizes>
-nb::object empty(Real*& data, Sizes... sizes) {
+template <class Real>
+nb::object empty(const nb::tuple& shape) {
     static const auto& numpy = *new nb::object(nb::module_::import_("numpy"));  // never destroyed: Python ends before
     static const auto& make = *new nb::object(numpy.attr("empty"));
     static const auto& dtype = *new nb::object(numpy.attr("dtype")(sizeof(Real) == 4 ? "f4" : "f8"));
-    nb::object array = make(nb::make_tuple(sizes...), dtype);
-    data = nb::cast<nb::ndarray<Real, nb::ndim<sizeof...(Sizes)>, nb::device::cpu>>(array, false).data();
-    return array;
+    return make(shape, dtype);
 }
 
+// The memory of a new array; the buffer protocol is the fastest way to it.
 template <class Real>
-using StreamInput = nb::ndarray<const Real, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+Real* memory_of(const nb::object& array) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(array.ptr(), &view, PyBUF_WRITABLE)) nb::raise_python_error();
+    PyBuffer_Release(&view);
+    return (Real*)view.buf;
+}
+
+// The layers that streams go through, Stacks and Denses of one precision; whoever holds them holds `layers` too.
+template <class Real>
+std::vector<onward::Stage<Real>> stages_of(const std::vector<nb::object>& layers) {
+    std::vector<onward::Stage<Real>> stages;
+    for (const nb::object& layer : layers) {
+        if (!nb::isinstance<Stack>(layer)) {
+            stages.push_back(&std::get<onward::Dense<Real>>(nb::cast<const Dense&>(layer).core));
+            continue;
+        }
+        const auto& stack = std::get<onward::Stack<Real>>(nb::cast<const Stack&>(layer).core);
+        if (stack.D != 1) throw nb::value_error("a reverse direction cannot stream");
+        stages.push_back(&stack);
+    }
+    return stages;
+}
+
+bool first_is_float32(const std::vector<nb::object>& layers) {
+    if (layers.empty()) throw nb::value_error("there are no layers");
+    if (nb::isinstance<Stack>(layers[0])) return nb::cast<const Stack&>(layers[0]).core.index() == 0;
+    return nb::cast<const Dense&>(layers[0]).core.index() == 0;
+}
+
+// h (layers, rows, P) and c (layers, rows, H) or None, for each Stack.
+template <class Array>
+using States = std::vector<std::tuple<std::optional<Array>, std::optional<Array>>>;
+
+template <class Number, class Real, class Array>
+std::vector<onward::State<Number>> states_of(const std::vector<onward::Stage<Real>>& stages, const States<Array>& arrays,
+                                             long rows) {
+    std::vector<onward::State<Number>> states;
+    size_t next = 0;
+    for (const onward::Stage<Real>& stage : stages) {
+        if (!std::holds_alternative<const onward::Stack<Real>*>(stage)) continue;
+        const onward::Stack<Real>& stack = *std::get<const onward::Stack<Real>*>(stage);
+        if (next == arrays.size()) throw nb::value_error("there are states of too few layers");
+        const auto& [h, c] = arrays[next++];
+        Number* const h_data = data_of<Number>(h, "h", {stack.layers, rows, stack.P});
+        Number* const c_data = data_of<Number>(c, "c", {stack.layers, rows, stack.H});
+        for (long layer = 0; layer < stack.layers; layer++)
+            states.push_back({h_data ? h_data + layer * rows * stack.P : nullptr,
+                              c_data ? c_data + layer * rows * stack.H : nullptr});
+    }
+    return states;
+}
+
+template <template <class> class Object>
+using EitherPointer = std::variant<std::unique_ptr<Object<float>>, std::unique_ptr<Object<double>>>;
 
 struct Stream {
-    EitherPrecision<onward::Stream> core;
+    const std::vector<nb::object> layers;
+    const EitherPointer<onward::Stream> core;
+    const bool batched, batch_first;
+    std::mutex mutex;  // for calls of several threads, which take effect one after the other
 
-    static EitherPrecision<onward::Stream> of(const Stack& stack) {
-        return std::visit(
-            []<class Real>(const onward::Stack<Real>& s) -> EitherPrecision<onward::Stream> {
-                if (s.D != 1) throw nb::value_error("a reverse direction cannot stream");
-                return EitherPrecision<onward::Stream>(std::in_place_type<onward::Stream<Real>>, s);
-            },
-            stack.core);
-    }
-
-    explicit Stream(const Stack& stack) : core(of(stack)) {}
-    Stream(const Stream&) = delete;
-
-    // The GIL is held: a step is short, and the state inside is for one thread at a time.
     template <class Real>
-    static nb::object step(Stream& self, const StreamInput<Real>& x) {
-        auto* const stream = std::get_if<onward::Stream<Real>>(&self.core);
-        if (!stream || long(x.shape(0)) != stream->stack.I) throw nb::next_overload();
-        Real* y;
-        nb::object result = empty(y, stream->stack.P);
-        stream->step(x.data(), y);
-        return result;
+    static EitherPointer<onward::Stream> of(const std::vector<nb::object>& layers, long B) {
+        const auto stages = stages_of<Real>(layers);
+        if (B < 1 || !onward::connected(stages)) throw nb::value_error("layers do not fit together, or B < 1");
+        return std::make_unique<onward::Stream<Real>>(stages, B);
     }
 
-    nb::tuple state() const {
-        return std::visit([]<class Real>(const onward::Stream<Real>& stream) {
-            const auto& stack = stream.stack;
-            Real *h, *c = nullptr;
-            nb::object h_n = empty(h, stack.layers, stack.P), c_n = nb::none();
-            if (stack.cell == Cell::lstm) c_n = empty(c, stack.layers, stack.H);
-            stream.state(h, c);
-            return nb::make_tuple(h_n, c_n);
+    Stream(const std::vector<nb::object>& layers, std::optional<long> batch, bool batch_first)
+        : layers(layers), core(first_is_float32(layers) ? of<float>(layers, batch.value_or(1))
+                                                        : of<double>(layers, batch.value_or(1))),
+          batched(batch), batch_first(batch_first) {}
+
+    // The rows of an array of one step ([B], features) or a block ([T], [B], features); null where it is no such array.
+    template <class Real, class Array>
+    onward::Rows<Real> rows(const Array& array, long B, long features) const {
+        const long axes = long(array.ndim()), block = axes - 1 - batched;
+        if (block < 0 || block > 1 || array.dtype() != nb::dtype<std::remove_const_t<Real>>() ||
+            long(array.shape(axes - 1)) != features || (features > 1 && array.stride(axes - 1) != 1) ||
+            uintptr_t(array.data()) % alignof(Real))
+            return {};
+        if (batched && long(array.shape(block && !batch_first)) != B) return {};
+        return laid_out((Real*)array.data(), axes, [&](long axis) { return long(array.stride(axis)); });
+    }
+
+    template <class Real, class Stride>
+    onward::Rows<Real> laid_out(Real* data, long axes, Stride stride) const {
+        const bool block = axes > 1 + batched;
+        return {data, block ? stride(batched && batch_first) : 0, batched ? stride(block && !batch_first) : 0};
+    }
+
+    // What fits is run as it is. For whatever else, the Python subclass converts x, or says what is wrong with it or out.
+    static nb::object call(nb::handle_t<Stream> handle, const In& x, const OptionalOut& out) {
+        Stream& self = *nb::inst_ptr<Stream>(handle);
+        return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
+            const long B = stream->B, axes = long(x.ndim());
+            const auto in = self.rows<const Real>(x, B, stream->I);
+            if (!in.data) return converted(handle, nb::cast(x), out ? nb::cast(*out) : nb::none());
+            const long T = axes > 1 + self.batched ? long(x.shape(self.batched && self.batch_first)) : 1;
+            nb::object result;
+            onward::Rows<Real> y;
+            if (out) {
+                y = self.rows<Real>(*out, B, stream->O);
+                bool same = y.data && long(out->ndim()) == axes;
+                for (long axis = 0; same && axis < axes - 1; axis++) same = out->shape(axis) == x.shape(axis);
+                if (!same) return converted(handle, nb::cast(x), nb::cast(*out));
+                result = nb::cast(*out);
+            } else {
+                std::array<long, 3> shape{};
+                for (long axis = 0; axis < axes; axis++) shape[axis] = axis < axes - 1 ? long(x.shape(axis)) : stream->O;
+                result = empty<Real>(axes == 1   ? nb::make_tuple(shape[0])
+                                     : axes == 2 ? nb::make_tuple(shape[0], shape[1])
+                                                 : nb::make_tuple(shape[0], shape[1], shape[2]));
+                y = self.laid_out(memory_of<Real>(result), axes, [&](long axis) {
+                    return std::accumulate(&shape[axis + 1], &shape[axes], 1L, std::multiplies());
+                });
+            }
+            self.advance(*stream, in, y, T);
+            return result;
+        }, self.core);
+    }
+
+    // One step of one row is short, and holds the GIL.
+    template <class Real>
+    void advance(onward::Stream<Real>& stream, const onward::Rows<const Real>& x, const onward::Rows<Real>& y, long T) {
+        std::optional<nb::gil_scoped_release> release;
+        if (T * stream.B > 1) release.emplace();
+        const std::lock_guard lock(mutex);
+        stream.advance(x, y, T);
+    }
+
+    static nb::object converted(nb::handle self, const nb::object& x, const nb::object& out) {
+        return self(self.attr("_converted")(x, out), out);
+    }
+
+    long outputs() const {
+        return std::visit([](const auto& stream) { return stream->O; }, core);
+    }
+
+    void state(const States<Out>& to) {
+        std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
+            const auto states = states_of<Real>(stream->stages, to, stream->B);
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(mutex);
+            stream->state(states);
         }, core);
     }
 
-    void set_state(const OptionalIn& h, const OptionalIn& c) {
-        std::visit([&]<class Real>(onward::Stream<Real>& stream) {
-            const auto& stack = stream.stack;
-            stream.set_state(data_of<const Real>(h, "h", {stack.layers, stack.P}),
-                             data_of<const Real>(c, "c", {stack.layers, stack.H}));
+    void set_state(const States<In>& from) {
+        std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
+            const auto states = states_of<const Real>(stream->stages, from, stream->B);
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(mutex);
+            stream->set_state(states);
         }, core);
     }
+};
+
+struct Pool {
+    const std::vector<nb::object> layers;
+    const EitherPointer<onward::Pool> core;
+
+    template <class Real>
+    static EitherPointer<onward::Pool> of(const std::vector<nb::object>& layers, long capacity, long max_capacity) {
+        return std::make_unique<onward::Pool<Real>>(stages_of<Real>(layers), capacity, max_capacity);
+    }
+
+    Pool(const std::vector<nb::object>& layers, long capacity, long max_capacity)
+        : layers(layers), core(first_is_float32(layers) ? of<float>(layers, capacity, max_capacity)
+                                                        : of<double>(layers, capacity, max_capacity)) {}
+
+    // Calls body(pool, ids, their number) without the GIL, with a copy of ids that nobody can change meanwhile; `prepare`
+    // is called before, with the GIL.
+    template <class Prepare, class Body>
+    void with(const In& ids, Prepare prepare, Body body) const {
+        const auto* const given = data_of<const int64_t>(ids, "ids", {-1});
+        const std::vector<long> copy(given, given + ids.shape(0));
+        std::visit([&](const auto& pool) {
+            const auto prepared = prepare(*pool, long(copy.size()));
+            const nb::gil_scoped_release release;
+            body(*pool, copy.data(), long(copy.size()), prepared);
+        }, core);
+    }
+
+    void open(const Out& ids) {
+        std::vector<long> opened(ids.shape(0));
+        auto* const to = data_of<int64_t>(ids, "ids", {-1});
+        std::visit([&](const auto& pool) {
+            const nb::gil_scoped_release release;
+            pool->open(long(opened.size()), opened.data());
+        }, core);
+        std::copy(opened.begin(), opened.end(), to);
+    }
+
+    void close(const In& ids) {
+        with(ids, nothing, [](auto& pool, const long* ids, long n, int) { pool.close(ids, n); });
+    }
+
+    void restore(const In& ids) {
+        with(ids, nothing, [](auto& pool, const long* ids, long n, int) {
+            for (long i = 0; i < n; i++)
+                if (ids[i] < 0 || (i && ids[i] <= ids[i - 1])) throw std::invalid_argument("ids must ascend from 0");
+            pool.restore(ids, n);
+        });
+    }
+
+    void step(const In& ids, const In& x, const Out& y) {
+        with(ids, [&]<class Real>(const onward::Pool<Real>& pool, long n) {
+            if (!onward::connected(pool.stages)) throw nb::value_error("layers do not fit together");
+            return std::pair(data_of<const Real>(x, "x", {n, onward::inputs(pool.stages.front())}),
+                             data_of<Real>(y, "y", {n, onward::outputs(pool.stages.back())}));
+        }, [](auto& pool, const long* ids, long n, const auto& data) { pool.step(ids, n, data.first, data.second); });
+    }
+
+    void state(const In& ids, const States<Out>& to) const {
+        with(ids, [&]<class Real>(const onward::Pool<Real>& pool, long n) { return states_of<Real>(pool.stages, to, n); },
+             [](auto& pool, const long* ids, long n, const auto& states) { pool.state(ids, n, states); });
+    }
+
+    void set_state(const In& ids, const States<In>& from) {
+        with(ids, [&]<class Real>(const onward::Pool<Real>& pool, long n) {
+            return states_of<const Real>(pool.stages, from, n);
+        }, [](auto& pool, const long* ids, long n, const auto& states) { pool.set_state(ids, n, states); });
+    }
+
+    long outputs() const {
+        return std::visit([](const auto& pool) { return onward::outputs(pool->stages.back()); }, core);
+    }
+    long size() const {
+        return std::visit([](const auto& pool) { return pool->size(); }, core);
+    }
+    long capacity() const {
+        return std::visit([](const auto& pool) { return pool->capacity(); }, core);
+    }
+    std::vector<long> ids() const {
+        return std::visit([](const auto& pool) { return pool->ids(); }, core);
+    }
+
+    static constexpr auto nothing = [](const auto&, long) { return 0; };
 };
 
 template <class Real>
@@ -316,16 +514,28 @@ NB_MODULE(_core, m) {
              "of a GRU that resets after the product; sums (L*D, T, B, G, H), which the gates are functions of; and c "
              "(L*D, T, B, H).");
 
-    nb::class_<Stream>(m, "Stream", "One row of a Stack that goes on from call to call, its state inside.")
-        .def(nb::init<const Stack&>(), "stack"_a, nb::keep_alive<1, 2>())
-        .def("__call__", &Stream::step<float>, "x"_a.noconvert())
-        .def("__call__", &Stream::step<double>, "x"_a.noconvert(), "One step: x (I,) to y (P,), a new array.")
-        // Whatever else is given, the Python subclass converts, or says what is wrong with it.
-        .def("__call__", [](nb::object self, nb::object x) { return self(self.attr("_converted")(x)); },
-             "x"_a.none())
-        .def("_state", &Stream::state, "h (layers, P) and c (layers, H) or None, copies.")
-        .def("_set_state", &Stream::set_state, "h"_a.noconvert().none(), "c"_a.noconvert().none(),
-             "Copies h and c in; None: zeros.");
+    nb::class_<Stream>(m, "Stream", "Rows that go on from call to call through Stacks and Denses, their states inside.")
+        .def(nb::init<const std::vector<nb::object>&, std::optional<long>, bool>(), "layers"_a, "batch"_a.none(),
+             "batch_first"_a)
+        .def("__call__", &Stream::call, "x"_a.noconvert(), "out"_a.noconvert() = nb::none(),
+             "One step of x ([B], I), or a block ([T], [B], I), to y, a new array or `out`.")
+        .def("__call__", &Stream::converted, "x"_a.none(), "out"_a.none() = nb::none())
+        .def_prop_ro("outputs", &Stream::outputs, "Features of y.")
+        .def("_state", &Stream::state, "to"_a.noconvert(), "Fills h (L, B, P) and c (L, B, H) or None, for each Stack.")
+        .def("_set_state", &Stream::set_state, "states"_a.noconvert(), "Copies h and c in; None: zeros.");
+
+    nb::class_<Pool>(m, "Pool", "Streams through Stacks and Denses by their ids, their states inside.")
+        .def(nb::init<const std::vector<nb::object>&, long, long>(), "layers"_a, "capacity"_a, "max_capacity"_a)
+        .def("open", &Pool::open, "ids"_a.noconvert(), "Opens as many streams, and fills ids.")
+        .def("close", &Pool::close, "ids"_a.noconvert())
+        .def("restore", &Pool::restore, "ids"_a.noconvert(), "Opens these, ascending, and no others.")
+        .def("step", &Pool::step, "ids"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(), "x (n, I) in, fills y (n, O).")
+        .def("state", &Pool::state, "ids"_a.noconvert(), "to"_a.noconvert(), "Fills h (L, n, P) and c (L, n, H) or None.")
+        .def("set_state", &Pool::set_state, "ids"_a.noconvert(), "states"_a.noconvert(), "Copies in; None: zeros.")
+        .def_prop_ro("outputs", &Pool::outputs, "Features of y.")
+        .def("size", &Pool::size, "Open streams.")
+        .def("capacity", &Pool::capacity)
+        .def("ids", &Pool::ids, "Of the open streams, ascending.");
 
     nb::class_<Dense>(m, "Dense", "A packed matrix: y = W x + b for each row.")
         .def(nb::init<const In&, const OptionalIn&>(), "W"_a, "b"_a.none())
@@ -345,6 +555,8 @@ NB_MODULE(_core, m) {
         const nb::gil_scoped_release release;
         return n * onward::kernels<float>().arithmetic(n, &result);
     }, "n"_a, "Does nothing but fma in registers; returns the number of float32 operations. For measuring.");
+    m.def("nothing", [](const In&, const OptionalOut&) {}, "x"_a.noconvert(), "out"_a.noconvert() = nb::none(),
+          "Takes what a Stream takes, and does nothing. For measuring.");
     m.def("read", [](const nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>& x, long times) {
         const nb::gil_scoped_release release;
         float sum = 0;

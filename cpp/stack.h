@@ -53,7 +53,7 @@ private:
     template <class>
     friend class Team;
     template <class>
-    friend class Stream;
+    friend class Chain;
 
     const Kernels<Real>& kernels;
     std::vector<Packed<Real>> packed;

@@ -1,47 +1,45 @@
-// Steps a layer's state on, one row and one time step a call.
+// Steps rows on by blocks, each with a chain of its own.
 #include "stream.h"
 
-#include <limits>
+#include <numeric>
 
 #include "denormals.h"
+#include "threads.h"
 
 namespace onward {
 
 template <class Real>
-Stream<Real>::Stream(const Stack<Real>& stack)
-    : stack(stack), lengths(1, std::numeric_limits<long>::max()), between(2 * stack.P) {
-    runs.reserve(stack.layers);
-    for (const Direction<Real>& direction : stack.directions)
-        runs.emplace_back(stack.kernels, direction, false, lengths, 1, 1, 1);
+Stream<Real>::Stream(const std::vector<Stage<Real>>& stages, long B)
+    : stages(stages), B(B), I(inputs(stages.front())), O(outputs(stages.back())), order(B),
+      chains(ceil_div(B, rows_at_once)) {
+    std::iota(order.begin(), order.end(), 0L);
+    for (auto& chain : chains) chain = std::make_unique<Chain<Real>>(stages, ceil_div(B, long(chains.size())));
+    set_state(std::vector<State<const Real>>(state_sizes(stages).size()));
 }
 
 template <class Real>
-Stream<Real>::~Stream() = default;
-
-template <class Real>
-void Stream<Real>::step(const Real* x, Real* y) {
-    const FlushDenormals flush;
-    Barrier alone(1);
-    for (long layer = 0; layer < stack.layers; layer++) {
-        Real* const out = layer == stack.layers - 1 ? y : between.data() + layer % 2 * stack.P;
-        runs[layer].advance({x, 0, 0}, {out, 0, 0}, t, t + 1, 0, 1, alone);
-        x = out;
-    }
-    t++;
+void Stream<Real>::advance(const Rows<const Real>& x, const Rows<Real>& y, long T) {
+    auto block = [&](size_t i) {
+        const FlushDenormals flush;
+        const long first = first_row(i);
+        chains[i]->advance({x.data + first * x.b_stride, x.t_stride, x.b_stride},
+                           {y.data + first * y.b_stride, y.t_stride, y.b_stride}, T);
+    };
+    if (chains.size() == 1) return block(0);
+    size_t parts = 1;
+    parallel(std::min(num_threads(), int(chains.size())), [&](int n) { parts = n; },
+             [&](int part) { for (size_t i = part; i < chains.size(); i += parts) block(i); });
 }
 
 template <class Real>
-void Stream<Real>::state(Real* h, Real* c) const {
-    const long row = 0;
-    for (long layer = 0; layer < stack.layers; layer++)
-        runs[layer].finish(h + layer * stack.P, c ? c + layer * stack.H : nullptr, &row, t);
+void Stream<Real>::state(const std::vector<State<Real>>& to) const {
+    for (size_t i = 0; i < chains.size(); i++) chains[i]->finish(to, order.data() + first_row(i));
 }
 
 template <class Real>
-void Stream<Real>::set_state(const Real* h, const Real* c) {
-    const long row = 0;
-    for (long layer = 0; layer < stack.layers; layer++)
-        runs[layer].start(h ? h + layer * stack.P : nullptr, c ? c + layer * stack.H : nullptr, &row, t);
+void Stream<Real>::set_state(const std::vector<State<const Real>>& from) {
+    for (size_t i = 0; i < chains.size(); i++)
+        chains[i]->start(from, order.data() + first_row(i), first_row(i + 1) - first_row(i));
 }
 
 template class Stream<float>;

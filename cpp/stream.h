@@ -1,30 +1,30 @@
-// A sequence that goes on from call to call.
+// Rows that go on from call to call together, their states inside.
 #pragma once
 
+#include <memory>
 #include <vector>
 
-#include "run.h"
-#include "stack.h"
+#include "chain.h"
 
 namespace onward {
 
-// One row that goes on from call to call, its state inside. The stack has one direction, and outlives the stream.
+// The stages have one direction, are connected, and outlive the stream.
 template <class Real>
 class Stream {
 public:
-    explicit Stream(const Stack<Real>& stack);
-    ~Stream();
-    void step(const Real* x, Real* y);                // x (I), y (P)
-    void state(Real* h, Real* c) const;               // h (layers, P), c (layers, H) or null
-    void set_state(const Real* h, const Real* c);     // null: zeros
+    Stream(const std::vector<Stage<Real>>& stages, long B);
+    void advance(const Rows<const Real>& x, const Rows<Real>& y, long T);  // x (T, B, I), y (T, B, O)
+    void state(const std::vector<State<Real>>& to) const;
+    void set_state(const std::vector<State<const Real>>& from);
 
-    const Stack<Real>& stack;
+    const std::vector<Stage<Real>> stages;
+    const long B, I, O;
 
 private:
-    std::vector<long> lengths;
-    std::vector<Run<Real>> runs;
-    Buffer<Real> between;
-    long t = 0;
+    long first_row(size_t chain) const { return B * long(chain) / long(chains.size()); }
+
+    std::vector<long> order;
+    std::vector<std::unique_ptr<Chain<Real>>> chains;  // each with a block of the rows
 };
 
 }  // namespace onward

@@ -1,12 +1,14 @@
 """Streams: a sequence step by step is the sequence in one call, and their state is nobody else's."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import onward
-from onward.errors import ArgumentError, DtypeError, OnwardError, ShapeError
+from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 
 LAYERS = {
     "rnn": lambda H, **options: onward.RNN(5, H, 2, rng=0, **options),
@@ -113,7 +115,8 @@ def test_what_converts_is_converted(given: Any) -> None:
     ("x", "error", "message"),
     [
         (np.zeros(4), ShapeError, r"\(4,\).*\(5,\)"),
-        (np.zeros((2, 5)), ShapeError, r"\(2, 5\).*\(5,\)"),
+        (np.zeros((2, 4)), ShapeError, r"\(2, 4\).*\(5,\), or \(T, 5\)"),
+        (np.zeros((2, 2, 5)), ShapeError, r"\(2, 2, 5\).*\(5,\)"),
         (np.zeros(4, "f4"), ShapeError, r"\(4,\).*\(5,\)"),
         (np.zeros(5, complex), DtypeError, "complex"),
         ("abcde", DtypeError, "U5"),
@@ -141,3 +144,197 @@ def test_a_wrong_state_is_refused() -> None:
 def test_a_bidirectional_layer_cannot_stream() -> None:
     with pytest.raises(ArgumentError, match="reverse direction"):
         onward.LSTM(5, 7, bidirectional=True).stream()
+
+
+def models(batch_first: bool = False) -> dict[str, onward.Sequential]:
+    """Some that the core runs whole, and some that are called layer by layer."""
+    return {
+        "chain": onward.Sequential(
+            onward.LSTM(5, 33, 2, rng=0, batch_first=batch_first),
+            onward.Linear(33, 6, rng=1),
+            onward.GRU(6, 7, rng=2, batch_first=batch_first),
+            onward.Linear(7, 3, rng=3),
+        ),
+        "linear_first": onward.Sequential(
+            onward.Linear(5, 6, rng=1), onward.RNN(6, 9, rng=2, batch_first=batch_first)
+        ),
+        "softmax": onward.Sequential(
+            onward.LSTM(5, 7, rng=0, batch_first=batch_first),
+            onward.Linear(7, 3, rng=1),
+            onward.Activation("elu"),
+            onward.Softmax(),
+        ),
+        "embedding": onward.Sequential(
+            onward.Embedding(11, 5, rng=0), onward.GRU(5, 7, rng=1, batch_first=batch_first)
+        ),
+    }
+
+
+every_model = pytest.mark.parametrize("name", models())
+
+
+def inputs(name: str, *shape: int) -> Any:
+    if name == "embedding":
+        return np.random.default_rng(2).integers(0, 11, shape)
+    return numbers(*shape, 5)
+
+
+def assert_same_states(mine: Any, others: Any) -> None:
+    for mine_of_layer, other_of_layer in zip(mine, others, strict=True):
+        for part, other in zip(parts(mine_of_layer), parts(other_of_layer), strict=True):
+            np.testing.assert_array_equal(part, other)
+
+
+@every_model
+@pytest.mark.parametrize("cuts", [[1] * 25, [25], [7, 0, 1, 17]])
+def test_a_model_cut_in_blocks_is_bitwise_the_whole_sequence(isa: str, name: str, cuts: list[int]) -> None:
+    net, x = models()[name], inputs(name, 25)
+    whole, states = net(x, return_state=True)
+    stream, t, ys = net.stream(), 0, []
+    for steps in cuts:
+        ys.append(stream(x[t : t + steps]))
+        t += steps
+    np.testing.assert_array_equal(np.concatenate(ys), whole)
+    assert_same_states(stream.state, states)
+    np.testing.assert_array_equal(net.stream()(x[0]), whole[0])
+
+
+@every_model
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("B", [1, 5, 200])
+def test_a_batch_is_bitwise_the_whole_sequence(name: str, batch_first: bool, B: int) -> None:
+    net = models(batch_first)[name]
+    x = inputs(name, B, 6) if batch_first else inputs(name, 6, B)
+    time = 1 if batch_first else 0
+    whole, states = net(x, return_state=True)
+    stream = net.stream(batch=B)
+    first, second = np.split(x, [4], time)
+    y = [stream(first)]
+    y += [np.expand_dims(stream(step), time) for step in np.moveaxis(second, time, 0)]
+    np.testing.assert_array_equal(np.concatenate(y, time), whole)
+    assert_same_states(stream.state, states)
+
+
+def test_after_each_step_last_is_that_step() -> None:
+    net, x = (
+        onward.Sequential(onward.LSTM(5, 7, rng=0), onward.Last(), onward.Linear(7, 3, rng=1)),
+        numbers(9, 5),
+    )
+    so_far = [net(x[: t + 1]) for t in range(9)]
+    np.testing.assert_array_equal(net.stream()(x), so_far)
+    by_layers = onward.Sequential(*net, onward.Softmax())
+    np.testing.assert_array_equal(by_layers.stream()(x), [by_layers(x[: t + 1]) for t in range(9)])
+
+
+@every_model
+def test_out_is_written_into_and_returned(name: str) -> None:
+    net, x = models()[name], inputs(name, 9)
+    y = np.full((9, net(x).shape[-1]), 9, np.float32)
+    stream = net.stream()
+    assert stream(x[:4], out=y[:4]).base is y
+    for t in range(4, 9):
+        stream(x[t], out=y[t])
+    np.testing.assert_array_equal(y, net(x))
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("out", "error", "words"),
+    [
+        (np.zeros(2, np.float32), ShapeError, r"out has shape \(2,\), but y has shape"),
+        (np.zeros(3), DtypeError, "out is float64, but must be an array of float32"),
+        ([0.0], DtypeError, "out is list"),
+    ],
+)
+def test_a_wrong_out_changes_nothing(name: str, out: Any, error: type[OnwardError], words: str) -> None:
+    net = models()[name]
+    stream = net.stream()
+    x = inputs(name)
+    stream(x)
+    before = stream.state
+    with pytest.raises(error, match=words):
+        stream(x, out=out)
+    assert_same_states(stream.state, before)
+
+
+@every_model
+def test_a_branch_goes_on_by_itself(name: str) -> None:
+    net, x = models()[name], inputs(name, 9)
+    stream = net.stream()
+    stream(x[:4])
+    branch = stream.copy()
+    branch(x[0])
+    np.testing.assert_array_equal(stream(x[4:]), net(x)[4:])
+    np.testing.assert_array_equal(branch(x[1]), net(np.concatenate([x[:4], x[:2]]))[-1])
+
+
+@every_model
+def test_new_weights_do_not_change_a_model_that_streams(name: str) -> None:
+    net, x = models()[name], inputs(name, 9)
+    whole, stream = net(x), net.stream()
+    net.load_state_dict({key: 2 * weight for key, weight in net.state_dict().items()})
+    np.testing.assert_array_equal(stream(x), whole)
+
+
+@every_model
+@pytest.mark.parametrize("batch", [None, 3])
+def test_a_saved_state_goes_on_in_another_stream(name: str, batch: int | None, tmp_path: Path) -> None:
+    net, x = models()[name], inputs(name, 9, *((batch,) if batch else ()))
+    first, second = net.stream(batch), net.stream(batch)
+    first(x[:4])
+    first.save(tmp_path / "state")
+    second(x[:3])
+    second.load(tmp_path / "state")
+    np.testing.assert_array_equal(second(x[4:]), net(x)[4:])
+
+
+def test_a_state_file_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+    net, path = models()["chain"], tmp_path / "state"
+    stream = net.stream()
+    stream(inputs("chain", 4))
+    stream.save(path)
+    content = path.read_bytes()
+    before = stream.state
+
+    def refused(words: str, into: Any = stream) -> None:
+        with pytest.raises(FileError, match=words):
+            into.load(path)
+
+    refused("another model", models()["linear_first"].stream())
+    other = models()["chain"]
+    other.load_state_dict({key: weight + 1 for key, weight in other.state_dict().items()})
+    refused("other weights", other.stream())
+    refused("shape", net.stream(batch=2))
+    refused("no state of a pool", net.pool(2))
+    path.write_bytes(content[:-8])
+    refused("not a whole safetensors file")
+    path.write_bytes(content.replace(b'\\"format\\": 1', b'\\"format\\": 9'))
+    refused("format 9, but this Onward reads format 1")
+    net.save(path)
+    refused("no state of a stream")
+    assert_same_states(stream.state, before)
+
+
+def test_a_model_that_needs_steps_to_come_cannot_stream() -> None:
+    both = onward.GRU(5, 7, bidirectional=True)
+    for model in (both, onward.Sequential(onward.Linear(5, 5), both)):
+        for live in (model.stream, lambda model=model: model.pool(4)):
+            with pytest.raises(ArgumentError, match=r"GRU\(5, 7, .*cannot stream: its reverse direction"):
+                live()
+    with pytest.raises(ArgumentError, match=r"Softmax\(dim=0\) cannot stream: it takes the whole sequence"):
+        onward.Sequential(onward.GRU(5, 7), onward.Softmax(0)).stream()
+    with pytest.raises(ArgumentError, match="no recurrent layer"):
+        onward.Sequential(onward.Linear(5, 5)).stream()
+
+
+def test_threads_take_turns_at_a_stream() -> None:
+    net, x = models()["chain"], inputs("chain", 400)
+    stream = net.stream()
+    threads = [
+        threading.Thread(target=lambda: [stream(x[:1].repeat(5, 0)) for _ in range(40)]) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(stream(x[0]), net(x[:1].repeat(401, 0))[-1])

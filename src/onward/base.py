@@ -126,6 +126,10 @@ class Layer:
         """The layers that this one is made of, by the prefix of their weights' names; itself if of none."""
         return {"": self}
 
+    def _chain(self) -> list[Layer] | None:
+        """Its leaves in order, where each is called once, on what the one before it returned; else None."""
+        return [self] if self._leaves() == {"": self} else None
+
     def _replaced(self, leaves: Mapping[str, Layer]) -> Layer:
         """The same model with other layers for the leaves named."""
         return leaves.get("", self)

@@ -166,6 +166,10 @@ class Activation(Layer):
         self._spec = activations.spec("name", (name, *given) if given else name)
         self.name, self.alpha, self.beta = name, alpha, beta
 
+    @property
+    def per_step(self) -> bool:
+        return True
+
     def __call__(self, x: ArrayLike) -> Array:
         """x of any shape to y of the same, a new array.
 

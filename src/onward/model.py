@@ -12,6 +12,7 @@ from .dense import Last
 from .errors import ArgumentError
 from .recurrent import Recurrent
 from .running import Model
+from .state import each
 
 
 class Sequential(Model):
@@ -74,12 +75,7 @@ class Sequential(Model):
 
     def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, list[Any]]:
         recurrent = sum(isinstance(layer, Recurrent) for layer in self)
-        if state is not None and (not isinstance(state, list | tuple) or len(state) != recurrent):
-            given = f"{len(state)} states" if isinstance(state, list | tuple) else f"a {type(state).__name__}"
-            raise ArgumentError(
-                f"state is {given}, but must be a list of {recurrent}, one for each recurrent layer"
-            )
-        before = iter(state or [None] * recurrent)
+        before = iter(each(state, recurrent))
         after = []
         y = x
         for name, layer in self._leaves().items():
@@ -100,6 +96,9 @@ class Sequential(Model):
 
     def _leaves(self) -> dict[str, Layer]:
         return {f"{index}.": layer for index, layer in enumerate(self)}
+
+    def _chain(self) -> list[Layer]:
+        return list(self)
 
     def _replaced(self, leaves: Mapping[str, Layer]) -> "Sequential":
         return Sequential(*(leaves.get(name, layer) for name, layer in self._leaves().items()))

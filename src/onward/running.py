@@ -5,17 +5,29 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from . import precision as precisions
+from . import stream
 from .base import Layer
-from .stream import Stream
+from .pool import Pool
 from .trace import Trace, trace
 
 
 class Model(Layer):
     """A recurrent layer, or layers connected."""
 
-    def stream(self) -> Stream:
-        """One sequence step by step: `y = stream(x)`. Raises ArgumentError for a bidirectional layer."""
-        return Stream(self)
+    def stream(self, batch: int | None = None) -> stream.Stream:
+        """One sequence that goes on from call to call, or `batch` of them together: `y = stream(x)`.
+
+        Raises ArgumentError for a model that needs steps yet to come, as a reverse direction does.
+        """
+        return stream.stream(self, batch)
+
+    def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
+        """Thousands of streams by their ids: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
+
+        There is memory for `capacity` of them; it doubles where more are opened, up to max_capacity. Raises
+        ArgumentError as `stream`.
+        """
+        return Pool(self, capacity, max_capacity)
 
     def trace(
         self,
