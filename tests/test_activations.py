@@ -7,6 +7,7 @@ import numpy as np
 import oracle
 import pytest
 from cases import TOLERANCE
+from safetensors.numpy import save_file
 
 import onward
 from onward.activations import FUNCTIONS
@@ -118,3 +119,12 @@ def test_the_usual_functions_by_name_are_the_plain_cell_to_the_last_bit() -> Non
     x = np.random.default_rng(0).standard_normal((9, 2, 5)).astype(np.float32)
     plain, clipped = onward.LSTM(5, 33, rng=0), onward.LSTM(5, 33, clip=1e30, rng=0)
     np.testing.assert_array_equal(plain(x)[0], clipped(x)[0])
+
+
+def test_peepholes_in_a_state_dict_are_not_left_out(tmp_path: Path) -> None:
+    layer = onward.LSTM(3, 4, bidirectional=True, peephole=True, rng=0)
+    save_file(layer.state_dict(), tmp_path / "weights.safetensors")
+    parts: Any = onward.load(tmp_path / "weights.safetensors")
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    assert repr(parts[""]) == repr(layer)
+    np.testing.assert_array_equal(parts[""](x)[0], layer(x)[0])

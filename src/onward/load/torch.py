@@ -26,7 +26,7 @@ from .statedict import StateDict
 Tensors = Mapping[str, NDArray[Any]]
 Found = Mapping[tuple[str, ...], StateDict]
 
-RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(_reverse)?")
+RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|weight_peephole|bias_ih|bias_hh)_l(\d+)(_reverse)?")
 CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 CELLS: dict[int, type[RNN] | type[GRU] | type[LSTM]] = {1: RNN, 3: GRU, 4: LSTM}
 MATRICES = {"Linear": False, "NonDynamicallyQuantizableLinear": False, "Embedding": True}
@@ -336,6 +336,7 @@ def _recurrent(own: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_f
         "bias": any(name.startswith("bias") for name in own),
         "bidirectional": any(name.endswith("_reverse") for name in own),
         "proj_size": columns if projected else 0,
+        "peephole": "weight_peephole_l0" in own,  # of Onward: PyTorch has none
     }
     if "mode" not in said and not _is_torchs(said):
         said = {}
@@ -348,7 +349,7 @@ def _recurrent(own: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_f
     if cell is RNN:
         config["nonlinearity"] = stated.lower() or _plain(said, "nonlinearity", nonlinearity)
     if cell is not LSTM:
-        del config["proj_size"]
+        del config["proj_size"], config["peephole"]
     config["batch_first"] = _plain(said, "batch_first", batch_first)
     config["dropout"] = _plain(said, "dropout", 0.0)
     return _filled(cell, config, own)
