@@ -3,6 +3,7 @@
 
 #include "activations.h"
 #include "cells.h"
+#include "cells_backward.h"
 #include "product.h"
 #include "vec.h"
 
@@ -14,7 +15,9 @@ namespace {
 
 using onward::Cell;
 using onward::Direction;
+using onward::DirectionBack;
 using onward::Step;
+using onward::StepBack;
 
 // ---- The time step ---------------------------------------------------------------------------------------------------
 
@@ -91,6 +94,51 @@ void second(const Direction<Real>& d, const Step<Real>& s, Share share) {
     d.plain ? second_with<Real, Plain<Real>>(d, s, share) : second_with<Real, Chosen<Real>>(d, s, share);
 }
 
+// ---- The time step backward ------------------------------------------------------------------------------------------
+
+// Calls cell(gates, d, at) for each row and each block of units.
+template <class Real, class CellFunction>
+void for_cells_backward(const DirectionBack<Real>& way, const StepBack<Real>& s, CellFunction cell) {
+    for (long row = 0; row < s.rows; row++)
+        for (long unit = 0; unit < s.stride; unit += Float<Real>::L) {
+            const long recorded = row * way.recorded * s.stride + unit;
+            cell(s.gates + recorded, s.d + recorded, row * s.stride + unit);
+        }
+}
+
+template <class Real>
+void backward(const DirectionBack<Real>& way, const StepBack<Real>& s) {
+    switch (way.cell) {
+        case Cell::rnn:
+            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
+                rnn_backward(gates, s.dh + at, d);
+            });
+        case Cell::rnn_relu:
+            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
+                rnn_relu_backward(gates, s.dh + at, d);
+            });
+        case Cell::lstm:
+            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
+                lstm_backward(gates, s.stride, s.c + at, s.c_prev + at, s.dh + at, s.dc + at, d);
+            });
+        case Cell::gru:
+            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
+                gru_backward(gates, s.stride, s.h_prev + at, s.dh + at, d);
+            });
+        case Cell::gru_reset_before:
+            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
+                gru_candidate_backward(gates, s.stride, s.h_prev + at, s.dh + at, d);
+            });
+    }
+}
+
+template <class Real>
+void backward_second(const DirectionBack<Real>& way, const StepBack<Real>& s) {
+    for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
+        gru_reset_backward(gates, s.h_prev + at, s.d_reset_h + at, s.dh + at, d);
+    });
+}
+
 // ---- A function over an array ---------------------------------------------------------------------------------------------
 
 template <class Real>
@@ -140,6 +188,8 @@ constexpr onward::Kernels<Real> kernels = {
     product<Real>,
     gates<Real>,
     second<Real>,
+    backward<Real>,
+    backward_second<Real>,
     activate<Real>,
     arithmetic<Real>,
     read<Real>,

@@ -80,6 +80,28 @@ struct Step {
     Real* gates;     // [rows][blocks][recorded][L], or null: not recorded
 };
 
+// The way back through one direction: R transposed, of all gates or of those but the candidate's, whose R is then apart;
+// and the projection transposed, if any. The gradients d of a step stand in the gates' order, but those of a GRU that
+// resets after the product are of r, z, R_n h + b_n, n, so that the first three go through R.
+template <class Real>
+struct DirectionBack {
+    Cell cell;
+    long recorded;
+    Panels<Real> recurrent, candidate, projection;
+};
+
+// One time step back for some rows, their units padded to whole blocks: stride in all.
+template <class Real>
+struct StepBack {
+    long rows, stride;
+    const Real* gates;                // [rows][recorded][H]
+    const Real *c, *c_prev, *h_prev;  // [rows][H]
+    const Real* d_reset_h;            // [rows][H]: the gradient by r h of a GRU that resets before the product
+    Real* dh;                         // [rows][H], by h, or o tanh(c) under a projection; a GRU leaves here what passes by R
+    Real* dc;                         // [rows][H]: by c, then by the c before (LSTM)
+    Real* d;                          // [rows][recorded][H]
+};
+
 // Which of a matrix's blocks to compute: from first to before last, or the other way if backward. Each step goes the other
 // way than the one before, and so starts with the weights that are still in cache.
 struct Share {
@@ -96,6 +118,9 @@ struct Kernels {
     // A time step: the gates, then, for a candidate or a projection, a second product, which needs all of the first.
     void (*gates)(const Direction<Real>& direction, const Step<Real>& step, Share share);
     void (*second)(const Direction<Real>& direction, const Step<Real>& step, Share share);
+    // A time step back, and its second half, for a GRU that resets before the product.
+    void (*backward)(const DirectionBack<Real>& direction, const StepBack<Real>& step);
+    void (*backward_second)(const DirectionBack<Real>& direction, const StepBack<Real>& step);
     void (*activate)(Activation<Real> function, long n, const Real* x, Real* y);
     // For measuring the machine: n times the returned number of operations; a sum over n numbers.
     long (*arithmetic)(long n, Real* result);

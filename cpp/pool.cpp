@@ -11,9 +11,6 @@
 
 namespace onward {
 
-// From this many rows a thread works on rows of its own.
-constexpr long rows_worth_a_thread = 24;
-
 // Marks the streams of a call while it lives, so that one named twice is found.
 template <class Real>
 class Pool<Real>::Named {

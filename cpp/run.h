@@ -13,6 +13,9 @@ namespace onward {
 // Rows whose input projection is computed at once: enough to read its weights rarely, few enough to stay in cache.
 constexpr long rows_at_once = 96;
 
+// From this many rows a thread works on rows of its own, although each then reads all weights.
+constexpr long rows_worth_a_thread = 24;
+
 // Time steps of an array (T, B, features) whose last axis is contiguous, from the step t_first on, its rows in another
 // order unless that is null.
 template <class Real>

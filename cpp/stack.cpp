@@ -12,9 +12,6 @@
 
 namespace onward {
 
-// From this many rows a thread works on rows of its own, although each then reads all weights.
-constexpr long rows_worth_a_thread = 24;
-
 // Multiply-adds of a time step from which sharing it is worth meeting at a barrier.
 constexpr long work_worth_a_barrier = 10'000;
 

@@ -29,6 +29,7 @@ ORDER = [
     "precision",
     "recurrent",
     "recording",
+    "gradients",
     "state",
     "stream",
     "pool",

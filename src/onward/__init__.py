@@ -2,7 +2,7 @@
 
 from . import errors, textbook
 from .convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from .dense import Activation, Embedding, Last, Linear, Softmax
+from .dense import Activation, Dropout, Embedding, Last, Linear, Softmax
 from .export import export_onnx
 from .layers import GRU, LSTM, RNN
 from .load import load, load_tensors
@@ -23,6 +23,7 @@ __all__ = [
     "BatchNorm2d",
     "Conv1d",
     "Conv2d",
+    "Dropout",
     "Embedding",
     "GroupNorm",
     "Last",

@@ -62,6 +62,14 @@ def as_stored(value: ArrayLike, dtype: np.dtype[Any], name: str) -> NDArray[Any]
     return as_floats(array, dtype, name)
 
 
+def as_gradient(value: ArrayLike, shape: Shape, dtype: FloatDtype) -> Array:
+    """dy in `dtype`, once its shape is that of y."""
+    dy = as_floats(value, dtype, "dy")
+    if dy.shape != shape:
+        raise ShapeError(f"dy has shape {dy.shape}, but y has {shape}, and they must be alike")
+    return dy
+
+
 def as_integers(value: ArrayLike, low: int, high: int, name: str, because: str) -> NDArray[np.int64]:
     """`value` as int64 once every entry is an integer from `low` to `high`; `because` says why it must be."""
     array = as_array(value, name)

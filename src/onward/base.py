@@ -78,6 +78,14 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def probability(name: str, value: Any) -> float:
+    """`value` as a float from 0 to 1, or ArgumentError."""
+    number = finite(value)
+    if number is None or not 0 <= number <= 1:
+        raise ArgumentError(f"{name}={value!r}, but must be a number from 0 to 1")
+    return number
+
+
 def flag(name: str, value: Any) -> bool:
     """`value` if it is a bool, or ArgumentError: a size in a flag's place would pass for True."""
     if not isinstance(value, bool | np.bool_):
@@ -141,6 +149,31 @@ class Layer:
         leaves, in their order. Layers without a state return None for it.
         """
         return self(x), None
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Any, Any, Any]:
+        """y and the final state as a call gives them, None where there is no state, and a cache for backward.
+
+        With `rng`, dropout acts, as in training. The cache keeps x itself where it already has the layer's
+        dtype: leave it as it is until backward. Caches can be used many times, and pickled. Raises what a
+        call raises, and ArgumentError for a layer that has no gradients.
+        """
+        raise ArgumentError(f"{self!r} has no gradients: it can be called, but not trained")
+
+    def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
+        """dx, dstate and the gradient of each weight, by its name in the state dict.
+
+        Derivatives of a scalar by x, by the initial state and by the weights, of those by y and by the final
+        state, dstate, where None stands for zeros. The weights must be those that forward used. dx is None
+        where x are integers. Raises ShapeError, DtypeError, ArgumentError.
+        """
+        raise ArgumentError(f"{self!r} has no gradients: it can be called, but not trained")
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""
@@ -242,7 +275,7 @@ class Layer:
 
 
 # Attributes that hold the core's packed copies of the weights, made when they are first needed.
-PACKED = ("_kernel", "_layer_kernels")
+PACKED = ("_kernel", "_layer_kernels", "_backward_kernels")
 
 
 class Weighted(Layer):

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core, activations, arrays
-from .arrays import Array, Shape
-from .base import Layer, Recur, Rng, Weighted, checked, flag, integer, uniform
+from .arrays import Array, FloatDtype, Shape
+from .base import Layer, Recur, Rng, Weighted, checked, flag, integer, probability, uniform
 from .errors import ShapeError
 
 
@@ -66,6 +66,22 @@ class Linear(Weighted):
         self._kernel.forward(rows, y)
         return y.reshape(*x.shape[:-1], self.out_features)
 
+    def forward(
+        self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
+    ) -> tuple[Array, None, Array]:
+        """As a call; the cache is x."""
+        return self(x), None, arrays.as_floats(x, self.dtype, "x")
+
+    def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
+        """dx = dy W, dW = dy^T x and db = dy, summed over the rows. Raises ShapeError, DtypeError."""
+        dy = arrays.as_gradient(dy, (*cache.shape[:-1], self.out_features), self.dtype)
+        rows = dy.reshape(-1, self.out_features)
+        gradients: dict[str, Array] = {"weight": rows.T @ cache.reshape(-1, self.in_features)}
+        if self.bias:
+            gradients["bias"] = rows.sum(axis=0)
+        dx: Array = dy @ self._weights["weight"]
+        return dx, None, gradients
+
 
 class Embedding(Weighted):
     """The table of torch.nn.Embedding: y = weight[x].
@@ -114,6 +130,23 @@ class Embedding(Weighted):
         x = arrays.as_integers(x, 0, last, "x", f"this Embedding has num_embeddings={self.num_embeddings}")
         return np.take(self._weights["weight"], x, axis=0)
 
+    def forward(
+        self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
+    ) -> tuple[Array, None, NDArray[np.int64]]:
+        """As a call; the cache is x."""
+        return self(x), None, np.array(x, np.int64)
+
+    def backward(
+        self, dy: ArrayLike, dstate: None, cache: NDArray[np.int64]
+    ) -> tuple[None, None, dict[str, Array]]:
+        """dweight[x] = dy, summed where x repeats; 0 for padding_idx, as in PyTorch. There is no dx."""
+        dy = arrays.as_gradient(dy, (*cache.shape, self.embedding_dim), self.dtype)
+        gradient = np.zeros_like(self._weights["weight"])
+        np.add.at(gradient, cache.reshape(-1), dy.reshape(-1, self.embedding_dim))
+        if self.padding_idx is not None:
+            gradient[self.padding_idx] = 0
+        return None, None, {"weight": gradient}
+
 
 class Last(Layer):
     """Each row's last valid step: y_{T-1}, or y_{length-1}; zeros where there is no step."""
@@ -147,6 +180,71 @@ class Last(Layer):
         some = np.flatnonzero(valid)
         last[some] = steps[valid[some] - 1, some]
         return last if batched else last[0]
+
+    def forward(
+        self, x: ArrayLike, state: None = None, *, lengths: ArrayLike | None = None, rng: Any = None
+    ) -> tuple[Array, None, tuple[Shape, ArrayLike | None]]:
+        """As a call; the cache is the shape of x, and lengths."""
+        return self(x, lengths), None, (np.shape(x), lengths)
+
+    def backward(
+        self, dy: ArrayLike, dstate: None, cache: tuple[Shape, ArrayLike | None]
+    ) -> tuple[Array, None, dict[str, Array]]:
+        """dx is dy at each row's last valid step, and 0 elsewhere. Raises ShapeError, DtypeError."""
+        shape, lengths = cache
+        batch_major = len(shape) == 3 and self.batch_first
+        dy = arrays.as_array(dy, "dy")
+        *batch, F = shape[:1] + shape[2:] if batch_major else shape[1:]
+        dy = arrays.as_gradient(dy, (*batch, F), arrays.working_dtype(dy))
+        dx = np.zeros(shape, dy.dtype)
+        steps = dx.swapaxes(0, 1) if batch_major else dx.reshape(shape[0], -1, F)
+        T, B, _ = steps.shape
+        valid = np.full(B, T) if lengths is None else arrays.as_lengths(lengths, tuple(batch), T)
+        some = np.flatnonzero(valid)
+        steps[valid[some] - 1, some] = dy.reshape(B, F)[some]
+        return dx, None, {}
+
+
+def dropout_mask(rng: np.random.Generator, p: float, shape: Shape, dtype: FloatDtype) -> Array:
+    """0 with probability p, else 1 / (1 - p), so that the mean stays."""
+    return (rng.random(shape) >= p).astype(dtype) / dtype.type(1 - p if p < 1 else 1)
+
+
+class Dropout(Layer):
+    """torch.nn.Dropout: y = x in a call; with forward's `rng`, y = 0 with probability p, else x / (1 - p).
+
+    Raises ArgumentError. Source: Srivastava et al. 2014.
+    """
+
+    @checked
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = probability("p", p)
+
+    @property
+    def per_step(self) -> bool:
+        return True
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x of any shape, as it is, in a new array. float64 stays float64, anything else becomes float32."""
+        x = arrays.as_array(x, "x")
+        return arrays.as_floats(x, arrays.working_dtype(x), "x").copy()
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: None = None,
+        *,
+        lengths: Any = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Array, None, Array]:
+        """y, and what x was multiplied by, as the cache."""
+        y = self(x)
+        mask = np.ones_like(y) if rng is None else dropout_mask(rng, self.p, y.shape, y.dtype)
+        return y * mask, None, mask
+
+    def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
+        """dx = dy where x came through, scaled alike. Raises ShapeError, DtypeError."""
+        return arrays.as_gradient(dy, cache.shape, cache.dtype) * cache, None, {}
 
 
 class Activation(Layer):
@@ -212,3 +310,15 @@ class Softmax(Layer):
         _core.activate(activations.call("exponential"), shifted.reshape(-1), powers.reshape(-1))
         powers /= powers.sum(axis=-1, keepdims=True)
         return np.moveaxis(powers, -1, self.dim)
+
+    def forward(
+        self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
+    ) -> tuple[Array, None, Array]:
+        """As a call; the cache is a copy of y."""
+        y = self(x)
+        return y, None, y.copy()
+
+    def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
+        """dx = y (dy - sum(dy y)), the sum along `dim`. Raises ShapeError, DtypeError."""
+        dy = arrays.as_gradient(dy, cache.shape, cache.dtype)
+        return cache * (dy - (dy * cache).sum(axis=self.dim, keepdims=True)), None, {}

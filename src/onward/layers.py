@@ -8,11 +8,11 @@ from .activations import Spec, Specs, by_direction, choose, choose_one, is_spec
 from .arrays import Array
 from .base import Rng, checked, flag, integer
 from .errors import ArgumentError
-from .recurrent import Recurrent
+from .gradients import Differentiable
 from .running import Model
 
 
-class RNN(Recurrent[Array], Model):
+class RNN(Differentiable[Array], Model):
     """The vanilla recurrent layer of torch.nn.RNN.
 
     h_t = f(W x_t + b_W + R h_{t-1} + b_R), f = tanh, relu, or any other of `onward.Activation`; y_t = h_t
@@ -59,7 +59,7 @@ class RNN(Recurrent[Array], Model):
         return "rnn_relu" if self._is_plain() and self.nonlinearity == "relu" else "rnn"
 
 
-class LSTM(Recurrent[tuple[Array, Array]], Model):
+class LSTM(Differentiable[tuple[Array, Array]], Model):
     """The long short-term memory of torch.nn.LSTM; its state is the pair (h, c).
 
     i, f, o = sigmoid(W x_t + b_W + R h_{t-1} + b_R), g = tanh(the same), each with its quarter of the rows
@@ -129,7 +129,7 @@ class LSTM(Recurrent[tuple[Array, Array]], Model):
         return h, c
 
 
-class GRU(Recurrent[Array], Model):
+class GRU(Differentiable[Array], Model):
     """The gated recurrent unit of torch.nn.GRU; with `reset_after=False`, that of Cho et al. as published.
 
     r, z = sigmoid(W x_t + b_W + R h_{t-1} + b_R), each with its third of the rows, as n below

@@ -1,8 +1,11 @@
 """Layers one after the other."""
 
+from __future__ import annotations  # np.random is slow to import
+
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from . import arrays
@@ -74,8 +77,7 @@ class Sequential(Model):
         return (y, after) if return_state else y
 
     def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, list[Any]]:
-        recurrent = sum(isinstance(layer, Recurrent) for layer in self)
-        before = iter(each(state, recurrent))
+        before = iter(self._states(state))
         after = []
         y = x
         for name, layer in self._leaves().items():
@@ -85,6 +87,44 @@ class Sequential(Model):
             else:
                 y, _ = layer._run(y, None, lengths, recur)
         return y, after
+
+    def _states(self, state: Any) -> list[Any]:
+        """One state for each recurrent layer, of a list that a user passes, or None."""
+        return list(each(state, sum(isinstance(layer, Recurrent) for layer in self)))
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: Sequence[Any] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Any, list[Any], list[Any]]:
+        before = iter(self._states(state))
+        after, caches = [], []
+        y: Any = x
+        for layer in self:
+            recurrent = isinstance(layer, Recurrent)
+            y, last, cache = layer.forward(y, next(before) if recurrent else None, lengths=lengths, rng=rng)
+            caches.append(cache)
+            if recurrent:
+                after.append(last)
+        return y, after, caches
+
+    def backward(
+        self, dy: ArrayLike, dstate: Sequence[Any] | None, cache: list[Any]
+    ) -> tuple[Any, list[Any], dict[str, Array]]:
+        after = self._states(dstate)
+        before: list[Any] = []
+        gradients: dict[str, Array] = {}
+        dx: Any = dy
+        for (prefix, layer), kept in reversed(list(zip(self._leaves().items(), cache, strict=True))):
+            recurrent = isinstance(layer, Recurrent)
+            dx, first, own = layer.backward(dx, after.pop() if recurrent else None, kept)
+            gradients |= {prefix + name: gradient for name, gradient in own.items()}
+            if recurrent:
+                before.insert(0, first)
+        return dx, before, {name: gradients[name] for name, _ in self.shapes()}
 
     @property
     def per_step(self) -> bool:
@@ -100,7 +140,7 @@ class Sequential(Model):
     def _chain(self) -> list[Layer]:
         return list(self)
 
-    def _replaced(self, leaves: Mapping[str, Layer]) -> "Sequential":
+    def _replaced(self, leaves: Mapping[str, Layer]) -> Sequential:
         return Sequential(*(leaves.get(name, layer) for name, layer in self._leaves().items()))
 
     def __len__(self) -> int:

@@ -1,11 +1,14 @@
 """A recurrent layer's call that keeps what happened: each layer's input, every gate and every state."""
 
+from __future__ import annotations  # np.random is slow to import
+
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import Array
+from .dense import dropout_mask
 from .recurrent import Given, Recurrent
 
 
@@ -14,7 +17,8 @@ class Record(NamedTuple):
 
     x (T, B, I) and y (T, B, D*P): what went in and came out. Of each direction: gates (D, T, B, n, H), in the
     order of the layer's, and for a GRU that resets after the product also R_n h + b_n; sums (D, T, B, G, H),
-    which the gates are functions of, or None; c (D, T, B, H), or None for a cell without.
+    which the gates are functions of, or None; c (D, T, B, H), or None for a cell without. mask (T, B, D*P):
+    what dropout multiplied y by on its way to the next layer, or None.
     """
 
     x: Array
@@ -22,12 +26,22 @@ class Record(NamedTuple):
     gates: Array
     sums: Array | None
     c: Array | None
+    mask: Array | None = None
 
 
 def recorded(
-    layer: Recurrent[Any], x: ArrayLike, state: Any, lengths: ArrayLike | None, sums: bool = False
+    layer: Recurrent[Any],
+    x: ArrayLike,
+    state: Any,
+    lengths: ArrayLike | None,
+    *,
+    sums: bool = False,
+    rng: np.random.Generator | None = None,
 ) -> tuple[Array, Any, Given, list[Record]]:
-    """y and the final state, bitwise those of a call, and a record of each of the layers."""
+    """y and the final state, bitwise those of a call, and a record of each of the layers.
+
+    With `rng`, dropout acts between the layers.
+    """
     given = layer._given(x, state, lengths)
     D, H, P = 1 + layer.bidirectional, layer.hidden_size, layer.proj_size or layer.hidden_size
     T, B, _ = given.x.shape
@@ -48,6 +62,9 @@ def recorded(
         )
         kernel.record(y, h0, c0, given.lengths, record.y, h[own], c_n, record.gates, record.sums, record.c)
         y = record.y
+        if rng is not None and layer.dropout and number < layer.num_layers - 1:
+            mask = dropout_mask(rng, layer.dropout, y.shape, layer.dtype)
+            record, y = record._replace(mask=mask), y * mask
         records.append(record)
     y, state = layer._answer(given, y.copy(), h, c)
     return y, state, given, records

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _core, arrays, precision
 from .activations import Call, Specs, call
 from .arrays import Array, Shape
-from .base import Recur, Rng, Weighted, finite, flag, integer, uniform
+from .base import Recur, Rng, Weighted, finite, flag, integer, probability, uniform
 from .errors import ArgumentError, ShapeError
 
 State = TypeVar("State")
@@ -62,12 +62,10 @@ class Recurrent(Weighted, Generic[State]):
         self.num_layers = integer("num_layers", num_layers, 1)
         self.bias = flag("bias", bias)
         self.batch_first = flag("batch_first", batch_first)
-        probability, threshold = finite(dropout), finite(clip)
-        if probability is None or not 0 <= probability <= 1:
-            raise ArgumentError(f"dropout={dropout!r}, but must be a number from 0 to 1")
+        self.dropout = probability("dropout", dropout)  # acts in training only
+        threshold = finite(clip)
         if clip is not None and not (threshold and threshold > 0):
             raise ArgumentError(f"clip={clip!r}, but must be a positive number, or None")
-        self.dropout = probability  # acts in training only
         self.clip = threshold
         self.bidirectional = flag("bidirectional", bidirectional)
         self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
@@ -167,13 +165,26 @@ class Recurrent(Weighted, Generic[State]):
         suffixes, D = list(self._suffixes()), 1 + self.bidirectional
         return [self._stack(suffixes[at : at + D]) for at in range(0, len(suffixes), D)]
 
+    @cached_property
+    def _backward_kernels(self) -> list[_core.Backward]:
+        """Each layer's way back."""
+        suffixes, D = list(self._suffixes()), 1 + self.bidirectional
+        return [
+            _core.Backward(self._cell(), self._tuples(suffixes[at : at + D]))
+            for at in range(0, len(suffixes), D)
+        ]
+
     def _stack(self, suffixes: Iterable[str]) -> _core.Stack:
+        return _core.Stack(self._cell(), self._tuples(suffixes), 1 + self.bidirectional, self._options())
+
+    def _tuples(self, suffixes: Iterable[str]) -> list[Any]:
+        """The weights as the core takes them."""
         w = self._weights
 
         def matrix(name: str) -> tuple[Any, Any]:
             return w[name], w.get(name + "_scale")
 
-        weights = [
+        return [
             (
                 matrix("weight_ih" + s),
                 matrix("weight_hh" + s),
@@ -184,7 +195,6 @@ class Recurrent(Weighted, Generic[State]):
             )
             for s in suffixes
         ]
-        return _core.Stack(self._cell(), weights, 1 + self.bidirectional, self._options())
 
     def __call__(
         self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None
