@@ -141,7 +141,7 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     assert "is no file" in problem(Path("/dev/null"))
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n" + bytes(100), bytes(8), b"\xff" * 64])
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(8), b"\xff" * 64])
 def test_what_is_no_safetensors_says_what_is_expected(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(content)
     assert "is not a whole safetensors file" in problem(tmp_path / "model")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -15,12 +15,13 @@ from ..base import UNDRAWN, Layer, Weighted
 from ..convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
 from ..dense import Activation, Embedding, Last, Linear, Softmax
 from ..errors import ArgumentError, FileError, OnwardError
+from ..keras import LAYERS as KERAS_LAYERS
 from ..layers import GRU, LSTM, RNN
 from ..model import Sequential
 from ..normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from ..precision import PRECISIONS
 from ..recurrent import Recurrent
-from . import archive, npz, torch
+from . import archive, keras, npz, torch
 from .statedict import StateDict, state_dicts
 
 if TYPE_CHECKING:  # the onnx package is imported for ONNX files alone
@@ -33,13 +34,24 @@ LAYERS: dict[str, type[Layer]] = {
         *(Conv1d, Conv2d, MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d),
         *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
     )
-}
+} | {f"keras.{layer.__name__}": layer for layer in KERAS_LAYERS}
+
+Result = TypeVar("Result")
 
 
 def load(
-    path: str | os.PathLike[str], *, nonlinearity: str | None = None, batch_first: bool | None = None
+    path: str | os.PathLike[str],
+    *,
+    nonlinearity: str | None = None,
+    batch_first: bool | None = None,
+    keras_version: str | None = None,
+    custom_objects: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Layer | torch.Parts | Graph:
     """The model in a file that Onward saved, or of ONNX; of any file of PyTorch, a dict of its layers.
+
+    Of Keras' files (.keras, and .h5 with the model in it), the model, which takes the batch first.
+    Layers that Onward does not know are given as functions of arrays, custom_objects={"MyLayer": function};
+    keras_version ("2.2.4") is for files that do not say it, which are taken for Keras 2 with a KerasWarning.
 
     Files of PyTorch are state dicts in safetensors, and what torch.save and torch.jit.save write: state
     dicts, alone or in a checkpoint, and whole modules. An .npz of NumPy is a state dict, too. Nothing of them
@@ -53,7 +65,16 @@ def load(
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that the file itself answers.
     """
-    if _is_onnx(path, files.mapped(path)):
+    data = files.mapped(path)
+    if keras.is_keras(data):
+        if (nonlinearity, batch_first) != (None, None):
+            raise ArgumentError(
+                f"{path} says its nonlinearity and batch_first itself: leave the arguments out"
+            )
+        return _named(path, lambda: keras.load(bytes(data), keras_version, custom_objects))
+    if (keras_version, custom_objects) != (None, None):
+        raise ArgumentError(f"{path} is no file of Keras: leave keras_version and custom_objects out")
+    if _is_onnx(path, data):
         if (nonlinearity, batch_first) != (None, None):
             raise ArgumentError(
                 f"{path} says its nonlinearity and batch_first itself: leave the arguments out"
@@ -67,10 +88,16 @@ def load(
     )
     if answers and (nonlinearity, batch_first) != (None, None):
         raise ArgumentError(f"{path} says its nonlinearity and batch_first itself: leave the arguments out")
+    if architecture is not None:
+        described = architecture
+        return _named(path, lambda: _restored(described, found[()].tensors))
+    return _named(path, lambda: torch.parts(torch.merged(found), nonlinearity or "tanh", bool(batch_first)))
+
+
+def _named(path: str | os.PathLike[str], action: Callable[[], Result]) -> Result:
+    """What the action gives; its errors name the file."""
     try:
-        if architecture is not None:
-            return _restored(architecture, found[()].tensors)
-        return torch.parts(torch.merged(found), nonlinearity or "tanh", bool(batch_first))
+        return action()
     except OnwardError as error:
         raise FileError(f"{path}: {error}") from error
 
@@ -81,6 +108,9 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     Of whatever `load` opens, and of NumPy's .npy, whose one array has the name "". In a checkpoint, the keys
     that lead to a state dict come before its names. Raises FileError.
     """
+    data = files.mapped(path)
+    if keras.is_keras(data):
+        return _named(path, lambda: keras.tensors(bytes(data)))
     found, _ = _read(path)
     return {
         ".".join((*keys, name)): tensor.copy()
@@ -190,6 +220,7 @@ def _blank(description: Any) -> Layer:
         raise ArgumentError(
             f"the architecture has a layer of type {kind!r}; expected one of {', '.join(LAYERS)}"
         )
+    config = {name: _inner(value) for name, value in config.items()}
     precision = config.pop("precision", None) if issubclass(LAYERS[kind], Recurrent) else None
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
@@ -197,3 +228,12 @@ def _blank(description: Any) -> Layer:
         config["rng"] = UNDRAWN
     layer = LAYERS[kind](**config)
     return layer._compressed(precision) if precision else layer
+
+
+def _inner(value: Any) -> Any:
+    """An argument, with the layers described in it."""
+    if isinstance(value, list):
+        return [_inner(each) for each in value]
+    if isinstance(value, dict):
+        return _blank(value) if "type" in value else {name: _inner(each) for name, each in value.items()}
+    return value

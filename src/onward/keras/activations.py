@@ -1,0 +1,134 @@
+"""Keras' activations by name, and the layers that are one."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import dense
+from ..arrays import Array
+from ..base import Recur
+from ..errors import ArgumentError
+from .layer import AnyArray, KerasLayer, Masked, as_floats
+
+exp, sigmoid, tanh, softplus, hard_sigmoid = map(
+    dense.Activation, ("exponential", "sigmoid", "tanh", "softplus", "hard_sigmoid")
+)
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def relu(
+    x: Array, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
+) -> Array:
+    """x above the threshold, and at most max_value; below, negative_slope (x - threshold)."""
+    y = np.where(x < threshold, negative_slope * (x - threshold) if negative_slope else 0, x)
+    return y if max_value is None else np.minimum(y, max_value)
+
+
+def celu(x: Array, alpha: float = 1.0) -> Array:
+    return np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0) / alpha)
+
+
+def gelu(x: Array, approximate: bool = False) -> Array:
+    if approximate:
+        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    erf: Array = _erf(x * math.sqrt(0.5)).astype(x.dtype)
+    return 0.5 * x * (1 + erf)
+
+
+def threshold(x: Array, threshold: float, default_value: float = 0.0) -> Array:
+    return np.where(x > threshold, x, x.dtype.type(default_value))
+
+
+def softmax(x: Array, axis: int = -1) -> Array:
+    return dense.Softmax(axis)(x)
+
+
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
+    shifted = rows - rows.max(axis=-1, keepdims=True)
+    return np.moveaxis(shifted - np.log(exp(shifted).sum(axis=-1, keepdims=True)), -1, axis)
+
+
+def sparsemax(x: Array, axis: int = -1) -> Array:
+    """As Keras defines it, whose threshold sums running totals where Martins and Astudillo, 2016, sum x."""
+    z = np.moveaxis(x, axis, -1)
+    falling = -np.sort(-z, axis=-1)
+    total = np.cumsum(falling, axis=-1)
+    support = falling - (total - 1) / np.arange(1, z.shape[-1] + 1, dtype=x.dtype) > 0
+    count = support.sum(axis=-1, keepdims=True).astype(x.dtype)
+    threshold = (np.where(support, total, 0).sum(axis=-1, keepdims=True) - 1) / count
+    return np.moveaxis(np.maximum(z - threshold, 0), -1, axis)
+
+
+def glu(x: Array, axis: int = -1) -> Array:
+    first, second = np.split(x, 2, axis=axis)
+    return first * sigmoid(second)
+
+
+IN_CORE = (
+    "linear", "sigmoid", "tanh", "relu6", "selu", "softplus", "softsign", "exponential", "silu", "mish",
+    "hard_sigmoid", "hard_sigmoid_keras2",
+)  # fmt: skip
+
+ACTIVATIONS: dict[str, Callable[..., Array]] = {
+    **{name: dense.Activation(name) for name in IN_CORE},
+    "relu": relu,
+    "leaky_relu": lambda x, negative_slope=0.2: dense.Activation("leaky_relu", negative_slope)(x),
+    "elu": lambda x, alpha=1.0: dense.Activation("elu", alpha)(x),
+    "celu": celu,
+    "gelu": gelu,
+    "hard_silu": lambda x: x * hard_sigmoid(x),
+    "hard_tanh": lambda x: np.clip(x, -1, 1),
+    "hard_shrink": lambda x, threshold=0.5: x * (np.abs(x) > threshold),
+    "soft_shrink": lambda x, threshold=0.5: np.sign(x) * np.maximum(np.abs(x) - threshold, 0),
+    "tanh_shrink": lambda x: x - tanh(x),
+    "threshold": threshold,
+    "log_sigmoid": lambda x: -softplus(-x),
+    "sparse_plus": lambda x: np.where(x <= -1, 0, np.where(x >= 1, x, 0.25 * (x + 1) ** 2)),
+    "sparse_sigmoid": lambda x: np.clip(0.5 * (x + 1), 0, 1),
+    "squareplus": lambda x, b=4: (x + np.sqrt(x * x + b)) / 2,
+    "softmax": softmax,
+    "log_softmax": log_softmax,
+    "sparsemax": sparsemax,
+    "glu": glu,
+}
+
+
+class Activation(KerasLayer):
+    """keras.layers.Activation, ReLU, LeakyReLU, ELU, ...: y = f(x), f by name, with its parameters."""
+
+    @property
+    def per_step(self) -> bool:
+        return bool((self.parameters or {}).get("axis", -1) == -1)
+
+    def __init__(self, activation: str, parameters: Mapping[str, Any] | None = None) -> None:
+        if activation not in ACTIVATIONS:
+            raise ArgumentError(f"activation={activation!r}, but must be one of {', '.join(ACTIVATIONS)}")
+        self.activation = activation
+        self.parameters = parameters
+
+    def compute(self, x: AnyArray) -> AnyArray:
+        return ACTIVATIONS[self.activation](as_floats(x), **(self.parameters or {}))
+
+
+class Softmax(KerasLayer):
+    """keras.layers.Softmax: along an axis, over what its mask leaves, which must broadcast to x."""
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+        ((x, mask),) = inputs
+        x = as_floats(x)
+        if mask is None:
+            return [Masked(softmax(x, self.axis))]
+        try:
+            counts = np.broadcast_to(mask, x.shape)
+        except ValueError as error:
+            raise ArgumentError(
+                f"x has a mask {mask.shape}, which Softmax cannot broadcast to {x.shape}"
+            ) from error
+        y = softmax(np.where(counts, x, np.finfo(x.dtype).min / 2), self.axis)
+        return [Masked(np.where(counts, y, 0), mask)]

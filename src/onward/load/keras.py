@@ -1,0 +1,130 @@
+"""Keras' files: .keras archives, HDF5 with model and weights, and HDF5 with weights alone."""
+
+import io
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import FileError
+from ..keras import KerasLayer, Model
+from . import hdf5, keras_graph, keras_layers, keras_recurrent
+from .keras_source import Context, build
+from .keras_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
+
+MAX_RATIO, SLACK = 20, 1 << 24  # of what an archive unpacks to: times its size, and bytes beyond that
+BUILDERS = keras_layers.BUILDERS | keras_recurrent.BUILDERS | keras_graph.BUILDERS
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+
+
+class KerasWarning(UserWarning):
+    """What a file of Keras does not say, and what Onward took instead."""
+
+
+def is_keras(data: Any) -> bool:
+    """Whether a file is HDF5, or an archive that Keras wrote."""
+    if data[:8] == hdf5.SIGNATURE:
+        return True
+    if data[:4] != b"PK\3\4":
+        return False
+    try:
+        return {CONFIG, METADATA} <= set(zipfile.ZipFile(io.BytesIO(data)).namelist())
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return any(name.encode() in data[:128] for name in (CONFIG, METADATA))
+
+
+def load(
+    data: bytes,
+    keras_version: str | None = None,
+    custom_objects: Mapping[str, Callable[..., Any]] | None = None,
+) -> KerasLayer:
+    """The model in a file. Raises FileError."""
+    config, written, root = _opened(data)
+    if config is None:
+        raise FileError(
+            "it holds weights alone, and not how they are connected: make the model and call its load_weights"
+        )
+    read: set[str] = set()
+    context = _context(keras_version or written, custom_objects or {})
+    model = build(config, _weights(root, read), context)
+    if left := [each.path for each in arrays(root) if each.path not in read]:
+        raise FileError(f"it has weights that belong to no layer: {', '.join(left)}")
+    if not isinstance(model, Model):
+        raise FileError(f"it holds a {config.get('class_name')}; expected a model")
+    return model
+
+
+def tensors(data: bytes) -> dict[str, Tensor]:
+    """All weights of a file by path. Raises FileError."""
+    _, _, root = _opened(data)
+    return {dataset.path.lstrip("/"): dataset.read() for dataset in arrays(root)}
+
+
+def _opened(data: bytes) -> tuple[dict[str, Any] | None, str | None, hdf5.Group]:
+    """The configuration, the version of Keras, and the root of the weights."""
+    if data[:8] != hdf5.SIGNATURE:
+        members = _unzipped(data)
+        metadata = _json(members[METADATA], METADATA)
+        return _json(members[CONFIG], CONFIG), metadata.get("keras_version"), hdf5.read(members[WEIGHTS])
+    root = hdf5.read(data)
+    config = root.text("model_config")
+    weights = root.group("model_weights") if "model_weights" in root else root
+    version = root.text("keras_version") or weights.text("keras_version")
+    return None if config is None else _json(config, "model_config"), version, weights
+
+
+def _unzipped(data: bytes) -> dict[str, bytes]:
+    """The three files of an archive. What they unpack to is checked before memory is taken."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = {info.filename: info for info in archive.infolist()}
+            for name in infos:
+                if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+                    raise FileError(f"the archive has a file {name!r}, which would lie outside it")
+            for name in (CONFIG, METADATA, WEIGHTS):
+                if name not in infos:
+                    raise FileError(f"the archive has no {name}, but {', '.join(infos)}")
+            size = sum(infos[name].file_size for name in (CONFIG, METADATA, WEIGHTS))
+            if size > MAX_RATIO * len(data) + SLACK:
+                raise FileError(f"the archive claims to unpack to {size} bytes, too many for its {len(data)}")
+            return {name: archive.read(name) for name in (CONFIG, METADATA, WEIGHTS)}
+    except FileError:
+        raise
+    except (
+        Exception
+    ) as error:  # zipfile and zlib raise much: BadZipFile, error, EOFError, NotImplementedError
+        raise FileError(f"the archive is damaged: {error}") from error
+
+
+def _json(text: str | bytes, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{name} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise FileError(f"{name} is no JSON object")
+    return value
+
+
+def _weights(root: hdf5.Group, read: set[str]) -> Weights:
+    """The weights of the model, which note in `read` what was taken of them."""
+    return ByPath(root, "", read) if layer_names(root) is None else ByLayer(root, read)
+
+
+def _context(version: str | None, custom_objects: Mapping[str, Callable[..., Any]]) -> Context:
+    """What old files leave out depends on the version of Keras."""
+    if version is None:
+        version = "2"
+        warnings.warn(
+            "the file does not say which Keras wrote it: taken for Keras 2 (keras_version says otherwise)",
+            KerasWarning,
+            stacklevel=4,
+        )
+    numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
+    if not numbers or numbers[0] not in (1, 2, 3):
+        raise FileError(f"keras_version is {version!r}, but this Onward knows Keras 1, 2 and 3")
+    # Keras 2.3 made sigmoid the default of recurrent_activation
+    default = "sigmoid" if numbers >= [2, 3] else "hard_sigmoid"
+    return Context(BUILDERS, numbers[0], default, custom_objects)

@@ -1,0 +1,250 @@
+"""From the configurations of Keras' layers to Onward's: one function for each kind of layer."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import convolution, dense, keras, normalization
+from ..base import UNDRAWN
+from ..errors import FileError
+from .keras_source import REQUIRED, Source, filled
+
+
+def _dense(source: Source) -> keras.KerasLayer:
+    units, bias, dtype = source.take("units"), source.take("use_bias", True), source.dtype()
+    kernel, *rest = source.weights.take(1 + bias)
+    if kernel.ndim != 2 or kernel.shape[1] != units:
+        raise FileError(f"the kernel of {source.name} has shape {kernel.shape}; expected (inputs, {units})")
+    linear = dense.Linear(kernel.shape[0], units, bias, dtype=dtype, rng=UNDRAWN)
+    weights = {"weight": kernel.T} | ({"bias": rest[0]} if bias else {})
+    return keras.Dense(filled(linear, weights), source.activation())
+
+
+def _embedding(source: Source) -> keras.KerasLayer:
+    shape = source.take("input_dim"), source.take("output_dim")
+    (table,) = source.weights.take(1)
+    layer = dense.Embedding(*shape, dtype=source.dtype(), rng=UNDRAWN)
+    return keras.Embedding(filled(layer, {"weight": table}), source.take("mask_zero", False))
+
+
+def _masking(source: Source) -> keras.KerasLayer:
+    value = source.take("mask_value", 0.0)
+    source.dtype()
+    return keras.Masking(value["config"]["value"] if isinstance(value, dict) else value)
+
+
+def _identity(source: Source) -> keras.KerasLayer:
+    for key in ("dtype", "l1", "l2", "data_format"):
+        source.take(key, None)
+    return keras.Identity()
+
+
+def _activation(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    return source.activation(default=REQUIRED)
+
+
+def _parametric(name: str, **keys: str) -> Callable[[Source], keras.KerasLayer]:
+    """A layer that is an activation with parameters: each by its key in Keras 3, or that of Keras 2."""
+
+    def read(source: Source) -> keras.KerasLayer:
+        source.dtype()
+        parameters = {}
+        for parameter, older in keys.items():
+            if parameter in source.config or older in source.config:
+                value = source.take(older, None) if older in source.config else source.take(parameter)
+                parameters[parameter] = value["config"]["value"] if isinstance(value, dict) else value
+        return keras.Activation(name, parameters)
+
+    return read
+
+
+def _leaky_relu(source: Source) -> keras.KerasLayer:
+    source.config.setdefault("negative_slope", source.config.pop("alpha", 0.3))
+    return _parametric("leaky_relu", negative_slope="negative_slope")(source)
+
+
+def _softmax(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    return keras.Softmax(source.take("axis", -1))
+
+
+def _flatten(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    return keras.Flatten(source.take("data_format", None) == "channels_first")
+
+
+def _reshape(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    return keras.Reshape(source.take("target_shape"))
+
+
+def _permute(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    return keras.Permute(source.take("dims"))
+
+
+def _repeat(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    return keras.RepeatVector(source.take("n"))
+
+
+def _merge(operation: str) -> Callable[[Source], keras.KerasLayer]:
+    def read(source: Source) -> keras.KerasLayer:
+        source.dtype()
+        return keras.Merge(operation, every=source.context.version < 3)
+
+    return read
+
+
+def _concatenate(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    return keras.Concatenate(source.take("axis", -1), every=source.context.version < 3)
+
+
+def _dot(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    axes = source.take("axes")
+    return keras.Dot([axes, axes] if isinstance(axes, int) else axes, source.take("normalize", False))
+
+
+def _attention(source: Source) -> keras.KerasLayer:
+    additive = source.kind == "AdditiveAttention"
+    scaled = source.take("use_scale", additive)
+    mode = source.take("score_mode", "dot")
+    score = "additive" if additive else mode
+    if source.take("causal", False):
+        raise source.error("has causal=True, which Onward does not honour")
+    weights = source.weights.take(scaled + (score == "concat"))
+    layer = keras.Attention(
+        score, weights[0].size if scaled else 0, score == "concat", dtype=source.dtype(), rng=UNDRAWN
+    )
+    return filled(layer, {n: w.reshape(-1) for (n, _), w in zip(layer.shapes(), weights, strict=True)})
+
+
+def _convolution(source: Source) -> keras.KerasLayer:
+    layer_type = {"Conv1D": convolution.Conv1d, "Conv2D": convolution.Conv2d}[source.kind]
+    bias, groups, filters = source.take("use_bias", True), source.take("groups", 1), source.take("filters")
+    size = tuple(source.take("kernel_size"))
+    kernel, *rest = source.weights.take(1 + bias)
+    if kernel.shape != (*size, kernel.shape[-2], filters):
+        raise FileError(
+            f"the kernel of {source.name} has shape {kernel.shape}; expected (*{size}, ..., {filters})"
+        )
+    stride, dilation = source.take("strides", 1), source.take("dilation_rate", 1)
+    windows = layer_type(
+        kernel.shape[-2] * groups,
+        filters,
+        size,
+        stride,
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
+        dtype=source.dtype(),
+        rng=UNDRAWN,
+    )
+    weights = {"weight": kernel.transpose(-1, -2, *range(len(size)))} | ({"bias": rest[0]} if bias else {})
+    padding, first = source.take("padding", "valid"), _channels_first(source)
+    return keras.Convolution(filled(windows, weights), source.activation(), padding, first)
+
+
+def _channels_first(source: Source) -> bool:
+    return bool(source.take("data_format", None) == "channels_first")
+
+
+def _pooling(kind: str, axes: int) -> Callable[[Source], keras.KerasLayer]:
+    def read(source: Source) -> keras.KerasLayer:
+        source.dtype()
+        size = source.take("pool_size", 2)
+        strides = source.take("strides", None) or size
+        size, strides = ([each] * axes if isinstance(each, int) else list(each) for each in (size, strides))
+        padding = source.take("padding", "valid")
+        return keras.Pooling(kind, size, strides, padding, _channels_first(source))
+
+    return read
+
+
+def _global_pooling(kind: str) -> Callable[[Source], keras.KerasLayer]:
+    def read(source: Source) -> keras.KerasLayer:
+        source.dtype()
+        return keras.GlobalPooling(kind, source.take("keepdims", False), _channels_first(source))
+
+    return read
+
+
+def _batch_normalization(source: Source) -> keras.KerasLayer:
+    scale, center, axis = source.take("scale", True), source.take("center", True), source.take("axis", -1)
+    arrays = source.weights.take(2 + scale + center)
+    C = arrays[-1].size
+    weights = {
+        "weight": arrays[0] if scale else np.ones(C),
+        "bias": arrays[scale] if center else np.zeros(C),
+        "running_mean": arrays[-2],
+        "running_var": arrays[-1],
+        "num_batches_tracked": np.zeros(()),
+    }
+    norm = normalization.BatchNorm1d(C, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=UNDRAWN)
+    return keras.BatchNormalization(filled(norm, weights), axis[0] if isinstance(axis, list) else axis)
+
+
+def _layer_normalization(source: Source) -> keras.KerasLayer:
+    scale, center, axis = source.take("scale", True), source.take("center", True), source.take("axis", -1)
+    if source.take("rms_scaling", False):
+        raise source.error("has rms_scaling=True, which Onward does not honour")
+    axes = axis if isinstance(axis, list) else [axis]
+    arrays = source.weights.take(scale + center)
+    if not arrays:
+        raise source.error("has neither scale nor center: its size is unknown")
+    shape = arrays[0].shape
+    weights = {
+        "weight": arrays[0] if scale else np.ones(shape),
+        "bias": arrays[-1] if center else np.zeros(shape),
+    }
+    norm = normalization.LayerNorm(shape, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=UNDRAWN)
+    return keras.LayerNormalization(filled(norm, weights), axes)
+
+
+BUILDERS: dict[str, Callable[[Source], keras.KerasLayer]] = {
+    "Dense": _dense,
+    "Embedding": _embedding,
+    "Masking": _masking,
+    "Activation": _activation,
+    "ReLU": _parametric("relu", negative_slope="negative_slope", max_value="max_value", threshold="theta"),
+    "LeakyReLU": _leaky_relu,
+    "ELU": _parametric("elu", alpha="alpha"),
+    "ThresholdedReLU": _parametric("threshold", threshold="theta"),
+    "Softmax": _softmax,
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+    "Permute": _permute,
+    "RepeatVector": _repeat,
+    "Concatenate": _concatenate,
+    "Dot": _dot,
+    "Attention": _attention,
+    "AdditiveAttention": _attention,
+    "Conv1D": _convolution,
+    "Conv2D": _convolution,
+    "BatchNormalization": _batch_normalization,
+    "LayerNormalization": _layer_normalization,
+    **{
+        f"{name}{axes}D": _pooling(kind, axes)
+        for name, kind in (("MaxPooling", "max"), ("AveragePooling", "average"))
+        for axes in (1, 2)
+    },
+    **{
+        f"Global{name}{axes}D": _global_pooling(kind)
+        for name, kind in (("MaxPooling", "max"), ("AveragePooling", "average"))
+        for axes in (1, 2)
+    },
+    **{
+        kind: _identity
+        for kind in (
+            "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout",
+            "GaussianNoise", "AlphaDropout", "ActivityRegularization", "Identity",
+        )
+    },
+    **{
+        kind: _merge(kind.lower())
+        for kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+    },
+}  # fmt: skip

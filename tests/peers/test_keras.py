@@ -1,0 +1,351 @@
+"""Onward against Keras 3, live: every layer in a model of its own, with random weights, saved and opened."""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers as L
+
+import onward
+
+# keras 3.15 uses what NumPy 2.4 deprecates
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:keras"),
+    pytest.mark.filterwarnings(
+        "ignore:.*was passed an input with a mask:UserWarning"
+    ),  # that it is lost is tested
+]
+
+RNG = np.random.default_rng(0)
+T, F = 7, 5
+
+
+def steps(*shape: int) -> keras.KerasTensor:
+    return keras.Input(shape or (T, F))
+
+
+def through(*layers: Any, shape: tuple[int, ...] = (T, F)) -> keras.Model:
+    return keras.Sequential([keras.Input(shape), *layers])
+
+
+def graph(build: Callable[[Any], Any], shape: tuple[int, ...] = (T, F)) -> keras.Model:
+    x = keras.Input(shape)
+    return keras.Model(x, build(x))
+
+
+def masked(layer: Any) -> keras.Model:
+    return through(L.Masking(0.0), layer)
+
+
+def drawn(model: keras.Model) -> keras.Model:
+    """The model with weights that tell every place from every other; variances are positive."""
+    for variable in model.weights:
+        values = RNG.uniform(-0.6, 0.6, variable.shape)
+        variable.assign(np.abs(values) + 0.5 if "variance" in variable.path else values)
+    return model
+
+
+def drawn_inputs(model: keras.Model, batch: int = 5) -> list[np.ndarray]:
+    """Random inputs; some steps of those that have features are zeros, at the start, amid and at the end."""
+    arrays = []
+    for tensor in model.inputs:
+        shape = (batch, *(6 if size is None else size for size in tensor.shape[1:]))
+        if tensor.name.startswith("ids"):
+            arrays.append(RNG.integers(0, 4, shape).astype(tensor.dtype))
+            continue
+        x = RNG.normal(size=shape).astype(np.float32)
+        if x.ndim == 3:
+            for row, masked_steps in enumerate(([0, 1], [-1, -2], [2], [*range(x.shape[1])])):
+                x[row, [step % x.shape[1] for step in masked_steps]] = 0
+        arrays.append(x)
+    return arrays
+
+
+def agree(model: keras.Model, path: Path, **tolerance: float) -> None:
+    """The model, saved in each format and opened, answers as Keras does, and again once Onward saved it."""
+    inputs = drawn_inputs(drawn(model))
+    expected = keras.tree.flatten(model(inputs if len(inputs) > 1 else inputs[0], training=False))
+    for suffix in ("keras", "h5"):
+        file = path / f"model.{suffix}"
+        model.save(file)
+        opened = onward.load(file)
+        given = inputs if len(inputs) > 1 else inputs[0]
+        got = opened(given)
+        answers = got if isinstance(got, list) else [got]
+        assert len(answers) == len(expected)
+        for y, wanted in zip(answers, expected, strict=True):
+            np.testing.assert_allclose(
+                y, wanted.detach().numpy(), **({"rtol": 2e-5, "atol": 2e-6} | tolerance)
+            )
+        opened.save(path / "model.safetensors")
+        again = onward.load(path / "model.safetensors")(given)
+        for y, before in zip(again if isinstance(again, list) else [again], answers, strict=True):
+            assert (y == before).all()
+        for row in range(len(inputs[0])):
+            alone = opened(
+                [x[row : row + 1] for x in inputs] if len(inputs) > 1 else inputs[0][row : row + 1]
+            )
+            for y, all_rows in zip(alone if isinstance(alone, list) else [alone], answers, strict=True):
+                assert (y[0] == all_rows[row]).all()
+
+
+RECURRENT = {
+    "simple": lambda **k: L.SimpleRNN(4, **k),
+    "relu": lambda **k: L.SimpleRNN(4, activation="relu", **k),
+    "lstm": lambda **k: L.LSTM(4, **k),
+    "gru": lambda **k: L.GRU(4, **k),
+    "gru_before": lambda **k: L.GRU(4, reset_after=False, **k),
+    "one_unit": lambda **k: L.LSTM(1, **k),
+    "no_bias": lambda **k: L.GRU(4, use_bias=False, **k),
+    "stacked": lambda **k: L.RNN([L.LSTMCell(3), L.GRUCell(4), L.SimpleRNNCell(2)], **k),
+    "cell": lambda **k: L.RNN(L.GRUCell(4, reset_after=False), **k),
+}
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers(name: str, sequences: bool, backwards: bool, mask: bool, tmp_path: Path) -> None:
+    layer = RECURRENT[name](return_sequences=sequences, go_backwards=backwards)
+    agree((masked if mask else through)(layer), tmp_path)
+
+
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "stacked"])
+def test_masked_steps_give_zeros_where_asked(name: str, sequences: bool, tmp_path: Path) -> None:
+    agree(masked(RECURRENT[name](return_sequences=sequences, zero_output_for_mask=True)), tmp_path)
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_states_returned(name: str, mask: bool, tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        return RECURRENT[name](return_state=True)(L.Masking()(x) if mask else x)
+
+    agree(graph(build), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "simple"])
+def test_initial_states_from_elsewhere_in_the_graph(name: str, tmp_path: Path) -> None:
+    x, start = keras.Input((T, F)), keras.Input((3, F))
+    _, *states = RECURRENT[name](return_state=True)(start)
+    agree(keras.Model([x, start], RECURRENT[name](return_sequences=True)(x, initial_state=states)), tmp_path)
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("merge", ["concat", "sum", "ave", "mul", None])
+@pytest.mark.parametrize("name", ["lstm", "gru_before"])
+def test_two_directions(name: str, merge: str | None, sequences: bool, mask: bool, tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        layer = L.Bidirectional(RECURRENT[name](return_sequences=sequences), merge_mode=merge)
+        return layer(L.Masking()(x) if mask else x)
+
+    agree(graph(build), tmp_path)
+
+
+def test_two_directions_of_different_layers_with_states(tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        forward = L.GRU(3, return_sequences=True, return_state=True)
+        backward = L.GRU(3, return_sequences=True, return_state=True, go_backwards=True, reset_after=False)
+        y, h, h_reverse = L.Bidirectional(forward, backward_layer=backward)(L.Masking()(x))
+        again = L.Bidirectional(L.GRU(3))(y, initial_state=[h, h_reverse])
+        return [y, h, h_reverse, again]
+
+    agree(graph(build), tmp_path)
+
+
+SIMPLE = {
+    "dense": L.Dense(4, activation="gelu"),
+    "dense_no_bias": L.Dense(4, use_bias=False),
+    "dropout": L.Dropout(0.5),
+    "spatial_dropout": L.SpatialDropout1D(0.5),
+    "noise": L.GaussianNoise(0.5),
+    "gaussian_dropout": L.GaussianDropout(0.5),
+    "alpha_dropout": L.AlphaDropout(0.5),
+    "regularized": L.ActivityRegularization(0.1),
+    "identity": L.Identity(),
+    "relu": L.ReLU(max_value=0.8, negative_slope=0.1, threshold=0.2),
+    "leaky_relu": L.LeakyReLU(0.17),
+    "elu": L.ELU(0.7),
+    "softmax": L.Softmax(),
+    "softmax_over_time": L.Softmax(axis=1),
+    "flatten": L.Flatten(),
+    "flatten_channels_first": L.Flatten(data_format="channels_first"),
+    "reshape": L.Reshape((5, -1)),
+    "permute": L.Permute((2, 1)),
+    "conv1d": L.Conv1D(4, 3, activation="relu"),
+    "conv1d_same": L.Conv1D(4, 2, padding="same", strides=2, use_bias=False),
+    "conv1d_causal": L.Conv1D(4, 3, padding="causal", dilation_rate=2),
+    "conv1d_same_even": L.Conv1D(3, 4, padding="same"),
+    "max_pooling": L.MaxPooling1D(3, strides=2),
+    "max_pooling_same": L.MaxPooling1D(3, strides=2, padding="same"),
+    "average_pooling": L.AveragePooling1D(2),
+    "average_pooling_same": L.AveragePooling1D(3, strides=2, padding="same"),
+    "batch_normalization": L.BatchNormalization(),
+    "batch_normalization_plain": L.BatchNormalization(scale=False, center=False, axis=1),
+    "batch_normalization_scale": L.BatchNormalization(center=False, epsilon=0.1),
+    "layer_normalization": L.LayerNormalization(),
+    "layer_normalization_axes": L.LayerNormalization(axis=(1, 2), center=False),
+    "time_distributed": L.TimeDistributed(L.Dense(3, activation="tanh")),
+}
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_simple_layers(name: str, tmp_path: Path) -> None:
+    agree(through(SIMPLE[name]), tmp_path)
+
+
+IMAGES = {
+    "conv2d": L.Conv2D(4, (3, 2), strides=(2, 1), activation="tanh"),
+    "conv2d_same": L.Conv2D(4, 3, padding="same", dilation_rate=2),
+    "conv2d_groups": L.Conv2D(6, 2, groups=3, padding="same", strides=2),
+    "conv2d_channels_first": L.Conv2D(4, 3, data_format="channels_first", padding="same"),
+    "max_pooling": L.MaxPooling2D((2, 3), padding="same"),
+    "average_pooling": L.AveragePooling2D(2, padding="same"),
+    "global_max": L.GlobalMaxPooling2D(),
+    "global_average": L.GlobalAveragePooling2D(keepdims=True),
+    "global_average_channels_first": L.GlobalAveragePooling2D(data_format="channels_first"),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_layers_of_images(name: str, tmp_path: Path) -> None:
+    agree(through(IMAGES[name], shape=(5, 7, 3)), tmp_path)
+
+
+@pytest.mark.parametrize("layer", [L.GlobalAveragePooling1D, L.GlobalMaxPooling1D])
+@pytest.mark.parametrize("mask", [False, True])
+def test_global_pooling_over_time(layer: Any, mask: bool, tmp_path: Path) -> None:
+    # a row of which no step counts is NaN in Keras too
+    agree(through(*([L.Masking()] if mask else []), layer(), shape=(T, 4)), tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in SIMPLE if "softmax" not in name])
+def test_what_becomes_of_the_mask_after(name: str, tmp_path: Path) -> None:
+    """The LSTM at the end sees the mask or does not: what leaves it would show."""
+    layer = SIMPLE[name].__class__.from_config(SIMPLE[name].get_config())
+    end = L.Dense(2) if "flatten" in name else L.LSTM(3, return_sequences=True)
+    agree(through(L.Masking(), layer, end), tmp_path)
+
+
+ACTIVATIONS = (
+    "linear relu relu6 leaky_relu elu selu celu sigmoid hard_sigmoid log_sigmoid tanh hard_tanh tanh_shrink "
+    "hard_shrink soft_shrink softplus softsign silu hard_silu mish gelu exponential softmax log_softmax "
+    "sparsemax squareplus sparse_plus sparse_sigmoid glu"
+).split()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name: str, tmp_path: Path) -> None:
+    agree(through(L.Dense(6), L.Activation(name)), tmp_path)
+
+
+@pytest.mark.parametrize("merge", [L.Add, L.Multiply, L.Average, L.Maximum, L.Minimum, L.Concatenate])
+@pytest.mark.parametrize("masks", [(), (0,), (1,), (0, 1)], ids=str)
+def test_merges_and_their_masks(merge: Any, masks: tuple[int, ...], tmp_path: Path) -> None:
+    inputs = [keras.Input((T, F)), keras.Input((T, F))]
+    given = [L.Masking()(x) if i in masks else x for i, x in enumerate(inputs)]
+    agree(keras.Model(inputs, L.LSTM(3, return_sequences=True)(merge()(given))), tmp_path)
+
+
+def test_other_merges(tmp_path: Path) -> None:
+    x, y, z = keras.Input((T, F)), keras.Input((T, F)), keras.Input((F,))
+    outputs = [
+        L.Subtract()([x, y]),
+        L.Dot(axes=2)([x, y]),
+        L.Dot(axes=(2, 1), normalize=True)([x, z]),
+        L.Concatenate(axis=1)([x, y]),
+        L.Add()([x, y, x]),
+        L.RepeatVector(3)(z),
+    ]
+    agree(keras.Model([x, y, z], outputs), tmp_path)
+
+
+@pytest.mark.parametrize("mask_zero", [False, True])
+def test_embedding(mask_zero: bool, tmp_path: Path) -> None:
+    for dtype in ("int32", "float32"):
+        ids = keras.Input((None,), dtype=dtype, name="ids")
+        y = L.LSTM(3, return_sequences=True)(L.Embedding(9, 4, mask_zero=mask_zero)(ids))
+        agree(keras.Model(ids, y), tmp_path)
+
+
+ATTENTION = {
+    "dot": L.Attention,
+    "scaled": lambda: L.Attention(use_scale=True),
+    "concat": lambda: L.Attention(score_mode="concat"),
+    "concat_scaled": lambda: L.Attention(score_mode="concat", use_scale=True),
+    "additive": L.AdditiveAttention,
+    "additive_plain": lambda: L.AdditiveAttention(use_scale=False),
+}
+
+
+@pytest.mark.parametrize("masks", [(), (0,), (1,), (0, 1)], ids=str)
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention(name: str, masks: tuple[int, ...], tmp_path: Path) -> None:
+    query, value, key = keras.Input((6, F)), keras.Input((T, F)), keras.Input((T, F))
+    q, v = (L.Masking()(x) if i in masks else x for i, x in enumerate((query, value)))
+    attended, scores = ATTENTION[name]()([q, v, key], return_attention_scores=True)
+    causal = ATTENTION[name]()([v, v], use_causal_mask=True)
+    agree(keras.Model([query, value, key], [attended, scores, causal, L.GRU(2)(attended)]), tmp_path)
+
+
+def test_shared_layers_nested_models_and_several_nodes(tmp_path: Path) -> None:
+    inner_in = keras.Input((T, 4))
+    inner = keras.Model(inner_in, [L.Dense(4)(inner_in), L.GRU(2)(inner_in)], name="inner")
+    outer = keras.Sequential([keras.Input((T, 4)), L.Dense(4), inner_sequence()], name="outer")
+    x, y = keras.Input((T, F), name="first"), keras.Input((T, F), name="second")
+    shared = L.Dense(4, name="shared")
+    a, b = shared(x), shared(y)
+    (c, d), (e, f) = inner(a), inner(b)
+    g = outer(L.Add()([c, e, shared(x)]))
+    model = keras.Model([x, y], [g, d, L.Concatenate()([f, d])])
+    agree(model, tmp_path)
+    inputs = drawn_inputs(model)
+    opened = onward.load(tmp_path / "model.keras")
+    by_name = opened(dict(zip(("first", "second"), inputs, strict=True)))
+    assert all((p == q).all() for p, q in zip(by_name, opened(inputs), strict=True))
+
+
+def inner_sequence() -> keras.Model:
+    return keras.Sequential(
+        [keras.Input((T, 4)), L.LSTM(3, return_sequences=True), L.Dense(2)], name="sequence"
+    )
+
+
+def test_a_whole_model_at_every_step(tmp_path: Path) -> None:
+    words = keras.Sequential([keras.Input((4, F)), L.LSTM(3), L.Dense(2)])
+    agree(through(L.TimeDistributed(words), L.GRU(2), shape=(3, 4, F)), tmp_path)
+
+
+def test_lengths_are_the_mask_that_keras_would_get(tmp_path: Path) -> None:
+    model = drawn(through(L.Bidirectional(L.LSTM(3, return_sequences=True)), L.GRU(2)))
+    (x,) = drawn_inputs(model)
+    lengths = np.array([3, 7, 1, 0, 5])
+    mask = np.arange(T) < lengths[:, None]
+    model.save(tmp_path / "m.keras")
+    expected = model(x, mask=torch.tensor(mask)).detach().numpy()
+    np.testing.assert_allclose(onward.load(tmp_path / "m.keras")(x, lengths=lengths), expected, atol=2e-6)
+
+
+def test_a_custom_layer_is_a_function_and_nothing_else_is_guessed(tmp_path: Path) -> None:
+    class Mean(L.Layer):
+        def call(self, x: Any) -> Any:
+            return keras.ops.mean(x, axis=1)
+
+    model = drawn(through(L.LSTM(3, return_sequences=True), Mean(), L.Dense(2)))
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(onward.errors.FileError, match="Mean"):
+        onward.load(tmp_path / "m.keras")
+    (x,) = drawn_inputs(model)
+    opened = onward.load(tmp_path / "m.keras", custom_objects={"Mean": lambda x: x.mean(axis=1)})
+    np.testing.assert_allclose(opened(x), model(x).detach().numpy(), atol=2e-6)

@@ -1,0 +1,176 @@
+"""Writes tests/data/keras: small models as Keras 2 (tf_keras) and Keras 3 save them, and what these answer.
+
+Needs tf_keras with TensorFlow, and keras with PyTorch. Each file holds what only some files have: tests/peers
+goes through the layers one by one.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import h5py
+import keras
+import numpy as np
+import tf_keras
+from tf_keras.src.saving.legacy.hdf5_format import _convert_rnn_weights
+
+FOLDER = Path(__file__).parent.parent / "tests" / "data" / "keras"
+RNG = np.random.default_rng(0)
+T, F = 6, 3
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    answers: dict[str, Any] = {}
+    for framework, version in ((tf_keras, 2), (keras, 3)):
+        for make in (tagger, graph, front_end):
+            model = drawn(make(framework))
+            inputs = [drawn_input(tensor.shape) for tensor in model.inputs]
+            outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+            for ending in ("h5", "keras"):
+                name = f"{make.__name__}_{version}.{ending}"
+                model.save(FOLDER / name)
+                answers |= {f"{name}/x{i}": x for i, x in enumerate(inputs)}
+                flat = outputs if isinstance(outputs, list | tuple) else [outputs]
+                answers |= {f"{name}/y{i}": np.asarray(as_numpy(y)) for i, y in enumerate(flat)}
+    answers |= write_cudnn()
+    answers |= write_weights()
+    np.savez_compressed(FOLDER / "answers.npz", **answers)
+
+
+def as_numpy(y: Any) -> Any:
+    return y.detach().numpy() if hasattr(y, "detach") else y.numpy()
+
+
+def drawn(model: Any) -> Any:
+    """The model with random weights."""
+    for variable in model.weights:
+        values = RNG.uniform(-0.7, 0.7, variable.shape)
+        variable.assign(np.abs(values) + 0.5 if "variance" in variable.name else values)
+    return model
+
+
+def drawn_input(shape: Any) -> Any:
+    """Numbers of words where there is one axis, else features; some of both masked."""
+    sizes = (3, *(T if size is None else size for size in shape[1:]))
+    x = RNG.integers(0, 5, sizes) if len(sizes) == 2 else RNG.normal(size=sizes)
+    if len(sizes) == 3:
+        x[0, :2], x[1, 2], x[2, -2:] = 0, 0, 0
+    return x.astype(np.float32)
+
+
+def tagger(k: Any) -> Any:
+    """Masks in the middle, gates with hard_sigmoid, the reset before the product, zeros where masked."""
+    L = k.layers
+    gru = L.GRU(
+        3, recurrent_activation="hard_sigmoid", reset_after=False, return_sequences=True, name="before"
+    )
+    return k.Sequential(
+        [
+            k.Input((T,)),
+            L.Embedding(5, 4, mask_zero=True),
+            L.Bidirectional(L.LSTM(3, return_sequences=True)),
+            L.Dropout(0.5),
+            gru,
+            L.LSTM(2, activation="softsign", return_sequences=True, zero_output_for_mask=True),
+            L.TimeDistributed(L.Dense(3, activation="softmax")),
+        ]
+    )
+
+
+def graph(k: Any) -> Any:
+    """Two inputs, states passed on, a shared layer, a nested model called twice, merges of masked arrays."""
+    L = k.layers
+    inside = k.Input((T, 4))
+    nested = k.Model(inside, L.BatchNormalization()(L.Dense(4)(inside)), name="nested")
+    x, z = k.Input((T, F), name="first"), k.Input((T, F), name="second")
+    shared = L.Dense(4, activation="hard_sigmoid", name="shared")
+    masked = L.Masking()(x)
+    y, h, c = L.LSTM(4, return_sequences=True, return_state=True)(masked)
+    decoded = L.LSTM(4, return_sequences=True)(shared(z), initial_state=[h, c])
+    both = L.Add()([nested(shared(masked)), nested(y)])
+    attended = L.AdditiveAttention()([both, decoded])
+    stacked = L.RNN([L.GRUCell(3), L.SimpleRNNCell(2)])(L.Concatenate()([both, attended]))
+    return k.Model([x, z], [stacked, decoded, attended])
+
+
+def front_end(k: Any) -> Any:
+    """Convolution, normalization and pooling before a recurrent layer."""
+    L = k.layers
+    return k.Sequential(
+        [
+            k.Input((8, 5, 2)),
+            L.Conv2D(3, (3, 2), padding="same", strides=(1, 2), activation="relu"),
+            L.BatchNormalization(),
+            L.AveragePooling2D((2, 1), padding="same"),
+            L.Reshape((4, 9)),
+            L.Conv1D(4, 2, padding="causal", dilation_rate=2),
+            L.LayerNormalization(),
+            L.MaxPooling1D(2, strides=1),
+            L.GRU(3, go_backwards=True, return_sequences=True),
+            L.LeakyReLU(),
+            L.Flatten(),
+        ]
+    )
+
+
+class CuDNNLSTM:
+    """Under this name, Keras' converter gives cuDNN's layout."""
+
+
+class CuDNNGRU:
+    """As CuDNNLSTM."""
+
+
+def write_cudnn() -> dict[str, Any]:
+    """A file as layers on the GPU leave it: the same weights in cuDNN's layout, under cuDNN's names."""
+    L = tf_keras.layers
+    layers = [k.Input((T, F)) for k in (tf_keras,)] + [L.LSTM(4, return_sequences=True), L.GRU(3)]
+    model = drawn(tf_keras.Sequential(layers))
+    x = drawn_input((None, T, F))
+    model.save(FOLDER / "cudnn.h5")
+    with h5py.File(FOLDER / "cudnn.h5", "r+") as file:
+        text = file.attrs["model_config"]
+        for kind, cudnn in (("LSTM", CuDNNLSTM), ("GRU", CuDNNGRU)):
+            text = text.replace(f'"class_name": "{kind}"', f'"class_name": "{cudnn.__name__}"')
+            layer = next(layer for layer in model.layers if type(layer).__name__ == kind)
+            group = file["model_weights"][layer.name]
+            converted = _convert_rnn_weights(cudnn(), layer.get_weights())
+            for name, weight in zip(group.attrs["weight_names"], converted, strict=True):
+                del group[name]
+                group[name] = weight
+        file.attrs["model_config"] = text
+    return {"cudnn.h5/x0": x, "cudnn.h5/y0": model(x).numpy()}
+
+
+def write_weights() -> dict[str, Any]:
+    """Weights alone, of Keras 2 and 3, for a model built by hand."""
+    answers: dict[str, Any] = {}
+    for framework, name in (
+        (tf_keras, "weights_2.h5"),
+        (tf_keras, "weights_2.weights.h5"),
+        (keras, "weights_3.weights.h5"),
+    ):
+        L = framework.layers
+        model = drawn(
+            framework.Sequential(
+                [
+                    framework.Input((T,)),
+                    L.Embedding(5, 4),
+                    L.LSTM(3, return_sequences=True),
+                    L.Bidirectional(L.GRU(3, return_sequences=True)),
+                    L.Dense(2),
+                ]
+            )
+        )
+        x = drawn_input((None, T))
+        model.save_weights(FOLDER / name)
+        answers |= {f"{name}/x0": x, f"{name}/y0": as_numpy(model(x))}
+    return answers
+
+
+if __name__ == "__main__":
+    sys.exit(main())
