@@ -88,13 +88,13 @@ def agree(model: keras.Model, path: Path, **tolerance: float) -> None:
         opened.save(path / "model.safetensors")
         again = onward.load(path / "model.safetensors")(given)
         for y, before in zip(again if isinstance(again, list) else [again], answers, strict=True):
-            assert (y == before).all()
+            np.testing.assert_array_equal(y, before)
         for row in range(len(inputs[0])):
             alone = opened(
                 [x[row : row + 1] for x in inputs] if len(inputs) > 1 else inputs[0][row : row + 1]
             )
             for y, all_rows in zip(alone if isinstance(alone, list) else [alone], answers, strict=True):
-                assert (y[0] == all_rows[row]).all()
+                np.testing.assert_array_equal(y[0], all_rows[row])
 
 
 RECURRENT = {

@@ -145,7 +145,8 @@ def build(entry: Any, weights: Weights, context: Context) -> keras.KerasLayer:
 def _is_operation(source: Source) -> bool:
     """Keras 3 has operations beside layers, some of the same name; HDF5 files omit the module."""
     if source.module is None:
-        return source.context.version == 3 and not source.config.keys() & {"trainable", "layers"}
+        known = source.context.version == 3 and source.kind in OPERATIONS
+        return known and "trainable" not in source.config
     return str(source.module).startswith(("keras.src.ops.", "keras.ops"))
 
 
