@@ -45,6 +45,8 @@ class Live:
                     else "it takes the whole sequence at once"
                 )
                 raise ArgumentError(f"{leaf!r} cannot stream: {why}")
+        if not model.per_step:
+            raise ArgumentError(f"{model!r} cannot stream: not all of it acts on each time step alone")
         self.model = model._replaced({name: _frozen(leaf) for name, leaf in model._leaves().items()})
         self.leaves = [leaf for leaf in self.model._leaves().values() if isinstance(leaf, Recurrent)]
         if not self.leaves:

@@ -349,3 +349,20 @@ def test_a_custom_layer_is_a_function_and_nothing_else_is_guessed(tmp_path: Path
     (x,) = drawn_inputs(model)
     opened = onward.load(tmp_path / "m.keras", custom_objects={"Mean": lambda x: x.mean(axis=1)})
     np.testing.assert_allclose(opened(x), model(x).detach().numpy(), atol=2e-6)
+
+
+def test_a_model_streams_as_it_runs_over_the_whole(tmp_path: Path) -> None:
+    through(L.LSTM(4, return_sequences=True), L.GRU(3, return_sequences=True), L.Dense(2)).save(
+        tmp_path / "m.keras"
+    )
+    opened = onward.load(tmp_path / "m.keras")
+    x = RNG.normal(size=(3, 7, opened._step_shape[0])).astype(np.float32)
+    stream = opened.stream(batch=3)
+    np.testing.assert_array_equal(np.stack([stream(x[:, t]) for t in range(7)], axis=1), opened(x))
+
+
+@pytest.mark.parametrize("layer", [L.Masking(), L.Bidirectional(L.GRU(3)), L.LSTM(3, go_backwards=True)])
+def test_what_needs_more_than_a_step_does_not_stream(layer: Any, tmp_path: Path) -> None:
+    through(L.LSTM(4, return_sequences=True), layer).save(tmp_path / "m.keras")
+    with pytest.raises(onward.errors.ArgumentError, match="cannot stream"):
+        onward.load(tmp_path / "m.keras").stream()

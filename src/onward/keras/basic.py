@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import dense
+from ..arrays import Shape
 from ..base import Recur
 from ..errors import ArgumentError, ShapeError
 from .layer import AnyArray, KerasLayer, Masked
@@ -22,6 +23,10 @@ class Dense(KerasLayer):
         self.activation = activation
         self.dtype = linear.dtype
 
+    @property
+    def _step_shape(self) -> Shape:
+        return self.linear._step_shape
+
     def compute(self, x: AnyArray) -> AnyArray:
         return self.activation.compute(self.linear(x))
 
@@ -29,12 +34,18 @@ class Dense(KerasLayer):
 class Embedding(KerasLayer):
     """keras.layers.Embedding: the row of a table for each number; with mask_zero, a mask where x is 0."""
 
-    per_step = True
-
     def __init__(self, table: dense.Embedding, mask_zero: bool = False) -> None:
         self.table = table
         self.mask_zero = mask_zero
         self.dtype = table.dtype
+
+    @property
+    def per_step(self) -> bool:
+        return not self.mask_zero  # as Masking
+
+    @property
+    def _step_shape(self) -> Shape:
+        return self.table._step_shape
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
         ((x, _),) = inputs
@@ -46,7 +57,7 @@ class Embedding(KerasLayer):
 class Masking(KerasLayer):
     """keras.layers.Masking: masks the steps whose features all equal a value, and makes them zeros."""
 
-    per_step = True
+    per_step = False  # what a masked step gives is the output of the one before, which no state holds
 
     def __init__(self, mask_value: float = 0.0) -> None:
         self.mask_value = mask_value

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import arrays
+from ..arrays import Shape
 from ..base import Recur, call
 from ..errors import ArgumentError, ShapeError
 from ..running import Model as Composed
@@ -81,6 +82,13 @@ class Model(KerasLayer, Composed):
     @property
     def per_step(self) -> bool:
         return all(layer.per_step for layer in self.layers.values())
+
+    @property
+    def _step_shape(self) -> Shape | None:
+        """That of the layer which comes first, in a model of one input."""
+        return (
+            self.layers[self.nodes[0]["layer"]]._step_shape if len(self.inputs) == 1 and self.nodes else None
+        )
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
         if options or len(inputs) != len(self.inputs):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, as_floats
+from ..arrays import Array, Shape, as_floats
 from ..base import Recur
 from ..errors import ArgumentError, ShapeError
 from ..layers import LSTM
@@ -44,6 +44,10 @@ class RNN(KerasLayer):
     @property
     def per_step(self) -> bool:
         return not self.go_backwards and all(cell.per_step for cell in self.cells)
+
+    @property
+    def _step_shape(self) -> Shape | None:
+        return self.cells[0]._step_shape
 
     def run(
         self,
