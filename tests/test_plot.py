@@ -35,3 +35,10 @@ def test_panels_in_a_row_of_one_scale_share_a_bar() -> None:
     values = np.ones((3, 2))
     panels = [plot.Panel("a", values, 0, 1), plot.Panel("b", values, 0, 1), plot.Panel("c", values, -1, 1)]
     assert len(plot.heat_maps(panels, "title").axes) == 3 + 2
+
+
+def test_steps_are_labelled_by_whole_numbers() -> None:
+    figure = plot.heat_maps([plot.Panel("a", np.ones((19, 2)), 0, 1)], "title")
+    figure.draw_without_rendering()
+    ticks = figure.axes[0].get_xticks()
+    np.testing.assert_array_equal(ticks, np.round(ticks))

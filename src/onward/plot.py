@@ -59,6 +59,7 @@ def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> F
     for image, shared in bars:
         figure.colorbar(image, ax=shared, pad=0.005, fraction=0.03).ax.tick_params(labelsize=7)
     axes[-1].set_xlabel("step", fontsize=8)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
