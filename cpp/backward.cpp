@@ -44,7 +44,7 @@ Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
         const std::vector<Real> transpose = transposed(matrix, G, rows, columns, L);
         return packed.emplace_back(Matrix<Real>{Format::native, transpose.data()}, nullptr, 0, 1, columns, G * ceil_div(rows, L) * L, L);
     };
-    for (const Weights<Real>& w : weights) {  // of the native format, as bind.cpp has checked
+    for (const Weights<Real>& w : weights) {  // of the native format, as the binding has checked
         const Real *const R = (const Real*)w.R.numbers, *const W_hr = (const Real*)w.W_hr.numbers;
         DirectionBack<Real> d{cell, recorded(cell), pack(R, first, H, P), {}, {}};
         if (first < G) d.candidate = pack(R + 2 * H * P, 1, H, P);

@@ -1,0 +1,101 @@
+// NumPy arrays as the core takes them: checks that they are what it may touch, and makes new ones.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "../run.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+template <>
+struct nb::detail::dtype_traits<onward::Half> {
+    static constexpr nb::dlpack::dtype value{uint8_t(nb::dlpack::dtype_code::Float), 16, 1};
+    static constexpr auto name = nb::detail::const_name("float16");
+};
+
+namespace python {
+
+using In = nb::ndarray<nb::ro, nb::device::cpu>;
+using Out = nb::ndarray<nb::device::cpu>;
+using OptionalIn = std::optional<In>;
+using OptionalOut = std::optional<Out>;
+
+// The memory of an array, after checking its type and shape (-1: any size), and that its axes from `contiguous_from` on
+// are C-contiguous.
+template <class Real, class Array>
+Real* data_of(const Array& array, const char* name, std::initializer_list<long> shape, long contiguous_from = 0) {
+    bool fits = array.dtype() == nb::dtype<std::remove_const_t<Real>>() && array.ndim() == shape.size();
+    long stride = 1;
+    for (long axis = long(shape.size()) - 1; fits && axis >= 0; axis--) {
+        const long size = long(array.shape(axis)), expected = shape.begin()[axis];
+        fits = (expected == -1 || size == expected) &&
+               (axis < contiguous_from || size <= 1 || !array.size() || array.stride(axis) == stride);
+        stride *= size;
+    }
+    if (!fits) throw nb::value_error((std::string(name) + " has the wrong dtype, shape or strides").c_str());
+    return (Real*)array.data();
+}
+
+template <class Real, class Array>
+Real* data_of(const std::optional<Array>& array, const char* name, std::initializer_list<long> shape) {
+    return array ? data_of<Real>(*array, name, shape) : nullptr;
+}
+
+template <class Real, class Array>
+onward::Rows<Real> rows_of(const Array& array, const char* name, std::initializer_list<long> shape) {
+    Real* const data = data_of<Real>(array, name, shape, 2);
+    return {data, long(array.stride(0)), long(array.stride(1))};
+}
+
+// The value of a name.
+template <class Value, size_t count>
+Value named(const std::pair<const char*, Value> (&values)[count], const std::string& name) {
+    for (const auto& [known, value] : values)
+        if (name == known) return value;
+    throw nb::value_error(("the core has no '" + name + "'").c_str());
+}
+
+// An object of the core in the precision of its weights.
+template <template <class> class Object>
+using EitherPrecision = std::variant<Object<float>, Object<double>>;
+
+inline bool is_float32(const In& weights) {
+    if (weights.dtype() == nb::dtype<float>()) return true;
+    if (weights.dtype() == nb::dtype<double>()) return false;
+    throw nb::value_error("weights are neither float32 nor float64");
+}
+
+// A new NumPy array; asking NumPy for it is the fastest way to one.
+template <class Real>
+nb::object empty(const nb::tuple& shape) {
+    static const auto& numpy = *new nb::object(nb::module_::import_("numpy"));  // never destroyed: Python ends before
+    static const auto& make = *new nb::object(numpy.attr("empty"));
+    static const auto& dtype = *new nb::object(numpy.attr("dtype")(sizeof(Real) == 4 ? "f4" : "f8"));
+    return make(shape, dtype);
+}
+
+// The memory of a new array; the buffer protocol is the fastest way to it.
+template <class Real>
+Real* memory_of(const nb::object& array) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(array.ptr(), &view, PyBUF_WRITABLE)) nb::raise_python_error();
+    PyBuffer_Release(&view);
+    return (Real*)view.buf;
+}
+
+}  // namespace python

@@ -1,0 +1,69 @@
+// The way back through a recurrent layer.
+#include "../backward.h"
+
+#include "module.h"
+#include "weights.h"
+
+namespace python {
+
+namespace {
+
+template <class Real>
+onward::Backward<Real> make_backward(const std::string& cell_name, const std::vector<WeightsIn>& arrays) {
+    const Cell cell = named(cells, cell_name);
+    const std::vector<onward::Weights<Real>> weights = weights_of<Real>(cell, arrays, long(arrays.size()));
+    for (const onward::Weights<Real>& w : weights)
+        if (w.R.format != Format::native || (w.W_hr.numbers && w.W_hr.format != Format::native))
+            throw nb::value_error("gradients are of whole weights, not of compressed ones");
+    const nb::gil_scoped_release release;
+    return onward::Backward<Real>(cell, weights);
+}
+
+struct Backward {
+    EitherPrecision<onward::Backward> core;
+
+    Backward(const std::string& cell, const std::vector<WeightsIn>& weights)
+        : core(!weights.empty() && is_float32(std::get<0>(std::get<0>(weights[0])))
+                   ? EitherPrecision<onward::Backward>(make_backward<float>(cell, weights))
+                   : make_backward<double>(cell, weights)) {}
+    Backward(const Backward&) = delete;
+
+    void run(const In& dy, const In& y, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& dh_n,
+             const OptionalIn& dc_n, const OptionalIn& lengths, const In& gates, const OptionalIn& c, const Out& d,
+             const OptionalOut& dh, const Out& dh0, const OptionalOut& dc0) const {
+        std::visit([&]<class Real>(const onward::Backward<Real>& back) {
+            const long D = back.D, H = back.H, P = back.P, S = onward::recorded(back.cell);
+            const auto dy_rows = rows_of<const Real>(dy, "dy", {-1, -1, D * P});
+            const long T = long(dy.shape(0)), B = long(dy.shape(1));
+            if ((back.cell == Cell::lstm) != (c.has_value() && dc0.has_value()))
+                throw nb::value_error("c and dc0 are of an LSTM");
+            const onward::SequenceBack<Real> sequence{
+                T, B, dy_rows, rows_of<const Real>(y, "y", {T, B, D * P}), data_of<const Real>(h0, "h0", {D, B, P}),
+                data_of<const Real>(c0, "c0", {D, B, H}), data_of<const Real>(dh_n, "dh_n", {D, B, P}),
+                data_of<const Real>(dc_n, "dc_n", {D, B, H}), data_of<const int64_t>(lengths, "lengths", {B}),
+                data_of<const Real>(gates, "gates", {D, T, B, S, H}), data_of<const Real>(c, "c", {D, T, B, H}),
+                data_of<Real>(d, "d", {D, T, B, S, H}), data_of<Real>(dh, "dh", {D, T, B, P}),
+                data_of<Real>(dh0, "dh0", {D, B, P}), data_of<Real>(dc0, "dc0", {D, B, H})};
+            for (long b = 0; lengths && b < B; b++)
+                if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
+            const nb::gil_scoped_release release;
+            back.run(sequence);
+        }, core);
+    }
+};
+
+}  // namespace
+
+void bind_backward(nb::module_& m) {
+    nb::class_<Backward>(m, "Backward", "The transposed weights of one recurrent layer, for its gradients.")
+        .def(nb::init<const std::string&, const std::vector<WeightsIn>&>(), "cell"_a, "weights"_a)
+        .def("run", &Backward::run, "dy"_a.noconvert(), "y"_a.noconvert(), "h0"_a.noconvert().none(),
+             "c0"_a.noconvert().none(), "dh_n"_a.noconvert().none(), "dc_n"_a.noconvert().none(),
+             "lengths"_a.noconvert().none(), "gates"_a.noconvert(), "c"_a.noconvert().none(), "d"_a.noconvert(),
+             "dh"_a.noconvert().none(), "dh0"_a.noconvert(), "dc0"_a.noconvert().none(),
+             "From the gradients dy (T, B, D*P), dh_n and dc_n (zeros where None) and the record of a run, fills d "
+             "(D, T, B, recorded, H), by what the gates are functions of; dh (D, T, B, P), by h, for a projection; dh0 "
+             "and dc0. Of a GRU that resets after the product, d is by r, z, R_n h + b_n and n.");
+}
+
+}  // namespace python

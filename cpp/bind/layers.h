@@ -1,0 +1,89 @@
+// The packed weights of layers: of a recurrent one, and of a matrix.
+#pragma once
+
+#include "../dense.h"
+#include "../stack.h"
+#include "weights.h"
+
+namespace python {
+
+template <class Real>
+onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<WeightsIn>& arrays, long D,
+                               const std::vector<OptionsIn>& options_in) {
+    const Cell cell = named(cells, cell_name);
+    const std::vector<onward::Options<Real>> options = options_of<Real>(options_in);
+    if (!options.empty() && options.size() != size_t(D)) throw nb::value_error("options are none, or of each direction");
+    const std::vector<onward::Weights<Real>> weights = weights_of<Real>(cell, arrays, D);
+    const nb::gil_scoped_release release;
+    return onward::Stack<Real>(cell, weights, options, D);
+}
+
+inline bool computes_in_float32(const MatrixIn& weights) { return std::get<0>(weights).dtype() != nb::dtype<double>(); }
+
+struct Stack {
+    EitherPrecision<onward::Stack> core;
+
+    Stack(const std::string& cell, const std::vector<WeightsIn>& weights, long num_directions,
+          const std::vector<OptionsIn>& options)
+        : core(!weights.empty() && computes_in_float32(std::get<0>(weights[0]))
+                   ? EitherPrecision<onward::Stack>(make_stack<float>(cell, weights, num_directions, options))
+                   : make_stack<double>(cell, weights, num_directions, options)) {}
+    Stack(const Stack&) = delete;
+
+    void forward(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
+                 const Out& h_n, const OptionalOut& c_n) const {
+        record(x, h0, c0, lengths, y, h_n, c_n, {}, {}, {});
+    }
+
+    long recorded() const {
+        return std::visit([](const auto& stack) { return onward::recorded(stack.cell); }, core);
+    }
+
+    void record(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
+                const Out& h_n, const OptionalOut& c_n, const OptionalOut& gates, const OptionalOut& sums,
+                const OptionalOut& c) const {
+        std::visit([&]<class Real>(const onward::Stack<Real>& stack) {
+            const long LD = stack.layers * stack.D;
+            const auto x_rows = rows_of<const Real>(x, "x", {-1, -1, stack.I});
+            const long T = long(x.shape(0)), B = long(x.shape(1));
+            const long S = onward::recorded(stack.cell), G = onward::gates(stack.cell);
+            const onward::Sequence<Real> sequence{
+                T, B, x_rows, rows_of<Real>(y, "y", {T, B, stack.D * stack.P}),
+                data_of<const Real>(h0, "h0", {LD, B, stack.P}), data_of<const Real>(c0, "c0", {LD, B, stack.H}),
+                data_of<const int64_t>(lengths, "lengths", {B}), data_of<Real>(h_n, "h_n", {LD, B, stack.P}),
+                data_of<Real>(c_n, "c_n", {LD, B, stack.H}), data_of<Real>(gates, "gates", {LD, T, B, S, stack.H}),
+                data_of<Real>(sums, "sums", {LD, T, B, G, stack.H}), data_of<Real>(c, "c", {LD, T, B, stack.H})};
+            for (long b = 0; lengths && b < B; b++)
+                if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
+            const nb::gil_scoped_release release;
+            stack.forward(sequence);
+        }, core);
+    }
+};
+
+template <class Real>
+onward::Dense<Real> make_dense(const In& W, const OptionalIn& b) {
+    const Real* const weights = data_of<const Real>(W, "W", {-1, -1});
+    const long O = long(W.shape(0)), I = long(W.shape(1));
+    return {{Format::native, weights}, data_of<const Real>(b, "b", {O}), O, I};
+}
+
+struct Dense {
+    EitherPrecision<onward::Dense> core;
+
+    Dense(const In& W, const OptionalIn& b)
+        : core(is_float32(W) ? EitherPrecision<onward::Dense>(make_dense<float>(W, b)) : make_dense<double>(W, b)) {}
+    Dense(const Dense&) = delete;
+
+    void forward(const In& x, const Out& y) const {
+        std::visit([&]<class Real>(const onward::Dense<Real>& dense) {
+            const Real* const in = data_of<const Real>(x, "x", {-1, dense.I});
+            const long rows = long(x.shape(0));
+            Real* const out = data_of<Real>(y, "y", {rows, dense.O});
+            const nb::gil_scoped_release release;
+            dense.forward(in, rows, out);
+        }, core);
+    }
+};
+
+}  // namespace python

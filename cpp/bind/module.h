@@ -1,0 +1,13 @@
+// The parts of the module, each of which adds its classes.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace python {
+
+void bind_layers(nanobind::module_& m);
+void bind_backward(nanobind::module_& m);
+void bind_stream(nanobind::module_& m);
+void bind_pool(nanobind::module_& m);
+
+}  // namespace python

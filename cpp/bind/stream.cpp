@@ -1,0 +1,133 @@
+// Rows that go on from call to call together.
+#include "../stream.h"
+
+#include <array>
+#include <functional>
+#include <mutex>
+#include <numeric>
+
+#include "module.h"
+#include "states.h"
+
+namespace python {
+
+namespace {
+
+struct Stream {
+    const std::vector<nb::object> layers;
+    const EitherPointer<onward::Stream> core;
+    const bool batched, batch_first;
+    std::mutex mutex;  // for calls of several threads, which take effect one after the other
+
+    template <class Real>
+    static EitherPointer<onward::Stream> of(const std::vector<nb::object>& layers, long B) {
+        const auto stages = stages_of<Real>(layers);
+        if (B < 1 || !onward::connected(stages)) throw nb::value_error("layers do not fit together, or B < 1");
+        return std::make_unique<onward::Stream<Real>>(stages, B);
+    }
+
+    Stream(const std::vector<nb::object>& layers, std::optional<long> batch, bool batch_first)
+        : layers(layers), core(first_is_float32(layers) ? of<float>(layers, batch.value_or(1))
+                                                        : of<double>(layers, batch.value_or(1))),
+          batched(batch), batch_first(batch_first) {}
+
+    // The rows of an array of one step ([B], features) or a block ([T], [B], features); null where it is no such array.
+    template <class Real, class Array>
+    onward::Rows<Real> rows(const Array& array, long B, long features) const {
+        const long axes = long(array.ndim()), block = axes - 1 - batched;
+        if (block < 0 || block > 1 || array.dtype() != nb::dtype<std::remove_const_t<Real>>() ||
+            long(array.shape(axes - 1)) != features || (features > 1 && array.stride(axes - 1) != 1) ||
+            uintptr_t(array.data()) % alignof(Real))
+            return {};
+        if (batched && long(array.shape(block && !batch_first)) != B) return {};
+        return laid_out((Real*)array.data(), axes, [&](long axis) { return long(array.stride(axis)); });
+    }
+
+    template <class Real, class Stride>
+    onward::Rows<Real> laid_out(Real* data, long axes, Stride stride) const {
+        const bool block = axes > 1 + batched;
+        return {data, block ? stride(batched && batch_first) : 0, batched ? stride(block && !batch_first) : 0};
+    }
+
+    // What fits is run as it is. For whatever else, the Python subclass converts x, or says what is wrong with it or out.
+    static nb::object call(nb::handle_t<Stream> handle, const In& x, const OptionalOut& out) {
+        Stream& self = *nb::inst_ptr<Stream>(handle);
+        return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
+            const long B = stream->B, axes = long(x.ndim());
+            const auto in = self.rows<const Real>(x, B, stream->I);
+            if (!in.data) return converted(handle, nb::cast(x), out ? nb::cast(*out) : nb::none());
+            const long T = axes > 1 + self.batched ? long(x.shape(self.batched && self.batch_first)) : 1;
+            nb::object result;
+            onward::Rows<Real> y;
+            if (out) {
+                y = self.rows<Real>(*out, B, stream->O);
+                bool same = y.data && long(out->ndim()) == axes;
+                for (long axis = 0; same && axis < axes - 1; axis++) same = out->shape(axis) == x.shape(axis);
+                if (!same) return converted(handle, nb::cast(x), nb::cast(*out));
+                result = nb::cast(*out);
+            } else {
+                std::array<long, 3> shape{};
+                for (long axis = 0; axis < axes; axis++) shape[axis] = axis < axes - 1 ? long(x.shape(axis)) : stream->O;
+                result = empty<Real>(axes == 1   ? nb::make_tuple(shape[0])
+                                     : axes == 2 ? nb::make_tuple(shape[0], shape[1])
+                                                 : nb::make_tuple(shape[0], shape[1], shape[2]));
+                y = self.laid_out(memory_of<Real>(result), axes, [&](long axis) {
+                    return std::accumulate(&shape[axis + 1], &shape[axes], 1L, std::multiplies());
+                });
+            }
+            self.advance(*stream, in, y, T);
+            return result;
+        }, self.core);
+    }
+
+    // One step of one row is short, and holds the GIL.
+    template <class Real>
+    void advance(onward::Stream<Real>& stream, const onward::Rows<const Real>& x, const onward::Rows<Real>& y, long T) {
+        std::optional<nb::gil_scoped_release> release;
+        if (T * stream.B > 1) release.emplace();
+        const std::lock_guard lock(mutex);
+        stream.advance(x, y, T);
+    }
+
+    static nb::object converted(nb::handle self, const nb::object& x, const nb::object& out) {
+        return self(self.attr("_converted")(x, out), out);
+    }
+
+    long outputs() const {
+        return std::visit([](const auto& stream) { return stream->O; }, core);
+    }
+
+    void state(const States<Out>& to) {
+        std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
+            const auto states = states_of<Real>(stream->stages, to, stream->B);
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(mutex);
+            stream->state(states);
+        }, core);
+    }
+
+    void set_state(const States<In>& from) {
+        std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
+            const auto states = states_of<const Real>(stream->stages, from, stream->B);
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(mutex);
+            stream->set_state(states);
+        }, core);
+    }
+};
+
+}  // namespace
+
+void bind_stream(nb::module_& m) {
+    nb::class_<Stream>(m, "Stream", "Rows that go on from call to call through Stacks and Denses, their states inside.")
+        .def(nb::init<const std::vector<nb::object>&, std::optional<long>, bool>(), "layers"_a, "batch"_a.none(),
+             "batch_first"_a)
+        .def("__call__", &Stream::call, "x"_a.noconvert(), "out"_a.noconvert() = nb::none(),
+             "One step of x ([B], I), or a block ([T], [B], I), to y, a new array or `out`.")
+        .def("__call__", &Stream::converted, "x"_a.none(), "out"_a.none() = nb::none())
+        .def_prop_ro("outputs", &Stream::outputs, "Features of y.")
+        .def("_state", &Stream::state, "to"_a.noconvert(), "Fills h (L, B, P) and c (L, B, H) or None, for each Stack.")
+        .def("_set_state", &Stream::set_state, "states"_a.noconvert(), "Copies h and c in; None: zeros.");
+}
+
+}  // namespace python

@@ -1,0 +1,82 @@
+// Weights and options of a recurrent layer, as they come from Python.
+#pragma once
+
+#include "../backward.h"
+#include "arrays.h"
+
+namespace python {
+
+using onward::Cell;
+using onward::Format;
+using onward::Function;
+
+using MatrixIn = std::tuple<In, OptionalIn>;  // numbers, and the scale of each row where they are int8
+using WeightsIn = std::tuple<MatrixIn, MatrixIn, OptionalIn, OptionalIn, std::optional<MatrixIn>, OptionalIn>;
+using ActivationIn = std::tuple<std::string, double, double>;                         // its name, alpha, beta
+using OptionsIn = std::tuple<ActivationIn, ActivationIn, ActivationIn, double, bool>;  // as onward::Options
+
+inline constexpr std::pair<const char*, Cell> cells[] = {
+    {"rnn", Cell::rnn}, {"rnn_relu", Cell::rnn_relu}, {"lstm", Cell::lstm}, {"gru", Cell::gru},
+    {"gru_reset_before", Cell::gru_reset_before},
+};
+
+inline constexpr std::pair<const char*, Function> functions[] = {
+    {"affine", Function::affine}, {"elu", Function::elu}, {"exponential", Function::exponential},
+    {"gelu", Function::gelu}, {"hard_sigmoid", Function::hard_sigmoid}, {"leaky_relu", Function::leaky_relu},
+    {"mish", Function::mish}, {"relu", Function::relu}, {"relu6", Function::relu6},
+    {"scaled_tanh", Function::scaled_tanh}, {"sigmoid", Function::sigmoid}, {"silu", Function::silu},
+    {"softplus", Function::softplus}, {"softsign", Function::softsign}, {"tanh", Function::tanh},
+    {"thresholded_relu", Function::thresholded_relu},
+};
+
+template <class Real>
+onward::Activation<Real> activation_of(const ActivationIn& activation) {
+    const auto& [name, alpha, beta] = activation;
+    return {named(functions, name), Real(alpha), Real(beta)};
+}
+
+// A matrix (rows, columns) in whatever format it has.
+template <class Real>
+onward::Matrix<Real> matrix_of(const MatrixIn& matrix, const char* name, long rows, long columns) {
+    const auto& [numbers, scale] = matrix;
+    if constexpr (std::is_same_v<Real, float>) {
+        if (numbers.dtype() == nb::dtype<int8_t>() && scale)
+            return {Format::int8, data_of<const int8_t>(numbers, name, {rows, columns}),
+                    data_of<const float>(scale, name, {rows})};
+        if (numbers.dtype() == nb::dtype<onward::Half>())
+            return {Format::float16, data_of<const onward::Half>(numbers, name, {rows, columns})};
+    }
+    return {Format::native, data_of<const Real>(numbers, name, {rows, columns})};
+}
+
+template <class Real>
+std::vector<onward::Options<Real>> options_of(const std::vector<OptionsIn>& given) {
+    std::vector<onward::Options<Real>> options;
+    for (const auto& [gate, candidate, output, clip, coupled] : given)
+        options.push_back({activation_of<Real>(gate), activation_of<Real>(candidate), activation_of<Real>(output),
+                           Real(clip), coupled});
+    return options;
+}
+
+// One direction of one layer after the other, all of one cell and size.
+template <class Real>
+std::vector<onward::Weights<Real>> weights_of(Cell cell, const std::vector<WeightsIn>& arrays, long D) {
+    if ((D != 1 && D != 2) || arrays.empty() || arrays.size() % D != 0)
+        throw nb::value_error("weights come as one tuple for each layer and each of 1 or 2 directions");
+    std::vector<onward::Weights<Real>> weights;
+    const In &W0 = std::get<0>(std::get<0>(arrays[0])), &R0 = std::get<0>(std::get<1>(arrays[0]));
+    if (W0.ndim() != 2 || R0.ndim() != 2) throw nb::value_error("W and R are matrices");
+    const long G = onward::gates(cell), H = long(R0.shape(0)) / G, P = long(R0.shape(1));
+    for (const auto& [W, R, b_W, b_R, W_hr, peephole] : arrays) {
+        const long I = weights.size() < size_t(D) ? long(W0.shape(1)) : D * P;
+        if (P != H && (!W_hr || cell != Cell::lstm))
+            throw nb::value_error("only an LSTM with W_hr has recurrent weights that are not (G*H, H)");
+        weights.push_back({I, H, P, matrix_of<Real>(W, "W", G * H, I), matrix_of<Real>(R, "R", G * H, P),
+                           data_of<const Real>(b_W, "b_W", {G * H}), data_of<const Real>(b_R, "b_R", {G * H}),
+                           W_hr ? matrix_of<Real>(*W_hr, "W_hr", P, H) : onward::Matrix<Real>{},
+                           data_of<const Real>(peephole, "peephole", {3 * H})});
+    }
+    return weights;
+}
+
+}  // namespace python
