@@ -73,6 +73,10 @@ ORDER = [
     "onnx_backend",
     "load",
     "",
+    "cli.common",
+    "cli.models",
+    "cli.run",
+    "cli.trace",
     "cli",
 ]
 MODULES = {

@@ -1,0 +1,87 @@
+"""What the commands share: errors in one line, names of bundled things, tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from .. import bundled, data
+from ..base import Layer
+from ..errors import OnwardError
+from ..load import load
+from ..model import Sequential
+
+Report: TypeAlias = dict[str, Any]
+
+
+class Commands(click.Group):
+    """Commands whose errors end in one red message, no traceback, and exit code 2 for wrong use, else 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OnwardError as error:
+            raise click.ClickException(click.style(str(error), "red")) from error
+        except click.UsageError as error:
+            raise click.UsageError(click.style(error.format_message(), "red"), error.ctx) from error
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+
+
+def named_file(name: str, known: dict[str, Path], what: str, argument: str) -> Path:
+    """The file of a bundled name, or the file of that name."""
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        message = f"{name!r} is neither a file nor a bundled {what} ({', '.join(known)})"
+        raise click.BadParameter(message, param_hint=argument)
+    return path
+
+
+def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
+    if path.suffix.lower() not in suffixes:
+        message = f"the name of {path} must end in one of {', '.join(suffixes)}"
+        raise click.BadParameter(message, param_hint=argument)
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}: make it first", param_hint=argument)
+
+
+def model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
+    """The model of a bundled name or a file, and the file of what it is to run over."""
+    model_file = named_file(model, bundled.models(), "model", "MODEL")
+    if source is None:
+        if model not in bundled.models():
+            known = ", ".join(bundled.datasets())
+            raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
+        source = bundled.card(model)["data"]
+    source_file = named_file(source, bundled.datasets(), "data set", "INPUT")
+    check_suffix(source_file, "INPUT", data.SUFFIXES)
+    net = load(model_file)
+    if not isinstance(net, dict | Layer):  # a graph of ONNX
+        net = net.layers()
+    if isinstance(net, dict):
+        raise click.UsageError(
+            f"{model} does not say how its layers ({', '.join(net)}) are connected: put them into an "
+            "onward.Sequential, save that and run it"
+        )
+    # a layer alone becomes a model of one
+    return net if isinstance(net, Sequential) else Sequential(net), source_file
+
+
+def new_table(title: str, *columns: str) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(title=Text(title, "bold"), title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    return table
+
+
+def counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def kilobytes(count: int) -> str:
+    return f"{count / 1000:,.1f} kB"

@@ -1,0 +1,195 @@
+"""`onward run`: a model over sequences, and what it predicts."""
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.bar import Bar
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from .. import data
+from ..model import Sequential
+from .common import Report, check_suffix, counted, json_option, model_and_input, new_table
+
+BATCH = 64  # sequences in one call: enough rows for the core's full speed
+SHOWN = 24  # rows of a table of outputs
+
+
+@click.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
+@click.argument("model")
+@click.argument("source", metavar="[INPUT]", required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the outputs to this file: .npy, .npz or .csv.",
+)
+@json_option
+def run(model: str, source: str | None, out: Path | None, as_json: bool) -> None:
+    """Runs MODEL over the sequences of INPUT and shows what it predicts.
+
+    MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
+
+    INPUT is a bundled data set or a file. Without it, a bundled model runs over its own test data.
+
+    \b
+    .npy  x (T, I): time steps of features; or (T, B, I): B sequences
+    .npz  `x` as above, or sequences one after another, with `lengths`;
+          `y`, if there, is the class of each
+    .csv  a header, a row for each time step, a column for each feature;
+          columns `sequence` and `label`, if there, tell sequences apart
+          and name the class of each by its number
+    """
+    if out is not None:
+        check_suffix(out, "--out", data.SUFFIXES)
+    net, source_file = model_and_input(model, source)
+    sequences = data.read(source_file)
+    outputs, seconds = _outputs(net, sequences)
+    per_step = outputs[0].ndim == 2
+    stacked = np.concatenate(outputs) if per_step else np.stack(outputs)
+    if out is not None:
+        data.write(out, stacked, sequences.lengths if per_step else None)
+
+    report = {
+        "model": model,
+        "input": source_file.stem if source is None else source,
+        **_summary(sequences, stacked, seconds, per_step),
+    }
+    report["out"] = None if out is None else str(out)
+    if as_json:
+        print(json.dumps(report, allow_nan=False))
+    else:
+        _show_run(report)
+
+
+def _outputs(net: Sequential, sequences: data.Sequences) -> tuple[list[data.AnyArray], float]:
+    """What the model gives for each sequence, (O,) or (T, O), and how many seconds it computed."""
+    outputs: list[Any] = [None] * len(sequences.items)
+    seconds = 0.0
+    batch_first = any(getattr(layer, "batch_first", False) for layer in net)
+    stderr = Console(stderr=True)
+    for rows, x, lengths in track(
+        sequences.batches(BATCH),
+        description="Running",
+        total=-(-len(outputs) // BATCH),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,
+    ):
+        start = time.perf_counter()
+        y = net(x.swapaxes(0, 1) if batch_first else x, lengths=lengths)
+        seconds += time.perf_counter() - start
+        if batch_first and y.ndim == 3:
+            y = y.swapaxes(0, 1)
+        for b, row in enumerate(rows):
+            outputs[row] = y[: lengths[b], b] if y.ndim == 3 else y[b]
+    return outputs, seconds
+
+
+def _summary(sequences: data.Sequences, outputs: data.AnyArray, seconds: float, per_step: bool) -> Report:
+    """What is reported of a run: each output and, where there are labels, each class."""
+    steps = int(sequences.lengths.sum())
+    report: Report = {
+        "sequences": len(sequences.items),
+        "steps": steps,
+        "seconds": seconds,
+        "steps_per_second": steps / seconds,
+        "output_shape": list(outputs.shape),
+        "labels": sequences.labels is not None,
+        "not_finite": int((~np.isfinite(outputs)).sum()),
+    }
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        mean = outputs.mean(axis=0, dtype=np.float64)
+    report["outputs"] = [
+        {"mean": _number(mean[k]), "min": _number(column.min()), "max": _number(column.max())}
+        for k, column in enumerate(outputs.T)
+    ]
+    if per_step or outputs.shape[1] == 1:
+        return report
+
+    predicted = outputs.argmax(axis=1)
+    report["predicted"] = predicted.tolist()
+    if (labels := sequences.labels) is not None:
+        report["accuracy"] = float((predicted == labels).mean())
+        report["classes"] = [_class(k, labels, predicted) for k in np.union1d(labels, predicted).tolist()]
+    return report
+
+
+def _class(k: int, labels: data.Integers, predicted: data.Integers) -> Report:
+    own = predicted[labels == k]
+    correct = int((own == k).sum())
+    return {
+        "class": k,
+        "sequences": len(own),
+        "correct": correct,
+        "accuracy": correct / len(own) if len(own) else None,
+        "taken_for": dict(Counter(own[own != k].tolist()).most_common()),
+    }
+
+
+def _number(value: Any) -> float | None:
+    """None for NaN and infinities, which JSON does not have."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _show_run(report: Report) -> None:
+    console = Console(highlight=False, markup=False)
+    console.print(_classes_table(report) if "classes" in report else _outputs_table(report))
+    console.print(
+        f"{counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'time step')} in "
+        f"{report['seconds'] * 1e3:,.1f} ms: {report['steps_per_second']:,.0f} steps per second"
+    )
+    if report["labels"] and "classes" not in report:
+        console.print("The labels are not used: the model does not give one output for each class.")
+    if report["not_finite"]:
+        console.print(f"{counted(report['not_finite'], 'output')} NaN or infinite.", style="yellow")
+    if report["out"]:
+        console.print(f"Outputs written to {report['out']}")
+
+
+def _title(report: Report) -> str:
+    return f"{report['model']} on {report['input']}: outputs {tuple(report['output_shape'])}"
+
+
+def _classes_table(report: Report) -> Table:
+    table = new_table(_title(report), "class", "sequences", "correct", "accuracy")
+    table.add_column("")
+    table.add_column("taken for")
+    for row in report["classes"]:
+        accuracy = row["accuracy"]
+        table.add_row(
+            str(row["class"]),
+            str(row["sequences"]),
+            str(row["correct"]),
+            "" if accuracy is None else f"{accuracy:.1%}",
+            Bar(1, 0, accuracy or 0, width=20, color="green"),
+            ", ".join(f"{k} ({times}x)" for k, times in row["taken_for"].items()),
+        )
+    table.add_section()
+    correct = sum(row["correct"] for row in report["classes"])
+    table.add_row(
+        "all",
+        str(report["sequences"]),
+        str(correct),
+        f"{report['accuracy']:.1%}",
+        Bar(1, 0, report["accuracy"], width=20, color="green"),
+        style="bold",
+    )
+    return table
+
+
+def _outputs_table(report: Report) -> Table:
+    largest: Counter[int] = Counter(report.get("predicted"))
+    table = new_table(_title(report), "output", "mean", "min", "max", *(["largest in"] if largest else []))
+    for k, row in enumerate(report["outputs"][:SHOWN]):
+        numbers = ["" if value is None else f"{value:.4g}" for value in row.values()]
+        table.add_row(str(k), *numbers, *([f"{largest[k]:,} of {report['sequences']:,}"] if largest else []))
+    hidden = len(report["outputs"]) - SHOWN
+    if hidden > 0:
+        table.caption = f"and {counted(hidden, 'more output')}: --json shows all"
+    return table

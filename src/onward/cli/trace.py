@@ -1,0 +1,101 @@
+"""`onward trace`: a look inside a model while it runs."""
+
+import io
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+
+from .. import data, files
+from ..trace import Habits
+from .common import Report, check_suffix, counted, json_option, model_and_input, new_table
+
+PICTURES = (".png", ".svg", ".pdf", ".npz")  # what a trace can be written as
+
+
+@click.command(epilog="Example:  onward trace vowels -o gates.png")
+@click.argument("model")
+@click.argument("source", metavar="[INPUT]", required=False)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a picture to this file (.png, .svg or .pdf), or, as .npz, every array.",
+)
+@click.option("--sequence", default=0, show_default=True, help="Which of INPUT's sequences.")
+@click.option("--layer", help="Which layer the picture is of, as 0.l0_reverse; the first, if not given.")
+@click.option("--similar", is_flag=True, help="Put units of a like course side by side.")
+@json_option
+def trace(
+    model: str,
+    source: str | None,
+    out: Path | None,
+    sequence: int,
+    layer: str | None,
+    similar: bool,
+    as_json: bool,
+) -> None:
+    """Looks into MODEL while it runs over one sequence of INPUT: its gates and states, step by step.
+
+    MODEL and INPUT are what `onward run` takes. Shows how often the gates of each layer are saturated, how
+    long its units remember and which are dead; with --out, draws every gate and state over time.
+    """
+    net, source_file = model_and_input(model, source)
+    if out is not None:
+        check_suffix(out, "--out", PICTURES)
+    items = data.read(source_file).items
+    if not 0 <= sequence < len(items):
+        message = f"{sequence}, but {source_file.name} has {counted(len(items), 'sequence')}, counted from 0"
+        raise click.BadParameter(message, param_hint="--sequence")
+    seen = net.trace(items[sequence])
+    if layer is not None and layer not in seen.layers:
+        raise click.BadParameter(f"{layer}: there are {', '.join(seen.layers)}", param_hint="--layer")
+    if out is not None and out.suffix == ".npz":
+        seen.save(out)
+    elif out is not None:
+        picture = io.BytesIO()
+        figure = seen.plot(layer or 0, similar=similar)
+        figure.savefig(picture, format=out.suffix[1:], dpi=100)
+        files.replace(out, picture.getvalue())
+    report = {
+        "model": model,
+        "steps": len(items[sequence]),
+        "layers": [_layer_habits(name, habits) for name, habits in seen.summary().items()],
+        "out": None if out is None else str(out),
+    }
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show_trace(report)
+
+
+def _layer_habits(name: str, habits: Habits) -> Report:
+    return {
+        "layer": name,
+        "saturated": {gate: {"low": low, "high": high} for gate, (low, high) in habits.saturated.items()},
+        "memory": None if habits.memory is None else habits.memory.tolist(),
+        "dead": habits.dead.tolist(),
+    }
+
+
+def _show_trace(report: Report) -> None:
+    title = f"{report['model']} over {counted(report['steps'], 'step')}: how its layers behave"
+    table = new_table(
+        title, "layer", "gate", "lowest tenth", "highest tenth", "remembers, steps", "dead units"
+    )
+    for layer in report["layers"]:
+        memory = layer["memory"] or []
+        steps = f"{np.mean(memory):.1f}, longest {max(memory):.1f}" if memory else ""
+        rows = [
+            (gate, *(f"{share:.0%}" for share in shares.values()))
+            for gate, shares in layer["saturated"].items()
+        ]
+        for n, row in enumerate(rows or [("", "", "")]):
+            table.add_row(*((layer["layer"], *row, steps, str(len(layer["dead"]))) if n == 0 else ("", *row)))
+        table.add_section()
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    if report["out"]:
+        console.print(f"Written to {report['out']}")
