@@ -72,6 +72,10 @@ ORDER = [
     "load.onnx",
     "onnx_backend",
     "load",
+    "train.losses",
+    "train.optimizers",
+    "train.schedules",
+    "train",
     "",
     "cli.common",
     "cli.models",
@@ -125,5 +129,5 @@ def test_import_onward_brings_numpy_and_safetensors_and_nothing_else() -> None:
 
 def test_all_names_what_there_is_for_users() -> None:
     public = {name for name, value in vars(onward).items() if not name.startswith("_") and callable(value)}
-    assert set(onward.__all__) == public | {"errors", "textbook"}
+    assert set(onward.__all__) == public | {"errors", "textbook", "train"}
     assert callable(onward.load)

@@ -1,5 +1,8 @@
 """Onward runs recurrent networks forward: NumPy arrays in, NumPy arrays out, no framework installed."""
 
+import importlib
+import types
+
 from . import errors, textbook
 from .convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
 from .dense import Activation, Dropout, Embedding, Last, Linear, Softmax
@@ -40,4 +43,12 @@ __all__ = [
     "load_tensors",
     "set_num_threads",
     "textbook",
+    "train",
 ]
+
+
+def __getattr__(name: str) -> types.ModuleType:
+    """onward.train is imported when it is first named: those who run models need not wait for it."""
+    if name == "train":
+        return importlib.import_module(".train", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

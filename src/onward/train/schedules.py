@@ -1,0 +1,157 @@
+"""Schedules: the learning rate of each step, as a function of how far training has come and nothing else."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..base import finite, integer, probability
+from ..errors import ArgumentError
+
+
+class Progress(NamedTuple):
+    """Steps done, of how many (None: unknown), and the validation loss of each epoch."""
+
+    step: int
+    total: int | None = None
+    losses: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The optimiser's own learning rate, at every step; and the base of all schedules."""
+
+    def lr(self, base: float, progress: Progress) -> float:
+        """The learning rate of the next step; `base` is the optimiser's own."""
+        return base
+
+
+@dataclass(frozen=True)
+class StepLR(Constant):
+    """torch.optim.lr_scheduler.StepLR, in steps: base * gamma^(step // step_size)."""
+
+    step_size: int
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        integer("step_size", self.step_size, 1)
+        probability("gamma", self.gamma)
+
+    def lr(self, base: float, progress: Progress) -> float:
+        return base * self.gamma ** (progress.step // self.step_size)
+
+
+@dataclass(frozen=True)
+class CosineAnnealingLR(Constant):
+    """torch.optim.lr_scheduler.CosineAnnealingLR: eta_min + (base - eta_min) (1 + cos(pi step / T_max)) / 2.
+
+    T_max: in how many steps it falls to eta_min; None: in all that there are. Source: Loshchilov and Hutter
+    2017.
+    """
+
+    T_max: int | None = None
+    eta_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        _optional_steps("T_max", self.T_max)
+
+    def lr(self, base: float, progress: Progress) -> float:
+        T_max = _total(self, "T_max", self.T_max, progress)
+        return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * progress.step / T_max)) / 2
+
+
+@dataclass(frozen=True)
+class Warmup(Constant):
+    """In `steps` steps from start_factor * base to base, in a line; then what another schedule says.
+
+    torch.optim.lr_scheduler.LinearLR, and then, by SequentialLR, the other one from its beginning.
+    """
+
+    steps: int
+    start_factor: float = 1 / 3
+    after: Constant = Constant()
+
+    def __post_init__(self) -> None:
+        integer("steps", self.steps, 1)
+        probability("start_factor", self.start_factor)
+
+    def lr(self, base: float, progress: Progress) -> float:
+        if progress.step < self.steps:
+            return base * (self.start_factor + (1 - self.start_factor) * progress.step / self.steps)
+        rest = None if progress.total is None else max(1, progress.total - self.steps)
+        return self.after.lr(base, Progress(progress.step - self.steps, rest, progress.losses))
+
+
+@dataclass(frozen=True)
+class OneCycleLR(Constant):
+    """torch.optim.lr_scheduler.OneCycleLR: up from base / div_factor to base, then down to nearly nothing.
+
+    It rises over the first pct_start of total_steps (None: all that there are) and ends at
+    base / div_factor / final_div_factor, each way along a half wave of the cosine. Source: Smith and Topin
+    2018.
+    """
+
+    total_steps: int | None = None
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+
+    def __post_init__(self) -> None:
+        _optional_steps("total_steps", self.total_steps)
+        probability("pct_start", self.pct_start)
+        for name in ("div_factor", "final_div_factor"):
+            if (finite(getattr(self, name)) or 0) <= 0:
+                raise ArgumentError(f"{name}={getattr(self, name)!r}, but must be a positive number")
+
+    def lr(self, base: float, progress: Progress) -> float:
+        total = _total(self, "total_steps", self.total_steps, progress)
+        low = base / self.div_factor
+        peak, end = self.pct_start * total - 1, total - 1
+        if progress.step <= peak:
+            return _half_wave(low, base, progress.step / peak if peak > 0 else 1)
+        return _half_wave(base, low / self.final_div_factor, min(1, (progress.step - peak) / (end - peak)))
+
+
+@dataclass(frozen=True)
+class ReduceLROnPlateau(Constant):
+    """torch.optim.lr_scheduler.ReduceLROnPlateau: times `factor` when validation has not improved for long.
+
+    An epoch improves if its loss is below (1 - threshold) times the best before; more than `patience` epochs
+    without that, since the last one or the last reduction, reduce the learning rate.
+    """
+
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+
+    def __post_init__(self) -> None:
+        probability("factor", self.factor)
+        integer("patience", self.patience, 0)
+        probability("threshold", self.threshold)
+
+    def lr(self, base: float, progress: Progress) -> float:
+        best, bad = math.inf, 0
+        for loss in progress.losses:
+            if loss < best * (1 - self.threshold):
+                best, bad = loss, 0
+            else:
+                bad += 1
+            if bad > self.patience:
+                base, bad = base * self.factor, 0
+        return base
+
+
+def _half_wave(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+
+def _optional_steps(name: str, value: int | None) -> None:
+    if value is not None:
+        integer(name, value, 1)
+
+
+def _total(schedule: Constant, name: str, given: int | None, progress: Progress) -> int:
+    total = progress.total if given is None else given
+    if total is None:
+        raise ArgumentError(f"{schedule!r} needs {name}: the data do not tell how many steps there are")
+    return total
