@@ -1,10 +1,11 @@
 // The pool of worker threads. Workers spin for a moment after a call, in case the next one follows, then sleep.
 #include "threads.h"
 
+#include <algorithm>
 #include <chrono>
-#include <memory>
+#include <system_error>
 #include <thread>
-#include <vector>
+#include <utility>
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -52,8 +53,16 @@ void leave(int) {}
 
 class Pool {
 public:
+    // Threads for n parts, the caller's included, or as many as the system gives.
+    int grow(int n) {
+        try {
+            for (; workers < n - 1; workers++) std::thread(&Pool::work, this, workers + 1, epoch.load()).detach();
+        } catch (const std::system_error&) {
+        }
+        return std::min(n, workers + 1);
+    }
+
     void run(int n, const std::function<void(int)>& job) {
-        while (workers < n - 1) std::thread(&Pool::work, this, ++workers, epoch.load()).detach();
         this->job = &job;
         parts = n;
         core = this_core();
@@ -88,6 +97,7 @@ private:
 };
 
 std::atomic<int> threads{1};
+thread_local int own_threads = 0;
 std::atomic<Pool*> pool{nullptr};
 
 // Never destroyed: its threads end with the process. A forked child has none of them, and starts a new pool.
@@ -107,7 +117,9 @@ Pool& the_pool() {
 
 void set_num_threads(int n) { threads = n; }
 
-int num_threads() { return threads; }
+int set_own_num_threads(int n) { return std::exchange(own_threads, n); }
+
+int num_threads() { return own_threads ? own_threads : threads.load(); }
 
 void parallel(int n, const std::function<void(int)>& plan, const std::function<void(int)>& job) {
     if (n > 1) {
@@ -117,6 +129,7 @@ void parallel(int n, const std::function<void(int)>& plan, const std::function<v
                 std::atomic<bool>& busy;
                 ~Release() { busy.store(false, std::memory_order_release); }
             } release{shared.busy};
+            n = shared.grow(n);
             plan(n);
             shared.run(n, job);
             return;

@@ -7,11 +7,12 @@
 namespace onward {
 
 void set_num_threads(int n);
-int num_threads();
+int set_own_num_threads(int n);  // for calls from this thread alone; 0: as for all; returns what it was
+int num_threads();               // for a call from this thread
 
 // Calls job(part) for parts 0 to n - 1 at once, part 0 on the calling thread. The pool serves one call at a time:
-// where it is busy, or lost to a fork, the caller gets n = 1 part, so that cores are never shared by more threads.
-// `plan` is told how many there are before any starts.
+// where it is busy, the caller gets n = 1 part, so that cores are never shared by more threads; where the system gives
+// no more threads, as many parts as there are. `plan` is told how many before any starts.
 void parallel(int n, const std::function<void(int n)>& plan, const std::function<void(int part)>& job);
 
 // Where threads wait for one another at each time step: by spinning, as that takes less time than sleeping.

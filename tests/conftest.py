@@ -8,6 +8,12 @@ import pytest
 from onward import _core
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stress-seconds", type=float, default=2.0, help="how long threads call one model at once"
+    )
+
+
 @pytest.fixture(params=_core.available_isas())
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set that this machine has, in use for what is packed during the test."""

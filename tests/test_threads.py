@@ -1,9 +1,14 @@
-"""Threads: the same bits for any number of them, no call in another's way, and life after a fork."""
+"""Threads: the same bits for any number of them, no call in another's way, and who says how many."""
 
 import os
+import resource
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,17 +75,76 @@ def test_calls_from_several_threads_at_once_do_not_share_buffers() -> None:
     assert not wrong
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-def test_a_forked_child_does_not_wait_for_threads_that_it_has_not() -> None:
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_a_model_its_streams_and_pool_called_from_8_threads_give_what_one_gives_and_keep_no_memory(
+    pytestconfig: pytest.Config,
+) -> None:
     onward.set_num_threads(2)
-    layer, x = LAYERS["lstm"](33), np.ones((20, 5, 5), np.float32)
-    expected = layer(x)[0]
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if np.array_equal(layer(x)[0], expected) else 1)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    model = onward.Sequential(onward.LSTM(5, 33, 2, rng=0), onward.Linear(33, 7, rng=1))
+    T, threads = 20, 8
+    inputs = np.random.default_rng(0).standard_normal((threads, T, 3, 5)).astype(np.float32)
+    expected, pool = [model(x) for x in inputs], model.pool(1)
+    seconds = pytestconfig.getoption("--stress-seconds")
+    halfway, end = time.monotonic() + seconds / 2, time.monotonic() + seconds
+
+    def whole(x: Any) -> Any:
+        return model(x)
+
+    def streamed(x: Any) -> Any:
+        stream = model.stream(batch=3)
+        return np.concatenate([stream(x[:1]), stream.copy()(x[1:])])
+
+    def pooled(x: Any) -> Any:
+        ids = pool.open(3)
+        y = np.stack([pool.step(ids, x_t) for x_t in x])
+        pool.close(ids)
+        return y
+
+    def work(which: int, until: float) -> int:
+        ways: list[Callable[[Any], Any]] = [whole, streamed, pooled]
+        wrong = count = 0
+        while time.monotonic() < until:
+            wrong += ways[count % 3](inputs[which]).tobytes() != expected[which].tobytes()
+            count += 1
+        return wrong
+
+    with ThreadPoolExecutor(threads) as executor:
+        first = list(executor.map(work, range(threads), [halfway] * threads))
+        before = resident()
+        second = list(executor.map(work, range(threads), [end] * threads))
+    assert first == second == [0] * threads
+    assert len(pool) == 0
+    assert resident() - before < 4 << 20
+
+
+def test_weights_loaded_while_others_are_packed_are_the_ones_that_count() -> None:
+    layer, x = onward.LSTM(5, 40, rng=0), np.ones((3, 2, 5), np.float32)
+    states = [onward.LSTM(5, 40, rng=seed).state_dict() for seed in (1, 2)]
+    expected = []
+    for state in states:
+        layer.load_state_dict(state)
+        expected.append(layer(x)[0])
+    done = threading.Event()
+
+    def call() -> None:
+        while not done.is_set():
+            layer(x)
+
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    wrong = 0
+    for round_ in range(100):
+        layer.load_state_dict(states[round_ % 2])
+        wrong += not np.array_equal(layer(x)[0], expected[round_ % 2])
+    done.set()
+    for caller in callers:
+        caller.join()
+    assert not wrong
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell")
@@ -94,13 +158,71 @@ def test_threads_may_use_the_same_cores_after_a_call_as_before() -> None:
     assert cores == {frozenset(os.sched_getaffinity(0))}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="this system may give threads beyond the bound")
+def test_a_system_that_gives_no_more_threads_is_done_without_them() -> None:
+    code = (
+        "import resource, onward, numpy as np; layer, x = onward.LSTM(5, 33, rng=0), np.ones((20, 5, 5))\n"
+        "expected = layer(x)[0]; onward.set_num_threads(64)\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (50 << 20),) * 2)\n"
+        "assert all((layer(x)[0] == expected).all() for _ in range(3))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_the_number_of_threads_is_what_was_set() -> None:
     assert onward.get_num_threads() == 1
     onward.set_num_threads(3)
     assert onward.get_num_threads() == 3
 
 
+def test_a_block_has_its_own_number_of_threads_and_gives_it_back_after_an_error() -> None:
+    onward.set_num_threads(3)
+    with pytest.raises(KeyError), onward.num_threads(2):
+        with onward.num_threads(5):
+            onward.set_num_threads(4)
+            assert onward.get_num_threads() == 5
+        assert onward.get_num_threads() == 2
+        raise KeyError
+    assert onward.get_num_threads() == 4
+
+
+def test_a_block_in_one_python_thread_limits_no_other() -> None:
+    with onward.num_threads(2), ThreadPoolExecutor(1) as executor:
+        assert executor.submit(onward.get_num_threads).result() == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({"ONWARD_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, "3"),
+        ({"ONWARD_NUM_THREADS": "", "OMP_NUM_THREADS": "2"}, "2"),
+        ({"OMP_NUM_THREADS": "4,2"}, "4"),
+        ({"OMP_NUM_THREADS": "0"}, "1"),
+        ({"OMP_NUM_THREADS": "many"}, "1"),
+        ({}, "1"),
+    ],
+)
+def test_the_environment_says_how_many_threads_and_onwards_own_word_comes_first(
+    environment: dict[str, str], threads: str
+) -> None:
+    others = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    code = "import onward; print(onward.get_num_threads())"
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, env=others | environment, check=True, capture_output=True, text=True)
+    assert process.stdout.strip() == threads
+
+
+@pytest.mark.parametrize("wrong", ["0", "two", "-1", "9999"])
+def test_a_wrong_number_of_threads_in_the_environment_is_an_error_that_names_it(wrong: str) -> None:
+    environment = os.environ | {"ONWARD_NUM_THREADS": wrong}
+    process = subprocess.run([sys.executable, "-c", "import onward"], env=environment, capture_output=True)
+    assert b"ArgumentError: ONWARD_NUM_THREADS=" in process.stderr
+
+
 @pytest.mark.parametrize("n", [0, -1, 1.5, "2", None, True, 10_000])
 def test_a_wrong_number_of_threads_is_refused(n: Any) -> None:
     with pytest.raises(ArgumentError, match="must be an integer from 1"):
         onward.set_num_threads(n)
+    with pytest.raises(ArgumentError, match="must be an integer from 1"), onward.num_threads(n):
+        pass

@@ -80,13 +80,22 @@ inline bool is_float32(const In& weights) {
     throw nb::value_error("weights are neither float32 nor float64");
 }
 
+// What is asked of NumPy. Found when the module is imported: a static of a function could make a thread that holds the
+// GIL wait for one that waits for it.
+struct NumPy {
+    nb::object empty, float32, float64;
+};
+inline const NumPy* numpy = nullptr;  // never destroyed: Python ends before
+
+inline void import_numpy() {
+    const nb::object module = nb::module_::import_("numpy"), dtype = module.attr("dtype");
+    numpy = new NumPy{module.attr("empty"), dtype("f4"), dtype("f8")};
+}
+
 // A new NumPy array; asking NumPy for it is the fastest way to one.
 template <class Real>
 nb::object empty(const nb::tuple& shape) {
-    static const auto& numpy = *new nb::object(nb::module_::import_("numpy"));  // never destroyed: Python ends before
-    static const auto& make = *new nb::object(numpy.attr("empty"));
-    static const auto& dtype = *new nb::object(numpy.attr("dtype")(sizeof(Real) == 4 ? "f4" : "f8"));
-    return make(shape, dtype);
+    return numpy->empty(shape, sizeof(Real) == 4 ? numpy->float32 : numpy->float64);
 }
 
 // The memory of a new array; the buffer protocol is the fastest way to it.

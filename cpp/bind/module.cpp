@@ -30,6 +30,7 @@ NB_MODULE(_core, m) {
     m.doc() = "Onward's compiled core.";
     nb::set_leak_warnings(false);  // what lives until Python ends, as a layer kept in a module may, is no leak
 
+    import_numpy();
     bind_layers(m);
     bind_backward(m);
     bind_stream(m);
@@ -43,7 +44,9 @@ NB_MODULE(_core, m) {
     m.def("available_isas", &onward::available_isas, "Those that this build has and this machine runs, slowest first.");
     m.def("set_isa", &onward::select, "name"_a, "Use this instruction set for what is packed from now on.");
     m.def("set_num_threads", &onward::set_num_threads, "n"_a, "Threads for one call, at most.");
-    m.def("num_threads", &onward::num_threads, "Threads for one call, at most.");
+    m.def("set_own_num_threads", &onward::set_own_num_threads, "n"_a,
+          "The same for calls of this Python thread alone; 0: as for all. Returns what it was.");
+    m.def("num_threads", &onward::num_threads, "Threads for one call of this Python thread, at most.");
     m.def("arithmetic", [](long n) {
         float result = 0;
         const nb::gil_scoped_release release;

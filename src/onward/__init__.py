@@ -11,7 +11,7 @@ from .layers import GRU, LSTM, RNN
 from .load import load, load_tensors
 from .model import Sequential
 from .normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
-from .threads import get_num_threads, set_num_threads
+from .threads import get_num_threads, num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ __all__ = [
     "get_num_threads",
     "load",
     "load_tensors",
+    "num_threads",
     "set_num_threads",
     "textbook",
     "train",

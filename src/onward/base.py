@@ -7,8 +7,9 @@ import inspect
 import math
 import operator
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeAlias
+from typing import Any, ClassVar, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -18,6 +19,7 @@ from .arrays import Array, FloatDtype, Shape
 from .errors import ArgumentError, OnwardError, ShapeError, SignatureError
 
 P = ParamSpec("P")
+Value = TypeVar("Value")
 Rng: TypeAlias = "np.random.Generator | int | None"
 
 # Calls a recurrent layer within a model: (its name, the layer, x, state, lengths) to (y, state).
@@ -274,8 +276,28 @@ class Layer:
         files.write(path, self._weights_by_name(), self.description())
 
 
-# Attributes that hold the core's packed copies of the weights, made when they are first needed.
+# Attributes that are made of the weights when they are first needed.
 PACKED = ("_kernel", "_layer_kernels", "_backward_kernels")
+_PACKING = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child has no thread that would give it back
+    os.register_at_fork(
+        before=_PACKING.acquire, after_in_parent=_PACKING.release, after_in_child=_PACKING.release
+    )
+
+
+class packed(Generic[Value]):
+    """An attribute of PACKED: a cached property, but never kept of weights replaced meanwhile."""
+
+    def __init__(self, make: Callable[[Any], Value]) -> None:
+        self._make = make
+
+    def __get__(self, layer: Weighted, owner: type) -> Value:
+        weights = layer._weights
+        value = self._make(layer)
+        with _PACKING:
+            if layer._weights is weights:
+                layer.__dict__[self._make.__name__] = value
+        return value
 
 
 class Weighted(Layer):
@@ -301,9 +323,10 @@ class Weighted(Layer):
         return self._weights
 
     def _take(self, weights: dict[str, Array]) -> None:
-        self._weights = self._weights | weights  # a new dict: a call that runs meanwhile keeps the old one
-        for name in PACKED:
-            self.__dict__.pop(name, None)
+        with _PACKING:
+            self._weights = self._weights | weights  # a new dict: a call meanwhile keeps the old one
+            for name in PACKED:
+                self.__dict__.pop(name, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in PACKED}

@@ -9,7 +9,6 @@ from __future__ import annotations  # np.random is slow to import: not before a 
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, arrays
 from .arrays import Array, Shape
-from .base import Layer, Rng, Weighted, checked, flag, integer, uniform
+from .base import Layer, Rng, Weighted, checked, flag, integer, packed, uniform
 from .errors import ArgumentError, ShapeError
 
 Sides: TypeAlias = Sequence[tuple[int, int]]  # for each axis, how many places are added before and after it
@@ -184,7 +183,7 @@ class Convolution(Spatial, Weighted):
         if self.bias:
             yield "bias", (self.out_channels,)
 
-    @cached_property
+    @packed
     def _kernel(self) -> Filters:
         return Filters(self._weights["weight"], self._weights.get("bias"), self.groups)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core, activations, arrays
 from .arrays import Array, FloatDtype, Shape
-from .base import Layer, Recur, Rng, Weighted, checked, flag, integer, probability, uniform
+from .base import Layer, Recur, Rng, Weighted, checked, flag, integer, packed, probability, uniform
 from .errors import ShapeError
 
 
@@ -50,7 +49,7 @@ class Linear(Weighted):
     def _step_shape(self) -> Shape:
         return (self.in_features,)
 
-    @cached_property
+    @packed
     def _kernel(self) -> _core.Dense:
         return _core.Dense(self._weights["weight"], self._weights.get("bias"))
 

@@ -8,7 +8,6 @@ their biases.
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _core, arrays, precision
 from .activations import Call, Specs, call
 from .arrays import Array, Shape
-from .base import Recur, Rng, Weighted, finite, flag, integer, probability, uniform
+from .base import Recur, Rng, Weighted, finite, flag, integer, packed, probability, uniform
 from .errors import ArgumentError, ShapeError
 
 State = TypeVar("State")
@@ -153,11 +152,11 @@ class Recurrent(Weighted, Generic[State]):
     def __repr__(self) -> str:
         return super().__repr__() + (f".quantize({self.precision!r})" if self.precision else "")
 
-    @cached_property
+    @packed
     def _kernel(self) -> _core.Stack:
         return self._stack(self._suffixes())
 
-    @cached_property
+    @packed
     def _layer_kernels(self) -> list[_core.Stack]:
         """Each layer on its own, as recording needs it; where there is but one, that is the whole."""
         if self.num_layers == 1:
@@ -165,7 +164,7 @@ class Recurrent(Weighted, Generic[State]):
         suffixes, D = list(self._suffixes()), 1 + self.bidirectional
         return [self._stack(suffixes[at : at + D]) for at in range(0, len(suffixes), D)]
 
-    @cached_property
+    @packed
     def _backward_kernels(self) -> list[_core.Backward]:
         """Each layer's way back."""
         suffixes, D = list(self._suffixes()), 1 + self.bidirectional

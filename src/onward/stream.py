@@ -1,6 +1,7 @@
 """A sequence that goes on from call to call, its state inside."""
 
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -135,9 +136,14 @@ class ModelStream(Stream):
 
     def __init__(self, live: Live, batch: int | None) -> None:
         super().__init__(live, batch)
+        self._lock = threading.RLock()  # for calls of several threads, which take effect one after the other
         self.reset()
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
+        with self._lock:
+            return self._advance(x, out)
+
+    def _advance(self, x: ArrayLike, out: Array | None) -> Array:
         live, batched = self._live, self._batch is not None
         x = self._checked(x, live.step_shape)
         block = x.ndim == len(self._rows + live.step_shape) + 1
@@ -160,7 +166,8 @@ class ModelStream(Stream):
         return [(h.copy(), None if c is None else c.copy()) for h, c in self._current]
 
     def _set_parts(self, parts: Parts) -> None:
-        self._current = parts
+        with self._lock:
+            self._current = parts
 
 
 def stream(model: Layer, batch: int | None) -> Stream:
