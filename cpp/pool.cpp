@@ -76,6 +76,18 @@ void Pool<Real>::clear(long id) {
     }
 }
 
+// Copies in the states (n, P) and (n, H) of each layer; without one, zeros.
+template <class Real>
+void Pool<Real>::put(const long* ids, long n, const std::vector<State<const Real>>& from) {
+    for (long row = 0; row < n; row++) clear(ids[row]);
+    for (size_t i = 0; i < sizes.size(); i++)
+        for (long row = 0; row < n; row++) {
+            const auto& [P, H] = sizes[i];
+            if (from[i].h) std::copy_n(from[i].h + row * P, P, states[i].h + ids[row] * P);
+            if (from[i].c) std::copy_n(from[i].c + row * H, H, states[i].c + ids[row] * H);
+        }
+}
+
 template <class Real>
 void Pool<Real>::open(long n, long* ids) {
     const std::lock_guard lock(mutex);
@@ -144,27 +156,19 @@ template <class Real>
 void Pool<Real>::set_state(const long* ids, long n, const std::vector<State<const Real>>& from) {
     const std::lock_guard lock(mutex);
     const Named named(*this, ids, n);
-    for (long row = 0; row < n; row++) clear(ids[row]);
-    for (size_t i = 0; i < sizes.size(); i++)
-        for (long row = 0; row < n; row++) {
-            const auto& [P, H] = sizes[i];
-            if (from[i].h) std::copy_n(from[i].h + row * P, P, states[i].h + ids[row] * P);
-            if (from[i].c) std::copy_n(from[i].c + row * H, H, states[i].c + ids[row] * H);
-        }
+    put(ids, n, from);
 }
 
 template <class Real>
-void Pool<Real>::restore(const long* ids, long n) {
+void Pool<Real>::restore(const long* ids, long n, const std::vector<State<const Real>>& from) {
     const std::lock_guard lock(mutex);
     const long top = n ? ids[n - 1] + 1 : 0;
     if (top > max_capacity)
         throw std::length_error("ids up to " + std::to_string(top - 1) + ", but max_capacity is " + std::to_string(max_capacity));
     if (top > long(status.size())) reserve(top);
     std::fill(status.begin(), status.end(), closed);
-    for (long i = 0; i < n; i++) {
-        status[ids[i]] = open_;
-        clear(ids[i]);
-    }
+    for (long i = 0; i < n; i++) status[ids[i]] = open_;
+    put(ids, n, from);
     free.clear();
     for (long id = long(status.size()) - 1; id >= 0; id--)
         if (status[id] == closed) free.push_back(id);

@@ -24,7 +24,8 @@ public:
     long size() const;
     long capacity() const;
     std::vector<long> ids() const;  // of the open streams
-    void restore(const long* ids, long n);  // opens these, ascending, and no others
+    // Opens these, ascending, and no others, with the states given.
+    void restore(const long* ids, long n, const std::vector<State<const Real>>& from);
 
     const std::vector<Stage<Real>> stages;
     const std::vector<StateSize> sizes;
@@ -34,6 +35,7 @@ private:
     class Named;
     void reserve(long n);
     void clear(long id);
+    void put(const long* ids, long n, const std::vector<State<const Real>>& from);
     std::vector<State<const Real>> sources() const;
 
     mutable std::mutex mutex;

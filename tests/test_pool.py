@@ -1,11 +1,14 @@
 """Pools: each stream gets bitwise what it would get alone, and a call that fails changes none."""
 
+import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hostile import bounded
 
 import onward
 from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
@@ -101,6 +104,16 @@ def test_closed_ids_are_opened_again_with_states_of_zeros() -> None:
     assert pool.capacity == 2
 
 
+def test_states_take_what_their_numbers_take_and_a_tenth_at_most() -> None:
+    streams, H = 50_000, 128
+    layer, x = onward.LSTM(5, H, rng=0), inputs("lstm", 64)
+    layer.pool(1).step([], x[:0])  # what is made once, for all pools
+    with bounded(seconds=5, memory=int(streams * 2 * H * 4 * 1.1)):
+        pool = layer.pool(streams)
+        pool.step(pool.open(streams)[-64:], x)
+    assert len(pool) == streams
+
+
 def test_max_capacity_is_kept_and_a_refused_open_opens_none() -> None:
     pool = MODELS["lstm"]().pool(2, max_capacity=5)
     pool.open(3)
@@ -184,10 +197,19 @@ def test_a_pool_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     ids = small.open(2)
     with pytest.raises(ArgumentError, match="ids up to 5, but max_capacity is 3"):
         small.load(path)
-    with pytest.raises(FileError, match="another model"):
-        MODELS["gru"]().pool(2).load(path)
+    for other, words in (
+        ("rnn", "another model"),
+        ("gru", "a model in 'float32', but this one is in 'float64'"),
+    ):
+        with pytest.raises(FileError, match=words):
+            MODELS[other]().pool(2).load(path)
+    with pytest.raises(FileError, match="a model in 'float32', but this one is in 'int8'"):
+        model.quantize("int8").pool(2).load(path)
     with pytest.raises(FileError, match="no state of a stream"):
         model.stream().load(path)
+    path.write_bytes(content.replace(b'\\"format\\": 1', b'\\"format\\": 9'))
+    with pytest.raises(FileError, match="format 9, but this Onward reads format 1"):
+        small.load(path)
     path.write_bytes(content[:-1])
     with pytest.raises(FileError, match="not a whole safetensors file"):
         small.load(path)
@@ -219,3 +241,48 @@ def test_threads_take_turns_and_each_call_is_whole(name: str) -> None:
     for ids, steps, rows in ((own[0], 50, x[:60]), (own[1], 50, x[:60]), (shared, 100, x[60:])):
         _, state = model(rows[None].repeat(steps, 0), return_state=True)
         assert_same(pool.state(ids), state)
+
+
+@pytest.mark.parametrize("name", ["lstm", "softmax"])
+def test_a_load_never_comes_between_the_steps_of_another_thread(name: str, tmp_path: Path) -> None:
+    """Else a stream would step from zeros, or from the state of its neighbours before the load."""
+    model, n, x = MODELS[name](), 300, inputs(name, 1)
+    pool = model.pool(n)
+    ids = pool.open(n)
+    every = x.repeat(n, 0)
+    for _ in range(3):
+        pool.step(ids, every)
+    pool.save(tmp_path / "pool")
+    alone = model.stream()
+    reachable = np.stack([alone(x[0]) for _ in range(3 + 50)])[3:]
+    answers: list[Any] = []
+    stepping = threading.Thread(target=lambda: [answers.append(pool.step(ids, every)) for _ in range(50)])
+    stepping.start()
+    while stepping.is_alive():
+        pool.load(tmp_path / "pool")
+    for y in answers:
+        assert (y == y[0]).all()
+        assert (y[0] == reachable).all(axis=1).any()
+
+
+@pytest.mark.parametrize("name", ["lstm", "softmax"])
+def test_an_interrupt_leaves_every_stream_at_a_whole_step(name: str) -> None:
+    model, n, x = MODELS[name](), 200, inputs(name, 1)
+    pool = model.pool(n)
+    ids = pool.open(n)
+    alone, steps = model.stream(), 0
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        while True:
+            pool.step(ids, x.repeat(n, 0))
+            steps += 1
+    timer.join()
+    for _ in range(steps):
+        alone(x[0])
+    before, now = parts(alone.state), parts(pool.state(ids))
+    alone(x[0])  # the last step may have been done, though its answer was lost
+    assert any(
+        all((part == whole[:, None]).all() for part, whole in zip(now, state, strict=True))
+        for state in (before, parts(alone.state))
+    )

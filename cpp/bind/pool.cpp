@@ -51,11 +51,13 @@ struct Pool {
         with(ids, nothing, [](auto& pool, const long* ids, long n, int) { pool.close(ids, n); });
     }
 
-    void restore(const In& ids) {
-        with(ids, nothing, [](auto& pool, const long* ids, long n, int) {
+    void restore(const In& ids, const States<In>& from) {
+        with(ids, [&]<class Real>(const onward::Pool<Real>& pool, long n) {
+            return states_of<const Real>(pool.stages, from, n);
+        }, [](auto& pool, const long* ids, long n, const auto& states) {
             for (long i = 0; i < n; i++)
                 if (ids[i] < 0 || (i && ids[i] <= ids[i - 1])) throw std::invalid_argument("ids must ascend from 0");
-            pool.restore(ids, n);
+            pool.restore(ids, n, states);
         });
     }
 
@@ -101,7 +103,7 @@ void bind_pool(nb::module_& m) {
         .def(nb::init<const std::vector<nb::object>&, long, long>(), "layers"_a, "capacity"_a, "max_capacity"_a)
         .def("open", &Pool::open, "ids"_a.noconvert(), "Opens as many streams, and fills ids.")
         .def("close", &Pool::close, "ids"_a.noconvert())
-        .def("restore", &Pool::restore, "ids"_a.noconvert(), "Opens these, ascending, and no others.")
+        .def("restore", &Pool::restore, "ids"_a.noconvert(), "states"_a.noconvert(), "Opens these, ascending, and no others.")
         .def("step", &Pool::step, "ids"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(), "x (n, I) in, fills y (n, O).")
         .def("state", &Pool::state, "ids"_a.noconvert(), "to"_a.noconvert(), "Fills h (L, n, P) and c (L, n, H) or None.")
         .def("set_state", &Pool::set_state, "ids"_a.noconvert(), "states"_a.noconvert(), "Copies in; None: zeros.")

@@ -35,7 +35,9 @@ class Pool:
         self._chain = self._live.chain()
         layers = self._chain or self._live.stacks
         self._core = _core.Pool(layers, integer("capacity", capacity, 1, most), most)
-        self._lock = threading.Lock()  # for models that the core calls in parts
+        self._lock = (
+            threading.Lock()
+        )  # for what takes several calls of the core, and what may not come between
 
     def open(self, n: int = 1) -> NDArray[np.int64]:
         """The ids (n,) of n new streams, their states zeros. The capacity doubles as it has to.
@@ -43,14 +45,15 @@ class Pool:
         Raises ArgumentError where more than max_capacity would be open; the pool is then as it was.
         """
         ids = np.empty(integer("n", n, 0), np.int64)
-        with _refusals():
+        with self._lock, _refusals():
             self._core.open(ids)
         return ids
 
     def close(self, ids: ArrayLike) -> None:
         """Gives up streams; their ids may be those of others later."""
-        with _refusals():
-            self._core.close(_ids(ids))
+        named = _ids(ids)
+        with self._lock, _refusals():
+            self._core.close(named)
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
         """One step of the streams named: x (n, I), or n integers for a model that begins with Embedding.
@@ -107,10 +110,12 @@ class Pool:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes ids and states of all open streams, in safetensors, for `load`. Raises FileError."""
-        ids = self.ids
+        with self._lock:
+            ids = self.ids
+            parts = self._parts(ids)
         is_open = np.zeros(int(ids.max(initial=-1)) + 1, bool)
         is_open[ids] = True
-        self._live.save(path, KIND, self._parts(ids), {"open": is_open})
+        self._live.save(path, KIND, parts, {"open": is_open})
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replaces all streams by those in a file that a pool of the same model saved, ids included.
@@ -128,8 +133,7 @@ class Pool:
         except OnwardError as error:
             raise FileError(f"{path}: {error}") from error
         with self._lock, _refusals():
-            self._core.restore(ids)
-            self._core.set_state(ids, parts)
+            self._core.restore(ids, parts)
 
     def _parts(self, ids: NDArray[np.int64]) -> Parts:
         parts = self._live.zeros(len(ids))

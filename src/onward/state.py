@@ -102,13 +102,18 @@ class Live:
         ]
         return states[0] if isinstance(self.model, Recurrent) else states
 
-    def fingerprint(self) -> str:
-        """Of the model's description and weights."""
-        digest = hashlib.sha256(json.dumps(self.model.description(), sort_keys=True).encode())
+    def identity(self) -> dict[str, str]:
+        """What a state belongs to: the precision of a model, and fingerprints of its layers and its weights."""
+        weights = hashlib.sha256()
         for name, weight in self._weights.items():
-            digest.update(name.encode())
-            digest.update(weight.tobytes())
-        return digest.hexdigest()
+            weights.update(name.encode())
+            weights.update(weight.tobytes())
+        layers = json.dumps(self.model.description(), sort_keys=True).encode()
+        return {
+            "precision": self.leaves[0].precision or str(self.leaves[0].dtype),
+            "model": hashlib.sha256(layers).hexdigest(),
+            "weights": weights.hexdigest(),
+        }
 
     def save(
         self, path: str | os.PathLike[str], kind: str, parts: Parts, more: Mapping[str, NDArray[Any]]
@@ -120,18 +125,25 @@ class Live:
             for name, array in zip("hc", pair, strict=True)
             if array is not None
         }
-        files.write(path, tensors | dict(more), {"type": kind, "model": self.fingerprint()})
+        files.write(path, tensors | dict(more), {"type": kind, **self.identity()})
 
     def load(self, path: str | os.PathLike[str], kind: str) -> tuple[Parts, dict[str, NDArray[Any]]]:
         """The states in a file that `save` wrote of the same model, not yet checked, and the other arrays.
 
-        Raises FileError, which says whether the file is of another kind, version or model.
+        Raises FileError, which says whether the file is of another kind, version, precision or model, or of
+        other weights.
         """
         tensors, said = files.read(path)
         if said is None or said.get("type") != kind:
             raise FileError(f"{path} is no state of a {kind.split()[0]}: expected a file that its save wrote")
-        if said.get("model") != self.fingerprint():
-            raise FileError(f"{path} is the state of another model, or of one with other weights")
+        own = self.identity()
+        for what, of in (
+            ("precision", f"a model in {said.get('precision')!r}, but this one is in {own['precision']!r}"),
+            ("model", "another model"),
+            ("weights", "this model with other weights"),
+        ):
+            if said.get(what) != own[what]:
+                raise FileError(f"{path} is the state of {of}")
         parts: Parts = []
         for index, leaf in enumerate(self.leaves):
             names = [f"{index}.h"] + [f"{index}.c"] * leaf.has_c
