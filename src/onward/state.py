@@ -103,7 +103,7 @@ class Live:
         return states[0] if isinstance(self.model, Recurrent) else states
 
     def identity(self) -> dict[str, str]:
-        """What a state belongs to: the precision of a model, and fingerprints of its layers and its weights."""
+        """What a state is of: a model's precision, and the fingerprints of its layers and its weights."""
         weights = hashlib.sha256()
         for name, weight in self._weights.items():
             weights.update(name.encode())

@@ -1,0 +1,77 @@
+"""The examples run, and do what they say."""
+
+import asyncio
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
+
+import onward
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    path = Path(__file__).parents[1] / "examples" / "server.py"
+    spec = importlib.util.spec_from_file_location("server", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def small_model() -> onward.Sequential:
+    return onward.Sequential(onward.LSTM(3, 7, rng=0), onward.Linear(7, 2, rng=1))
+
+
+@pytest.mark.parametrize("period", [0, 0.02])
+def test_fifty_clients_get_the_whole_sequence_each(
+    server: Any, period: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(server.load(small_model(), features=3, clients=50, steps=5, period=period))
+    printed = capsys.readouterr().out
+    assert printed.startswith("50 connections, 5 steps each: 50 got bitwise the whole sequence")
+    assert "steps a second" in printed and "p99" in printed
+
+
+def test_a_wrong_message_or_a_client_that_leaves_ends_one_stream_alone(server: Any) -> None:
+    model, x = small_model(), np.ones((4, 3), np.float32)
+
+    async def scene() -> list[Any]:
+        serving = server.Server(model, 3)
+        async with serving.running(0) as port:
+            uri = f"ws://127.0.0.1:{port}"
+            async with connect(uri) as staying, connect(uri) as wrong, connect(uri) as leaving:
+                await leaving.send(x[0].tobytes())
+                await leaving.close()
+                await wrong.send(b"12345")
+                with pytest.raises(ConnectionClosedError, match="a step is 3 float32 numbers"):
+                    await wrong.recv()
+                answers = []
+                for x_t in x:
+                    await staying.send(x_t.tobytes())
+                    answers.append(np.frombuffer(await staying.recv(), np.float32))
+                assert len(serving.pool) == 1
+        return answers
+
+    np.testing.assert_array_equal(asyncio.run(scene()), model(x))
+
+
+def test_a_pass_that_fails_closes_its_connections_and_the_server_goes_on(server: Any) -> None:
+    async def scene() -> list[int]:
+        serving = server.Server(small_model(), 4)  # but the model takes 3
+        async with serving.running(0) as port:
+            codes = []
+            for _ in range(2):
+                async with connect(f"ws://127.0.0.1:{port}") as connection:
+                    await connection.send(np.ones(4, np.float32).tobytes())
+                    with pytest.raises(ConnectionClosedError) as closed:
+                        await connection.recv()
+                    codes.append(closed.value.rcvd.code)
+            assert len(serving.pool) == 0
+        return codes
+
+    assert asyncio.run(asyncio.wait_for(scene(), 10)) == [1011, 1011]
