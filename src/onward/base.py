@@ -260,8 +260,10 @@ class Layer:
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Copies the weights of any file that `onward.load` opens into a model built by hand.
 
-        Where its names are not the model's, layers of the same weights are matched in order. Changes nothing
-        if it raises: FileError, and ArgumentError as load_state_dict.
+        Where its names are not the model's, layers of the same weights are matched in order. Of Keras' files,
+        those of weights alone included, each layer takes what its counterpart in Keras has, in the layers'
+        order; kernels, gates and cuDNN's layout are converted. Changes nothing if it raises: FileError, and
+        ArgumentError as load_state_dict.
         """
         try:
             self.load_state_dict(self._weights_for(path))

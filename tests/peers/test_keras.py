@@ -351,6 +351,48 @@ def test_a_custom_layer_is_a_function_and_nothing_else_is_guessed(tmp_path: Path
     np.testing.assert_allclose(opened(x), model(x).detach().numpy(), atol=2e-6)
 
 
+BY_HAND: dict[str, tuple[list[Any], list[Any]]] = {
+    "stacks": (
+        [
+            L.RNN([L.LSTMCell(3), L.LSTMCell(3)], return_sequences=True),
+            L.Bidirectional(L.LSTM(3, return_sequences=True, use_bias=False)),
+            L.SimpleRNN(4, return_sequences=True),
+            L.GRU(4, return_sequences=True, reset_after=False),
+            L.GRU(4, return_sequences=True),
+            *(L.TimeDistributed(L.Dense(4)) for _ in range(12)),
+        ],
+        [
+            onward.LSTM(F, 3, num_layers=2, batch_first=True),
+            onward.LSTM(3, 3, bidirectional=True, bias=False, batch_first=True),
+            onward.RNN(6, 4, batch_first=True),
+            onward.GRU(4, 4, reset_after=False, batch_first=True),
+            onward.GRU(4, 4, batch_first=True),
+            *(onward.Linear(4, 4) for _ in range(12)),
+        ],
+    ),
+    "norms": (
+        [L.LayerNormalization(epsilon=1e-5), L.Dense(6, use_bias=False), L.LayerNormalization(epsilon=1e-5)],
+        [onward.LayerNorm(F), onward.Linear(F, 6, bias=False), onward.LayerNorm(6)],
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ["weights.h5", "h5", "keras"])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_weights_go_into_a_model_built_by_hand(name: str, ending: str, tmp_path: Path) -> None:
+    theirs, mine = BY_HAND[name]
+    model = drawn(through(*(layer.__class__.from_config(layer.get_config()) for layer in theirs)))
+    path = tmp_path / f"model.{ending}"
+    if ending == "weights.h5":
+        model.save_weights(path)
+    else:
+        model.save(path)
+    net = onward.Sequential(*mine)
+    net.load_weights(path)
+    (x,) = drawn_inputs(model)
+    np.testing.assert_allclose(net(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
 def test_a_model_streams_as_it_runs_over_the_whole(tmp_path: Path) -> None:
     through(L.LSTM(4, return_sequences=True), L.GRU(3, return_sequences=True), L.Dense(2)).save(
         tmp_path / "m.keras"

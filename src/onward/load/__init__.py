@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numpy.typing import NDArray
 
 from .. import files
-from ..arrays import Shape
 from ..base import UNDRAWN, Layer, Weighted
 from ..convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
 from ..dense import Activation, Embedding, Last, Linear, Softmax
@@ -21,7 +20,7 @@ from ..model import Sequential
 from ..normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from ..precision import PRECISIONS
 from ..recurrent import Recurrent
-from . import archive, keras, npz, torch
+from . import archive, by_hand, keras, npz, torch
 from .statedict import StateDict, state_dicts
 
 if TYPE_CHECKING:  # the onnx package is imported for ONNX files alone
@@ -157,40 +156,14 @@ def _graph(path: str | os.PathLike[str]) -> Graph:
         raise FileError(f"{path}: {error}") from error
 
 
-def _weights_for(layer: Layer, path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
-    """A file's tensors by the names that they have in a layer built by hand.
-
-    Names that agree are taken as they are; else, if the modules in the file have the same weights as the
-    layers of the model, in order, each is taken for each. Safetensors has no order: there, each must be the
-    only one of its shapes.
-    """
+def _weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
+    """A file's tensors by the names that they have in a model built by hand."""
+    data = files.mapped(path)
+    if keras.is_keras(data):
+        return _named(path, lambda: keras.weights_for(bytes(data), model))
     found, _ = _read(path)
-    try:
-        tensors = torch.merged(found).tensors
-    except OnwardError as error:
-        raise FileError(f"{path}: {error}") from error
-    shapes = dict(layer.shapes())
-    mine, theirs = _by_prefix(shapes), _by_prefix({name: tensor.shape for name, tensor in tensors.items()})
-    if not archive.is_torch(files.mapped(path)):
-        of_shapes = {group: prefix for prefix, group in theirs.items()}
-        clear = len(of_shapes) == len(theirs) == len(mine)
-        theirs = {of_shapes[group]: group for group in mine.values() if clear and group in of_shapes}
-    if tensors.keys() == shapes.keys() or list(mine.values()) != list(theirs.values()):
-        return tensors
-    return {
-        own + name: tensors[other + name]
-        for (own, group), other in zip(mine.items(), theirs, strict=True)
-        for name, _ in group
-    }
-
-
-def _by_prefix(shapes: Mapping[str, Shape]) -> dict[str, tuple[tuple[str, Shape], ...]]:
-    """What each module has: names and shapes, sorted."""
-    groups: dict[str, list[tuple[str, Shape]]] = {}
-    for name, shape in shapes.items():
-        before, dot, last = name.rpartition(".")
-        groups.setdefault(before + dot, []).append((last, shape))
-    return {prefix: tuple(sorted(group)) for prefix, group in groups.items()}
+    tensors = _named(path, lambda: torch.merged(found)).tensors
+    return by_hand.weights(tensors, model, ordered=archive.is_torch(data))  # safetensors has no order
 
 
 Layer._weights_for = _weights_for

@@ -107,6 +107,11 @@ class Dataset:
         self._file = file
         self.path = path
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the file claims it."""
+        return _try(self.path, lambda: tuple(self._dataset.shape))
+
     def read(self) -> NDArray[Any]:
         """The numbers. Their size is checked before memory is taken for them."""
         return _try(self.path, self._read)

@@ -8,9 +8,10 @@ import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..base import Layer
 from ..errors import FileError
 from ..keras import KerasLayer, Model
-from . import hdf5, keras_graph, keras_layers, keras_recurrent
+from . import hdf5, keras_by_hand, keras_graph, keras_layers, keras_recurrent
 from .keras_source import Context, build
 from .keras_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
 
@@ -47,7 +48,8 @@ def load(
             "it holds weights alone, and not how they are connected: make the model and call its load_weights"
         )
     read: set[str] = set()
-    context = _context(keras_version or written, custom_objects or {})
+    theano = root.text("backend") == "theano"
+    context = _context(keras_version or written, theano, custom_objects or {})
     model = build(config, _weights(root, read), context)
     if left := [each.path for each in arrays(root) if each.path not in read]:
         raise FileError(f"it has weights that belong to no layer: {', '.join(left)}")
@@ -60,6 +62,12 @@ def tensors(data: bytes) -> dict[str, Tensor]:
     """All weights of a file by path. Raises FileError."""
     _, _, root = _opened(data)
     return {dataset.path.lstrip("/"): dataset.read() for dataset in arrays(root)}
+
+
+def weights_for(data: bytes, model: Layer) -> dict[str, Tensor]:
+    """A file's weights by the names that they have in a model built by hand. Raises FileError."""
+    _, _, root = _opened(data)
+    return keras_by_hand.weights(root, model, root.text("backend") == "theano")
 
 
 def _opened(data: bytes) -> tuple[dict[str, Any] | None, str | None, hdf5.Group]:
@@ -113,7 +121,7 @@ def _weights(root: hdf5.Group, read: set[str]) -> Weights:
     return ByPath(root, "", read) if layer_names(root) is None else ByLayer(root, read)
 
 
-def _context(version: str | None, custom_objects: Mapping[str, Callable[..., Any]]) -> Context:
+def _context(version: str | None, theano: bool, custom_objects: Mapping[str, Callable[..., Any]]) -> Context:
     """What old files leave out depends on the version of Keras."""
     if version is None:
         version = "2"
@@ -127,4 +135,4 @@ def _context(version: str | None, custom_objects: Mapping[str, Callable[..., Any
         raise FileError(f"keras_version is {version!r}, but this Onward knows Keras 1, 2 and 3")
     # Keras 2.3 made sigmoid the default of recurrent_activation
     default = "sigmoid" if numbers >= [2, 3] else "hard_sigmoid"
-    return Context(BUILDERS, numbers[0], default, custom_objects)
+    return Context(BUILDERS, numbers[0], default, theano, custom_objects)

@@ -8,6 +8,7 @@ from .. import convolution, dense, keras, normalization
 from ..base import UNDRAWN
 from ..errors import FileError
 from .keras_source import REQUIRED, Source, filled
+from .keras_weights import conv_weight
 
 
 def _dense(source: Source) -> keras.KerasLayer:
@@ -143,7 +144,7 @@ def _convolution(source: Source) -> keras.KerasLayer:
         dtype=source.dtype(),
         rng=UNDRAWN,
     )
-    weights = {"weight": kernel.transpose(-1, -2, *range(len(size)))} | ({"bias": rest[0]} if bias else {})
+    weights = {"weight": conv_weight(kernel, source.context.theano)} | ({"bias": rest[0]} if bias else {})
     padding, first = source.take("padding", "valid"), _channels_first(source)
     return keras.Convolution(filled(windows, weights), source.activation(), padding, first)
 

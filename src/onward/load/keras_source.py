@@ -46,6 +46,7 @@ class Context:
     builders: Mapping[str, Callable[["Source"], keras.KerasLayer]]  # for each class of Keras
     version: int  # Keras 1, 2 or 3
     recurrent_activation: str  # of an LSTM or GRU that does not say
+    theano: bool = False  # whether the convolutions are Theano's
     custom_objects: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 

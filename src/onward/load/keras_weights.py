@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError
-from ..gates import reorder
+from ..gates import GATE_ORDER, reorder
 from .hdf5 import Dataset, Group
 
 Tensor = NDArray[Any]
 LISTS = ("layers", "_layer_checkpoint_dependencies")  # the latter in TensorFlow 2.12 and 2.13
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+# The order in which Keras 1 has kernel, recurrent kernel and bias of each gate apart.
+APART = {"lstm": "igfo", "gru": "zrn"}
 NO_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator")
 
 
@@ -114,8 +117,8 @@ class ByLayer:
         return InOrder([], name, self._read)
 
     def member(self, attribute: str, kind: str, name: str) -> InOrder:
-        listed = _listed(self._root.group(name)) if name in self._names else []
-        return InOrder(listed, name, self._read)
+        own = listed(self._root.group(name)) if name in self._names else []
+        return InOrder(own, name, self._read)
 
     def take(self, count: int) -> list[Tensor]:
         raise FileError("a model has no weights but those of its layers")
@@ -129,7 +132,8 @@ def layer_names(root: Group) -> list[str] | None:
     return root.texts("layer_names")
 
 
-def _listed(group: Group) -> list[tuple[str, Dataset]]:
+def listed(group: Group) -> list[tuple[str, Dataset]]:
+    """The arrays of a layer in a file of Keras 1 or 2, by the names that Keras has for them."""
     entries = []
     for name in group.texts("weight_names") or []:
         *above, last = name.split("/")
@@ -151,6 +155,22 @@ def arrays(group: Group) -> Iterator[Dataset]:
                 yield from arrays(member)
 
 
+def conv_weight(kernel: Tensor, theano: bool) -> Tensor:
+    """The kernel (*sizes, inputs, filters) of a convolution as PyTorch's; Theano turns it around."""
+    weight = kernel.transpose(-1, -2, *range(kernel.ndim - 2))
+    return np.flip(weight, tuple(range(2, kernel.ndim))) if theano else weight
+
+
+def joined(cell: str, found: list[Tensor]) -> list[Tensor]:
+    """Kernel, recurrent kernel and bias of a cell, of whose gates Keras 1 may have each apart."""
+    order = APART.get(cell, "")
+    if not order or len(found) != 3 * len(order):
+        return found
+    gates = {gate: found[3 * k : 3 * k + 3] for k, gate in enumerate(order)}
+    each = [gates[gate] for gate in GATE_ORDER["keras", cell]]
+    return [np.concatenate(parts, axis=-1) for parts in zip(*each, strict=True)]
+
+
 def cell_weights(
     cell: str, kernel: Tensor, recurrent: Tensor, bias: Tensor | None = None
 ) -> dict[str, Tensor]:
@@ -159,7 +179,7 @@ def cell_weights(
     kernel (I, G*H), recurrent kernel (H, G*H); bias (G*H,), or (2, G*H) for both products, or (2*G*H,) in
     cuDNN's layout, where each gate's kernel is transposed in place and its recurrent kernel transposed.
     """
-    gates = {"rnn": 1, "lstm": 4, "gru": 3}[cell]
+    gates = GATES[cell]
     H = recurrent.shape[0] if recurrent.ndim == 2 else 0
     I = kernel.shape[0] if kernel.ndim == 2 else 0  # noqa: E741 (the axis letter)
     shapes = [array.shape for array in (kernel, recurrent, bias) if array is not None]
