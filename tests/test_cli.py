@@ -206,6 +206,17 @@ def test_info_counts_every_weight() -> None:
     assert all(text in shown for text in ("LSTM(12, 32)", "weight_hh_l0", "128 x 32", "6,185", "24,740"))
 
 
+@pytest.mark.parametrize(("precision", "bytes_"), [("float16", 2), ("int8", 1)])
+def test_info_shows_the_bytes_of_a_quantised_model(tmp_path: Path, precision: str, bytes_: int) -> None:
+    path = tmp_path / "small.safetensors"
+    onward.Sequential(onward.LSTM(12, 32), onward.Linear(32, 9)).quantize(precision).save(path)
+    said, rest = report("info", path), 4 * (2 * 128 + 9 * 33)  # biases, and Linear, are float32
+    scales = 4 * 2 * 128 if precision == "int8" else 0
+    assert said["bytes"] == bytes_ * 128 * (12 + 32) + scales + rest < said["file_bytes"]
+    shown = onward_("info", path).output
+    assert f"{said['bytes']:,}" in shown and f"quantize('{precision}')" in shown
+
+
 def test_info_of_a_state_dict_names_what_belongs_to_no_layer(state_dict: Path) -> None:
     said = report("info", state_dict)
     assert [layer["name"] for layer in said["layers"]] == ["encoder", "head"]

@@ -181,6 +181,52 @@ def test_chunks_streams_and_threads_give_the_bits_of_the_whole(cell: str, precis
     assert_bitwise([whole], [shared])
 
 
+NETS = {
+    "chain": lambda: onward.Sequential(
+        onward.LSTM(3, 33, 2, proj_size=6, rng=0), onward.Linear(6, 9, rng=1), onward.GRU(9, 7, rng=2)
+    ),
+    "called_by_layer": lambda: onward.Sequential(
+        onward.RNN(3, 7, rng=0), onward.Linear(7, 4), onward.Softmax()
+    ),
+    "keras": lambda: onward.load(Path(__file__).parent / "data" / "keras" / "cudnn.h5"),
+}
+
+
+@pytest.mark.parametrize("net", NETS)
+@both_precisions
+def test_a_model_streams_and_pools_from_its_file_as_it_runs(tmp_path: Path, net: str, precision: str) -> None:
+    original = NETS[net]()
+    original.quantize(precision).save(tmp_path / "net")
+    small, x = onward.load(tmp_path / "net"), numbers("float32", 9, 5, 3)
+
+    def last(model: Any, steps: int) -> Any:
+        if net == "keras":  # batch first; the golden model returns its last step alone
+            return model(x[:steps].swapaxes(0, 1))
+        return model(x[:steps])[-1]
+
+    whole = np.stack([last(small, T) for T in range(1, 10)])
+    assert_bitwise([whole[-1]], [last(original.quantize(precision), 9)])
+    assert not np.array_equal(whole[-1], last(original, 9))
+    stream, pool = small.stream(batch=5), small.pool(8)
+    ids = pool.open(8)[[7, 0, 3, 4, 2]]
+    assert_bitwise([whole], [np.stack([stream(x_t) for x_t in x])])
+    assert_bitwise([whole], [np.stack([pool.step(ids, x_t) for x_t in x])])
+
+
+@both_precisions
+def test_a_state_is_of_its_precision(tmp_path: Path, precision: str) -> None:
+    layer = onward.GRU(3, 7, rng=0)
+    stream, small = layer.stream(), layer.quantize(precision).stream()
+    stream(np.ones(3))
+    stream.save(tmp_path / "state")
+    words = f"is the state of a model in 'float32', but this one is in '{precision}'"
+    with pytest.raises(FileError, match=words):
+        small.load(tmp_path / "state")
+    small.save(tmp_path / "state")
+    with pytest.raises(FileError, match=f"of a model in '{precision}', but this one is in 'float32'"):
+        stream.load(tmp_path / "state")
+
+
 # ---- Kept, shown, loaded -----------------------------------------------------------------------------------
 
 

@@ -393,14 +393,19 @@ def test_weights_go_into_a_model_built_by_hand(name: str, ending: str, tmp_path:
     np.testing.assert_allclose(net(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-6)
 
 
-def test_a_model_streams_as_it_runs_over_the_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", [None, "float16", "int8"])
+def test_a_model_streams_and_pools_as_it_runs_over_the_whole(precision: str | None, tmp_path: Path) -> None:
     through(L.LSTM(4, return_sequences=True), L.GRU(3, return_sequences=True), L.Dense(2)).save(
         tmp_path / "m.keras"
     )
     opened = onward.load(tmp_path / "m.keras")
+    if precision is not None:
+        opened = opened.quantize(precision)
     x = RNG.normal(size=(3, 7, opened._step_shape[0])).astype(np.float32)
-    stream = opened.stream(batch=3)
+    stream, pool = opened.stream(batch=3), opened.pool(2)
+    ids = pool.open(3)
     np.testing.assert_array_equal(np.stack([stream(x[:, t]) for t in range(7)], axis=1), opened(x))
+    np.testing.assert_array_equal(np.stack([pool.step(ids, x[:, t]) for t in range(7)], axis=1), opened(x))
 
 
 @pytest.mark.parametrize("layer", [L.Masking(), L.Bidirectional(L.GRU(3)), L.LSTM(3, go_backwards=True)])
