@@ -1,0 +1,131 @@
+"""Gradients of an LSTM beside PyTorch and JAX: same weights, same inputs, interleaved in one run.
+
+    python bench/train.py                       # the whole grid
+    python bench/train.py --only "50, 32, 128"  # one T, B, H
+
+A call is forward, backward, and the gradients by all weights and by x, float32, I = H, one thread. Prints a table:
+milliseconds a call, how many times as long the faster peer takes, and how much faster Onward is with two threads. Outputs
+and gradients are compared before anything is measured.
+"""
+
+import argparse
+import os
+import statistics
+from typing import Any
+
+for library in ("OPENBLAS", "OMP", "MKL"):  # one thread, which each reads when it is loaded
+    os.environ[library + "_NUM_THREADS"] = "1"
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+import numpy as np
+from peers import Cell, Outputs, Problem, Run, interleaved, machine, problem, set_threads
+
+import onward
+
+GRID = ((100, 1, 64), (100, 1, 256), (50, 32, 64), (50, 32, 128), (100, 32, 256), (100, 32, 512), (35, 20, 650))
+PEERS = ["torch", "jax"]
+TOLERANCE = 1e-4  # of the largest number of an array: float32 sums of up to 4096 terms, in another order
+
+
+def output_gradient(p: Problem) -> np.ndarray:
+    """dy, the same for all."""
+    return np.random.default_rng(8).standard_normal(p.x.shape).astype(np.float32)
+
+
+def run_onward(p: Problem, threads: int) -> tuple[Run, Any]:
+    layer = onward.LSTM(p.x.shape[2], p.state[0].shape[2])
+    layer.load_state_dict(p.weights)
+    dy = output_gradient(p)
+
+    def run() -> Outputs:
+        onward.set_num_threads(threads)
+        y, _, cache = layer.forward(p.x, p.state)
+        dx, _, gradients = layer.backward(dy, None, cache)
+        return [y, dx, *gradients.values()]
+
+    return run, lambda result: result
+
+
+def run_torch(p: Problem) -> tuple[Run, Any]:
+    import torch
+
+    module = torch.nn.LSTM(p.x.shape[2], p.state[0].shape[2])
+    module.load_state_dict({name: torch.from_numpy(weight) for name, weight in p.weights.items()})
+    x, state = torch.from_numpy(p.x).requires_grad_(), tuple(map(torch.from_numpy, p.state))
+    inputs, dy = [x, *module.parameters()], torch.from_numpy(output_gradient(p))
+
+    def run() -> Any:
+        y, _ = module(x, state)
+        return [y.detach(), *torch.autograd.grad(y, inputs, dy)]
+
+    return run, lambda result: [tensor.numpy() for tensor in result]
+
+
+def run_jax(p: Problem) -> tuple[Run, Any]:
+    """The input's product for all steps at once, then a scan, as its users write it."""
+    import jax
+    from jax import numpy as jnp
+
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    weights, dy = [jnp.asarray(p.weights[name]) for name in names], jnp.asarray(output_gradient(p))
+    x, h0, c0 = jnp.asarray(p.x), *(jnp.asarray(part[0]) for part in p.state)
+
+    def lstm(x: Any, W: Any, R: Any, b_W: Any, b_R: Any) -> Any:
+        def step(state: Any, z: Any) -> Any:
+            h, c = state
+            i, f, g, o = jnp.split(z + h @ R.T, 4, axis=-1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        return jax.lax.scan(step, (h0, c0), x @ W.T + b_W + b_R)[1]
+
+    @jax.jit
+    def gradients(*inputs: Any) -> Any:
+        y, backward = jax.vjp(lstm, *inputs)
+        return [y, *backward(dy)]
+
+    return lambda: jax.block_until_ready(gradients(x, *weights)), lambda result: list(map(np.asarray, result))
+
+
+def contestants(p: Problem) -> dict[str, Run]:
+    """Everybody's call, after all outputs and gradients were found to agree with Onward's."""
+    makers = {
+        "onward": run_onward(p, 1),
+        "onward, two threads": run_onward(p, 2),
+        "torch": run_torch(p),
+        "jax": run_jax(p),
+    }
+    found = {name: outputs(run()) for name, (run, outputs) in makers.items()}
+    for name, theirs in found.items():
+        for mine, other in zip(found["onward"], theirs, strict=True):
+            assert np.abs(mine - other).max() <= TOLERANCE * np.abs(mine).max(), f"{name} disagrees with onward"
+    return {name: run for name, (run, _) in makers.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help='one T, B, H of the grid: "50, 32, 128"')
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    set_threads(1, PEERS)
+    about = machine(PEERS)
+    print(about["processor"], about["isa"], about["versions"])
+    print("| T, B, H | onward, ms | torch, ms | jax, ms | faster peer / onward | two threads |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    ratios = []
+    for T, B, H in GRID:
+        if options.only not in ("", f"{T}, {B}, {H}"):
+            continue
+        times = interleaved(contestants(problem(Cell("lstm", T, B, H, 1))), options.rounds, 0.1)
+        ratios.append(min(times[peer] for peer in PEERS) / times["onward"])
+        columns = [f"{times[name] / 1e3:.3g}" for name in ("onward", *PEERS)]
+        gain = times["onward"] / times["onward, two threads"]
+        print(f"| {T}, {B}, {H} | {' | '.join(columns)} | {ratios[-1]:.2f} | {gain:.2f} |", flush=True)
+    print(f"faster peer / onward: geometric mean {statistics.geometric_mean(ratios):.2f}, least {min(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
