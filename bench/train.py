@@ -3,28 +3,36 @@
     python bench/train.py                       # the whole grid
     python bench/train.py --only "50, 32, 128"  # one T, B, H
 
-A call is forward, backward, and the gradients by all weights and by x, float32, I = H, one thread. Prints a table:
-milliseconds a call, how many times as long the faster peer takes, and how much faster Onward is with two threads. Outputs
-and gradients are compared before anything is measured.
+A call is forward, backward, and the gradients by all weights and by x, float32, I = H, one thread. Prints a
+table: milliseconds a call, how many times as long the faster peer takes, and how much faster Onward is with
+two threads. Outputs and gradients are compared before anything is measured.
 """
 
 import argparse
 import os
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-
-for library in ("OPENBLAS", "OMP", "MKL"):  # one thread, which each reads when it is loaded
-    os.environ[library + "_NUM_THREADS"] = "1"
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import numpy as np
 from peers import Cell, Outputs, Problem, Run, interleaved, machine, problem, set_threads
 
 import onward
 
-GRID = ((100, 1, 64), (100, 1, 256), (50, 32, 64), (50, 32, 128), (100, 32, 256), (100, 32, 512), (35, 20, 650))
+GRID = ((100, 1, 64), (100, 1, 256), (50, 32, 64), (50, 32, 128), (100, 32, 256), (100, 32, 512),
+        (35, 20, 650))  # fmt: skip
 PEERS = ["torch", "jax"]
 TOLERANCE = 1e-4  # of the largest number of an array: float32 sums of up to 4096 terms, in another order
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """For those who start as many threads as there are cores, with no option to have fewer: JAX."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 def output_gradient(p: Problem) -> np.ndarray:
@@ -63,8 +71,11 @@ def run_torch(p: Problem) -> tuple[Run, Any]:
 
 def run_jax(p: Problem) -> tuple[Run, Any]:
     """The input's product for all steps at once, then a scan, as its users write it."""
-    import jax
-    from jax import numpy as jnp
+    with one_core():
+        import jax
+        from jax import numpy as jnp
+
+        jnp.zeros(()).block_until_ready()  # its threads start here
 
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     weights, dy = [jnp.asarray(p.weights[name]) for name in names], jnp.asarray(output_gradient(p))
@@ -99,7 +110,8 @@ def contestants(p: Problem) -> dict[str, Run]:
     found = {name: outputs(run()) for name, (run, outputs) in makers.items()}
     for name, theirs in found.items():
         for mine, other in zip(found["onward"], theirs, strict=True):
-            assert np.abs(mine - other).max() <= TOLERANCE * np.abs(mine).max(), f"{name} disagrees with onward"
+            agree = np.abs(mine - other).max() <= TOLERANCE * np.abs(mine).max()
+            assert agree, f"{name} disagrees with onward"
     return {name: run for name, (run, _) in makers.items()}
 
 
@@ -124,7 +136,8 @@ def main() -> None:
         columns = [f"{times[name] / 1e3:.3g}" for name in ("onward", *PEERS)]
         gain = times["onward"] / times["onward, two threads"]
         print(f"| {T}, {B}, {H} | {' | '.join(columns)} | {ratios[-1]:.2f} | {gain:.2f} |", flush=True)
-    print(f"faster peer / onward: geometric mean {statistics.geometric_mean(ratios):.2f}, least {min(ratios):.2f}")
+    mean = statistics.geometric_mean(ratios)
+    print(f"faster peer / onward: geometric mean {mean:.2f}, least {min(ratios):.2f}")
 
 
 if __name__ == "__main__":

@@ -9,18 +9,26 @@
 
 namespace onward {
 
+// Gradients by one direction's weights, which are added to. Biases and W_hr may be null.
+template <class Real>
+struct WeightGradients {
+    Real *W, *R;      // (G*H, I), (G*H, P)
+    Real *b_W, *b_R;  // (G*H)
+    Real* W_hr;       // (P, H)
+};
+
 // What one call takes and gives: arrays (T, B, features), and states and records of all directions one after another.
 // Initial states, their gradients' last ones and lengths may be null, as may what a cell has no use for.
 template <class Real>
 struct SequenceBack {
     long T, B;
-    Rows<const Real> dy, y;  // D*P features
+    Rows<const Real> dy, x, y;  // dy and y of D*P features
     const Real *h0, *c0, *dh_n, *dc_n;
     const int64_t* lengths;
     const Real *gates, *c;  // as recorded
-    Real *d;                // (D, T, B, recorded, H): gradients by what the gates are functions of
-    Real *dh;               // (D, T, B, P), under a projection: gradients by h
+    Rows<Real> dx;          // zeros past a row's length are left alone
     Real *dh0, *dc0;
+    std::vector<WeightGradients<Real>> gradients;  // of each direction
 };
 
 // One layer's weights, transposed and packed.
@@ -33,11 +41,9 @@ public:
     void run(const SequenceBack<Real>& sequence) const;
 
     const Cell cell;
-    const long H, P, D;
+    const long I, H, P, D;
 
 private:
-    void run(const SequenceBack<Real>& s, long direction, const long* order, long rows) const;
-
     const Kernels<Real>& kernels;
     std::vector<Packed<Real>> packed;
     std::vector<DirectionBack<Real>> directions;

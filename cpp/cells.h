@@ -1,7 +1,9 @@
-// One function per cell: from z = W x + b_W and u = R h + b_R of L units, gate by gate, to their next state.
-//
-// Where `gates` is not null, a step is recorded: the cell leaves there its gates, and in z the sums that they are
+// Two functions per cell. Forward: from z = W x + b_W and u = R h + b_R of L units, gate by gate, to their next state.
+// Backward: from the gradient dh by h, and from what was recorded of the step, to the gradients d by what the gates are
 // functions of.
+//
+// Where a step is recorded, the forward function leaves its gates in the record, and in z the sums that they are functions
+// of. Vectors of d are `stride` apart.
 #pragma once
 
 #include "activations.h"
@@ -50,15 +52,42 @@ private:
     vec clipped(vec x) const { return clip(x, -options.clip, options.clip); }
 };
 
+// The record of a step, of L units: their gates, and of a GRU also R_n h + b_n; H apart, and of the last block in part.
+// Nothing, where the pointer is null.
+template <class Real>
+struct Gates {
+    Real* first;
+    long H, units;
+    explicit operator bool() const { return first; }
+    auto operator[](int k) const { return load_some(first + k * H, units); }
+    void record(int k, auto gate) const { store_some(first + k * H, gate, units); }
+};
+
+// Derivatives by what a function was applied to, of its value.
+template <class vec>
+vec sigmoid_slope(vec s) { return s * (1 - s); }
+template <class vec>
+vec tanh_slope(vec t) { return (1 - t) * (1 + t); }
+
 template <class Real, class Options>
-void rnn(Options o, Real* z, const Real* u, Real* h, Real* gates) {
+void rnn(Options o, Real* z, const Real* u, Real* h, Gates<Real> gates) {
     const auto sum = load(z) + load(u), h_next = o.candidate(sum).value();
     store(h, h_next);
-    if (gates) store(z, sum), store(gates, h_next);
+    if (gates) store(z, sum), gates.record(0, h_next);
+}
+
+template <class Real>
+void rnn_backward(Gates<const Real> h, vec_of<Real> dh, Real* d) {
+    store(d, dh * tanh_slope(h[0]));
+}
+
+template <class Real>
+void rnn_relu_backward(Gates<const Real> h, vec_of<Real> dh, Real* d) {
+    store(d, h[0] <= Real(0) ? broadcast(Real(0)) : dh);
 }
 
 template <class Real, class Options>
-void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Real* gates) {
+void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Gates<Real> gates) {
     constexpr int L = Float<Real>::L;
     const auto c_prev = load(c);
     const auto sum_i = o.peep(0, c_prev, load(z) + load(u)), sum_f = o.peep(1, c_prev, load(z + L) + load(u + L));
@@ -71,14 +100,28 @@ void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Real* gates) {
     store(h, (out * o.output(c_next)).value());
     if (gates) {
         store(z, sum_i), store(z + L, sum_f), store(z + 2 * L, sum_g), store(z + 3 * L, sum_o);
-        store(gates, i.value()), store(gates + L, f.value());
-        store(gates + 2 * L, g.value()), store(gates + 3 * L, out.value());
+        gates.record(0, i.value()), gates.record(1, f.value());
+        gates.record(2, g.value()), gates.record(3, out.value());
     }
+}
+
+// dc becomes the gradient by the c before. Returns o tanh(c), which a projection sees.
+template <class Real>
+vec_of<Real> lstm_backward(Gates<const Real> gates, vec_of<Real> c, vec_of<Real> c_prev, vec_of<Real> dh, Real* dc, Real* d,
+                           long stride) {
+    const auto i = gates[0], f = gates[1], g = gates[2], o = gates[3], out = tanh<Real>(c).value();
+    const auto dc_all = fma(dh * o, tanh_slope(out), load(dc));
+    store(d, dc_all * g * sigmoid_slope(i));
+    store(d + stride, dc_all * c_prev * sigmoid_slope(f));
+    store(d + 2 * stride, dc_all * i * tanh_slope(g));
+    store(d + 3 * stride, dh * out * sigmoid_slope(o));
+    store(dc, dc_all * f);
+    return o * out;
 }
 
 // Recorded too: R_n h + b_n, which r multiplies.
 template <class Real, class Options>
-void gru(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Real* gates) {
+void gru(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Gates<Real> gates) {
     constexpr int L = Float<Real>::L;
     const auto sum_r = load(z) + load(u), sum_z = load(z + L) + load(u + L);
     const auto r = o.gate(sum_r).value(), update = o.gate(sum_z).value();
@@ -87,13 +130,24 @@ void gru(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Real* g
     store(h_next, fma(update, load(h) - n, n));
     if (gates) {
         store(z, sum_r), store(z + L, sum_z), store(z + 2 * L, sum_n);
-        store(gates, r), store(gates + L, update), store(gates + 2 * L, n), store(gates + 3 * L, load(u + 2 * L));
+        gates.record(0, r), gates.record(1, update), gates.record(2, n), gates.record(3, load(u + 2 * L));
     }
+}
+
+// past_R becomes what reaches the h before without passing through R; d is of R_n h + b_n, r, z, n.
+template <class Real>
+void gru_backward(Gates<const Real> gates, vec_of<Real> h_prev, vec_of<Real> dh, Real* past_R, Real* d, long stride) {
+    const auto r = gates[0], z = gates[1], n = gates[2], dn = dh * (1 - z) * tanh_slope(n);
+    store(d, dn * r);
+    store(d + stride, dn * gates[3] * sigmoid_slope(r));
+    store(d + 2 * stride, dh * (h_prev - n) * sigmoid_slope(z));
+    store(d + 3 * stride, dn);
+    store(past_R, dh * z);
 }
 
 // A GRU that resets before the product, first half: r h for the product, and the update gate.
 template <class Real, class Options>
-void gru_reset(Options o, Real* z, const Real* u, const Real* h, Real* reset_h, Real* update, Real* gates) {
+void gru_reset(Options o, Real* z, const Real* u, const Real* h, Real* reset_h, Real* update, Gates<Real> gates) {
     constexpr int L = Float<Real>::L;
     const auto sum_r = load(z) + load(u), sum_z = load(z + L) + load(u + L);
     const auto r = o.gate(sum_r).value();
@@ -101,18 +155,37 @@ void gru_reset(Options o, Real* z, const Real* u, const Real* h, Real* reset_h, 
     store(update, o.gate(sum_z).value());
     if (gates) {
         store(z, sum_r), store(z + L, sum_z);
-        store(gates, r), store(gates + L, load(update));
+        gates.record(0, r), gates.record(1, load(update));
     }
 }
 
 // Second half: u is R_n (r h) + b_n; h_next holds the update gate.
 template <class Real, class Options>
-void gru_candidate(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Real* gates) {
+void gru_candidate(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Gates<Real> gates) {
     constexpr int L = Float<Real>::L;
     const auto sum_n = load(z + 2 * L) + load(u);
     const auto n = o.candidate(sum_n).value();
     store(h_next, fma(load(h_next), load(h) - n, n));
-    if (gates) store(z + 2 * L, sum_n), store(gates + 2 * L, n);
+    if (gates) store(z + 2 * L, sum_n), gates.record(2, n);
+}
+
+// The way back begins with the candidate: d of z and n.
+template <class Real>
+void gru_candidate_backward(Gates<const Real> gates, vec_of<Real> h_prev, vec_of<Real> dh, Real* past_R, Real* d,
+                            long stride) {
+    const auto z = gates[1], n = gates[2];
+    store(d + stride, dh * (h_prev - n) * sigmoid_slope(z));
+    store(d + 2 * stride, dh * (1 - z) * tanh_slope(n));
+    store(past_R, dh * z);
+}
+
+// And ends with d of r, from the gradient by r h. Returns r h, which R_n sees.
+template <class Real>
+vec_of<Real> gru_reset_backward(Gates<const Real> gates, vec_of<Real> h_prev, vec_of<Real> d_reset, Real* past_R, Real* d) {
+    const auto r = gates[0];
+    store(d, d_reset * h_prev * sigmoid_slope(r));
+    store(past_R, fma(d_reset, r, load(past_R)));
+    return r * h_prev;
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 #include "activations.h"
 #include "cells.h"
-#include "cells_backward.h"
+#include "outer.h"
 #include "product.h"
 #include "vec.h"
 
@@ -21,6 +21,12 @@ using onward::StepBack;
 
 // ---- The time step ---------------------------------------------------------------------------------------------------
 
+// The record of a row's units from `unit` on; none where there are no rows of them.
+template <class Number>
+Gates<Number> gates_of(Number* const* rows, long row, long unit, long H) {
+    return {rows ? rows[row] + unit : nullptr, H, H - unit};
+}
+
 // Calls cell(unit, z, u, gates, at) for each row and each block of the share, u being the product of the panels and a; `unit`
 // is the block's first, `at` the offset of the row's block in arrays of H units a row.
 template <class Real, class CellFunction>
@@ -35,7 +41,7 @@ void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real*
             for (long m = 0; m < blocks; m++) {
                 const long n = (row + r) * panels.blocks + block + m;
                 cell((block + m) * L, s.z + n * d.input.G * L, u + (r * blocks + m) * G * L,
-                     s.gates ? s.gates + n * d.recorded * L : nullptr, n * L);
+                     gates_of(s.gates, row + r, (block + m) * L, d.H), n * L);
             }
     });
 }
@@ -49,23 +55,23 @@ void gates_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
     auto for_gates = [&](auto cell) { for_cells(d, d.recurrent, s.h, P, s, share, cell); };
     switch (d.cell) {
         case Cell::rnn:
-            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
                 rnn(Options(d, unit), z, u, h + at, gates);
             });
         case Cell::rnn_relu:
-            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
                 rnn(PlainRelu<Real>(d, unit), z, u, h + at, gates);
             });
         case Cell::lstm:
-            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
                 lstm(Options(d, unit), z, u, s.c + at, h + at, gates);
             });
         case Cell::gru:
-            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
                 gru(Options(d, unit), z, u, s.h + at, h + at, gates);
             });
         case Cell::gru_reset_before:
-            return for_gates([&](long unit, Real* z, const Real* u, Real* gates, long at) {
+            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
                 gru_reset(Options(d, unit), z, u, s.h + at, s.scratch + at, s.h_next + at, gates);
             });
     }
@@ -77,7 +83,7 @@ void second_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
     const Real* const a = s.scratch;
     const long H = d.recurrent.blocks * L;
     if (d.candidate.blocks)
-        for_cells(d, d.candidate, a, H, s, share, [&](long unit, Real* z, const Real* u, Real* gates, long at) {
+        for_cells(d, d.candidate, a, H, s, share, [&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
             gru_candidate(Options(d, unit), z, u, s.h + at, s.h_next + at, gates);
         });
     else if (d.projection.blocks)
@@ -96,46 +102,53 @@ void second(const Direction<Real>& d, const Step<Real>& s, Share share) {
 
 // ---- The time step backward ------------------------------------------------------------------------------------------
 
-// Calls cell(gates, d, at) for each row and each block of units.
+// Calls cell(gates, some, at, d, shown) for each row and each of the share's blocks: some(rows) are the block's units of a
+// row, `at` is their offset in arrays of `stride` units a row.
 template <class Real, class CellFunction>
-void for_cells_backward(const DirectionBack<Real>& way, const StepBack<Real>& s, CellFunction cell) {
+void for_cells_backward(const DirectionBack<Real>& way, const StepBack<Real>& s, Share share, CellFunction cell) {
+    constexpr int L = Float<Real>::L;
     for (long row = 0; row < s.rows; row++)
-        for (long unit = 0; unit < s.stride; unit += Float<Real>::L) {
-            const long recorded = row * way.recorded * s.stride + unit;
-            cell(s.gates + recorded, s.d + recorded, row * s.stride + unit);
+        for (long block = share.first; block < share.last; block++) {
+            const Gates<const Real> gates = gates_of(s.gates, row, block * L, way.H);
+            auto some = [&](const Real* const* rows) { return load_some(rows[row] + block * L, gates.units); };
+            cell(gates, some, row * s.stride + block * L, s.d + row * s.d_stride + block * L,
+                 s.shown + block * s.shown_stride + row * L);
         }
 }
 
 template <class Real>
-void backward(const DirectionBack<Real>& way, const StepBack<Real>& s) {
+void backward(const DirectionBack<Real>& way, const StepBack<Real>& s, Share share) {
+    auto dh = [&](auto some, long at) { return s.dy ? load(s.dh + at) + some(s.dy) : load(s.dh + at); };
     switch (way.cell) {
         case Cell::rnn:
-            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
-                rnn_backward(gates, s.dh + at, d);
+            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real*) {
+                rnn_backward(gates, dh(some, at), d);
             });
         case Cell::rnn_relu:
-            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
-                rnn_relu_backward(gates, s.dh + at, d);
+            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real*) {
+                rnn_relu_backward(gates, dh(some, at), d);
             });
         case Cell::lstm:
-            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
-                lstm_backward(gates, s.stride, s.c + at, s.c_prev + at, s.dh + at, s.dc + at, d);
+            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real* shown) {
+                const auto m = lstm_backward(gates, some(s.c), some(s.c_prev), dh(some, at), s.dc + at, d, s.stride);
+                if (s.shown) store(shown, m);
             });
         case Cell::gru:
-            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
-                gru_backward(gates, s.stride, s.h_prev + at, s.dh + at, d);
+            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real*) {
+                gru_backward(gates, some(s.h_prev), dh(some, at) + load(s.past_R + at), s.past_R + at, d, s.stride);
             });
         case Cell::gru_reset_before:
-            return for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
-                gru_candidate_backward(gates, s.stride, s.h_prev + at, s.dh + at, d);
+            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real*) {
+                gru_candidate_backward(gates, some(s.h_prev), dh(some, at) + load(s.past_R + at), s.past_R + at, d,
+                                       s.stride);
             });
     }
 }
 
 template <class Real>
-void backward_second(const DirectionBack<Real>& way, const StepBack<Real>& s) {
-    for_cells_backward(way, s, [&](const Real* gates, Real* d, long at) {
-        gru_reset_backward(gates, s.h_prev + at, s.d_reset_h + at, s.dh + at, d);
+void backward_second(const DirectionBack<Real>& way, const StepBack<Real>& s, Share share) {
+    for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real* shown) {
+        store(shown, gru_reset_backward(gates, some(s.h_prev), load(s.d_reset + at), s.past_R + at, d));
     });
 }
 
@@ -190,6 +203,8 @@ constexpr onward::Kernels<Real> kernels = {
     second<Real>,
     backward<Real>,
     backward_second<Real>,
+    outer<Real>,
+    add_rows<Real>,
     activate<Real>,
     arithmetic<Real>,
     read<Real>,

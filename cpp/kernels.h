@@ -77,29 +77,37 @@ struct Step {
     Real* c;         // [rows][H], updated in place (LSTM)
     Real* scratch;   // [rows][H]: o tanh(c) before a projection, r h of a GRU that resets before the product
     int32_t* quantized;  // [rows][quantized_size], of this thread
-    Real* gates;     // [rows][blocks][recorded][L], or null: not recorded
+    Real* const* gates;  // [rows]: where each row's [recorded][H] is recorded, or null: not recorded
 };
 
-// The way back through one direction: R transposed, of all gates or of those but the candidate's, whose R is then apart;
-// and the projection transposed, if any. The gradients d of a step stand in the gates' order, but those of a GRU that
-// resets after the product are of r, z, R_n h + b_n, n, so that the first three go through R.
+// The way back through one direction: its matrices transposed, R of all gates or of those but the candidate's, whose R is
+// then apart; `projection` is empty where P = H. The gradients d of a step, by what the gates are functions of, stand in
+// the gates' order; a GRU that resets after the product has R_n h + b_n before them, so that what goes through R, and
+// what goes through W, lies side by side.
 template <class Real>
 struct DirectionBack {
     Cell cell;
-    long recorded;
-    Panels<Real> recurrent, candidate, projection;
+    long I, H, P, recorded;
+    Panels<Real> input, recurrent, candidate, projection;
 };
 
-// One time step back for some rows, their units padded to whole blocks: stride in all.
+// One time step back for some rows. Arrays [rows] hold where each row's numbers stand, as they were recorded; in the
+// others, units are padded to whole blocks: `stride` in all.
 template <class Real>
 struct StepBack {
     long rows, stride;
-    const Real* gates;                // [rows][recorded][H]
-    const Real *c, *c_prev, *h_prev;  // [rows][H]
-    const Real* d_reset_h;            // [rows][H]: the gradient by r h of a GRU that resets before the product
-    Real* dh;                         // [rows][H], by h, or o tanh(c) under a projection; a GRU leaves here what passes by R
-    Real* dc;                         // [rows][H]: by c, then by the c before (LSTM)
-    Real* d;                          // [rows][recorded][H]
+    const Real* const* gates;             // [rows] of [recorded][H]
+    const Real *const *c, *const *c_prev; // [rows] of [H] (LSTM)
+    const Real* const* h_prev;            // [rows] of [H] (GRU)
+    const Real* const* dy;                // [rows] of [H], which is added to dh, or null
+    const Real* dh;                       // [rows][H]: what came through R, or through the projection
+    Real* past_R;                         // [rows][H]: what goes from h to the h before without R, in and out (GRU)
+    Real* dc;                             // [rows][H]: by c, then by the c before (LSTM)
+    const Real* d_reset;                  // [rows][H]: by r h (GRU that resets before the product)
+    Real* d;                              // [rows][recorded][H], rows d_stride apart
+    long d_stride;
+    Real* shown;                          // [blocks][rows][L], blocks shown_stride apart: what a second product saw, as
+    long shown_stride;                    // Step's scratch
 };
 
 // Which of a matrix's blocks to compute: from first to before last, or the other way if backward. Each step goes the other
@@ -119,8 +127,13 @@ struct Kernels {
     void (*gates)(const Direction<Real>& direction, const Step<Real>& step, Share share);
     void (*second)(const Direction<Real>& direction, const Step<Real>& step, Share share);
     // A time step back, and its second half, for a GRU that resets before the product.
-    void (*backward)(const DirectionBack<Real>& direction, const StepBack<Real>& step);
-    void (*backward_second)(const DirectionBack<Real>& direction, const StepBack<Real>& step);
+    void (*backward)(const DirectionBack<Real>& direction, const StepBack<Real>& step, Share units);
+    void (*backward_second)(const DirectionBack<Real>& direction, const StepBack<Real>& step, Share units);
+    // out[units][features] += d[rows][units] x, summed over rows in their order; x is [features' blocks][rows][L], blocks
+    // x_stride apart. And out[units] += d[rows][units].
+    void (*outer)(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features,
+                  Real* out);
+    void (*add_rows)(long rows, const Real* d, long d_stride, long units, Real* out);
     void (*activate)(Activation<Real> function, long n, const Real* x, Real* y);
     // For measuring the machine: n times the returned number of operations; a sum over n numbers.
     long (*arithmetic)(long n, Real* result);

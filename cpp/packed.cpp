@@ -59,6 +59,26 @@ Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, long first, l
     this->constants = constants_memory.data();
 }
 
+template <class Real>
+Packed<Real> Packed<Real>::transposed(const Real* matrix, const std::vector<int>& gates, long H, long N, long L) {
+    Packed panels;
+    const long padded = ceil_div(H, L) * L;
+    panels.G = 1, panels.K = long(gates.size()) * padded, panels.blocks = ceil_div(N, L);
+    panels.block_bytes = panels.K * L * long(sizeof(Real));
+    panels.weights_memory = Buffer<std::byte>::zeros(panels.blocks * panels.block_bytes);
+    panels.constants_memory = Buffer<Real>::zeros(panels.blocks * L);
+    panels.weights = panels.weights_memory.data();
+    panels.constants = panels.constants_memory.data();
+    Real* k = (Real*)panels.weights;
+    for (const int gate : gates) {
+        for (long h = 0; h < H; h++)
+            for (long n = 0; n < N; n += L)
+                std::memcpy(k + h * L + n * panels.K, matrix + (gate * H + h) * N + n, std::min(L, N - n) * sizeof(Real));
+        k += padded * L;
+    }
+    return panels;
+}
+
 template struct Packed<float>;
 template struct Packed<double>;
 

@@ -16,6 +16,9 @@ constexpr long rows_at_once = 96;
 // From this many rows a thread works on rows of its own, although each then reads all weights.
 constexpr long rows_worth_a_thread = 24;
 
+// Multiply-adds of a time step from which sharing it is worth meeting at a barrier.
+constexpr long work_worth_a_barrier = 10'000;
+
 // Time steps of an array (T, B, features) whose last axis is contiguous, from the step t_first on, its rows in another
 // order unless that is null.
 template <class Real>
@@ -36,17 +39,17 @@ struct Record {
 template <class Real>
 class Run {
 public:
-    // For up to max_rows rows, with room for the input projections of chunk_rows, for up to max_parts threads, and for
-    // gates if it will record.
+    // For up to max_rows rows, with room for the input projections of chunk_rows, for up to max_parts threads.
     Run(const Kernels<Real>& kernels, const Direction<Real>& direction, bool reverse, const std::vector<long>& lengths,
-        long max_rows, long chunk_rows, int max_parts, bool recording = false)
-        : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), chunk_rows(std::max(chunk_rows, max_rows)),
+        long max_rows, long chunk_rows, int max_parts)
+        : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), max_rows(max_rows),
+          chunk_rows(std::max(chunk_rows, max_rows)),
           P(ceil_div(d.P, kernels.L) * kernels.L), H(ceil_div(d.H, kernels.L) * kernels.L),
           z_stride(d.input.blocks * d.input.G * kernels.L),
           quantized_size(std::max({this->chunk_rows * d.input.quantized_size, max_rows * d.recurrent.quantized_size,
                                    max_rows * d.candidate.quantized_size, max_rows * d.projection.quantized_size})),
           memory(Buffer<Real>::zeros(max_rows * (2 * P + 2 * H))), chunk_memory(this->chunk_rows * (z_stride + d.I)),
-          gates(recording ? max_rows * d.recorded * H : 0), quantized(max_parts * quantized_size),
+          gates(max_parts * max_rows), quantized(max_parts * quantized_size),
           h{memory.data(), memory.data() + max_rows * P},
           c(h[1] + max_rows * P), scratch(c + max_rows * H), z(chunk_memory.data()), x(z + this->chunk_rows * z_stride) {}
 
@@ -69,6 +72,7 @@ public:
         };
         const Share input = share(d.input);
         int32_t* const own_quantized = quantized.data() + part * quantized_size;
+        Real** const own_gates = gates.data() + part * max_rows;
         Share units = share(d.recurrent), second = share(d.candidate.blocks ? d.candidate : d.projection);
         const long chunk = std::max(1L, chunk_rows / long(lengths.size()));
         long active = running_at(t0, long(lengths.size()));
@@ -85,18 +89,18 @@ public:
             Real* z_t = z;
             for (long t = t0; t < end; t++) {
                 Real* const h_next = h[(t + 1) % 2];
-                const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch, own_quantized, gates.data()};
+                for (long b = 0; record.gates.data && b < active; b++) own_gates[b] = record.gates.at(time(t, b), b);
+                const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch, own_quantized,
+                                      record.gates.data ? own_gates : nullptr};
                 units.backward = second.backward = t % 2 == 1;
                 kernels.gates(d, step, units);
                 if (d.candidate.blocks || d.projection.blocks) {
                     barrier.wait();
                     kernels.second(d, step, second);
                 }
-                if (step.gates) {  // each part the units that it computed, which its next step overwrites
-                    copy_units(record.gates, step.gates, d.recorded, t, active, part, parts);
-                    copy_units(record.sums, z_t, d.input.G, t, active, part, parts);
-                    copy_units(record.c, c, 1, t, active, part, parts);
-                }
+                // each part the units that it computed, which its next step overwrites
+                copy_units(record.sums, z_t, d.input.G, t, active, part, parts);
+                copy_units(record.c, c, 1, t, active, part, parts);
                 barrier.wait();
                 for_rows(out, t, active, part, parts, [&](Real* row, long stride, long b, long n) {
                     copy_rows(row, stride, h_next + b * P, P, n, d.P);
@@ -176,9 +180,10 @@ private:
     const Direction<Real>& d;
     const bool reverse;
     const std::vector<long>& lengths;
-    const long chunk_rows, P, H, z_stride;  // P and H padded
+    const long max_rows, chunk_rows, P, H, z_stride;  // P and H padded
     const long quantized_size;              // of each thread
-    Buffer<Real> memory, chunk_memory, gates;
+    Buffer<Real> memory, chunk_memory;
+    Buffer<Real*> gates;  // of each thread: where it records each row's gates
     Buffer<int32_t> quantized;
     Real *const h[2], *const c, *const scratch, *const z, *const x;
 };

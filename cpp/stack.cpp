@@ -12,9 +12,6 @@
 
 namespace onward {
 
-// Multiply-adds of a time step from which sharing it is worth meeting at a barrier.
-constexpr long work_worth_a_barrier = 10'000;
-
 long gates(Cell cell) {
     switch (cell) {
         case Cell::rnn:
@@ -34,7 +31,7 @@ long recorded(Cell cell) { return cell == Cell::gru ? 4 : gates(cell); }
 template <class Real>
 class Team {
 public:
-    Team(const Stack<Real>& stack, long longest, long max_rows, int threads, bool recording)
+    Team(const Stack<Real>& stack, long longest, long max_rows, int threads)
         : s(stack), all(threads) {
         lengths.reserve(max_rows);
         const int groups = std::min(int(s.D), threads);
@@ -43,7 +40,7 @@ public:
         const int parts = (threads + groups - 1) / groups;
         for (long i = 0; i < long(s.directions.size()); i++)
             runs.emplace_back(s.kernels, s.directions[i], i % s.D == 1, lengths, max_rows,
-                              std::min(rows_at_once, longest * max_rows), parts, recording);
+                              std::min(rows_at_once, longest * max_rows), parts);
         // Layers of one direction take turns at a chunk of time; a reverse direction needs all of the layer below.
         chunk = s.D == 1 ? std::max(1L, rows_at_once / max_rows) : std::max(1L, longest);
         for (int i = 0; i < 2; i++)
@@ -171,7 +168,7 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
             team_size = int(std::min(n / row_parts, units));
             blocks = std::max(blocks, row_parts);
             for (long i = 0; i < row_parts; i++)
-                teams.push_back(std::make_unique<Team<Real>>(*this, longest, ceil_div(s.B, blocks), team_size, s.gates));
+                teams.push_back(std::make_unique<Team<Real>>(*this, longest, ceil_div(s.B, blocks), team_size));
         },
         [&](int part) {
             const FlushDenormals flush;

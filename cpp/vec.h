@@ -101,6 +101,28 @@ inline void store(Real* p, vec_of<Real> v) {
     *(vec_of<Real>*)p = v;
 }
 
+// The first n lanes, from or to anywhere; the others are 0, or left alone.
+template <class Real>
+inline vec_of<Real> load_some(const Real* p, long n) {
+    typedef vec_of<Real> anywhere __attribute__((aligned(sizeof(Real))));
+    if (n >= Float<Real>::L) return *(const anywhere*)p;
+    alignas(vector_bytes) Real part[Float<Real>::L] = {};
+    __builtin_memcpy(part, p, n * sizeof(Real));
+    return load((const Real*)part);
+}
+
+template <class Real>
+inline void store_some(Real* p, vec_of<Real> v, long n) {
+    typedef vec_of<Real> anywhere __attribute__((aligned(sizeof(Real))));
+    if (n >= Float<Real>::L) {
+        *(anywhere*)p = v;
+        return;
+    }
+    alignas(vector_bytes) Real part[Float<Real>::L];
+    store(part, v);
+    __builtin_memcpy(p, part, n * sizeof(Real));
+}
+
 // a b + c with one rounding.
 #if defined(__AVX512F__)
 inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }

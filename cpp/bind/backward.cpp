@@ -19,6 +19,8 @@ onward::Backward<Real> make_backward(const std::string& cell_name, const std::ve
     return onward::Backward<Real>(cell, weights);
 }
 
+using GradientsOut = std::tuple<Out, Out, OptionalOut, OptionalOut, OptionalOut>;  // as onward::WeightGradients
+
 struct Backward {
     EitherPrecision<onward::Backward> core;
 
@@ -28,22 +30,31 @@ struct Backward {
                    : make_backward<double>(cell, weights)) {}
     Backward(const Backward&) = delete;
 
-    void run(const In& dy, const In& y, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& dh_n,
-             const OptionalIn& dc_n, const OptionalIn& lengths, const In& gates, const OptionalIn& c, const Out& d,
-             const OptionalOut& dh, const Out& dh0, const OptionalOut& dc0) const {
+    void run(const In& dy, const In& x, const In& y, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& dh_n,
+             const OptionalIn& dc_n, const OptionalIn& lengths, const In& gates, const OptionalIn& c, const Out& dx,
+             const Out& dh0, const OptionalOut& dc0, const std::vector<GradientsOut>& gradients) const {
         std::visit([&]<class Real>(const onward::Backward<Real>& back) {
-            const long D = back.D, H = back.H, P = back.P, S = onward::recorded(back.cell);
-            const auto dy_rows = rows_of<const Real>(dy, "dy", {-1, -1, D * P});
-            const long T = long(dy.shape(0)), B = long(dy.shape(1));
+            const long D = back.D, I = back.I, H = back.H, P = back.P, G = onward::gates(back.cell);
+            const auto x_rows = rows_of<const Real>(x, "x", {-1, -1, I});
+            const long T = long(x.shape(0)), B = long(x.shape(1));
             if ((back.cell == Cell::lstm) != (c.has_value() && dc0.has_value()))
                 throw nb::value_error("c and dc0 are of an LSTM");
+            if (long(gradients.size()) != D) throw nb::value_error("gradients are of each direction");
+            std::vector<onward::WeightGradients<Real>> by_weights;
+            for (const auto& [W, R, b_W, b_R, W_hr] : gradients) {
+                if (W_hr.has_value() != (P != H)) throw nb::value_error("W_hr is of a projection");
+                by_weights.push_back({data_of<Real>(W, "dW", {G * H, I}), data_of<Real>(R, "dR", {G * H, P}),
+                                      data_of<Real>(b_W, "db_W", {G * H}), data_of<Real>(b_R, "db_R", {G * H}),
+                                      data_of<Real>(W_hr, "dW_hr", {P, H})});
+            }
             const onward::SequenceBack<Real> sequence{
-                T, B, dy_rows, rows_of<const Real>(y, "y", {T, B, D * P}), data_of<const Real>(h0, "h0", {D, B, P}),
-                data_of<const Real>(c0, "c0", {D, B, H}), data_of<const Real>(dh_n, "dh_n", {D, B, P}),
-                data_of<const Real>(dc_n, "dc_n", {D, B, H}), data_of<const int64_t>(lengths, "lengths", {B}),
-                data_of<const Real>(gates, "gates", {D, T, B, S, H}), data_of<const Real>(c, "c", {D, T, B, H}),
-                data_of<Real>(d, "d", {D, T, B, S, H}), data_of<Real>(dh, "dh", {D, T, B, P}),
-                data_of<Real>(dh0, "dh0", {D, B, P}), data_of<Real>(dc0, "dc0", {D, B, H})};
+                T, B, rows_of<const Real>(dy, "dy", {T, B, D * P}), x_rows, rows_of<const Real>(y, "y", {T, B, D * P}),
+                data_of<const Real>(h0, "h0", {D, B, P}), data_of<const Real>(c0, "c0", {D, B, H}),
+                data_of<const Real>(dh_n, "dh_n", {D, B, P}), data_of<const Real>(dc_n, "dc_n", {D, B, H}),
+                data_of<const int64_t>(lengths, "lengths", {B}),
+                data_of<const Real>(gates, "gates", {D, T, B, onward::recorded(back.cell), H}),
+                data_of<const Real>(c, "c", {D, T, B, H}), rows_of<Real>(dx, "dx", {T, B, I}),
+                data_of<Real>(dh0, "dh0", {D, B, P}), data_of<Real>(dc0, "dc0", {D, B, H}), by_weights};
             for (long b = 0; lengths && b < B; b++)
                 if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
             const nb::gil_scoped_release release;
@@ -57,13 +68,13 @@ struct Backward {
 void bind_backward(nb::module_& m) {
     nb::class_<Backward>(m, "Backward", "The transposed weights of one recurrent layer, for its gradients.")
         .def(nb::init<const std::string&, const std::vector<WeightsIn>&>(), "cell"_a, "weights"_a)
-        .def("run", &Backward::run, "dy"_a.noconvert(), "y"_a.noconvert(), "h0"_a.noconvert().none(),
+        .def("run", &Backward::run, "dy"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(), "h0"_a.noconvert().none(),
              "c0"_a.noconvert().none(), "dh_n"_a.noconvert().none(), "dc_n"_a.noconvert().none(),
-             "lengths"_a.noconvert().none(), "gates"_a.noconvert(), "c"_a.noconvert().none(), "d"_a.noconvert(),
-             "dh"_a.noconvert().none(), "dh0"_a.noconvert(), "dc0"_a.noconvert().none(),
-             "From the gradients dy (T, B, D*P), dh_n and dc_n (zeros where None) and the record of a run, fills d "
-             "(D, T, B, recorded, H), by what the gates are functions of; dh (D, T, B, P), by h, for a projection; dh0 "
-             "and dc0. Of a GRU that resets after the product, d is by r, z, R_n h + b_n and n.");
+             "lengths"_a.noconvert().none(), "gates"_a.noconvert(), "c"_a.noconvert().none(), "dx"_a.noconvert(),
+             "dh0"_a.noconvert(), "dc0"_a.noconvert().none(), "gradients"_a,
+             "From the gradients dy (T, B, D*P), dh_n and dc_n (zeros where None) and the record of a run, fills dh0, dc0 "
+             "and, up to each row's length, dx; adds to those by the weights: dW, dR, db_W, db_R (or None) and dW_hr (or "
+             "None) of each direction.");
 }
 
 }  // namespace python

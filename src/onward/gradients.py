@@ -2,10 +2,10 @@
 
 from __future__ import annotations  # np.random is slow to import
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import arrays
 from .arrays import Array
@@ -67,76 +67,33 @@ class Differentiable(Recurrent[State]):
         dc_n = self._initial("dc", dc, (LD, B, H), given.batched)
         dh0 = np.empty((LD, B, DP // D), self.dtype)
         dc0 = np.empty((LD, B, H), self.dtype) if self.has_c else None
-        gradients: dict[str, Array] = {}
+        gradients = {name: np.zeros_like(weight) for name, weight in self._weights.items()}
+        by_weights = self._by_weights(gradients)
+        zeros = np.zeros if given.lengths is not None else np.empty  # what lies past a length, nobody fills
         for number in reversed(range(self.num_layers)):
             own, record = slice(number * D, (number + 1) * D), records[number]
-            if record.mask is not None:
-                dx = dx * record.mask
+            dy = dx if record.mask is None else dx * record.mask
+            dx = zeros(record.x.shape, self.dtype)
             h0, c0, dh_end, dc_end, dc_start = (
                 part if part is None else part[own] for part in (given.h0, given.c0, dh_n, dc_n, dc0)
             )
-            d = np.zeros_like(record.gates)
-            dh = np.zeros((D, T, B, DP // D), self.dtype) if self.proj_size else None
             self._backward_kernels[number].run(
-                dx, record.y, h0, c0, dh_end, dc_end, given.lengths, record.gates, record.c, d, dh, dh0[own],
-                dc_start,
+                dy, record.x, record.y, h0, c0, dh_end, dc_end, given.lengths, record.gates, record.c,
+                dx, dh0[own], dc_start, by_weights[own],
             )  # fmt: skip
-            dx = self._through_weights(number, given, record, d, dh, gradients)
         dx, dstate = self._answer(given, dx, dh0, dc0)
-        return dx, dstate, {name: gradients[name] for name in self._weights}
+        return dx, dstate, gradients
 
-    def _through_weights(
-        self,
-        number: int,
-        given: Given,
-        record: Record,
-        d: Array,
-        dh: Array | None,
-        gradients: dict[str, Array],
-    ) -> Array:
-        """Puts the gradients by one layer's weights in, and returns that by its x.
-
-        d (D, T, B, n, H) is by what the gates are functions of, dh (D, T, B, P) by h, of a projection.
-        """
-        D, (T, B, features) = 1 + self.bidirectional, record.x.shape
-        G, H, P = self.G, self.hidden_size, self.proj_size or self.hidden_size
-        x = record.x
-        if given.lengths is not None:  # what lies past a length may be NaN
-            x = np.where((np.arange(T)[:, None] < given.lengths)[:, :, None], x, np.zeros((), self.dtype))
-        x, dx = x.reshape(T * B, features), np.zeros((T * B, features), self.dtype)
-        for direction, suffix in enumerate(list(self._suffixes())[number * D : (number + 1) * D]):
-            h0 = None if given.h0 is None else given.h0[number * D + direction]
-            before = _before(record.y, h0, given.lengths, D, direction).reshape(T * B, P)
-            by_R = d[direction, :, :, :G].reshape(T * B, G * H)
-            # a GRU that resets after has a fourth number, which goes through W in the place of the third
-            by_W = by_R if d.shape[3] == G else d[direction][:, :, [0, 1, 3]].reshape(T * B, G * H)
-            gradients["weight_ih" + suffix] = by_W.T @ x
-            gradients["weight_hh" + suffix] = by_R.T @ before
-            if self._cell() == "gru_reset_before":  # its candidate sees r h
-                reset = record.gates[direction, :, :, 0].reshape(T * B, H) * before
-                gradients["weight_hh" + suffix][2 * H :] = by_R[:, 2 * H :].T @ reset
-            if self.bias:
-                gradients["bias_ih" + suffix] = by_W.sum(axis=0)
-                gradients["bias_hh" + suffix] = by_R.sum(axis=0)
-            if dh is not None and record.c is not None:
-                shown = record.gates[direction, :, :, 3] * np.tanh(record.c[direction])
-                gradients["weight_hr" + suffix] = dh[direction].reshape(T * B, P).T @ shown.reshape(T * B, H)
-            dx += by_W @ self._weights["weight_ih" + suffix]
-        return dx.reshape(T, B, features)
-
-
-def _before(y: Array, h0: Array | None, lengths: NDArray[np.int64] | None, D: int, direction: int) -> Array:
-    """h before each step of one direction, (T, B, P), of y (T, B, D*P)."""
-    T, B, DP = y.shape
-    h = y[:, :, direction * (DP // D) : (direction + 1) * (DP // D)]
-    before = np.zeros_like(h)
-    ends = np.full(B, T) if lengths is None else lengths
-    rows = np.flatnonzero(ends)
-    if direction:
-        before[:-1] = h[1:]
-        first = ends[rows] - 1
-    else:
-        before[1:] = h[:-1]
-        first = np.zeros_like(rows)
-    before[first, rows] = 0 if h0 is None else h0[rows]
-    return before
+    def _by_weights(self, gradients: dict[str, Array]) -> list[Any]:
+        """The gradients by each direction's weights as the core takes them."""
+        get = gradients.get
+        return [
+            (
+                gradients["weight_ih" + s],
+                gradients["weight_hh" + s],
+                get("bias_ih" + s),
+                get("bias_hh" + s),
+                get("weight_hr" + s),
+            )
+            for s in self._suffixes()
+        ]
