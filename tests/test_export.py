@@ -68,7 +68,7 @@ def answer_of(net: onward.Sequential, feeds: dict[str, Any]) -> list[Any]:
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
-def test_a_model_written_is_valid_and_the_same_when_loaded(
+def test_a_model_written_is_valid_and_comes_back_bitwise(
     tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
     net = model_of(cell, batch_first, bidirectional)
@@ -81,7 +81,7 @@ def test_a_model_written_is_valid_and_the_same_when_loaded(
         feeds = feeds_of(model, T, B)
         expected = answer_of(net, feeds)
         for mine, other in zip(graph(**feeds), expected, strict=True):
-            np.testing.assert_allclose(mine, other, rtol=0, atol=1e-6)
+            np.testing.assert_array_equal(mine, other)
 
 
 @pytest.mark.parametrize("lengths", [False, True])

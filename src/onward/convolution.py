@@ -26,7 +26,11 @@ AT_ONCE = 1 << 20  # numbers of windows that are laid side by side at a time
 
 def padded(x: Array, sides: Sides, value: float = 0.0) -> Array:
     """x (N, C, *sizes) with `value` around it."""
-    return np.pad(x, [(0, 0), (0, 0), *sides], constant_values=value)
+    sizes = [before + size + after for size, (before, after) in zip(x.shape[2:], sides, strict=True)]
+    y = np.full((*x.shape[:2], *sizes), value, x.dtype)
+    inside: list[Any] = [slice(n, n + size) for size, (n, _) in zip(x.shape[2:], sides, strict=True)]
+    y[(..., *inside)] = x
+    return y
 
 
 def windows(x: Array, kernel_size: Shape, stride: Shape, dilation: Shape) -> Array:

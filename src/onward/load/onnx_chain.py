@@ -40,7 +40,7 @@ class _Chain:
     """
 
     def __init__(self, evaluator: Evaluator) -> None:
-        self.constants = evaluator.constants()
+        self.constants = evaluator.plan().constants
         self.needed = _ancestors(evaluator)
         self.at = evaluator.input_names[0]
         shape = evaluator.input_types[0].tensor_type.shape.dim
@@ -156,7 +156,9 @@ class _Chain:
         return index is not None and index.ndim == 0 and index == -1 and self._last(node.axis)
 
     def _matmul(self, node: Any, constants: list[Any]) -> bool:
-        return constants[0] is None and self._linear(constants[1])
+        """With the bias of the Add after it, if there was one."""
+        _, W, *b = constants
+        return node.input[0] == self.at and (not b or b[0] is not None) and self._linear(W, *b)
 
     def _gemm(self, node: Any, constants: list[Any]) -> bool:
         _, W, b = (*constants, None)[:3]
@@ -174,15 +176,6 @@ class _Chain:
         layer.load_state_dict({"weight": W.T} | ({} if b is None else {"bias": b}))
         self.layers.append(layer)
         return True
-
-    def _add(self, node: Any, constants: list[Any]) -> bool:
-        """The bias of the matrix before it."""
-        before = self.layers[-1] if self.layers else None
-        b = constants[0] if constants[1] is None else constants[1]
-        if not isinstance(before, Linear) or before.bias or b is None:
-            return False
-        self.layers.pop()
-        return self._linear(before.state_dict()["weight"].T, b)
 
     def _softmax(self, node: Any, constants: list[Any]) -> bool:
         if node.axis not in (-1, len(self.axes) - 1) or self.axes[-1] != FEATURES:

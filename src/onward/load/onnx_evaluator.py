@@ -1,7 +1,7 @@
-"""The onnx package's evaluator, with Onward's recurrent nodes, and constants computed once."""
+"""The onnx package's evaluator, with Onward's own operators, and constants computed once."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -9,10 +9,12 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun, RuntimeContextError
 
 from ..errors import ArgumentError
-from .onnx_operators import Conv, Loop, Scan, Scope, described
+from .onnx_control import Loop, Scan, Scope
+from .onnx_layers import OWN, with_biases
+from .onnx_operators import described
 from .onnx_recurrent import GRU, LSTM, RNN
 
-OPERATORS: list[Any] = [RNN, GRU, LSTM, Conv, Loop, Scan]
+OPERATORS: list[Any] = [RNN, GRU, LSTM, Loop, Scan]
 RANDOM = {
     "Bernoulli",
     "Multinomial",
@@ -21,6 +23,13 @@ RANDOM = {
     "RandomUniform",
     "RandomUniformLike",
 }
+
+
+class Plan(NamedTuple):
+    """What a run has to do: the nodes whose values can change, given the values that never do."""
+
+    nodes: list[OpRun]
+    constants: dict[str, Any]
 
 
 class Evaluator(ReferenceEvaluator):
@@ -35,11 +44,18 @@ class Evaluator(ReferenceEvaluator):
         new_ops: Any = None,
         **options: Any,
     ) -> None:
-        self._constants: dict[str, Any] = {}
+        self._plan: Plan | None = None
         # the onnx package does not hand new_ops on to functions
         super().__init__(proto, opsets, functions, verbose, OPERATORS, **options)
+        self.rt_nodes_ = with_biases(self.rt_nodes_, self.output_names_)
 
     def _load_impl(self, node: onnx.NodeProto, *types: Any) -> Any:
+        own = OWN.get(node.op_type) if node.domain == "" else None
+        attributes = {a.name: a for a in node.attribute}
+        if own is not None and not any(a.ref_attr_name for a in node.attribute):
+            values = {name: onnx.helper.get_attribute_value(a) for name, a in attributes.items()}
+            if own.takes(values, len(node.output), self.opsets.get("", 0)):
+                return own
         try:
             return super()._load_impl(node, *types)
         except RuntimeContextError:  # the caller knows how to go on
@@ -57,47 +73,51 @@ class Evaluator(ReferenceEvaluator):
         **__: Any,
     ) -> Any:
         """The outputs in order. In a subgraph, `feed_inputs` are the values around it."""
-        constant = {""} | (self.rt_inits_.keys() - feed_inputs.keys())
-        if isinstance(feed_inputs, Scope):
-            constant |= feed_inputs.constant
-        results = Scope({**self.rt_inits_, **feed_inputs, "": None}, constant)
-        for node in self.rt_nodes_:
-            fixed = _is_pure(node) and results.constant.issuperset(node.input)
-            if fixed:
-                results.constant.update(node.output)
-            if fixed and node.output[0] in self._constants:
-                values = self._constants[node.output[0]]
-            else:
-                values = self._values(node, results, attributes)
-            if fixed:
-                self._constants[node.output[0]] = values
-            results.update((name, value) for name, value in zip(node.output, values, strict=False) if name)
+        around = feed_inputs.constants if isinstance(feed_inputs, Scope) else {}
+        if around is None or not self.rt_inits_.keys().isdisjoint(feed_inputs):
+            nodes, known, constants = self.rt_nodes_, self.rt_inits_, None  # an initializer is overridden
+        else:
+            nodes, known = self.plan(around)
+            constants = known
+        results = Scope({**known, **feed_inputs, "": None}, constants)
+        for node in nodes:
+            _take(node, results, attributes)
         return [results[name] for name in output_names or self.output_names]
 
-    def constants(self) -> dict[str, Any]:
-        """The values by name that are the same in every run."""
-        known = Scope(self.rt_inits_, set())
-        known[""] = None
-        for node in self.rt_nodes_:
-            if _is_pure(node) and known.keys() >= set(node.input):
-                known.update(zip(node.output, self._values(node, known, None), strict=False))
-        return known
-
-    def _values(self, node: OpRun, results: Scope, attributes: dict[str, Any] | None) -> tuple[Any, ...]:
-        options: dict[str, Any] = {"context": results} if node.need_context() else {}
-        if node.has_linked_attribute and attributes:
-            options["linked_attributes"] = attributes
-        try:
-            with np.errstate(all="ignore"):
-                run: Callable[..., tuple[Any, ...]] = node.run
-                return run(*(results[name] for name in node.input), **options)
-        except Exception as error:  # whatever an operator makes of values that it cannot take
-            cause = error.__cause__ or error  # the package wraps some of them in a message of its own
-            if isinstance(error, ArgumentError):
-                raise  # a node of a subgraph
-            raise ArgumentError(f"{described(node.onnx_node)}: {cause}") from error
+    def plan(self, around: Mapping[str, Any] | None = None) -> Plan:
+        """Made at the first run, given the constants around the graph, and kept."""
+        if self._plan is None:
+            outside = {name: a for name, a in (around or {}).items() if name not in self.input_names}
+            known = Scope({**outside, **self.rt_inits_, "": None}, None)
+            changing = []
+            for node in self.rt_nodes_:
+                if _is_pure(node) and known.keys() >= set(node.input):
+                    _take(node, known, None)
+                else:
+                    changing.append(node)
+            self._plan = Plan(changing, dict(known))
+        return self._plan
 
 
 def _is_pure(node: OpRun) -> bool:
     """Whether the values of a node follow from its inputs alone."""
     return not (node.need_context() or node.has_linked_attribute or node.op_type in RANDOM)
+
+
+def _take(node: OpRun, results: Scope, attributes: dict[str, Any] | None) -> None:
+    """Runs a node, and puts what it gives among the results."""
+    options: dict[str, Any] = {"context": results} if node.need_context() else {}
+    if node.has_linked_attribute and attributes:
+        options["linked_attributes"] = attributes
+    try:
+        run: Callable[..., tuple[Any, ...]] = node.run
+        with np.errstate(all="ignore"):
+            values = run(*(results[name] for name in node.input), **options)
+    except Exception as error:  # whatever an operator makes of values that it cannot take
+        if isinstance(error, ArgumentError) and node.need_context():
+            raise  # of a node of a subgraph, which is named
+        cause = error.__cause__ or error  # the package wraps some of them in a message of its own
+        raise ArgumentError(f"{described(node.onnx_node)}: {cause}") from error
+    for name, value in zip(node.output, values, strict=False):
+        if name:
+            results[name] = value

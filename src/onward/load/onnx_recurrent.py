@@ -6,25 +6,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
 from .. import arrays, layers
 from ..arrays import Array
 from ..base import UNDRAWN
-from ..errors import ArgumentError, DtypeError, OnwardError, ShapeError
+from ..errors import ArgumentError, OnwardError, ShapeError
 from ..gates import reorder
-from .onnx_operators import described
+from .onnx_operators import AnyArray, Kept, described, floats
 
-AnyArray = NDArray[Any]
-
-# what numbers are computed in
-PRECISIONS = {
-    "float16": arrays.FLOAT32,
-    "bfloat16": arrays.FLOAT32,
-    "float32": arrays.FLOAT32,
-    "float64": arrays.FLOAT64,
-}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 # Onward's names for the specification's functions, and the defaults of the alpha and beta that each takes;
 # where the specification has none, 0, as onnxruntime
@@ -75,13 +65,13 @@ class Node(OpRun):
 
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
-        self._packed: tuple[list[AnyArray | None], Any] = ([None] * 4, None)
         self._options: Options | None = None
         if not self.has_linked_attribute:  # else they come with each call of the function around the node
             try:
                 self._options = self._read({name: getattr(self, name) for name in self.attributes_names_})
             except OnwardError as error:
                 raise ArgumentError(f"{described(node)}: {error}") from error
+        self._kept = Kept(lambda *given: self._layer(self._options, *given))
 
     def _read(self, attributes: Mapping[str, Any]) -> Options:
         if unknown := attributes.keys() - ATTRIBUTES - self.attributes:
@@ -143,17 +133,12 @@ class Node(OpRun):
         """Y, Y_h and, of an LSTM, Y_c, in the dtype of X."""
         options = self._options or self._read(attributes)
         _check("X", X, (None, None, None))
-        x, h0, c0 = _floats("X", X), _floats("initial_h", initial_h), _floats("initial_c", initial_c)
+        x, h0, c0 = floats("X", X), floats("initial_h", initial_h), floats("initial_c", initial_c)
         if options.batch_first:
             x, h0, c0 = (None if a is None else a.swapaxes(0, 1) for a in (x, h0, c0))
         T, batch, _ = x.shape
         lengths = None if sequence_lens is None else arrays.as_lengths(sequence_lens, (batch,), T)
-        given = [W, R, B, P]
-        before, layer = self._packed
-        # arrays that a graph holds stay the same objects from call to call, and nobody writes to them
-        if layer is None or any(a is not b for a, b in zip(given, before, strict=True)):
-            layer = self._layer(options, *given)
-            self._packed = given, layer
+        layer = self._kept(W, R, B, P) if self._options else self._layer(options, W, R, B, P)
 
         steps = arrays.reversed_steps(x, lengths) if options.reverse else x
         y, final = layer(steps, (h0, c0) if layer.has_c else h0, lengths=lengths)
@@ -187,9 +172,9 @@ class Node(OpRun):
     def batch_first(self) -> bool:
         return self._options is not None and self._options.batch_first
 
-    def _layer(self, options: Options, *given: AnyArray | None, batch_first: bool = False) -> Any:
+    def _layer(self, options: Any, *given: AnyArray | None, batch_first: bool = False) -> Any:
         """The layer with weights W, R and, where they are not None, B and P."""
-        W, R, B, P = (_floats(name, a) for name, a in zip("WRBP", given, strict=True))
+        W, R, B, P = (floats(name, a) for name, a in zip("WRBP", given, strict=True))
         D, G = options.directions, self.layer_type.G
         _check("W", W, (D, None, None))
         H = W.shape[1] // G
@@ -227,15 +212,6 @@ class Node(OpRun):
         cell = self.layer_type.__name__.lower()
         for name, weight in stacked.items():
             yield name, weight if cell == "rnn" else reorder(weight, cell, "onnx", "torch")
-
-
-def _floats(name: str, array: AnyArray | None) -> Any:
-    """An input of a node in the precision that it is computed in."""
-    if array is None:
-        return None
-    if array.dtype.name not in PRECISIONS:
-        raise DtypeError(f"{name} has dtype {array.dtype}, but must have one of {', '.join(PRECISIONS)}")
-    return array.astype(PRECISIONS[array.dtype.name], copy=False)
 
 
 def _check(name: str, array: AnyArray | None, shape: tuple[int | None, ...]) -> None:
