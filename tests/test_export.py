@@ -3,15 +3,26 @@
 from pathlib import Path
 from typing import Any
 
+import cases
 import numpy as np
 import onnx
 import pytest
 
 import onward
-from onward import errors
+from onward import activations, errors
 from onward.load.onnx import Graph
 
 OPTIONS = [(batch_first, bidirectional) for batch_first in (False, True) for bidirectional in (False, True)]
+
+
+SIZES = {"features": 5, "channels": 6, "length": 20, "height": 9, "width": 7}
+ALONE = [
+    *(cases.spatial(index, "float32")[0] for index in range(len(cases.SPATIAL))),
+    *(onward.Activation(name, *(0.3, 0.4)[: f.takes]) for name, f in activations.FUNCTIONS.items()),
+    onward.Dropout(0.3),
+    onward.Embedding(9, 4, rng=0),
+    onward.Softmax(1),
+]
 
 
 def layer_of(cell: str, sizes: tuple[int, int], **options: Any) -> Any:
@@ -38,7 +49,7 @@ def model_of(cell: str, batch_first: bool, bidirectional: bool) -> onward.Sequen
 def feeds_of(model: onnx.ModelProto, T: int, B: int) -> dict[str, Any]:
     """Random numbers for all that a graph takes."""
     rng = np.random.default_rng(T)
-    sizes, feeds = {"time": T, "batch": B}, {}
+    sizes, feeds = SIZES | {"time": T, "batch": B}, {}
     for value in model.graph.input:
         kind = value.type.tensor_type
         shape = [sizes.get(axis.dim_param, axis.dim_value) for axis in kind.shape.dim]
@@ -59,7 +70,8 @@ def answer_of(net: onward.Sequential, feeds: dict[str, Any]) -> list[Any]:
     lengths = feeds.get("lengths")
     y, final = net(feeds["x"], states, lengths=lengths, return_state=True)
     flat = [part for state in final for part in (state if isinstance(state, tuple) else (state,))]
-    if lengths is not None:  # ONNX's nodes give zeros for rows of no steps
+    # ONNX's nodes give zeros for rows of no steps, and it has none with projection
+    if lengths is not None and not any(getattr(layer, "proj_size", 0) for layer in net):
         for part in flat:
             part[:, lengths == 0] = 0
     return [y, *flat]
@@ -129,6 +141,66 @@ def test_every_option_of_a_cell_is_written(tmp_path: Path, layer: Any) -> None:
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-6)  # ONNX has alpha and beta in float32
 
 
+@pytest.mark.parametrize("layer", ALONE, ids=repr)
+def test_every_layer_without_a_state_is_written_and_comes_back_bitwise(tmp_path: Path, layer: Any) -> None:
+    onward.export_onnx(onward.Sequential(layer), tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    feeds = feeds_of(model, 6, 4)
+    np.testing.assert_array_equal(graph(**feeds)[0], layer(feeds["x"]))
+
+
+def projected(batch_first: bool, bidirectional: bool) -> onward.Sequential:
+    """A model with two layers of LSTM with projection, one of them without biases."""
+    options: dict[str, Any] = {"batch_first": batch_first, "bidirectional": bidirectional, "proj_size": 4}
+    D = 1 + bidirectional
+    return onward.Sequential(
+        onward.LSTM(3, 7, num_layers=2, rng=0, **options),
+        onward.LSTM(4 * D, 5, bias=False, rng=1, **options),
+        onward.Last(batch_first),
+        onward.Linear(4 * D, 2, rng=2),
+    )
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
+def test_projection_is_written_as_a_function_and_comes_back_bitwise(
+    tmp_path: Path, batch_first: bool, bidirectional: bool, lengths: bool
+) -> None:
+    net = projected(batch_first, bidirectional)
+    onward.export_onnx(net, tmp_path / "m.onnx", lengths=lengths)
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    for T, B in ((6, 9), (1, 1), (0, 2)):
+        feeds = feeds_of(model, T, B)
+        if lengths:
+            feeds["lengths"][0] = 0
+        elif T == 0:
+            continue  # there is no last step
+        for mine, other in zip(graph(**feeds), answer_of(net, feeds), strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_a_function_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    onward.export_onnx(onward.Sequential(onward.Activation("silu")), tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    next(opset for opset in model.opset_import if opset.domain == "onward").version = 2
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(errors.FileError, match=r"onward.silu\) of opset 2"):
+        onward.load(tmp_path / "m.onnx")
+
+
+def test_weights_as_halves_are_written_in_float32_and_come_back_bitwise(tmp_path: Path) -> None:
+    small = onward.Sequential(onward.GRU(3, 5, rng=0)).quantize("float16")
+    onward.export_onnx(small, tmp_path / "m.onnx")
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    feeds = feeds_of(onnx.load(tmp_path / "m.onnx"), 6, 4)
+    for mine, other in zip(graph(**feeds), answer_of(small, feeds), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
 def test_float64_is_written_as_float64(tmp_path: Path) -> None:
     layer = onward.GRU(3, 4, dtype="float64", rng=0)
     onward.export_onnx(layer, tmp_path / "m.onnx")
@@ -142,8 +214,8 @@ def test_float64_is_written_as_float64(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "layer",
     [
-        onward.LSTM(3, 4, proj_size=2),
-        onward.Sequential(onward.MaxPool1d(2)),
+        onward.LSTM(3, 4, proj_size=2, clip=1),
+        onward.Sequential(onward.GRU(3, 4)).quantize("int8"),
         onward.GRU(3, 4, activations=("selu", "mish")),
     ],
     ids=repr,

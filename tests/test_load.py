@@ -86,6 +86,12 @@ def test_what_is_saved_is_loaded(model: Any, tmp_path: Path) -> None:
         assert again.state_dict()[name].flags.writeable
 
 
+def test_every_layer_that_there_is_can_be_loaded() -> None:
+    public = [getattr(onward, name) for name in onward.__all__]
+    layers = {c.__name__ for c in public if isinstance(c, type) and issubclass(c, Layer)}
+    assert layers - {"Sequential"} <= LAYERS.keys()
+
+
 def test_a_loaded_model_answers_as_the_saved_one(tmp_path: Path) -> None:
     model, x = MODELS[-2], RNG.integers(0, 9, (6, 4))
     model.save(tmp_path / "model")

@@ -197,15 +197,21 @@ class Convolution(Spatial, Weighted):
         Raises ShapeError, DtypeError.
         """
         x, batched = self._batch(x, self.in_channels)
-        dilation = self._sizes(self.dilation)
-        reach = [d * (k - 1) for k, d in zip(self._sizes(self.kernel_size), dilation, strict=True)]
-        if self.padding == "same":  # the odd place comes after
-            sides = [(places // 2, places - places // 2) for places in reach]
-        else:
-            sides = [(n, n) for n in self._sizes(0 if self.padding == "valid" else self.padding)]
-        self._check_span(x, [places + 1 for places in reach], sides)
-        y = self._kernel(x, self._sizes(self.stride), sides, dilation)
+        sides = self._sides()
+        self._check_span(x, [places + 1 for places in self._reach()], sides)
+        y = self._kernel(x, self._sizes(self.stride), sides, self._sizes(self.dilation))
         return y if batched else y[0]
+
+    def _reach(self) -> list[int]:
+        """For each axis, how far it is from the first to the last place of a window."""
+        sizes = zip(self._sizes(self.kernel_size), self._sizes(self.dilation), strict=True)
+        return [d * (k - 1) for k, d in sizes]
+
+    def _sides(self) -> Sides:
+        """What pads x."""
+        if self.padding == "same":  # the odd place comes after
+            return [(places // 2, places - places // 2) for places in self._reach()]
+        return [(n, n) for n in self._sizes(0 if self.padding == "valid" else self.padding)]
 
 
 class Conv1d(Convolution):

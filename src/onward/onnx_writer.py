@@ -10,32 +10,30 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
-from . import activations
+from . import activations, onnx_functions
+from .arrays import Shape
 from .base import Layer
-from .dense import Embedding, Last, Linear, Softmax
+from .convolution import Convolution, MaxPool, Pooling, Spatial
+from .dense import Activation, Dropout, Embedding, Last, Linear, Softmax
 from .errors import ArgumentError
 from .gates import reorder
 from .layers import GRU
 from .model import Sequential
+from .normalization import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm
+from .onnx_names import OPERATORS, RECURRENT
 from .recurrent import Recurrent
 
-ACTIVATIONS = {  # ONNX's names for the core's functions, and the parameters that each takes
-    "affine": ("Affine", "activation_alpha", "activation_beta"),
-    "elu": ("Elu", "activation_alpha"),
-    "hard_sigmoid": ("HardSigmoid", "activation_alpha", "activation_beta"),
-    "leaky_relu": ("LeakyRelu", "activation_alpha"),
-    "relu": ("Relu",),
-    "scaled_tanh": ("ScaledTanh", "activation_alpha", "activation_beta"),
-    "sigmoid": ("Sigmoid",),
-    "softplus": ("Softplus",),
-    "softsign": ("Softsign",),
-    "tanh": ("Tanh",),
-    "thresholded_relu": ("ThresholdedRelu", "activation_alpha"),
-}
-OPSET, IR_VERSION = (
-    14,
-    8,
-)  # the first of which the recurrent operators are today's, and that all runtimes have
+OPSET = 14  # the first of which the recurrent operators are today's
+SINCE = {
+    "LayerNormalization": 17,
+    "Mish": 18,
+    "Gelu": 20,
+    "GroupNormalization": 21,
+}  # operators that came later
+REAL = {"float32": "float", "float64": "double"}
+IR_VERSION = 8  # the first with functions; all runtimes have it
+# the functions of the core by the name of the operator
+BY_FUNCTION = {operator.function: name for name, operator in OPERATORS.items()}
 
 
 def model_of(model: Layer, lengths: bool) -> onnx.ModelProto:
@@ -66,15 +64,29 @@ class _Graph:
         self.lengths = "lengths" if lengths else ""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        axes = ["batch", "time"] if self.batch_first else ["time", "batch"]
-        if layers and isinstance(layers[0], Embedding):
-            self.inputs = [helper.make_tensor_value_info("x", TensorProto.INT64, axes)]
-        else:
-            features = layers[0]._step_shape if layers else None
-            self.inputs = [self.value("x", [*axes, *(features or ["features"])])]
+        self.functions: dict[str, onnx.FunctionProto] = {}
+        self.inputs = [self._input(layers)]
         if lengths:
             self.inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]))
         self.outputs = [self.value("y", None)]
+
+    def _input(self, layers: list[Layer]) -> onnx.ValueInfoProto:
+        """x, with the axes that the first layer takes that says so."""
+        axes: list[str | int] = ["batch", "time"] if self.batch_first else ["time", "batch"]
+        for layer in layers:
+            match layer:
+                case Embedding():
+                    return helper.make_tensor_value_info("x", TensorProto.INT64, axes)
+                case Recurrent() | Linear():
+                    return self.value("x", [*axes, *(layer._step_shape or ())])
+                case LayerNorm():
+                    return self.value("x", [*axes, *layer.normalized_shape])
+                case Spatial() | BatchNorm() | GroupNorm():
+                    names = ("in_channels", "num_features", "num_channels")
+                    channels = next((getattr(layer, n) for n in names if hasattr(layer, n)), "channels")
+                    two = getattr(layer, "axes", 1) == 2 or isinstance(layer, BatchNorm2d)
+                    return self.value("x", ["batch", channels, *(["height", "width"] if two else ["length"])])
+        return self.value("x", [*axes, "features"])
 
     def value(self, name: str, shape: Sequence[str | int] | None) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, self.kind, shape)
@@ -85,54 +97,116 @@ class _Graph:
         self.nodes.append(helper.make_node(op, inputs, outputs or (name,), name, **attributes))
         return (outputs or (name,))[0]
 
+    def call(self, name: str, inputs: Sequence[str], *outputs: str) -> str:
+        """Adds a node that calls one of Onward's functions."""
+        if name not in self.functions:
+            self.functions[name] = onnx_functions.function(name, REAL[str(self.dtype)])
+        return self.node(name, inputs, *outputs, domain=onnx_functions.DOMAIN)
+
     def constant(self, value: ArrayLike) -> str:
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
+        """Adds an array, in the dtype of the model if its numbers are floats."""
+        name, array = f"constant_{len(self.constants)}", np.array(value, order="C")
+        if array.dtype.kind == "f":
+            array = array.astype(self.dtype)
+        self.constants.append(numpy_helper.from_array(array, name))
         return name
+
+    def valid_steps(self, x: str) -> str:
+        """The lengths (B,), or, where there are none, all steps of x (T, B, I)."""
+        if self.lengths:
+            return self.lengths
+        shape = self.node("Shape", [x])
+        T, B = (self.node("Gather", [shape, self.constant([axis])], axis=0) for axis in (0, 1))
+        return self.node("Cast", [self.node("Expand", [T, B])], to=TensorProto.INT32)
 
     def finished(self) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, "onward", self.inputs, self.outputs, self.constants)
-        opsets = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="onward")
+        opset = max(SINCE.get(node.op_type, OPSET) for node in self.nodes)
+        opsets = [helper.make_opsetid("", opset)]
+        if self.functions:
+            opsets.append(helper.make_opsetid(onnx_functions.DOMAIN, onnx_functions.VERSION))
+        model = helper.make_model(
+            graph,
+            opset_imports=opsets,
+            functions=self.functions.values(),
+            ir_version=IR_VERSION,
+            producer_name="onward",
+        )
         return onnx.shape_inference.infer_shapes(model, check_type=True)
 
 
 def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
-    if layer.proj_size:
-        raise ArgumentError(f"{layer!r} cannot be written as ONNX, whose LSTM has no projection")
-    D, H = 1 + layer.bidirectional, layer.hidden_size
+    if layer.precision == "int8":
+        raise ArgumentError(f"{layer!r} cannot be written as ONNX: export the layer that it was made from")
+    level_of = _projected if layer.proj_size else _level
+    D, P = 1 + layer.bidirectional, layer.proj_size or layer.hidden_size
     if graph.batch_first:
         x = graph.node("Transpose", [x], perm=[1, 0, 2])
     initial, final = _states(graph, layer)
     for level in range(layer.num_layers):
         suffixes = [f"_l{level}", f"_l{level}_reverse"][:D]
-        outputs = [f"{x}_Y", *(each[level] for each in final)]
-        inputs = [x, *_weights(graph, layer, suffixes), graph.lengths, *(each[level] for each in initial)]
-        if layer.peephole:
-            inputs.append(_peephole(graph, layer, suffixes))
-        y = graph.node(
-            type(layer).__name__,
-            inputs,
-            *outputs,
-            hidden_size=H,
-            direction="bidirectional" if layer.bidirectional else "forward",
-            **_attributes(layer),
-        )
+        states = [each[level] for each in initial], [each[level] for each in final]
+        y = level_of(graph, layer, x, suffixes, *states)
         last = level == layer.num_layers - 1
-        # (T, D, B, H) to (T, B, D*H), the last one as the layer lays it out
+        # (T, D, B, P) to (T, B, D*P), the last one as the layer lays it out
         y = graph.node("Transpose", [y], perm=[2, 0, 1, 3] if last and graph.batch_first else [0, 2, 1, 3])
-        x = graph.node("Reshape", [y, graph.constant([0, 0, D * H])])
+        x = graph.node("Reshape", [y, graph.constant([0, 0, D * P])])
     for name, parts in zip(("h_n", "c_n"), final, strict=False):
         graph.node("Concat", parts, graph.prefix + name, axis=0)
     return x
 
 
+def _level(
+    graph: _Graph, layer: Any, x: str, suffixes: list[str], initial: list[str], final: list[str]
+) -> str:
+    """The node of one layer with all its directions, from x (T, B, I) to Y (T, D, B, H)."""
+    inputs = [x, *_weights(graph, layer, suffixes), graph.lengths, *initial]
+    if layer.peephole:
+        inputs.append(_peephole(graph, layer, suffixes))
+    return graph.node(
+        type(layer).__name__,
+        inputs,
+        f"{x}_Y",
+        *final,
+        hidden_size=layer.hidden_size,
+        direction="bidirectional" if layer.bidirectional else "forward",
+        **_attributes(layer),
+    )
+
+
+def _projected(
+    graph: _Graph, layer: Any, x: str, suffixes: list[str], initial: list[str], final: list[str]
+) -> str:
+    """As _level for an LSTM with projection, which is a function for each direction."""
+    if not layer._is_plain():
+        raise ArgumentError(f"{layer!r} cannot be written as ONNX with proj_size and other options than that")
+    ways = ["lstm", "lstm_reverse"][: len(suffixes)]
+    own = [[f"{name}_{way}" for way in ways] for name in (*initial, *final)]
+    each = graph.constant(np.ones(len(ways), np.int64))
+    for name, parts in zip(initial, own, strict=False):
+        graph.node("Split", [name, each], *parts, axis=0)
+    weights, H, steps = layer._weights_by_name(), layer.hidden_size, graph.valid_steps(x)
+    ys = []
+    for way, suffix, h0, c0, h_n, c_n in zip(ways, suffixes, *own, strict=True):
+        inputs = [
+            # a matrix (I, H), or (1, H) of a bias, for each gate
+            graph.constant(weights.get(name + suffix, np.zeros(4 * H)).reshape(4, H, -1).swapaxes(1, 2))
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        ]
+        inputs.append(graph.constant(weights["weight_hr" + suffix].T))
+        ys.append(graph.call(way, [x, *inputs, steps, h0, c0], f"{x}_{way}", h_n, c_n))
+    for name, parts in zip(final, own[2:], strict=True):
+        graph.node("Concat", parts, name, axis=0)
+    return graph.node("Concat", ys, axis=1)
+
+
 def _states(graph: _Graph, layer: Any) -> tuple[list[list[str]], list[list[str]]]:
     """Names of h, and of c if the layer has it, for each of its layers: the initial ones, the final ones."""
     L, D = layer.num_layers, 1 + layer.bidirectional
-    shape = [L * D, "batch", layer.hidden_size]
+    units = {"h": layer.proj_size or layer.hidden_size, "c": layer.hidden_size}
     initial, final = [], []
     for part in ("h", "c")[: 1 + layer.has_c]:
+        shape = [L * D, "batch", units[part]]
         whole, parts = f"{graph.prefix}{part}0", [f"{graph.prefix}{part}0_l{n}" for n in range(L)]
         graph.inputs.append(graph.value(whole, shape))
         graph.outputs.append(graph.value(f"{graph.prefix}{part}_n", shape))
@@ -168,7 +242,7 @@ def _attributes(layer: Any) -> dict[str, Any]:
     attributes: dict[str, Any] = {"activations": [], "activation_alpha": [], "activation_beta": []}
     for functions in layer._functions()[: 1 + layer.bidirectional]:
         for name, *numbers in map(activations.call, functions):
-            own, *takes = ACTIVATIONS.get(name, (None,))
+            own, *takes = RECURRENT.get(name, (None,))
             if own is None or (name == "elu" and numbers[1] != 1):  # which is SELU
                 raise ArgumentError(f"{layer!r} cannot be written as ONNX, whose recurrent nodes lack {name}")
             attributes["activations"].append(own)
@@ -202,18 +276,88 @@ def _last(graph: _Graph, layer: Any, x: str) -> str:
         return graph.node("Gather", [x, graph.constant(np.int64(-1))], axis=int(graph.batch_first))
     if not graph.batch_first:
         x = graph.node("Transpose", [x], perm=[1, 0, 2])
-    lengths = graph.node("Unsqueeze", [graph.lengths, graph.constant([1])])
-    some = graph.node("Greater", [lengths, graph.constant(np.int32(0))])
-    before = graph.node("Sub", [lengths, graph.constant(np.int32(1))])
-    index = graph.node("Max", [graph.node("Cast", [before], to=TensorProto.INT64), graph.constant([0])])
-    y = graph.node("GatherND", [x, index], batch_dims=1)
-    return graph.node("Where", [some, y, graph.constant(np.zeros((), graph.dtype))])
+    return graph.call("last", [x, graph.lengths])
+
+
+def _dropout(graph: _Graph, layer: Any, x: str) -> str:
+    return x  # acts in training only
+
+
+def _activation(graph: _Graph, layer: Any, x: str) -> str:
+    name, *numbers = activations.call(layer._spec)
+    if (name, *numbers) == activations.call("linear"):
+        return x
+    if (name, *numbers) == activations.call("selu"):
+        return graph.node("Selu", [x])
+    if name == "relu6":
+        return graph.node("Clip", [x, graph.constant(0.0), graph.constant(6.0)])
+    if name in BY_FUNCTION:
+        operator = BY_FUNCTION[name]
+        return graph.node(operator, [x], **dict(zip(OPERATORS[operator].attributes, numbers, strict=False)))
+    parameters = [graph.constant(number) for number in numbers] if name != "silu" else []
+    return graph.call(name, [x, *parameters])
+
+
+def _convolution(graph: _Graph, layer: Any, x: str) -> str:
+    weights = layer._weights_by_name()
+    kernel_size, stride, dilation = map(layer._sizes, (layer.kernel_size, layer.stride, layer.dilation))
+    before, after = zip(*layer._sides(), strict=True)
+    return graph.node(
+        "Conv",
+        [x, *(graph.constant(weights[name]) for name in ("weight", "bias") if name in weights)],
+        kernel_shape=kernel_size,
+        strides=stride,
+        dilations=dilation,
+        pads=before + after,
+        group=layer.groups,
+    )
+
+
+def _pooling(graph: _Graph, layer: Any, x: str) -> str:
+    options: dict[str, Any] = {"ceil_mode": int(layer.ceil_mode), "pads": layer._sizes(layer.padding) * 2}
+    if isinstance(layer, MaxPool):
+        operator, options["dilations"] = "MaxPool", layer._sizes(layer.dilation)
+    else:
+        operator, options["count_include_pad"] = "AveragePool", int(layer.count_include_pad)
+    kernel_size, stride = map(layer._sizes, (layer.kernel_size, layer.stride))
+    return graph.node(operator, [x], kernel_shape=kernel_size, strides=stride, **options)
+
+
+def _batch_norm(graph: _Graph, layer: Any, x: str) -> str:
+    weights = _affine(graph, layer, (layer.num_features,))
+    statistics = [graph.constant(layer._weights_by_name()[f"running_{name}"]) for name in ("mean", "var")]
+    return graph.node("BatchNormalization", [x, *weights, *statistics], epsilon=layer.eps)
+
+
+def _layer_norm(graph: _Graph, layer: Any, x: str) -> str:
+    shape = layer.normalized_shape
+    inputs = [x, *_affine(graph, layer, shape)]
+    return graph.node("LayerNormalization", inputs, epsilon=layer.eps, axis=-len(shape))
+
+
+def _group_norm(graph: _Graph, layer: Any, x: str) -> str:
+    inputs = [x, *_affine(graph, layer, (layer.num_channels,))]
+    y = graph.node("GroupNormalization", inputs, epsilon=layer.eps, num_groups=layer.num_groups)
+    return graph.node("Reshape", [y, graph.node("Shape", [x])])  # of which the onnx package infers no shape
+
+
+def _affine(graph: _Graph, layer: Any, shape: Shape) -> list[str]:
+    """A normalization's weight and bias, ones and zeros where it has none."""
+    weights = {"weight": np.ones(shape), "bias": np.zeros(shape)} | layer._weights_by_name()
+    return [graph.constant(weights[name]) for name in ("weight", "bias")]
 
 
 WRITERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
     Recurrent: _recurrent,
     Linear: _linear,
     Embedding: _embedding,
+    Activation: _activation,
     Softmax: _softmax,
+    Dropout: _dropout,
     Last: _last,
+    Convolution: _convolution,
+    Pooling: _pooling,
+    BatchNorm: _batch_norm,
+    LayerNorm: _layer_norm,
+    GroupNorm: _group_norm,
 }

@@ -1,6 +1,7 @@
 """What Onward writes as ONNX, run by onnxruntime."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,15 @@ import test_export
 import onward
 
 
+def assert_onnxruntime_agrees(net: onward.Sequential, path: Path, lengths: bool) -> None:
+    onward.export_onnx(net, path, lengths=lengths)
+    session = onnxruntime.InferenceSession(path)
+    for T, B in ((6, 4), (1, 1), (30, 2)):
+        feeds = test_export.feeds_of(onnx.load(path), T, B)
+        for theirs, mine in zip(session.run(None, feeds), test_export.answer_of(net, feeds), strict=True):
+            np.testing.assert_allclose(theirs, mine, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), test_export.OPTIONS)
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
@@ -18,9 +28,18 @@ def test_onnxruntime_gives_the_same(
     tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
     net = test_export.model_of(cell, batch_first, bidirectional)
-    onward.export_onnx(net, tmp_path / "m.onnx", lengths=lengths)
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
-    for T, B in ((6, 4), (1, 1), (30, 2)):
-        feeds = test_export.feeds_of(onnx.load(tmp_path / "m.onnx"), T, B)
-        for theirs, mine in zip(session.run(None, feeds), test_export.answer_of(net, feeds), strict=True):
-            np.testing.assert_allclose(theirs, mine, rtol=0, atol=1e-5)
+    assert_onnxruntime_agrees(net, tmp_path / "m.onnx", lengths)
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize(("batch_first", "bidirectional"), test_export.OPTIONS)
+def test_onnxruntime_runs_the_function_of_a_projection(
+    tmp_path: Path, batch_first: bool, bidirectional: bool, lengths: bool
+) -> None:
+    net = test_export.projected(batch_first, bidirectional)
+    assert_onnxruntime_agrees(net, tmp_path / "m.onnx", lengths)
+
+
+@pytest.mark.parametrize("layer", test_export.ALONE, ids=repr)
+def test_onnxruntime_agrees_about_every_layer_without_a_state(tmp_path: Path, layer: Any) -> None:
+    assert_onnxruntime_agrees(onward.Sequential(layer), tmp_path / "m.onnx", lengths=False)

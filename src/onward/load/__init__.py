@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import files
 from ..base import UNDRAWN, Layer, Weighted
 from ..convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from ..dense import Activation, Embedding, Last, Linear, Softmax
+from ..dense import Activation, Dropout, Embedding, Last, Linear, Softmax
 from ..errors import ArgumentError, FileError, OnwardError
 from ..keras import LAYERS as KERAS_LAYERS
 from ..layers import GRU, LSTM, RNN
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # the onnx package is imported for ONNX files alone
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (
-        *(RNN, LSTM, GRU, Linear, Embedding, Last, Activation, Softmax),
+        *(RNN, LSTM, GRU, Linear, Embedding, Last, Activation, Softmax, Dropout),
         *(Conv1d, Conv2d, MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d),
         *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
     )

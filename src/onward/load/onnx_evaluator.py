@@ -8,13 +8,16 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun, RuntimeContextError
 
+from .. import onnx_functions
 from ..errors import ArgumentError
 from .onnx_control import Loop, Scan, Scope
-from .onnx_layers import OWN, with_biases
+from .onnx_functions import FUNCTIONS
+from .onnx_layers import LAYERS, Operator, with_biases
 from .onnx_operators import described
 from .onnx_recurrent import GRU, LSTM, RNN
 
 OPERATORS: list[Any] = [RNN, GRU, LSTM, Loop, Scan]
+DOMAINS = {"": LAYERS, onnx_functions.DOMAIN: FUNCTIONS}
 RANDOM = {
     "Bernoulli",
     "Multinomial",
@@ -50,19 +53,23 @@ class Evaluator(ReferenceEvaluator):
         self.rt_nodes_ = with_biases(self.rt_nodes_, self.output_names_)
 
     def _load_impl(self, node: onnx.NodeProto, *types: Any) -> Any:
-        own = OWN.get(node.op_type) if node.domain == "" else None
-        attributes = {a.name: a for a in node.attribute}
-        if own is not None and not any(a.ref_attr_name for a in node.attribute):
-            values = {name: onnx.helper.get_attribute_value(a) for name, a in attributes.items()}
-            if own.takes(values, len(node.output), self.opsets.get("", 0)):
-                return own
         try:
-            return super()._load_impl(node, *types)
+            return self._own(node) or super()._load_impl(node, *types)
         except RuntimeContextError:  # the caller knows how to go on
             raise
         except Exception as error:  # of whatever kind the package has for what it does not know
             opset = self.opsets.get(node.domain, "unknown")
             raise ArgumentError(f"{described(node)} of opset {opset} is not supported: {error}") from error
+
+    def _own(self, node: onnx.NodeProto) -> type[Operator] | None:
+        """The operator of Onward's that runs a node; None where it is left to the onnx package."""
+        own, opset = DOMAINS.get(node.domain, {}).get(node.op_type), self.opsets.get(node.domain, 0)
+        if node.domain == onnx_functions.DOMAIN and (own is None or opset != onnx_functions.VERSION):
+            raise ArgumentError("this version of Onward does not know it")
+        if own is None or any(a.ref_attr_name for a in node.attribute):
+            return None
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        return own if own.takes(attributes, len(node.output), opset) else None
 
     def run(
         self,

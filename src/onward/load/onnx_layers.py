@@ -205,10 +205,11 @@ class Softmax(Unary):
     def _layer(self, attributes: dict[str, Any]) -> layers.Softmax:
         return layers.Softmax(attributes.get("axis", -1))
 
-    def _run(self, X: AnyArray, axis: int = -1) -> tuple[AnyArray]:
+    def _run(self, X: AnyArray, **attributes: Any) -> tuple[AnyArray]:
         if X.dtype in (np.float32, np.float64):
             return super()._run(X)
         # of halves, ONNX's tests expect that each step is rounded
+        axis = attributes.get("axis", -1)
         powers: AnyArray = np.exp(X - X.max(axis, keepdims=True, initial=-np.inf))
         return (powers / powers.sum(axis, keepdims=True),)
 
@@ -233,6 +234,31 @@ class AveragePool(Unary):
             bool(attributes.get("ceil_mode")),
             bool(attributes.get("count_include_pad")),
         )
+
+
+class BatchNormalization(Operator):
+    """As onward.BatchNorm1d and BatchNorm2d."""
+
+    @classmethod
+    def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
+        return outputs == 1 and opset >= 9 and not attributes.get("training_mode")
+
+    def _run(
+        self,
+        X: AnyArray,
+        scale: AnyArray,
+        B: AnyArray,
+        input_mean: AnyArray,
+        input_var: AnyArray,
+        epsilon: float = 1e-5,
+        momentum: float = 0.9,
+        training_mode: int = 0,
+    ) -> tuple[AnyArray]:
+        x = floats("X", X)
+        weights = {"scale": scale, "B": B, "input_mean": input_mean, "input_var": input_var}
+        scale, B, mean, variance = (floats(name, w).reshape(channels_of(x)) for name, w in weights.items())
+        y = (x - mean) / np.sqrt(variance + x.dtype.type(epsilon)) * scale + B
+        return (y.astype(X.dtype, copy=False),)
 
 
 class LayerNormalization(Operator):
@@ -279,11 +305,11 @@ class GroupNormalization(Operator):
         return (y.astype(X.dtype, copy=False),)
 
 
-# the evaluator finds the class of an operator by its name
-OWN: dict[str, type[Operator]] = {
+LAYERS: dict[str, type[Operator]] = {
     own.__name__: own
     for own in (
-        *(MatMul, Gemm, Conv, Softmax, AveragePool, LayerNormalization, GroupNormalization),
+        *(MatMul, Gemm, Conv, Softmax, AveragePool),
+        *(BatchNormalization, LayerNormalization, GroupNormalization),
         *(type(name, (Elementwise,), {}) for name in OPERATORS),
     )
 }

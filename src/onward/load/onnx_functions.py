@@ -1,0 +1,67 @@
+"""The functions of `onward.onnx_functions`, which Onward writes, run by the layers that they are."""
+
+from typing import Any
+
+import onnx
+
+from .. import arrays
+from ..base import UNDRAWN
+from ..dense import Activation, Last
+from ..layers import LSTM
+from .onnx_layers import Operator
+from .onnx_operators import AnyArray, Kept, floats
+
+
+class ActivationFunction(Operator):
+    """As onward.Activation."""
+
+    def _run(self, x: AnyArray, *parameters: AnyArray) -> tuple[AnyArray]:
+        return (Activation(self.op_type, *(p.item() for p in parameters))(floats("x", x)),)
+
+
+class LastStep(Operator):
+    """As onward.Last with lengths."""
+
+    def _run(self, y: AnyArray, lengths: AnyArray) -> tuple[AnyArray]:
+        return (Last(batch_first=True)(floats("y", y), lengths),)
+
+
+class Projected(Operator):
+    """As onward.LSTM with projection, in one direction."""
+
+    def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
+        super().__init__(node, run_params)
+        self._kept = Kept(self.layer)
+
+    @property
+    def reverse(self) -> bool:
+        return bool(self.op_type == "lstm_reverse")
+
+    def _run(self, x: AnyArray, *given: AnyArray) -> tuple[AnyArray, ...]:
+        *weights, lengths, h0, c0 = given
+        lengths = arrays.as_lengths(lengths, x.shape[1:2], len(x))
+        steps = arrays.reversed_steps(x, lengths) if self.reverse else x
+        y, (h, c) = self._kept(*weights)(steps, (h0, c0), lengths=lengths)
+        if self.reverse:
+            y = arrays.reversed_steps(y, lengths)
+        return y[:, None], h, c
+
+    def layer(self, *given: AnyArray, batch_first: bool = False) -> LSTM:
+        """The layer with weights W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), W_hr (H, P)."""
+        W, R, b_W, b_R, W_hr = given
+        H, P = W_hr.shape
+        layer = LSTM(W.shape[1], H, batch_first=batch_first, proj_size=P, dtype=W.dtype, rng=UNDRAWN)
+        weights = {
+            f"{name}_l0": a.swapaxes(1, 2).reshape(4 * H, -1)
+            for name, a in zip(("weight_ih", "weight_hh"), (W, R), strict=True)
+        }
+        biases = {"bias_ih_l0": b_W.reshape(4 * H), "bias_hh_l0": b_R.reshape(4 * H)}
+        layer.load_state_dict(weights | biases | {"weight_hr_l0": W_hr.T})
+        return layer
+
+
+FUNCTIONS: dict[str, type[Operator]] = {
+    **dict.fromkeys(("silu", "affine", "scaled_tanh"), ActivationFunction),
+    "last": LastStep,
+    **dict.fromkeys(("lstm", "lstm_reverse"), Projected),
+}

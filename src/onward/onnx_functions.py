@@ -1,0 +1,85 @@
+"""What takes ONNX more than an operator: functions in the domain `onward`, each written as its equation.
+
+A runtime that does not know them runs their bodies; Onward runs its layer, with the same bits as before.
+"""
+
+import onnx
+
+DOMAIN, VERSION = "onward", 1
+
+HEADER = f'<domain: "{DOMAIN}", opset_import: ["": 14]>'
+
+SILU = """silu (x) => (y) {
+    s = Sigmoid (x)
+    y = Mul (x, s)
+}"""
+
+AFFINE = """affine (x, alpha, beta) => (y) {
+    ax = Mul (alpha, x)
+    y = Add (ax, beta)
+}"""
+
+SCALED_TANH = """scaled_tanh (x, alpha, beta) => (y) {
+    bx = Mul (beta, x)
+    t = Tanh (bx)
+    y = Mul (alpha, t)
+}"""
+
+# y (B, T, F) and lengths (B,) to (B, F): of y with a step of zeros before it, the step number `length`
+LAST = """last (y, lengths) => (h) {
+    pads = Constant <value_ints = [0, 1, 0, 0, 0, 0]> ()
+    steps = Pad (y, pads)
+    index = Cast <to = 7> (lengths)
+    axis = Constant <value_ints = [1]> ()
+    place = Unsqueeze (index, axis)
+    h = GatherND <batch_dims = 1> (steps, place)
+}"""
+
+# x (T, B, I), W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), all in the order i f g o; W_hr (H, P),
+# lengths (B,), h0 (1, B, P), c0 (1, B, H) to y (T, 1, B, P) and the final h and c. Past a row's length its
+# state stays, and y is 0.
+LSTM = """lstm (x, W, R, b_W, b_R, W_hr, lengths, h0, c0) => (y, h_n, c_n) {{
+    zero = Constant <value = {real} {{0.0}}> ()
+    axis = Constant <value_ints = [1]> ()
+    four = Constant <value_ints = [1, 1, 1, 1]> ()
+    rows = Unsqueeze (lengths, axis)
+    x_alone = Unsqueeze (x, axis)
+    Wx = MatMul (x_alone, W)
+    Wx_b = Add (Wx, b_W)
+    sums = Add (Wx_b, b_R)
+    first = Constant <value_int = 0> ()
+    step = Constant <value_int = 1> ()
+    shape = Shape (x)
+    T = Gather (shape, first)
+    times_64 = Range (first, T, step)
+    times = Cast <to = 6> (times_64)
+    h_n, c_n, y = Scan <
+        num_scan_inputs = 2, scan_input_directions = [{way}, {way}], scan_output_directions = [{way}],
+        body = steps (h_before, c_before, sum, t) => (h, c, y_t) {{
+        Rh = MatMul (h_before, R)
+        gates = Add (sum, Rh)
+        a_i, a_f, a_g, a_o = Split <axis = 0> (gates, four)
+        i = Sigmoid (a_i)
+        f = Sigmoid (a_f)
+        g = Tanh (a_g)
+        o = Sigmoid (a_o)
+        fc = Mul (f, c_before)
+        ig = Mul (i, g)
+        c_t = Add (fc, ig)
+        tanh_c = Tanh (c_t)
+        unprojected = Mul (o, tanh_c)
+        h_t = MatMul (unprojected, W_hr)
+        valid = Less (t, rows)
+        h = Where (valid, h_t, h_before)
+        c = Where (valid, c_t, c_before)
+        y_t = Where (valid, h_t, zero)
+    }}> (h0, c0, sums, times)
+}}"""
+
+
+def function(name: str, real: str) -> onnx.FunctionProto:
+    """The function of a name, for numbers that are `real`: float or double."""
+    bodies = {"silu": SILU, "affine": AFFINE, "scaled_tanh": SCALED_TANH, "last": LAST}
+    for way, lstm in enumerate(("lstm", "lstm_reverse")):
+        bodies[lstm] = LSTM.format(real=real, way=way).replace("lstm", lstm, 1)
+    return onnx.parser.parse_function(f"{HEADER} {bodies[name]}")
