@@ -16,7 +16,9 @@ import pytest
 import safetensors.numpy
 
 import onward
+from onward.base import Layer
 from onward.errors import ArgumentError, FileError
+from onward.load import LAYERS
 
 RNG = np.random.default_rng(0)
 
