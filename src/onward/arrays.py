@@ -5,6 +5,7 @@ layer's float32 or float64, and what overflows becomes infinite; anything else r
 written to.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -102,6 +103,15 @@ def as_lengths(value: ArrayLike, batch: Shape, steps: int) -> NDArray[np.int64]:
         expected = f"{batch}, one for each row of x" if batch else "(), one integer, as x is unbatched"
         raise ShapeError(f"lengths has shape {lengths.shape}, but must have shape {expected}")
     return lengths.reshape(-1)
+
+
+def padded(items: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays (T, ...) of different T side by side, (longest T, B, ...), with 0 behind their ends."""
+    first = items[0]
+    rows = np.zeros((max(map(len, items)), len(items), *first.shape[1:]), first.dtype)
+    for b, item in enumerate(items):
+        rows[: len(item), b] = item
+    return rows
 
 
 def with_contiguous_rows(array: Array) -> Array:

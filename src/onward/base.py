@@ -95,6 +95,16 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def generator(rng: Rng) -> np.random.Generator:
+    """The generator itself, or one of that seed, or of none; never the global one. Raises ArgumentError."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"rng={rng!r}, but must be a numpy.random.Generator, an integer or None"
+        ) from error
+
+
 class IncompatibleKeys(NamedTuple):
     """What load_state_dict did not find and did not use, as in PyTorch; both empty where it is strict."""
 
@@ -313,13 +323,8 @@ class Weighted(Layer):
         self._weights = {}
         if rng is UNDRAWN:
             return
-        try:
-            generator = np.random.default_rng(rng)
-        except (TypeError, ValueError) as error:
-            raise ArgumentError(
-                f"rng={rng!r}, but must be a numpy.random.Generator, an integer or None"
-            ) from error
-        self._take({name: draw(generator, shape).astype(self.dtype) for name, shape in self.shapes()})
+        drawn = generator(rng)
+        self._take({name: draw(drawn, shape).astype(self.dtype) for name, shape in self.shapes()})
 
     def _weights_by_name(self) -> dict[str, Array]:
         return self._weights

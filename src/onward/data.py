@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from . import files
+from .arrays import padded
 from .errors import FileError
 
 __all__ = ["SUFFIXES", "Sequences", "read", "write"]
@@ -42,11 +43,7 @@ class Sequences:
         order = np.argsort(lengths, kind="stable")  # like lengths together, so that little is padded
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            first = self.items[rows[0]]
-            x = np.zeros((lengths[rows[-1]], len(rows), *first.shape[1:]), first.dtype)
-            for b, row in enumerate(rows):
-                x[: lengths[row], b] = self.items[row]
-            yield rows, x, lengths[rows]
+            yield rows, padded([self.items[row] for row in rows]), lengths[rows]
 
 
 def read(path: Path) -> Sequences:

@@ -21,6 +21,10 @@ class PrecisionError(OnwardError, ValueError):
     """Compressed weights change outputs by more than was allowed."""
 
 
+class NotFiniteError(OnwardError, ValueError):
+    """Training met a loss or a gradient that is NaN or infinite."""
+
+
 class SignatureError(OnwardError, TypeError):
     """An argument is unknown or missing."""
 

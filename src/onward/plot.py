@@ -1,9 +1,9 @@
-"""Draws what happened over time in heat maps, one under the other, with matplotlib: onward's extra [plot]."""
+"""Draws heat maps and curves over time, one under the other, with matplotlib: onward's extra [plot]."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,16 +35,12 @@ def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> F
     Panels that follow one another in the same scale of colours share one bar. pyplot is not touched: the
     figure is the caller's alone. Raises ArgumentError without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ArgumentError("plots need matplotlib: pip install 'onward[plot]'") from error
     steps = len(panels[0].values)
     width = float(
         np.clip(steps / 100, 10, 24)
     )  # inches; at 100 dots an inch, up to 2,400 steps are told apart
     heights = [PANEL_INCHES] * len(panels) if text is None else [TEXT_INCHES] + [PANEL_INCHES] * len(panels)
-    figure = Figure(figsize=(width, sum(heights) + 0.8), layout="constrained")
+    figure = _figure(width, sum(heights) + 0.8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, family="monospace")
     axes = list(figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     if text is not None:
@@ -61,6 +57,43 @@ def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> F
     axes[-1].set_xlabel("step", fontsize=8)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure
+
+
+class Curve(NamedTuple):
+    """A line through points (x, y), named; a faint one stands behind the others."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    faint: bool = False
+
+
+def curves(panels: Mapping[str, Sequence[Curve]], x_label: str) -> Figure:
+    """A figure of panels by title, one under the other, each of the curves given; x is theirs in common.
+
+    Raises ArgumentError without matplotlib.
+    """
+    figure = _figure(9, 1 + 2.5 * len(panels))
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for ax, (title, shown) in zip(axes, panels.items(), strict=True):
+        ax.set_title(title, loc="left", fontsize=9, pad=3)
+        for curve in shown:
+            looks: dict[str, Any] = {"color": "0.8", "lw": 0.8} if curve.faint else {"marker": ".", "lw": 1.5}
+            ax.plot(curve.x, curve.y, label=curve.name, **looks)
+        ax.tick_params(labelsize=7, length=2)
+        if len(shown) > 1:
+            ax.legend(fontsize=8, frameon=False)
+    axes[-1].set_xlabel(x_label, fontsize=8)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty one, in inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ArgumentError("plots need matplotlib: pip install 'onward[plot]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _draw(ax: Axes, panel: Panel) -> AxesImage:

@@ -1,5 +1,9 @@
-"""Training: losses, optimisers, schedules."""
+"""Training: fit, and what it is made of: losses, optimisers, schedules, batches, checkpoints."""
 
+from .batches import Batch, Batches, Chunks, Data
+from .evaluation import Score, evaluate
+from .fit import fit
+from .history import Epoch, History
 from .losses import bce, cross_entropy, huber, mae, mse
 from .optimizers import SGD, Adam, AdamW, RMSprop, clip_norm, clip_value, global_norm
 from .schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
@@ -8,17 +12,26 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Batch",
+    "Batches",
+    "Chunks",
     "Constant",
     "CosineAnnealingLR",
+    "Data",
+    "Epoch",
+    "History",
     "OneCycleLR",
     "RMSprop",
     "ReduceLROnPlateau",
+    "Score",
     "StepLR",
     "Warmup",
     "bce",
     "clip_norm",
     "clip_value",
     "cross_entropy",
+    "evaluate",
+    "fit",
     "global_norm",
     "huber",
     "mae",

@@ -1,0 +1,166 @@
+"""Checkpoints: all that a training is in the midst of, in a file from which it goes on bit for bit."""
+
+from __future__ import annotations  # np.random is slow to import
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import files
+from ..arrays import Array
+from ..base import Layer
+from ..errors import FileError
+from ..recurrent import Recurrent
+from .history import Epoch, History
+from .optimizers import Memory, Weights
+
+KIND = "checkpoint of Onward"
+
+
+@dataclass
+class Run:
+    """All that changes while a model is trained, its weights apart.
+
+    batch: how many batches of the epoch are done; drawn: the state of `rng` when that epoch began; total and
+    counted: its losses until now; state: the model's, carried on; average: the mean of the latest weights;
+    best: the weights that validated best.
+    """
+
+    rng: np.random.Generator
+    memory: Memory
+    average: Weights | None = None
+    best: Weights | None = None
+    history: History = field(default_factory=History)
+    batch: int = 0
+    drawn: Any = None
+    total: float = 0.0
+    counted: int = 0
+    state: Any = None
+
+
+def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any]) -> None:
+    """Writes a checkpoint; until it is whole, the one that was there before stays. Raises FileError."""
+    tensors: dict[str, NDArray[Any]] = {f"weights/{name}": w for name, w in model._weights_by_name().items()}
+    for kind, named in {"average": run.average, "best": run.best, **run.memory.averages}.items():
+        tensors |= {f"{kind}/{name}": array for name, array in (named or {}).items()}
+    for number, part in enumerate(_parts(model, run.state)):
+        tensors[f"state/{number}"] = part
+    tensors["losses"] = np.array(run.history.losses, np.float64)
+    files.write(
+        path,
+        {name: np.ascontiguousarray(array) for name, array in tensors.items()},
+        {
+            "type": KIND,
+            "settings": settings,
+            "step": run.memory.step,
+            "batch": run.batch,
+            "total": run.total,
+            "counted": run.counted,
+            "epochs": [list(epoch) for epoch in run.history.epochs],
+            "rng": _plain(run.rng.bit_generator.state),
+            "drawn": _plain(run.drawn),
+        },
+    )
+
+
+def read(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any]) -> Run:
+    """The run that a file holds, whose weights the model takes. `run` is one that has just begun.
+
+    Raises FileError, which says what is wrong: a file that is not whole or no checkpoint, or one of another
+    model, optimiser, schedule or data. The model is then as it was.
+    """
+    tensors, said = _read(path)
+    theirs = said.get("settings")
+    for name, value in settings.items():
+        other = theirs.get(name) if isinstance(theirs, dict) else None
+        if other != value:
+            raise FileError(
+                f"{path} is of another {name}: {_short(other)}, not {_short(value)}; resume with what it "
+                "was begun with, or begin anew"
+            )
+    groups: dict[str, dict[str, Array]] = {}
+    for key, array in tensors.items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = array.copy()
+    try:
+        generator = type(run.rng)(type(run.rng.bit_generator)())
+        generator.bit_generator.state = said["rng"]
+        state = [groups["state"][str(n)] for n in range(len(groups["state"]))] if "state" in groups else None
+        resumed = Run(
+            generator,
+            Memory(said["step"], {kind: groups[kind] for kind in run.memory.averages}),
+            groups.get("average"),
+            groups.get("best"),
+            _history(said, tensors),
+            said["batch"],
+            said["drawn"],
+            said["total"],
+            said["counted"],
+            _joined(model, state),
+        )
+        for named in (resumed.average, resumed.best, *resumed.memory.averages.values()):
+            _check_shapes(model, named)
+        model.load_state_dict(groups["weights"])
+    except (LookupError, TypeError, ValueError, StopIteration) as error:
+        raise FileError(f"{path} is a checkpoint, but damaged: {error}") from error
+    return resumed
+
+
+def history(path: str | os.PathLike[str]) -> History:
+    """The history in a checkpoint. Raises FileError."""
+    tensors, said = _read(path)
+    try:
+        return _history(said, tensors)
+    except (LookupError, TypeError, ValueError) as error:
+        raise FileError(f"{path} is a checkpoint, but damaged: {error}") from error
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    tensors, said = files.read(path)
+    if said is None or said.get("type") != KIND:
+        raise FileError(f"{path} is no checkpoint: expected a file that onward.train.fit wrote")
+    return tensors, said
+
+
+def _history(said: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> History:
+    return History(tensors["losses"].tolist(), [Epoch(*epoch) for epoch in said["epochs"]])
+
+
+def _check_shapes(model: Layer, named: Weights | None) -> None:
+    expected = {name: weight.shape for name, weight in model._weights_by_name().items()}
+    if named is not None and {name: array.shape for name, array in named.items()} != expected:
+        raise ValueError("not all of its arrays have the shapes of the model's weights")
+
+
+def _parts(model: Layer, state: Any) -> list[Array]:
+    """The arrays of a model's state, in order."""
+    if state is None:
+        return []
+    states = [state] if isinstance(model, Recurrent) else state
+    return [part for own in states for part in (own if isinstance(own, tuple) else (own,))]
+
+
+def _joined(model: Layer, parts: list[Array] | None) -> Any:
+    """The state of the arrays of `_parts`."""
+    if parts is None:
+        return None
+    left = iter(parts)
+    leaves = [leaf for leaf in model._leaves().values() if isinstance(leaf, Recurrent)]
+    states = [leaf._join(next(left), next(left) if leaf.has_c else None) for leaf in leaves]
+    return states[0] if isinstance(model, Recurrent) else states
+
+
+def _plain(state: Any) -> Any:
+    """A generator's state, as JSON can hold it."""
+    if isinstance(state, dict):
+        return {name: _plain(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray) else state
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else text[:200] + "..."

@@ -1,0 +1,48 @@
+"""Where NaN and infinities came from: the forward pass, looked through layer by layer."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Array
+from ..base import Layer, call
+from ..recurrent import Recurrent
+from .batches import Batch
+from .evaluation import takes_batch_first
+
+
+def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
+    """Where the first number of a training step is that is not finite, in words."""
+    names = list(model._leaves())
+    layers = model._chain() or []
+    states = iter([state] if isinstance(model, Recurrent) else state or [None] * len(layers))
+    batch_first = takes_batch_first(model)
+    y = np.asarray(batch.x)
+    if not _finite(y):
+        return f"in x, {_place(y, batch_first)}"
+    for name, layer in zip(names, layers, strict=True):
+        where = f"layer {name.rstrip('.')}, {layer!r}" if name else repr(layer)
+        for weight, value in layer._weights_by_name().items():
+            if not _finite(value):
+                return f"in {name}{weight}, which an earlier step has made so: lower the learning rate"
+        y, _ = layer._run(y, next(states) if isinstance(layer, Recurrent) else None, batch.lengths, call)
+        if not _finite(y):
+            return f"in what {where} gives, {_place(y, batch_first)}, though its weights are finite"
+    if not _finite(np.asarray(batch.targets)):
+        return f"in the targets, {_place(np.asarray(batch.targets), batch_first)}"
+    last = [name for name, gradient in reversed(gradients.items()) if not _finite(gradient)]
+    return f"in the gradient by {last[0]}, though all outputs are finite" if last else "in the loss itself"
+
+
+def _finite(array: NDArray[Any]) -> bool:
+    return array.dtype.kind not in "f" or bool(np.isfinite(array).all())
+
+
+def _place(array: NDArray[Any], batch_first: bool) -> str:
+    """The earliest step and the row of what is not finite, counted from 0."""
+    if array.ndim < 3:
+        return f"row {np.argwhere(~np.isfinite(array))[0][0]} of the batch"
+    steps = array.swapaxes(0, 1) if batch_first else array
+    t, b = np.argwhere(~np.isfinite(steps))[0][:2]
+    return f"first at step {t} of row {b} of the batch"
