@@ -110,17 +110,36 @@ def test_a_recurrent_layer_comes_back_bitwise(
         np.testing.assert_array_equal(mine, other)
 
 
+@pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
-@pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM", "projection"])
 def test_the_layers_of_a_model_written_are_its_layers_again_bitwise(
-    tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool
+    tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
-    net = model_of(cell, batch_first, bidirectional)
+    # two directions with projection are two nodes side by side, which is no chain
+    net = (
+        projected(batch_first, False) if cell == "projection" else model_of(cell, batch_first, bidirectional)
+    )
+    onward.export_onnx(net, tmp_path / "m.onnx", lengths=lengths)
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    feeds = feeds_of(onnx.load(tmp_path / "m.onnx"), 6, 4)
+    given = {"lengths": feeds["lengths"]} if lengths else {}
+    np.testing.assert_array_equal(graph.layers()(feeds["x"], **given), net(feeds["x"], **given))
+
+
+def test_layers_that_act_on_each_step_come_back_and_stream(tmp_path: Path) -> None:
+    names = ("relu", "silu", "relu6", "selu", "gelu", "mish", "hard_sigmoid_keras2", "elu", "softsign")
+    between: list[Any] = [onward.Activation(name) for name in names]
+    between += [onward.Activation("affine", 0.4, 0.1), onward.Activation("scaled_tanh", 0.9, 0.7)]
+    net = onward.Sequential(
+        onward.GRU(3, 5, rng=0), onward.LayerNorm(5, bias=False), *between, onward.Linear(5, 4, rng=1),
+        onward.LayerNorm(4), onward.Softmax(),
+    )  # fmt: skip
     onward.export_onnx(net, tmp_path / "m.onnx")
     graph: Any = onward.load(tmp_path / "m.onnx")
-    layers = graph.layers()
-    x = feeds_of(onnx.load(tmp_path / "m.onnx"), 6, 4)["x"]
-    np.testing.assert_array_equal(layers(x), net(x))
+    assert [type(layer) for layer in graph.layers()] == [type(layer) for layer in net]
+    x = np.random.default_rng(0).normal(0, 2, (6, 3)).astype(np.float32)
+    np.testing.assert_array_equal(graph.stream()(x), net(x))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import onnx_nodes
 import pytest
 from onnx import helper
 
-import onward
 from onward import errors
 from onward.load.onnx import Graph
 
@@ -114,7 +113,7 @@ def test_chains_become_layers(nodes: Any, constants: dict[str, Any], layers: lis
 @pytest.mark.parametrize(
     ("nodes", "constants", "named"),
     [
-        ([lstm(), node("Exp", "Y")], {}, "the Exp"),
+        ([lstm(), node("Sin", "Y")], {}, "the Sin"),
         ([lstm(direction="reverse"), node("Squeeze", "Y", "one")], ONE, "lstm .*reverse"),
         ([node("Neg", "W", to="W_"), node("Mul", "x", "x")], {}, "the Mul"),
         ([lstm("x", "h", "h"), node("Squeeze", "Y", "one")], {**ONE, "h": np.ones((1, B, H), "f4")}, "lstm"),
@@ -131,10 +130,42 @@ def test_what_stands_in_the_way_is_named(nodes: Any, constants: dict[str, Any], 
         graph_of(nodes, constants).layers()
 
 
-def test_layers_stream_bitwise_as_the_graph() -> None:
-    graph = graph_of([lstm(), node("Squeeze", "Y", "one")], ONE)
-    chain = graph.layers()
-    assert isinstance(chain[0], onward.LSTM)
-    stream, x = chain[0].stream(), x_of(graph)
-    for step, expected in zip(x[:, 0], graph(x)[0][:, 0], strict=True):
-        np.testing.assert_array_equal(stream(step), expected)
+def test_a_graph_streams_pools_and_traces_bitwise_as_it_runs_whole() -> None:
+    graph = graph_of(
+        [lstm(), node("Squeeze", "Y", "one", to="s"), node("Relu", "s", to="r"), node("MatMul", "r", "M")],
+        ONE,
+    )
+    x = x_of(graph)
+    expected = graph(x)[0]
+    stream, pool = graph.stream(), graph.pool(2)
+    ids = pool.open(B)
+    for step, y in zip(x, expected, strict=True):
+        np.testing.assert_array_equal(stream(step[0]), y[0])
+        np.testing.assert_array_equal(pool.step(ids, step), y)
+    np.testing.assert_array_equal(graph.trace(x).y, expected)
+    assert graph.quantize("int8", check=x, tolerance=0.1)[0].precision == "int8"
+
+
+def test_a_graph_that_is_no_chain_says_why_it_cannot_stream() -> None:
+    graph = graph_of([lstm(), node("Squeeze", "Y", "one", to="s"), node("Mul", "s", "s")], ONE)
+    for asked in (
+        graph.stream,
+        lambda: graph.pool(1),
+        lambda: graph.trace(x_of(graph)),
+        lambda: graph.quantize("int8"),
+    ):
+        with pytest.raises(errors.ArgumentError, match=r"node the Mul \(Mul\) stands in the way of layers"):
+            asked()
+
+
+@pytest.mark.parametrize("lengths", [np.full(B, 2, np.int32), None], ids=["in the graph", "made of an input"])
+def test_lengths_that_a_call_does_not_give_are_refused(lengths: Any) -> None:
+    first = helper.make_node("LSTM", ["x", "W", "R", "B", "n"], ["Y"], "lstm", hidden_size=H)
+    nodes = [first, node("Squeeze", "Y", "one")]
+    if lengths is None:
+        nodes.insert(0, node("Mul", "two", "two", to="n_"))
+        nodes.insert(1, node("Expand", "n_", "rows", to="n"))
+    constants = {**ONE, "two": np.array([2], np.int32), "rows": np.array([B])}
+    graph = graph_of(nodes, constants | ({} if lengths is None else {"n": lengths}))
+    with pytest.raises(errors.ArgumentError, match="other lengths"):
+        graph.layers()

@@ -35,6 +35,17 @@ LAST = """last (y, lengths) => (h) {
     h = GatherND <batch_dims = 1> (steps, place)
 }"""
 
+# of x (T, B, ...), as lengths (B,), all its steps
+STEPS = """steps (x) => (lengths) {
+    shape = Shape (x)
+    zero = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    T = Gather (shape, zero)
+    B = Gather (shape, one)
+    all = Expand (T, B)
+    lengths = Cast <to = 6> (all)
+}"""
+
 # x (T, B, I), W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), all in the order i f g o; W_hr (H, P),
 # lengths (B,), h0 (1, B, P), c0 (1, B, H) to y (T, 1, B, P) and the final h and c. Past a row's length its
 # state stays, and y is 0.
@@ -79,7 +90,7 @@ LSTM = """lstm (x, W, R, b_W, b_R, W_hr, lengths, h0, c0) => (y, h_n, c_n) {{
 
 def function(name: str, real: str) -> onnx.FunctionProto:
     """The function of a name, for numbers that are `real`: float or double."""
-    bodies = {"silu": SILU, "affine": AFFINE, "scaled_tanh": SCALED_TANH, "last": LAST}
+    bodies = {"silu": SILU, "affine": AFFINE, "scaled_tanh": SCALED_TANH, "last": LAST, "steps": STEPS}
     for way, lstm in enumerate(("lstm", "lstm_reverse")):
         bodies[lstm] = LSTM.format(real=real, way=way).replace("lstm", lstm, 1)
     return onnx.parser.parse_function(f"{HEADER} {bodies[name]}")

@@ -111,14 +111,6 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def valid_steps(self, x: str) -> str:
-        """The lengths (B,), or, where there are none, all steps of x (T, B, I)."""
-        if self.lengths:
-            return self.lengths
-        shape = self.node("Shape", [x])
-        T, B = (self.node("Gather", [shape, self.constant([axis])], axis=0) for axis in (0, 1))
-        return self.node("Cast", [self.node("Expand", [T, B])], to=TensorProto.INT32)
-
     def finished(self) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, "onward", self.inputs, self.outputs, self.constants)
         opset = max(SINCE.get(node.op_type, OPSET) for node in self.nodes)
@@ -185,7 +177,7 @@ def _projected(
     each = graph.constant(np.ones(len(ways), np.int64))
     for name, parts in zip(initial, own, strict=False):
         graph.node("Split", [name, each], *parts, axis=0)
-    weights, H, steps = layer._weights_by_name(), layer.hidden_size, graph.valid_steps(x)
+    weights, H, steps = layer._weights_by_name(), layer.hidden_size, graph.lengths or graph.call("steps", [x])
     ys = []
     for way, suffix, h0, c0, h_n, c_n in zip(ways, suffixes, *own, strict=True):
         inputs = [

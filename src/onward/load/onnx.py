@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike
 from .. import arrays
 from ..errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
 from ..model import Sequential
+from ..pool import Pool
+from ..stream import Stream
+from ..trace import Trace
 from .onnx_chain import layers_of
 from .onnx_evaluator import Evaluator
 from .onnx_file import initializers
@@ -64,6 +67,22 @@ class Graph:
         Sequential. Raises ArgumentError, which names the node that stands in the way.
         """
         return layers_of(self._evaluator)
+
+    def stream(self, batch: int | None = None) -> Stream:
+        """A stream of the graph as layers; raises what `layers` and theirs raise, as all of these do."""
+        return self.layers().stream(batch)
+
+    def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
+        """A pool of the graph as layers."""
+        return self.layers().pool(capacity, max_capacity)
+
+    def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
+        """A trace of the graph as layers, with the options of theirs."""
+        return self.layers().trace(x, state, **options)
+
+    def quantize(self, precision: str, **options: Any) -> Sequential:
+        """The graph as layers, quantised, with the options of theirs."""
+        return self.layers().quantize(precision, **options)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of each array that the graph holds, by name."""

@@ -7,18 +7,22 @@ from typing import Any
 import numpy as np
 
 from ..base import UNDRAWN, Layer
-from ..dense import Embedding, Last, Linear, Softmax
+from ..dense import Activation, Embedding, Last, Linear, Softmax
 from ..errors import ArgumentError
 from ..model import Sequential
+from ..normalization import LayerNorm
 from .onnx_evaluator import Evaluator
+from .onnx_functions import Projected
+from .onnx_layers import Elementwise
 from .onnx_operators import described
 from .onnx_recurrent import Node
 
 # what states and shapes go through that are made outside of the layers
 MOVES = {
     "Cast", "Concat", "ConstantOfShape", "Expand", "Gather", "Identity", "Mul", "Reshape", "Shape", "Slice",
-    "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "Split", "Squeeze", "Transpose", "Unsqueeze", "steps",
 }  # fmt: skip
+SHAPES = {"Shape", "steps"}  # of the value that the chain has come to
 FEATURES, DIRECTIONS = "features", "directions"
 
 
@@ -46,8 +50,10 @@ class _Chain:
         shape = evaluator.input_types[0].tensor_type.shape.dim
         self.axes: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
         self.time: int | None = None  # which axis of the input it is, once a recurrent node has said so
-        self.lengths = False
-        self.states = set(evaluator.input_names[1:])  # and what only moves them, or shapes
+        self.inputs = evaluator.input_names[1:]
+        self.states = set(self.inputs)  # and what only moves them, or shapes
+        self.all_steps: set[str] = set()  # what says that each row has all of them
+        self.lengths = ""  # the input of the graph that says it instead
         self.layers: list[Layer] = []
 
     def follow(self, node: Any) -> None:
@@ -55,9 +61,10 @@ class _Chain:
         outputs = set(node.output)
         if outputs <= self.constants.keys():
             return
-        if self.at in node.input and node.op_type != "Shape":
-            step = getattr(self, f"_{node.op_type.lower()}", None)
-            if isinstance(node, Node):
+        if self.at in node.input and node.op_type not in SHAPES:
+            activation = self._elementwise if isinstance(node, Elementwise) else None
+            step = getattr(self, f"_{node.op_type.lower()}", activation)
+            if isinstance(node, Node | Projected):
                 self._recurrent(node)
             elif step is None or not step(node, [self.constants.get(name) for name in node.input]):
                 raise ArgumentError(f"{described(node.onnx_node)} stands in the way of layers")
@@ -65,6 +72,7 @@ class _Chain:
                 self.at = node.output[0]
         elif self._only_moves(node):
             self.states |= outputs
+            self.all_steps |= outputs if node.op_type == "steps" else set()
         elif outputs & self.needed:
             raise ArgumentError(f"{described(node.onnx_node)} is no part of a chain of layers")
 
@@ -82,19 +90,21 @@ class _Chain:
         if node.op_type == "ConstantOfShape" and node.value is not None:
             values.append(node.value)
         zeros = all(value.dtype.kind != "f" or not value.any() for value in values)
-        known = self.states | self.constants.keys() | ({self.at} if node.op_type == "Shape" else set())
+        known = self.states | self.constants.keys() | ({self.at} if node.op_type in SHAPES else set())
         return node.op_type in MOVES and zeros and known.issuperset(node.input)
 
-    def _recurrent(self, node: Node) -> None:
+    def _recurrent(self, node: Node | Projected) -> None:
         time, batch = (self.axes[1], self.axes[0]) if node.batch_first else (self.axes[0], self.axes[1])
         if self.time not in (None, time) or self.axes[2:] != [FEATURES] or node.input[0] != self.at:
             raise ArgumentError(f"{described(node.onnx_node)} takes another axis for time than those before")
-        self.time = time
-        *_, lengths, h0, c0 = (*node.input, "", "", "", "")[:7]
-        for name in (h0, c0):
+        lengths, *states = (*node.input, "", "", "", "")[node.first_of_states :][:3]
+        for name in states:
             if name not in self.states and np.any(self.constants.get(name, 0)):
                 raise ArgumentError(f"{described(node.onnx_node)} starts from numbers that are in the graph")
-        self.lengths = bool(lengths)
+        own = "" if lengths in self.all_steps else lengths
+        if own not in ("", *self.inputs) or (self.time is not None and own != self.lengths):
+            raise ArgumentError(f"{described(node.onnx_node)} takes other lengths than all others")
+        self.time, self.lengths = time, own
         layer = node.layer([self.constants.get(name) for name in node.input], batch_first=time == 1)
         self.layers.append(layer)
         self.states |= set(node.output[1:])
@@ -107,9 +117,8 @@ class _Chain:
             self.at, self.axes = h, [batch, DIRECTIONS] if node.batch_first else [DIRECTIONS, batch]
         self.axes.append(FEATURES)
 
-    def _last(self, axis: int) -> bool:
-        """Takes the last step, which is that of each row if there are no lengths."""
-        if self.lengths or self.time is None or self.axes[axis] != self.time:
+    def _last_step(self, axis: int) -> bool:
+        if self.time is None or self.axes[axis] != self.time:
             return False
         del self.axes[axis]
         self.layers.append(Last(batch_first=self.time == 1))
@@ -121,6 +130,9 @@ class _Chain:
         return True
 
     _dropout = _identity
+
+    def _concat(self, node: Any, constants: list[Any]) -> bool:
+        return len(constants) == 1
 
     def _cast(self, node: Any, constants: list[Any]) -> bool:
         return not self.layers  # of the input, which layers convert themselves
@@ -153,7 +165,42 @@ class _Chain:
             self.layers.append(layer)
             self.axes.append(FEATURES)
             return True
-        return index is not None and index.ndim == 0 and index == -1 and self._last(node.axis)
+        # which is that of each row if there are no lengths
+        last = index is not None and index.ndim == 0 and index == -1 and not self.lengths
+        return last and self._last_step(node.axis)
+
+    def _last(self, node: Any, constants: list[Any]) -> bool:
+        """Of rows of lengths; a function of Onward's, as those after it."""
+        return bool(self.lengths) and node.input[1] == self.lengths and self._last_step(1)
+
+    def _silu(self, node: Any, constants: list[Any]) -> bool:
+        if any(parameter is None for parameter in constants[1:]):
+            return False
+        self.layers.append(Activation(node.op_type, *(parameter.item() for parameter in constants[1:])))
+        return True
+
+    _affine = _scaled_tanh = _silu
+
+    def _elementwise(self, node: Elementwise, constants: list[Any]) -> bool:
+        self.layers.append(node.layer)
+        return True
+
+    def _clip(self, node: Any, constants: list[Any]) -> bool:
+        """To [0, 6], which is relu6."""
+        bounds = constants[1:] or [getattr(node, name, None) for name in ("min", "max")]
+        self.layers.append(Activation("relu6"))
+        return bounds == [0, 6]
+
+    def _layernormalization(self, node: Any, constants: list[Any]) -> bool:
+        _, weight, *bias = constants
+        arrays = [weight, *bias]
+        if any(a is None or a.ndim != 1 for a in arrays) or node.axis not in (-1, len(self.axes) - 1):
+            return False
+        named = dict(zip(("weight", "bias"), arrays, strict=False))
+        layer = LayerNorm(len(weight), node.epsilon, bias=len(named) == 2, dtype=weight.dtype, rng=UNDRAWN)
+        layer.load_state_dict(named)
+        self.layers.append(layer)
+        return bool(self.axes[-1] == FEATURES)
 
     def _matmul(self, node: Any, constants: list[Any]) -> bool:
         """With the bias of the Add after it, if there was one."""

@@ -1,15 +1,18 @@
 """The functions of `onward.onnx_functions`, which Onward writes, run by the layers that they are."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 
 from .. import arrays
 from ..base import UNDRAWN
 from ..dense import Activation, Last
+from ..errors import ArgumentError
 from ..layers import LSTM
 from .onnx_layers import Operator
-from .onnx_operators import AnyArray, Kept, floats
+from .onnx_operators import AnyArray, Kept, described, floats
 
 
 class ActivationFunction(Operator):
@@ -17,6 +20,13 @@ class ActivationFunction(Operator):
 
     def _run(self, x: AnyArray, *parameters: AnyArray) -> tuple[AnyArray]:
         return (Activation(self.op_type, *(p.item() for p in parameters))(floats("x", x)),)
+
+
+class Steps(Operator):
+    """As many steps as x (T, B, ...) has, for each row."""
+
+    def _run(self, x: AnyArray) -> tuple[AnyArray]:
+        return (np.full(x.shape[1], len(x), np.int32),)
 
 
 class LastStep(Operator):
@@ -29,9 +39,11 @@ class LastStep(Operator):
 class Projected(Operator):
     """As onward.LSTM with projection, in one direction."""
 
+    batch_first, first_of_states = False, 6
+
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
-        self._kept = Kept(self.layer)
+        self._kept = Kept(self._layer)
 
     @property
     def reverse(self) -> bool:
@@ -46,7 +58,18 @@ class Projected(Operator):
             y = arrays.reversed_steps(y, lengths)
         return y[:, None], h, c
 
-    def layer(self, *given: AnyArray, batch_first: bool = False) -> LSTM:
+    def layer(self, inputs: Sequence[Any], batch_first: bool) -> LSTM:
+        """The layer that does what the node does, from those of its inputs that are known beforehand.
+
+        Raises ArgumentError where there is none.
+        """
+        if self.reverse:
+            raise ArgumentError(f"{described(self.onnx_node)} runs in reverse alone, as no layer does")
+        if any(weight is None for weight in inputs[1:6]):
+            raise ArgumentError(f"{described(self.onnx_node)} has weights that depend on what goes in")
+        return self._layer(*inputs[1:6], batch_first=batch_first)
+
+    def _layer(self, *given: AnyArray, batch_first: bool = False) -> LSTM:
         """The layer with weights W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), W_hr (H, P)."""
         W, R, b_W, b_R, W_hr = given
         H, P = W_hr.shape
@@ -62,6 +85,7 @@ class Projected(Operator):
 
 FUNCTIONS: dict[str, type[Operator]] = {
     **dict.fromkeys(("silu", "affine", "scaled_tanh"), ActivationFunction),
+    "steps": Steps,
     "last": LastStep,
     **dict.fromkeys(("lstm", "lstm_reverse"), Projected),
 }

@@ -62,6 +62,7 @@ class Node(OpRun):
     layer_type: ClassVar[Any]  # of layers
     attributes: ClassVar[set[str]]
     functions: ClassVar[int]  # in one direction
+    first_of_states = 4  # of the inputs: lengths, and after them h and c
 
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
