@@ -1,15 +1,49 @@
-"""Damaged files, and bounds on what opening one may take: for the tests of every loader."""
+"""Damaged files, and what opening one must not do: the bounds for the tests of every loader."""
 
+import os
 import resource
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+import onward
 from onward.errors import OnwardError
+from onward.load.keras import KerasWarning
+
+LARGE = [1 << bits for bits in (31, 32, 62, 63)] + [(1 << 64) - 1]
+# What Python tells of whatever is run, imported, sent or changed on the disk.
+ACTS = (
+    "compile exec import pickle.find_class os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn "
+    "subprocess.Popen socket.connect socket.bind os.remove os.rename os.mkdir os.rmdir os.link os.symlink "
+    "os.chmod os.truncate shutil.copyfile shutil.move ctypes.dlopen"
+).split()
+
+
+class _Watch:
+    """Remembers what is done that opening a file must not do, while it is on."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.seen: list[str] = []
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.on and (event in ACTS or (event == "open" and _writes(*arguments[1:]))):
+            self.seen.append(f"{event} {arguments!r}"[:200])
+
+
+def _writes(mode: str | None, flags: int) -> bool:
+    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) or bool(set(mode or "r") & set("wax+"))
+
+
+_watch = _Watch()
 
 
 def truncated(content: bytes) -> Iterator[bytes]:
@@ -27,37 +61,58 @@ def flipped(content: bytes, places: int = 1000) -> Iterator[bytes]:
         yield bytes(changed)
 
 
+def inflated(content: bytes, places: int = 40) -> Iterator[bytes]:
+    """The content with a large number of eight bytes at places all over it, where it may be a length."""
+    rng = np.random.default_rng(0)
+    starts = {0, 8, 16, *rng.integers(len(content) - 8, size=places).tolist()}
+    for start in sorted(starts):
+        for number in LARGE:
+            yield content[:start] + number.to_bytes(8, "little") + content[start + 8 :]
+
+
 @contextmanager
 def bounded(seconds: float = 1.0, memory: int = 1 << 28) -> Iterator[None]:
-    """Fails if what is done inside takes more processor time, or asks for more memory, than this."""
+    """Fails if what is done inside runs or writes anything, or takes more time or memory than this."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, before[1]))
     start = time.process_time()
+    _watch.seen.clear()
+    _watch.on = True
     try:
         yield
     finally:
+        _watch.on = False
         taken = time.process_time() - start
         resource.setrlimit(resource.RLIMIT_AS, before)
-    assert taken < seconds
+    assert not _watch.seen, _watch.seen
+    assert taken < seconds, f"took {taken} s"
+
+
+def refused(path: Path, load: Callable[[Path], Any] = onward.load, memory: int = 1 << 28) -> str:
+    """The message of the error, which must be Onward's and name the file, within bounds."""
+    with bounded(memory=memory), pytest.raises(OnwardError) as error:
+        load(path)
+    assert str(path) in str(error.value)
+    return str(error.value)
 
 
 def open_damaged(
     path: Path,
     contents: Iterable[bytes],
-    load: Callable[[Path], Any],
-    check: Callable[[Any], None],
-    seconds: float = 1.0,
-    memory: int = 1 << 28,
+    load: Callable[[Path], Any] = onward.load,
+    check: Callable[[Any], None] = lambda loaded: None,
 ) -> int:
     """Opens each content, at `path`, within bounds; returns how many were refused.
 
-    Each must be refused by an error of Onward that names the file, or give what passes `check`.
+    Each must be refused by an error of Onward that names the file, or give what passes `check`. Nothing else
+    may be in the folder after it.
     """
     refused = 0
     for content in contents:
         path.write_bytes(content)
-        with bounded(seconds, memory):
+        with bounded(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", KerasWarning)
             try:
                 loaded = load(path)
             except OnwardError as error:
@@ -65,6 +120,7 @@ def open_damaged(
                 assert str(path) in str(error)
                 continue
             check(loaded)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
     return refused
 
 
@@ -80,3 +136,11 @@ def check_parts(loaded: Any) -> None:
             assert layer(x).shape == (2, 1, layer.out_features)
         else:
             assert {name: weight.shape for name, weight in layer.state_dict().items()} == dict(layer.shapes())
+
+
+def check_model(loaded: Any) -> None:
+    """That a graph which takes x (2, 3, 1) answers, or says why not."""
+    try:
+        loaded(np.ones((2, 3, 1), np.float32))
+    except OnwardError:
+        pass

@@ -60,6 +60,7 @@ ORDER = [
     "load.statedict",
     "load.torch",
     "load.by_hand",
+    "load.hdf5_objects",
     "load.hdf5",
     "load.keras_weights",
     "load.keras_by_hand",

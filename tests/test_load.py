@@ -156,26 +156,6 @@ def test_what_is_no_safetensors_says_what_is_expected(content: bytes, tmp_path: 
     assert "or a PyTorch state dict saved with safetensors" in problem(tmp_path / "model")
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> bytes:
-    """A file of Onward's own."""
-    layers = onward.Conv1d(1, 1, 2), onward.BatchNorm1d(1), onward.GRU(1, 1), onward.Linear(1, 1)
-    onward.Sequential(*layers).save(tmp_path / "model")
-    return (tmp_path / "model").read_bytes()
-
-
-def test_a_file_cut_anywhere_is_refused(small: bytes, tmp_path: Path) -> None:
-    cuts = [small[:length] for length in range(0, len(small), 7)]
-    assert hostile.open_damaged(tmp_path / "model", cuts, onward.load, hostile.check_parts) == len(cuts)
-
-
-def test_a_file_with_a_byte_changed_is_loaded_or_refused(small: bytes, tmp_path: Path) -> None:
-    foreign = container({"fc.weight": ("F32", [3, 4], bytes(48)), "fc.bias": ("F32", [3], bytes(12))})
-    for content in (small, foreign):
-        contents = hostile.flipped(content)
-        hostile.open_damaged(tmp_path / "model", contents, onward.load, lambda loaded: None)
-
-
 FLOAT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hostile
 import numpy as np
 import pytest
 
@@ -178,36 +178,6 @@ def files(tmp_path: Path) -> Iterator[Callable[[str, bytes], Path]]:
     yield write
 
 
-def refused(path: Path) -> None:
-    start = time.process_time()
-    with pytest.raises(FileError, match=path.name):
-        onward.load(path)
-    assert time.process_time() - start < 2
-
-
-@pytest.mark.parametrize("name", ["tagger_2.h5", "graph_3.keras"])
-def test_a_truncated_file_is_refused(name: str, files: Callable[[str, bytes], Path]) -> None:
-    content = (DATA / name).read_bytes()
-    for percent in range(100):
-        refused(files(name, content[: len(content) * percent // 100]))
-
-
-@pytest.mark.parametrize("name", ["tagger_2.h5", "graph_3.keras"])
-def test_a_flipped_byte_gives_a_model_or_an_error_that_names_the_file(
-    name: str, files: Callable[[str, bytes], Path]
-) -> None:
-    content = (DATA / name).read_bytes()
-    rng = np.random.default_rng(0)
-    for place in rng.integers(0, len(content), 300):
-        broken = bytearray(content)
-        broken[place] ^= int(rng.integers(1, 256))
-        path = files(name, bytes(broken))
-        try:
-            onward.load(path)
-        except FileError as error:
-            assert path.name in str(error)
-
-
 def hdf5(change: Callable[[h5py.File], None]) -> bytes:
     content = io.BytesIO((DATA / "tagger_2.h5").read_bytes())
     with h5py.File(content, "r+") as file:
@@ -270,7 +240,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_hdf5_is_refused(name: str, files: Callable[[str, bytes], Path]) -> None:
-    refused(files("hostile.h5", hdf5(HOSTILE[name])))
+    hostile.refused(files("hostile.h5", hdf5(HOSTILE[name])))
 
 
 def archive(**members: bytes) -> bytes:
@@ -298,7 +268,7 @@ def archive(**members: bytes) -> bytes:
     ids=["above", "absolute", "bomb", "deep", "no config", "no layer", "no version", "no hdf5"],
 )
 def test_hostile_archives_are_refused(members: dict[str, bytes], files: Callable[[str, bytes], Path]) -> None:
-    refused(files("hostile.keras", archive(**members)))
+    hostile.refused(files("hostile.keras", archive(**members)))
 
 
 def test_masked_steps_move_to_the_front_and_back() -> None:

@@ -501,8 +501,7 @@ def test_a_pickle_that_would_never_end_or_makes_no_sense_is_refused_in_a_second(
     path = zipped(LAUGHS[name], floats(1))(tmp_path)
     (tmp_path / "legacy.pt").write_bytes(MAGIC + LAUGHS[name])
     for file in (path, tmp_path / "legacy.pt"):
-        with hostile.bounded():
-            problem_of_load(file)
+        hostile.refused(file)
 
 
 def test_opcodes_at_random_are_read_or_refused(tmp_path: Path) -> None:
@@ -652,27 +651,3 @@ def test_pickles_that_torch_did_not_write_are_named(tmp_path: Path) -> None:
     assert "a pickle, but none that torch.save wrote" in problem(path)
     path.write_bytes(MAGIC[:22] + pickle.dumps(1002, 2))
     problem(path)
-
-
-@pytest.mark.parametrize("name", [*SAYS_ALL, *SAYS_LITTLE, "front_whole", "front_trace"])
-def test_a_file_cut_at_every_percent_is_refused(name: str, tmp_path: Path) -> None:
-    contents = hostile.truncated((DATA / f"{name}.pt").read_bytes())
-    assert hostile.open_damaged(tmp_path / "model.pt", contents, onward.load, hostile.check_parts) == 100
-
-
-@pytest.mark.parametrize(
-    ("name", "places"),
-    [
-        ("weights", 1000),
-        ("legacy", 1000),
-        ("whole", 300),
-        ("script", 300),
-        ("trace", 100),
-        ("checkpoint", 100),
-        ("front_whole", 300),
-        ("front_trace", 300),
-    ],
-)
-def test_a_file_with_a_byte_changed_is_loaded_or_refused(name: str, places: int, tmp_path: Path) -> None:
-    contents = hostile.flipped((DATA / f"{name}.pt").read_bytes(), places)
-    hostile.open_damaged(tmp_path / "model.pt", contents, onward.load, hostile.check_parts)

@@ -70,7 +70,7 @@ def load(
             raise ArgumentError(
                 f"{path} says its nonlinearity and batch_first itself: leave the arguments out"
             )
-        return _named(path, lambda: keras.load(bytes(data), keras_version, custom_objects))
+        return _named(path, lambda: keras.load(data, keras_version, custom_objects))
     if (keras_version, custom_objects) != (None, None):
         raise ArgumentError(f"{path} is no file of Keras: leave keras_version and custom_objects out")
     if _is_onnx(path, data):
@@ -109,7 +109,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """
     data = files.mapped(path)
     if keras.is_keras(data):
-        return _named(path, lambda: keras.tensors(bytes(data)))
+        return _named(path, lambda: keras.tensors(data))
     found, _ = _read(path)
     return {
         ".".join((*keys, name)): tensor.copy()
@@ -160,7 +160,7 @@ def _weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDA
     """A file's tensors by the names that they have in a model built by hand."""
     data = files.mapped(path)
     if keras.is_keras(data):
-        return _named(path, lambda: keras.weights_for(bytes(data), model))
+        return _named(path, lambda: keras.weights_for(data, model))
     found, _ = _read(path)
     tensors = _named(path, lambda: torch.merged(found)).tensors
     return by_hand.weights(tensors, model, ordered=archive.is_torch(data))  # safetensors has no order

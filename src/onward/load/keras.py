@@ -1,10 +1,8 @@
 """Keras' files: .keras archives, HDF5 with model and weights, and HDF5 with weights alone."""
 
-import io
 import json
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,10 +10,12 @@ from ..base import Layer
 from ..errors import FileError
 from ..keras import KerasLayer, Model
 from . import hdf5, keras_by_hand, keras_graph, keras_layers, keras_recurrent
+from .archive import Members
+from .hdf5_objects import SIGNATURE
 from .keras_source import Context, build
 from .keras_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
+from .unpickle import Data
 
-MAX_RATIO, SLACK = 20, 1 << 24  # of what an archive unpacks to: times its size, and bytes beyond that
 BUILDERS = keras_layers.BUILDERS | keras_recurrent.BUILDERS | keras_graph.BUILDERS
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -24,20 +24,20 @@ class KerasWarning(UserWarning):
     """What a file of Keras does not say, and what Onward took instead."""
 
 
-def is_keras(data: Any) -> bool:
+def is_keras(data: Data) -> bool:
     """Whether a file is HDF5, or an archive that Keras wrote."""
-    if data[:8] == hdf5.SIGNATURE:
+    if data[:8] == SIGNATURE:
         return True
     if data[:4] != b"PK\3\4":
         return False
     try:
-        return {CONFIG, METADATA} <= set(zipfile.ZipFile(io.BytesIO(data)).namelist())
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return {CONFIG, METADATA} <= Members(data).entries.keys()
+    except FileError:
         return any(name.encode() in data[:128] for name in (CONFIG, METADATA))
 
 
 def load(
-    data: bytes,
+    data: Data,
     keras_version: str | None = None,
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
 ) -> KerasLayer:
@@ -58,24 +58,25 @@ def load(
     return model
 
 
-def tensors(data: bytes) -> dict[str, Tensor]:
+def tensors(data: Data) -> dict[str, Tensor]:
     """All weights of a file by path. Raises FileError."""
     _, _, root = _opened(data)
-    return {dataset.path.lstrip("/"): dataset.read() for dataset in arrays(root)}
+    return {dataset.path.lstrip("/"): dataset.read().copy() for dataset in arrays(root)}
 
 
-def weights_for(data: bytes, model: Layer) -> dict[str, Tensor]:
+def weights_for(data: Data, model: Layer) -> dict[str, Tensor]:
     """A file's weights by the names that they have in a model built by hand. Raises FileError."""
     _, _, root = _opened(data)
     return keras_by_hand.weights(root, model, root.text("backend") == "theano")
 
 
-def _opened(data: bytes) -> tuple[dict[str, Any] | None, str | None, hdf5.Group]:
+def _opened(data: Data) -> tuple[dict[str, Any] | None, str | None, hdf5.Group]:
     """The configuration, the version of Keras, and the root of the weights."""
-    if data[:8] != hdf5.SIGNATURE:
-        members = _unzipped(data)
-        metadata = _json(members[METADATA], METADATA)
-        return _json(members[CONFIG], CONFIG), metadata.get("keras_version"), hdf5.read(members[WEIGHTS])
+    if data[:8] != SIGNATURE:
+        members = Members(data)
+        metadata = _json(bytes(members[METADATA]), METADATA)
+        root = hdf5.read(members[WEIGHTS])
+        return _json(bytes(members[CONFIG]), CONFIG), metadata.get("keras_version"), root
     root = hdf5.read(data)
     config = root.text("model_config")
     weights = root.group("model_weights") if "model_weights" in root else root
@@ -83,32 +84,9 @@ def _opened(data: bytes) -> tuple[dict[str, Any] | None, str | None, hdf5.Group]
     return None if config is None else _json(config, "model_config"), version, weights
 
 
-def _unzipped(data: bytes) -> dict[str, bytes]:
-    """The three files of an archive. What they unpack to is checked before memory is taken."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = {info.filename: info for info in archive.infolist()}
-            for name in infos:
-                if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
-                    raise FileError(f"the archive has a file {name!r}, which would lie outside it")
-            for name in (CONFIG, METADATA, WEIGHTS):
-                if name not in infos:
-                    raise FileError(f"the archive has no {name}, but {', '.join(infos)}")
-            size = sum(infos[name].file_size for name in (CONFIG, METADATA, WEIGHTS))
-            if size > MAX_RATIO * len(data) + SLACK:
-                raise FileError(f"the archive claims to unpack to {size} bytes, too many for its {len(data)}")
-            return {name: archive.read(name) for name in (CONFIG, METADATA, WEIGHTS)}
-    except FileError:
-        raise
-    except (
-        Exception
-    ) as error:  # zipfile and zlib raise much: BadZipFile, error, EOFError, NotImplementedError
-        raise FileError(f"the archive is damaged: {error}") from error
-
-
 def _json(text: str | bytes, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise FileError(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):

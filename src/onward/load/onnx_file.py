@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -78,6 +79,9 @@ def _check_model(model: ModelProto, graphs: Iterable[GraphProto]) -> None:
     """Raises FileError for what breaks the specification, other than shapes left out, which is common."""
     values = [value for graph in graphs for value in (*graph.input, *graph.output)]
     types = [value.type.tensor_type for value in values if value.type.HasField("tensor_type")]
+    for value in values:
+        if value.type.HasField("tensor_type"):
+            _dtype(value.name, value.type.tensor_type.elem_type)
     without_shape = [kind for kind in types if not kind.HasField("shape")]
     for kind in without_shape:
         kind.shape.SetInParent()
@@ -89,15 +93,20 @@ def _check_model(model: ModelProto, graphs: Iterable[GraphProto]) -> None:
         kind.ClearField("shape")
 
 
+def _dtype(name: str, kind: int) -> np.dtype[Any]:
+    """NumPy's type for one of ONNX, or FileError."""
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(kind)
+    except (KeyError, TypeError) as error:
+        raise FileError(f"the tensor {name} has the unknown data type {kind}") from error
+
+
 def _check_size(tensor: TensorProto) -> None:
     """Raises FileError unless a tensor has the numbers that its shape tells of."""
     kind, count = tensor.data_type, math.prod(tensor.dims)
     if min(tensor.dims, default=0) < 0:
         raise FileError(f"the tensor {tensor.name} has shape {tuple(tensor.dims)}")
-    try:
-        itemsize = onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
-    except (KeyError, TypeError) as error:
-        raise FileError(f"the tensor {tensor.name} has the unknown data type {kind}") from error
+    itemsize = _dtype(tensor.name, kind).itemsize
     if kind in PACKED:
         count, itemsize = -(-count * PACKED[kind] // 8), 1
     if tensor.HasField("raw_data"):
