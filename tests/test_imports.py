@@ -92,12 +92,15 @@ ORDER = [
     "train.progress",
     "train.fit",
     "train.characters",
+    "train.tables",
     "train",
     "",
     "cli.common",
     "cli.models",
     "cli.run",
     "cli.trace",
+    "cli.train",
+    "cli.writing",
     "cli",
 ]
 MODULES = {

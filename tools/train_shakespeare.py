@@ -16,30 +16,13 @@ import numpy as np
 import onward
 from onward import text, train
 from onward.train.batches import Chunks
-from onward.train.characters import LEARNING_RATE, MAX_NORM, character_model, chunks, split
+from onward.train.characters import LEARNING_RATE, MAX_NORM, character_model, chunks, fit_text, split
 
 HIDDEN = 256
 LAYERS = 2
 DROPOUT = 0.0  # the text is long for so short a training: nothing is learnt by heart
 BATCH = 32
 EPOCHS = 4
-
-
-def train_in_onward(model: onward.Sequential, training: Chunks, validation: Chunks, checkpoint: Path) -> None:
-    history = train.fit(
-        model,
-        training,
-        optimizer=train.Adam(LEARNING_RATE),
-        schedule=train.OneCycleLR(),
-        max_norm=MAX_NORM,
-        epochs=EPOCHS,
-        validation=validation,
-        rng=0,
-        checkpoint=checkpoint,
-        resume=True,
-    )
-    for number, epoch in enumerate(history.epochs, 1):
-        print(f"epoch {number}: training {epoch.loss:.4f}, validation {epoch.validation_loss:.4f}")
 
 
 def train_in_torch(model: onward.Sequential, training: Chunks, validation: Chunks) -> None:
@@ -94,7 +77,11 @@ def main() -> None:
     if arguments.torch:
         train_in_torch(model, training, validation)
     else:
-        train_in_onward(model, training, validation, arguments.checkpoint)
+        history = fit_text(
+            model, vocabulary, parts, epochs=EPOCHS, rng=0, checkpoint=arguments.checkpoint, resume=True
+        )
+        for number, epoch in enumerate(history.epochs, 1):
+            print(f"epoch {number}: training {epoch.loss:.4f}, validation {epoch.validation_loss:.4f}")
     print(f"{time.process_time() - start:.0f} s of processor time")
     print(f"as trained: {text.bits_per_character(model, vocabulary, parts.test):.4f} bits per character")
     if not arguments.torch:

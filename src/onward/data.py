@@ -28,14 +28,26 @@ Integers: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences, each (T, I), and the class of each where it is known."""
+    """Sequences, each (T, I), and the class of each where it is known.
+
+    targets: numbers to be told of each sequence, (S, O), or of each step, a list of (T, O); None: not known.
+    """
 
     items: list[AnyArray]
     labels: Integers | None
+    targets: AnyArray | list[AnyArray] | None = None
 
     @property
     def lengths(self) -> Integers:
         return np.array([len(item) for item in self.items], np.int64)
+
+    def chosen(self, rows: Integers) -> "Sequences":
+        """The sequences of those numbers."""
+        labels = None if self.labels is None else self.labels[rows]
+        targets: Any = self.targets
+        if targets is not None:
+            targets = [targets[row] for row in rows] if isinstance(targets, list) else targets[rows]
+        return Sequences([self.items[row] for row in rows], labels, targets)
 
     def batches(self, size: int) -> Iterator[tuple[Integers, AnyArray, Integers]]:
         """Numbers of the sequences in the batch, x (T, B, I) padded with 0, and lengths (B,)."""
@@ -68,7 +80,7 @@ def _read_npz(path: Path) -> Sequences:
             holds = ", ".join(sorted(members)) or "nothing"
             raise FileError(f"{path}: must hold an array 'x', but holds {holds}")
         arrays = {}
-        for key in members.keys() & {"x", "lengths", "y"}:
+        for key in members.keys() & {"x", "lengths", "y", "targets"}:
             size = members[key].file_size
             if size > max(100e6, 100 * members[key].compress_size):
                 raise FileError(f"{path}: '{key}' unpacks to {size} bytes: use numpy.savez instead")
@@ -92,9 +104,16 @@ def _read_array(file: IO[bytes], size: int, name: str) -> AnyArray:
 
 
 def _sequences(
-    name: str, x: AnyArray, lengths: AnyArray | None = None, y: AnyArray | None = None
+    name: str,
+    x: AnyArray,
+    lengths: AnyArray | None = None,
+    y: AnyArray | None = None,
+    targets: AnyArray | None = None,
 ) -> Sequences:
-    """From x (T, I), (N, I) with lengths (S,), or (T, S, I) with lengths or without, and classes y (S,)."""
+    """From x (T, I), (N, I) with lengths (S,), or (T, S, I) with lengths or without, and classes y (S,).
+
+    targets are (S, O), or laid out as x.
+    """
     if x.ndim not in (2, 3) or x.size == 0:
         raise FileError(
             f"{name}: x has shape {x.shape}, but must be (T, I): time steps of features, or (T, B, I): "
@@ -107,24 +126,44 @@ def _sequences(
         raise FileError(
             f"{name}: lengths must be integers from 0 to {len(x)}, not all 0, as x has shape {x.shape}"
         )
-    if x.ndim == 2:
-        if lengths.sum() != len(x):
-            raise FileError(f"{name}: lengths add up to {lengths.sum()}, but x has {len(x)} time steps")
-        items = np.split(x, np.cumsum(lengths)[:-1])
-    else:
-        if len(lengths) != x.shape[1]:
-            raise FileError(f"{name}: {len(lengths)} lengths, but x {x.shape} has {x.shape[1]} sequences")
-        items = [x[:length, b] for b, length in enumerate(lengths)]
+    if x.ndim == 2 and lengths.sum() != len(x):
+        raise FileError(f"{name}: lengths add up to {lengths.sum()}, but x has {len(x)} time steps")
+    if x.ndim == 3 and len(lengths) != x.shape[1]:
+        raise FileError(f"{name}: {len(lengths)} lengths, but x {x.shape} has {x.shape[1]} sequences")
+    items = _parted(x, lengths)
     if y is not None and (y.shape != (len(items),) or y.dtype.kind not in "iu"):
         raise FileError(
             f"{name}: y must hold an integer for each of {len(items)} sequences, "
             f"but has shape {y.shape} and dtype {y.dtype}"
         )
-    return Sequences(items, None if y is None else y.astype(np.int64))
+    labels = None if y is None else y.astype(np.int64)
+    return Sequences(items, labels, None if targets is None else _targets(name, targets, x, lengths))
+
+
+def _parted(array: AnyArray, lengths: AnyArray) -> list[AnyArray]:
+    """Sequences, of those that stand one after another (N, F), or side by side (T, S, F)."""
+    if array.ndim == 2:
+        return np.split(array, np.cumsum(lengths)[:-1])
+    return [array[:length, b] for b, length in enumerate(lengths)]
+
+
+def _targets(name: str, targets: AnyArray, x: AnyArray, lengths: AnyArray) -> AnyArray | list[AnyArray]:
+    numbers = targets.dtype.kind in "iuf"
+    if numbers and targets.ndim == x.ndim and targets.shape[:-1] == x.shape[:-1]:
+        return _parted(targets.astype(np.float32), lengths)
+    if numbers and targets.ndim == 2 and len(targets) == len(lengths):
+        return targets.astype(np.float32)
+    raise FileError(
+        f"{name}: targets must be numbers (S, O) of {len(lengths)} sequences, or laid out as x {x.shape} for "
+        f"each step, but have shape {targets.shape} and dtype {targets.dtype}"
+    )
 
 
 def _read_csv(path: Path) -> Sequences:
-    """A row a time step, a column a feature; each value of `sequence` is one, and `label` its class."""
+    """A row a time step, a column a feature; each value of `sequence` is one, and `label` its class.
+
+    Columns that begin with `target` hold what is to be told of the step.
+    """
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.reader(file)
         header = [column.strip() for column in next(rows, [])]
@@ -161,9 +200,11 @@ def _read_csv(path: Path) -> Sequences:
                 if not _is_number(cell):
                     raise FileError(f"{line}, column {column!r}: {cell!r} is not a number")
                 values.append(float(cell))
-    x = np.array(values).reshape(-1, len(features))
+    columns = np.array(values).reshape(-1, len(features))
+    goals = np.array([column.startswith("target") for column in features])
     y = np.array([int(label) for label in labels]) if "label" in header else None
-    return _sequences(str(path), x, np.array(lengths, np.int64), y)
+    targets = columns[:, goals] if goals.any() else None
+    return _sequences(str(path), columns[:, ~goals], np.array(lengths, np.int64), y, targets)
 
 
 def _is_number(text: str) -> bool:

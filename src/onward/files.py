@@ -68,6 +68,16 @@ def mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
         raise FileError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The characters of a text in UTF-8. Raises FileError."""
+    try:
+        return bytes(mapped(path)).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(
+            f"{path} is no text in UTF-8: byte {error.start} is {error.object[error.start]:#x}"
+        ) from error
+
+
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:
     """All tensors of the file by key, as views of it, and the architecture if Onward wrote it.
 

@@ -1,4 +1,4 @@
-"""The command line: run a model over sequences, look into a model file, convert it, list what is bundled."""
+"""The command line: models run, looked into, trained, converted, listed."""
 
 import sys
 
@@ -9,6 +9,8 @@ try:
     from .models import convert, info, models
     from .run import run
     from .trace import trace
+    from .train import plot, train
+    from .writing import sample, score
 except ModuleNotFoundError as error:
     # only the entry point imports this package, so this ends the command and nobody's program
     sys.exit(f"The command line needs {error.name}, which is not installed: pip install 'onward[cli]'")
@@ -17,8 +19,8 @@ except ModuleNotFoundError as error:
 @click.group(cls=Commands, epilog="Example:  onward run vowels")
 @click.version_option(package_name="onward")
 def main() -> None:
-    """Runs trained RNNs, LSTMs and GRUs over sequences."""
+    """Runs and trains RNNs, LSTMs and GRUs."""
 
 
-for command in (run, trace, info, convert, models):
+for command in (run, trace, train, plot, sample, score, info, convert, models):
     main.add_command(command)

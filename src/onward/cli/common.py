@@ -59,16 +59,21 @@ def model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
         source = bundled.card(model)["data"]
     source_file = named_file(source, bundled.datasets(), "data set", "INPUT")
     check_suffix(source_file, "INPUT", data.SUFFIXES)
-    net = load(model_file)
+    return model_of(model_file, model), source_file
+
+
+def model_of(path: Path, name: str) -> Sequential:
+    """The model in a file, that of a layer alone included."""
+    net = load(path)
     if not isinstance(net, dict | Layer):  # a graph of ONNX
         net = net.layers()
     if isinstance(net, dict):
         raise click.UsageError(
-            f"{model} does not say how its layers ({', '.join(net)}) are connected: put them into an "
+            f"{name} does not say how its layers ({', '.join(net)}) are connected: put them into an "
             "onward.Sequential, save that and run it"
         )
     # a layer alone becomes a model of one
-    return net if isinstance(net, Sequential) else Sequential(net), source_file
+    return net if isinstance(net, Sequential) else Sequential(net)
 
 
 def new_table(title: str, *columns: str) -> Table:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations  # np.random is slow to import
 
+import os
 from typing import NamedTuple
 
-from ..base import Rng, generator
+from ..base import Rng, generator, integer
 from ..dense import Dropout, Embedding, Linear
 from ..errors import ArgumentError
 from ..layers import LSTM
 from ..model import Sequential
 from ..text import Vocabulary
 from .batches import Chunks
+from .fit import fit
+from .history import History
+from .optimizers import Adam
+from .schedules import OneCycleLR
 
 EMBEDDING = 64  # numbers for each character
+DROPOUT = 0.1
 STEPS = 100  # through which gradients flow
+EVERY = 100  # steps from checkpoint to checkpoint
 LEARNING_RATE = 4e-3
 MAX_NORM = 1.0
+
+
+READ = 5_000_000  # characters
+LONG = 300_000  # characters: such a text fills 256 units
 
 
 class Parts(NamedTuple):
@@ -51,3 +62,43 @@ def chunks(vocabulary: Vocabulary, text: str, batch_size: int) -> Chunks:
     """A text as truncated backpropagation takes it: each character's target is the next one."""
     numbers = vocabulary.encode(text)
     return Chunks(numbers[:-1], numbers[1:], batch_size, STEPS)
+
+
+def hidden_size(text: str) -> int:
+    """How many units a text of such a length can fill."""
+    return 256 if len(text) >= LONG else 128
+
+
+def fit_text(
+    model: Sequential,
+    vocabulary: Vocabulary,
+    parts: Parts,
+    *,
+    epochs: int | None = None,
+    rng: Rng = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+) -> History:
+    """Trains a model of text; it keeps the weights of the epoch that validated best.
+
+    Adam with a one-cycle learning rate, gradients clipped. epochs: if None, so many that a few million
+    characters are read, but 4 to 40. Raises what `fit` raises.
+    """
+    batch_size = min(32, max(1, len(parts.training) // (10 * STEPS)))
+    return fit(
+        model,
+        chunks(vocabulary, parts.training, batch_size),
+        optimizer=Adam(LEARNING_RATE),
+        schedule=OneCycleLR(),
+        max_norm=MAX_NORM,
+        epochs=min(40, max(4, READ // len(parts.training)))
+        if epochs is None
+        else integer("epochs", epochs, 1),
+        validation=chunks(
+            vocabulary, parts.validation, min(batch_size, max(1, len(parts.validation) // STEPS))
+        ),
+        rng=rng,
+        checkpoint=checkpoint,
+        checkpoint_every=EVERY,
+        resume=resume,
+    )

@@ -1,0 +1,193 @@
+"""`onward train`: models of text, and of tables of sequences; `onward plot`: how a training went."""
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from .. import data, files, text
+from ..model import Sequential
+from ..train import History, characters, checkpoint, tables
+from .common import Report, check_suffix, counted, json_option, new_table
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+@click.group(epilog="Example:  onward train text plays.txt")
+def train() -> None:
+    """Trains a model on a text, or on a table of sequences."""
+
+
+def settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that all trainings have."""
+    for option in (
+        json_option,
+        click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
+        click.option("--seed", default=0, show_default=True, help="Of weights, order and dropout."),
+        click.option(
+            "--epochs", type=click.IntRange(1), help="Times through the data; by its size, if not given."
+        ),
+        click.option("--layers", default=None, type=click.IntRange(1), help="Layers of the LSTM."),
+        click.option("--hidden", default=None, type=click.IntRange(1), help="Units of each layer."),
+        click.option(
+            "-o",
+            "--out",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Write the model to this .safetensors file; by the name of FILE, if not given.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@train.command("text", epilog="Example:  onward train text plays.txt --epochs 4")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@settings
+def train_text(
+    file: Path,
+    out: Path | None,
+    hidden: int | None,
+    layers: int | None,
+    epochs: int | None,
+    seed: int,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Trains a model that says which character of FILE, a text in UTF-8, comes next.
+
+    It learns from the first 90 % of the text; the best epoch is chosen by the next 5 %, and the bits per
+    character reported are those of the last 5 %. `onward sample` then writes with it.
+    """
+    out = _output(file, out)
+    whole = files.read_text(file)
+    vocabulary, parts = text.Vocabulary(whole), characters.split(whole)
+    model = characters.character_model(
+        vocabulary, hidden or characters.hidden_size(whole), layers or 2, characters.DROPOUT, seed
+    )
+    with _interruptible(_run_file(out)):
+        history = characters.fit_text(
+            model, vocabulary, parts, epochs=epochs, rng=seed, checkpoint=_run_file(out), resume=resume
+        )
+    text.save(out, model, vocabulary)
+    bits = text.bits_per_character(model, vocabulary, parts.test)
+    report = _report(file, out, model, history)
+    report |= {"characters": len(whole), "vocabulary": len(vocabulary), "bits_per_character": bits}
+    report["perplexity"] = 2**bits
+    said = f"{bits:.3f} bits per character of the last 5 % (perplexity {2**bits:.2f})"
+    _show(report, said, f"onward sample {out}", as_json)
+
+
+@train.command("table", epilog="Example:  onward train table recordings.npz")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@settings
+def train_table(
+    file: Path,
+    out: Path | None,
+    hidden: int | None,
+    layers: int | None,
+    epochs: int | None,
+    seed: int,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Trains a model that tells the class, or numbers, of the sequences in FILE.
+
+    FILE is an .npz or .csv as `onward run` takes, with the class of each sequence (`y`, column `label`), or
+    with numbers to be told: `targets` of an .npz, for each sequence (S, O) or for each step, laid out as x;
+    columns that begin with `target`, for each step. A fifth of the sequences is held out, to choose the best
+    epoch and for what is reported.
+    """
+    check_suffix(file, "FILE", (".npz", ".csv"))
+    out = _output(file, out)
+    sequences = data.read(file)
+    with _interruptible(_run_file(out)):
+        model, history, score = tables.fit_table(
+            sequences,
+            hidden_size=hidden or tables.HIDDEN,
+            num_layers=layers or 1,
+            epochs=epochs,
+            seed=seed,
+            checkpoint=_run_file(out),
+            resume=resume,
+        )
+    model.save(out)
+    report = _report(file, out, model, history)
+    report |= {"sequences": len(sequences.items), "loss": score.loss, "accuracy": score.accuracy}
+    said = f"held-out sequences: loss {score.loss:.4g}"
+    said += "" if score.accuracy is None else f", {score.accuracy:.1%} right"
+    _show(report, said, f"onward run {out} {file}", as_json)
+
+
+@click.command(epilog="Example:  onward plot plays.run -o plays.png")
+@click.argument("run", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the picture to this file: .png, .svg or .pdf; by the name of RUN, if not given.",
+)
+def plot(run: Path, out: Path | None) -> None:
+    """Draws the course of a training, RUN: losses and learning rate over the steps.
+
+    RUN is the checkpoint that `onward train` keeps beside the model, or one of onward.train.fit.
+    """
+    out = run.with_suffix(".png") if out is None else out
+    check_suffix(out, "--out", PICTURES)
+    picture = io.BytesIO()
+    checkpoint.history(run).plot().savefig(picture, format=out.suffix[1:].lower(), dpi=100)
+    files.replace(out, picture.getvalue())
+    Console(highlight=False, markup=False).print(f"Written to {out}")
+
+
+def _output(file: Path, out: Path | None) -> Path:
+    out = Path(file.with_suffix(".safetensors").name) if out is None else out
+    check_suffix(out, "--out", (".safetensors",))
+    return out
+
+
+def _run_file(out: Path) -> Path:
+    """Where checkpoints of the model are kept."""
+    return out.with_suffix(".run")
+
+
+@contextmanager
+def _interruptible(run: Path) -> Iterator[None]:
+    """Ends in a message and exit code 130, as a shell's, where it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (
+            f"the same command with --resume goes on from {run}" if run.exists() else "nothing was kept yet"
+        )
+        click.echo(click.style(f"Interrupted: {kept}.", "yellow"), err=True)
+        sys.exit(130)
+
+
+def _report(file: Path, out: Path, model: Sequential, history: History) -> Report:
+    return {
+        "file": str(file),
+        "model": str(out),
+        "run": str(_run_file(out)),
+        "parameters": sum(weight.size for weight in model.state_dict().values()),
+        "best": history.best,
+        "epochs": [epoch._asdict() for epoch in history.epochs],
+    }
+
+
+def _show(report: Report, said: str, then: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report, allow_nan=False))
+        return
+    table = new_table(f"{report['file']}: {report['parameters']:,} parameters", "epoch", "loss", "validation")
+    for number, epoch in enumerate(report["epochs"]):
+        style = "bold" if number == report["best"] else ""
+        table.add_row(str(number + 1), f"{epoch['loss']:.4f}", f"{epoch['validation_loss']:.4f}", style=style)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print(f"{counted(report['epochs'][-1]['step'], 'step')}; {said}")
+    console.print(f"Written to {report['model']}. Try:  {then}")
