@@ -25,7 +25,7 @@ struct SequenceBack {
     Rows<const Real> dy, x, y;  // dy and y of D*P features
     const Real *h0, *c0, *dh_n, *dc_n;
     const int64_t* lengths;
-    const Real *gates, *c;  // as recorded
+    const Real* gates;      // as recorded
     Rows<Real> dx;          // zeros past a row's length are left alone
     Real *dh0, *dc0;
     std::vector<WeightGradients<Real>> gradients;  // of each direction

@@ -2,8 +2,8 @@
 // Backward: from the gradient dh by h, and from what was recorded of the step, to the gradients d by what the gates are
 // functions of.
 //
-// Where a step is recorded, the forward function leaves its gates in the record, and in z the sums that they are functions
-// of. Vectors of d are `stride` apart.
+// Where a step is recorded, the forward function leaves in z the sums that the gates are functions of. Vectors of d are
+// `stride` apart.
 #pragma once
 
 #include "activations.h"
@@ -52,15 +52,15 @@ private:
     vec clipped(vec x) const { return clip(x, -options.clip, options.clip); }
 };
 
-// The record of a step, of L units: their gates, and of a GRU also R_n h + b_n; H apart, and of the last block in part.
-// Nothing, where the pointer is null.
+// The record of a step, of L units or, of the last block, as many as there are: their gates; then, of an LSTM, c, of a GRU
+// that resets after the product, R_n h + b_n. No record where the pointer is null.
 template <class Real>
-struct Gates {
+struct Record {
     Real* first;
     long H, units;
     explicit operator bool() const { return first; }
     auto operator[](int k) const { return load_some(first + k * H, units); }
-    void record(int k, auto gate) const { store_some(first + k * H, gate, units); }
+    void set(int k, auto numbers) const { store_some(first + k * H, numbers, units); }
 };
 
 // Derivatives by what a function was applied to, of its value.
@@ -70,24 +70,24 @@ template <class vec>
 vec tanh_slope(vec t) { return (1 - t) * (1 + t); }
 
 template <class Real, class Options>
-void rnn(Options o, Real* z, const Real* u, Real* h, Gates<Real> gates) {
+void rnn(Options o, Real* z, const Real* u, Real* h, Record<Real> record) {
     const auto sum = load(z) + load(u), h_next = o.candidate(sum).value();
     store(h, h_next);
-    if (gates) store(z, sum), gates.record(0, h_next);
+    if (record) store(z, sum), record.set(0, h_next);
 }
 
 template <class Real>
-void rnn_backward(Gates<const Real> h, vec_of<Real> dh, Real* d) {
-    store(d, dh * tanh_slope(h[0]));
+void rnn_backward(Record<const Real> record, vec_of<Real> dh, Real* d) {
+    store(d, dh * tanh_slope(record[0]));
 }
 
 template <class Real>
-void rnn_relu_backward(Gates<const Real> h, vec_of<Real> dh, Real* d) {
-    store(d, h[0] <= Real(0) ? broadcast(Real(0)) : dh);
+void rnn_relu_backward(Record<const Real> record, vec_of<Real> dh, Real* d) {
+    store(d, record[0] <= Real(0) ? broadcast(Real(0)) : dh);
 }
 
 template <class Real, class Options>
-void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Gates<Real> gates) {
+void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Record<Real> record) {
     constexpr int L = Float<Real>::L;
     const auto c_prev = load(c);
     const auto sum_i = o.peep(0, c_prev, load(z) + load(u)), sum_f = o.peep(1, c_prev, load(z + L) + load(u + L));
@@ -98,18 +98,17 @@ void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Gates<Real> gates
     const auto out = o.gate(sum_o);
     store(c, c_next);
     store(h, (out * o.output(c_next)).value());
-    if (gates) {
+    if (record) {
         store(z, sum_i), store(z + L, sum_f), store(z + 2 * L, sum_g), store(z + 3 * L, sum_o);
-        gates.record(0, i.value()), gates.record(1, f.value());
-        gates.record(2, g.value()), gates.record(3, out.value());
+        record.set(0, i.value()), record.set(1, f.value());
+        record.set(2, g.value()), record.set(3, out.value()), record.set(4, c_next);
     }
 }
 
 // dc becomes the gradient by the c before. Returns o tanh(c), which a projection sees.
 template <class Real>
-vec_of<Real> lstm_backward(Gates<const Real> gates, vec_of<Real> c, vec_of<Real> c_prev, vec_of<Real> dh, Real* dc, Real* d,
-                           long stride) {
-    const auto i = gates[0], f = gates[1], g = gates[2], o = gates[3], out = tanh<Real>(c).value();
+vec_of<Real> lstm_backward(Record<const Real> record, vec_of<Real> c_prev, vec_of<Real> dh, Real* dc, Real* d, long stride) {
+    const auto i = record[0], f = record[1], g = record[2], o = record[3], out = tanh<Real>(record[4]).value();
     const auto dc_all = fma(dh * o, tanh_slope(out), load(dc));
     store(d, dc_all * g * sigmoid_slope(i));
     store(d + stride, dc_all * c_prev * sigmoid_slope(f));
@@ -121,25 +120,25 @@ vec_of<Real> lstm_backward(Gates<const Real> gates, vec_of<Real> c, vec_of<Real>
 
 // Recorded too: R_n h + b_n, which r multiplies.
 template <class Real, class Options>
-void gru(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Gates<Real> gates) {
+void gru(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Record<Real> record) {
     constexpr int L = Float<Real>::L;
     const auto sum_r = load(z) + load(u), sum_z = load(z + L) + load(u + L);
     const auto r = o.gate(sum_r).value(), update = o.gate(sum_z).value();
     const auto sum_n = fma(r, load(u + 2 * L), load(z + 2 * L));
     const auto n = o.candidate(sum_n).value();
     store(h_next, fma(update, load(h) - n, n));
-    if (gates) {
+    if (record) {
         store(z, sum_r), store(z + L, sum_z), store(z + 2 * L, sum_n);
-        gates.record(0, r), gates.record(1, update), gates.record(2, n), gates.record(3, load(u + 2 * L));
+        record.set(0, r), record.set(1, update), record.set(2, n), record.set(3, load(u + 2 * L));
     }
 }
 
 // past_R becomes what reaches the h before without passing through R; d is of R_n h + b_n, r, z, n.
 template <class Real>
-void gru_backward(Gates<const Real> gates, vec_of<Real> h_prev, vec_of<Real> dh, Real* past_R, Real* d, long stride) {
-    const auto r = gates[0], z = gates[1], n = gates[2], dn = dh * (1 - z) * tanh_slope(n);
+void gru_backward(Record<const Real> record, vec_of<Real> h_prev, vec_of<Real> dh, Real* past_R, Real* d, long stride) {
+    const auto r = record[0], z = record[1], n = record[2], dn = dh * (1 - z) * tanh_slope(n);
     store(d, dn * r);
-    store(d + stride, dn * gates[3] * sigmoid_slope(r));
+    store(d + stride, dn * record[3] * sigmoid_slope(r));
     store(d + 2 * stride, dh * (h_prev - n) * sigmoid_slope(z));
     store(d + 3 * stride, dn);
     store(past_R, dh * z);
@@ -147,33 +146,33 @@ void gru_backward(Gates<const Real> gates, vec_of<Real> h_prev, vec_of<Real> dh,
 
 // A GRU that resets before the product, first half: r h for the product, and the update gate.
 template <class Real, class Options>
-void gru_reset(Options o, Real* z, const Real* u, const Real* h, Real* reset_h, Real* update, Gates<Real> gates) {
+void gru_reset(Options o, Real* z, const Real* u, const Real* h, Real* reset_h, Real* update, Record<Real> record) {
     constexpr int L = Float<Real>::L;
     const auto sum_r = load(z) + load(u), sum_z = load(z + L) + load(u + L);
     const auto r = o.gate(sum_r).value();
     store(reset_h, r * load(h));
     store(update, o.gate(sum_z).value());
-    if (gates) {
+    if (record) {
         store(z, sum_r), store(z + L, sum_z);
-        gates.record(0, r), gates.record(1, load(update));
+        record.set(0, r), record.set(1, load(update));
     }
 }
 
 // Second half: u is R_n (r h) + b_n; h_next holds the update gate.
 template <class Real, class Options>
-void gru_candidate(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Gates<Real> gates) {
+void gru_candidate(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Record<Real> record) {
     constexpr int L = Float<Real>::L;
     const auto sum_n = load(z + 2 * L) + load(u);
     const auto n = o.candidate(sum_n).value();
     store(h_next, fma(load(h_next), load(h) - n, n));
-    if (gates) store(z + 2 * L, sum_n), gates.record(2, n);
+    if (record) store(z + 2 * L, sum_n), record.set(2, n);
 }
 
 // The way back begins with the candidate: d of z and n.
 template <class Real>
-void gru_candidate_backward(Gates<const Real> gates, vec_of<Real> h_prev, vec_of<Real> dh, Real* past_R, Real* d,
+void gru_candidate_backward(Record<const Real> record, vec_of<Real> h_prev, vec_of<Real> dh, Real* past_R, Real* d,
                             long stride) {
-    const auto z = gates[1], n = gates[2];
+    const auto z = record[1], n = record[2];
     store(d + stride, dh * (h_prev - n) * sigmoid_slope(z));
     store(d + 2 * stride, dh * (1 - z) * tanh_slope(n));
     store(past_R, dh * z);
@@ -181,8 +180,8 @@ void gru_candidate_backward(Gates<const Real> gates, vec_of<Real> h_prev, vec_of
 
 // And ends with d of r, from the gradient by r h. Returns r h, which R_n sees.
 template <class Real>
-vec_of<Real> gru_reset_backward(Gates<const Real> gates, vec_of<Real> h_prev, vec_of<Real> d_reset, Real* past_R, Real* d) {
-    const auto r = gates[0];
+vec_of<Real> gru_reset_backward(Record<const Real> record, vec_of<Real> h_prev, vec_of<Real> d_reset, Real* past_R, Real* d) {
+    const auto r = record[0];
     store(d, d_reset * h_prev * sigmoid_slope(r));
     store(past_R, fma(d_reset, r, load(past_R)));
     return r * h_prev;

@@ -23,11 +23,11 @@ using onward::StepBack;
 
 // The record of a row's units from `unit` on; none where there are no rows of them.
 template <class Number>
-Gates<Number> gates_of(Number* const* rows, long row, long unit, long H) {
+Record<Number> record_of(Number* const* rows, long row, long unit, long H) {
     return {rows ? rows[row] + unit : nullptr, H, H - unit};
 }
 
-// Calls cell(unit, z, u, gates, at) for each row and each block of the share, u being the product of the panels and a; `unit`
+// Calls cell(unit, z, u, record, at) for each row and each block of the share, u being the product of the panels and a; `unit`
 // is the block's first, `at` the offset of the row's block in arrays of H units a row.
 template <class Real, class CellFunction>
 void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, long a_stride, const Step<Real>& s,
@@ -41,7 +41,7 @@ void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real*
             for (long m = 0; m < blocks; m++) {
                 const long n = (row + r) * panels.blocks + block + m;
                 cell((block + m) * L, s.z + n * d.input.G * L, u + (r * blocks + m) * G * L,
-                     gates_of(s.gates, row + r, (block + m) * L, d.H), n * L);
+                     record_of(s.record, row + r, (block + m) * L, d.H), n * L);
             }
     });
 }
@@ -55,24 +55,24 @@ void gates_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
     auto for_gates = [&](auto cell) { for_cells(d, d.recurrent, s.h, P, s, share, cell); };
     switch (d.cell) {
         case Cell::rnn:
-            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
-                rnn(Options(d, unit), z, u, h + at, gates);
+            return for_gates([&](long unit, Real* z, const Real* u, Record<Real> record, long at) {
+                rnn(Options(d, unit), z, u, h + at, record);
             });
         case Cell::rnn_relu:
-            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
-                rnn(PlainRelu<Real>(d, unit), z, u, h + at, gates);
+            return for_gates([&](long unit, Real* z, const Real* u, Record<Real> record, long at) {
+                rnn(PlainRelu<Real>(d, unit), z, u, h + at, record);
             });
         case Cell::lstm:
-            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
-                lstm(Options(d, unit), z, u, s.c + at, h + at, gates);
+            return for_gates([&](long unit, Real* z, const Real* u, Record<Real> record, long at) {
+                lstm(Options(d, unit), z, u, s.c + at, h + at, record);
             });
         case Cell::gru:
-            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
-                gru(Options(d, unit), z, u, s.h + at, h + at, gates);
+            return for_gates([&](long unit, Real* z, const Real* u, Record<Real> record, long at) {
+                gru(Options(d, unit), z, u, s.h + at, h + at, record);
             });
         case Cell::gru_reset_before:
-            return for_gates([&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
-                gru_reset(Options(d, unit), z, u, s.h + at, s.scratch + at, s.h_next + at, gates);
+            return for_gates([&](long unit, Real* z, const Real* u, Record<Real> record, long at) {
+                gru_reset(Options(d, unit), z, u, s.h + at, s.scratch + at, s.h_next + at, record);
             });
     }
 }
@@ -83,8 +83,8 @@ void second_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
     const Real* const a = s.scratch;
     const long H = d.recurrent.blocks * L;
     if (d.candidate.blocks)
-        for_cells(d, d.candidate, a, H, s, share, [&](long unit, Real* z, const Real* u, Gates<Real> gates, long at) {
-            gru_candidate(Options(d, unit), z, u, s.h + at, s.h_next + at, gates);
+        for_cells(d, d.candidate, a, H, s, share, [&](long unit, Real* z, const Real* u, Record<Real> record, long at) {
+            gru_candidate(Options(d, unit), z, u, s.h + at, s.h_next + at, record);
         });
     else if (d.projection.blocks)
         product(d.projection, a, H, s.rows, s.h_next, d.projection.blocks * L, s.quantized, share);
@@ -102,17 +102,17 @@ void second(const Direction<Real>& d, const Step<Real>& s, Share share) {
 
 // ---- The time step backward ------------------------------------------------------------------------------------------
 
-// Calls cell(gates, some, at, d, shown) for each row and each of the share's blocks: some(rows) are the block's units of a
-// row, `at` is their offset in arrays of `stride` units a row.
+// Calls cell(record, some, at, d) for each row and each of the share's blocks: some(rows) are the block's units of a row,
+// `at` is their offset in arrays of `stride` units a row.
 template <class Real, class CellFunction>
 void for_cells_backward(const DirectionBack<Real>& way, const StepBack<Real>& s, Share share, CellFunction cell) {
     constexpr int L = Float<Real>::L;
     for (long row = 0; row < s.rows; row++)
         for (long block = share.first; block < share.last; block++) {
-            const Gates<const Real> gates = gates_of(s.gates, row, block * L, way.H);
-            auto some = [&](const Real* const* rows) { return load_some(rows[row] + block * L, gates.units); };
-            cell(gates, some, row * s.stride + block * L, s.d + row * s.d_stride + block * L,
-                 s.shown + block * s.shown_stride + row * L);
+            const Record<const Real> record = record_of(s.record, row, block * L, way.H);
+            auto some = [&](const Real* const* rows) { return load_some(rows[row] + block * L, record.units); };
+            cell(record, some, row * s.stride + block * L, s.d + row * s.d_stride + block * L);
+            for (long k = 0; s.soon && k < way.recorded; k++) __builtin_prefetch(s.soon[row] + k * way.H + block * L);
         }
 }
 
@@ -121,25 +121,25 @@ void backward(const DirectionBack<Real>& way, const StepBack<Real>& s, Share sha
     auto dh = [&](auto some, long at) { return s.dy ? load(s.dh + at) + some(s.dy) : load(s.dh + at); };
     switch (way.cell) {
         case Cell::rnn:
-            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real*) {
-                rnn_backward(gates, dh(some, at), d);
+            return for_cells_backward(way, s, share, [&](auto record, auto some, long at, Real* d) {
+                rnn_backward(record, dh(some, at), d);
             });
         case Cell::rnn_relu:
-            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real*) {
-                rnn_relu_backward(gates, dh(some, at), d);
+            return for_cells_backward(way, s, share, [&](auto record, auto some, long at, Real* d) {
+                rnn_relu_backward(record, dh(some, at), d);
             });
         case Cell::lstm:
-            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real* shown) {
-                const auto m = lstm_backward(gates, some(s.c), some(s.c_prev), dh(some, at), s.dc + at, d, s.stride);
-                if (s.shown) store(shown, m);
+            return for_cells_backward(way, s, share, [&](auto record, auto some, long at, Real* d) {
+                const auto m = lstm_backward(record, some(s.c_prev), dh(some, at), s.dc + at, d, s.stride);
+                if (s.shown) store(s.shown + at, m);
             });
         case Cell::gru:
-            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real*) {
-                gru_backward(gates, some(s.h_prev), dh(some, at) + load(s.past_R + at), s.past_R + at, d, s.stride);
+            return for_cells_backward(way, s, share, [&](auto record, auto some, long at, Real* d) {
+                gru_backward(record, some(s.h_prev), dh(some, at) + load(s.past_R + at), s.past_R + at, d, s.stride);
             });
         case Cell::gru_reset_before:
-            return for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real*) {
-                gru_candidate_backward(gates, some(s.h_prev), dh(some, at) + load(s.past_R + at), s.past_R + at, d,
+            return for_cells_backward(way, s, share, [&](auto record, auto some, long at, Real* d) {
+                gru_candidate_backward(record, some(s.h_prev), dh(some, at) + load(s.past_R + at), s.past_R + at, d,
                                        s.stride);
             });
     }
@@ -147,8 +147,8 @@ void backward(const DirectionBack<Real>& way, const StepBack<Real>& s, Share sha
 
 template <class Real>
 void backward_second(const DirectionBack<Real>& way, const StepBack<Real>& s, Share share) {
-    for_cells_backward(way, s, share, [&](auto gates, auto some, long at, Real* d, Real* shown) {
-        store(shown, gru_reset_backward(gates, some(s.h_prev), load(s.d_reset + at), s.past_R + at, d));
+    for_cells_backward(way, s, share, [&](auto record, auto some, long at, Real* d) {
+        store(s.shown + at, gru_reset_backward(record, some(s.h_prev), load(s.d_reset + at), s.past_R + at, d));
     });
 }
 

@@ -77,7 +77,7 @@ struct Step {
     Real* c;         // [rows][H], updated in place (LSTM)
     Real* scratch;   // [rows][H]: o tanh(c) before a projection, r h of a GRU that resets before the product
     int32_t* quantized;  // [rows][quantized_size], of this thread
-    Real* const* gates;  // [rows]: where each row's [recorded][H] is recorded, or null: not recorded
+    Real* const* record;  // [rows] of [recorded][H], or null: not recorded
 };
 
 // The way back through one direction: its matrices transposed, R of all gates or of those but the candidate's, whose R is
@@ -91,23 +91,23 @@ struct DirectionBack {
     Panels<Real> input, recurrent, candidate, projection;
 };
 
-// One time step back for some rows. Arrays [rows] hold where each row's numbers stand, as they were recorded; in the
-// others, units are padded to whole blocks: `stride` in all.
+// One time step back for some rows. Arrays "[rows] of" hold where each row's numbers stand; in the others, units are padded
+// to whole blocks: `stride` in all.
 template <class Real>
 struct StepBack {
     long rows, stride;
-    const Real* const* gates;             // [rows] of [recorded][H]
-    const Real *const *c, *const *c_prev; // [rows] of [H] (LSTM)
+    const Real* const* record;            // [rows] of [recorded][H]
+    const Real* const* soon;              // likewise, of the step that comes after the next one, to be fetched
+    const Real* const* c_prev;            // [rows] of [H] (LSTM)
     const Real* const* h_prev;            // [rows] of [H] (GRU)
     const Real* const* dy;                // [rows] of [H], which is added to dh, or null
     const Real* dh;                       // [rows][H]: what came through R, or through the projection
     Real* past_R;                         // [rows][H]: what goes from h to the h before without R, in and out (GRU)
     Real* dc;                             // [rows][H]: by c, then by the c before (LSTM)
     const Real* d_reset;                  // [rows][H]: by r h (GRU that resets before the product)
-    Real* d;                              // [rows][recorded][H], rows d_stride apart
+    Real* d;                              // [rows][..][H], rows d_stride apart
     long d_stride;
-    Real* shown;                          // [blocks][rows][L], blocks shown_stride apart: what a second product saw, as
-    long shown_stride;                    // Step's scratch
+    Real* shown;                          // [rows][H]: what a second product saw, as Step's scratch, or null
 };
 
 // Which of a matrix's blocks to compute: from first to before last, or the other way if backward. Each step goes the other
@@ -129,8 +129,8 @@ struct Kernels {
     // A time step back, and its second half, for a GRU that resets before the product.
     void (*backward)(const DirectionBack<Real>& direction, const StepBack<Real>& step, Share units);
     void (*backward_second)(const DirectionBack<Real>& direction, const StepBack<Real>& step, Share units);
-    // out[units][features] += d[rows][units] x, summed over rows in their order; x is [features' blocks][rows][L], blocks
-    // x_stride apart. And out[units] += d[rows][units].
+    // out[units][features] += d[rows][units] x[rows][features], and out[units] += d[rows][units], summed over rows in their
+    // order. Rows of x are padded to whole blocks.
     void (*outer)(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features,
                   Real* out);
     void (*add_rows)(long rows, const Real* d, long d_stride, long units, Real* out);

@@ -18,10 +18,10 @@ template <class Real, int M>
     for (int u = 0; u < outer_units; u++)
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++) sum[u][m] = load_some(out + u * out_stride + m * L, L);
-    for (long row = 0; row < rows; row++, d += d_stride, x += L) {
+    for (long row = 0; row < rows; row++, d += d_stride, x += x_stride) {
         vec_of<Real> x_m[M];
 #pragma GCC unroll 32
-        for (int m = 0; m < M; m++) x_m[m] = load(x + m * x_stride);
+        for (int m = 0; m < M; m++) x_m[m] = load(x + m * L);
 #pragma GCC unroll 32
         for (int u = 0; u < outer_units; u++) {
             const vec_of<Real> d_u = broadcast(d[u]);
@@ -55,7 +55,7 @@ void outer(long rows, const Real* d, long d_stride, long units, const Real* x, l
     for (long u = 0; u < units; u += outer_units)
         for (long f = 0; f < features;) {
             auto tile = [&]<int M>() {
-                outer_tile_within<Real, M>(rows, d + u, d_stride, units - u, x + f / L * x_stride, x_stride, features - f,
+                outer_tile_within<Real, M>(rows, d + u, d_stride, units - u, x + f, x_stride, features - f,
                                            out + u * features + f, features);
                 f += M * L;
             };

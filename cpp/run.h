@@ -32,7 +32,7 @@ struct Rows {
 // Where a run leaves what it records of each step, or nothing where data is null: arrays (T, B, features).
 template <class Real>
 struct Record {
-    Rows<Real> gates{}, sums{}, c{};  // recorded*H, G*H and H features
+    Rows<Real> gates{}, sums{};  // recorded*H and G*H features
 };
 
 // One direction on one block of rows, longest row first, from time step to time step. h of step t stands in buffer t % 2.
@@ -98,9 +98,8 @@ public:
                     barrier.wait();
                     kernels.second(d, step, second);
                 }
-                // each part the units that it computed, which its next step overwrites
+                // each part the units that it computed
                 copy_units(record.sums, z_t, d.input.G, t, active, part, parts);
-                copy_units(record.c, c, 1, t, active, part, parts);
                 barrier.wait();
                 for_rows(out, t, active, part, parts, [&](Real* row, long stride, long b, long n) {
                     copy_rows(row, stride, h_next + b * P, P, n, d.P);

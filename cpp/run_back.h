@@ -26,13 +26,14 @@ public:
     RunBack(const Kernels<Real>& kernels, const DirectionBack<Real>& way, const SequenceBack<Real>& s, long direction,
             const std::vector<long>& order, const std::vector<long>& lengths, int parts)
         : kernels(kernels), way(way), s(s), direction(direction), order(order), lengths(lengths), L(kernels.L),
-          I(padded(way.I)), H(padded(way.H)), P(padded(way.P)), d_stride(way.recorded * H + L),
-          chunk_rows(std::max(s.B, rows_back_at_once)),
+          I(padded(way.I)), H(padded(way.H)), P(padded(way.P)), x_stride(I + L), h_stride(P + L),
+          d_stride((slot_by_W(way.cell, gates(way.cell) - 1) + 1) * H + L),
+          chunk_rows(std::max(s.B, std::min(rows_back_at_once, s.T * s.B))),
           memory(Buffer<Real>::zeros(s.B * (P + 4 * H) + std::max(H, P))),
-          chunk(Buffer<Real>::zeros(chunk_rows * (d_stride + I + 2 * P + H))), products(parts * product_rows * I),
+          chunk(chunk_rows * (d_stride + x_stride + h_stride + P + H)), products(parts * std::min(product_rows, chunk_rows) * I),
           rows(parts * s.B * 5), dh(memory.data()), dm(dh + s.B * P), past_R(dm + s.B * H), dc(past_R + s.B * H),
           d_reset(dc + s.B * H), zeros(d_reset + s.B * H), d(chunk.data()), x(d + chunk_rows * d_stride),
-          h_prev(x + chunk_rows * I), dh_all(h_prev + chunk_rows * P), shown(dh_all + chunk_rows * P) {
+          h_prev(x + chunk_rows * x_stride), dh_all(h_prev + chunk_rows * h_stride), shown(dh_all + chunk_rows * P) {
         for (long b = 0; b < s.B; b++) {
             if (s.dh_n) std::memcpy(dh + b * P, s.dh_n + state(b) * way.P, way.P * sizeof(Real));
             if (s.dc_n) std::memcpy(dc + b * H, s.dc_n + state(b) * way.H, way.H * sizeof(Real));
@@ -64,28 +65,27 @@ private:
         const Share units{H / L * part / parts, H / L * (part + 1) / parts};
         const Share outputs{P / L * part / parts, P / L * (part + 1) / parts};
         for (long b = n * part / parts; b < n * (part + 1) / parts; b++) {
-            put(x, row + b, s.x.at(time(t, b), order[b]), way.I);
-            put(h_prev, row + b, before(t, b), way.P);
+            std::memcpy(x + (row + b) * x_stride, s.x.at(time(t, b), order[b]), way.I * sizeof(Real));
+            std::memcpy(h_prev + (row + b) * h_stride, before(t, b), way.P * sizeof(Real));
         }
         const Real** const own = rows.data() + part * s.B * 5;
-        const Real **const gates = own, **const c = own + s.B, **const c_prev = c + s.B, **const h = c_prev + s.B;
+        const Real **const now = own, **const soon = own + s.B, **const c_prev = soon + s.B, **const h = c_prev + s.B;
         const Real** const dy = h + s.B;
         for (long b = 0; b < n; b++) {
-            gates[b] = s.gates + place(t, b) * way.recorded * way.H;
+            now[b] = record(t, b);
+            soon[b] = record(std::max(t - 2, 0L), b);
+            c_prev[b] = t ? record(t - 1, b) + 4 * way.H : s.c0 ? s.c0 + state(b) * way.H : zeros;
             h[b] = before(t, b);
             dy[b] = s.dy.at(time(t, b), order[b]) + direction * way.P;
-            if (!s.c) continue;
-            c[b] = s.c + place(t, b) * way.H;
-            c_prev[b] = t ? s.c + place(t - 1, b) * way.H : s.c0 ? s.c0 + state(b) * way.H : zeros;
         }
         Real* const d_t = d + row * d_stride;
-        StepBack<Real> step{n, H, gates, c, c_prev, h, dy, dh, past_R, dc, d_reset, d_t, d_stride, nullptr, chunk_rows * L};
-        if (second()) step.shown = shown + row * L;
+        StepBack<Real> step{n, H, now, soon, c_prev, h, dy, dh, past_R, dc, d_reset, d_t, d_stride,
+                            way.projection.blocks || way.candidate.blocks ? shown + row * H : nullptr};
         if (way.projection.blocks) {
             Real* const dh_t = dh_all + row * P;
             for (long b = 0; b < n; b++)
-                for (long p = outputs.first * L; p < std::min(outputs.last * L, way.P); p++)
-                    dh_t[b * P + p] = dh[b * P + p] + dy[b][p];
+                for (long p = outputs.first * L; p < outputs.last * L; p++)
+                    dh_t[b * P + p] = dh[b * P + p] + (p < way.P ? dy[b][p] : 0);
             barrier.wait();
             product(way.projection, dh_t, P, n, dm, H, units);
             step.dh = dm, step.dy = nullptr;
@@ -103,26 +103,26 @@ private:
     // This part's share of the gradients by weights, by n rows.
     void weights(long n, int part, int parts) const {
         const WeightGradients<Real>& to = s.gradients[direction];
-        const long first = way.H * part / parts, units = way.H * (part + 1) / parts - first, x_stride = chunk_rows * L;
+        const long first = way.H * part / parts, units = way.H * (part + 1) / parts - first;
         for (long gate = 0; gate < gates(way.cell); gate++) {
             const long at = gate * way.H + first;
             const Real *const by_W = d + slot_by_W(way.cell, gate) * H + first;
             const Real *const by_R = d + slot_by_R(way.cell, gate) * H + first;
-            const Real* const seen = way.candidate.blocks && gate == 2 ? shown : h_prev;
+            const bool candidate = way.candidate.blocks && gate == 2;
             kernels.outer(n, by_W, d_stride, units, x, x_stride, way.I, to.W + at * way.I);
-            kernels.outer(n, by_R, d_stride, units, seen, x_stride, way.P, to.R + at * way.P);
+            kernels.outer(n, by_R, d_stride, units, candidate ? shown : h_prev, candidate ? H : h_stride, way.P, to.R + at * way.P);
             if (to.b_W) kernels.add_rows(n, by_W, d_stride, units, to.b_W + at);
             if (to.b_R) kernels.add_rows(n, by_R, d_stride, units, to.b_R + at);
         }
         const long p = way.P * part / parts;
-        if (to.W_hr) kernels.outer(n, dh_all + p, P, way.P * (part + 1) / parts - p, shown, x_stride, way.H, to.W_hr + p * way.H);
+        if (to.W_hr) kernels.outer(n, dh_all + p, P, way.P * (part + 1) / parts - p, shown, H, way.H, to.W_hr + p * way.H);
     }
 
     // This part's share of dx of steps `first` to before `end`, n rows in all. The second direction adds to the first one's.
     void inputs(long first, long end, long n, int part, int parts) const {
         Real* const dx = products.data() + part * product_rows * I;
-        long t = end - 1, b = n * part / parts;
-        while (t > first && b >= running_at(t)) b -= running_at(t--);
+        long t = end - 1, running = running_at(t), b = n * part / parts;
+        while (t > first && b >= running) b -= running, running = running_at(--t);
         const Real* const by_W = d + slot_by_W(way.cell, 0) * H;
         for (long row = n * part / parts, last = n * (part + 1) / parts; row < last;) {
             const long some = std::min(product_rows, last - row);
@@ -131,18 +131,13 @@ private:
                 Real* const to = s.dx.at(time(t, b), order[b]);
                 if (direction) for (long i = 0; i < way.I; i++) to[i] += dx[k * I + i];
                 else std::memcpy(to, dx + k * I, way.I * sizeof(Real));
-                if (++b == running_at(t)) b = 0, t--;
+                if (++b == running) b = 0, running = running_at(--t);
             }
         }
     }
 
     void product(const Panels<Real>& panels, const Real* a, long a_stride, long n, Real* to, long to_stride, Share share) const {
         kernels.product(panels, a, a_stride, n, to, to_stride, nullptr, share);
-    }
-    // Puts a row's numbers into [blocks][chunk_rows][L].
-    void put(Real* to, long row, const Real* from, long n) const {
-        for (long k = 0; k < n; k += L)
-            std::memcpy(to + k * chunk_rows + row * L, from + k, std::min(L, n - k) * sizeof(Real));
     }
     const Real* before(long t, long b) const {
         if (!t) return s.h0 ? s.h0 + state(b) * way.P : zeros;
@@ -151,12 +146,13 @@ private:
     long padded(long n) const { return ceil_div(n, L) * L; }
     long state(long b) const { return direction * s.B + order[b]; }
     long time(long t, long b) const { return direction ? lengths[b] - 1 - t : t; }
-    long place(long t, long b) const { return (direction * s.T + time(t, b)) * s.B + order[b]; }
+    const Real* record(long t, long b) const {
+        return s.gates + ((direction * s.T + time(t, b)) * s.B + order[b]) * way.recorded * way.H;
+    }
     long running_at(long t) const {
         return std::partition_point(lengths.begin(), lengths.end(), [&](long length) { return length > t; }) - lengths.begin();
     }
     bool has_past_R() const { return way.cell == Cell::gru || way.cell == Cell::gru_reset_before; }
-    bool second() const { return way.projection.blocks || way.candidate.blocks; }
 
     static constexpr long product_rows = 96;
 
@@ -165,13 +161,13 @@ private:
     const SequenceBack<Real>& s;
     const long direction;
     const std::vector<long>&order, &lengths;
-    const long L, I, H, P, d_stride, chunk_rows;  // I, H and P padded
+    const long L, I, H, P, x_stride, h_stride, d_stride, chunk_rows;  // I, H and P padded
     Buffer<Real> memory, chunk, products;
     Buffer<const Real*> rows;  // of each thread: where a step's rows stand
     Real *const dh, *const dm, *const past_R, *const dc, *const d_reset;  // of all rows, as in StepBack; dm: under W_hr
     const Real* const zeros;
-    // Of a chunk's rows: d (rows, recorded, H); x, h of the step before, and what a second product saw [blocks][rows][L];
-    // dh (rows, P)
+    // Of a chunk's rows, with strides that are no power of two, so that caches hold many of them: d of all gates, x, and h
+    // of the step before; under a projection dh; and what a second product saw
     Real *const d, *const x, *const h_prev, *const dh_all, *const shown;
 };
 

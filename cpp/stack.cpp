@@ -23,8 +23,8 @@ long gates(Cell cell) {
     return 0;
 }
 
-// A GRU that resets after the product also records R_n h + b_n.
-long recorded(Cell cell) { return cell == Cell::gru ? 4 : gates(cell); }
+// An LSTM also records c, and a GRU that resets after the product R_n h + b_n.
+long recorded(Cell cell) { return gates(cell) + (cell == Cell::lstm || cell == Cell::gru); }
 
 // Threads that take a block of rows through all layers together. Each direction has threads of its own where there are
 // enough; those of one direction share its units.
@@ -85,7 +85,7 @@ private:
             return data ? block(Rows<Real>{data + i * q.T * q.B * features, q.B * features, features}, q, order)
                         : Rows<Real>{};
         };
-        return {rows(q.gates, recorded(s.cell) * s.H), rows(q.sums, gates(s.cell) * s.H), rows(q.c, s.H)};
+        return {rows(q.gates, recorded(s.cell) * s.H), rows(q.sums, gates(s.cell) * s.H)};
     }
 
     // This block's rows of a whole array.

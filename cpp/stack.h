@@ -33,7 +33,7 @@ struct Sequence {
     const Real *h0, *c0;
     const int64_t* lengths;
     Real *h_n, *c_n;
-    Real *gates = nullptr, *sums = nullptr, *c = nullptr;
+    Real *gates = nullptr, *sums = nullptr;
 };
 
 template <class Real>

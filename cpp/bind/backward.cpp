@@ -31,14 +31,13 @@ struct Backward {
     Backward(const Backward&) = delete;
 
     void run(const In& dy, const In& x, const In& y, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& dh_n,
-             const OptionalIn& dc_n, const OptionalIn& lengths, const In& gates, const OptionalIn& c, const Out& dx,
+             const OptionalIn& dc_n, const OptionalIn& lengths, const In& gates, const Out& dx,
              const Out& dh0, const OptionalOut& dc0, const std::vector<GradientsOut>& gradients) const {
         std::visit([&]<class Real>(const onward::Backward<Real>& back) {
             const long D = back.D, I = back.I, H = back.H, P = back.P, G = onward::gates(back.cell);
             const auto x_rows = rows_of<const Real>(x, "x", {-1, -1, I});
             const long T = long(x.shape(0)), B = long(x.shape(1));
-            if ((back.cell == Cell::lstm) != (c.has_value() && dc0.has_value()))
-                throw nb::value_error("c and dc0 are of an LSTM");
+            if ((back.cell == Cell::lstm) != dc0.has_value()) throw nb::value_error("dc0 is of an LSTM");
             if (long(gradients.size()) != D) throw nb::value_error("gradients are of each direction");
             std::vector<onward::WeightGradients<Real>> by_weights;
             for (const auto& [W, R, b_W, b_R, W_hr] : gradients) {
@@ -53,7 +52,7 @@ struct Backward {
                 data_of<const Real>(dh_n, "dh_n", {D, B, P}), data_of<const Real>(dc_n, "dc_n", {D, B, H}),
                 data_of<const int64_t>(lengths, "lengths", {B}),
                 data_of<const Real>(gates, "gates", {D, T, B, onward::recorded(back.cell), H}),
-                data_of<const Real>(c, "c", {D, T, B, H}), rows_of<Real>(dx, "dx", {T, B, I}),
+                rows_of<Real>(dx, "dx", {T, B, I}),
                 data_of<Real>(dh0, "dh0", {D, B, P}), data_of<Real>(dc0, "dc0", {D, B, H}), by_weights};
             for (long b = 0; lengths && b < B; b++)
                 if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
@@ -70,7 +69,7 @@ void bind_backward(nb::module_& m) {
         .def(nb::init<const std::string&, const std::vector<WeightsIn>&>(), "cell"_a, "weights"_a)
         .def("run", &Backward::run, "dy"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(), "h0"_a.noconvert().none(),
              "c0"_a.noconvert().none(), "dh_n"_a.noconvert().none(), "dc_n"_a.noconvert().none(),
-             "lengths"_a.noconvert().none(), "gates"_a.noconvert(), "c"_a.noconvert().none(), "dx"_a.noconvert(),
+             "lengths"_a.noconvert().none(), "gates"_a.noconvert(), "dx"_a.noconvert(),
              "dh0"_a.noconvert(), "dc0"_a.noconvert().none(), "gradients"_a,
              "From the gradients dy (T, B, D*P), dh_n and dc_n (zeros where None) and the record of a run, fills dh0, dc0 "
              "and, up to each row's length, dx; adds to those by the weights: dW, dR, db_W, db_R (or None) and dW_hr (or "

@@ -32,7 +32,7 @@ struct Stack {
 
     void forward(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
                  const Out& h_n, const OptionalOut& c_n) const {
-        record(x, h0, c0, lengths, y, h_n, c_n, {}, {}, {});
+        record(x, h0, c0, lengths, y, h_n, c_n, {}, {});
     }
 
     long recorded() const {
@@ -40,8 +40,7 @@ struct Stack {
     }
 
     void record(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
-                const Out& h_n, const OptionalOut& c_n, const OptionalOut& gates, const OptionalOut& sums,
-                const OptionalOut& c) const {
+                const Out& h_n, const OptionalOut& c_n, const OptionalOut& gates, const OptionalOut& sums) const {
         std::visit([&]<class Real>(const onward::Stack<Real>& stack) {
             const long LD = stack.layers * stack.D;
             const auto x_rows = rows_of<const Real>(x, "x", {-1, -1, stack.I});
@@ -52,7 +51,7 @@ struct Stack {
                 data_of<const Real>(h0, "h0", {LD, B, stack.P}), data_of<const Real>(c0, "c0", {LD, B, stack.H}),
                 data_of<const int64_t>(lengths, "lengths", {B}), data_of<Real>(h_n, "h_n", {LD, B, stack.P}),
                 data_of<Real>(c_n, "c_n", {LD, B, stack.H}), data_of<Real>(gates, "gates", {LD, T, B, S, stack.H}),
-                data_of<Real>(sums, "sums", {LD, T, B, G, stack.H}), data_of<Real>(c, "c", {LD, T, B, stack.H})};
+                data_of<Real>(sums, "sums", {LD, T, B, G, stack.H})};
             for (long b = 0; lengths && b < B; b++)
                 if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
             const nb::gil_scoped_release release;

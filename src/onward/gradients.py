@@ -78,8 +78,8 @@ class Differentiable(Recurrent[State]):
                 part if part is None else part[own] for part in (given.h0, given.c0, dh_n, dc_n, dc0)
             )
             self._backward_kernels[number].run(
-                dy, record.x, record.y, h0, c0, dh_end, dc_end, given.lengths, record.gates, record.c,
-                dx, dh0[own], dc_start, by_weights[own],
+                dy, record.x, record.y, h0, c0, dh_end, dc_end, given.lengths, record.gates, dx,
+                dh0[own], dc_start, by_weights[own],
             )  # fmt: skip
         dx, dstate = self._answer(given, dx, dh0, dc0)
         return dx, dstate, gradients

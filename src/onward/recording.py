@@ -16,16 +16,15 @@ class Record(NamedTuple):
     """One layer's steps, as the core lays them out; past a row's length all but x is 0.
 
     x (T, B, I) and y (T, B, D*P): what went in and came out. Of each direction: gates (D, T, B, n, H), in the
-    order of the layer's, and for a GRU that resets after the product also R_n h + b_n; sums (D, T, B, G, H),
-    which the gates are functions of, or None; c (D, T, B, H), or None for a cell without. mask (T, B, D*P):
-    what dropout multiplied y by on its way to the next layer, or None.
+    order of the layer's, then c of an LSTM, or R_n h + b_n of a GRU that resets after the product; sums
+    (D, T, B, G, H), which the gates are functions of, or None. mask (T, B, D*P): what dropout multiplied y by
+    on its way to the next layer, or None.
     """
 
     x: Array
     y: Array
     gates: Array
     sums: Array | None
-    c: Array | None
     mask: Array | None = None
 
 
@@ -58,9 +57,8 @@ def recorded(
             y=np.empty((T, B, D * P), layer.dtype),
             gates=zeros((D, T, B, kernel.recorded, H), layer.dtype),
             sums=zeros((D, T, B, layer.G, H), layer.dtype) if sums else None,
-            c=zeros((D, T, B, H), layer.dtype) if layer.has_c else None,
         )
-        kernel.record(y, h0, c0, given.lengths, record.y, h[own], c_n, record.gates, record.sums, record.c)
+        kernel.record(y, h0, c0, given.lengths, record.y, h[own], c_n, record.gates, record.sums)
         y = record.y
         if rng is not None and layer.dropout and number < layer.num_layers - 1:
             mask = dropout_mask(rng, layer.dropout, y.shape, layer.dtype)

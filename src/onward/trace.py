@@ -193,8 +193,8 @@ def _named(layer: Recurrent[Any], record: Record, direction: int) -> dict[str, A
     """The arrays (T, B, H) of one layer and direction."""
     P = layer.proj_size or layer.hidden_size
     named = {gate: record.gates[direction, :, :, k] for k, gate in enumerate(layer.gates)}
-    if record.c is not None:
-        named["c"] = record.c[direction]
+    if layer.has_c:
+        named["c"] = record.gates[direction, :, :, layer.G]
     named["h"] = record.y[:, :, direction * P : (direction + 1) * P]
     if record.sums is not None:
         sums = record.sums[direction]
