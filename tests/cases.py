@@ -48,6 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gru_reset_before_all": {"clip": 0.7, "activations": ("hard_sigmoid_keras2", "softsign")},
 }
 TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
+GRADIENT_TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # of an array's largest number
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,29 @@ def run(
     return y, h, c
 
 
-def sample(array: NDArray[Any]) -> NDArray[Any]:
-    """Up to 120 numbers from fixed places all over an array: what golden files keep of it."""
-    places = np.random.default_rng(0).random(min(120, array.size)) * array.size
+def output_gradients(case: Case) -> list[NDArray[Any]]:
+    """Random gradients by y (T, B, D*P), h_n and, of an LSTM, c_n, the same in every run."""
+    rng, D = np.random.default_rng(0), 1 + case.bidirectional
+    shapes = [(case.T, case.B, D * case.P), (case.layers * D, case.B, case.P)]
+    if case.cell == "lstm":
+        shapes.append((case.layers * D, case.B, case.H))
+    return [rng.standard_normal(shape).astype(case.dtype) for shape in shapes]
+
+
+def gradients(case: Case, inputs: Inputs) -> dict[str, NDArray[Any]]:
+    """Onward's gradients from those, by x, by the initial state if there is one, and by the weights."""
+    layer = layer_of(case, batch_first=False)
+    layer.load_state_dict(inputs.weights)
+    lstm = case.cell == "lstm"
+    state = None if inputs.h0 is None else (inputs.h0, inputs.c0) if lstm else inputs.h0
+    _, _, cache = layer.forward(inputs.x, state, lengths=inputs.lengths)
+    dy, dh, *dc = output_gradients(case)
+    dx, dstate, by_weights = layer.backward(dy, (dh, *dc) if lstm else dh, cache)
+    by_state = zip(("h0", "c0"), dstate if lstm else (dstate,), strict=False) if state is not None else ()
+    return {"x": dx, **dict(by_state), **by_weights}
+
+
+def sample(array: NDArray[Any], most: int = 120) -> NDArray[Any]:
+    """Up to `most` numbers from fixed places all over an array: what golden files keep of it."""
+    places = np.random.default_rng(0).random(min(most, array.size)) * array.size
     return array.reshape(-1)[places.astype(np.int64)]

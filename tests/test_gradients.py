@@ -1,12 +1,13 @@
-"""Backward passes, against central differences and the textbook: see tests/peers for PyTorch's."""
+"""Backward passes, against central differences, the textbook and PyTorch's autograd."""
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import cases
 import numpy as np
 import pytest
-from cases import CASES, Case
+from cases import CASES, GRADIENT_TOLERANCE, Case
 
 import onward
 from onward import textbook
@@ -20,6 +21,7 @@ CELLS = {
     "gru": lambda **options: onward.GRU(3, 4, **options),
     "gru_reset_before": lambda **options: onward.GRU(3, 4, reset_after=False, **options),
 }
+GOLDEN = np.load(Path(__file__).parent / "data" / "golden_gradients.npz")
 every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -102,6 +104,18 @@ def test_float32_has_the_gradients_of_float64(case: Case) -> None:
     for mine, right in zip(*answers, strict=True):
         assert mine.dtype == np.float32
         np.testing.assert_allclose(mine, right, rtol=0, atol=1e-4 * max(1, np.abs(right).max()))
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.cell != "gru_reset_before"], ids=lambda case: case.id
+)
+def test_gradients_are_those_of_autograd(case: Case) -> None:
+    mine = cases.gradients(case, cases.inputs_of(case)).values()
+    samples = [cases.sample(gradient, 6) for gradient in mine]
+    right = np.split(GOLDEN[case.id], np.cumsum([len(sample) for sample in samples])[:-1])
+    for gradient, sample, golden in zip(mine, samples, right, strict=True):
+        bound = GRADIENT_TOLERANCE[case.dtype] * np.abs(gradient).max()
+        np.testing.assert_allclose(sample, golden, rtol=0, atol=bound)
 
 
 def test_gradients_are_those_of_the_textbook() -> None:

@@ -1,8 +1,8 @@
 """Writes what tests compare with: what other frameworks answer, and small files that they wrote.
 
 Needs torch, onnx and onnxruntime. tests/data/golden_layers.npz has their answers to the cases of
-tests/cases.py; inputs are not kept, as a seed makes them again, and of answers a sample. tests/data/torch has
-one model in PyTorch's formats, and its answer.
+tests/cases.py, golden_gradients.npz the gradients of autograd; inputs are not kept, as a seed makes them
+again, and of answers a sample. tests/data/torch has one model in PyTorch's formats, and its answer.
 """
 
 import io
@@ -17,7 +17,7 @@ TESTS = Path(__file__).parent.parent / "tests"
 sys.path += [str(TESTS), str(TESTS / "peers")]
 
 from cases import CASES, SPATIAL, inputs_of, sample  # noqa: E402
-from frameworks import onnx_gru_answer, spatial_answer, torch_answer  # noqa: E402
+from frameworks import onnx_gru_answer, spatial_answer, torch_answer, torch_gradients  # noqa: E402
 
 
 def main() -> None:
@@ -30,8 +30,21 @@ def main() -> None:
             if array is not None:
                 golden[f"{case.id}/{name}"] = sample(array)
     np.savez_compressed(TESTS / "data" / "golden_layers.npz", **golden)
+    write_gradients(TESTS / "data" / "golden_gradients.npz")
     write_spatial(TESTS / "data" / "golden_spatial.npz")
     write_torch_files(TESTS / "data" / "torch")
+
+
+def write_gradients(path: Path) -> None:
+    """A few numbers of each gradient, in the order of cases.gradients."""
+    np.savez_compressed(
+        path,
+        **{
+            case.id: np.concatenate([sample(g, 6) for g in torch_gradients(case, inputs_of(case)).values()])
+            for case in CASES
+            if case.cell != "gru_reset_before"
+        },
+    )
 
 
 def write_spatial(path: Path) -> None:

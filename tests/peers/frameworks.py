@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from cases import SPATIAL, Case, Inputs, spatial
+from cases import SPATIAL, Case, Inputs, output_gradients, spatial
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -48,6 +48,23 @@ def torch_answer(case: Case, inputs: Inputs) -> Answer:
         y, _ = torch.nn.utils.rnn.pad_packed_sequence(packed, total_length=case.T)
     h, c = state if case.cell == "lstm" else (state, None)
     return y.numpy(), h.numpy(), None if c is None else c.numpy()
+
+
+def torch_gradients(case: Case, inputs: Inputs) -> dict[str, NDArray[Any]]:
+    """Of autograd, as `cases.gradients`."""
+    module = torch_module(case, batch_first=False)
+    module.load_state_dict({name: torch.from_numpy(weight) for name, weight in inputs.weights.items()})
+    given = {"x": inputs.x, "h0": inputs.h0, "c0": inputs.c0}
+    leaves = {name: torch.tensor(a).requires_grad_() for name, a in given.items() if a is not None}
+    x, *state = leaves.values()
+    if inputs.lengths is not None:
+        x = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(inputs.lengths), enforce_sorted=False)
+    y, final = module(x, tuple(state) if len(state) == 2 else state[0] if state else None)
+    if inputs.lengths is not None:
+        y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, total_length=case.T)
+    outputs = [y, *(final if case.cell == "lstm" else (final,))]
+    torch.autograd.backward(outputs, [torch.tensor(d) for d in output_gradients(case)])
+    return {name: leaf.grad.numpy() for name, leaf in (leaves | dict(module.named_parameters())).items()}
 
 
 @torch.no_grad()
