@@ -75,17 +75,28 @@ template <class F, int V, int M, int R>
 
 constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
 
-// Most rows of a micro-kernel, by gates.
-constexpr int rows_at_once[] = {0, 6, max_sums / 2, max_sums / 3, max_sums / 4};
+// Whether a tile stays in registers: its sums, its smaller side, and one of the larger. Where a weight takes more than one
+// register, so does a row's term, and their product takes one too; of eight blocks, compilers then lose track. One gate
+// gains more by blocks than by rows.
+template <class F>
+constexpr bool fits(int V, int M, int R) {
+    constexpr int registers = sizeof(F::weight(nullptr)) / vector_bytes;
+    const int smaller = M * V < R ? M * V : R, sums = V * M * R;
+    return sums <= max_sums && sums + registers * (smaller + 1) + registers - 1 <= vector_registers &&
+           M * registers <= 8 && (V > 1 || R <= 6);
+}
 
-// Micro-kernels by rows and log2 of blocks; null where the sums would not fit the registers.
+// Micro-kernels by rows, up to `rows`, and log2 of blocks; null where the tile would not fit.
 template <class Real>
 struct Micros {
     Micro<Real> at[max_rows + 1][4] = {};
+    long rows = 0;
     template <class F, int V, int M, int R>
     constexpr void add() {
-        if constexpr (V * M * R <= max_sums && R <= rows_at_once[V])
+        if constexpr (fits<F>(V, M, R)) {
             at[R][M == 8 ? 3 : M / 2] = micro<F, V, M, R>;
+            rows = R;
+        }
     }
     template <class F, int V, int R = 1>
     constexpr void add_rows() {
@@ -142,7 +153,7 @@ void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long ro
                Body body) {
     const Micros<Real>& micros = micros_for(panels);
     const Rows<Real> in = rows_for(panels, a, a_stride, rows, quantized);
-    const long groups = (rows + rows_at_once[panels.G] - 1) / rows_at_once[panels.G];
+    const long groups = (rows + micros.rows - 1) / micros.rows;
     const long most_rows = groups ? (rows + groups - 1) / groups : 0;
     auto too_large = [&](long blocks) {
         return rows == 1 && blocks > 1 && blocks * panels.G * vector_bytes > enough_sums &&
