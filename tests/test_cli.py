@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from click.testing import CliRunner, Result
 
 import onward
 from onward import bundled, data
+from onward.base import Layer
 from onward.cli import main
 
 VOWELS = bundled.models()["vowels"]
@@ -231,6 +234,53 @@ def test_convert_there_and_back_changes_nothing(tmp_path: Path, suffix: str) -> 
     assert onward_("convert", tmp_path / f"a{suffix}", tmp_path / "b.safetensors").exit_code == 0
     onward.load(VOWELS).save(tmp_path / "own.safetensors")
     assert (tmp_path / "b.safetensors").read_bytes() == (tmp_path / "own.safetensors").read_bytes()
+
+
+def source_of(kind: str, folder: Path) -> Path:
+    """A model in each format that can be read."""
+    path, data, gru = folder / f"source.{kind}", Path(__file__).parent / "data", onward.GRU(3, 4, rng=0)
+    match kind:
+        case "safetensors" | "onnx":
+            net = onward.Sequential(gru, onward.Last(), onward.Linear(4, 2, rng=1))
+            net.save(path) if kind == "safetensors" else onward.export_onnx(net, path)
+        case "bin":  # a state dict in safetensors
+            path.write_bytes(safetensors.numpy.save(gru.state_dict()))
+        case "npz":
+            np.savez(path, **gru.state_dict())
+        case "h5":
+            shutil.copy(data / "keras" / "cudnn.h5", path)
+        case "pt":
+            shutil.copy(data / "torch" / "weights.pt", path)
+        case "keras":  # without the mask, which no other format can say
+            with zipfile.ZipFile(data / "keras" / "tagger_3.keras") as old, zipfile.ZipFile(path, "w") as new:
+                for name in old.namelist():
+                    content = old.read(name)
+                    new.writestr(name, content.replace(b'"mask_zero": true', b'"mask_zero": false'))
+    return path
+
+
+def answer_of(path: Path) -> Any:
+    """What a model answers to the same input, whatever its format; of a state dict, one layer."""
+    rng, net = np.random.default_rng(0), onward.load(path)
+    if isinstance(net, dict):
+        net = next(iter(net.values()))
+    model: Any = net if isinstance(net, Layer) else net.layers()
+    if "Embedding" in repr(model):
+        return model(rng.integers(0, 5, (2, 6)))
+    y = model(rng.normal(0, 1, (2, 6, model._step_shape[0])))
+    return y[0] if isinstance(y, tuple) else y
+
+
+@pytest.mark.parametrize("target", ["safetensors", "onnx"])
+@pytest.mark.parametrize("kind", ["safetensors", "onnx", "bin", "npz", "h5", "keras", "pt"])
+def test_convert_from_every_format_to_every_other(tmp_path: Path, kind: str, target: str) -> None:
+    source, result = source_of(kind, tmp_path), tmp_path / f"target.{target}"
+    done = onward_("convert", source, result)
+    if (kind, target) == ("pt", "onnx"):  # a state dict of several layers
+        assert done.exit_code == 2 and "does not say how its layers" in done.stderr.replace("\n", " ")
+    else:
+        assert done.exit_code == 0, done.output
+        np.testing.assert_array_equal(answer_of(result), answer_of(source))
 
 
 def test_a_file_of_onnx_is_run_and_looked_into_as_any_other(tmp_path: Path) -> None:

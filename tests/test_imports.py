@@ -49,6 +49,7 @@ ORDER = [
     "keras.attention",
     "keras.recurrent",
     "keras.graph",
+    "keras.chain",
     "keras",
     "onnx_names",
     "onnx_functions",

@@ -1,5 +1,6 @@
 """ONNX files: recurrent nodes wherever they are, whatever their options; files damaged or hostile."""
 
+import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,14 @@ def test_layout_swaps_time_and_batch(op: str, seed: int) -> None:
         )
 
 
+@pytest.mark.parametrize("op", onnx_nodes.GATES)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float16", 2e-3), ("bfloat16", 2e-2), ("float64", 1e-6), ("float32", 0)]
 )
-def test_every_float_dtype_comes_back_as_it_went_in(dtype: str, tolerance: float) -> None:
+def test_every_float_dtype_comes_back_as_it_went_in(op: str, dtype: str, tolerance: float) -> None:
     kind = getattr(TensorProto, {"float32": "FLOAT", "float64": "DOUBLE"}.get(dtype, dtype.upper()))
-    given = {"X": normal(T, B, I), **weights("GRU")}
-    node = helper.make_node("GRU", list(given), ["Y", "Y_h"])
+    given = {"X": normal(T, B, I), **weights(op)}
+    node = helper.make_node(op, list(given), ["Y", "Y_h"])
     expected = Graph(onnx_nodes.model_of([node], given, ["Y", "Y_h"], opset=22))(**given)
     feeds = {name: a.astype(helper.tensor_dtype_to_np_dtype(kind)) for name, a in given.items()}
     for mine, other in zip(
@@ -125,6 +127,36 @@ def test_every_float_dtype_comes_back_as_it_went_in(dtype: str, tolerance: float
     ):
         assert mine.dtype == feeds["X"].dtype
         np.testing.assert_allclose(mine.astype(np.float64), other, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("op", onnx_nodes.GATES)
+def test_every_opset_gives_the_same(tmp_path: Path, op: str) -> None:
+    feeds = {"X": normal(T, B, I), "lengths": np.array([5, 2, 0], np.int32)}
+    answers = []
+    for opset in range(1, 23):
+        # which opset 7 dropped: an output is there if it has a name
+        options = {"output_sequence": 1} if opset < 7 else {}
+        node = helper.make_node(op, ["X", "W", "R", "B", "lengths"], ["Y", "Y_h"], hidden_size=H, **options)
+        onnx.save(onnx_nodes.model_of([node], feeds, ["Y", "Y_h"], weights(op), opset), tmp_path / "m.onnx")
+        model: Any = onward.load(tmp_path / "m.onnx")
+        answers.append(model(**feeds))
+    for answer in answers[1:]:
+        for mine, first in zip(answer, answers[0], strict=True):
+            np.testing.assert_array_equal(mine, first)
+
+
+@pytest.mark.parametrize("op", onnx_nodes.GATES)
+def test_every_subset_of_outputs_is_part_of_all_of_them(op: str) -> None:
+    names = ["Y", "Y_h", "Y_c"][: 2 + (op == "LSTM")]
+    x, answers = normal(T, B, I), {}
+    for kept in itertools.product((True, False), repeat=len(names)):
+        outputs = [name if keep else "" for name, keep in zip(names, kept, strict=True)]
+        node = helper.make_node(op, ["X", "W", "R", "B"], outputs)
+        own = [name for name in outputs if name]
+        if own:
+            graph = Graph(onnx_nodes.model_of([node], {"X": x}, own, weights(op)))
+            for name, mine in zip(own, graph(x), strict=True):
+                np.testing.assert_array_equal(mine, answers.setdefault(name, mine))
 
 
 def in_body(kind: str) -> list[onnx.NodeProto]:

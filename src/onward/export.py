@@ -7,10 +7,12 @@ import os
 from . import files
 from .base import Layer
 from .errors import ArgumentError
+from .keras import Model
+from .keras.chain import sequential
 
 
 def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
-    """Writes a layer, or a Sequential, as an ONNX file.
+    """Writes a layer, a Sequential, or a model of Keras that is a chain of layers without masks, as ONNX.
 
     The graph takes `x` and gives `y`, laid out as the model does. Each recurrent layer adds its initial state
     to the inputs, h0 and c0, and its final state to the outputs, h_n and c_n, after the layer's name where
@@ -24,4 +26,6 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
         from .onnx_writer import model_of
     except ModuleNotFoundError as error:
         raise ArgumentError(f"export_onnx needs {error.name}: pip install 'onward[onnx]'") from error
+    if isinstance(model, Model):
+        model = sequential(model)
     files.replace(path, model_of(model, lengths).SerializeToString())

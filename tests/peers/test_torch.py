@@ -97,6 +97,45 @@ def test_convolution_pooling_and_normalization_are_those_of_torch(index: int, dt
     np.testing.assert_allclose(mine, theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_state_dict_goes_into_torch_by_from_numpy(dtype: Any) -> None:
+    """A model trained here moves there: names, shapes and dtypes are torch's, and so are the answers."""
+    options: Any = {"bidirectional": True, "batch_first": True}
+    mine = onward.Sequential(
+        onward.Linear(5, 6, dtype=dtype, rng=0),
+        onward.LSTM(6, 7, 2, proj_size=3, **options, dtype=dtype, rng=1),
+        onward.LayerNorm(6, dtype=dtype),
+        onward.GRU(6, 4, bias=False, **options, dtype=dtype, rng=2),
+        onward.RNN(8, 3, nonlinearity="relu", batch_first=True, dtype=dtype, rng=3),
+    )
+    theirs = torch.nn.ModuleList(
+        [
+            torch.nn.Linear(5, 6),
+            torch.nn.LSTM(6, 7, 2, proj_size=3, **options),
+            torch.nn.LayerNorm(6),
+            torch.nn.GRU(6, 4, bias=False, **options),
+            torch.nn.RNN(8, 3, nonlinearity="relu", batch_first=True),
+        ]
+    ).to(getattr(torch, dtype))
+    theirs.load_state_dict({name: torch.from_numpy(weight) for name, weight in mine.state_dict().items()})
+    x = np.random.default_rng(0).standard_normal((3, 9, 5)).astype(dtype)
+    y = torch.from_numpy(x)
+    for module in theirs:
+        y = module(y)[0] if isinstance(module, torch.nn.RNNBase) else module(y)
+    np.testing.assert_allclose(mine(x), y.detach().numpy(), rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("index", range(len(SPATIAL)), ids=SPATIAL_IDS)
+def test_the_state_dict_of_every_other_layer_goes_into_torch_too(index: int) -> None:
+    name, arguments, options, _ = SPATIAL[index]
+    layer, weights, _ = cases.spatial(index, "float32")
+    theirs = getattr(torch.nn, name)(*arguments, **options)
+    theirs.load_state_dict({name: torch.from_numpy(weight) for name, weight in layer.state_dict().items()})
+    for name, weight in theirs.state_dict().items():
+        if weight.is_floating_point():  # num_batches_tracked is not
+            np.testing.assert_array_equal(weight.numpy(), weights[name])
+
+
 @pytest.mark.parametrize("dim", [0, 1, -1])
 def test_softmax_is_that_of_torch_infinities_and_nan_included(dim: int) -> None:
     x = np.random.default_rng(0).standard_normal((6, 5, 6)) * 50

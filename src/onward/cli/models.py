@@ -60,12 +60,14 @@ def convert(source: str, target: Path) -> None:
     """Writes the model IN in the format of OUT: .safetensors or .onnx.
 
     IN is a bundled model (see `onward models`) or a file that onward.load opens. Of a file that does not say
-    how its layers are connected, .safetensors takes the tensors.
+    how its layers are connected, .safetensors takes the tensors, and .onnx a layer that is alone.
     """
     check_suffix(target, "OUT", (".safetensors", ".onnx"))
     path = named_file(source, bundled.models(), "model", "IN")
     net = load(path)
     to_onnx = target.suffix.lower() == ".onnx"
+    if to_onnx and isinstance(net, dict) and len(net) == 1 and not net.leftover:
+        (net,) = net.values()
     if isinstance(net, dict):
         if to_onnx:
             raise click.UsageError(
