@@ -49,12 +49,19 @@ class Sequences:
             targets = [targets[row] for row in rows] if isinstance(targets, list) else targets[rows]
         return Sequences([self.items[row] for row in rows], labels, targets)
 
-    def batches(self, size: int) -> Iterator[tuple[Integers, AnyArray, Integers]]:
-        """Numbers of the sequences in the batch, x (T, B, I) padded with 0, and lengths (B,)."""
+    def batches(self, size: int, pad: bool = True) -> Iterator[tuple[Integers, AnyArray, Integers]]:
+        """Numbers of the sequences in the batch, x (T, B, I) padded with 0, and lengths (B,).
+
+        Without `pad`, all in a batch are of one length.
+        """
         lengths = self.lengths
         order = np.argsort(lengths, kind="stable")  # like lengths together, so that little is padded
-        for start in range(0, len(order), size):
+        start = 0
+        while start < len(order):
             rows = order[start : start + size]
+            if not pad:
+                rows = rows[lengths[rows] == lengths[rows[0]]]
+            start += len(rows)
             yield rows, padded([self.items[row] for row in rows]), lengths[rows]
 
 

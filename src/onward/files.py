@@ -7,7 +7,8 @@ Onward's own files carry their architecture as JSON, with the version of that fo
 import json
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,27 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
 
     Raises FileError.
     """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write what shall stand at `path`, once all of it is there. Raises FileError."""
     target = Path(path).resolve()  # of a link, the file that it leads to is replaced
     temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     try:
         try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+    except FileError:
+        raise
     except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror}") from error
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:

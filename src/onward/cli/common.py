@@ -1,10 +1,13 @@
 """What the commands share: errors in one line, names of bundled things, tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -74,6 +77,15 @@ def model_of(path: Path, name: str) -> Sequential:
         )
     # a layer alone becomes a model of one
     return net if isinstance(net, Sequential) else Sequential(net)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, if that is a terminal, and how to advance it."""
+    stderr = Console(stderr=True)
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.advance(task, n)
 
 
 def new_table(title: str, *columns: str) -> Table:

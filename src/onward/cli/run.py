@@ -10,14 +10,13 @@ import click
 import numpy as np
 from rich.bar import Bar
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from .. import data
+from .. import data, scoring
 from ..model import Sequential
-from .common import Report, check_suffix, counted, json_option, model_and_input, new_table
+from .common import Report, check_suffix, counted, json_option, model_and_input, new_table, progress
+from .tables import is_parquet, run_table, show_table_run
 
-BATCH = 64  # sequences in one call: enough rows for the core's full speed
 SHOWN = 24  # rows of a table of outputs
 
 
@@ -26,11 +25,33 @@ SHOWN = 24  # rows of a table of outputs
 @click.argument("source", metavar="[INPUT]", required=False)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the outputs to this file: .npy, .npz or .csv.",
+    help="Write the outputs to this file: .npy, .npz, .csv; of Parquet, .parquet; with --engine, a folder.",
+)
+@click.option("--engine", type=click.Choice(["ray"]), help="Run over Parquet on many processors or machines.")
+@click.option("--address", help="The cluster of Ray to run on, as auto; without it, one is started here.")
+@click.option("--input", "input_", default="x", show_default=True, help="Of Parquet: column of sequences.")
+@click.option("--lengths", help="Of Parquet: column that says how many steps of each count.")
+@click.option("--output", default="y", show_default=True, help="Of Parquet: column to write.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "keep"]),
+    default="fail",
+    show_default=True,
+    help="Of Parquet: end at a bad row, or say in a column what is wrong with it.",
 )
 @json_option
-def run(model: str, source: str | None, out: Path | None, as_json: bool) -> None:
+def run(
+    model: str,
+    source: str | None,
+    out: str | None,
+    engine: str | None,
+    address: str | None,
+    input_: str,
+    lengths: str | None,
+    output: str,
+    on_error: str,
+    as_json: bool,
+) -> None:
     """Runs MODEL over the sequences of INPUT and shows what it predicts.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
@@ -44,7 +65,24 @@ def run(model: str, source: str | None, out: Path | None, as_json: bool) -> None
     .csv  a header, a row for each time step, a column for each feature;
           columns `sequence` and `label`, if there, tell sequences apart
           and name the class of each by its number
+    .parquet  a row for each sequence, a column of lists of its steps;
+          or a folder of such files, or a URI, as s3://bucket/folder
     """
+    if source is not None and (engine is not None or is_parquet(source)):
+        columns = {"input": input_, "lengths": lengths, "output": output, "on_error": on_error}
+        report = run_table(model, source, out, engine, address, **columns)
+        show = show_table_run
+    else:
+        report = _run_file(model, source, None if out is None else Path(out))
+        show = _show_run
+    if as_json:
+        print(json.dumps(report, allow_nan=False))
+    else:
+        show(report)
+
+
+def _run_file(model: str, source: str | None, out: Path | None) -> Report:
+    """Runs over a file that fits in memory, and sums up what the model predicts."""
     if out is not None:
         check_suffix(out, "--out", data.SUFFIXES)
     net, source_file = model_and_input(model, source)
@@ -55,40 +93,24 @@ def run(model: str, source: str | None, out: Path | None, as_json: bool) -> None
     if out is not None:
         data.write(out, stacked, sequences.lengths if per_step else None)
 
-    report = {
+    return {
         "model": model,
         "input": source_file.stem if source is None else source,
         **_summary(sequences, stacked, seconds, per_step),
+        "out": None if out is None else str(out),
     }
-    report["out"] = None if out is None else str(out)
-    if as_json:
-        print(json.dumps(report, allow_nan=False))
-    else:
-        _show_run(report)
 
 
 def _outputs(net: Sequential, sequences: data.Sequences) -> tuple[list[data.AnyArray], float]:
-    """What the model gives for each sequence, (O,) or (T, O), and how many seconds it computed."""
+    """What the model gives for each sequence, (O,) or (T, O), and how many seconds it took."""
     outputs: list[Any] = [None] * len(sequences.items)
-    seconds = 0.0
-    batch_first = any(getattr(layer, "batch_first", False) for layer in net)
-    stderr = Console(stderr=True)
-    for rows, x, lengths in track(
-        sequences.batches(BATCH),
-        description="Running",
-        total=-(-len(outputs) // BATCH),
-        console=stderr,
-        transient=True,
-        disable=not stderr.is_terminal,
-    ):
-        start = time.perf_counter()
-        y = net(x.swapaxes(0, 1) if batch_first else x, lengths=lengths)
-        seconds += time.perf_counter() - start
-        if batch_first and y.ndim == 3:
-            y = y.swapaxes(0, 1)
-        for b, row in enumerate(rows):
-            outputs[row] = y[: lengths[b], b] if y.ndim == 3 else y[b]
-    return outputs, seconds
+    start = time.perf_counter()
+    with progress("Running", len(outputs)) as advance:
+        for rows, answers in scoring.outputs(net, sequences.items):
+            for row, y in zip(rows, answers, strict=True):
+                outputs[row] = y
+            advance(len(rows))
+    return outputs, time.perf_counter() - start
 
 
 def _summary(sequences: data.Sequences, outputs: data.AnyArray, seconds: float, per_step: bool) -> Report:
