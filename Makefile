@@ -16,6 +16,26 @@ test-peers: $(VENV)/.installed-peers
 test-cases: $(VENV)/.installed-peers
 	ONWARD_CASES=$(ONWARD_CASES) $(BIN)/pytest tests/real
 
+# The core's answers on this machine and on an emulated Arm: needs g++-aarch64-linux-gnu and qemu-user of Debian.
+AARCH64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+test-aarch64: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet cmake
+	$(BIN)/python -m cmake -S tests/answers -B build/answers-here
+	$(BIN)/python -m cmake -S tests/answers -B build/answers-aarch64 $(AARCH64) -DCMAKE_EXE_LINKER_FLAGS=-static
+	$(BIN)/python -m cmake --build build/answers-here --parallel
+	$(BIN)/python -m cmake --build build/answers-aarch64 --parallel
+	build/answers-here/answers >build/answers-here.txt
+	qemu-aarch64 build/answers-aarch64/answers >build/answers-aarch64.txt
+	diff build/answers-here.txt build/answers-aarch64.txt && echo "the same bits: $$(wc -l <build/answers-here.txt) answers"
+
+# Needs GCC's sanitisers.
+sanitize: | $(BIN)/python
+	$(BIN)/python tools/sanitize.py
+
+SECONDS := 10
+fuzz: $(VENV)/.installed-fuzz
+	$(BIN)/python fuzz/readers.py --seconds $(SECONDS)
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,5 +55,5 @@ $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
 clean:
 	rm -rf $(VENV) build dist
 
-.PHONY: run test test-peers test-cases lint bench clean
+.PHONY: run test test-peers test-cases test-aarch64 sanitize fuzz lint bench clean
 .SECONDARY:

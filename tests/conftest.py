@@ -9,9 +9,8 @@ from onward import _core
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--stress-seconds", type=float, default=2.0, help="how long threads call one model at once"
-    )
+    parser.addoption("--stress-seconds", type=float, default=2.0, help="how long threads call one model")
+    parser.addoption("--stress-megabytes", type=float, default=4.0, help="how far memory may grow meanwhile")
 
 
 @pytest.fixture(params=_core.available_isas())

@@ -9,7 +9,9 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include <atomic>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -80,22 +82,28 @@ inline bool is_float32(const In& weights) {
     throw nb::value_error("weights are neither float32 nor float64");
 }
 
-// What is asked of NumPy. Found when the module is imported: a static of a function could make a thread that holds the
-// GIL wait for one that waits for it.
+// What is asked of NumPy.
 struct NumPy {
     nb::object empty, float32, float64;
 };
-inline const NumPy* numpy = nullptr;  // never destroyed: Python ends before
 
-inline void import_numpy() {
-    const nb::object module = nb::module_::import_("numpy"), dtype = module.attr("dtype");
-    numpy = new NumPy{module.attr("empty"), dtype("f4"), dtype("f8")};
+// Found at the first use, by whichever thread: while one waited for another to initialise a static, holding the GIL, the
+// other could be waiting for the GIL.
+inline const NumPy& numpy() {
+    static constinit std::atomic<const NumPy*> found{nullptr};  // never destroyed: Python ends before
+    const NumPy* known = found.load(std::memory_order_acquire);
+    if (!known) {
+        const nb::object module = nb::module_::import_("numpy"), dtype = module.attr("dtype");
+        std::unique_ptr<const NumPy> mine(new NumPy{module.attr("empty"), dtype("f4"), dtype("f8")});
+        if (found.compare_exchange_strong(known, mine.get())) known = mine.release();
+    }
+    return *known;
 }
 
 // A new NumPy array; asking NumPy for it is the fastest way to one.
 template <class Real>
 nb::object empty(const nb::tuple& shape) {
-    return numpy->empty(shape, sizeof(Real) == 4 ? numpy->float32 : numpy->float64);
+    return numpy().empty(shape, sizeof(Real) == 4 ? numpy().float32 : numpy().float64);
 }
 
 // The memory of a new array; the buffer protocol is the fastest way to it.

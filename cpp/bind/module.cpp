@@ -30,7 +30,6 @@ NB_MODULE(_core, m) {
     m.doc() = "Onward's compiled core.";
     nb::set_leak_warnings(false);  // what lives until Python ends, as a layer kept in a module may, is no leak
 
-    import_numpy();
     bind_layers(m);
     bind_backward(m);
     bind_stream(m);

@@ -1,0 +1,204 @@
+"""Coverage-guided fuzzing of everything that reads a file from outside, by atheris. Linux only.
+
+    python fuzz/readers.py                          # every reader, 10 seconds each
+    python fuzz/readers.py torch onnx --seconds 600
+
+Whatever the file, reading it ends in 10 seconds and 256 MB, runs nothing, writes nothing, and raises nothing
+but onward.errors. An input that breaks this is left in build/fuzz, and becomes a test.
+"""
+
+import argparse
+import contextlib
+import gc
+import io
+import subprocess
+import sys
+import tempfile
+import types
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import atheris
+import numpy as np
+
+import onward
+from onward import data
+from onward.errors import OnwardError
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
+FOUND = ROOT / "build" / "fuzz"
+sys.path.append(str(ROOT / "tests"))
+
+import hostile  # noqa: E402  # of the tests, which are no package
+
+
+class Reader(NamedTuple):
+    """How files of a kind are named, opened, and got to begin with."""
+
+    suffix: str
+    read: Callable[[Path], Any]
+    seeds: Callable[[Path], Iterator[bytes]]
+
+
+def model() -> Any:
+    return onward.Sequential(onward.LSTM(2, 3, rng=0), onward.Last(), onward.Linear(3, 2, rng=0))
+
+
+def saved(folder: Path) -> Iterator[bytes]:
+    """Models as Onward saves them."""
+    whole = onward.Sequential(onward.GRU(2, 3, 2, bidirectional=True, rng=0), onward.Softmax())
+    for each in (model(), model().quantize("int8"), model().quantize("float16"), whole):
+        each.save(folder / "seed")
+        yield (folder / "seed").read_bytes()
+
+
+def exported(folder: Path) -> Iterator[bytes]:
+    """Models as ONNX."""
+    for each in (
+        onward.LSTM(2, 3, bidirectional=True, rng=0),
+        onward.GRU(2, 3, reset_after=False, rng=0),
+        model(),
+    ):
+        onward.export_onnx(each, folder / "seed.onnx")
+        yield (folder / "seed.onnx").read_bytes()
+
+
+def stream_states(folder: Path) -> Iterator[bytes]:
+    stream = model().stream()
+    stream(np.ones(2))
+    stream.save(folder / "seed")
+    yield (folder / "seed").read_bytes()
+
+
+def pool_states(folder: Path) -> Iterator[bytes]:
+    pool = model().pool(3)
+    pool.step(pool.open(2), np.ones((2, 2)))
+    pool.save(folder / "seed")
+    yield (folder / "seed").read_bytes()
+
+
+def arrays(folder: Path) -> Iterator[bytes]:
+    """NumPy's archives."""
+    for save in (np.savez, np.savez_compressed):
+        content = io.BytesIO()
+        save(content, x=np.ones((4, 2)), lengths=[3, 1], y=[0, 1])
+        yield content.getvalue()
+
+
+def tables(folder: Path) -> Iterator[bytes]:
+    yield b"sequence,label,a,b\n1,0,0.5,2\n1,0,-1e3,nan\n2,1,3,4\n"
+    yield b'a,b\r\n1,2\r\n\r\n"3",4\r\n'
+
+
+def kept(pattern: str) -> Callable[[Path], Iterator[bytes]]:
+    """Files of other libraries that the tests keep."""
+    return lambda folder: (path.read_bytes() for path in sorted(DATA.glob(pattern)))
+
+
+READERS = {
+    "safetensors": Reader(".safetensors", onward.load, saved),
+    "torch": Reader(".pt", onward.load, kept("torch/*.pt")),
+    "keras": Reader(".keras", onward.load, kept("keras/*.keras")),
+    "hdf5": Reader(".h5", onward.load, kept("keras/[!w]*.h5")),
+    "onnx": Reader(".onnx", onward.load, exported),
+    "npz": Reader(".npz", onward.load_tensors, arrays),
+    "stream": Reader(".state", lambda path: model().stream().load(path), stream_states),
+    "pool": Reader(".state", lambda path: model().pool(3, 1000).load(path), pool_states),
+    "csv": Reader(".csv", data.read, tables),
+    "sequences": Reader(".npz", data.read, arrays),
+}
+
+
+def unzipped(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(zipfile.ZipInfo(name), member)
+    return content.getvalue()
+
+
+def mutated(content: bytes, max_size: int, seed: int) -> bytes:
+    """The content changed; of an archive mostly one member, as changes anywhere else fail at its checksum."""
+    try:
+        members = unzipped(content) if seed % 8 else {}
+    except Exception:  # zipfile and zlib raise nearly anything for an archive that is damaged already
+        members = {}
+    if not members:
+        return bytes(atheris.Mutate(content, max_size))
+    name = sorted(members)[seed // 8 % len(members)]
+    members[name] = bytes(atheris.Mutate(members[name], len(members[name]) + 100))
+    return zipped(members)[:max_size]
+
+
+def fuzz(name: str, seconds: int) -> None:
+    """Fuzzes one reader, and ends the process: with an error if something is found."""
+    warnings.simplefilter("ignore")  # what a reader warns of is for people
+    reader = READERS[name]
+    if reader.read is data.read:
+        hostile.ACTS.remove("compile")  # by which NumPy parses an array's header, and runs nothing
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    path = folder / f"file{reader.suffix}"
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        with hostile.bounded(seconds=10), contextlib.suppress(OnwardError):
+            reader.read(path)
+
+    seeds = folder / "seeds"
+    seeds.mkdir()
+    for number, seed in enumerate(reader.seeds(folder)):
+        path.write_bytes(seed)
+        reader.read(path)  # imports what it needs before anything is watched
+        (seeds / str(number)).write_bytes(seed)
+    for function in gc.get_objects():
+        if isinstance(function, types.FunctionType) and str(function.__module__).startswith("onward"):
+            atheris.instrument_func(function)
+    FOUND.mkdir(parents=True, exist_ok=True)
+    options = [
+        f"-max_total_time={seconds}",
+        "-timeout=20",
+        "-max_len=100000",
+        f"-artifact_prefix={FOUND}/{name}-",
+    ]
+    mutator = {"custom_mutator": mutated} if reader.suffix in (".pt", ".keras", ".npz") else {}
+    atheris.Setup(
+        [sys.argv[0], *options, "-verbosity=1", "-print_final_stats=1", str(seeds)], read, **mutator
+    )
+    atheris.Fuzz()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("readers", nargs="*", choices=[*READERS, []], help="by default all")
+    parser.add_argument("--seconds", type=int, default=10, help="for each reader")
+    arguments = parser.parse_args()
+    if len(arguments.readers) == 1:
+        fuzz(arguments.readers[0], arguments.seconds)
+    failed = []
+    for name in arguments.readers or READERS:  # each in a process of its own, as the fuzzer ends it
+        command = [sys.executable, __file__, name, "--seconds", str(arguments.seconds)]
+        process = subprocess.run(command, capture_output=True, text=True)
+        runs = [
+            line.split()[-1] for line in process.stderr.splitlines() if "number_of_executed_units" in line
+        ]
+        result = "failed" if process.returncode else "nothing found"
+        print(f"{name}: {runs[-1] if runs else 'no'} files, {result}", flush=True)
+        if process.returncode:
+            failed.append(name)
+            print(process.stdout[-3000:], process.stderr[-3000:], flush=True)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+// Prints a hash of the answers to each case, after making sure that all instruction sets of the machine agree on it.
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <initializer_list>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "backward.h"
+#include "dense.h"
+#include "denormals.h"
+#include "dispatch.h"
+#include "pool.h"
+#include "stack.h"
+#include "stream.h"
+#include "threads.h"
+
+using namespace onward;
+
+namespace {
+
+// The same numbers on every machine.
+class Random {
+public:
+    uint64_t bits() {
+        uint64_t z = (state += 0x9e3779b97f4a7c15);
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        return z ^ (z >> 31);
+    }
+    double number() { return double(int64_t(bits())) * 0x1p-63; }  // from -1 to 1
+
+    template <class Number>
+    std::vector<Number> numbers(long n, double scale = 1) {
+        std::vector<Number> result(n);
+        for (Number& each : result) each = Number(number() * scale);
+        return result;
+    }
+
+private:
+    uint64_t state = 1;
+};
+
+class Hash {
+public:
+    template <class Number>
+    void add(const std::vector<Number>& numbers) {
+        const auto* bytes = reinterpret_cast<const unsigned char*>(numbers.data());
+        for (size_t i = 0; i < numbers.size() * sizeof(Number); i++) value = (value ^ bytes[i]) * 0x100000001b3;
+    }
+    uint64_t value = 0xcbf29ce484222325;
+};
+
+struct Case {
+    const char* name;
+    Cell cell;
+    Format format = Format::native;
+    bool options = false, projected = false, peephole = false;
+};
+
+const Case cases[] = {
+    {"rnn", Cell::rnn}, {"rnn relu", Cell::rnn_relu}, {"lstm", Cell::lstm}, {"gru", Cell::gru},
+    {"gru reset before", Cell::gru_reset_before},
+    {"rnn options", Cell::rnn, Format::native, true}, {"lstm options", Cell::lstm, Format::native, true},
+    {"lstm peephole", Cell::lstm, Format::native, true, false, true},
+    {"lstm projected", Cell::lstm, Format::native, false, true}, {"gru options", Cell::gru, Format::native, true},
+    {"gru reset before options", Cell::gru_reset_before, Format::native, true},
+    {"rnn float16", Cell::rnn, Format::float16}, {"lstm float16", Cell::lstm, Format::float16},
+    {"lstm projected float16", Cell::lstm, Format::float16, false, true}, {"gru float16", Cell::gru, Format::float16},
+    {"gru reset before float16", Cell::gru_reset_before, Format::float16},
+    {"rnn int8", Cell::rnn, Format::int8}, {"lstm int8", Cell::lstm, Format::int8},
+    {"lstm projected int8", Cell::lstm, Format::int8, false, true}, {"gru int8", Cell::gru, Format::int8},
+    {"gru reset before int8", Cell::gru_reset_before, Format::int8},
+};
+
+// Weights of layers and directions, with the memory that they point to.
+template <class Real>
+class Model {
+public:
+    Model(const Case& given, long I, long H, long layers, long D) {
+        const long G = gates(given.cell), P = given.projected ? (H + 1) / 2 : H;
+        for (long i = 0; i < layers * D; i++) {
+            const long inputs = i < D ? I : D * P;
+            weights.push_back({inputs, H, P, matrix(given.format, G * H, inputs), matrix(given.format, G * H, P),
+                               numbers(G * H), numbers(G * H),
+                               given.projected ? matrix(given.format, P, H) : Matrix<Real>{},
+                               given.peephole ? numbers(3 * H) : nullptr});
+        }
+        if (given.options)
+            options.assign(D, {{Function::hard_sigmoid, Real(0.3), Real(0.4)}, {Function::elu, Real(0.7)},
+                               {Function::softsign}, Real(0.6), given.cell == Cell::lstm && !given.peephole});
+    }
+
+    std::vector<Weights<Real>> weights;
+    std::vector<Options<Real>> options;
+
+private:
+    const Real* numbers(long n) { return memory.emplace_back(random.numbers<Real>(n)).data(); }
+
+    Matrix<Real> matrix(Format format, long rows, long columns) {
+        const long n = rows * columns;
+        if (format == Format::int8) {
+            auto& bytes = small.emplace_back(n);
+            for (auto& byte : bytes) byte = int8_t(int(random.bits() % 255) - 127);
+            auto& scale = memory.emplace_back(random.numbers<Real>(rows, 1. / 127 / 8));
+            return {format, bytes.data(), scale.data()};
+        }
+        if (format == Format::float16) {  // from 2^-5 to 1, of either sign
+            auto& halves = half.emplace_back(n);
+            for (auto& each : halves)
+                each.bits = uint16_t((random.bits() & 0x83ff) | ((10 + random.bits() % 5) << 10));
+            return {format, halves.data()};
+        }
+        return {format, memory.emplace_back(random.numbers<Real>(n, 0.5)).data()};
+    }
+
+    Random random;
+    std::deque<std::vector<Real>> memory;
+    std::deque<std::vector<int8_t>> small;
+    std::deque<std::vector<Half>> half;
+};
+
+template <class Real>
+void whole_sequences(const Case& given, Hash& hash) {
+    struct Shape {
+        long I, H, layers, D, T, B;
+    };
+    for (const auto& [I, H, layers, D, T, B] : std::initializer_list<Shape>{
+             {1, 1, 1, 1, 50, 1}, {5, 7, 2, 2, 9, 5}, {40, 33, 3, 1, 20, 17}, {5, 70, 1, 2, 2, 64}, {3, 7, 1, 1, 0, 4}}) {
+        const Model<Real> model(given, I, H, layers, D);
+        const Stack<Real> stack(given.cell, model.weights, model.options, D);
+        const long P = stack.P, LD = layers * D;
+        Random random;
+        const auto x = random.numbers<Real>(T * B * I), h0 = random.numbers<Real>(LD * B * P),
+                   c0 = random.numbers<Real>(LD * B * H);
+        std::vector<int64_t> lengths(B);
+        for (auto& length : lengths) length = int64_t(random.bits() % uint64_t(T + 1));
+        std::vector<Real> y(T * B * D * P), h_n(LD * B * P), c_n(LD * B * H);
+        stack.forward({T, B, {x.data(), B * I, I}, {y.data(), B * D * P, D * P}, h0.data(), c0.data(), lengths.data(),
+                       h_n.data(), given.cell == Cell::lstm ? c_n.data() : nullptr});
+        for (const auto& each : {y, h_n, c_n}) hash.add(each);
+    }
+}
+
+template <class Real>
+void gradients(const Case& given, Hash& hash) {
+    const long I = 5, H = 33, D = 2, T = 11, B = 6;
+    const Model<Real> model(given, I, H, 1, D);
+    const Stack<Real> stack(given.cell, model.weights, model.options, D);
+    const Backward<Real> back(given.cell, model.weights);
+    const long P = stack.P, S = recorded(given.cell), G = gates(given.cell);
+    const bool lstm = given.cell == Cell::lstm;
+    Random random;
+    const auto x = random.numbers<Real>(T * B * I), h0 = random.numbers<Real>(D * B * P),
+               c0 = random.numbers<Real>(D * B * H), dy = random.numbers<Real>(T * B * D * P),
+               dh_n = random.numbers<Real>(D * B * P), dc_n = random.numbers<Real>(D * B * H);
+    std::vector<Real> y(T * B * D * P), h_n(D * B * P), c_n(D * B * H), records(D * T * B * S * H),
+        sums(D * T * B * G * H), c(D * T * B * H), dx(T * B * I), dh0(D * B * P), dc0(D * B * H), dW(D * G * H * I),
+        dR(D * G * H * P), db_W(D * G * H), db_R(D * G * H), dW_hr(D * P * H);
+    std::vector<WeightGradients<Real>> by_weights;
+    for (long i = 0; i < D; i++)
+        by_weights.push_back({&dW[i * G * H * I], &dR[i * G * H * P], &db_W[i * G * H], &db_R[i * G * H],
+                              given.projected ? &dW_hr[i * P * H] : nullptr});
+    stack.forward({T, B, {x.data(), B * I, I}, {y.data(), B * D * P, D * P}, h0.data(), c0.data(), nullptr, h_n.data(),
+                   lstm ? c_n.data() : nullptr, records.data(), sums.data(), lstm ? c.data() : nullptr});
+    back.run({T, B, {dy.data(), B * D * P, D * P}, {x.data(), B * I, I}, {y.data(), B * D * P, D * P}, h0.data(),
+              lstm ? c0.data() : nullptr, dh_n.data(), lstm ? dc_n.data() : nullptr, nullptr, records.data(),
+              lstm ? c.data() : nullptr, {dx.data(), B * I, I}, dh0.data(), lstm ? dc0.data() : nullptr, by_weights});
+    for (const auto& each : {y, records, sums, c, dx, dh0, dc0, dW, dR, db_W, db_R, dW_hr}) hash.add(each);
+}
+
+template <class Real>
+void steps(const Case& given, Hash& hash) {
+    const long I = 5, H = 33, O = 7, T = 12, B = 3;
+    const Model<Real> model(given, I, H, 2, 1);
+    const Stack<Real> stack(given.cell, model.weights, model.options, 1);
+    Random random;
+    const auto W = random.numbers<Real>(O * stack.P), b = random.numbers<Real>(O), x = random.numbers<Real>(T * B * I);
+    const Dense<Real> dense({Format::native, W.data()}, b.data(), O, stack.P);
+    const std::vector<Stage<Real>> stages{&stack, &dense};
+    std::vector<Real> streamed(T * B * O), pooled(T * B * O);
+    Stream<Real> stream(stages, B);
+    stream.advance({x.data(), B * I, I}, {streamed.data(), B * O, O}, T);
+    Pool<Real> pool(stages, B, B);
+    std::vector<long> ids(B);
+    pool.open(B, ids.data());
+    for (long t = 0; t < T; t++) pool.step(ids.data(), B, x.data() + t * B * I, pooled.data() + t * B * O);
+    if (streamed != pooled) throw std::runtime_error("a pool does not give what a stream gives");
+    hash.add(streamed);
+}
+
+template <class Real>
+void functions(Hash& hash) {
+    Random random;
+    const auto x = random.numbers<Real>(10'000, 30);
+    for (int function = 0; function <= int(Function::thresholded_relu); function++) {
+        std::vector<Real> y(x.size());
+        const FlushDenormals flush;
+        kernels<Real>().activate({Function(function), Real(0.7), Real(0.3)}, long(x.size()), x.data(), y.data());
+        hash.add(y);
+    }
+}
+
+using Answers = std::map<std::string, uint64_t>;
+
+template <class Real>
+void answer(const std::string& precision, Answers& answers) {
+    Hash all;
+    functions<Real>(all);
+    answers[precision + " functions"] = all.value;
+    for (const Case& given : cases) {
+        if (sizeof(Real) == 8 && given.format != Format::native) continue;
+        Hash hash;
+        whole_sequences<Real>(given, hash);
+        steps<Real>(given, hash);
+        if (given.format == Format::native && !given.options) gradients<Real>(given, hash);
+        answers[precision + " " + given.name] = hash.value;
+    }
+}
+
+Answers answers_of(const std::string& isa) {
+    select(isa);
+    Answers answers;
+    answer<float>("float32", answers);
+    answer<double>("float64", answers);
+    return answers;
+}
+
+}  // namespace
+
+int main() {
+    const std::vector<std::string> isas = available_isas();
+    const Answers first = answers_of(isas[0]);
+    int wrong = 0;
+    for (const std::string& isa : isas) {
+        for (const int threads : {1, 3}) {
+            set_num_threads(threads);
+            for (const auto& [name, value] : answers_of(isa)) {
+                if (value == first.at(name)) continue;
+                std::fprintf(stderr, "%s: %s with %d threads differs from %s\n", name.c_str(), isa.c_str(), threads,
+                             isas[0].c_str());
+                wrong = 1;
+            }
+        }
+        std::fprintf(stderr, "%s: %zu answers\n", isa.c_str(), first.size());
+    }
+    for (const auto& [name, value] : first) std::printf("%s %016llx\n", name.c_str(), (unsigned long long)value);
+    return wrong;
+}
