@@ -2,6 +2,7 @@
 
     python bench/train.py                       # the whole grid
     python bench/train.py --only "50, 32, 128"  # one T, B, H
+    python bench/train.py --epoch plays.txt     # an epoch of a character model
 
 A call is forward, backward, and the gradients by all weights and by x, float32, I = H, one thread. Prints a
 table: milliseconds a call, how many times as long the faster peer takes, and how much faster Onward is with
@@ -13,16 +14,21 @@ import os
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from peers import Cell, Outputs, Problem, Run, interleaved, machine, problem, set_threads
 
 import onward
+from onward import text, train
+from onward.train.batches import Chunks
+from onward.train.characters import LEARNING_RATE, MAX_NORM, character_model, chunks
 
 GRID = ((100, 1, 64), (100, 1, 256), (50, 32, 64), (50, 32, 128), (100, 32, 256), (100, 32, 512),
         (35, 20, 650))  # fmt: skip
 PEERS = ["torch", "jax"]
+HIDDEN, LAYERS = 256, 2  # of the character model
 TOLERANCE = 1e-4  # of the largest number of an array: float32 sums of up to 4096 terms, in another order
 
 
@@ -99,20 +105,82 @@ def run_jax(p: Problem) -> tuple[Run, Any]:
     return lambda: jax.block_until_ready(gradients(x, *weights)), lambda result: list(map(np.asarray, result))
 
 
+def agreeing(makers: dict[str, tuple[Run, Any]], tolerance: float) -> dict[str, Run]:
+    """Everybody's call, after all that they give was found to agree with Onward's."""
+    found = {name: outputs(run()) for name, (run, outputs) in makers.items()}
+    for name, theirs in found.items():
+        for mine, other in zip(found["onward"], theirs, strict=True):
+            agree = np.abs(mine - other).max() <= tolerance * np.abs(mine).max()
+            assert agree, f"{name} disagrees with onward"
+    return {name: run for name, (run, _) in makers.items()}
+
+
 def contestants(p: Problem) -> dict[str, Run]:
-    """Everybody's call, after all outputs and gradients were found to agree with Onward's."""
     makers = {
         "onward": run_onward(p, 1),
         "onward, two threads": run_onward(p, 2),
         "torch": run_torch(p),
         "jax": run_jax(p),
     }
-    found = {name: outputs(run()) for name, (run, outputs) in makers.items()}
-    for name, theirs in found.items():
-        for mine, other in zip(found["onward"], theirs, strict=True):
-            agree = np.abs(mine - other).max() <= TOLERANCE * np.abs(mine).max()
-            assert agree, f"{name} disagrees with onward"
-    return {name: run for name, (run, _) in makers.items()}
+    return agreeing(makers, TOLERANCE)
+
+
+# ---- A character model: Embedding, LSTM (2 x 256), Linear; T 100, B 32; Adam, gradients clipped ------------
+
+
+def train_in_torch(model: onward.Sequential, data: Chunks) -> tuple[Run, Any]:
+    """The loop of `onward.train.fit`, from the same weights."""
+    import torch
+    from torch import nn
+
+    vocabulary, width = model.state_dict()["0.weight"].shape
+    embedding, lstm = nn.Embedding(vocabulary, width), nn.LSTM(width, HIDDEN, LAYERS)
+    layers = nn.ModuleList([embedding, lstm, nn.Dropout(0), nn.Linear(HIDDEN, vocabulary)])
+    layers.load_state_dict({name: torch.from_numpy(weight) for name, weight in model.state_dict().items()})
+
+    def run() -> Any:
+        optimizer, state = torch.optim.Adam(layers.parameters(), LEARNING_RATE), None
+        for x, y, *_ in data.epoch(None):
+            h, state = lstm(embedding(torch.from_numpy(x)), state)
+            state = tuple(part.detach() for part in state)
+            logits = layers[3](layers[2](h)).flatten(0, 1)
+            loss = nn.functional.cross_entropy(logits, torch.from_numpy(y.reshape(-1)))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(layers.parameters(), MAX_NORM)
+            optimizer.step()
+            loss.item()
+        return layers
+
+    return run, lambda layers: [weight.numpy() for weight in layers.state_dict().values()]
+
+
+def train_in_onward(model: onward.Sequential, data: Chunks, threads: int) -> tuple[Run, Any]:
+    def run() -> onward.Sequential:
+        onward.set_num_threads(threads)
+        adam = train.Adam(LEARNING_RATE)
+        train.fit(model, data, optimizer=adam, max_norm=MAX_NORM, epochs=1, progress=False)
+        return model
+
+    return run, lambda model: list(model.state_dict().values())
+
+
+def epoch(path: Path, steps: int, rounds: int) -> None:
+    """Measures a few steps in turn, and prints what all of the text's would take."""
+    plays = path.read_text(encoding="utf-8")
+    vocabulary = text.Vocabulary(plays)
+    whole, some = (chunks(vocabulary, part, 32) for part in (plays, plays[: steps * 3200 + 1]))
+    models = [character_model(vocabulary, HIDDEN, LAYERS, 0.0, rng=0) for _ in range(3)]
+    makers = {
+        "onward": train_in_onward(models[0], some, 1),
+        "onward, two threads": train_in_onward(models[1], some, 2),
+        "torch": train_in_torch(models[2], some),
+    }
+    runs = agreeing(makers, 0.01)
+    times = interleaved(runs, rounds, 0)
+    print(f"an epoch of {whole.size} steps:")
+    for name, time in times.items():
+        print(f"{name}: {time / 1e6 / some.size * whole.size:.1f} s, {times['torch'] / time:.2f}")
 
 
 def main() -> None:
@@ -121,10 +189,13 @@ def main() -> None:
     )
     parser.add_argument("--only", default="", help='one T, B, H of the grid: "50, 32, 128"')
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--epoch", type=Path, help="a text, to train a character model on")
     options = parser.parse_args()
     set_threads(1, PEERS)
     about = machine(PEERS)
     print(about["processor"], about["isa"], about["versions"])
+    if options.epoch:
+        return epoch(options.epoch, 2, options.rounds)
     print("| T, B, H | onward, ms | torch, ms | jax, ms | faster peer / onward | two threads |")
     print("| --- | --- | --- | --- | --- | --- |")
     ratios = []

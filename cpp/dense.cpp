@@ -28,6 +28,29 @@ void Dense<Real>::forward(const Real* x, long rows, Real* y) const {
     }
 }
 
+template <class Real>
+void add_gradients(const Real* dy, long O, const Real* x, long I, long rows, Real* dW, Real* db) {
+    const FlushDenormals flush;
+    const Kernels<Real>& kernels = onward::kernels<Real>();
+    const long L = kernels.L, dy_stride = (ceil_div(O, L) + 1) * L, x_stride = (ceil_div(I, L) + 1) * L;
+    const long most = std::min(rows, rows_back_at_once);
+    const Buffer<Real> chunk(most * (dy_stride + x_stride));
+    Real *const dy_rows = chunk.data(), *const x_rows = dy_rows + most * dy_stride;
+    for (long row = 0; row < rows;) {
+        long n = 0;
+        for (; row < rows && n < most; row++, dy += O, x += I) {
+            if (std::all_of(dy, dy + O, [](Real d) { return d == 0; })) continue;
+            std::memcpy(dy_rows + n * dy_stride, dy, O * sizeof(Real));
+            std::memcpy(x_rows + n * x_stride, x, I * sizeof(Real));
+            n++;
+        }
+        kernels.outer(n, dy_rows, dy_stride, O, x_rows, x_stride, I, dW);
+        if (db) kernels.add_rows(n, dy_rows, dy_stride, O, db);
+    }
+}
+
+template void add_gradients(const float*, long, const float*, long, long, float*, float*);
+template void add_gradients(const double*, long, const double*, long, long, double*, double*);
 template class Dense<float>;
 template class Dense<double>;
 

@@ -10,10 +10,6 @@
 
 namespace onward {
 
-// Rows of some steps whose products with x, h and W are computed at once: enough to read the weights and their gradients
-// rarely, few enough to stay in cache.
-constexpr long rows_back_at_once = 192;
-
 // Where gradients d stand by what W x + b_W and R h + b_R are added to, gate by gate, among those that a step has.
 inline long slot_by_W(Cell cell, long gate) { return cell == Cell::gru ? gate + 1 : gate; }
 inline long slot_by_R(Cell cell, long gate) { return cell == Cell::gru ? (gate + 1) % 3 : gate; }

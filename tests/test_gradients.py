@@ -165,6 +165,17 @@ def test_what_lies_past_a_length_has_no_gradient_and_no_influence(cell: str) -> 
         np.testing.assert_array_equal(one, other)
 
 
+def test_what_lies_past_a_length_does_not_reach_the_weights_of_a_linear_below() -> None:
+    net = onward.Sequential(onward.Linear(3, 4, rng=0), onward.LSTM(4, 5, rng=1), onward.Last())
+    x, lengths, answers = draw(5, 4, 3), np.array([5, 2, 0, 1]), []
+    for filling in (0, np.nan):
+        x[np.arange(5)[:, None] >= lengths] = filling
+        y, _, cache = net.forward(x, lengths=lengths)
+        answers.append(list(net.backward(np.ones_like(y), None, cache)[2].values()))
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @every_cell
 def test_nan_reaches_every_weight_it_bears_on(cell: str) -> None:
     layer, dy = CELLS[cell](rng=0), draw(5, 2, CELLS[cell]().proj_size or 4)

@@ -21,6 +21,10 @@ void bind_layers(nb::module_& m) {
     nb::class_<Dense>(m, "Dense", "A packed matrix: y = W x + b for each row.")
         .def(nb::init<const In&, const OptionalIn&>(), "W"_a, "b"_a.none())
         .def("forward", &Dense::forward, "x"_a.noconvert(), "y"_a.noconvert(), "x (N, I) in, fills y (N, O).");
+    m.def("add_gradients", [](const In& dy, const In& x, const Out& dW, const OptionalOut& db) {
+        is_float32(x) ? add_gradients<float>(dy, x, dW, db) : add_gradients<double>(dy, x, dW, db);
+    }, "dy"_a.noconvert(), "x"_a.noconvert(), "dW"_a.noconvert(), "db"_a.noconvert().none(),
+       "Adds the gradients of y = W x + b, from dy (N, O) by y and x (N, I), to dW (O, I) and db (O).");
 }
 
 }  // namespace python

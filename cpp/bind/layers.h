@@ -85,4 +85,14 @@ struct Dense {
     }
 };
 
+template <class Real>
+void add_gradients(const In& dy, const In& x, const Out& dW, const OptionalOut& db) {
+    const Real *const d = data_of<const Real>(dy, "dy", {-1, -1}), *const in = data_of<const Real>(x, "x", {-1, -1});
+    const long rows = long(x.shape(0)), O = long(dy.shape(1)), I = long(x.shape(1));
+    if (long(dy.shape(0)) != rows) throw nb::value_error("dy and x are of the same rows");
+    Real *const to = data_of<Real>(dW, "dW", {O, I}), *const to_bias = data_of<Real>(db, "db", {O});
+    const nb::gil_scoped_release release;
+    onward::add_gradients(d, O, in, I, rows, to, to_bias);
+}
+
 }  // namespace python

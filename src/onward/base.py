@@ -289,7 +289,7 @@ class Layer:
 
 
 # Attributes that are made of the weights when they are first needed.
-PACKED = ("_kernel", "_layer_kernels", "_backward_kernels")
+PACKED = ("_kernel", "_layer_kernels", "_backward_kernel", "_backward_kernels")
 _PACKING = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a child has no thread that would give it back
     os.register_at_fork(

@@ -53,6 +53,10 @@ class Linear(Weighted):
     def _kernel(self) -> _core.Dense:
         return _core.Dense(self._weights["weight"], self._weights.get("bias"))
 
+    @packed
+    def _backward_kernel(self) -> _core.Dense:
+        return _core.Dense(arrays.contiguous(self._weights["weight"].T), None)
+
     def __call__(self, x: ArrayLike) -> Array:
         """x (..., I) to y (..., O), each row on its own. Raises ShapeError, DtypeError."""
         x = arrays.as_floats(x, self.dtype, "x")
@@ -72,14 +76,17 @@ class Linear(Weighted):
         return self(x), None, arrays.as_floats(x, self.dtype, "x")
 
     def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
-        """dx = dy W, dW = dy^T x and db = dy, summed over the rows. Raises ShapeError, DtypeError."""
+        """dx = dy W, dW = dy^T x and db = dy, summed over the rows; where dy is 0, x counts for nothing.
+
+        Raises ShapeError, DtypeError.
+        """
         dy = arrays.as_gradient(dy, (*cache.shape[:-1], self.out_features), self.dtype)
-        rows = dy.reshape(-1, self.out_features)
-        gradients: dict[str, Array] = {"weight": rows.T @ cache.reshape(-1, self.in_features)}
-        if self.bias:
-            gradients["bias"] = rows.sum(axis=0)
-        dx: Array = dy @ self._weights["weight"]
-        return dx, None, gradients
+        dy, x = (arrays.contiguous(array).reshape(-1, array.shape[-1]) for array in (dy, cache))
+        gradients = {name: np.zeros_like(weight) for name, weight in self._weights.items()}
+        _core.add_gradients(dy, x, gradients["weight"], gradients.get("bias"))
+        dx = np.empty_like(x)
+        self._backward_kernel.forward(dy, dx)
+        return dx.reshape(cache.shape), None, gradients
 
 
 class Embedding(Weighted):
