@@ -5,8 +5,9 @@
 
 namespace {
 
-// Units and blocks of features whose sums a micro-kernel holds in registers.
-constexpr int outer_units = 6, outer_blocks = vector_registers == 32 ? 4 : 2;
+// Units and blocks of features whose sums a micro-kernel holds in registers, and bytes of a row's features that all units
+// pass by before the next: so many rows' stay in the second cache.
+constexpr int outer_units = 6, outer_blocks = vector_registers == 32 ? 4 : 2, outer_bytes = 1024;
 
 // Adds to out[outer_units][M][L], whose rows are out_stride apart. Not inlined: alone, its sums stay in registers.
 template <class Real, int M>
@@ -51,19 +52,20 @@ void outer_tile_within(long rows, const Real* d, long d_stride, long units, cons
 
 template <class Real>
 void outer(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features, Real* out) {
-    constexpr int L = Float<Real>::L;
-    for (long u = 0; u < units; u += outer_units)
-        for (long f = 0; f < features;) {
-            auto tile = [&]<int M>() {
-                outer_tile_within<Real, M>(rows, d + u, d_stride, units - u, x + f, x_stride, features - f,
-                                           out + u * features + f, features);
-                f += M * L;
-            };
-            const long blocks = (features - f + L - 1) / L;
-            if (blocks >= outer_blocks) tile.template operator()<outer_blocks>();
-            else if (blocks >= 2) tile.template operator()<2>();
-            else tile.template operator()<1>();
-        }
+    constexpr long L = Float<Real>::L, some = outer_bytes / sizeof(Real);
+    for (long first = 0; first < features; first += some)
+        for (long u = 0; u < units; u += outer_units)
+            for (long f = first; f < features && f < first + some;) {
+                auto tile = [&]<int M>() {
+                    outer_tile_within<Real, M>(rows, d + u, d_stride, units - u, x + f, x_stride, features - f,
+                                               out + u * features + f, features);
+                    f += M * L;
+                };
+                const long blocks = (features - f + L - 1) / L;
+                if (blocks >= outer_blocks) tile.template operator()<outer_blocks>();
+                else if (blocks >= 2) tile.template operator()<2>();
+                else tile.template operator()<1>();
+            }
 }
 
 template <class Real>

@@ -14,7 +14,7 @@ namespace onward {
 constexpr long rows_at_once = 96;
 
 // Rows whose gradients by weights are computed at once, likewise.
-constexpr long rows_back_at_once = 192;
+constexpr long rows_back_at_once = 384;
 
 // From this many rows a thread works on rows of its own, although each then reads all weights.
 constexpr long rows_worth_a_thread = 24;
