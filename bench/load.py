@@ -1,56 +1,141 @@
 """Time and peak memory from a file to the first output, Onward beside the framework that wrote the file.
 
 Every run is a process of its own, imports included; of `--repeats N` runs of each, in turn, the medians.
+Models that people trained, a folder for each, are measured with `--cases DIR`.
 
-python bench/load.py
+python bench/load.py --cases DIR
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 T = 50
-SIZES = {"128": (128, 128, 1), "1024 x 3": (1024, 1024, 3)}  # input_size, hidden_size, num_layers
+SIZES = {"LSTM, 128": (128, 128, 1), "LSTM, 1024 x 3": (1024, 1024, 3)}  # input_size, hidden_size, num_layers
 
 PROBE = """
 import json, time
 start = time.perf_counter()
 import numpy as np
-path, (I, H, L), x = {path!r}, {size!r}, np.ones(({T}, 1, {size[0]}), np.float32)
+path = {path!r}
+{x}
 {program}
+y = y if isinstance(y, (list, tuple)) else [y]
+total = sum(float(np.abs(np.asarray(each)).sum()) for each in y)
 seconds = time.perf_counter() - start
 with open("/proc/self/status") as status:  # getrusage counts what the parent had, too
     peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-print(json.dumps([seconds, peak, float(np.abs(np.asarray(y)).sum())]))
+print(json.dumps([seconds, peak, total]))
 """
-ONWARD = "import onward; model = onward.load(path)"
-PROGRAMS = {  # of each kind of file: what Onward runs, and what its framework runs
-    "state_dict.pt": (
-        ONWARD + "['']; y, _ = model(x)",
-        "import torch; model = torch.nn.LSTM(I, H, L); model.load_state_dict(torch.load(path))\n"
+
+
+class Row(NamedTuple):
+    """A file, its input, and what Onward and its framework run, from the import on, to have y."""
+
+    file: Path
+    model: str
+    x: str
+    onward: str
+    framework: str
+
+
+PARTS = "import onward; y, _ = onward.load(path)[''](x)"
+TORCH = {  # of each kind of file that is written here, what PyTorch runs
+    "state_dict.pt": "import torch; model = torch.nn.LSTM(I, H, L); model.load_state_dict(torch.load(path))\n"
+    "with torch.no_grad(): y, _ = model(torch.from_numpy(x))",
+    "state_dict.safetensors": "import torch, safetensors.torch; model = torch.nn.LSTM(I, H, L)\n"
+    "model.load_state_dict(safetensors.torch.load_file(path))\n"
+    "with torch.no_grad(): y, _ = model(torch.from_numpy(x))",
+    "script.pt": "import torch; model = torch.jit.load(path)\n"
+    "with torch.no_grad(): y, _ = model(torch.from_numpy(x))",
+}
+MODEL = "import onward; y = onward.load(path)(x)"
+CASES = {  # of each file of a case, the model, the input, and what Onward and the framework run
+    "sleepecg/ws-gru-mesa.keras": (
+        "2 bidirectional GRUs, 8; Keras",
+        "x = np.load({inputs!r})['ws_X']",
+        MODEL,
+        "import os; os.environ['KERAS_BACKEND'] = 'torch'; import keras\n"
+        "y = keras.models.load_model(path)(x).detach()",
+    ),
+    "crema_chord/model_stripped.h5": (
+        "convolutions, 2 bidirectional GRUs, 128; tf_keras",
+        "x = np.load({inputs!r})['cqt_mag']",
+        "import onward; squeeze = {{'SqueezeLayer': lambda x: np.squeeze(x, 2)}}\n"
+        "y = onward.load(path, custom_objects=squeeze)(x)",
+        "import tensorflow, tf_keras\n"
+        "class Squeeze(tf_keras.layers.Layer):\n"
+        "    def __init__(self, axis=None, **options): super().__init__(**options)\n"
+        "    def call(self, x): return tensorflow.squeeze(x, 2)\n"
+        "y = tf_keras.models.load_model(path, {{'SqueezeLayer': Squeeze}}, compile=False)(x)",
+    ),
+    "textgenrnn/textgenrnn_weights.hdf5": (
+        "2 LSTMs, 128, weights alone; tf_keras",
+        "x = np.load({inputs!r})['ids']",
+        "import onward\n"
+        "layers = [onward.Embedding(465, 100), *(onward.LSTM(I, 128, batch_first=True) for I in (100, 128))]\n"
+        "net = onward.Sequential(*layers, onward.Linear(356, 1, bias=False), onward.Linear(356, 465))\n"
+        "net.load_weights(path); y = onward.Sequential(*layers)(x)",
+        "import tf_keras; L = tf_keras.layers; ids = L.Input((None,)); e = L.Embedding(465, 100)(ids)\n"
+        "a = L.LSTM(128, return_sequences=True)(e); b = L.LSTM(128, return_sequences=True)(a)\n"
+        "c = L.Concatenate()([e, a, b])\n"
+        "net = tf_keras.Model(ids, [b, L.Dense(1, use_bias=False)(c), L.Dense(465)(c)])\n"
+        "net.load_weights(path); y = tf_keras.Model(ids, b)(x)",
+    ),
+    "silero_vad/silero_vad.jit": (
+        "the LSTM of its parts, 128; PyTorch",
+        "x = np.load({inputs!r})['lstm_x']",
+        "import onward; y, _ = onward.load(path)['_model.decoder.rnn'](x)",
+        "import torch; rnn = torch.jit.load(path)._model.decoder.rnn; cell = torch.nn.LSTMCell(128, 128)\n"
+        "cell.load_state_dict(rnn.state_dict()); y, state = [], None\n"
+        "with torch.no_grad():\n"
+        "    for step in torch.from_numpy(x): state = cell(step, state); y.append(state[0])",
+    ),
+    "beatnet/model_1_weights.pt": (
+        "LSTM, 150 x 2; PyTorch",
+        "x = np.load({inputs!r})['lstm_x'].swapaxes(0, 1)",
+        "import onward; y, _ = onward.load(path)['lstm'](x)",
+        "import torch; model = torch.nn.LSTM(150, 150, 2); saved = torch.load(path)\n"
+        "model.load_state_dict({{k[5:]: v for k, v in saved.items() if k.startswith('lstm.')}})\n"
         "with torch.no_grad(): y, _ = model(torch.from_numpy(x))",
     ),
-    "state_dict.safetensors": (
-        ONWARD + "['']; y, _ = model(x)",
-        "import torch, safetensors.torch; model = torch.nn.LSTM(I, H, L)\n"
-        "model.load_state_dict(safetensors.torch.load_file(path))\n"
-        "with torch.no_grad(): y, _ = model(torch.from_numpy(x))",
+    "silero_vad/silero_vad_16k_op15.onnx": (
+        "convolutions, LSTM, 128, in a branch; onnxruntime",
+        "x = [np.load({inputs!r})['frames576'][:1], np.zeros((2, 1, 128), 'f4'), np.array(16000)]",
+        "import onward; y = onward.load(path)(*x)",
+        "import onnxruntime; session = onnxruntime.InferenceSession(path)\n"
+        "y = session.run(None, {{i.name: each for i, each in zip(session.get_inputs(), x)}})",
     ),
-    "script.pt": (
-        ONWARD + "['']; y, _ = model(x)",
-        "import torch; model = torch.jit.load(path)\nwith torch.no_grad(): y, _ = model(torch.from_numpy(x))",
+    "ddddocr/ddddocr_lstm.onnx": (
+        "bidirectional LSTM, 512; onnxruntime",
+        "x = [np.load({inputs!r})[name] for name in ('x_0', 'h0_0', 'c0_0')]",
+        "import onward; y = onward.load(path)(*x)",
+        "import onnxruntime; session = onnxruntime.InferenceSession(path)\n"
+        "y = session.run(None, {{i.name: each for i, each in zip(session.get_inputs(), x)}})",
     ),
 }
 
 
+def written(folder: Path) -> Iterator[Row]:
+    """Models with random weights, by PyTorch."""
+    for kind, program in TORCH.items():
+        for name, size in SIZES.items():
+            path = folder / kind
+            write(kind, size, path)
+            x = f"I, H, L = {size}; x = np.ones(({T}, 1, I), np.float32)"
+            yield Row(path, name, x, PARTS, program)
+
+
 def write(kind: str, size: tuple[int, int, int], path: Path) -> None:
-    """A model with random weights, by the framework."""
     I, H, L = size  # noqa: E741 (axes' letters)
     import torch
 
@@ -65,10 +150,20 @@ def write(kind: str, size: tuple[int, int, int], path: Path) -> None:
         torch.jit.trace(module, torch.ones(T, 1, I)).save(path)
 
 
-def probe(program: str, path: Path, size: tuple[int, int, int]) -> tuple[float, float, float]:
+def trained(folder: Path) -> Iterator[Row]:
+    """Models that people trained."""
+    for file, (model, *programs) in CASES.items():
+        path = folder / file
+        x, mine, theirs = (each.format(inputs=str(path.parent / "inputs.npz")) for each in programs)
+        yield Row(path, model, x, mine, theirs)
+
+
+def probe(row: Row, program: str) -> tuple[float, float, float]:
     """Seconds, peak bytes, and a sum of the output by which to see that both ran the same model."""
-    code = PROBE.format(path=str(path), size=size, T=T, program=program)
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    code = PROBE.format(path=str(row.file), x=row.x, program=program)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if result.returncode:
+        raise SystemExit(f"{row.file}: {result.stderr}")
     seconds, peak, total = json.loads(result.stdout.splitlines()[-1])
     return seconds, peak, total
 
@@ -76,29 +171,29 @@ def probe(program: str, path: Path, size: tuple[int, int, int]) -> tuple[float, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--kinds", nargs="*", default=list(PROGRAMS), choices=list(PROGRAMS))
+    parser.add_argument("--cases", type=Path, help="the folder of trained models")
+    parser.add_argument("--only", default="", help="files whose name holds this")
     options = parser.parse_args()
-    print("| file | LSTM | MB | Onward, s | framework, s | ratio | Onward, peak MB | framework, peak MB |")
+    print("| file | model | MB | Onward, s | framework, s | ratio | Onward, peak MB | framework, peak MB |")
     print("| --- " * 8 + "|")
     with tempfile.TemporaryDirectory() as folder:
-        for kind in options.kinds:
-            for name, size in SIZES.items():
-                path = Path(folder) / kind
-                write(kind, size, path)
-                runs = [
-                    [probe(program, path, size) for program in PROGRAMS[kind]] for _ in range(options.repeats)
-                ]
-                (mine, my_peak, my_sum), (theirs, their_peak, their_sum) = (
-                    [statistics.median(values) for values in zip(*side, strict=True)]
-                    for side in zip(*runs, strict=True)
-                )
-                np.testing.assert_allclose(my_sum, their_sum, rtol=1e-4)
-                size_mb = path.stat().st_size / 1e6
-                print(
-                    f"| {kind} | {name} | {size_mb:.1f} | {mine:.3f} | {theirs:.3f} | {theirs / mine:.1f} | "
-                    f"{my_peak / 1e6:.0f} | {their_peak / 1e6:.0f} |",
-                    flush=True,
-                )
+        rows = [] if options.cases is None else trained(options.cases)
+        for row in itertools.chain(rows, written(Path(folder))):  # as they come: files are written over
+            if options.only in row.file.name:
+                measure(row, options.repeats)
+
+
+def measure(row: Row, repeats: int) -> None:
+    runs = [[probe(row, program) for program in (row.onward, row.framework)] for _ in range(repeats)]
+    (mine, my_peak, my_sum), (theirs, their_peak, their_sum) = (
+        [statistics.median(values) for values in zip(*side, strict=True)] for side in zip(*runs, strict=True)
+    )
+    np.testing.assert_allclose(my_sum, their_sum, rtol=1e-4)
+    print(
+        f"| {row.file.name} | {row.model} | {row.file.stat().st_size / 1e6:.1f} | {mine:.3f} | {theirs:.3f} | "
+        f"{theirs / mine:.1f} | {my_peak / 1e6:.0f} | {their_peak / 1e6:.0f} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
