@@ -82,7 +82,8 @@ CASES = {  # of each file of a case, the model, the input, and what Onward and t
         "2 LSTMs, 128, weights alone; tf_keras",
         "x = np.load({inputs!r})['ids']",
         "import onward\n"
-        "layers = [onward.Embedding(465, 100), *(onward.LSTM(I, 128, batch_first=True) for I in (100, 128))]\n"
+        "rnns = [onward.LSTM(I, 128, batch_first=True) for I in (100, 128)]\n"
+        "layers = [onward.Embedding(465, 100), *rnns]\n"
         "net = onward.Sequential(*layers, onward.Linear(356, 1, bias=False), onward.Linear(356, 465))\n"
         "net.load_weights(path); y = onward.Sequential(*layers)(x)",
         "import tf_keras; L = tf_keras.layers; ids = L.Input((None,)); e = L.Embedding(465, 100)(ids)\n"
@@ -189,8 +190,9 @@ def measure(row: Row, repeats: int) -> None:
         [statistics.median(values) for values in zip(*side, strict=True)] for side in zip(*runs, strict=True)
     )
     np.testing.assert_allclose(my_sum, their_sum, rtol=1e-4)
+    size = row.file.stat().st_size / 1e6
     print(
-        f"| {row.file.name} | {row.model} | {row.file.stat().st_size / 1e6:.1f} | {mine:.3f} | {theirs:.3f} | "
+        f"| {row.file.name} | {row.model} | {size:.1f} | {mine:.3f} | {theirs:.3f} | "
         f"{theirs / mine:.1f} | {my_peak / 1e6:.0f} | {their_peak / 1e6:.0f} |",
         flush=True,
     )

@@ -15,7 +15,7 @@ import pytest
 
 import onward
 from onward.errors import OnwardError
-from onward.load.keras import KerasWarning
+from onward.load.keras_source import KerasWarning
 
 LARGE = [1 << bits for bits in (31, 32, 62, 63)] + [(1 << 64) - 1]
 # What Python tells of whatever is run, imported, sent or changed on the disk.

@@ -68,6 +68,7 @@ ORDER = [
     "load.hdf5",
     "load.keras_weights",
     "load.keras_by_hand",
+    "load.keras_1",
     "load.keras_source",
     "load.keras_layers",
     "load.keras_recurrent",

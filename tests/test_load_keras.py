@@ -17,8 +17,12 @@ import pytest
 import onward
 from onward import keras
 from onward.errors import ArgumentError, FileError
-from onward.load.keras import KerasWarning
+from onward.load import keras_1, keras_layers
+from onward.load.keras_source import Context, KerasWarning, Source
+from onward.load.keras_weights import ByPath
 
+# of the one model of Keras 1, what is tested in test_what_keras_1_does_not_say_is_said
+pytestmark = pytest.mark.filterwarnings("ignore:Keras 1 does not say")
 DATA = Path(__file__).parent / "data" / "keras"
 ANSWERS = np.load(DATA / "answers.npz")
 MODELS = sorted(
@@ -159,6 +163,62 @@ def test_a_file_that_does_not_name_its_keras_is_taken_for_keras_2_with_a_warning
         warnings.simplefilter("error")
         other = onward.load(path, keras_version="3")(inputs[0])
     assert np.abs(other - expected).max() > 1e-4  # its hard_sigmoid is another
+
+
+def test_what_keras_1_does_not_say_is_said(tmp_path: Path) -> None:
+    with pytest.warns(KerasWarning, match="whether Theano computed convolution1d_1"):
+        model: Any = onward.load(DATA / "old_1.h5")
+    path = changed("old_1.h5", tmp_path, lambda config: None)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["keras_version"]
+    with pytest.warns(KerasWarning, match="taken for Keras 1"):
+        assert repr(onward.load(path)) == repr(model)
+    assert repr(onward.load(path, keras_version="1.2")) == repr(model)
+
+
+def test_theano_turns_kernels_around(tmp_path: Path) -> None:
+    name = "front_end_2.h5"
+    path = changed(name, tmp_path, lambda config: None)
+    with h5py.File(path, "r+") as file:
+        file["model_weights"].attrs["backend"] = "theano"
+    straight, turned = onward.load(DATA / name).state_dict(), onward.load(path).state_dict()
+    for key, weight in straight.items():
+        axes = tuple(range(2, weight.ndim))
+        np.testing.assert_array_equal(turned[key], np.flip(weight, axes) if axes else weight)
+
+
+@pytest.mark.parametrize(
+    ("mode", "axis", "expected"),
+    [("sum", -1, "keras.Merge"), ("max", -1, "keras.Merge"), ("concat", 1, "keras.Concatenate")],
+)
+def test_merge_of_keras_1_is_the_layer_of_its_mode(mode: str, axis: int, expected: str) -> None:
+    config = {"name": "both", "mode": mode, "concat_axis": axis, "dot_axes": -1, "layers": []}
+    entry = keras_1.translated({"class_name": "Merge", "config": config})
+    layer = keras_layers.BUILDERS[entry["class_name"]](
+        Source(entry, ByPath(None, "", set()), Context({}, 2, "sigmoid"))
+    )
+    assert layer.description()["type"] == expected
+    assert getattr(layer, "axis", axis) == axis
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "words"),
+    [
+        ("Merge", {"mode": "cos"}, "is a Merge, which Onward does not know"),
+        ("Highway", {"output_dim": 3}, "is a Highway, which Onward does not know"),
+        ("BatchNormalization", {"mode": 1}, "has mode=1, which Onward does not honour"),
+    ],
+)
+def test_what_only_keras_1_has_is_refused_by_name(
+    kind: str, config: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    def change(whole: dict[str, Any]) -> None:
+        entry = next(each for each in whole["config"] if each["class_name"] == "BatchNormalization")
+        entry["class_name"] = kind
+        entry["config"] = {**entry["config"], **config}
+
+    with pytest.raises(FileError, match=f"batchnormalization_1.*{words}"):
+        onward.load(changed("old_1.h5", tmp_path, change))
 
 
 def test_weights_alone_say_how_to_use_them() -> None:

@@ -4,6 +4,7 @@ Needs tf_keras with TensorFlow, and keras with PyTorch. Each file holds what onl
 goes through the layers one by one.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def main() -> None:
                 answers |= {f"{name}/y{i}": np.asarray(as_numpy(y)) for i, y in enumerate(flat)}
     answers |= write_cudnn()
     answers |= write_weights()
+    answers |= write_keras_1()
     np.savez_compressed(FOLDER / "answers.npz", **answers)
 
 
@@ -170,6 +172,102 @@ def write_weights() -> dict[str, Any]:
         model.save_weights(FOLDER / name)
         answers |= {f"{name}/x0": x, f"{name}/y0": as_numpy(model(x))}
     return answers
+
+
+def write_keras_1() -> dict[str, Any]:
+    """A file in the words, the layout and the order of Keras 1.2.2, whose model Keras 2 computes."""
+    L = tf_keras.layers
+    hard = {"recurrent_activation": "hard_sigmoid"}
+    layers = {
+        "embedding_1": L.Embedding(7, 4),
+        "convolution1d_1": L.Conv1D(4, 3, padding="same", activation="relu"),
+        "batchnormalization_1": L.BatchNormalization(),
+        "maxpooling1d_1": L.MaxPooling1D(2, strides=1),
+        "bidirectional_1": L.Bidirectional(L.LSTM(3, return_sequences=True, **hard), merge_mode="sum"),
+        "gru_1": L.GRU(3, reset_after=False, return_sequences=True, **hard),
+        "lstm_1": L.LSTM(2, return_sequences=True, **hard),
+        "simplernn_1": L.SimpleRNN(2, return_sequences=True),
+        "timedistributed_1": L.TimeDistributed(L.Dense(3, activation="softmax")),
+    }
+    model = drawn(tf_keras.Sequential([tf_keras.Input((T,)), *layers.values()]))
+    x = drawn_input((None, T))
+    lstm, gru = keras_1_cell("LSTM", 3, "cpu"), keras_1_cell("GRU", 3, "mem")
+    dense = {
+        "name": "dense_1",
+        "output_dim": 3,
+        "init": "glorot_uniform",
+        "activation": "softmax",
+        "bias": True,
+    }
+    conv = {"nb_filter": 4, "filter_length": 3, "border_mode": "same", "subsample_length": 1, "bias": True}
+    pool = {"pool_length": 2, "stride": 1, "border_mode": "valid"}
+    table = {"input_dim": 7, "output_dim": 4, "mask_zero": False, "dropout": 0.0, "input_length": T}
+    norm = {
+        "mode": 0,
+        "axis": -1,
+        "epsilon": 1e-3,
+        "momentum": 0.99,
+        "beta_init": "zero",
+        "gamma_init": "one",
+    }
+    entries = [
+        (
+            "Embedding",
+            table | {"batch_input_shape": [None, T], "input_dtype": "int32", "W_regularizer": None},
+        ),
+        ("Convolution1D", conv | {"activation": "relu", "init": "glorot_uniform", "b_constraint": None}),
+        ("BatchNormalization", norm | {"gamma_regularizer": None, "beta_regularizer": None}),
+        ("MaxPooling1D", pool),
+        ("Bidirectional", {"merge_mode": "sum", "layer": {"class_name": "LSTM", "config": lstm}}),
+        ("GRU", gru),
+        ("LSTM", keras_1_cell("LSTM", 2, "gpu")),
+        ("SimpleRNN", keras_1_cell("SimpleRNN", 2, "cpu")),
+        ("TimeDistributed", {"layer": {"class_name": "Dense", "config": dense}}),
+    ]
+    named = zip(layers, entries, strict=True)
+    config = [{"class_name": kind, "config": {"name": name, **rest}} for name, (kind, rest) in named]
+    with h5py.File(FOLDER / "old_1.h5", "w") as file:
+        file.attrs["keras_version"] = b"1.2.2"
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config}).encode()
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = [name.encode() for name in layers]
+        for name, layer in layers.items():
+            weights = keras_1_weights(name, layer.get_weights())
+            group.create_group(name).attrs["weight_names"] = [
+                f"{name}_{k}".encode() for k in range(len(weights))
+            ]
+            for k, weight in enumerate(weights):
+                group[name][f"{name}_{k}"] = weight
+    return {"old_1.h5/x0": x, "old_1.h5/y0": model(x).numpy()}
+
+
+def keras_1_cell(kind: str, units: int, consume_less: str) -> dict[str, Any]:
+    """The configuration of a recurrent layer."""
+    config = {
+        "output_dim": units, "init": "glorot_uniform", "inner_init": "orthogonal", "activation": "tanh",
+        "W_regularizer": None, "U_regularizer": None, "b_regularizer": None, "dropout_W": 0.0,
+        "dropout_U": 0.0,
+        "return_sequences": True, "go_backwards": False, "stateful": False, "unroll": False,
+        "consume_less": consume_less, "input_dim": 3, "input_length": None, "trainable": True,
+    }  # fmt: skip
+    if kind != "SimpleRNN":
+        config["inner_activation"] = "hard_sigmoid"
+    return config | ({"forget_bias_init": "one"} if kind == "LSTM" else {})
+
+
+def keras_1_weights(name: str, weights: list[Any]) -> list[Any]:
+    """As engine/topology.py of Keras 1.2.2 stores them: gates apart, an axis more in kernels over time."""
+    if name.startswith("convolution1d"):
+        return [weights[0][:, None], weights[1]]
+    order = {"gru_1": "zrn", "bidirectional_1": "icfo"}.get(name)
+    if order is None:
+        return weights
+    own = "zrn" if name == "gru_1" else "ifco"  # of Keras 2
+    apart = []
+    for direction in (weights[k : k + 3] for k in range(0, len(weights), 3)):
+        gates = [dict(zip(own, np.split(weight, len(own), axis=-1), strict=True)) for weight in direction]
+        apart += [weight[gate] for gate in order for weight in gates]
+    return apart
 
 
 if __name__ == "__main__":

@@ -12,16 +12,12 @@ from ..keras import KerasLayer, Model
 from . import hdf5, keras_by_hand, keras_graph, keras_layers, keras_recurrent
 from .archive import Members
 from .hdf5_objects import SIGNATURE
-from .keras_source import Context, build
+from .keras_source import Context, KerasWarning, build
 from .keras_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
 from .unpickle import Data
 
 BUILDERS = keras_layers.BUILDERS | keras_recurrent.BUILDERS | keras_graph.BUILDERS
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-
-
-class KerasWarning(UserWarning):
-    """What a file of Keras does not say, and what Onward took instead."""
 
 
 def is_keras(data: Data) -> bool:
@@ -49,7 +45,8 @@ def load(
         )
     read: set[str] = set()
     theano = root.text("backend") == "theano"
-    context = _context(keras_version or written, theano, custom_objects or {})
+    version = keras_version or written or _assumed(config)
+    context = _context(version, theano, custom_objects or {})
     model = build(config, _weights(root, read), context)
     if left := [each.path for each in arrays(root) if each.path not in read]:
         raise FileError(f"it has weights that belong to no layer: {', '.join(left)}")
@@ -99,15 +96,20 @@ def _weights(root: hdf5.Group, read: set[str]) -> Weights:
     return ByPath(root, "", read) if layer_names(root) is None else ByLayer(root, read)
 
 
-def _context(version: str | None, theano: bool, custom_objects: Mapping[str, Callable[..., Any]]) -> Context:
+def _assumed(config: Mapping[str, Any]) -> str:
+    """The version of a file that does not say it."""
+    version = "1" if "W_regularizer" in json.dumps(config) else "2"  # the words changed
+    warnings.warn(
+        f"the file does not say which Keras wrote it: taken for Keras {version} "
+        "(keras_version says otherwise)",
+        KerasWarning,
+        stacklevel=5,
+    )
+    return version
+
+
+def _context(version: str, theano: bool, custom_objects: Mapping[str, Callable[..., Any]]) -> Context:
     """What old files leave out depends on the version of Keras."""
-    if version is None:
-        version = "2"
-        warnings.warn(
-            "the file does not say which Keras wrote it: taken for Keras 2 (keras_version says otherwise)",
-            KerasWarning,
-            stacklevel=4,
-        )
     numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
     if not numbers or numbers[0] not in (1, 2, 3):
         raise FileError(f"keras_version is {version!r}, but this Onward knows Keras 1, 2 and 3")

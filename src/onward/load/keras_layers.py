@@ -1,5 +1,6 @@
 """From the configurations of Keras' layers to Onward's: one function for each kind of layer."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from .. import convolution, dense, keras, normalization
 from ..base import UNDRAWN
 from ..errors import FileError
-from .keras_source import REQUIRED, Source, filled
+from . import keras_1
+from .keras_source import REQUIRED, KerasWarning, Source, filled
 from .keras_weights import conv_weight
 
 
@@ -128,6 +130,15 @@ def _convolution(source: Source) -> keras.KerasLayer:
     bias, groups, filters = source.take("use_bias", True), source.take("groups", 1), source.take("filters")
     size = tuple(source.take("kernel_size"))
     kernel, *rest = source.weights.take(1 + bias)
+    first = _channels_first(source)
+    if source.context.version == 1:
+        kernel = keras_1.kernel(kernel, first, len(size))
+        warnings.warn(
+            f"Keras 1 does not say whether Theano computed {source.name}, which turns kernels around: "
+            "taken for TensorFlow",
+            KerasWarning,
+            stacklevel=2,
+        )
     if kernel.shape != (*size, kernel.shape[-2], filters):
         raise FileError(
             f"the kernel of {source.name} has shape {kernel.shape}; expected (*{size}, ..., {filters})"
@@ -145,7 +156,7 @@ def _convolution(source: Source) -> keras.KerasLayer:
         rng=UNDRAWN,
     )
     weights = {"weight": conv_weight(kernel, source.context.theano)} | ({"bias": rest[0]} if bias else {})
-    padding, first = source.take("padding", "valid"), _channels_first(source)
+    padding = source.take("padding", "valid")
     return keras.Convolution(filled(windows, weights), source.activation(), padding, first)
 
 

@@ -7,7 +7,7 @@ from .. import keras, layers
 from ..base import UNDRAWN
 from ..recurrent import Recurrent
 from .keras_source import Source, build, filled
-from .keras_weights import cell_weights
+from .keras_weights import GATES, cell_weights, joined
 
 
 def _cell(source: Source) -> Recurrent[Any]:
@@ -15,14 +15,16 @@ def _cell(source: Source) -> Recurrent[Any]:
     kind = source.kind.removeprefix("CuDNN").removesuffix("Cell")
     cudnn = source.kind.startswith("CuDNN")
     units, bias = source.take("units"), source.take("use_bias", True)
-    weights = source.weights.take(2 + bias)
+    cell = "rnn" if kind == "SimpleRNN" else kind.lower()
+    apart = source.context.version == 1 and source.take("consume_less", "cpu") != "gpu"
+    weights = joined(cell, source.weights.take((2 + bias) * (GATES[cell] if apart else 1)))
     options: dict[str, Any] = {"bias": bias, "batch_first": True, "dtype": source.dtype(), "rng": UNDRAWN}
     activation = _function(source, "activation", "tanh")
     gate = "sigmoid"
     if kind != "SimpleRNN":
         default = "sigmoid" if cudnn else source.context.recurrent_activation
         gate = _function(source, "recurrent_activation", default)
-    state = cell_weights("rnn" if kind == "SimpleRNN" else kind.lower(), *weights)
+    state = cell_weights(cell, *weights)
     I = weights[0].shape[0]  # noqa: E741 (the axis letter)
     if kind == "SimpleRNN":
         return filled(layers.RNN(I, units, nonlinearity=activation, **options), state)

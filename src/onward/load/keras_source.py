@@ -10,6 +10,7 @@ from ..base import Weighted
 from ..errors import FileError, OnwardError
 from ..keras.activations import ACTIVATIONS
 from ..keras.operations import OPERATIONS
+from . import keras_1
 from .keras_weights import Tensor, Weights
 
 HARMLESS = {
@@ -50,12 +51,18 @@ class Context:
     custom_objects: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
+class KerasWarning(UserWarning):
+    """What a file of Keras does not say, and what Onward took instead."""
+
+
 class Source:
     """One layer's configuration, every key of which must be taken, and its weights."""
 
     def __init__(self, entry: Any, weights: Weights, context: Context) -> None:
         if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict | list):
             raise FileError(f"the configuration has {str(entry)[:80]!r} where a layer was expected")
+        if context.version == 1:
+            entry = keras_1.translated(entry)
         self.kind = str(entry.get("class_name"))
         self.registered = entry.get("registered_name")
         self.module = entry.get("module")
