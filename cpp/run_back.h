@@ -26,7 +26,7 @@ public:
           d_stride((slot_by_W(way.cell, gates(way.cell) - 1) + 1) * H + L),
           chunk_rows(std::max(s.B, std::min(rows_back_at_once, s.T * s.B))),
           memory(Buffer<Real>::zeros(s.B * (P + 4 * H) + std::max(H, P))),
-          chunk(chunk_rows * (d_stride + x_stride + h_stride + P + H)), products(parts * std::min(product_rows, chunk_rows) * I),
+          chunk(chunk_rows * (d_stride + x_stride + h_stride + P + H)), products(parts * product_rows * I),
           rows(parts * s.B * 5), dh(memory.data()), dm(dh + s.B * P), past_R(dm + s.B * H), dc(past_R + s.B * H),
           d_reset(dc + s.B * H), zeros(d_reset + s.B * H), d(chunk.data()), x(d + chunk_rows * d_stride),
           h_prev(x + chunk_rows * x_stride), dh_all(h_prev + chunk_rows * h_stride), shown(dh_all + chunk_rows * P) {

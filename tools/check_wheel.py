@@ -22,7 +22,7 @@ IMPORT = 1.6  # times NumPy's own
 DEPENDENCIES = {"numpy", "safetensors"}
 TESTS = [
     "activations", "base", "bitwise", "bundled", "dense", "gradients", "layers", "load", "load_npz", "model",
-    "pool", "precision", "recording", "releases", "spatial", "stream", "textbook", "threads", "trace",
+    "pool", "precision", "recording", "releases", "spatial", "stream", "textbook", "threads",
 ]  # fmt: skip
 
 

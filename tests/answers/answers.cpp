@@ -158,18 +158,18 @@ void gradients(const Case& given, Hash& hash) {
                c0 = random.numbers<Real>(D * B * H), dy = random.numbers<Real>(T * B * D * P),
                dh_n = random.numbers<Real>(D * B * P), dc_n = random.numbers<Real>(D * B * H);
     std::vector<Real> y(T * B * D * P), h_n(D * B * P), c_n(D * B * H), records(D * T * B * S * H),
-        sums(D * T * B * G * H), c(D * T * B * H), dx(T * B * I), dh0(D * B * P), dc0(D * B * H), dW(D * G * H * I),
+        sums(D * T * B * G * H), dx(T * B * I), dh0(D * B * P), dc0(D * B * H), dW(D * G * H * I),
         dR(D * G * H * P), db_W(D * G * H), db_R(D * G * H), dW_hr(D * P * H);
     std::vector<WeightGradients<Real>> by_weights;
     for (long i = 0; i < D; i++)
         by_weights.push_back({&dW[i * G * H * I], &dR[i * G * H * P], &db_W[i * G * H], &db_R[i * G * H],
                               given.projected ? &dW_hr[i * P * H] : nullptr});
     stack.forward({T, B, {x.data(), B * I, I}, {y.data(), B * D * P, D * P}, h0.data(), c0.data(), nullptr, h_n.data(),
-                   lstm ? c_n.data() : nullptr, records.data(), sums.data(), lstm ? c.data() : nullptr});
+                   lstm ? c_n.data() : nullptr, records.data(), sums.data()});
     back.run({T, B, {dy.data(), B * D * P, D * P}, {x.data(), B * I, I}, {y.data(), B * D * P, D * P}, h0.data(),
               lstm ? c0.data() : nullptr, dh_n.data(), lstm ? dc_n.data() : nullptr, nullptr, records.data(),
-              lstm ? c.data() : nullptr, {dx.data(), B * I, I}, dh0.data(), lstm ? dc0.data() : nullptr, by_weights});
-    for (const auto& each : {y, records, sums, c, dx, dh0, dc0, dW, dR, db_W, db_R, dW_hr}) hash.add(each);
+              {dx.data(), B * I, I}, dh0.data(), lstm ? dc0.data() : nullptr, by_weights});
+    for (const auto& each : {y, records, sums, dx, dh0, dc0, dW, dR, db_W, db_R, dW_hr}) hash.add(each);
 }
 
 template <class Real>
