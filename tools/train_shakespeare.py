@@ -67,11 +67,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the bundled model `shakespeare`.")
     parser.add_argument("plays", type=Path, help="the text")
     parser.add_argument("--torch", action="store_true", help="train in PyTorch, and write nothing")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
     parser.add_argument("--checkpoint", type=Path, default=Path("shakespeare.checkpoint"))
     arguments = parser.parse_args()
     plays = arguments.plays.read_text(encoding="utf-8")
     vocabulary, parts = text.Vocabulary(plays), split(plays)
-    model = character_model(vocabulary, HIDDEN, LAYERS, DROPOUT, rng=0)
+    model = character_model(vocabulary, HIDDEN, LAYERS, DROPOUT, rng=arguments.seed)
     training, validation = (chunks(vocabulary, part, BATCH) for part in parts[:2])
     start = time.process_time()
     if arguments.torch:

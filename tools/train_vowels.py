@@ -17,7 +17,7 @@ import onward
 from onward import bundled, data, train
 from onward.train.tables import Noisy, fold, moments, standardized
 
-HIDDEN = 32
+HIDDEN = 48
 EPOCHS = 200
 BATCH = 32
 LEARNING_RATE = 1e-2

@@ -18,7 +18,10 @@ def datasets() -> dict[str, Path]:
 
 
 def card(model: str) -> dict[str, str]:
-    """The head of a model's card: `summary`, `data` (the set it is tried on), `accuracy` there, `license`."""
+    """The head of a model's card: `summary`, `license`, and how good it is.
+
+    That is `accuracy` on the bundled set `data`, or, of a model of text, `bits_per_character`.
+    """
     text = (_HERE / f"{model}.md").read_text(encoding="utf-8")
     _, head, _ = text.split("---\n", 2)
     return dict(line.split(": ", 1) for line in head.splitlines())

@@ -56,10 +56,10 @@ def model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
     """The model of a bundled name or a file, and the file of what it is to run over."""
     model_file = named_file(model, bundled.models(), "model", "MODEL")
     if source is None:
-        if model not in bundled.models():
-            known = ", ".join(bundled.datasets())
-            raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
-        source = bundled.card(model)["data"]
+        source = bundled.card(model).get("data") if model in bundled.models() else None
+    if source is None:
+        known = ", ".join(bundled.datasets())
+        raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
     source_file = named_file(source, bundled.datasets(), "data set", "INPUT")
     check_suffix(source_file, "INPUT", data.SUFFIXES)
     return model_of(model_file, model), source_file

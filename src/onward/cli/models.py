@@ -158,14 +158,16 @@ def _show_parts(report: Report) -> None:
 
 
 def _show_models(report: Report) -> None:
-    models = new_table("Models", "name", "size", "accuracy")
+    models = new_table("Models", "name", "size", "measured")
     models.add_column("licence")
     models.add_column("tells")
     for row in report["models"]:
         models.add_row(
             row["name"],
             kilobytes(row["bytes"]),
-            f"{float(row['accuracy']):.1%}",
+            f"{float(row['accuracy']):.1%} right"
+            if "accuracy" in row
+            else f"{row['bits_per_character']} bits per character",
             row["license"],
             row["summary"],
         )
