@@ -407,7 +407,7 @@ def test_trace_sums_up_each_layer_and_writes_what_the_name_says(tmp_path: Path) 
     assert told["steps"] == 23
     (layer,) = told["layers"]
     assert (
-        layer["layer"] == "0.l0" and list(layer["saturated"]) == list("ifgo") and len(layer["memory"]) == 32
+        layer["layer"] == "0.l0" and list(layer["saturated"]) == list("ifgo") and len(layer["memory"]) == 48
     )
     assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
     shown = onward_("trace", "vowels", "-o", tmp_path / "gates.npz").output

@@ -13,14 +13,24 @@ from websockets.exceptions import ConnectionClosedError
 import onward
 
 
-@pytest.fixture(scope="module")
-def server() -> Any:
-    path = Path(__file__).parents[1] / "examples" / "server.py"
-    spec = importlib.util.spec_from_file_location("server", path)
+def example(name: str) -> Any:
+    """The module of that file."""
+    path = Path(__file__).parents[1] / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_textbook_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert example("textbook_training").train(epochs=6, units=16) > 0.6
+    assert "epoch 6: loss 0." in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    return example("server")
 
 
 def small_model() -> onward.Sequential:
