@@ -58,6 +58,7 @@ TASKS: dict[str, tuple[Any, train.Data, dict[str, Any]]] = {
             "optimizer": train.AdamW(1e-2),
             "validation": (ITEMS[:9], CLASSES[:9]),
             "average": 0.9,
+            "recurrent_dropout": 0.2,
             "max_norm": 1.0,
         },
     ),

@@ -8,6 +8,7 @@ import pytest
 
 import onward
 from onward import train
+from onward.dense import dropout_mask
 from onward.errors import ArgumentError, DtypeError, NotFiniteError, ShapeError
 
 Net = onward.Sequential
@@ -144,6 +145,34 @@ def test_what_has_no_gradients_says_so_and_is_left_as_it_was() -> None:
     net = Net(onward.LSTM(3, 8, clip=1.0, rng=0), onward.Last(), onward.Linear(8, 2))
     with pytest.raises(ArgumentError, match="has no gradients"):
         train.fit(net, words())
+
+
+def test_recurrent_dropout_masks_the_columns_of_the_recurrent_weights_in_each_step() -> None:
+    x, seen = np.random.default_rng(0).normal(0, 1, (6, 2)), []
+
+    def loss(y: Any, targets: Any, mask: Any) -> Any:
+        seen.append(y.copy())
+        return train.mse(y, targets, mask)
+
+    layer, plain = (onward.LSTM(2, 5, 2, dtype="float64", rng=0) for _ in range(2))
+    before = layer.state_dict()
+    options: dict[str, Any] = {
+        "loss": loss,
+        "optimizer": train.SGD(1.0),
+        "recurrent_dropout": 0.5,
+    }
+    train.fit(layer, train.Chunks(x, np.ones((6, 5)), batch_size=1, steps=6), epochs=1, rng=3, **options)
+    draws = np.random.default_rng(3)
+    masks = {
+        name: dropout_mask(draws, 0.5, (5,), layer.dtype) for name in before if name.startswith("weight_hh")
+    }
+    plain.load_state_dict(before | {name: before[name] * mask for name, mask in masks.items()})
+    y, _, cache = plain.forward(x[:, None])
+    np.testing.assert_array_equal(seen[0], y)
+    _, _, gradients = plain.backward(train.mse(y, np.ones((6, 1, 5)))[1], None, cache)
+    for name, weight in layer.state_dict().items():
+        moved = before[name] - gradients[name] * masks.get(name, 1)
+        np.testing.assert_allclose(weight, moved, rtol=0, atol=1e-15)
 
 
 # --- what is not finite --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..base import Layer, Rng, generator, integer, probability
+from ..dense import dropout_mask
 from ..errors import ArgumentError, NotFiniteError
 from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
@@ -39,6 +40,7 @@ def fit(
     max_norm: float | None = None,
     max_value: float | None = None,
     average: float | None = None,
+    recurrent_dropout: float = 0.0,
     rng: Rng = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
@@ -56,8 +58,10 @@ def fit(
     loss: a name, or a function like those of `onward.train`. optimizer: Adam(1e-3) if None. schedule:
     Constant() if None. max_norm and max_value: gradients are clipped by their global norm, by value.
     average=a: the model that is validated and returned has the mean of the weights of all steps, those of n
-    steps ago by a^n (from torch.optim.swa_utils, get_ema_multi_avg_fn). rng: a generator or a seed, for the
-    order of sequences and dropout.
+    steps ago by a^n (from torch.optim.swa_utils, get_ema_multi_avg_fn). recurrent_dropout: with that
+    probability, a unit of h_{t-1} is dropped on its way into R, the same ones at every step and for every row
+    of a batch, the others scaled up: a mask on the columns of R (Gal and Ghahramani 2016). Dropout elsewhere
+    is that of the layers. rng: a generator or a seed, for the order of sequences and dropout.
 
     checkpoint: a file, written after each epoch and after every checkpoint_every steps. With resume, training
     goes on from it, if it is there, and ends with the same bits as one that was never interrupted. progress:
@@ -79,6 +83,7 @@ def fit(
         max_norm,
         max_value,
         None if average is None else probability("average", average),
+        probability("recurrent_dropout", recurrent_dropout),
         checkpoint,
         None if checkpoint_every is None else integer("checkpoint_every", checkpoint_every, 1),
     )
@@ -109,6 +114,7 @@ class Training:
     max_norm: float | None
     max_value: float | None
     average: float | None
+    recurrent_dropout: float
     checkpoint: str | os.PathLike[str] | None
     checkpoint_every: int | None
 
@@ -165,10 +171,17 @@ class Training:
     def _step(self, run: Run, batch: Batch) -> None:
         model, step = self.model, run.memory.step
         state = carried(model, batch, run.state)
-        y, after, cache = model.forward(batch.x, state, lengths=batch.lengths, rng=run.rng)
-        mask = counting(model, batch, y)
-        loss, dy = self.loss(y, batch.targets, mask)
-        _, _, gradients = model.backward(dy, None, cache)
+        whole = dict(model._weights_by_name())
+        masks = self._recurrent_masks(whole, run.rng)
+        model._take({name: whole[name] * mask for name, mask in masks.items()})
+        try:
+            y, after, cache = model.forward(batch.x, state, lengths=batch.lengths, rng=run.rng)
+            mask = counting(model, batch, y)
+            loss, dy = self.loss(y, batch.targets, mask)
+            _, _, gradients = model.backward(dy, None, cache)
+        finally:
+            model._take({name: whole[name] for name in masks})
+        gradients |= {name: gradients[name] * mask for name, mask in masks.items()}
         if not (math.isfinite(loss) and math.isfinite(global_norm(gradients))):
             what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
             where = f"at step {step} (epoch {len(run.history.epochs) + 1}, batch {run.batch}, counted from 0)"
@@ -177,9 +190,7 @@ class Training:
             gradients = clip_value(gradients, self.max_value)
         if self.max_norm is not None:
             gradients = clip_norm(gradients, self.max_norm)
-        weights, run.memory = self.optimizer.step(
-            model._weights_by_name(), gradients, run.memory, self._lr(run.history, step)
-        )
+        weights, run.memory = self.optimizer.step(whole, gradients, run.memory, self._lr(run.history, step))
         model._take(weights)
         if run.average is not None and self.average is not None:
             run.average = _moved(run.average, weights, 1 - self.average)
@@ -188,6 +199,12 @@ class Training:
         run.batch += 1
         run.total += loss * int(mask.sum())
         run.counted += int(mask.sum())
+
+    def _recurrent_masks(self, weights: Weights, rng: np.random.Generator) -> Weights:
+        """What recurrent dropout multiplies each R by, in this step."""
+        p = self.recurrent_dropout
+        recurrent = {name: R for name, R in weights.items() if p and "weight_hh" in name}
+        return {name: dropout_mask(rng, p, R.shape[1:], R.dtype) for name, R in recurrent.items()}
 
     def _lr(self, history: History, step: int) -> float:
         return self.schedule.lr(self.optimizer.lr, Progress(step, self.total, history.validation_losses))
@@ -236,6 +253,7 @@ class Training:
             "optimizer": repr(self.optimizer),
             "schedule": repr(self.schedule),
             "average": self.average,
+            "recurrent_dropout": self.recurrent_dropout,
             "number of batches": self.data.size,
         }
 
