@@ -413,7 +413,7 @@ def test_trace_sums_up_each_layer_and_writes_what_the_name_says(tmp_path: Path) 
     shown = onward_("trace", "vowels", "-o", tmp_path / "gates.npz").output
     assert "0.l0" in shown and "lowest tenth" in shown
     with np.load(tmp_path / "gates.npz") as saved:
-        assert saved["0.l0.f"].shape == (19, 1, 32)
+        assert saved["0.l0.f"].shape == (19, 1, 48)
 
 
 @pytest.mark.parametrize(
