@@ -5,6 +5,11 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(ONWARD_ARM) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace onward {
 
 extern const Table portable_table;
@@ -12,10 +17,22 @@ extern const Table portable_table;
 extern const Table avx2_table, avx512_table, avx512vnni_table;
 #endif
 #ifdef ONWARD_ARM
-extern const Table neon_table;
+extern const Table neon_table, neondotprod_table;
 #endif
 
 namespace {
+
+#ifdef ONWARD_ARM
+bool has_dot_product() {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#elif defined(__APPLE__)
+    return true;  // every Mac with such a processor
+#else
+    return false;
+#endif
+}
+#endif
 
 std::vector<const Table*> available() {
     std::vector<const Table*> tables{&portable_table};
@@ -34,6 +51,7 @@ std::vector<const Table*> available() {
 #endif
 #ifdef ONWARD_ARM
     tables.push_back(&neon_table);
+    if (has_dot_product()) tables.push_back(&neondotprod_table);
 #endif
     return tables;
 }
