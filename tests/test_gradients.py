@@ -234,6 +234,16 @@ def test_a_cache_serves_many_times_and_can_be_pickled() -> None:
         assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
+@pytest.mark.parametrize(
+    ("cell", "floats"), {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 6, "gru": 5, "gru_reset_before": 4}.items()
+)
+def test_a_cache_holds_no_more_than_it_says(cell: str, floats: int) -> None:
+    _, _, cache = CELLS[cell](rng=0).forward(draw(5, 2, 3))
+    held = [part for record in cache.records for part in record if part is not None and part is not record.x]
+    owners = [part if part.base is None else part.base for part in held]
+    assert sum({id(owner): owner.size for owner in owners}.values()) == floats * 5 * 2 * 4
+
+
 def test_what_a_user_does_to_y_does_not_reach_the_cache() -> None:
     layer, x, answers = onward.LSTM(3, 4, rng=0), draw(5, 2, 3), []
     for value in (0, 7):

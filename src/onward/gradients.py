@@ -34,10 +34,10 @@ class Differentiable(Recurrent[State]):
     ) -> tuple[Array, State, Cache]:
         """As a call, and a cache for backward; with `rng`, dropout acts between the layers.
 
-        Floats that a cache holds of each step, row and unit of a layer and direction, besides x: 2 of an RNN
-        (its h twice), 6 of an LSTM (gates, c, h), 5 of a GRU (gates, R_n h + b_n, h), 4 of one that resets
-        before the product; one more below a dropout. Raises what a call raises, and ArgumentError for a layer
-        with options that have no gradients here.
+        Floats that a cache holds of each step, row and unit of a layer and direction, besides x: 1 of an RNN
+        (h; 2 in two directions), 6 of an LSTM (gates, c, h), 5 of a GRU (gates, R_n h + b_n, h), 4 of one
+        that resets before the product; one more below a dropout. PyTorch 2.13 keeps 1, 16 and 6. Raises what
+        a call raises, and ArgumentError for a layer with options that have no gradients here.
         """
         if self.precision or not self._is_plain():
             raise ArgumentError(
@@ -45,6 +45,8 @@ class Differentiable(Recurrent[State]):
                 "or compressed weights"
             )
         y, state, given, records = recorded(self, x, state, lengths, rng=rng)
+        if self.G == 1 and not self.bidirectional:  # the gate of an RNN is its h
+            records = [record._replace(y=record.gates[0, :, :, 0]) for record in records]
         return y, state, Cache(given, records)
 
     def backward(
