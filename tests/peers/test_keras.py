@@ -125,6 +125,24 @@ def test_masked_steps_give_zeros_where_asked(name: str, sequences: bool, tmp_pat
     agree(masked(RECURRENT[name](return_sequences=sequences, zero_output_for_mask=True)), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
+def test_unrolled_layers(name: str, tmp_path: Path) -> None:
+    agree(masked(RECURRENT[name](unroll=True, return_sequences=True)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
+def test_what_a_stateful_layer_keeps_goes_out_and_in(name: str, tmp_path: Path) -> None:
+    layer = RECURRENT[name](stateful=True, return_sequences=True)
+    model = drawn(keras.Sequential([keras.Input(batch_shape=(3, 2, F)), layer]))
+    model.save(tmp_path / "m.keras")
+    opened: Any = onward.load(tmp_path / "m.keras")
+    state = None
+    for _ in range(3):
+        x = RNG.normal(size=(3, 2, F)).astype(np.float32)
+        y, state = opened(x, state, return_state=True)
+        np.testing.assert_allclose(y, model(x).detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
 @pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
 @pytest.mark.parametrize("name", RECURRENT)
 def test_states_returned(name: str, mask: bool, tmp_path: Path) -> None:

@@ -1,0 +1,106 @@
+"""Onward against Keras 2 (tf_keras), live: what Keras 3 has no more, or computes otherwise."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow
+import tf_keras
+from tf_keras import layers as L
+
+import onward
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
+RNG = np.random.default_rng(0)
+B, T, F = 3, 7, 5
+RECURRENT: dict[str, Any] = {
+    "simple": lambda **k: L.SimpleRNN(4, **k),
+    "lstm": lambda **k: L.LSTM(4, **k),
+    "gru": lambda **k: L.GRU(4, reset_after=False, recurrent_activation="hard_sigmoid", **k),
+    "stacked": lambda **k: L.RNN([L.LSTMCell(3), L.GRUCell(4), L.SimpleRNNCell(2)], **k),
+}
+
+
+def drawn(model: Any) -> Any:
+    """The model with weights that tell every place from every other."""
+    model.set_weights([RNG.uniform(-0.6, 0.6, weight.shape) for weight in model.get_weights()])
+    return model
+
+
+def opened(model: Any, folder: Path, ending: str) -> Any:
+    model.save(folder / f"model.{ending}")
+    return onward.load(folder / f"model.{ending}")
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"time_major": True, "return_sequences": True},
+        {"time_major": True, "go_backwards": True},
+        {"unroll": True, "return_sequences": True},
+        {"go_backwards": True, "return_sequences": True},
+        {"return_sequences": True, "return_state": True},
+    ],
+    ids=lambda options: "-".join(options),
+)
+@pytest.mark.parametrize("name", RECURRENT)
+def test_options_of_recurrent_layers(name: str, options: dict[str, Any], ending: str, tmp_path: Path) -> None:
+    shape = (T, B, F) if "time_major" in options else (B, T, F)
+    inputs = tf_keras.Input(batch_shape=shape)
+    model = drawn(tf_keras.Model(inputs, RECURRENT[name](**options)(inputs)))
+    x = RNG.normal(size=shape).astype(np.float32)
+    got = opened(model, tmp_path, ending)(x)
+    for mine, theirs in zip(
+        got if isinstance(got, list) else [got], tensorflow.nest.flatten(model(x)), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_masked_steps_give_zeros_where_asked(name: str, sequences: bool, tmp_path: Path) -> None:
+    layer = RECURRENT[name](return_sequences=sequences, zero_output_for_mask=True)
+    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer]))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum", "ave", "mul", None])
+def test_two_directions(merge: str | None, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    outputs = L.Bidirectional(RECURRENT["gru"](return_sequences=True), merge_mode=merge)(inputs)
+    model = drawn(tf_keras.Model(inputs, outputs))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    got, expected = opened(model, tmp_path, "h5")(x), model(x)
+    pairs = zip(got, expected, strict=True) if merge is None else [(got, expected)]
+    for mine, theirs in pairs:
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
+def test_what_a_stateful_layer_keeps_goes_out_and_in(name: str, tmp_path: Path) -> None:
+    layer = RECURRENT[name](stateful=True, return_sequences=True)
+    model = drawn(tf_keras.Sequential([tf_keras.Input(batch_shape=(B, 2, F)), layer]))
+    mine = opened(model, tmp_path, "h5")
+    state = None
+    for _ in range(3):
+        x = RNG.normal(size=(B, 2, F)).astype(np.float32)
+        y, state = mine(x, state, return_state=True)
+        np.testing.assert_allclose(y, model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+def test_functions_are_given_by_the_names_of_their_classes(tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    model = drawn(tf_keras.Model(inputs, L.Lambda(lambda x: x * 2)(L.Dense(2)(inputs))))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    model.save(tmp_path / "model.h5")
+    with pytest.raises(onward.errors.FileError, match="is a Lambda"):
+        onward.load(tmp_path / "model.h5")
+    mine: Any = onward.load(tmp_path / "model.h5", custom_objects={"Lambda": lambda x: x * 2})
+    np.testing.assert_allclose(mine(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
