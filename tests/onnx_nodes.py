@@ -135,3 +135,44 @@ def draw(rng: np.random.Generator, **fixed: Any) -> Case:
         kept = outputs
     node = helper.make_node(op, names, kept, **attributes)
     return Case(model_of([node], feeds, [name for name in kept if name]), feeds)
+
+
+def draw_quantized(rng: np.random.Generator) -> tuple[Case, dict[str, NDArray[Any]]]:
+    """One DynamicQuantizeLSTM with random options, and its constants by name."""
+    direction = str(rng.choice(["forward", "reverse", "bidirectional"]))
+    attributes: dict[str, Any] = {"direction": direction, "hidden_size": (H := 7)}
+    D, T, B, I = 1 + (direction == "bidirectional"), 5, 3, 4  # noqa: E741 - axis letters
+    some = [bool(n) for n in rng.integers(0, 2, 8)]
+    if some[0]:
+        attributes["clip"] = 0.5
+    attributes["input_forget"] = int(some[1])
+
+    def normal(*shape: int) -> NDArray[Any]:
+        return rng.normal(0, 0.7, shape).astype(np.float32)
+
+    kind: Any = np.int8 if some[2] else np.uint8
+    scales = (D, 4 * H) if some[3] else (D,)
+    # onnxruntime takes no other zero point than 0 where columns have scales of their own
+    zero_point = 0 if some[3] else int(rng.integers(-9, 9)) if some[2] else int(rng.integers(110, 140))
+    low, high = (-128, 128) if some[2] else (0, 256)
+    constants = {
+        "W": rng.integers(low, high, (D, I, 4 * H)).astype(kind),
+        "R": rng.integers(low, high, (D, H, 4 * H)).astype(kind),
+        **({"B": normal(D, 8 * H)} if some[4] else {}),
+        **({"P": normal(D, 3 * H)} if some[5] else {}),
+        **{f"{matrix}_scale": rng.uniform(0.004, 0.01, scales).astype(np.float32) for matrix in "WR"},
+        **{f"{matrix}_zero_point": np.full(scales, zero_point, kind) for matrix in "WR"},
+    }
+    feeds = {"X": normal(T, B, I)}
+    if some[6]:
+        feeds |= {"initial_h": normal(D, B, H), "initial_c": normal(D, B, H)}
+    if some[7]:
+        feeds["sequence_lens"] = np.array([T, *rng.integers(0, T + 1, B - 1)], np.int32)
+    names = ["X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"]
+    names += ["W_scale", "W_zero_point", "R_scale", "R_zero_point"]
+    inputs = [name if name in constants or name in feeds else "" for name in names]
+    outputs = ["Y", "Y_h", "Y_c"]
+    node = helper.make_node("DynamicQuantizeLSTM", inputs, outputs, domain="com.microsoft", **attributes)
+    model = model_of([node], feeds, outputs, constants)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return Case(model, feeds), constants

@@ -79,6 +79,7 @@ ORDER = [
     "load.onnx_layers",
     "load.onnx_functions",
     "load.onnx_recurrent",
+    "load.onnx_quantized",
     "load.onnx_evaluator",
     "load.onnx_file",
     "load.onnx_chain",

@@ -274,11 +274,11 @@ def test_what_cannot_be_honoured_is_named_when_the_file_is_loaded(
 
 
 def test_an_unknown_operator_is_named_when_the_file_is_loaded(tmp_path: Path) -> None:
-    node = helper.make_node("DynamicQuantizeLSTM", ["X"], ["Y"], "middle", domain="com.microsoft")
+    node = helper.make_node("QAttention", ["X"], ["Y"], "middle", domain="com.microsoft")
     model = onnx_nodes.model_of([node], {"X": normal(T, B, I)}, ["Y"])
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(errors.FileError, match=r"node middle \(com.microsoft.DynamicQuantizeLSTM\)"):
+    with pytest.raises(errors.FileError, match=r"node middle \(com.microsoft.QAttention\)"):
         onward.load(tmp_path / "m.onnx")
 
 

@@ -14,9 +14,10 @@ from .onnx_control import Loop, Scan, Scope
 from .onnx_functions import FUNCTIONS
 from .onnx_layers import LAYERS, Operator, with_biases
 from .onnx_operators import described
+from .onnx_quantized import DynamicQuantizeLSTM
 from .onnx_recurrent import GRU, LSTM, RNN
 
-OPERATORS: list[Any] = [RNN, GRU, LSTM, Loop, Scan]
+OPERATORS: list[Any] = [RNN, GRU, LSTM, DynamicQuantizeLSTM, Loop, Scan]
 DOMAINS = {"": LAYERS, onnx_functions.DOMAIN: FUNCTIONS}
 RANDOM = {
     "Bernoulli",

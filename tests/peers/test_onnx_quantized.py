@@ -1,0 +1,24 @@
+"""DynamicQuantizeLSTM as onnxruntime runs it on one thread."""
+
+import numpy as np
+import onnx_nodes
+import onnxruntime
+
+from onward.load.onnx import Graph
+
+
+def test_random_nodes_answer_as_in_onnxruntime() -> None:
+    """But where a number lies in the middle of two bytes: the last bit of h decides, once in hundreds."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    rng, steps_off, nodes = np.random.default_rng(0), 0, 500
+    for number in range(nodes):
+        case, _ = onnx_nodes.draw_quantized(rng)
+        expected = onnxruntime.InferenceSession(case.model.SerializeToString(), options).run(None, case.feeds)
+        off = max(
+            np.abs(mine - theirs).max()
+            for mine, theirs in zip(Graph(case.model)(**case.feeds), expected, strict=True)
+        )
+        assert off < 0.02, f"node {number}: {case.attributes}"
+        steps_off += off > 1e-5
+    assert steps_off < nodes / 100
