@@ -159,6 +159,12 @@ def test_what_is_no_safetensors_says_what_is_expected(content: bytes, tmp_path: 
 FLOAT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
+def test_what_else_a_header_says_of_a_tensor_is_left_alone(tmp_path: Path) -> None:
+    header = json.dumps({"w": {**FLOAT, "say": 1}}).encode()
+    (tmp_path / "model").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    assert onward.load_tensors(tmp_path / "model")["w"].shape == (2,)
+
+
 @pytest.mark.parametrize(
     ("length", "header", "content"),
     [

@@ -118,6 +118,26 @@ def layer_of(config: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    "calls",
+    [
+        [{"args": [{"class_name": "__keras_tensor__", "config": {}}]}],
+        [{"kwargs": 7}],
+        [[]],
+        [7],
+    ],
+    ids=str,
+)
+def test_a_call_that_is_not_described_as_keras_does_is_an_error_that_names_the_model(
+    calls: Any, tmp_path: Path
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["config"]["layers"][-1]["inbound_nodes"] = calls
+
+    with pytest.raises(FileError, match=r"graph_3.h5: layer \w+ \(Functional\)"):
+        onward.load(changed("graph_3.h5", tmp_path, change))
+
+
+@pytest.mark.parametrize(
     "key, value",
     [("time_distributed", True), ("rms", 3), ("activation", "sofmax"), ("dtype", "int8_from_float32")],
 )

@@ -107,7 +107,10 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     header = json.loads(data[8:start])
     metadata = header.pop("__metadata__", None) or {}
     return (
-        {key: _tensor(path, key, data, start, **entry) for key, entry in sorted(header.items())},
+        {
+            key: _tensor(path, key, data, start, entry["dtype"], entry["shape"], entry["data_offsets"])
+            for key, entry in sorted(header.items())
+        },
         _architecture(path, metadata.get("onward")),
     )
 

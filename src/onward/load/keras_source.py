@@ -147,6 +147,10 @@ def build(entry: Any, weights: Weights, context: Context) -> keras.KerasLayer:
         raise
     except OnwardError as error:
         raise FileError(f"layer {source.name} ({source.kind}): {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise FileError(
+            f"layer {source.name} ({source.kind}) is not described as Keras does: {error!r}"
+        ) from error
     return layer
 
 
