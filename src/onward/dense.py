@@ -245,7 +245,7 @@ class Dropout(Layer):
     ) -> tuple[Array, None, Array]:
         """y, and what x was multiplied by, as the cache."""
         y = self(x)
-        mask = np.ones_like(y) if rng is None else dropout_mask(rng, self.p, y.shape, y.dtype)
+        mask = np.ones_like(y) if rng is None or self.p == 0 else dropout_mask(rng, self.p, y.shape, y.dtype)
         return y * mask, None, mask
 
     def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
