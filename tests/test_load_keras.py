@@ -160,6 +160,11 @@ def test_an_unknown_layer_is_refused_by_name_unless_given(kind: str, tmp_path: P
     with pytest.raises(FileError, match=kind):
         onward.load(path)
     inputs, (expected,) = case("tagger_2.h5")
+    with h5py.File(path) as file:
+        name = json.loads(file.attrs["model_config"])["config"]["layers"][3]["config"]["name"]
+    assert repr(onward.load(path, custom_objects={name: abs})) == repr(
+        onward.load(path, custom_objects={kind: abs})
+    )
     # as in Keras, a layer that says nothing of masks ends them
     y = onward.load(path, custom_objects={kind: lambda x: x})(inputs[0])
     assert y.shape == expected.shape

@@ -49,7 +49,8 @@ def load(
     """The model in a file that Onward saved, or of ONNX; of any file of PyTorch, a dict of its layers.
 
     Of Keras' files (.keras, and .h5 with the model in it), the model, which takes the batch first.
-    Layers that Onward does not know are given as functions of arrays, custom_objects={"MyLayer": function};
+    Layers that Onward does not know are given as functions of arrays, custom_objects={"MyLayer": function},
+    by their class or, where several are Lambdas, by their names;
     keras_version ("2.2.4") is for files that do not say it, which are taken for Keras 2 with a KerasWarning.
 
     Files of PyTorch are state dicts in safetensors, and what torch.save and torch.jit.save write: state

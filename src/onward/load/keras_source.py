@@ -124,7 +124,7 @@ def build(entry: Any, weights: Weights, context: Context) -> keras.KerasLayer:
     own = (
         source.registered if isinstance(source.registered, str) and ">" in source.registered else source.kind
     )
-    for name in (own, source.kind):
+    for name in (source.name, own, source.kind):
         if name in context.custom_objects:
             return _custom(source, context.custom_objects[name])
     if _is_operation(source) and source.kind in OPERATIONS:
