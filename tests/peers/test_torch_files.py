@@ -214,6 +214,23 @@ def test_cells(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(layer(x[None].numpy())[0][0], expected.numpy(), rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("tracked", [False, True])
+def test_instance_norms(axes: int, affine: bool, tracked: bool, tmp_path: Path) -> None:
+    kind = getattr(torch.nn, f"InstanceNorm{axes}d")
+    norm = kind(5, eps=0.01, affine=affine, track_running_stats=tracked)
+    x = 3 * torch.randn(4, 5, *(7, 6)[:axes]) + 1
+    with torch.no_grad():
+        for weight in norm.parameters():
+            weight.normal_()
+        norm(x)  # to have seen something
+        expected = norm.eval()(x)
+    torch.save(torch.nn.ModuleDict({"norm": norm}), tmp_path / "model.pt")
+    (layer,) = onward.load(tmp_path / "model.pt").values()
+    np.testing.assert_allclose(layer(x.numpy()), expected.numpy(), rtol=0, atol=4e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

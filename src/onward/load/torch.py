@@ -38,6 +38,8 @@ STATED: dict[str, type[Layer]] = {
         *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
     )
 }
+# At inference with running statistics these are, without them each channel is a group.
+INSTANCE_NORMS: dict[str, type[Layer]] = {"InstanceNorm1d": BatchNorm1d, "InstanceNorm2d": BatchNorm2d}
 ACTIVATIONS = {
     "ReLU": "relu", "ReLU6": "relu6", "Tanh": "tanh", "Sigmoid": "sigmoid", "Hardsigmoid": "hard_sigmoid",
     "SiLU": "silu", "Mish": "mish", "SELU": "selu", "Softplus": "softplus", "Softsign": "softsign",
@@ -221,9 +223,10 @@ def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
                 found[prefix] = _recurrent(own, said, nonlinearity, batch_first)
             elif name in ACTIVATIONS:
                 found[prefix] = Activation(ACTIVATIONS[name])
-            elif name in STATED:
+            elif name in STATED or name in INSTANCE_NORMS:
                 own = {key: group[key] for key in STATED_TENSORS if key in group}
-                found[prefix] = _stated(STATED[name], own, said)
+                kind, said = _normal(said) if name in INSTANCE_NORMS else (STATED[name], said)
+                found[prefix] = _stated(kind, own, said)
             elif "weight" in group and group["weight"].ndim == 2:
                 embedding = _is_embedding(prefix, "bias" in group, said)
                 if embedding is not None:
@@ -296,6 +299,14 @@ def _stated(kind: type[Layer], own: dict[str, NDArray[Any]], said: Mapping[str, 
         tracked = own.get("num_batches_tracked", np.zeros(()))  # which old files do not have
         own["num_batches_tracked"] = tracked.astype(own["running_mean"].dtype)
     return _filled(kind, config | sizes, own)
+
+
+def _normal(said: Mapping[str, Any]) -> tuple[type[Layer], Mapping[str, Any]]:
+    """What an instance normalization is at inference, and its options there."""
+    if _plain(said, "track_running_stats", False):
+        return INSTANCE_NORMS[_class(said)], said
+    sizes = ("num_groups", "num_channels") if "num_features" in said else ()
+    return GroupNorm, {**said, **{name: said["num_features"] for name in sizes}}
 
 
 def _sizes(kind: type[Layer], own: Tensors, config: Mapping[str, Any]) -> dict[str, Any]:
