@@ -1,13 +1,14 @@
 """Coverage-guided fuzzing of everything that reads a file from outside, by atheris. Linux only.
 
     python fuzz/readers.py                          # every reader, 10 seconds each
-    python fuzz/readers.py torch onnx --seconds 600
+    python fuzz/readers.py torch onnx --seconds 600 --seed 7
 
 Whatever the file, reading it ends in 10 seconds and 256 MB, runs nothing, writes nothing, and raises nothing
 but onward.errors. An input that breaks this is left in build/fuzz, and becomes a test.
 """
 
 import argparse
+import codecs
 import contextlib
 import gc
 import io
@@ -139,7 +140,7 @@ def mutated(content: bytes, max_size: int, seed: int) -> bytes:
     return zipped(members)[:max_size]
 
 
-def fuzz(name: str, seconds: int) -> None:
+def fuzz(name: str, seconds: int, seed: int) -> None:
     """Fuzzes one reader, and ends the process: with an error if something is found."""
     warnings.simplefilter("ignore")  # what a reader warns of is for people
     reader = READERS[name]
@@ -155,16 +156,22 @@ def fuzz(name: str, seconds: int) -> None:
 
     seeds = folder / "seeds"
     seeds.mkdir()
-    for number, seed in enumerate(reader.seeds(folder)):
-        path.write_bytes(seed)
-        reader.read(path)  # imports what it needs before anything is watched
-        (seeds / str(number)).write_bytes(seed)
+    for number, content in enumerate(reader.seeds(folder)):
+        (seeds / str(number)).write_bytes(content)
+    # A file may turn out to be of another kind: what any kind needs is imported before anything is watched.
+    for other in READERS.values():
+        for content in other.seeds(folder):
+            opened = folder / f"seed{other.suffix}"
+            opened.write_bytes(content)
+            other.read(opened)
+    codecs.lookup("raw_unicode_escape")  # of pickles
     for function in gc.get_objects():
         if isinstance(function, types.FunctionType) and str(function.__module__).startswith("onward"):
             atheris.instrument_func(function)
     FOUND.mkdir(parents=True, exist_ok=True)
     options = [
         f"-max_total_time={seconds}",
+        f"-seed={seed}",
         "-timeout=20",
         "-max_len=100000",
         f"-artifact_prefix={FOUND}/{name}-",
@@ -182,12 +189,14 @@ def main() -> None:
     )
     parser.add_argument("readers", nargs="*", choices=[*READERS, []], help="by default all")
     parser.add_argument("--seconds", type=int, default=10, help="for each reader")
+    parser.add_argument("--seed", type=int, default=1, help="of what is tried")
     arguments = parser.parse_args()
+    limits = ["--seconds", str(arguments.seconds), "--seed", str(arguments.seed)]
     if len(arguments.readers) == 1:
-        fuzz(arguments.readers[0], arguments.seconds)
+        fuzz(arguments.readers[0], arguments.seconds, arguments.seed)
     failed = []
     for name in arguments.readers or READERS:  # each in a process of its own, as the fuzzer ends it
-        command = [sys.executable, __file__, name, "--seconds", str(arguments.seconds)]
+        command = [sys.executable, __file__, name, *limits]
         process = subprocess.run(command, capture_output=True, text=True)
         runs = [
             line.split()[-1] for line in process.stderr.splitlines() if "number_of_executed_units" in line

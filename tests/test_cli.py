@@ -416,18 +416,26 @@ def test_trace_sums_up_each_layer_and_writes_what_the_name_says(tmp_path: Path) 
         assert saved["0.l0.f"].shape == (19, 1, 48)
 
 
+def test_trace_of_a_model_of_text(tmp_path: Path) -> None:
+    told = report("trace", "shakespeare", "--text", "To be, or not", "-o", tmp_path / "gates.svg")
+    assert told["steps"] == 13 and [layer["layer"] for layer in told["layers"]] == ["1.l0", "1.l1"]
+    assert "<svg" in (tmp_path / "gates.svg").read_text()
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "exit_code"),
     [
-        (["--sequence", "370"], "370 sequences"),
-        (["--layer", "1.l0"], "there are 0.l0"),
-        (["-o", "gates.gif"], "must end in one of .png, .svg, .pdf, .npz"),
-        (["-o", "nowhere/gates.png"], "there is no folder nowhere"),
+        (["--sequence", "370"], "370 sequences", 2),
+        (["--layer", "1.l0"], "there are 0.l0", 2),
+        (["-o", "gates.gif"], "must end in one of .png, .svg, .pdf, .npz", 2),
+        (["-o", "nowhere/gates.png"], "there is no folder nowhere", 2),
+        ([str(TEST), "--text", "a"], "or --text, not both", 2),
+        (["--text", "a"], "is no model of text", 1),
     ],
 )
-def test_trace_says_what_was_wrong(arguments: list[str], message: str) -> None:
+def test_trace_says_what_was_wrong(arguments: list[str], message: str, exit_code: int) -> None:
     result = onward_("trace", "vowels", *arguments)
-    assert result.exit_code == 2 and message in " ".join(result.output.split())
+    assert result.exit_code == exit_code and message in " ".join(result.output.split())
 
 
 # --- the real command --------------------------------------------------------------------------------

@@ -3,14 +3,18 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from .. import data, files
+from .. import bundled, data, files
+from .. import text as text_models
+from ..model import Sequential
 from ..trace import Habits
-from .common import Report, check_suffix, counted, json_option, model_and_input, new_table
+from .common import Report, check_suffix, counted, json_option, model_and_input, named_file, new_table
 
 PICTURES = (".png", ".svg", ".pdf", ".npz")  # what a trace can be written as
 
@@ -25,6 +29,7 @@ PICTURES = (".png", ".svg", ".pdf", ".npz")  # what a trace can be written as
     help="Write a picture to this file (.png, .svg or .pdf), or, as .npz, every array.",
 )
 @click.option("--sequence", default=0, show_default=True, help="Which of INPUT's sequences.")
+@click.option("--text", help="Of a model of text: what it reads, instead of INPUT.")
 @click.option("--layer", help="Which layer the picture is of, as 0.l0_reverse; the first, if not given.")
 @click.option("--similar", is_flag=True, help="Put units of a like course side by side.")
 @json_option
@@ -33,35 +38,33 @@ def trace(
     source: str | None,
     out: Path | None,
     sequence: int,
+    text: str | None,
     layer: str | None,
     similar: bool,
     as_json: bool,
 ) -> None:
     """Looks into MODEL while it runs over one sequence of INPUT: its gates and states, step by step.
 
-    MODEL and INPUT are what `onward run` takes. Shows how often the gates of each layer are saturated, how
-    long its units remember and which are dead; with --out, draws every gate and state over time.
+    MODEL and INPUT are what `onward run` takes; a model of text, as shakespeare, takes --text. Shows how
+    often the gates of each layer are saturated, how long its units remember and which are dead; with
+    --out, draws every gate and state over time.
     """
-    net, source_file = model_and_input(model, source)
     if out is not None:
         check_suffix(out, "--out", PICTURES)
-    items = data.read(source_file).items
-    if not 0 <= sequence < len(items):
-        message = f"{sequence}, but {source_file.name} has {counted(len(items), 'sequence')}, counted from 0"
-        raise click.BadParameter(message, param_hint="--sequence")
-    seen = net.trace(items[sequence])
+    net, x = _text_read(model, source, text) if text is not None else _sequence_read(model, source, sequence)
+    seen = net.trace(x)
     if layer is not None and layer not in seen.layers:
         raise click.BadParameter(f"{layer}: there are {', '.join(seen.layers)}", param_hint="--layer")
     if out is not None and out.suffix == ".npz":
         seen.save(out)
     elif out is not None:
         picture = io.BytesIO()
-        figure = seen.plot(layer or 0, similar=similar)
+        figure = seen.plot(layer or 0, text=text, similar=similar)
         figure.savefig(picture, format=out.suffix[1:], dpi=100)
         files.replace(out, picture.getvalue())
     report = {
         "model": model,
-        "steps": len(items[sequence]),
+        "steps": len(x),
         "layers": [_layer_habits(name, habits) for name, habits in seen.summary().items()],
         "out": None if out is None else str(out),
     }
@@ -69,6 +72,22 @@ def trace(
         print(json.dumps(report))
     else:
         _show_trace(report)
+
+
+def _text_read(model: str, source: str | None, text: str) -> tuple[Sequential, NDArray[Any]]:
+    if source is not None:
+        raise click.UsageError(f"give INPUT ({source}) or --text, not both")
+    net, vocabulary = text_models.load(named_file(model, bundled.models(), "model", "MODEL"))
+    return net, vocabulary.encode(text)
+
+
+def _sequence_read(model: str, source: str | None, number: int) -> tuple[Sequential, NDArray[Any]]:
+    net, source_file = model_and_input(model, source)
+    items = data.read(source_file).items
+    if not 0 <= number < len(items):
+        message = f"{number}, but {source_file.name} has {counted(len(items), 'sequence')}, counted from 0"
+        raise click.BadParameter(message, param_hint="--sequence")
+    return net, items[number]
 
 
 def _layer_habits(name: str, habits: Habits) -> Report:
