@@ -27,7 +27,7 @@ def micro_kernels(assembly: str) -> dict[str, list[str]]:
     functions: dict[str, list[str]] = {}
     current: list[str] = []
     for line in assembly.splitlines():
-        label = re.match(r"(_Z\w*5micro\w*):", line)
+        label = re.match(r"(_Z\w*(?:5micro|10outer_tile)\w*):", line)
         if label:
             current = functions.setdefault(label[1], [])
         elif re.match(r"\s*\.size\b|\s*\.cfi_endproc\b", line):
