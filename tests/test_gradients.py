@@ -285,8 +285,8 @@ def test_no_rows_and_no_steps_have_gradients_of_zero() -> None:
 
 
 def test_what_has_no_gradients_says_so() -> None:
-    small = onward.GRU(3, 4).quantize("int8")
-    for layer in (onward.LSTM(3, 4, clip=1.0), small, onward.LayerNorm(3)):
+    small = [onward.GRU(3, 4).quantize(precision) for precision in ("int8", "float16")]
+    for layer in (onward.LSTM(3, 4, clip=1.0), *small, onward.LayerNorm(3)):
         with pytest.raises(ArgumentError, match="has no gradients"):
             layer.forward(np.ones((2, 1, 3)))
 

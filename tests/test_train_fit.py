@@ -1,6 +1,7 @@
 """The training loop: it learns, validates, stops, and says what is wrong."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_it_learns_a_target_for_each_step_and_padding_counts_for_nothing() -> No
     each = [((net(item) - goal) ** 2).sum() for item, goal in zip(items, sums, strict=True)]
     assert score.accuracy is None
     assert score.loss == pytest.approx(sum(each) / sum(map(len, items)), rel=1e-5) and score.loss < 0.01
+
+
+@pytest.mark.parametrize(
+    ("loss", "ignored"), [("cross_entropy", -100), (partial(train.cross_entropy, ignore_index=2), 2)]
+)
+def test_targets_that_the_loss_ignores_are_neither_right_nor_wrong(loss: Any, ignored: int) -> None:
+    net = Net(onward.GRU(3, 4, rng=0), onward.Linear(4, 5, rng=1))
+    rng = np.random.default_rng(0)
+    items = [rng.standard_normal((length, 3)) for length in (5, 9)]
+    targets = [rng.choice([0, 1, 3, 4, ignored], len(item)) for item in items]
+    score = train.evaluate(net, train.Batches(items, targets, batch_size=1), loss)
+    y, kept = np.concatenate([net(item) for item in items]), np.concatenate(targets)
+    y, kept = y[kept != ignored], kept[kept != ignored]
+    assert 4 < len(kept) < 14
+    assert score.accuracy == pytest.approx((y.argmax(1) == kept).mean())
+    assert score.loss == pytest.approx(train.cross_entropy(y, kept)[0], rel=1e-5)
 
 
 def test_the_state_is_carried_from_chunk_to_chunk() -> None:

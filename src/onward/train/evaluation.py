@@ -9,7 +9,7 @@ from ..arrays import Array
 from ..base import Layer, call
 from ..errors import ArgumentError
 from .batches import Batch, Data, as_data
-from .losses import Loss, named
+from .losses import Loss, named, not_ignored
 
 
 class Score(NamedTuple):
@@ -34,6 +34,7 @@ def score(model: Layer, data: Data, loss: Loss) -> Score:
         y, state = model._run(batch.x, carried(model, batch, state), batch.lengths, call)
         mask = counting(model, batch, y)
         value, _ = loss(y, batch.targets, mask)
+        mask = not_ignored(loss, batch.targets, mask)
         total += value * int(mask.sum())
         counted += int(mask.sum())
         classes = np.asarray(batch.targets)

@@ -21,7 +21,7 @@ from .checkpoint import Run
 from .diagnosis import origin
 from .evaluation import Score, carried, counting, score, takes_batch_first
 from .history import Epoch, History
-from .losses import Loss, named
+from .losses import Loss, named, not_ignored
 from .optimizers import Adam, Optimizer, Weights, clip_norm, clip_value, global_norm
 from .progress import Advance, bar
 from .schedules import Constant, Progress
@@ -176,8 +176,8 @@ class Training:
         model._take({name: whole[name] * mask for name, mask in masks.items()})
         try:
             y, after, cache = model.forward(batch.x, state, lengths=batch.lengths, rng=run.rng)
-            mask = counting(model, batch, y)
-            loss, dy = self.loss(y, batch.targets, mask)
+            rows = counting(model, batch, y)
+            loss, dy = self.loss(y, batch.targets, rows)
             _, _, gradients = model.backward(dy, None, cache)
         finally:
             model._take({name: whole[name] for name in masks})
@@ -197,8 +197,9 @@ class Training:
         run.state = after
         run.history.losses.append(loss)
         run.batch += 1
-        run.total += loss * int(mask.sum())
-        run.counted += int(mask.sum())
+        counted = int(not_ignored(self.loss, batch.targets, rows).sum())
+        run.total += loss * counted
+        run.counted += counted
 
     def _recurrent_masks(self, weights: Weights, rng: np.random.Generator) -> Weights:
         """What recurrent dropout multiplies each R by, in this step."""

@@ -6,6 +6,7 @@ and dtype of y. y may have a row for each sequence, (B, O), or for each step, (T
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,8 @@ from ..arrays import Array, Shape
 from ..base import finite, integer, probability
 from ..errors import ArgumentError, DtypeError, ShapeError
 
+IGNORED = -100  # PyTorch's
+
 Loss: TypeAlias = Callable[[Array, NDArray[Any], "NDArray[np.bool_] | None"], tuple[float, Array]]
 
 
@@ -24,7 +27,7 @@ def cross_entropy(
     targets: ArrayLike,
     mask: ArrayLike | None = None,
     *,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORED,
     label_smoothing: float = 0.0,
 ) -> tuple[float, Array]:
     """-sum_k q_k log softmax(logits)_k, q = (1 - e) [k = target] + e / C, e = label_smoothing.
@@ -109,6 +112,15 @@ def named(loss: str | Loss) -> Loss:
     if loss not in LOSSES:
         raise ArgumentError(f"loss={loss!r}, but must be one of {', '.join(LOSSES)}, or such a function")
     return LOSSES[loss]
+
+
+def not_ignored(loss: Loss, targets: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of the rows in a mask, those whose target the loss does not ignore."""
+    if (loss.func if isinstance(loss, partial) else loss) is not cross_entropy:
+        return mask
+    ignored = loss.keywords.get("ignore_index", IGNORED) if isinstance(loss, partial) else IGNORED
+    counted: NDArray[np.bool_] = mask & (np.asarray(targets) != ignored)
+    return counted
 
 
 def _outputs(y: ArrayLike) -> Array:
