@@ -415,9 +415,11 @@ def test_trace_sums_up_each_layer_and_writes_what_the_name_says(tmp_path: Path) 
         layer["layer"] == "0.l0" and list(layer["saturated"]) == list("ifgo") and len(layer["memory"]) == 48
     )
     assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
-    shown = onward_("trace", "vowels", "-o", tmp_path / "gates.npz").output
+    assert onward_("trace", "vowels", "-o", tmp_path / "gates.PDF").exit_code == 0
+    assert (tmp_path / "gates.PDF").read_bytes().startswith(b"%PDF")
+    shown = onward_("trace", "vowels", "-o", tmp_path / "gates.NPZ").output
     assert "0.l0" in shown and "lowest tenth" in shown
-    with np.load(tmp_path / "gates.npz") as saved:
+    with np.load(tmp_path / "gates.NPZ") as saved:
         assert saved["0.l0.f"].shape == (19, 1, 48)
 
 
