@@ -88,6 +88,22 @@ def probability(name: str, value: Any) -> float:
     return number
 
 
+def non_negative(name: str, value: Any) -> float:
+    """`value` as a float of at least 0, or ArgumentError."""
+    number = finite(value)
+    if number is None or number < 0:
+        raise ArgumentError(f"{name}={value!r}, but must be a number of at least 0")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a float above 0, or ArgumentError."""
+    number = finite(value)
+    if number is None or number <= 0:
+        raise ArgumentError(f"{name}={value!r}, but must be a positive number")
+    return number
+
+
 def flag(name: str, value: Any) -> bool:
     """`value` if it is a bool, or ArgumentError: a size in a flag's place would pass for True."""
     if not isinstance(value, bool | np.bool_):
