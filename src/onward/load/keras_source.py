@@ -51,10 +51,6 @@ class Context:
     custom_objects: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
-class KerasWarning(UserWarning):
-    """What a file of Keras does not say, and what Onward took instead."""
-
-
 class Source:
     """One layer's configuration, every key of which must be taken, and its weights."""
 
