@@ -154,6 +154,11 @@ class Layer:
         return False
 
     @property
+    def _takes_batch_first(self) -> bool:
+        """Whether the batch leads in what it takes and gives, and not time."""
+        return any(getattr(leaf, "batch_first", False) for leaf in self._leaves().values())
+
+    @property
     def _step_shape(self) -> Shape | None:
         """The shape of one row of x at one time step; None: any."""
         return None

@@ -59,7 +59,7 @@ class _Graph:
     def __init__(self, layers: list[Layer], model: Layer, lengths: bool) -> None:
         self.dtype = model.dtype
         self.kind = helper.np_dtype_to_tensor_dtype(model.dtype)
-        self.batch_first = any(getattr(layer, "batch_first", False) for layer in layers)
+        self.batch_first = model._takes_batch_first
         self.lengths = "lengths" if lengths else ""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
