@@ -24,12 +24,8 @@ from .onnx_names import OPERATORS, RECURRENT, by_function
 from .recurrent import Recurrent
 
 OPSET = 14  # the first of which the recurrent operators are today's
-SINCE = {
-    "LayerNormalization": 17,
-    "Mish": 18,
-    "Gelu": 20,
-    "GroupNormalization": 21,
-}  # operators that came later
+# operators that came later
+SINCE = {"LayerNormalization": 17, "Mish": 18, "Gelu": 20, "GroupNormalization": 21}
 REAL = {"float32": "float", "float64": "double"}
 IR_VERSION = 8  # the first with functions; all runtimes have it
 OPERATOR_OF, RECURRENT_NAME_OF = by_function(OPERATORS), by_function(RECURRENT)

@@ -36,9 +36,8 @@ def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> F
     figure is the caller's alone. Raises ArgumentError without matplotlib.
     """
     steps = len(panels[0].values)
-    width = float(
-        np.clip(steps / 100, 10, 24)
-    )  # inches; at 100 dots an inch, up to 2,400 steps are told apart
+    # inches; at 100 dots an inch, up to 2,400 steps are told apart
+    width = float(np.clip(steps / 100, 10, 24))
     heights = [PANEL_INCHES] * len(panels) if text is None else [TEXT_INCHES] + [PANEL_INCHES] * len(panels)
     figure = _figure(width, sum(heights) + 0.8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, family="monospace")
