@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 import onward
-from onward.errors import OnwardError
-from onward.load.keras_source import KerasWarning
+from onward.errors import KerasWarning, OnwardError
 
 LARGE = [1 << bits for bits in (31, 32, 62, 63)] + [(1 << 64) - 1]
 # What Python tells of whatever is run, imported, sent or changed on the disk.

@@ -7,6 +7,7 @@ import pytest
 
 import onward
 from onward import bundled, data, text
+from onward.errors import ArgumentError
 
 SETS = {"japanese_vowels_train": (270, 4274), "japanese_vowels_test": (370, 5687)}
 
@@ -52,6 +53,11 @@ def test_each_card_has_what_the_list_of_models_shows(name: str) -> None:
         {"summary", "bits_per_character", "license"},
     )
     assert "data" not in card or card["data"] in bundled.datasets()
+
+
+def test_a_model_that_is_not_bundled_is_an_error_that_names_those_that_are() -> None:
+    with pytest.raises(ArgumentError, match="'nope', but must be one of shakespeare, vowels"):
+        bundled.card("nope")
 
 
 def test_vowels_is_as_accurate_as_its_card_says() -> None:

@@ -348,6 +348,11 @@ def test_models_lists_all_that_is_bundled() -> None:
         (["run", "vowels", "--out", "y.txt"], ".npy, .npz, .csv"),
         (["run", "vowels", "--out", "nowhere/y.csv"], "nowhere"),
         (["run", "lstm.safetensors"], "INPUT is missing"),
+        (["run", "vowels", "--address", "auto"], "--engine ray"),
+        (["run", "vowels", "--engine", "ray"], "--engine: of Parquet only"),
+        (["run", "vowels", "x.npy", "--lengths", "n"], "--lengths: of Parquet only"),
+        (["run", "vowels", "x.npy", "--input", "x", "--output", "y"], "--input, --output: of Parquet only"),
+        (["run", "vowels", "x.npy", "--on-error", "keep"], "--on-error: of Parquet only"),
         (["run", "theirs.safetensors", "japanese_vowels_test"], "encoder, head"),
         (["info", "missing.safetensors"], "missing.safetensors"),
         (["models", "vowels"], "vowels"),
@@ -410,9 +415,11 @@ def test_trace_sums_up_each_layer_and_writes_what_the_name_says(tmp_path: Path) 
         layer["layer"] == "0.l0" and list(layer["saturated"]) == list("ifgo") and len(layer["memory"]) == 48
     )
     assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
-    shown = onward_("trace", "vowels", "-o", tmp_path / "gates.npz").output
+    assert onward_("trace", "vowels", "-o", tmp_path / "gates.PDF").exit_code == 0
+    assert (tmp_path / "gates.PDF").read_bytes().startswith(b"%PDF")
+    shown = onward_("trace", "vowels", "-o", tmp_path / "gates.NPZ").output
     assert "0.l0" in shown and "lowest tenth" in shown
-    with np.load(tmp_path / "gates.npz") as saved:
+    with np.load(tmp_path / "gates.NPZ") as saved:
         assert saved["0.l0.f"].shape == (19, 1, 48)
 
 

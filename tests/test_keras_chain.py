@@ -8,7 +8,7 @@ import pytest
 
 import onward
 from onward import errors, keras
-from onward.keras.chain import sequential
+from onward.keras.chain import PARAMETERS, sequential
 
 SWISH, LINEAR = keras.Activation("silu"), keras.Activation("linear")
 
@@ -55,6 +55,13 @@ def test_a_chain_answers_bitwise_as_the_model_also_as_onnx(tmp_path: Path) -> No
     onward.export_onnx(model, tmp_path / "m.onnx")
     graph: Any = onward.load(tmp_path / "m.onnx")
     np.testing.assert_array_equal(graph.layers()(x), expected)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_an_activation_answers_bitwise_as_its_counterpart_also_in_the_tails(name: str) -> None:
+    model = model_of(keras.Activation(name))
+    x = np.linspace(-9, 9, 1001, dtype=np.float32)[None]
+    np.testing.assert_array_equal(sequential(model)(x), model(x))
 
 
 def test_a_table_without_a_mask_is_part_of_a_chain() -> None:

@@ -16,9 +16,9 @@ import pytest
 
 import onward
 from onward import keras
-from onward.errors import ArgumentError, FileError
+from onward.errors import ArgumentError, FileError, KerasWarning
 from onward.load import keras_1, keras_layers
-from onward.load.keras_source import Context, KerasWarning, Source
+from onward.load.keras_source import Context, Source
 from onward.load.keras_weights import ByPath
 
 # of the one model of Keras 1, what is tested in test_what_keras_1_does_not_say_is_said
@@ -181,8 +181,9 @@ def test_a_file_that_does_not_name_its_keras_is_taken_for_keras_2_with_a_warning
     with h5py.File(path, "r+") as file:
         del file.attrs["keras_version"], file["model_weights"].attrs["keras_version"]
     inputs, (expected,) = case("tagger_2.h5")
-    with pytest.warns(KerasWarning, match="Keras 2"):
+    with pytest.warns(KerasWarning, match="Keras 2") as warned:
         model = onward.load(path)
+    assert warned[0].filename == __file__  # where the argument is to be given
     np.testing.assert_allclose(model(inputs[0]), expected, rtol=2e-5, atol=2e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -8,6 +8,7 @@ import pytest
 
 from onward import train
 from onward.errors import ArgumentError, DtypeError, OnwardError, ShapeError
+from onward.train.batches import as_data
 
 LENGTHS = np.random.default_rng(0).integers(1, 40, 101)
 ITEMS = [np.full((length, 2), n, np.float32) for n, length in enumerate(LENGTHS)]
@@ -83,6 +84,15 @@ BAD: list[tuple[Callable[[], Any], type[OnwardError], str]] = [
     (lambda: train.Chunks(np.ones(5), np.ones(4)), ShapeError, r"x has shape \(5,\) and y \(4,\)"),
     (lambda: train.Chunks(np.ones(5), np.ones(5), 1, 0), ArgumentError, "steps=0"),
 ]
+
+
+def test_batches_given_one_by_one_are_tuples_or_say_by_name_that_they_go_on() -> None:
+    given = train.Batch(x, y, goes_on=True)
+    batches = list(as_data([(x, y), (x, y, [5, 5, 4]), given], False).epoch(None))
+    assert [batch.lengths for batch in batches] == [None, [5, 5, 4], None] and batches[2] is given
+    for wrong in ((x, y, None, True), (x,)):
+        with pytest.raises(ArgumentError, match=f"gave a tuple of {len(wrong)}, but must give"):
+            list(as_data([wrong], False).epoch(None))
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD)

@@ -45,6 +45,7 @@ def test_bad_settings_are_named() -> None:
     for make, name in (
         (lambda: train.StepLR(0), "step_size=0"),
         (lambda: train.CosineAnnealingLR(0), "T_max=0"),
+        (lambda: train.CosineAnnealingLR(10, eta_min=float("nan")), "eta_min=nan"),
         (lambda: train.Warmup(5, 2.0), "start_factor=2.0"),
         (lambda: train.OneCycleLR(10, div_factor=0), "div_factor=0"),
         (lambda: train.ReduceLROnPlateau(patience=-1), "patience=-1"),

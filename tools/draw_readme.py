@@ -16,9 +16,8 @@ def main() -> None:
     model = onward.load(bundled.models()["vowels"])
     assert isinstance(model, onward.Sequential)
     lstm, _, linear = model
-    at_each_step = onward.Sequential(
-        lstm, linear, onward.Softmax()
-    )  # without Last: what it would say by then
+    # without Last: what it would say by then
+    at_each_step = onward.Sequential(lstm, linear, onward.Softmax())
     figure = at_each_step.trace(x).plot(similar=True)
     path = Path(__file__).parents[1] / "docs/vowels.png"
     figure.savefig(path, dpi=100)

@@ -88,6 +88,22 @@ def probability(name: str, value: Any) -> float:
     return number
 
 
+def non_negative(name: str, value: Any) -> float:
+    """`value` as a float of at least 0, or ArgumentError."""
+    number = finite(value)
+    if number is None or number < 0:
+        raise ArgumentError(f"{name}={value!r}, but must be a number of at least 0")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a float above 0, or ArgumentError."""
+    number = finite(value)
+    if number is None or number <= 0:
+        raise ArgumentError(f"{name}={value!r}, but must be a positive number")
+    return number
+
+
 def flag(name: str, value: Any) -> bool:
     """`value` if it is a bool, or ArgumentError: a size in a flag's place would pass for True."""
     if not isinstance(value, bool | np.bool_):
@@ -136,6 +152,11 @@ class Layer:
     def per_step(self) -> bool:
         """Whether what comes out after a time step needs nothing but that step and the state before it."""
         return False
+
+    @property
+    def _takes_batch_first(self) -> bool:
+        """Whether the batch leads in what it takes and gives, and not time."""
+        return any(getattr(leaf, "batch_first", False) for leaf in self._leaves().values())
 
     @property
     def _step_shape(self) -> Shape | None:

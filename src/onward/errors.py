@@ -1,4 +1,9 @@
-"""Every error that Onward raises: each derives from `OnwardError` and from the built-in error that fits."""
+"""Onward's errors, each derived from `OnwardError` and from the built-in error that fits; its warnings.
+
+What is wrong with a call or a file is one of these. But `onward.textbook`, which needs NumPy and nothing
+else, raises ValueError, and a name or a number that a Trace or a Sequential has not is KeyError or
+IndexError, as of every mapping and sequence.
+"""
 
 
 class OnwardError(Exception):
@@ -31,3 +36,7 @@ class SignatureError(OnwardError, TypeError):
 
 class FileError(OnwardError, OSError):
     """A file is missing, damaged, or holds something else than expected."""
+
+
+class KerasWarning(UserWarning):
+    """What a file of Keras does not say, and what Onward took instead."""

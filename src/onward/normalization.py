@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import arrays
 from .arrays import Array, Shape
-from .base import Rng, Weighted, checked, flag, integer
+from .base import Rng, Weighted, checked, flag, integer, non_negative
 from .errors import ArgumentError, ShapeError
 
 ONES = ("weight", "running_var")
@@ -31,10 +31,7 @@ class Normalization(Weighted):
     per_step = False
 
     def _start(self, eps: float, dtype: DTypeLike, rng: Rng) -> None:
-        number = isinstance(eps, int | float | np.floating) and not isinstance(eps, bool)
-        if not (number and 0 <= eps < math.inf):
-            raise ArgumentError(f"eps={eps!r}, but must be a number of at least 0")
-        self.eps = float(eps)
+        self.eps = non_negative("eps", eps)
         self._draw(dtype, rng, lambda generator, shape: np.zeros(shape))
         self._take({name: np.ones_like(w) for name, w in self._weights.items() if name in ONES})
 

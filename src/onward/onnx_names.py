@@ -4,40 +4,45 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-RECURRENT = {  # the core's functions, and the parameters that each takes
-    "affine": ("Affine", "activation_alpha", "activation_beta"),
-    "elu": ("Elu", "activation_alpha"),
-    "hard_sigmoid": ("HardSigmoid", "activation_alpha", "activation_beta"),
-    "leaky_relu": ("LeakyRelu", "activation_alpha"),
-    "relu": ("Relu",),
-    "scaled_tanh": ("ScaledTanh", "activation_alpha", "activation_beta"),
-    "sigmoid": ("Sigmoid",),
-    "softplus": ("Softplus",),
-    "softsign": ("Softsign",),
-    "tanh": ("Tanh",),
-    "thresholded_relu": ("ThresholdedRelu", "activation_alpha"),
-}
 
-
-class Operator(NamedTuple):
-    """The function of `onward.Activation` that an operator is, and its attributes with their defaults."""
+class Meaning(NamedTuple):
+    """The function of `onward.Activation` that a name stands for, and its parameters with their defaults."""
 
     function: str
-    attributes: Mapping[str, float] = MappingProxyType({})
+    parameters: Mapping[str, float] = MappingProxyType({})
 
 
-OPERATORS = {
-    "Elu": Operator("elu", {"alpha": 1.0}),
-    "Exp": Operator("exponential"),
-    "Gelu": Operator("gelu"),
-    "HardSigmoid": Operator("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}),
-    "LeakyRelu": Operator("leaky_relu", {"alpha": 0.01}),
-    "Mish": Operator("mish"),
-    "Relu": Operator("relu"),
-    "Selu": Operator("selu"),
-    "Sigmoid": Operator("sigmoid"),
-    "Softplus": Operator("softplus"),
-    "Softsign": Operator("softsign"),
-    "Tanh": Operator("tanh"),
-    "ThresholdedRelu": Operator("thresholded_relu", {"alpha": 1.0}),
+# where the specification has no default, 0, as in onnxruntime
+RECURRENT = {
+    "Affine": Meaning("affine", {"alpha": 0.0, "beta": 0.0}),
+    "Elu": Meaning("elu", {"alpha": 1.0}),
+    "HardSigmoid": Meaning("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}),
+    "LeakyRelu": Meaning("leaky_relu", {"alpha": 0.01}),
+    "Relu": Meaning("relu"),
+    "ScaledTanh": Meaning("scaled_tanh", {"alpha": 0.0, "beta": 0.0}),
+    "Sigmoid": Meaning("sigmoid"),
+    "Softplus": Meaning("softplus"),
+    "Softsign": Meaning("softsign"),
+    "Tanh": Meaning("tanh"),
+    "ThresholdedRelu": Meaning("thresholded_relu", {"alpha": 0.0}),
 }
+OPERATORS = {
+    "Elu": Meaning("elu", {"alpha": 1.0}),
+    "Exp": Meaning("exponential"),
+    "Gelu": Meaning("gelu"),
+    "HardSigmoid": Meaning("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}),
+    "LeakyRelu": Meaning("leaky_relu", {"alpha": 0.01}),
+    "Mish": Meaning("mish"),
+    "Relu": Meaning("relu"),
+    "Selu": Meaning("selu"),
+    "Sigmoid": Meaning("sigmoid"),
+    "Softplus": Meaning("softplus"),
+    "Softsign": Meaning("softsign"),
+    "Tanh": Meaning("tanh"),
+    "ThresholdedRelu": Meaning("thresholded_relu", {"alpha": 1.0}),
+}
+
+
+def by_function(names: Mapping[str, Meaning]) -> dict[str, str]:
+    """ONNX's name for each function."""
+    return {meaning.function: name for name, meaning in names.items()}

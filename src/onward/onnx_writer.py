@@ -20,20 +20,15 @@ from .gates import reorder
 from .layers import GRU
 from .model import Sequential
 from .normalization import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm
-from .onnx_names import OPERATORS, RECURRENT
+from .onnx_names import OPERATORS, RECURRENT, by_function
 from .recurrent import Recurrent
 
 OPSET = 14  # the first of which the recurrent operators are today's
-SINCE = {
-    "LayerNormalization": 17,
-    "Mish": 18,
-    "Gelu": 20,
-    "GroupNormalization": 21,
-}  # operators that came later
+# operators that came later
+SINCE = {"LayerNormalization": 17, "Mish": 18, "Gelu": 20, "GroupNormalization": 21}
 REAL = {"float32": "float", "float64": "double"}
 IR_VERSION = 8  # the first with functions; all runtimes have it
-# the functions of the core by the name of the operator
-BY_FUNCTION = {operator.function: name for name, operator in OPERATORS.items()}
+OPERATOR_OF, RECURRENT_NAME_OF = by_function(OPERATORS), by_function(RECURRENT)
 
 
 def model_of(model: Layer, lengths: bool) -> onnx.ModelProto:
@@ -60,7 +55,7 @@ class _Graph:
     def __init__(self, layers: list[Layer], model: Layer, lengths: bool) -> None:
         self.dtype = model.dtype
         self.kind = helper.np_dtype_to_tensor_dtype(model.dtype)
-        self.batch_first = any(getattr(layer, "batch_first", False) for layer in layers)
+        self.batch_first = model._takes_batch_first
         self.lengths = "lengths" if lengths else ""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -234,12 +229,12 @@ def _attributes(layer: Any) -> dict[str, Any]:
     attributes: dict[str, Any] = {"activations": [], "activation_alpha": [], "activation_beta": []}
     for functions in layer._functions()[: 1 + layer.bidirectional]:
         for name, *numbers in map(activations.call, functions):
-            own, *takes = RECURRENT.get(name, (None,))
+            own = RECURRENT_NAME_OF.get(name)
             if own is None or (name == "elu" and numbers[1] != 1):  # which is SELU
                 raise ArgumentError(f"{layer!r} cannot be written as ONNX, whose recurrent nodes lack {name}")
             attributes["activations"].append(own)
-            for parameter, number in zip(takes, numbers, strict=False):
-                attributes[parameter].append(number)
+            for parameter, number in zip(RECURRENT[own].parameters, numbers, strict=False):
+                attributes[f"activation_{parameter}"].append(number)
     if layer.clip is not None:
         attributes["clip"] = layer.clip
     if layer.coupled:
@@ -283,9 +278,9 @@ def _activation(graph: _Graph, layer: Any, x: str) -> str:
         return graph.node("Selu", [x])
     if name == "relu6":
         return graph.node("Clip", [x, graph.constant(0.0), graph.constant(6.0)])
-    if name in BY_FUNCTION:
-        operator = BY_FUNCTION[name]
-        return graph.node(operator, [x], **dict(zip(OPERATORS[operator].attributes, numbers, strict=False)))
+    if name in OPERATOR_OF:
+        operator = OPERATOR_OF[name]
+        return graph.node(operator, [x], **dict(zip(OPERATORS[operator].parameters, numbers, strict=False)))
     parameters = [graph.constant(number) for number in numbers] if name != "silu" else []
     return graph.call(name, [x, *parameters])
 

@@ -35,9 +35,8 @@ class Pool:
         self._chain = self._live.chain()
         layers = self._chain or self._live.stacks
         self._core = _core.Pool(layers, integer("capacity", capacity, 1, most), most)
-        self._lock = (
-            threading.Lock()
-        )  # of what takes several calls of the core, and what may not come between
+        # of what takes several calls of the core, and what may not come between
+        self._lock = threading.Lock()
 
     def open(self, n: int = 1) -> NDArray[np.int64]:
         """The ids (n,) of n new streams, their states zeros. The capacity doubles as it has to.

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _core, arrays, precision
 from .activations import Call, Specs, call
 from .arrays import Array, Shape
-from .base import Recur, Rng, Weighted, finite, flag, integer, packed, probability, uniform
+from .base import Recur, Rng, Weighted, flag, integer, packed, positive, probability, uniform
 from .errors import ArgumentError, ShapeError
 
 State = TypeVar("State")
@@ -62,10 +62,7 @@ class Recurrent(Weighted, Generic[State]):
         self.bias = flag("bias", bias)
         self.batch_first = flag("batch_first", batch_first)
         self.dropout = probability("dropout", dropout)  # acts in training only
-        threshold = finite(clip)
-        if clip is not None and not (threshold and threshold > 0):
-            raise ArgumentError(f"clip={clip!r}, but must be a positive number, or None")
-        self.clip = threshold
+        self.clip = None if clip is None else positive("clip", clip)
         self.bidirectional = flag("bidirectional", bidirectional)
         self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
 

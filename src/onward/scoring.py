@@ -16,8 +16,7 @@ def outputs(model: Layer, sequences: Sequence[AnyArray]) -> Iterator[tuple[Integ
 
     Raises what the model raises, whichever of a batch's sequences it is for.
     """
-    leaves = model._leaves().values()
-    batch_first = any(getattr(leaf, "batch_first", False) for leaf in leaves)
+    batch_first = model._takes_batch_first
     # what is not of such layers alone would look at what shorter sequences are padded with
     chain = [leaf.per_step or isinstance(leaf, Recurrent) for leaf in model._chain() or []]
     padded = model.per_step or (bool(chain) and all(chain))

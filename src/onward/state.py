@@ -30,6 +30,18 @@ def each(state: Any, count: int) -> Sequence[Any]:
     return state
 
 
+def apart(model: Layer, state: Any) -> Sequence[Any]:
+    """As `each`, of any model: the state of a recurrent layer alone is its own. Raises ArgumentError."""
+    if isinstance(model, Recurrent):
+        return [state]
+    return each(state, sum(isinstance(leaf, Recurrent) for leaf in model._leaves().values()))
+
+
+def together(model: Layer, states: list[Any]) -> Any:
+    """The state of a model, of one for each of its recurrent layers."""
+    return states[0] if isinstance(model, Recurrent) else states
+
+
 class Live:
     """A model as it is now, whatever becomes of its weights, and the states of what runs through it.
 
@@ -85,9 +97,8 @@ class Live:
 
     def taken(self, state: Any, B: int, batched: bool) -> Parts:
         """What a model's call takes as its state, checked. Raises ShapeError, DtypeError, ArgumentError."""
-        states = [state] if isinstance(self.model, Recurrent) else each(state, len(self.leaves))
         taken: Parts = []
-        for leaf, own, (h0, c0) in zip(self.leaves, states, self.zeros(B), strict=True):
+        for leaf, own, (h0, c0) in zip(self.leaves, apart(self.model, state), self.zeros(B), strict=True):
             h, c = leaf._split(own)
             h = leaf._initial("h", h, h0.shape, batched)
             c = None if c0 is None else leaf._initial("c", c, c0.shape, batched)
@@ -100,7 +111,7 @@ class Live:
             leaf._join(*((h, c) if batched else (h[:, 0], None if c is None else c[:, 0])))
             for leaf, (h, c) in zip(self.leaves, parts, strict=True)
         ]
-        return states[0] if isinstance(self.model, Recurrent) else states
+        return together(self.model, states)
 
     def identity(self) -> dict[str, str]:
         """What a state is of: a model's precision, and the fingerprints of its layers and its weights."""

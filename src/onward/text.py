@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import files
-from .base import Rng, finite, generator
+from .base import Rng, generator, non_negative
 from .errors import ArgumentError, FileError
 from .load import load as load_model
 from .model import Sequential
@@ -102,8 +102,7 @@ def sample(
 
     Temperature 0 takes the most likely one. Raises ArgumentError.
     """
-    if (finite(temperature) or -1) < 0 and temperature != 0:
-        raise ArgumentError(f"temperature={temperature!r}, but must be a number of at least 0")
+    non_negative("temperature", temperature)
     numbers = vocabulary.encode(prompt)
     if not len(numbers):
         raise ArgumentError("the prompt is empty: give at least one character to go on from")

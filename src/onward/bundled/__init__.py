@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ..errors import ArgumentError
+
 __all__ = ["card", "datasets", "models"]
 
 _HERE = Path(__file__).parent
@@ -20,8 +22,11 @@ def datasets() -> dict[str, Path]:
 def card(model: str) -> dict[str, str]:
     """The head of a model's card: `summary`, `license`, and how good it is.
 
-    That is `accuracy` on the bundled set `data`, or, of a model of text, `bits_per_character`.
+    That is `accuracy` on the bundled set `data`, or, of a model of text, `bits_per_character`. Raises
+    ArgumentError for a model that is not bundled.
     """
+    if model not in models():
+        raise ArgumentError(f"model={model!r}, but must be one of {', '.join(models())}")
     text = (_HERE / f"{model}.md").read_text(encoding="utf-8")
     _, head, _ = text.split("---\n", 2)
     return dict(line.split(": ", 1) for line in head.splitlines())

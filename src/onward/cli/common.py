@@ -1,9 +1,12 @@
-"""What the commands share: errors in one line, names of bundled things, tables."""
+"""What the commands share: errors in one line, names of bundled things, tables, pictures."""
 
+from __future__ import annotations
+
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 from rich.console import Console
@@ -11,11 +14,16 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from .. import bundled, data
+from .. import bundled, data, files
 from ..base import Layer
 from ..errors import OnwardError
 from ..load import load
 from ..model import Sequential
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURES = (".png", ".svg", ".pdf")
 
 Report: TypeAlias = dict[str, Any]
 
@@ -94,6 +102,13 @@ def new_table(title: str, *columns: str) -> Table:
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
     return table
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Writes a picture in the format that its name ends in. An error leaves the old file whole."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=100)
+    files.replace(path, picture.getvalue())
 
 
 def counted(n: int, noun: str) -> str:

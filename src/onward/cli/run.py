@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,7 @@ from .common import Report, check_suffix, counted, json_option, model_and_input,
 from .tables import is_parquet, run_table, show_table_run
 
 SHOWN = 24  # rows of a table of outputs
+OF_PARQUET = ("engine", "input_", "lengths", "output", "on_error")
 
 
 @click.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
@@ -40,7 +42,9 @@ SHOWN = 24  # rows of a table of outputs
     help="Of Parquet: end at a bad row, or say in a column what is wrong with it.",
 )
 @json_option
+@click.pass_context
 def run(
+    ctx: click.Context,
     model: str,
     source: str | None,
     out: str | None,
@@ -68,17 +72,31 @@ def run(
     .parquet  a row for each sequence, a column of lists of its steps;
           or a folder of such files, or a URI, as s3://bucket/folder
     """
+    if address is not None and engine is None:
+        raise click.UsageError("--address is of Ray: give --engine ray, too, or leave it out")
     if source is not None and (engine is not None or is_parquet(source)):
         columns = {"input": input_, "lengths": lengths, "output": output, "on_error": on_error}
         report = run_table(model, source, out, engine, address, **columns)
         show = show_table_run
     else:
+        _refuse_options_of_parquet(ctx)
         report = _run_file(model, source, None if out is None else Path(out))
         show = _show_run
     if as_json:
         print(json.dumps(report, allow_nan=False))
     else:
         show(report)
+
+
+def _refuse_options_of_parquet(ctx: click.Context) -> None:
+    """What would do nothing is an error, lest somebody rely on it."""
+    given = [
+        option.opts[0]
+        for option in ctx.command.params
+        if option.name in OF_PARQUET and ctx.get_parameter_source(option.name) != ParameterSource.DEFAULT
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: of Parquet only, which INPUT is not")
 
 
 def _run_file(model: str, source: str | None, out: Path | None) -> Report:

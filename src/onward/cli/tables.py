@@ -12,10 +12,8 @@ from ..errors import ArgumentError
 from .common import Report, check_suffix, counted, model_of, named_file, progress
 
 
-def is_parquet(source: str | None) -> bool:
+def is_parquet(source: str) -> bool:
     """Whether INPUT is a Parquet file or a folder of them, here or at a URI."""
-    if source is None:
-        return False
     return source.endswith(".parquet") or "://" in source or any(Path(source).glob("**/*.parquet"))
 
 

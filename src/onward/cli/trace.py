@@ -1,6 +1,5 @@
 """`onward trace`: a look inside a model while it runs."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from .. import bundled, data, files
+from .. import bundled, data
 from .. import text as text_models
 from ..model import Sequential
 from ..trace import Habits
-from .common import Report, check_suffix, counted, json_option, model_and_input, named_file, new_table
-
-PICTURES = (".png", ".svg", ".pdf", ".npz")  # what a trace can be written as
+from .common import (
+    PICTURES,
+    Report,
+    check_suffix,
+    counted,
+    json_option,
+    model_and_input,
+    named_file,
+    new_table,
+    write_figure,
+)
 
 
 @click.command(epilog="Example:  onward trace vowels -o gates.png")
@@ -50,18 +57,15 @@ def trace(
     --out, draws every gate and state over time.
     """
     if out is not None:
-        check_suffix(out, "--out", PICTURES)
+        check_suffix(out, "--out", (*PICTURES, ".npz"))
     net, x = _text_read(model, source, text) if text is not None else _sequence_read(model, source, sequence)
     seen = net.trace(x)
     if layer is not None and layer not in seen.layers:
         raise click.BadParameter(f"{layer}: there are {', '.join(seen.layers)}", param_hint="--layer")
-    if out is not None and out.suffix == ".npz":
+    if out is not None and out.suffix.lower() == ".npz":
         seen.save(out)
     elif out is not None:
-        picture = io.BytesIO()
-        figure = seen.plot(layer or 0, text=text, similar=similar)
-        figure.savefig(picture, format=out.suffix[1:], dpi=100)
-        files.replace(out, picture.getvalue())
+        write_figure(out, seen.plot(layer or 0, text=text, similar=similar))
     report = {
         "model": model,
         "steps": len(x),

@@ -1,6 +1,5 @@
 """`onward train`: models of text, and of tables of sequences; `onward plot`: how a training went."""
 
-import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +12,7 @@ from rich.console import Console
 from .. import data, files, text
 from ..model import Sequential
 from ..train import History, characters, checkpoint, tables
-from .common import Report, check_suffix, counted, json_option, new_table
-
-PICTURES = (".png", ".svg", ".pdf")
+from .common import PICTURES, Report, check_suffix, counted, json_option, new_table, write_figure
 
 
 @click.group(epilog="Example:  onward train text plays.txt")
@@ -138,9 +135,7 @@ def plot(run: Path, out: Path | None) -> None:
     """
     out = run.with_suffix(".png") if out is None else out
     check_suffix(out, "--out", PICTURES)
-    picture = io.BytesIO()
-    checkpoint.history(run).plot().savefig(picture, format=out.suffix[1:].lower(), dpi=100)
-    files.replace(out, picture.getvalue())
+    write_figure(out, checkpoint.history(run).plot())
     Console(highlight=False, markup=False).print(f"Written to {out}")
 
 

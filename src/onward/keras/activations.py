@@ -12,10 +12,9 @@ from ..base import Recur
 from ..errors import ArgumentError
 from .layer import AnyArray, KerasLayer, Masked, as_floats
 
-exp, sigmoid, tanh, softplus, hard_sigmoid = map(
-    dense.Activation, ("exponential", "sigmoid", "tanh", "softplus", "hard_sigmoid")
+exp, sigmoid, tanh, softplus, hard_sigmoid, _exact_gelu = map(
+    dense.Activation, ("exponential", "sigmoid", "tanh", "softplus", "hard_sigmoid", "gelu")
 )
-_erf = np.frompyfunc(math.erf, 1, 1)
 
 
 def relu(
@@ -31,10 +30,9 @@ def celu(x: Array, alpha: float = 1.0) -> Array:
 
 
 def gelu(x: Array, approximate: bool = False) -> Array:
-    if approximate:
-        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    erf: Array = _erf(x * math.sqrt(0.5)).astype(x.dtype)
-    return 0.5 * x * (1 + erf)
+    if not approximate:
+        return _exact_gelu(x)
+    return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
 def threshold(x: Array, threshold: float, default_value: float = 0.0) -> Array:

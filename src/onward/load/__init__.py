@@ -51,7 +51,8 @@ def load(
     Of Keras' files (.keras, and .h5 with the model in it), the model, which takes the batch first.
     Layers that Onward does not know are given as functions of arrays, custom_objects={"MyLayer": function},
     by their class or, where several are Lambdas, by their names;
-    keras_version ("2.2.4") is for files that do not say it, which are taken for Keras 2 with a KerasWarning.
+    keras_version ("2.2.4") is for files that do not say it, which are taken for Keras 1 or 2, by the words in
+    them, with a KerasWarning of onward.errors.
 
     Files of PyTorch are state dicts in safetensors, and what torch.save and torch.jit.save write: state
     dicts, alone or in a checkpoint, and whole modules. An .npz of NumPy is a state dict, too. Nothing of them
@@ -60,38 +61,34 @@ def load(
     What a state dict cannot say is said here: the `nonlinearity` of vanilla RNNs ("tanh" if None), and
     `batch_first` of all recurrent layers (False if None). Half and bfloat16 tensors are computed in float32.
 
-    ONNX needs `pip install 'onward[onnx]'`; `help(onward.load.onnx.Graph)` tells how its models are called.
+    ONNX needs `pip install 'onward[onnx]'`; `help(type(model))` tells how the models of ONNX are called.
 
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that the file itself answers.
     """
     data = files.mapped(path)
     if keras.is_keras(data):
-        if (nonlinearity, batch_first) != (None, None):
-            raise ArgumentError(
-                f"{path} says its nonlinearity and batch_first itself: leave the arguments out"
-            )
+        _refuse(path, nonlinearity, batch_first)
         return _named(path, lambda: keras.load(data, keras_version, custom_objects))
     if (keras_version, custom_objects) != (None, None):
         raise ArgumentError(f"{path} is no file of Keras: leave keras_version and custom_objects out")
     if _is_onnx(path, data):
-        if (nonlinearity, batch_first) != (None, None):
-            raise ArgumentError(
-                f"{path} says its nonlinearity and batch_first itself: leave the arguments out"
-            )
+        _refuse(path, nonlinearity, batch_first)
         return _graph(path)
     found, architecture = _read(path)
-    answers = architecture is not None or any(
-        said.keys() >= {"mode", "batch_first"}
-        for state_dict in found.values()
-        for said in state_dict.modules.values()
-    )
-    if answers and (nonlinearity, batch_first) != (None, None):
-        raise ArgumentError(f"{path} says its nonlinearity and batch_first itself: leave the arguments out")
     if architecture is not None:
         described = architecture
+        _refuse(path, nonlinearity, batch_first)
         return _named(path, lambda: _restored(described, found[()].tensors))
+    if any(state_dict.answers for state_dict in found.values()):
+        _refuse(path, nonlinearity, batch_first)
     return _named(path, lambda: torch.parts(torch.merged(found), nonlinearity or "tanh", bool(batch_first)))
+
+
+def _refuse(path: str | os.PathLike[str], nonlinearity: str | None, batch_first: bool | None) -> None:
+    """Raises ArgumentError for what is said to `load` of a file that says it itself."""
+    if (nonlinearity, batch_first) != (None, None):
+        raise ArgumentError(f"{path} says its nonlinearity and batch_first itself: leave the arguments out")
 
 
 def _named(path: str | os.PathLike[str], action: Callable[[], Result]) -> Result:

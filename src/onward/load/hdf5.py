@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError
+from .archive import native
 from .hdf5_objects import (
     ATTRIBUTE,
     DATASPACE,
@@ -180,7 +181,7 @@ class Dataset:
                 f"{path} has a layout of version {version}, kind {layout}, which is not supported"
             )
         if layout == CHUNKED:
-            return _native(self._of_chunks(at + 2, kind))
+            return native(self._of_chunks(at + 2, kind))
         address, given = (
             (at + 4, file.number("H", at + 2, path))
             if layout == COMPACT
@@ -189,7 +190,7 @@ class Dataset:
         if size and (address == NOWHERE or given != size):
             raise FileError(f"{path} has shape {self.shape}, {size} bytes, but the file holds {given} for it")
         content = file.part(address, size, path) if size else b""
-        return _native(np.ndarray(self.shape, kind.dtype, content))
+        return native(np.ndarray(self.shape, kind.dtype, content))
 
     def _of_chunks(self, at: int, kind: Type) -> NDArray[Any]:
         """III.A.1: the leaves of a B-tree lead to chunks, whose places in the array are the keys."""
@@ -297,10 +298,6 @@ def _type(file: File, at: int, path: str) -> Type:
     elif (kind == STRING and size) or (kind == VARIABLE and bits & 15 == 1 and size == 16):
         return Type(kind, size, "")
     raise FileError(f"{path} has elements of a type (class {kind}, {size} bytes) that is not supported")
-
-
-def _native(array: NDArray[Any]) -> NDArray[Any]:
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def read(data: Any) -> Group:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..errors import FileError
+from .archive import MAX_RATIO, SLACK
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOWHERE = (1 << 64) - 1
-MAX_RATIO, SLACK = 20, 1 << 24  # of what a file unpacks to: times its size, and bytes beyond that
 MAX_STEPS = 1_000_000  # messages, nodes and entries looked at
 MAX_DEPTH = 64
 MAX_NAME = 4096
@@ -161,9 +161,7 @@ class File:
                 name_at, address, cache = self.numbers("QQI", node + 8 + 40 * entry, path)
                 if name_at >= size:
                     raise FileError(f"{path} is damaged: a name lies outside the heap at byte {heap}")
-                name = bytes(self.data[names + name_at : names + min(size, name_at + 4096)]).partition(b"\0")[
-                    0
-                ]
+                name = self.data[names + name_at : names + min(size, name_at + MAX_NAME)]
                 found[text(name, path)] = None if cache == 2 else address  # 2 is a symbolic link
         return found
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..base import Layer
-from ..errors import FileError
+from ..errors import FileError, KerasWarning
 from ..keras import KerasLayer, Model
 from . import hdf5, keras_by_hand, keras_graph, keras_layers, keras_recurrent
 from .archive import Members
 from .hdf5_objects import SIGNATURE
-from .keras_source import Context, KerasWarning, build
+from .keras_source import Context, build
 from .keras_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
 from .unpickle import Data
 
@@ -103,7 +103,7 @@ def _assumed(config: Mapping[str, Any]) -> str:
         f"the file does not say which Keras wrote it: taken for Keras {version} "
         "(keras_version says otherwise)",
         KerasWarning,
-        stacklevel=5,
+        stacklevel=6,  # whoever called onward.load
     )
     return version
 

@@ -6,16 +6,14 @@ from typing import Any, NamedTuple, TypeAlias
 from .. import keras
 from ..errors import FileError
 from ..keras.graph import Reference
-from .keras_source import Source, build
+from .keras_source import PRECISIONS, Source, build, check_entry, dtype_name
 
 # (layer, number of its call, number of the output): how Keras refers to an array in the graph; or a constant
 History: TypeAlias = tuple[str, int, int] | dict[str, Any]
 Call: TypeAlias = tuple[str, int]
-SILENT = {
-    "training",
-    "use_causal_mask",
-    "return_attention_scores",
-}  # options that say nothing where they are False
+# options that say nothing where they are False
+SILENT = {"training", "use_causal_mask", "return_attention_scores"}
+INTEGERS = ("int32", "int64", "uint8", "int8", "int16", "uint16", "uint32", "bool")
 
 
 def _sequential(source: Source) -> keras.KerasLayer:
@@ -50,9 +48,8 @@ def _functional(source: Source) -> keras.KerasLayer:
     if sorted(order) != sorted(inputs):
         raise FileError(f"model {source.name} has the inputs {order}, but input layers {list(inputs)}")
     outputs = list(_arrays(source.take("output_layers")))
-    if (
-        source.context.version == 3
-    ):  # it counts as Keras 2 here, where making a model is call 0, and here alone
+    # Keras 3 counts as Keras 2 here, where making a model is call 0, and here alone
+    if source.context.version == 3:
         made = {_name(entry) for entry in entries if _kind(entry) == "Functional"}
         outputs = [
             (each[0], each[1] - (each[0] in made), each[2]) for each in outputs if isinstance(each, tuple)
@@ -173,8 +170,7 @@ def _kind(entry: Any) -> str:
 
 def _name(entry: Any) -> str:
     """A layer's name in its model."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict | list):
-        raise FileError(f"the configuration has {str(entry)[:80]!r} where a layer was expected")
+    check_entry(entry)
     config = entry["config"]
     name = entry.get("name") or (config.get("name") if isinstance(config, dict) else None)
     if not isinstance(name, str):
@@ -184,30 +180,12 @@ def _name(entry: Any) -> str:
 
 def _dtype(entry: Any) -> str:
     """The type that an input layer converts to."""
-    dtype = entry["config"].get("dtype") or "float32"
-    if isinstance(dtype, dict):
-        dtype = dtype.get("config", {}).get("name", "float32")
-    known = {
-        "float16": "float32",
-        "bfloat16": "float32",
-        "mixed_float16": "float32",
-        "mixed_bfloat16": "float32",
-    }
-    name = known.get(dtype, dtype)
-    if name not in (
-        "float32",
-        "float64",
-        "int32",
-        "int64",
-        "uint8",
-        "int8",
-        "int16",
-        "uint16",
-        "uint32",
-        "bool",
-    ):
+    dtype = dtype_name(entry["config"].get("dtype") or "float32")
+    if dtype in INTEGERS:
+        return str(dtype)
+    if dtype not in PRECISIONS:
         raise FileError(f"input {_name(entry)} has dtype {dtype!r}, which Onward does not take")
-    return str(name)
+    return str(PRECISIONS[dtype])
 
 
 BUILDERS = {"Sequential": _sequential, "Functional": _functional, "Model": _functional}

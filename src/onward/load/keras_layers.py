@@ -7,9 +7,9 @@ import numpy as np
 
 from .. import convolution, dense, keras, normalization
 from ..base import UNDRAWN
-from ..errors import FileError
+from ..errors import FileError, KerasWarning
 from . import keras_1
-from .keras_source import REQUIRED, KerasWarning, Source, filled
+from .keras_source import REQUIRED, Source, filled
 from .keras_weights import conv_weight
 
 

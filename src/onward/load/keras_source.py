@@ -51,16 +51,22 @@ class Context:
     custom_objects: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
-class KerasWarning(UserWarning):
-    """What a file of Keras does not say, and what Onward took instead."""
+def check_entry(entry: Any) -> None:
+    """Raises FileError for what describes no layer."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict | list):
+        raise FileError(f"the configuration has {str(entry)[:80]!r} where a layer was expected")
+
+
+def dtype_name(value: Any) -> Any:
+    """The name of a dtype, or of the policy that Keras 3 writes for one."""
+    return value.get("config", {}).get("name") if isinstance(value, dict) else value
 
 
 class Source:
     """One layer's configuration, every key of which must be taken, and its weights."""
 
     def __init__(self, entry: Any, weights: Weights, context: Context) -> None:
-        if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict | list):
-            raise FileError(f"the configuration has {str(entry)[:80]!r} where a layer was expected")
+        check_entry(entry)
         if context.version == 1:
             entry = keras_1.translated(entry)
         self.kind = str(entry.get("class_name"))
@@ -80,9 +86,7 @@ class Source:
 
     def dtype(self) -> FloatDtype:
         """Half precision is computed in float32."""
-        dtype = self.take("dtype", "float32")
-        if isinstance(dtype, dict):
-            dtype = dtype.get("config", {}).get("name")
+        dtype = dtype_name(self.take("dtype", "float32"))
         if dtype not in PRECISIONS:
             raise self.error(f"has dtype {dtype!r}, which Onward does not compute in")
         return PRECISIONS[dtype]

@@ -188,7 +188,7 @@ class Elementwise(Unary):
 
     @classmethod
     def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
-        return attributes.keys() <= OPERATORS[cls.__name__].attributes.keys()
+        return attributes.keys() <= OPERATORS[cls.__name__].parameters.keys()
 
     def _layer(self, attributes: dict[str, Any]) -> Activation:
         function, defaults = OPERATORS[type(self).__name__]

@@ -13,24 +13,11 @@ from ..arrays import Array
 from ..base import UNDRAWN
 from ..errors import ArgumentError, OnwardError, ShapeError
 from ..gates import reorder
+from ..onnx_names import RECURRENT
 from .onnx_operators import AnyArray, Kept, described, floats
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
-# Onward's names for the specification's functions, and the defaults of the alpha and beta that each takes;
-# where the specification has none, 0, as onnxruntime
-FUNCTIONS: dict[str, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
-    "affine": ("affine", (0.0,), (0.0,)),
-    "elu": ("elu", (1.0,), ()),
-    "hardsigmoid": ("hard_sigmoid", (0.2,), (0.5,)),
-    "leakyrelu": ("leaky_relu", (0.01,), ()),
-    "relu": ("relu", (), ()),
-    "scaledtanh": ("scaled_tanh", (0.0,), (0.0,)),
-    "sigmoid": ("sigmoid", (), ()),
-    "softplus": ("softplus", (), ()),
-    "softsign": ("softsign", (), ()),
-    "tanh": ("tanh", (), ()),
-    "thresholdedrelu": ("thresholded_relu", (0.0,), ()),
-}
+FUNCTIONS = {name.lower(): meaning for name, meaning in RECURRENT.items()}  # whatever their case
 # output_sequence (opset 1) says whether Y is an output, as does that the node names it
 ATTRIBUTES = {
     "activations",
@@ -99,16 +86,14 @@ class Node(OpRun):
         if len(names) != n * D:
             raise ArgumentError(f"activations={names!r}, but must be {n * D} names")
         # those that take alpha or beta take them in turn
-        alpha = iter(attributes.get("activation_alpha") or ())
-        beta = iter(attributes.get("activation_beta") or ())
-        functions = []
+        numbers = {key: iter(attributes.get(f"activation_{key}") or ()) for key in ("alpha", "beta")}
+        functions: list[Any] = []
         for name in names:
             if name.lower() not in FUNCTIONS:
                 raise ArgumentError(f"activations={names!r}, but Onward does not know {name}")
-            own, default_alpha, default_beta = FUNCTIONS[name.lower()]
-            given = [float(next(alpha, default)) for default in default_alpha]
-            given += [float(next(beta, default)) for default in default_beta]
-            functions.append((own, *given) if given else own)
+            function, parameters = FUNCTIONS[name.lower()]
+            given = [float(next(numbers[key], default)) for key, default in parameters.items()]
+            functions.append((function, *given) if given else function)
         return [tuple(functions[:n]), tuple(functions[n:])][:D]
 
     def _named(self, functions: list[tuple[Any, ...]]) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class StateDict:
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
     modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def answers(self) -> bool:
+        """Whether it says itself what `load` would be told of recurrent layers."""
+        return any(said.keys() >= {"mode", "batch_first"} for said in self.modules.values())
+
 
 def state_dicts(archive: Archive) -> dict[tuple[str, ...], StateDict]:
     """All of a file, by the keys that lead to each. Raises FileError."""

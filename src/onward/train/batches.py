@@ -163,7 +163,7 @@ class Chunks(Data):
 
 
 class Given(Data):
-    """The batches of an iterable: (x, targets) or (x, targets, lengths), as model and loss take them."""
+    """The batches of an iterable, as model and loss take them: Batch, or (x, targets[, lengths])."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self.batches = batches
@@ -171,11 +171,15 @@ class Given(Data):
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         for batch in self.batches:
-            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3, 4):
+            if isinstance(batch, Batch):
+                yield batch
+            elif isinstance(batch, tuple | list) and len(batch) in (2, 3):
+                yield Batch(*batch)
+            else:
+                given = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
                 raise ArgumentError(
-                    f"the data gave a {type(batch).__name__}, but must give (x, targets[, lengths])"
+                    f"the data gave a {type(batch).__name__}{given}, but must give (x, targets[, lengths])"
                 )
-            yield Batch(*batch)
 
 
 def as_data(data: Any, batch_first: bool) -> Data:

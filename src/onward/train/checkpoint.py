@@ -15,6 +15,7 @@ from ..arrays import Array
 from ..base import Layer
 from ..errors import FileError
 from ..recurrent import Recurrent
+from ..state import apart, together
 from .history import Epoch, History
 from .optimizers import Memory, Weights
 
@@ -140,8 +141,7 @@ def _parts(model: Layer, state: Any) -> list[Array]:
     """The arrays of a model's state, in order."""
     if state is None:
         return []
-    states = [state] if isinstance(model, Recurrent) else state
-    return [part for own in states for part in (own if isinstance(own, tuple) else (own,))]
+    return [part for own in apart(model, state) for part in (own if isinstance(own, tuple) else (own,))]
 
 
 def _joined(model: Layer, parts: list[Array] | None) -> Any:
@@ -151,7 +151,7 @@ def _joined(model: Layer, parts: list[Array] | None) -> Any:
     left = iter(parts)
     leaves = [leaf for leaf in model._leaves().values() if isinstance(leaf, Recurrent)]
     states = [leaf._join(next(left), next(left) if leaf.has_c else None) for leaf in leaves]
-    return states[0] if isinstance(model, Recurrent) else states
+    return together(model, states)
 
 
 def _plain(state: Any) -> Any:

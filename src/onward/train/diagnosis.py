@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from ..arrays import Array
 from ..base import Layer, call
 from ..recurrent import Recurrent
+from ..state import apart
 from .batches import Batch
-from .evaluation import takes_batch_first
 
 
 def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
     """Where the first number of a training step is that is not finite, in words."""
     names = list(model._leaves())
     layers = model._chain() or []
-    states = iter([state] if isinstance(model, Recurrent) else state or [None] * len(layers))
-    batch_first = takes_batch_first(model)
+    states = iter(apart(model, state))
+    batch_first = model._takes_batch_first
     y = np.asarray(batch.x)
     if not _finite(y):
         return f"in x, {_place(y, batch_first)}"

@@ -24,7 +24,7 @@ def evaluate(model: Layer, data: Any, loss: str | Loss = "cross_entropy") -> Sco
 
     Raises ArgumentError for empty data, and what the model and the loss raise.
     """
-    return score(model, as_data(data, takes_batch_first(model)), named(loss))
+    return score(model, as_data(data, model._takes_batch_first), named(loss))
 
 
 def score(model: Layer, data: Data, loss: Loss) -> Score:
@@ -50,7 +50,7 @@ def counting(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
     """Which rows of y, (T, B, O) or (B, O), count: all but what lies past a length."""
     mask = np.ones(y.shape[:-1], np.bool_)
     if batch.lengths is not None and y.ndim == 3:
-        steps = mask.swapaxes(0, 1) if takes_batch_first(model) else mask
+        steps = mask.swapaxes(0, 1) if model._takes_batch_first else mask
         steps &= np.arange(len(steps))[:, None] < np.asarray(batch.lengths)
     return mask
 
@@ -65,7 +65,3 @@ def carried(model: Layer, batch: Batch, state: Any) -> Any:
                 f"{leaf!r} needs the whole sequence, as a reverse direction does, but the data come in chunks"
             )
     return state
-
-
-def takes_batch_first(model: Layer) -> bool:
-    return any(getattr(leaf, "batch_first", False) for leaf in model._leaves().values())

@@ -19,7 +19,7 @@ from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run
 from .diagnosis import origin
-from .evaluation import Score, carried, counting, score, takes_batch_first
+from .evaluation import Score, carried, counting, score
 from .history import Epoch, History
 from .losses import Loss, named, not_ignored
 from .optimizers import Adam, Optimizer, Weights, clip_norm, clip_value, global_norm
@@ -70,7 +70,7 @@ def fit(
     Raises ArgumentError, ShapeError, DtypeError; NotFiniteError, which says where it arose, for a loss or a
     gradient that is not finite; FileError for a checkpoint that cannot be written, or is of another model.
     """
-    batch_first = takes_batch_first(model)
+    batch_first = model._takes_batch_first
     training = Training(
         model,
         as_data(data, batch_first),

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import arrays
 from ..arrays import Array, Shape
-from ..base import finite, integer, probability
+from ..base import integer, positive, probability
 from ..errors import ArgumentError, DtypeError, ShapeError
 
 IGNORED = -100  # PyTorch's
@@ -78,9 +78,7 @@ def huber(
 
     As torch.nn.functional.huber_loss. Raises ShapeError, DtypeError, ArgumentError. Source: Huber 1964.
     """
-    bound = finite(delta)
-    if bound is None or bound <= 0:
-        raise ArgumentError(f"delta={delta!r}, but must be a positive number")
+    bound = positive("delta", delta)
     error, counted = _error(y, targets, mask)
     near = np.clip(error, -bound, bound)
     return _mean(near * (error - near / 2), near, counted)

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import numpy as np
 
 from ..arrays import Array
-from ..base import finite, flag, probability
+from ..base import flag, non_negative, probability
 from ..errors import ArgumentError
 
 Weights: TypeAlias = dict[str, Array]
@@ -34,8 +34,8 @@ class Optimizer:
     REMEMBERS: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        _at_least_0("lr", self.lr)
-        _at_least_0("weight_decay", self.weight_decay)
+        non_negative("lr", self.lr)
+        non_negative("weight_decay", self.weight_decay)
         flag("decay_biases", self.decay_biases)
 
     def start(self, weights: Mapping[str, Array]) -> Memory:
@@ -113,7 +113,7 @@ class RMSprop(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         _below_1("alpha", self.alpha)
-        _at_least_0("eps", self.eps)
+        non_negative("eps", self.eps)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         v = self.alpha * averages[0] + (1 - self.alpha) * (g * g)
@@ -138,7 +138,7 @@ class Adam(Optimizer):
             raise ArgumentError(f"betas={self.betas!r}, but must be two numbers, such as (0.9, 0.999)")
         for beta in self.betas:
             _below_1("betas", beta)
-        _at_least_0("eps", self.eps)
+        non_negative("eps", self.eps)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         b1, b2 = self.betas
@@ -171,21 +171,14 @@ def clip_norm(gradients: Mapping[str, Array], max_norm: float) -> Weights:
 
     Source: Pascanu et al. 2013.
     """
-    scale = min(1.0, _at_least_0("max_norm", max_norm) / (global_norm(gradients) + 1e-6))
+    scale = min(1.0, non_negative("max_norm", max_norm) / (global_norm(gradients) + 1e-6))
     return {name: g * g.dtype.type(scale) for name, g in gradients.items()}
 
 
 def clip_value(gradients: Mapping[str, Array], clip_value: float) -> Weights:
     """Gradients cut off at +-clip_value, element by element, as torch.nn.utils.clip_grad_value_."""
-    bound = _at_least_0("clip_value", clip_value)
+    bound = non_negative("clip_value", clip_value)
     return {name: g.clip(-bound, bound) for name, g in gradients.items()}
-
-
-def _at_least_0(name: str, value: float) -> float:
-    number = finite(value)
-    if number is None or number < 0:
-        raise ArgumentError(f"{name}={value!r}, but must be a number of at least 0")
-    return number
 
 
 def _below_1(name: str, value: float) -> float:

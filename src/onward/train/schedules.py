@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..base import finite, integer, probability
+from ..base import integer, non_negative, positive, probability
 from ..errors import ArgumentError
 
 
@@ -54,6 +54,7 @@ class CosineAnnealingLR(Constant):
 
     def __post_init__(self) -> None:
         _optional_steps("T_max", self.T_max)
+        non_negative("eta_min", self.eta_min)
 
     def lr(self, base: float, progress: Progress) -> float:
         T_max = _total(self, "T_max", self.T_max, progress)
@@ -100,8 +101,7 @@ class OneCycleLR(Constant):
         _optional_steps("total_steps", self.total_steps)
         probability("pct_start", self.pct_start)
         for name in ("div_factor", "final_div_factor"):
-            if (finite(getattr(self, name)) or 0) <= 0:
-                raise ArgumentError(f"{name}={getattr(self, name)!r}, but must be a positive number")
+            positive(name, getattr(self, name))
 
     def lr(self, base: float, progress: Progress) -> float:
         total = _total(self, "total_steps", self.total_steps, progress)
