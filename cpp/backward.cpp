@@ -6,7 +6,6 @@
 
 #include "denormals.h"
 #include "dispatch.h"
-#include "run_back.h"
 #include "threads.h"
 
 namespace onward {

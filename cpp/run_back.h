@@ -2,13 +2,38 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
-#include "backward.h"
+#include "packed.h"
+#include "run.h"
+#include "stack.h"
 #include "threads.h"
 
 namespace onward {
+
+// Gradients by one direction's weights, which are added to. Biases and W_hr may be null.
+template <class Real>
+struct WeightGradients {
+    Real *W, *R;      // (G*H, I), (G*H, P)
+    Real *b_W, *b_R;  // (G*H)
+    Real* W_hr;       // (P, H)
+};
+
+// What one call takes and gives: arrays (T, B, features), and states and records of all directions one after another.
+// Initial states, their gradients' last ones and lengths may be null, as may what a cell has no use for.
+template <class Real>
+struct SequenceBack {
+    long T, B;
+    Rows<const Real> dy, x, y;  // dy and y of D*P features
+    const Real *h0, *c0, *dh_n, *dc_n;
+    const int64_t* lengths;
+    const Real* gates;      // as recorded
+    Rows<Real> dx;          // zeros past a row's length are left alone
+    Real *dh0, *dc0;
+    std::vector<WeightGradients<Real>> gradients;  // of each direction
+};
 
 // Where gradients d stand by what W x + b_W and R h + b_R are added to, gate by gate, among those that a step has.
 inline long slot_by_W(Cell cell, long gate) { return cell == Cell::gru ? gate + 1 : gate; }
