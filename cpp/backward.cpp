@@ -1,8 +1,8 @@
 // Goes back through a layer's steps: one direction after the other, each by all threads.
 #include "backward.h"
 
+#include <algorithm>
 #include <memory>
-#include <numeric>
 
 #include "denormals.h"
 #include "dispatch.h"
@@ -36,18 +36,14 @@ Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
 template <class Real>
 void Backward<Real>::run(const SequenceBack<Real>& s) const {
     if (!s.B) return;
-    std::vector<long> order(s.B), lengths(s.B, s.T);
-    std::iota(order.begin(), order.end(), 0L);
-    if (s.lengths) {
-        std::stable_sort(order.begin(), order.end(), [&](long a, long b) { return s.lengths[a] > s.lengths[b]; });
-        for (long b = 0; b < s.B; b++) lengths[b] = s.lengths[order[b]];
-    }
+    const std::vector<long> order = longest_first(s.lengths, s.B);
+    std::vector<long> lengths(s.B, s.T);
+    for (long b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];
     std::vector<RunBack<Real>> runs;
     std::unique_ptr<Barrier> barrier;
     int threads = 1;
-    const bool shared_steps = s.B * gates(cell) * H * P >= work_worth_a_barrier;
     parallel(
-        int(std::min<long>(num_threads(), shared_steps ? ceil_div(H, kernels.L) : 1)),
+        int(std::min<long>(num_threads(), worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1)),
         [&](int n) {
             threads = n;
             barrier = std::make_unique<Barrier>(n);

@@ -19,9 +19,6 @@ constexpr long rows_back_at_once = 384;
 // From this many rows a thread works on rows of its own, although each then reads all weights.
 constexpr long rows_worth_a_thread = 24;
 
-// Multiply-adds of a time step from which sharing it is worth meeting at a barrier.
-constexpr long work_worth_a_barrier = 10'000;
-
 // Time steps of an array (T, B, features) whose last axis is contiguous, from the step t_first on, its rows in another
 // order unless that is null.
 template <class Real>
