@@ -18,7 +18,7 @@ Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
         return packed.emplace_back(Packed<Real>::transposed((const Real*)matrix.numbers, gates, H, N, kernels.L));
     };
     for (const Weights<Real>& w : weights) {  // of the native format, as bind has checked
-        DirectionBack<Real> d{cell, w.I, H, P, recorded(cell), {}, {}, {}, {}};
+        DirectionBack<Real> d{cell, w.I, H, P, recorded(cell)};
         switch (cell) {
             case Cell::rnn:
             case Cell::rnn_relu: d.input = pack(w.W, {0}, H, w.I), d.recurrent = pack(w.R, {0}, H, P); break;

@@ -61,10 +61,10 @@ template <class Real>
 struct Direction {
     Cell cell;
     long I, H, P, recorded;
-    Panels<Real> input, recurrent, candidate, projection;
-    Panels<Real> peephole;  // gates i, f, o; K = 1
-    bool plain = true;      // without options
-    Options<Real> options;
+    Panels<Real> input{}, recurrent{}, candidate{}, projection{};
+    Panels<Real> peephole{};  // gates i, f, o; K = 1
+    bool plain = true;        // without options
+    Options<Real> options{};
 };
 
 // One time step of one direction for some rows. Rows of h are P, of c and scratch H units long, padded to whole blocks.
@@ -88,7 +88,7 @@ template <class Real>
 struct DirectionBack {
     Cell cell;
     long I, H, P, recorded;
-    Panels<Real> input, recurrent, candidate, projection;
+    Panels<Real> input{}, recurrent{}, candidate{}, projection{};
 };
 
 // One time step back for some rows. Arrays "[rows] of" hold where each row's numbers stand; in the others, units are padded

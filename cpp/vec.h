@@ -135,12 +135,14 @@ inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)vfmaq_f32((float32x4_t)c,
 inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
 #else
 inline f32v fma(f32v a, f32v b, f32v c) {
-    for (int l = 0; l < Float<float>::L; l++) c[l] = __builtin_fmaf(a[l], b[l], c[l]);
-    return c;
+    f32v sum{};
+    for (int l = 0; l < Float<float>::L; l++) sum[l] = __builtin_fmaf(a[l], b[l], c[l]);
+    return sum;
 }
 inline f64v fma(f64v a, f64v b, f64v c) {
-    for (int l = 0; l < Float<double>::L; l++) c[l] = __builtin_fma(a[l], b[l], c[l]);
-    return c;
+    f64v sum{};
+    for (int l = 0; l < Float<double>::L; l++) sum[l] = __builtin_fma(a[l], b[l], c[l]);
+    return sum;
 }
 #endif
 
