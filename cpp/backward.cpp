@@ -22,7 +22,8 @@ Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
         switch (cell) {
             case Cell::rnn:
             case Cell::rnn_relu: d.input = pack(w.W, {0}, H, w.I), d.recurrent = pack(w.R, {0}, H, P); break;
-            case Cell::lstm: d.input = pack(w.W, {0, 1, 2, 3}, H, w.I), d.recurrent = pack(w.R, {0, 1, 2, 3}, H, P); break;
+            case Cell::lstm:
+                d.input = pack(w.W, {0, 1, 2, 3}, H, w.I), d.recurrent = pack(w.R, {0, 1, 2, 3}, H, P); break;
             case Cell::gru: d.input = pack(w.W, {0, 1, 2}, H, w.I), d.recurrent = pack(w.R, {2, 0, 1}, H, P); break;
             case Cell::gru_reset_before:
                 d.input = pack(w.W, {0, 1, 2}, H, w.I), d.recurrent = pack(w.R, {0, 1}, H, P);
