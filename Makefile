@@ -42,6 +42,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	! grep -nE '.{121}' cpp/*.h cpp/*.cpp cpp/bind/* tests/answers/*.cpp
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/peers.py

@@ -19,28 +19,6 @@ vec_of<Real> clip(vec_of<Real> x, Real low, Real high) {
     return at_most(at_least(x, low), high);
 }
 
-template <class Real>
-vec_of<Real> minus_abs(vec_of<Real> x) {
-    using I = typename Float<Real>::ivec;
-    return (vec_of<Real>)((I)x | (I)broadcast(Real(-0.0)));
-}
-
-// coefficients[0] + coefficients[1] x + ...
-template <class Real, int terms>
-vec_of<Real> polynomial(const Real (&coefficients)[terms], vec_of<Real> x) {
-    vec_of<Real> sum = broadcast(coefficients[terms - 1]);
-    for (int i = terms - 2; i >= 0; i--) sum = fma(sum, x, broadcast(coefficients[i]));
-    return sum;
-}
-
-// exp(x) - 1 where x <= 0.
-template <class Real>
-vec_of<Real> expm1_negative(vec_of<Real> x) {
-    vec_of<Real> scale;
-    const vec_of<Real> p = expm1_reduced<Real>(clip(x, Float<Real>::exp_zero, Real(0)), scale);
-    return fma(p, scale, scale - Real(1));
-}
-
 // softplus(x) = max(x, 0) + log(1 + e) with e = exp(-|x|), and log(1 + e) = 2 atanh(s) with s = e / (2 + e) <= 1/3.
 template <class Real>
 vec_of<Real> softplus(vec_of<Real> x) {

@@ -1,12 +1,11 @@
 // Goes back through a layer's steps: one direction after the other, each by all threads.
 #include "backward.h"
 
+#include <algorithm>
 #include <memory>
-#include <numeric>
 
 #include "denormals.h"
 #include "dispatch.h"
-#include "run_back.h"
 #include "threads.h"
 
 namespace onward {
@@ -19,11 +18,12 @@ Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
         return packed.emplace_back(Packed<Real>::transposed((const Real*)matrix.numbers, gates, H, N, kernels.L));
     };
     for (const Weights<Real>& w : weights) {  // of the native format, as bind has checked
-        DirectionBack<Real> d{cell, w.I, H, P, recorded(cell), {}, {}, {}, {}};
+        DirectionBack<Real> d{cell, w.I, H, P, recorded(cell)};
         switch (cell) {
             case Cell::rnn:
             case Cell::rnn_relu: d.input = pack(w.W, {0}, H, w.I), d.recurrent = pack(w.R, {0}, H, P); break;
-            case Cell::lstm: d.input = pack(w.W, {0, 1, 2, 3}, H, w.I), d.recurrent = pack(w.R, {0, 1, 2, 3}, H, P); break;
+            case Cell::lstm:
+                d.input = pack(w.W, {0, 1, 2, 3}, H, w.I), d.recurrent = pack(w.R, {0, 1, 2, 3}, H, P); break;
             case Cell::gru: d.input = pack(w.W, {0, 1, 2}, H, w.I), d.recurrent = pack(w.R, {2, 0, 1}, H, P); break;
             case Cell::gru_reset_before:
                 d.input = pack(w.W, {0, 1, 2}, H, w.I), d.recurrent = pack(w.R, {0, 1}, H, P);
@@ -37,18 +37,14 @@ Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
 template <class Real>
 void Backward<Real>::run(const SequenceBack<Real>& s) const {
     if (!s.B) return;
-    std::vector<long> order(s.B), lengths(s.B, s.T);
-    std::iota(order.begin(), order.end(), 0L);
-    if (s.lengths) {
-        std::stable_sort(order.begin(), order.end(), [&](long a, long b) { return s.lengths[a] > s.lengths[b]; });
-        for (long b = 0; b < s.B; b++) lengths[b] = s.lengths[order[b]];
-    }
+    const std::vector<long> order = longest_first(s.lengths, s.B);
+    std::vector<long> lengths(s.B, s.T);
+    for (long b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];
     std::vector<RunBack<Real>> runs;
     std::unique_ptr<Barrier> barrier;
     int threads = 1;
-    const bool shared_steps = s.B * gates(cell) * H * P >= work_worth_a_barrier;
     parallel(
-        int(std::min<long>(num_threads(), shared_steps ? ceil_div(H, kernels.L) : 1)),
+        int(std::min<long>(num_threads(), worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1)),
         [&](int n) {
             threads = n;
             barrier = std::make_unique<Barrier>(n);

@@ -52,8 +52,8 @@ private:
     vec clipped(vec x) const { return clip(x, -options.clip, options.clip); }
 };
 
-// The record of a step, of L units or, of the last block, as many as there are: their gates; then, of an LSTM, c, of a GRU
-// that resets after the product, R_n h + b_n. No record where the pointer is null.
+// The record of a step, of L units or, of the last block, as many as there are: their gates; then, of an LSTM, c, of a
+// GRU that resets after the product, R_n h + b_n. No record where the pointer is null.
 template <class Real>
 struct Record {
     Real* first;
@@ -107,7 +107,8 @@ void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Record<Real> reco
 
 // dc becomes the gradient by the c before. Returns o tanh(c), which a projection sees.
 template <class Real>
-vec_of<Real> lstm_backward(Record<const Real> record, vec_of<Real> c_prev, vec_of<Real> dh, Real* dc, Real* d, long stride) {
+vec_of<Real> lstm_backward(Record<const Real> record, vec_of<Real> c_prev, vec_of<Real> dh, Real* dc, Real* d,
+                           long stride) {
     const auto i = record[0], f = record[1], g = record[2], o = record[3], out = tanh<Real>(record[4]).value();
     const auto dc_all = fma(dh * o, tanh_slope(out), load(dc));
     store(d, dc_all * g * sigmoid_slope(i));
@@ -180,7 +181,8 @@ void gru_candidate_backward(Record<const Real> record, vec_of<Real> h_prev, vec_
 
 // And ends with d of r, from the gradient by r h. Returns r h, which R_n sees.
 template <class Real>
-vec_of<Real> gru_reset_backward(Record<const Real> record, vec_of<Real> h_prev, vec_of<Real> d_reset, Real* past_R, Real* d) {
+vec_of<Real> gru_reset_backward(Record<const Real> record, vec_of<Real> h_prev, vec_of<Real> d_reset, Real* past_R,
+                                Real* d) {
     const auto r = record[0];
     store(d, d_reset * h_prev * sigmoid_slope(r));
     store(past_R, fma(d_reset, r, load(past_R)));

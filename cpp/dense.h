@@ -19,8 +19,8 @@ private:
     Packed<Real> packed;
 };
 
-// Adds the gradients by W and, unless it is null, b, of rows of x (I) and of the gradients dy (O) by y. A row of dy without a
-// number other than 0 counts for nothing: its x may lie past a length, and be NaN.
+// Adds the gradients by W and, unless it is null, b, of rows of x (I) and of the gradients dy (O) by y. A row of dy
+// without a number other than 0 counts for nothing: its x may lie past a length, and be NaN.
 template <class Real>
 void add_gradients(const Real* dy, long O, const Real* x, long I, long rows, Real* dW, Real* db);
 

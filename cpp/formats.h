@@ -33,7 +33,7 @@ struct Float16 : Native<float> {
     static Sum weight(const Weight* w) { return widen(w); }
 };
 
-// ---- Bytes -------------------------------------------------------------------------------------------------------------
+// ---- Bytes ----------------------------------------------------------------------------------------------------------
 
 // Vectors of four signed bytes a lane, and dot(sum, w, a), which adds the sum of their products to each lane of a sum.
 #if defined(__AVX512VNNI__)
@@ -74,8 +74,8 @@ inline i32v dot(i32v sum, Bytes w, Bytes a) {
 }
 #endif
 
-// Weights and rows as bytes, four k at once, summed in int32, which is exact. A unit's constants are its bias, its scale
-// and the sum of its weights; a row's scale stands before its bytes.
+// Weights and rows as bytes, four k at once, summed in int32, which is exact. A unit's constants are its bias, its
+// scale and the sum of its weights; a row's scale stands before its bytes.
 struct Int8 {
     using Real = float;
     using Weight = int32_t;
@@ -92,8 +92,8 @@ struct Int8 {
     }
 };
 
-// A row in 255 steps, as large as its largest number needs: a scale, then K bytes, rounded to the nearest, ties to even.
-// A row with a NaN or an infinity in it gets the scale NaN.
+// A row in 255 steps, as large as its largest number needs: a scale, then K bytes, rounded to the nearest, ties to
+// even. A row with a NaN or an infinity in it gets the scale NaN.
 inline void quantize_row(const float* a, long K, int32_t* out) {
     constexpr int L = Float<float>::L, infinity = 0x7f800000;
     typedef f32v unaligned __attribute__((aligned(4)));

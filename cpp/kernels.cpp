@@ -19,7 +19,7 @@ using onward::DirectionBack;
 using onward::Step;
 using onward::StepBack;
 
-// ---- The time step ---------------------------------------------------------------------------------------------------
+// ---- The time step --------------------------------------------------------------------------------------------------
 
 // The record of a row's units from `unit` on; none where there are no rows of them.
 template <class Number>
@@ -27,15 +27,15 @@ Record<Number> record_of(Number* const* rows, long row, long unit, long H) {
     return {rows ? rows[row] + unit : nullptr, H, H - unit};
 }
 
-// Calls cell(unit, z, u, record, at) for each row and each block of the share, u being the product of the panels and a; `unit`
-// is the block's first, `at` the offset of the row's block in arrays of H units a row.
+// Calls cell(unit, z, u, record, at) for each row and each block of the share, u being the product of the panels and a;
+// `unit` is the block's first, `at` the offset of the row's block in arrays of H units a row.
 template <class Real, class CellFunction>
 void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, long a_stride, const Step<Real>& s,
                Share share, CellFunction cell) {
     constexpr int L = Float<Real>::L;
     const long G = panels.G;
     alignas(vector_bytes) Real u[max_sums * L];
-    for_tiles(panels, a, a_stride, s.rows, s.quantized, share, [&](auto tile, long block, long blocks, long row, long rows) {
+    auto cells = [&](auto tile, long block, long blocks, long row, long rows) {
         tile(u, blocks * G * L);
         for (long r = 0; r < rows; r++)
             for (long m = 0; m < blocks; m++) {
@@ -43,7 +43,8 @@ void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real*
                 cell((block + m) * L, s.z + n * d.input.G * L, u + (r * blocks + m) * G * L,
                      record_of(s.record, row + r, (block + m) * L, d.H), n * L);
             }
-    });
+    };
+    for_tiles(panels, a, a_stride, s.rows, s.quantized, share, cells);
 }
 
 template <class Real, class Options>
@@ -100,10 +101,10 @@ void second(const Direction<Real>& d, const Step<Real>& s, Share share) {
     d.plain ? second_with<Real, Plain<Real>>(d, s, share) : second_with<Real, Chosen<Real>>(d, s, share);
 }
 
-// ---- The time step backward ------------------------------------------------------------------------------------------
+// ---- The time step backward -----------------------------------------------------------------------------------------
 
-// Calls cell(record, some, at, d) for each row and each of the share's blocks: some(rows) are the block's units of a row,
-// `at` is their offset in arrays of `stride` units a row.
+// Calls cell(record, some, at, d) for each row and each of the share's blocks: some(rows) are the block's units of a
+// row, `at` is their offset in arrays of `stride` units a row.
 template <class Real, class CellFunction>
 void for_cells_backward(const DirectionBack<Real>& way, const StepBack<Real>& s, Share share, CellFunction cell) {
     constexpr int L = Float<Real>::L;
@@ -152,7 +153,7 @@ void backward_second(const DirectionBack<Real>& way, const StepBack<Real>& s, Sh
     });
 }
 
-// ---- A function over an array ---------------------------------------------------------------------------------------------
+// ---- A function over an array ---------------------------------------------------------------------------------------
 
 template <class Real>
 void activate(Activation<Real> function, long n, const Real* x, Real* y) {
@@ -166,7 +167,7 @@ void activate(Activation<Real> function, long n, const Real* x, Real* y) {
     }
 }
 
-// ---- For measuring the machine -----------------------------------------------------------------------------------------
+// ---- For measuring the machine --------------------------------------------------------------------------------------
 
 template <class Real>
 long arithmetic(long n, Real* result) {

@@ -61,10 +61,10 @@ template <class Real>
 struct Direction {
     Cell cell;
     long I, H, P, recorded;
-    Panels<Real> input, recurrent, candidate, projection;
-    Panels<Real> peephole;  // gates i, f, o; K = 1
-    bool plain = true;      // without options
-    Options<Real> options;
+    Panels<Real> input{}, recurrent{}, candidate{}, projection{};
+    Panels<Real> peephole{};  // gates i, f, o; K = 1
+    bool plain = true;        // without options
+    Options<Real> options{};
 };
 
 // One time step of one direction for some rows. Rows of h are P, of c and scratch H units long, padded to whole blocks.
@@ -80,19 +80,19 @@ struct Step {
     Real* const* record;  // [rows] of [recorded][H], or null: not recorded
 };
 
-// The way back through one direction: its matrices transposed, R of all gates or of those but the candidate's, whose R is
-// then apart; `projection` is empty where P = H. The gradients d of a step, by what the gates are functions of, stand in
-// the gates' order; a GRU that resets after the product has R_n h + b_n before them, so that what goes through R, and
-// what goes through W, lies side by side.
+// The way back through one direction: its matrices transposed, R of all gates or of those but the candidate's, whose R
+// is then apart; `projection` is empty where P = H. The gradients d of a step, by what the gates are functions of,
+// stand in the gates' order; a GRU that resets after the product has R_n h + b_n before them, so that what goes through
+// R, and what goes through W, lies side by side.
 template <class Real>
 struct DirectionBack {
     Cell cell;
     long I, H, P, recorded;
-    Panels<Real> input, recurrent, candidate, projection;
+    Panels<Real> input{}, recurrent{}, candidate{}, projection{};
 };
 
-// One time step back for some rows. Arrays "[rows] of" hold where each row's numbers stand; in the others, units are padded
-// to whole blocks: `stride` in all.
+// One time step back for some rows. Arrays "[rows] of" hold where each row's numbers stand; in the others, units are
+// padded to whole blocks: `stride` in all.
 template <class Real>
 struct StepBack {
     long rows, stride;
@@ -110,8 +110,8 @@ struct StepBack {
     Real* shown;                          // [rows][H]: what a second product saw, as Step's scratch, or null
 };
 
-// Which of a matrix's blocks to compute: from first to before last, or the other way if backward. Each step goes the other
-// way than the one before, and so starts with the weights that are still in cache.
+// Which of a matrix's blocks to compute: from first to before last, or the other way if backward. Each step goes the
+// other way than the one before, and so starts with the weights that are still in cache.
 struct Share {
     long first, last;
     bool backward = false;
@@ -129,8 +129,8 @@ struct Kernels {
     // A time step back, and its second half, for a GRU that resets before the product.
     void (*backward)(const DirectionBack<Real>& direction, const StepBack<Real>& step, Share units);
     void (*backward_second)(const DirectionBack<Real>& direction, const StepBack<Real>& step, Share units);
-    // out[units][features] += d[rows][units] x[rows][features], and out[units] += d[rows][units], summed over rows in their
-    // order. Rows of x are padded to whole blocks.
+    // out[units][features] += d[rows][units] x[rows][features], and out[units] += d[rows][units], summed over rows in
+    // their order. Rows of x are padded to whole blocks.
     void (*outer)(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features,
                   Real* out);
     void (*add_rows)(long rows, const Real* d, long d_stride, long units, Real* out);

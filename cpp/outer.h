@@ -1,12 +1,12 @@
-// Sums of outer products over rows, which gradients by weights are: each number adds its terms in the order of the rows.
+// Sums of outer products over rows, which gradients by weights are: each number adds its terms in the rows' order.
 #pragma once
 
 #include "vec.h"
 
 namespace {
 
-// Units and blocks of features whose sums a micro-kernel holds in registers, and bytes of a row's features that all units
-// pass by before the next: so many rows' stay in the second cache.
+// Units and blocks of features whose sums a micro-kernel holds in registers, and bytes of a row's features that all
+// units pass by before the next: so many rows' stay in the second cache.
 constexpr int outer_units = 6, outer_blocks = vector_registers == 32 ? 4 : 2, outer_bytes = 1024;
 
 // Adds to out[outer_units][M][L], whose rows are out_stride apart. Not inlined: alone, its sums stay in registers.
@@ -36,12 +36,13 @@ template <class Real, int M>
         for (int m = 0; m < M; m++) store_some(out + u * out_stride + m * L, sum[u][m], L);
 }
 
-// One tile that may stand over the edge of out: then it is computed beside it. d is read there, too, and may be anything.
+// One tile, which may stand over the edge of out: then it is computed beside it. d, read there too, may be anything.
 template <class Real, int M>
 void outer_tile_within(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features,
                        Real* out, long out_stride) {
     constexpr int L = Float<Real>::L;
-    if (units >= outer_units && features >= M * L) return outer_tile<Real, M>(rows, d, d_stride, x, x_stride, out, out_stride);
+    if (units >= outer_units && features >= M * L)
+        return outer_tile<Real, M>(rows, d, d_stride, x, x_stride, out, out_stride);
     alignas(vector_bytes) Real tile[outer_units * M * L] = {};
     const long n = units < outer_units ? units : outer_units;
     const long bytes = (features < M * L ? features : M * L) * long(sizeof(Real));
@@ -51,7 +52,8 @@ void outer_tile_within(long rows, const Real* d, long d_stride, long units, cons
 }
 
 template <class Real>
-void outer(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features, Real* out) {
+void outer(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features,
+           Real* out) {
     constexpr long L = Float<Real>::L, some = outer_bytes / sizeof(Real);
     for (long first = 0; first < features; first += some)
         for (long u = 0; u < units; u += outer_units)

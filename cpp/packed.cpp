@@ -73,7 +73,8 @@ Packed<Real> Packed<Real>::transposed(const Real* matrix, const std::vector<int>
     for (const int gate : gates) {
         for (long h = 0; h < H; h++)
             for (long n = 0; n < N; n += L)
-                std::memcpy(k + h * L + n * panels.K, matrix + (gate * H + h) * N + n, std::min(L, N - n) * sizeof(Real));
+                std::memcpy(k + h * L + n * panels.K, matrix + (gate * H + h) * N + n,
+                            std::min(L, N - n) * sizeof(Real));
         k += padded * L;
     }
     return panels;

@@ -45,8 +45,8 @@ template <class Real>
 struct Packed : Panels<Real> {
     Packed() = default;
     Packed(const Matrix<Real>& matrix, const Real* bias, long first, long G, long N, long K, long L);
-    // The transpose of a matrix (.., N): its rows are those of some gates, H each, one gate after the other, each padded
-    // with zeros to whole blocks.
+    // The transpose of a matrix (.., N): its rows are those of some gates, H each, one gate after the other, each
+    // padded with zeros to whole blocks.
     static Packed transposed(const Real* matrix, const std::vector<int>& gates, long H, long N, long L);
 
 private:

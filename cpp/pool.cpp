@@ -25,9 +25,12 @@ public:
             }
             const std::string which = "ids[" + std::to_string(count) + "] is " + std::to_string(id);
             restore();
-            if (!known) throw std::invalid_argument(which + ", but this pool has ids from 0 to " + std::to_string(capacity - 1));
-            throw std::invalid_argument(which + (status[id] == closed ? ", a stream that is not open"
-                                                                      : ", which is named twice: name each stream once a call"));
+            if (!known)
+                throw std::invalid_argument(which + ", but this pool has ids from 0 to " +
+                                            std::to_string(capacity - 1));
+            throw std::invalid_argument(
+                which + (status[id] == closed ? ", a stream that is not open"
+                                              : ", which is named twice: name each stream once a call"));
         }
     }
     ~Named() { restore(); }
@@ -164,7 +167,8 @@ void Pool<Real>::restore(const long* ids, long n, const std::vector<State<const 
     const std::lock_guard lock(mutex);
     const long top = n ? ids[n - 1] + 1 : 0;
     if (top > max_capacity)
-        throw std::length_error("ids up to " + std::to_string(top - 1) + ", but max_capacity is " + std::to_string(max_capacity));
+        throw std::length_error("ids up to " + std::to_string(top - 1) + ", but max_capacity is " +
+                                std::to_string(max_capacity));
     if (top > long(status.size())) reserve(top);
     std::fill(status.begin(), status.end(), closed);
     for (long i = 0; i < n; i++) status[ids[i]] = open_;

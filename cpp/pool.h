@@ -10,8 +10,8 @@
 namespace onward {
 
 // Each call holds a lock: calls of several threads take effect whole, one after the other, in the order in which they
-// got it. Throws std::invalid_argument, having changed nothing, for ids that are not of open streams or named twice, and
-// std::length_error where max_capacity would be exceeded.
+// got it. Throws std::invalid_argument, having changed nothing, for ids that are not of open streams or named twice,
+// and std::length_error where max_capacity would be exceeded.
 template <class Real>
 class Pool {
 public:

@@ -8,11 +8,12 @@ namespace {
 using onward::Format;
 using onward::Share;
 
-// A micro-kernel holds V gates x M blocks x R rows of sums in registers, reads the panel once and adds in the order of k:
-// so a number never depends on which rows or blocks it was computed beside.
+// A micro-kernel holds V gates x M blocks x R rows of sums in registers, reads the panel once and adds in the order of
+// k: so a number never depends on which rows or blocks it was computed beside.
 
 template <class Real>
-using Micro = void (*)(const Panels<Real>& panels, long block, const Real* a, long a_stride, Real* out, long out_stride);
+using Micro = void (*)(const Panels<Real>& panels, long block, const Real* a, long a_stride, Real* out,
+                       long out_stride);
 
 // Not inlined: alone, its sums stay in registers.
 template <class F, int V, int M, int R>
@@ -75,9 +76,9 @@ template <class F, int V, int M, int R>
 
 constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
 
-// Whether a tile stays in registers: its sums, its smaller side, and one of the larger. Where a weight takes more than one
-// register, so does a row's term, and their product takes one too; of eight blocks, compilers then lose track. One gate
-// gains more by blocks than by rows.
+// Whether a tile stays in registers: its sums, its smaller side, and one of the larger. Where a weight takes more than
+// one register, so does a row's term, and their product takes one too; of eight blocks, compilers then lose track. One
+// gate gains more by blocks than by rows.
 template <class F>
 constexpr bool fits(int V, int M, int R) {
     constexpr int registers = sizeof(F::weight(nullptr)) / vector_bytes;
@@ -143,11 +144,11 @@ inline Rows<double> rows_for(const Panels<double>&, const double* a, long a_stri
     return {a, a_stride};
 }
 
-// For one row, reading the panel takes the time: a tile needs no more sums than hide the latency of an fma, and a small one
-// leaves more of the panel in the first cache for the next step. In bytes.
+// For one row, reading the panel takes the time: a tile needs no more sums than hide the latency of an fma, and a small
+// one leaves more of the panel in the first cache for the next step. In bytes.
 constexpr long enough_sums = 256, small_tile = 16 << 10;
 
-// Calls body(product of a tile, first block, blocks, first row, rows) for tiles that cover the share's blocks and all rows.
+// Calls body(product of a tile, first block, blocks, first row, rows) for the tiles of the share's blocks and all rows.
 template <class Real, class Body>
 void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long rows, int32_t* quantized, Share share,
                Body body) {

@@ -19,9 +19,6 @@ constexpr long rows_back_at_once = 384;
 // From this many rows a thread works on rows of its own, although each then reads all weights.
 constexpr long rows_worth_a_thread = 24;
 
-// Multiply-adds of a time step from which sharing it is worth meeting at a barrier.
-constexpr long work_worth_a_barrier = 10'000;
-
 // Time steps of an array (T, B, features) whose last axis is contiguous, from the step t_first on, its rows in another
 // order unless that is null.
 template <class Real>
@@ -38,7 +35,7 @@ struct Record {
     Rows<Real> gates{}, sums{};  // recorded*H and G*H features
 };
 
-// One direction on one block of rows, longest row first, from time step to time step. h of step t stands in buffer t % 2.
+// One direction on one block of rows, longest row first, from time step to time step. h of step t is in buffer t % 2.
 template <class Real>
 class Run {
 public:
@@ -54,7 +51,8 @@ public:
           memory(Buffer<Real>::zeros(max_rows * (2 * P + 2 * H))), chunk_memory(this->chunk_rows * (z_stride + d.I)),
           gates(max_parts * max_rows), quantized(max_parts * quantized_size),
           h{memory.data(), memory.data() + max_rows * P},
-          c(h[1] + max_rows * P), scratch(c + max_rows * H), z(chunk_memory.data()), x(z + this->chunk_rows * z_stride) {}
+          c(h[1] + max_rows * P), scratch(c + max_rows * H), z(chunk_memory.data()),
+          x(z + this->chunk_rows * z_stride) {}
 
     // order[b]: the row of h0 and c0 (B, ...) that row b starts from; null: zeros.
     void start(const Real* h0, const Real* c0, const long* order, long t = 0) {
@@ -135,14 +133,14 @@ private:
         if (to_stride == n && from_stride == n) return copy_row(to, from, rows * n);
         for (long row = 0; row < rows; row++) copy_row(to + row * to_stride, from + row * from_stride, n);
     }
-    // How far apart the rows of some steps from here on lie, one step's after the other's, where it is the same throughout;
-    // else 0.
+    // How far apart the rows of some steps from here on lie, one step's after the other's, where it is the same
+    // throughout; else 0.
     long even_stride(const Rows<const Real>& in, long rows, long steps) const {
         if (in.order || lengths.front() != lengths.back()) return 0;
         if (rows == 1) return reverse ? -in.t_stride : in.t_stride;
         return steps == 1 || (!reverse && in.t_stride == rows * in.b_stride) ? in.b_stride : 0;
     }
-    // Copies this part's share of the rows of steps t0 to t1 to x, one step's after the other's; returns how many all are.
+    // Copies this part's share of the rows of steps t0 to t1 to x, step after step; returns the number of all.
     long gather(const Rows<const Real>& in, long t0, long t1, long running, int part, int parts) const {
         long rows = 0;
         for (long t = t0; t < t1; running = running_at(++t, running)) {
@@ -153,8 +151,8 @@ private:
         }
         return rows;
     }
-    // Calls body(first row's memory, stride, b, n) for this part's share of the rows at step t: all n in one piece where
-    // they are evenly spaced, else one by one.
+    // Calls body(first row's memory, stride, b, n) for this part's share of the rows at step t: all n in one piece
+    // where they are evenly spaced, else one by one.
     template <class Array, class Body>
     void for_rows(const Array& array, long t, long rows, int part, int parts, Body body) const {
         const long first = rows * part / parts, last = rows * (part + 1) / parts;

@@ -2,20 +2,45 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
-#include "backward.h"
+#include "packed.h"
+#include "run.h"
+#include "stack.h"
 #include "threads.h"
 
 namespace onward {
+
+// Gradients by one direction's weights, which are added to. Biases and W_hr may be null.
+template <class Real>
+struct WeightGradients {
+    Real *W, *R;      // (G*H, I), (G*H, P)
+    Real *b_W, *b_R;  // (G*H)
+    Real* W_hr;       // (P, H)
+};
+
+// What one call takes and gives: arrays (T, B, features), and states and records of all directions one after another.
+// Initial states, their gradients' last ones and lengths may be null, as may what a cell has no use for.
+template <class Real>
+struct SequenceBack {
+    long T, B;
+    Rows<const Real> dy, x, y;  // dy and y of D*P features
+    const Real *h0, *c0, *dh_n, *dc_n;
+    const int64_t* lengths;
+    const Real* gates;      // as recorded
+    Rows<Real> dx;          // zeros past a row's length are left alone
+    Real *dh0, *dc0;
+    std::vector<WeightGradients<Real>> gradients;  // of each direction
+};
 
 // Where gradients d stand by what W x + b_W and R h + b_R are added to, gate by gate, among those that a step has.
 inline long slot_by_W(Cell cell, long gate) { return cell == Cell::gru ? gate + 1 : gate; }
 inline long slot_by_R(Cell cell, long gate) { return cell == Cell::gru ? (gate + 1) % 3 : gate; }
 
-// Rows are in order of their lengths, longest first; steps count from each row's own first. `row` is the number of a row of
-// a step among those of a chunk of steps, the last step's first.
+// Rows are in order of their lengths, longest first; steps count from each row's own first. `row` is the number of a
+// row of a step among those of a chunk of steps, the last step's first.
 template <class Real>
 class RunBack {
 public:
@@ -49,7 +74,8 @@ public:
             barrier.wait();
         }
         for (long b = s.B * part / parts; b < s.B * (part + 1) / parts; b++) {
-            for (long p = 0; p < way.P; p++) s.dh0[state(b) * way.P + p] = dh[b * P + p] + (has_past_R() ? past_R[b * H + p] : 0);
+            for (long p = 0; p < way.P; p++)
+                s.dh0[state(b) * way.P + p] = dh[b * P + p] + (has_past_R() ? past_R[b * H + p] : 0);
             if (s.dc0) std::memcpy(s.dc0 + state(b) * way.H, dc + b * H, way.H * sizeof(Real));
         }
     }
@@ -106,15 +132,16 @@ private:
             const Real *const by_R = d + slot_by_R(way.cell, gate) * H + first;
             const bool candidate = way.candidate.blocks && gate == 2;
             kernels.outer(n, by_W, d_stride, units, x, x_stride, way.I, to.W + at * way.I);
-            kernels.outer(n, by_R, d_stride, units, candidate ? shown : h_prev, candidate ? H : h_stride, way.P, to.R + at * way.P);
+            kernels.outer(n, by_R, d_stride, units, candidate ? shown : h_prev, candidate ? H : h_stride, way.P,
+                          to.R + at * way.P);
             if (to.b_W) kernels.add_rows(n, by_W, d_stride, units, to.b_W + at);
             if (to.b_R) kernels.add_rows(n, by_R, d_stride, units, to.b_R + at);
         }
-        const long p = way.P * part / parts;
-        if (to.W_hr) kernels.outer(n, dh_all + p, P, way.P * (part + 1) / parts - p, shown, H, way.H, to.W_hr + p * way.H);
+        const long p = way.P * part / parts, outputs = way.P * (part + 1) / parts - p;
+        if (to.W_hr) kernels.outer(n, dh_all + p, P, outputs, shown, H, way.H, to.W_hr + p * way.H);
     }
 
-    // This part's share of dx of steps `first` to before `end`, n rows in all. The second direction adds to the first one's.
+    // This part's share of dx of steps `first` to before `end`, n rows in all. The second direction adds to dx.
     void inputs(long first, long end, long n, int part, int parts) const {
         Real* const dx = products.data() + part * product_rows * I;
         long t = end - 1, running = running_at(t), b = n * part / parts;
@@ -132,7 +159,8 @@ private:
         }
     }
 
-    void product(const Panels<Real>& panels, const Real* a, long a_stride, long n, Real* to, long to_stride, Share share) const {
+    void product(const Panels<Real>& panels, const Real* a, long a_stride, long n, Real* to, long to_stride,
+                 Share share) const {
         kernels.product(panels, a, a_stride, n, to, to_stride, nullptr, share);
     }
     const Real* before(long t, long b) const {
@@ -146,7 +174,8 @@ private:
         return s.gates + ((direction * s.T + time(t, b)) * s.B + order[b]) * way.recorded * way.H;
     }
     long running_at(long t) const {
-        return std::partition_point(lengths.begin(), lengths.end(), [&](long length) { return length > t; }) - lengths.begin();
+        auto running = [&](long length) { return length > t; };
+        return std::partition_point(lengths.begin(), lengths.end(), running) - lengths.begin();
     }
     bool has_past_R() const { return way.cell == Cell::gru || way.cell == Cell::gru_reset_before; }
 
@@ -162,8 +191,8 @@ private:
     Buffer<const Real*> rows;  // of each thread: where a step's rows stand
     Real *const dh, *const dm, *const past_R, *const dc, *const d_reset;  // of all rows, as in StepBack; dm: under W_hr
     const Real* const zeros;
-    // Of a chunk's rows, with strides that are no power of two, so that caches hold many of them: d of all gates, x, and h
-    // of the step before; under a projection dh; and what a second product saw
+    // Of a chunk's rows, with strides that are no power of two, so that caches hold many of them: d of all gates, x,
+    // and h of the step before; under a projection dh; and what a second product saw
     Real *const d, *const x, *const h_prev, *const dh_all, *const shown;
 };
 

@@ -26,6 +26,19 @@ long gates(Cell cell) {
 // An LSTM also records c, and a GRU that resets after the product R_n h + b_n.
 long recorded(Cell cell) { return gates(cell) + (cell == Cell::lstm || cell == Cell::gru); }
 
+bool worth_sharing(long B, Cell cell, long H, long P) {
+    constexpr long worth_a_barrier = 10'000;  // multiply-adds
+    return B * gates(cell) * H * P >= worth_a_barrier;
+}
+
+std::vector<long> longest_first(const int64_t* lengths, long B) {
+    std::vector<long> order(B);
+    std::iota(order.begin(), order.end(), 0L);
+    if (lengths)
+        std::stable_sort(order.begin(), order.end(), [&](long a, long b) { return lengths[a] > lengths[b]; });
+    return order;
+}
+
 // Threads that take a block of rows through all layers together. Each direction has threads of its own where there are
 // enough; those of one direction share its units.
 template <class Real>
@@ -148,18 +161,14 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const s
 template <class Real>
 void Stack<Real>::forward(const Sequence<Real>& s) const {
     if (!s.B) return;
-    std::vector<long> order(s.B);
-    std::iota(order.begin(), order.end(), 0L);
-    if (s.lengths)
-        std::stable_sort(order.begin(), order.end(), [&](long a, long b) { return s.lengths[a] > s.lengths[b]; });
+    const std::vector<long> order = longest_first(s.lengths, s.B);
     const long longest = s.lengths ? s.lengths[order[0]] : s.T;
 
     // Threads take rows of their own where there are many, and share the units of the same rows where there are few.
     long blocks = ceil_div(s.B, rows_at_once);
     int team_size = 1;
     std::vector<std::unique_ptr<Team<Real>>> teams;
-    const bool shared_steps = s.B * gates(cell) * H * P >= work_worth_a_barrier;
-    const long units = (shared_steps ? ceil_div(H, kernels.L) : 1) * D;
+    const long units = (worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1) * D;
     const int useful = int(std::min<long>(num_threads(), std::max(units, s.B / rows_worth_a_thread)));
     parallel(
         useful,

@@ -12,6 +12,12 @@ namespace onward {
 long gates(Cell cell);
 long recorded(Cell cell);  // numbers that a unit has in the record of a step: its gates, and what else backward needs
 
+// Whether a step of B rows is so much work that threads should share its units, and meet at a barrier after it.
+bool worth_sharing(long B, Cell cell, long H, long P);
+
+// Rows in order of their lengths, longest first; in their own order where lengths is null.
+std::vector<long> longest_first(const int64_t* lengths, long B);
+
 // One direction of one layer as it comes, rows in PyTorch's gate order. Biases, projection and
 // peephole may be null.
 template <class Real>

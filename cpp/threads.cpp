@@ -34,8 +34,8 @@ void spin_until(Done done) {
     for (int spins = 0; !done(); spins++) spins < 200 ? pause() : std::this_thread::yield();
 }
 
-// The core that the calling thread is on, where that is known, and how to leave it: the kernel likes to wake a thread on
-// the core of the one that it is to work beside, and may take milliseconds to see that another core is free.
+// The core that the calling thread is on, where that is known, and how to leave it: the kernel likes to wake a thread
+// on the core of the one that it is to work beside, and may take milliseconds to see that another core is free.
 #if defined(__linux__)
 int this_core() { return sched_getcpu(); }
 void leave(int core) {

@@ -135,12 +135,14 @@ inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)vfmaq_f32((float32x4_t)c,
 inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
 #else
 inline f32v fma(f32v a, f32v b, f32v c) {
-    for (int l = 0; l < Float<float>::L; l++) c[l] = __builtin_fmaf(a[l], b[l], c[l]);
-    return c;
+    f32v sum{};
+    for (int l = 0; l < Float<float>::L; l++) sum[l] = __builtin_fmaf(a[l], b[l], c[l]);
+    return sum;
 }
 inline f64v fma(f64v a, f64v b, f64v c) {
-    for (int l = 0; l < Float<double>::L; l++) c[l] = __builtin_fma(a[l], b[l], c[l]);
-    return c;
+    f64v sum{};
+    for (int l = 0; l < Float<double>::L; l++) sum[l] = __builtin_fma(a[l], b[l], c[l]);
+    return sum;
 }
 #endif
 
@@ -168,6 +170,22 @@ inline V at_least(V x, Real low) { return x < low ? broadcast(low) : x; }
 template <class V, class Real>
 inline V at_most(V x, Real high) { return x > high ? broadcast(high) : x; }
 
+// -|x|
+template <class Real>
+inline vec_of<Real> minus_abs(vec_of<Real> x) {
+    using I = typename Float<Real>::ivec;
+    return (vec_of<Real>)((I)x | (I)broadcast(Real(-0.0)));
+}
+
+// coefficients[0] + coefficients[1] x + ...
+template <class Real, int terms>
+inline vec_of<Real> polynomial(const Real (&coefficients)[terms], vec_of<Real> x) {
+    vec_of<Real> sum = broadcast(coefficients[terms - 1]);
+#pragma GCC unroll 32
+    for (int i = terms - 2; i >= 0; i--) sum = fma(sum, x, broadcast(coefficients[i]));
+    return sum;
+}
+
 // x = n ln2 + r: returns expm1(r) and scale = 2^n. For x from exp_zero to exp_max.
 template <class Real>
 inline vec_of<Real> expm1_reduced(vec_of<Real> x, vec_of<Real>& scale) {
@@ -175,10 +193,7 @@ inline vec_of<Real> expm1_reduced(vec_of<Real> x, vec_of<Real>& scale) {
     const vec_of<Real> shifted = fma(x, broadcast(F::log2e), broadcast(F::magic));
     const vec_of<Real> n = shifted - F::magic;
     const vec_of<Real> r_hi = fma(n, broadcast(-F::ln2_hi), x), r_lo = n * -F::ln2_lo, r = r_hi + r_lo;
-    constexpr int degree = sizeof(F::exp_q) / sizeof(Real) - 1;
-    vec_of<Real> q = broadcast(F::exp_q[degree]);
-#pragma GCC unroll 16
-    for (int i = degree - 1; i >= 0; i--) q = fma(q, r, broadcast(F::exp_q[i]));
+    const vec_of<Real> q = polynomial(F::exp_q, r);
     scale = (vec_of<Real>)(((typename F::ivec)shifted + F::exponent_bias) << F::mantissa_bits);
     return r_hi + fma(r * r, q, r_lo);
 }
@@ -194,6 +209,14 @@ inline vec_of<Real> exp(vec_of<Real> x) {
     const vec_of<Real> y = fma(p, scale, scale);
     const vec_of<Real> doubled = fma(y, broadcast(-F::ln2_lo), y) * Real(2);
     return x > F::exp_inf ? broadcast(Real(1) / Real(0)) : x > F::exp_max ? doubled : y;
+}
+
+// exp(x) - 1 where x <= 0; elsewhere it may be anything.
+template <class Real>
+inline vec_of<Real> expm1_negative(vec_of<Real> x) {
+    vec_of<Real> scale;
+    const vec_of<Real> p = expm1_reduced<Real>(at_least(x, Float<Real>::exp_zero), scale);
+    return fma(p, scale, scale - Real(1));
 }
 
 // A value kept as a quotient, so that a product of gates costs one division.
@@ -218,11 +241,8 @@ inline Quotient<Real> one_minus(Quotient<Real> q) {
 // sigmoid(x) = 1 / (1 + e) with e = exp(-|x|), and e / (1 + e) where x < 0.
 template <class Real>
 inline Quotient<Real> sigmoid(vec_of<Real> x) {
-    using F = Float<Real>;
-    using I = typename F::ivec;
     vec_of<Real> scale;
-    const vec_of<Real> minus_x = (vec_of<Real>)((I)x | (I)broadcast(Real(-0.0)));
-    const vec_of<Real> p = expm1_reduced<Real>(at_least(minus_x, F::exp_zero), scale);
+    const vec_of<Real> p = expm1_reduced<Real>(at_least(minus_abs<Real>(x), Float<Real>::exp_zero), scale);
     const vec_of<Real> e = fma(p, scale, scale);
     return {x < Real(0) ? e : broadcast(Real(1)), e + Real(1)};
 }
@@ -230,13 +250,9 @@ inline Quotient<Real> sigmoid(vec_of<Real> x) {
 // tanh(x) = -m / (m + 2) with m = expm1(-2|x|), which keeps its relative accuracy near 0, and the sign of x.
 template <class Real>
 inline Quotient<Real> tanh(vec_of<Real> x) {
-    using F = Float<Real>;
-    using I = typename F::ivec;
+    using I = typename Float<Real>::ivec;
     const I sign = (I)broadcast(Real(-0.0));
-    vec_of<Real> scale;
-    const vec_of<Real> minus_2x = (vec_of<Real>)((I)x | sign) * Real(2);
-    const vec_of<Real> p = expm1_reduced<Real>(at_least(minus_2x, F::exp_zero), scale);
-    const vec_of<Real> m = fma(p, scale, scale - Real(1));
+    const vec_of<Real> m = expm1_negative<Real>(minus_abs<Real>(x) * Real(2));
     return {(vec_of<Real>)(((I)m & ~sign) | ((I)x & sign)), m + Real(2)};
 }
 

@@ -1,6 +1,7 @@
 """The order of the files, lower never importing higher, and what `import onward` brings with it."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,6 +145,19 @@ def test_every_file_has_its_place_in_the_order() -> None:
 def test_lower_never_imports_higher(module: str) -> None:
     higher = [name for name in imported(module) if ORDER.index(name) >= ORDER.index(module)]
     assert not higher
+
+
+def test_lower_cpp_never_includes_higher() -> None:
+    root = Path(__file__).parent.parent
+    order = re.findall(r"^cpp/(\w+\.\w+)", (root / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+
+    def place(file: str) -> int:
+        """A header stands where its .cpp does, unless it has a place of its own."""
+        return order.index(file if file in order else file.replace(".h", ".cpp"))
+
+    for path in (root / "cpp").glob("*.[hc]*"):
+        for included in re.findall(r'#include "(\w+\.h)"', path.read_text()):
+            assert place(included) <= place(path.name), f"{path.name} includes {included}"
 
 
 def test_import_onward_brings_numpy_and_safetensors_and_nothing_else() -> None:

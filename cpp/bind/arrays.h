@@ -87,8 +87,8 @@ struct NumPy {
     nb::object empty, float32, float64;
 };
 
-// Found at the first use, by whichever thread: while one waited for another to initialise a static, holding the GIL, the
-// other could be waiting for the GIL.
+// Found at the first use, by whichever thread: while one waited for another to initialise a static, holding the GIL,
+// the other could be waiting for the GIL.
 inline const NumPy& numpy() {
     static constinit std::atomic<const NumPy*> found{nullptr};  // never destroyed: Python ends before
     const NumPy* known = found.load(std::memory_order_acquire);

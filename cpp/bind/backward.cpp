@@ -71,9 +71,9 @@ void bind_backward(nb::module_& m) {
              "c0"_a.noconvert().none(), "dh_n"_a.noconvert().none(), "dc_n"_a.noconvert().none(),
              "lengths"_a.noconvert().none(), "gates"_a.noconvert(), "dx"_a.noconvert(),
              "dh0"_a.noconvert(), "dc0"_a.noconvert().none(), "gradients"_a,
-             "From the gradients dy (T, B, D*P), dh_n and dc_n (zeros where None) and the record of a run, fills dh0, dc0 "
-             "and, up to each row's length, dx; adds to those by the weights: dW, dR, db_W, db_R (or None) and dW_hr (or "
-             "None) of each direction.");
+             "From the gradients dy (T, B, D*P), dh_n and dc_n (zeros where None) and the record of a run, fills dh0, "
+             "dc0 and, up to each row's length, dx; adds to those by the weights: dW, dR, db_W, db_R (or None) and "
+             "dW_hr (or None) of each direction.");
 }
 
 }  // namespace python

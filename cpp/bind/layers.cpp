@@ -15,8 +15,9 @@ void bind_layers(nb::module_& m) {
         .def("record", &Stack::record, "x"_a.noconvert(), "h0"_a.noconvert().none(), "c0"_a.noconvert().none(),
              "lengths"_a.noconvert().none(), "y"_a.noconvert(), "h_n"_a.noconvert(), "c_n"_a.noconvert().none(),
              "gates"_a.noconvert(), "sums"_a.noconvert().none(),
-             "As forward; fills too, up to each row's length, gates (L*D, T, B, recorded, H), after which comes c of an LSTM, or "
-             "R_n h + b_n of a GRU that resets after the product; and sums (L*D, T, B, G, H), which the gates are functions of.");
+             "As forward; fills too, up to each row's length, gates (L*D, T, B, recorded, H), after which comes c of "
+             "an LSTM, or R_n h + b_n of a GRU that resets after the product; and sums (L*D, T, B, G, H), which the "
+             "gates are functions of.");
 
     nb::class_<Dense>(m, "Dense", "A packed matrix: y = W x + b for each row.")
         .def(nb::init<const In&, const OptionalIn&>(), "W"_a, "b"_a.none())

@@ -12,7 +12,8 @@ onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<W
                                const std::vector<OptionsIn>& options_in) {
     const Cell cell = named(cells, cell_name);
     const std::vector<onward::Options<Real>> options = options_of<Real>(options_in);
-    if (!options.empty() && options.size() != size_t(D)) throw nb::value_error("options are none, or of each direction");
+    if (!options.empty() && options.size() != size_t(D))
+        throw nb::value_error("options are none, or of each direction");
     const std::vector<onward::Weights<Real>> weights = weights_of<Real>(cell, arrays, D);
     const nb::gil_scoped_release release;
     return onward::Stack<Real>(cell, weights, options, D);

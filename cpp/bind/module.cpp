@@ -37,7 +37,8 @@ NB_MODULE(_core, m) {
 
     m.def("activate", [](const ActivationIn& function, const In& x, const Out& out) {
         is_float32(x) ? activate<float>(function, x, out) : activate<double>(function, x, out);
-    }, "function"_a, "x"_a.noconvert(), "out"_a.noconvert(), "A function, as (name, alpha, beta), of each number of x.");
+    }, "function"_a, "x"_a.noconvert(), "out"_a.noconvert(),
+       "A function, as (name, alpha, beta), of each number of x.");
 
     m.def("isa", [] { return std::string(onward::selected().name); }, "The instruction set in use.");
     m.def("available_isas", &onward::available_isas, "Those that this build has and this machine runs, slowest first.");

@@ -24,8 +24,8 @@ struct Pool {
         : layers(layers), core(first_is_float32(layers) ? of<float>(layers, capacity, max_capacity)
                                                         : of<double>(layers, capacity, max_capacity)) {}
 
-    // Calls body(pool, ids, their number) without the GIL, with a copy of ids that nobody can change meanwhile; `prepare`
-    // is called before, with the GIL.
+    // Calls body(pool, ids, their number) without the GIL, with a copy of ids that nobody can change meanwhile;
+    // `prepare` is called before, with the GIL.
     template <class Prepare, class Body>
     void with(const In& ids, Prepare prepare, Body body) const {
         const auto* const given = data_of<const int64_t>(ids, "ids", {-1});
@@ -70,8 +70,9 @@ struct Pool {
     }
 
     void state(const In& ids, const States<Out>& to) const {
-        with(ids, [&]<class Real>(const onward::Pool<Real>& pool, long n) { return states_of<Real>(pool.stages, to, n); },
-             [](auto& pool, const long* ids, long n, const auto& states) { pool.state(ids, n, states); });
+        with(ids, [&]<class Real>(const onward::Pool<Real>& pool, long n) {
+            return states_of<Real>(pool.stages, to, n);
+        }, [](auto& pool, const long* ids, long n, const auto& states) { pool.state(ids, n, states); });
     }
 
     void set_state(const In& ids, const States<In>& from) {
@@ -103,9 +104,12 @@ void bind_pool(nb::module_& m) {
         .def(nb::init<const std::vector<nb::object>&, long, long>(), "layers"_a, "capacity"_a, "max_capacity"_a)
         .def("open", &Pool::open, "ids"_a.noconvert(), "Opens as many streams, and fills ids.")
         .def("close", &Pool::close, "ids"_a.noconvert())
-        .def("restore", &Pool::restore, "ids"_a.noconvert(), "states"_a.noconvert(), "Opens these, ascending, and no others.")
-        .def("step", &Pool::step, "ids"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(), "x (n, I) in, fills y (n, O).")
-        .def("state", &Pool::state, "ids"_a.noconvert(), "to"_a.noconvert(), "Fills h (L, n, P) and c (L, n, H) or None.")
+        .def("restore", &Pool::restore, "ids"_a.noconvert(), "states"_a.noconvert(),
+             "Opens these, ascending, and no others.")
+        .def("step", &Pool::step, "ids"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(),
+             "x (n, I) in, fills y (n, O).")
+        .def("state", &Pool::state, "ids"_a.noconvert(), "to"_a.noconvert(),
+             "Fills h (L, n, P) and c (L, n, H) or None.")
         .def("set_state", &Pool::set_state, "ids"_a.noconvert(), "states"_a.noconvert(), "Copies in; None: zeros.")
         .def_prop_ro("outputs", &Pool::outputs, "Features of y.")
         .def("size", &Pool::size, "Open streams.")

@@ -34,8 +34,8 @@ template <class Array>
 using States = std::vector<std::tuple<std::optional<Array>, std::optional<Array>>>;
 
 template <class Number, class Real, class Array>
-std::vector<onward::State<Number>> states_of(const std::vector<onward::Stage<Real>>& stages, const States<Array>& arrays,
-                                             long rows) {
+std::vector<onward::State<Number>> states_of(const std::vector<onward::Stage<Real>>& stages,
+                                             const States<Array>& arrays, long rows) {
     std::vector<onward::State<Number>> states;
     size_t next = 0;
     for (const onward::Stage<Real>& stage : stages) {

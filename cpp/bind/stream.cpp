@@ -49,7 +49,7 @@ struct Stream {
         return {data, block ? stride(batched && batch_first) : 0, batched ? stride(block && !batch_first) : 0};
     }
 
-    // What fits is run as it is. For whatever else, the Python subclass converts x, or says what is wrong with it or out.
+    // What fits is run as it is. For all else, the Python subclass converts x, or says what is wrong with it or out.
     static nb::object call(nb::handle_t<Stream> handle, const In& x, const OptionalOut& out) {
         Stream& self = *nb::inst_ptr<Stream>(handle);
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
@@ -67,7 +67,8 @@ struct Stream {
                 result = nb::cast(*out);
             } else {
                 std::array<long, 3> shape{};
-                for (long axis = 0; axis < axes; axis++) shape[axis] = axis < axes - 1 ? long(x.shape(axis)) : stream->O;
+                for (long axis = 0; axis < axes - 1; axis++) shape[axis] = long(x.shape(axis));
+                shape[axes - 1] = stream->O;
                 result = empty<Real>(axes == 1   ? nb::make_tuple(shape[0])
                                      : axes == 2 ? nb::make_tuple(shape[0], shape[1])
                                                  : nb::make_tuple(shape[0], shape[1], shape[2]));

@@ -1,7 +1,7 @@
 // Weights and options of a recurrent layer, as they come from Python.
 #pragma once
 
-#include "../backward.h"
+#include "../stack.h"
 #include "arrays.h"
 
 namespace python {

@@ -129,7 +129,8 @@ void whole_sequences(const Case& given, Hash& hash) {
         long I, H, layers, D, T, B;
     };
     for (const auto& [I, H, layers, D, T, B] : std::initializer_list<Shape>{
-             {1, 1, 1, 1, 50, 1}, {5, 7, 2, 2, 9, 5}, {40, 33, 3, 1, 20, 17}, {5, 70, 1, 2, 2, 64}, {3, 7, 1, 1, 0, 4}}) {
+             {1, 1, 1, 1, 50, 1}, {5, 7, 2, 2, 9, 5},
+             {40, 33, 3, 1, 20, 17}, {5, 70, 1, 2, 2, 64}, {3, 7, 1, 1, 0, 4}}) {
         const Model<Real> model(given, I, H, layers, D);
         const Stack<Real> stack(given.cell, model.weights, model.options, D);
         const long P = stack.P, LD = layers * D;
