@@ -86,9 +86,27 @@ def test_clipping_bounds_the_norm_of_all_and_the_size_of_each() -> None:
         (lambda: train.SGD(0.1, weight_decay="a"), "weight_decay='a'"),
         (lambda: train.RMSprop(0.1, alpha=2), "alpha=2"),
         (lambda: train.clip_norm({}, -1), "max_norm=-1"),
+        (lambda: train.Adam().step({}, {}, train.Adam().start({}), lr=float("nan")), "lr=nan"),
     ],
 )
 def test_bad_settings_are_named(make: object, message: str) -> None:
     assert callable(make)
     with pytest.raises(ArgumentError, match=message):
         make()
+
+
+@pytest.mark.parametrize("scalar", [np.float64, np.float32, np.float16])
+def test_numpy_scalars_as_settings_leave_float32_as_it_is(scalar: type[np.floating]) -> None:
+    w = {name: each.astype(np.float32) for name, each in weights().items()}
+    half = scalar(0.5)
+    for optimizer in (
+        train.SGD(half, half, momentum=half, nesterov=np.bool_(True)),
+        train.RMSprop(half, half, alpha=half, eps=half),
+        train.Adam(half, half, betas=[half, half], eps=half),
+        train.AdamW(half, half),
+    ):
+        after, memory = optimizer.step(w, w, optimizer.start(w), lr=half)
+        arrays = [*after.values(), *(a for named in memory.averages.values() for a in named.values())]
+        assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
+    plain = train.Adam(0.5, 0.5, betas=(0.5, 0.5), eps=0.5)
+    assert repr(train.Adam(half, half, betas=[half, half], eps=half)) == repr(plain)  # what a resume compares

@@ -1,5 +1,6 @@
 """Schedules at their ends and turns. See tests/peers for PyTorch's numbers."""
 
+import numpy as np
 import pytest
 
 from onward import train
@@ -19,6 +20,27 @@ def test_each_begins_and_ends_where_it_says() -> None:
     assert [rate(warm, step) for step in (0, 20, 100)] == pytest.approx([0.05, 0.5, 0.02])
     cycle = train.OneCycleLR()
     assert [rate(cycle, step) for step in (0, 29, 99)] == pytest.approx([0.02, 0.5, 2e-6])
+
+
+def test_a_cycle_that_only_rises_and_one_of_a_single_step_learn() -> None:
+    rising = train.OneCycleLR(4, pct_start=1.0)
+    rates = [rising.lr(0.5, Progress(step)) for step in range(6)]
+    assert rates[0] == pytest.approx(0.02) and rates == [*sorted(rates[:4]), *rates[4:]]
+    assert rates[3:] == pytest.approx([0.5, 2e-6, 2e-6])
+    for share in (0.0, 0.3, 1.0):
+        assert train.OneCycleLR(pct_start=share).lr(0.5, Progress(0, 1)) == 0.5
+
+
+def test_numpy_scalars_as_settings_give_plain_floats() -> None:
+    half, one = np.float64(0.5), np.int64(1)
+    for schedule in (
+        train.StepLR(one, half),
+        train.CosineAnnealingLR(one, half),
+        train.Warmup(one, half, train.CosineAnnealingLR(one, half)),
+        train.OneCycleLR(one, half, half, half),
+        train.ReduceLROnPlateau(half, np.int64(0), half),
+    ):
+        assert type(schedule.lr(1.0, Progress(2, 9, [1.0, 1.0]))) is float and "np." not in repr(schedule)
 
 
 def test_a_plateau_reduces_and_an_improvement_does_not() -> None:
@@ -48,6 +70,7 @@ def test_bad_settings_are_named() -> None:
         (lambda: train.CosineAnnealingLR(10, eta_min=float("nan")), "eta_min=nan"),
         (lambda: train.Warmup(5, 2.0), "start_factor=2.0"),
         (lambda: train.OneCycleLR(10, div_factor=0), "div_factor=0"),
+        (lambda: train.Warmup(5, after=lambda base, progress: base), "after=<function"),
         (lambda: train.ReduceLROnPlateau(patience=-1), "patience=-1"),
     ):
         with pytest.raises(ArgumentError, match=name):

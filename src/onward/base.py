@@ -111,6 +111,14 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def settle(settings: object, name: str, check: Callable[..., Any], *bounds: int) -> None:
+    """Replaces a frozen dataclass's attribute by the plain number or bool that `check` makes of it.
+
+    A NumPy scalar among settings would turn float32 into float64, and be shown, so compared, differently.
+    """
+    object.__setattr__(settings, name, check(name, getattr(settings, name), *bounds))
+
+
 def generator(rng: Rng) -> np.random.Generator:
     """The generator itself, or one of that seed, or of none; never the global one. Raises ArgumentError."""
     try:

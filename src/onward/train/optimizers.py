@@ -1,14 +1,14 @@
 """Optimisers: new weights from old ones and their gradients; what one remembers is passed in and returned."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..arrays import Array
-from ..base import flag, non_negative, probability
+from ..base import flag, non_negative, probability, settle
 from ..errors import ArgumentError
 
 Weights: TypeAlias = dict[str, Array]
@@ -34,9 +34,9 @@ class Optimizer:
     REMEMBERS: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        non_negative("lr", self.lr)
-        non_negative("weight_decay", self.weight_decay)
-        flag("decay_biases", self.decay_biases)
+        settle(self, "lr", non_negative)
+        settle(self, "weight_decay", non_negative)
+        settle(self, "decay_biases", flag)
 
     def start(self, weights: Mapping[str, Array]) -> Memory:
         """What is remembered before the first step: zeros."""
@@ -52,8 +52,11 @@ class Optimizer:
         memory: Memory,
         lr: float | None = None,
     ) -> tuple[Weights, Memory]:
-        """New weights and what is remembered then, in new arrays; `lr` takes the place of the optimiser's."""
-        rate = self.lr if lr is None else lr
+        """New weights and what is remembered then, in new arrays; `lr` takes the place of the optimiser's.
+
+        Raises ArgumentError.
+        """
+        rate = self.lr if lr is None else non_negative("lr", lr)
         step = memory.step + 1
         after: Weights = {}
         averages: dict[str, Weights] = {kind: {} for kind in self.REMEMBERS}
@@ -89,8 +92,9 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _below_1("momentum", self.momentum)
-        if flag("nesterov", self.nesterov) and not self.momentum:
+        settle(self, "momentum", _below_1)
+        settle(self, "nesterov", flag)
+        if self.nesterov and not self.momentum:
             raise ArgumentError("nesterov=True needs a momentum above 0, such as 0.9")
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
@@ -112,8 +116,8 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _below_1("alpha", self.alpha)
-        non_negative("eps", self.eps)
+        settle(self, "alpha", _below_1)
+        settle(self, "eps", non_negative)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         v = self.alpha * averages[0] + (1 - self.alpha) * (g * g)
@@ -134,11 +138,8 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
-            raise ArgumentError(f"betas={self.betas!r}, but must be two numbers, such as (0.9, 0.999)")
-        for beta in self.betas:
-            _below_1("betas", beta)
-        non_negative("eps", self.eps)
+        settle(self, "betas", _two_below_1)
+        settle(self, "eps", non_negative)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         b1, b2 = self.betas
@@ -182,6 +183,13 @@ def clip_value(gradients: Mapping[str, Array], clip_value: float) -> Weights:
 
 
 def _below_1(name: str, value: float) -> float:
-    if probability(name, value) == 1:
+    number = probability(name, value)
+    if number == 1:
         raise ArgumentError(f"{name}={value!r}, but must be below 1")
-    return value
+    return number
+
+
+def _two_below_1(name: str, values: Sequence[float]) -> tuple[float, float]:
+    if not isinstance(values, tuple | list) or len(values) != 2:
+        raise ArgumentError(f"{name}={values!r}, but must be two numbers, such as (0.9, 0.999)")
+    return _below_1(name, values[0]), _below_1(name, values[1])

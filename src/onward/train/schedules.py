@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..base import integer, non_negative, positive, probability
+from ..base import integer, non_negative, positive, probability, settle
 from ..errors import ArgumentError
 
 
@@ -34,8 +34,8 @@ class StepLR(Constant):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        integer("step_size", self.step_size, 1)
-        probability("gamma", self.gamma)
+        settle(self, "step_size", integer, 1)
+        settle(self, "gamma", probability)
 
     def lr(self, base: float, progress: Progress) -> float:
         return base * self.gamma ** (progress.step // self.step_size)
@@ -53,8 +53,9 @@ class CosineAnnealingLR(Constant):
     eta_min: float = 0.0
 
     def __post_init__(self) -> None:
-        _optional_steps("T_max", self.T_max)
-        non_negative("eta_min", self.eta_min)
+        if self.T_max is not None:
+            settle(self, "T_max", integer, 1)
+        settle(self, "eta_min", non_negative)
 
     def lr(self, base: float, progress: Progress) -> float:
         T_max = _total(self, "T_max", self.T_max, progress)
@@ -73,8 +74,9 @@ class Warmup(Constant):
     after: Constant = Constant()
 
     def __post_init__(self) -> None:
-        integer("steps", self.steps, 1)
-        probability("start_factor", self.start_factor)
+        settle(self, "steps", integer, 1)
+        settle(self, "start_factor", probability)
+        scheduled("after", self.after)
 
     def lr(self, base: float, progress: Progress) -> float:
         if progress.step < self.steps:
@@ -88,8 +90,8 @@ class OneCycleLR(Constant):
     """torch.optim.lr_scheduler.OneCycleLR: up from base / div_factor to base, then down to nearly nothing.
 
     It rises over the first pct_start of total_steps (None: all that there are) and ends at
-    base / div_factor / final_div_factor, each way along a half wave of the cosine. Source: Smith and Topin
-    2018.
+    base / div_factor / final_div_factor, each way along a half wave of the cosine. A single step is at base,
+    where PyTorch's is at the end, and learns nothing. Source: Smith and Topin 2018.
     """
 
     total_steps: int | None = None
@@ -98,18 +100,21 @@ class OneCycleLR(Constant):
     final_div_factor: float = 1e4
 
     def __post_init__(self) -> None:
-        _optional_steps("total_steps", self.total_steps)
-        probability("pct_start", self.pct_start)
-        for name in ("div_factor", "final_div_factor"):
-            positive(name, getattr(self, name))
+        if self.total_steps is not None:
+            settle(self, "total_steps", integer, 1)
+        settle(self, "pct_start", probability)
+        settle(self, "div_factor", positive)
+        settle(self, "final_div_factor", positive)
 
     def lr(self, base: float, progress: Progress) -> float:
         total = _total(self, "total_steps", self.total_steps, progress)
         low = base / self.div_factor
-        peak, end = self.pct_start * total - 1, total - 1
+        end = total - 1
+        peak = self.pct_start * total - 1 if end else 0
         if progress.step <= peak:
             return _half_wave(low, base, progress.step / peak if peak > 0 else 1)
-        return _half_wave(base, low / self.final_div_factor, min(1, (progress.step - peak) / (end - peak)))
+        down = (progress.step - peak) / (end - peak) if progress.step < end else 1  # peak may be end
+        return _half_wave(base, low / self.final_div_factor, down)
 
 
 @dataclass(frozen=True)
@@ -125,9 +130,9 @@ class ReduceLROnPlateau(Constant):
     threshold: float = 1e-4
 
     def __post_init__(self) -> None:
-        probability("factor", self.factor)
-        integer("patience", self.patience, 0)
-        probability("threshold", self.threshold)
+        settle(self, "factor", probability)
+        settle(self, "patience", integer, 0)
+        settle(self, "threshold", probability)
 
     def lr(self, base: float, progress: Progress) -> float:
         best, bad = math.inf, 0
@@ -141,13 +146,18 @@ class ReduceLROnPlateau(Constant):
         return base
 
 
+def scheduled(name: str, value: Any) -> Constant:
+    """`value` if it is a schedule, or ArgumentError."""
+    if not isinstance(value, Constant):
+        raise ArgumentError(
+            f"{name}={value!r}, but must be a schedule of onward.train, such as OneCycleLR(), or of a class "
+            "derived from Constant"
+        )
+    return value
+
+
 def _half_wave(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
-
-
-def _optional_steps(name: str, value: int | None) -> None:
-    if value is not None:
-        integer(name, value, 1)
 
 
 def _total(schedule: Constant, name: str, given: int | None, progress: Progress) -> int:
