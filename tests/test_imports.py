@@ -90,6 +90,7 @@ ORDER = [
     "text",
     "ray",
     "train.losses",
+    "train.weights",
     "train.optimizers",
     "train.schedules",
     "train.batches",

@@ -131,6 +131,17 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
     assert "kept nothing" in "".join(traceback.format_exception(info.value))
 
 
+def test_a_loss_that_is_a_numpy_scalar_can_be_kept(tmp_path: Path) -> None:
+    def loss(y: Any, targets: Any, mask: Any) -> Any:
+        value, dy = train.cross_entropy(y, targets, mask)
+        return np.float32(value), dy
+
+    data = ITEMS, CLASSES
+    options: dict[str, Any] = {"validation": data, "checkpoint": tmp_path / "run", "checkpoint_every": 1}
+    history = train.fit(classifier(), data, loss=loss, epochs=1, **options)
+    assert type(history.losses[0]) is float and type(train.evaluate(classifier(), data, loss).loss) is float
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     make, data, options = TASKS["sequences"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,46 @@ def test_recurrent_dropout_masks_the_columns_of_the_recurrent_weights_in_each_st
     for name, weight in layer.state_dict().items():
         moved = before[name] - gradients[name] * masks.get(name, 1)
         np.testing.assert_allclose(weight, moved, rtol=0, atol=1e-15)
+
+
+def test_a_numpy_scalar_as_learning_rate_leaves_float32_as_it_is() -> None:
+    class Falling(train.Constant):
+        def lr(self, base: float, progress: Any) -> float:
+            return np.float64(base) / (1 + progress.step)  # type: ignore[no-any-return]
+
+    net = classifier()
+    train.fit(net, words(), epochs=1, optimizer=train.Adam(np.float64(1e-3)), schedule=Falling(), rng=0)
+    assert {weight.dtype for weight in net.state_dict().values()} == {np.dtype(np.float32)}
+
+
+def test_a_layer_that_is_used_twice_gets_the_sum_of_its_gradients(tmp_path: Path) -> None:
+    x, goal = np.random.default_rng(0).normal(0, 1, (2, 5, 4, 3))
+    data, gru = [(x, goal)], onward.GRU(3, 3, dtype="float64", rng=0)
+    shared = Net(gru, gru)
+    y, _, cache = shared.forward(x)
+    _, _, gradients = shared.backward(train.mse(y, goal)[1], None, cache)
+    before = gru.state_dict()
+    sums = {name: gradients[f"0.{name}"] + gradients[f"1.{name}"] for name in before}
+    half = train.global_norm(sums) / 2
+    train.fit(shared, data, loss="mse", epochs=1, optimizer=train.SGD(1.0), max_norm=half, average=0.0)
+    for name, weight in gru.state_dict().items():
+        np.testing.assert_allclose(weight, before[name] - sums[name] / 2, rtol=1e-4)
+    options: dict[str, Any] = {"loss": "mse", "recurrent_dropout": 0.5, "average": 0.5, "validation": data}
+    for epochs in (1, 2):
+        train.fit(shared, data, **options, epochs=epochs, rng=0, checkpoint=tmp_path / "run", resume=True)
+
+
+def test_the_model_never_has_masked_or_averaged_weights_which_an_interrupt_would_leave_in_it() -> None:
+    net, changed = classifier(), []
+
+    def loss(y: Any, targets: Any, mask: Any) -> Any:
+        drawn = classifier().state_dict()
+        changed.append([bool((drawn[name] != weight).any()) for name, weight in net.state_dict().items()])
+        return train.cross_entropy(y, targets, mask)
+
+    data = words(9)
+    train.fit(net, data, validation=data, loss=loss, epochs=1, average=1.0, recurrent_dropout=0.5, rng=0)
+    assert changed == [[False] * 6, [True] * 6]  # in the only step, and in validation after it
 
 
 # --- what is not finite --------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from ..errors import FileError
 from ..recurrent import Recurrent
 from ..state import apart, together
 from .history import Epoch, History
-from .optimizers import Memory, Weights
+from .optimizers import Memory
+from .weights import Weights, trained
 
 KIND = "checkpoint of Onward"
 
@@ -132,7 +133,7 @@ def _history(said: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Hi
 
 
 def _check_shapes(model: Layer, named: Weights | None) -> None:
-    expected = {name: weight.shape for name, weight in model._weights_by_name().items()}
+    expected = {name: weight.shape for name, weight in trained(model).items()}
     if named is not None and {name: array.shape for name, array in named.items()} != expected:
         raise ValueError("not all of its arrays have the shapes of the model's weights")
 

@@ -35,7 +35,7 @@ def score(model: Layer, data: Data, loss: Loss) -> Score:
         mask = counting(model, batch, y)
         value, _ = loss(y, batch.targets, mask)
         mask = not_ignored(loss, batch.targets, mask)
-        total += value * int(mask.sum())
+        total += float(value) * int(mask.sum())
         counted += int(mask.sum())
         classes = np.asarray(batch.targets)
         of_classes = of_classes and classes.dtype.kind in "iu" and classes.shape == mask.shape

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import Layer, Rng, generator, integer, probability
+from ..base import Layer, Rng, generator, integer, non_negative, probability
 from ..dense import dropout_mask
 from ..errors import ArgumentError, NotFiniteError
 from . import checkpoint as checkpoints
@@ -22,9 +22,10 @@ from .diagnosis import origin
 from .evaluation import Score, carried, counting, score
 from .history import Epoch, History
 from .losses import Loss, named, not_ignored
-from .optimizers import Adam, Optimizer, Weights, clip_norm, clip_value, global_norm
+from .optimizers import Adam, Optimizer, clip_norm, clip_value, global_norm
 from .progress import Advance, bar
 from .schedules import Constant, Progress
+from .weights import Weights, replaced, summed, trained
 
 
 def fit(
@@ -125,10 +126,10 @@ class Training:
 
     def begin(self, rng: Rng, resume: bool) -> Run:
         """A run that begins, or the one that the checkpoint holds."""
-        weights = self.model._weights_by_name()
+        weights = trained(self.model)
         run = Run(generator(rng), self.optimizer.start(weights))
         if self.average is not None:
-            run.average = dict(weights)
+            run.average = weights
         if resume and self.checkpoint is None:
             raise ArgumentError("resume=True needs a checkpoint to go on from")
         if resume and self.checkpoint is not None and os.path.exists(self.checkpoint):
@@ -171,16 +172,18 @@ class Training:
     def _step(self, run: Run, batch: Batch) -> None:
         model, step = self.model, run.memory.step
         state = carried(model, batch, run.state)
-        whole = dict(model._weights_by_name())
+        whole = trained(model)
         masks = self._recurrent_masks(whole, run.rng)
-        model._take({name: whole[name] * mask for name, mask in masks.items()})
-        try:
-            y, after, cache = model.forward(batch.x, state, lengths=batch.lengths, rng=run.rng)
-            rows = counting(model, batch, y)
-            loss, dy = self.loss(y, batch.targets, rows)
-            _, _, gradients = model.backward(dy, None, cache)
-        finally:
-            model._take({name: whole[name] for name in masks})
+        # another model has the masks, so that no interrupt can leave them in this one
+        masked = (
+            replaced(model, {name: whole[name] * mask for name, mask in masks.items()}) if masks else model
+        )
+        y, after, cache = masked.forward(batch.x, state, lengths=batch.lengths, rng=run.rng)
+        rows = counting(model, batch, y)
+        value, dy = self.loss(y, batch.targets, rows)
+        loss = float(value)  # of a NumPy scalar, which no checkpoint can hold
+        _, _, by_name = masked.backward(dy, None, cache)
+        gradients = summed(model, by_name)
         gradients |= {name: gradients[name] * mask for name, mask in masks.items()}
         if not (math.isfinite(loss) and math.isfinite(global_norm(gradients))):
             what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
@@ -208,7 +211,8 @@ class Training:
         return {name: dropout_mask(rng, p, R.shape[1:], R.dtype) for name, R in recurrent.items()}
 
     def _lr(self, history: History, step: int) -> float:
-        return self.schedule.lr(self.optimizer.lr, Progress(step, self.total, history.validation_losses))
+        progress = Progress(step, self.total, history.validation_losses)
+        return non_negative("the schedule's lr", self.schedule.lr(self.optimizer.lr, progress))
 
     def _end_epoch(self, run: Run) -> None:
         step, history = run.memory.step, run.history
@@ -217,18 +221,13 @@ class Training:
             Epoch(step, self._lr(history, step - 1), run.total / max(1, run.counted), *validated)
         )
         if history.best == len(history.epochs) - 1:
-            run.best = run.average or dict(self.model._weights_by_name())
+            run.best = run.average or trained(self.model)
         run.batch, run.total, run.counted, run.state = 0, 0.0, 0, None
         self._save(run)
 
     def _validated(self, run: Run, validation: Data) -> Score:
         """The score of the weights that would be used, if training ended now."""
-        latest = dict(self.model._weights_by_name())
-        self.model._take(run.average or {})
-        try:
-            found = score(self.model, validation, self.loss)
-        finally:
-            self.model._take(latest)
+        found = score(replaced(self.model, run.average) if run.average else self.model, validation, self.loss)
         if not math.isfinite(found.loss):
             raise NotFiniteError(
                 f"the loss of the validation data is {found.loss} after epoch {len(run.history.epochs) + 1}, "

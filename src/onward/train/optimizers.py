@@ -3,15 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ..arrays import Array
 from ..base import flag, non_negative, probability, settle
 from ..errors import ArgumentError
-
-Weights: TypeAlias = dict[str, Array]
+from .weights import Weights
 
 
 class Memory(NamedTuple):
