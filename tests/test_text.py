@@ -55,6 +55,18 @@ def test_a_model_is_saved_and_opened_with_its_vocabulary(tmp_path: Path) -> None
             text.load(path)
 
 
+def test_a_vocabulary_that_is_not_the_models_is_told_when_the_file_is_opened(tmp_path: Path) -> None:
+    path, V = tmp_path / "net.safetensors", len(VOCABULARY)
+    for net, message in (
+        (onward.Sequential(onward.Embedding(V, 5), onward.LSTM(5, V + 1)), rf"shape \(2, {V + 1}\)"),
+        (onward.Sequential(onward.Embedding(V - 1, 5), onward.LSTM(5, V)), f"num_embeddings={V - 1}"),
+        (onward.Sequential(onward.LSTM(5, V)), "this LSTM takes"),
+    ):
+        text.save(path, net, VOCABULARY)
+        with pytest.raises(FileError, match=f"vocabulary of {V} characters, but.*{message}"):
+            text.load(path)
+
+
 def test_bits_per_character_are_those_of_each_step_whatever_the_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -90,6 +102,7 @@ def test_a_sample_without_temperature_is_the_likeliest_and_a_seed_repeats_one() 
     for _ in range(20):
         right += VOCABULARY.characters[net(VOCABULARY.encode(right))[-1].argmax()]
     assert "E" + drawn == right
+    assert drawn == "".join(text.sample(net, VOCABULARY, "E", 20, 1e-320))  # the limit, and no warning
     samples = ["".join(text.sample(net, VOCABULARY, "E", 30, rng=seed)) for seed in (1, 1, 2)]
     assert samples[0] == samples[1] != samples[2]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import files
 from .base import Rng, generator, non_negative
-from .errors import ArgumentError, FileError
+from .errors import ArgumentError, FileError, OnwardError
 from .load import load as load_model
 from .model import Sequential
 
@@ -67,7 +67,20 @@ def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:
     characters = (described or {}).get("vocabulary")
     if not isinstance(model, Sequential) or not isinstance(characters, str) or not characters:
         raise FileError(f"{path} is no model of text, such as `onward train text` writes")
-    return model, Vocabulary(characters)
+    vocabulary = Vocabulary(characters)
+    _check_fit(path, model, len(vocabulary))
+    return model, vocabulary
+
+
+def _check_fit(path: str | os.PathLike[str], model: Sequential, V: int) -> None:
+    """Raises FileError unless the model takes each of V characters and scores as many."""
+    said = f"{path} has a vocabulary of {V} characters, but its model"
+    try:
+        shape = np.shape(model(np.array([0, V - 1])))
+    except OnwardError as error:
+        raise FileError(f"{said} does not take them: {error}") from error
+    if shape != (2, V):
+        raise FileError(f"{said} gives outputs of shape {shape} for two of them, not {(2, V)}")
 
 
 def bits_per_character(model: Sequential, vocabulary: Vocabulary, text: str) -> float:
@@ -121,7 +134,8 @@ def _drawn(
     logits = stream(numbers)[-1]
     for _ in range(length):
         if temperature:
-            scaled = (logits.astype(np.float64) - logits.max()) / temperature
+            with np.errstate(over="ignore"):  # infinitely far below the likeliest, a chance is 0
+                scaled = (logits.astype(np.float64) - logits.max()) / temperature
             sums = np.exp(scaled).cumsum()
             number = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
         else:
