@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,57 @@ def test_an_interrupted_training_goes_on_to_the_same_model(kind: str) -> None:
     assert (
         "another model" in onward_(*command, "cut.safetensors", "--resume", "--hidden", "17", expect=1).stderr
     )
+
+
+def test_ctrl_c_beside_the_checkpoint_of_an_earlier_training_does_not_offer_to_go_on_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = "train", "text", "play.txt", *SMALL, "--epochs"
+    onward_(*command, "2")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_epoch", interrupted)
+    assert "nothing was kept" in onward_(*command, "3", expect=130).stderr
+    assert "--resume goes on from play.run" in onward_(*command, "3", "--resume", expect=130).stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "out"),
+    [
+        ("text", "novel.run", ()),
+        ("text", "novel.safetensors", ()),
+        ("text", "novel.txt", ("-o", "link.safetensors")),
+        ("table", "novel.npz", ("-o", "link.safetensors")),
+    ],
+)
+def test_what_is_trained_on_is_not_written_over(kind: str, name: str, out: tuple[str, ...]) -> None:
+    np.savez("novel.npz", **table(classes=True))
+    if kind == "text":
+        Path(name).write_text(PLAY)
+    Path("link.safetensors").symlink_to(name)
+    before = Path(name).read_bytes()
+    assert "would be written over FILE" in onward_("train", kind, name, *out, *SMALL, expect=2).stderr
+    assert Path(name).read_bytes() == before
+
+
+def test_infinite_targets_end_in_one_message() -> None:
+    arrays = table(per_sequence=True)
+    arrays["targets"][:, 1] = np.inf
+    np.savez("table.npz", **arrays)
+    assert "Error: the loss is nan" in onward_("train", "table", "table.npz", *SMALL, expect=1).stderr
+
+
+def test_a_sample_that_is_interrupted_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(*_: object) -> Iterator[str]:
+        yield "a"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(text, "sample", endless)
+    result = onward_("sample", "shakespeare", "--prompt", "b", expect=130)
+    assert (result.stdout, result.stderr) == ("ba", "")
+    assert onward_("sample", "shakespeare", "--json", expect=130).output == ""
 
 
 def table(classes: bool = False, per_step: bool = False, per_sequence: bool = False) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def train_text(
     model = characters.character_model(
         vocabulary, hidden or characters.hidden_size(whole), layers or 2, characters.DROPOUT, seed
     )
-    with _interruptible(_run_file(out)):
+    with _interruptible(_run_file(out), resume):
         history = characters.fit_text(
             model, vocabulary, parts, epochs=epochs, rng=seed, checkpoint=_run_file(out), resume=resume
         )
@@ -102,7 +102,7 @@ def train_table(
     check_suffix(file, "FILE", (".npz", ".csv"))
     out = _output(file, out)
     sequences = data.read(file)
-    with _interruptible(_run_file(out)):
+    with _interruptible(_run_file(out), resume):
         model, history, score = tables.fit_table(
             sequences,
             hidden_size=hidden or tables.HIDDEN,
@@ -142,6 +142,10 @@ def plot(run: Path, out: Path | None) -> None:
 def _output(file: Path, out: Path | None) -> Path:
     out = Path(file.with_suffix(".safetensors").name) if out is None else out
     check_suffix(out, "--out", (".safetensors",))
+    for written in (out, _run_file(out)):
+        if written.exists() and written.samefile(file):
+            message = f"{written} would be written over FILE: give the model another name"
+            raise click.BadParameter(message, param_hint="--out")
     return out
 
 
@@ -151,16 +155,22 @@ def _run_file(out: Path) -> Path:
 
 
 @contextmanager
-def _interruptible(run: Path) -> Iterator[None]:
+def _interruptible(run: Path, resume: bool) -> Iterator[None]:
     """Ends in a message and exit code 130, as a shell's, where it is interrupted."""
+    before = _written(run)
     try:
         yield
     except KeyboardInterrupt:
-        kept = (
-            f"the same command with --resume goes on from {run}" if run.exists() else "nothing was kept yet"
-        )
-        click.echo(click.style(f"Interrupted: {kept}.", "yellow"), err=True)
+        # a checkpoint that stays as it was is of this training only if this one goes on from it
+        kept = run.exists() and (resume or _written(run) != before)
+        said = f"the same command with --resume goes on from {run}" if kept else "nothing was kept yet"
+        click.echo(click.style(f"Interrupted: {said}.", "yellow"), err=True)
         sys.exit(130)
+
+
+def _written(path: Path) -> int | None:
+    """When a file was written, in ns; None: there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _report(file: Path, out: Path, model: Sequential, history: History) -> Report:

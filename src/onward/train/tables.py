@@ -152,9 +152,10 @@ def _scaled(goals: Any, center: Any, scale: Any) -> Any:
     """Targets in standard deviations from their mean."""
     if isinstance(goals, list):
         return standardized(goals, center, scale)
-    return ((goals - center) / scale).astype(np.float32)
+    return standardized([goals], center, scale)[0]
 
 
+@np.errstate(all="ignore")  # what is not finite is found by fit, and told
 def moments(items: list[NDArray[Any]]) -> tuple[Array, Array]:
     """Mean and standard deviation of each feature over all steps; 1 for one that never changes."""
     steps = np.vstack(items).astype(np.float64)
@@ -162,6 +163,7 @@ def moments(items: list[NDArray[Any]]) -> tuple[Array, Array]:
     return steps.mean(axis=0), np.where(deviation > 0, deviation, 1)
 
 
+@np.errstate(all="ignore")  # as above
 def standardized(items: list[NDArray[Any]], mean: Array, deviation: Array) -> list[NDArray[Any]]:
     """Sequences in standard deviations from the mean, as float32."""
     return [((item - mean) / deviation).astype(np.float32) for item in items]
