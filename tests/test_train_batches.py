@@ -44,10 +44,14 @@ def test_all_forms_of_the_same_sequences_give_the_same_batches() -> None:
         train.Batches(ITEMS, steps),
         train.Batches(x, y, LENGTHS),
         train.Batches(x.swapaxes(0, 1), y.T, LENGTHS, batch_first=True),
+        as_data((list(x.swapaxes(0, 1)), list(y.T), LENGTHS), False),
     )
-    for listed, padded, rows in zip(*(data.epoch(np.random.default_rng(3)) for data in forms), strict=True):
-        for one, other in zip(listed[:3], padded[:3], strict=True):
+    for listed, padded, rows, cut in zip(
+        *(data.epoch(np.random.default_rng(3)) for data in forms), strict=True
+    ):
+        for one, other, third in zip(listed[:3], padded[:3], cut[:3], strict=True):
             np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(one, third)
         np.testing.assert_array_equal(padded.x.swapaxes(0, 1), rows.x)
         np.testing.assert_array_equal(padded.targets.T, rows.targets)
 
@@ -71,6 +75,12 @@ BAD: list[tuple[Callable[[], Any], type[OnwardError], str]] = [
     (lambda: train.Batches(x, 1), ShapeError, "1 targets, but x has 3"),
     (lambda: train.Batches(np.ones(5), y), ShapeError, r"must be \(T, N"),
     (lambda: train.Batches(x, y, [5, 5, 6]), ArgumentError, r"lengths\[2\] is 6"),
+    (
+        lambda: train.Batches([x[0], x[0, :2]], [0, 1], [3, 3]),
+        ArgumentError,
+        r"lengths\[1\] is 3, but x\[1\] has 2 steps",
+    ),
+    (lambda: train.Batches([x[0], x[1]], [0, 1], [3]), ShapeError, r"lengths has shape \(1,\)"),
     (lambda: train.Batches([x[0], np.ones((4, 3))], [0, 1]), ShapeError, r"x\[1\] has shape \(4, 3\)"),
     (lambda: train.Batches([x[0]], [y, y]), ShapeError, "2 targets, but x has 1"),
     (lambda: train.Batches([x[0]], [np.ones(2, int)]), ShapeError, r"y\[0\] has 2 steps, but x\[0\] has 3"),

@@ -41,10 +41,10 @@ class Data:
 class Batches(Data):
     """Sequences, those of like length in a batch, so that little is padded; drawn anew for each epoch.
 
-    x: (T, N, ...) with lengths (N,) or without, (N, T, ...) with batch_first, or a list of N arrays (T, ...).
-    y: (N, ...), a target for each sequence, or one for each step: laid out as x, or a list of arrays if x is.
-    batch_size: sequences in a batch; None: 32, or all if there are fewer. Raises ArgumentError, ShapeError,
-    DtypeError.
+    x: (T, N, ...), (N, T, ...) with batch_first, or a list of N arrays (T, ...). y: (N, ...), a target for
+    each sequence, or one for each step: laid out as x, or a list of arrays if x is. lengths (N,): how many of
+    the steps of each sequence count; None: all. batch_size: sequences in a batch; None: 32, or all if there
+    are fewer. Raises ArgumentError, ShapeError, DtypeError.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class Batches(Data):
             raise ArgumentError(
                 f"batch_size={batch_size}, but the data has {N} sequences: make it {N} or less"
             )
-        self.lengths = np.array([len(item) for item in self.items], np.int64)
         self.size = -(-N // self.batch_size)
         for n, (item, target) in enumerate(zip(self.items, self.targets, strict=True)):
             if item.shape[1:] != self.items[0].shape[1:]:
@@ -77,6 +76,19 @@ class Batches(Data):
                 raise ShapeError(f"x[{n}] has shape {item.shape}, but x[0] {first}: only T may differ")
             if isinstance(self.targets, list) and len(target) != len(item):
                 raise ShapeError(f"y[{n}] has {len(target)} steps, but x[{n}] has {len(item)}")
+        if isinstance(x, list) and lengths is not None:
+            self._cut(lengths)
+        self.lengths = np.array([len(item) for item in self.items], np.int64)
+
+    def _cut(self, lengths: ArrayLike) -> None:
+        """Leaves of each sequence, and of its targets, the first so many steps."""
+        ends = arrays.as_lengths(lengths, (len(self.items),), max(map(len, self.items)))
+        for n, (item, end) in enumerate(zip(self.items, ends, strict=True)):
+            if end > len(item):
+                raise ArgumentError(f"lengths[{n}] is {end}, but x[{n}] has {len(item)} steps")
+            self.items[n] = item[:end]
+            if isinstance(self.targets, list):
+                self.targets[n] = self.targets[n][:end]
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         N = len(self.items)
