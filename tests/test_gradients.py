@@ -218,6 +218,28 @@ def test_gradients_of_a_model_are_quotients_of_differences() -> None:
     assert_gradients(net, x, state, lengths=[5, 2, 0, 1])
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (0,)])
+def test_where_there_is_no_step_last_has_no_gradient(shape: tuple[int, ...]) -> None:
+    net, x = model(), np.zeros(shape, int)
+    for lengths in (None, np.zeros(shape[1:], int)):
+        y, _, cache = net.forward(x, lengths=lengths)
+        _, _, gradients = net.backward(np.ones_like(y), None, cache)
+        assert not gradients["0.weight"].any() and gradients["5.weight"].shape == (2, 3)
+    last = onward.Last(batch_first=True)
+    _, _, kept = last.forward(np.zeros((4, 0, 3)))
+    assert last.backward(np.ones((4, 3)), None, kept)[0].shape == (4, 0, 3)
+
+
+def test_lengths_that_change_before_backward_do_not_change_the_gradients() -> None:
+    net, lengths, x = model(), np.array([5, 2, 0, 1]), np.ones((5, 4), int)
+    _, _, cache = net.forward(x, lengths=lengths)
+    dy = draw(4, 2)
+    first = net.backward(dy, None, cache)[2]
+    lengths[:] = 5
+    again = net.backward(dy, None, cache)[2]
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+
+
 def test_padding_of_an_embedding_is_not_trained() -> None:
     net = onward.Embedding(4, 3, padding_idx=2, rng=0)
     _, _, cache = net.forward([1, 2, 1])

@@ -100,6 +100,12 @@ def test_a_layer_alone_is_a_model() -> None:
     assert history.epochs[-1].loss < history.epochs[0].loss / 20
 
 
+def test_a_batch_of_sequences_without_steps_is_trained_on_like_any() -> None:
+    items, classes = [np.ones((length, 3)) for length in (0, 0, 2, 3)], np.array([0, 1, 0, 1])
+    history = train.fit(classifier(), train.Batches(items, classes, batch_size=2), epochs=1, rng=0)
+    assert len(history.losses) == 2 and np.isfinite(history.losses).all()
+
+
 def test_an_iterable_gives_the_batches_of_every_epoch() -> None:
     items, classes = words(40)
     batches = [(item[:, None], classes[n : n + 1]) for n, item in enumerate(items)]

@@ -201,9 +201,9 @@ class Layer:
     ) -> tuple[Any, Any, Any]:
         """y and the final state as a call gives them, None where there is no state, and a cache for backward.
 
-        With `rng`, dropout acts, as in training. The cache keeps x itself where it already has the layer's
-        dtype: leave it as it is until backward. Caches can be used many times, and pickled. Raises what a
-        call raises, and ArgumentError for a layer that has no gradients.
+        With `rng`, dropout acts, as in training. The cache keeps x and state themselves where they already
+        have the layer's dtype: leave them as they are until backward. Caches can be used many times, and
+        pickled. Raises what a call raises, and ArgumentError for a layer that has no gradients.
         """
         raise ArgumentError(f"{self!r} has no gradients: it can be called, but not trained")
 

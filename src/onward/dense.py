@@ -189,12 +189,12 @@ class Last(Layer):
 
     def forward(
         self, x: ArrayLike, state: None = None, *, lengths: ArrayLike | None = None, rng: Any = None
-    ) -> tuple[Array, None, tuple[Shape, ArrayLike | None]]:
-        """As a call; the cache is the shape of x, and lengths."""
-        return self(x, lengths), None, (np.shape(x), lengths)
+    ) -> tuple[Array, None, tuple[Shape, NDArray[Any] | None]]:
+        """As a call; the cache is the shape of x, and a copy of lengths."""
+        return self(x, lengths), None, (np.shape(x), None if lengths is None else np.array(lengths))
 
     def backward(
-        self, dy: ArrayLike, dstate: None, cache: tuple[Shape, ArrayLike | None]
+        self, dy: ArrayLike, dstate: None, cache: tuple[Shape, NDArray[Any] | None]
     ) -> tuple[Array, None, dict[str, Array]]:
         """dx is dy at each row's last valid step, and 0 elsewhere. Raises ShapeError, DtypeError."""
         shape, lengths = cache
@@ -203,7 +203,7 @@ class Last(Layer):
         *batch, F = shape[:1] + shape[2:] if batch_major else shape[1:]
         dy = arrays.as_gradient(dy, (*batch, F), arrays.working_dtype(dy))
         dx = np.zeros(shape, dy.dtype)
-        steps = dx.swapaxes(0, 1) if batch_major else dx.reshape(shape[0], -1, F)
+        steps = dx.swapaxes(0, 1) if batch_major else dx if len(shape) == 3 else dx[:, None]
         T, B, _ = steps.shape
         valid = np.full(B, T) if lengths is None else arrays.as_lengths(lengths, tuple(batch), T)
         some = np.flatnonzero(valid)
