@@ -122,6 +122,13 @@ def test_ctrl_c_beside_the_checkpoint_of_an_earlier_training_does_not_offer_to_g
     assert "--resume goes on from play.run" in onward_(*command, "3", "--resume", expect=130).stderr
 
 
+def test_a_training_on_another_text_of_as_many_characters_does_not_go_on_from_a_checkpoint() -> None:
+    Path("other.txt").write_text(PLAY[::-1])
+    options = *SMALL, "--epochs", "1", "-o", "net.safetensors"
+    onward_("train", "text", "play.txt", *options)
+    assert "another data set" in onward_("train", "text", "other.txt", *options, "--resume", expect=1).stderr
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "out"),
     [

@@ -3,6 +3,7 @@
 import os
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ class Stopping(train.Data):
 
     def __init__(self, data: train.Data, stop: int) -> None:
         self.data, self.left, self.size = data, stop, data.size
+
+    def settings(self) -> dict[str, Any]:
+        return self.data.settings()
 
     def epoch(self, rng: Any) -> Iterator[train.Batch]:
         for batch in self.data.epoch(rng):
@@ -129,6 +133,9 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as info:
         train.fit(make(), Stopping(data, 9))
     assert "kept nothing" in "".join(traceback.format_exception(info.value))
+    with pytest.raises(KeyboardInterrupt) as info:  # beside the checkpoint of an earlier training
+        train.fit(make(), Stopping(data, 3), checkpoint=tmp_path / "run")
+    assert "kept nothing" in "".join(traceback.format_exception(info.value))
 
 
 def test_a_loss_that_is_a_numpy_scalar_can_be_kept(tmp_path: Path) -> None:
@@ -158,6 +165,18 @@ def saved(tmp_path: Path) -> Path:
         ({"schedule": train.Constant()}, "another schedule"),
         ({"average": None}, "another average"),
         ({"data": train.Batches(ITEMS, CLASSES, batch_size=9)}, "another number of batches"),
+        ({"data": train.Batches(ITEMS[:49], CLASSES[:49], batch_size=7)}, "another batch size: 8, not 7"),
+        ({"data": train.Batches(ITEMS, CLASSES[::-1], batch_size=8)}, "another data set: 50 sequences"),
+        ({"data": train.Batches([2 * x for x in ITEMS], CLASSES, batch_size=8)}, "another data set"),
+        ({"validation": (ITEMS[:9], CLASSES[1:10])}, "another validation: data set: 9 sequences"),
+        ({"validation": None}, "another validation"),
+        ({"max_norm": 2}, r"another max_norm: 1\.0, not 2\.0"),
+        ({"max_value": 0.5}, r"another max_value: None, not 0\.5"),
+        (
+            {"loss": partial(train.cross_entropy, label_smoothing=0.1)},
+            r"not cross_entropy\(label_smoothing=0",
+        ),
+        ({"rng": np.random.Generator(np.random.MT19937(0))}, "another bit generator: PCG64, not MT19937"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(saved: Path, change: dict[str, Any], what: str) -> None:
@@ -167,6 +186,33 @@ def test_a_checkpoint_of_something_else_is_refused(saved: Path, change: dict[str
     with pytest.raises(FileError, match=what):
         train.fit(**given)
     assert all((given["model"].state_dict()[name] == w).all() for name, w in before.items())
+
+
+def test_chunks_of_another_sequence_are_refused_though_they_are_as_many(tmp_path: Path) -> None:
+    make, data, options = TASKS["chunks"]
+    options = options | {"epochs": 1, "checkpoint": tmp_path / "run", "resume": True}
+    train.fit(make(), data, **options)
+    for x, steps, what in (
+        (TEXT[::-1], 20, "data set: 695 steps"),
+        (TEXT, 21, "steps of a chunk: 20, not 21"),
+    ):
+        with pytest.raises(FileError, match=f"another {what}"):
+            train.fit(make(), train.Chunks(x[:-1], x[1:], batch_size=5, steps=steps), **options)
+
+
+def test_where_two_large_models_differ_is_said(tmp_path: Path) -> None:
+    def made(*sizes: int) -> Any:
+        return onward.Sequential(
+            *(onward.GRU(3, 3) for _ in range(9)), *(onward.Linear(3, size) for size in sizes)
+        )
+
+    data = [(np.ones((1, 1, 3)), np.ones((1, 1, 3)))]
+    options: dict[str, Any] = {"loss": "mse", "epochs": 1, "checkpoint": tmp_path / "run", "resume": True}
+    train.fit(made(3), data, **options)
+    with pytest.raises(FileError, match=r"another model: layers\[9\]\.out_features: 3, not 2;"):
+        train.fit(made(2), data, **options)
+    with pytest.raises(FileError, match=r"another model: layers\[10\]: nothing, not \{"):
+        train.fit(made(3, 3), data, **options)
 
 
 def test_a_damaged_checkpoint_is_refused(saved: Path) -> None:

@@ -310,6 +310,13 @@ def test_a_learning_rate_that_is_too_high_ends_in_a_message() -> None:
         ({"data": 7}, ArgumentError, "data is a int"),
         ({"data": [7]}, ArgumentError, "gave a int"),
         ({"loss": "crossentropy"}, ArgumentError, "loss='crossentropy', but must be one of cross_entropy"),
+        ({"loss": ["mse"]}, ArgumentError, "loss=\\['mse'\\], but must be one of"),
+        ({"optimizer": train.Adam}, ArgumentError, r"optimizer=<class .*such as Adam\(1e-3\)"),
+        ({"optimizer": "adam"}, ArgumentError, "optimizer='adam', but must be an optimiser"),
+        ({"schedule": "cosine"}, ArgumentError, "schedule='cosine', but must be a schedule"),
+        ({"schedule": lambda base, progress: base}, ArgumentError, "schedule=<function"),
+        ({"checkpoint": 3}, ArgumentError, "checkpoint=3, but must be the path of a file"),
+        ({"model": "lstm"}, ArgumentError, "model='lstm', but must be a layer or a model"),
         ({"epochs": -1}, ArgumentError, "epochs=-1"),
         ({"patience": 2}, ArgumentError, "needs validation"),
         ({"rng": "a"}, ArgumentError, "rng='a'"),
@@ -324,7 +331,10 @@ def test_bad_input_is_named_and_changes_nothing(
 ) -> None:
     net = classifier()
     with pytest.raises(error, match=message):
-        train.fit(net, **{"data": words(), **options})
+        train.fit(**{"model": net, "data": words(), **options})
+    if "model" in options:
+        with pytest.raises(error, match=message):
+            train.evaluate(options["model"], words())
     for name, weight in classifier().state_dict().items():
         np.testing.assert_array_equal(net.state_dict()[name], weight)
 

@@ -7,6 +7,7 @@ import inspect
 import math
 import operator
 import os
+import reprlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
@@ -111,7 +112,14 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def settle(settings: object, name: str, check: Callable[..., Any], *bounds: int) -> None:
+def instance(name: str, value: Any, kind: type[Value], such_as: str) -> Value:
+    """`value` if it is of that kind, or ArgumentError."""
+    if not isinstance(value, kind):
+        raise ArgumentError(f"{name}={reprlib.repr(value)}, but must be {such_as}")
+    return value
+
+
+def settle(settings: object, name: str, check: Callable[..., Any], *bounds: Any) -> None:
     """Replaces a frozen dataclass's attribute by the plain number or bool that `check` makes of it.
 
     A NumPy scalar among settings would turn float32 into float64, and be shown, so compared, differently.

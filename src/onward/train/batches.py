@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # np.random is slow to import
 
+import zlib
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, NamedTuple, TypeAlias
 
@@ -32,6 +33,10 @@ class Data:
     """Batches, the same number in each epoch; None where that is not known."""
 
     size: int | None
+
+    def settings(self) -> dict[str, Any]:
+        """What a training that goes on from a checkpoint must find as it was, as JSON can hold it."""
+        return {"number of batches": self.size}
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         """The batches of one epoch, in an order drawn from `rng` before the first; None: their own order."""
@@ -79,6 +84,12 @@ class Batches(Data):
         if isinstance(x, list) and lengths is not None:
             self._cut(lengths)
         self.lengths = np.array([len(item) for item in self.items], np.int64)
+
+    def settings(self) -> dict[str, Any]:
+        steps, targets = int(self.lengths.sum()), self.targets
+        of = self.items + targets if isinstance(targets, list) else [*self.items, targets]
+        content = f"{len(self.items)} sequences of {steps} steps in all, checksum {_checksum(of)}"
+        return super().settings() | {"batch size": self.batch_size, "data set": content}
 
     def _cut(self, lengths: ArrayLike) -> None:
         """Leaves of each sequence, and of its targets, the first so many steps."""
@@ -136,6 +147,13 @@ def _split(
     return items, [row[:end] for row, end in zip(by_row, ends, strict=True)]
 
 
+def _checksum(of: list[AnyArray]) -> str:
+    total = 0
+    for array in of:
+        total = zlib.crc32(array.tobytes(), total)
+    return f"{total:08x}"
+
+
 class Chunks(Data):
     """One long sequence, for truncated backpropagation through time.
 
@@ -165,6 +183,11 @@ class Chunks(Data):
         self.batch_first = flag("batch_first", batch_first)
         self.x, self.y = (a[: len(a) // B * B].reshape(B, -1, *a.shape[1:]) for a in (x, y))
         self.size = -(-self.x.shape[1] // self.steps)
+
+    def settings(self) -> dict[str, Any]:
+        content = f"{self.x.shape[0] * self.x.shape[1]} steps, checksum {_checksum([self.x, self.y])}"
+        sizes = {"batch size": len(self.x), "steps of a chunk": self.steps}
+        return super().settings() | sizes | {"data set": content}
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         for start in range(0, self.x.shape[1], self.steps):

@@ -5,6 +5,7 @@ from __future__ import annotations  # np.random is slow to import
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .optimizers import Memory
 from .weights import Weights, trained
 
 KIND = "checkpoint of Onward"
+NOTHING = "nothing"
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Run:
 
     batch: how many batches of the epoch are done; drawn: the state of `rng` when that epoch began; total and
     counted: its losses until now; state: the model's, carried on; average: the mean of the latest weights;
-    best: the weights that validated best.
+    best: the weights that validated best; kept: whether there is a checkpoint of it.
     """
 
     rng: np.random.Generator
@@ -42,6 +44,7 @@ class Run:
     total: float = 0.0
     counted: int = 0
     state: Any = None
+    kept: bool = False
 
 
 def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any]) -> None:
@@ -57,7 +60,7 @@ def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mappin
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
         {
             "type": KIND,
-            "settings": settings,
+            "settings": _all_settings(settings, run),
             "step": run.memory.step,
             "batch": run.batch,
             "total": run.total,
@@ -73,16 +76,16 @@ def read(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping
     """The run that a file holds, whose weights the model takes. `run` is one that has just begun.
 
     Raises FileError, which says what is wrong: a file that is not whole or no checkpoint, or one of another
-    model, optimiser, schedule or data. The model is then as it was.
+    model or data, or of other settings. The model is then as it was.
     """
     tensors, said = _read(path)
     theirs = said.get("settings")
-    for name, value in settings.items():
-        other = theirs.get(name) if isinstance(theirs, dict) else None
+    for name, value in _all_settings(settings, run).items():
+        other = theirs.get(name, NOTHING) if isinstance(theirs, dict) else NOTHING
         if other != value:
             raise FileError(
-                f"{path} is of another {name}: {_short(other)}, not {_short(value)}; resume with what it "
-                "was begun with, or begin anew"
+                f"{path} is of another {name}: {_difference(other, value)}; resume with what it was begun "
+                "with, or begin anew"
             )
     groups: dict[str, dict[str, Array]] = {}
     for key, array in tensors.items():
@@ -103,6 +106,7 @@ def read(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping
             said["total"],
             said["counted"],
             _joined(model, state),
+            kept=True,
         )
         for named in (resumed.average, resumed.best, *resumed.memory.averages.values()):
             _check_shapes(model, named)
@@ -155,11 +159,32 @@ def _joined(model: Layer, parts: list[Array] | None) -> Any:
     return together(model, states)
 
 
+def _all_settings(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    return {**settings, "bit generator": type(run.rng.bit_generator).__name__}
+
+
 def _plain(state: Any) -> Any:
     """A generator's state, as JSON can hold it."""
     if isinstance(state, dict):
         return {name: _plain(value) for name, value in state.items()}
     return state.tolist() if isinstance(state, np.ndarray) else state
+
+
+def _difference(theirs: Any, ours: Any, place: str = "") -> str:
+    """The first place where two settings differ, and what each has there."""
+    pairs: list[tuple[str, Any, Any]] = []
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        pairs = [
+            (f"{place}.{key}", theirs.get(key, NOTHING), ours.get(key, NOTHING)) for key in ours | theirs
+        ]
+    elif isinstance(theirs, list) and isinstance(ours, list):
+        longest = zip_longest(theirs, ours, fillvalue=NOTHING)
+        pairs = [(f"{place}[{n}]", *pair) for n, pair in enumerate(longest)]
+    for inner, their, our in pairs:
+        if their != our:
+            return _difference(their, our, inner)
+    said = f"{_short(theirs)}, not {_short(ours)}"
+    return f"{place.removeprefix('.')}: {said}" if place else said
 
 
 def _short(value: Any) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array
-from ..base import Layer, call
+from ..base import Layer, call, instance
 from ..errors import ArgumentError
 from .batches import Batch, Data, as_data
 from .losses import Loss, named, not_ignored
@@ -24,7 +24,12 @@ def evaluate(model: Layer, data: Any, loss: str | Loss = "cross_entropy") -> Sco
 
     Raises ArgumentError for empty data, and what the model and the loss raise.
     """
-    return score(model, as_data(data, model._takes_batch_first), named(loss))
+    return score(model, as_data(data, as_model(model)._takes_batch_first), named(loss))
+
+
+def as_model(model: Any) -> Layer:
+    """What `fit` and `evaluate` take as a model. Raises ArgumentError."""
+    return instance("model", model, Layer, "a layer or a model of onward, such as Sequential(...)")
 
 
 def score(model: Layer, data: Data, loss: Loss) -> Score:

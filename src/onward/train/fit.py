@@ -7,24 +7,25 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from ..base import Layer, Rng, generator, integer, non_negative, probability
+from ..base import Layer, Rng, generator, instance, integer, non_negative, probability
 from ..dense import dropout_mask
 from ..errors import ArgumentError, NotFiniteError
 from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run
 from .diagnosis import origin
-from .evaluation import Score, carried, counting, score
+from .evaluation import Score, as_model, carried, counting, score
 from .history import Epoch, History
-from .losses import Loss, named, not_ignored
-from .optimizers import Adam, Optimizer, clip_norm, clip_value, global_norm
+from .losses import Loss, described, named, not_ignored
+from .optimizers import OPTIMIZER, Adam, Optimizer, clip_norm, clip_value, global_norm
 from .progress import Advance, bar
-from .schedules import Constant, Progress
+from .schedules import SCHEDULE, Constant, Progress
 from .weights import Weights, replaced, summed, trained
 
 
@@ -69,20 +70,23 @@ def fit(
     a bar, on a terminal where rich is installed.
 
     Raises ArgumentError, ShapeError, DtypeError; NotFiniteError, which says where it arose, for a loss or a
-    gradient that is not finite; FileError for a checkpoint that cannot be written, or is of another model.
+    gradient that is not finite; FileError for a checkpoint that cannot be written, or is of another model,
+    other data or other settings.
     """
-    batch_first = model._takes_batch_first
+    batch_first = as_model(model)._takes_batch_first
+    if not isinstance(checkpoint, str | os.PathLike | None):
+        raise ArgumentError(f"checkpoint={checkpoint!r}, but must be the path of a file")
     training = Training(
         model,
         as_data(data, batch_first),
         None if validation is None else as_data(validation, batch_first),
         named(loss),
-        Adam(1e-3) if optimizer is None else optimizer,
-        Constant() if schedule is None else schedule,
+        Adam(1e-3) if optimizer is None else instance("optimizer", optimizer, Optimizer, OPTIMIZER),
+        Constant() if schedule is None else instance("schedule", schedule, Constant, SCHEDULE),
         integer("epochs", epochs, 0),
         None if patience is None else integer("patience", patience, 1),
-        max_norm,
-        max_value,
+        None if max_norm is None else non_negative("max_norm", max_norm),
+        None if max_value is None else non_negative("max_value", max_value),
         None if average is None else probability("average", average),
         probability("recurrent_dropout", recurrent_dropout),
         checkpoint,
@@ -133,7 +137,7 @@ class Training:
         if resume and self.checkpoint is None:
             raise ArgumentError("resume=True needs a checkpoint to go on from")
         if resume and self.checkpoint is not None and os.path.exists(self.checkpoint):
-            return checkpoints.read(self.checkpoint, self.model, run, self._settings())
+            return checkpoints.read(self.checkpoint, self.model, run, self.settings)
         return run
 
     def run(self, run: Run, advance: Advance) -> None:
@@ -244,18 +248,25 @@ class Training:
 
     def _save(self, run: Run) -> None:
         if self.checkpoint is not None:
-            checkpoints.write(self.checkpoint, self.model, run, self._settings())
+            checkpoints.write(self.checkpoint, self.model, run, self.settings)
+            run.kept = True
 
-    def _settings(self) -> dict[str, Any]:
+    @cached_property
+    def settings(self) -> dict[str, Any]:
         """What a checkpoint must agree in with what goes on from it, as JSON gives it back."""
-        return {
-            "model": json.loads(json.dumps(self.model.description())),
+        said = {
+            "model": self.model.description(),
+            "loss": described(self.loss),
             "optimizer": repr(self.optimizer),
             "schedule": repr(self.schedule),
+            "max_norm": self.max_norm,
+            "max_value": self.max_value,
             "average": self.average,
             "recurrent_dropout": self.recurrent_dropout,
-            "number of batches": self.data.size,
+            **self.data.settings(),
+            "validation": None if self.validation is None else self.validation.settings(),
         }
+        return json.loads(json.dumps(said))  # type: ignore[no-any-return]
 
 
 def _moved(average: Weights, weights: Weights, by: float) -> Weights:
@@ -266,4 +277,8 @@ def _how_to_go_on(run: Run, checkpoint: str | os.PathLike[str] | None) -> str:
     stopped = f"training was stopped after {run.memory.step} steps"
     if checkpoint is None:
         return f"{stopped} and kept nothing: fit(..., checkpoint='run.safetensors') would let it go on"
+    if not run.kept:
+        return (
+            f"{stopped} and kept nothing: {checkpoint} is written after an epoch, or checkpoint_every steps"
+        )
     return f"{stopped}; {checkpoint} is as of the last checkpoint: fit(..., resume=True) goes on from there"

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import arrays
 from ..arrays import Array, Shape
-from ..base import integer, positive, probability
+from ..base import LARGEST, integer, positive, probability
 from ..errors import ArgumentError, DtypeError, ShapeError
 
 IGNORED = -100  # PyTorch's
@@ -38,13 +38,14 @@ def cross_entropy(
     """
     logits = _outputs(logits)
     C = logits.shape[-1]
+    if C == 0:
+        raise ShapeError(f"y has shape {logits.shape}, but must be (..., C): C classes, at least 1")
     smoothing = probability("label_smoothing", label_smoothing)
-    targets = arrays.as_array(targets, "targets")
+    because = f"y has {C} classes"
+    targets = arrays.as_integers(targets, -LARGEST - 1, LARGEST, "targets", because)
     _check_shape(targets, logits.shape[:-1], logits)
     counted = _counted(mask, targets.shape) & (targets != integer("ignore_index", ignore_index, -(1 << 63)))
-    right = arrays.as_integers(
-        np.where(counted, targets, targets.dtype.type(0)), 0, C - 1, "targets", f"y has {C} classes"
-    )[..., None]
+    right = arrays.as_integers(np.where(counted, targets, 0), 0, C - 1, "targets", because)[..., None]
 
     with np.errstate(invalid="ignore"):  # what is not finite comes out as NaN
         shifted = logits - logits.max(axis=-1, keepdims=True)
@@ -107,9 +108,17 @@ def named(loss: str | Loss) -> Loss:
     """The loss of that name, or the function itself; functools.partial gives one with other options."""
     if callable(loss):
         return loss
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         raise ArgumentError(f"loss={loss!r}, but must be one of {', '.join(LOSSES)}, or such a function")
     return LOSSES[loss]
+
+
+def described(loss: Loss) -> str:
+    """A loss by its name and its options, the same wherever it stands in memory."""
+    if isinstance(loss, partial):
+        options = [*map(repr, loss.args), *(f"{name}={value!r}" for name, value in loss.keywords.items())]
+        return f"{described(loss.func)}({', '.join(options)})"
+    return str(getattr(loss, "__name__", type(loss).__name__))
 
 
 def not_ignored(loss: Loss, targets: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

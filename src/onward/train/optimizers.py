@@ -12,6 +12,8 @@ from ..base import flag, non_negative, probability, settle
 from ..errors import ArgumentError
 from .weights import Weights
 
+OPTIMIZER = "an optimiser of onward.train, such as Adam(1e-3)"
+
 
 class Memory(NamedTuple):
     """What an optimiser remembers: how many steps were taken and, by kind, an array for each weight."""

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..base import integer, non_negative, positive, probability, settle
+from ..base import instance, integer, non_negative, positive, probability, settle
 from ..errors import ArgumentError
+
+SCHEDULE = "a schedule of onward.train, such as OneCycleLR(), or of a class derived from Constant"
 
 
 class Progress(NamedTuple):
@@ -76,7 +78,7 @@ class Warmup(Constant):
     def __post_init__(self) -> None:
         settle(self, "steps", integer, 1)
         settle(self, "start_factor", probability)
-        scheduled("after", self.after)
+        settle(self, "after", instance, Constant, SCHEDULE)
 
     def lr(self, base: float, progress: Progress) -> float:
         if progress.step < self.steps:
@@ -144,16 +146,6 @@ class ReduceLROnPlateau(Constant):
             if bad > self.patience:
                 base, bad = base * self.factor, 0
         return base
-
-
-def scheduled(name: str, value: Any) -> Constant:
-    """`value` if it is a schedule, or ArgumentError."""
-    if not isinstance(value, Constant):
-        raise ArgumentError(
-            f"{name}={value!r}, but must be a schedule of onward.train, such as OneCycleLR(), or of a class "
-            "derived from Constant"
-        )
-    return value
 
 
 def _half_wave(start: float, end: float, share: float) -> float:
