@@ -37,6 +37,33 @@ def test_panels_in_a_row_of_one_scale_share_a_bar() -> None:
     assert len(plot.heat_maps(panels, "title").axes) == 3 + 2
 
 
+@pytest.mark.parametrize("shape", [(2000, 48), (19, 256)])
+def test_each_step_and_unit_has_a_dot_of_its_own_that_nothing_blurs(shape: tuple[int, int]) -> None:
+    figure = plot.heat_maps([plot.Panel(name, np.ones(shape), 0, 1) for name in "ifo"], "title")
+    figure.draw_without_rendering()
+    for ax in figure.axes[:3]:
+        extent = ax.get_window_extent()
+        assert (extent.width > 0.98 * shape[0]) and (extent.height > 0.98 * shape[1])
+        assert ax.images[0].get_interpolation() == "nearest"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ends"), [(-1, 1, "both"), (-1, 3, "min"), (0, 3, "min"), (-2, 3, "neither")]
+)
+def test_a_bar_has_an_arrow_where_values_are_beyond_it(low: float, high: float, ends: str) -> None:
+    values = np.array([[-2.0, np.nan], [0, 3]])
+    figure = plot.heat_maps([plot.Panel("c", values, low, high)], "title")
+    assert figure.axes[0].images[0].colorbar.extend == ends
+
+
+def test_one_unit_far_beyond_the_others_does_not_set_the_scale() -> None:
+    values = np.ones((10, 100))
+    values[:, 7] = -13
+    assert plot.peak(values) == 13 and plot.peak(values, 98) == 1
+    for sparse, peak in ((np.eye(100), 1), (np.zeros((3, 2)), 1), (np.full((3, 2), np.nan), 1)):
+        assert plot.peak(sparse, 98) == peak  # never 0, which is no scale
+
+
 def test_steps_are_labelled_by_whole_numbers() -> None:
     figure = plot.heat_maps([plot.Panel("a", np.ones((19, 2)), 0, 1)], "title")
     figure.draw_without_rendering()

@@ -140,7 +140,11 @@ def test_a_plot_has_a_panel_for_each_gate_and_state_and_leaves_pyplot_alone() ->
 
     net = onward.Sequential(onward.LSTM(5, 7, rng=0), onward.Linear(7, 2, rng=0))
     figure = net.trace(arrays(20, 4, 5), preactivations=True).plot(row=3, similar=True)
+    assert figure.get_suptitle() == "layer 0.l0, sequence 3"
+    assert net.trace(arrays(20, 5)).plot().get_suptitle() == "layer 0.l0"  # the only one
     titles = [axes.get_title(loc="left") for axes in figure.axes]
+    units = {title: axes.get_ylabel() for title, axes in zip(titles, figure.axes, strict=True)}
+    assert units["input x"] == units["output y"] == "feature" and units["forget gate f"] == "unit"
     assert [title.split()[-1] for title in titles if "gate" in title] == ["i", "f", "o"]
     assert {"input x", "output y", "f preactivation"} <= set(titles)
     assert not _pylab_helpers.Gcf.figs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,17 +17,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-PANEL_INCHES, TEXT_INCHES, INCHES_PER_CHARACTER = 1.2, 0.2, 0.08
+DOTS = 100  # an inch, in which pictures are written by default
+TEXT_INCHES, INCHES_PER_CHARACTER = 0.2, 0.08
 VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # what else would be blank
 
 
 class Panel(NamedTuple):
-    """A heat map of (T, units), its colours from `low` to `high`; around 0 where low is negative."""
+    """A heat map of (T, units), its colours from `low` to `high`; around 0 where low is negative.
+
+    unit: what each row of the picture is.
+    """
 
     title: str
     values: NDArray[Any]
     low: float
     high: float
+    unit: str = "unit"
 
 
 def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> Figure:
@@ -36,23 +42,20 @@ def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> F
     figure is the caller's alone. Raises ArgumentError without matplotlib.
     """
     steps = len(panels[0].values)
-    # inches; at 100 dots an inch, up to 2,400 steps are told apart
-    width = float(np.clip(steps / 100, 10, 24))
-    heights = [PANEL_INCHES] * len(panels) if text is None else [TEXT_INCHES] + [PANEL_INCHES] * len(panels)
+    # in inches, and so that up to 2,300 steps and 275 units have a dot each
+    width = float(np.clip(1 + steps / DOTS, 10, 24))
+    heights = [float(np.clip(0.25 + panel.values.shape[1] / DOTS, 1.2, 3)) for panel in panels]
+    heights = heights if text is None else [TEXT_INCHES, *heights]
     figure = _figure(width, sum(heights) + 0.8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, family="monospace")
     axes = list(figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     if text is not None:
         _write(axes.pop(0), text, width)
-    bars: list[tuple[Any, list[Any]]] = []
-    for i, (panel, ax) in enumerate(zip(panels, axes, strict=True)):
-        image = _draw(ax, panel)
-        if i and panel[2:] == panels[i - 1][2:]:
-            bars[-1][1].append(ax)
-        else:
-            bars.append((image, [ax]))
-    for image, shared in bars:
-        figure.colorbar(image, ax=shared, pad=0.005, fraction=0.03).ax.tick_params(labelsize=7)
+    drawn = [(panel, ax, _draw(ax, panel)) for panel, ax in zip(panels, axes, strict=True)]
+    for _, group in groupby(drawn, lambda each: (each[0].low, each[0].high)):
+        shown, shared, images = zip(*group, strict=True)
+        bar = figure.colorbar(images[0], ax=shared, pad=0.005, fraction=0.03, extend=_beyond(shown))
+        bar.ax.tick_params(labelsize=7)
     axes[-1].set_xlabel("step", fontsize=8)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -97,13 +100,26 @@ def _figure(width: float, height: float) -> Figure:
 
 def _draw(ax: Axes, panel: Panel) -> AxesImage:
     colours = "magma" if panel.low >= 0 else "RdBu_r"
-    image = ax.imshow(panel.values.T, colours, aspect="auto", vmin=panel.low, vmax=panel.high)
+    # matplotlib's own interpolation would smooth over time, too
+    image = ax.imshow(
+        panel.values.T, colours, aspect="auto", interpolation="nearest", vmin=panel.low, vmax=panel.high
+    )
     ax.set_title(panel.title, loc="left", fontsize=9, pad=3)
+    ax.set_ylabel(panel.unit, fontsize=8)
     ax.tick_params(labelsize=7, length=2)
     units = panel.values.shape[1]
     if units <= 12:
         ax.set_yticks(range(0, units, 1 + units // 7))
     return image
+
+
+def _beyond(panels: Sequence[Panel]) -> str:
+    """At which ends of their scale there are values beyond it, as matplotlib calls them."""
+    under = any((panel.values < panel.low).any() for panel in panels)
+    over = any((panel.values > panel.high).any() for panel in panels)
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
+        under, over
+    ]
 
 
 def _write(ax: Axes, text: str, width: float) -> None:
@@ -129,7 +145,9 @@ def by_similarity(values: NDArray[Any]) -> NDArray[np.intp]:
     return np.argsort(np.arctan2(plane[1], plane[0]), kind="stable")
 
 
-def peak(values: NDArray[Any]) -> float:
-    """The largest finite magnitude, or 1 where there is none."""
+def peak(values: NDArray[Any], percentile: float = 100) -> float:
+    """The largest finite magnitude, or that which so many percent do not exceed; 1 where all are 0."""
     finite = np.abs(values)[np.isfinite(values)]
-    return float(finite.max(initial=0)) or 1.0
+    if not finite.size:
+        return 1.0
+    return float(np.percentile(finite, percentile)) or float(finite.max()) or 1.0

@@ -31,6 +31,7 @@ TITLES = {
     "c": "cell state c: what is remembered",
     "h": "hidden state h: what is shown",
 }
+MOST = 98  # percent of the values of a state without bounds are within its scale: one unit can be far beyond
 SIGMOID = "ifozr"  # the gates from 0 to 1; the others, and h, lie from -1 to 1
 
 
@@ -110,11 +111,11 @@ class Trace(Mapping[str, Array]):
         if text is not None and len(text) != steps:
             raise ArgumentError(f"text has {len(text)} characters, but row {row} has {steps} steps")
         named = {what: values[:steps, row] for what, values in self.layers[str(layer)].items()}
-        x = [] if text is not None else [_panel("input x", self.x[:steps, row].reshape(steps, -1))]
+        x = [] if text is not None else [_features("input x", self.x[:steps, row].reshape(steps, -1))]
         # the output of a recurrent layer alone is h once more
-        y = [_panel("output y", self.y[:steps, row])] if self.y.ndim == 3 and "." in str(layer) else []
-        units = _panels(named, similar)
-        return plot.heat_maps([*x, *units, *y], f"{layer}, row {row}", text)
+        y = [_features("output y", self.y[:steps, row])] if self.y.ndim == 3 and "." in str(layer) else []
+        which = f", sequence {row}" if len(self.lengths) > 1 else ""
+        return plot.heat_maps([*x, *_panels(named, similar), *y], f"layer {layer}{which}", text)
 
 
 def _panels(named: Mapping[str, Array], similar: bool) -> Iterator[plot.Panel]:
@@ -131,14 +132,17 @@ def _panels(named: Mapping[str, Array], similar: bool) -> Iterator[plot.Panel]:
         yield (
             plot.Panel(title, values, float(what not in SIGMOID) * -1, 1)
             if bounded
-            else _panel(title, values)
+            else _scaled(title, values, plot.peak(values, MOST), "unit")
         )
 
 
-def _panel(title: str, values: NDArray[Any]) -> plot.Panel:
+def _features(title: str, values: NDArray[Any]) -> plot.Panel:
+    return _scaled(title, values, plot.peak(values), "feature")
+
+
+def _scaled(title: str, values: NDArray[Any], high: float, unit: str) -> plot.Panel:
     """One with a scale of its own."""
-    high = plot.peak(values)
-    return plot.Panel(title, values, 0 if values.min(initial=0) >= 0 else -high, high)
+    return plot.Panel(title, values, 0 if values.min(initial=0) >= 0 else -high, high, unit)
 
 
 def _habits(named: Mapping[str, Array], lengths: NDArray[np.int64]) -> Habits:
