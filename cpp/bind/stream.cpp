@@ -96,7 +96,7 @@ struct Stream {
                                      : axes == 2 ? nb::make_tuple(shape[0], shape[1])
                                                  : nb::make_tuple(shape[0], shape[1], shape[2]));
                 y = self.laid_out(memory_of<Real>(result), axes, [&](long axis) {
-                    return std::accumulate(&shape[axis + 1], &shape[axes], 1L, std::multiplies());
+                    return std::accumulate(shape.begin() + axis + 1, shape.begin() + axes, 1L, std::multiplies());
                 });
             }
             self.advance(*stream, *in, *y, T);
