@@ -5,7 +5,8 @@
     python bench/peers.py --only "lstm T=100 B=64"
 
 Prints a table; with --out DIR also writes it as Markdown, all figures as JSON, and a plot. Runs with the same
-DIR add up: cells that it has already are kept until they are measured again.
+DIR add up: cells that it has already are kept until they are measured again, and the roofline is the highest
+that any run has measured.
 """
 
 import argparse
@@ -50,7 +51,6 @@ class Cell:
     H: int
     threads: int
     microseconds: dict[str, float] = field(default_factory=dict)
-    limit: float = float("nan")  # least microseconds on this machine, for one thread
 
     def __str__(self) -> str:
         return f"{self.kind} T={self.T} B={self.B} H={self.H} threads={self.threads}"
@@ -311,16 +311,23 @@ def header(peers: list[str]) -> list[str]:
     return ["cell", "threads", "T, B", "H", *times, "best peer / onward", "GF/s", "of the limit"]
 
 
-def row(cell: Cell, peers: list[str]) -> list[str]:
+def share(cell: Cell, roofline: Roofline) -> str:
+    """Of the least time that one thread needs, in Onward's."""
+    if cell.threads > 1:
+        return ""
+    part = roofline.limit(GATES[cell.kind], cell.T, cell.B, cell.H) / cell.microseconds["onward"]
+    return f"{part:.0%}" if part <= 1 else f"{part:.0%}, so the roofline is too low"
+
+
+def row(cell: Cell, peers: list[str], roofline: Roofline) -> list[str]:
     times = [f"{cell.microseconds.get(name, float('nan')):.1f}" for name in ("onward", *peers)]
-    share = f"{cell.limit / cell.microseconds['onward']:.0%}" if cell.threads == 1 else ""
     where = [cell.kind, str(cell.threads), f"{cell.T}, {cell.B}", str(cell.H)]
-    return [*where, *times, f"{cell.ratio:.2f}", f"{cell.gigaflops:.0f}", share]
+    return [*where, *times, f"{cell.ratio:.2f}", f"{cell.gigaflops:.0f}", share(cell, roofline)]
 
 
-def markdown(cells: list[Cell], peers: list[str]) -> str:
+def markdown(cells: list[Cell], peers: list[str], roofline: Roofline) -> str:
     names = header(peers)
-    lines = [names, ["---"] * len(names), *(row(cell, peers) for cell in cells)]
+    lines = [names, ["---"] * len(names), *(row(cell, peers, roofline) for cell in cells)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -350,31 +357,36 @@ def plot(cells: list[Cell], path: Path) -> None:
 
 @dataclass
 class Report:
-    """The cells measured so far, in the order of the grid, and the folder that holds them."""
+    """The cells measured so far, in the order of the grid, the highest roofline, and their folder."""
 
     folder: Path
     cells: list[Cell]
+    roofline: Roofline
 
     @classmethod
-    def of(cls, folder: Path) -> "Report":
+    def of(cls, folder: Path, roofline: Roofline) -> "Report":
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "peers.json"
-        figures = json.loads(path.read_text())["cells"] if path.exists() else []
-        return cls(folder, [Cell(**cell) for cell in figures])
+        if not path.exists():
+            return cls(folder, [], roofline)
+        figures = json.loads(path.read_text())
+        before = figures["roofline"]
+        before["bytes"] = {int(size): rate for size, rate in before["bytes"].items()}
+        return cls(folder, [Cell(**cell) for cell in figures["cells"]], roofline.most(Roofline(**before)))
 
-    def add(self, cell: Cell, about: dict[str, Any], roofline: Roofline) -> None:
+    def add(self, cell: Cell, about: dict[str, Any]) -> None:
         """Takes a cell in, and writes the figures at once, in case the rest is never measured."""
         measured = {str(other): other for other in (*self.cells, cell)}
         self.cells = [measured[name] for name in map(str, grid(False, "")) if name in measured]
         figures = {
             "machine": about,
-            "roofline": asdict(roofline),
+            "roofline": asdict(self.roofline),
             "cells": [asdict(cell) for cell in self.cells],
         }
         (self.folder / "peers.json").write_text(json.dumps(figures, indent=1))
 
     def draw(self, peers: list[str]) -> None:
-        (self.folder / "peers.md").write_text(markdown(self.cells, peers))
+        (self.folder / "peers.md").write_text(markdown(self.cells, peers, self.roofline))
         plot(self.cells, self.folder / "peers.png")
 
 
@@ -392,7 +404,9 @@ def main() -> None:
     peers = installed_peers()
     about = machine(peers)
     roofline = Roofline.measure()
-    report = Report.of(options.out) if options.out else None
+    report = Report.of(options.out, roofline) if options.out else None
+    if report:
+        roofline = report.roofline
     print(json.dumps(about))
     print("  ".join(f"{name:>10}" for name in header(peers)))
     cells = []
@@ -400,11 +414,10 @@ def main() -> None:
         set_threads(cell.threads, peers)
         runs = contestants(problem(cell), peers, cell.threads)
         cell.microseconds = interleaved(runs, options.rounds, 0.03)
-        cell.limit = roofline.limit(GATES[cell.kind], cell.T, cell.B, cell.H)
         cells.append(cell)
         if report:
-            report.add(cell, about, roofline)
-        print("  ".join(f"{part:>10}" for part in row(cell, peers)), flush=True)
+            report.add(cell, about)
+        print("  ".join(f"{part:>10}" for part in row(cell, peers, roofline)), flush=True)
     if peers:
         ratios = [cell.ratio for cell in cells]
         mean = statistics.geometric_mean(ratios)

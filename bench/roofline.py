@@ -59,6 +59,11 @@ class Roofline:
     def measure(cls) -> "Roofline":
         return cls(fma_rate(), {size: read_rate(size) for size in SIZES})
 
+    def most(self, other: "Roofline") -> "Roofline":
+        """Of each rate the larger: what a machine did once, it can do."""
+        bytes = {size: max(rate, other.bytes[size]) for size, rate in self.bytes.items()}
+        return Roofline(max(self.operations, other.operations), bytes)
+
     def bandwidth(self, size: float) -> float:
         """Bytes a second at any size, between those measured."""
         return float(np.interp(np.log2(size), np.log2(SIZES), list(self.bytes.values())))

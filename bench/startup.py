@@ -44,7 +44,7 @@ def size_on_disk(package: str) -> int:
         import onward
         from onward import _core
 
-        files = [*Path(onward.__file__).parent.rglob("*"), Path(_core.__file__)]
+        files = {*Path(onward.__file__).parent.rglob("*"), Path(_core.__file__)}
         return sum(
             file.stat().st_size for file in files if file.is_file() and "__pycache__" not in file.parts
         )
@@ -70,9 +70,8 @@ def main() -> None:
             names.append(name)
         except importlib.metadata.PackageNotFoundError as error:
             print(f"left out: {name} (needs {error})", file=sys.stderr)
-    rounds = [{name: probe(name) for name in names} for _ in range(12)][
-        1:
-    ]  # interleaved; the first warms up the disk
+    # Interleaved; the first warms up the disk.
+    rounds = [{name: probe(name) for name in names} for _ in range(12)][1:]
     print("| import | MB on disk, with what it needs | import, s | resident after it, MB |")
     print("| --- | --- | --- | --- |")
     for name in names:

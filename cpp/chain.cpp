@@ -26,7 +26,7 @@ std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>& stages) {
 template <class Real>
 static void affine(const Dense<Real>& dense, const Rows<const Real>& x, const Rows<Real>& y, long rows, long t0,
                    long t1) {
-    const bool even = x.b_stride == dense.I && y.b_stride == dense.O;
+    const bool even = rows == 1 || (x.b_stride == dense.I && y.b_stride == dense.O);
     if (even && x.t_stride == rows * dense.I && y.t_stride == rows * dense.O)
         return dense.forward(x.at(t0, 0), (t1 - t0) * rows, y.at(t0, 0));
     const long piece = even ? rows : 1;

@@ -55,12 +55,11 @@ struct Panels {
 };
 
 // One direction of one layer. `candidate` is the n gate of a GRU that resets before the product, else empty;
-// `projection` is empty where P = H, `peephole` where there is none. `recorded` is how many numbers a unit has in the
-// record of a step.
+// `projection` is empty where P = H, `peephole` where there is none.
 template <class Real>
 struct Direction {
     Cell cell;
-    long I, H, P, recorded;
+    long I, H, P;
     Panels<Real> input{}, recurrent{}, candidate{}, projection{};
     Panels<Real> peephole{};  // gates i, f, o; K = 1
     bool plain = true;        // without options
@@ -83,7 +82,7 @@ struct Step {
 // The way back through one direction: its matrices transposed, R of all gates or of those but the candidate's, whose R
 // is then apart; `projection` is empty where P = H. The gradients d of a step, by what the gates are functions of,
 // stand in the gates' order; a GRU that resets after the product has R_n h + b_n before them, so that what goes through
-// R, and what goes through W, lies side by side.
+// R, and what goes through W, lies side by side. `recorded` is how many numbers a unit has in the record of a step.
 template <class Real>
 struct DirectionBack {
     Cell cell;

@@ -56,6 +56,7 @@ Pool<Real>::Pool(const std::vector<Stage<Real>>& stages, long capacity, long max
 template <class Real>
 void Pool<Real>::reserve(long n) {
     const long before = long(status.size());
+    free.reserve(n);  // first: n is then so small that no size below overflows
     std::vector<Buffer<Real>> larger;
     for (const auto& [P, H] : sizes)
         for (const long size : {P, H}) {
@@ -63,7 +64,6 @@ void Pool<Real>::reserve(long n) {
             if (const Real* const old = memory[larger.size() - 1].data())
                 std::memcpy(larger.back().data(), old, before * size * sizeof(Real));
         }
-    free.reserve(n);
     status.resize(n, closed);  // from here on nothing can fail
     for (long id = n - 1; id >= before; id--) free.push_back(id);
     std::rotate(free.begin(), free.end() - (n - before), free.end());  // ids that were there come first

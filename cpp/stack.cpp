@@ -146,7 +146,7 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const s
         return packed.emplace_back(matrix, bias, first, G, N, K, L);
     };
     for (const Weights<Real>& w : weights) {
-        Direction<Real> d{cell, w.I, w.H, w.P, recorded(cell), pack(w.W, w.b_W, 0, G, w.H, w.I)};
+        Direction<Real> d{cell, w.I, w.H, w.P, pack(w.W, w.b_W, 0, G, w.H, w.I)};
         const long together = cell == Cell::gru_reset_before ? 2 : G;  // gates of the first product
         d.recurrent = pack(w.R, w.b_R, 0, together, w.H, w.P);
         if (together < G) d.candidate = pack(w.R, w.b_R, together, 1, w.H, w.P);

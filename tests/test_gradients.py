@@ -306,6 +306,27 @@ def test_no_rows_and_no_steps_have_gradients_of_zero() -> None:
         np.testing.assert_array_equal(dstate[0], state[0])
 
 
+def test_a_seed_serves_as_a_generator_and_each_dropout_draws_anew() -> None:
+    net, x = onward.Sequential(onward.Dropout(), onward.Dropout()), np.ones((50, 40), np.float32)
+    y, _, masks = net.forward(x, rng=3)
+    np.testing.assert_array_equal(y, net.forward(x, rng=np.random.default_rng(3))[0])
+    assert not np.array_equal(*masks)
+    assert onward.LSTM(40, 4, 2, dropout=0.5).forward(x, rng=3)[0].shape == (50, 4)
+
+
+def test_a_cache_of_another_layer_is_refused() -> None:
+    layers = [
+        onward.LSTM(3, 4), onward.GRU(3, 4), onward.LSTM(3, 4, 2), onward.LSTM(3, 5), onward.LSTM(2, 4),
+        onward.Linear(3, 4), onward.Sequential(onward.Linear(3, 4), onward.Last()),
+    ]  # fmt: skip
+    caches = [layer.forward(np.ones((2, 1, 2 if layer is layers[4] else 3)))[-1] for layer in layers]
+    for layer in (*layers, onward.Last(), onward.Dropout(), onward.Embedding(3, 4), onward.Softmax()):
+        for other, cache in [*zip(layers, caches, strict=True), (None, None)]:
+            if other is not layer and not isinstance(cache, np.ndarray):
+                with pytest.raises(ArgumentError, match="cache is not what a forward pass of"):
+                    layer.backward(np.ones((2, 1, 4)), None, cache)
+
+
 def test_what_has_no_gradients_says_so() -> None:
     small = [onward.GRU(3, 4).quantize(precision) for precision in ("int8", "float16")]
     for layer in (onward.LSTM(3, 4, clip=1.0), *small, onward.LayerNorm(3)):

@@ -102,7 +102,7 @@ def test_layers_that_do_not_go_together_are_refused(layers: list[Any], words: st
     ("state", "words"),
     [
         ([np.zeros((1, 4, 4))], "state is 1 states, but must be a list of 2, one for each recurrent layer"),
-        (np.zeros((2, 4, 7)), "state is a ndarray, but must be a list of 2"),
+        (np.zeros((2, 4, 7)), "state is of type ndarray, but must be a list of 2"),
         ([], "state is 0 states"),
         ([None, (np.zeros((1, 4, 4)), np.zeros((1, 4, 4)))], "state is 2 arrays, but .* GRU is h alone"),
     ],

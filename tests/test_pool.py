@@ -126,6 +126,17 @@ def test_max_capacity_is_kept_and_a_refused_open_opens_none() -> None:
     assert (len(pool), pool.capacity) == (5, 5)
 
 
+def test_sizes_beyond_memory_are_refused_and_change_nothing() -> None:
+    layer = MODELS["lstm"]()
+    with pytest.raises((ArgumentError, MemoryError)):
+        layer.pool(2**60)
+    pool = layer.pool(2)
+    for n in (2**60, 2**62):
+        with pytest.raises((ArgumentError, MemoryError)):
+            pool.open(n)
+    assert (len(pool), pool.capacity) == (0, 2)
+
+
 @every_model
 @pytest.mark.parametrize(
     ("ids", "error", "words"),

@@ -306,6 +306,12 @@ def test_bad_arguments_say_what_is_wrong() -> None:
     layer, x = onward.RNN(5, 8), np.zeros((3, 5))
     with pytest.raises(ArgumentError, match="precision='int4', but must be one of 'float16', 'int8'"):
         layer.quantize("int4")
+    with pytest.raises(ArgumentError, match="precision=\\['int8'\\], but must be one of"):
+        layer.quantize(["int8"])  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="tolerance='a', but must be a number of at least 0"):
+        layer.quantize("int8", check=x, tolerance="a")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"nothing comes out for inputs of shape \(0, 5\)"):
+        layer.quantize("int8", check=x[:0], tolerance=0.1)
     with pytest.raises(ArgumentError, match="check and tolerance go together"):
         layer.quantize("int8", check=x)
     with pytest.raises(ArgumentError, match="check and tolerance go together"):

@@ -67,6 +67,15 @@ def test_the_largest_of_a_window_with_nan_in_it_is_nan() -> None:
     np.testing.assert_array_equal(onward.MaxPool1d(2)(x), [[1, np.nan, 5]])
 
 
+@pytest.mark.parametrize(("size", "windows"), [(1, 1), (2, 1), (3, 2)])
+def test_rounding_up_a_window_may_be_larger_than_x(size: int, windows: int) -> None:
+    x = np.arange(1, size + 1, dtype=np.float32)[None, None]
+    for kind in (onward.MaxPool1d, onward.AvgPool1d):
+        assert kind(2, ceil_mode=True)(x).shape == (1, 1, windows)
+    with pytest.raises(ShapeError, match="spans"):
+        onward.MaxPool1d(5, 2, ceil_mode=True)(np.ones((1, 1, 1)))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

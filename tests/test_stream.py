@@ -238,6 +238,49 @@ def test_out_is_written_into_and_returned(name: str) -> None:
 
 
 @every_model
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_block_of_no_steps_in_an_array_of_its_own(name: str, batch: int | None) -> None:
+    """Whose strides may be anything: NumPy's are 0."""
+    net = models()[name]
+    x = np.empty_like(inputs(name, 0, *((batch,) if batch else ())))
+    units = net(inputs(name, 1)).shape[-1]
+    out = np.empty((*x.shape[: 1 + bool(batch)], units), np.float32)
+    assert net.stream(batch)(x).shape == net.stream(batch)(x, out=out).shape == out.shape
+
+
+@pytest.mark.parametrize("shift", [-1, 0, 1, 40])
+@pytest.mark.parametrize("backward", [False, True])
+def test_out_may_lie_over_x_wherever_it_does(shift: int, backward: bool) -> None:
+    """Or steps would be overwritten before they are read."""
+    layer, memory = onward.LSTM(5, 5, rng=0), numbers(1002, 5)
+    x = memory[1:1001]
+    y = memory.reshape(-1)[5 + shift :][: 5 * 1000 - 40].reshape(-1, 5)[:: -1 if backward else 1]
+    x = x[: len(y)]
+    expected, _ = layer(x)
+    assert layer.stream()(x, out=y) is y
+    np.testing.assert_array_equal(y, expected)
+
+
+@every_model
+def test_a_state_set_or_loaded_is_a_copy(name: str, tmp_path: Path) -> None:
+    """Not the user's array, nor a map of a file that may change."""
+    net, x = models()[name], inputs(name, 3)
+    stream = net.stream()
+    stream(x)
+    state, expected = stream.state, stream.state
+    stream.save(tmp_path / "state")
+    others = net.stream(), net.stream()
+    others[0].state = state
+    others[1].load(tmp_path / "state")
+    for of_layer in state:
+        for part in parts(of_layer):
+            part[:] = 7
+    (tmp_path / "state").write_bytes(b"")
+    for other in others:
+        assert_same_states(other.state, expected)
+
+
+@every_model
 @pytest.mark.parametrize(
     ("out", "error", "words"),
     [

@@ -229,6 +229,7 @@ def test_a_damaged_checkpoint_is_refused(saved: Path) -> None:
         (tensors, said | {"epochs": 7}),
         ({name: array for name, array in tensors.items() if name != "mean/0.weight_ih_l0"}, said),
         (tensors | {"weights/3.bias": np.ones(5, np.float32)}, said),
+        (tensors | {"rates": tensors["rates"][1:]}, said),
         (tensors | {"best/3.bias": np.ones(5, np.float32)}, said),
     ]
     for arrays, described in bad:

@@ -12,6 +12,7 @@ import onward
 from onward import train
 from onward.dense import dropout_mask
 from onward.errors import ArgumentError, DtypeError, NotFiniteError, ShapeError
+from onward.train.schedules import Progress
 
 Net = onward.Sequential
 
@@ -345,3 +346,11 @@ def test_the_history_plots_itself() -> None:
     figure.draw_without_rendering()
     assert [len(ax.lines) for ax in figure.axes] == [3, 1]
     assert len(figure.axes[0].lines[0].get_xdata()) == len(history.losses)
+
+
+def test_the_learning_rate_is_drawn_as_it_rises_and_falls_within_an_epoch() -> None:
+    history = train.fit(classifier(), words(), epochs=1, schedule=train.OneCycleLR(), rng=0)
+    steps = len(history.losses)
+    expected = [train.OneCycleLR().lr(1e-3, Progress(step, steps)) for step in range(steps)]
+    assert history.rates == expected and max(expected) > 2 * max(expected[0], expected[-1])
+    assert list(history.plot().axes[1].lines[0].get_ydata()) == expected

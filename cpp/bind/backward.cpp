@@ -13,8 +13,9 @@ onward::Backward<Real> make_backward(const std::string& cell_name, const std::ve
     const Cell cell = named(cells, cell_name);
     const std::vector<onward::Weights<Real>> weights = weights_of<Real>(cell, arrays, long(arrays.size()));
     for (const onward::Weights<Real>& w : weights)
-        if (w.R.format != Format::native || (w.W_hr.numbers && w.W_hr.format != Format::native))
-            throw nb::value_error("gradients are of whole weights, not of compressed ones");
+        for (const onward::Matrix<Real>& matrix : {w.W, w.R, w.W_hr})
+            if (matrix.format != Format::native)
+                throw nb::value_error("gradients are of whole weights, not of compressed ones");
     const nb::gil_scoped_release release;
     return onward::Backward<Real>(cell, weights);
 }

@@ -38,8 +38,8 @@ struct Pool {
     }
 
     void open(const Out& ids) {
-        std::vector<long> opened(ids.shape(0));
         auto* const to = data_of<int64_t>(ids, "ids", {-1});
+        std::vector<long> opened(ids.shape(0));
         std::visit([&](const auto& pool) {
             const nb::gil_scoped_release release;
             pool->open(long(opened.size()), opened.data());

@@ -31,16 +31,39 @@ struct Stream {
                                                         : of<double>(layers, batch.value_or(1))),
           batched(batch), batch_first(batch_first) {}
 
-    // The rows of an array of one step ([B], features) or a block ([T], [B], features); null where it is no such array.
+    // The rows of an array of one step ([B], features) or a block ([T], [B], features), if it is such an array.
     template <class Real, class Array>
-    onward::Rows<Real> rows(const Array& array, long B, long features) const {
+    std::optional<onward::Rows<Real>> rows(const Array& array, long B, long features) const {
         const long axes = long(array.ndim()), block = axes - 1 - batched;
         if (block < 0 || block > 1 || array.dtype() != nb::dtype<std::remove_const_t<Real>>() ||
-            long(array.shape(axes - 1)) != features || (features > 1 && array.stride(axes - 1) != 1) ||
-            uintptr_t(array.data()) % alignof(Real))
+            long(array.shape(axes - 1)) != features ||
+            (features > 1 && array.size() && array.stride(axes - 1) != 1) || uintptr_t(array.data()) % alignof(Real))
             return {};
         if (batched && long(array.shape(block && !batch_first)) != B) return {};
         return laid_out((Real*)array.data(), axes, [&](long axis) { return long(array.stride(axis)); });
+    }
+
+    // Whether numbers of y may be written before those of x in their place are read: not where all of both lie alike.
+    static bool overlap(const In& x, const Out& y) {
+        bool alike = x.data() == y.data() && x.ndim() == y.ndim();
+        for (size_t axis = 0; alike && axis < x.ndim(); axis++)
+            alike = x.shape(axis) == y.shape(axis) && x.stride(axis) == y.stride(axis);
+        const auto [x_first, x_last] = extent(x);
+        const auto [y_first, y_last] = extent(y);
+        return !alike && x_first < y_last && y_first < x_last;
+    }
+
+    // The addresses between which an array's numbers lie.
+    template <class Array>
+    static std::pair<uintptr_t, uintptr_t> extent(const Array& array) {
+        const long bytes = long(array.itemsize());
+        uintptr_t first = uintptr_t(array.data()), last = first + bytes;
+        if (!array.size()) return {first, first};
+        for (size_t axis = 0; axis < array.ndim(); axis++) {
+            const long reach = (long(array.shape(axis)) - 1) * long(array.stride(axis)) * bytes;
+            (reach < 0 ? first : last) += reach;
+        }
+        return {first, last};
     }
 
     template <class Real, class Stride>
@@ -55,15 +78,15 @@ struct Stream {
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const long B = stream->B, axes = long(x.ndim());
             const auto in = self.rows<const Real>(x, B, stream->I);
-            if (!in.data) return converted(handle, nb::cast(x), out ? nb::cast(*out) : nb::none());
+            if (!in) return converted(handle, nb::cast(x), out ? nb::cast(*out) : nb::none());
             const long T = axes > 1 + self.batched ? long(x.shape(self.batched && self.batch_first)) : 1;
             nb::object result;
-            onward::Rows<Real> y;
+            std::optional<onward::Rows<Real>> y;
             if (out) {
                 y = self.rows<Real>(*out, B, stream->O);
-                bool same = y.data && long(out->ndim()) == axes;
-                for (long axis = 0; same && axis < axes - 1; axis++) same = out->shape(axis) == x.shape(axis);
-                if (!same) return converted(handle, nb::cast(x), nb::cast(*out));
+                bool fits = y && long(out->ndim()) == axes && !overlap(x, *out);
+                for (long axis = 0; fits && axis < axes - 1; axis++) fits = out->shape(axis) == x.shape(axis);
+                if (!fits) return converted(handle, nb::cast(x), nb::cast(*out));
                 result = nb::cast(*out);
             } else {
                 std::array<long, 3> shape{};
@@ -73,10 +96,10 @@ struct Stream {
                                      : axes == 2 ? nb::make_tuple(shape[0], shape[1])
                                                  : nb::make_tuple(shape[0], shape[1], shape[2]));
                 y = self.laid_out(memory_of<Real>(result), axes, [&](long axis) {
-                    return std::accumulate(&shape[axis + 1], &shape[axes], 1L, std::multiplies());
+                    return std::accumulate(shape.begin() + axis + 1, shape.begin() + axes, 1L, std::multiplies());
                 });
             }
-            self.advance(*stream, in, y, T);
+            self.advance(*stream, *in, *y, T);
             return result;
         }, self.core);
     }

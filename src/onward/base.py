@@ -205,15 +205,21 @@ class Layer:
         state: Any = None,
         *,
         lengths: ArrayLike | None = None,
-        rng: np.random.Generator | None = None,
+        rng: Rng = None,
     ) -> tuple[Any, Any, Any]:
         """y and the final state as a call gives them, None where there is no state, and a cache for backward.
 
-        With `rng`, dropout acts, as in training. The cache keeps x and state themselves where they already
-        have the layer's dtype: leave them as they are until backward. Caches can be used many times, and
-        pickled. Raises what a call raises, and ArgumentError for a layer that has no gradients.
+        With `rng`, a Generator or a seed, dropout acts, as in training. The cache keeps x and the state
+        themselves where they have the layer's dtype already: leave them as they are until backward. Caches
+        can be used many times, and pickled. Raises what a call raises, and ArgumentError for a layer that has
+        no gradients.
         """
         raise ArgumentError(f"{self!r} has no gradients: it can be called, but not trained")
+
+    def _check_cache(self, fits: bool) -> None:
+        """Raises ArgumentError unless a cache fits the layer."""
+        if not fits:
+            raise ArgumentError(f"cache is not what a forward pass of {self!r} returned")
 
     def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
         """dx, dstate and the gradient of each weight, by its name in the state dict.
@@ -360,6 +366,9 @@ class Weighted(Layer):
         self._weights = {}
         if rng is UNDRAWN:
             return
+        for name, shape in self.shapes():
+            if math.prod(shape) > LARGEST // self.dtype.itemsize:
+                raise ArgumentError(f"{name} would have shape {shape}, beyond what memory can hold")
         drawn = generator(rng)
         self._take({name: draw(drawn, shape).astype(self.dtype) for name, shape in self.shapes()})
 

@@ -263,13 +263,13 @@ class Pooling(Spatial):
         kernel_size, stride, padding = map(self._sizes, (self.kernel_size, self.stride, self.padding))
         spans = [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True)]
         own = [(n, n) for n in padding]
-        self._check_span(x, spans, own)
         sides = []
         for size, n, span, step in zip(x.shape[2:], padding, spans, stride, strict=True):
             places = -(-(size + 2 * n - span) // step)
             # a window that begins after x and the padding before it is no window
             more = places * step + span - size - 2 * n if self.ceil_mode and places * step < size + n else 0
             sides.append((n, n + max(0, more)))
+        self._check_span(x, spans, sides)
         return kernel_size, stride, sides, own
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core, activations, arrays
 from .arrays import Array, FloatDtype, Shape
-from .base import Layer, Recur, Rng, Weighted, checked, flag, integer, packed, probability, uniform
+from .base import Layer, Recur, Rng, Weighted, checked, flag, generator, integer, packed, probability, uniform
 from .errors import ShapeError
 
 
@@ -80,6 +80,7 @@ class Linear(Weighted):
 
         Raises ShapeError, DtypeError.
         """
+        self._check_cache(isinstance(cache, np.ndarray) and cache.shape[-1:] == (self.in_features,))
         dy = arrays.as_gradient(dy, (*cache.shape[:-1], self.out_features), self.dtype)
         dy, x = (arrays.contiguous(array).reshape(-1, array.shape[-1]) for array in (dy, cache))
         gradients = {name: np.zeros_like(weight) for name, weight in self._weights.items()}
@@ -146,6 +147,7 @@ class Embedding(Weighted):
         self, dy: ArrayLike, dstate: None, cache: NDArray[np.int64]
     ) -> tuple[None, None, dict[str, Array]]:
         """dweight[x] = dy, summed where x repeats; 0 for padding_idx, as in PyTorch. There is no dx."""
+        self._check_cache(isinstance(cache, np.ndarray) and cache.dtype.kind == "i")
         dy = arrays.as_gradient(dy, (*cache.shape, self.embedding_dim), self.dtype)
         gradient = np.zeros_like(self._weights["weight"])
         np.add.at(gradient, cache.reshape(-1), dy.reshape(-1, self.embedding_dim))
@@ -197,7 +199,8 @@ class Last(Layer):
         self, dy: ArrayLike, dstate: None, cache: tuple[Shape, NDArray[Any] | None]
     ) -> tuple[Array, None, dict[str, Array]]:
         """dx is dy at each row's last valid step, and 0 elsewhere. Raises ShapeError, DtypeError."""
-        shape, lengths = cache
+        shape, lengths = cache if isinstance(cache, tuple) and len(cache) == 2 else ((), None)
+        self._check_cache(isinstance(shape, tuple) and len(shape) in (2, 3))
         batch_major = len(shape) == 3 and self.batch_first
         dy = arrays.as_array(dy, "dy")
         *batch, F = shape[:1] + shape[2:] if batch_major else shape[1:]
@@ -241,15 +244,18 @@ class Dropout(Layer):
         state: None = None,
         *,
         lengths: Any = None,
-        rng: np.random.Generator | None = None,
+        rng: Rng = None,
     ) -> tuple[Array, None, Array]:
         """y, and what x was multiplied by, as the cache."""
         y = self(x)
-        mask = np.ones_like(y) if rng is None or self.p == 0 else dropout_mask(rng, self.p, y.shape, y.dtype)
+        mask = np.ones_like(y)
+        if rng is not None and self.p:
+            mask = dropout_mask(generator(rng), self.p, y.shape, y.dtype)
         return y * mask, None, mask
 
     def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
         """dx = dy where x came through, scaled alike. Raises ShapeError, DtypeError."""
+        self._check_cache(isinstance(cache, np.ndarray))
         return arrays.as_gradient(dy, cache.shape, cache.dtype) * cache, None, {}
 
 
@@ -326,5 +332,6 @@ class Softmax(Layer):
 
     def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
         """dx = y (dy - sum(dy y)), the sum along `dim`. Raises ShapeError, DtypeError."""
+        self._check_cache(isinstance(cache, np.ndarray))
         dy = arrays.as_gradient(dy, cache.shape, cache.dtype)
         return cache * (dy - (dy * cache).sum(axis=self.dim, keepdims=True)), None, {}

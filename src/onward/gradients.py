@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from . import arrays
 from .arrays import Array
+from .base import Rng
 from .errors import ArgumentError
 from .recording import Record, recorded
 from .recurrent import Given, Recurrent, State
@@ -30,7 +31,7 @@ class Differentiable(Recurrent[State]):
         state: State | None = None,
         *,
         lengths: ArrayLike | None = None,
-        rng: np.random.Generator | None = None,
+        rng: Rng = None,
     ) -> tuple[Array, State, Cache]:
         """As a call, and a cache for backward; with `rng`, dropout acts between the layers.
 
@@ -57,6 +58,7 @@ class Differentiable(Recurrent[State]):
         dy is laid out as y, dstate as the final state (None: zeros); what lies past a row's length counts for
         nothing. The same bits for any number of threads. Raises ShapeError, DtypeError, ArgumentError.
         """
+        self._check_cache(self._fits(cache))
         given, records = cache
         T, B, DP = records[-1].y.shape
         batch_major = given.batched and self.batch_first
@@ -85,6 +87,16 @@ class Differentiable(Recurrent[State]):
             )  # fmt: skip
         dx, dstate = self._answer(given, dx, dh0, dc0)
         return dx, dstate, gradients
+
+    def _fits(self, cache: Any) -> bool:
+        """Whether a cache is of a layer of these sizes."""
+        if not isinstance(cache, Cache) or len(cache.records) != self.num_layers:
+            return False
+        first, last = cache.records[0], cache.records[-1]
+        D, P = 1 + self.bidirectional, self.proj_size or self.hidden_size
+        sizes = (first.x.shape[-1], last.y.shape[-1], first.gates.shape[0], *first.gates.shape[3:])
+        own = (self.input_size, D * P, D, self._layer_kernels[0].recorded, self.hidden_size)
+        return sizes == own and first.x.dtype == self.dtype
 
     def _by_weights(self, gradients: dict[str, Array]) -> list[Any]:
         """The gradients by each direction's weights as the core takes them."""

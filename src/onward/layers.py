@@ -120,7 +120,8 @@ class LSTM(Differentiable[tuple[Array, Array]], Model):
         if state is None:
             return None, None
         if not isinstance(state, tuple | list) or len(state) != 2:
-            given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"a {type(state).__name__}"
+            kind = type(state).__name__
+            given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"of type {kind}"
             raise ArgumentError(f"state is {given}, but the state of this LSTM is a pair (h, c)")
         return state[0], state[1]
 

@@ -5,12 +5,11 @@ from __future__ import annotations  # np.random is slow to import
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from . import arrays
 from .arrays import Array, Shape
-from .base import Layer, Recur, Weighted, call
+from .base import Layer, Recur, Rng, Weighted, call, generator
 from .dense import Last
 from .errors import ArgumentError
 from .recurrent import Recurrent
@@ -98,14 +97,15 @@ class Sequential(Model):
         state: Sequence[Any] | None = None,
         *,
         lengths: ArrayLike | None = None,
-        rng: np.random.Generator | None = None,
+        rng: Rng = None,
     ) -> tuple[Any, list[Any], list[Any]]:
         before = iter(self._states(state))
         after, caches = [], []
+        drawn = None if rng is None else generator(rng)  # one for all layers, not one each of that seed
         y: Any = x
         for layer in self:
             recurrent = isinstance(layer, Recurrent)
-            y, last, cache = layer.forward(y, next(before) if recurrent else None, lengths=lengths, rng=rng)
+            y, last, cache = layer.forward(y, next(before) if recurrent else None, lengths=lengths, rng=drawn)
             caches.append(cache)
             if recurrent:
                 after.append(last)
@@ -114,6 +114,7 @@ class Sequential(Model):
     def backward(
         self, dy: ArrayLike, dstate: Sequence[Any] | None, cache: list[Any]
     ) -> tuple[Any, list[Any], dict[str, Array]]:
+        self._check_cache(isinstance(cache, list) and len(cache) == len(self))
         after = self._states(dstate)
         before: list[Any] = []
         gradients: dict[str, Array] = {}

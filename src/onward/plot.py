@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DOTS = 100  # an inch, in which pictures are written by default
 TEXT_INCHES, INCHES_PER_CHARACTER = 0.2, 0.08
+MARKED = 100  # points of a curve; the marks of more would run into each other
 VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # what else would be blank
 
 
@@ -56,7 +57,6 @@ def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> F
         shown, shared, images = zip(*group, strict=True)
         bar = figure.colorbar(images[0], ax=shared, pad=0.005, fraction=0.03, extend=_beyond(shown))
         bar.ax.tick_params(labelsize=7)
-    figure.align_ylabels()
     axes[-1].set_xlabel("step", fontsize=8)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -81,7 +81,9 @@ def curves(panels: Mapping[str, Sequence[Curve]], x_label: str) -> Figure:
     for ax, (title, shown) in zip(axes, panels.items(), strict=True):
         ax.set_title(title, loc="left", fontsize=9, pad=3)
         for curve in shown:
-            looks: dict[str, Any] = {"color": "0.8", "lw": 0.8} if curve.faint else {"marker": ".", "lw": 1.5}
+            looks: dict[str, Any] = {"color": "0.8", "lw": 0.8} if curve.faint else {"lw": 1.5}
+            if not curve.faint and len(curve.x) <= MARKED:
+                looks["marker"] = "."
             ax.plot(curve.x, curve.y, label=curve.name, **looks)
         ax.tick_params(labelsize=7, length=2)
         if len(shown) > 1:

@@ -34,7 +34,8 @@ class Pool:
         self._live = Live(model)
         self._chain = self._live.chain()
         layers = self._chain or self._live.stacks
-        self._core = _core.Pool(layers, integer("capacity", capacity, 1, most), most)
+        with _refusals():
+            self._core = _core.Pool(layers, integer("capacity", capacity, 1, most), most)
         # of what takes several calls of the core, and what may not come between
         self._lock = threading.Lock()
 
@@ -43,8 +44,8 @@ class Pool:
 
         Raises ArgumentError where more than max_capacity would be open; the pool is then as it was.
         """
-        ids = np.empty(integer("n", n, 0), np.int64)
         with self._lock, _refusals():
+            ids = np.empty(integer("n", n, 0), np.int64)
             self._core.open(ids)
         return ids
 

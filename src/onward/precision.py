@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import FLOAT32, Array, Shape
-from .base import Layer, call
+from .base import Layer, call, non_negative
 from .errors import ArgumentError, DtypeError, PrecisionError
 
 PRECISIONS: dict[str, np.dtype[Any]] = {"float16": np.dtype(np.float16), "int8": np.dtype(np.int8)}
@@ -66,7 +66,7 @@ def _bytes(name: str, weight: Array) -> tuple[NDArray[np.int8], Array]:
 
 def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: float | None) -> Any:
     """The model with its recurrent layers compressed; see `Model.quantize`."""
-    if precision not in PRECISIONS:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise ArgumentError(f"precision={precision!r}, but must be one of {', '.join(map(repr, PRECISIONS))}")
     if (check is None) != (tolerance is None):
         raise ArgumentError("check and tolerance go together: inputs, and the error allowed of their outputs")
@@ -74,11 +74,12 @@ def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: f
         raise DtypeError(f"{model!r} computes in {model.dtype}, but compressed weights compute in float32")
     small = model._replaced({name: leaf._compressed(precision) for name, leaf in model._leaves().items()})
     if check is not None and tolerance is not None:
+        allowed = non_negative("tolerance", tolerance)
         largest, mean = error(small, model, check)
-        if not largest <= tolerance:
+        if not largest <= allowed:
             raise PrecisionError(
                 f"{precision} changes outputs by up to {largest:.2g} (mean {mean:.2g}), beyond the tolerance "
-                f"of {tolerance:g}: allow more" + (", or take 'float16'" if precision == "int8" else "")
+                f"of {allowed:g}: allow more" + (", or take 'float16'" if precision == "int8" else "")
             )
     return small
 
@@ -87,4 +88,6 @@ def error(small: Layer, model: Layer, x: ArrayLike) -> tuple[float, float]:
     """The largest and the mean absolute difference of two models' outputs for x."""
     outputs = [np.asarray(layer._run(x, None, None, call)[0], np.float64) for layer in (small, model)]
     difference = np.abs(outputs[0] - outputs[1])
-    return float(difference.max(initial=0)), float(difference.mean()) if difference.size else 0.0
+    if not difference.size:
+        raise ArgumentError(f"nothing comes out for inputs of shape {np.shape(x)}, so no error shows")
+    return float(difference.max()), float(difference.mean())

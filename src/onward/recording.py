@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import Array
+from .base import Rng, generator
 from .dense import dropout_mask
 from .recurrent import Given, Recurrent
 
@@ -35,13 +36,14 @@ def recorded(
     lengths: ArrayLike | None,
     *,
     sums: bool = False,
-    rng: np.random.Generator | None = None,
+    rng: Rng = None,
 ) -> tuple[Array, Any, Given, list[Record]]:
     """y and the final state, bitwise those of a call, and a record of each of the layers.
 
     With `rng`, dropout acts between the layers.
     """
     given = layer._given(x, state, lengths)
+    drawing = None if rng is None else generator(rng)
     D, H, P = 1 + layer.bidirectional, layer.hidden_size, layer.proj_size or layer.hidden_size
     T, B, _ = given.x.shape
     zeros = np.zeros if given.lengths is not None else np.empty  # what lies past a length, nobody fills
@@ -60,8 +62,8 @@ def recorded(
         )
         kernel.record(y, h0, c0, given.lengths, record.y, h[own], c_n, record.gates, record.sums)
         y = record.y
-        if rng is not None and layer.dropout and number < layer.num_layers - 1:
-            mask = dropout_mask(rng, layer.dropout, y.shape, layer.dtype)
+        if drawing is not None and layer.dropout and number < layer.num_layers - 1:
+            mask = dropout_mask(drawing, layer.dropout, y.shape, layer.dtype)
             record, y = record._replace(mask=mask), y * mask
         records.append(record)
     y, state = layer._answer(given, y.copy(), h, c)

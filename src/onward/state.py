@@ -25,7 +25,8 @@ def each(state: Any, count: int) -> Sequence[Any]:
     if state is None:
         return [None] * count
     if not isinstance(state, list | tuple) or len(state) != count:
-        given = f"{len(state)} states" if isinstance(state, list | tuple) else f"a {type(state).__name__}"
+        kind = type(state).__name__
+        given = f"{len(state)} states" if isinstance(state, list | tuple) else f"of type {kind}"
         raise ArgumentError(f"state is {given}, but must be a list of {count}, one for each recurrent layer")
     return state
 

@@ -118,9 +118,11 @@ class ChainStream(_core.Stream, Stream):  # type: ignore[misc]  # the core's stu
     def _converted(self, x: ArrayLike, out: Array | None) -> Array:
         """What the core's own call did not take as it is."""
         array = self._checked(arrays.as_floats(x, self._live.model.dtype, "x"), self._live.step_shape)
-        if out is not None:
-            self._checked_out(out, (*array.shape[:-1], self.outputs))
-        return arrays.contiguous(array)
+        if out is None:
+            return arrays.contiguous(array)
+        self._checked_out(out, (*array.shape[:-1], self.outputs))
+        # x is not to be overwritten before it is read
+        return array.copy() if np.may_share_memory(array, out) else arrays.contiguous(array)
 
     def _parts(self) -> Parts:
         parts = self._live.zeros(self._batch or 1)
@@ -163,11 +165,15 @@ class ModelStream(Stream):
         return y if out is None else out
 
     def _parts(self) -> Parts:
-        return [(h.copy(), None if c is None else c.copy()) for h, c in self._current]
+        return _copied(self._current)
 
     def _set_parts(self, parts: Parts) -> None:
         with self._lock:
-            self._current = parts
+            self._current = _copied(parts)
+
+
+def _copied(parts: Parts) -> Parts:
+    return [(h.copy(), None if c is None else c.copy()) for h, c in parts]
 
 
 def stream(model: Layer, batch: int | None) -> Stream:

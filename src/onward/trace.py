@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import files, plot
+from . import arrays, files, plot
 from .arrays import Array
 from .base import Layer, integer
 from .errors import ArgumentError
@@ -209,7 +209,7 @@ def _named(layer: Recurrent[Any], record: Record, direction: int) -> dict[str, A
 def trace(model: Layer, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool) -> Trace:
     """The trace of one run of a model."""
     tracing = Tracing(preactivations)
-    given = np.array(x)
+    given = arrays.as_array(x, "x").copy()
     output, _ = model._run(given, state, lengths, tracing)
     if tracing.first is None:
         raise ArgumentError(f"{model!r} has no recurrent layer to trace")

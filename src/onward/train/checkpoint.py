@@ -55,6 +55,7 @@ def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mappin
     for number, part in enumerate(_parts(model, run.state)):
         tensors[f"state/{number}"] = part
     tensors["losses"] = np.array(run.history.losses, np.float64)
+    tensors["rates"] = np.array(run.history.rates, np.float64)
     files.write(
         path,
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
@@ -133,7 +134,10 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[s
 
 
 def _history(said: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> History:
-    return History(tensors["losses"].tolist(), [Epoch(*epoch) for epoch in said["epochs"]])
+    losses, rates = tensors["losses"], tensors["rates"]
+    if not losses.shape == rates.shape == (losses.size,):
+        raise ValueError("not every step has a loss and a learning rate")
+    return History(losses.tolist(), [Epoch(*epoch) for epoch in said["epochs"]], rates.tolist())
 
 
 def _check_shapes(model: Layer, named: Weights | None) -> None:

@@ -197,12 +197,14 @@ class Training:
             gradients = clip_value(gradients, self.max_value)
         if self.max_norm is not None:
             gradients = clip_norm(gradients, self.max_norm)
-        weights, run.memory = self.optimizer.step(whole, gradients, run.memory, self._lr(run.history, step))
+        rate = self._lr(run.history, step)
+        weights, run.memory = self.optimizer.step(whole, gradients, run.memory, rate)
         model._take(weights)
         if run.average is not None and self.average is not None:
             run.average = _moved(run.average, weights, 1 - self.average)
         run.state = after
         run.history.losses.append(loss)
+        run.history.rates.append(rate)
         run.batch += 1
         counted = int(not_ignored(self.loss, batch.targets, rows).sum())
         run.total += loss * counted
@@ -221,9 +223,7 @@ class Training:
     def _end_epoch(self, run: Run) -> None:
         step, history = run.memory.step, run.history
         validated = () if self.validation is None else self._validated(run, self.validation)
-        history.epochs.append(
-            Epoch(step, self._lr(history, step - 1), run.total / max(1, run.counted), *validated)
-        )
+        history.epochs.append(Epoch(step, history.rates[-1], run.total / max(1, run.counted), *validated))
         if history.best == len(history.epochs) - 1:
             run.best = run.average or trained(self.model)
         run.batch, run.total, run.counted, run.state = 0, 0.0, 0, None

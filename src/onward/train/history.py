@@ -27,13 +27,18 @@ class Epoch(NamedTuple):
 
 @dataclass
 class History:
-    """losses: of each step. epochs: of each epoch that was finished."""
+    """How a training went.
+
+    losses: of each step. epochs: of each epoch that was finished. rates: the learning rate of each step.
+    """
 
     losses: list[float] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
 
     @property
     def validation_losses(self) -> list[float]:
+        """The loss on the validation data after each epoch; none without validation."""
         return [epoch.validation_loss for epoch in self.epochs if epoch.validation_loss is not None]
 
     @property
@@ -53,5 +58,5 @@ class History:
         curves += [plot.Curve("mean of the epoch", ends, [epoch.loss for epoch in self.epochs])]
         if self.validation_losses:
             curves += [plot.Curve("validation", ends, self.validation_losses)]
-        rates = [plot.Curve("learning rate", ends, [epoch.lr for epoch in self.epochs])]
+        rates = [plot.Curve("each step", steps, self.rates)]
         return plot.curves({"loss": curves, "learning rate": rates}, "step")

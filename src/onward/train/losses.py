@@ -23,41 +23,41 @@ Loss: TypeAlias = Callable[[Array, NDArray[Any], "NDArray[np.bool_] | None"], tu
 
 
 def cross_entropy(
-    logits: ArrayLike,
+    y: ArrayLike,
     targets: ArrayLike,
     mask: ArrayLike | None = None,
     *,
     ignore_index: int = IGNORED,
     label_smoothing: float = 0.0,
 ) -> tuple[float, Array]:
-    """-sum_k q_k log softmax(logits)_k, q = (1 - e) [k = target] + e / C, e = label_smoothing.
+    """-sum_k q_k log softmax(y)_k, q = (1 - e) [k = target] + e / C, e = label_smoothing.
 
-    logits (..., C), targets (...): the number of the right class of each row, or ignore_index for a row that
-    does not count. As torch.nn.functional.cross_entropy, which has the classes in axis 1. Raises ShapeError,
-    DtypeError, ArgumentError. Source of the smoothing: Szegedy et al. 2016.
+    y (..., C): logits; targets (...): the number of the right class of each row, or ignore_index for a row
+    that does not count. As torch.nn.functional.cross_entropy, which has the classes in axis 1. Raises
+    ShapeError, DtypeError, ArgumentError. Source of the smoothing: Szegedy et al. 2016.
     """
-    logits = _outputs(logits)
-    C = logits.shape[-1]
+    y = _outputs(y)
+    C = y.shape[-1]
     if C == 0:
-        raise ShapeError(f"y has shape {logits.shape}, but must be (..., C): C classes, at least 1")
+        raise ShapeError(f"y has shape {y.shape}, but must be (..., C): C classes, at least 1")
     smoothing = probability("label_smoothing", label_smoothing)
     because = f"y has {C} classes"
     targets = arrays.as_integers(targets, -LARGEST - 1, LARGEST, "targets", because)
-    _check_shape(targets, logits.shape[:-1], logits)
+    _check_shape(targets, y.shape[:-1], y)
     counted = _counted(mask, targets.shape) & (targets != integer("ignore_index", ignore_index, -(1 << 63)))
     right = arrays.as_integers(np.where(counted, targets, 0), 0, C - 1, "targets", because)[..., None]
 
     with np.errstate(invalid="ignore"):  # what is not finite comes out as NaN
-        shifted = logits - logits.max(axis=-1, keepdims=True)
+        shifted = y - y.max(axis=-1, keepdims=True)
     powers = np.exp(shifted)
     sums = powers.sum(axis=-1, keepdims=True)
     losses = np.log(sums) - (1 - smoothing) * np.take_along_axis(shifted, right, -1)
-    dlogits = powers / sums
-    np.put_along_axis(dlogits, right, np.take_along_axis(dlogits, right, -1) - (1 - smoothing), -1)
+    dy = powers / sums
+    np.put_along_axis(dy, right, np.take_along_axis(dy, right, -1) - (1 - smoothing), -1)
     if smoothing:
         losses -= smoothing * shifted.mean(axis=-1, keepdims=True)
-        dlogits -= smoothing / C
-    return _mean(losses, dlogits, counted)
+        dy -= smoothing / C
+    return _mean(losses, dy, counted)
 
 
 def mse(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tuple[float, Array]:
@@ -85,12 +85,12 @@ def huber(
     return _mean(near * (error - near / 2), near, counted)
 
 
-def bce(logits: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tuple[float, Array]:
-    """-t log s - (1 - t) log(1 - s), s = sigmoid(logits), for targets t from 0 to 1.
+def bce(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tuple[float, Array]:
+    """-t log s - (1 - t) log(1 - s), s = sigmoid(y), for targets t from 0 to 1.
 
     As torch.nn.functional.binary_cross_entropy_with_logits. Raises ShapeError, DtypeError, ArgumentError.
     """
-    y = _outputs(logits)
+    y = _outputs(y)
     t, counted = _targets(y, targets, mask)
     if ((t < 0) | (t > 1)).any(where=counted[..., None]):
         raise ArgumentError("targets of bce must be from 0 to 1: each is the probability of its output")

@@ -127,9 +127,10 @@ class RMSprop(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """torch.optim.Adam: m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2, which after t steps lack b1^t, b2^t;
+    """torch.optim.Adam: w = w - lr m' / (sqrt(v') + eps), m' and v' the means of g and of g^2.
 
-    w = w - lr m' / (sqrt(v') + eps), m' = m / (1 - b1^t), v' = v / (1 - b2^t). Source: Kingma and Ba 2015.
+    m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2, which begin with 0, lack b1^t and b2^t after t steps:
+    m' = m / (1 - b1^t), v' = v / (1 - b2^t). Source: Kingma and Ba 2015.
     """
 
     lr: float = 1e-3

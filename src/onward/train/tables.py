@@ -5,7 +5,7 @@ from __future__ import annotations  # np.random is slow to import
 import os
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,13 @@ LABEL_SMOOTHING = 0.02
 DROPOUT, NOISE, OFFSET = 0.5, 0.3, 0.1  # where classes are told: few sequences, easily learnt by heart
 HELD = 5  # one sequence of so many is held out
 READ = 50_000  # sequences, over all epochs
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of each feature; 1 for one that never changes."""
+
+    mean: Array
+    deviation: Array
 
 
 class Noisy(Batches):
@@ -83,36 +90,23 @@ def fit_table(
     and what `fit` raises.
     """
     rng = np.random.default_rng(seed)
-    N = len(sequences.items)
-    if N < HELD:
-        raise ArgumentError(f"the table has {N} sequences, but needs {HELD}: one in {HELD} is held out")
-    order = rng.permutation(N)
-    held, learnt = sequences.chosen(order[: N // HELD]), sequences.chosen(order[N // HELD :])
-    goals = _goals(learnt)
+    learnt, held = _parts(sequences, rng)
     classes = sequences.labels is not None
-    mean, deviation = moments(learnt.items)
-    center, scale = (0.0, 1.0) if classes else moments(goals)
+    goals = _goals(learnt)
+    of_x, of_goals = moments(learnt.items), None if classes else moments(goals)
     outputs = int(_goals(sequences).max()) + 1 if classes else goals[0].shape[-1]
-    lstm = LSTM(len(mean), hidden_size, num_layers, rng=rng)
+    lstm = LSTM(len(of_x.mean), hidden_size, num_layers, rng=rng)
     last = [] if isinstance(goals, list) else [Last()]
     linear = Linear(hidden_size, outputs, rng=rng)
-    training, validation = (
-        Noisy(
-            standardized(part.items, mean, deviation),
-            _goals(part) if classes else _scaled(_goals(part), center, scale),
-            noise=NOISE if classes else 0.0,
-            offset=OFFSET if classes else 0.0,
-        )
-        for part in (learnt, held)
-    )
+    N = len(sequences.items)
     history = fit(
         Sequential(lstm, *last, Dropout(DROPOUT if classes else 0.0), linear),
-        training,
+        _standardized_batches(learnt, of_x, of_goals),
         loss=partial(cross_entropy, label_smoothing=LABEL_SMOOTHING) if classes else mse,
         optimizer=AdamW(LEARNING_RATE),
         schedule=OneCycleLR(),
         epochs=min(200, max(20, READ // N)) if epochs is None else integer("epochs", epochs, 1),
-        validation=validation,
+        validation=_standardized_batches(held, of_x, of_goals),
         max_norm=MAX_NORM,
         average=AVERAGE,
         rng=rng,
@@ -120,11 +114,33 @@ def fit_table(
         resume=resume,
     )
     model = Sequential(lstm, *last, linear)  # dropout has done its work
-    fold(model, mean, deviation)
-    if not classes:
-        W, b = linear.state_dict().values()
-        linear.load_state_dict({"weight": W * np.reshape(scale, (-1, 1)), "bias": b * scale + center})
+    fold(model, *of_x)
+    if of_goals is not None:
+        _unscale(linear, *of_goals)
     return model, history, score_table(model, held)
+
+
+def _parts(sequences: Sequences, rng: np.random.Generator) -> tuple[Sequences, Sequences]:
+    """What is learnt, and what is held out. Raises ArgumentError."""
+    N = len(sequences.items)
+    if N < HELD:
+        raise ArgumentError(f"the table has {N} sequences, but needs {HELD}: one in {HELD} is held out")
+    order = rng.permutation(N)
+    return sequences.chosen(order[N // HELD :]), sequences.chosen(order[: N // HELD])
+
+
+def _standardized_batches(part: Sequences, of_x: Moments, of_goals: Moments | None) -> Noisy:
+    """Sequences and what is to be told of them, standardised; but classes as they are, of noisy sequences."""
+    items, goals = standardized(part.items, *of_x), _goals(part)
+    if of_goals is None:
+        return Noisy(items, goals, noise=NOISE, offset=OFFSET)
+    return Noisy(items, _scaled(goals, *of_goals), noise=0.0, offset=0.0)
+
+
+def _unscale(linear: Linear, mean: Array, deviation: Array) -> None:
+    """Lets a layer that tells targets in standard deviations from their mean tell them as they are."""
+    W, b = linear.state_dict().values()
+    linear.load_state_dict({"weight": W * deviation[:, None], "bias": b * deviation + mean})
 
 
 def score_table(model: Sequential, sequences: Sequences) -> Score:
@@ -148,19 +164,19 @@ def _goals(sequences: Sequences) -> Any:
     return sequences.targets
 
 
-def _scaled(goals: Any, center: Any, scale: Any) -> Any:
+def _scaled(goals: Any, mean: Array, deviation: Array) -> Any:
     """Targets in standard deviations from their mean."""
     if isinstance(goals, list):
-        return standardized(goals, center, scale)
-    return standardized([goals], center, scale)[0]
+        return standardized(goals, mean, deviation)
+    return standardized([goals], mean, deviation)[0]
 
 
 @np.errstate(all="ignore")  # what is not finite is found by fit, and told
-def moments(items: list[NDArray[Any]]) -> tuple[Array, Array]:
-    """Mean and standard deviation of each feature over all steps; 1 for one that never changes."""
+def moments(items: list[NDArray[Any]]) -> Moments:
+    """Of each feature over all steps."""
     steps = np.vstack(items).astype(np.float64)
     deviation = steps.std(axis=0)
-    return steps.mean(axis=0), np.where(deviation > 0, deviation, 1)
+    return Moments(steps.mean(axis=0), np.where(deviation > 0, deviation, 1))
 
 
 @np.errstate(all="ignore")  # as above
