@@ -12,9 +12,9 @@ namespace onward {
 
 template <class Real>
 Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
-    : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(long(weights.size())),
+    : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(Size(weights.size())),
       kernels(onward::kernels<Real>()) {
-    auto pack = [&](const Matrix<Real>& matrix, std::vector<int> gates, long H, long N) -> const Panels<Real>& {
+    auto pack = [&](const Matrix<Real>& matrix, std::vector<int> gates, Size H, Size N) -> const Panels<Real>& {
         return packed.emplace_back(Packed<Real>::transposed((const Real*)matrix.numbers, gates, H, N, kernels.L));
     };
     for (const Weights<Real>& w : weights) {  // of the native format, as bind has checked
@@ -37,18 +37,18 @@ Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
 template <class Real>
 void Backward<Real>::run(const SequenceBack<Real>& s) const {
     if (!s.B) return;
-    const std::vector<long> order = longest_first(s.lengths, s.B);
-    std::vector<long> lengths(s.B, s.T);
-    for (long b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];
+    const std::vector<Size> order = longest_first(s.lengths, s.B);
+    std::vector<Size> lengths(s.B, s.T);
+    for (Size b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];
     std::vector<RunBack<Real>> runs;
     std::unique_ptr<Barrier> barrier;
     int threads = 1;
     parallel(
-        int(std::min<long>(num_threads(), worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1)),
+        int(std::min<Size>(num_threads(), worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1)),
         [&](int n) {
             threads = n;
             barrier = std::make_unique<Barrier>(n);
-            for (long direction = 0; direction < D; direction++)
+            for (Size direction = 0; direction < D; direction++)
                 runs.emplace_back(kernels, directions[direction], s, direction, order, lengths, n);
         },
         [&](int part) {

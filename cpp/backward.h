@@ -19,7 +19,7 @@ public:
     void run(const SequenceBack<Real>& sequence) const;
 
     const Cell cell;
-    const long I, H, P, D;
+    const Size I, H, P, D;
 
 private:
     const Kernels<Real>& kernels;

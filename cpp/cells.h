@@ -19,7 +19,7 @@ template <class Real>
 struct Plain {
     using vec = vec_of<Real>;
     static constexpr bool coupled = false;
-    Plain(const Direction<Real>&, long) {}
+    Plain(const Direction<Real>&, Size) {}
     Quotient<Real> gate(vec x) const { return sigmoid<Real>(x); }
     Quotient<Real> candidate(vec x) const { return tanh<Real>(x); }
     Quotient<Real> output(vec c) const { return tanh<Real>(c); }
@@ -39,7 +39,7 @@ struct Chosen {
     const onward::Options<Real>& options;
     const Real* const peephole;
     const bool coupled;
-    Chosen(const Direction<Real>& d, long unit)
+    Chosen(const Direction<Real>& d, Size unit)
         : options(d.options), peephole(d.peephole.blocks ? (const Real*)d.peephole.weights + 3 * unit : nullptr),
           coupled(options.coupled) {}
     Quotient<Real> gate(vec x) const { return activate(options.gate, clipped(x)); }
@@ -57,7 +57,7 @@ private:
 template <class Real>
 struct Record {
     Real* first;
-    long H, units;
+    Size H, units;
     explicit operator bool() const { return first; }
     auto operator[](int k) const { return load_some(first + k * H, units); }
     void set(int k, auto numbers) const { store_some(first + k * H, numbers, units); }
@@ -108,7 +108,7 @@ void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Record<Real> reco
 // dc becomes the gradient by the c before. Returns o tanh(c), which a projection sees.
 template <class Real>
 vec_of<Real> lstm_backward(Record<const Real> record, vec_of<Real> c_prev, vec_of<Real> dh, Real* dc, Real* d,
-                           long stride) {
+                           Size stride) {
     const auto i = record[0], f = record[1], g = record[2], o = record[3], out = tanh<Real>(record[4]).value();
     const auto dc_all = fma(dh * o, tanh_slope(out), load(dc));
     store(d, dc_all * g * sigmoid_slope(i));
@@ -136,7 +136,7 @@ void gru(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Record<
 
 // past_R becomes what reaches the h before without passing through R; d is of R_n h + b_n, r, z, n.
 template <class Real>
-void gru_backward(Record<const Real> record, vec_of<Real> h_prev, vec_of<Real> dh, Real* past_R, Real* d, long stride) {
+void gru_backward(Record<const Real> record, vec_of<Real> h_prev, vec_of<Real> dh, Real* past_R, Real* d, Size stride) {
     const auto r = record[0], z = record[1], n = record[2], dn = dh * (1 - z) * tanh_slope(n);
     store(d, dn * r);
     store(d + stride, dn * record[3] * sigmoid_slope(r));
@@ -172,7 +172,7 @@ void gru_candidate(Options o, Real* z, const Real* u, const Real* h, Real* h_nex
 // The way back begins with the candidate: d of z and n.
 template <class Real>
 void gru_candidate_backward(Record<const Real> record, vec_of<Real> h_prev, vec_of<Real> dh, Real* past_R, Real* d,
-                            long stride) {
+                            Size stride) {
     const auto z = record[1], n = record[2];
     store(d + stride, dh * (h_prev - n) * sigmoid_slope(z));
     store(d + 2 * stride, dh * (1 - z) * tanh_slope(n));

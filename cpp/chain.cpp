@@ -24,23 +24,23 @@ std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>& stages) {
 
 // y = W x + b for the rows of steps t0 to t1: as many at once as lie evenly in memory.
 template <class Real>
-static void affine(const Dense<Real>& dense, const Rows<const Real>& x, const Rows<Real>& y, long rows, long t0,
-                   long t1) {
+static void affine(const Dense<Real>& dense, const Rows<const Real>& x, const Rows<Real>& y, Size rows, Size t0,
+                   Size t1) {
     const bool even = rows == 1 || (x.b_stride == dense.I && y.b_stride == dense.O);
     if (even && x.t_stride == rows * dense.I && y.t_stride == rows * dense.O)
         return dense.forward(x.at(t0, 0), (t1 - t0) * rows, y.at(t0, 0));
-    const long piece = even ? rows : 1;
-    for (long t = t0; t < t1; t++)
-        for (long b = 0; b < rows; b += piece) dense.forward(x.at(t, b), piece, y.at(t, b));
+    const Size piece = even ? rows : 1;
+    for (Size t = t0; t < t1; t++)
+        for (Size b = 0; b < rows; b += piece) dense.forward(x.at(t, b), piece, y.at(t, b));
 }
 
 template <class Real>
-Chain<Real>::Chain(const std::vector<Stage<Real>>& stages, long max_rows)
-    : sizes(state_sizes(stages)), lengths(max_rows, std::numeric_limits<long>::max()) {
+Chain<Real>::Chain(const std::vector<Stage<Real>>& stages, Size max_rows)
+    : sizes(state_sizes(stages)), lengths(max_rows, std::numeric_limits<Size>::max()) {
     runs.reserve(sizes.size());
-    long widest = 0;
+    Size widest = 0;
     for (const Stage<Real>& stage : stages) {
-        const long O = outputs(stage);
+        const Size O = outputs(stage);
         widest = std::max(widest, O);
         if (auto* dense = std::get_if<const Dense<Real>*>(&stage)) {
             layers.push_back({*dense, O});
@@ -56,23 +56,23 @@ Chain<Real>::Chain(const std::vector<Stage<Real>>& stages, long max_rows)
 }
 
 template <class Real>
-void Chain<Real>::start(const std::vector<State<const Real>>& from, const long* order, long rows) {
-    lengths.resize(rows, std::numeric_limits<long>::max());
+void Chain<Real>::start(const std::vector<State<const Real>>& from, const Size* order, Size rows) {
+    lengths.resize(rows, std::numeric_limits<Size>::max());
     for (size_t i = 0; i < runs.size(); i++) runs[i].start(from[i].h, from[i].c, order, t);
 }
 
 template <class Real>
-void Chain<Real>::finish(const std::vector<State<Real>>& to, const long* order) const {
+void Chain<Real>::finish(const std::vector<State<Real>>& to, const Size* order) const {
     for (size_t i = 0; i < runs.size(); i++) runs[i].finish(to[i].h, to[i].c, order, t);
 }
 
 template <class Real>
-void Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, long T) {
+void Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T) {
     Barrier alone(1);
-    const long rows = long(lengths.size()), chunk = std::max(1L, rows_at_once / rows);
+    const Size rows = Size(lengths.size()), chunk = std::max(Size(1), rows_at_once / rows);
     x.t_first = y.t_first = t;
-    for (const long end = t + T; t < end;) {
-        const long t1 = std::min(t + chunk, end);
+    for (const Size end = t + T; t < end;) {
+        const Size t1 = std::min(t + chunk, end);
         Rows<const Real> in = x;
         size_t run = 0;
         for (size_t i = 0; i < layers.size(); i++) {

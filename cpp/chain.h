@@ -15,12 +15,12 @@ template <class Real>
 using Stage = std::variant<const Stack<Real>*, const Dense<Real>*>;
 
 template <class Real>
-long inputs(const Stage<Real>& stage) {
+Size inputs(const Stage<Real>& stage) {
     return std::visit([](const auto* layer) { return layer->I; }, stage);
 }
 
 template <class Real>
-long outputs(const Stage<Real>& stage) {
+Size outputs(const Stage<Real>& stage) {
     if (auto* stack = std::get_if<const Stack<Real>*>(&stage)) return (*stack)->P;
     return std::get<const Dense<Real>*>(stage)->O;
 }
@@ -31,7 +31,7 @@ bool connected(const std::vector<Stage<Real>>& stages);
 
 // The sizes of one row's state: h (P) and c (H, or 0 without one) of each layer of each recurrent stage, in order.
 struct StateSize {
-    long P, H;
+    Size P, H;
 };
 template <class Real>
 std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>& stages);
@@ -46,25 +46,25 @@ template <class Real>
 class Chain {
 public:
     // For up to max_rows rows, at most rows_at_once. The stages outlive it.
-    Chain(const std::vector<Stage<Real>>& stages, long max_rows);
+    Chain(const std::vector<Stage<Real>>& stages, Size max_rows);
     Chain(const Chain&) = delete;
 
     // Takes on rows whose states are those of rows order[0] to order[rows - 1] of the arrays.
-    void start(const std::vector<State<const Real>>& from, const long* order, long rows);
-    void advance(Rows<const Real> x, Rows<Real> y, long T);  // x (T, rows, I), y (T, rows, O)
-    void finish(const std::vector<State<Real>>& to, const long* order) const;
+    void start(const std::vector<State<const Real>>& from, const Size* order, Size rows);
+    void advance(Rows<const Real> x, Rows<Real> y, Size T);  // x (T, rows, I), y (T, rows, O)
+    void finish(const std::vector<State<Real>>& to, const Size* order) const;
 
 private:
     struct Layer {
         const Dense<Real>* dense;  // else the next of `runs`
-        long O;
+        Size O;
     };
     const std::vector<StateSize> sizes;
-    std::vector<long> lengths;
+    std::vector<Size> lengths;
     std::vector<Run<Real>> runs;
     std::vector<Layer> layers;
     Buffer<Real> between[2];
-    long t = 0;
+    Size t = 0;
 };
 
 }  // namespace onward

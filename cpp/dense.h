@@ -9,10 +9,10 @@ namespace onward {
 template <class Real>
 class Dense {
 public:
-    Dense(const Matrix<Real>& W, const Real* b, long O, long I);
-    void forward(const Real* x, long rows, Real* y) const;
+    Dense(const Matrix<Real>& W, const Real* b, Size O, Size I);
+    void forward(const Real* x, Size rows, Real* y) const;
 
-    const long O, I;
+    const Size O, I;
 
 private:
     const Kernels<Real>& kernels;
@@ -22,6 +22,6 @@ private:
 // Adds the gradients by W and, unless it is null, b, of rows of x (I) and of the gradients dy (O) by y. A row of dy
 // without a number other than 0 counts for nothing: its x may lie past a length, and be NaN.
 template <class Real>
-void add_gradients(const Real* dy, long O, const Real* x, long I, long rows, Real* dW, Real* db);
+void add_gradients(const Real* dy, Size O, const Real* x, Size I, Size rows, Real* dW, Real* db);
 
 }  // namespace onward

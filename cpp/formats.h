@@ -19,12 +19,12 @@ struct Native {
     using Term = Number;
     using Sum = vec_of<Real>;
     static constexpr int terms = 1, constants = 1;
-    static Sum start(const Real* bias, long) { return load(bias); }
+    static Sum start(const Real* bias, Size) { return load(bias); }
     static Sum weight(const Weight* w) { return load(w); }
     static Sum term(const Term* a) { return broadcast(*a); }
     static Sum add(Sum sum, Sum w, Sum a) { return fma(w, a, sum); }
     static const Term* row(const Real* a) { return a; }
-    static vec_of<Real> finish(Sum sum, const Real*, long, const Real*) { return sum; }
+    static vec_of<Real> finish(Sum sum, const Real*, Size, const Real*) { return sum; }
 };
 
 // Weights as halves, widened, which is exact; all else as above.
@@ -82,30 +82,30 @@ struct Int8 {
     using Term = int32_t;
     using Sum = i32v;
     static constexpr int terms = 4, constants = 3;
-    static Sum start(const Real* constants, long stride) { return *(const i32v*)(constants + 2 * stride) * -offset; }
+    static Sum start(const Real* constants, Size stride) { return *(const i32v*)(constants + 2 * stride) * -offset; }
     static Bytes weight(const Weight* w) { return bytes_of(*(const i32v*)w); }
     static Bytes term(const Term* a) { return bytes_of(*a - i32v{}); }
     static Sum add(Sum sum, Bytes w, Bytes a) { return dot(sum, w, a); }
     static const Term* row(const Real* a) { return (const Term*)a + 1; }
-    static f32v finish(Sum sum, const Real* constants, long stride, const Real* row_scale) {
+    static f32v finish(Sum sum, const Real* constants, Size stride, const Real* row_scale) {
         return fma(__builtin_convertvector(sum, f32v), load(constants + stride) * *row_scale, load(constants));
     }
 };
 
 // A row in 255 steps, as large as its largest number needs: a scale, then K bytes, rounded to the nearest, ties to
 // even. A row with a NaN or an infinity in it gets the scale NaN.
-inline void quantize_row(const float* a, long K, int32_t* out) {
+inline void quantize_row(const float* a, Size K, int32_t* out) {
     constexpr int L = Float<float>::L, infinity = 0x7f800000;
     typedef f32v unaligned __attribute__((aligned(4)));
     typedef uint8_t bytes __attribute__((vector_size(L), may_alias, aligned(1)));
-    const long whole = K / L * L;
+    const Size whole = K / L * L;
     alignas(vector_bytes) float rest[L] = {};
     __builtin_memcpy(rest, a + whole, (K - whole) * sizeof(float));
 
     // Magnitudes are ordered as their bits are, and NaN stands above all.
     auto magnitude = [](f32v x) { return (i32v)x & 0x7fffffff; };
     i32v largest = magnitude(load((const float*)rest));
-    for (long k = 0; k < whole; k += L) {
+    for (Size k = 0; k < whole; k += L) {
         const i32v next = magnitude(*(const unaligned*)(a + k));
         largest = next > largest ? next : largest;
     }
@@ -123,7 +123,7 @@ inline void quantize_row(const float* a, long K, int32_t* out) {
     auto rounded = [&](f32v x) {
         return __builtin_convertvector((i32v)fma(x, inverse, broadcast(Float<float>::magic)) + offset, bytes);
     };
-    for (long k = 0; k < whole; k += L) *(bytes*)(q + k) = rounded(*(const unaligned*)(a + k));
+    for (Size k = 0; k < whole; k += L) *(bytes*)(q + k) = rounded(*(const unaligned*)(a + k));
     const bytes last = rounded(load((const float*)rest));
     __builtin_memcpy(q + whole, &last, (K - whole + 3) / 4 * 4);
 }

@@ -12,6 +12,8 @@
 
 namespace onward {
 
+using Size = std::int64_t;  // of arrays, and places in them; long has 32 bits on Windows
+
 // The activation of an `rnn` is tanh, or that of its options; relu without any has a cell of its own.
 enum class Cell { rnn, rnn_relu, lstm, gru, gru_reset_before };
 
@@ -46,12 +48,12 @@ struct Half {
 // each four k.
 template <class Real>
 struct Panels {
-    long G = 0, K = 0, blocks = 0;
+    Size G = 0, K = 0, blocks = 0;
     Format format = Format::native;
     const void* weights = nullptr;    // [blocks][K][G][L]; bytes: [blocks][K/4][G][L][4]
     const Real* constants = nullptr;  // [blocks][G][L], the bias; bytes: [blocks][3][G][L], bias, scale, sum of weights
-    long block_bytes = 0;             // of a block's weights
-    long quantized_size = 0;          // bytes: of a row quantized for the product, a scale and then four k in each
+    Size block_bytes = 0;             // of a block's weights
+    Size quantized_size = 0;          // bytes: of a row quantized for the product, a scale and then four k in each
 };
 
 // One direction of one layer. `candidate` is the n gate of a GRU that resets before the product, else empty;
@@ -59,7 +61,7 @@ struct Panels {
 template <class Real>
 struct Direction {
     Cell cell;
-    long I, H, P;
+    Size I, H, P;
     Panels<Real> input{}, recurrent{}, candidate{}, projection{};
     Panels<Real> peephole{};  // gates i, f, o; K = 1
     bool plain = true;        // without options
@@ -69,7 +71,7 @@ struct Direction {
 // One time step of one direction for some rows. Rows of h are P, of c and scratch H units long, padded to whole blocks.
 template <class Real>
 struct Step {
-    long rows;
+    Size rows;
     Real* z;         // [rows][blocks][G][L]: W x + b_W of this step
     const Real* h;   // [rows][P]
     Real* h_next;    // [rows][P], must not be h
@@ -86,7 +88,7 @@ struct Step {
 template <class Real>
 struct DirectionBack {
     Cell cell;
-    long I, H, P, recorded;
+    Size I, H, P, recorded;
     Panels<Real> input{}, recurrent{}, candidate{}, projection{};
 };
 
@@ -94,7 +96,7 @@ struct DirectionBack {
 // padded to whole blocks: `stride` in all.
 template <class Real>
 struct StepBack {
-    long rows, stride;
+    Size rows, stride;
     const Real* const* record;            // [rows] of [recorded][H]
     const Real* const* soon;              // likewise, of the step that comes after the next one, to be fetched
     const Real* const* c_prev;            // [rows] of [H] (LSTM)
@@ -105,22 +107,22 @@ struct StepBack {
     Real* dc;                             // [rows][H]: by c, then by the c before (LSTM)
     const Real* d_reset;                  // [rows][H]: by r h (GRU that resets before the product)
     Real* d;                              // [rows][..][H], rows d_stride apart
-    long d_stride;
+    Size d_stride;
     Real* shown;                          // [rows][H]: what a second product saw, as Step's scratch, or null
 };
 
 // Which of a matrix's blocks to compute: from first to before last, or the other way if backward. Each step goes the
 // other way than the one before, and so starts with the weights that are still in cache.
 struct Share {
-    long first, last;
+    Size first, last;
     bool backward = false;
 };
 
 template <class Real>
 struct Kernels {
-    long L;
+    Size L;
     // out[rows][blocks][G][L] = a[rows][K] . panels + bias; strides count elements.
-    void (*product)(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Real* out, long out_stride,
+    void (*product)(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, Real* out, Size out_stride,
                     int32_t* quantized, Share share);
     // A time step: the gates, then, for a candidate or a projection, a second product, which needs all of the first.
     void (*gates)(const Direction<Real>& direction, const Step<Real>& step, Share share);
@@ -130,13 +132,13 @@ struct Kernels {
     void (*backward_second)(const DirectionBack<Real>& direction, const StepBack<Real>& step, Share units);
     // out[units][features] += d[rows][units] x[rows][features], and out[units] += d[rows][units], summed over rows in
     // their order. Rows of x are padded to whole blocks.
-    void (*outer)(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features,
+    void (*outer)(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,
                   Real* out);
-    void (*add_rows)(long rows, const Real* d, long d_stride, long units, Real* out);
-    void (*activate)(Activation<Real> function, long n, const Real* x, Real* y);
+    void (*add_rows)(Size rows, const Real* d, Size d_stride, Size units, Real* out);
+    void (*activate)(Activation<Real> function, Size n, const Real* x, Real* y);
     // For measuring the machine: n times the returned number of operations; a sum over n numbers.
-    long (*arithmetic)(long n, Real* result);
-    Real (*read)(long n, const Real* x);
+    Size (*arithmetic)(Size n, Real* result);
+    Real (*read)(Size n, const Real* x);
 };
 
 struct Table {

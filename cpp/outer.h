@@ -11,15 +11,15 @@ constexpr int outer_units = 6, outer_blocks = vector_registers == 32 ? 4 : 2, ou
 
 // Adds to out[outer_units][M][L], whose rows are out_stride apart. Not inlined: alone, its sums stay in registers.
 template <class Real, int M>
-[[gnu::noinline]] void outer_tile(long rows, const Real* d, long d_stride, const Real* x, long x_stride, Real* out,
-                                  long out_stride) {
+[[gnu::noinline]] void outer_tile(Size rows, const Real* d, Size d_stride, const Real* x, Size x_stride, Real* out,
+                                  Size out_stride) {
     constexpr int L = Float<Real>::L;
     vec_of<Real> sum[outer_units][M];
 #pragma GCC unroll 32
     for (int u = 0; u < outer_units; u++)
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++) sum[u][m] = load_some(out + u * out_stride + m * L, L);
-    for (long row = 0; row < rows; row++, d += d_stride, x += x_stride) {
+    for (Size row = 0; row < rows; row++, d += d_stride, x += x_stride) {
         vec_of<Real> x_m[M];
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++) x_m[m] = load(x + m * L);
@@ -38,32 +38,32 @@ template <class Real, int M>
 
 // One tile, which may stand over the edge of out: then it is computed beside it. d, read there too, may be anything.
 template <class Real, int M>
-void outer_tile_within(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features,
-                       Real* out, long out_stride) {
+void outer_tile_within(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,
+                       Real* out, Size out_stride) {
     constexpr int L = Float<Real>::L;
     if (units >= outer_units && features >= M * L)
         return outer_tile<Real, M>(rows, d, d_stride, x, x_stride, out, out_stride);
     alignas(vector_bytes) Real tile[outer_units * M * L] = {};
-    const long n = units < outer_units ? units : outer_units;
-    const long bytes = (features < M * L ? features : M * L) * long(sizeof(Real));
-    for (long u = 0; u < n; u++) __builtin_memcpy(tile + u * M * L, out + u * out_stride, bytes);
+    const Size n = units < outer_units ? units : outer_units;
+    const Size bytes = (features < M * L ? features : M * L) * Size(sizeof(Real));
+    for (Size u = 0; u < n; u++) __builtin_memcpy(tile + u * M * L, out + u * out_stride, bytes);
     outer_tile<Real, M>(rows, d, d_stride, x, x_stride, tile, M * L);
-    for (long u = 0; u < n; u++) __builtin_memcpy(out + u * out_stride, tile + u * M * L, bytes);
+    for (Size u = 0; u < n; u++) __builtin_memcpy(out + u * out_stride, tile + u * M * L, bytes);
 }
 
 template <class Real>
-void outer(long rows, const Real* d, long d_stride, long units, const Real* x, long x_stride, long features,
+void outer(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,
            Real* out) {
-    constexpr long L = Float<Real>::L, some = outer_bytes / sizeof(Real);
-    for (long first = 0; first < features; first += some)
-        for (long u = 0; u < units; u += outer_units)
-            for (long f = first; f < features && f < first + some;) {
+    constexpr Size L = Float<Real>::L, some = outer_bytes / sizeof(Real);
+    for (Size first = 0; first < features; first += some)
+        for (Size u = 0; u < units; u += outer_units)
+            for (Size f = first; f < features && f < first + some;) {
                 auto tile = [&]<int M>() {
                     outer_tile_within<Real, M>(rows, d + u, d_stride, units - u, x + f, x_stride, features - f,
                                                out + u * features + f, features);
                     f += M * L;
                 };
-                const long blocks = (features - f + L - 1) / L;
+                const Size blocks = (features - f + L - 1) / L;
                 if (blocks >= outer_blocks) tile.template operator()<outer_blocks>();
                 else if (blocks >= 2) tile.template operator()<2>();
                 else tile.template operator()<1>();
@@ -71,11 +71,11 @@ void outer(long rows, const Real* d, long d_stride, long units, const Real* x, l
 }
 
 template <class Real>
-void add_rows(long rows, const Real* d, long d_stride, long units, Real* out) {
+void add_rows(Size rows, const Real* d, Size d_stride, Size units, Real* out) {
     constexpr int L = Float<Real>::L;
-    for (long u = 0; u < units; u += L) {
+    for (Size u = 0; u < units; u += L) {
         vec_of<Real> sum = load_some(out + u, units - u);
-        for (long row = 0; row < rows; row++) sum += load_some(d + row * d_stride + u, L);
+        for (Size row = 0; row < rows; row++) sum += load_some(d + row * d_stride + u, L);
         store_some(out + u, sum, units - u);
     }
 }

@@ -10,14 +10,14 @@ namespace {
 
 // `terms` k stand together for each unit.
 template <class Number>
-Buffer<std::byte> packed_weights(const Number* matrix, long terms, long G, long N, long K, long L) {
-    const long blocks = ceil_div(N, L), steps = ceil_div(K, terms);
-    auto memory = Buffer<std::byte>::zeros(blocks * steps * G * L * terms * long(sizeof(Number)));
+Buffer<std::byte> packed_weights(const Number* matrix, Size terms, Size G, Size N, Size K, Size L) {
+    const Size blocks = ceil_div(N, L), steps = ceil_div(K, terms);
+    auto memory = Buffer<std::byte>::zeros(blocks * steps * G * L * terms * Size(sizeof(Number)));
     Number* const weights = (Number*)memory.data();
-    for (long g = 0; g < G; g++)
-        for (long n = 0; n < N; n++) {
+    for (Size g = 0; g < G; g++)
+        for (Size n = 0; n < N; n++) {
             Number* const unit = weights + (n / L * steps * G + g) * L * terms + n % L * terms;
-            for (long k = 0; k < K; k++) unit[k / terms * G * L * terms + k % terms] = matrix[(g * N + n) * K + k];
+            for (Size k = 0; k < K; k++) unit[k / terms * G * L * terms + k % terms] = matrix[(g * N + n) * K + k];
         }
     return memory;
 }
@@ -25,16 +25,16 @@ Buffer<std::byte> packed_weights(const Number* matrix, long terms, long G, long 
 }  // namespace
 
 template <class Real>
-Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, long first, long G, long N, long K, long L)
+Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N, Size K, Size L)
     : Panels<Real>{G, K, ceil_div(N, L), matrix.format} {
-    const long start = first * N, kinds = matrix.format == Format::int8 ? 3 : 1;
+    const Size start = first * N, kinds = matrix.format == Format::int8 ? 3 : 1;
     switch (matrix.format) {
         case Format::native:
-            this->block_bytes = K * G * L * long(sizeof(Real));
+            this->block_bytes = K * G * L * Size(sizeof(Real));
             weights_memory = packed_weights((const Real*)matrix.numbers + start * K, 1, G, N, K, L);
             break;
         case Format::float16:
-            this->block_bytes = K * G * L * long(sizeof(Half));
+            this->block_bytes = K * G * L * Size(sizeof(Half));
             weights_memory = packed_weights((const Half*)matrix.numbers + start * K, 1, G, N, K, L);
             break;
         case Format::int8:
@@ -44,8 +44,8 @@ Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, long first, l
             break;
     }
     constants_memory = Buffer<Real>::zeros(this->blocks * kinds * G * L);
-    for (long g = 0; g < G; g++)
-        for (long n = 0; n < N; n++) {
+    for (Size g = 0; g < G; g++)
+        for (Size n = 0; n < N; n++) {
             Real* const unit = constants_memory.data() + (n / L * kinds * G + g) * L + n % L;
             if (bias) *unit = bias[start + g * N + n];
             if (matrix.format == Format::int8) {
@@ -60,19 +60,19 @@ Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, long first, l
 }
 
 template <class Real>
-Packed<Real> Packed<Real>::transposed(const Real* matrix, const std::vector<int>& gates, long H, long N, long L) {
+Packed<Real> Packed<Real>::transposed(const Real* matrix, const std::vector<int>& gates, Size H, Size N, Size L) {
     Packed panels;
-    const long padded = ceil_div(H, L) * L;
-    panels.G = 1, panels.K = long(gates.size()) * padded, panels.blocks = ceil_div(N, L);
-    panels.block_bytes = panels.K * L * long(sizeof(Real));
+    const Size padded = ceil_div(H, L) * L;
+    panels.G = 1, panels.K = Size(gates.size()) * padded, panels.blocks = ceil_div(N, L);
+    panels.block_bytes = panels.K * L * Size(sizeof(Real));
     panels.weights_memory = Buffer<std::byte>::zeros(panels.blocks * panels.block_bytes);
     panels.constants_memory = Buffer<Real>::zeros(panels.blocks * L);
     panels.weights = panels.weights_memory.data();
     panels.constants = panels.constants_memory.data();
     Real* k = (Real*)panels.weights;
     for (const int gate : gates) {
-        for (long h = 0; h < H; h++)
-            for (long n = 0; n < N; n += L)
+        for (Size h = 0; h < H; h++)
+            for (Size n = 0; n < N; n += L)
                 std::memcpy(k + h * L + n * panels.K, matrix + (gate * H + h) * N + n,
                             std::min(L, N - n) * sizeof(Real));
         k += padded * L;

@@ -11,14 +11,14 @@
 
 namespace onward {
 
-constexpr long ceil_div(long a, long b) { return (a + b - 1) / b; }
+constexpr Size ceil_div(Size a, Size b) { return (a + b - 1) / b; }
 
 // Memory at a cache line's boundary.
 template <class Real>
 class Buffer {
 public:
-    explicit Buffer(long n = 0) : data_(n ? new (std::align_val_t(64)) Real[n] : nullptr) {}
-    static Buffer zeros(long n) {
+    explicit Buffer(Size n = 0) : data_(n ? new (std::align_val_t(64)) Real[n] : nullptr) {}
+    static Buffer zeros(Size n) {
         Buffer buffer(n);
         std::fill_n(buffer.data(), n, Real(0));
         return buffer;
@@ -44,10 +44,10 @@ struct Matrix {
 template <class Real>
 struct Packed : Panels<Real> {
     Packed() = default;
-    Packed(const Matrix<Real>& matrix, const Real* bias, long first, long G, long N, long K, long L);
+    Packed(const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N, Size K, Size L);
     // The transpose of a matrix (.., N): its rows are those of some gates, H each, one gate after the other, each
     // padded with zeros to whole blocks.
-    static Packed transposed(const Real* matrix, const std::vector<int>& gates, long H, long N, long L);
+    static Packed transposed(const Real* matrix, const std::vector<int>& gates, Size H, Size N, Size L);
 
 private:
     Buffer<std::byte> weights_memory;

@@ -15,17 +15,17 @@ namespace onward {
 template <class Real>
 class Pool {
 public:
-    Pool(const std::vector<Stage<Real>>& stages, long capacity, long max_capacity);
-    void open(long n, long* ids);  // with states of zeros; the capacity doubles as it has to
-    void close(const long* ids, long n);
-    void step(const long* ids, long n, const Real* x, Real* y);  // x (n, I), y (n, O)
-    void state(const long* ids, long n, const std::vector<State<Real>>& to) const;
-    void set_state(const long* ids, long n, const std::vector<State<const Real>>& from);
-    long size() const;
-    long capacity() const;
-    std::vector<long> ids() const;  // of the open streams
+    Pool(const std::vector<Stage<Real>>& stages, Size capacity, Size max_capacity);
+    void open(Size n, Size* ids);  // with states of zeros; the capacity doubles as it has to
+    void close(const Size* ids, Size n);
+    void step(const Size* ids, Size n, const Real* x, Real* y);  // x (n, I), y (n, O)
+    void state(const Size* ids, Size n, const std::vector<State<Real>>& to) const;
+    void set_state(const Size* ids, Size n, const std::vector<State<const Real>>& from);
+    Size size() const;
+    Size capacity() const;
+    std::vector<Size> ids() const;  // of the open streams
     // Opens these, ascending, and no others, with the states given.
-    void restore(const long* ids, long n, const std::vector<State<const Real>>& from);
+    void restore(const Size* ids, Size n, const std::vector<State<const Real>>& from);
 
     const std::vector<Stage<Real>> stages;
     const std::vector<StateSize> sizes;
@@ -33,15 +33,15 @@ public:
 private:
     enum Status : char { closed, open_, named };
     class Named;
-    void reserve(long n);
-    void clear(long id);
-    void put(const long* ids, long n, const std::vector<State<const Real>>& from);
+    void reserve(Size n);
+    void clear(Size id);
+    void put(const Size* ids, Size n, const std::vector<State<const Real>>& from);
     std::vector<State<const Real>> sources() const;
 
     mutable std::mutex mutex;
-    const long max_capacity;
+    const Size max_capacity;
     mutable std::vector<Status> status;  // of each id up to the capacity
-    std::vector<long> free;              // closed ids, the next to be opened last
+    std::vector<Size> free;              // closed ids, the next to be opened last
     std::vector<Buffer<Real>> memory;    // h and c of each layer, in turn: (capacity, P) and (capacity, H)
     std::vector<State<Real>> states;
     std::vector<std::unique_ptr<Chain<Real>>> chains;  // one for each thread

@@ -12,16 +12,16 @@ using onward::Share;
 // k: so a number never depends on which rows or blocks it was computed beside.
 
 template <class Real>
-using Micro = void (*)(const Panels<Real>& panels, long block, const Real* a, long a_stride, Real* out,
-                       long out_stride);
+using Micro = void (*)(const Panels<Real>& panels, Size block, const Real* a, Size a_stride, Real* out,
+                       Size out_stride);
 
 // Not inlined: alone, its sums stay in registers.
 template <class F, int V, int M, int R>
-[[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, long block, const typename F::Real* a,
-                             long a_stride, typename F::Real* out, long out_stride) {
+[[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, Size block, const typename F::Real* a,
+                             Size a_stride, typename F::Real* out, Size out_stride) {
     using Sum = typename F::Sum;
     constexpr int L = Float<typename F::Real>::L;
-    const long steps = (panels.K + F::terms - 1) / F::terms, block_stride = steps * V * L;
+    const Size steps = (panels.K + F::terms - 1) / F::terms, block_stride = steps * V * L;
     const auto* weights = (const typename F::Weight*)panels.weights + block * block_stride;
     const auto* const constants = panels.constants + block * F::constants * V * L;
     const auto* const rows = F::row(a);
@@ -33,7 +33,7 @@ template <class F, int V, int M, int R>
 #pragma GCC unroll 32
             for (int r = 0; r < R; r++)
                 sum[r][m][v] = F::start(constants + (m * F::constants * V + v) * L, V * L);
-    for (long k = 0; k < steps; k++, weights += V * L) {
+    for (Size k = 0; k < steps; k++, weights += V * L) {
         // The smaller side of the tile is kept in registers, the larger passes by.
         if constexpr (M * V < R) {
             decltype(F::weight(weights)) w[M][V];
@@ -91,7 +91,7 @@ constexpr bool fits(int V, int M, int R) {
 template <class Real>
 struct Micros {
     Micro<Real> at[max_rows + 1][4] = {};
-    long rows = 0;
+    Size rows = 0;
     template <class F, int V, int M, int R>
     constexpr void add() {
         if constexpr (fits<F>(V, M, R)) {
@@ -131,44 +131,44 @@ inline const Micros<double>& micros_for(const Panels<double>& panels) { return m
 template <class Real>
 struct Rows {
     const Real* a;
-    long stride;
+    Size stride;
 };
 
-inline Rows<float> rows_for(const Panels<float>& panels, const float* a, long a_stride, long rows, int32_t* quantized) {
+inline Rows<float> rows_for(const Panels<float>& panels, const float* a, Size a_stride, Size rows, int32_t* quantized) {
     if (panels.format != Format::int8) return {a, a_stride};
-    for (long row = 0; row < rows; row++)
+    for (Size row = 0; row < rows; row++)
         quantize_row(a + row * a_stride, panels.K, quantized + row * panels.quantized_size);
     return {(const float*)quantized, panels.quantized_size};
 }
-inline Rows<double> rows_for(const Panels<double>&, const double* a, long a_stride, long, int32_t*) {
+inline Rows<double> rows_for(const Panels<double>&, const double* a, Size a_stride, Size, int32_t*) {
     return {a, a_stride};
 }
 
 // For one row, reading the panel takes the time: a tile needs no more sums than hide the latency of an fma, and a small
 // one leaves more of the panel in the first cache for the next step. In bytes.
-constexpr long enough_sums = 256, small_tile = 16 << 10;
+constexpr Size enough_sums = 256, small_tile = 16 << 10;
 
 // Calls body(product of a tile, first block, blocks, first row, rows) for the tiles of the share's blocks and all rows.
 template <class Real, class Body>
-void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long rows, int32_t* quantized, Share share,
+void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, int32_t* quantized, Share share,
                Body body) {
     const Micros<Real>& micros = micros_for(panels);
     const Rows<Real> in = rows_for(panels, a, a_stride, rows, quantized);
-    const long groups = (rows + micros.rows - 1) / micros.rows;
-    const long most_rows = groups ? (rows + groups - 1) / groups : 0;
-    auto too_large = [&](long blocks) {
+    const Size groups = (rows + micros.rows - 1) / micros.rows;
+    const Size most_rows = groups ? (rows + groups - 1) / groups : 0;
+    auto too_large = [&](Size blocks) {
         return rows == 1 && blocks > 1 && blocks * panels.G * vector_bytes > enough_sums &&
                blocks * panels.block_bytes > small_tile;
     };
-    for (long first = share.first, last = share.last; first < last;) {
+    for (Size first = share.first, last = share.last; first < last;) {
         int log_blocks = 3;
         while (first + (1 << log_blocks) > last || !micros.at[most_rows][log_blocks] || too_large(1 << log_blocks))
             log_blocks--;
-        const long blocks = 1 << log_blocks;
-        const long block = share.backward ? last -= blocks : (first += blocks) - blocks;
-        for (long row = 0; row < rows; row += most_rows) {
-            const long R = rows - row < most_rows ? rows - row : most_rows;
-            auto product = [&](Real* out, long out_stride) {
+        const Size blocks = 1 << log_blocks;
+        const Size block = share.backward ? last -= blocks : (first += blocks) - blocks;
+        for (Size row = 0; row < rows; row += most_rows) {
+            const Size R = rows - row < most_rows ? rows - row : most_rows;
+            auto product = [&](Real* out, Size out_stride) {
                 micros.at[R][log_blocks](panels, block, in.a + row * in.stride, in.stride, out, out_stride);
             };
             body(product, block, blocks, row, R);
@@ -177,9 +177,9 @@ void for_tiles(const Panels<Real>& panels, const Real* a, long a_stride, long ro
 }
 
 template <class Real>
-void product(const Panels<Real>& panels, const Real* a, long a_stride, long rows, Real* out, long out_stride,
+void product(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, Real* out, Size out_stride,
              int32_t* quantized, Share share) {
-    for_tiles(panels, a, a_stride, rows, quantized, share, [&](auto tile, long block, long, long row, long) {
+    for_tiles(panels, a, a_stride, rows, quantized, share, [&](auto tile, Size block, Size, Size row, Size) {
         tile(out + row * out_stride + block * panels.G * Float<Real>::L, out_stride);
     });
 }

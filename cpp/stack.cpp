@@ -12,7 +12,7 @@
 
 namespace onward {
 
-long gates(Cell cell) {
+Size gates(Cell cell) {
     switch (cell) {
         case Cell::rnn:
         case Cell::rnn_relu: return 1;
@@ -24,18 +24,18 @@ long gates(Cell cell) {
 }
 
 // An LSTM also records c, and a GRU that resets after the product R_n h + b_n.
-long recorded(Cell cell) { return gates(cell) + (cell == Cell::lstm || cell == Cell::gru); }
+Size recorded(Cell cell) { return gates(cell) + (cell == Cell::lstm || cell == Cell::gru); }
 
-bool worth_sharing(long B, Cell cell, long H, long P) {
-    constexpr long worth_a_barrier = 10'000;  // multiply-adds
+bool worth_sharing(Size B, Cell cell, Size H, Size P) {
+    constexpr Size worth_a_barrier = 10'000;  // multiply-adds
     return B * gates(cell) * H * P >= worth_a_barrier;
 }
 
-std::vector<long> longest_first(const int64_t* lengths, long B) {
-    std::vector<long> order(B);
-    std::iota(order.begin(), order.end(), 0L);
+std::vector<Size> longest_first(const int64_t* lengths, Size B) {
+    std::vector<Size> order(B);
+    std::iota(order.begin(), order.end(), Size(0));
     if (lengths)
-        std::stable_sort(order.begin(), order.end(), [&](long a, long b) { return lengths[a] > lengths[b]; });
+        std::stable_sort(order.begin(), order.end(), [&](Size a, Size b) { return lengths[a] > lengths[b]; });
     return order;
 }
 
@@ -44,57 +44,57 @@ std::vector<long> longest_first(const int64_t* lengths, long B) {
 template <class Real>
 class Team {
 public:
-    Team(const Stack<Real>& stack, long longest, long max_rows, int threads)
+    Team(const Stack<Real>& stack, Size longest, Size max_rows, int threads)
         : s(stack), all(threads) {
         lengths.reserve(max_rows);
         const int groups = std::min(int(s.D), threads);
         for (int group = 0; group < groups; group++)
             barriers.push_back(std::make_unique<Barrier>((threads + groups - 1 - group) / groups));
         const int parts = (threads + groups - 1) / groups;
-        for (long i = 0; i < long(s.directions.size()); i++)
+        for (Size i = 0; i < Size(s.directions.size()); i++)
             runs.emplace_back(s.kernels, s.directions[i], i % s.D == 1, lengths, max_rows,
                               std::min(rows_at_once, longest * max_rows), parts);
         // Layers of one direction take turns at a chunk of time; a reverse direction needs all of the layer below.
-        chunk = s.D == 1 ? std::max(1L, rows_at_once / max_rows) : std::max(1L, longest);
+        chunk = s.D == 1 ? std::max(Size(1), rows_at_once / max_rows) : std::max(Size(1), longest);
         for (int i = 0; i < 2; i++)
             between[i] = Buffer<Real>(s.layers > i + 1 ? std::min(chunk, longest) * max_rows * s.D * s.P : 0);
     }
 
     // Called by each of the team's threads.
-    void forward(const Sequence<Real>& q, const long* order, long rows, int part, int threads) {
+    void forward(const Sequence<Real>& q, const Size* order, Size rows, int part, int threads) {
         if (part == 0) start(q, order, rows);
         all.wait();
         const int groups = int(barriers.size()), group = part % groups;
         const int group_part = part / groups, group_parts = (threads + groups - 1 - group) / groups;
-        const long longest = lengths[0];
-        for (long t0 = 0; t0 < longest; t0 += chunk) {
-            const long t1 = std::min(t0 + chunk, longest);
-            auto after = [&](long layer) {
+        const Size longest = lengths[0];
+        for (Size t0 = 0; t0 < longest; t0 += chunk) {
+            const Size t1 = std::min(t0 + chunk, longest);
+            auto after = [&](Size layer) {
                 return Rows<Real>{between[layer % 2].data(), rows * s.D * s.P, s.D * s.P, t0};
             };
-            for (long layer = 0; layer < s.layers; layer++) {
+            for (Size layer = 0; layer < s.layers; layer++) {
                 const bool first = layer == 0, last = layer == s.layers - 1;
                 const Rows<const Real> in = first ? block(q.x, q, order) : as_input(after(layer - 1));
                 const Rows<Real> out = last ? block(q.y, q, order) : after(layer);
-                for (long direction = group; direction < s.D; direction += groups) {
+                for (Size direction = group; direction < s.D; direction += groups) {
                     Rows<Real> half = out;
                     half.data += direction * s.P;
-                    const long i = layer * s.D + direction;
+                    const Size i = layer * s.D + direction;
                     runs[i].advance(in, half, t0, t1, group_part, group_parts, *barriers[group], record(i, q, order));
                 }
                 all.wait();
             }
         }
         if (part == 0)
-            for (long i = 0; i < long(runs.size()); i++)
+            for (Size i = 0; i < Size(runs.size()); i++)
                 runs[i].finish(q.h_n + i * q.B * s.P, q.c_n ? q.c_n + i * q.B * s.H : nullptr, order, longest);
         all.wait();
     }
 
 private:
     // Where run i leaves what it records.
-    Record<Real> record(long i, const Sequence<Real>& q, const long* order) const {
-        auto rows = [&](Real* data, long features) {
+    Record<Real> record(Size i, const Sequence<Real>& q, const Size* order) const {
+        auto rows = [&](Real* data, Size features) {
             return data ? block(Rows<Real>{data + i * q.T * q.B * features, q.B * features, features}, q, order)
                         : Rows<Real>{};
         };
@@ -103,7 +103,7 @@ private:
 
     // This block's rows of a whole array.
     template <class Number>
-    static Rows<Number> block(Rows<Number> whole, const Sequence<Real>& q, const long* order) {
+    static Rows<Number> block(Rows<Number> whole, const Sequence<Real>& q, const Size* order) {
         if (q.lengths)
             whole.order = order;
         else
@@ -115,39 +115,39 @@ private:
         return {rows.data, rows.t_stride, rows.b_stride, rows.t_first};
     }
 
-    void start(const Sequence<Real>& q, const long* order, long rows) {
+    void start(const Sequence<Real>& q, const Size* order, Size rows) {
         lengths.resize(rows);
-        for (long b = 0; b < rows; b++) {
+        for (Size b = 0; b < rows; b++) {
             lengths[b] = q.lengths ? q.lengths[order[b]] : q.T;
-            for (long t = lengths[b]; t < q.T; t++)
+            for (Size t = lengths[b]; t < q.T; t++)
                 std::memset(q.y.at(t, order[b]), 0, s.D * s.P * sizeof(Real));
         }
-        for (long i = 0; i < long(runs.size()); i++)
+        for (Size i = 0; i < Size(runs.size()); i++)
             runs[i].start(q.h0 ? q.h0 + i * q.B * s.P : nullptr, q.c0 ? q.c0 + i * q.B * s.H : nullptr, order);
     }
 
     const Stack<Real>& s;
-    std::vector<long> lengths;
+    std::vector<Size> lengths;
     std::vector<Run<Real>> runs;
     Buffer<Real> between[2];
-    long chunk;
+    Size chunk;
     Barrier all;
     std::vector<std::unique_ptr<Barrier>> barriers;  // one for each group of threads that shares a direction
 };
 
 template <class Real>
 Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const std::vector<Options<Real>>& options,
-                   long num_directions)
+                   Size num_directions)
     : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(num_directions),
-      layers(long(weights.size()) / D), kernels(onward::kernels<Real>()) {
-    const long G = gates(cell), L = kernels.L;
-    auto pack = [&](const Matrix<Real>& matrix, const Real* bias, long first, long G, long N,
-                    long K) -> const Panels<Real>& {
+      layers(Size(weights.size()) / D), kernels(onward::kernels<Real>()) {
+    const Size G = gates(cell), L = kernels.L;
+    auto pack = [&](const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N,
+                    Size K) -> const Panels<Real>& {
         return packed.emplace_back(matrix, bias, first, G, N, K, L);
     };
     for (const Weights<Real>& w : weights) {
         Direction<Real> d{cell, w.I, w.H, w.P, pack(w.W, w.b_W, 0, G, w.H, w.I)};
-        const long together = cell == Cell::gru_reset_before ? 2 : G;  // gates of the first product
+        const Size together = cell == Cell::gru_reset_before ? 2 : G;  // gates of the first product
         d.recurrent = pack(w.R, w.b_R, 0, together, w.H, w.P);
         if (together < G) d.candidate = pack(w.R, w.b_R, together, 1, w.H, w.P);
         if (w.W_hr.numbers) d.projection = pack(w.W_hr, nullptr, 0, 1, w.P, w.H);
@@ -161,22 +161,22 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const s
 template <class Real>
 void Stack<Real>::forward(const Sequence<Real>& s) const {
     if (!s.B) return;
-    const std::vector<long> order = longest_first(s.lengths, s.B);
-    const long longest = s.lengths ? s.lengths[order[0]] : s.T;
+    const std::vector<Size> order = longest_first(s.lengths, s.B);
+    const Size longest = s.lengths ? s.lengths[order[0]] : s.T;
 
     // Threads take rows of their own where there are many, and share the units of the same rows where there are few.
-    long blocks = ceil_div(s.B, rows_at_once);
+    Size blocks = ceil_div(s.B, rows_at_once);
     int team_size = 1;
     std::vector<std::unique_ptr<Team<Real>>> teams;
-    const long units = (worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1) * D;
-    const int useful = int(std::min<long>(num_threads(), std::max(units, s.B / rows_worth_a_thread)));
+    const Size units = (worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1) * D;
+    const int useful = int(std::min<Size>(num_threads(), std::max(units, s.B / rows_worth_a_thread)));
     parallel(
         useful,
         [&](int n) {
-            const long row_parts = std::clamp(s.B / rows_worth_a_thread, 1L, long(n));
+            const Size row_parts = std::clamp(s.B / rows_worth_a_thread, Size(1), Size(n));
             team_size = int(std::min(n / row_parts, units));
             blocks = std::max(blocks, row_parts);
-            for (long i = 0; i < row_parts; i++)
+            for (Size i = 0; i < row_parts; i++)
                 teams.push_back(std::make_unique<Team<Real>>(*this, longest, ceil_div(s.B, blocks), team_size));
         },
         [&](int part) {
@@ -184,8 +184,8 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
             const size_t team = part / team_size;
             if (team >= teams.size()) return;
             for (size_t i = team; i < size_t(blocks); i += teams.size()) {
-                const long first = s.B * long(i) / blocks;
-                teams[team]->forward(s, order.data() + first, s.B * long(i + 1) / blocks - first, part % team_size,
+                const Size first = s.B * Size(i) / blocks;
+                teams[team]->forward(s, order.data() + first, s.B * Size(i + 1) / blocks - first, part % team_size,
                                     team_size);
             }
         });

@@ -9,20 +9,20 @@
 
 namespace onward {
 
-long gates(Cell cell);
-long recorded(Cell cell);  // numbers that a unit has in the record of a step: its gates, and what else backward needs
+Size gates(Cell cell);
+Size recorded(Cell cell);  // numbers that a unit has in the record of a step: its gates, and what else backward needs
 
 // Whether a step of B rows is so much work that threads should share its units, and meet at a barrier after it.
-bool worth_sharing(long B, Cell cell, long H, long P);
+bool worth_sharing(Size B, Cell cell, Size H, Size P);
 
 // Rows in order of their lengths, longest first; in their own order where lengths is null.
-std::vector<long> longest_first(const int64_t* lengths, long B);
+std::vector<Size> longest_first(const int64_t* lengths, Size B);
 
 // One direction of one layer as it comes, rows in PyTorch's gate order. Biases, projection and
 // peephole may be null.
 template <class Real>
 struct Weights {
-    long I, H, P;
+    Size I, H, P;
     Matrix<Real> W, R;         // (G*H, I), (G*H, P)
     const Real *b_W, *b_R;     // (G*H)
     Matrix<Real> W_hr;         // (P, H)
@@ -33,7 +33,7 @@ struct Weights {
 // one after another: (layers * D, B, P) and (layers * D, B, H). So do the records, if any, each whole (T, B, features).
 template <class Real>
 struct Sequence {
-    long T, B;
+    Size T, B;
     Rows<const Real> x;
     Rows<Real> y;  // D*P features
     const Real *h0, *c0;
@@ -48,12 +48,12 @@ public:
     // Weights in the order of PyTorch: layer by layer, forward before reverse.
     // Options are none, or of each direction.
     Stack(Cell cell, const std::vector<Weights<Real>>& weights, const std::vector<Options<Real>>& options,
-          long num_directions);
+          Size num_directions);
     Stack(Stack&&) = default;
     void forward(const Sequence<Real>& sequence) const;
 
     const Cell cell;
-    const long I, H, P, D, layers;
+    const Size I, H, P, D, layers;
 
 private:
     template <class>

@@ -9,19 +9,19 @@
 namespace onward {
 
 template <class Real>
-Stream<Real>::Stream(const std::vector<Stage<Real>>& stages, long B)
+Stream<Real>::Stream(const std::vector<Stage<Real>>& stages, Size B)
     : stages(stages), B(B), I(inputs(stages.front())), O(outputs(stages.back())), order(B),
       chains(ceil_div(B, rows_at_once)) {
-    std::iota(order.begin(), order.end(), 0L);
-    for (auto& chain : chains) chain = std::make_unique<Chain<Real>>(stages, ceil_div(B, long(chains.size())));
+    std::iota(order.begin(), order.end(), Size(0));
+    for (auto& chain : chains) chain = std::make_unique<Chain<Real>>(stages, ceil_div(B, Size(chains.size())));
     set_state(std::vector<State<const Real>>(state_sizes(stages).size()));
 }
 
 template <class Real>
-void Stream<Real>::advance(const Rows<const Real>& x, const Rows<Real>& y, long T) {
+void Stream<Real>::advance(const Rows<const Real>& x, const Rows<Real>& y, Size T) {
     auto block = [&](size_t i) {
         const FlushDenormals flush;
-        const long first = first_row(i);
+        const Size first = first_row(i);
         chains[i]->advance({x.data + first * x.b_stride, x.t_stride, x.b_stride},
                            {y.data + first * y.b_stride, y.t_stride, y.b_stride}, T);
     };

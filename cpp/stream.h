@@ -12,18 +12,18 @@ namespace onward {
 template <class Real>
 class Stream {
 public:
-    Stream(const std::vector<Stage<Real>>& stages, long B);
-    void advance(const Rows<const Real>& x, const Rows<Real>& y, long T);  // x (T, B, I), y (T, B, O)
+    Stream(const std::vector<Stage<Real>>& stages, Size B);
+    void advance(const Rows<const Real>& x, const Rows<Real>& y, Size T);  // x (T, B, I), y (T, B, O)
     void state(const std::vector<State<Real>>& to) const;
     void set_state(const std::vector<State<const Real>>& from);
 
     const std::vector<Stage<Real>> stages;
-    const long B, I, O;
+    const Size B, I, O;
 
 private:
-    long first_row(size_t chain) const { return B * long(chain) / long(chains.size()); }
+    Size first_row(size_t chain) const { return B * Size(chain) / Size(chains.size()); }
 
-    std::vector<long> order;
+    std::vector<Size> order;
     std::vector<std::unique_ptr<Chain<Real>>> chains;  // each with a block of the rows
 };
 

@@ -15,6 +15,8 @@
 
 namespace {
 
+using onward::Size;
+
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64, vector_registers = 32;
 #elif defined(__AVX2__)
@@ -103,7 +105,7 @@ inline void store(Real* p, vec_of<Real> v) {
 
 // The first n lanes, from or to anywhere; the others are 0, or left alone.
 template <class Real>
-inline vec_of<Real> load_some(const Real* p, long n) {
+inline vec_of<Real> load_some(const Real* p, Size n) {
     typedef vec_of<Real> anywhere __attribute__((aligned(sizeof(Real))));
     if (n >= Float<Real>::L) return *(const anywhere*)p;
     alignas(vector_bytes) Real part[Float<Real>::L] = {};
@@ -112,7 +114,7 @@ inline vec_of<Real> load_some(const Real* p, long n) {
 }
 
 template <class Real>
-inline void store_some(Real* p, vec_of<Real> v, long n) {
+inline void store_some(Real* p, vec_of<Real> v, Size n) {
     typedef vec_of<Real> anywhere __attribute__((aligned(sizeof(Real))));
     if (n >= Float<Real>::L) {
         *(anywhere*)p = v;

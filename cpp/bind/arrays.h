@@ -32,6 +32,8 @@ struct nb::detail::dtype_traits<onward::Half> {
 
 namespace python {
 
+using onward::Size;
+
 using In = nb::ndarray<nb::ro, nb::device::cpu>;
 using Out = nb::ndarray<nb::device::cpu>;
 using OptionalIn = std::optional<In>;
@@ -40,11 +42,11 @@ using OptionalOut = std::optional<Out>;
 // The memory of an array, after checking its type and shape (-1: any size), and that its axes from `contiguous_from` on
 // are C-contiguous.
 template <class Real, class Array>
-Real* data_of(const Array& array, const char* name, std::initializer_list<long> shape, long contiguous_from = 0) {
+Real* data_of(const Array& array, const char* name, std::initializer_list<Size> shape, Size contiguous_from = 0) {
     bool fits = array.dtype() == nb::dtype<std::remove_const_t<Real>>() && array.ndim() == shape.size();
-    long stride = 1;
-    for (long axis = long(shape.size()) - 1; fits && axis >= 0; axis--) {
-        const long size = long(array.shape(axis)), expected = shape.begin()[axis];
+    Size stride = 1;
+    for (Size axis = Size(shape.size()) - 1; fits && axis >= 0; axis--) {
+        const Size size = Size(array.shape(axis)), expected = shape.begin()[axis];
         fits = (expected == -1 || size == expected) &&
                (axis < contiguous_from || size <= 1 || !array.size() || array.stride(axis) == stride);
         stride *= size;
@@ -54,14 +56,14 @@ Real* data_of(const Array& array, const char* name, std::initializer_list<long> 
 }
 
 template <class Real, class Array>
-Real* data_of(const std::optional<Array>& array, const char* name, std::initializer_list<long> shape) {
+Real* data_of(const std::optional<Array>& array, const char* name, std::initializer_list<Size> shape) {
     return array ? data_of<Real>(*array, name, shape) : nullptr;
 }
 
 template <class Real, class Array>
-onward::Rows<Real> rows_of(const Array& array, const char* name, std::initializer_list<long> shape) {
+onward::Rows<Real> rows_of(const Array& array, const char* name, std::initializer_list<Size> shape) {
     Real* const data = data_of<Real>(array, name, shape, 2);
-    return {data, long(array.stride(0)), long(array.stride(1))};
+    return {data, Size(array.stride(0)), Size(array.stride(1))};
 }
 
 // The value of a name.

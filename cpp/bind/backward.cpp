@@ -11,7 +11,7 @@ namespace {
 template <class Real>
 onward::Backward<Real> make_backward(const std::string& cell_name, const std::vector<WeightsIn>& arrays) {
     const Cell cell = named(cells, cell_name);
-    const std::vector<onward::Weights<Real>> weights = weights_of<Real>(cell, arrays, long(arrays.size()));
+    const std::vector<onward::Weights<Real>> weights = weights_of<Real>(cell, arrays, Size(arrays.size()));
     for (const onward::Weights<Real>& w : weights)
         for (const onward::Matrix<Real>& matrix : {w.W, w.R, w.W_hr})
             if (matrix.format != Format::native)
@@ -35,11 +35,11 @@ struct Backward {
              const OptionalIn& dc_n, const OptionalIn& lengths, const In& gates, const Out& dx,
              const Out& dh0, const OptionalOut& dc0, const std::vector<GradientsOut>& gradients) const {
         std::visit([&]<class Real>(const onward::Backward<Real>& back) {
-            const long D = back.D, I = back.I, H = back.H, P = back.P, G = onward::gates(back.cell);
+            const Size D = back.D, I = back.I, H = back.H, P = back.P, G = onward::gates(back.cell);
             const auto x_rows = rows_of<const Real>(x, "x", {-1, -1, I});
-            const long T = long(x.shape(0)), B = long(x.shape(1));
+            const Size T = Size(x.shape(0)), B = Size(x.shape(1));
             if ((back.cell == Cell::lstm) != dc0.has_value()) throw nb::value_error("dc0 is of an LSTM");
-            if (long(gradients.size()) != D) throw nb::value_error("gradients are of each direction");
+            if (Size(gradients.size()) != D) throw nb::value_error("gradients are of each direction");
             std::vector<onward::WeightGradients<Real>> by_weights;
             for (const auto& [W, R, b_W, b_R, W_hr] : gradients) {
                 if (W_hr.has_value() != (P != H)) throw nb::value_error("W_hr is of a projection");
@@ -55,7 +55,7 @@ struct Backward {
                 data_of<const Real>(gates, "gates", {D, T, B, onward::recorded(back.cell), H}),
                 rows_of<Real>(dx, "dx", {T, B, I}),
                 data_of<Real>(dh0, "dh0", {D, B, P}), data_of<Real>(dc0, "dc0", {D, B, H}), by_weights};
-            for (long b = 0; lengths && b < B; b++)
+            for (Size b = 0; lengths && b < B; b++)
                 if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
             const nb::gil_scoped_release release;
             back.run(sequence);

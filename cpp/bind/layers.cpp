@@ -6,7 +6,7 @@ namespace python {
 
 void bind_layers(nb::module_& m) {
     nb::class_<Stack>(m, "Stack", "The packed weights of a recurrent layer: all its layers and directions.")
-        .def(nb::init<const std::string&, const std::vector<WeightsIn>&, long, const std::vector<OptionsIn>&>(),
+        .def(nb::init<const std::string&, const std::vector<WeightsIn>&, Size, const std::vector<OptionsIn>&>(),
              "cell"_a, "weights"_a, "num_directions"_a, "options"_a)
         .def("forward", &Stack::forward, "x"_a.noconvert(), "h0"_a.noconvert().none(), "c0"_a.noconvert().none(),
              "lengths"_a.noconvert().none(), "y"_a.noconvert(), "h_n"_a.noconvert(), "c_n"_a.noconvert().none(),

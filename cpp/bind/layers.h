@@ -8,7 +8,7 @@
 namespace python {
 
 template <class Real>
-onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<WeightsIn>& arrays, long D,
+onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<WeightsIn>& arrays, Size D,
                                const std::vector<OptionsIn>& options_in) {
     const Cell cell = named(cells, cell_name);
     const std::vector<onward::Options<Real>> options = options_of<Real>(options_in);
@@ -24,7 +24,7 @@ inline bool computes_in_float32(const MatrixIn& weights) { return std::get<0>(we
 struct Stack {
     EitherPrecision<onward::Stack> core;
 
-    Stack(const std::string& cell, const std::vector<WeightsIn>& weights, long num_directions,
+    Stack(const std::string& cell, const std::vector<WeightsIn>& weights, Size num_directions,
           const std::vector<OptionsIn>& options)
         : core(!weights.empty() && computes_in_float32(std::get<0>(weights[0]))
                    ? EitherPrecision<onward::Stack>(make_stack<float>(cell, weights, num_directions, options))
@@ -36,24 +36,24 @@ struct Stack {
         record(x, h0, c0, lengths, y, h_n, c_n, {}, {});
     }
 
-    long recorded() const {
+    Size recorded() const {
         return std::visit([](const auto& stack) { return onward::recorded(stack.cell); }, core);
     }
 
     void record(const In& x, const OptionalIn& h0, const OptionalIn& c0, const OptionalIn& lengths, const Out& y,
                 const Out& h_n, const OptionalOut& c_n, const OptionalOut& gates, const OptionalOut& sums) const {
         std::visit([&]<class Real>(const onward::Stack<Real>& stack) {
-            const long LD = stack.layers * stack.D;
+            const Size LD = stack.layers * stack.D;
             const auto x_rows = rows_of<const Real>(x, "x", {-1, -1, stack.I});
-            const long T = long(x.shape(0)), B = long(x.shape(1));
-            const long S = onward::recorded(stack.cell), G = onward::gates(stack.cell);
+            const Size T = Size(x.shape(0)), B = Size(x.shape(1));
+            const Size S = onward::recorded(stack.cell), G = onward::gates(stack.cell);
             const onward::Sequence<Real> sequence{
                 T, B, x_rows, rows_of<Real>(y, "y", {T, B, stack.D * stack.P}),
                 data_of<const Real>(h0, "h0", {LD, B, stack.P}), data_of<const Real>(c0, "c0", {LD, B, stack.H}),
                 data_of<const int64_t>(lengths, "lengths", {B}), data_of<Real>(h_n, "h_n", {LD, B, stack.P}),
                 data_of<Real>(c_n, "c_n", {LD, B, stack.H}), data_of<Real>(gates, "gates", {LD, T, B, S, stack.H}),
                 data_of<Real>(sums, "sums", {LD, T, B, G, stack.H})};
-            for (long b = 0; lengths && b < B; b++)
+            for (Size b = 0; lengths && b < B; b++)
                 if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
             const nb::gil_scoped_release release;
             stack.forward(sequence);
@@ -64,7 +64,7 @@ struct Stack {
 template <class Real>
 onward::Dense<Real> make_dense(const In& W, const OptionalIn& b) {
     const Real* const weights = data_of<const Real>(W, "W", {-1, -1});
-    const long O = long(W.shape(0)), I = long(W.shape(1));
+    const Size O = Size(W.shape(0)), I = Size(W.shape(1));
     return {{Format::native, weights}, data_of<const Real>(b, "b", {O}), O, I};
 }
 
@@ -78,7 +78,7 @@ struct Dense {
     void forward(const In& x, const Out& y) const {
         std::visit([&]<class Real>(const onward::Dense<Real>& dense) {
             const Real* const in = data_of<const Real>(x, "x", {-1, dense.I});
-            const long rows = long(x.shape(0));
+            const Size rows = Size(x.shape(0));
             Real* const out = data_of<Real>(y, "y", {rows, dense.O});
             const nb::gil_scoped_release release;
             dense.forward(in, rows, out);
@@ -89,8 +89,8 @@ struct Dense {
 template <class Real>
 void add_gradients(const In& dy, const In& x, const Out& dW, const OptionalOut& db) {
     const Real *const d = data_of<const Real>(dy, "dy", {-1, -1}), *const in = data_of<const Real>(x, "x", {-1, -1});
-    const long rows = long(x.shape(0)), O = long(dy.shape(1)), I = long(x.shape(1));
-    if (long(dy.shape(0)) != rows) throw nb::value_error("dy and x are of the same rows");
+    const Size rows = Size(x.shape(0)), O = Size(dy.shape(1)), I = Size(x.shape(1));
+    if (Size(dy.shape(0)) != rows) throw nb::value_error("dy and x are of the same rows");
     Real *const to = data_of<Real>(dW, "dW", {O, I}), *const to_bias = data_of<Real>(db, "db", {O});
     const nb::gil_scoped_release release;
     onward::add_gradients(d, O, in, I, rows, to, to_bias);

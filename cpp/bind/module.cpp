@@ -13,7 +13,7 @@ namespace {
 template <class Real>
 void activate(const ActivationIn& activation, const In& x, const Out& y) {
     const Real* const in = data_of<const Real>(x, "x", {-1});
-    const long n = long(x.shape(0));
+    const Size n = Size(x.shape(0));
     Real* const out = data_of<Real>(y, "out", {n});
     const onward::Activation<Real> function = activation_of<Real>(activation);
     const nb::gil_scoped_release release;
@@ -47,17 +47,17 @@ NB_MODULE(_core, m) {
     m.def("set_own_num_threads", &onward::set_own_num_threads, "n"_a,
           "The same for calls of this Python thread alone; 0: as for all. Returns what it was.");
     m.def("num_threads", &onward::num_threads, "Threads for one call of this Python thread, at most.");
-    m.def("arithmetic", [](long n) {
+    m.def("arithmetic", [](Size n) {
         float result = 0;
         const nb::gil_scoped_release release;
         return n * onward::kernels<float>().arithmetic(n, &result);
     }, "n"_a, "Does nothing but fma in registers; returns the number of float32 operations. For measuring.");
     m.def("nothing", [](const In&, const OptionalOut&) {}, "x"_a.noconvert(), "out"_a.noconvert() = nb::none(),
           "Takes what a Stream takes, and does nothing. For measuring.");
-    m.def("read", [](const nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>& x, long times) {
+    m.def("read", [](const nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>& x, Size times) {
         const nb::gil_scoped_release release;
         float sum = 0;
-        while (times-- > 0) sum += onward::kernels<float>().read(long(x.shape(0)), x.data());
+        while (times-- > 0) sum += onward::kernels<float>().read(Size(x.shape(0)), x.data());
         return sum;
     }, "x"_a, "times"_a, "Reads x, aligned to 64 bytes, some times over. For measuring.");
     onward::selected();  // a wrong ONWARD_ISA is an error at import, not at the first call

@@ -35,7 +35,7 @@ using States = std::vector<std::tuple<std::optional<Array>, std::optional<Array>
 
 template <class Number, class Real, class Array>
 std::vector<onward::State<Number>> states_of(const std::vector<onward::Stage<Real>>& stages,
-                                             const States<Array>& arrays, long rows) {
+                                             const States<Array>& arrays, Size rows) {
     std::vector<onward::State<Number>> states;
     size_t next = 0;
     for (const onward::Stage<Real>& stage : stages) {
@@ -45,7 +45,7 @@ std::vector<onward::State<Number>> states_of(const std::vector<onward::Stage<Rea
         const auto& [h, c] = arrays[next++];
         Number* const h_data = data_of<Number>(h, "h", {stack.layers, rows, stack.P});
         Number* const c_data = data_of<Number>(c, "c", {stack.layers, rows, stack.H});
-        for (long layer = 0; layer < stack.layers; layer++)
+        for (Size layer = 0; layer < stack.layers; layer++)
             states.push_back({h_data ? h_data + layer * rows * stack.P : nullptr,
                               c_data ? c_data + layer * rows * stack.H : nullptr});
     }

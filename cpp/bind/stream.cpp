@@ -20,27 +20,27 @@ struct Stream {
     std::mutex mutex;  // for calls of several threads, which take effect one after the other
 
     template <class Real>
-    static EitherPointer<onward::Stream> of(const std::vector<nb::object>& layers, long B) {
+    static EitherPointer<onward::Stream> of(const std::vector<nb::object>& layers, Size B) {
         const auto stages = stages_of<Real>(layers);
         if (B < 1 || !onward::connected(stages)) throw nb::value_error("layers do not fit together, or B < 1");
         return std::make_unique<onward::Stream<Real>>(stages, B);
     }
 
-    Stream(const std::vector<nb::object>& layers, std::optional<long> batch, bool batch_first)
+    Stream(const std::vector<nb::object>& layers, std::optional<Size> batch, bool batch_first)
         : layers(layers), core(first_is_float32(layers) ? of<float>(layers, batch.value_or(1))
                                                         : of<double>(layers, batch.value_or(1))),
           batched(batch), batch_first(batch_first) {}
 
     // The rows of an array of one step ([B], features) or a block ([T], [B], features), if it is such an array.
     template <class Real, class Array>
-    std::optional<onward::Rows<Real>> rows(const Array& array, long B, long features) const {
-        const long axes = long(array.ndim()), block = axes - 1 - batched;
+    std::optional<onward::Rows<Real>> rows(const Array& array, Size B, Size features) const {
+        const Size axes = Size(array.ndim()), block = axes - 1 - batched;
         if (block < 0 || block > 1 || array.dtype() != nb::dtype<std::remove_const_t<Real>>() ||
-            long(array.shape(axes - 1)) != features ||
+            Size(array.shape(axes - 1)) != features ||
             (features > 1 && array.size() && array.stride(axes - 1) != 1) || uintptr_t(array.data()) % alignof(Real))
             return {};
-        if (batched && long(array.shape(block && !batch_first)) != B) return {};
-        return laid_out((Real*)array.data(), axes, [&](long axis) { return long(array.stride(axis)); });
+        if (batched && Size(array.shape(block && !batch_first)) != B) return {};
+        return laid_out((Real*)array.data(), axes, [&](Size axis) { return Size(array.stride(axis)); });
     }
 
     // Whether numbers of y may be written before those of x in their place are read: not where all of both lie alike.
@@ -56,18 +56,18 @@ struct Stream {
     // The addresses between which an array's numbers lie.
     template <class Array>
     static std::pair<uintptr_t, uintptr_t> extent(const Array& array) {
-        const long bytes = long(array.itemsize());
+        const Size bytes = Size(array.itemsize());
         uintptr_t first = uintptr_t(array.data()), last = first + bytes;
         if (!array.size()) return {first, first};
         for (size_t axis = 0; axis < array.ndim(); axis++) {
-            const long reach = (long(array.shape(axis)) - 1) * long(array.stride(axis)) * bytes;
+            const Size reach = (Size(array.shape(axis)) - 1) * Size(array.stride(axis)) * bytes;
             (reach < 0 ? first : last) += reach;
         }
         return {first, last};
     }
 
     template <class Real, class Stride>
-    onward::Rows<Real> laid_out(Real* data, long axes, Stride stride) const {
+    onward::Rows<Real> laid_out(Real* data, Size axes, Stride stride) const {
         const bool block = axes > 1 + batched;
         return {data, block ? stride(batched && batch_first) : 0, batched ? stride(block && !batch_first) : 0};
     }
@@ -76,27 +76,27 @@ struct Stream {
     static nb::object call(nb::handle_t<Stream> handle, const In& x, const OptionalOut& out) {
         Stream& self = *nb::inst_ptr<Stream>(handle);
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
-            const long B = stream->B, axes = long(x.ndim());
+            const Size B = stream->B, axes = Size(x.ndim());
             const auto in = self.rows<const Real>(x, B, stream->I);
             if (!in) return converted(handle, nb::cast(x), out ? nb::cast(*out) : nb::none());
-            const long T = axes > 1 + self.batched ? long(x.shape(self.batched && self.batch_first)) : 1;
+            const Size T = axes > 1 + self.batched ? Size(x.shape(self.batched && self.batch_first)) : 1;
             nb::object result;
             std::optional<onward::Rows<Real>> y;
             if (out) {
                 y = self.rows<Real>(*out, B, stream->O);
-                bool fits = y && long(out->ndim()) == axes && !overlap(x, *out);
-                for (long axis = 0; fits && axis < axes - 1; axis++) fits = out->shape(axis) == x.shape(axis);
+                bool fits = y && Size(out->ndim()) == axes && !overlap(x, *out);
+                for (Size axis = 0; fits && axis < axes - 1; axis++) fits = out->shape(axis) == x.shape(axis);
                 if (!fits) return converted(handle, nb::cast(x), nb::cast(*out));
                 result = nb::cast(*out);
             } else {
-                std::array<long, 3> shape{};
-                for (long axis = 0; axis < axes - 1; axis++) shape[axis] = long(x.shape(axis));
+                std::array<Size, 3> shape{};
+                for (Size axis = 0; axis < axes - 1; axis++) shape[axis] = Size(x.shape(axis));
                 shape[axes - 1] = stream->O;
                 result = empty<Real>(axes == 1   ? nb::make_tuple(shape[0])
                                      : axes == 2 ? nb::make_tuple(shape[0], shape[1])
                                                  : nb::make_tuple(shape[0], shape[1], shape[2]));
-                y = self.laid_out(memory_of<Real>(result), axes, [&](long axis) {
-                    return std::accumulate(shape.begin() + axis + 1, shape.begin() + axes, 1L, std::multiplies());
+                y = self.laid_out(memory_of<Real>(result), axes, [&](Size axis) {
+                    return std::accumulate(shape.begin() + axis + 1, shape.begin() + axes, Size(1), std::multiplies());
                 });
             }
             self.advance(*stream, *in, *y, T);
@@ -106,7 +106,7 @@ struct Stream {
 
     // One step of one row is short, and holds the GIL.
     template <class Real>
-    void advance(onward::Stream<Real>& stream, const onward::Rows<const Real>& x, const onward::Rows<Real>& y, long T) {
+    void advance(onward::Stream<Real>& stream, const onward::Rows<const Real>& x, const onward::Rows<Real>& y, Size T) {
         std::optional<nb::gil_scoped_release> release;
         if (T * stream.B > 1) release.emplace();
         const std::lock_guard lock(mutex);
@@ -117,7 +117,7 @@ struct Stream {
         return self(self.attr("_converted")(x, out), out);
     }
 
-    long outputs() const {
+    Size outputs() const {
         return std::visit([](const auto& stream) { return stream->O; }, core);
     }
 
@@ -144,7 +144,7 @@ struct Stream {
 
 void bind_stream(nb::module_& m) {
     nb::class_<Stream>(m, "Stream", "Rows that go on from call to call through Stacks and Denses, their states inside.")
-        .def(nb::init<const std::vector<nb::object>&, std::optional<long>, bool>(), "layers"_a, "batch"_a.none(),
+        .def(nb::init<const std::vector<nb::object>&, std::optional<Size>, bool>(), "layers"_a, "batch"_a.none(),
              "batch_first"_a)
         .def("__call__", &Stream::call, "x"_a.noconvert(), "out"_a.noconvert() = nb::none(),
              "One step of x ([B], I), or a block ([T], [B], I), to y, a new array or `out`.")

@@ -37,7 +37,7 @@ onward::Activation<Real> activation_of(const ActivationIn& activation) {
 
 // A matrix (rows, columns) in whatever format it has.
 template <class Real>
-onward::Matrix<Real> matrix_of(const MatrixIn& matrix, const char* name, long rows, long columns) {
+onward::Matrix<Real> matrix_of(const MatrixIn& matrix, const char* name, Size rows, Size columns) {
     const auto& [numbers, scale] = matrix;
     if constexpr (std::is_same_v<Real, float>) {
         if (numbers.dtype() == nb::dtype<int8_t>() && scale)
@@ -60,15 +60,15 @@ std::vector<onward::Options<Real>> options_of(const std::vector<OptionsIn>& give
 
 // One direction of one layer after the other, all of one cell and size.
 template <class Real>
-std::vector<onward::Weights<Real>> weights_of(Cell cell, const std::vector<WeightsIn>& arrays, long D) {
+std::vector<onward::Weights<Real>> weights_of(Cell cell, const std::vector<WeightsIn>& arrays, Size D) {
     if ((D != 1 && D != 2) || arrays.empty() || arrays.size() % D != 0)
         throw nb::value_error("weights come as one tuple for each layer and each of 1 or 2 directions");
     std::vector<onward::Weights<Real>> weights;
     const In &W0 = std::get<0>(std::get<0>(arrays[0])), &R0 = std::get<0>(std::get<1>(arrays[0]));
     if (W0.ndim() != 2 || R0.ndim() != 2) throw nb::value_error("W and R are matrices");
-    const long G = onward::gates(cell), H = long(R0.shape(0)) / G, P = long(R0.shape(1));
+    const Size G = onward::gates(cell), H = Size(R0.shape(0)) / G, P = Size(R0.shape(1));
     for (const auto& [W, R, b_W, b_R, W_hr, peephole] : arrays) {
-        const long I = weights.size() < size_t(D) ? long(W0.shape(1)) : D * P;
+        const Size I = weights.size() < size_t(D) ? Size(W0.shape(1)) : D * P;
         if (P != H && (!W_hr || cell != Cell::lstm))
             throw nb::value_error("only an LSTM with W_hr has recurrent weights that are not (G*H, H)");
         weights.push_back({I, H, P, matrix_of<Real>(W, "W", G * H, I), matrix_of<Real>(R, "R", G * H, P),

@@ -34,7 +34,7 @@ public:
     double number() { return double(int64_t(bits())) * 0x1p-63; }  // from -1 to 1
 
     template <class Number>
-    std::vector<Number> numbers(long n, double scale = 1) {
+    std::vector<Number> numbers(Size n, double scale = 1) {
         std::vector<Number> result(n);
         for (Number& each : result) each = Number(number() * scale);
         return result;
@@ -80,10 +80,10 @@ const Case cases[] = {
 template <class Real>
 class Model {
 public:
-    Model(const Case& given, long I, long H, long layers, long D) {
-        const long G = gates(given.cell), P = given.projected ? (H + 1) / 2 : H;
-        for (long i = 0; i < layers * D; i++) {
-            const long inputs = i < D ? I : D * P;
+    Model(const Case& given, Size I, Size H, Size layers, Size D) {
+        const Size G = gates(given.cell), P = given.projected ? (H + 1) / 2 : H;
+        for (Size i = 0; i < layers * D; i++) {
+            const Size inputs = i < D ? I : D * P;
             weights.push_back({inputs, H, P, matrix(given.format, G * H, inputs), matrix(given.format, G * H, P),
                                numbers(G * H), numbers(G * H),
                                given.projected ? matrix(given.format, P, H) : Matrix<Real>{},
@@ -98,10 +98,10 @@ public:
     std::vector<Options<Real>> options;
 
 private:
-    const Real* numbers(long n) { return memory.emplace_back(random.numbers<Real>(n)).data(); }
+    const Real* numbers(Size n) { return memory.emplace_back(random.numbers<Real>(n)).data(); }
 
-    Matrix<Real> matrix(Format format, long rows, long columns) {
-        const long n = rows * columns;
+    Matrix<Real> matrix(Format format, Size rows, Size columns) {
+        const Size n = rows * columns;
         if (format == Format::int8) {
             auto& bytes = small.emplace_back(n);
             for (auto& byte : bytes) byte = int8_t(int(random.bits() % 255) - 127);
@@ -126,14 +126,14 @@ private:
 template <class Real>
 void whole_sequences(const Case& given, Hash& hash) {
     struct Shape {
-        long I, H, layers, D, T, B;
+        Size I, H, layers, D, T, B;
     };
     for (const auto& [I, H, layers, D, T, B] : std::initializer_list<Shape>{
              {1, 1, 1, 1, 50, 1}, {5, 7, 2, 2, 9, 5},
              {40, 33, 3, 1, 20, 17}, {5, 70, 1, 2, 2, 64}, {3, 7, 1, 1, 0, 4}}) {
         const Model<Real> model(given, I, H, layers, D);
         const Stack<Real> stack(given.cell, model.weights, model.options, D);
-        const long P = stack.P, LD = layers * D;
+        const Size P = stack.P, LD = layers * D;
         Random random;
         const auto x = random.numbers<Real>(T * B * I), h0 = random.numbers<Real>(LD * B * P),
                    c0 = random.numbers<Real>(LD * B * H);
@@ -148,11 +148,11 @@ void whole_sequences(const Case& given, Hash& hash) {
 
 template <class Real>
 void gradients(const Case& given, Hash& hash) {
-    const long I = 5, H = 33, D = 2, T = 11, B = 6;
+    const Size I = 5, H = 33, D = 2, T = 11, B = 6;
     const Model<Real> model(given, I, H, 1, D);
     const Stack<Real> stack(given.cell, model.weights, model.options, D);
     const Backward<Real> back(given.cell, model.weights);
-    const long P = stack.P, S = recorded(given.cell), G = gates(given.cell);
+    const Size P = stack.P, S = recorded(given.cell), G = gates(given.cell);
     const bool lstm = given.cell == Cell::lstm;
     Random random;
     const auto x = random.numbers<Real>(T * B * I), h0 = random.numbers<Real>(D * B * P),
@@ -162,7 +162,7 @@ void gradients(const Case& given, Hash& hash) {
         sums(D * T * B * G * H), dx(T * B * I), dh0(D * B * P), dc0(D * B * H), dW(D * G * H * I),
         dR(D * G * H * P), db_W(D * G * H), db_R(D * G * H), dW_hr(D * P * H);
     std::vector<WeightGradients<Real>> by_weights;
-    for (long i = 0; i < D; i++)
+    for (Size i = 0; i < D; i++)
         by_weights.push_back({&dW[i * G * H * I], &dR[i * G * H * P], &db_W[i * G * H], &db_R[i * G * H],
                               given.projected ? &dW_hr[i * P * H] : nullptr});
     stack.forward({T, B, {x.data(), B * I, I}, {y.data(), B * D * P, D * P}, h0.data(), c0.data(), nullptr, h_n.data(),
@@ -175,7 +175,7 @@ void gradients(const Case& given, Hash& hash) {
 
 template <class Real>
 void steps(const Case& given, Hash& hash) {
-    const long I = 5, H = 33, O = 7, T = 12, B = 3;
+    const Size I = 5, H = 33, O = 7, T = 12, B = 3;
     const Model<Real> model(given, I, H, 2, 1);
     const Stack<Real> stack(given.cell, model.weights, model.options, 1);
     Random random;
@@ -186,9 +186,9 @@ void steps(const Case& given, Hash& hash) {
     Stream<Real> stream(stages, B);
     stream.advance({x.data(), B * I, I}, {streamed.data(), B * O, O}, T);
     Pool<Real> pool(stages, B, B);
-    std::vector<long> ids(B);
+    std::vector<Size> ids(B);
     pool.open(B, ids.data());
-    for (long t = 0; t < T; t++) pool.step(ids.data(), B, x.data() + t * B * I, pooled.data() + t * B * O);
+    for (Size t = 0; t < T; t++) pool.step(ids.data(), B, x.data() + t * B * I, pooled.data() + t * B * O);
     if (streamed != pooled) throw std::runtime_error("a pool does not give what a stream gives");
     hash.add(streamed);
 }
@@ -200,7 +200,7 @@ void functions(Hash& hash) {
     for (int function = 0; function <= int(Function::thresholded_relu); function++) {
         std::vector<Real> y(x.size());
         const FlushDenormals flush;
-        kernels<Real>().activate({Function(function), Real(0.7), Real(0.3)}, long(x.size()), x.data(), y.data());
+        kernels<Real>().activate({Function(function), Real(0.7), Real(0.3)}, Size(x.size()), x.data(), y.data());
         hash.add(y);
     }
 }
