@@ -16,17 +16,22 @@ test-peers: $(VENV)/.installed-peers
 test-cases: $(VENV)/.installed-peers
 	ONWARD_CASES=$(ONWARD_CASES) $(BIN)/pytest tests/real
 
-# The core's answers on this machine and on an emulated Arm: needs g++-aarch64-linux-gnu and qemu-user of Debian.
-AARCH64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
-test-aarch64: $(VENV)/.installed-test
+# The core's answers here and there: on an emulated Arm (g++-aarch64-linux-gnu and qemu-user of Debian), and on Windows
+# (g++-mingw-w64-x86-64-posix and wine), where MinGW's own fma, that of the portable kernels, would round twice.
+BUILD_aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+BUILD_windows := -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=AMD64 \
+	-DCMAKE_CXX_COMPILER=x86_64-w64-mingw32-g++-posix -DCMAKE_CXX_FLAGS=-mfma
+RUN_aarch64 := qemu-aarch64 build/answers-aarch64/answers
+RUN_windows := WINEDEBUG=-all wine build/answers-windows/answers.exe
+test-aarch64 test-windows: test-%: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet cmake
 	$(BIN)/python -m cmake -S tests/answers -B build/answers-here
-	$(BIN)/python -m cmake -S tests/answers -B build/answers-aarch64 $(AARCH64) -DCMAKE_EXE_LINKER_FLAGS=-static
+	$(BIN)/python -m cmake -S tests/answers -B build/answers-$* $(BUILD_$*) -DCMAKE_EXE_LINKER_FLAGS=-static
 	$(BIN)/python -m cmake --build build/answers-here --parallel
-	$(BIN)/python -m cmake --build build/answers-aarch64 --parallel
+	$(BIN)/python -m cmake --build build/answers-$* --parallel
 	build/answers-here/answers >build/answers-here.txt
-	qemu-aarch64 build/answers-aarch64/answers >build/answers-aarch64.txt
-	diff build/answers-here.txt build/answers-aarch64.txt && echo "the same bits: $$(wc -l <build/answers-here.txt) answers"
+	$(RUN_$*) | tr -d '\r' >build/answers-$*.txt
+	diff build/answers-here.txt build/answers-$*.txt && echo "the same bits: $$(wc -l <build/answers-here.txt) answers"
 
 # Needs GCC's sanitisers.
 sanitize: | $(BIN)/python
@@ -58,5 +63,5 @@ $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
 clean:
 	rm -rf $(VENV) build dist
 
-.PHONY: run test test-peers test-cases test-aarch64 sanitize fuzz lint bench clean
+.PHONY: run test test-peers test-cases test-aarch64 test-windows sanitize fuzz lint bench clean
 .SECONDARY:
