@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,11 +30,16 @@ Report: TypeAlias = dict[str, Any]
 
 
 class Commands(click.Group):
-    """Commands whose errors end in one red message, no traceback, and exit code 2 for wrong use, else 1."""
+    """Commands whose errors end in one red message, no traceback, and exit code 2 for wrong use, else 1.
+
+    An interrupt ends in 130, as a shell's does, and is no error.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
         except OnwardError as error:
             raise click.ClickException(click.style(str(error), "red")) from error
         except click.UsageError as error:

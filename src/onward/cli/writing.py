@@ -1,7 +1,6 @@
 """`onward sample` and `onward score`: what a trained model writes, and how good it is on a file."""
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -26,16 +25,13 @@ def sample(model: str, prompt: str, temperature: float, length: int, seed: int |
     """
     net, vocabulary = text.load(named_file(model, bundled.models(), "model", "MODEL"))
     characters = text.sample(net, vocabulary, prompt, length, temperature, seed)
-    try:
-        if as_json:
-            print(json.dumps({"model": model, "prompt": prompt, "text": "".join(characters)}))
-        else:
-            click.echo(prompt, nl=False)
-            for character in characters:
-                click.echo(character, nl=False)
-            click.echo()
-    except KeyboardInterrupt:
-        sys.exit(130)  # as a shell's; enough has been read
+    if as_json:
+        print(json.dumps({"model": model, "prompt": prompt, "text": "".join(characters)}))
+        return
+    click.echo(prompt, nl=False)
+    for character in characters:
+        click.echo(character, nl=False)
+    click.echo()
 
 
 @click.command(epilog="Example:  onward score shakespeare play.txt")
