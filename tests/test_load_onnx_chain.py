@@ -14,7 +14,9 @@ from onward.load.onnx import Graph
 T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
 
 
-def graph_of(nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str = "y", T: int = T) -> Graph:
+def graph_of(
+    nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str = "y", T: int = T, opset: int = 14
+) -> Graph:
     rng = np.random.default_rng(0)
     weights = {
         name: rng.normal(0, 0.5, shape).astype(np.float32)
@@ -29,7 +31,7 @@ def graph_of(nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str
         }.items()
     }
     x = np.zeros((T, B, I), np.float32)
-    return Graph(onnx_nodes.model_of(nodes, {"x": x}, [output], weights | constants))
+    return Graph(onnx_nodes.model_of(nodes, {"x": x}, [output], weights | constants, opset))
 
 
 def lstm(x: str = "x", *states: str, **attributes: Any) -> onnx.NodeProto:
@@ -169,3 +171,14 @@ def test_lengths_that_a_call_does_not_give_are_refused(lengths: Any) -> None:
     graph = graph_of(nodes, constants | ({} if lengths is None else {"n": lengths}))
     with pytest.raises(errors.ArgumentError, match="other lengths"):
         graph.layers()
+
+
+@pytest.mark.parametrize(("attributes", "fits"), [({}, False), ({"axis": 1}, False), ({"axis": 2}, True)])
+def test_a_softmax_of_opset_11_is_a_layer_along_the_last_axis_alone(attributes: Any, fits: bool) -> None:
+    nodes = [lstm(), node("Squeeze", "Y", to="s", axes=[1]), node("Softmax", "s", **attributes)]
+    graph = graph_of(nodes, {}, opset=11)
+    if fits:
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+    else:
+        with pytest.raises(errors.ArgumentError, match="the Softmax"):
+            graph.layers()

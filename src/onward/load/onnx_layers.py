@@ -23,6 +23,7 @@ class Operator(OpRun):
     """An operator of Onward's in the place of the onnx package's, for the nodes that it takes."""
 
     op_domain = ""
+    linked = False  # whether attributes may come with each call of the function around the node
 
     @classmethod
     def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
@@ -92,7 +93,8 @@ def with_biases(nodes: Sequence[OpRun], outputs: Sequence[str]) -> list[OpRun]:
     }
     joined: dict[str, OpRun] = {}
     for node in nodes:
-        mine = [name for name in node.input if name in products] if node.op_type == "Add" else []
+        plain = node.op_type == "Add" and not hasattr(node, "axis")  # of opset 6
+        mine = [name for name in node.input if name in products] if plain else []
         if mine:
             before, (C, *_) = products[mine[0]], [name for name in node.input if name != mine[0]]
             inputs = [*before.input, C]
@@ -195,23 +197,60 @@ class Elementwise(Unary):
         return Activation(function, *(attributes.get(name, value) for name, value in defaults.items()))
 
 
-class Softmax(Unary):
-    """As onward.Softmax; before opset 13 it was of two axes made of all."""
+class OfRows(Operator):
+    """Softmax and its kin: along an axis; before opset 13, along that and all after it as one."""
 
-    @classmethod
-    def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
-        return opset >= 13
+    op_schema = None  # today's has another default for `axis`
+    linked = True
 
-    def _layer(self, attributes: dict[str, Any]) -> layers.Softmax:
-        return layers.Softmax(attributes.get("axis", -1))
+    def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
+        super().__init__(node, run_params)
+        self._joins = run_params["opsets"][""] < 13
+        if not hasattr(self, "axis"):
+            self.axis = 1 if self._joins else -1
 
-    def _run(self, X: AnyArray, **attributes: Any) -> tuple[AnyArray]:
+    def _of_rows(self, X: AnyArray) -> AnyArray:
+        """Of X along its last axis."""
+        raise NotImplementedError
+
+    def _run(self, X: AnyArray, axis: int | None = None) -> tuple[AnyArray]:
+        axis = self.axis if axis is None else axis
+        if X.size == 0:
+            return (X,)
+        if not self._joins:
+            return (np.moveaxis(self._of_rows(np.moveaxis(X, axis, -1)), -1, axis),)
+        rows = X.reshape(math.prod(X.shape[: axis if axis >= 0 else axis + X.ndim]), -1)
+        return (self._of_rows(rows).reshape(X.shape),)
+
+
+class Softmax(OfRows):
+    """As onward.Softmax."""
+
+    def _of_rows(self, X: AnyArray) -> AnyArray:
         if X.dtype in (np.float32, np.float64):
-            return super()._run(X)
+            return layers.Softmax()(X)
         # of halves, ONNX's tests expect that each step is rounded
-        axis = attributes.get("axis", -1)
-        powers: AnyArray = np.exp(X - X.max(axis, keepdims=True, initial=-np.inf))
-        return (powers / powers.sum(axis, keepdims=True),)
+        powers: AnyArray = np.exp(X - X.max(-1, keepdims=True))
+        powers /= powers.sum(-1, keepdims=True)
+        return powers
+
+
+class LogSoftmax(OfRows):
+    """The onnx package's is the logarithm of Softmax, and so -inf where that is 0 in the precision of X."""
+
+    def _of_rows(self, X: AnyArray) -> AnyArray:
+        shifted = X - X.max(-1, keepdims=True)
+        y: AnyArray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+        return y
+
+
+class Hardmax(OfRows):
+    """1 where a row is largest for the first time, 0 elsewhere."""
+
+    def _of_rows(self, X: AnyArray) -> AnyArray:
+        y = np.zeros_like(X)
+        np.put_along_axis(y, X.argmax(-1, keepdims=True), 1, -1)
+        return y
 
 
 class AveragePool(Unary):
@@ -241,7 +280,8 @@ class BatchNormalization(Operator):
 
     @classmethod
     def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
-        return outputs == 1 and opset >= 9 and not attributes.get("training_mode")
+        plain = attributes.get("spatial", 1) and not attributes.get("training_mode")
+        return outputs == 1 and opset >= 7 and bool(plain)
 
     def _run(
         self,
@@ -253,7 +293,9 @@ class BatchNormalization(Operator):
         epsilon: float = 1e-5,
         momentum: float = 0.9,
         training_mode: int = 0,
+        spatial: int = 1,
     ) -> tuple[AnyArray]:
+        """`spatial` is of opset 8 and before."""
         x = floats("X", X)
         weights = {"scale": scale, "B": B, "input_mean": input_mean, "input_var": input_var}
         scale, B, mean, variance = (floats(name, w).reshape(channels_of(x)) for name, w in weights.items())
@@ -308,7 +350,7 @@ class GroupNormalization(Operator):
 LAYERS: dict[str, type[Operator]] = {
     own.__name__: own
     for own in (
-        *(MatMul, Gemm, Conv, Softmax, AveragePool),
+        *(MatMul, Gemm, Conv, Softmax, LogSoftmax, Hardmax, AveragePool),
         *(BatchNormalization, LayerNormalization, GroupNormalization),
         *(type(name, (Elementwise,), {}) for name in OPERATORS),
     )
