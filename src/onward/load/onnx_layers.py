@@ -11,7 +11,7 @@ from onnx.reference.op_run import OpRun
 
 from .. import _core
 from .. import dense as layers
-from ..convolution import AvgPool1d, AvgPool2d, Filters
+from ..convolution import AvgPool1d, AvgPool2d, Filters, MaxPool1d, MaxPool2d
 from ..dense import Activation
 from ..errors import ArgumentError
 from ..normalization import channels_of, standardized
@@ -253,8 +253,8 @@ class Hardmax(OfRows):
         return y
 
 
-class AveragePool(Unary):
-    """As onward.AvgPool1d and AvgPool2d."""
+class Pool(Unary):
+    """As onward's pooling of one or two axes."""
 
     @classmethod
     def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
@@ -262,17 +262,41 @@ class AveragePool(Unary):
         pads = attributes.get("pads") or [0] * 2 * len(kernel)
         alike = pads[: len(kernel)] == pads[len(kernel) :]
         narrow = all(n <= k // 2 for n, k in zip(pads, kernel, strict=False))
-        return len(kernel) <= 2 and alike and narrow and not attributes.keys() & {"auto_pad", "dilations"}
+        return outputs == 1 and len(kernel) <= 2 and alike and narrow and "auto_pad" not in attributes
+
+    def _options(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        kernel = attributes["kernel_shape"]
+        return {
+            "kernel_size": kernel,
+            "stride": attributes.get("strides") or 1,
+            "padding": (attributes.get("pads") or [0] * len(kernel))[: len(kernel)],
+            "ceil_mode": bool(attributes.get("ceil_mode")),
+        }
+
+
+class AveragePool(Pool):
+    """As onward.AvgPool1d and AvgPool2d."""
+
+    @classmethod
+    def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
+        return super().takes(attributes, outputs, opset) and "dilations" not in attributes
 
     def _layer(self, attributes: dict[str, Any]) -> AvgPool1d | AvgPool2d:
-        kernel = attributes["kernel_shape"]
-        return (AvgPool1d, AvgPool2d)[len(kernel) - 1](
-            kernel,
-            attributes.get("strides") or 1,
-            (attributes.get("pads") or [0] * len(kernel))[: len(kernel)],
-            bool(attributes.get("ceil_mode")),
-            bool(attributes.get("count_include_pad")),
-        )
+        kind = (AvgPool1d, AvgPool2d)[len(attributes["kernel_shape"]) - 1]
+        counted = bool(attributes.get("count_include_pad"))
+        return kind(**self._options(attributes), count_include_pad=counted)
+
+
+class MaxPool(Pool):
+    """As onward.MaxPool1d and MaxPool2d; bytes are whole numbers in float32, too."""
+
+    def _layer(self, attributes: dict[str, Any]) -> MaxPool1d | MaxPool2d:
+        kind = (MaxPool1d, MaxPool2d)[len(attributes["kernel_shape"]) - 1]
+        return kind(**self._options(attributes), dilation=attributes.get("dilations") or 1)
+
+    def _run(self, X: AnyArray, **attributes: Any) -> tuple[AnyArray]:
+        (y,) = super()._run(X.astype(np.float32) if X.dtype.itemsize == 1 else X)
+        return (y.astype(X.dtype, copy=False),)
 
 
 class BatchNormalization(Operator):
@@ -350,7 +374,7 @@ class GroupNormalization(Operator):
 LAYERS: dict[str, type[Operator]] = {
     own.__name__: own
     for own in (
-        *(MatMul, Gemm, Conv, Softmax, LogSoftmax, Hardmax, AveragePool),
+        *(MatMul, Gemm, Conv, Softmax, LogSoftmax, Hardmax, AveragePool, MaxPool),
         *(BatchNormalization, LayerNormalization, GroupNormalization),
         *(type(name, (Elementwise,), {}) for name in OPERATORS),
     )
