@@ -149,11 +149,15 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     assert "is no file" in problem(Path("/dev/null"))
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(8), b"\xff" * 64])
-def test_what_is_no_safetensors_says_what_is_expected(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(8), b"\xff" * 64, b'{"a": 1}\n']
+)
+def test_what_is_of_no_known_format_says_what_is_expected(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(content)
-    assert "is not a whole safetensors file" in problem(tmp_path / "model")
-    assert "or a PyTorch state dict saved with safetensors" in problem(tmp_path / "model")
+    said = problem(tmp_path / "model")
+    assert f"model is {'of no format that Onward reads' if content else 'empty'}: expected a file of" in said
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert "is not a whole safetensors file" in problem(tmp_path / "model.safetensors")
 
 
 FLOAT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
 from torch.nn.utils import parametrizations, prune, weight_norm
 
 import onward
+from onward.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's own: deprecated and experimental
 
@@ -423,3 +425,25 @@ def test_what_holds_no_layer_says_what_it_holds(tmp_path: Path) -> None:
         torch.save(value, tmp_path / "m")
         with pytest.raises(onward.errors.FileError, match=words):
             onward.load(tmp_path / "m")
+
+
+def test_a_layer_that_is_alone_is_converted_with_its_options(tmp_path: Path) -> None:
+    rnn, x = torch.nn.RNN(3, 4, nonlinearity="relu", batch_first=True), torch.randn(2, 5, 3)
+    with torch.no_grad():
+        expected = rnn(x)[0].numpy()
+    torch.save(torch.nn.Sequential(rnn, torch.nn.Dropout()), tmp_path / "rnn.pt")
+    for target in ("rnn.safetensors", "rnn.onnx"):
+        main(["convert", str(tmp_path / "rnn.pt"), str(tmp_path / target)], standalone_mode=False)
+        net = onward.load(tmp_path / target)
+        y = net.layers()(x.numpy()) if target == "rnn.onnx" else net(x.numpy())[0]
+        np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6)
+
+
+def test_a_layer_beside_one_that_onward_lacks_is_not_alone(tmp_path: Path) -> None:
+    torch.save(torch.nn.Sequential(torch.nn.GRU(3, 4), torch.nn.Hardswish()), tmp_path / "m.pt")
+    for target, words in (
+        ("m.onnx", "connected"),
+        ("m.safetensors", "tensors alone do not say 1: Hardswish"),
+    ):
+        with pytest.raises(click.UsageError, match=words):
+            main(["convert", str(tmp_path / "m.pt"), str(tmp_path / target)], standalone_mode=False)

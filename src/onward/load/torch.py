@@ -55,6 +55,7 @@ FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
     "ReLU6": {name: (*values, None) for name, values in RELU6.items()},
     "GELU": {"approximate": ("none", None)},
 }
+IDLE = "which does nothing here"
 MAX_NESTED = 4  # modules in a cell, at most
 RECURRENT_OF_TORCH = {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
 # of torch.nn.utils.parametrize: what a weight is made of, and what makes it
@@ -73,6 +74,16 @@ class Parts(dict[str, Layer]):
         super().__init__()
         self.leftover: list[str] = []
         self.reasons: dict[str, str] = {}
+
+    @property
+    def alone(self) -> Layer | None:
+        """The one layer of a file in which nothing else acts."""
+        return next(iter(self.values())) if len(self) == 1 and not (self.leftover or self.acting) else None
+
+    @property
+    def acting(self) -> dict[str, str]:
+        """The reasons of modules that change what goes through them."""
+        return {prefix: reason for prefix, reason in self.reasons.items() if not reason.endswith(IDLE)}
 
 
 @dataclass
@@ -337,7 +348,7 @@ def _reason(group: Tensors, said: Mapping[str, Any]) -> str:
         if "quantized" in path or ".torch.classes." in path:
             return f"{name}, whose weights are quantized: save the model before that, and quantize it here"
         if "Dropout" in name or name == "Identity":
-            return f"{name}, which does nothing here"
+            return f"{name}, {IDLE}"
         return f"{name}, which {'is no layer of Onward' if group else 'has no weights'}"
     axes = group["weight"].ndim if "weight" in group else 0
     if "bias" in group and group["bias"].ndim > 1:
