@@ -132,6 +132,65 @@ def test_what_stands_in_the_way_is_named(nodes: Any, constants: dict[str, Any], 
         graph_of(nodes, constants).layers()
 
 
+def stacked(*after: onnx.NodeProto, opset: int = 14) -> Graph:
+    """Two LSTMs, the final h of both as PyTorch's exporters put them together, and what comes after that."""
+    second = helper.make_node("LSTM", ["s", "V", "R", "B"], ["", "Z_h"], hidden_size=H)
+    squeezed = node(
+        "Squeeze", "Y", *(["one"] if opset > 12 else []), to="s", **({} if opset > 12 else {"axes": [1]})
+    )
+    V = np.random.default_rng(2).normal(0, 0.5, (1, 4 * H, H)).astype(np.float32)
+    constants = {
+        "V": V,
+        "last": np.array(-1),
+        "second": np.array(1),
+        "first": np.array(0),
+        "zero": np.array([0]),
+    }
+    constants |= ONE | {"minus": np.array([-1]), "end": np.array([2**63 - 1])}
+    nodes = [lstm(), squeezed, second, node("Concat", "Y_h", "Z_h", to="h", axis=0), *after]
+    return graph_of(nodes, constants, opset=opset)
+
+
+@pytest.mark.parametrize(
+    ("after", "opset"),
+    [
+        ([node("Gather", "h", "last")], 14),
+        ([node("Gather", "h", "second", axis=0)], 14),
+        ([node("Slice", "h", "minus", "end", "zero", to="k"), node("Squeeze", "k", "zero")], 14),
+        ([node("Slice", "h", to="k", starts=[1], ends=[9], axes=[0]), node("Squeeze", "k", axes=[0])], 9),
+        ([node("Relu", "h", to="k"), node("Gather", "k", "last")], 14),
+    ],
+    ids=["gathered", "by its number", "sliced", "sliced in opset 9", "all rectified"],
+)
+def test_the_final_state_of_the_last_layer_is_its_last_step(after: list[onnx.NodeProto], opset: int) -> None:
+    graph = stacked(*after, opset=opset)
+    chain, x = graph.layers(), x_of(graph)
+    assert [type(layer).__name__ for layer in chain][:3] == ["LSTM", "LSTM", "Last"]
+    np.testing.assert_array_equal(chain(x), graph(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("after", "named"),
+    [
+        ([node("Gather", "h", "first")], "the Gather"),
+        ([node("Gather", "h", "last", axis=1)], "the Gather"),
+        ([node("Slice", "h", "zero", "end", "zero", to="k"), node("Squeeze", "k", "zero")], "the Slice"),
+        ([node("Squeeze", "h", "zero")], "the Squeeze"),
+        ([node("Identity", "h")], "final states of several layers"),
+    ],
+)
+def test_other_final_states_are_no_last_step(after: list[onnx.NodeProto], named: str) -> None:
+    with pytest.raises(errors.ArgumentError, match=named):
+        stacked(*after).layers()
+
+
+def test_the_final_state_of_one_layer_is_its_last_step_however_it_is_read() -> None:
+    for read in (node("Gather", "Y_h", "zero"), node("Gather", "Y_h", "minus")):
+        graph = graph_of([lstm(), read], {"zero": np.array(0), "minus": np.array(-1)})
+        assert [type(layer).__name__ for layer in graph.layers()] == ["LSTM", "Last"]
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+
+
 def test_a_graph_streams_pools_and_traces_bitwise_as_it_runs_whole() -> None:
     graph = graph_of(
         [lstm(), node("Squeeze", "Y", "one", to="s"), node("Relu", "s", to="r"), node("MatMul", "r", "M")],

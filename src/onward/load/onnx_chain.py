@@ -55,6 +55,8 @@ class _Chain:
         self.all_steps: set[str] = set()  # what says that each row has all of them
         self.lengths = ""  # the input of the graph that says it instead
         self.layers: list[Layer] = []
+        self.final: dict[str, bool] = {}  # final states of layers of one direction, and whether batch first
+        self.among = 0, 1  # which the value is of how many along DIRECTIONS, if each has one
 
     def follow(self, node: Any) -> None:
         """One step, if the chain goes through the node."""
@@ -79,6 +81,8 @@ class _Chain:
     def finished(self, output: str) -> Sequential:
         if self.at != output:
             raise ArgumentError(f"the chain of layers ends in {self.at}, not in the first output, {output}")
+        if self.among != (0, 1):
+            raise ArgumentError(f"{output} has the final states of several layers")
         kept = [axis for axis in self.axes if axis not in (FEATURES, DIRECTIONS)]
         if kept != sorted(kept):
             raise ArgumentError(f"the axes of {output} are not in the order that layers have")
@@ -109,6 +113,8 @@ class _Chain:
         self.layers.append(layer)
         self.states |= set(node.output[1:])
         y, h = (*node.output, "")[:2]
+        if not layer.bidirectional:
+            self.final[h] = node.batch_first
         if y in self.needed or layer.bidirectional:
             self.at = y
             self.axes = [batch, time, DIRECTIONS] if node.batch_first else [time, DIRECTIONS, batch]
@@ -118,7 +124,7 @@ class _Chain:
         self.axes.append(FEATURES)
 
     def _last_step(self, axis: int) -> bool:
-        if self.time is None or self.axes[axis] != self.time:
+        if self.time is None or not self._is(axis, self.time):
             return False
         del self.axes[axis]
         self.layers.append(Last(batch_first=self.time == 1))
@@ -132,7 +138,35 @@ class _Chain:
     _dropout = _identity
 
     def _concat(self, node: Any, constants: list[Any]) -> bool:
-        return len(constants) == 1
+        """Of final states, one of which goes on."""
+        if len(constants) == 1:
+            return True
+        alike = {self.final.get(name) for name in node.input} == {self.final.get(self.at)}
+        if not alike or self.at not in self.final or not self._is(node.axis, DIRECTIONS):
+            return False
+        self.among = list(node.input).index(self.at), len(constants)
+        return list(node.input).count(self.at) == 1
+
+    def _slice(self, node: Any, constants: list[Any]) -> bool:
+        """To the one of final states that goes on."""
+        if len(constants) == 1:
+            starts, ends, axes, steps = node.starts, node.ends, node.axes, None
+        else:
+            starts, ends, axes, steps = (*constants[1:], None, None)[:4]
+        if starts is None or ends is None or axes is None or len(axes) != 1:
+            return False
+        step = 1 if steps is None else int(steps[0])
+        taken = range(self.among[1])[int(starts[0]) : int(ends[0]) : step]
+        fits = self._has_one_direction(int(axes[0])) and list(taken) == [self.among[0]]
+        self.among = 0, 1
+        return fits
+
+    def _has_one_direction(self, axis: int) -> bool:
+        directions = getattr(self.layers[-1], "bidirectional", False) if self.layers else True
+        return self._is(axis, DIRECTIONS) and not directions
+
+    def _is(self, axis: int, what: Any) -> bool:
+        return -len(self.axes) <= axis < len(self.axes) and self.axes[axis] == what
 
     def _cast(self, node: Any, constants: list[Any]) -> bool:
         return not self.layers  # of the input, which layers convert themselves
@@ -144,15 +178,14 @@ class _Chain:
     def _squeeze(self, node: Any, constants: list[Any]) -> bool:
         axes = getattr(node, "axes", None) if len(constants) < 2 else constants[1]
         places = [] if axes is None else [int(axis) % len(self.axes) for axis in axes]
-        directions = getattr(self.layers[-1], "bidirectional", False) if self.layers else True
-        if [self.axes[place] for place in places] != [DIRECTIONS] or directions:
+        if len(places) != 1 or not self._has_one_direction(places[0]) or self.among != (0, 1):
             return False
         self.axes.remove(DIRECTIONS)
         return True
 
     def _reshape(self, node: Any, constants: list[Any]) -> bool:
         """(.., .., D, H) to (.., .., D*H)"""
-        if constants[1] is None or self.axes[-2:] != [DIRECTIONS, FEATURES]:
+        if constants[1] is None or self.axes[-2:] != [DIRECTIONS, FEATURES] or self.among != (0, 1):
             return False
         self.axes.remove(DIRECTIONS)
         return len(constants[1]) == len(self.axes)
@@ -165,9 +198,15 @@ class _Chain:
             self.layers.append(layer)
             self.axes.append(FEATURES)
             return True
+        if index is None or index.ndim != 0:
+            return False
+        if self._has_one_direction(node.axis):
+            place, count = self.among
+            del self.axes[node.axis]
+            self.among = 0, 1
+            return bool(index in (place, place - count))
         # which is that of each row if there are no lengths
-        last = index is not None and index.ndim == 0 and index == -1 and not self.lengths
-        return last and self._last_step(node.axis)
+        return bool(index == -1) and not self.lengths and self._last_step(node.axis)
 
     def _last(self, node: Any, constants: list[Any]) -> bool:
         """Of rows of lengths; a function of Onward's, as those after it."""
