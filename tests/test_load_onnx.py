@@ -432,3 +432,11 @@ def test_a_softmax_in_a_function_is_that_of_the_opset_and_of_the_attribute_of_th
     model.functions.append(function)
     model.opset_import.append(helper.make_opsetid("mine", 1))
     np.testing.assert_allclose(Graph(model)(x)[0].sum((1, 2)), 1, rtol=1e-6)
+
+
+def test_a_roi_align_of_other_pixels_is_refused() -> None:
+    feeds = {"x": normal(1, 2, 5, 5), "rois": np.array([[0, 0, 3, 3]], np.float32)}
+    node = helper.make_node("RoiAlign", ["x", "rois", "rows"], ["y"], "pixels")
+    model = onnx_nodes.model_of([node], feeds, ["y"], {"rows": np.array([0])}, opset=10)
+    with pytest.raises(errors.ArgumentError, match=r"node pixels \(RoiAlign\) is of an opset before 16"):
+        Graph(model)

@@ -347,6 +347,17 @@ def test_an_activation_has_the_options_that_the_file_says(
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"eps": 0.1}, {"bias": False, "eps": 0.1}])
+def test_a_layer_norm_has_the_options_that_the_file_says(
+    options: dict[str, Any], way: str, tmp_path: Path
+) -> None:
+    module, x = torch.nn.LayerNorm(9, **options), torch.randn(3, 4, 9)
+    layer = next(iter(parts_of(module, way, x, tmp_path).values()))
+    with torch.no_grad():
+        np.testing.assert_allclose(layer(x.numpy()), module(x).numpy(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("name", "options"), OTHERS)
 def test_an_activation_with_options_that_onward_lacks_is_a_reason(
     name: str, options: dict[str, Any], way: str, tmp_path: Path

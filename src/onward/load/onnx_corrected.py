@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ..errors import ArgumentError
 from ..normalization import channels_of
 from .onnx_layers import Operator
-from .onnx_operators import AnyArray, floats
+from .onnx_operators import AnyArray, described, floats
 
 
 def divided(A: AnyArray, B: AnyArray) -> AnyArray:
@@ -114,6 +115,8 @@ class DequantizeLinear(Corrected):
 class Pad(Corrected):
     """As the onnx package's, which takes nothing away where `pads` are negative."""
 
+    linked = False  # of `mode`, others are left to it
+
     @classmethod
     def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
         return opset >= 11 and attributes.get("mode", b"constant") == b"constant"
@@ -133,7 +136,19 @@ class Pad(Corrected):
         return (np.pad(data[kept], sides.clip(0), constant_values=value),)
 
 
+class RoiAlign(Corrected):
+    """Before opset 16 its samples lay half a pixel off those of today's default."""
+
+    until = 16
+
+    def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
+        raise ArgumentError(f"{described(node)} is of an opset before 16, which broke with them: convert it")
+
+    def _run(self, *inputs: AnyArray) -> tuple[AnyArray]:
+        raise NotImplementedError
+
+
 CORRECTED: dict[str, type[Operator]] = {
-    **{own.__name__: own for own in (PRelu, LRN, LpNormalization, DequantizeLinear, Pad)},
+    **{own.__name__: own for own in (PRelu, LRN, LpNormalization, DequantizeLinear, Pad, RoiAlign)},
     **dict.fromkeys(BINARY, Aligned),
 }

@@ -13,12 +13,14 @@ from ..errors import ArgumentError
 from .onnx_corrected import Corrected
 from .onnx_operators import AnyArray, floats
 
-LEFT = {"antialias", "exclude_outside"}  # to the onnx package, as are other regions of interest and ratios
+LEFT = {"antialias", "exclude_outside"}  # to the onnx package, as are regions of interest and fixed ratios
 COORDINATES = {"half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn"}
 
 
 class Resize(Corrected):
     """X by scales or to sizes; of opset 10, and as Upsample, without options."""
+
+    linked = False  # by its attributes it is known whether it is left to the onnx package
 
     def __init__(self, node: Any, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
@@ -40,9 +42,15 @@ class Resize(Corrected):
         coordinate_transformation_mode: str = "half_pixel",
         cubic_coeff_a: float = -0.75,
         scales: Sequence[float] | None = None,
-        **without_effect: Any,
+        antialias: int = 0,
+        exclude_outside: int = 0,
+        extrapolation_value: float = 0.0,
+        keep_aspect_ratio_policy: str = "stretch",
     ) -> tuple[AnyArray]:
-        """`inputs`: roi, scales, sizes; scales alone of opset 10, which were an attribute at first."""
+        """`inputs`: roi, scales, sizes; scales alone of opset 10, which were an attribute at first.
+
+        extrapolation_value is for coordinates that the onnx package computes.
+        """
         if self._plain:
             coordinate_transformation_mode, nearest_mode = "asymmetric", "floor"
             inputs = (None, *inputs) if inputs else (None, np.array(scales, np.float32))

@@ -32,7 +32,7 @@ TRACED = (
     r"_convolution_mode\((?P<input>\w+), ARGUMENTS, (?P<stride>LIST), "
     r'(?P<padding>"\w{1,9}"), (?P<dilation>LIST), (?P<groups>INTEGER)',
     r"batch_norm\(ARGUMENTS, False, (?P<momentum>NUMBER), (?P<eps>NUMBER), BOOL",
-    r"layer_norm\(\w+, (?P<normalized_shape>LIST), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
+    r"layer_norm\(\w+, (?P<normalized_shape>LIST), \w+(?:, \w+)?(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
     r"group_norm\(\w+, (?P<num_groups>INTEGER), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
     r"max_pool[12]d\(\w+, (?P<kernel_size>LIST), (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST)"
     r"(?:, (?P<ceil_mode>BOOL))?",
