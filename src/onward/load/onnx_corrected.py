@@ -88,9 +88,8 @@ class LpNormalization(Corrected):
 
     def _run(self, X: AnyArray, axis: int = -1, p: int = 2) -> tuple[AnyArray]:
         x = floats("X", X)
-        norm = (
-            np.abs(x).sum(axis, keepdims=True) if p == 1 else np.sqrt(np.square(x).sum(axis, keepdims=True))
-        )
+        sums = (np.abs(x) if p == 1 else np.square(x)).sum(axis, keepdims=True)
+        norm = sums if p == 1 else np.sqrt(sums)
         return (np.divide(x, norm, out=np.zeros_like(x), where=norm != 0).astype(X.dtype, copy=False),)
 
 
@@ -102,12 +101,9 @@ class DequantizeLinear(Corrected):
     def _run(
         self, x: AnyArray, x_scale: AnyArray, x_zero_point: AnyArray | None = None, axis: int = 1
     ) -> tuple[AnyArray]:
-        scale, zero_point = (
-            a
-            if a is None or a.size == 1
-            else a.reshape([-1 if n == axis % x.ndim else 1 for n in range(x.ndim)])
-            for a in (x_scale, x_zero_point)
-        )
+        shape = [-1 if place == axis % x.ndim else 1 for place in range(x.ndim)]
+        given = (x_scale, x_zero_point)
+        scale, zero_point = (a if a is None or a.size == 1 else a.reshape(shape) for a in given)
         steps = x.astype(np.int64) - (0 if zero_point is None else zero_point)
         return (steps.astype(x_scale.dtype) * scale,)
 
