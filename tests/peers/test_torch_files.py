@@ -458,3 +458,23 @@ def test_a_layer_beside_one_that_onward_lacks_is_not_alone(tmp_path: Path) -> No
     ):
         with pytest.raises(click.UsageError, match=words):
             main(["convert", str(tmp_path / "m.pt"), str(tmp_path / target)], standalone_mode=False)
+
+
+class Stepped(torch.nn.Module):
+    """Cells of torch.nn in a module that has more of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = torch.nn.ModuleList([torch.nn.LSTMCell(4, 3), torch.nn.GRUCell(3, 3)])
+        self.h0 = torch.nn.Parameter(torch.zeros(3))
+        self.out = torch.nn.Linear(3, 1)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_around_a_layer_of_torch_does_not_stand_in_its_way(whole: bool, tmp_path: Path) -> None:
+    module = Stepped()
+    torch.save(module if whole else {"net": module.state_dict(), "mean": torch.zeros(4)}, tmp_path / "m")
+    parts = onward.load(tmp_path / "m")
+    assert [repr(layer) for layer in parts.values()] == ["LSTM(4, 3)", "GRU(3, 3)", "Linear(3, 1)"]
+    torch.save({**torch.nn.LSTM(4, 3).state_dict(), "mean": torch.zeros(4)}, tmp_path / "m")
+    assert [repr(layer) for layer in onward.load(tmp_path / "m").values()] == ["LSTM(4, 3)"]

@@ -133,9 +133,10 @@ def _doubts(tensors: Tensors) -> dict[str, str]:
     prefixes = {name.rpartition(".")[0] for name in tensors if RECURRENT.fullmatch(_last(name))} - {""}
     prefixes |= {name.rpartition(".")[0] for name in tensors if _last(name) == "weight_hh"}
     for name in tensors:
+        made = _last(name).removesuffix("_orig")
         if match := PARAMETRIZED.fullmatch(name):
             doubts[match[1] or ""] = f"{match[2]} is parametrized by other means than weight_norm: {name}"
-        elif name.endswith("_orig"):
+        elif name.endswith("_orig") and (made in ("weight", "bias", *CELL) or RECURRENT.fullmatch(made)):
             why = f"{name} becomes a weight by pruning or spectral_norm: remove that before saving"
             doubts[name.rpartition(".")[0]] = why
         elif not RECURRENT.fullmatch(_last(name)) and _last(name) not in CELL:
