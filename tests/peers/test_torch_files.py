@@ -478,3 +478,12 @@ def test_what_is_around_a_layer_of_torch_does_not_stand_in_its_way(whole: bool, 
     assert [repr(layer) for layer in parts.values()] == ["LSTM(4, 3)", "GRU(3, 3)", "Linear(3, 1)"]
     torch.save({**torch.nn.LSTM(4, 3).state_dict(), "mean": torch.zeros(4)}, tmp_path / "m")
     assert [repr(layer) for layer in onward.load(tmp_path / "m").values()] == ["LSTM(4, 3)"]
+
+
+def test_weights_of_a_cell_of_an_own_class_go_into_a_layer_that_someone_says_it_is(tmp_path: Path) -> None:
+    own = NormedCell()
+    del own.norm
+    torch.save(torch.nn.ModuleDict({"own": own, "fc": torch.nn.Linear(3, 2)}), tmp_path / "m")
+    model = onward.Sequential(onward.LSTM(5, 3, bias=False), onward.Linear(3, 2))
+    model.load_weights(tmp_path / "m")
+    np.testing.assert_array_equal(model.state_dict()["0.weight_ih_l0"], own.weight_ih.detach().numpy())

@@ -96,13 +96,14 @@ class Merged:
     doubts: dict[str, str] = field(default_factory=dict)
 
 
-def merged(found: Found) -> Merged:
+def merged(found: Found, trusted: bool = False) -> Merged:
     """The state dicts that hold layers as one; where there are several, their paths come before the names.
 
     The prefixes of wrappers are taken off, weight_g and weight_v (or a parametrization's originals) become
-    the weight that they stand for, and the weights of a recurrent cell those of a layer of one.
+    the weight that they stand for, and the weights of a recurrent cell those of a layer of one; of a cell
+    that may be none of torch.nn's, where they are `trusted` to be that.
     """
-    cleaned = {path: _cleaned(state_dict) for path, state_dict in found.items()}
+    cleaned = {path: _cleaned(state_dict, trusted) for path, state_dict in found.items()}
     holding = {path for path, state_dict in cleaned.items() if _holds_a_layer(state_dict)}
     shared = _shared(holding)
     result = Merged()
@@ -169,7 +170,7 @@ def _shared(paths: set[tuple[str, ...]]) -> int:
     return [*same, False].index(False)
 
 
-def _cleaned(state_dict: StateDict) -> StateDict:
+def _cleaned(state_dict: StateDict, trusted: bool) -> StateDict:
     """Without what DataParallel (module.) and torch.compile (_orig_mod.) put before names."""
     names = {name: _unwrapped(name) for name in state_dict.tensors}
     modules = {prefix: _unwrapped(prefix + ".") for prefix in state_dict.modules}
@@ -185,7 +186,7 @@ def _cleaned(state_dict: StateDict) -> StateDict:
     tensors = _with_norms(tensors)
     doubts = {name: doubt for name, doubt in _doubts(tensors).items() if name not in said}
     strange = doubts.keys() | {prefix for prefix, module in said.items() if not _is_torchs(module)}
-    return StateDict(_with_cells(tensors, strange), said, doubts)
+    return StateDict(_with_cells(tensors, set() if trusted else strange), said, doubts)
 
 
 def _unwrapped(name: str) -> str:
@@ -251,10 +252,7 @@ def _scaled(g: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
 
 
 def _with_cells(tensors: dict[str, NDArray[Any]], strange: set[str]) -> dict[str, NDArray[Any]]:
-    """With the weights of torch.nn.LSTMCell and its kin under the names of a layer's.
-
-    Not those of modules of other classes, whose equations are unknown.
-    """
+    """With the weights of torch.nn.LSTMCell and its kin, but for `strange` ones, under a layer's names."""
 
     def name_in_layer(name: str) -> str:
         before, dot, last = name.rpartition(".")
