@@ -191,6 +191,61 @@ def test_the_final_state_of_one_layer_is_its_last_step_however_it_is_read() -> N
         np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
 
 
+def two_ways(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
+    """A GRU of two directions, its value with these beside the features, and what comes after that."""
+    gru = helper.make_node("GRU", ["x", "W2", "R2"], ["Y"], hidden_size=H, direction="bidirectional")
+    constants = {name: np.array(shape) for name, shape in shapes.items()}
+    return graph_of([gru, node("Transpose", "Y", to="t", perm=[0, 2, 1, 3]), *after], constants)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ([0, 0, -1], True),
+        ([0, 0, 2 * H], True),
+        ([0, -1, 2 * H], True),
+        ([-1, 1, 2 * H], False),  # all steps of all rows
+        ([1, -1, 2 * H], False),
+        ([T, B, 2 * H], False),  # sizes that the graph leaves open
+        ([0, -1, H], False),
+        ([0, 0, 2, H], False),
+    ],
+)
+def test_a_reshape_is_followed_only_where_it_joins_the_directions(shape: list[int], fits: bool) -> None:
+    graph = two_ways(node("Reshape", "t", "shape"), shape=shape)
+    if fits:
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+    else:
+        with pytest.raises(errors.ArgumentError, match="the Reshape"):
+            graph.layers()
+
+
+@pytest.mark.parametrize("first", ["zero", "one"])
+def test_a_shape_made_of_the_shape_of_the_value_is_followed(first: str) -> None:
+    """As PyTorch's exporter makes it, with the first two axes in their order, or not."""
+    graph = two_ways(
+        node("Shape", "t", to="of_t"),
+        node("Gather", "of_t", first, to="n"),
+        node("Slice", "of_t", "one", "two", to="m"),
+        node("Slice", "of_t", "two", "three", to="D"),
+        node("Slice", "of_t", "three", "four", to="H"),
+        node("Mul", "D", "H", to="units"),
+        node("Concat", "n", "m", "units", to="shape", axis=0),
+        node("Reshape", "t", "shape"),
+        zero=[0], one=[1], two=[2], three=[3], four=[4],
+    )  # fmt: skip
+    if first == "zero":
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+    else:
+        with pytest.raises(errors.ArgumentError, match="the Reshape"):
+            graph.layers()
+
+
+def test_the_axis_of_one_direction_can_be_reshaped_away_in_any_place() -> None:
+    graph = graph_of([lstm(), node("Reshape", "Y", "shape")], {"shape": np.array([0, -1, H])})
+    np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+
+
 def test_a_graph_streams_pools_and_traces_bitwise_as_it_runs_whole() -> None:
     graph = graph_of(
         [lstm(), node("Squeeze", "Y", "one", to="s"), node("Relu", "s", to="r"), node("MatMul", "r", "M")],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ MOVES = {
 }  # fmt: skip
 SHAPES = {"Shape", "steps"}  # of the value that the chain has come to
 FEATURES, DIRECTIONS = "features", "directions"
+# sizes that stand for those that a graph leaves open: products of sizes are then told apart
+OPEN = 10007, 10009, 10037
+INFLATED = {"ConstantOfShape", "Expand", "steps"}  # to those sizes
 
 
 def layers_of(evaluator: Evaluator) -> Sequential:
@@ -49,6 +54,12 @@ class _Chain:
         self.at = evaluator.input_names[0]
         shape = evaluator.input_types[0].tensor_type.shape.dim
         self.axes: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
+        # how many of each axis there are, and what is made of that, in a run with the sizes of OPEN
+        declared = [n.dim_value for n in shape] if len(shape) == len(self.axes) else [0] * len(OPEN)
+        self.sizes: dict[Any, int] = {
+            axis: n or size for axis, n, size in zip(self.axes, declared, OPEN, strict=False)
+        }
+        self.shapes: dict[str, Any] = {}
         self.time: int | None = None  # which axis of the input it is, once a recurrent node has said so
         self.inputs = evaluator.input_names[1:]
         self.states = set(self.inputs)  # and what only moves them, or shapes
@@ -74,6 +85,7 @@ class _Chain:
                 self.at = node.output[0]
         elif self._only_moves(node):
             self.states |= outputs
+            self._keep_shapes(node)
             self.all_steps |= outputs if node.op_type == "steps" else set()
         elif outputs & self.needed:
             raise ArgumentError(f"{described(node.onnx_node)} is no part of a chain of layers")
@@ -87,6 +99,17 @@ class _Chain:
         if kept != sorted(kept):
             raise ArgumentError(f"the axes of {output} are not in the order that layers have")
         return Sequential(*self.layers)
+
+    def _keep_shapes(self, node: Any) -> None:
+        """What a node makes of the value's shape, in a run with the sizes of OPEN."""
+        if node.op_type in INFLATED:
+            return
+        value = np.broadcast_to(np.float32(0), [self.sizes[axis] for axis in self.axes])
+        own = {self.at: value} if node.op_type in SHAPES else {}
+        inputs = [own.get(name, self.shapes.get(name, self.constants.get(name))) for name in node.input]
+        if all(a is not None for a in inputs):
+            with contextlib.suppress(Exception):  # whatever an operator makes of them: it then says nothing
+                self.shapes |= zip(node.output, node.run(*inputs), strict=True)
 
     def _only_moves(self, node: Any) -> bool:
         """Whether a node moves states or shapes; of numbers of its own it may add zeros alone."""
@@ -111,6 +134,10 @@ class _Chain:
         self.time, self.lengths = time, own
         layer = node.layer([self.constants.get(name) for name in node.input], batch_first=time == 1)
         self.layers.append(layer)
+        self.sizes |= {
+            DIRECTIONS: 1 + layer.bidirectional,
+            FEATURES: getattr(layer, "proj_size", 0) or layer.hidden_size,
+        }
         self.states |= set(node.output[1:])
         y, h = (*node.output, "")[:2]
         if not layer.bidirectional:
@@ -184,11 +211,23 @@ class _Chain:
         return True
 
     def _reshape(self, node: Any, constants: list[Any]) -> bool:
-        """(.., .., D, H) to (.., .., D*H)"""
-        if constants[1] is None or self.axes[-2:] != [DIRECTIONS, FEATURES] or self.among != (0, 1):
+        """(.., .., D, H) to (.., .., D*H), or of one direction without its axis, in any of its places."""
+        if len(constants) == 1 or DIRECTIONS not in self.axes or self.among != (0, 1):
             return False
+        shape = self.shapes.get(node.input[1], constants[1])
+        joined = self.axes[-2:] == [DIRECTIONS, FEATURES]
+        if shape is None or not (joined or self._has_one_direction(self.axes.index(DIRECTIONS))):
+            return False
+        before = [self.sizes[axis] for axis in self.axes]
+        after = [
+            before[place] if n == 0 and place < len(before) and not getattr(node, "allowzero", 0) else int(n)
+            for place, n in enumerate(shape)
+        ]
+        rest = math.prod(n for n in after if n != -1)
+        after = [math.prod(before) // rest if n == -1 and rest else n for n in after]
+        self.sizes[FEATURES] *= self.sizes[DIRECTIONS]
         self.axes.remove(DIRECTIONS)
-        return len(constants[1]) == len(self.axes)
+        return after == [self.sizes[axis] for axis in self.axes]
 
     def _gather(self, node: Any, constants: list[Any]) -> bool:
         table, index = constants
@@ -197,6 +236,7 @@ class _Chain:
             layer.load_state_dict({"weight": table})
             self.layers.append(layer)
             self.axes.append(FEATURES)
+            self.sizes[FEATURES] = table.shape[1]
             return True
         if index is None or index.ndim != 0:
             return False
@@ -261,6 +301,7 @@ class _Chain:
         layer = Linear(inputs, outputs, bias=b is not None, dtype=W.dtype, rng=UNDRAWN)
         layer.load_state_dict({"weight": W.T} | ({} if b is None else {"bias": b}))
         self.layers.append(layer)
+        self.sizes[FEATURES] = outputs
         return True
 
     def _softmax(self, node: Any, constants: list[Any]) -> bool:
