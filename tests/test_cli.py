@@ -315,6 +315,31 @@ def test_a_state_dict_keeps_its_tensors_and_becomes_no_graph(tmp_path: Path, sta
     assert (result.exit_code, "onward.Sequential" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("target", ["safetensors", "onnx"])
+def test_what_a_state_dict_does_not_say_can_be_said(tmp_path: Path, target: str) -> None:
+    rnn = onward.RNN(3, 4, nonlinearity="relu", batch_first=True, rng=0)
+    source, result = tmp_path / "rnn.bin", tmp_path / f"rnn.{target}"
+    source.write_bytes(safetensors.numpy.save(rnn.state_dict()))
+    said = ["--nonlinearity", "relu", "--batch-first"]
+    assert onward_("convert", source, result, *said).exit_code == 0
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    net = onward.load(result)
+    y = net.layers()(x) if target == "onnx" else net(x)[0]
+    np.testing.assert_array_equal(y, rnn(x)[0])
+    assert report("info", source, *said)["layers"][0]["layer"] == repr(rnn)
+
+
+def test_options_that_tensors_cannot_hold_are_not_lost(tmp_path: Path) -> None:
+    whole = Path(__file__).parent / "data" / "torch" / "whole.pt"
+    result = onward_("convert", whole, tmp_path / "m.safetensors")
+    said = " ".join(result.stderr.split())
+    assert (result.exit_code, "tensors alone do not say lstm: LSTM(3, 4, batch_first=True" in said) == (
+        2,
+        True,
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_format_that_cannot_be_written_is_exit_code_2(tmp_path: Path) -> None:
     for target in (tmp_path / "vowels.pt", tmp_path / "nowhere" / "vowels.onnx"):
         result = onward_("convert", "vowels", target)

@@ -78,6 +78,8 @@ ORDER = [
     "load.onnx_operators",
     "load.onnx_control",
     "load.onnx_layers",
+    "load.onnx_corrected",
+    "load.onnx_resize",
     "load.onnx_functions",
     "load.onnx_recurrent",
     "load.onnx_quantized",

@@ -149,11 +149,15 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     assert "is no file" in problem(Path("/dev/null"))
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(8), b"\xff" * 64])
-def test_what_is_no_safetensors_says_what_is_expected(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(8), b"\xff" * 64, b'{"a": 1}\n']
+)
+def test_what_is_of_no_known_format_says_what_is_expected(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(content)
-    assert "is not a whole safetensors file" in problem(tmp_path / "model")
-    assert "or a PyTorch state dict saved with safetensors" in problem(tmp_path / "model")
+    said = problem(tmp_path / "model")
+    assert f"model is {'of no format that Onward reads' if content else 'empty'}: expected a file of" in said
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert "is not a whole safetensors file" in problem(tmp_path / "model.safetensors")
 
 
 FLOAT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -325,7 +329,6 @@ def test_a_matrix_is_an_embedding_by_the_last_part_of_its_name_alone(tmp_path: P
 
 def test_tensors_of_no_layer_are_named_not_dropped(tmp_path: Path) -> None:
     weights = state_dict(onward.LSTM(5, 7), "lstm.") | {
-        "lstm.scale": np.ones(3),
         "norm.weight": np.ones(3, np.float32),
         "norm.bias": np.ones(3, np.float32),
         "conv.weight": np.ones((3, 3, 3), np.float32),
@@ -340,6 +343,36 @@ def test_tensors_of_no_layer_are_named_not_dropped(tmp_path: Path) -> None:
     assert sorted(parts.leftover) == sorted(
         set(weights) - set(state_dict(onward.LSTM(5, 7), "lstm.")) - {"fc.weight"}
     )
+
+
+@pytest.mark.parametrize(
+    ("cell", "inside"),
+    [("lstm.", "scale"), ("lstm.", "norm.weight"), ("cell.", "scale"), ("cell.", "n.bias"), ("", "n.bias")],
+)
+def test_weights_with_others_among_them_may_be_those_of_another_cell(
+    tmp_path: Path, cell: str, inside: str
+) -> None:
+    weights = state_dict(onward.LSTM(5, 7), cell) | {f"{cell}{inside}": np.ones(3, np.float32)}
+    if cell != "lstm.":  # the names of LSTMCell
+        weights = {name.removesuffix("_l0"): weight for name, weight in weights.items()}
+    other = {} if cell == "" else state_dict(onward.Linear(3, 2), "fc.")
+    path = saved(tmp_path, weights | other)
+    reason = f"weights of a recurrent layer, but such a layer has no {cell}{inside}"
+    if cell == "":
+        with pytest.raises(FileError, match=reason):
+            onward.load(path)
+        return
+    parts = onward.load(path)
+    assert list(parts) == ["fc"]
+    assert parts.reasons[cell.rstrip(".")] == reason
+    assert set(parts.leftover) == set(weights)
+
+
+def test_a_file_may_hold_more_beside_a_layer_that_has_no_name_of_its_own(tmp_path: Path) -> None:
+    weights = state_dict(onward.LSTM(5, 7), "") | {"out": np.ones(3), "norm.weight": np.ones(3)}
+    parts = onward.load(saved(tmp_path, weights))
+    assert list(parts) == [""]
+    assert parts.leftover == ["out", "norm.weight"]
 
 
 def test_half_precision_is_computed_in_float32_and_loses_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from onward.load.onnx import Graph
 T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
 
 
-def graph_of(nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str = "y", T: int = T) -> Graph:
+def graph_of(
+    nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str = "y", T: int = T, opset: int = 14
+) -> Graph:
     rng = np.random.default_rng(0)
     weights = {
         name: rng.normal(0, 0.5, shape).astype(np.float32)
@@ -29,7 +31,7 @@ def graph_of(nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str
         }.items()
     }
     x = np.zeros((T, B, I), np.float32)
-    return Graph(onnx_nodes.model_of(nodes, {"x": x}, [output], weights | constants))
+    return Graph(onnx_nodes.model_of(nodes, {"x": x}, [output], weights | constants, opset))
 
 
 def lstm(x: str = "x", *states: str, **attributes: Any) -> onnx.NodeProto:
@@ -130,6 +132,120 @@ def test_what_stands_in_the_way_is_named(nodes: Any, constants: dict[str, Any], 
         graph_of(nodes, constants).layers()
 
 
+def stacked(*after: onnx.NodeProto, opset: int = 14) -> Graph:
+    """Two LSTMs, the final h of both as PyTorch's exporters put them together, and what comes after that."""
+    second = helper.make_node("LSTM", ["s", "V", "R", "B"], ["", "Z_h"], hidden_size=H)
+    squeezed = node(
+        "Squeeze", "Y", *(["one"] if opset > 12 else []), to="s", **({} if opset > 12 else {"axes": [1]})
+    )
+    V = np.random.default_rng(2).normal(0, 0.5, (1, 4 * H, H)).astype(np.float32)
+    constants = {
+        "V": V,
+        "last": np.array(-1),
+        "second": np.array(1),
+        "first": np.array(0),
+        "zero": np.array([0]),
+    }
+    constants |= ONE | {"minus": np.array([-1]), "end": np.array([2**63 - 1])}
+    nodes = [lstm(), squeezed, second, node("Concat", "Y_h", "Z_h", to="h", axis=0), *after]
+    return graph_of(nodes, constants, opset=opset)
+
+
+@pytest.mark.parametrize(
+    ("after", "opset"),
+    [
+        ([node("Gather", "h", "last")], 14),
+        ([node("Gather", "h", "second", axis=0)], 14),
+        ([node("Slice", "h", "minus", "end", "zero", to="k"), node("Squeeze", "k", "zero")], 14),
+        ([node("Slice", "h", to="k", starts=[1], ends=[9], axes=[0]), node("Squeeze", "k", axes=[0])], 9),
+        ([node("Relu", "h", to="k"), node("Gather", "k", "last")], 14),
+    ],
+    ids=["gathered", "by its number", "sliced", "sliced in opset 9", "all rectified"],
+)
+def test_the_final_state_of_the_last_layer_is_its_last_step(after: list[onnx.NodeProto], opset: int) -> None:
+    graph = stacked(*after, opset=opset)
+    chain, x = graph.layers(), x_of(graph)
+    assert [type(layer).__name__ for layer in chain][:3] == ["LSTM", "LSTM", "Last"]
+    np.testing.assert_array_equal(chain(x), graph(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("after", "named"),
+    [
+        ([node("Gather", "h", "first")], "the Gather"),
+        ([node("Gather", "h", "last", axis=1)], "the Gather"),
+        ([node("Slice", "h", "zero", "end", "zero", to="k"), node("Squeeze", "k", "zero")], "the Slice"),
+        ([node("Squeeze", "h", "zero")], "the Squeeze"),
+        ([node("Identity", "h")], "final states of several layers"),
+    ],
+)
+def test_other_final_states_are_no_last_step(after: list[onnx.NodeProto], named: str) -> None:
+    with pytest.raises(errors.ArgumentError, match=named):
+        stacked(*after).layers()
+
+
+def test_the_final_state_of_one_layer_is_its_last_step_however_it_is_read() -> None:
+    for read in (node("Gather", "Y_h", "zero"), node("Gather", "Y_h", "minus")):
+        graph = graph_of([lstm(), read], {"zero": np.array(0), "minus": np.array(-1)})
+        assert [type(layer).__name__ for layer in graph.layers()] == ["LSTM", "Last"]
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+
+
+def two_ways(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
+    """A GRU of two directions, its value with these beside the features, and what comes after that."""
+    gru = helper.make_node("GRU", ["x", "W2", "R2"], ["Y"], hidden_size=H, direction="bidirectional")
+    constants = {name: np.array(shape) for name, shape in shapes.items()}
+    return graph_of([gru, node("Transpose", "Y", to="t", perm=[0, 2, 1, 3]), *after], constants)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ([0, 0, -1], True),
+        ([0, 0, 2 * H], True),
+        ([0, -1, 2 * H], True),
+        ([-1, 1, 2 * H], False),  # all steps of all rows
+        ([1, -1, 2 * H], False),
+        ([T, B, 2 * H], False),  # sizes that the graph leaves open
+        ([0, -1, H], False),
+        ([0, 0, 2, H], False),
+    ],
+)
+def test_a_reshape_is_followed_only_where_it_joins_the_directions(shape: list[int], fits: bool) -> None:
+    graph = two_ways(node("Reshape", "t", "shape"), shape=shape)
+    if fits:
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+    else:
+        with pytest.raises(errors.ArgumentError, match="the Reshape"):
+            graph.layers()
+
+
+@pytest.mark.parametrize("first", ["zero", "one"])
+def test_a_shape_made_of_the_shape_of_the_value_is_followed(first: str) -> None:
+    """As PyTorch's exporter makes it, with the first two axes in their order, or not."""
+    graph = two_ways(
+        node("Shape", "t", to="of_t"),
+        node("Gather", "of_t", first, to="n"),
+        node("Slice", "of_t", "one", "two", to="m"),
+        node("Slice", "of_t", "two", "three", to="D"),
+        node("Slice", "of_t", "three", "four", to="H"),
+        node("Mul", "D", "H", to="units"),
+        node("Concat", "n", "m", "units", to="shape", axis=0),
+        node("Reshape", "t", "shape"),
+        zero=[0], one=[1], two=[2], three=[3], four=[4],
+    )  # fmt: skip
+    if first == "zero":
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+    else:
+        with pytest.raises(errors.ArgumentError, match="the Reshape"):
+            graph.layers()
+
+
+def test_the_axis_of_one_direction_can_be_reshaped_away_in_any_place() -> None:
+    graph = graph_of([lstm(), node("Reshape", "Y", "shape")], {"shape": np.array([0, -1, H])})
+    np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+
+
 def test_a_graph_streams_pools_and_traces_bitwise_as_it_runs_whole() -> None:
     graph = graph_of(
         [lstm(), node("Squeeze", "Y", "one", to="s"), node("Relu", "s", to="r"), node("MatMul", "r", "M")],
@@ -169,3 +285,14 @@ def test_lengths_that_a_call_does_not_give_are_refused(lengths: Any) -> None:
     graph = graph_of(nodes, constants | ({} if lengths is None else {"n": lengths}))
     with pytest.raises(errors.ArgumentError, match="other lengths"):
         graph.layers()
+
+
+@pytest.mark.parametrize(("attributes", "fits"), [({}, False), ({"axis": 1}, False), ({"axis": 2}, True)])
+def test_a_softmax_of_opset_11_is_a_layer_along_the_last_axis_alone(attributes: Any, fits: bool) -> None:
+    nodes = [lstm(), node("Squeeze", "Y", to="s", axes=[1]), node("Softmax", "s", **attributes)]
+    graph = graph_of(nodes, {}, opset=11)
+    if fits:
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+    else:
+        with pytest.raises(errors.ArgumentError, match="the Softmax"):
+            graph.layers()

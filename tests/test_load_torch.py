@@ -593,7 +593,6 @@ def test_what_a_module_claims_must_agree_with_its_weights(tmp_path: Path) -> Non
         ),
         (rb"RNN_RELU", b"GRU_RELU", "rnn: the file says that it is 'GRU', but the weights are of RNN"),
         (rb"RNN_RELU", b"RNN_SINE", "rnn: nonlinearity='sine', but must be"),
-        (rb"(max_norm(q.|r....))N", b"\\1\x88", "embedding: it has max_norm=True"),
         (
             rb"(batch_first(q.|r....))\x88",
             rb"\1]",

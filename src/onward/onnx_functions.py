@@ -7,8 +7,6 @@ import onnx
 
 DOMAIN, VERSION = "onward", 1
 
-HEADER = f'<domain: "{DOMAIN}", opset_import: ["": 14]>'
-
 SILU = """silu (x) => (y) {
     s = Sigmoid (x)
     y = Mul (x, s)
@@ -88,9 +86,9 @@ LSTM = """lstm (x, W, R, b_W, b_R, W_hr, lengths, h0, c0) => (y, h_n, c_n) {{
 }}"""
 
 
-def function(name: str, real: str) -> onnx.FunctionProto:
-    """The function of a name, for numbers that are `real`: float or double."""
+def function(name: str, real: str, opset: int) -> onnx.FunctionProto:
+    """The function of a name, for numbers that are `real`: float or double, in the opset of its model."""
     bodies = {"silu": SILU, "affine": AFFINE, "scaled_tanh": SCALED_TANH, "last": LAST, "steps": STEPS}
     for way, lstm in enumerate(("lstm", "lstm_reverse")):
         bodies[lstm] = LSTM.format(real=real, way=way).replace("lstm", lstm, 1)
-    return onnx.parser.parse_function(f"{HEADER} {bodies[name]}")
+    return onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["": {opset}]> {bodies[name]}')

@@ -59,7 +59,7 @@ class _Graph:
         self.lengths = "lengths" if lengths else ""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self.functions: dict[str, onnx.FunctionProto] = {}
+        self.functions: list[str] = []
         self.inputs = [self._input(layers)]
         if lengths:
             self.inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]))
@@ -95,7 +95,7 @@ class _Graph:
     def call(self, name: str, inputs: Sequence[str], *outputs: str) -> str:
         """Adds a node that calls one of Onward's functions."""
         if name not in self.functions:
-            self.functions[name] = onnx_functions.function(name, REAL[str(self.dtype)])
+            self.functions.append(name)
         return self.node(name, inputs, *outputs, domain=onnx_functions.DOMAIN)
 
     def constant(self, value: ArrayLike) -> str:
@@ -109,13 +109,14 @@ class _Graph:
     def finished(self) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, "onward", self.inputs, self.outputs, self.constants)
         opset = max(SINCE.get(node.op_type, OPSET) for node in self.nodes)
+        real = REAL[str(self.dtype)]
         opsets = [helper.make_opsetid("", opset)]
         if self.functions:
             opsets.append(helper.make_opsetid(onnx_functions.DOMAIN, onnx_functions.VERSION))
         model = helper.make_model(
             graph,
             opset_imports=opsets,
-            functions=self.functions.values(),
+            functions=[onnx_functions.function(name, real, opset) for name in self.functions],
             ir_version=IR_VERSION,
             producer_name="onward",
         )

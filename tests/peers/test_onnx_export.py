@@ -43,3 +43,9 @@ def test_onnxruntime_runs_the_function_of_a_projection(
 @pytest.mark.parametrize("layer", test_export.ALONE, ids=repr)
 def test_onnxruntime_agrees_about_every_layer_without_a_state(tmp_path: Path, layer: Any) -> None:
     assert_onnxruntime_agrees(onward.Sequential(layer), tmp_path / "m.onnx", lengths=False)
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("seed", range(150))
+def test_onnxruntime_agrees_about_random_models(tmp_path: Path, seed: int, lengths: bool) -> None:
+    assert_onnxruntime_agrees(test_export.drawn(seed), tmp_path / "m.onnx", lengths)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,50 @@ from ..base import Layer
 from ..errors import ArgumentError
 from ..export import export_onnx
 from ..load import load, load_tensors
+from ..load.statedict import StateDict
+from ..load.torch import Parts, merged, parts
 from ..model import Sequential
 from .common import Report, check_suffix, json_option, kilobytes, named_file, new_table
+
+TRAINED = {"dropout", "padding_idx"}  # options without effect on what a layer computes
+
+Command = Callable[..., None]
+
+
+def said_options(command: Command) -> Command:
+    """What a state dict does not say of its recurrent layers, as options."""
+    nonlinearity = click.option(
+        "--nonlinearity",
+        type=click.Choice(["tanh", "relu"]),
+        help="Of the vanilla RNNs in a state dict, which does not say it; tanh if not given.",
+    )
+    batch_first = click.option(
+        "--batch-first",
+        is_flag=True,
+        default=None,
+        help="That the recurrent layers in a state dict, which does not say it, take the batch first.",
+    )
+    return nonlinearity(batch_first(command))
 
 
 @click.command(epilog="Example:  onward info vowels")
 @click.argument("model")
+@said_options
 @json_option
-def info(model: str, as_json: bool) -> None:
+def info(model: str, nonlinearity: str | None, batch_first: bool | None, as_json: bool) -> None:
     """Shows the layers of MODEL, their weights, parameters and bytes.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
     """
     path = named_file(model, bundled.models(), "model", "MODEL")
-    net = load(path)
+    net = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
     if not isinstance(net, dict | Layer):  # a graph of ONNX: of layers, or of its arrays
         with contextlib.suppress(ArgumentError):
             net = net.layers()
-    parts: dict[Any, Any] = (
+    named: dict[Any, Any] = (
         net if isinstance(net, dict) else dict(enumerate(net if isinstance(net, Sequential) else [net]))
     )
-    layers = [_layer(str(name), layer) for name, layer in parts.items()]
+    layers = [_layer(str(name), layer) for name, layer in named.items()]
     report = {
         "model": model,
         "file_bytes": path.stat().st_size,
@@ -56,24 +80,28 @@ def info(model: str, as_json: bool) -> None:
 @click.command(epilog="Example:  onward convert vowels vowels.onnx")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
-def convert(source: str, target: Path) -> None:
+@said_options
+def convert(source: str, target: Path, nonlinearity: str | None, batch_first: bool | None) -> None:
     """Writes the model IN in the format of OUT: .safetensors or .onnx.
 
     IN is a bundled model (see `onward models`) or a file that onward.load opens. Of a file that does not say
-    how its layers are connected, .safetensors takes the tensors, and .onnx a layer that is alone.
+    how its layers are connected, a layer that is alone is written as a model; of several, .safetensors takes
+    the tensors, unless options of the layers were lost with that.
     """
     check_suffix(target, "OUT", (".safetensors", ".onnx"))
     path = named_file(source, bundled.models(), "model", "IN")
-    net = load(path)
+    net = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
     to_onnx = target.suffix.lower() == ".onnx"
-    if to_onnx and isinstance(net, dict) and len(net) == 1 and not net.leftover:
-        (net,) = net.values()
+    if isinstance(net, dict) and (to_onnx or _unsaid(net, path)) and net.alone is not None:
+        net = net.alone
     if isinstance(net, dict):
+        advice = "put them into an onward.Sequential, save that and convert it"
         if to_onnx:
             raise click.UsageError(
-                f"{source} does not say how its layers ({', '.join(net)}) are connected: put them into an "
-                "onward.Sequential, save that and convert it"
+                f"{source} does not say how its layers ({', '.join(net)}) are connected: {advice}"
             )
+        if unsaid := _unsaid(net, path):
+            raise click.UsageError(f"tensors alone do not say {unsaid}: {advice}")
         files.write(target, load_tensors(path))
     else:
         model = net if isinstance(net, Layer) else net.layers()
@@ -100,6 +128,25 @@ def models(as_json: bool) -> None:
         print(json.dumps(report))
     else:
         _show_models(report)
+
+
+def _unsaid(net: Parts, path: Path) -> str:
+    """The first of the layers and reasons that the file's tensors alone would not give; "" if all."""
+    try:
+        bare = parts(merged({(): StateDict(load_tensors(path))}), "tanh", False)
+    except ArgumentError:
+        bare = Parts()
+    given = list(map(_computed, bare.values()))
+    for name, layer in net.items():
+        if _computed(layer) not in given:
+            return f"{name}: {layer!r}".removeprefix(": ")
+        given.remove(_computed(layer))
+    others = {name: reason for name, reason in net.acting.items() if reason not in bare.reasons.values()}
+    return next((f"{name}: {reason}".removeprefix(": ") for name, reason in others.items()), "")
+
+
+def _computed(layer: Layer) -> Report:
+    return {name: value for name, value in layer.description().items() if name not in TRAINED}
 
 
 def _layer(name: str, layer: Layer) -> Report:

@@ -35,6 +35,8 @@ LAYERS: dict[str, type[Layer]] = {
     )
 } | {f"keras.{layer.__name__}": layer for layer in KERAS_LAYERS}
 
+FORMATS = "of safetensors, PyTorch (.pt), ONNX, Keras (.keras, .h5) or NumPy (.npz, .npy)"
+
 Result = TypeVar("Result")
 
 
@@ -133,6 +135,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[torch.Found, dict[str, Any] | N
             return state_dicts(archive.read(data)), None
     except OnwardError as error:
         raise FileError(f"{path}: {error}") from error
+    if data[8:9] != b"{" and not os.fspath(path).lower().endswith(".safetensors"):
+        what = "of no format that Onward reads" if data else "empty"
+        raise FileError(f"{path} is {what}: expected a file {FORMATS}")
     tensors, architecture = files.read(path)
     return {(): StateDict(tensors)}, architecture
 
@@ -160,7 +165,7 @@ def _weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDA
     if keras.is_keras(data):
         return _named(path, lambda: keras.weights_for(data, model))
     found, _ = _read(path)
-    tensors = _named(path, lambda: torch.merged(found)).tensors
+    tensors = _named(path, lambda: torch.merged(found, trusted=True)).tensors  # to be what the model is
     return by_hand.weights(tensors, model, ordered=archive.is_torch(data))  # safetensors has no order
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ MOVES = {
 }  # fmt: skip
 SHAPES = {"Shape", "steps"}  # of the value that the chain has come to
 FEATURES, DIRECTIONS = "features", "directions"
+# sizes that stand for those that a graph leaves open: products of sizes are then told apart
+OPEN = 10007, 10009, 10037
+INFLATED = {"ConstantOfShape", "Expand", "steps"}  # to those sizes
 
 
 def layers_of(evaluator: Evaluator) -> Sequential:
@@ -49,12 +54,20 @@ class _Chain:
         self.at = evaluator.input_names[0]
         shape = evaluator.input_types[0].tensor_type.shape.dim
         self.axes: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
+        # how many of each axis there are, and what is made of that, in a run with the sizes of OPEN
+        declared = [n.dim_value for n in shape] if len(shape) == len(self.axes) else [0] * len(OPEN)
+        self.sizes: dict[Any, int] = {
+            axis: n or size for axis, n, size in zip(self.axes, declared, OPEN, strict=False)
+        }
+        self.shapes: dict[str, Any] = {}
         self.time: int | None = None  # which axis of the input it is, once a recurrent node has said so
         self.inputs = evaluator.input_names[1:]
         self.states = set(self.inputs)  # and what only moves them, or shapes
         self.all_steps: set[str] = set()  # what says that each row has all of them
         self.lengths = ""  # the input of the graph that says it instead
         self.layers: list[Layer] = []
+        self.final: dict[str, bool] = {}  # final states of layers of one direction, and whether batch first
+        self.among = 0, 1  # which the value is of how many along DIRECTIONS, if each has one
 
     def follow(self, node: Any) -> None:
         """One step, if the chain goes through the node."""
@@ -72,6 +85,7 @@ class _Chain:
                 self.at = node.output[0]
         elif self._only_moves(node):
             self.states |= outputs
+            self._keep_shapes(node)
             self.all_steps |= outputs if node.op_type == "steps" else set()
         elif outputs & self.needed:
             raise ArgumentError(f"{described(node.onnx_node)} is no part of a chain of layers")
@@ -79,10 +93,23 @@ class _Chain:
     def finished(self, output: str) -> Sequential:
         if self.at != output:
             raise ArgumentError(f"the chain of layers ends in {self.at}, not in the first output, {output}")
+        if self.among != (0, 1):
+            raise ArgumentError(f"{output} has the final states of several layers")
         kept = [axis for axis in self.axes if axis not in (FEATURES, DIRECTIONS)]
         if kept != sorted(kept):
             raise ArgumentError(f"the axes of {output} are not in the order that layers have")
         return Sequential(*self.layers)
+
+    def _keep_shapes(self, node: Any) -> None:
+        """What a node makes of the value's shape, in a run with the sizes of OPEN."""
+        if node.op_type in INFLATED:
+            return
+        value = np.broadcast_to(np.float32(0), [self.sizes[axis] for axis in self.axes])
+        own = {self.at: value} if node.op_type in SHAPES else {}
+        inputs = [own.get(name, self.shapes.get(name, self.constants.get(name))) for name in node.input]
+        if all(a is not None for a in inputs):
+            with contextlib.suppress(Exception):  # whatever an operator makes of them: it then says nothing
+                self.shapes |= zip(node.output, node.run(*inputs), strict=True)
 
     def _only_moves(self, node: Any) -> bool:
         """Whether a node moves states or shapes; of numbers of its own it may add zeros alone."""
@@ -107,8 +134,14 @@ class _Chain:
         self.time, self.lengths = time, own
         layer = node.layer([self.constants.get(name) for name in node.input], batch_first=time == 1)
         self.layers.append(layer)
+        self.sizes |= {
+            DIRECTIONS: 1 + layer.bidirectional,
+            FEATURES: getattr(layer, "proj_size", 0) or layer.hidden_size,
+        }
         self.states |= set(node.output[1:])
         y, h = (*node.output, "")[:2]
+        if not layer.bidirectional:
+            self.final[h] = node.batch_first
         if y in self.needed or layer.bidirectional:
             self.at = y
             self.axes = [batch, time, DIRECTIONS] if node.batch_first else [time, DIRECTIONS, batch]
@@ -118,7 +151,7 @@ class _Chain:
         self.axes.append(FEATURES)
 
     def _last_step(self, axis: int) -> bool:
-        if self.time is None or self.axes[axis] != self.time:
+        if self.time is None or not self._is(axis, self.time):
             return False
         del self.axes[axis]
         self.layers.append(Last(batch_first=self.time == 1))
@@ -132,7 +165,35 @@ class _Chain:
     _dropout = _identity
 
     def _concat(self, node: Any, constants: list[Any]) -> bool:
-        return len(constants) == 1
+        """Of final states, one of which goes on."""
+        if len(constants) == 1:
+            return True
+        alike = {self.final.get(name) for name in node.input} == {self.final.get(self.at)}
+        if not alike or self.at not in self.final or not self._is(node.axis, DIRECTIONS):
+            return False
+        self.among = list(node.input).index(self.at), len(constants)
+        return list(node.input).count(self.at) == 1
+
+    def _slice(self, node: Any, constants: list[Any]) -> bool:
+        """To the one of final states that goes on."""
+        if len(constants) == 1:
+            starts, ends, axes, steps = node.starts, node.ends, node.axes, None
+        else:
+            starts, ends, axes, steps = (*constants[1:], None, None)[:4]
+        if starts is None or ends is None or axes is None or len(axes) != 1:
+            return False
+        step = 1 if steps is None else int(steps[0])
+        taken = range(self.among[1])[int(starts[0]) : int(ends[0]) : step]
+        fits = self._has_one_direction(int(axes[0])) and list(taken) == [self.among[0]]
+        self.among = 0, 1
+        return fits
+
+    def _has_one_direction(self, axis: int) -> bool:
+        directions = getattr(self.layers[-1], "bidirectional", False) if self.layers else True
+        return self._is(axis, DIRECTIONS) and not directions
+
+    def _is(self, axis: int, what: Any) -> bool:
+        return -len(self.axes) <= axis < len(self.axes) and self.axes[axis] == what
 
     def _cast(self, node: Any, constants: list[Any]) -> bool:
         return not self.layers  # of the input, which layers convert themselves
@@ -144,18 +205,29 @@ class _Chain:
     def _squeeze(self, node: Any, constants: list[Any]) -> bool:
         axes = getattr(node, "axes", None) if len(constants) < 2 else constants[1]
         places = [] if axes is None else [int(axis) % len(self.axes) for axis in axes]
-        directions = getattr(self.layers[-1], "bidirectional", False) if self.layers else True
-        if [self.axes[place] for place in places] != [DIRECTIONS] or directions:
+        if len(places) != 1 or not self._has_one_direction(places[0]) or self.among != (0, 1):
             return False
         self.axes.remove(DIRECTIONS)
         return True
 
     def _reshape(self, node: Any, constants: list[Any]) -> bool:
-        """(.., .., D, H) to (.., .., D*H)"""
-        if constants[1] is None or self.axes[-2:] != [DIRECTIONS, FEATURES]:
+        """(.., .., D, H) to (.., .., D*H), or of one direction without its axis, in any of its places."""
+        if len(constants) == 1 or DIRECTIONS not in self.axes or self.among != (0, 1):
             return False
+        shape = self.shapes.get(node.input[1], constants[1])
+        joined = self.axes[-2:] == [DIRECTIONS, FEATURES]
+        if shape is None or not (joined or self._has_one_direction(self.axes.index(DIRECTIONS))):
+            return False
+        before = [self.sizes[axis] for axis in self.axes]
+        after = [
+            before[place] if n == 0 and place < len(before) and not getattr(node, "allowzero", 0) else int(n)
+            for place, n in enumerate(shape)
+        ]
+        rest = math.prod(n for n in after if n != -1)
+        after = [math.prod(before) // rest if n == -1 and rest else n for n in after]
+        self.sizes[FEATURES] *= self.sizes[DIRECTIONS]
         self.axes.remove(DIRECTIONS)
-        return len(constants[1]) == len(self.axes)
+        return after == [self.sizes[axis] for axis in self.axes]
 
     def _gather(self, node: Any, constants: list[Any]) -> bool:
         table, index = constants
@@ -164,10 +236,17 @@ class _Chain:
             layer.load_state_dict({"weight": table})
             self.layers.append(layer)
             self.axes.append(FEATURES)
+            self.sizes[FEATURES] = table.shape[1]
             return True
+        if index is None or index.ndim != 0:
+            return False
+        if self._has_one_direction(node.axis):
+            place, count = self.among
+            del self.axes[node.axis]
+            self.among = 0, 1
+            return bool(index in (place, place - count))
         # which is that of each row if there are no lengths
-        last = index is not None and index.ndim == 0 and index == -1 and not self.lengths
-        return last and self._last_step(node.axis)
+        return bool(index == -1) and not self.lengths and self._last_step(node.axis)
 
     def _last(self, node: Any, constants: list[Any]) -> bool:
         """Of rows of lengths; a function of Onward's, as those after it."""
@@ -222,6 +301,7 @@ class _Chain:
         layer = Linear(inputs, outputs, bias=b is not None, dtype=W.dtype, rng=UNDRAWN)
         layer.load_state_dict({"weight": W.T} | ({} if b is None else {"bias": b}))
         self.layers.append(layer)
+        self.sizes[FEATURES] = outputs
         return True
 
     def _softmax(self, node: Any, constants: list[Any]) -> bool:

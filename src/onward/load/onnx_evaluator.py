@@ -11,14 +11,16 @@ from onnx.reference.op_run import OpRun, RuntimeContextError
 from .. import onnx_functions
 from ..errors import ArgumentError
 from .onnx_control import Loop, Scan, Scope
+from .onnx_corrected import CORRECTED
 from .onnx_functions import FUNCTIONS
 from .onnx_layers import LAYERS, Operator, with_biases
 from .onnx_operators import described
 from .onnx_quantized import DynamicQuantizeLSTM
 from .onnx_recurrent import GRU, LSTM, RNN
+from .onnx_resize import RESIZED
 
 OPERATORS: list[Any] = [RNN, GRU, LSTM, DynamicQuantizeLSTM, Loop, Scan]
-DOMAINS = {"": LAYERS, onnx_functions.DOMAIN: FUNCTIONS}
+DOMAINS = {"": LAYERS | CORRECTED | RESIZED, onnx_functions.DOMAIN: FUNCTIONS}
 RANDOM = {
     "Bernoulli",
     "Multinomial",
@@ -67,9 +69,10 @@ class Evaluator(ReferenceEvaluator):
         own, opset = DOMAINS.get(node.domain, {}).get(node.op_type), self.opsets.get(node.domain, 0)
         if node.domain == onnx_functions.DOMAIN and (own is None or opset != onnx_functions.VERSION):
             raise ArgumentError("this version of Onward does not know it")
-        if own is None or any(a.ref_attr_name for a in node.attribute):
+        if own is None or (any(a.ref_attr_name for a in node.attribute) and not own.linked):
             return None
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        given = [a for a in node.attribute if not a.ref_attr_name]
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in given}
         return own if own.takes(attributes, len(node.output), opset) else None
 
     def run(

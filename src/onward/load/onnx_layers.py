@@ -11,7 +11,7 @@ from onnx.reference.op_run import OpRun
 
 from .. import _core
 from .. import dense as layers
-from ..convolution import AvgPool1d, AvgPool2d, Filters
+from ..convolution import AvgPool1d, AvgPool2d, Filters, MaxPool1d, MaxPool2d
 from ..dense import Activation
 from ..errors import ArgumentError
 from ..normalization import channels_of, standardized
@@ -23,6 +23,7 @@ class Operator(OpRun):
     """An operator of Onward's in the place of the onnx package's, for the nodes that it takes."""
 
     op_domain = ""
+    linked = False  # whether attributes may come with each call of the function around the node
 
     @classmethod
     def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
@@ -92,7 +93,8 @@ def with_biases(nodes: Sequence[OpRun], outputs: Sequence[str]) -> list[OpRun]:
     }
     joined: dict[str, OpRun] = {}
     for node in nodes:
-        mine = [name for name in node.input if name in products] if node.op_type == "Add" else []
+        plain = node.op_type == "Add" and not hasattr(node, "axis")  # of opset 6
+        mine = [name for name in node.input if name in products] if plain else []
         if mine:
             before, (C, *_) = products[mine[0]], [name for name in node.input if name != mine[0]]
             inputs = [*before.input, C]
@@ -195,27 +197,64 @@ class Elementwise(Unary):
         return Activation(function, *(attributes.get(name, value) for name, value in defaults.items()))
 
 
-class Softmax(Unary):
-    """As onward.Softmax; before opset 13 it was of two axes made of all."""
+class OfRows(Operator):
+    """Softmax and its kin: along an axis; before opset 13, along that and all after it as one."""
 
-    @classmethod
-    def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
-        return opset >= 13
+    op_schema = None  # today's has another default for `axis`
+    linked = True
 
-    def _layer(self, attributes: dict[str, Any]) -> layers.Softmax:
-        return layers.Softmax(attributes.get("axis", -1))
+    def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
+        super().__init__(node, run_params)
+        self._joins = run_params["opsets"][""] < 13
+        if not hasattr(self, "axis"):
+            self.axis = 1 if self._joins else -1
 
-    def _run(self, X: AnyArray, **attributes: Any) -> tuple[AnyArray]:
+    def _of_rows(self, X: AnyArray) -> AnyArray:
+        """Of X along its last axis."""
+        raise NotImplementedError
+
+    def _run(self, X: AnyArray, axis: int | None = None) -> tuple[AnyArray]:
+        axis = self.axis if axis is None else axis
+        if X.size == 0:
+            return (X,)
+        if not self._joins:
+            return (np.moveaxis(self._of_rows(np.moveaxis(X, axis, -1)), -1, axis),)
+        rows = X.reshape(math.prod(X.shape[: axis if axis >= 0 else axis + X.ndim]), -1)
+        return (self._of_rows(rows).reshape(X.shape),)
+
+
+class Softmax(OfRows):
+    """As onward.Softmax."""
+
+    def _of_rows(self, X: AnyArray) -> AnyArray:
         if X.dtype in (np.float32, np.float64):
-            return super()._run(X)
+            return layers.Softmax()(X)
         # of halves, ONNX's tests expect that each step is rounded
-        axis = attributes.get("axis", -1)
-        powers: AnyArray = np.exp(X - X.max(axis, keepdims=True, initial=-np.inf))
-        return (powers / powers.sum(axis, keepdims=True),)
+        powers: AnyArray = np.exp(X - X.max(-1, keepdims=True))
+        powers /= powers.sum(-1, keepdims=True)
+        return powers
 
 
-class AveragePool(Unary):
-    """As onward.AvgPool1d and AvgPool2d."""
+class LogSoftmax(OfRows):
+    """The onnx package's is the logarithm of Softmax, and so -inf where that is 0 in the precision of X."""
+
+    def _of_rows(self, X: AnyArray) -> AnyArray:
+        shifted = X - X.max(-1, keepdims=True)
+        y: AnyArray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+        return y
+
+
+class Hardmax(OfRows):
+    """1 where a row is largest for the first time, 0 elsewhere."""
+
+    def _of_rows(self, X: AnyArray) -> AnyArray:
+        y = np.zeros_like(X)
+        np.put_along_axis(y, X.argmax(-1, keepdims=True), 1, -1)
+        return y
+
+
+class Pool(Unary):
+    """As onward's pooling of one or two axes."""
 
     @classmethod
     def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
@@ -223,17 +262,41 @@ class AveragePool(Unary):
         pads = attributes.get("pads") or [0] * 2 * len(kernel)
         alike = pads[: len(kernel)] == pads[len(kernel) :]
         narrow = all(n <= k // 2 for n, k in zip(pads, kernel, strict=False))
-        return len(kernel) <= 2 and alike and narrow and not attributes.keys() & {"auto_pad", "dilations"}
+        return outputs == 1 and len(kernel) <= 2 and alike and narrow and "auto_pad" not in attributes
+
+    def _options(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        kernel = attributes["kernel_shape"]
+        return {
+            "kernel_size": kernel,
+            "stride": attributes.get("strides") or 1,
+            "padding": (attributes.get("pads") or [0] * len(kernel))[: len(kernel)],
+            "ceil_mode": bool(attributes.get("ceil_mode")),
+        }
+
+
+class AveragePool(Pool):
+    """As onward.AvgPool1d and AvgPool2d."""
+
+    @classmethod
+    def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
+        return super().takes(attributes, outputs, opset) and "dilations" not in attributes
 
     def _layer(self, attributes: dict[str, Any]) -> AvgPool1d | AvgPool2d:
-        kernel = attributes["kernel_shape"]
-        return (AvgPool1d, AvgPool2d)[len(kernel) - 1](
-            kernel,
-            attributes.get("strides") or 1,
-            (attributes.get("pads") or [0] * len(kernel))[: len(kernel)],
-            bool(attributes.get("ceil_mode")),
-            bool(attributes.get("count_include_pad")),
-        )
+        kind = (AvgPool1d, AvgPool2d)[len(attributes["kernel_shape"]) - 1]
+        counted = bool(attributes.get("count_include_pad"))
+        return kind(**self._options(attributes), count_include_pad=counted)
+
+
+class MaxPool(Pool):
+    """As onward.MaxPool1d and MaxPool2d; bytes are whole numbers in float32, too."""
+
+    def _layer(self, attributes: dict[str, Any]) -> MaxPool1d | MaxPool2d:
+        kind = (MaxPool1d, MaxPool2d)[len(attributes["kernel_shape"]) - 1]
+        return kind(**self._options(attributes), dilation=attributes.get("dilations") or 1)
+
+    def _run(self, X: AnyArray, **attributes: Any) -> tuple[AnyArray]:
+        (y,) = super()._run(X.astype(np.float32) if X.dtype.itemsize == 1 else X)
+        return (y.astype(X.dtype, copy=False),)
 
 
 class BatchNormalization(Operator):
@@ -241,7 +304,8 @@ class BatchNormalization(Operator):
 
     @classmethod
     def takes(cls, attributes: dict[str, Any], outputs: int, opset: int) -> bool:
-        return outputs == 1 and opset >= 9 and not attributes.get("training_mode")
+        plain = attributes.get("spatial", 1) and not attributes.get("training_mode")
+        return outputs == 1 and opset >= 7 and bool(plain)
 
     def _run(
         self,
@@ -253,7 +317,9 @@ class BatchNormalization(Operator):
         epsilon: float = 1e-5,
         momentum: float = 0.9,
         training_mode: int = 0,
+        spatial: int = 1,
     ) -> tuple[AnyArray]:
+        """`spatial` is of opset 8 and before."""
         x = floats("X", X)
         weights = {"scale": scale, "B": B, "input_mean": input_mean, "input_var": input_var}
         scale, B, mean, variance = (floats(name, w).reshape(channels_of(x)) for name, w in weights.items())
@@ -308,7 +374,7 @@ class GroupNormalization(Operator):
 LAYERS: dict[str, type[Operator]] = {
     own.__name__: own
     for own in (
-        *(MatMul, Gemm, Conv, Softmax, AveragePool),
+        *(MatMul, Gemm, Conv, Softmax, LogSoftmax, Hardmax, AveragePool, MaxPool),
         *(BatchNormalization, LayerNormalization, GroupNormalization),
         *(type(name, (Elementwise,), {}) for name in OPERATORS),
     )

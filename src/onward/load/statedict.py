@@ -19,21 +19,31 @@ MAX_CODE = 1 << 20
 CLASS = re.compile(r"^class (\w+)\(Module\):$", re.MULTILINE)
 CONSTANT = re.compile(r"^  (\w{1,64}) : Final\[[\w\[\], ]{1,64}\] = (.{1,64})$", re.MULTILINE)
 LITERALS = {"True": True, "False": False, "None": None}
+FORWARD = re.compile(r"def forward\(self(?:: [\w.]+)?,\s+(\w+): Tensor\)")
 # What a traced call says of its module, by the arguments that the function has in that place.
 TRACED = (
     r"(?P<mode>lstm|gru|rnn_tanh|rnn_relu)\(.*, (?P<bias>BOOL), (?P<num_layers>INTEGER), "
     r"(?P<dropout>NUMBER), BOOL, (?P<bidirectional>BOOL), (?P<batch_first>BOOL)",
-    r"_convolution\(ARGUMENTS, (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST), False, LIST, "
-    r"(?P<groups>INTEGER), BOOL, BOOL, BOOL, BOOL",
-    r'_convolution_mode\(ARGUMENTS, (?P<stride>LIST), (?P<padding>"\w{1,9}"), (?P<dilation>LIST), '
-    r"(?P<groups>INTEGER)",
+    # before a convolution or an embedding, which then are not what they take for themselves
+    r'pad\(\w+, LIST, (?P<padding_mode>"\w{1,9}")(?:, \w+)?',
+    r"embedding_renorm_\(torch\.detach\(\w+\), \w+, (?P<max_norm>NUMBER), NUMBER",
+    r"_convolution\((?P<input>\w+), ARGUMENTS, (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST), "
+    r"False, LIST, (?P<groups>INTEGER), BOOL, BOOL, BOOL, BOOL",
+    r"_convolution_mode\((?P<input>\w+), ARGUMENTS, (?P<stride>LIST), "
+    r'(?P<padding>"\w{1,9}"), (?P<dilation>LIST), (?P<groups>INTEGER)',
     r"batch_norm\(ARGUMENTS, False, (?P<momentum>NUMBER), (?P<eps>NUMBER), BOOL",
-    r"layer_norm\(\w+, (?P<normalized_shape>LIST), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
+    r"layer_norm\(\w+, (?P<normalized_shape>LIST), \w+(?:, \w+)?(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
     r"group_norm\(\w+, (?P<num_groups>INTEGER), \w+, \w+(?:, (?P<eps>NUMBER)(?:, BOOL)?)?",
     r"max_pool[12]d\(\w+, (?P<kernel_size>LIST), (?P<stride>LIST), (?P<padding>LIST), (?P<dilation>LIST)"
     r"(?:, (?P<ceil_mode>BOOL))?",
     r"avg_pool[12]d\(\w+, (?P<kernel_size>LIST), (?P<stride>LIST), (?P<padding>LIST)"
     r"(?:, (?P<ceil_mode>BOOL)(?:, (?P<count_include_pad>BOOL))?)?",
+    r"softplus\(\w+, (?P<beta>NUMBER), (?P<threshold>NUMBER)",
+    r"hardtanh_?\(\w+, (?P<min_val>NUMBER), (?P<max_val>NUMBER)",
+    r"leaky_relu_?\(\w+, (?P<negative_slope>NUMBER)",
+    r"elu_?\(\w+, (?P<alpha>NUMBER)",
+    r'gelu\(\w+, approximate=(?P<approximate>"\w{1,9}")',
+    r"softmax\(\w+, (?P<dim>-?INTEGER)",
 )
 PLACES = {
     "ARGUMENTS": r"[\w, ]{1,200}",
@@ -55,10 +65,14 @@ def traced_calls() -> list[re.Pattern[str]]:
 
 @dataclass
 class StateDict:
-    """Tensors by name; and of modules pickled whole, by prefix, their `class` and attributes."""
+    """Tensors by name; and of modules pickled whole, by prefix, their `class` and attributes.
+
+    `doubts` says of prefixes why their tensors may be those of no layer, whatever their names.
+    """
 
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
     modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
 
     @property
     def answers(self) -> bool:
@@ -69,7 +83,8 @@ class StateDict:
 def state_dicts(archive: Archive) -> dict[tuple[str, ...], StateDict]:
     """All of a file, by the keys that lead to each. Raises FileError."""
     finder = _Finder(archive)
-    finder.look_into(archive.tree, ())
+    if not finder.take((), (), archive.tree):
+        finder.look_into(archive.tree, ())
     finder.look_into(archive.constants, ("constants",))
     return finder.found
 
@@ -85,8 +100,8 @@ class _Finder:
 
     def look_into(self, value: Any, path: tuple[str, ...]) -> None:
         """Finds the tensors among a container's entries, and further down."""
-        if _is_module(value):
-            self.look_into_module(value, path, ())
+        if (module := _module(value)) is not None:
+            self.look_into_module(module, path, ())
             return
         before = self.tensors
         for name, child in self.within(value):
@@ -106,8 +121,8 @@ class _Finder:
         for name, tensor in self.within(own):
             self.take(path, (*prefix, name), tensor)
         for name, child in self.within(children):
-            if _is_module(child):
-                self.look_into_module(child, path, (*prefix, name))
+            if (inner := _module(child)) is not None:
+                self.look_into_module(inner, path, (*prefix, name))
 
     def within(self, value: Any) -> Iterator[tuple[str, Any]]:
         """The entries of a container by name; nothing of anything else, nor of what is being looked into."""
@@ -129,10 +144,14 @@ class _Finder:
         """Whether a value is a tensor, which is then kept."""
         if not isinstance(value, Record):
             return False
+        match value.state:
+            case (_, str() as kind) if value.path == "torch.ScriptObject":
+                self.found.setdefault(path, StateDict()).modules[_joined(names)] = {"class": kind}
+                return True
         try:
             tensor = self.archive.array(value)
         except FileError as error:
-            raise FileError(f"{_joined(path + names)}: {error}") from error
+            raise FileError(f"{_joined(path + names) or 'its value'}: {error}") from error
         if tensor is None:
             return False
         full_name, name = _joined(path + names), _joined(names)
@@ -159,10 +178,14 @@ class _Finder:
 def _constants(code: str) -> Mapping[str, Any]:
     if constants := {key: _literal(text) for key, text in CONSTANT.findall(code)}:
         return constants
+    given = FORWARD.search(code)
     for line in code.splitlines():
         for call in traced_calls():
             if match := call.search(line):
-                return {name: _literal(text) for name, text in match.groupdict().items() if text is not None}
+                said = {name: text for name, text in match.groupdict().items() if text is not None}
+                # of what else was made of the input before, the call says nothing
+                direct = "input" not in said or (given is not None and said.pop("input") == given[1])
+                return {name: _literal(text) for name, text in said.items()} if direct else {}
     return {}
 
 
@@ -173,7 +196,7 @@ def _literal(text: str) -> Any:
     if text[0] in "([":
         return tuple(_literal(item.strip()) for item in text[1:-1].split(",") if item.strip())
     try:
-        return int(text) if text.isdecimal() else float(text)
+        return int(text) if text.removeprefix("-").isdecimal() else float(text)
     except ValueError:
         return text.strip('"')
 
@@ -184,14 +207,15 @@ def _joined(names: tuple[str, ...]) -> str:
     return ".".join(names)
 
 
-def _is_module(value: Any) -> bool:
+def _module(value: Any) -> Record | None:
+    """The module that a value is, or that torch.compile wrapped; None if it is none."""
+    match value:
+        case Record("torch._dynamo.eval_frame.OptimizedModule", (Record() as compiled, *_)):
+            value = compiled
     if not isinstance(value, Record) or not isinstance(value.state, dict):
-        return False
-    return value.path.startswith("__torch__.") or value.state.keys() >= {
-        "_parameters",
-        "_buffers",
-        "_modules",
-    }
+        return None
+    own = value.path.startswith("__torch__.") or value.state.keys() >= {"_parameters", "_buffers", "_modules"}
+    return value if own else None
 
 
 def _entries(value: Any) -> dict[Any, Any]:

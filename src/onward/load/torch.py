@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .. import arrays
 from ..base import UNDRAWN, Layer, Weighted
 from ..convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, Convolution, MaxPool1d, MaxPool2d
-from ..dense import Activation, Embedding, Linear
+from ..dense import Activation, Embedding, Linear, Softmax
 from ..errors import ArgumentError, OnwardError, SignatureError
 from ..layers import GRU, LSTM, RNN
 from ..normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
@@ -43,7 +43,23 @@ INSTANCE_NORMS: dict[str, type[Layer]] = {"InstanceNorm1d": BatchNorm1d, "Instan
 ACTIVATIONS = {
     "ReLU": "relu", "ReLU6": "relu6", "Tanh": "tanh", "Sigmoid": "sigmoid", "Hardsigmoid": "hard_sigmoid",
     "SiLU": "silu", "Mish": "mish", "SELU": "selu", "Softplus": "softplus", "Softsign": "softsign",
+    "GELU": "gelu", "Hardtanh": "relu6", "LeakyReLU": "leaky_relu", "ELU": "elu",
 }  # fmt: skip
+PARAMETERS = {"LeakyReLU": "negative_slope", "ELU": "alpha"}
+# What an activation of Onward does not have: the one value that an option may have, or None if not said.
+RELU6 = {"min_val": (0,), "max_val": (6,)}
+FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "Softplus": {"beta": (1,), "threshold": (20,)},
+    "Hardtanh": RELU6,
+    # which some files do not say
+    "ReLU6": {name: (*values, None) for name, values in RELU6.items()},
+    "GELU": {"approximate": ("none", None)},
+}
+IDLE = "which does nothing here"
+MAX_NESTED = 4  # modules in a cell, at most
+RECURRENT_OF_TORCH = {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
+# of torch.nn.utils.parametrize: what a weight is made of, and what makes it
+PARAMETRIZED = re.compile(r"(?:(.*)\.)?parametrizations\.(\w+)\.(\w+)(?:\..*)?")
 STATED_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 ALLOWED = {"return_indices": False, "divisor_override": None}  # what a layer of Onward does not have
 
@@ -59,6 +75,16 @@ class Parts(dict[str, Layer]):
         self.leftover: list[str] = []
         self.reasons: dict[str, str] = {}
 
+    @property
+    def alone(self) -> Layer | None:
+        """The one layer of a file in which nothing else acts."""
+        return next(iter(self.values())) if len(self) == 1 and not (self.leftover or self.acting) else None
+
+    @property
+    def acting(self) -> dict[str, str]:
+        """The reasons of modules that change what goes through them."""
+        return {prefix: reason for prefix, reason in self.reasons.items() if not reason.endswith(IDLE)}
+
 
 @dataclass
 class Merged:
@@ -67,15 +93,17 @@ class Merged:
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
     modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    doubts: dict[str, str] = field(default_factory=dict)
 
 
-def merged(found: Found) -> Merged:
+def merged(found: Found, trusted: bool = False) -> Merged:
     """The state dicts that hold layers as one; where there are several, their paths come before the names.
 
     The prefixes of wrappers are taken off, weight_g and weight_v (or a parametrization's originals) become
-    the weight that they stand for, and the weights of a recurrent cell those of a layer of one.
+    the weight that they stand for, and the weights of a recurrent cell those of a layer of one; of a cell
+    that may be none of torch.nn's, where they are `trusted` to be that.
     """
-    cleaned = {path: _cleaned(state_dict) for path, state_dict in found.items()}
+    cleaned = {path: _cleaned(state_dict, trusted) for path, state_dict in found.items()}
     holding = {path for path, state_dict in cleaned.items() if _holds_a_layer(state_dict)}
     shared = _shared(holding)
     result = Merged()
@@ -91,12 +119,47 @@ def merged(found: Found) -> Merged:
             result.tensors[full_name] = tensor
         for prefix, said in state_dict.modules.items():
             result.modules[".".join((*before, prefix)).removesuffix(".")] = said
+        for prefix, doubt in state_dict.doubts.items():
+            result.doubts[".".join((*before, prefix)).removesuffix(".")] = doubt
     return result
+
+
+def _doubts(tensors: Tensors) -> dict[str, str]:
+    """Why weights of a layer may be those of something else: what stands beside and beneath them.
+
+    Weights that have nothing before their names stand beside whatever else a file holds. What is beneath
+    those of a cell, whose names anyone might choose, is doubted there, too.
+    """
+    doubts = {}
+    prefixes = {name.rpartition(".")[0] for name in tensors if RECURRENT.fullmatch(_last(name))} - {""}
+    prefixes |= {name.rpartition(".")[0] for name in tensors if _last(name) == "weight_hh"}
+    for name in tensors:
+        made = _last(name).removesuffix("_orig")
+        if match := PARAMETRIZED.fullmatch(name):
+            doubts[match[1] or ""] = f"{match[2]} is parametrized by other means than weight_norm: {name}"
+        elif name.endswith("_orig") and (made in ("weight", "bias", *CELL) or RECURRENT.fullmatch(made)):
+            why = f"{name} becomes a weight by pruning or spectral_norm: remove that before saving"
+            doubts[name.rpartition(".")[0]] = why
+        elif not RECURRENT.fullmatch(_last(name)) and _last(name) not in CELL:
+            for prefix in _above(name) & prefixes - doubts.keys():
+                doubts[prefix] = f"weights of a recurrent layer, but such a layer has no {name}"
+    return doubts
+
+
+def _above(name: str) -> set[str]:
+    """The modules that a tensor is in, by name, up to MAX_NESTED of them; "" is none that it is beside."""
+    *modules, _ = name.rsplit(".", MAX_NESTED)
+    above = {".".join(modules[:count]) for count in range(1, len(modules) + 1)}
+    return above | {""} if modules else above
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _holds_a_layer(state_dict: StateDict) -> bool:
     last_names = ((name.rpartition(".")[2], tensor) for name, tensor in state_dict.tensors.items())
-    return bool(state_dict.modules) or any(
+    return bool(state_dict.modules or state_dict.doubts) or any(
         RECURRENT.fullmatch(name) or (name == "weight" and t.ndim >= 2) for name, t in last_names
     )
 
@@ -107,7 +170,7 @@ def _shared(paths: set[tuple[str, ...]]) -> int:
     return [*same, False].index(False)
 
 
-def _cleaned(state_dict: StateDict) -> StateDict:
+def _cleaned(state_dict: StateDict, trusted: bool) -> StateDict:
     """Without what DataParallel (module.) and torch.compile (_orig_mod.) put before names."""
     names = {name: _unwrapped(name) for name in state_dict.tensors}
     modules = {prefix: _unwrapped(prefix + ".") for prefix in state_dict.modules}
@@ -119,10 +182,11 @@ def _cleaned(state_dict: StateDict) -> StateDict:
     if len(set(names.values())) < len(names):
         raise ArgumentError("two tensors have one name once _orig_mod. is taken off")
     tensors = {names[key]: tensor for key, tensor in state_dict.tensors.items()}
-    return StateDict(
-        _with_cells(_with_norms(tensors)),
-        {name.removesuffix("."): state_dict.modules[key] for key, name in modules.items()},
-    )
+    said = {name.removesuffix("."): state_dict.modules[key] for key, name in modules.items()}
+    tensors = _with_norms(tensors)
+    doubts = {name: doubt for name, doubt in _doubts(tensors).items() if name not in said}
+    strange = doubts.keys() | {prefix for prefix, module in said.items() if not _is_torchs(module)}
+    return StateDict(_with_cells(tensors, set() if trusted else strange), said, doubts)
 
 
 def _unwrapped(name: str) -> str:
@@ -132,8 +196,13 @@ def _unwrapped(name: str) -> str:
 def _with_norms(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """With each weight in the place of its length g and its direction v."""
     normed = {}
+    matches = [match for match in map(PARAMETRIZED.fullmatch, tensors) if match]
+    further = {(match[1], match[2]) for match in matches if match[3].isdecimal()}  # one after another
     for g in tensors:
         weight, v = _normed(g)
+        match = PARAMETRIZED.fullmatch(g)
+        if match and (match[1], match[2]) in further:
+            continue
         if v in tensors and weight not in tensors and _are_norms(tensors[g], tensors[v]):
             normed[g] = weight, v
     spent = {v for _, v in normed.values()}
@@ -182,13 +251,13 @@ def _scaled(g: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
     return weight.astype(v.dtype)
 
 
-def _with_cells(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """With the weights of torch.nn.LSTMCell and its kin under the names of a layer's."""
+def _with_cells(tensors: dict[str, NDArray[Any]], strange: set[str]) -> dict[str, NDArray[Any]]:
+    """With the weights of torch.nn.LSTMCell and its kin, but for `strange` ones, under a layer's names."""
 
     def name_in_layer(name: str) -> str:
         before, dot, last = name.rpartition(".")
         ih, hh = (tensors.get(before + dot + weight) for weight in CELL[:2])
-        if last not in CELL or ih is None or hh is None or f"{name}_l0" in tensors:
+        if last not in CELL or ih is None or hh is None or f"{name}_l0" in tensors or before in strange:
             return name
         fits = ih.ndim == hh.ndim == 2 and len(ih) == len(hh) in [gates * hh.shape[1] for gates in CELLS]
         return f"{name}_l0" if fits else name
@@ -205,6 +274,9 @@ def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
     unless the file says what it is. A layer computes in float64 if any of its tensors is float64, else in
     float32. `nonlinearity` and `batch_first` are for layers of which the file does not say them.
 
+    A module of a class that is not of torch.nn is no layer, whatever its weights; nor are weights of which
+    doubts remain. What was left out is among the `reasons`.
+
     Raises an OnwardError that names the tensor where one is missing or does not fit the others.
     """
     groups: dict[str, dict[str, NDArray[Any]]] = {prefix: {} for prefix in state_dict.modules}
@@ -216,24 +288,14 @@ def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
     found = Parts()
     for prefix, group in groups.items():
         said = state_dict.modules.get(prefix, {})
-        own = {name: tensor for name, tensor in group.items() if RECURRENT.fullmatch(name)}
-        name = _class(said) if _is_torchs(said) else ""
+        own: Tensors = {}
         try:
-            if own:
-                found[prefix] = _recurrent(own, said, nonlinearity, batch_first)
-            elif name in ACTIVATIONS:
-                found[prefix] = Activation(ACTIVATIONS[name])
-            elif name in STATED or name in INSTANCE_NORMS:
-                own = {key: group[key] for key in STATED_TENSORS if key in group}
-                kind, said = _normal(said) if name in INSTANCE_NORMS else (STATED[name], said)
-                found[prefix] = _stated(kind, own, said)
-            elif "weight" in group and group["weight"].ndim == 2:
-                embedding = _is_embedding(prefix, "bias" in group, said)
-                if embedding is not None:
-                    own = {name: group[name] for name in ("weight", "bias") if name in group}
-                    found[prefix] = _matrix(own, said, embedding)
+            if prefix in state_dict.doubts:
+                raise Unknown(state_dict.doubts[prefix])
+            layer, own = _layer(prefix, group, said, nonlinearity, batch_first)
+            if layer is not None:
+                found[prefix] = layer
         except Unknown as error:
-            own = {}
             found.reasons[prefix] = str(error)
         except OnwardError as error:
             raise ArgumentError(f"{prefix or 'the state dict'}: {error}") from error
@@ -243,10 +305,35 @@ def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
         found.leftover += [f"{prefix}.{name}".lstrip(".") for name in group if name not in own]
     found.leftover += state_dict.others
     if not found:
-        problem = "; ".join(f"{prefix}: {reason}" for prefix, reason in found.reasons.items())
-        names = ", ".join(found.leftover) or "it is empty"
+        why = {prefix or "the whole": reason for prefix, reason in found.reasons.items()}
+        problem = "; ".join(f"{prefix}: {reason}" for prefix, reason in why.items())
+        names = ", ".join(found.leftover) or ("it is one tensor alone" if found.leftover else "it is empty")
         raise ArgumentError(f"no tensor belongs to a layer that Onward knows: {problem or names}")
     return found
+
+
+def _layer(
+    prefix: str, group: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_first: bool
+) -> tuple[Layer | None, Tensors]:
+    """The layer that the tensors and the options of a module make, if any, and those of the tensors in it."""
+    name = _class(said) if _is_torchs(said) else ""
+    own = {key: tensor for key, tensor in group.items() if RECURRENT.fullmatch(key)}
+    if own and (not said or name in RECURRENT_OF_TORCH):
+        return _recurrent(own, said, nonlinearity, batch_first), own
+    if name in ACTIVATIONS:
+        return _activation(name, said), {}
+    if name == "Softmax":
+        return Softmax(_option(said, "dim")), {}
+    if name in STATED or name in INSTANCE_NORMS:
+        own = {key: group[key] for key in STATED_TENSORS if key in group}
+        kind, said = _normal(said) if name in INSTANCE_NORMS else (STATED[name], said)
+        return _stated(kind, own, said), own
+    own = {key: group[key] for key in ("weight", "bias") if key in group}
+    if [tensor.ndim for tensor in own.values()] in ([2], [2, 1]) and "weight" in own:
+        embedding = _is_embedding(prefix, own, said)
+        if embedding is not None:
+            return _matrix(own, said, embedding), own
+    return None, {}
 
 
 class Unknown(ArgumentError):
@@ -256,11 +343,15 @@ class Unknown(ArgumentError):
 def _reason(group: Tensors, said: Mapping[str, Any]) -> str:
     """Why what has these tensors, or is such a module, is no layer; "" where nothing is known of it."""
     if said:
-        name = _class(said)
+        name, path = _class(said), said["class"]
+        if "quantized" in path or ".torch.classes." in path:
+            return f"{name}, whose weights are quantized: save the model before that, and quantize it here"
         if "Dropout" in name or name == "Identity":
-            return f"{name}, which does nothing here"
+            return f"{name}, {IDLE}"
         return f"{name}, which {'is no layer of Onward' if group else 'has no weights'}"
     axes = group["weight"].ndim if "weight" in group else 0
+    if "bias" in group and group["bias"].ndim > 1:
+        axes = 1
     if "running_var" in group:
         return "a batch normalization, but a state dict does not say its eps"
     if axes in (3, 4):
@@ -299,6 +390,26 @@ def _stated(kind: type[Layer], own: dict[str, NDArray[Any]], said: Mapping[str, 
         tracked = own.get("num_batches_tracked", np.zeros(()))  # which old files do not have
         own["num_batches_tracked"] = tracked.astype(own["running_mean"].dtype)
     return _filled(kind, config | sizes, own)
+
+
+def _activation(name: str, said: Mapping[str, Any]) -> Activation:
+    for option, values in FIXED.get(name, {}).items():
+        if None not in values:
+            _option(said, option)
+        if (stated := _plain(said, option, None)) not in values:
+            raise Unknown(f"{name} with {option}={stated!r}, which Onward's does not have")
+    parameters = [_option(said, PARAMETERS[name])] if name in PARAMETERS else []
+    try:
+        return Activation(ACTIVATIONS[name], *parameters)
+    except ArgumentError as error:
+        raise Unknown(f"{name}: {error}") from error
+
+
+def _option(said: Mapping[str, Any], name: str) -> Any:
+    """What the file says; Unknown if it does not."""
+    if (value := _plain(said, name, None)) is None:
+        raise Unknown(f"{_class(said)}, but the file does not say its {name}")
+    return value
 
 
 def _normal(said: Mapping[str, Any]) -> tuple[type[Layer], Mapping[str, Any]]:
@@ -349,8 +460,6 @@ def _recurrent(own: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_f
         "proj_size": columns if projected else 0,
         "peephole": "weight_peephole_l0" in own,  # of Onward: PyTorch has none
     }
-    if "mode" not in said and not _is_torchs(said):
-        said = {}
     for name, value in config.items():
         if (stated := _plain(said, name, value)) != value:
             raise ArgumentError(f"the file says {name}={stated!r}, but the weights have {value!r}")
@@ -387,11 +496,14 @@ def _matrix_shape(own: Tensors, name: str) -> tuple[int, int]:
     return rows, columns
 
 
-def _is_embedding(prefix: str, has_bias: bool, said: Mapping[str, Any]) -> bool | None:
+def _is_embedding(prefix: str, own: Tensors, said: Mapping[str, Any]) -> bool | None:
     """Whether a matrix is an Embedding or a Linear; None if the file says that it is neither."""
     if said:
         return MATRICES.get(_class(said)) if _is_torchs(said) else None
-    return not has_bias and "emb" in prefix.rpartition(".")[2].lower()
+    name = prefix.rpartition(".")[2].lower()
+    if "bias" not in own and "norm" in name:
+        raise Unknown("a matrix, or a normalization over two axes: a state dict does not say which")
+    return "bias" not in own and "emb" in name
 
 
 def _matrix(own: Tensors, said: Mapping[str, Any], embedding: bool) -> Layer:
@@ -399,7 +511,7 @@ def _matrix(own: Tensors, said: Mapping[str, Any], embedding: bool) -> Layer:
     if not embedding:
         return _filled(Linear, {"in_features": columns, "out_features": rows, "bias": "bias" in own}, own)
     if (limit := _plain(said, "max_norm", None)) is not None:
-        raise ArgumentError(f"it has max_norm={limit!r}, which Onward's Embedding does not know")
+        raise Unknown(f"{_class(said)} with max_norm={limit!r}, which Onward's does not have")
     padding = _plain(said, "padding_idx", None)
     config = {"num_embeddings": rows, "embedding_dim": columns, "padding_idx": padding}
     return _filled(Embedding, config, own)
