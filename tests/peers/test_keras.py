@@ -369,6 +369,16 @@ def test_a_custom_layer_is_a_function_and_nothing_else_is_guessed(tmp_path: Path
     np.testing.assert_allclose(opened(x), model(x).detach().numpy(), atol=2e-6)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
+def test_what_training_adds_to_a_file_is_no_weight(optimizer: str, tmp_path: Path) -> None:
+    inner = through(L.Dense(F))
+    model = through(inner, L.LSTM(4, dropout=0.1), L.Dense(1, activation="sigmoid"))
+    for each, metrics in ((inner, ["mae"]), (model, ["accuracy", keras.metrics.AUC()])):
+        each.compile(optimizer, "mse", metrics=metrics)
+        each.fit(RNG.normal(size=(4, T, F)), np.round(RNG.random((4, *each.output_shape[1:]))), verbose=0)
+    agree(model, tmp_path)
+
+
 BY_HAND: dict[str, tuple[list[Any], list[Any]]] = {
     "stacks": (
         [

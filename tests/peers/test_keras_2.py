@@ -104,3 +104,40 @@ def test_functions_are_given_by_the_names_of_their_classes(tmp_path: Path) -> No
         onward.load(tmp_path / "model.h5")
     mine: Any = onward.load(tmp_path / "model.h5", custom_objects={"Lambda": lambda x: x * 2})
     np.testing.assert_allclose(mine(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+OPTIMIZERS = ["adam", "sgd", "rmsprop", "adagrad", tf_keras.optimizers.legacy.Adam]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("functional", [False, True], ids=["sequential", "functional"])
+def test_what_training_adds_to_a_file_is_no_weight(functional: bool, optimizer: Any, tmp_path: Path) -> None:
+    inner = compiled(tf_keras.Sequential([tf_keras.Input((T, F)), L.Dense(F)], name="inner"), optimizer)
+    layers = [inner, L.LSTM(4, dropout=0.1), L.Dense(1, activation="sigmoid")]
+    inputs = tf_keras.Input((T, F))
+    outputs = inputs
+    for layer in layers if functional else []:
+        outputs = layer(outputs)
+    model = tf_keras.Model(inputs, outputs) if functional else tf_keras.Sequential([inputs, *layers])
+    compiled(model, optimizer, ["accuracy", tf_keras.metrics.AUC()])
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    for ending in ("keras", "h5"):
+        np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+    model.save_weights(tmp_path / "model.weights.h5")
+    net = onward.Sequential(
+        onward.Linear(F, F),
+        onward.LSTM(F, 4, batch_first=True),
+        onward.Last(batch_first=True),
+        onward.Linear(4, 1),
+        onward.Activation("sigmoid"),
+    )
+    net.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_allclose(net(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+def compiled(model: Any, optimizer: Any, metrics: Any = ("mae",)) -> Any:
+    """The model after a step of training."""
+    optimizer = optimizer if isinstance(optimizer, str) else optimizer()
+    model.compile(optimizer, "mse", metrics=list(metrics))
+    model.fit(RNG.normal(size=(B, T, F)), np.round(RNG.random((B, *model.output_shape[1:]))), verbose=0)
+    return model

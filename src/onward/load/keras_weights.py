@@ -17,7 +17,7 @@ LISTS = ("layers", "_layer_checkpoint_dependencies")  # the latter in TensorFlow
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 # The order in which Keras 1 has kernel, recurrent kernel and bias of each gate apart.
 APART = {"lstm": "igfo", "gru": "zrn"}
-NO_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator")
+NO_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator", "metrics")
 
 
 class Weights(Protocol):
@@ -145,9 +145,10 @@ def listed(group: Group) -> list[tuple[str, Dataset]]:
 
 
 def arrays(group: Group) -> Iterator[Dataset]:
-    """All arrays of a file but those of the optimizer and of random generators."""
+    """All arrays of a file but those of optimizers, metrics and random generators, of any model in it."""
+    of_layers = layer_names(group) is not None or group.path.rpartition("/")[2] in LISTS
     for name in group:
-        if name not in NO_WEIGHTS:
+        if of_layers or name not in NO_WEIGHTS:
             member = group[name]
             if isinstance(member, Dataset):
                 yield member
