@@ -191,6 +191,37 @@ def test_a_file_that_does_not_name_its_keras_is_taken_for_keras_2_with_a_warning
     assert np.abs(other - expected).max() > 1e-4  # its hard_sigmoid is another
 
 
+@pytest.mark.parametrize(
+    ("version", "zeros"),
+    [
+        *(("2.21.0", True), ("2.4.0", True), ("2.3.0-tf", True), ("2.2.4-tf", True), ("2", True)),
+        *(("2.3.1", False), ("2.2.4", False), ("2.1.6-tf", False)),
+    ],
+)
+def test_two_directions_give_zeros_where_masked_in_tensorflow_alone(version: str, zeros: bool) -> None:
+    model: Any = onward.load(DATA / "tagger_2.h5", keras_version=version)
+    both = model.layers["bidirectional"]
+    assert both.forward_layer.zero_output_for_mask is both.backward_layer.zero_output_for_mask is zeros
+
+
+def test_where_a_file_does_not_say_whether_it_is_tensorflows_that_is_said(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        del layer_of(config, "Bidirectional")["layer"]["config"]["time_major"]
+
+    path = changed("tagger_2.h5", tmp_path, change)
+    with pytest.warns(KerasWarning, match="whether bidirectional gives zeros"):
+        model: Any = onward.load(path, keras_version="2")
+    assert not model.layers["bidirectional"].forward_layer.zero_output_for_mask
+
+
+@pytest.mark.parametrize(
+    ("version", "inside"), [("2.21.0", True), ("2.2.0", True), ("2.1.6", False), ("2.1.6-tf", True)]
+)
+def test_masks_inside_a_step_are_those_of_keras_2_2(version: str, inside: bool) -> None:
+    model: Any = onward.load(DATA / "tagger_2.h5", keras_version=version)
+    assert model.layers["time_distributed"].masks_inside is inside
+
+
 def test_what_keras_1_does_not_say_is_said(tmp_path: Path) -> None:
     with pytest.warns(KerasWarning, match="whether Theano computed convolution1d_1"):
         model: Any = onward.load(DATA / "old_1.h5")
@@ -221,7 +252,9 @@ def test_merge_of_keras_1_is_the_layer_of_its_mode(mode: str, axis: int, expecte
     config = {"name": "both", "mode": mode, "concat_axis": axis, "dot_axes": -1, "layers": []}
     entry = keras_1.translated({"class_name": "Merge", "config": config})
     layer = keras_layers.BUILDERS[entry["class_name"]](
-        Source(entry, ByPath(None, "", set()), Context({}, 2, "sigmoid"))
+        Source(
+            entry, ByPath(None, "", set()), Context({}, 2, "sigmoid", zeros_in_both=False, masks_inside=False)
+        )
     )
     assert layer.description()["type"] == expected
     assert getattr(layer, "axis", axis) == axis

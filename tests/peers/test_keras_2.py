@@ -106,6 +106,80 @@ def test_functions_are_given_by_the_names_of_their_classes(tmp_path: Path) -> No
     np.testing.assert_allclose(mine(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
 
 
+MASKED: dict[str, Any] = {
+    **{name: lambda name=name, **k: L.Bidirectional(RECURRENT[name](**k)) for name in RECURRENT},
+    **{
+        merge: lambda merge=merge, **k: L.Bidirectional(L.LSTM(3, **k), merge_mode=merge)
+        for merge in ("sum", "ave", "mul")
+    },
+    "cell": lambda **k: L.Bidirectional(L.RNN(L.GRUCell(3), **k)),
+    "backward": lambda **k: L.Bidirectional(
+        L.LSTM(3, **k), backward_layer=L.LSTM(3, activation="relu", go_backwards=True, **k)
+    ),
+    "zeros": lambda **k: L.Bidirectional(L.LSTM(3, zero_output_for_mask=True, **k)),
+}
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("name", MASKED)
+def test_both_directions_give_zeros_where_masked(
+    name: str, sequences: bool, ending: str, tmp_path: Path
+) -> None:
+    layer = MASKED[name](return_sequences=sequences)
+    end = [L.GlobalMaxPooling1D()] if sequences else []  # sees what masks would hide
+    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer, *end]))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+INSIDE: dict[str, list[Any]] = {
+    "embedding": [
+        L.TimeDistributed(L.Embedding(6, 3, mask_zero=True)),
+        L.TimeDistributed(L.Bidirectional(L.LSTM(4))),
+    ],
+    "masking": [
+        L.TimeDistributed(L.Embedding(6, 3)),
+        L.TimeDistributed(L.Masking(0.0)),
+        L.TimeDistributed(L.GRU(4, return_sequences=True)),
+        L.TimeDistributed(L.Dense(3)),
+        L.TimeDistributed(L.GRU(4)),
+    ],
+    "above": [L.Embedding(6, 3, mask_zero=True), L.TimeDistributed(L.GRU(4)), L.TimeDistributed(L.Dense(2))],
+    "model": [
+        L.TimeDistributed(
+            tf_keras.Sequential(
+                [tf_keras.Input((4,)), L.Embedding(6, 3, mask_zero=True), L.LSTM(4, return_sequences=True)]
+            )
+        ),
+        L.TimeDistributed(L.GlobalAveragePooling1D()),
+    ],
+}
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("name", INSIDE)
+def test_masks_inside_a_step_go_on_and_make_the_mask_of_steps(name: str, ending: str, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((3, 4), dtype="int32")
+    outputs = inputs
+    for layer in INSIDE[name]:
+        outputs = layer.__class__.from_config(layer.get_config())(outputs)
+    model = drawn(tf_keras.Model(inputs, L.LSTM(2)(outputs)))
+    table = next(weight for weight in model.weights if "embeddings" in weight.name)
+    table.assign(np.where(np.arange(6)[:, None] == 0, 0, table))  # a masked step for Masking too
+    ids = RNG.integers(0, 6, (B, 3, 4))
+    ids[0, :, 2:], ids[1, 1], ids[2, 0, 0] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, ending)(ids), model(ids).numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("axis", [[2, 1], [1, 2], [-1, -2], [1], -1], ids=str)
+def test_scales_of_several_axes_stand_in_the_order_of_the_input(axis: Any, tmp_path: Path) -> None:
+    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.LayerNormalization(axis=axis)]))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-5)
+
+
 OPTIMIZERS = ["adam", "sgd", "rmsprop", "adagrad", tf_keras.optimizers.legacy.Adam]
 
 

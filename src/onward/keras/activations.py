@@ -114,11 +114,13 @@ class Activation(KerasLayer):
 class Softmax(KerasLayer):
     """keras.layers.Softmax: along an axis, over what its mask leaves, which must broadcast to x."""
 
+    arguments = ("mask",)
+
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
-        ((x, mask),) = inputs
+        x, mask = self.only(inputs, options)
         x = as_floats(x)
         if mask is None:
             return [Masked(softmax(x, self.axis))]

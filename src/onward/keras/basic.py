@@ -48,7 +48,7 @@ class Embedding(KerasLayer):
         return self.table._step_shape
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
-        ((x, _),) = inputs
+        x, _ = self.only(inputs, options)
         if x.dtype.kind == "f":  # Keras' inputs are floats unless told otherwise
             x = np.nan_to_num(x, nan=-1.0).astype(np.int64)
         return [Masked(self.table(x), x != 0 if self.mask_zero else None)]
@@ -63,7 +63,7 @@ class Masking(KerasLayer):
         self.mask_value = mask_value
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
-        ((x, _),) = inputs
+        x, _ = self.only(inputs, options)
         counts = (x != self.mask_value).any(axis=-1)
         return [Masked(np.where(counts[..., None], x, 0).astype(x.dtype, copy=False), counts)]
 
@@ -145,6 +145,7 @@ class Custom(KerasLayer):
     """
 
     keeps_mask = False
+    arguments = None
 
     def __init__(self, kind: str, function: Callable[..., Any], weights: Sequence[AnyArray] = ()) -> None:
         self.kind = kind

@@ -118,6 +118,8 @@ class GlobalPooling(Spatial):
     An average over one axis leaves masked steps out.
     """
 
+    arguments = ("mask",)
+
     def __init__(self, kind: str, keepdims: bool = False, channels_first: bool = False) -> None:
         if kind not in REDUCTIONS:
             raise ArgumentError(f"kind={kind!r}, but must be one of {', '.join(REDUCTIONS)}")
@@ -131,7 +133,7 @@ class GlobalPooling(Spatial):
         return y.reshape(*y.shape, *(1,) * (x.ndim - 2)) if self.keepdims else y
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
-        x, mask = inputs[0]
+        x, mask = self.only(inputs, options)
         if mask is None or self.kind != "average" or x.ndim != 3:
             return super().run(inputs, recur, **options)
         counts = mask[:, None] if self.channels_first else mask[..., None]

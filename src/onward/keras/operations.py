@@ -42,6 +42,8 @@ OPERATIONS: dict[str, Callable[..., AnyArray]] = {
 class Operation(KerasLayer):
     """An operation by Keras' name for it, and the settings that it has beside its inputs."""
 
+    arguments = None
+
     def __init__(self, operation: str, settings: Mapping[str, Any] | None = None) -> None:
         if operation not in OPERATIONS:
             raise ArgumentError(f"operation={operation!r}, but must be one of {', '.join(OPERATIONS)}")

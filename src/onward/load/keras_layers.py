@@ -204,16 +204,20 @@ def _layer_normalization(source: Source) -> keras.KerasLayer:
     if source.take("rms_scaling", False):
         raise source.error("has rms_scaling=True, which Onward does not honour")
     axes = axis if isinstance(axis, list) else [axis]
+    if len({each < 0 for each in axes}) > 1:
+        raise source.error(f"has axis={axes}, counted from both ends, whose order Onward does not know")
     arrays = source.weights.take(scale + center)
     if not arrays:
         raise source.error("has neither scale nor center: its size is unknown")
-    shape = arrays[0].shape
+    sizes = dict(zip(axes, arrays[0].shape, strict=True))
+    shape = tuple(sizes[each] for each in sorted(axes))
     weights = {
-        "weight": arrays[0] if scale else np.ones(shape),
-        "bias": arrays[-1] if center else np.zeros(shape),
+        # Keras reshapes what stands in the order of `axis` to the order of x, and transposes nothing
+        "weight": arrays[0].reshape(shape) if scale else np.ones(shape),
+        "bias": arrays[-1].reshape(shape) if center else np.zeros(shape),
     }
     norm = normalization.LayerNorm(shape, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=UNDRAWN)
-    return keras.LayerNormalization(filled(norm, weights), axes)
+    return keras.LayerNormalization(filled(norm, weights), sorted(axes))
 
 
 BUILDERS: dict[str, Callable[[Source], keras.KerasLayer]] = {

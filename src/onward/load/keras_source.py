@@ -47,6 +47,8 @@ class Context:
     builders: Mapping[str, Callable[["Source"], keras.KerasLayer]]  # for each class of Keras
     version: int  # Keras 1, 2 or 3
     recurrent_activation: str  # of an LSTM or GRU that does not say
+    zeros_in_both: bool | None  # whether Bidirectional gives zeros where masked; None if not known
+    masks_inside: bool  # whether TimeDistributed hands masks to its layer and takes them from it
     theano: bool = False  # whether the convolutions are Theano's
     custom_objects: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
