@@ -133,7 +133,63 @@ def test_a_call_that_is_not_described_as_keras_does_is_an_error_that_names_the_m
     def change(config: dict[str, Any]) -> None:
         config["config"]["layers"][-1]["inbound_nodes"] = calls
 
-    with pytest.raises(FileError, match=r"graph_3.h5: layer \w+ \(Functional\)"):
+    with pytest.raises(FileError, match=r"graph_3.h5: (layer|model) functional_1 "):
+        onward.load(changed("graph_3.h5", tmp_path, change))
+
+
+def test_outputs_that_have_names_come_under_them(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        first, second, third = config["config"]["output_layers"]
+        config["config"]["output_layers"] = {"z": first, "y": [second, {"x": third}]}
+
+    inputs, expected = case("graph_3.h5")
+    got: Any = onward.load(changed("graph_3.h5", tmp_path, change))(inputs)
+    found = [got["z"], got["y"][0], got["y"][1]["x"]]
+    for y, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-6)
+
+
+def test_inputs_that_have_names_are_in_the_order_of_these(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        first, second = config["config"]["input_layers"]
+        config["config"]["input_layers"] = {"z": first, "y": second}
+
+    (x, z), expected = case("graph_2.h5")
+    model: Any = onward.load(changed("graph_2.h5", tmp_path, change))
+    for given in ({"z": x, "y": z}, [z, x]):
+        for y, wanted in zip(model(given), expected, strict=True):
+            np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-6)
+
+
+def call_of(config: dict[str, Any], kind: str, index: int = 0) -> Any:
+    """The first call of a layer of a model."""
+    layers = [each for each in config["config"]["layers"] if each["class_name"] == kind]
+    return layers[index]["inbound_nodes"][0]
+
+
+def test_a_state_by_its_place_is_that_by_its_name(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        call = call_of(config, "LSTM", 1)
+        call["args"].append(call["kwargs"].pop("initial_state"))
+
+    inputs, _ = case("graph_3.h5")
+    model = onward.load(changed("graph_3.h5", tmp_path, change))
+    for y, wanted in zip(model(inputs), onward.load(DATA / "graph_3.h5")(inputs), strict=True):
+        np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [({"training": True}, "is called with training=True"), ({"constants": 3}, "is called with constants")],
+)
+def test_what_a_call_says_that_is_not_honoured_is_an_error_that_names_the_layer(
+    option: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        layer_of(config, "LSTM")["dropout"] = 0.5
+        call_of(config, "LSTM")["kwargs"].update(option)
+
+    with pytest.raises(FileError, match=rf"layer lstm\w* \(LSTM\) {problem}"):
         onward.load(changed("graph_3.h5", tmp_path, change))
 
 

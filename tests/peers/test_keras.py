@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:.*was passed an input with a mask:UserWarning"
     ),  # that it is lost is tested
+    pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning"),
 ]
 
 RNG = np.random.default_rng(0)
@@ -338,6 +339,140 @@ def inner_sequence() -> keras.Model:
     return keras.Sequential(
         [keras.Input((T, 4)), L.LSTM(3, return_sequences=True), L.Dense(2)], name="sequence"
     )
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["", "bidirectional"])
+@pytest.mark.parametrize("place", ["position", "name", "and_mask", "mask_alone"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_state_beside_a_masked_input(name: str, place: str, both: bool, tmp_path: Path) -> None:
+    """Keras finds the mask of a call's only array, and what follows the layer may see it all the same."""
+    layer = RECURRENT[name](return_sequences=True)
+    x, counts = keras.Input((T, F)), keras.Input((T,), dtype="bool", name="ids")
+    _, *own = RECURRENT[name](return_state=True)(x)
+    given = keras.tree.map_structure(lambda state: keras.Input(state.shape[1:]), own * (1 + both))
+    states = keras.tree.flatten(given)
+    given = given[0] if len(given) == 1 else given
+    layer, masked = L.Bidirectional(layer) if both else layer, L.Masking()(x)
+    if place == "position":
+        y = layer(masked, given)
+    elif place == "name":
+        y = layer(masked, initial_state=given)
+    elif place == "and_mask":
+        y = layer(masked, given, counts)
+    else:
+        y, states = layer(masked, None, counts), []
+    given_mask = [counts] if "mask" in place else []
+    agree(keras.Model([x, *states, *given_mask], L.GRU(2)(y)), tmp_path)
+
+
+def named(structure: Any) -> keras.Model:
+    """A model in a model, whose inputs and outputs have names in an order other than the sorted one."""
+    a, b = keras.Input((T, F), name="in_a"), keras.Input((T, F), name="in_b")
+    y = {"q": L.Activation("tanh")(a), "p": L.Subtract()([a, b]), "o": [a, L.Activation("relu")(b)]}
+    return keras.Model(structure(a, b), y, name="named")
+
+
+@pytest.mark.parametrize("given", [{}, {"masked": True}], ids=["", "masked"])
+@pytest.mark.parametrize(
+    "structure", [lambda a, b: {"b": b, "a": a}, lambda a, b: [b, a]], ids=["dict", "list"]
+)
+def test_arrays_by_name_are_those_of_their_names(structure: Any, given: Any, tmp_path: Path) -> None:
+    x, y = keras.Input((T, F), name="x"), keras.Input((T, F), name="y")
+    u, v = (L.Masking()(x), L.Masking()(y)) if given else (x, y)
+    inner = named(structure)
+    z = inner(structure(u, v))
+    outputs = [L.Subtract()([z["p"], z["q"]]), L.LSTM(2)(z["o"][1]), z["o"][0]]
+    agree(keras.Model([x, y], outputs), tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_model_gives_and_takes_what_it_names(suffix: str, tmp_path: Path) -> None:
+    model = named(lambda a, b: {"b": b, "a": a})
+    given = {name: RNG.normal(size=(3, T, F)).astype(np.float32) for name in "ab"}
+    model.save(tmp_path / f"m.{suffix}")
+    opened: Any = onward.load(tmp_path / f"m.{suffix}")
+    opened.save(tmp_path / "m.safetensors")
+    expected = model(given)
+    for each in (opened, onward.load(tmp_path / "m.safetensors")):
+        got = each(given)
+        assert got.keys() == expected.keys() and list(each.inputs) == ["a", "b"]
+        np.testing.assert_allclose(got["p"], expected["p"].detach().numpy(), atol=1e-6)
+        np.testing.assert_allclose(got["q"], expected["q"].detach().numpy(), atol=1e-6)
+        np.testing.assert_allclose(got["o"][1], expected["o"][1].detach().numpy(), atol=1e-6)
+        np.testing.assert_array_equal(each([given["a"], given["b"]])["p"], got["p"])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, m, n: L.Softmax()(x, n),
+        lambda x, m, n: L.Softmax()(x, mask=n),
+        lambda x, m, n: L.LSTM(2)(L.Softmax(axis=1)(x, L.Reshape((T, 1))(m))),
+        lambda x, m, n: L.GlobalAveragePooling1D()(x, m),
+        lambda x, m, n: L.GlobalAveragePooling1D()(x, mask=m),
+        lambda x, m, n: L.Attention()([x, x], [None, m]),
+        lambda x, m, n: L.Attention()([x, x], mask=[None, m]),
+        lambda x, m, n: L.GRU(2)(L.Attention()([x, x, x], mask=[m, None])),
+        lambda x, m, n: L.GRU(2)(L.TimeDistributed(L.Dense(2))(x, mask=m)),
+        lambda x, m, n: L.GRU(2)(L.BatchNormalization()(x, mask=m)),
+    ],
+)
+def test_masks_given_in_a_call(call: Any, tmp_path: Path) -> None:
+    x = keras.Input((T, F))
+    m, n = keras.Input((T,), dtype="bool", name="ids"), keras.Input((T, F), dtype="bool", name="ids_n")
+    agree(keras.Model([x, m, n], call(x, m, n)), tmp_path)
+
+
+ACTING: dict[str, Callable[..., Any]] = {
+    "dropout": lambda **k: L.Dropout(0.5, **k),
+    "noise": lambda **k: L.GaussianNoise(0.5, **k),
+    "lstm": lambda **k: L.LSTM(3, dropout=0.5, **k),
+    "both": lambda **k: L.Bidirectional(L.LSTM(3, recurrent_dropout=0.5), **k),
+    "cell": lambda **k: L.RNN([L.GRUCell(3, dropout=0.5)], **k),
+    "norm": lambda **k: L.BatchNormalization(**k),
+    "model": lambda **k: keras.Sequential([keras.Input((T, F)), L.Dropout(0.5)], **k),
+    "step": lambda **k: L.TimeDistributed(L.BatchNormalization(), **k),
+}
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize("name", ACTING)
+def test_what_acts_as_in_training_is_refused_by_name(name: str, suffix: str, tmp_path: Path) -> None:
+    layer = ACTING[name](name="acting")
+    graph(lambda x: layer(x, training=True)).save(tmp_path / f"m.{suffix}")
+    with pytest.raises(onward.errors.FileError, match=r"layer acting \(\w+\) is called with training=True"):
+        onward.load(tmp_path / f"m.{suffix}")
+    agree(graph(lambda x: layer(x, training=False)), tmp_path)
+
+
+def test_what_does_the_same_in_training_is_run(tmp_path: Path) -> None:
+    random = keras.initializers.RandomNormal(stddev=0.5)
+    layers = [
+        L.Bidirectional(L.LSTM(3, return_sequences=True, kernel_initializer=random)),
+        L.Dropout(0.0),
+        L.BatchNormalization(trainable=False),
+        L.TimeDistributed(keras.Sequential([keras.Input((6,)), L.LayerNormalization()])),
+    ]
+
+    def build(x: Any) -> Any:
+        for layer in layers:
+            x = layer(x, training=True)
+        return x
+
+    agree(graph(build), tmp_path)
+
+
+def test_a_name_inside_a_layer_is_not_that_of_another(tmp_path: Path) -> None:
+    deepest = through(L.Dense(F, name="same"), L.BatchNormalization(name="norm"))
+    layers = [
+        L.TimeDistributed(L.Dense(F, name="same")),
+        L.Dense(F, name="same"),
+        L.BatchNormalization(name="norm"),
+        L.Bidirectional(L.LSTM(F, name="lstm", return_sequences=True), merge_mode="sum"),
+        L.LSTM(F, name="lstm", return_sequences=True),
+        L.LSTM(F, name="forward_lstm", return_sequences=True),
+    ]
+    agree(through(through(*layers, deepest), L.LSTM(2)), tmp_path)
 
 
 def test_a_whole_model_at_every_step(tmp_path: Path) -> None:

@@ -180,6 +180,56 @@ def test_scales_of_several_axes_stand_in_the_order_of_the_input(axis: Any, tmp_p
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_state_beside_an_input(name: str, mask: bool, ending: str, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    masked = L.Masking()(inputs) if mask else inputs
+    _, *states = RECURRENT[name](return_state=True)(masked)
+    outputs = RECURRENT[name](return_sequences=True)(masked, initial_state=states)
+    model = drawn(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("listed", [False, True], ids=["dict", "list"])
+def test_arrays_by_name_are_those_of_their_names(listed: bool, ending: str, tmp_path: Path) -> None:
+    a, b = tf_keras.Input((T, F), name="in_a"), tf_keras.Input((T, F), name="in_b")
+    named = {"q": L.Activation("tanh")(a), "p": L.Subtract()([a, b]), "o": [a, L.Activation("relu")(b)]}
+    inner = tf_keras.Model([b, a] if listed else {"b": b, "a": a}, named, name="inner")
+    x, y = tf_keras.Input((T, F), name="x"), tf_keras.Input((T, F), name="y")
+    z = inner([L.Masking()(y), x] if listed else {"b": L.Masking()(y), "a": x})
+    outputs = {"u": L.Subtract()([z["p"], z["q"]]), "t": L.LSTM(2)(z["o"][1]), "v": z["o"][0]}
+    model = drawn(tf_keras.Model({"y": y, "x": x}, outputs))
+    given = {name: RNG.normal(size=(B, T, F)).astype(np.float32) for name in "xy"}
+    given["y"][0, :2] = 0
+    mine, expected = opened(model, tmp_path, ending), model(given)
+    for got in (mine(given), mine([given["x"], given["y"]])):
+        assert got.keys() == expected.keys()
+        for key, wanted in expected.items():
+            np.testing.assert_allclose(got[key], wanted.numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("layer", [L.Dropout, L.BatchNormalization, L.LSTM])
+def test_what_acts_as_in_training_is_refused_by_name(layer: Any, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    options = {L.Dropout: {"rate": 0.5}, L.LSTM: {"units": 3, "dropout": 0.5}}.get(layer, {})
+    model = tf_keras.Model(inputs, layer(name="acting", **options)(inputs, training=True))
+    with pytest.raises(onward.errors.FileError, match=r"layer acting \(\w+\) is called with training=True"):
+        opened(model, tmp_path, "h5")
+
+
+def test_a_name_inside_a_layer_is_not_that_of_another(tmp_path: Path) -> None:
+    layers = [L.TimeDistributed(L.Dense(F, name="same")), L.Dense(F, name="same"), L.Dense(F, name="kernel")]
+    inner = tf_keras.Sequential([tf_keras.Input((T, F)), *layers])
+    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), inner, L.LSTM(2)]))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
 OPTIMIZERS = ["adam", "sgd", "rmsprop", "adagrad", tf_keras.optimizers.legacy.Adam]
 
 
