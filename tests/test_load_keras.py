@@ -179,6 +179,33 @@ def test_a_state_by_its_place_is_that_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "index"),
+    [
+        (
+            [{"class_name": "__slice__", "config": {"start": None, "stop": None, "step": None}}, -1],
+            np.s_[:, -1],
+        ),
+        ([{"class_name": "__ellipsis__", "config": {}}, 0, 1], np.s_[..., 0, 1]),
+        (1, 1),
+    ],
+)
+def test_operations_index_as_keras_does(key: Any, index: Any, tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        _, decoded, _ = config["config"]["output_layers"]
+        given = {"class_name": "__keras_tensor__", "config": {"keras_history": decoded}}
+        entry = {"class_name": "GetItem", "config": {"name": "item"}, "name": "item"}
+        config["config"]["layers"].append(entry | {"inbound_nodes": [{"args": [given, key], "kwargs": {}}]})
+        config["config"]["output_layers"] = ["item", 0, 0]
+
+    inputs, (_, decoded, _) = case("graph_3.h5")
+    model: Any = onward.load(changed("graph_3.h5", tmp_path, change))
+    model.save(tmp_path / "again.safetensors")
+    again: Any = onward.load(tmp_path / "again.safetensors")
+    np.testing.assert_allclose(model(inputs), decoded[index], rtol=2e-5, atol=2e-6)
+    np.testing.assert_array_equal(model(inputs), again(inputs))
+
+
+@pytest.mark.parametrize(
     ("option", "problem"),
     [({"training": True}, "is called with training=True"), ({"constants": 3}, "is called with constants")],
 )

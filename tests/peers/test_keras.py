@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from keras import layers as L
+from keras import ops
 
 import onward
 
@@ -473,6 +474,36 @@ def test_a_name_inside_a_layer_is_not_that_of_another(tmp_path: Path) -> None:
         L.LSTM(F, name="forward_lstm", return_sequences=True),
     ]
     agree(through(through(*layers, deepest), L.LSTM(2)), tmp_path)
+
+
+def squared(x: Any) -> Any:
+    return ops.matmul(x, ops.transpose(x, (0, 2, 1)))
+
+
+OPERATIONS: dict[str, Callable[[Any], Any]] = {
+    "last": lambda x: x[:, -1],
+    "slices": lambda x: [x[:, 1:-1], x[:, ::2, :3], x[..., -1], x[:, 0:1], x[:, :, None], x[..., 0, 1]],
+    "arithmetic": lambda x: [2 / (x * x + 1), 1 - x, x - 1, -x, x**2, abs(x), x / 2, x * 0.5 + 1],
+    "arrays": lambda x: [x + np.arange(F, dtype="f4"), ops.ones((F,)) - x],
+    "reduced": lambda x: [ops.mean(x, axis=1), ops.max(x, axis=-1), ops.sum(x, 1), ops.min(x, axis=[1, 2])],
+    "kept": lambda x: [ops.mean(x, axis=-1, keepdims=True), ops.sum(x, axis=[1, 2], keepdims=True)],
+    "functions": lambda x: [ops.relu(x), ops.tanh(x), ops.sigmoid(x), ops.silu(x), ops.gelu(x), ops.elu(x)],
+    "more": lambda x: [ops.softmax(x, axis=1), ops.leaky_relu(x, 0.3), ops.log_softmax(x), ops.softplus(x)],
+    "numbers": lambda x: [ops.exp(x), ops.log(x * x + 1), ops.sqrt(x * x), ops.square(x), ops.clip(x, -1, 1)],
+    "axes": lambda x: [ops.transpose(x, (0, 2, 1)), ops.swapaxes(x, 1, 2), ops.moveaxis(x, 1, 2)],
+    "shapes": lambda x: [ops.reshape(x, (-1, T * F)), ops.expand_dims(x, (1, 2)), ops.squeeze(x[:, :1], 1)],
+    "several": lambda x: [ops.concatenate([x, 2 * x], axis=-1), ops.stack([x, -x], axis=1)],
+    "parts": lambda x: [*ops.split(x[:, :, :4], 2, axis=-1), ops.flip(x, axis=1), ops.repeat(x, 2, axis=1)],
+    "chosen": lambda x: [ops.where(x > 0, x, 0.0), ops.maximum(x, 0.0), ops.tile(x, (1, 2, 1))],
+    "product": lambda x: [squared(x), x @ ops.transpose(x, (0, 2, 1))],
+    "attention": lambda x: ops.sum(ops.softmax(ops.tanh(x), axis=1) * x, axis=1),
+    "of_masked": lambda x: L.LSTM(2)(2 * L.Masking()(x)[:, 1:]),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations(name: str, tmp_path: Path) -> None:
+    agree(graph(OPERATIONS[name]), tmp_path)
 
 
 def test_a_whole_model_at_every_step(tmp_path: Path) -> None:

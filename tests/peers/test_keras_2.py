@@ -230,6 +230,64 @@ def test_a_name_inside_a_layer_is_not_that_of_another(tmp_path: Path) -> None:
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
 
 
+def tf_squared(x: Any) -> Any:
+    return x @ tensorflow.transpose(x, (0, 2, 1))
+
+
+OPERATIONS: dict[str, Any] = {
+    "last": lambda x: x[:, -1],
+    "slices": lambda x: [x[:, 1:-1], x[:, ::2, :3], x[:, 0:1], x[:, :, None], x[:, 0, 1], x[1:], x[0]],
+    "arithmetic": lambda x: [2 / (x * x + 1), 1 - x, x - 1, -x, x**2, abs(x), x / 2, x * 0.5 + 1, x + x],
+    "arrays": lambda x: x + np.arange(F, dtype="f4"),
+    "reduced": lambda x: [tensorflow.reduce_mean(x, 1), tensorflow.reduce_max(x, [1, 2], keepdims=True)],
+    "functions": lambda x: [tensorflow.nn.relu(x), tensorflow.tanh(x), tensorflow.nn.softmax(x, axis=1)],
+    "shapes": lambda x: [tensorflow.reshape(x, (-1, T * F)), tensorflow.transpose(x, [0, 2, 1])],
+    "axes": lambda x: [tensorflow.expand_dims(x, 1), tensorflow.squeeze(x[:, :1], 1)],
+    "several": lambda x: [tensorflow.concat([x, 2 * x], -1), tensorflow.stack([x, -x], axis=1)],
+    "product": tf_squared,
+    "attention": lambda x: tensorflow.reduce_sum(tensorflow.nn.softmax(tensorflow.tanh(x), 1) * x, axis=1),
+}
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_functions_of_tensorflow(name: str, ending: str, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    model = tf_keras.Model(inputs, OPERATIONS[name](L.Dense(F)(inputs)))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    got = opened(model, tmp_path, ending)(x)
+    for mine, theirs in zip(
+        got if isinstance(got, list) else [got], tensorflow.nest.flatten(model(x)), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-5, atol=2e-6)
+
+
+def test_an_index_from_the_end(tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    model = tf_keras.Model(inputs, [inputs[..., -1], inputs[..., 0, 1]])
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    for y, wanted in zip(opened(model, tmp_path, "h5")(x), (x[..., -1], x[..., 0, 1]), strict=True):
+        np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("name", ["last", "scaled"])
+def test_masks_beside_functions_of_tensorflow(name: str, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    masked = L.Masking()(inputs)
+    outputs = 2 * masked if name == "scaled" else masked[:, 1:]
+    model = drawn(tf_keras.Model(inputs, L.LSTM(2)(outputs)))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("function", [tensorflow.linalg.diag_part, lambda x: tensorflow.matmul(x, x, True)])
+def test_a_function_of_tensorflow_that_is_not_known_is_refused(function: Any, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    with pytest.raises(onward.errors.FileError, match=r"TFOpLambda.* Onward does not"):
+        opened(tf_keras.Model(inputs, function(inputs)), tmp_path, "h5")
+
+
 OPTIMIZERS = ["adam", "sgd", "rmsprop", "adagrad", tf_keras.optimizers.legacy.Adam]
 
 

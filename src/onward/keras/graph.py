@@ -109,12 +109,7 @@ class Model(KerasLayer, Composed):
         for node in self.nodes:
             name = node["layer"]
             x = [_value(values, reference) for reference in node["inputs"]]
-            options = {
-                key: [None if each is None else _value(values, each) for each in value]
-                if isinstance(value, list)
-                else value
-                for key, value in node.get("options", {}).items()
-            }
+            options = {key: _option(values, value) for key, value in node.get("options", {}).items()}
             given, inside = options.pop("mask", []), options.pop("mask_inside", [])
             taken = [*map(_with_mask, x, given or inside), *x[len(given or inside) :]]
             y = self.layers[name].run(taken, within(recur, f"layers.{name}"), **options)
@@ -145,6 +140,13 @@ def _value(values: Sequence[Sequence[Masked]], reference: Reference) -> Masked:
         return Masked(np.asarray(reference["constant"], reference.get("dtype")))
     node, output = reference
     return values[node][output]
+
+
+def _option(values: Sequence[Sequence[Masked]], option: Any) -> Any:
+    """What a call is given beside its inputs: arrays are a list of references, lists and dicts a "value"."""
+    if isinstance(option, list):
+        return [None if each is None else _value(values, each) for each in option]
+    return option["value"] if isinstance(option, dict) else option
 
 
 def _with_mask(x: Masked, mask: Masked | None) -> Masked:

@@ -9,14 +9,14 @@ from typing import Any
 from ..base import Layer
 from ..errors import FileError, KerasWarning
 from ..keras import KerasLayer, Model
-from . import hdf5, keras_by_hand, keras_graph, keras_layers, keras_recurrent
+from . import hdf5, keras_by_hand, keras_graph, keras_layers, keras_operations, keras_recurrent
 from .archive import Members
 from .hdf5_objects import SIGNATURE
 from .keras_source import Context, build
 from .keras_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
 from .unpickle import Data
 
-BUILDERS = keras_layers.BUILDERS | keras_recurrent.BUILDERS | keras_graph.BUILDERS
+BUILDERS = keras_layers.BUILDERS | keras_recurrent.BUILDERS | keras_operations.BUILDERS | keras_graph.BUILDERS
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 from .. import keras
 from ..errors import FileError
 from ..keras.graph import Reference
+from . import keras_operations
 from .keras_source import PRECISIONS, Source, build, check_entry, dtype_name
 from .keras_weights import MODELS
 
@@ -165,6 +166,8 @@ def _call(entry: Any, layer: keras.KerasLayer | None, call: Any) -> tuple[list[H
     )
     if not arguments:
         arguments = [given.pop(name) for name in INPUTS if name in given]
+    if isinstance(layer, keras.Operation):
+        arguments, given = keras_operations.call(entry, arguments, given)
     names = None if layer is None else layer.arguments
     if names is None:
         return list(_arrays(arguments)), _options(given)
@@ -185,7 +188,7 @@ def _call(entry: Any, layer: keras.KerasLayer | None, call: Any) -> tuple[list[H
 
 def _beside(call: Any) -> dict[str, Any]:
     """What a call in Keras 2 is given beside its arrays, each of which says it."""
-    if _is_history(call):
+    if _is_history(call) or _is_constant(call):
         return dict(*call[3:])
     given: dict[str, Any] = {}
     for each in call.values() if isinstance(call, dict) else call:
@@ -201,7 +204,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         if any(isinstance(each, tuple) for each in arrays):
             options[key] = arrays
         elif value is not None and not (key in SILENT and not value) and key not in MASKS:
-            options[key] = value
+            options[key] = {"value": value} if isinstance(value, dict | list) else value
     return options
 
 
@@ -239,11 +242,18 @@ def _is_history(value: Any) -> bool:
     return isinstance(value, list) and len(value) in (3, 4) and [*map(type, value[:3])] == [str, int, int]
 
 
+def _is_constant(value: Any) -> bool:
+    """Whether this is how Keras 2 writes a number where a call begins."""
+    return isinstance(value, list) and value[:2] == ["_CONSTANT_VALUE", -1]
+
+
 def _arrays(value: Any, missing: bool = False) -> Iterator[Any]:
     """The arrays in an argument, those in a dict by sorted keys, as Keras numbers them; None if missing."""
     if _is_history(value):
         name, number, output = value["config"]["keras_history"] if isinstance(value, dict) else value[:3]
         yield name, number, output
+    elif _is_constant(value):
+        yield {"constant": value[2]}
     elif isinstance(value, dict) and value.get("class_name") in ("__numpy__", "__tensor__"):
         yield {"constant": value["config"]["value"], "dtype": value["config"]["dtype"]}
     elif isinstance(value, dict | list):
