@@ -545,6 +545,43 @@ def test_what_training_adds_to_a_file_is_no_weight(optimizer: str, tmp_path: Pat
     agree(model, tmp_path)
 
 
+@keras.saving.register_keras_serializable("mine")
+def doubled(x: Any) -> Any:
+    return 2 * x
+
+
+def shifted(x: Any) -> Any:
+    return x + 1
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_an_activation_of_ones_own_is_a_function_given(suffix: str, tmp_path: Path) -> None:
+    layers = [
+        L.Masking(),
+        L.Dense(4, activation=doubled),
+        L.Activation(shifted),
+        L.LSTM(3, return_sequences=True),
+        L.Conv1D(2, 2, activation=shifted),
+    ]
+    model = drawn(through(*layers))
+    model.save(tmp_path / f"m.{suffix}")
+    with pytest.raises(onward.errors.FileError, match=r"layer dense.* has activation='mine>doubled'"):
+        onward.load(tmp_path / f"m.{suffix}")
+    (x,) = drawn_inputs(model)
+    given = {"mine>doubled": lambda x: 2 * x, "shifted": lambda x: x + 1}
+    for names in (given, {"doubled": given["mine>doubled"], "shifted": given["shifted"]}):
+        opened = onward.load(tmp_path / f"m.{suffix}", custom_objects=names)
+        np.testing.assert_allclose(opened(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-6)
+    through(L.LSTM(3, activation=shifted)).save(tmp_path / f"cell.{suffix}")
+    with pytest.raises(onward.errors.FileError, match="outside the cells of recurrent layers alone"):
+        onward.load(tmp_path / f"cell.{suffix}", custom_objects=given)
+
+
+@pytest.mark.parametrize("layer", [L.LeakyReLU, L.Softmax, L.ReLU, L.ELU], ids=lambda each: each.__name__)
+def test_layers_as_activations(layer: Any, tmp_path: Path) -> None:
+    agree(masked(L.Dense(4, activation=layer())), tmp_path)
+
+
 BY_HAND: dict[str, tuple[list[Any], list[Any]]] = {
     "stacks": (
         [

@@ -119,11 +119,14 @@ class Softmax(KerasLayer):
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
+    def compute(self, x: AnyArray) -> AnyArray:
+        return softmax(as_floats(x), self.axis)
+
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
         x, mask = self.only(inputs, options)
         x = as_floats(x)
         if mask is None:
-            return [Masked(softmax(x, self.axis))]
+            return [Masked(self.compute(x))]
         try:
             counts = np.broadcast_to(mask, x.shape)
         except ValueError as error:

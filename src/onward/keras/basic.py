@@ -16,7 +16,9 @@ from .layer import AnyArray, KerasLayer, Masked
 class Dense(KerasLayer):
     """keras.layers.Dense: y = activation(x W^T + b)."""
 
-    per_step = True
+    @property
+    def per_step(self) -> bool:
+        return self.activation.per_step
 
     def __init__(self, linear: dense.Linear, activation: KerasLayer) -> None:
         self.linear = linear
@@ -141,21 +143,32 @@ class RepeatVector(KerasLayer):
 class Custom(KerasLayer):
     """A layer that Onward does not know, as the function that the user gave: y = function(x, *weights).
 
-    Several inputs are a list. It can be pickled if the function can, but not saved.
+    Several inputs are a list. The mask ends here, but for activations (keeps_mask). It can be pickled if the
+    function can, but not saved.
     """
 
-    keeps_mask = False
     arguments = None
 
-    def __init__(self, kind: str, function: Callable[..., Any], weights: Sequence[AnyArray] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        function: Callable[..., Any],
+        weights: Sequence[AnyArray] = (),
+        keeps_mask: bool = False,
+    ) -> None:
         self.kind = kind
         self.function = function
         self.weights = weights
+        self.keeps_mask = keeps_mask
+
+    def compute(self, x: AnyArray) -> AnyArray:
+        return np.asarray(self.function(x, *self.weights))
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
         x = [each.array for each in inputs]
         y = self.function(x[0] if len(x) == 1 else x, *self.weights, **options)
-        return [Masked(np.asarray(each)) for each in (y if isinstance(y, list | tuple) else [y])]
+        mask = inputs[0].mask if self.keeps_mask else None
+        return [Masked(np.asarray(each), mask) for each in (y if isinstance(y, list | tuple) else [y])]
 
     def config(self) -> dict[str, Any]:
         raise ArgumentError(f"{self.kind} is a function of yours, which Onward cannot save")
