@@ -216,6 +216,24 @@ SIMPLE = {
     "batch_normalization_scale": L.BatchNormalization(center=False, epsilon=0.1),
     "layer_normalization": L.LayerNormalization(),
     "layer_normalization_axes": L.LayerNormalization(axis=(1, 2), center=False),
+    "group_normalization": L.GroupNormalization(groups=5, epsilon=0.1),
+    "group_normalization_all": L.GroupNormalization(groups=1, center=False),
+    "group_normalization_time": L.GroupNormalization(groups=-1, axis=1, scale=False),
+    "unit_normalization": L.UnitNormalization(),
+    "unit_normalization_axes": L.UnitNormalization(axis=[1, 2]),
+    "rescaling": L.Rescaling(0.5, offset=0.1),
+    "rescaling_features": L.Rescaling([0.5, 1, 2, 3, 4], offset=[0, 1, 2, 3, 4]),
+    "prelu": L.PReLU(),
+    "prelu_shared": L.PReLU(shared_axes=[1]),
+    "zero_padding": L.ZeroPadding1D((1, 2)),
+    "zero_padding_both": L.ZeroPadding1D(2),
+    "cropping": L.Cropping1D((1, 2)),
+    "up_sampling": L.UpSampling1D(3),
+    "separable_conv1d": L.SeparableConv1D(4, 3, depth_multiplier=2, activation="tanh"),
+    "separable_conv1d_same": L.SeparableConv1D(4, 2, padding="same", strides=2, use_bias=False),
+    "separable_conv1d_dilated": L.SeparableConv1D(4, 2, dilation_rate=2),
+    "depthwise_conv1d": L.DepthwiseConv1D(3, depth_multiplier=2, activation="tanh"),
+    "depthwise_conv1d_same": L.DepthwiseConv1D(2, padding="same", use_bias=False),
     "time_distributed": L.TimeDistributed(L.Dense(3, activation="tanh")),
 }
 
@@ -225,9 +243,38 @@ def test_simple_layers(name: str, tmp_path: Path) -> None:
     agree(through(SIMPLE[name]), tmp_path)
 
 
+@pytest.mark.parametrize("axis", [-1, 1, (2,)], ids=str)
+def test_normalization_by_what_was_measured(axis: Any, tmp_path: Path) -> None:
+    layer = L.Normalization(axis=axis)
+    layer.adapt(RNG.normal(1e3, 2, size=(9, T, F)).astype(np.float32))
+    model = through(layer, L.Dense(2))
+    x = RNG.normal(1e3, 2, size=(4, T, F)).astype(np.float32)
+    for suffix in ("keras", "h5"):
+        model.save(tmp_path / f"m.{suffix}")
+        np.testing.assert_allclose(
+            onward.load(tmp_path / f"m.{suffix}")(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-5
+        )
+
+
+@pytest.mark.parametrize("layer", [L.Normalization(mean=1.0, variance=2.0), L.Normalization(axis=None)])
+def test_normalization_that_is_not_honoured_is_refused(layer: Any, tmp_path: Path) -> None:
+    through(layer).save(tmp_path / "m.keras")
+    with pytest.raises(onward.errors.FileError, match=r"\(Normalization\) has .* does not honour"):
+        onward.load(tmp_path / "m.keras")
+
+
 IMAGES = {
     "conv2d": L.Conv2D(4, (3, 2), strides=(2, 1), activation="tanh"),
     "conv2d_same": L.Conv2D(4, 3, padding="same", dilation_rate=2),
+    "depthwise": L.DepthwiseConv2D(3, strides=2, depth_multiplier=2, padding="same", activation="relu"),
+    "depthwise_channels_first": L.DepthwiseConv2D((3, 2), data_format="channels_first"),
+    "separable": L.SeparableConv2D(4, (3, 2), depth_multiplier=2, dilation_rate=1),
+    "zero_padding": L.ZeroPadding2D(((1, 2), (0, 3))),
+    "zero_padding_same": L.ZeroPadding2D((1, 2), data_format="channels_first"),
+    "cropping": L.Cropping2D(((1, 0), (2, 1))),
+    "up_sampling": L.UpSampling2D((2, 3)),
+    "group_normalization": L.GroupNormalization(groups=3),
+    "prelu": L.PReLU(shared_axes=[1, 2]),
     "conv2d_groups": L.Conv2D(6, 2, groups=3, padding="same", strides=2),
     "conv2d_channels_first": L.Conv2D(4, 3, data_format="channels_first", padding="same"),
     "max_pooling": L.MaxPooling2D((2, 3), padding="same"),

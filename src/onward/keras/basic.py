@@ -10,7 +10,7 @@ from .. import dense
 from ..arrays import Shape
 from ..base import Recur
 from ..errors import ArgumentError, ShapeError
-from .layer import AnyArray, KerasLayer, Masked
+from .layer import AnyArray, KerasLayer, Masked, as_floats
 
 
 class Dense(KerasLayer):
@@ -77,6 +77,21 @@ class Identity(KerasLayer):
 
     def compute(self, x: AnyArray) -> AnyArray:
         return x
+
+
+class Rescaling(KerasLayer):
+    """keras.layers.Rescaling: y = scale x + offset, of numbers or one for each feature."""
+
+    per_step = True
+
+    def __init__(self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0) -> None:
+        self.scale = scale
+        self.offset = offset
+
+    def compute(self, x: AnyArray) -> AnyArray:
+        x = as_floats(x)
+        scale, offset = (np.asarray(each, x.dtype) for each in (self.scale, self.offset))
+        return x * scale + offset
 
 
 class Flatten(KerasLayer):

@@ -24,7 +24,8 @@ HARMLESS = {
     "recurrent_regularizer", "bias_regularizer", "activity_regularizer", "embeddings_regularizer",
     "beta_regularizer", "gamma_regularizer", "alpha_regularizer", "kernel_constraint",
     "recurrent_constraint", "bias_constraint", "embeddings_constraint", "beta_constraint",
-    "gamma_constraint", "alpha_constraint", "quantization_config", "batch_size", "build_input_shape",
+    "gamma_constraint", "alpha_constraint", "depthwise_regularizer", "depthwise_constraint",
+    "pointwise_regularizer", "pointwise_constraint", "quantization_config", "batch_size", "build_input_shape",
 }  # fmt: skip
 UNLESS_SET = {
     "lora_rank", "lora_alpha", "quantization_mode", "custom_objects", "gptq_unpacked_column_size",
