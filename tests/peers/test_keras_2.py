@@ -288,6 +288,36 @@ def test_a_function_of_tensorflow_that_is_not_known_is_refused(function: Any, tm
         opened(tf_keras.Model(inputs, function(inputs)), tmp_path, "h5")
 
 
+SIMPLE: dict[str, Any] = {
+    "group_normalization": lambda: L.GroupNormalization(groups=5),
+    "unit_normalization": lambda: L.UnitNormalization(),
+    "rescaling": lambda: L.Rescaling(0.5, offset=0.1),
+    "prelu": lambda: L.PReLU(shared_axes=[1]),
+    "prelu_activation": lambda: L.Dense(4, activation=L.PReLU()),
+    "zero_padding": lambda: L.ZeroPadding1D((1, 2)),
+    "cropping": lambda: L.Cropping1D((1, 2)),
+    "up_sampling": lambda: L.UpSampling1D(3),
+    "separable_conv1d": lambda: L.SeparableConv1D(4, 3, depth_multiplier=2, activation="tanh"),
+    "separable_conv1d_causal": lambda: L.SeparableConv1D(4, 2, padding="causal", use_bias=False),
+    "depthwise_conv1d": lambda: L.DepthwiseConv1D(3, depth_multiplier=2, padding="same"),
+    "normalization": lambda: adapted(L.Normalization()),
+}
+
+
+def adapted(layer: Any) -> Any:
+    layer.adapt(RNG.normal(3, 2, size=(9, T, F)).astype(np.float32))
+    return layer
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("name", SIMPLE)
+def test_simple_layers(name: str, ending: str, tmp_path: Path) -> None:
+    model = tf_keras.Sequential([tf_keras.Input((T, F)), SIMPLE[name](), L.LSTM(2)])
+    model = model if name == "normalization" else drawn(model)
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
 OPTIMIZERS = ["adam", "sgd", "rmsprop", "adagrad", tf_keras.optimizers.legacy.Adam]
 
 

@@ -89,7 +89,7 @@ class KerasLayer(Layer):
         shown = [
             f"{name}={value!r}"
             for name, value in super().config().items()
-            if name in parameters and value is not parameters[name].default
+            if name in parameters and value != parameters[name].default
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 

@@ -232,7 +232,7 @@ def _rescaling(source: Source) -> keras.KerasLayer:
 def _prelu(source: Source) -> keras.KerasLayer:
     source.take("shared_axes", None)  # of size 1 in alpha
     (alpha,) = source.weights.take(1)
-    return filled(keras.PReLU(alpha.shape, dtype=source.dtype(), rng=UNDRAWN), {"alpha": alpha})
+    return filled(keras.PReLU([*alpha.shape], dtype=source.dtype(), rng=UNDRAWN), {"alpha": alpha})
 
 
 def _channels_first(source: Source) -> bool:
