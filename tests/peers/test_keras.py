@@ -523,6 +523,12 @@ def test_a_name_inside_a_layer_is_not_that_of_another(tmp_path: Path) -> None:
     agree(through(through(*layers, deepest), L.LSTM(2)), tmp_path)
 
 
+def test_a_softmax_over_several_axes_is_refused_by_name(tmp_path: Path) -> None:
+    through(L.Softmax(axis=[1, 2])).save(tmp_path / "m.keras")
+    with pytest.raises(onward.errors.FileError, match=r"layer softmax.* has axis=\[1, 2\]"):
+        onward.load(tmp_path / "m.keras")
+
+
 def squared(x: Any) -> Any:
     return ops.matmul(x, ops.transpose(x, (0, 2, 1)))
 

@@ -262,6 +262,15 @@ def test_functions_of_tensorflow(name: str, ending: str, tmp_path: Path) -> None
         np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-5, atol=2e-6)
 
 
+def test_a_mask_that_is_computed_in_the_graph(tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    outputs = L.LSTM(3, return_sequences=True)(inputs, mask=L.Masking().compute_mask(inputs))
+    model = drawn(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
 def test_an_index_from_the_end(tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     model = tf_keras.Model(inputs, [inputs[..., -1], inputs[..., 0, 1]])

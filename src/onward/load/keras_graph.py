@@ -178,7 +178,7 @@ def _call(entry: Any, layer: keras.KerasLayer | None, call: Any) -> tuple[list[H
     given |= {PLACED.get(name, name): value for name, value in by_place}
     options = _options(given)
     if options.pop("training", None) and _acts_in_training(entry):
-        raise _error(entry, "is called with training=True, and acts at random: Onward runs what is trained")
+        raise _error(entry, "is called with training=True, and acts otherwise then, which Onward does not")
     if unknown := options.keys() - {*names, *MASKS}:
         raise _error(entry, f"is called with {', '.join(sorted(unknown))}, which Onward does not honour")
     if of_keras_3 and "initial_state" in options and not options.keys() & MASKS:

@@ -69,7 +69,10 @@ def _leaky_relu(source: Source) -> keras.KerasLayer:
 
 def _softmax(source: Source) -> keras.KerasLayer:
     source.dtype()
-    return keras.Softmax(source.take("axis", -1))
+    axis = source.take("axis", -1)
+    if isinstance(axis, list):
+        raise source.error(f"has axis={axis}, several axes, which Onward does not honour")
+    return keras.Softmax(axis)
 
 
 def _flatten(source: Source) -> keras.KerasLayer:
