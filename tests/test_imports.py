@@ -73,6 +73,7 @@ ORDER = [
     "load.keras_source",
     "load.keras_layers",
     "load.keras_recurrent",
+    "load.keras_operations",
     "load.keras_graph",
     "load.keras",
     "load.onnx_operators",

@@ -133,7 +133,90 @@ def test_a_call_that_is_not_described_as_keras_does_is_an_error_that_names_the_m
     def change(config: dict[str, Any]) -> None:
         config["config"]["layers"][-1]["inbound_nodes"] = calls
 
-    with pytest.raises(FileError, match=r"graph_3.h5: layer \w+ \(Functional\)"):
+    with pytest.raises(FileError, match=r"graph_3.h5: (layer|model) functional_1 "):
+        onward.load(changed("graph_3.h5", tmp_path, change))
+
+
+def test_outputs_that_have_names_come_under_them(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        first, second, third = config["config"]["output_layers"]
+        config["config"]["output_layers"] = {"z": first, "y": [second, {"x": third}]}
+
+    inputs, expected = case("graph_3.h5")
+    got: Any = onward.load(changed("graph_3.h5", tmp_path, change))(inputs)
+    found = [got["z"], got["y"][0], got["y"][1]["x"]]
+    for y, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-6)
+
+
+def test_inputs_that_have_names_are_in_the_order_of_these(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        first, second = config["config"]["input_layers"]
+        config["config"]["input_layers"] = {"z": first, "y": second}
+
+    (x, z), expected = case("graph_2.h5")
+    model: Any = onward.load(changed("graph_2.h5", tmp_path, change))
+    for given in ({"z": x, "y": z}, [z, x]):
+        for y, wanted in zip(model(given), expected, strict=True):
+            np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-6)
+
+
+def call_of(config: dict[str, Any], kind: str, index: int = 0) -> Any:
+    """The first call of a layer of a model."""
+    layers = [each for each in config["config"]["layers"] if each["class_name"] == kind]
+    return layers[index]["inbound_nodes"][0]
+
+
+def test_a_state_by_its_place_is_that_by_its_name(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        call = call_of(config, "LSTM", 1)
+        call["args"].append(call["kwargs"].pop("initial_state"))
+
+    inputs, _ = case("graph_3.h5")
+    model = onward.load(changed("graph_3.h5", tmp_path, change))
+    for y, wanted in zip(model(inputs), onward.load(DATA / "graph_3.h5")(inputs), strict=True):
+        np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize(
+    ("key", "index"),
+    [
+        (
+            [{"class_name": "__slice__", "config": {"start": None, "stop": None, "step": None}}, -1],
+            np.s_[:, -1],
+        ),
+        ([{"class_name": "__ellipsis__", "config": {}}, 0, 1], np.s_[..., 0, 1]),
+        (1, 1),
+    ],
+)
+def test_operations_index_as_keras_does(key: Any, index: Any, tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        _, decoded, _ = config["config"]["output_layers"]
+        given = {"class_name": "__keras_tensor__", "config": {"keras_history": decoded}}
+        entry = {"class_name": "GetItem", "config": {"name": "item"}, "name": "item"}
+        config["config"]["layers"].append(entry | {"inbound_nodes": [{"args": [given, key], "kwargs": {}}]})
+        config["config"]["output_layers"] = ["item", 0, 0]
+
+    inputs, (_, decoded, _) = case("graph_3.h5")
+    model: Any = onward.load(changed("graph_3.h5", tmp_path, change))
+    model.save(tmp_path / "again.safetensors")
+    again: Any = onward.load(tmp_path / "again.safetensors")
+    np.testing.assert_allclose(model(inputs), decoded[index], rtol=2e-5, atol=2e-6)
+    np.testing.assert_array_equal(model(inputs), again(inputs))
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [({"training": True}, "is called with training=True"), ({"constants": 3}, "is called with constants")],
+)
+def test_what_a_call_says_that_is_not_honoured_is_an_error_that_names_the_layer(
+    option: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        layer_of(config, "LSTM")["dropout"] = 0.5
+        call_of(config, "LSTM")["kwargs"].update(option)
+
+    with pytest.raises(FileError, match=rf"layer lstm\w* \(LSTM\) {problem}"):
         onward.load(changed("graph_3.h5", tmp_path, change))
 
 
@@ -191,6 +274,37 @@ def test_a_file_that_does_not_name_its_keras_is_taken_for_keras_2_with_a_warning
     assert np.abs(other - expected).max() > 1e-4  # its hard_sigmoid is another
 
 
+@pytest.mark.parametrize(
+    ("version", "zeros"),
+    [
+        *(("2.21.0", True), ("2.4.0", True), ("2.3.0-tf", True), ("2.2.4-tf", True), ("2", True)),
+        *(("2.3.1", False), ("2.2.4", False), ("2.1.6-tf", False)),
+    ],
+)
+def test_two_directions_give_zeros_where_masked_in_tensorflow_alone(version: str, zeros: bool) -> None:
+    model: Any = onward.load(DATA / "tagger_2.h5", keras_version=version)
+    both = model.layers["bidirectional"]
+    assert both.forward_layer.zero_output_for_mask is both.backward_layer.zero_output_for_mask is zeros
+
+
+def test_where_a_file_does_not_say_whether_it_is_tensorflows_that_is_said(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        del layer_of(config, "Bidirectional")["layer"]["config"]["time_major"]
+
+    path = changed("tagger_2.h5", tmp_path, change)
+    with pytest.warns(KerasWarning, match="whether bidirectional gives zeros"):
+        model: Any = onward.load(path, keras_version="2")
+    assert not model.layers["bidirectional"].forward_layer.zero_output_for_mask
+
+
+@pytest.mark.parametrize(
+    ("version", "inside"), [("2.21.0", True), ("2.2.0", True), ("2.1.6", False), ("2.1.6-tf", True)]
+)
+def test_masks_inside_a_step_are_those_of_keras_2_2(version: str, inside: bool) -> None:
+    model: Any = onward.load(DATA / "tagger_2.h5", keras_version=version)
+    assert model.layers["time_distributed"].masks_inside is inside
+
+
 def test_what_keras_1_does_not_say_is_said(tmp_path: Path) -> None:
     with pytest.warns(KerasWarning, match="whether Theano computed convolution1d_1"):
         model: Any = onward.load(DATA / "old_1.h5")
@@ -221,7 +335,9 @@ def test_merge_of_keras_1_is_the_layer_of_its_mode(mode: str, axis: int, expecte
     config = {"name": "both", "mode": mode, "concat_axis": axis, "dot_axes": -1, "layers": []}
     entry = keras_1.translated({"class_name": "Merge", "config": config})
     layer = keras_layers.BUILDERS[entry["class_name"]](
-        Source(entry, ByPath(None, "", set()), Context({}, 2, "sigmoid"))
+        Source(
+            entry, ByPath(None, "", set()), Context({}, 2, "sigmoid", zeros_in_both=False, masks_inside=False)
+        )
     )
     assert layer.description()["type"] == expected
     assert getattr(layer, "axis", axis) == axis

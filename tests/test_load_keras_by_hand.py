@@ -1,5 +1,6 @@
 """Weights of Keras in models built by hand: each in its layer, or an error that says why not."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,25 @@ def test_the_weights_of_a_whole_model_are_those_that_it_is_loaded_with(name: str
     loaded = onward.load(DATA / name).state_dict()  # type: ignore[union-attr]
     for mine, theirs in zip(net.state_dict().values(), loaded.values(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_what_training_leaves_beside_the_layers_is_no_weight(tmp_path: Path) -> None:
+    path = tmp_path / "trained.weights.h5"
+    shutil.copy(DATA / "weights_2.weights.h5", path)
+    with h5py.File(path, "r+") as file:
+        file["metrics/mean/vars/0"] = file["optimizer/vars/0"] = 1.0
+    net = tagger()
+    net.load_weights(path)
+    assert not [name for name in onward.load_tensors(path) if "metrics" in name or "optimizer" in name]
+
+
+def test_a_layer_may_have_a_name_that_training_uses_too(tmp_path: Path) -> None:
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = ["metrics"]
+        file.create_group("metrics").attrs["weight_names"] = ["kernel:0"]
+        file["metrics/kernel:0"] = np.ones((2, 2), "f4")
+    assert list(onward.load_tensors(path)) == ["metrics/kernel:0"]
 
 
 def test_layouts_of_cudnn_are_converted() -> None:

@@ -28,19 +28,28 @@ def main() -> None:
     answers: dict[str, Any] = {}
     for framework, version in ((tf_keras, 2), (keras, 3)):
         for make in (tagger, graph, front_end):
-            model = drawn(make(framework))
-            inputs = [drawn_input(tensor.shape) for tensor in model.inputs]
-            outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
-            for ending in ("h5", "keras"):
-                name = f"{make.__name__}_{version}.{ending}"
-                model.save(FOLDER / name)
-                answers |= {f"{name}/x{i}": x for i, x in enumerate(inputs)}
-                flat = outputs if isinstance(outputs, list | tuple) else [outputs]
-                answers |= {f"{name}/y{i}": np.asarray(as_numpy(y)) for i, y in enumerate(flat)}
+            answers |= write(framework, version, make)
     answers |= write_cudnn()
     answers |= write_weights()
     answers |= write_keras_1()
+    for framework, version in ((tf_keras, 2), (keras, 3)):
+        answers |= write(framework, version, between)
     np.savez_compressed(FOLDER / "answers.npz", **answers)
+
+
+def write(framework: Any, version: int, make: Any) -> dict[str, Any]:
+    """A model in both formats, and what it answers."""
+    answers: dict[str, Any] = {}
+    model = drawn(make(framework))
+    inputs = [drawn_input(tensor.shape) for tensor in model.inputs]
+    outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+    for ending in ("h5", "keras"):
+        name = f"{make.__name__}_{version}.{ending}"
+        model.save(FOLDER / name)
+        answers |= {f"{name}/x{i}": x for i, x in enumerate(inputs)}
+        flat = outputs if isinstance(outputs, list | tuple) else [outputs]
+        answers |= {f"{name}/y{i}": np.asarray(as_numpy(y)) for i, y in enumerate(flat)}
+    return answers
 
 
 def as_numpy(y: Any) -> Any:
@@ -117,6 +126,20 @@ def front_end(k: Any) -> Any:
             L.Flatten(),
         ]
     )
+
+
+def between(k: Any) -> Any:
+    """What stands between layers: indexing, arithmetic, masks that pooling does not heed."""
+    L = k.layers
+    x = k.Input((T, F))
+    masked = L.Masking()(x)
+    y, h, _, _, c = L.Bidirectional(L.LSTM(4, return_sequences=True, return_state=True))(masked)
+    decoded = L.LSTM(4, return_sequences=True)(masked, [h, c])
+    z = 0.5 * decoded[:, 1:] + 1
+    z = L.SeparableConv1D(4, 2, depth_multiplier=2)(L.ZeroPadding1D((1, 2))(z))
+    z = L.UnitNormalization()(L.PReLU(shared_axes=[1])(L.GroupNormalization(groups=2)(z)))
+    z = L.UpSampling1D(2)(L.Cropping1D(1)(L.DepthwiseConv1D(2)(L.Rescaling(2.0, offset=-0.5)(z))))
+    return k.Model(x, [z, z[:, -1], L.GlobalMaxPooling1D()(y), L.GlobalMaxPooling1D()(decoded)])
 
 
 class CuDNNLSTM:

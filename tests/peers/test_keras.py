@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from keras import layers as L
+from keras import ops
 
 import onward
 
@@ -22,6 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:.*was passed an input with a mask:UserWarning"
     ),  # that it is lost is tested
+    pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning"),
 ]
 
 RNG = np.random.default_rng(0)
@@ -214,6 +216,24 @@ SIMPLE = {
     "batch_normalization_scale": L.BatchNormalization(center=False, epsilon=0.1),
     "layer_normalization": L.LayerNormalization(),
     "layer_normalization_axes": L.LayerNormalization(axis=(1, 2), center=False),
+    "group_normalization": L.GroupNormalization(groups=5, epsilon=0.1),
+    "group_normalization_all": L.GroupNormalization(groups=1, center=False),
+    "group_normalization_time": L.GroupNormalization(groups=-1, axis=1, scale=False),
+    "unit_normalization": L.UnitNormalization(),
+    "unit_normalization_axes": L.UnitNormalization(axis=[1, 2]),
+    "rescaling": L.Rescaling(0.5, offset=0.1),
+    "rescaling_features": L.Rescaling([0.5, 1, 2, 3, 4], offset=[0, 1, 2, 3, 4]),
+    "prelu": L.PReLU(),
+    "prelu_shared": L.PReLU(shared_axes=[1]),
+    "zero_padding": L.ZeroPadding1D((1, 2)),
+    "zero_padding_both": L.ZeroPadding1D(2),
+    "cropping": L.Cropping1D((1, 2)),
+    "up_sampling": L.UpSampling1D(3),
+    "separable_conv1d": L.SeparableConv1D(4, 3, depth_multiplier=2, activation="tanh"),
+    "separable_conv1d_same": L.SeparableConv1D(4, 2, padding="same", strides=2, use_bias=False),
+    "separable_conv1d_dilated": L.SeparableConv1D(4, 2, dilation_rate=2),
+    "depthwise_conv1d": L.DepthwiseConv1D(3, depth_multiplier=2, activation="tanh"),
+    "depthwise_conv1d_same": L.DepthwiseConv1D(2, padding="same", use_bias=False),
     "time_distributed": L.TimeDistributed(L.Dense(3, activation="tanh")),
 }
 
@@ -223,9 +243,38 @@ def test_simple_layers(name: str, tmp_path: Path) -> None:
     agree(through(SIMPLE[name]), tmp_path)
 
 
+@pytest.mark.parametrize("axis", [-1, 1, (2,)], ids=str)
+def test_normalization_by_what_was_measured(axis: Any, tmp_path: Path) -> None:
+    layer = L.Normalization(axis=axis)
+    layer.adapt(RNG.normal(1e3, 2, size=(9, T, F)).astype(np.float32))
+    model = through(layer, L.Dense(2))
+    x = RNG.normal(1e3, 2, size=(4, T, F)).astype(np.float32)
+    for suffix in ("keras", "h5"):
+        model.save(tmp_path / f"m.{suffix}")
+        np.testing.assert_allclose(
+            onward.load(tmp_path / f"m.{suffix}")(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-5
+        )
+
+
+@pytest.mark.parametrize("layer", [L.Normalization(mean=1.0, variance=2.0), L.Normalization(axis=None)])
+def test_normalization_that_is_not_honoured_is_refused(layer: Any, tmp_path: Path) -> None:
+    through(layer).save(tmp_path / "m.keras")
+    with pytest.raises(onward.errors.FileError, match=r"\(Normalization\) has .* does not honour"):
+        onward.load(tmp_path / "m.keras")
+
+
 IMAGES = {
     "conv2d": L.Conv2D(4, (3, 2), strides=(2, 1), activation="tanh"),
     "conv2d_same": L.Conv2D(4, 3, padding="same", dilation_rate=2),
+    "depthwise": L.DepthwiseConv2D(3, strides=2, depth_multiplier=2, padding="same", activation="relu"),
+    "depthwise_channels_first": L.DepthwiseConv2D((3, 2), data_format="channels_first"),
+    "separable": L.SeparableConv2D(4, (3, 2), depth_multiplier=2, dilation_rate=1),
+    "zero_padding": L.ZeroPadding2D(((1, 2), (0, 3))),
+    "zero_padding_same": L.ZeroPadding2D((1, 2), data_format="channels_first"),
+    "cropping": L.Cropping2D(((1, 0), (2, 1))),
+    "up_sampling": L.UpSampling2D((2, 3)),
+    "group_normalization": L.GroupNormalization(groups=3),
+    "prelu": L.PReLU(shared_axes=[1, 2]),
     "conv2d_groups": L.Conv2D(6, 2, groups=3, padding="same", strides=2),
     "conv2d_channels_first": L.Conv2D(4, 3, data_format="channels_first", padding="same"),
     "max_pooling": L.MaxPooling2D((2, 3), padding="same"),
@@ -340,6 +389,176 @@ def inner_sequence() -> keras.Model:
     )
 
 
+@pytest.mark.parametrize("both", [False, True], ids=["", "bidirectional"])
+@pytest.mark.parametrize("place", ["position", "name", "and_mask", "mask_alone"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_state_beside_a_masked_input(name: str, place: str, both: bool, tmp_path: Path) -> None:
+    """Keras finds the mask of a call's only array, and what follows the layer may see it all the same."""
+    layer = RECURRENT[name](return_sequences=True)
+    x, counts = keras.Input((T, F)), keras.Input((T,), dtype="bool", name="ids")
+    _, *own = RECURRENT[name](return_state=True)(x)
+    given = keras.tree.map_structure(lambda state: keras.Input(state.shape[1:]), own * (1 + both))
+    states = keras.tree.flatten(given)
+    given = given[0] if len(given) == 1 else given
+    layer, masked = L.Bidirectional(layer) if both else layer, L.Masking()(x)
+    if place == "position":
+        y = layer(masked, given)
+    elif place == "name":
+        y = layer(masked, initial_state=given)
+    elif place == "and_mask":
+        y = layer(masked, given, counts)
+    else:
+        y, states = layer(masked, None, counts), []
+    given_mask = [counts] if "mask" in place else []
+    agree(keras.Model([x, *states, *given_mask], L.GRU(2)(y)), tmp_path)
+
+
+def named(structure: Any) -> keras.Model:
+    """A model in a model, whose inputs and outputs have names in an order other than the sorted one."""
+    a, b = keras.Input((T, F), name="in_a"), keras.Input((T, F), name="in_b")
+    y = {"q": L.Activation("tanh")(a), "p": L.Subtract()([a, b]), "o": [a, L.Activation("relu")(b)]}
+    return keras.Model(structure(a, b), y, name="named")
+
+
+@pytest.mark.parametrize("given", [{}, {"masked": True}], ids=["", "masked"])
+@pytest.mark.parametrize(
+    "structure", [lambda a, b: {"b": b, "a": a}, lambda a, b: [b, a]], ids=["dict", "list"]
+)
+def test_arrays_by_name_are_those_of_their_names(structure: Any, given: Any, tmp_path: Path) -> None:
+    x, y = keras.Input((T, F), name="x"), keras.Input((T, F), name="y")
+    u, v = (L.Masking()(x), L.Masking()(y)) if given else (x, y)
+    inner = named(structure)
+    z = inner(structure(u, v))
+    outputs = [L.Subtract()([z["p"], z["q"]]), L.LSTM(2)(z["o"][1]), z["o"][0]]
+    agree(keras.Model([x, y], outputs), tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_model_gives_and_takes_what_it_names(suffix: str, tmp_path: Path) -> None:
+    model = named(lambda a, b: {"b": b, "a": a})
+    given = {name: RNG.normal(size=(3, T, F)).astype(np.float32) for name in "ab"}
+    model.save(tmp_path / f"m.{suffix}")
+    opened: Any = onward.load(tmp_path / f"m.{suffix}")
+    opened.save(tmp_path / "m.safetensors")
+    expected = model(given)
+    for each in (opened, onward.load(tmp_path / "m.safetensors")):
+        got = each(given)
+        assert got.keys() == expected.keys() and list(each.inputs) == ["a", "b"]
+        np.testing.assert_allclose(got["p"], expected["p"].detach().numpy(), atol=1e-6)
+        np.testing.assert_allclose(got["q"], expected["q"].detach().numpy(), atol=1e-6)
+        np.testing.assert_allclose(got["o"][1], expected["o"][1].detach().numpy(), atol=1e-6)
+        np.testing.assert_array_equal(each([given["a"], given["b"]])["p"], got["p"])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, m, n: L.Softmax()(x, n),
+        lambda x, m, n: L.Softmax()(x, mask=n),
+        lambda x, m, n: L.LSTM(2)(L.Softmax(axis=1)(x, L.Reshape((T, 1))(m))),
+        lambda x, m, n: L.GlobalAveragePooling1D()(x, m),
+        lambda x, m, n: L.GlobalAveragePooling1D()(x, mask=m),
+        lambda x, m, n: L.Attention()([x, x], [None, m]),
+        lambda x, m, n: L.Attention()([x, x], mask=[None, m]),
+        lambda x, m, n: L.GRU(2)(L.Attention()([x, x, x], mask=[m, None])),
+        lambda x, m, n: L.GRU(2)(L.TimeDistributed(L.Dense(2))(x, mask=m)),
+        lambda x, m, n: L.GRU(2)(L.BatchNormalization()(x, mask=m)),
+    ],
+)
+def test_masks_given_in_a_call(call: Any, tmp_path: Path) -> None:
+    x = keras.Input((T, F))
+    m, n = keras.Input((T,), dtype="bool", name="ids"), keras.Input((T, F), dtype="bool", name="ids_n")
+    agree(keras.Model([x, m, n], call(x, m, n)), tmp_path)
+
+
+ACTING: dict[str, Callable[..., Any]] = {
+    "dropout": lambda **k: L.Dropout(0.5, **k),
+    "noise": lambda **k: L.GaussianNoise(0.5, **k),
+    "lstm": lambda **k: L.LSTM(3, dropout=0.5, **k),
+    "both": lambda **k: L.Bidirectional(L.LSTM(3, recurrent_dropout=0.5), **k),
+    "cell": lambda **k: L.RNN([L.GRUCell(3, dropout=0.5)], **k),
+    "norm": lambda **k: L.BatchNormalization(**k),
+    "model": lambda **k: keras.Sequential([keras.Input((T, F)), L.Dropout(0.5)], **k),
+    "step": lambda **k: L.TimeDistributed(L.BatchNormalization(), **k),
+}
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize("name", ACTING)
+def test_what_acts_as_in_training_is_refused_by_name(name: str, suffix: str, tmp_path: Path) -> None:
+    layer = ACTING[name](name="acting")
+    graph(lambda x: layer(x, training=True)).save(tmp_path / f"m.{suffix}")
+    with pytest.raises(onward.errors.FileError, match=r"layer acting \(\w+\) is called with training=True"):
+        onward.load(tmp_path / f"m.{suffix}")
+    agree(graph(lambda x: layer(x, training=False)), tmp_path)
+
+
+def test_what_does_the_same_in_training_is_run(tmp_path: Path) -> None:
+    random = keras.initializers.RandomNormal(stddev=0.5)
+    layers = [
+        L.Bidirectional(L.LSTM(3, return_sequences=True, kernel_initializer=random)),
+        L.Dropout(0.0),
+        L.BatchNormalization(trainable=False),
+        L.TimeDistributed(keras.Sequential([keras.Input((6,)), L.LayerNormalization()])),
+    ]
+
+    def build(x: Any) -> Any:
+        for layer in layers:
+            x = layer(x, training=True)
+        return x
+
+    agree(graph(build), tmp_path)
+
+
+def test_a_name_inside_a_layer_is_not_that_of_another(tmp_path: Path) -> None:
+    deepest = through(L.Dense(F, name="same"), L.BatchNormalization(name="norm"))
+    layers = [
+        L.TimeDistributed(L.Dense(F, name="same")),
+        L.Dense(F, name="same"),
+        L.BatchNormalization(name="norm"),
+        L.Bidirectional(L.LSTM(F, name="lstm", return_sequences=True), merge_mode="sum"),
+        L.LSTM(F, name="lstm", return_sequences=True),
+        L.LSTM(F, name="forward_lstm", return_sequences=True),
+    ]
+    agree(through(through(*layers, deepest), L.LSTM(2)), tmp_path)
+
+
+def test_a_softmax_over_several_axes_is_refused_by_name(tmp_path: Path) -> None:
+    through(L.Softmax(axis=[1, 2])).save(tmp_path / "m.keras")
+    with pytest.raises(onward.errors.FileError, match=r"layer softmax.* has axis=\[1, 2\]"):
+        onward.load(tmp_path / "m.keras")
+
+
+def squared(x: Any) -> Any:
+    return ops.matmul(x, ops.transpose(x, (0, 2, 1)))
+
+
+OPERATIONS: dict[str, Callable[[Any], Any]] = {
+    "last": lambda x: x[:, -1],
+    "slices": lambda x: [x[:, 1:-1], x[:, ::2, :3], x[..., -1], x[:, 0:1], x[:, :, None], x[..., 0, 1]],
+    "arithmetic": lambda x: [2 / (x * x + 1), 1 - x, x - 1, -x, x**2, abs(x), x / 2, x * 0.5 + 1],
+    "arrays": lambda x: [x + np.arange(F, dtype="f4"), ops.ones((F,)) - x],
+    "reduced": lambda x: [ops.mean(x, axis=1), ops.max(x, axis=-1), ops.sum(x, 1), ops.min(x, axis=[1, 2])],
+    "kept": lambda x: [ops.mean(x, axis=-1, keepdims=True), ops.sum(x, axis=[1, 2], keepdims=True)],
+    "functions": lambda x: [ops.relu(x), ops.tanh(x), ops.sigmoid(x), ops.silu(x), ops.gelu(x), ops.elu(x)],
+    "more": lambda x: [ops.softmax(x, axis=1), ops.leaky_relu(x, 0.3), ops.log_softmax(x), ops.softplus(x)],
+    "numbers": lambda x: [ops.exp(x), ops.log(x * x + 1), ops.sqrt(x * x), ops.square(x), ops.clip(x, -1, 1)],
+    "axes": lambda x: [ops.transpose(x, (0, 2, 1)), ops.swapaxes(x, 1, 2), ops.moveaxis(x, 1, 2)],
+    "shapes": lambda x: [ops.reshape(x, (-1, T * F)), ops.expand_dims(x, (1, 2)), ops.squeeze(x[:, :1], 1)],
+    "several": lambda x: [ops.concatenate([x, 2 * x], axis=-1), ops.stack([x, -x], axis=1)],
+    "parts": lambda x: [*ops.split(x[:, :, :4], 2, axis=-1), ops.flip(x, axis=1), ops.repeat(x, 2, axis=1)],
+    "chosen": lambda x: [ops.where(x > 0, x, 0.0), ops.maximum(x, 0.0), ops.tile(x, (1, 2, 1))],
+    "product": lambda x: [squared(x), x @ ops.transpose(x, (0, 2, 1))],
+    "attention": lambda x: ops.sum(ops.softmax(ops.tanh(x), axis=1) * x, axis=1),
+    "of_masked": lambda x: L.LSTM(2)(2 * L.Masking()(x)[:, 1:]),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations(name: str, tmp_path: Path) -> None:
+    agree(graph(OPERATIONS[name]), tmp_path)
+
+
 def test_a_whole_model_at_every_step(tmp_path: Path) -> None:
     words = keras.Sequential([keras.Input((4, F)), L.LSTM(3), L.Dense(2)])
     agree(through(L.TimeDistributed(words), L.GRU(2), shape=(3, 4, F)), tmp_path)
@@ -367,6 +586,53 @@ def test_a_custom_layer_is_a_function_and_nothing_else_is_guessed(tmp_path: Path
     (x,) = drawn_inputs(model)
     opened = onward.load(tmp_path / "m.keras", custom_objects={"Mean": lambda x: x.mean(axis=1)})
     np.testing.assert_allclose(opened(x), model(x).detach().numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
+def test_what_training_adds_to_a_file_is_no_weight(optimizer: str, tmp_path: Path) -> None:
+    inner = through(L.Dense(F))
+    model = through(inner, L.LSTM(4, dropout=0.1), L.Dense(1, activation="sigmoid"))
+    for each, metrics in ((inner, ["mae"]), (model, ["accuracy", keras.metrics.AUC()])):
+        each.compile(optimizer, "mse", metrics=metrics)
+        each.fit(RNG.normal(size=(4, T, F)), np.round(RNG.random((4, *each.output_shape[1:]))), verbose=0)
+    agree(model, tmp_path)
+
+
+@keras.saving.register_keras_serializable("mine")
+def doubled(x: Any) -> Any:
+    return 2 * x
+
+
+def shifted(x: Any) -> Any:
+    return x + 1
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_an_activation_of_ones_own_is_a_function_given(suffix: str, tmp_path: Path) -> None:
+    layers = [
+        L.Masking(),
+        L.Dense(4, activation=doubled),
+        L.Activation(shifted),
+        L.LSTM(3, return_sequences=True),
+        L.Conv1D(2, 2, activation=shifted),
+    ]
+    model = drawn(through(*layers))
+    model.save(tmp_path / f"m.{suffix}")
+    with pytest.raises(onward.errors.FileError, match=r"layer dense.* has activation='mine>doubled'"):
+        onward.load(tmp_path / f"m.{suffix}")
+    (x,) = drawn_inputs(model)
+    given = {"mine>doubled": lambda x: 2 * x, "shifted": lambda x: x + 1}
+    for names in (given, {"doubled": given["mine>doubled"], "shifted": given["shifted"]}):
+        opened = onward.load(tmp_path / f"m.{suffix}", custom_objects=names)
+        np.testing.assert_allclose(opened(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-6)
+    through(L.LSTM(3, activation=shifted)).save(tmp_path / f"cell.{suffix}")
+    with pytest.raises(onward.errors.FileError, match="outside the cells of recurrent layers alone"):
+        onward.load(tmp_path / f"cell.{suffix}", custom_objects=given)
+
+
+@pytest.mark.parametrize("layer", [L.LeakyReLU, L.Softmax, L.ReLU, L.ELU], ids=lambda each: each.__name__)
+def test_layers_as_activations(layer: Any, tmp_path: Path) -> None:
+    agree(masked(L.Dense(4, activation=layer())), tmp_path)
 
 
 BY_HAND: dict[str, tuple[list[Any], list[Any]]] = {

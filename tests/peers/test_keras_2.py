@@ -104,3 +104,261 @@ def test_functions_are_given_by_the_names_of_their_classes(tmp_path: Path) -> No
         onward.load(tmp_path / "model.h5")
     mine: Any = onward.load(tmp_path / "model.h5", custom_objects={"Lambda": lambda x: x * 2})
     np.testing.assert_allclose(mine(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+MASKED: dict[str, Any] = {
+    **{name: lambda name=name, **k: L.Bidirectional(RECURRENT[name](**k)) for name in RECURRENT},
+    **{
+        merge: lambda merge=merge, **k: L.Bidirectional(L.LSTM(3, **k), merge_mode=merge)
+        for merge in ("sum", "ave", "mul")
+    },
+    "cell": lambda **k: L.Bidirectional(L.RNN(L.GRUCell(3), **k)),
+    "backward": lambda **k: L.Bidirectional(
+        L.LSTM(3, **k), backward_layer=L.LSTM(3, activation="relu", go_backwards=True, **k)
+    ),
+    "zeros": lambda **k: L.Bidirectional(L.LSTM(3, zero_output_for_mask=True, **k)),
+}
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("name", MASKED)
+def test_both_directions_give_zeros_where_masked(
+    name: str, sequences: bool, ending: str, tmp_path: Path
+) -> None:
+    layer = MASKED[name](return_sequences=sequences)
+    end = [L.GlobalMaxPooling1D()] if sequences else []  # sees what masks would hide
+    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer, *end]))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+INSIDE: dict[str, list[Any]] = {
+    "embedding": [
+        L.TimeDistributed(L.Embedding(6, 3, mask_zero=True)),
+        L.TimeDistributed(L.Bidirectional(L.LSTM(4))),
+    ],
+    "masking": [
+        L.TimeDistributed(L.Embedding(6, 3)),
+        L.TimeDistributed(L.Masking(0.0)),
+        L.TimeDistributed(L.GRU(4, return_sequences=True)),
+        L.TimeDistributed(L.Dense(3)),
+        L.TimeDistributed(L.GRU(4)),
+    ],
+    "above": [L.Embedding(6, 3, mask_zero=True), L.TimeDistributed(L.GRU(4)), L.TimeDistributed(L.Dense(2))],
+    "model": [
+        L.TimeDistributed(
+            tf_keras.Sequential(
+                [tf_keras.Input((4,)), L.Embedding(6, 3, mask_zero=True), L.LSTM(4, return_sequences=True)]
+            )
+        ),
+        L.TimeDistributed(L.GlobalAveragePooling1D()),
+    ],
+}
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("name", INSIDE)
+def test_masks_inside_a_step_go_on_and_make_the_mask_of_steps(name: str, ending: str, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((3, 4), dtype="int32")
+    outputs = inputs
+    for layer in INSIDE[name]:
+        outputs = layer.__class__.from_config(layer.get_config())(outputs)
+    model = drawn(tf_keras.Model(inputs, L.LSTM(2)(outputs)))
+    table = next(weight for weight in model.weights if "embeddings" in weight.name)
+    table.assign(np.where(np.arange(6)[:, None] == 0, 0, table))  # a masked step for Masking too
+    ids = RNG.integers(0, 6, (B, 3, 4))
+    ids[0, :, 2:], ids[1, 1], ids[2, 0, 0] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, ending)(ids), model(ids).numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("axis", [[2, 1], [1, 2], [-1, -2], [1], -1], ids=str)
+def test_scales_of_several_axes_stand_in_the_order_of_the_input(axis: Any, tmp_path: Path) -> None:
+    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.LayerNormalization(axis=axis)]))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_state_beside_an_input(name: str, mask: bool, ending: str, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    masked = L.Masking()(inputs) if mask else inputs
+    _, *states = RECURRENT[name](return_state=True)(masked)
+    outputs = RECURRENT[name](return_sequences=True)(masked, initial_state=states)
+    model = drawn(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("listed", [False, True], ids=["dict", "list"])
+def test_arrays_by_name_are_those_of_their_names(listed: bool, ending: str, tmp_path: Path) -> None:
+    a, b = tf_keras.Input((T, F), name="in_a"), tf_keras.Input((T, F), name="in_b")
+    named = {"q": L.Activation("tanh")(a), "p": L.Subtract()([a, b]), "o": [a, L.Activation("relu")(b)]}
+    inner = tf_keras.Model([b, a] if listed else {"b": b, "a": a}, named, name="inner")
+    x, y = tf_keras.Input((T, F), name="x"), tf_keras.Input((T, F), name="y")
+    z = inner([L.Masking()(y), x] if listed else {"b": L.Masking()(y), "a": x})
+    outputs = {"u": L.Subtract()([z["p"], z["q"]]), "t": L.LSTM(2)(z["o"][1]), "v": z["o"][0]}
+    model = drawn(tf_keras.Model({"y": y, "x": x}, outputs))
+    given = {name: RNG.normal(size=(B, T, F)).astype(np.float32) for name in "xy"}
+    given["y"][0, :2] = 0
+    mine, expected = opened(model, tmp_path, ending), model(given)
+    for got in (mine(given), mine([given["x"], given["y"]])):
+        assert got.keys() == expected.keys()
+        for key, wanted in expected.items():
+            np.testing.assert_allclose(got[key], wanted.numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("layer", [L.Dropout, L.BatchNormalization, L.LSTM])
+def test_what_acts_as_in_training_is_refused_by_name(layer: Any, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    options = {L.Dropout: {"rate": 0.5}, L.LSTM: {"units": 3, "dropout": 0.5}}.get(layer, {})
+    model = tf_keras.Model(inputs, layer(name="acting", **options)(inputs, training=True))
+    with pytest.raises(onward.errors.FileError, match=r"layer acting \(\w+\) is called with training=True"):
+        opened(model, tmp_path, "h5")
+
+
+def test_a_name_inside_a_layer_is_not_that_of_another(tmp_path: Path) -> None:
+    layers = [L.TimeDistributed(L.Dense(F, name="same")), L.Dense(F, name="same"), L.Dense(F, name="kernel")]
+    inner = tf_keras.Sequential([tf_keras.Input((T, F)), *layers])
+    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), inner, L.LSTM(2)]))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+def tf_squared(x: Any) -> Any:
+    return x @ tensorflow.transpose(x, (0, 2, 1))
+
+
+OPERATIONS: dict[str, Any] = {
+    "last": lambda x: x[:, -1],
+    "slices": lambda x: [x[:, 1:-1], x[:, ::2, :3], x[:, 0:1], x[:, :, None], x[:, 0, 1], x[1:], x[0]],
+    "arithmetic": lambda x: [2 / (x * x + 1), 1 - x, x - 1, -x, x**2, abs(x), x / 2, x * 0.5 + 1, x + x],
+    "arrays": lambda x: x + np.arange(F, dtype="f4"),
+    "reduced": lambda x: [tensorflow.reduce_mean(x, 1), tensorflow.reduce_max(x, [1, 2], keepdims=True)],
+    "functions": lambda x: [tensorflow.nn.relu(x), tensorflow.tanh(x), tensorflow.nn.softmax(x, axis=1)],
+    "shapes": lambda x: [tensorflow.reshape(x, (-1, T * F)), tensorflow.transpose(x, [0, 2, 1])],
+    "axes": lambda x: [tensorflow.expand_dims(x, 1), tensorflow.squeeze(x[:, :1], 1)],
+    "several": lambda x: [tensorflow.concat([x, 2 * x], -1), tensorflow.stack([x, -x], axis=1)],
+    "product": tf_squared,
+    "attention": lambda x: tensorflow.reduce_sum(tensorflow.nn.softmax(tensorflow.tanh(x), 1) * x, axis=1),
+}
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_functions_of_tensorflow(name: str, ending: str, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    model = tf_keras.Model(inputs, OPERATIONS[name](L.Dense(F)(inputs)))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    got = opened(model, tmp_path, ending)(x)
+    for mine, theirs in zip(
+        got if isinstance(got, list) else [got], tensorflow.nest.flatten(model(x)), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-5, atol=2e-6)
+
+
+def test_a_mask_that_is_computed_in_the_graph(tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    outputs = L.LSTM(3, return_sequences=True)(inputs, mask=L.Masking().compute_mask(inputs))
+    model = drawn(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+def test_an_index_from_the_end(tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    model = tf_keras.Model(inputs, [inputs[..., -1], inputs[..., 0, 1]])
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    for y, wanted in zip(opened(model, tmp_path, "h5")(x), (x[..., -1], x[..., 0, 1]), strict=True):
+        np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("name", ["last", "scaled"])
+def test_masks_beside_functions_of_tensorflow(name: str, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    masked = L.Masking()(inputs)
+    outputs = 2 * masked if name == "scaled" else masked[:, 1:]
+    model = drawn(tf_keras.Model(inputs, L.LSTM(2)(outputs)))
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
+    np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("function", [tensorflow.linalg.diag_part, lambda x: tensorflow.matmul(x, x, True)])
+def test_a_function_of_tensorflow_that_is_not_known_is_refused(function: Any, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((T, F))
+    with pytest.raises(onward.errors.FileError, match=r"TFOpLambda.* Onward does not"):
+        opened(tf_keras.Model(inputs, function(inputs)), tmp_path, "h5")
+
+
+SIMPLE: dict[str, Any] = {
+    "group_normalization": lambda: L.GroupNormalization(groups=5),
+    "unit_normalization": lambda: L.UnitNormalization(),
+    "rescaling": lambda: L.Rescaling(0.5, offset=0.1),
+    "prelu": lambda: L.PReLU(shared_axes=[1]),
+    "prelu_activation": lambda: L.Dense(4, activation=L.PReLU()),
+    "zero_padding": lambda: L.ZeroPadding1D((1, 2)),
+    "cropping": lambda: L.Cropping1D((1, 2)),
+    "up_sampling": lambda: L.UpSampling1D(3),
+    "separable_conv1d": lambda: L.SeparableConv1D(4, 3, depth_multiplier=2, activation="tanh"),
+    "separable_conv1d_causal": lambda: L.SeparableConv1D(4, 2, padding="causal", use_bias=False),
+    "depthwise_conv1d": lambda: L.DepthwiseConv1D(3, depth_multiplier=2, padding="same"),
+    "normalization": lambda: adapted(L.Normalization()),
+}
+
+
+def adapted(layer: Any) -> Any:
+    layer.adapt(RNG.normal(3, 2, size=(9, T, F)).astype(np.float32))
+    return layer
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("name", SIMPLE)
+def test_simple_layers(name: str, ending: str, tmp_path: Path) -> None:
+    model = tf_keras.Sequential([tf_keras.Input((T, F)), SIMPLE[name](), L.LSTM(2)])
+    model = model if name == "normalization" else drawn(model)
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+OPTIMIZERS = ["adam", "sgd", "rmsprop", "adagrad", tf_keras.optimizers.legacy.Adam]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("functional", [False, True], ids=["sequential", "functional"])
+def test_what_training_adds_to_a_file_is_no_weight(functional: bool, optimizer: Any, tmp_path: Path) -> None:
+    inner = compiled(tf_keras.Sequential([tf_keras.Input((T, F)), L.Dense(F)], name="inner"), optimizer)
+    layers = [inner, L.LSTM(4, dropout=0.1), L.Dense(1, activation="sigmoid")]
+    inputs = tf_keras.Input((T, F))
+    outputs = inputs
+    for layer in layers if functional else []:
+        outputs = layer(outputs)
+    model = tf_keras.Model(inputs, outputs) if functional else tf_keras.Sequential([inputs, *layers])
+    compiled(model, optimizer, ["accuracy", tf_keras.metrics.AUC()])
+    x = RNG.normal(size=(B, T, F)).astype(np.float32)
+    for ending in ("keras", "h5"):
+        np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+    model.save_weights(tmp_path / "model.weights.h5")
+    net = onward.Sequential(
+        onward.Linear(F, F),
+        onward.LSTM(F, 4, batch_first=True),
+        onward.Last(batch_first=True),
+        onward.Linear(4, 1),
+        onward.Activation("sigmoid"),
+    )
+    net.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_allclose(net(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
+
+
+def compiled(model: Any, optimizer: Any, metrics: Any = ("mae",)) -> Any:
+    """The model after a step of training."""
+    optimizer = optimizer if isinstance(optimizer, str) else optimizer()
+    model.compile(optimizer, "mse", metrics=list(metrics))
+    model.fit(RNG.normal(size=(B, T, F)), np.round(RNG.random((B, *model.output_shape[1:]))), verbose=0)
+    return model

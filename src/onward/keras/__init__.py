@@ -1,19 +1,31 @@
 """Keras' layers and models, in Keras' layout (batch first) and with its masks, over Onward's own layers."""
 
-from .activations import Activation, Softmax
+from .activations import Activation, PReLU, Softmax
 from .attention import Attention
-from .basic import Custom, Dense, Embedding, Flatten, Identity, Masking, Permute, RepeatVector, Reshape
-from .convolution import Convolution, GlobalPooling, Pooling
+from .basic import (
+    Custom,
+    Dense,
+    Embedding,
+    Flatten,
+    Identity,
+    Masking,
+    Permute,
+    RepeatVector,
+    Rescaling,
+    Reshape,
+)
+from .convolution import Convolution, GlobalPooling, Padding, Pooling, UpSampling
 from .graph import Model
 from .layer import KerasLayer
 from .merging import Concatenate, Dot, Merge
-from .normalization import BatchNormalization, LayerNormalization
+from .normalization import BatchNormalization, GroupNormalization, LayerNormalization, UnitNormalization
 from .operations import Operation
 from .recurrent import RNN, Bidirectional, TimeDistributed
 
 LAYERS: tuple[type[KerasLayer], ...] = (
-    *(Dense, Embedding, Activation, Softmax, Identity, Masking, Flatten, Reshape, Permute, RepeatVector),
-    *(Convolution, Pooling, GlobalPooling, BatchNormalization, LayerNormalization),
+    *(Dense, Embedding, Activation, PReLU, Softmax, Identity, Masking, Rescaling),
+    *(Flatten, Reshape, Permute, RepeatVector, Convolution, Pooling, GlobalPooling, Padding, UpSampling),
+    *(BatchNormalization, LayerNormalization, GroupNormalization, UnitNormalization),
     *(Merge, Concatenate, Dot, Attention, Operation),
     *(RNN, Bidirectional, TimeDistributed, Model),
 )
@@ -33,6 +45,7 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GlobalPooling",
+    "GroupNormalization",
     "Identity",
     "KerasLayer",
     "LayerNormalization",
@@ -40,10 +53,15 @@ __all__ = [
     "Merge",
     "Model",
     "Operation",
+    "PReLU",
+    "Padding",
     "Permute",
     "Pooling",
     "RepeatVector",
+    "Rescaling",
     "Reshape",
     "Softmax",
     "TimeDistributed",
+    "UnitNormalization",
+    "UpSampling",
 ]

@@ -1,15 +1,17 @@
 """Keras' activations by name, and the layers that are one."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import dense
-from ..arrays import Array
-from ..base import Recur
-from ..errors import ArgumentError
+from ..arrays import Array, Shape
+from ..arrays import as_floats as as_dtype
+from ..base import Recur, Rng, Weighted, uniform
+from ..errors import ArgumentError, ShapeError
 from .layer import AnyArray, KerasLayer, Masked, as_floats
 
 exp, sigmoid, tanh, softplus, hard_sigmoid, _exact_gelu = map(
@@ -114,14 +116,19 @@ class Activation(KerasLayer):
 class Softmax(KerasLayer):
     """keras.layers.Softmax: along an axis, over what its mask leaves, which must broadcast to x."""
 
+    arguments = ("mask",)
+
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
+    def compute(self, x: AnyArray) -> AnyArray:
+        return softmax(as_floats(x), self.axis)
+
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
-        ((x, mask),) = inputs
+        x, mask = self.only(inputs, options)
         x = as_floats(x)
         if mask is None:
-            return [Masked(softmax(x, self.axis))]
+            return [Masked(self.compute(x))]
         try:
             counts = np.broadcast_to(mask, x.shape)
         except ValueError as error:
@@ -130,3 +137,25 @@ class Softmax(KerasLayer):
             ) from error
         y = softmax(np.where(counts, x, np.finfo(x.dtype).min / 2), self.axis)
         return [Masked(np.where(counts, y, 0), mask)]
+
+
+class PReLU(Weighted, KerasLayer):
+    """keras.layers.PReLU: y = max(x, 0) + alpha min(x, 0), alpha of the shape of a row, or 1 along an axis.
+
+    Source: He et al. 2015.
+    """
+
+    def __init__(self, shape: Sequence[int], *, dtype: DTypeLike = "float32", rng: Rng = None) -> None:
+        self.shape = shape
+        self._draw(dtype, rng, uniform(1.0))
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        yield "alpha", tuple(self.shape)
+
+    def compute(self, x: AnyArray) -> AnyArray:
+        x = as_dtype(x, self.dtype, "x")
+        if x.ndim != 1 + len(self.shape) or any(
+            n not in (1, size) for n, size in zip(self.shape, x.shape[1:], strict=True)
+        ):
+            raise ShapeError(f"x has shape {x.shape}, but alpha {tuple(self.shape)} for each row")
+        return np.maximum(x, 0) + self._weights["alpha"] * np.minimum(x, 0)

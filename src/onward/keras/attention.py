@@ -24,6 +24,8 @@ class Attention(Weighted, KerasLayer):
     Source: Luong et al. 2015; Bahdanau et al. 2015.
     """
 
+    arguments = ("mask", "training", "return_attention_scores", "use_causal_mask")
+
     def __init__(
         self,
         score: str = "dot",

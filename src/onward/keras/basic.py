@@ -10,13 +10,15 @@ from .. import dense
 from ..arrays import Shape
 from ..base import Recur
 from ..errors import ArgumentError, ShapeError
-from .layer import AnyArray, KerasLayer, Masked
+from .layer import AnyArray, KerasLayer, Masked, as_floats
 
 
 class Dense(KerasLayer):
     """keras.layers.Dense: y = activation(x W^T + b)."""
 
-    per_step = True
+    @property
+    def per_step(self) -> bool:
+        return self.activation.per_step
 
     def __init__(self, linear: dense.Linear, activation: KerasLayer) -> None:
         self.linear = linear
@@ -48,7 +50,7 @@ class Embedding(KerasLayer):
         return self.table._step_shape
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
-        ((x, _),) = inputs
+        x, _ = self.only(inputs, options)
         if x.dtype.kind == "f":  # Keras' inputs are floats unless told otherwise
             x = np.nan_to_num(x, nan=-1.0).astype(np.int64)
         return [Masked(self.table(x), x != 0 if self.mask_zero else None)]
@@ -63,7 +65,7 @@ class Masking(KerasLayer):
         self.mask_value = mask_value
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
-        ((x, _),) = inputs
+        x, _ = self.only(inputs, options)
         counts = (x != self.mask_value).any(axis=-1)
         return [Masked(np.where(counts[..., None], x, 0).astype(x.dtype, copy=False), counts)]
 
@@ -75,6 +77,21 @@ class Identity(KerasLayer):
 
     def compute(self, x: AnyArray) -> AnyArray:
         return x
+
+
+class Rescaling(KerasLayer):
+    """keras.layers.Rescaling: y = scale x + offset, of numbers or one for each feature."""
+
+    per_step = True
+
+    def __init__(self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0) -> None:
+        self.scale = scale
+        self.offset = offset
+
+    def compute(self, x: AnyArray) -> AnyArray:
+        x = as_floats(x)
+        scale, offset = (np.asarray(each, x.dtype) for each in (self.scale, self.offset))
+        return x * scale + offset
 
 
 class Flatten(KerasLayer):
@@ -141,20 +158,32 @@ class RepeatVector(KerasLayer):
 class Custom(KerasLayer):
     """A layer that Onward does not know, as the function that the user gave: y = function(x, *weights).
 
-    Several inputs are a list. It can be pickled if the function can, but not saved.
+    Several inputs are a list. The mask ends here, but for activations (keeps_mask). It can be pickled if the
+    function can, but not saved.
     """
 
-    keeps_mask = False
+    arguments = None
 
-    def __init__(self, kind: str, function: Callable[..., Any], weights: Sequence[AnyArray] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        function: Callable[..., Any],
+        weights: Sequence[AnyArray] = (),
+        keeps_mask: bool = False,
+    ) -> None:
         self.kind = kind
         self.function = function
         self.weights = weights
+        self.keeps_mask = keeps_mask
+
+    def compute(self, x: AnyArray) -> AnyArray:
+        return np.asarray(self.function(x, *self.weights))
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
         x = [each.array for each in inputs]
         y = self.function(x[0] if len(x) == 1 else x, *self.weights, **options)
-        return [Masked(np.asarray(each)) for each in (y if isinstance(y, list | tuple) else [y])]
+        mask = inputs[0].mask if self.keeps_mask else None
+        return [Masked(np.asarray(each), mask) for each in (y if isinstance(y, list | tuple) else [y])]
 
     def config(self) -> dict[str, Any]:
         raise ArgumentError(f"{self.kind} is a function of yours, which Onward cannot save")

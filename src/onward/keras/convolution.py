@@ -118,6 +118,8 @@ class GlobalPooling(Spatial):
     An average over one axis leaves masked steps out.
     """
 
+    arguments = ("mask",)
+
     def __init__(self, kind: str, keepdims: bool = False, channels_first: bool = False) -> None:
         if kind not in REDUCTIONS:
             raise ArgumentError(f"kind={kind!r}, but must be one of {', '.join(REDUCTIONS)}")
@@ -131,7 +133,7 @@ class GlobalPooling(Spatial):
         return y.reshape(*y.shape, *(1,) * (x.ndim - 2)) if self.keepdims else y
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
-        x, mask = inputs[0]
+        x, mask = self.only(inputs, options)
         if mask is None or self.kind != "average" or x.ndim != 3:
             return super().run(inputs, recur, **options)
         counts = mask[:, None] if self.channels_first else mask[..., None]
@@ -145,3 +147,39 @@ REDUCTIONS: dict[str, Callable[[Array], Array]] = {
     "max": lambda x: x.max(axis=-1),
     "average": lambda x: x.mean(axis=-1),
 }
+
+
+class Padding(Spatial):
+    """keras.layers.ZeroPadding1D, Cropping1D and those of two axes.
+
+    places: for each axis how many zeros come before and after; below 0, how many places go.
+    """
+
+    def __init__(self, places: Sequence[Sequence[int]], channels_first: bool = False) -> None:
+        self.places = places
+        self.channels_first = channels_first
+
+    def spatial(self, x: Array) -> Array:
+        sizes = x.shape[2:]
+        if len(sizes) != len(self.places) or any(
+            size + sum(each) <= 0 for size, each in zip(sizes, self.places, strict=True)
+        ):
+            raise ShapeError(f"x has shape {x.shape} (channels first), which {self!r} does not take")
+        kept = [slice(max(-a, 0), size - max(-b, 0)) for size, (a, b) in zip(sizes, self.places, strict=True)]
+        added = [(max(a, 0), max(b, 0)) for a, b in self.places]
+        return np.pad(x[(slice(None), slice(None), *kept)], [(0, 0), (0, 0), *added])
+
+
+class UpSampling(Spatial):
+    """keras.layers.UpSampling1D and UpSampling2D of the nearest place: each is repeated along each axis."""
+
+    def __init__(self, sizes: Sequence[int], channels_first: bool = False) -> None:
+        self.sizes = sizes
+        self.channels_first = channels_first
+
+    def spatial(self, x: Array) -> Array:
+        if x.ndim != 2 + len(self.sizes):
+            raise ShapeError(f"x has shape {x.shape}, but size={self.sizes} is for another rank")
+        for axis, size in enumerate(self.sizes, 2):
+            x = x.repeat(size, axis)
+        return x

@@ -13,7 +13,7 @@ from ..errors import ArgumentError, ShapeError
 from ..running import Model as Composed
 from .layer import AnyArray, KerasLayer, Mask, Masked, within
 
-# [node, output], where nodes count from 1 and node 0 is the inputs of the model; or {"constant": number}
+# [node, output], where nodes count from 1 and node 0 is the inputs of the model; or {"constant": numbers}
 Reference: TypeAlias = list[int] | dict[str, Any]
 
 
@@ -22,7 +22,8 @@ class Model(KerasLayer, Composed):
 
     layers: by name. nodes: the calls of these layers, in an order in which each finds its inputs computed:
     {"layer": name, "inputs": [[node, output], ...], "options": {name: value or reference}}, where a layer may
-    be called more than once. inputs: dtype by name. outputs: references.
+    be called more than once. inputs: dtype by name. outputs: references. structure: the dicts and lists that
+    a call gives them in, with their numbers, where that is not a list of all.
     """
 
     batch_first = True
@@ -33,11 +34,13 @@ class Model(KerasLayer, Composed):
         nodes: Sequence[Mapping[str, Any]],
         inputs: Mapping[str, str],
         outputs: Sequence[Reference],
+        structure: Any = None,
     ) -> None:
         self.layers = layers
         self.nodes = nodes
         self.inputs = inputs
         self.outputs = outputs
+        self.structure = structure
         self.dtype = next((layer.dtype for layer in layers.values() if any(layer.shapes())), self.dtype)
 
     def __call__(
@@ -48,14 +51,17 @@ class Model(KerasLayer, Composed):
         lengths: ArrayLike | None = None,
         return_state: bool = False,
     ) -> Any:
-        """The output, or the list of outputs; with `return_state`, also the recurrent layers' final states.
+        """The output, or the list or dict of outputs; with `return_state`, also the recurrent layers' states.
 
-        x (B, ...) is one array, or for several inputs a list, or a dict by name. state: as returned, or None
+        x (B, ...) is one array, or for several inputs a list, or a dict by name; a list of what Keras has in
+        a dict is in the order of the sorted names, as `inputs`. state: as returned, or None
         for zeros. lengths (B,): the time steps of each row that count; those after are masked, as Keras does
         with `mask`. Raises what the layers raise, and ArgumentError for inputs or states that are too few or
         too many.
         """
         y, after = self._run(x, state, lengths, call)
+        if self.structure is not None:
+            y = _structured(self.structure, y if isinstance(y, list) else [y])
         return (y, after) if return_state else y
 
     def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, list[Any]]:
@@ -103,13 +109,13 @@ class Model(KerasLayer, Composed):
         for node in self.nodes:
             name = node["layer"]
             x = [_value(values, reference) for reference in node["inputs"]]
-            options = {
-                key: [_value(values, each) for each in value] if isinstance(value, list) else value
-                for key, value in node.get("options", {}).items()
-            }
-            for i, mask in enumerate(options.pop("mask", [])):
-                x[i] = Masked(x[i].array, mask.array)
-            values.append(self.layers[name].run(x, within(recur, f"layers.{name}"), **options))
+            options = {key: _option(values, value) for key, value in node.get("options", {}).items()}
+            given, inside = options.pop("mask", []), options.pop("mask_inside", [])
+            taken = [*map(_with_mask, x, given or inside), *x[len(given or inside) :]]
+            y = self.layers[name].run(taken, within(recur, f"layers.{name}"), **options)
+            if inside:
+                y = [Masked(each.array, None if each.mask is None else x[0].mask) for each in y]
+            values.append(y)
         return [_value(values, reference) for reference in self.outputs]
 
     def __repr__(self) -> str:
@@ -131,9 +137,29 @@ class Model(KerasLayer, Composed):
 
 def _value(values: Sequence[Sequence[Masked]], reference: Reference) -> Masked:
     if isinstance(reference, dict):
-        return Masked(np.asarray(reference["constant"]))
+        return Masked(np.asarray(reference["constant"], reference.get("dtype")))
     node, output = reference
     return values[node][output]
+
+
+def _option(values: Sequence[Sequence[Masked]], option: Any) -> Any:
+    """What a call is given beside its inputs: arrays are a list of references, lists and dicts a "value"."""
+    if isinstance(option, list):
+        return [None if each is None else _value(values, each) for each in option]
+    return option["value"] if isinstance(option, dict) else option
+
+
+def _with_mask(x: Masked, mask: Masked | None) -> Masked:
+    return Masked(x.array, None if mask is None else mask.array)
+
+
+def _structured(structure: Any, outputs: Sequence[AnyArray]) -> Any:
+    """The outputs in place of their numbers."""
+    if isinstance(structure, dict):
+        return {name: _structured(each, outputs) for name, each in structure.items()}
+    if isinstance(structure, list | tuple):
+        return [_structured(each, outputs) for each in structure]
+    return outputs[structure]
 
 
 def _cast(x: AnyArray, dtype: str, name: str) -> AnyArray:

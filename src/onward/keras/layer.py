@@ -36,6 +36,8 @@ class KerasLayer(Layer):
     """
 
     keeps_mask = True
+    # what a call in a model may say beside the inputs, in the order of Keras; None if anything
+    arguments: tuple[str, ...] | None = ()
 
     def compute(self, x: AnyArray) -> AnyArray:
         """The output for one input, in a layer that neither reads masks nor makes them."""
@@ -43,11 +45,15 @@ class KerasLayer(Layer):
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
         """All outputs for all inputs. `options` is what the call in the model says beside them."""
+        x, mask = self.only(inputs, options)
+        return [Masked(self.compute(x), mask if self.keeps_mask else None)]
+
+    def only(self, inputs: Sequence[Masked], options: Mapping[str, Any]) -> Masked:
+        """The one input, or ArgumentError if there is anything else."""
         if len(inputs) != 1 or options:
             given = f"{len(inputs)} inputs" + "".join(f", {name}" for name in options)
             raise ArgumentError(f"{type(self).__name__} takes one input and nothing else, not {given}")
-        mask = inputs[0].mask if self.keeps_mask else None
-        return [Masked(self.compute(inputs[0].array), mask)]
+        return inputs[0]
 
     def __call__(self, x: Any, /) -> Any:
         """The output for x, or for a list of inputs; several outputs are a list. No time step is masked."""
@@ -83,7 +89,7 @@ class KerasLayer(Layer):
         shown = [
             f"{name}={value!r}"
             for name, value in super().config().items()
-            if name in parameters and value is not parameters[name].default
+            if name in parameters and value != parameters[name].default
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 

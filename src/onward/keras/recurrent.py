@@ -24,6 +24,8 @@ class RNN(KerasLayer):
     zeros everywhere with zero_output_for_mask.
     """
 
+    arguments = ("initial_state", "mask")
+
     def __init__(
         self,
         cells: Sequence[Recurrent[Any]],
@@ -64,6 +66,8 @@ class RNN(KerasLayer):
         steps = as_floats(x, self.dtype, "x")
         if steps.ndim != 3 or 0 in steps.shape[:2]:
             raise ShapeError(f"x has shape {x.shape}, but an RNN takes (B, T, I) with at least one step")
+        if mask is not None and mask.shape != steps.shape[:2]:
+            raise ShapeError(f"x has shape {x.shape}, but its mask {mask.shape}")
         if self.time_major:
             steps, mask = steps.swapaxes(0, 1), None if mask is None else mask.swapaxes(0, 1)
         if self.go_backwards:
@@ -117,6 +121,8 @@ class Bidirectional(KerasLayer):
     None for both. Their final states follow, forward first, if they return them.
     """
 
+    arguments = ("initial_state", "mask")
+
     def __init__(self, forward_layer: RNN, backward_layer: RNN, merge_mode: str | None = "concat") -> None:
         if merge_mode not in MERGES and merge_mode is not None:
             raise ArgumentError(f"merge_mode={merge_mode!r}, but must be one of {', '.join(MERGES)} or None")
@@ -156,16 +162,34 @@ MERGES: dict[str, Callable[[Array, Array], Array]] = {
 
 
 class TimeDistributed(KerasLayer):
-    """keras.layers.TimeDistributed: a layer applied to every time step of x (B, T, ...)."""
+    """keras.layers.TimeDistributed: a layer applied to every time step of x (B, T, ...).
 
-    def __init__(self, layer: KerasLayer) -> None:
+    The mask of the output is x's. With masks_inside, as in Keras 2, it is that which the layer gives, and
+    where it gives none, the steps in which anything counts of what x's mask says.
+    """
+
+    arguments = ("training", "mask")
+
+    def __init__(self, layer: KerasLayer, masks_inside: bool = False) -> None:
         self.layer = layer
+        self.masks_inside = masks_inside
 
     def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
-        ((x, mask),) = inputs
+        x, mask = self.only(inputs, options)
         B, T = x.shape[:2]
-        # a mask over steps says nothing about what is inside one
-        inner = mask.reshape(B * T, *mask.shape[2:]) if mask is not None and mask.ndim > 2 else None
+        # in Keras 3, a mask over steps says nothing about what is inside one
+        goes_in = mask is not None and (self.masks_inside or mask.ndim > 2)
+        inner = mask.reshape(B * T, *mask.shape[2:]) if mask is not None and goes_in else None
         rows = Masked(x.reshape(B * T, *x.shape[2:]), inner)
-        outputs = self.layer.run([rows], within(recur, "layer"), **options)
-        return [Masked(y.array.reshape(B, T, *y.array.shape[1:]), mask) for y in outputs]
+        outputs = self.layer.run([rows], within(recur, "layer"))
+        return [
+            Masked(y.array.reshape(B, T, *y.array.shape[1:]), self._mask(mask, y.mask, (B, T)))
+            for y in outputs
+        ]
+
+    def _mask(self, mask: Mask | None, inner: Mask | None, steps: Shape) -> Mask | None:
+        if not self.masks_inside:
+            return mask
+        if inner is not None:
+            return inner.reshape(*steps, *inner.shape[1:])
+        return None if mask is None else np.asarray(mask.any(axis=tuple(range(2, mask.ndim))))

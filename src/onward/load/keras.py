@@ -9,14 +9,14 @@ from typing import Any
 from ..base import Layer
 from ..errors import FileError, KerasWarning
 from ..keras import KerasLayer, Model
-from . import hdf5, keras_by_hand, keras_graph, keras_layers, keras_recurrent
+from . import hdf5, keras_by_hand, keras_graph, keras_layers, keras_operations, keras_recurrent
 from .archive import Members
 from .hdf5_objects import SIGNATURE
 from .keras_source import Context, build
 from .keras_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
 from .unpickle import Data
 
-BUILDERS = keras_layers.BUILDERS | keras_recurrent.BUILDERS | keras_graph.BUILDERS
+BUILDERS = keras_layers.BUILDERS | keras_recurrent.BUILDERS | keras_operations.BUILDERS | keras_graph.BUILDERS
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
@@ -113,6 +113,15 @@ def _context(version: str, theano: bool, custom_objects: Mapping[str, Callable[.
     numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
     if not numbers or numbers[0] not in (1, 2, 3):
         raise FileError(f"keras_version is {version!r}, but this Onward knows Keras 1, 2 and 3")
-    # Keras 2.3 made sigmoid the default of recurrent_activation
-    default = "sigmoid" if numbers >= [2, 3] else "hard_sigmoid"
-    return Context(BUILDERS, numbers[0], default, theano, custom_objects)
+    of_tensorflow = "tf" in version
+    return Context(
+        BUILDERS,
+        numbers[0],
+        # Keras 2.3 made sigmoid the default
+        recurrent_activation="sigmoid" if numbers >= [2, 3] else "hard_sigmoid",
+        # in TensorFlow since its 1.13, which calls itself 2.2.4-tf; Keras 2.4 is that of TensorFlow
+        zeros_in_both=None if numbers == [2] else numbers >= [2, 2 if of_tensorflow else 4],
+        masks_inside=numbers == [2] or (numbers[0] == 2 and (of_tensorflow or numbers >= [2, 2])),
+        theano=theano,
+        custom_objects=custom_objects,
+    )

@@ -69,7 +69,10 @@ def _leaky_relu(source: Source) -> keras.KerasLayer:
 
 def _softmax(source: Source) -> keras.KerasLayer:
     source.dtype()
-    return keras.Softmax(source.take("axis", -1))
+    axis = source.take("axis", -1)
+    if isinstance(axis, list):
+        raise source.error(f"has axis={axis}, several axes, which Onward does not honour")
+    return keras.Softmax(axis)
 
 
 def _flatten(source: Source) -> keras.KerasLayer:
@@ -160,6 +163,81 @@ def _convolution(source: Source) -> keras.KerasLayer:
     return keras.Convolution(filled(windows, weights), source.activation(), padding, first)
 
 
+def _depthwise(source: Source) -> keras.KerasLayer:
+    """Each channel on its own; of a SeparableConv, then all in each place."""
+    separable, axes = source.kind.startswith("Separable"), int(source.kind[-2])
+    layer_type = {1: convolution.Conv1d, 2: convolution.Conv2d}[axes]
+    bias, dtype = source.take("use_bias", True), source.dtype()
+    if source.take("groups", 1) != 1:
+        raise source.error("has groups, which Onward does not honour")
+    kernel, *rest = source.weights.take(1 + separable + bias)
+    size, multiplier = tuple(source.take("kernel_size")), source.take("depth_multiplier", 1)
+    if kernel.shape != (*size, kernel.shape[-2], multiplier):
+        raise source.error(f"has a kernel of shape {kernel.shape}; expected (*{size}, ..., {multiplier})")
+    C = kernel.shape[-2]
+    strides, dilation = source.take("strides", 1), source.take("dilation_rate", 1)
+    windows = layer_type(
+        *(C, C * multiplier, size, strides),
+        dilation=dilation,
+        groups=C,
+        bias=bias and not separable,
+        dtype=dtype,
+        rng=UNDRAWN,
+    )
+    weights = {"weight": conv_weight(kernel.reshape(*size, 1, C * multiplier), source.context.theano)}
+    if bias and not separable:
+        weights["bias"] = rest[-1]
+    first = _channels_first(source)
+    apart, activation = filled(windows, weights), source.activation()
+    padding = source.take("padding", "valid")
+    if not separable:
+        source.take("filters", None)
+        return keras.Convolution(apart, activation, padding, first)
+    one = (1,) * axes
+    together = layer_type(C * multiplier, source.take("filters"), one, bias=bias, dtype=dtype, rng=UNDRAWN)
+    filled(together, {"weight": conv_weight(rest[0], False)} | ({"bias": rest[-1]} if bias else {}))
+    layers = {
+        "depthwise": keras.Convolution(apart, keras.Activation("linear"), padding, first),
+        "pointwise": keras.Convolution(together, activation, "valid", first),
+    }
+    nodes = [{"layer": name, "inputs": [[number, 0]]} for number, name in enumerate(layers)]
+    return keras.Model(layers, nodes, {"x": str(dtype)}, [[len(nodes), 0]])
+
+
+def _padding(key: str, sign: int) -> Callable[[Source], keras.KerasLayer]:
+    def read(source: Source) -> keras.KerasLayer:
+        source.dtype()
+        value = source.take(key)
+        if source.kind.endswith("1D"):
+            value = [value]
+        elif isinstance(value, int):
+            value = [value] * 2
+        pairs = [[each, each] if isinstance(each, int) else each for each in value]
+        places = [[sign * each for each in pair] for pair in pairs]
+        return keras.Padding(places, _channels_first(source))
+
+    return read
+
+
+def _up_sampling(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    if source.take("interpolation", "nearest") != "nearest":
+        raise source.error("interpolates otherwise than by the nearest, which Onward does not honour")
+    size, axes = source.take("size", 2), int(source.kind[-2])
+    return keras.UpSampling([size] * axes if isinstance(size, int) else size, _channels_first(source))
+
+
+def _rescaling(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    return keras.Rescaling(source.take("scale"), source.take("offset", 0.0))
+
+
+def _prelu(source: Source) -> keras.KerasLayer:
+    source.take("shared_axes", None)  # of size 1 in alpha
+    (alpha,) = source.weights.take(1)
+    return filled(keras.PReLU([*alpha.shape], dtype=source.dtype(), rng=UNDRAWN), {"alpha": alpha})
+
+
 def _channels_first(source: Source) -> bool:
     return bool(source.take("data_format", None) == "channels_first")
 
@@ -199,21 +277,65 @@ def _batch_normalization(source: Source) -> keras.KerasLayer:
     return keras.BatchNormalization(filled(norm, weights), axis[0] if isinstance(axis, list) else axis)
 
 
+def _normalization(source: Source) -> keras.KerasLayer:
+    """By a mean and a variance that were measured: as a BatchNormalization."""
+    axis = source.take("axis", -1)
+    axes = axis if isinstance(axis, list) else [axis]
+    if len(axes) != 1 or axes[0] is None or source.take("invert", False):
+        raise source.error(f"has axis={axis} or is inverted, which Onward does not honour")
+    if source.take("mean", None) is not None or source.take("variance", None) is not None:
+        raise source.error("has a mean and a variance written in it, which Onward does not honour")
+    mean, variance, _ = source.weights.take(3)
+    weights = {
+        "running_mean": mean,
+        "running_var": np.maximum(variance, 1e-14),  # as Keras, whose deviation is at least 1e-7
+        "num_batches_tracked": np.zeros(()),
+    }
+    norm = normalization.BatchNorm1d(mean.size, 0.0, affine=False, dtype=source.dtype(), rng=UNDRAWN)
+    return keras.BatchNormalization(filled(norm, weights), axes[0])
+
+
+def _group_normalization(source: Source) -> keras.KerasLayer:
+    scale, center, axis = source.take("scale", True), source.take("center", True), source.take("axis", -1)
+    arrays = source.weights.take(scale + center)
+    if not arrays:
+        raise source.error("has neither scale nor center: its size is unknown")
+    C, groups = arrays[0].size, source.take("groups", 32)
+    weights = {
+        "weight": arrays[0] if scale else np.ones(C),
+        "bias": arrays[-1] if center else np.zeros(C),
+    }
+    norm = normalization.GroupNorm(
+        C if groups == -1 else groups, C, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=UNDRAWN
+    )
+    return keras.GroupNormalization(filled(norm, weights), axis)
+
+
+def _unit_normalization(source: Source) -> keras.KerasLayer:
+    source.dtype()
+    axis = source.take("axis", -1)
+    return keras.UnitNormalization(axis if isinstance(axis, list) else [axis])
+
+
 def _layer_normalization(source: Source) -> keras.KerasLayer:
     scale, center, axis = source.take("scale", True), source.take("center", True), source.take("axis", -1)
     if source.take("rms_scaling", False):
         raise source.error("has rms_scaling=True, which Onward does not honour")
     axes = axis if isinstance(axis, list) else [axis]
+    if len({each < 0 for each in axes}) > 1:
+        raise source.error(f"has axis={axes}, counted from both ends, whose order Onward does not know")
     arrays = source.weights.take(scale + center)
     if not arrays:
         raise source.error("has neither scale nor center: its size is unknown")
-    shape = arrays[0].shape
+    sizes = dict(zip(axes, arrays[0].shape, strict=True))
+    shape = tuple(sizes[each] for each in sorted(axes))
     weights = {
-        "weight": arrays[0] if scale else np.ones(shape),
-        "bias": arrays[-1] if center else np.zeros(shape),
+        # Keras reshapes what stands in the order of `axis` to the order of x, and transposes nothing
+        "weight": arrays[0].reshape(shape) if scale else np.ones(shape),
+        "bias": arrays[-1].reshape(shape) if center else np.zeros(shape),
     }
     norm = normalization.LayerNorm(shape, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=UNDRAWN)
-    return keras.LayerNormalization(filled(norm, weights), axes)
+    return keras.LayerNormalization(filled(norm, weights), sorted(axes))
 
 
 BUILDERS: dict[str, Callable[[Source], keras.KerasLayer]] = {
@@ -238,6 +360,19 @@ BUILDERS: dict[str, Callable[[Source], keras.KerasLayer]] = {
     "Conv2D": _convolution,
     "BatchNormalization": _batch_normalization,
     "LayerNormalization": _layer_normalization,
+    "Normalization": _normalization,
+    "GroupNormalization": _group_normalization,
+    "UnitNormalization": _unit_normalization,
+    "Rescaling": _rescaling,
+    "PReLU": _prelu,
+    **{
+        f"{name}{axes}D": build
+        for axes in (1, 2)
+        for name, build in (
+            ("DepthwiseConv", _depthwise), ("SeparableConv", _depthwise), ("UpSampling", _up_sampling),
+            ("ZeroPadding", _padding("padding", 1)), ("Cropping", _padding("cropping", -1)),
+        )
+    },
     **{
         f"{name}{axes}D": _pooling(kind, axes)
         for name, kind in (("MaxPooling", "max"), ("AveragePooling", "average"))

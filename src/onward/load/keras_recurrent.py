@@ -1,10 +1,12 @@
 """From the configurations of Keras' recurrent layers, their cells and wrappers to Onward's."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import keras, layers
 from ..base import UNDRAWN
+from ..errors import KerasWarning
 from ..recurrent import Recurrent
 from .keras_source import Source, build, filled
 from .keras_weights import GATES, cell_weights, joined
@@ -96,12 +98,30 @@ def _bidirectional(source: Source) -> keras.KerasLayer:
     source.dtype()
     if not isinstance(forward, keras.RNN) or not isinstance(backward, keras.RNN):
         raise source.error("holds no RNN")
+    if _zeros_in_both(source, forward_entry["config"], forward.return_sequences):
+        for layer in (forward, backward):
+            layer.zero_output_for_mask = layer.return_sequences
     return keras.Bidirectional(forward, backward, source.take("merge_mode", "concat"))
+
+
+def _zeros_in_both(source: Source, config: Mapping[str, Any], sequences: bool) -> bool:
+    """Whether both directions give zeros where masked, whatever the file says: those of tf.keras do."""
+    known = source.context.zeros_in_both
+    if known is not None or "time_major" in config:  # a key that only tf.keras writes
+        return known is not False
+    if sequences:
+        warnings.warn(
+            f"the file does not say whether {source.name} gives zeros where steps are masked, as in "
+            "tf.keras: taken for Keras apart from TensorFlow (keras_version='2.2.4-tf' says otherwise)",
+            KerasWarning,
+            stacklevel=2,
+        )
+    return False
 
 
 def _time_distributed(source: Source) -> keras.KerasLayer:
     source.dtype()
-    return keras.TimeDistributed(source.layer("layer", "layer"))
+    return keras.TimeDistributed(source.layer("layer", "layer"), masks_inside=source.context.masks_inside)
 
 
 BUILDERS: dict[str, Callable[[Source], keras.KerasLayer]] = {

@@ -24,7 +24,8 @@ HARMLESS = {
     "recurrent_regularizer", "bias_regularizer", "activity_regularizer", "embeddings_regularizer",
     "beta_regularizer", "gamma_regularizer", "alpha_regularizer", "kernel_constraint",
     "recurrent_constraint", "bias_constraint", "embeddings_constraint", "beta_constraint",
-    "gamma_constraint", "alpha_constraint", "quantization_config", "batch_size", "build_input_shape",
+    "gamma_constraint", "alpha_constraint", "depthwise_regularizer", "depthwise_constraint",
+    "pointwise_regularizer", "pointwise_constraint", "quantization_config", "batch_size", "build_input_shape",
 }  # fmt: skip
 UNLESS_SET = {
     "lora_rank", "lora_alpha", "quantization_mode", "custom_objects", "gptq_unpacked_column_size",
@@ -47,6 +48,8 @@ class Context:
     builders: Mapping[str, Callable[["Source"], keras.KerasLayer]]  # for each class of Keras
     version: int  # Keras 1, 2 or 3
     recurrent_activation: str  # of an LSTM or GRU that does not say
+    zeros_in_both: bool | None  # whether Bidirectional gives zeros where masked; None if not known
+    masks_inside: bool  # whether TimeDistributed hands masks to its layer and takes them from it
     theano: bool = False  # whether the convolutions are Theano's
     custom_objects: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
@@ -99,16 +102,25 @@ class Source:
         """The layer that an activation is."""
         value = self.take(key, default)
         if isinstance(value, dict) and value.get("class_name") in self.context.builders:
-            return build(value, self.weights.part(key), self.context)
+            layer = build(value, self.weights.part(key), self.context)
+            if type(layer).compute is keras.KerasLayer.compute:
+                raise self.error(f"has {key}={layer!r}, which is no function of one array")
+            return layer
+        name = _function_name(value)
+        for each in (name, str(name).rpartition(">")[2]):  # with its package, or without
+            if each in self.context.custom_objects:
+                return keras.Custom(each, self.context.custom_objects[each], keeps_mask=True)
         return keras.Activation(self.named(key, value))
 
     def named(self, key: str, value: Any) -> str:
         """An activation's name as Onward has it: hard_sigmoid changed its slope in Keras 3."""
-        if isinstance(value, dict):
-            value = value.get("config") if value.get("class_name") == "function" else value.get("class_name")
+        value = _function_name(value)
         name = "linear" if value is None else RENAMED.get(value, value) if isinstance(value, str) else None
         if name not in ACTIVATIONS:
-            raise self.error(f"has {key}={value!r}, which Onward does not know")
+            raise self.error(
+                f"has {key}={value!r}, which Onward does not know; functions of yours, as custom_objects, "
+                "run outside the cells of recurrent layers alone"
+            )
         return "hard_sigmoid_keras2" if name == "hard_sigmoid" and self.context.version < 3 else str(name)
 
     def error(self, problem: str) -> FileError:
@@ -120,6 +132,13 @@ class Source:
         for key, value in self.config.items():
             if key not in HARMLESS and not (key in UNLESS_SET and not value):
                 raise self.error(f"has {key}={str(value)[:80]}, which Onward does not honour")
+
+
+def _function_name(value: Any) -> Any:
+    """The name of a function in a configuration."""
+    if not isinstance(value, dict):
+        return value
+    return value.get("config") if value.get("class_name") == "function" else value.get("class_name")
 
 
 def build(entry: Any, weights: Weights, context: Context) -> keras.KerasLayer:

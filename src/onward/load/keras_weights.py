@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,10 +15,11 @@ from .hdf5 import Dataset, Group
 
 Tensor = NDArray[Any]
 LISTS = ("layers", "_layer_checkpoint_dependencies")  # the latter in TensorFlow 2.12 and 2.13
+MODELS = ("Functional", "Model", "Sequential")
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 # The order in which Keras 1 has kernel, recurrent kernel and bias of each gate apart.
 APART = {"lstm": "igfo", "gru": "zrn"}
-NO_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator")
+NO_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator", "metrics")
 
 
 class Weights(Protocol):
@@ -88,7 +90,10 @@ class InOrder:
         if attribute != "layers":  # cells
             return self
         # a model's trainable weights come before all others, so that in a nested one the names must tell
-        own = [entry for entry in self._arrays if name in re.split("[/:]", entry[0])]
+        paths = [re.split("[/:]", entry[0]) for entry in self._arrays]
+        model = self._path.rpartition("/")[2]
+        chosen = [name in path for path in paths] if kind in MODELS else _of_layer(paths, model, name)
+        own = [entry for entry, is_own in zip(self._arrays, chosen, strict=True) if is_own]
         for entry in own:
             self._arrays.remove(entry)
         return InOrder(own, f"{self._path}/{name}", self._read)
@@ -103,6 +108,17 @@ class InOrder:
 
     def rest(self) -> list[Tensor]:
         return self.take(len(self._arrays))
+
+
+def _of_layer(paths: list[list[str]], model: str, name: str) -> list[bool]:
+    """Which arrays are a layer's and not those of another that holds one of this name.
+
+    Its name stands right below the model's or, in files without that, higher than in any other path.
+    """
+    if any(below := [(model, name) in pairwise(path) for path in paths]):
+        return below
+    highest = min((path.index(name) for path in paths if name in path), default=0)
+    return [path[highest : highest + 1] == [name] for path in paths]
 
 
 class ByLayer:
@@ -145,9 +161,10 @@ def listed(group: Group) -> list[tuple[str, Dataset]]:
 
 
 def arrays(group: Group) -> Iterator[Dataset]:
-    """All arrays of a file but those of the optimizer and of random generators."""
+    """All arrays of a file but those of optimizers, metrics and random generators, of any model in it."""
+    of_layers = layer_names(group) is not None or group.path.rpartition("/")[2] in LISTS
     for name in group:
-        if name not in NO_WEIGHTS:
+        if of_layers or name not in NO_WEIGHTS:
             member = group[name]
             if isinstance(member, Dataset):
                 yield member
