@@ -63,6 +63,7 @@ ORDER = [
     "load.archive",
     "load.npz",
     "load.statedict",
+    "load.torch_names",
     "load.torch",
     "load.by_hand",
     "load.hdf5_objects",

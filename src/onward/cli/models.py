@@ -17,7 +17,8 @@ from ..errors import ArgumentError
 from ..export import export_onnx
 from ..load import load, load_tensors
 from ..load.statedict import StateDict
-from ..load.torch import Parts, merged, parts
+from ..load.torch import Parts, parts
+from ..load.torch_names import merged
 from ..model import Sequential
 from .common import Report, check_suffix, json_option, kilobytes, named_file, new_table
 

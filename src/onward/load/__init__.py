@@ -20,7 +20,7 @@ from ..model import Sequential
 from ..normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from ..precision import PRECISIONS
 from ..recurrent import Recurrent
-from . import archive, by_hand, keras, npz, torch
+from . import archive, by_hand, keras, npz, torch, torch_names
 from .statedict import StateDict, state_dicts
 
 if TYPE_CHECKING:  # the onnx package is imported for ONNX files alone
@@ -84,7 +84,9 @@ def load(
         return _named(path, lambda: _restored(described, found[()].tensors))
     if any(state_dict.answers for state_dict in found.values()):
         _refuse(path, nonlinearity, batch_first)
-    return _named(path, lambda: torch.parts(torch.merged(found), nonlinearity or "tanh", bool(batch_first)))
+    return _named(
+        path, lambda: torch.parts(torch_names.merged(found), nonlinearity or "tanh", bool(batch_first))
+    )
 
 
 def _refuse(path: str | os.PathLike[str], nonlinearity: str | None, batch_first: bool | None) -> None:
@@ -118,7 +120,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     }
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[torch.Found, dict[str, Any] | None]:
+def _read(path: str | os.PathLike[str]) -> tuple[torch_names.Found, dict[str, Any] | None]:
     """The state dicts of a file, and the architecture if Onward wrote it. The content tells what it is."""
     data = files.mapped(path)
     if _is_onnx(path, data):
@@ -165,14 +167,15 @@ def _weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDA
     if keras.is_keras(data):
         return _named(path, lambda: keras.weights_for(data, model))
     found, _ = _read(path)
-    tensors = _named(path, lambda: torch.merged(found, trusted=True)).tensors  # to be what the model is
+    # trusted to be what the model is
+    tensors = _named(path, lambda: torch_names.merged(found, trusted=True)).tensors
     return by_hand.weights(tensors, model, ordered=archive.is_torch(data))  # safetensors has no order
 
 
 Layer._weights_for = _weights_for
 
 
-def _restored(architecture: dict[str, Any], tensors: torch.Tensors) -> Layer:
+def _restored(architecture: dict[str, Any], tensors: torch_names.Tensors) -> Layer:
     """The model that `Layer.description` described. Nothing is allocated before names and shapes agree."""
     if architecture.get("type") == "Sequential" and isinstance(architecture.get("layers"), list):
         model: Layer = Sequential(*map(_blank, architecture["layers"]))
