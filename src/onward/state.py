@@ -1,6 +1,5 @@
 """The states of a model's recurrent layers: as people have them, as the core takes them, and in files."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -116,6 +115,8 @@ class Live:
 
     def identity(self) -> dict[str, str]:
         """What a state is of: a model's precision, and the fingerprints of its layers and its weights."""
+        import hashlib  # here, as its OpenSSL takes as much memory as all of Onward
+
         weights = hashlib.sha256()
         for name, weight in self._weights.items():
             weights.update(name.encode())
