@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/* cpp/bind/*)
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/* cpp/*/*)
 
 run: $(VENV)/.installed-cli
 	$(BIN)/onward run vowels
@@ -47,7 +47,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	! grep -nE '.{121}' cpp/*.h cpp/*.cpp cpp/bind/* tests/answers/*.cpp
+	! grep -nE '.{121}' cpp/*/* tests/answers/*.cpp
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/peers.py

@@ -29,7 +29,7 @@ from roofline import Roofline
 
 import onward
 from onward import _core
-from onward.gates import reorder
+from onward.core.gates import reorder
 
 LAYERS = {"lstm": onward.LSTM, "gru": onward.GRU, "rnn": onward.RNN}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}

@@ -20,8 +20,7 @@ import ray.data
 from pyarrow import parquet as pq
 
 import onward
-import onward.ray
-from onward import parquet, tables
+from onward.tables import parquet, scorer
 
 ROWS, STEPS, FEATURES, ROUNDS = 2048, 1000, 12, 2
 NET = onward.Sequential(onward.LSTM(FEATURES, 64, rng=0), onward.Last(), onward.Linear(64, 9, rng=1))
@@ -54,8 +53,8 @@ def read(path: Path) -> None:
 
 
 def one_process(path: Path) -> None:
-    scorer = tables.Scorer(NET, row=parquet.NUMBER)
-    parquet.score(str(path), path.with_suffix(".scored"), scorer, lambda rows: None)
+    table_scorer = scorer.Scorer(NET, row=parquet.NUMBER)
+    parquet.score(str(path), path.with_suffix(".scored"), table_scorer, lambda rows: None)
 
 
 def actors(count: int) -> Callable[[Path], None]:

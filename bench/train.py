@@ -21,9 +21,10 @@ import numpy as np
 from peers import Cell, Outputs, Problem, Run, interleaved, machine, problem, set_threads
 
 import onward
-from onward import text, train
+from onward import train
+from onward.recipes import text
+from onward.recipes.characters import LEARNING_RATE, MAX_NORM, character_model, chunks
 from onward.train.batches import Chunks
-from onward.train.characters import LEARNING_RATE, MAX_NORM, character_model, chunks
 
 GRID = ((100, 1, 64), (100, 1, 256), (50, 32, 64), (50, 32, 128), (100, 32, 256), (100, 32, 512),
         (35, 20, 650))  # fmt: skip

@@ -26,15 +26,15 @@ import atheris
 import numpy as np
 
 import onward
-from onward import data
 from onward.errors import OnwardError
+from onward.tables import data
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 FOUND = ROOT / "build" / "fuzz"
 sys.path.append(str(ROOT / "tests"))
 
-import hostile  # noqa: E402  # of the tests, which are no package
+from support import hostile  # noqa: E402  # of the tests, which are no package
 
 
 class Reader(NamedTuple):

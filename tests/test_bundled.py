@@ -1,13 +1,14 @@
 """The models and data that come with Onward are whole, and as their cards say."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+import support
 
 import onward
-from onward import bundled, data, text
+from onward import bundled
 from onward.errors import ArgumentError
+from onward.recipes import text
+from onward.tables import data
 
 SETS = {"japanese_vowels_train": (270, 4274), "japanese_vowels_test": (370, 5687)}
 
@@ -74,7 +75,7 @@ def test_vowels_is_as_accurate_as_its_card_says() -> None:
 
 def test_shakespeare_foretells_a_play_that_it_has_not_read() -> None:
     model, vocabulary = text.load(bundled.models()["shakespeare"])
-    play = (Path(__file__).parent / "data/held_out_play.txt").read_text()
+    play = (support.DATA / "held_out_play.txt").read_text()
     bits = text.bits_per_character(model, vocabulary, play)
     assert bits == pytest.approx(float(bundled.card("shakespeare")["bits_per_character"]), abs=0.1)
     written = "".join(text.sample(model, vocabulary, "KING", 300, 0.5, rng=0))

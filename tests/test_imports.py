@@ -1,4 +1,4 @@
-"""The order of the files, lower never importing higher, and what `import onward` brings with it."""
+"""The order of the folders, lower never importing higher, and what `import onward` brings with it."""
 
 import ast
 import re
@@ -8,126 +8,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 import onward
 
 SOURCE = Path(onward.__file__).parent
-ORDER = [
-    "errors",
-    "textbook",
-    "_core",
-    "gates",
-    "arrays",
-    "files",
-    "data",
-    "bundled",
-    "base",
-    "activations",
-    "threads",
-    "dense",
-    "convolution",
-    "normalization",
-    "precision",
-    "recurrent",
-    "recording",
-    "gradients",
-    "state",
-    "stream",
-    "pool",
-    "plot",
-    "trace",
-    "running",
-    "layers",
-    "model",
-    "scoring",
-    "tables",
-    "parquet",
-    "keras.layer",
-    "keras.products",
-    "keras.activations",
-    "keras.basic",
-    "keras.normalization",
-    "keras.convolution",
-    "keras.operations",
-    "keras.merging",
-    "keras.attention",
-    "keras.recurrent",
-    "keras.graph",
-    "keras.chain",
-    "keras",
-    "onnx_names",
-    "onnx_functions",
-    "onnx_writer",
-    "export",
-    "load.unpickle",
-    "load.archive",
-    "load.npz",
-    "load.statedict",
-    "load.torch_names",
-    "load.torch",
-    "load.by_hand",
-    "load.hdf5_objects",
-    "load.hdf5",
-    "load.keras_weights",
-    "load.keras_by_hand",
-    "load.keras_1",
-    "load.keras_source",
-    "load.keras_layers",
-    "load.keras_recurrent",
-    "load.keras_operations",
-    "load.keras_graph",
-    "load.keras",
-    "load.onnx_operators",
-    "load.onnx_control",
-    "load.onnx_layers",
-    "load.onnx_corrected",
-    "load.onnx_resize",
-    "load.onnx_functions",
-    "load.onnx_recurrent",
-    "load.onnx_quantized",
-    "load.onnx_evaluator",
-    "load.onnx_file",
-    "load.onnx_chain",
-    "load.onnx",
-    "onnx_backend",
-    "load",
-    "text",
-    "ray",
-    "train.losses",
-    "train.weights",
-    "train.optimizers",
-    "train.schedules",
-    "train.batches",
-    "train.evaluation",
-    "train.diagnosis",
-    "train.history",
-    "train.checkpoint",
-    "train.progress",
-    "train.fit",
-    "train.characters",
-    "train.tables",
-    "train",
-    "",
-    "cli.common",
-    "cli.tables",
-    "cli.models",
-    "cli.run",
-    "cli.trace",
-    "cli.train",
-    "cli.writing",
-    "cli",
+ORDER = [  # of src/onward, lowest first; "" is onward/__init__.py
+    *("errors", "textbook", "_core", "core", "layers", "streaming", "tracing"),
+    *("formats", "bundled", "train", "tables", "recipes", "", "cli"),
 ]
-MODULES = {
-    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
-    for path in SOURCE.rglob("*.py")
-}
+CPP_ORDER = ["kernels", "platform", "run", "bind"]
+# What a layer's own methods need is imported when they are called.
+DEFERRED = {("layers", "streaming"), ("layers", "tracing")}
 
 
-def imported(module: str) -> Iterator[str]:
-    """The modules of Onward that one imports, in whatever form and wherever; "" is the package itself."""
-    path = MODULES[module]
+def folder(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imported(path: Path) -> Iterator[tuple[str, bool]]:
+    """The folders of Onward that a file imports, wherever, and whether at its top."""
     package = ["onward", *path.relative_to(SOURCE).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -138,31 +41,35 @@ def imported(module: str) -> Iterator[str]:
             continue
         for name in names:
             if name.split(".")[0] == "onward":
-                inside = name.removeprefix("onward").lstrip(".")
-                yield inside if inside in ORDER else inside.rpartition(".")[0]
+                inside = folder(name.removeprefix("onward").lstrip("."))
+                yield inside if inside in ORDER else "", node in tree.body
 
 
 def test_every_file_has_its_place_in_the_order() -> None:
-    assert sorted([*MODULES, "_core"]) == sorted(ORDER)
+    found = {folder(str(path.relative_to(SOURCE)).removesuffix(".py").replace("/", ".")) for path in FILES}
+    assert sorted({*found, "_core"}) == sorted({*ORDER, "__init__"} - {""})
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_lower_never_imports_higher(module: str) -> None:
-    higher = [name for name in imported(module) if ORDER.index(name) >= ORDER.index(module)]
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_lower_never_imports_higher(path: Path) -> None:
+    own = folder(str(path.relative_to(SOURCE)).removesuffix(".py").replace("/", "."))
+    place = ORDER.index("" if own == "__init__" else own)
+    higher = [
+        name
+        for name, at_top in imported(path)
+        if ORDER.index(name) > place and (at_top or (own, name) not in DEFERRED)
+    ]
     assert not higher
 
 
 def test_lower_cpp_never_includes_higher() -> None:
-    root = Path(__file__).parent.parent
-    order = re.findall(r"^cpp/(\w+\.\w+)", (root / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-
-    def place(file: str) -> int:
-        """A header stands where its .cpp does, unless it has a place of its own."""
-        return order.index(file if file in order else file.replace(".h", ".cpp"))
-
-    for path in (root / "cpp").glob("*.[hc]*"):
-        for included in re.findall(r'#include "(\w+\.h)"', path.read_text()):
-            assert place(included) <= place(path.name), f"{path.name} includes {included}"
+    for path in (ROOT / "cpp").glob("*/*.*"):
+        for included in re.findall(r'#include "(\w+)/\w+\.h"', path.read_text()):
+            higher = CPP_ORDER.index(included) > CPP_ORDER.index(path.parent.name)
+            assert not higher, f"{path.name} includes {included}"
 
 
 def test_import_onward_brings_numpy_and_safetensors_and_nothing_else() -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import support
 
 README = Path(__file__).parents[1] / "README.md"
-DATA = Path(__file__).parent / "data"
+DATA = support.DATA
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 

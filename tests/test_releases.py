@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import support
 
 import onward
 
-RELEASES = sorted((Path(__file__).parent / "data" / "releases").iterdir())
+RELEASES = sorted((support.DATA / "releases").iterdir())
 MODELS = [path for release in RELEASES for path in sorted(release.glob("*.safetensors"))]
 
 each_release = pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import support
 
 from onward import textbook
 from onward.textbook import (
@@ -34,7 +35,7 @@ from onward.textbook import (
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-NOTEBOOK = Path(__file__).parent / "data" / "notebook.npz"
+NOTEBOOK = support.DATA / "notebook.npz"
 
 # ------------------------------------------------------------------------------------------------------------
 # The four networks under one signature, with random weights

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-KERNELS = Path(__file__).parent.parent / "cpp" / "kernels.cpp"
-FLAGS = ["-std=c++20", "-O3", "-ffp-contract=off", "-fPIC", "-S", "-o"]
+KERNELS = Path(__file__).parent.parent / "cpp" / "kernels" / "kernels.cpp"
+FLAGS = ["-std=c++20", "-O3", "-ffp-contract=off", "-fPIC", "-S", f"-I{KERNELS.parents[1]}", "-o"]
 BUILDS = {
     "avx2": ["-march=x86-64-v3"],
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],

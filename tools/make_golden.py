@@ -16,8 +16,8 @@ import torch
 TESTS = Path(__file__).parent.parent / "tests"
 sys.path += [str(TESTS), str(TESTS / "peers")]
 
-from cases import CASES, SPATIAL, inputs_of, sample  # noqa: E402
-from frameworks import onnx_gru_answer, spatial_answer, torch_answer, torch_gradients  # noqa: E402
+from support.cases import CASES, SPATIAL, inputs_of, sample  # noqa: E402
+from support.frameworks import onnx_gru_answer, spatial_answer, torch_answer, torch_gradients  # noqa: E402
 
 
 def main() -> None:

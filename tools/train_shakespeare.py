@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 import onward
-from onward import text, train
+from onward import train
+from onward.recipes import text
+from onward.recipes.characters import LEARNING_RATE, MAX_NORM, character_model, chunks, fit_text, split
 from onward.train.batches import Chunks
-from onward.train.characters import LEARNING_RATE, MAX_NORM, character_model, chunks, fit_text, split
 
 HIDDEN = 256
 LAYERS = 2

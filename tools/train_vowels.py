@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import onward
-from onward import bundled, data, train
-from onward.train.tables import Noisy, fold, moments, standardized
+from onward import bundled, train
+from onward.recipes.sequences import Noisy, fold, moments, standardized
+from onward.tables import data
 
 HIDDEN = 48
 EPOCHS = 200

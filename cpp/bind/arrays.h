@@ -19,7 +19,7 @@
 #include <variant>
 #include <vector>
 
-#include "../run.h"
+#include "run/run.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

@@ -1,8 +1,8 @@
 // The way back through a recurrent layer.
-#include "../backward.h"
+#include "run/backward.h"
 
-#include "module.h"
-#include "weights.h"
+#include "bind/module.h"
+#include "bind/weights.h"
 
 namespace python {
 

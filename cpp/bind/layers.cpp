@@ -1,6 +1,6 @@
-#include "layers.h"
+#include "bind/layers.h"
 
-#include "module.h"
+#include "bind/module.h"
 
 namespace python {
 

@@ -1,9 +1,9 @@
 // The packed weights of layers: of a recurrent one, and of a matrix.
 #pragma once
 
-#include "../dense.h"
-#include "../stack.h"
-#include "weights.h"
+#include "run/dense.h"
+#include "run/stack.h"
+#include "bind/weights.h"
 
 namespace python {
 

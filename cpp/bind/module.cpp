@@ -1,10 +1,10 @@
 // The Python module onward._core, and what it has beside classes.
-#include "module.h"
+#include "bind/module.h"
 
-#include "../denormals.h"
-#include "../dispatch.h"
-#include "../threads.h"
-#include "weights.h"
+#include "platform/denormals.h"
+#include "platform/dispatch.h"
+#include "platform/threads.h"
+#include "bind/weights.h"
 
 namespace python {
 

@@ -1,11 +1,11 @@
 // Rows that go on from call to call whenever they are named.
-#include "../pool.h"
+#include "run/pool.h"
 
 #include <algorithm>
 #include <stdexcept>
 
-#include "module.h"
-#include "states.h"
+#include "bind/module.h"
+#include "bind/states.h"
 
 namespace python {
 

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "layers.h"
+#include "bind/layers.h"
 
 namespace python {
 

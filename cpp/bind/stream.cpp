@@ -1,13 +1,13 @@
 // Rows that go on from call to call together.
-#include "../stream.h"
+#include "run/stream.h"
 
 #include <array>
 #include <functional>
 #include <mutex>
 #include <numeric>
 
-#include "module.h"
-#include "states.h"
+#include "bind/module.h"
+#include "bind/states.h"
 
 namespace python {
 

@@ -1,8 +1,8 @@
 // Weights and options of a recurrent layer, as they come from Python.
 #pragma once
 
-#include "../stack.h"
-#include "arrays.h"
+#include "run/stack.h"
+#include "bind/arrays.h"
 
 namespace python {
 

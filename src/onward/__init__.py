@@ -4,14 +4,14 @@ import importlib
 import types
 
 from . import errors, textbook
-from .convolution import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from .dense import Activation, Dropout, Embedding, Last, Linear, Softmax
-from .export import export_onnx
-from .layers import GRU, LSTM, RNN
-from .load import load, load_tensors
-from .model import Sequential
-from .normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
-from .threads import get_num_threads, num_threads, set_num_threads
+from .core.threads import get_num_threads, num_threads, set_num_threads
+from .formats import load, load_tensors
+from .formats.onnx.export import export_onnx
+from .layers.conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
+from .layers.linear import Activation, Dropout, Embedding, Last, Linear, Softmax
+from .layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
+from .layers.rnn import GRU, LSTM, RNN
+from .layers.sequential import Sequential
 
 __version__ = "0.1.0"
 
@@ -48,8 +48,11 @@ __all__ = [
 ]
 
 
+# Imported when first named: those who only run models need not wait for them.
+LAZY = {"ray": "onward.tables.ray", "text": "onward.recipes.text", "train": "onward.train"}
+
+
 def __getattr__(name: str) -> types.ModuleType:
-    """onward.train is imported when it is first named: those who run models need not wait for it."""
-    if name == "train":
-        return importlib.import_module(".train", __name__)
+    if name in LAZY:
+        return importlib.import_module(LAZY[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

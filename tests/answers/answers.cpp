@@ -9,14 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "backward.h"
-#include "dense.h"
-#include "denormals.h"
-#include "dispatch.h"
-#include "pool.h"
-#include "stack.h"
-#include "stream.h"
-#include "threads.h"
+#include "run/backward.h"
+#include "run/dense.h"
+#include "platform/denormals.h"
+#include "platform/dispatch.h"
+#include "run/pool.h"
+#include "run/stack.h"
+#include "run/stream.h"
+#include "platform/threads.h"
 
 using namespace onward;
 

@@ -5,8 +5,7 @@ import warnings
 from typing import Any
 
 import pytest
-
-from onward import onnx_backend
+from support import onnx_backend
 
 with warnings.catch_warnings():  # the suite computes what overflows, to say what it expects
     warnings.simplefilter("ignore")

@@ -7,11 +7,11 @@ import os
 from typing import Any
 
 import numpy as np
-import onnx_nodes
 import onnxruntime
 import pytest
+from support import onnx_nodes
 
-from onward.load.onnx import Graph
+from onward.formats.onnx.model import Graph
 
 NODES, BATCH = int(os.environ.get("ONWARD_ONNX_NODES", "2000")), 100
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_nodes
 import onnxruntime
 import pytest
 from onnx import helper
+from support import onnx_nodes
 
-from onward.load.onnx import Graph
+from onward.formats.onnx.model import Graph
 
 RNG = np.random.default_rng(0)
 WHOLE, HALVES = np.array([1, 1, 2, 3], np.float32), np.array([1, 1, 1.6, 2.5], np.float32)

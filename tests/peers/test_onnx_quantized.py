@@ -1,10 +1,10 @@
 """DynamicQuantizeLSTM as onnxruntime runs it on one thread."""
 
 import numpy as np
-import onnx_nodes
 import onnxruntime
+from support import onnx_nodes
 
-from onward.load.onnx import Graph
+from onward.formats.onnx.model import Graph
 
 
 def test_random_nodes_answer_as_in_onnxruntime() -> None:

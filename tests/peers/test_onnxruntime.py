@@ -1,10 +1,10 @@
 """The GRU that resets before the product, live against onnxruntime, which has it in float32."""
 
-import cases
 import numpy as np
 import pytest
-from cases import CASES, TOLERANCE, Case
-from frameworks import onnx_gru_answer
+from support import cases
+from support.cases import CASES, TOLERANCE, Case
+from support.frameworks import onnx_gru_answer
 
 ONNX_CASES = [case for case in CASES if case.cell == "gru_reset_before" and case.dtype == "float32"]
 

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import cases
 import numpy as np
 import onnxruntime
 import pytest
-from cases import OPTION_CASES, Case, Inputs, options_of
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from support import cases
+from support.cases import OPTION_CASES, Case, Inputs, options_of
 
-from onward.gates import reorder
+from onward.core.gates import reorder
 
 # onnxruntime's own sigmoid, tanh and exp are approximations
 TOLERANCE = 1e-5

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 from pyarrow import parquet as pq
 
 import onward
-import onward.ray
 from onward.cli import main
 from onward.errors import ArgumentError
-from onward.tables import Scorer
+from onward.tables import ray as onward_ray
+from onward.tables.scorer import Scorer
 
 NET = onward.Sequential(onward.LSTM(3, 7, rng=0), onward.Last(), onward.Linear(7, 2, rng=1))
 STEPS = pa.list_(pa.list_(pa.float32()))
@@ -56,7 +56,7 @@ def collected(scored: Any) -> pa.Table:
 @pytest.mark.parametrize(("actors", "batch_size"), [(1, 1024), (2, 7)])
 def test_outputs_are_bitwise_those_of_one_process(actors: int, batch_size: int) -> None:
     rows = table(300)
-    scored = onward.ray.score(dataset(rows), NET, actors=actors, batch_size=batch_size, ordered=True)
+    scored = onward_ray.score(dataset(rows), NET, actors=actors, batch_size=batch_size, ordered=True)
     result, expected = collected(scored), Scorer(NET)(rows)
     assert result.cast(expected.schema) == expected
 
@@ -68,14 +68,14 @@ def test_tensors_of_one_shape_and_of_many_and_columns_of_csv(tmp_path: Path) -> 
         (ray.data.from_numpy(fixed), fixed, "data"),
         (ray.data.from_items([{"x": x} for x in ragged]), ragged, "x"),
     ):
-        scored = onward.ray.score(data, NET, name, ordered=True, actors=1).take_all()
+        scored = onward_ray.score(data, NET, name, ordered=True, actors=1).take_all()
         for row, x in zip(scored, xs, strict=True):
             np.testing.assert_array_equal(row["y"], NET(x))
     net = onward.Sequential(onward.GRU(1, 5, rng=0), onward.Last())
     values = RNG.standard_normal((40, 6))
     path = tmp_path / "wide.csv"
     np.savetxt(path, values, delimiter=",", header="a,b,c,d,e,f", comments="")
-    scored = onward.ray.score(ray.data.read_csv(str(path)), net, list("abcdef"), ordered=True, actors=1)
+    scored = onward_ray.score(ray.data.read_csv(str(path)), net, list("abcdef"), ordered=True, actors=1)
     for row, x in zip(scored.take_all(), values, strict=True):
         np.testing.assert_array_equal(row["y"], net(x[:, None]))
 
@@ -83,7 +83,7 @@ def test_tensors_of_one_shape_and_of_many_and_columns_of_csv(tmp_path: Path) -> 
 def test_a_killed_actor_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, killed = table(400), tmp_path / "killed"
 
-    class Mortal(onward.ray.Actor):
+    class Mortal(onward_ray.Actor):
         def __call__(self, table: pa.Table) -> pa.Table:
             scored = super().__call__(table)
             if 200 in table["id"].to_pylist() and not killed.exists():
@@ -91,8 +91,8 @@ def test_a_killed_actor_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
                 os.kill(os.getpid(), signal.SIGKILL)
             return scored
 
-    monkeypatch.setattr(onward.ray, "Actor", Mortal)
-    scored = onward.ray.score(dataset(rows), NET, actors=2, batch_size=16, ordered=True)
+    monkeypatch.setattr(onward_ray, "Actor", Mortal)
+    scored = onward_ray.score(dataset(rows), NET, actors=2, batch_size=16, ordered=True)
     result, expected = collected(scored), Scorer(NET)(rows)
     assert killed.exists()
     assert result.cast(expected.schema) == expected
@@ -154,8 +154,8 @@ def test_the_command_runs_on_the_cluster_that_is_named(model: Path, tmp_path: Pa
 
 def test_score_takes_a_file_and_refuses_one_that_is_no_model(model: Path, tmp_path: Path) -> None:
     rows = table(20)
-    scored = onward.ray.score(dataset(rows, 2), model, actors=1, on_error="keep", output="z")
+    scored = onward_ray.score(dataset(rows, 2), model, actors=1, on_error="keep", output="z")
     assert set(collected(scored).column_names) == {"id", "x", "z", "z_error"}
     np.savez(tmp_path / "parts.npz", **onward.LSTM(3, 7).state_dict())
     with pytest.raises(ArgumentError, match="is no model of connected layers"):
-        onward.ray.score(dataset(rows, 2), tmp_path / "parts.npz")
+        onward_ray.score(dataset(rows, 2), tmp_path / "parts.npz")

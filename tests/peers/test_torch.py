@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import cases
 import numpy as np
 import pytest
 import torch
-from cases import CASES, SPATIAL, SPATIAL_IDS, TOLERANCE, Case
-from frameworks import spatial_answer, torch_answer, torch_module
 from safetensors.torch import save_file
+from support import cases
+from support.cases import CASES, SPATIAL, SPATIAL_IDS, TOLERANCE, Case
+from support.frameworks import spatial_answer, torch_answer, torch_module
 
 import onward
 

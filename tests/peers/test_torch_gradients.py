@@ -1,10 +1,10 @@
 """Gradients against PyTorch's autograd, on the table of cases."""
 
-import cases
 import numpy as np
 import pytest
-from cases import CASES, GRADIENT_TOLERANCE, Case
-from frameworks import torch_gradients
+from support import cases
+from support.cases import CASES, GRADIENT_TOLERANCE, Case
+from support.frameworks import torch_gradients
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 import onward
-from onward.load.onnx import Graph
+from onward.formats.onnx.model import Graph
 
 
 @pytest.fixture

@@ -15,11 +15,13 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from .. import bundled, data, files
-from ..base import Layer
+from .. import bundled
+from ..core import storage
 from ..errors import OnwardError
-from ..load import load
-from ..model import Sequential
+from ..formats import load
+from ..layers.base import Layer
+from ..layers.sequential import Sequential
+from ..tables import data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,7 +116,7 @@ def write_figure(path: Path, figure: Figure) -> None:
     """Writes a picture in the format that its name ends in. An error leaves the old file whole."""
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower(), dpi=100)
-    files.replace(path, picture.getvalue())
+    storage.replace(path, picture.getvalue())
 
 
 def counted(n: int, noun: str) -> str:

@@ -11,15 +11,17 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from .. import bundled, data, files
-from ..base import Layer
+from .. import bundled
+from ..core import storage
 from ..errors import ArgumentError
-from ..export import export_onnx
-from ..load import load, load_tensors
-from ..load.statedict import StateDict
-from ..load.torch import Parts, parts
-from ..load.torch_names import merged
-from ..model import Sequential
+from ..formats import load, load_tensors
+from ..formats.onnx.export import export_onnx
+from ..formats.torch.layers import Parts, parts
+from ..formats.torch.names import merged
+from ..formats.torch.state_dict import StateDict
+from ..layers.base import Layer
+from ..layers.sequential import Sequential
+from ..tables import data
 from .common import Report, check_suffix, json_option, kilobytes, named_file, new_table
 
 TRAINED = {"dropout", "padding_idx"}  # options without effect on what a layer computes
@@ -103,7 +105,7 @@ def convert(source: str, target: Path, nonlinearity: str | None, batch_first: bo
             )
         if unsaid := _unsaid(net, path):
             raise click.UsageError(f"tensors alone do not say {unsaid}: {advice}")
-        files.write(target, load_tensors(path))
+        storage.write(target, load_tensors(path))
     else:
         model = net if isinstance(net, Layer) else net.layers()
         export_onnx(model, target) if to_onnx else model.save(target)

@@ -13,10 +13,10 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from .. import data, scoring
-from ..model import Sequential
+from ..layers.sequential import Sequential
+from ..tables import data, scoring
 from .common import Report, check_suffix, counted, json_option, model_and_input, new_table, progress
-from .tables import is_parquet, run_table, show_table_run
+from .run_table import is_parquet, run_table, show_table_run
 
 SHOWN = 24  # rows of a table of outputs
 OF_PARQUET = ("engine", "input_", "lengths", "output", "on_error")

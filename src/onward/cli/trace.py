@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from .. import bundled, data
-from .. import text as text_models
-from ..model import Sequential
-from ..trace import Habits
+from .. import bundled
+from ..layers.sequential import Sequential
+from ..recipes import text as text_models
+from ..tables import data
+from ..tracing.trace import Habits
 from .common import (
     PICTURES,
     Report,

@@ -9,9 +9,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from .. import data, files, text
-from ..model import Sequential
-from ..train import History, characters, checkpoint, tables
+from ..core import storage
+from ..layers.sequential import Sequential
+from ..recipes import characters, sequences, text
+from ..tables import data
+from ..train import History, checkpoint
 from .common import PICTURES, Report, check_suffix, counted, json_option, new_table, write_figure
 
 
@@ -61,7 +63,7 @@ def train_text(
     character reported are those of the last 5 %. `onward sample` then writes with it.
     """
     out = _output(file, out)
-    whole = files.read_text(file)
+    whole = storage.read_text(file)
     vocabulary, parts = text.Vocabulary(whole), characters.split(whole)
     model = characters.character_model(
         vocabulary, hidden or characters.hidden_size(whole), layers or 2, characters.DROPOUT, seed
@@ -101,11 +103,11 @@ def train_table(
     """
     check_suffix(file, "FILE", (".npz", ".csv"))
     out = _output(file, out)
-    sequences = data.read(file)
+    table = data.read(file)
     with _interruptible(_run_file(out), resume):
-        model, history, score = tables.fit_table(
-            sequences,
-            hidden_size=hidden or tables.HIDDEN,
+        model, history, score = sequences.fit_table(
+            table,
+            hidden_size=hidden or sequences.HIDDEN,
             num_layers=layers or 1,
             epochs=epochs,
             seed=seed,
@@ -114,7 +116,7 @@ def train_table(
         )
     model.save(out)
     report = _report(file, out, model, history)
-    report |= {"sequences": len(sequences.items), "loss": score.loss, "accuracy": score.accuracy}
+    report |= {"sequences": len(table.items), "loss": score.loss, "accuracy": score.accuracy}
     said = f"held-out sequences: loss {score.loss:.4g}"
     said += "" if score.accuracy is None else f", {score.accuracy:.1%} right"
     _show(report, said, f"onward run {out} {file}", as_json)

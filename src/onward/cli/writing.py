@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from .. import bundled, data, files, text
-from ..train import tables
+from .. import bundled
+from ..core import storage
+from ..recipes import sequences, text
+from ..tables import data
 from .common import Report, json_option, model_of, named_file
 
 
@@ -47,11 +49,11 @@ def score(model: str, file: Path, as_json: bool) -> None:
     path = named_file(model, bundled.models(), "model", "MODEL")
     report: Report = {"model": model, "file": str(file)}
     if file.suffix.lower() in data.SUFFIXES:
-        found = tables.score_table(model_of(path, model), data.read(file))
+        found = sequences.score_table(model_of(path, model), data.read(file))
         report |= {"loss": found.loss, "accuracy": found.accuracy}
         said = f"loss {found.loss:.4g}" + ("" if found.accuracy is None else f", {found.accuracy:.1%} right")
     else:
-        whole = files.read_text(file)
+        whole = storage.read_text(file)
         bits = text.bits_per_character(*text.load(path), whole)
         report |= {"characters": len(whole), "bits_per_character": bits, "perplexity": 2**bits}
         said = f"{bits:.4f} bits per character, perplexity {2**bits:.3f}, over {len(whole):,} characters"

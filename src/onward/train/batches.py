@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import arrays
-from ..base import flag, integer
+from ..core import arrays
+from ..core.checks import flag, integer
 from ..errors import ArgumentError, ShapeError
 
 AnyArray: TypeAlias = NDArray[Any]

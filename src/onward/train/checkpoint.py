@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import files
-from ..arrays import Array
-from ..base import Layer
+from ..core import storage
+from ..core.arrays import Array
 from ..errors import FileError
-from ..recurrent import Recurrent
-from ..state import apart, together
+from ..layers.base import Layer
+from ..layers.recurrent import Recurrent
+from ..streaming.state import apart, together
 from .history import Epoch, History
 from .optimizers import Memory
 from .weights import Weights, trained
@@ -56,7 +56,7 @@ def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mappin
         tensors[f"state/{number}"] = part
     tensors["losses"] = np.array(run.history.losses, np.float64)
     tensors["rates"] = np.array(run.history.rates, np.float64)
-    files.write(
+    storage.write(
         path,
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
         {
@@ -127,7 +127,7 @@ def history(path: str | os.PathLike[str]) -> History:
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    tensors, said = files.read(path)
+    tensors, said = storage.read(path)
     if said is None or said.get("type") != KIND:
         raise FileError(f"{path} is no checkpoint: expected a file that onward.train.fit wrote")
     return tensors, said

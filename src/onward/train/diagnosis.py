@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array
-from ..base import Layer, call
-from ..recurrent import Recurrent
-from ..state import apart
+from ..core.arrays import Array
+from ..layers.base import Layer, call
+from ..layers.recurrent import Recurrent
+from ..streaming.state import apart
 from .batches import Batch
 
 

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array
-from ..base import Layer, call, instance
+from ..core.arrays import Array
+from ..core.checks import instance
 from ..errors import ArgumentError
+from ..layers.base import Layer, call
 from .batches import Batch, Data, as_data
 from .losses import Loss, named, not_ignored
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..base import Layer, Rng, generator, instance, integer, non_negative, probability
-from ..dense import dropout_mask
+from ..core.checks import Rng, generator, instance, integer, non_negative, probability
 from ..errors import ArgumentError, NotFiniteError
+from ..layers.base import Layer
+from ..layers.linear import dropout_mask
 from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run

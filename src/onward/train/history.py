@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import plot
+from ..tracing import plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

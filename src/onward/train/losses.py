@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import arrays
-from ..arrays import Array, Shape
-from ..base import LARGEST, integer, positive, probability
+from ..core import arrays
+from ..core.arrays import Array, Shape
+from ..core.checks import LARGEST, integer, positive, probability
 from ..errors import ArgumentError, DtypeError, ShapeError
 
 IGNORED = -100  # PyTorch's

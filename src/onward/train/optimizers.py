@@ -7,8 +7,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array
-from ..base import flag, non_negative, probability, settle
+from ..core.arrays import Array
+from ..core.checks import flag, non_negative, probability, settle
 from ..errors import ArgumentError
 from .weights import Weights
 

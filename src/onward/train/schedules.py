@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..base import instance, integer, non_negative, positive, probability, settle
+from ..core.checks import instance, integer, non_negative, positive, probability, settle
 from ..errors import ArgumentError
 
 SCHEDULE = "a schedule of onward.train, such as OneCycleLR(), or of a class derived from Constant"

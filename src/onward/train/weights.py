@@ -4,8 +4,8 @@ import copy
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from ..arrays import Array
-from ..base import Layer
+from ..core.arrays import Array
+from ..layers.base import Layer
 
 Weights: TypeAlias = dict[str, Array]
 

@@ -1,0 +1,103 @@
+// The activation functions, over vectors, and the one that is looked up by its name.
+#pragma once
+
+#include "kernels/kernels.h"
+#include "kernels/vec.h"
+
+namespace {
+
+using onward::Activation;
+using onward::Function;
+
+template <class Real>
+vec_of<Real> relu(vec_of<Real> x) {
+    return at_least(x, Real(0));
+}
+
+template <class Real>
+vec_of<Real> clip(vec_of<Real> x, Real low, Real high) {
+    return at_most(at_least(x, low), high);
+}
+
+// softplus(x) = max(x, 0) + log(1 + e) with e = exp(-|x|), and log(1 + e) = 2 atanh(s) with s = e / (2 + e) <= 1/3.
+template <class Real>
+vec_of<Real> softplus(vec_of<Real> x) {
+    using F = Float<Real>;
+    const vec_of<Real> e = exp<Real>(minus_abs<Real>(x)), s = e / (e + Real(2)), w = s * s;
+    return relu<Real>(x) + Real(2) * fma(s * w, polynomial(F::atanh_q, w), s);
+}
+
+// The functions that weigh x by a number in [0, 1] are 0 where that number is, at -infinity too.
+template <class Real>
+vec_of<Real> silu(vec_of<Real> x) {
+    const auto s = sigmoid<Real>(x);
+    return at_least(x, Float<Real>::exp_zero) * s.numerator / s.denominator;
+}
+
+// gelu(x) = x Phi(x), Phi the normal distribution: Phi(-u) = exp(-u^2 / 2) q(t) / (u + 4), t = (u - 4) / (u + 4), where
+// u >= 0. exp would magnify what rounding takes from u^2, so that is taken into account.
+template <class Real>
+vec_of<Real> gelu(vec_of<Real> x) {
+    using F = Float<Real>;
+    const vec_of<Real> u = at_most(-minus_abs<Real>(x), Real(40)), square = u * u, rest = fma(u, u, -square);
+    const vec_of<Real> e = exp<Real>(square * Real(-0.5)), r = Real(1) / (u + Real(4));
+    const vec_of<Real> q = polynomial(F::normal_q, fma(r, broadcast(Real(-8)), broadcast(Real(1))));
+    const vec_of<Real> tail = fma(e * Real(-0.5), rest, e) * q * r;
+    return at_least(x, F::exp_zero) * (x > Real(0) ? Real(1) - tail : tail);
+}
+
+// mish(x) = x tanh(softplus(x)) = x n / (n + 2) with n = e (e + 2), e = exp(x); multiplied by exp(-2x) where x > 0.
+template <class Real>
+vec_of<Real> mish(vec_of<Real> x) {
+    const vec_of<Real> e = exp<Real>(minus_abs<Real>(x)), square = e * e;
+    const vec_of<Real> numerator = x > Real(0) ? e * Real(2) + Real(1) : fma(e, broadcast(Real(2)), square);
+    const vec_of<Real> two = x > Real(0) ? square * Real(2) : broadcast(Real(2));
+    return at_least(x, Float<Real>::exp_zero) * (numerator / (numerator + two));
+}
+
+// An infinite x would be inf / inf.
+template <class Real>
+vec_of<Real> softsign(vec_of<Real> x) {
+    const vec_of<Real> finite = clip(x, -Float<Real>::max, Float<Real>::max);
+    return finite / (Real(1) - minus_abs<Real>(finite));
+}
+
+template <class Real>
+vec_of<Real> evaluate(Activation<Real> f, vec_of<Real> x) {
+    const vec_of<Real> alpha = broadcast(f.alpha), beta = broadcast(f.beta);
+    switch (f.function) {
+        case Function::affine: return fma(alpha, x, beta);
+        case Function::elu: return beta * (x < Real(0) ? alpha * expm1_negative<Real>(x) : x);
+        case Function::exponential: return exp<Real>(x);
+        case Function::gelu: return gelu<Real>(x);
+        case Function::hard_sigmoid: return clip(fma(alpha, x, beta), Real(0), Real(1));
+        case Function::leaky_relu: return x < Real(0) ? alpha * x : x;
+        case Function::mish: return mish<Real>(x);
+        case Function::relu: return relu<Real>(x);
+        case Function::relu6: return clip(x, Real(0), Real(6));
+        case Function::scaled_tanh: return alpha * tanh<Real>(beta * x).value();
+        case Function::sigmoid: return sigmoid<Real>(x).value();
+        case Function::silu: return silu<Real>(x);
+        case Function::softplus: return softplus<Real>(x);
+        case Function::softsign: return softsign<Real>(x);
+        case Function::tanh: return tanh<Real>(x).value();
+        case Function::thresholded_relu: return x <= alpha ? broadcast(Real(0)) : x;
+    }
+    return x;
+}
+
+// Not inlined: a cell has up to five of these.
+template <class Real>
+[[gnu::noinline]] vec_of<Real> evaluate_rare(Activation<Real> f, vec_of<Real> x) {
+    return evaluate(f, x);
+}
+
+// The usual functions are inlined, and as quotients give the bits of the cells that have no options.
+template <class Real>
+Quotient<Real> activate(Activation<Real> f, vec_of<Real> x) {
+    if (f.function == Function::sigmoid) return sigmoid<Real>(x);
+    if (f.function == Function::tanh) return tanh<Real>(x);
+    return {evaluate_rare(f, x), broadcast(Real(1))};
+}
+
+}  // namespace

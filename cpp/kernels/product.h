@@ -1,0 +1,187 @@
+// The product of rows with packed panels: micro-kernels, and the tiles that cover a matrix.
+#pragma once
+
+#include "kernels/formats.h"
+
+namespace {
+
+using onward::Format;
+using onward::Share;
+
+// A micro-kernel holds V gates x M blocks x R rows of sums in registers, reads the panel once and adds in the order of
+// k: so a number never depends on which rows or blocks it was computed beside.
+
+template <class Real>
+using Micro = void (*)(const Panels<Real>& panels, Size block, const Real* a, Size a_stride, Real* out,
+                       Size out_stride);
+
+// Not inlined: alone, its sums stay in registers.
+template <class F, int V, int M, int R>
+[[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, Size block, const typename F::Real* a,
+                             Size a_stride, typename F::Real* out, Size out_stride) {
+    using Sum = typename F::Sum;
+    constexpr int L = Float<typename F::Real>::L;
+    const Size steps = (panels.K + F::terms - 1) / F::terms, block_stride = steps * V * L;
+    const auto* weights = (const typename F::Weight*)panels.weights + block * block_stride;
+    const auto* const constants = panels.constants + block * F::constants * V * L;
+    const auto* const rows = F::row(a);
+    Sum sum[R][M][V];
+#pragma GCC unroll 32
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+        for (int v = 0; v < V; v++)
+#pragma GCC unroll 32
+            for (int r = 0; r < R; r++)
+                sum[r][m][v] = F::start(constants + (m * F::constants * V + v) * L, V * L);
+    for (Size k = 0; k < steps; k++, weights += V * L) {
+        // The smaller side of the tile is kept in registers, the larger passes by.
+        if constexpr (M * V < R) {
+            decltype(F::weight(weights)) w[M][V];
+#pragma GCC unroll 32
+            for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+                for (int v = 0; v < V; v++) w[m][v] = F::weight(weights + m * block_stride + v * L);
+#pragma GCC unroll 32
+            for (int r = 0; r < R; r++) {
+                const auto a_k = F::term(rows + r * a_stride + k);
+#pragma GCC unroll 32
+                for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+                    for (int v = 0; v < V; v++) sum[r][m][v] = F::add(sum[r][m][v], w[m][v], a_k);
+            }
+        } else {
+            decltype(F::term(rows)) a_k[R];
+#pragma GCC unroll 32
+            for (int r = 0; r < R; r++) a_k[r] = F::term(rows + r * a_stride + k);
+#pragma GCC unroll 32
+            for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+                for (int v = 0; v < V; v++) {
+                    const auto w = F::weight(weights + m * block_stride + v * L);
+#pragma GCC unroll 32
+                    for (int r = 0; r < R; r++) sum[r][m][v] = F::add(sum[r][m][v], w, a_k[r]);
+                }
+        }
+    }
+#pragma GCC unroll 32
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 32
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+            for (int v = 0; v < V; v++)
+                store(out + r * out_stride + (m * V + v) * L,
+                      F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
+                                     a + r * a_stride));
+}
+
+constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
+
+// Whether a tile stays in registers: its sums, its smaller side, and one of the larger. Where a weight takes more than
+// one register, so does a row's term, and their product takes one too; of eight blocks, compilers then lose track. One
+// gate gains more by blocks than by rows.
+template <class F>
+constexpr bool fits(int V, int M, int R) {
+    constexpr int registers = sizeof(F::weight(nullptr)) / vector_bytes;
+    const int smaller = M * V < R ? M * V : R, sums = V * M * R;
+    return sums <= max_sums && sums + registers * (smaller + 1) + registers - 1 <= vector_registers &&
+           M * registers <= 8 && (V > 1 || R <= 6);
+}
+
+// Micro-kernels by rows, up to `rows`, and log2 of blocks; null where the tile would not fit.
+template <class Real>
+struct Micros {
+    Micro<Real> at[max_rows + 1][4] = {};
+    Size rows = 0;
+    template <class F, int V, int M, int R>
+    constexpr void add() {
+        if constexpr (fits<F>(V, M, R)) {
+            at[R][M == 8 ? 3 : M / 2] = micro<F, V, M, R>;
+            rows = R;
+        }
+    }
+    template <class F, int V, int R = 1>
+    constexpr void add_rows() {
+        add<F, V, 1, R>(), add<F, V, 2, R>(), add<F, V, 4, R>(), add<F, V, 8, R>();
+        if constexpr (R < max_rows) add_rows<F, V, R + 1>();
+    }
+    template <class F, int V>
+    static constexpr Micros of() {
+        Micros micros;
+        micros.template add_rows<F, V>();
+        return micros;
+    }
+};
+
+template <class F>
+constexpr Micros<typename F::Real> micros[] = {
+    {}, Micros<typename F::Real>::template of<F, 1>(), Micros<typename F::Real>::template of<F, 2>(),
+    Micros<typename F::Real>::template of<F, 3>(), Micros<typename F::Real>::template of<F, 4>()};
+
+inline const Micros<float>& micros_for(const Panels<float>& panels) {
+    switch (panels.format) {
+        case Format::native: break;
+        case Format::float16: return micros<Float16>[panels.G];
+        case Format::int8: return micros<Int8>[panels.G];
+    }
+    return micros<Native<float>>[panels.G];
+}
+inline const Micros<double>& micros_for(const Panels<double>& panels) { return micros<Native<double>>[panels.G]; }
+
+// Rows as a product takes them.
+template <class Real>
+struct Rows {
+    const Real* a;
+    Size stride;
+};
+
+inline Rows<float> rows_for(const Panels<float>& panels, const float* a, Size a_stride, Size rows, int32_t* quantized) {
+    if (panels.format != Format::int8) return {a, a_stride};
+    for (Size row = 0; row < rows; row++)
+        quantize_row(a + row * a_stride, panels.K, quantized + row * panels.quantized_size);
+    return {(const float*)quantized, panels.quantized_size};
+}
+inline Rows<double> rows_for(const Panels<double>&, const double* a, Size a_stride, Size, int32_t*) {
+    return {a, a_stride};
+}
+
+// For one row, reading the panel takes the time: a tile needs no more sums than hide the latency of an fma, and a small
+// one leaves more of the panel in the first cache for the next step. In bytes.
+constexpr Size enough_sums = 256, small_tile = 16 << 10;
+
+// Calls body(product of a tile, first block, blocks, first row, rows) for the tiles of the share's blocks and all rows.
+template <class Real, class Body>
+void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, int32_t* quantized, Share share,
+               Body body) {
+    const Micros<Real>& micros = micros_for(panels);
+    const Rows<Real> in = rows_for(panels, a, a_stride, rows, quantized);
+    const Size groups = (rows + micros.rows - 1) / micros.rows;
+    const Size most_rows = groups ? (rows + groups - 1) / groups : 0;
+    auto too_large = [&](Size blocks) {
+        return rows == 1 && blocks > 1 && blocks * panels.G * vector_bytes > enough_sums &&
+               blocks * panels.block_bytes > small_tile;
+    };
+    for (Size first = share.first, last = share.last; first < last;) {
+        int log_blocks = 3;
+        while (first + (1 << log_blocks) > last || !micros.at[most_rows][log_blocks] || too_large(1 << log_blocks))
+            log_blocks--;
+        const Size blocks = 1 << log_blocks;
+        const Size block = share.backward ? last -= blocks : (first += blocks) - blocks;
+        for (Size row = 0; row < rows; row += most_rows) {
+            const Size R = rows - row < most_rows ? rows - row : most_rows;
+            auto product = [&](Real* out, Size out_stride) {
+                micros.at[R][log_blocks](panels, block, in.a + row * in.stride, in.stride, out, out_stride);
+            };
+            body(product, block, blocks, row, R);
+        }
+    }
+}
+
+template <class Real>
+void product(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, Real* out, Size out_stride,
+             int32_t* quantized, Share share) {
+    for_tiles(panels, a, a_stride, rows, quantized, share, [&](auto tile, Size block, Size, Size row, Size) {
+        tile(out + row * out_stride + block * panels.G * Float<Real>::L, out_stride);
+    });
+}
+
+}  // namespace

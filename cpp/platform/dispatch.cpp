@@ -1,0 +1,99 @@
+// Picks the table of kernels once, from what this build has and this machine runs.
+#include "platform/dispatch.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+#if defined(ONWARD_ARM) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+namespace onward {
+
+extern const Table portable_table;
+#ifdef ONWARD_X86
+extern const Table avx2_table, avx512_table, avx512vnni_table;
+#endif
+#ifdef ONWARD_ARM
+extern const Table neon_table, neondotprod_table;
+#endif
+
+namespace {
+
+#ifdef ONWARD_ARM
+bool has_dot_product() {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#elif defined(__APPLE__)
+    return true;  // every Mac with such a processor
+#else
+    return false;
+#endif
+}
+#endif
+
+std::vector<const Table*> available() {
+    std::vector<const Table*> tables{&portable_table};
+#ifdef ONWARD_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("f16c")) {
+        tables.push_back(&avx2_table);
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512cd")) {
+            tables.push_back(&avx512_table);
+            if (__builtin_cpu_supports("avx512vnni")) tables.push_back(&avx512vnni_table);
+        }
+    }
+#endif
+#ifdef ONWARD_ARM
+    tables.push_back(&neon_table);
+    if (has_dot_product()) tables.push_back(&neondotprod_table);
+#endif
+    return tables;
+}
+
+const Table& find(const std::string& isa) {
+    std::string names;
+    for (const Table* table : available()) {
+        if (isa == table->name) return *table;
+        names += std::string(names.empty() ? "" : ", ") + table->name;
+    }
+    throw std::invalid_argument("instruction set '" + isa + "' is not among those that this build of onward and this "
+                                "machine have: " + names + " (set by ONWARD_ISA)");
+}
+
+std::atomic<const Table*>& current() {
+    static std::atomic<const Table*> table = [] {
+        const char* isa = std::getenv("ONWARD_ISA");
+        return isa && *isa ? &find(isa) : available().back();
+    }();
+    return table;
+}
+
+}  // namespace
+
+std::vector<std::string> available_isas() {
+    std::vector<std::string> names;
+    for (const Table* table : available()) names.push_back(table->name);
+    return names;
+}
+
+const Table& selected() { return *current(); }
+
+void select(const std::string& isa) { current() = &find(isa); }
+
+template <>
+const Kernels<float>& kernels() {
+    return selected().f32;
+}
+
+template <>
+const Kernels<double>& kernels() {
+    return selected().f64;
+}
+
+}  // namespace onward

@@ -1,0 +1,86 @@
+// Packs weights into panels: for each block of L units, for each k, the gates' vectors side by side.
+#include "platform/packed.h"
+
+#include <cstring>
+#include <numeric>
+
+namespace onward {
+
+namespace {
+
+// `terms` k stand together for each unit.
+template <class Number>
+Buffer<std::byte> packed_weights(const Number* matrix, Size terms, Size G, Size N, Size K, Size L) {
+    const Size blocks = ceil_div(N, L), steps = ceil_div(K, terms);
+    auto memory = Buffer<std::byte>::zeros(blocks * steps * G * L * terms * Size(sizeof(Number)));
+    Number* const weights = (Number*)memory.data();
+    for (Size g = 0; g < G; g++)
+        for (Size n = 0; n < N; n++) {
+            Number* const unit = weights + (n / L * steps * G + g) * L * terms + n % L * terms;
+            for (Size k = 0; k < K; k++) unit[k / terms * G * L * terms + k % terms] = matrix[(g * N + n) * K + k];
+        }
+    return memory;
+}
+
+}  // namespace
+
+template <class Real>
+Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N, Size K, Size L)
+    : Panels<Real>{G, K, ceil_div(N, L), matrix.format} {
+    const Size start = first * N, kinds = matrix.format == Format::int8 ? 3 : 1;
+    switch (matrix.format) {
+        case Format::native:
+            this->block_bytes = K * G * L * Size(sizeof(Real));
+            weights_memory = packed_weights((const Real*)matrix.numbers + start * K, 1, G, N, K, L);
+            break;
+        case Format::float16:
+            this->block_bytes = K * G * L * Size(sizeof(Half));
+            weights_memory = packed_weights((const Half*)matrix.numbers + start * K, 1, G, N, K, L);
+            break;
+        case Format::int8:
+            this->block_bytes = ceil_div(K, 4) * 4 * G * L;
+            weights_memory = packed_weights((const int8_t*)matrix.numbers + start * K, 4, G, N, K, L);
+            this->quantized_size = 1 + ceil_div(K, 4);
+            break;
+    }
+    constants_memory = Buffer<Real>::zeros(this->blocks * kinds * G * L);
+    for (Size g = 0; g < G; g++)
+        for (Size n = 0; n < N; n++) {
+            Real* const unit = constants_memory.data() + (n / L * kinds * G + g) * L + n % L;
+            if (bias) *unit = bias[start + g * N + n];
+            if (matrix.format == Format::int8) {
+                const int8_t* const row = (const int8_t*)matrix.numbers + (start + g * N + n) * K;
+                const int32_t sum = std::accumulate(row, row + K, int32_t(0));
+                unit[G * L] = matrix.scale[start + g * N + n];
+                std::memcpy(unit + 2 * G * L, &sum, sizeof sum);
+            }
+        }
+    this->weights = weights_memory.data();
+    this->constants = constants_memory.data();
+}
+
+template <class Real>
+Packed<Real> Packed<Real>::transposed(const Real* matrix, const std::vector<int>& gates, Size H, Size N, Size L) {
+    Packed panels;
+    const Size padded = ceil_div(H, L) * L;
+    panels.G = 1, panels.K = Size(gates.size()) * padded, panels.blocks = ceil_div(N, L);
+    panels.block_bytes = panels.K * L * Size(sizeof(Real));
+    panels.weights_memory = Buffer<std::byte>::zeros(panels.blocks * panels.block_bytes);
+    panels.constants_memory = Buffer<Real>::zeros(panels.blocks * L);
+    panels.weights = panels.weights_memory.data();
+    panels.constants = panels.constants_memory.data();
+    Real* k = (Real*)panels.weights;
+    for (const int gate : gates) {
+        for (Size h = 0; h < H; h++)
+            for (Size n = 0; n < N; n += L)
+                std::memcpy(k + h * L + n * panels.K, matrix + (gate * H + h) * N + n,
+                            std::min(L, N - n) * sizeof(Real));
+        k += padded * L;
+    }
+    return panels;
+}
+
+template struct Packed<float>;
+template struct Packed<double>;
+
+}  // namespace onward

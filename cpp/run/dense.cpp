@@ -1,0 +1,57 @@
+// A matrix applied to rows, some of them at once.
+#include "run/dense.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "platform/denormals.h"
+#include "platform/dispatch.h"
+#include "run/run.h"
+
+namespace onward {
+
+template <class Real>
+Dense<Real>::Dense(const Matrix<Real>& W, const Real* b, Size O, Size I)
+    : O(O), I(I), kernels(onward::kernels<Real>()), packed(W, b, 0, 1, O, I, kernels.L) {}
+
+template <class Real>
+void Dense<Real>::forward(const Real* x, Size rows, Real* y) const {
+    const FlushDenormals flush;
+    const Size stride = packed.blocks * kernels.L;
+    const Buffer<Real> out(std::min(rows, rows_at_once) * stride);
+    const Buffer<int32_t> quantized(std::min(rows, rows_at_once) * packed.quantized_size);
+    for (Size first = 0; first < rows; first += rows_at_once) {
+        const Size n = std::min(rows_at_once, rows - first);
+        kernels.product(packed, x + first * I, I, n, out.data(), stride, quantized.data(), {0, packed.blocks});
+        for (Size row = 0; row < n; row++)
+            std::memcpy(y + (first + row) * O, out.data() + row * stride, O * sizeof(Real));
+    }
+}
+
+template <class Real>
+void add_gradients(const Real* dy, Size O, const Real* x, Size I, Size rows, Real* dW, Real* db) {
+    const FlushDenormals flush;
+    const Kernels<Real>& kernels = onward::kernels<Real>();
+    const Size L = kernels.L, dy_stride = (ceil_div(O, L) + 1) * L, x_stride = (ceil_div(I, L) + 1) * L;
+    const Size most = std::min(rows, rows_back_at_once);
+    const Buffer<Real> chunk(most * (dy_stride + x_stride));
+    Real *const dy_rows = chunk.data(), *const x_rows = dy_rows + most * dy_stride;
+    for (Size row = 0; row < rows;) {
+        Size n = 0;
+        for (; row < rows && n < most; row++, dy += O, x += I) {
+            if (std::all_of(dy, dy + O, [](Real d) { return d == 0; })) continue;
+            std::memcpy(dy_rows + n * dy_stride, dy, O * sizeof(Real));
+            std::memcpy(x_rows + n * x_stride, x, I * sizeof(Real));
+            n++;
+        }
+        kernels.outer(n, dy_rows, dy_stride, O, x_rows, x_stride, I, dW);
+        if (db) kernels.add_rows(n, dy_rows, dy_stride, O, db);
+    }
+}
+
+template void add_gradients(const float*, Size, const float*, Size, Size, float*, float*);
+template void add_gradients(const double*, Size, const double*, Size, Size, double*, double*);
+template class Dense<float>;
+template class Dense<double>;
+
+}  // namespace onward

@@ -1,0 +1,127 @@
+"""Checks of the arguments that users pass: each returns a plain value or raises an error that names it."""
+
+from __future__ import annotations  # np.random is slow to import
+
+import functools
+import inspect
+import math
+import operator
+import reprlib
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
+
+from ..errors import ArgumentError, SignatureError
+
+P = ParamSpec("P")
+Value = TypeVar("Value")
+Rng: TypeAlias = "np.random.Generator | int | None"
+
+
+def checked(init: Callable[P, None]) -> Callable[P, None]:
+    """Lets a constructor name unknown or missing arguments, and list the right ones, in a SignatureError."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def checked_init(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            unknown = ", ".join(name for name in kwargs if name not in signature.parameters)
+            problem = f"has no argument {unknown}" if unknown else str(error)
+            hint = "; Onward runs on the CPU, so leave device out" if "device" in kwargs else ""
+            takes = ", ".join(
+                str(parameter.replace(annotation=inspect.Parameter.empty))
+                for name, parameter in signature.parameters.items()
+                if name != "self"
+            )
+            layer = type(args[0]).__name__
+            raise SignatureError(f"{layer}: {problem}; it takes ({takes}){hint}") from None
+        init(*args, **kwargs)
+
+    return checked_init
+
+
+LARGEST = (1 << 63) - 1  # size of an axis
+
+
+def integer(name: str, value: Any, low: int, high: int = LARGEST) -> int:
+    """`value` as an int from `low` to `high`, or ArgumentError."""
+    number = (
+        None
+        if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__")
+        else operator.index(value)
+    )
+    if number is None or not low <= number <= high:
+        plain = high == LARGEST and (number is None or number < low)
+        bounds = f"of at least {low}" if plain else f"from {low} to {high}"
+        raise ArgumentError(f"{name}={value!r}, but must be an integer {bounds}")
+    return number
+
+
+def finite(value: Any) -> float | None:
+    """`value` as a float if it is a finite number, else None."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def probability(name: str, value: Any) -> float:
+    """`value` as a float from 0 to 1, or ArgumentError."""
+    number = finite(value)
+    if number is None or not 0 <= number <= 1:
+        raise ArgumentError(f"{name}={value!r}, but must be a number from 0 to 1")
+    return number
+
+
+def non_negative(name: str, value: Any) -> float:
+    """`value` as a float of at least 0, or ArgumentError."""
+    number = finite(value)
+    if number is None or number < 0:
+        raise ArgumentError(f"{name}={value!r}, but must be a number of at least 0")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a float above 0, or ArgumentError."""
+    number = finite(value)
+    if number is None or number <= 0:
+        raise ArgumentError(f"{name}={value!r}, but must be a positive number")
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` if it is a bool, or ArgumentError: a size in a flag's place would pass for True."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{name}={value!r}, but must be True or False")
+    return bool(value)
+
+
+def instance(name: str, value: Any, kind: type[Value], such_as: str) -> Value:
+    """`value` if it is of that kind, or ArgumentError."""
+    if not isinstance(value, kind):
+        raise ArgumentError(f"{name}={reprlib.repr(value)}, but must be {such_as}")
+    return value
+
+
+def settle(settings: object, name: str, check: Callable[..., Any], *bounds: Any) -> None:
+    """Replaces a frozen dataclass's attribute by the plain number or bool that `check` makes of it.
+
+    A NumPy scalar among settings would turn float32 into float64, and be shown, so compared, differently.
+    """
+    object.__setattr__(settings, name, check(name, getattr(settings, name), *bounds))
+
+
+def generator(rng: Rng) -> np.random.Generator:
+    """The generator itself, or one of that seed, or of none; never the global one. Raises ArgumentError."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"rng={rng!r}, but must be a numpy.random.Generator, an integer or None"
+        ) from error

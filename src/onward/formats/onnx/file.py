@@ -1,0 +1,148 @@
+"""ONNX files: parsed, and checked before anything is made of them.
+
+Of what a file claims, nothing is believed that its bytes do not bear out: a tensor has as many numbers as its
+shape says, and external data are whole files inside the model's folder.
+"""
+
+import math
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+from ...core import storage
+from ...errors import FileError
+
+MAX_NODES, MAX_SUBGRAPHS = 100_000, 1000
+FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+# bits a number, where several share a byte
+PACKED = {
+    number: bits
+    for name, number in TensorProto.DataType.items()
+    for bits in (2, 4)
+    if name in (f"INT{bits}", f"UINT{bits}") or (name, bits) == ("FLOAT4E2M1", 4)
+}
+COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+
+
+def read(path: str | os.PathLike[str], data: mmap.mmap | bytes) -> ModelProto:
+    """The model in a file of these bytes, its external data brought in. Raises FileError."""
+    try:
+        model = onnx.load_model_from_string(bytes(data))
+    except Exception as error:  # of protobuf, which the onnx package does not export
+        raise FileError(f"it is no whole ONNX file: {error}") from error
+    graphs, nodes = _graphs_and_nodes(model)
+    tensors = [tensor for graph in graphs for tensor in graph.initializer]
+    for node in nodes:
+        for attribute in node.attribute:
+            tensors += [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
+    _bring_in(Path(path).resolve().parent, tensors)
+    for tensor in tensors:
+        _check_size(tensor)
+    _check_model(model, graphs)
+    return model
+
+
+def initializers(model: ModelProto) -> dict[str, NDArray[Any]]:
+    """A copy of each array that the graph holds, by name."""
+    return {tensor.name: onnx.numpy_helper.to_array(tensor).copy() for tensor in model.graph.initializer}
+
+
+def _graphs_and_nodes(model: ModelProto) -> tuple[list[GraphProto], list[NodeProto]]:
+    """All of them, those of subgraphs and functions included. Raises FileError for what is not supported."""
+    graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
+    for graph in graphs:  # which grows
+        nodes += graph.node
+        if graph.sparse_initializer:
+            name = graph.sparse_initializer[0].values.name
+            raise FileError(f"the initializer {name} is a sparse tensor, which is not supported")
+        graphs += [g for node in graph.node for g in _subgraphs(node)]
+        if len(nodes) > MAX_NODES or len(graphs) > MAX_SUBGRAPHS:
+            raise FileError(f"it has more than {MAX_NODES} nodes, or {MAX_SUBGRAPHS} subgraphs")
+    return graphs, nodes
+
+
+def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _check_model(model: ModelProto, graphs: Iterable[GraphProto]) -> None:
+    """Raises FileError for what breaks the specification, other than shapes left out, which is common."""
+    values = [value for graph in graphs for value in (*graph.input, *graph.output)]
+    types = [value.type.tensor_type for value in values if value.type.HasField("tensor_type")]
+    for value in values:
+        if value.type.HasField("tensor_type"):
+            _dtype(value.name, value.type.tensor_type.elem_type)
+    without_shape = [kind for kind in types if not kind.HasField("shape")]
+    for kind in without_shape:
+        kind.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # of several kinds, and no base class but this
+        raise FileError(f"it is no valid ONNX model: {error}") from error
+    for kind in without_shape:
+        kind.ClearField("shape")
+
+
+def _dtype(name: str, kind: int) -> np.dtype[Any]:
+    """NumPy's type for one of ONNX, or FileError."""
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(kind)
+    except (KeyError, TypeError) as error:
+        raise FileError(f"the tensor {name} has the unknown data type {kind}") from error
+
+
+def _check_size(tensor: TensorProto) -> None:
+    """Raises FileError unless a tensor has the numbers that its shape tells of."""
+    kind, count = tensor.data_type, math.prod(tensor.dims)
+    if min(tensor.dims, default=0) < 0:
+        raise FileError(f"the tensor {tensor.name} has shape {tuple(tensor.dims)}")
+    itemsize = _dtype(tensor.name, kind).itemsize
+    if kind in PACKED:
+        count, itemsize = -(-count * PACKED[kind] // 8), 1
+    if tensor.HasField("raw_data"):
+        given, expected, unit = len(tensor.raw_data), count * itemsize, "bytes"
+    else:
+        given, unit = sum(len(getattr(tensor, field)) for field in FIELDS), "numbers"
+        expected = count * 2 if kind in COMPLEX else count
+    if given != expected:
+        shape = tuple(tensor.dims)
+        raise FileError(f"the tensor {tensor.name} has {given} {unit}; its shape {shape} takes {expected}")
+
+
+def _bring_in(folder: Path, tensors: Iterable[TensorProto]) -> None:
+    """Puts external data into the tensors that they belong to."""
+    opened: dict[Path, mmap.mmap | bytes] = {}
+    taken = 0
+    for tensor in tensors:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        says = {entry.key: entry.value for entry in tensor.external_data}
+        where = f"the tensor {tensor.name}: its external data {says.get('location')!r}"
+        path = (folder / says.get("location", "")).resolve()
+        if not path.is_relative_to(folder) or path == folder:
+            raise FileError(f"{where} are not inside the model's folder")
+        content = opened[path] = opened.get(path) or storage.mapped(path)
+        start, length = _number(says, "offset", 0), _number(says, "length", len(content))
+        taken += length
+        if start + length > len(content) or taken > sum(map(len, opened.values())):
+            raise FileError(f"{where} end before the {length} bytes at {start}, or are used twice")
+        tensor.raw_data = content[start : start + length]
+        del tensor.external_data[:]
+        tensor.data_location = TensorProto.DEFAULT
+
+
+def _number(says: dict[str, str], key: str, default: int) -> int:
+    text = says.get(key, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise FileError(f"external data have {key}={text[:60]!r}; expected a number of bytes")
+    return int(text)

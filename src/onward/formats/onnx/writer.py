@@ -1,0 +1,352 @@
+"""ONNX graphs of Onward's models: its recurrent nodes for recurrent layers, the operators around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import TensorProto, helper, numpy_helper
+
+from ...core.arrays import Shape
+from ...core.gates import reorder
+from ...errors import ArgumentError
+from ...layers import activations
+from ...layers.base import Layer
+from ...layers.conv import Convolution, MaxPool, Pooling, Spatial
+from ...layers.linear import Activation, Dropout, Embedding, Last, Linear, Softmax
+from ...layers.norm import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm
+from ...layers.recurrent import Recurrent
+from ...layers.rnn import GRU
+from ...layers.sequential import Sequential
+from . import function_bodies
+from .names import OPERATORS, RECURRENT, by_function
+
+OPSET = 14  # the first of which the recurrent operators are today's
+# operators that came later
+SINCE = {"LayerNormalization": 17, "Mish": 18, "Gelu": 20, "GroupNormalization": 21}
+REAL = {"float32": "float", "float64": "double"}
+IR_VERSION = 8  # the first with functions; all runtimes have it
+OPERATOR_OF, RECURRENT_NAME_OF = by_function(OPERATORS), by_function(RECURRENT)
+
+
+def model_of(model: Layer, lengths: bool) -> onnx.ModelProto:
+    """The graph of a layer or a Sequential, checked. Raises ArgumentError."""
+    layers = list(model) if isinstance(model, Sequential) else [model]
+    states = sum(isinstance(layer, Recurrent) for layer in layers)
+    graph = _Graph(layers, model, lengths)
+    y = "x"
+    for index, layer in enumerate(layers):
+        kind = next((kind for kind in WRITERS if isinstance(layer, kind)), None)
+        if kind is None:
+            raise ArgumentError(f"layer {index}, {layer!r}, cannot be written as ONNX")
+        graph.prefix = f"{index}." if states > 1 else ""
+        y = WRITERS[kind](graph, layer, y)
+    graph.node("Identity", [y], "y")
+    return graph.finished()
+
+
+class _Graph:
+    """The nodes, constants, inputs and outputs of a graph that is being written."""
+
+    prefix = ""  # of the names of states
+
+    def __init__(self, layers: list[Layer], model: Layer, lengths: bool) -> None:
+        self.dtype = model.dtype
+        self.kind = helper.np_dtype_to_tensor_dtype(model.dtype)
+        self.batch_first = model._takes_batch_first
+        self.lengths = "lengths" if lengths else ""
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.functions: list[str] = []
+        self.inputs = [self._input(layers)]
+        if lengths:
+            self.inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]))
+        self.outputs = [self.value("y", None)]
+
+    def _input(self, layers: list[Layer]) -> onnx.ValueInfoProto:
+        """x, with the axes that the first layer takes that says so."""
+        axes: list[str | int] = ["batch", "time"] if self.batch_first else ["time", "batch"]
+        for layer in layers:
+            match layer:
+                case Embedding():
+                    return helper.make_tensor_value_info("x", TensorProto.INT64, axes)
+                case Recurrent() | Linear():
+                    return self.value("x", [*axes, *(layer._step_shape or ())])
+                case LayerNorm():
+                    return self.value("x", [*axes, *layer.normalized_shape])
+                case Spatial() | BatchNorm() | GroupNorm():
+                    names = ("in_channels", "num_features", "num_channels")
+                    channels = next((getattr(layer, n) for n in names if hasattr(layer, n)), "channels")
+                    two = getattr(layer, "axes", 1) == 2 or isinstance(layer, BatchNorm2d)
+                    return self.value("x", ["batch", channels, *(["height", "width"] if two else ["length"])])
+        return self.value("x", [*axes, "features"])
+
+    def value(self, name: str, shape: Sequence[str | int] | None) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, self.kind, shape)
+
+    def node(self, op: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
+        """Adds a node; returns its first output, which is named after it unless there are names."""
+        name = f"{len(self.nodes)}_{op}"
+        self.nodes.append(helper.make_node(op, inputs, outputs or (name,), name, **attributes))
+        return (outputs or (name,))[0]
+
+    def call(self, name: str, inputs: Sequence[str], *outputs: str) -> str:
+        """Adds a node that calls one of Onward's functions."""
+        if name not in self.functions:
+            self.functions.append(name)
+        return self.node(name, inputs, *outputs, domain=function_bodies.DOMAIN)
+
+    def constant(self, value: ArrayLike) -> str:
+        """Adds an array, in the dtype of the model if its numbers are floats."""
+        name, array = f"constant_{len(self.constants)}", np.array(value, order="C")
+        if array.dtype.kind == "f":
+            array = array.astype(self.dtype)
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def finished(self) -> onnx.ModelProto:
+        graph = helper.make_graph(self.nodes, "onward", self.inputs, self.outputs, self.constants)
+        opset = max(SINCE.get(node.op_type, OPSET) for node in self.nodes)
+        real = REAL[str(self.dtype)]
+        opsets = [helper.make_opsetid("", opset)]
+        if self.functions:
+            opsets.append(helper.make_opsetid(function_bodies.DOMAIN, function_bodies.VERSION))
+        model = helper.make_model(
+            graph,
+            opset_imports=opsets,
+            functions=[function_bodies.function(name, real, opset) for name in self.functions],
+            ir_version=IR_VERSION,
+            producer_name="onward",
+        )
+        return onnx.shape_inference.infer_shapes(model, check_type=True)
+
+
+def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
+    if layer.precision == "int8":
+        raise ArgumentError(f"{layer!r} cannot be written as ONNX: export the layer that it was made from")
+    level_of = _projected if layer.proj_size else _level
+    D, P = 1 + layer.bidirectional, layer.proj_size or layer.hidden_size
+    if graph.batch_first:
+        x = graph.node("Transpose", [x], perm=[1, 0, 2])
+    initial, final = _states(graph, layer)
+    for level in range(layer.num_layers):
+        suffixes = [f"_l{level}", f"_l{level}_reverse"][:D]
+        states = [each[level] for each in initial], [each[level] for each in final]
+        y = level_of(graph, layer, x, suffixes, *states)
+        last = level == layer.num_layers - 1
+        # (T, D, B, P) to (T, B, D*P), the last one as the layer lays it out
+        y = graph.node("Transpose", [y], perm=[2, 0, 1, 3] if last and graph.batch_first else [0, 2, 1, 3])
+        x = graph.node("Reshape", [y, graph.constant([0, 0, D * P])])
+    for name, parts in zip(("h_n", "c_n"), final, strict=False):
+        graph.node("Concat", parts, graph.prefix + name, axis=0)
+    return x
+
+
+def _level(
+    graph: _Graph, layer: Any, x: str, suffixes: list[str], initial: list[str], final: list[str]
+) -> str:
+    """The node of one layer with all its directions, from x (T, B, I) to Y (T, D, B, H)."""
+    inputs = [x, *_weights(graph, layer, suffixes), graph.lengths, *initial]
+    if layer.peephole:
+        inputs.append(_peephole(graph, layer, suffixes))
+    return graph.node(
+        type(layer).__name__,
+        inputs,
+        f"{x}_Y",
+        *final,
+        hidden_size=layer.hidden_size,
+        direction="bidirectional" if layer.bidirectional else "forward",
+        **_attributes(layer),
+    )
+
+
+def _projected(
+    graph: _Graph, layer: Any, x: str, suffixes: list[str], initial: list[str], final: list[str]
+) -> str:
+    """As _level for an LSTM with projection, which is a function for each direction."""
+    if not layer._is_plain():
+        raise ArgumentError(f"{layer!r} cannot be written as ONNX with proj_size and other options than that")
+    ways = ["lstm", "lstm_reverse"][: len(suffixes)]
+    own = [[f"{name}_{way}" for way in ways] for name in (*initial, *final)]
+    each = graph.constant(np.ones(len(ways), np.int64))
+    for name, parts in zip(initial, own, strict=False):
+        graph.node("Split", [name, each], *parts, axis=0)
+    weights, H, steps = layer._weights_by_name(), layer.hidden_size, graph.lengths or graph.call("steps", [x])
+    ys = []
+    for way, suffix, h0, c0, h_n, c_n in zip(ways, suffixes, *own, strict=True):
+        inputs = [
+            # a matrix (I, H), or (1, H) of a bias, for each gate
+            graph.constant(weights.get(name + suffix, np.zeros(4 * H)).reshape(4, H, -1).swapaxes(1, 2))
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        ]
+        inputs.append(graph.constant(weights["weight_hr" + suffix].T))
+        ys.append(graph.call(way, [x, *inputs, steps, h0, c0], f"{x}_{way}", h_n, c_n))
+    for name, parts in zip(final, own[2:], strict=True):
+        graph.node("Concat", parts, name, axis=0)
+    return graph.node("Concat", ys, axis=1)
+
+
+def _states(graph: _Graph, layer: Any) -> tuple[list[list[str]], list[list[str]]]:
+    """Names of h, and of c if the layer has it, for each of its layers: the initial ones, the final ones."""
+    L, D = layer.num_layers, 1 + layer.bidirectional
+    units = {"h": layer.proj_size or layer.hidden_size, "c": layer.hidden_size}
+    initial, final = [], []
+    for part in ("h", "c")[: 1 + layer.has_c]:
+        shape = [L * D, "batch", units[part]]
+        whole, parts = f"{graph.prefix}{part}0", [f"{graph.prefix}{part}0_l{n}" for n in range(L)]
+        graph.inputs.append(graph.value(whole, shape))
+        graph.outputs.append(graph.value(f"{graph.prefix}{part}_n", shape))
+        graph.node("Split", [whole, graph.constant(np.full(L, D, np.int64))], *parts, axis=0)
+        initial.append(parts)
+        final.append([f"{graph.prefix}{part}_n_l{n}" for n in range(L)])
+    return initial, final
+
+
+def _weights(graph: _Graph, layer: Any, suffixes: list[str]) -> list[str]:
+    """W, R and B of one layer, with all its directions."""
+    weights, cell = layer._weights_by_name(), type(layer).__name__.lower()
+
+    def stacked(*names: str) -> str:
+        own = [[weights[name + suffix] for name in names] for suffix in suffixes]
+        if cell != "rnn":
+            own = [[reorder(weight, cell, "torch", "onnx") for weight in each] for each in own]
+        return graph.constant([np.concatenate(each) for each in own])
+
+    bias = stacked("bias_ih", "bias_hh") if layer.bias else ""
+    return [stacked("weight_ih"), stacked("weight_hh"), bias]
+
+
+def _peephole(graph: _Graph, layer: Any, suffixes: list[str]) -> str:
+    """P of one layer, with all its directions."""
+    weights = layer._weights_by_name()
+    own = [reorder(weights["weight_peephole" + suffix], "peephole", "torch", "onnx") for suffix in suffixes]
+    return graph.constant(own)
+
+
+def _attributes(layer: Any) -> dict[str, Any]:
+    """What a node says beside its sizes and its direction."""
+    attributes: dict[str, Any] = {"activations": [], "activation_alpha": [], "activation_beta": []}
+    for functions in layer._functions()[: 1 + layer.bidirectional]:
+        for name, *numbers in map(activations.call, functions):
+            own = RECURRENT_NAME_OF.get(name)
+            if own is None or (name == "elu" and numbers[1] != 1):  # which is SELU
+                raise ArgumentError(f"{layer!r} cannot be written as ONNX, whose recurrent nodes lack {name}")
+            attributes["activations"].append(own)
+            for parameter, number in zip(RECURRENT[own].parameters, numbers, strict=False):
+                attributes[f"activation_{parameter}"].append(number)
+    if layer.clip is not None:
+        attributes["clip"] = layer.clip
+    if layer.coupled:
+        attributes["input_forget"] = 1
+    if isinstance(layer, GRU):
+        attributes["linear_before_reset"] = int(layer.reset_after)
+    return {name: value for name, value in attributes.items() if value != []}
+
+
+def _linear(graph: _Graph, layer: Any, x: str) -> str:
+    weights = layer._weights_by_name()
+    y = graph.node("MatMul", [x, graph.constant(weights["weight"].T)])
+    return graph.node("Add", [y, graph.constant(weights["bias"])]) if layer.bias else y
+
+
+def _embedding(graph: _Graph, layer: Any, x: str) -> str:
+    return graph.node("Gather", [graph.constant(layer._weights_by_name()["weight"]), x])
+
+
+def _softmax(graph: _Graph, layer: Any, x: str) -> str:
+    return graph.node("Softmax", [x], axis=layer.dim)
+
+
+def _last(graph: _Graph, layer: Any, x: str) -> str:
+    if not graph.lengths:
+        return graph.node("Gather", [x, graph.constant(np.int64(-1))], axis=int(graph.batch_first))
+    if not graph.batch_first:
+        x = graph.node("Transpose", [x], perm=[1, 0, 2])
+    return graph.call("last", [x, graph.lengths])
+
+
+def _dropout(graph: _Graph, layer: Any, x: str) -> str:
+    return x  # acts in training only
+
+
+def _activation(graph: _Graph, layer: Any, x: str) -> str:
+    name, *numbers = activations.call(layer._spec)
+    if (name, *numbers) == activations.call("linear"):
+        return x
+    if (name, *numbers) == activations.call("selu"):
+        return graph.node("Selu", [x])
+    if name == "relu6":
+        return graph.node("Clip", [x, graph.constant(0.0), graph.constant(6.0)])
+    if name in OPERATOR_OF:
+        operator = OPERATOR_OF[name]
+        return graph.node(operator, [x], **dict(zip(OPERATORS[operator].parameters, numbers, strict=False)))
+    parameters = [graph.constant(number) for number in numbers] if name != "silu" else []
+    return graph.call(name, [x, *parameters])
+
+
+def _convolution(graph: _Graph, layer: Any, x: str) -> str:
+    weights = layer._weights_by_name()
+    kernel_size, stride, dilation = map(layer._sizes, (layer.kernel_size, layer.stride, layer.dilation))
+    before, after = zip(*layer._sides(), strict=True)
+    return graph.node(
+        "Conv",
+        [x, *(graph.constant(weights[name]) for name in ("weight", "bias") if name in weights)],
+        kernel_shape=kernel_size,
+        strides=stride,
+        dilations=dilation,
+        pads=before + after,
+        group=layer.groups,
+    )
+
+
+def _pooling(graph: _Graph, layer: Any, x: str) -> str:
+    options: dict[str, Any] = {"ceil_mode": int(layer.ceil_mode), "pads": layer._sizes(layer.padding) * 2}
+    if isinstance(layer, MaxPool):
+        operator, options["dilations"] = "MaxPool", layer._sizes(layer.dilation)
+    else:
+        operator, options["count_include_pad"] = "AveragePool", int(layer.count_include_pad)
+    kernel_size, stride = map(layer._sizes, (layer.kernel_size, layer.stride))
+    return graph.node(operator, [x], kernel_shape=kernel_size, strides=stride, **options)
+
+
+def _batch_norm(graph: _Graph, layer: Any, x: str) -> str:
+    weights = _affine(graph, layer, (layer.num_features,))
+    statistics = [graph.constant(layer._weights_by_name()[f"running_{name}"]) for name in ("mean", "var")]
+    return graph.node("BatchNormalization", [x, *weights, *statistics], epsilon=layer.eps)
+
+
+def _layer_norm(graph: _Graph, layer: Any, x: str) -> str:
+    shape = layer.normalized_shape
+    inputs = [x, *_affine(graph, layer, shape)]
+    return graph.node("LayerNormalization", inputs, epsilon=layer.eps, axis=-len(shape))
+
+
+def _group_norm(graph: _Graph, layer: Any, x: str) -> str:
+    inputs = [x, *_affine(graph, layer, (layer.num_channels,))]
+    y = graph.node("GroupNormalization", inputs, epsilon=layer.eps, num_groups=layer.num_groups)
+    return graph.node("Reshape", [y, graph.node("Shape", [x])])  # of which the onnx package infers no shape
+
+
+def _affine(graph: _Graph, layer: Any, shape: Shape) -> list[str]:
+    """A normalization's weight and bias, ones and zeros where it has none."""
+    weights = {"weight": np.ones(shape), "bias": np.zeros(shape)} | layer._weights_by_name()
+    return [graph.constant(weights[name]) for name in ("weight", "bias")]
+
+
+WRITERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
+    Recurrent: _recurrent,
+    Linear: _linear,
+    Embedding: _embedding,
+    Activation: _activation,
+    Softmax: _softmax,
+    Dropout: _dropout,
+    Last: _last,
+    Convolution: _convolution,
+    Pooling: _pooling,
+    BatchNorm: _batch_norm,
+    LayerNorm: _layer_norm,
+    GroupNorm: _group_norm,
+}

@@ -1,0 +1,206 @@
+"""PyTorch's state dicts as one, under names as of torch.nn: wrappers, norms and cells are undone."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ArgumentError
+from ...layers.rnn import GRU, LSTM, RNN
+from .state_dict import StateDict
+
+Tensors = Mapping[str, NDArray[Any]]
+Found = Mapping[tuple[str, ...], StateDict]
+
+RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|weight_peephole|bias_ih|bias_hh)_l(\d+)(_reverse)?")
+CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+CELLS: dict[int, type[RNN] | type[GRU] | type[LSTM]] = {1: RNN, 3: GRU, 4: LSTM}
+MAX_NESTED = 4  # modules in a cell, at most
+# of torch.nn.utils.parametrize: what a weight is made of, and what makes it
+PARAMETRIZED = re.compile(r"(?:(.*)\.)?parametrizations\.(\w+)\.(\w+)(?:\..*)?")
+
+
+@dataclass
+class Merged:
+    """Tensors under the names that their modules gave them, and what else is in the file by its path."""
+
+    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    doubts: dict[str, str] = field(default_factory=dict)
+
+
+def merged(found: Found, trusted: bool = False) -> Merged:
+    """The state dicts that hold layers as one; where there are several, their paths come before the names.
+
+    The prefixes of wrappers are taken off, weight_g and weight_v (or a parametrization's originals) become
+    the weight that they stand for, and the weights of a recurrent cell those of a layer of one; of a cell
+    that may be none of torch.nn's, where they are `trusted` to be that.
+    """
+    cleaned = {path: _cleaned(state_dict, trusted) for path, state_dict in found.items()}
+    holding = {path for path, state_dict in cleaned.items() if _holds_a_layer(state_dict)}
+    shared = _shared(holding)
+    result = Merged()
+    for path, state_dict in cleaned.items():
+        if path not in holding:
+            result.others += [".".join((*path, name)) for name in state_dict.tensors]
+            continue
+        before = path[shared:]
+        for name, tensor in state_dict.tensors.items():
+            full_name = ".".join((*before, name))
+            if full_name in result.tensors:
+                raise ArgumentError(f"two tensors have the name {full_name}")
+            result.tensors[full_name] = tensor
+        for prefix, said in state_dict.modules.items():
+            result.modules[".".join((*before, prefix)).removesuffix(".")] = said
+        for prefix, doubt in state_dict.doubts.items():
+            result.doubts[".".join((*before, prefix)).removesuffix(".")] = doubt
+    return result
+
+
+def _doubts(tensors: Tensors) -> dict[str, str]:
+    """Why weights of a layer may be those of something else: what stands beside and beneath them.
+
+    Weights that have nothing before their names stand beside whatever else a file holds. What is beneath
+    those of a cell, whose names anyone might choose, is doubted there, too.
+    """
+    doubts = {}
+    prefixes = {name.rpartition(".")[0] for name in tensors if RECURRENT.fullmatch(_last(name))} - {""}
+    prefixes |= {name.rpartition(".")[0] for name in tensors if _last(name) == "weight_hh"}
+    for name in tensors:
+        made = _last(name).removesuffix("_orig")
+        if match := PARAMETRIZED.fullmatch(name):
+            doubts[match[1] or ""] = f"{match[2]} is parametrized by other means than weight_norm: {name}"
+        elif name.endswith("_orig") and (made in ("weight", "bias", *CELL) or RECURRENT.fullmatch(made)):
+            why = f"{name} becomes a weight by pruning or spectral_norm: remove that before saving"
+            doubts[name.rpartition(".")[0]] = why
+        elif not RECURRENT.fullmatch(_last(name)) and _last(name) not in CELL:
+            for prefix in _above(name) & prefixes - doubts.keys():
+                doubts[prefix] = f"weights of a recurrent layer, but such a layer has no {name}"
+    return doubts
+
+
+def _above(name: str) -> set[str]:
+    """The modules that a tensor is in, by name, up to MAX_NESTED of them; "" is none that it is beside."""
+    *modules, _ = name.rsplit(".", MAX_NESTED)
+    above = {".".join(modules[:count]) for count in range(1, len(modules) + 1)}
+    return above | {""} if modules else above
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _holds_a_layer(state_dict: StateDict) -> bool:
+    last_names = ((name.rpartition(".")[2], tensor) for name, tensor in state_dict.tensors.items())
+    return bool(state_dict.modules or state_dict.doubts) or any(
+        RECURRENT.fullmatch(name) or (name == "weight" and t.ndim >= 2) for name, t in last_names
+    )
+
+
+def _shared(paths: set[tuple[str, ...]]) -> int:
+    """How many keys all of the paths begin with."""
+    same = [len(set(keys)) == 1 for keys in zip(*paths, strict=False)]
+    return [*same, False].index(False)
+
+
+def _cleaned(state_dict: StateDict, trusted: bool) -> StateDict:
+    """Without what DataParallel (module.) and torch.compile (_orig_mod.) put before names."""
+    names = {name: _unwrapped(name) for name in state_dict.tensors}
+    modules = {prefix: _unwrapped(prefix + ".") for prefix in state_dict.modules}
+    while names and all(name.startswith("module.") for name in names.values()):
+        names = {key: name.removeprefix("module.") for key, name in names.items()}
+        modules = {
+            key: name.removeprefix("module.") for key, name in modules.items() if name.startswith("module.")
+        }
+    if len(set(names.values())) < len(names):
+        raise ArgumentError("two tensors have one name once _orig_mod. is taken off")
+    tensors = {names[key]: tensor for key, tensor in state_dict.tensors.items()}
+    said = {name.removesuffix("."): state_dict.modules[key] for key, name in modules.items()}
+    tensors = _with_norms(tensors)
+    doubts = {name: doubt for name, doubt in _doubts(tensors).items() if name not in said}
+    strange = doubts.keys() | {prefix for prefix, module in said.items() if not is_torchs(module)}
+    return StateDict(_with_cells(tensors, set() if trusted else strange), said, doubts)
+
+
+def _unwrapped(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def _with_norms(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With each weight in the place of its length g and its direction v."""
+    normed = {}
+    matches = [match for match in map(PARAMETRIZED.fullmatch, tensors) if match]
+    further = {(match[1], match[2]) for match in matches if match[3].isdecimal()}  # one after another
+    for g in tensors:
+        weight, v = _normed(g)
+        match = PARAMETRIZED.fullmatch(g)
+        if match and (match[1], match[2]) in further:
+            continue
+        if v in tensors and weight not in tensors and _are_norms(tensors[g], tensors[v]):
+            normed[g] = weight, v
+    spent = {v for _, v in normed.values()}
+    result = {}
+    for name, tensor in tensors.items():
+        if name in normed:
+            weight, v = normed[name]
+            if weight in result:
+                raise ArgumentError(f"{weight} is normed twice")
+            result[weight] = _scaled(tensor, tensors[v])
+        elif name not in spent:
+            result[name] = tensor
+    return result
+
+
+def _normed(g: str) -> tuple[str, str]:
+    """The names of the weight and of its direction, if this is the name of its length; else empty."""
+    *before, group, name, last = ["", "", *g.split(".")]
+    if (group, last) == ("parametrizations", "original0"):
+        return ".".join([*before[2:], name]), f"{g[:-1]}1"
+    if last.startswith("weight") and last.endswith("_g"):
+        return g[:-2], f"{g[:-1]}v"
+    return "", ""
+
+
+def _are_norms(g: NDArray[Any], v: NDArray[Any]) -> bool:
+    """Whether g has one length for each index of one axis of v, or one in all."""
+    if g.ndim == 0:
+        return v.ndim > 1
+    kept = [n for n in g.shape if n != 1]
+    return (
+        v.ndim > 1
+        and g.ndim == v.ndim
+        and len(kept) < 2
+        and all(n in (1, size) for n, size in zip(g.shape, v.shape, strict=True))
+    )
+
+
+def _scaled(g: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
+    """g v / |v|, the norm being over the axes along which g is constant."""
+    axes = tuple(axis for axis in range(v.ndim) if g.ndim == 0 or g.shape[axis] == 1)
+    with np.errstate(all="ignore"):
+        wide = v.astype(np.float64)
+        norm = np.sqrt(np.sum(wide * wide, axis=axes, keepdims=True))
+        weight: NDArray[Any] = wide * (g / norm)
+    return weight.astype(v.dtype)
+
+
+def _with_cells(tensors: dict[str, NDArray[Any]], strange: set[str]) -> dict[str, NDArray[Any]]:
+    """With the weights of torch.nn.LSTMCell and its kin, but for `strange` ones, under a layer's names."""
+
+    def name_in_layer(name: str) -> str:
+        before, dot, last = name.rpartition(".")
+        ih, hh = (tensors.get(before + dot + weight) for weight in CELL[:2])
+        if last not in CELL or ih is None or hh is None or f"{name}_l0" in tensors or before in strange:
+            return name
+        fits = ih.ndim == hh.ndim == 2 and len(ih) == len(hh) in [gates * hh.shape[1] for gates in CELLS]
+        return f"{name}_l0" if fits else name
+
+    return {name_in_layer(name): tensor for name, tensor in tensors.items()}
+
+
+def is_torchs(said: Mapping[str, Any]) -> bool:
+    return bool(said) and said["class"].removeprefix("__torch__.").startswith("torch.nn.")

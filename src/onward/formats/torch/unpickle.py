@@ -1,0 +1,310 @@
+"""Pickles, read by a machine of our own: of what it reads, nothing is imported and nothing is run.
+
+Plain values become plain values. Whatever else a pickle asks for becomes a Record: the name of what it would
+have called, and the arguments. Sets become lists and tuples, as to hash what a stranger nested can take for
+ever. An opcode takes memory for a few values, and for what it reads of the file, never for more.
+"""
+
+import mmap
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ...errors import FileError
+
+Data: TypeAlias = bytes | mmap.mmap
+
+MAX_OPCODES = 2_000_000
+MAX_LINE = 1 << 16
+MAX_NAME = 1000
+MAX_INTEGER = 256  # bytes
+PROTOCOL = 5
+STOP = ord(".")
+
+
+@dataclass(eq=False, slots=True, repr=False)
+class Global:
+    """A class or function, by name alone."""
+
+    path: str
+
+
+@dataclass(eq=False, slots=True, repr=False)
+class Record:
+    """What a pickle would have made: `path(*args)`, then its state, entries and elements set."""
+
+    path: str
+    args: tuple[Any, ...]
+    state: Any = None
+    entries: dict[Any, Any] | None = None
+    elements: list[Any] | None = None
+
+
+def load(data: Data, at: int, persistent: Callable[[Any], Any]) -> tuple[Any, int]:
+    """The value of the pickle that starts at a byte of the data, and where the pickle ends.
+
+    `persistent` makes values of persistent ids. Raises FileError, which names the byte.
+    """
+    machine = _Machine(data, at, persistent)
+    for _ in range(MAX_OPCODES):
+        start = machine.at
+        try:
+            code = data[start]
+            machine.at += 1
+            if code == STOP:
+                return machine.pop(), machine.at
+            HANDLERS[code](machine)
+        except KeyError as error:
+            what = f"opcode {code}" if code not in HANDLERS else f"memo entry {error}"
+            raise FileError(f"the pickle has an unknown {what} at byte {start}") from error
+        except (LookupError, TypeError, ValueError, AttributeError, struct.error) as error:
+            raise FileError(f"the pickle is damaged at byte {start}: {error}") from error
+    raise FileError(f"the pickle has more than {MAX_OPCODES} opcodes, at byte {start}")
+
+
+class _Machine:
+    def __init__(self, data: Data, at: int, persistent: Callable[[Any], Any]) -> None:
+        self.data = data
+        self.at = at
+        self.persistent = persistent
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []  # the stacks beneath each mark
+        self.memo: dict[int, Any] = {}
+        self.copied = 0
+
+    def take(self, size: int) -> bytes:
+        if not 0 <= size <= len(self.data) - self.at:
+            raise ValueError(f"it ends before the {size} bytes that come next")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def line(self) -> bytes:
+        end = self.data.find(b"\n", self.at, self.at + MAX_LINE)
+        if end < 0:
+            raise ValueError("a line has no end")
+        return self.take(end + 1 - self.at)[:-1]
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "little")
+
+    def sized(self, size: int) -> bytes:
+        """Bytes after their number, which has `size` bytes itself."""
+        return self.take(self.number(size))
+
+    def integer(self, size: int) -> int:
+        content = self.sized(size)
+        if len(content) > MAX_INTEGER:
+            raise ValueError(f"an integer has {len(content)} bytes; expected up to {MAX_INTEGER}")
+        return int.from_bytes(content, "little", signed=True)
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        if not self.stack:
+            raise ValueError("nothing is on the stack")
+        return self.stack.pop()
+
+    def pop_last(self, count: int) -> tuple[Any, ...]:
+        return tuple(self.pop() for _ in range(count))[::-1]
+
+    def mark(self) -> None:
+        self.below.append(self.stack)
+        self.stack = []
+
+    def pop_mark(self) -> list[Any]:
+        if not self.below:
+            raise ValueError("there is no mark")
+        values, self.stack = self.stack, self.below.pop()
+        return values
+
+    def pop_or_unmark(self) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.pop_mark()
+
+    def put(self, index: int) -> None:
+        if not self.stack:
+            raise ValueError("nothing is on the stack")
+        self.memo[index] = self.stack[-1]
+
+    def duplicate(self) -> None:
+        value = self.pop()
+        self.stack += [value, value]
+
+    def named(self, module: Any, name: Any) -> None:
+        if not (isinstance(module, str) and isinstance(name, str)):
+            raise TypeError("the name of a class is no text")
+        if len(module) + len(name) > MAX_NAME:  # it is copied, wherever it comes from
+            raise ValueError(f"the name of a class has more than {MAX_NAME} characters")
+        self.push(Global(f"{module}.{name}"))
+
+    def call(self, callee: Any, args: Any, state: Any = None) -> None:
+        if not isinstance(args, tuple):
+            raise TypeError(f"arguments are a {type(args).__name__}; expected a tuple")
+        path = callee.path if isinstance(callee, Global) else "a value"
+        if path in PLAIN:
+            self.copied += sum(len(arg) for arg in args if isinstance(arg, str | list))
+            if self.copied > len(self.data):  # the same argument, again and again
+                raise ValueError("the values are larger than the file")
+            self.push(PLAIN[path](*args))
+        else:
+            self.push(Record(path, args, state))
+
+    def build(self) -> None:
+        state = self.pop()
+        if self.stack and isinstance(self.stack[-1], Record):  # attributes of a plain value say nothing
+            self.stack[-1].state = state
+
+    def append(self, values: list[Any]) -> None:
+        top = self.stack[-1]
+        if isinstance(top, Record):
+            top.elements = top.elements or []
+        target = top.elements if isinstance(top, Record) else top
+        if not isinstance(target, list):
+            raise TypeError(f"a {type(target).__name__} takes no elements")
+        target += values
+
+    def set_items(self, values: Iterable[Any]) -> None:
+        top = self.stack[-1]
+        if isinstance(top, Record):
+            top.entries = top.entries or {}
+        target = top.entries if isinstance(top, Record) else top
+        if not isinstance(target, dict):
+            raise TypeError(f"a {type(target).__name__} takes no entries")
+        target.update(_entries(values))
+
+
+def _entries(values: Iterable[Any]) -> dict[Any, Any]:
+    """A dict of keys and values in turn; a key that is no plain value becomes a Record."""
+    each = iter(values)
+    return {
+        key if _is_plain(key) else Record("a key", (key,)): value
+        for key, value in zip(each, each, strict=True)
+    }
+
+
+def _is_plain(key: Any) -> bool:
+    """Of long integers and floats a stranger could choose any number that have the same hash."""
+    return isinstance(key, str | bytes | None) or (isinstance(key, int) and -(2**63) <= key < 2**64)
+
+
+def _ordered(pairs: Any = ()) -> dict[Any, Any]:
+    return _entries(value for key_value in pairs for value in (key_value[0], key_value[1]))
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise ValueError("bytes are encoded by other means than latin1")
+    return text.encode("latin-1")
+
+
+# what is called after all: values that pickle has no opcode for
+PLAIN: dict[str, Callable[..., Any]] = {"collections.OrderedDict": _ordered, "_codecs.encode": _encoded}
+
+
+def _decimal(text: bytes) -> int | bool:
+    if text in (b"00", b"01"):
+        return text == b"01"
+    return int(text.removesuffix(b"L"))
+
+
+def _protocol(m: _Machine) -> None:
+    if (protocol := m.number(1)) > PROTOCOL:
+        raise ValueError(f"it has protocol {protocol}; expected up to {PROTOCOL}")
+
+
+def _instance(m: _Machine) -> None:
+    m.named(m.line().decode(), m.line().decode())
+    callee = m.pop()
+    m.call(callee, tuple(m.pop_mark()))
+
+
+def _object(m: _Machine) -> None:
+    callee, *args = m.pop_mark()
+    m.call(callee, tuple(args))
+
+
+def _keyword_object(m: _Machine) -> None:
+    callee, args, keywords = m.pop_last(3)
+    m.call(callee, args, keywords)
+
+
+def _frame(m: _Machine) -> None:
+    m.number(8)
+
+
+# all of protocols 0 to 5 but the strings of protocol 0, which torch never wrote, extensions, which need a
+# registry, and buffers out of band; strings of Python 2 are text or bytes, and latin-1 keeps both
+OPCODES: dict[bytes, Callable[[_Machine], None]] = {
+    # the pickle itself
+    b"\x80": _protocol,
+    b"\x95": _frame,
+    b"(": lambda m: m.mark(),
+    b"0": lambda m: m.pop_or_unmark(),
+    b"1": lambda m: m.pop_mark().clear(),
+    b"2": lambda m: m.duplicate(),
+    # the memo
+    b"p": lambda m: m.put(int(m.line())),
+    b"q": lambda m: m.put(m.number(1)),
+    b"r": lambda m: m.put(m.number(4)),
+    b"\x94": lambda m: m.put(len(m.memo)),
+    b"g": lambda m: m.push(m.memo[int(m.line())]),
+    b"h": lambda m: m.push(m.memo[m.number(1)]),
+    b"j": lambda m: m.push(m.memo[m.number(4)]),
+    # constants and numbers
+    b"N": lambda m: m.push(None),
+    b"\x88": lambda m: m.push(True),
+    b"\x89": lambda m: m.push(False),
+    b"I": lambda m: m.push(_decimal(m.line())),
+    b"L": lambda m: m.push(_decimal(m.line())),
+    b"J": lambda m: m.push(int.from_bytes(m.take(4), "little", signed=True)),
+    b"K": lambda m: m.push(m.number(1)),
+    b"M": lambda m: m.push(m.number(2)),
+    b"\x8a": lambda m: m.push(m.integer(1)),
+    b"\x8b": lambda m: m.push(m.integer(4)),
+    b"F": lambda m: m.push(float(m.line())),
+    b"G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
+    # text and bytes
+    b"U": lambda m: m.push(m.sized(1).decode("latin-1")),
+    b"T": lambda m: m.push(m.sized(4).decode("latin-1")),
+    b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
+    b"\x8c": lambda m: m.push(m.sized(1).decode("utf-8", "surrogatepass")),
+    b"X": lambda m: m.push(m.sized(4).decode("utf-8", "surrogatepass")),
+    b"\x8d": lambda m: m.push(m.sized(8).decode("utf-8", "surrogatepass")),
+    b"C": lambda m: m.push(m.sized(1)),
+    b"B": lambda m: m.push(m.sized(4)),
+    b"\x8e": lambda m: m.push(m.sized(8)),
+    b"\x96": lambda m: m.push(m.sized(8)),
+    # tuples, lists, sets, dicts
+    b")": lambda m: m.push(()),
+    b"t": lambda m: m.push(tuple(m.pop_mark())),
+    b"\x85": lambda m: m.push(m.pop_last(1)),
+    b"\x86": lambda m: m.push(m.pop_last(2)),
+    b"\x87": lambda m: m.push(m.pop_last(3)),
+    b"\x91": lambda m: m.push(tuple(m.pop_mark())),
+    b"]": lambda m: m.push([]),
+    b"\x8f": lambda m: m.push([]),
+    b"l": lambda m: m.push(m.pop_mark()),
+    b"a": lambda m: m.append([m.pop()]),
+    b"e": lambda m: m.append(m.pop_mark()),
+    b"\x90": lambda m: m.append(m.pop_mark()),
+    b"}": lambda m: m.push({}),
+    b"d": lambda m: m.push(_entries(m.pop_mark())),
+    b"s": lambda m: m.set_items(m.pop_last(2)),
+    b"u": lambda m: m.set_items(m.pop_mark()),
+    # everything else
+    b"c": lambda m: m.named(m.line().decode(), m.line().decode()),
+    b"\x93": lambda m: m.named(*m.pop_last(2)),
+    b"R": lambda m: m.call(*m.pop_last(2)),
+    b"\x81": lambda m: m.call(*m.pop_last(2)),
+    b"\x92": _keyword_object,
+    b"i": _instance,
+    b"o": _object,
+    b"b": lambda m: m.build(),
+    b"P": lambda m: m.push(m.persistent(m.line().decode())),
+    b"Q": lambda m: m.push(m.persistent(m.pop())),
+}
+HANDLERS = {opcode[0]: handler for opcode, handler in OPCODES.items()}

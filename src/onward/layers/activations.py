@@ -1,0 +1,124 @@
+"""The activation functions by name: what each takes, its defaults, and what the core computes for it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from ..core.checks import finite
+from ..errors import ArgumentError
+
+Spec: TypeAlias = str | tuple[str | float, ...]  # "tanh", or with parameters ("leaky_relu", 0.01)
+Specs: TypeAlias = tuple[Spec, ...]  # one for each place that a cell has for a function
+Call: TypeAlias = tuple[str, float, float]  # as the core takes it: its name for the function, alpha, beta
+
+
+class Function(NamedTuple):
+    """A function of the core; `takes` of alpha, beta can be given, and those without a default must be."""
+
+    core: str
+    alpha: float | None = 0.0
+    beta: float | None = 0.0
+    takes: int = 0
+
+
+# Definitions and defaults are those of ONNX's operators, and of Keras for what ONNX lacks; hard_sigmoid is
+# that of Keras 3 and PyTorch, hard_sigmoid_keras2 that of Keras 2 and ONNX. SELU's numbers:
+# Klambauer et al. 2017.
+FUNCTIONS = {
+    "affine": Function("affine", None, None, takes=2),  # alpha x + beta
+    "elu": Function("elu", 1.0, 1.0, takes=1),  # x, or alpha (exp(x) - 1) where x < 0
+    "exponential": Function("exponential"),  # exp(x)
+    "gelu": Function("gelu"),  # x Phi(x), Phi the normal distribution
+    "hard_sigmoid": Function("hard_sigmoid", 1 / 6, 0.5, takes=2),  # alpha x + beta, clipped to [0, 1]
+    "hard_sigmoid_keras2": Function("hard_sigmoid", 0.2, 0.5),
+    "leaky_relu": Function("leaky_relu", 0.01, takes=1),  # x, or alpha x where x < 0
+    "linear": Function("affine", 1.0, 0.0),  # x
+    "mish": Function("mish"),  # x tanh(log(1 + exp(x)))
+    "relu": Function("relu"),  # x, or 0 where x < 0
+    "relu6": Function("relu6"),  # x clipped to [0, 6]
+    "scaled_tanh": Function("scaled_tanh", None, None, takes=2),  # alpha tanh(beta x)
+    "selu": Function("elu", 1.6732632423543772, 1.0507009873554805),
+    "sigmoid": Function("sigmoid"),  # 1 / (1 + exp(-x))
+    "silu": Function("silu"),  # x sigmoid(x)
+    "softplus": Function("softplus"),  # log(1 + exp(x))
+    "softsign": Function("softsign"),  # x / (1 + |x|)
+    "swish": Function("silu"),
+    "tanh": Function("tanh"),
+    "thresholded_relu": Function("thresholded_relu", 1.0, takes=1),  # x, or 0 where x <= alpha
+}
+
+
+def is_spec(value: Any) -> bool:
+    """Whether `value` has the form of one function: a name, or a name with numbers after it."""
+    if not is_sequence(value):
+        return isinstance(value, str)
+    return len(value) > 0 and isinstance(value[0], str) and not any(map(is_spec, value[1:]))
+
+
+def is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def spec(argument: str, value: Any) -> Spec:
+    """`value` as a Spec with its parameters as floats, or ArgumentError."""
+    if not is_spec(value):
+        raise ArgumentError(
+            f"{argument}={value!r}, but must be a function's name, or a name and its parameters, as in "
+            "('leaky_relu', 0.01)"
+        )
+    name, *given = [value] if isinstance(value, str) else value
+    if name not in FUNCTIONS:
+        raise ArgumentError(f"{argument}={value!r}, but must be one of {', '.join(FUNCTIONS)}")
+    function = FUNCTIONS[name]
+    required = (function.alpha, function.beta).count(None)
+    if not required <= len(given) <= function.takes:
+        bounds = f"{required}" if required == function.takes else f"{required} to {function.takes}"
+        raise ArgumentError(f"{argument}={value!r} has {len(given)} parameters, but {name} takes {bounds}")
+    parameters = [number for number in map(finite, given) if number is not None]
+    if len(parameters) < len(given):
+        raise ArgumentError(f"{argument}={value!r}, but a parameter must be a finite number")
+    return (name, *parameters) if given else name
+
+
+def choose_one(argument: str, value: Any, bidirectional: bool) -> Spec | tuple[Spec, Spec]:
+    """`value` as one Spec, or, where directions differ, one for each; ArgumentError if it is neither."""
+    if bidirectional and is_sequence(value) and len(value) == 2 and not is_spec(value):
+        forward, reverse = (spec(argument, one) for one in value)
+        return forward if forward == reverse else (forward, reverse)
+    return spec(argument, value)
+
+
+def choose(
+    argument: str, value: Any, places: Sequence[str], bidirectional: bool
+) -> Specs | tuple[Specs, Specs]:
+    """`value` as one Spec for each place, or, where directions differ, such for each; or ArgumentError."""
+
+    def fits(one: Any) -> bool:
+        return is_sequence(one) and len(one) == len(places) and all(map(is_spec, one))
+
+    def specs(one: Any) -> Specs:
+        return tuple(spec(argument, function) for function in one)
+
+    if fits(value):
+        return specs(value)
+    if bidirectional and is_sequence(value) and len(value) == 2 and all(map(fits, value)):
+        forward, reverse = map(specs, value)
+        return forward if forward == reverse else (forward, reverse)
+    raise ArgumentError(
+        f"{argument}={value!r}, but must be {len(places)} functions ({', '.join(places)}), "
+        "or, of a bidirectional layer, such a tuple for each direction"
+    )
+
+
+def by_direction(chosen: Any) -> tuple[Specs, Specs]:
+    """The forward and the reverse direction's part of what `choose` returned."""
+    forward, reverse = (chosen, chosen) if all(map(is_spec, chosen)) else chosen
+    return forward, reverse
+
+
+def call(function: Spec) -> Call:
+    """What the core takes for a Spec."""
+    name, *given = [function] if isinstance(function, str) else function
+    known = FUNCTIONS[str(name)]
+    defaults = [known.alpha, known.beta][len(given) :]
+    alpha, beta = (float(parameter or 0) for parameter in [*given, *defaults])
+    return known.core, alpha, beta

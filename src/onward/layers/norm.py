@@ -1,0 +1,208 @@
+"""The normalization layers of torch.nn, as they are at inference: each row of a batch on its own."""
+
+from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from ..core import arrays
+from ..core.arrays import Array, Shape
+from ..core.checks import Rng, checked, flag, integer, non_negative
+from ..errors import ArgumentError, ShapeError
+from .base import Weighted
+
+ONES = ("weight", "running_var")
+
+
+def standardized(x: Array, eps: float) -> Array:
+    """(x - mean) / sqrt(var + eps) of each row of x (..., F), var = mean of (x - mean)^2."""
+    x = np.ascontiguousarray(x)  # a row contiguous in memory is summed in one order, whatever else there is
+    centred: Array = x - x.mean(axis=-1, keepdims=True)
+    variance: Array = np.square(centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + x.dtype.type(eps))
+
+
+class Normalization(Weighted):
+    """A layer whose weight starts as ones and whose bias starts as zeros."""
+
+    per_step = False
+
+    def _start(self, eps: float, dtype: DTypeLike, rng: Rng) -> None:
+        self.eps = non_negative("eps", eps)
+        self._draw(dtype, rng, lambda generator, shape: np.zeros(shape))
+        self._take({name: np.ones_like(w) for name, w in self._weights.items() if name in ONES})
+
+    def _affine(self, x: Array, shape: Shape) -> Array:
+        """weight x + bias, as far as there are these weights, each of them in this shape."""
+        if "weight" in self._weights:
+            x = x * self._weights["weight"].reshape(shape)
+        return x + self._weights["bias"].reshape(shape) if "bias" in self._weights else x
+
+
+def channels_of(x: Array) -> Shape:
+    """The shape in which one number a channel meets x (N, C, ...)."""
+    return (-1, *(1,) * (x.ndim - 2))
+
+
+class BatchNorm(Normalization):
+    """What BatchNorm1d and BatchNorm2d share."""
+
+    layouts: ClassVar[dict[int, str]]
+
+    @checked
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        dtype: DTypeLike = "float32",
+        rng: Rng = None,
+    ) -> None:
+        self.num_features = integer("num_features", num_features, 1)
+        self.momentum = momentum  # acts in training only
+        self.affine = flag("affine", affine)
+        if not flag("track_running_stats", track_running_stats):
+            raise ArgumentError(
+                "track_running_stats=False, but without running statistics each row would depend on its batch"
+            )
+        self.track_running_stats = True
+        self._start(eps, dtype, rng)
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        names = ("weight", "bias") if self.affine else ()
+        for name in (*names, "running_mean", "running_var"):
+            yield name, (self.num_features,)
+        yield "num_batches_tracked", ()  # of use in training only
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x to y of the same shape, each number on its own. Raises ShapeError, DtypeError."""
+        x = arrays.as_floats(x, self.dtype, "x")
+        if x.ndim not in self.layouts or x.shape[1] != self.num_features:
+            takes = " or ".join(self.layouts.values())
+            raise ShapeError(
+                f"x has shape {x.shape}, but this {type(self).__name__} takes {takes} with "
+                f"C={self.num_features}"
+            )
+        shape = channels_of(x)
+        mean, variance = (self._weights[f"running_{name}"].reshape(shape) for name in ("mean", "var"))
+        return self._affine((x - mean) / np.sqrt(variance + self.dtype.type(self.eps)), shape)
+
+
+class BatchNorm1d(BatchNorm):
+    """torch.nn.BatchNorm1d at inference: y = weight (x - running_mean) / sqrt(running_var + eps) + bias.
+
+    x (N, C) or (N, C, L). Weights: weight, bias, running_mean, running_var (C,), num_batches_tracked ().
+    Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+    Source: Ioffe and Szegedy 2015.
+    """
+
+    layouts: ClassVar[dict[int, str]] = {2: "(N, C)", 3: "(N, C, L)"}
+
+
+class BatchNorm2d(BatchNorm):
+    """torch.nn.BatchNorm2d at inference: as BatchNorm1d, of x (N, C, H, W)."""
+
+    layouts: ClassVar[dict[int, str]] = {4: "(N, C, H, W)"}
+
+
+class LayerNorm(Normalization):
+    """torch.nn.LayerNorm: y = weight (x - mean x) / sqrt(var x + eps) + bias over the last axes.
+
+    Weights: weight and bias of shape normalized_shape, one integer or several. Raises ArgumentError,
+    DtypeError, and SignatureError for unknown arguments.
+    Source: Ba, Kiros and Hinton 2016.
+    """
+
+    @checked
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = "float32",
+        rng: Rng = None,
+    ) -> None:
+        sizes: Any = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+        self.normalized_shape = tuple(integer("normalized_shape", size, 1) for size in sizes)
+        if not sizes:
+            raise ArgumentError("normalized_shape=(), but must name at least one axis")
+        self.elementwise_affine = flag("elementwise_affine", elementwise_affine)
+        self.bias = flag("bias", bias)
+        self._start(eps, dtype, rng)
+
+    @property
+    def per_step(self) -> bool:  # type: ignore[override]  # of the class elsewhere
+        return len(self.normalized_shape) == 1
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        if self.elementwise_affine:
+            yield "weight", self.normalized_shape
+            if self.bias:
+                yield "bias", self.normalized_shape
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x (..., *normalized_shape) to y of the same shape. Raises ShapeError, DtypeError."""
+        x = arrays.as_floats(x, self.dtype, "x")
+        axes = len(self.normalized_shape)
+        if x.shape[-axes:] != self.normalized_shape:
+            raise ShapeError(
+                f"x has shape {x.shape}, but the last axes of what this LayerNorm takes are "
+                f"{self.normalized_shape}"
+            )
+        rows = x.reshape(*x.shape[:-axes], math.prod(self.normalized_shape))
+        y = standardized(rows, self.eps).reshape(x.shape)
+        return self._affine(y, self.normalized_shape)
+
+
+class GroupNorm(Normalization):
+    """torch.nn.GroupNorm: y = weight (x - mean x) / sqrt(var x + eps) + bias over each group of channels.
+
+    Weights: weight and bias (num_channels,). Raises ArgumentError, DtypeError, and SignatureError for unknown
+    arguments.
+    Source: Wu and He 2018.
+    """
+
+    @checked
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        dtype: DTypeLike = "float32",
+        rng: Rng = None,
+    ) -> None:
+        self.num_groups = integer("num_groups", num_groups, 1)
+        self.num_channels = integer("num_channels", num_channels, 1)
+        if self.num_channels % self.num_groups:
+            raise ArgumentError(f"num_groups={num_groups}, but must divide num_channels={num_channels}")
+        self.affine = flag("affine", affine)
+        self._start(eps, dtype, rng)
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        if self.affine:
+            yield "weight", (self.num_channels,)
+            yield "bias", (self.num_channels,)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x (N, C, ...) to y of the same shape, each row of the batch on its own.
+
+        Raises ShapeError, DtypeError.
+        """
+        x = arrays.as_floats(x, self.dtype, "x")
+        if x.ndim < 2 or x.shape[1] != self.num_channels:
+            takes = f"(N, {self.num_channels}, ...)"
+            raise ShapeError(f"x has shape {x.shape}, but this GroupNorm takes {takes}")
+        members = math.prod(x.shape[1:]) // self.num_groups
+        y = standardized(x.reshape(len(x), self.num_groups, members), self.eps).reshape(x.shape)
+        return self._affine(y, channels_of(x))

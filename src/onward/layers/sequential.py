@@ -1,0 +1,181 @@
+"""Layers one after the other."""
+
+from __future__ import annotations  # np.random is slow to import
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
+
+from numpy.typing import ArrayLike
+
+from ..core import arrays
+from ..core.arrays import Array, Shape
+from ..core.checks import Rng, generator
+from ..errors import ArgumentError
+from ..streaming.state import each
+from .base import Layer, Recur, Weighted, call
+from .linear import Last
+from .methods import Model
+from .recurrent import Recurrent
+
+
+class Sequential(Model):
+    """Calls its layers in order, as torch.nn.Sequential; weights are named by position: `0.weight_ih_l0`.
+
+    Raises ArgumentError for anything but plain layers, and for layers that differ in dtype or batch_first.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        for layer in layers:
+            if not isinstance(layer, Layer) or isinstance(layer, Sequential):
+                raise ArgumentError(f"Sequential takes layers other than itself, not {layer!r}")
+        dtypes = {str(layer.dtype) for layer in layers if isinstance(layer, Weighted)}
+        orders = {layer.batch_first for layer in layers if isinstance(layer, Recurrent | Last)}
+        if len(dtypes) > 1:  # each would convert what the last one made, and lose or invent precision
+            raise ArgumentError(f"the layers have dtypes {sorted(dtypes)}, but must have one")
+        if len(orders) > 1:  # one would take the batch for time
+            raise ArgumentError(
+                "some of the layers have batch_first=True and some False, but all must have one"
+            )
+        self.layers = layers
+        self.dtype = arrays.float_dtype(*dtypes or ("float32",))
+
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Sequence[Any] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        return_state: Literal[False] = False,
+    ) -> Array: ...
+
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Sequence[Any] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        return_state: Literal[True],
+    ) -> tuple[Array, list[Any]]: ...
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Sequence[Any] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        return_state: bool = False,
+    ) -> Array | tuple[Array, list[Any]]:
+        """The last layer's output; with `return_state`, also the recurrent layers' final states in order.
+
+        x is what the first layer takes. state: as returned, or None for zeros. lengths goes to the recurrent
+        layers and to Last. Raises what the layers raise, and ArgumentError for a state that is no list or of
+        another number of layers.
+        """
+        y, after = self._run(x, state, lengths, call)
+        return (y, after) if return_state else y
+
+    def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, list[Any]]:
+        before = iter(self._states(state))
+        after = []
+        y = x
+        for name, layer in self._leaves().items():
+            if isinstance(layer, Recurrent):
+                y, last = recur(name, layer, y, next(before), lengths)
+                after.append(last)
+            else:
+                y, _ = layer._run(y, None, lengths, recur)
+        return y, after
+
+    def _states(self, state: Any) -> list[Any]:
+        """One state for each recurrent layer, of a list that a user passes, or None."""
+        return list(each(state, sum(isinstance(layer, Recurrent) for layer in self)))
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: Sequence[Any] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        rng: Rng = None,
+    ) -> tuple[Any, list[Any], list[Any]]:
+        before = iter(self._states(state))
+        after, caches = [], []
+        drawn = None if rng is None else generator(rng)  # one for all layers, not one each of that seed
+        y: Any = x
+        for layer in self:
+            recurrent = isinstance(layer, Recurrent)
+            y, last, cache = layer.forward(y, next(before) if recurrent else None, lengths=lengths, rng=drawn)
+            caches.append(cache)
+            if recurrent:
+                after.append(last)
+        return y, after, caches
+
+    def backward(
+        self, dy: ArrayLike, dstate: Sequence[Any] | None, cache: list[Any]
+    ) -> tuple[Any, list[Any], dict[str, Array]]:
+        self._check_cache(isinstance(cache, list) and len(cache) == len(self))
+        after = self._states(dstate)
+        before: list[Any] = []
+        gradients: dict[str, Array] = {}
+        dx: Any = dy
+        for (prefix, layer), kept in reversed(list(zip(self._leaves().items(), cache, strict=True))):
+            recurrent = isinstance(layer, Recurrent)
+            dx, first, own = layer.backward(dx, after.pop() if recurrent else None, kept)
+            gradients |= {prefix + name: gradient for name, gradient in own.items()}
+            if recurrent:
+                before.insert(0, first)
+        return dx, before, {name: gradients[name] for name, _ in self.shapes()}
+
+    @property
+    def per_step(self) -> bool:
+        return all(layer.per_step for layer in self)
+
+    @property
+    def _step_shape(self) -> Shape | None:
+        return self[0]._step_shape if len(self) else None
+
+    def _leaves(self) -> dict[str, Layer]:
+        return {f"{index}.": layer for index, layer in enumerate(self)}
+
+    def _chain(self) -> list[Layer]:
+        return list(self)
+
+    def _replaced(self, leaves: Mapping[str, Layer]) -> Sequential:
+        return Sequential(*(leaves.get(name, layer) for name, layer in self._leaves().items()))
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int) -> Layer:
+        return self.layers[index]
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            ["Sequential(", *(f"  ({index}): {layer!r}" for index, layer in enumerate(self)), ")"]
+        )
+
+    def config(self) -> dict[str, Any]:
+        return {"layers": [layer.description() for layer in self]}
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        for prefix, layer in self._leaves().items():
+            for name, shape in layer.shapes():
+                yield prefix + name, shape
+
+    def _weights_by_name(self) -> dict[str, Array]:
+        return {
+            prefix + name: weight
+            for prefix, layer in self._leaves().items()
+            for name, weight in layer._weights_by_name().items()
+        }
+
+    def _take(self, weights: dict[str, Array]) -> None:
+        for prefix, layer in self._leaves().items():
+            layer._take(
+                {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+            )

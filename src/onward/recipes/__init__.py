@@ -1,0 +1,1 @@
+"""Ready-made tasks: models of text and of tables of sequences."""

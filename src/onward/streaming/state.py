@@ -1,0 +1,178 @@
+"""The states of a model's recurrent layers: as people have them, as the core takes them, and in files."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..core import storage
+from ..core.arrays import Array
+from ..errors import ArgumentError, FileError
+from ..layers.base import Layer, call
+from ..layers.linear import Last, Linear
+from ..layers.recurrent import Recurrent
+
+# h (L, B, P) and c (L, B, H) or None, of each recurrent layer
+Parts: TypeAlias = list[tuple[Array, Array | None]]
+
+
+def each(state: Any, count: int) -> Sequence[Any]:
+    """A model's state as one for each of its recurrent layers. Raises ArgumentError."""
+    if state is None:
+        return [None] * count
+    if not isinstance(state, list | tuple) or len(state) != count:
+        kind = type(state).__name__
+        given = f"{len(state)} states" if isinstance(state, list | tuple) else f"of type {kind}"
+        raise ArgumentError(f"state is {given}, but must be a list of {count}, one for each recurrent layer")
+    return state
+
+
+def apart(model: Layer, state: Any) -> Sequence[Any]:
+    """As `each`, of any model: the state of a recurrent layer alone is its own. Raises ArgumentError."""
+    if isinstance(model, Recurrent):
+        return [state]
+    return each(state, sum(isinstance(leaf, Recurrent) for leaf in model._leaves().values()))
+
+
+def together(model: Layer, states: list[Any]) -> Any:
+    """The state of a model, of one for each of its recurrent layers."""
+    return states[0] if isinstance(model, Recurrent) else states
+
+
+class Live:
+    """A model as it is now, whatever becomes of its weights, and the states of what runs through it.
+
+    Raises ArgumentError for a model that needs steps yet to come.
+    """
+
+    def __init__(self, model: Layer) -> None:
+        for leaf in model._leaves().values():
+            if not leaf.per_step:
+                why = (
+                    "its reverse direction starts at the last step, yet to come"
+                    if isinstance(leaf, Recurrent)
+                    else "it takes the whole sequence at once"
+                )
+                raise ArgumentError(f"{leaf!r} cannot stream: {why}")
+        if not model.per_step:
+            raise ArgumentError(f"{model!r} cannot stream: not all of it acts on each time step alone")
+        self.model = model._replaced({name: _frozen(leaf) for name, leaf in model._leaves().items()})
+        self.leaves = [leaf for leaf in self.model._leaves().values() if isinstance(leaf, Recurrent)]
+        if not self.leaves:
+            raise ArgumentError(f"{model!r} cannot stream: it has no recurrent layer")
+        if self.model._step_shape is None:
+            raise ArgumentError(f"{model!r} cannot stream: its first layer takes steps of any shape")
+        self.step_shape = self.model._step_shape
+        self.batch_first = self.leaves[0].batch_first
+        self.stacks = [leaf._kernel for leaf in self.leaves]
+        self._weights = dict(self.model._weights_by_name())
+
+    def chain(self) -> list[_core.Stack | _core.Dense] | None:
+        """The core's layers that do all that the model does; None where it takes others too.
+
+        After each step, that step is the last one: in a stream, Last has nothing to do.
+        """
+        layers = [layer for layer in self.model._chain() or [] if not isinstance(layer, Last)]
+        kernels = [layer._kernel for layer in layers if isinstance(layer, Recurrent | Linear)]
+        return kernels if layers and len(kernels) == len(layers) else None
+
+    def step(self, x: Any, state: Any, batched: bool) -> tuple[Array, Any]:
+        """One step of x, ([B], features), and the state after it, by the model's own call."""
+        axis = 1 if batched and self.batch_first else 0
+        y, state = self.model._run(np.expand_dims(x, axis), state, None, call)
+        return (np.take(y, 0, axis) if y.ndim == 2 + batched else y), state
+
+    def zeros(self, B: int) -> Parts:
+        """The state that B rows begin with."""
+        return [
+            (
+                np.zeros((leaf.num_layers, B, leaf.proj_size or leaf.hidden_size), leaf.dtype),
+                np.zeros((leaf.num_layers, B, leaf.hidden_size), leaf.dtype) if leaf.has_c else None,
+            )
+            for leaf in self.leaves
+        ]
+
+    def taken(self, state: Any, B: int, batched: bool) -> Parts:
+        """What a model's call takes as its state, checked. Raises ShapeError, DtypeError, ArgumentError."""
+        taken: Parts = []
+        for leaf, own, (h0, c0) in zip(self.leaves, apart(self.model, state), self.zeros(B), strict=True):
+            h, c = leaf._split(own)
+            h = leaf._initial("h", h, h0.shape, batched)
+            c = None if c0 is None else leaf._initial("c", c, c0.shape, batched)
+            taken.append((h0 if h is None else h, c0 if c is None else c))
+        return taken
+
+    def given(self, parts: Parts, batched: bool) -> Any:
+        """What a model's call returns as its state."""
+        states = [
+            leaf._join(*((h, c) if batched else (h[:, 0], None if c is None else c[:, 0])))
+            for leaf, (h, c) in zip(self.leaves, parts, strict=True)
+        ]
+        return together(self.model, states)
+
+    def identity(self) -> dict[str, str]:
+        """What a state is of: a model's precision, and the fingerprints of its layers and its weights."""
+        import hashlib  # here, as its OpenSSL takes as much memory as all of Onward
+
+        weights = hashlib.sha256()
+        for name, weight in self._weights.items():
+            weights.update(name.encode())
+            weights.update(weight.tobytes())
+        layers = json.dumps(self.model.description(), sort_keys=True).encode()
+        return {
+            "precision": self.leaves[0].precision or str(self.leaves[0].dtype),
+            "model": hashlib.sha256(layers).hexdigest(),
+            "weights": weights.hexdigest(),
+        }
+
+    def save(
+        self, path: str | os.PathLike[str], kind: str, parts: Parts, more: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Writes states, and other arrays with them. Raises FileError."""
+        tensors = {
+            f"{index}.{name}": array
+            for index, pair in enumerate(parts)
+            for name, array in zip("hc", pair, strict=True)
+            if array is not None
+        }
+        storage.write(path, tensors | dict(more), {"type": kind, **self.identity()})
+
+    def load(self, path: str | os.PathLike[str], kind: str) -> tuple[Parts, dict[str, NDArray[Any]]]:
+        """The states in a file that `save` wrote of the same model, not yet checked, and the other arrays.
+
+        Raises FileError, which says whether the file is of another kind, version, precision or model, or of
+        other weights.
+        """
+        tensors, said = storage.read(path)
+        if said is None or said.get("type") != kind:
+            raise FileError(f"{path} is no state of a {kind.split()[0]}: expected a file that its save wrote")
+        own = self.identity()
+        for what, of in (
+            ("precision", f"a model in {said.get('precision')!r}, but this one is in {own['precision']!r}"),
+            ("model", "another model"),
+            ("weights", "this model with other weights"),
+        ):
+            if said.get(what) != own[what]:
+                raise FileError(f"{path} is the state of {of}")
+        parts: Parts = []
+        for index, leaf in enumerate(self.leaves):
+            names = [f"{index}.h"] + [f"{index}.c"] * leaf.has_c
+            missing = [name for name in names if name not in tensors]
+            if missing:
+                raise FileError(f"{path} lacks {missing[0]}")
+            h, *c = (tensors.pop(name) for name in names)
+            parts.append((h, c[0] if c else None))
+        return parts, tensors
+
+
+def _frozen(leaf: Layer) -> Layer:
+    """The layer with the weights that it has now, and the same packed copy of them."""
+    if isinstance(leaf, Recurrent | Linear):
+        _ = leaf._kernel  # packed once, for all streams
+    twin = object.__new__(type(leaf))
+    twin.__dict__.update(leaf.__dict__)
+    return twin

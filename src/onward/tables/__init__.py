@@ -1,0 +1,1 @@
+"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data."""

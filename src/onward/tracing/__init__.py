@@ -1,0 +1,1 @@
+"""Records of every gate and state of a model's run, and plots of them."""

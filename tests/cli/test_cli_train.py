@@ -1,0 +1,275 @@
+"""The commands that train, sample, score and plot: what they write and print, and what mistakes end in."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import onward
+from onward.cli import main
+from onward.core import storage
+from onward.recipes import characters, sequences, text
+from onward.train import checkpoint
+from onward.train.fit import Training
+
+PLAY = "".join(f"FOOL {n % 7}.\nNuncle, give me {n % 5} eggs.\n" for n in range(90))
+
+
+def onward_(*arguments: str | Path, expect: int = 0) -> Result:
+    """The command run in this process; nothing but an exit may come out of it."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    assert result.exit_code == expect, result.output
+    return result
+
+
+def report(*arguments: str | Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(onward_(*arguments, "--json").stdout, parse_constant=pytest.fail)
+    return parsed
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder of its own, and as little to read as a test needs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(characters, "READ", 10_000)
+    monkeypatch.setattr(sequences, "READ", 2_000)
+    (tmp_path / "play.txt").write_text(PLAY)
+
+
+SMALL = "--hidden", "16", "--layers", "1"
+
+
+def test_a_text_is_learnt_written_sampled_scored_and_drawn() -> None:
+    said = report("train", "text", "play.txt", *SMALL, "--epochs", "12")
+    assert said["model"] == "play.safetensors" and said["run"] == "play.run"
+    assert len(said["epochs"]) == 12 and said["characters"] == len(PLAY)
+    assert said["bits_per_character"] < 3.2 < np.log2(said["vocabulary"])
+    assert said["perplexity"] == pytest.approx(2 ** said["bits_per_character"])
+    model, vocabulary = text.load("play.safetensors")
+    assert text.bits_per_character(model, vocabulary, characters.split(PLAY).test) == pytest.approx(
+        said["bits_per_character"]
+    )
+    Path("test.txt").write_text(characters.split(PLAY).test)
+    assert report("score", "play.safetensors", "test.txt")["bits_per_character"] == said["bits_per_character"]
+    assert "bits per character" in onward_("score", "play.safetensors", "test.txt").output
+
+    sampled = report("sample", "play.safetensors", "--prompt", "FOOL", "--length", "40", "--seed", "3")
+    assert len(sampled["text"]) == 40 and set(sampled["text"]) <= set(PLAY)
+    shown = onward_("sample", "play.safetensors", "--prompt", "FOOL", "--length", "40", "--seed", "3").output
+    assert shown == "FOOL" + sampled["text"] + "\n"
+
+    onward_("plot", "play.run")
+    assert Path("play.png").read_bytes()[:4] == b"\x89PNG"
+    onward_("plot", "play.run", "-o", "play.svg")
+    assert b"<svg" in Path("play.svg").read_bytes()
+
+
+def test_what_is_shown_of_a_training() -> None:
+    shown = onward_("train", "text", "play.txt", *SMALL, "-o", "net.safetensors").output
+    assert "bits per character of the last 5 %" in shown and "onward sample net.safetensors" in shown
+
+
+def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Training._step
+
+    def until(self: Training, run: checkpoint.Run, batch: Any) -> None:
+        if run.memory.step == steps:
+            raise KeyboardInterrupt
+        step(self, run, batch)
+
+    monkeypatch.setattr(Training, "_step", until)
+
+
+@pytest.mark.parametrize("kind", ["text", "table"])
+def test_an_interrupted_training_goes_on_to_the_same_model(kind: str) -> None:
+    np.savez("play.npz", **table(classes=True))
+    command = "train", kind, "play.txt" if kind == "text" else "play.npz", *SMALL, "--epochs", "4", "-o"
+    onward_(*command, "whole.safetensors")
+    interrupted = []
+    for steps in (2, 14 if kind == "text" else 9):
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt_after(steps, patch)
+            interrupted.append(onward_(*command, "cut.safetensors", expect=130))
+    assert "nothing was kept" in interrupted[0].stderr
+    assert interrupted[1].stdout == "" and "--resume goes on from cut.run" in interrupted[1].stderr
+    assert not Path("cut.safetensors").exists()
+    onward_(*command, "cut.safetensors", "--resume")
+    assert Path("cut.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    assert Path("cut.run").read_bytes() == Path("whole.run").read_bytes()
+    assert (
+        "another model" in onward_(*command, "cut.safetensors", "--resume", "--hidden", "17", expect=1).stderr
+    )
+
+
+def test_ctrl_c_beside_the_checkpoint_of_an_earlier_training_does_not_offer_to_go_on_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = "train", "text", "play.txt", *SMALL, "--epochs"
+    onward_(*command, "2")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_epoch", interrupted)
+    assert "nothing was kept" in onward_(*command, "3", expect=130).stderr
+    assert "--resume goes on from play.run" in onward_(*command, "3", "--resume", expect=130).stderr
+
+
+def test_a_training_on_another_text_of_as_many_characters_does_not_go_on_from_a_checkpoint() -> None:
+    Path("other.txt").write_text(PLAY[::-1])
+    options = *SMALL, "--epochs", "1", "-o", "net.safetensors"
+    onward_("train", "text", "play.txt", *options)
+    assert "another data set" in onward_("train", "text", "other.txt", *options, "--resume", expect=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "out"),
+    [
+        ("text", "novel.run", ()),
+        ("text", "novel.safetensors", ()),
+        ("text", "novel.txt", ("-o", "link.safetensors")),
+        ("table", "novel.npz", ("-o", "link.safetensors")),
+    ],
+)
+def test_what_is_trained_on_is_not_written_over(kind: str, name: str, out: tuple[str, ...]) -> None:
+    np.savez("novel.npz", **table(classes=True))
+    if kind == "text":
+        Path(name).write_text(PLAY)
+    Path("link.safetensors").symlink_to(name)
+    before = Path(name).read_bytes()
+    assert "would be written over FILE" in onward_("train", kind, name, *out, *SMALL, expect=2).stderr
+    assert Path(name).read_bytes() == before
+
+
+def test_infinite_targets_end_in_one_message() -> None:
+    arrays = table(per_sequence=True)
+    arrays["targets"][:, 1] = np.inf
+    np.savez("table.npz", **arrays)
+    assert "Error: the loss is nan" in onward_("train", "table", "table.npz", *SMALL, expect=1).stderr
+
+
+def test_a_sample_that_is_interrupted_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(*_: object) -> Iterator[str]:
+        yield "a"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(text, "sample", endless)
+    result = onward_("sample", "shakespeare", "--prompt", "b", expect=130)
+    assert (result.stdout, result.stderr) == ("ba", "")
+    assert onward_("sample", "shakespeare", "--json", expect=130).output == ""
+
+
+def table(classes: bool = False, per_step: bool = False, per_sequence: bool = False) -> dict[str, Any]:
+    """Sequences of which the first step's sign, its value or the mean until now is to be told."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(2, 8, 120)
+    items = [50 + 10 * rng.normal(0, 1, (length, 2)) for length in lengths]
+    arrays: dict[str, Any] = {"x": np.concatenate(items), "lengths": lengths}
+    if classes:
+        arrays["y"] = np.array([int(item[0, 0] > 50) for item in items])
+    if per_sequence:
+        arrays["targets"] = np.array([[item[:, 0].mean(), 1e3] for item in items])
+    if per_step:
+        arrays["targets"] = np.concatenate([3 * item[:, :1] + 7 for item in items])
+    return arrays
+
+
+def test_classes_of_a_table_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequences, "READ", 16_000)
+    np.savez("table.npz", **table(classes=True))
+    said = report("train", "table", "table.npz")
+    assert said["accuracy"] >= 0.85 and said["sequences"] == 120 and len(said["epochs"]) == 133
+    assert report("score", "table.safetensors", "table.npz")["accuracy"] >= 0.9
+    assert report("run", "table.safetensors", "table.npz")["accuracy"] >= 0.9  # of data as they are
+    assert "% right" in onward_("score", "table.safetensors", "table.npz").output
+
+
+@pytest.mark.parametrize("kind", ["per_step", "per_sequence"])
+def test_numbers_of_a_table_are_learnt_in_their_own_units(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequences, "READ", 16_000)
+    arrays = table(**{kind: True})
+    np.savez("table.npz", **arrays)
+    said = report("train", "table", "table.npz")
+    assert said["accuracy"] is None
+    assert said["loss"] < 0.2 * arrays["targets"].var(axis=0).mean()
+    found = report("score", "table.safetensors", "table.npz")["loss"]
+    net: Any = onward.load("table.safetensors")
+    items = np.split(arrays["x"], np.cumsum(arrays["lengths"])[:-1])
+    outputs = [net(item) for item in items]
+    errors = (np.stack(outputs) if kind == "per_sequence" else np.concatenate(outputs)) - arrays["targets"]
+    assert found == pytest.approx((errors**2).mean(), rel=1e-4)
+
+
+def test_a_csv_holds_targets_in_its_columns() -> None:
+    arrays = table(per_step=True)
+    with Path("table.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["sequence", "a", "target_a", "b"])
+        sequence = np.repeat(np.arange(120), arrays["lengths"])
+        for number, (a, b), (goal,) in zip(sequence, arrays["x"], arrays["targets"], strict=True):
+            rows.writerow([number, a, goal, b])
+    np.savez("table.npz", **arrays)
+    said = [
+        report("train", "table", f"table{suffix}", "-o", "net.safetensors") for suffix in (".csv", ".npz")
+    ]
+    assert said[0]["loss"] == pytest.approx(said[1]["loss"], rel=1e-3)
+
+
+def test_mistakes_end_in_one_message() -> None:
+    Path("short.txt").write_text("To be.")
+    Path("binary.txt").write_bytes(b"\xff\xfe" * 900)
+    np.savez("table.npz", **table())
+    np.savez("few.npz", x=np.ones((3, 2)), y=[1])
+    np.savez("odd.npz", x=np.ones((3, 2)), targets=np.ones((2, 2, 2)))
+    Path("other.txt").write_text(PLAY + "é")
+    onward_("train", "text", "play.txt", *SMALL, "--epochs", "1")
+    for arguments, code, message in (
+        (("train", "text", "short.txt"), 1, "6 characters, but needs at least 1,000"),
+        (("train", "text", "binary.txt"), 1, "no text in UTF-8: byte 0 is 0xff"),
+        (("train", "text", "nothing.txt"), 2, "does not exist"),
+        (("train", "text", "play.txt", "-o", "net.onnx"), 2, ".safetensors"),
+        (("train", "text", "play.txt", "--epochs", "0"), 2, "--epochs"),
+        (("train", "table", "play.txt"), 2, ".npz, .csv"),
+        (("train", "table", "table.npz"), 1, "neither classes"),
+        (("train", "table", "few.npz"), 1, "1 sequences, but needs 5"),
+        (("train", "table", "odd.npz"), 1, "targets must be numbers (S, O)"),
+        (("sample", "vowels"), 1, "is no model of text"),
+        (("sample", "nothing"), 2, "neither a file nor a bundled model"),
+        (("sample", "play.safetensors", "--prompt", "Zounds"), 1, "character 0 of the text is 'Z'"),
+        (("sample", "play.safetensors", "--temperature", "-1"), 1, "temperature=-1"),
+        (("score", "play.safetensors", "other.txt"), 1, "is 'é'"),
+        (("score", "vowels", "table.npz"), 1, "neither classes"),
+        (("plot", "play.safetensors"), 1, "is no checkpoint"),
+        (("plot", "play.run", "-o", "x.gif"), 2, ".png, .svg, .pdf"),
+    ):
+        stderr = " ".join(onward_(*arguments, expect=code).stderr.replace("│", " ").split())
+        assert message in stderr, (arguments, stderr)
+
+
+def test_a_full_disk_leaves_the_old_model_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "train", "text", "play.txt", *SMALL, "--epochs", "1"
+    onward_(*command)
+    before = Path("play.safetensors").read_bytes(), Path("play.run").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert "No space left on device" in onward_(*command, "--seed", "5", expect=1).stderr
+    assert (Path("play.safetensors").read_bytes(), Path("play.run").read_bytes()) == before
+    assert storage.read("play.run")[1] is not None
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "text"], ["train", "table"], ["train"], ["sample"], ["score"], ["plot"]]
+)
+def test_every_help_has_an_example(command: list[str]) -> None:
+    assert "Example:  onward" in onward_(*command, "--help").output

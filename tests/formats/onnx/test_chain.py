@@ -1,0 +1,298 @@
+"""Graphs as layers: what other exporters write becomes layers, and what stands in the way is named."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from support import onnx_nodes
+
+from onward import errors
+from onward.formats.onnx.model import Graph
+
+T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
+
+
+def graph_of(
+    nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str = "y", T: int = T, opset: int = 14
+) -> Graph:
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in {
+            "W": (1, 4 * H, I),
+            "R": (1, 4 * H, H),
+            "B": (1, 8 * H),
+            "W2": (2, 3 * H, I),
+            "R2": (2, 3 * H, H),
+            "M": (H, 2),
+            "b": (2,),
+        }.items()
+    }
+    x = np.zeros((T, B, I), np.float32)
+    return Graph(onnx_nodes.model_of(nodes, {"x": x}, [output], weights | constants, opset))
+
+
+def lstm(x: str = "x", *states: str, **attributes: Any) -> onnx.NodeProto:
+    inputs = [x, "W", "R", "B", "", *states] if states else [x, "W", "R", "B"]
+    return helper.make_node("LSTM", inputs, ["Y", "Y_h", "Y_c"], "lstm", hidden_size=H, **attributes)
+
+
+def x_of(graph: Graph) -> Any:
+    return np.random.default_rng(1).normal(0, 1, (T, B, I)).astype(np.float32)
+
+
+def node(op: str, *inputs: str, to: str = "y", **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs, [to], f"the {op}", **attributes)
+
+
+ONE = {"one": np.array([1])}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "layers"),
+    [
+        ([lstm(), node("Squeeze", "Y", "one")], ONE, ["LSTM"]),
+        (
+            [
+                lstm(),
+                node("Squeeze", "Y", "one", to="s"),
+                node("MatMul", "s", "M", to="m"),
+                node("Add", "b", "m"),
+            ],
+            ONE,
+            ["LSTM", "Linear"],
+        ),
+        (
+            [lstm(), node("Squeeze", "Y_h", "zero", to="s"), node("Gemm", "s", "M", "b")],
+            {"zero": np.array([0])},
+            ["LSTM", "Last", "Linear"],
+        ),
+        (
+            [
+                node("Transpose", "x", to="t", perm=[1, 0, 2]),
+                lstm("t"),
+                node("Squeeze", "Y", "one", to="s"),
+                node("Transpose", "s", perm=[1, 0, 2]),
+            ],
+            ONE,
+            ["LSTM"],
+        ),
+        (
+            [
+                node("Shape", "x", to="shape"),
+                node("Gather", "shape", "one", to="batch"),
+                node("Concat", "one", "batch", "H", to="size", axis=0),
+                node("ConstantOfShape", "size", to="zeros"),
+                lstm("x", "zeros", "zeros"),
+                node("Squeeze", "Y", "one"),
+            ],
+            {**ONE, "H": np.array([H])},
+            ["LSTM"],
+        ),
+        (
+            [
+                helper.make_node("GRU", ["x", "W2", "R2"], ["Y"], hidden_size=H, direction="bidirectional"),
+                node("Transpose", "Y", to="t", perm=[0, 2, 1, 3]),
+                node("Reshape", "t", "shape", to="r"),
+                node("Softmax", "r", axis=2),
+            ],
+            {"shape": np.array([0, 0, -1])},
+            ["GRU", "Softmax"],
+        ),
+    ],
+    ids=["squeezed", "dense", "last state", "batch first", "states of zeros", "two directions"],
+)
+def test_chains_become_layers(nodes: Any, constants: dict[str, Any], layers: list[str]) -> None:
+    graph = graph_of(nodes, constants)
+    chain = graph.layers()
+    assert [type(layer).__name__ for layer in chain] == layers
+    x = x_of(graph)
+    np.testing.assert_allclose(chain(x), graph(x)[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "named"),
+    [
+        ([lstm(), node("Sin", "Y")], {}, "the Sin"),
+        ([lstm(direction="reverse"), node("Squeeze", "Y", "one")], ONE, "lstm .*reverse"),
+        ([node("Neg", "W", to="W_"), node("Mul", "x", "x")], {}, "the Mul"),
+        ([lstm("x", "h", "h"), node("Squeeze", "Y", "one")], {**ONE, "h": np.ones((1, B, H), "f4")}, "lstm"),
+        (
+            [lstm(), node("Squeeze", "Y", "one", to="s"), node("Transpose", "s", perm=[1, 0, 2])],
+            ONE,
+            "axes of y",
+        ),
+        ([lstm(), node("Gather", "Y", "one")], {"one": np.array(1)}, "the Gather"),
+    ],
+)
+def test_what_stands_in_the_way_is_named(nodes: Any, constants: dict[str, Any], named: str) -> None:
+    with pytest.raises(errors.ArgumentError, match=named):
+        graph_of(nodes, constants).layers()
+
+
+def stacked(*after: onnx.NodeProto, opset: int = 14) -> Graph:
+    """Two LSTMs, the final h of both as PyTorch's exporters put them together, and what comes after that."""
+    second = helper.make_node("LSTM", ["s", "V", "R", "B"], ["", "Z_h"], hidden_size=H)
+    squeezed = node(
+        "Squeeze", "Y", *(["one"] if opset > 12 else []), to="s", **({} if opset > 12 else {"axes": [1]})
+    )
+    V = np.random.default_rng(2).normal(0, 0.5, (1, 4 * H, H)).astype(np.float32)
+    constants = {
+        "V": V,
+        "last": np.array(-1),
+        "second": np.array(1),
+        "first": np.array(0),
+        "zero": np.array([0]),
+    }
+    constants |= ONE | {"minus": np.array([-1]), "end": np.array([2**63 - 1])}
+    nodes = [lstm(), squeezed, second, node("Concat", "Y_h", "Z_h", to="h", axis=0), *after]
+    return graph_of(nodes, constants, opset=opset)
+
+
+@pytest.mark.parametrize(
+    ("after", "opset"),
+    [
+        ([node("Gather", "h", "last")], 14),
+        ([node("Gather", "h", "second", axis=0)], 14),
+        ([node("Slice", "h", "minus", "end", "zero", to="k"), node("Squeeze", "k", "zero")], 14),
+        ([node("Slice", "h", to="k", starts=[1], ends=[9], axes=[0]), node("Squeeze", "k", axes=[0])], 9),
+        ([node("Relu", "h", to="k"), node("Gather", "k", "last")], 14),
+    ],
+    ids=["gathered", "by its number", "sliced", "sliced in opset 9", "all rectified"],
+)
+def test_the_final_state_of_the_last_layer_is_its_last_step(after: list[onnx.NodeProto], opset: int) -> None:
+    graph = stacked(*after, opset=opset)
+    chain, x = graph.layers(), x_of(graph)
+    assert [type(layer).__name__ for layer in chain][:3] == ["LSTM", "LSTM", "Last"]
+    np.testing.assert_array_equal(chain(x), graph(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("after", "named"),
+    [
+        ([node("Gather", "h", "first")], "the Gather"),
+        ([node("Gather", "h", "last", axis=1)], "the Gather"),
+        ([node("Slice", "h", "zero", "end", "zero", to="k"), node("Squeeze", "k", "zero")], "the Slice"),
+        ([node("Squeeze", "h", "zero")], "the Squeeze"),
+        ([node("Identity", "h")], "final states of several layers"),
+    ],
+)
+def test_other_final_states_are_no_last_step(after: list[onnx.NodeProto], named: str) -> None:
+    with pytest.raises(errors.ArgumentError, match=named):
+        stacked(*after).layers()
+
+
+def test_the_final_state_of_one_layer_is_its_last_step_however_it_is_read() -> None:
+    for read in (node("Gather", "Y_h", "zero"), node("Gather", "Y_h", "minus")):
+        graph = graph_of([lstm(), read], {"zero": np.array(0), "minus": np.array(-1)})
+        assert [type(layer).__name__ for layer in graph.layers()] == ["LSTM", "Last"]
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+
+
+def two_ways(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
+    """A GRU of two directions, its value with these beside the features, and what comes after that."""
+    gru = helper.make_node("GRU", ["x", "W2", "R2"], ["Y"], hidden_size=H, direction="bidirectional")
+    constants = {name: np.array(shape) for name, shape in shapes.items()}
+    return graph_of([gru, node("Transpose", "Y", to="t", perm=[0, 2, 1, 3]), *after], constants)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ([0, 0, -1], True),
+        ([0, 0, 2 * H], True),
+        ([0, -1, 2 * H], True),
+        ([-1, 1, 2 * H], False),  # all steps of all rows
+        ([1, -1, 2 * H], False),
+        ([T, B, 2 * H], False),  # sizes that the graph leaves open
+        ([0, -1, H], False),
+        ([0, 0, 2, H], False),
+    ],
+)
+def test_a_reshape_is_followed_only_where_it_joins_the_directions(shape: list[int], fits: bool) -> None:
+    graph = two_ways(node("Reshape", "t", "shape"), shape=shape)
+    if fits:
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+    else:
+        with pytest.raises(errors.ArgumentError, match="the Reshape"):
+            graph.layers()
+
+
+@pytest.mark.parametrize("first", ["zero", "one"])
+def test_a_shape_made_of_the_shape_of_the_value_is_followed(first: str) -> None:
+    """As PyTorch's exporter makes it, with the first two axes in their order, or not."""
+    graph = two_ways(
+        node("Shape", "t", to="of_t"),
+        node("Gather", "of_t", first, to="n"),
+        node("Slice", "of_t", "one", "two", to="m"),
+        node("Slice", "of_t", "two", "three", to="D"),
+        node("Slice", "of_t", "three", "four", to="H"),
+        node("Mul", "D", "H", to="units"),
+        node("Concat", "n", "m", "units", to="shape", axis=0),
+        node("Reshape", "t", "shape"),
+        zero=[0], one=[1], two=[2], three=[3], four=[4],
+    )  # fmt: skip
+    if first == "zero":
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+    else:
+        with pytest.raises(errors.ArgumentError, match="the Reshape"):
+            graph.layers()
+
+
+def test_the_axis_of_one_direction_can_be_reshaped_away_in_any_place() -> None:
+    graph = graph_of([lstm(), node("Reshape", "Y", "shape")], {"shape": np.array([0, -1, H])})
+    np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+
+
+def test_a_graph_streams_pools_and_traces_bitwise_as_it_runs_whole() -> None:
+    graph = graph_of(
+        [lstm(), node("Squeeze", "Y", "one", to="s"), node("Relu", "s", to="r"), node("MatMul", "r", "M")],
+        ONE,
+    )
+    x = x_of(graph)
+    expected = graph(x)[0]
+    stream, pool = graph.stream(), graph.pool(2)
+    ids = pool.open(B)
+    for step, y in zip(x, expected, strict=True):
+        np.testing.assert_array_equal(stream(step[0]), y[0])
+        np.testing.assert_array_equal(pool.step(ids, step), y)
+    np.testing.assert_array_equal(graph.trace(x).y, expected)
+    assert graph.quantize("int8", check=x, tolerance=0.1)[0].precision == "int8"
+
+
+def test_a_graph_that_is_no_chain_says_why_it_cannot_stream() -> None:
+    graph = graph_of([lstm(), node("Squeeze", "Y", "one", to="s"), node("Mul", "s", "s")], ONE)
+    for asked in (
+        graph.stream,
+        lambda: graph.pool(1),
+        lambda: graph.trace(x_of(graph)),
+        lambda: graph.quantize("int8"),
+    ):
+        with pytest.raises(errors.ArgumentError, match=r"node the Mul \(Mul\) stands in the way of layers"):
+            asked()
+
+
+@pytest.mark.parametrize("lengths", [np.full(B, 2, np.int32), None], ids=["in the graph", "made of an input"])
+def test_lengths_that_a_call_does_not_give_are_refused(lengths: Any) -> None:
+    first = helper.make_node("LSTM", ["x", "W", "R", "B", "n"], ["Y"], "lstm", hidden_size=H)
+    nodes = [first, node("Squeeze", "Y", "one")]
+    if lengths is None:
+        nodes.insert(0, node("Mul", "two", "two", to="n_"))
+        nodes.insert(1, node("Expand", "n_", "rows", to="n"))
+    constants = {**ONE, "two": np.array([2], np.int32), "rows": np.array([B])}
+    graph = graph_of(nodes, constants | ({} if lengths is None else {"n": lengths}))
+    with pytest.raises(errors.ArgumentError, match="other lengths"):
+        graph.layers()
+
+
+@pytest.mark.parametrize(("attributes", "fits"), [({}, False), ({"axis": 1}, False), ({"axis": 2}, True)])
+def test_a_softmax_of_opset_11_is_a_layer_along_the_last_axis_alone(attributes: Any, fits: bool) -> None:
+    nodes = [lstm(), node("Squeeze", "Y", to="s", axes=[1]), node("Softmax", "s", **attributes)]
+    graph = graph_of(nodes, {}, opset=11)
+    if fits:
+        np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
+    else:
+        with pytest.raises(errors.ArgumentError, match="the Softmax"):
+            graph.layers()

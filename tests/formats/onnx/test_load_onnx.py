@@ -1,0 +1,441 @@
+"""ONNX files: recurrent nodes wherever they are, whatever their options; files damaged or hostile."""
+
+import itertools
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support import hostile, onnx_nodes
+
+import onward
+from onward import errors
+from onward.formats.onnx.model import Graph
+
+T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
+
+
+def normal(*shape: int, dtype: Any = np.float32) -> Any:
+    rng = np.random.default_rng(sum(shape) + len(shape))
+    return rng.normal(0, 0.5, shape).astype(dtype)
+
+
+def weights(op: str, directions: int = 1) -> dict[str, Any]:
+    G = onnx_nodes.GATES[op]
+    return {
+        "W": normal(directions, G * H, I),
+        "R": normal(directions, G * H, H),
+        "B": normal(directions, 2 * G * H),
+    }
+
+
+def lstm_file(path: Path, **attributes: Any) -> Path:
+    node = helper.make_node("LSTM", ["X", "W", "R", "B"], ["Y", "Y_h", "Y_c"], hidden_size=H, **attributes)
+    model = onnx_nodes.model_of([node], {"X": normal(T, B, I)}, ["Y", "Y_h", "Y_c"], weights("LSTM"))
+    onnx.save(model, path)
+    return path
+
+
+def layer_of(given: dict[str, Any]) -> onward.LSTM:
+    """The LSTM layer that has the weights of an LSTM node, its gates moved by hand."""
+
+    def moved(a: Any) -> Any:
+        i, o, f, c = np.split(a, 4)
+        return np.concatenate([i, f, c, o])
+
+    layer = onward.LSTM(I, H)
+    b_W, b_R = np.split(given["B"][0], 2)
+    layer.load_state_dict(
+        {
+            "weight_ih_l0": moved(given["W"][0]),
+            "weight_hh_l0": moved(given["R"][0]),
+            "bias_ih_l0": moved(b_W),
+            "bias_hh_l0": moved(b_R),
+        }
+    )
+    return layer
+
+
+def test_a_file_answers_bitwise_as_the_layer(tmp_path: Path) -> None:
+    model = onward.load(lstm_file(tmp_path / "m.onnx"))
+    assert isinstance(model, Graph)
+    assert (model.inputs[0], model.outputs) == ("X", ("Y", "Y_h", "Y_c"))
+    x = normal(T, B, I)
+    y, (h, c) = layer_of(weights("LSTM"))(x)
+    for answers in (model(x), model(X=x), model(x.tolist()), pickle.loads(pickle.dumps(model))(x)):
+        for mine, expected in zip(answers, (y[:, None], h, c), strict=True):
+            np.testing.assert_array_equal(mine, expected)
+
+
+def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
+    assert isinstance(onward.load(lstm_file(tmp_path / "model.bin")), Graph)
+    onward.Sequential(onward.LSTM(2, 3)).save(tmp_path / "saved.onnx")
+    assert isinstance(onward.load(tmp_path / "saved.onnx"), onward.Sequential)
+
+
+@pytest.mark.parametrize("op", onnx_nodes.GATES)
+def test_reverse_is_the_second_direction_of_both(op: str) -> None:
+    given = weights(op, 2)
+    feeds = {"X": normal(T, B, I), "lengths": np.array([5, 2, 0], np.int32), "h0": normal(2, B, H)}
+    node = helper.make_node(
+        op, ["X", "W", "R", "B", "lengths", "h0"], ["Y", "Y_h"], direction="bidirectional"
+    )
+    both = Graph(onnx_nodes.model_of([node], feeds, ["Y", "Y_h"], given))(**feeds)
+    node = helper.make_node(op, ["X", "W", "R", "B", "lengths", "h0"], ["Y", "Y_h"], direction="reverse")
+    second = {name: array[1:] for name, array in given.items()}
+    feeds["h0"] = feeds["h0"][1:]
+    reverse = Graph(onnx_nodes.model_of([node], feeds, ["Y", "Y_h"], second))(**feeds)
+    np.testing.assert_array_equal(reverse[0][:, 0], both[0][:, 1])
+    np.testing.assert_array_equal(reverse[1][0], both[1][1])
+    assert not both[0][2:, :, 1].any() and not both[1][:, 2].any()
+
+
+@pytest.mark.parametrize("op", onnx_nodes.GATES)
+@pytest.mark.parametrize("seed", range(5))
+def test_layout_swaps_time_and_batch(op: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    case = onnx_nodes.draw(rng, op=op)
+    expected = Graph(case.model)(**case.feeds)
+    node = case.model.graph.node[0]
+    node.attribute.append(helper.make_attribute("layout", 1))
+    swapped = ("X", "initial_h", "initial_c")
+    feeds = {n: a.swapaxes(0, 1) if n in swapped else a for n, a in case.feeds.items()}
+    for name, mine, other in zip(
+        filter(None, node.output), Graph(case.model)(**feeds), expected, strict=True
+    ):
+        np.testing.assert_array_equal(
+            mine, other.transpose(2, 0, 1, 3) if name == "Y" else other.swapaxes(0, 1)
+        )
+
+
+@pytest.mark.parametrize("op", onnx_nodes.GATES)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float16", 2e-3), ("bfloat16", 2e-2), ("float64", 1e-6), ("float32", 0)]
+)
+def test_every_float_dtype_comes_back_as_it_went_in(op: str, dtype: str, tolerance: float) -> None:
+    kind = getattr(TensorProto, {"float32": "FLOAT", "float64": "DOUBLE"}.get(dtype, dtype.upper()))
+    given = {"X": normal(T, B, I), **weights(op)}
+    node = helper.make_node(op, list(given), ["Y", "Y_h"])
+    expected = Graph(onnx_nodes.model_of([node], given, ["Y", "Y_h"], opset=22))(**given)
+    feeds = {name: a.astype(helper.tensor_dtype_to_np_dtype(kind)) for name, a in given.items()}
+    for mine, other in zip(
+        Graph(onnx_nodes.model_of([node], feeds, ["Y", "Y_h"], opset=22))(**feeds), expected, strict=True
+    ):
+        assert mine.dtype == feeds["X"].dtype
+        np.testing.assert_allclose(mine.astype(np.float64), other, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("op", onnx_nodes.GATES)
+def test_every_opset_gives_the_same(tmp_path: Path, op: str) -> None:
+    feeds = {"X": normal(T, B, I), "lengths": np.array([5, 2, 0], np.int32)}
+    answers = []
+    for opset in range(1, 23):
+        # which opset 7 dropped: an output is there if it has a name
+        options = {"output_sequence": 1} if opset < 7 else {}
+        node = helper.make_node(op, ["X", "W", "R", "B", "lengths"], ["Y", "Y_h"], hidden_size=H, **options)
+        onnx.save(onnx_nodes.model_of([node], feeds, ["Y", "Y_h"], weights(op), opset), tmp_path / "m.onnx")
+        model: Any = onward.load(tmp_path / "m.onnx")
+        answers.append(model(**feeds))
+    for answer in answers[1:]:
+        for mine, first in zip(answer, answers[0], strict=True):
+            np.testing.assert_array_equal(mine, first)
+
+
+@pytest.mark.parametrize("op", onnx_nodes.GATES)
+def test_every_subset_of_outputs_is_part_of_all_of_them(op: str) -> None:
+    names = ["Y", "Y_h", "Y_c"][: 2 + (op == "LSTM")]
+    x, answers = normal(T, B, I), {}
+    for kept in itertools.product((True, False), repeat=len(names)):
+        outputs = [name if keep else "" for name, keep in zip(names, kept, strict=True)]
+        node = helper.make_node(op, ["X", "W", "R", "B"], outputs)
+        own = [name for name in outputs if name]
+        if own:
+            graph = Graph(onnx_nodes.model_of([node], {"X": x}, own, weights(op)))
+            for name, mine in zip(own, graph(x), strict=True):
+                np.testing.assert_array_equal(mine, answers.setdefault(name, mine))
+
+
+def in_body(kind: str) -> list[onnx.NodeProto]:
+    """Nodes that apply the LSTM of W, R, B to X, in a body, its weights computed in the body."""
+    inner = [
+        helper.make_node("Neg", ["minus_W"], ["W_inside"]),
+        helper.make_node("LSTM", ["X_inside", "W_inside", "R", "B"], ["Y_inside"], hidden_size=H),
+    ]
+
+    def value(name: str, kind: int = TensorProto.FLOAT, shape: Any = None) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    if kind == "If":
+        taken = [helper.make_node("Identity", ["X"], ["X_inside"]), *inner]
+        other = [helper.make_node("Identity", ["X"], ["other"])]
+        yes = helper.make_graph(taken, "yes", [], [value("Y_inside")])
+        no = helper.make_graph(other, "no", [], [value("other")])
+        return [helper.make_node("If", ["true"], ["Y"], then_branch=yes, else_branch=no)]
+    if kind == "Loop":
+        taken = [
+            helper.make_node("Identity", ["X"], ["X_inside"]),
+            *inner,
+            helper.make_node("Identity", ["going"], ["go_on"]),
+        ]
+        bools = [value("round", TensorProto.INT64, []), value("going", TensorProto.BOOL, [])]
+        body = helper.make_graph(
+            taken, "body", bools, [value("go_on", TensorProto.BOOL, []), value("Y_inside")]
+        )
+        return [
+            helper.make_node("Loop", ["two", ""], ["twice"], body=body),
+            helper.make_node("Gather", ["twice", "one"], ["Y"], axis=0),
+        ]
+    body = helper.make_graph(inner, "body", [value("X_inside")], [value("Y_inside")])
+    return [
+        helper.make_node("Unsqueeze", ["X", "axis"], ["alone"]),
+        helper.make_node(
+            "Scan",
+            ["alone"],
+            ["Y_first"],
+            body=body,
+            num_scan_inputs=1,
+            scan_input_axes=[3],
+            scan_output_axes=[4],
+        ),
+        helper.make_node("Squeeze", ["Y_first", "axis_4"], ["Y"]),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["If", "Loop", "Scan"])
+def test_a_node_in_a_body_runs_in_the_core(kind: str) -> None:
+    given = weights("LSTM")
+    constants = {
+        **given,
+        "minus_W": -given.pop("W"),
+        "true": np.array(True),
+        "one": np.array(1),
+        "two": np.array(2),
+        "axis": np.array([3]),
+        "axis_4": np.array([4]),
+    }
+    x = normal(T, B, I)
+    model = Graph(onnx_nodes.model_of(in_body(kind), {"X": x}, ["Y"], constants))
+    expected, _ = layer_of(weights("LSTM"))(x)
+    for _ in range(2):
+        (y,) = model(x)
+        np.testing.assert_array_equal(y, expected[:, None])
+
+
+def test_a_node_in_a_function_runs_in_the_core_with_the_attributes_of_the_call() -> None:
+    """The onnx package's LSTM knows no direction given by the function's attribute, and ignores lengths."""
+    node = helper.make_node("LSTM", ["X", "W", "R", "B", "lengths"], ["Y"], hidden_size=H)
+    node.attribute.append(
+        onnx.AttributeProto(name="direction", ref_attr_name="way", type=onnx.AttributeProto.STRING)
+    )
+    opset = [helper.make_opsetid("", 14)]
+    function = helper.make_function(
+        "mine", "Encoder", ["X", "W", "R", "B", "lengths"], ["Y"], [node], opset, ["way"]
+    )
+    call = helper.make_node("Encoder", ["X", "W", "R", "B", "lengths"], ["Y"], domain="mine", way="reverse")
+    feeds = {"X": normal(T, B, I), "lengths": np.array([5, 2, 1], np.int32)}
+    model = onnx_nodes.model_of([call], feeds, ["Y"], weights("LSTM"))
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    model.functions.append(function)
+    (y,) = Graph(model)(**feeds)
+    expected, _ = layer_of(weights("LSTM"))(feeds["X"][:1, 2:])
+    np.testing.assert_array_equal(y[:1, 0, 2:], expected)
+    assert not y[1:, 0, 2].any()
+
+
+def test_weights_that_are_inputs_are_read_at_every_call() -> None:
+    feeds = {"X": normal(T, B, I), **weights("LSTM")}
+    node = helper.make_node("LSTM", list(feeds), ["Y"])
+    model = Graph(onnx_nodes.model_of([node], feeds, ["Y"]))
+    (before,) = model(**feeds)
+    feeds["R"] *= -1  # in place: the object is the same
+    (after,) = model(**feeds)
+    assert np.abs(before - after).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("attributes", "named"),
+    [
+        ({"direction": "sideways"}, "direction"),
+        ({"layout": 2}, "layout"),
+        ({"activations": ["Sigmoid", "Tanh", "Sine"]}, "Sine"),
+        ({"activations": ["Sigmoid", "Tanh"]}, "activations"),
+        ({"clip": -1.0}, "clip"),
+    ],
+)
+def test_what_cannot_be_honoured_is_named_when_the_file_is_loaded(
+    tmp_path: Path, attributes: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(errors.FileError, match=rf"m.onnx.*node Y, Y_h, Y_c \(LSTM\).*{named}"):
+        onward.load(lstm_file(tmp_path / "m.onnx", **attributes))
+
+
+def test_an_unknown_operator_is_named_when_the_file_is_loaded(tmp_path: Path) -> None:
+    node = helper.make_node("QAttention", ["X"], ["Y"], "middle", domain="com.microsoft")
+    model = onnx_nodes.model_of([node], {"X": normal(T, B, I)}, ["Y"])
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(errors.FileError, match=r"node middle \(com.microsoft.QAttention\)"):
+        onward.load(tmp_path / "m.onnx")
+
+
+def test_inputs_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    model: Any = onward.load(lstm_file(tmp_path / "m.onnx"))
+    x = normal(T, B, I)
+    for call, error, message in (
+        (lambda: model(), errors.SignatureError, "missing: X"),
+        (lambda: model(x, X=x), errors.SignatureError, "twice: X"),
+        (lambda: model(x, Z=x), errors.SignatureError, "unknown: Z"),
+        (lambda: model(x[0]), errors.ShapeError, "X has shape"),
+        (lambda: model(x.astype(complex)), errors.DtypeError, "X has dtype complex128"),
+        (lambda: model(x[..., 1:]), errors.OnwardError, "node Y, Y_h, Y_c .*input_size=4"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+def external(path: Path, location: str, **says: str) -> Path:
+    lstm_file(path)
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    raw = tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, text in {"location": location, "length": str(len(raw)), **says}.items():
+        tensor.external_data.add(key=key, value=text)
+    path.write_bytes(model.SerializeToString())
+    (path.parent / "weights.bin").write_bytes(b"1234" + raw)
+    (path.parent.parent / "outside.bin").write_bytes(raw)
+    return path
+
+
+def test_external_data_inside_the_folder_are_read(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    path = external(tmp_path / "model" / "m.onnx", "weights.bin", offset="4")
+    lstm_file(tmp_path / "whole.onnx")
+    x = normal(T, B, I)
+    mine: Any = onward.load(path)
+    whole: Any = onward.load(tmp_path / "whole.onnx")
+    for a, b in zip(mine(x), whole(x), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("location", "says"),
+    [
+        ("../outside.bin", {}),
+        ("/etc/passwd", {}),
+        ("link.bin", {}),
+        ("", {}),
+        ("nothing.bin", {}),
+        ("weights.bin", {"offset": "8"}),
+        ("weights.bin", {"offset": "-1"}),
+        ("weights.bin", {"length": str(2**62)}),
+    ],
+)
+def test_external_data_elsewhere_are_refused(tmp_path: Path, location: str, says: dict[str, str]) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "link.bin").symlink_to(tmp_path / "outside.bin")
+    hostile.refused(external(tmp_path / "model" / "m.onnx", location, **says))
+
+
+@pytest.mark.parametrize("dims", [[2**40], [2**62, 2**62], [-1], [3]])
+def test_a_tensor_that_has_not_the_numbers_of_its_shape_is_named(tmp_path: Path, dims: list[int]) -> None:
+    model = onnx.load(lstm_file(tmp_path / "m.onnx"))
+    model.graph.initializer[1].dims[:] = dims
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert "the tensor R has" in hostile.refused(tmp_path / "m.onnx")
+
+
+def test_nothing_that_a_file_can_inflate_is_computed_when_it_is_loaded(tmp_path: Path) -> None:
+    shape = numpy_helper.from_array(np.array([2**40], np.int64))
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value=shape),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"], "bomb"),
+    ]
+    onnx.save(onnx_nodes.model_of(nodes, {}, ["zeros"]), tmp_path / "m.onnx")
+    model: Any = onward.load(tmp_path / "m.onnx")
+    with pytest.raises(errors.ArgumentError, match="node bomb"):
+        model()
+
+
+def test_bodies_in_bodies_in_bodies_are_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["true"], ["y0"])]
+    for depth in range(1, 12):
+        body = helper.make_graph(nodes, "g", [], [onnx.ValueInfoProto(name=f"y{depth - 1}")])
+        nodes = [helper.make_node("If", ["true"], [f"y{depth}"], then_branch=body, else_branch=body)]
+    onnx.save(onnx_nodes.model_of(nodes, {}, ["y11"], {"true": np.array(True)}), tmp_path / "m.onnx")
+    assert "subgraphs" in hostile.refused(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Pow"])
+def test_before_opset_7_an_operand_is_laid_at_the_axis_that_the_node_says(op: str) -> None:
+    x, w = np.abs(normal(3, 3)), np.array([1, 2, 3], np.float32)
+    answers = []
+    for axis in (0, 1):
+        node = helper.make_node(op, ["x", "w"], ["y"], broadcast=1, axis=axis)
+        answers.append(Graph(onnx_nodes.model_of([node], {"x": x}, ["y"], {"w": w}, opset=6))(x)[0])
+    plain = helper.make_node(op, ["x", "w"], ["y"])
+    for y, shape in zip(answers, [(3, 1), (1, 3)], strict=True):
+        (expected,) = Graph(onnx_nodes.model_of([plain], {"x": x}, ["y"], {"w": w.reshape(shape)}))(x)
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_an_axis_at_which_an_operand_does_not_fit_is_refused() -> None:
+    node = helper.make_node("Add", ["x", "w"], ["y"], "sum", broadcast=1, axis=1)
+    graph = Graph(onnx_nodes.model_of([node], {"x": normal(4, 3)}, ["y"], {"w": normal(4)}, opset=6))
+    with pytest.raises(errors.ArgumentError, match=r"node sum \(Add\): B has shape \(4,\), which axis=1"):
+        graph(normal(4, 3))
+
+
+def test_a_bias_of_rows_is_not_joined_with_the_product_before_it() -> None:
+    x, M, rows = normal(3, 4), normal(4, 3), np.array([1, 20, 300], np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "M"], ["z"]),
+        helper.make_node("Add", ["z", "rows"], ["y"], broadcast=1, axis=0),
+    ]
+    (y,) = Graph(onnx_nodes.model_of(nodes, {"x": x}, ["y"], {"M": M, "rows": rows}, opset=6))(x)
+    np.testing.assert_allclose(y, x @ M + rows[:, None], rtol=1e-6)
+
+
+def test_before_opset_7_the_slopes_of_a_prelu_are_of_channels() -> None:
+    x, slope = normal(2, 3, 3), np.array([0.1, 0.2, 0.3], np.float32)
+    node = helper.make_node("PRelu", ["x", "slope"], ["y"])
+    (y,) = Graph(onnx_nodes.model_of([node], {"x": x}, ["y"], {"slope": slope}, opset=6))(x)
+    np.testing.assert_array_equal(y, np.where(x < 0, x * slope[:, None], x))
+
+
+def test_before_opset_13_a_softmax_is_of_all_axes_from_its_own_on() -> None:
+    x = normal(2, 3, 4)
+    for op, attributes in (("Softmax", {}), ("LogSoftmax", {"axis": 1}), ("Hardmax", {"axis": -2})):
+        node = helper.make_node(op, ["x"], ["y"], **attributes)
+        last = helper.make_node(op, ["x"], ["y"], axis=-1)
+        (y,) = Graph(onnx_nodes.model_of([node], {"x": x}, ["y"], opset=11))(x)
+        rows = x.reshape(2, 12)
+        (expected,) = Graph(onnx_nodes.model_of([last], {"x": rows}, ["y"]))(rows)
+        np.testing.assert_array_equal(y, expected.reshape(x.shape))
+
+
+def test_a_softmax_in_a_function_is_that_of_the_opset_and_of_the_attribute_of_the_call() -> None:
+    x = normal(2, 3, 4)
+    node = helper.make_node("Softmax", ["x"], ["y"])
+    node.attribute.append(
+        onnx.AttributeProto(name="axis", ref_attr_name="along", type=onnx.AttributeProto.INT)
+    )
+    opset = [helper.make_opsetid("", 11)]
+    function = helper.make_function("mine", "Head", ["x"], ["y"], [node], opset, ["along"])
+    call = helper.make_node("Head", ["x"], ["y"], domain="mine", along=1)
+    model = onnx_nodes.model_of([call], {"x": x}, ["y"], opset=11)
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    np.testing.assert_allclose(Graph(model)(x)[0].sum((1, 2)), 1, rtol=1e-6)
+
+
+def test_a_roi_align_of_other_pixels_is_refused() -> None:
+    feeds = {"x": normal(1, 2, 5, 5), "rois": np.array([[0, 0, 3, 3]], np.float32)}
+    node = helper.make_node("RoiAlign", ["x", "rois", "rows"], ["y"], "pixels")
+    model = onnx_nodes.model_of([node], feeds, ["y"], {"rows": np.array([0])}, opset=10)
+    with pytest.raises(errors.ArgumentError, match=r"node pixels \(RoiAlign\) is of an opset before 16"):
+        Graph(model)

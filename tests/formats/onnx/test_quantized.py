@@ -1,0 +1,50 @@
+"""LSTM nodes whose weights are bytes: near the node that has them as floats; tests/peers compares exactly."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+from support import onnx_nodes
+
+from onward import errors
+from onward.formats.onnx.model import Graph
+from onward.formats.onnx.quantized import quantized
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_near_the_node_with_the_weights_as_floats(seed: int) -> None:
+    case, constants = onnx_nodes.draw_quantized(np.random.default_rng(seed))
+    given = {name: constants[name] for name in ("B", "P") if name in constants}
+    for name in "WR":
+        scale, zero_point = (constants[f"{name}_{part}"] for part in ("scale", "zero_point"))
+        D = len(scale)
+        whole = constants[name].astype(np.float32) - zero_point.astype(np.float32).reshape(D, 1, -1)
+        given[name] = (whole * scale.reshape(D, 1, -1)).swapaxes(1, 2)
+    quantized_node = case.model.graph.node[0]
+    # whose clip acts on C too, which stays below here
+    attributes = {a.name: helper.get_attribute_value(a) for a in quantized_node.attribute if a.name != "clip"}
+    del quantized_node.attribute[:]
+    for name, value in attributes.items():
+        quantized_node.attribute.append(helper.make_attribute(name, value))
+    node = helper.make_node("LSTM", quantized_node.input[:8], quantized_node.output, **attributes)
+    floats = Graph(onnx_nodes.model_of([node], case.feeds, ["Y", "Y_h", "Y_c"], given))
+    for mine, near in zip(Graph(case.model)(**case.feeds), floats(**case.feeds), strict=True):
+        assert mine.dtype == np.float32
+        np.testing.assert_allclose(mine, near, rtol=0, atol=0.1)
+        assert np.abs(mine - near).mean() < 0.01
+
+
+def test_numbers_become_bytes_with_zero_among_them() -> None:
+    x: Any = np.array([-1.0, 0.0, 3.0, 0.02, 0.031], np.float32)
+    q, scale = quantized(x)
+    np.testing.assert_array_equal(q, [-64, 0, 191, 1, 2])
+    assert scale == np.float32(4) / np.float32(255)
+    for nothing in (np.zeros(3, np.float32), np.zeros(0, np.float32)):
+        assert quantized(nothing)[1] == 1
+
+
+def test_it_is_no_layer() -> None:
+    case, _ = onnx_nodes.draw_quantized(np.random.default_rng(0))
+    with pytest.raises(errors.ArgumentError, match=r"DynamicQuantizeLSTM.*quantises the batch"):
+        Graph(case.model).layers()

@@ -1,0 +1,89 @@
+"""Arrays that NumPy saved: read by name, put into layers, never believed."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import support
+from support import hostile
+
+import onward
+from onward.errors import FileError
+
+SILERO = support.DATA / "silero_vad"
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_come_back_by_name_whatever_their_layout(save: Any, tmp_path: Path) -> None:
+    arrays = {
+        "a.b": np.arange(6.0).reshape(2, 3),
+        "f": np.asfortranarray(np.eye(3, 2, dtype="f4")),
+        "swapped": np.arange(3, dtype=">f4"),
+        "none": np.zeros((0, 3)),
+        "one": np.float64(3),
+        "half": np.ones(2, "f2"),
+    }
+    save(tmp_path / "weights.npz", **arrays)
+    found = onward.load_tensors(tmp_path / "weights.npz")
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype.newbyteorder("=")
+
+
+def test_an_npy_is_one_array(tmp_path: Path) -> None:
+    np.save(tmp_path / "weight.npy", np.eye(3, 2))
+    np.testing.assert_array_equal(onward.load_tensors(tmp_path / "weight.npy")[""], np.eye(3, 2))
+
+
+def test_weights_go_into_a_model_by_name(tmp_path: Path) -> None:
+    source, target = (onward.Sequential(onward.GRU(3, 4), onward.Linear(4, 2)) for _ in range(2))
+    np.savez(tmp_path / "weights.npz", **source.state_dict())
+    target.load_weights(tmp_path / "weights.npz")
+    np.testing.assert_array_equal(target(np.ones((5, 3))), source(np.ones((5, 3))))
+    parts = onward.load(tmp_path / "weights.npz")
+    assert {path: repr(layer) for path, layer in parts.items()} == {"0": "GRU(3, 4)", "1": "Linear(4, 2)"}
+
+
+def test_a_trained_lstm_answers_as_in_the_framework_it_is_from() -> None:
+    lstm = onward.load(SILERO / "lstm_weights.npz")[""]
+    with np.load(SILERO / "frames.npz") as frames:
+        y, (h, c) = lstm(frames["x"])
+        np.testing.assert_allclose(y, frames["y"], rtol=0, atol=2e-6)
+        np.testing.assert_allclose(h[0], frames["y"][-1], rtol=0, atol=2e-6)
+        np.testing.assert_allclose(c[0, 0], frames["c"], rtol=0, atol=5e-5)
+
+
+def npy(shape: str, dtype: str = "<f4", content: bytes = b"") -> bytes:
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (npy(f"({1 << 40}, {1 << 40})"), r"a.npy has shape \(1099511627776, 1099511627776\): "),
+        (npy(f"(0, {1 << 63})"), "a.npy has shape"),
+        (npy("(3,)", content=bytes(11)), r"a.npy has shape \(3,\): buffer is too small"),
+        (npy("(" + "1, " * 65 + ")", content=bytes(4)), "more than 64 axes"),
+        (npy("(-1,)"), "a.npy has a header that is not of an array of numbers"),
+        (npy("(1,)", "<f3", bytes(8)), "a.npy has shape"),
+        (npy("(1,)", "|O", bytes(8)), "a.npy has a header that is not of an array of numbers"),
+        (npy("(1,)", "<U2", bytes(8)), "a.npy has a header that is not of an array of numbers"),
+        (npy("(" * 1000), "a.npy has a header that is not of an array of numbers"),
+        (npy("(1,)" + " " * 60_000), "a.npy has a header that is not of an array of numbers"),
+        (npy("open('x', 'w')"), "a.npy has a header that is not of an array of numbers"),
+        (b"\x93NUMPY\x09\x00" + bytes(9), "a.npy does not begin as an array of NumPy of version 1, 2 or 3"),
+        (b"", "a.npy does not begin as an array of NumPy"),
+    ],
+)
+def test_what_an_array_claims_is_checked_before_memory_is_taken(
+    content: bytes, words: str, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "weights.npz", "w") as archive:
+        archive.writestr("a.npy", content)
+    with hostile.bounded(memory=1 << 26), pytest.raises(FileError, match=words) as error:
+        onward.load_tensors(tmp_path / "weights.npz")
+    assert "weights.npz" in str(error.value)

@@ -1,0 +1,90 @@
+"""Recorded steps: the plain pass bit for bit, and every gate what its equation says."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support import cases
+from support.cases import CASES, TOLERANCE, Case
+
+import onward
+from onward import _core
+
+Array = NDArray[Any]
+
+
+def recorded(case: Case) -> tuple[list[Any], dict[str, Array], cases.Inputs]:
+    """y, h_n, c_n of a recording call, with what it recorded, and what went in: all as the core has it."""
+    inputs, layer = cases.inputs_of(case), cases.layer_of(case)
+    layer.load_state_dict(inputs.weights)
+    T, B, H, LD = case.T, case.B, case.H, case.layers * (1 + case.bidirectional)
+    lstm = case.cell == "lstm"
+    slots = layer._kernel.recorded
+    y = np.empty((T, B, (1 + case.bidirectional) * case.P), case.dtype)
+    h, c = np.empty((LD, B, case.P), case.dtype), np.empty((LD, B, H), case.dtype) if lstm else None
+    record = {
+        "gates": np.zeros((LD, T, B, slots, H), case.dtype),
+        "sums": np.zeros((LD, T, B, layer.G, H), case.dtype),
+    }
+    layer._kernel.record(inputs.x, inputs.h0, inputs.c0, inputs.lengths, y, h, c, **record)
+    return [y, h, c], record, inputs
+
+
+def act(function: str, x: Array) -> Array:
+    y = np.empty(x.size, x.dtype)
+    _core.activate((function, 0.0, 0.0), np.ascontiguousarray(x).reshape(-1), y)
+    return y.reshape(x.shape)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_recording_changes_no_bit_of_the_answer(case: Case) -> None:
+    answer, _, inputs = recorded(case)
+    for mine, plain in zip(answer, cases.run(case, inputs), strict=True):
+        np.testing.assert_array_equal(mine, plain)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_gates_are_the_functions_of_their_sums_and_give_the_state(case: Case, threads: int) -> None:
+    onward.set_num_threads(threads)
+    (y, _, c_n), record, inputs = recorded(case)
+    onward.set_num_threads(1)
+    gates, sums, tolerance = record["gates"][0], record["sums"][0], TOLERANCE[case.dtype]
+    lengths = np.full(case.B, case.T) if inputs.lengths is None else inputs.lengths
+    valid = np.arange(case.T)[:, None] < lengths
+    if case.cell == "rnn_relu":
+        np.testing.assert_array_equal(gates, np.maximum(sums, 0))
+    for slot in range(sums.shape[2]) if case.cell != "rnn_relu" else ():
+        is_tanh = case.cell == "rnn_tanh" or slot == 2
+        right = act("tanh" if is_tanh else "sigmoid", sums[:, :, slot])
+        np.testing.assert_array_equal(gates[valid][:, slot], right[valid])
+    if c_n is not None:  # of the first layer, forward
+        c = gates[:, :, 4]
+        c0 = np.zeros_like(c_n[0]) if inputs.c0 is None else inputs.c0[0]
+        i, f, g = (gates[:, :, slot] for slot in range(3))
+        right = f * np.concatenate([c0[None], c[:-1]]) + i * g
+        np.testing.assert_allclose(c[valid], right[valid], rtol=0, atol=tolerance)
+        np.testing.assert_array_equal(c[lengths - 1, np.arange(case.B)], c_n[0])
+    assert not record["gates"][:, ~valid].any() and not record["sums"][:, ~valid].any()
+    if case.layers == 1:
+        h, h0 = y[:, :, : case.P], np.zeros((case.B, case.P)) if inputs.h0 is None else inputs.h0[0]
+        before = np.concatenate([h0[None], h[:-1]])
+        right = state_of(case, gates, before, inputs.weights)
+        np.testing.assert_allclose(h[valid], right[valid], rtol=0, atol=tolerance)
+
+
+def state_of(case: Case, gates: Array, before: Array, weights: dict[str, Array]) -> Array:
+    """h of each step from the record and the h before."""
+    if case.cell == "lstm":
+        h = gates[:, :, 3] * np.tanh(gates[:, :, 4])
+        return h @ weights["weight_hr_l0"].T if case.projected else h
+    if case.cell.startswith("rnn"):
+        return gates[:, :, 0]
+    z, n = gates[:, :, 1], gates[:, :, 2]
+    if case.cell == "gru":  # its fourth number is R_n h + b_n
+        right = before @ weights["weight_hh_l0"][2 * case.H :].T + (
+            weights["bias_hh_l0"][2 * case.H :] if case.bias else 0
+        )
+        np.testing.assert_allclose(gates[0, :, 3], right[0], rtol=0, atol=TOLERANCE[case.dtype])
+    return (1 - z) * n + z * before

@@ -1,0 +1,143 @@
+"""Sequential: what it calls with what, and whose weights and states are whose."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onward
+from onward.errors import ArgumentError
+
+X = np.random.default_rng(0).standard_normal((6, 4, 5)).astype(np.float32)
+LENGTHS = [3, 6, 0, 1]
+
+
+def model(**options: Any) -> onward.Sequential:
+    return onward.Sequential(
+        onward.LSTM(5, 7, rng=0, bidirectional=True, **options),
+        onward.Linear(14, 3, rng=0),
+        onward.GRU(3, 4, rng=0, **options),
+        onward.Last(**options),
+        onward.Softmax(),
+    )
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_layers_are_called_in_order_with_their_lengths_and_states(batch_first: bool) -> None:
+    net = model(batch_first=batch_first)
+    lstm, linear, gru, last, softmax = net
+    x = X.swapaxes(0, 1) if batch_first else X
+    state = [(np.ones((2, 4, 7)), np.full((2, 4, 7), 2.0)), np.full((1, 4, 4), 0.5)]
+    y, (h, c) = lstm(x, state[0], lengths=LENGTHS)
+    y, g = gru(linear(y), state[1], lengths=LENGTHS)
+    output, states = net(x, state, lengths=LENGTHS, return_state=True)
+    np.testing.assert_array_equal(output, softmax(last(y, LENGTHS)))
+    np.testing.assert_array_equal(net(x, state, lengths=LENGTHS), output)
+    for mine, right in zip([*states[0], states[1]], [h, c, g], strict=True):
+        np.testing.assert_array_equal(mine, right)
+
+
+def test_chunks_with_the_states_carried_are_the_whole() -> None:
+    net = onward.Sequential(onward.LSTM(5, 7, rng=0), onward.Linear(7, 3, rng=0), onward.GRU(3, 4, rng=0))
+    first, state = net(X[:2], return_state=True)
+    np.testing.assert_array_equal(np.concatenate([first, net(X[2:], state)]), net(X))
+
+
+def test_weights_are_named_by_position_as_in_torch() -> None:
+    net, other = model(), model()
+    assert list(net.state_dict())[-5:] == [
+        "1.bias",
+        "2.weight_ih_l0",
+        "2.weight_hh_l0",
+        "2.bias_ih_l0",
+        "2.bias_hh_l0",
+    ]
+    weights = {name: weight + 1 for name, weight in net.state_dict().items()}
+    other(X)  # weights are packed now, and must be packed again
+    other.load_state_dict(weights)
+    assert all(np.array_equal(other.state_dict()[name], weights[name]) for name in weights)
+    np.testing.assert_array_equal(other[1].state_dict()["bias"], weights["1.bias"])
+    net[1].load_state_dict(other[1].state_dict())
+    assert not np.array_equal(other(X), net(X))
+    net.load_state_dict(weights)
+    np.testing.assert_array_equal(other(X), net(X))
+
+
+def test_more_than_ten_layers_keep_their_own_weights() -> None:
+    net = onward.Sequential(*(onward.Linear(3, 3, rng=seed) for seed in range(12)))
+    other = onward.Sequential(*(onward.Linear(3, 3) for _ in range(12)))
+    other.load_state_dict(net.state_dict())
+    np.testing.assert_array_equal(other(np.ones(3)), net(np.ones(3)))
+
+
+def test_it_is_a_sequence_and_shows_itself_as_in_torch() -> None:
+    net = onward.Sequential(onward.LSTM(5, 7, num_layers=2), onward.Last())
+    assert len(net) == 2
+    assert list(net) == [net[0], net[-1]]
+    with pytest.raises(IndexError):
+        net[2]
+    assert repr(net) == "Sequential(\n  (0): LSTM(5, 7, num_layers=2)\n  (1): Last()\n)"
+
+
+def test_no_layers_give_back_what_they_get() -> None:
+    assert onward.Sequential()(X) is X
+    assert onward.Sequential()(X, return_state=True) == (X, [])
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([onward.Last], "Sequential takes layers other than itself, not <class 'onward.layers.linear.Last'>"),
+        ([onward.Sequential()], "takes layers other than itself"),
+        ([onward.GRU(5, 7), onward.Linear(7, 1, dtype="float64")], r"dtypes \['float32', 'float64'\]"),
+        ([onward.GRU(5, 7, batch_first=True), onward.Last()], "some .* batch_first=True and some False"),
+    ],
+)
+def test_layers_that_do_not_go_together_are_refused(layers: list[Any], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        onward.Sequential(*layers)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ([np.zeros((1, 4, 4))], "state is 1 states, but must be a list of 2, one for each recurrent layer"),
+        (np.zeros((2, 4, 7)), "state is of type ndarray, but must be a list of 2"),
+        ([], "state is 0 states"),
+        ([None, (np.zeros((1, 4, 4)), np.zeros((1, 4, 4)))], "state is 2 arrays, but .* GRU is h alone"),
+    ],
+)
+def test_a_wrong_state_is_named(state: Any, words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        model()(X, state)
+
+
+def test_leaves_are_named_as_their_weights_and_can_be_replaced() -> None:
+    net = model()
+    leaves = net._leaves()
+    assert list(leaves.values()) == list(net)
+    weights = {prefix + name for prefix, leaf in leaves.items() for name in leaf.state_dict()}
+    assert weights == set(net.state_dict())
+    other = onward.Linear(14, 3, rng=1)
+    rebuilt = net._replaced({"1.": other})
+    assert list(rebuilt._leaves().values()) == [net[0], other, *list(net)[2:]]
+    assert net._leaves() == leaves
+
+
+def test_a_run_calls_each_recurrent_leaf_through_what_it_is_given() -> None:
+    net, called = model(), []
+
+    def recur(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> Any:
+        called.append((name, layer, lengths))
+        return layer(x, state, lengths=lengths)
+
+    y, states = net._run(X, None, LENGTHS, recur)
+    assert called == [("0.", net[0], LENGTHS), ("2.", net[2], LENGTHS)]
+    np.testing.assert_array_equal(y, net(X, lengths=LENGTHS))
+    assert len(states) == 2
+
+
+def test_a_model_is_per_step_where_all_its_layers_are() -> None:
+    assert onward.Sequential(onward.GRU(5, 4), onward.Last(), onward.Linear(4, 2), onward.Softmax()).per_step
+    assert not onward.Sequential(onward.GRU(5, 4, bidirectional=True), onward.Linear(8, 2)).per_step
+    assert not onward.Sequential(onward.GRU(5, 4), onward.Softmax(0)).per_step

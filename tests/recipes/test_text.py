@@ -1,0 +1,117 @@
+"""Models of text: their vocabularies go with them, scores are exact, samples follow the model."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onward
+from onward.errors import ArgumentError, FileError
+from onward.recipes import text
+
+PLAY = "Enter FOOL.\nFOOL. Nuncle, é 😀!\n"
+VOCABULARY = text.Vocabulary(PLAY)
+
+
+def model(vocabulary: text.Vocabulary = VOCABULARY) -> onward.Sequential:
+    V = len(vocabulary)
+    return onward.Sequential(
+        onward.Embedding(V, 5, rng=0),
+        onward.LSTM(5, 7, 2, rng=1),
+        onward.Dropout(0.1),
+        onward.Linear(7, V, rng=2),
+    )
+
+
+def test_a_vocabulary_gives_text_back() -> None:
+    numbers = VOCABULARY.encode(PLAY)
+    assert numbers.max() == len(VOCABULARY) - 1 == len(set(PLAY)) - 1 and numbers.min() == 0
+    assert VOCABULARY.decode(numbers) == PLAY
+    assert text.Vocabulary(PLAY[::-1]).characters == VOCABULARY.characters
+    assert len(VOCABULARY.encode("")) == 0
+
+
+def test_a_character_that_the_vocabulary_lacks_is_named_with_its_place() -> None:
+    with pytest.raises(ArgumentError, match="character 3 of the text is 'Z', none of the"):
+        VOCABULARY.encode("FOOZ")
+    with pytest.raises(ArgumentError, match="is empty"):
+        text.Vocabulary("")
+
+
+def test_a_model_is_saved_and_opened_with_its_vocabulary(tmp_path: Path) -> None:
+    path, net = tmp_path / "net.safetensors", model()
+    for saved in (net, net.quantize("float16")):
+        text.save(path, saved, VOCABULARY)
+        again, vocabulary = text.load(path)
+        assert vocabulary.characters == VOCABULARY.characters
+        x = VOCABULARY.encode(PLAY)
+        np.testing.assert_array_equal(again(x), saved(x))
+        assert isinstance(onward.load(path), onward.Sequential)
+    for other in (net, onward.LSTM(2, 3)):
+        other.save(path)
+        with pytest.raises(FileError, match="is no model of text"):
+            text.load(path)
+
+
+def test_a_vocabulary_that_is_not_the_models_is_told_when_the_file_is_opened(tmp_path: Path) -> None:
+    path, V = tmp_path / "net.safetensors", len(VOCABULARY)
+    for net, message in (
+        (onward.Sequential(onward.Embedding(V, 5), onward.LSTM(5, V + 1)), rf"shape \(2, {V + 1}\)"),
+        (onward.Sequential(onward.Embedding(V - 1, 5), onward.LSTM(5, V)), f"num_embeddings={V - 1}"),
+        (onward.Sequential(onward.LSTM(5, V)), "this LSTM takes"),
+    ):
+        text.save(path, net, VOCABULARY)
+        with pytest.raises(FileError, match=f"vocabulary of {V} characters, but.*{message}"):
+            text.load(path)
+
+
+def test_bits_per_character_are_those_of_each_step_whatever_the_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, numbers = model(), VOCABULARY.encode(PLAY)
+    logits = net(numbers[:-1]).astype(np.float64)
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    right = -np.log2(chances[np.arange(len(chances)), numbers[1:]]).mean()
+    for block in (1, 4, 1000):
+        monkeypatch.setattr(text, "BLOCK", block)
+        assert text.bits_per_character(net, VOCABULARY, PLAY) == pytest.approx(right, rel=1e-6)
+    blank = model()
+    blank.load_state_dict({name: 0 * weight for name, weight in net.state_dict().items()})
+    bits = text.bits_per_character(blank, VOCABULARY, PLAY)
+    assert bits == pytest.approx(math.log2(len(VOCABULARY)))
+    with pytest.raises(ArgumentError, match="has 1 characters"):
+        text.bits_per_character(net, VOCABULARY, "F")
+
+
+def test_a_sample_goes_on_from_the_prompt_by_the_chances_of_the_model() -> None:
+    net = model()
+    logits = net(VOCABULARY.encode("Ent"))[-1].astype(np.float64) / 0.5
+    chances = np.exp(logits) / np.exp(logits).sum()
+    rng = np.random.default_rng(0)
+    first = Counter(next(text.sample(net, VOCABULARY, "Ent", 1, 0.5, rng)) for _ in range(2000))
+    for character, chance in zip(VOCABULARY.characters, chances, strict=True):
+        assert first[character] / 2000 == pytest.approx(chance, abs=4 * math.sqrt(chance / 2000))
+
+
+def test_a_sample_without_temperature_is_the_likeliest_and_a_seed_repeats_one() -> None:
+    net = model()
+    drawn = "".join(text.sample(net, VOCABULARY, "E", 20, 0))
+    right = "E"
+    for _ in range(20):
+        right += VOCABULARY.characters[net(VOCABULARY.encode(right))[-1].argmax()]
+    assert "E" + drawn == right
+    assert drawn == "".join(text.sample(net, VOCABULARY, "E", 20, 1e-320))  # the limit, and no warning
+    samples = ["".join(text.sample(net, VOCABULARY, "E", 30, rng=seed)) for seed in (1, 1, 2)]
+    assert samples[0] == samples[1] != samples[2]
+
+
+def test_what_cannot_be_sampled_is_told_before_the_first_character() -> None:
+    for prompt, temperature, message in (
+        ("", 1, "prompt is empty"),
+        ("Z", 1, "'Z'"),
+        ("E", -1, "temperature=-1"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            text.sample(model(), VOCABULARY, prompt, 5, temperature)

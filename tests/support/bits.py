@@ -1,0 +1,52 @@
+"""The cells and shapes over which equal bits are tested, and the comparison of bits."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onward
+
+CELLS = {
+    "rnn_tanh": lambda **options: onward.RNN(5, rng=0, **options),
+    "rnn_relu": lambda **options: onward.RNN(5, nonlinearity="relu", rng=0, **options),
+    "lstm": lambda **options: onward.LSTM(5, rng=0, **options),
+    "lstm_projected": lambda **options: onward.LSTM(
+        5, proj_size=options["hidden_size"] // 2, rng=0, **options
+    ),
+    "gru": lambda **options: onward.GRU(5, rng=0, **options),
+    "gru_reset_before": lambda **options: onward.GRU(5, reset_after=False, rng=0, **options),
+    "rnn_clip": lambda **options: onward.RNN(5, nonlinearity="relu", clip=0.7, rng=0, **options),
+    "lstm_options": lambda **options: onward.LSTM(
+        5,
+        peephole=True,
+        coupled=True,
+        clip=0.5,
+        activations=("hard_sigmoid", "softplus", "mish"),
+        rng=0,
+        **options,
+    ),
+    "lstm_peephole": lambda **options: onward.LSTM(5, peephole=True, rng=0, **options),
+    "gru_options": lambda **options: onward.GRU(
+        5, clip=0.6, activations=("silu", ("elu", 0.7)), rng=0, **options
+    ),
+    "gru_reset_before_options": lambda **options: onward.GRU(
+        5, reset_after=False, activations=("softsign", "selu"), rng=0, **options
+    ),
+}
+every_cell = pytest.mark.parametrize("cell", CELLS)
+both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+odd_sizes = pytest.mark.parametrize("hidden_size", [3, 16, 33, 70])
+
+
+def numbers(dtype: str, *shape: int) -> Any:
+    return np.random.default_rng(1).standard_normal(shape).astype(dtype)
+
+
+def parts(state: Any) -> tuple[Any, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def assert_bitwise(one: Any, other: Any) -> None:
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.view(f"u{a.itemsize}"), b.view(f"u{b.itemsize}"))

@@ -1,0 +1,178 @@
+"""ONNX models made of one recurrent node, drawn at random from all that the specification allows."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from onward.formats.onnx.model import Graph
+
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
+TAKES_ALPHA = {"Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"}
+TAKES_BETA = {"Affine", "ScaledTanh", "HardSigmoid"}
+BOUNDED, GATES_BOUNDED = {"Tanh", "Sigmoid", "Softsign", "HardSigmoid"}, {"Sigmoid", "HardSigmoid"}
+ACTIVATIONS = ["Relu", "Tanh", "Sigmoid", "Softsign", "Softplus", *sorted(TAKES_ALPHA)]
+
+
+class Case(NamedTuple):
+    """A model and what goes into it."""
+
+    model: onnx.ModelProto
+    feeds: dict[str, NDArray[Any]]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What a failing test shows."""
+        node = self.model.graph.node[0]
+        shown = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        return {"op": node.op_type, "inputs": list(node.input), "outputs": list(node.output), **shown}
+
+
+def model_of(
+    nodes: Sequence[onnx.NodeProto],
+    feeds: dict[str, NDArray[Any]],
+    outputs: Sequence[str],
+    constants: dict[str, NDArray[Any]] | None = None,
+    opset: int = 14,
+) -> onnx.ModelProto:
+    """A model that takes `feeds`, of which the shapes stay open."""
+    values = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(feed.dtype), [None] * feed.ndim)
+        for name, feed in feeds.items()
+    ]
+    kind = values[0].type.tensor_type.elem_type if values else onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        values,
+        [helper.make_tensor_value_info(name, kind, None) for name in outputs],
+        [onnx.numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def movement(case: Case, rng: np.random.Generator) -> list[float]:
+    """How far each output moves if every input does by half a unit in float32's last place, in float64.
+
+    No two computations in float32 can be expected to agree any better.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    for value in (*model.graph.input, *model.graph.output):
+        kind = value.type.tensor_type
+        kind.elem_type = (
+            onnx.TensorProto.DOUBLE if kind.elem_type == onnx.TensorProto.FLOAT else kind.elem_type
+        )
+    graph = Graph(model)
+
+    def moved(by: float) -> Any:
+        return graph(
+            **{
+                name: feed if feed.dtype.kind == "i" else feed * (1 + rng.uniform(-by, by, feed.shape))
+                for name, feed in case.feeds.items()
+            }
+        )
+
+    exact, others = moved(0), [moved(2**-24) for _ in range(8)]
+    return [max(np.abs(other[k] - y).max() for other in others) for k, y in enumerate(exact)]
+
+
+def draw(rng: np.random.Generator, **fixed: Any) -> Case:
+    """One node with random options; attributes named are as given."""
+
+    def some(*choices: Any) -> Any:
+        return choices[rng.integers(len(choices))]
+
+    op = fixed.pop("op", None) or some("RNN", "GRU", "LSTM")
+    direction = some("forward", "reverse", "bidirectional")
+    D, G = 1 + (direction == "bidirectional"), GATES[op]
+    T, B, I, H = (int(n) for n in rng.integers(1, [7, 6, 6, 10]))  # noqa: E741 - axis letters
+    attributes: dict[str, Any] = {"direction": direction, "hidden_size": H}
+    if some(True, False):
+        attributes["clip"] = float(rng.uniform(0.1, 2))
+    if some(True, False):
+        names = [str(rng.choice(ACTIVATIONS)) for _ in range(D * FUNCTIONS[op])]
+        attributes["activations"] = names
+        for name, takers in (("activation_alpha", TAKES_ALPHA), ("activation_beta", TAKES_BETA)):
+            if any(function in takers for function in names):
+                attributes[name] = [float(rng.uniform(0.1, 0.9)) for f in names if f in takers]
+    if op == "LSTM" and some(True, False):
+        attributes["input_forget"] = int(rng.integers(2))
+    if op == "GRU":
+        attributes["linear_before_reset"] = int(rng.integers(2))
+    chosen = attributes.get("activations", [])
+    bounded = BOUNDED.issuperset(chosen) and GATES_BOUNDED.issuperset(chosen[:: FUNCTIONS[op]])
+    # small weights, and biases for gates from -1 to 1: else numbers, and their last bits, explode in time
+    scale = 0.6 if bounded else 0.1
+    if bounded or not attributes.get("input_forget"):  # which makes a gate of -1 one of 2
+        T = some(T, T, T, T, 40)
+    attributes |= fixed
+
+    def normal(*shape: int) -> NDArray[Any]:
+        return rng.normal(0, scale, shape).astype(np.float32)
+
+    feeds = {"X": normal(T, B, I), "W": normal(D, G * H, I), "R": normal(D, G * H, H)}
+    optional: dict[str, NDArray[Any]] = {
+        "B": normal(D, 2 * G * H) + np.float32(0 if bounded else -0.5),
+        "sequence_lens": rng.integers(0, T + 1, B).astype(np.int32),
+        "initial_h": normal(D, B, H),
+    }
+    if op == "LSTM":
+        optional |= {"initial_c": normal(D, B, H), "P": normal(D, 3 * H)}
+    names = list(feeds)
+    for name, array in optional.items():
+        present = some(True, False) or (name == "B" and not bounded)
+        names.append(name if present else "")
+        if present:
+            feeds[name] = array
+    outputs = ["Y", "Y_h", "Y_c"][: 2 + (op == "LSTM")]
+    kept = [name if some(True, True, False) else "" for name in outputs]
+    if not any(kept):
+        kept = outputs
+    node = helper.make_node(op, names, kept, **attributes)
+    return Case(model_of([node], feeds, [name for name in kept if name]), feeds)
+
+
+def draw_quantized(rng: np.random.Generator) -> tuple[Case, dict[str, NDArray[Any]]]:
+    """One DynamicQuantizeLSTM with random options, and its constants by name."""
+    direction = str(rng.choice(["forward", "reverse", "bidirectional"]))
+    attributes: dict[str, Any] = {"direction": direction, "hidden_size": (H := 7)}
+    D, T, B, I = 1 + (direction == "bidirectional"), 5, 3, 4  # noqa: E741 - axis letters
+    some = [bool(n) for n in rng.integers(0, 2, 8)]
+    if some[0]:
+        attributes["clip"] = 0.5
+    attributes["input_forget"] = int(some[1])
+
+    def normal(*shape: int) -> NDArray[Any]:
+        return rng.normal(0, 0.7, shape).astype(np.float32)
+
+    kind: Any = np.int8 if some[2] else np.uint8
+    scales = (D, 4 * H) if some[3] else (D,)
+    # onnxruntime takes no other zero point than 0 where columns have scales of their own
+    zero_point = 0 if some[3] else int(rng.integers(-9, 9)) if some[2] else int(rng.integers(110, 140))
+    low, high = (-128, 128) if some[2] else (0, 256)
+    constants = {
+        "W": rng.integers(low, high, (D, I, 4 * H)).astype(kind),
+        "R": rng.integers(low, high, (D, H, 4 * H)).astype(kind),
+        **({"B": normal(D, 8 * H)} if some[4] else {}),
+        **({"P": normal(D, 3 * H)} if some[5] else {}),
+        **{f"{matrix}_scale": rng.uniform(0.004, 0.01, scales).astype(np.float32) for matrix in "WR"},
+        **{f"{matrix}_zero_point": np.full(scales, zero_point, kind) for matrix in "WR"},
+    }
+    feeds = {"X": normal(T, B, I)}
+    if some[6]:
+        feeds |= {"initial_h": normal(D, B, H), "initial_c": normal(D, B, H)}
+    if some[7]:
+        feeds["sequence_lens"] = np.array([T, *rng.integers(0, T + 1, B - 1)], np.int32)
+    names = ["X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"]
+    names += ["W_scale", "W_zero_point", "R_scale", "R_zero_point"]
+    inputs = [name if name in constants or name in feeds else "" for name in names]
+    outputs = ["Y", "Y_h", "Y_c"]
+    node = helper.make_node("DynamicQuantizeLSTM", inputs, outputs, domain="com.microsoft", **attributes)
+    model = model_of([node], feeds, outputs, constants)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return Case(model, feeds), constants

@@ -1,0 +1,155 @@
+"""Parquet through one process: all rows in order, whole or not at all, in little memory."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from pyarrow import fs
+from pyarrow import parquet as pq
+
+import onward
+from onward.cli import main
+from onward.errors import ArgumentError, FileError
+from onward.tables import parquet
+from onward.tables.scorer import Scorer
+
+NET = onward.Sequential(onward.LSTM(3, 7, rng=0), onward.Last(), onward.Linear(7, 2, rng=1))
+STEPS = pa.list_(pa.list_(pa.float32()))
+
+
+def table(rows: int, seed: int = 0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    x = [rng.standard_normal((T, 3)).astype(np.float32).tolist() for T in rng.integers(0, 12, rows)]
+    return pa.table({"id": [f"{seed}-{row}" for row in range(rows)], "x": pa.array(x, STEPS)})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, pa.Table]:
+    """A folder of two files, each of several row groups, and all of their rows."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    tables = [table(2500, seed=1), table(1100, seed=2)]
+    for name, part in zip("ab", tables, strict=True):
+        pq.write_table(part, folder / f"{name}.parquet", row_group_size=700)
+    return folder, pa.concat_tables(tables)
+
+
+def onward_(*arguments: Any) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    NET.save(tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def test_all_rows_are_scored_in_order_with_their_other_columns(
+    files: tuple[Path, pa.Table], model: Path, tmp_path: Path
+) -> None:
+    folder, rows = files
+    result = onward_("run", model, folder, "--out", tmp_path / "out.parquet", "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert (said["sequences"], said["bad"]) == (3600, 0)
+    scored = pq.read_table(tmp_path / "out.parquet")
+    assert scored.select(["id", "x"]) == rows
+    assert scored == Scorer(NET)(rows).cast(scored.schema)
+    shown = onward_("run", model, folder, "--out", tmp_path / "out.parquet").output
+    assert "3,600 sequences in " in shown and "Written to" in shown
+
+
+def test_row_groups_number_their_rows_through_all_files(files: tuple[Path, pa.Table]) -> None:
+    groups = parquet.row_groups(str(files[0]))
+    assert [group.rows for group in groups] == [700, 700, 700, 400, 700, 400]
+    numbers = [n for group in groups for part in group.tables() for n in part[parquet.NUMBER].to_pylist()]
+    assert numbers == list(range(3600))
+
+
+def test_a_bad_row_ends_the_run_or_is_set_aside(model: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    rows = table(1500)
+    x = rows["x"].to_pylist()
+    x[1234] = [[1.0, 2.0]]
+    pq.write_table(rows.set_column(1, "x", pa.array(x, STEPS)), source, row_group_size=500)
+    out.write_bytes(b"old")
+    failed = onward_("run", model, source, "--out", out)
+    assert failed.exit_code == 1
+    assert "row 1234, column 'x': a step that is no list of 3 numbers" in failed.output
+    assert out.read_bytes() == b"old"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "out.parquet", "net.safetensors"}
+    kept = onward_("run", model, source, "--out", out, "--on-error", "keep", "--output", "score")
+    assert kept.exit_code == 0 and "1 row set aside" in kept.output
+    why = pq.read_table(out)["score_error"].to_pylist()
+    assert [row for row, reason in enumerate(why) if reason] == [1234]
+
+
+def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    source, out, rows, steps = tmp_path / "in.parquet", tmp_path / "out.parquet", 10_240, 100
+    x = np.random.default_rng(0).standard_normal(rows * steps * 3).astype(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(x, 3), steps)
+    pq.write_table(pa.table({"x": column}), source, row_group_size=1024, compression="none")
+    before, held, done = pa.total_allocated_bytes(), [], []
+
+    def advance(n: int) -> None:
+        done.append(n)
+        held.append(pa.total_allocated_bytes() - before)
+
+    parquet.score(str(source), out, Scorer(NET, row=parquet.NUMBER), advance)
+    assert sum(done) == rows == pq.read_metadata(out).num_rows
+    assert max(held) < 1.1 * min(held) < source.stat().st_size / 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist"),
+        (b"PAR1 but nothing else PAR1", "cannot be read as Parquet"),
+        (pa.table({"x": pa.array([], STEPS)}), "has no rows"),
+    ],
+)
+def test_what_is_no_parquet_says_so(content: Any, words: str, model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    if isinstance(content, pa.Table):
+        pq.write_table(content, source)
+    elif content is not None:
+        source.write_bytes(content)
+    result = onward_("run", model, source, "--out", tmp_path / "out.parquet")
+    assert result.exit_code == 1 and words in result.output and source.name in result.output
+
+
+def test_wrong_use_is_explained(files: tuple[Path, pa.Table], model: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        ([], "--out is missing"),
+        (["--out", tmp_path / "y.csv"], ".parquet"),
+        (["--out", tmp_path / "y.parquet", "--input", "z"], "there is no column 'z', but id, x"),
+    ):
+        result = onward_("run", model, files[0], *arguments)
+        assert result.exit_code > 0 and words in result.output
+    with pytest.raises(FileError, match="nowhere://x cannot be reached"):
+        parquet.located("nowhere://x")
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_a_folder_appears_whole_or_not_at_all(
+    store: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = fs.LocalFileSystem()
+    if store:  # one that is not known to move folders
+        monkeypatch.setattr(parquet, "located", lambda path: (fs.SubTreeFileSystem("/", local), path[1:]))
+    out = str(tmp_path / "out")
+    with pytest.raises(ArgumentError), parquet.appearing(out) as (filesystem, folder):
+        pq.write_table(table(5), f"{folder}/a.parquet", filesystem=filesystem)
+        raise ArgumentError("on the way")
+    assert not list(tmp_path.iterdir())
+    with parquet.appearing(out) as (filesystem, folder):
+        pq.write_table(table(5), f"{folder}/a.parquet", filesystem=filesystem)
+        assert not Path(out).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert pq.read_table(out) == table(5)
+    with pytest.raises(FileError, match="is there already"), parquet.appearing(out):
+        pass

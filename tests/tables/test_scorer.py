@@ -1,0 +1,152 @@
+"""Columns of sequences, however Arrow holds them; bad rows by number and column."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import onward
+from onward.errors import ArgumentError
+from onward.tables.scorer import Scorer
+
+RNG = np.random.default_rng(5)
+NET = onward.Sequential(onward.LSTM(3, 7, rng=0), onward.Last(), onward.Linear(7, 2, rng=1))
+STEPS = onward.Sequential(onward.GRU(3, 5, rng=0))
+ONE = onward.Sequential(onward.RNN(1, 5, rng=0), onward.Last())
+WORDS = onward.Sequential(onward.Embedding(9, 4, rng=0), onward.LSTM(4, 5, rng=1), onward.Last())
+
+
+def sequences(lengths: Any) -> list[Any]:
+    return [RNG.standard_normal((T, 3)).astype(np.float32) for T in lengths]
+
+
+RAGGED, FIXED = sequences(RNG.integers(0, 30, 150)), sequences([4] * 150)
+
+
+def column(xs: list[Any], kind: Any) -> Any:
+    return pa.array([x.tolist() for x in xs], kind)
+
+
+FLOATS = pa.list_(pa.float32())
+COLUMNS = {
+    "lists": (RAGGED, column(RAGGED, pa.list_(FLOATS))),
+    "large_lists": (RAGGED, column(RAGGED, pa.large_list(pa.large_list(pa.float32())))),
+    "fixed_steps": (RAGGED, column(RAGGED, pa.list_(pa.list_(pa.float32(), 3)))),
+    "fixed": (FIXED, column(FIXED, pa.list_(pa.list_(pa.float32(), 3), 4))),
+    "tensors": (FIXED, pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(FIXED))),
+    "doubles": (RAGGED, column(RAGGED, pa.list_(pa.list_(pa.float64())))),
+    "a_slice": (RAGGED[20:99], column(RAGGED, pa.list_(FLOATS)).slice(20, 79)),
+    "a_slice_of_fixed": (FIXED[20:99], column(FIXED, pa.list_(pa.list_(pa.float32(), 3), 4)).slice(20, 79)),
+    "chunks": (RAGGED * 2, pa.chunked_array([column(RAGGED, pa.list_(FLOATS))] * 2)),
+    "none": ([], pa.array([], pa.list_(FLOATS))),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_every_kind_of_column_gives_each_row_what_its_sequence_gives_alone(name: str) -> None:
+    xs, x = COLUMNS[name]
+    table = pa.table({"id": range(len(xs)), "x": x})
+    scored = Scorer(NET)(table)
+    assert scored.select(["id", "x"]) == table
+    assert scored["y"].type == pa.list_(pa.float32(), 2)
+    for y, sequence in zip(scored["y"].to_pylist(), xs, strict=True):
+        np.testing.assert_array_equal(np.float32(y), NET(sequence))
+    each = Scorer(STEPS, output="steps")(table)["steps"]
+    assert each.type == pa.list_(pa.list_(pa.float32(), 5))
+    for y, sequence in zip(each.to_pylist(), xs, strict=True):
+        np.testing.assert_array_equal(np.float32(y).reshape(-1, 5), STEPS(sequence))
+
+
+def test_steps_of_one_number_are_lists_of_numbers_or_columns_side_by_side() -> None:
+    x = RNG.standard_normal((20, 6)).astype(np.float32)
+    expected = [ONE(row[:, None]) for row in x]
+    lists = pa.table({"x": pa.array(x.tolist(), FLOATS)})
+    columns = pa.table({f"t{t}": x[:, t] for t in range(6)})
+    for table, name in ((lists, "x"), (columns, columns.column_names)):
+        np.testing.assert_array_equal(Scorer(ONE, name)(table)["y"].to_pylist(), expected)
+    ids = RNG.integers(0, 9, (20, 6))
+    scored = Scorer(WORDS)(pa.table({"x": pa.array(ids.tolist())}))
+    np.testing.assert_array_equal(np.float32(scored["y"].to_pylist()), [WORDS(row) for row in ids])
+
+
+def test_lengths_cut_what_is_padded() -> None:
+    lengths = RNG.integers(0, 5, 150)
+    table = pa.table({"x": COLUMNS["fixed"][1], "n": lengths})
+    scored = Scorer(NET, lengths="n")(table)
+    for y, x, n in zip(scored["y"].to_pylist(), FIXED, lengths, strict=True):
+        np.testing.assert_array_equal(np.float32(y), NET(x[:n]))
+
+
+GOOD = [[1.0, 2.0, 3.0]]
+BAD_ROWS = {
+    "null": (None, "column 'x': null"),
+    "null_step": ([[1.0, 2.0, 3.0], None], "column 'x': a step that is no list of 3 numbers"),
+    "short_step": ([[1.0, 2.0]], "column 'x': a step that is no list of 3 numbers"),
+    "null_number": ([[1.0, None, 3.0]], "column 'x': a null among its numbers"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_bad_row_fails_by_number_and_column_or_is_set_aside(name: str) -> None:
+    bad, words = BAD_ROWS[name]
+    table = pa.table({"id": [7, 8, 9], "x": pa.array([GOOD, bad, GOOD * 2], pa.list_(FLOATS))})
+    with pytest.raises(ArgumentError, match=f"row 1, {words}"):
+        Scorer(NET)(table)
+    with pytest.raises(ArgumentError, match=f"row 8, {words}"):
+        Scorer(NET, row="id")(table)
+    scored = Scorer(NET, on_error="keep")(table)
+    assert scored["y_error"].to_pylist() == [None, words, None]
+    first, second, third = scored["y"].to_pylist()
+    assert second is None
+    np.testing.assert_array_equal(np.float32([first, third]), [NET(GOOD), NET(GOOD * 2)])
+    assert Scorer(STEPS, on_error="keep")(table)["y"].null_count == 1
+
+
+def test_rows_that_lengths_or_the_model_refuse_are_bad_too() -> None:
+    table = pa.table({"x": [[1, 2], [3, 99], [4, 5], [6, 7]], "n": [2, 2, 3, None]})
+    scored = Scorer(WORDS, lengths="n", on_error="keep")(table)
+    why = scored["y_error"].to_pylist()
+    assert why[0] is None
+    assert why[1].startswith("column 'x': x[1, 0] is 99, but must be from 0 to 8")
+    assert why[2:] == [f"column 'n': {n}, but the sequence has 2 steps" for n in (3, None)]
+    np.testing.assert_array_equal(np.float32(scored["y"][0].as_py()), WORDS([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "words"),
+    [
+        ({"a": [1]}, {}, "there is no column 'x', but a"),
+        ({"x": ["text"]}, {}, "column 'x' is of string, but the model takes lists of lists of 3 numbers"),
+        ({"x": [[1.0, 2.0, 3.0]]}, {}, "column 'x' is of list<item: double>"),
+        ({"x": [["a"]]}, {}, "column 'x' is of list<item: string>"),
+        ({"x": [[GOOD]]}, {}, "column 'x' is of list<item: list<item: list"),
+        ({"x": [GOOD], "y": [1]}, {}, "there is a column 'y' already"),
+        ({"x": [GOOD], "n": [1.0]}, {"lengths": "n"}, "column 'n' is of double, but must hold integers"),
+        ({"x": [GOOD]}, {"lengths": "n"}, "there is no column 'n'"),
+        ({"x": [GOOD]}, {"row": "id"}, "there is no column 'id'"),
+        ({"a": [1.0], "b": [2.0]}, {"input": ["a", "b"]}, "column 'a' is of double, one of 2 columns"),
+    ],
+)
+def test_columns_that_do_not_fit_are_named(columns: Any, options: Any, words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        Scorer(NET, **options)(pa.table(columns))
+
+
+def test_a_tensor_of_another_shape_is_refused() -> None:
+    table = pa.table({"x": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ones((2, 3, 4)))})
+    with pytest.raises(ArgumentError, match=r"row 0, column 'x': an array of another shape than \(T, 3\)"):
+        Scorer(NET)(table)
+
+
+def test_wrong_arguments_are_refused_before_there_is_a_table() -> None:
+    with pytest.raises(ArgumentError, match="on_error='skip', but must be 'fail' or 'keep'"):
+        Scorer(NET, on_error="skip")  # type: ignore[arg-type]  # that is the test
+    with pytest.raises(ArgumentError, match="cannot score tables"):
+        Scorer(onward.Sequential())
+
+
+def test_a_scorer_can_be_pickled() -> None:
+    table = pa.table({"x": COLUMNS["lists"][1]})
+    assert pickle.loads(pickle.dumps(Scorer(NET)))(table) == Scorer(NET)(table)
