@@ -1,8 +1,9 @@
 """Write the reference data of the tests: outputs of other frameworks, and small files that they wrote.
 
-Needs torch, onnx and onnxruntime. In tests/data, golden_layers.npz holds the frameworks' outputs for the cases
-of tests/support/cases.py, golden_gradients.npz the gradients of autograd, and torch/ one model in each of
-PyTorch's formats with its output. The files hold a sample of each array, and no inputs: a seed reproduces them.
+Needs torch, onnx and onnxruntime. In tests/data, golden_layers.npz holds the frameworks' outputs for the
+cases of tests/support/cases.py, golden_gradients.npz the gradients of autograd, and torch/ one model in each
+of PyTorch's formats with its output. The files hold a sample of each array, and no inputs: a seed reproduces
+them.
 """
 
 import io
