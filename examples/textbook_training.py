@@ -23,7 +23,7 @@ MAX_NORM = 1.0  # larger gradients are scaled down to this norm
 
 
 def read(name: str, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return frames x (T, n_x, m), padded with 0, and labels y (T, 9, m): one-hot at each last frame, else 0."""
+    """Return frames x (T, n_x, m), padded with 0, and labels y (T, 9, m), one-hot at each last frame."""
     with np.load(DATA / f"{name}.npz") as file:
         utterances = np.split(file["x"], np.cumsum(file["lengths"])[:-1])
         lengths, speakers = file["lengths"], file["y"]
