@@ -21,7 +21,7 @@ print("ready", flush=True)
 while True:
     storage.replace(sys.argv[1], bytes([int(sys.argv[2])]) * 4_000_000)
 """
-KILLS = 25
+KILLS = 10
 
 
 def files(folder: Path) -> list[str]:

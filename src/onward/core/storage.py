@@ -73,8 +73,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-# A lock file accompanies each temporary file: it is created earlier and removed later. The writer holds the lock
-# while it runs: on Windows by keeping the file open, so that nobody can remove it, and elsewhere by flock. A
+# A lock file accompanies each temporary file: it is created earlier and removed later. The writer holds the
+# lock while it runs: on Windows by keeping the file open, so that nobody can remove it; elsewhere by flock. A
 # temporary file whose lock is free or missing is abandoned.
 
 
