@@ -74,7 +74,7 @@ def test_a_model_of_text_is_trained_sampled_scored_and_plotted() -> None:
 
 def test_the_table_shows_the_best_the_last_and_every_tenth_epoch_with_the_accuracy() -> None:
     result = onward_("train", "text", "play.txt", *SMALL, "--epochs", "23", "-o", "net.safetensors")
-    assert "Losses: cross entropy in nats\n" in result.stdout
+    assert "Losses: cross entropy in nats  " in result.stdout
     assert (
         "bits per character on the last 5%" in result.stdout
         and "onward sample net.safetensors" in result.stdout
@@ -100,10 +100,10 @@ def test_losses_of_a_table_name_their_label_smoothing_and_units() -> None:
     np.savez("classes.npz", **table(classes=True))
     np.savez("targets.npz", **table(per_sequence=True))
     shown = onward_("train", "table", "classes.npz", *SMALL).stdout
-    assert "Losses: cross entropy in nats, label_smoothing=0.02\n" in shown
+    assert "Losses: cross entropy in nats, label_smoothing=0.02  " in shown
     assert "nats without label smoothing" in shown
     shown = onward_("train", "table", "targets.npz", *SMALL).stdout
-    assert "Losses: mean squared error of standardized targets\n" in shown
+    assert "Losses: mean squared error of standardized targets  " in shown
     assert "in the units of the targets" in shown and "accuracy" not in shown
 
 

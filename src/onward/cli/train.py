@@ -208,8 +208,8 @@ def _print(report: Report, result: str, next_command: str, as_json: bool) -> Non
         table.add_row(*cells, style="bold" if n == best else "")
     console = Console(highlight=False, markup=False)
     console.print(table)
-    console.print(f"{counted(epochs[-1]['step'], 'step')}; {result}")
-    console.print(f"Wrote {report['model']}. Try:  {next_command}")
+    console.print(f"{counted(epochs[-1]['step'], 'step')}; {result}", soft_wrap=True)
+    console.print(f"Wrote {report['model']}. Try:  {next_command}", soft_wrap=True)
 
 
 def _rows(epochs: int, best: int) -> list[int]:
