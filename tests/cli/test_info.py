@@ -15,6 +15,7 @@ import onward
 from onward import bundled
 
 KERAS = support.DATA / "keras"
+ANSWERS = np.load(KERAS / "answers.npz")
 
 
 def rows(output: str) -> list[list[str]]:
@@ -119,9 +120,8 @@ def test_info_of_a_keras_model_has_no_repr_in_a_cell(name: str) -> None:
 def test_output_shapes_of_a_keras_model_are_those_of_a_call(name: str) -> None:
     net = onward.load(KERAS / name)
     assert isinstance(net, onward.layers.base.Layer)
-    answers = np.load(KERAS / "answers.npz")
     last = report("info", KERAS / name)["layers"][-1]["output_shape"]
-    x = [answers[key] for key in sorted(answers) if key.startswith(f"{name}/x")]
+    x = [ANSWERS[key] for key in sorted(ANSWERS) if key.startswith(f"{name}/x")]
     y = net(x if len(x) > 1 else x[0])
     B, T = x[0].shape[:2]
     assert np.shape(y[-1] if isinstance(y, list) else y) == tuple({"B": B, "T": T}.get(n, n) for n in last)
