@@ -208,6 +208,12 @@ def test_numbers_of_a_table_are_learnt_in_their_own_units(kind: str, monkeypatch
     assert found == pytest.approx((errors**2).mean(), rel=1e-4)
 
 
+def test_a_bundled_data_set_can_be_trained_on_by_name() -> None:
+    said = report("train", "table", "japanese_vowels_train", *SMALL, "--epochs", "2")
+    assert said["file"] == "japanese_vowels_train" and said["sequences"] == 270
+    assert Path("japanese_vowels_train.safetensors").is_file()
+
+
 def test_a_csv_holds_targets_in_its_columns() -> None:
     arrays = table(per_step=True)
     with Path("table.csv").open("w", newline="") as file:

@@ -14,10 +14,21 @@ from ..layers.sequential import Sequential
 from ..recipes import characters, sequences, text
 from ..tables import data
 from ..train import History, checkpoint
-from .common import PICTURES, Report, check_suffix, counted, json_option, new_table, write_figure
+from .common import (
+    PICTURES,
+    Report,
+    check_suffix,
+    complete_data,
+    counted,
+    data_file,
+    json_option,
+    new_table,
+    write_figure,
+)
+from .group import Group
 
 
-@click.group(epilog="Example:  onward train text plays.txt")
+@click.group(cls=Group, epilog="Example:  onward train text plays.txt")
 def train() -> None:
     """Train a model on a text or on a table of sequences."""
 
@@ -82,10 +93,10 @@ def train_text(
 
 
 @train.command("table", epilog="Example:  onward train table recordings.npz")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", shell_complete=complete_data)
 @settings
 def train_table(
-    file: Path,
+    file: str,
     out: Path | None,
     hidden: int | None,
     layers: int | None,
@@ -96,14 +107,14 @@ def train_table(
 ) -> None:
     """Trains a model that tells the class, or numbers, of the sequences in FILE.
 
-    FILE is an .npz or .csv as `onward run` takes, with the class of each sequence (`y`, column `label`), or
+    FILE is a bundled data set, or an .npz or .csv as `onward run` takes, with the class of each sequence (`y`, column `label`), or
     with numbers to be told: `targets` of an .npz, for each sequence (S, O) or for each step, laid out as x;
     columns that begin with `target`, for each step. A fifth of the sequences is held out, to choose the best
     epoch and for what is reported.
     """
-    check_suffix(file, "FILE", (".npz", ".csv"))
-    out = _output(file, out)
-    table = data.read(file)
+    path = data_file(file, "FILE", (".npz", ".csv"))
+    out = _output(path, out)
+    table = data.read(path)
     with _interruptible(_run_file(out), resume):
         model, history, score = sequences.fit_table(
             table,
@@ -175,7 +186,7 @@ def _written(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-def _report(file: Path, out: Path, model: Sequential, history: History) -> Report:
+def _report(file: str | Path, out: Path, model: Sequential, history: History) -> Report:
     return {
         "file": str(file),
         "model": str(out),
