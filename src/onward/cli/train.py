@@ -105,12 +105,13 @@ def train_table(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Trains a model that tells the class, or numbers, of the sequences in FILE.
+    """Train a model that predicts the class or the target values of the sequences in FILE.
 
-    FILE is a bundled data set, or an .npz or .csv as `onward run` takes, with the class of each sequence (`y`, column `label`), or
-    with numbers to be told: `targets` of an .npz, for each sequence (S, O) or for each step, laid out as x;
-    columns that begin with `target`, for each step. A fifth of the sequences is held out, to choose the best
-    epoch and for what is reported.
+    FILE is a bundled data set, or a .npz or .csv file as `onward run` takes it. Classes are `y` in a .npz,
+    the column `label` in a .csv. Targets are numbers: `targets` in a .npz, for each sequence (S, O) or, laid
+    out as x, for each step; the columns whose names begin with `target` in a .csv, for each step.
+
+    A fifth of the sequences is held out: it chooses the best epoch, and the score is reported on it.
     """
     path = data_file(file, "FILE", (".npz", ".csv"))
     out = _output(path, out)
