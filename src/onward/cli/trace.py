@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from .. import bundled
 from ..errors import FileError
@@ -19,10 +18,13 @@ from .common import (
     PICTURES,
     Report,
     check_suffix,
+    complete_data,
+    complete_model,
+    console,
     counted,
     json_option,
     model_and_input,
-    named_file,
+    model_file,
     new_table,
     write_figure,
 )
@@ -62,8 +64,8 @@ class Run(NamedTuple):
 
 
 @click.command(epilog="Example:  onward trace vowels -o gates.png")
-@click.argument("model")
-@click.argument("source", metavar="[INPUT]", required=False)
+@click.argument("model", shell_complete=complete_model)
+@click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 @click.option(
     "-o",
     "--out",
@@ -87,7 +89,7 @@ def trace(
     similar: bool,
     as_json: bool,
 ) -> None:
-    """Show the gates and states of MODEL while it runs over one sequence of INPUT.
+    """Show the gates and states of MODEL as it processes one sequence.
 
     MODEL and INPUT are the same as for `onward run`; a text model, such as shakespeare, reads --text instead.
     The summary reports, for each layer, how often its gates are saturated, how long its units remember and
@@ -130,7 +132,7 @@ def _read_text(model: str, source: str | None, text: str) -> Run:
         raise click.UsageError(f"give INPUT ({source}) or --text, not both")
     if not text:
         raise click.BadParameter("is empty, but must have at least one character", param_hint="--text")
-    net, vocabulary = text_models.load(named_file(model, bundled.models(), "model", "MODEL"))
+    net, vocabulary = text_models.load(model_file(model))
     excerpt = text if len(text) <= TITLE_TEXT else text[:TITLE_TEXT] + "..."
     return Run(
         net, vocabulary.encode(text), f"{model} reads {excerpt!r}", classes=list(vocabulary.characters)
@@ -193,8 +195,8 @@ def _print_report(report: Report) -> None:
         for n, row in enumerate(rows or [("", "", "")]):
             table.add_row(*((layer["layer"], *row, steps, str(len(layer["dead"]))) if n == 0 else ("", *row)))
         table.add_section()
-    console = Console(highlight=False, markup=False)
-    console.print(table)
-    console.print(LEGEND)
+    terminal = console()
+    terminal.print(table)
+    terminal.print(LEGEND)
     if report["out"]:
-        console.print(f"Written to {report['out']}")
+        terminal.print(f"Written to {report['out']}")
