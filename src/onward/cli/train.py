@@ -14,10 +14,21 @@ from ..layers.sequential import Sequential
 from ..recipes import characters, sequences, text
 from ..tables import data
 from ..train import History, checkpoint
-from .common import PICTURES, Report, check_suffix, counted, json_option, new_table, write_figure
+from .common import (
+    PICTURES,
+    Report,
+    check_suffix,
+    complete_data,
+    counted,
+    data_file,
+    json_option,
+    new_table,
+    write_figure,
+)
+from .group import Group
 
 
-@click.group(epilog="Example:  onward train text plays.txt")
+@click.group(cls=Group, epilog="Example:  onward train text plays.txt")
 def train() -> None:
     """Train a model on text or on a table of sequences."""
 
@@ -82,10 +93,10 @@ def train_text(
 
 
 @train.command("table", epilog="Example:  onward train table recordings.npz")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", shell_complete=complete_data)
 @settings
 def train_table(
-    file: Path,
+    file: str,
     out: Path | None,
     hidden: int | None,
     layers: int | None,
@@ -94,16 +105,17 @@ def train_table(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Trains a model that tells the class, or numbers, of the sequences in FILE.
+    """Train a model that predicts the class or the target values of the sequences in FILE.
 
-    FILE is an .npz or .csv as `onward run` takes, with the class of each sequence (`y`, column `label`), or
-    with numbers to be told: `targets` of an .npz, for each sequence (S, O) or for each step, laid out as x;
-    columns that begin with `target`, for each step. A fifth of the sequences is held out, to choose the best
-    epoch and for what is reported.
+    FILE is a bundled data set, or a .npz or .csv file as `onward run` takes it. Classes are `y` in a .npz,
+    the column `label` in a .csv. Targets are numbers: `targets` in a .npz, for each sequence (S, O) or, laid
+    out as x, for each step; the columns whose names begin with `target` in a .csv, for each step.
+
+    A fifth of the sequences is held out: it chooses the best epoch, and the score is reported on it.
     """
-    check_suffix(file, "FILE", (".npz", ".csv"))
-    out = _output(file, out)
-    table = data.read(file)
+    path = data_file(file, "FILE", (".npz", ".csv"))
+    out = _output(path, out)
+    table = data.read(path)
     with _interruptible(_run_file(out), resume):
         model, history, score = sequences.fit_table(
             table,
@@ -178,7 +190,7 @@ def _modified(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-def _report(file: Path, out: Path, model: Sequential, history: History) -> Report:
+def _report(file: str | Path, out: Path, model: Sequential, history: History) -> Report:
     return {
         "file": str(file),
         "model": str(out),
@@ -195,19 +207,26 @@ def _print(report: Report, result: str, next_command: str, as_json: bool) -> Non
     if as_json:
         print(json.dumps(report, allow_nan=False))
         return
-    title = f"{report['file']}: {report['parameters']:,} parameters\nLosses: {report['losses']}"
+    title = f"{report['file']}: {report['parameters']:,} parameters"
     epochs, best = report["epochs"], report["best"]
     has_accuracy = epochs[-1]["accuracy"] is not None
-    columns = ["epoch", "training loss", "validation loss", *["validation accuracy"] * has_accuracy]
+    columns = [
+        "epoch",
+        "training loss",
+        "validation loss",
+        *(["validation accuracy"] if has_accuracy else []),
+    ]
     table = new_table(title, *columns)
     for n in _rows(len(epochs), best):
         epoch = epochs[n]
         cells = [f"{n + 1} (best)" if n == best else f"{n + 1}"]
         cells += [f"{epoch['loss']:.4f}", f"{epoch['validation_loss']:.4f}"]
-        cells += [f"{epoch['accuracy']:.1%}"] * has_accuracy
+        if has_accuracy:
+            cells.append(f"{epoch['accuracy']:.1%}")
         table.add_row(*cells, style="bold" if n == best else "")
     console = Console(highlight=False, markup=False)
     console.print(table)
+    console.print(f"Losses: {report['losses']}", soft_wrap=True)
     console.print(f"{counted(epochs[-1]['step'], 'step')}; {result}", soft_wrap=True)
     console.print(f"Wrote {report['model']}. Try:  {next_command}", soft_wrap=True)
 

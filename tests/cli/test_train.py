@@ -74,7 +74,7 @@ def test_a_model_of_text_is_trained_sampled_scored_and_plotted() -> None:
 
 def test_the_table_shows_the_best_the_last_and_every_tenth_epoch_with_the_accuracy() -> None:
     result = onward_("train", "text", "play.txt", *SMALL, "--epochs", "23", "-o", "net.safetensors")
-    assert "Losses: cross entropy in nats  " in result.stdout
+    assert "Losses: cross entropy in nats\n" in result.stdout
     assert (
         "bits per character on the last 5%" in result.stdout
         and "onward sample net.safetensors" in result.stdout
@@ -100,10 +100,10 @@ def test_losses_of_a_table_name_their_label_smoothing_and_units() -> None:
     np.savez("classes.npz", **table(classes=True))
     np.savez("targets.npz", **table(per_sequence=True))
     shown = onward_("train", "table", "classes.npz", *SMALL).stdout
-    assert "Losses: cross entropy in nats, label_smoothing=0.02  " in shown
+    assert "Losses: cross entropy in nats, label_smoothing=0.02\n" in shown
     assert "nats without label smoothing" in shown
     shown = onward_("train", "table", "targets.npz", *SMALL).stdout
-    assert "Losses: mean squared error of standardized targets  " in shown
+    assert "Losses: mean squared error of standardized targets\n" in shown
     assert "in the units of the targets" in shown and "accuracy" not in shown
 
 
@@ -219,7 +219,7 @@ def test_a_classifier_is_trained_on_a_table(monkeypatch: pytest.MonkeyPatch) -> 
     assert said["accuracy"] >= 0.85 and said["sequences"] == 120 and len(said["epochs"]) == 133
     assert report("score", "table.safetensors", "table.npz")["accuracy"] >= 0.9
     assert report("run", "table.safetensors", "table.npz")["accuracy"] >= 0.9  # of data as they are
-    assert "% right" in onward_("score", "table.safetensors", "table.npz").output
+    assert "% correct" in onward_("score", "table.safetensors", "table.npz").output
 
 
 @pytest.mark.parametrize("kind", ["per_step", "per_sequence"])
@@ -238,6 +238,12 @@ def test_a_regression_model_predicts_in_the_units_of_the_targets(
     outputs = [net(item) for item in items]
     errors = (np.stack(outputs) if kind == "per_sequence" else np.concatenate(outputs)) - arrays["targets"]
     assert found == pytest.approx((errors**2).mean(), rel=1e-4)
+
+
+def test_a_bundled_data_set_can_be_trained_on_by_name() -> None:
+    said = report("train", "table", "japanese_vowels_train", *SMALL, "--epochs", "2")
+    assert said["file"] == "japanese_vowels_train" and said["sequences"] == 270
+    assert Path("japanese_vowels_train.safetensors").is_file()
 
 
 def test_csv_columns_can_be_targets() -> None:
@@ -273,11 +279,11 @@ def test_mistakes_are_one_error_message() -> None:
         (("train", "table", "table.npz"), 1, "neither classes"),
         (("train", "table", "few.npz"), 1, "1 sequences, but needs 5"),
         (("train", "table", "odd.npz"), 1, "targets must be numbers (S, O)"),
-        (("sample", "vowels"), 1, "is no model of text"),
+        (("sample", "vowels"), 1, "is not a text model"),
         (("sample", "nothing"), 2, "neither a file nor a bundled model"),
         (("sample", "play.safetensors", "--prompt", "Zounds"), 1, "character 0 of the text is 'Z'"),
         (("sample", "play.safetensors", "--temperature", "-1"), 1, "temperature=-1"),
-        (("score", "play.safetensors", "other.txt"), 1, "is 'é'"),
+        (("score", "play.safetensors", "other.txt", "--unknown", "error"), 1, "is 'é'"),
         (("score", "vowels", "table.npz"), 1, "neither classes"),
         (("plot", "play.safetensors"), 1, "is not a checkpoint"),
         (("plot", "play.run", "-o", "x.gif"), 2, ".png, .svg, .pdf"),
