@@ -39,7 +39,7 @@ struct Backward {
             const Size D = back.D, I = back.I, H = back.H, P = back.P, G = onward::gates(back.cell);
             const auto x_rows = rows_of<const Real>(x, "x", {-1, -1, I});
             const Size T = Size(x.shape(0)), B = Size(x.shape(1));
-            if ((back.cell == Cell::lstm) != dc0.has_value()) throw nb::value_error("dc0 must be given for an LSTM only");
+            if ((back.cell == Cell::lstm) != dc0.has_value()) throw nb::value_error("dc0 is for an LSTM only");
             if (Size(gradients.size()) != D) throw nb::value_error("gradients must have one entry per direction");
             std::vector<onward::WeightGradients<Real>> weight_gradients;
             for (const auto& [W, R, b_W, b_R, W_hr] : gradients) {

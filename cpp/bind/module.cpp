@@ -68,6 +68,7 @@ NB_MODULE(_core, m) {
     handle_signals();
     bind_layers(m);
     bind_backward(m);
+    bind_losses(m);
     bind_stream(m);
     bind_pool(m);
 

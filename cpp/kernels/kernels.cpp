@@ -3,6 +3,7 @@
 
 #include "kernels/activations.h"
 #include "kernels/cells.h"
+#include "kernels/losses.h"
 #include "kernels/outer.h"
 #include "kernels/product.h"
 #include "kernels/vec.h"
@@ -186,6 +187,9 @@ constexpr onward::Kernels<Real> kernels = {
     outer<Real>,
     add_rows<Real>,
     activate<Real>,
+    sum<Real>,
+    sum_of_squares<Real>,
+    cross_entropy<Real>,
 };
 
 #define ONWARD_STRING(name) #name

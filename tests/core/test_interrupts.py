@@ -1,4 +1,4 @@
-"""Ctrl-C during a long call of the core: the call ends soon, and streams and pools stay as they were before it."""
+"""Ctrl-C during a long call of the core ends the call and leaves streams and pools as they were before."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="os.kill cannot send Ctrl-C on Windows")
 
-# Every interrupted call would take 10 seconds or more. Its arrays are zeros, so that most of their memory is never
-# allocated.
+# Every interrupted call would take 10 seconds or more. Its arrays are zeros, so that most of their memory is
+# never allocated.
 PRELUDE = """
 import os, signal, sys, threading, time
 import numpy as np
