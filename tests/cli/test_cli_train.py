@@ -239,7 +239,7 @@ def test_mistakes_end_in_one_message() -> None:
         (("train", "text", "play.txt", "--epochs", "0"), 2, "--epochs"),
         (("train", "table", "play.txt"), 2, ".npz, .csv"),
         (("train", "table", "table.npz"), 1, "neither classes"),
-        (("train", "table", "few.npz"), 1, "1 sequences, but needs 5"),
+        (("train", "table", "few.npz"), 1, "1 sequences, expected at least 5"),
         (("train", "table", "odd.npz"), 1, "targets must be numbers (S, O)"),
         (("sample", "vowels"), 1, "is no model of text"),
         (("sample", "nothing"), 2, "neither a file nor a bundled model"),
