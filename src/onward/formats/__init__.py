@@ -12,14 +12,31 @@ from numpy.typing import NDArray
 from ..core import storage
 from ..core.extras import install_hint
 from ..errors import ArgumentError, FileError, OnwardError
-from ..layers.base import UNDRAWN, Layer, Weighted
-from ..layers.conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from ..layers.linear import Activation, Dropout, Embedding, Last, Linear, Softmax
-from ..layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
+from ..layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Activation,
+    AvgPool1d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv1d,
+    Conv2d,
+    Dropout,
+    Embedding,
+    GroupNorm,
+    Last,
+    LayerNorm,
+    Linear,
+    MaxPool1d,
+    MaxPool2d,
+    Sequential,
+    Softmax,
+)
+from ..layers.base import NO_WEIGHTS, Layer, Weighted
 from ..layers.quantize import PRECISIONS
 from ..layers.recurrent import Recurrent
-from ..layers.rnn import GRU, LSTM, RNN
-from ..layers.sequential import Sequential
 from . import match_weights, npz
 from .keras import load as keras
 from .keras.runtime import LAYERS as KERAS_LAYERS
@@ -168,7 +185,7 @@ def _graph(path: str | os.PathLike[str]) -> Graph:
         raise FileError(f"{path}: {error}") from error
 
 
-def _weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
+def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
     """A file's tensors by the names that they have in a model built by hand."""
     data = storage.mapped(path)
     if keras.is_keras(data):
@@ -177,9 +194,6 @@ def _weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDA
     # trusted to be what the model is
     tensors = _named(path, lambda: names.merged(found, trusted=True)).tensors
     return match_weights.weights(tensors, model, ordered=archive.is_torch(data))  # safetensors has no order
-
-
-Layer._weights_for = _weights_for
 
 
 def _restored(architecture: dict[str, Any], tensors: names.Tensors) -> Layer:
@@ -211,7 +225,7 @@ def _blank(description: Any) -> Layer:
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if issubclass(LAYERS[kind], Weighted):
-        config["rng"] = UNDRAWN
+        config["rng"] = NO_WEIGHTS
     layer = LAYERS[kind](**config)
     return layer._compressed(precision) if precision else layer
 

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError
-from ..layers.linear import Dropout, Last, Linear
-from ..layers.recurrent import Recurrent
+from ..layers.dropout import Dropout
+from ..layers.last import Last
+from ..layers.linear import Linear
 from ..layers.rnn import LSTM
 from ..layers.sequential import Sequential
 from ..tables.data import Sequences
@@ -191,8 +192,8 @@ def fold(model: Sequential, mean: Array, deviation: Array) -> None:
     W ((x - mean) / deviation) + b = (W / deviation) x + (b - (W / deviation) mean), in the first layer, which
     must be recurrent and have biases. Raises ArgumentError.
     """
-    first = model[0]
-    if not isinstance(first, Recurrent) or not first.bias:
+    first: Any = model[0]
+    if not first.state_names or not first.bias:
         raise ArgumentError(
             f"{first!r} is no recurrent layer with biases, which could take a standardisation in"
         )

@@ -15,8 +15,8 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError
 from ..layers.base import Layer
-from ..layers.recording import Record, recorded
-from ..layers.recurrent import Given, Recurrent
+from ..layers.bptt import LayerRecord, record_call
+from ..layers.recurrent import Inputs, Recurrent
 from . import plot
 
 if TYPE_CHECKING:
@@ -170,20 +170,20 @@ def _mean_run(on: NDArray[np.bool_]) -> Array:
 
 
 class Tracing:
-    """A Recur that calls recurrent layers recording them, and keeps what they recorded."""
+    """A RunRecurrent that calls recurrent layers recording them, and keeps what they recorded."""
 
     def __init__(self, preactivations: bool) -> None:
         self.preactivations = preactivations
         self.layers: dict[str, dict[str, Array]] = {}
-        self.first: Given | None = None
+        self.first: Inputs | None = None
         self.batch_first = False
 
     def __call__(self, name: str, layer: Recurrent[Any], x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
-        y, state, given, records = recorded(layer, x, state, lengths, sums=self.preactivations)
+        y, state, given, records = record_call(layer, x, state, lengths, sums=self.preactivations)
         if self.first is None:
             self.first, self.batch_first = given, layer.batch_first
-        D = 1 + layer.bidirectional
-        for at, suffix in enumerate(layer._suffixes()):
+        D = layer.sizes.D
+        for at, suffix in enumerate(layer.suffixes()):
             self.layers[name + suffix.removeprefix("_")] = _named(layer, records[at // D], at % D)
         return y, state
 
@@ -195,12 +195,12 @@ class Tracing:
         return array.swapaxes(0, 1) if has_steps and self.batch_first else array
 
 
-def _named(layer: Recurrent[Any], record: Record, direction: int) -> dict[str, Array]:
+def _named(layer: Recurrent[Any], record: LayerRecord, direction: int) -> dict[str, Array]:
     """The arrays (T, B, H) of one layer and direction."""
-    P = layer.proj_size or layer.hidden_size
+    P = layer.sizes.P
     named = {gate: record.gates[direction, :, :, k] for k, gate in enumerate(layer.gates)}
-    if layer.has_c:
-        named["c"] = record.gates[direction, :, :, layer.G]
+    if "c" in layer.state_names:
+        named["c"] = record.gates[direction, :, :, len(layer.gates)]
     named["h"] = record.y[:, :, direction * P : (direction + 1) * P]
     if record.sums is not None:
         sums = record.sums[direction]

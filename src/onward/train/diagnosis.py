@@ -7,17 +7,15 @@ from numpy.typing import NDArray
 
 from ..core.arrays import Array
 from ..layers.base import Layer, call
-from ..layers.recurrent import Recurrent
-from ..streaming.state import apart
 from .batches import Batch
 
 
 def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
     """Where the first number of a training step is that is not finite, in words."""
-    names = list(model._leaves())
-    layers = model._chain() or []
-    states = iter(apart(model, state))
-    batch_first = model._takes_batch_first
+    names = list(model.sublayers())
+    layers = model.in_order() or []
+    states = iter(model.split_states(state))
+    batch_first = model.batch_first
     y = np.asarray(batch.x)
     if not _finite(y):
         return f"in x, {_place(y, batch_first)}"
@@ -26,7 +24,7 @@ def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) 
         for weight, value in layer._weights_by_name().items():
             if not _finite(value):
                 return f"in {name}{weight}, which an earlier step has made so: lower the learning rate"
-        y, _ = layer._run(y, next(states) if isinstance(layer, Recurrent) else None, batch.lengths, call)
+        y, _ = layer._run(y, next(states) if layer.state_names else None, batch.lengths, call)
         if not _finite(y):
             return f"in what {where} gives, {_place(y, batch_first)}, though its weights are finite"
     if not _finite(np.asarray(batch.targets)):

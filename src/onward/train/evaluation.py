@@ -25,7 +25,7 @@ def evaluate(model: Layer, data: Any, loss: str | Loss = "cross_entropy") -> Sco
 
     Raises ArgumentError for empty data, and what the model and the loss raise.
     """
-    return score(model, as_data(data, as_model(model)._takes_batch_first), named(loss))
+    return score(model, as_data(data, as_model(model).batch_first), named(loss))
 
 
 def as_model(model: Any) -> Layer:
@@ -56,7 +56,7 @@ def counting(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
     """Which rows of y, (T, B, O) or (B, O), count: all but what lies past a length."""
     mask = np.ones(y.shape[:-1], np.bool_)
     if batch.lengths is not None and y.ndim == 3:
-        steps = mask.swapaxes(0, 1) if model._takes_batch_first else mask
+        steps = mask.swapaxes(0, 1) if model.batch_first else mask
         steps &= np.arange(len(steps))[:, None] < np.asarray(batch.lengths)
     return mask
 
@@ -65,8 +65,8 @@ def carried(model: Layer, batch: Batch, state: Any) -> Any:
     """The state that a batch begins with, of that in which the one before it ended."""
     if not batch.goes_on:
         return None
-    for leaf in model._leaves().values():
-        if not leaf.per_step:
+    for leaf in model.sublayers().values():
+        if not leaf.causal:
             raise ArgumentError(
                 f"{leaf!r} needs the whole sequence, as a reverse direction does, but the data come in chunks"
             )

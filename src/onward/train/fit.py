@@ -16,7 +16,7 @@ import numpy as np
 from ..core.checks import Rng, generator, instance, integer, non_negative, probability
 from ..errors import ArgumentError, NotFiniteError
 from ..layers.base import Layer
-from ..layers.linear import dropout_mask
+from ..layers.dropout import dropout_mask
 from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run
@@ -74,7 +74,7 @@ def fit(
     gradient that is not finite; FileError for a checkpoint that cannot be written, or is of another model,
     other data or other settings.
     """
-    batch_first = as_model(model)._takes_batch_first
+    batch_first = as_model(model).batch_first
     if not isinstance(checkpoint, str | os.PathLike | None):
         raise ArgumentError(f"checkpoint={checkpoint!r}, but must be the path of a file")
     training = Training(

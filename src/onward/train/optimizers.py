@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.checks import flag, non_negative, probability, settle
+from ..core.checks import coerce_field, flag, non_negative, probability
 from ..errors import ArgumentError
 from .weights import Weights
 
@@ -35,9 +35,9 @@ class Optimizer:
     REMEMBERS: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        settle(self, "lr", non_negative)
-        settle(self, "weight_decay", non_negative)
-        settle(self, "decay_biases", flag)
+        coerce_field(self, "lr", non_negative)
+        coerce_field(self, "weight_decay", non_negative)
+        coerce_field(self, "decay_biases", flag)
 
     def start(self, weights: Mapping[str, Array]) -> Memory:
         """What is remembered before the first step: zeros."""
@@ -93,8 +93,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settle(self, "momentum", _below_1)
-        settle(self, "nesterov", flag)
+        coerce_field(self, "momentum", _below_1)
+        coerce_field(self, "nesterov", flag)
         if self.nesterov and not self.momentum:
             raise ArgumentError("nesterov=True needs a momentum above 0, such as 0.9")
 
@@ -117,8 +117,8 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settle(self, "alpha", _below_1)
-        settle(self, "eps", non_negative)
+        coerce_field(self, "alpha", _below_1)
+        coerce_field(self, "eps", non_negative)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         v = self.alpha * averages[0] + (1 - self.alpha) * (g * g)
@@ -140,8 +140,8 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settle(self, "betas", _two_below_1)
-        settle(self, "eps", non_negative)
+        coerce_field(self, "betas", _two_below_1)
+        coerce_field(self, "eps", non_negative)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         b1, b2 = self.betas

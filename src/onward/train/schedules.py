@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..core.checks import instance, integer, non_negative, positive, probability, settle
+from ..core.checks import coerce_field, instance, integer, non_negative, positive, probability
 from ..errors import ArgumentError
 
 SCHEDULE = "a schedule of onward.train, such as OneCycleLR(), or of a class derived from Constant"
@@ -36,8 +36,8 @@ class StepLR(Constant):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        settle(self, "step_size", integer, 1)
-        settle(self, "gamma", probability)
+        coerce_field(self, "step_size", integer, 1)
+        coerce_field(self, "gamma", probability)
 
     def lr(self, base: float, progress: Progress) -> float:
         return base * self.gamma ** (progress.step // self.step_size)
@@ -56,8 +56,8 @@ class CosineAnnealingLR(Constant):
 
     def __post_init__(self) -> None:
         if self.T_max is not None:
-            settle(self, "T_max", integer, 1)
-        settle(self, "eta_min", non_negative)
+            coerce_field(self, "T_max", integer, 1)
+        coerce_field(self, "eta_min", non_negative)
 
     def lr(self, base: float, progress: Progress) -> float:
         T_max = _total(self, "T_max", self.T_max, progress)
@@ -76,9 +76,9 @@ class Warmup(Constant):
     after: Constant = Constant()
 
     def __post_init__(self) -> None:
-        settle(self, "steps", integer, 1)
-        settle(self, "start_factor", probability)
-        settle(self, "after", instance, Constant, SCHEDULE)
+        coerce_field(self, "steps", integer, 1)
+        coerce_field(self, "start_factor", probability)
+        coerce_field(self, "after", instance, Constant, SCHEDULE)
 
     def lr(self, base: float, progress: Progress) -> float:
         if progress.step < self.steps:
@@ -103,10 +103,10 @@ class OneCycleLR(Constant):
 
     def __post_init__(self) -> None:
         if self.total_steps is not None:
-            settle(self, "total_steps", integer, 1)
-        settle(self, "pct_start", probability)
-        settle(self, "div_factor", positive)
-        settle(self, "final_div_factor", positive)
+            coerce_field(self, "total_steps", integer, 1)
+        coerce_field(self, "pct_start", probability)
+        coerce_field(self, "div_factor", positive)
+        coerce_field(self, "final_div_factor", positive)
 
     def lr(self, base: float, progress: Progress) -> float:
         total = _total(self, "total_steps", self.total_steps, progress)
@@ -132,9 +132,9 @@ class ReduceLROnPlateau(Constant):
     threshold: float = 1e-4
 
     def __post_init__(self) -> None:
-        settle(self, "factor", probability)
-        settle(self, "patience", integer, 0)
-        settle(self, "threshold", probability)
+        coerce_field(self, "factor", probability)
+        coerce_field(self, "patience", integer, 0)
+        coerce_field(self, "threshold", probability)
 
     def lr(self, base: float, progress: Progress) -> float:
         best, bad = math.inf, 0

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from ...core import arrays
 from ...errors import ArgumentError, OnwardError, SignatureError
-from ...layers.base import UNDRAWN, Layer, Weighted
-from ...layers.conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, Convolution, MaxPool1d, MaxPool2d
-from ...layers.linear import Activation, Embedding, Linear, Softmax
+from ...layers.activation import Activation, Softmax
+from ...layers.base import NO_WEIGHTS, Layer, Weighted
+from ...layers.conv import Conv1d, Conv2d, Convolution
+from ...layers.embedding import Embedding
+from ...layers.linear import Linear
 from ...layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
+from ...layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from ...layers.rnn import LSTM, RNN
 from .archive import MAX_AXES
 from .names import CELLS, RECURRENT, Merged, Tensors, is_torchs
@@ -193,7 +196,7 @@ def _stated(kind: type[Layer], own: dict[str, NDArray[Any]], said: Mapping[str, 
     try:
         if not issubclass(kind, Weighted):
             return kind(**config)
-        kind(**config | sizes, rng=UNDRAWN)  # type: ignore[call-arg]
+        kind(**config | sizes, rng=NO_WEIGHTS)  # type: ignore[call-arg]
     except (ArgumentError, SignatureError) as error:
         raise Unknown(f"{_class(said)}: {error}") from error
     if "running_mean" in own:
@@ -328,6 +331,6 @@ def _filled(layer_type: type[Weighted], config: dict[str, Any], weights: Tensors
         if not np.issubdtype(tensor.dtype, np.floating):
             raise ArgumentError(f"{name} has dtype {tensor.dtype}; expected floats")
     dtype = arrays.working_dtype(*weights.values())
-    layer = layer_type(**config, dtype=dtype, rng=UNDRAWN)  # type: ignore[call-arg]
+    layer = layer_type(**config, dtype=dtype, rng=NO_WEIGHTS)  # type: ignore[call-arg]
     layer.load_state_dict(weights)
     return layer
