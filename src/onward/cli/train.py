@@ -14,12 +14,23 @@ from ..layers.sequential import Sequential
 from ..recipes import characters, sequences, text
 from ..tables import data
 from ..train import History, checkpoint
-from .common import PICTURES, Report, check_suffix, counted, json_option, new_table, write_figure
+from .common import (
+    PICTURES,
+    Report,
+    check_suffix,
+    complete_data,
+    counted,
+    data_file,
+    json_option,
+    new_table,
+    write_figure,
+)
+from .group import Group
 
 
-@click.group(epilog="Example:  onward train text plays.txt")
+@click.group(cls=Group, epilog="Example:  onward train text plays.txt")
 def train() -> None:
-    """Trains a model on a text, or on a table of sequences."""
+    """Train a model on a text or on a table of sequences."""
 
 
 def settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -82,10 +93,10 @@ def train_text(
 
 
 @train.command("table", epilog="Example:  onward train table recordings.npz")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", shell_complete=complete_data)
 @settings
 def train_table(
-    file: Path,
+    file: str,
     out: Path | None,
     hidden: int | None,
     layers: int | None,
@@ -94,16 +105,17 @@ def train_table(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Trains a model that tells the class, or numbers, of the sequences in FILE.
+    """Train a model that predicts the class or the target values of the sequences in FILE.
 
-    FILE is an .npz or .csv as `onward run` takes, with the class of each sequence (`y`, column `label`), or
-    with numbers to be told: `targets` of an .npz, for each sequence (S, O) or for each step, laid out as x;
-    columns that begin with `target`, for each step. A fifth of the sequences is held out, to choose the best
-    epoch and for what is reported.
+    FILE is a bundled data set, or a .npz or .csv file as `onward run` takes it. Classes are `y` in a .npz,
+    the column `label` in a .csv. Targets are numbers: `targets` in a .npz, for each sequence (S, O) or, laid
+    out as x, for each step; the columns whose names begin with `target` in a .csv, for each step.
+
+    A fifth of the sequences is held out: it chooses the best epoch, and the score is reported on it.
     """
-    check_suffix(file, "FILE", (".npz", ".csv"))
-    out = _output(file, out)
-    table = data.read(file)
+    path = data_file(file, "FILE", (".npz", ".csv"))
+    out = _output(path, out)
+    table = data.read(path)
     with _interruptible(_run_file(out), resume):
         model, history, score = sequences.fit_table(
             table,
@@ -131,7 +143,7 @@ def train_table(
     help="Write the picture to this file: .png, .svg or .pdf; by the name of RUN, if not given.",
 )
 def plot(run: Path, out: Path | None) -> None:
-    """Draws the course of a training, RUN: losses and learning rate over the steps.
+    """Plot the losses and the learning rate of a training run.
 
     RUN is the checkpoint that `onward train` keeps beside the model, or one of onward.train.fit.
     """
@@ -175,7 +187,7 @@ def _written(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-def _report(file: Path, out: Path, model: Sequential, history: History) -> Report:
+def _report(file: str | Path, out: Path, model: Sequential, history: History) -> Report:
     return {
         "file": str(file),
         "model": str(out),

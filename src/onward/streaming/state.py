@@ -35,7 +35,7 @@ class Live:
                 raise ArgumentError(f"{leaf!r} cannot stream: {why}")
         if not model.causal:
             raise ArgumentError(f"{model!r} cannot stream: not all of it acts on each time step alone")
-        self.model = model.with_sublayers({name: _frozen(leaf) for name, leaf in model.sublayers().items()})
+        self.model = frozen(model)
         self.leaves = self.model.recurrent_sublayers()
         if not self.leaves:
             raise ArgumentError(f"{model!r} cannot stream: it has no recurrent layer")
@@ -72,9 +72,8 @@ class Live:
     def taken(self, state: Any, B: int, batched: bool) -> Parts:
         """What a model's call takes as its state, checked. Raises ShapeError, DtypeError, ArgumentError."""
         taken: Parts = []
-        for leaf, own, (h0, c0) in zip(
-            self.leaves, self.model.split_states(state), self.zeros(B), strict=True
-        ):
+        states = self.model.split_states(state)
+        for leaf, own, (h0, c0) in zip(self.leaves, states, self.zeros(B), strict=True):
             h, c = leaf.split_state(own)
             h = leaf.initial_state("h", h, h0.shape, batched)
             c = None if c0 is None else leaf.initial_state("c", c, c0.shape, batched)
@@ -144,8 +143,12 @@ class Live:
         return parts, tensors
 
 
-def _frozen(leaf: Layer) -> Layer:
-    """The layer with the weights that it has now, and the same packed copy of them."""
+def frozen(model: Layer) -> Layer:
+    """The model with its present weights, whatever is loaded into the original later; no weight is copied."""
+    return model.with_sublayers({name: _frozen_leaf(leaf) for name, leaf in model.sublayers().items()})
+
+
+def _frozen_leaf(leaf: Layer) -> Layer:
     _ = leaf.step_kernel  # packed once, for all streams
     twin = object.__new__(type(leaf))
     twin.__dict__.update(leaf.__dict__)
