@@ -16,7 +16,7 @@ from ..core import storage
 from ..errors import ArgumentError
 from ..formats import load, load_tensors
 from ..formats.onnx.export import export_onnx
-from ..formats.torch.layers import Parts, parts
+from ..formats.torch.layers import Parts, find_layers
 from ..formats.torch.names import merged
 from ..formats.torch.state_dict import StateDict
 from ..layers.base import Layer
@@ -95,8 +95,8 @@ def convert(source: str, target: Path, nonlinearity: str | None, batch_first: bo
     path = named_file(source, bundled.models(), "model", "IN")
     net = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
     to_onnx = target.suffix.lower() == ".onnx"
-    if isinstance(net, dict) and (to_onnx or _unsaid(net, path)) and net.alone is not None:
-        net = net.alone
+    if isinstance(net, dict) and (to_onnx or _unsaid(net, path)) and net.only_layer is not None:
+        net = net.only_layer
     if isinstance(net, dict):
         advice = "put them into an onward.Sequential, save that and convert it"
         if to_onnx:
@@ -136,7 +136,7 @@ def models(as_json: bool) -> None:
 def _unsaid(net: Parts, path: Path) -> str:
     """The first of the layers and reasons that the file's tensors alone would not give; "" if all."""
     try:
-        bare = parts(merged({(): StateDict(load_tensors(path))}), "tanh", False)
+        bare = find_layers(merged({(): StateDict(load_tensors(path))}), "tanh", False)
     except ArgumentError:
         bare = Parts()
     given = list(map(_computed, bare.values()))
@@ -144,7 +144,7 @@ def _unsaid(net: Parts, path: Path) -> str:
         if _computed(layer) not in given:
             return f"{name}: {layer!r}".removeprefix(": ")
         given.remove(_computed(layer))
-    others = {name: reason for name, reason in net.acting.items() if reason not in bare.reasons.values()}
+    others = {name: reason for name, reason in net.missing.items() if reason not in bare.reasons.values()}
     return next((f"{name}: {reason}".removeprefix(": ") for name, reason in others.items()), "")
 
 
