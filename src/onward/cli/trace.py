@@ -18,6 +18,8 @@ from .common import (
     PICTURES,
     Report,
     check_suffix,
+    complete_data,
+    complete_model,
     counted,
     json_option,
     model_and_input,
@@ -28,8 +30,8 @@ from .common import (
 
 
 @click.command(epilog="Example:  onward trace vowels -o gates.png")
-@click.argument("model")
-@click.argument("source", metavar="[INPUT]", required=False)
+@click.argument("model", shell_complete=complete_model)
+@click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 @click.option(
     "-o",
     "--out",
@@ -51,7 +53,7 @@ def trace(
     similar: bool,
     as_json: bool,
 ) -> None:
-    """Looks into MODEL while it runs over one sequence of INPUT: its gates and states, step by step.
+    """Show the gates and states of MODEL as it processes one sequence.
 
     MODEL and INPUT are what `onward run` takes; a model of text, as shakespeare, takes --text. Shows how
     often the gates of each layer are saturated, how long its units remember and which are dead; with

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..core import storage
+from ..core.extras import install_hint
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
 from . import match_weights, native, npz, zip
@@ -144,7 +145,9 @@ def _graph(path: str | os.PathLike[str], data: zip.Data) -> Graph:
         from .onnx import file
         from .onnx.model import Graph
     except ModuleNotFoundError as error:
-        raise FileError(f"{path} is of ONNX, which needs {error.name}: pip install 'onward[onnx]'") from error
+        raise FileError(
+            f"{path} is an ONNX file; reading it needs {error.name}: {install_hint('onnx')}"
+        ) from error
     with _errors_naming(path):
         return Graph(file.read(path, data))
 

@@ -136,23 +136,12 @@ def test_a_traced_recurrent_layer_needs_batch_first() -> None:
     assert parts.reasons["rnn"] == reason
 
 
-def test_info_prints_parts_as_a_tree(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, expected in (
-        (
-            "front_whole.pt",
-            ["├── layer_norm: LayerNorm((6,), eps=0.01)", "dropout: Dropout, which has no effect"],
-        ),
-        (
-            "checkpoint.pt",
-            ["├── lstm: LSTM(3, 4, bidirectional=True)", "── state", "exp_avg: a tensor that"],
-        ),
-        ("front_weights.bin", ["├── head: Linear(6, 2)", "├── conv: a convolution with a weight of shape"]),
-    ):
-        with pytest.raises(SystemExit):
-            main(["info", str(DATA / name)])
-        output = capsys.readouterr().out
-        for words in expected:
-            assert words in output
+def test_info_explains_that_parts_are_not_connected(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["info", str(DATA / "front_whole.pt")])
+    output = capsys.readouterr().out
+    assert "contains no forward()" in output
+    assert "dropout is not loaded: Dropout, which has no effect at inference" in output
 
 
 def test_leftover_tensors_are_named(capsys: pytest.CaptureFixture[str]) -> None:
