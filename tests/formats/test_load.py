@@ -145,8 +145,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
 
 def test_a_missing_file_or_a_device_is_refused(tmp_path: Path) -> None:
     assert "does not exist" in problem(tmp_path / "nowhere")
-    assert "is no file" in problem(tmp_path)
-    assert "is no file" in problem(Path("/dev/null"))
+    assert "is not a file" in problem(tmp_path)
+    assert "is not a file" in problem(Path("/dev/null"))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_an_unknown_format_is_refused_with_the_supported_ones(content: bytes, tm
     expected = "model has an unknown format" if content else "model is empty"
     assert f"{expected}; supported formats are safetensors" in problem(tmp_path / "model")
     (tmp_path / "model.safetensors").write_bytes(content)
-    assert "is not a whole safetensors file" in problem(tmp_path / "model.safetensors")
+    assert "is not a complete safetensors file" in problem(tmp_path / "model.safetensors")
 
 
 FLOAT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -197,7 +197,7 @@ def test_sizes_that_the_file_does_not_have_take_no_memory(tmp_path: Path) -> Non
     path = tmp_path / "model"
     path.write_bytes(container({"weight": ("F32", [1 << 20, 1 << 20], bytes(64))}))
     tracemalloc.start()
-    assert "is not a whole safetensors file" in problem(path)
+    assert "is not a complete safetensors file" in problem(path)
     linear = {"format": 1, "type": "Linear", "in_features": 3, "out_features": 10**12}
     lstm = {"format": 1, "type": "LSTM", "input_size": 3, "hidden_size": 10**30}
     conv = {"format": 1, "type": "Conv1d", "in_channels": 10**300, "out_channels": 1, "kernel_size": 10**300}

@@ -20,6 +20,11 @@ from ..layers.recurrent import Recurrent
 Parts: TypeAlias = list[tuple[Array, Array | None]]
 
 
+def recurrent_layers(model: Layer) -> list[Recurrent[Any]]:
+    """The recurrent layers of a model, in the order of their states."""
+    return [leaf for leaf in model._leaves().values() if isinstance(leaf, Recurrent)]
+
+
 def each(state: Any, count: int) -> Sequence[Any]:
     """A model's state as one for each of its recurrent layers. Raises ArgumentError."""
     if state is None:
@@ -60,8 +65,8 @@ class Live:
                 raise ArgumentError(f"{leaf!r} cannot stream: {why}")
         if not model.per_step:
             raise ArgumentError(f"{model!r} cannot stream: not all of it acts on each time step alone")
-        self.model = model._replaced({name: _frozen(leaf) for name, leaf in model._leaves().items()})
-        self.leaves = [leaf for leaf in self.model._leaves().values() if isinstance(leaf, Recurrent)]
+        self.model = frozen(model)
+        self.leaves = recurrent_layers(self.model)
         if not self.leaves:
             raise ArgumentError(f"{model!r} cannot stream: it has no recurrent layer")
         if self.model._step_shape is None:
@@ -169,8 +174,12 @@ class Live:
         return parts, tensors
 
 
-def _frozen(leaf: Layer) -> Layer:
-    """The layer with the weights that it has now, and the same packed copy of them."""
+def frozen(model: Layer) -> Layer:
+    """The model with its present weights, whatever is loaded into the original later; no weight is copied."""
+    return model._replaced({name: _frozen_leaf(leaf) for name, leaf in model._leaves().items()})
+
+
+def _frozen_leaf(leaf: Layer) -> Layer:
     if isinstance(leaf, Recurrent | Linear):
         _ = leaf._kernel  # packed once, for all streams
     twin = object.__new__(type(leaf))
