@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 import onward
-from onward.layers import activations
+from onward.core import activations
 
 from . import cases
 

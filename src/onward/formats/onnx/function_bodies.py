@@ -44,7 +44,7 @@ STEPS = """steps (x) => (lengths) {
     lengths = Cast <to = 6> (all)
 }"""
 
-# A recurrent node's final state (D, B, H), in which rows of no steps are zeros; they keep their initial state.
+# A recurrent node's final state (D, B, H), with the initial state instead of zeros in rows of no steps
 FINAL_STATE = """final_state (state, initial, lengths) => (final) {
     zero = Constant <value = int32 {0}> ()
     axis = Constant <value_ints = [1]> ()
