@@ -152,7 +152,7 @@ constexpr Size enough_sums = 256, small_tile = 16 << 10;
 // Calls body(tile product, first block, blocks, first row, rows) for the tiles that cover all rows and the share's
 // blocks.
 template <class Real, class Body>
-void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, int32_t* quantized, Share share,
+void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, int32_t* quantized, const Share& share,
                Body body) {
     const Micros<Real>& micros = micros_for(panels);
     const ProductRows<Real> in = rows_for(panels, a, a_stride, rows, quantized);
@@ -180,7 +180,7 @@ void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size ro
 
 template <class Real>
 void product(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, Real* out, Size out_stride,
-             int32_t* quantized, Share share) {
+             int32_t* quantized, const Share& share) {
     for_tiles(panels, a, a_stride, rows, quantized, share, [&](auto tile, Size block, Size, Size row, Size) {
         tile(out + row * out_stride + block * panels.G * Float<Real>::L, out_stride);
     });
