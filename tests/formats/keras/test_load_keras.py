@@ -19,7 +19,7 @@ import onward
 from onward.errors import ArgumentError, FileError, KerasWarning
 from onward.formats.keras import layer_configs, runtime, version_1
 from onward.formats.keras.source import Context, Source
-from onward.formats.keras.weights import ByPath
+from onward.formats.keras.stored_weights import ByPath
 
 # of the one model of Keras 1, what is tested in test_what_keras_1_does_not_say_is_said
 pytestmark = pytest.mark.filterwarnings("ignore:Keras 1 does not say")

@@ -10,7 +10,7 @@ from ...layers import conv, linear, norm
 from ...layers.base import UNDRAWN
 from . import runtime, version_1
 from .source import REQUIRED, Source, filled
-from .weights import conv_weight
+from .stored_weights import conv_weight
 
 
 def _dense(source: Source) -> runtime.KerasLayer:

@@ -20,7 +20,7 @@ from ...layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from ...layers.rnn import LSTM, RNN
 from ...layers.sequential import Sequential
 from ..zip import MAX_AXES
-from .names import CELLS, RECURRENT, Merged, Tensors, is_from_torch
+from .merge import CELLS, RECURRENT, Merged, Tensors, is_from_torch
 
 MATRICES = {"Linear": False, "NonDynamicallyQuantizableLinear": False, "Embedding": True}
 # These become layers only if the file records their options.

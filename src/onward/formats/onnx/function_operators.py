@@ -11,8 +11,8 @@ from ...errors import ArgumentError
 from ...layers.base import UNDRAWN
 from ...layers.linear import Activation, Last
 from ...layers.rnn import LSTM
-from .layers import Operator
-from .operators import AnyArray, Kept, described, floats
+from .layer_operators import Operator
+from .operators import AnyArray, Cached, described, floats
 
 
 class ActivationFunction(Operator):
@@ -43,7 +43,7 @@ class Projected(Operator):
 
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
-        self._kept = Kept(self._layer)
+        self._cached = Cached(self._layer)
 
     @property
     def reverse(self) -> bool:
@@ -53,7 +53,7 @@ class Projected(Operator):
         *weights, lengths, h0, c0 = given
         lengths = arrays.as_lengths(lengths, x.shape[1:2], len(x))
         steps = arrays.reversed_steps(x, lengths) if self.reverse else x
-        y, (h, c) = self._kept(*weights)(steps, (h0, c0), lengths=lengths)
+        y, (h, c) = self._cached(*weights)(steps, (h0, c0), lengths=lengths)
         if self.reverse:
             y = arrays.reversed_steps(y, lengths)
         return y[:, None], h, c
