@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 import onward
-from onward.layers import activations
+from onward.core import activations
 from onward.layers.recurrent import Recurrent
 
 from . import cases

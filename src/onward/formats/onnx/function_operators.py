@@ -8,8 +8,9 @@ import onnx
 
 from ...core import arrays
 from ...errors import ArgumentError
-from ...layers.base import UNDRAWN
-from ...layers.linear import Activation, Last
+from ...layers.activation import Activation
+from ...layers.base import NO_WEIGHTS
+from ...layers.last import Last
 from ...layers.rnn import LSTM
 from .layer_operators import Operator
 from .operators import AnyArray, Cached, described, floats
@@ -73,7 +74,7 @@ class Projected(Operator):
         """The layer with weights W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), W_hr (H, P)."""
         W, R, b_W, b_R, W_hr = given
         H, P = W_hr.shape
-        layer = LSTM(W.shape[1], H, batch_first=batch_first, proj_size=P, dtype=W.dtype, rng=UNDRAWN)
+        layer = LSTM(W.shape[1], H, batch_first=batch_first, proj_size=P, dtype=W.dtype, rng=NO_WEIGHTS)
         weights = {
             f"{name}_l0": a.swapaxes(1, 2).reshape(4 * H, -1)
             for name, a in zip(("weight_ih", "weight_hh"), (W, R), strict=True)
