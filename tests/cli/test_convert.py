@@ -60,7 +60,7 @@ def output_of(path: Path) -> Any:
     model: Any = net if isinstance(net, Layer) else net.layers()
     if "Embedding" in repr(model):
         return model(rng.integers(0, 5, (2, 6)))
-    y = model(rng.normal(0, 1, (2, 6, model._step_shape[0])))
+    y = model(rng.normal(0, 1, (2, 6, model.step_shape[0])))
     return y[0] if isinstance(y, tuple) else y
 
 

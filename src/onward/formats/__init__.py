@@ -109,9 +109,6 @@ def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDAr
     return match_weights.rename(tensors, model, ordered=archive.is_torch(data))
 
 
-Layer._weights_for = weights_for
-
-
 def _read(path: str | os.PathLike[str], data: zip.Data) -> tuple[Found, dict[str, Any] | None]:
     """The state dicts of a file, and the description of the model if Onward saved it."""
     with _errors_naming(path):

@@ -5,24 +5,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .. import layers
 from ..errors import ArgumentError
-from ..layers.base import UNDRAWN, Layer, Weighted
-from ..layers.conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from ..layers.linear import Activation, Dropout, Embedding, Last, Linear, Softmax
-from ..layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
+from ..layers.base import NO_WEIGHTS, Layer, Weighted
 from ..layers.quantize import PRECISIONS
 from ..layers.recurrent import Recurrent
-from ..layers.rnn import GRU, LSTM, RNN
-from ..layers.sequential import Sequential
 from .keras.runtime import LAYERS as KERAS_LAYERS
 
 LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer
-    for layer in (
-        *(RNN, LSTM, GRU, Linear, Embedding, Last, Activation, Softmax, Dropout),
-        *(Conv1d, Conv2d, MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d),
-        *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
-    )
+    name: getattr(layers, name) for name in layers.__all__ if name != "Sequential"
 } | {f"keras.{layer.__name__}": layer for layer in KERAS_LAYERS}
 
 
@@ -32,7 +23,7 @@ def restore(description: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) ->
     Raises ArgumentError, before it allocates any weights, if names, shapes or dtypes disagree.
     """
     if description.get("type") == "Sequential" and isinstance(description.get("layers"), list):
-        model: Layer = Sequential(*map(_build, description["layers"]))
+        model: Layer = layers.Sequential(*map(_build, description["layers"]))
     else:
         model = _build(description)
     # a hostile description may claim any number of tensors: stop at the first that is missing
@@ -58,7 +49,7 @@ def _build(description: Any) -> Layer:
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"the precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if issubclass(LAYERS[kind], Weighted):
-        config["rng"] = UNDRAWN
+        config["rng"] = NO_WEIGHTS
     layer = LAYERS[kind](**config)
     return layer._compressed(precision) if precision else layer
 

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from ..core.checks import Rng, generator, integer
 from ..errors import ArgumentError
-from ..layers.linear import Dropout, Embedding, Linear
+from ..layers.dropout import Dropout
+from ..layers.embedding import Embedding
+from ..layers.linear import Linear
 from ..layers.rnn import LSTM
 from ..layers.sequential import Sequential
 from ..train.batches import Chunks

@@ -14,8 +14,9 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError
 from ..layers.base import Layer
-from ..layers.linear import Dropout, Last, Linear
-from ..layers.recurrent import Recurrent
+from ..layers.dropout import Dropout
+from ..layers.last import Last
+from ..layers.linear import Linear
 from ..layers.rnn import GRU, LSTM, RNN
 from ..layers.sequential import Sequential
 from ..tables.data import Sequences
@@ -290,8 +291,8 @@ def fold(model: Sequential, mean: Array, deviation: Array) -> None:
 
     Raises ArgumentError for another first layer.
     """
-    first = model[0]
-    if not isinstance(first, Recurrent) or not first.bias:
+    first: Any = model[0]
+    if not first.state_names or not first.bias:
         raise ArgumentError(f"the first layer is {first!r}, expected a recurrent layer with bias=True")
     weights = first.state_dict()
     for suffix in ("_l0", "_l0_reverse")[: 1 + first.bidirectional]:

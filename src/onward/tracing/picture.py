@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError
-from ..layers.linear import Softmax
+from ..layers.activation import Softmax
 from . import plot
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, OnwardError
 from ..layers.base import Layer, call
-from ..layers.recording import Record, recorded
-from ..layers.recurrent import Given, Recurrent
-from ..streaming.state import frozen, recurrent_layers, together
+from ..layers.bptt import LayerRecord, record_call
+from ..layers.recurrent import Inputs, Recurrent
+from ..streaming.state import frozen
 from . import picture
 
 if TYPE_CHECKING:
@@ -179,15 +179,15 @@ class Recorder:
     def __init__(self, preactivations: bool) -> None:
         self.preactivations = preactivations
         self.layers: dict[str, dict[str, Array]] = {}
-        self.inputs: list[Given] = []
+        self.inputs: list[Inputs] = []
         self.batch_first = False
 
     def __call__(self, name: str, layer: Recurrent[Any], x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
-        y, state, given, records = recorded(layer, x, state, lengths, sums=self.preactivations)
+        y, state, given, records = record_call(layer, x, state, lengths, sums=self.preactivations)
         self.inputs.append(given)
         self.batch_first = layer.batch_first
-        D = 1 + layer.bidirectional
-        for at, suffix in enumerate(layer._suffixes()):
+        D = layer.sizes.D
+        for at, suffix in enumerate(layer.suffixes()):
             self.layers[name + suffix.removeprefix("_")] = _by_name(layer, records[at // D], at % D)
         return y, state
 
@@ -198,12 +198,12 @@ class Recorder:
         return array.swapaxes(0, 1) if has_steps and self.batch_first else array
 
 
-def _by_name(layer: Recurrent[Any], record: Record, direction: int) -> dict[str, Array]:
+def _by_name(layer: Recurrent[Any], record: LayerRecord, direction: int) -> dict[str, Array]:
     """The arrays (T, B, H) of one layer and direction."""
-    P = layer.proj_size or layer.hidden_size
+    P = layer.sizes.P
     arrays = {gate: record.gates[direction, :, :, k] for k, gate in enumerate(layer.gates)}
-    if layer.has_c:
-        arrays["c"] = record.gates[direction, :, :, layer.G]
+    if "c" in layer.state_names:
+        arrays["c"] = record.gates[direction, :, :, len(layer.gates)]
     arrays["h"] = record.y[:, :, direction * P : (direction + 1) * P]
     if record.sums is not None:
         sums = record.sums[direction]
@@ -243,11 +243,11 @@ def _answer(
     state = None
     if initial is not None:
         parts = [[part if part is None else part[:, row : row + 1] for part in pair] for pair in initial]
-        layers = recurrent_layers(model)
+        layers = model.recurrent_sublayers()
         states = [
-            None if h is None else layer._join(h, c) for layer, (h, c) in zip(layers, parts, strict=True)
+            None if h is None else layer.join_state(h, c) for layer, (h, c) in zip(layers, parts, strict=True)
         ]
-        state = together(model, states)
+        state = model.join_states(states)
     prefix = x[:steps, row : row + 1]
     output, _ = model._run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call)
     y: Array = (output[0] if isinstance(output, list | tuple) else output)[0]

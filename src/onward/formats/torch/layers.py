@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from ...core import arrays
 from ...errors import ArgumentError, OnwardError, SignatureError
-from ...layers.base import UNDRAWN, Layer, Weighted
-from ...layers.conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, Convolution, MaxPool1d, MaxPool2d
-from ...layers.linear import Activation, Embedding, Linear, Softmax
+from ...layers.activation import Activation, Softmax
+from ...layers.base import NO_WEIGHTS, Layer, Weighted
+from ...layers.conv import Conv1d, Conv2d, Convolution
+from ...layers.embedding import Embedding
+from ...layers.linear import Linear
 from ...layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
+from ...layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from ...layers.rnn import LSTM, RNN
 from ...layers.sequential import Sequential
 from ..zip import MAX_AXES
@@ -263,7 +266,7 @@ def _layer_with_options(
     try:
         if not issubclass(kind, Weighted):
             return kind(**config)
-        kind(**config | sizes, rng=UNDRAWN)  # type: ignore[call-arg]  # each class has its own arguments
+        kind(**config | sizes, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # each class has its own arguments
     except (ArgumentError, SignatureError) as error:
         raise Unknown(f"{_class(options)}: {error}") from error
     if "running_mean" in used:
@@ -399,6 +402,6 @@ def _with_weights(layer_type: type[Weighted], config: dict[str, Any], weights: T
         if not np.issubdtype(tensor.dtype, np.floating):
             raise ArgumentError(f"{name} has dtype {tensor.dtype}; expected floats")
     dtype = arrays.working_dtype(*weights.values())
-    layer = layer_type(**config, dtype=dtype, rng=UNDRAWN)  # type: ignore[call-arg]  # their own arguments
+    layer = layer_type(**config, dtype=dtype, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # their own arguments
     layer.load_state_dict(weights)
     return layer
