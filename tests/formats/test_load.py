@@ -145,8 +145,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     assert "does not exist" in problem(tmp_path / "nowhere")
-    assert "is no file" in problem(tmp_path)
-    assert "is no file" in problem(Path("/dev/null"))
+    assert "is not a file" in problem(tmp_path)
+    assert "is not a file" in problem(Path("/dev/null"))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_what_is_of_no_known_format_says_what_is_expected(content: bytes, tmp_pa
     said = problem(tmp_path / "model")
     assert f"model is {'of no format that Onward reads' if content else 'empty'}: expected a file of" in said
     (tmp_path / "model.safetensors").write_bytes(content)
-    assert "is not a whole safetensors file" in problem(tmp_path / "model.safetensors")
+    assert "is not a complete safetensors file" in problem(tmp_path / "model.safetensors")
 
 
 FLOAT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -197,7 +197,7 @@ def test_sizes_that_the_file_does_not_have_take_no_memory(tmp_path: Path) -> Non
     path = tmp_path / "model"
     path.write_bytes(container({"weight": ("F32", [1 << 20, 1 << 20], bytes(64))}))
     tracemalloc.start()
-    assert "is not a whole safetensors file" in problem(path)
+    assert "is not a complete safetensors file" in problem(path)
     linear = {"format": 1, "type": "Linear", "in_features": 3, "out_features": 10**12}
     lstm = {"format": 1, "type": "LSTM", "input_size": 3, "hidden_size": 10**30}
     conv = {"format": 1, "type": "Conv1d", "in_channels": 10**300, "out_channels": 1, "kernel_size": 10**300}
