@@ -66,7 +66,12 @@ __all__ = [
 
 
 # Imported when first named: those who only run models need not wait for them.
-LAZY = {"ray": "onward.tables.ray", "text": "onward.recipes.text", "train": "onward.train"}
+LAZY = {
+    "ray": "onward.tables.ray",
+    "recipes": "onward.recipes",
+    "text": "onward.recipes.text",
+    "train": "onward.train",
+}
 
 
 def __getattr__(name: str) -> types.ModuleType:

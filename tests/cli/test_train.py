@@ -270,14 +270,14 @@ def test_mistakes_are_one_error_message() -> None:
     Path("other.txt").write_text(PLAY + "é")
     onward_("train", "text", "play.txt", *SMALL, "--epochs", "1")
     for arguments, code, message in (
-        (("train", "text", "short.txt"), 1, "6 characters, but needs at least 1,000"),
+        (("train", "text", "short.txt"), 1, "6 characters; training needs at least 1,000"),
         (("train", "text", "binary.txt"), 1, "not text in UTF-8: byte 0 is 0xff"),
         (("train", "text", "nothing.txt"), 2, "does not exist"),
         (("train", "text", "play.txt", "-o", "net.onnx"), 2, ".safetensors"),
         (("train", "text", "play.txt", "--epochs", "0"), 2, "--epochs"),
         (("train", "table", "play.txt"), 2, ".npz, .csv"),
         (("train", "table", "table.npz"), 1, "neither classes"),
-        (("train", "table", "few.npz"), 1, "1 sequences, but needs 5"),
+        (("train", "table", "few.npz"), 1, "1 sequences, expected at least 5"),
         (("train", "table", "odd.npz"), 1, "targets must be numbers (S, O)"),
         (("sample", "vowels"), 1, "is not a text model"),
         (("sample", "nothing"), 2, "neither a file nor a bundled model"),

@@ -139,11 +139,11 @@ def layer_of(path: Path, name: str) -> Layer:
     """The model, or the single layer, in a file. Raises UsageError for layers that are not connected."""
     net = load(path)
     if isinstance(net, dict):
-        if net.alone is not None:
-            return net.alone
+        if net.only_layer is not None:
+            return net.only_layer
         raise click.UsageError(
-            f"{name} does not say how its layers ({', '.join(net)}) are connected: put them into an "
-            "onward.Sequential, save that and use the new file"
+            f"{name} contains layers ({', '.join(net)}) but no forward(): connect them in "
+            "Python with onward.load(...).sequential(...), save the result and use the new file"
         )
     return net if isinstance(net, Layer) else net.layers()
 
