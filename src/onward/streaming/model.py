@@ -1,4 +1,4 @@
-"""A model prepared for streaming, and its states: as users see them, as the core stores them, and in files."""
+"""A model prepared for streaming, and its states: for users, for the core and in files."""
 
 import json
 import os

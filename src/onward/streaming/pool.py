@@ -166,12 +166,14 @@ class Pool(_core.Pool):
 
         A file of a few bytes can hold an id of any size, and memory is allocated for all ids up to it.
         """
-        each = OVERHEAD + sum(part.nbytes for pair in self._model.zeros(1) for part in pair if part is not None)
+        each = OVERHEAD + sum(
+            part.nbytes for pair in self._model.zeros(1) for part in pair if part is not None
+        )
         limit = MEMORY_PER_FILE_BYTE * os.path.getsize(path) + FREE_MEMORY
         if self.capacity < needed <= self._max and needed * each > limit:
             raise FileError(
-                f"{path} has ids up to {needed - 1}, which need {needed * each:,} bytes of memory, far more than "
-                f"its size: if you trust it, load it into a pool with a capacity of {needed}"
+                f"{path} has ids up to {needed - 1}, which need {needed * each:,} bytes of memory, far more "
+                f"than its size: if you trust the file, load it into a pool with capacity={needed}"
             )
 
     def _states(self, ids: Ids) -> States:

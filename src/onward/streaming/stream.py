@@ -23,11 +23,11 @@ class Stream(_core.Stream):
 
     x is one time step or a block of steps: (I,) or (T, I); with `batch=B`, (B, I) or (T, B, I), or (B, T, I)
     if the model is batch_first. If the model begins with Embedding, x holds integers and has no axis I. y has
-    the same layout; it is a new array, or `out`. The outputs are bitwise those for the whole sequence, however
-    it is split; where the model keeps only the last step, they are its outputs for the steps so far.
+    the same layout; it is a new array, or `out`. However a sequence is split, the outputs are bitwise those
+    for the whole sequence. A model that keeps the last step gives its output for the steps so far.
 
     A call that raises changes nothing; calls from several threads take effect one after the other. Raises
-    ShapeError, DtypeError; ArgumentError for values that a layer rejects.
+    ShapeError, DtypeError, and ArgumentError for values that a layer rejects.
 
     >>> import numpy as np, onward
     >>> lstm, x = onward.LSTM(3, 4, rng=0), np.ones((5, 3), np.float32)
@@ -43,9 +43,9 @@ class Stream(_core.Stream):
         self._lock = threading.Lock()  # held while the state is replaced
         super().__init__(model.kernels, self._batch, model.batch_first)
 
-    if TYPE_CHECKING:  # the core's method, whose stub has no NumPy types
+    if TYPE_CHECKING:  # the stub of the core's method has no NumPy types, hence type: ignore
 
-        def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:  # type: ignore[override]  # as above
+        def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:  # type: ignore[override]
             ...
 
     def _converted(self, x: ArrayLike, out: Array | None) -> Array:
@@ -145,7 +145,9 @@ class Stream(_core.Stream):
 class LayerStream(Stream):
     """A stream of a model with layers that the core lacks: each step runs layer by layer."""
 
-    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
+    def __call__(  # type: ignore[override]  # the stub of the core's method has no NumPy types
+        self, x: ArrayLike, out: Array | None = None
+    ) -> Array:
         with self._lock:
             y, state = self._run(self._check_x(x))
             states = self._model.check_state(state, self._batch or 1, self._batch is not None)
