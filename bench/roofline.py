@@ -2,9 +2,9 @@
 
     python bench/roofline.py
 
-Compiles and runs bench/roofline.cpp with the compiler $CXX (by default g++), for the instruction set of the core.
+Compiles and runs bench/roofline.cpp for the instruction set of the core, with the compiler $CXX or g++.
 
-`Roofline.limit` is the least time that a layer can take: the larger of the time for its arithmetic and the time
+`Roofline.limit` is the least time a layer can take: the larger of the time for its arithmetic and the time
 to read its weights, once per time step.
 """
 

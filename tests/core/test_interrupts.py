@@ -62,7 +62,10 @@ def run(code: str, threads: int = 1) -> None:
     "code",
     [
         "layer = onward.LSTM(1, 512, 4, rng=0); interrupt(lambda: layer(zeros(50_000, 1, 1)))",
-        "layer = onward.GRU(1, 512, 2, bidirectional=True, rng=0); interrupt(lambda: layer(zeros(80_000, 1, 1)))",
+        (
+            "layer = onward.GRU(1, 512, 2, bidirectional=True, rng=0); "
+            "interrupt(lambda: layer(zeros(80_000, 1, 1)))"
+        ),
         (
             "layer, x = onward.LSTM(1, 512, proj_size=7, rng=0), zeros(2000, 1000, 1); "
             "interrupt(lambda: layer(x, lengths=np.arange(1001, 2001)))"

@@ -25,7 +25,7 @@ from .recurrent import Node
 # what states and shapes go through that are made outside of the layers
 MOVES = {
     "Cast", "Concat", "ConstantOfShape", "Expand", "Gather", "Identity", "Mul", "Reshape", "Shape", "Slice",
-    "Split", "Squeeze", "Transpose", "Unsqueeze", "steps",
+    "Split", "Squeeze", "Transpose", "Unsqueeze", "final_state", "steps",
 }  # fmt: skip
 SHAPES = {"Shape", "steps"}  # of the value that the chain has come to
 FEATURES, DIRECTIONS = "features", "directions"

@@ -37,6 +37,13 @@ class LastStep(Operator):
         return (Last(batch_first=True)(floats("y", y), lengths),)
 
 
+class FinalState(Operator):
+    """The final state of a recurrent node, or the initial one in rows of no steps."""
+
+    def _run(self, state: AnyArray, initial: AnyArray, lengths: AnyArray) -> tuple[AnyArray]:
+        return (np.where((lengths > 0)[:, None], state, initial),)
+
+
 class Projected(Operator):
     """As onward.LSTM with projection, in one direction."""
 
@@ -88,5 +95,6 @@ FUNCTIONS: dict[str, type[Operator]] = {
     **dict.fromkeys(("silu", "affine", "scaled_tanh"), ActivationFunction),
     "steps": Steps,
     "last": LastStep,
+    "final_state": FinalState,
     **dict.fromkeys(("lstm", "lstm_reverse"), Projected),
 }

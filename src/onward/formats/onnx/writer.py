@@ -154,19 +154,27 @@ def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
 def _level(
     graph: _Graph, layer: Any, x: str, suffixes: list[str], initial: list[str], final: list[str]
 ) -> str:
-    """The node of one layer with all its directions, from x (T, B, I) to Y (T, D, B, H)."""
+    """Add the node of one layer with all its directions, from x (T, B, I) to Y (T, D, B, H).
+
+    For rows of no steps, runtimes return zeros as the final state; final_state restores the initial one.
+    """
     inputs = [x, *_weights(graph, layer, suffixes), graph.lengths, *initial]
     if layer.peephole:
         inputs.append(_peephole(graph, layer, suffixes))
-    return graph.node(
+    states = [f"{name}_node" for name in final] if graph.lengths else final
+    y = graph.node(
         type(layer).__name__,
         inputs,
         f"{x}_Y",
-        *final,
+        *states,
         hidden_size=layer.hidden_size,
         direction="bidirectional" if layer.bidirectional else "forward",
         **_attributes(layer),
     )
+    if graph.lengths:
+        for state, before, after in zip(states, initial, final, strict=True):
+            graph.call("final_state", [state, before, graph.lengths], after)
+    return y
 
 
 def _projected(
