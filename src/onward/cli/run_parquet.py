@@ -1,4 +1,4 @@
-"""`onward run` over Parquet: one process or Ray, the outputs a column more."""
+"""`onward run` over Parquet: add the outputs as a column, in one process or with Ray."""
 
 import time
 from pathlib import Path
@@ -10,37 +10,52 @@ from rich.console import Console
 from .. import bundled
 from ..errors import ArgumentError
 from .common import Report, check_suffix, counted, model_of, named_file, progress
+from .input_options import refuse_to_overwrite
 
 
 def is_parquet(source: str) -> bool:
-    """Whether INPUT is a Parquet file or a folder of them, here or at a URI."""
+    """Whether INPUT is a Parquet file or a folder of them, local or at a URI."""
     return source.endswith(".parquet") or "://" in source or any(Path(source).glob("**/*.parquet"))
 
 
-def run_table(
-    model: str, source: str, out: str | None, engine: str | None, address: str | None, **columns: Any
+def run_parquet(
+    model: str,
+    source: str,
+    out: str | None,
+    engine: str | None,
+    address: str | None,
+    *,
+    inputs: tuple[str, ...],
+    keys: tuple[str, ...],
+    columns: tuple[str, ...] | None,
+    workers: int | None,
+    **options: Any,
 ) -> Report:
-    """Scores Parquet into Parquet; `columns` are the arguments of tables.Scorer."""
+    """Score Parquet into Parquet; `options` are arguments of tables.Scorer."""
     if out is None:
-        raise click.UsageError("--out is missing: where the rows are to be written, with the outputs")
+        raise click.UsageError("--out is missing: the file to write the outputs to")
     if engine is None:
         check_suffix(Path(out), "--out", (".parquet",))
+    refuse_to_overwrite(source, out)
     try:
         from ..tables import parquet
         from ..tables.scorer import Scorer
     except ModuleNotFoundError as error:
         raise ArgumentError(f"Parquet needs {error.name}: pip install 'onward[parquet]'") from error
     net = model_of(named_file(model, bundled.models(), "model", "MODEL"), model)
-    scorer = Scorer(net, row=parquet.NUMBER, **columns)
+    input_ = list(inputs) if len(inputs) > 1 else (*inputs, "x")[0]
+    scorer = Scorer(net, input_, row=parquet.ROW_NUMBER, **options)
     rows = sum(group.rows for group in parquet.row_groups(source))
     start = time.perf_counter()
     if engine is None:
         with progress("Running", rows) as advance:
-            bad = parquet.score(source, Path(out), scorer, advance)
+            bad = parquet.score(
+                source, Path(out), scorer, advance, columns=columns, keys=keys, workers=workers or 1
+            )
     else:
-        from ..tables import ray  # starts no Ray yet
+        from ..tables import ray  # does not start Ray yet
 
-        bad = ray.run(source, out, scorer, address)
+        bad = ray.run(source, out, scorer, address, columns=columns, keys=keys, actors=workers)
     seconds = time.perf_counter() - start
     return {
         "model": model, "input": source, "sequences": rows, "bad": bad, "seconds": seconds,
@@ -48,12 +63,12 @@ def run_table(
     }  # fmt: skip
 
 
-def show_table_run(report: Report) -> None:
+def show_parquet(report: Report) -> None:
     console = Console(highlight=False, markup=False)
     console.print(
         f"{counted(report['sequences'], 'sequence')} in {report['seconds']:,.2f} s: "
         f"{report['sequences_per_second']:,.0f} sequences per second"
     )
     if report["bad"]:
-        console.print(f"{counted(report['bad'], 'row')} set aside, with an error each.", style="yellow")
+        console.print(f"{counted(report['bad'], 'row')} set aside, with the reason.", style="yellow")
     console.print(f"Written to {report['out']}")
