@@ -3,6 +3,7 @@
 
 #include "kernels/activations.h"
 #include "kernels/cells.h"
+#include "kernels/losses.h"
 #include "kernels/outer.h"
 #include "kernels/product.h"
 #include "kernels/vec.h"
@@ -207,6 +208,9 @@ constexpr onward::Kernels<Real> kernels = {
     outer<Real>,
     add_rows<Real>,
     activate<Real>,
+    sum<Real>,
+    sum_of_squares<Real>,
+    cross_entropy<Real>,
     arithmetic<Real>,
     read<Real>,
 };

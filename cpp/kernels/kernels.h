@@ -136,6 +136,11 @@ struct Kernels {
                   Real* out);
     void (*add_rows)(Size rows, const Real* d, Size d_stride, Size units, Real* out);
     void (*activate)(Activation<Real> function, Size n, const Real* x, Real* y);
+    // Sums in float64, always added in the same order: of x, and of (scale x)^2.
+    double (*sum)(Size n, const Real* x);
+    double (*sum_of_squares)(Size n, const Real* x, double scale);
+    // The cross entropy of one row of logits y[C], and its gradient dy[C], divided by count.
+    double (*cross_entropy)(Size C, const Real* y, Size target, double smoothing, double count, Real* dy);
     // For measuring the machine: n times the returned number of operations; a sum over n numbers.
     Size (*arithmetic)(Size n, Real* result);
     Real (*read)(Size n, const Real* x);

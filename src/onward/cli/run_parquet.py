@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from .. import bundled
+from ..core.extras import install_hint
 from ..errors import ArgumentError
 from .common import Report, check_suffix, counted, model_of, named_file, progress
 from .input_options import refuse_to_overwrite
@@ -41,7 +42,7 @@ def run_parquet(
         from ..tables import parquet
         from ..tables.scorer import Scorer
     except ModuleNotFoundError as error:
-        raise ArgumentError(f"Parquet needs {error.name}: pip install 'onward[parquet]'") from error
+        raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
     net = model_of(named_file(model, bundled.models(), "model", "MODEL"), model)
     input_ = list(inputs) if len(inputs) > 1 else (*inputs, "x")[0]
     scorer = Scorer(net, input_, row=parquet.ROW_NUMBER, **options)
