@@ -15,13 +15,11 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from .. import bundled
 from ..core import storage
 from ..errors import OnwardError
 from ..formats import load
 from ..layers.base import Layer
 from ..layers.sequential import Sequential
-from ..tables import data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,19 +64,6 @@ def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
         raise click.BadParameter(message, param_hint=argument)
     if not path.parent.is_dir():
         raise click.BadParameter(f"there is no folder {path.parent}: make it first", param_hint=argument)
-
-
-def model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
-    """The model of a bundled name or a file, and the file of what it is to run over."""
-    model_file = named_file(model, bundled.models(), "model", "MODEL")
-    if source is None:
-        source = bundled.card(model).get("data") if model in bundled.models() else None
-    if source is None:
-        known = ", ".join(bundled.datasets())
-        raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
-    source_file = named_file(source, bundled.datasets(), "data set", "INPUT")
-    check_suffix(source_file, "INPUT", data.SUFFIXES)
-    return model_of(model_file, model), source_file
 
 
 def model_of(path: Path, name: str) -> Sequential:

@@ -1,7 +1,8 @@
-"""Input of the commands: one set of options that select columns, and one reader for files and standard input."""
+"""Input of the commands: the options that select columns, and the reader of files and standard input."""
 
 import functools
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,14 @@ def read_sequences(
     """The sequences of a file, a bundled data set or standard input, in the form that the model takes.
 
     What the model file records about its training table fills in what `selection` leaves open. future: keep
-    windows whose targets are not known yet. Raises FileError, and ArgumentError for a wrong number of features.
+    windows whose targets are not known yet. Raises FileError, and ArgumentError if the number of features is
+    wrong.
     """
     options: dict[str, Any] = {
         "step_shape": net._step_shape, "saved": model_files.load_saved(model_file), "future": future,
     }  # fmt: skip
     if source == STDIN:
-        content = click.get_binary_stream("stdin").read()
+        content = sys.stdin.buffer.read()
         suffix = data.detect_suffix(content)
         sequences = data.parse(io.BytesIO(content), suffix, "standard input", selection, **options)
     else:
@@ -102,8 +104,8 @@ def _read_text(model_file: Path, path: Path) -> Sequences:
     """A text as one sequence of token ids."""
     if "vocabulary" not in model_files.metadata(model_file):
         message = (
-            f"the name of {path} must end in one of {', '.join(data.SUFFIXES)}; other files are read as text, "
-            "which needs a model of text"
+            f"the name of {path} must end in one of {', '.join(data.SUFFIXES)}; other files are read as "
+            "text, which needs a model of text"
         )
         raise click.BadParameter(message, param_hint="INPUT")
     from ..recipes import text  # imports onward.train

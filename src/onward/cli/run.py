@@ -99,10 +99,10 @@ def run(
 
     What `onward train table` was given is saved with the model and need not be repeated.
 
-    A sequence is bad if the model's output for it is NaN; a row of Parquet also if it is missing or malformed.
-    A bad sequence stops the run with exit code 1, and nothing is written. With --on-error keep, it is left out
-    of the summary, its outputs stay NaN (in Parquet: null), .csv and .parquet state the reason, and the exit
-    code is 0.
+    A sequence is bad if the model's output for it is NaN; a row of Parquet also if it is missing or
+    malformed. A bad sequence stops the run with exit code 1, and nothing is written. With --on-error keep, it
+    is left out of the summary, its outputs stay NaN (in Parquet: null), .csv and .parquet state the reason,
+    and the exit code is 0.
     """
     try:
         if source is not None and (engine is not None or is_parquet(source)):
@@ -164,8 +164,8 @@ def _run_file(
         shown = ", ".join(sequences.name(row) for row in bad[:MOST_NAMED])
         more = f" and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
         raise ArgumentError(
-            f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {shown}{more}. Check the input "
-            "for NaN, or set these sequences aside with --on-error keep"
+            f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {shown}{more}. Check the "
+            "input for NaN, or set these sequences aside with --on-error keep"
         )
     predictions = predict(model, model_file, sequences, outputs, bad)
     if out is not None:
@@ -205,7 +205,7 @@ def _write(
     if out != STDIN:
         output_files.write(Path(out), sequences, outputs, predicted, reasons)
         return
-    stdout = click.get_binary_stream("stdout")
+    stdout = sys.stdout.buffer
     suffix = sequences.suffix if not stdout.isatty() else ".csv"
     stdout.write(output_files.encode(suffix, sequences, outputs, predicted, reasons))
     stdout.flush()

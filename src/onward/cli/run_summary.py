@@ -192,7 +192,7 @@ def _classes_table(report: Report) -> Table:
 
 
 def _outputs_table(report: Report) -> Table:
-    predicted = Counter(report.get("predicted"))
+    predicted: Counter[Any] = Counter(report.get("predicted"))
     table = new_table(
         _title(report), "output", "mean", "min", "max", *(["predicted for"] if predicted else [])
     )

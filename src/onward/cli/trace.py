@@ -12,7 +12,6 @@ from rich.console import Console
 from .. import bundled
 from ..layers.sequential import Sequential
 from ..recipes import text as text_models
-from ..tables import data
 from ..tracing.trace import Habits
 from .common import (
     PICTURES,
@@ -20,11 +19,12 @@ from .common import (
     check_suffix,
     counted,
     json_option,
-    model_and_input,
+    model_of,
     named_file,
     new_table,
     write_figure,
 )
+from .input_options import default_source, read_sequences
 
 
 @click.command(epilog="Example:  onward trace vowels -o gates.png")
@@ -87,10 +87,13 @@ def _text_read(model: str, source: str | None, text: str) -> tuple[Sequential, N
 
 
 def _sequence_read(model: str, source: str | None, number: int) -> tuple[Sequential, NDArray[Any]]:
-    net, source_file = model_and_input(model, source)
-    items = data.read(source_file).items
+    model_file = named_file(model, bundled.models(), "model", "MODEL")
+    source = default_source(model, source)
+    net = model_of(model_file, model)
+    sequences = read_sequences(net, model_file, source)
+    items = sequences.items
     if not 0 <= number < len(items):
-        message = f"{number}, but {source_file.name} has {counted(len(items), 'sequence')}, counted from 0"
+        message = f"{number}, but {source} has {counted(len(items), 'sequence')}, counted from 0"
         raise click.BadParameter(message, param_hint="--sequence")
     return net, items[number]
 

@@ -12,9 +12,10 @@ from rich.console import Console
 from ..core import storage
 from ..layers.sequential import Sequential
 from ..recipes import characters, sequences, text
-from ..tables import data
+from ..tables import data, model_files
 from ..train import History, checkpoint
 from .common import PICTURES, Report, check_suffix, counted, json_option, new_table, write_figure
+from .input_options import selection_options
 
 
 @click.group(epilog="Example:  onward train text plays.txt")
@@ -83,9 +84,11 @@ def train_text(
 
 @train.command("table", epilog="Example:  onward train table recordings.npz")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@selection_options
 @settings
 def train_table(
     file: Path,
+    selection: data.Selection,
     out: Path | None,
     hidden: int | None,
     layers: int | None,
@@ -94,16 +97,28 @@ def train_table(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Trains a model that tells the class, or numbers, of the sequences in FILE.
+    """Train a model that predicts the class, or numbers, of the sequences in FILE.
 
-    FILE is an .npz or .csv as `onward run` takes, with the class of each sequence (`y`, column `label`), or
-    with numbers to be told: `targets` of an .npz, for each sequence (S, O) or for each step, laid out as x;
-    columns that begin with `target`, for each step. A fifth of the sequences is held out, to choose the best
-    epoch and for what is reported.
+    FILE is an .npz or .csv file as `onward run` takes it, with what the model is to predict. An .npz file
+    has `y`: classes (N,), which are integers or strings; numbers (N, O) for each sequence; or numbers
+    (N, T, O) for each step. In a .csv file, --target names the column: strings and integers that are the same
+    on all rows of a sequence are classes; other numbers are values, for each sequence if they are constant,
+    else for each step. Write 3.0 rather than 3 for an integer that is a value.
+
+    To forecast a long table, --window sets how many steps the model reads and --horizon how many it predicts:
+
+    
+    onward train table sales.csv --time day --input sold,price --target sold --window 28 --horizon 7
+
+    A fifth of the sequences is held out, of windows the last fifth, to choose the best epoch and to report
+    the score. The columns, windows and class names are saved with the model: `onward run` and `score` use
+    them.
     """
     check_suffix(file, "FILE", (".npz", ".csv"))
     out = _output(file, out)
-    table = data.read(file)
+    table = data.read(file, selection).with_class_names()
+    if not as_json:
+        click.echo(table.describe())
     with _interruptible(_run_file(out), resume):
         model, history, score = sequences.fit_table(
             table,
@@ -114,9 +129,12 @@ def train_table(
             checkpoint=_run_file(out),
             resume=resume,
         )
-    model.save(out)
+    model_files.save(out, model, data.Saved(table.selection, table.classes))
     report = _report(file, out, model, history)
-    report |= {"sequences": len(table.items), "loss": score.loss, "accuracy": score.accuracy}
+    report |= {
+        "read_as": table.describe(), "sequences": len(table.items), "classes": list(table.classes),
+        "loss": score.loss, "accuracy": score.accuracy,
+    }  # fmt: skip
     said = f"held-out sequences: loss {score.loss:.4g}"
     said += "" if score.accuracy is None else f", {score.accuracy:.1%} right"
     _show(report, said, f"onward run {out} {file}", as_json)

@@ -11,6 +11,7 @@ from ..core import storage
 from ..recipes import sequences, text
 from ..tables import data
 from .common import Report, json_option, model_of, named_file
+from .input_options import read_sequences, selection_options
 
 
 @click.command(epilog='Example:  onward sample shakespeare --prompt "ROMEO." --temperature 0.7')
@@ -39,8 +40,9 @@ def sample(model: str, prompt: str, temperature: float, length: int, seed: int |
 @click.command(epilog="Example:  onward score shakespeare play.txt")
 @click.argument("model")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@selection_options
 @json_option
-def score(model: str, file: Path, as_json: bool) -> None:
+def score(model: str, file: Path, selection: data.Selection, as_json: bool) -> None:
     """Tells how good MODEL is on FILE, a text in UTF-8 or a table of sequences (.npz or .csv).
 
     Of a text: the bits per character and their perplexity. Of a table, which is as `onward train table` takes
@@ -49,7 +51,12 @@ def score(model: str, file: Path, as_json: bool) -> None:
     path = named_file(model, bundled.models(), "model", "MODEL")
     report: Report = {"model": model, "file": str(file)}
     if file.suffix.lower() in data.SUFFIXES:
-        found = sequences.score_table(model_of(path, model), data.read(file))
+        net = model_of(path, model)
+        table = read_sequences(net, path, str(file), selection)
+        report["read_as"] = table.describe()
+        if not as_json:
+            click.echo(table.describe())
+        found = sequences.score_table(net, table)
         report |= {"loss": found.loss, "accuracy": found.accuracy}
         said = f"loss {found.loss:.4g}" + ("" if found.accuracy is None else f", {found.accuracy:.1%} right")
     else:

@@ -32,7 +32,7 @@ MAX_NORM = 1.0
 AVERAGE = 0.99
 LABEL_SMOOTHING = 0.02
 DROPOUT, NOISE, OFFSET = 0.5, 0.3, 0.1  # where classes are told: few sequences, easily learnt by heart
-HELD = 5  # one sequence of so many is held out
+HELD_OUT = 5  # one in this many sequences is held out
 READ = 50_000  # sequences, over all epochs
 
 
@@ -93,11 +93,12 @@ def fit_table(
     and what `fit` raises.
     """
     rng = np.random.default_rng(seed)
+    sequences = sequences.with_class_names()
     learnt, held = _parts(sequences, rng)
     classes = sequences.labels is not None
     goals = _goals(learnt)
     of_x, of_goals = moments(learnt.items), None if classes else moments(goals)
-    outputs = int(_goals(sequences).max()) + 1 if classes else goals[0].shape[-1]
+    outputs = len(sequences.classes) if classes else goals[0].shape[-1]
     lstm = LSTM(len(of_x.mean), hidden_size, num_layers, rng=rng)
     last = [] if isinstance(goals, list) else [Last()]
     linear = Linear(hidden_size, outputs, rng=rng)
@@ -124,12 +125,25 @@ def fit_table(
 
 
 def _parts(sequences: Sequences, rng: np.random.Generator) -> tuple[Sequences, Sequences]:
-    """What is learnt, and what is held out. Raises ArgumentError."""
+    """The sequences to train on, and those held out: the last windows of a long table, else a random choice.
+
+    Raises ArgumentError if there are too few.
+    """
     N = len(sequences.items)
-    if N < HELD:
-        raise ArgumentError(f"the table has {N} sequences, but needs {HELD}: one in {HELD} is held out")
-    order = rng.permutation(N)
-    return sequences.chosen(order[N // HELD :]), sequences.chosen(order[: N // HELD])
+    if N < HELD_OUT:
+        raise ArgumentError(
+            f"the table has {N} sequences, but needs {HELD_OUT}: one in {HELD_OUT} is held out"
+        )
+    window, horizon = sequences.selection.window, sequences.selection.horizon or 0
+    if window is None:
+        order = rng.permutation(N)
+        return sequences.subset(order[N // HELD_OUT :]), sequences.subset(order[: N // HELD_OUT])
+    end = N - N // HELD_OUT
+    # windows that overlap those held out would show their targets
+    return (
+        sequences.subset(np.arange(max(1, end - window - horizon + 1))),
+        sequences.subset(np.arange(end, N)),
+    )
 
 
 def _standardized_batches(part: Sequences, of_x: Moments, of_goals: Moments | None) -> Noisy:
@@ -150,19 +164,18 @@ def score_table(model: Sequential, sequences: Sequences) -> Score:
     """The cross entropy of the classes, and how many are right, or the mean square error of the targets."""
     goals = _goals(sequences)
     items = [item.astype(np.float32) for item in sequences.items]
-    return evaluate(model, Batches(items, goals), "mse" if sequences.labels is None else "cross_entropy")
+    batches = Batches(items, goals, batch_first=model._takes_batch_first)
+    return evaluate(model, batches, "mse" if sequences.labels is None else "cross_entropy")
 
 
 def _goals(sequences: Sequences) -> Any:
     """What is to be told: classes (S,), numbers (S, O), or a list of (T, O). Raises ArgumentError."""
     if sequences.labels is not None:
-        if sequences.labels.min() < 0:
-            raise ArgumentError(f"a class is {sequences.labels.min()}, but classes are numbered from 0")
         return sequences.labels
     if sequences.targets is None:
         raise ArgumentError(
-            "the table says neither classes (y of an .npz, column label of a .csv) nor targets (targets of "
-            "an .npz, columns of a .csv that begin with target)"
+            "the table has neither classes nor targets: save them as y in an .npz file, or name the column "
+            "of a .csv file with --target"
         )
     return sequences.targets
 

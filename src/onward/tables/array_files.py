@@ -117,6 +117,6 @@ def _targets(origin: str, y: AnyArray, x: AnyArray, lengths: AnyArray, batched: 
             return y.reshape(N, -1)
     per_step = (*x.shape[: 1 + batched], "O")
     raise FileError(
-        f"{origin}, but y has shape {y.shape} and dtype {y.dtype}: expected classes ({N},), integers or strings; "
-        f"numbers ({N}, O) for each sequence; or numbers ({', '.join(map(str, per_step))}) for each step"
+        f"{origin}, but y has shape {y.shape} and dtype {y.dtype}: expected classes ({N},), integers or "
+        f"strings; numbers ({N}, O) for each sequence; or ({', '.join(map(str, per_step))}) for each step"
     )

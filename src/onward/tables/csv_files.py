@@ -1,9 +1,9 @@
 """CSV files read as sequences: columns selected by name, rows grouped by sequence and ordered by time."""
 
+import array
 import csv
 import io
 import itertools
-from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +19,7 @@ from .layout import AnyArray, IntArray, Saved, Selection, Sequences, number_clas
 class _Rows:
     """The cells of the selected columns, row by row, and the line that each row ends on."""
 
-    inputs: array[float] = field(default_factory=lambda: array("d"))
+    inputs: "array.array[float]" = field(default_factory=lambda: array.array("d"))
     targets: list[list[str]] = field(default_factory=list)
     sequence: list[int] = field(default_factory=list)
     time: list[str] = field(default_factory=list)
@@ -120,7 +120,8 @@ def _collect(name: str, header: list[str], lines: Any, chosen: Selection) -> _Ro
             continue
         if len(cells) != len(header):
             raise FileError(
-                f"{name}, line {lines.line_num}: has {len(cells)} values, but line 1 names {len(header)} columns"
+                f"{name}, line {lines.line_num}: has {len(cells)} values, but line 1 names {len(header)} "
+                "columns"
             )
         for column in chosen.inputs:
             rows.inputs.append(_number(name, lines.line_num, column, cells[places[column]]))

@@ -1,4 +1,4 @@
-"""A model over many sequences: batches of similar length, on several threads, with the bits of single calls."""
+"""A model over many sequences: in batches, on several threads, with the bits of single calls."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

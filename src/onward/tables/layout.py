@@ -55,7 +55,9 @@ class Selection:
                 )
             if not valid:
                 raise ArgumentError(f"{name}={entry!r} does not describe columns of a table")
-        tuples = {name: tuple(entry) if isinstance(entry, list) else entry for name, entry in value.items()}
+        tuples: dict[str, Any] = {
+            name: tuple(entry) if isinstance(entry, list) else entry for name, entry in value.items()
+        }
         return Selection(**tuples)
 
 

@@ -84,8 +84,8 @@ def kept_columns(group: RowGroup, columns: Sequence[str] | None, keys: Sequence[
     for name in columns:
         if name not in schema.names:
             raise ArgumentError(
-                f"there is no column {name!r} to keep; the columns are {', '.join(schema.names)}: choose with "
-                "--columns"
+                f"there is no column {name!r} to keep; the columns are {', '.join(schema.names)}: choose "
+                "with --columns"
             )
     return list(columns)
 
@@ -132,7 +132,8 @@ def score(
 
     columns, keys: as in `kept_columns`. advance: called with the number of rows that were finished. The file
     is the same for any number of workers. Returns the number of bad rows. After an error, a file that existed
-    at `out` is still whole. Raises FileError, and ArgumentError as the scorer, whose `row` must be ROW_NUMBER.
+    at `out` is still whole. Raises FileError, and ArgumentError as the scorer, whose `row` must be
+    ROW_NUMBER.
     """
     groups = row_groups(source)
     kept = kept_columns(groups[0], columns, keys)

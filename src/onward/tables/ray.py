@@ -38,7 +38,7 @@ class TableActor:
 
 
 class RowGroupActor(TableActor):
-    """Reads row groups of Parquet and scores them, so that sequences never pass through Ray's object store."""
+    """Reads row groups of Parquet and scores them: sequences do not pass through Ray's object store."""
 
     def __init__(
         self, scorer: Scorer, groups: list[parquet.RowGroup], kept: list[str], read: list[str]
@@ -73,9 +73,9 @@ def score(
     an actor takes at once and sorts into batches of similar length. The outputs have the same bits for any
     number of actors and any batch size; the work of an actor that is lost is repeated.
 
-    Leave processors free for the tasks that read and write. Parquet files are scored faster by
-    `score_parquet`, whose actors read for themselves. Raises ArgumentError and FileError; Ray raises the errors
-    of bad rows, as text, when the dataset is consumed.
+    Leave processors free for the tasks that read and write. `score_parquet` is faster for Parquet files: its
+    actors read for themselves. Raises ArgumentError and FileError; Ray raises the errors of bad rows, as
+    text, when the dataset is consumed.
     """
     scorer = Scorer(_load(model), input, lengths, output, on_error, row)
     scored = dataset.map_batches(

@@ -85,8 +85,8 @@ class Scorer:
             if name not in names:
                 listed = ", ".join(column for column in names if column != self.row)
                 raise ArgumentError(
-                    f"there is no column {name!r}; the columns are {listed}: choose with --input, or input= in "
-                    "Python"
+                    f"there is no column {name!r}; the columns are {listed}: choose with --input, or "
+                    "input= in Python"
                 )
 
     def _sequences(self, table: pa.Table) -> tuple[list[AnyArray] | AnyArray, dict[int, str]]:
