@@ -34,7 +34,7 @@ def test_a_vocabulary_gives_text_back() -> None:
 
 
 def test_a_character_that_the_vocabulary_lacks_is_named_with_its_place() -> None:
-    with pytest.raises(ArgumentError, match="character 3 of the text is 'Z', none of the"):
+    with pytest.raises(ArgumentError, match="character 3 of the text is 'Z', not one of the"):
         VOCABULARY.encode("FOOZ")
     with pytest.raises(ArgumentError, match="is empty"):
         text.Vocabulary("")
@@ -51,7 +51,7 @@ def test_a_model_is_saved_and_opened_with_its_vocabulary(tmp_path: Path) -> None
         assert isinstance(onward.load(path), onward.Sequential)
     for other in (net, onward.LSTM(2, 3)):
         other.save(path)
-        with pytest.raises(FileError, match="is no model of text"):
+        with pytest.raises(FileError, match="is not a text model"):
             text.load(path)
 
 

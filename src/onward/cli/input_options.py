@@ -11,10 +11,12 @@ import click
 
 from .. import bundled
 from ..core import storage
+from ..errors import FileError
 from ..layers.base import Layer
+from ..recipes import text
 from ..tables import data, model_files
 from ..tables.data import Selection, Sequences
-from .common import named_file
+from .common import counted, named_file
 
 STDIN = "-"
 
@@ -52,9 +54,9 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_selection
 
 
-def names(text: str | None) -> tuple[str, ...]:
+def names(listed: str | None) -> tuple[str, ...]:
     """Names separated by commas."""
-    return tuple(name.strip() for name in text.split(",")) if text else ()
+    return tuple(name.strip() for name in listed.split(",")) if listed else ()
 
 
 def default_source(model: str, source: str | None) -> str:
@@ -75,7 +77,7 @@ def refuse_to_overwrite(source: str, out: str) -> None:
 
 
 def read_sequences(
-    net: Layer, model_file: Path, source: str, selection: Selection | None = None, future: bool = False
+    net: Layer, model_path: Path, source: str, selection: Selection | None = None, future: bool = False
 ) -> Sequences:
     """The sequences of a file, a bundled data set or standard input, in the form that the model takes.
 
@@ -84,7 +86,7 @@ def read_sequences(
     wrong.
     """
     options: dict[str, Any] = {
-        "step_shape": net._step_shape, "saved": model_files.load_saved(model_file), "future": future,
+        "step_shape": net._step_shape, "saved": model_files.load_saved(model_path), "future": future,
     }  # fmt: skip
     if source == STDIN:
         content = sys.stdin.buffer.read()
@@ -95,20 +97,27 @@ def read_sequences(
         if path.suffix.lower() in data.SUFFIXES:
             sequences = data.read(path, selection, **options)
         else:
-            sequences = _read_text(model_file, path)
+            sequences = _read_text(model_path, path)
     sequences.check_features(net._step_shape)
     return sequences
 
 
-def _read_text(model_file: Path, path: Path) -> Sequences:
-    """A text as one sequence of token ids."""
-    if "vocabulary" not in model_files.metadata(model_file):
+def _read_text(model_path: Path, path: Path) -> Sequences:
+    """A text as one sequence of token ids, without the characters that the model does not know."""
+    vocabulary = text.vocabulary_of(model_path)
+    if vocabulary is None:
         message = (
             f"the name of {path} must end in one of {', '.join(data.SUFFIXES)}; other files are read as "
-            "text, which needs a model of text"
+            "text, which needs a text model"
         )
         raise click.BadParameter(message, param_hint="INPUT")
-    from ..recipes import text  # imports onward.train
-
-    _, vocabulary = text.load(model_file)
-    return Sequences([vocabulary.encode(storage.read_text(path))], origin=f"{path}: a text", single=True)
+    whole = storage.read_text(path)
+    known = vocabulary.without_unknown(whole)
+    if not known:
+        raise FileError(
+            f"{path} has no character that the model knows, of {counted(len(whole), 'character')}"
+        )
+    if len(known) < len(whole):
+        skipped = counted(len(whole) - len(known), "character")
+        click.echo(click.style(f"Skipped {skipped} that the model does not know.", "yellow"), err=True)
+    return Sequences([vocabulary.encode(known)], origin=f"{path}: a text", single=True)

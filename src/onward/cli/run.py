@@ -9,12 +9,20 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from .. import bundled
 from ..errors import ArgumentError
 from ..layers.base import Layer
 from ..tables import data, inference, output_files
 from ..tables.data import Selection, Sequences
-from .common import Report, check_suffix, json_option, model_of, named_file, progress
+from .common import (
+    Report,
+    check_suffix,
+    complete_data,
+    complete_model,
+    json_option,
+    model_file,
+    model_of,
+    progress,
+)
 from .input_options import (
     STDIN,
     default_source,
@@ -32,8 +40,8 @@ MOST_NAMED = 10  # bad sequences that a message lists
 
 
 @click.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
-@click.argument("model")
-@click.argument("source", metavar="[INPUT]", required=False)
+@click.argument("model", shell_complete=complete_model)
+@click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 @click.option(
     "--out", help="Write the outputs to this file: .npy, .npz, .csv or .parquet, as INPUT; or - for stdout."
 )
@@ -76,7 +84,7 @@ def run(
     address: str | None,
     as_json: bool,
 ) -> None:
-    """Run MODEL over the sequences of INPUT, and show what it predicts.
+    """Run MODEL on the sequences of INPUT and show its predictions.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
 
@@ -104,6 +112,7 @@ def run(
     is left out of the summary, its outputs stay NaN (in Parquet: null), .csv and .parquet state the reason,
     and the exit code is 0.
     """
+    path = model_file(model)
     try:
         if source is not None and (engine is not None or is_parquet(source)):
             _refuse(ctx, ARRAYS_ONLY, "arrays, CSV and text")
@@ -112,6 +121,7 @@ def run(
             options = {"lengths": lengths, "output": output, "on_error": on_error}
             report = run_parquet(
                 model,
+                path,
                 source,
                 out,
                 engine,
@@ -130,7 +140,7 @@ def run(
                 out = STDIN
             if out == STDIN and as_json:
                 raise click.UsageError("--json and --out - both write to standard output: leave one out")
-            report = _run_file(model, source, out, selection, workers or 1, on_error)
+            report = _run_file(model, path, source, out, selection, workers or 1, on_error)
             print(json.dumps(report, allow_nan=False)) if as_json else show(report)
     except KeyboardInterrupt:
         click.echo(click.style("Interrupted: nothing was written.", "yellow"), err=True)
@@ -149,15 +159,14 @@ def _refuse(ctx: click.Context, options: tuple[str, ...], kind: str) -> None:
 
 
 def _run_file(
-    model: str, source: str, out: str | None, selection: Selection, workers: int, on_error: str
+    model: str, path: Path, source: str, out: str | None, selection: Selection, workers: int, on_error: str
 ) -> Report:
     """Run over a file that fits in memory, write the outputs and summarize them."""
     if out not in (None, STDIN):
         check_suffix(Path(str(out)), "--out", data.SUFFIXES)
         refuse_to_overwrite(source, str(out))
-    model_file = named_file(model, bundled.models(), "model", "MODEL")
-    net = model_of(model_file, model)
-    sequences = read_sequences(net, model_file, source, selection, future=True)
+    net = model_of(path, model)
+    sequences = read_sequences(net, path, source, selection, future=True)
     outputs, seconds = _outputs(net, sequences, workers)
     bad = inference.rows_with_nan(outputs)
     if bad and on_error == "fail":
@@ -167,7 +176,7 @@ def _run_file(
             f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {shown}{more}. Check the "
             "input for NaN, or set these sequences aside with --on-error keep"
         )
-    predictions = predict(model, model_file, sequences, outputs, bad)
+    predictions = predict(model, path, sequences, outputs, bad)
     if out is not None:
         _write(out, source, sequences, outputs, predictions, bad if on_error == "keep" else None)
     return {

@@ -34,7 +34,7 @@ class Predictions:
 
 
 def predict(
-    model: str, model_file: Path, sequences: Sequences, outputs: list[AnyArray], bad: list[int]
+    model: str, path: Path, sequences: Sequences, outputs: list[AnyArray], bad: list[int]
 ) -> Predictions | None:
     """The class with the largest output, or None if the outputs are not scores of classes.
 
@@ -42,7 +42,7 @@ def predict(
     """
     if outputs[0].ndim != 1 or len(outputs[0]) == 1 or sequences.targets is not None:
         return None
-    known = bool(model_files.load_saved(model_file).classes)
+    known = bool(model_files.load_saved(path).classes)
     known = known or (model in bundled.models() and "accuracy" in bundled.card(model))
     if not (known or sequences.labels is not None or _are_probabilities(np.stack(outputs))):
         return None

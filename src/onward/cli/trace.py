@@ -17,6 +17,8 @@ from .common import (
     PICTURES,
     Report,
     check_suffix,
+    complete_data,
+    complete_model,
     counted,
     json_option,
     model_of,
@@ -28,8 +30,8 @@ from .input_options import default_source, read_sequences
 
 
 @click.command(epilog="Example:  onward trace vowels -o gates.png")
-@click.argument("model")
-@click.argument("source", metavar="[INPUT]", required=False)
+@click.argument("model", shell_complete=complete_model)
+@click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 @click.option(
     "-o",
     "--out",
@@ -51,7 +53,7 @@ def trace(
     similar: bool,
     as_json: bool,
 ) -> None:
-    """Looks into MODEL while it runs over one sequence of INPUT: its gates and states, step by step.
+    """Show the gates and states of MODEL as it processes one sequence.
 
     MODEL and INPUT are what `onward run` takes; a model of text, as shakespeare, takes --text. Shows how
     often the gates of each layer are saturated, how long its units remember and which are dead; with
@@ -87,10 +89,10 @@ def _text_read(model: str, source: str | None, text: str) -> tuple[Sequential, N
 
 
 def _sequence_read(model: str, source: str | None, number: int) -> tuple[Sequential, NDArray[Any]]:
-    model_file = named_file(model, bundled.models(), "model", "MODEL")
+    path = named_file(model, bundled.models(), "model", "MODEL")
     source = default_source(model, source)
-    net = model_of(model_file, model)
-    sequences = read_sequences(net, model_file, source)
+    net = model_of(path, model)
+    sequences = read_sequences(net, path, source)
     items = sequences.items
     if not 0 <= number < len(items):
         message = f"{number}, but {source} has {counted(len(items), 'sequence')}, counted from 0"

@@ -20,7 +20,7 @@ from .input_options import selection_options
 
 @click.group(epilog="Example:  onward train text plays.txt")
 def train() -> None:
-    """Trains a model on a text, or on a table of sequences."""
+    """Train a model on a text or on a table of sequences."""
 
 
 def settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -149,7 +149,7 @@ def train_table(
     help="Write the picture to this file: .png, .svg or .pdf; by the name of RUN, if not given.",
 )
 def plot(run: Path, out: Path | None) -> None:
-    """Draws the course of a training, RUN: losses and learning rate over the steps.
+    """Plot the losses and the learning rate of a training run.
 
     RUN is the checkpoint that `onward train` keeps beside the model, or one of onward.train.fit.
     """

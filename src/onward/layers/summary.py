@@ -24,13 +24,6 @@ class Row(NamedTuple):
     parameters: int
     bytes: int
 
-    @property
-    def shape_text(self) -> str:
-        """The output shape as it is printed: "(T, B, 64)", or "" where it is unknown."""
-        if self.output_shape is None:
-            return ""
-        return f"({', '.join(map(str, self.output_shape))}{',' * (len(self.output_shape) == 1)})"
-
 
 def rows(layers: Mapping[str, Layer]) -> list[Row]:
     """A row for each of some layers that are not connected, each with the output shape it has by itself."""
@@ -117,6 +110,11 @@ def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:
     return None
 
 
+def shape_text(shape: Axes | None) -> str:
+    """A shape as it is printed: "(T, B, 64)", or "" where it is unknown."""
+    return "" if shape is None else f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as plain text, with a header and the total below.
 
@@ -128,7 +126,7 @@ def table(rows: Sequence[Row]) -> str:
     total                               154  616 bytes
     """
     cells = [("layer", "kind", "output shape", "parameters")]
-    cells += [(r.name, r.kind, r.shape_text, f"{r.parameters:,}") for r in rows]
+    cells += [(r.name, r.kind, shape_text(r.output_shape), f"{r.parameters:,}") for r in rows]
     cells += [("total", "", "", f"{sum(r.parameters for r in rows):,}")]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([*map(str.ljust, line[:3], widths), line[3].rjust(widths[3])]) for line in cells]

@@ -14,8 +14,10 @@ KEY = "table"
 
 def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:
     """Write a model as its own `save` does, with the description of its table. Raises FileError."""
-    table = {"selection": saved.selection.to_json(), "classes": list(saved.classes)}
-    storage.write(path, model._weights_by_name(), model.description() | {KEY: table})
+    description = model.description()
+    if saved != Saved():
+        description[KEY] = {"selection": saved.selection.to_json(), "classes": list(saved.classes)}
+    storage.write(path, model._weights_by_name(), description)
 
 
 def load_saved(path: str | os.PathLike[str]) -> Saved:

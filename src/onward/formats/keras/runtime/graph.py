@@ -105,7 +105,12 @@ class Model(KerasLayer, Composed):
             Masked(_cast(x.array, dtype, name), x.mask)
             for x, (name, dtype) in zip(inputs, self.inputs.items(), strict=True)
         ]
-        values: list[list[Masked]] = [typed]
+        values = self._values(typed, recur)
+        return [_value(values, reference) for reference in self.outputs]
+
+    def _values(self, inputs: list[Masked], recur: Recur) -> list[list[Masked]]:
+        """The inputs, and the outputs of each node."""
+        values: list[list[Masked]] = [inputs]
         for node in self.nodes:
             name = node["layer"]
             x = [_value(values, reference) for reference in node["inputs"]]
@@ -116,7 +121,15 @@ class Model(KerasLayer, Composed):
             if inside:
                 y = [Masked(each.array, None if each.mask is None else x[0].mask) for each in y]
             values.append(y)
-        return [_value(values, reference) for reference in self.outputs]
+        return values
+
+    def values(self, x: Any) -> list[list[Masked]]:
+        """The outputs of each node for the inputs of a call."""
+        typed = [
+            Masked(_cast(array, dtype, name))
+            for array, (name, dtype) in zip(self._given(x), self.inputs.items(), strict=True)
+        ]
+        return self._values(typed, call)[1:]
 
     def __repr__(self) -> str:
         return "\n".join(["Model(", *(f"  ({name}): {layer!r}" for name, layer in self.layers.items()), ")"])

@@ -189,7 +189,7 @@ def test_classes_of_a_table_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said["accuracy"] >= 0.85 and said["sequences"] == 120 and len(said["epochs"]) == 133
     assert report("score", "table.safetensors", "table.npz")["accuracy"] >= 0.9
     assert report("run", "table.safetensors", "table.npz")["accuracy"] >= 0.9  # of data as they are
-    assert "% right" in onward_("score", "table.safetensors", "table.npz").output
+    assert "% correct" in onward_("score", "table.safetensors", "table.npz").output
 
 
 @pytest.mark.parametrize("kind", ["per_step", "per_sequence"])
@@ -241,11 +241,11 @@ def test_mistakes_end_in_one_message() -> None:
         (("train", "table", "table.npz"), 1, "neither classes"),
         (("train", "table", "few.npz"), 1, "1 sequences, but needs 5"),
         (("train", "table", "odd.npz"), 1, "targets must be numbers (S, O)"),
-        (("sample", "vowels"), 1, "is no model of text"),
+        (("sample", "vowels"), 1, "is not a text model"),
         (("sample", "nothing"), 2, "neither a file nor a bundled model"),
         (("sample", "play.safetensors", "--prompt", "Zounds"), 1, "character 0 of the text is 'Z'"),
         (("sample", "play.safetensors", "--temperature", "-1"), 1, "temperature=-1"),
-        (("score", "play.safetensors", "other.txt"), 1, "is 'é'"),
+        (("score", "play.safetensors", "other.txt", "--unknown", "error"), 1, "is 'é'"),
         (("score", "vowels", "table.npz"), 1, "neither classes"),
         (("plot", "play.safetensors"), 1, "is not a checkpoint"),
         (("plot", "play.run", "-o", "x.gif"), 2, ".png, .svg, .pdf"),
