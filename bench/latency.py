@@ -76,8 +76,9 @@ def contestants(H: int) -> dict[str, Callable[[], Any]]:
     layer = onward.LSTM(H, H)
     layer.load_state_dict(p.weights)
     stream, into, x, y = layer.stream(), layer.stream(), p.x[0, 0], np.empty(H, np.float32)
+    nothing = x[:0]
     return {
-        "an empty call": lambda: _core.nothing(x, y),
+        "an empty call of the core": lambda: _core.sum(nothing),
         "stream(x)": lambda: stream(x),
         "stream(x, out=y)": lambda: into(x, out=y),
         "onnxruntime": onnxruntime_step(p),

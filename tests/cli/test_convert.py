@@ -60,7 +60,7 @@ def output_of(path: Path) -> Any:
     model: Any = net if isinstance(net, Layer) else net.layers()
     if "Embedding" in repr(model):
         return model(rng.integers(0, 5, (2, 6)))
-    y = model(rng.normal(0, 1, (2, 6, model._step_shape[0])))
+    y = model(rng.normal(0, 1, (2, 6, model.step_shape[0])))
     return y[0] if isinstance(y, tuple) else y
 
 
@@ -70,7 +70,7 @@ def test_every_format_converts_to_every_other(tmp_path: Path, kind: str, target:
     source, result = source_of(kind, tmp_path), tmp_path / f"target.{target}"
     done = invoke("convert", source, result)
     if (kind, target) == ("pt", "onnx"):  # a state dict of several layers
-        assert done.exit_code == 2 and "does not say how its layers" in done.stderr.replace("\n", " ")
+        assert done.exit_code == 2 and "no forward()" in done.stderr.replace("\n", " ")
     else:
         assert done.exit_code == 0, done.output
         np.testing.assert_array_equal(output_of(result), output_of(source))
@@ -100,7 +100,7 @@ def test_a_state_dict_converts_to_tensors_but_not_to_a_graph(tmp_path: Path, sta
     for name, tensor in onward.load_tensors(state_dict).items():
         np.testing.assert_array_equal(onward.load_tensors(tmp_path / "copy.safetensors")[name], tensor)
     result = invoke("convert", state_dict, tmp_path / "m.onnx")
-    assert (result.exit_code, "onward.Sequential" in result.stderr) == (2, True)
+    assert (result.exit_code, "sequential(...)" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("target", ["safetensors", "onnx"])

@@ -72,6 +72,8 @@ def test_the_example_of_a_help_runs(
         (["run", "vowels", "japanese_vowel_test"], "Did you mean 'japanese_vowels_test'"),
         (["score", "vowels", "japanese_vowels_tset"], "Did you mean 'japanese_vowels_test'"),
         (["quantize", "shakespere", "--to", "int8", "-o", "x.safetensors"], "Did you mean 'shakespeare'?"),
+        (["train", "tabel", "x.npz"], "no such command: 'tabel'. Did you mean 'table'?"),
+        (["train", "table", "japanese_vowels_tran"], "Did you mean 'japanese_vowels_train'"),
         (["run", "vowels", "--jsn"], "--json"),
         (["info", "modle.safetensors"], "Did you mean 'model.safetensors'?"),
         (["info", "japanese_vowels_test"], "It is a bundled data set."),

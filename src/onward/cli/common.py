@@ -72,6 +72,13 @@ def model_file(name: str, argument: str = "MODEL") -> Path:
     return named_file(name, bundled.models(), "model", argument)
 
 
+def data_file(name: str, argument: str, suffixes: Sequence[str]) -> Path:
+    """The file of a bundled data set, or the file of that name, once its suffix is one of those given."""
+    path = named_file(name, bundled.datasets(), "data set", argument)
+    check_suffix(path, argument, suffixes)
+    return path
+
+
 def named_file(name: str, known: dict[str, Path], what: str, argument: str) -> Path:
     """The file of a bundled name, or the file of that name. Raises BadParameter if there is neither."""
     path = known.get(name, Path(name))
@@ -117,11 +124,11 @@ def layer_of(path: Path, name: str) -> Layer:
     """The model, or the single layer, in a file. Raises UsageError for layers that are not connected."""
     net = load(path)
     if isinstance(net, dict):
-        if net.alone is not None:
-            return net.alone
+        if net.only_layer is not None:
+            return net.only_layer
         raise click.UsageError(
-            f"{name} does not say how its layers ({', '.join(net)}) are connected: put them into an "
-            "onward.Sequential, save that and use the new file"
+            f"{name} contains layers ({', '.join(net)}) but no forward(): connect them in "
+            "Python with onward.load(...).sequential(...), save the result and use the new file"
         )
     return net if isinstance(net, Layer) else net.layers()
 

@@ -8,7 +8,7 @@ from ..core import storage
 from ..errors import ArgumentError
 from ..formats import load, load_tensors
 from ..formats.onnx.export import export_onnx
-from ..formats.torch.layers import Parts, parts
+from ..formats.torch.layers import Parts, find_layers
 from ..formats.torch.names import merged
 from ..formats.torch.state_dict import StateDict
 from ..layers.base import Layer
@@ -35,14 +35,12 @@ def convert(source: str, target: Path, nonlinearity: str | None, batch_first: bo
         raise click.BadParameter(f"{target} is IN: choose another name", param_hint="OUT")
     net = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
     to_onnx = target.suffix.lower() == ".onnx"
-    if isinstance(net, dict) and (to_onnx or _lost(net, path)) and net.alone is not None:
-        net = net.alone
+    if isinstance(net, dict) and (to_onnx or _lost(net, path)) and net.only_layer is not None:
+        net = net.only_layer
     if isinstance(net, dict):
-        advice = "put them into an onward.Sequential, save that and convert it"
+        advice = "connect its layers in Python with onward.load(...).sequential(...) and save the result"
         if to_onnx:
-            raise click.UsageError(
-                f"{source} does not say how its layers ({', '.join(net)}) are connected: {advice}"
-            )
+            raise click.UsageError(f"{source} contains layers ({', '.join(net)}) but no forward(): {advice}")
         if lost := _lost(net, path):
             raise click.UsageError(f"the tensors alone do not determine {lost}: {advice}")
         storage.write(target, load_tensors(path))
@@ -55,7 +53,7 @@ def convert(source: str, target: Path, nonlinearity: str | None, batch_first: bo
 def _lost(net: Parts, path: Path) -> str:
     """The first layer, or reason, that could not be recovered from the file's tensors alone; "" if none."""
     try:
-        bare = parts(merged({(): StateDict(load_tensors(path))}), "tanh", False)
+        bare = find_layers(merged({(): StateDict(load_tensors(path))}), "tanh", False)
     except ArgumentError:
         bare = Parts()
     recovered = list(map(_computed, bare.values()))
@@ -63,7 +61,7 @@ def _lost(net: Parts, path: Path) -> str:
         if _computed(layer) not in recovered:
             return f"{name}: {layer!r}".removeprefix(": ")
         recovered.remove(_computed(layer))
-    others = {name: reason for name, reason in net.acting.items() if reason not in bare.reasons.values()}
+    others = {name: reason for name, reason in net.missing.items() if reason not in bare.reasons.values()}
     return next((f"{name}: {reason}".removeprefix(": ") for name, reason in others.items()), "")
 
 

@@ -115,7 +115,8 @@ def _show(report: Report) -> None:
     console().print(table)
     console().print(f"The weights take {kilobytes(report['bytes'])}.")
     if not report["connected"] and len(report["layers"]) > 1:
-        console().print("The file does not say how these layers are connected.", style="yellow")
+        text = "The file contains no forward(): onward.load(...).sequential(...) connects its layers."
+        console().print(text, style="yellow")
     for path, reason in report["reasons"].items():
         console().print(f"{path or report['model']} is not loaded: {reason}", style="yellow")
     if report["leftover"]:

@@ -86,7 +86,7 @@ def read_sequences(
     wrong.
     """
     options: dict[str, Any] = {
-        "step_shape": net._step_shape, "saved": model_files.load_saved(model_path), "future": future,
+        "step_shape": net.step_shape, "saved": model_files.load_saved(model_path), "future": future,
     }  # fmt: skip
     if source == STDIN:
         content = sys.stdin.buffer.read()
@@ -98,7 +98,7 @@ def read_sequences(
             sequences = data.read(path, selection, **options)
         else:
             sequences = _read_text(model_path, path)
-    sequences.check_features(net._step_shape)
+    sequences.check_features(net.step_shape)
     return sequences
 
 

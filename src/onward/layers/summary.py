@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from .activation import Activation, Softmax
 from .base import Layer
-from .conv import Conv1d, Conv2d, Convolution, Spatial
-from .linear import Activation, Dropout, Embedding, Last, Linear, Softmax
+from .conv import Conv1d, Conv2d, Convolution
+from .dropout import Dropout
+from .embedding import Embedding
+from .last import Last
+from .linear import Linear
 from .norm import Normalization
 from .recurrent import Recurrent
+from .windows import Spatial
 
 # Sizes that depend on the input are letters: T time steps, B sequences, and L, H and W as in PyTorch.
 Axes: TypeAlias = "tuple[int | str, ...]"
@@ -36,7 +41,7 @@ def connected_rows(layers: Mapping[str, Layer]) -> list[Row]:
 
 
 def _connected_rows(layers: Mapping[str, Layer]) -> Iterator[Row]:
-    batch_first = any(layer._takes_batch_first for layer in layers.values())
+    batch_first = any(layer.batch_first for layer in layers.values())
     # layers that take any shape, such as Dropout, take that of the first layer which does not
     inputs = (input_shape(layer, batch_first) for layer in layers.values())
     shape = next((shape for shape in inputs if shape is not None), None)
@@ -59,16 +64,18 @@ def kind(layer: Layer) -> str:
     'LSTM (2 layers, bidirectional)'
     """
     name = type(layer).__name__
-    if isinstance(layer, Activation):
-        return f"{name} ({layer.name})"
-    if not isinstance(layer, Recurrent):
-        return name
-    options = [
-        f"{layer.num_layers} layers" if layer.num_layers > 1 else "",
-        "bidirectional" if layer.bidirectional else "",
-        f"projected to {layer.proj_size}" if layer.proj_size else "",
-        layer.precision or "",
-    ]
+    match layer:
+        case Activation():
+            options = [layer.name]
+        case Recurrent():
+            options = [
+                f"{layer.num_layers} layers" if layer.num_layers > 1 else "",
+                "bidirectional" if layer.bidirectional else "",
+                f"projected to {layer.proj_size}" if layer.proj_size else "",
+                layer.precision,
+            ]
+        case _:
+            options = []
     said = ", ".join(filter(None, options))
     return f"{name} ({said})" if said else name
 
@@ -80,11 +87,11 @@ def input_shape(layer: Layer, batch_first: bool | None = None) -> Axes | None:
             return ("B", layer.in_channels, "L")
         case Conv2d():
             return ("B", layer.in_channels, "H", "W")
-    if layer._step_shape is None:
+    if layer.step_shape is None:
         return None
     if batch_first is None:
-        batch_first = layer._takes_batch_first
-    return (*(("B", "T") if batch_first else ("T", "B")), *layer._step_shape)
+        batch_first = layer.batch_first
+    return (*(("B", "T") if batch_first else ("T", "B")), *layer.step_shape)
 
 
 def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:

@@ -64,10 +64,9 @@ class Vocabulary:
         {' ': 2, 'c': 2}
         """
         counts = Counter(text)
-        return dict(Counter({c: n for c, n in sorted(counts.items()) if c not in self}).most_common())
-
-    def __contains__(self, character: object) -> bool:
-        return isinstance(character, str) and character in self.characters
+        return dict(
+            Counter({c: n for c, n in sorted(counts.items()) if c not in self.characters}).most_common()
+        )
 
     def without_unknown(self, text: str) -> str:
         """A text without the characters that are not in the vocabulary.

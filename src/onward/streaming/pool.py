@@ -75,7 +75,7 @@ class Pool:
             self._core.step(named, x, y)
             return y
 
-    def _step_by_model(self, ids: NDArray[np.int64], x: NDArray[Any]) -> Array:
+    def _step_by_model(self, ids: NDArray[np.integer[Any]], x: NDArray[Any]) -> Array:
         with self._lock:
             y, state = self._live.step(x, self.state(ids), batched=True)
             self._core.set_state(ids, self._live.taken(state, len(ids), batched=True))
@@ -137,21 +137,21 @@ class Pool:
         with self._lock, _refusals():
             self._core.restore(ids, parts)
 
-    def _parts(self, ids: NDArray[np.int64]) -> Parts:
+    def _parts(self, ids: NDArray[np.integer[Any]]) -> Parts:
         parts = self._live.zeros(len(ids))
         with _refusals():
             self._core.state(ids, parts)
         return parts
 
 
-def _ids(ids: ArrayLike) -> NDArray[np.int64]:
+def _ids(ids: ArrayLike) -> NDArray[np.integer[Any]]:
     """ids (n,) as the core takes them; it checks which they are. Raises ShapeError, DtypeError."""
     array = arrays.as_array(ids, "ids")
     if array.dtype.kind not in "iu" and array.size:
         raise DtypeError(f"ids has dtype {array.dtype}, but must hold the integers that open returned")
     if array.ndim != 1:
         raise ShapeError(f"ids has shape {array.shape}, but must be (n,), one for each row of x")
-    return np.ascontiguousarray(array, np.int64)
+    return np.ascontiguousarray(array, np.uint64 if array.dtype == np.uint64 else np.int64)
 
 
 @contextmanager

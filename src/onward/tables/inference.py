@@ -7,7 +7,6 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..layers.base import Layer, call
-from ..layers.recurrent import Recurrent
 from .layout import AnyArray, IntArray
 
 BATCH = 64  # sequences per call: enough rows for the core's full speed
@@ -42,8 +41,8 @@ def outputs(
 
 def takes_padding(model: Layer) -> bool:
     """Whether padded steps leave the outputs unchanged: layers other than recurrent ones would see them."""
-    chain = [leaf.per_step or isinstance(leaf, Recurrent) for leaf in model._chain() or []]
-    return model.per_step or (bool(chain) and all(chain))
+    layers = [layer.causal or bool(layer.state_names) for layer in model.in_order() or []]
+    return model.causal or (bool(layers) and all(layers))
 
 
 def batch_rows(lengths: Sequence[int], padded: bool) -> list[IntArray]:
@@ -62,7 +61,7 @@ def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bo
     ragged = lengths.min() < lengths.max()
     # (B, T, ...): copying whole rows is several times as fast as copying step by step
     x = pad_rows(sequences) if ragged or not isinstance(sequences, np.ndarray) else sequences
-    batch_first = model._takes_batch_first
+    batch_first = model.batch_first
     y, _ = model._run(
         x if batch_first else x.swapaxes(0, 1), None, lengths if padded and ragged else None, call
     )

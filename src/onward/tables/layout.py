@@ -94,20 +94,6 @@ class Sequences:
     def lengths(self) -> IntArray:
         return np.array([len(item) for item in self.items], np.int64)
 
-    def subset(self, rows: IntArray) -> "Sequences":
-        """The sequences with the given indices."""
-        targets: Any = self.targets
-        if targets is not None:
-            targets = [targets[row] for row in rows] if isinstance(targets, list) else targets[rows]
-        return replace(
-            self,
-            items=[self.items[row] for row in rows],
-            labels=None if self.labels is None else self.labels[rows],
-            targets=targets,
-            names=None if self.names is None else [self.names[row] for row in rows],
-            times=None if self.times is None else [self.times[row] for row in rows],
-        )
-
     def with_class_names(self) -> "Sequences":
         """The same, with named classes: those of whole numbers are named after them and numbered from 0."""
         if self.labels is None or self.classes:

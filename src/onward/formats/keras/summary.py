@@ -40,7 +40,7 @@ def kind(layer: Layer) -> str:
 
 def _output_shapes(model: Model) -> dict[str, summary.Axes]:
     """The shape of each layer's first output; none if the shapes of the inputs are unknown."""
-    steps = [_step_shape(model, index) for index in range(len(model.inputs))]
+    steps = [step_shape(model, index) for index in range(len(model.inputs))]
     try:
         runs = [_run(model, steps, B, T) for B, T in SIZES]
     except Exception:  # zeros of such a shape are no input of this model, and NumPy raises nearly anything
@@ -55,7 +55,7 @@ def _output_shapes(model: Model) -> dict[str, summary.Axes]:
     }
 
 
-def _step_shape(model: Model, index: int) -> Shape:
+def step_shape(model: Model, index: int) -> Shape:
     """The shape of one time step of an input, as the first layer on its way that fixes one takes it."""
     reached = [[0, index]]
     for number, node in enumerate(model.nodes, start=1):
@@ -64,8 +64,8 @@ def _step_shape(model: Model, index: int) -> Shape:
         layer = model.layers[node["layer"]]
         if isinstance(layer, Convolution) and layer.windows.axes == 1:
             return (layer.windows.in_channels,)
-        if layer._step_shape is not None:
-            return layer._step_shape
+        if layer.step_shape is not None:
+            return layer.step_shape
         reached.append([number, 0])
     return ()
 
