@@ -104,7 +104,7 @@ def quantize(
 
 
 def _quantized(net: Any, precision: str) -> Any:
-    if not hasattr(net, "quantize"):
+    if not any(layer.state_names for layer in net.sublayers().values()):
         raise ArgumentError(f"{net!r} has no recurrent layers, which are the ones that are quantized")
     return net.quantize(precision)
 
