@@ -228,7 +228,7 @@ LINEAR = {
         (3, "'onward' is not the JSON that Onward writes"),
         (
             LINEAR | {"type": "Telepathy"},
-            "a layer of type 'Telepathy'; expected one of RNN, LSTM, GRU, Linear, Embedding",
+            "a layer of type 'Telepathy'; expected one of GRU, LSTM, RNN, Activation",
         ),
         (LINEAR | {"type": ["Linear"]}, r"a layer of type ['Linear']"),
         ({"format": 1}, "a layer of type None"),

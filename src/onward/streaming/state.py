@@ -144,12 +144,7 @@ class Live:
 
 
 def frozen(model: Layer) -> Layer:
-    """The model with its present weights, whatever is loaded into the original later; no weight is copied."""
-    return model.with_sublayers({name: _frozen_leaf(leaf) for name, leaf in model.sublayers().items()})
-
-
-def _frozen_leaf(leaf: Layer) -> Layer:
-    _ = leaf.step_kernel  # packed once, for all streams
-    twin = object.__new__(type(leaf))
-    twin.__dict__.update(leaf.__dict__)
-    return twin
+    """The model with its present weights, packed once for all streams; see `Layer.frozen`."""
+    for layer in model.sublayers().values():
+        _ = layer.step_kernel
+    return model.frozen()
