@@ -122,7 +122,7 @@ LAYERS_AFTER_LAST = [
 
 @pytest.mark.parametrize("layer", LAYERS_AFTER_LAST, ids=lambda layer: type(layer).__name__)
 def test_a_layer_that_takes_sequences_is_rejected_after_last(layer: Any) -> None:
-    with pytest.raises(ArgumentError, match="layer 3, .*, needs a time axis, but layer 1, Last"):
+    with pytest.raises(ArgumentError, match=r"layer 3, .*, needs a time axis, but layer 1, Last"):
         onward.Sequential(onward.LSTM(5, 7), onward.Last(), onward.Linear(7, 7), layer)
 
 

@@ -27,8 +27,8 @@ from ...layers.recurrent import Recurrent
 from ...layers.rnn import GRU
 from ...layers.sequential import Sequential
 from ...layers.windows import Spatial
-from . import function_bodies
-from .names import OPERATORS, RECURRENT, by_function
+from . import function_protos
+from .activation_names import OPERATORS, RECURRENT, by_function
 
 OPSET = 14  # the first of which the recurrent operators are today's
 # operators that came later
@@ -103,7 +103,7 @@ class _Graph:
         """Adds a node that calls one of Onward's functions."""
         if name not in self.functions:
             self.functions.append(name)
-        return self.node(name, inputs, *outputs, domain=function_bodies.DOMAIN)
+        return self.node(name, inputs, *outputs, domain=function_protos.DOMAIN)
 
     def constant(self, value: ArrayLike) -> str:
         """Adds an array, in the dtype of the model if its numbers are floats."""
@@ -119,11 +119,11 @@ class _Graph:
         real = REAL[str(self.dtype)]
         opsets = [helper.make_opsetid("", opset)]
         if self.functions:
-            opsets.append(helper.make_opsetid(function_bodies.DOMAIN, function_bodies.VERSION))
+            opsets.append(helper.make_opsetid(function_protos.DOMAIN, function_protos.VERSION))
         model = helper.make_model(
             graph,
             opset_imports=opsets,
-            functions=[function_bodies.function(name, real, opset) for name in self.functions],
+            functions=[function_protos.function(name, real, opset) for name in self.functions],
             ir_version=IR_VERSION,
             producer_name="onward",
         )
@@ -154,19 +154,27 @@ def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
 def _level(
     graph: _Graph, layer: Any, x: str, suffixes: list[str], initial: list[str], final: list[str]
 ) -> str:
-    """The node of one layer with all its directions, from x (T, B, I) to Y (T, D, B, H)."""
+    """Add the node of one layer with all its directions, from x (T, B, I) to Y (T, D, B, H).
+
+    For rows of no steps, runtimes return zeros as the final state; final_state restores the initial one.
+    """
     inputs = [x, *_weights(graph, layer, suffixes), graph.lengths, *initial]
     if layer.peephole:
         inputs.append(_peephole(graph, layer, suffixes))
-    return graph.node(
+    states = [f"{name}_node" for name in final] if graph.lengths else final
+    y = graph.node(
         type(layer).__name__,
         inputs,
         f"{x}_Y",
-        *final,
+        *states,
         hidden_size=layer.hidden_size,
         direction="bidirectional" if layer.bidirectional else "forward",
         **_attributes(layer),
     )
+    if graph.lengths:
+        for state, before, after in zip(states, initial, final, strict=True):
+            graph.call("final_state", [state, before, graph.lengths], after)
+    return y
 
 
 def _projected(

@@ -17,15 +17,15 @@ from ...layers.linear import Linear
 from ...layers.norm import LayerNorm
 from ...layers.sequential import Sequential
 from .evaluator import Evaluator
-from .functions import Projected
-from .layers import Elementwise
+from .function_operators import Projected
+from .layer_operators import Elementwise
 from .operators import described
-from .recurrent import Node
+from .recurrent_operators import Node
 
 # what states and shapes go through that are made outside of the layers
 MOVES = {
     "Cast", "Concat", "ConstantOfShape", "Expand", "Gather", "Identity", "Mul", "Reshape", "Shape", "Slice",
-    "Split", "Squeeze", "Transpose", "Unsqueeze", "steps",
+    "Split", "Squeeze", "Transpose", "Unsqueeze", "final_state", "steps",
 }  # fmt: skip
 SHAPES = {"Shape", "steps"}  # of the value that the chain has come to
 FEATURES, DIRECTIONS = "features", "directions"
