@@ -17,9 +17,11 @@ from rich.text import Text
 
 from .. import bundled
 from ..core import storage
+from ..errors import ArgumentError
 from ..formats import load
 from ..layers.base import Layer
 from ..layers.sequential import Sequential
+from ..recipes import text
 from ..tables import data
 from .group import did_you_mean
 
@@ -127,6 +129,17 @@ def model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
         known = ", ".join(bundled.datasets())
         raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
     return model_of(path, model), data_file(source, "INPUT")
+
+
+def text_model(name: str) -> tuple[Sequential, text.Vocabulary]:
+    """The text model with a bundled name or in a file, and its vocabulary."""
+    path = model_file(name)
+    if text.vocabulary_of(path) is None:
+        raise ArgumentError(
+            f"{name} is not a text model: expected a bundled text model (see `onward models`) or a file "
+            "written by `onward train text`"
+        )
+    return text.load(path)
 
 
 def model_of(path: Path, name: str) -> Sequential:
