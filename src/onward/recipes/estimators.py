@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
 
 from ..core.checks import probability
 from ..errors import ArgumentError, ShapeError
-from ..tables import scoring
+from ..tables import inference
 from . import sequences
 
 AnyArray = NDArray[Any]
@@ -91,7 +91,7 @@ class _SequenceEstimator(BaseEstimator):
         """The outputs (N, O) of the model."""
         check_is_fitted(self)
         items = self._sequences(X, reset=False)
-        rows, outputs = zip(*scoring.outputs(self.model_, items), strict=True)
+        rows, outputs = zip(*inference.outputs(self.model_, items), strict=True)
         return np.concatenate(outputs)[np.argsort(np.concatenate(rows))]
 
     def _sequences(self, X: Any, reset: bool) -> list[AnyArray]:
