@@ -116,20 +116,20 @@ struct Pool {
 void bind_pool(nb::module_& m) {
     nb::class_<Pool>(m, "Pool", "Streams through Stacks and Denses, identified by ids.")
         .def(nb::init<const std::vector<nb::object>&, Size, Size>(), "layers"_a, "capacity"_a, "max_capacity"_a)
-        .def("open", &Pool::open, "ids"_a.noconvert(), "Open as many streams as ids (n,) has elements, and fill ids.")
-        .def("close", &Pool::close, "ids"_a.noconvert(), "Close streams.")
-        .def("restore", &Pool::restore, "ids"_a.noconvert(), "states"_a.noconvert(),
+        .def("_open", &Pool::open, "ids"_a.noconvert(), "Open as many streams as ids (n,) has elements, and fill ids.")
+        .def("_close", &Pool::close, "ids"_a.noconvert(), "Close streams.")
+        .def("_restore", &Pool::restore, "ids"_a.noconvert(), "states"_a.noconvert(),
              "Open the streams with these ids (ascending) and states, and close all others.")
-        .def("step", &Pool::step, "ids"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(),
+        .def("_step", &Pool::step, "ids"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(),
              "Run one step of each stream, from x (n, I) to y (n, O).")
-        .def("state", &Pool::state, "ids"_a.noconvert(), "to"_a.noconvert(),
+        .def("_state", &Pool::state, "ids"_a.noconvert(), "to"_a.noconvert(),
              "Fill h (L, n, P) and c (L, n, H) or None, for each Stack.")
-        .def("set_state", &Pool::set_state, "ids"_a.noconvert(), "states"_a.noconvert(),
+        .def("_set_state", &Pool::set_state, "ids"_a.noconvert(), "states"_a.noconvert(),
              "Copy h and c in; None means zeros.")
         .def_prop_ro("outputs", &Pool::outputs, "The features of y.")
-        .def("size", &Pool::size, "The number of open streams.")
-        .def("capacity", &Pool::capacity, "The number of streams that there is memory for.")
-        .def("ids", &Pool::ids, "The ids of the open streams, ascending.");
+        .def("_size", &Pool::size, "The number of open streams.")
+        .def("_capacity", &Pool::capacity, "The number of streams that there is memory for.")
+        .def("_ids", &Pool::ids, "The ids of the open streams, ascending.");
 }
 
 }  // namespace python

@@ -16,19 +16,20 @@ namespace {
 struct Stream {
     const std::vector<nb::object> layers;
     const EitherPointer<onward::Stream> core;
+    const bool connected;  // otherwise the stream only holds states
     const bool batched, batch_first;
     std::timed_mutex mutex;  // calls from several threads take effect one after the other
 
     template <class Real>
     static EitherPointer<onward::Stream> make(const std::vector<nb::object>& layers, Size B) {
-        const auto stages = stages_of<Real>(layers);
-        if (B < 1 || !onward::connected(stages)) throw nb::value_error("the layers do not fit together, or B < 1");
-        return std::make_unique<onward::Stream<Real>>(stages, B);
+        if (B < 1) throw nb::value_error("batch must be at least 1");
+        return std::make_unique<onward::Stream<Real>>(stages_of<Real>(layers), B);
     }
 
     Stream(const std::vector<nb::object>& layers, std::optional<Size> batch, bool batch_first)
         : layers(layers), core(first_is_float32(layers) ? make<float>(layers, batch.value_or(1))
                                                         : make<double>(layers, batch.value_or(1))),
+          connected(std::visit([](const auto& stream) { return onward::connected(stream->stages); }, core)),
           batched(batch), batch_first(batch_first) {}
 
     // The rows of one step ([B], features) or of a block ([T], [B], features); nullopt if the array is neither.
@@ -75,6 +76,7 @@ struct Stream {
     // Runs arguments that fit as they are. Otherwise the Python subclass converts x, or raises an error about x or out.
     static nb::object call(nb::handle_t<Stream> handle, const In& x, const OptionalOut& out) {
         Stream& self = *nb::inst_ptr<Stream>(handle);
+        if (!self.connected) throw nb::value_error("the layers do not fit together");
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const Size B = stream->B, axes = Size(x.ndim());
             const auto in = self.rows<const Real>(x, B, stream->I);

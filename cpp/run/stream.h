@@ -8,7 +8,7 @@
 
 namespace onward {
 
-// The stages must be connected, have one direction, and outlive the stream.
+// The stages must have one direction and outlive the stream; to advance, they must be connected.
 template <class Real>
 class Stream {
 public:

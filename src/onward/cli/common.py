@@ -17,10 +17,11 @@ from rich.text import Text
 
 from .. import bundled
 from ..core import storage
+from ..errors import ArgumentError
 from ..formats import load
 from ..layers.base import Layer
 from ..layers.sequential import Sequential
-from ..tables import data
+from ..recipes import text
 from .group import did_you_mean
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def model_file(name: str, argument: str = "MODEL") -> Path:
     return named_file(name, bundled.models(), "model", argument)
 
 
-def data_file(name: str, argument: str, suffixes: Sequence[str] = data.SUFFIXES) -> Path:
+def data_file(name: str, argument: str, suffixes: Sequence[str]) -> Path:
     """The file of a bundled data set, or the file of that name, once its suffix is one of those given."""
     path = named_file(name, bundled.datasets(), "data set", argument)
     check_suffix(path, argument, suffixes)
@@ -115,18 +116,15 @@ def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
         raise click.BadParameter(message, param_hint=argument)
 
 
-def model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
-    """The model with a bundled name or in a file, and the file of its input.
-
-    A bundled model has an input of its own, which is used where there is no `source`.
-    """
-    path = model_file(model)
-    if source is None:
-        source = bundled.card(model).get("data") if model in bundled.models() else None
-    if source is None:
-        known = ", ".join(bundled.datasets())
-        raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
-    return model_of(path, model), data_file(source, "INPUT")
+def text_model(name: str) -> tuple[Sequential, text.Vocabulary]:
+    """The text model with a bundled name or in a file, and its vocabulary."""
+    path = model_file(name)
+    if text.vocabulary_of(path) is None:
+        raise ArgumentError(
+            f"{name} is not a text model: expected a bundled text model (see `onward models`) or a file "
+            "written by `onward train text`"
+        )
+    return text.load(path)
 
 
 def model_of(path: Path, name: str) -> Sequential:
