@@ -3,6 +3,7 @@
 
 #include "kernels/activations.h"
 #include "kernels/cells.h"
+#include "kernels/elementwise.h"
 #include "kernels/outer.h"
 #include "kernels/product.h"
 #include "kernels/vec.h"
@@ -207,6 +208,10 @@ constexpr onward::Kernels<Real> kernels = {
     outer<Real>,
     add_rows<Real>,
     activate<Real>,
+    unary<Real>,
+    binary<Real>,
+    multiply_add<Real>,
+    reduce<Real>,
     arithmetic<Real>,
     read<Real>,
 };

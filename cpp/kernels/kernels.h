@@ -22,6 +22,10 @@ enum class Function {
     softplus, softsign, tanh, thresholded_relu
 };
 
+enum class Unary { absolute, negative, reciprocal, sqrt };
+enum class Binary { add, subtract, multiply, divide, maximum, minimum };
+enum class Reduction { sum, maximum };
+
 // A function of x and its parameters, which most have no use for.
 template <class Real>
 struct Activation {
@@ -136,6 +140,11 @@ struct Kernels {
                   Real* out);
     void (*add_rows)(Size rows, const Real* d, Size d_stride, Size units, Real* out);
     void (*activate)(Activation<Real> function, Size n, const Real* x, Real* y);
+    // Elementwise over n numbers; an operand whose step is 0 is one number. y may be an operand.
+    void (*unary)(Unary operation, Size n, const Real* x, Real* y);
+    void (*binary)(Binary operation, Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);
+    void (*multiply_add)(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);  // y += a b
+    Real (*reduce)(Reduction operation, Size n, const Real* x);
     // For measuring the machine: n times the returned number of operations; a sum over n numbers.
     Size (*arithmetic)(Size n, Real* result);
     Real (*read)(Size n, const Real* x);

@@ -102,7 +102,7 @@ class Evaluator(ReferenceEvaluator):
             known = Scope({**outside, **self.rt_inits_, "": None}, None)
             changing = []
             for node in self.rt_nodes_:
-                if _is_pure(node) and known.keys() >= set(node.input):
+                if is_pure(node) and known.keys() >= set(node.input):
                     _take(node, known, None)
                 else:
                     changing.append(node)
@@ -110,7 +110,7 @@ class Evaluator(ReferenceEvaluator):
         return self._plan
 
 
-def _is_pure(node: OpRun) -> bool:
+def is_pure(node: OpRun) -> bool:
     """Whether the values of a node follow from its inputs alone."""
     return not (node.need_context() or node.has_linked_attribute or node.op_type in RANDOM)
 

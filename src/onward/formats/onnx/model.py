@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ...core import arrays
 from ...errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
+from ...graph import Planner
 from ...layers.sequential import Sequential
 from ...streaming.pool import Pool
 from ...streaming.stream import Stream
@@ -17,6 +18,7 @@ from ...tracing.trace import Trace
 from .chain import layers_of
 from .evaluator import Evaluator
 from .file import initializers
+from .nodes import nodes_of
 
 
 class Graph:
@@ -39,6 +41,8 @@ class Graph:
             raise
         except Exception as error:  # the package's evaluator has no errors of its own
             raise ArgumentError(f"the graph cannot be run: {error}") from error
+        nodes, known = self._evaluator.plan()
+        self._planner = Planner(nodes_of(self._evaluator, nodes), known, self.outputs)
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> tuple[Any, ...]:
         """Runs the graph.
@@ -58,7 +62,8 @@ class Graph:
                 takes = f"the graph takes ({', '.join(self.inputs)})"
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
         feed = {name: _as_declared(value, self._types[name], name) for name, value in given.items()}
-        return tuple(self._evaluator.run(None, feed))
+        plan = self._planner.plan(feed)
+        return tuple(self._evaluator.run(None, feed) if plan is None else plan(feed))
 
     def layers(self) -> Sequential:
         """The graph as layers, if it is a chain of recurrent and dense nodes: they stream, pool and trace.
