@@ -29,12 +29,30 @@ Inputs = Sequence[Value | None]
 Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] | None]
 LOWERINGS: dict[str, Lowering] = {}
 
-BINARY = {"Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide", "Max": "maximum", "Min": "minimum"}
+BINARY = {
+    "Add": "add",
+    "Sub": "subtract",
+    "Mul": "multiply",
+    "Div": "divide",
+    "Max": "maximum",
+    "Min": "minimum",
+}
 UNARY = {"Abs": "absolute", "Neg": "negative", "Reciprocal": "reciprocal", "Sqrt": "sqrt"}
 # What an output's numbers are follows from where the input's are.
 MOVEMENT = {
-    *("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Gather", "Expand", "Tile"),
-    *("Identity", "Dropout", "DepthToSpace", "SpaceToDepth", "Cast"),
+    *(
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Slice",
+        "Split",
+        "Gather",
+        "Expand",
+        "Tile",
+    ),
+    *("Identity", "Dropout", "DepthToSpace", "SpaceToDepth"),
 }
 
 
@@ -69,8 +87,6 @@ def movement(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...
     moved = node.run(x.view.offsets(), *(known(other) for other in others))
     views = []
     for offsets in moved[: len(shapes)]:
-        if offsets.dtype != np.int64:  # a Cast to another type
-            return None
         found = View.at(x.view.space, offsets)
         if found is None:
             found = b.new(*offsets.shape)
@@ -78,6 +94,13 @@ def movement(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...
             b.add("gather", x.view, table.tolist(), found)
         views.append(found)
     return views
+
+
+@lowering("Cast")
+def cast(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """From float32 to float32, the only dtype of a lowered output."""
+    x = view(b, inputs[0])
+    return x and [x]
 
 
 @lowering("Concat")
@@ -173,7 +196,10 @@ def activation(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, .
 @lowering("Clip")
 def clip(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x = view(b, inputs[0])
-    bounds = [known(value) for value in inputs[1:]] or [node.attributes.get("min"), node.attributes.get("max")]
+    bounds = [known(value) for value in inputs[1:]] or [
+        node.attributes.get("min"),
+        node.attributes.get("max"),
+    ]
     if x is None or any(value is not None and not value.known for value in inputs[1:]):
         return None
     for operation, bound in zip(("maximum", "minimum"), bounds, strict=False):
@@ -315,7 +341,9 @@ def padded(b: Builder, x: View, pads: list[tuple[int, int]], value: float) -> Vi
     return whole
 
 
-def windows(x: View, kernel: Sequence[int], strides: list[int], dilations: list[int], out: Sequence[int]) -> View:
+def windows(
+    x: View, kernel: Sequence[int], strides: list[int], dilations: list[int], out: Sequence[int]
+) -> View:
     """x (N, *in, C) as (N, *out, *kernel, C), each window in place."""
     N, n = x.shape[0], len(kernel)
     places = tuple(x.strides[1 + axis] * strides[axis] for axis in range(n))
@@ -363,7 +391,9 @@ def _depthwise(
         part = all_windows
         for axis, place in enumerate(tap):
             part = part.sliced(1 + n + axis, place, place + 1)
-        part = part._replace(shape=(*part.shape[: 1 + n], x.shape[-1]), strides=(*part.strides[: 1 + n], x.strides[-1]))
+        part = part._replace(
+            shape=(*part.shape[: 1 + n], x.shape[-1]), strides=(*part.strides[: 1 + n], x.strides[-1])
+        )
         weights = np.ascontiguousarray(W[(slice(None), 0, *tap)]).reshape([1] * (n + 1) + [-1])
         b.add("multiply_add", part, b.constant(weights), y)
     return y
@@ -375,11 +405,18 @@ def _depthwise(
 @lowering("MaxPool", "AveragePool")
 def pool(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, kernel = view(b, inputs[0]), tuple(node.attributes["kernel_shape"])
-    if x is None or len(shapes) != 1 or node.attributes.get("ceil_mode") or node.attributes.get("storage_order"):
+    if (
+        x is None
+        or len(shapes) != 1
+        or node.attributes.get("ceil_mode")
+        or node.attributes.get("storage_order")
+    ):
         return None
     strides, dilations, pads = window(node, x.shape[2:], kernel)
     is_maximum, n, out = node.operation == "MaxPool", len(kernel), shapes[0][2:]
-    if pads is None or (not is_maximum and any(map(any, pads)) and not node.attributes.get("count_include_pad")):
+    if pads is None or (
+        not is_maximum and any(map(any, pads)) and not node.attributes.get("count_include_pad")
+    ):
         return None
     last = padded(b, x.permuted(0, *range(2, 2 + n), 1), pads, -np.inf if is_maximum else 0.0)
     all_windows = windows(last, kernel, strides, dilations, out)

@@ -25,19 +25,110 @@ MAX_ARENA = 1 << 28  # numbers
 
 # Operations whose outputs have shapes that follow from the inputs' shapes and from what is known of them.
 FIXED_SHAPE = {
-    *("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mod", "Abs", "Neg", "Sqrt", "Reciprocal", "Exp", "Log"),
-    *("Erf", "Sin", "Cos", "Tan", "Floor", "Ceil", "Round", "Sign", "Not", "And", "Or", "Xor", "Equal", "Less"),
-    *("Greater", "LessOrEqual", "GreaterOrEqual", "Where", "Cast", "Clip", "IsNaN", "IsInf", "Activation", "PRelu"),
-    *("MatMul", "Gemm", "Conv", "ConvTranspose", "MaxPool", "AveragePool", "Softmax", "LogSoftmax", "Hardmax"),
+    *(
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pow",
+        "Max",
+        "Min",
+        "Mod",
+        "Abs",
+        "Neg",
+        "Sqrt",
+        "Reciprocal",
+        "Exp",
+        "Log",
+    ),
+    *(
+        "Erf",
+        "Sin",
+        "Cos",
+        "Tan",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Sign",
+        "Not",
+        "And",
+        "Or",
+        "Xor",
+        "Equal",
+        "Less",
+    ),
+    *(
+        "Greater",
+        "LessOrEqual",
+        "GreaterOrEqual",
+        "Where",
+        "Cast",
+        "Clip",
+        "IsNaN",
+        "IsInf",
+        "Activation",
+        "PRelu",
+    ),
+    *(
+        "MatMul",
+        "Gemm",
+        "Conv",
+        "ConvTranspose",
+        "MaxPool",
+        "AveragePool",
+        "Softmax",
+        "LogSoftmax",
+        "Hardmax",
+    ),
     *("BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"),
-    *("RNN", "GRU", "LSTM", "Concat", "Transpose", "Identity", "Dropout", "Flatten", "Gather", "GatherElements"),
-    *("CumSum", "Trilu", "Einsum", "LpNormalization", "GlobalAveragePool", "GlobalMaxPool", "ArgMax", "ArgMin"),
+    *(
+        "RNN",
+        "GRU",
+        "LSTM",
+        "Concat",
+        "Transpose",
+        "Identity",
+        "Dropout",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+    ),
+    *(
+        "CumSum",
+        "Trilu",
+        "Einsum",
+        "LpNormalization",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "ArgMax",
+        "ArgMin",
+    ),
     *("DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DequantizeLinear", "QuantizeLinear", "MatMulInteger"),
 }
 # The same if the inputs that follow the first are known.
 FIXED_SHAPE_IF_KNOWN = {
-    *("Reshape", "Squeeze", "Unsqueeze", "Slice", "Split", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth"),
-    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSumExp"),
+    *(
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Slice",
+        "Split",
+        "Expand",
+        "Tile",
+        "Pad",
+        "DepthToSpace",
+        "SpaceToDepth",
+    ),
+    *(
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSumExp",
+    ),
 }
 SHAPE_ALONE = {"Shape", "Size"}
 
@@ -67,9 +158,13 @@ class Plan:
     def __init__(
         self, nodes: Sequence[Node], known: Mapping[str, Any], feed: Mapping[str, Any], outputs: Sequence[str]
     ) -> None:
-        self._values: dict[str, Value | None] = {name: Value(array, True, None) for name, array in known.items()}
+        self._values: dict[str, Value | None] = {
+            name: Value(array, True, None) for name, array in known.items()
+        }
         self._values[""] = None
-        self._float_inputs = [name for name, array in feed.items() if array.dtype == np.float32 and array.ndim]
+        self._float_inputs = [
+            name for name, array in feed.items() if array.dtype == np.float32 and array.ndim
+        ]
         self._builder = Builder([feed[name].size for name in self._float_inputs])
         for place, name in enumerate(self._float_inputs):
             view = View.contiguous(FIRST_ARGUMENT + place, 0, feed[name].shape)
@@ -106,7 +201,8 @@ class Plan:
 
     def _step(self, node: Node, inputs: list[Value | None]) -> None:
         fixed = node.operation in FIXED_SHAPE or (
-            node.operation in FIXED_SHAPE_IF_KNOWN and all(value is None or value.known for value in inputs[1:])
+            node.operation in FIXED_SHAPE_IF_KNOWN
+            and all(value is None or value.known for value in inputs[1:])
         )
         if not fixed or node.branches or not node.is_pure:
             raise CannotPlan(f"{node.name} ({node.operation}) has outputs of no fixed shape")
@@ -152,7 +248,8 @@ class Plan:
 
     def _finish(self, outputs: Sequence[str]) -> None:
         """Copies the outputs into arrays of their own, and makes the core's plan."""
-        self._outputs: list[Any] = []  # shapes of those the core fills; others are arrays or names
+        self._outputs: list[Any] = []  # None for one that the core fills, an array, or a name
+        self._shapes: list[tuple[int, ...]] = []  # of those that the core fills
         first = FIRST_ARGUMENT + len(self._float_inputs)
         sizes = [size for size in self._builder._argument_sizes]
         for name in outputs:
@@ -167,7 +264,8 @@ class Plan:
                 target = View.contiguous(first + len(sizes) - len(self._float_inputs), 0, shape)
                 self._builder.add("copy", value.view, target)
                 sizes.append(max(1, math.prod(shape)))
-                self._outputs.append(shape)
+                self._shapes.append(shape)
+                self._outputs.append(None)
         self._end_segment()
         self._builder._argument_sizes = sizes
         self._core, self._constants = self._builder.build()
@@ -183,11 +281,12 @@ class Plan:
             arena = self._arenas.pop()  # of an earlier call; calls of other threads have their own
         except IndexError:
             arena = _aligned_zeros(self._arena_size)
-        results = [np.empty(o, np.float32) if type(o) is tuple else o for o in self._outputs]
         arrays = [arena, self._constants]
         for name in self._float_inputs:
-            arrays.append(np.ascontiguousarray(feed[name]))
-        arrays += [r for o, r in zip(self._outputs, results, strict=True) if type(o) is tuple]
+            array = feed[name]
+            arrays.append(array if array.flags.c_contiguous else np.ascontiguousarray(array))
+        results = [np.empty(shape, np.float32) for shape in self._shapes]
+        arrays += results
         made: dict[str, Any] = {}
         for segment in self._segments:
             if type(segment) is tuple:
@@ -195,9 +294,12 @@ class Plan:
             else:
                 _run_host(segment, arrays, made, feed)
         self._arenas.append(arena)
+        if len(results) == len(self._outputs):
+            return results
+        filled = iter(results)
         return [
-            r if type(o) is tuple else made.get(r, feed.get(r)) if type(o) is str else r.copy()
-            for o, r in zip(self._outputs, results, strict=True)
+            next(filled) if o is None else made.get(o, feed.get(o)) if isinstance(o, str) else o.copy()
+            for o in self._outputs
         ]
 
 
@@ -229,6 +331,13 @@ def _run(node: Node, inputs: Sequence[Value | None]) -> list[AnyArray]:
     return [np.asarray(array) for array in results]
 
 
+def _signature(name: str, value: Any) -> Any:
+    if type(value) is not np.ndarray:
+        return name, None
+    dtype = value.dtype
+    return name, value.shape, dtype.num, value.item() if not value.shape and dtype.kind in "iub" else None
+
+
 def _is_parameter(array: AnyArray) -> bool:
     """Whether an input is one number that a plan may depend on, such as a sampling rate."""
     return array.ndim == 0 and array.dtype.kind in "iub"
@@ -254,13 +363,13 @@ class Planner:
 
     def plan(self, feed: Mapping[str, Any]) -> Plan | None:
         """The plan for the signature of these inputs, or None if there is none."""
-        signature = tuple(
-            (name, a.shape, a.dtype.char, a.item() if _is_parameter(a) else None) for name, a in feed.items()
-        )
+        signature = tuple([_signature(name, value) for name, value in feed.items()])
         try:
             return self._plans[signature]
         except KeyError:
             pass
+        if not all(isinstance(value, np.ndarray) for value in feed.values()):
+            return None
         with self._lock:
             try:
                 plan = Plan(self._nodes, self._known, feed, self._output_names)

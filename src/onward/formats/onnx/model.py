@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -31,9 +31,9 @@ class Graph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = model
-        self._types = {value.name: value.type for value in model.graph.input}
+        self._inputs = {value.name: Input.declared(value) for value in model.graph.input}
         self._defaults = {tensor.name for tensor in model.graph.initializer}
-        self.inputs = tuple(self._types)
+        self.inputs = tuple(self._inputs)
         self.outputs = tuple(value.name for value in model.graph.output)
         try:
             self._evaluator = Evaluator(model)
@@ -51,19 +51,32 @@ class Graph:
         wider one. Raises SignatureError for inputs unknown or missing, ShapeError, DtypeError, and
         ArgumentError, which names the node, for values that a node cannot take.
         """
+        feed = dict(zip(self.inputs, args, strict=False)) | inputs
+        if len(feed) != len(args) + len(inputs) or feed.keys() != self._inputs.keys():
+            self._check_names(args, inputs)
+        for name, value in feed.items():
+            feed[name] = self._inputs[name].array(value)
+        plan = self._planner.plan(feed)
+        if plan is not None:
+            return tuple(plan(feed))
+        # an object of its own for each value, as a node takes the same object for the same values
+        return tuple(
+            self._evaluator.run(
+                None, {n: a.view() if isinstance(a, np.ndarray) else a for n, a in feed.items()}
+            )
+        )
+
+    def _check_names(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        """Raises SignatureError for inputs that are unknown, missing or given twice."""
         if len(args) > len(self.inputs):
             raise SignatureError(f"{len(args)} inputs, but the graph takes ({', '.join(self.inputs)})")
-        given = dict(zip(self.inputs, args, strict=False))
-        twice, unknown = given.keys() & inputs, inputs.keys() - self._types.keys()
-        given |= inputs
-        missing = self._types.keys() - self._defaults - given.keys()
+        positional = set(self.inputs[: len(args)])
+        twice, unknown = positional & inputs.keys(), inputs.keys() - self._inputs.keys()
+        missing = self._inputs.keys() - self._defaults - inputs.keys() - positional
         for names, problem in ((twice, "given twice"), (unknown, "unknown"), (missing, "missing")):
             if names:
                 takes = f"the graph takes ({', '.join(self.inputs)})"
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
-        feed = {name: _as_declared(value, self._types[name], name) for name, value in given.items()}
-        plan = self._planner.plan(feed)
-        return tuple(self._evaluator.run(None, feed) if plan is None else plan(feed))
 
     def layers(self) -> Sequential:
         """The graph as layers, if it is a chain of recurrent and dense nodes: they stream, pool and trace.
@@ -100,24 +113,46 @@ class Graph:
         return Graph, (self._model,)
 
 
-def _as_declared(value: ArrayLike, kind: onnx.TypeProto, name: str) -> Any:
-    """An input in the dtype that the graph declares for it, once its shape agrees."""
-    if not kind.HasField("tensor_type"):
-        return value  # a sequence or a map
-    array = arrays.as_array(value, name)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
-    if array.dtype != dtype:
-        if not np.can_cast(array.dtype, dtype, "same_kind"):
-            raise DtypeError(f"{name} has dtype {array.dtype}, but the graph takes {dtype}: convert it first")
-        with np.errstate(all="ignore"):
-            array = array.astype(dtype)
-    if kind.tensor_type.HasField("shape"):
-        shape = [
-            axis.dim_value if axis.HasField("dim_value") else None for axis in kind.tensor_type.shape.dim
-        ]
-        if array.ndim != len(shape) or any(
-            n not in (None, m) for n, m in zip(shape, array.shape, strict=True)
-        ):
-            names = [axis.dim_param or str(axis.dim_value) for axis in kind.tensor_type.shape.dim]
-            raise ShapeError(f"{name} has shape {array.shape}, but the graph takes ({', '.join(names)})")
-    return array.view()  # an object of its own, as a node takes the same object for the same values
+class Input(NamedTuple):
+    """An input as the graph declares it: its name, dtype and axes, None where it says nothing of them."""
+
+    name: str
+    dtype: np.dtype[Any] | None  # None: a sequence or a map
+    axes: tuple[int | str, ...] | None
+
+    @classmethod
+    def declared(cls, value: onnx.ValueInfoProto) -> Input:
+        """The input that a graph's declaration describes."""
+        if not value.type.HasField("tensor_type"):
+            return cls(value.name, None, None)
+        tensor = value.type.tensor_type
+        axes = None
+        if tensor.HasField("shape"):
+            axes = tuple(a.dim_value if a.HasField("dim_value") else a.dim_param for a in tensor.shape.dim)
+        return cls(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), axes)
+
+    def array(self, value: ArrayLike) -> Any:
+        """An array of the declared dtype, once its shape agrees. Raises DtypeError and ShapeError."""
+        if self.dtype is None:
+            return value
+        array = value if type(value) is np.ndarray else arrays.as_array(value, self.name)
+        if array.dtype != self.dtype:
+            if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+                raise DtypeError(
+                    f"{self.name} has dtype {array.dtype}, but the graph takes {self.dtype}: convert it first"
+                )
+            with np.errstate(all="ignore"):
+                array = array.astype(self.dtype)
+        if self.axes is not None and not self._fits(array.shape):
+            takes = ", ".join(map(str, self.axes))
+            raise ShapeError(f"{self.name} has shape {array.shape}, but the graph takes ({takes})")
+        return array
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        assert self.axes is not None
+        if len(shape) != len(self.axes):
+            return False
+        for size, axis in zip(shape, self.axes, strict=True):
+            if size != axis and type(axis) is int:
+                return False
+        return True

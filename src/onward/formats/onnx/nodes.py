@@ -21,7 +21,9 @@ def nodes_of(evaluator: Evaluator, nodes: Sequence[OpRun]) -> list[Node]:
 
 def _node(evaluator: Evaluator, node: OpRun) -> Node:
     proto = node.onnx_node
-    given = {a.name: _plain(onnx.helper.get_attribute_value(a)) for a in proto.attribute if not a.ref_attr_name}
+    given = {
+        a.name: _plain(onnx.helper.get_attribute_value(a)) for a in proto.attribute if not a.ref_attr_name
+    }
     operation = proto.op_type if proto.domain in ("", "com.microsoft") else f"{proto.domain}.{proto.op_type}"
     if node.has_linked_attribute:
         operation = f"linked {operation}"  # its attributes come with the call of the function around it
@@ -37,7 +39,8 @@ def _node(evaluator: Evaluator, node: OpRun) -> Node:
         bodies = (given["then_branch"], given["else_branch"])
         evaluators = (node.then_branch, node.else_branch)  # type: ignore[attr-defined]
         branches = tuple(
-            ([*_constants(body), *nodes_of(body, body.rt_nodes_)], tuple(body.output_names)) for body in evaluators
+            ([*_constants(body), *nodes_of(body, body.rt_nodes_)], tuple(body.output_names))
+            for body in evaluators
         )
         del bodies
         given = {}
