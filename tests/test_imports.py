@@ -15,7 +15,7 @@ import onward
 SOURCE = Path(onward.__file__).parent
 ORDER = [  # of src/onward, lowest first; "" is onward/__init__.py
     *("errors", "textbook", "_core", "core", "layers", "streaming", "tracing"),
-    *("formats", "bundled", "train", "tables", "recipes", "", "cli"),
+    *("formats", "bundled", "train", "tables", "recipes", "", "cli", "__main__"),
 ]
 CPP_ORDER = ["kernels", "platform", "run", "bind"]
 # What a layer's own methods need is imported when they are called.

@@ -1,6 +1,6 @@
-"""Writes tests/data/releases/VERSION: files as this version of Onward saves them, which later ones must read.
+"""Write tests/data/releases/VERSION: files saved by this version of Onward, which later versions must read.
 
-python tools/keep_release.py     # at each release, and never again for the same one
+python tools/keep_release.py     # once per release, never again for the same version
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent.parent / "tests" / "data" / "releases" / onward._
 
 
 def models() -> dict[str, Any]:
-    """Models with all that a file can say, by name."""
+    """Models that together use every feature of the file format, by name."""
     tagger = onward.Sequential(
         onward.LSTM(5, 7, 2, bidirectional=True, proj_size=3, rng=0),
         onward.Linear(6, 4, rng=1),

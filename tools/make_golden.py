@@ -1,8 +1,9 @@
-"""Writes what tests compare with: what other frameworks answer, and small files that they wrote.
+"""Write the reference data of the tests: outputs of other frameworks, and small files that they wrote.
 
-Needs torch, onnx and onnxruntime. tests/data/golden_layers.npz has their answers to the cases of
-tests/cases.py, golden_gradients.npz the gradients of autograd; inputs are not kept, as a seed makes them
-again, and of answers a sample. tests/data/torch has one model in PyTorch's formats, and its answer.
+Needs torch, onnx and onnxruntime. In tests/data, golden_layers.npz holds the frameworks' outputs for the
+cases of tests/support/cases.py, golden_gradients.npz the gradients of autograd, and torch/ one model in each
+of PyTorch's formats with its output. The files hold a sample of each array, and no inputs: a seed reproduces
+them.
 """
 
 import io
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 TESTS = Path(__file__).parent.parent / "tests"
-sys.path += [str(TESTS), str(TESTS / "peers")]
+sys.path.append(str(TESTS))
 
 from support.cases import CASES, SPATIAL, inputs_of, sample  # noqa: E402
 from support.frameworks import onnx_gru_answer, spatial_answer, torch_answer, torch_gradients  # noqa: E402
@@ -23,7 +24,9 @@ from support.frameworks import onnx_gru_answer, spatial_answer, torch_answer, to
 def main() -> None:
     golden = {}
     for case in CASES:
-        if case.cell == "gru_reset_before" and case.dtype == "float64":  # onnxruntime has it in float32 alone
+        if (
+            case.cell == "gru_reset_before" and case.dtype == "float64"
+        ):  # onnxruntime supports it in float32 only
             continue
         answer = onnx_gru_answer if case.cell == "gru_reset_before" else torch_answer
         for name, array in zip("yhc", answer(case, inputs_of(case)), strict=True):
@@ -36,7 +39,7 @@ def main() -> None:
 
 
 def write_gradients(path: Path) -> None:
-    """A few numbers of each gradient, in the order of cases.gradients."""
+    """Sample each gradient, in the order of cases.gradients."""
     np.savez_compressed(
         path,
         **{
@@ -68,7 +71,7 @@ class Tagger(torch.nn.Module):
 
 
 class Front(torch.nn.Module):
-    """What stands before a recurrent layer, in an order that makes each matter."""
+    """The layers that precede a recurrent layer, in an order in which each affects the output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +96,7 @@ class Front(torch.nn.Module):
 def write_front(folder: Path) -> None:
     torch.manual_seed(1)
     front = Front()
-    for _ in range(20):  # fills the running statistics
+    for _ in range(20):  # fill the running statistics
         front(torch.randn(8, 4, 20) * 3 + 1)
     front.eval()
     x = torch.randn(2, 4, 20)
@@ -130,7 +133,7 @@ def write_torch_files(folder: Path) -> None:
 
 
 def write_big_endian(source: Path, target: Path) -> None:
-    """What torch.save writes on a big-endian machine: all storages here are float32."""
+    """Write what torch.save writes on a big-endian machine. All storages must be float32."""
     with zipfile.ZipFile(source) as little, zipfile.ZipFile(target, "w") as big:
         for name in little.namelist():
             content = little.read(name)
@@ -140,7 +143,7 @@ def write_big_endian(source: Path, target: Path) -> None:
 
 
 def drop_debug_records(path: Path) -> None:
-    """Where each line of the code came from: larger than all else."""
+    """Remove the records that map code to source lines, which are larger than everything else."""
     with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive, zipfile.ZipFile(path, "w") as lean:
         for info in archive.infolist():
             if not info.filename.endswith(".debug_pkl"):

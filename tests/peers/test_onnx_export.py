@@ -1,4 +1,4 @@
-"""What Onward writes as ONNX, run by onnxruntime."""
+"""Models that Onward exports, run by onnxruntime."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import test_export
+from support import export_models
 
 import onward
 
@@ -16,31 +16,33 @@ def assert_onnxruntime_agrees(net: onward.Sequential, path: Path, lengths: bool)
     onward.export_onnx(net, path, lengths=lengths)
     session = onnxruntime.InferenceSession(path)
     for T, B in ((6, 4), (1, 1), (30, 2)):
-        feeds = test_export.feeds_of(onnx.load(path), T, B)
-        for theirs, mine in zip(session.run(None, feeds), test_export.answer_of(net, feeds), strict=True):
+        feeds = export_models.random_inputs(onnx.load(path), T, B)
+        for theirs, mine in zip(
+            session.run(None, feeds), export_models.expected_outputs(net, feeds), strict=True
+        ):
             np.testing.assert_allclose(theirs, mine, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [False, True])
-@pytest.mark.parametrize(("batch_first", "bidirectional"), test_export.OPTIONS)
+@pytest.mark.parametrize(("batch_first", "bidirectional"), export_models.OPTIONS)
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
 def test_onnxruntime_gives_the_same(
     tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
-    net = test_export.model_of(cell, batch_first, bidirectional)
+    net = export_models.recurrent_model(cell, batch_first, bidirectional)
     assert_onnxruntime_agrees(net, tmp_path / "m.onnx", lengths)
 
 
 @pytest.mark.parametrize("lengths", [False, True])
-@pytest.mark.parametrize(("batch_first", "bidirectional"), test_export.OPTIONS)
+@pytest.mark.parametrize(("batch_first", "bidirectional"), export_models.OPTIONS)
 def test_onnxruntime_runs_the_function_of_a_projection(
     tmp_path: Path, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
-    net = test_export.projected(batch_first, bidirectional)
+    net = export_models.projected_model(batch_first, bidirectional)
     assert_onnxruntime_agrees(net, tmp_path / "m.onnx", lengths)
 
 
-@pytest.mark.parametrize("layer", test_export.ALONE, ids=repr)
+@pytest.mark.parametrize("layer", export_models.STATELESS_LAYERS, ids=repr)
 def test_onnxruntime_agrees_about_every_layer_without_a_state(tmp_path: Path, layer: Any) -> None:
     assert_onnxruntime_agrees(onward.Sequential(layer), tmp_path / "m.onnx", lengths=False)
 
@@ -48,4 +50,4 @@ def test_onnxruntime_agrees_about_every_layer_without_a_state(tmp_path: Path, la
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize("seed", range(150))
 def test_onnxruntime_agrees_about_random_models(tmp_path: Path, seed: int, lengths: bool) -> None:
-    assert_onnxruntime_agrees(test_export.drawn(seed), tmp_path / "m.onnx", lengths)
+    assert_onnxruntime_agrees(export_models.random_model(seed), tmp_path / "m.onnx", lengths)

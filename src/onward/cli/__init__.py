@@ -2,6 +2,8 @@
 
 import sys
 
+from ..core.extras import install_hint
+
 try:
     import click
 
@@ -13,7 +15,7 @@ try:
     from .writing import sample, score
 except ModuleNotFoundError as error:
     # only the entry point imports this package, so this ends the command and nobody's program
-    sys.exit(f"The command line needs {error.name}, which is not installed: pip install 'onward[cli]'")
+    sys.exit(f"The command line needs {error.name}: {install_hint('cli')}")
 
 
 @click.group(cls=Commands, epilog="Example:  onward run vowels")

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from .. import bundled
+from ..core.extras import install_hint
 from ..errors import ArgumentError
 from .common import Report, check_suffix, counted, model_of, named_file, progress
 
@@ -29,7 +30,7 @@ def run_table(
         from ..tables import parquet
         from ..tables.scorer import Scorer
     except ModuleNotFoundError as error:
-        raise ArgumentError(f"Parquet needs {error.name}: pip install 'onward[parquet]'") from error
+        raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
     net = model_of(named_file(model, bundled.models(), "model", "MODEL"), model)
     scorer = Scorer(net, row=parquet.NUMBER, **columns)
     rows = sum(group.rows for group in parquet.row_groups(source))

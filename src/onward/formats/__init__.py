@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numpy.typing import NDArray
 
 from ..core import storage
+from ..core.extras import install_hint
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import UNDRAWN, Layer, Weighted
 from ..layers.conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
@@ -158,7 +159,9 @@ def _graph(path: str | os.PathLike[str]) -> Graph:
         from .onnx import file
         from .onnx import model as onnx_model
     except ModuleNotFoundError as error:
-        raise FileError(f"{path} is of ONNX, which needs {error.name}: pip install 'onward[onnx]'") from error
+        raise FileError(
+            f"{path} is an ONNX file; reading it needs {error.name}: {install_hint('onnx')}"
+        ) from error
     try:
         return onnx_model.Graph(file.read(path, storage.mapped(path)))
     except OnwardError as error:

@@ -11,9 +11,10 @@ try:
     import ray
     import ray.data
 except ModuleNotFoundError as error:
+    from ..core.extras import install_hint
     from ..errors import ArgumentError
 
-    raise ArgumentError(f"onward.ray needs {error.name}: pip install 'onward[ray]'") from error
+    raise ArgumentError(f"onward.ray needs {error.name}: {install_hint('ray')}") from error
 
 from ..core import threads
 from ..errors import ArgumentError, OnwardError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.extras import install_hint
 from ..errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ArgumentError("plots need matplotlib: pip install 'onward[plot]'") from error
+        raise ArgumentError(f"plots need matplotlib: {install_hint('plot')}") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

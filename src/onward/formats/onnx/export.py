@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ...core import storage
+from ...core.extras import install_hint
 from ...errors import ArgumentError
 from ...layers.base import Layer
 from ..keras.runtime import Model
@@ -25,7 +26,7 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
     try:
         from .writer import model_of
     except ModuleNotFoundError as error:
-        raise ArgumentError(f"export_onnx needs {error.name}: pip install 'onward[onnx]'") from error
+        raise ArgumentError(f"export_onnx needs {error.name}: {install_hint('onnx')}") from error
     if isinstance(model, Model):
         model = sequential(model)
     storage.replace(path, model_of(model, lengths).SerializeToString())

@@ -1,4 +1,4 @@
-"""The functions of `onward.onnx_functions`, which Onward writes, run by the layers that they are."""
+"""The functions of the domain `onward`, which Onward writes, run by the layers that they are."""
 
 from collections.abc import Sequence
 from typing import Any

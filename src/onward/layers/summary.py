@@ -1,0 +1,135 @@
+"""A summary of a model: one row per layer, with its kind, output shape and number of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from .base import Layer
+from .conv import Conv1d, Conv2d, Convolution, Spatial
+from .linear import Activation, Dropout, Embedding, Last, Linear, Softmax
+from .norm import Normalization
+from .recurrent import Recurrent
+
+# Sizes that depend on the input are letters: T time steps, B sequences, and L, H and W as in PyTorch.
+Axes: TypeAlias = "tuple[int | str, ...]"
+
+
+class Row(NamedTuple):
+    """One layer of a model. `output_shape` is None where it cannot be told without an input."""
+
+    name: str
+    kind: str
+    output_shape: Axes | None
+    parameters: int
+    bytes: int
+
+    @property
+    def shape_text(self) -> str:
+        """The output shape as it is printed: "(T, B, 64)", or "" where it is unknown."""
+        if self.output_shape is None:
+            return ""
+        return f"({', '.join(map(str, self.output_shape))}{',' * (len(self.output_shape) == 1)})"
+
+
+def rows(layers: Mapping[str, Layer]) -> list[Row]:
+    """A row for each of some layers that are not connected, each with the output shape it has by itself."""
+    return [row(name, layer, output_shape(layer, input_shape(layer))) for name, layer in layers.items()]
+
+
+def connected_rows(layers: Mapping[str, Layer]) -> list[Row]:
+    """A row for each of the layers of a chain, in order: each takes the output of the one before it."""
+    return list(_connected_rows(layers))
+
+
+def _connected_rows(layers: Mapping[str, Layer]) -> Iterator[Row]:
+    batch_first = any(layer._takes_batch_first for layer in layers.values())
+    # layers that take any shape, such as Dropout, take that of the first layer which does not
+    inputs = (input_shape(layer, batch_first) for layer in layers.values())
+    shape = next((shape for shape in inputs if shape is not None), None)
+    for name, layer in layers.items():
+        shape = output_shape(layer, shape)
+        yield row(name, layer, shape)
+
+
+def row(name: str, layer: Layer, shape: Axes | None) -> Row:
+    """The row of one layer whose output has the given shape."""
+    weights = layer._weights_by_name().values()
+    return Row(name, kind(layer), shape, sum(w.size for w in weights), sum(w.nbytes for w in weights))
+
+
+def kind(layer: Layer) -> str:
+    """What a layer is: its class, and the options that change how its output is read.
+
+    >>> import onward
+    >>> kind(onward.LSTM(3, 4, num_layers=2, bidirectional=True))
+    'LSTM (2 layers, bidirectional)'
+    """
+    name = type(layer).__name__
+    if isinstance(layer, Activation):
+        return f"{name} ({layer.name})"
+    if not isinstance(layer, Recurrent):
+        return name
+    options = [
+        f"{layer.num_layers} layers" if layer.num_layers > 1 else "",
+        "bidirectional" if layer.bidirectional else "",
+        f"projected to {layer.proj_size}" if layer.proj_size else "",
+        layer.precision or "",
+    ]
+    said = ", ".join(filter(None, options))
+    return f"{name} ({said})" if said else name
+
+
+def input_shape(layer: Layer, batch_first: bool | None = None) -> Axes | None:
+    """The shape of what a layer takes, or None for one that takes any shape."""
+    match layer:
+        case Conv1d():
+            return ("B", layer.in_channels, "L")
+        case Conv2d():
+            return ("B", layer.in_channels, "H", "W")
+    if layer._step_shape is None:
+        return None
+    if batch_first is None:
+        batch_first = layer._takes_batch_first
+    return (*(("B", "T") if batch_first else ("T", "B")), *layer._step_shape)
+
+
+def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:
+    """The shape of what a layer returns for an input of the given shape; None where that is unknown."""
+    match layer:
+        case Recurrent():
+            features = (layer.proj_size or layer.hidden_size) * (1 + layer.bidirectional)
+            return (*(("B", "T") if layer.batch_first else ("T", "B")), features)
+        case _ if shape is None:
+            return None
+        case Linear():
+            return (*shape[:-1], layer.out_features)
+        case Embedding():
+            return (*shape, layer.embedding_dim)
+        case Last():
+            return ("B", *shape[2:])
+        case Spatial() if any(isinstance(size, int) for size in shape[2:]):
+            return None
+        case Convolution():
+            return (shape[0], layer.out_channels, *shape[2:])
+        case Activation() | Dropout() | Softmax() | Normalization() | Spatial():
+            return shape
+    return None
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as plain text, with a header and the total below.
+
+    >>> import onward
+    >>> print(table(connected_rows({"0": onward.LSTM(3, 4), "1": onward.Linear(4, 2)})))
+    layer  kind    output shape  parameters
+    0      LSTM    (T, B, 4)            144
+    1      Linear  (T, B, 2)             10
+    total                               154  616 bytes
+    """
+    cells = [("layer", "kind", "output shape", "parameters")]
+    cells += [(r.name, r.kind, r.shape_text, f"{r.parameters:,}") for r in rows]
+    cells += [("total", "", "", f"{sum(r.parameters for r in rows):,}")]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join([*map(str.ljust, line[:3], widths), line[3].rjust(widths[3])]) for line in cells]
+    return "\n".join(lines) + f"  {sum(r.bytes for r in rows):,} bytes"
