@@ -433,6 +433,7 @@ def pool(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
         else:
             total = b.binary("maximum" if is_maximum else "add", total, part)
     assert total is not None
+    total = b.binary("add", total, b.scalar(0.0))  # of -0 and 0, either may have come first
     if not is_maximum:
         total = b.binary("divide", total, b.scalar(math.prod(kernel)))
     return [total.permuted(0, n + 1, *range(1, n + 1))]
@@ -534,10 +535,11 @@ def batch_norm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, .
     trained = node.attributes.get("training_mode") or not node.attributes.get("spatial", 1)
     if x is None or len(shapes) != 1 or trained or any(p is None for p in parameters):
         return None
-    scale, bias, mean, variance = (np.asarray(p, np.float64) for p in parameters)
-    factor = scale / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
     per_channel = [-1, *[1] * (len(x.shape) - 2)]
-    return [_affine(b, x, factor.astype(np.float32), (bias - mean * factor).astype(np.float32), per_channel)]
+    scale, bias, mean, variance = (np.asarray(p, np.float32).reshape(per_channel) for p in parameters)
+    deviation = np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5)))
+    centered = b.binary("subtract", x, b.constant(mean))
+    return [_affine(b, b.binary("divide", centered, b.constant(deviation)), scale, bias, per_channel)]
 
 
 # ---- Recurrent layers -----------------------------------------------------------------------------------------------

@@ -314,8 +314,7 @@ def _run_host(host: Any, arrays: list[Any], made: dict[str, Any], feed: Mapping[
             space, offset, shape, strides = source.view
             flat = arrays[space].reshape(-1)
             inputs.append(as_strided(flat[offset:], shape, [4 * stride for stride in strides]))
-    with np.errstate(all="ignore"):
-        results = host.node.run(*inputs)
+    results = host.node.run(*inputs)
     for target, array in zip(host.outputs, results, strict=False):
         if target.view is None:
             made[target.name] = array
@@ -324,8 +323,7 @@ def _run_host(host: Any, arrays: list[Any], made: dict[str, Any], feed: Mapping[
 
 
 def _run(node: Node, inputs: Sequence[Value | None]) -> list[AnyArray]:
-    with np.errstate(all="ignore"):
-        results = node.run(*(None if value is None else value.array for value in inputs))
+    results = node.run(*(None if value is None else value.array for value in inputs))
     if not all(isinstance(array, np.ndarray | np.generic) for array in results):
         raise CannotPlan(f"{node.name} ({node.operation}) does not return arrays")
     return [np.asarray(array) for array in results]

@@ -1,6 +1,6 @@
 """The onnx package's evaluator, with Onward's own operators, and constants computed once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,15 +120,20 @@ def _take(node: OpRun, results: Scope, attributes: dict[str, Any] | None) -> Non
     options: dict[str, Any] = {"context": results} if node.need_context() else {}
     if node.has_linked_attribute and attributes:
         options["linked_attributes"] = attributes
+    values = run(node, [results[name] for name in node.input], **options)
+    for name, value in zip(node.output, values, strict=False):
+        if name:
+            results[name] = value
+
+
+def run(node: OpRun, inputs: Sequence[Any], **options: Any) -> tuple[Any, ...]:
+    """The outputs of a node. Raises ArgumentError, which names the node."""
     try:
-        run: Callable[..., tuple[Any, ...]] = node.run
         with np.errstate(all="ignore"):
-            values = run(*(results[name] for name in node.input), **options)
-    except Exception as error:  # whatever an operator makes of values that it cannot take
+            values: tuple[Any, ...] = node.run(*inputs, **options)  # type: ignore[no-untyped-call]  # of onnx
+    except Exception as error:  # whatever an operator raises for values that it cannot take
         if isinstance(error, ArgumentError) and node.need_context():
             raise  # of a node of a subgraph, which is named
         cause = error.__cause__ or error  # the package wraps some of them in a message of its own
         raise ArgumentError(f"{described(node.onnx_node)}: {cause}") from error
-    for name, value in zip(node.output, values, strict=False):
-        if name:
-            results[name] = value
+    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +42,6 @@ class Graph:
             raise
         except Exception as error:  # the package's evaluator has no errors of its own
             raise ArgumentError(f"the graph cannot be run: {error}") from error
-        nodes, known = self._evaluator.plan()
-        self._planner = Planner(nodes_of(self._evaluator, nodes), known, self.outputs)
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> tuple[Any, ...]:
         """Runs the graph.
@@ -56,15 +55,18 @@ class Graph:
             self._check_names(args, inputs)
         for name, value in feed.items():
             feed[name] = self._inputs[name].array(value)
-        plan = self._planner.plan(feed)
+        # an initializer that an input overrides is no constant
+        plan = None if self._defaults and self._defaults & feed.keys() else self._planner.plan(feed)
         if plan is not None:
             return tuple(plan(feed))
         # an object of its own for each value, as a node takes the same object for the same values
-        return tuple(
-            self._evaluator.run(
-                None, {n: a.view() if isinstance(a, np.ndarray) else a for n, a in feed.items()}
-            )
-        )
+        feed = {name: a.view() if isinstance(a, np.ndarray) else a for name, a in feed.items()}
+        return tuple(self._evaluator.run(None, feed))
+
+    @functools.cached_property
+    def _planner(self) -> Planner:
+        nodes, known = self._evaluator.plan()
+        return Planner(nodes_of(nodes), known, self.outputs)
 
     def _check_names(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
         """Raises SignatureError for inputs that are unknown, missing or given twice."""

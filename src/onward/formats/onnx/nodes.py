@@ -8,18 +8,18 @@ from onnx.reference.op_run import OpRun
 
 from ...graph import Node
 from ...layers import activations
-from .evaluator import Evaluator, is_pure
+from .evaluator import Evaluator, is_pure, run
 from .layers import Elementwise, OfRows
 from .operators import described
 from .recurrent import Node as Recurrent
 
 
-def nodes_of(evaluator: Evaluator, nodes: Sequence[OpRun]) -> list[Node]:
+def nodes_of(nodes: Sequence[OpRun]) -> list[Node]:
     """Nodes of an evaluator, those of both branches of an If with them."""
-    return [_node(evaluator, node) for node in nodes]
+    return [_node(node) for node in nodes]
 
 
-def _node(evaluator: Evaluator, node: OpRun) -> Node:
+def _node(node: OpRun) -> Node:
     proto = node.onnx_node
     given = {
         a.name: _plain(onnx.helper.get_attribute_value(a)) for a in proto.attribute if not a.ref_attr_name
@@ -36,13 +36,7 @@ def _node(evaluator: Evaluator, node: OpRun) -> Node:
     elif isinstance(node, Recurrent):
         layer = _layer(node)
     elif operation == "If":
-        bodies = (given["then_branch"], given["else_branch"])
-        evaluators = (node.then_branch, node.else_branch)  # type: ignore[attr-defined]
-        branches = tuple(
-            ([*_constants(body), *nodes_of(body, body.rt_nodes_)], tuple(body.output_names))
-            for body in evaluators
-        )
-        del bodies
+        branches = tuple(map(_branch, (node.then_branch, node.else_branch)))  # type: ignore[attr-defined]  # see OpRun
         given = {}
     return Node(
         operation,
@@ -50,11 +44,15 @@ def _node(evaluator: Evaluator, node: OpRun) -> Node:
         tuple(proto.input),
         tuple(proto.output),
         given,
-        node.run,
+        lambda *inputs: run(node, inputs),
         is_pure(node),
         branches,
         layer,
     )
+
+
+def _branch(body: Evaluator) -> tuple[list[Node], tuple[str, ...]]:
+    return [*_constants(body), *nodes_of(body.rt_nodes_)], tuple(body.output_names)
 
 
 def _constants(body: Evaluator) -> list[Node]:
