@@ -36,12 +36,14 @@ struct Plan {
     explicit Plan(const std::vector<Size>& sizes) : core(sizes) {}
     Plan(const Plan&) = delete;
 
-    void product(const In& W, const OptionalIn& b, const ViewIn& x, const ViewIn& y) {
+    void product(const In& W, const OptionalIn& b, const ViewIn& x, Size row_axes, const std::optional<ActivationIn>& f,
+                 const ViewIn& y) {
         const float* const weights = data_of<const float>(W, "W", {-1, -1});
         const Size O = Size(W.shape(0)), K = Size(W.shape(1));
         core.product(onward::Packed<float>({Format::native, weights, nullptr},
                                            data_of<const float>(b, "b", {O}), 0, 1, O, K, core.lanes()),
-                     view_of(x), view_of(y));
+                     O, view_of(x), row_axes,
+                     f ? std::optional(activation_of<float>(*f)) : std::nullopt, view_of(y));
     }
 
     void recurrent(const nb::object& layer, const ViewIn& x, const std::optional<ViewIn>& h0,
@@ -102,7 +104,8 @@ void bind_plan(nb::module_& m) {
         .def("reduce", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
             plan.core.reduce(named(reductions, operation), view_of(x), view_of(y));
         })
-        .def("product", &Plan::product, "W"_a.noconvert(), "b"_a.noconvert().none(), "x"_a, "y"_a)
+        .def("product", &Plan::product, "W"_a.noconvert(), "b"_a.noconvert().none(), "x"_a, "row_axes"_a, "function"_a.none(),
+             "y"_a)
         .def("matmul", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.matmul(view_of(a), view_of(b), view_of(y));
         })

@@ -8,11 +8,13 @@
 
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
+#include "platform/threads.h"
 
 namespace onward {
 
 namespace {
 
+constexpr Size gathered_at_once = 1 << 16;  // numbers of a product's rows
 constexpr Size block = 512;  // numbers of a run that is not contiguous, gathered at once
 
 float* at(const View& view, float* const* spaces) { return spaces[view.space] + view.offset; }
@@ -55,7 +57,30 @@ void with_contiguous(const std::array<float*, N + 1>& p, Size n, const std::arra
     }
 }
 
+// The offsets of all elements of some axes.
+std::vector<Size> offsets_of(const View& view, size_t first, size_t last) {
+    std::vector<Size> offsets{0};
+    for (size_t axis = first; axis < last; axis++) {
+        std::vector<Size> next;
+        next.reserve(offsets.size() * view.shape[axis]);
+        for (const Size offset : offsets)
+            for (Size i = 0; i < view.shape[axis]; i++) next.push_back(offset + i * view.strides[axis]);
+        offsets = std::move(next);
+    }
+    return offsets;
+}
+
 }  // namespace
+
+Plan::Rows::Rows(const View& view, Size row_axes) : offsets(offsets_of(view, 0, row_axes)) {
+    size_t last = view.shape.size();
+    while (last > size_t(row_axes) && (view.strides[last - 1] == length || view.shape[last - 1] == 1))
+        length *= view.shape[--last];
+    runs = offsets_of(view, row_axes, last);
+    stride = offsets.size() > 1 ? offsets[1] - offsets[0] : Size(runs.size()) * length;
+    is_even = runs.size() == 1;
+    for (size_t row = 1; is_even && row < offsets.size(); row++) is_even = offsets[row] - offsets[row - 1] == stride;
+}
 
 template <int N>
 Loops<N>::Loops(const std::array<const View*, N>& views) {
@@ -239,18 +264,25 @@ void Plan::reduce(Reduction operation, const View& x, const View& y) {
     });
 }
 
-void Plan::product(Packed<float> W, const View& x, const View& y) {
+void Plan::product(Packed<float> W, Size O, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
+                   const View& y) {
     check(x), check(y);
-    const Size rows = x.shape[0], x_stride = x.strides[0], y_stride = y.strides[0], units = W.blocks * kernels.L;
-    if (x.shape[1] != W.K || (rows && (y.offset + (rows - 1) * y_stride + units > space_sizes[y.space])))
+    const Rows rows(x, row_axes);
+    const Size y_stride = y.strides[0], count = Size(rows.offsets.size()), K = W.K;
+    if (rows.runs.size() * rows.length != size_t(K) || count != y.shape[0] ||
+        (count && y.offset + (count - 1) * y_stride + W.blocks * kernels.L > space_sizes[y.space]))
         throw std::out_of_range("a product needs whole rows");
+    const bool worth_threads = count * K * O >= 1'000'000;
     auto panels = std::make_shared<Packed<float>>(std::move(W));
-    steps.push_back([this, panels, x, y, rows, x_stride, y_stride](float* const* spaces) {
-        const float* from = at(x, spaces);
-        float* to = at(y, spaces);
-        for (Size first = 0; first < rows; first += rows_at_once)
-            kernels.product(*panels, from + first * x_stride, x_stride, std::min(rows_at_once, rows - first),
-                            to + first * y_stride, y_stride, nullptr, {0, panels->blocks});
+    steps.push_back([this, panels, x, f, y, rows, count, y_stride, worth_threads](float* const* spaces) {
+        const float* const from = at(x, spaces);
+        float* const to = at(y, spaces);
+        int parts = 1;
+        const int useful = worth_threads ? int(std::min<Size>(num_threads(), ceil_div(count, rows_worth_a_thread))) : 1;
+        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
+            const FlushDenormals flush;
+            multiply(*panels, from, rows, count * part / parts, count * (part + 1) / parts, f, to, y_stride);
+        });
     });
 }
 
@@ -295,6 +327,33 @@ void Plan::recurrent(const Stack<float>& stack, const View& x, const View* h0, c
                        v->has_h0 ? at(v->h0, spaces) : nullptr, v->has_c0 ? at(v->c0, spaces) : nullptr, nullptr,
                        at(v->h_n, spaces), v->has_c_n ? at(v->c_n, spaces) : nullptr});
     });
+}
+
+// out[row] = f(x[row] . panels + bias) for some rows: in place where they are evenly apart, else gathered, some at a
+// time, as many as whole tiles of the product.
+void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
+                    const std::optional<Activation<float>>& f, float* out, Size out_stride) const {
+    const Size K = panels.K, at_once = rows.is_even ? rows_at_once
+                                                 : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
+    thread_local std::vector<float> gathered;
+    for (; first < last; first += at_once) {
+        const Size n = std::min(at_once, last - first);
+        const float* from = x + rows.offsets[first];
+        Size stride = rows.stride;
+        if (!rows.is_even) {
+            if (gathered.size() < size_t(n * K)) gathered.resize(n * K);
+            float* to = gathered.data();
+            for (Size row = first; row < first + n; row++)
+                for (const Size run : rows.runs) {
+                    std::memcpy(to, x + rows.offsets[row] + run, rows.length * sizeof(float));
+                    to += rows.length;
+                }
+            from = gathered.data(), stride = K;
+        }
+        kernels.product(panels, from, stride, n, out + first * out_stride, out_stride, nullptr, {0, panels.blocks});
+        for (Size row = first; f && row < first + n; row++)
+            kernels.activate(*f, panels.blocks * kernels.L, out + row * out_stride, out + row * out_stride);
+    }
 }
 
 void Plan::run(float* const* spaces, Size first, Size last) const {

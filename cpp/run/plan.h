@@ -4,6 +4,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "run/stack.h"
@@ -49,8 +50,10 @@ public:
     void multiply_add(const View& a, const View& b, const View& y);  // y += a b
     // y (1 in place of the last axis) from x, along its last axis.
     void reduce(Reduction operation, const View& x, const View& y);
-    // y (rows, O) = x (rows, K) W + b, where rows of x may overlap, and those of y are at least whole vectors apart.
-    void product(Packed<float> W, const View& x, const View& y);
+    // y (rows, O) = f(x (rows, K) W + b). The first `row_axes` axes of x are those of its rows, which may overlap; the
+    // others are K. Rows of y are at least whole vectors apart.
+    void product(Packed<float> W, Size O, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
+                 const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
     void matmul(const View& a, const View& b, const View& y);
     // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0 and c0 may be null. The stack must outlive the plan.
@@ -66,6 +69,17 @@ public:
 
 private:
     using Step = std::function<void(float* const* spaces)>;
+
+    // The rows of a product: where each starts, and the runs of contiguous numbers that it consists of.
+    struct Rows {
+        Rows(const View& view, Size row_axes);
+        std::vector<Size> offsets, runs;
+        Size length = 1, stride = 0;
+        bool is_even = false;  // one run each, `stride` apart
+    };
+
+    void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
+                  const std::optional<Activation<float>>& f, float* out, Size out_stride) const;
     void check(const View& view) const;
 
     const Kernels<float>& kernels;

@@ -88,6 +88,17 @@ class Builder:
         self.add(step, function, x, y)
         return y
 
+    def fuse(self, function: Any, x: View) -> bool:
+        """Whether the function became part of the last step: a product that nothing else sees."""
+        if not self.steps or self.steps[-1][0] != "product":
+            return False
+        step, (*arguments, before, y) = self.steps[-1]
+        whole = y.space == x.space and y.offset == x.offset and math.prod(y.shape) == math.prod(x.shape)
+        if not whole or before is not None:
+            return False
+        self.steps[-1] = step, (*arguments, function, y)
+        return True
+
     def reduce(self, operation: str, x: View) -> View:
         """Along the last axis, which stays with size 1."""
         y = self.new(*x.shape[:-1], 1)

@@ -23,6 +23,7 @@ class Value(NamedTuple):
     array: Any
     known: bool
     view: View | None
+    used_once: bool = False
 
 
 Inputs = Sequence[Value | None]
@@ -189,8 +190,12 @@ def unary(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]])
 @lowering("Activation")
 def activation(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """A function of `onward.Activation`, as the core names it in the attribute `function`."""
-    x = view(b, inputs[0])
-    return x and [b.map("activate", node.attributes["function"], x)]
+    x, value = view(b, inputs[0]), inputs[0]
+    if x is None or value is None:
+        return None
+    if value.used_once and b.fuse(node.attributes["function"], x):
+        return [x]
+    return [b.map("activate", node.attributes["function"], x)]
 
 
 @lowering("Clip")
@@ -213,13 +218,11 @@ def clip(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
 
 def product(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None) -> View:
     """x (.., K) W^T + b with W (O, K), as (.., O)."""
-    *leading, K = x.shape
-    rows = b.reshaped(x, math.prod(leading), K)
-    if rows.strides[1] != 1:
-        rows = b.contiguous(rows)
-    y = b.new_rows(rows.shape[0], len(W))
-    b.add("product", np.ascontiguousarray(W), None if bias is None else np.ascontiguousarray(bias), rows, y)
-    return _split_rows(y, tuple(leading))
+    leading = x.shape[:-1]
+    y = b.new_rows(math.prod(leading), len(W))
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    b.add("product", np.ascontiguousarray(W), bias, x, len(leading), None, y)
+    return _split_rows(y, leading)
 
 
 def _split_rows(y: View, leading: tuple[int, ...]) -> View:
@@ -294,11 +297,11 @@ def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
         for group in range(groups):
             own = slice(group * M // groups, (group + 1) * M // groups)
             part = last.sliced(axes + 1, group * C // groups, (group + 1) * C // groups)
-            rows = _windows(b, part, kernel, strides, dilations, out)
+            rows = windows(part, kernel, strides, dilations, out)
             weights = np.ascontiguousarray(np.moveaxis(W[own], 1, -1).reshape(M // groups, -1))
-            target = y if groups == 1 else None
-            target = target or b.new_rows(rows.shape[0], M // groups)
-            b.add("product", weights, None if bias is None else np.ascontiguousarray(bias[own]), rows, target)
+            target = y if groups == 1 else b.new_rows(y.shape[0], M // groups)
+            own_bias = None if bias is None else np.ascontiguousarray(bias[own])
+            b.add("product", weights, own_bias, rows, 1 + axes, None, target)
             if groups > 1:
                 b.add("copy", target, y.sliced(1, own.start, own.stop))
         y = _split_rows(y, (N, *out))
@@ -350,24 +353,6 @@ def windows(
     taps = tuple(x.strides[1 + axis] * dilations[axis] for axis in range(n))
     shape = (N, *out, *kernel, x.shape[-1])
     return View(x.space, x.offset, shape, (x.strides[0], *places, *taps, x.strides[-1]))
-
-
-def _windows(
-    b: Builder, x: View, kernel: Sequence[int], strides: list[int], dilations: list[int], out: Sequence[int]
-) -> View:
-    """The windows as rows of a product: overlapping in place where rows are evenly apart, else copied."""
-    all_windows = windows(x, kernel, strides, dilations, out)
-    N, C, K = x.shape[0], x.shape[-1], math.prod(kernel) * x.shape[-1]
-    inside = all_windows.strides[1 + len(out) :]
-    dense = View.contiguous(x.space, 0, (*kernel, C)).strides
-    together = all(n == 1 or s == d for n, s, d in zip((*kernel, C), inside, dense, strict=True))
-    moving = [axis for axis in range(1 + len(out)) if all_windows.shape[axis] > 1]
-    if together and len(moving) <= 1:
-        stride = all_windows.strides[moving[0]] if moving else K
-        return View(x.space, x.offset, (N * math.prod(out), K), (stride, 1))
-    rows = b.new(*all_windows.shape)
-    b.add("copy", all_windows, rows)
-    return View.contiguous(rows.space, rows.offset, (N * math.prod(out), K))
 
 
 def _depthwise(

@@ -7,8 +7,8 @@ steps of the core; nodes that the core cannot run stay in NumPy, between the ste
 
 import math
 import threading
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,6 +172,7 @@ class Plan:
         for name, array in feed.items():
             if name not in self._float_inputs:
                 self._values[name] = Value(array, _is_parameter(array), None)
+        self._uses = Counter([*outputs, *_names(nodes)])
         self._segments: list[tuple[int, int] | Host] = []
         self._first_step = 0
         self._trace(nodes)
@@ -238,7 +239,7 @@ class Plan:
     def _define(self, node: Node, values: list[Value]) -> None:
         for name, value in zip(node.outputs, values, strict=False):
             if name:
-                self._values[name] = value
+                self._values[name] = value._replace(used_once=self._uses[name] == 1)
 
     def _end_segment(self) -> None:
         steps = len(self._builder.steps)
@@ -271,7 +272,7 @@ class Plan:
         self._core, self._constants = self._builder.build()
         self._arena_size = self._builder.arena_size
         self._arenas: list[NDArray[np.float32]] = []
-        del self._builder, self._values  # with the arrays of the first call
+        del self._builder, self._values, self._uses  # with the arrays of the first call
 
     # ---- Running it --------------------------------------------------------------------------------------------
 
@@ -320,6 +321,15 @@ def _run_host(host: Any, arrays: list[Any], made: dict[str, Any], feed: Mapping[
             made[target.name] = array
         else:
             arrays[ARENA][target.view.offset :][: array.size] = array.reshape(-1)
+
+
+def _names(nodes: Sequence[Node]) -> Iterator[str]:
+    """The names that nodes and their branches take, once for each use."""
+    for node in nodes:
+        yield from node.inputs
+        for branch, outputs in node.branches:
+            yield from outputs
+            yield from _names(branch)
 
 
 def _run(node: Node, inputs: Sequence[Value | None]) -> list[AnyArray]:
