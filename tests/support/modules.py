@@ -155,7 +155,7 @@ class Translator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         memory, h = self.encoder(x)
-        h, y, outputs = h[0], torch.zeros(len(x), 20), []
+        h, y, outputs = h[0], torch.zeros_like(x[:, 0, :20]), []
         for _ in range(8):
             weights = torch.softmax(torch.bmm(memory, self.query(h)[:, :, None]), 1)
             context = torch.bmm(weights.transpose(1, 2), memory)[:, 0]
@@ -235,3 +235,120 @@ def answer(module: nn.Module, inputs: dict[str, NDArray[Any]]) -> list[NDArray[A
     with torch.inference_mode():
         outputs = module.eval()(*map(torch.from_numpy, inputs.values()))
     return [y.numpy() for y in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+class Step(nn.Module):
+    """One operation on a sequence (B, T, F), and the number of features after it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], *layers: nn.Module) -> None:
+        super().__init__()
+        self.function, self.layers = function, nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def _over_time(layer: nn.Module) -> Step:
+    """A layer that takes (B, F, T)."""
+    return Step(lambda x: layer(x.transpose(1, 2)).transpose(1, 2), layer)
+
+
+def _convolution(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
+    groups = int(rng.choice([1, 1, F_in] + [2] * (F_in % 2 == 0)))
+    F_out = groups * int(rng.integers(1, 9)) if groups < F_in or rng.random() < 0.5 else F_in
+    kernel, dilation = int(rng.integers(1, 5)), int(rng.integers(1, 3))
+    padding = int(rng.integers(0, 3)) if kernel == 1 or rng.random() < 0.7 else dilation * (kernel - 1)
+    layer = nn.Conv1d(
+        F_in, F_out, kernel, int(rng.integers(1, 3)), padding, dilation, groups, bool(rng.random() < 0.8)
+    )
+    return _over_time(layer), F_out
+
+
+def _recurrent(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
+    kind, H = [nn.RNN, nn.LSTM, nn.GRU][rng.integers(3)], int(rng.choice([1, 7, 16, 33]))
+    both = bool(rng.random() < 0.4)
+    layer = kind(F_in, H, int(rng.integers(1, 3)), bidirectional=both, batch_first=True)
+    return Step(lambda x: layer(x)[0], layer), H * (1 + both)
+
+
+def _norm(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
+    kind = rng.integers(4)
+    if kind == 0:
+        layer = nn.LayerNorm(F_in)
+        return Step(layer, layer), F_in
+    layer = [nn.BatchNorm1d(F_in), nn.InstanceNorm1d(F_in, affine=True), nn.GroupNorm(1, F_in)][kind - 1]
+    for parameter in layer.state_dict().values():
+        if parameter.dtype == torch.float32:
+            parameter.copy_(torch.rand(parameter.shape) + 0.5)
+    return _over_time(layer), F_in
+
+
+def _pooling(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
+    kernel = int(rng.integers(2, 4))
+    pooling = [nn.MaxPool1d(kernel, 2, kernel // 2), nn.AvgPool1d(kernel, 1)][rng.integers(2)]
+    return _over_time(pooling), F_in
+
+
+def _elementwise(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
+    functions: list[Callable[[Tensor], Tensor]] = [
+        *(torch.relu, torch.tanh, torch.sigmoid, F.gelu, F.silu, F.elu, F.softplus, F.hardtanh, torch.abs),
+        *(lambda x: x * x + 0.5, lambda x: torch.sqrt(x.abs() + 0.1), lambda x: 1 / (x.abs() + 0.5)),
+        *(lambda x: x.clamp(-0.3, 0.9), lambda x: torch.cat([x, -x], -1)[..., ::2], lambda x: x.flip(1)),
+        *(lambda x: torch.maximum(x, -0.5 * x), lambda x: F.leaky_relu(x, 0.2), lambda x: x - x.mean(1, True)),
+        *(lambda x: torch.softmax(x, -1), lambda x: x * x.amax(-1, True), lambda x: F.pad(x, (0, 0, 1, 2))),
+    ]
+    return Step(functions[rng.integers(len(functions))]), F_in
+
+
+def _linear(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
+    F_out = int(rng.integers(1, 20))
+    layer = nn.Linear(F_in, F_out, bool(rng.random() < 0.8))
+    return Step(layer, layer), F_out
+
+
+def _attention(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
+    query, key = nn.Linear(F_in, 8), nn.Linear(F_in, 8)
+
+    def attend(x: Tensor) -> Tensor:
+        weights = torch.softmax(query(x) @ key(x).transpose(1, 2) / 8**0.5, -1)
+        return x + weights @ x
+
+    return Step(attend, query, key), F_in
+
+
+def _residual(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
+    layer = nn.Linear(F_in, F_in)
+    return Step(lambda x: x + torch.tanh(layer(x)), layer), F_in
+
+
+HEADS: list[Callable[[Tensor], Any]] = [
+    *(lambda x: x, lambda x: x[:, -1], lambda x: x.mean(1), lambda x: x.amax(1), lambda x: x.sum(-1)),
+    *(lambda x: (x[:, 0], x.transpose(1, 2)), lambda x: x.reshape(len(x), -1), lambda x: x.unbind(1)[0]),
+]
+
+
+class Random(nn.Module):
+    """A random sequence of steps over the sum of two inputs, and a random head."""
+
+    def __init__(self, rng: np.random.Generator, features: int) -> None:
+        super().__init__()
+        kinds = [_convolution, _recurrent, _norm, _pooling, _elementwise, _elementwise, _linear, _attention, _residual]
+        steps = []
+        for _ in range(int(rng.integers(2, 7))):
+            step, features = kinds[rng.integers(len(kinds))](rng, features)
+            steps.append(step)
+        recurrent, features = _recurrent(rng, features)
+        steps.append(recurrent)
+        self.steps, self.head = nn.Sequential(*steps), HEADS[rng.integers(len(HEADS))]
+
+    def forward(self, x: Tensor, scale: Tensor) -> Any:
+        return self.head(self.steps(x * scale + x))
+
+
+def random_module(seed: int) -> tuple[nn.Module, dict[str, NDArray[Any]]]:
+    """A module and its inputs."""
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    features = int(rng.integers(1, 12))
+    batch, steps = int(rng.choice([1, 2, 5])), int(rng.integers(12, 40))
+    return Random(rng, features), inputs_of({"x": (batch, steps, features), "scale": (1, 1, features)}, seed)
