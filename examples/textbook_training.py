@@ -1,10 +1,10 @@
-"""The textbook's own LSTM learns who is speaking: onward.textbook, NumPy, and nothing else.
+"""Train the textbook's LSTM to recognise a speaker, with onward.textbook and NumPy only.
 
     python examples/textbook_training.py
 
-Nine men say two vowels; each recording is 7 to 29 frames of 12 numbers. The LSTM reads the frames and is
-asked, at the last one, who it was. Forward pass, loss, backpropagation through time and a step downhill, all
-in sight; it takes ten seconds on one processor core.
+Nine men each say two vowels; a recording has 7 to 29 frames of 12 features. The LSTM reads the frames and
+predicts the speaker at the last one. The script shows every step: the forward pass, the loss, backpropagation
+through time and gradient descent. It takes ten seconds on one core.
 """
 
 import argparse
@@ -19,11 +19,11 @@ SPEAKERS = 9
 BATCH = 30
 LEARNING_RATE = 0.1
 MOMENTUM = 0.9
-LARGEST_NORM = 1.0  # of the gradient, which is cut where it explodes
+MAX_NORM = 1.0  # larger gradients are scaled down to this norm
 
 
 def read(name: str, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames x (T, n_x, m), padded with 0, and labels y (T, 9, m): one at each last frame, none elsewhere."""
+    """Return frames x (T, n_x, m), padded with 0, and labels y (T, 9, m), one-hot at each last frame."""
     with np.load(DATA / f"{name}.npz") as file:
         utterances = np.split(file["x"], np.cumsum(file["lengths"])[:-1])
         lengths, speakers = file["lengths"], file["y"]
@@ -35,8 +35,8 @@ def read(name: str, longest: int) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def first_parameters(n_x: int, n_h: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Small random weights, biases of 0, but 1 for the forget gate: at first, remember."""
+def initial_parameters(n_x: int, n_h: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw small random weights; biases are 0, except 1 for the forget gate, which then starts open."""
     parameters = {}
     for gate in "fioc":
         parameters["W" + gate] = rng.normal(0, (n_h + n_x) ** -0.5, (n_h, n_h + n_x))
@@ -47,41 +47,41 @@ def first_parameters(n_x: int, n_h: int, rng: np.random.Generator) -> dict[str, 
 
 
 def accuracy(x: np.ndarray, y: np.ndarray, parameters: dict[str, np.ndarray]) -> float:
-    """How often the largest prediction at the last frame is the speaker."""
+    """Return the fraction of recordings whose speaker has the largest prediction at the last frame."""
     state = np.zeros((len(parameters["bf"]), x.shape[2]))
     _, _, y_pred, _ = textbook.lstm_forward(x, state, state, parameters)
-    answers = (y_pred * y.sum(axis=1, keepdims=True)).sum(axis=0)  # those at each last frame
-    return float((answers.argmax(axis=0) == y.sum(axis=0).argmax(axis=0)).mean())
+    last = (y_pred * y.sum(axis=1, keepdims=True)).sum(axis=0)  # the predictions at each last frame
+    return float((last.argmax(axis=0) == y.sum(axis=0).argmax(axis=0)).mean())
 
 
 def train(epochs: int, units: int, seed: int = 0) -> float:
-    """Trains, tells how it goes, and returns the accuracy on recordings that were not learnt from."""
+    """Train, print the progress, and return the accuracy on the test recordings."""
     rng = np.random.default_rng(seed)
     (x, y), (x_test, y_test) = (read(f"japanese_vowels_{part}", 29) for part in ("train", "test"))
-    parameters = first_parameters(x.shape[1], units, rng)
+    parameters = initial_parameters(x.shape[1], units, rng)
     velocity = {name: np.zeros_like(value) for name, value in parameters.items()}
     state = np.zeros((units, BATCH))
-    no_gradient_from_above = np.zeros((len(x), units, BATCH))
+    zero_da = np.zeros((len(x), units, BATCH))
 
     for epoch in range(1, epochs + 1):
         losses = []
         for rows in rng.permutation(x.shape[2]).reshape(-1, BATCH):
             _, _, y_pred, caches = textbook.lstm_forward(x[:, :, rows], state, state, parameters)
             losses.append(textbook.cross_entropy_loss(y[:, :, rows], y_pred))
-            gradients = textbook.lstm_backward(no_gradient_from_above, caches, y[:, :, rows])
+            gradients = textbook.lstm_backward(zero_da, caches, y[:, :, rows])
             norm = np.sqrt(sum((gradients["d" + name] ** 2).sum() for name in parameters))
             for name in parameters:
-                downhill = -gradients["d" + name] * min(1, LARGEST_NORM / norm)
+                downhill = -gradients["d" + name] * min(1, MAX_NORM / norm)
                 velocity[name] = MOMENTUM * velocity[name] + LEARNING_RATE * downhill
                 parameters[name] = parameters[name] + velocity[name]
         if epoch % 5 == 0 or epoch == epochs:
-            right = accuracy(x_test, y_test, parameters)
-            print(f"epoch {epoch}: loss {np.mean(losses):.4f}, {right:.1%} of the test recordings right")
+            correct = accuracy(x_test, y_test, parameters)
+            print(f"epoch {epoch}: loss {np.mean(losses):.4f}, test accuracy {correct:.1%}")
     return accuracy(x_test, y_test, parameters)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="The textbook's LSTM learns who is speaking.")
+    parser = argparse.ArgumentParser(description="Train the textbook's LSTM to recognise a speaker.")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--units", type=int, default=32)
     arguments = parser.parse_args()

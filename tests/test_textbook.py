@@ -1,4 +1,4 @@
-"""The textbook against an independent notebook, other libraries' numbers, and central differences."""
+"""Test the textbook against an independent notebook, other libraries and central differences."""
 
 import ast
 from decimal import Decimal, localcontext
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 NOTEBOOK = support.DATA / "notebook.npz"
 
 # ------------------------------------------------------------------------------------------------------------
-# The four networks under one signature, with random weights
+# One signature for the four networks, with random weights
 # ------------------------------------------------------------------------------------------------------------
 
 GATES = {"lstm": ("f", "i", "o", "c"), "gru": ("r", "z", "n"), "gru_reset_after": ("r", "z", "n")}
@@ -61,7 +61,7 @@ def parameter_shapes(kind, n_x, n_h, n_y):
 
 
 def random_inputs(kind, T, m, n_x=5, n_h=7, n_y=3, dtype=np.float64):
-    """Inputs of a sequence, and its parameters, in two dicts."""
+    """Return the inputs of a sequence and its parameters as two dicts."""
     rng = np.random.default_rng([KINDS.index(kind), T, m])
     inputs = {"x": (T, n_x, m), "a0": (n_h, m)} | ({"c0": (n_h, m)} if kind == "lstm" else {})
     inputs = {name: rng.standard_normal(shape).astype(dtype) for name, shape in inputs.items()}
@@ -76,7 +76,7 @@ def one_hot(T, n_y, m, seed=0):
 
 
 def forward(kind, inputs, parameters):
-    """Returns a, c (None but for the LSTM), y_pred, caches."""
+    """Return a, c (None except for the LSTM), y_pred and caches."""
     x, a0 = inputs["x"], inputs["a0"]
     if kind == "lstm":
         return lstm_forward(x, a0, inputs["c0"], parameters)
@@ -88,7 +88,7 @@ def forward(kind, inputs, parameters):
 
 
 def cell_forward(kind, inputs, parameters):
-    """The first step of the inputs alone. Returns a_next, c_next (None but for the LSTM), yt_pred, cache."""
+    """Run the first step; return a_next, c_next (None except for the LSTM), yt_pred and cache."""
     xt, a_prev = inputs["x"][0], inputs["a0"]
     if kind == "lstm":
         return lstm_cell_forward(xt, a_prev, inputs["c0"], parameters)
@@ -101,7 +101,7 @@ def cell_forward(kind, inputs, parameters):
 
 
 def central_difference(f, array, step=1e-5):
-    """The gradient of f(), a scalar or a vector of them, by each element of `array`, which f reads."""
+    """Differentiate f(), a scalar or a vector, with respect to each element of `array`, which f reads."""
     gradient = np.zeros((*np.shape(f()), *array.shape))
     for index in np.ndindex(array.shape):
         old = array[index]
@@ -121,44 +121,44 @@ def assert_same_gradient(ours, numerical, name):
 
 
 # ------------------------------------------------------------------------------------------------------------
-# Other implementations' numbers
+# Results of other implementations
 # ------------------------------------------------------------------------------------------------------------
 
 
-def test_every_number_of_the_notebook_is_matched():
+def test_matches_every_result_of_the_notebook():
     notebook = dict(np.load(NOTEBOOK))
     used = set()
 
-    def given(key):
+    def read(key):
         used.add(key)
         return notebook[key]
 
-    def given_parameters(prefix, kind):
-        return {name: given(prefix + name) for name in parameter_shapes(kind, 0, 0, 0)}
+    def read_parameters(prefix, kind):
+        return {name: read(prefix + name) for name in parameter_shapes(kind, 0, 0, 0)}
 
     ours = {
-        "sigmoid": sigmoid(given("sigmoid_x")),
-        "sigmoid_deriv": sigmoid_deriv(sigmoid(given("sigmoid_x"))),
-        "tanh": tanh(given("sigmoid_x")),
-        "tanh_deriv": tanh_deriv(tanh(given("sigmoid_x"))),
-        "softmax": softmax(given("softmax_x")),
-        "softmax_deriv_naive": softmax_deriv(given("softmax_deriv_x")),
-        "softmax_deriv_vectorized": softmax_deriv_vectorized(given("softmax_deriv_x")),
-        "loss": cross_entropy_loss_t(given("loss_y"), given("loss_ypred")),
+        "sigmoid": sigmoid(read("sigmoid_x")),
+        "sigmoid_deriv": sigmoid_deriv(sigmoid(read("sigmoid_x"))),
+        "tanh": tanh(read("sigmoid_x")),
+        "tanh_deriv": tanh_deriv(tanh(read("sigmoid_x"))),
+        "softmax": softmax(read("softmax_x")),
+        "softmax_deriv_naive": softmax_deriv(read("softmax_deriv_x")),
+        "softmax_deriv_vectorized": softmax_deriv_vectorized(read("softmax_deriv_x")),
+        "loss": cross_entropy_loss_t(read("loss_y"), read("loss_ypred")),
     }
     ours["rnn_cell_a_next"], ours["rnn_cell_yt_pred"], _ = rnn_cell_forward(
-        given("rnn_cell_xt"), given("rnn_cell_a_prev"), given_parameters("rnn_cell_", "rnn")
+        read("rnn_cell_xt"), read("rnn_cell_a_prev"), read_parameters("rnn_cell_", "rnn")
     )
     ours["lstm_cell_a_next"], ours["lstm_cell_c_next"], ours["lstm_cell_yt_pred"], _ = lstm_cell_forward(
-        given("lstm_cell_xt"),
-        given("lstm_cell_a_prev"),
-        given("lstm_cell_c_prev"),
-        given_parameters("lstm_cell_", "lstm"),
+        read("lstm_cell_xt"),
+        read("lstm_cell_a_prev"),
+        read("lstm_cell_c_prev"),
+        read_parameters("lstm_cell_", "lstm"),
     )
     zero_state = np.zeros((8, 10))
-    ours["rnn_a"], ours["rnn_y"], _ = rnn_forward(given("rnn_x"), zero_state, given_parameters("rnn_", "rnn"))
+    ours["rnn_a"], ours["rnn_y"], _ = rnn_forward(read("rnn_x"), zero_state, read_parameters("rnn_", "rnn"))
     ours["lstm_a"], ours["lstm_c"], ours["lstm_y"], _ = lstm_forward(
-        given("lstm_x"), zero_state, zero_state, given_parameters("lstm_", "lstm")
+        read("lstm_x"), zero_state, zero_state, read_parameters("lstm_", "lstm")
     )
 
     for key, value in ours.items():
@@ -178,7 +178,7 @@ def wave_gru():
     return wave(7, 3, 2, 2), wave(8, 3, 2), parameters
 
 
-def test_gru_is_onnxruntimes_without_linear_before_reset():
+def test_gru_matches_onnxruntime_without_linear_before_reset():
     a, _, _ = gru_forward(*wave_gru())
     expected = [  # onnxruntime 1.32, float32, linear_before_reset=0
         [[-0.56035453, -0.48249239], [-0.59966362, 0.54577661], [-0.11853012, -0.37132224]],
@@ -188,9 +188,9 @@ def test_gru_is_onnxruntimes_without_linear_before_reset():
     np.testing.assert_allclose(a, expected, rtol=0, atol=1e-6)
 
 
-def test_gru_with_reset_after_is_pytorchs():
+def test_gru_with_reset_after_matches_pytorch():
     a, _, _ = gru_forward(*wave_gru(), reset_after=True)
-    expected = [  # torch 2.13, float64: br and bz hold the sums of its two biases, bn and bnr one each
+    expected = [  # torch 2.13, float64; br and bz hold the sums of torch's two biases, bn and bnr one each
         [
             [-0.517226228988032, -0.552043171580903],
             [-0.598925149153983, 0.670905165705806],
@@ -211,7 +211,7 @@ def test_gru_with_reset_after_is_pytorchs():
 
 
 @pytest.mark.parametrize("reset_after", [False, True])
-def test_a_full_update_gate_keeps_the_old_state_not_the_candidate(reset_after):
+def test_update_gate_of_one_keeps_the_old_state(reset_after):
     x, a0, parameters = wave_gru()
     parameters["bz"] = np.full((3, 1), 1000.0)
     a, _, _ = gru_forward(x, a0, parameters, reset_after=reset_after)
@@ -225,7 +225,7 @@ def test_a_full_update_gate_keeps_the_old_state_not_the_candidate(reset_after):
 
 @pytest.mark.parametrize(("T", "m"), [(1, 1), (1, 4), (7, 1), (7, 4)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_gradient_of_a_sequence_is_the_central_difference(kind, T, m):
+def test_sequence_gradients_match_central_differences(kind, T, m):
     inputs, parameters = random_inputs(kind, T, m)
     rng = np.random.default_rng(1)
     da = rng.standard_normal((T, 7, m))
@@ -253,7 +253,7 @@ def test_every_gradient_of_a_sequence_is_the_central_difference(kind, T, m):
 
 @pytest.mark.parametrize("m", [1, 4])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_gradient_of_a_cell_is_the_central_difference(kind, m):
+def test_cell_gradients_match_central_differences(kind, m):
     inputs, parameters = random_inputs(kind, 1, m)
     rng = np.random.default_rng(2)
     da_next, dc_next = rng.standard_normal((2, 7, m))
@@ -280,7 +280,7 @@ def test_every_gradient_of_a_cell_is_the_central_difference(kind, m):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sequence_is_its_cells_one_after_the_other(kind):
+def test_sequence_equals_its_cells_in_turn(kind):
     inputs, parameters = random_inputs(kind, T=3, m=4)
     a, c, y_pred, _ = forward(kind, inputs, parameters)
     state = dict(inputs)
@@ -295,31 +295,31 @@ def test_a_sequence_is_its_cells_one_after_the_other(kind):
             state["c0"] = c_next
 
 
-def test_the_two_jacobians_of_the_softmax_are_the_central_difference_on_its_real_values():
+def test_both_softmax_jacobians_match_central_differences():
     x = 3 * np.random.default_rng(3).standard_normal((5, 4))
     s = softmax(x)
     loops, vectorized = softmax_deriv(s), softmax_deriv_vectorized(s)
     numerical = np.zeros((5, 5, 4))
     for i in range(5):
-        numerical[i] = central_difference(lambda i=i: np.sum(softmax(x)[i]), x)  # no column moves another
+        numerical[i] = central_difference(lambda i=i: np.sum(softmax(x)[i]), x)  # columns are independent
     assert_same_gradient(loops, numerical, "loops")
     np.testing.assert_allclose(vectorized, loops, rtol=0, atol=1e-16)
     np.testing.assert_allclose(loops.sum(axis=0), 0, atol=1e-15)  # the probabilities always sum to 1
 
 
 @pytest.mark.parametrize(("f", "deriv"), [(sigmoid, sigmoid_deriv), (tanh, tanh_deriv)])
-def test_derivatives_of_activations_are_the_central_difference(f, deriv):
+def test_activation_derivatives_match_central_differences(f, deriv):
     x = np.linspace(-6, 6, 25)
     assert_same_gradient(deriv(f(x)), central_difference(lambda: np.sum(f(x)), x), f.__name__)
 
 
 # ------------------------------------------------------------------------------------------------------------
-# Faults not to repeat
+# Regressions
 # ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_column_far_below_the_maximum_does_not_become_nan(dtype):
+def test_softmax_of_a_column_far_below_the_maximum_is_not_nan(dtype):
     x = np.array([[0.0, -5000.0, 5000.0], [1.0, -5001.0, 4990.0]], dtype)
     s = softmax(x)
     for column in range(3):
@@ -329,7 +329,7 @@ def test_a_column_far_below_the_maximum_does_not_become_nan(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sigmoid_of_a_large_negative_number_does_not_overflow_or_warn(dtype):
+def test_sigmoid_does_not_overflow_or_warn(dtype):
     x = np.array([-np.inf, -1000, 0, 1000, np.inf, np.nan], dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         s = sigmoid(x)
@@ -337,7 +337,7 @@ def test_sigmoid_of_a_large_negative_number_does_not_overflow_or_warn(dtype):
 
 
 @pytest.mark.parametrize(("dtype", "lowest"), [(np.float32, -87), (np.float64, -708)])
-def test_a_small_sigmoid_keeps_all_its_digits(dtype, lowest):
+def test_small_sigmoid_keeps_all_its_digits(dtype, lowest):
     x = np.concatenate([np.linspace(lowest, 5, 200), -np.logspace(-8, 0, 50)]).astype(dtype)
     with localcontext(prec=50):
         exact = [1 / (1 + (-Decimal(float(value))).exp()) for value in x]
@@ -346,7 +346,7 @@ def test_a_small_sigmoid_keeps_all_its_digits(dtype, lowest):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_loss_of_a_predicted_zero_is_large_and_finite(dtype):
+def test_loss_of_a_predicted_zero_is_large_and_finite(dtype):
     y_t = np.array([[1.0, 0.0], [0.0, 1.0]], dtype)
     ypred_t = np.array([[0.0, 0.25], [1.0, 0.75]], dtype)
     loss = cross_entropy_loss_t(y_t, ypred_t)
@@ -354,12 +354,12 @@ def test_the_loss_of_a_predicted_zero_is_large_and_finite(dtype):
     assert loss[0] > 80
 
 
-def test_a_predicted_zero_costs_exactly_nothing_where_the_label_is_zero():
+def test_predicted_zero_costs_nothing_where_the_label_is_zero():
     loss = cross_entropy_loss_t(np.array([[0.0], [1.0], [0.0]]), np.array([[0.0], [0.75], [0.25]]))
     np.testing.assert_array_equal(loss, [-np.log(0.75)])
 
 
-def test_the_gradient_does_not_vanish_where_the_prediction_is_zero():
+def test_gradient_does_not_vanish_where_the_prediction_is_zero():
     _, parameters = random_inputs("rnn", T=1, m=1)
     parameters["by"] = np.array([[-2000.0], [0.0], [0.0]])
     a, y_pred, caches = rnn_forward(np.ones((1, 5, 1)), np.zeros((7, 1)), parameters)
@@ -368,7 +368,7 @@ def test_the_gradient_does_not_vanish_where_the_prediction_is_zero():
     np.testing.assert_array_equal(rnn_backward(np.zeros_like(a), caches, y)["dby"], (y_pred - y)[0])
 
 
-def test_the_loss_is_summed_over_time_and_averaged_over_the_batch():
+def test_loss_is_summed_over_time_and_averaged_over_the_batch():
     y, y_pred = one_hot(6, 3, 4), softmax(np.random.default_rng(4).standard_normal((3, 24)))
     y_pred = y_pred.reshape(3, 6, 4).transpose(1, 0, 2)
     loss = cross_entropy_loss(y, y_pred)
@@ -377,7 +377,7 @@ def test_the_loss_is_summed_over_time_and_averaged_over_the_batch():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_predictions_are_never_written_over_labels_or_inputs(kind):
+def test_inputs_and_labels_are_never_overwritten(kind):
     inputs, parameters = random_inputs(kind, T=3, m=4)
     labels, da = one_hot(3, 3, 4), np.random.default_rng(5).standard_normal((3, 7, 4))
     arrays = [*inputs.values(), *parameters.values(), labels, da]
@@ -392,7 +392,7 @@ def test_predictions_are_never_written_over_labels_or_inputs(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_writing_over_the_outputs_does_not_change_the_gradients(kind):
+def test_overwriting_the_outputs_does_not_change_the_gradients(kind):
     inputs, parameters = random_inputs(kind, T=3, m=4)
     a, c, y_pred, caches = forward(kind, inputs, parameters)
     da, labels = np.ones_like(a), one_hot(3, 3, 4)
@@ -412,7 +412,7 @@ def test_writing_over_the_outputs_does_not_change_the_gradients(kind):
 @pytest.mark.parametrize("labels_dtype", [np.float64, np.int64])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS)
-def test_float32_stays_float32_and_float64_stays_float64(kind, dtype, labels_dtype):
+def test_networks_keep_their_dtype(kind, dtype, labels_dtype):
     inputs, parameters = random_inputs(kind, T=3, m=4, dtype=dtype)
     a, c, y_pred, caches = forward(kind, inputs, parameters)
     gradients = BACKWARD[kind](np.ones_like(a), caches, one_hot(3, 3, 4).astype(labels_dtype))
@@ -441,7 +441,7 @@ def test_activations_and_loss_keep_their_dtype(dtype):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_integers_are_computed_as_floats(kind):
+def test_integers_are_converted_to_floats(kind):
     inputs, parameters = random_inputs(kind, T=3, m=4)
     whole = {name: np.round(2 * array) for name, array in (inputs | parameters).items()}
     ints = {name: array.astype(int) for name, array in whole.items()}
@@ -456,20 +456,62 @@ def test_integers_are_computed_as_floats(kind):
 
 @pytest.mark.parametrize(("T", "m"), [(0, 4), (3, 0), (0, 0)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_empty_sequence_or_batch_has_empty_outputs_and_zero_gradients(kind, T, m):
+def test_empty_sequence_or_batch_has_empty_outputs_and_no_loss(kind, T, m):
     inputs, parameters = random_inputs(kind, T, m)
     a, c, y_pred, caches = forward(kind, inputs, parameters)
     assert a.shape == (T, 7, m) and y_pred.shape == (T, 3, m) and (c is None or c.shape == (T, 7, m))
-    y = np.zeros((T, 3, m))
-    assert cross_entropy_loss(y, y_pred) == 0
-    gradients = BACKWARD[kind](np.zeros_like(a), caches, y)
+    assert len(caches) == T
+    assert cross_entropy_loss(np.zeros((T, 3, m)), y_pred) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_batch_has_zero_gradients(kind):
+    inputs, parameters = random_inputs(kind, T=3, m=0)
+    a, _, _, caches = forward(kind, inputs, parameters)
+    gradients = BACKWARD[kind](np.zeros_like(a), caches, np.zeros((3, 3, 0)))
     assert set(gradients) == {"d" + name for name in inputs | parameters}
     for name, array in (inputs | parameters).items():
         np.testing.assert_array_equal(gradients["d" + name], np.zeros(array.shape), err_msg=name)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_backward_over_no_steps_is_an_error_that_says_so(kind):
+    a, _, _, caches = forward(kind, *random_inputs(kind, T=0, m=4))
+    with pytest.raises(ValueError, match=r"caches is empty, expected one cache per time step.* skip"):
+        BACKWARD[kind](a, caches)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_caches_are_a_list_of_readable_dicts_as_in_the_notebook(kind):
+    inputs, parameters = random_inputs(kind, T=3, m=4)
+    a, c, y_pred, caches = forward(kind, inputs, parameters)
+    assert type(caches) is list and all(type(cache) is dict for cache in caches)
+    outputs = {"a": a} if c is None else {"a": a, "c": c}
+    for t, cache in enumerate(caches):
+        assert cache["param"] is parameters
+        np.testing.assert_array_equal(cache["xt"], inputs["x"][t])
+        np.testing.assert_array_equal(cache["yt_pred"], y_pred[t])
+        for name, array in outputs.items():
+            np.testing.assert_array_equal(cache[f"{name}_next"], array[t])
+            np.testing.assert_array_equal(cache[f"{name}_prev"], array[t - 1] if t else inputs[f"{name}0"])
+
+
+def test_caches_name_the_gates():
+    *_, lstm = cell_forward("lstm", *random_inputs("lstm", T=1, m=4))
+    new_cell = lstm["forget_gate"] * lstm["c_prev"] + lstm["input_gate"] * lstm["candidate"]
+    np.testing.assert_allclose(lstm["c_next"], new_cell, rtol=1e-14)
+    np.testing.assert_allclose(lstm["a_next"], lstm["output_gate"] * np.tanh(new_cell), rtol=1e-14)
+    for kind in ("gru", "gru_reset_after"):
+        *_, gru = cell_forward(kind, *random_inputs(kind, T=1, m=4))
+        z, n, r = gru["update_gate"], gru["candidate"], gru["reset_gate"]
+        np.testing.assert_allclose(gru["a_next"], (1 - z) * n + z * gru["a_prev"], rtol=1e-14)
+        Wr, br = gru["param"]["Wr"], gru["param"]["br"]
+        np.testing.assert_array_equal(r, sigmoid(Wr @ np.concatenate([gru["a_prev"], gru["xt"]]) + br))
+        assert gru["reset_after"] is (kind == "gru_reset_after")
+
+
 def broken(kind, name, array):
-    """Call `kind`'s sequence and its cell with one array replaced, or left out; return the messages."""
+    """Run `kind`'s sequence and cell with one array replaced or removed; return the error messages."""
     inputs, parameters = random_inputs(kind, T=3, m=4)
     target = inputs if name in inputs else parameters
     if array is None:
@@ -487,7 +529,7 @@ def broken(kind, name, array):
 @pytest.mark.parametrize(
     ("kind", "name", "shape", "expected"),
     [
-        ("rnn", "a0", (7, 1), "(n_h, m) where"),  # NumPy alone would stretch it over the batch
+        ("rnn", "a0", (7, 1), "(n_h, m) where"),  # NumPy would broadcast it over the batch
         ("rnn", "a0", (7,), "(n_h, m) where"),
         ("rnn", "x", (3, 4, 5), "(n_h, m) where"),
         ("rnn", "Waa", (7, 6), "(n_h, n_h) where n_x=5, m=4, n_h=7"),
@@ -501,15 +543,15 @@ def broken(kind, name, array):
         ("gru_reset_after", "bnr", (3, 1), "(n_h, 1) where"),
     ],
 )
-def test_a_wrong_shape_is_an_error_that_says_what_was_expected(kind, name, shape, expected):
+def test_wrong_shape_is_an_error_that_states_the_expected_one(kind, name, shape, expected):
     for message in broken(kind, name, np.zeros(shape)):
-        message = message.replace("T=3, ", "")  # the sequence knows its length besides
-        if name != "x":  # a wrong x is seen by the first array that does not agree with it
+        message = message.replace("T=3, ", "")  # only the sequence has a T
+        if name != "x":  # a wrong x is reported by the first array that disagrees with it
             assert str(shape) in message
         assert f"expected {expected}" in message
 
 
-def test_the_message_of_a_wrong_shape_names_the_array_the_shapes_and_the_remedy():
+def test_shape_error_names_the_array_the_shapes_and_the_fix():
     inputs, parameters = random_inputs("rnn", T=3, m=4)
     parameters["Waa"] = np.zeros((7, 6))
     with pytest.raises(ValueError) as error:
@@ -521,17 +563,17 @@ def test_the_message_of_a_wrong_shape_names_the_array_the_shapes_and_the_remedy(
 @pytest.mark.parametrize(
     ("kind", "name"), [("rnn", "Waa"), ("lstm", "bo"), ("gru", "Wy"), ("gru_reset_after", "bnr")]
 )
-def test_a_missing_parameter_is_named(kind, name):
+def test_missing_parameter_is_named(kind, name):
     for message in broken(kind, name, None):
         assert f"{name} is missing: add it to the parameters, with shape (n_" in message
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_and_labels_of_the_wrong_shape_are_errors(kind):
+def test_wrong_shapes_of_gradients_and_labels_are_errors(kind):
     inputs, parameters = random_inputs(kind, T=3, m=4)
     a, _, _, caches = forward(kind, inputs, parameters)
     da = np.zeros_like(a)
-    for wrong in (da[:2], da[:, :6], da[..., :1], da[0]):  # NumPy would stretch the last two
+    for wrong in (da[:2], da[:, :6], da[..., :1], da[0]):  # NumPy would broadcast the last two
         with pytest.raises(
             ValueError, match=r"^da has shape .* expected \(T, n_h, m\) where T=3, n_x=5, m=4, n_h=7"
         ):
@@ -543,9 +585,9 @@ def test_gradients_and_labels_of_the_wrong_shape_are_errors(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cells_gradient_of_the_wrong_shape_is_an_error(kind):
+def test_wrong_shape_of_a_cell_gradient_is_an_error(kind):
     cache = cell_forward(kind, *random_inputs(kind, T=1, m=4))[-1]
-    right, wrong = np.zeros((7, 4)), np.zeros((7, 1))  # NumPy would stretch it
+    right, wrong = np.zeros((7, 4)), np.zeros((7, 1))  # NumPy would broadcast it
     if kind == "lstm":
         calls = [(lstm_cell_backward, wrong, right), (lstm_cell_backward, right, wrong)]
     else:
@@ -555,7 +597,7 @@ def test_a_cells_gradient_of_the_wrong_shape_is_an_error(kind):
             backward(*gradients, cache)
 
 
-def test_losses_and_jacobians_of_the_wrong_shape_are_errors():
+def test_wrong_shapes_of_losses_and_jacobians_are_errors():
     with pytest.raises(ValueError, match=r"^y_t has shape \(3, 1\), expected \(n_y, m\) where n_y=3, m=4"):
         cross_entropy_loss_t(np.zeros((3, 1)), np.ones((3, 4)))
     with pytest.raises(ValueError, match=r"^y has shape \(1, 3, 4\), expected \(T, n_y, m\) where T=2"):
@@ -566,11 +608,11 @@ def test_losses_and_jacobians_of_the_wrong_shape_are_errors():
 
 
 # ------------------------------------------------------------------------------------------------------------
-# What the file is
+# The file itself
 # ------------------------------------------------------------------------------------------------------------
 
 
-def test_it_imports_numpy_alone_and_has_no_class_and_no_assert():
+def test_imports_numpy_only_and_has_no_class_or_assert():
     tree = ast.parse(Path(textbook.__file__).read_text(encoding="utf-8"))
     imported = set()
     for node in ast.walk(tree):
@@ -582,7 +624,7 @@ def test_it_imports_numpy_alone_and_has_no_class_and_no_assert():
     assert imported == {"numpy", "numpy.typing", "typing"}  # typing: for annotations
 
 
-def test_its_public_names_are_its_functions():
+def test_public_names_are_the_functions():
     functions = {
         name
         for name, value in vars(textbook).items()

@@ -43,7 +43,7 @@ def trained(items: list[np.ndarray], labels: np.ndarray, seed: int) -> onward.Se
         Noisy(standardized(items, mean, deviation), labels, BATCH, noise=FRAME_NOISE, offset=OFFSET_NOISE),
         loss=partial(train.cross_entropy, label_smoothing=LABEL_SMOOTHING),
         optimizer=train.AdamW(LEARNING_RATE),
-        schedule=train.OneCycleLR(),
+        schedule=train.OneCycleLR(cycle_momentum=False),
         epochs=EPOCHS,
         max_norm=1.0,
         average=AVERAGE,

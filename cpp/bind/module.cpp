@@ -32,6 +32,7 @@ NB_MODULE(_core, m) {
 
     bind_layers(m);
     bind_backward(m);
+    bind_losses(m);
     bind_stream(m);
     bind_plan(m);
     bind_pool(m);

@@ -7,6 +7,7 @@ namespace python {
 
 void bind_layers(nanobind::module_& m);
 void bind_backward(nanobind::module_& m);
+void bind_losses(nanobind::module_& m);
 void bind_stream(nanobind::module_& m);
 void bind_plan(nanobind::module_& m);
 void bind_pool(nanobind::module_& m);

@@ -13,7 +13,7 @@ using onward::View;
 using ViewIn = std::tuple<Size, Size, std::vector<Size>, std::vector<Size>>;
 
 constexpr std::pair<const char*, onward::Unary> unaries[] = {
-    {"absolute", onward::Unary::absolute}, {"negative", onward::Unary::negative},
+    {"absolute", onward::Unary::absolute}, {"log", onward::Unary::log}, {"negative", onward::Unary::negative},
     {"reciprocal", onward::Unary::reciprocal}, {"sqrt", onward::Unary::sqrt},
 };
 constexpr std::pair<const char*, onward::Binary> binaries[] = {

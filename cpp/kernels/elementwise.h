@@ -1,13 +1,13 @@
-// Elementwise arithmetic and reductions over arrays, by the operation's name.
+// Elementwise arithmetic over arrays, by the operation's name.
 #pragma once
 
 #include "kernels/kernels.h"
+#include "kernels/losses.h"
 #include "kernels/vec.h"
 
 namespace {
 
 using onward::Binary;
-using onward::Reduction;
 using onward::Unary;
 
 template <class Real>
@@ -43,6 +43,7 @@ void unary(Unary operation, Size n, const Real* x, Real* y) {
     switch (operation) {
         case Unary::absolute: return map(n, x, y, [](Vec v) { return -minus_abs<Real>(v); });
         case Unary::negative: return map(n, x, y, [](Vec v) { return -v; });
+        case Unary::log: return map(n, x, y, [](Vec v) { return log<Real>(v); });
         case Unary::reciprocal: return map(n, x, y, [](Vec v) { return Real(1) / v; });
         case Unary::sqrt: return map(n, x, y, [](Vec v) { return square_root(v); });
     }
@@ -71,28 +72,17 @@ void multiply_add(Size n, const Real* a, Size a_step, const Real* b, Size b_step
                               load_some(y + i, n - i)), n - i);
 }
 
-// Sixteen partial results, whatever the vector's width, then pairs of them: the same bits on every machine.
+// The largest of n numbers, at least one; NaN if there is one.
 template <class Real>
-Real reduce(Reduction operation, Size n, const Real* x) {
-    constexpr int L = Float<Real>::L, lanes = 16, vectors = lanes / L > 0 ? lanes / L : 1;
-    const bool sum = operation == Reduction::sum;
-    alignas(vector_bytes) Real part[lanes];
-    const Size whole = n / lanes * lanes;
-    for (int l = 0; l < lanes; l++) part[l] = sum || !n ? Real(0) : x[0];
-    if (sum || n)
-        for (int v = 0; v < vectors; v++) {
-            vec_of<Real> total = load((const Real*)part + v * L);
-            for (Size i = 0; i < whole; i += lanes) {
-                const vec_of<Real> next = load_some(x + i + v * L, L);
-                total = sum ? total + next : larger<Real>(total, next);
-            }
-            store(part + v * L, total);
-        }
-    auto join = [&](Real a, Real b) { return sum ? a + b : (a > b) | (a != a) ? a : b; };
-    for (Size i = whole; i < n; i++) part[i - whole] = join(part[i - whole], x[i]);
-    for (int half = lanes / 2; half; half /= 2)
-        for (int l = 0; l < half; l++) part[l] = join(part[l], part[l + half]);
-    return part[0];
+Real maximum(Size n, const Real* x) {
+    constexpr int L = Float<Real>::L;
+    vec_of<Real> most = broadcast(x[0]);
+    for (Size i = 0; i < n; i += L) most = larger<Real>(most, n - i < L ? broadcast(x[0]) : load_some(x + i, L));
+    Real result = most[0];
+    auto join = [&](Real other) { result = result > other || result != result ? result : other; };
+    for (int l = 1; l < L; l++) join(most[l]);
+    for (Size i = n / L * L; i < n; i++) join(x[i]);
+    return result;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "kernels/activations.h"
 #include "kernels/cells.h"
 #include "kernels/elementwise.h"
+#include "kernels/losses.h"
 #include "kernels/outer.h"
 #include "kernels/product.h"
 #include "kernels/vec.h"
@@ -211,7 +212,10 @@ constexpr onward::Kernels<Real> kernels = {
     unary<Real>,
     binary<Real>,
     multiply_add<Real>,
-    reduce<Real>,
+    maximum<Real>,
+    sum<Real>,
+    sum_of_squares<Real>,
+    cross_entropy<Real>,
     arithmetic<Real>,
     read<Real>,
 };

@@ -22,9 +22,8 @@ enum class Function {
     softplus, softsign, tanh, thresholded_relu
 };
 
-enum class Unary { absolute, negative, reciprocal, sqrt };
+enum class Unary { absolute, log, negative, reciprocal, sqrt };
 enum class Binary { add, subtract, multiply, divide, maximum, minimum };
-enum class Reduction { sum, maximum };
 
 // A function of x and its parameters, which most have no use for.
 template <class Real>
@@ -144,7 +143,12 @@ struct Kernels {
     void (*unary)(Unary operation, Size n, const Real* x, Real* y);
     void (*binary)(Binary operation, Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);
     void (*multiply_add)(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);  // y += a b
-    Real (*reduce)(Reduction operation, Size n, const Real* x);
+    Real (*maximum)(Size n, const Real* x);
+    // Sums in float64, always added in the same order: of x, and of (scale x)^2.
+    double (*sum)(Size n, const Real* x);
+    double (*sum_of_squares)(Size n, const Real* x, double scale);
+    // The cross entropy of one row of logits y[C], and its gradient dy[C], divided by count.
+    double (*cross_entropy)(Size C, const Real* y, Size target, double smoothing, double count, Real* dy);
     // For measuring the machine: n times the returned number of operations; a sum over n numbers.
     Size (*arithmetic)(Size n, Real* result);
     Real (*read)(Size n, const Real* x);

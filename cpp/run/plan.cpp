@@ -57,6 +57,15 @@ void with_contiguous(const std::array<float*, N + 1>& p, Size n, const std::arra
     }
 }
 
+// Copies n numbers and returns where they end; runs of a few are faster without a call.
+float* copied(const float* from, Size n, float* to) {
+    if (n >= 16)
+        std::memcpy(to, from, n * sizeof(float));
+    else
+        for (Size i = 0; i < n; i++) to[i] = from[i];
+    return to + n;
+}
+
 // The offsets of all elements of some axes.
 std::vector<Size> offsets_of(const View& view, size_t first, size_t last) {
     std::vector<Size> offsets{0};
@@ -258,7 +267,7 @@ void Plan::reduce(Reduction operation, const View& x, const View& y) {
                     for (Size k = 0; k < n; k++) run[k] = from[k * stride];
                     from = run.data();
                 }
-                p[1][i * step[1]] = kernels.reduce(operation, n, from);
+                p[1][i * step[1]] = operation == Reduction::sum ? float(kernels.sum(n, from)) : kernels.maximum(n, from);
             }
         });
     });
@@ -344,15 +353,13 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
             if (gathered.size() < size_t(n * K)) gathered.resize(n * K);
             float* to = gathered.data();
             for (Size row = first; row < first + n; row++)
-                for (const Size run : rows.runs) {
-                    std::memcpy(to, x + rows.offsets[row] + run, rows.length * sizeof(float));
-                    to += rows.length;
-                }
+                for (const Size run : rows.runs) to = copied(x + rows.offsets[row] + run, rows.length, to);
             from = gathered.data(), stride = K;
         }
         kernels.product(panels, from, stride, n, out + first * out_stride, out_stride, nullptr, {0, panels.blocks});
-        for (Size row = first; f && row < first + n; row++)
-            kernels.activate(*f, panels.blocks * kernels.L, out + row * out_stride, out + row * out_stride);
+        const Size units = panels.blocks * kernels.L, together = out_stride == units ? n : 1;
+        for (Size row = first; f && row < first + n; row += together)
+            kernels.activate(*f, together * units, out + row * out_stride, out + row * out_stride);
     }
 }
 

@@ -11,6 +11,8 @@
 
 namespace onward {
 
+enum class Reduction { sum, maximum };
+
 // Numbers in one of a plan's spaces: 0 is the arena, 1 holds the constants, the others are the call's inputs and then
 // its outputs. Strides count numbers.
 struct View {

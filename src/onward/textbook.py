@@ -1,19 +1,29 @@
-"""The equations of recurrent networks in plain NumPy, forward and backward: slow and clear.
+"""The equations of recurrent networks in plain NumPy, forward and backward, written to be read.
 
-Everything is laid out features by batch, and sequences lead with time:
+The code favours clarity over speed. Arrays are laid out as features by batch; in sequences, time comes first:
 
     xt  (n_x, m)    the input of one time step            x  (T, n_x, m)
-    a   (n_h, m)    the hidden state (an LSTM's c too)    a  (T, n_h, m)
-    yt  (n_y, m)    the prediction, or the label          y  (T, n_y, m)
+    a   (n_h, m)    the hidden state                      a  (T, n_h, m)
+    c   (n_h, m)    the cell state of an LSTM             c  (T, n_h, m)
+    yt  (n_y, m)    the prediction or the label           y  (T, n_y, m)
 
-A cell computes one time step, a sequence unrolls its cell over time. Parameters are a dict of arrays;
-biases are columns (n, 1). Every `*_forward` returns last what the `*_backward` beside it needs, its cache.
-A gradient has the name of what it belongs to behind a `d`: `dWf` is the derivative of the scalar loss by
-`Wf`, and has the shape of `Wf`.
+A cell function computes one time step; a sequence function applies its cell to each step in turn. Parameters
+are a dict of arrays, and biases are columns of shape (n, 1).
 
-Sources:
+Every `*_cell_forward` returns a cache last: a dict of the values that the backward pass reads again, such as
+`cache["a_prev"]`. Every `*_forward` returns `caches`, the list of the caches of its T steps, so that
+`caches[t]["a_next"]` is the hidden state after step t. The backward functions take both as they are.
+
+The gradient of the scalar loss with respect to an array is named after the array with a leading `d` and has
+its shape: `dWf` is the gradient with respect to `Wf`.
+
+All functions accept float32 and float64 and compute in the precision of their arguments; integers are
+converted to floats. They raise ValueError for arrays of the wrong shape and for missing parameters.
+
+References:
 
     Elman 1990, Finding structure in time, Cognitive Science 14(2).
+    Werbos 1990, Backpropagation through time: what it does and how to do it, Proceedings of the IEEE 78(10).
     Hochreiter and Schmidhuber 1997, Long short-term memory, Neural Computation 9(8).
     Gers et al. 2000, Learning to forget: continual prediction with LSTM, Neural Computation 12(10).
     Cho et al. 2014, Learning phrase representations using RNN encoder-decoder, EMNLP; arXiv:1406.1078v3.
@@ -51,11 +61,11 @@ __all__ = [
 Array = NDArray[np.floating[Any]]
 Parameters = dict[str, Array]
 Gradients = dict[str, Array]
-Cache = tuple[Any, ...]
+Cache = dict[str, Any]
 
-# The parameters of each cell and of its output head, with their shapes. Gates act on [a_prev; xt], stacked.
+# The parameters of each cell and of its output layer, with their shapes. Gates act on the stack [a_prev; xt].
 _RNN = {"Wax": "n_h n_x", "Waa": "n_h n_h", "ba": "n_h 1"}
-_RNN_HEAD = {"Wya": "n_y n_h", "by": "n_y 1"}
+_RNN_OUTPUT = {"Wya": "n_y n_h", "by": "n_y 1"}
 _LSTM = {
     "Wf": "n_h n_h+n_x", "bf": "n_h 1",  # forget gate
     "Wi": "n_h n_h+n_x", "bi": "n_h 1",  # input gate
@@ -67,14 +77,15 @@ _GRU = {
     "Wz": "n_h n_h+n_x", "bz": "n_h 1",  # update gate
     "Wn": "n_h n_h+n_x", "bn": "n_h 1",  # candidate
 }  # fmt: skip
-_GRU_RESET_AFTER = _GRU | {"bnr": "n_h 1"}  # the recurrent part of the candidate has a bias of its own
-_HEAD = {"Wy": "n_y n_h", "by": "n_y 1"}
+_GRU_RESET_AFTER = _GRU | {"bnr": "n_h 1"}  # a separate bias for the recurrent part of the candidate
+_OUTPUT = {"Wy": "n_y n_h", "by": "n_y 1"}
 
 
 def _check(shapes: dict[str, str], /, **arrays: Array) -> None:
-    """Raise ValueError unless each array named in `shapes` is there, with the axes written beside its name.
+    """Raise ValueError unless every array named in `shapes` is present and has the axes listed there.
 
-    The first array with an axis sets its size. NumPy alone would silently stretch some wrong shapes to fit.
+    The first array with an axis determines its size. Without this check, NumPy would broadcast some wrong
+    shapes silently.
     """
     sizes = {"1": 1}
     for name, axes in shapes.items():
@@ -82,22 +93,33 @@ def _check(shapes: dict[str, str], /, **arrays: Array) -> None:
         expected = ", ".join(letters)
         if name not in arrays:
             raise ValueError(f"{name} is missing: add it to the parameters, with shape ({expected})")
-        given = np.shape(arrays[name])
-        if len(given) == len(letters):
-            for axis, size in zip(letters, given, strict=True):
+        shape = np.shape(arrays[name])
+        if len(shape) == len(letters):
+            for axis, size in zip(letters, shape, strict=True):
                 sizes.setdefault(axis, size)
-            if given == tuple(sum(sizes[n] for n in axis.split("+")) for axis in letters):
+            if shape == tuple(sum(sizes[n] for n in axis.split("+")) for axis in letters):
                 continue
         known = ", ".join(f"{axis}={size}" for axis, size in sizes.items() if axis.isidentifier())
         raise ValueError(
-            f"{name} has shape {given}, expected ({expected}){known and ' where ' + known}: reshape or "
-            f"transpose {name}, or the arrays that have these sizes. Arrays are (features, batch), sequences "
+            f"{name} has shape {shape}, expected ({expected}){known and ' where ' + known}: reshape or "
+            f"transpose {name}, or the arrays that set these sizes. Arrays are (features, batch), sequences "
             "(time, features, batch), weights (out, in), biases (n, 1), and labels are one-hot"
         )
 
 
+def _check_caches(caches: list[Cache], da: Array) -> None:
+    """Raise ValueError unless there is at least one step, and `da` has the shape of all hidden states."""
+    if not caches:
+        raise ValueError(
+            "caches is empty, expected one cache per time step: a sequence of no steps has no gradients, so "
+            "skip the backward pass for it"
+        )
+    x, a = (np.stack([cache[name] for cache in caches]) for name in ("xt", "a_next"))
+    _check({"x": "T n_x m", "a": "T n_h m", "da": "T n_h m"}, x=x, a=a, da=da)
+
+
 def _dtype(*arrays: Array) -> Any:
-    """The precision that NumPy computes these arrays in: float32 and float64 stay, integers widen."""
+    """Return the dtype in which NumPy computes with these arrays; integers become floats."""
     return np.result_type(np.float16, *arrays)
 
 
@@ -107,10 +129,14 @@ def _dtype(*arrays: Array) -> Any:
 
 
 def sigmoid(x: Array) -> Array:
-    """The logistic function, sigmoid(x) = 1 / (1 + exp(-x)).
+    """Apply the logistic function to each element.
 
-    Written as exp(min(x, 0)) / (1 + exp(-|x|)), which is the same and never takes the exponential of a
-    positive number: it cannot overflow, and small values keep all their digits. Any shape.
+        sigmoid(x) = 1 / (1 + exp(-x))
+
+    It is computed as exp(min(x, 0)) / (1 + exp(-|x|)), which is equal and never takes the exponential of a
+    positive number: it cannot overflow, and small results keep all their digits.
+
+    Takes an array of any shape and returns one of the same shape.
 
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
@@ -120,29 +146,55 @@ def sigmoid(x: Array) -> Array:
 
 
 def sigmoid_deriv(s: Array) -> Array:
-    """The derivative of the sigmoid, s (1 - s), of its value s = sigmoid(x). Any shape."""
+    """Compute the derivative of the sigmoid from its value s = sigmoid(x).
+
+        d sigmoid(x) / dx = s (1 - s)
+
+    Takes an array of any shape and returns one of the same shape.
+
+    >>> sigmoid_deriv(sigmoid(np.array([0.0, 1000.0])))
+    array([0.25, 0.  ])
+    """
     return s * (1 - s)
 
 
 def tanh(x: Array) -> Array:
-    """The hyperbolic tangent, tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x)). Any shape."""
+    """Apply the hyperbolic tangent to each element.
+
+        tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))
+
+    Takes an array of any shape and returns one of the same shape.
+
+    >>> tanh(np.array([-1000.0, 0.0, 1000.0]))
+    array([-1.,  0.,  1.])
+    """
     return np.tanh(x)
 
 
 def tanh_deriv(t: Array) -> Array:
-    """The derivative of the hyperbolic tangent, 1 - t^2, of its value t = tanh(x). Any shape.
+    """Compute the derivative of the hyperbolic tangent from its value t = tanh(x).
 
-    Written as (1 - t) (1 + t), which keeps its digits where t is near -1 or 1.
+        d tanh(x) / dx = 1 - t^2
+
+    It is computed as (1 - t) (1 + t), which keeps its digits where t is close to -1 or 1.
+
+    Takes an array of any shape and returns one of the same shape.
+
+    >>> tanh_deriv(tanh(np.array([0.0, 1000.0])))
+    array([1., 0.])
     """
     return (1 - t) * (1 + t)
 
 
 def softmax(x: Array) -> Array:
-    """The softmax over axis 0, s_i = exp(x_i) / sum_j exp(x_j), each column on its own.
+    """Apply the softmax to each column, along axis 0.
 
-    Each column is first shifted by its own maximum, which changes nothing in exact arithmetic: the largest
-    exponential is then 1, so that no sum overflows or vanishes, however far apart the columns are.
-    Takes (n, m) or (n,), returns the same shape.
+        s_i = exp(x_i) / sum_j exp(x_j)
+
+    The maximum of each column is subtracted first, which leaves the quotient unchanged. The largest
+    exponential is then 1, so the sum neither overflows nor vanishes, however far apart the columns are.
+
+    Takes x (n, m) or (n,) and returns an array of the same shape, whose columns sum to 1.
 
     >>> softmax(np.array([[1000.0, -1000.0], [1000.0, -1000.0]]))
     array([[0.5, 0.5],
@@ -154,10 +206,15 @@ def softmax(x: Array) -> Array:
 
 
 def softmax_deriv(s: Array) -> Array:
-    """The Jacobian of the softmax, J[i, j] = ds_i / dx_j = s_i (delta_ij - s_j), of its value, by loops.
+    """Compute the Jacobian of the softmax from its value s = softmax(x), with loops.
 
-    Takes s = softmax(x) of shape (n, m), returns (n, n, m): one Jacobian a column. Raises ValueError on
-    other ranks.
+        J[i, j] = ds_i / dx_j = s_i (delta_ij - s_j)
+
+    Takes s (n, m) and returns J (n, n, m), one Jacobian per column. Raises ValueError for another rank.
+
+    >>> softmax_deriv(np.array([[0.5], [0.5]]))[:, :, 0]
+    array([[ 0.25, -0.25],
+           [-0.25,  0.25]])
     """
     _check({"s": "n m"}, s=s)
     n, m = s.shape
@@ -171,7 +228,11 @@ def softmax_deriv(s: Array) -> Array:
 
 
 def softmax_deriv_vectorized(s: Array) -> Array:
-    """The Jacobian of the softmax as `softmax_deriv` has it, without loops.
+    """Compute the Jacobian of the softmax from its value s = softmax(x), without loops.
+
+        J[i, j] = ds_i / dx_j = s_i (delta_ij - s_j)
+
+    Takes s (n, m) and returns J (n, n, m), as `softmax_deriv` does. Raises ValueError for another rank.
 
     >>> s = softmax(np.array([[0.0, 1.0], [0.0, 3.0]]))
     >>> bool(np.allclose(softmax_deriv_vectorized(s), softmax_deriv(s)))
@@ -188,12 +249,15 @@ def softmax_deriv_vectorized(s: Array) -> Array:
 
 
 def cross_entropy_loss_t(y_t: Array, ypred_t: Array) -> Array:
-    """The cross-entropy of one time step, L_t = -sum_i y_i log(p_i), for each example of the batch.
+    """Compute the cross-entropy of one time step for each example of the batch.
 
-    Labels `y_t` (one-hot, or any distribution) and predictions `ypred_t` are (n_y, m), the loss is (m,).
-    Predictions are clipped at the smallest normal number of their dtype: a predicted 0 costs much (about 87
-    in float32, 708 in float64), not infinity, and costs exactly 0 where the label is 0. Raises ValueError
-    where the shapes differ.
+        L_t = -sum_i y_i log(p_i)
+
+    Predictions p are clipped from below at the smallest normal number of their dtype. A predicted 0 therefore
+    costs about 87 in float32 and 708 in float64 instead of infinity, and exactly 0 where the label is 0.
+
+    Takes labels `y_t` (n_y, m), one-hot or any distribution, and predictions `ypred_t` (n_y, m), and returns
+    the loss (m,). Raises ValueError if the shapes differ.
 
     >>> y_t = np.array([[1.0, 0.0], [0.0, 1.0]])
     >>> cross_entropy_loss_t(y_t, np.array([[0.5, 0.75], [0.5, 0.25]])).round(4)
@@ -206,11 +270,12 @@ def cross_entropy_loss_t(y_t: Array, ypred_t: Array) -> Array:
 
 
 def cross_entropy_loss(y: Array, y_pred: Array) -> float:
-    """The cross-entropy of a sequence, summed over time and averaged over the batch.
+    """Compute the cross-entropy of a sequence, summed over time and averaged over the batch.
 
-        L = sum_k sum_t L_t[k] / m
+        L = 1/m sum_k sum_t L_t[k]
 
-    Labels `y` and predictions `y_pred` are (T, n_y, m). Raises ValueError where the shapes differ.
+    Takes labels `y` and predictions `y_pred`, both (T, n_y, m), and returns a float. Raises ValueError if the
+    shapes differ.
 
     >>> y = np.array([[[1.0], [0.0]], [[0.0], [1.0]]])
     >>> round(cross_entropy_loss(y, np.full((2, 2, 1), 0.5)), 4)
@@ -218,55 +283,71 @@ def cross_entropy_loss(y: Array, y_pred: Array) -> float:
     """
     _check({"y_pred": "T n_y m", "y": "T n_y m"}, y_pred=y_pred, y=y)
     total = sum(np.sum(cross_entropy_loss_t(y_t, ypred_t)) for y_t, ypred_t in zip(y, y_pred, strict=True))
-    return float(total / max(y.shape[2], 1))  # an empty batch costs nothing
+    return float(total / max(y.shape[2], 1))  # the loss of an empty batch is 0
 
 
-def _head_backward(da: Array, cells: list[Cache], y: Array, W: Array, b: Array) -> tuple[Array, Array, Array]:
-    """Return `da` plus the gradient of `cross_entropy_loss` by each hidden state, and those by W and b.
+def _output_backward(
+    da: Array, caches: list[Cache], y: Array, W: Array, b: Array
+) -> tuple[Array, Array, Array]:
+    """Backpropagate `cross_entropy_loss` through the output layer, yt_pred = softmax(W a_next + b).
 
-    Through softmax and logarithm together it becomes simple: with z = W a + b and p = softmax(z), dL/dz_i =
-    p_i sum_j(y_j) - y_i, which is p - y where the labels sum to 1. This is the derivative of the loss
-    without its clip, for it must not vanish where the prediction is worst.
+    With z = W a_next + b and p = softmax(z), the gradients of the logarithm and of the softmax combine to
+
+        dz_i = p_i sum_j(y_j) - y_i         which is p - y where the labels sum to 1
+
+    This is the gradient of the loss without its clip, which would vanish where the prediction is worst.
+
+    Returns `da` plus the gradient with respect to each hidden state, and the gradients dW and db.
     """
     _check({"da": "T n_h m", "by": "n_y 1", "y": "T n_y m"}, da=da, by=b, y=y)
     da, dW, db = da.copy(), np.zeros_like(W, da.dtype), np.zeros_like(b, da.dtype)
-    for t, cache in enumerate(cells):
-        a_next, yt_pred, *_ = cache  # every cell's cache starts with these two
-        dz = (yt_pred * np.sum(y[t], axis=0) - y[t]) / y.shape[2]
+    for t, cache in enumerate(caches):
+        dz = (cache["yt_pred"] * np.sum(y[t], axis=0) - y[t]) / y.shape[2]
         da[t] += W.T @ dz
-        dW += dz @ a_next.T
+        dW += dz @ cache["a_next"].T
         db += np.sum(dz, axis=1, keepdims=True)
     return da, dW, db
 
 
 # ------------------------------------------------------------------------------------------------------------
-# The vanilla RNN
+# The simple RNN
 # ------------------------------------------------------------------------------------------------------------
 
 
 def rnn_cell_forward(xt: Array, a_prev: Array, parameters: Parameters) -> tuple[Array, Array, Cache]:
-    """One time step of a vanilla RNN (Elman 1990).
+    """Compute one time step of a simple RNN (Elman 1990).
 
         a_next  = tanh(Wax xt + Waa a_prev + ba)
         yt_pred = softmax(Wya a_next + by)
 
-    Takes xt (n_x, m), a_prev (n_h, m) and the parameters Wax (n_h, n_x), Waa (n_h, n_h), Wya (n_y, n_h),
-    ba (n_h, 1), by (n_y, 1). Returns a_next (n_h, m), yt_pred (n_y, m) and the cache for `rnn_cell_backward`.
-    Raises ValueError on other shapes and on a missing parameter.
+    Takes xt (n_x, m), a_prev (n_h, m) and the parameters Wax (n_h, n_x), Waa (n_h, n_h), ba (n_h, 1),
+    Wya (n_y, n_h) and by (n_y, 1).
+
+    Returns a_next (n_h, m), yt_pred (n_y, m) and the cache, a dict with the keys `a_next`, `a_prev`, `xt`,
+    `param` and `yt_pred`. Raises ValueError for a wrong shape or a missing parameter.
+
+    >>> parameters = {name: np.ones((1, 1)) for name in ("Wax", "Waa", "ba", "Wya", "by")}
+    >>> a_next, yt_pred, cache = rnn_cell_forward(np.array([[0.5]]), np.array([[-1.5]]), parameters)
+    >>> a_next, yt_pred, cache["a_prev"]
+    (array([[0.]]), array([[1.]]), array([[-1.5]]))
     """
-    _check({"xt": "n_x m", "a_prev": "n_h m"} | _RNN | _RNN_HEAD, xt=xt, a_prev=a_prev, **parameters)
-    Wax, Waa, ba, Wya, by = (parameters[name] for name in _RNN | _RNN_HEAD)
+    _check({"xt": "n_x m", "a_prev": "n_h m"} | _RNN | _RNN_OUTPUT, xt=xt, a_prev=a_prev, **parameters)
+    Wax, Waa, ba, Wya, by = (parameters[name] for name in _RNN | _RNN_OUTPUT)
     a_next = tanh(Wax @ xt + Waa @ a_prev + ba)
     yt_pred = softmax(Wya @ a_next + by)
-    return a_next, yt_pred, (a_next, yt_pred, a_prev, xt, parameters)
+    cache = {"a_next": a_next, "a_prev": a_prev, "xt": xt, "param": parameters, "yt_pred": yt_pred}
+    return a_next, yt_pred, cache
 
 
-def rnn_forward(x: Array, a0: Array, parameters: Parameters) -> tuple[Array, Array, Cache]:
-    """A vanilla RNN over a sequence: `rnn_cell_forward` at each step, its a_next the next one's a_prev.
+def rnn_forward(x: Array, a0: Array, parameters: Parameters) -> tuple[Array, Array, list[Cache]]:
+    """Run a simple RNN over a sequence.
 
-    Takes x (T, n_x, m), a0 (n_h, m) and the parameters of `rnn_cell_forward`. Returns every hidden state
-    a (T, n_h, m), every prediction y_pred (T, n_y, m) and the caches for `rnn_backward`; T may be 0.
-    Raises ValueError on other shapes and on a missing parameter.
+        a[t], y_pred[t] = rnn_cell_forward(x[t], a[t-1])        where a[-1] is a0
+
+    Takes x (T, n_x, m), a0 (n_h, m) and the parameters of `rnn_cell_forward`. T may be 0.
+
+    Returns all hidden states a (T, n_h, m), all predictions y_pred (T, n_y, m) and the list of the caches of
+    the T steps. Raises ValueError for a wrong shape or a missing parameter.
 
     >>> rng = np.random.default_rng(0)
     >>> shapes = {"Wax": (5, 3), "Waa": (5, 5), "Wya": (2, 5), "ba": (5, 1), "by": (2, 1)}
@@ -274,69 +355,87 @@ def rnn_forward(x: Array, a0: Array, parameters: Parameters) -> tuple[Array, Arr
     >>> a, y_pred, caches = rnn_forward(rng.standard_normal((7, 3, 4)), np.zeros((5, 4)), parameters)
     >>> a.shape, y_pred.shape
     ((7, 5, 4), (7, 2, 4))
+    >>> bool((caches[6]["a_prev"] == a[5]).all())
+    True
     >>> gradients = rnn_backward(np.ones_like(a), caches)
     >>> gradients["dWax"].shape, gradients["dx"].shape
     ((5, 3), (7, 3, 4))
     """
-    _check({"x": "T n_x m", "a0": "n_h m"} | _RNN | _RNN_HEAD, x=x, a0=a0, **parameters)
+    _check({"x": "T n_x m", "a0": "n_h m"} | _RNN | _RNN_OUTPUT, x=x, a0=a0, **parameters)
     T, _, m = x.shape
     dtype = _dtype(x, a0, *parameters.values())
     a = np.zeros((T, len(a0), m), dtype)
     y_pred = np.zeros((T, len(parameters["by"]), m), dtype)
-    cells = []
+    caches = []
     a_prev = a0
     for t in range(T):
         a_prev, y_pred[t], cache = rnn_cell_forward(x[t], a_prev, parameters)
         a[t] = a_prev
-        cells.append(cache)
-    return a, y_pred, (cells, x, parameters)
+        caches.append(cache)
+    return a, y_pred, caches
 
 
 def rnn_cell_backward(da_next: Array, cache: Cache) -> Gradients:
-    """The gradients of one time step of a vanilla RNN: the chain rule through the first equation.
+    """Backpropagate through one time step of a simple RNN.
+
+    With z = Wax xt + Waa a_prev + ba, the chain rule gives
 
         dz      = da_next * (1 - a_next^2)
-        dxt     = Wax^T dz          da_prev = Waa^T dz
-        dWax    = dz xt^T           dWaa    = dz a_prev^T           dba = dz summed over the batch
+        dxt     = Wax^T dz
+        da_prev = Waa^T dz
+        dWax    = dz xt^T
+        dWaa    = dz a_prev^T
+        dba     = sum of dz over the batch
 
-    Takes da_next (n_h, m), the gradient by a_next. Returns dxt, da_prev, dWax, dWaa, dba in a dict.
-    Raises ValueError on another shape of da_next.
+    Takes da_next (n_h, m), the gradient with respect to a_next, and the cache of `rnn_cell_forward`.
+    Returns a dict of these gradients without dz. Raises ValueError for a wrong shape of da_next.
+
+    >>> parameters = {name: np.ones((1, 1)) for name in ("Wax", "Waa", "ba", "Wya", "by")}
+    >>> _, _, cache = rnn_cell_forward(np.array([[0.5]]), np.array([[-1.5]]), parameters)
+    >>> rnn_cell_backward(np.array([[1.0]]), cache)["dWaa"]
+    array([[-1.5]])
     """
-    a_next, _, a_prev, xt, parameters = cache
+    a_next, a_prev, xt = cache["a_next"], cache["a_prev"], cache["xt"]
+    Wax, Waa = cache["param"]["Wax"], cache["param"]["Waa"]
     _check({"a_next": "n_h m", "da_next": "n_h m"}, a_next=a_next, da_next=da_next)
     dz = da_next * tanh_deriv(a_next)
     return {
-        "dxt": parameters["Wax"].T @ dz,
-        "da_prev": parameters["Waa"].T @ dz,
+        "dxt": Wax.T @ dz,
+        "da_prev": Waa.T @ dz,
         "dWax": dz @ xt.T,
         "dWaa": dz @ a_prev.T,
         "dba": np.sum(dz, axis=1, keepdims=True),
     }
 
 
-def rnn_backward(da: Array, caches: Cache, y: Array | None = None) -> Gradients:
-    """Backpropagation through time for a vanilla RNN.
+def rnn_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Gradients:
+    """Backpropagate through time in a simple RNN (Werbos 1990).
 
-    The gradient by a hidden state is what reaches it from above, plus what flows back from the next time
-    step; a parameter is used at every step, so its gradient is the sum over the steps.
+    A hidden state feeds the layer above and the next time step, so its gradient is the sum of both:
 
-    Takes da (T, n_h, m), the gradient that reaches each hidden state from above. With labels y (T, n_y, m),
-    that of `cross_entropy_loss` through the output head is added. Returns a dict of dx (T, n_x, m), da0
-    (n_h, m), dWax, dWaa, dba and, with labels, dWya and dby. Raises ValueError on other shapes.
+        da_next at step t = da[t] + da_prev of step t+1
+
+    Every step uses the same parameters, so the gradient of a parameter is the sum over the steps.
+
+    Takes da (T, n_h, m), the gradient that reaches each hidden state from above, and the caches of
+    `rnn_forward`. If labels y (T, n_y, m) are given, the gradient of `cross_entropy_loss` is added to da.
+
+    Returns a dict of dx (T, n_x, m), da0 (n_h, m), dWax, dWaa, dba and, with labels, dWya and dby. Raises
+    ValueError for a wrong shape or if there are no steps. `rnn_forward` has an example.
     """
-    cells, x, parameters = caches
-    _check({"x": "T n_x m", "ba": "n_h 1", "da": "T n_h m"}, x=x, ba=parameters["ba"], da=da)
-    dtype = _dtype(da, x, *parameters.values())
+    _check_caches(caches, da)
+    parameters = caches[0]["param"]
+    dtype = _dtype(da, caches[0]["xt"], *parameters.values())
     da = da.astype(dtype, copy=False)
     gradients = {"d" + name: np.zeros_like(parameters[name], dtype) for name in _RNN}
     if y is not None:
-        head = parameters["Wya"], parameters["by"]
-        da, gradients["dWya"], gradients["dby"] = _head_backward(da, cells, y, *head)
+        output = parameters["Wya"], parameters["by"]
+        da, gradients["dWya"], gradients["dby"] = _output_backward(da, caches, y, *output)
 
-    dx = np.zeros_like(x, dtype)
+    dx = np.zeros((len(caches), *caches[0]["xt"].shape), dtype)
     da_next = np.zeros(da.shape[1:], dtype)
-    for t in reversed(range(len(x))):
-        cell = rnn_cell_backward(da[t] + da_next, cells[t])
+    for t in reversed(range(len(caches))):
+        cell = rnn_cell_backward(da[t] + da_next, caches[t])
         dx[t], da_next = cell.pop("dxt"), cell.pop("da_prev")
         for name in cell:
             gradients[name] += cell[name]
@@ -351,24 +450,34 @@ def rnn_backward(da: Array, caches: Cache, y: Array | None = None) -> Gradients:
 def lstm_cell_forward(
     xt: Array, a_prev: Array, c_prev: Array, parameters: Parameters
 ) -> tuple[Array, Array, Array, Cache]:
-    """One time step of an LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+    """Compute one time step of an LSTM (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
 
         ax      = [a_prev; xt]
-        f       = sigmoid(Wf ax + bf)           what to keep of the old cell state
-        i       = sigmoid(Wi ax + bi)           what to let in of the candidate
-        o       = sigmoid(Wo ax + bo)           what to show of the new cell state
-        g       = tanh(Wc ax + bc)              the candidate
+        f       = sigmoid(Wf ax + bf)           forget gate: what to keep of the old cell state
+        i       = sigmoid(Wi ax + bi)           input gate: what to add of the candidate
+        o       = sigmoid(Wo ax + bo)           output gate: what to reveal of the new cell state
+        g       = tanh(Wc ax + bc)              candidate
         c_next  = f * c_prev + i * g
         a_next  = o * tanh(c_next)
         yt_pred = softmax(Wy a_next + by)
 
-    Takes xt (n_x, m), a_prev and c_prev (n_h, m) and the parameters Wf, Wi, Wo, Wc (n_h, n_h + n_x), bf,
-    bi, bo, bc (n_h, 1), Wy (n_y, n_h), by (n_y, 1). Returns a_next and c_next (n_h, m), yt_pred (n_y, m)
-    and the cache for `lstm_cell_backward`. Raises ValueError on other shapes and on a missing parameter.
+    Takes xt (n_x, m), a_prev and c_prev (n_h, m) and the parameters Wf, Wi, Wo, Wc (n_h, n_h + n_x),
+    bf, bi, bo, bc (n_h, 1), Wy (n_y, n_h) and by (n_y, 1).
+
+    Returns a_next and c_next (n_h, m), yt_pred (n_y, m) and the cache, a dict with the keys `a_next`,
+    `c_next`, `a_prev`, `c_prev`, `xt`, `param`, `yt_pred`, `forget_gate`, `input_gate`, `output_gate` and
+    `candidate`. Raises ValueError for a wrong shape or a missing parameter.
+
+    >>> parameters = {"W" + gate: np.zeros((1, 2)) for gate in "fioc"} | {"Wy": np.ones((1, 1))}
+    >>> parameters |= {"b" + gate: np.zeros((1, 1)) for gate in "fiocy"}
+    >>> one = np.ones((1, 1))
+    >>> a_next, c_next, yt_pred, cache = lstm_cell_forward(one, one, one, parameters)
+    >>> c_next, cache["forget_gate"]
+    (array([[0.5]]), array([[0.5]]))
     """
-    shapes = {"xt": "n_x m", "a_prev": "n_h m", "c_prev": "n_h m"} | _LSTM | _HEAD
+    shapes = {"xt": "n_x m", "a_prev": "n_h m", "c_prev": "n_h m"} | _LSTM | _OUTPUT
     _check(shapes, xt=xt, a_prev=a_prev, c_prev=c_prev, **parameters)
-    Wf, bf, Wi, bi, Wo, bo, Wc, bc, Wy, by = (parameters[name] for name in _LSTM | _HEAD)
+    Wf, bf, Wi, bi, Wo, bo, Wc, bc, Wy, by = (parameters[name] for name in _LSTM | _OUTPUT)
     ax = np.concatenate([a_prev, xt])
     f = sigmoid(Wf @ ax + bf)
     i = sigmoid(Wi @ ax + bi)
@@ -377,57 +486,101 @@ def lstm_cell_forward(
     c_next = f * c_prev + i * g
     a_next = o * tanh(c_next)
     yt_pred = softmax(Wy @ a_next + by)
-    return a_next, c_next, yt_pred, (a_next, yt_pred, c_next, f, i, o, g, a_prev, c_prev, xt, parameters)
+    cache = {
+        "a_next": a_next,
+        "c_next": c_next,
+        "a_prev": a_prev,
+        "c_prev": c_prev,
+        "xt": xt,
+        "param": parameters,
+        "yt_pred": yt_pred,
+        "forget_gate": f,
+        "input_gate": i,
+        "output_gate": o,
+        "candidate": g,
+    }
+    return a_next, c_next, yt_pred, cache
 
 
-def lstm_forward(x: Array, a0: Array, c0: Array, parameters: Parameters) -> tuple[Array, Array, Array, Cache]:
-    """An LSTM over a sequence: `lstm_cell_forward` at each step, its two states going into the next one.
+def lstm_forward(
+    x: Array, a0: Array, c0: Array, parameters: Parameters
+) -> tuple[Array, Array, Array, list[Cache]]:
+    """Run an LSTM over a sequence.
 
-    Takes x (T, n_x, m), a0 and c0 (n_h, m) and the parameters of `lstm_cell_forward`. Returns every hidden
-    state a (T, n_h, m), every cell state c (T, n_h, m), every prediction y_pred (T, n_y, m) and the caches
-    for `lstm_backward`; T may be 0. Raises ValueError on other shapes and on a missing parameter.
+        a[t], c[t], y_pred[t] = lstm_cell_forward(x[t], a[t-1], c[t-1])     where a[-1] is a0, c[-1] is c0
+
+    Takes x (T, n_x, m), a0 and c0 (n_h, m) and the parameters of `lstm_cell_forward`. T may be 0.
+
+    Returns all hidden states a (T, n_h, m), all cell states c (T, n_h, m), all predictions y_pred
+    (T, n_y, m) and the list of the caches of the T steps. Raises ValueError for a wrong shape or a missing
+    parameter.
+
+    >>> rng = np.random.default_rng(0)
+    >>> parameters = {"W" + gate: rng.standard_normal((5, 8)) for gate in "fioc"}
+    >>> parameters |= {"b" + gate: np.zeros((5, 1)) for gate in "fioc"}
+    >>> parameters |= {"Wy": rng.standard_normal((2, 5)), "by": np.zeros((2, 1))}
+    >>> x, zero_state = rng.standard_normal((7, 3, 4)), np.zeros((5, 4))
+    >>> a, c, y_pred, caches = lstm_forward(x, zero_state, zero_state, parameters)
+    >>> a.shape, c.shape, y_pred.shape, caches[6]["forget_gate"].shape
+    ((7, 5, 4), (7, 5, 4), (7, 2, 4), (5, 4))
+    >>> gradients = lstm_backward(np.ones_like(a), caches)
+    >>> gradients["dWf"].shape, gradients["dx"].shape
+    ((5, 8), (7, 3, 4))
     """
-    _check({"x": "T n_x m", "a0": "n_h m", "c0": "n_h m"} | _LSTM | _HEAD, x=x, a0=a0, c0=c0, **parameters)
+    shapes = {"x": "T n_x m", "a0": "n_h m", "c0": "n_h m"} | _LSTM | _OUTPUT
+    _check(shapes, x=x, a0=a0, c0=c0, **parameters)
     T, _, m = x.shape
     dtype = _dtype(x, a0, c0, *parameters.values())
     a, c = np.zeros((T, len(a0), m), dtype), np.zeros((T, len(c0), m), dtype)
     y_pred = np.zeros((T, len(parameters["by"]), m), dtype)
-    cells = []
+    caches = []
     a_prev, c_prev = a0, c0
     for t in range(T):
         a_prev, c_prev, y_pred[t], cache = lstm_cell_forward(x[t], a_prev, c_prev, parameters)
         a[t], c[t] = a_prev, c_prev
-        cells.append(cache)
-    return a, c, y_pred, (cells, x, parameters)
+        caches.append(cache)
+    return a, c, y_pred, caches
 
 
 def lstm_cell_backward(da_next: Array, dc_next: Array, cache: Cache) -> Gradients:
-    """The gradients of one time step of an LSTM: the chain rule, last equation first.
+    """Backpropagate through one time step of an LSTM.
 
-    c_next is used twice, by the next time step and by a_next, so its whole gradient is
+    c_next feeds the next time step and a_next, so its total gradient is
 
         dc      = dc_next + da_next * o * (1 - tanh(c_next)^2)
+        dc_prev = dc * f
 
-    Takes da_next and dc_next (n_h, m), the gradients by a_next and c_next. Returns dxt, da_prev, dc_prev,
-    dWf, dbf, dWi, dbi, dWo, dbo, dWc, dbc in a dict. Raises ValueError on other shapes of da_next and
-    dc_next.
+    Each of the other gradients follows from the chain rule, beside its line of code.
+
+    Takes da_next and dc_next (n_h, m), the gradients with respect to a_next and c_next, and the cache of
+    `lstm_cell_forward`. Returns a dict of dxt, da_prev, dc_prev, dWf, dbf, dWi, dbi, dWo, dbo, dWc and dbc.
+    Raises ValueError for a wrong shape of da_next or dc_next.
+
+    >>> parameters = {"W" + gate: np.zeros((1, 2)) for gate in "fioc"} | {"Wy": np.ones((1, 1))}
+    >>> parameters |= {"b" + gate: np.zeros((1, 1)) for gate in "fiocy"}
+    >>> one = np.ones((1, 1))
+    >>> *_, cache = lstm_cell_forward(one, one, one, parameters)
+    >>> lstm_cell_backward(0 * one, one, cache)["dc_prev"]  # half passes the forget gate
+    array([[0.5]])
     """
-    a_next, _, c_next, f, i, o, g, a_prev, c_prev, xt, parameters = cache
+    a_next, c_next, a_prev, c_prev = (cache[name] for name in ("a_next", "c_next", "a_prev", "c_prev"))
+    f, i, o = cache["forget_gate"], cache["input_gate"], cache["output_gate"]
+    g, xt, parameters = cache["candidate"], cache["xt"], cache["param"]
+    Wf, Wi, Wo, Wc = (parameters[name] for name in ("Wf", "Wi", "Wo", "Wc"))
     shapes = {"a_next": "n_h m", "da_next": "n_h m", "dc_next": "n_h m"}
     _check(shapes, a_next=a_next, da_next=da_next, dc_next=dc_next)
     tanh_c = tanh(c_next)
     dc = dc_next + da_next * o * tanh_deriv(tanh_c)
 
-    # By what goes into each gate's sigmoid, and into the candidate's tanh.
-    df = dc * c_prev * sigmoid_deriv(f)
-    di = dc * g * sigmoid_deriv(i)
-    do = da_next * tanh_c * sigmoid_deriv(o)
-    dg = dc * i * tanh_deriv(g)
+    # Gradients with respect to the arguments of the three sigmoids and of the candidate's tanh
+    df = dc * c_prev * sigmoid_deriv(f)  # from c_next = f * c_prev + i * g
+    di = dc * g * sigmoid_deriv(i)  # from c_next = f * c_prev + i * g
+    do = da_next * tanh_c * sigmoid_deriv(o)  # from a_next = o * tanh(c_next)
+    dg = dc * i * tanh_deriv(g)  # from c_next = f * c_prev + i * g
 
-    Wf, Wi, Wo, Wc = (parameters[name] for name in ("Wf", "Wi", "Wo", "Wc"))
     ax = np.concatenate([a_prev, xt])
-    dax = Wf.T @ df + Wi.T @ di + Wo.T @ do + Wc.T @ dg
-    da_prev, dxt = np.split(dax, [len(a_prev)])
+    dax = Wf.T @ df + Wi.T @ di + Wo.T @ do + Wc.T @ dg  # from Wf ax + bf and its like
+    da_prev, dxt = np.split(dax, [len(a_prev)])  # from ax = [a_prev; xt]
     gradients = {"dxt": dxt, "da_prev": da_prev, "dc_prev": dc * f}
     for gate, dgate in {"f": df, "i": di, "o": do, "c": dg}.items():
         gradients["dW" + gate] = dgate @ ax.T
@@ -435,30 +588,38 @@ def lstm_cell_backward(da_next: Array, dc_next: Array, cache: Cache) -> Gradient
     return gradients
 
 
-def lstm_backward(da: Array, caches: Cache, y: Array | None = None) -> Gradients:
-    """Backpropagation through time for an LSTM.
+def lstm_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Gradients:
+    """Backpropagate through time in an LSTM (Werbos 1990).
 
-    As `rnn_backward`, with a second stream of gradient that flows back through the cell states: where a
-    forget gate is open it passes unchanged, which is what the LSTM was made for.
+    As in `rnn_backward`, the gradient of a hidden state is the sum of what comes from above and from the next
+    time step. A second gradient flows back through the cell states:
 
-    Takes da (T, n_h, m), the gradient that reaches each hidden state from above. With labels y (T, n_y, m),
-    that of `cross_entropy_loss` through the output head is added. Returns a dict of dx (T, n_x, m), da0 and
-    dc0 (n_h, m), dWf, dbf, dWi, dbi, dWo, dbo, dWc, dbc and, with labels, dWy and dby. Raises ValueError on
-    other shapes.
+        da_next at step t = da[t] + da_prev of step t+1
+        dc_next at step t = dc_prev of step t+1
+
+    Where a forget gate is open, dc passes through unchanged, so it does not vanish over many steps. This is
+    what the LSTM was designed for.
+
+    Takes da (T, n_h, m), the gradient that reaches each hidden state from above, and the caches of
+    `lstm_forward`. If labels y (T, n_y, m) are given, the gradient of `cross_entropy_loss` is added to da.
+
+    Returns a dict of dx (T, n_x, m), da0 and dc0 (n_h, m), dWf, dbf, dWi, dbi, dWo, dbo, dWc, dbc and, with
+    labels, dWy and dby. Raises ValueError for a wrong shape or if there are no steps. `lstm_forward` has an
+    example.
     """
-    cells, x, parameters = caches
-    _check({"x": "T n_x m", "bf": "n_h 1", "da": "T n_h m"}, x=x, bf=parameters["bf"], da=da)
-    dtype = _dtype(da, x, *parameters.values())
+    _check_caches(caches, da)
+    parameters = caches[0]["param"]
+    dtype = _dtype(da, caches[0]["xt"], *parameters.values())
     da = da.astype(dtype, copy=False)
     gradients = {"d" + name: np.zeros_like(parameters[name], dtype) for name in _LSTM}
     if y is not None:
-        head = parameters["Wy"], parameters["by"]
-        da, gradients["dWy"], gradients["dby"] = _head_backward(da, cells, y, *head)
+        output = parameters["Wy"], parameters["by"]
+        da, gradients["dWy"], gradients["dby"] = _output_backward(da, caches, y, *output)
 
-    dx = np.zeros_like(x, dtype)
+    dx = np.zeros((len(caches), *caches[0]["xt"].shape), dtype)
     da_next, dc_next = np.zeros(da.shape[1:], dtype), np.zeros(da.shape[1:], dtype)
-    for t in reversed(range(len(x))):
-        cell = lstm_cell_backward(da[t] + da_next, dc_next, cells[t])
+    for t in reversed(range(len(caches))):
+        cell = lstm_cell_backward(da[t] + da_next, dc_next, caches[t])
         dx[t], da_next, dc_next = cell.pop("dxt"), cell.pop("da_prev"), cell.pop("dc_prev")
         for name in cell:
             gradients[name] += cell[name]
@@ -473,30 +634,39 @@ def lstm_backward(da: Array, caches: Cache, y: Array | None = None) -> Gradients
 def gru_cell_forward(
     xt: Array, a_prev: Array, parameters: Parameters, *, reset_after: bool = False
 ) -> tuple[Array, Array, Cache]:
-    """One time step of a GRU (Cho et al. 2014, equations 5 to 8, with biases).
+    """Compute one time step of a GRU (Cho et al. 2014, equations 5 to 8, with biases added).
 
         ax      = [a_prev; xt]
-        r       = sigmoid(Wr ax + br)                       (5) the reset gate
-        z       = sigmoid(Wz ax + bz)                       (6) the update gate
-        n       = tanh(Wn [r * a_prev; xt] + bn)            (8) the candidate
+        r       = sigmoid(Wr ax + br)                       (5) reset gate
+        z       = sigmoid(Wz ax + bz)                       (6) update gate
+        n       = tanh(Wn [r * a_prev; xt] + bn)            (8) candidate
         a_next  = (1 - z) * n + z * a_prev                  (7)
         yt_pred = softmax(Wy a_next + by)
 
-    z keeps the old state, as in the paper and in PyTorch, Keras and ONNX; some texts have z and 1 - z the
-    other way round. With `reset_after=True` the reset gate comes after the matrix (arXiv:1406.1078v1;
-    PyTorch, Keras's default, ONNX's linear_before_reset=1). Wn's columns for the state and for the input
-    being Wna and Wnx, the candidate is then
+    As in the paper, PyTorch, Keras and ONNX, z = 1 keeps the old state; some texts swap z and 1 - z.
+
+    With `reset_after=True`, the reset gate is applied after the matrix product, as in arXiv:1406.1078v1,
+    PyTorch, Keras (by default) and ONNX (linear_before_reset=1). Let Wna and Wnx be the columns of Wn for the
+    state and for the input; then
 
         n       = tanh(Wnx xt + bn + r * (Wna a_prev + bnr))
 
     Takes xt (n_x, m), a_prev (n_h, m) and the parameters Wr, Wz, Wn (n_h, n_h + n_x), br, bz, bn (n_h, 1),
-    Wy (n_y, n_h), by (n_y, 1), and with `reset_after=True` bnr (n_h, 1). Returns a_next (n_h, m), yt_pred
-    (n_y, m) and the cache for `gru_cell_backward`. Raises ValueError on other shapes and on a missing
-    parameter.
+    Wy (n_y, n_h), by (n_y, 1) and, with `reset_after=True`, bnr (n_h, 1).
+
+    Returns a_next (n_h, m), yt_pred (n_y, m) and the cache, a dict with the keys `a_next`, `a_prev`, `xt`,
+    `param`, `yt_pred`, `reset_gate`, `update_gate`, `candidate` and `reset_after`. Raises ValueError for a
+    wrong shape or a missing parameter.
+
+    >>> parameters = {"W" + gate: np.zeros((1, 2)) for gate in "rzn"} | {"Wy": np.ones((1, 1))}
+    >>> parameters |= {"b" + gate: np.zeros((1, 1)) for gate in "rzny"}
+    >>> a_next, yt_pred, cache = gru_cell_forward(np.ones((1, 1)), np.ones((1, 1)), parameters)
+    >>> a_next, cache["update_gate"]
+    (array([[0.5]]), array([[0.5]]))
     """
-    shapes = (_GRU_RESET_AFTER if reset_after else _GRU) | _HEAD
+    shapes = (_GRU_RESET_AFTER if reset_after else _GRU) | _OUTPUT
     _check({"xt": "n_x m", "a_prev": "n_h m"} | shapes, xt=xt, a_prev=a_prev, **parameters)
-    Wr, br, Wz, bz, Wn, bn, Wy, by = (parameters[name] for name in _GRU | _HEAD)
+    Wr, br, Wz, bz, Wn, bn, Wy, by = (parameters[name] for name in _GRU | _OUTPUT)
     Wna, Wnx = np.split(Wn, [len(a_prev)], axis=1)
     ax = np.concatenate([a_prev, xt])
     r = sigmoid(Wr @ ax + br)
@@ -507,67 +677,104 @@ def gru_cell_forward(
         n = tanh(Wnx @ xt + bn + Wna @ (r * a_prev))
     a_next = (1 - z) * n + z * a_prev
     yt_pred = softmax(Wy @ a_next + by)
-    return a_next, yt_pred, (a_next, yt_pred, r, z, n, a_prev, xt, parameters, reset_after)
+    cache = {
+        "a_next": a_next,
+        "a_prev": a_prev,
+        "xt": xt,
+        "param": parameters,
+        "yt_pred": yt_pred,
+        "reset_gate": r,
+        "update_gate": z,
+        "candidate": n,
+        "reset_after": reset_after,
+    }
+    return a_next, yt_pred, cache
 
 
 def gru_forward(
     x: Array, a0: Array, parameters: Parameters, *, reset_after: bool = False
-) -> tuple[Array, Array, Cache]:
-    """A GRU over a sequence: `gru_cell_forward` at each step, its a_next the next one's a_prev.
+) -> tuple[Array, Array, list[Cache]]:
+    """Run a GRU over a sequence.
 
-    Takes x (T, n_x, m), a0 (n_h, m) and the parameters of `gru_cell_forward`. Returns every hidden state
-    a (T, n_h, m), every prediction y_pred (T, n_y, m) and the caches for `gru_backward`; T may be 0.
-    Raises ValueError on other shapes and on a missing parameter.
+        a[t], y_pred[t] = gru_cell_forward(x[t], a[t-1])        where a[-1] is a0
+
+    Takes x (T, n_x, m), a0 (n_h, m) and the parameters of `gru_cell_forward`. T may be 0.
+
+    Returns all hidden states a (T, n_h, m), all predictions y_pred (T, n_y, m) and the list of the caches of
+    the T steps. Raises ValueError for a wrong shape or a missing parameter.
+
+    >>> rng = np.random.default_rng(0)
+    >>> parameters = {"W" + gate: rng.standard_normal((5, 8)) for gate in "rzn"}
+    >>> parameters |= {"b" + gate: np.zeros((5, 1)) for gate in "rzn"}
+    >>> parameters |= {"Wy": rng.standard_normal((2, 5)), "by": np.zeros((2, 1))}
+    >>> a, y_pred, caches = gru_forward(rng.standard_normal((7, 3, 4)), np.zeros((5, 4)), parameters)
+    >>> a.shape, y_pred.shape, caches[6]["update_gate"].shape
+    ((7, 5, 4), (7, 2, 4), (5, 4))
+    >>> gradients = gru_backward(np.ones_like(a), caches)
+    >>> gradients["dWz"].shape, gradients["dx"].shape
+    ((5, 8), (7, 3, 4))
     """
-    shapes = (_GRU_RESET_AFTER if reset_after else _GRU) | _HEAD
+    shapes = (_GRU_RESET_AFTER if reset_after else _GRU) | _OUTPUT
     _check({"x": "T n_x m", "a0": "n_h m"} | shapes, x=x, a0=a0, **parameters)
     T, _, m = x.shape
     dtype = _dtype(x, a0, *parameters.values())
     a = np.zeros((T, len(a0), m), dtype)
     y_pred = np.zeros((T, len(parameters["by"]), m), dtype)
-    cells = []
+    caches = []
     a_prev = a0
     for t in range(T):
         a_prev, y_pred[t], cache = gru_cell_forward(x[t], a_prev, parameters, reset_after=reset_after)
         a[t] = a_prev
-        cells.append(cache)
-    return a, y_pred, (cells, x, parameters, reset_after)
+        caches.append(cache)
+    return a, y_pred, caches
 
 
 def gru_cell_backward(da_next: Array, cache: Cache) -> Gradients:
-    """The gradients of one time step of a GRU: the chain rule, last equation first.
+    """Backpropagate through one time step of a GRU.
 
-    a_prev is used by the update, by both gates and by the candidate: its gradient is the sum of the four.
-    The cache knows whether the reset gate came before the matrix or after it.
+    The update, both gates and the candidate read a_prev, so its gradient is the sum of four terms. Each
+    gradient follows from the chain rule, beside its line of code. The cache records `reset_after`.
 
-    Takes da_next (n_h, m), the gradient by a_next. Returns dxt, da_prev, dWr, dbr, dWz, dbz, dWn, dbn and,
-    with `reset_after`, dbnr in a dict. Raises ValueError on another shape of da_next.
+    Takes da_next (n_h, m), the gradient with respect to a_next, and the cache of `gru_cell_forward`. Returns
+    a dict of dxt, da_prev, dWr, dbr, dWz, dbz, dWn, dbn and, with `reset_after`, dbnr. Raises ValueError for
+    a wrong shape of da_next.
+
+    >>> parameters = {"W" + gate: np.zeros((1, 2)) for gate in "rzn"} | {"Wy": np.ones((1, 1))}
+    >>> parameters |= {"b" + gate: np.zeros((1, 1)) for gate in "rzny"}
+    >>> *_, cache = gru_cell_forward(np.ones((1, 1)), np.ones((1, 1)), parameters)
+    >>> gru_cell_backward(np.ones((1, 1)), cache)["da_prev"]  # half passes the update gate
+    array([[0.5]])
     """
-    a_next, _, r, z, n, a_prev, xt, parameters, reset_after = cache
-    _check({"a_next": "n_h m", "da_next": "n_h m"}, a_next=a_next, da_next=da_next)
+    a_next, a_prev, xt, parameters = (cache[name] for name in ("a_next", "a_prev", "xt", "param"))
+    r, z, n = cache["reset_gate"], cache["update_gate"], cache["candidate"]
     Wr, Wz, Wn = (parameters[name] for name in ("Wr", "Wz", "Wn"))
+    _check({"a_next": "n_h m", "da_next": "n_h m"}, a_next=a_next, da_next=da_next)
     Wna, Wnx = np.split(Wn, [len(a_prev)], axis=1)
     gradients = {}
 
-    # By what goes into each gate's sigmoid, and into the candidate's tanh.
+    # Gradients with respect to the arguments of the update gate's sigmoid and of the candidate's tanh,
+    # from a_next = (1 - z) * n + z * a_prev
     dz = da_next * (a_prev - n) * sigmoid_deriv(z)
     dn = da_next * (1 - z) * tanh_deriv(n)
-    if reset_after:
-        drecurrent = r * dn  # by what r multiplies, Wna a_prev + bnr
-        dr = dn * (Wna @ a_prev + parameters["bnr"]) * sigmoid_deriv(r)
-        da_prev_by_candidate = Wna.T @ drecurrent
+
+    # The reset gate and the recurrent part of the candidate
+    if cache["reset_after"]:
+        drecurrent = dn * r  # from r * (Wna a_prev + bnr)
+        dr = dn * (Wna @ a_prev + parameters["bnr"]) * sigmoid_deriv(r)  # likewise
+        da_prev_candidate = Wna.T @ drecurrent  # from Wna a_prev + bnr
         dWna = drecurrent @ a_prev.T
         gradients["dbnr"] = np.sum(drecurrent, axis=1, keepdims=True)
     else:
-        dra = Wna.T @ dn  # by r * a_prev
+        dra = Wna.T @ dn  # with respect to r * a_prev, from Wna (r * a_prev)
         dr = dra * a_prev * sigmoid_deriv(r)
-        da_prev_by_candidate = dra * r
+        da_prev_candidate = dra * r
         dWna = dn @ (r * a_prev).T
 
     ax = np.concatenate([a_prev, xt])
-    da_prev_by_gates, dxt_by_gates = np.split(Wr.T @ dr + Wz.T @ dz, [len(a_prev)])
-    gradients["dxt"] = dxt_by_gates + Wnx.T @ dn
-    gradients["da_prev"] = da_next * z + da_prev_by_gates + da_prev_by_candidate
+    dax = Wr.T @ dr + Wz.T @ dz  # from Wr ax + br and Wz ax + bz
+    da_prev_gates, dxt_gates = np.split(dax, [len(a_prev)])  # from ax = [a_prev; xt]
+    gradients["dxt"] = dxt_gates + Wnx.T @ dn
+    gradients["da_prev"] = da_next * z + da_prev_gates + da_prev_candidate
     gradients["dWr"] = dr @ ax.T
     gradients["dWz"] = dz @ ax.T
     gradients["dWn"] = np.concatenate([dWna, dn @ xt.T], axis=1)
@@ -577,28 +784,32 @@ def gru_cell_backward(da_next: Array, cache: Cache) -> Gradients:
     return gradients
 
 
-def gru_backward(da: Array, caches: Cache, y: Array | None = None) -> Gradients:
-    """Backpropagation through time for a GRU; see `rnn_backward`.
+def gru_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Gradients:
+    """Backpropagate through time in a GRU (Werbos 1990).
 
-    Takes da (T, n_h, m), the gradient that reaches each hidden state from above. With labels y (T, n_y, m),
-    that of `cross_entropy_loss` through the output head is added. Returns a dict of dx (T, n_x, m), da0
-    (n_h, m), dWr, dbr, dWz, dbz, dWn, dbn, with `reset_after` dbnr and, with labels, dWy and dby. Raises
-    ValueError on other shapes.
+        da_next at step t = da[t] + da_prev of step t+1
+
+    Takes da (T, n_h, m), the gradient that reaches each hidden state from above, and the caches of
+    `gru_forward`. If labels y (T, n_y, m) are given, the gradient of `cross_entropy_loss` is added to da.
+
+    Returns a dict of dx (T, n_x, m), da0 (n_h, m), dWr, dbr, dWz, dbz, dWn, dbn, with `reset_after` dbnr and,
+    with labels, dWy and dby. Raises ValueError for a wrong shape or if there are no steps. `gru_forward` has
+    an example.
     """
-    cells, x, parameters, reset_after = caches
-    _check({"x": "T n_x m", "br": "n_h 1", "da": "T n_h m"}, x=x, br=parameters["br"], da=da)
-    dtype = _dtype(da, x, *parameters.values())
+    _check_caches(caches, da)
+    parameters = caches[0]["param"]
+    dtype = _dtype(da, caches[0]["xt"], *parameters.values())
     da = da.astype(dtype, copy=False)
-    names = _GRU_RESET_AFTER if reset_after else _GRU
+    names = _GRU_RESET_AFTER if caches[0]["reset_after"] else _GRU
     gradients = {"d" + name: np.zeros_like(parameters[name], dtype) for name in names}
     if y is not None:
-        head = parameters["Wy"], parameters["by"]
-        da, gradients["dWy"], gradients["dby"] = _head_backward(da, cells, y, *head)
+        output = parameters["Wy"], parameters["by"]
+        da, gradients["dWy"], gradients["dby"] = _output_backward(da, caches, y, *output)
 
-    dx = np.zeros_like(x, dtype)
+    dx = np.zeros((len(caches), *caches[0]["xt"].shape), dtype)
     da_next = np.zeros(da.shape[1:], dtype)
-    for t in reversed(range(len(x))):
-        cell = gru_cell_backward(da[t] + da_next, cells[t])
+    for t in reversed(range(len(caches))):
+        cell = gru_cell_backward(da[t] + da_next, caches[t])
         dx[t], da_next = cell.pop("dxt"), cell.pop("da_prev")
         for name in cell:
             gradients[name] += cell[name]

@@ -118,9 +118,9 @@ def test_ctrl_c_beside_the_checkpoint_of_an_earlier_training_does_not_offer_to_g
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Training, "_epoch", interrupted)
-    assert "nothing was kept" in onward_(*command, "3", expect=130).stderr
-    assert "--resume goes on from play.run" in onward_(*command, "3", "--resume", expect=130).stderr
+    monkeypatch.setattr(Training, "run", interrupted)
+    assert "nothing was kept" in onward_(*command, "2", expect=130).stderr
+    assert "--resume goes on from play.run" in onward_(*command, "2", "--resume", expect=130).stderr
 
 
 def test_a_training_on_another_text_of_as_many_characters_does_not_go_on_from_a_checkpoint() -> None:
@@ -247,7 +247,7 @@ def test_mistakes_end_in_one_message() -> None:
         (("sample", "play.safetensors", "--temperature", "-1"), 1, "temperature=-1"),
         (("score", "play.safetensors", "other.txt"), 1, "is 'é'"),
         (("score", "vowels", "table.npz"), 1, "neither classes"),
-        (("plot", "play.safetensors"), 1, "is no checkpoint"),
+        (("plot", "play.safetensors"), 1, "is not a checkpoint"),
         (("plot", "play.run", "-o", "x.gif"), 2, ".png, .svg, .pdf"),
     ):
         stderr = " ".join(onward_(*arguments, expect=code).stderr.replace("│", " ").split())

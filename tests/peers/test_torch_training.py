@@ -161,6 +161,33 @@ def test_schedules(schedule: train.Constant, peer: Callable[[Any], Any]) -> None
             theirs.step()
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize(
+    "options", [{}, {"base_momentum": 0.7, "max_momentum": 0.8, "pct_start": 0.1}], ids=str
+)
+def test_one_cycle_with_momentum(name: str, options: dict[str, float]) -> None:
+    mine: Optimizer = train.SGD(0.1, momentum=0.9) if name == "SGD" else train.Adam(0.1)
+    schedule = train.OneCycleLR(**options)  # type: ignore[arg-type]  # the options are numbers
+    w = {"weight": DRAWS.normal(0, 1, (7, 5))}
+    parameter = torch.nn.Parameter(torch.tensor(w["weight"]))
+    theirs = optim.SGD([parameter], 0.1, momentum=0.9) if name == "SGD" else optim.Adam([parameter], 0.1)
+    cycle = lr_scheduler.OneCycleLR(theirs, 0.1, total_steps=50, **options)  # type: ignore[arg-type]  # as above
+    memory = mine.start(w)
+    for step in range(50):
+        g = DRAWS.normal(0, 1, (7, 5))
+        progress = Progress(step, 50)
+        momentum = schedule.momentum(progress)
+        assert momentum is not None
+        group = theirs.param_groups[0]
+        assert momentum == pytest.approx(group["momentum"] if name == "SGD" else group["betas"][0])
+        w, memory = mine.with_momentum(momentum).step(w, {"weight": g}, memory, schedule.lr(0.1, progress))
+        parameter.grad = torch.tensor(g)
+        theirs.step()
+        if step < 49:
+            cycle.step()
+    np.testing.assert_allclose(w["weight"], parameter.detach().numpy(), rtol=1e-10)
+
+
 def test_reduce_on_plateau() -> None:
     optimizer = optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
     theirs = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=2, threshold=0.02)

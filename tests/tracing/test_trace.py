@@ -52,11 +52,11 @@ def test_gates_are_those_of_the_textbook() -> None:
     for k, gate in enumerate("ifco"):
         parameters |= {f"W{gate}": np.hstack([R[k], W[k]]), f"b{gate}": b[k][:, None]}
     zeros = np.zeros((7, 4))
-    _, _, _, (cells, *_) = textbook.lstm_forward(x.swapaxes(1, 2), zeros, zeros, parameters)
+    *_, caches = textbook.lstm_forward(x.swapaxes(1, 2), zeros, zeros, parameters)
     trace = layer.trace(x)
-    for gate, at in {"f": 3, "i": 4, "o": 5}.items():
-        right = np.stack([cell[at].T for cell in cells])
-        np.testing.assert_allclose(trace[gate], right, rtol=0, atol=TOLERANCE["float64"])
+    for gate, name in {"f": "forget_gate", "i": "input_gate", "o": "output_gate"}.items():
+        expected = np.stack([cache[name].T for cache in caches])
+        np.testing.assert_allclose(trace[gate], expected, rtol=0, atol=TOLERANCE["float64"])
 
 
 @pytest.mark.parametrize("batch_first", [False, True])

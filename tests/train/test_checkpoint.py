@@ -1,4 +1,4 @@
-"""Checkpoints: training goes on from them bit for bit, and what is none of its own is refused."""
+"""Checkpoints: training resumes with the same bits, and rejects the checkpoint of another training."""
 
 import os
 import traceback
@@ -37,7 +37,7 @@ def characters() -> Any:
 
 
 class Stopping(train.Data):
-    """Data that are interrupted, as by Ctrl-C, before the batch of that number."""
+    """Raises KeyboardInterrupt, once, before the batch with index `stop`."""
 
     def __init__(self, data: train.Data, stop: int) -> None:
         self.data, self.left, self.size = data, stop, data.size
@@ -100,10 +100,10 @@ def test_an_interrupted_training_ends_with_the_same_bits(
         contents.append(path.read_bytes())
     for weight in nets[0]:
         np.testing.assert_array_equal(nets[0][weight], nets[1][weight])
-    assert contents[0] == contents[1] or stops[0] == 0  # history, generator, optimiser: all of the file
+    assert contents[0] == contents[1] or stops[0] == 0  # history, generator and optimiser too
 
 
-def test_a_checkpoint_of_every_third_step_repeats_what_came_after_it(tmp_path: Path) -> None:
+def test_steps_after_the_last_checkpoint_are_repeated_on_resume(tmp_path: Path) -> None:
     make, data, options = TASKS["sequences"]
     options |= {"epochs": 2, "checkpoint_every": 3, "checkpoint": tmp_path / "run"}
     with pytest.raises(KeyboardInterrupt):
@@ -114,7 +114,7 @@ def test_a_checkpoint_of_every_third_step_repeats_what_came_after_it(tmp_path: P
     assert all((cut.state_dict()[name] == w).all() for name, w in whole.state_dict().items())
 
 
-def test_a_finished_training_can_go_on_for_more_epochs(tmp_path: Path) -> None:
+def test_a_finished_training_continues_with_more_epochs(tmp_path: Path) -> None:
     make, data, options = TASKS["chunks"]
     options |= {"checkpoint": tmp_path / "run"}
     once, twice = make(), make()
@@ -125,7 +125,77 @@ def test_a_finished_training_can_go_on_for_more_epochs(tmp_path: Path) -> None:
     assert all((twice.state_dict()[name] == w).all() for name, w in once.state_dict().items())
 
 
-def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "schedule",
+    [train.OneCycleLR(), train.CosineAnnealingLR(), train.Warmup(3, after=train.CosineAnnealingLR())],
+    ids=repr,
+)
+def test_more_epochs_under_a_schedule_that_spans_the_run_raise(tmp_path: Path, schedule: Any) -> None:
+    make, data, _ = TASKS["chunks"]
+    options: dict[str, Any] = {"schedule": schedule, "checkpoint": tmp_path / "run", "rng": 0}
+    train.fit(make(), data, epochs=2, **options)
+    with pytest.raises(FileError, match="another number of epochs: 2, not 3"):
+        train.fit(make(), data, epochs=3, resume=True, **options)
+
+
+def test_a_schedule_sees_the_total_only_if_it_declares_that_it_spans_the_run(tmp_path: Path) -> None:
+    seen = []
+
+    class Recording(train.Constant):
+        def lr(self, base: float, progress: Any) -> float:
+            seen.append(progress.total)
+            return base
+
+    class Spanning(Recording):
+        @property
+        def spans_run(self) -> bool:
+            return True
+
+    make, data, _ = TASKS["chunks"]
+    for schedule in (Recording(), Spanning()):
+        train.fit(make(), data, epochs=1, schedule=schedule)
+    assert seen == [None] * 7 + [7] * 7
+
+
+def test_fewer_epochs_than_a_checkpoint_has_reached_raise(tmp_path: Path) -> None:
+    make, data, _ = TASKS["chunks"]
+    options: dict[str, Any] = {"checkpoint": tmp_path / "run"}
+    train.fit(make(), data, epochs=3, **options)
+    model = make()
+    before = model.state_dict()
+    with pytest.raises(FileError, match="has reached epoch 3, but epochs=2"):
+        train.fit(model, data, epochs=2, resume=True, **options)
+    assert all((model.state_dict()[name] == w).all() for name, w in before.items())
+
+
+class Loader:
+    """An iterable with a length whose batches cannot be compared without running it."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
+def test_resuming_with_other_batches_in_a_list_raises(tmp_path: Path) -> None:
+    def batches(seed: int) -> list[Any]:
+        rng = np.random.default_rng(seed)
+        return [(rng.normal(0, 1, (5, 4, 3)), rng.integers(0, 4, 4)) for _ in range(3)]
+
+    options: dict[str, Any] = {"checkpoint": tmp_path / "run", "resume": True, "rng": 0}
+    train.fit(classifier(), batches(0), epochs=1, **options)
+    train.fit(classifier(), batches(0), epochs=2, **options)
+    with pytest.raises(FileError, match="another data set"):
+        train.fit(classifier(), batches(1), epochs=3, **options)
+    with pytest.raises(FileError, match="another type of data: list, not Loader"):
+        train.fit(classifier(), Loader(batches(0)), epochs=3, **options)
+
+
+def test_an_interrupt_says_how_to_resume(tmp_path: Path) -> None:
     make, data, _ = TASKS["chunks"]
     with pytest.raises(KeyboardInterrupt) as info:
         train.fit(make(), Stopping(data, 9), checkpoint=tmp_path / "run")
@@ -133,13 +203,13 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
     assert "stopped after 9 steps" in shown and f"{tmp_path / 'run'}" in shown and "resume=True" in shown
     with pytest.raises(KeyboardInterrupt) as info:
         train.fit(make(), Stopping(data, 9))
-    assert "kept nothing" in "".join(traceback.format_exception(info.value))
-    with pytest.raises(KeyboardInterrupt) as info:  # beside the checkpoint of an earlier training
+    assert "nothing was saved" in "".join(traceback.format_exception(info.value))
+    with pytest.raises(KeyboardInterrupt) as info:  # the file belongs to an earlier training
         train.fit(make(), Stopping(data, 3), checkpoint=tmp_path / "run")
-    assert "kept nothing" in "".join(traceback.format_exception(info.value))
+    assert "nothing was saved" in "".join(traceback.format_exception(info.value))
 
 
-def test_a_loss_that_is_a_numpy_scalar_can_be_kept(tmp_path: Path) -> None:
+def test_a_loss_that_returns_a_numpy_scalar_can_be_saved(tmp_path: Path) -> None:
     def loss(y: Any, targets: Any, mask: Any) -> Any:
         value, dy = train.cross_entropy(y, targets, mask)
         return np.float32(value), dy
@@ -180,16 +250,24 @@ def saved(tmp_path: Path) -> Path:
         ({"rng": np.random.Generator(np.random.MT19937(0))}, "another bit generator: PCG64, not MT19937"),
     ],
 )
-def test_a_checkpoint_of_something_else_is_refused(saved: Path, change: dict[str, Any], what: str) -> None:
+def test_resuming_another_training_raises(saved: Path, change: dict[str, Any], what: str) -> None:
     make, data, options = TASKS["sequences"]
-    given = {"model": make(), "data": data, **options, "checkpoint": saved, "resume": True, **change}
+    given = {
+        "model": make(),
+        "data": data,
+        **options,
+        "epochs": 1,
+        "checkpoint": saved,
+        "resume": True,
+        **change,
+    }
     before = given["model"].state_dict()
     with pytest.raises(FileError, match=what):
         train.fit(**given)
     assert all((given["model"].state_dict()[name] == w).all() for name, w in before.items())
 
 
-def test_chunks_of_another_sequence_are_refused_though_they_are_as_many(tmp_path: Path) -> None:
+def test_resuming_with_another_sequence_of_chunks_raises(tmp_path: Path) -> None:
     make, data, options = TASKS["chunks"]
     options = options | {"epochs": 1, "checkpoint": tmp_path / "run", "resume": True}
     train.fit(make(), data, **options)
@@ -201,7 +279,7 @@ def test_chunks_of_another_sequence_are_refused_though_they_are_as_many(tmp_path
             train.fit(make(), train.Chunks(x[:-1], x[1:], batch_size=5, steps=steps), **options)
 
 
-def test_where_two_large_models_differ_is_said(tmp_path: Path) -> None:
+def test_the_error_names_the_first_difference_between_two_models(tmp_path: Path) -> None:
     def made(*sizes: int) -> Any:
         return onward.Sequential(
             *(onward.GRU(3, 3) for _ in range(9)), *(onward.Linear(3, size) for size in sizes)
@@ -216,9 +294,9 @@ def test_where_two_large_models_differ_is_said(tmp_path: Path) -> None:
         train.fit(made(3, 3), data, **options)
 
 
-def test_a_damaged_checkpoint_is_refused(saved: Path) -> None:
+def test_damaged_checkpoints_raise(saved: Path) -> None:
     make, data, options = TASKS["sequences"]
-    options = options | {"checkpoint": saved, "resume": True}
+    options = options | {"epochs": 1, "checkpoint": saved, "resume": True}
     content = saved.read_bytes()
     tensors, said = storage.read(saved)
     assert said is not None
@@ -241,11 +319,13 @@ def test_a_damaged_checkpoint_is_refused(saved: Path) -> None:
     with pytest.raises(FileError, match="not a whole"):
         train.fit(make(), data, **options)
     make().save(saved)
-    with pytest.raises(FileError, match="is no checkpoint"):
+    with pytest.raises(FileError, match="is not a checkpoint"):
         train.fit(make(), data, **options)
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_whole(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_previous_checkpoint_intact(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make, data, options = TASKS["sequences"]
     before = saved.read_bytes()
 
@@ -254,6 +334,6 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(saved: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileError, match="cannot be written: No space left"):
-        train.fit(make(), data, **options | {"epochs": 2, "checkpoint": saved, "resume": True})
+        train.fit(make(), data, **options | {"epochs": 1, "checkpoint": saved})
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["run"]

@@ -277,6 +277,19 @@ def test_a_layer_that_overflows_is_named_with_the_step() -> None:
         train.fit(net, (x, x), loss="mse")
 
 
+def test_a_huge_finite_gradient_is_clipped_instead_of_rejected() -> None:
+    def loss(y: Any, targets: Any, mask: Any) -> Any:
+        return 1.0, np.full_like(y, 1e20)
+
+    for options in ({"max_value": 1.0}, {"max_norm": 1.0}):
+        net = Net(onward.Linear(2, 3, rng=0))
+        before = net.state_dict()["0.bias"]
+        data = [(np.ones((4, 5, 2)), np.zeros((4, 5, 3)))]
+        train.fit(net, data, loss=loss, epochs=1, optimizer=train.SGD(0.5), **options)  # type: ignore[arg-type]
+        expected = 0.5 if "max_value" in options else 0.5 / 3
+        np.testing.assert_allclose(before - net.state_dict()["0.bias"], expected, rtol=1e-5)
+
+
 def test_nan_in_targets_and_in_validation_is_told() -> None:
     net, x = Net(onward.RNN(1, 1)), np.ones((4, 1, 1))
     with pytest.raises(NotFiniteError, match="in the targets"):
@@ -309,7 +322,7 @@ def test_a_learning_rate_that_is_too_high_ends_in_a_message() -> None:
         ({"data": []}, ArgumentError, "no batch in epoch 1: it is empty"),
         ({"data": ()}, ArgumentError, "a tuple of 0"),
         ({"data": 7}, ArgumentError, "data is a int"),
-        ({"data": [7]}, ArgumentError, "gave a int"),
+        ({"data": [7]}, ArgumentError, "yielded a int"),
         ({"loss": "crossentropy"}, ArgumentError, "loss='crossentropy', but must be one of cross_entropy"),
         ({"loss": ["mse"]}, ArgumentError, "loss=\\['mse'\\], but must be one of"),
         ({"optimizer": train.Adam}, ArgumentError, r"optimizer=<class .*such as Adam\(1e-3\)"),

@@ -1,4 +1,4 @@
-"""Optimisers: what they remember, weight decay, clipping. See tests/peers for PyTorch's numbers."""
+"""Optimisers and clipping. tests/peers compares them with PyTorch."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def weights() -> dict[str, np.ndarray]:
 
 
 @every_optimizer
-def test_it_finds_the_minimum_of_a_bowl(optimizer: Optimizer) -> None:
+def test_it_converges_to_the_minimum_of_a_quadratic(optimizer: Optimizer) -> None:
     w, goal = weights(), {name: np.full_like(each, 0.5) for name, each in weights().items()}
     memory = optimizer.start(w)
     for n in range(400):
@@ -35,7 +35,7 @@ def test_it_finds_the_minimum_of_a_bowl(optimizer: Optimizer) -> None:
 
 
 @every_optimizer
-def test_nothing_that_was_passed_in_is_changed(optimizer: Optimizer) -> None:
+def test_a_step_does_not_modify_its_arguments(optimizer: Optimizer) -> None:
     w = weights()
     memory = optimizer.start(w)
     after, later = optimizer.step(w, weights(), memory)
@@ -55,7 +55,7 @@ def test_float32_stays_float32(optimizer: Optimizer) -> None:
 
 
 @pytest.mark.parametrize("kind", [train.SGD, train.RMSprop, train.Adam, train.AdamW])
-def test_weight_decay_leaves_biases_alone_on_request(kind: type[Optimizer]) -> None:
+def test_biases_do_not_decay_with_decay_biases_false(kind: type[Optimizer]) -> None:
     w = weights()
     nothing = {name: np.zeros_like(each) for name, each in w.items()}
     for decay_biases in (True, False):
@@ -65,7 +65,7 @@ def test_weight_decay_leaves_biases_alone_on_request(kind: type[Optimizer]) -> N
         assert (after["0.bias_ih_l0"] != w["0.bias_ih_l0"]).all() == decay_biases
 
 
-def test_clipping_bounds_the_norm_of_all_and_the_size_of_each() -> None:
+def test_clipping_bounds_the_global_norm_or_each_value() -> None:
     gradients = {"a": np.array([3.0, -4.0], np.float32), "b": np.array([12.0], np.float32)}
     assert train.global_norm(gradients) == 13
     clipped = train.clip_norm(gradients, 6.5)
@@ -73,6 +73,35 @@ def test_clipping_bounds_the_norm_of_all_and_the_size_of_each() -> None:
     assert clipped["a"].dtype == np.float32 and train.global_norm(clipped) == pytest.approx(6.5)
     np.testing.assert_array_equal(train.clip_norm(gradients, 20)["b"], gradients["b"])
     assert train.clip_value(gradients, 3.5)["a"].tolist() == [3, -3.5]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 1e20), ("float32", 3e38), ("float64", 1e200)])
+def test_norms_of_huge_gradients_neither_overflow_nor_warn(dtype: str, size: float) -> None:
+    gradients = {"a": np.full((7, 5), size, dtype), "b": np.full(14, -size, dtype)}
+    size = float(gradients["a"][0, 0])
+    assert train.global_norm(gradients) == pytest.approx(7 * size)
+    for name, clipped in train.clip_norm(gradients, 1.0).items():
+        np.testing.assert_allclose(clipped, np.sign(gradients[name]) / 7, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_norms_of_tiny_gradients_do_not_underflow() -> None:
+    assert train.global_norm({"a": np.full(49, 1e-300)}) == pytest.approx(7e-300)
+    assert train.global_norm({"a": np.full(49, 5e-324)}) == pytest.approx(7 * 5e-324, rel=1e-3)
+    assert train.global_norm({"a": np.full(49, 1e-44, np.float32)}) == pytest.approx(7e-44, rel=0.02)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_the_norm_of_gradients_that_are_not_finite_is_not_finite(bad: float) -> None:
+    for place in (0, 1):
+        gradients = {"a": np.ones(3), "b": np.ones(3)}
+        gradients["ab"[place]][1] = bad
+        assert not np.isfinite(train.global_norm(gradients))
+
+
+def test_no_gradients_have_norm_0() -> None:
+    assert train.global_norm({}) == train.global_norm({"a": np.zeros((0, 3)), "b": np.zeros(3)}) == 0
 
 
 @pytest.mark.parametrize(
@@ -89,14 +118,14 @@ def test_clipping_bounds_the_norm_of_all_and_the_size_of_each() -> None:
         (lambda: train.Adam().step({}, {}, train.Adam().start({}), lr=float("nan")), "lr=nan"),
     ],
 )
-def test_bad_settings_are_named(make: object, message: str) -> None:
+def test_errors_name_the_bad_setting(make: object, message: str) -> None:
     assert callable(make)
     with pytest.raises(ArgumentError, match=message):
         make()
 
 
 @pytest.mark.parametrize("scalar", [np.float64, np.float32, np.float16])
-def test_numpy_scalars_as_settings_leave_float32_as_it_is(scalar: type[np.floating]) -> None:
+def test_settings_given_as_numpy_scalars_do_not_promote_float32(scalar: type[np.floating]) -> None:
     w = {name: each.astype(np.float32) for name, each in weights().items()}
     half = scalar(0.5)
     for optimizer in (
@@ -109,4 +138,4 @@ def test_numpy_scalars_as_settings_leave_float32_as_it_is(scalar: type[np.floati
         arrays = [*after.values(), *(a for named in memory.averages.values() for a in named.values())]
         assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
     plain = train.Adam(0.5, 0.5, betas=(0.5, 0.5), eps=0.5)
-    assert repr(train.Adam(half, half, betas=[half, half], eps=half)) == repr(plain)  # what a resume compares
+    assert repr(train.Adam(half, half, betas=[half, half], eps=half)) == repr(plain)  # resuming compares this

@@ -38,7 +38,7 @@ BINARY = {
     "Max": "maximum",
     "Min": "minimum",
 }
-UNARY = {"Abs": "absolute", "Neg": "negative", "Reciprocal": "reciprocal", "Sqrt": "sqrt"}
+UNARY = {"Abs": "absolute", "Log": "log", "Neg": "negative", "Reciprocal": "reciprocal", "Sqrt": "sqrt"}
 # What an output's numbers are follows from where the input's are.
 MOVEMENT = {
     *(
@@ -466,7 +466,7 @@ def reduction(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ..
     return [y.reshaped(*shapes[0])]  # type: ignore[list-item]
 
 
-@lowering("Softmax")
+@lowering("Softmax", "LogSoftmax")
 def softmax(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, axis = view(b, inputs[0]), node.attributes.get("axis")
     if x is None or axis is None:  # the default axis depends on the opset
@@ -476,7 +476,10 @@ def softmax(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]
         return None
     shifted = b.binary("subtract", x, _reduced(b, "maximum", x, [axis]))
     powers = b.map("activate", ("exponential", 0.0, 0.0), shifted)
-    return [b.binary("divide", powers, _reduced(b, "sum", powers, [axis]))]
+    total = _reduced(b, "sum", powers, [axis])
+    if node.operation == "Softmax":
+        return [b.binary("divide", powers, total)]
+    return [b.binary("subtract", shifted, b.map("unary", "log", total))]
 
 
 def _standardized(b: Builder, x: View, axes: Sequence[int], epsilon: float) -> View:

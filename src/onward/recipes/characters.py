@@ -89,7 +89,7 @@ def fit_text(
         model,
         chunks(vocabulary, parts.training, batch_size),
         optimizer=Adam(LEARNING_RATE),
-        schedule=OneCycleLR(),
+        schedule=OneCycleLR(cycle_momentum=False),
         max_norm=MAX_NORM,
         epochs=min(40, max(4, READ // len(parts.training)))
         if epochs is None

@@ -63,6 +63,9 @@ class Noisy(Batches):
         super().__init__(x, y, batch_size=batch_size)
         self.noise, self.offset = noise, offset
 
+    def settings(self) -> dict[str, Any]:
+        return super().settings() | {"noise": self.noise, "offset": self.offset}
+
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         for batch in super().epoch(rng):
             if rng is not None:
@@ -104,7 +107,7 @@ def fit_table(
         _standardized_batches(learnt, of_x, of_goals),
         loss=partial(cross_entropy, label_smoothing=LABEL_SMOOTHING) if classes else mse,
         optimizer=AdamW(LEARNING_RATE),
-        schedule=OneCycleLR(),
+        schedule=OneCycleLR(cycle_momentum=False),
         epochs=min(200, max(20, READ // N)) if epochs is None else integer("epochs", epochs, 1),
         validation=_standardized_batches(held, of_x, of_goals),
         max_norm=MAX_NORM,
@@ -200,5 +203,5 @@ def fold(model: Sequential, mean: Array, deviation: Array) -> None:
     for suffix in ("_l0", "_l0_reverse")[: 1 + first.bidirectional]:
         W, b = f"weight_ih{suffix}", f"bias_ih{suffix}"
         folded = weights[W] / deviation
-        weights[b], weights[W] = weights[b] - folded @ mean, folded
+        weights[b], weights[W] = weights[b] - (folded * mean).sum(axis=1), folded
     first.load_state_dict(weights)

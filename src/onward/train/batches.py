@@ -1,7 +1,8 @@
-"""Data in batches: sequences by length, one long sequence cut into chunks, or whatever an iterable gives."""
+"""Training data in batches: sequences grouped by length, one long sequence in chunks, or any iterable."""
 
 from __future__ import annotations  # np.random is slow to import
 
+import copy
 import zlib
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, NamedTuple, TypeAlias
@@ -12,15 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from ..core import arrays
 from ..core.checks import flag, integer
 from ..errors import ArgumentError, ShapeError
+from ..layers.base import Layer, call
 
 AnyArray: TypeAlias = NDArray[Any]
-MIXED = 0.25  # by how much of its length a sequence may move among those of other lengths
+JITTER = 0.25  # how far a sequence may move among those of other lengths, as a share of its length
 
 
 class Batch(NamedTuple):
-    """x and lengths as the model takes them, targets as the loss takes them.
+    """One batch: x and lengths for the model, targets for the loss.
 
-    With goes_on, the state begins where that of the batch before ended.
+    With goes_on=True, the model starts from the state in which the previous batch ended.
     """
 
     x: Any
@@ -30,26 +32,37 @@ class Batch(NamedTuple):
 
 
 class Data:
-    """Batches, the same number in each epoch; None where that is not known."""
+    """Base class of data sets: batches, the same number in each epoch; `size` is None if it is unknown."""
 
     size: int | None
 
     def settings(self) -> dict[str, Any]:
-        """What a training that goes on from a checkpoint must find as it was, as JSON can hold it."""
+        """Return what must not change when training resumes from a checkpoint, in JSON types."""
         return {"number of batches": self.size}
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
-        """The batches of one epoch, in an order drawn from `rng` before the first; None: their own order."""
+        """Yield the batches of one epoch, in an order drawn from `rng` first, or a fixed order if None."""
         raise NotImplementedError
+
+    def for_model(self, model: Layer) -> Data:
+        """Return the data as `model` needs it."""
+        return self
 
 
 class Batches(Data):
-    """Sequences, those of like length in a batch, so that little is padded; drawn anew for each epoch.
+    """Sequences in batches of similar length, to reduce padding; each epoch draws new batches.
 
-    x: (T, N, ...), (N, T, ...) with batch_first, or a list of N arrays (T, ...). y: (N, ...), a target for
-    each sequence, or one for each step: laid out as x, or a list of arrays if x is. lengths (N,): how many of
-    the steps of each sequence count; None: all. batch_size: sequences in a batch; None: 32, or all if there
-    are fewer. Raises ArgumentError, ShapeError, DtypeError.
+    x: (T, N, ...), (N, T, ...) with batch_first, or a list of N arrays (T_n, ...). y: one target per
+    sequence, (N,) or (N, O), or one per time step, laid out like x. lengths (N,): the number of valid steps
+    of each sequence; None: all. batch_size: the number of sequences in a batch; None: 32, or N if that is
+    less. per_step: whether y holds one target per time step. None: as its shape says; where the shape allows
+    both, `fit` and `evaluate` choose the one that matches the rank of the model's output.
+
+    Raises ArgumentError, ShapeError, DtypeError.
+
+    >>> data = Batches([np.ones((4, 2)), np.ones((3, 2))], [0, 1])
+    >>> [batch.x.shape for batch in data.epoch(None)]
+    [(4, 2, 2)]
     """
 
     def __init__(
@@ -59,107 +72,158 @@ class Batches(Data):
         lengths: ArrayLike | None = None,
         batch_size: int | None = None,
         batch_first: bool = False,
+        per_step: bool | None = None,
     ) -> None:
         self.batch_first = flag("batch_first", batch_first)
-        self.items, self.targets = (
-            _listed(x, y) if isinstance(x, list) else _split(x, y, lengths, batch_first)
-        )
+        self.per_step = None if per_step is None else flag("per_step", per_step)
+        sequences = _rows_of_lists(x, y) if isinstance(x, list) else _rows_of_arrays(x, y, batch_first)
+        self.items, self._y_steps, self._y_sequences = sequences
         N = len(self.items)
         if N == 0:
             raise ArgumentError("the data is empty: x has no sequence")
-        if len(self.targets) != N:
-            raise ShapeError(f"y has {len(self.targets)} targets, but x has {N} sequences")
-        self.batch_size = min(32, N) if batch_size is None else integer("batch_size", batch_size, 1)
-        if self.batch_size > N:
-            raise ArgumentError(
-                f"batch_size={batch_size}, but the data has {N} sequences: make it {N} or less"
-            )
-        self.size = -(-N // self.batch_size)
-        for n, (item, target) in enumerate(zip(self.items, self.targets, strict=True)):
+        for n, item in enumerate(self.items):
             if item.shape[1:] != self.items[0].shape[1:]:
                 first = self.items[0].shape
                 raise ShapeError(f"x[{n}] has shape {item.shape}, but x[0] {first}: only T may differ")
-            if isinstance(self.targets, list) and len(target) != len(item):
-                raise ShapeError(f"y[{n}] has {len(target)} steps, but x[{n}] has {len(item)}")
-        if isinstance(x, list) and lengths is not None:
+        self._choose_targets(y)
+        self.batch_size = min(32, N) if batch_size is None else integer("batch_size", batch_size, 1)
+        if self.batch_size > N:
+            raise ArgumentError(f"batch_size={batch_size}, but the data has {N} sequences: use {N} or less")
+        self.size = -(-N // self.batch_size)
+        if lengths is not None:
             self._cut(lengths)
         self.lengths = np.array([len(item) for item in self.items], np.int64)
 
+    def _choose_targets(self, y: Any) -> None:
+        """Set per_step if the shapes leave no choice. Raises ShapeError if y fits neither reading."""
+        if self.per_step is None and (self._y_steps is None) != (self._y_sequences is None):
+            self.per_step = self._y_sequences is None
+        if (self._y_steps if self.per_step else self._y_sequences) is None:
+            raise ShapeError(self._misfit(y))
+
+    def _misfit(self, y: Any) -> str:
+        """Say why y does not fit x."""
+        N = len(self.items)
+        if not isinstance(y, list):
+            shape = np.shape(y)
+            readings = {False: f"({N},) or ({N}, O)", True: "one target per time step, laid out like x"}
+            expected = " or ".join(text for kind, text in readings.items() if self.per_step in (None, kind))
+            return f"y has shape {shape}, but x has {N} sequences; expected {expected}"
+        if len(y) != N:
+            return f"y has {len(y)} targets, but x has {N} sequences"
+        for n, (item, target) in enumerate(zip(self.items, y, strict=True)):
+            if np.shape(target)[:1] != item.shape[:1]:
+                return f"y[{n}] has shape {np.shape(target)}, but x[{n}] has {len(item)} steps"
+        return "y has one target per time step, but per_step=False"
+
+    def for_model(self, model: Layer) -> Batches:
+        """Return the data with y read as one target per step if the model's output has a time axis."""
+        if self.per_step is not None:
+            return self
+        longest = max(self.items, key=len)
+        x = longest[None] if self.batch_first else longest[:, None]
+        y, _ = model._run(x, None, None, call)
+        data = copy.copy(self)
+        data.per_step = y.ndim > 2
+        return data
+
+    @property
+    def targets(self) -> list[AnyArray] | AnyArray:
+        """The targets: a list of N arrays (T_n, ...), or one array with a row for each sequence."""
+        if self.per_step is None:
+            raise ArgumentError(
+                "y may hold one target per time step or one vector per sequence: pass per_step=True or False"
+            )
+        targets = self._y_steps if self.per_step else self._y_sequences
+        assert targets is not None  # checked when per_step was set
+        return targets
+
     def settings(self) -> dict[str, Any]:
-        steps, targets = int(self.lengths.sum()), self.targets
-        of = self.items + targets if isinstance(targets, list) else [*self.items, targets]
-        content = f"{len(self.items)} sequences of {steps} steps in all, checksum {_checksum(of)}"
-        return super().settings() | {"batch size": self.batch_size, "data set": content}
+        targets = self.targets
+        content = self.items + targets if isinstance(targets, list) else [*self.items, targets]
+        return super().settings() | {
+            "batch size": self.batch_size,
+            "data set": f"{len(self.items)} sequences, {self.lengths.sum()} steps, {_checksum(content)}",
+        }
 
     def _cut(self, lengths: ArrayLike) -> None:
-        """Leaves of each sequence, and of its targets, the first so many steps."""
+        """Drop the steps past each sequence's length, and their targets."""
         ends = arrays.as_lengths(lengths, (len(self.items),), max(map(len, self.items)))
         for n, (item, end) in enumerate(zip(self.items, ends, strict=True)):
             if end > len(item):
                 raise ArgumentError(f"lengths[{n}] is {end}, but x[{n}] has {len(item)} steps")
             self.items[n] = item[:end]
-            if isinstance(self.targets, list):
-                self.targets[n] = self.targets[n][:end]
+            if self._y_steps is not None:
+                self._y_steps[n] = self._y_steps[n][:end]
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         N = len(self.items)
-        near = self.lengths if rng is None else self.lengths * rng.uniform(1 - MIXED, 1 + MIXED, N)
-        order = np.argsort(near, kind="stable")
+        keys = self.lengths if rng is None else self.lengths * rng.uniform(1 - JITTER, 1 + JITTER, N)
+        order = np.argsort(keys, kind="stable")
         numbers = np.arange(self.size or 0) if rng is None else rng.permutation(self.size or 0)
         for number in numbers:
             yield self.batch(order[number * self.batch_size : (number + 1) * self.batch_size])
 
     def batch(self, rows: NDArray[np.integer[Any]]) -> Batch:
-        """The batch of the sequences numbered."""
-        x = arrays.padded([self.items[row] for row in rows])
-        if isinstance(self.targets, list):
-            y = arrays.padded([self.targets[row] for row in rows])
+        """Return the sequences with these indices as one batch."""
+        x, targets = arrays.padded([self.items[row] for row in rows]), self.targets
+        if isinstance(targets, list):
+            y = arrays.padded([targets[row] for row in rows])
             if self.batch_first:
                 y = y.swapaxes(0, 1)
         else:
-            y = self.targets[rows]
+            y = targets[rows]
         return Batch(x.swapaxes(0, 1) if self.batch_first else x, y, self.lengths[rows])
 
 
-def _listed(x: list[Any], y: Any) -> tuple[list[AnyArray], list[AnyArray] | AnyArray]:
-    """Sequences and targets of a list of arrays."""
+# Sequences, y as one target per step, y as one target per sequence; None where the shapes forbid it.
+Rows: TypeAlias = tuple[list[AnyArray], list[AnyArray] | None, AnyArray | None]
+
+
+def _rows_of_lists(x: list[Any], y: Any) -> Rows:
     items = [np.atleast_1d(arrays.as_array(item, f"x[{n}]")) for n, item in enumerate(x)]
-    if isinstance(y, list) and all(np.ndim(item) for item in y):
-        return items, [arrays.as_array(item, f"y[{n}]") for n, item in enumerate(y)]
-    return items, np.atleast_1d(arrays.as_array(y, "y"))
+    if not isinstance(y, list):
+        y = np.atleast_1d(arrays.as_array(y, "y"))
+    rows = [arrays.as_array(row, f"y[{n}]") for n, row in enumerate(y)]
+    if len(rows) != len(items):
+        return items, None, None
+    fits = all(row.shape[:1] == item.shape[:1] for row, item in zip(rows, items, strict=True))
+    alike = len({row.shape for row in rows}) == 1 and (rows[0].ndim < 2 or not fits)
+    return items, rows if fits else None, arrays.as_array(y, "y") if alike else None
 
 
-def _split(
-    x: ArrayLike, y: ArrayLike, lengths: ArrayLike | None, batch_first: bool
-) -> tuple[list[AnyArray], list[AnyArray] | AnyArray]:
-    """Sequences and targets of padded arrays; a list of targets is one for each step."""
+def _rows_of_arrays(x: ArrayLike, y: ArrayLike, batch_first: bool) -> Rows:
     x, y = arrays.as_array(x, "x"), np.atleast_1d(arrays.as_array(y, "y"))
     if x.ndim < 2:
         layout = "(N, T, ...)" if batch_first else "(T, N, ...)"
-        raise ShapeError(f"x has shape {x.shape}, but must be {layout}, or a list of arrays (T, ...)")
-    rows = x if batch_first else x.swapaxes(0, 1)
-    N, T = rows.shape[:2]
-    ends = np.full(N, T) if lengths is None else arrays.as_lengths(lengths, (N,), T)
-    items = [row[:end] for row, end in zip(rows, ends, strict=True)]
-    if y.shape[:2] != x.shape[:2]:
-        return items, y
-    by_row = y if batch_first else y.swapaxes(0, 1)
-    return items, [row[:end] for row, end in zip(by_row, ends, strict=True)]
+        raise ShapeError(f"x has shape {x.shape}; expected {layout}, or a list of arrays (T, ...)")
+    items = list(x if batch_first else x.swapaxes(0, 1))
+    steps = None
+    if y.shape[:2] == x.shape[:2]:
+        steps = list(y if batch_first else y.swapaxes(0, 1))
+    # a model's output for a sequence has one axis
+    return items, steps, y if len(y) == len(items) and (y.ndim < 3 or steps is None) else None
 
 
-def _checksum(of: list[AnyArray]) -> str:
+def _checksum(content: Iterable[AnyArray]) -> str:
+    """Return a checksum of arrays: their dtypes, shapes and bytes."""
     total = 0
-    for array in of:
+    for array in content:
+        total = zlib.crc32(f"{array.dtype}{array.shape}".encode(), total)
         total = zlib.crc32(array.tobytes(), total)
-    return f"{total:08x}"
+    return f"checksum {total:08x}"
 
 
 class Chunks(Data):
-    """One long sequence, for truncated backpropagation through time.
+    """One long sequence in chunks, for truncated backpropagation through time.
 
-    x (N, ...) and y (N, ...), a target for each step, are cut into batch_size parts of equal length, which
-    run side by side, `steps` at a time; the state is carried on from chunk to chunk, the gradient is not. The
-    fewer than batch_size steps left over at the end are left out. Raises ArgumentError, ShapeError.
+    x (N, ...) and y (N, ...), one target per time step, are cut into batch_size parts of equal length, which
+    run side by side, `steps` time steps at a time. The state is carried from chunk to chunk; the gradient is
+    not. The last N mod batch_size steps are dropped. Raises ArgumentError, ShapeError.
+
+    >>> [chunk.x.shape for chunk in Chunks(np.arange(9), np.arange(9), batch_size=2, steps=3).epoch(None)]
+    [(3, 2), (1, 2)]
+
     Source: Williams and Peng 1990.
     """
 
@@ -173,19 +237,19 @@ class Chunks(Data):
     ) -> None:
         x, y = arrays.as_array(x, "x"), arrays.as_array(y, "y")
         if x.ndim == 0 or y.shape[:1] != x.shape[:1]:
-            raise ShapeError(f"x has shape {x.shape} and y {y.shape}, but both must be (N, ...): N steps")
+            raise ShapeError(f"x has shape {x.shape} and y {y.shape}; expected (N, ...) for both: N steps")
         if len(x) == 0:
             raise ArgumentError("the data is empty: x has no step")
         B = integer("batch_size", batch_size, 1)
         if B > len(x):
-            raise ArgumentError(f"batch_size={B}, but the data has {len(x)} steps: make it {len(x)} or less")
+            raise ArgumentError(f"batch_size={B}, but the data has {len(x)} steps: use {len(x)} or less")
         self.steps = integer("steps", steps, 1)
         self.batch_first = flag("batch_first", batch_first)
         self.x, self.y = (a[: len(a) // B * B].reshape(B, -1, *a.shape[1:]) for a in (x, y))
         self.size = -(-self.x.shape[1] // self.steps)
 
     def settings(self) -> dict[str, Any]:
-        content = f"{self.x.shape[0] * self.x.shape[1]} steps, checksum {_checksum([self.x, self.y])}"
+        content = f"{self.x.shape[0] * self.x.shape[1]} steps, {_checksum([self.x, self.y])}"
         sizes = {"batch size": len(self.x), "steps of a chunk": self.steps}
         return super().settings() | sizes | {"data set": content}
 
@@ -197,12 +261,23 @@ class Chunks(Data):
             yield Batch(x, y, goes_on=start > 0)
 
 
-class Given(Data):
+class IterableData(Data):
     """The batches of an iterable, as model and loss take them: Batch, or (x, targets[, lengths])."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self.batches = batches
         self.size = len(batches) if isinstance(batches, Sized) else None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the number of batches and their type, and the content of a list or tuple of batches.
+
+        Another iterable may produce new batches in each epoch, so its content has no fingerprint.
+        """
+        settings = super().settings() | {"type of data": type(self.batches).__name__}
+        if not isinstance(self.batches, list | tuple):
+            return settings
+        parts = (np.asarray(part) for batch in self.epoch(None) for part in batch if part is not None)
+        return settings | {"data set": _checksum(parts)}
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         for batch in self.batches:
@@ -211,23 +286,24 @@ class Given(Data):
             elif isinstance(batch, tuple | list) and len(batch) in (2, 3):
                 yield Batch(*batch)
             else:
-                given = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+                length = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
                 raise ArgumentError(
-                    f"the data gave a {type(batch).__name__}{given}, but must give (x, targets[, lengths])"
+                    f"the data yielded a {type(batch).__name__}{length}; expected (x, targets[, lengths])"
                 )
 
 
-def as_data(data: Any, batch_first: bool) -> Data:
-    """What `fit` and `evaluate` take as data: arrays (x, y) or (x, y, lengths), Data, or an iterable."""
+def as_data(data: Any, model: Layer) -> Data:
+    """Return arrays (x, y[, lengths]), Data or an iterable of batches as Data for a model."""
     if isinstance(data, Data):
-        return data
+        return data.for_model(model)
     if isinstance(data, tuple):
         if len(data) not in (2, 3):
-            raise ArgumentError(f"data is a tuple of {len(data)}, but must be (x, y) or (x, y, lengths)")
+            raise ArgumentError(f"data is a tuple of {len(data)}; expected (x, y) or (x, y, lengths)")
         x, y, *lengths = data
-        return Batches(x, y, lengths[0] if lengths else None, batch_first=batch_first)
+        batches = Batches(x, y, lengths[0] if lengths else None, batch_first=model._takes_batch_first)
+        return batches.for_model(model)
     if not isinstance(data, Iterable):
         raise ArgumentError(
-            f"data is a {type(data).__name__}, but must be (x, y), Batches, Chunks or an iterable of batches"
+            f"data is a {type(data).__name__}; expected (x, y), Batches, Chunks or an iterable of batches"
         )
-    return Given(data)
+    return IterableData(data)

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training is in the midst of, in a file from which it goes on bit for bit."""
+"""Checkpoints: the complete state of a training in one file, to resume it with the same bits."""
 
 from __future__ import annotations  # np.random is slow to import
 
@@ -27,28 +27,29 @@ NOTHING = "nothing"
 
 @dataclass
 class Run:
-    """All that changes while a model is trained, its weights apart.
+    """Everything that changes during a training, except the model's weights.
 
-    batch: how many batches of the epoch are done; drawn: the state of `rng` when that epoch began; total and
-    counted: its losses until now; state: the model's, carried on; average: the mean of the latest weights;
-    best: the weights that validated best; kept: whether there is a checkpoint of it.
+    average: the moving average of the weights. best: the weights with the lowest validation loss. batch: how
+    many batches of the epoch are done. epoch_rng: the state of `rng` at the start of the epoch. total, count:
+    the sum of the epoch's losses so far, and the number of rows in it. state: the model's state, for the next
+    chunk. saved: whether the checkpoint file belongs to this run.
     """
 
     rng: np.random.Generator
     memory: Memory
+    history: History = field(default_factory=History)
     average: Weights | None = None
     best: Weights | None = None
-    history: History = field(default_factory=History)
     batch: int = 0
-    drawn: Any = None
+    epoch_rng: Any = None
     total: float = 0.0
-    counted: int = 0
+    count: int = 0
     state: Any = None
-    kept: bool = False
+    saved: bool = False
 
 
 def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any]) -> None:
-    """Writes a checkpoint; until it is whole, the one that was there before stays. Raises FileError."""
+    """Write a checkpoint, or leave the previous one intact if that fails. Raises FileError."""
     tensors: dict[str, NDArray[Any]] = {f"weights/{name}": w for name, w in model._weights_by_name().items()}
     for kind, named in {"average": run.average, "best": run.best, **run.memory.averages}.items():
         tensors |= {f"{kind}/{name}": array for name, array in (named or {}).items()}
@@ -65,28 +66,31 @@ def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mappin
             "step": run.memory.step,
             "batch": run.batch,
             "total": run.total,
-            "counted": run.counted,
+            "counted": run.count,
+            "loss": run.history.loss,
             "epochs": [list(epoch) for epoch in run.history.epochs],
             "rng": _plain(run.rng.bit_generator.state),
-            "drawn": _plain(run.drawn),
+            "drawn": _plain(run.epoch_rng),
         },
     )
 
 
-def read(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any]) -> Run:
-    """The run that a file holds, whose weights the model takes. `run` is one that has just begun.
+def read(
+    path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any], epochs: int
+) -> Run:
+    """Return the run in a checkpoint and set the model's weights; `run` is a new run of the same training.
 
-    Raises FileError, which says what is wrong: a file that is not whole or no checkpoint, or one of another
-    model or data, or of other settings. The model is then as it was.
+    Raises FileError if the file is damaged or not a checkpoint, or if it belongs to another model, other data
+    or other settings, or is already past `epochs`. The model is then unchanged.
     """
-    tensors, said = _read(path)
-    theirs = said.get("settings")
+    tensors, header = _read(path)
+    saved = header.get("settings")
     for name, value in _all_settings(settings, run).items():
-        other = theirs.get(name, NOTHING) if isinstance(theirs, dict) else NOTHING
+        other = saved.get(name) if isinstance(saved, dict) else NOTHING
         if other != value:
             raise FileError(
-                f"{path} is of another {name}: {_difference(other, value)}; resume with what it was begun "
-                "with, or begin anew"
+                f"{path} was written with another {name}: {_difference(other, value)}; resume with the "
+                "original value, or start again with resume=False"
             )
     groups: dict[str, dict[str, Array]] = {}
     for key, array in tensors.items():
@@ -94,72 +98,76 @@ def read(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping
         groups.setdefault(group, {})[name] = array.copy()
     try:
         generator = type(run.rng)(type(run.rng.bit_generator)())
-        generator.bit_generator.state = said["rng"]
+        generator.bit_generator.state = header["rng"]
         state = [groups["state"][str(n)] for n in range(len(groups["state"]))] if "state" in groups else None
         resumed = Run(
             generator,
-            Memory(said["step"], {kind: groups[kind] for kind in run.memory.averages}),
+            Memory(header["step"], {kind: groups[kind] for kind in run.memory.averages}),
+            _history(header, tensors),
             groups.get("average"),
             groups.get("best"),
-            _history(said, tensors),
-            said["batch"],
-            said["drawn"],
-            said["total"],
-            said["counted"],
+            header["batch"],
+            header["drawn"],
+            header["total"],
+            header["counted"],
             _joined(model, state),
-            kept=True,
+            saved=True,
         )
         for named in (resumed.average, resumed.best, *resumed.memory.averages.values()):
             _check_shapes(model, named)
+        begun = len(resumed.history.epochs) + (resumed.batch > 0)
+        if begun > epochs:
+            raise FileError(f"{path} has reached epoch {begun}, but epochs={epochs}")
         model.load_state_dict(groups["weights"])
     except (LookupError, TypeError, ValueError, StopIteration) as error:
-        raise FileError(f"{path} is a checkpoint, but damaged: {error}") from error
+        raise FileError(f"{path} is a damaged checkpoint: {error}") from error
     return resumed
 
 
 def history(path: str | os.PathLike[str]) -> History:
-    """The history in a checkpoint. Raises FileError."""
-    tensors, said = _read(path)
+    """Return the history in a checkpoint. Raises FileError."""
+    tensors, header = _read(path)
     try:
-        return _history(said, tensors)
+        return _history(header, tensors)
     except (LookupError, TypeError, ValueError) as error:
-        raise FileError(f"{path} is a checkpoint, but damaged: {error}") from error
+        raise FileError(f"{path} is a damaged checkpoint: {error}") from error
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    tensors, said = storage.read(path)
-    if said is None or said.get("type") != KIND:
-        raise FileError(f"{path} is no checkpoint: expected a file that onward.train.fit wrote")
-    return tensors, said
+    tensors, header = storage.read(path)
+    if header is None or header.get("type") != KIND:
+        raise FileError(f"{path} is not a checkpoint; expected a file written by onward.train.fit")
+    return tensors, header
 
 
-def _history(said: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> History:
+def _history(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> History:
     losses, rates = tensors["losses"], tensors["rates"]
     if not losses.shape == rates.shape == (losses.size,):
-        raise ValueError("not every step has a loss and a learning rate")
-    return History(losses.tolist(), [Epoch(*epoch) for epoch in said["epochs"]], rates.tolist())
+        raise ValueError("losses and rates differ in length")
+    epochs = [Epoch(*epoch) for epoch in header["epochs"]]
+    return History(losses.tolist(), epochs, rates.tolist(), header.get("loss", "loss"))
 
 
 def _check_shapes(model: Layer, named: Weights | None) -> None:
     expected = {name: weight.shape for name, weight in trained(model).items()}
     if named is not None and {name: array.shape for name, array in named.items()} != expected:
-        raise ValueError("not all of its arrays have the shapes of the model's weights")
+        raise ValueError("an array does not have the shape of its weight")
 
 
 def _parts(model: Layer, state: Any) -> list[Array]:
-    """The arrays of a model's state, in order."""
+    """Return the arrays of a model's state in order."""
     if state is None:
         return []
     return [part for own in apart(model, state) for part in (own if isinstance(own, tuple) else (own,))]
 
 
 def _joined(model: Layer, parts: list[Array] | None) -> Any:
-    """The state of the arrays of `_parts`."""
+    """Return the state made of the arrays of `_parts`."""
     if parts is None:
         return None
-    left = iter(parts)
+    remaining = iter(parts)
     leaves = [leaf for leaf in model._leaves().values() if isinstance(leaf, Recurrent)]
-    states = [leaf._join(next(left), next(left) if leaf.has_c else None) for leaf in leaves]
+    states = [leaf._join(next(remaining), next(remaining) if leaf.has_c else None) for leaf in leaves]
     return together(model, states)
 
 
@@ -168,14 +176,14 @@ def _all_settings(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:
 
 
 def _plain(state: Any) -> Any:
-    """A generator's state, as JSON can hold it."""
+    """Return a generator's state in JSON types."""
     if isinstance(state, dict):
         return {name: _plain(value) for name, value in state.items()}
     return state.tolist() if isinstance(state, np.ndarray) else state
 
 
 def _difference(theirs: Any, ours: Any, place: str = "") -> str:
-    """The first place where two settings differ, and what each has there."""
+    """Describe the first difference between the settings of a checkpoint and those of a call."""
     pairs: list[tuple[str, Any, Any]] = []
     if isinstance(theirs, dict) and isinstance(ours, dict):
         pairs = [
@@ -187,8 +195,8 @@ def _difference(theirs: Any, ours: Any, place: str = "") -> str:
     for inner, their, our in pairs:
         if their != our:
             return _difference(their, our, inner)
-    said = f"{_short(theirs)}, not {_short(ours)}"
-    return f"{place.removeprefix('.')}: {said}" if place else said
+    header = f"{_short(theirs)}, not {_short(ours)}"
+    return f"{place.removeprefix('.')}: {header}" if place else header
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Where NaN and infinities came from: the forward pass, looked through layer by layer."""
+"""Finds the origin of NaN and infinities in a training step, by running the model layer by layer."""
 
 from typing import Any
 
@@ -13,34 +13,34 @@ from .batches import Batch
 
 
 def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
-    """Where the first number of a training step is that is not finite, in words."""
+    """Describe where the first number of a training step that is not finite occurs."""
     names = list(model._leaves())
     layers = model._chain() or []
     states = iter(apart(model, state))
     batch_first = model._takes_batch_first
     y = np.asarray(batch.x)
-    if not _finite(y):
+    if not _is_finite(y):
         return f"in x, {_place(y, batch_first)}"
     for name, layer in zip(names, layers, strict=True):
         where = f"layer {name.rstrip('.')}, {layer!r}" if name else repr(layer)
         for weight, value in layer._weights_by_name().items():
-            if not _finite(value):
-                return f"in {name}{weight}, which an earlier step has made so: lower the learning rate"
+            if not _is_finite(value):
+                return f"in {name}{weight}, because of an earlier step: lower the learning rate"
         y, _ = layer._run(y, next(states) if isinstance(layer, Recurrent) else None, batch.lengths, call)
-        if not _finite(y):
-            return f"in what {where} gives, {_place(y, batch_first)}, though its weights are finite"
-    if not _finite(np.asarray(batch.targets)):
+        if not _is_finite(y):
+            return f"in the output of {where}, {_place(y, batch_first)}, although its weights are finite"
+    if not _is_finite(np.asarray(batch.targets)):
         return f"in the targets, {_place(np.asarray(batch.targets), batch_first)}"
-    last = [name for name, gradient in reversed(gradients.items()) if not _finite(gradient)]
-    return f"in the gradient by {last[0]}, though all outputs are finite" if last else "in the loss itself"
+    last = [name for name, gradient in reversed(gradients.items()) if not _is_finite(gradient)]
+    return f"in the gradient of {last[0]}, although all outputs are finite" if last else "in the loss itself"
 
 
-def _finite(array: NDArray[Any]) -> bool:
+def _is_finite(array: NDArray[Any]) -> bool:
     return array.dtype.kind not in "f" or bool(np.isfinite(array).all())
 
 
 def _place(array: NDArray[Any], batch_first: bool) -> str:
-    """The earliest step and the row of what is not finite, counted from 0."""
+    """Name the earliest step and the row, counted from 0, that are not finite."""
     if array.ndim < 3:
         return f"row {np.argwhere(~np.isfinite(array))[0][0]} of the batch"
     steps = array.swapaxes(0, 1) if batch_first else array

@@ -1,4 +1,4 @@
-"""How good a model is on data: its loss, and how many of its classes are right."""
+"""Evaluation: the mean loss and the accuracy of a model on data."""
 
 from typing import Any, NamedTuple
 
@@ -10,50 +10,50 @@ from ..core.checks import instance
 from ..errors import ArgumentError
 from ..layers.base import Layer, call
 from .batches import Batch, Data, as_data
-from .losses import Loss, named, not_ignored
+from .losses import Loss, as_loss, counted_rows
 
 
 class Score(NamedTuple):
-    """The mean loss over all rows that count and, where targets are classes, the share that are right."""
+    """The mean loss over all rows that count and, if the targets are classes, the accuracy."""
 
     loss: float
     accuracy: float | None
 
 
 def evaluate(model: Layer, data: Any, loss: str | Loss = "cross_entropy") -> Score:
-    """The score of a model on data of any kind that `fit` takes, without dropout.
+    """Return the score of a model on data of any kind that `fit` accepts, with dropout disabled.
 
-    Raises ArgumentError for empty data, and what the model and the loss raise.
+    Raises ArgumentError if the data is empty, and the errors of the model and the loss.
     """
-    return score(model, as_data(data, as_model(model)._takes_batch_first), named(loss))
+    return score(model, as_data(data, as_model(model)), as_loss(loss))
 
 
 def as_model(model: Any) -> Layer:
-    """What `fit` and `evaluate` take as a model. Raises ArgumentError."""
+    """Return `model` if it is a layer or a model. Raises ArgumentError."""
     return instance("model", model, Layer, "a layer or a model of onward, such as Sequential(...)")
 
 
 def score(model: Layer, data: Data, loss: Loss) -> Score:
-    total, counted, right, of_classes = 0.0, 0, 0, True
+    total, count, correct, are_classes = 0.0, 0, 0, True
     state: Any = None
     for batch in data.epoch(None):
-        y, state = model._run(batch.x, carried(model, batch, state), batch.lengths, call)
-        mask = counting(model, batch, y)
+        y, state = model._run(batch.x, initial_state(model, batch, state), batch.lengths, call)
+        mask = valid_rows(model, batch, y)
         value, _ = loss(y, batch.targets, mask)
-        mask = not_ignored(loss, batch.targets, mask)
+        mask = counted_rows(loss, batch.targets, mask)
         total += float(value) * int(mask.sum())
-        counted += int(mask.sum())
+        count += int(mask.sum())
         classes = np.asarray(batch.targets)
-        of_classes = of_classes and classes.dtype.kind in "iu" and classes.shape == mask.shape
-        if of_classes:
-            right += int(((y.argmax(axis=-1) == classes) & mask).sum())
-    if not counted:
+        are_classes = are_classes and classes.dtype.kind in "iu" and classes.shape == mask.shape
+        if are_classes:
+            correct += int(((y.argmax(axis=-1) == classes) & mask).sum())
+    if not count:
         raise ArgumentError("the data to evaluate on is empty: it has no step that counts")
-    return Score(total / counted, right / counted if of_classes else None)
+    return Score(total / count, correct / count if are_classes else None)
 
 
-def counting(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
-    """Which rows of y, (T, B, O) or (B, O), count: all but what lies past a length."""
+def valid_rows(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
+    """Return a mask of the rows of y, (T, B, O) or (B, O), that do not lie past a sequence's length."""
     mask = np.ones(y.shape[:-1], np.bool_)
     if batch.lengths is not None and y.ndim == 3:
         steps = mask.swapaxes(0, 1) if model._takes_batch_first else mask
@@ -61,8 +61,8 @@ def counting(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
     return mask
 
 
-def carried(model: Layer, batch: Batch, state: Any) -> Any:
-    """The state that a batch begins with, of that in which the one before it ended."""
+def initial_state(model: Layer, batch: Batch, state: Any) -> Any:
+    """Return the state in which a batch starts, given the one in which the previous batch ended."""
     if not batch.goes_on:
         return None
     for leaf in model._leaves().values():

@@ -1,4 +1,4 @@
-"""The training loop: forward, loss, backward, clip, step; validation and a checkpoint after each epoch."""
+"""The training loop: forward, loss, backward, clip, step; after each epoch, validation and a checkpoint."""
 
 from __future__ import annotations  # np.random is slow to import
 
@@ -21,11 +21,11 @@ from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run
 from .diagnosis import origin
-from .evaluation import Score, as_model, carried, counting, score
+from .evaluation import Score, as_model, initial_state, score, valid_rows
 from .history import Epoch, History
-from .losses import Loss, described, named, not_ignored
-from .optimizers import OPTIMIZER, Adam, Optimizer, clip_norm, clip_value, global_norm
-from .progress import Advance, bar
+from .losses import Loss, as_loss, counted_rows, describe, label
+from .optimizers import OPTIMIZER, Adam, Optimizer, clip_norm, clip_value
+from .progress import Reporter, reporter
 from .schedules import SCHEDULE, Constant, Progress
 from .weights import Weights, replaced, summed, trained
 
@@ -50,38 +50,45 @@ def fit(
     resume: bool = False,
     progress: bool = True,
 ) -> History:
-    """Trains a model, whose weights it replaces, and returns how that went.
+    """Train a model in place and return the history of the training.
 
-    data: arrays (x, y) or (x, y, lengths), which `Batches` puts in batches of sequences of like length;
-    `Batches` or `Chunks`, one long sequence with the state carried on; or an iterable of batches
-    (x, targets[, lengths]), begun anew for each epoch. validation: the same, for the loss after each epoch;
-    the weights that were best at it are restored at the end, and with `patience`, training stops after so
-    many epochs in a row that were not better.
+    data: arrays (x, y) or (x, y, lengths), which `Batches` groups into batches of similar length; `Batches`;
+    `Chunks`, one long sequence whose state is carried from chunk to chunk; or an iterable of batches
+    (x, targets[, lengths]) that starts again for each epoch. validation: the same kinds, to compute the loss
+    after each epoch; the weights with the lowest one are restored at the end. With `patience`, training stops
+    after that many epochs without improvement.
 
     loss: a name, or a function like those of `onward.train`. optimizer: Adam(1e-3) if None. schedule:
-    Constant() if None. max_norm and max_value: gradients are clipped by their global norm, by value.
-    average=a: the model that is validated and returned has the mean of the weights of all steps, those of n
-    steps ago by a^n (from torch.optim.swa_utils, get_ema_multi_avg_fn). recurrent_dropout: with that
-    probability, a unit of h_{t-1} is dropped on its way into R, the same ones at every step and for every row
-    of a batch, the others scaled up: a mask on the columns of R (Gal and Ghahramani 2016). Dropout elsewhere
-    is that of the layers. rng: a generator or a seed, for the order of sequences and dropout.
+    Constant() if None. max_value, max_norm: clip the gradients by value, then by global norm. average=a: the
+    model that is validated and returned has an exponential moving average of the weights, with decay a (as
+    torch.optim.swa_utils.get_ema_multi_avg_fn). recurrent_dropout: the probability of dropping a unit of
+    h_{t-1} before its product with R; the mask is the same for all time steps and rows of a batch (Gal and
+    Ghahramani 2016). All other dropout belongs to the layers. rng: a generator or a seed for the order of the
+    sequences and for dropout.
 
-    checkpoint: a file, written after each epoch and after every checkpoint_every steps. With resume, training
-    goes on from it, if it is there, and ends with the same bits as one that was never interrupted. progress:
-    a bar, on a terminal where rich is installed.
+    checkpoint: a file, written after each epoch and every checkpoint_every steps. resume=True continues from
+    that file if it exists and ends with the same bits as an uninterrupted training, on any processor; the
+    generator then comes from the file. Model, data, loss, optimiser, schedule, clipping, average, dropout and
+    validation data must be those of the first call. Arrays and lists of batches are compared by content;
+    other iterables by type and number of batches only; loss functions by name and options; schedules by
+    their repr. `epochs` may grow, unless the schedule spans the whole run (OneCycleLR and CosineAnnealingLR
+    without a number of steps); `patience` may change, and counts from the best epoch so far.
 
-    Raises ArgumentError, ShapeError, DtypeError; NotFiniteError, which says where it arose, for a loss or a
-    gradient that is not finite; FileError for a checkpoint that cannot be written, or is of another model,
-    other data or other settings.
+    progress: show a progress bar on a terminal if rich is installed, and otherwise print a line to stderr
+    from time to time.
+
+    Raises ArgumentError, ShapeError, DtypeError; NotFiniteError, which names the layer, the step and the row,
+    if the loss or a gradient is not finite; FileError if the checkpoint cannot be written, or if it belongs
+    to another model, other data or other settings.
     """
-    batch_first = as_model(model)._takes_batch_first
+    as_model(model)
     if not isinstance(checkpoint, str | os.PathLike | None):
         raise ArgumentError(f"checkpoint={checkpoint!r}, but must be the path of a file")
     training = Training(
         model,
-        as_data(data, batch_first),
-        None if validation is None else as_data(validation, batch_first),
-        named(loss),
+        as_data(data, model),
+        None if validation is None else as_data(validation, model),
+        as_loss(loss),
         Adam(1e-3) if optimizer is None else instance("optimizer", optimizer, Optimizer, OPTIMIZER),
         Constant() if schedule is None else instance("schedule", schedule, Constant, SCHEDULE),
         integer("epochs", epochs, 0),
@@ -97,17 +104,17 @@ def fit(
         raise ArgumentError(f"patience={patience} needs validation data, to tell which epochs are better")
     run = training.begin(rng, resume)
     try:
-        with bar(training.total, progress) as advance:
-            training.run(run, advance)
+        with reporter(training.total, progress) as report:
+            training.run(run, report)
     except KeyboardInterrupt as interrupt:
-        interrupt.add_note(_how_to_go_on(run, checkpoint))
+        interrupt.add_note(_how_to_resume(run, checkpoint))
         raise
     return run.history
 
 
 @dataclass(frozen=True)
 class Training:
-    """What stays the same while a model is trained."""
+    """Everything that stays constant while a model is trained."""
 
     model: Layer
     data: Data
@@ -126,48 +133,49 @@ class Training:
 
     @property
     def total(self) -> int | None:
-        """How many steps there are."""
+        """The total number of steps, or None if the size of the data is unknown."""
         return None if self.data.size is None else self.epochs * self.data.size
 
     def begin(self, rng: Rng, resume: bool) -> Run:
-        """A run that begins, or the one that the checkpoint holds."""
+        """Return a new run, or the one in the checkpoint."""
         weights = trained(self.model)
-        run = Run(generator(rng), self.optimizer.start(weights))
+        run = Run(generator(rng), self.optimizer.start(weights), History(loss=label(self.loss)))
         if self.average is not None:
             run.average = weights
         if resume and self.checkpoint is None:
-            raise ArgumentError("resume=True needs a checkpoint to go on from")
+            raise ArgumentError("resume=True needs a checkpoint to continue from")
         if resume and self.checkpoint is not None and os.path.exists(self.checkpoint):
-            return checkpoints.read(self.checkpoint, self.model, run, self.settings)
+            return checkpoints.read(self.checkpoint, self.model, run, self.settings, self.epochs)
         return run
 
-    def run(self, run: Run, advance: Advance) -> None:
-        """Trains until the epochs are over, and leaves the model with the weights to be used."""
-        with np.errstate(all="ignore"):  # what is not finite is found, and told
+    def run(self, run: Run, report: Reporter) -> None:
+        """Train until the last epoch, then set the model's weights to the best or averaged ones."""
+        with np.errstate(all="ignore"):  # NaN and infinities are found and reported by _step
             while len(run.history.epochs) < self.epochs and not self._is_stuck(run.history):
-                self._epoch(run, advance)
+                self._epoch(run, report)
         self.model._take(run.best or run.average or {})
 
-    def _epoch(self, run: Run, advance: Advance) -> None:
+    def _epoch(self, run: Run, report: Reporter) -> None:
         number = len(run.history.epochs) + 1
         for batch in self._batches(run):
             self._step(run, batch)
-            advance(run.memory.step, f"epoch {number}, loss {run.total / max(1, run.counted):.4f}")
+            report.step(run.memory.step, number, run.total / max(1, run.count))
             if self.checkpoint_every and run.memory.step % self.checkpoint_every == 0:
                 self._save(run)
         if run.batch == 0:
             raise ArgumentError(
-                f"the data gave no batch in epoch {number}: it is empty, or an iterator, which can be gone "
-                "through but once; a list serves every epoch"
+                f"the data gave no batch in epoch {number}: it is empty, or an iterator, which can be read "
+                "only once; pass a list instead"
             )
         self._end_epoch(run)
+        report.epoch(number, run.history.epochs[-1])
 
     def _batches(self, run: Run) -> Iterator[Batch]:
-        """What is left of the epoch, whose order is drawn as it was when the epoch began."""
+        """Return the remaining batches of the epoch, whose order depends on `rng` as the epoch began."""
         now = run.rng.bit_generator.state
         if run.batch == 0:
-            run.drawn = now
-        run.rng.bit_generator.state = run.drawn
+            run.epoch_rng = now
+        run.rng.bit_generator.state = run.epoch_rng
         batches = self.data.epoch(run.rng)
         if run.batch:
             next(islice(batches, run.batch - 1, None), None)
@@ -176,21 +184,21 @@ class Training:
 
     def _step(self, run: Run, batch: Batch) -> None:
         model, step = self.model, run.memory.step
-        state = carried(model, batch, run.state)
-        whole = trained(model)
-        masks = self._recurrent_masks(whole, run.rng)
-        # another model has the masks, so that no interrupt can leave them in this one
+        state = initial_state(model, batch, run.state)
+        weights = trained(model)
+        masks = self._recurrent_masks(weights, run.rng)
+        # the masks go into a copy of the model, so that an interrupt cannot leave them in the original
         masked = (
-            replaced(model, {name: whole[name] * mask for name, mask in masks.items()}) if masks else model
+            replaced(model, {name: weights[name] * mask for name, mask in masks.items()}) if masks else model
         )
-        y, after, cache = masked.forward(batch.x, state, lengths=batch.lengths, rng=run.rng)
-        rows = counting(model, batch, y)
+        y, next_state, cache = masked.forward(batch.x, state, lengths=batch.lengths, rng=run.rng)
+        rows = valid_rows(model, batch, y)
         value, dy = self.loss(y, batch.targets, rows)
-        loss = float(value)  # of a NumPy scalar, which no checkpoint can hold
+        loss = float(value)  # a checkpoint cannot hold NumPy scalars
         _, _, by_name = masked.backward(dy, None, cache)
         gradients = summed(model, by_name)
         gradients |= {name: gradients[name] * mask for name, mask in masks.items()}
-        if not (math.isfinite(loss) and math.isfinite(global_norm(gradients))):
+        if not math.isfinite(loss) or not all(np.isfinite(g).all() for g in gradients.values()):
             what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
             where = f"at step {step} (epoch {len(run.history.epochs) + 1}, batch {run.batch}, counted from 0)"
             raise NotFiniteError(f"{what} {where}: it arose {origin(model, batch, state, gradients)}")
@@ -198,45 +206,49 @@ class Training:
             gradients = clip_value(gradients, self.max_value)
         if self.max_norm is not None:
             gradients = clip_norm(gradients, self.max_norm)
-        rate = self._lr(run.history, step)
-        weights, run.memory = self.optimizer.step(whole, gradients, run.memory, rate)
+        rate, optimizer = self._rate_and_optimizer(run.history, step)
+        weights, run.memory = optimizer.step(weights, gradients, run.memory, rate)
         model._take(weights)
         if run.average is not None and self.average is not None:
             run.average = _moved(run.average, weights, 1 - self.average)
-        run.state = after
+        run.state = next_state
         run.history.losses.append(loss)
         run.history.rates.append(rate)
         run.batch += 1
-        counted = int(not_ignored(self.loss, batch.targets, rows).sum())
-        run.total += loss * counted
-        run.counted += counted
+        count = int(counted_rows(self.loss, batch.targets, rows).sum())
+        run.total += loss * count
+        run.count += count
 
     def _recurrent_masks(self, weights: Weights, rng: np.random.Generator) -> Weights:
-        """What recurrent dropout multiplies each R by, in this step."""
+        """Return the recurrent-dropout mask of each R for this step."""
         p = self.recurrent_dropout
         recurrent = {name: R for name, R in weights.items() if p and "weight_hh" in name}
         return {name: dropout_mask(rng, p, R.shape[1:], R.dtype) for name, R in recurrent.items()}
 
-    def _lr(self, history: History, step: int) -> float:
-        progress = Progress(step, self.total, history.validation_losses)
-        return non_negative("the schedule's lr", self.schedule.lr(self.optimizer.lr, progress))
+    def _rate_and_optimizer(self, history: History, step: int) -> tuple[float, Optimizer]:
+        """Return the learning rate of a step, and the optimiser with the momentum of that step."""
+        total = self.total if self.schedule.spans_run else None
+        progress = Progress(step, total, history.validation_losses)
+        rate = non_negative("the schedule's lr", self.schedule.lr(self.optimizer.lr, progress))
+        momentum = self.schedule.momentum(progress)
+        return rate, self.optimizer if momentum is None else self.optimizer.with_momentum(momentum)
 
     def _end_epoch(self, run: Run) -> None:
         step, history = run.memory.step, run.history
         validated = () if self.validation is None else self._validated(run, self.validation)
-        history.epochs.append(Epoch(step, history.rates[-1], run.total / max(1, run.counted), *validated))
+        history.epochs.append(Epoch(step, history.rates[-1], run.total / max(1, run.count), *validated))
         if history.best == len(history.epochs) - 1:
             run.best = run.average or trained(self.model)
-        run.batch, run.total, run.counted, run.state = 0, 0.0, 0, None
+        run.batch, run.total, run.count, run.state = 0, 0.0, 0, None
         self._save(run)
 
     def _validated(self, run: Run, validation: Data) -> Score:
-        """The score of the weights that would be used, if training ended now."""
+        """Return the score of the current weights, or of their average."""
         found = score(replaced(self.model, run.average) if run.average else self.model, validation, self.loss)
         if not math.isfinite(found.loss):
             raise NotFiniteError(
                 f"the loss of the validation data is {found.loss} after epoch {len(run.history.epochs) + 1}, "
-                "though that of training is finite: look for NaN and infinities in that data"
+                "although the training loss is finite: look for NaN and infinities in the validation data"
             )
         return found
 
@@ -250,14 +262,14 @@ class Training:
     def _save(self, run: Run) -> None:
         if self.checkpoint is not None:
             checkpoints.write(self.checkpoint, self.model, run, self.settings)
-            run.kept = True
+            run.saved = True
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint must agree in with what goes on from it, as JSON gives it back."""
-        said = {
+        """What must not change when training resumes, as JSON returns it."""
+        settings = {
             "model": self.model.description(),
-            "loss": described(self.loss),
+            "loss": describe(self.loss),
             "optimizer": repr(self.optimizer),
             "schedule": repr(self.schedule),
             "max_norm": self.max_norm,
@@ -266,20 +278,23 @@ class Training:
             "recurrent_dropout": self.recurrent_dropout,
             **self.data.settings(),
             "validation": None if self.validation is None else self.validation.settings(),
+            "number of epochs": self.epochs if self.schedule.spans_run else None,
         }
-        return json.loads(json.dumps(said))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(settings))  # type: ignore[no-any-return]  # json.loads returns Any
 
 
-def _moved(average: Weights, weights: Weights, by: float) -> Weights:
-    return {name: a + by * (weights[name] - a) for name, a in average.items()}
+def _moved(average: Weights, weights: Weights, share: float) -> Weights:
+    """Return the average moved towards the weights by a share of the distance."""
+    return {name: a + share * (weights[name] - a) for name, a in average.items()}
 
 
-def _how_to_go_on(run: Run, checkpoint: str | os.PathLike[str] | None) -> str:
-    stopped = f"training was stopped after {run.memory.step} steps"
+def _how_to_resume(run: Run, checkpoint: str | os.PathLike[str] | None) -> str:
+    stopped = f"training stopped after {run.memory.step} steps"
     if checkpoint is None:
-        return f"{stopped} and kept nothing: fit(..., checkpoint='run.safetensors') would let it go on"
-    if not run.kept:
+        return f"{stopped}, and nothing was saved: pass checkpoint='run.safetensors' to be able to resume"
+    if not run.saved:
         return (
-            f"{stopped} and kept nothing: {checkpoint} is written after an epoch, or checkpoint_every steps"
+            f"{stopped}, and nothing was saved: {checkpoint} is written after each epoch, or every "
+            "checkpoint_every steps"
         )
-    return f"{stopped}; {checkpoint} is as of the last checkpoint: fit(..., resume=True) goes on from there"
+    return f"{stopped}; fit(..., resume=True) continues from the last checkpoint, {checkpoint}"

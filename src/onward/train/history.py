@@ -1,4 +1,4 @@
-"""The course of a training: the loss of every step, and what validation gave after every epoch."""
+"""The history of a training: the loss of every step, and the scores of every epoch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 class Epoch(NamedTuple):
-    """What is known at the end of an epoch.
+    """The results of one epoch.
 
-    The step that ended it, the learning rate of that step, the mean loss over the epoch's batches as they
-    came, and, of the validation data, the loss and the share of classes that were right; None: not measured.
+    step: the number of steps done when it ended. lr: the learning rate of its last step. loss: the mean loss
+    over its batches, each computed before the step it led to. validation_loss, accuracy: the loss and the
+    accuracy on the validation data, or None.
     """
 
     step: int
@@ -27,36 +28,38 @@ class Epoch(NamedTuple):
 
 @dataclass
 class History:
-    """How a training went.
+    """The course of a training.
 
-    losses: of each step. epochs: of each epoch that was finished. rates: the learning rate of each step.
+    losses, rates: the loss and the learning rate of each step. epochs: the results of each finished epoch.
+    loss: the name of the loss, with its unit and options.
     """
 
     losses: list[float] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    loss: str = "loss"
 
     @property
     def validation_losses(self) -> list[float]:
-        """The loss on the validation data after each epoch; none without validation."""
+        """The validation loss after each epoch; empty without validation."""
         return [epoch.validation_loss for epoch in self.epochs if epoch.validation_loss is not None]
 
     @property
     def best(self) -> int | None:
-        """The number, from 0, of the epoch whose validation loss is the lowest; None without validation."""
+        """The index of the epoch with the lowest validation loss; None without validation."""
         losses = self.validation_losses
         return losses.index(min(losses)) if losses else None
 
     def plot(self) -> Figure:
-        """Losses and learning rate over the steps: a matplotlib Figure, for `savefig`.
+        """Plot the losses and the learning rate over the steps, as a matplotlib Figure.
 
-        Raises ArgumentError where matplotlib is missing.
+        Raises ArgumentError if matplotlib is missing.
         """
         ends = [epoch.step for epoch in self.epochs]
         steps = list(range(1, len(self.losses) + 1))
         curves = [plot.Curve("each step", steps, self.losses, faint=True)]
-        curves += [plot.Curve("mean of the epoch", ends, [epoch.loss for epoch in self.epochs])]
+        curves += [plot.Curve("epoch mean", ends, [epoch.loss for epoch in self.epochs])]
         if self.validation_losses:
             curves += [plot.Curve("validation", ends, self.validation_losses)]
         rates = [plot.Curve("each step", steps, self.rates)]
-        return plot.curves({"loss": curves, "learning rate": rates}, "step")
+        return plot.curves({self.loss: curves, "learning rate": rates}, "step")

@@ -1,8 +1,9 @@
-"""Losses: how far a model's outputs are from what they should be, and the gradient by the outputs.
+"""Loss functions: the mean loss of a model's outputs, and its gradient with respect to them.
 
-Each is a function of outputs y (..., O), targets, and a mask (...) of booleans, which says which rows of y
-count; it returns the mean over what counts, 0 if nothing does, and the gradient dy of that mean, in the shape
-and dtype of y. y may have a row for each sequence, (B, O), or for each step, (T, B, O).
+A loss takes outputs y (..., O), targets, and a boolean mask (...) that selects the rows of y to average over
+(None: all). It returns the mean, which is 0 if no row is selected, and its gradient dy, with the shape and
+dtype of y. y has one row per sequence, (B, O), or one per time step, (T, B, O). The results have the same
+bits on every processor: exponentials, logarithms and sums are computed by the core.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import _core
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import LARGEST, integer, positive, probability
 from ..errors import ArgumentError, DtypeError, ShapeError
 
-IGNORED = -100  # PyTorch's
+IGNORE_INDEX = -100  # as in PyTorch
 
 Loss: TypeAlias = Callable[[Array, NDArray[Any], "NDArray[np.bool_] | None"], tuple[float, Array]]
 
@@ -27,47 +29,45 @@ def cross_entropy(
     targets: ArrayLike,
     mask: ArrayLike | None = None,
     *,
-    ignore_index: int = IGNORED,
+    ignore_index: int = IGNORE_INDEX,
     label_smoothing: float = 0.0,
 ) -> tuple[float, Array]:
-    """-sum_k q_k log softmax(y)_k, q = (1 - e) [k = target] + e / C, e = label_smoothing.
+    """Cross entropy of logits, as torch.nn.functional.cross_entropy but with the classes on the last axis.
 
-    y (..., C): logits; targets (...): the number of the right class of each row, or ignore_index for a row
-    that does not count. As torch.nn.functional.cross_entropy, which has the classes in axis 1. Raises
-    ShapeError, DtypeError, ArgumentError. Source of the smoothing: Szegedy et al. 2016.
+    loss = -sum_k q_k log softmax(y)_k, where q = (1 - e) [k = target] + e / C and e = label_smoothing.
+    y (..., C): logits. targets (...): class indices; a row whose target is ignore_index does not count.
+    Raises ShapeError, DtypeError, ArgumentError.
+
+    >>> loss, dy = cross_entropy([[0.0, 0.0]], [1])
+    >>> round(loss, 4), dy.tolist()
+    (0.6931, [[0.5, -0.5]])
+
+    Source: Szegedy et al. 2016 (label smoothing).
     """
     y = _outputs(y)
     C = y.shape[-1]
     if C == 0:
-        raise ShapeError(f"y has shape {y.shape}, but must be (..., C): C classes, at least 1")
+        raise ShapeError(f"y has shape {y.shape}; expected (..., C) with at least one class")
     smoothing = probability("label_smoothing", label_smoothing)
-    because = f"y has {C} classes"
-    targets = arrays.as_integers(targets, -LARGEST - 1, LARGEST, "targets", because)
+    reason = f"y has {C} classes"
+    targets = arrays.as_integers(targets, -LARGEST - 1, LARGEST, "targets", reason)
     _check_shape(targets, y.shape[:-1], y)
-    counted = _counted(mask, targets.shape) & (targets != integer("ignore_index", ignore_index, -(1 << 63)))
-    right = arrays.as_integers(np.where(counted, targets, 0), 0, C - 1, "targets", because)[..., None]
-
-    with np.errstate(invalid="ignore"):  # what is not finite comes out as NaN
-        shifted = y - y.max(axis=-1, keepdims=True)
-    powers = np.exp(shifted)
-    sums = powers.sum(axis=-1, keepdims=True)
-    losses = np.log(sums) - (1 - smoothing) * np.take_along_axis(shifted, right, -1)
-    dy = powers / sums
-    np.put_along_axis(dy, right, np.take_along_axis(dy, right, -1) - (1 - smoothing), -1)
-    if smoothing:
-        losses -= smoothing * shifted.mean(axis=-1, keepdims=True)
-        dy -= smoothing / C
-    return _mean(losses, dy, counted)
+    counted = _mask(mask, targets.shape) & (targets != integer("ignore_index", ignore_index, -(1 << 63)))
+    arrays.as_integers(np.where(counted, targets, 0), 0, C - 1, "targets", reason)
+    logits, classes = arrays.contiguous(y).reshape(-1, C), np.where(counted, targets, -1).reshape(-1)
+    dy = np.empty_like(logits)
+    loss = _core.cross_entropy(logits, classes, smoothing, dy)
+    return loss, dy.reshape(y.shape)
 
 
 def mse(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tuple[float, Array]:
-    """(y - targets)^2, as torch.nn.functional.mse_loss. Raises ShapeError, DtypeError."""
+    """Mean squared error, (y - targets)^2, as torch.nn.functional.mse_loss. Raises ShapeError, DtypeError."""
     error, counted = _error(y, targets, mask)
     return _mean(error * error, 2 * error, counted)
 
 
 def mae(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tuple[float, Array]:
-    """|y - targets|, as torch.nn.functional.l1_loss. Raises ShapeError, DtypeError."""
+    """Mean absolute error, |y - targets|, as torch.nn.functional.l1_loss. Raises ShapeError, DtypeError."""
     error, counted = _error(y, targets, mask)
     return _mean(np.abs(error), np.sign(error), counted)
 
@@ -75,57 +75,76 @@ def mae(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tupl
 def huber(
     y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None, *, delta: float = 1.0
 ) -> tuple[float, Array]:
-    """e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2); e = y - targets.
+    """Huber loss, as torch.nn.functional.huber_loss.
 
-    As torch.nn.functional.huber_loss. Raises ShapeError, DtypeError, ArgumentError. Source: Huber 1964.
+    With e = y - targets, the loss is e^2 / 2 where |e| <= delta and delta (|e| - delta / 2) elsewhere.
+    Raises ShapeError, DtypeError, ArgumentError. Source: Huber 1964.
     """
     bound = positive("delta", delta)
     error, counted = _error(y, targets, mask)
-    near = np.clip(error, -bound, bound)
-    return _mean(near * (error - near / 2), near, counted)
+    clipped = np.clip(error, -bound, bound)
+    return _mean(clipped * (error - clipped / 2), clipped, counted)
 
 
 def bce(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tuple[float, Array]:
-    """-t log s - (1 - t) log(1 - s), s = sigmoid(y), for targets t from 0 to 1.
+    """Binary cross entropy of logits, as torch.nn.functional.binary_cross_entropy_with_logits.
 
-    As torch.nn.functional.binary_cross_entropy_with_logits. Raises ShapeError, DtypeError, ArgumentError.
+    loss = -t log s - (1 - t) log(1 - s) = softplus(y) - t y, where s = sigmoid(y) and the targets t are
+    probabilities. Raises ShapeError, DtypeError, ArgumentError.
     """
-    y = _outputs(y)
+    y = arrays.contiguous(_outputs(y))
     t, counted = _targets(y, targets, mask)
     if ((t < 0) | (t > 1)).any(where=counted[..., None]):
-        raise ArgumentError("targets of bce must be from 0 to 1: each is the probability of its output")
-    tail = np.exp(-np.abs(y))
-    sigmoid = np.where(y >= 0, 1, tail) / (1 + tail)
-    return _mean(np.maximum(y, 0) - y * t + np.log1p(tail), sigmoid - t, counted)
+        raise ArgumentError("the targets of bce must be probabilities, from 0 to 1")
+    return _mean(_activation("softplus", y) - y * t, _activation("sigmoid", y) - t, counted)
 
 
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy, "mse": mse, "mae": mae, "huber": huber, "bce": bce,
 }  # fmt: skip
+LABELS = {
+    "cross_entropy": "cross entropy in nats",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
+    "huber": "Huber loss",
+    "bce": "binary cross entropy in nats",
+}
 
 
-def named(loss: str | Loss) -> Loss:
-    """The loss of that name, or the function itself; functools.partial gives one with other options."""
+def as_loss(loss: str | Loss) -> Loss:
+    """Return the loss of that name, or the function itself; functools.partial sets its options."""
     if callable(loss):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
-        raise ArgumentError(f"loss={loss!r}, but must be one of {', '.join(LOSSES)}, or such a function")
+        raise ArgumentError(f"loss={loss!r}, but must be one of {', '.join(LOSSES)}, or a loss function")
     return LOSSES[loss]
 
 
-def described(loss: Loss) -> str:
-    """A loss by its name and its options, the same wherever it stands in memory."""
+def describe(loss: Loss) -> str:
+    """Return the name and the options of a loss: "cross_entropy(label_smoothing=0.1)"."""
+    name, options = _name_and_options(loss)
+    return f"{name}({', '.join(options)})" if options else name
+
+
+def label(loss: Loss) -> str:
+    """Return a loss as axes and tables call it: "cross entropy in nats, label_smoothing=0.1"."""
+    name, options = _name_and_options(loss)
+    return ", ".join([LABELS.get(name, name), *options])
+
+
+def _name_and_options(loss: Loss) -> tuple[str, list[str]]:
     if isinstance(loss, partial):
-        options = [*map(repr, loss.args), *(f"{name}={value!r}" for name, value in loss.keywords.items())]
-        return f"{described(loss.func)}({', '.join(options)})"
-    return str(getattr(loss, "__name__", type(loss).__name__))
+        name, options = _name_and_options(loss.func)
+        own = [*map(repr, loss.args), *(f"{key}={value!r}" for key, value in loss.keywords.items())]
+        return name, options + own
+    return str(getattr(loss, "__name__", type(loss).__name__)), []
 
 
-def not_ignored(loss: Loss, targets: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Of the rows in a mask, those whose target the loss does not ignore."""
+def counted_rows(loss: Loss, targets: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the rows of a mask whose target the loss does not ignore."""
     if (loss.func if isinstance(loss, partial) else loss) is not cross_entropy:
         return mask
-    ignored = loss.keywords.get("ignore_index", IGNORED) if isinstance(loss, partial) else IGNORED
+    ignored = loss.keywords.get("ignore_index", IGNORE_INDEX) if isinstance(loss, partial) else IGNORE_INDEX
     counted: NDArray[np.bool_] = mask & (np.asarray(targets) != ignored)
     return counted
 
@@ -133,20 +152,26 @@ def not_ignored(loss: Loss, targets: ArrayLike, mask: NDArray[np.bool_]) -> NDAr
 def _outputs(y: ArrayLike) -> Array:
     y = arrays.as_array(y, "y")
     if y.ndim == 0:
-        raise ShapeError("y has shape (), but must be (..., O): O outputs of each row")
+        raise ShapeError("y has shape (); expected (..., O): the outputs of each row")
     return arrays.as_floats(y, arrays.working_dtype(y), "y")
+
+
+def _activation(name: str, x: Array) -> Array:
+    y = np.empty_like(x)
+    _core.activate((name, 0.0, 0.0), x.reshape(-1), y.reshape(-1))
+    return y
 
 
 def _check_shape(targets: NDArray[Any], expected: Shape, y: Array) -> None:
     if targets.shape != expected:
-        raise ShapeError(f"targets has shape {targets.shape}, but for y of {y.shape} it must be {expected}")
+        raise ShapeError(f"targets has shape {targets.shape}; expected {expected} for y of shape {y.shape}")
 
 
 def _targets(y: Array, targets: ArrayLike, mask: ArrayLike | None) -> tuple[Array, NDArray[np.bool_]]:
-    """Targets that are numbers like y, and which rows count."""
+    """Return targets with the shape and dtype of y, and the mask of the rows that count."""
     t = arrays.as_floats(targets, y.dtype, "targets")
     _check_shape(t, y.shape, y)
-    return t, _counted(mask, y.shape[:-1])
+    return t, _mask(mask, y.shape[:-1])
 
 
 def _error(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None) -> tuple[Array, NDArray[np.bool_]]:
@@ -155,21 +180,22 @@ def _error(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None) -> tuple[Ar
     return y - t, counted
 
 
-def _counted(mask: ArrayLike | None, rows: Shape) -> NDArray[np.bool_]:
+def _mask(mask: ArrayLike | None, rows: Shape) -> NDArray[np.bool_]:
     if mask is None:
         return np.ones(rows, np.bool_)
     array = arrays.as_array(mask, "mask")
     if array.dtype != np.bool_:
         raise DtypeError(f"mask has dtype {array.dtype}, but must hold booleans")
     if array.shape != rows:
-        raise ShapeError(f"mask has shape {array.shape}, but must have {rows}, one for each row of y")
+        raise ShapeError(f"mask has shape {array.shape}; expected {rows}, one entry for each row of y")
     return array
 
 
 def _mean(losses: Array, dy: Array, counted: NDArray[np.bool_]) -> tuple[float, Array]:
-    """The mean of losses (..., n) over the rows counted, and dy made its gradient; both are consumed."""
-    where = counted[..., None]
+    """Return the mean of losses (..., O) over the counted rows, and dy scaled to its gradient, in place."""
+    ignored = ~counted[..., None]
     count = max(1, int(counted.sum()) * losses.shape[-1])
-    np.copyto(dy, 0, where=~where)
+    np.copyto(losses, 0, where=ignored)
+    np.copyto(dy, 0, where=ignored)
     dy /= dy.dtype.type(count)
-    return float(losses.sum(where=where, dtype=np.float64)) / count, dy
+    return _core.sum(arrays.contiguous(losses).reshape(-1)) / count, dy

@@ -1,22 +1,25 @@
-"""Optimisers: new weights from old ones and their gradients; what one remembers is passed in and returned."""
+"""Optimisers and gradient clipping, as in torch.optim; an optimiser's state is passed in and returned."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from .. import _core
+from ..core import arrays
 from ..core.arrays import Array
 from ..core.checks import flag, non_negative, probability, settle
 from ..errors import ArgumentError
+from .reproducible import power
 from .weights import Weights
 
 OPTIMIZER = "an optimiser of onward.train, such as Adam(1e-3)"
 
 
 class Memory(NamedTuple):
-    """What an optimiser remembers: how many steps were taken and, by kind, an array for each weight."""
+    """The state of an optimiser: the number of steps taken, and by kind one array for each weight."""
 
     step: int
     averages: dict[str, Weights]
@@ -24,9 +27,9 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all of them share: a learning rate, and weight decay, added to the gradients as an L2 penalty's.
+    """Base of all optimisers: a learning rate, and weight decay as an L2 penalty added to the gradients.
 
-    With decay_biases=False, weights whose name begins with `bias` are left alone by it. Raises ArgumentError.
+    With decay_biases=False, weights whose names begin with `bias` do not decay. Raises ArgumentError.
     """
 
     lr: float
@@ -40,7 +43,7 @@ class Optimizer:
         settle(self, "decay_biases", flag)
 
     def start(self, weights: Mapping[str, Array]) -> Memory:
-        """What is remembered before the first step: zeros."""
+        """Return the state before the first step: zeros."""
         return Memory(
             0,
             {kind: {name: np.zeros_like(w) for name, w in weights.items()} for kind in self.REMEMBERS},
@@ -53,36 +56,45 @@ class Optimizer:
         memory: Memory,
         lr: float | None = None,
     ) -> tuple[Weights, Memory]:
-        """New weights and what is remembered then, in new arrays; `lr` takes the place of the optimiser's.
+        """Return the updated weights and state as new arrays; `lr` overrides the optimiser's learning rate.
 
         Raises ArgumentError.
         """
         rate = self.lr if lr is None else non_negative("lr", lr)
         step = memory.step + 1
-        after: Weights = {}
+        updated: Weights = {}
         averages: dict[str, Weights] = {kind: {} for kind in self.REMEMBERS}
         for name, weight in weights.items():
             bias = name.rpartition(".")[2].startswith("bias")
             decay = 0.0 if bias and not self.decay_biases else self.weight_decay
-            before, gradient = self._decayed(weight, gradients[name], decay, rate)
-            remembered = [memory.averages[kind][name] for kind in self.REMEMBERS]
-            after[name], *remembered = self._updated(before, gradient, remembered, step, rate)
-            for kind, average in zip(self.REMEMBERS, remembered, strict=True):
+            decayed, gradient = self._decayed(weight, gradients[name], decay, rate)
+            previous = [memory.averages[kind][name] for kind in self.REMEMBERS]
+            updated[name], *current = self._updated(decayed, gradient, previous, step, rate)
+            for kind, average in zip(self.REMEMBERS, current, strict=True):
                 averages[kind][name] = average
-        return after, Memory(step, averages)
+        return updated, Memory(step, averages)
+
+    def with_momentum(self, momentum: float) -> "Optimizer":
+        """Return this optimiser with another momentum, or another beta1 for Adam and AdamW.
+
+        Raises ArgumentError for an optimiser without momentum.
+        """
+        raise ArgumentError(
+            f"{self!r} has no momentum for OneCycleLR to cycle: pass OneCycleLR(cycle_momentum=False)"
+        )
 
     def _decayed(self, w: Array, g: Array, decay: float, lr: float) -> tuple[Array, Array]:
-        """A weight and its gradient once weight decay has acted."""
+        """Apply weight decay to a weight and its gradient."""
         return (w, g + decay * w) if decay else (w, g)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
-        """One new weight, and then what is remembered of it."""
+        """Return one updated weight, then its updated averages."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """torch.optim.SGD: v = momentum v + g; w = w - lr v, or with Nesterov w - lr (g + momentum v).
+    """torch.optim.SGD: v = momentum v + g; w = w - lr v, or w - lr (g + momentum v) with nesterov.
 
     Source: Polyak 1964; Sutskever et al. 2013.
     """
@@ -97,6 +109,9 @@ class SGD(Optimizer):
         settle(self, "nesterov", flag)
         if self.nesterov and not self.momentum:
             raise ArgumentError("nesterov=True needs a momentum above 0, such as 0.9")
+
+    def with_momentum(self, momentum: float) -> Optimizer:
+        return replace(self, momentum=momentum)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         v = self.momentum * averages[0] + g
@@ -127,10 +142,10 @@ class RMSprop(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """torch.optim.Adam: w = w - lr m' / (sqrt(v') + eps), m' and v' the means of g and of g^2.
+    """torch.optim.Adam: w = w - lr m' / (sqrt(v') + eps), where m' and v' estimate the means of g and g^2.
 
-    m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2, which begin with 0, lack b1^t and b2^t after t steps:
-    m' = m / (1 - b1^t), v' = v / (1 - b2^t). Source: Kingma and Ba 2015.
+    m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2 start at 0; after t steps, m' = m / (1 - b1^t) and
+    v' = v / (1 - b2^t) correct the bias of that start. Source: Kingma and Ba 2015.
     """
 
     lr: float = 1e-3
@@ -143,17 +158,20 @@ class Adam(Optimizer):
         settle(self, "betas", _two_below_1)
         settle(self, "eps", non_negative)
 
+    def with_momentum(self, momentum: float) -> Optimizer:
+        return replace(self, betas=(momentum, self.betas[1]))
+
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         b1, b2 = self.betas
         m = averages[0] + (1 - b1) * (g - averages[0])
         v = b2 * averages[1] + (1 - b2) * (g * g)
-        spread = np.sqrt(v) / math.sqrt(1 - b2**step) + self.eps
-        return w - lr / (1 - b1**step) * (m / spread), m, v
+        spread = np.sqrt(v) / math.sqrt(1 - power(b2, step)) + self.eps
+        return w - lr / (1 - power(b1, step)) * (m / spread), m, v
 
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """torch.optim.AdamW: Adam whose weight decay acts on the weights themselves: w = w - lr weight_decay w.
+    """torch.optim.AdamW: Adam with decoupled weight decay, w = w - lr weight_decay w before each update.
 
     Source: Loshchilov and Hutter 2019.
     """
@@ -165,21 +183,41 @@ class AdamW(Adam):
 
 
 def global_norm(gradients: Mapping[str, Array]) -> float:
-    """The length of all gradients taken as one vector."""
-    return math.sqrt(sum(float(np.vdot(g, g)) for g in gradients.values()))
+    """Return the L2 norm of all gradients as one vector, without overflow and with the same bits everywhere.
+
+    >>> global_norm({"a": np.array([3.0, -4.0], np.float32), "b": np.array([12.0])})
+    13.0
+    """
+    vectors = [arrays.contiguous(g).reshape(-1) for g in gradients.values() if g.size]
+    largest = float(np.max([[v.max(), -v.min()] for v in vectors], initial=0.0))
+    if not 0 < largest < math.inf:
+        return largest
+    # a power of two, so that scaling is exact; bounded, so that it is a normal number
+    scale = math.ldexp(1.0, min(1000, max(-1000, -math.frexp(largest)[1])))
+    return math.sqrt(sum(_core.sum_of_squares(v, scale) for v in vectors)) / scale
 
 
 def clip_norm(gradients: Mapping[str, Array], max_norm: float) -> Weights:
-    """Gradients scaled so that their global norm is at most max_norm, as torch.nn.utils.clip_grad_norm_.
+    """Return gradients scaled to a global norm of at most max_norm, as torch.nn.utils.clip_grad_norm_.
 
-    Source: Pascanu et al. 2013.
+    Raises ArgumentError. Source: Pascanu et al. 2013.
     """
     scale = min(1.0, non_negative("max_norm", max_norm) / (global_norm(gradients) + 1e-6))
-    return {name: g * g.dtype.type(scale) for name, g in gradients.items()}
+    return dict(gradients) if scale == 1 else {name: _scaled(g, scale) for name, g in gradients.items()}
+
+
+def _scaled(g: Array, scale: float) -> Array:
+    """Return scale * g, computed in float64: the scale may be too small for float32."""
+    scaled = np.empty_like(g)
+    np.multiply(g, scale, out=scaled, dtype=np.float64, casting="same_kind")
+    return scaled
 
 
 def clip_value(gradients: Mapping[str, Array], clip_value: float) -> Weights:
-    """Gradients cut off at +-clip_value, element by element, as torch.nn.utils.clip_grad_value_."""
+    """Return gradients clipped to [-clip_value, clip_value], as torch.nn.utils.clip_grad_value_.
+
+    Raises ArgumentError.
+    """
     bound = non_negative("clip_value", clip_value)
     return {name: g.clip(-bound, bound) for name, g in gradients.items()}
 

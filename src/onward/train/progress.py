@@ -1,24 +1,102 @@
-"""A progress bar on a terminal, where rich is installed; nothing elsewhere."""
+"""Progress reports on stderr: a bar on a terminal where rich is installed, and lines of text elsewhere."""
 
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Advance = Callable[[int, str], None]
+from .history import Epoch
+
+INTERVAL = 10.0  # seconds between two lines within an epoch
+SHORT_INTERVAL = 1.0  # at least, between two lines at the end of an epoch
+
+
+class Reporter:
+    """What training reports to. This one ignores everything."""
+
+    def step(self, done: int, epoch: int, loss: float) -> None:
+        """Report the number of steps done, the current epoch and its mean loss so far."""
+
+    def epoch(self, number: int, epoch: Epoch) -> None:
+        """Report the end of an epoch."""
+
+
+class Bar(Reporter):
+    """Updates a progress bar: update(completed=..., description=...)."""
+
+    def __init__(self, update: Callable[..., None]) -> None:
+        self.update = update
+
+    def step(self, done: int, epoch: int, loss: float) -> None:
+        self.update(completed=done, description=f"epoch {epoch}, loss {loss:.4f}")
+
+
+class Lines(Reporter):
+    """Prints a line after each epoch and every ten seconds; of epochs shorter than a second, only some."""
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        self.start = self.printed = time.monotonic()
+        self.first_step: int | None = None  # not 1 in a resumed training
+        self.pending = ""
+
+    def step(self, done: int, epoch: int, loss: float) -> None:
+        now = time.monotonic()
+        if self.first_step is None:
+            self.first_step, self.start = done, now
+        if now - self.printed >= INTERVAL:
+            of = "" if self.total is None else f" of {self.total:,}"
+            self._print(f"epoch {epoch}: step {done:,}{of}, loss {loss:.4f}{self._time_left(done, now)}", now)
+
+    def epoch(self, number: int, epoch: Epoch) -> None:
+        line = f"epoch {number}: loss {epoch.loss:.4f}"
+        if epoch.validation_loss is not None:
+            line += f", validation loss {epoch.validation_loss:.4f}"
+        if epoch.accuracy is not None:
+            line += f", validation accuracy {epoch.accuracy:.1%}"
+        now = time.monotonic()
+        line += self._time_left(epoch.step, now)
+        self.pending = line
+        if now - self.printed >= SHORT_INTERVAL:
+            self._print(line, now)
+
+    def close(self) -> None:
+        """Print the line of the last epoch, if it is not there yet."""
+        if self.pending:
+            self._print(self.pending, time.monotonic())
+
+    def _print(self, line: str, now: float) -> None:
+        print(line, file=sys.stderr, flush=True)
+        self.printed, self.pending = now, ""
+
+    def _time_left(self, done: int, now: float) -> str:
+        steps = 0 if self.first_step is None else done - self.first_step
+        if self.total is None or not steps or done >= self.total:
+            return ""
+        minutes, seconds = divmod(math.ceil((now - self.start) / steps * (self.total - done)), 60)
+        return f", {minutes}:{seconds:02} left"
 
 
 @contextmanager
-def bar(total: int | None, shown: bool) -> Iterator[Advance]:
-    """Within it, a function to be called with the number of steps done and what to say beside the bar."""
+def reporter(total: int | None, enabled: bool) -> Iterator[Reporter]:
+    """Yield the reporter that suits stderr, for a training of `total` steps."""
+    if not enabled:
+        yield Reporter()
+        return
     try:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ModuleNotFoundError:
-        shown = False
-    if not (shown and sys.stderr.isatty()):
-        yield lambda done, said: None
+        has_rich = False
+    else:
+        has_rich = True
+    if not (has_rich and sys.stderr.isatty()):
+        lines = Lines(total)
+        yield lines
+        lines.close()
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Training", total=total)
-        yield lambda done, said: progress.update(task, completed=done, description=said)
+        yield Bar(lambda **values: progress.update(task, **values))

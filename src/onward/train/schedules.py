@@ -1,18 +1,22 @@
-"""Schedules: the learning rate of each step, as a function of how far training has come and nothing else."""
+"""Learning-rate schedules: the learning rate and the momentum of each step, from the progress of training."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..core.checks import instance, integer, non_negative, positive, probability, settle
+from ..core.checks import flag, instance, integer, non_negative, positive, probability, settle
 from ..errors import ArgumentError
+from .reproducible import cos_pi, power
 
-SCHEDULE = "a schedule of onward.train, such as OneCycleLR(), or of a class derived from Constant"
+SCHEDULE = "a schedule of onward.train, such as OneCycleLR(), or a subclass of Constant"
 
 
 class Progress(NamedTuple):
-    """Steps done, of how many (None: unknown), and the validation loss of each epoch."""
+    """The steps done so far, the total number of steps, and the validation loss of each epoch.
+
+    total is None if it is unknown, or if the schedule does not depend on it.
+    """
 
     step: int
     total: int | None = None
@@ -21,16 +25,29 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Constant:
-    """The optimiser's own learning rate, at every step; and the base of all schedules."""
+    """The optimiser's own learning rate at every step. Base class of all schedules."""
+
+    @property
+    def spans_run(self) -> bool:
+        """Whether the schedule depends on the total number of steps.
+
+        `fit` passes `Progress.total` to such a schedule only, and resumes its trainings only with the same
+        number of epochs.
+        """
+        return False
 
     def lr(self, base: float, progress: Progress) -> float:
-        """The learning rate of the next step; `base` is the optimiser's own."""
+        """Return the learning rate of the next step; `base` is the optimiser's own."""
         return base
+
+    def momentum(self, progress: Progress) -> float | None:
+        """Return the momentum of the next step (beta1 for Adam), or None for the optimiser's own."""
+        return None
 
 
 @dataclass(frozen=True)
 class StepLR(Constant):
-    """torch.optim.lr_scheduler.StepLR, in steps: base * gamma^(step // step_size)."""
+    """torch.optim.lr_scheduler.StepLR, counted in steps: base * gamma^(step // step_size)."""
 
     step_size: int
     gamma: float = 0.1
@@ -40,15 +57,15 @@ class StepLR(Constant):
         settle(self, "gamma", probability)
 
     def lr(self, base: float, progress: Progress) -> float:
-        return base * self.gamma ** (progress.step // self.step_size)
+        return base * power(self.gamma, progress.step // self.step_size)
 
 
 @dataclass(frozen=True)
 class CosineAnnealingLR(Constant):
     """torch.optim.lr_scheduler.CosineAnnealingLR: eta_min + (base - eta_min) (1 + cos(pi step / T_max)) / 2.
 
-    T_max: in how many steps it falls to eta_min; None: in all that there are. Source: Loshchilov and Hutter
-    2017.
+    T_max: the number of steps until the rate reaches eta_min; None: all steps of the training. Source:
+    Loshchilov and Hutter 2017.
     """
 
     T_max: int | None = None
@@ -59,16 +76,21 @@ class CosineAnnealingLR(Constant):
             settle(self, "T_max", integer, 1)
         settle(self, "eta_min", non_negative)
 
+    @property
+    def spans_run(self) -> bool:
+        return self.T_max is None
+
     def lr(self, base: float, progress: Progress) -> float:
         T_max = _total(self, "T_max", self.T_max, progress)
-        return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * progress.step / T_max)) / 2
+        return _cosine(base, self.eta_min, progress.step / T_max)
 
 
 @dataclass(frozen=True)
 class Warmup(Constant):
-    """In `steps` steps from start_factor * base to base, in a line; then what another schedule says.
+    """A linear increase from start_factor * base to base over `steps` steps, then another schedule.
 
-    torch.optim.lr_scheduler.LinearLR, and then, by SequentialLR, the other one from its beginning.
+    As torch.optim.lr_scheduler.LinearLR followed by the other schedule in a SequentialLR. `after` starts at
+    its first step and spans the remaining ones.
     """
 
     steps: int
@@ -80,26 +102,41 @@ class Warmup(Constant):
         settle(self, "start_factor", probability)
         settle(self, "after", instance, Constant, SCHEDULE)
 
+    @property
+    def spans_run(self) -> bool:
+        return self.after.spans_run
+
     def lr(self, base: float, progress: Progress) -> float:
         if progress.step < self.steps:
             return base * (self.start_factor + (1 - self.start_factor) * progress.step / self.steps)
-        rest = None if progress.total is None else max(1, progress.total - self.steps)
-        return self.after.lr(base, Progress(progress.step - self.steps, rest, progress.losses))
+        return self.after.lr(base, self._remaining(progress))
+
+    def momentum(self, progress: Progress) -> float | None:
+        return None if progress.step < self.steps else self.after.momentum(self._remaining(progress))
+
+    def _remaining(self, progress: Progress) -> Progress:
+        total = None if progress.total is None else max(1, progress.total - self.steps)
+        return Progress(progress.step - self.steps, total, progress.losses)
 
 
 @dataclass(frozen=True)
 class OneCycleLR(Constant):
-    """torch.optim.lr_scheduler.OneCycleLR: up from base / div_factor to base, then down to nearly nothing.
+    """torch.optim.lr_scheduler.OneCycleLR: up from base / div_factor to base, then down to almost 0.
 
-    It rises over the first pct_start of total_steps (None: all that there are) and ends at
-    base / div_factor / final_div_factor, each way along a half wave of the cosine. A single step is at base,
-    where PyTorch's is at the end, and learns nothing. Source: Smith and Topin 2018.
+    The rate rises over the first pct_start of total_steps (None: all steps of the training) and falls to
+    base / div_factor / final_div_factor, both along half a cosine. Unless cycle_momentum is False, the
+    momentum (beta1 for Adam) falls from max_momentum to base_momentum while the rate rises, and rises back
+    while the rate falls; optimisers without momentum need cycle_momentum=False. A training of a single step
+    runs at base, whereas PyTorch's runs at the final rate and learns nothing. Source: Smith and Topin 2018.
     """
 
     total_steps: int | None = None
     pct_start: float = 0.3
     div_factor: float = 25.0
     final_div_factor: float = 1e4
+    cycle_momentum: bool = True
+    base_momentum: float = 0.85
+    max_momentum: float = 0.95
 
     def __post_init__(self) -> None:
         if self.total_steps is not None:
@@ -107,24 +144,40 @@ class OneCycleLR(Constant):
         settle(self, "pct_start", probability)
         settle(self, "div_factor", positive)
         settle(self, "final_div_factor", positive)
+        settle(self, "cycle_momentum", flag)
+        settle(self, "base_momentum", probability)
+        settle(self, "max_momentum", probability)
+
+    @property
+    def spans_run(self) -> bool:
+        return self.total_steps is None
 
     def lr(self, base: float, progress: Progress) -> float:
-        total = _total(self, "total_steps", self.total_steps, progress)
         low = base / self.div_factor
-        end = total - 1
-        peak = self.pct_start * total - 1 if end else 0
+        return self._cycle(low, base, low / self.final_div_factor, progress)
+
+    def momentum(self, progress: Progress) -> float | None:
+        if not self.cycle_momentum:
+            return None
+        return self._cycle(self.max_momentum, self.base_momentum, self.max_momentum, progress)
+
+    def _cycle(self, start: float, middle: float, end: float, progress: Progress) -> float:
+        """Return a value that goes from `start` through `middle`, at the peak of the rate, to `end`."""
+        total = _total(self, "total_steps", self.total_steps, progress)
+        last = total - 1
+        peak = self.pct_start * total - 1 if last else 0
         if progress.step <= peak:
-            return _half_wave(low, base, progress.step / peak if peak > 0 else 1)
-        down = (progress.step - peak) / (end - peak) if progress.step < end else 1  # peak may be end
-        return _half_wave(base, low / self.final_div_factor, down)
+            return _cosine(start, middle, progress.step / peak if peak > 0 else 1)
+        fall = (progress.step - peak) / (last - peak) if progress.step < last else 1  # peak may be last
+        return _cosine(middle, end, fall)
 
 
 @dataclass(frozen=True)
 class ReduceLROnPlateau(Constant):
-    """torch.optim.lr_scheduler.ReduceLROnPlateau: times `factor` when validation has not improved for long.
+    """torch.optim.lr_scheduler.ReduceLROnPlateau: multiply by `factor` when validation stops improving.
 
-    An epoch improves if its loss is below (1 - threshold) times the best before; more than `patience` epochs
-    without that, since the last one or the last reduction, reduce the learning rate.
+    An epoch improves if its validation loss is below (1 - threshold) times the best so far. The rate falls
+    after more than `patience` epochs without improvement since the last improvement or reduction.
     """
 
     factor: float = 0.1
@@ -148,12 +201,13 @@ class ReduceLROnPlateau(Constant):
         return base
 
 
-def _half_wave(start: float, end: float, share: float) -> float:
-    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+def _cosine(start: float, end: float, share: float) -> float:
+    """Return the value at `share` of the way from start to end along half a cosine."""
+    return end + (start - end) / 2 * (1 + cos_pi(share))
 
 
-def _total(schedule: Constant, name: str, given: int | None, progress: Progress) -> int:
-    total = progress.total if given is None else given
+def _total(schedule: Constant, name: str, value: int | None, progress: Progress) -> int:
+    total = progress.total if value is None else value
     if total is None:
-        raise ArgumentError(f"{schedule!r} needs {name}: the data do not tell how many steps there are")
+        raise ArgumentError(f"{schedule!r} needs {name}: the number of steps of the data is unknown")
     return total

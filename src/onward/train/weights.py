@@ -1,4 +1,4 @@
-"""The weights that are trained: each once, though a layer that is used several times has as many names."""
+"""The weights that are trained: each once, although a layer that is used several times has several names."""
 
 import copy
 from collections.abc import Mapping
@@ -11,23 +11,23 @@ Weights: TypeAlias = dict[str, Array]
 
 
 def trained(model: Layer) -> Weights:
-    """Each weight by the first of its names."""
+    """Return each weight of the model once, under its first name."""
     weights = model._weights_by_name()
     return {name: weights[name] for name, first in _first_names(model).items() if name == first}
 
 
 def summed(model: Layer, gradients: Mapping[str, Array]) -> Weights:
-    """The gradient by each weight of `trained`: the sum over the places where its layer is used."""
-    first = _first_names(model)
+    """Return the gradient of each weight of `trained`, summed over the places where its layer is used."""
+    first_names = _first_names(model)
     sums: Weights = {}
     for name, gradient in gradients.items():
-        own = first[name]
-        sums[own] = sums[own] + gradient if own in sums else gradient
+        first = first_names[name]
+        sums[first] = sums[first] + gradient if first in sums else gradient
     return sums
 
 
 def _first_names(model: Layer) -> dict[str, str]:
-    """Every name of a weight, and the first name of the same one."""
+    """Map each name of a weight to the first name of the same weight."""
     prefixes: dict[int, str] = {}
     names: dict[str, str] = {}
     for prefix, leaf in model._leaves().items():
@@ -37,7 +37,7 @@ def _first_names(model: Layer) -> dict[str, str]:
 
 
 def replaced(model: Layer, weights: Weights) -> Layer:
-    """A model like this one, but with other weights for those named. This one stays as it is."""
+    """Return a copy of the model with the given weights replaced; the other weights are shared."""
     shared = {id(weight): weight for weight in model._weights_by_name().values()}
     other = copy.deepcopy(model, shared)
     other._take(weights)
