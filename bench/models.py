@@ -25,10 +25,10 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from support import modules  # noqa: E402  # the tests are no package
+from support import modules  # the tests are no package
 
-import onward  # noqa: E402
-from onward import _core  # noqa: E402
+import onward
+from onward import _core
 
 SECONDS = 0.6  # for each model and framework
 
@@ -71,7 +71,9 @@ def trained(folder: Path) -> Iterator[Model]:
     ):
         yield Model(f"DTLN, stage {stage}", folder / "dtln" / f"model_{stage}.onnx", inputs, None)
     states = {"initial_h": normal(2, 1, 512), "initial_c": normal(2, 1, 512)}
-    yield Model("ddddocr's LSTM", folder / "ddddocr" / "ddddocr_lstm.onnx", {"X": normal(30, 1, 512)} | states, None)
+    yield Model(
+        "ddddocr's LSTM", folder / "ddddocr" / "ddddocr_lstm.onnx", {"X": normal(30, 1, 512)} | states, None
+    )
 
 
 def loaded(model: Model, scratch: Path) -> Path:
@@ -123,7 +125,9 @@ def medians(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=Path, help="a folder of trained models")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="models whose name contains this")

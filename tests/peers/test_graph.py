@@ -55,7 +55,9 @@ def test_a_random_module_computes_what_pytorch_does(seed: int, tmp_path: Path) -
         assert_close(model(**inputs), expected)
 
 
-@pytest.mark.parametrize("name", [name for name in modules.WHOLE if name not in ("policy", "noise suppressor")])
+@pytest.mark.parametrize(
+    "name", [name for name in modules.WHOLE if name not in ("policy", "noise suppressor")]
+)
 def test_a_row_alone_is_the_row_in_any_batch(name: str, tmp_path: Path) -> None:
     ((first, shape),) = modules.WHOLE[name].inputs.items()
     axes = {first: {0: "batch"}}

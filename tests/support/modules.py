@@ -294,7 +294,11 @@ def _elementwise(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
         *(torch.relu, torch.tanh, torch.sigmoid, F.gelu, F.silu, F.elu, F.softplus, F.hardtanh, torch.abs),
         *(lambda x: x * x + 0.5, lambda x: torch.sqrt(x.abs() + 0.1), lambda x: 1 / (x.abs() + 0.5)),
         *(lambda x: x.clamp(-0.3, 0.9), lambda x: torch.cat([x, -x], -1)[..., ::2], lambda x: x.flip(1)),
-        *(lambda x: torch.maximum(x, -0.5 * x), lambda x: F.leaky_relu(x, 0.2), lambda x: x - x.mean(1, True)),
+        *(
+            lambda x: torch.maximum(x, -0.5 * x),
+            lambda x: F.leaky_relu(x, 0.2),
+            lambda x: x - x.mean(1, True),
+        ),
         *(lambda x: torch.softmax(x, -1), lambda x: x * x.amax(-1, True), lambda x: F.pad(x, (0, 0, 1, 2))),
     ]
     return Step(functions[rng.integers(len(functions))]), F_in
@@ -332,7 +336,17 @@ class Random(nn.Module):
 
     def __init__(self, rng: np.random.Generator, features: int) -> None:
         super().__init__()
-        kinds = [_convolution, _recurrent, _norm, _pooling, _elementwise, _elementwise, _linear, _attention, _residual]
+        kinds = [
+            _convolution,
+            _recurrent,
+            _norm,
+            _pooling,
+            _elementwise,
+            _elementwise,
+            _linear,
+            _attention,
+            _residual,
+        ]
         steps = []
         for _ in range(int(rng.integers(2, 7))):
             step, features = kinds[rng.integers(len(kinds))](rng, features)

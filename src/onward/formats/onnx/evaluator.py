@@ -11,6 +11,7 @@ from onnx.reference.op_run import OpRun, RuntimeContextError
 from ...errors import ArgumentError
 from . import function_bodies
 from .control import Loop, Scan, Scope
+from .convolution_transpose import ConvTranspose
 from .corrected import CORRECTED
 from .functions import FUNCTIONS
 from .layers import LAYERS, Operator, with_biases
@@ -20,7 +21,10 @@ from .recurrent import GRU, LSTM, RNN
 from .resize import RESIZED
 
 OPERATORS: list[Any] = [RNN, GRU, LSTM, DynamicQuantizeLSTM, Loop, Scan]
-DOMAINS = {"": LAYERS | CORRECTED | RESIZED, function_bodies.DOMAIN: FUNCTIONS}
+DOMAINS = {
+    "": LAYERS | CORRECTED | RESIZED | {"ConvTranspose": ConvTranspose},
+    function_bodies.DOMAIN: FUNCTIONS,
+}
 RANDOM = {
     "Bernoulli",
     "Multinomial",
