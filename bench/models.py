@@ -4,9 +4,9 @@
     python bench/models.py --cases DIR              # and the trained models in a folder of cases
     python bench/models.py --out docs/models        # also writes docs/models.json and docs/models.md
 
-Every model runs from the same ONNX file in Onward and onnxruntime, and in PyTorch's inference mode where there is
-a module. Outputs are compared before any timing. The calls are interleaved, in one process, and the medians are
-reported. Needs onward[bench].
+Every model runs from the same ONNX file in Onward and onnxruntime, and in PyTorch's inference mode where
+there is a module. Outputs are compared before any timing. The calls are interleaved, in one process, and the
+medians are reported. Needs onward[bench].
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,8 +136,6 @@ def main() -> None:
     arguments = parser.parse_args()
     onward.set_num_threads(arguments.threads)
     torch.set_num_threads(arguments.threads)
-    import tempfile
-
     rows = []
     print(f"{platform.processor() or platform.machine()}, {_core.isa()}, {arguments.threads} thread(s)")
     with tempfile.TemporaryDirectory() as scratch:
@@ -164,7 +163,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         torch_time = f"{row['torch']:,.0f}" if "torch" in row else ""
         lines.append(
-            f"| {row['model']} | {row['onward']:,.0f} | {row['onnxruntime']:,.0f} | {torch_time} | {row['ratio']:.2f} |"
+            f"| {row['model']} | {row['onward']:,.0f} | {row['onnxruntime']:,.0f} | {torch_time} "
+            f"| {row['ratio']:.2f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -54,7 +54,7 @@ class NoiseSuppressor(nn.Module):
 
 
 class TextReader(nn.Module):
-    """A CRNN: 2-D convolutions and pooling over an image, two bidirectional LSTMs, a class for each column."""
+    """A CRNN: 2-D convolutions and pooling over an image, two BiLSTMs, a class for each column."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A whole model as one graph, and how the core runs it: `Planner` keeps a plan for each signature of its inputs.
+"""A whole model as one graph, and how the core runs it: a plan for each signature of its inputs.
 
 Imports `errors`, the compiled core and `core`.
 """

@@ -1,8 +1,9 @@
 """Plans of a graph, one for each signature of its inputs, and how one is run.
 
-A plan is made by running the graph once in NumPy on the inputs of the first call: that shows every shape, which
-values are the same in every call of the signature, and which branch of an If is taken. What is left becomes
-steps of the core; nodes that the core cannot run stay in NumPy, between the steps.
+A plan is made by running the graph once in NumPy on the inputs of the first call. That shows every
+shape, which values are the same in every call of the signature, and which branch of an If is
+taken. The rest becomes steps of the core. Nodes that the core cannot run stay in
+NumPy, between the steps.
 """
 
 import math
@@ -16,8 +17,8 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from .builder import ALIGNMENT, Builder
-from .lowering import LOWERINGS, Value
 from .node import AnyArray, Node
+from .operations import LOWERINGS, Value
 from .view import ARENA, FIRST_ARGUMENT, View
 
 PLANS = 8  # signatures that are kept
@@ -178,8 +179,6 @@ class Plan:
         self._trace(nodes)
         self._finish(outputs)
 
-    # ---- Making a plan -----------------------------------------------------------------------------------------
-
     def _trace(self, nodes: Sequence[Node]) -> None:
         for node in nodes:
             inputs = [self._values[name] for name in node.inputs]
@@ -273,8 +272,6 @@ class Plan:
         self._arena_size = self._builder.arena_size
         self._arenas: list[NDArray[np.float32]] = []
         del self._builder, self._values, self._uses  # with the arrays of the first call
-
-    # ---- Running it --------------------------------------------------------------------------------------------
 
     def __call__(self, feed: Mapping[str, Any]) -> list[Any]:
         """The outputs for inputs of the plan's signature."""

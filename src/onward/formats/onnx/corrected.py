@@ -133,7 +133,7 @@ class Pad(Corrected):
 
 
 class GlobalMaxPool(Corrected):
-    """The largest number of each channel, which the onnx package takes of the channels too if X is (N, C, T)."""
+    """The largest number of each channel; of X (N, C, T), the onnx package reduces the channels too."""
 
     def _run(self, X: AnyArray) -> tuple[AnyArray]:
         return (X.max(axis=tuple(range(2, X.ndim)), keepdims=True),)
