@@ -1,4 +1,4 @@
-"""The models and data that come with Onward are whole, and as their cards say."""
+"""The bundled models and data sets are intact and as good as their cards state."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from onward.tables import data
 SETS = {"japanese_vowels_train": (270, 4274), "japanese_vowels_test": (370, 5687)}
 
 
-def test_every_model_and_data_set_is_in_the_package() -> None:
+def test_the_package_contains_every_model_and_data_set() -> None:
     assert set(bundled.datasets()) == set(SETS)
     assert set(bundled.models()) == {"shakespeare", "vowels"}
     for path in (*bundled.datasets().values(), *bundled.models().values()):
@@ -21,7 +21,7 @@ def test_every_model_and_data_set_is_in_the_package() -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_lengths_and_labels_fit_the_frames(name: str) -> None:
+def test_lengths_and_labels_match_the_frames(name: str) -> None:
     sequences, steps = SETS[name]
     with np.load(bundled.datasets()[name]) as file:
         assert set(file) == {"x", "lengths", "y"}
@@ -47,7 +47,7 @@ def test_bundled_files_stay_small() -> None:
 
 
 @pytest.mark.parametrize("name", bundled.models())
-def test_each_card_has_what_the_list_of_models_shows(name: str) -> None:
+def test_each_card_has_the_fields_that_onward_models_shows(name: str) -> None:
     card = bundled.card(name)
     assert set(card) in (
         {"summary", "data", "accuracy", "license"},
@@ -56,28 +56,28 @@ def test_each_card_has_what_the_list_of_models_shows(name: str) -> None:
     assert "data" not in card or card["data"] in bundled.datasets()
 
 
-def test_a_model_that_is_not_bundled_is_an_error_that_names_those_that_are() -> None:
-    with pytest.raises(ArgumentError, match="'nope', but must be one of shakespeare, vowels"):
+def test_the_error_for_an_unknown_model_names_the_bundled_models() -> None:
+    with pytest.raises(ArgumentError, match="'nope'; expected one of shakespeare, vowels"):
         bundled.card("nope")
 
 
-def test_vowels_is_as_accurate_as_its_card_says() -> None:
+def test_vowels_is_as_accurate_as_its_card_states() -> None:
     net = onward.load(bundled.models()["vowels"])
     assert isinstance(net, onward.Sequential)
     sequences = data.read(bundled.datasets()["japanese_vowels_test"])
     assert sequences.labels is not None
-    right = np.mean(
+    accuracy = np.mean(
         [net(x).argmax() == speaker for x, speaker in zip(sequences.items, sequences.labels, strict=True)]
     )
-    assert right >= 0.98
-    assert right == pytest.approx(float(bundled.card("vowels")["accuracy"]), abs=5e-5)
+    assert accuracy >= 0.98
+    assert accuracy == pytest.approx(float(bundled.card("vowels")["accuracy"]), abs=5e-5)
 
 
-def test_shakespeare_foretells_a_play_that_it_has_not_read() -> None:
+def test_shakespeare_predicts_a_play_that_it_was_not_trained_on() -> None:
     model, vocabulary = text.load(bundled.models()["shakespeare"])
     play = (support.DATA / "held_out_play.txt").read_text()
     bits = text.bits_per_character(model, vocabulary, play)
     assert bits == pytest.approx(float(bundled.card("shakespeare")["bits_per_character"]), abs=0.1)
-    written = "".join(text.sample(model, vocabulary, "KING", 300, 0.5, rng=0))
+    generated = "".join(text.sample(model, vocabulary, "KING", 300, 0.5, rng=0))
     words = set(play.lower().split())
-    assert np.mean([word in words for word in written.lower().split()]) > 0.6
+    assert np.mean([word in words for word in generated.lower().split()]) > 0.6

@@ -28,6 +28,11 @@ def test_the_textbook_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert "epoch 6: loss 0." in capsys.readouterr().out
 
 
+def test_scikit_learn_example_recognises_speakers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert example("sklearn_classifier").main(epochs=10) > 0.8
+    assert "best parameters: {'cell': " in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def server() -> Any:
     return example("server")

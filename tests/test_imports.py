@@ -18,8 +18,8 @@ ORDER = [  # of src/onward, lowest first; "" is onward/__init__.py
     *("formats", "bundled", "train", "tables", "recipes", "", "cli", "__main__"),
 ]
 CPP_ORDER = ["kernels", "platform", "run", "bind"]
-# What a layer's own methods need is imported when they are called.
-DEFERRED = {("layers", "streaming"), ("layers", "tracing")}
+# A layer's methods import these when they are called.
+DEFERRED = {("layers", "streaming"), ("layers", "tracing"), ("layers", "formats")}
 
 
 def folder(module: str) -> str:

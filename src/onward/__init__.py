@@ -7,11 +7,28 @@ from . import errors, textbook
 from .core.threads import get_num_threads, num_threads, set_num_threads
 from .formats import load, load_tensors
 from .formats.onnx.export import export_onnx
-from .layers.conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from .layers.linear import Activation, Dropout, Embedding, Last, Linear, Softmax
-from .layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
-from .layers.rnn import GRU, LSTM, RNN
-from .layers.sequential import Sequential
+from .layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Activation,
+    AvgPool1d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv1d,
+    Conv2d,
+    Dropout,
+    Embedding,
+    GroupNorm,
+    Last,
+    LayerNorm,
+    Linear,
+    MaxPool1d,
+    MaxPool2d,
+    Sequential,
+    Softmax,
+)
 
 __version__ = "0.1.0"
 
@@ -49,7 +66,12 @@ __all__ = [
 
 
 # Imported when first named: those who only run models need not wait for them.
-LAZY = {"ray": "onward.tables.ray", "text": "onward.recipes.text", "train": "onward.train"}
+LAZY = {
+    "ray": "onward.tables.ray",
+    "recipes": "onward.recipes",
+    "text": "onward.recipes.text",
+    "train": "onward.train",
+}
 
 
 def __getattr__(name: str) -> types.ModuleType:

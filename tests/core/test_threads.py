@@ -127,8 +127,8 @@ def test_weights_loaded_while_the_old_ones_are_packed_are_the_ones_that_count(
     layer, other, x = onward.LSTM(5, 40, rng=0), onward.LSTM(5, 40, rng=1), np.ones((3, 2, 5), np.float32)
     pack = layer._stack
 
-    def pack_as_another_thread_loads(suffixes: Any) -> Any:
-        packed = pack(suffixes)
+    def pack_as_another_thread_loads(weights: Any, suffixes: Any) -> Any:
+        packed = pack(weights, suffixes)
         layer.load_state_dict(other.state_dict())
         return packed
 

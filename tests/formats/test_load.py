@@ -17,7 +17,7 @@ from support import hostile
 
 import onward
 from onward.errors import ArgumentError, FileError
-from onward.formats import LAYERS
+from onward.formats.native import LAYERS
 from onward.layers.base import Layer
 
 RNG = np.random.default_rng(0)
@@ -143,21 +143,21 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
     assert "cannot be read: Permission denied" in problem(tmp_path / "model")
 
 
-def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_device_is_refused(tmp_path: Path) -> None:
     assert "does not exist" in problem(tmp_path / "nowhere")
-    assert "is no file" in problem(tmp_path)
-    assert "is no file" in problem(Path("/dev/null"))
+    assert "is not a file" in problem(tmp_path)
+    assert "is not a file" in problem(Path("/dev/null"))
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(8), b"\xff" * 64, b'{"a": 1}\n']
 )
-def test_what_is_of_no_known_format_says_what_is_expected(content: bytes, tmp_path: Path) -> None:
+def test_an_unknown_format_is_refused_with_the_supported_ones(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(content)
-    said = problem(tmp_path / "model")
-    assert f"model is {'of no format that Onward reads' if content else 'empty'}: expected a file of" in said
+    expected = "model has an unknown format" if content else "model is empty"
+    assert f"{expected}; supported formats are safetensors" in problem(tmp_path / "model")
     (tmp_path / "model.safetensors").write_bytes(content)
-    assert "is not a whole safetensors file" in problem(tmp_path / "model.safetensors")
+    assert "is not a complete safetensors file" in problem(tmp_path / "model.safetensors")
 
 
 FLOAT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -197,7 +197,7 @@ def test_sizes_that_the_file_does_not_have_take_no_memory(tmp_path: Path) -> Non
     path = tmp_path / "model"
     path.write_bytes(container({"weight": ("F32", [1 << 20, 1 << 20], bytes(64))}))
     tracemalloc.start()
-    assert "is not a whole safetensors file" in problem(path)
+    assert "is not a complete safetensors file" in problem(path)
     linear = {"format": 1, "type": "Linear", "in_features": 3, "out_features": 10**12}
     lstm = {"format": 1, "type": "LSTM", "input_size": 3, "hidden_size": 10**30}
     conv = {"format": 1, "type": "Conv1d", "in_channels": 10**300, "out_channels": 1, "kernel_size": 10**300}
@@ -273,7 +273,7 @@ def test_a_dtype_that_numpy_lacks_is_named(tmp_path: Path) -> None:
 
 def test_arguments_that_the_file_answers_are_refused(tmp_path: Path) -> None:
     MODELS[0].save(tmp_path / "model")
-    with pytest.raises(ArgumentError, match="says its nonlinearity and batch_first itself"):
+    with pytest.raises(ArgumentError, match="the file records its options; remove the arguments"):
         onward.load(tmp_path / "model", batch_first=False)
 
 
@@ -357,7 +357,7 @@ def test_weights_with_others_among_them_may_be_those_of_another_cell(
         weights = {name.removesuffix("_l0"): weight for name, weight in weights.items()}
     other = {} if cell == "" else state_dict(onward.Linear(3, 2), "fc.")
     path = saved(tmp_path, weights | other)
-    reason = f"weights of a recurrent layer, but such a layer has no {cell}{inside}"
+    reason = f"a recurrent layer, but with {cell}{inside}, which such a layer does not have"
     if cell == "":
         with pytest.raises(FileError, match=reason):
             onward.load(path)
@@ -428,11 +428,11 @@ def test_a_state_dict_that_does_not_fit_together_is_named(
 
 
 @pytest.mark.parametrize(
-    ("tensors", "words"), [({}, "it is empty"), ({"norm.weight": np.ones(3)}, "norm.weight")]
+    ("tensors", "words"), [({}, "no tensors"), ({"norm.weight": np.ones(3)}, "norm.weight")]
 )
 def test_a_file_without_any_layer_is_refused(tensors: dict[str, Any], words: str, tmp_path: Path) -> None:
     message = problem(saved(tmp_path, tensors))
-    assert "no tensor belongs to a layer that Onward knows" in message
+    assert "the file contains no layer that Onward supports" in message
     assert words in message
 
 

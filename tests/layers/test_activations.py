@@ -10,8 +10,8 @@ from support import oracle
 from support.cases import TOLERANCE
 
 import onward
+from onward.core.activations import FUNCTIONS
 from onward.errors import ArgumentError
-from onward.layers.activations import FUNCTIONS
 
 PARAMETERS = {"affine": (0.7, -0.3), "scaled_tanh": (1.3, 0.6)}
 X = np.linspace(-9, 9, 1001)

@@ -317,11 +317,11 @@ def test_bad_arguments_say_what_is_wrong() -> None:
         layer.quantize("int8", check=x)
     with pytest.raises(ArgumentError, match="check and tolerance go together"):
         layer.quantize("int8", tolerance=0.1)
-    with pytest.raises(ArgumentError, match="is quantised already"):
+    with pytest.raises(ArgumentError, match="is already quantized"):
         layer.quantize("int8").quantize("float16")
     with pytest.raises(DtypeError, match="computes in float64, but compressed weights compute in float32"):
         onward.RNN(5, 8, dtype="float64").quantize("int8")
-    with pytest.raises(ArgumentError, match="matrices of 131073 columns, but int8 takes up to 131072"):
+    with pytest.raises(ArgumentError, match="matrices of 131073 columns, but int8 supports at most 131072"):
         onward.RNN(2**17 + 1, 1).quantize("int8")
 
 

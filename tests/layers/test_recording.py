@@ -25,7 +25,7 @@ def recorded(case: Case) -> tuple[list[Any], dict[str, Array], cases.Inputs]:
     h, c = np.empty((LD, B, case.P), case.dtype), np.empty((LD, B, H), case.dtype) if lstm else None
     record = {
         "gates": np.zeros((LD, T, B, slots, H), case.dtype),
-        "sums": np.zeros((LD, T, B, layer.G, H), case.dtype),
+        "sums": np.zeros((LD, T, B, len(layer.gates), H), case.dtype),
     }
     layer._kernel.record(inputs.x, inputs.h0, inputs.c0, inputs.lengths, y, h, c, **record)
     return [y, h, c], record, inputs

@@ -87,7 +87,7 @@ def test_no_layers_give_back_what_they_get() -> None:
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        ([onward.Last], "Sequential takes layers other than itself, not <class 'onward.layers.linear.Last'>"),
+        ([onward.Last], "Sequential takes layers other than itself, not <class 'onward.layers.last.Last'>"),
         ([onward.Sequential()], "takes layers other than itself"),
         ([onward.GRU(5, 7), onward.Linear(7, 1, dtype="float64")], r"dtypes \['float32', 'float64'\]"),
         ([onward.GRU(5, 7, batch_first=True), onward.Last()], "some .* batch_first=True and some False"),
@@ -114,30 +114,30 @@ def test_a_wrong_state_is_named(state: Any, words: str) -> None:
 
 def test_leaves_are_named_as_their_weights_and_can_be_replaced() -> None:
     net = model()
-    leaves = net._leaves()
+    leaves = net.sublayers()
     assert list(leaves.values()) == list(net)
     weights = {prefix + name for prefix, leaf in leaves.items() for name in leaf.state_dict()}
     assert weights == set(net.state_dict())
     other = onward.Linear(14, 3, rng=1)
-    rebuilt = net._replaced({"1.": other})
-    assert list(rebuilt._leaves().values()) == [net[0], other, *list(net)[2:]]
-    assert net._leaves() == leaves
+    rebuilt = net.with_sublayers({"1.": other})
+    assert list(rebuilt.sublayers().values()) == [net[0], other, *list(net)[2:]]
+    assert net.sublayers() == leaves
 
 
 def test_a_run_calls_each_recurrent_leaf_through_what_it_is_given() -> None:
     net, called = model(), []
 
-    def recur(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> Any:
+    def run_recurrent(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> Any:
         called.append((name, layer, lengths))
         return layer(x, state, lengths=lengths)
 
-    y, states = net._run(X, None, LENGTHS, recur)
+    y, states = net._run(X, None, LENGTHS, run_recurrent)
     assert called == [("0.", net[0], LENGTHS), ("2.", net[2], LENGTHS)]
     np.testing.assert_array_equal(y, net(X, lengths=LENGTHS))
     assert len(states) == 2
 
 
 def test_a_model_is_per_step_where_all_its_layers_are() -> None:
-    assert onward.Sequential(onward.GRU(5, 4), onward.Last(), onward.Linear(4, 2), onward.Softmax()).per_step
-    assert not onward.Sequential(onward.GRU(5, 4, bidirectional=True), onward.Linear(8, 2)).per_step
-    assert not onward.Sequential(onward.GRU(5, 4), onward.Softmax(0)).per_step
+    assert onward.Sequential(onward.GRU(5, 4), onward.Last(), onward.Linear(4, 2), onward.Softmax()).causal
+    assert not onward.Sequential(onward.GRU(5, 4, bidirectional=True), onward.Linear(8, 2)).causal
+    assert not onward.Sequential(onward.GRU(5, 4), onward.Softmax(0)).causal

@@ -685,7 +685,7 @@ def test_a_model_streams_and_pools_as_it_runs_over_the_whole(precision: str | No
     opened = onward.load(tmp_path / "m.keras")
     if precision is not None:
         opened = opened.quantize(precision)
-    x = RNG.normal(size=(3, 7, opened._step_shape[0])).astype(np.float32)
+    x = RNG.normal(size=(3, 7, opened.step_shape[0])).astype(np.float32)
     stream, pool = opened.stream(batch=3), opened.pool(2)
     ids = pool.open(3)
     np.testing.assert_array_equal(np.stack([stream(x[:, t]) for t in range(7)], axis=1), opened(x))

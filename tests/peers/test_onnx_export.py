@@ -33,6 +33,32 @@ def test_onnxruntime_gives_the_same(
     assert_onnxruntime_agrees(net, tmp_path / "m.onnx", lengths)
 
 
+@pytest.mark.parametrize(("batch_first", "bidirectional"), export_models.OPTIONS)
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM", "projection"])
+def test_onnxruntime_keeps_the_initial_state_of_rows_of_length_zero(
+    tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool
+) -> None:
+    net = (
+        export_models.projected_model(batch_first, bidirectional)
+        if cell == "projection"
+        else export_models.recurrent_model(cell, batch_first, bidirectional)
+    )
+    onward.export_onnx(net, tmp_path / "m.onnx", lengths=True)
+    feeds = export_models.random_inputs(onnx.load(tmp_path / "m.onnx"), 6, 5)
+    feeds["lengths"][:] = 0, 3, 0, 6, 1
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    names = [output.name for output in session.get_outputs()]
+    theirs = dict(zip(names, session.run(None, feeds), strict=True))
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    mine = dict(zip(names, graph(**feeds), strict=True))
+    for name, expected in zip(names, export_models.expected_outputs(net, feeds), strict=True):
+        np.testing.assert_allclose(theirs[name], expected, rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(mine[name], expected)
+        if name.endswith("_n"):
+            for state in (theirs[name], mine[name]):
+                np.testing.assert_array_equal(state[:, [0, 2]], feeds[name[:-2] + "0"][:, [0, 2]])
+
+
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), export_models.OPTIONS)
 def test_onnxruntime_runs_the_function_of_a_projection(

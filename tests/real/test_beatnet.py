@@ -25,7 +25,7 @@ def front(case: Any, parts: Any) -> NDArray[Any]:
 
 def test_the_convolution_is_left_over_with_the_reason(parts: Any) -> None:
     assert list(parts) == ["linear0", "lstm", "linear"]
-    assert "does not say its stride, padding and dilation" in parts.reasons["conv1"]
+    assert "does not record" in parts.reasons["conv1"]
 
 
 def test_every_array_is_that_of_the_original(case: Any, parts: Any) -> None:

@@ -30,7 +30,7 @@ def test_every_layer_is_found_with_its_options(parts: Any) -> None:
         "decoder.decoder.2": "Conv1d(128, 1, 1)",
         "decoder.decoder.3": "Activation('sigmoid')",
     }
-    assert parts.reasons["_model.stft"] == "STFT, which is no layer of Onward"
+    assert parts.reasons["_model.stft"] == "STFT, which Onward does not support"
 
 
 def heard(case: Any, parts: Any) -> NDArray[Any]:

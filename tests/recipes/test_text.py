@@ -1,4 +1,4 @@
-"""Models of text: their vocabularies go with them, scores are exact, samples follow the model."""
+"""Text models: files include the vocabulary, scores are exact, samples follow the model's distribution."""
 
 import math
 from collections import Counter
@@ -25,7 +25,7 @@ def model(vocabulary: text.Vocabulary = VOCABULARY) -> onward.Sequential:
     )
 
 
-def test_a_vocabulary_gives_text_back() -> None:
+def test_decode_inverts_encode() -> None:
     numbers = VOCABULARY.encode(PLAY)
     assert numbers.max() == len(VOCABULARY) - 1 == len(set(PLAY)) - 1 and numbers.min() == 0
     assert VOCABULARY.decode(numbers) == PLAY
@@ -33,14 +33,20 @@ def test_a_vocabulary_gives_text_back() -> None:
     assert len(VOCABULARY.encode("")) == 0
 
 
-def test_a_character_that_the_vocabulary_lacks_is_named_with_its_place() -> None:
-    with pytest.raises(ArgumentError, match="character 3 of the text is 'Z', none of the"):
+def test_encode_names_the_first_unknown_character_and_its_position() -> None:
+    with pytest.raises(ArgumentError, match="character 3 of the text is 'Z', not one of the"):
         VOCABULARY.encode("FOOZ")
     with pytest.raises(ArgumentError, match="is empty"):
         text.Vocabulary("")
 
 
-def test_a_model_is_saved_and_opened_with_its_vocabulary(tmp_path: Path) -> None:
+def test_unknown_characters_are_counted_and_removed() -> None:
+    vocabulary = text.Vocabulary("ab")
+    assert vocabulary.unknown("c€ab€") == {"€": 2, "c": 1} and vocabulary.unknown("abba") == {}
+    assert vocabulary.without_unknown("c€ab€") == "ab"
+
+
+def test_save_and_load_keep_the_vocabulary(tmp_path: Path) -> None:
     path, net = tmp_path / "net.safetensors", model()
     for saved in (net, net.quantize("float16")):
         text.save(path, saved, VOCABULARY)
@@ -51,11 +57,11 @@ def test_a_model_is_saved_and_opened_with_its_vocabulary(tmp_path: Path) -> None
         assert isinstance(onward.load(path), onward.Sequential)
     for other in (net, onward.LSTM(2, 3)):
         other.save(path)
-        with pytest.raises(FileError, match="is no model of text"):
+        with pytest.raises(FileError, match="is not a text model"):
             text.load(path)
 
 
-def test_a_vocabulary_that_is_not_the_models_is_told_when_the_file_is_opened(tmp_path: Path) -> None:
+def test_load_rejects_a_vocabulary_that_does_not_match_the_model(tmp_path: Path) -> None:
     path, V = tmp_path / "net.safetensors", len(VOCABULARY)
     for net, message in (
         (onward.Sequential(onward.Embedding(V, 5), onward.LSTM(5, V + 1)), rf"shape \(2, {V + 1}\)"),
@@ -67,7 +73,7 @@ def test_a_vocabulary_that_is_not_the_models_is_told_when_the_file_is_opened(tmp
             text.load(path)
 
 
-def test_bits_per_character_are_those_of_each_step_whatever_the_blocks(
+def test_bits_per_character_are_the_same_for_every_block_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     net, numbers = model(), VOCABULARY.encode(PLAY)
@@ -85,7 +91,7 @@ def test_bits_per_character_are_those_of_each_step_whatever_the_blocks(
         text.bits_per_character(net, VOCABULARY, "F")
 
 
-def test_a_sample_goes_on_from_the_prompt_by_the_chances_of_the_model() -> None:
+def test_samples_follow_the_probabilities_of_the_model() -> None:
     net = model()
     logits = net(VOCABULARY.encode("Ent"))[-1].astype(np.float64) / 0.5
     chances = np.exp(logits) / np.exp(logits).sum()
@@ -95,7 +101,7 @@ def test_a_sample_goes_on_from_the_prompt_by_the_chances_of_the_model() -> None:
         assert first[character] / 2000 == pytest.approx(chance, abs=4 * math.sqrt(chance / 2000))
 
 
-def test_a_sample_without_temperature_is_the_likeliest_and_a_seed_repeats_one() -> None:
+def test_temperature_0_is_greedy_and_a_seed_is_reproducible() -> None:
     net = model()
     drawn = "".join(text.sample(net, VOCABULARY, "E", 20, 0))
     right = "E"
@@ -107,7 +113,7 @@ def test_a_sample_without_temperature_is_the_likeliest_and_a_seed_repeats_one() 
     assert samples[0] == samples[1] != samples[2]
 
 
-def test_what_cannot_be_sampled_is_told_before_the_first_character() -> None:
+def test_sample_raises_before_the_first_character() -> None:
     for prompt, temperature, message in (
         ("", 1, "prompt is empty"),
         ("Z", 1, "'Z'"),

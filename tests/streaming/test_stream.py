@@ -350,7 +350,7 @@ def test_a_state_file_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> No
     refused("shape", net.stream(batch=2))
     refused("no state of a pool", net.pool(2))
     path.write_bytes(content[:-8])
-    refused("not a whole safetensors file")
+    refused("not a complete safetensors file")
     path.write_bytes(content.replace(b'\\"format\\": 1', b'\\"format\\": 9'))
     refused("format 9, but this Onward reads format 1")
     net.save(path)

@@ -1,4 +1,4 @@
-"""Heat maps, and the order of units in them."""
+"""Heat maps: scales, sizes, labels and the order of units."""
 
 import sys
 
@@ -9,7 +9,7 @@ from onward.errors import ArgumentError
 from onward.tracing import plot
 
 
-def test_units_of_a_like_course_stand_side_by_side() -> None:
+def test_units_with_similar_courses_are_neighbours() -> None:
     t = np.linspace(0, 6, 50)
     kinds = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])
     courses = np.stack([np.sin(t), np.cos(t), -np.sin(t + 1)])
@@ -20,25 +20,25 @@ def test_units_of_a_like_course_stand_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (3, 2)])
-def test_an_order_has_every_unit_once_whatever_there_is(shape: tuple[int, int]) -> None:
+def test_order_holds_every_unit_once_for_degenerate_values(shape: tuple[int, int]) -> None:
     for values in (np.zeros(shape), np.full(shape, np.nan)):
         assert sorted(plot.by_similarity(values)) == list(range(shape[1]))
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ArgumentError, match=r"pip install 'onward\[plot\]'"):
         plot.heat_maps([plot.Panel("x", np.ones((3, 2)), 0, 1)], "title")
 
 
-def test_panels_in_a_row_of_one_scale_share_a_bar() -> None:
+def test_consecutive_panels_with_one_scale_share_a_colour_bar() -> None:
     values = np.ones((3, 2))
     panels = [plot.Panel("a", values, 0, 1), plot.Panel("b", values, 0, 1), plot.Panel("c", values, -1, 1)]
     assert len(plot.heat_maps(panels, "title").axes) == 3 + 2
 
 
 @pytest.mark.parametrize("shape", [(2000, 48), (19, 256)])
-def test_each_step_and_unit_has_a_dot_of_its_own_that_nothing_blurs(shape: tuple[int, int]) -> None:
+def test_each_step_and_unit_has_its_own_unblurred_pixel(shape: tuple[int, int]) -> None:
     figure = plot.heat_maps([plot.Panel(name, np.ones(shape), 0, 1) for name in "ifo"], "title")
     figure.draw_without_rendering()
     for ax in figure.axes[:3]:
@@ -50,13 +50,13 @@ def test_each_step_and_unit_has_a_dot_of_its_own_that_nothing_blurs(shape: tuple
 @pytest.mark.parametrize(
     ("low", "high", "ends"), [(-1, 1, "both"), (-1, 3, "min"), (0, 3, "min"), (-2, 3, "neither")]
 )
-def test_a_bar_has_an_arrow_where_values_are_beyond_it(low: float, high: float, ends: str) -> None:
+def test_colour_bar_has_an_arrow_where_values_exceed_it(low: float, high: float, ends: str) -> None:
     values = np.array([[-2.0, np.nan], [0, 3]])
     figure = plot.heat_maps([plot.Panel("c", values, low, high)], "title")
     assert figure.axes[0].images[0].colorbar.extend == ends
 
 
-def test_one_unit_far_beyond_the_others_does_not_set_the_scale() -> None:
+def test_one_extreme_unit_does_not_set_the_scale() -> None:
     values = np.ones((10, 100))
     values[:, 7] = -13
     assert plot.peak(values) == 13 and plot.peak(values, 98) == 1
@@ -64,7 +64,7 @@ def test_one_unit_far_beyond_the_others_does_not_set_the_scale() -> None:
         assert plot.peak(sparse, 98) == peak  # never 0, which is no scale
 
 
-def test_steps_are_labelled_by_whole_numbers() -> None:
+def test_steps_are_labelled_with_whole_numbers() -> None:
     figure = plot.heat_maps([plot.Panel("a", np.ones((19, 2)), 0, 1)], "title")
     figure.draw_without_rendering()
     ticks = figure.axes[0].get_xticks()

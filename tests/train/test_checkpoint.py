@@ -316,7 +316,7 @@ def test_damaged_checkpoints_raise(saved: Path) -> None:
         with pytest.raises(FileError, match="damaged"):
             train.fit(make(), data, **options)
     saved.write_bytes(content[:-100])
-    with pytest.raises(FileError, match="not a whole"):
+    with pytest.raises(FileError, match="not a complete"):
         train.fit(make(), data, **options)
     make().save(saved)
     with pytest.raises(FileError, match="is not a checkpoint"):

@@ -1,4 +1,4 @@
-"""The command line: models run, looked into, trained, converted, listed."""
+"""The `onward` command. Each subcommand is imported when it is used, so that `onward --help` is quick."""
 
 import sys
 
@@ -7,22 +7,27 @@ from ..core.extras import install_hint
 try:
     import click
 
-    from .common import Commands
-    from .models import convert, info, models
-    from .run import run
-    from .trace import trace
-    from .train import plot, train
-    from .writing import sample, score
+    from .group import LazyGroup
 except ModuleNotFoundError as error:
-    # only the entry point imports this package, so this ends the command and nobody's program
+    # only the entry points import this package, so this ends the command, never a user's program
     sys.exit(f"The command line needs {error.name}: {install_hint('cli')}")
 
+# The module of each command, which has the command's name, and the line that `onward --help` shows.
+COMMANDS = {
+    "run": ("run", "Run MODEL on the sequences of INPUT and show its predictions."),
+    "trace": ("trace", "Show the gates and states of MODEL as it processes one sequence."),
+    "train": ("train", "Train a model on a text or on a table of sequences."),
+    "plot": ("train", "Plot the losses and the learning rate of a training run."),
+    "sample": ("sample", "Generate text with MODEL, character by character."),
+    "score": ("score", "Evaluate MODEL on FILE: a text or a table of labelled sequences."),
+    "info": ("info", "Show the layers of MODEL, their output shapes and parameters."),
+    "convert": ("convert", "Convert the model IN to the file OUT: .safetensors or .onnx."),
+    "quantize": ("quantize", "Compress the weights of MODEL's recurrent layers to float16 or int8."),
+    "models": ("models", "List the models and data sets that come with Onward."),
+}
 
-@click.group(cls=Commands, epilog="Example:  onward run vowels")
+
+@click.group(cls=LazyGroup, package=__name__, lazy=COMMANDS, epilog="Example:  onward run vowels")
 @click.version_option(package_name="onward")
 def main() -> None:
-    """Runs and trains RNNs, LSTMs and GRUs."""
-
-
-for command in (run, trace, train, plot, sample, score, info, convert, models):
-    main.add_command(command)
+    """Run, stream, train and inspect recurrent networks (RNN, LSTM, GRU)."""

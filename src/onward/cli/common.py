@@ -1,15 +1,15 @@
-"""What the commands share: errors in one line, names of bundled things, tables, pictures."""
+"""What the commands share: finding models and data, tables, progress bars and pictures."""
 
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -17,11 +17,11 @@ from rich.text import Text
 
 from .. import bundled
 from ..core import storage
-from ..errors import OnwardError
 from ..formats import load
 from ..layers.base import Layer
 from ..layers.sequential import Sequential
 from ..tables import data
+from .group import did_you_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,97 +31,163 @@ PICTURES = (".png", ".svg", ".pdf")
 Report: TypeAlias = dict[str, Any]
 
 
-class Commands(click.Group):
-    """Commands whose errors end in one red message, no traceback, and exit code 2 for wrong use, else 1.
-
-    An interrupt ends in 130, as a shell's does, and is no error.
-    """
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except OnwardError as error:
-            raise click.ClickException(click.style(str(error), "red")) from error
-        except click.UsageError as error:
-            raise click.UsageError(click.style(error.format_message(), "red"), error.ctx) from error
-
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 
 
-def named_file(name: str, known: dict[str, Path], what: str, argument: str) -> Path:
-    """The file of a bundled name, or the file of that name."""
-    path = known.get(name, Path(name))
-    if not path.is_file():
-        message = f"{name!r} is neither a file nor a bundled {what} ({', '.join(known)})"
-        raise click.BadParameter(message, param_hint=argument)
+Command: TypeAlias = Callable[..., None]
+
+
+def state_dict_options(command: Command) -> Command:
+    """Options for what a state dict does not record about its recurrent layers."""
+    nonlinearity = click.option(
+        "--nonlinearity",
+        type=click.Choice(["tanh", "relu"]),
+        help="Activation of the RNN layers in a state dict, which does not record it. Default: tanh.",
+    )
+    batch_first = click.option(
+        "--batch-first",
+        is_flag=True,
+        default=None,
+        help="The recurrent layers in a state dict, which does not record it, were built with batch_first.",
+    )
+    return nonlinearity(batch_first(command))
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a shell completes MODEL to: bundled models and files."""
+    return _completions(bundled.models(), incomplete)
+
+
+def complete_data(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a shell completes INPUT to: bundled data sets and files."""
+    return _completions(bundled.datasets(), incomplete)
+
+
+def _completions(known: dict[str, Path], incomplete: str) -> list[CompletionItem]:
+    names = [CompletionItem(name) for name in known if name.startswith(incomplete)]
+    return [*names, CompletionItem(incomplete, type="file")]
+
+
+def model_file(name: str, argument: str = "MODEL") -> Path:
+    """The file of a bundled model, or the file of that name."""
+    return named_file(name, bundled.models(), "model", argument)
+
+
+def data_file(name: str, argument: str, suffixes: Sequence[str] = data.SUFFIXES) -> Path:
+    """The file of a bundled data set, or the file of that name, once its suffix is one of those given."""
+    path = named_file(name, bundled.datasets(), "data set", argument)
+    check_suffix(path, argument, suffixes)
     return path
 
 
+def named_file(name: str, known: dict[str, Path], what: str, argument: str) -> Path:
+    """The file of a bundled name, or the file of that name. Raises BadParameter if there is neither."""
+    path = known.get(name, Path(name))
+    if path.is_dir():
+        raise click.BadParameter(f"{name!r} is a directory, not a file", param_hint=argument)
+    if path.exists() and not path.is_file():
+        raise click.BadParameter(f"{name!r} is not a regular file", param_hint=argument)
+    if not path.exists():
+        message = f"{name!r} is neither a file nor a bundled {what} ({', '.join(known)})."
+        others = bundled.datasets() if what == "model" else bundled.models()
+        if name in others:
+            message += f" It is a bundled {'data set' if what == 'model' else 'model'}."
+        raise click.BadParameter(
+            message + did_you_mean(name, [*known, *_neighbours(path)]), param_hint=argument
+        )
+    return path
+
+
+def _neighbours(path: Path) -> list[str]:
+    """The files beside a path, as the user would name them."""
+    if not path.parent.is_dir():
+        return []
+    return [str(path.with_name(file.name)) for file in path.parent.iterdir() if file.is_file()]
+
+
 def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
+    """Raises BadParameter unless a path ends in one of the suffixes and lies in a directory that exists."""
     if path.suffix.lower() not in suffixes:
         message = f"the name of {path} must end in one of {', '.join(suffixes)}"
         raise click.BadParameter(message, param_hint=argument)
     if not path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {path.parent}: make it first", param_hint=argument)
+        message = f"the directory {path.parent} does not exist: create it first"
+        raise click.BadParameter(message, param_hint=argument)
 
 
 def model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
-    """The model of a bundled name or a file, and the file of what it is to run over."""
-    model_file = named_file(model, bundled.models(), "model", "MODEL")
+    """The model with a bundled name or in a file, and the file of its input.
+
+    A bundled model has an input of its own, which is used where there is no `source`.
+    """
+    path = model_file(model)
     if source is None:
         source = bundled.card(model).get("data") if model in bundled.models() else None
     if source is None:
         known = ", ".join(bundled.datasets())
         raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
-    source_file = named_file(source, bundled.datasets(), "data set", "INPUT")
-    check_suffix(source_file, "INPUT", data.SUFFIXES)
-    return model_of(model_file, model), source_file
+    return model_of(path, model), data_file(source, "INPUT")
 
 
 def model_of(path: Path, name: str) -> Sequential:
-    """The model in a file, that of a layer alone included."""
+    """The model in a file. A single layer becomes a model of one layer."""
+    model = layer_of(path, name)
+    return model if isinstance(model, Sequential) else Sequential(model)
+
+
+def layer_of(path: Path, name: str) -> Layer:
+    """The model, or the single layer, in a file. Raises UsageError for layers that are not connected."""
     net = load(path)
-    if not isinstance(net, dict | Layer):  # a graph of ONNX
-        net = net.layers()
     if isinstance(net, dict):
+        if net.only_layer is not None:
+            return net.only_layer
         raise click.UsageError(
-            f"{name} does not say how its layers ({', '.join(net)}) are connected: put them into an "
-            "onward.Sequential, save that and run it"
+            f"{name} contains layers ({', '.join(net)}) but no forward(): connect them in "
+            "Python with onward.load(...).sequential(...), save the result and use the new file"
         )
-    # a layer alone becomes a model of one
-    return net if isinstance(net, Sequential) else Sequential(net)
+    return net if isinstance(net, Layer) else net.layers()
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, if that is a terminal, and how to advance it."""
+    """A progress bar on stderr, shown only in a terminal; yields the function that advances it."""
     stderr = Console(stderr=True)
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda n: bar.advance(task, n)
 
 
+def console() -> Console:
+    """Where tables and messages are printed: as they are, without highlights or markup."""
+    return Console(highlight=False, markup=False)
+
+
 def new_table(title: str, *columns: str) -> Table:
-    """A table whose first column is text and whose others are numbers."""
-    table = Table(title=Text(title, "bold"), title_justify="left")
+    """A table whose first column is text; all others are numbers, aligned on the right."""
+    table = Table(title=Text(title, "bold") if title else None, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
     return table
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Writes a picture in the format that its name ends in. An error leaves the old file whole."""
+    """Writes a picture in the format that the suffix names. If it fails, an existing file is unchanged."""
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower(), dpi=100)
     storage.replace(path, picture.getvalue())
 
 
 def counted(n: int, noun: str) -> str:
+    """
+    >>> counted(1, "step"), counted(2000, "step")
+    ('1 step', '2,000 steps')
+    """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def kilobytes(count: int) -> str:
+    """
+    >>> kilobytes(50_400)
+    '50.4 kB'
+    """
     return f"{count / 1000:,.1f} kB"

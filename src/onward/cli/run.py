@@ -15,7 +15,17 @@ from rich.table import Table
 
 from ..layers.sequential import Sequential
 from ..tables import data, scoring
-from .common import Report, check_suffix, counted, json_option, model_and_input, new_table, progress
+from .common import (
+    Report,
+    check_suffix,
+    complete_data,
+    complete_model,
+    counted,
+    json_option,
+    model_and_input,
+    new_table,
+    progress,
+)
 from .run_table import is_parquet, run_table, show_table_run
 
 SHOWN = 24  # rows of a table of outputs
@@ -23,8 +33,8 @@ OF_PARQUET = ("engine", "input_", "lengths", "output", "on_error")
 
 
 @click.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
-@click.argument("model")
-@click.argument("source", metavar="[INPUT]", required=False)
+@click.argument("model", shell_complete=complete_model)
+@click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 @click.option(
     "--out",
     help="Write the outputs to this file: .npy, .npz, .csv; of Parquet, .parquet; with --engine, a folder.",
@@ -56,7 +66,7 @@ def run(
     on_error: str,
     as_json: bool,
 ) -> None:
-    """Runs MODEL over the sequences of INPUT and shows what it predicts.
+    """Run MODEL on the sequences of INPUT and show its predictions.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
 

@@ -1,45 +1,82 @@
-"""`onward trace`: a look inside a model while it runs."""
+"""`onward trace`: show what happens inside a model while it runs."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from .. import bundled
+from ..errors import FileError
 from ..layers.sequential import Sequential
 from ..recipes import text as text_models
 from ..tables import data
-from ..tracing.trace import Habits
+from ..tracing.trace import LayerSummary, Trace
 from .common import (
     PICTURES,
     Report,
     check_suffix,
+    complete_data,
+    complete_model,
+    console,
     counted,
     json_option,
     model_and_input,
-    named_file,
+    model_file,
     new_table,
     write_figure,
 )
 
+LEGEND = """\
+lowest, highest tenth: the share of values in that tenth of the gate's range,
+  over all units and steps: there the gate is saturated
+memory: for how many steps in a row units keep their state (forget or update
+  gate above 0.9), on average and for the unit that remembers longest
+dead units: how many have a hidden state that varies by less than 0.001"""
+TITLE_TEXT = 40  # characters of a text in a title
+
+
+class Units(click.ParamType[list[int]]):
+    """Unit numbers and ranges of them, such as 0-15,40."""
+
+    name = "units"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        units: list[int] = []
+        for part in value.split(","):
+            first, _, last = part.partition("-")
+            if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+                self.fail(f"{part!r} is neither a unit number nor a range: write 0-15,40", param, ctx)
+            units += range(int(first), int(last or first) + 1)
+        return units
+
+
+class Run(NamedTuple):
+    """A model, one input for it, and what a picture says about both."""
+
+    model: Sequential
+    x: NDArray[Any]
+    title: str
+    label: int | None = None
+    classes: list[str] | None = None
+
 
 @click.command(epilog="Example:  onward trace vowels -o gates.png")
-@click.argument("model")
-@click.argument("source", metavar="[INPUT]", required=False)
+@click.argument("model", shell_complete=complete_model)
+@click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a picture to this file (.png, .svg or .pdf), or, as .npz, every array.",
+    help="Draw a picture (.png, .svg or .pdf) or save all arrays (.npz) to this file.",
 )
-@click.option("--sequence", default=0, show_default=True, help="Which of INPUT's sequences.")
-@click.option("--text", help="Of a model of text: what it reads, instead of INPUT.")
-@click.option("--layer", help="Which layer the picture is of, as 0.l0_reverse; the first, if not given.")
-@click.option("--similar", is_flag=True, help="Put units of a like course side by side.")
+@click.option("--sequence", default=0, show_default=True, help="The sequence of INPUT to run, from 0.")
+@click.option("--text", help="Text for a text model to read, instead of INPUT.")
+@click.option("--layer", help="The layer to draw, such as 0.l0_reverse. Default: the first.")
+@click.option("--units", type=Units(), help="Draw only these units, such as 0-15,40.")
+@click.option("--similar", is_flag=True, help="Draw units with similar time courses next to each other.")
 @json_option
 def trace(
     model: str,
@@ -48,67 +85,106 @@ def trace(
     sequence: int,
     text: str | None,
     layer: str | None,
+    units: list[int] | None,
     similar: bool,
     as_json: bool,
 ) -> None:
-    """Looks into MODEL while it runs over one sequence of INPUT: its gates and states, step by step.
+    """Show the gates and states of MODEL as it processes one sequence.
 
-    MODEL and INPUT are what `onward run` takes; a model of text, as shakespeare, takes --text. Shows how
-    often the gates of each layer are saturated, how long its units remember and which are dead; with
-    --out, draws every gate and state over time.
+    MODEL and INPUT are the same as for `onward run`; a text model, such as shakespeare, reads --text instead.
+    The summary reports, for each layer, how often its gates are saturated, how long its units remember and
+    which units are dead. With --out, the picture shows every gate and state over time; layers of more than 64
+    units are drawn as groups of similar units.
     """
     if out is not None:
         check_suffix(out, "--out", (*PICTURES, ".npz"))
-    net, x = _text_read(model, source, text) if text is not None else _sequence_read(model, source, sequence)
-    seen = net.trace(x)
-    if layer is not None and layer not in seen.layers:
-        raise click.BadParameter(f"{layer}: there are {', '.join(seen.layers)}", param_hint="--layer")
+    run = _read_text(model, source, text) if text is not None else _read_sequence(model, source, sequence)
+    result = run.model.trace(run.x)
+    if layer is not None and layer not in result.layers:
+        raise click.BadParameter(f"{layer}: choose from {', '.join(result.layers)}", param_hint="--layer")
     if out is not None and out.suffix.lower() == ".npz":
-        seen.save(out)
+        result.save(out)
     elif out is not None:
-        write_figure(out, seen.plot(layer or 0, text=text, similar=similar))
+        figure = result.plot(
+            layer or 0,
+            title=run.title,
+            classes=run.classes or _class_names(result, run),
+            label=run.label,
+            text=text,
+            units=units,
+            similar=similar,
+        )
+        write_figure(out, figure)
     report = {
         "model": model,
-        "steps": len(x),
-        "layers": [_layer_habits(name, habits) for name, habits in seen.summary().items()],
+        "steps": len(run.x),
+        "layers": [_layer_report(name, summary) for name, summary in result.summary().items()],
         "out": None if out is None else str(out),
     }
     if as_json:
         print(json.dumps(report))
     else:
-        _show_trace(report)
+        _print_report(report)
 
 
-def _text_read(model: str, source: str | None, text: str) -> tuple[Sequential, NDArray[Any]]:
+def _read_text(model: str, source: str | None, text: str) -> Run:
     if source is not None:
         raise click.UsageError(f"give INPUT ({source}) or --text, not both")
-    net, vocabulary = text_models.load(named_file(model, bundled.models(), "model", "MODEL"))
-    return net, vocabulary.encode(text)
+    if not text:
+        raise click.BadParameter("is empty, but must have at least one character", param_hint="--text")
+    net, vocabulary = text_models.load(model_file(model))
+    excerpt = text if len(text) <= TITLE_TEXT else text[:TITLE_TEXT] + "..."
+    return Run(
+        net, vocabulary.encode(text), f"{model} reads {excerpt!r}", classes=list(vocabulary.characters)
+    )
 
 
-def _sequence_read(model: str, source: str | None, number: int) -> tuple[Sequential, NDArray[Any]]:
+def _read_sequence(model: str, source: str | None, number: int) -> Run:
+    if source is None and _is_text_model(model):
+        raise click.UsageError(
+            f'{model} is a text model: pass its input with --text:  onward trace {model} --text "To be"'
+        )
     net, source_file = model_and_input(model, source)
-    items = data.read(source_file).items
-    if not 0 <= number < len(items):
-        message = f"{number}, but {source_file.name} has {counted(len(items), 'sequence')}, counted from 0"
-        raise click.BadParameter(message, param_hint="--sequence")
-    return net, items[number]
+    sequences = data.read(source_file)
+    if not 0 <= number < len(sequences.items):
+        count = counted(len(sequences.items), "sequence")
+        raise click.BadParameter(
+            f"{number}, but {source_file.name} has {count}, from 0", param_hint="--sequence"
+        )
+    label = None if sequences.labels is None else int(sequences.labels[number])
+    title = f"{model} on {source_file.stem}, sequence {number}"
+    return Run(net, sequences.items[number], title, label)
 
 
-def _layer_habits(name: str, habits: Habits) -> Report:
+def _is_text_model(model: str) -> bool:
+    path = bundled.models().get(model, Path(model))
+    try:
+        text_models.load(path)
+    except FileError:
+        return False
+    return True
+
+
+def _class_names(result: Trace, run: Run) -> list[str] | None:
+    """Numbers of the classes if the model scores some: if it gives several outputs per sequence."""
+    outputs = result.y.shape[-1]
+    if result.y.ndim != 2 or outputs == 1 or (run.label is not None and run.label >= outputs):
+        return None
+    return [str(number) for number in range(outputs)]
+
+
+def _layer_report(name: str, summary: LayerSummary) -> Report:
     return {
         "layer": name,
-        "saturated": {gate: {"low": low, "high": high} for gate, (low, high) in habits.saturated.items()},
-        "memory": None if habits.memory is None else habits.memory.tolist(),
-        "dead": habits.dead.tolist(),
+        "saturated": {gate: {"low": low, "high": high} for gate, (low, high) in summary.saturated.items()},
+        "memory": None if summary.memory is None else summary.memory.tolist(),
+        "dead": summary.dead.tolist(),
     }
 
 
-def _show_trace(report: Report) -> None:
-    title = f"{report['model']} over {counted(report['steps'], 'step')}: how its layers behave"
-    table = new_table(
-        title, "layer", "gate", "lowest tenth", "highest tenth", "remembers, steps", "dead units"
-    )
+def _print_report(report: Report) -> None:
+    title = f"{report['model']} over {counted(report['steps'], 'step')}"
+    table = new_table(title, "layer", "gate", "lowest tenth", "highest tenth", "memory, steps", "dead units")
     for layer in report["layers"]:
         memory = layer["memory"] or []
         steps = f"{np.mean(memory):.1f}, longest {max(memory):.1f}" if memory else ""
@@ -119,7 +195,8 @@ def _show_trace(report: Report) -> None:
         for n, row in enumerate(rows or [("", "", "")]):
             table.add_row(*((layer["layer"], *row, steps, str(len(layer["dead"]))) if n == 0 else ("", *row)))
         table.add_section()
-    console = Console(highlight=False, markup=False)
-    console.print(table)
+    terminal = console()
+    terminal.print(table)
+    terminal.print(LEGEND)
     if report["out"]:
-        console.print(f"Written to {report['out']}")
+        terminal.print(f"Written to {report['out']}")

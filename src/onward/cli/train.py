@@ -1,4 +1,4 @@
-"""`onward train`: models of text, and of tables of sequences; `onward plot`: how a training went."""
+"""`onward train`: train a model on text or on a table of sequences; `onward plot`: plot a training."""
 
 import json
 import sys
@@ -14,30 +14,41 @@ from ..layers.sequential import Sequential
 from ..recipes import characters, sequences, text
 from ..tables import data
 from ..train import History, checkpoint
-from .common import PICTURES, Report, check_suffix, counted, json_option, new_table, write_figure
+from .common import (
+    PICTURES,
+    Report,
+    check_suffix,
+    complete_data,
+    counted,
+    data_file,
+    json_option,
+    new_table,
+    write_figure,
+)
+from .group import Group
 
 
-@click.group(epilog="Example:  onward train text plays.txt")
+@click.group(cls=Group, epilog="Example:  onward train text plays.txt")
 def train() -> None:
-    """Trains a model on a text, or on a table of sequences."""
+    """Train a model on text or on a table of sequences."""
 
 
 def settings(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that all trainings have."""
+    """Add the options that all training commands share."""
     for option in (
         json_option,
-        click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
-        click.option("--seed", default=0, show_default=True, help="Of weights, order and dropout."),
+        click.option("--resume", is_flag=True, help="Continue the same command after an interruption."),
         click.option(
-            "--epochs", type=click.IntRange(1), help="Times through the data; by its size, if not given."
+            "--seed", default=0, show_default=True, help="Seed of initial weights, order and dropout."
         ),
-        click.option("--layers", default=None, type=click.IntRange(1), help="Layers of the LSTM."),
-        click.option("--hidden", default=None, type=click.IntRange(1), help="Units of each layer."),
+        click.option("--epochs", type=click.IntRange(1), help="Passes over the data. Default: by its size."),
+        click.option("--layers", default=None, type=click.IntRange(1), help="Number of LSTM layers."),
+        click.option("--hidden", default=None, type=click.IntRange(1), help="Units per layer."),
         click.option(
             "-o",
             "--out",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="Write the model to this .safetensors file; by the name of FILE, if not given.",
+            help="Write the model to this .safetensors file. Default: the name of FILE.",
         ),
     ):
         command = option(command)
@@ -57,10 +68,10 @@ def train_text(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Trains a model that says which character of FILE, a text in UTF-8, comes next.
+    """Train a model to predict the next character of FILE, a text in UTF-8.
 
-    It learns from the first 90 % of the text; the best epoch is chosen by the next 5 %, and the bits per
-    character reported are those of the last 5 %. `onward sample` then writes with it.
+    The first 90% of the text are for training, the next 5% select the best epoch, and the reported bits per
+    character are those of the last 5%. `onward sample` then generates text with the model.
     """
     out = _output(file, out)
     whole = storage.read_text(file)
@@ -77,15 +88,15 @@ def train_text(
     report = _report(file, out, model, history)
     report |= {"characters": len(whole), "vocabulary": len(vocabulary), "bits_per_character": bits}
     report["perplexity"] = 2**bits
-    said = f"{bits:.3f} bits per character of the last 5 % (perplexity {2**bits:.2f})"
-    _show(report, said, f"onward sample {out}", as_json)
+    result = f"{bits:.3f} bits per character on the last 5% of the text (perplexity {2**bits:.2f})"
+    _print(report, result, f"onward sample {out}", as_json)
 
 
 @train.command("table", epilog="Example:  onward train table recordings.npz")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", shell_complete=complete_data)
 @settings
 def train_table(
-    file: Path,
+    file: str,
     out: Path | None,
     hidden: int | None,
     layers: int | None,
@@ -94,16 +105,17 @@ def train_table(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Trains a model that tells the class, or numbers, of the sequences in FILE.
+    """Train a model that predicts the class or the target values of the sequences in FILE.
 
-    FILE is an .npz or .csv as `onward run` takes, with the class of each sequence (`y`, column `label`), or
-    with numbers to be told: `targets` of an .npz, for each sequence (S, O) or for each step, laid out as x;
-    columns that begin with `target`, for each step. A fifth of the sequences is held out, to choose the best
-    epoch and for what is reported.
+    FILE is a bundled data set, or a .npz or .csv file as `onward run` takes it. Classes are `y` in a .npz,
+    the column `label` in a .csv. Targets are numbers: `targets` in a .npz, for each sequence (S, O) or, laid
+    out as x, for each step; the columns whose names begin with `target` in a .csv, for each step.
+
+    A fifth of the sequences is held out: it chooses the best epoch, and the score is reported on it.
     """
-    check_suffix(file, "FILE", (".npz", ".csv"))
-    out = _output(file, out)
-    table = data.read(file)
+    path = data_file(file, "FILE", (".npz", ".csv"))
+    out = _output(path, out)
+    table = data.read(path)
     with _interruptible(_run_file(out), resume):
         model, history, score = sequences.fit_table(
             table,
@@ -117,9 +129,12 @@ def train_table(
     model.save(out)
     report = _report(file, out, model, history)
     report |= {"sequences": len(table.items), "loss": score.loss, "accuracy": score.accuracy}
-    said = f"held-out sequences: loss {score.loss:.4g}"
-    said += "" if score.accuracy is None else f", {score.accuracy:.1%} right"
-    _show(report, said, f"onward run {out} {file}", as_json)
+    if score.accuracy is None:
+        report["losses"] += " of standardized targets"
+        result = f"mean squared error {score.loss:.4g} in the units of the targets"
+    else:
+        result = f"accuracy {score.accuracy:.1%}, cross entropy {score.loss:.4g} nats without label smoothing"
+    _print(report, f"held-out sequences: {result}", f"onward run {out} {file}", as_json)
 
 
 @click.command(epilog="Example:  onward plot plays.run -o plays.png")
@@ -128,17 +143,17 @@ def train_table(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the picture to this file: .png, .svg or .pdf; by the name of RUN, if not given.",
+    help="Write the plot to this .png, .svg or .pdf file. Default: the name of RUN.",
 )
 def plot(run: Path, out: Path | None) -> None:
-    """Draws the course of a training, RUN: losses and learning rate over the steps.
+    """Plot the losses and the learning rate of a training over its steps.
 
-    RUN is the checkpoint that `onward train` keeps beside the model, or one of onward.train.fit.
+    RUN is the checkpoint that `onward train` writes beside the model, or one of onward.train.fit.
     """
     out = run.with_suffix(".png") if out is None else out
     check_suffix(out, "--out", PICTURES)
     write_figure(out, checkpoint.history(run).plot())
-    Console(highlight=False, markup=False).print(f"Written to {out}")
+    Console(highlight=False, markup=False).print(f"Wrote {out}")
 
 
 def _output(file: Path, out: Path | None) -> Path:
@@ -146,55 +161,77 @@ def _output(file: Path, out: Path | None) -> Path:
     check_suffix(out, "--out", (".safetensors",))
     for written in (out, _run_file(out)):
         if written.exists() and written.samefile(file):
-            message = f"{written} would be written over FILE: give the model another name"
+            message = f"{written} would overwrite FILE: choose another name for the model"
             raise click.BadParameter(message, param_hint="--out")
     return out
 
 
 def _run_file(out: Path) -> Path:
-    """Where checkpoints of the model are kept."""
+    """Return the path of the model's checkpoints."""
     return out.with_suffix(".run")
 
 
 @contextmanager
 def _interruptible(run: Path, resume: bool) -> Iterator[None]:
-    """Ends in a message and exit code 130, as a shell's, where it is interrupted."""
-    before = _written(run)
+    """On an interrupt, print how to resume and exit with code 130, as a shell does."""
+    before = _modified(run)
     try:
         yield
     except KeyboardInterrupt:
-        # a checkpoint that stays as it was is of this training only if this one goes on from it
-        kept = run.exists() and (resume or _written(run) != before)
-        said = f"the same command with --resume goes on from {run}" if kept else "nothing was kept yet"
-        click.echo(click.style(f"Interrupted: {said}.", "yellow"), err=True)
+        # an unmodified checkpoint belongs to this training only if it was resumed
+        saved = run.exists() and (resume or _modified(run) != before)
+        hint = f"the same command with --resume continues from {run}" if saved else "nothing was saved yet"
+        click.echo(click.style(f"Interrupted: {hint}.", "yellow"), err=True)
         sys.exit(130)
 
 
-def _written(path: Path) -> int | None:
-    """When a file was written, in ns; None: there is none."""
+def _modified(path: Path) -> int | None:
+    """Return when a file was modified, in ns, or None if it does not exist."""
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-def _report(file: Path, out: Path, model: Sequential, history: History) -> Report:
+def _report(file: str | Path, out: Path, model: Sequential, history: History) -> Report:
     return {
         "file": str(file),
         "model": str(out),
         "run": str(_run_file(out)),
         "parameters": sum(weight.size for weight in model.state_dict().values()),
+        "losses": history.loss,
         "best": history.best,
         "epochs": [epoch._asdict() for epoch in history.epochs],
     }
 
 
-def _show(report: Report, said: str, then: str, as_json: bool) -> None:
+def _print(report: Report, result: str, next_command: str, as_json: bool) -> None:
+    """Print the report as JSON, or as a table of epochs, the result and what to do next."""
     if as_json:
         print(json.dumps(report, allow_nan=False))
         return
-    table = new_table(f"{report['file']}: {report['parameters']:,} parameters", "epoch", "loss", "validation")
-    for number, epoch in enumerate(report["epochs"]):
-        style = "bold" if number == report["best"] else ""
-        table.add_row(str(number + 1), f"{epoch['loss']:.4f}", f"{epoch['validation_loss']:.4f}", style=style)
+    title = f"{report['file']}: {report['parameters']:,} parameters"
+    epochs, best = report["epochs"], report["best"]
+    has_accuracy = epochs[-1]["accuracy"] is not None
+    columns = [
+        "epoch",
+        "training loss",
+        "validation loss",
+        *(["validation accuracy"] if has_accuracy else []),
+    ]
+    table = new_table(title, *columns)
+    for n in _rows(len(epochs), best):
+        epoch = epochs[n]
+        cells = [f"{n + 1} (best)" if n == best else f"{n + 1}"]
+        cells += [f"{epoch['loss']:.4f}", f"{epoch['validation_loss']:.4f}"]
+        if has_accuracy:
+            cells.append(f"{epoch['accuracy']:.1%}")
+        table.add_row(*cells, style="bold" if n == best else "")
     console = Console(highlight=False, markup=False)
     console.print(table)
-    console.print(f"{counted(report['epochs'][-1]['step'], 'step')}; {said}")
-    console.print(f"Written to {report['model']}. Try:  {then}")
+    console.print(f"Losses: {report['losses']}", soft_wrap=True)
+    console.print(f"{counted(epochs[-1]['step'], 'step')}; {result}", soft_wrap=True)
+    console.print(f"Wrote {report['model']}. Try:  {next_command}", soft_wrap=True)
+
+
+def _rows(epochs: int, best: int) -> list[int]:
+    """Return the indices of the epochs to print: every tenth (all of up to ten), the best and the last."""
+    stride = 10 if epochs > 10 else 1
+    return sorted({*range(stride - 1, epochs, stride), best, epochs - 1})

@@ -109,7 +109,7 @@ def instance(name: str, value: Any, kind: type[Value], such_as: str) -> Value:
     return value
 
 
-def settle(settings: object, name: str, check: Callable[..., Any], *bounds: Any) -> None:
+def coerce_field(settings: object, name: str, check: Callable[..., Any], *bounds: Any) -> None:
     """Replaces a frozen dataclass's attribute by the plain number or bool that `check` makes of it.
 
     A NumPy scalar among settings would turn float32 into float64, and be shown, so compared, differently.

@@ -1,14 +1,15 @@
-"""The container of models: safetensors, written whole or not at all, checked before it is believed.
+"""Files: written atomically, read through memory maps, and safetensors as the format of models.
 
-Onward's own files carry their architecture as JSON, with the version of that format, under the metadata key
-"onward".
+Onward's own files hold their architecture as JSON, with a format version, under the metadata key "onward".
 """
 
 import json
 import mmap
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from ..errors import FileError
+
+if sys.platform != "win32":
+    import fcntl
 
 FORMAT = 1
 DTYPES = {
@@ -31,46 +35,98 @@ def write(
     tensors: Mapping[str, NDArray[Any]],
     architecture: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a model, or, without an architecture, a state dict. Raises FileError."""
+    """Write a model, or a state dict if there is no architecture. Raises FileError."""
     metadata = None if architecture is None else {"onward": json.dumps({"format": FORMAT, **architecture})}
     replace(path, safetensors.numpy.save(dict(tensors), metadata))
 
 
 def replace(path: str | os.PathLike[str], content: bytes) -> None:
-    """Puts a new file in the place of `path`; a crash or an error on the way leaves the old one whole.
-
-    Raises FileError.
-    """
+    """Write a file atomically: after a crash or an error, the previous file is intact. Raises FileError."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path to write what shall stand at `path`, once all of it is there. Raises FileError."""
-    target = Path(path).resolve()  # of a link, the file that it leads to is replaced
-    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+    """Yield a temporary path and, on success, move the file written there to `path` atomically.
+
+    A process that is killed leaves its temporary file behind; the next write to `path` removes it. Concurrent
+    writers do not interfere: the last one to finish determines the content. Raises FileError.
+    """
+    target = Path(path).resolve()  # a link stays a link: its target is replaced
     try:
+        _remove_abandoned(target)
+        temporary, lock, descriptor = _claim(target)
         try:
             yield temporary
-            with open(temporary, "rb") as file:
+            with open(temporary, "r+b") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+            os.close(descriptor)
+            with suppress(OSError):  # another writer may be removing it
+                lock.unlink()
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+# A lock file accompanies each temporary file: it is created earlier and removed later. The writer holds the
+# lock while it runs: on Windows by keeping the file open, so that nobody can remove it; elsewhere by flock. A
+# temporary file whose lock is free or missing is abandoned.
+
+
+def _claim(target: Path) -> tuple[Path, Path, int]:
+    """Return a new temporary path, its lock file, and the descriptor that holds the lock."""
+    while True:
+        temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+        lock = Path(f"{temporary}.lock")
+        descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+        if sys.platform != "win32":
+            with suppress(OSError):  # no locks on this file system: other writers then remove nothing
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if lock.exists():  # else another writer locked it first, and took it for abandoned
+            return temporary, lock, descriptor
+        os.close(descriptor)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the temporary files of writers to `target` that no longer run."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}")
+    with suppress(OSError):  # a folder that cannot be listed
+        names = {entry.name.removesuffix(".lock") for entry in os.scandir(target.parent)}
+        for name in filter(pattern.fullmatch, names):
+            temporary = target.with_name(name)
+            with suppress(OSError):  # its writer is alive, or belongs to another user
+                _remove_free(Path(f"{temporary}.lock"))
+                temporary.unlink(missing_ok=True)
+
+
+def _remove_free(lock: Path) -> None:
+    """Remove a lock file. Raises OSError if a writer holds it."""
+    if sys.platform == "win32":
+        lock.unlink(missing_ok=True)
+        return
+    try:
+        descriptor = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.unlink()
+    finally:
+        os.close(descriptor)
+
+
 def mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
-    """The file's content, of which only what is looked at is read. Raises FileError."""
-    if not os.path.isfile(path):  # a device or a pipe would be read for ever
-        raise FileError(f"{path} is no file" if os.path.exists(path) else f"{path} does not exist")
+    """Return the content of a file as a memory map, which reads only what is accessed. Raises FileError."""
+    if not os.path.isfile(path):  # reading a device or a pipe might never end
+        raise FileError(f"{path} is not a file" if os.path.exists(path) else f"{path} does not exist")
     try:
         with open(path, "rb") as file:
-            # of nothing, there is no map
+            # an empty file cannot be mapped
             size = os.fstat(file.fileno()).st_size
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except OSError as error:
@@ -78,30 +134,30 @@ def mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The characters of a text in UTF-8. Raises FileError."""
+    """Return the text of a file in UTF-8. Raises FileError."""
     try:
         return bytes(mapped(path)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(
-            f"{path} is no text in UTF-8: byte {error.start} is {error.object[error.start]:#x}"
+            f"{path} is not text in UTF-8: byte {error.start} is {error.object[error.start]:#x}"
         ) from error
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:
-    """All tensors of the file by key, as views of it, and the architecture if Onward wrote it.
+    """Return all tensors of a file by key, as views of it, and the architecture if Onward wrote it.
 
-    bfloat16, which NumPy lacks, is widened to float32, which is exact. Raises FileError.
+    bfloat16, which NumPy lacks, becomes float32 without loss. Raises FileError.
     """
     data = mapped(path)
     try:
-        # checks that the header's sizes are those of the file, before memory is taken for any tensor
+        # checks the sizes in the header against the file before any tensor is allocated
         with safetensors.safe_open(os.fspath(path), "numpy"):
             start = 8 + int.from_bytes(data[:8], "little")
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from error
     except safetensors.SafetensorError as error:
         raise FileError(
-            f"{path} is not a whole safetensors file ({error}): expected one that Onward saved, "
+            f"{path} is not a complete safetensors file ({error}); expected one that Onward saved, "
             "or a PyTorch state dict saved with safetensors.torch.save_file or torch.save"
         ) from error
     header = json.loads(data[8:start])
@@ -134,7 +190,7 @@ def _tensor(
 
 
 def widened(bfloat16: NDArray[Any]) -> NDArray[Any]:
-    """float32 of bfloat16 in 16-bit integers, which are its upper half."""
+    """Return float32 values from bfloat16 bits: they are the upper half of a float32."""
     wide = bfloat16.astype(np.uint32, order="C")
     wide <<= 16
     return wide.view(np.float32)

@@ -1,4 +1,4 @@
-"""Tensors of a file under the names of a model built by hand, where the file has others."""
+"""Match the tensors of a file with the weights of a model whose layers have other names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,31 +8,33 @@ from numpy.typing import NDArray
 from ..core.arrays import Shape
 from ..layers.base import Layer
 
+Group = tuple[tuple[str, Shape], ...]  # the names and shapes of one layer's weights
 
-def weights(tensors: Mapping[str, NDArray[Any]], model: Layer, ordered: bool) -> Mapping[str, NDArray[Any]]:
-    """The tensors by the names that they have in the model, or as they are where those cannot be told.
 
-    Names that agree are taken as they are; else, if the modules in the file have the same weights as the
-    layers of the model, in order, each is taken for each. Where a file has no order, each must be the only
-    one of its shapes.
+def rename(tensors: Mapping[str, NDArray[Any]], model: Layer, ordered: bool) -> Mapping[str, NDArray[Any]]:
+    """The tensors under the model's names, or unchanged if they cannot be matched.
+
+    If the names differ, the modules of the file are matched with the layers of the model: in order if the
+    file has an order, provided that each pair has the same weights; otherwise by their shapes, provided that
+    these are unique.
     """
     shapes = dict(model.shapes())
-    mine, theirs = _by_prefix(shapes), _by_prefix({name: tensor.shape for name, tensor in tensors.items()})
+    ours, theirs = _by_prefix(shapes), _by_prefix({name: tensor.shape for name, tensor in tensors.items()})
     if not ordered:
-        of_shapes = {group: prefix for prefix, group in theirs.items()}
-        clear = len(of_shapes) == len(theirs) == len(mine)
-        theirs = {of_shapes[group]: group for group in mine.values() if clear and group in of_shapes}
-    if tensors.keys() == shapes.keys() or list(mine.values()) != list(theirs.values()):
+        prefixes = {group: prefix for prefix, group in theirs.items()}
+        unique = len(prefixes) == len(theirs) == len(ours)
+        theirs = {prefixes[group]: group for group in ours.values() if unique and group in prefixes}
+    if tensors.keys() == shapes.keys() or list(ours.values()) != list(theirs.values()):
         return tensors
     return {
-        own + name: tensors[other + name]
-        for (own, group), other in zip(mine.items(), theirs, strict=True)
+        our_prefix + name: tensors[their_prefix + name]
+        for (our_prefix, group), their_prefix in zip(ours.items(), theirs, strict=True)
         for name, _ in group
     }
 
 
-def _by_prefix(shapes: Mapping[str, Shape]) -> dict[str, tuple[tuple[str, Shape], ...]]:
-    """What each module has: names and shapes, sorted."""
+def _by_prefix(shapes: Mapping[str, Shape]) -> dict[str, Group]:
+    """The names and shapes of each module's weights, sorted."""
     groups: dict[str, list[tuple[str, Shape]]] = {}
     for name, shape in shapes.items():
         before, dot, last = name.rpartition(".")

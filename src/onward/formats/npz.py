@@ -1,4 +1,4 @@
-"""NumPy's own files, .npz and .npy: numbers alone, views of the file where not compressed."""
+"""Read NumPy's .npz and .npy files: numbers only, as views of the file where it is not compressed."""
 
 import re
 from typing import Any
@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError
-from .torch.archive import MAX_AXES, Members, native
-from .torch.unpickle import Data
+from .zip import MAX_AXES, Data, ZipMembers, native_byte_order
 
-MAGIC = b"\x93NUMPY"
-SIZE_OF_LENGTH = {1: 2, 2: 4, 3: 4}  # bytes that give the header's length, by version
+SIGNATURE = b"\x93NUMPY"
+LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # the size of the field that holds the header's length, by version
 MAX_HEADER = 1 << 12
 HEADER = re.compile(
     rb"\{'descr': '(?P<dtype>[<>|=]?[biufc]\d{1,2})', 'fortran_order': (?P<fortran>True|False), "
@@ -19,34 +18,34 @@ HEADER = re.compile(
 )
 
 
-def is_npz(members: Members) -> bool:
-    """Whether a zip archive holds nothing but arrays."""
+def is_npz(members: ZipMembers) -> bool:
+    """Whether a zip archive contains only arrays."""
     return bool(members.entries) and all(name.endswith(".npy") for name in members.entries)
 
 
-def read(members: Members) -> dict[str, NDArray[Any]]:
+def read_npz(members: ZipMembers) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz by name. Raises FileError."""
-    return {name.removesuffix(".npy"): array(members[name], name) for name in members.entries}
+    return {name.removesuffix(".npy"): read_npy(members[name], name) for name in members.entries}
 
 
-def array(content: Data | memoryview, name: str) -> NDArray[Any]:
-    """The array of an .npy, checked against its size before memory is taken. Raises FileError."""
+def read_npy(content: Data | memoryview, name: str) -> NDArray[Any]:
+    """The array of an .npy, whose shape must agree with its size. Raises FileError."""
     start = bytes(content[: MAX_HEADER + 12])
-    size = SIZE_OF_LENGTH.get(start[6]) if start[:6] == MAGIC and len(start) > 12 else None
+    size = LENGTH_BYTES.get(start[6]) if start[:6] == SIGNATURE and len(start) > 12 else None
     if size is None:
-        raise FileError(f"{name} does not begin as an array of NumPy of version 1, 2 or 3")
+        raise FileError(f"{name} does not start with the header of a NumPy array, version 1, 2 or 3")
     length = int.from_bytes(start[8 : 8 + size], "little")
     at = 8 + size + length
     header = HEADER.fullmatch(start, 8 + size, at) if length <= MAX_HEADER else None
     if header is None:
         raise FileError(
-            f"{name} has a header that is not of an array of numbers: {start[8 + size : at][:200]!r}"
+            f"{name} does not have the header of an array of numbers: {start[8 + size : at][:200]!r}"
         )
     shape = [int(n) for n in header["shape"].split(b",") if n.strip()]
+    order: Any = "F" if header["fortran"] == b"True" else "C"
     try:
         if len(shape) > MAX_AXES:
-            raise ValueError(f"it has more than {MAX_AXES} axes")
-        fortran = header["fortran"] == b"True"
-        return native(np.ndarray(shape, header["dtype"].decode(), content, at, order="F" if fortran else "C"))
+            raise ValueError(f"an array has at most {MAX_AXES} axes")
+        return native_byte_order(np.ndarray(shape, header["dtype"].decode(), content, at, order=order))
     except (ValueError, TypeError, OverflowError) as error:
         raise FileError(f"{name} has shape {tuple(shape)}: {error}") from error

@@ -6,23 +6,29 @@ import inspect
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .. import _core
 from ..core import arrays, storage
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import LARGEST, Rng, generator
 from ..errors import ArgumentError, OnwardError, ShapeError
 
+if TYPE_CHECKING:
+    from ..streaming.pool import Pool
+    from ..streaming.stream import Stream
+    from ..tracing.trace import Trace
+
 Value = TypeVar("Value")
 
-# Calls a recurrent layer within a model: (its name, the layer, x, state, lengths) to (y, state).
-Recur: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
+# How a model calls a recurrent sublayer: (its name, the layer, x, state, lengths) to (y, final state).
+RunRecurrent: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
 
-UNDRAWN: Any = object()  # as `rng`: the layer gets no weights, and no memory is taken, until load_state_dict
+NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dict
 
 
 class IncompatibleKeys(NamedTuple):
@@ -33,58 +39,84 @@ class IncompatibleKeys(NamedTuple):
 
 
 def call(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
-    """The Recur of a plain forward pass."""
+    """Call a recurrent sublayer as a plain forward pass does."""
     result: tuple[Any, Any] = layer(x, state, lengths=lengths)
     return result
 
 
 class Layer:
-    """Anything that is called on arrays. Constructor arguments are kept as attributes of the same names.
+    """A callable on arrays whose constructor arguments are attributes of the same names.
 
-    A model is a layer made of others, its leaves. Whatever streams, traces or quantises models knows them by
-    `_leaves`, `_replaced`, `_run`, `per_step` and `_step_shape` alone.
+    Streaming, tracing, training and the file formats see every layer and model through the attributes below:
+    its sublayers, its states, and how its output at a time step depends on its input.
     """
 
     dtype: FloatDtype = arrays.FLOAT32
-    # a file's arrays by the layer's names for them: set by onward.load, which stands above
-    _weights_for: ClassVar[Callable[[Any, str | os.PathLike[str]], Mapping[str, Any]]]
+    state_names: ClassVar[tuple[str, ...]] = ()  # ("h",) or ("h", "c") for a recurrent layer
+    unchanged_by_step: ClassVar[bool] = False  # whether one time step on its own passes through unchanged
 
     def __call__(self, x: ArrayLike, /) -> Any:
         raise NotImplementedError
 
     @property
-    def per_step(self) -> bool:
-        """Whether what comes out after a time step needs nothing but that step and the state before it."""
+    def causal(self) -> bool:
+        """Whether the output at a time step depends only on that step and on the state before it."""
         return False
 
     @property
-    def _takes_batch_first(self) -> bool:
-        """Whether the batch leads in what it takes and gives, and not time."""
-        return any(getattr(leaf, "batch_first", False) for leaf in self._leaves().values())
+    def batch_first(self) -> bool:
+        """Whether the batch axis comes before the time axis."""
+        return any(layer.batch_first for layer in self.sublayers().values() if layer is not self)
 
     @property
-    def _step_shape(self) -> Shape | None:
-        """The shape of one row of x at one time step; None: any."""
+    def step_shape(self) -> Shape | None:
+        """The shape of one row of the input at one time step; None if any shape is accepted."""
         return None
 
-    def _leaves(self) -> dict[str, Layer]:
-        """The layers that this one is made of, by the prefix of their weights' names; itself if of none."""
+    @property
+    def step_kernel(self) -> _core.Stack | _core.Dense | None:
+        """The core's object that computes a time step; None if the core has none."""
+        return None
+
+    def state_shapes(self, batch: int) -> tuple[Shape, ...]:
+        """The shape of each array named in `state_names` for a batch."""
+        return ()
+
+    def sublayers(self) -> dict[str, Layer]:
+        """The layers of this model by the prefix of their weight names; a single layer is its own."""
         return {"": self}
 
-    def _chain(self) -> list[Layer] | None:
-        """Its leaves in order, where each is called once, on what the one before it returned; else None."""
-        return [self] if self._leaves() == {"": self} else None
+    def recurrent_sublayers(self) -> list[Any]:
+        """The sublayers that have a state, in order."""
+        return [layer for layer in self.sublayers().values() if layer.state_names]
 
-    def _replaced(self, leaves: Mapping[str, Layer]) -> Layer:
-        """The same model with other layers for the leaves named."""
-        return leaves.get("", self)
+    def in_order(self) -> list[Layer] | None:
+        """The sublayers in order if each is called once, on the output of the one before; otherwise None."""
+        return [self] if self.sublayers() == {"": self} else None
 
-    def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, Any]:
-        """The output and the final state, each recurrent leaf being called through `recur`.
+    def with_sublayers(self, sublayers: Mapping[str, Layer]) -> Layer:
+        """The same model with some of its sublayers replaced."""
+        return sublayers.get("", self)
 
-        The state of a recurrent layer is its own; that of a model a list, one for each of its recurrent
-        leaves, in their order. Layers without a state return None for it.
-        """
+    def split_states(self, state: Any) -> Sequence[Any]:
+        """One state for each recurrent sublayer, from a state passed to a call. Raises ArgumentError."""
+        count = len(self.recurrent_sublayers())
+        if state is None:
+            return [None] * count
+        if not isinstance(state, list | tuple) or len(state) != count:
+            kind = type(state).__name__
+            given = f"{len(state)} states" if isinstance(state, list | tuple) else f"of type {kind}"
+            raise ArgumentError(
+                f"state is {given}, but must be a list of {count}, one for each recurrent layer"
+            )
+        return state
+
+    def join_states(self, states: list[Any]) -> Any:
+        """The state that a call returns, from that of each recurrent sublayer."""
+        return states
+
+    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
+        """The output and the final state, with each recurrent sublayer called through `run_recurrent`."""
         return self(x), None
 
     def forward(
@@ -118,6 +150,61 @@ class Layer:
         """
         raise ArgumentError(f"{self!r} has no gradients: it can be called, but not trained")
 
+    def stream(self, batch: int | None = None) -> Stream:
+        """One sequence that continues from call to call, or `batch` of them: `y = stream(x)`.
+
+        Raises ArgumentError if the model needs future steps, as a reverse direction does.
+        """
+        from ..streaming.stream import stream
+
+        return stream(self, batch)
+
+    def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
+        """Thousands of streams, addressed by id: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
+
+        Memory is allocated for `capacity` streams and doubles as needed, up to max_capacity. Raises
+        ArgumentError as `stream` does.
+        """
+        from ..streaming.pool import Pool
+
+        return Pool(self, capacity, max_capacity)
+
+    def trace(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        preactivations: bool = False,
+    ) -> Trace:
+        """Run x as a call does and record every gate and state of every recurrent layer, direction and step.
+
+        Takes x, state and lengths as a call does. Raises what a call raises, and ArgumentError if the model
+        has no recurrent layer.
+        """
+        from ..tracing.trace import trace
+
+        return trace(self, x, state, lengths, preactivations)
+
+    def quantize(
+        self, precision: str, *, check: ArrayLike | None = None, tolerance: float | None = None
+    ) -> Self:
+        """A copy whose recurrent layers store their matrices as "float16", or as "int8" with scales.
+
+        The copy is called, saved, loaded and streamed like any model, and computes in float32. With float16,
+        it returns what float32 returns for the rounded weights. With int8, the weights and the vectors they
+        multiply are quantized, each row by its largest magnitude, and the products are summed exactly. Its
+        `state_dict` holds the stored arrays: `weight_hh_l0` and, for int8, `weight_hh_l0_scale`.
+
+        With `check`, inputs x of the model, the largest absolute difference between the outputs must not
+        exceed `tolerance`. Raises PrecisionError, which states the difference; DtypeError for a float64
+        model; ArgumentError for weights that the precision cannot represent or that are already quantized.
+        """
+        from .quantize import quantize
+
+        small: Self = quantize(self, precision, check, tolerance)
+        return small
+
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "rng"]
@@ -142,7 +229,7 @@ class Layer:
 
     def _stored(self) -> Iterator[tuple[str, Shape, np.dtype[Any]]]:
         """Name, shape and dtype of each weight."""
-        for prefix, leaf in self._leaves().items():
+        for prefix, leaf in self.sublayers().items():
             for name, shape in leaf.shapes():
                 yield prefix + name, shape, leaf._dtype_of(name, shape)
 
@@ -199,15 +286,17 @@ class Layer:
         return IncompatibleKeys(missing, unexpected)
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
-        """Copies the weights of any file that `onward.load` opens into a model built by hand.
+        """Copy the weights of any file that `onward.load` opens into this model.
 
-        Where its names are not the model's, layers of the same weights are matched in order. Of Keras' files,
-        those of weights alone included, each layer takes what its counterpart in Keras has, in the layers'
-        order; kernels, gates and cuDNN's layout are converted. Changes nothing if it raises: FileError, and
-        ArgumentError as load_state_dict.
+        If the file's names differ from the model's, layers with the same weight shapes are matched in order.
+        For Keras files, including files that hold weights alone, each layer takes the weights of its Keras
+        counterpart, in layer order; kernels, gates and the cuDNN layout are converted. Changes nothing if it
+        raises: FileError, and ArgumentError as load_state_dict does.
         """
+        from ..formats import weights_for
+
         try:
-            self.load_state_dict(self._weights_for(path))
+            self.load_state_dict(weights_for(self, path))
         except ArgumentError as error:
             raise ArgumentError(f"{path}: {error}") from error
 
@@ -219,24 +308,24 @@ class Layer:
         storage.write(path, self._weights_by_name(), self.description())
 
 
-# Attributes that are made of the weights when they are first needed.
+# Attributes computed from the weights when first needed.
 PACKED = ("_kernel", "_layer_kernels", "_backward_kernel", "_backward_kernels")
 _PACKING = threading.Lock()
-if hasattr(os, "register_at_fork"):  # a child has no thread that would give it back
+if hasattr(os, "register_at_fork"):  # a forked child has no thread that would release the lock
     os.register_at_fork(
         before=_PACKING.acquire, after_in_parent=_PACKING.release, after_in_child=_PACKING.release
     )
 
 
 class packed(Generic[Value]):
-    """An attribute of PACKED: a cached property, but never kept of weights replaced meanwhile."""
+    """An attribute of PACKED: a cached property of the weights, discarded when they are replaced."""
 
-    def __init__(self, make: Callable[[Any], Value]) -> None:
+    def __init__(self, make: Callable[[Any, dict[str, Array]], Value]) -> None:
         self._make = make
 
     def __get__(self, layer: Weighted, owner: type) -> Value:
-        weights = layer._weights
-        value = self._make(layer)
+        weights = layer._weights  # read once: another thread may replace them
+        value = self._make(layer, weights)
         with _PACKING:
             if layer._weights is weights:
                 layer.__dict__[self._make.__name__] = value
@@ -252,7 +341,7 @@ class Weighted(Layer):
         """Sets dtype and initial weights, once the attributes are set that `shapes` depends on."""
         self.dtype = arrays.float_dtype(dtype)
         self._weights = {}
-        if rng is UNDRAWN:
+        if rng is NO_WEIGHTS:
             return
         for name, shape in self.shapes():
             if math.prod(shape) > LARGEST // self.dtype.itemsize:
@@ -265,12 +354,13 @@ class Weighted(Layer):
 
     def _take(self, weights: dict[str, Array]) -> None:
         with _PACKING:
-            self._weights = self._weights | weights  # a new dict: a call meanwhile keeps the old one
-            for name in PACKED:
+            for name in PACKED:  # first: a copy made meanwhile never combines them with new weights
                 self.__dict__.pop(name, None)
+            self._weights = self._weights | weights  # a new dict: a running call keeps the old one
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in PACKED}
+        # copied in one step: another thread may be adding a packed attribute
+        return {name: value for name, value in self.__dict__.copy().items() if name not in PACKED}
 
 
 def uniform(bound: float) -> Callable[[np.random.Generator, Shape], Array]:

@@ -29,7 +29,7 @@ def standardized(x: Array, eps: float) -> Array:
 class Normalization(Weighted):
     """A layer whose weight starts as ones and whose bias starts as zeros."""
 
-    per_step = False
+    causal = False
 
     def _start(self, eps: float, dtype: DTypeLike, rng: Rng) -> None:
         self.eps = non_negative("eps", eps)
@@ -140,7 +140,7 @@ class LayerNorm(Normalization):
         self._start(eps, dtype, rng)
 
     @property
-    def per_step(self) -> bool:  # type: ignore[override]  # of the class elsewhere
+    def causal(self) -> bool:  # type: ignore[override]  # of the class elsewhere
         return len(self.normalized_shape) == 1
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:

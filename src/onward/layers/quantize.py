@@ -66,14 +66,16 @@ def _bytes(name: str, weight: Array) -> tuple[NDArray[np.int8], Array]:
 
 
 def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: float | None) -> Any:
-    """The model with its recurrent layers compressed; see `Model.quantize`."""
+    """The model with its recurrent layers compressed; see `Layer.quantize`."""
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise ArgumentError(f"precision={precision!r}, but must be one of {', '.join(map(repr, PRECISIONS))}")
     if (check is None) != (tolerance is None):
         raise ArgumentError("check and tolerance go together: inputs, and the error allowed of their outputs")
     if model.dtype != FLOAT32:
         raise DtypeError(f"{model!r} computes in {model.dtype}, but compressed weights compute in float32")
-    small = model._replaced({name: leaf._compressed(precision) for name, leaf in model._leaves().items()})
+    small = model.with_sublayers(
+        {name: leaf._compressed(precision) for name, leaf in model.sublayers().items()}
+    )
     if check is not None and tolerance is not None:
         allowed = non_negative("tolerance", tolerance)
         largest, mean = error(small, model, check)

@@ -1,9 +1,11 @@
-"""What RNN, LSTM and GRU share: one cell over time, arrays checked here and computed in `_core`.
+"""The part that RNN, LSTM and GRU share: one cell unrolled over time, computed by `_core`.
 
-Axis letters: T time, B batch, I input, H hidden units, P projected hidden (P = H without a projection), G
-gates, L layers, D directions. State is in the order (h, c). W and R are weight_ih and weight_hh, b_W and b_R
-their biases.
+Axis letters: T time, B batch, I input, H hidden units, P projected units (P = H without a projection), G
+gates, L layers, D directions. The state is (h, c). W and R are weight_ih and weight_hh, b_W and b_R their
+biases.
 """
+
+from __future__ import annotations  # np.random is slow to import
 
 import copy
 import math
@@ -15,18 +17,28 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _core
 from ..core import arrays
+from ..core.activations import Call, Specs, call
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, positive, probability
 from ..errors import ArgumentError, ShapeError
-from . import quantize
-from .activations import Call, Specs, call
-from .base import Recur, Weighted, packed, uniform
+from . import bptt, quantize
+from .base import RunRecurrent, Weighted, packed, uniform
 
 State = TypeVar("State")
 
 
-class Given(NamedTuple):
-    """What the core takes: x (T, B, I), h0 and c0 (L*D, B, units), lengths (B,)."""
+class Sizes(NamedTuple):
+    """A layer's sizes: hidden units, projected units, directions, layers times directions, and D*P."""
+
+    H: int
+    P: int
+    D: int
+    LD: int
+    DP: int
+
+
+class Inputs(NamedTuple):
+    """The checked arguments of a call: x (T, B, I), h0 (L*D, B, P), c0 (L*D, B, H), lengths (B,)."""
 
     x: Array
     h0: Array | None
@@ -36,13 +48,13 @@ class Given(NamedTuple):
 
 
 class Recurrent(Weighted, Generic[State]):
-    """One cell, unrolled over time in one or two directions, in one or more layers."""
+    """One cell unrolled over time, in one or two directions and one or more layers."""
 
-    G: ClassVar[int]
-    PLAIN: ClassVar[tuple[Specs, ...]]  # the activations of the cells that the core has without options
-    gates: ClassVar[str]  # a letter for each, in the order of the weights' rows
-    precision = ""  # "float16" or "int8" once quantised: what matrices are stored as
-    has_c: ClassVar[bool] = False  # whether the state is the pair (h, c)
+    gates: ClassVar[str]  # one letter each, in the order of the weight rows
+    PLAIN: ClassVar[tuple[Specs, ...]]  # the activations that the core's cells support without options
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    precision = ""  # the stored dtype of the matrices once quantized: "float16" or "int8"
+    batch_first: bool = False
     proj_size = 0
     peephole = coupled = False
 
@@ -67,64 +79,72 @@ class Recurrent(Weighted, Generic[State]):
         self.dropout = probability("dropout", dropout)  # acts in training only
         self.clip = None if clip is None else positive("clip", clip)
         self.bidirectional = flag("bidirectional", bidirectional)
+        H, P, D = self.hidden_size, self.proj_size or self.hidden_size, 1 + self.bidirectional
+        self.sizes = Sizes(H, P, D, self.num_layers * D, D * P)
         self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
 
     def _cell(self) -> str:
         """The core's name for the cell."""
         raise NotImplementedError
 
-    def _split(self, state: State | None) -> tuple[ArrayLike | None, ArrayLike | None]:
-        """h and c of a state that a user passes."""
+    def split_state(self, state: State | None) -> tuple[ArrayLike | None, ArrayLike | None]:
+        """h and c of a state that a user passes. Raises ArgumentError."""
         if isinstance(state, tuple):
             raise ArgumentError(
                 f"state is {len(state)} arrays, but the state of this {type(self).__name__} is h alone"
             )
-        return state, None  # type: ignore[return-value]
+        return state, None  # type: ignore[return-value]  # State is h itself, unless a subclass says otherwise
 
-    def _join(self, h: Array, c: Array | None) -> State:
-        """The state that a user gets."""
-        return h  # type: ignore[return-value]
+    def join_state(self, h: Array, c: Array | None) -> State:
+        """The state that a call returns."""
+        return h  # type: ignore[return-value]  # as above
 
-    def _suffixes(self) -> Iterator[str]:
-        """How the weights' names end: once for each direction of each layer."""
+    def suffixes(self) -> Iterator[str]:
+        """The endings of the weight names, one for each direction of each layer."""
         for layer in range(self.num_layers):
             yield f"_l{layer}"
             if self.bidirectional:
                 yield f"_l{layer}_reverse"
 
+    def _suffixes_by_layer(self) -> list[list[str]]:
+        suffixes, D = list(self.suffixes()), self.sizes.D
+        return [suffixes[first : first + D] for first in range(0, len(suffixes), D)]
+
     def shapes(self) -> Iterator[tuple[str, Shape]]:
         return quantize.stored(self._float_shapes(), self.precision)
 
     def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
-        H, P, D = self.hidden_size, self.proj_size or self.hidden_size, 1 + self.bidirectional
-        for suffix in self._suffixes():
+        H, P, _, _, DP = self.sizes
+        rows = len(self.gates) * H
+        for suffix in self.suffixes():
             first = suffix in ("_l0", "_l0_reverse")
-            yield f"weight_ih{suffix}", (self.G * H, self.input_size if first else D * P)
-            yield f"weight_hh{suffix}", (self.G * H, P)
+            yield f"weight_ih{suffix}", (rows, self.input_size if first else DP)
+            yield f"weight_hh{suffix}", (rows, P)
             if self.bias:
-                yield f"bias_ih{suffix}", (self.G * H,)
-                yield f"bias_hh{suffix}", (self.G * H,)
+                yield f"bias_ih{suffix}", (rows,)
+                yield f"bias_hh{suffix}", (rows,)
             if self.proj_size:
                 yield f"weight_hr{suffix}", (P, H)
             if self.peephole:
                 yield f"weight_peephole{suffix}", (3 * H,)
 
-    def _functions(self) -> tuple[Specs, Specs]:
-        """The forward and the reverse direction's activations, in the places that the cell has for them."""
+    def functions(self) -> tuple[Specs, Specs]:
+        """The activations of the forward and of the reverse direction, in the cell's order."""
         raise NotImplementedError
 
-    def _is_plain(self) -> bool:
-        forward, reverse = self._functions()
+    def is_plain(self) -> bool:
+        """Whether the cell has no options beyond those of torch.nn."""
+        forward, reverse = self.functions()
         usual = forward == reverse and forward in self.PLAIN
         return usual and not (self.clip or self.peephole or self.coupled)
 
     def _options(self) -> list[tuple[Call, Call, Call, float, bool]]:
-        """What the core takes for each direction, and nothing if all is as usual."""
-        if self._is_plain():
+        """The core's options for each direction; empty for a plain cell."""
+        if self.is_plain():
             return []
         options = []
-        for functions in self._functions()[: 1 + self.bidirectional]:
-            # of gate, candidate and output, a cell looks at those that it has
+        for functions in self.functions()[: self.sizes.D]:
+            # of gate, candidate and output, a cell reads those that it has
             gate, candidate, output = (call(functions[min(n, len(functions) - 1)]) for n in range(3))
             options.append((gate, candidate, output, self.clip or math.inf, self.coupled))
         return options
@@ -133,17 +153,17 @@ class Recurrent(Weighted, Generic[State]):
         matrix = len(shape) == 2
         return quantize.PRECISIONS[self.precision] if matrix and self.precision else self.dtype
 
-    def _compressed(self, to: str) -> "Recurrent[State]":
+    def _compressed(self, precision: str) -> Recurrent[State]:
         if self.precision:
-            raise ArgumentError(f"{self!r} is quantised already: quantise the layer that it was made from")
-        widest = max(self.input_size, self.hidden_size * (1 + self.bidirectional))
-        if to == "int8" and widest > quantize.WIDEST:
+            raise ArgumentError(f"{self!r} is already quantized: quantize the original layer instead")
+        widest = max(self.input_size, self.hidden_size * self.sizes.D)
+        if precision == "int8" and widest > quantize.WIDEST:
             raise ArgumentError(
-                f"{self!r} has matrices of {widest} columns, but int8 takes up to {quantize.WIDEST}"
+                f"{self!r} has matrices of {widest} columns, but int8 supports at most {quantize.WIDEST}"
             )
         small = copy.copy(self)
-        small.precision = to
-        small._weights = quantize.compressed(self._weights, to)
+        small.precision = precision
+        small._weights = quantize.compressed(small._weights, precision)
         return small
 
     def description(self) -> dict[str, Any]:
@@ -153,44 +173,40 @@ class Recurrent(Weighted, Generic[State]):
         return super().__repr__() + (f".quantize({self.precision!r})" if self.precision else "")
 
     @packed
-    def _kernel(self) -> _core.Stack:
-        return self._stack(self._suffixes())
+    def _kernel(self, weights: dict[str, Array]) -> _core.Stack:
+        return self._stack(weights, self.suffixes())
 
     @packed
-    def _layer_kernels(self) -> list[_core.Stack]:
-        """Each layer on its own, as recording needs it; where there is but one, that is the whole."""
+    def _layer_kernels(self, weights: dict[str, Array]) -> list[_core.Stack]:
+        """One kernel per layer, for recording; of a single layer, the kernel itself."""
         if self.num_layers == 1:
             return [self._kernel]
-        suffixes, D = list(self._suffixes()), 1 + self.bidirectional
-        return [self._stack(suffixes[at : at + D]) for at in range(0, len(suffixes), D)]
+        return [self._stack(weights, suffixes) for suffixes in self._suffixes_by_layer()]
 
     @packed
-    def _backward_kernels(self) -> list[_core.Backward]:
-        """Each layer's way back."""
-        suffixes, D = list(self._suffixes()), 1 + self.bidirectional
+    def _backward_kernels(self, weights: dict[str, Array]) -> list[_core.Backward]:
         return [
-            _core.Backward(self._cell(), self._tuples(suffixes[at : at + D]))
-            for at in range(0, len(suffixes), D)
+            _core.Backward(self._cell(), self._matrices(weights, suffixes))
+            for suffixes in self._suffixes_by_layer()
         ]
 
-    def _stack(self, suffixes: Iterable[str]) -> _core.Stack:
-        return _core.Stack(self._cell(), self._tuples(suffixes), 1 + self.bidirectional, self._options())
+    def _stack(self, weights: dict[str, Array], suffixes: Iterable[str]) -> _core.Stack:
+        return _core.Stack(self._cell(), self._matrices(weights, suffixes), self.sizes.D, self._options())
 
-    def _tuples(self, suffixes: Iterable[str]) -> list[Any]:
-        """The weights as the core takes them."""
-        w = self._weights
+    def _matrices(self, weights: dict[str, Array], suffixes: Iterable[str]) -> list[Any]:
+        """The weights of some layers and directions in the form that the core takes."""
 
         def matrix(name: str) -> tuple[Any, Any]:
-            return w[name], w.get(name + "_scale")
+            return weights[name], weights.get(name + "_scale")
 
         return [
             (
                 matrix("weight_ih" + s),
                 matrix("weight_hh" + s),
-                w.get("bias_ih" + s),
-                w.get("bias_hh" + s),
+                weights.get("bias_ih" + s),
+                weights.get("bias_hh" + s),
                 matrix("weight_hr" + s) if self.proj_size else None,
-                w.get("weight_peephole" + s),
+                weights.get("weight_peephole" + s),
             )
             for s in suffixes
         ]
@@ -198,91 +214,130 @@ class Recurrent(Weighted, Generic[State]):
     def __call__(
         self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None
     ) -> tuple[Array, State]:
-        """Runs a sequence from its first to its last step.
+        """Run a sequence from its first step to its last.
 
-        x (T, B, I), (B, T, I) with batch_first, or (T, I) unbatched. state: as returned, or None for zeros;
-        each part is (L*D, B, H), or (L*D, H) unbatched, where under a projection h has P units. lengths (B,),
-        or one integer unbatched: the valid steps of each row. All is converted to the layer's float32 or
-        float64.
+        x is (T, B, I), (B, T, I) with batch_first, or (T, I) unbatched. state is as returned, or None for
+        zeros; each of its arrays is (L*D, B, H), or (L*D, H) unbatched, and with a projection h has P units.
+        lengths (B,), or one integer unbatched, gives the number of valid steps in each row. All arrays are
+        converted to the layer's dtype.
 
-        Returns y, laid out as x with D*P features, and the final state, all of them new arrays. Past a row's
-        length y is 0; its final state is that of its last valid step, and the reverse direction starts there;
-        a row of length 0 keeps its initial state.
+        Returns y, laid out as x with D*P features, and the final state, both as new arrays. Past a row's
+        length, y is 0; the final state is that of the last valid step, and the reverse direction starts
+        there; a row of length 0 keeps its initial state.
 
         Raises ShapeError, DtypeError, and ArgumentError for a length out of range or a state of the wrong
         kind.
         """
-        given = self._given(x, state, lengths)
-        T, B, _ = given.x.shape
-        D = 1 + self.bidirectional
-        H, P, LD = self.hidden_size, self.proj_size or self.hidden_size, self.num_layers * D
-        batch_major = given.batched and self.batch_first
-        y = np.empty((B, T, D * P) if batch_major else (T, B, D * P), self.dtype)
-        h = np.empty((LD, B, P), self.dtype)
-        c = np.empty((LD, B, H), self.dtype) if self.has_c else None
+        inputs = self.inputs(x, state, lengths)
+        T, B, _ = inputs.x.shape
+        batch_major = inputs.batched and self.batch_first
+        y = np.empty((B, T, self.sizes.DP) if batch_major else (T, B, self.sizes.DP), self.dtype)
+        h, c = self.empty_state(B)
         steps = y.swapaxes(0, 1) if batch_major else y
-        self._kernel.forward(given.x, given.h0, given.c0, given.lengths, steps, h, c)
-        return self._answer(given, steps, h, c)
+        self._kernel.forward(inputs.x, inputs.h0, inputs.c0, inputs.lengths, steps, h, c)
+        return self.outputs(inputs, steps, h, c)
 
-    def _given(self, x: ArrayLike, state: State | None, lengths: ArrayLike | None) -> "Given":
-        """What a user passes, checked and laid out."""
+    def inputs(self, x: ArrayLike, state: State | None, lengths: ArrayLike | None) -> Inputs:
+        """The arguments of a call, checked and laid out for the core."""
         x = arrays.as_floats(x, self.dtype, "x")
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
-            raise self._misshapen(x.shape)
+            raise self._wrong_shape(x.shape)
         batched = x.ndim == 3
         batch_major = batched and self.batch_first
-        # the core takes (T, B, ...), whatever the strides of T and B
+        # the core takes (T, B, ...) with any strides of T and B
         steps = arrays.with_contiguous_rows(x.swapaxes(0, 1) if batch_major else x if batched else x[:, None])
         T, B, _ = steps.shape
-        H, P, LD = (
-            self.hidden_size,
-            self.proj_size or self.hidden_size,
-            self.num_layers * (1 + self.bidirectional),
-        )
-
-        h0, c0 = self._split(state)
-        h0 = self._initial("h0", h0, (LD, B, P), batched)
-        c0 = self._initial("c0", c0, (LD, B, H), batched)
+        H, P, _, LD, _ = self.sizes
+        h0, c0 = self.split_state(state)
+        h0 = self.initial_state("h0", h0, (LD, B, P), batched)
+        c0 = self.initial_state("c0", c0, (LD, B, H), batched)
         if lengths is not None:
             lengths = arrays.as_lengths(lengths, (B,) if batched else (), T)
-        return Given(steps, h0, c0, lengths, batched)
+        return Inputs(steps, h0, c0, lengths, batched)
 
-    def _answer(self, given: "Given", y: Array, h: Array, c: Array | None) -> tuple[Array, State]:
-        """What a user gets, of y (T, B, D*P), h and c (L*D, B, units)."""
-        if not given.batched:
-            return y[:, 0], self._join(h[:, 0], None if c is None else c[:, 0])
-        return y.swapaxes(0, 1) if self.batch_first else y, self._join(h, c)
+    def outputs(self, inputs: Inputs, y: Array, h: Array, c: Array | None) -> tuple[Array, State]:
+        """The results of a call, from y (T, B, D*P), h (L*D, B, P) and c (L*D, B, H)."""
+        if not inputs.batched:
+            return y[:, 0], self.join_state(h[:, 0], None if c is None else c[:, 0])
+        return y.swapaxes(0, 1) if self.batch_first else y, self.join_state(h, c)
+
+    def state_shapes(self, batch: int) -> tuple[Shape, ...]:
+        H, P, _, LD, _ = self.sizes
+        return ((LD, batch, P), (LD, batch, H))[: len(self.state_names)]
+
+    def empty_state(self, batch: int) -> tuple[Array, Array | None]:
+        """Uninitialized h and c."""
+        h, *c = (np.empty(shape, self.dtype) for shape in self.state_shapes(batch))
+        return h, c[0] if c else None
+
+    def initial_state(self, name: str, value: ArrayLike | None, shape: Shape, batched: bool) -> Array | None:
+        """One array of the initial state as (L*D, B, units). Raises ShapeError, DtypeError."""
+        if value is None:
+            return None
+        array = arrays.as_floats(value, self.dtype, name)
+        expected = shape if batched else (shape[0], shape[2])
+        if array.shape != expected:
+            axes = (
+                "(num_layers * directions, batch, units)" if batched else "(num_layers * directions, units)"
+            )
+            raise ShapeError(
+                f"{name} has shape {array.shape}, but for this {self!r} and x it must be {expected}: {axes}"
+            )
+        return arrays.contiguous(array).reshape(shape)
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: State | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        rng: Rng = None,
+    ) -> tuple[Array, State, bptt.Cache]:
+        """Call the layer and also return a cache for backward; with `rng`, dropout acts between the layers.
+
+        Besides x, the cache holds for each step, row, unit, layer and direction 1 float for an RNN (h; 2 if
+        bidirectional), 6 for an LSTM (gates, c, h), 5 for a GRU (gates, R_n h + b_n, h), 4 for a GRU that
+        resets before the product, and one more below a dropout. PyTorch 2.13 stores 1, 16 and 6. Raises what
+        a call raises, and ArgumentError for a layer with options that have no gradients.
+        """
+        return bptt.forward(self, x, state, lengths, rng)
+
+    def backward(
+        self, dy: ArrayLike, dstate: State | None, cache: bptt.Cache
+    ) -> tuple[Array, State, dict[str, Array]]:
+        """dx, laid out as x, the gradient of the initial state, and those of the weights by name.
+
+        dy is laid out as y, and dstate as the final state (None for zeros); values past a row's length are
+        ignored. The bits do not depend on the number of threads. Raises ShapeError, DtypeError,
+        ArgumentError.
+        """
+        return bptt.backward(self, dy, dstate, cache)
 
     @property
-    def per_step(self) -> bool:
+    def causal(self) -> bool:
         return not self.bidirectional
 
     @property
-    def _step_shape(self) -> Shape:
+    def step_shape(self) -> Shape:
         return (self.input_size,)
 
-    def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, Any]:
-        return recur("", self, x, state, lengths)
+    @property
+    def step_kernel(self) -> _core.Stack:
+        return self._kernel
 
-    def _misshapen(self, shape: Shape) -> ShapeError:
+    def split_states(self, state: Any) -> list[Any]:
+        return [state]
+
+    def join_states(self, states: list[Any]) -> Any:
+        return states[0]
+
+    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
+        return run_recurrent("", self, x, state, lengths)
+
+    def _wrong_shape(self, shape: Shape) -> ShapeError:
         takes, size = f"this {type(self).__name__} takes", self.input_size
         if len(shape) in (2, 3):
             features = f"{shape[-1]} features in its last axis (shape {shape})"
             return ShapeError(f"x has {features}, but {takes} input_size={size}")
         layout = f"(B, T, {size})" if self.batch_first else f"(T, B, {size})"
         return ShapeError(f"x has shape {shape}, but {takes} {layout}, or (T, {size}) unbatched")
-
-    def _initial(self, name: str, part: ArrayLike | None, shape: Shape, batched: bool) -> Array | None:
-        """One part of the initial state as (L*D, B, units)."""
-        if part is None:
-            return None
-        given = arrays.as_floats(part, self.dtype, name)
-        expected = shape if batched else (shape[0], shape[2])
-        if given.shape != expected:
-            axes = (
-                "(num_layers * directions, batch, units)" if batched else "(num_layers * directions, units)"
-            )
-            raise ShapeError(
-                f"{name} has shape {given.shape}, but for this {self!r} and x it must be {expected}: {axes}"
-            )
-        return arrays.contiguous(given).reshape(shape)

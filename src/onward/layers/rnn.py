@@ -4,15 +4,14 @@ from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
+from ..core.activations import Spec, Specs, by_direction, choose, choose_one, is_spec
 from ..core.arrays import Array
 from ..core.checks import Rng, checked, flag, integer
 from ..errors import ArgumentError
-from .activations import Spec, Specs, by_direction, choose, choose_one, is_spec
-from .bptt import Differentiable
-from .methods import Model
+from .recurrent import Recurrent
 
 
-class RNN(Differentiable[Array], Model):
+class RNN(Recurrent[Array]):
     """The vanilla recurrent layer of torch.nn.RNN.
 
     h_t = f(W x_t + b_W + R h_{t-1} + b_R), f = tanh, relu, or any other of `onward.Activation`; y_t = h_t
@@ -25,9 +24,8 @@ class RNN(Differentiable[Array], Model):
     Source: Elman, Finding structure in time, 1990.
     """
 
-    G = 1
-    PLAIN = ("tanh",), ("relu",)
     gates = "h"
+    PLAIN = ("tanh",), ("relu",)
 
     @checked
     def __init__(
@@ -50,16 +48,16 @@ class RNN(Differentiable[Array], Model):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
         )
 
-    def _functions(self) -> tuple[Specs, Specs]:
+    def functions(self) -> tuple[Specs, Specs]:
         f: Any = self.nonlinearity
         forward, reverse = (f, f) if is_spec(f) else f
         return (forward,), (reverse,)
 
     def _cell(self) -> str:
-        return "rnn_relu" if self._is_plain() and self.nonlinearity == "relu" else "rnn"
+        return "rnn_relu" if self.is_plain() and self.nonlinearity == "relu" else "rnn"
 
 
-class LSTM(Differentiable[tuple[Array, Array]], Model):
+class LSTM(Recurrent[tuple[Array, Array]]):
     """The long short-term memory of torch.nn.LSTM; its state is the pair (h, c).
 
     i, f, o = sigmoid(W x_t + b_W + R h_{t-1} + b_R), g = tanh(the same), each with its quarter of the rows
@@ -78,9 +76,8 @@ class LSTM(Differentiable[tuple[Array, Array]], Model):
     peepholes: Gers and Schmidhuber 2000; the coupled gates are those of ONNX, its input_forget.
     """
 
-    G = 4
     gates = "ifgo"
-    has_c = True
+    state_names = ("h", "c")
     PLAIN = (("sigmoid", "tanh", "tanh"),)
 
     @checked
@@ -110,13 +107,13 @@ class LSTM(Differentiable[tuple[Array, Array]], Model):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
         )
 
-    def _functions(self) -> tuple[Specs, Specs]:
+    def functions(self) -> tuple[Specs, Specs]:
         return by_direction(self.activations)
 
     def _cell(self) -> str:
         return "lstm"
 
-    def _split(self, state: tuple[Array, Array] | None) -> tuple[ArrayLike | None, ArrayLike | None]:
+    def split_state(self, state: tuple[Array, Array] | None) -> tuple[ArrayLike | None, ArrayLike | None]:
         if state is None:
             return None, None
         if not isinstance(state, tuple | list) or len(state) != 2:
@@ -125,12 +122,12 @@ class LSTM(Differentiable[tuple[Array, Array]], Model):
             raise ArgumentError(f"state is {given}, but the state of this LSTM is a pair (h, c)")
         return state[0], state[1]
 
-    def _join(self, h: Array, c: Array | None) -> tuple[Array, Array]:
+    def join_state(self, h: Array, c: Array | None) -> tuple[Array, Array]:
         assert c is not None
         return h, c
 
 
-class GRU(Differentiable[Array], Model):
+class GRU(Recurrent[Array]):
     """The gated recurrent unit of torch.nn.GRU; with `reset_after=False`, that of Cho et al. as published.
 
     r, z = sigmoid(W x_t + b_W + R h_{t-1} + b_R), each with its third of the rows, as n below
@@ -147,9 +144,8 @@ class GRU(Differentiable[Array], Model):
     Source: Cho et al. 2014; reset after the product: its first preprint, and cuDNN.
     """
 
-    G = 3
-    PLAIN = (("sigmoid", "tanh"),)
     gates = "rzn"
+    PLAIN = (("sigmoid", "tanh"),)
 
     @checked
     def __init__(
@@ -174,7 +170,7 @@ class GRU(Differentiable[Array], Model):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
         )
 
-    def _functions(self) -> tuple[Specs, Specs]:
+    def functions(self) -> tuple[Specs, Specs]:
         return by_direction(self.activations)
 
     def _cell(self) -> str:

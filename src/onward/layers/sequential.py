@@ -11,14 +11,10 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, generator
 from ..errors import ArgumentError
-from ..streaming.state import each
-from .base import Layer, Recur, Weighted, call
-from .linear import Last
-from .methods import Model
-from .recurrent import Recurrent
+from .base import Layer, RunRecurrent, Weighted, call
 
 
-class Sequential(Model):
+class Sequential(Layer):
     """Calls its layers in order, as torch.nn.Sequential; weights are named by position: `0.weight_ih_l0`.
 
     Raises ArgumentError for anything but plain layers, and for layers that differ in dtype or batch_first.
@@ -29,7 +25,7 @@ class Sequential(Model):
             if not isinstance(layer, Layer) or isinstance(layer, Sequential):
                 raise ArgumentError(f"Sequential takes layers other than itself, not {layer!r}")
         dtypes = {str(layer.dtype) for layer in layers if isinstance(layer, Weighted)}
-        orders = {layer.batch_first for layer in layers if isinstance(layer, Recurrent | Last)}
+        orders = {layer.batch_first for layer in layers if "batch_first" in vars(layer)}
         if len(dtypes) > 1:  # each would convert what the last one made, and lose or invent precision
             raise ArgumentError(f"the layers have dtypes {sorted(dtypes)}, but must have one")
         if len(orders) > 1:  # one would take the batch for time
@@ -76,21 +72,17 @@ class Sequential(Model):
         y, after = self._run(x, state, lengths, call)
         return (y, after) if return_state else y
 
-    def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, list[Any]]:
-        before = iter(self._states(state))
+    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, list[Any]]:
+        before = iter(self.split_states(state))
         after = []
         y = x
-        for name, layer in self._leaves().items():
-            if isinstance(layer, Recurrent):
-                y, last = recur(name, layer, y, next(before), lengths)
+        for name, layer in self.sublayers().items():
+            if layer.state_names:
+                y, last = run_recurrent(name, layer, y, next(before), lengths)
                 after.append(last)
             else:
-                y, _ = layer._run(y, None, lengths, recur)
+                y, _ = layer._run(y, None, lengths, run_recurrent)
         return y, after
-
-    def _states(self, state: Any) -> list[Any]:
-        """One state for each recurrent layer, of a list that a user passes, or None."""
-        return list(each(state, sum(isinstance(layer, Recurrent) for layer in self)))
 
     def forward(
         self,
@@ -100,12 +92,12 @@ class Sequential(Model):
         lengths: ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[Any, list[Any], list[Any]]:
-        before = iter(self._states(state))
+        before = iter(self.split_states(state))
         after, caches = [], []
         drawn = None if rng is None else generator(rng)  # one for all layers, not one each of that seed
         y: Any = x
         for layer in self:
-            recurrent = isinstance(layer, Recurrent)
+            recurrent = layer.state_names
             y, last, cache = layer.forward(y, next(before) if recurrent else None, lengths=lengths, rng=drawn)
             caches.append(cache)
             if recurrent:
@@ -116,12 +108,12 @@ class Sequential(Model):
         self, dy: ArrayLike, dstate: Sequence[Any] | None, cache: list[Any]
     ) -> tuple[Any, list[Any], dict[str, Array]]:
         self._check_cache(isinstance(cache, list) and len(cache) == len(self))
-        after = self._states(dstate)
+        after = list(self.split_states(dstate))
         before: list[Any] = []
         gradients: dict[str, Array] = {}
         dx: Any = dy
-        for (prefix, layer), kept in reversed(list(zip(self._leaves().items(), cache, strict=True))):
-            recurrent = isinstance(layer, Recurrent)
+        for (prefix, layer), kept in reversed(list(zip(self.sublayers().items(), cache, strict=True))):
+            recurrent = layer.state_names
             dx, first, own = layer.backward(dx, after.pop() if recurrent else None, kept)
             gradients |= {prefix + name: gradient for name, gradient in own.items()}
             if recurrent:
@@ -129,21 +121,21 @@ class Sequential(Model):
         return dx, before, {name: gradients[name] for name, _ in self.shapes()}
 
     @property
-    def per_step(self) -> bool:
-        return all(layer.per_step for layer in self)
+    def causal(self) -> bool:
+        return all(layer.causal for layer in self)
 
     @property
-    def _step_shape(self) -> Shape | None:
-        return self[0]._step_shape if len(self) else None
+    def step_shape(self) -> Shape | None:
+        return self[0].step_shape if len(self) else None
 
-    def _leaves(self) -> dict[str, Layer]:
+    def sublayers(self) -> dict[str, Layer]:
         return {f"{index}.": layer for index, layer in enumerate(self)}
 
-    def _chain(self) -> list[Layer]:
+    def in_order(self) -> list[Layer]:
         return list(self)
 
-    def _replaced(self, leaves: Mapping[str, Layer]) -> Sequential:
-        return Sequential(*(leaves.get(name, layer) for name, layer in self._leaves().items()))
+    def with_sublayers(self, leaves: Mapping[str, Layer]) -> Sequential:
+        return Sequential(*(leaves.get(name, layer) for name, layer in self.sublayers().items()))
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -163,19 +155,19 @@ class Sequential(Model):
         return {"layers": [layer.description() for layer in self]}
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        for prefix, layer in self._leaves().items():
+        for prefix, layer in self.sublayers().items():
             for name, shape in layer.shapes():
                 yield prefix + name, shape
 
     def _weights_by_name(self) -> dict[str, Array]:
         return {
             prefix + name: weight
-            for prefix, layer in self._leaves().items()
+            for prefix, layer in self.sublayers().items()
             for name, weight in layer._weights_by_name().items()
         }
 
     def _take(self, weights: dict[str, Array]) -> None:
-        for prefix, layer in self._leaves().items():
+        for prefix, layer in self.sublayers().items():
             layer._take(
                 {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
             )

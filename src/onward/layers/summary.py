@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from .activation import Activation, Softmax
 from .base import Layer
-from .conv import Conv1d, Conv2d, Convolution, Spatial
-from .linear import Activation, Dropout, Embedding, Last, Linear, Softmax
+from .conv import Conv1d, Conv2d, Convolution
+from .dropout import Dropout
+from .embedding import Embedding
+from .last import Last
+from .linear import Linear
 from .norm import Normalization
 from .recurrent import Recurrent
+from .windows import Spatial
 
 # Sizes that depend on the input are letters: T time steps, B sequences, and L, H and W as in PyTorch.
 Axes: TypeAlias = "tuple[int | str, ...]"
@@ -24,13 +29,6 @@ class Row(NamedTuple):
     parameters: int
     bytes: int
 
-    @property
-    def shape_text(self) -> str:
-        """The output shape as it is printed: "(T, B, 64)", or "" where it is unknown."""
-        if self.output_shape is None:
-            return ""
-        return f"({', '.join(map(str, self.output_shape))}{',' * (len(self.output_shape) == 1)})"
-
 
 def rows(layers: Mapping[str, Layer]) -> list[Row]:
     """A row for each of some layers that are not connected, each with the output shape it has by itself."""
@@ -43,7 +41,7 @@ def connected_rows(layers: Mapping[str, Layer]) -> list[Row]:
 
 
 def _connected_rows(layers: Mapping[str, Layer]) -> Iterator[Row]:
-    batch_first = any(layer._takes_batch_first for layer in layers.values())
+    batch_first = any(layer.batch_first for layer in layers.values())
     # layers that take any shape, such as Dropout, take that of the first layer which does not
     inputs = (input_shape(layer, batch_first) for layer in layers.values())
     shape = next((shape for shape in inputs if shape is not None), None)
@@ -66,16 +64,18 @@ def kind(layer: Layer) -> str:
     'LSTM (2 layers, bidirectional)'
     """
     name = type(layer).__name__
-    if isinstance(layer, Activation):
-        return f"{name} ({layer.name})"
-    if not isinstance(layer, Recurrent):
-        return name
-    options = [
-        f"{layer.num_layers} layers" if layer.num_layers > 1 else "",
-        "bidirectional" if layer.bidirectional else "",
-        f"projected to {layer.proj_size}" if layer.proj_size else "",
-        layer.precision or "",
-    ]
+    match layer:
+        case Activation():
+            options = [layer.name]
+        case Recurrent():
+            options = [
+                f"{layer.num_layers} layers" if layer.num_layers > 1 else "",
+                "bidirectional" if layer.bidirectional else "",
+                f"projected to {layer.proj_size}" if layer.proj_size else "",
+                layer.precision,
+            ]
+        case _:
+            options = []
     said = ", ".join(filter(None, options))
     return f"{name} ({said})" if said else name
 
@@ -87,11 +87,11 @@ def input_shape(layer: Layer, batch_first: bool | None = None) -> Axes | None:
             return ("B", layer.in_channels, "L")
         case Conv2d():
             return ("B", layer.in_channels, "H", "W")
-    if layer._step_shape is None:
+    if layer.step_shape is None:
         return None
     if batch_first is None:
-        batch_first = layer._takes_batch_first
-    return (*(("B", "T") if batch_first else ("T", "B")), *layer._step_shape)
+        batch_first = layer.batch_first
+    return (*(("B", "T") if batch_first else ("T", "B")), *layer.step_shape)
 
 
 def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:
@@ -117,6 +117,11 @@ def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:
     return None
 
 
+def shape_text(shape: Axes | None) -> str:
+    """A shape as it is printed: "(T, B, 64)", or "" where it is unknown."""
+    return "" if shape is None else f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as plain text, with a header and the total below.
 
@@ -128,7 +133,7 @@ def table(rows: Sequence[Row]) -> str:
     total                               154  616 bytes
     """
     cells = [("layer", "kind", "output shape", "parameters")]
-    cells += [(r.name, r.kind, r.shape_text, f"{r.parameters:,}") for r in rows]
+    cells += [(r.name, r.kind, shape_text(r.output_shape), f"{r.parameters:,}") for r in rows]
     cells += [("total", "", "", f"{sum(r.parameters for r in rows):,}")]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([*map(str.ljust, line[:3], widths), line[3].rjust(widths[3])]) for line in cells]

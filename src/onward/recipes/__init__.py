@@ -1,1 +1,11 @@
-"""Ready-made tasks: models of text and of tables of sequences."""
+"""Ready-made tasks: text models, sequence models and scikit-learn estimators; imports anything but cli."""
+
+import importlib
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimators on first use, since scikit-learn is an optional dependency."""
+    if name in ("SequenceClassifier", "SequenceRegressor"):
+        return getattr(importlib.import_module(".estimators", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

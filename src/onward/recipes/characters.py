@@ -1,4 +1,4 @@
-"""Training a model of text: from a text to a model that says what comes next, and how well it does."""
+"""Training a text model: it learns to predict the next character of a text."""
 
 from __future__ import annotations  # np.random is slow to import
 
@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from ..core.checks import Rng, generator, integer
 from ..errors import ArgumentError
-from ..layers.linear import Dropout, Embedding, Linear
+from ..layers.dropout import Dropout
+from ..layers.embedding import Embedding
+from ..layers.linear import Linear
 from ..layers.rnn import LSTM
 from ..layers.sequential import Sequential
 from ..train.batches import Chunks
@@ -17,72 +19,76 @@ from ..train.optimizers import Adam
 from ..train.schedules import OneCycleLR
 from .text import Vocabulary
 
-EMBEDDING = 64  # numbers for each character
+EMBEDDING = 64  # embedding dimension
 DROPOUT = 0.1
-STEPS = 100  # through which gradients flow
-EVERY = 100  # steps from checkpoint to checkpoint
+STEPS = 100  # time steps that gradients flow through
+EVERY = 100  # training steps between checkpoints
 LEARNING_RATE = 4e-3
 MAX_NORM = 1.0
+READ = 5_000_000  # characters to train on, over all epochs
+LONG = 300_000  # characters from which on a text makes use of 256 units
 
 
-READ = 5_000_000  # characters
-LONG = 300_000  # characters: such a text fills 256 units
-
-
-class Parts(NamedTuple):
-    """A text in three: to train on, to choose the best epoch by, and to measure by in the end."""
+class Split(NamedTuple):
+    """A text split into a training part, a validation part that selects the best epoch, and a test part."""
 
     training: str
     validation: str
     test: str
 
 
-def split(text: str) -> Parts:
-    """The first 90 % of a text, the next 5 % and the last. Raises ArgumentError for one that is too short."""
+def split(text: str) -> Split:
+    """Splits a text into its first 90 %, the next 5 % and the last 5 %.
+
+    Raises ArgumentError for a text of fewer than 1,000 characters.
+    """
     if len(text) < 1000:
-        raise ArgumentError(f"the text has {len(text)} characters, but needs at least 1,000 to learn from")
-    first, second = len(text) * 90 // 100, len(text) * 95 // 100
-    return Parts(text[:first], text[first:second], text[second:])
+        raise ArgumentError(f"the text has {len(text)} characters; training needs at least 1,000")
+    training, validation = len(text) * 90 // 100, len(text) * 95 // 100
+    return Split(text[:training], text[training:validation], text[validation:])
 
 
 def character_model(
     vocabulary: Vocabulary, hidden_size: int, num_layers: int, dropout: float, rng: Rng
 ) -> Sequential:
-    """Characters in, scores of the next one out: Embedding, LSTM, Linear; dropout above each LSTM layer."""
-    drawn = generator(rng)
+    """An untrained model: Embedding, LSTM, Dropout, Linear. It maps each character to scores of the next one.
+
+    dropout is the probability between the layers of the LSTM and after the last one.
+    """
+    weights_rng = generator(rng)
     return Sequential(
-        Embedding(len(vocabulary), EMBEDDING, rng=drawn),
-        LSTM(EMBEDDING, hidden_size, num_layers, dropout=dropout, rng=drawn),
+        Embedding(len(vocabulary), EMBEDDING, rng=weights_rng),
+        LSTM(EMBEDDING, hidden_size, num_layers, dropout=dropout, rng=weights_rng),
         Dropout(dropout),
-        Linear(hidden_size, len(vocabulary), rng=drawn),
+        Linear(hidden_size, len(vocabulary), rng=weights_rng),
     )
 
 
 def chunks(vocabulary: Vocabulary, text: str, batch_size: int) -> Chunks:
-    """A text as truncated backpropagation takes it: each character's target is the next one."""
+    """A text in chunks for truncated backpropagation; the target of each character is the next one."""
     numbers = vocabulary.encode(text)
     return Chunks(numbers[:-1], numbers[1:], batch_size, STEPS)
 
 
 def hidden_size(text: str) -> int:
-    """How many units a text of such a length can fill."""
+    """The hidden size that suits a text of this length."""
     return 256 if len(text) >= LONG else 128
 
 
 def fit_text(
     model: Sequential,
     vocabulary: Vocabulary,
-    parts: Parts,
+    parts: Split,
     *,
     epochs: int | None = None,
     rng: Rng = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> History:
-    """Trains a model of text; it keeps the weights of the epoch that validated best.
+    """Trains a text model and keeps the weights of the epoch with the lowest validation loss.
 
-    Adam with a one-cycle learning rate, gradients clipped. epochs: if None, so many that a few million
-    characters are read, but 4 to 40. Raises what `fit` raises.
+    Uses Adam with a one-cycle learning rate and clipped gradients. epochs: by default, as many as it takes to
+    train on five million characters, within 4 to 40. Raises what `fit` raises.
     """
     batch_size = min(32, max(1, len(parts.training) // (10 * STEPS)))
     return fit(

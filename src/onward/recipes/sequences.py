@@ -1,4 +1,4 @@
-"""Training on tables of sequences: standardised, noisy; standardisation goes into the weights in the end."""
+"""Train a model on labelled sequences: standardised inputs, noise, and the best validated epoch."""
 
 from __future__ import annotations  # np.random is slow to import
 
@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError
-from ..layers.linear import Dropout, Last, Linear
-from ..layers.recurrent import Recurrent
-from ..layers.rnn import LSTM
+from ..layers.base import Layer
+from ..layers.dropout import Dropout
+from ..layers.last import Last
+from ..layers.linear import Linear
+from ..layers.rnn import GRU, LSTM, RNN
 from ..layers.sequential import Sequential
 from ..tables.data import Sequences
 from ..train.batches import Batch, Batches
@@ -26,29 +28,43 @@ from ..train.losses import cross_entropy, mse
 from ..train.optimizers import AdamW
 from ..train.schedules import OneCycleLR
 
+CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 HIDDEN = 32
 LEARNING_RATE = 1e-2
 MAX_NORM = 1.0
 AVERAGE = 0.99
 LABEL_SMOOTHING = 0.02
-DROPOUT, NOISE, OFFSET = 0.5, 0.3, 0.1  # where classes are told: few sequences, easily learnt by heart
-HELD = 5  # one sequence of so many is held out
-READ = 50_000  # sequences, over all epochs
+DROPOUT, NOISE, OFFSET = 0.5, 0.3, 0.1  # for classifiers only, which otherwise memorise a small data set
+HELD_OUT = 5  # one sequence in five is held out
+READ = 50_000  # sequences read in all epochs together
+
+
+class Examples(NamedTuple):
+    """Sequences (T, F) and their targets: classes (N,), numbers (N, O), or a list of (T, O) for each step."""
+
+    items: list[NDArray[Any]]
+    targets: Any
+
+    def take(self, rows: NDArray[np.int64]) -> Examples:
+        """Return the examples with these numbers."""
+        targets = self.targets
+        chosen = [targets[row] for row in rows] if isinstance(targets, list) else targets[rows]
+        return Examples([self.items[row] for row in rows], chosen)
 
 
 class Moments(NamedTuple):
-    """Mean and standard deviation of each feature; 1 for one that never changes."""
+    """The mean and standard deviation of each feature; the deviation of a constant feature counts as 1."""
 
     mean: Array
     deviation: Array
 
 
 class Noisy(Batches):
-    """Batches of standardised sequences with normal noise on them, fresh in every epoch.
+    """Batches of standardised sequences with fresh Gaussian noise in every epoch.
 
-    noise: its standard deviation in each step; offset: that of what is added to all steps of a sequence.
-    Without a generator, as for evaluation, there is none. Source: Bishop, Training with noise is equivalent
-    to Tikhonov regularization, 1995.
+    noise: standard deviation of the noise added to each step. offset: standard deviation of the noise that
+    all steps of a sequence share. Evaluation, which passes no generator, adds none. Reference: Bishop 1995,
+    Training with noise is equivalent to Tikhonov regularization.
     """
 
     def __init__(
@@ -75,6 +91,80 @@ class Noisy(Batches):
             yield batch
 
 
+def split(examples: Examples, held_out: int, rng: np.random.Generator) -> tuple[Examples, Examples]:
+    """Draw `held_out` examples at random; return the others, and these."""
+    order = rng.permutation(len(examples.items))
+    return examples.take(order[held_out:]), examples.take(order[:held_out])
+
+
+def fit_sequences(
+    training: Examples,
+    validation: Examples | None,
+    num_classes: int | None,
+    *,
+    cell: str = "lstm",
+    hidden_size: int = HIDDEN,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    epochs: int | None = None,
+    patience: int | None = None,
+    rng: np.random.Generator,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> tuple[Sequential, History]:
+    """Train a classifier, or a regressor if num_classes is None.
+
+    The model consists of recurrent layers, Last (unless every step has a target) and Linear. Training uses
+    AdamW, a one-cycle learning rate and averaged weights; for classifiers, also noise, dropout and label
+    smoothing. With validation examples, the model gets the weights of the best epoch. epochs=None reads
+    50,000 sequences in total, within 20 to 200 epochs. The standardisation is folded into the weights, so the
+    model takes raw sequences. Raises ArgumentError and the errors of `fit`.
+    """
+    x_moments = moments(training.items)
+    y_moments = None if num_classes is not None else moments(_rows(training.targets))
+    outputs = _rows(training.targets)[0].shape[-1] if num_classes is None else num_classes
+    recurrent = _recurrent_layers(cell, len(x_moments.mean), hidden_size, num_layers, bidirectional, rng)
+    last = [] if isinstance(training.targets, list) else [Last()]
+    linear = Linear(hidden_size, outputs, rng=rng)
+    batches = _standardized_batches(training, x_moments, y_moments)
+    epochs = _epochs(training, validation) if epochs is None else integer("epochs", epochs, 1)
+    history = fit(
+        Sequential(*recurrent, *last, Dropout(0.0 if num_classes is None else DROPOUT), linear),
+        batches,
+        loss=mse if num_classes is None else partial(cross_entropy, label_smoothing=LABEL_SMOOTHING),
+        optimizer=AdamW(LEARNING_RATE),
+        schedule=OneCycleLR(cycle_momentum=False),
+        epochs=epochs,
+        validation=_standardized_batches(validation, x_moments, y_moments) if validation else None,
+        patience=patience,
+        max_norm=MAX_NORM,
+        average=_average(epochs * (batches.size or 1)),
+        rng=rng,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+    )
+    model = Sequential(*recurrent, *last, linear)  # without the dropout, which acts in training only
+    fold(model, *x_moments)
+    if y_moments is not None:
+        _unscale(linear, *y_moments)
+    return model, history
+
+
+def _epochs(training: Examples, validation: Examples | None) -> int:
+    N = len(training.items) + (len(validation.items) if validation else 0)
+    return min(200, max(20, READ // N))
+
+
+def _average(steps: int) -> float:
+    """The decay of the averaged weights, whose window spans at most a tenth of all steps.
+
+    A longer one would keep much of the random initial weights.
+    """
+    return min(AVERAGE, max(0.0, 1 - 10 / steps))
+
+
 def fit_table(
     sequences: Sequences,
     *,
@@ -85,120 +175,125 @@ def fit_table(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> tuple[Sequential, History, Score]:
-    """A model that tells the classes or the targets of sequences, how it was trained, and its held-out score.
+    """Train an LSTM on a table of sequences; return it, its history and its score on the fifth held out.
 
-    LSTM, Last unless there is a target for each step, Linear. AdamW with a one-cycle learning rate, averaged
-    weights, the best epoch by a fifth of the sequences, held out; for classes also noise, dropout and label
-    smoothing. epochs: if None, so many that 50,000 sequences are read, but 20 to 200. Raises ArgumentError,
-    and what `fit` raises.
+    `fit_sequences` describes the training. Raises ArgumentError and the errors of `fit`.
     """
-    rng = np.random.default_rng(seed)
-    learnt, held = _parts(sequences, rng)
-    classes = sequences.labels is not None
-    goals = _goals(learnt)
-    of_x, of_goals = moments(learnt.items), None if classes else moments(goals)
-    outputs = int(_goals(sequences).max()) + 1 if classes else goals[0].shape[-1]
-    lstm = LSTM(len(of_x.mean), hidden_size, num_layers, rng=rng)
-    last = [] if isinstance(goals, list) else [Last()]
-    linear = Linear(hidden_size, outputs, rng=rng)
     N = len(sequences.items)
-    history = fit(
-        Sequential(lstm, *last, Dropout(DROPOUT if classes else 0.0), linear),
-        _standardized_batches(learnt, of_x, of_goals),
-        loss=partial(cross_entropy, label_smoothing=LABEL_SMOOTHING) if classes else mse,
-        optimizer=AdamW(LEARNING_RATE),
-        schedule=OneCycleLR(cycle_momentum=False),
-        epochs=min(200, max(20, READ // N)) if epochs is None else integer("epochs", epochs, 1),
-        validation=_standardized_batches(held, of_x, of_goals),
-        max_norm=MAX_NORM,
-        average=AVERAGE,
+    if N < HELD_OUT:
+        raise ArgumentError(
+            f"the table has {N} sequences, expected at least {HELD_OUT}: add some, as one in {HELD_OUT} is "
+            "held out"
+        )
+    rng = np.random.default_rng(seed)
+    examples = _examples(sequences)
+    training, validation = split(examples, N // HELD_OUT, rng)
+    model, history = fit_sequences(
+        training,
+        validation,
+        None if sequences.labels is None else int(examples.targets.max()) + 1,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        epochs=epochs,
         rng=rng,
         checkpoint=checkpoint,
         resume=resume,
     )
-    model = Sequential(lstm, *last, linear)  # dropout has done its work
-    fold(model, *of_x)
-    if of_goals is not None:
-        _unscale(linear, *of_goals)
-    return model, history, score_table(model, held)
+    return model, history, _score(model, validation, sequences.labels is not None)
 
 
-def _parts(sequences: Sequences, rng: np.random.Generator) -> tuple[Sequences, Sequences]:
-    """What is learnt, and what is held out. Raises ArgumentError."""
-    N = len(sequences.items)
-    if N < HELD:
-        raise ArgumentError(f"the table has {N} sequences, but needs {HELD}: one in {HELD} is held out")
-    order = rng.permutation(N)
-    return sequences.chosen(order[N // HELD :]), sequences.chosen(order[: N // HELD])
+def score_table(model: Sequential, sequences: Sequences) -> Score:
+    """Compute the cross-entropy and the accuracy for classes, or the mean squared error for numbers."""
+    return _score(model, _examples(sequences), sequences.labels is not None)
 
 
-def _standardized_batches(part: Sequences, of_x: Moments, of_goals: Moments | None) -> Noisy:
-    """Sequences and what is to be told of them, standardised; but classes as they are, of noisy sequences."""
-    items, goals = standardized(part.items, *of_x), _goals(part)
-    if of_goals is None:
-        return Noisy(items, goals, noise=NOISE, offset=OFFSET)
-    return Noisy(items, _scaled(goals, *of_goals), noise=0.0, offset=0.0)
+def _score(model: Sequential, examples: Examples, of_classes: bool) -> Score:
+    items = [item.astype(np.float32) for item in examples.items]
+    return evaluate(model, Batches(items, examples.targets), "cross_entropy" if of_classes else "mse")
+
+
+def _examples(sequences: Sequences) -> Examples:
+    """The sequences of a table with their classes or targets. Raises ArgumentError."""
+    if sequences.labels is not None:
+        if sequences.labels.min() < 0:
+            raise ArgumentError(
+                f"the smallest class is {sequences.labels.min()}, expected 0: number the classes from 0"
+            )
+        return Examples(sequences.items, sequences.labels)
+    if sequences.targets is None:
+        raise ArgumentError(
+            "the table has neither classes nor targets: add classes (`y` in an .npz, a column `label` in a "
+            ".csv) or targets (`targets` in an .npz, columns of a .csv that begin with `target`)"
+        )
+    return Examples(sequences.items, sequences.targets)
+
+
+def _recurrent_layers(
+    cell: str,
+    features: int,
+    hidden_size: int,
+    num_layers: int,
+    bidirectional: bool,
+    rng: np.random.Generator,
+) -> list[Layer]:
+    """Recurrent layers from (T, F) to (T, H).
+
+    After bidirectional layers, one forward layer reads both directions: at the last step, at which the model
+    answers, the reverse direction has read that step only.
+    """
+    if cell not in CELLS:
+        raise ArgumentError(f"cell={cell!r}, expected one of {', '.join(map(repr, CELLS))}")
+    kind = CELLS[cell]
+    layers = [kind(features, hidden_size, num_layers, bidirectional=bidirectional, rng=rng)]
+    if bidirectional:
+        layers.append(kind(2 * hidden_size, hidden_size, rng=rng))
+    return layers
+
+
+def _standardized_batches(examples: Examples, x_moments: Moments, y_moments: Moments | None) -> Noisy:
+    """Batches of standardised sequences, noisy for classes; numbers as targets are standardised too."""
+    items, targets = standardized(examples.items, *x_moments), examples.targets
+    if y_moments is None:
+        return Noisy(items, targets, noise=NOISE, offset=OFFSET)
+    scaled = standardized(_rows(targets), *y_moments)
+    return Noisy(items, scaled if isinstance(targets, list) else scaled[0], noise=0.0, offset=0.0)
+
+
+def _rows(targets: Any) -> list[NDArray[Any]]:
+    """Targets as a list of arrays (..., O)."""
+    return targets if isinstance(targets, list) else [targets]
 
 
 def _unscale(linear: Linear, mean: Array, deviation: Array) -> None:
-    """Lets a layer that tells targets in standard deviations from their mean tell them as they are."""
+    """Fold the inverse of the targets' standardisation into the layer that predicts them."""
     W, b = linear.state_dict().values()
     linear.load_state_dict({"weight": W * deviation[:, None], "bias": b * deviation + mean})
 
 
-def score_table(model: Sequential, sequences: Sequences) -> Score:
-    """The cross entropy of the classes, and how many are right, or the mean square error of the targets."""
-    goals = _goals(sequences)
-    items = [item.astype(np.float32) for item in sequences.items]
-    return evaluate(model, Batches(items, goals), "mse" if sequences.labels is None else "cross_entropy")
-
-
-def _goals(sequences: Sequences) -> Any:
-    """What is to be told: classes (S,), numbers (S, O), or a list of (T, O). Raises ArgumentError."""
-    if sequences.labels is not None:
-        if sequences.labels.min() < 0:
-            raise ArgumentError(f"a class is {sequences.labels.min()}, but classes are numbered from 0")
-        return sequences.labels
-    if sequences.targets is None:
-        raise ArgumentError(
-            "the table says neither classes (y of an .npz, column label of a .csv) nor targets (targets of "
-            "an .npz, columns of a .csv that begin with target)"
-        )
-    return sequences.targets
-
-
-def _scaled(goals: Any, mean: Array, deviation: Array) -> Any:
-    """Targets in standard deviations from their mean."""
-    if isinstance(goals, list):
-        return standardized(goals, mean, deviation)
-    return standardized([goals], mean, deviation)[0]
-
-
-@np.errstate(all="ignore")  # what is not finite is found by fit, and told
+@np.errstate(all="ignore")  # `fit` finds and reports values that are not finite
 def moments(items: list[NDArray[Any]]) -> Moments:
-    """Of each feature over all steps."""
+    """Compute the moments of each feature over all steps of all sequences."""
     steps = np.vstack(items).astype(np.float64)
     deviation = steps.std(axis=0)
     return Moments(steps.mean(axis=0), np.where(deviation > 0, deviation, 1))
 
 
-@np.errstate(all="ignore")  # as above
+@np.errstate(all="ignore")  # `fit` finds and reports values that are not finite
 def standardized(items: list[NDArray[Any]], mean: Array, deviation: Array) -> list[NDArray[Any]]:
-    """Sequences in standard deviations from the mean, as float32."""
+    """Return (x - mean) / deviation of each sequence as float32."""
     return [((item - mean) / deviation).astype(np.float32) for item in items]
 
 
 def fold(model: Sequential, mean: Array, deviation: Array) -> None:
-    """Lets a model of standardised sequences take them as they are.
+    """Fold the standardisation of the inputs into the first layer, which must be recurrent with biases.
 
-    W ((x - mean) / deviation) + b = (W / deviation) x + (b - (W / deviation) mean), in the first layer, which
-    must be recurrent and have biases. Raises ArgumentError.
+        W ((x - mean) / deviation) + b = (W / deviation) x + (b - (W / deviation) mean)
+
+    Raises ArgumentError for another first layer.
     """
-    first = model[0]
-    if not isinstance(first, Recurrent) or not first.bias:
-        raise ArgumentError(
-            f"{first!r} is no recurrent layer with biases, which could take a standardisation in"
-        )
+    first: Any = model[0]
+    if not first.state_names or not first.bias:
+        raise ArgumentError(f"the first layer is {first!r}, expected a recurrent layer with bias=True")
     weights = first.state_dict()
     for suffix in ("_l0", "_l0_reverse")[: 1 + first.bidirectional]:
         W, b = f"weight_ih{suffix}", f"bias_ih{suffix}"

@@ -1,9 +1,10 @@
-"""Models of text, which say of each character what comes next: their vocabularies, scores and samples."""
+"""Character-level text models: vocabulary, bits per character, sampling."""
 
 from __future__ import annotations  # np.random is slow to import
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +17,21 @@ from ..errors import ArgumentError, FileError, OnwardError
 from ..formats import load as load_model
 from ..layers.sequential import Sequential
 
-BLOCK = 4096  # steps in one call, where a text is scored
+BLOCK = 4096  # steps per call when a text is scored
 
 
 class Vocabulary:
-    """Numbers of characters, by their order: `encode("ab")`, `decode([0, 1])`. Raises ArgumentError."""
+    """The characters that a model knows, numbered in sorted order.
+
+    >>> vocabulary = Vocabulary("banana")
+    >>> vocabulary.encode("nab")
+    array([2, 0, 1])
+    >>> vocabulary.decode([2, 0, 1])
+    'nab'
+    """
 
     def __init__(self, characters: str) -> None:
-        """Of every character in a text."""
+        """characters: any text; repeated characters count once. Raises ArgumentError if it is empty."""
         self.characters = "".join(sorted(set(characters)))
         self._codes = _codes(self.characters)
         if not self.characters:
@@ -33,21 +41,40 @@ class Vocabulary:
         return len(self.characters)
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """The number of each character; ArgumentError names the first that is not in the vocabulary."""
+        """The number of each character. Raises ArgumentError, which names the first unknown character."""
         codes = _codes(text)
         numbers = np.searchsorted(self._codes, codes).clip(max=len(self) - 1)
         unknown = np.flatnonzero(self._codes[numbers] != codes)
         if len(unknown):
-            at = int(unknown[0])
+            position = int(unknown[0])
             raise ArgumentError(
-                f"character {at} of the text is {text[at]!r}, none of the {len(self)} that the model knows; "
-                "take it out, or train on a text that has it"
+                f"character {position} of the text is {text[position]!r}, not one of the {len(self)} "
+                "characters that the model knows: remove it, or train on a text that contains it"
             )
         return numbers.astype(np.int64)
 
     def decode(self, numbers: Any) -> str:
-        """The characters of numbers."""
+        """The text with these character numbers."""
         return "".join(self.characters[number] for number in numbers)
+
+    def unknown(self, text: str) -> dict[str, int]:
+        """How often each character occurs in a text that is not in the vocabulary, most frequent first.
+
+        >>> Vocabulary("ab").unknown("a cab c")
+        {' ': 2, 'c': 2}
+        """
+        counts = Counter(text)
+        return dict(
+            Counter({c: n for c, n in sorted(counts.items()) if c not in self.characters}).most_common()
+        )
+
+    def without_unknown(self, text: str) -> str:
+        """A text without the characters that are not in the vocabulary.
+
+        >>> Vocabulary("ab").without_unknown("a cab c")
+        'aab'
+        """
+        return text.translate({ord(character): None for character in self.unknown(text)})
 
 
 def _codes(text: str) -> NDArray[np.uint32]:
@@ -55,43 +82,50 @@ def _codes(text: str) -> NDArray[np.uint32]:
 
 
 def save(path: str | os.PathLike[str], model: Sequential, vocabulary: Vocabulary) -> None:
-    """Writes a model as its own `save` does, and its vocabulary with it. Raises FileError."""
+    """Writes a model and its vocabulary to a .safetensors file. Raises FileError."""
     described = model.description() | {"vocabulary": vocabulary.characters}
     storage.write(path, model._weights_by_name(), described)
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:
-    """The model and the vocabulary in a file that `save` wrote. Raises FileError."""
-    model = load_model(path)
-    _, described = storage.read(path) if isinstance(model, Sequential) else ({}, None)
-    characters = (described or {}).get("vocabulary")
-    if not isinstance(model, Sequential) or not isinstance(characters, str) or not characters:
-        raise FileError(f"{path} is no model of text, such as `onward train text` writes")
-    vocabulary = Vocabulary(characters)
+    """The model and the vocabulary in a file written by `save`. Raises FileError for any other file."""
+    model, vocabulary = load_model(path), vocabulary_of(path)
+    if not isinstance(model, Sequential) or vocabulary is None:
+        raise FileError(f"{path} is not a text model: expected a file written by `onward train text`")
     _check_fit(path, model, len(vocabulary))
     return model, vocabulary
 
 
+def vocabulary_of(path: str | os.PathLike[str]) -> Vocabulary | None:
+    """The vocabulary in a file written by `save`, or None for any other file."""
+    try:
+        _, described = storage.read(path)
+    except FileError:
+        return None
+    characters = (described or {}).get("vocabulary")
+    return Vocabulary(characters) if isinstance(characters, str) and characters else None
+
+
 def _check_fit(path: str | os.PathLike[str], model: Sequential, V: int) -> None:
-    """Raises FileError unless the model takes each of V characters and scores as many."""
-    said = f"{path} has a vocabulary of {V} characters, but its model"
+    """Raises FileError unless the model takes each of V characters and returns V scores."""
+    prefix = f"{path} has a vocabulary of {V} characters, but its model"
     try:
         shape = np.shape(model(np.array([0, V - 1])))
     except OnwardError as error:
-        raise FileError(f"{said} does not take them: {error}") from error
+        raise FileError(f"{prefix} does not take them: {error}") from error
     if shape != (2, V):
-        raise FileError(f"{said} gives outputs of shape {shape} for two of them, not {(2, V)}")
+        raise FileError(f"{prefix} returns outputs of shape {shape} for two of them; expected {(2, V)}")
 
 
 def bits_per_character(model: Sequential, vocabulary: Vocabulary, text: str) -> float:
-    """The mean of -log2 p of each character but the first, given all before it; 2^that is the perplexity.
+    """The mean of -log2 p(character | all characters before it), without the first character.
 
-    Raises ArgumentError for a text of less than two characters, or with one
-    that the vocabulary lacks.
+    2 to that power is the perplexity. Raises ArgumentError for a text of fewer than two characters, or with
+    characters that are not in the vocabulary.
     """
     numbers = vocabulary.encode(text)
     if len(numbers) < 2:
-        raise ArgumentError(f"the text has {len(numbers)} characters, but must have at least 2")
+        raise ArgumentError(f"the text has {len(numbers)} characters; expected at least 2")
     bits, state = 0.0, None
     for start in range(0, len(numbers) - 1, BLOCK):
         block = numbers[start : start + BLOCK + 1]
@@ -111,18 +145,18 @@ def sample(
     temperature: float = 1.0,
     rng: Rng = None,
 ) -> Iterator[str]:
-    """Characters that go on from a prompt one by one, each drawn from softmax(logits / temperature).
+    """Generates the characters that follow a prompt, each drawn from softmax(logits / temperature).
 
-    Temperature 0 takes the most likely one. Raises ArgumentError.
+    Temperature 0 always takes the most likely character. Raises ArgumentError.
     """
     non_negative("temperature", temperature)
     numbers = vocabulary.encode(prompt)
     if not len(numbers):
-        raise ArgumentError("the prompt is empty: give at least one character to go on from")
-    return _drawn(model, vocabulary, numbers, length, temperature, generator(rng))
+        raise ArgumentError("the prompt is empty: give at least one character to continue from")
+    return _sampled(model, vocabulary, numbers, length, temperature, generator(rng))
 
 
-def _drawn(
+def _sampled(
     model: Sequential,
     vocabulary: Vocabulary,
     numbers: NDArray[np.int64],
@@ -134,7 +168,7 @@ def _drawn(
     logits = stream(numbers)[-1]
     for _ in range(length):
         if temperature:
-            with np.errstate(over="ignore"):  # infinitely far below the likeliest, a chance is 0
+            with np.errstate(over="ignore"):  # infinitely less likely than the likeliest: probability 0
                 scaled = (logits.astype(np.float64) - logits.max()) / temperature
             sums = np.exp(scaled).cumsum()
             number = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))

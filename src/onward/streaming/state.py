@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,34 +13,9 @@ from ..core import storage
 from ..core.arrays import Array
 from ..errors import ArgumentError, FileError
 from ..layers.base import Layer, call
-from ..layers.linear import Last, Linear
-from ..layers.recurrent import Recurrent
 
 # h (L, B, P) and c (L, B, H) or None, of each recurrent layer
 Parts: TypeAlias = list[tuple[Array, Array | None]]
-
-
-def each(state: Any, count: int) -> Sequence[Any]:
-    """A model's state as one for each of its recurrent layers. Raises ArgumentError."""
-    if state is None:
-        return [None] * count
-    if not isinstance(state, list | tuple) or len(state) != count:
-        kind = type(state).__name__
-        given = f"{len(state)} states" if isinstance(state, list | tuple) else f"of type {kind}"
-        raise ArgumentError(f"state is {given}, but must be a list of {count}, one for each recurrent layer")
-    return state
-
-
-def apart(model: Layer, state: Any) -> Sequence[Any]:
-    """As `each`, of any model: the state of a recurrent layer alone is its own. Raises ArgumentError."""
-    if isinstance(model, Recurrent):
-        return [state]
-    return each(state, sum(isinstance(leaf, Recurrent) for leaf in model._leaves().values()))
-
-
-def together(model: Layer, states: list[Any]) -> Any:
-    """The state of a model, of one for each of its recurrent layers."""
-    return states[0] if isinstance(model, Recurrent) else states
 
 
 class Live:
@@ -50,23 +25,23 @@ class Live:
     """
 
     def __init__(self, model: Layer) -> None:
-        for leaf in model._leaves().values():
-            if not leaf.per_step:
+        for leaf in model.sublayers().values():
+            if not leaf.causal:
                 why = (
                     "its reverse direction starts at the last step, yet to come"
-                    if isinstance(leaf, Recurrent)
+                    if leaf.state_names
                     else "it takes the whole sequence at once"
                 )
                 raise ArgumentError(f"{leaf!r} cannot stream: {why}")
-        if not model.per_step:
+        if not model.causal:
             raise ArgumentError(f"{model!r} cannot stream: not all of it acts on each time step alone")
-        self.model = model._replaced({name: _frozen(leaf) for name, leaf in model._leaves().items()})
-        self.leaves = [leaf for leaf in self.model._leaves().values() if isinstance(leaf, Recurrent)]
+        self.model = frozen(model)
+        self.leaves = self.model.recurrent_sublayers()
         if not self.leaves:
             raise ArgumentError(f"{model!r} cannot stream: it has no recurrent layer")
-        if self.model._step_shape is None:
+        if self.model.step_shape is None:
             raise ArgumentError(f"{model!r} cannot stream: its first layer takes steps of any shape")
-        self.step_shape = self.model._step_shape
+        self.step_shape = self.model.step_shape
         self.batch_first = self.leaves[0].batch_first
         self.stacks = [leaf._kernel for leaf in self.leaves]
         self._weights = dict(self.model._weights_by_name())
@@ -74,10 +49,10 @@ class Live:
     def chain(self) -> list[_core.Stack | _core.Dense] | None:
         """The core's layers that do all that the model does; None where it takes others too.
 
-        After each step, that step is the last one: in a stream, Last has nothing to do.
+        Layers that pass a single step through unchanged, such as Last, have nothing to do in a stream.
         """
-        layers = [layer for layer in self.model._chain() or [] if not isinstance(layer, Last)]
-        kernels = [layer._kernel for layer in layers if isinstance(layer, Recurrent | Linear)]
+        layers = [layer for layer in self.model.in_order() or [] if not layer.unchanged_by_step]
+        kernels = [kernel for layer in layers if (kernel := layer.step_kernel) is not None]
         return kernels if layers and len(kernels) == len(layers) else None
 
     def step(self, x: Any, state: Any, batched: bool) -> tuple[Array, Any]:
@@ -88,31 +63,30 @@ class Live:
 
     def zeros(self, B: int) -> Parts:
         """The state that B rows begin with."""
-        return [
-            (
-                np.zeros((leaf.num_layers, B, leaf.proj_size or leaf.hidden_size), leaf.dtype),
-                np.zeros((leaf.num_layers, B, leaf.hidden_size), leaf.dtype) if leaf.has_c else None,
-            )
-            for leaf in self.leaves
-        ]
+        parts: Parts = []
+        for leaf in self.leaves:
+            h, *c = (np.zeros(shape, leaf.dtype) for shape in leaf.state_shapes(B))
+            parts.append((h, c[0] if c else None))
+        return parts
 
     def taken(self, state: Any, B: int, batched: bool) -> Parts:
         """What a model's call takes as its state, checked. Raises ShapeError, DtypeError, ArgumentError."""
         taken: Parts = []
-        for leaf, own, (h0, c0) in zip(self.leaves, apart(self.model, state), self.zeros(B), strict=True):
-            h, c = leaf._split(own)
-            h = leaf._initial("h", h, h0.shape, batched)
-            c = None if c0 is None else leaf._initial("c", c, c0.shape, batched)
+        states = self.model.split_states(state)
+        for leaf, own, (h0, c0) in zip(self.leaves, states, self.zeros(B), strict=True):
+            h, c = leaf.split_state(own)
+            h = leaf.initial_state("h", h, h0.shape, batched)
+            c = None if c0 is None else leaf.initial_state("c", c, c0.shape, batched)
             taken.append((h0 if h is None else h, c0 if c is None else c))
         return taken
 
     def given(self, parts: Parts, batched: bool) -> Any:
         """What a model's call returns as its state."""
         states = [
-            leaf._join(*((h, c) if batched else (h[:, 0], None if c is None else c[:, 0])))
+            leaf.join_state(*((h, c) if batched else (h[:, 0], None if c is None else c[:, 0])))
             for leaf, (h, c) in zip(self.leaves, parts, strict=True)
         ]
-        return together(self.model, states)
+        return self.model.join_states(states)
 
     def identity(self) -> dict[str, str]:
         """What a state is of: a model's precision, and the fingerprints of its layers and its weights."""
@@ -160,7 +134,7 @@ class Live:
                 raise FileError(f"{path} is the state of {of}")
         parts: Parts = []
         for index, leaf in enumerate(self.leaves):
-            names = [f"{index}.h"] + [f"{index}.c"] * leaf.has_c
+            names = [f"{index}.{name}" for name in leaf.state_names]
             missing = [name for name in names if name not in tensors]
             if missing:
                 raise FileError(f"{path} lacks {missing[0]}")
@@ -169,10 +143,13 @@ class Live:
         return parts, tensors
 
 
-def _frozen(leaf: Layer) -> Layer:
-    """The layer with the weights that it has now, and the same packed copy of them."""
-    if isinstance(leaf, Recurrent | Linear):
-        _ = leaf._kernel  # packed once, for all streams
+def frozen(model: Layer) -> Layer:
+    """The model with its present weights, whatever is loaded into the original later; no weight is copied."""
+    return model.with_sublayers({name: _frozen_leaf(leaf) for name, leaf in model.sublayers().items()})
+
+
+def _frozen_leaf(leaf: Layer) -> Layer:
+    _ = leaf.step_kernel  # packed once, for all streams
     twin = object.__new__(type(leaf))
     twin.__dict__.update(leaf.__dict__)
     return twin

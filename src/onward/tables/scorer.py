@@ -42,10 +42,10 @@ class Scorer:
     ) -> None:
         if on_error not in ("fail", "keep"):
             raise ArgumentError(f"on_error={on_error!r}, but must be 'fail' or 'keep'")
-        if model._step_shape is None or len(model._step_shape) > 1:
+        if model.step_shape is None or len(model.step_shape) > 1:
             raise ArgumentError(f"{model!r} cannot score tables: its steps are no numbers, or rows of them")
         self.model = model
-        self.features = model._step_shape
+        self.features = model.step_shape
         self.input = input
         self.lengths = lengths
         self.output = output

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import ArgumentError
 from ..layers.base import Layer, call
-from ..layers.recurrent import Recurrent
 from . import data
 from .data import AnyArray, Integers
 
@@ -16,10 +15,10 @@ def outputs(model: Layer, sequences: Sequence[AnyArray]) -> Iterator[tuple[Integ
 
     Raises what the model raises, whichever of a batch's sequences it is for.
     """
-    batch_first = model._takes_batch_first
+    batch_first = model.batch_first
     # what is not of such layers alone would look at what shorter sequences are padded with
-    chain = [leaf.per_step or isinstance(leaf, Recurrent) for leaf in model._chain() or []]
-    padded = model.per_step or (bool(chain) and all(chain))
+    chain = [leaf.causal or bool(leaf.state_names) for leaf in model.in_order() or []]
+    padded = model.causal or (bool(chain) and all(chain))
     for rows, x, lengths in data.Sequences(list(sequences), None).batches(BATCH, padded):
         y, _ = model._run(x.swapaxes(0, 1) if batch_first else x, None, lengths if padded else None, call)
         if isinstance(y, list):

@@ -1,4 +1,4 @@
-"""Draws heat maps and curves over time, one under the other, with matplotlib: onward's extra [plot]."""
+"""Draw heat maps and curves over time with matplotlib (the extra `plot`)."""
 
 from __future__ import annotations
 
@@ -18,53 +18,78 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-DOTS = 100  # an inch, in which pictures are written by default
-TEXT_INCHES, INCHES_PER_CHARACTER = 0.2, 0.08
-MARKED = 100  # points of a curve; the marks of more would run into each other
-VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # what else would be blank
+DOTS_PER_INCH = 100
+TEXT_HEIGHT, CHARACTER_WIDTH, ROW_NAME_HEIGHT = 0.2, 0.08, 0.15  # in inches
+MAX_NAMED_ROWS = 16
+MAX_MARKERS = 100  # the markers of a longer curve would overlap
+VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # characters that would be blank
 
 
 class Panel(NamedTuple):
-    """A heat map of (T, units), its colours from `low` to `high`; around 0 where low is negative.
+    """A heat map of `values` (T, rows), coloured from `low` to `high`.
 
-    unit: what each row of the picture is.
+    The colours diverge from 0 where `low` is negative. `rows` labels the vertical axis and `bar` the colour
+    bar. `names` labels each row; an empty sequence means that row numbers would say nothing. `letters`
+    (T, rows) holds a character to write into each cell.
     """
 
     title: str
     values: NDArray[Any]
     low: float
     high: float
-    unit: str = "unit"
+    rows: str = "unit"
+    bar: str = ""
+    names: Sequence[str] | None = None
+    letters: NDArray[Any] | None = None
+
+
+def figure_width(steps: int, text: bool) -> float:
+    """The width in inches of a picture of so many steps: one dot per step, or room for one character."""
+    return float(np.clip(1.5 + steps * (1.25 * CHARACTER_WIDTH if text else 1 / DOTS_PER_INCH), 10, 24))
+
+
+def letters_fit(steps: int) -> bool:
+    """Whether a picture of so many steps has room for one character per step."""
+    return steps * CHARACTER_WIDTH <= figure_width(steps, True) - 2
 
 
 def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> Figure:
-    """A figure of panels one under the other, that of time in common; characters of `text` along its top.
+    """Draw panels one below the other over a common time axis, with the characters of `text` along the top.
 
-    Panels that follow one another in the same scale of colours share one bar. pyplot is not touched: the
-    figure is the caller's alone. Raises ArgumentError without matplotlib.
+    Consecutive panels with the same colour scale share a colour bar. The figure is independent of pyplot.
+    Raises ArgumentError without matplotlib.
     """
-    steps = len(panels[0].values)
-    # in inches, and so that up to 2,300 steps and 275 units have a dot each
-    width = float(np.clip(1 + steps / DOTS, 10, 24))
-    heights = [float(np.clip(0.25 + panel.values.shape[1] / DOTS, 1.2, 3)) for panel in panels]
-    heights = heights if text is None else [TEXT_INCHES, *heights]
-    figure = _figure(width, sum(heights) + 0.8)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, family="monospace")
+    width = figure_width(len(panels[0].values), text is not None)
+    heights = [_height(panel) for panel in panels]
+    heights = heights if text is None else [TEXT_HEIGHT, *heights]
+    lines = title.count("\n") + 1
+    figure = _figure(width, sum(heights) + 0.6 + 0.2 * lines)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, family="monospace", parse_math=False)
     axes = list(figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     if text is not None:
         _write(axes.pop(0), text, width)
     drawn = [(panel, ax, _draw(ax, panel)) for panel, ax in zip(panels, axes, strict=True)]
-    for _, group in groupby(drawn, lambda each: (each[0].low, each[0].high)):
-        shown, shared, images = zip(*group, strict=True)
-        bar = figure.colorbar(images[0], ax=shared, pad=0.005, fraction=0.03, extend=_beyond(shown))
+    for _, group in groupby(drawn, lambda entry: (entry[0].low, entry[0].high, entry[0].bar)):
+        members, group_axes, images = zip(*group, strict=True)
+        bar = figure.colorbar(images[0], ax=group_axes, pad=0.005, fraction=0.03, extend=_extend(members))
+        bar.set_label(members[0].bar, fontsize=8)
         bar.ax.tick_params(labelsize=7)
+        bar.ax.locator_params(axis="y", nbins=4 if len(members) == 1 else 6)
     axes[-1].set_xlabel("step", fontsize=8)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
+def _height(panel: Panel) -> float:
+    """The height of a panel in inches: a dot for each of up to 275 rows, or a line for each named row."""
+    rows: int = panel.values.shape[1]
+    if panel.names:
+        return max(1.2, 0.25 + float(rows) * ROW_NAME_HEIGHT)
+    return float(np.clip(0.25 + rows / DOTS_PER_INCH, 1.2, 3))
+
+
 class Curve(NamedTuple):
-    """A line through points (x, y), named; a faint one stands behind the others."""
+    """A named line through the points (x, y); a faint one is drawn as background."""
 
     name: str
     x: Sequence[float]
@@ -73,28 +98,28 @@ class Curve(NamedTuple):
 
 
 def curves(panels: Mapping[str, Sequence[Curve]], x_label: str) -> Figure:
-    """A figure of panels by title, one under the other, each of the curves given; x is theirs in common.
+    """Draw panels of curves, by title, one below the other over a common x axis.
 
     Raises ArgumentError without matplotlib.
     """
     figure = _figure(9, 1 + 2.5 * len(panels))
     axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for ax, (title, shown) in zip(axes, panels.items(), strict=True):
+    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         ax.set_title(title, loc="left", fontsize=9, pad=3)
-        for curve in shown:
-            looks: dict[str, Any] = {"color": "0.8", "lw": 0.8} if curve.faint else {"lw": 1.5}
-            if not curve.faint and len(curve.x) <= MARKED:
-                looks["marker"] = "."
-            ax.plot(curve.x, curve.y, label=curve.name, **looks)
+        for curve in lines:
+            style: dict[str, Any] = {"color": "0.8", "lw": 0.8} if curve.faint else {"lw": 1.5}
+            if not curve.faint and len(curve.x) <= MAX_MARKERS:
+                style["marker"] = "."
+            ax.plot(curve.x, curve.y, label=curve.name, **style)
         ax.tick_params(labelsize=7, length=2)
-        if len(shown) > 1:
+        if len(lines) > 1:
             ax.legend(fontsize=8, frameon=False)
     axes[-1].set_xlabel(x_label, fontsize=8)
     return figure
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty one, in inches."""
+    """An empty figure; sizes in inches."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -104,21 +129,43 @@ def _figure(width: float, height: float) -> Figure:
 
 def _draw(ax: Axes, panel: Panel) -> AxesImage:
     colours = "magma" if panel.low >= 0 else "RdBu_r"
-    # matplotlib's own interpolation would smooth over time, too
+    # matplotlib's default interpolation would blur neighbouring steps
     image = ax.imshow(
         panel.values.T, colours, aspect="auto", interpolation="nearest", vmin=panel.low, vmax=panel.high
     )
     ax.set_title(panel.title, loc="left", fontsize=9, pad=3)
-    ax.set_ylabel(panel.unit, fontsize=8)
+    ax.set_ylabel(panel.rows, fontsize=8)
     ax.tick_params(labelsize=7, length=2)
-    units = panel.values.shape[1]
-    if units <= 12:
-        ax.set_yticks(range(0, units, 1 + units // 7))
+    rows = panel.values.shape[1]
+    if panel.names is not None:
+        ax.set_yticks(range(len(panel.names)), panel.names)
+    elif rows <= 12:
+        ax.set_yticks(range(0, rows, 1 + rows // 7))
+    if panel.letters is not None:
+        _write_cells(ax, panel)
     return image
 
 
-def _beyond(panels: Sequence[Panel]) -> str:
-    """At which ends of their scale there are values beyond it, as matplotlib calls them."""
+def _write_cells(ax: Axes, panel: Panel) -> None:
+    assert panel.letters is not None
+    middle = (panel.low + panel.high) / 2
+    for (t, row), letter in np.ndenumerate(panel.letters):
+        colour = "black" if panel.values[t, row] > middle else "white"
+        ax.text(
+            t,
+            row,
+            str(letter).translate(VISIBLE),
+            color=colour,
+            fontsize=8,
+            family="monospace",
+            ha="center",
+            va="center",
+            parse_math=False,
+        )
+
+
+def _extend(panels: Sequence[Panel]) -> str:
+    """The ends of the colour scale beyond which some values lie, as `Figure.colorbar` names them."""
     under = any((panel.values < panel.low).any() for panel in panels)
     over = any((panel.values > panel.high).any() for panel in panels)
     return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
@@ -127,19 +174,19 @@ def _beyond(panels: Sequence[Panel]) -> str:
 
 
 def _write(ax: Axes, text: str, width: float) -> None:
-    """Each character over its step where there is room, else here and there what begins at a step."""
+    """Write each character above its step where there is room, else short excerpts at regular intervals."""
     ax.set_axis_off()
-    room = math.ceil(len(text) * INCHES_PER_CHARACTER / width)  # steps that a character takes
-    length, align = (1, "center") if room == 1 else (12, "left")
-    shown = text.translate(VISIBLE)
-    for t in range(0, len(text), 1 if room == 1 else room * (length + 2)):
-        ax.text(t, 0, shown[t : t + length], fontsize=8, family="monospace", ha=align, parse_math=False)
+    visible = text.translate(VISIBLE)
+    steps = math.ceil(len(text) * CHARACTER_WIDTH / width)  # covered by one character
+    length, align = (1, "center") if steps == 1 else (12, "left")
+    for t in range(0, len(text), 1 if steps == 1 else steps * (length + 2)):
+        ax.text(t, 0, visible[t : t + length], fontsize=8, family="monospace", ha=align, parse_math=False)
 
 
 def by_similarity(values: NDArray[Any]) -> NDArray[np.intp]:
-    """An order of the units of (T, units) in which those of a like course stand side by side.
+    """Order the units of `values` (T, units) so that units with similar time courses are neighbours.
 
-    Each stands at its angle in the plane of the two courses that explain most, the principal components.
+    The order is that of each unit's angle in the plane of the first two principal components.
     """
     centred = np.nan_to_num(values - values.mean(axis=0))
     scaled = centred / np.maximum(np.linalg.norm(centred, axis=0), np.finfo(centred.dtype).tiny)
@@ -150,7 +197,7 @@ def by_similarity(values: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def peak(values: NDArray[Any], percentile: float = 100) -> float:
-    """The largest finite magnitude, or that which so many percent do not exceed; 1 where all are 0."""
+    """The given percentile of the finite magnitudes, their maximum by default; 1 if all are 0."""
     finite = np.abs(values)[np.isfinite(values)]
     if not finite.size:
         return 1.0

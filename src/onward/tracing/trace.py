@@ -1,10 +1,12 @@
-"""What happened inside a model while it ran: every gate and state of every step, to read, plot and save."""
+"""Record every gate and state of a model at every step, to read, summarise, plot and save."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,36 +15,26 @@ from numpy.typing import ArrayLike, NDArray
 from ..core import arrays, storage
 from ..core.arrays import Array
 from ..core.checks import integer
-from ..errors import ArgumentError
-from ..layers.base import Layer
-from ..layers.recording import Record, recorded
-from ..layers.recurrent import Given, Recurrent
-from . import plot
+from ..errors import ArgumentError, OnwardError
+from ..layers.base import Layer, call
+from ..layers.bptt import LayerRecord, record_call
+from ..layers.recurrent import Inputs, Recurrent
+from ..streaming.state import frozen
+from . import picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLES = {
-    "i": "input gate i",
-    "f": "forget gate f",
-    "g": "candidate g",
-    "o": "output gate o",
-    "r": "reset gate r",
-    "z": "update gate z",
-    "n": "candidate n",
-    "c": "cell state c: what is remembered",
-    "h": "hidden state h: what is shown",
-}
-MOST = 98  # percent of the values of a state without bounds are within its scale: one unit can be far beyond
-SIGMOID = "ifozr"  # the gates from 0 to 1; the others, and h, lie from -1 to 1
+MAX_PREFIXES = 100  # runs by which `Trace.answers` finds the outputs of a model that answers once
 
 
-class Habits(NamedTuple):
-    """What a layer's units do, over all valid steps of all rows.
+class LayerSummary(NamedTuple):
+    """Statistics of a layer's units over all valid steps of all rows.
 
-    saturated: of each gate, how often it lies in the lowest and in the highest tenth of its range.
-    memory (H,): over how many steps each unit remembers, the mean run with f (GRU: z) > 0.9; 0 where there is
-    no such step; None for an RNN. dead: the units whose h hardly changes, by less than 1e-3.
+    saturated: for each gate, the fraction of its values in the lowest and in the highest tenth of its range.
+    memory (H,): the mean number of consecutive steps for which a unit keeps its state, that is, the mean
+    length of runs with f > 0.9 (GRU: z > 0.9); 0 for a unit without such a step; None for an RNN.
+    dead: the units whose h varies by less than 1e-3.
     """
 
     saturated: dict[str, tuple[float, float]]
@@ -51,31 +43,43 @@ class Habits(NamedTuple):
 
 
 class Trace(Mapping[str, Array]):
-    """Arrays (T, B, H) of a model's run by name, bitwise those of the forward pass; 0 past a row's length.
+    """The gates and states of one run of a model: arrays (T, B, H) by name, 0 past a row's length.
 
-    A name says where and what: `1.l0_reverse.f` is the forget gate f of module 1, its layer 0, reverse
-    direction, as in the names of weights. There are the gates (LSTM: i f g o, GRU: r z n), h, c (LSTM) and,
-    with preactivations, what each gate is a function of, as `f_preactivation` (RNN: h_preactivation). The
-    end of a name is enough where no other name ends so: `trace["f"]`.
+    The values are bitwise those of the forward pass. Names follow the names of the weights: `1.l0_reverse.f`
+    is the forget gate f of module 1, its layer 0, in the reverse direction. Each layer has its gates (LSTM:
+    i f g o, GRU: r z n), h, c (LSTM) and, with `preactivations=True`, the argument of each gate's activation,
+    such as `f_preactivation` (RNN: h_preactivation). The end of a name suffices where it is unique, as in
+    `trace["f"]`; otherwise KeyError lists the candidates.
 
-    x and y are what the model took and gave, `lengths` the valid steps of each row, and `layers` the arrays
-    once more, as one dict for each layer and direction.
+    x and y are the model's input and output, `lengths` (B,) the valid steps of each row, and `layers` holds
+    the same arrays as one dict per layer and direction.
+
+    >>> import numpy as np, onward
+    >>> trace = onward.LSTM(3, 4, rng=0).trace(np.ones((5, 3)))
+    >>> trace["f"].shape
+    (5, 1, 4)
     """
 
     def __init__(
-        self, x: NDArray[Any], y: Array, lengths: NDArray[np.int64], layers: dict[str, dict[str, Array]]
+        self,
+        x: NDArray[Any],
+        y: Array,
+        lengths: NDArray[np.int64],
+        layers: dict[str, dict[str, Array]],
+        answer: Callable[[int, int], Array] | None = None,
     ):
         self.x, self.y, self.lengths, self.layers = x, y, lengths, layers
+        self._answer = answer  # (row, steps) to the output (O,) for that prefix; None where y has steps
 
     def __getitem__(self, name: str) -> Array:
         names = [whole for whole in self if whole == name or whole.endswith(f".{name}")]
         if len(names) != 1:
             raise KeyError(f"{name!r}: the trace has {', '.join(names) or ', '.join(self)}")
-        where, _, what = names[0].rpartition(".")
-        return self.layers[where][what]
+        layer, _, array = names[0].rpartition(".")
+        return self.layers[layer][array]
 
     def __iter__(self) -> Iterator[str]:
-        return (f"{where}.{what}" for where, named in self.layers.items() for what in named)
+        return (f"{layer}.{name}" for layer, arrays in self.layers.items() for name in arrays)
 
     def __len__(self) -> int:
         return sum(map(len, self.layers.values()))
@@ -83,140 +87,168 @@ class Trace(Mapping[str, Array]):
     def __repr__(self) -> str:
         return f"Trace({', '.join(self)})"
 
-    def summary(self) -> dict[str, Habits]:
-        """The habits of each layer and direction."""
-        return {where: _habits(named, self.lengths) for where, named in self.layers.items()}
+    def answers(self, row: int = 0) -> Array:
+        """The output (steps, O) that the model gives when a row ends after each of its steps.
+
+        A model with an output per step has them already. Any other model runs again, on prefixes of the row:
+        on all of up to 100 steps, else on 100 of them, and a step between two of these gets the output of the
+        earlier one. Steps too few for the model, as a convolution may find them, are NaN.
+        """
+        steps = int(self.lengths[integer("row", row, 0, len(self.lengths) - 1)])
+        if self._answer is None:
+            return self.y[:steps, row]
+        if steps == 0:
+            raise ArgumentError(f"row={row} has no step, and so no output after one")
+        prefixes = np.unique(np.linspace(1, steps, min(steps, MAX_PREFIXES)).astype(np.int64))
+        outputs = np.full((len(prefixes), *self.y.shape[1:]), np.nan, self.y.dtype)
+        for at, prefix in enumerate(prefixes):
+            with suppress(OnwardError):
+                outputs[at] = self._answer(row, int(prefix))
+        return outputs[np.searchsorted(prefixes, np.arange(1, steps + 1), side="right") - 1]
+
+    def summary(self) -> dict[str, LayerSummary]:
+        """The statistics of each layer and direction."""
+        return {layer: _summarise(arrays, self.lengths) for layer, arrays in self.layers.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a .npz of every array under its whole name, and x, y and lengths. Raises FileError."""
+        """Write a .npz file with every array under its full name, and x, y and lengths.
+
+        Raises FileError.
+        """
         content = io.BytesIO()
         arrays: dict[str, Any] = {"x": self.x, "y": self.y, "lengths": self.lengths, **self}
         np.savez_compressed(content, **arrays)
         storage.replace(path, content.getvalue())
 
     def plot(
-        self, layer: int | str = 0, row: int = 0, *, text: str | None = None, similar: bool = False
+        self,
+        layer: int | str = 0,
+        row: int = 0,
+        *,
+        title: str | None = None,
+        classes: Sequence[str] | None = None,
+        label: int | None = None,
+        text: str | None = None,
+        units: Sequence[int] | None = None,
+        similar: bool = False,
     ) -> Figure:
-        """One row over time: the input, every gate and state of a layer, and the output of each step.
+        """Draw one row over time: the input, every gate and state of a layer, and the output after each step.
 
-        `layer` is a name or a number among `layers`; text, a character for each step, stands along the top;
-        `similar` puts units of a like course side by side. Returns a matplotlib Figure, for `savefig`.
-        Raises ArgumentError, also where matplotlib is missing.
+        Args:
+            layer: a name or an index of `layers`.
+            row: the row of the batch.
+            title: names the model and the input.
+            classes: names of the outputs, if these are scores or probabilities of classes: the last panel
+                shows the probabilities, and the title the prediction.
+            label: the index of the true class.
+            text: a character for each step, drawn along the top. `classes` are then the next characters.
+            units: the units to draw. By default all, averaged in groups of similar ones if more than 64.
+            similar: draw units with similar time courses next to each other.
+
+        Returns a matplotlib Figure; write it with `savefig`. Raises ArgumentError, also if matplotlib is not
+        installed.
         """
-        names = list(self.layers)
-        if layer not in names:
-            layer = names[integer("layer", layer, 0, len(names) - 1)]
-        row = integer("row", row, 0, len(self.lengths) - 1)
-        steps = int(self.lengths[row])
-        if steps == 0:
-            raise ArgumentError(f"row={row} has no step to plot")
-        if text is not None and len(text) != steps:
-            raise ArgumentError(f"text has {len(text)} characters, but row {row} has {steps} steps")
-        named = {what: values[:steps, row] for what, values in self.layers[str(layer)].items()}
-        x = [] if text is not None else [_features("input x", self.x[:steps, row].reshape(steps, -1))]
-        # the output of a recurrent layer alone is h once more
-        y = [_features("output y", self.y[:steps, row])] if self.y.ndim == 3 and "." in str(layer) else []
-        which = f", sequence {row}" if len(self.lengths) > 1 else ""
-        return plot.heat_maps([*x, *_panels(named, similar), *y], f"layer {layer}{which}", text)
+        return picture.draw(self, layer, row, title, classes, label, text, units, similar)
 
 
-def _panels(named: Mapping[str, Array], similar: bool) -> Iterator[plot.Panel]:
-    """First the gates from 0 to 1, which share a scale, then those from -1 to 1 and h, then the others."""
-    orders = {}  # h has fewer units than the gates under a projection
-    if similar:
-        orders = {
-            values.shape[1]: plot.by_similarity(values) for values in (named["h"], named.get("c", named["h"]))
-        }
-    for what in sorted(named, key=lambda what: ("_" in what, "ifozrgnhc".find(what[0]))):
-        values = named[what][:, orders.get(named[what].shape[1], slice(None))]
-        title = TITLES.get(what, what.replace("_", " "))
-        bounded = what in "ifozrgnh" and plot.peak(values) <= 1
-        yield (
-            plot.Panel(title, values, float(what not in SIGMOID) * -1, 1)
-            if bounded
-            else _scaled(title, values, plot.peak(values, MOST), "unit")
-        )
-
-
-def _features(title: str, values: NDArray[Any]) -> plot.Panel:
-    return _scaled(title, values, plot.peak(values), "feature")
-
-
-def _scaled(title: str, values: NDArray[Any], high: float, unit: str) -> plot.Panel:
-    """One with a scale of its own."""
-    return plot.Panel(title, values, 0 if values.min(initial=0) >= 0 else -high, high, unit)
-
-
-def _habits(named: Mapping[str, Array], lengths: NDArray[np.int64]) -> Habits:
-    valid = np.arange(len(named["h"]))[:, None] < lengths
-    h = named["h"][valid]
+def _summarise(arrays: Mapping[str, Array], lengths: NDArray[np.int64]) -> LayerSummary:
+    valid = np.arange(len(arrays["h"]))[:, None] < lengths
+    h = arrays["h"][valid]
     if not len(h):
-        raise ArgumentError("the trace has no step, and so nothing to sum up")
+        raise ArgumentError("the trace has no steps to summarise")
     saturated = {}
-    for gate in (gate for gate in named if gate in "ifgorzn"):
-        low, high = (0.1, 0.9) if gate in SIGMOID else (-0.8, 0.8)
-        values = named[gate][valid]
+    for gate in (gate for gate in arrays if gate in "ifgorzn"):
+        low, high = (0.1, 0.9) if gate in picture.SIGMOID else (-0.8, 0.8)
+        values = arrays[gate][valid]
         saturated[gate] = (float((values < low).mean()), float((values > high).mean()))
-    keeps = named.get("f", named.get("z"))  # the gate that keeps a unit's state while it is near 1
-    memory = None if keeps is None else _mean_run((keeps > 0.9) & valid[:, :, None])
-    return Habits(saturated, memory, np.flatnonzero(np.ptp(h, axis=0) < 1e-3))
+    keep = arrays.get("f", arrays.get("z"))  # a unit keeps its state while this gate is near 1
+    memory = None if keep is None else _mean_run((keep > 0.9) & valid[:, :, None])
+    return LayerSummary(saturated, memory, np.flatnonzero(np.ptp(h, axis=0) < 1e-3))
 
 
 def _mean_run(on: NDArray[np.bool_]) -> Array:
-    """Of (T, B, H), the mean length of the runs of True along T, for each of H."""
+    """The mean length of the runs of True along T of an array (T, B, H), for each of H."""
     begins = on & ~np.concatenate([np.zeros_like(on[:1]), on[:-1]])
     mean: Array = on.sum(axis=(0, 1)) / np.maximum(begins.sum(axis=(0, 1)), 1)
     return mean
 
 
-class Tracing:
-    """A Recur that calls recurrent layers recording them, and keeps what they recorded."""
+class Recorder:
+    """Runs recurrent layers within a model and records their gates and states."""
 
     def __init__(self, preactivations: bool) -> None:
         self.preactivations = preactivations
         self.layers: dict[str, dict[str, Array]] = {}
-        self.first: Given | None = None
+        self.inputs: list[Inputs] = []
         self.batch_first = False
 
     def __call__(self, name: str, layer: Recurrent[Any], x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
-        y, state, given, records = recorded(layer, x, state, lengths, sums=self.preactivations)
-        if self.first is None:
-            self.first, self.batch_first = given, layer.batch_first
-        D = 1 + layer.bidirectional
-        for at, suffix in enumerate(layer._suffixes()):
-            self.layers[name + suffix.removeprefix("_")] = _named(layer, records[at // D], at % D)
+        y, state, given, records = record_call(layer, x, state, lengths, sums=self.preactivations)
+        self.inputs.append(given)
+        self.batch_first = layer.batch_first
+        D = layer.sizes.D
+        for at, suffix in enumerate(layer.suffixes()):
+            self.layers[name + suffix.removeprefix("_")] = _by_name(layer, records[at // D], at % D)
         return y, state
 
-    def steps_first(self, array: NDArray[Any], has_steps: bool) -> NDArray[Any]:
-        """What the model takes or gives, as (T, B, ...), or as (B, ...) where it has no steps."""
-        assert self.first is not None
-        if not self.first.batched:
+    def time_first(self, array: NDArray[Any], has_steps: bool) -> NDArray[Any]:
+        """The model's input or output as (T, B, ...), or as (B, ...) without steps."""
+        if not self.inputs[0].batched:
             return array[:, None] if has_steps else array[None]
         return array.swapaxes(0, 1) if has_steps and self.batch_first else array
 
 
-def _named(layer: Recurrent[Any], record: Record, direction: int) -> dict[str, Array]:
+def _by_name(layer: Recurrent[Any], record: LayerRecord, direction: int) -> dict[str, Array]:
     """The arrays (T, B, H) of one layer and direction."""
-    P = layer.proj_size or layer.hidden_size
-    named = {gate: record.gates[direction, :, :, k] for k, gate in enumerate(layer.gates)}
-    if layer.has_c:
-        named["c"] = record.gates[direction, :, :, layer.G]
-    named["h"] = record.y[:, :, direction * P : (direction + 1) * P]
+    P = layer.sizes.P
+    arrays = {gate: record.gates[direction, :, :, k] for k, gate in enumerate(layer.gates)}
+    if "c" in layer.state_names:
+        arrays["c"] = record.gates[direction, :, :, len(layer.gates)]
+    arrays["h"] = record.y[:, :, direction * P : (direction + 1) * P]
     if record.sums is not None:
         sums = record.sums[direction]
-        named |= {f"{gate}_preactivation": sums[:, :, k] for k, gate in enumerate(layer.gates)}
-    return named
+        arrays |= {f"{gate}_preactivation": sums[:, :, k] for k, gate in enumerate(layer.gates)}
+    return arrays
 
 
 def trace(model: Layer, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool) -> Trace:
-    """The trace of one run of a model."""
-    tracing = Tracing(preactivations)
-    given = arrays.as_array(x, "x").copy()
-    output, _ = model._run(given, state, lengths, tracing)
-    if tracing.first is None:
+    """Run a model and record its gates and states; `Model.trace` documents the arguments."""
+    recorder = Recorder(preactivations)
+    x = arrays.as_array(x, "x").copy()
+    output, _ = model._run(x, state, lengths, recorder)
+    if not recorder.inputs:
         raise ArgumentError(f"{model!r} has no recurrent layer to trace")
     y = output[0] if isinstance(output, list | tuple) else output
-    T, B, _ = tracing.first.x.shape
-    valid = np.full(B, T) if tracing.first.lengths is None else tracing.first.lengths
-    has_steps = y.ndim == 2 + tracing.first.batched
-    return Trace(tracing.steps_first(given, True), tracing.steps_first(y, has_steps), valid, tracing.layers)
+    first = recorder.inputs[0]
+    T, B, _ = first.x.shape
+    valid = np.full(B, T) if first.lengths is None else first.lengths
+    has_steps = y.ndim == 2 + first.batched
+    steps = recorder.time_first(x, True)
+    initial = None if state is None else [(given.h0, given.c0) for given in recorder.inputs]
+    answer = partial(_answer, frozen(model), steps, initial, recorder.batch_first)
+    return Trace(
+        steps, recorder.time_first(y, has_steps), valid, recorder.layers, None if has_steps else answer
+    )
+
+
+def _answer(
+    model: Layer,
+    x: NDArray[Any],
+    initial: Sequence[tuple[Array | None, Array | None]] | None,
+    batch_first: bool,
+    row: int,
+    steps: int,
+) -> Array:
+    """The output (O,) of a model without an output per step for the first `steps` steps of a row."""
+    state = None
+    if initial is not None:
+        parts = [[part if part is None else part[:, row : row + 1] for part in pair] for pair in initial]
+        layers = model.recurrent_sublayers()
+        states = [
+            None if h is None else layer.join_state(h, c) for layer, (h, c) in zip(layers, parts, strict=True)
+        ]
+        state = model.join_states(states)
+    prefix = x[:steps, row : row + 1]
+    output, _ = model._run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call)
+    y: Array = (output[0] if isinstance(output, list | tuple) else output)[0]
+    return y

@@ -15,8 +15,6 @@ from ..core import storage
 from ..core.arrays import Array
 from ..errors import FileError
 from ..layers.base import Layer
-from ..layers.recurrent import Recurrent
-from ..streaming.state import apart, together
 from .history import Epoch, History
 from .optimizers import Memory
 from .weights import Weights, trained
@@ -158,7 +156,7 @@ def _parts(model: Layer, state: Any) -> list[Array]:
     """Return the arrays of a model's state in order."""
     if state is None:
         return []
-    return [part for own in apart(model, state) for part in (own if isinstance(own, tuple) else (own,))]
+    return [part for own in model.split_states(state) for part in (own if isinstance(own, tuple) else (own,))]
 
 
 def _joined(model: Layer, parts: list[Array] | None) -> Any:
@@ -166,9 +164,11 @@ def _joined(model: Layer, parts: list[Array] | None) -> Any:
     if parts is None:
         return None
     remaining = iter(parts)
-    leaves = [leaf for leaf in model._leaves().values() if isinstance(leaf, Recurrent)]
-    states = [leaf._join(next(remaining), next(remaining) if leaf.has_c else None) for leaf in leaves]
-    return together(model, states)
+    states = [
+        layer.join_state(next(remaining), next(remaining) if "c" in layer.state_names else None)
+        for layer in model.recurrent_sublayers()
+    ]
+    return model.join_states(states)
 
 
 def _all_settings(settings: Mapping[str, Any], run: Run) -> dict[str, Any]:

@@ -7,17 +7,15 @@ from numpy.typing import NDArray
 
 from ..core.arrays import Array
 from ..layers.base import Layer, call
-from ..layers.recurrent import Recurrent
-from ..streaming.state import apart
 from .batches import Batch
 
 
 def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
     """Describe where the first number of a training step that is not finite occurs."""
-    names = list(model._leaves())
-    layers = model._chain() or []
-    states = iter(apart(model, state))
-    batch_first = model._takes_batch_first
+    names = list(model.sublayers())
+    layers = model.in_order() or []
+    states = iter(model.split_states(state))
+    batch_first = model.batch_first
     y = np.asarray(batch.x)
     if not _is_finite(y):
         return f"in x, {_place(y, batch_first)}"
@@ -26,7 +24,7 @@ def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) 
         for weight, value in layer._weights_by_name().items():
             if not _is_finite(value):
                 return f"in {name}{weight}, because of an earlier step: lower the learning rate"
-        y, _ = layer._run(y, next(states) if isinstance(layer, Recurrent) else None, batch.lengths, call)
+        y, _ = layer._run(y, next(states) if layer.state_names else None, batch.lengths, call)
         if not _is_finite(y):
             return f"in the output of {where}, {_place(y, batch_first)}, although its weights are finite"
     if not _is_finite(np.asarray(batch.targets)):

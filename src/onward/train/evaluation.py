@@ -56,7 +56,7 @@ def valid_rows(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
     """Return a mask of the rows of y, (T, B, O) or (B, O), that do not lie past a sequence's length."""
     mask = np.ones(y.shape[:-1], np.bool_)
     if batch.lengths is not None and y.ndim == 3:
-        steps = mask.swapaxes(0, 1) if model._takes_batch_first else mask
+        steps = mask.swapaxes(0, 1) if model.batch_first else mask
         steps &= np.arange(len(steps))[:, None] < np.asarray(batch.lengths)
     return mask
 
@@ -65,8 +65,8 @@ def initial_state(model: Layer, batch: Batch, state: Any) -> Any:
     """Return the state in which a batch starts, given the one in which the previous batch ended."""
     if not batch.goes_on:
         return None
-    for leaf in model._leaves().values():
-        if not leaf.per_step:
+    for leaf in model.sublayers().values():
+        if not leaf.causal:
             raise ArgumentError(
                 f"{leaf!r} needs the whole sequence, as a reverse direction does, but the data come in chunks"
             )

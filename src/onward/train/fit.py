@@ -16,7 +16,7 @@ import numpy as np
 from ..core.checks import Rng, generator, instance, integer, non_negative, probability
 from ..errors import ArgumentError, NotFiniteError
 from ..layers.base import Layer
-from ..layers.linear import dropout_mask
+from ..layers.dropout import dropout_mask
 from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run

@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ..core import arrays
 from ..core.arrays import Array
-from ..core.checks import flag, non_negative, probability, settle
+from ..core.checks import coerce_field, flag, non_negative, probability
 from ..errors import ArgumentError
 from .reproducible import power
 from .weights import Weights
@@ -38,9 +38,9 @@ class Optimizer:
     REMEMBERS: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        settle(self, "lr", non_negative)
-        settle(self, "weight_decay", non_negative)
-        settle(self, "decay_biases", flag)
+        coerce_field(self, "lr", non_negative)
+        coerce_field(self, "weight_decay", non_negative)
+        coerce_field(self, "decay_biases", flag)
 
     def start(self, weights: Mapping[str, Array]) -> Memory:
         """Return the state before the first step: zeros."""
@@ -105,8 +105,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settle(self, "momentum", _below_1)
-        settle(self, "nesterov", flag)
+        coerce_field(self, "momentum", _below_1)
+        coerce_field(self, "nesterov", flag)
         if self.nesterov and not self.momentum:
             raise ArgumentError("nesterov=True needs a momentum above 0, such as 0.9")
 
@@ -132,8 +132,8 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settle(self, "alpha", _below_1)
-        settle(self, "eps", non_negative)
+        coerce_field(self, "alpha", _below_1)
+        coerce_field(self, "eps", non_negative)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         v = self.alpha * averages[0] + (1 - self.alpha) * (g * g)
@@ -155,8 +155,8 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        settle(self, "betas", _two_below_1)
-        settle(self, "eps", non_negative)
+        coerce_field(self, "betas", _two_below_1)
+        coerce_field(self, "eps", non_negative)
 
     def with_momentum(self, momentum: float) -> Optimizer:
         return replace(self, betas=(momentum, self.betas[1]))

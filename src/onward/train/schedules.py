@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..core.checks import flag, instance, integer, non_negative, positive, probability, settle
+from ..core.checks import coerce_field, flag, instance, integer, non_negative, positive, probability
 from ..errors import ArgumentError
 from .reproducible import cos_pi, power
 
@@ -53,8 +53,8 @@ class StepLR(Constant):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        settle(self, "step_size", integer, 1)
-        settle(self, "gamma", probability)
+        coerce_field(self, "step_size", integer, 1)
+        coerce_field(self, "gamma", probability)
 
     def lr(self, base: float, progress: Progress) -> float:
         return base * power(self.gamma, progress.step // self.step_size)
@@ -73,8 +73,8 @@ class CosineAnnealingLR(Constant):
 
     def __post_init__(self) -> None:
         if self.T_max is not None:
-            settle(self, "T_max", integer, 1)
-        settle(self, "eta_min", non_negative)
+            coerce_field(self, "T_max", integer, 1)
+        coerce_field(self, "eta_min", non_negative)
 
     @property
     def spans_run(self) -> bool:
@@ -98,9 +98,9 @@ class Warmup(Constant):
     after: Constant = Constant()
 
     def __post_init__(self) -> None:
-        settle(self, "steps", integer, 1)
-        settle(self, "start_factor", probability)
-        settle(self, "after", instance, Constant, SCHEDULE)
+        coerce_field(self, "steps", integer, 1)
+        coerce_field(self, "start_factor", probability)
+        coerce_field(self, "after", instance, Constant, SCHEDULE)
 
     @property
     def spans_run(self) -> bool:
@@ -140,13 +140,13 @@ class OneCycleLR(Constant):
 
     def __post_init__(self) -> None:
         if self.total_steps is not None:
-            settle(self, "total_steps", integer, 1)
-        settle(self, "pct_start", probability)
-        settle(self, "div_factor", positive)
-        settle(self, "final_div_factor", positive)
-        settle(self, "cycle_momentum", flag)
-        settle(self, "base_momentum", probability)
-        settle(self, "max_momentum", probability)
+            coerce_field(self, "total_steps", integer, 1)
+        coerce_field(self, "pct_start", probability)
+        coerce_field(self, "div_factor", positive)
+        coerce_field(self, "final_div_factor", positive)
+        coerce_field(self, "cycle_momentum", flag)
+        coerce_field(self, "base_momentum", probability)
+        coerce_field(self, "max_momentum", probability)
 
     @property
     def spans_run(self) -> bool:
@@ -185,9 +185,9 @@ class ReduceLROnPlateau(Constant):
     threshold: float = 1e-4
 
     def __post_init__(self) -> None:
-        settle(self, "factor", probability)
-        settle(self, "patience", integer, 0)
-        settle(self, "threshold", probability)
+        coerce_field(self, "factor", probability)
+        coerce_field(self, "patience", integer, 0)
+        coerce_field(self, "threshold", probability)
 
     def lr(self, base: float, progress: Progress) -> float:
         best, bad = math.inf, 0

@@ -30,7 +30,7 @@ def _first_names(model: Layer) -> dict[str, str]:
     """Map each name of a weight to the first name of the same weight."""
     prefixes: dict[int, str] = {}
     names: dict[str, str] = {}
-    for prefix, leaf in model._leaves().items():
+    for prefix, leaf in model.sublayers().items():
         first = prefixes.setdefault(id(leaf), prefix)
         names |= {prefix + name: first + name for name in leaf._weights_by_name()}
     return names

@@ -72,12 +72,12 @@ def test_saved_and_opened_again_nothing_changes(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", MODELS)
 def test_leaves_can_be_named_and_replaced(name: str) -> None:
     model = onward.load(DATA / name)
-    leaves = model._leaves()
+    leaves = model.sublayers()
     assert {prefix + own for prefix, leaf in leaves.items() for own, _ in leaf.shapes()} == dict(
         model.shapes()
     ).keys()
     inputs, _ = case(name)
-    for y, same in zip(called(model, inputs), called(model._replaced(leaves), inputs), strict=True):
+    for y, same in zip(called(model, inputs), called(model.with_sublayers(leaves), inputs), strict=True):
         np.testing.assert_array_equal(y, same)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import FileError
-from ..torch.archive import native
+from ..zip import native_byte_order
 from .hdf5_objects import (
     ATTRIBUTE,
     DATASPACE,
@@ -181,7 +181,7 @@ class Dataset:
                 f"{path} has a layout of version {version}, kind {layout}, which is not supported"
             )
         if layout == CHUNKED:
-            return native(self._of_chunks(at + 2, kind))
+            return native_byte_order(self._of_chunks(at + 2, kind))
         address, given = (
             (at + 4, file.number("H", at + 2, path))
             if layout == COMPACT
@@ -190,7 +190,7 @@ class Dataset:
         if size and (address == NOWHERE or given != size):
             raise FileError(f"{path} has shape {self.shape}, {size} bytes, but the file holds {given} for it")
         content = file.part(address, size, path) if size else b""
-        return native(np.ndarray(self.shape, kind.dtype, content))
+        return native_byte_order(np.ndarray(self.shape, kind.dtype, content))
 
     def _of_chunks(self, at: int, kind: Type) -> NDArray[Any]:
         """III.A.1: the leaves of a B-tree lead to chunks, whose places in the array are the keys."""

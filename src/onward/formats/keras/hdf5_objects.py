@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...errors import FileError
-from ..torch.archive import MAX_RATIO, SLACK
+from ..zip import MAX_RATIO, SLACK
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOWHERE = (1 << 64) - 1

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ... import layers
 from ...errors import FileError, KerasWarning
-from ...layers import conv, linear, norm
-from ...layers.base import UNDRAWN
+from ...layers import norm
+from ...layers.base import NO_WEIGHTS
 from . import runtime, version_1
 from .source import REQUIRED, Source, filled
 from .weights import conv_weight
@@ -18,7 +19,7 @@ def _dense(source: Source) -> runtime.KerasLayer:
     kernel, *rest = source.weights.take(1 + bias)
     if kernel.ndim != 2 or kernel.shape[1] != units:
         raise FileError(f"the kernel of {source.name} has shape {kernel.shape}; expected (inputs, {units})")
-    dense = linear.Linear(kernel.shape[0], units, bias, dtype=dtype, rng=UNDRAWN)
+    dense = layers.Linear(kernel.shape[0], units, bias, dtype=dtype, rng=NO_WEIGHTS)
     weights = {"weight": kernel.T} | ({"bias": rest[0]} if bias else {})
     return runtime.Dense(filled(dense, weights), source.activation())
 
@@ -26,7 +27,7 @@ def _dense(source: Source) -> runtime.KerasLayer:
 def _embedding(source: Source) -> runtime.KerasLayer:
     shape = source.take("input_dim"), source.take("output_dim")
     (table,) = source.weights.take(1)
-    layer = linear.Embedding(*shape, dtype=source.dtype(), rng=UNDRAWN)
+    layer = layers.Embedding(*shape, dtype=source.dtype(), rng=NO_WEIGHTS)
     return runtime.Embedding(filled(layer, {"weight": table}), source.take("mask_zero", False))
 
 
@@ -123,13 +124,13 @@ def _attention(source: Source) -> runtime.KerasLayer:
         raise source.error("has causal=True, which Onward does not honour")
     weights = source.weights.take(scaled + (score == "concat"))
     layer = runtime.Attention(
-        score, weights[0].size if scaled else 0, score == "concat", dtype=source.dtype(), rng=UNDRAWN
+        score, weights[0].size if scaled else 0, score == "concat", dtype=source.dtype(), rng=NO_WEIGHTS
     )
     return filled(layer, {n: w.reshape(-1) for (n, _), w in zip(layer.shapes(), weights, strict=True)})
 
 
 def _convolution(source: Source) -> runtime.KerasLayer:
-    layer_type = {"Conv1D": conv.Conv1d, "Conv2D": conv.Conv2d}[source.kind]
+    layer_type = {"Conv1D": layers.Conv1d, "Conv2D": layers.Conv2d}[source.kind]
     bias, groups, filters = source.take("use_bias", True), source.take("groups", 1), source.take("filters")
     size = tuple(source.take("kernel_size"))
     kernel, *rest = source.weights.take(1 + bias)
@@ -156,7 +157,7 @@ def _convolution(source: Source) -> runtime.KerasLayer:
         groups=groups,
         bias=bias,
         dtype=source.dtype(),
-        rng=UNDRAWN,
+        rng=NO_WEIGHTS,
     )
     weights = {"weight": conv_weight(kernel, source.context.theano)} | ({"bias": rest[0]} if bias else {})
     padding = source.take("padding", "valid")
@@ -166,7 +167,7 @@ def _convolution(source: Source) -> runtime.KerasLayer:
 def _depthwise(source: Source) -> runtime.KerasLayer:
     """Each channel on its own; of a SeparableConv, then all in each place."""
     separable, axes = source.kind.startswith("Separable"), int(source.kind[-2])
-    layer_type = {1: conv.Conv1d, 2: conv.Conv2d}[axes]
+    layer_type = {1: layers.Conv1d, 2: layers.Conv2d}[axes]
     bias, dtype = source.take("use_bias", True), source.dtype()
     if source.take("groups", 1) != 1:
         raise source.error("has groups, which Onward does not honour")
@@ -182,7 +183,7 @@ def _depthwise(source: Source) -> runtime.KerasLayer:
         groups=C,
         bias=bias and not separable,
         dtype=dtype,
-        rng=UNDRAWN,
+        rng=NO_WEIGHTS,
     )
     weights = {"weight": conv_weight(kernel.reshape(*size, 1, C * multiplier), source.context.theano)}
     if bias and not separable:
@@ -194,14 +195,14 @@ def _depthwise(source: Source) -> runtime.KerasLayer:
         source.take("filters", None)
         return runtime.Convolution(apart, activation, padding, first)
     one = (1,) * axes
-    together = layer_type(C * multiplier, source.take("filters"), one, bias=bias, dtype=dtype, rng=UNDRAWN)
+    together = layer_type(C * multiplier, source.take("filters"), one, bias=bias, dtype=dtype, rng=NO_WEIGHTS)
     filled(together, {"weight": conv_weight(rest[0], False)} | ({"bias": rest[-1]} if bias else {}))
-    layers = {
+    by_name = {
         "depthwise": runtime.Convolution(apart, runtime.Activation("linear"), padding, first),
         "pointwise": runtime.Convolution(together, activation, "valid", first),
     }
-    nodes = [{"layer": name, "inputs": [[number, 0]]} for number, name in enumerate(layers)]
-    return runtime.Model(layers, nodes, {"x": str(dtype)}, [[len(nodes), 0]])
+    nodes = [{"layer": name, "inputs": [[number, 0]]} for number, name in enumerate(by_name)]
+    return runtime.Model(by_name, nodes, {"x": str(dtype)}, [[len(nodes), 0]])
 
 
 def _padding(key: str, sign: int) -> Callable[[Source], runtime.KerasLayer]:
@@ -235,7 +236,7 @@ def _rescaling(source: Source) -> runtime.KerasLayer:
 def _prelu(source: Source) -> runtime.KerasLayer:
     source.take("shared_axes", None)  # of size 1 in alpha
     (alpha,) = source.weights.take(1)
-    return filled(runtime.PReLU([*alpha.shape], dtype=source.dtype(), rng=UNDRAWN), {"alpha": alpha})
+    return filled(runtime.PReLU([*alpha.shape], dtype=source.dtype(), rng=NO_WEIGHTS), {"alpha": alpha})
 
 
 def _channels_first(source: Source) -> bool:
@@ -273,7 +274,7 @@ def _batch_normalization(source: Source) -> runtime.KerasLayer:
         "running_var": arrays[-1],
         "num_batches_tracked": np.zeros(()),
     }
-    layer = norm.BatchNorm1d(C, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=UNDRAWN)
+    layer = norm.BatchNorm1d(C, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=NO_WEIGHTS)
     return runtime.BatchNormalization(filled(layer, weights), axis[0] if isinstance(axis, list) else axis)
 
 
@@ -291,7 +292,7 @@ def _normalization(source: Source) -> runtime.KerasLayer:
         "running_var": np.maximum(variance, 1e-14),  # as Keras, whose deviation is at least 1e-7
         "num_batches_tracked": np.zeros(()),
     }
-    layer = norm.BatchNorm1d(mean.size, 0.0, affine=False, dtype=source.dtype(), rng=UNDRAWN)
+    layer = norm.BatchNorm1d(mean.size, 0.0, affine=False, dtype=source.dtype(), rng=NO_WEIGHTS)
     return runtime.BatchNormalization(filled(layer, weights), axes[0])
 
 
@@ -306,7 +307,7 @@ def _group_normalization(source: Source) -> runtime.KerasLayer:
         "bias": arrays[-1] if center else np.zeros(C),
     }
     layer = norm.GroupNorm(
-        C if groups == -1 else groups, C, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=UNDRAWN
+        C if groups == -1 else groups, C, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=NO_WEIGHTS
     )
     return runtime.GroupNormalization(filled(layer, weights), axis)
 
@@ -334,7 +335,7 @@ def _layer_normalization(source: Source) -> runtime.KerasLayer:
         "weight": arrays[0].reshape(shape) if scale else np.ones(shape),
         "bias": arrays[-1].reshape(shape) if center else np.zeros(shape),
     }
-    layer = norm.LayerNorm(shape, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=UNDRAWN)
+    layer = norm.LayerNorm(shape, source.take("epsilon", 1e-3), dtype=source.dtype(), rng=NO_WEIGHTS)
     return runtime.LayerNormalization(filled(layer, weights), sorted(axes))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from ...errors import FileError, KerasWarning
 from ...layers.base import Layer
-from ..torch.archive import Members
-from ..torch.unpickle import Data
+from ..zip import SIGNATURE as ZIP_SIGNATURE
+from ..zip import Data, ZipMembers
 from . import hdf5, layer_configs, match_weights, model_config, operation_configs, recurrent_configs
-from .hdf5_objects import SIGNATURE
+from .hdf5_objects import SIGNATURE as HDF5_SIGNATURE
 from .runtime import KerasLayer, Model
 from .source import Context, build
 from .weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
@@ -24,12 +24,12 @@ CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 def is_keras(data: Data) -> bool:
     """Whether a file is HDF5, or an archive that Keras wrote."""
-    if data[:8] == SIGNATURE:
+    if data[:8] == HDF5_SIGNATURE:
         return True
-    if data[:4] != b"PK\3\4":
+    if data[:4] != ZIP_SIGNATURE:
         return False
     try:
-        return {CONFIG, METADATA} <= Members(data).entries.keys()
+        return {CONFIG, METADATA} <= ZipMembers(data).entries.keys()
     except FileError:
         return any(name.encode() in data[:128] for name in (CONFIG, METADATA))
 
@@ -71,8 +71,8 @@ def weights_for(data: Data, model: Layer) -> dict[str, Tensor]:
 
 def _opened(data: Data) -> tuple[dict[str, Any] | None, str | None, hdf5.Group]:
     """The configuration, the version of Keras, and the root of the weights."""
-    if data[:8] != SIGNATURE:
-        members = Members(data)
+    if data[:8] != HDF5_SIGNATURE:
+        members = ZipMembers(data)
         metadata = _json(bytes(members[METADATA]), METADATA)
         root = hdf5.read(members[WEIGHTS])
         return _json(bytes(members[CONFIG]), CONFIG), metadata.get("keras_version"), root
@@ -105,7 +105,7 @@ def _assumed(config: Mapping[str, Any]) -> str:
         f"the file does not say which Keras wrote it: taken for Keras {version} "
         "(keras_version says otherwise)",
         KerasWarning,
-        stacklevel=6,  # whoever called onward.load
+        stacklevel=4,  # the caller of onward.load
     )
     return version
 

@@ -11,7 +11,8 @@ from ...core.arrays import Shape
 from ...errors import FileError
 from ...layers.base import Layer
 from ...layers.conv import Convolution
-from ...layers.linear import Embedding, Linear
+from ...layers.embedding import Embedding
+from ...layers.linear import Linear
 from ...layers.norm import BatchNorm, GroupNorm, LayerNorm
 from ...layers.recurrent import Recurrent
 from ...layers.rnn import GRU, LSTM, RNN
@@ -69,7 +70,7 @@ def weights(root: Group, model: Layer, theano: bool) -> dict[str, Tensor]:
     """A file's arrays by the names of the model's weights. Raises FileError where file and model differ."""
     order: Order = InOrder(root) if layer_names(root) is not None else ByClass(root)
     found: dict[str, Tensor] = {}
-    for prefix, leaf in model._leaves().items():
+    for prefix, leaf in model.sublayers().items():
         for need in _needs(leaf, prefix, theano):
             try:
                 own = need.weights(order.take(need))
@@ -146,7 +147,7 @@ def _place(path: str) -> list[int]:
 
 def _needs(leaf: Layer, prefix: str, theano: bool) -> Iterator[Need]:
     """What a layer takes, in Keras' order. Raises FileError for weights that Keras' layers do not have."""
-    if isinstance(leaf, Recurrent) and type(leaf) in CELLS:
+    if type(leaf) in CELLS:
         yield from _needs_of_cells(leaf, prefix)
         return
     shapes = dict(leaf.shapes())
@@ -173,7 +174,7 @@ def _needs(leaf: Layer, prefix: str, theano: bool) -> Iterator[Need]:
         yield Need(kind, _side(prefix), shaped, weights)
 
 
-def _needs_of_cells(leaf: Recurrent[Any], prefix: str) -> Iterator[Need]:
+def _needs_of_cells(leaf: Any, prefix: str) -> Iterator[Need]:
     """One for each layer and direction."""
     cell, shapes = CELLS[type(leaf)], dict(leaf.shapes())
     for name, (rows, I) in [(n, s) for n, s in shapes.items() if n.startswith("weight_ih")]:  # noqa: E741 (the axis letter)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import KerasWarning
 from ...layers import rnn
-from ...layers.base import UNDRAWN
+from ...layers.base import NO_WEIGHTS
 from ...layers.recurrent import Recurrent
 from . import runtime
 from .source import Source, build, filled
@@ -21,7 +21,7 @@ def _cell(source: Source) -> Recurrent[Any]:
     cell = "rnn" if kind == "SimpleRNN" else kind.lower()
     apart = source.context.version == 1 and source.take("consume_less", "cpu") != "gpu"
     weights = joined(cell, source.weights.take((2 + bias) * (GATES[cell] if apart else 1)))
-    options: dict[str, Any] = {"bias": bias, "batch_first": True, "dtype": source.dtype(), "rng": UNDRAWN}
+    options: dict[str, Any] = {"bias": bias, "batch_first": True, "dtype": source.dtype(), "rng": NO_WEIGHTS}
     activation = _function(source, "activation", "tanh")
     gate = "sigmoid"
     if kind != "SimpleRNN":

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ...layers.base import UNDRAWN, Layer
-from ...layers.linear import Activation, Embedding, Last, Linear, Softmax
+from ...layers.activation import Activation, Softmax
+from ...layers.base import NO_WEIGHTS, Layer
+from ...layers.embedding import Embedding
+from ...layers.last import Last
+from ...layers.linear import Linear
 from ...layers.norm import LayerNorm
 from ...layers.sequential import Sequential
 from .evaluator import Evaluator
@@ -22,7 +25,7 @@ from .recurrent import Node
 # what states and shapes go through that are made outside of the layers
 MOVES = {
     "Cast", "Concat", "ConstantOfShape", "Expand", "Gather", "Identity", "Mul", "Reshape", "Shape", "Slice",
-    "Split", "Squeeze", "Transpose", "Unsqueeze", "steps",
+    "Split", "Squeeze", "Transpose", "Unsqueeze", "final_state", "steps",
 }  # fmt: skip
 SHAPES = {"Shape", "steps"}  # of the value that the chain has come to
 FEATURES, DIRECTIONS = "features", "directions"
@@ -232,7 +235,7 @@ class _Chain:
     def _gather(self, node: Any, constants: list[Any]) -> bool:
         table, index = constants
         if table is not None and node.axis == 0 and table.ndim == 2 and FEATURES not in self.axes:
-            layer = Embedding(*table.shape, dtype=table.dtype, rng=UNDRAWN)
+            layer = Embedding(*table.shape, dtype=table.dtype, rng=NO_WEIGHTS)
             layer.load_state_dict({"weight": table})
             self.layers.append(layer)
             self.axes.append(FEATURES)
@@ -276,7 +279,7 @@ class _Chain:
         if any(a is None or a.ndim != 1 for a in arrays) or node.axis not in (-1, len(self.axes) - 1):
             return False
         named = dict(zip(("weight", "bias"), arrays, strict=False))
-        layer = LayerNorm(len(weight), node.epsilon, bias=len(named) == 2, dtype=weight.dtype, rng=UNDRAWN)
+        layer = LayerNorm(len(weight), node.epsilon, bias=len(named) == 2, dtype=weight.dtype, rng=NO_WEIGHTS)
         layer.load_state_dict(named)
         self.layers.append(layer)
         return bool(self.axes[-1] == FEATURES)
@@ -298,7 +301,7 @@ class _Chain:
         if b is not None and b.shape != W.shape[1:]:
             return False
         inputs, outputs = W.shape
-        layer = Linear(inputs, outputs, bias=b is not None, dtype=W.dtype, rng=UNDRAWN)
+        layer = Linear(inputs, outputs, bias=b is not None, dtype=W.dtype, rng=NO_WEIGHTS)
         layer.load_state_dict({"weight": W.T} | ({} if b is None else {"bias": b}))
         self.layers.append(layer)
         self.sizes[FEATURES] = outputs

@@ -17,7 +17,8 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
 
     The graph takes `x` and gives `y`, laid out as the model does. Each recurrent layer adds its initial state
     to the inputs, h0 and c0, and its final state to the outputs, h_n and c_n, after the layer's name where
-    there are several: `2.h0`. With `lengths`, the graph also takes lengths (B,) in int32.
+    there are several: `2.h0`. With `lengths`, the graph also takes lengths (B,) in int32;
+    rows of length 0 keep their initial state, in every runtime.
 
     Batch, time and the places of a convolution stay open; x has three axes where its layers take any number.
     An LSTM with proj_size becomes a function of ONNX's operators. Loaded again by Onward, the graph gives the

@@ -44,6 +44,15 @@ STEPS = """steps (x) => (lengths) {
     lengths = Cast <to = 6> (all)
 }"""
 
+# A recurrent node's final state (D, B, H), with the initial state instead of zeros in rows of no steps
+FINAL_STATE = """final_state (state, initial, lengths) => (final) {
+    zero = Constant <value = int32 {0}> ()
+    axis = Constant <value_ints = [1]> ()
+    has_steps = Greater (lengths, zero)
+    rows = Unsqueeze (has_steps, axis)
+    final = Where (rows, state, initial)
+}"""
+
 # x (T, B, I), W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), all in the order i f g o; W_hr (H, P),
 # lengths (B,), h0 (1, B, P), c0 (1, B, H) to y (T, 1, B, P) and the final h and c. Past a row's length its
 # state stays, and y is 0.
@@ -88,7 +97,10 @@ LSTM = """lstm (x, W, R, b_W, b_R, W_hr, lengths, h0, c0) => (y, h_n, c_n) {{
 
 def function(name: str, real: str, opset: int) -> onnx.FunctionProto:
     """The function of a name, for numbers that are `real`: float or double, in the opset of its model."""
-    bodies = {"silu": SILU, "affine": AFFINE, "scaled_tanh": SCALED_TANH, "last": LAST, "steps": STEPS}
+    bodies = {
+        "silu": SILU, "affine": AFFINE, "scaled_tanh": SCALED_TANH, "last": LAST, "steps": STEPS,
+        "final_state": FINAL_STATE,
+    }  # fmt: skip
     for way, lstm in enumerate(("lstm", "lstm_reverse")):
         bodies[lstm] = LSTM.format(real=real, way=way).replace("lstm", lstm, 1)
     return onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["": {opset}]> {bodies[name]}')

@@ -8,8 +8,9 @@ import onnx
 
 from ...core import arrays
 from ...errors import ArgumentError
-from ...layers.base import UNDRAWN
-from ...layers.linear import Activation, Last
+from ...layers.activation import Activation
+from ...layers.base import NO_WEIGHTS
+from ...layers.last import Last
 from ...layers.rnn import LSTM
 from .layers import Operator
 from .operators import AnyArray, Kept, described, floats
@@ -34,6 +35,13 @@ class LastStep(Operator):
 
     def _run(self, y: AnyArray, lengths: AnyArray) -> tuple[AnyArray]:
         return (Last(batch_first=True)(floats("y", y), lengths),)
+
+
+class FinalState(Operator):
+    """The final state of a recurrent node, or the initial one in rows of no steps."""
+
+    def _run(self, state: AnyArray, initial: AnyArray, lengths: AnyArray) -> tuple[AnyArray]:
+        return (np.where((lengths > 0)[:, None], state, initial),)
 
 
 class Projected(Operator):
@@ -73,7 +81,7 @@ class Projected(Operator):
         """The layer with weights W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), W_hr (H, P)."""
         W, R, b_W, b_R, W_hr = given
         H, P = W_hr.shape
-        layer = LSTM(W.shape[1], H, batch_first=batch_first, proj_size=P, dtype=W.dtype, rng=UNDRAWN)
+        layer = LSTM(W.shape[1], H, batch_first=batch_first, proj_size=P, dtype=W.dtype, rng=NO_WEIGHTS)
         weights = {
             f"{name}_l0": a.swapaxes(1, 2).reshape(4 * H, -1)
             for name, a in zip(("weight_ih", "weight_hh"), (W, R), strict=True)
@@ -87,5 +95,6 @@ FUNCTIONS: dict[str, type[Operator]] = {
     **dict.fromkeys(("silu", "affine", "scaled_tanh"), ActivationFunction),
     "steps": Steps,
     "last": LastStep,
+    "final_state": FinalState,
     **dict.fromkeys(("lstm", "lstm_reverse"), Projected),
 }

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 from onnx.reference.op_run import OpRun
 
-from ... import _core
+from ... import _core, layers
 from ...errors import ArgumentError
-from ...layers import linear as layers
-from ...layers.conv import AvgPool1d, AvgPool2d, Filters, MaxPool1d, MaxPool2d
-from ...layers.linear import Activation
+from ...layers.activation import Activation
+from ...layers.conv import Filters
 from ...layers.norm import channels_of, standardized
+from ...layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from .names import OPERATORS
 from .operators import PRECISIONS, AnyArray, Kept, floats
 

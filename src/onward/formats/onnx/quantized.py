@@ -13,8 +13,8 @@ from ...core import arrays
 from ...core.arrays import Array
 from ...errors import ArgumentError
 from ...layers import rnn
-from ...layers.base import UNDRAWN
-from ...layers.linear import Activation
+from ...layers.activation import Activation
+from ...layers.base import NO_WEIGHTS
 from .operators import AnyArray, Kept, described
 from .recurrent import LSTM, Options
 
@@ -116,9 +116,9 @@ class _Cell:
     """One step of one direction, whose gates stand in ONNX's order i o f c."""
 
     def __init__(self, options: Options, d: int, B: Array | None, P: Array | None, H: int) -> None:
-        layer = rnn.LSTM(1, 1, bidirectional=options.directions == 2, rng=UNDRAWN, **options.arguments)
+        layer = rnn.LSTM(1, 1, bidirectional=options.directions == 2, rng=NO_WEIGHTS, **options.arguments)
         self.gate, self.candidate, self.output = (
-            Activation(*([spec] if isinstance(spec, str) else spec)) for spec in layer._functions()[d]
+            Activation(*([spec] if isinstance(spec, str) else spec)) for spec in layer.functions()[d]
         )
         self.clip, self.coupled = np.float32(layer.clip or np.inf), layer.coupled
         self.biases: list[Any] = np.split(

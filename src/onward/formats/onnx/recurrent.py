@@ -13,7 +13,7 @@ from ...core.arrays import Array
 from ...core.gates import reorder
 from ...errors import ArgumentError, OnwardError, ShapeError
 from ...layers import rnn
-from ...layers.base import UNDRAWN
+from ...layers.base import NO_WEIGHTS
 from .names import RECURRENT
 from .operators import AnyArray, Kept, described, floats
 
@@ -76,7 +76,7 @@ class Node(OpRun):
             arguments |= self._named(self._activations(attributes, D))
         if attributes.get("clip") is not None:
             arguments["clip"] = float(attributes["clip"])
-        self.layer_type(1, 1, rng=UNDRAWN, bidirectional=D == 2, **arguments)  # raises what it raises
+        self.layer_type(1, 1, rng=NO_WEIGHTS, bidirectional=D == 2, **arguments)  # raises what it raises
         return Options(arguments, D, direction == "reverse", layout == 1, attributes.get("hidden_size"))
 
     def _activations(self, attributes: Mapping[str, Any], D: int) -> list[tuple[Any, ...]]:
@@ -128,8 +128,8 @@ class Node(OpRun):
         layer = self._kept(W, R, B, P) if self._options else self._layer(options, W, R, B, P)
 
         steps = arrays.reversed_steps(x, lengths) if options.reverse else x
-        y, final = layer(steps, (h0, c0) if layer.has_c else h0, lengths=lengths)
-        states = list(final) if layer.has_c else [final]
+        y, final = layer(steps, (h0, c0) if "c" in layer.state_names else h0, lengths=lengths)
+        states = list(final) if "c" in layer.state_names else [final]
         if options.reverse:
             y = arrays.reversed_steps(y, lengths)
         if lengths is not None:
@@ -162,7 +162,7 @@ class Node(OpRun):
     def _layer(self, options: Any, *given: AnyArray | None, batch_first: bool = False) -> Any:
         """The layer with weights W, R and, where they are not None, B and P."""
         W, R, B, P = (floats(name, a) for name, a in zip("WRBP", given, strict=True))
-        D, G = options.directions, self.layer_type.G
+        D, G = options.directions, len(self.layer_type.gates)
         _check("W", W, (D, None, None))
         H = W.shape[1] // G
         _check("W", W, (D, G * H, None))
@@ -179,7 +179,7 @@ class Node(OpRun):
             bidirectional=D == 2,
             batch_first=batch_first,
             dtype=W.dtype,
-            rng=UNDRAWN,
+            rng=NO_WEIGHTS,
             **arguments,
         )
         weights = {}

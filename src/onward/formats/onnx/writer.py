@@ -10,17 +10,23 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
+from ...core import activations
 from ...core.arrays import Shape
 from ...core.gates import reorder
 from ...errors import ArgumentError
-from ...layers import activations
+from ...layers.activation import Activation, Softmax
 from ...layers.base import Layer
-from ...layers.conv import Convolution, MaxPool, Pooling, Spatial
-from ...layers.linear import Activation, Dropout, Embedding, Last, Linear, Softmax
+from ...layers.conv import Convolution
+from ...layers.dropout import Dropout
+from ...layers.embedding import Embedding
+from ...layers.last import Last
+from ...layers.linear import Linear
 from ...layers.norm import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm
+from ...layers.pooling import MaxPool, Pooling
 from ...layers.recurrent import Recurrent
 from ...layers.rnn import GRU
 from ...layers.sequential import Sequential
+from ...layers.windows import Spatial
 from . import function_bodies
 from .names import OPERATORS, RECURRENT, by_function
 
@@ -35,7 +41,7 @@ OPERATOR_OF, RECURRENT_NAME_OF = by_function(OPERATORS), by_function(RECURRENT)
 def model_of(model: Layer, lengths: bool) -> onnx.ModelProto:
     """The graph of a layer or a Sequential, checked. Raises ArgumentError."""
     layers = list(model) if isinstance(model, Sequential) else [model]
-    states = sum(isinstance(layer, Recurrent) for layer in layers)
+    states = len(model.recurrent_sublayers())
     graph = _Graph(layers, model, lengths)
     y = "x"
     for index, layer in enumerate(layers):
@@ -56,7 +62,7 @@ class _Graph:
     def __init__(self, layers: list[Layer], model: Layer, lengths: bool) -> None:
         self.dtype = model.dtype
         self.kind = helper.np_dtype_to_tensor_dtype(model.dtype)
-        self.batch_first = model._takes_batch_first
+        self.batch_first = model.batch_first
         self.lengths = "lengths" if lengths else ""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -74,7 +80,7 @@ class _Graph:
                 case Embedding():
                     return helper.make_tensor_value_info("x", TensorProto.INT64, axes)
                 case Recurrent() | Linear():
-                    return self.value("x", [*axes, *(layer._step_shape or ())])
+                    return self.value("x", [*axes, *(layer.step_shape or ())])
                 case LayerNorm():
                     return self.value("x", [*axes, *layer.normalized_shape])
                 case Spatial() | BatchNorm() | GroupNorm():
@@ -148,26 +154,34 @@ def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
 def _level(
     graph: _Graph, layer: Any, x: str, suffixes: list[str], initial: list[str], final: list[str]
 ) -> str:
-    """The node of one layer with all its directions, from x (T, B, I) to Y (T, D, B, H)."""
+    """Add the node of one layer with all its directions, from x (T, B, I) to Y (T, D, B, H).
+
+    For rows of no steps, runtimes return zeros as the final state; final_state restores the initial one.
+    """
     inputs = [x, *_weights(graph, layer, suffixes), graph.lengths, *initial]
     if layer.peephole:
         inputs.append(_peephole(graph, layer, suffixes))
-    return graph.node(
+    states = [f"{name}_node" for name in final] if graph.lengths else final
+    y = graph.node(
         type(layer).__name__,
         inputs,
         f"{x}_Y",
-        *final,
+        *states,
         hidden_size=layer.hidden_size,
         direction="bidirectional" if layer.bidirectional else "forward",
         **_attributes(layer),
     )
+    if graph.lengths:
+        for state, before, after in zip(states, initial, final, strict=True):
+            graph.call("final_state", [state, before, graph.lengths], after)
+    return y
 
 
 def _projected(
     graph: _Graph, layer: Any, x: str, suffixes: list[str], initial: list[str], final: list[str]
 ) -> str:
     """As _level for an LSTM with projection, which is a function for each direction."""
-    if not layer._is_plain():
+    if not layer.is_plain():
         raise ArgumentError(f"{layer!r} cannot be written as ONNX with proj_size and other options than that")
     ways = ["lstm", "lstm_reverse"][: len(suffixes)]
     own = [[f"{name}_{way}" for way in ways] for name in (*initial, *final)]
@@ -194,7 +208,7 @@ def _states(graph: _Graph, layer: Any) -> tuple[list[list[str]], list[list[str]]
     L, D = layer.num_layers, 1 + layer.bidirectional
     units = {"h": layer.proj_size or layer.hidden_size, "c": layer.hidden_size}
     initial, final = [], []
-    for part in ("h", "c")[: 1 + layer.has_c]:
+    for part in layer.state_names:
         shape = [L * D, "batch", units[part]]
         whole, parts = f"{graph.prefix}{part}0", [f"{graph.prefix}{part}0_l{n}" for n in range(L)]
         graph.inputs.append(graph.value(whole, shape))
@@ -229,7 +243,7 @@ def _peephole(graph: _Graph, layer: Any, suffixes: list[str]) -> str:
 def _attributes(layer: Any) -> dict[str, Any]:
     """What a node says beside its sizes and its direction."""
     attributes: dict[str, Any] = {"activations": [], "activation_alpha": [], "activation_beta": []}
-    for functions in layer._functions()[: 1 + layer.bidirectional]:
+    for functions in layer.functions()[: 1 + layer.bidirectional]:
         for name, *numbers in map(activations.call, functions):
             own = RECURRENT_NAME_OF.get(name)
             if own is None or (name == "elu" and numbers[1] != 1):  # which is SELU

@@ -1,11 +1,11 @@
-"""PyTorch's state dicts and pickled modules: which layers they are of, read off names and shapes.
+"""Turn PyTorch's state dicts and pickled modules into layers, by their names, shapes and recorded options.
 
-What a module pickled whole says of itself is honoured, and must agree with its weights. What names and shapes
-cannot prove is never guessed: it is left over, with the reason.
+Options that a pickled module records are used, and must agree with its weights. Nothing is guessed: a module
+that names and shapes do not identify is left out, with the reason.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,28 @@ from numpy.typing import NDArray
 
 from ...core import arrays
 from ...errors import ArgumentError, OnwardError, SignatureError
-from ...layers.base import UNDRAWN, Layer, Weighted
-from ...layers.conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, Convolution, MaxPool1d, MaxPool2d
-from ...layers.linear import Activation, Embedding, Linear, Softmax
+from ...layers.activation import Activation, Softmax
+from ...layers.base import NO_WEIGHTS, Layer, Weighted
+from ...layers.conv import Conv1d, Conv2d, Convolution
+from ...layers.embedding import Embedding
+from ...layers.linear import Linear
 from ...layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
+from ...layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from ...layers.rnn import LSTM, RNN
-from .archive import MAX_AXES
-from .names import CELLS, RECURRENT, Merged, Tensors, is_torchs
+from ...layers.sequential import Sequential
+from ..zip import MAX_AXES
+from .names import CELLS, RECURRENT, Merged, Tensors, is_from_torch
 
 MATRICES = {"Linear": False, "NonDynamicallyQuantizableLinear": False, "Embedding": True}
-# What becomes a layer only of a module that says its options itself.
-STATED: dict[str, type[Layer]] = {
+# These become layers only if the file records their options.
+WITH_OPTIONS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (
         *(Conv1d, Conv2d, MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d),
         *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
     )
 }
-# At inference with running statistics these are, without them each channel is a group.
+# At inference, an instance norm with running statistics is a batch norm; without, each channel is a group.
 INSTANCE_NORMS: dict[str, type[Layer]] = {"InstanceNorm1d": BatchNorm1d, "InstanceNorm2d": BatchNorm2d}
 ACTIVATIONS = {
     "ReLU": "relu", "ReLU6": "relu6", "Tanh": "tanh", "Sigmoid": "sigmoid", "Hardsigmoid": "hard_sigmoid",
@@ -38,56 +42,98 @@ ACTIVATIONS = {
     "GELU": "gelu", "Hardtanh": "relu6", "LeakyReLU": "leaky_relu", "ELU": "elu",
 }  # fmt: skip
 PARAMETERS = {"LeakyReLU": "negative_slope", "ELU": "alpha"}
-# What an activation of Onward does not have: the one value that an option may have, or None if not said.
-RELU6 = {"min_val": (0,), "max_val": (6,)}
-FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
-    "Softplus": {"beta": (1,), "threshold": (20,)},
-    "Hardtanh": RELU6,
-    # which some files do not say
-    "ReLU6": {name: (*values, None) for name, values in RELU6.items()},
-    "GELU": {"approximate": ("none", None)},
+# The only value of an option that Onward supports.
+REQUIRED: dict[str, dict[str, Any]] = {
+    "Softplus": {"beta": 1, "threshold": 20},
+    "Hardtanh": {"min_val": 0, "max_val": 6},
+    "GELU": {"approximate": "none"},
 }
-IDLE = "which does nothing here"
-RECURRENT_OF_TORCH = {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
-STATED_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-ALLOWED = {"return_indices": False, "divisor_override": None}  # what a layer of Onward does not have
+UNSUPPORTED = {"return_indices": False, "divisor_override": None}
+NO_EFFECT = "which has no effect at inference"
+RECURRENT_LAYERS, RECURRENT_CELLS = {"RNN", "LSTM", "GRU"}, {"RNNCell", "LSTMCell", "GRUCell"}
+TENSOR_NAMES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 class Parts(dict[str, Layer]):
-    """The layers of a file by prefix, "" where there is none.
+    """The layers of a PyTorch file by name; "" is the name of a layer that the file contains without one.
 
-    `leftover` names the tensors that belong to no layer, and `reasons` says of modules why they are none.
+    A PyTorch file contains weights but no forward(), the Python code that connects the layers; `sequential`
+    connects them. `leftover` names the tensors that belong to no layer, and `reasons` explains why a module
+    is not among the layers.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.leftover: list[str] = []
         self.reasons: dict[str, str] = {}
+        self._containers: dict[str, list[str]] = {}  # the modules of each nn.Sequential, in order
+
+    def sequential(self, *names: str) -> Sequential:
+        """An onward.Sequential of these layers, in this order.
+
+        A name may also be that of an nn.Sequential in the file, which contributes all its layers, activations
+        included. Without names, the whole file must be a pickled nn.Sequential, which records its order;
+        modules that have no effect at inference, such as Dropout, are left out.
+
+        Raises ArgumentError for an unknown name, for a module in an nn.Sequential that Onward does not
+        support, and without names if the file records no order.
+        """
+        if not names and "" not in self._containers:
+            raise ArgumentError(
+                "the file contains no forward(): it records neither the order of its layers nor what happens "
+                "between them, such as activations and transposes. Name the layers in order, as in "
+                f"parts.sequential({', '.join(map(repr, self))}), and compare the outputs with the original's"
+            )
+        return Sequential(*(layer for name in names or ("",) for layer in self._flatten(name)))
+
+    def _flatten(self, name: str) -> Iterator[Layer]:
+        """The layers that a module consists of, in order."""
+        if name in self._containers:
+            for child in self._containers[name]:
+                if not self.reasons.get(child, "").endswith(NO_EFFECT):
+                    yield from self._flatten(child)
+        elif name in self:
+            if unused := [tensor for tensor in self.leftover if tensor.rpartition(".")[0] == name]:
+                raise ArgumentError(f"{name} also has {', '.join(unused)}, which its layer does not use")
+            yield self[name]
+        else:
+            reason = self.reasons.get(name, f"not one of the layers: {', '.join(self)}")
+            raise ArgumentError(f"{name!r} cannot be part of a Sequential: it is {reason}")
 
     @property
-    def alone(self) -> Layer | None:
-        """The one layer of a file in which nothing else acts."""
-        return next(iter(self.values())) if len(self) == 1 and not (self.leftover or self.acting) else None
+    def model(self) -> Sequential | None:
+        """The model of a file that is a pickled nn.Sequential, if Onward supports all its modules."""
+        try:
+            return self.sequential() if "" in self._containers else None
+        except ArgumentError:
+            return None
 
     @property
-    def acting(self) -> dict[str, str]:
-        """The reasons of modules that change what goes through them."""
-        return {prefix: reason for prefix, reason in self.reasons.items() if not reason.endswith(IDLE)}
+    def only_layer(self) -> Layer | None:
+        """The layer of a file that consists of a single layer, else None."""
+        return next(iter(self.values())) if len(self) == 1 and not (self.leftover or self.missing) else None
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """The reasons of the modules that affect the output but are not among the layers."""
+        return {name: reason for name, reason in self.reasons.items() if not reason.endswith(NO_EFFECT)}
+
+    def __repr__(self) -> str:
+        return f"<Parts {super().__repr__()} of a file that contains no forward()>"
 
 
-def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
-    """The layers that a state dict holds the weights of.
+def find_layers(state_dict: Merged, nonlinearity: str | None, batch_first: bool | None) -> Parts:
+    """Find the layers whose weights a state dict contains.
 
-    weight_ih_l0 and its kin make a recurrent layer, and the rows of weight_hh_l0 for each hidden unit tell
-    its cell: 4 are an LSTM, 3 a GRU, 1 an RNN; a weight_hr_l0 is a projection. A matrix `weight` with a
-    `bias` makes a Linear; without one, an Embedding if the name before it has "emb" in it, else a Linear,
-    unless the file says what it is. A layer computes in float64 if any of its tensors is float64, else in
-    float32. `nonlinearity` and `batch_first` are for layers of which the file does not say them.
+    weight_ih_l0 and related names identify a recurrent layer; the rows of weight_hh_l0 per hidden unit
+    identify its cell: 4 for an LSTM, 3 for a GRU, 1 for an RNN; weight_hr_l0 is a projection. A matrix
+    `weight` with a `bias` is a Linear; without a bias it is an Embedding if its name contains "emb", else a
+    Linear, unless the file records its class. A layer computes in float64 if any of its tensors is float64,
+    else in float32. `nonlinearity` and `batch_first` apply to layers for which the file does not record them.
 
-    A module of a class that is not of torch.nn is no layer, whatever its weights; nor are weights of which
-    doubts remain. What was left out is among the `reasons`.
+    A module whose class is not torch.nn's is not a layer, whatever its weights.
 
-    Raises an OnwardError that names the tensor where one is missing or does not fit the others.
+    Raises an OnwardError that names the tensor if one is missing or does not fit the others.
     """
     groups: dict[str, dict[str, NDArray[Any]]] = {prefix: {} for prefix in state_dict.modules}
     for key, tensor in state_dict.tensors.items():
@@ -95,239 +141,267 @@ def parts(state_dict: Merged, nonlinearity: str, batch_first: bool) -> Parts:
         groups.setdefault(prefix, {})[name] = tensor
 
     parents = {"", *(prefix.rpartition(".")[0] for prefix in groups)}
-    found = Parts()
+    parts = Parts()
+    parts._containers = _sequential_modules(state_dict.modules)
     for prefix, group in groups.items():
-        said = state_dict.modules.get(prefix, {})
-        own: Tensors = {}
+        options = state_dict.modules.get(prefix, {})
+        used: Tensors = {}
         try:
             if prefix in state_dict.doubts:
                 raise Unknown(state_dict.doubts[prefix])
-            layer, own = _layer(prefix, group, said, nonlinearity, batch_first)
+            layer, used = _layer(prefix, group, options, nonlinearity, batch_first)
             if layer is not None:
-                found[prefix] = layer
+                parts[prefix] = layer
         except Unknown as error:
-            found.reasons[prefix] = str(error)
+            parts.reasons[prefix] = str(error)
         except OnwardError as error:
             raise ArgumentError(f"{prefix or 'the state dict'}: {error}") from error
-        known = prefix in found or prefix in found.reasons or (prefix in parents and not group)
-        if not known and (reason := _reason(group, said)):
-            found.reasons[prefix] = reason
-        found.leftover += [f"{prefix}.{name}".lstrip(".") for name in group if name not in own]
-    found.leftover += state_dict.others
-    if not found:
-        why = {prefix or "the whole": reason for prefix, reason in found.reasons.items()}
-        problem = "; ".join(f"{prefix}: {reason}" for prefix, reason in why.items())
-        names = ", ".join(found.leftover) or ("it is one tensor alone" if found.leftover else "it is empty")
-        raise ArgumentError(f"no tensor belongs to a layer that Onward knows: {problem or names}")
-    return found
+        explained = prefix in parts or prefix in parts.reasons or (prefix in parents and not group)
+        if not explained and (reason := _reason(group, options)):
+            parts.reasons[prefix] = reason
+        parts.leftover += [f"{prefix}.{name}".lstrip(".") for name in group if name not in used]
+    parts.leftover += state_dict.others
+    if not parts:
+        reasons = "; ".join(f"{prefix or 'the module'}: {reason}" for prefix, reason in parts.reasons.items())
+        tensors = ", ".join(filter(None, parts.leftover)) or "a tensor without a name"
+        contents = reasons or (f"it contains {tensors}" if parts.leftover else "it contains no tensors")
+        raise ArgumentError(f"the file contains no layer that Onward supports: {contents}")
+    return parts
+
+
+def _sequential_modules(modules: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The names of the modules in each nn.Sequential, in order."""
+    containers: dict[str, list[str]] = {
+        name: []
+        for name, options in modules.items()
+        if is_from_torch(options) and _class(options) == "Sequential"
+    }
+    for name in modules:
+        parent = name.rpartition(".")[0]
+        if name and parent in containers:
+            containers[parent].append(name)
+    return containers
 
 
 def _layer(
-    prefix: str, group: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_first: bool
+    prefix: str,
+    group: Tensors,
+    options: Mapping[str, Any],
+    nonlinearity: str | None,
+    batch_first: bool | None,
 ) -> tuple[Layer | None, Tensors]:
-    """The layer that the tensors and the options of a module make, if any, and those of the tensors in it."""
-    name = _class(said) if is_torchs(said) else ""
-    own = {key: tensor for key, tensor in group.items() if RECURRENT.fullmatch(key)}
-    if own and (not said or name in RECURRENT_OF_TORCH):
-        return _recurrent(own, said, nonlinearity, batch_first), own
+    """The layer that a module's tensors and options define, if any, and the tensors that it uses."""
+    name = _class(options) if is_from_torch(options) else ""
+    used = {key: tensor for key, tensor in group.items() if RECURRENT.fullmatch(key)}
+    if used and (not options or name in RECURRENT_LAYERS | RECURRENT_CELLS):
+        # a traced module records no options
+        if name in RECURRENT_LAYERS and batch_first is None:
+            _required_option(options, "batch_first", "pass batch_first to load")
+        if name == "RNN" and nonlinearity is None:
+            _required_option(options, "nonlinearity", "pass nonlinearity to load")
+        return _recurrent(used, options, nonlinearity or "tanh", bool(batch_first)), used
     if name in ACTIVATIONS:
-        return _activation(name, said), {}
+        return _activation(name, options), {}
     if name == "Softmax":
-        return Softmax(_option(said, "dim")), {}
-    if name in STATED or name in INSTANCE_NORMS:
-        own = {key: group[key] for key in STATED_TENSORS if key in group}
-        kind, said = _normal(said) if name in INSTANCE_NORMS else (STATED[name], said)
-        return _stated(kind, own, said), own
-    own = {key: group[key] for key in ("weight", "bias") if key in group}
-    if [tensor.ndim for tensor in own.values()] in ([2], [2, 1]) and "weight" in own:
-        embedding = _is_embedding(prefix, own, said)
+        return Softmax(_required_option(options, "dim")), {}
+    if name in WITH_OPTIONS or name in INSTANCE_NORMS:
+        used = {key: group[key] for key in TENSOR_NAMES if key in group}
+        kind, options = _instance_norm(options) if name in INSTANCE_NORMS else (WITH_OPTIONS[name], options)
+        return _layer_with_options(kind, used, options), used
+    used = {key: group[key] for key in ("weight", "bias") if key in group}
+    if [tensor.ndim for tensor in used.values()] in ([2], [2, 1]) and "weight" in used:
+        embedding = _is_embedding(prefix, used, options)
         if embedding is not None:
-            return _matrix(own, said, embedding), own
+            return _matrix(used, options, embedding), used
     return None, {}
 
 
 class Unknown(ArgumentError):
-    """A module of a known class has an option that its layer in Onward has not, or does not say one."""
+    """A module of a known class has an option that Onward does not support, or does not record one."""
 
 
-def _reason(group: Tensors, said: Mapping[str, Any]) -> str:
-    """Why what has these tensors, or is such a module, is no layer; "" where nothing is known of it."""
-    if said:
-        name, path = _class(said), said["class"]
+def _reason(group: Tensors, options: Mapping[str, Any]) -> str:
+    """Why a module with these tensors or options is not a layer; "" if nothing is known about it."""
+    if options:
+        name, path = _class(options), options["class"]
         if "quantized" in path or ".torch.classes." in path:
-            return f"{name}, whose weights are quantized: save the model before that, and quantize it here"
+            return f"{name}, whose weights are quantized: save the model before quantizing it in PyTorch"
         if "Dropout" in name or name == "Identity":
-            return f"{name}, {IDLE}"
-        return f"{name}, which {'is no layer of Onward' if group else 'has no weights'}"
+            return f"{name}, {NO_EFFECT}"
+        return f"{name}, which Onward does not support"
     axes = group["weight"].ndim if "weight" in group else 0
     if "bias" in group and group["bias"].ndim > 1:
         axes = 1
     if "running_var" in group:
-        return "a batch normalization, but a state dict does not say its eps"
+        return "a batch normalization, whose eps a state dict does not record"
     if axes in (3, 4):
         shape = group["weight"].shape
         return (
-            f"a convolution, weight {shape}, but a state dict does not say its stride, padding and dilation"
+            f"a convolution with a weight of shape {shape}, whose stride, padding and dilation a state dict "
+            "does not record"
         )
-    return "a normalization, but a state dict does not say which, and its eps" if axes == 1 else ""
+    return "a normalization, whose kind and eps a state dict does not record" if axes == 1 else ""
 
 
-def _class(said: Mapping[str, Any]) -> str:
-    name: str = said.get("class", "").rpartition(".")[2]
+def _class(options: Mapping[str, Any]) -> str:
+    name: str = options.get("class", "").rpartition(".")[2]
     return name
 
 
-def _stated(kind: type[Layer], own: dict[str, NDArray[Any]], said: Mapping[str, Any]) -> Layer:
-    """A layer whose options its module says; the sizes are those of its weights."""
-    for name, value in ALLOWED.items():
-        if (stated := _plain(said, name, value)) != value:
-            raise Unknown(f"{_class(said)} with {name}={stated!r}, which Onward's does not have")
-    options = [name for name in inspect.signature(kind).parameters if name not in ("bias", "dtype", "rng")]
-    config = {name: _plain(said, name, None) for name in options if name in said}
+def _layer_with_options(
+    kind: type[Layer], used: dict[str, NDArray[Any]], options: Mapping[str, Any]
+) -> Layer:
+    """A layer with the options that its module records and the sizes of its weights."""
+    for name, value in UNSUPPORTED.items():
+        if (recorded := _option(options, name, value)) != value:
+            raise Unknown(f"{_class(options)} with {name}={recorded!r}, which Onward does not support")
+    parameters = [name for name in inspect.signature(kind).parameters if name not in ("bias", "dtype", "rng")]
+    config = {name: _option(options, name, None) for name in parameters if name in options}
     if not config:
-        raise Unknown(f"{_class(said)}, but the file does not say its options")
-    sizes = _sizes(kind, own, config)
+        raise Unknown(f"{_class(options)}, whose options the file does not record")
+    sizes = _sizes(kind, used, config)
     for name, value in sizes.items():
         if config.get(name, value) != value:
             raise ArgumentError(f"the file says {name}={config[name]!r}, but the weights have {value!r}")
     try:
         if not issubclass(kind, Weighted):
             return kind(**config)
-        kind(**config | sizes, rng=UNDRAWN)  # type: ignore[call-arg]
+        kind(**config | sizes, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # each class has its own arguments
     except (ArgumentError, SignatureError) as error:
-        raise Unknown(f"{_class(said)}: {error}") from error
-    if "running_mean" in own:
-        tracked = own.get("num_batches_tracked", np.zeros(()))  # which old files do not have
-        own["num_batches_tracked"] = tracked.astype(own["running_mean"].dtype)
-    return _filled(kind, config | sizes, own)
+        raise Unknown(f"{_class(options)}: {error}") from error
+    if "running_mean" in used:
+        tracked = used.get("num_batches_tracked", np.zeros(()))  # old files do not have it
+        used["num_batches_tracked"] = tracked.astype(used["running_mean"].dtype)
+    return _with_weights(kind, config | sizes, used)
 
 
-def _activation(name: str, said: Mapping[str, Any]) -> Activation:
-    for option, values in FIXED.get(name, {}).items():
-        if None not in values:
-            _option(said, option)
-        if (stated := _plain(said, option, None)) not in values:
-            raise Unknown(f"{name} with {option}={stated!r}, which Onward's does not have")
-    parameters = [_option(said, PARAMETERS[name])] if name in PARAMETERS else []
+def _activation(name: str, options: Mapping[str, Any]) -> Activation:
+    for option, value in REQUIRED.get(name, {}).items():
+        if name == "GELU" and option not in options and not options["class"].startswith("__torch__."):
+            continue  # modules pickled before PyTorch 1.12 do not have the option
+        if (recorded := _required_option(options, option)) != value:
+            raise Unknown(f"{name} with {option}={recorded!r}, which Onward does not support")
+    parameters = [_required_option(options, PARAMETERS[name])] if name in PARAMETERS else []
     try:
         return Activation(ACTIVATIONS[name], *parameters)
     except ArgumentError as error:
         raise Unknown(f"{name}: {error}") from error
 
 
-def _option(said: Mapping[str, Any], name: str) -> Any:
-    """What the file says; Unknown if it does not."""
-    if (value := _plain(said, name, None)) is None:
-        raise Unknown(f"{_class(said)}, but the file does not say its {name}")
+def _required_option(options: Mapping[str, Any], name: str, fix: str = "") -> Any:
+    """The value of an option that the file records. Raises Unknown if it does not."""
+    if (value := _option(options, name, None)) is None:
+        raise Unknown(f"{_class(options)}, whose {name} the file does not record{fix and ': '}{fix}")
     return value
 
 
-def _normal(said: Mapping[str, Any]) -> tuple[type[Layer], Mapping[str, Any]]:
-    """What an instance normalization is at inference, and its options there."""
-    if _plain(said, "track_running_stats", False):
-        return INSTANCE_NORMS[_class(said)], said
-    sizes = ("num_groups", "num_channels") if "num_features" in said else ()
-    return GroupNorm, {**said, **{name: said["num_features"] for name in sizes}}
+def _instance_norm(options: Mapping[str, Any]) -> tuple[type[Layer], Mapping[str, Any]]:
+    """The layer that an instance normalization is at inference, and its options."""
+    if _option(options, "track_running_stats", False):
+        return INSTANCE_NORMS[_class(options)], options
+    sizes = ("num_groups", "num_channels") if "num_features" in options else ()
+    return GroupNorm, {**options, **{name: options["num_features"] for name in sizes}}
 
 
-def _sizes(kind: type[Layer], own: Tensors, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that weights answer."""
+def _sizes(kind: type[Layer], used: Tensors, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that follow from the shapes of the weights."""
     sizes: dict[str, Any] = {}
-    weight, groups = own.get("weight"), config.get("groups", 1)
+    weight, groups = used.get("weight"), config.get("groups", 1)
     if issubclass(kind, Convolution) and weight is not None and weight.ndim > 2 and isinstance(groups, int):
-        sizes = {"in_channels": weight.shape[1] * groups, "out_channels": len(weight), "bias": "bias" in own}
+        sizes = {"in_channels": weight.shape[1] * groups, "out_channels": len(weight), "bias": "bias" in used}
         sizes["kernel_size"] = weight.shape[2:]
     elif issubclass(kind, LayerNorm):
-        sizes = {"elementwise_affine": weight is not None, "bias": weight is None or "bias" in own}
+        sizes = {"elementwise_affine": weight is not None, "bias": weight is None or "bias" in used}
         sizes |= {} if weight is None else {"normalized_shape": weight.shape}
     elif issubclass(kind, GroupNorm):
         sizes = {"affine": weight is not None} | ({} if weight is None else {"num_channels": weight.size})
     elif issubclass(kind, BatchNorm1d | BatchNorm2d):
-        sizes = {"affine": weight is not None, "track_running_stats": "running_mean" in own}
-        sizes |= {"num_features": own["running_mean"].size} if "running_mean" in own else {}
+        sizes = {"affine": weight is not None, "track_running_stats": "running_mean" in used}
+        sizes |= {"num_features": used["running_mean"].size} if "running_mean" in used else {}
     return sizes
 
 
-def _recurrent(own: Tensors, said: Mapping[str, Any], nonlinearity: str, batch_first: bool) -> Layer:
-    _, input_size = _matrix_shape(own, "weight_ih_l0")
-    rows, columns = _matrix_shape(own, "weight_hh_l0")
-    projected = "weight_hr_l0" in own
-    hidden_size = _matrix_shape(own, "weight_hr_l0")[1] if projected else columns
+def _recurrent(used: Tensors, options: Mapping[str, Any], nonlinearity: str, batch_first: bool) -> Layer:
+    _, input_size = _matrix_shape(used, "weight_ih_l0")
+    rows, columns = _matrix_shape(used, "weight_hh_l0")
+    projected = "weight_hr_l0" in used
+    hidden_size = _matrix_shape(used, "weight_hr_l0")[1] if projected else columns
     cell = CELLS.get(rows // hidden_size) if hidden_size and rows % hidden_size == 0 else None
     if cell is None or (projected and cell is not LSTM):
         raise ArgumentError(
             f"weight_hh_l0 has shape {(rows, columns)}; expected 4 (LSTM), 3 (GRU) or 1 (RNN) rows for each "
-            f"of {hidden_size} hidden units, 4 under a projection"
+            f"of {hidden_size} hidden units, and 4 with a projection"
         )
-    matches = [RECURRENT.fullmatch(name) for name in own]
+    matches = [RECURRENT.fullmatch(name) for name in used]
     config: dict[str, Any] = {
         "input_size": input_size,
         "hidden_size": hidden_size,
-        # counted, not taken from the highest: a gap is then a missing layer, and a huge number costs nothing
+        # the count, not the highest index: a gap is then a missing layer, and a huge index costs nothing
         "num_layers": len({match[2] for match in matches if match}),
-        "bias": any(name.startswith("bias") for name in own),
-        "bidirectional": any(name.endswith("_reverse") for name in own),
+        "bias": any(name.startswith("bias") for name in used),
+        "bidirectional": any(name.endswith("_reverse") for name in used),
         "proj_size": columns if projected else 0,
-        "peephole": "weight_peephole_l0" in own,  # of Onward: PyTorch has none
+        "peephole": "weight_peephole_l0" in used,  # an option of Onward's own files
     }
     for name, value in config.items():
-        if (stated := _plain(said, name, value)) != value:
-            raise ArgumentError(f"the file says {name}={stated!r}, but the weights have {value!r}")
-    kind, _, stated = str(_plain(said, "mode", cell.__name__)).upper().partition("_")
+        if (recorded := _option(options, name, value)) != value:
+            raise ArgumentError(f"the file says {name}={recorded!r}, but the weights have {value!r}")
+    kind, _, stated = str(_option(options, "mode", cell.__name__)).upper().partition("_")
     if kind != cell.__name__:
-        raise ArgumentError(f"the file says that it is {kind!r}, but the weights are of {cell.__name__}")
+        raise ArgumentError(f"the file says mode={kind!r}, but the weights are those of {cell.__name__}")
     if cell is RNN:
-        config["nonlinearity"] = stated.lower() or _plain(said, "nonlinearity", nonlinearity)
+        config["nonlinearity"] = stated.lower() or _option(options, "nonlinearity", nonlinearity)
     if cell is not LSTM:
         del config["proj_size"], config["peephole"]
-    config["batch_first"] = _plain(said, "batch_first", batch_first)
-    config["dropout"] = _plain(said, "dropout", 0.0)
-    return _filled(cell, config, own)
+    config["batch_first"] = _option(options, "batch_first", batch_first)
+    config["dropout"] = _option(options, "dropout", 0.0)
+    return _with_weights(cell, config, used)
 
 
-def _plain(said: Mapping[str, Any], name: str, default: Any) -> Any:
-    """What the file says, if it does; errors can show it."""
-    value = said.get(name, default)
+def _option(options: Mapping[str, Any], name: str, default: Any) -> Any:
+    """The recorded value of an option, or the default; a plain value that errors can show."""
+    value = options.get(name, default)
     flat = value if isinstance(value, tuple) else (value,)
     if len(flat) > MAX_AXES or not all(isinstance(item, bool | int | float | str | None) for item in flat):
-        raise ArgumentError(f"the file says nothing plain of {name}: it is a {type(value).__name__}")
+        raise ArgumentError(f"the file says that {name} is a {type(value).__name__}; expected a plain value")
     return value
 
 
-def _matrix_shape(own: Tensors, name: str) -> tuple[int, int]:
-    if name not in own or own[name].ndim != 2:
-        problem = f"has shape {own[name].shape}" if name in own else "is missing"
+def _matrix_shape(used: Tensors, name: str) -> tuple[int, int]:
+    if name not in used or used[name].ndim != 2:
+        problem = f"has shape {used[name].shape}" if name in used else "is missing"
         raise ArgumentError(f"{name} {problem}; expected a matrix")
-    rows, columns = own[name].shape
+    rows, columns = used[name].shape
     return rows, columns
 
 
-def _is_embedding(prefix: str, own: Tensors, said: Mapping[str, Any]) -> bool | None:
-    """Whether a matrix is an Embedding or a Linear; None if the file says that it is neither."""
-    if said:
-        return MATRICES.get(_class(said)) if is_torchs(said) else None
+def _is_embedding(prefix: str, used: Tensors, options: Mapping[str, Any]) -> bool | None:
+    """Whether a matrix is an Embedding or a Linear; None if the file records another class."""
+    if options:
+        return MATRICES.get(_class(options)) if is_from_torch(options) else None
     name = prefix.rpartition(".")[2].lower()
-    if "bias" not in own and "norm" in name:
-        raise Unknown("a matrix, or a normalization over two axes: a state dict does not say which")
-    return "bias" not in own and "emb" in name
+    if "bias" not in used and "norm" in name:
+        raise Unknown("a matrix or a normalization over two axes; a state dict does not record which")
+    return "bias" not in used and "emb" in name
 
 
-def _matrix(own: Tensors, said: Mapping[str, Any], embedding: bool) -> Layer:
-    rows, columns = own["weight"].shape
+def _matrix(used: Tensors, options: Mapping[str, Any], embedding: bool) -> Layer:
+    rows, columns = used["weight"].shape
     if not embedding:
-        return _filled(Linear, {"in_features": columns, "out_features": rows, "bias": "bias" in own}, own)
-    if (limit := _plain(said, "max_norm", None)) is not None:
-        raise Unknown(f"{_class(said)} with max_norm={limit!r}, which Onward's does not have")
-    padding = _plain(said, "padding_idx", None)
+        config = {"in_features": columns, "out_features": rows, "bias": "bias" in used}
+        return _with_weights(Linear, config, used)
+    if (limit := _option(options, "max_norm", None)) is not None:
+        raise Unknown(f"{_class(options)} with max_norm={limit!r}, which Onward does not support")
+    padding = _option(options, "padding_idx", None)
     config = {"num_embeddings": rows, "embedding_dim": columns, "padding_idx": padding}
-    return _filled(Embedding, config, own)
+    return _with_weights(Embedding, config, used)
 
 
-def _filled(layer_type: type[Weighted], config: dict[str, Any], weights: Tensors) -> Layer:
+def _with_weights(layer_type: type[Weighted], config: dict[str, Any], weights: Tensors) -> Layer:
     for name, tensor in weights.items():
         if not np.issubdtype(tensor.dtype, np.floating):
             raise ArgumentError(f"{name} has dtype {tensor.dtype}; expected floats")
     dtype = arrays.working_dtype(*weights.values())
-    layer = layer_type(**config, dtype=dtype, rng=UNDRAWN)  # type: ignore[call-arg]
+    layer = layer_type(**config, dtype=dtype, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # their own arguments
     layer.load_state_dict(weights)
     return layer

@@ -1,4 +1,4 @@
-"""PyTorch's state dicts as one, under names as of torch.nn: wrappers, norms and cells are undone."""
+"""Merge PyTorch's state dicts into one with torch.nn's names: undo wrappers, weight norms and cells."""
 
 import re
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ Found = Mapping[tuple[str, ...], StateDict]
 RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|weight_peephole|bias_ih|bias_hh)_l(\d+)(_reverse)?")
 CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 CELLS: dict[int, type[RNN] | type[GRU] | type[LSTM]] = {1: RNN, 3: GRU, 4: LSTM}
-MAX_NESTED = 4  # modules in a cell, at most
-# of torch.nn.utils.parametrize: what a weight is made of, and what makes it
+MAX_NESTED = 4  # the most modules nested in a cell
+# torch.nn.utils.parametrize: the tensors from which a weight is computed
 PARAMETRIZED = re.compile(r"(?:(.*)\.)?parametrizations\.(\w+)\.(\w+)(?:\..*)?")
 
 
 @dataclass
 class Merged:
-    """Tensors under the names that their modules gave them, and what else is in the file by its path."""
+    """Tensors and modules under torch.nn's names; `others` are the paths of all other tensors in the file."""
 
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
     modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -34,11 +34,11 @@ class Merged:
 
 
 def merged(found: Found, trusted: bool = False) -> Merged:
-    """The state dicts that hold layers as one; where there are several, their paths come before the names.
+    """Merge the state dicts that contain layers; if there are several, their paths become prefixes.
 
-    The prefixes of wrappers are taken off, weight_g and weight_v (or a parametrization's originals) become
-    the weight that they stand for, and the weights of a recurrent cell those of a layer of one; of a cell
-    that may be none of torch.nn's, where they are `trusted` to be that.
+    Removes the prefixes of wrappers, computes weights from weight_g and weight_v (or a parametrization's
+    originals), and renames the weights of a recurrent cell to those of a one-layer RNN. A cell that may not
+    be torch.nn's is renamed only if the names are `trusted`.
     """
     cleaned = {path: _cleaned(state_dict, trusted) for path, state_dict in found.items()}
     holding = {path for path, state_dict in cleaned.items() if _holds_a_layer(state_dict)}
@@ -54,18 +54,18 @@ def merged(found: Found, trusted: bool = False) -> Merged:
             if full_name in result.tensors:
                 raise ArgumentError(f"two tensors have the name {full_name}")
             result.tensors[full_name] = tensor
-        for prefix, said in state_dict.modules.items():
-            result.modules[".".join((*before, prefix)).removesuffix(".")] = said
+        for prefix, options in state_dict.modules.items():
+            result.modules[".".join((*before, prefix)).removesuffix(".")] = options
         for prefix, doubt in state_dict.doubts.items():
             result.doubts[".".join((*before, prefix)).removesuffix(".")] = doubt
     return result
 
 
 def _doubts(tensors: Tensors) -> dict[str, str]:
-    """Why weights of a layer may be those of something else: what stands beside and beneath them.
+    """Reasons why weights may not belong to the layer that their names suggest: tensors beside or below them.
 
-    Weights that have nothing before their names stand beside whatever else a file holds. What is beneath
-    those of a cell, whose names anyone might choose, is doubted there, too.
+    Weights without a prefix have every other tensor of the file beside them. For a cell, whose names anyone
+    might choose, tensors in its submodules are a reason too.
     """
     doubts = {}
     prefixes = {name.rpartition(".")[0] for name in tensors if RECURRENT.fullmatch(_last(name))} - {""}
@@ -73,18 +73,18 @@ def _doubts(tensors: Tensors) -> dict[str, str]:
     for name in tensors:
         made = _last(name).removesuffix("_orig")
         if match := PARAMETRIZED.fullmatch(name):
-            doubts[match[1] or ""] = f"{match[2]} is parametrized by other means than weight_norm: {name}"
+            doubts[match[1] or ""] = f"{match[2]} has a parametrization other than weight_norm: {name}"
         elif name.endswith("_orig") and (made in ("weight", "bias", *CELL) or RECURRENT.fullmatch(made)):
-            why = f"{name} becomes a weight by pruning or spectral_norm: remove that before saving"
+            why = f"{name} comes from pruning or spectral_norm: remove that before saving"
             doubts[name.rpartition(".")[0]] = why
         elif not RECURRENT.fullmatch(_last(name)) and _last(name) not in CELL:
             for prefix in _above(name) & prefixes - doubts.keys():
-                doubts[prefix] = f"weights of a recurrent layer, but such a layer has no {name}"
+                doubts[prefix] = f"a recurrent layer, but with {name}, which such a layer does not have"
     return doubts
 
 
 def _above(name: str) -> set[str]:
-    """The modules that a tensor is in, by name, up to MAX_NESTED of them; "" is none that it is beside."""
+    """The names of up to MAX_NESTED modules that contain a tensor, and "" for tensors without a prefix."""
     *modules, _ = name.rsplit(".", MAX_NESTED)
     above = {".".join(modules[:count]) for count in range(1, len(modules) + 1)}
     return above | {""} if modules else above
@@ -102,13 +102,13 @@ def _holds_a_layer(state_dict: StateDict) -> bool:
 
 
 def _shared(paths: set[tuple[str, ...]]) -> int:
-    """How many keys all of the paths begin with."""
+    """The number of keys with which all paths begin."""
     same = [len(set(keys)) == 1 for keys in zip(*paths, strict=False)]
     return [*same, False].index(False)
 
 
 def _cleaned(state_dict: StateDict, trusted: bool) -> StateDict:
-    """Without what DataParallel (module.) and torch.compile (_orig_mod.) put before names."""
+    """Remove the prefixes that DataParallel (module.) and torch.compile (_orig_mod.) add to names."""
     names = {name: _unwrapped(name) for name in state_dict.tensors}
     modules = {prefix: _unwrapped(prefix + ".") for prefix in state_dict.modules}
     while names and all(name.startswith("module.") for name in names.values()):
@@ -117,13 +117,13 @@ def _cleaned(state_dict: StateDict, trusted: bool) -> StateDict:
             key: name.removeprefix("module.") for key, name in modules.items() if name.startswith("module.")
         }
     if len(set(names.values())) < len(names):
-        raise ArgumentError("two tensors have one name once _orig_mod. is taken off")
+        raise ArgumentError("two tensors have the same name without the prefix _orig_mod.")
     tensors = {names[key]: tensor for key, tensor in state_dict.tensors.items()}
-    said = {name.removesuffix("."): state_dict.modules[key] for key, name in modules.items()}
+    options = {name.removesuffix("."): state_dict.modules[key] for key, name in modules.items()}
     tensors = _with_norms(tensors)
-    doubts = {name: doubt for name, doubt in _doubts(tensors).items() if name not in said}
-    strange = doubts.keys() | {prefix for prefix, module in said.items() if not is_torchs(module)}
-    return StateDict(_with_cells(tensors, set() if trusted else strange), said, doubts)
+    doubts = {name: doubt for name, doubt in _doubts(tensors).items() if name not in options}
+    unknown = doubts.keys() | {prefix for prefix, module in options.items() if not is_from_torch(module)}
+    return StateDict(_with_cells(tensors, set() if trusted else unknown), options, doubts)
 
 
 def _unwrapped(name: str) -> str:
@@ -131,10 +131,10 @@ def _unwrapped(name: str) -> str:
 
 
 def _with_norms(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """With each weight in the place of its length g and its direction v."""
+    """Replace each length g and direction v by the weight that they define."""
     normed = {}
     matches = [match for match in map(PARAMETRIZED.fullmatch, tensors) if match]
-    further = {(match[1], match[2]) for match in matches if match[3].isdecimal()}  # one after another
+    further = {(match[1], match[2]) for match in matches if match[3].isdecimal()}  # chained parametrizations
     for g in tensors:
         weight, v = _normed(g)
         match = PARAMETRIZED.fullmatch(g)
@@ -148,7 +148,7 @@ def _with_norms(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if name in normed:
             weight, v = normed[name]
             if weight in result:
-                raise ArgumentError(f"{weight} is normed twice")
+                raise ArgumentError(f"{weight} has two weight norms")
             result[weight] = _scaled(tensor, tensors[v])
         elif name not in spent:
             result[name] = tensor
@@ -156,7 +156,7 @@ def _with_norms(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def _normed(g: str) -> tuple[str, str]:
-    """The names of the weight and of its direction, if this is the name of its length; else empty."""
+    """The names of the weight and its direction, given the name of its length; empty for other names."""
     *before, group, name, last = ["", "", *g.split(".")]
     if (group, last) == ("parametrizations", "original0"):
         return ".".join([*before[2:], name]), f"{g[:-1]}1"
@@ -166,7 +166,7 @@ def _normed(g: str) -> tuple[str, str]:
 
 
 def _are_norms(g: NDArray[Any], v: NDArray[Any]) -> bool:
-    """Whether g has one length for each index of one axis of v, or one in all."""
+    """Whether g has one length per index of one axis of v, or a single length."""
     if g.ndim == 0:
         return v.ndim > 1
     kept = [n for n in g.shape if n != 1]
@@ -179,7 +179,7 @@ def _are_norms(g: NDArray[Any], v: NDArray[Any]) -> bool:
 
 
 def _scaled(g: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
-    """g v / |v|, the norm being over the axes along which g is constant."""
+    """g v / |v|, with the norm over the axes along which g is constant."""
     axes = tuple(axis for axis in range(v.ndim) if g.ndim == 0 or g.shape[axis] == 1)
     with np.errstate(all="ignore"):
         wide = v.astype(np.float64)
@@ -188,13 +188,13 @@ def _scaled(g: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
     return weight.astype(v.dtype)
 
 
-def _with_cells(tensors: dict[str, NDArray[Any]], strange: set[str]) -> dict[str, NDArray[Any]]:
-    """With the weights of torch.nn.LSTMCell and its kin, but for `strange` ones, under a layer's names."""
+def _with_cells(tensors: dict[str, NDArray[Any]], unknown: set[str]) -> dict[str, NDArray[Any]]:
+    """Give the weights of RNNCell, LSTMCell and GRUCell a layer's names, except in `unknown` modules."""
 
     def name_in_layer(name: str) -> str:
         before, dot, last = name.rpartition(".")
         ih, hh = (tensors.get(before + dot + weight) for weight in CELL[:2])
-        if last not in CELL or ih is None or hh is None or f"{name}_l0" in tensors or before in strange:
+        if last not in CELL or ih is None or hh is None or f"{name}_l0" in tensors or before in unknown:
             return name
         fits = ih.ndim == hh.ndim == 2 and len(ih) == len(hh) in [gates * hh.shape[1] for gates in CELLS]
         return f"{name}_l0" if fits else name
@@ -202,5 +202,6 @@ def _with_cells(tensors: dict[str, NDArray[Any]], strange: set[str]) -> dict[str
     return {name_in_layer(name): tensor for name, tensor in tensors.items()}
 
 
-def is_torchs(said: Mapping[str, Any]) -> bool:
-    return bool(said) and said["class"].removeprefix("__torch__.").startswith("torch.nn.")
+def is_from_torch(options: Mapping[str, Any]) -> bool:
+    """Whether the file records that a module is one of torch.nn's."""
+    return bool(options) and options["class"].removeprefix("__torch__.").startswith("torch.nn.")

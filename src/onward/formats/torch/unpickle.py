@@ -1,19 +1,17 @@
-"""Pickles, read by a machine of our own: of what it reads, nothing is imported and nothing is run.
+"""A pickle machine that imports nothing and calls nothing that a file asks for.
 
-Plain values become plain values. Whatever else a pickle asks for becomes a Record: the name of what it would
-have called, and the arguments. Sets become lists and tuples, as to hash what a stranger nested can take for
-ever. An opcode takes memory for a few values, and for what it reads of the file, never for more.
+Plain values become plain values. Everything else becomes a PickledObject: the name of what the pickle would
+have called, and the arguments. Sets become lists and tuples, because hashing nested values can take forever.
+Each opcode uses memory for a few values and for what it reads from the file, never more.
 """
 
-import mmap
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from ...errors import FileError
-
-Data: TypeAlias = bytes | mmap.mmap
+from ..zip import Data
 
 MAX_OPCODES = 2_000_000
 MAX_LINE = 1 << 16
@@ -25,14 +23,14 @@ STOP = ord(".")
 
 @dataclass(eq=False, slots=True, repr=False)
 class Global:
-    """A class or function, by name alone."""
+    """The name of a class or function."""
 
     path: str
 
 
 @dataclass(eq=False, slots=True, repr=False)
-class Record:
-    """What a pickle would have made: `path(*args)`, then its state, entries and elements set."""
+class PickledObject:
+    """What a pickle would have created: `path(*args)`, then its state, entries and elements."""
 
     path: str
     args: tuple[Any, ...]
@@ -42,9 +40,9 @@ class Record:
 
 
 def load(data: Data, at: int, persistent: Callable[[Any], Any]) -> tuple[Any, int]:
-    """The value of the pickle that starts at a byte of the data, and where the pickle ends.
+    """Read the pickle that starts at byte `at`; return its value and the byte where it ends.
 
-    `persistent` makes values of persistent ids. Raises FileError, which names the byte.
+    `persistent` turns persistent ids into values. Raises FileError, which names the byte.
     """
     machine = _Machine(data, at, persistent)
     for _ in range(MAX_OPCODES):
@@ -60,7 +58,7 @@ def load(data: Data, at: int, persistent: Callable[[Any], Any]) -> tuple[Any, in
             raise FileError(f"the pickle has an unknown {what} at byte {start}") from error
         except (LookupError, TypeError, ValueError, AttributeError, struct.error) as error:
             raise FileError(f"the pickle is damaged at byte {start}: {error}") from error
-    raise FileError(f"the pickle has more than {MAX_OPCODES} opcodes, at byte {start}")
+    raise FileError(f"the pickle has more than {MAX_OPCODES} opcodes, up to byte {start}")
 
 
 class _Machine:
@@ -69,33 +67,33 @@ class _Machine:
         self.at = at
         self.persistent = persistent
         self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # the stacks beneath each mark
+        self.below: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
         self.copied = 0
 
     def take(self, size: int) -> bytes:
         if not 0 <= size <= len(self.data) - self.at:
-            raise ValueError(f"it ends before the {size} bytes that come next")
+            raise ValueError(f"the file ends before the next {size} bytes")
         self.at += size
         return self.data[self.at - size : self.at]
 
     def line(self) -> bytes:
         end = self.data.find(b"\n", self.at, self.at + MAX_LINE)
         if end < 0:
-            raise ValueError("a line has no end")
+            raise ValueError("a line does not end")
         return self.take(end + 1 - self.at)[:-1]
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "little")
 
     def sized(self, size: int) -> bytes:
-        """Bytes after their number, which has `size` bytes itself."""
+        """The bytes that follow their count, an integer of `size` bytes."""
         return self.take(self.number(size))
 
     def integer(self, size: int) -> int:
         content = self.sized(size)
         if len(content) > MAX_INTEGER:
-            raise ValueError(f"an integer has {len(content)} bytes; expected up to {MAX_INTEGER}")
+            raise ValueError(f"an integer has {len(content)} bytes; expected at most {MAX_INTEGER}")
         return int.from_bytes(content, "little", signed=True)
 
     def push(self, value: Any) -> None:
@@ -103,7 +101,7 @@ class _Machine:
 
     def pop(self) -> Any:
         if not self.stack:
-            raise ValueError("nothing is on the stack")
+            raise ValueError("the stack is empty")
         return self.stack.pop()
 
     def pop_last(self, count: int) -> tuple[Any, ...]:
@@ -127,7 +125,7 @@ class _Machine:
 
     def put(self, index: int) -> None:
         if not self.stack:
-            raise ValueError("nothing is on the stack")
+            raise ValueError("the stack is empty")
         self.memo[index] = self.stack[-1]
 
     def duplicate(self) -> None:
@@ -136,8 +134,8 @@ class _Machine:
 
     def named(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise TypeError("the name of a class is no text")
-        if len(module) + len(name) > MAX_NAME:  # it is copied, wherever it comes from
+            raise TypeError("the name of a class is not a string")
+        if len(module) + len(name) > MAX_NAME:  # names are copied
             raise ValueError(f"the name of a class has more than {MAX_NAME} characters")
         self.push(Global(f"{module}.{name}"))
 
@@ -147,47 +145,48 @@ class _Machine:
         path = callee.path if isinstance(callee, Global) else "a value"
         if path in PLAIN:
             self.copied += sum(len(arg) for arg in args if isinstance(arg, str | list))
-            if self.copied > len(self.data):  # the same argument, again and again
-                raise ValueError("the values are larger than the file")
+            if self.copied > len(self.data):  # the same argument was copied again and again
+                raise ValueError("the copied values are larger than the file")
             self.push(PLAIN[path](*args))
         else:
-            self.push(Record(path, args, state))
+            self.push(PickledObject(path, args, state))
 
     def build(self) -> None:
         state = self.pop()
-        if self.stack and isinstance(self.stack[-1], Record):  # attributes of a plain value say nothing
+        # attributes of plain values are not needed
+        if self.stack and isinstance(self.stack[-1], PickledObject):
             self.stack[-1].state = state
 
     def append(self, values: list[Any]) -> None:
         top = self.stack[-1]
-        if isinstance(top, Record):
+        if isinstance(top, PickledObject):
             top.elements = top.elements or []
-        target = top.elements if isinstance(top, Record) else top
+        target = top.elements if isinstance(top, PickledObject) else top
         if not isinstance(target, list):
-            raise TypeError(f"a {type(target).__name__} takes no elements")
+            raise TypeError(f"a {type(target).__name__} does not take elements")
         target += values
 
     def set_items(self, values: Iterable[Any]) -> None:
         top = self.stack[-1]
-        if isinstance(top, Record):
+        if isinstance(top, PickledObject):
             top.entries = top.entries or {}
-        target = top.entries if isinstance(top, Record) else top
+        target = top.entries if isinstance(top, PickledObject) else top
         if not isinstance(target, dict):
-            raise TypeError(f"a {type(target).__name__} takes no entries")
+            raise TypeError(f"a {type(target).__name__} does not take entries")
         target.update(_entries(values))
 
 
 def _entries(values: Iterable[Any]) -> dict[Any, Any]:
-    """A dict of keys and values in turn; a key that is no plain value becomes a Record."""
+    """A dict of alternating keys and values; a key that is not a plain value becomes a PickledObject."""
     each = iter(values)
     return {
-        key if _is_plain(key) else Record("a key", (key,)): value
+        key if _is_plain(key) else PickledObject("a key", (key,)): value
         for key, value in zip(each, each, strict=True)
     }
 
 
 def _is_plain(key: Any) -> bool:
-    """Of long integers and floats a stranger could choose any number that have the same hash."""
+    """Whether a key is safe to hash: a hostile file can choose many long integers or floats with one hash."""
     return isinstance(key, str | bytes | None) or (isinstance(key, int) and -(2**63) <= key < 2**64)
 
 
@@ -197,11 +196,11 @@ def _ordered(pairs: Any = ()) -> dict[Any, Any]:
 
 def _encoded(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", "latin-1"):
-        raise ValueError("bytes are encoded by other means than latin1")
+        raise ValueError(f"bytes have the encoding {encoding!r}; expected latin1")
     return text.encode("latin-1")
 
 
-# what is called after all: values that pickle has no opcode for
+# The only functions that are called: they make plain values for which pickle has no opcode.
 PLAIN: dict[str, Callable[..., Any]] = {"collections.OrderedDict": _ordered, "_codecs.encode": _encoded}
 
 
@@ -213,7 +212,7 @@ def _decimal(text: bytes) -> int | bool:
 
 def _protocol(m: _Machine) -> None:
     if (protocol := m.number(1)) > PROTOCOL:
-        raise ValueError(f"it has protocol {protocol}; expected up to {PROTOCOL}")
+        raise ValueError(f"the protocol is {protocol}; expected at most {PROTOCOL}")
 
 
 def _instance(m: _Machine) -> None:
@@ -236,8 +235,9 @@ def _frame(m: _Machine) -> None:
     m.number(8)
 
 
-# all of protocols 0 to 5 but the strings of protocol 0, which torch never wrote, extensions, which need a
-# registry, and buffers out of band; strings of Python 2 are text or bytes, and latin-1 keeps both
+# All opcodes of protocols 0 to 5, except the strings of protocol 0, which torch never wrote, extensions,
+# which need a registry, and out-of-band buffers. Strings of Python 2 are text or bytes; latin-1 preserves
+# both.
 OPCODES: dict[bytes, Callable[[_Machine], None]] = {
     # the pickle itself
     b"\x80": _protocol,

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .... import layers
 from ....core.arrays import Array, Shape
 from ....core.arrays import as_floats as as_dtype
 from ....core.checks import Rng
 from ....errors import ArgumentError, ShapeError
-from ....layers import linear
-from ....layers.base import Recur, Weighted, uniform
+from ....layers.base import RunRecurrent, Weighted, uniform
 from .layer import AnyArray, KerasLayer, Masked, as_floats
 
 exp, sigmoid, tanh, softplus, hard_sigmoid, _exact_gelu = map(
-    linear.Activation, ("exponential", "sigmoid", "tanh", "softplus", "hard_sigmoid", "gelu")
+    layers.Activation, ("exponential", "sigmoid", "tanh", "softplus", "hard_sigmoid", "gelu")
 )
 
 
@@ -43,7 +43,7 @@ def threshold(x: Array, threshold: float, default_value: float = 0.0) -> Array:
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
-    return linear.Softmax(axis)(x)
+    return layers.Softmax(axis)(x)
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
@@ -74,10 +74,10 @@ IN_CORE = (
 )  # fmt: skip
 
 ACTIVATIONS: dict[str, Callable[..., Array]] = {
-    **{name: linear.Activation(name) for name in IN_CORE},
+    **{name: layers.Activation(name) for name in IN_CORE},
     "relu": relu,
-    "leaky_relu": lambda x, negative_slope=0.2: linear.Activation("leaky_relu", negative_slope)(x),
-    "elu": lambda x, alpha=1.0: linear.Activation("elu", alpha)(x),
+    "leaky_relu": lambda x, negative_slope=0.2: layers.Activation("leaky_relu", negative_slope)(x),
+    "elu": lambda x, alpha=1.0: layers.Activation("elu", alpha)(x),
     "celu": celu,
     "gelu": gelu,
     "hard_silu": lambda x: x * hard_sigmoid(x),
@@ -101,7 +101,7 @@ class Activation(KerasLayer):
     """keras.layers.Activation, ReLU, LeakyReLU, ELU, ...: y = f(x), f by name, with its parameters."""
 
     @property
-    def per_step(self) -> bool:
+    def causal(self) -> bool:
         return bool((self.parameters or {}).get("axis", -1) == -1)
 
     def __init__(self, activation: str, parameters: Mapping[str, Any] | None = None) -> None:
@@ -125,7 +125,7 @@ class Softmax(KerasLayer):
     def compute(self, x: AnyArray) -> AnyArray:
         return softmax(as_floats(x), self.axis)
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         x, mask = self.only(inputs, options)
         x = as_floats(x)
         if mask is None:

@@ -10,7 +10,7 @@ from ....core.arrays import Array, Shape
 from ....core.arrays import as_floats as as_dtype
 from ....core.checks import Rng
 from ....errors import ArgumentError
-from ....layers.base import Recur, Weighted, uniform
+from ....layers.base import RunRecurrent, Weighted, uniform
 from .activations import softmax, tanh
 from .layer import AnyArray, KerasLayer, Mask, Masked
 from .products import product
@@ -50,7 +50,7 @@ class Attention(Weighted, KerasLayer):
     def run(
         self,
         inputs: Sequence[Masked],
-        recur: Recur,
+        run_recurrent: RunRecurrent,
         use_causal_mask: bool = False,
         return_attention_scores: bool = False,
         **options: Any,

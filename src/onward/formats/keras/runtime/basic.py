@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from .... import layers
 from ....core.arrays import Shape
 from ....errors import ArgumentError, ShapeError
-from ....layers import linear
-from ....layers.base import Recur
+from ....layers.base import RunRecurrent
 from .layer import AnyArray, KerasLayer, Masked, as_floats
 
 
@@ -17,17 +17,17 @@ class Dense(KerasLayer):
     """keras.layers.Dense: y = activation(x W^T + b)."""
 
     @property
-    def per_step(self) -> bool:
-        return self.activation.per_step
+    def causal(self) -> bool:
+        return self.activation.causal
 
-    def __init__(self, linear: linear.Linear, activation: KerasLayer) -> None:
+    def __init__(self, linear: layers.Linear, activation: KerasLayer) -> None:
         self.linear = linear
         self.activation = activation
         self.dtype = linear.dtype
 
     @property
-    def _step_shape(self) -> Shape:
-        return self.linear._step_shape
+    def step_shape(self) -> Shape:
+        return self.linear.step_shape
 
     def compute(self, x: AnyArray) -> AnyArray:
         return self.activation.compute(self.linear(x))
@@ -36,20 +36,20 @@ class Dense(KerasLayer):
 class Embedding(KerasLayer):
     """keras.layers.Embedding: the row of a table for each number; with mask_zero, a mask where x is 0."""
 
-    def __init__(self, table: linear.Embedding, mask_zero: bool = False) -> None:
+    def __init__(self, table: layers.Embedding, mask_zero: bool = False) -> None:
         self.table = table
         self.mask_zero = mask_zero
         self.dtype = table.dtype
 
     @property
-    def per_step(self) -> bool:
+    def causal(self) -> bool:
         return not self.mask_zero  # as Masking
 
     @property
-    def _step_shape(self) -> Shape:
-        return self.table._step_shape
+    def step_shape(self) -> Shape:
+        return self.table.step_shape
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         x, _ = self.only(inputs, options)
         if x.dtype.kind == "f":  # Keras' inputs are floats unless told otherwise
             x = np.nan_to_num(x, nan=-1.0).astype(np.int64)
@@ -59,12 +59,12 @@ class Embedding(KerasLayer):
 class Masking(KerasLayer):
     """keras.layers.Masking: masks the steps whose features all equal a value, and makes them zeros."""
 
-    per_step = False  # what a masked step gives is the output of the one before, which no state holds
+    causal = False  # what a masked step gives is the output of the one before, which no state holds
 
     def __init__(self, mask_value: float = 0.0) -> None:
         self.mask_value = mask_value
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         x, _ = self.only(inputs, options)
         counts = (x != self.mask_value).any(axis=-1)
         return [Masked(np.where(counts[..., None], x, 0).astype(x.dtype, copy=False), counts)]
@@ -73,7 +73,7 @@ class Masking(KerasLayer):
 class Identity(KerasLayer):
     """Whatever acts in training only: Dropout and its kin, noise, regularization."""
 
-    per_step = True
+    causal = True
 
     def compute(self, x: AnyArray) -> AnyArray:
         return x
@@ -82,7 +82,7 @@ class Identity(KerasLayer):
 class Rescaling(KerasLayer):
     """keras.layers.Rescaling: y = scale x + offset, of numbers or one for each feature."""
 
-    per_step = True
+    causal = True
 
     def __init__(self, scale: float | Sequence[float], offset: float | Sequence[float] = 0.0) -> None:
         self.scale = scale
@@ -179,7 +179,7 @@ class Custom(KerasLayer):
     def compute(self, x: AnyArray) -> AnyArray:
         return np.asarray(self.function(x, *self.weights))
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         x = [each.array for each in inputs]
         y = self.function(x[0] if len(x) == 1 else x, *self.weights, **options)
         mask = inputs[0].mask if self.keeps_mask else None

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from .... import layers
 from ....errors import ArgumentError
-from ....layers import linear
-from ....layers.base import UNDRAWN, Layer
-from ....layers.linear import Last
+from ....layers.base import NO_WEIGHTS, Layer
+from ....layers.last import Last
 from ....layers.sequential import Sequential
 from .activations import IN_CORE, Activation, Softmax
 from .basic import Dense, Embedding, Identity
@@ -59,7 +59,7 @@ def _as_layers(layer: Layer) -> list[Layer] | None:
         case Activation():
             return _activation(layer.activation, dict(layer.parameters or {}))
         case Softmax(axis=-1):
-            return [linear.Softmax()]
+            return [layers.Softmax()]
         case LayerNormalization(axes=[-1]):
             return [layer.norm]
         case RNN(go_backwards=False, time_major=False):
@@ -71,12 +71,12 @@ def _as_layers(layer: Layer) -> list[Layer] | None:
 
 def _activation(name: str, parameters: dict[str, Any]) -> list[Layer] | None:
     if name == "softmax" and parameters.get("axis", -1) == -1:
-        return [linear.Softmax()]
+        return [layers.Softmax()]
     if name == "linear":
         return []
     if name not in PARAMETERS or not parameters.keys() <= PARAMETERS[name].keys():
         return None
-    return [linear.Activation(name, *(PARAMETERS[name] | parameters).values())]
+    return [layers.Activation(name, *(PARAMETERS[name] | parameters).values())]
 
 
 def _both(forward: RNN, backward: RNN) -> list[Layer] | None:
@@ -87,7 +87,7 @@ def _both(forward: RNN, backward: RNN) -> list[Layer] | None:
     whole = whole and backward.go_backwards and not forward.go_backwards
     if more or others or not whole or forward.time_major or first.description() != second.description():
         return None
-    layer = type(first)(**first.config() | {"bidirectional": True}, rng=UNDRAWN)
+    layer = type(first)(**first.config() | {"bidirectional": True}, rng=NO_WEIGHTS)
     layer.load_state_dict(
         first.state_dict() | {f"{name}_reverse": w for name, w in second.state_dict().items()}
     )

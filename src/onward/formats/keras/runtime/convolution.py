@@ -7,9 +7,9 @@ import numpy as np
 
 from ....core.arrays import Array, Shape
 from ....errors import ArgumentError, ShapeError
-from ....layers import conv
-from ....layers.base import Recur
-from ....layers.conv import Sides
+from ....layers import conv, pooling, windows
+from ....layers.base import RunRecurrent
+from ....layers.windows import Sides
 from .layer import AnyArray, KerasLayer, Masked, as_floats
 
 
@@ -76,7 +76,7 @@ class Convolution(Spatial):
     def spatial(self, x: Array) -> Array:
         w = self.windows
         sizes = (per_axis(value, w.axes) for value in (w.kernel_size, w.stride, w.dilation))
-        return w(conv.padded(x, sides(self.padding, x.shape[2:], *sizes)))
+        return w(windows.padded(x, sides(self.padding, x.shape[2:], *sizes)))
 
     def compute(self, x: AnyArray) -> AnyArray:
         return self.activation.compute(super().compute(x))
@@ -108,8 +108,8 @@ class Pooling(Spatial):
             raise ShapeError(f"x has shape {x.shape}, but pool_size={kernel_size} is for another rank")
         around = sides(self.padding, x.shape[2:], kernel_size, stride, once)
         if self.kind == "max":
-            return conv.largest(x, kernel_size, stride, around, once)
-        return conv.average(x, kernel_size, stride, around, [(0, 0)] * len(once))
+            return pooling.largest(x, kernel_size, stride, around, once)
+        return pooling.average(x, kernel_size, stride, around, [(0, 0)] * len(once))
 
 
 class GlobalPooling(Spatial):
@@ -132,10 +132,10 @@ class GlobalPooling(Spatial):
         y = REDUCTIONS[self.kind](np.ascontiguousarray(x.reshape(*x.shape[:2], -1)))
         return y.reshape(*y.shape, *(1,) * (x.ndim - 2)) if self.keepdims else y
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         x, mask = self.only(inputs, options)
         if mask is None or self.kind != "average" or x.ndim != 3:
-            return super().run(inputs, recur, **options)
+            return super().run(inputs, run_recurrent, **options)
         counts = mask[:, None] if self.channels_first else mask[..., None]
         total = self.compute(np.where(counts, as_floats(x), 0)) * mask.shape[1]
         with np.errstate(invalid="ignore", divide="ignore"):  # as Keras: NaN where no step counts

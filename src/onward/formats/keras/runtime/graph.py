@@ -9,15 +9,14 @@ from numpy.typing import ArrayLike
 from ....core import arrays
 from ....core.arrays import Shape
 from ....errors import ArgumentError, ShapeError
-from ....layers.base import Recur, call
-from ....layers.methods import Model as Composed
+from ....layers.base import RunRecurrent, call
 from .layer import AnyArray, KerasLayer, Mask, Masked, within
 
 # [node, output], where nodes count from 1 and node 0 is the inputs of the model; or {"constant": numbers}
 Reference: TypeAlias = list[int] | dict[str, Any]
 
 
-class Model(KerasLayer, Composed):
+class Model(KerasLayer):
     """Layers connected in a graph, as Keras' Sequential and Functional.
 
     layers: by name. nodes: the calls of these layers, in an order in which each finds its inputs computed:
@@ -64,7 +63,7 @@ class Model(KerasLayer, Composed):
             y = _structured(self.structure, y if isinstance(y, list) else [y])
         return (y, after) if return_state else y
 
-    def _run(self, x: Any, state: Any, lengths: Any, recur: Recur) -> tuple[Any, list[Any]]:
+    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, list[Any]]:
         given = self._given(x)
         mask = None if lengths is None else _mask(given, lengths)
         before = None if state is None else iter(state)
@@ -76,7 +75,7 @@ class Model(KerasLayer, Composed):
                     initial = next(before)
                 except StopIteration:
                     raise ArgumentError(f"state has {len(after)} entries, but {name} needs one too") from None
-            y, last = recur(name, layer, x, initial, lengths)
+            y, last = run_recurrent(name, layer, x, initial, lengths)
             after.append(last)
             return y, last
 
@@ -86,17 +85,17 @@ class Model(KerasLayer, Composed):
         return outputs[0] if len(outputs) == 1 else outputs, after
 
     @property
-    def per_step(self) -> bool:
-        return all(layer.per_step for layer in self.layers.values())
+    def causal(self) -> bool:
+        return all(layer.causal for layer in self.layers.values())
 
     @property
-    def _step_shape(self) -> Shape | None:
+    def step_shape(self) -> Shape | None:
         """That of the layer which comes first, in a model of one input."""
         return (
-            self.layers[self.nodes[0]["layer"]]._step_shape if len(self.inputs) == 1 and self.nodes else None
+            self.layers[self.nodes[0]["layer"]].step_shape if len(self.inputs) == 1 and self.nodes else None
         )
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         if options or len(inputs) != len(self.inputs):
             names = ", ".join(self.inputs)
             given = f"{len(inputs)} inputs" + "".join(f" and {name}" for name in options)
@@ -105,18 +104,31 @@ class Model(KerasLayer, Composed):
             Masked(_cast(x.array, dtype, name), x.mask)
             for x, (name, dtype) in zip(inputs, self.inputs.items(), strict=True)
         ]
-        values: list[list[Masked]] = [typed]
+        values = self._values(typed, run_recurrent)
+        return [_value(values, reference) for reference in self.outputs]
+
+    def _values(self, inputs: list[Masked], run_recurrent: RunRecurrent) -> list[list[Masked]]:
+        """The inputs, and the outputs of each node."""
+        values: list[list[Masked]] = [inputs]
         for node in self.nodes:
             name = node["layer"]
             x = [_value(values, reference) for reference in node["inputs"]]
             options = {key: _option(values, value) for key, value in node.get("options", {}).items()}
             given, inside = options.pop("mask", []), options.pop("mask_inside", [])
             taken = [*map(_with_mask, x, given or inside), *x[len(given or inside) :]]
-            y = self.layers[name].run(taken, within(recur, f"layers.{name}"), **options)
+            y = self.layers[name].run(taken, within(run_recurrent, f"layers.{name}"), **options)
             if inside:
                 y = [Masked(each.array, None if each.mask is None else x[0].mask) for each in y]
             values.append(y)
-        return [_value(values, reference) for reference in self.outputs]
+        return values
+
+    def values(self, x: Any) -> list[list[Masked]]:
+        """The outputs of each node for the inputs of a call."""
+        typed = [
+            Masked(_cast(array, dtype, name))
+            for array, (name, dtype) in zip(self._given(x), self.inputs.items(), strict=True)
+        ]
+        return self._values(typed, call)[1:]
 
     def __repr__(self) -> str:
         return "\n".join(["Model(", *(f"  ({name}): {layer!r}" for name, layer in self.layers.items()), ")"])

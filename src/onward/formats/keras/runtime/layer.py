@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ....core import arrays
 from ....core.arrays import Array, Shape
 from ....errors import ArgumentError
-from ....layers.base import Layer, Recur, call
+from ....layers.base import Layer, RunRecurrent, call
 
 AnyArray: TypeAlias = NDArray[Any]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -23,9 +23,9 @@ class Masked(NamedTuple):
     mask: Mask | None = None
 
 
-def within(recur: Recur, part: str) -> Recur:
+def within(run_recurrent: RunRecurrent, part: str) -> RunRecurrent:
     """The same for a layer's part, whose own leaves are named `part.name` from outside."""
-    return lambda name, *arguments: recur(f"{part}.{name}", *arguments)
+    return lambda name, *arguments: run_recurrent(f"{part}.{name}", *arguments)
 
 
 class KerasLayer(Layer):
@@ -43,7 +43,7 @@ class KerasLayer(Layer):
         """The output for one input, in a layer that neither reads masks nor makes them."""
         raise NotImplementedError
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         """All outputs for all inputs. `options` is what the call in the model says beside them."""
         x, mask = self.only(inputs, options)
         return [Masked(self.compute(x), mask if self.keeps_mask else None)]
@@ -61,17 +61,17 @@ class KerasLayer(Layer):
         outputs = self.run([Masked(arrays.as_array(each, "x")) for each in given], call)
         return outputs[0].array if len(outputs) == 1 else [output.array for output in outputs]
 
-    def _leaves(self) -> dict[str, Layer]:
+    def sublayers(self) -> dict[str, Layer]:
         parts = dict(self.parts())
         if not parts:
             return {"": self}
         return {
             f"{part}.{prefix}": leaf
             for part, layer in parts.items()
-            for prefix, leaf in layer._leaves().items()
+            for prefix, leaf in layer.sublayers().items()
         }
 
-    def _replaced(self, leaves: Mapping[str, Layer]) -> Layer:
+    def with_sublayers(self, leaves: Mapping[str, Layer]) -> Layer:
         if not dict(self.parts()):
             return leaves.get("", self)
         return type(self)(**{name: _swapped(name, value, leaves) for name, value in super().config().items()})
@@ -129,7 +129,9 @@ def _swapped(name: str, value: Any, leaves: Mapping[str, Layer]) -> Any:
     """An argument with the leaves replaced that are named from outside."""
     if isinstance(value, Layer):
         prefix = f"{name}."
-        return value._replaced({key[len(prefix) :]: leaves[key] for key in leaves if key.startswith(prefix)})
+        return value.with_sublayers(
+            {key[len(prefix) :]: leaves[key] for key in leaves if key.startswith(prefix)}
+        )
     if isinstance(value, list | tuple):
         return [_swapped(f"{name}.{index}", each, leaves) for index, each in enumerate(value)]
     if isinstance(value, dict):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError, ShapeError
-from ....layers.base import Recur
+from ....layers.base import RunRecurrent
 from .layer import AnyArray, KerasLayer, Mask, Masked
 from .products import product
 
@@ -29,7 +29,7 @@ class Merge(KerasLayer):
     (`every=True`).
     """
 
-    per_step = True
+    causal = True
 
     def __init__(self, operation: str, every: bool = False) -> None:
         if operation not in OPERATIONS:
@@ -37,7 +37,7 @@ class Merge(KerasLayer):
         self.operation = operation
         self.every = every
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         arrays = _of_one_rank([x.array for x in inputs])
         masks = [x.mask for x in inputs]
         given = [mask for mask in masks if mask is not None]
@@ -94,14 +94,14 @@ class Concatenate(KerasLayer):
     """keras.layers.Concatenate along an axis; its mask as Merge's, `every` for Keras 2."""
 
     @property
-    def per_step(self) -> bool:
+    def causal(self) -> bool:
         return self.axis == -1
 
     def __init__(self, axis: int = -1, every: bool = False) -> None:
         self.axis = axis
         self.every = every
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         try:
             y = np.concatenate([x.array for x in inputs], axis=self.axis)
         except ValueError as error:
@@ -131,7 +131,7 @@ class Dot(KerasLayer):
         self.axes = axes
         self.normalize = normalize
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         a, b = (np.moveaxis(x.array, axis, -1) for x, axis in zip(inputs, self.axes, strict=True))
         if self.normalize:
             a, b = (_unit(x) for x in (a, b))

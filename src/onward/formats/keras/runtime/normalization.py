@@ -12,7 +12,7 @@ from .layer import AnyArray, KerasLayer, as_floats
 class BatchNormalization(KerasLayer):
     """keras.layers.BatchNormalization at inference: each place along `axis` has its mean and variance."""
 
-    per_step = True
+    causal = True
 
     def __init__(self, norm: BatchNorm1d, axis: int = -1) -> None:
         self.norm = norm
@@ -30,7 +30,7 @@ class BatchNormalization(KerasLayer):
 class LayerNormalization(KerasLayer):
     """keras.layers.LayerNormalization: mean and variance of each row of the batch over `axes`."""
 
-    per_step = True
+    causal = True
 
     def __init__(self, norm: LayerNorm, axes: Sequence[int] = (-1,)) -> None:
         self.norm = norm
@@ -61,7 +61,7 @@ class UnitNormalization(KerasLayer):
         self.axes = axes
 
     @property
-    def per_step(self) -> bool:
+    def causal(self) -> bool:
         return list(self.axes) == [-1]
 
     def compute(self, x: AnyArray) -> AnyArray:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError, ShapeError
-from ....layers.base import Recur
+from ....layers.base import RunRecurrent
 from .activations import ACTIVATIONS, exp
 from .layer import AnyArray, KerasLayer, Masked, as_floats
 from .products import product
@@ -119,7 +119,7 @@ class Operation(KerasLayer):
         self.operation = operation
         self.settings = settings or {}
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         given = [x.array for x in inputs]
         kind = next((x.dtype for x in given if x.ndim and x.dtype.kind == "f"), None)
         # a number written in the graph takes the precision of what it meets

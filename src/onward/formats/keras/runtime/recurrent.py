@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ....core.arrays import Array, Shape, as_floats
 from ....errors import ArgumentError, ShapeError
-from ....layers.base import Recur
+from ....layers.base import RunRecurrent
 from ....layers.recurrent import Recurrent
 from ....layers.rnn import LSTM
 from .layer import AnyArray, KerasLayer, Mask, Masked, within
@@ -44,17 +44,17 @@ class RNN(KerasLayer):
         self.dtype = cells[0].dtype
 
     @property
-    def per_step(self) -> bool:
-        return not self.go_backwards and all(cell.per_step for cell in self.cells)
+    def causal(self) -> bool:
+        return not self.go_backwards and all(cell.causal for cell in self.cells)
 
     @property
-    def _step_shape(self) -> Shape | None:
-        return self.cells[0]._step_shape
+    def step_shape(self) -> Shape | None:
+        return self.cells[0].step_shape
 
     def run(
         self,
         inputs: Sequence[Masked],
-        recur: Recur,
+        run_recurrent: RunRecurrent,
         initial_state: Sequence[Masked] = (),
         use_mask: bool = True,
         **options: Any,
@@ -78,7 +78,7 @@ class RNN(KerasLayer):
         final: list[Array] = []
         parts = self._states([state.array for state in states])
         for index, (cell, state) in enumerate(zip(self.cells, parts, strict=True)):
-            y, last = recur(f"cells.{index}.", cell, y, state, lengths)
+            y, last = run_recurrent(f"cells.{index}.", cell, y, state, lengths)
             final += [part[0] for part in (last if isinstance(cell, LSTM) else [last])]
         if mask is not None:
             y = back(y, mask, self.zero_output_for_mask)
@@ -132,15 +132,19 @@ class Bidirectional(KerasLayer):
         self.dtype = forward_layer.dtype
 
     def run(
-        self, inputs: Sequence[Masked], recur: Recur, initial_state: Sequence[Masked] = (), **options: Any
+        self,
+        inputs: Sequence[Masked],
+        run_recurrent: RunRecurrent,
+        initial_state: Sequence[Masked] = (),
+        **options: Any,
     ) -> list[Masked]:
         x, *states = [*inputs, *initial_state]
         half = len(states) // 2
         forward, *forward_states = self.forward_layer.run(
-            [x], within(recur, "forward_layer"), initial_state=states[:half], **options
+            [x], within(run_recurrent, "forward_layer"), initial_state=states[:half], **options
         )
         backward, *backward_states = self.backward_layer.run(
-            [x], within(recur, "backward_layer"), initial_state=states[half:], **options
+            [x], within(run_recurrent, "backward_layer"), initial_state=states[half:], **options
         )
         mask = forward.mask
         if self.forward_layer.return_sequences:
@@ -174,14 +178,14 @@ class TimeDistributed(KerasLayer):
         self.layer = layer
         self.masks_inside = masks_inside
 
-    def run(self, inputs: Sequence[Masked], recur: Recur, **options: Any) -> list[Masked]:
+    def run(self, inputs: Sequence[Masked], run_recurrent: RunRecurrent, **options: Any) -> list[Masked]:
         x, mask = self.only(inputs, options)
         B, T = x.shape[:2]
         # in Keras 3, a mask over steps says nothing about what is inside one
         goes_in = mask is not None and (self.masks_inside or mask.ndim > 2)
         inner = mask.reshape(B * T, *mask.shape[2:]) if mask is not None and goes_in else None
         rows = Masked(x.reshape(B * T, *x.shape[2:]), inner)
-        outputs = self.layer.run([rows], within(recur, "layer"))
+        outputs = self.layer.run([rows], within(run_recurrent, "layer"))
         return [
             Masked(y.array.reshape(B, T, *y.array.shape[1:]), self._mask(mask, y.mask, (B, T)))
             for y in outputs

@@ -1,4 +1,4 @@
-"""The commands that train, sample, score and plot: what they write and print, and what mistakes end in."""
+"""The commands train, sample, score and plot: their files, their output and their errors."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 SMALL = "--hidden", "16", "--layers", "1"
 
 
-def test_a_text_is_learnt_written_sampled_scored_and_drawn() -> None:
+def test_a_model_of_text_is_trained_sampled_scored_and_plotted() -> None:
     said = report("train", "text", "play.txt", *SMALL, "--epochs", "12")
     assert said["model"] == "play.safetensors" and said["run"] == "play.run"
     assert len(said["epochs"]) == 12 and said["characters"] == len(PLAY)
@@ -72,9 +72,39 @@ def test_a_text_is_learnt_written_sampled_scored_and_drawn() -> None:
     assert b"<svg" in Path("play.svg").read_bytes()
 
 
-def test_what_is_shown_of_a_training() -> None:
-    shown = onward_("train", "text", "play.txt", *SMALL, "-o", "net.safetensors").output
-    assert "bits per character of the last 5 %" in shown and "onward sample net.safetensors" in shown
+def test_the_table_shows_the_best_the_last_and_every_tenth_epoch_with_the_accuracy() -> None:
+    result = onward_("train", "text", "play.txt", *SMALL, "--epochs", "23", "-o", "net.safetensors")
+    assert "Losses: cross entropy in nats\n" in result.stdout
+    assert (
+        "bits per character on the last 5%" in result.stdout
+        and "onward sample net.safetensors" in result.stdout
+    )
+    rows = [line.split() for line in result.stdout.splitlines() if line.endswith("% │")]
+    best = checkpoint.history("net.run").best
+    assert best is not None
+    assert [int(row[1]) - 1 for row in rows] == sorted({9, 19, 22, best})
+    assert [int(row[1]) - 1 for row in rows if row[2] == "(best)"] == [best]
+    headings = next(line for line in result.stdout.splitlines() if "epoch" in line)
+    assert [part.strip() for part in headings.strip("┃").split("┃")] == [
+        "epoch", "training loss", "validation loss", "validation accuracy",
+    ]  # fmt: skip
+
+
+def test_a_training_without_a_terminal_prints_lines_on_stderr() -> None:
+    result = onward_("train", "text", "play.txt", *SMALL, "--epochs", "2", "--json")
+    json.loads(result.stdout)
+    assert "epoch 2: loss " in result.stderr and "validation accuracy" in result.stderr
+
+
+def test_losses_of_a_table_name_their_label_smoothing_and_units() -> None:
+    np.savez("classes.npz", **table(classes=True))
+    np.savez("targets.npz", **table(per_sequence=True))
+    shown = onward_("train", "table", "classes.npz", *SMALL).stdout
+    assert "Losses: cross entropy in nats, label_smoothing=0.02\n" in shown
+    assert "nats without label smoothing" in shown
+    shown = onward_("train", "table", "targets.npz", *SMALL).stdout
+    assert "Losses: mean squared error of standardized targets\n" in shown
+    assert "in the units of the targets" in shown and "accuracy" not in shown
 
 
 def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +119,7 @@ def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "table"])
-def test_an_interrupted_training_goes_on_to_the_same_model(kind: str) -> None:
+def test_resuming_an_interrupted_training_gives_the_same_model(kind: str) -> None:
     np.savez("play.npz", **table(classes=True))
     command = "train", kind, "play.txt" if kind == "text" else "play.npz", *SMALL, "--epochs", "4", "-o"
     onward_(*command, "whole.safetensors")
@@ -98,8 +128,8 @@ def test_an_interrupted_training_goes_on_to_the_same_model(kind: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             interrupt_after(steps, patch)
             interrupted.append(onward_(*command, "cut.safetensors", expect=130))
-    assert "nothing was kept" in interrupted[0].stderr
-    assert interrupted[1].stdout == "" and "--resume goes on from cut.run" in interrupted[1].stderr
+    assert "nothing was saved" in interrupted[0].stderr
+    assert interrupted[1].stdout == "" and "--resume continues from cut.run" in interrupted[1].stderr
     assert not Path("cut.safetensors").exists()
     onward_(*command, "cut.safetensors", "--resume")
     assert Path("cut.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
@@ -109,7 +139,7 @@ def test_an_interrupted_training_goes_on_to_the_same_model(kind: str) -> None:
     )
 
 
-def test_ctrl_c_beside_the_checkpoint_of_an_earlier_training_does_not_offer_to_go_on_from_it(
+def test_ctrl_c_does_not_offer_to_resume_from_the_checkpoint_of_an_earlier_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = "train", "text", "play.txt", *SMALL, "--epochs"
@@ -119,11 +149,11 @@ def test_ctrl_c_beside_the_checkpoint_of_an_earlier_training_does_not_offer_to_g
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Training, "run", interrupted)
-    assert "nothing was kept" in onward_(*command, "2", expect=130).stderr
-    assert "--resume goes on from play.run" in onward_(*command, "2", "--resume", expect=130).stderr
+    assert "nothing was saved" in onward_(*command, "2", expect=130).stderr
+    assert "--resume continues from play.run" in onward_(*command, "2", "--resume", expect=130).stderr
 
 
-def test_a_training_on_another_text_of_as_many_characters_does_not_go_on_from_a_checkpoint() -> None:
+def test_resuming_with_another_text_of_the_same_length_is_an_error() -> None:
     Path("other.txt").write_text(PLAY[::-1])
     options = *SMALL, "--epochs", "1", "-o", "net.safetensors"
     onward_("train", "text", "play.txt", *options)
@@ -139,24 +169,24 @@ def test_a_training_on_another_text_of_as_many_characters_does_not_go_on_from_a_
         ("table", "novel.npz", ("-o", "link.safetensors")),
     ],
 )
-def test_what_is_trained_on_is_not_written_over(kind: str, name: str, out: tuple[str, ...]) -> None:
+def test_training_does_not_overwrite_its_input(kind: str, name: str, out: tuple[str, ...]) -> None:
     np.savez("novel.npz", **table(classes=True))
     if kind == "text":
         Path(name).write_text(PLAY)
     Path("link.safetensors").symlink_to(name)
     before = Path(name).read_bytes()
-    assert "would be written over FILE" in onward_("train", kind, name, *out, *SMALL, expect=2).stderr
+    assert "would overwrite FILE" in onward_("train", kind, name, *out, *SMALL, expect=2).stderr
     assert Path(name).read_bytes() == before
 
 
-def test_infinite_targets_end_in_one_message() -> None:
+def test_infinite_targets_are_one_error_message() -> None:
     arrays = table(per_sequence=True)
     arrays["targets"][:, 1] = np.inf
     np.savez("table.npz", **arrays)
     assert "Error: the loss is nan" in onward_("train", "table", "table.npz", *SMALL, expect=1).stderr
 
 
-def test_a_sample_that_is_interrupted_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_sample_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(*_: object) -> Iterator[str]:
         yield "a"
         raise KeyboardInterrupt
@@ -182,18 +212,20 @@ def table(classes: bool = False, per_step: bool = False, per_sequence: bool = Fa
     return arrays
 
 
-def test_classes_of_a_table_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_classifier_is_trained_on_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequences, "READ", 16_000)
     np.savez("table.npz", **table(classes=True))
     said = report("train", "table", "table.npz")
     assert said["accuracy"] >= 0.85 and said["sequences"] == 120 and len(said["epochs"]) == 133
     assert report("score", "table.safetensors", "table.npz")["accuracy"] >= 0.9
     assert report("run", "table.safetensors", "table.npz")["accuracy"] >= 0.9  # of data as they are
-    assert "% right" in onward_("score", "table.safetensors", "table.npz").output
+    assert "% correct" in onward_("score", "table.safetensors", "table.npz").output
 
 
 @pytest.mark.parametrize("kind", ["per_step", "per_sequence"])
-def test_numbers_of_a_table_are_learnt_in_their_own_units(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_regression_model_predicts_in_the_units_of_the_targets(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sequences, "READ", 16_000)
     arrays = table(**{kind: True})
     np.savez("table.npz", **arrays)
@@ -208,7 +240,13 @@ def test_numbers_of_a_table_are_learnt_in_their_own_units(kind: str, monkeypatch
     assert found == pytest.approx((errors**2).mean(), rel=1e-4)
 
 
-def test_a_csv_holds_targets_in_its_columns() -> None:
+def test_a_bundled_data_set_can_be_trained_on_by_name() -> None:
+    said = report("train", "table", "japanese_vowels_train", *SMALL, "--epochs", "2")
+    assert said["file"] == "japanese_vowels_train" and said["sequences"] == 270
+    assert Path("japanese_vowels_train.safetensors").is_file()
+
+
+def test_csv_columns_can_be_targets() -> None:
     arrays = table(per_step=True)
     with Path("table.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -223,7 +261,7 @@ def test_a_csv_holds_targets_in_its_columns() -> None:
     assert said[0]["loss"] == pytest.approx(said[1]["loss"], rel=1e-3)
 
 
-def test_mistakes_end_in_one_message() -> None:
+def test_mistakes_are_one_error_message() -> None:
     Path("short.txt").write_text("To be.")
     Path("binary.txt").write_bytes(b"\xff\xfe" * 900)
     np.savez("table.npz", **table())
@@ -232,20 +270,20 @@ def test_mistakes_end_in_one_message() -> None:
     Path("other.txt").write_text(PLAY + "é")
     onward_("train", "text", "play.txt", *SMALL, "--epochs", "1")
     for arguments, code, message in (
-        (("train", "text", "short.txt"), 1, "6 characters, but needs at least 1,000"),
-        (("train", "text", "binary.txt"), 1, "no text in UTF-8: byte 0 is 0xff"),
+        (("train", "text", "short.txt"), 1, "6 characters; training needs at least 1,000"),
+        (("train", "text", "binary.txt"), 1, "not text in UTF-8: byte 0 is 0xff"),
         (("train", "text", "nothing.txt"), 2, "does not exist"),
         (("train", "text", "play.txt", "-o", "net.onnx"), 2, ".safetensors"),
         (("train", "text", "play.txt", "--epochs", "0"), 2, "--epochs"),
         (("train", "table", "play.txt"), 2, ".npz, .csv"),
         (("train", "table", "table.npz"), 1, "neither classes"),
-        (("train", "table", "few.npz"), 1, "1 sequences, but needs 5"),
+        (("train", "table", "few.npz"), 1, "1 sequences, expected at least 5"),
         (("train", "table", "odd.npz"), 1, "targets must be numbers (S, O)"),
-        (("sample", "vowels"), 1, "is no model of text"),
+        (("sample", "vowels"), 1, "is not a text model"),
         (("sample", "nothing"), 2, "neither a file nor a bundled model"),
         (("sample", "play.safetensors", "--prompt", "Zounds"), 1, "character 0 of the text is 'Z'"),
         (("sample", "play.safetensors", "--temperature", "-1"), 1, "temperature=-1"),
-        (("score", "play.safetensors", "other.txt"), 1, "is 'é'"),
+        (("score", "play.safetensors", "other.txt", "--unknown", "error"), 1, "is 'é'"),
         (("score", "vowels", "table.npz"), 1, "neither classes"),
         (("plot", "play.safetensors"), 1, "is not a checkpoint"),
         (("plot", "play.run", "-o", "x.gif"), 2, ".png, .svg, .pdf"),
@@ -254,7 +292,7 @@ def test_mistakes_end_in_one_message() -> None:
         assert message in stderr, (arguments, stderr)
 
 
-def test_a_full_disk_leaves_the_old_model_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_previous_model_intact(monkeypatch: pytest.MonkeyPatch) -> None:
     command = "train", "text", "play.txt", *SMALL, "--epochs", "1"
     onward_(*command)
     before = Path("play.safetensors").read_bytes(), Path("play.run").read_bytes()

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from ..core.checks import finite
 from ..errors import ArgumentError
+from .checks import finite
 
 Spec: TypeAlias = str | tuple[str | float, ...]  # "tanh", or with parameters ("leaky_relu", 0.01)
 Specs: TypeAlias = tuple[Spec, ...]  # one for each place that a cell has for a function

@@ -1,0 +1,70 @@
+"""`onward convert`: a model in another file format."""
+
+from pathlib import Path
+
+import click
+
+from ..core import storage
+from ..errors import ArgumentError
+from ..formats import load, load_tensors
+from ..formats.onnx.export import export_onnx
+from ..formats.torch.layers import Parts, find_layers
+from ..formats.torch.names import merged
+from ..formats.torch.state_dict import StateDict
+from ..layers.base import Layer
+from .common import Report, check_suffix, complete_model, console, kilobytes, model_file, state_dict_options
+
+WITHOUT_EFFECT = {"dropout", "padding_idx"}  # options that do not change what a layer computes in a call
+
+
+@click.command(epilog="Example:  onward convert vowels vowels.onnx")
+@click.argument("source", metavar="IN", shell_complete=complete_model)
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
+@state_dict_options
+def convert(source: str, target: Path, nonlinearity: str | None, batch_first: bool | None) -> None:
+    """Convert the model IN to the file OUT: .safetensors or .onnx.
+
+    IN is a bundled model (see `onward models`) or any file that onward.load opens.
+
+    If IN does not say how its layers are connected, a single layer is written as a model. Several layers can
+    only become .safetensors, as tensors, and only if that loses none of their options.
+    """
+    check_suffix(target, "OUT", (".safetensors", ".onnx"))
+    path = model_file(source, "IN")
+    if target.exists() and target.samefile(path):
+        raise click.BadParameter(f"{target} is IN: choose another name", param_hint="OUT")
+    net = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
+    to_onnx = target.suffix.lower() == ".onnx"
+    if isinstance(net, dict) and (to_onnx or _lost(net, path)) and net.only_layer is not None:
+        net = net.only_layer
+    if isinstance(net, dict):
+        advice = "connect its layers in Python with onward.load(...).sequential(...) and save the result"
+        if to_onnx:
+            raise click.UsageError(f"{source} contains layers ({', '.join(net)}) but no forward(): {advice}")
+        if lost := _lost(net, path):
+            raise click.UsageError(f"the tensors alone do not determine {lost}: {advice}")
+        storage.write(target, load_tensors(path))
+    else:
+        model = net if isinstance(net, Layer) else net.layers()
+        export_onnx(model, target) if to_onnx else model.save(target)
+    console().print(f"{target}: {kilobytes(target.stat().st_size)}")
+
+
+def _lost(net: Parts, path: Path) -> str:
+    """The first layer, or reason, that could not be recovered from the file's tensors alone; "" if none."""
+    try:
+        bare = find_layers(merged({(): StateDict(load_tensors(path))}), "tanh", False)
+    except ArgumentError:
+        bare = Parts()
+    recovered = list(map(_computed, bare.values()))
+    for name, layer in net.items():
+        if _computed(layer) not in recovered:
+            return f"{name}: {layer!r}".removeprefix(": ")
+        recovered.remove(_computed(layer))
+    others = {name: reason for name, reason in net.missing.items() if reason not in bare.reasons.values()}
+    return next((f"{name}: {reason}".removeprefix(": ") for name, reason in others.items()), "")
+
+
+def _computed(layer: Layer) -> Report:
+    """What determines the numbers that a layer computes."""
+    return {name: value for name, value in layer.description().items() if name not in WITHOUT_EFFECT}

@@ -1,0 +1,99 @@
+"""The group of commands: imports a command when it is used, and ends every error in one message."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
+
+import click
+
+from ..core.extras import install_hint
+from ..errors import KerasWarning, OnwardError
+
+
+def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
+    """A hint with the names most similar to a mistyped word, or "".
+
+    >>> did_you_mean("vowls", ["shakespeare", "vowels"])
+    " Did you mean 'vowels'?"
+    """
+    similar = difflib.get_close_matches(word, list(possibilities))
+    return f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+
+
+class Group(click.Group):
+    """A group that suggests the command which a mistyped one resembles."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, commands = args[0], self.list_commands(ctx)
+        if name not in commands and not name.startswith("-") and not ctx.resilient_parsing:
+            hint = did_you_mean(name, commands) or f" The commands are {', '.join(commands)}."
+            raise click.UsageError(f"no such command: {name!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
+    """A group of commands that are imported when they are used.
+
+    A command that fails ends in one red message, without a traceback. The exit code is 2 for wrong usage, 130
+    for an interrupt, as in a shell, and 1 for any other error.
+    """
+
+    def __init__(self, *args: Any, package: str, lazy: Mapping[str, tuple[str, str]], **options: Any) -> None:
+        """lazy: the module in `package` and the short help of each command, by its name."""
+        super().__init__(*args, **options)
+        self.package, self.lazy = package, lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy:
+            return None
+        module, _ = self.lazy[cmd_name]
+        try:
+            command: click.Command = getattr(importlib.import_module(f"{self.package}.{module}"), cmd_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("onward"):
+                raise
+            message = f"onward {cmd_name} needs {error.name}: {install_hint('cli')}"
+            raise click.ClickException(message) from error
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in self.lazy.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                warnings.simplefilter("always", KerasWarning)
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except (OnwardError, PermissionError) as error:
+            raise click.ClickException(click.style(str(error), "red")) from error
+        except MemoryError as error:
+            message = f"not enough memory: {error}" if str(error) else "not enough memory"
+            raise click.ClickException(click.style(message, "red")) from error
+        except click.UsageError as error:
+            raise click.UsageError(click.style(error.format_message(), "red"), error.ctx) from error
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Shows a warning without the line of source code that raised it."""
+    click.echo(click.style(f"Warning: {message}", "yellow"), err=True)

@@ -1,0 +1,157 @@
+"""`onward quantize`: a model with compressed weights, and how far its outputs move."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from .. import bundled
+from ..core import storage
+from ..errors import ArgumentError, PrecisionError
+from ..layers.base import Layer
+from ..recipes import text
+from ..tables import data, scoring
+from .common import (
+    Report,
+    check_suffix,
+    complete_data,
+    complete_model,
+    console,
+    data_file,
+    json_option,
+    kilobytes,
+    layer_of,
+    model_file,
+    progress,
+)
+
+
+@click.command(epilog="Example:  onward quantize vowels --to int8 -o small.safetensors")
+@click.argument("model", shell_complete=complete_model)
+@click.option(
+    "--to",
+    "precision",
+    type=click.Choice(["float16", "int8"]),
+    required=True,
+    help="float16 halves the weights of recurrent layers; int8 quarters them and is faster, but less exact.",
+)
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The .safetensors file to write.",
+)
+@click.option(
+    "--check",
+    "source",
+    metavar="DATA",
+    shell_complete=complete_data,
+    help="Compare the outputs of both models on this data set or file; a bundled model has data of its own.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    help="Fail, and write nothing, if an output differs by more than this.",
+)
+@json_option
+def quantize(
+    model: str, precision: str, out: Path, source: str | None, tolerance: float | None, as_json: bool
+) -> None:
+    """Compress the weights of MODEL's recurrent layers to float16 or int8.
+
+    MODEL is a bundled model (see `onward models`) or a file that onward.load opens. Prints the size before
+    and after and, with --check, the largest difference between the outputs of the two models. DATA is what
+    `onward run` takes; for a text model, it is a text file.
+    """
+    check_suffix(out, "--out", (".safetensors",))
+    path = model_file(model)
+    if out.exists() and out.samefile(path):
+        raise click.BadParameter(f"{out} is MODEL: choose another name", param_hint="--out")
+    if source is None and model in bundled.models():
+        source = bundled.card(model).get("data")
+    if source is None and tolerance is not None:
+        raise click.UsageError("--tolerance needs --check DATA: the inputs on which to compare the outputs")
+    net = layer_of(path, model)
+    small = _quantized(net, precision)
+    vocabulary = text.vocabulary_of(path)
+    report: Report = {
+        "model": model,
+        "precision": precision,
+        "out": str(out),
+        "bytes_before": _bytes(net),
+        "bytes_after": _bytes(small),
+        "checked_on": source,
+    }
+    if source is not None:
+        report |= _difference(net, small, _sequences(source, vocabulary))
+        if tolerance is not None and report["largest_difference"] > tolerance:
+            raise PrecisionError(
+                f"{precision} changes an output by {report['largest_difference']:.3g}, which exceeds the "
+                f"tolerance of {tolerance:g}; nothing was written. Allow more" + _alternative(precision)
+            )
+    if vocabulary is None:
+        small.save(out)
+    else:
+        text.save(out, small, vocabulary)
+    report["file_bytes_before"], report["file_bytes_after"] = path.stat().st_size, out.stat().st_size
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show(report)
+
+
+def _quantized(net: Any, precision: str) -> Any:
+    if not hasattr(net, "quantize"):
+        raise ArgumentError(f"{net!r} has no recurrent layers, which are the ones that are quantized")
+    return net.quantize(precision)
+
+
+def _alternative(precision: str) -> str:
+    return ", or use --to float16" if precision == "int8" else ""
+
+
+def _bytes(net: Layer) -> int:
+    return sum(weight.nbytes for weight in net.state_dict().values())
+
+
+def _sequences(source: str, vocabulary: text.Vocabulary | None) -> list[Any]:
+    """The inputs to compare on: sequences of a data file or, for a text model, one text."""
+    if vocabulary is None:
+        return data.read(data_file(source, "--check")).items
+    path = Path(source)
+    if not path.is_file():
+        raise click.BadParameter(f"{source!r} is not a file; a text model needs a text", param_hint="--check")
+    return [vocabulary.encode(vocabulary.without_unknown(storage.read_text(path)))]
+
+
+def _difference(net: Layer, small: Layer, sequences: list[Any]) -> Report:
+    """The largest and the mean absolute difference of all outputs of two models."""
+    differences = []
+    with progress("Comparing", len(sequences)) as advance:
+        pairs = zip(scoring.outputs(net, sequences), scoring.outputs(small, sequences), strict=True)
+        for (rows, before), (_, after) in pairs:
+            differences += [np.abs(y - other).ravel() for y, other in zip(before, after, strict=True)]
+            advance(len(rows))
+    every = np.concatenate([*differences, np.zeros(0)])
+    if not every.size or not np.isfinite(every).all():
+        raise ArgumentError(
+            "the outputs cannot be compared: "
+            + ("some are NaN or infinite" if every.size else "there are none")
+        )
+    return {"largest_difference": float(every.max()), "mean_difference": float(every.mean())}
+
+
+def _show(report: Report) -> None:
+    before, after = report["file_bytes_before"], report["file_bytes_after"]
+    console().print(f"{kilobytes(before)} before, {kilobytes(after)} after: {after / before:.0%}")
+    if report["checked_on"] is None:
+        console().print("The outputs were not compared: --check DATA shows how much they change.")
+    else:
+        console().print(
+            f"Outputs on {report['checked_on']} differ by at most {report['largest_difference']:.3g}, "
+            f"on average by {report['mean_difference']:.3g}."
+        )
+    console().print(f"Written to {report['out']}")

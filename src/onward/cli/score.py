@@ -1,0 +1,104 @@
+"""`onward score`: how well a model predicts a text or the labels of a table."""
+
+import json
+from pathlib import Path
+
+import click
+
+from .. import bundled
+from ..core import storage
+from ..errors import ArgumentError
+from ..recipes import sequences, text
+from ..tables import data
+from .common import (
+    Report,
+    complete_data,
+    complete_model,
+    console,
+    counted,
+    json_option,
+    model_file,
+    model_of,
+    named_file,
+)
+
+LISTED = 5  # unknown characters that are named
+
+
+@click.command(epilog="Example:  onward score vowels japanese_vowels_test")
+@click.argument("model", shell_complete=complete_model)
+@click.argument("file", shell_complete=complete_data)
+@click.option(
+    "--unknown",
+    type=click.Choice(["skip", "error"]),
+    default="skip",
+    show_default=True,
+    help="What to do about characters of a text that are not in the model's vocabulary.",
+)
+@json_option
+def score(model: str, file: str, unknown: str, as_json: bool) -> None:
+    """Evaluate MODEL on FILE: a text or a table of labelled sequences.
+
+    MODEL is a bundled model (see `onward models`) or a model file. FILE is a bundled data set, a .npz or .csv
+    file as `onward train table` takes it, or any other file, which is read as a text in UTF-8.
+
+    For a text, prints the bits per character and the perplexity; for a table, the loss and, if the labels are
+    classes, the accuracy.
+    """
+    model_path = model_file(model)
+    path = named_file(file, bundled.datasets(), "data set", "FILE")
+    if path.suffix.lower() in data.SUFFIXES:
+        report = _score_table(model, model_path, path)
+    else:
+        report = _score_text(model_path, path, unknown)
+    report = {"model": model, "file": file, **report}
+    if as_json:
+        print(json.dumps(report, allow_nan=False))
+    else:
+        _show(report)
+
+
+def _score_table(model: str, model_path: Path, path: Path) -> Report:
+    found = sequences.score_table(model_of(model_path, model), data.read(path))
+    return {"loss": found.loss, "accuracy": found.accuracy}
+
+
+def _score_text(model_path: Path, path: Path, unknown: str) -> Report:
+    net, vocabulary = text.load(model_path)
+    whole = storage.read_text(path)
+    skipped = vocabulary.unknown(whole)
+    known = whole
+    if unknown == "skip":
+        known = vocabulary.without_unknown(whole)
+        if skipped and len(known) < 2:
+            raise ArgumentError(
+                f"{path} has {counted(len(known), 'character')} that the model knows, of {len(whole):,}; "
+                "expected at least 2"
+            )
+    bits = text.bits_per_character(net, vocabulary, known)
+    return {
+        "characters": len(known),
+        "unknown": skipped,
+        "bits_per_character": bits,
+        "perplexity": 2**bits,
+    }
+
+
+def _show(report: Report) -> None:
+    if "bits_per_character" not in report:
+        accuracy = report["accuracy"]
+        correct = "" if accuracy is None else f", {accuracy:.1%} correct"
+        console().print(f"loss {report['loss']:.4g}{correct}")
+        return
+    console().print(
+        f"{report['bits_per_character']:.4f} bits per character, perplexity {report['perplexity']:.3f}, over "
+        f"{counted(report['characters'], 'character')}"
+    )
+    if unknown := report["unknown"]:
+        total = sum(unknown.values())
+        named = ", ".join(f"{character!r} ({n:,}x)" for character, n in list(unknown.items())[:LISTED])
+        more = ", ..." if len(unknown) > LISTED else ""
+        console().print(
+            f"Skipped {counted(total, 'character')} that the model does not know: {named}{more}",
+            style="yellow",
+        )

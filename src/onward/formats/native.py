@@ -1,0 +1,63 @@
+"""Rebuild the models that Onward saved from the descriptions in their files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .. import layers
+from ..errors import ArgumentError
+from ..layers.base import NO_WEIGHTS, Layer, Weighted
+from ..layers.quantize import PRECISIONS
+from ..layers.recurrent import Recurrent
+from .keras.runtime import LAYERS as KERAS_LAYERS
+
+LAYERS: dict[str, type[Layer]] = {
+    name: getattr(layers, name) for name in layers.__all__ if name != "Sequential"
+} | {f"keras.{layer.__name__}": layer for layer in KERAS_LAYERS}
+
+
+def restore(description: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Layer:
+    """Build the model of a `Layer.description` and fill it with the tensors of its file.
+
+    Raises ArgumentError, before it allocates any weights, if names, shapes or dtypes disagree.
+    """
+    if description.get("type") == "Sequential" and isinstance(description.get("layers"), list):
+        model: Layer = layers.Sequential(*map(_build, description["layers"]))
+    else:
+        model = _build(description)
+    # a hostile description may claim any number of tensors: stop at the first that is missing
+    for name, shape, dtype in model._stored():
+        if name not in tensors:
+            raise ArgumentError(f"{name} is missing; expected shape {shape}")
+        if tensors[name].dtype != dtype:
+            raise ArgumentError(f"{name} has dtype {tensors[name].dtype}; expected {dtype}")
+    model.load_state_dict(tensors)
+    return model
+
+
+def _build(description: Any) -> Layer:
+    """The described layer, without weights."""
+    config = dict(description) if isinstance(description, dict) else {}
+    kind = config.pop("type", None)
+    if not isinstance(kind, str) or kind not in LAYERS:
+        raise ArgumentError(
+            f"the file describes a layer of type {kind!r}; expected one of {', '.join(LAYERS)}"
+        )
+    config = {name: _argument(value) for name, value in config.items()}
+    precision = config.pop("precision", None) if issubclass(LAYERS[kind], Recurrent) else None
+    if precision not in (None, *PRECISIONS):
+        raise ArgumentError(f"the precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    if issubclass(LAYERS[kind], Weighted):
+        config["rng"] = NO_WEIGHTS
+    layer = LAYERS[kind](**config)
+    return layer._compressed(precision) if precision else layer
+
+
+def _argument(value: Any) -> Any:
+    """The value of a layer's argument; descriptions of layers in it become layers."""
+    if isinstance(value, list):
+        return [_argument(item) for item in value]
+    if isinstance(value, dict):
+        return _build(value) if "type" in value else {name: _argument(item) for name, item in value.items()}
+    return value

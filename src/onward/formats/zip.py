@@ -1,0 +1,92 @@
+"""Zip archives and arrays in memory-mapped files, with limits on what they unpack to."""
+
+import mmap
+import re
+import struct
+import zlib
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from ..errors import FileError
+
+Data: TypeAlias = bytes | mmap.mmap
+
+SIGNATURE = b"PK\3\4"
+MAX_RATIO, SLACK = 20, 1 << 24  # a file may unpack to MAX_RATIO times its size plus SLACK bytes
+MAX_AXES = 64
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+STORED, DEFLATED = 0, 8
+ENCRYPTED = 1
+
+
+class ZipMembers:
+    """The members of a zip archive by name: views of the file, or decompressed copies.
+
+    Raises FileError if the archive is damaged, unpacks to more than the limits allow, or has member names
+    that repeat or lead out of a folder.
+    """
+
+    def __init__(self, data: Data) -> None:
+        import zipfile  # slow to import, and only zip archives need it
+
+        self.view = memoryview(data)
+        self._inflated: dict[str, memoryview] = {}
+        try:
+            with zipfile.ZipFile(data) as archive:  # type: ignore[call-overload]  # a map is a readable file
+                infos = archive.infolist()
+        except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, struct.error) as error:
+            raise FileError(f"the zip archive is damaged: {error}") from error
+        self.entries = {info.filename: info for info in infos}
+        if len(self.entries) < len(infos):
+            raise FileError("the zip archive has two members with the same name")
+        for name in self.entries:
+            if name.startswith("/") or ".." in re.split(r"[/\\]", name):
+                raise FileError(f"the zip archive has a member {name!r}, which leads out of its folder")
+        compressed = [info for info in infos if info.compress_type != STORED]
+        check_size(sum(info.file_size for info in compressed), len(data), "the compressed members")
+
+    def get(self, name: str) -> memoryview | None:
+        """The member of this name, or None if there is none."""
+        return self[name] if name in self.entries else None
+
+    def __getitem__(self, name: str) -> memoryview:
+        if name in self._inflated:
+            return self._inflated[name]
+        if name not in self.entries:
+            raise FileError(f"the zip archive has no member {name}")
+        info = self.entries[name]
+        at = info.header_offset
+        header = bytes(self.view[at : at + LOCAL_HEADER.size]) if at >= 0 else b""
+        if len(header) < LOCAL_HEADER.size or header[:4] != SIGNATURE or info.flag_bits & ENCRYPTED:
+            raise FileError(f"the member {name} is encrypted, or damaged at byte {at}")
+        _, name_size, extra_size = LOCAL_HEADER.unpack(header)
+        at += LOCAL_HEADER.size + name_size + extra_size
+        content = self.view[at : at + info.compress_size]
+        if info.compress_type == DEFLATED:
+            self._inflated[name] = content = _inflate(content, info.file_size, name)
+        elif info.compress_type != STORED:
+            raise FileError(f"the member {name} uses compression method {info.compress_type}, not deflate")
+        if len(content) != info.file_size:
+            raise FileError(f"the member {name} has {len(content)} bytes; expected {info.file_size}")
+        return content
+
+
+def check_size(unpacked: int, size: int, what: str) -> None:
+    """Raise FileError if a file of `size` bytes unpacks to more than the limits allow."""
+    if unpacked > MAX_RATIO * size + SLACK:
+        raise FileError(
+            f"{what} unpack to {unpacked} bytes, more than {MAX_RATIO} times the {size} bytes of the file"
+        )
+
+
+def native_byte_order(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself if it has this machine's byte order, else a converted copy."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _inflate(content: memoryview, size: int, name: str) -> memoryview:
+    try:
+        return memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size or 1))
+    except zlib.error as error:
+        raise FileError(f"the member {name} is damaged: {error}") from error

@@ -1,0 +1,93 @@
+"""The activation layers: a function of each number, and the softmax along an axis."""
+
+from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import _core
+from ..core import activations, arrays
+from ..core.arrays import Array
+from ..core.checks import checked, integer
+from ..errors import ShapeError
+from .base import Layer
+
+
+class Activation(Layer):
+    """One of the functions that cells have, of each number: y = f(x), f by its name.
+
+    affine(alpha, beta), elu(alpha), exponential, gelu, hard_sigmoid(alpha, beta), hard_sigmoid_keras2,
+    leaky_relu(alpha), linear, mish, relu, relu6, scaled_tanh(alpha, beta), selu, sigmoid, silu (or swish),
+    softplus, softsign, tanh, thresholded_relu(alpha), as ONNX and Keras define them; hard_sigmoid is that of
+    Keras 3 and PyTorch.
+
+    Raises ArgumentError for an unknown name, and for parameters missing or not taken.
+    """
+
+    @checked
+    def __init__(self, name: str, alpha: float | None = None, beta: float | None = None) -> None:
+        given = [parameter for parameter in (alpha, beta) if parameter is not None]
+        self._spec = activations.spec("name", (name, *given) if given else name)
+        self.name, self.alpha, self.beta = name, alpha, beta
+
+    @property
+    def causal(self) -> bool:
+        return True
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x of any shape to y of the same, a new array.
+
+        NaN goes through, and infinities give the limit. float64 stays float64, anything else becomes float32.
+        Raises DtypeError.
+        """
+        x = arrays.as_array(x, "x")
+        x = arrays.contiguous(arrays.as_floats(x, arrays.working_dtype(x), "x"))
+        y = np.empty_like(x)
+        _core.activate(activations.call(self._spec), x.reshape(-1), y.reshape(-1))
+        return y
+
+
+class Softmax(Layer):
+    """torch.nn.Softmax: y = exp(x - max x) / sum(exp(x - max x)) along one axis, which cannot overflow."""
+
+    @checked
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = integer("dim", dim, -64, 63)  # NumPy's arrays have up to 64 axes
+
+    @property
+    def causal(self) -> bool:
+        return self.dim == -1
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x of any shape to y of the same, each slice along `dim` on its own.
+
+        A slice with NaN or +inf in it, or of nothing but -inf, becomes NaN. float64 stays float64, anything
+        else becomes float32. Raises ShapeError, DtypeError.
+        """
+        x = arrays.as_array(x, "x")
+        x = arrays.as_floats(x, arrays.working_dtype(x), "x")
+        if not -x.ndim <= self.dim < x.ndim:
+            raise ShapeError(f"x has shape {x.shape}, but this Softmax works along axis dim={self.dim}")
+        # a slice contiguous in memory is summed in the same order whatever else there is
+        rows = np.ascontiguousarray(np.moveaxis(x, self.dim, -1))
+        with np.errstate(invalid="ignore"):
+            shifted = rows - rows.max(axis=-1, keepdims=True, initial=-np.inf)
+        powers = np.empty_like(rows)
+        _core.activate(activations.call("exponential"), shifted.reshape(-1), powers.reshape(-1))
+        powers /= powers.sum(axis=-1, keepdims=True)
+        return np.moveaxis(powers, -1, self.dim)
+
+    def forward(
+        self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
+    ) -> tuple[Array, None, Array]:
+        """As a call; the cache is a copy of y."""
+        y = self(x)
+        return y, None, y.copy()
+
+    def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
+        """dx = y (dy - sum(dy y)), the sum along `dim`. Raises ShapeError, DtypeError."""
+        self._check_cache(isinstance(cache, np.ndarray))
+        dy = arrays.as_gradient(dy, cache.shape, cache.dtype)
+        return cache * (dy - (dy * cache).sum(axis=self.dim, keepdims=True)), None, {}

@@ -1,0 +1,60 @@
+"""The dropout of torch.nn, which acts in training only."""
+
+from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core import arrays
+from ..core.arrays import Array, FloatDtype, Shape
+from ..core.checks import Rng, checked, generator, probability
+from .base import Layer
+
+
+def dropout_mask(rng: np.random.Generator, p: float, shape: Shape, dtype: FloatDtype) -> Array:
+    """0 with probability p, else 1 / (1 - p), so that the mean stays."""
+    return (rng.random(shape) >= p).astype(dtype) / dtype.type(1 - p if p < 1 else 1)
+
+
+class Dropout(Layer):
+    """torch.nn.Dropout: y = x in a call; with forward's `rng`, y = 0 with probability p, else x / (1 - p).
+
+    Raises ArgumentError. Source: Srivastava et al. 2014.
+    """
+
+    unchanged_by_step = True
+
+    @checked
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = probability("p", p)
+
+    @property
+    def causal(self) -> bool:
+        return True
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x of any shape, as it is, in a new array. float64 stays float64, anything else becomes float32."""
+        x = arrays.as_array(x, "x")
+        return arrays.as_floats(x, arrays.working_dtype(x), "x").copy()
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: None = None,
+        *,
+        lengths: Any = None,
+        rng: Rng = None,
+    ) -> tuple[Array, None, Array]:
+        """y, and what x was multiplied by, as the cache."""
+        y = self(x)
+        mask = np.ones_like(y)
+        if rng is not None and self.p:
+            mask = dropout_mask(generator(rng), self.p, y.shape, y.dtype)
+        return y * mask, None, mask
+
+    def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
+        """dx = dy where x came through, scaled alike. Raises ShapeError, DtypeError."""
+        self._check_cache(isinstance(cache, np.ndarray))
+        return arrays.as_gradient(dy, cache.shape, cache.dtype) * cache, None, {}

@@ -1,0 +1,160 @@
+"""The pooling layers of torch.nn."""
+
+from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core.arrays import Array, Shape
+from ..core.checks import checked, flag
+from ..errors import ArgumentError
+from .windows import Sides, Spatial, padded, windows
+
+
+def largest(x: Array, kernel_size: Shape, stride: Shape, sides: Sides, dilation: Shape) -> Array:
+    """The largest number of each window of x (N, C, *sizes), NaN if it holds one."""
+    seen = windows(padded(x, sides, -np.inf), kernel_size, stride, dilation)
+    y = np.full(seen.shape[: x.ndim], -np.inf, x.dtype)
+    for place in np.ndindex(kernel_size):
+        np.maximum(y, seen[(..., *place)], out=y)
+    return y + 0  # of -0 and 0, either may have been the larger
+
+
+def total(x: Array, kernel_size: Shape, stride: Shape, sides: Sides) -> Array:
+    """The sum of each window of x (N, C, *sizes)."""
+    seen = windows(padded(x, sides), kernel_size, stride, (1,) * len(stride))
+    y = np.zeros(seen.shape[: x.ndim], x.dtype)
+    for place in np.ndindex(kernel_size):
+        y += seen[(..., *place)]
+    return y
+
+
+def average(x: Array, kernel_size: Shape, stride: Shape, sides: Sides, counted: Sides) -> Array:
+    """The average of each window of x (N, C, *sizes); of the places around x, `counted` count as zeros."""
+    rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in zip(sides, counted, strict=True)]
+    ones = padded(np.ones((1, 1, *x.shape[2:]), x.dtype), counted, 1.0)
+    return total(x, kernel_size, stride, sides) / total(ones, kernel_size, stride, rest)
+
+
+class Pooling(Spatial):
+    """What all pooling of windows shares."""
+
+    kernel_size: Any
+    stride: Any
+    padding: Any
+    ceil_mode: bool
+
+    def _configure(self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+        self.kernel_size = self._per_axis("kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else self._per_axis("stride", stride, 1)
+        self.padding = self._per_axis("padding", padding, 0)
+        sizes = zip(self._sizes(self.padding), self._sizes(self.kernel_size), strict=True)
+        if any(n > k // 2 for n, k in sizes):
+            raise ArgumentError(
+                f"padding={padding!r}, but must be at most half of kernel_size={kernel_size!r}"
+            )
+        self.ceil_mode = flag("ceil_mode", ceil_mode)
+
+    def _windows(self, x: Array, dilation: Shape) -> tuple[Shape, Shape, Sides, Sides]:
+        """The sizes and strides of windows, what pads x, and what of that is `padding`, not rounding up."""
+        kernel_size, stride, padding = map(self._sizes, (self.kernel_size, self.stride, self.padding))
+        spans = [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True)]
+        own = [(n, n) for n in padding]
+        sides = []
+        for size, n, span, step in zip(x.shape[2:], padding, spans, stride, strict=True):
+            places = -(-(size + 2 * n - span) // step)
+            # a window that begins after x and the padding before it is no window
+            more = places * step + span - size - 2 * n if self.ceil_mode and places * step < size + n else 0
+            sides.append((n, n + max(0, more)))
+        self._check_span(x, spans, sides)
+        return kernel_size, stride, sides, own
+
+
+class MaxPool(Pooling):
+    """What MaxPool1d and MaxPool2d share."""
+
+    @checked
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        *,
+        ceil_mode: bool = False,
+    ) -> None:
+        self._configure(kernel_size, stride, padding, ceil_mode)
+        self.dilation = self._per_axis("dilation", dilation, 1)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, C, *out). Raises ShapeError, DtypeError."""
+        x, batched = self._batch(x)
+        dilation = self._sizes(self.dilation)
+        kernel_size, stride, sides, _ = self._windows(x, dilation)
+        y = largest(x, kernel_size, stride, sides, dilation)
+        return y if batched else y[0]
+
+
+class MaxPool1d(MaxPool):
+    """The largest of each window, as torch.nn.MaxPool1d: y[c, t] = max over k of x[c, stride t + dilation k].
+
+    stride None is kernel_size; padding is of -inf. float64 stays float64, anything else becomes float32.
+    Raises ArgumentError, and SignatureError for unknown arguments.
+    """
+
+    axes = 1
+
+
+class MaxPool2d(MaxPool):
+    """The largest of each window, as torch.nn.MaxPool2d; its arguments are one integer, or two.
+
+    As MaxPool1d otherwise.
+    """
+
+    axes = 2
+
+
+class AvgPool(Pooling):
+    """What AvgPool1d and AvgPool2d share."""
+
+    @checked
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        self._configure(kernel_size, stride, padding, ceil_mode)
+        self.count_include_pad = flag("count_include_pad", count_include_pad)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, C, *out). Raises ShapeError, DtypeError."""
+        x, batched = self._batch(x)
+        kernel_size, stride, sides, own = self._windows(x, (1,) * self.axes)
+        y = average(x, kernel_size, stride, sides, own if self.count_include_pad else [(0, 0)] * self.axes)
+        return y if batched else y[0]
+
+
+class AvgPool1d(AvgPool):
+    """The average of each window, as torch.nn.AvgPool1d: y[c, t] = 1/K sum over k of x[c, stride t + k].
+
+    stride None is kernel_size; padding is of zeros, which count unless count_include_pad is False. float64
+    stays float64, anything else becomes float32. Raises ArgumentError, and SignatureError for unknown
+    arguments.
+    """
+
+    axes = 1
+
+
+class AvgPool2d(AvgPool):
+    """The average of each window, as torch.nn.AvgPool2d; its arguments are one integer, or two.
+
+    As AvgPool1d otherwise.
+    """
+
+    axes = 2

@@ -1,0 +1,196 @@
+"""The picture of a trace: the input, the gates and states of one layer, and the output of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.arrays import Array
+from ..core.checks import integer
+from ..errors import ArgumentError
+from ..layers.activation import Softmax
+from . import plot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .trace import Trace
+
+TITLES = {
+    "i": "input gate i: 1 lets the candidate in",
+    "f": "forget gate f: 1 keeps the cell state",
+    "o": "output gate o: 1 lets the cell state out",
+    "g": "candidate g",
+    "r": "reset gate r: 1 lets the previous hidden state into the candidate",
+    "z": "update gate z: 1 keeps the hidden state",
+    "n": "candidate n",
+    "c": "cell state c: the memory",
+    "h": "hidden state h: the output",
+}
+SIGMOID = "ifozr"  # the gates from 0 to 1; candidates and h lie between -1 and 1
+PERCENTILE = 98  # of an unbounded state; a single unit may lie far beyond all others
+MAX_UNITS = 64  # rows of a panel before units are grouped
+RANKS = 4  # likeliest characters per step
+LIKELIEST = 12  # classes, where there are too many to name all
+
+
+def draw(
+    trace: Trace,
+    layer: int | str,
+    row: int,
+    title: str | None,
+    classes: Sequence[str] | None,
+    label: int | None,
+    text: str | None,
+    units: Sequence[int] | None,
+    similar: bool,
+) -> Figure:
+    """Draw one row of a trace; `Trace.plot` documents the arguments."""
+    names = list(trace.layers)
+    if layer not in names:
+        layer = names[integer("layer", layer, 0, len(names) - 1)]
+    row = integer("row", row, 0, len(trace.lengths) - 1)
+    steps = int(trace.lengths[row])
+    if steps == 0:
+        raise ArgumentError(f"row={row} has no step to plot")
+    if text is not None and len(text) != steps:
+        raise ArgumentError(f"text has {len(text)} characters, but row {row} has {steps} steps")
+    values = {name: array[:steps, row] for name, array in trace.layers[str(layer)].items()}
+    rows = {array.shape[1]: array for array in (values["h"], values.get("c", values["h"]))}
+    if units is not None:
+        units = [integer("units", unit, 0, max(rows) - 1) for unit in units]
+    arrangements = {size: _arrange(array, units, similar) for size, array in rows.items()}
+    panels = [] if text is not None else [_features("input x", trace.x[:steps, row].reshape(steps, -1))]
+    panels += _layer_panels(values, arrangements)
+    heading = title or (f"sequence {row}" if len(trace.lengths) > 1 else "")
+    if "." in str(layer):  # a model: the output of a recurrent layer by itself is its h
+        outputs = trace.answers(row).reshape(steps, -1)
+        if classes is None:
+            panels.append(_features("output y after each step", outputs))
+        else:
+            probabilities = _probabilities(outputs, classes)
+            panels.append(_class_panel(probabilities, classes, text is not None))
+            verdict = _verdict(probabilities[-1], classes, label, text is not None)
+            heading = f"{heading}: {verdict}" if heading else verdict
+    others = [name for name in names if name != layer]
+    also = f"; also {', '.join(others)}" if others else ""
+    which = f"layer {layer} ({names.index(str(layer)) + 1} of {len(names)}{also})"
+    note = arrangements[max(arrangements)].note
+    return plot.heat_maps(panels, "\n".join(filter(None, [heading, which + note])), text)
+
+
+class _Arrangement(NamedTuple):
+    """The units to draw, in order, the number of units averaged per row, and how to describe that."""
+
+    order: NDArray[np.intp]
+    group: int
+    rows: str
+    names: Sequence[str] | None
+    note: str
+
+    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The rows of a panel, (T, rows), from the units (T, H)."""
+        ordered = values[:, self.order]
+        if self.group == 1:
+            return ordered
+        starts = np.arange(0, ordered.shape[1], self.group)
+        counts = np.diff([*starts, ordered.shape[1]])
+        means: NDArray[Any] = np.add.reduceat(ordered, starts, axis=1) / counts
+        return means
+
+
+def _arrange(values: NDArray[Any], units: Sequence[int] | None, similar: bool) -> _Arrangement:
+    """The units of `values` (T, H) as the rows of a panel."""
+    H = values.shape[1]
+    if units is not None:
+        chosen = np.array([unit for unit in units if unit < H], np.intp)  # a projected h has fewer
+        names = [str(unit) for unit in chosen] if len(chosen) <= plot.MAX_NAMED_ROWS else []
+        return _Arrangement(chosen, 1, "unit", names, f": {len(chosen)} of {H} units")
+    group = -(-H // MAX_UNITS)
+    if group > 1:
+        note = f": {H} units, similar ones averaged in groups of {group}"
+        return _Arrangement(plot.by_similarity(values), group, f"groups of {group}", [], note)
+    if similar:
+        return _Arrangement(
+            plot.by_similarity(values), 1, f"{H} units", [], f": {H} units, ordered by similarity"
+        )
+    return _Arrangement(np.arange(H), 1, "unit", None, "")
+
+
+def _layer_panels(
+    values: Mapping[str, Array], arrangements: Mapping[int, _Arrangement]
+) -> Iterator[plot.Panel]:
+    """First the gates from 0 to 1, which share a scale, then the candidate, c, h and the preactivations."""
+    for name in sorted(values, key=lambda name: ("_" in name, "ifozrgnch".find(name[0]))):
+        arrangement = arrangements[values[name].shape[1]]
+        if len(arrangement.order) == 0:
+            continue
+        array = arrangement.apply(values[name])
+        title = TITLES.get(name, name.replace("_", " "))
+        if name in SIGMOID and plot.peak(array) <= 1:
+            low, high, bar = 0.0, 1.0, "0 closed, 1 open"
+        elif name in "gnh" and plot.peak(array) <= 1:
+            low, high, bar = -1.0, 1.0, ""
+        else:
+            low, high, bar = *_scale(array, plot.peak(array, PERCENTILE)), ""
+        yield plot.Panel(title, array, low, high, arrangement.rows, bar, arrangement.names)
+
+
+def _features(title: str, values: NDArray[Any]) -> plot.Panel:
+    return plot.Panel(title, values, *_scale(values, plot.peak(values)), "feature")
+
+
+def _scale(values: NDArray[Any], high: float) -> tuple[float, float]:
+    """From 0 where no value is negative, else symmetric about 0."""
+    return (0.0 if values.min(initial=0) >= 0 else -high), high
+
+
+def _probabilities(scores: Array, classes: Sequence[str]) -> Array:
+    """softmax of the scores (T, O), unless they are probabilities already."""
+    if scores.shape[1] != len(classes):
+        raise ArgumentError(
+            f"classes names {len(classes)} classes, but the model has {scores.shape[1]} outputs"
+        )
+    if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3):
+        return scores
+    probabilities: Array = Softmax()(scores)
+    return probabilities
+
+
+def _class_panel(probabilities: Array, classes: Sequence[str], is_text: bool) -> plot.Panel:
+    """The probability of each class, or of the likeliest ones, after each step."""
+    noun = "next characters" if is_text else "classes"
+    names = [name.translate(plot.VISIBLE) if is_text else name for name in classes]
+    if is_text and plot.letters_fit(len(probabilities)):
+        ranking = np.argsort(-probabilities, axis=1, kind="stable")[:, :RANKS]
+        return plot.Panel(
+            "likeliest next characters after each step",
+            np.take_along_axis(probabilities, ranking, axis=1),
+            *(0, 1, "rank", "probability"),
+            names=[str(rank + 1) for rank in range(ranking.shape[1])],
+            letters=np.array(names)[ranking],
+        )
+    title = "probability of each class after each step"
+    if len(classes) > plot.MAX_NAMED_ROWS:
+        likeliest = np.argsort(-probabilities.max(axis=0), kind="stable")[:LIKELIEST]
+        likeliest.sort()
+        title = f"probability of the {LIKELIEST} likeliest of {len(classes)} {noun} after each step"
+        probabilities, names = probabilities[:, likeliest], [names[k] for k in likeliest]
+    rows = "character" if is_text else "class"
+    return plot.Panel(title, probabilities, 0, 1, rows, "probability", names)
+
+
+def _verdict(probabilities: Array, classes: Sequence[str], label: int | None, is_text: bool) -> str:
+    """The true label and the prediction after the last step."""
+    if not np.isfinite(probabilities).all():
+        return "the outputs are not finite"
+    names = [repr(name) for name in classes] if is_text else classes
+    best = int(probabilities.argmax())
+    predicted = f"{names[best]} ({probabilities[best]:.0%})"
+    if is_text:
+        return f"likeliest next character {predicted}"
+    true = "" if label is None else f"true label {names[integer('label', label, 0, len(names) - 1)]}, "
+    return f"{true}predicted {predicted}"

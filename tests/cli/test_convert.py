@@ -1,0 +1,142 @@
+"""`onward convert`: from every format to every other, without losing anything silently."""
+
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.numpy
+import support
+from support import onnx_nodes
+from support.cli import invoke, message, report
+
+import onward
+from onward import bundled
+from onward.layers.base import Layer
+
+VOWELS = bundled.models()["vowels"]
+TEST = bundled.datasets()["japanese_vowels_test"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
+def test_converting_there_and_back_changes_nothing(tmp_path: Path, suffix: str) -> None:
+    assert invoke("convert", "vowels", tmp_path / f"a{suffix}").exit_code == 0
+    assert invoke("convert", tmp_path / f"a{suffix}", tmp_path / "b.safetensors").exit_code == 0
+    onward.load(VOWELS).save(tmp_path / "own.safetensors")
+    assert (tmp_path / "b.safetensors").read_bytes() == (tmp_path / "own.safetensors").read_bytes()
+
+
+def source_of(kind: str, folder: Path) -> Path:
+    """A model in each format that can be read."""
+    path, data, gru = folder / f"source.{kind}", support.DATA, onward.GRU(3, 4, rng=0)
+    match kind:
+        case "safetensors" | "onnx":
+            net = onward.Sequential(gru, onward.Last(), onward.Linear(4, 2, rng=1))
+            net.save(path) if kind == "safetensors" else onward.export_onnx(net, path)
+        case "bin":  # a state dict in safetensors
+            path.write_bytes(safetensors.numpy.save(gru.state_dict()))
+        case "npz":
+            np.savez(path, **gru.state_dict())
+        case "h5":
+            shutil.copy(data / "keras" / "cudnn.h5", path)
+        case "pt":
+            shutil.copy(data / "torch" / "weights.pt", path)
+        case "keras":  # without the mask, which no other format has
+            with zipfile.ZipFile(data / "keras" / "tagger_3.keras") as old, zipfile.ZipFile(path, "w") as new:
+                for name in old.namelist():
+                    content = old.read(name)
+                    new.writestr(name, content.replace(b'"mask_zero": true', b'"mask_zero": false'))
+    return path
+
+
+def output_of(path: Path) -> Any:
+    """The output of a model, or of the first layer of a state dict, for a fixed input."""
+    rng, net = np.random.default_rng(0), onward.load(path)
+    if isinstance(net, dict):
+        net = next(iter(net.values()))
+    model: Any = net if isinstance(net, Layer) else net.layers()
+    if "Embedding" in repr(model):
+        return model(rng.integers(0, 5, (2, 6)))
+    y = model(rng.normal(0, 1, (2, 6, model.step_shape[0])))
+    return y[0] if isinstance(y, tuple) else y
+
+
+@pytest.mark.parametrize("target", ["safetensors", "onnx"])
+@pytest.mark.parametrize("kind", ["safetensors", "onnx", "bin", "npz", "h5", "keras", "pt"])
+def test_every_format_converts_to_every_other(tmp_path: Path, kind: str, target: str) -> None:
+    source, result = source_of(kind, tmp_path), tmp_path / f"target.{target}"
+    done = invoke("convert", source, result)
+    if (kind, target) == ("pt", "onnx"):  # a state dict of several layers
+        assert done.exit_code == 2 and "no forward()" in done.stderr.replace("\n", " ")
+    else:
+        assert done.exit_code == 0, done.output
+        np.testing.assert_array_equal(output_of(result), output_of(source))
+
+
+def test_an_onnx_file_runs_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "vowels.onnx"
+    invoke("convert", "vowels", path, expect=0)
+    assert report("run", path, TEST)["predicted"] == report("run", "vowels")["predicted"]
+
+
+def test_an_onnx_graph_that_is_not_a_chain_of_layers_names_the_node(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Mul", ["x", "scale"], ["y"], "scaled")
+    x = np.zeros((4, 1, 12), np.float32)
+    model = onnx_nodes.model_of([node], {"x": x}, ["y"], {"scale": np.ones(12, np.float32)})
+    onnx.save(model, tmp_path / "m.onnx")
+    for arguments in (
+        ["run", tmp_path / "m.onnx", TEST],
+        ["convert", tmp_path / "m.onnx", tmp_path / "m.safetensors"],
+        ["quantize", tmp_path / "m.onnx", "--to", "int8", "-o", tmp_path / "m.safetensors"],
+    ):
+        assert "node scaled (Mul)" in message(invoke(*arguments, expect=1))
+
+
+def test_a_state_dict_converts_to_tensors_but_not_to_a_graph(tmp_path: Path, state_dict: Path) -> None:
+    assert invoke("convert", state_dict, tmp_path / "copy.safetensors").exit_code == 0
+    for name, tensor in onward.load_tensors(state_dict).items():
+        np.testing.assert_array_equal(onward.load_tensors(tmp_path / "copy.safetensors")[name], tensor)
+    result = invoke("convert", state_dict, tmp_path / "m.onnx")
+    assert (result.exit_code, "sequential(...)" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("target", ["safetensors", "onnx"])
+def test_options_supply_what_a_state_dict_does_not_record(tmp_path: Path, target: str) -> None:
+    rnn = onward.RNN(3, 4, nonlinearity="relu", batch_first=True, rng=0)
+    source, result = tmp_path / "rnn.bin", tmp_path / f"rnn.{target}"
+    source.write_bytes(safetensors.numpy.save(rnn.state_dict()))
+    said = ["--nonlinearity", "relu", "--batch-first"]
+    assert invoke("convert", source, result, *said).exit_code == 0
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    net = onward.load(result)
+    y = net.layers()(x) if target == "onnx" else net(x)[0]
+    np.testing.assert_array_equal(y, rnn(x)[0])
+    assert report("info", source, *said)["layers"][0]["layer"] == repr(rnn)
+
+
+def test_convert_refuses_to_lose_options_of_layers(tmp_path: Path) -> None:
+    whole = support.DATA / "torch" / "whole.pt"
+    result = invoke("convert", whole, tmp_path / "m.safetensors")
+    said = " ".join(result.stderr.split())
+    assert (result.exit_code, "tensors alone do not determine lstm: LSTM(3, 4, batch_first=True" in said) == (
+        2,
+        True,
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_convert_refuses_formats_that_it_cannot_write(tmp_path: Path) -> None:
+    for target in (tmp_path / "vowels.pt", tmp_path / "nowhere" / "vowels.onnx"):
+        result = invoke("convert", "vowels", target)
+        assert (result.exit_code, "OUT" in result.stderr) == (2, True)
+
+
+def test_convert_refuses_to_overwrite_its_input(tmp_path: Path) -> None:
+    path = tmp_path / "gru.safetensors"
+    onward.GRU(3, 4).save(path)
+    before = path.read_bytes()
+    assert "choose another name" in message(invoke("convert", path, path, expect=2))
+    assert path.read_bytes() == before

@@ -1,0 +1,211 @@
+"""What all commands share: help, lazy imports, suggestions, exit codes, shell completion."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.cli import invoke, message
+
+import onward
+from onward.cli import COMMANDS, main
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "onward"
+EXTRA = "pip install 'onward[cli]' (from a checkout: pip install '.[cli]')"
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from onward.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    loaded = set(python(code).stderr.split())
+    assert "onward.cli.group" in loaded
+    heavy = {"rich", "matplotlib", "onnx", "pyarrow", "onward.train", "onward.tables", "onward.recipes"}
+    assert not heavy & loaded
+    assert not {f"onward.cli.{module}" for module, _ in COMMANDS.values()} & loaded
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_the_group_is_the_first_line_of_each_command(name: str) -> None:
+    context = main.make_context("onward", [name, "--help"], resilient_parsing=True)
+    command = main.get_command(context, name)
+    assert command is not None and command.help is not None
+    assert " ".join(command.help.split("\n\n")[0].split()) == COMMANDS[name][1]
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in COMMANDS), ["train", "text"], ["train", "table"]]
+)
+def test_every_help_ends_with_an_example(command: list[str]) -> None:
+    last = invoke(*command, "--help", expect=0).output.strip().splitlines()[-1]
+    assert last.strip().startswith("Example:  onward ")
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["info"], ["convert"], ["quantize"], ["models"], ["score"], ["sample"]]
+)
+def test_the_example_of_a_help_runs(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    last = invoke(*command, "--help").output.strip().splitlines()[-1]
+    invoke(*last.replace('"', "").split()[2:], expect=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["rn"], "no such command: 'rn'. Did you mean 'run'?"),
+        (["walk"], "The commands are run, trace, train,"),
+        (["info", "vowls"], "Did you mean 'vowels'?"),
+        (["run", "vowels", "japanese_vowel_test"], "Did you mean 'japanese_vowels_test'"),
+        (["score", "vowels", "japanese_vowels_tset"], "Did you mean 'japanese_vowels_test'"),
+        (["quantize", "shakespere", "--to", "int8", "-o", "x.safetensors"], "Did you mean 'shakespeare'?"),
+        (["train", "tabel", "x.npz"], "no such command: 'tabel'. Did you mean 'table'?"),
+        (["train", "table", "japanese_vowels_tran"], "Did you mean 'japanese_vowels_train'"),
+        (["run", "vowels", "--jsn"], "--json"),
+        (["info", "modle.safetensors"], "Did you mean 'model.safetensors'?"),
+        (["info", "japanese_vowels_test"], "It is a bundled data set."),
+        (["run", "vowels", "shakespeare"], "It is a bundled model."),
+    ],
+)
+def test_typos_are_answered_with_the_most_similar_name(
+    arguments: list[str], hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.safetensors").touch()
+    assert hint in message(invoke(*arguments, expect=2))
+
+
+def unreadable(kind: str, path: Path) -> Path:
+    """A path at which there is no model and no data."""
+    match kind:
+        case "empty":
+            path.touch()
+        case "garbage":
+            path.write_bytes(np.random.default_rng(0).bytes(3000))
+        case "directory":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "garbage", "directory", "pipe"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".h5", ".keras", ".npz", ".onnx"])
+@pytest.mark.parametrize("command", ["info", "run", "score", "convert", "quantize", "trace", "sample"])
+def test_a_file_that_is_not_a_model_ends_in_one_message(
+    kind: str, suffix: str, command: str, tmp_path: Path
+) -> None:
+    path = unreadable(kind, tmp_path / f"model{suffix}")
+    options = {
+        "run": ["japanese_vowels_test"],
+        "score": ["japanese_vowels_test"],
+        "convert": [str(tmp_path / "out.safetensors")],
+        "quantize": ["--to", "int8", "-o", str(tmp_path / "out.safetensors")],
+        "trace": ["japanese_vowels_test"],
+    }.get(command, [])
+    result = invoke(command, path, *options)
+    assert result.exit_code in (1, 2)
+    assert "Error: " in result.stderr and path.name in "".join(result.stderr.split())
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "garbage", "directory", "pipe"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv", ".txt"])
+def test_a_file_that_is_not_data_ends_in_one_message(kind: str, suffix: str, tmp_path: Path) -> None:
+    path = unreadable(kind, tmp_path / f"x{suffix}")
+    model = "shakespeare" if suffix == ".txt" else "vowels"
+    for command in ["score"] if suffix == ".txt" else ["run", "score", "trace"]:
+        result = invoke(command, model, path)
+        assert result.exit_code in (1, 2) and "Error: " in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+def test_a_file_without_permission_ends_in_one_message(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    onward.GRU(3, 4).save(path)
+    path.chmod(0)
+    assert "Permission denied" in message(invoke("info", path, expect=1))
+
+
+def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onward.cli.info.load", interrupted)
+    assert invoke("info", "vowels", expect=130).output == ""
+
+
+def test_too_little_memory_ends_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **options: object) -> None:
+        raise MemoryError("Unable to allocate 9 EiB")
+
+    monkeypatch.setattr("onward.cli.info.load", exhausted)
+    assert "not enough memory: Unable to allocate" in message(invoke("info", "vowels", expect=1))
+
+
+def test_results_go_to_stdout_and_errors_to_stderr() -> None:
+    good = subprocess.run([COMMAND, "run", "vowels", "--json"], capture_output=True, text=True, check=False)
+    assert good.returncode == 0 and good.stderr == ""  # no progress bar outside a terminal
+    assert json.loads(good.stdout)["accuracy"] >= 0.95
+    bad = subprocess.run([COMMAND, "run", "vowls"], capture_output=True, text=True, check=False)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert "vowls" in bad.stderr and "Traceback" not in bad.stderr
+
+
+def test_the_package_runs_as_a_module() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "onward", "info", "vowls"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2 and result.stderr.startswith("Usage: onward info")
+
+
+def test_without_click_the_message_names_the_extra() -> None:
+    result = python("import sys; sys.modules['click'] = None; import onward.cli")
+    assert result.returncode == 1
+    assert EXTRA in result.stderr and "Traceback" not in result.stderr
+
+
+def test_without_rich_the_message_names_the_extra() -> None:
+    code = "import sys; sys.modules['rich'] = None; from onward.cli import main; main(['models'])"
+    result = python(code)
+    assert result.returncode == 1
+    assert EXTRA in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_completion_script_of_a_shell_is_printed(shell: str) -> None:
+    environment = os.environ | {"_ONWARD_COMPLETE": f"{shell}_source"}
+    script = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, check=False).stdout
+    assert f"_ONWARD_COMPLETE={shell}_complete" in script
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("onward qu", {"quantize"}),
+        ("onward run vow", {"vowels"}),
+        ("onward run vowels japanese", {"japanese_vowels_test", "japanese_vowels_train"}),
+        ("onward info --batch", {"--batch-first"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_bundled_names(words: str, completions: set[str]) -> None:
+    environment = os.environ | {
+        "_ONWARD_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    result = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, check=False)
+    assert {line.removeprefix("plain,") for line in result.stdout.split() if "plain," in line} == completions

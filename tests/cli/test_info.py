@@ -1,0 +1,142 @@
+"""`onward info`: one row per layer for models in every format; `onward models`."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import support
+from support import onnx_nodes
+from support.cli import invoke, report
+
+import onward
+from onward import bundled
+
+KERAS = support.DATA / "keras"
+ANSWERS = np.load(KERAS / "answers.npz")
+
+
+def rows(output: str) -> list[list[str]]:
+    """The cells of the rows of a printed table."""
+    return [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in output.splitlines() if "│" in line
+    ]
+
+
+def test_info_shows_one_row_per_layer() -> None:
+    assert rows(invoke("info", "vowels", expect=0).output) == [
+        ["0", "LSTM", "(T, B, 48)", "11,904"],
+        ["1", "Last", "(B, 48)", "0"],
+        ["2", "Linear", "(B, 9)", "441"],
+        ["total", "", "", "12,345"],
+    ]
+
+
+def test_json_lists_every_weight() -> None:
+    said = report("info", "vowels")
+    parameters = sum(layer["parameters"] for layer in said["layers"])
+    assert said["parameters"] == 4 * 48 * (12 + 48 + 2) + 9 * 49 == parameters
+    assert said["bytes"] == 4 * said["parameters"] < said["file_bytes"]
+    assert said["layers"][0]["weights"][0] == {
+        "name": "weight_ih_l0",
+        "shape": [192, 12],
+        "parameters": 2304,
+        "bytes": 9216,
+    }
+    assert said["layers"][0]["output_shape"] == ["T", "B", 48]
+
+
+@pytest.mark.parametrize(("precision", "size"), [("float16", 2), ("int8", 1)])
+def test_info_counts_the_bytes_of_a_quantized_model(tmp_path: Path, precision: str, size: int) -> None:
+    path = tmp_path / "small.safetensors"
+    onward.Sequential(onward.LSTM(12, 32), onward.Linear(32, 9)).quantize(precision).save(path)
+    said, rest = report("info", path), 4 * (2 * 128 + 9 * 33)  # biases, and Linear, are float32
+    scales = 4 * 2 * 128 if precision == "int8" else 0
+    assert said["bytes"] == size * 128 * (12 + 32) + scales + rest < said["file_bytes"]
+    output = invoke("info", path).output
+    assert f"LSTM ({precision})" in output and f"{said['bytes'] / 1000:,.1f} kB" in output
+
+
+def test_info_of_a_state_dict_names_the_tensors_that_belong_to_no_layer(state_dict: Path) -> None:
+    said = report("info", state_dict)
+    assert [layer["name"] for layer in said["layers"]] == ["encoder", "head"]
+    assert said["leftover"] == ["scale"] and not said["connected"]
+    output = invoke("info", state_dict).output
+    assert ["encoder", "GRU", "(T, B, 4)", "108"] in rows(output)
+    assert "Tensors that belong to no layer: scale" in output
+
+
+def test_info_of_an_onnx_chain_shows_its_layers(tmp_path: Path) -> None:
+    path = tmp_path / "vowels.onnx"
+    invoke("convert", "vowels", path, expect=0)
+    assert report("info", path)["layers"] == report("info", "vowels")["layers"]
+
+
+def test_info_of_another_onnx_graph_shows_its_nodes(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Mul", ["x", "scale"], ["y"], "scaled")
+    x = np.zeros((4, 1, 12), np.float32)
+    model = onnx_nodes.model_of([node], {"x": x}, ["y"], {"scale": np.ones(12, np.float32)})
+    onnx.save(model, tmp_path / "m.onnx")
+    (layer,) = report("info", tmp_path / "m.onnx")["layers"]
+    assert (layer["name"], layer["kind"], layer["output_shape"]) == ("scaled", "Mul", ["?", "?", 12])
+    assert [weight["name"] for weight in layer["weights"]] == ["scale"]
+
+
+def test_info_finds_the_weights_that_a_branch_of_an_onnx_graph_uses(tmp_path: Path) -> None:
+    float_, T = onnx.TensorProto.FLOAT, onnx.helper
+    y = T.make_tensor_value_info("y", float_, [3])
+    scaled = T.make_node("Mul", ["x", "scale"], ["y1"], "scaled")
+    plain = T.make_node("Identity", ["x"], ["y2"])
+    then = T.make_graph([scaled], "then", [], [T.make_tensor_value_info("y1", float_, [3])])
+    other = T.make_graph([plain], "else", [], [T.make_tensor_value_info("y2", float_, [3])])
+    branch = T.make_node("If", ["flag"], ["y"], "branch", then_branch=then, else_branch=other)
+    inputs = [
+        T.make_tensor_value_info("x", float_, [3]),
+        T.make_tensor_value_info("flag", onnx.TensorProto.BOOL, []),
+    ]
+    scale = onnx.numpy_helper.from_array(np.ones(3, np.float32), "scale")
+    model = T.make_model(
+        T.make_graph([branch], "g", inputs, [y], [scale]), opset_imports=[T.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "m.onnx")
+    (layer,) = report("info", tmp_path / "m.onnx")["layers"]
+    assert (layer["name"], layer["parameters"]) == ("scaled", 3)
+
+
+@pytest.mark.parametrize("name", ["cudnn.h5", "old_1.h5", "graph_2.h5", "graph_3.keras", "front_end_3.keras"])
+def test_info_of_a_keras_model_has_no_repr_in_a_cell(name: str) -> None:
+    result = invoke("info", "--json", KERAS / name, expect=0)
+    said = json.loads(result.stdout)
+    assert said["parameters"] > 0
+    shown = rows(invoke("info", KERAS / name, expect=0).output)
+    assert [row[0] for row in shown] == [*(layer["name"] for layer in said["layers"]), "total"]
+    assert not any("=" in cell for row in shown for cell in row)
+
+
+@pytest.mark.parametrize("name", ["cudnn.h5", "between_3.keras", "tagger_3.keras"])
+def test_output_shapes_of_a_keras_model_are_those_of_a_call(name: str) -> None:
+    net = onward.load(KERAS / name)
+    assert isinstance(net, onward.layers.base.Layer)
+    last = report("info", KERAS / name)["layers"][-1]["output_shape"]
+    x = [ANSWERS[key] for key in sorted(ANSWERS) if key.startswith(f"{name}/x")]
+    y = net(x if len(x) > 1 else x[0])
+    B, T = x[0].shape[:2]
+    assert np.shape(y[-1] if isinstance(y, list) else y) == tuple({"B": B, "T": T}.get(n, n) for n in last)
+
+
+def test_a_keras_warning_is_one_line_without_source_code() -> None:
+    result = invoke("info", KERAS / "old_1.h5", expect=0)
+    assert result.stderr.startswith("Warning: Keras 1 does not say")
+    assert ".py" not in result.stderr
+
+
+def test_models_lists_everything_that_is_bundled() -> None:
+    said = report("models")
+    assert [model["name"] for model in said["models"]] == list(bundled.models())
+    assert {row["name"]: row["steps"] for row in said["data"]}["japanese_vowels_train"] == 4274
+    output = invoke("models", expect=0).output
+    for text in ("vowels", "98.9%", "Apache-2.0", "japanese_vowels_test", "shakespeare", "bits per"):
+        assert text in output

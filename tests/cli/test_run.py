@@ -1,0 +1,205 @@
+"""`onward run`: what it prints and writes, and that a mistake ends in one message."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.cli import invoke, report
+
+import onward
+from onward import bundled
+from onward.tables import data
+
+VOWELS = bundled.models()["vowels"]
+TEST = bundled.datasets()["japanese_vowels_test"]
+
+
+@pytest.fixture(scope="module")
+def expected() -> np.ndarray:
+    """The output of the bundled model for each test utterance on its own."""
+    net = onward.load(VOWELS)
+    assert isinstance(net, onward.Sequential)
+    return np.stack([net(x) for x in data.read(TEST).items])
+
+
+def test_run_shows_accuracy_by_class_overall_and_speed() -> None:
+    result = invoke("run", "vowels")
+    assert result.exit_code == 0
+    assert all(
+        text in result.output for text in ("370", "5,687", "98.9%", "91.4%", "7 (1x)", "steps per second")
+    )
+
+
+def test_json_says_what_the_model_gives(expected: np.ndarray) -> None:
+    said = report("run", "vowels", "japanese_vowels_test")
+    labels = data.read(TEST).labels
+    assert said["predicted"] == expected.argmax(axis=1).tolist()
+    assert said["accuracy"] == (expected.argmax(axis=1) == labels).mean()
+    assert said["output_shape"] == [370, 9] and said["sequences"] == 370 and said["steps"] == 5687
+    assert sum(row["correct"] for row in said["classes"]) == round(said["accuracy"] * 370)
+    assert all(row["sequences"] == row["correct"] + sum(row["taken_for"].values()) for row in said["classes"])
+    assert said["outputs"][3]["max"] == expected[:, 3].max()
+
+
+def test_every_form_of_input_gives_the_same_predictions(tmp_path: Path) -> None:
+    items = data.read(TEST).items[:70]  # more than one batch
+    lengths = [len(x) for x in items]
+    padded = np.full((max(lengths), len(items), 12), 1e6, np.float32)
+    for b, x in enumerate(items):
+        padded[: len(x), b] = x
+    np.savez(tmp_path / "ragged.npz", x=np.concatenate(items), lengths=lengths)
+    np.savez(tmp_path / "padded.npz", x=padded, lengths=lengths)
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["sequence", *(f"c{k}" for k in range(12))])
+        for b, x in enumerate(items):
+            rows.writerows([b, *map(str, frame)] for frame in x)
+    for b in range(3):
+        np.save(tmp_path / f"{b}.npy", items[b])
+    said = [report("run", "vowels", tmp_path / name) for name in ("ragged.npz", "padded.npz", "rows.csv")]
+    for other in said[1:]:
+        assert other["predicted"] == said[0]["predicted"] and other["outputs"] == said[0]["outputs"]
+    alone = [report("run", "vowels", tmp_path / f"{b}.npy")["predicted"] for b in range(3)]
+    assert [p for predicted in alone for p in predicted] == said[0]["predicted"][:3]
+
+
+def test_outputs_are_written_in_the_order_of_the_sequences(tmp_path: Path, expected: np.ndarray) -> None:
+    for suffix in data.SUFFIXES:
+        assert invoke("run", "vowels", "--out", tmp_path / f"y{suffix}").exit_code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["outputs"], expected)
+    with (tmp_path / "y.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["sequence"]) for row in rows] == list(range(370))
+    assert [int(row["predicted"]) for row in rows] == expected.argmax(axis=1).tolist()
+    read = np.array([[row[f"output_{k}"] for k in range(9)] for row in rows], np.float32)
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_a_model_with_an_output_for_each_step(tmp_path: Path, lstm: Path) -> None:
+    layer = onward.load(lstm)
+    assert isinstance(layer, onward.LSTM)
+    items = data.read(TEST).items
+    expected = np.concatenate([layer(x)[0] for x in items])
+    said = report("run", lstm, "japanese_vowels_test", "--out", tmp_path / "y.npz")
+    assert said["output_shape"] == [5687, 5]
+    assert "predicted" not in said and "accuracy" not in said  # its labels are of whole sequences
+    with np.load(tmp_path / "y.npz") as written:
+        np.testing.assert_array_equal(written["outputs"], expected)
+        np.testing.assert_array_equal(written["lengths"], [len(x) for x in items])
+    shown = invoke("run", lstm, "japanese_vowels_test", "--out", tmp_path / "y.csv").output
+    assert "(5687, 5)" in shown and "labels are not used" in shown
+    with (tmp_path / "y.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = [(str(s), str(t)) for s, x in enumerate(items) for t in range(len(x))]
+    assert [(row["sequence"], row["step"]) for row in rows] == steps
+
+
+def test_a_batch_first_model_does_not_take_time_for_the_batch(tmp_path: Path, lstm: Path) -> None:
+    layer = onward.load(lstm)
+    assert isinstance(layer, onward.LSTM)
+    other = onward.LSTM(12, 5, batch_first=True)
+    other.load_state_dict(layer.state_dict())
+    other.save(tmp_path / "batch_first.safetensors")
+    for model in ("lstm", "batch_first"):
+        out = tmp_path / f"{model}.npy"
+        assert invoke("run", tmp_path / f"{model}.safetensors", TEST, "--out", out).exit_code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "lstm.npy"), np.load(tmp_path / "batch_first.npy"))
+
+
+def test_without_labels_it_shows_how_often_each_output_is_largest(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "x.npz", x=np.concatenate(data.read(TEST).items[:31]), lengths=data.read(TEST).lengths[:31]
+    )
+    result = invoke("run", "vowels", tmp_path / "x.npz")
+    assert "31 of 31" in result.output and "accuracy" not in result.output
+
+
+def test_a_table_of_very_many_outputs_is_cut_and_says_so(tmp_path: Path) -> None:
+    onward.RNN(12, 100, rng=0).save(tmp_path / "rnn.safetensors")
+    result = invoke("run", tmp_path / "rnn.safetensors", "japanese_vowels_test")
+    assert "76 more outputs" in result.output
+    assert len(result.output.splitlines()) < 40
+
+
+def test_nan_in_the_input_is_reported_and_leaves_the_json_valid(tmp_path: Path) -> None:
+    x = np.zeros((4, 12), np.float32)
+    x[2, 5] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    said = report("run", "vowels", tmp_path / "x.npy")
+    assert said["not_finite"] == 9 and said["outputs"][0]["mean"] is None
+    assert "9 outputs NaN" in invoke("run", "vowels", tmp_path / "x.npy").output
+
+
+def test_a_failed_run_leaves_the_old_output_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "y.csv"
+    out.write_text("old")
+    np.save(tmp_path / "x.npy", np.zeros((5, 13), np.float32))
+    assert invoke("run", "vowels", tmp_path / "x.npy", "--out", out).exit_code == 1
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    result = invoke("run", "vowels", "--out", out)
+    assert result.exit_code == 1 and "No space left on device" in result.output
+    assert out.read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"y.csv", "x.npy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["walk"], "walk"),
+        (["run"], "MODEL"),
+        (["run", "vowls"], "bundled model (shakespeare, vowels)"),
+        (["run", "vowels", "missing.csv"], "bundled data set (japanese_vowels_test"),
+        (["run", "vowels", "--jsn"], "--json"),
+        (["run", "vowels", "x.txt"], ".npy, .npz, .csv"),
+        (["run", "vowels", "."], "is a directory"),
+        (["run", "vowels", "--out", "y.txt"], ".npy, .npz, .csv"),
+        (["run", "vowels", "--out", "nowhere/y.csv"], "nowhere"),
+        (["run", "lstm.safetensors"], "INPUT is missing"),
+        (["run", "vowels", "--address", "auto"], "--engine ray"),
+        (["run", "vowels", "--engine", "ray"], "--engine: of Parquet only"),
+        (["run", "vowels", "x.npy", "--lengths", "n"], "--lengths: of Parquet only"),
+        (["run", "vowels", "x.npy", "--input", "x", "--output", "y"], "--input, --output: of Parquet only"),
+        (["run", "vowels", "x.npy", "--on-error", "keep"], "--on-error: of Parquet only"),
+        (["run", "theirs.safetensors", "japanese_vowels_test"], "encoder, head"),
+        (["info", "missing.safetensors"], "missing.safetensors"),
+        (["models", "vowels"], "vowels"),
+    ],
+)
+@pytest.mark.usefixtures("lstm", "state_dict")
+def test_wrong_use_is_exit_code_2_with_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], fragment: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.txt").touch()
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert fragment in result.output
+
+
+def test_failed_work_is_exit_code_1_in_the_words_of_the_library(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((5, 13), np.float32))
+    result = invoke("run", "vowels", tmp_path / "x.npy")
+    assert result.exit_code == 1 and "13" in result.output and "input_size=12" in result.output
+
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n3,oops\n")
+    result = invoke("run", "vowels", tmp_path / "x.csv")
+    assert result.exit_code == 1
+    assert all(text in result.output for text in ("x.csv", "line 3", "column 'b'", "'oops'"))
+
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(VOWELS.read_bytes()[:-100])
+    for result in (invoke("info", cut), invoke("run", cut, TEST)):
+        assert result.exit_code == 1 and "cut.safetensors" in result.output
+
+
+def test_names_with_square_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "[red]x.npy", np.zeros((5, 12), np.float32))
+    shown = invoke("run", "vowels", tmp_path / "[red]x.npy").output
+    assert "[red]x.npy" in shown.replace("\n", "")

@@ -1,0 +1,52 @@
+"""`onward score`: texts, with characters that the model does not know, and tables."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.cli import invoke, message, report
+
+import onward
+from onward import bundled
+from onward.recipes import text
+from onward.tables import data
+
+
+def test_a_bundled_data_set_can_be_scored_by_name() -> None:
+    net = onward.load(bundled.models()["vowels"])
+    assert isinstance(net, onward.Sequential)
+    sequences = data.read(bundled.datasets()["japanese_vowels_test"])
+    assert sequences.labels is not None
+    logits = np.stack([net(x) for x in sequences.items]).astype(np.float64)
+    loss = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), sequences.labels]
+    said = report("score", "vowels", "japanese_vowels_test")
+    assert said["loss"] == pytest.approx(loss.mean(), rel=1e-5)
+    assert said["accuracy"] == (logits.argmax(axis=1) == sequences.labels).mean()
+
+
+def test_unknown_characters_are_skipped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "known.txt").write_text("To be, or not to be")
+    (tmp_path / "with_unknown.txt").write_text("To bé, or né €t to bé".replace("é", "eé").replace("€", "€o"))
+    known, other = (
+        report("score", "shakespeare", tmp_path / f"{name}.txt") for name in ("known", "with_unknown")
+    )
+    model, vocabulary = text.load(bundled.models()["shakespeare"])
+    expected = text.bits_per_character(model, vocabulary, "To be, or ne ot to be")
+    assert known["unknown"] == {}
+    assert other["unknown"] == {"é": 3, "€": 1}
+    assert other["characters"] == len("To be, or ne ot to be")
+    assert other["bits_per_character"] == expected
+    output = invoke("score", "shakespeare", tmp_path / "with_unknown.txt", expect=0).output
+    assert "Skipped 4 characters that the model does not know: 'é' (3x), '€' (1x)" in " ".join(output.split())
+
+
+def test_unknown_characters_can_be_an_error(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("To bé")
+    result = invoke("score", "shakespeare", tmp_path / "text.txt", "--unknown", "error", expect=1)
+    assert "character 4 of the text is 'é'" in message(result)
+
+
+def test_a_text_of_unknown_characters_alone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("äöü")
+    result = invoke("score", "shakespeare", tmp_path / "text.txt", expect=1)
+    assert "has 0 characters that the model knows, of 3" in message(result)
