@@ -104,6 +104,12 @@ void bind_plan(nb::module_& m) {
         .def("reduce", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
             plan.core.reduce(named(reductions, operation), view_of(x), view_of(y));
         })
+        .def("softmax", [](Plan& plan, bool logarithm, const ViewIn& x, const ViewIn& y) {
+            plan.core.softmax(logarithm, view_of(x), view_of(y));
+        })
+        .def("standardize", [](Plan& plan, float epsilon, const ViewIn& x, const ViewIn& y) {
+            plan.core.standardize(epsilon, view_of(x), view_of(y));
+        })
         .def("product", &Plan::product, "W"_a.noconvert(), "b"_a.noconvert().none(), "x"_a, "row_axes"_a, "function"_a.none(),
              "y"_a)
         .def("matmul", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {

@@ -7,6 +7,7 @@
 #include "kernels/losses.h"
 #include "kernels/outer.h"
 #include "kernels/product.h"
+#include "kernels/rows.h"
 #include "kernels/vec.h"
 
 #ifndef ONWARD_ISA
@@ -213,6 +214,8 @@ constexpr onward::Kernels<Real> kernels = {
     binary<Real>,
     multiply_add<Real>,
     maximum<Real>,
+    softmax<Real>,
+    standardize<Real>,
     sum<Real>,
     sum_of_squares<Real>,
     cross_entropy<Real>,

@@ -144,6 +144,9 @@ struct Kernels {
     void (*binary)(Binary operation, Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);
     void (*multiply_add)(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);  // y += a b
     Real (*maximum)(Size n, const Real* x);
+    // One row: the softmax or its logarithm, and (x - mean) / sqrt(variance + epsilon).
+    void (*softmax)(Size n, const Real* x, bool logarithm, Real* y);
+    void (*standardize)(Size n, const Real* x, Real epsilon, Real* y);
     // Sums in float64, always added in the same order: of x, and of (scale x)^2.
     double (*sum)(Size n, const Real* x);
     double (*sum_of_squares)(Size n, const Real* x, double scale);

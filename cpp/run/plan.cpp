@@ -273,6 +273,23 @@ void Plan::reduce(Reduction operation, const View& x, const View& y) {
     });
 }
 
+void Plan::softmax(bool logarithm, const View& x, const View& y) {
+    each_row(x, y, [this, logarithm](Size n, const float* from, float* to) { kernels.softmax(n, from, logarithm, to); });
+}
+
+void Plan::standardize(float epsilon, const View& x, const View& y) {
+    each_row(x, y, [this, epsilon](Size n, const float* from, float* to) { kernels.standardize(n, from, epsilon, to); });
+}
+
+template <class Function>
+void Plan::each_row(const View& x, const View& y, Function function) {
+    check(x), check(y);
+    const Size n = x.shape.back(), rows = std::accumulate(x.shape.begin(), x.shape.end() - 1, Size(1), std::multiplies());
+    steps.push_back([x, y, n, rows, function](float* const* spaces) {
+        for (Size row = 0; row < rows; row++) function(n, at(x, spaces) + row * n, at(y, spaces) + row * n);
+    });
+}
+
 void Plan::product(Packed<float> W, Size O, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                    const View& y) {
     check(x), check(y);

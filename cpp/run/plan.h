@@ -52,6 +52,9 @@ public:
     void multiply_add(const View& a, const View& b, const View& y);  // y += a b
     // y (1 in place of the last axis) from x, along its last axis.
     void reduce(Reduction operation, const View& x, const View& y);
+    // Each row of x, its last axis, to a row of y; both contiguous.
+    void softmax(bool logarithm, const View& x, const View& y);
+    void standardize(float epsilon, const View& x, const View& y);
     // y (rows, O) = f(x (rows, K) W + b). The first `row_axes` axes of x are those of its rows, which may overlap; the
     // others are K. Rows of y are at least whole vectors apart.
     void product(Packed<float> W, Size O, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
@@ -83,6 +86,8 @@ private:
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
                   const std::optional<Activation<float>>& f, float* out, Size out_stride) const;
     void check(const View& view) const;
+    template <class Function>
+    void each_row(const View& x, const View& y, Function function);
 
     const Kernels<float>& kernels;
     const std::vector<Size> space_sizes;

@@ -1,6 +1,7 @@
 """A plan under construction: steps over views, and the spaces that they lie in."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,17 @@ class Builder:
             return False
         self.steps[-1] = step, (*arguments, function, y)
         return True
+
+    def rows(self, step: str, parameter: Any, x: View, axes: Sequence[int]) -> View:
+        """A function of the numbers along some axes together: step is "softmax" or "standardize"."""
+        rest = [axis for axis in range(len(x.shape)) if axis not in axes]
+        order = [*rest, *axes]
+        ordered = self.contiguous(x.permuted(*order))
+        kept = ordered.shape[: len(rest)]
+        y = self.new(*ordered.shape)
+        flat = (*kept, math.prod(ordered.shape[len(rest) :]))
+        self.add(step, parameter, ordered.reshaped(*flat), y.reshaped(*flat))
+        return y.permuted(*np.argsort(order))
 
     def reduce(self, operation: str, x: View) -> View:
         """Along the last axis, which stays with size 1."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .. import _core
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer, non_negative
@@ -20,10 +21,10 @@ ONES = ("weight", "running_var")
 
 def standardized(x: Array, eps: float) -> Array:
     """(x - mean) / sqrt(var + eps) of each row of x (..., F), var = mean of (x - mean)^2."""
-    x = np.ascontiguousarray(x)  # a row contiguous in memory is summed in one order, whatever else there is
-    centred: Array = x - x.mean(axis=-1, keepdims=True)
-    variance: Array = np.square(centred).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + x.dtype.type(eps))
+    rows = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    y = np.empty_like(rows)
+    _core.standardize(rows, eps, y)
+    return y.reshape(x.shape)
 
 
 class Normalization(Weighted):

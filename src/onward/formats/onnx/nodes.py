@@ -6,8 +6,8 @@ from typing import Any
 import onnx
 from onnx.reference.op_run import OpRun
 
+from ...core import activations
 from ...graph import Node
-from ...layers import activations
 from .evaluator import Evaluator, is_pure, run
 from .layers import Elementwise, OfRows
 from .operators import described

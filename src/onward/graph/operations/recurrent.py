@@ -29,16 +29,17 @@ def recurrent(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ..
     D, H = 1 + layer.bidirectional, layer.hidden_size
     if x.strides[2] != 1 and x.shape[2] > 1:
         x = b.contiguous(x)
-    y, h_n = b.new(T, B, D * H), b.new(D, B, H)
-    c_n = b.new(D, B, H) if layer.has_c else None
+    y = b.new(T, B, D * H)
+    h_n, *cells = (b.new(*shape) for shape in layer.state_shapes(B))
+    c_n = cells[0] if cells else None
     states = [v and b.contiguous(v) for v in states]
     out = y
     if reverse:
         x, out = x.reversed(0), y.reversed(0)
-    c0 = states[1] if layer.has_c else None
+    c0 = states[1] if cells else None
     b.add("recurrent", layer._kernel, x, states[0], c0, out, h_n, c_n)
     split = View(y.space, y.offset, (T, B, D, H), (B * D * H, D * H, H, 1))
-    finals = [h_n, *([c_n] if c_n else [])]
+    finals = [h_n, *cells]
     if batch_first:
         return [split.permuted(1, 0, 2, 3), *(v.permuted(1, 0, 2) for v in finals)]
     return [split.permuted(0, 2, 1, 3), *finals]

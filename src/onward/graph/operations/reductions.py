@@ -62,20 +62,7 @@ def softmax(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]
     axis %= len(x.shape)
     if node.attributes["joins_axes"] and axis != len(x.shape) - 1:
         return None
-    shifted = b.binary("subtract", x, _reduced(b, "maximum", x, [axis]))
-    powers = b.map("activate", ("exponential", 0.0, 0.0), shifted)
-    total = _reduced(b, "sum", powers, [axis])
-    if node.operation == "Softmax":
-        return [b.binary("divide", powers, total)]
-    return [b.binary("subtract", shifted, b.map("unary", "log", total))]
-
-
-def _standardized(b: Builder, x: View, axes: Sequence[int], epsilon: float) -> View:
-    """(x - mean) / sqrt(variance + epsilon)"""
-    centered = b.binary("subtract", x, _mean(b, x, axes))
-    variance = _mean(b, b.binary("multiply", centered, centered), axes)
-    deviation = b.map("unary", "sqrt", b.binary("add", variance, b.scalar(epsilon)))
-    return b.binary("divide", centered, deviation)
+    return [b.rows("softmax", node.operation == "LogSoftmax", x, [axis])]
 
 
 def _affine(b: Builder, x: View, scale: Any, bias: Any, shape: Sequence[int]) -> View:
@@ -91,7 +78,7 @@ def layer_norm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, .
         return None
     first = node.attributes.get("axis", -1) % len(x.shape)
     scale, bias = (*map(known, inputs[1:]), None)[:2]
-    y = _standardized(b, x, range(first, len(x.shape)), node.attributes.get("epsilon", 1e-5))
+    y = b.rows("standardize", node.attributes.get("epsilon", 1e-5), x, range(first, len(x.shape)))
     return [_affine(b, y, scale, bias, np.shape(scale))]
 
 
@@ -101,7 +88,7 @@ def instance_norm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int
     if x is None or any(v is None or not v.known for v in inputs[1:]):
         return None
     per_channel = [-1, *[1] * (len(x.shape) - 2)]
-    y = _standardized(b, x, range(2, len(x.shape)), node.attributes.get("epsilon", 1e-5))
+    y = b.rows("standardize", node.attributes.get("epsilon", 1e-5), x, range(2, len(x.shape)))
     return [_affine(b, y, known(inputs[1]), known(inputs[2]), per_channel)]
 
 
