@@ -1,9 +1,9 @@
-"""One step a call: single calls beside onnxruntime's, and the stacks of a published FPGA benchmark.
+"""Measure the latency of one step per call: beside onnxruntime, and for the stacks of an FPGA benchmark.
 
     python bench/latency.py            # a million calls of each
-    python bench/latency.py --quick    # twenty thousand
+    python bench/latency.py --quick    # 20,000
 
-Bytes are those that Python and NumPy allocate in a call.
+"Bytes" is the memory that Python and NumPy allocate during a call.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from onward import _core
 
 SIZES = (32, 128, 256)
 CHUNK = 10_000
-# Layers, their size, and the mean microseconds a call that Myrtle.ai published for Vollo, on FPGAs; the input
-# is as wide as the layers, and there are 32 outputs.
+# Layers, hidden size, and the mean microseconds per call that Myrtle.ai published for Vollo, on FPGAs. The
+# input is as wide as the layers, and there are 32 outputs.
 VOLLO = ((2, 128, "1.9 to 2.8"), (3, 256, "3.0 to 3.3"), (3, 480, "4.2 to 4.4"))
 
 
 def microseconds(call: Callable[[], Any], calls: int) -> np.ndarray:
-    """The time of each of so many calls, less that of asking for the time."""
+    """The time of each of `calls` calls."""
     clock = time.perf_counter_ns
     times = np.empty(calls)
     for first in range(0, calls, CHUNK):
@@ -41,7 +41,7 @@ def microseconds(call: Callable[[], Any], calls: int) -> np.ndarray:
 
 
 def allocated(call: Callable[[], Any]) -> int:
-    """The most bytes that a call holds beyond those before it."""
+    """The peak number of bytes that a call allocates."""
     result = call()
     tracemalloc.start()
     try:
@@ -49,14 +49,14 @@ def allocated(call: Callable[[], Any]) -> int:
         del result
         before, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        result = call()  # noqa: F841  # held while it is measured
+        result = call()  # noqa: F841  # the result is part of the allocation
         return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
 
 
 def onnxruntime_step(p: Problem) -> Callable[[], Any]:
-    """A call that feeds the state back by hand."""
+    """A call that feeds the state back into the session."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -76,8 +76,9 @@ def contestants(H: int) -> dict[str, Callable[[], Any]]:
     layer = onward.LSTM(H, H)
     layer.load_state_dict(p.weights)
     stream, into, x, y = layer.stream(), layer.stream(), p.x[0, 0], np.empty(H, np.float32)
+    nothing = x[:0]
     return {
-        "an empty call": lambda: _core.nothing(x, y),
+        "an empty call of the core": lambda: _core.sum(nothing),
         "stream(x)": lambda: stream(x),
         "stream(x, out=y)": lambda: into(x, out=y),
         "onnxruntime": onnxruntime_step(p),
@@ -90,7 +91,7 @@ def row(name: str, times: np.ndarray, size: int) -> str:
 
 
 def histogram(times: np.ndarray) -> str:
-    """How many calls took how long, a bar for each doubling."""
+    """A histogram of the times with one bar per power of two."""
     edges = 2.0 ** np.arange(np.floor(np.log2(times.min())), np.ceil(np.log2(times.max())) + 1)
     counts, _ = np.histogram(times, edges)
     lines = []
@@ -112,12 +113,12 @@ def single_calls(calls: int) -> None:
             times = microseconds(call, calls)
             print(row(f"{H}, {name}", times, size), flush=True)
             if name == "stream(x)":
-                histograms.append(f"  H = {H}, stream(x), bars in log scale:\n{histogram(times)}")
+                histograms.append(f"  H = {H}, stream(x), logarithmic bars:\n{histogram(times)}")
     print("\n" + "\n\n".join(histograms))
 
 
 def stacks(calls: int) -> None:
-    print("\nLSTM stacks and 32 outputs, one step a call from Python, one thread, mean µs a call:\n")
+    print("\nLSTM stacks with 32 outputs, one step per call from Python, one thread, mean µs per call:\n")
     print("| layers | float32 | int8 | Vollo, published |\n|---|---|---|---|")
     for layers, H, published in VOLLO:
         net = onward.Sequential(onward.LSTM(H, H, layers, rng=0), onward.Linear(H, 32, rng=1))
@@ -132,7 +133,7 @@ def stacks(calls: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="twenty thousand calls instead of a million")
+    parser.add_argument("--quick", action="store_true", help="20,000 calls instead of a million")
     calls = 20_000 if parser.parse_args().quick else 1_000_000
     onward.set_num_threads(1)
     single_calls(calls)

@@ -1,7 +1,7 @@
-"""Time and peak memory from a file to the first output, Onward beside the framework that wrote the file.
+"""Measure time and peak memory from a file to the first output, in Onward and in the framework of the file.
 
-Every run is a process of its own, imports included; of `--repeats N` runs of each, in turn, the medians.
-Models that people trained, a folder for each, are measured with `--cases DIR`.
+Each run is a new process and includes the imports. Prints the medians of `--repeats N` alternating runs.
+`--cases DIR` also measures published models, in one directory each.
 
 python bench/load.py --cases DIR
 """
@@ -32,14 +32,14 @@ path = {path!r}
 y = y if isinstance(y, (list, tuple)) else [y]
 total = sum(float(np.abs(np.asarray(each)).sum()) for each in y)
 seconds = time.perf_counter() - start
-with open("/proc/self/status") as status:  # getrusage counts what the parent had, too
+with open("/proc/self/status") as status:  # getrusage includes memory of the parent
     peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 print(json.dumps([seconds, peak, total]))
 """
 
 
 class Row(NamedTuple):
-    """A file, its input, and what Onward and its framework run, from the import on, to have y."""
+    """A file, its input, and the code that computes y in Onward and in the framework, imports included."""
 
     file: Path
     model: str
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 PARTS = "import onward; y, _ = onward.load(path)[''](x)"
-TORCH = {  # of each kind of file that is written here, what PyTorch runs
+TORCH = {  # the kinds of files that this script writes, and the code that PyTorch runs
     "state_dict.pt": "import torch; model = torch.nn.LSTM(I, H, L); model.load_state_dict(torch.load(path))\n"
     "with torch.no_grad(): y, _ = model(torch.from_numpy(x))",
     "state_dict.safetensors": "import torch, safetensors.torch; model = torch.nn.LSTM(I, H, L)\n"
@@ -59,7 +59,7 @@ TORCH = {  # of each kind of file that is written here, what PyTorch runs
     "with torch.no_grad(): y, _ = model(torch.from_numpy(x))",
 }
 MODEL = "import onward; y = onward.load(path)(x)"
-CASES = {  # of each file of a case, the model, the input, and what Onward and the framework run
+CASES = {  # for each file: the model, its input, and the code that Onward and the framework run
     "sleepecg/ws-gru-mesa.keras": (
         "2 bidirectional GRUs, 8; Keras",
         "x = np.load({inputs!r})['ws_X']",
@@ -79,7 +79,7 @@ CASES = {  # of each file of a case, the model, the input, and what Onward and t
         "y = tf_keras.models.load_model(path, {{'SqueezeLayer': Squeeze}}, compile=False)(x)",
     ),
     "textgenrnn/textgenrnn_weights.hdf5": (
-        "2 LSTMs, 128, weights alone; tf_keras",
+        "2 LSTMs, 128, weights only; tf_keras",
         "x = np.load({inputs!r})['ids']",
         "import onward\n"
         "rnns = [onward.LSTM(I, 128, batch_first=True) for I in (100, 128)]\n"
@@ -93,7 +93,7 @@ CASES = {  # of each file of a case, the model, the input, and what Onward and t
         "net.load_weights(path); y = tf_keras.Model(ids, b)(x)",
     ),
     "silero_vad/silero_vad.jit": (
-        "the LSTM of its parts, 128; PyTorch",
+        "only the LSTM, 128; PyTorch",
         "x = np.load({inputs!r})['lstm_x']",
         "import onward; y, _ = onward.load(path)['_model.decoder.rnn'](x)",
         "import torch; rnn = torch.jit.load(path)._model.decoder.rnn; cell = torch.nn.LSTMCell(128, 128)\n"
@@ -110,7 +110,7 @@ CASES = {  # of each file of a case, the model, the input, and what Onward and t
         "with torch.no_grad(): y, _ = model(torch.from_numpy(x))",
     ),
     "silero_vad/silero_vad_16k_op15.onnx": (
-        "convolutions, LSTM, 128, in a branch; onnxruntime",
+        "convolutions, LSTM, 128, inside an If; onnxruntime",
         "x = [np.load({inputs!r})['frames576'][:1], np.zeros((2, 1, 128), 'f4'), np.array(16000)]",
         "import onward; y = onward.load(path)(*x)",
         "import onnxruntime; session = onnxruntime.InferenceSession(path)\n"
@@ -127,7 +127,7 @@ CASES = {  # of each file of a case, the model, the input, and what Onward and t
 
 
 def written(folder: Path) -> Iterator[Row]:
-    """Models with random weights, by PyTorch."""
+    """Models with random weights, written by PyTorch."""
     for kind, program in TORCH.items():
         for name, size in SIZES.items():
             path = folder / kind
@@ -152,15 +152,15 @@ def write(kind: str, size: tuple[int, int, int], path: Path) -> None:
 
 
 def trained(folder: Path) -> Iterator[Row]:
-    """Models that people trained."""
+    """Published models."""
     for file, (model, *programs) in CASES.items():
         path = folder / file
-        x, mine, theirs = (each.format(inputs=str(path.parent / "inputs.npz")) for each in programs)
-        yield Row(path, model, x, mine, theirs)
+        x, onward, framework = (code.format(inputs=str(path.parent / "inputs.npz")) for code in programs)
+        yield Row(path, model, x, onward, framework)
 
 
 def probe(row: Row, program: str) -> tuple[float, float, float]:
-    """Seconds, peak bytes, and a sum of the output by which to see that both ran the same model."""
+    """Seconds, peak bytes, and a sum of the output that shows whether both ran the same model."""
     code = PROBE.format(path=str(row.file), x=row.x, program=program)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if result.returncode:
@@ -172,14 +172,15 @@ def probe(row: Row, program: str) -> tuple[float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--cases", type=Path, help="the folder of trained models")
-    parser.add_argument("--only", default="", help="files whose name holds this")
+    parser.add_argument("--cases", type=Path, help="the directory of published models")
+    parser.add_argument("--only", default="", help="measure files whose name contains this")
     options = parser.parse_args()
-    print("| file | model | MB | Onward, s | framework, s | ratio | Onward, peak MB | framework, peak MB |")
+    columns = "Onward, s | framework, s | framework / Onward | Onward, peak MB | framework, peak MB"
+    print(f"| file | model | MB | {columns} |")
     print("| --- " * 8 + "|")
     with tempfile.TemporaryDirectory() as folder:
         rows = [] if options.cases is None else trained(options.cases)
-        for row in itertools.chain(rows, written(Path(folder))):  # as they come: files are written over
+        for row in itertools.chain(rows, written(Path(folder))):  # one at a time: files are overwritten
             if options.only in row.file.name:
                 measure(row, options.repeats)
 

@@ -1,12 +1,12 @@
-"""Onward beside PyTorch, onnxruntime and OpenVINO: same weights, same inputs, interleaved in one run.
+"""Compare Onward with PyTorch, onnxruntime and OpenVINO: same weights, same inputs, interleaved in one run.
 
     python bench/peers.py                       # the whole grid
     python bench/peers.py --quick               # a few cells, in a minute
     python bench/peers.py --only "lstm T=100 B=64"
 
-Prints a table; with --out DIR also writes it as Markdown, all figures as JSON, and a plot. Runs with the same
-DIR add up: cells that it has already are kept until they are measured again, and the roofline is the highest
-that any run has measured.
+Prints a table. With --out DIR, also writes the table as Markdown, all results as JSON, and a plot. Runs with
+the same DIR are combined: a cell keeps its result until it is measured again, and the roofline is the highest
+one that any run has measured.
 """
 
 import argparse
@@ -43,7 +43,7 @@ Run = Callable[[], Any]
 
 @dataclass
 class Cell:
-    """One cell of the grid, and what was measured in it."""
+    """One cell of the grid and its measured times."""
 
     kind: str
     T: int
@@ -62,14 +62,14 @@ class Cell:
 
     @property
     def ratio(self) -> float:
-        """Time of the best peer / time of Onward."""
+        """The time of the fastest peer divided by the time of Onward."""
         peers = [value for name, value in self.microseconds.items() if name != "onward"]
         return min(peers) / self.microseconds["onward"] if peers else float("nan")
 
 
 @dataclass
 class Problem:
-    """What all see: weights under PyTorch's names, the input and the initial state."""
+    """The inputs that all contestants share: weights with PyTorch's names, x and the initial state."""
 
     kind: str
     weights: dict[str, np.ndarray]
@@ -93,7 +93,8 @@ def problem(cell: Cell) -> Problem:
     )
 
 
-# ---- The contestants: each gives a call without arguments, and its outputs (y, h_n, c_n) as NumPy arrays ---
+# ---- The contestants: each returns a call without arguments, and a function that converts its result to the
+# outputs (y, h_n, c_n) as NumPy arrays ----
 
 
 def run_onward(p: Problem) -> tuple[Run, Callable[[Any], Outputs]]:
@@ -111,7 +112,7 @@ def run_onward(p: Problem) -> tuple[Run, Callable[[Any], Outputs]]:
 
 
 def run_stream(p: Problem, layer: Any) -> tuple[Run, Callable[[Any], Outputs]]:
-    """One step a call, the state inside; the outputs compared are those of the first step."""
+    """One step per call with a stream; the outputs that are compared are those of the first step."""
     stream, x = layer.stream(), p.x[0, 0]
     h, *c = (part[0] for part in p.state)
     stream.state = (h, *c) if c else h
@@ -143,7 +144,7 @@ def run_torch(p: Problem) -> tuple[Run, Callable[[Any], Outputs]]:
 
 
 def onnx_model(p: Problem) -> bytes:
-    """One recurrent node with the initial state as inputs, as an exporter would write it."""
+    """A model of one recurrent node, with the initial state as inputs, as an exporter writes it."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -224,12 +225,12 @@ def installed_peers() -> list[str]:
                 importlib.import_module("onnx")
             found.append(name)
         except ImportError as error:
-            print(f"left out: {name} ({error})", file=sys.stderr)
+            print(f"skipping {name}: {error}", file=sys.stderr)
     return found
 
 
 def contestants(p: Problem, peers: list[str], threads: int) -> dict[str, Run]:
-    """Everybody's call, after all outputs were found to agree with Onward's."""
+    """The call of each contestant, once its outputs have been found to agree with those of Onward."""
     makers = {
         "onward": lambda: run_onward(p),
         "torch": lambda: run_torch(p),
@@ -249,7 +250,7 @@ def contestants(p: Problem, peers: list[str], threads: int) -> dict[str, Run]:
 
 
 def interleaved(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, float]:
-    """Median microseconds a call; each round measures everybody in turn, for about `seconds` each."""
+    """Median microseconds per call. Each round measures every contestant in turn for about `seconds`."""
     calls = {}
     for name, run in runs.items():
         for _ in range(3):
@@ -260,7 +261,7 @@ def interleaved(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, 
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            time.sleep(0.05)  # the threads of the one before may still spin, in wait for more
+            time.sleep(0.05)  # threads of the previous contestant may still be spinning
             run()
             start = time.perf_counter()
             for _ in range(calls[name]):
@@ -270,7 +271,7 @@ def interleaved(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, 
 
 
 def set_threads(threads: int, peers: list[str]) -> None:
-    """For those who set it once for the process."""
+    """Set the number of threads of contestants that have one setting per process."""
     onward.set_num_threads(threads)
     if "torch" in peers:
         import torch
@@ -308,15 +309,15 @@ def machine(peers: list[str]) -> dict[str, Any]:
 
 def header(peers: list[str]) -> list[str]:
     times = [f"{name}, µs" for name in ("onward", *peers)]
-    return ["cell", "threads", "T, B", "H", *times, "best peer / onward", "GF/s", "of the limit"]
+    return ["cell", "threads", "T, B", "H", *times, "best peer / onward", "GFLOP/s", "share of the limit"]
 
 
 def share(cell: Cell, roofline: Roofline) -> str:
-    """Of the least time that one thread needs, in Onward's."""
+    """The least time that one thread needs, as a share of Onward's time."""
     if cell.threads > 1:
         return ""
     part = roofline.limit(GATES[cell.kind], cell.T, cell.B, cell.H) / cell.microseconds["onward"]
-    return f"{part:.0%}" if part <= 1 else f"{part:.0%}, so the roofline is too low"
+    return f"{part:.0%}" if part <= 1 else f"{part:.0%}; the measured limit is too low"
 
 
 def row(cell: Cell, peers: list[str], roofline: Roofline) -> list[str]:
@@ -332,7 +333,7 @@ def markdown(cells: list[Cell], peers: list[str], roofline: Roofline) -> str:
 
 
 def plot(cells: list[Cell], path: Path) -> None:
-    """Ratio to the best peer by size, a panel for each (T, B)."""
+    """Plot the ratio to the fastest peer over the size, in one panel per (T, B)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -350,14 +351,14 @@ def plot(cells: list[Cell], path: Path) -> None:
         panel.set_xticks(SIZES, labels=map(str, SIZES))
         panel.set_yticks([1, 2, 4, 8, 16], labels=["1", "2", "4", "8", "16"])
         panel.minorticks_off()
-    panels[0].set_ylabel("times as fast as the best peer")
+    panels[0].set_ylabel("speedup over the fastest peer")
     panels[0].legend(frameon=False)
     figure.savefig(path, dpi=120)
 
 
 @dataclass
 class Report:
-    """The cells measured so far, in the order of the grid, the highest roofline, and their folder."""
+    """All cells measured so far, in the order of the grid, the highest roofline, and the output directory."""
 
     folder: Path
     cells: list[Cell]
@@ -375,7 +376,7 @@ class Report:
         return cls(folder, [Cell(**cell) for cell in figures["cells"]], roofline.most(Roofline(**before)))
 
     def add(self, cell: Cell, about: dict[str, Any]) -> None:
-        """Takes a cell in, and writes the figures at once, in case the rest is never measured."""
+        """Add a cell and write all results at once, in case the run is interrupted."""
         measured = {str(other): other for other in (*self.cells, cell)}
         self.cells = [measured[name] for name in map(str, grid(False, "")) if name in measured]
         figures = {
@@ -394,12 +395,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a few cells, in a minute")
+    parser.add_argument("--quick", action="store_true", help="measure a few cells, in a minute")
     parser.add_argument(
-        "--only", default="", help='words that a cell must have: "lstm T=100 H=128 threads=1"'
+        "--only",
+        default="",
+        help='measure the cells that match all words, such as "lstm T=100 H=128 threads=1"',
     )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, help="folder for peers.md, peers.json and peers.png")
+    parser.add_argument("--out", type=Path, help="directory for peers.md, peers.json and peers.png")
     options = parser.parse_args()
     peers = installed_peers()
     about = machine(peers)

@@ -1,8 +1,8 @@
-"""Thousands of streams: a pool's step beside the batched forward, and onnxruntime once per stream.
+"""Compare a step of a pool with a batched call, and with one onnxruntime call per stream.
 
     python bench/pool.py
 
-An LSTM, I = H = 128, float32, one thread, 10,000 streams open; interleaved, medians.
+An LSTM, I = H = 128, float32, one thread, 10,000 open streams; medians of interleaved runs.
 """
 
 import statistics
@@ -34,7 +34,7 @@ def main() -> None:
     everyone = pool.open(OPEN)
     once = onnxruntime_step(p)
     rng = np.random.default_rng(0)
-    print("| stepping | pool, µs | forward, µs | throughput to forward's | to onnxruntime's |")
+    print("| streams per step | pool, µs | batched call, µs | batched / pool | onnxruntime / pool |")
     print("|---|---|---|---|---|")
     for n in (64, 1024, OPEN):
         ids = rng.permutation(everyone)[:n]
@@ -54,7 +54,7 @@ def main() -> None:
             f"| {n:,} | {pooled * 1e6:,.0f} | {forward * 1e6:,.0f} | {forward / pooled:.2f} "
             f"| {alone * n / 64 / pooled:.1f} |"
         )
-    print(f"\nState: {2 * H * 4} bytes a stream, and at most 9 for its id.")
+    print(f"\nState: {2 * H * 4} bytes per stream, plus at most 9 for its id.")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Onward's compressed weights beside the peers' own: an LSTM on one thread, all interleaved in one run.
+"""Compare compressed weights in Onward and its peers: an LSTM on one thread, interleaved in one run.
 
     python bench/quantized.py                       # the grid of docs/quantized.md
     python bench/quantized.py --only "100, 1, 512"  # one T, B, H
-    python bench/quantized.py --cells               # GRU and RNN beside the LSTM, all of Onward's
+    python bench/quantized.py --cells               # LSTM, GRU and RNN, only Onward
 
-Prints a table: microseconds a call and, in brackets, the largest error of the outputs of the first call
-against Onward's float32.
+Prints a table: microseconds per call and, in parentheses, the largest difference of the outputs of the first
+call from those of Onward in float32.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def run_onward(p: Problem, precision: str) -> tuple[Run, Any]:
 
 
 def run_onnxruntime_int8(p: Problem) -> tuple[Run, Any]:
-    """DynamicQuantizeLSTM, a scale for each channel."""
+    """DynamicQuantizeLSTM with one scale per channel."""
     import onnx
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -61,7 +61,7 @@ def run_onnxruntime_int8(p: Problem) -> tuple[Run, Any]:
         model = onnx.load_from_string(onnx_model(p))
         quantize_dynamic(model, path, per_channel=True, weight_type=QuantType.QInt8)
         kinds = {node.op_type for node in onnx.load(path).graph.node}
-        assert "DynamicQuantizeLSTM" in kinds, f"not quantised: {kinds}"
+        assert "DynamicQuantizeLSTM" in kinds, f"not quantized: {kinds}"
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     feeds = {"x": p.x, **dict(zip("hc", p.state, strict=False))}
     return lambda: session.run(None, feeds), lambda result: [result[0][:, 0]]
@@ -131,12 +131,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help='one T, B, H of the grid: "100, 1, 512"')
-    parser.add_argument("--cells", action="store_true", help="GRU and RNN too, without peers")
+    parser.add_argument("--only", default="", help='measure one T, B, H of the grid, such as "100, 1, 512"')
+    parser.add_argument("--cells", action="store_true", help="also measure GRU and RNN, without the peers")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     set_threads(1, [] if options.cells else ["torch"])
-    print(f"{_core.isa()}: times as fast in the last columns, int8 and float16")
+    print(f"{_core.isa()}; the last two columns are the speedups of int8 and float16")
     for kind in ("lstm", "gru", "rnn") if options.cells else ("lstm",):
         for T, B, H in GRID:
             if options.only in ("", f"{T}, {B}, {H}"):

@@ -1,85 +1,72 @@
-"""What one thread of this machine can do at most: its fma rate, and its read rate by size of what it reads.
+"""The limits of one thread of this machine: its fma rate, and its read rate by array size.
 
     python bench/roofline.py
 
-`limit` gives the least time that a layer can take: the larger of its arithmetic at the fma rate and of the
-reading of its weights, which every time step reads once.
+Compiles and runs bench/roofline.cpp for the instruction set of the core, with the compiler $CXX or g++.
+
+`Roofline.limit` is the least time a layer can take: the larger of the time for its arithmetic and the time
+to read its weights, once per time step.
 """
 
-import time
-from collections.abc import Callable
+import os
+import subprocess
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from onward import _core
 
 SIZES = [2**power for power in range(14, 27)]  # bytes
-
-
-def best_rate(work: Callable[[], float], seconds: float = 0.05, rounds: int = 7) -> float:
-    """The most of what `work` counts that was done in a second."""
-    work()
-    rates = []
-    for _ in range(rounds):
-        start, done = time.perf_counter(), 0.0
-        while time.perf_counter() < start + seconds:
-            done += work()
-        rates.append(done / (time.perf_counter() - start))
-    return max(rates)
-
-
-def fma_rate() -> float:
-    """float32 operations a second, two for an fma."""
-    return best_rate(lambda: _core.arithmetic(100_000))
-
-
-def read_rate(size: int) -> float:
-    """Bytes a second read from an array of `size` bytes, again and again."""
-    memory = np.ones(size // 4 + 16, np.float32)
-    offset = -memory.ctypes.data % 64 // 4
-    array = memory[offset : offset + size // 4]
-    times = max(1, 2**22 // size)
-
-    def work() -> float:
-        _core.read(array, times)
-        return float(size * times)
-
-    return best_rate(work)
+SOURCE = Path(__file__).with_suffix(".cpp")
+FLAGS = ["-std=c++20", "-O3", "-ffp-contract=off", f"-I{SOURCE.parents[1] / 'cpp'}"]
+ISA_FLAGS = {
+    "avx2": ["-march=x86-64-v3"],
+    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "avx512vnni": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+}
 
 
 @dataclass
 class Roofline:
-    """Rates of one thread: operations a second, and bytes a second by size."""
+    """The rates of one thread: operations per second, and bytes per second by size."""
 
     operations: float
     bytes: dict[int, float]
 
     @classmethod
     def measure(cls) -> "Roofline":
-        return cls(fma_rate(), {size: read_rate(size) for size in SIZES})
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "roofline"
+            compiler = os.environ.get("CXX", "g++")
+            flags = [*FLAGS, *ISA_FLAGS.get(_core.isa(), [])]
+            subprocess.run([compiler, *flags, str(SOURCE), "-o", str(program)], check=True)
+            lines = subprocess.check_output([program, *map(str, SIZES)], text=True).splitlines()
+        operations, *bytes = map(float, lines)
+        return cls(operations, dict(zip(SIZES, bytes, strict=True)))
 
     def most(self, other: "Roofline") -> "Roofline":
-        """Of each rate the larger: what a machine did once, it can do."""
+        """The larger of each rate: the machine has reached it once."""
         bytes = {size: max(rate, other.bytes[size]) for size, rate in self.bytes.items()}
         return Roofline(max(self.operations, other.operations), bytes)
 
     def bandwidth(self, size: float) -> float:
-        """Bytes a second at any size, between those measured."""
+        """Bytes per second at any size, interpolated between the measured sizes."""
         return float(np.interp(np.log2(size), np.log2(SIZES), list(self.bytes.values())))
 
     def limit(self, gates: int, T: int, B: int, H: int) -> float:
-        """Least microseconds for T steps of B rows with I = H."""
-        matrix = gates * H * H  # numbers in W, and in R
+        """The least microseconds for T steps of B rows with I = H."""
+        matrix = gates * H * H  # elements of W, and of R
         arithmetic = 2 * 2 * matrix * T * B / self.operations
-        # R is read once a step; W once for each chunk of about 96 rows
+        # R is read once per step, W once per chunk of about 96 rows
         traffic = (T + max(1, T * B / 96)) * 4 * matrix / self.bandwidth(4 * matrix * (2 if T == 1 else 1))
         return max(arithmetic, traffic) * 1e6
 
 
 def main() -> None:
     roofline = Roofline.measure()
-    print(f"{_core.isa()}: {roofline.operations / 1e9:.0f} GF/s float32")
+    print(f"{_core.isa()}: {roofline.operations / 1e9:.0f} GFLOP/s float32")
     for size, rate in roofline.bytes.items():
         print(f"{size // 1024:>8} KiB  {rate / 1e9:6.0f} GB/s")
 

@@ -1,4 +1,4 @@
-"""Bytes on disk, import time and memory of Onward and of each peer, every import in a process of its own.
+"""Measure install size, import time and memory of Onward and its peers, each import in a new process.
 
 python bench/startup.py
 """
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What `import` needs besides the standard library, as installed packages.
+# The packages that each import needs.
 PACKAGES = {
     "numpy": ["numpy"],
     "onward": ["onward", "numpy", "safetensors"],
@@ -39,7 +39,7 @@ print(json.dumps([seconds, pages * resource.getpagesize()]))
 
 
 def size_on_disk(package: str) -> int:
-    """Bytes of a package's files; an editable Onward is counted where its files lie."""
+    """The size of a package's files. An editable install of Onward is measured in its source tree."""
     if package == "onward":
         import onward
         from onward import _core
@@ -53,7 +53,7 @@ def size_on_disk(package: str) -> int:
 
 
 def probe(name: str) -> tuple[float, float]:
-    """Seconds to import, and resident bytes after it."""
+    """The import time in seconds, and the resident bytes after the import."""
     result = subprocess.run(
         [sys.executable, "-c", PROBE.format(name=name)], capture_output=True, check=True, text=True
     )
@@ -69,10 +69,10 @@ def main() -> None:
                 importlib.metadata.distribution(package)
             names.append(name)
         except importlib.metadata.PackageNotFoundError as error:
-            print(f"left out: {name} (needs {error})", file=sys.stderr)
-    # Interleaved; the first warms up the disk.
+            print(f"skipping {name}, which needs {error}", file=sys.stderr)
+    # Interleaved; the first round only fills the disk cache.
     rounds = [{name: probe(name) for name in names} for _ in range(12)][1:]
-    print("| import | MB on disk, with what it needs | import, s | resident after it, MB |")
+    print("| import | install size with dependencies, MB | import time, s | resident memory, MB |")
     print("| --- | --- | --- | --- |")
     for name in names:
         disk = sum(map(size_on_disk, PACKAGES[name])) / 1e6

@@ -1,12 +1,12 @@
-"""Gradients of an LSTM beside PyTorch and JAX: same weights, same inputs, interleaved in one run.
+"""Time an LSTM's gradients in Onward, PyTorch and JAX: same weights and inputs, interleaved in one run.
 
     python bench/train.py                       # the whole grid
     python bench/train.py --only "50, 32, 128"  # one T, B, H
     python bench/train.py --epoch plays.txt     # an epoch of a character model
 
-A call is forward, backward, and the gradients by all weights and by x, float32, I = H, one thread. Prints a
-table: milliseconds a call, how many times as long the faster peer takes, and how much faster Onward is with
-two threads. Outputs and gradients are compared before anything is measured.
+One call computes the forward and backward pass, with the gradients of all weights and of x, in float32, with
+I = H, on one thread. Prints a table: milliseconds per call, the ratio of the faster peer's time to Onward's,
+and the speedup of Onward with two threads. Outputs and gradients are compared before timing.
 """
 
 import argparse
@@ -30,12 +30,12 @@ GRID = ((100, 1, 64), (100, 1, 256), (50, 32, 64), (50, 32, 128), (100, 32, 256)
         (35, 20, 650))  # fmt: skip
 PEERS = ["torch", "jax"]
 HIDDEN, LAYERS = 256, 2  # of the character model
-TOLERANCE = 1e-4  # of the largest number of an array: float32 sums of up to 4096 terms, in another order
+TOLERANCE = 1e-4  # relative to an array's maximum: float32 sums of up to 4096 terms in different orders
 
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """For those who start as many threads as there are cores, with no option to have fewer: JAX."""
+    """Limit libraries that start one thread per core and have no option for it, such as JAX."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     yield
@@ -43,7 +43,7 @@ def one_core() -> Iterator[None]:
 
 
 def output_gradient(p: Problem) -> np.ndarray:
-    """dy, the same for all."""
+    """Return dy, the same for all libraries."""
     return np.random.default_rng(8).standard_normal(p.x.shape).astype(np.float32)
 
 
@@ -77,12 +77,12 @@ def run_torch(p: Problem) -> tuple[Run, Any]:
 
 
 def run_jax(p: Problem) -> tuple[Run, Any]:
-    """The input's product for all steps at once, then a scan, as its users write it."""
+    """Compute the input projection of all steps at once, then a scan, as JAX users write it."""
     with one_core():
         import jax
         from jax import numpy as jnp
 
-        jnp.zeros(()).block_until_ready()  # its threads start here
+        jnp.zeros(()).block_until_ready()  # starts the threads
 
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     weights, dy = [jnp.asarray(p.weights[name]) for name in names], jnp.asarray(output_gradient(p))
@@ -107,10 +107,10 @@ def run_jax(p: Problem) -> tuple[Run, Any]:
 
 
 def agreeing(makers: dict[str, tuple[Run, Any]], tolerance: float) -> dict[str, Run]:
-    """Everybody's call, after all that they give was found to agree with Onward's."""
-    found = {name: outputs(run()) for name, (run, outputs) in makers.items()}
-    for name, theirs in found.items():
-        for mine, other in zip(found["onward"], theirs, strict=True):
+    """Return the call of each library, after checking that all results agree with Onward's."""
+    results = {name: outputs(run()) for name, (run, outputs) in makers.items()}
+    for name, theirs in results.items():
+        for mine, other in zip(results["onward"], theirs, strict=True):
             agree = np.abs(mine - other).max() <= tolerance * np.abs(mine).max()
             assert agree, f"{name} disagrees with onward"
     return {name: run for name, (run, _) in makers.items()}
@@ -130,7 +130,7 @@ def contestants(p: Problem) -> dict[str, Run]:
 
 
 def train_in_torch(model: onward.Sequential, data: Chunks) -> tuple[Run, Any]:
-    """The loop of `onward.train.fit`, from the same weights."""
+    """Run the same training loop as `onward.train.fit`, from the same weights."""
     import torch
     from torch import nn
 
@@ -167,7 +167,7 @@ def train_in_onward(model: onward.Sequential, data: Chunks, threads: int) -> tup
 
 
 def epoch(path: Path, steps: int, rounds: int) -> None:
-    """Measures a few steps in turn, and prints what all of the text's would take."""
+    """Time a few steps of each library in turn, and print the time of a whole epoch."""
     plays = path.read_text(encoding="utf-8")
     vocabulary = text.Vocabulary(plays)
     whole, some = (chunks(vocabulary, part, 32) for part in (plays, plays[: steps * 3200 + 1]))
@@ -188,9 +188,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help='one T, B, H of the grid: "50, 32, 128"')
+    parser.add_argument("--only", default="", help='one T, B, H of the grid, such as "50, 32, 128"')
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--epoch", type=Path, help="a text, to train a character model on")
+    parser.add_argument("--epoch", type=Path, help="train a character model on this text")
     options = parser.parse_args()
     set_threads(1, PEERS)
     about = machine(PEERS)
@@ -209,7 +209,7 @@ def main() -> None:
         gain = times["onward"] / times["onward, two threads"]
         print(f"| {T}, {B}, {H} | {' | '.join(columns)} | {ratios[-1]:.2f} | {gain:.2f} |", flush=True)
     mean = statistics.geometric_mean(ratios)
-    print(f"faster peer / onward: geometric mean {mean:.2f}, least {min(ratios):.2f}")
+    print(f"faster peer / onward: geometric mean {mean:.2f}, minimum {min(ratios):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The examples run, and do what they say."""
+"""Run the examples and check what they do."""
 
 import asyncio
 import importlib.util
@@ -14,7 +14,7 @@ import onward
 
 
 def example(name: str) -> Any:
-    """The module of that file."""
+    """Import an example as a module."""
     path = Path(__file__).parents[1] / "examples" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
@@ -23,7 +23,7 @@ def example(name: str) -> Any:
     return module
 
 
-def test_the_textbook_learns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_textbook_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert example("textbook_training").train(epochs=6, units=16) > 0.6
     assert "epoch 6: loss 0." in capsys.readouterr().out
 
@@ -43,7 +43,7 @@ def small_model() -> onward.Sequential:
 
 
 @pytest.mark.parametrize("period", [0, 0.02])
-def test_fifty_clients_get_the_whole_sequence_each(
+def test_each_of_fifty_clients_gets_its_whole_sequence(
     server: Any, period: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asyncio.run(server.load(small_model(), features=3, clients=50, steps=5, period=period))
@@ -52,10 +52,10 @@ def test_fifty_clients_get_the_whole_sequence_each(
     assert "steps a second" in printed and "p99" in printed
 
 
-def test_a_wrong_message_or_a_client_that_leaves_ends_one_stream_alone(server: Any) -> None:
+def test_wrong_message_or_disconnection_ends_only_that_stream(server: Any) -> None:
     model, x = small_model(), np.ones((4, 3), np.float32)
 
-    async def scene() -> list[Any]:
+    async def session() -> list[Any]:
         serving = server.Server(model, 3)
         async with serving.running(0) as port:
             uri = f"ws://127.0.0.1:{port}"
@@ -72,11 +72,11 @@ def test_a_wrong_message_or_a_client_that_leaves_ends_one_stream_alone(server: A
                 assert len(serving.pool) == 1
         return answers
 
-    np.testing.assert_array_equal(asyncio.run(scene()), model(x))
+    np.testing.assert_array_equal(asyncio.run(session()), model(x))
 
 
-def test_a_pass_that_fails_closes_its_connections_and_the_server_goes_on(server: Any) -> None:
-    async def scene() -> list[int]:
+def test_failed_step_closes_its_connections_but_not_the_server(server: Any) -> None:
+    async def session() -> list[int]:
         serving = server.Server(small_model(), 4)  # but the model takes 3
         async with serving.running(0) as port:
             codes = []
@@ -89,4 +89,4 @@ def test_a_pass_that_fails_closes_its_connections_and_the_server_goes_on(server:
             assert len(serving.pool) == 0
         return codes
 
-    assert asyncio.run(asyncio.wait_for(scene(), 10)) == [1011, 1011]
+    assert asyncio.run(asyncio.wait_for(session(), 10)) == [1011, 1011]

@@ -22,7 +22,8 @@ MAX_CODE, MAX_BUNDLED = 1.5e6, 2.6e6  # bytes in the wheel: Onward itself, and i
 MAX_IMPORT = 1.6  # times NumPy's own import time
 DEPENDENCIES = {"numpy", "safetensors"}
 TESTS = [
-    "core", "layers", "streaming", "formats/test_load.py", "formats/test_npz.py",
+    "core", "layers", "streaming", "formats/test_native.py",
+    "formats/test_safetensors.py", "formats/test_npz.py",
     "test_bundled.py", "test_releases.py", "test_textbook.py",
 ]  # fmt: skip
 # These need mpmath, cloudpickle and hypothesis.

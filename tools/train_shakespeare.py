@@ -1,10 +1,10 @@
-"""Trains the bundled model `shakespeare`, which says what comes next in a play.
+"""Train the bundled model `shakespeare`, which predicts the next character of a play.
 
-    python tools/train_shakespeare.py plays.txt            # train, write shakespeare.safetensors
-    python tools/train_shakespeare.py plays.txt --torch    # the same in PyTorch, from the same weights
+    python tools/train_shakespeare.py plays.txt            # train and write shakespeare.safetensors
+    python tools/train_shakespeare.py plays.txt --torch    # train in PyTorch, from the same weights
 
-Either prints the bits per character of the last 5 % of the text, which had no part in training or in any
-choice: of the weights as trained, and of Onward's as they are bundled, in halves. Onward measures both.
+Both print the bits per character on the last 5% of the text, which is used neither for training nor for any
+choice. Onward evaluates both models, and its own also as bundled, in float16.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from onward.train.batches import Chunks
 
 HIDDEN = 256
 LAYERS = 2
-DROPOUT = 0.0  # the text is long for so short a training: nothing is learnt by heart
+DROPOUT = 0.0  # four epochs of a long text do not overfit
 BATCH = 32
 EPOCHS = 4
 
 
 def train_in_torch(model: onward.Sequential, training: Chunks, validation: Chunks) -> None:
-    """The same architecture, initial weights, batches and recipe; the best epoch's weights are kept."""
+    """Train the same architecture on the same batches with the same recipe; keep the best epoch's weights."""
     import torch
     from torch import nn
 
@@ -60,15 +60,15 @@ def train_in_torch(model: onward.Sequential, training: Chunks, validation: Chunk
         model.load_state_dict(weights)
         found = train.evaluate(model, validation).loss
         print(f"epoch {number}: training {total / training.x.size:.4f}, validation {found:.4f}", flush=True)
-        best = min(best, (found, weights), key=lambda each: each[0])
+        best = min(best, (found, weights), key=lambda result: result[0])
     model.load_state_dict(best[1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Trains the bundled model `shakespeare`.")
+    parser = argparse.ArgumentParser(description="Train the bundled model `shakespeare`.")
     parser.add_argument("plays", type=Path, help="the text")
-    parser.add_argument("--torch", action="store_true", help="train in PyTorch, and write nothing")
-    parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
+    parser.add_argument("--torch", action="store_true", help="train in PyTorch and write nothing")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights")
     parser.add_argument("--checkpoint", type=Path, default=Path("shakespeare.checkpoint"))
     arguments = parser.parse_args()
     plays = arguments.plays.read_text(encoding="utf-8")

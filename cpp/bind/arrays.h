@@ -1,4 +1,4 @@
-// NumPy arrays as the core takes them: checks that they are what it may touch, and makes new ones.
+// NumPy arrays: checks of those that the core reads and writes, and new ones.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -39,8 +39,8 @@ using Out = nb::ndarray<nb::device::cpu>;
 using OptionalIn = std::optional<In>;
 using OptionalOut = std::optional<Out>;
 
-// The memory of an array, after checking its type and shape (-1: any size), and that its axes from `contiguous_from` on
-// are C-contiguous.
+// The memory of an array. Checks its dtype, its shape (-1: any size), and that its axes from `contiguous_from` on are
+// C-contiguous.
 template <class Real, class Array>
 Real* data_of(const Array& array, const char* name, std::initializer_list<Size> shape, Size contiguous_from = 0) {
     bool fits = array.dtype() == nb::dtype<std::remove_const_t<Real>>() && array.ndim() == shape.size();
@@ -66,33 +66,33 @@ onward::Rows<Real> rows_of(const Array& array, const char* name, std::initialize
     return {data, Size(array.stride(0)), Size(array.stride(1))};
 }
 
-// The value of a name.
+// The value with this name.
 template <class Value, size_t count>
-Value named(const std::pair<const char*, Value> (&values)[count], const std::string& name) {
+Value lookup(const std::pair<const char*, Value> (&values)[count], const std::string& name) {
     for (const auto& [known, value] : values)
         if (name == known) return value;
     throw nb::value_error(("the core has no '" + name + "'").c_str());
 }
 
-// An object of the core in the precision of its weights.
+// An object of the core, in the precision of its weights.
 template <template <class> class Object>
 using EitherPrecision = std::variant<Object<float>, Object<double>>;
 
 inline bool is_float32(const In& weights) {
     if (weights.dtype() == nb::dtype<float>()) return true;
     if (weights.dtype() == nb::dtype<double>()) return false;
-    throw nb::value_error("weights are neither float32 nor float64");
+    throw nb::value_error("weights must be float32 or float64");
 }
 
-// What is asked of NumPy.
+// What the core uses of NumPy.
 struct NumPy {
     nb::object empty, float32, float64;
 };
 
-// Found at the first use, by whichever thread: while one waited for another to initialise a static, holding the GIL,
-// the other could be waiting for the GIL.
+// Looked up at the first use. Not a static variable: a thread that waits for another one to initialize it would hold
+// the GIL, for which the other may be waiting.
 inline const NumPy& numpy() {
-    static constinit std::atomic<const NumPy*> found{nullptr};  // never destroyed: Python ends before
+    static constinit std::atomic<const NumPy*> found{nullptr};  // never destroyed: Python ends first
     const NumPy* known = found.load(std::memory_order_acquire);
     if (!known) {
         const nb::object module = nb::module_::import_("numpy"), dtype = module.attr("dtype");
@@ -102,13 +102,13 @@ inline const NumPy& numpy() {
     return *known;
 }
 
-// A new NumPy array; asking NumPy for it is the fastest way to one.
+// A new NumPy array. Calling numpy.empty is the fastest way to create one.
 template <class Real>
 nb::object empty(const nb::tuple& shape) {
     return numpy().empty(shape, sizeof(Real) == 4 ? numpy().float32 : numpy().float64);
 }
 
-// The memory of a new array; the buffer protocol is the fastest way to it.
+// The memory of a new array. The buffer protocol is the fastest way to access it.
 template <class Real>
 Real* memory_of(const nb::object& array) {
     Py_buffer view;

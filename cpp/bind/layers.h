@@ -1,19 +1,19 @@
-// The packed weights of layers: of a recurrent one, and of a matrix.
+// The Python classes Stack and Dense: the packed weights of a recurrent layer and of a matrix.
 #pragma once
 
+#include "bind/weights.h"
 #include "run/dense.h"
 #include "run/stack.h"
-#include "bind/weights.h"
 
 namespace python {
 
 template <class Real>
 onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<WeightsIn>& arrays, Size D,
                                const std::vector<OptionsIn>& options_in) {
-    const Cell cell = named(cells, cell_name);
+    const Cell cell = lookup(cells, cell_name);
     const std::vector<onward::Options<Real>> options = options_of<Real>(options_in);
     if (!options.empty() && options.size() != size_t(D))
-        throw nb::value_error("options are none, or of each direction");
+        throw nb::value_error("options must be empty or have one entry per direction");
     const std::vector<onward::Weights<Real>> weights = weights_of<Real>(cell, arrays, D);
     const nb::gil_scoped_release release;
     return onward::Stack<Real>(cell, weights, options, D);
@@ -54,7 +54,7 @@ struct Stack {
                 data_of<Real>(c_n, "c_n", {LD, B, stack.H}), data_of<Real>(gates, "gates", {LD, T, B, S, stack.H}),
                 data_of<Real>(sums, "sums", {LD, T, B, G, stack.H})};
             for (Size b = 0; lengths && b < B; b++)
-                if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("lengths exceed T");
+                if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("a length exceeds T");
             const nb::gil_scoped_release release;
             stack.forward(sequence);
         }, core);
@@ -81,7 +81,9 @@ struct Dense {
             const Size rows = Size(x.shape(0));
             Real* const out = data_of<Real>(y, "y", {rows, dense.O});
             const nb::gil_scoped_release release;
-            dense.forward(in, rows, out);
+            onward::Interrupt interrupt;
+            dense.forward(in, rows, out, interrupt);
+            interrupt.throw_if_happened();
         }, core);
     }
 };
@@ -90,10 +92,12 @@ template <class Real>
 void add_gradients(const In& dy, const In& x, const Out& dW, const OptionalOut& db) {
     const Real *const d = data_of<const Real>(dy, "dy", {-1, -1}), *const in = data_of<const Real>(x, "x", {-1, -1});
     const Size rows = Size(x.shape(0)), O = Size(dy.shape(1)), I = Size(x.shape(1));
-    if (Size(dy.shape(0)) != rows) throw nb::value_error("dy and x are of the same rows");
+    if (Size(dy.shape(0)) != rows) throw nb::value_error("dy and x must have equally many rows");
     Real *const to = data_of<Real>(dW, "dW", {O, I}), *const to_bias = data_of<Real>(db, "db", {O});
     const nb::gil_scoped_release release;
-    onward::add_gradients(d, O, in, I, rows, to, to_bias);
+    onward::Interrupt interrupt;
+    onward::add_gradients(d, O, in, I, rows, to, to_bias, interrupt);
+    interrupt.throw_if_happened();
 }
 
 }  // namespace python

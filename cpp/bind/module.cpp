@@ -1,10 +1,14 @@
-// The Python module onward._core, and what it has beside classes.
+// The Python module onward._core: its functions and its reaction to signals.
 #include "bind/module.h"
 
+#include <algorithm>
+#include <atomic>
+
+#include "bind/weights.h"
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
+#include "platform/interrupt.h"
 #include "platform/threads.h"
-#include "bind/weights.h"
 
 namespace python {
 
@@ -18,7 +22,38 @@ void activate(const ActivationIn& activation, const In& x, const Out& y) {
     const onward::Activation<Real> function = activation_of<Real>(activation);
     const nb::gil_scoped_release release;
     const onward::FlushDenormals flush;
-    onward::kernels<Real>().activate(function, n, in, out);
+    onward::Interrupt interrupt;
+    constexpr Size piece = 1 << 20;
+    for (Size first = 0; first < n && !interrupt.requested(); first += piece)
+        onward::kernels<Real>().activate(function, std::min(piece, n - first), in + first, out + first);
+    interrupt.throw_if_happened();
+}
+
+// ---- Ctrl-C ---------------------------------------------------------------------------------------------------------
+
+std::atomic<unsigned long> main_thread;  // the only one in which Python handles signals
+
+// Runs the handlers of pending signals. One that raises, as that of Ctrl-C does, leaves a Python error set.
+bool interrupted() {
+    if (PyThread_get_thread_ident() != main_thread) return false;
+    const nb::gil_scoped_acquire acquire;
+    return PyErr_CheckSignals() != 0;
+}
+
+void handle_signals() {
+    main_thread = nb::cast<unsigned long>(nb::module_::import_("threading").attr("main_thread")().attr("ident"));
+    const nb::module_ os = nb::module_::import_("os");
+    if (nb::hasattr(os, "register_at_fork"))
+        os.attr("register_at_fork")("after_in_child"_a = nb::cpp_function([] {
+            main_thread = PyThread_get_thread_ident();
+        }));
+    onward::set_interrupt_check(interrupted);
+    nb::register_exception_translator([](const std::exception_ptr& exception, void*) {
+        try {
+            std::rethrow_exception(exception);
+        } catch (const onward::Interrupted&) {  // raises the error that is set
+        }
+    });
 }
 
 }  // namespace
@@ -28,8 +63,9 @@ void activate(const ActivationIn& activation, const In& x, const Out& y) {
 NB_MODULE(_core, m) {
     using namespace python;
     m.doc() = "Onward's compiled core.";
-    nb::set_leak_warnings(false);  // what lives until Python ends, as a layer kept in a module may, is no leak
+    nb::set_leak_warnings(false);  // objects that live until Python exits, such as a layer in a module, are not leaks
 
+    handle_signals();
     bind_layers(m);
     bind_backward(m);
     bind_losses(m);
@@ -40,27 +76,15 @@ NB_MODULE(_core, m) {
     m.def("activate", [](const ActivationIn& function, const In& x, const Out& out) {
         is_float32(x) ? activate<float>(function, x, out) : activate<double>(function, x, out);
     }, "function"_a, "x"_a.noconvert(), "out"_a.noconvert(),
-       "A function, as (name, alpha, beta), of each number of x.");
+       "Apply the function (name, alpha, beta) to each element of x.");
 
     m.def("isa", [] { return std::string(onward::selected().name); }, "The instruction set in use.");
-    m.def("available_isas", &onward::available_isas, "Those that this build has and this machine runs, slowest first.");
-    m.def("set_isa", &onward::select, "name"_a, "Use this instruction set for what is packed from now on.");
-    m.def("set_num_threads", &onward::set_num_threads, "n"_a, "Threads for one call, at most.");
+    m.def("available_isas", &onward::available_isas,
+          "The instruction sets that this build contains and this machine supports, slowest first.");
+    m.def("set_isa", &onward::select, "name"_a, "Use this instruction set for all weights packed from now on.");
+    m.def("set_num_threads", &onward::set_num_threads, "n"_a, "Set the maximum number of threads of a call.");
     m.def("set_own_num_threads", &onward::set_own_num_threads, "n"_a,
-          "The same for calls of this Python thread alone; 0: as for all. Returns what it was.");
-    m.def("num_threads", &onward::num_threads, "Threads for one call of this Python thread, at most.");
-    m.def("arithmetic", [](Size n) {
-        float result = 0;
-        const nb::gil_scoped_release release;
-        return n * onward::kernels<float>().arithmetic(n, &result);
-    }, "n"_a, "Does nothing but fma in registers; returns the number of float32 operations. For measuring.");
-    m.def("nothing", [](const In&, const OptionalOut&) {}, "x"_a.noconvert(), "out"_a.noconvert() = nb::none(),
-          "Takes what a Stream takes, and does nothing. For measuring.");
-    m.def("read", [](const nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>& x, Size times) {
-        const nb::gil_scoped_release release;
-        float sum = 0;
-        while (times-- > 0) sum += onward::kernels<float>().read(Size(x.shape(0)), x.data());
-        return sum;
-    }, "x"_a, "times"_a, "Reads x, aligned to 64 bytes, some times over. For measuring.");
-    onward::selected();  // a wrong ONWARD_ISA is an error at import, not at the first call
+          "Set it for calls from this Python thread; 0 means as for all threads. Return the previous value.");
+    m.def("num_threads", &onward::num_threads, "The maximum number of threads of a call from this Python thread.");
+    onward::selected();  // raises an error for a wrong ONWARD_ISA at import
 }

@@ -1,4 +1,4 @@
-// The parts of the module, each of which adds its classes.
+// The parts of the Python module onward._core. Each adds its classes.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -93,16 +93,16 @@ void bind_plan(nb::module_& m) {
             plan.core.activate(activation_of<float>(function), view_of(x), view_of(y));
         })
         .def("unary", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
-            plan.core.unary(named(unaries, operation), view_of(x), view_of(y));
+            plan.core.unary(lookup(unaries, operation), view_of(x), view_of(y));
         })
         .def("binary", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
-            plan.core.binary(named(binaries, operation), view_of(a), view_of(b), view_of(y));
+            plan.core.binary(lookup(binaries, operation), view_of(a), view_of(b), view_of(y));
         })
         .def("multiply_add", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.multiply_add(view_of(a), view_of(b), view_of(y));
         })
         .def("reduce", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
-            plan.core.reduce(named(reductions, operation), view_of(x), view_of(y));
+            plan.core.reduce(lookup(reductions, operation), view_of(x), view_of(y));
         })
         .def("softmax", [](Plan& plan, bool logarithm, const ViewIn& x, const ViewIn& y) {
             plan.core.softmax(logarithm, view_of(x), view_of(y));

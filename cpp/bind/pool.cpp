@@ -1,8 +1,10 @@
-// Rows that go on from call to call whenever they are named.
+// The Python class Pool: rows that keep their state and advance when a call passes their ids.
 #include "run/pool.h"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
+#include <string>
 
 #include "bind/module.h"
 #include "bind/states.h"
@@ -16,20 +18,32 @@ struct Pool {
     const EitherPointer<onward::Pool> core;
 
     template <class Real>
-    static EitherPointer<onward::Pool> of(const std::vector<nb::object>& layers, Size capacity, Size max_capacity) {
+    static EitherPointer<onward::Pool> make(const std::vector<nb::object>& layers, Size capacity, Size max_capacity) {
         return std::make_unique<onward::Pool<Real>>(stages_of<Real>(layers), capacity, max_capacity);
     }
 
     Pool(const std::vector<nb::object>& layers, Size capacity, Size max_capacity)
-        : layers(layers), core(first_is_float32(layers) ? of<float>(layers, capacity, max_capacity)
-                                                        : of<double>(layers, capacity, max_capacity)) {}
+        : layers(layers), core(first_is_float32(layers) ? make<float>(layers, capacity, max_capacity)
+                                                        : make<double>(layers, capacity, max_capacity)) {}
 
-    // Calls body(pool, ids, their number) without the GIL, with a copy of ids that nobody can change meanwhile;
-    // `prepare` is called before, with the GIL.
+    // A copy of ids (n,), int64 or uint64, which no other thread can change during the call.
+    std::vector<Size> copy_of(const In& ids) const {
+        if (ids.dtype() != nb::dtype<uint64_t>()) {
+            const auto* const first = data_of<const int64_t>(ids, "ids", {-1});
+            return {first, first + ids.shape(0)};
+        }
+        const auto* const first = data_of<const uint64_t>(ids, "ids", {-1});
+        for (size_t i = 0; i < ids.shape(0); i++)
+            if (first[i] > uint64_t(std::numeric_limits<Size>::max()))
+                throw std::invalid_argument("ids[" + std::to_string(i) + "] is " + std::to_string(first[i]) +
+                                            ", but the ids of this pool are 0 to " + std::to_string(capacity() - 1));
+        return {first, first + ids.shape(0)};
+    }
+
+    // Calls body(pool, ids, n, prepared) without the GIL, where prepared = prepare(pool, n), called with the GIL.
     template <class Prepare, class Body>
     void with(const In& ids, Prepare prepare, Body body) const {
-        const auto* const given = data_of<const int64_t>(ids, "ids", {-1});
-        const std::vector<Size> copy(given, given + ids.shape(0));
+        const std::vector<Size> copy = copy_of(ids);
         std::visit([&](const auto& pool) {
             const auto prepared = prepare(*pool, Size(copy.size()));
             const nb::gil_scoped_release release;
@@ -37,13 +51,19 @@ struct Pool {
         }, core);
     }
 
+    // Calls body(pool) without the GIL: another thread may hold the lock of the pool for long.
+    template <class Body>
+    auto without_gil(Body body) const {
+        return std::visit([&](const auto& pool) {
+            const nb::gil_scoped_release release;
+            return body(*pool);
+        }, core);
+    }
+
     void open(const Out& ids) {
         auto* const to = data_of<int64_t>(ids, "ids", {-1});
         std::vector<Size> opened(ids.shape(0));
-        std::visit([&](const auto& pool) {
-            const nb::gil_scoped_release release;
-            pool->open(Size(opened.size()), opened.data());
-        }, core);
+        without_gil([&](auto& pool) { pool.open(Size(opened.size()), opened.data()); });
         std::copy(opened.begin(), opened.end(), to);
     }
 
@@ -63,7 +83,7 @@ struct Pool {
 
     void step(const In& ids, const In& x, const Out& y) {
         with(ids, [&]<class Real>(const onward::Pool<Real>& pool, Size n) {
-            if (!onward::connected(pool.stages)) throw nb::value_error("layers do not fit together");
+            if (!onward::connected(pool.stages)) throw nb::value_error("the layers do not fit together");
             return std::pair(data_of<const Real>(x, "x", {n, onward::inputs(pool.stages.front())}),
                              data_of<Real>(y, "y", {n, onward::outputs(pool.stages.back())}));
         }, [](auto& pool, const Size* ids, Size n, const auto& data) { pool.step(ids, n, data.first, data.second); });
@@ -84,15 +104,9 @@ struct Pool {
     Size outputs() const {
         return std::visit([](const auto& pool) { return onward::outputs(pool->stages.back()); }, core);
     }
-    Size size() const {
-        return std::visit([](const auto& pool) { return pool->size(); }, core);
-    }
-    Size capacity() const {
-        return std::visit([](const auto& pool) { return pool->capacity(); }, core);
-    }
-    std::vector<Size> ids() const {
-        return std::visit([](const auto& pool) { return pool->ids(); }, core);
-    }
+    Size size() const { return without_gil([](const auto& pool) { return pool.size(); }); }
+    Size capacity() const { return without_gil([](const auto& pool) { return pool.capacity(); }); }
+    std::vector<Size> ids() const { return without_gil([](const auto& pool) { return pool.ids(); }); }
 
     static constexpr auto nothing = [](const auto&, Size) { return 0; };
 };
@@ -100,21 +114,22 @@ struct Pool {
 }  // namespace
 
 void bind_pool(nb::module_& m) {
-    nb::class_<Pool>(m, "Pool", "Streams through Stacks and Denses by their ids, their states inside.")
+    nb::class_<Pool>(m, "Pool", "Streams through Stacks and Denses, identified by ids.")
         .def(nb::init<const std::vector<nb::object>&, Size, Size>(), "layers"_a, "capacity"_a, "max_capacity"_a)
-        .def("open", &Pool::open, "ids"_a.noconvert(), "Opens as many streams, and fills ids.")
-        .def("close", &Pool::close, "ids"_a.noconvert())
-        .def("restore", &Pool::restore, "ids"_a.noconvert(), "states"_a.noconvert(),
-             "Opens these, ascending, and no others.")
-        .def("step", &Pool::step, "ids"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(),
-             "x (n, I) in, fills y (n, O).")
-        .def("state", &Pool::state, "ids"_a.noconvert(), "to"_a.noconvert(),
-             "Fills h (L, n, P) and c (L, n, H) or None.")
-        .def("set_state", &Pool::set_state, "ids"_a.noconvert(), "states"_a.noconvert(), "Copies in; None: zeros.")
-        .def_prop_ro("outputs", &Pool::outputs, "Features of y.")
-        .def("size", &Pool::size, "Open streams.")
-        .def("capacity", &Pool::capacity)
-        .def("ids", &Pool::ids, "Of the open streams, ascending.");
+        .def("_open", &Pool::open, "ids"_a.noconvert(), "Open as many streams as ids (n,) has elements, and fill ids.")
+        .def("_close", &Pool::close, "ids"_a.noconvert(), "Close streams.")
+        .def("_restore", &Pool::restore, "ids"_a.noconvert(), "states"_a.noconvert(),
+             "Open the streams with these ids (ascending) and states, and close all others.")
+        .def("_step", &Pool::step, "ids"_a.noconvert(), "x"_a.noconvert(), "y"_a.noconvert(),
+             "Run one step of each stream, from x (n, I) to y (n, O).")
+        .def("_state", &Pool::state, "ids"_a.noconvert(), "to"_a.noconvert(),
+             "Fill h (L, n, P) and c (L, n, H) or None, for each Stack.")
+        .def("_set_state", &Pool::set_state, "ids"_a.noconvert(), "states"_a.noconvert(),
+             "Copy h and c in; None means zeros.")
+        .def_prop_ro("outputs", &Pool::outputs, "The features of y.")
+        .def("_size", &Pool::size, "The number of open streams.")
+        .def("_capacity", &Pool::capacity, "The number of streams that there is memory for.")
+        .def("_ids", &Pool::ids, "The ids of the open streams, ascending.");
 }
 
 }  // namespace python

@@ -1,4 +1,4 @@
-// The layers that streams go through, and their states as they come from Python.
+// The arguments that streams and pools share: layers and states.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,7 @@
 
 namespace python {
 
-// The layers that streams go through, Stacks and Denses of one precision; whoever holds them holds `layers` too.
+// Stacks and Denses of one precision. The caller must keep `layers` alive.
 template <class Real>
 std::vector<onward::Stage<Real>> stages_of(const std::vector<nb::object>& layers) {
     std::vector<onward::Stage<Real>> stages;
@@ -17,19 +17,19 @@ std::vector<onward::Stage<Real>> stages_of(const std::vector<nb::object>& layers
             continue;
         }
         const auto& stack = std::get<onward::Stack<Real>>(nb::cast<const Stack&>(layer).core);
-        if (stack.D != 1) throw nb::value_error("a reverse direction cannot stream");
+        if (stack.D != 1) throw nb::value_error("a layer with a reverse direction cannot stream");
         stages.push_back(&stack);
     }
     return stages;
 }
 
 inline bool first_is_float32(const std::vector<nb::object>& layers) {
-    if (layers.empty()) throw nb::value_error("there are no layers");
+    if (layers.empty()) throw nb::value_error("layers is empty");
     if (nb::isinstance<Stack>(layers[0])) return nb::cast<const Stack&>(layers[0]).core.index() == 0;
     return nb::cast<const Dense&>(layers[0]).core.index() == 0;
 }
 
-// h (layers, rows, P) and c (layers, rows, H) or None, for each Stack.
+// h (L, rows, P) and c (L, rows, H) or None, for each Stack.
 template <class Array>
 using States = std::vector<std::tuple<std::optional<Array>, std::optional<Array>>>;
 
@@ -41,7 +41,7 @@ std::vector<onward::State<Number>> states_of(const std::vector<onward::Stage<Rea
     for (const onward::Stage<Real>& stage : stages) {
         if (!std::holds_alternative<const onward::Stack<Real>*>(stage)) continue;
         const onward::Stack<Real>& stack = *std::get<const onward::Stack<Real>*>(stage);
-        if (next == arrays.size()) throw nb::value_error("there are states of too few layers");
+        if (next == arrays.size()) throw nb::value_error("states has too few entries");
         const auto& [h, c] = arrays[next++];
         Number* const h_data = data_of<Number>(h, "h", {stack.layers, rows, stack.P});
         Number* const c_data = data_of<Number>(c, "c", {stack.layers, rows, stack.H});

@@ -1,4 +1,4 @@
-// Rows that go on from call to call together.
+// The Python class Stream: rows that keep their state from call to call.
 #include "run/stream.h"
 
 #include <array>
@@ -16,22 +16,23 @@ namespace {
 struct Stream {
     const std::vector<nb::object> layers;
     const EitherPointer<onward::Stream> core;
+    const bool connected;  // otherwise the stream only holds states
     const bool batched, batch_first;
-    std::mutex mutex;  // for calls of several threads, which take effect one after the other
+    std::timed_mutex mutex;  // calls from several threads take effect one after the other
 
     template <class Real>
-    static EitherPointer<onward::Stream> of(const std::vector<nb::object>& layers, Size B) {
-        const auto stages = stages_of<Real>(layers);
-        if (B < 1 || !onward::connected(stages)) throw nb::value_error("layers do not fit together, or B < 1");
-        return std::make_unique<onward::Stream<Real>>(stages, B);
+    static EitherPointer<onward::Stream> make(const std::vector<nb::object>& layers, Size B) {
+        if (B < 1) throw nb::value_error("batch must be at least 1");
+        return std::make_unique<onward::Stream<Real>>(stages_of<Real>(layers), B);
     }
 
     Stream(const std::vector<nb::object>& layers, std::optional<Size> batch, bool batch_first)
-        : layers(layers), core(first_is_float32(layers) ? of<float>(layers, batch.value_or(1))
-                                                        : of<double>(layers, batch.value_or(1))),
+        : layers(layers), core(first_is_float32(layers) ? make<float>(layers, batch.value_or(1))
+                                                        : make<double>(layers, batch.value_or(1))),
+          connected(std::visit([](const auto& stream) { return onward::connected(stream->stages); }, core)),
           batched(batch), batch_first(batch_first) {}
 
-    // The rows of an array of one step ([B], features) or a block ([T], [B], features), if it is such an array.
+    // The rows of one step ([B], features) or of a block ([T], [B], features); nullopt if the array is neither.
     template <class Real, class Array>
     std::optional<onward::Rows<Real>> rows(const Array& array, Size B, Size features) const {
         const Size axes = Size(array.ndim()), block = axes - 1 - batched;
@@ -40,20 +41,20 @@ struct Stream {
             (features > 1 && array.size() && array.stride(axes - 1) != 1) || uintptr_t(array.data()) % alignof(Real))
             return {};
         if (batched && Size(array.shape(block && !batch_first)) != B) return {};
-        return laid_out((Real*)array.data(), axes, [&](Size axis) { return Size(array.stride(axis)); });
+        return layout((Real*)array.data(), axes, [&](Size axis) { return Size(array.stride(axis)); });
     }
 
-    // Whether numbers of y may be written before those of x in their place are read: not where all of both lie alike.
+    // Whether writing y could overwrite elements of x before they are read. x and y may be the same array.
     static bool overlap(const In& x, const Out& y) {
-        bool alike = x.data() == y.data() && x.ndim() == y.ndim();
-        for (size_t axis = 0; alike && axis < x.ndim(); axis++)
-            alike = x.shape(axis) == y.shape(axis) && x.stride(axis) == y.stride(axis);
+        bool same = x.data() == y.data() && x.ndim() == y.ndim();
+        for (size_t axis = 0; same && axis < x.ndim(); axis++)
+            same = x.shape(axis) == y.shape(axis) && x.stride(axis) == y.stride(axis);
         const auto [x_first, x_last] = extent(x);
         const auto [y_first, y_last] = extent(y);
-        return !alike && x_first < y_last && y_first < x_last;
+        return !same && x_first < y_last && y_first < x_last;
     }
 
-    // The addresses between which an array's numbers lie.
+    // The first address of an array and the one past its last.
     template <class Array>
     static std::pair<uintptr_t, uintptr_t> extent(const Array& array) {
         const Size bytes = Size(array.itemsize());
@@ -67,14 +68,15 @@ struct Stream {
     }
 
     template <class Real, class Stride>
-    onward::Rows<Real> laid_out(Real* data, Size axes, Stride stride) const {
+    onward::Rows<Real> layout(Real* data, Size axes, Stride stride) const {
         const bool block = axes > 1 + batched;
         return {data, block ? stride(batched && batch_first) : 0, batched ? stride(block && !batch_first) : 0};
     }
 
-    // What fits is run as it is. For all else, the Python subclass converts x, or says what is wrong with it or out.
+    // Runs arguments that fit as they are. Otherwise the Python subclass converts x, or raises an error about x or out.
     static nb::object call(nb::handle_t<Stream> handle, const In& x, const OptionalOut& out) {
         Stream& self = *nb::inst_ptr<Stream>(handle);
+        if (!self.connected) throw nb::value_error("the layers do not fit together");
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const Size B = stream->B, axes = Size(x.ndim());
             const auto in = self.rows<const Real>(x, B, stream->I);
@@ -95,7 +97,7 @@ struct Stream {
                 result = empty<Real>(axes == 1   ? nb::make_tuple(shape[0])
                                      : axes == 2 ? nb::make_tuple(shape[0], shape[1])
                                                  : nb::make_tuple(shape[0], shape[1], shape[2]));
-                y = self.laid_out(memory_of<Real>(result), axes, [&](Size axis) {
+                y = self.layout(memory_of<Real>(result), axes, [&](Size axis) {
                     return std::accumulate(shape.begin() + axis + 1, shape.begin() + axes, Size(1), std::multiplies());
                 });
             }
@@ -104,12 +106,14 @@ struct Stream {
         }, self.core);
     }
 
-    // One step of one row is short, and holds the GIL.
+    // A single step of one row keeps the GIL, because releasing it costs a third of the step. A thread never waits for
+    // the mutex with the GIL: the thread that holds the mutex may run for long, or wait for the GIL itself.
     template <class Real>
     void advance(onward::Stream<Real>& stream, const onward::Rows<const Real>& x, const onward::Rows<Real>& y, Size T) {
         std::optional<nb::gil_scoped_release> release;
-        if (T * stream.B > 1) release.emplace();
-        const std::lock_guard lock(mutex);
+        std::unique_lock lock(mutex, std::try_to_lock);
+        if (T * stream.B > 1 || !lock.owns_lock()) release.emplace();
+        if (!lock.owns_lock()) lock = onward::interruptible_lock(mutex);
         stream.advance(x, y, T);
     }
 
@@ -125,7 +129,7 @@ struct Stream {
         std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const auto states = states_of<Real>(stream->stages, to, stream->B);
             const nb::gil_scoped_release release;
-            const std::lock_guard lock(mutex);
+            const auto lock = onward::interruptible_lock(mutex);
             stream->state(states);
         }, core);
     }
@@ -134,7 +138,7 @@ struct Stream {
         std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const auto states = states_of<const Real>(stream->stages, from, stream->B);
             const nb::gil_scoped_release release;
-            const std::lock_guard lock(mutex);
+            const auto lock = onward::interruptible_lock(mutex);
             stream->set_state(states);
         }, core);
     }
@@ -143,15 +147,15 @@ struct Stream {
 }  // namespace
 
 void bind_stream(nb::module_& m) {
-    nb::class_<Stream>(m, "Stream", "Rows that go on from call to call through Stacks and Denses, their states inside.")
+    nb::class_<Stream>(m, "Stream", "Rows that keep their state from call to call, run through Stacks and Denses.")
         .def(nb::init<const std::vector<nb::object>&, std::optional<Size>, bool>(), "layers"_a, "batch"_a.none(),
              "batch_first"_a)
         .def("__call__", &Stream::call, "x"_a.noconvert(), "out"_a.noconvert() = nb::none(),
-             "One step of x ([B], I), or a block ([T], [B], I), to y, a new array or `out`.")
+             "Run one step x ([B], I), or a block ([T], [B], I). Return y, a new array or `out`.")
         .def("__call__", &Stream::converted, "x"_a.none(), "out"_a.none() = nb::none())
-        .def_prop_ro("outputs", &Stream::outputs, "Features of y.")
-        .def("_state", &Stream::state, "to"_a.noconvert(), "Fills h (L, B, P) and c (L, B, H) or None, for each Stack.")
-        .def("_set_state", &Stream::set_state, "states"_a.noconvert(), "Copies h and c in; None: zeros.");
+        .def_prop_ro("outputs", &Stream::outputs, "The features of y.")
+        .def("_state", &Stream::state, "to"_a.noconvert(), "Fill h (L, B, P) and c (L, B, H) or None, for each Stack.")
+        .def("_set_state", &Stream::set_state, "states"_a.noconvert(), "Copy h and c in; None means zeros.");
 }
 
 }  // namespace python

@@ -1,8 +1,8 @@
-// Weights and options of a recurrent layer, as they come from Python.
+// The arguments of a recurrent layer: weights and options.
 #pragma once
 
-#include "run/stack.h"
 #include "bind/arrays.h"
+#include "run/stack.h"
 
 namespace python {
 
@@ -10,9 +10,9 @@ using onward::Cell;
 using onward::Format;
 using onward::Function;
 
-using MatrixIn = std::tuple<In, OptionalIn>;  // numbers, and the scale of each row where they are int8
+using MatrixIn = std::tuple<In, OptionalIn>;  // numbers and, if they are int8, the scale of each row
 using WeightsIn = std::tuple<MatrixIn, MatrixIn, OptionalIn, OptionalIn, std::optional<MatrixIn>, OptionalIn>;
-using ActivationIn = std::tuple<std::string, double, double>;                         // its name, alpha, beta
+using ActivationIn = std::tuple<std::string, double, double>;                         // name, alpha, beta
 using OptionsIn = std::tuple<ActivationIn, ActivationIn, ActivationIn, double, bool>;  // as onward::Options
 
 inline constexpr std::pair<const char*, Cell> cells[] = {
@@ -32,10 +32,10 @@ inline constexpr std::pair<const char*, Function> functions[] = {
 template <class Real>
 onward::Activation<Real> activation_of(const ActivationIn& activation) {
     const auto& [name, alpha, beta] = activation;
-    return {named(functions, name), Real(alpha), Real(beta)};
+    return {lookup(functions, name), Real(alpha), Real(beta)};
 }
 
-// A matrix (rows, columns) in whatever format it has.
+// A matrix (rows, columns) in any format.
 template <class Real>
 onward::Matrix<Real> matrix_of(const MatrixIn& matrix, const char* name, Size rows, Size columns) {
     const auto& [numbers, scale] = matrix;
@@ -50,27 +50,27 @@ onward::Matrix<Real> matrix_of(const MatrixIn& matrix, const char* name, Size ro
 }
 
 template <class Real>
-std::vector<onward::Options<Real>> options_of(const std::vector<OptionsIn>& given) {
+std::vector<onward::Options<Real>> options_of(const std::vector<OptionsIn>& arguments) {
     std::vector<onward::Options<Real>> options;
-    for (const auto& [gate, candidate, output, clip, coupled] : given)
+    for (const auto& [gate, candidate, output, clip, coupled] : arguments)
         options.push_back({activation_of<Real>(gate), activation_of<Real>(candidate), activation_of<Real>(output),
                            Real(clip), coupled});
     return options;
 }
 
-// One direction of one layer after the other, all of one cell and size.
+// One entry per layer and direction, all of the same cell and size.
 template <class Real>
 std::vector<onward::Weights<Real>> weights_of(Cell cell, const std::vector<WeightsIn>& arrays, Size D) {
     if ((D != 1 && D != 2) || arrays.empty() || arrays.size() % D != 0)
-        throw nb::value_error("weights come as one tuple for each layer and each of 1 or 2 directions");
+        throw nb::value_error("weights must have one tuple per layer and direction, with 1 or 2 directions");
     std::vector<onward::Weights<Real>> weights;
     const In &W0 = std::get<0>(std::get<0>(arrays[0])), &R0 = std::get<0>(std::get<1>(arrays[0]));
-    if (W0.ndim() != 2 || R0.ndim() != 2) throw nb::value_error("W and R are matrices");
+    if (W0.ndim() != 2 || R0.ndim() != 2) throw nb::value_error("W and R must be matrices");
     const Size G = onward::gates(cell), H = Size(R0.shape(0)) / G, P = Size(R0.shape(1));
     for (const auto& [W, R, b_W, b_R, W_hr, peephole] : arrays) {
         const Size I = weights.size() < size_t(D) ? Size(W0.shape(1)) : D * P;
         if (P != H && (!W_hr || cell != Cell::lstm))
-            throw nb::value_error("only an LSTM with W_hr has recurrent weights that are not (G*H, H)");
+            throw nb::value_error("R must be (G*H, H), except for an LSTM with W_hr");
         weights.push_back({I, H, P, matrix_of<Real>(W, "W", G * H, I), matrix_of<Real>(R, "R", G * H, P),
                            data_of<const Real>(b_W, "b_W", {G * H}), data_of<const Real>(b_R, "b_R", {G * H}),
                            W_hr ? matrix_of<Real>(*W_hr, "W_hr", P, H) : onward::Matrix<Real>{},

@@ -1,4 +1,4 @@
-// The time step, and the table of what one instruction set has; compiled once for each.
+// The time step, forward and backward, and the table of kernels. Compiled once per instruction set.
 #include "kernels/kernels.h"
 
 #include "kernels/activations.h"
@@ -18,20 +18,20 @@ namespace {
 
 using onward::Cell;
 using onward::Direction;
-using onward::DirectionBack;
+using onward::DirectionBackward;
 using onward::Step;
-using onward::StepBack;
+using onward::StepBackward;
 
 // ---- The time step --------------------------------------------------------------------------------------------------
 
-// The record of a row's units from `unit` on; none where there are no rows of them.
+// The record of one row from `unit` on; empty if rows is null.
 template <class Number>
 Record<Number> record_of(Number* const* rows, Size row, Size unit, Size H) {
     return {rows ? rows[row] + unit : nullptr, H, H - unit};
 }
 
-// Calls cell(unit, z, u, record, at) for each row and each block of the share, u being the product of the panels and a;
-// `unit` is the block's first, `at` the offset of the row's block in arrays of H units a row.
+// Calls cell(unit, z, u, record, at) for each row and each block of the share. u is the product of the panels and a,
+// `unit` the first unit of the block, and `at` the offset of the block in arrays [rows][H].
 template <class Real, class CellFunction>
 void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, Size a_stride, const Step<Real>& s,
                Share share, CellFunction cell) {
@@ -55,7 +55,7 @@ void gates_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
     constexpr int L = Float<Real>::L;
     const bool projected = d.projection.blocks;
     const Size P = (projected ? d.projection.blocks : d.recurrent.blocks) * L;
-    Real* const h = projected ? s.scratch : s.h_next;
+    Real* const h = projected ? s.second_input : s.h_next;
     auto for_gates = [&](auto cell) { for_cells(d, d.recurrent, s.h, P, s, share, cell); };
     switch (d.cell) {
         case Cell::rnn:
@@ -64,7 +64,7 @@ void gates_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
             });
         case Cell::rnn_relu:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
-                rnn(PlainRelu<Real>(d, unit), z, u, h + at, record);
+                rnn(StandardRelu<Real>(d, unit), z, u, h + at, record);
             });
         case Cell::lstm:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
@@ -76,15 +76,15 @@ void gates_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
             });
         case Cell::gru_reset_before:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
-                gru_reset(Options(d, unit), z, u, s.h + at, s.scratch + at, s.h_next + at, record);
+                gru_reset(Options(d, unit), z, u, s.h + at, s.second_input + at, s.h_next + at, record);
             });
     }
 }
 
 template <class Real, class Options>
-void second_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
+void second_product_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
     constexpr int L = Float<Real>::L;
-    const Real* const a = s.scratch;
+    const Real* const a = s.second_input;
     const Size H = d.recurrent.blocks * L;
     if (d.candidate.blocks)
         for_cells(d, d.candidate, a, H, s, share, [&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
@@ -96,63 +96,71 @@ void second_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
 
 template <class Real>
 void gates(const Direction<Real>& d, const Step<Real>& s, Share share) {
-    d.plain ? gates_with<Real, Plain<Real>>(d, s, share) : gates_with<Real, Chosen<Real>>(d, s, share);
+    d.standard ? gates_with<Real, Standard<Real>>(d, s, share) : gates_with<Real, Custom<Real>>(d, s, share);
 }
 
 template <class Real>
-void second(const Direction<Real>& d, const Step<Real>& s, Share share) {
-    d.plain ? second_with<Real, Plain<Real>>(d, s, share) : second_with<Real, Chosen<Real>>(d, s, share);
+void second_product(const Direction<Real>& d, const Step<Real>& s, Share share) {
+    d.standard ? second_product_with<Real, Standard<Real>>(d, s, share)
+               : second_product_with<Real, Custom<Real>>(d, s, share);
 }
 
 // ---- The time step backward -----------------------------------------------------------------------------------------
 
-// Calls cell(record, some, at, d) for each row and each of the share's blocks: some(rows) are the block's units of a
-// row, `at` is their offset in arrays of `stride` units a row.
+// Calls cell(record, load_block, at, d) for each row and each block of the share. load_block(rows) loads the block of
+// the row, and `at` is the offset of the block in arrays [rows][stride].
 template <class Real, class CellFunction>
-void for_cells_backward(const DirectionBack<Real>& way, const StepBack<Real>& s, Share share, CellFunction cell) {
+void for_cells_backward(const DirectionBackward<Real>& direction, const StepBackward<Real>& s, Share share,
+                        CellFunction cell) {
     constexpr int L = Float<Real>::L;
     for (Size row = 0; row < s.rows; row++)
         for (Size block = share.first; block < share.last; block++) {
-            const Record<const Real> record = record_of(s.record, row, block * L, way.H);
-            auto some = [&](const Real* const* rows) { return load_some(rows[row] + block * L, record.units); };
-            cell(record, some, row * s.stride + block * L, s.d + row * s.d_stride + block * L);
-            for (Size k = 0; s.soon && k < way.recorded; k++) __builtin_prefetch(s.soon[row] + k * way.H + block * L);
+            const Record<const Real> record = record_of(s.record, row, block * L, direction.H);
+            auto load_block = [&](const Real* const* rows) { return load_some(rows[row] + block * L, record.units); };
+            cell(record, load_block, row * s.stride + block * L, s.d + row * s.d_stride + block * L);
+            for (Size k = 0; k < direction.recorded; k++)
+                __builtin_prefetch(s.prefetch[row] + k * direction.H + block * L);
         }
 }
 
 template <class Real>
-void backward(const DirectionBack<Real>& way, const StepBack<Real>& s, Share share) {
-    auto dh = [&](auto some, Size at) { return s.dy ? load(s.dh + at) + some(s.dy) : load(s.dh + at); };
-    switch (way.cell) {
+void backward(const DirectionBackward<Real>& direction, const StepBackward<Real>& s, Share share) {
+    auto dh = [&](auto load_block, Size at) { return s.dy ? load(s.dh + at) + load_block(s.dy) : load(s.dh + at); };
+    switch (direction.cell) {
         case Cell::rnn:
-            return for_cells_backward(way, s, share, [&](auto record, auto some, Size at, Real* d) {
-                rnn_backward(record, dh(some, at), d);
+            return for_cells_backward(direction, s, share, [&](auto record, auto load_block, Size at, Real* d) {
+                rnn_backward(record, dh(load_block, at), d);
             });
         case Cell::rnn_relu:
-            return for_cells_backward(way, s, share, [&](auto record, auto some, Size at, Real* d) {
-                rnn_relu_backward(record, dh(some, at), d);
+            return for_cells_backward(direction, s, share, [&](auto record, auto load_block, Size at, Real* d) {
+                rnn_relu_backward(record, dh(load_block, at), d);
             });
         case Cell::lstm:
-            return for_cells_backward(way, s, share, [&](auto record, auto some, Size at, Real* d) {
-                const auto m = lstm_backward(record, some(s.c_prev), dh(some, at), s.dc + at, d, s.stride);
-                if (s.shown) store(s.shown + at, m);
+            return for_cells_backward(direction, s, share, [&](auto record, auto load_block, Size at, Real* d) {
+                const auto m = lstm_backward(record, load_block(s.c_prev), dh(load_block, at), s.dc + at, d, s.stride);
+                if (s.second_input) store(s.second_input + at, m);
             });
         case Cell::gru:
-            return for_cells_backward(way, s, share, [&](auto record, auto some, Size at, Real* d) {
-                gru_backward(record, some(s.h_prev), dh(some, at) + load(s.past_R + at), s.past_R + at, d, s.stride);
+            return for_cells_backward(direction, s, share, [&](auto record, auto load_block, Size at, Real* d) {
+                Real* const dh_direct = s.dh_direct + at;
+                gru_backward(record, load_block(s.h_prev), dh(load_block, at) + load(dh_direct), dh_direct, d,
+                             s.stride);
             });
         case Cell::gru_reset_before:
-            return for_cells_backward(way, s, share, [&](auto record, auto some, Size at, Real* d) {
-                gru_candidate_backward(record, some(s.h_prev), dh(some, at) + load(s.past_R + at), s.past_R + at, d,
+            return for_cells_backward(direction, s, share, [&](auto record, auto load_block, Size at, Real* d) {
+                Real* const dh_direct = s.dh_direct + at;
+                gru_candidate_backward(record, load_block(s.h_prev), dh(load_block, at) + load(dh_direct), dh_direct, d,
                                        s.stride);
             });
     }
 }
 
 template <class Real>
-void backward_second(const DirectionBack<Real>& way, const StepBack<Real>& s, Share share) {
-    for_cells_backward(way, s, share, [&](auto record, auto some, Size at, Real* d) {
-        store(s.shown + at, gru_reset_backward(record, some(s.h_prev), load(s.d_reset + at), s.past_R + at, d));
+void backward_reset(const DirectionBackward<Real>& direction, const StepBackward<Real>& s, Share share) {
+    for_cells_backward(direction, s, share, [&](auto record, auto load_block, Size at, Real* d) {
+        const auto reset_h =
+            gru_reset_backward(record, load_block(s.h_prev), load(s.d_reset + at), s.dh_direct + at, d);
+        store(s.second_input + at, reset_h);
     });
 }
 
@@ -170,43 +178,14 @@ void activate(Activation<Real> function, Size n, const Real* x, Real* y) {
     }
 }
 
-// ---- For measuring the machine --------------------------------------------------------------------------------------
-
-template <class Real>
-Size arithmetic(Size n, Real* result) {
-    constexpr int sums = max_sums / 2;
-    vec_of<Real> sum[sums];
-    for (int s = 0; s < sums; s++) sum[s] = broadcast(Real(s));  // not alike, or they would be computed once
-    const vec_of<Real> a = broadcast(*result), b = a + Real(1);
-    for (Size i = 0; i < n; i++) {
-#pragma GCC unroll 32
-        for (int s = 0; s < sums; s++) sum[s] = fma(a, b, sum[s]);
-    }
-    for (int s = 1; s < sums; s++) sum[0] += sum[s];
-    *result = sum[0][0];
-    return Size(2) * sums * Float<Real>::L;
-}
-
-template <class Real>
-Real read(Size n, const Real* x) {
-    constexpr int sums = 8, L = Float<Real>::L;
-    vec_of<Real> sum[sums] = {};
-    for (; n >= sums * L; n -= sums * L, x += sums * L) {
-#pragma GCC unroll 8
-        for (int s = 0; s < sums; s++) sum[s] += load(x + s * L);
-    }
-    for (int s = 1; s < sums; s++) sum[0] += sum[s];
-    return sum[0][0];
-}
-
 template <class Real>
 constexpr onward::Kernels<Real> kernels = {
     Float<Real>::L,
     product<Real>,
     gates<Real>,
-    second<Real>,
+    second_product<Real>,
     backward<Real>,
-    backward_second<Real>,
+    backward_reset<Real>,
     outer<Real>,
     add_rows<Real>,
     activate<Real>,
@@ -219,8 +198,6 @@ constexpr onward::Kernels<Real> kernels = {
     sum<Real>,
     sum_of_squares<Real>,
     cross_entropy<Real>,
-    arithmetic<Real>,
-    read<Real>,
 };
 
 #define ONWARD_STRING(name) #name

@@ -1,20 +1,20 @@
-// What the kernels take and give: axis letters, packed layout, plain structs, one table of function pointers.
+// The kernels of one instruction set: their table of functions, and the plain structs that they take.
 //
-// Axis letters, on every buffer in brackets: T time, B batch (rows), I input, H hidden units, P projected hidden (P = H
-// without a projection), G gates, L lanes of a vector, K whatever a product sums over. Units come in blocks of L, the
-// last one padded with zero weights.
+// Axis letters, given in brackets for every buffer: T time, B batch (rows), I input, H hidden units, P projected hidden
+// units (P = H without a projection), G gates, L lanes of a vector, K the axis that a product sums over. Units are
+// stored in blocks of L, the last one padded with zero weights.
 //
-// Only plain data here and no function body: this header is seen by files compiled for different instruction sets, and
-// two builds of one inline function must never meet.
+// This header contains only plain data and no function bodies, because files compiled for different instruction sets
+// include it, and the linker must never merge two builds of one inline function.
 #pragma once
 
 #include <cstdint>
 
 namespace onward {
 
-using Size = std::int64_t;  // of arrays, and places in them; long has 32 bits on Windows
+using Size = std::int64_t;  // sizes and indices; long has only 32 bits on Windows
 
-// The activation of an `rnn` is tanh, or that of its options; relu without any has a cell of its own.
+// The activation of `rnn` is tanh unless its options set another one; plain relu has a cell of its own, `rnn_relu`.
 enum class Cell { rnn, rnn_relu, lstm, gru, gru_reset_before };
 
 enum class Function {
@@ -25,97 +25,97 @@ enum class Function {
 enum class Unary { absolute, log, negative, reciprocal, sqrt };
 enum class Binary { add, subtract, multiply, divide, maximum, minimum };
 
-// A function of x and its parameters, which most have no use for.
+// An activation function and its parameters, which most functions do not use.
 template <class Real>
 struct Activation {
     Function function = Function::sigmoid;
     Real alpha = 0, beta = 0;
 };
 
-// What the cells' equations leave open.
+// Options that change the equations of a cell.
 template <class Real>
 struct Options {
     Activation<Real> gate, candidate, output;
-    Real clip = 0;         // what gate and candidate are applied to is first clipped to [-clip, clip]
+    Real clip = 0;         // clips the arguments of gate and candidate to [-clip, clip]
     bool coupled = false;  // f = 1 - i (LSTM)
 };
 
-// What weights are stored as: the precision that is computed in, halves, or bytes with a scale for each unit.
+// How weights are stored: in the precision of the computation, as float16, or as int8 with one scale per unit.
 enum class Format { native, float16, int8 };
 
 struct Half {
     uint16_t bits;
 };
 
-// A matrix (G*N, K) and its bias: for each block of L units, for each k, the gates' vectors side by side; of bytes, for
-// each four k.
+// A packed matrix (G*N, K) and its bias. Within a block of L units, the vectors of all gates for one k are adjacent
+// (for four k in int8).
 template <class Real>
 struct Panels {
     Size G = 0, K = 0, blocks = 0;
     Format format = Format::native;
-    const void* weights = nullptr;    // [blocks][K][G][L]; bytes: [blocks][K/4][G][L][4]
-    const Real* constants = nullptr;  // [blocks][G][L], the bias; bytes: [blocks][3][G][L], bias, scale, sum of weights
-    Size block_bytes = 0;             // of a block's weights
-    Size quantized_size = 0;          // bytes: of a row quantized for the product, a scale and then four k in each
+    const void* weights = nullptr;    // [blocks][K][G][L]; int8: [blocks][K/4][G][L][4]
+    const Real* constants = nullptr;  // the bias [blocks][G][L]; int8: bias, scale, sum of weights [blocks][3][G][L]
+    Size block_bytes = 0;             // the weights of one block
+    Size quantized_size = 0;          // int8: int32 numbers per quantized row, a scale and then four k in each
 };
 
-// One direction of one layer. `candidate` is the n gate of a GRU that resets before the product, else empty;
-// `projection` is empty where P = H, `peephole` where there is none.
+// One direction of one layer. `candidate` holds the n gate of a GRU that resets before the product; like `projection`
+// and `peephole`, it is empty in cells without one.
 template <class Real>
 struct Direction {
     Cell cell;
     Size I, H, P;
     Panels<Real> input{}, recurrent{}, candidate{}, projection{};
     Panels<Real> peephole{};  // gates i, f, o; K = 1
-    bool plain = true;        // without options
+    bool standard = true;     // no options
     Options<Real> options{};
 };
 
-// One time step of one direction for some rows. Rows of h are P, of c and scratch H units long, padded to whole blocks.
+// One time step of one direction. P and H are padded to whole blocks.
 template <class Real>
 struct Step {
     Size rows;
-    Real* z;         // [rows][blocks][G][L]: W x + b_W of this step
+    Real* z;         // [rows][blocks][G][L]: W x + b_W; if the step is recorded, replaced by the sums of both products
     const Real* h;   // [rows][P]
-    Real* h_next;    // [rows][P], must not be h
+    Real* h_next;    // [rows][P], different memory from h
     Real* c;         // [rows][H], updated in place (LSTM)
-    Real* scratch;   // [rows][H]: o tanh(c) before a projection, r h of a GRU that resets before the product
-    int32_t* quantized;  // [rows][quantized_size], of this thread
-    Real* const* record;  // [rows] of [recorded][H], or null: not recorded
+    Real* second_input;  // [rows][H]: what the second product takes: o tanh(c) (projection) or r h (candidate)
+    int32_t* quantized;  // [rows][quantized_size], memory of this thread
+    Real* const* record;  // [rows] pointers to [recorded][H]; null: do not record
 };
 
-// The way back through one direction: its matrices transposed, R of all gates or of those but the candidate's, whose R
-// is then apart; `projection` is empty where P = H. The gradients d of a step, by what the gates are functions of,
-// stand in the gates' order; a GRU that resets after the product has R_n h + b_n before them, so that what goes through
-// R, and what goes through W, lies side by side. `recorded` is how many numbers a unit has in the record of a step.
+// One direction of one layer for the backward pass: its transposed matrices. `recurrent` holds R of all gates, except
+// the n gate where `candidate` holds it. The gradients with respect to the sums of a step are stored gate by gate; a
+// GRU that resets after the product stores those with respect to R_n h + b_n in front, so that the gradients that pass
+// through R, and those that pass through W, are adjacent. `recorded` is the number of recorded values per unit and
+// step.
 template <class Real>
-struct DirectionBack {
+struct DirectionBackward {
     Cell cell;
     Size I, H, P, recorded;
     Panels<Real> input{}, recurrent{}, candidate{}, projection{};
 };
 
-// One time step back for some rows. Arrays "[rows] of" hold where each row's numbers stand; in the others, units are
-// padded to whole blocks: `stride` in all.
+// One backward time step. H is padded to whole blocks, except in "[rows] pointers".
 template <class Real>
-struct StepBack {
-    Size rows, stride;
-    const Real* const* record;            // [rows] of [recorded][H]
-    const Real* const* soon;              // likewise, of the step that comes after the next one, to be fetched
-    const Real* const* c_prev;            // [rows] of [H] (LSTM)
-    const Real* const* h_prev;            // [rows] of [H] (GRU)
-    const Real* const* dy;                // [rows] of [H], which is added to dh, or null
-    const Real* dh;                       // [rows][H]: what came through R, or through the projection
-    Real* past_R;                         // [rows][H]: what goes from h to the h before without R, in and out (GRU)
-    Real* dc;                             // [rows][H]: by c, then by the c before (LSTM)
-    const Real* d_reset;                  // [rows][H]: by r h (GRU that resets before the product)
-    Real* d;                              // [rows][..][H], rows d_stride apart
+struct StepBackward {
+    Size rows, stride;                    // stride: H
+    const Real* const* record;            // [rows] pointers to [recorded][H]
+    const Real* const* prefetch;          // likewise, the records of the step after the next
+    const Real* const* c_prev;            // [rows] pointers to [H] (LSTM)
+    const Real* const* h_prev;            // [rows] pointers to [H] (GRU)
+    const Real* const* dy;                // [rows] pointers to [H], added to dh; or null
+    const Real* dh;                       // [rows][H]: from the next step through R, or from the projection
+    Real* dh_direct;                      // [rows][H]: from h to the previous h, not through R; in and out (GRU)
+    Real* dc;                             // [rows][H]: with respect to c; on return, to the previous c (LSTM)
+    const Real* d_reset;                  // [rows][H]: with respect to r h (GRU that resets before the product)
+    Real* d;                              // [rows][..][H]: with respect to the sums; rows are d_stride apart
     Size d_stride;
-    Real* shown;                          // [rows][H]: what a second product saw, as Step's scratch, or null
+    Real* second_input;                   // [rows][H]: as in Step, recomputed; null without a second product
 };
 
-// Which of a matrix's blocks to compute: from first to before last, or the other way if backward. Each step goes the
-// other way than the one before, and so starts with the weights that are still in cache.
+// The blocks of a matrix that a thread computes: first to last - 1, or in the opposite order if `backward`. The order
+// alternates from step to step, so that each step starts with the weights that are still in cache.
 struct Share {
     Size first, last;
     bool backward = false;
@@ -124,17 +124,18 @@ struct Share {
 template <class Real>
 struct Kernels {
     Size L;
-    // out[rows][blocks][G][L] = a[rows][K] . panels + bias; strides count elements.
+    // out[rows][blocks][G][L] = a[rows][K] . panels + bias. Strides count elements.
     void (*product)(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, Real* out, Size out_stride,
                     int32_t* quantized, Share share);
-    // A time step: the gates, then, for a candidate or a projection, a second product, which needs all of the first.
+    // A time step: the gates and then, for a candidate or a projection, a second product. The second product needs the
+    // results of the first for all units.
     void (*gates)(const Direction<Real>& direction, const Step<Real>& step, Share share);
-    void (*second)(const Direction<Real>& direction, const Step<Real>& step, Share share);
-    // A time step back, and its second half, for a GRU that resets before the product.
-    void (*backward)(const DirectionBack<Real>& direction, const StepBack<Real>& step, Share units);
-    void (*backward_second)(const DirectionBack<Real>& direction, const StepBack<Real>& step, Share units);
-    // out[units][features] += d[rows][units] x[rows][features], and out[units] += d[rows][units], summed over rows in
-    // their order. Rows of x are padded to whole blocks.
+    void (*second_product)(const Direction<Real>& direction, const Step<Real>& step, Share share);
+    // A backward time step, and the second half of it for a GRU that resets before the product.
+    void (*backward)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, Share units);
+    void (*backward_reset)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, Share units);
+    // out[units][features] += sum of d[row][units] x[row][features]; out[units] += sum of d[row][units]. Rows are added
+    // in order. Rows of x are padded to whole blocks.
     void (*outer)(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,
                   Real* out);
     void (*add_rows)(Size rows, const Real* d, Size d_stride, Size units, Real* out);
@@ -152,9 +153,6 @@ struct Kernels {
     double (*sum_of_squares)(Size n, const Real* x, double scale);
     // The cross entropy of one row of logits y[C], and its gradient dy[C], divided by count.
     double (*cross_entropy)(Size C, const Real* y, Size target, double smoothing, double count, Real* dy);
-    // For measuring the machine: n times the returned number of operations; a sum over n numbers.
-    Size (*arithmetic)(Size n, Real* result);
-    Real (*read)(Size n, const Real* x);
 };
 
 struct Table {

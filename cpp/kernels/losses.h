@@ -6,8 +6,8 @@
 
 namespace {
 
-// log(m 2^n) = n ln2 + 2 atanh(s) with s = (m - 1) / (m + 1) and m from 1/sqrt(2) to sqrt(2). The log of a negative number
-// is NaN, and that of 0 or of a subnormal number -infinity.
+// log(m 2^n) = n ln2 + 2 atanh(s) with s = (m - 1) / (m + 1) and m from 1/sqrt(2) to sqrt(2). The log of a negative
+// number is NaN, and that of 0 or of a subnormal number -infinity.
 template <class Real>
 vec_of<Real> log(vec_of<Real> x) {
     using F = Float<Real>;
@@ -70,8 +70,8 @@ Real largest(Size n, const Real* x) {
     return largest;
 }
 
-// With q = (1 - smoothing) [k = target] + smoothing / C and p = softmax(y): returns -sum_k q_k log p_k, and fills dy with
-// (p - q) / count.
+// With q = (1 - smoothing) [k = target] + smoothing / C and p = softmax(y): returns -sum_k q_k log p_k, and fills dy
+// with (p - q) / count.
 template <class Real>
 double cross_entropy(Size C, const Real* y, Size target, double smoothing, double count, Real* dy) {
     constexpr int L = Float<Real>::L;

@@ -1,4 +1,4 @@
-// Flushes denormal numbers to zero while it lives, then restores the caller's mode.
+// Flushes denormal numbers to zero during the lifetime of an object, then restores the caller's mode.
 #pragma once
 
 #include <cstdint>

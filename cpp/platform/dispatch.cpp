@@ -1,4 +1,4 @@
-// Picks the table of kernels once, from what this build has and this machine runs.
+// Detects the instruction sets of the machine and selects a table of kernels.
 #include "platform/dispatch.h"
 
 #include <atomic>
@@ -27,7 +27,7 @@ bool has_dot_product() {
 #if defined(__linux__)
     return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
 #elif defined(__APPLE__)
-    return true;  // every Mac with such a processor
+    return true;  // on every Apple processor
 #else
     return false;
 #endif
@@ -62,8 +62,8 @@ const Table& find(const std::string& isa) {
         if (isa == table->name) return *table;
         names += std::string(names.empty() ? "" : ", ") + table->name;
     }
-    throw std::invalid_argument("instruction set '" + isa + "' is not among those that this build of onward and this "
-                                "machine have: " + names + " (set by ONWARD_ISA)");
+    throw std::invalid_argument("unknown instruction set '" + isa + "' (from ONWARD_ISA): this build of onward on this "
+                                "machine has " + names);
 }
 
 std::atomic<const Table*>& current() {

@@ -1,4 +1,4 @@
-// Which instruction set's kernels to use.
+// The choice of the instruction set.
 #pragma once
 
 #include <string>
@@ -8,9 +8,9 @@
 
 namespace onward {
 
-std::vector<std::string> available_isas();  // that this build has and this machine runs, slowest first
-const Table& selected();                    // the fastest, unless ONWARD_ISA or select says otherwise
-void select(const std::string& isa);        // for what is packed from now on; throws std::invalid_argument
+std::vector<std::string> available_isas();  // contained in this build and supported by this machine, slowest first
+const Table& selected();                    // the fastest, unless set by ONWARD_ISA or select
+void select(const std::string& isa);        // for weights packed from now on; throws std::invalid_argument
 
 template <class Real>
 const Kernels<Real>& kernels();

@@ -1,4 +1,4 @@
-// Packs weights into panels: for each block of L units, for each k, the gates' vectors side by side.
+// Packs weights into panels, and transposes them for the backward pass.
 #include "platform/packed.h"
 
 #include <cstring>
@@ -8,7 +8,7 @@ namespace onward {
 
 namespace {
 
-// `terms` k stand together for each unit.
+// Each unit stores `terms` consecutive k together.
 template <class Number>
 Buffer<std::byte> packed_weights(const Number* matrix, Size terms, Size G, Size N, Size K, Size L) {
     const Size blocks = ceil_div(N, L), steps = ceil_div(K, terms);

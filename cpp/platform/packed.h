@@ -13,7 +13,7 @@ namespace onward {
 
 constexpr Size ceil_div(Size a, Size b) { return (a + b - 1) / b; }
 
-// Memory at a cache line's boundary.
+// Uninitialized memory, aligned to a cache line.
 template <class Real>
 class Buffer {
 public:
@@ -32,20 +32,20 @@ private:
     std::unique_ptr<Real, Delete> data_;
 };
 
-// A matrix as it comes, its rows one after another: numbers of a format and, of bytes, a scale for each row.
+// An unpacked matrix in row-major order, with a scale for each row if its format is int8.
 template <class Real>
 struct Matrix {
     Format format = Format::native;
-    const void* numbers = nullptr;  // null: there is none
+    const void* numbers = nullptr;  // null: no matrix
     const Real* scale = nullptr;
 };
 
-// Rows of a matrix (G*N, K), from the gate `first` on, packed in panels, with the memory that they point to.
+// G gates of a matrix (.., K), starting with gate `first`, N rows each: packed panels and their memory.
 template <class Real>
 struct Packed : Panels<Real> {
     Packed() = default;
     Packed(const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N, Size K, Size L);
-    // The transpose of a matrix (.., N): its rows are those of some gates, H each, one gate after the other, each
+    // The transpose of the given gates of a matrix (.., N), H rows each. Its K axis is the gates in that order, each
     // padded with zeros to whole blocks.
     static Packed transposed(const Real* matrix, const std::vector<int>& gates, Size H, Size N, Size L);
 

@@ -1,4 +1,4 @@
-// The pool of worker threads. Workers spin for a moment after a call, in case the next one follows, then sleep.
+// The pool of worker threads. After a call, workers spin briefly in case the next call follows at once, then sleep.
 #include "platform/threads.h"
 
 #include <algorithm>
@@ -28,14 +28,14 @@ void pause() {
 #endif
 }
 
-// Spins until done() holds, and soon gives way to other threads: the one waited for may be on the same core.
+// Spins until done() returns true. Yields after a while, because the awaited thread may need this core.
 template <class Done>
 void spin_until(Done done) {
     for (int spins = 0; !done(); spins++) spins < 200 ? pause() : std::this_thread::yield();
 }
 
-// The core that the calling thread is on, where that is known, and how to leave it: the kernel likes to wake a thread
-// on the core of the one that it is to work beside, and may take milliseconds to see that another core is free.
+// The core that the calling thread runs on (-1 if unknown), and a way to leave it: Linux tends to wake a worker on the
+// core of its caller, and can take milliseconds to move it to an idle core.
 #if defined(__linux__)
 int this_core() { return sched_getcpu(); }
 void leave(int core) {
@@ -43,7 +43,7 @@ void leave(int core) {
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
     cpu_set_t others = allowed;
     CPU_CLR(core, &others);
-    // Refused where there are no others.
+    // Fails if no other core is allowed.
     if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
 }
 #else
@@ -53,7 +53,7 @@ void leave(int) {}
 
 class Pool {
 public:
-    // Threads for n parts, the caller's included, or as many as the system gives.
+    // Starts workers for n parts, of which the caller runs one. Returns how many parts can run.
     int grow(int n) {
         try {
             for (; workers < n - 1; workers++) std::thread(&Pool::work, this, workers + 1, epoch.load()).detach();
@@ -100,7 +100,7 @@ std::atomic<int> threads{1};
 thread_local int own_threads = 0;
 std::atomic<Pool*> pool{nullptr};
 
-// Never destroyed: its threads end with the process. A forked child has none of them, and starts a new pool.
+// Never destroyed: its threads end with the process. A forked child has none of the threads and starts a new pool.
 Pool& the_pool() {
     static const bool first = [] {
         pool = new Pool;
@@ -139,15 +139,20 @@ void parallel(int n, const std::function<void(int)>& plan, const std::function<v
     job(0);
 }
 
-void Barrier::wait() {
-    if (parties == 1) return;
+bool Barrier::wait(bool stop) {
+    if (parties == 1) return stop;
+    if (stop) stop_requested.store(true, std::memory_order_relaxed);
     const int before = generation.load(std::memory_order_relaxed);
     if (arrived.fetch_add(1, std::memory_order_acq_rel) == parties - 1) {
         arrived.store(0, std::memory_order_relaxed);
+        stopped.store(stop_requested.load(std::memory_order_relaxed), std::memory_order_relaxed);
+        stop_requested.store(false, std::memory_order_relaxed);
         generation.store(before + 1, std::memory_order_release);
     } else {
         spin_until([&] { return generation.load(std::memory_order_acquire) != before; });
     }
+    // The next wait cannot change it yet: that takes all threads, this one included.
+    return stopped.load(std::memory_order_relaxed);
 }
 
 }  // namespace onward

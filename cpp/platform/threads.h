@@ -1,4 +1,4 @@
-// Threads that work together on one call: the pool that lends them, and the barrier where they meet.
+// Threads that compute one call together: a pool of workers, and the barrier at which they wait for one another.
 #pragma once
 
 #include <atomic>
@@ -7,23 +7,25 @@
 namespace onward {
 
 void set_num_threads(int n);
-int set_own_num_threads(int n);  // for calls from this thread alone; 0: as for all; returns what it was
+int set_own_num_threads(int n);  // for calls from this thread only; 0: as for all threads; returns the previous value
 int num_threads();               // for a call from this thread
 
-// Calls job(part) for parts 0 to n - 1 at once, part 0 on the calling thread. The pool serves one call at a time:
-// where it is busy, the caller gets n = 1 part, so that cores are never shared by more threads; where the system gives
-// no more threads, as many parts as there are. `plan` is told how many before any starts.
+// Calls job(part) for parts 0 to n - 1 in parallel, part 0 on the calling thread. Calls plan(n) first, with the number
+// of parts that will run: fewer than n if the system cannot start enough threads, 1 if the workers are busy with the
+// call of another thread, so that calls never compete for cores.
 void parallel(int n, const std::function<void(int n)>& plan, const std::function<void(int part)>& job);
 
-// Where threads wait for one another at each time step: by spinning, as that takes less time than sleeping.
+// Threads wait for one another here after each time step. They spin, which is faster than sleeping.
 class Barrier {
 public:
     explicit Barrier(int parties) : parties(parties) {}
-    void wait();
+    // Returns, to all threads alike, whether any of them passed stop = true.
+    bool wait(bool stop = false);
 
 private:
     const int parties;
     std::atomic<int> arrived{0}, generation{0};
+    std::atomic<bool> stop_requested{false}, stopped{false};
 };
 
 }  // namespace onward

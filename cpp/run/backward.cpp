@@ -1,4 +1,4 @@
-// Goes back through a layer's steps: one direction after the other, each by all threads.
+// Runs the directions of a layer backward, one after the other, each on all threads.
 #include "run/backward.h"
 
 #include <algorithm>
@@ -17,8 +17,8 @@ Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
     auto pack = [&](const Matrix<Real>& matrix, std::vector<int> gates, Size H, Size N) -> const Panels<Real>& {
         return packed.emplace_back(Packed<Real>::transposed((const Real*)matrix.numbers, gates, H, N, kernels.L));
     };
-    for (const Weights<Real>& w : weights) {  // of the native format, as bind has checked
-        DirectionBack<Real> d{cell, w.I, H, P, recorded(cell)};
+    for (const Weights<Real>& w : weights) {  // in the native format, as the bindings have checked
+        DirectionBackward<Real> d{cell, w.I, H, P, recorded(cell)};
         switch (cell) {
             case Cell::rnn:
             case Cell::rnn_relu: d.input = pack(w.W, {0}, H, w.I), d.recurrent = pack(w.R, {0}, H, P); break;
@@ -35,12 +35,13 @@ Backward<Real>::Backward(Cell cell, const std::vector<Weights<Real>>& weights)
 }
 
 template <class Real>
-void Backward<Real>::run(const SequenceBack<Real>& s) const {
+void Backward<Real>::run(const SequenceBackward<Real>& s) const {
     if (!s.B) return;
     const std::vector<Size> order = longest_first(s.lengths, s.B);
     std::vector<Size> lengths(s.B, s.T);
     for (Size b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];
-    std::vector<RunBack<Real>> runs;
+    std::vector<RunBackward<Real>> runs;
+    Interrupt interrupt;
     std::unique_ptr<Barrier> barrier;
     int threads = 1;
     parallel(
@@ -48,13 +49,14 @@ void Backward<Real>::run(const SequenceBack<Real>& s) const {
         [&](int n) {
             threads = n;
             barrier = std::make_unique<Barrier>(n);
-            for (Size direction = 0; direction < D; direction++)
-                runs.emplace_back(kernels, directions[direction], s, direction, order, lengths, n);
+            for (Size i = 0; i < D; i++) runs.emplace_back(kernels, directions[i], s, i, order, lengths, n);
         },
         [&](int part) {
             const FlushDenormals flush;
-            for (const RunBack<Real>& run : runs) run.run(part, threads, *barrier);
+            for (const RunBackward<Real>& run : runs)
+                if (!run.run(part, threads, *barrier, interrupt)) return;
         });
+    interrupt.throw_if_happened();
 }
 
 template class Backward<float>;

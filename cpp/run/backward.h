@@ -1,22 +1,22 @@
-// Gradients of a layer: the way back through its steps, from the record of a forward run.
+// The backward pass of one recurrent layer, from the recording of its forward pass.
 #pragma once
 
 #include <vector>
 
 #include "platform/packed.h"
-#include "run/run_back.h"
+#include "run/run_backward.h"
 #include "run/stack.h"
 
 namespace onward {
 
-// One layer's weights, transposed and packed.
+// The weights of one layer, transposed and packed.
 template <class Real>
 class Backward {
 public:
-    // Weights of each direction.
+    // One entry per direction.
     Backward(Cell cell, const std::vector<Weights<Real>>& weights);
     Backward(Backward&&) = default;
-    void run(const SequenceBack<Real>& sequence) const;
+    void run(const SequenceBackward<Real>& sequence) const;  // throws Interrupted
 
     const Cell cell;
     const Size I, H, P, D;
@@ -24,7 +24,7 @@ public:
 private:
     const Kernels<Real>& kernels;
     std::vector<Packed<Real>> packed;
-    std::vector<DirectionBack<Real>> directions;
+    std::vector<DirectionBackward<Real>> directions;
 };
 
 }  // namespace onward

@@ -1,10 +1,23 @@
-// Takes a block of rows through layers one after another, some time steps at once.
+// The loop over chunks of time: each chunk passes through all layers while it is in cache.
 #include "run/chain.h"
 
 #include <algorithm>
 #include <limits>
 
+#include "run/stack.h"
+
 namespace onward {
+
+template <class Real>
+Size inputs(const Stage<Real>& stage) {
+    return std::visit([](const auto* layer) { return layer->I; }, stage);
+}
+
+template <class Real>
+Size outputs(const Stage<Real>& stage) {
+    if (auto* stack = std::get_if<const Stack<Real>*>(&stage)) return (*stack)->D * (*stack)->P;
+    return std::get<const Dense<Real>*>(stage)->O;
+}
 
 template <class Real>
 bool connected(const std::vector<Stage<Real>>& stages) {
@@ -14,51 +27,134 @@ bool connected(const std::vector<Stage<Real>>& stages) {
 }
 
 template <class Real>
+Size multiply_adds(const std::vector<Stage<Real>>& stages) {
+    Size sum = 0;
+    for (const Stage<Real>& stage : stages) sum += std::visit([](const auto* layer) { return layer->work(); }, stage);
+    return sum;
+}
+
+template <class Real>
 std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>& stages) {
     std::vector<StateSize> sizes;
     for (const Stage<Real>& stage : stages)
         if (auto* stack = std::get_if<const Stack<Real>*>(&stage))
-            sizes.insert(sizes.end(), (*stack)->layers, {(*stack)->P, (*stack)->cell == Cell::lstm ? (*stack)->H : 0});
+            sizes.insert(sizes.end(), (*stack)->layers * (*stack)->D,
+                         {(*stack)->P, (*stack)->cell == Cell::lstm ? (*stack)->H : 0});
     return sizes;
 }
 
-// y = W x + b for the rows of steps t0 to t1: as many at once as lie evenly in memory.
 template <class Real>
-static void affine(const Dense<Real>& dense, const Rows<const Real>& x, const Rows<Real>& y, Size rows, Size t0,
-                   Size t1) {
-    const bool even = rows == 1 || (x.b_stride == dense.I && y.b_stride == dense.O);
-    if (even && x.t_stride == rows * dense.I && y.t_stride == rows * dense.O)
-        return dense.forward(x.at(t0, 0), (t1 - t0) * rows, y.at(t0, 0));
-    const Size piece = even ? rows : 1;
-    for (Size t = t0; t < t1; t++)
-        for (Size b = 0; b < rows; b += piece) dense.forward(x.at(t, b), piece, y.at(t, b));
+std::vector<State<const Real>> as_const(const std::vector<State<Real>>& states) {
+    std::vector<State<const Real>> result;
+    for (const State<Real>& state : states) result.push_back({state.h, state.c});
+    return result;
 }
 
 template <class Real>
-Chain<Real>::Chain(const std::vector<Stage<Real>>& stages, Size max_rows)
-    : sizes(state_sizes(stages)), lengths(max_rows, std::numeric_limits<Size>::max()) {
-    runs.reserve(sizes.size());
+OwnedStates<Real>::OwnedStates(const std::vector<StateSize>& sizes, Size rows) {
+    for (const auto& [P, H] : sizes) {
+        Real* const h = memory.emplace_back(rows * P).data();
+        arrays.push_back({h, memory.emplace_back(rows * H).data()});
+    }
+}
+
+// y = W x + b for the rows of steps t0 to t1 - 1: as many rows at once as are contiguous.
+template <class Real>
+static void affine(const Dense<Real>& dense, const Rows<const Real>& x, const Rows<Real>& y, Size rows, Size t0,
+                   Size t1, Interrupt& interrupt) {
+    const bool even = rows == 1 || (x.b_stride == dense.I && y.b_stride == dense.O);
+    if (even && x.t_stride == rows * dense.I && y.t_stride == rows * dense.O)
+        return dense.forward(x.at(t0, 0), (t1 - t0) * rows, y.at(t0, 0), interrupt);
+    const Size piece = even ? rows : 1;
+    for (Size t = t0; t < t1; t++)
+        for (Size b = 0; b < rows; b += piece) dense.forward(x.at(t, b), piece, y.at(t, b), interrupt);
+}
+
+template <class Real>
+Chain<Real>::Chain(const std::vector<Stage<Real>>& stages, Size max_rows, Size steps, int threads)
+    : lengths(max_rows), threads(threads), all(threads) {
+    for (const Stage<Real>& stage : stages)
+        if (auto* stack = std::get_if<const Stack<Real>*>(&stage)) bidirectional |= (*stack)->D == 2;
+    if (bidirectional) groups = std::min(2, threads);
+    for (int group = 0; group < groups; group++)
+        group_barriers.push_back(std::make_unique<Barrier>((threads + groups - 1 - group) / groups));
+
+    const Size chunk_rows = std::min(rows_at_once, steps * max_rows);
     Size widest = 0;
     for (const Stage<Real>& stage : stages) {
         const Size O = outputs(stage);
         widest = std::max(widest, O);
         if (auto* dense = std::get_if<const Dense<Real>*>(&stage)) {
-            layers.push_back({*dense, O});
+            layers.push_back({*dense, 0, 0, O});
             continue;
         }
         const Stack<Real>& stack = *std::get<const Stack<Real>*>(stage);
-        for (const Direction<Real>& direction : stack.directions) {
-            runs.emplace_back(stack.kernels, direction, false, lengths, max_rows, rows_at_once, 1);
-            layers.push_back({nullptr, O});
+        for (Size i = 0; i < Size(stack.directions.size()); i++) {
+            if (i % stack.D == 0) layers.push_back({nullptr, Size(runs.size()), stack.D, O});
+            runs.emplace_back(stack.kernels, stack.directions[i], i % stack.D == 1, lengths, max_rows, chunk_rows,
+                              (threads + groups - 1) / groups);
         }
     }
-    for (size_t i = 0; i < 2 && i + 1 < layers.size(); i++) between[i] = Buffer<Real>(rows_at_once * widest);
+    const Size between_rows = bidirectional ? steps * max_rows : chunk_rows;
+    for (size_t i = 0; i < 2 && i + 1 < layers.size(); i++) between[i] = Buffer<Real>(between_rows * widest);
 }
 
 template <class Real>
-void Chain<Real>::start(const std::vector<State<const Real>>& from, const Size* order, Size rows) {
-    lengths.resize(rows, std::numeric_limits<Size>::max());
+void Chain<Real>::start(const std::vector<State<const Real>>& from, const Size* order, Size rows,
+                        const Size* row_lengths) {
+    if (row_lengths) {
+        lengths.assign(row_lengths, row_lengths + rows);
+        t = 0;
+    } else {
+        lengths.assign(rows, std::numeric_limits<Size>::max());
+    }
     for (size_t i = 0; i < runs.size(); i++) runs[i].start(from[i].h, from[i].c, order, t);
+}
+
+template <class Real>
+bool Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T, int part, Interrupt& interrupt,
+                          const std::vector<Recording<Real>>& recordings) {
+    if (!T) return true;
+    all.wait();  // for the start of the block
+    const Size rows = Size(lengths.size()), end = t + T;
+    // A reverse direction needs the whole output of the layer below.
+    const Size chunk = bidirectional ? T : std::max(rows_at_once / rows, Size(1));
+    x.t_first = y.t_first = t;
+    for (Size t0 = t; t0 < end; t0 += chunk) {
+        const Size t1 = std::min(t0 + chunk, end);
+        Rows<const Real> in = x;
+        for (size_t i = 0; i < layers.size(); i++) {
+            const bool last = i + 1 == layers.size();
+            const Size O = layers[i].O;
+            const Rows<Real> out = last ? y : Rows<Real>{between[i % 2].data(), rows * O, O, t0};
+            bool stop = !advance(layers[i], in, out, t0, t1, part, interrupt, recordings);
+            if (last && part == 0 && t1 < end) stop |= interrupt.requested();
+            if (all.wait(stop)) return false;
+            in = {out.data, out.t_stride, out.b_stride, out.t_first};
+        }
+    }
+    if (part == 0) t = end;
+    return true;
+}
+
+// Runs one layer for one chunk. Each group of threads runs one direction; one thread runs a dense layer.
+template <class Real>
+bool Chain<Real>::advance(const Layer& layer, const Rows<const Real>& in, const Rows<Real>& out, Size t0, Size t1,
+                          int part, Interrupt& interrupt, const std::vector<Recording<Real>>& recordings) {
+    if (layer.dense) {
+        if (part == 0) affine(*layer.dense, in, out, Size(lengths.size()), t0, t1, interrupt);
+        return true;
+    }
+    const int group = part % groups, group_parts = (threads + groups - 1 - group) / groups;
+    for (Size direction = group; direction < layer.D; direction += groups) {
+        const Size i = layer.first_run + direction;
+        Rows<Real> half = out;
+        half.data += direction * (layer.O / layer.D);
+        if (!runs[i].advance(in, half, t0, t1, part / groups, group_parts, *group_barriers[group], interrupt,
+                             recordings.empty() ? Recording<Real>{} : recordings[i]))
+            return false;
+    }
+    return true;
 }
 
 template <class Real>
@@ -66,32 +162,14 @@ void Chain<Real>::finish(const std::vector<State<Real>>& to, const Size* order) 
     for (size_t i = 0; i < runs.size(); i++) runs[i].finish(to[i].h, to[i].c, order, t);
 }
 
-template <class Real>
-void Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T) {
-    Barrier alone(1);
-    const Size rows = Size(lengths.size()), chunk = std::max(Size(1), rows_at_once / rows);
-    x.t_first = y.t_first = t;
-    for (const Size end = t + T; t < end;) {
-        const Size t1 = std::min(t + chunk, end);
-        Rows<const Real> in = x;
-        size_t run = 0;
-        for (size_t i = 0; i < layers.size(); i++) {
-            const auto& [dense, O] = layers[i];
-            const bool last = i + 1 == layers.size();
-            const Rows<Real> out = last ? y : Rows<Real>{between[i % 2].data(), rows * O, O, t};
-            if (dense)
-                affine(*dense, in, out, rows, t, t1);
-            else
-                runs[run++].advance(in, out, t, t1, 0, 1, alone);
-            in = {out.data, out.t_stride, out.b_stride, out.t_first};
-        }
-        t = t1;
-    }
-}
-
-#define ONWARD_INSTANTIATE(Real)                                              \
-    template bool connected(const std::vector<Stage<Real>>&);                 \
-    template std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>&); \
+#define ONWARD_INSTANTIATE(Real)                                                       \
+    template Size inputs(const Stage<Real>&);                                          \
+    template Size outputs(const Stage<Real>&);                                         \
+    template bool connected(const std::vector<Stage<Real>>&);                          \
+    template Size multiply_adds(const std::vector<Stage<Real>>&);                      \
+    template std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>&);      \
+    template std::vector<State<const Real>> as_const(const std::vector<State<Real>>&); \
+    template struct OwnedStates<Real>;                                                 \
     template class Chain<Real>;
 ONWARD_INSTANTIATE(float)
 ONWARD_INSTANTIATE(double)

@@ -1,70 +1,104 @@
-// Layers one after another on a block of rows, their states inside, from time step to time step.
+// Layers in sequence, run over the time steps of one block of rows: the loop behind whole sequences, streams and pools.
 #pragma once
 
+#include <memory>
 #include <variant>
 #include <vector>
 
 #include "run/dense.h"
 #include "run/run.h"
-#include "run/stack.h"
 
 namespace onward {
 
-// A layer that acts on each time step: a recurrent one of one direction, or a matrix.
+template <class Real>
+class Stack;
+
+// A layer that acts on each time step: a recurrent layer or a dense one.
 template <class Real>
 using Stage = std::variant<const Stack<Real>*, const Dense<Real>*>;
 
 template <class Real>
-Size inputs(const Stage<Real>& stage) {
-    return std::visit([](const auto* layer) { return layer->I; }, stage);
-}
-
+Size inputs(const Stage<Real>& stage);  // features per step
 template <class Real>
-Size outputs(const Stage<Real>& stage) {
-    if (auto* stack = std::get_if<const Stack<Real>*>(&stage)) return (*stack)->P;
-    return std::get<const Dense<Real>*>(stage)->O;
-}
+Size outputs(const Stage<Real>& stage);
 
-// Whether each stage takes what the one before it gives.
+// Whether each stage takes as many features as the previous one returns; false if there are no stages.
 template <class Real>
 bool connected(const std::vector<Stage<Real>>& stages);
 
-// The sizes of one row's state: h (P) and c (H, or 0 without one) of each layer of each recurrent stage, in order.
+// The multiply-adds of one row and step.
+template <class Real>
+Size multiply_adds(const std::vector<Stage<Real>>& stages);
+
+// A call of a stream or a pool can be interrupted if it has at least so many multiply-adds: only then does it back up
+// the states that it changes, to restore them.
+constexpr Size interruptible_work = 100'000'000;
+
+// The state sizes of one row: h (P) and c (H, or 0 if the cell has none), one entry per layer and direction.
 struct StateSize {
     Size P, H;
 };
 template <class Real>
 std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>& stages);
 
-// Arrays of those states: (rows, P) and (rows, H); null: zeros.
+// The state arrays of one layer and direction: h (rows, P) and c (rows, H). Null: zeros.
 template <class Number>
 struct State {
     Number *h = nullptr, *c = nullptr;
 };
 
 template <class Real>
+std::vector<State<const Real>> as_const(const std::vector<State<Real>>& states);
+
+// State arrays with memory of their own, uninitialized.
+template <class Real>
+struct OwnedStates {
+    OwnedStates() = default;
+    OwnedStates(const std::vector<StateSize>& sizes, Size rows);
+    std::vector<State<Real>> arrays;
+
+private:
+    std::vector<Buffer<Real>> memory;
+};
+
+template <class Real>
 class Chain {
 public:
-    // For up to max_rows rows, at most rows_at_once. The stages outlive it.
-    Chain(const std::vector<Stage<Real>>& stages, Size max_rows);
+    // For blocks of up to max_rows (at most rows_at_once) rows and calls of up to `steps` steps, each run by `threads`
+    // threads. With steps = rows_at_once, calls may have any number of steps unless a stage has two directions. The
+    // stages must outlive the chain.
+    Chain(const std::vector<Stage<Real>>& stages, Size max_rows, Size steps, int threads);
     Chain(const Chain&) = delete;
 
-    // Takes on rows whose states are those of rows order[0] to order[rows - 1] of the arrays.
-    void start(const std::vector<State<const Real>>& from, const Size* order, Size rows);
-    void advance(Rows<const Real> x, Rows<Real> y, Size T);  // x (T, rows, I), y (T, rows, O)
+    // Starts a block of rows, from the states at positions order[0] to order[rows - 1] of the arrays. Row b runs
+    // lengths[b] steps, longest row first; null: without end. Called by one thread, before all threads advance.
+    void start(const std::vector<State<const Real>>& from, const Size* order, Size rows, const Size* lengths = nullptr);
+
+    // Runs T more steps, from x (T, rows, I) to y (T, rows, O). There is one recording per layer and direction, or
+    // none. Returns false if the call is interrupted; the next block must then be started before anything else.
+    bool advance(Rows<const Real> x, Rows<Real> y, Size T, int part, Interrupt& interrupt,
+                 const std::vector<Recording<Real>>& recordings = {});
+
+    // Copies the states back, likewise. Called by one thread, after all threads have advanced.
     void finish(const std::vector<State<Real>>& to, const Size* order) const;
 
 private:
     struct Layer {
-        const Dense<Real>* dense;  // else the next of `runs`
-        Size O;
+        const Dense<Real>* dense;  // null: a recurrent layer
+        Size first_run, D, O;      // of a recurrent layer: its runs are runs[first_run] and the next D - 1
     };
-    const std::vector<StateSize> sizes;
+    bool advance(const Layer& layer, const Rows<const Real>& in, const Rows<Real>& out, Size t0, Size t1, int part,
+                 Interrupt& interrupt, const std::vector<Recording<Real>>& recordings);
+
     std::vector<Size> lengths;
     std::vector<Run<Real>> runs;
     std::vector<Layer> layers;
-    Buffer<Real> between[2];
-    Size t = 0;
+    Buffer<Real> between[2];  // outputs of a layer, the inputs of the next one
+    bool bidirectional = false;
+    int threads, groups = 1;  // the threads of a group share the units of one direction
+    Barrier all;
+    std::vector<std::unique_ptr<Barrier>> group_barriers;
+    Size t = 0;  // steps run so far
 };
 
 }  // namespace onward

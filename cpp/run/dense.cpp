@@ -1,4 +1,4 @@
-// A matrix applied to rows, some of them at once.
+// Applies a matrix to blocks of rows.
 #include "run/dense.h"
 
 #include <algorithm>
@@ -15,28 +15,40 @@ Dense<Real>::Dense(const Matrix<Real>& W, const Real* b, Size O, Size I)
     : O(O), I(I), kernels(onward::kernels<Real>()), packed(W, b, 0, 1, O, I, kernels.L) {}
 
 template <class Real>
-void Dense<Real>::forward(const Real* x, Size rows, Real* y) const {
+Size Dense<Real>::work() const {
+    return multiply_adds<Real>(packed, kernels.L);
+}
+
+template <class Real>
+void Dense<Real>::forward(const Real* x, Size rows, Real* y, Interrupt& interrupt) const {
     const FlushDenormals flush;
     const Size stride = packed.blocks * kernels.L;
     const Buffer<Real> out(std::min(rows, rows_at_once) * stride);
     const Buffer<int32_t> quantized(std::min(rows, rows_at_once) * packed.quantized_size);
+    Size work_since_poll = 0;
     for (Size first = 0; first < rows; first += rows_at_once) {
         const Size n = std::min(rows_at_once, rows - first);
         kernels.product(packed, x + first * I, I, n, out.data(), stride, quantized.data(), {0, packed.blocks});
         for (Size row = 0; row < n; row++)
             std::memcpy(y + (first + row) * O, out.data() + row * stride, O * sizeof(Real));
+        work_since_poll += n * work();
+        if (work_since_poll > work_per_poll) {
+            if (interrupt.requested()) return;
+            work_since_poll = 0;
+        }
     }
 }
 
 template <class Real>
-void add_gradients(const Real* dy, Size O, const Real* x, Size I, Size rows, Real* dW, Real* db) {
+void add_gradients(const Real* dy, Size O, const Real* x, Size I, Size rows, Real* dW, Real* db,
+                   Interrupt& interrupt) {
     const FlushDenormals flush;
     const Kernels<Real>& kernels = onward::kernels<Real>();
     const Size L = kernels.L, dy_stride = (ceil_div(O, L) + 1) * L, x_stride = (ceil_div(I, L) + 1) * L;
-    const Size most = std::min(rows, rows_back_at_once);
+    const Size most = std::min(rows, rows_backward_at_once);
     const Buffer<Real> chunk(most * (dy_stride + x_stride));
     Real *const dy_rows = chunk.data(), *const x_rows = dy_rows + most * dy_stride;
-    for (Size row = 0; row < rows;) {
+    for (Size row = 0; row < rows && !interrupt.requested();) {
         Size n = 0;
         for (; row < rows && n < most; row++, dy += O, x += I) {
             if (std::all_of(dy, dy + O, [](Real d) { return d == 0; })) continue;
@@ -49,8 +61,8 @@ void add_gradients(const Real* dy, Size O, const Real* x, Size I, Size rows, Rea
     }
 }
 
-template void add_gradients(const float*, Size, const float*, Size, Size, float*, float*);
-template void add_gradients(const double*, Size, const double*, Size, Size, double*, double*);
+template void add_gradients(const float*, Size, const float*, Size, Size, float*, float*, Interrupt&);
+template void add_gradients(const double*, Size, const double*, Size, Size, double*, double*, Interrupt&);
 template class Dense<float>;
 template class Dense<double>;
 

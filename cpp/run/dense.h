@@ -1,6 +1,7 @@
 // A matrix applied to rows.
 #pragma once
 
+#include "platform/interrupt.h"
 #include "platform/packed.h"
 
 namespace onward {
@@ -10,7 +11,8 @@ template <class Real>
 class Dense {
 public:
     Dense(const Matrix<Real>& W, const Real* b, Size O, Size I);
-    void forward(const Real* x, Size rows, Real* y) const;
+    void forward(const Real* x, Size rows, Real* y, Interrupt& interrupt) const;  // incomplete once interrupted
+    Size work() const;                                                            // multiply-adds of one row
 
     const Size O, I;
 
@@ -19,9 +21,9 @@ private:
     Packed<Real> packed;
 };
 
-// Adds the gradients by W and, unless it is null, b, of rows of x (I) and of the gradients dy (O) by y. A row of dy
-// without a number other than 0 counts for nothing: its x may lie past a length, and be NaN.
+// Adds the gradients with respect to W and b (or null), from x (rows, I) and dy (rows, O). Skips a row whose dy is all
+// zeros, because its x may lie past a length and be NaN. Incomplete once interrupted.
 template <class Real>
-void add_gradients(const Real* dy, Size O, const Real* x, Size I, Size rows, Real* dW, Real* db);
+void add_gradients(const Real* dy, Size O, const Real* x, Size I, Size rows, Real* dW, Real* db, Interrupt& interrupt);
 
 }  // namespace onward

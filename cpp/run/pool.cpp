@@ -1,4 +1,4 @@
-// Gathers the states of the streams named, by blocks, takes them a step on, and scatters them again.
+// Gathers the states of streams block by block, advances them by one step, and scatters them back.
 #include "run/pool.h"
 
 #include <algorithm>
@@ -11,33 +11,32 @@
 
 namespace onward {
 
-// Marks the streams of a call while it lives, so that one named twice is found.
+// Marks the streams of a call as claimed during the call, which finds ids that are not open or occur twice.
 template <class Real>
-class Pool<Real>::Named {
+class Pool<Real>::Claim {
 public:
-    Named(const Pool& pool, const Size* ids, Size n) : status(pool.status), ids(ids) {
+    Claim(const Pool& pool, const Size* ids, Size n) : status(pool.status), ids(ids) {
         for (; count < n; count++) {
             const Size id = ids[count], capacity = Size(status.size());
             const bool known = id >= 0 && id < capacity;
             if (known && status[id] == open_) {
-                status[id] = named;
+                status[id] = claimed;
                 continue;
             }
             const std::string which = "ids[" + std::to_string(count) + "] is " + std::to_string(id);
-            restore();
-            if (!known)
-                throw std::invalid_argument(which + ", but this pool has ids from 0 to " +
-                                            std::to_string(capacity - 1));
-            throw std::invalid_argument(
-                which + (status[id] == closed ? ", a stream that is not open"
-                                              : ", which is named twice: name each stream once a call"));
+            const bool twice = known && status[id] == claimed;
+            release();
+            if (!known) throw std::invalid_argument(which + ", but the ids of this pool are 0 to " +
+                                                    std::to_string(capacity - 1));
+            throw std::invalid_argument(which + (twice ? ", which occurs twice: pass each id once per call"
+                                                       : ", but that stream is not open"));
         }
     }
-    ~Named() { restore(); }
-    Named(const Named&) = delete;
+    ~Claim() { release(); }
+    Claim(const Claim&) = delete;
 
 private:
-    void restore() {
+    void release() {
         for (Size i = 0; i < count; i++) status[ids[i]] = open_;
     }
     std::vector<Status>& status;
@@ -47,53 +46,60 @@ private:
 
 template <class Real>
 Pool<Real>::Pool(const std::vector<Stage<Real>>& stages, Size capacity, Size max_capacity)
-    : stages(stages), sizes(state_sizes(stages)), max_capacity(max_capacity), memory(2 * sizes.size()),
-      states(sizes.size()) {
+    : stages(stages), sizes(state_sizes(stages)), max_capacity(max_capacity), work(multiply_adds(stages)),
+      states(sizes, 0) {
     reserve(capacity);
 }
 
-// Room for n streams. If memory runs out, all stays as it was.
+// Makes room for n streams. Changes nothing if memory runs out.
 template <class Real>
 void Pool<Real>::reserve(Size n) {
     const Size before = Size(status.size());
-    free.reserve(n);  // first: n is then so small that no size below overflows
-    std::vector<Buffer<Real>> larger;
-    for (const auto& [P, H] : sizes)
-        for (const Size size : {P, H}) {
-            larger.emplace_back(n * size);
-            if (const Real* const old = memory[larger.size() - 1].data())
-                std::memcpy(larger.back().data(), old, before * size * sizeof(Real));
-        }
-    status.resize(n, closed);  // from here on nothing can fail
+    free.reserve(n);  // first, because its check of n prevents overflow in the sizes below
+    OwnedStates<Real> larger(sizes, n);
+    for (size_t i = 0; before && i < sizes.size(); i++) {
+        std::copy_n(states.arrays[i].h, before * sizes[i].P, larger.arrays[i].h);
+        if (sizes[i].H) std::copy_n(states.arrays[i].c, before * sizes[i].H, larger.arrays[i].c);
+    }
+    status.resize(n, closed);  // nothing below can fail
     for (Size id = n - 1; id >= before; id--) free.push_back(id);
-    std::rotate(free.begin(), free.end() - (n - before), free.end());  // ids that were there come first
-    memory = std::move(larger);
-    for (size_t i = 0; i < sizes.size(); i++) states[i] = {memory[2 * i].data(), memory[2 * i + 1].data()};
+    std::rotate(free.begin(), free.end() - (n - before), free.end());  // old ids are opened before new ones
+    states = std::move(larger);
 }
 
 template <class Real>
 void Pool<Real>::clear(Size id) {
     for (size_t i = 0; i < sizes.size(); i++) {
-        std::fill_n(states[i].h + id * sizes[i].P, sizes[i].P, Real(0));
-        if (sizes[i].H) std::fill_n(states[i].c + id * sizes[i].H, sizes[i].H, Real(0));
+        const auto& [P, H] = sizes[i];
+        std::fill_n(states.arrays[i].h + id * P, P, Real(0));
+        if (H) std::fill_n(states.arrays[i].c + id * H, H, Real(0));
     }
 }
 
-// Copies in the states (n, P) and (n, H) of each layer; without one, zeros.
 template <class Real>
-void Pool<Real>::put(const Size* ids, Size n, const std::vector<State<const Real>>& from) {
+void Pool<Real>::get(const Size* ids, Size n, const std::vector<State<Real>>& to, Size first) const {
+    for (size_t i = 0; i < sizes.size(); i++)
+        for (Size row = 0; row < n; row++) {
+            const auto& [P, H] = sizes[i];
+            std::copy_n(states.arrays[i].h + ids[row] * P, P, to[i].h + (first + row) * P);
+            if (H) std::copy_n(states.arrays[i].c + ids[row] * H, H, to[i].c + (first + row) * H);
+        }
+}
+
+template <class Real>
+void Pool<Real>::put(const Size* ids, Size n, const std::vector<State<const Real>>& from, Size first) {
     for (Size row = 0; row < n; row++) clear(ids[row]);
     for (size_t i = 0; i < sizes.size(); i++)
         for (Size row = 0; row < n; row++) {
             const auto& [P, H] = sizes[i];
-            if (from[i].h) std::copy_n(from[i].h + row * P, P, states[i].h + ids[row] * P);
-            if (from[i].c) std::copy_n(from[i].c + row * H, H, states[i].c + ids[row] * H);
+            if (from[i].h) std::copy_n(from[i].h + (first + row) * P, P, states.arrays[i].h + ids[row] * P);
+            if (from[i].c) std::copy_n(from[i].c + (first + row) * H, H, states.arrays[i].c + ids[row] * H);
         }
 }
 
 template <class Real>
 void Pool<Real>::open(Size n, Size* ids) {
-    const std::lock_guard lock(mutex);
+    const auto lock = interruptible_lock(mutex);
     const Size capacity = Size(status.size()), needed = capacity - Size(free.size()) + n;
     if (needed > max_capacity)
         throw std::length_error(std::to_string(n) + " more would make " + std::to_string(needed) +
@@ -108,8 +114,8 @@ void Pool<Real>::open(Size n, Size* ids) {
 
 template <class Real>
 void Pool<Real>::close(const Size* ids, Size n) {
-    const std::lock_guard lock(mutex);
-    { const Named named(*this, ids, n); }
+    const auto lock = interruptible_lock(mutex);
+    { const Claim claim(*this, ids, n); }
     for (Size i = 0; i < n; i++) {
         status[ids[i]] = closed;
         free.push_back(ids[i]);  // room was reserved
@@ -118,61 +124,70 @@ void Pool<Real>::close(const Size* ids, Size n) {
 
 template <class Real>
 void Pool<Real>::step(const Size* ids, Size n, const Real* x, Real* y) {
-    const std::lock_guard lock(mutex);
-    const Named named(*this, ids, n);
+    const auto lock = interruptible_lock(mutex);
+    const Claim claim(*this, ids, n);
     const Size I = inputs(stages.front()), O = outputs(stages.back());
-    const std::vector<State<const Real>> from = sources();
+    const std::vector<State<const Real>> from = as_const(states.arrays);
     Size blocks = ceil_div(n, rows_at_once), parts = 1;
+    auto first_row = [&](Size block) { return n * block / blocks; };
+    Interrupt interrupt(n * work >= interruptible_work);
+    const OwnedStates<Real> before(sizes, interrupt.enabled ? n : 0);
+    std::vector<char> advanced;  // blocks
     parallel(
         int(std::clamp(n / rows_worth_a_thread, Size(1), Size(num_threads()))),
         [&](int threads) {
             parts = threads;
             blocks = std::max(blocks, parts);
-            while (Size(chains.size()) < parts) chains.push_back(std::make_unique<Chain<Real>>(stages, rows_at_once));
+            advanced.resize(blocks);
+            while (Size(chains.size()) < parts)
+                chains.push_back(std::make_unique<Chain<Real>>(stages, rows_at_once, 1, 1));
         },
         [&](int part) {
             const FlushDenormals flush;
-            for (Size block = part; block < blocks; block += parts) {
-                const Size first = n * block / blocks, rows = n * (block + 1) / blocks - first;
+            for (Size block = part; block < blocks && !(block > part && interrupt.requested()); block += parts) {
+                const Size first = first_row(block), rows = first_row(block + 1) - first;
                 if (!rows) continue;
+                if (interrupt.enabled) get(ids + first, rows, before.arrays, first);
                 Chain<Real>& chain = *chains[part];
                 chain.start(from, ids + first, rows);
-                chain.advance({x + first * I, rows * I, I}, {y + first * O, rows * O, O}, 1);
-                chain.finish(states, ids + first);
+                if (!chain.advance({x + first * I, rows * I, I}, {y + first * O, rows * O, O}, 1, 0, interrupt)) return;
+                chain.finish(states.arrays, ids + first);
+                advanced[block] = true;
             }
         });
+    if (!interrupt.happened()) return;
+    for (Size block = 0; block < blocks; block++)
+        if (advanced[block])
+            put(ids + first_row(block), first_row(block + 1) - first_row(block), as_const(before.arrays),
+                first_row(block));
+    throw Interrupted();
 }
 
 template <class Real>
 void Pool<Real>::state(const Size* ids, Size n, const std::vector<State<Real>>& to) const {
-    const std::lock_guard lock(mutex);
-    const Named named(*this, ids, n);
-    for (size_t i = 0; i < sizes.size(); i++)
-        for (Size row = 0; row < n; row++) {
-            const auto& [P, H] = sizes[i];
-            std::copy_n(states[i].h + ids[row] * P, P, to[i].h + row * P);
-            if (H) std::copy_n(states[i].c + ids[row] * H, H, to[i].c + row * H);
-        }
+    const auto lock = interruptible_lock(mutex);
+    const Claim claim(*this, ids, n);
+    get(ids, n, to, 0);
 }
 
 template <class Real>
 void Pool<Real>::set_state(const Size* ids, Size n, const std::vector<State<const Real>>& from) {
-    const std::lock_guard lock(mutex);
-    const Named named(*this, ids, n);
-    put(ids, n, from);
+    const auto lock = interruptible_lock(mutex);
+    const Claim claim(*this, ids, n);
+    put(ids, n, from, 0);
 }
 
 template <class Real>
 void Pool<Real>::restore(const Size* ids, Size n, const std::vector<State<const Real>>& from) {
-    const std::lock_guard lock(mutex);
+    const auto lock = interruptible_lock(mutex);
     const Size top = n ? ids[n - 1] + 1 : 0;
     if (top > max_capacity)
-        throw std::length_error("ids up to " + std::to_string(top - 1) + ", but max_capacity is " +
+        throw std::length_error("the largest id is " + std::to_string(top - 1) + ", but max_capacity is " +
                                 std::to_string(max_capacity));
     if (top > Size(status.size())) reserve(top);
     std::fill(status.begin(), status.end(), closed);
     for (Size i = 0; i < n; i++) status[ids[i]] = open_;
-    put(ids, n, from);
+    put(ids, n, from, 0);
     free.clear();
     for (Size id = Size(status.size()) - 1; id >= 0; id--)
         if (status[id] == closed) free.push_back(id);
@@ -180,30 +195,23 @@ void Pool<Real>::restore(const Size* ids, Size n, const std::vector<State<const 
 
 template <class Real>
 Size Pool<Real>::size() const {
-    const std::lock_guard lock(mutex);
+    const auto lock = interruptible_lock(mutex);
     return Size(status.size() - free.size());
 }
 
 template <class Real>
 Size Pool<Real>::capacity() const {
-    const std::lock_guard lock(mutex);
+    const auto lock = interruptible_lock(mutex);
     return Size(status.size());
 }
 
 template <class Real>
 std::vector<Size> Pool<Real>::ids() const {
-    const std::lock_guard lock(mutex);
+    const auto lock = interruptible_lock(mutex);
     std::vector<Size> open;
     for (Size id = 0; id < Size(status.size()); id++)
         if (status[id] == open_) open.push_back(id);
     return open;
-}
-
-template <class Real>
-std::vector<State<const Real>> Pool<Real>::sources() const {
-    std::vector<State<const Real>> from;
-    for (const State<Real>& state : states) from.push_back({state.h, state.c});
-    return from;
 }
 
 template class Pool<float>;

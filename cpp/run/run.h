@@ -1,26 +1,28 @@
-// One direction of a layer on a block of rows, from time step to time step.
+// One direction of one layer, run over the time steps of a block of rows.
 #pragma once
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
+#include "platform/interrupt.h"
 #include "platform/packed.h"
 #include "platform/threads.h"
 
 namespace onward {
 
-// Rows whose input projection is computed at once: enough to read its weights rarely, few enough to stay in cache.
+// The input projection is computed for this many rows at a time: enough to read its weights rarely, few enough that the
+// results stay in cache.
 constexpr Size rows_at_once = 96;
 
-// Rows whose gradients by weights are computed at once, likewise.
-constexpr Size rows_back_at_once = 384;
+// Likewise for the gradients with respect to weights.
+constexpr Size rows_backward_at_once = 384;
 
-// From this many rows a thread works on rows of its own, although each then reads all weights.
+// A batch gets one more thread for every so many rows. Each thread reads all weights, which fewer rows would not repay.
 constexpr Size rows_worth_a_thread = 24;
 
-// Time steps of an array (T, B, features) whose last axis is contiguous, from the step t_first on, its rows in another
-// order unless that is null.
+// The time steps of an array (T, B, features) from step t_first on; the last axis is contiguous. If order is not null,
+// row b is at position order[b] of the array.
 template <class Real>
 struct Rows {
     Real* data;
@@ -29,17 +31,24 @@ struct Rows {
     Real* at(Size t, Size b) const { return data + (t - t_first) * t_stride + (order ? order[b] : b) * b_stride; }
 };
 
-// Where a run leaves what it records of each step, or nothing where data is null: arrays (T, B, features).
+// Where to record each step, as backward and trace need it; null data records nothing.
 template <class Real>
-struct Record {
+struct Recording {
     Rows<Real> gates{}, sums{};  // recorded*H and G*H features
 };
 
-// One direction on one block of rows, longest row first, from time step to time step. h of step t is in buffer t % 2.
+// The multiply-adds of one row of a product, padding included.
+template <class Real>
+Size multiply_adds(const Panels<Real>& panels, Size L) {
+    return panels.blocks * L * panels.G * panels.K;
+}
+
+// Rows are sorted by length, longest first; the first `running` rows still run at a step. h of step t is in h[t % 2].
 template <class Real>
 class Run {
 public:
-    // For up to max_rows rows, with room for the input projections of chunk_rows, for up to max_parts threads.
+    // Allocates for max_rows rows, the input projections of chunk_rows rows, and max_parts threads. `lengths` may
+    // change between runs.
     Run(const Kernels<Real>& kernels, const Direction<Real>& direction, bool reverse, const std::vector<Size>& lengths,
         Size max_rows, Size chunk_rows, int max_parts)
         : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), max_rows(max_rows),
@@ -48,73 +57,83 @@ public:
           z_stride(d.input.blocks * d.input.G * kernels.L),
           quantized_size(std::max({this->chunk_rows * d.input.quantized_size, max_rows * d.recurrent.quantized_size,
                                    max_rows * d.candidate.quantized_size, max_rows * d.projection.quantized_size})),
+          work(multiply_adds(d.input, kernels.L) + multiply_adds(d.recurrent, kernels.L) +
+               multiply_adds(d.candidate, kernels.L) + multiply_adds(d.projection, kernels.L)),
           memory(Buffer<Real>::zeros(max_rows * (2 * P + 2 * H))), chunk_memory(this->chunk_rows * (z_stride + d.I)),
-          gates(max_parts * max_rows), quantized(max_parts * quantized_size),
+          gate_rows(max_parts * max_rows), quantized(max_parts * quantized_size),
           h{memory.data(), memory.data() + max_rows * P},
-          c(h[1] + max_rows * P), scratch(c + max_rows * H), z(chunk_memory.data()),
+          c(h[1] + max_rows * P), second_input(c + max_rows * H), z(chunk_memory.data()),
           x(z + this->chunk_rows * z_stride) {}
 
-    // order[b]: the row of h0 and c0 (B, ...) that row b starts from; null: zeros.
-    void start(const Real* h0, const Real* c0, const Size* order, Size t = 0) {
+    // Row b starts at step t from row order[b] of h0 (B, P) and c0 (B, H); null: zeros.
+    void start(const Real* h0, const Real* c0, const Size* order, Size t) {
         for (size_t b = 0; b < lengths.size(); b++) {
             copy_row(h[t % 2] + b * P, h0 ? h0 + order[b] * d.P : nullptr, d.P);
             copy_row(c + b * H, c0 ? c0 + order[b] * d.H : nullptr, d.H);
-            copy_row(h[(t + 1) % 2] + b * P, h[t % 2] + b * P, d.P);  // for rows that end before their first step
+            copy_row(h[(t + 1) % 2] + b * P, h[t % 2] + b * P, d.P);  // for rows of length 0
         }
     }
 
-    // Steps t0 to t1, each row counting from its own end in the reverse direction; a call goes on where the last one
-    // ended. Called by `parts` threads that meet at the barrier; each computes its share of the units.
-    void advance(const Rows<const Real>& in, const Rows<Real>& out, Size t0, Size t1, int part, int parts,
-                 Barrier& barrier, const Record<Real>& record = {}) const {
-        // Shares are divided up once: a division before each product would hold it up.
+    // Runs steps t0 to t1 - 1; t0 is where the previous call ended. In the reverse direction each row counts steps from
+    // its own end. All `parts` threads that share the barrier call this, and each computes its share of the units.
+    // Returns false, after a whole step, if the call is interrupted.
+    bool advance(const Rows<const Real>& in, const Rows<Real>& out, Size t0, Size t1, int part, int parts,
+                 Barrier& barrier, Interrupt& interrupt, const Recording<Real>& recording) const {
+        // Computed once, because an integer division before each product would delay it.
         auto share = [&](const Panels<Real>& panels) {
             return Share{panels.blocks * part / parts, panels.blocks * (part + 1) / parts};
         };
         const Share input = share(d.input);
         int32_t* const own_quantized = quantized.data() + part * quantized_size;
-        Real** const own_gates = gates.data() + part * max_rows;
+        Real** const own_gates = gate_rows.data() + part * max_rows;
         Share units = share(d.recurrent), second = share(d.candidate.blocks ? d.candidate : d.projection);
         const Size chunk = std::max(Size(1), chunk_rows / Size(lengths.size()));
-        Size active = running_at(t0, Size(lengths.size()));
+        Size running = running_at(t0, Size(lengths.size())), work_since_poll = 0;
         for (; t0 < t1; t0 += chunk) {
             const Size end = std::min(t0 + chunk, t1);
-            if (const Size stride = even_stride(in, active, end - t0)) {
-                kernels.product(d.input, in.at(time(t0, 0), 0), stride, active * (end - t0), z, z_stride, own_quantized,
-                                input);
+            if (const Size stride = even_stride(in, running, end - t0)) {
+                kernels.product(d.input, in.at(time(t0, 0), 0), stride, running * (end - t0), z, z_stride,
+                                own_quantized, input);
             } else {
-                const Size rows = gather(in, t0, end, active, part, parts);
+                const Size rows = gather(in, t0, end, running, part, parts);
                 barrier.wait();
                 kernels.product(d.input, x, d.I, rows, z, z_stride, own_quantized, input);
             }
             Real* z_t = z;
             for (Size t = t0; t < end; t++) {
                 Real* const h_next = h[(t + 1) % 2];
-                for (Size b = 0; record.gates.data && b < active; b++) own_gates[b] = record.gates.at(time(t, b), b);
-                const Step<Real> step{active, z_t, h[t % 2], h_next, c, scratch, own_quantized,
-                                      record.gates.data ? own_gates : nullptr};
+                const bool records = recording.gates.data;
+                for (Size b = 0; records && b < running; b++) own_gates[b] = recording.gates.at(time(t, b), b);
+                const Step<Real> step{running, z_t, h[t % 2], h_next, c, second_input, own_quantized,
+                                      records ? own_gates : nullptr};
                 units.backward = second.backward = t % 2 == 1;
                 kernels.gates(d, step, units);
                 if (d.candidate.blocks || d.projection.blocks) {
                     barrier.wait();
-                    kernels.second(d, step, second);
+                    kernels.second_product(d, step, second);
                 }
-                // each part the units that it computed
-                copy_units(record.sums, z_t, d.input.G, t, active, part, parts);
-                barrier.wait();
-                for_rows(out, t, active, part, parts, [&](Real* row, Size stride, Size b, Size n) {
+                copy_sums(recording.sums, z_t, t, running, part, parts);
+                work_since_poll += running * work;
+                bool stop = false;
+                if (part == 0 && work_since_poll > work_per_poll) stop = interrupt.requested(), work_since_poll = 0;
+                stop = barrier.wait(stop);
+                for_rows(out, t, running, part, parts, [&](Real* row, Size stride, Size b, Size n) {
                     copy_rows(row, stride, h_next + b * P, P, n, d.P);
                 });
-                z_t += active * z_stride;
-                // A row that ends here stands still: its state is the same in both buffers.
-                const Size still = running_at(t + 1, active);
-                if (part == 0) copy_rows(h[t % 2] + still * P, P, h_next + still * P, P, active - still, d.P);
-                active = still;
+                z_t += running * z_stride;
+                // Both buffers must hold the final state of a row that ends here.
+                const Size still_running = running_at(t + 1, running);
+                if (part == 0)
+                    copy_rows(h[t % 2] + still_running * P, P, h_next + still_running * P, P, running - still_running,
+                              d.P);
+                running = still_running;
+                if (stop) return false;
             }
         }
+        return true;
     }
 
-    // The state after step t - 1.
+    // Copies the state after step t - 1 of row b to row order[b] of h_n (B, P) and c_n (B, H, or null).
     void finish(Real* h_n, Real* c_n, const Size* order, Size t) const {
         for (size_t b = 0; b < lengths.size(); b++) {
             copy_row(h_n + order[b] * d.P, h[t % 2] + b * P, d.P);
@@ -133,14 +152,13 @@ private:
         if (to_stride == n && from_stride == n) return copy_row(to, from, rows * n);
         for (Size row = 0; row < rows; row++) copy_row(to + row * to_stride, from + row * from_stride, n);
     }
-    // How far apart the rows of some steps from here on lie, one step's after the other's, where it is the same
-    // throughout; else 0.
+    // The distance between consecutive rows of the next steps, taken step by step; 0 if it is not constant.
     Size even_stride(const Rows<const Real>& in, Size rows, Size steps) const {
         if (in.order || lengths.front() != lengths.back()) return 0;
         if (rows == 1) return reverse ? -in.t_stride : in.t_stride;
         return steps == 1 || (!reverse && in.t_stride == rows * in.b_stride) ? in.b_stride : 0;
     }
-    // Copies this part's share of the rows of steps t0 to t1 to x, step after step; returns the number of all.
+    // Copies this part's share of the rows of steps t0 to t1 - 1 to x, step by step. Returns the number of all rows.
     Size gather(const Rows<const Real>& in, Size t0, Size t1, Size running, int part, int parts) const {
         Size rows = 0;
         for (Size t = t0; t < t1; running = running_at(++t, running)) {
@@ -151,8 +169,8 @@ private:
         }
         return rows;
     }
-    // Calls body(first row's memory, stride, b, n) for this part's share of the rows at step t: all n in one piece
-    // where they are evenly spaced, else one by one.
+    // Calls body(memory of row b, stride, b, n) for this part's share of the rows at step t: once for all n rows if
+    // they are evenly spaced, else row by row.
     template <class Array, class Body>
     void for_rows(const Array& array, Size t, Size rows, int part, int parts, Body body) const {
         const Size first = rows * part / parts, last = rows * (part + 1) / parts;
@@ -160,14 +178,14 @@ private:
         const Size piece = even ? last - first : 1;
         for (Size b = first; b < last; b += piece) body(array.at(time(t, b), b), array.b_stride, b, piece);
     }
-    // To an array whose rows are (n, H) from one whose rows are [blocks][n][L]: this part's blocks of step t.
-    void copy_units(const Rows<Real>& to, const Real* from, Size n, Size t, Size rows, int part, int parts) const {
+    // Copies the sums that this part computed at step t from [blocks][G][L] to (G, H).
+    void copy_sums(const Rows<Real>& to, const Real* from, Size t, Size rows, int part, int parts) const {
         if (!to.data) return;
-        const Size L = kernels.L, blocks = H / L;
+        const Size L = kernels.L, G = d.input.G, blocks = H / L;
         for (Size b = 0; b < rows; b++)
             for (Size block = blocks * part / parts; block < blocks * (part + 1) / parts; block++)
-                for (Size k = 0; k < n; k++)
-                    copy_row(to.at(time(t, b), b) + k * d.H + block * L, from + ((b * blocks + block) * n + k) * L,
+                for (Size g = 0; g < G; g++)
+                    copy_row(to.at(time(t, b), b) + g * d.H + block * L, from + ((b * blocks + block) * G + g) * L,
                              std::min(L, d.H - block * L));
     }
     Size time(Size t, Size b) const { return reverse ? lengths[b] - 1 - t : t; }
@@ -180,12 +198,13 @@ private:
     const Direction<Real>& d;
     const bool reverse;
     const std::vector<Size>& lengths;
-    const Size max_rows, chunk_rows, P, H, z_stride;  // P and H padded
-    const Size quantized_size;              // of each thread
+    const Size max_rows, chunk_rows, P, H, z_stride;  // P and H padded to whole blocks
+    const Size quantized_size;                        // per thread
+    const Size work;                                  // multiply-adds per row and step
     Buffer<Real> memory, chunk_memory;
-    Buffer<Real*> gates;  // of each thread: where it records each row's gates
-    Buffer<int32_t> quantized;
-    Real *const h[2], *const c, *const scratch, *const z, *const x;
+    Buffer<Real*> gate_rows;    // per thread: where to record the gates of each row
+    Buffer<int32_t> quantized;  // per thread: quantized rows
+    Real *const h[2], *const c, *const second_input, *const z, *const x;
 };
 
 }  // namespace onward

@@ -1,4 +1,4 @@
-// Runs a layer over time: rows by blocks, time by chunks, layer by layer, and each part by the threads of a team.
+// Divides a batch into blocks of rows and its threads into teams, and runs the blocks.
 #include "run/stack.h"
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
 #include "platform/threads.h"
+#include "run/chain.h"
 
 namespace onward {
 
@@ -23,7 +24,7 @@ Size gates(Cell cell) {
     return 0;
 }
 
-// An LSTM also records c, and a GRU that resets after the product R_n h + b_n.
+// An LSTM also records c; a GRU that resets after the product also records R_n h + b_n.
 Size recorded(Cell cell) { return gates(cell) + (cell == Cell::lstm || cell == Cell::gru); }
 
 bool worth_sharing(Size B, Cell cell, Size H, Size P) {
@@ -39,102 +40,6 @@ std::vector<Size> longest_first(const int64_t* lengths, Size B) {
     return order;
 }
 
-// Threads that take a block of rows through all layers together. Each direction has threads of its own where there are
-// enough; those of one direction share its units.
-template <class Real>
-class Team {
-public:
-    Team(const Stack<Real>& stack, Size longest, Size max_rows, int threads)
-        : s(stack), all(threads) {
-        lengths.reserve(max_rows);
-        const int groups = std::min(int(s.D), threads);
-        for (int group = 0; group < groups; group++)
-            barriers.push_back(std::make_unique<Barrier>((threads + groups - 1 - group) / groups));
-        const int parts = (threads + groups - 1) / groups;
-        for (Size i = 0; i < Size(s.directions.size()); i++)
-            runs.emplace_back(s.kernels, s.directions[i], i % s.D == 1, lengths, max_rows,
-                              std::min(rows_at_once, longest * max_rows), parts);
-        // Layers of one direction take turns at a chunk of time; a reverse direction needs all of the layer below.
-        chunk = s.D == 1 ? std::max(Size(1), rows_at_once / max_rows) : std::max(Size(1), longest);
-        for (int i = 0; i < 2; i++)
-            between[i] = Buffer<Real>(s.layers > i + 1 ? std::min(chunk, longest) * max_rows * s.D * s.P : 0);
-    }
-
-    // Called by each of the team's threads.
-    void forward(const Sequence<Real>& q, const Size* order, Size rows, int part, int threads) {
-        if (part == 0) start(q, order, rows);
-        all.wait();
-        const int groups = int(barriers.size()), group = part % groups;
-        const int group_part = part / groups, group_parts = (threads + groups - 1 - group) / groups;
-        const Size longest = lengths[0];
-        for (Size t0 = 0; t0 < longest; t0 += chunk) {
-            const Size t1 = std::min(t0 + chunk, longest);
-            auto after = [&](Size layer) {
-                return Rows<Real>{between[layer % 2].data(), rows * s.D * s.P, s.D * s.P, t0};
-            };
-            for (Size layer = 0; layer < s.layers; layer++) {
-                const bool first = layer == 0, last = layer == s.layers - 1;
-                const Rows<const Real> in = first ? block(q.x, q, order) : as_input(after(layer - 1));
-                const Rows<Real> out = last ? block(q.y, q, order) : after(layer);
-                for (Size direction = group; direction < s.D; direction += groups) {
-                    Rows<Real> half = out;
-                    half.data += direction * s.P;
-                    const Size i = layer * s.D + direction;
-                    runs[i].advance(in, half, t0, t1, group_part, group_parts, *barriers[group], record(i, q, order));
-                }
-                all.wait();
-            }
-        }
-        if (part == 0)
-            for (Size i = 0; i < Size(runs.size()); i++)
-                runs[i].finish(q.h_n + i * q.B * s.P, q.c_n ? q.c_n + i * q.B * s.H : nullptr, order, longest);
-        all.wait();
-    }
-
-private:
-    // Where run i leaves what it records.
-    Record<Real> record(Size i, const Sequence<Real>& q, const Size* order) const {
-        auto rows = [&](Real* data, Size features) {
-            return data ? block(Rows<Real>{data + i * q.T * q.B * features, q.B * features, features}, q, order)
-                        : Rows<Real>{};
-        };
-        return {rows(q.gates, recorded(s.cell) * s.H), rows(q.sums, gates(s.cell) * s.H)};
-    }
-
-    // This block's rows of a whole array.
-    template <class Number>
-    static Rows<Number> block(Rows<Number> whole, const Sequence<Real>& q, const Size* order) {
-        if (q.lengths)
-            whole.order = order;
-        else
-            whole.data += order[0] * whole.b_stride;  // the rows are in their own order, one after another
-        return whole;
-    }
-
-    static Rows<const Real> as_input(const Rows<Real>& rows) {
-        return {rows.data, rows.t_stride, rows.b_stride, rows.t_first};
-    }
-
-    void start(const Sequence<Real>& q, const Size* order, Size rows) {
-        lengths.resize(rows);
-        for (Size b = 0; b < rows; b++) {
-            lengths[b] = q.lengths ? q.lengths[order[b]] : q.T;
-            for (Size t = lengths[b]; t < q.T; t++)
-                std::memset(q.y.at(t, order[b]), 0, s.D * s.P * sizeof(Real));
-        }
-        for (Size i = 0; i < Size(runs.size()); i++)
-            runs[i].start(q.h0 ? q.h0 + i * q.B * s.P : nullptr, q.c0 ? q.c0 + i * q.B * s.H : nullptr, order);
-    }
-
-    const Stack<Real>& s;
-    std::vector<Size> lengths;
-    std::vector<Run<Real>> runs;
-    Buffer<Real> between[2];
-    Size chunk;
-    Barrier all;
-    std::vector<std::unique_ptr<Barrier>> barriers;  // one for each group of threads that shares a direction
-};
-
 template <class Real>
 Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const std::vector<Options<Real>>& options,
                    Size num_directions)
@@ -147,27 +52,84 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const s
     };
     for (const Weights<Real>& w : weights) {
         Direction<Real> d{cell, w.I, w.H, w.P, pack(w.W, w.b_W, 0, G, w.H, w.I)};
-        const Size together = cell == Cell::gru_reset_before ? 2 : G;  // gates of the first product
-        d.recurrent = pack(w.R, w.b_R, 0, together, w.H, w.P);
-        if (together < G) d.candidate = pack(w.R, w.b_R, together, 1, w.H, w.P);
+        const Size first_gates = cell == Cell::gru_reset_before ? 2 : G;  // those of the first product
+        d.recurrent = pack(w.R, w.b_R, 0, first_gates, w.H, w.P);
+        if (first_gates < G) d.candidate = pack(w.R, w.b_R, first_gates, 1, w.H, w.P);
         if (w.W_hr.numbers) d.projection = pack(w.W_hr, nullptr, 0, 1, w.P, w.H);
         if (w.peephole) d.peephole = pack({Format::native, w.peephole}, nullptr, 0, 3, w.H, 1);
-        d.plain = options.empty();
-        if (!d.plain) d.options = options[directions.size() % D];
+        d.standard = options.empty();
+        if (!d.standard) d.options = options[directions.size() % D];
         directions.push_back(d);
     }
 }
 
 template <class Real>
+Size Stack<Real>::work() const {
+    Size sum = 0;
+    for (const Packed<Real>& panels : packed) sum += multiply_adds<Real>(panels, kernels.L);
+    return sum;
+}
+
+namespace {
+
+// One entry per layer and direction, from arrays (layers * D, B, P) and (layers * D, B, H).
+template <class Real, class Number>
+std::vector<State<Number>> states(const Stack<Real>& stack, Size B, Number* h, Number* c) {
+    std::vector<State<Number>> states;
+    for (Size i = 0; i < stack.layers * stack.D; i++)
+        states.push_back({h ? h + i * B * stack.P : nullptr, c ? c + i * B * stack.H : nullptr});
+    return states;
+}
+
+// The rows of one block of an array.
+template <class Number, class Real>
+Rows<Number> block(Rows<Number> rows, const Sequence<Real>& s, const Size* order) {
+    if (s.lengths)
+        rows.order = order;
+    else
+        rows.data += order[0] * rows.b_stride;  // unsorted rows are consecutive
+    return rows;
+}
+
+// One entry per layer and direction, or none.
+template <class Real>
+std::vector<Recording<Real>> recordings(const Stack<Real>& stack, const Sequence<Real>& s, const Size* order) {
+    std::vector<Recording<Real>> recordings;
+    for (Size i = 0; s.gates && i < stack.layers * stack.D; i++) {
+        auto rows = [&](Real* data, Size features) {
+            return block(Rows<Real>{data + i * s.T * s.B * features, s.B * features, features}, s, order);
+        };
+        recordings.push_back({rows(s.gates, recorded(stack.cell) * stack.H)});
+        if (s.sums) recordings.back().sums = rows(s.sums, gates(stack.cell) * stack.H);
+    }
+    return recordings;
+}
+
+template <class Real>
+void clear_past_lengths(const Sequence<Real>& s, const Size* order, Size rows, Size features) {
+    for (Size b = 0; s.lengths && b < rows; b++)
+        for (Size t = s.lengths[order[b]]; t < s.T; t++) std::memset(s.y.at(t, order[b]), 0, features * sizeof(Real));
+}
+
+}  // namespace
+
+template <class Real>
 void Stack<Real>::forward(const Sequence<Real>& s) const {
     if (!s.B) return;
     const std::vector<Size> order = longest_first(s.lengths, s.B);
-    const Size longest = s.lengths ? s.lengths[order[0]] : s.T;
+    std::vector<Size> lengths(s.B, s.T);
+    for (Size b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];
+    const auto from = states(*this, s.B, s.h0, s.c0);
+    const auto to = states(*this, s.B, s.h_n, s.c_n);
+    Interrupt interrupt;
 
-    // Threads take rows of their own where there are many, and share the units of the same rows where there are few.
+    // Threads take separate rows of a large batch. Of a small one, they share the units: a team runs each block of
+    // rows.
     Size blocks = ceil_div(s.B, rows_at_once);
+    auto first_row = [&](size_t i) { return s.B * Size(i) / blocks; };
     int team_size = 1;
-    std::vector<std::unique_ptr<Team<Real>>> teams;
+    std::vector<std::unique_ptr<Chain<Real>>> teams;
+    std::vector<std::vector<Recording<Real>>> block_recordings;
     const Size units = (worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1) * D;
     const int useful = int(std::min<Size>(num_threads(), std::max(units, s.B / rows_worth_a_thread)));
     parallel(
@@ -177,18 +139,30 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
             team_size = int(std::min(n / row_parts, units));
             blocks = std::max(blocks, row_parts);
             for (Size i = 0; i < row_parts; i++)
-                teams.push_back(std::make_unique<Team<Real>>(*this, longest, ceil_div(s.B, blocks), team_size));
+                teams.push_back(std::make_unique<Chain<Real>>(std::vector<Stage<Real>>{this}, ceil_div(s.B, blocks),
+                                                              std::max(lengths[0], Size(1)), team_size));
+            for (size_t i = 0; i < size_t(blocks); i++)
+                block_recordings.push_back(recordings(*this, s, order.data() + first_row(i)));
         },
         [&](int part) {
             const FlushDenormals flush;
             const size_t team = part / team_size;
-            if (team >= teams.size()) return;
-            for (size_t i = team; i < size_t(blocks); i += teams.size()) {
-                const Size first = s.B * Size(i) / blocks;
-                teams[team]->forward(s, order.data() + first, s.B * Size(i + 1) / blocks - first, part % team_size,
-                                    team_size);
+            const int team_part = part % team_size;
+            for (size_t i = team; team < teams.size() && i < size_t(blocks); i += teams.size()) {
+                Chain<Real>& chain = *teams[team];
+                const Size first = first_row(i), rows = first_row(i + 1) - first;
+                const Size* const block_order = order.data() + first;
+                if (team_part == 0) {
+                    chain.start(from, block_order, rows, lengths.data() + first);
+                    clear_past_lengths(s, block_order, rows, D * P);
+                }
+                if (!chain.advance(block(s.x, s, block_order), block(s.y, s, block_order), lengths[first], team_part,
+                                   interrupt, block_recordings[i]))
+                    return;
+                if (team_part == 0) chain.finish(to, block_order);
             }
         });
+    interrupt.throw_if_happened();
 }
 
 template class Stack<float>;

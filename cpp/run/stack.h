@@ -1,4 +1,4 @@
-// A recurrent layer: its weights packed once, and run over time.
+// A recurrent layer with all its layers and directions: its packed weights, and whole sequences run through them.
 #pragma once
 
 #include <cstdint>
@@ -10,15 +10,15 @@
 namespace onward {
 
 Size gates(Cell cell);
-Size recorded(Cell cell);  // numbers that a unit has in the record of a step: its gates, and what else backward needs
+Size recorded(Cell cell);  // numbers recorded per unit and step: the gates, and what else the backward pass needs
 
-// Whether a step of B rows is so much work that threads should share its units, and meet at a barrier after it.
+// Whether a step of B rows is enough work for threads to share its units and meet at a barrier after it.
 bool worth_sharing(Size B, Cell cell, Size H, Size P);
 
-// Rows in order of their lengths, longest first; in their own order where lengths is null.
+// Row numbers sorted by length, longest first; unsorted if lengths is null.
 std::vector<Size> longest_first(const int64_t* lengths, Size B);
 
-// One direction of one layer as it comes, rows in PyTorch's gate order. Biases, projection and
+// The unpacked weights of one direction of one layer, with rows in PyTorch's gate order. Biases, projection and
 // peephole may be null.
 template <class Real>
 struct Weights {
@@ -29,8 +29,8 @@ struct Weights {
     const Real* peephole;      // (3*H)
 };
 
-// What one call takes and gives. Initial states and lengths may be null; the states of all layers and directions lie
-// one after another: (layers * D, B, P) and (layers * D, B, H). So do the records, if any, each whole (T, B, features).
+// The arguments and results of one call. Initial states and lengths may be null. States (layers * D, B, P or H) and
+// recordings (layers * D, T, B, features) hold all layers and directions; nothing is recorded where they are null.
 template <class Real>
 struct Sequence {
     Size T, B;
@@ -45,19 +45,17 @@ struct Sequence {
 template <class Real>
 class Stack {
 public:
-    // Weights in the order of PyTorch: layer by layer, forward before reverse.
-    // Options are none, or of each direction.
+    // Weights in PyTorch's order: layer by layer, forward before reverse. Options are empty or one per direction.
     Stack(Cell cell, const std::vector<Weights<Real>>& weights, const std::vector<Options<Real>>& options,
           Size num_directions);
     Stack(Stack&&) = default;
-    void forward(const Sequence<Real>& sequence) const;
+    void forward(const Sequence<Real>& sequence) const;  // throws Interrupted
+    Size work() const;                                   // multiply-adds of one row and step
 
     const Cell cell;
     const Size I, H, P, D, layers;
 
 private:
-    template <class>
-    friend class Team;
     template <class>
     friend class Chain;
 

@@ -1,4 +1,4 @@
-// Rows that go on from call to call together, their states inside.
+// Rows that keep their state from call to call.
 #pragma once
 
 #include <memory>
@@ -8,12 +8,13 @@
 
 namespace onward {
 
-// The stages have one direction, are connected, and outlive the stream.
+// The stages must have one direction and outlive the stream; to advance, they must be connected.
 template <class Real>
 class Stream {
 public:
     Stream(const std::vector<Stage<Real>>& stages, Size B);
-    void advance(const Rows<const Real>& x, const Rows<Real>& y, Size T);  // x (T, B, I), y (T, B, O)
+    // From x (T, B, I) to y (T, B, O). Throws Interrupted; the states are then those before the call.
+    void advance(const Rows<const Real>& x, const Rows<Real>& y, Size T);
     void state(const std::vector<State<Real>>& to) const;
     void set_state(const std::vector<State<const Real>>& from);
 
@@ -23,8 +24,9 @@ public:
 private:
     Size first_row(size_t chain) const { return B * Size(chain) / Size(chains.size()); }
 
+    const Size work;  // multiply-adds per step
     std::vector<Size> order;
-    std::vector<std::unique_ptr<Chain<Real>>> chains;  // each with a block of the rows
+    std::vector<std::unique_ptr<Chain<Real>>> chains;  // one per block of rows
 };
 
 }  // namespace onward

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import ROOT
 from support.cli import invoke, message
 
 import onward
@@ -186,7 +187,9 @@ def test_without_rich_the_message_names_the_extra() -> None:
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_completion_script_of_a_shell_is_printed(shell: str) -> None:
+def test_the_documented_line_prints_the_completion_script(shell: str) -> None:
+    documentation = (ROOT / "docs" / "command_line.md").read_text()
+    assert f"_ONWARD_COMPLETE={shell}_source onward" in documentation
     environment = os.environ | {"_ONWARD_COMPLETE": f"{shell}_source"}
     script = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, check=False).stdout
     assert f"_ONWARD_COMPLETE={shell}_complete" in script
@@ -209,3 +212,8 @@ def test_a_shell_completes_commands_options_and_bundled_names(words: str, comple
     }
     result = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, check=False)
     assert {line.removeprefix("plain,") for line in result.stdout.split() if "plain," in line} == completions
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented(name: str) -> None:
+    assert f"`{name}" in (ROOT / "docs" / "command_line.md").read_text()

@@ -1,3 +1,11 @@
+"""The normalization layers, at magnitudes where squares overflow."""
+
+import numpy as np
+import pytest
+
+import onward
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", ["LayerNorm", "GroupNorm"])
 def test_large_numbers_neither_overflow_nor_become_zeros(kind: str, dtype: str) -> None:

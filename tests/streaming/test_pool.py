@@ -1,5 +1,6 @@
-"""Pools: each stream gets bitwise what it would get alone, and a call that fails changes none."""
+"""Pools: each stream gets the bits that it gets on its own, and a call that fails changes no stream."""
 
+import copy
 import os
 import signal
 import threading
@@ -12,7 +13,9 @@ import pytest
 from support.hostile import bounded
 
 import onward
+from onward.core import storage
 from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
+from onward.streaming.pool import Pool
 
 MODELS = {
     "rnn": lambda: onward.RNN(5, 7, 2, rng=0),
@@ -46,7 +49,7 @@ def assert_same(state: Any, other: Any) -> None:
 
 @every_model
 @pytest.mark.parametrize("threads", [1, 2])
-def test_each_stream_gets_bitwise_what_it_would_get_alone(isa: str, name: str, threads: int) -> None:
+def test_each_stream_matches_a_stream_on_its_own_bitwise(isa: str, name: str, threads: int) -> None:
     model = MODELS[name]()
     pool, onward_threads = model.pool(4), onward.get_num_threads()
     onward.set_num_threads(threads)
@@ -80,7 +83,7 @@ def test_states_are_copies_that_can_be_set_and_reset(name: str) -> None:
     np.testing.assert_array_equal(pool.step([b], x), pool.step([c], x))
 
 
-def test_capacity_doubles_and_states_move_with_it() -> None:
+def test_growing_keeps_the_states() -> None:
     pool = MODELS["lstm"]().pool(3)
     ids = pool.open(3)
     x = inputs("lstm", 3)
@@ -94,7 +97,7 @@ def test_capacity_doubles_and_states_move_with_it() -> None:
     assert (len(pool), pool.capacity) == (24, 24)
 
 
-def test_closed_ids_are_opened_again_with_states_of_zeros() -> None:
+def test_reopened_ids_start_with_states_of_zeros() -> None:
     pool = MODELS["lstm"]().pool(2)
     ids = pool.open(2)
     pool.step(ids, inputs("lstm", 2))
@@ -105,17 +108,17 @@ def test_closed_ids_are_opened_again_with_states_of_zeros() -> None:
     assert pool.capacity == 2
 
 
-def test_states_take_what_their_numbers_take_and_a_tenth_at_most() -> None:
+def test_memory_exceeds_the_size_of_the_states_by_at_most_a_tenth() -> None:
     streams, H = 50_000, 128
     layer, x = onward.LSTM(5, H, rng=0), inputs("lstm", 64)
-    layer.pool(1).step([], x[:0])  # what is made once, for all pools
+    layer.pool(1).step([], x[:0])  # allocates what all pools share
     with bounded(seconds=5, memory=int(streams * 2 * H * 4 * 1.1)):
         pool = layer.pool(streams)
         pool.step(pool.open(streams)[-64:], x)
     assert len(pool) == streams
 
 
-def test_max_capacity_is_kept_and_a_refused_open_opens_none() -> None:
+def test_open_beyond_max_capacity_opens_none() -> None:
     pool = MODELS["lstm"]().pool(2, max_capacity=5)
     pool.open(3)
     assert pool.capacity == 4
@@ -126,7 +129,7 @@ def test_max_capacity_is_kept_and_a_refused_open_opens_none() -> None:
     assert (len(pool), pool.capacity) == (5, 5)
 
 
-def test_sizes_beyond_memory_are_refused_and_change_nothing() -> None:
+def test_sizes_beyond_memory_are_rejected() -> None:
     layer = MODELS["lstm"]()
     with pytest.raises((ArgumentError, MemoryError)):
         layer.pool(2**60)
@@ -141,9 +144,14 @@ def test_sizes_beyond_memory_are_refused_and_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("ids", "error", "words"),
     [
-        ([0, 1, 0], ArgumentError, r"ids\[2\] is 0, which is named twice"),
-        ([0, 3, 1], ArgumentError, r"ids\[1\] is 3, a stream that is not open"),
-        ([0, 1, 8], ArgumentError, r"ids\[2\] is 8, but this pool has ids from 0 to 7"),
+        ([0, 1, 0], ArgumentError, r"ids\[2\] is 0, which occurs twice"),
+        ([0, 3, 1], ArgumentError, r"ids\[1\] is 3, but that stream is not open"),
+        ([0, 1, 8], ArgumentError, r"ids\[2\] is 8, but the ids of this pool are 0 to 7"),
+        (
+            np.array([0, 1, 2**64 - 1], np.uint64),
+            ArgumentError,
+            r"ids\[2\] is 18446744073709551615, but the ids",
+        ),
         ([0, -1, 1], ArgumentError, r"ids\[1\] is -1"),
         ([0.0, 1.0, 2.0], DtypeError, "ids has dtype float64, but must hold the integers that open returned"),
         ([[0, 1, 2]], ShapeError, r"ids has shape \(1, 3\)"),
@@ -151,7 +159,7 @@ def test_sizes_beyond_memory_are_refused_and_change_nothing() -> None:
         (["a", "b", "c"], DtypeError, "ids has dtype <U1"),
     ],
 )
-def test_wrong_ids_change_no_stream(name: str, ids: Any, error: type[OnwardError], words: str) -> None:
+def test_invalid_ids_change_no_stream(name: str, ids: Any, error: type[OnwardError], words: str) -> None:
     pool = MODELS[name]().pool(8)
     good = pool.open(4)
     pool.close(good[3:])
@@ -168,7 +176,7 @@ def test_wrong_ids_change_no_stream(name: str, ids: Any, error: type[OnwardError
     assert len(pool) == 3
 
 
-def test_a_wrong_x_or_state_changes_no_stream() -> None:
+def test_invalid_x_or_state_changes_no_stream() -> None:
     pool = MODELS["lstm"]().pool(8)
     ids = pool.open(3)
     pool.step(ids, inputs("lstm", 3))
@@ -183,7 +191,7 @@ def test_a_wrong_x_or_state_changes_no_stream() -> None:
 
 
 @every_model
-def test_a_saved_pool_goes_on_with_the_same_ids(name: str, tmp_path: Path) -> None:
+def test_loaded_pool_continues_with_the_same_ids(name: str, tmp_path: Path) -> None:
     model = MODELS[name]()
     pool, other = model.pool(8), model.pool(2)
     ids = pool.open(6)
@@ -199,7 +207,7 @@ def test_a_saved_pool_goes_on_with_the_same_ids(name: str, tmp_path: Path) -> No
     assert set(other.open(3)).isdisjoint(ids)
 
 
-def test_a_pool_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_pool_file_of_another_model_or_version_is_rejected(tmp_path: Path) -> None:
     model, path = MODELS["lstm"](), tmp_path / "pool"
     pool = model.pool(8)
     pool.open(6)
@@ -207,7 +215,7 @@ def test_a_pool_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     small = model.pool(2, max_capacity=3)
     ids = small.open(2)
-    with pytest.raises(ArgumentError, match="ids up to 5, but max_capacity is 3"):
+    with pytest.raises(ArgumentError, match="the largest id is 5, but max_capacity is 3"):
         small.load(path)
     for other, words in (
         ("rnn", "another model"),
@@ -217,7 +225,7 @@ def test_a_pool_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
             MODELS[other]().pool(2).load(path)
     with pytest.raises(FileError, match="a model in 'float32', but this one is in 'int8'"):
         model.quantize("int8").pool(2).load(path)
-    with pytest.raises(FileError, match="no state of a stream"):
+    with pytest.raises(FileError, match="not the state of a stream"):
         model.stream().load(path)
     path.write_bytes(content.replace(b'\\"format\\": 1', b'\\"format\\": 9'))
     with pytest.raises(FileError, match="format 9, but this Onward reads format 1"):
@@ -228,8 +236,58 @@ def test_a_pool_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert list(small.ids) == list(ids)
 
 
+@pytest.mark.parametrize("name", ["lstm", "softmax"])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, Pool.copy])
+def test_copied_pool_has_streams_and_states_of_its_own(name: str, copied: Any) -> None:
+    pool = MODELS[name]().pool(3, max_capacity=7)
+    ids = pool.open(5)
+    pool.close(ids[1:3])
+    ids = np.delete(ids, [1, 2])
+    pool.step(ids, inputs(name, 3))
+    before = pool.state(ids)
+    twin = copied(pool)
+    assert (list(twin.ids), twin.capacity) == (list(ids), pool.capacity)
+    x = inputs(name, 3)
+    np.testing.assert_array_equal(twin.step(ids, x), pool.step(ids, x))
+    pool.set_state(ids, before)
+    twin.close(ids)
+    assert len(pool) == 3 and set(twin.open(7)) == set(range(7))
+    assert_same(pool.state(ids), before)
+    with pytest.raises(ArgumentError, match="max_capacity is 7"):
+        twin.open(1)
+
+
+def test_pool_file_with_one_large_id_does_not_request_gigabytes(tmp_path: Path) -> None:
+    path, id = tmp_path / "pool", 20_000_000
+    model = onward.GRU(5, 64, rng=0)
+    pool = model.pool(2)
+    pool.open()
+    pool.save(path)
+    tensors, metadata = storage.read(path)
+    assert metadata is not None
+    tensors["open"] = np.zeros(id + 1, bool)
+    tensors["open"][id] = True
+    storage.write(path, tensors, metadata)
+    with bounded(seconds=5), pytest.raises(FileError, match=r"ids up to 20000000, .* capacity=20000001"):
+        pool.load(path)
+    assert list(pool.ids) == [0] and pool.capacity == 2
+    with pytest.raises(ArgumentError, match="the largest id is 20000000, but max_capacity is 9"):
+        model.pool(2, max_capacity=9).load(path)
+
+
+def test_sparse_pool_file_loads_into_a_pool_with_its_capacity(tmp_path: Path) -> None:
+    model = onward.GRU(5, 64, rng=0)
+    pool, other = model.pool(70_000), model.pool(70_000)
+    pool.close(pool.open(70_000)[:-1])
+    pool.save(tmp_path / "pool")
+    other.load(tmp_path / "pool")
+    assert list(other.ids) == [69_999]
+    with pytest.raises(FileError, match="capacity=70000"):
+        model.pool(2).load(tmp_path / "pool")
+
+
 @pytest.mark.parametrize("name", ["chain", "softmax"])
-def test_threads_take_turns_and_each_call_is_whole(name: str) -> None:
+def test_calls_from_several_threads_are_atomic(name: str) -> None:
     model = MODELS[name]()
     pool = model.pool(4)
     shared, own = pool.open(1), [pool.open(60), pool.open(60)]
@@ -256,8 +314,8 @@ def test_threads_take_turns_and_each_call_is_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lstm", "softmax"])
-def test_a_load_never_comes_between_the_steps_of_another_thread(name: str, tmp_path: Path) -> None:
-    """Else a stream would step from zeros, or from the state of its neighbours before the load."""
+def test_load_never_interleaves_with_a_step(name: str, tmp_path: Path) -> None:
+    """A stream could otherwise step from zeros, or from the state of another stream."""
     model, n, x = MODELS[name](), 300, inputs(name, 1)
     pool = model.pool(n)
     ids = pool.open(n)
@@ -279,7 +337,7 @@ def test_a_load_never_comes_between_the_steps_of_another_thread(name: str, tmp_p
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Ctrl-C as in a shell: what a script starts in the background is deaf to it."""
+    """Ctrl-C as in a shell: a process started in the background ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -287,7 +345,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("name", ["lstm", "softmax"])
-def test_an_interrupt_leaves_every_stream_at_a_whole_step(name: str) -> None:
+def test_interrupt_leaves_every_stream_between_steps(name: str) -> None:
     model, n, x = MODELS[name](), 200, inputs(name, 1)
     pool = model.pool(n)
     ids = pool.open(n)
@@ -302,7 +360,7 @@ def test_an_interrupt_leaves_every_stream_at_a_whole_step(name: str) -> None:
     for _ in range(steps):
         alone(x[0])
     before, now = parts(alone.state), parts(pool.state(ids))
-    alone(x[0])  # the last step may have been done, though its answer was lost
+    alone(x[0])  # the last step may have completed although its output was lost
     assert any(
         all((part == whole[:, None]).all() for part, whole in zip(now, state, strict=True))
         for state in (before, parts(alone.state))

@@ -1,5 +1,6 @@
-"""Streams: a sequence step by step is the sequence in one call, and their state is nobody else's."""
+"""Streams: split sequences give the bits of whole ones, and each stream owns its state."""
 
+import copy
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 
 import onward
 from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
+from onward.layers.base import Layer
+from onward.streaming.stream import Stream
 
 LAYERS = {
     "rnn": lambda H, **options: onward.RNN(5, H, 2, rng=0, **options),
@@ -41,7 +44,7 @@ def parts(state: Any) -> tuple[Any, ...]:
 @every_layer
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("H", [3, 33])
-def test_steps_are_bitwise_the_whole_sequence(isa: str, name: str, dtype: str, H: int) -> None:
+def test_steps_match_the_whole_sequence_bitwise(isa: str, name: str, dtype: str, H: int) -> None:
     layer, x = LAYERS[name](H, dtype=dtype), numbers(50, 5, dtype=dtype)
     y, state = layer(x)
     stream = layer.stream()
@@ -51,19 +54,19 @@ def test_steps_are_bitwise_the_whole_sequence(isa: str, name: str, dtype: str, H
 
 
 @every_layer
-def test_a_state_taken_and_given_goes_on_where_it_was(name: str) -> None:
+def test_assigned_state_continues_the_sequence(name: str) -> None:
     layer, x = LAYERS[name](7), numbers(9, 5)
     first, second = layer.stream(), layer.stream()
     for step in x[:4]:
         first(step)
-    second(x[0])  # an odd number of steps: another buffer holds the state
+    second(x[0])  # an odd number of steps, so that another buffer holds the state
     second.state = first.state
     for step in x[4:]:
         np.testing.assert_array_equal(first(step), second(step))
 
 
 @every_layer
-def test_reset_starts_anew(name: str) -> None:
+def test_reset_sets_the_state_to_zeros(name: str) -> None:
     layer, x = LAYERS[name](7), numbers(9, 5)
     stream = layer.stream()
     before = [stream(step) for step in x]
@@ -83,7 +86,7 @@ def test_outputs_and_states_are_copies() -> None:
     np.testing.assert_array_equal(stream.state[1] == 9, np.zeros((3, 7), bool))
 
 
-def test_two_streams_of_one_layer_do_not_meet() -> None:
+def test_streams_of_one_layer_are_independent() -> None:
     layer, x = LAYERS["gru"](7), numbers(2, 9, 5)
     streams = layer.stream(), layer.stream()
     mixed = np.array(
@@ -93,7 +96,7 @@ def test_two_streams_of_one_layer_do_not_meet() -> None:
         np.testing.assert_array_equal(mixed[:, row], layer(x[row])[0])
 
 
-def test_new_weights_do_not_change_a_stream_that_runs() -> None:
+def test_stream_keeps_the_weights_that_it_started_with() -> None:
     layer, x = LAYERS["lstm"](7), numbers(9, 5)
     y, _ = layer(x)
     stream = layer.stream()
@@ -104,7 +107,7 @@ def test_new_weights_do_not_change_a_stream_that_runs() -> None:
 @pytest.mark.parametrize(
     "given", [[1, 2, 3, 4, 5], np.arange(5), np.arange(5.0), np.arange(10, dtype="f4")[::2]]
 )
-def test_what_converts_is_converted(given: Any) -> None:
+def test_lists_integers_and_strided_arrays_are_converted(given: Any) -> None:
     stream = LAYERS["lstm"](7).stream()
     y = stream(given)
     stream.reset()
@@ -115,7 +118,7 @@ def test_what_converts_is_converted(given: Any) -> None:
     ("x", "error", "message"),
     [
         (np.zeros(4), ShapeError, r"\(4,\).*\(5,\)"),
-        (np.zeros((2, 4)), ShapeError, r"\(2, 4\).*\(5,\), or \(T, 5\)"),
+        (np.zeros((2, 4)), ShapeError, r"\(2, 4\).*\(5,\) or a block \(T, 5\)"),
         (np.zeros((2, 2, 5)), ShapeError, r"\(2, 2, 5\).*\(5,\)"),
         (np.zeros(4, "f4"), ShapeError, r"\(4,\).*\(5,\)"),
         (np.zeros(5, complex), DtypeError, "complex"),
@@ -123,7 +126,7 @@ def test_what_converts_is_converted(given: Any) -> None:
         (None, DtypeError, "object"),
     ],
 )
-def test_a_wrong_step_changes_nothing(x: Any, error: type[OnwardError], message: str) -> None:
+def test_invalid_step_changes_nothing(x: Any, error: type[OnwardError], message: str) -> None:
     stream = LAYERS["lstm"](7).stream()
     stream(numbers(5))
     before = stream.state
@@ -133,7 +136,7 @@ def test_a_wrong_step_changes_nothing(x: Any, error: type[OnwardError], message:
         np.testing.assert_array_equal(mine, was)
 
 
-def test_a_wrong_state_is_refused() -> None:
+def test_invalid_state_is_rejected() -> None:
     stream = LAYERS["lstm"](7).stream()
     with pytest.raises(ArgumentError, match="pair"):
         stream.state = np.zeros((3, 7))
@@ -141,13 +144,13 @@ def test_a_wrong_state_is_refused() -> None:
         stream.state = np.zeros((3, 6)), np.zeros((3, 7))
 
 
-def test_a_bidirectional_layer_cannot_stream() -> None:
+def test_bidirectional_layer_cannot_stream() -> None:
     with pytest.raises(ArgumentError, match="reverse direction"):
         onward.LSTM(5, 7, bidirectional=True).stream()
 
 
 def models(batch_first: bool = False) -> dict[str, onward.Sequential]:
-    """Some that the core runs whole, and some that are called layer by layer."""
+    """Models that run in the core, and models that run layer by layer."""
     return {
         "chain": onward.Sequential(
             onward.LSTM(5, 33, 2, rng=0, batch_first=batch_first),
@@ -187,7 +190,7 @@ def assert_same_states(mine: Any, others: Any) -> None:
 
 @every_model
 @pytest.mark.parametrize("cuts", [[1] * 25, [25], [7, 0, 1, 17]])
-def test_a_model_cut_in_blocks_is_bitwise_the_whole_sequence(isa: str, name: str, cuts: list[int]) -> None:
+def test_blocks_match_the_whole_sequence_bitwise(isa: str, name: str, cuts: list[int]) -> None:
     net, x = models()[name], inputs(name, 25)
     whole, states = net(x, return_state=True)
     stream, t, ys = net.stream(), 0, []
@@ -202,7 +205,7 @@ def test_a_model_cut_in_blocks_is_bitwise_the_whole_sequence(isa: str, name: str
 @every_model
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("B", [1, 5, 200])
-def test_a_batch_is_bitwise_the_whole_sequence(name: str, batch_first: bool, B: int) -> None:
+def test_batches_match_the_whole_sequence_bitwise(name: str, batch_first: bool, B: int) -> None:
     net = models(batch_first)[name]
     x = inputs(name, B, 6) if batch_first else inputs(name, 6, B)
     time = 1 if batch_first else 0
@@ -215,7 +218,7 @@ def test_a_batch_is_bitwise_the_whole_sequence(name: str, batch_first: bool, B: 
     assert_same_states(stream.state, states)
 
 
-def test_after_each_step_last_is_that_step() -> None:
+def test_last_returns_each_step() -> None:
     net, x = (
         onward.Sequential(onward.LSTM(5, 7, rng=0), onward.Last(), onward.Linear(7, 3, rng=1)),
         numbers(9, 5),
@@ -227,7 +230,7 @@ def test_after_each_step_last_is_that_step() -> None:
 
 
 @every_model
-def test_out_is_written_into_and_returned(name: str) -> None:
+def test_out_is_filled_and_returned(name: str) -> None:
     net, x = models()[name], inputs(name, 9)
     y = np.full((9, net(x).shape[-1]), 9, np.float32)
     stream = net.stream()
@@ -239,8 +242,8 @@ def test_out_is_written_into_and_returned(name: str) -> None:
 
 @every_model
 @pytest.mark.parametrize("batch", [None, 2])
-def test_a_block_of_no_steps_in_an_array_of_its_own(name: str, batch: int | None) -> None:
-    """Whose strides may be anything: NumPy's are 0."""
+def test_empty_block_gives_an_empty_output(name: str, batch: int | None) -> None:
+    """NumPy gives empty arrays strides of 0."""
     net = models()[name]
     x = np.empty_like(inputs(name, 0, *((batch,) if batch else ())))
     units = net(inputs(name, 1)).shape[-1]
@@ -250,8 +253,8 @@ def test_a_block_of_no_steps_in_an_array_of_its_own(name: str, batch: int | None
 
 @pytest.mark.parametrize("shift", [-1, 0, 1, 40])
 @pytest.mark.parametrize("backward", [False, True])
-def test_out_may_lie_over_x_wherever_it_does(shift: int, backward: bool) -> None:
-    """Or steps would be overwritten before they are read."""
+def test_out_may_overlap_x(shift: int, backward: bool) -> None:
+    """Steps could otherwise be overwritten before they are read."""
     layer, memory = onward.LSTM(5, 5, rng=0), numbers(1002, 5)
     x = memory[1:1001]
     y = memory.reshape(-1)[5 + shift :][: 5 * 1000 - 40].reshape(-1, 5)[:: -1 if backward else 1]
@@ -262,8 +265,8 @@ def test_out_may_lie_over_x_wherever_it_does(shift: int, backward: bool) -> None
 
 
 @every_model
-def test_a_state_set_or_loaded_is_a_copy(name: str, tmp_path: Path) -> None:
-    """Not the user's array, nor a map of a file that may change."""
+def test_assigned_or_loaded_state_is_copied(name: str, tmp_path: Path) -> None:
+    """It neither aliases the user's array nor maps the file, which may change."""
     net, x = models()[name], inputs(name, 3)
     stream = net.stream()
     stream(x)
@@ -289,7 +292,7 @@ def test_a_state_set_or_loaded_is_a_copy(name: str, tmp_path: Path) -> None:
         ([0.0], DtypeError, "out is list"),
     ],
 )
-def test_a_wrong_out_changes_nothing(name: str, out: Any, error: type[OnwardError], words: str) -> None:
+def test_invalid_out_changes_nothing(name: str, out: Any, error: type[OnwardError], words: str) -> None:
     net = models()[name]
     stream = net.stream()
     x = inputs(name)
@@ -301,18 +304,19 @@ def test_a_wrong_out_changes_nothing(name: str, out: Any, error: type[OnwardErro
 
 
 @every_model
-def test_a_branch_goes_on_by_itself(name: str) -> None:
+@pytest.mark.parametrize("branched", [copy.copy, copy.deepcopy, Stream.copy])
+def test_branches_are_independent(name: str, branched: Any) -> None:
     net, x = models()[name], inputs(name, 9)
     stream = net.stream()
     stream(x[:4])
-    branch = stream.copy()
+    branch = branched(stream)
     branch(x[0])
     np.testing.assert_array_equal(stream(x[4:]), net(x)[4:])
     np.testing.assert_array_equal(branch(x[1]), net(np.concatenate([x[:4], x[:2]]))[-1])
 
 
 @every_model
-def test_new_weights_do_not_change_a_model_that_streams(name: str) -> None:
+def test_stream_of_a_model_keeps_its_weights(name: str) -> None:
     net, x = models()[name], inputs(name, 9)
     whole, stream = net(x), net.stream()
     net.load_state_dict({key: 2 * weight for key, weight in net.state_dict().items()})
@@ -321,7 +325,7 @@ def test_new_weights_do_not_change_a_model_that_streams(name: str) -> None:
 
 @every_model
 @pytest.mark.parametrize("batch", [None, 3])
-def test_a_saved_state_goes_on_in_another_stream(name: str, batch: int | None, tmp_path: Path) -> None:
+def test_saved_state_continues_in_another_stream(name: str, batch: int | None, tmp_path: Path) -> None:
     net, x = models()[name], inputs(name, 9, *((batch,) if batch else ()))
     first, second = net.stream(batch), net.stream(batch)
     first(x[:4])
@@ -331,7 +335,7 @@ def test_a_saved_state_goes_on_in_another_stream(name: str, batch: int | None, t
     np.testing.assert_array_equal(second(x[4:]), net(x)[4:])
 
 
-def test_a_state_file_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+def test_state_file_of_another_model_or_version_is_rejected(tmp_path: Path) -> None:
     net, path = models()["chain"], tmp_path / "state"
     stream = net.stream()
     stream(inputs("chain", 4))
@@ -348,29 +352,47 @@ def test_a_state_file_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> No
     other.load_state_dict({key: weight + 1 for key, weight in other.state_dict().items()})
     refused("other weights", other.stream())
     refused("shape", net.stream(batch=2))
-    refused("no state of a pool", net.pool(2))
+    refused("not the state of a pool", net.pool(2))
     path.write_bytes(content[:-8])
     refused("not a complete safetensors file")
     path.write_bytes(content.replace(b'\\"format\\": 1', b'\\"format\\": 9'))
     refused("format 9, but this Onward reads format 1")
     net.save(path)
-    refused("no state of a stream")
+    refused("not the state of a stream")
     assert_same_states(stream.state, before)
 
 
-def test_a_model_that_needs_steps_to_come_cannot_stream() -> None:
+@pytest.mark.parametrize(
+    "first",
+    [onward.LayerNorm(5), onward.Dropout(0.5), onward.Activation("tanh"), onward.Softmax()],
+    ids=lambda layer: type(layer).__name__,
+)
+@pytest.mark.parametrize(
+    "second", [onward.GRU(5, 5, rng=0), onward.Linear(5, 5, rng=1)], ids=["GRU", "Linear"]
+)
+def test_stream_takes_the_step_shape_from_the_first_layer_that_has_one(first: Layer, second: Layer) -> None:
+    net = onward.Sequential(first, onward.Dropout(0.1), second, onward.LSTM(5, 3, rng=2))
+    x = numbers(9, 5)
+    np.testing.assert_array_equal(net.stream()(x), net(x))
+    with pytest.raises(ShapeError, match=r"x has shape \(4,\), but must be one step \(5,\) or a block"):
+        net.stream()(x[0, :4])
+    pool = net.pool(2)
+    np.testing.assert_array_equal(pool.step(pool.open(2), x[:2])[0], net(x[:1])[0])
+
+
+def test_model_that_needs_future_steps_cannot_stream() -> None:
     both = onward.GRU(5, 7, bidirectional=True)
     for model in (both, onward.Sequential(onward.Linear(5, 5), both)):
         for live in (model.stream, lambda model=model: model.pool(4)):
             with pytest.raises(ArgumentError, match=r"GRU\(5, 7, .*cannot stream: its reverse direction"):
                 live()
-    with pytest.raises(ArgumentError, match=r"Softmax\(dim=0\) cannot stream: it takes the whole sequence"):
+    with pytest.raises(ArgumentError, match=r"Softmax\(dim=0\) cannot stream: it needs the whole sequence"):
         onward.Sequential(onward.GRU(5, 7), onward.Softmax(0)).stream()
     with pytest.raises(ArgumentError, match="no recurrent layer"):
         onward.Sequential(onward.Linear(5, 5)).stream()
 
 
-def test_threads_take_turns_at_a_stream() -> None:
+def test_calls_from_several_threads_are_atomic() -> None:
     net, x = models()["chain"], inputs("chain", 400)
     stream = net.stream()
     threads = [

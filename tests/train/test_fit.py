@@ -1,4 +1,4 @@
-"""The training loop: it learns, validates, stops, and says what is wrong."""
+"""The training loop: it learns, validates, stops early, and reports what is wrong."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +18,7 @@ Net = onward.Sequential
 
 
 def words(count: int = 200, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
-    """Sequences of which the class is told by the sign of the first step: to be remembered over the rest."""
+    """Sequences whose class is the sign of a number in their first step, to be remembered to the end."""
     rng = np.random.default_rng(seed)
     items = [rng.normal(0, 1, (length, 3)).astype(np.float32) for length in rng.integers(1, 9, count)]
     return items, np.array([int(item[0, 1] > 0) for item in items])
@@ -34,7 +34,7 @@ def classifier(cell: Any = onward.LSTM, **options: Any) -> Net:
     ("cell", "options"),
     [(onward.LSTM, {}), (onward.GRU, {"batch_first": True}), (onward.RNN, {"bidirectional": True})],
 )
-def test_it_learns_from_sequences_of_different_length(cell: Any, options: dict[str, Any]) -> None:
+def test_a_classifier_learns_from_sequences_of_different_lengths(cell: Any, options: dict[str, Any]) -> None:
     net = classifier(cell, **options)
     batches = train.Batches(*words(), batch_size=20, batch_first=options.get("batch_first", False))
     before = train.evaluate(net, batches)
@@ -47,7 +47,7 @@ def test_it_learns_from_sequences_of_different_length(cell: Any, options: dict[s
     )
 
 
-def test_it_learns_a_target_for_each_step_and_padding_counts_for_nothing() -> None:
+def test_targets_of_time_steps_are_learned_and_padding_does_not_count() -> None:
     items, _ = words()
     sums = [np.cumsum(item[:, :1], axis=0) / 5 for item in items]
     net = Net(onward.GRU(3, 12, rng=0), onward.Linear(12, 1, rng=1))
@@ -61,7 +61,7 @@ def test_it_learns_a_target_for_each_step_and_padding_counts_for_nothing() -> No
 @pytest.mark.parametrize(
     ("loss", "ignored"), [("cross_entropy", -100), (partial(train.cross_entropy, ignore_index=2), 2)]
 )
-def test_targets_that_the_loss_ignores_are_neither_right_nor_wrong(loss: Any, ignored: int) -> None:
+def test_ignored_targets_do_not_count_towards_the_accuracy(loss: Any, ignored: int) -> None:
     net = Net(onward.GRU(3, 4, rng=0), onward.Linear(4, 5, rng=1))
     rng = np.random.default_rng(0)
     items = [rng.standard_normal((length, 3)) for length in (5, 9)]
@@ -75,7 +75,7 @@ def test_targets_that_the_loss_ignores_are_neither_right_nor_wrong(loss: Any, ig
 
 
 def test_the_state_is_carried_from_chunk_to_chunk() -> None:
-    """The class of each step is what came 3 steps before: with chunks of 2 steps, only a state can tell."""
+    """Each target is the input of 3 steps earlier, so a chunk of 4 steps needs the previous state."""
     x = np.random.default_rng(0).integers(0, 2, 4000)
     net = Net(onward.Embedding(2, 4, rng=0), onward.LSTM(4, 16, rng=1), onward.Linear(16, 2, rng=2))
     data = train.Chunks(x[3:], x[:-3], batch_size=10, steps=4)
@@ -87,13 +87,13 @@ def test_the_state_is_carried_from_chunk_to_chunk() -> None:
     assert score.loss == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_model_that_needs_steps_to_come_cannot_be_trained_in_chunks() -> None:
+def test_a_bidirectional_model_cannot_be_trained_on_chunks() -> None:
     net = Net(onward.GRU(1, 2, bidirectional=True), onward.Linear(4, 1))
     with pytest.raises(ArgumentError, match="needs the whole sequence"):
         train.fit(net, train.Chunks(np.ones((9, 1)), np.ones((9, 1)), 1, 3), loss="mse")
 
 
-def test_a_layer_alone_is_a_model() -> None:
+def test_a_single_layer_can_be_trained() -> None:
     layer = onward.LSTM(2, 1, rng=0)
     x = np.random.default_rng(0).normal(0, 1, (6, 30, 2))
     goal, _ = onward.LSTM(2, 1, rng=1)(x)
@@ -101,13 +101,13 @@ def test_a_layer_alone_is_a_model() -> None:
     assert history.epochs[-1].loss < history.epochs[0].loss / 20
 
 
-def test_a_batch_of_sequences_without_steps_is_trained_on_like_any() -> None:
+def test_batches_of_empty_sequences_are_allowed() -> None:
     items, classes = [np.ones((length, 3)) for length in (0, 0, 2, 3)], np.array([0, 1, 0, 1])
     history = train.fit(classifier(), train.Batches(items, classes, batch_size=2), epochs=1, rng=0)
     assert len(history.losses) == 2 and np.isfinite(history.losses).all()
 
 
-def test_an_iterable_gives_the_batches_of_every_epoch() -> None:
+def test_an_iterable_provides_the_batches_of_every_epoch() -> None:
     items, classes = words(40)
     batches = [(item[:, None], classes[n : n + 1]) for n, item in enumerate(items)]
     net = classifier()
@@ -119,7 +119,7 @@ def test_an_iterable_gives_the_batches_of_every_epoch() -> None:
 
 def test_the_best_weights_are_restored_and_training_stops_early() -> None:
     net, rng = classifier(), np.random.default_rng(0)
-    noise = [rng.normal(0, 1, (5, 3)) for _ in range(20)], rng.integers(0, 2, 20)  # nothing to be learnt
+    noise = [rng.normal(0, 1, (5, 3)) for _ in range(20)], rng.integers(0, 2, 20)  # labels are random
     other = [rng.normal(0, 1, (5, 3)) for _ in range(50)], rng.integers(0, 2, 50)
     history = train.fit(
         net, noise, validation=other, epochs=300, patience=4, optimizer=train.Adam(3e-2), rng=0
@@ -130,14 +130,14 @@ def test_the_best_weights_are_restored_and_training_stops_early() -> None:
     assert score.accuracy == history.epochs[history.best].accuracy
 
 
-def test_averaged_weights_are_those_that_are_used() -> None:
+def test_the_averaged_weights_are_validated_and_returned() -> None:
     nets, seen = [classifier() for _ in range(2)], []
     for net, average in zip(nets, (None, 0.5), strict=True):
         train.fit(net, words(), epochs=1, optimizer=train.SGD(0.1), rng=0, average=average)
         seen.append(net.state_dict()["2.bias"])
     assert (seen[0] != seen[1]).all()
     still = classifier()
-    train.fit(still, words(), epochs=1, rng=0, average=1.0)  # the mean never moves
+    train.fit(still, words(), epochs=1, rng=0, average=1.0)  # the average never moves
     np.testing.assert_array_equal(still.state_dict()["2.bias"], classifier().state_dict()["2.bias"])
 
 
@@ -151,10 +151,10 @@ def test_the_schedule_sets_the_learning_rate_of_each_step() -> None:
     assert history.epochs[-1].lr == 0
 
 
-def test_the_same_seed_gives_the_same_bits_and_the_global_one_has_no_part() -> None:
+def test_a_seed_determines_the_bits_and_the_global_generator_is_not_used() -> None:
     seen = []
     for seed in (0, 0, 1):
-        np.random.seed(seed + 5)  # noqa: NPY002 the global generator is what this is about
+        np.random.seed(seed + 5)  # noqa: NPY002 tests the global generator
         before = np.random.get_state()[1].tobytes()  # type: ignore[index,union-attr]  # noqa: NPY002 as above
         net = Net(
             *classifier(num_layers=2, dropout=0.3).layers[:2], onward.Dropout(0.2), onward.Linear(8, 2, rng=1)
@@ -166,13 +166,13 @@ def test_the_same_seed_gives_the_same_bits_and_the_global_one_has_no_part() -> N
     assert not all((seen[0][name] == seen[2][name]).all() for name in seen[0])
 
 
-def test_what_has_no_gradients_says_so_and_is_left_as_it_was() -> None:
+def test_a_layer_without_gradients_raises() -> None:
     net = Net(onward.LSTM(3, 8, clip=1.0, rng=0), onward.Last(), onward.Linear(8, 2))
     with pytest.raises(ArgumentError, match="has no gradients"):
         train.fit(net, words())
 
 
-def test_recurrent_dropout_masks_the_columns_of_the_recurrent_weights_in_each_step() -> None:
+def test_recurrent_dropout_masks_the_columns_of_the_recurrent_weights() -> None:
     x, seen = np.random.default_rng(0).normal(0, 1, (6, 2)), []
 
     def loss(y: Any, targets: Any, mask: Any) -> Any:
@@ -200,7 +200,7 @@ def test_recurrent_dropout_masks_the_columns_of_the_recurrent_weights_in_each_st
         np.testing.assert_allclose(weight, moved, rtol=0, atol=1e-15)
 
 
-def test_a_numpy_scalar_as_learning_rate_leaves_float32_as_it_is() -> None:
+def test_a_numpy_scalar_as_learning_rate_does_not_promote_float32() -> None:
     class Falling(train.Constant):
         def lr(self, base: float, progress: Any) -> float:
             return np.float64(base) / (1 + progress.step)  # type: ignore[no-any-return]
@@ -210,7 +210,7 @@ def test_a_numpy_scalar_as_learning_rate_leaves_float32_as_it_is() -> None:
     assert {weight.dtype for weight in net.state_dict().values()} == {np.dtype(np.float32)}
 
 
-def test_a_layer_that_is_used_twice_gets_the_sum_of_its_gradients(tmp_path: Path) -> None:
+def test_a_layer_used_twice_gets_the_sum_of_its_gradients(tmp_path: Path) -> None:
     x, goal = np.random.default_rng(0).normal(0, 1, (2, 5, 4, 3))
     data, gru = [(x, goal)], onward.GRU(3, 3, dtype="float64", rng=0)
     shared = Net(gru, gru)
@@ -227,7 +227,7 @@ def test_a_layer_that_is_used_twice_gets_the_sum_of_its_gradients(tmp_path: Path
         train.fit(shared, data, **options, epochs=epochs, rng=0, checkpoint=tmp_path / "run", resume=True)
 
 
-def test_the_model_never_has_masked_or_averaged_weights_which_an_interrupt_would_leave_in_it() -> None:
+def test_an_interrupt_cannot_leave_masked_or_averaged_weights_in_the_model() -> None:
     net, changed = classifier(), []
 
     def loss(y: Any, targets: Any, mask: Any) -> Any:
@@ -237,14 +237,14 @@ def test_the_model_never_has_masked_or_averaged_weights_which_an_interrupt_would
 
     data = words(9)
     train.fit(net, data, validation=data, loss=loss, epochs=1, average=1.0, recurrent_dropout=0.5, rng=0)
-    assert changed == [[False] * 6, [True] * 6]  # in the only step, and in validation after it
+    assert changed == [[False] * 6, [True] * 6]  # in the only step, then in validation
 
 
-# --- what is not finite --------------------------------------------------------------------------------
+# --- NaN and infinities --------------------------------------------------------------------------------
 
 
 class Poisoned(train.Batches):
-    """Data whose third batch holds NaN."""
+    """Batches, the third of which contains NaN."""
 
     def epoch(self, rng: Any) -> Iterator[train.Batch]:
         for number, batch in enumerate(super().epoch(rng)):
@@ -253,7 +253,7 @@ class Poisoned(train.Batches):
             yield batch
 
 
-def test_nan_in_the_data_is_found_where_it_is() -> None:
+def test_nan_in_the_data_is_located() -> None:
     items = [np.ones((5, 3)) for _ in range(40)]
     with pytest.raises(
         NotFiniteError, match=r"loss is nan at step 2 \(epoch 1, batch 2.*in x, first at step 3 of row 1"
@@ -261,14 +261,14 @@ def test_nan_in_the_data_is_found_where_it_is() -> None:
         train.fit(classifier(), Poisoned(items, np.zeros(40, int), batch_size=10))
 
 
-def test_nan_in_the_weights_is_found_in_the_layer() -> None:
+def test_nan_in_the_weights_is_located() -> None:
     net = classifier()
     net.load_state_dict(net.state_dict() | {"2.weight": np.full((2, 8), np.nan)})
     with pytest.raises(NotFiniteError, match=r"in 2\.weight"):
         train.fit(net, words())
 
 
-def test_a_layer_that_overflows_is_named_with_the_step() -> None:
+def test_an_overflowing_layer_is_named_with_its_step() -> None:
     net = Net(onward.RNN(1, 1, nonlinearity="relu", rng=0), onward.Linear(1, 1, rng=0))
     big = {"0.weight_ih_l0": [[1e30]], "0.weight_hh_l0": [[1e30]]}
     net.load_state_dict(net.state_dict() | {name: np.array(w, np.float32) for name, w in big.items()})
@@ -290,7 +290,7 @@ def test_a_huge_finite_gradient_is_clipped_instead_of_rejected() -> None:
         np.testing.assert_allclose(before - net.state_dict()["0.bias"], expected, rtol=1e-5)
 
 
-def test_nan_in_targets_and_in_validation_is_told() -> None:
+def test_nan_in_the_targets_or_the_validation_data_is_reported() -> None:
     net, x = Net(onward.RNN(1, 1)), np.ones((4, 1, 1))
     with pytest.raises(NotFiniteError, match="in the targets"):
         train.fit(net, (x, x * np.nan), loss="mse")
@@ -298,7 +298,7 @@ def test_nan_in_targets_and_in_validation_is_told() -> None:
         train.fit(net, (x, x), validation=(x, x * np.nan), loss="mse")
 
 
-def test_a_learning_rate_that_is_too_high_ends_in_a_message() -> None:
+def test_divergence_is_reported() -> None:
     net = Net(onward.RNN(1, 4, nonlinearity="relu", rng=0), onward.Linear(4, 1, rng=0))
     x = np.ones((4, 32, 1))
     with pytest.raises(NotFiniteError, match="it arose in"):
@@ -340,7 +340,7 @@ def test_a_learning_rate_that_is_too_high_ends_in_a_message() -> None:
         ({"validation": ([], [])}, ArgumentError, "empty"),
     ],
 )
-def test_bad_input_is_named_and_changes_nothing(
+def test_errors_name_the_bad_argument_and_leave_the_model_unchanged(
     options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     net = classifier()
@@ -353,15 +353,16 @@ def test_bad_input_is_named_and_changes_nothing(
         np.testing.assert_array_equal(net.state_dict()[name], weight)
 
 
-def test_the_history_plots_itself() -> None:
+def test_the_history_plots_losses_and_rates() -> None:
     history = train.fit(classifier(), words(), validation=words(seed=1), epochs=2, rng=0)
     figure = history.plot()
     figure.draw_without_rendering()
     assert [len(ax.lines) for ax in figure.axes] == [3, 1]
+    assert figure.axes[0].get_title("left") == "loss: cross entropy in nats"
     assert len(figure.axes[0].lines[0].get_xdata()) == len(history.losses)
 
 
-def test_the_learning_rate_is_drawn_as_it_rises_and_falls_within_an_epoch() -> None:
+def test_the_plot_shows_the_learning_rate_of_every_step() -> None:
     history = train.fit(classifier(), words(), epochs=1, schedule=train.OneCycleLR(), rng=0)
     steps = len(history.losses)
     expected = [train.OneCycleLR().lr(1e-3, Progress(step, steps)) for step in range(steps)]

@@ -60,11 +60,11 @@ def test_short_epochs_share_a_line_and_the_last_one_is_always_printed(
     clock = Clock(monkeypatch)
     with progress.reporter(None, True) as report:
         for number in range(1, 26):
-            clock.now += 0.125
+            clock.now += 0.5
             report.step(number, number, 0.5)
             report.epoch(number, Epoch(number, 0.1, 0.5, 0.25, 0.9))
     lines = [line.partition(":") for line in stream.getvalue().splitlines()]
-    assert [line[0] for line in lines] == ["epoch 8", "epoch 16", "epoch 24", "epoch 25"]
+    assert [line[0] for line in lines] == ["epoch 10", "epoch 20", "epoch 25"]
     assert lines[0][2] == " loss 0.5000, validation loss 0.2500, validation accuracy 90.0%"
 
 

@@ -13,7 +13,7 @@ import onward
 from onward import _core
 from onward.train.reproducible import cos_pi, power
 
-# Short trainings that use every loss and optimiser, and each schedule that computes something.
+# Short trainings that use every loss, every optimiser, every layer and each schedule that computes something.
 PROGRAM = """
 import hashlib, sys
 from functools import partial
@@ -48,6 +48,16 @@ for loss, optimizer, schedule in (
             checkpoint=path, progress=False,
         )
         digest.update(path.read_bytes())
+tokens = rng.integers(0, 10, 501)
+net = onward.Sequential(
+    onward.Embedding(10, 5, rng=0), onward.GRU(5, 7, 2, dropout=0.1, rng=1), onward.RNN(7, 33, rng=2),
+    onward.Linear(33, 10, rng=3), onward.Softmax(),
+)
+train.fit(
+    net, train.Chunks(tokens[:-1], np.eye(10)[tokens[1:]], 3, 20), loss="mse", optimizer=train.AdamW(1e-2),
+    schedule=cycle, epochs=2, max_value=0.01, rng=0, checkpoint=path, progress=False,
+)
+digest.update(path.read_bytes())
 print(digest.hexdigest())
 """
 

@@ -16,8 +16,8 @@ except ModuleNotFoundError as error:
 COMMANDS = {
     "run": ("run", "Run MODEL on the sequences of INPUT and show its predictions."),
     "trace": ("trace", "Show the gates and states of MODEL as it processes one sequence."),
-    "train": ("train", "Train a model on a text or on a table of sequences."),
-    "plot": ("train", "Plot the losses and the learning rate of a training run."),
+    "train": ("train", "Train a model on text or on a table of sequences."),
+    "plot": ("train", "Plot the losses and the learning rate of a training over its steps."),
     "sample": ("sample", "Generate text with MODEL, character by character."),
     "score": ("score", "Evaluate MODEL on FILE: a text or a table of labelled sequences."),
     "info": ("info", "Show the layers of MODEL, their output shapes and parameters."),

@@ -8,8 +8,8 @@ from ..core import storage
 from ..errors import ArgumentError
 from ..formats import load, load_tensors
 from ..formats.onnx.export import export_onnx
-from ..formats.torch.layers import Parts, find_layers
-from ..formats.torch.names import merged
+from ..formats.torch.merge import merged
+from ..formats.torch.parts import Parts, find_layers
 from ..formats.torch.state_dict import StateDict
 from ..layers.base import Layer
 from .common import Report, check_suffix, complete_model, console, kilobytes, model_file, state_dict_options

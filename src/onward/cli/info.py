@@ -12,7 +12,7 @@ from ..errors import ArgumentError
 from ..formats import load
 from ..formats.keras.runtime.graph import Model as KerasModel
 from ..formats.keras.summary import keras_rows
-from ..formats.torch.layers import Parts
+from ..formats.torch.parts import Parts
 from ..layers.base import Layer
 from ..layers.sequential import Sequential
 from ..layers.summary import Row, connected_rows, rows, shape_text

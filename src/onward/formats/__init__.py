@@ -1,7 +1,4 @@
-"""Open models in any supported file format; each format has its own file or folder here.
-
-May import core, layers, streaming and tracing.
-"""
+"""Open models in any supported file format. May import core, layers, streaming and tracing."""
 
 from __future__ import annotations
 
@@ -19,8 +16,8 @@ from ..layers.base import Layer
 from . import match_weights, native, npz, zip
 from .keras import load as keras
 from .torch import archive
-from .torch.layers import Parts, find_layers
-from .torch.names import Found, merged
+from .torch.merge import Found, merged
+from .torch.parts import Parts, find_layers
 from .torch.state_dict import StateDict, state_dicts
 
 if TYPE_CHECKING:  # needs the onnx package

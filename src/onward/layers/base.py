@@ -165,9 +165,9 @@ class Layer:
         Memory is allocated for `capacity` streams and doubles as needed, up to max_capacity. Raises
         ArgumentError as `stream` does.
         """
-        from ..streaming.pool import Pool
+        from ..streaming.pool import pool
 
-        return Pool(self, capacity, max_capacity)
+        return pool(self, capacity, max_capacity)
 
     def trace(
         self,

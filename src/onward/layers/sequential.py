@@ -126,7 +126,12 @@ class Sequential(Layer):
 
     @property
     def step_shape(self) -> Shape | None:
-        return self[0].step_shape if len(self) else None
+        for layer in self:
+            if layer.step_shape is not None:
+                return layer.step_shape
+            if not layer.causal:  # it may change the shape; causal layers of any shape keep it
+                return None
+        return None
 
     def sublayers(self) -> dict[str, Layer]:
         return {f"{index}.": layer for index, layer in enumerate(self)}

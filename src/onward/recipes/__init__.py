@@ -1,4 +1,4 @@
-"""Ready-made tasks: text models, sequence models and scikit-learn estimators; imports anything but cli."""
+"""Ready-made tasks (text, sequences, scikit-learn estimators); may import every folder except cli."""
 
 import importlib
 from typing import Any

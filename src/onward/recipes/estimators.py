@@ -179,10 +179,11 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
 
     Errors are ValueErrors: those of `onward.errors`, and scikit-learn's own for X and y.
 
-    >>> X = [[0, 1, 2], [2, 1], [1, 2, 3, 4], [4, 3, 2], [0, 1], [3, 2, 1, 0]]
-    >>> y = ["up", "down", "up", "down", "up", "down"]
-    >>> classifier = SequenceClassifier(hidden_size=8, validation_fraction=0, random_state=0).fit(X, y)
-    >>> classifier.predict([[5, 6], [6, 5]]).tolist()
+    >>> rising = [list(range(start, start + T)) for start in range(5) for T in range(2, 6)]
+    >>> falling = [numbers[::-1] for numbers in rising]
+    >>> y = ["up"] * len(rising) + ["down"] * len(falling)
+    >>> classifier = SequenceClassifier(epochs=50, random_state=0).fit(rising + falling, y)
+    >>> classifier.predict([[1, 2, 3, 4], [4, 3, 2]]).tolist()
     ['up', 'down']
     """
 

@@ -92,9 +92,16 @@ class Noisy(Batches):
 
 
 def split(examples: Examples, held_out: int, rng: np.random.Generator) -> tuple[Examples, Examples]:
-    """Draw `held_out` examples at random; return the others, and these."""
-    order = rng.permutation(len(examples.items))
-    return examples.take(order[held_out:]), examples.take(order[:held_out])
+    """Draw `held_out` examples at random, each class in proportion; return the others, then these.
+
+    A class with several examples never loses all of them to the part held out, if that is at most half.
+    """
+    N, targets = len(examples.items), examples.targets
+    order = rng.permutation(N)
+    if not isinstance(targets, list) and targets.ndim == 1:
+        order = order[np.argsort(targets[order], kind="stable")]
+    places = ((np.arange(held_out) + 0.5) * N / max(1, held_out)).astype(int)  # evenly spaced
+    return examples.take(np.delete(order, places)), examples.take(order[places])
 
 
 def fit_sequences(

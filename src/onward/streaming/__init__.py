@@ -1,1 +1,4 @@
-"""Models that run step by step: `Stream` holds the state of one sequence, `Pool` the states of thousands."""
+"""Models that run step by step: `Stream` holds the state of one sequence, `Pool` those of thousands.
+
+Imports `core` and `layers` only.
+"""

@@ -1,11 +1,11 @@
-"""Thousands of sequences, each of which goes on whenever it is named."""
+"""`Pool`: thousands of sequences, each of which continues when a call passes its id."""
 
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,150 +16,206 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base import Layer
-from .state import Live, Parts
+from .model import States, StreamingModel
 
-KIND = "pool of Onward"
+FILE_TYPE = "pool of Onward"
+OVERHEAD = 9  # bytes per stream besides its state
+# A file may take up this many bytes per byte of its own, and so many more, beyond the memory of the pool.
+MEMORY_PER_FILE_BYTE, FREE_MEMORY = 20, 16_000_000
+
+Ids = NDArray[np.integer[Any]]
 
 
-class Pool:
-    """Streams of a model by their ids: y = pool.step(ids, x) takes those named one step on, in one pass.
+class Pool(_core.Pool):
+    """Streams of one model by id: y = pool.step(ids, x) runs one step of those that the call names.
 
-    Each gets, bitwise, what it would get alone. The state of a stream takes 4 bytes for each number of h and
-    c (8 in float64), and at most 9 more. Calls of several threads take effect whole, one after the other, in
-    the order in which they get the pool's lock; a call that raises changes no stream.
+    Each stream gets bitwise the outputs that it would get on its own. Its state takes 4 bytes for each number
+    of h and c (8 in float64), and at most 9 more. A call that raises changes no stream; calls from several
+    threads take effect one after the other.
 
-    Raises ArgumentError for ids of streams that are not open, out of range, or named twice in a call.
+    Raises ArgumentError for ids that are out of range, of closed streams, or duplicates.
+
+    >>> import numpy as np, onward
+    >>> pool = onward.LSTM(3, 4, rng=0).pool(100)
+    >>> ids = pool.open(2)
+    >>> pool.step(ids, np.ones((2, 3))).shape
+    (2, 4)
     """
 
-    def __init__(self, model: Layer, capacity: int, max_capacity: int | None = None) -> None:
-        most = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
-        self._live = Live(model)
-        self._chain = self._live.chain()
-        layers = self._chain or self._live.stacks
-        with _refusals():
-            self._core = _core.Pool(layers, integer("capacity", capacity, 1, most), most)
-        # of what takes several calls of the core, and what may not come between
-        self._lock = threading.Lock()
+    def __init__(self, model: StreamingModel, capacity: int, max_capacity: int | None) -> None:
+        self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
+        self._model = model
+        self._lock = threading.Lock()  # held by operations of several calls, and by all that change streams
+        with _argument_errors():
+            super().__init__(model.kernels, integer("capacity", capacity, 1, self._max), self._max)
 
     def open(self, n: int = 1) -> NDArray[np.int64]:
-        """The ids (n,) of n new streams, their states zeros. The capacity doubles as it has to.
+        """Open n streams with states of zeros and return their ids (n,). The capacity doubles as needed.
 
-        Raises ArgumentError where more than max_capacity would be open; the pool is then as it was.
+        Raises ArgumentError, and opens none, if more than max_capacity streams would be open.
         """
-        with self._lock, _refusals():
+        with self._lock, _argument_errors():
             ids = np.empty(integer("n", n, 0), np.int64)
-            self._core.open(ids)
+            self._open(ids)
         return ids
 
     def close(self, ids: ArrayLike) -> None:
-        """Gives up streams; their ids may be those of others later."""
-        named = _ids(ids)
-        with self._lock, _refusals():
-            self._core.close(named)
+        """Close streams. `open` may return their ids again."""
+        checked = _check_ids(ids)
+        with self._lock, _argument_errors():
+            self._close(checked)
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
-        """One step of the streams named: x (n, I), or n integers for a model that begins with Embedding.
+        """Run one step of some streams, from x (n, I), or (n,) integers if the model begins with Embedding.
 
         Returns y (n, O), a new array. Raises ShapeError, DtypeError, ArgumentError.
         """
-        named = _ids(ids)
-        x = arrays.as_array(x, "x")
-        expected = (len(named), *self._live.step_shape)
-        if x.shape != expected:
-            raise ShapeError(f"x has shape {x.shape}, but one step of {len(named)} streams is {expected}")
-        with _refusals():
-            if self._chain is None:
-                return self._step_by_model(named, x)
-            x = arrays.contiguous(arrays.as_floats(x, self._live.model.dtype, "x"))
-            y = np.empty((len(named), self._core.outputs), x.dtype)
-            self._core.step(named, x, y)
-            return y
+        checked, x = self._check_step(ids, x)
+        x = arrays.contiguous(arrays.as_floats(x, self._model.model.dtype, "x"))
+        y = np.empty((len(checked), self.outputs), x.dtype)
+        with _argument_errors():
+            self._step(checked, x, y)
+        return y
 
-    def _step_by_model(self, ids: NDArray[np.int64], x: NDArray[Any]) -> Array:
-        with self._lock:
-            y, state = self._live.step(x, self.state(ids), batched=True)
-            self._core.set_state(ids, self._live.taken(state, len(ids), batched=True))
-            return y
+    def _check_step(self, ids: ArrayLike, x: ArrayLike) -> tuple[Ids, NDArray[Any]]:
+        checked = _check_ids(ids)
+        x = arrays.as_array(x, "x")
+        expected = (len(checked), *self._model.step_shape)
+        if x.shape != expected:
+            raise ShapeError(f"x has shape {x.shape}, but one step of {len(checked)} streams is {expected}")
+        return checked, x
 
     def state(self, ids: ArrayLike) -> Any:
-        """A copy of the states of the streams named, as the model's call returns them for a batch."""
-        return self._live.given(self._parts(_ids(ids)), batched=True)
+        """A copy of the states of some streams, as a call of the model returns them for a batch."""
+        return self._model.join(self._states(_check_ids(ids)), batched=True)
 
     def set_state(self, ids: ArrayLike, state: Any) -> None:
-        """Sets states, laid out as `state` returns them; None: zeros. Raises ShapeError, DtypeError."""
-        named = _ids(ids)
-        parts = self._live.taken(state, len(named), batched=True)
-        with self._lock, _refusals():
-            self._core.set_state(named, parts)
+        """Replace the states of some streams by a state like those that `state` returns; None means zeros.
+
+        Raises ShapeError, DtypeError, ArgumentError.
+        """
+        checked = _check_ids(ids)
+        states = self._model.check_state(state, len(checked), batched=True)
+        with self._lock, _argument_errors():
+            self._set_state(checked, states)
 
     def reset(self, ids: ArrayLike) -> None:
-        """Back to states of zeros."""
+        """Set the states of some streams to zeros."""
         self.set_state(ids, None)
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """Those of the open streams, ascending."""
-        return np.array(self._core.ids(), np.int64)
+        """The ids of the open streams, ascending."""
+        return np.array(self._ids(), np.int64)
 
     @property
     def capacity(self) -> int:
-        """How many streams there is memory for."""
-        return self._core.capacity()
+        """The number of streams that memory is allocated for."""
+        return self._capacity()
 
     def __len__(self) -> int:
-        """How many streams are open."""
-        return self._core.size()
+        """The number of open streams."""
+        return self._size()
+
+    def copy(self) -> Self:
+        """A new pool with the same open streams and copies of their states."""
+        with self._lock:
+            ids, capacity = self.ids, self.capacity
+            states = self._states(ids)
+        twin = type(self)(self._model, capacity, self._max)
+        twin._restore(ids, states)
+        return twin
+
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.copy()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes ids and states of all open streams, in safetensors, for `load`. Raises FileError."""
+        """Write the ids and states of all open streams to a safetensors file. Raises FileError."""
         with self._lock:
             ids = self.ids
-            parts = self._parts(ids)
+            states = self._states(ids)
         is_open = np.zeros(int(ids.max(initial=-1)) + 1, bool)
         is_open[ids] = True
-        self._live.save(path, KIND, parts, {"open": is_open})
+        self._model.save(path, FILE_TYPE, states, {"open": is_open})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Replaces all streams by those in a file that a pool of the same model saved, ids included.
+        """Replace all streams by those that a pool of the same model saved, under the same ids.
 
-        Raises FileError, which says what is wrong: a file that is not whole, is no such state, or is of
-        another version or model; and ArgumentError where max_capacity is too low. The pool is then as it was.
+        Raises FileError for a damaged file, for one of another type, version or model, and for one whose ids
+        need far more memory than its size and the capacity justify; ArgumentError if max_capacity is too low.
+        The pool is then unchanged.
         """
-        parts, more = self._live.load(path, KIND)
-        is_open = more.get("open")
+        states, extra = self._model.load(path, FILE_TYPE)
+        is_open = extra.get("open")
         if is_open is None or is_open.dtype != bool or is_open.ndim != 1:
             raise FileError(f"{path} does not say which streams are open")
         ids = np.flatnonzero(is_open).astype(np.int64)
         try:
-            parts = self._live.taken(self._live.given(parts, batched=True), len(ids), batched=True)
+            states = self._model.check_state(self._model.join(states, batched=True), len(ids), batched=True)
         except OnwardError as error:
             raise FileError(f"{path}: {error}") from error
-        with self._lock, _refusals():
-            self._core.restore(ids, parts)
+        self._check_memory(path, int(ids.max(initial=-1)) + 1)
+        with self._lock, _argument_errors():
+            self._restore(ids, states)
 
-    def _parts(self, ids: NDArray[np.int64]) -> Parts:
-        parts = self._live.zeros(len(ids))
-        with _refusals():
-            self._core.state(ids, parts)
-        return parts
+    def _check_memory(self, path: str | os.PathLike[str], needed: int) -> None:
+        """Raises FileError if a file makes the pool grow beyond what the size of the file justifies.
+
+        A file of a few bytes can hold an id of any size, and memory is allocated for all ids up to it.
+        """
+        each = OVERHEAD + sum(
+            part.nbytes for pair in self._model.zeros(1) for part in pair if part is not None
+        )
+        limit = MEMORY_PER_FILE_BYTE * os.path.getsize(path) + FREE_MEMORY
+        if self.capacity < needed <= self._max and needed * each > limit:
+            raise FileError(
+                f"{path} has ids up to {needed - 1}, which need {needed * each:,} bytes of memory, far more "
+                f"than its size: if you trust the file, load it into a pool with capacity={needed}"
+            )
+
+    def _states(self, ids: Ids) -> States:
+        states = self._model.zeros(len(ids))
+        with _argument_errors():
+            self._state(ids, states)
+        return states
 
 
-def _ids(ids: ArrayLike) -> NDArray[np.int64]:
-    """ids (n,) as the core takes them; it checks which they are. Raises ShapeError, DtypeError."""
+class LayerPool(Pool):
+    """A pool of a model with layers that the core lacks: each step runs layer by layer."""
+
+    def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
+        checked, x = self._check_step(ids, x)
+        with self._lock, _argument_errors():
+            y, state = self._model.step(x, self.state(checked), batched=True)
+            self._set_state(checked, self._model.check_state(state, len(checked), batched=True))
+        return y
+
+
+def _check_ids(ids: ArrayLike) -> Ids:
+    """ids (n,) as the core takes them; the core checks their values. Raises ShapeError, DtypeError."""
     array = arrays.as_array(ids, "ids")
     if array.dtype.kind not in "iu" and array.size:
         raise DtypeError(f"ids has dtype {array.dtype}, but must hold the integers that open returned")
     if array.ndim != 1:
-        raise ShapeError(f"ids has shape {array.shape}, but must be (n,), one for each row of x")
-    return np.ascontiguousarray(array, np.int64)
+        raise ShapeError(f"ids has shape {array.shape}, but must be (n,), one id for each row of x")
+    return np.ascontiguousarray(array, np.uint64 if array.dtype == np.uint64 else np.int64)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """What the core refuses, as ArgumentError."""
+def _argument_errors() -> Iterator[None]:
+    """Raise the core's errors as ArgumentError."""
     try:
         yield
     except OnwardError:
         raise
     except ValueError as error:
         raise ArgumentError(str(error)) from None
+
+
+def pool(model: Layer, capacity: int, max_capacity: int | None) -> Pool:
+    """A pool of a model; `Layer.pool` documents the arguments."""
+    streaming = StreamingModel(model)
+    return (Pool if streaming.in_core else LayerPool)(streaming, capacity, max_capacity)

@@ -1,8 +1,8 @@
-"""A sequence that goes on from call to call, its state inside."""
+"""`Stream`: a sequence that continues from call to call."""
 
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,94 +13,128 @@ from ..core.arrays import Array, Shape
 from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base import Layer
-from .state import Live, Parts
+from .model import States, StreamingModel
 
-KIND = "stream of Onward"
+FILE_TYPE = "stream of Onward"
 
 
-class Stream:
-    """One sequence, or a batch of them, that goes on from call to call: y = stream(x).
+class Stream(_core.Stream):
+    """One sequence, or a batch of them, that continues from call to call: y = stream(x).
 
-    x is one time step, or a block of them, of one row or, with `batch=B`, of B rows: (I,), (T, I), (B, I) or
-    (T, B, I), and (B, T, I) where the model is batch_first; without I, integers, where the model begins with
-    Embedding. y is a new array of the same layout, or `out`, written into; bitwise what the model gives for
-    the whole sequence, however it is cut: after each step, its output for the steps until then.
+    x is one time step or a block of steps: (I,) or (T, I); with `batch=B`, (B, I) or (T, B, I), or (B, T, I)
+    if the model is batch_first. If the model begins with Embedding, x holds integers and has no axis I. y has
+    the same layout; it is a new array, or `out`. However a sequence is split, the outputs are bitwise those
+    for the whole sequence. A model that keeps the last step gives its output for the steps so far.
 
-    A call takes effect whole or, if it raises, not at all; those of several threads one after the other.
-    Raises ShapeError, DtypeError; ArgumentError for what the model's layers do not take.
+    A call that raises changes nothing; calls from several threads take effect one after the other. Raises
+    ShapeError, DtypeError, and ArgumentError for values that a layer rejects.
+
+    >>> import numpy as np, onward
+    >>> lstm, x = onward.LSTM(3, 4, rng=0), np.ones((5, 3), np.float32)
+    >>> stream = lstm.stream()
+    >>> y = [stream(x_t) for x_t in x]
+    >>> bool((np.stack(y) == lstm(x)[0]).all())
+    True
     """
 
-    def __init__(self, live: Live, batch: int | None) -> None:
-        self._live = live
-        self._batch = batch
+    def __init__(self, model: StreamingModel, batch: int | None) -> None:
+        self._batch = None if batch is None else integer("batch", batch, 1)
+        self._model = model
+        self._lock = threading.Lock()  # held while the state is replaced
+        super().__init__(model.kernels, self._batch, model.batch_first)
 
-    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # the stub of the core's method has no NumPy types, hence type: ignore
 
-    def _parts(self) -> Parts:
-        """A copy of the state."""
-        raise NotImplementedError
+        def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:  # type: ignore[override]
+            ...
 
-    def _set_parts(self, parts: Parts) -> None:
-        raise NotImplementedError
-
-    @property
-    def _rows(self) -> Shape:
-        return () if self._batch is None else (self._batch,)
+    def _converted(self, x: ArrayLike, out: Array | None) -> Array:
+        """x in a form that the core's call accepts, once x and out are valid."""
+        array = self._check_x(arrays.as_floats(x, self._model.model.dtype, "x"))
+        if out is None:
+            return arrays.contiguous(array)
+        self._check_out(out, (*array.shape[:-1], self.outputs))
+        # writing y must not overwrite x before it is read
+        return array.copy() if np.may_share_memory(array, out) else arrays.contiguous(array)
 
     @property
     def state(self) -> Any:
-        """A copy of the state, as the model's call returns it for an x like this stream's; can be set."""
-        return self._live.given(self._parts(), self._batch is not None)
+        """A copy of the state, as a call of the model returns it; assign to it to replace the state."""
+        return self._model.join(self._states(), self._batch is not None)
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._set_parts(self._live.taken(state, self._batch or 1, self._batch is not None))
+        self._replace(self._model.check_state(state, self._batch or 1, self._batch is not None))
 
     def reset(self) -> None:
-        """Back to a state of zeros."""
-        self._set_parts(self._live.zeros(self._batch or 1))
+        """Set the state to zeros."""
+        self._replace(self._model.zeros(self._batch or 1))
 
-    def copy(self) -> "Stream":
-        """A branch: a stream with a state like this one's, which goes on by itself."""
-        branch = type(self)(self._live, self._batch)
-        branch._set_parts(self._parts())
+    def copy(self) -> Self:
+        """A branch: a new stream with a copy of the state."""
+        branch = type(self)(self._model, self._batch)
+        branch._set_state(self._states())
         return branch
 
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.copy()
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the state, in safetensors, for `load`. Raises FileError."""
-        self._live.save(path, KIND, self._parts(), {})
+        """Write the state to a safetensors file. Raises FileError."""
+        self._model.save(path, FILE_TYPE, self._states(), {})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Takes the state from a file that a stream of the same model saved.
+        """Replace the state by the one that a stream of the same model saved.
 
-        Raises FileError, which says what is wrong: a file that is not whole, is no such state, or is of
-        another version, model or batch. The state is then as it was.
+        Raises FileError, and changes nothing, for a damaged file, and for one of another type, version, model
+        or batch size.
         """
-        parts, _ = self._live.load(path, KIND)
+        states, _ = self._model.load(path, FILE_TYPE)
         try:
-            self._set_parts(self._live.taken(self._live.given(parts, True), self._batch or 1, True))
+            states = self._model.check_state(self._model.join(states, True), self._batch or 1, True)
         except OnwardError as error:
             raise FileError(f"{path}: {error}") from error
+        self._replace(states)
 
-    def _checked(self, x: ArrayLike, features: Shape) -> NDArray[Any]:
-        """x as one step or a block, by its axes. Raises ShapeError."""
+    def _states(self) -> States:
+        states = self._model.zeros(self._batch or 1)
+        self._state(states)
+        return states
+
+    def _replace(self, states: States) -> None:
+        with self._lock:
+            self._set_state(states)
+
+    def _check_x(self, x: ArrayLike) -> NDArray[Any]:
+        """x as an array. Raises ShapeError unless its axes are those of one step or of a block."""
         array = arrays.as_array(x, "x")
-        step = self._rows + features
-        block = array.ndim == len(step) + 1
-        axis = 1 if block and self._batch is not None and self._live.batch_first else 0
-        if (array.shape[:axis] + array.shape[axis + 1 :] if block else array.shape) != step:
-            whole = step[:1] * bool(axis) + ("T",) + step[axis:]
-            layout = str(whole).replace("'", "")
-            raise ShapeError(f"x has shape {array.shape}, but this stream takes one step {step}, or {layout}")
+        step = self._step_axes
+        axis = self._time_axis(array)
+        if (array.shape if axis is None else array.shape[:axis] + array.shape[axis + 1 :]) != step:
+            at = 1 if self._batch is not None and self._model.batch_first else 0
+            block = str((*step[:at], "T", *step[at:])).replace("'", "")
+            raise ShapeError(f"x has shape {array.shape}, but must be one step {step} or a block {block}")
         return array
 
-    def _checked_out(self, out: Any, shape: Shape) -> None:
-        """Raises ShapeError, DtypeError, ArgumentError unless y can be written into `out`."""
-        dtype = self._live.model.dtype
+    @property
+    def _step_axes(self) -> Shape:
+        return (() if self._batch is None else (self._batch,)) + self._model.step_shape
+
+    def _time_axis(self, x: NDArray[Any]) -> int | None:
+        """The time axis of a block; None for a single step."""
+        if x.ndim != len(self._step_axes) + 1:
+            return None
+        return 1 if self._batch is not None and self._model.batch_first else 0
+
+    def _check_out(self, out: Any, shape: Shape) -> None:
+        """Raises ShapeError, DtypeError or ArgumentError unless y can be written into `out`."""
+        dtype = self._model.model.dtype
         if not isinstance(out, np.ndarray) or out.dtype != dtype:
-            given = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
-            raise DtypeError(f"out is {given}, but must be an array of {dtype}")
+            actual = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+            raise DtypeError(f"out is {actual}, but must be an array of {dtype}")
         if out.shape != shape:
             raise ShapeError(f"out has shape {out.shape}, but y has shape {shape}")
         flags = out.flags
@@ -108,79 +142,38 @@ class Stream:
             raise ArgumentError("out must be writeable, aligned, and contiguous along its last axis")
 
 
-class ChainStream(_core.Stream, Stream):  # type: ignore[misc]  # the core's stub has no NumPy types
-    """Of layers that the core calls one after the other: a call is one call of the core."""
+class LayerStream(Stream):
+    """A stream of a model with layers that the core lacks: each step runs layer by layer."""
 
-    def __init__(self, live: Live, batch: int | None) -> None:
-        chain = live.chain()
-        assert chain is not None
-        _core.Stream.__init__(self, chain, batch, live.batch_first)
-        Stream.__init__(self, live, batch)
-
-    def _converted(self, x: ArrayLike, out: Array | None) -> Array:
-        """What the core's own call did not take as it is."""
-        array = self._checked(arrays.as_floats(x, self._live.model.dtype, "x"), self._live.step_shape)
-        if out is None:
-            return arrays.contiguous(array)
-        self._checked_out(out, (*array.shape[:-1], self.outputs))
-        # x is not to be overwritten before it is read
-        return array.copy() if np.may_share_memory(array, out) else arrays.contiguous(array)
-
-    def _parts(self) -> Parts:
-        parts = self._live.zeros(self._batch or 1)
-        self._state(parts)
-        return parts
-
-    def _set_parts(self, parts: Parts) -> None:
-        self._set_state(parts)
-
-
-class ModelStream(Stream):
-    """Of any other model: called step by step, as a sequence of one."""
-
-    def __init__(self, live: Live, batch: int | None) -> None:
-        super().__init__(live, batch)
-        self._lock = threading.RLock()  # for calls of several threads, which take effect one after the other
-        self.reset()
-
-    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
+    def __call__(  # type: ignore[override]  # the stub of the core's method has no NumPy types
+        self, x: ArrayLike, out: Array | None = None
+    ) -> Array:
         with self._lock:
-            return self._advance(x, out)
-
-    def _advance(self, x: ArrayLike, out: Array | None) -> Array:
-        live, batched = self._live, self._batch is not None
-        x = self._checked(x, live.step_shape)
-        block = x.ndim == len(self._rows + live.step_shape) + 1
-        axis = 1 if block and batched and live.batch_first else 0
-        steps = np.moveaxis(x, axis, 0) if block else x[None]
-        state, ys = self.state, []
-        for x_t in steps:
-            y, state = live.step(x_t, state, batched)
-            ys.append(y)
-        if not ys:  # a block of no steps: the shape of y is that of any
-            y, _ = live.step(np.zeros(self._rows + live.step_shape, x.dtype), state, batched)
-        y = np.moveaxis(np.array(ys).reshape(-1, *y.shape).astype(y.dtype), 0, axis) if block else y
-        if out is not None:
-            self._checked_out(out, y.shape)
-            out[...] = y
-        self._set_parts(live.taken(state, self._batch or 1, batched))
+            y, state = self._run(self._check_x(x))
+            states = self._model.check_state(state, self._batch or 1, self._batch is not None)
+            if out is not None:
+                self._check_out(out, y.shape)
+                out[...] = y
+            self._set_state(states)
         return y if out is None else out
 
-    def _parts(self) -> Parts:
-        return _copied(self._current)
-
-    def _set_parts(self, parts: Parts) -> None:
-        with self._lock:
-            self._current = _copied(parts)
-
-
-def _copied(parts: Parts) -> Parts:
-    return [(h.copy(), None if c is None else c.copy()) for h, c in parts]
+    def _run(self, x: NDArray[Any]) -> tuple[Array, Any]:
+        """y and the next state for one step or a block."""
+        batched, axis = self._batch is not None, self._time_axis(x)
+        state = self.state
+        if axis is None:
+            return self._model.step(x, state, batched)
+        outputs = []
+        for x_t in np.moveaxis(x, axis, 0):
+            y, state = self._model.step(x_t, state, batched)
+            outputs.append(y)
+        if not outputs:  # an empty block: a step of zeros gives the shape of y
+            y, _ = self._model.step(np.zeros(self._step_axes, x.dtype), state, batched)
+        block = np.array(outputs).reshape(-1, *y.shape).astype(y.dtype)
+        return np.moveaxis(block, 0, axis), state
 
 
 def stream(model: Layer, batch: int | None) -> Stream:
-    """A stream of whatever kind the model needs."""
-    live = Live(model)
-    if batch is not None:
-        batch = integer("batch", batch, 1)
-    return (ModelStream if live.chain() is None else ChainStream)(live, batch)
+    """A stream of a model; `Layer.stream` documents the arguments."""
+    streaming = StreamingModel(model)
+    return (Stream if streaming.in_core else LayerStream)(streaming, batch)

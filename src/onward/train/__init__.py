@@ -1,4 +1,7 @@
-"""Training: fit, and what it is made of: losses, optimisers, schedules, batches, checkpoints."""
+"""Training: the loop `fit`, and its losses, optimisers, schedules, data sets and checkpoints.
+
+Imports core, layers, streaming and tracing.
+"""
 
 from .batches import Batch, Batches, Chunks, Data
 from .evaluation import Score, evaluate

@@ -143,7 +143,7 @@ def _history(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
     if not losses.shape == rates.shape == (losses.size,):
         raise ValueError("losses and rates differ in length")
     epochs = [Epoch(*epoch) for epoch in header["epochs"]]
-    return History(losses.tolist(), epochs, rates.tolist(), header.get("loss", "loss"))
+    return History(losses.tolist(), epochs, rates.tolist(), header.get("loss", "unknown"))
 
 
 def _check_shapes(model: Layer, named: Weights | None) -> None:

@@ -37,7 +37,7 @@ class History:
     losses: list[float] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-    loss: str = "loss"
+    loss: str = "unknown"
 
     @property
     def validation_losses(self) -> list[float]:
@@ -62,4 +62,4 @@ class History:
         if self.validation_losses:
             curves += [plot.Curve("validation", ends, self.validation_losses)]
         rates = [plot.Curve("each step", steps, self.rates)]
-        return plot.curves({self.loss: curves, "learning rate": rates}, "step")
+        return plot.curves({f"loss: {self.loss}": curves, "learning rate": rates}, "step")

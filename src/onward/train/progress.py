@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from .history import Epoch
 
-INTERVAL = 10.0  # seconds between two lines within an epoch
-SHORT_INTERVAL = 1.0  # at least, between two lines at the end of an epoch
+INTERVAL = 10.0  # seconds from one line to the next within an epoch
+SHORT_INTERVAL = 5.0  # at least, to the line at the end of an epoch
 
 
 class Reporter:
@@ -33,7 +33,7 @@ class Bar(Reporter):
 
 
 class Lines(Reporter):
-    """Prints a line after each epoch and every ten seconds; of epochs shorter than a second, only some."""
+    """Prints a line after each epoch and every ten seconds; short epochs share a line."""
 
     def __init__(self, total: int | None) -> None:
         self.total = total

@@ -9,7 +9,7 @@ import pytest
 import onward
 from onward import errors
 from onward.formats.keras import runtime
-from onward.formats.keras.runtime.chain import PARAMETERS, sequential
+from onward.formats.keras.runtime.as_sequential import PARAMETERS, sequential
 
 SWISH, LINEAR = runtime.Activation("silu"), runtime.Activation("linear")
 

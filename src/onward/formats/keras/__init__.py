@@ -1,1 +1,1 @@
-"""Reads the files of Keras without Keras."""
+"""Read Keras files without Keras. May import what formats may, and formats.zip."""

@@ -11,7 +11,7 @@ from ...layers import norm
 from ...layers.base import NO_WEIGHTS
 from . import runtime, version_1
 from .source import REQUIRED, Source, filled
-from .weights import conv_weight
+from .stored_weights import conv_weight
 
 
 def _dense(source: Source) -> runtime.KerasLayer:

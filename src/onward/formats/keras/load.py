@@ -14,7 +14,7 @@ from . import hdf5, layer_configs, match_weights, model_config, operation_config
 from .hdf5_objects import SIGNATURE as HDF5_SIGNATURE
 from .runtime import KerasLayer, Model
 from .source import Context, build
-from .weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
+from .stored_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
 
 BUILDERS = (
     layer_configs.BUILDERS | recurrent_configs.BUILDERS | operation_configs.BUILDERS | model_config.BUILDERS

@@ -17,7 +17,7 @@ from ...layers.norm import BatchNorm, GroupNorm, LayerNorm
 from ...layers.recurrent import Recurrent
 from ...layers.rnn import GRU, LSTM, RNN
 from .hdf5 import Dataset, Group
-from .weights import GATES, Tensor, arrays, cell_weights, conv_weight, joined, layer_names, listed
+from .stored_weights import GATES, Tensor, arrays, cell_weights, conv_weight, joined, layer_names, listed
 
 SIDES = ("forward_layer", "backward_layer")  # of a Bidirectional
 CELLS: dict[type[Layer], str] = {RNN: "rnn", LSTM: "lstm", GRU: "gru"}

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeAlias
 from ...errors import FileError
 from . import operation_configs, runtime
 from .runtime.graph import Reference
-from .source import PRECISIONS, Source, build, check_entry, dtype_name
-from .weights import MODELS
+from .source import COMPUTE_DTYPES, Source, build, check_entry, dtype_name
+from .stored_weights import MODELS
 
 # (layer, number of its call, number of the output): how Keras refers to an array in the graph; or a constant
 History: TypeAlias = tuple[str, int, int] | dict[str, Any]
@@ -287,9 +287,9 @@ def _dtype(entry: Any) -> str:
     dtype = dtype_name(entry["config"].get("dtype") or "float32")
     if dtype in INTEGERS:
         return str(dtype)
-    if dtype not in PRECISIONS:
+    if dtype not in COMPUTE_DTYPES:
         raise FileError(f"input {_name(entry)} has dtype {dtype!r}, which Onward does not take")
-    return str(PRECISIONS[dtype])
+    return str(COMPUTE_DTYPES[dtype])
 
 
 BUILDERS = {"Sequential": _sequential, "Functional": _functional, "Model": _functional}

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...errors import FileError
 from . import runtime
-from .source import PRECISIONS, Source, dtype_name
+from .source import COMPUTE_DTYPES, Source, dtype_name
 
 FUNCTIONS = {
     "__operators__.add": "Add", "math.add": "Add", "math.subtract": "Subtract", "math.multiply": "Multiply",
@@ -53,7 +53,7 @@ def call(entry: Any, arguments: list[Any], options: dict[str, Any]) -> tuple[lis
         return arguments, {"key": [_place(each) for each in _listed(options["slice_spec"])]}
     if kind != "TFOpLambda":
         return arguments, options
-    dtype = PRECISIONS[dtype_name(entry["config"].get("dtype", "float32"))]
+    dtype = COMPUTE_DTYPES[dtype_name(entry["config"].get("dtype", "float32"))]
     second = [_as_array(options.pop(name), str(dtype)) for name in SECOND if name in options]
     ignored = ("name", "conjugate") if not options.get("conjugate") else ("name",)
     given = {RENAMED.get(k, k): v for k, v in options.items() if k not in ignored and v is not None}

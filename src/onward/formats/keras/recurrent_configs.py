@@ -10,7 +10,7 @@ from ...layers.base import NO_WEIGHTS
 from ...layers.recurrent import Recurrent
 from . import runtime
 from .source import Source, build, filled
-from .weights import GATES, cell_weights, joined
+from .stored_weights import GATES, cell_weights, joined
 
 
 def _cell(source: Source) -> Recurrent[Any]:

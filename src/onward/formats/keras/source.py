@@ -8,9 +8,9 @@ from ...core.arrays import FLOAT32, FLOAT64, FloatDtype
 from ...errors import FileError, OnwardError
 from ...layers.base import Weighted
 from . import runtime, version_1
-from .runtime.activations import ACTIVATIONS
+from .runtime.activation_layers import ACTIVATIONS
 from .runtime.operations import OPERATIONS
-from .weights import Tensor, Weights
+from .stored_weights import Tensor, Weights
 
 HARMLESS = {
     "name", "trainable", "batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length",
@@ -30,7 +30,7 @@ UNLESS_SET = {
     "lora_rank", "lora_alpha", "quantization_mode", "custom_objects", "gptq_unpacked_column_size",
     "num_constants",
 }  # fmt: skip  # change nothing where they are None
-PRECISIONS = {
+COMPUTE_DTYPES = {
     "float32": FLOAT32, "float64": FLOAT64, "float16": FLOAT32, "bfloat16": FLOAT32,
     "mixed_float16": FLOAT32, "mixed_bfloat16": FLOAT32,
 }  # fmt: skip
@@ -89,9 +89,9 @@ class Source:
     def dtype(self) -> FloatDtype:
         """Half precision is computed in float32."""
         dtype = dtype_name(self.take("dtype", "float32"))
-        if dtype not in PRECISIONS:
+        if dtype not in COMPUTE_DTYPES:
             raise self.error(f"has dtype {dtype!r}, which Onward does not compute in")
-        return PRECISIONS[dtype]
+        return COMPUTE_DTYPES[dtype]
 
     def layer(self, key: str, part: str) -> runtime.KerasLayer:
         """The layer under a key, whose weights are in the attribute `part`."""

@@ -10,7 +10,7 @@ from ...layers import summary
 from ...layers.base import Layer
 from .runtime.convolution import Convolution
 from .runtime.graph import Model
-from .runtime.recurrent import RNN, Bidirectional, TimeDistributed
+from .runtime.recurrent_layers import RNN, Bidirectional, TimeDistributed
 
 Shape: TypeAlias = tuple[int, ...]
 # (B, T) of each run: an axis whose size changes with B or T depends on it. Primes are told from other sizes.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .weights import Tensor
+from .stored_weights import Tensor
 
 CLASSES = {"Convolution1D": "Conv1D", "Convolution2D": "Conv2D", "TimeDistributedDense": "Dense"}
 MERGES = {

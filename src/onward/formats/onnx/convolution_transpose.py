@@ -10,7 +10,7 @@ from onnx.reference.op_run import OpRun
 from ... import _core
 from ...errors import ArgumentError
 from .corrected import Corrected
-from .operators import AnyArray, Kept, floats
+from .operators import AnyArray, Cached, floats
 
 
 class ConvTranspose(Corrected):
@@ -21,7 +21,7 @@ class ConvTranspose(Corrected):
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, object]) -> None:
         OpRun.__init__(self, node, run_params)
         group = getattr(self, "group", 1)
-        self._products = Kept(
+        self._products = Cached(
             lambda W: [
                 # every output channel at every place of the kernel, from the channels of one group
                 _core.Dense(np.ascontiguousarray(part.reshape(len(part), -1).T), None)

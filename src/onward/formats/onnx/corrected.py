@@ -9,7 +9,7 @@ import onnx
 
 from ...errors import ArgumentError
 from ...layers.norm import channels_of
-from .layers import Operator
+from .layer_operators import Operator
 from .operators import AnyArray, described, floats
 
 

@@ -9,21 +9,21 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun, RuntimeContextError
 
 from ...errors import ArgumentError
-from . import function_bodies
+from . import function_protos
 from .control import Loop, Scan, Scope
 from .convolution_transpose import ConvTranspose
 from .corrected import CORRECTED
-from .functions import FUNCTIONS
-from .layers import LAYERS, Operator, with_biases
+from .function_operators import FUNCTIONS
+from .layer_operators import LAYERS, Operator, with_biases
 from .operators import described
 from .quantized import DynamicQuantizeLSTM
-from .recurrent import GRU, LSTM, RNN
+from .recurrent_operators import GRU, LSTM, RNN
 from .resize import RESIZED
 
 OPERATORS: list[Any] = [RNN, GRU, LSTM, DynamicQuantizeLSTM, Loop, Scan]
 DOMAINS = {
     "": LAYERS | CORRECTED | RESIZED | {"ConvTranspose": ConvTranspose},
-    function_bodies.DOMAIN: FUNCTIONS,
+    function_protos.DOMAIN: FUNCTIONS,
 }
 RANDOM = {
     "Bernoulli",
@@ -71,7 +71,7 @@ class Evaluator(ReferenceEvaluator):
     def _own(self, node: onnx.NodeProto) -> type[Operator] | None:
         """The operator of Onward's that runs a node; None where it is left to the onnx package."""
         own, opset = DOMAINS.get(node.domain, {}).get(node.op_type), self.opsets.get(node.domain, 0)
-        if node.domain == function_bodies.DOMAIN and (own is None or opset != function_bodies.VERSION):
+        if node.domain == function_protos.DOMAIN and (own is None or opset != function_protos.VERSION):
             raise ArgumentError("this version of Onward does not know it")
         if own is None or (any(a.ref_attr_name for a in node.attribute) and not own.linked):
             return None

@@ -9,7 +9,7 @@ from ...core.extras import install_hint
 from ...errors import ArgumentError
 from ...layers.base import Layer
 from ..keras.runtime import Model
-from ..keras.runtime.chain import sequential
+from ..keras.runtime.as_sequential import sequential
 
 
 def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:

@@ -16,7 +16,7 @@ from ...layers.sequential import Sequential
 from ...streaming.pool import Pool
 from ...streaming.stream import Stream
 from ...tracing.trace import Trace
-from .chain import layers_of
+from .as_layers import layers_of
 from .evaluator import Evaluator
 from .file import initializers
 from .nodes import nodes_of

@@ -9,9 +9,9 @@ from onnx.reference.op_run import OpRun
 from ...core import activations
 from ...graph import Node
 from .evaluator import Evaluator, is_pure, run
-from .layers import Elementwise, OfRows
+from .layer_operators import Elementwise, OfRows
 from .operators import described
-from .recurrent import Node as Recurrent
+from .recurrent_operators import Node as Recurrent
 
 
 def nodes_of(nodes: Sequence[OpRun]) -> list[Node]:

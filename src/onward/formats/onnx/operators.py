@@ -13,7 +13,7 @@ AnyArray = NDArray[Any]
 Made = TypeVar("Made")
 
 # what numbers are computed in
-PRECISIONS = {
+COMPUTE_DTYPES = {
     "float16": arrays.FLOAT32,
     "bfloat16": arrays.FLOAT32,
     "float32": arrays.FLOAT32,
@@ -31,12 +31,12 @@ def floats(name: str, array: AnyArray | None) -> Any:
     """An input of a node in the precision that it is computed in."""
     if array is None:
         return None
-    if array.dtype.name not in PRECISIONS:
-        raise DtypeError(f"{name} has dtype {array.dtype}, but must have one of {', '.join(PRECISIONS)}")
-    return array.astype(PRECISIONS[array.dtype.name], copy=False)
+    if array.dtype.name not in COMPUTE_DTYPES:
+        raise DtypeError(f"{name} has dtype {array.dtype}, but must have one of {', '.join(COMPUTE_DTYPES)}")
+    return array.astype(COMPUTE_DTYPES[array.dtype.name], copy=False)
 
 
-class Kept(Generic[Made]):
+class Cached(Generic[Made]):
     """Calls `make` with arrays, and keeps what it makes of them until others come.
 
     Arrays that a graph holds stay the same objects from call to call, and nobody writes to them.
@@ -44,10 +44,10 @@ class Kept(Generic[Made]):
 
     def __init__(self, make: Callable[..., Made]) -> None:
         self._make = make
-        self._kept: tuple[tuple[AnyArray | None, ...], Made] | None = None
+        self._cached: tuple[tuple[AnyArray | None, ...], Made] | None = None
 
     def __call__(self, *given: AnyArray | None) -> Made:
-        kept = self._kept
+        kept = self._cached
         if kept is None or any(a is not b for a, b in zip(given, kept[0], strict=True)):
-            kept = self._kept = given, self._make(*given)
+            kept = self._cached = given, self._make(*given)
         return kept[1]

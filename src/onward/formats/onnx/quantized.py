@@ -15,8 +15,8 @@ from ...errors import ArgumentError
 from ...layers import rnn
 from ...layers.activation import Activation
 from ...layers.base import NO_WEIGHTS
-from .operators import AnyArray, Kept, described
-from .recurrent import LSTM, Options
+from .operators import AnyArray, Cached, described
+from .recurrent_operators import LSTM, Options
 
 
 def quantized(x: Array) -> tuple[Array, np.float32]:
@@ -50,7 +50,7 @@ class DynamicQuantizeLSTM(LSTM):
 
     def __init__(self, node: Any, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
-        self._matrices = Kept(_matrices), Kept(_matrices)
+        self._matrices = Cached(_matrices), Cached(_matrices)
 
     def _run(  # type: ignore[override]  # there are more inputs
         self,

@@ -27,8 +27,8 @@ from ...layers.recurrent import Recurrent
 from ...layers.rnn import GRU
 from ...layers.sequential import Sequential
 from ...layers.windows import Spatial
-from . import function_bodies
-from .names import OPERATORS, RECURRENT, by_function
+from . import function_protos
+from .activation_names import OPERATORS, RECURRENT, by_function
 
 OPSET = 14  # the first of which the recurrent operators are today's
 # operators that came later
@@ -103,7 +103,7 @@ class _Graph:
         """Adds a node that calls one of Onward's functions."""
         if name not in self.functions:
             self.functions.append(name)
-        return self.node(name, inputs, *outputs, domain=function_bodies.DOMAIN)
+        return self.node(name, inputs, *outputs, domain=function_protos.DOMAIN)
 
     def constant(self, value: ArrayLike) -> str:
         """Adds an array, in the dtype of the model if its numbers are floats."""
@@ -119,11 +119,11 @@ class _Graph:
         real = REAL[str(self.dtype)]
         opsets = [helper.make_opsetid("", opset)]
         if self.functions:
-            opsets.append(helper.make_opsetid(function_bodies.DOMAIN, function_bodies.VERSION))
+            opsets.append(helper.make_opsetid(function_protos.DOMAIN, function_protos.VERSION))
         model = helper.make_model(
             graph,
             opset_imports=opsets,
-            functions=[function_bodies.function(name, real, opset) for name in self.functions],
+            functions=[function_protos.function(name, real, opset) for name in self.functions],
             ir_version=IR_VERSION,
             producer_name="onward",
         )

@@ -1,1 +1,1 @@
-"""Reads the files of PyTorch without torch."""
+"""Read PyTorch files without torch. May import what formats may, and formats.zip."""

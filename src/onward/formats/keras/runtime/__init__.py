@@ -1,6 +1,6 @@
-"""Keras' layers and models, in Keras' layout (batch first) and with its masks, over Onward's own layers."""
+"""Keras layers and models, batch-first and with masks, on Onward's layers. May import core and layers."""
 
-from .activations import Activation, PReLU, Softmax
+from .activation_layers import Activation, PReLU, Softmax
 from .attention import Attention
 from .basic import (
     Custom,
@@ -20,7 +20,7 @@ from .layer import KerasLayer
 from .merging import Concatenate, Dot, Merge
 from .normalization import BatchNormalization, GroupNormalization, LayerNormalization, UnitNormalization
 from .operations import Operation
-from .recurrent import RNN, Bidirectional, TimeDistributed
+from .recurrent_layers import RNN, Bidirectional, TimeDistributed
 
 LAYERS: tuple[type[KerasLayer], ...] = (
     *(Dense, Embedding, Activation, PReLU, Softmax, Identity, Masking, Rescaling),

@@ -11,7 +11,7 @@ from ....core.arrays import as_floats as as_dtype
 from ....core.checks import Rng
 from ....errors import ArgumentError
 from ....layers.base import RunRecurrent, Weighted, uniform
-from .activations import softmax, tanh
+from .activation_layers import softmax, tanh
 from .layer import AnyArray, KerasLayer, Mask, Masked
 from .products import product
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ....errors import ArgumentError, ShapeError
 from ....layers.base import RunRecurrent
-from .activations import ACTIVATIONS, exp
+from .activation_layers import ACTIVATIONS, exp
 from .layer import AnyArray, KerasLayer, Masked, as_floats
 from .products import product
 

@@ -15,8 +15,8 @@ from ...layers.activation import Activation
 from ...layers.conv import Filters
 from ...layers.norm import channels_of, standardized
 from ...layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
-from .names import OPERATORS
-from .operators import PRECISIONS, AnyArray, Kept, floats
+from .activation_names import OPERATORS
+from .operators import COMPUTE_DTYPES, AnyArray, Cached, floats
 
 
 class Operator(OpRun):
@@ -31,9 +31,9 @@ class Operator(OpRun):
         return True
 
 
-def product(dense: Kept[_core.Dense], x: AnyArray, W: AnyArray, b: AnyArray | None = None) -> AnyArray:
+def product(dense: Cached[_core.Dense], x: AnyArray, W: AnyArray, b: AnyArray | None = None) -> AnyArray:
     """x W + b, with the core's product where W (I, O) is a matrix of floats, and b (O,) its bias."""
-    precision = PRECISIONS.get(W.dtype.name)
+    precision = COMPUTE_DTYPES.get(W.dtype.name)
     affine = b is None or b.shape == W.shape[1:]
     if W.ndim != 2 or precision is None or x.dtype != W.dtype or not (x.ndim and affine):
         general: AnyArray = np.matmul(x, W).astype(x.dtype, copy=False)
@@ -53,7 +53,7 @@ class MatMul(Operator):
 
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
-        self._dense = Kept(_dense)
+        self._dense = Cached(_dense)
 
     def _run(self, A: AnyArray, B: AnyArray, C: AnyArray | None = None) -> tuple[AnyArray]:
         return (product(self._dense, A, B, C),)
@@ -64,7 +64,7 @@ class Gemm(Operator):
 
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
-        self._dense, self._transposed = Kept(_dense), Kept(np.transpose)
+        self._dense, self._transposed = Cached(_dense), Cached(np.transpose)
 
     def _run(
         self,
@@ -120,7 +120,7 @@ class Conv(Operator):
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
         group = getattr(self, "group", 1)
-        self._filters = Kept(
+        self._filters = Cached(
             lambda W, B: Filters(np.ascontiguousarray(floats("W", W)), floats("B", B), group)
         )
 

@@ -23,7 +23,7 @@ from ...layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from ...layers.rnn import LSTM, RNN
 from ...layers.sequential import Sequential
 from ..zip import MAX_AXES
-from .names import CELLS, RECURRENT, Merged, Tensors, is_from_torch
+from .merge import CELLS, RECURRENT, Merged, Tensors, is_from_torch
 
 MATRICES = {"Linear": False, "NonDynamicallyQuantizableLinear": False, "Embedding": True}
 # These become layers only if the file records their options.

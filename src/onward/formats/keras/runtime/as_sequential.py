@@ -8,11 +8,11 @@ from ....errors import ArgumentError
 from ....layers.base import NO_WEIGHTS, Layer
 from ....layers.last import Last
 from ....layers.sequential import Sequential
-from .activations import IN_CORE, Activation, Softmax
+from .activation_layers import IN_CORE, Activation, Softmax
 from .basic import Dense, Embedding, Identity
 from .graph import Model
 from .normalization import LayerNormalization
-from .recurrent import RNN, Bidirectional, TimeDistributed
+from .recurrent_layers import RNN, Bidirectional, TimeDistributed
 
 # activations of PyTorch's kind too, and their parameters with Keras' defaults
 PARAMETERS: dict[str, dict[str, float]] = {

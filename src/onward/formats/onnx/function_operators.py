@@ -12,8 +12,8 @@ from ...layers.activation import Activation
 from ...layers.base import NO_WEIGHTS
 from ...layers.last import Last
 from ...layers.rnn import LSTM
-from .layers import Operator
-from .operators import AnyArray, Kept, described, floats
+from .layer_operators import Operator
+from .operators import AnyArray, Cached, described, floats
 
 
 class ActivationFunction(Operator):
@@ -51,7 +51,7 @@ class Projected(Operator):
 
     def __init__(self, node: onnx.NodeProto, run_params: dict[str, Any]) -> None:
         super().__init__(node, run_params)
-        self._kept = Kept(self._layer)
+        self._cached = Cached(self._layer)
 
     @property
     def reverse(self) -> bool:
@@ -61,7 +61,7 @@ class Projected(Operator):
         *weights, lengths, h0, c0 = given
         lengths = arrays.as_lengths(lengths, x.shape[1:2], len(x))
         steps = arrays.reversed_steps(x, lengths) if self.reverse else x
-        y, (h, c) = self._kept(*weights)(steps, (h0, c0), lengths=lengths)
+        y, (h, c) = self._cached(*weights)(steps, (h0, c0), lengths=lengths)
         if self.reverse:
             y = arrays.reversed_steps(y, lengths)
         return y[:, None], h, c

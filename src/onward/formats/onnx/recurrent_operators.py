@@ -14,8 +14,8 @@ from ...core.gates import reorder
 from ...errors import ArgumentError, OnwardError, ShapeError
 from ...layers import rnn
 from ...layers.base import NO_WEIGHTS
-from .names import RECURRENT
-from .operators import AnyArray, Kept, described, floats
+from .activation_names import RECURRENT
+from .operators import AnyArray, Cached, described, floats
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 FUNCTIONS = {name.lower(): meaning for name, meaning in RECURRENT.items()}  # whatever their case
@@ -60,7 +60,7 @@ class Node(OpRun):
                 self._options = self._read({name: getattr(self, name) for name in self.attributes_names_})
             except OnwardError as error:
                 raise ArgumentError(f"{described(node)}: {error}") from error
-        self._kept = Kept(lambda *given: self._layer(self._options, *given))
+        self._cached = Cached(lambda *given: self._layer(self._options, *given))
 
     def _read(self, attributes: Mapping[str, Any]) -> Options:
         if unknown := attributes.keys() - ATTRIBUTES - self.attributes:
@@ -125,7 +125,7 @@ class Node(OpRun):
             x, h0, c0 = (None if a is None else a.swapaxes(0, 1) for a in (x, h0, c0))
         T, batch, _ = x.shape
         lengths = None if sequence_lens is None else arrays.as_lengths(sequence_lens, (batch,), T)
-        layer = self._kept(W, R, B, P) if self._options else self._layer(options, W, R, B, P)
+        layer = self._cached(W, R, B, P) if self._options else self._layer(options, W, R, B, P)
 
         steps = arrays.reversed_steps(x, lengths) if options.reverse else x
         y, final = layer(steps, (h0, c0) if "c" in layer.state_names else h0, lengths=lengths)

@@ -17,10 +17,10 @@ from ...layers.linear import Linear
 from ...layers.norm import LayerNorm
 from ...layers.sequential import Sequential
 from .evaluator import Evaluator
-from .functions import Projected
-from .layers import Elementwise
+from .function_operators import Projected
+from .layer_operators import Elementwise
 from .operators import described
-from .recurrent import Node
+from .recurrent_operators import Node
 
 # what states and shapes go through that are made outside of the layers
 MOVES = {

@@ -1,0 +1,163 @@
+"""A model prepared for streaming, and its states: for users, for the core and in files."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..core import storage
+from ..core.arrays import Array
+from ..errors import ArgumentError, FileError
+from ..layers.base import Layer, call
+
+# h (L, B, P) and c (L, B, H) or None, for each recurrent layer
+States: TypeAlias = list[tuple[Array, Array | None]]
+
+
+class StreamingModel:
+    """A causal model with its present weights: weights loaded into the original later have no effect.
+
+    `kernels` are the core's objects that hold the states. If `in_core`, they compute the whole model;
+    otherwise `step` does. Raises ArgumentError for a model that needs future steps.
+    """
+
+    def __init__(self, model: Layer) -> None:
+        for layer in model.sublayers().values():
+            if not layer.causal:
+                why = (
+                    "its reverse direction starts at the last step of the sequence"
+                    if layer.state_names
+                    else "it needs the whole sequence at once"
+                )
+                raise ArgumentError(f"{layer!r} cannot stream: {why}")
+        if not model.causal:
+            raise ArgumentError(f"{model!r} cannot stream: its output at a step depends on other steps")
+        self.model = frozen(model)
+        self.layers = self.model.recurrent_sublayers()
+        if not self.layers:
+            raise ArgumentError(f"{model!r} cannot stream: it has no recurrent layer")
+        if self.model.step_shape is None:
+            raise ArgumentError(f"{model!r} cannot stream: no layer determines the shape of a step")
+        self.step_shape = self.model.step_shape
+        self.batch_first = self.model.batch_first
+        kernels = self._kernels_of_all_layers()
+        self.in_core = kernels is not None
+        self.kernels = kernels or [layer.step_kernel for layer in self.layers]
+        self._weights = dict(self.model._weights_by_name())
+
+    def _kernels_of_all_layers(self) -> list[_core.Stack | _core.Dense] | None:
+        """The core's objects for every layer that changes a step; None if the core lacks one of them."""
+        layers = [layer for layer in self.model.in_order() or [] if not layer.unchanged_by_step]
+        kernels = [kernel for layer in layers if (kernel := layer.step_kernel) is not None]
+        return kernels if layers and len(kernels) == len(layers) else None
+
+    def step(self, x: Any, state: Any, batched: bool) -> tuple[Array, Any]:
+        """Run one step x ([B], features) layer by layer, from `state` to y and the next state."""
+        axis = 1 if batched and self.batch_first else 0
+        y, state = self.model._run(np.expand_dims(x, axis), state, None, call)
+        return (np.take(y, 0, axis) if y.ndim == 2 + batched else y), state
+
+    def zeros(self, B: int) -> States:
+        """The initial states of B rows."""
+        states: States = []
+        for layer in self.layers:
+            h, *c = (np.zeros(shape, layer.dtype) for shape in layer.state_shapes(B))
+            states.append((h, c[0] if c else None))
+        return states
+
+    def check_state(self, state: Any, B: int, batched: bool) -> States:
+        """The states in a state that a call of the model accepts; None means zeros.
+
+        Raises ShapeError, DtypeError, ArgumentError.
+        """
+        states: States = []
+        parts = self.model.split_states(state)
+        for layer, part, (h0, c0) in zip(self.layers, parts, self.zeros(B), strict=True):
+            h, c = layer.split_state(part)
+            h = layer.initial_state("h", h, h0.shape, batched)
+            c = None if c0 is None else layer.initial_state("c", c, c0.shape, batched)
+            states.append((h0 if h is None else h, c0 if c is None else c))
+        return states
+
+    def join(self, states: States, batched: bool) -> Any:
+        """The state that a call of the model returns."""
+        parts = [
+            layer.join_state(*((h, c) if batched else (h[:, 0], None if c is None else c[:, 0])))
+            for layer, (h, c) in zip(self.layers, states, strict=True)
+        ]
+        return self.model.join_states(parts)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Identifies the model of a saved state: its precision, and hashes of its layers and weights."""
+        import hashlib  # deferred: its OpenSSL takes as much memory as all of Onward
+
+        weights = hashlib.sha256()
+        for name, weight in self._weights.items():
+            weights.update(name.encode())
+            weights.update(weight.tobytes())
+        layers = json.dumps(self.model.description(), sort_keys=True).encode()
+        return {
+            "precision": self.layers[0].precision or str(self.layers[0].dtype),
+            "model": hashlib.sha256(layers).hexdigest(),
+            "weights": weights.hexdigest(),
+        }
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        file_type: str,
+        states: States,
+        extra: Mapping[str, NDArray[Any]],
+    ) -> None:
+        """Write states and further arrays. Raises FileError."""
+        tensors = {
+            f"{index}.{name}": array
+            for index, pair in enumerate(states)
+            for name, array in zip("hc", pair, strict=True)
+            if array is not None
+        }
+        storage.write(path, tensors | dict(extra), {"type": file_type, **self.fingerprint()})
+
+    def load(self, path: str | os.PathLike[str], file_type: str) -> tuple[States, dict[str, NDArray[Any]]]:
+        """Read states that `save` wrote for the same model, with unchecked shapes, and the further arrays.
+
+        Raises FileError for a file of another type, version, precision, model or other weights.
+        """
+        tensors, metadata = storage.read(path)
+        if metadata is None or metadata.get("type") != file_type:
+            what = file_type.split()[0]
+            raise FileError(f"{path} is not the state of a {what}: expected a file that {what}.save wrote")
+        own = self.fingerprint()
+        precision = f"a model in {metadata.get('precision')!r}, but this one is in {own['precision']!r}"
+        for key, other in (
+            ("precision", precision),
+            ("model", "another model"),
+            ("weights", "this model with other weights"),
+        ):
+            if metadata.get(key) != own[key]:
+                raise FileError(f"{path} is the state of {other}")
+        states: States = []
+        for index, layer in enumerate(self.layers):
+            names = [f"{index}.{name}" for name in layer.state_names]
+            missing = [name for name in names if name not in tensors]
+            if missing:
+                raise FileError(f"{path} has no {missing[0]}")
+            h, *c = (tensors.pop(name) for name in names)
+            states.append((h, c[0] if c else None))
+        return states, tensors
+
+
+def frozen(model: Layer) -> Layer:
+    """A model that keeps the present weights of `model`, without copying them."""
+    return model.with_sublayers({name: _frozen_layer(layer) for name, layer in model.sublayers().items()})
+
+
+def _frozen_layer(layer: Layer) -> Layer:
+    _ = layer.step_kernel  # packed once, for all streams
+    twin = object.__new__(type(layer))
+    twin.__dict__.update(layer.__dict__)
+    return twin

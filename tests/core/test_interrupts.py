@@ -1,0 +1,232 @@
+"""Ctrl-C during a long call of the core ends the call and leaves streams and pools as they were before."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="os.kill cannot send Ctrl-C on Windows")
+
+# Every interrupted call would take 10 seconds or more. Its arrays are zeros, so that most of their memory is
+# never allocated.
+PRELUDE = """
+import os, signal, sys, threading, time
+import numpy as np
+import onward
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process starts with SIGINT ignored
+
+
+def interrupt(call):
+    "Send SIGINT while `call` runs. Check that it raises KeyboardInterrupt, and soon."
+    sent = []
+
+    def send():
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.5, send)
+    timer.start()
+    try:
+        call()
+    except KeyboardInterrupt:
+        seconds = time.monotonic() - sent[0]
+        assert seconds < 5, f"stopped only after {seconds:.1f} s"
+    else:
+        raise AssertionError("not interrupted")
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+def same(one, other):
+    return all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+
+
+def dense_model():
+    "Much work, little state."
+    return onward.Sequential(onward.LSTM(1, 8, rng=0), onward.Linear(8, 4096, rng=1),
+                             onward.Linear(4096, 4096, rng=2), onward.Linear(4096, 1, rng=3))
+"""
+
+
+def run(code: str, threads: int = 1) -> None:
+    code = f"{PRELUDE}\nonward.set_num_threads({threads})\n{code}"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "layer = onward.LSTM(1, 512, 4, rng=0); interrupt(lambda: layer(zeros(50_000, 1, 1)))",
+        (
+            "layer = onward.GRU(1, 512, 2, bidirectional=True, rng=0); "
+            "interrupt(lambda: layer(zeros(80_000, 1, 1)))"
+        ),
+        (
+            "layer, x = onward.LSTM(1, 512, proj_size=7, rng=0), zeros(2000, 1000, 1); "
+            "interrupt(lambda: layer(x, lengths=np.arange(1001, 2001)))"
+        ),
+        "layer = onward.RNN(1, 1024, 2, rng=0); interrupt(lambda: layer.trace(zeros(50_000, 4, 1)))",
+    ],
+    ids=["stack", "bidirectional", "batch", "recording"],
+)
+def test_an_interrupt_ends_a_whole_sequence(code: str, threads: int) -> None:
+    run(code, threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_ends_a_backward_pass(threads: int) -> None:
+    code = """
+T, H = 60_000, 1024
+layer = onward.LSTM(1, H, rng=0)
+gradients = [(zeros(4 * H, 1), zeros(4 * H, H), zeros(4 * H), zeros(4 * H), None)]
+interrupt(lambda: layer._backward_kernels[0].run(
+    zeros(T, 1, H), zeros(T, 1, 1), zeros(T, 1, H), None, None, None, None, None, zeros(1, T, 1, 5, H),
+    zeros(T, 1, 1), zeros(1, 1, H), zeros(1, 1, H), gradients))
+"""
+    run(code, threads)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "layer = onward.Linear(4096, 4096, rng=0); interrupt(lambda: layer(zeros(60_000, 4096)))",
+        (
+            "from onward import _core; dy = np.ones((60_000, 4096), np.float32); "
+            "interrupt(lambda: _core.add_gradients(dy, zeros(60_000, 4096), zeros(4096, 4096), None))"
+        ),
+    ],
+    ids=["forward", "gradients"],
+)
+def test_an_interrupt_ends_a_dense_layer_on_many_rows(code: str) -> None:
+    run(code)
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(None, 1), (1, 1), (200, 2)])
+def test_an_interrupted_stream_keeps_the_state_before_the_call(batch: int | None, threads: int) -> None:
+    code = f"""
+batch, model = {batch}, onward.LSTM(1, 512, 4, rng=0)
+x = np.random.default_rng(0).standard_normal((60, batch or 1, 1)).astype(np.float32)
+y, after = model(x)
+x, block = (x[:, 0], zeros(50_000, 1)) if batch is None else (x, zeros(50_000, batch, 1))
+y, after = (y[:, 0], [a[:, 0] for a in after]) if batch is None else (y, after)
+stream = model.stream(batch=batch)
+stream(x[:25])
+before = stream.state
+interrupt(lambda: stream(block))
+assert same(stream.state, before)
+assert stream(x[25:]).tobytes() == y[25:].tobytes()
+assert same(stream.state, after)
+"""
+    run(code, threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupted_step_of_a_pool_changes_no_stream(threads: int) -> None:
+    code = """
+model, n = dense_model(), 30_000
+pool = model.pool(n)
+ids = pool.open(n)
+h = np.random.default_rng(0).standard_normal((2, 1, n, 8)).astype(np.float32)
+pool.set_state(ids, [tuple(h)])
+interrupt(lambda: pool.step(ids, zeros(n, 1)))
+assert same(pool.state(ids)[0], h)
+assert pool.step(ids[:5], zeros(5, 1)).shape == (5, 1)
+"""
+    run(code, threads)
+
+
+@pytest.mark.parametrize("wait", ["stream(zeros(1))", "stream.state"])
+def test_a_thread_that_waits_for_a_stream_does_not_hold_the_gil(wait: str) -> None:
+    # With the GIL held, neither the timer nor the check for signals could run before the block ends.
+    code = f"""
+stream = onward.LSTM(1, 512, 4, rng=0).stream()
+waiting = threading.Event()
+
+def wait():
+    time.sleep(0.2)
+    waiting.set()
+    {wait}
+
+thread = threading.Thread(target=wait)
+thread.start()
+interrupt(lambda: stream(zeros(50_000, 1)))
+assert waiting.is_set()
+thread.join()
+"""
+    run(code)
+
+
+@pytest.mark.parametrize(
+    "wait", ["pool.step(ids[:1], zeros(1, 1))", "len(pool)", "pool.capacity", "pool.ids", "pool.open()"]
+)
+def test_a_thread_that_waits_for_a_pool_does_not_hold_the_gil(wait: str) -> None:
+    code = f"""
+n = 30_000
+pool = dense_model().pool(n)
+ids = pool.open(n)
+waiting = threading.Event()
+
+def wait():
+    time.sleep(0.2)
+    waiting.set()
+    {wait}
+
+thread = threading.Thread(target=wait)
+thread.start()
+interrupt(lambda: pool.step(ids, zeros(n, 1)))
+assert waiting.is_set()
+thread.join()
+"""
+    run(code)
+
+
+def test_an_interrupt_ends_the_wait_for_a_stream() -> None:
+    code = """
+stream = onward.LSTM(1, 512, 4, rng=0).stream()
+threading.Thread(target=lambda: stream(zeros(50_000, 1)), daemon=True).start()
+time.sleep(0.2)
+interrupt(lambda: stream(zeros(1)))
+os._exit(0)
+"""
+    run(code)
+
+
+def test_an_error_raised_by_a_signal_handler_ends_a_call() -> None:
+    code = """
+def handler(number, frame):
+    raise TimeoutError("too slow")
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    onward.LSTM(1, 512, 4, rng=0)(zeros(50_000, 1, 1))
+except TimeoutError as error:
+    assert str(error) == "too slow"
+else:
+    raise AssertionError("not interrupted")
+"""
+    run(code)
+
+
+def test_a_signal_handler_that_returns_does_not_disturb_a_call() -> None:
+    code = """
+count = 0
+
+def handler(number, frame):
+    global count
+    count += 1
+
+layer, x = onward.LSTM(1, 256, 2, rng=0), np.random.default_rng(0).standard_normal((3000, 2, 1))
+expected = layer(x)[0]
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+while count < 20:
+    assert layer(x)[0].tobytes() == expected.tobytes()
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    run(code)

@@ -1,0 +1,214 @@
+"""Keras 3 layers around recurrent ones, each in a model with random weights: the outputs are Keras'."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+from support.keras_models import RNG, F, T, agree, masked, through
+
+import onward
+
+# keras 3.15 uses what NumPy 2.4 deprecates
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:keras"),
+    pytest.mark.filterwarnings(
+        "ignore:.*was passed an input with a mask:UserWarning"
+    ),  # that it is lost is tested
+    pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning"),
+]
+
+
+SIMPLE = {
+    "dense": L.Dense(4, activation="gelu"),
+    "dense_no_bias": L.Dense(4, use_bias=False),
+    "dropout": L.Dropout(0.5),
+    "spatial_dropout": L.SpatialDropout1D(0.5),
+    "noise": L.GaussianNoise(0.5),
+    "gaussian_dropout": L.GaussianDropout(0.5),
+    "alpha_dropout": L.AlphaDropout(0.5),
+    "regularized": L.ActivityRegularization(0.1),
+    "identity": L.Identity(),
+    "relu": L.ReLU(max_value=0.8, negative_slope=0.1, threshold=0.2),
+    "leaky_relu": L.LeakyReLU(0.17),
+    "elu": L.ELU(0.7),
+    "softmax": L.Softmax(),
+    "softmax_over_time": L.Softmax(axis=1),
+    "flatten": L.Flatten(),
+    "flatten_channels_first": L.Flatten(data_format="channels_first"),
+    "reshape": L.Reshape((5, -1)),
+    "permute": L.Permute((2, 1)),
+    "conv1d": L.Conv1D(4, 3, activation="relu"),
+    "conv1d_same": L.Conv1D(4, 2, padding="same", strides=2, use_bias=False),
+    "conv1d_causal": L.Conv1D(4, 3, padding="causal", dilation_rate=2),
+    "conv1d_same_even": L.Conv1D(3, 4, padding="same"),
+    "max_pooling": L.MaxPooling1D(3, strides=2),
+    "max_pooling_same": L.MaxPooling1D(3, strides=2, padding="same"),
+    "average_pooling": L.AveragePooling1D(2),
+    "average_pooling_same": L.AveragePooling1D(3, strides=2, padding="same"),
+    "batch_normalization": L.BatchNormalization(),
+    "batch_normalization_plain": L.BatchNormalization(scale=False, center=False, axis=1),
+    "batch_normalization_scale": L.BatchNormalization(center=False, epsilon=0.1),
+    "layer_normalization": L.LayerNormalization(),
+    "layer_normalization_axes": L.LayerNormalization(axis=(1, 2), center=False),
+    "group_normalization": L.GroupNormalization(groups=5, epsilon=0.1),
+    "group_normalization_all": L.GroupNormalization(groups=1, center=False),
+    "group_normalization_time": L.GroupNormalization(groups=-1, axis=1, scale=False),
+    "unit_normalization": L.UnitNormalization(),
+    "unit_normalization_axes": L.UnitNormalization(axis=[1, 2]),
+    "rescaling": L.Rescaling(0.5, offset=0.1),
+    "rescaling_features": L.Rescaling([0.5, 1, 2, 3, 4], offset=[0, 1, 2, 3, 4]),
+    "prelu": L.PReLU(),
+    "prelu_shared": L.PReLU(shared_axes=[1]),
+    "zero_padding": L.ZeroPadding1D((1, 2)),
+    "zero_padding_both": L.ZeroPadding1D(2),
+    "cropping": L.Cropping1D((1, 2)),
+    "up_sampling": L.UpSampling1D(3),
+    "separable_conv1d": L.SeparableConv1D(4, 3, depth_multiplier=2, activation="tanh"),
+    "separable_conv1d_same": L.SeparableConv1D(4, 2, padding="same", strides=2, use_bias=False),
+    "separable_conv1d_dilated": L.SeparableConv1D(4, 2, dilation_rate=2),
+    "depthwise_conv1d": L.DepthwiseConv1D(3, depth_multiplier=2, activation="tanh"),
+    "depthwise_conv1d_same": L.DepthwiseConv1D(2, padding="same", use_bias=False),
+    "time_distributed": L.TimeDistributed(L.Dense(3, activation="tanh")),
+}
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_simple_layers(name: str, tmp_path: Path) -> None:
+    agree(through(SIMPLE[name]), tmp_path)
+
+
+@pytest.mark.parametrize("axis", [-1, 1, (2,)], ids=str)
+def test_normalization_with_adapted_statistics(axis: Any, tmp_path: Path) -> None:
+    layer = L.Normalization(axis=axis)
+    layer.adapt(RNG.normal(1e3, 2, size=(9, T, F)).astype(np.float32))
+    model = through(layer, L.Dense(2))
+    x = RNG.normal(1e3, 2, size=(4, T, F)).astype(np.float32)
+    for suffix in ("keras", "h5"):
+        model.save(tmp_path / f"m.{suffix}")
+        np.testing.assert_allclose(
+            onward.load(tmp_path / f"m.{suffix}")(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-5
+        )
+
+
+@pytest.mark.parametrize("layer", [L.Normalization(mean=1.0, variance=2.0), L.Normalization(axis=None)])
+def test_unsupported_normalization_is_refused(layer: Any, tmp_path: Path) -> None:
+    through(layer).save(tmp_path / "m.keras")
+    with pytest.raises(onward.errors.FileError, match=r"\(Normalization\) has .* does not honour"):
+        onward.load(tmp_path / "m.keras")
+
+
+IMAGES = {
+    "conv2d": L.Conv2D(4, (3, 2), strides=(2, 1), activation="tanh"),
+    "conv2d_same": L.Conv2D(4, 3, padding="same", dilation_rate=2),
+    "depthwise": L.DepthwiseConv2D(3, strides=2, depth_multiplier=2, padding="same", activation="relu"),
+    "depthwise_channels_first": L.DepthwiseConv2D((3, 2), data_format="channels_first"),
+    "separable": L.SeparableConv2D(4, (3, 2), depth_multiplier=2, dilation_rate=1),
+    "zero_padding": L.ZeroPadding2D(((1, 2), (0, 3))),
+    "zero_padding_same": L.ZeroPadding2D((1, 2), data_format="channels_first"),
+    "cropping": L.Cropping2D(((1, 0), (2, 1))),
+    "up_sampling": L.UpSampling2D((2, 3)),
+    "group_normalization": L.GroupNormalization(groups=3),
+    "prelu": L.PReLU(shared_axes=[1, 2]),
+    "conv2d_groups": L.Conv2D(6, 2, groups=3, padding="same", strides=2),
+    "conv2d_channels_first": L.Conv2D(4, 3, data_format="channels_first", padding="same"),
+    "max_pooling": L.MaxPooling2D((2, 3), padding="same"),
+    "average_pooling": L.AveragePooling2D(2, padding="same"),
+    "global_max": L.GlobalMaxPooling2D(),
+    "global_average": L.GlobalAveragePooling2D(keepdims=True),
+    "global_average_channels_first": L.GlobalAveragePooling2D(data_format="channels_first"),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_image_layers(name: str, tmp_path: Path) -> None:
+    agree(through(IMAGES[name], shape=(5, 7, 3)), tmp_path)
+
+
+@pytest.mark.parametrize("layer", [L.GlobalAveragePooling1D, L.GlobalMaxPooling1D])
+@pytest.mark.parametrize("mask", [False, True])
+def test_global_pooling_over_time(layer: Any, mask: bool, tmp_path: Path) -> None:
+    # a row of which no step counts is NaN in Keras too
+    agree(through(*([L.Masking()] if mask else []), layer(), shape=(T, 4)), tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in SIMPLE if "softmax" not in name])
+def test_masks_pass_through_layers(name: str, tmp_path: Path) -> None:
+    """The LSTM at the end sees the mask or does not: what leaves it would show."""
+    layer = SIMPLE[name].__class__.from_config(SIMPLE[name].get_config())
+    end = L.Dense(2) if "flatten" in name else L.LSTM(3, return_sequences=True)
+    agree(through(L.Masking(), layer, end), tmp_path)
+
+
+ACTIVATIONS = (
+    "linear relu relu6 leaky_relu elu selu celu sigmoid hard_sigmoid log_sigmoid tanh hard_tanh tanh_shrink "
+    "hard_shrink soft_shrink softplus softsign silu hard_silu mish gelu exponential softmax log_softmax "
+    "sparsemax squareplus sparse_plus sparse_sigmoid glu"
+).split()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name: str, tmp_path: Path) -> None:
+    agree(through(L.Dense(6), L.Activation(name)), tmp_path)
+
+
+@pytest.mark.parametrize("merge", [L.Add, L.Multiply, L.Average, L.Maximum, L.Minimum, L.Concatenate])
+@pytest.mark.parametrize("masks", [(), (0,), (1,), (0, 1)], ids=str)
+def test_merges_and_their_masks(merge: Any, masks: tuple[int, ...], tmp_path: Path) -> None:
+    inputs = [keras.Input((T, F)), keras.Input((T, F))]
+    given = [L.Masking()(x) if i in masks else x for i, x in enumerate(inputs)]
+    agree(keras.Model(inputs, L.LSTM(3, return_sequences=True)(merge()(given))), tmp_path)
+
+
+def test_other_merges(tmp_path: Path) -> None:
+    x, y, z = keras.Input((T, F)), keras.Input((T, F)), keras.Input((F,))
+    outputs = [
+        L.Subtract()([x, y]),
+        L.Dot(axes=2)([x, y]),
+        L.Dot(axes=(2, 1), normalize=True)([x, z]),
+        L.Concatenate(axis=1)([x, y]),
+        L.Add()([x, y, x]),
+        L.RepeatVector(3)(z),
+    ]
+    agree(keras.Model([x, y, z], outputs), tmp_path)
+
+
+@pytest.mark.parametrize("mask_zero", [False, True])
+def test_embedding(mask_zero: bool, tmp_path: Path) -> None:
+    for dtype in ("int32", "float32"):
+        ids = keras.Input((None,), dtype=dtype, name="ids")
+        y = L.LSTM(3, return_sequences=True)(L.Embedding(9, 4, mask_zero=mask_zero)(ids))
+        agree(keras.Model(ids, y), tmp_path)
+
+
+ATTENTION = {
+    "dot": L.Attention,
+    "scaled": lambda: L.Attention(use_scale=True),
+    "concat": lambda: L.Attention(score_mode="concat"),
+    "concat_scaled": lambda: L.Attention(score_mode="concat", use_scale=True),
+    "additive": L.AdditiveAttention,
+    "additive_plain": lambda: L.AdditiveAttention(use_scale=False),
+}
+
+
+@pytest.mark.parametrize("masks", [(), (0,), (1,), (0, 1)], ids=str)
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention(name: str, masks: tuple[int, ...], tmp_path: Path) -> None:
+    query, value, key = keras.Input((6, F)), keras.Input((T, F)), keras.Input((T, F))
+    q, v = (L.Masking()(x) if i in masks else x for i, x in enumerate((query, value)))
+    attended, scores = ATTENTION[name]()([q, v, key], return_attention_scores=True)
+    causal = ATTENTION[name]()([v, v], use_causal_mask=True)
+    agree(keras.Model([query, value, key], [attended, scores, causal, L.GRU(2)(attended)]), tmp_path)
+
+
+def test_a_softmax_over_several_axes_is_refused(tmp_path: Path) -> None:
+    through(L.Softmax(axis=[1, 2])).save(tmp_path / "m.keras")
+    with pytest.raises(onward.errors.FileError, match=r"layer softmax.* has axis=\[1, 2\]"):
+        onward.load(tmp_path / "m.keras")
+
+
+@pytest.mark.parametrize("layer", [L.LeakyReLU, L.Softmax, L.ReLU, L.ELU], ids=lambda each: each.__name__)
+def test_layers_as_activations(layer: Any, tmp_path: Path) -> None:
+    agree(masked(L.Dense(4, activation=layer())), tmp_path)

@@ -1,0 +1,186 @@
+"""Keras 3 recurrent layers, each in a model with random weights: the outputs of a loaded file are Keras'."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers as L
+from support.keras_models import RNG, F, T, agree, drawn, drawn_inputs, graph, masked, through
+
+import onward
+
+# keras 3.15 uses what NumPy 2.4 deprecates
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:keras"),
+    pytest.mark.filterwarnings(
+        "ignore:.*was passed an input with a mask:UserWarning"
+    ),  # that it is lost is tested
+    pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning"),
+]
+
+
+RECURRENT = {
+    "simple": lambda **k: L.SimpleRNN(4, **k),
+    "relu": lambda **k: L.SimpleRNN(4, activation="relu", **k),
+    "lstm": lambda **k: L.LSTM(4, **k),
+    "gru": lambda **k: L.GRU(4, **k),
+    "gru_before": lambda **k: L.GRU(4, reset_after=False, **k),
+    "one_unit": lambda **k: L.LSTM(1, **k),
+    "no_bias": lambda **k: L.GRU(4, use_bias=False, **k),
+    "stacked": lambda **k: L.RNN([L.LSTMCell(3), L.GRUCell(4), L.SimpleRNNCell(2)], **k),
+    "cell": lambda **k: L.RNN(L.GRUCell(4, reset_after=False), **k),
+}
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers(name: str, sequences: bool, backwards: bool, mask: bool, tmp_path: Path) -> None:
+    layer = RECURRENT[name](return_sequences=sequences, go_backwards=backwards)
+    agree((masked if mask else through)(layer), tmp_path)
+
+
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "stacked"])
+def test_zero_output_for_mask(name: str, sequences: bool, tmp_path: Path) -> None:
+    agree(masked(RECURRENT[name](return_sequences=sequences, zero_output_for_mask=True)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
+def test_unrolled_layers(name: str, tmp_path: Path) -> None:
+    agree(masked(RECURRENT[name](unroll=True, return_sequences=True)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
+def test_states_of_stateful_layers_are_returned_and_passed_back(name: str, tmp_path: Path) -> None:
+    layer = RECURRENT[name](stateful=True, return_sequences=True)
+    model = drawn(keras.Sequential([keras.Input(batch_shape=(3, 2, F)), layer]))
+    model.save(tmp_path / "m.keras")
+    opened: Any = onward.load(tmp_path / "m.keras")
+    state = None
+    for _ in range(3):
+        x = RNG.normal(size=(3, 2, F)).astype(np.float32)
+        y, state = opened(x, state, return_state=True)
+        np.testing.assert_allclose(y, model(x).detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "simple"])
+def test_initial_states_from_other_layers(name: str, tmp_path: Path) -> None:
+    x, start = keras.Input((T, F)), keras.Input((3, F))
+    _, *states = RECURRENT[name](return_state=True)(start)
+    agree(keras.Model([x, start], RECURRENT[name](return_sequences=True)(x, initial_state=states)), tmp_path)
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("merge", ["concat", "sum", "ave", "mul", None])
+@pytest.mark.parametrize("name", ["lstm", "gru_before"])
+def test_bidirectional_layers(
+    name: str, merge: str | None, sequences: bool, mask: bool, tmp_path: Path
+) -> None:
+    def build(x: Any) -> Any:
+        layer = L.Bidirectional(RECURRENT[name](return_sequences=sequences), merge_mode=merge)
+        return layer(L.Masking()(x) if mask else x)
+
+    agree(graph(build), tmp_path)
+
+
+def test_bidirectional_layers_of_different_kinds_with_states(tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        forward = L.GRU(3, return_sequences=True, return_state=True)
+        backward = L.GRU(3, return_sequences=True, return_state=True, go_backwards=True, reset_after=False)
+        y, h, h_reverse = L.Bidirectional(forward, backward_layer=backward)(L.Masking()(x))
+        again = L.Bidirectional(L.GRU(3))(y, initial_state=[h, h_reverse])
+        return [y, h, h_reverse, again]
+
+    agree(graph(build), tmp_path)
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["", "bidirectional"])
+@pytest.mark.parametrize("place", ["position", "name", "and_mask", "mask_alone"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_initial_states_beside_a_masked_input(name: str, place: str, both: bool, tmp_path: Path) -> None:
+    """Keras finds the mask of a call's only array, and what follows the layer may see it all the same."""
+    layer = RECURRENT[name](return_sequences=True)
+    x, counts = keras.Input((T, F)), keras.Input((T,), dtype="bool", name="ids")
+    _, *own = RECURRENT[name](return_state=True)(x)
+    given = keras.tree.map_structure(lambda state: keras.Input(state.shape[1:]), own * (1 + both))
+    states = keras.tree.flatten(given)
+    given = given[0] if len(given) == 1 else given
+    layer, masked = L.Bidirectional(layer) if both else layer, L.Masking()(x)
+    if place == "position":
+        y = layer(masked, given)
+    elif place == "name":
+        y = layer(masked, initial_state=given)
+    elif place == "and_mask":
+        y = layer(masked, given, counts)
+    else:
+        y, states = layer(masked, None, counts), []
+    given_mask = [counts] if "mask" in place else []
+    agree(keras.Model([x, *states, *given_mask], L.GRU(2)(y)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, m, n: L.Softmax()(x, n),
+        lambda x, m, n: L.Softmax()(x, mask=n),
+        lambda x, m, n: L.LSTM(2)(L.Softmax(axis=1)(x, L.Reshape((T, 1))(m))),
+        lambda x, m, n: L.GlobalAveragePooling1D()(x, m),
+        lambda x, m, n: L.GlobalAveragePooling1D()(x, mask=m),
+        lambda x, m, n: L.Attention()([x, x], [None, m]),
+        lambda x, m, n: L.Attention()([x, x], mask=[None, m]),
+        lambda x, m, n: L.GRU(2)(L.Attention()([x, x, x], mask=[m, None])),
+        lambda x, m, n: L.GRU(2)(L.TimeDistributed(L.Dense(2))(x, mask=m)),
+        lambda x, m, n: L.GRU(2)(L.BatchNormalization()(x, mask=m)),
+    ],
+)
+def test_masks_passed_in_a_call(call: Any, tmp_path: Path) -> None:
+    x = keras.Input((T, F))
+    m, n = keras.Input((T,), dtype="bool", name="ids"), keras.Input((T, F), dtype="bool", name="ids_n")
+    agree(keras.Model([x, m, n], call(x, m, n)), tmp_path)
+
+
+def test_lengths_act_like_a_keras_mask(tmp_path: Path) -> None:
+    model = drawn(through(L.Bidirectional(L.LSTM(3, return_sequences=True)), L.GRU(2)))
+    (x,) = drawn_inputs(model)
+    lengths = np.array([3, 7, 1, 0, 5])
+    mask = np.arange(T) < lengths[:, None]
+    model.save(tmp_path / "m.keras")
+    expected = model(x, mask=torch.tensor(mask)).detach().numpy()
+    np.testing.assert_allclose(onward.load(tmp_path / "m.keras")(x, lengths=lengths), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("precision", [None, "float16", "int8"])
+def test_streams_and_pools_give_the_outputs_of_a_call(precision: str | None, tmp_path: Path) -> None:
+    through(L.LSTM(4, return_sequences=True), L.GRU(3, return_sequences=True), L.Dense(2)).save(
+        tmp_path / "m.keras"
+    )
+    opened = onward.load(tmp_path / "m.keras")
+    if precision is not None:
+        opened = opened.quantize(precision)
+    x = RNG.normal(size=(3, 7, opened.step_shape[0])).astype(np.float32)
+    stream, pool = opened.stream(batch=3), opened.pool(2)
+    ids = pool.open(3)
+    np.testing.assert_array_equal(np.stack([stream(x[:, t]) for t in range(7)], axis=1), opened(x))
+    np.testing.assert_array_equal(np.stack([pool.step(ids, x[:, t]) for t in range(7)], axis=1), opened(x))
+
+
+@pytest.mark.parametrize("layer", [L.Masking(), L.Bidirectional(L.GRU(3)), L.LSTM(3, go_backwards=True)])
+def test_layers_that_need_several_steps_do_not_stream(layer: Any, tmp_path: Path) -> None:
+    through(L.LSTM(4, return_sequences=True), layer).save(tmp_path / "m.keras")
+    with pytest.raises(onward.errors.ArgumentError, match="cannot stream"):
+        onward.load(tmp_path / "m.keras").stream()
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_states_returned(name: str, mask: bool, tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        return RECURRENT[name](return_state=True)(L.Masking()(x) if mask else x)
+
+    agree(graph(build), tmp_path)

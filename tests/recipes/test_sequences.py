@@ -1,0 +1,70 @@
+"""Test the recipe for labelled sequences: the split, the averaging window and the folded standardisation."""
+
+import numpy as np
+import pytest
+
+import onward
+from onward.errors import ArgumentError
+from onward.recipes import sequences
+from onward.recipes.sequences import Examples
+
+
+def examples(targets: np.ndarray) -> Examples:
+    return Examples([np.full((1 + n % 3, 2), n) for n in range(len(targets))], targets)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_split_leaves_examples_of_every_class_to_train_on(seed: int) -> None:
+    labels = np.repeat(np.arange(10), [2, 2, 2, 2, 2, 3, 3, 4, 5, 15])
+    training, held_out = sequences.split(examples(labels), 8, np.random.default_rng(seed))
+    assert set(training.targets) == set(range(10))
+    assert np.bincount(held_out.targets)[9] == 3
+
+
+@pytest.mark.parametrize("held_out", [0, 1, 7, 20])
+@pytest.mark.parametrize("targets", [np.arange(40) % 3, np.arange(80.0).reshape(40, 2)])
+def test_split_keeps_each_example_once_with_its_target(targets: np.ndarray, held_out: int) -> None:
+    parts = sequences.split(examples(targets), held_out, np.random.default_rng(0))
+    assert [len(part.items) for part in parts] == [40 - held_out, held_out]
+    numbers = np.array([item[0, 0] for part in parts for item in part.items])
+    assert sorted(numbers) == list(range(40))
+    np.testing.assert_array_equal(np.concatenate([part.targets for part in parts]), targets[numbers])
+
+
+def test_split_of_numbers_is_drawn_at_random() -> None:
+    whole = examples(np.arange(40.0)[:, None])
+    first, other = (sequences.split(whole, 8, np.random.default_rng(seed))[1] for seed in (0, 1))
+    assert not np.array_equal(np.sort(first.targets, axis=0), np.sort(other.targets, axis=0))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", [onward.LSTM, onward.GRU, onward.RNN])
+def test_folded_model_of_raw_sequences_equals_the_model_of_standardised_ones(
+    cell: type, bidirectional: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal([5, -300, 0.01], [0.1, 40, 0.002], (6, 3))
+    mean, deviation = sequences.moments([x])
+    layer = cell(3, 7, bidirectional=bidirectional, dtype="float64", rng=0)
+    expected = layer((x - mean) / deviation)[0]
+    sequences.fold(onward.Sequential(layer), mean, deviation)
+    np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("first", [onward.Linear(3, 7), onward.LSTM(3, 7, bias=False)])
+def test_fold_needs_a_recurrent_layer_with_biases(first: onward.Linear) -> None:
+    with pytest.raises(ArgumentError, match="expected a recurrent layer with bias=True"):
+        sequences.fold(onward.Sequential(first), np.zeros(3), np.ones(3))
+
+
+def test_constant_feature_is_not_divided_by_zero() -> None:
+    x = np.column_stack([np.arange(5.0), np.full(5, 7.0)])
+    (standardized,) = sequences.standardized([x], *sequences.moments([x]))
+    np.testing.assert_array_equal(standardized[:, 1], 0)
+    np.testing.assert_allclose(standardized[:, 0].std(), 1, rtol=1e-6)
+
+
+def test_short_training_forgets_the_initial_weights() -> None:
+    for steps in (1, 15, 100, 1000, 100_000):
+        initial_share = sequences._average(steps) ** steps
+        assert initial_share < 1e-4 and sequences._average(steps) <= sequences.AVERAGE
