@@ -8,6 +8,7 @@
 
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
+#include "platform/interrupt.h"
 #include "platform/threads.h"
 
 namespace onward {
@@ -382,7 +383,9 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
 
 void Plan::run(float* const* spaces, Size first, Size last) const {
     const FlushDenormals flush;
-    for (Size step = first; step < last; step++) steps[step](spaces);
+    Interrupt interrupt;
+    for (Size step = first; step < last && !interrupt.requested(); step++) steps[step](spaces);
+    interrupt.throw_if_happened();
 }
 
 }  // namespace onward

@@ -34,6 +34,10 @@ class SignatureError(OnwardError, TypeError):
     """An argument is unknown or missing."""
 
 
+class LayerAttributeError(OnwardError, AttributeError):
+    """A layer has no attribute of this name, or the attribute is read-only."""
+
+
 class FileError(OnwardError, OSError):
     """A file is missing, damaged, or holds something else than expected."""
 

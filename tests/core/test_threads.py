@@ -1,6 +1,8 @@
 """Threads: the same bits for any number of them, no call in another's way, and who says how many."""
 
+import copy
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -217,3 +219,100 @@ def test_a_wrong_number_of_threads_is_refused(n: Any) -> None:
         onward.set_num_threads(n)
     with pytest.raises(ArgumentError, match="must be an integer from 1"), onward.num_threads(n):
         pass
+
+
+class Two:
+    """Two sets of weights of a model, and the outputs of both."""
+
+    def __init__(self, layer: Any, x: Any) -> None:
+        self.layer, self.x, rng = layer, x, np.random.default_rng(0)
+        self.sets = [
+            {name: rng.uniform(1, 2, weight.shape) for name, weight in layer.state_dict().items()}
+            for _ in range(2)
+        ]
+        self.outputs = []
+        for weights in self.sets:
+            layer.load_state_dict(weights)
+            self.outputs.append(layer(x).tobytes())
+
+    def while_loading(self, check: Callable[[], bool], times: int = 300) -> int:
+        """How often `check` fails while another thread alternates between the sets."""
+        done = threading.Event()
+
+        def load() -> None:
+            while not done.is_set():
+                for weights in self.sets:
+                    self.layer.load_state_dict(weights)
+
+        loader = threading.Thread(target=load)
+        loader.start()
+        try:
+            return sum(not check() for _ in range(times))
+        finally:
+            done.set()
+            loader.join()
+
+
+@pytest.fixture
+def switch_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("switch_often")
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (onward.BatchNorm1d(6), (4, 6)),
+        (onward.LayerNorm(6), (4, 6)),
+        (onward.GroupNorm(2, 6), (4, 6)),
+        (onward.Linear(6, 3), (4, 6)),
+        (onward.Conv1d(6, 2, 1), (4, 6, 5)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_call_while_weights_are_loaded_uses_one_set_of_them(layer: Any, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    two = Two(layer, x)
+    assert two.while_loading(lambda: layer(x).tobytes() in two.outputs) == 0
+
+
+@pytest.mark.usefixtures("switch_often")
+def test_a_state_dict_a_file_and_a_quantised_copy_hold_one_set_of_weights(tmp_path: Path) -> None:
+    net = onward.Sequential(*(onward.Linear(3, 3) for _ in range(5)), onward.GRU(3, 3))
+    two = Two(net, np.ones((2, 1, 3), np.float32))
+
+    def of_one_set(weights: dict[str, Any]) -> bool:
+        return any(
+            all(np.array_equal(weights[name], own[name].astype(np.float32)) for name in weights)
+            for own in two.sets
+        )
+
+    def saved() -> bool:
+        net.save(tmp_path / "net.safetensors")
+        return of_one_set(onward.load_tensors(tmp_path / "net.safetensors"))
+
+    def quantised() -> bool:
+        linear = {n: w for n, w in net.quantize("float16").state_dict().items() if not n.startswith("5.")}
+        return of_one_set(linear)
+
+    assert two.while_loading(lambda: of_one_set(net.state_dict())) == 0
+    assert two.while_loading(saved, 30) == 0
+    assert two.while_loading(quantised) == 0
+
+
+@pytest.mark.usefixtures("switch_often")
+def test_a_layer_can_be_copied_pickled_and_quantised_while_it_is_called() -> None:
+    layer = onward.LSTM(3, 4, 2, rng=0)
+    two = Two(onward.Sequential(layer), np.ones((2, 1, 3), np.float32))
+
+    def copies() -> bool:
+        layer(two.x)
+        layer.forward(two.x)  # packs the kernels of each layer
+        for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), layer.quantize("int8")):
+            assert other.hidden_size == 4
+        return True
+
+    assert two.while_loading(copies) == 0

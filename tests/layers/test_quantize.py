@@ -350,7 +350,7 @@ def test_a_file_whose_precision_is_not_that_of_its_tensors_is_refused(
     tmp_path: Path, precision: str, message: str
 ) -> None:
     layer = onward.RNN(5, 8).quantize("int8")
-    layer.precision = precision
+    layer.__dict__["precision"] = precision
     layer.save(tmp_path / "bad")
     with pytest.raises(FileError, match=message):
         onward.load(tmp_path / "bad")

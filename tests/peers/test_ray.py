@@ -83,7 +83,7 @@ def test_tensors_of_one_shape_and_of_many_and_columns_of_csv(tmp_path: Path) -> 
 def test_a_killed_actor_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, killed = table(400), tmp_path / "killed"
 
-    class Mortal(onward_ray.Actor):
+    class Mortal(onward_ray.TableActor):
         def __call__(self, table: pa.Table) -> pa.Table:
             scored = super().__call__(table)
             if 200 in table["id"].to_pylist() and not killed.exists():
@@ -91,7 +91,7 @@ def test_a_killed_actor_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
                 os.kill(os.getpid(), signal.SIGKILL)
             return scored
 
-    monkeypatch.setattr(onward_ray, "Actor", Mortal)
+    monkeypatch.setattr(onward_ray, "TableActor", Mortal)
     scored = onward_ray.score(dataset(rows), NET, actors=2, batch_size=16, ordered=True)
     result, expected = collected(scored), Scorer(NET)(rows)
     assert killed.exists()
@@ -113,14 +113,14 @@ def test_the_command_writes_a_folder_of_all_rows_in_order(model: Path, tmp_path:
     source.mkdir()
     pq.write_table(rows[:500], source / "a.parquet", row_group_size=200)
     pq.write_table(rows[500:], source / "b.parquet", row_group_size=200)
-    result = onward_("run", model, source, "--engine", "ray", "--out", out, "--json")
+    result = onward_("run", model, source, "--engine", "ray", "--out", out, "--json", "--columns", "*")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert (said["sequences"], said["bad"]) == (900, 0)
     expected = Scorer(NET)(rows)
     assert pq.read_table(out).cast(expected.schema) == expected
     again = onward_("run", model, source, "--engine", "ray", "--out", out)
-    assert again.exit_code == 1 and "is there already" in again.output
+    assert again.exit_code == 1 and "exists already" in again.output
 
 
 def test_a_bad_row_is_named_by_its_number_and_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_bad_row_is_named_by_its_number_and_leaves_nothing_behind(model: Path,
     before = set(tmp_path.iterdir())
     result = onward_("run", model, source, "--engine", "ray", "--out", out)
     assert result.exit_code == 1
-    assert "row 777, column 'x': a step that is no list of 3 numbers" in result.output
+    assert "row 777, column 'x': a step that is not a list of 3 numbers" in result.output
     assert "Traceback" not in result.output
     assert set(tmp_path.iterdir()) == before
     kept = onward_("run", model, source, "--engine", "ray", "--out", out, "--on-error", "keep", "--json")
@@ -145,7 +145,7 @@ def test_the_command_runs_on_the_cluster_that_is_named(model: Path, tmp_path: Pa
     pq.write_table(rows, source)
     cluster = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-c", "from onward.cli import main; main()", "run", model, source, "--json"]
-    options = ["--engine", "ray", "--address", cluster, "--out", out]
+    options = ["--engine", "ray", "--address", cluster, "--out", out, "--columns", "*"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=True, timeout=100)
     assert json.loads(done.stdout)["sequences"] == 300
     expected = Scorer(NET)(rows)
@@ -157,5 +157,5 @@ def test_score_takes_a_file_and_refuses_one_that_is_no_model(model: Path, tmp_pa
     scored = onward_ray.score(dataset(rows, 2), model, actors=1, on_error="keep", output="z")
     assert set(collected(scored).column_names) == {"id", "x", "z", "z_error"}
     np.savez(tmp_path / "parts.npz", **onward.LSTM(3, 7).state_dict())
-    with pytest.raises(ArgumentError, match="is no model of connected layers"):
+    with pytest.raises(ArgumentError, match="not a connected model"):
         onward_ray.score(dataset(rows, 2), tmp_path / "parts.npz")

@@ -1,8 +1,9 @@
-"""Readers take what people have, say where a file is wrong, and survive hostile ones."""
+"""Arrays in files: their layout, errors that say where a file is wrong, and hostile files."""
 
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,70 +27,82 @@ def csv(path: Path, text: str) -> Path:
     return path
 
 
-def message(path: Path) -> str:
-    """What the error says of a file that cannot be read."""
+def message(path: Path, **options: Any) -> str:
+    """The message of the error that reading a file raises."""
     with pytest.raises(FileError) as caught:
-        data.read(path)
+        data.read(path, **options)
     assert str(path) in str(caught.value)
     return str(caught.value)
 
 
-def test_sequences_one_after_another_are_cut_at_their_lengths(tmp_path: Path) -> None:
+def test_consecutive_sequences_are_cut_at_their_lengths(tmp_path: Path) -> None:
     sequences = data.read(saved(tmp_path / "x.npz", x=X, lengths=LENGTHS, y=[2, 0, 1]))
     for item, expected in zip(sequences.items, (X[:4], X[:0], X[4:]), strict=True):
         np.testing.assert_array_equal(item, expected)
     assert sequences.labels is not None and sequences.labels.tolist() == [2, 0, 1]
 
 
-def test_padding_of_a_batch_is_not_taken_for_steps(tmp_path: Path) -> None:
-    x = np.full((5, 2, 3), np.nan, np.float32)
-    x[:4, 0], x[:, 1] = X[:4], X[4:]
+def test_padded_rows_are_cut_at_their_lengths(tmp_path: Path) -> None:
+    x = np.full((2, 5, 3), np.nan, np.float32)
+    x[0, :4], x[1] = X[:4], X[4:]
     sequences = data.read(saved(tmp_path / "x.npz", x=x, lengths=[4, 5]))
     np.testing.assert_array_equal(np.concatenate(sequences.items), X)
 
 
-def test_an_array_without_lengths_is_one_sequence_or_a_batch_of_whole_ones(tmp_path: Path) -> None:
+def test_arrays_are_n_t_f_or_t_f(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", X)
-    np.save(tmp_path / "batch.npy", np.stack([X, 2 * X, 3 * X], axis=1))
-    assert data.read(tmp_path / "one.npy").lengths.tolist() == [9]
+    np.save(tmp_path / "batch.npy", np.stack([X, 2 * X, 3 * X]))
+    one = data.read(tmp_path / "one.npy")
+    assert one.lengths.tolist() == [9] and one.single
     batch = data.read(tmp_path / "batch.npy")
     np.testing.assert_array_equal(np.stack(batch.items), [X, 2 * X, 3 * X])
-    assert batch.labels is None
+    assert batch.labels is None and not batch.single
+    assert batch.describe() == "3 sequences of 9 steps, 3 features"
 
 
-def test_csv_rows_of_one_sequence_name_become_one_sequence(tmp_path: Path) -> None:
-    text = "\ufefflabel, a,sequence,b\n7,1,first,2\n7,3,first,4e-1\n\n1,nan,second,-inf\n"
-    sequences = data.read(csv(tmp_path / "x.csv", text))
-    np.testing.assert_array_equal(sequences.items[0], [[1, 2], [3, 0.4]])
-    np.testing.assert_array_equal(sequences.items[1], [[np.nan, -np.inf]])
-    assert sequences.labels is not None and sequences.labels.tolist() == [7, 1]
+def test_arrays_of_token_ids_are_n_t_or_t(tmp_path: Path) -> None:
+    ids = np.arange(12).reshape(3, 4)
+    for x, items in ((ids, list(ids)), (ids[0], [ids[0]])):
+        np.save(tmp_path / "x.npy", x)
+        sequences = data.read(tmp_path / "x.npy", step_shape=())
+        np.testing.assert_array_equal(sequences.items, items)
+        assert sequences.describe().endswith("of 4 steps, token ids")
+    ragged = data.read(saved(tmp_path / "x.npz", x=np.arange(9), lengths=LENGTHS), step_shape=())
+    assert [item.tolist() for item in ragged.items] == [[0, 1, 2, 3], [], [4, 5, 6, 7, 8]]
 
 
-def test_csv_without_a_sequence_column_is_one_unlabelled_sequence(tmp_path: Path) -> None:
-    sequences = data.read(csv(tmp_path / "x.csv", "a,b\n1,2\n3,4\n"))
-    np.testing.assert_array_equal(sequences.items, [[[1, 2], [3, 4]]])
-    assert sequences.labels is None
+N_T_F = np.random.default_rng(1).standard_normal((4, 6, 3)).astype(np.float32)
+
+
+def test_y_of_as_many_numbers_as_steps_belongs_to_sequences(tmp_path: Path) -> None:
+    y = np.random.default_rng(2).standard_normal((4, 6))  # O == T
+    targets = data.read(saved(tmp_path / "x.npz", x=N_T_F, y=y)).targets
+    assert isinstance(targets, np.ndarray)
+    np.testing.assert_array_equal(targets, y.astype(np.float32))
+
+
+def test_y_with_a_time_axis_belongs_to_steps(tmp_path: Path) -> None:
+    y = np.random.default_rng(2).standard_normal((4, 6, 2)).astype(np.float32)
+    sequences = data.read(saved(tmp_path / "x.npz", x=N_T_F, y=y, lengths=[6, 2, 0, 5]))
+    assert isinstance(sequences.targets, list)
+    for target, row, length in zip(sequences.targets, y, (6, 2, 0, 5), strict=True):
+        np.testing.assert_array_equal(target, row[:length])
+
+
+def test_classes_may_be_strings(tmp_path: Path) -> None:
+    sequences = data.read(saved(tmp_path / "x.npz", x=N_T_F, y=["dog", "cat", "dog", "eel"]))
+    assert sequences.labels is not None and sequences.labels.tolist() == [1, 0, 1, 2]
+    assert sequences.classes == ("cat", "dog", "eel")
 
 
 @pytest.mark.parametrize(
-    ("text", "fragments"),
-    [
-        ("", ["line 1", "name the columns"]),
-        ("1.5,2\n3,4\n", ["line 1", "name the columns"]),  # no header: its row would be lost
-        ("a,a\n1,2\n", ["line 1", "by another name"]),
-        ("sequence,label\ns,1\n", ["line 1"]),
-        ("a,b\n1,2\n3,x\n", ["line 3", "column 'b'", "'x'"]),
-        ("a,b\n1,\n", ["line 2", "column 'b'", "''"]),
-        ("a,b\n1,2\n3\n", ["line 3", "1 values", "2 columns"]),
-        ("sequence,a\ns,1\nt,1\ns,1\n", ["line 4", "'s'"]),
-        ("sequence,a,label\ns,1,0\ns,1,2\n", ["line 3", "column 'label'"]),
-        ("a,label\n1,anna\n", ["line 2", "column 'label'", "'anna'"]),
-        ("a,b\n", ["(0, 2)"]),
-    ],
+    ("step_shape", "words"),
+    [(None, "(N, T, F)"), ((3,), "(N, T, F)"), ((), "(N, T) for N sequences of token ids")],
 )
-def test_csv_errors_say_where(tmp_path: Path, text: str, fragments: list[str]) -> None:
-    said = message(csv(tmp_path / "x.csv", text))
-    assert all(fragment in said for fragment in fragments), said
+def test_a_wrong_number_of_axes_quotes_the_shape(tmp_path: Path, step_shape: Any, words: str) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 3, 4, 5), np.float32))
+    said = message(tmp_path / "x.npy", step_shape=step_shape)
+    assert "x has shape (2, 3, 4, 5)" in said and words in said
 
 
 @pytest.mark.parametrize(
@@ -102,13 +115,14 @@ def test_csv_errors_say_where(tmp_path: Path, text: str, fragments: list[str]) -
         {"x": X, "lengths": [10, -1]},
         {"x": X, "lengths": [4.0, 5.0]},
         {"x": X, "lengths": [2**62] * 4 + [9]},  # whose sum in int64 is 9
-        {"x": X[:, None], "lengths": [3, 3]},
-        {"x": X[:, None], "lengths": [0]},
+        {"x": X[None], "lengths": [3, 3]},
+        {"x": X[None], "lengths": [0]},
         {"x": X, "y": [1, 2]},
-        {"x": X, "y": [0.5]},
+        {"x": X, "y": [[[0.5]]]},
+        {"x": X, "y": [1], "targets": [[1.0]]},
     ],
 )
-def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path: Path, arrays: dict[str, object]) -> None:
+def test_arrays_that_do_not_fit_each_other_are_rejected(tmp_path: Path, arrays: dict[str, object]) -> None:
     message(saved(tmp_path / "x.npz", **arrays))
 
 
@@ -117,7 +131,7 @@ def test_python_objects_are_not_loaded(tmp_path: Path) -> None:
     assert "objects" in message(tmp_path / "x.npy")
 
 
-def test_a_header_that_promises_more_than_the_file_has_takes_no_memory(tmp_path: Path) -> None:
+def test_a_header_that_claims_more_than_the_file_holds_allocates_nothing(tmp_path: Path) -> None:
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**40, 12)})
     (tmp_path / "x.npy").write_bytes(file.getvalue() + bytes(480))
@@ -127,11 +141,11 @@ def test_a_header_that_promises_more_than_the_file_has_takes_no_memory(tmp_path:
         assert "damaged" in message(tmp_path / name)
 
 
-def test_an_archive_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path: Path) -> None:
+def test_an_archive_that_unpacks_to_a_thousand_times_its_size_is_rejected(tmp_path: Path) -> None:
     assert "unpacks to" in message(saved(tmp_path / "x.npz", x=np.zeros((30_000_000, 1), np.float32)))
 
 
-def test_a_file_that_cannot_be_opened_is_an_error_of_onward(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_raises_file_error(tmp_path: Path) -> None:
     message(tmp_path / "missing.npy")
     (tmp_path / "folder.csv").mkdir()
     message(tmp_path / "folder.csv")
@@ -163,16 +177,3 @@ def test_a_damaged_file_gives_sequences_or_a_file_error(
         assert len(data.read(damaged).lengths) > 0
     except FileError:
         pass
-
-
-def test_batches_give_back_every_sequence_once_with_its_own_length() -> None:
-    items = [np.full((length, 2), length, np.float32) for length in (3, 1, 0, 5, 2)]
-    seen = {}
-    for rows, x, lengths in data.Sequences(items, None).batches(2):
-        assert x.shape == (lengths.max(), len(rows), 2)
-        for b, row in enumerate(rows.tolist()):
-            seen[row] = x[: lengths[b], b]
-            assert not x[lengths[b] :, b].any()
-    assert sorted(seen) == [0, 1, 2, 3, 4]
-    for row, item in enumerate(items):
-        np.testing.assert_array_equal(seen[row], item)

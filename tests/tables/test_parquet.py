@@ -1,4 +1,4 @@
-"""Parquet through one process: all rows in order, whole or not at all, in little memory."""
+"""Parquet in one process: all rows in order, written whole or not at all, in little memory."""
 
 import json
 from pathlib import Path
@@ -48,25 +48,67 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "net.safetensors"
 
 
-def test_all_rows_are_scored_in_order_with_their_other_columns(
-    files: tuple[Path, pa.Table], model: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        ([], ["y"]),
+        (["--columns", "*"], ["id", "x", "y"]),
+        (["--columns", "x"], ["x", "y"]),
+        (["--group", "id", "--workers", "3"], ["id", "y"]),
+    ],
+)
+def test_all_rows_are_scored_in_order_beside_the_columns_to_keep(
+    files: tuple[Path, pa.Table], model: Path, tmp_path: Path, options: list[str], columns: list[str]
 ) -> None:
     folder, rows = files
-    result = onward_("run", model, folder, "--out", tmp_path / "out.parquet", "--json")
+    result = onward_("run", model, folder, "--out", tmp_path / "out.parquet", "--json", *options)
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert (said["sequences"], said["bad"]) == (3600, 0)
     scored = pq.read_table(tmp_path / "out.parquet")
-    assert scored.select(["id", "x"]) == rows
-    assert scored == Scorer(NET)(rows).cast(scored.schema)
+    assert scored == Scorer(NET)(rows).select(columns).cast(scored.schema)
     shown = onward_("run", model, folder, "--out", tmp_path / "out.parquet").output
     assert "3,600 sequences in " in shown and "Written to" in shown
+
+
+def test_the_index_of_pandas_is_kept(model: Path, tmp_path: Path) -> None:
+    rows = table(30)
+    metadata = {"pandas": json.dumps({"index_columns": ["id"]})}
+    pq.write_table(rows.replace_schema_metadata(metadata), tmp_path / "in.parquet")
+    result = onward_("run", model, tmp_path / "in.parquet", "--out", tmp_path / "out.parquet")
+    assert result.exit_code == 0, result.output
+    assert pq.read_table(tmp_path / "out.parquet").column_names == ["id", "y"]
+
+
+def test_the_file_is_the_same_for_any_number_of_workers(
+    files: tuple[Path, pa.Table], model: Path, tmp_path: Path
+) -> None:
+    for workers in ("1", "2", "5"):
+        onward_("run", model, files[0], "--workers", workers, "--out", tmp_path / f"{workers}.parquet")
+    one, two, five = ((tmp_path / f"{workers}.parquet").read_bytes() for workers in (1, 2, 5))
+    assert one == two == five
+
+
+def test_an_interrupt_leaves_the_old_file_whole(
+    files: tuple[Path, pa.Table], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parquet, "score_table", interrupt)
+    out = tmp_path / "out.parquet"
+    out.write_bytes(b"old")
+    for workers in ("1", "2"):
+        result = onward_("run", model, files[0], "--workers", workers, "--out", out)
+        assert result.exit_code == 130 and "Interrupted: nothing was written." in result.stderr
+    assert out.read_bytes() == b"old"
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "net.safetensors", "out.parquet"}
 
 
 def test_row_groups_number_their_rows_through_all_files(files: tuple[Path, pa.Table]) -> None:
     groups = parquet.row_groups(str(files[0]))
     assert [group.rows for group in groups] == [700, 700, 700, 400, 700, 400]
-    numbers = [n for group in groups for part in group.tables() for n in part[parquet.NUMBER].to_pylist()]
+    numbers = [n for group in groups for part in group.tables() for n in part[parquet.ROW_NUMBER].to_pylist()]
     assert numbers == list(range(3600))
 
 
@@ -78,8 +120,8 @@ def test_a_bad_row_ends_the_run_or_is_set_aside(model: Path, tmp_path: Path) -> 
     pq.write_table(rows.set_column(1, "x", pa.array(x, STEPS)), source, row_group_size=500)
     out.write_bytes(b"old")
     failed = onward_("run", model, source, "--out", out)
-    assert failed.exit_code == 1
-    assert "row 1234, column 'x': a step that is no list of 3 numbers" in failed.output
+    assert failed.exit_code == 1 and "--on-error keep" in failed.output
+    assert "row 1234, column 'x': a step that is not a list of 3 numbers" in failed.output
     assert out.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "out.parquet", "net.safetensors"}
     kept = onward_("run", model, source, "--out", out, "--on-error", "keep", "--output", "score")
@@ -99,7 +141,7 @@ def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
         done.append(n)
         held.append(pa.total_allocated_bytes() - before)
 
-    parquet.score(str(source), out, Scorer(NET, row=parquet.NUMBER), advance)
+    parquet.score(str(source), out, Scorer(NET, row=parquet.ROW_NUMBER), advance)
     assert sum(done) == rows == pq.read_metadata(out).num_rows
     assert max(held) < 1.1 * min(held) < source.stat().st_size / 2
 
@@ -126,12 +168,14 @@ def test_wrong_use_is_explained(files: tuple[Path, pa.Table], model: Path, tmp_p
     for arguments, words in (
         ([], "--out is missing"),
         (["--out", tmp_path / "y.csv"], ".parquet"),
-        (["--out", tmp_path / "y.parquet", "--input", "z"], "there is no column 'z', but id, x"),
+        (["--out", tmp_path / "y.parquet", "--columns", "z"], "no column 'z' to keep; the columns are id, x"),
+        (["--out", files[0] / "y.parquet"], "would overwrite INPUT"),
+        (["--out", tmp_path / "y.parquet", "--input", "z"], "there is no column 'z'; the columns are id, x"),
     ):
         result = onward_("run", model, files[0], *arguments)
         assert result.exit_code > 0 and words in result.output
     with pytest.raises(FileError, match="nowhere://x cannot be reached"):
-        parquet.located("nowhere://x")
+        parquet.locate("nowhere://x")
 
 
 @pytest.mark.parametrize("store", [False, True])
@@ -140,16 +184,16 @@ def test_a_folder_appears_whole_or_not_at_all(
 ) -> None:
     local = fs.LocalFileSystem()
     if store:  # one that is not known to move folders
-        monkeypatch.setattr(parquet, "located", lambda path: (fs.SubTreeFileSystem("/", local), path[1:]))
+        monkeypatch.setattr(parquet, "locate", lambda path: (fs.SubTreeFileSystem("/", local), path[1:]))
     out = str(tmp_path / "out")
-    with pytest.raises(ArgumentError), parquet.appearing(out) as (filesystem, folder):
+    with pytest.raises(ArgumentError), parquet.new_folder(out) as (filesystem, folder):
         pq.write_table(table(5), f"{folder}/a.parquet", filesystem=filesystem)
         raise ArgumentError("on the way")
     assert not list(tmp_path.iterdir())
-    with parquet.appearing(out) as (filesystem, folder):
+    with parquet.new_folder(out) as (filesystem, folder):
         pq.write_table(table(5), f"{folder}/a.parquet", filesystem=filesystem)
         assert not Path(out).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert pq.read_table(out) == table(5)
-    with pytest.raises(FileError, match="is there already"), parquet.appearing(out):
+    with pytest.raises(FileError, match="exists already"), parquet.new_folder(out):
         pass

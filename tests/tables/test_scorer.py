@@ -82,8 +82,8 @@ def test_lengths_cut_what_is_padded() -> None:
 GOOD = [[1.0, 2.0, 3.0]]
 BAD_ROWS = {
     "null": (None, "column 'x': null"),
-    "null_step": ([[1.0, 2.0, 3.0], None], "column 'x': a step that is no list of 3 numbers"),
-    "short_step": ([[1.0, 2.0]], "column 'x': a step that is no list of 3 numbers"),
+    "null_step": ([[1.0, 2.0, 3.0], None], "column 'x': a step that is not a list of 3 numbers"),
+    "short_step": ([[1.0, 2.0]], "column 'x': a step that is not a list of 3 numbers"),
     "null_number": ([[1.0, None, 3.0]], "column 'x': a null among its numbers"),
 }
 
@@ -117,16 +117,16 @@ def test_rows_that_lengths_or_the_model_refuse_are_bad_too() -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "words"),
     [
-        ({"a": [1]}, {}, "there is no column 'x', but a"),
-        ({"x": ["text"]}, {}, "column 'x' is of string, but the model takes lists of lists of 3 numbers"),
-        ({"x": [[1.0, 2.0, 3.0]]}, {}, "column 'x' is of list<item: double>"),
-        ({"x": [["a"]]}, {}, "column 'x' is of list<item: string>"),
-        ({"x": [[GOOD]]}, {}, "column 'x' is of list<item: list<item: list"),
-        ({"x": [GOOD], "y": [1]}, {}, "there is a column 'y' already"),
-        ({"x": [GOOD], "n": [1.0]}, {"lengths": "n"}, "column 'n' is of double, but must hold integers"),
+        ({"a": [1]}, {}, "there is no column 'x'; the columns are a"),
+        ({"x": ["text"]}, {}, "column 'x' has type string, but the model takes lists of lists of 3 numbers"),
+        ({"x": [[1.0, 2.0, 3.0]]}, {}, "column 'x' has type list<item: double>"),
+        ({"x": [["a"]]}, {}, "column 'x' has type list<item: string>"),
+        ({"x": [[GOOD]]}, {}, "column 'x' has type list<item: list<item: list"),
+        ({"x": [GOOD], "y": [1]}, {}, "already has a column 'y'"),
+        ({"x": [GOOD], "n": [1.0]}, {"lengths": "n"}, "column 'n' has type double, but must hold integers"),
         ({"x": [GOOD]}, {"lengths": "n"}, "there is no column 'n'"),
         ({"x": [GOOD]}, {"row": "id"}, "there is no column 'id'"),
-        ({"a": [1.0], "b": [2.0]}, {"input": ["a", "b"]}, "column 'a' is of double, one of 2 columns"),
+        ({"a": [1.0], "b": [2.0]}, {"input": ["a", "b"]}, "column 'a' has type double, one of 2 columns"),
     ],
 )
 def test_columns_that_do_not_fit_are_named(columns: Any, options: Any, words: str) -> None:
@@ -136,7 +136,7 @@ def test_columns_that_do_not_fit_are_named(columns: Any, options: Any, words: st
 
 def test_a_tensor_of_another_shape_is_refused() -> None:
     table = pa.table({"x": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ones((2, 3, 4)))})
-    with pytest.raises(ArgumentError, match=r"row 0, column 'x': an array of another shape than \(T, 3\)"):
+    with pytest.raises(ArgumentError, match=r"row 0, column 'x': expected an array of shape \(T, 3\)"):
         Scorer(NET)(table)
 
 
@@ -150,3 +150,18 @@ def test_wrong_arguments_are_refused_before_there_is_a_table() -> None:
 def test_a_scorer_can_be_pickled() -> None:
     table = pa.table({"x": COLUMNS["lists"][1]})
     assert pickle.loads(pickle.dumps(Scorer(NET)))(table) == Scorer(NET)(table)
+
+
+def test_a_row_whose_output_is_nan_is_bad() -> None:
+    table = pa.table({"x": pa.array([GOOD, [[1.0, np.nan, 3.0]], GOOD * 2], pa.list_(FLOATS))})
+    with pytest.raises(
+        ArgumentError, match=r"row 1, column 'x': the model's output is NaN .*--on-error keep"
+    ):
+        Scorer(NET)(table)
+    scored = Scorer(NET, on_error="keep")(table)
+    assert scored["y_error"].to_pylist() == [None, "column 'x': the model's output is NaN", None]
+    assert scored["y"].null_count == 1
+
+
+def test_the_scorer_is_public() -> None:
+    assert onward.tables.Scorer is Scorer  # type: ignore[attr-defined]  # imported when it is first named

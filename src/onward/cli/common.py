@@ -20,7 +20,6 @@ from ..core import storage
 from ..formats import load
 from ..layers.base import Layer
 from ..layers.sequential import Sequential
-from ..tables import data
 from .group import did_you_mean
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def model_file(name: str, argument: str = "MODEL") -> Path:
     return named_file(name, bundled.models(), "model", argument)
 
 
-def data_file(name: str, argument: str, suffixes: Sequence[str] = data.SUFFIXES) -> Path:
+def data_file(name: str, argument: str, suffixes: Sequence[str]) -> Path:
     """The file of a bundled data set, or the file of that name, once its suffix is one of those given."""
     path = named_file(name, bundled.datasets(), "data set", argument)
     check_suffix(path, argument, suffixes)
@@ -113,20 +112,6 @@ def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
     if not path.parent.is_dir():
         message = f"the directory {path.parent} does not exist: create it first"
         raise click.BadParameter(message, param_hint=argument)
-
-
-def model_and_input(model: str, source: str | None) -> tuple[Sequential, Path]:
-    """The model with a bundled name or in a file, and the file of its input.
-
-    A bundled model has an input of its own, which is used where there is no `source`.
-    """
-    path = model_file(model)
-    if source is None:
-        source = bundled.card(model).get("data") if model in bundled.models() else None
-    if source is None:
-        known = ", ".join(bundled.datasets())
-        raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
-    return model_of(path, model), data_file(source, "INPUT")
 
 
 def model_of(path: Path, name: str) -> Sequential:

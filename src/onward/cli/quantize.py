@@ -8,24 +8,23 @@ import click
 import numpy as np
 
 from .. import bundled
-from ..core import storage
 from ..errors import ArgumentError, PrecisionError
 from ..layers.base import Layer
 from ..recipes import text
-from ..tables import data, scoring
+from ..tables import inference, model_files
 from .common import (
     Report,
     check_suffix,
     complete_data,
     complete_model,
     console,
-    data_file,
     json_option,
     kilobytes,
     layer_of,
     model_file,
     progress,
 )
+from .input_options import read_sequences
 
 
 @click.command(epilog="Example:  onward quantize vowels --to int8 -o small.safetensors")
@@ -86,14 +85,15 @@ def quantize(
         "checked_on": source,
     }
     if source is not None:
-        report |= _difference(net, small, _sequences(source, vocabulary))
+        sequences = read_sequences(net, path, source)
+        report |= {"read_as": sequences.describe(), **_difference(net, small, sequences.items)}
         if tolerance is not None and report["largest_difference"] > tolerance:
             raise PrecisionError(
                 f"{precision} changes an output by {report['largest_difference']:.3g}, which exceeds the "
                 f"tolerance of {tolerance:g}; nothing was written. Allow more" + _alternative(precision)
             )
     if vocabulary is None:
-        small.save(out)
+        model_files.save(out, small, model_files.load_saved(path))
     else:
         text.save(out, small, vocabulary)
     report["file_bytes_before"], report["file_bytes_after"] = path.stat().st_size, out.stat().st_size
@@ -104,7 +104,7 @@ def quantize(
 
 
 def _quantized(net: Any, precision: str) -> Any:
-    if not hasattr(net, "quantize"):
+    if not any(layer.state_names for layer in net.sublayers().values()):
         raise ArgumentError(f"{net!r} has no recurrent layers, which are the ones that are quantized")
     return net.quantize(precision)
 
@@ -117,21 +117,11 @@ def _bytes(net: Layer) -> int:
     return sum(weight.nbytes for weight in net.state_dict().values())
 
 
-def _sequences(source: str, vocabulary: text.Vocabulary | None) -> list[Any]:
-    """The inputs to compare on: sequences of a data file or, for a text model, one text."""
-    if vocabulary is None:
-        return data.read(data_file(source, "--check")).items
-    path = Path(source)
-    if not path.is_file():
-        raise click.BadParameter(f"{source!r} is not a file; a text model needs a text", param_hint="--check")
-    return [vocabulary.encode(vocabulary.without_unknown(storage.read_text(path)))]
-
-
 def _difference(net: Layer, small: Layer, sequences: list[Any]) -> Report:
     """The largest and the mean absolute difference of all outputs of two models."""
     differences = []
     with progress("Comparing", len(sequences)) as advance:
-        pairs = zip(scoring.outputs(net, sequences), scoring.outputs(small, sequences), strict=True)
+        pairs = zip(inference.outputs(net, sequences), inference.outputs(small, sequences), strict=True)
         for (rows, before), (_, after) in pairs:
             differences += [np.abs(y - other).ravel() for y, other in zip(before, after, strict=True)]
             advance(len(rows))
@@ -150,6 +140,7 @@ def _show(report: Report) -> None:
     if report["checked_on"] is None:
         console().print("The outputs were not compared: --check DATA shows how much they change.")
     else:
+        console().print(report["read_as"])
         console().print(
             f"Outputs on {report['checked_on']} differ by at most {report['largest_difference']:.3g}, "
             f"on average by {report['mean_difference']:.3g}."

@@ -1,56 +1,72 @@
-"""`onward run`: a model over sequences, and what it predicts."""
+"""`onward run`: run a model over sequences, show a summary and write the outputs."""
 
 import json
+import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from click.core import ParameterSource
-from rich.bar import Bar
-from rich.console import Console
-from rich.table import Table
 
-from ..layers.sequential import Sequential
-from ..tables import data, scoring
+from ..errors import ArgumentError
+from ..layers.base import Layer
+from ..tables import data, inference, output_files
+from ..tables.data import Selection, Sequences
 from .common import (
     Report,
     check_suffix,
     complete_data,
     complete_model,
-    counted,
     json_option,
-    model_and_input,
-    new_table,
+    model_file,
+    model_of,
     progress,
 )
-from .run_table import is_parquet, run_table, show_table_run
+from .input_options import (
+    STDIN,
+    default_source,
+    names,
+    read_sequences,
+    refuse_to_overwrite,
+    selection_options,
+)
+from .run_parquet import is_parquet, run_parquet, show_parquet
+from .run_summary import Predictions, predict, show, summarize
 
-SHOWN = 24  # rows of a table of outputs
-OF_PARQUET = ("engine", "input_", "lengths", "output", "on_error")
+PARQUET_ONLY = ("engine", "address", "lengths", "output", "columns")
+ARRAYS_ONLY = ("target", "time", "window", "horizon")
+MOST_NAMED = 10  # bad sequences that a message lists
 
 
 @click.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
 @click.argument("model", shell_complete=complete_model)
 @click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 @click.option(
-    "--out",
-    help="Write the outputs to this file: .npy, .npz, .csv; of Parquet, .parquet; with --engine, a folder.",
+    "--out", help="Write the outputs to this file: .npy, .npz, .csv or .parquet, as INPUT; or - for stdout."
 )
-@click.option("--engine", type=click.Choice(["ray"]), help="Run over Parquet on many processors or machines.")
-@click.option("--address", help="The cluster of Ray to run on, as auto; without it, one is started here.")
-@click.option("--input", "input_", default="x", show_default=True, help="Of Parquet: column of sequences.")
-@click.option("--lengths", help="Of Parquet: column that says how many steps of each count.")
-@click.option("--output", default="y", show_default=True, help="Of Parquet: column to write.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Threads, or actors of Ray; by default 1, or as many actors as there is room for.",
+)
+@selection_options
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "keep"]),
     default="fail",
     show_default=True,
-    help="Of Parquet: end at a bad row, or say in a column what is wrong with it.",
+    help="Stop at a bad sequence, or set it aside with the reason.",
 )
+@click.option("--lengths", help="Parquet: column with the number of valid steps of each row.")
+@click.option("--output", default="y", show_default=True, help="Parquet: name of the column to add.")
+@click.option(
+    "--columns",
+    help="Parquet: columns to keep beside the output, or '*' for all. By default, the --group column and the "
+    "index that pandas wrote.",
+)
+@click.option("--engine", type=click.Choice(["ray"]), help="Parquet: run on many processors or machines.")
+@click.option("--address", help="Parquet: the Ray cluster to run on, such as auto; by default a local one.")
 @json_option
 @click.pass_context
 def run(
@@ -58,188 +74,147 @@ def run(
     model: str,
     source: str | None,
     out: str | None,
-    engine: str | None,
-    address: str | None,
-    input_: str,
+    workers: int | None,
+    selection: Selection,
+    on_error: str,
     lengths: str | None,
     output: str,
-    on_error: str,
+    columns: str | None,
+    engine: str | None,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Run MODEL on the sequences of INPUT and show its predictions.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
 
-    INPUT is a bundled data set or a file. Without it, a bundled model runs over its own test data.
+    INPUT is a bundled data set, a file, or - for an array or CSV on standard input; the outputs then go to
+    standard output, in the same format. Without INPUT, a bundled model runs over its own test data.
 
     \b
-    .npy  x (T, I): time steps of features; or (T, B, I): B sequences
-    .npz  `x` as above, or sequences one after another, with `lengths`;
-          `y`, if there, is the class of each
-    .csv  a header, a row for each time step, a column for each feature;
-          columns `sequence` and `label`, if there, tell sequences apart
-          and name the class of each by its number
-    .parquet  a row for each sequence, a column of lists of its steps;
-          or a folder of such files, or a URI, as s3://bucket/folder
+    .npy      (N, T, F): N sequences of T steps with F features; (T, F): one
+              sequence; (N, T) or (T,): token ids
+    .npz      the same array as `x`; `lengths` (N,), if present, are the valid
+              steps of each row, and `y` (N,) the classes. With `lengths`, x may
+              also be (sum of lengths, F): one sequence after another
+    .csv      a header, a row per time step and a column per feature; the
+              options below select columns. By default, `sequence` tells
+              sequences apart and `label` is the class
+    .parquet  a row per sequence, with a column of lists (default: x) or several
+              columns of numbers; a folder of files; or a URI, such as
+              s3://bucket/folder
+    text      for a model of text
+
+    What `onward train table` was given is saved with the model and need not be repeated.
+
+    A sequence is bad if the model's output for it is NaN; a row of Parquet also if it is missing or
+    malformed. A bad sequence stops the run with exit code 1, and nothing is written. With --on-error keep, it
+    is left out of the summary, its outputs stay NaN (in Parquet: null), .csv and .parquet state the reason,
+    and the exit code is 0.
     """
-    if address is not None and engine is None:
-        raise click.UsageError("--address is of Ray: give --engine ray, too, or leave it out")
-    if source is not None and (engine is not None or is_parquet(source)):
-        columns = {"input": input_, "lengths": lengths, "output": output, "on_error": on_error}
-        report = run_table(model, source, out, engine, address, **columns)
-        show = show_table_run
-    else:
-        _refuse_options_of_parquet(ctx)
-        report = _run_file(model, source, None if out is None else Path(out))
-        show = _show_run
-    if as_json:
-        print(json.dumps(report, allow_nan=False))
-    else:
-        show(report)
+    path = model_file(model)
+    try:
+        if source is not None and (engine is not None or is_parquet(source)):
+            _refuse(ctx, ARRAYS_ONLY, "arrays, CSV and text")
+            if address is not None and engine is None:
+                raise click.UsageError("--address needs --engine ray")
+            options = {"lengths": lengths, "output": output, "on_error": on_error}
+            report = run_parquet(
+                model,
+                path,
+                source,
+                out,
+                engine,
+                address,
+                inputs=selection.inputs,
+                keys=(selection.group,) if selection.group else (),
+                columns=None if columns is None else names(columns),
+                workers=workers,
+                **options,
+            )
+            print(json.dumps(report)) if as_json else show_parquet(report)
+        else:
+            _refuse(ctx, PARQUET_ONLY, "Parquet")
+            source = default_source(model, source)
+            if source == STDIN and out is None and not as_json:
+                out = STDIN
+            if out == STDIN and as_json:
+                raise click.UsageError("--json and --out - both write to standard output: leave one out")
+            report = _run_file(model, path, source, out, selection, workers or 1, on_error)
+            print(json.dumps(report, allow_nan=False)) if as_json else show(report)
+    except KeyboardInterrupt:
+        click.echo(click.style("Interrupted: nothing was written.", "yellow"), err=True)
+        sys.exit(130)
 
 
-def _refuse_options_of_parquet(ctx: click.Context) -> None:
-    """What would do nothing is an error, lest somebody rely on it."""
-    given = [
+def _refuse(ctx: click.Context, options: tuple[str, ...], kind: str) -> None:
+    """Raise UsageError for options that would have no effect on this kind of INPUT."""
+    found = [
         option.opts[0]
         for option in ctx.command.params
-        if option.name in OF_PARQUET and ctx.get_parameter_source(option.name) != ParameterSource.DEFAULT
+        if option.name in options and ctx.get_parameter_source(option.name) != ParameterSource.DEFAULT
     ]
-    if given:
-        raise click.UsageError(f"{', '.join(given)}: of Parquet only, which INPUT is not")
+    if found:
+        raise click.UsageError(f"{', '.join(found)}: only for {kind}, which INPUT is not")
 
 
-def _run_file(model: str, source: str | None, out: Path | None) -> Report:
-    """Runs over a file that fits in memory, and sums up what the model predicts."""
+def _run_file(
+    model: str, path: Path, source: str, out: str | None, selection: Selection, workers: int, on_error: str
+) -> Report:
+    """Run over a file that fits in memory, write the outputs and summarize them."""
+    if out not in (None, STDIN):
+        check_suffix(Path(str(out)), "--out", data.SUFFIXES)
+        refuse_to_overwrite(source, str(out))
+    net = model_of(path, model)
+    sequences = read_sequences(net, path, source, selection, future=True)
+    outputs, seconds = _outputs(net, sequences, workers)
+    bad = inference.rows_with_nan(outputs)
+    if bad and on_error == "fail":
+        shown = ", ".join(sequences.name(row) for row in bad[:MOST_NAMED])
+        more = f" and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
+        raise ArgumentError(
+            f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {shown}{more}. Check the "
+            "input for NaN, or set these sequences aside with --on-error keep"
+        )
+    predictions = predict(model, path, sequences, outputs, bad)
     if out is not None:
-        check_suffix(out, "--out", data.SUFFIXES)
-    net, source_file = model_and_input(model, source)
-    sequences = data.read(source_file)
-    outputs, seconds = _outputs(net, sequences)
-    per_step = outputs[0].ndim == 2
-    stacked = np.concatenate(outputs) if per_step else np.stack(outputs)
-    if out is not None:
-        data.write(out, stacked, sequences.lengths if per_step else None)
-
+        _write(out, source, sequences, outputs, predictions, bad if on_error == "keep" else None)
     return {
         "model": model,
-        "input": source_file.stem if source is None else source,
-        **_summary(sequences, stacked, seconds, per_step),
-        "out": None if out is None else str(out),
+        "input": source,
+        "read_as": sequences.describe(),
+        **summarize(sequences, outputs, predictions, bad, seconds),
+        "out": out,
     }
 
 
-def _outputs(net: Sequential, sequences: data.Sequences) -> tuple[list[data.AnyArray], float]:
-    """What the model gives for each sequence, (O,) or (T, O), and how many seconds it took."""
+def _outputs(net: Layer, sequences: Sequences, workers: int) -> tuple[list[data.AnyArray], float]:
+    """The output for each sequence, (O,) or (T, O), and the seconds that it took."""
     outputs: list[Any] = [None] * len(sequences.items)
     start = time.perf_counter()
     with progress("Running", len(outputs)) as advance:
-        for rows, answers in scoring.outputs(net, sequences.items):
-            for row, y in zip(rows, answers, strict=True):
+        for rows, ys in inference.outputs(net, sequences.items, workers):
+            for row, y in zip(rows, ys, strict=True):
                 outputs[row] = y
             advance(len(rows))
     return outputs, time.perf_counter() - start
 
 
-def _summary(sequences: data.Sequences, outputs: data.AnyArray, seconds: float, per_step: bool) -> Report:
-    """What is reported of a run: each output and, where there are labels, each class."""
-    steps = int(sequences.lengths.sum())
-    report: Report = {
-        "sequences": len(sequences.items),
-        "steps": steps,
-        "seconds": seconds,
-        "steps_per_second": steps / seconds,
-        "output_shape": list(outputs.shape),
-        "labels": sequences.labels is not None,
-        "not_finite": int((~np.isfinite(outputs)).sum()),
-    }
-    with np.errstate(invalid="ignore"):  # infinity minus infinity
-        mean = outputs.mean(axis=0, dtype=np.float64)
-    report["outputs"] = [
-        {"mean": _number(mean[k]), "min": _number(column.min()), "max": _number(column.max())}
-        for k, column in enumerate(outputs.T)
-    ]
-    if per_step or outputs.shape[1] == 1:
-        return report
-
-    predicted = outputs.argmax(axis=1)
-    report["predicted"] = predicted.tolist()
-    if (labels := sequences.labels) is not None:
-        report["accuracy"] = float((predicted == labels).mean())
-        report["classes"] = [_class(k, labels, predicted) for k in np.union1d(labels, predicted).tolist()]
-    return report
-
-
-def _class(k: int, labels: data.Integers, predicted: data.Integers) -> Report:
-    own = predicted[labels == k]
-    correct = int((own == k).sum())
-    return {
-        "class": k,
-        "sequences": len(own),
-        "correct": correct,
-        "accuracy": correct / len(own) if len(own) else None,
-        "taken_for": dict(Counter(own[own != k].tolist()).most_common()),
-    }
-
-
-def _number(value: Any) -> float | None:
-    """None for NaN and infinities, which JSON does not have."""
-    return float(value) if np.isfinite(value) else None
-
-
-def _show_run(report: Report) -> None:
-    console = Console(highlight=False, markup=False)
-    console.print(_classes_table(report) if "classes" in report else _outputs_table(report))
-    console.print(
-        f"{counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'time step')} in "
-        f"{report['seconds'] * 1e3:,.1f} ms: {report['steps_per_second']:,.0f} steps per second"
-    )
-    if report["labels"] and "classes" not in report:
-        console.print("The labels are not used: the model does not give one output for each class.")
-    if report["not_finite"]:
-        console.print(f"{counted(report['not_finite'], 'output')} NaN or infinite.", style="yellow")
-    if report["out"]:
-        console.print(f"Outputs written to {report['out']}")
-
-
-def _title(report: Report) -> str:
-    return f"{report['model']} on {report['input']}: outputs {tuple(report['output_shape'])}"
-
-
-def _classes_table(report: Report) -> Table:
-    table = new_table(_title(report), "class", "sequences", "correct", "accuracy")
-    table.add_column("")
-    table.add_column("taken for")
-    for row in report["classes"]:
-        accuracy = row["accuracy"]
-        table.add_row(
-            str(row["class"]),
-            str(row["sequences"]),
-            str(row["correct"]),
-            "" if accuracy is None else f"{accuracy:.1%}",
-            Bar(1, 0, accuracy or 0, width=20, color="green"),
-            ", ".join(f"{k} ({times}x)" for k, times in row["taken_for"].items()),
-        )
-    table.add_section()
-    correct = sum(row["correct"] for row in report["classes"])
-    table.add_row(
-        "all",
-        str(report["sequences"]),
-        str(correct),
-        f"{report['accuracy']:.1%}",
-        Bar(1, 0, report["accuracy"], width=20, color="green"),
-        style="bold",
-    )
-    return table
-
-
-def _outputs_table(report: Report) -> Table:
-    largest: Counter[int] = Counter(report.get("predicted"))
-    table = new_table(_title(report), "output", "mean", "min", "max", *(["largest in"] if largest else []))
-    for k, row in enumerate(report["outputs"][:SHOWN]):
-        numbers = ["" if value is None else f"{value:.4g}" for value in row.values()]
-        table.add_row(str(k), *numbers, *([f"{largest[k]:,} of {report['sequences']:,}"] if largest else []))
-    hidden = len(report["outputs"]) - SHOWN
-    if hidden > 0:
-        table.caption = f"and {counted(hidden, 'more output')}: --json shows all"
-    return table
+def _write(
+    out: str,
+    source: str,
+    sequences: Sequences,
+    outputs: list[data.AnyArray],
+    predictions: Predictions | None,
+    bad: list[int] | None,
+) -> None:
+    """Write the outputs to a file or, in the format of INPUT, to standard output; CSV to a terminal."""
+    predicted = None if predictions is None else predictions.names
+    reasons = None if bad is None else {row: "the outputs are NaN" for row in bad}
+    if out != STDIN:
+        output_files.write(Path(out), sequences, outputs, predicted, reasons)
+        return
+    stdout = sys.stdout.buffer
+    suffix = sequences.suffix if not stdout.isatty() else ".csv"
+    stdout.write(output_files.encode(suffix, sequences, outputs, predicted, reasons))
+    stdout.flush()

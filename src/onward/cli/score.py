@@ -21,6 +21,7 @@ from .common import (
     model_of,
     named_file,
 )
+from .input_options import read_sequences, selection_options
 
 LISTED = 5  # unknown characters that are named
 
@@ -35,12 +36,14 @@ LISTED = 5  # unknown characters that are named
     show_default=True,
     help="What to do about characters of a text that are not in the model's vocabulary.",
 )
+@selection_options
 @json_option
-def score(model: str, file: str, unknown: str, as_json: bool) -> None:
+def score(model: str, file: str, unknown: str, selection: data.Selection, as_json: bool) -> None:
     """Evaluate MODEL on FILE: a text or a table of labelled sequences.
 
     MODEL is a bundled model (see `onward models`) or a model file. FILE is a bundled data set, a .npz or .csv
-    file as `onward train table` takes it, or any other file, which is read as a text in UTF-8.
+    file as `onward train table` takes it, or any other file, which is read as a text in UTF-8. The options
+    that select columns are for .csv files; those that the model was trained with need not be repeated.
 
     For a text, prints the bits per character and the perplexity; for a table, the loss and, if the labels are
     classes, the accuracy.
@@ -48,7 +51,7 @@ def score(model: str, file: str, unknown: str, as_json: bool) -> None:
     model_path = model_file(model)
     path = named_file(file, bundled.datasets(), "data set", "FILE")
     if path.suffix.lower() in data.SUFFIXES:
-        report = _score_table(model, model_path, path)
+        report = _score_table(model, model_path, file, selection)
     else:
         report = _score_text(model_path, path, unknown)
     report = {"model": model, "file": file, **report}
@@ -58,9 +61,11 @@ def score(model: str, file: str, unknown: str, as_json: bool) -> None:
         _show(report)
 
 
-def _score_table(model: str, model_path: Path, path: Path) -> Report:
-    found = sequences.score_table(model_of(model_path, model), data.read(path))
-    return {"loss": found.loss, "accuracy": found.accuracy}
+def _score_table(model: str, model_path: Path, file: str, selection: data.Selection) -> Report:
+    net = model_of(model_path, model)
+    table = read_sequences(net, model_path, file, selection)
+    found = sequences.score_table(net, table)
+    return {"read_as": table.describe(), "loss": found.loss, "accuracy": found.accuracy}
 
 
 def _score_text(model_path: Path, path: Path, unknown: str) -> Report:
@@ -86,6 +91,7 @@ def _score_text(model_path: Path, path: Path, unknown: str) -> Report:
 
 def _show(report: Report) -> None:
     if "bits_per_character" not in report:
+        console().print(report["read_as"])
         accuracy = report["accuracy"]
         correct = "" if accuracy is None else f", {accuracy:.1%} correct"
         console().print(f"loss {report['loss']:.4g}{correct}")

@@ -12,7 +12,6 @@ from .. import bundled
 from ..errors import FileError
 from ..layers.sequential import Sequential
 from ..recipes import text as text_models
-from ..tables import data
 from ..tracing.trace import LayerSummary, Trace
 from .common import (
     PICTURES,
@@ -23,11 +22,12 @@ from .common import (
     console,
     counted,
     json_option,
-    model_and_input,
     model_file,
+    model_of,
     new_table,
     write_figure,
 )
+from .input_options import default_source, read_sequences
 
 LEGEND = """\
 lowest, highest tenth: the share of values in that tenth of the gate's range,
@@ -61,6 +61,7 @@ class Run(NamedTuple):
     title: str
     label: int | None = None
     classes: list[str] | None = None
+    read_as: str | None = None
 
 
 @click.command(epilog="Example:  onward trace vowels -o gates.png")
@@ -117,6 +118,7 @@ def trace(
         write_figure(out, figure)
     report = {
         "model": model,
+        "read_as": run.read_as,
         "steps": len(run.x),
         "layers": [_layer_report(name, summary) for name, summary in result.summary().items()],
         "out": None if out is None else str(out),
@@ -144,16 +146,17 @@ def _read_sequence(model: str, source: str | None, number: int) -> Run:
         raise click.UsageError(
             f'{model} is a text model: pass its input with --text:  onward trace {model} --text "To be"'
         )
-    net, source_file = model_and_input(model, source)
-    sequences = data.read(source_file)
+    path = model_file(model)
+    source = default_source(model, source)
+    net = model_of(path, model)
+    sequences = read_sequences(net, path, source)
     if not 0 <= number < len(sequences.items):
         count = counted(len(sequences.items), "sequence")
-        raise click.BadParameter(
-            f"{number}, but {source_file.name} has {count}, from 0", param_hint="--sequence"
-        )
+        raise click.BadParameter(f"{number}, but {source} has {count}, from 0", param_hint="--sequence")
     label = None if sequences.labels is None else int(sequences.labels[number])
-    title = f"{model} on {source_file.stem}, sequence {number}"
-    return Run(net, sequences.items[number], title, label)
+    title = f"{model} on {Path(source).stem}, sequence {sequences.name(number)}"
+    classes = list(sequences.classes) or None
+    return Run(net, sequences.items[number], title, label, classes, sequences.describe())
 
 
 def _is_text_model(model: str) -> bool:
@@ -183,6 +186,8 @@ def _layer_report(name: str, summary: LayerSummary) -> Report:
 
 
 def _print_report(report: Report) -> None:
+    if report["read_as"]:
+        console().print(report["read_as"])
     title = f"{report['model']} over {counted(report['steps'], 'step')}"
     table = new_table(title, "layer", "gate", "lowest tenth", "highest tenth", "memory, steps", "dead units")
     for layer in report["layers"]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from ..core import storage
 from ..layers.sequential import Sequential
 from ..recipes import characters, sequences, text
-from ..tables import data
+from ..tables import data, model_files
 from ..train import History, checkpoint
 from .common import (
     PICTURES,
@@ -26,6 +26,7 @@ from .common import (
     write_figure,
 )
 from .group import Group
+from .input_options import selection_options
 
 
 @click.group(cls=Group, epilog="Example:  onward train text plays.txt")
@@ -94,9 +95,11 @@ def train_text(
 
 @train.command("table", epilog="Example:  onward train table recordings.npz")
 @click.argument("file", shell_complete=complete_data)
+@selection_options
 @settings
 def train_table(
     file: str,
+    selection: data.Selection,
     out: Path | None,
     hidden: int | None,
     layers: int | None,
@@ -105,17 +108,28 @@ def train_table(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Train a model that predicts the class or the target values of the sequences in FILE.
+    """Train a model that predicts the class, or numbers, of the sequences in FILE.
 
-    FILE is a bundled data set, or a .npz or .csv file as `onward run` takes it. Classes are `y` in a .npz,
-    the column `label` in a .csv. Targets are numbers: `targets` in a .npz, for each sequence (S, O) or, laid
-    out as x, for each step; the columns whose names begin with `target` in a .csv, for each step.
+    FILE is a bundled data set, or an .npz or .csv file as `onward run` takes it, with what the model is to
+    predict. An .npz file has `y`: classes (N,), which are integers or strings; numbers (N, O) for each
+    sequence; or numbers (N, T, O) for each step. In a .csv file, --target names the column: strings and
+    integers that are the same on all rows of a sequence are classes; other numbers are values, for each
+    sequence if they are constant, else for each step. Write 3.0 rather than 3 for an integer that is a value.
 
-    A fifth of the sequences is held out: it chooses the best epoch, and the score is reported on it.
+    To forecast a long table, --window sets how many steps the model reads and --horizon how many it predicts:
+
+    \b
+    onward train table sales.csv --time day --input sold,price --target sold --window 28 --horizon 7
+
+    A fifth of the sequences is held out, of windows the last fifth: it chooses the best epoch, and the score
+    is reported on it. The columns, windows and class names are saved with the model: `onward run` and `score`
+    use them.
     """
     path = data_file(file, "FILE", (".npz", ".csv"))
     out = _output(path, out)
-    table = data.read(path)
+    table = data.read(path, selection).with_class_names()
+    if not as_json:
+        click.echo(table.describe())
     with _interruptible(_run_file(out), resume):
         model, history, score = sequences.fit_table(
             table,
@@ -126,9 +140,12 @@ def train_table(
             checkpoint=_run_file(out),
             resume=resume,
         )
-    model.save(out)
+    model_files.save(out, model, data.Saved(table.selection, table.classes))
     report = _report(file, out, model, history)
-    report |= {"sequences": len(table.items), "loss": score.loss, "accuracy": score.accuracy}
+    report |= {
+        "read_as": table.describe(), "sequences": len(table.items), "classes": list(table.classes),
+        "loss": score.loss, "accuracy": score.accuracy,
+    }  # fmt: skip
     if score.accuracy is None:
         report["losses"] += " of standardized targets"
         result = f"mean squared error {score.loss:.4g} in the units of the targets"

@@ -37,9 +37,15 @@ def working_dtype(*given: NDArray[Any]) -> FloatDtype:
 def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
     """`value` as a NumPy array of whatever dtype; `name` is what errors call it."""
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors that need a gradient
         raise DtypeError(f"{name} cannot be read as an array: {error}") from error
+    if array is not value and hasattr(value, "_mask"):
+        raise DtypeError(
+            f"{name} is a masked array: convert it with .filled(value), or give the number of valid steps of "
+            "each row as lengths"
+        )
+    return array
 
 
 def as_floats(value: ArrayLike, dtype: FloatDtype, name: str) -> Array:

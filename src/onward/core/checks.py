@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 
 from ..errors import ArgumentError, SignatureError
+from .equivalents import argument_hints
 
 P = ParamSpec("P")
 Value = TypeVar("Value")
@@ -30,14 +31,13 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
         except TypeError as error:
             unknown = ", ".join(name for name in kwargs if name not in signature.parameters)
             problem = f"has no argument {unknown}" if unknown else str(error)
-            hint = "; Onward runs on the CPU, so leave device out" if "device" in kwargs else ""
             takes = ", ".join(
                 str(parameter.replace(annotation=inspect.Parameter.empty))
                 for name, parameter in signature.parameters.items()
                 if name != "self"
             )
             layer = type(args[0]).__name__
-            raise SignatureError(f"{layer}: {problem}; it takes ({takes}){hint}") from None
+            raise SignatureError(f"{layer}: {problem}; it takes ({takes}){argument_hints(kwargs)}") from None
         init(*args, **kwargs)
 
     return checked_init

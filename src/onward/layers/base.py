@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,17 +16,22 @@ from .. import _core
 from ..core import arrays, storage
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import LARGEST, Rng, generator
-from ..errors import ArgumentError, OnwardError, ShapeError
+from ..core.equivalents import ATTRIBUTES, argument_hints
+from ..errors import ArgumentError, LayerAttributeError, OnwardError, ShapeError, SignatureError
 
 if TYPE_CHECKING:
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
+    from .summary import Row
 
 Value = TypeVar("Value")
 
 # How a model calls a recurrent sublayer: (its name, the layer, x, state, lengths) to (y, final state).
 RunRecurrent: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
+
+# Class attributes that the constructors of some layers replace.
+SET_BY_CONSTRUCTORS = {"batch_first", "coupled", "dtype", "peephole", "proj_size"}
 
 NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dict
 
@@ -38,10 +43,26 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+_LOADING = threading.RLock()  # held while weights are replaced, so that a snapshot never mixes two sets
+if hasattr(os, "register_at_fork"):  # a forked child has no thread that would release the lock
+    os.register_at_fork(
+        before=_LOADING.acquire, after_in_parent=_LOADING.release, after_in_child=_LOADING.release
+    )
+
+
 def call(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
     """Call a recurrent sublayer as a plain forward pass does."""
     result: tuple[Any, Any] = layer(x, state, lengths=lengths)
     return result
+
+
+def unknown_arguments(layer: Layer, names: Iterable[str], takes: str) -> SignatureError:
+    """The error for keyword arguments that a call does not have; `takes` lists those that it has."""
+    unknown = ", ".join(names)
+    return SignatureError(
+        f"a call of {type(layer).__name__} has no argument {unknown}; it takes ({takes})"
+        + argument_hints(names)
+    )
 
 
 class Layer:
@@ -52,11 +73,57 @@ class Layer:
     """
 
     dtype: FloatDtype = arrays.FLOAT32
+    batched_ndim: int = 1  # the fewest axes of a batched input
     state_names: ClassVar[tuple[str, ...]] = ()  # ("h",) or ("h", "c") for a recurrent layer
     unchanged_by_step: ClassVar[bool] = False  # whether one time step on its own passes through unchanged
 
     def __call__(self, x: ArrayLike, /) -> Any:
         raise NotImplementedError
+
+    if not TYPE_CHECKING:  # type checkers should still report unknown attributes
+
+        def __getattr__(self, name: str) -> Any:
+            weight = self.__dict__.get("_weights", {}).get(name)
+            if weight is not None:
+                view = weight.view()
+                view.flags.writeable = False
+                return view
+            hint = f": {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
+            message = f"{type(self).__name__} has no attribute {name!r}{hint}"
+            raise LayerAttributeError(message, name=name, obj=self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set each attribute once, in the constructor; raise LayerAttributeError afterwards."""
+        if name in self.__dict__.get("_weights", {}):
+            raise LayerAttributeError(
+                f"{name} is a weight and read-only: use load_state_dict({{{name!r}: ...}}, strict=False)"
+            )
+        inherited = hasattr(type(self), name) and name not in SET_BY_CONSTRUCTORS
+        if not name.startswith("_") and (name in self.__dict__ or inherited):
+            raise LayerAttributeError(
+                f"{type(self).__name__}.{name} is read-only: build a new layer and copy its weights with "
+                "load_state_dict"
+            )
+        super().__setattr__(name, value)
+
+    def eval(self) -> Self:
+        """The layer itself, which always runs inference, as PyTorch does after eval()."""
+        return self
+
+    def cpu(self) -> Self:
+        """The layer itself, which always runs on the CPU."""
+        return self
+
+    def summary(self) -> None:
+        """Print each layer's kind, output shape and number of parameters, as `onward info` does."""
+        from .summary import table
+
+        print(table(self._summary_rows()))
+
+    def _summary_rows(self) -> list[Row]:
+        from .summary import connected_rows
+
+        return connected_rows({name.rstrip("."): layer for name, layer in self.sublayers().items()})
 
     @property
     def causal(self) -> bool:
@@ -97,6 +164,14 @@ class Layer:
     def with_sublayers(self, sublayers: Mapping[str, Layer]) -> Layer:
         """The same model with some of its sublayers replaced."""
         return sublayers.get("", self)
+
+    def frozen(self) -> Layer:
+        """The same model with its present weights, which a later load_state_dict does not replace.
+
+        Copies no weights and shares their packed copies.
+        """
+        with _LOADING:
+            return self.with_sublayers({name: _twin(layer) for name, layer in self.sublayers().items()})
 
     def split_states(self, state: Any) -> Sequence[Any]:
         """One state for each recurrent sublayer, from a state passed to a call. Raises ArgumentError."""
@@ -249,7 +324,12 @@ class Layer:
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of each weight under the name that PyTorch gives it."""
-        return {name: weight.copy() for name, weight in self._weights_by_name().items()}
+        return {name: weight.copy() for name, weight in self._snapshot().items()}
+
+    def _snapshot(self) -> dict[str, Array]:
+        """The weights by name, all from before or all from after a concurrent load_state_dict."""
+        with _LOADING:
+            return self._weights_by_name()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copies weights in, converted to the dtype of the layer's own; changes nothing if it raises.
@@ -282,7 +362,8 @@ class Layer:
                     problems.append(str(error))
         if problems:
             raise ArgumentError("\n  ".join([f"{self!r} cannot take these weights:", *problems]))
-        self._take(weights)
+        with _LOADING:
+            self._take(weights)
         return IncompatibleKeys(missing, unexpected)
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
@@ -305,16 +386,17 @@ class Layer:
 
         Whatever goes wrong, a file that was there before stays whole. Raises FileError.
         """
-        storage.write(path, self._weights_by_name(), self.description())
+        storage.write(path, self._snapshot(), self.description())
+
+
+def _twin(layer: Layer) -> Layer:
+    twin = object.__new__(type(layer))
+    twin.__dict__.update(layer.__dict__)
+    return twin
 
 
 # Attributes computed from the weights when first needed.
 PACKED = ("_kernel", "_layer_kernels", "_backward_kernel", "_backward_kernels")
-_PACKING = threading.Lock()
-if hasattr(os, "register_at_fork"):  # a forked child has no thread that would release the lock
-    os.register_at_fork(
-        before=_PACKING.acquire, after_in_parent=_PACKING.release, after_in_child=_PACKING.release
-    )
 
 
 class packed(Generic[Value]):
@@ -326,7 +408,7 @@ class packed(Generic[Value]):
     def __get__(self, layer: Weighted, owner: type) -> Value:
         weights = layer._weights  # read once: another thread may replace them
         value = self._make(layer, weights)
-        with _PACKING:
+        with _LOADING:
             if layer._weights is weights:
                 layer.__dict__[self._make.__name__] = value
         return value
@@ -353,7 +435,7 @@ class Weighted(Layer):
         return self._weights
 
     def _take(self, weights: dict[str, Array]) -> None:
-        with _PACKING:
+        with _LOADING:
             for name in PACKED:  # first: a copy made meanwhile never combines them with new weights
                 self.__dict__.pop(name, None)
             self._weights = self._weights | weights  # a new dict: a running call keeps the old one

@@ -18,6 +18,7 @@ class Last(Layer):
     """Each row's last valid step: y_{T-1}, or y_{length-1}; zeros where there is no step."""
 
     batch_first: bool = False
+    batched_ndim = 3
     unchanged_by_step = True
 
     @checked

@@ -20,7 +20,7 @@ ONES = ("weight", "running_var")
 
 
 def standardized(x: Array, eps: float) -> Array:
-    """(x - mean) / sqrt(var + eps) of each row of x (..., F), var = mean of (x - mean)^2."""
+    """(x - mean) / sqrt(var + eps) for each row of x (..., F), where var is the mean of (x - mean)^2."""
     rows = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
     y = np.empty_like(rows)
     _core.standardize(rows, eps, y)
@@ -37,11 +37,12 @@ class Normalization(Weighted):
         self._draw(dtype, rng, lambda generator, shape: np.zeros(shape))
         self._take({name: np.ones_like(w) for name, w in self._weights.items() if name in ONES})
 
-    def _affine(self, x: Array, shape: Shape) -> Array:
-        """weight x + bias, as far as there are these weights, each of them in this shape."""
-        if "weight" in self._weights:
-            x = x * self._weights["weight"].reshape(shape)
-        return x + self._weights["bias"].reshape(shape) if "bias" in self._weights else x
+
+def affine(weights: dict[str, Array], x: Array, shape: Shape) -> Array:
+    """weight x + bias, or as much of it as there are weights, each reshaped to `shape`."""
+    if "weight" in weights:
+        x = x * weights["weight"].reshape(shape)
+    return x + weights["bias"].reshape(shape) if "bias" in weights else x
 
 
 def channels_of(x: Array) -> Shape:
@@ -91,9 +92,9 @@ class BatchNorm(Normalization):
                 f"x has shape {x.shape}, but this {type(self).__name__} takes {takes} with "
                 f"C={self.num_features}"
             )
-        shape = channels_of(x)
-        mean, variance = (self._weights[f"running_{name}"].reshape(shape) for name in ("mean", "var"))
-        return self._affine((x - mean) / np.sqrt(variance + self.dtype.type(self.eps)), shape)
+        shape, weights = channels_of(x), self._weights  # read once: another thread may replace them
+        mean, variance = (weights[f"running_{name}"].reshape(shape) for name in ("mean", "var"))
+        return affine(weights, (x - mean) / np.sqrt(variance + self.dtype.type(self.eps)), shape)
 
 
 class BatchNorm1d(BatchNorm):
@@ -141,8 +142,12 @@ class LayerNorm(Normalization):
         self._start(eps, dtype, rng)
 
     @property
-    def causal(self) -> bool:  # type: ignore[override]  # of the class elsewhere
+    def causal(self) -> bool:  # type: ignore[override]  # a constant of the class elsewhere
         return len(self.normalized_shape) == 1
+
+    @property
+    def batched_ndim(self) -> int:  # type: ignore[override]  # as above
+        return 1 + len(self.normalized_shape)
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
         if self.elementwise_affine:
@@ -161,7 +166,7 @@ class LayerNorm(Normalization):
             )
         rows = x.reshape(*x.shape[:-axes], math.prod(self.normalized_shape))
         y = standardized(rows, self.eps).reshape(x.shape)
-        return self._affine(y, self.normalized_shape)
+        return affine(self._weights, y, self.normalized_shape)
 
 
 class GroupNorm(Normalization):
@@ -206,4 +211,4 @@ class GroupNorm(Normalization):
             raise ShapeError(f"x has shape {x.shape}, but this GroupNorm takes {takes}")
         members = math.prod(x.shape[1:]) // self.num_groups
         y = standardized(x.reshape(len(x), self.num_groups, members), self.eps).reshape(x.shape)
-        return self._affine(y, channels_of(x))
+        return affine(self._weights, y, channels_of(x))

@@ -73,8 +73,9 @@ def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: f
         raise ArgumentError("check and tolerance go together: inputs, and the error allowed of their outputs")
     if model.dtype != FLOAT32:
         raise DtypeError(f"{model!r} computes in {model.dtype}, but compressed weights compute in float32")
-    small = model.with_sublayers(
-        {name: leaf._compressed(precision) for name, leaf in model.sublayers().items()}
+    frozen = model.frozen()  # another thread may replace the weights
+    small = frozen.with_sublayers(
+        {name: layer._compressed(precision) for name, layer in frozen.sublayers().items()}
     )
     if check is not None and tolerance is not None:
         allowed = non_negative("tolerance", tolerance)

@@ -10,7 +10,7 @@ from __future__ import annotations  # np.random is slow to import
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Never, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -22,7 +22,7 @@ from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, positive, probability
 from ..errors import ArgumentError, ShapeError
 from . import bptt, quantize
-from .base import RunRecurrent, Weighted, packed, uniform
+from .base import RunRecurrent, Weighted, packed, uniform, unknown_arguments
 
 State = TypeVar("State")
 
@@ -53,6 +53,7 @@ class Recurrent(Weighted, Generic[State]):
     gates: ClassVar[str]  # one letter each, in the order of the weight rows
     PLAIN: ClassVar[tuple[Specs, ...]]  # the activations that the core's cells support without options
     state_names: ClassVar[tuple[str, ...]] = ("h",)
+    batched_ndim = 3
     precision = ""  # the stored dtype of the matrices once quantized: "float16" or "int8"
     batch_first: bool = False
     proj_size = 0
@@ -162,7 +163,7 @@ class Recurrent(Weighted, Generic[State]):
                 f"{self!r} has matrices of {widest} columns, but int8 supports at most {quantize.WIDEST}"
             )
         small = copy.copy(self)
-        small.precision = precision
+        small.__dict__["precision"] = precision
         small._weights = quantize.compressed(small._weights, precision)
         return small
 
@@ -212,7 +213,12 @@ class Recurrent(Weighted, Generic[State]):
         ]
 
     def __call__(
-        self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        state: State | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        **unknown: Never,
     ) -> tuple[Array, State]:
         """Run a sequence from its first step to its last.
 
@@ -225,9 +231,11 @@ class Recurrent(Weighted, Generic[State]):
         length, y is 0; the final state is that of the last valid step, and the reverse direction starts
         there; a row of length 0 keeps its initial state.
 
-        Raises ShapeError, DtypeError, and ArgumentError for a length out of range or a state of the wrong
-        kind.
+        Raises ShapeError, DtypeError, SignatureError for unknown arguments, and ArgumentError for a length
+        out of range or a state of the wrong kind.
         """
+        if unknown:
+            raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None")
         inputs = self.inputs(x, state, lengths)
         T, B, _ = inputs.x.shape
         batch_major = inputs.batched and self.batch_first

@@ -3,7 +3,7 @@
 from __future__ import annotations  # np.random is slow to import
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, Never, overload
 
 from numpy.typing import ArrayLike
 
@@ -11,7 +11,8 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, generator
 from ..errors import ArgumentError
-from .base import Layer, RunRecurrent, Weighted, call
+from .base import Layer, RunRecurrent, Weighted, call, unknown_arguments
+from .last import Last
 
 
 class Sequential(Layer):
@@ -32,6 +33,7 @@ class Sequential(Layer):
             raise ArgumentError(
                 "some of the layers have batch_first=True and some False, but all must have one"
             )
+        _check_time_axis(layers)
         self.layers = layers
         self.dtype = arrays.float_dtype(*dtypes or ("float32",))
 
@@ -62,6 +64,7 @@ class Sequential(Layer):
         *,
         lengths: ArrayLike | None = None,
         return_state: bool = False,
+        **unknown: Never,
     ) -> Array | tuple[Array, list[Any]]:
         """The last layer's output; with `return_state`, also the recurrent layers' final states in order.
 
@@ -69,6 +72,8 @@ class Sequential(Layer):
         layers and to Last. Raises what the layers raise, and ArgumentError for a state that is no list or of
         another number of layers.
         """
+        if unknown:
+            raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None, return_state=False")
         y, after = self._run(x, state, lengths, call)
         return (y, after) if return_state else y
 
@@ -148,8 +153,15 @@ class Sequential(Layer):
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
-    def __getitem__(self, index: int) -> Layer:
-        return self.layers[index]
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+
+    def __getitem__(self, index: int | slice) -> Layer:
+        """A layer, or for a slice a Sequential of the same layers: `model[:2]`."""
+        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -176,3 +188,16 @@ class Sequential(Layer):
             layer._take(
                 {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
             )
+
+
+def _check_time_axis(layers: Sequence[Layer]) -> None:
+    """Raise ArgumentError if a layer takes sequences, but an earlier Last returns one vector per sequence."""
+    last = None
+    for index, layer in enumerate(layers):
+        if last is not None and layer.batched_ndim > 2:
+            raise ArgumentError(
+                f"layer {index}, {layer!r}, needs a time axis, but layer {last}, Last, returns (B, F), one "
+                "vector for each sequence: move Last behind the layers that take sequences"
+            )
+        if isinstance(layer, Last):
+            last = index

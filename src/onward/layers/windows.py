@@ -39,6 +39,10 @@ class Spatial(Layer):
     axes: ClassVar[int]
     causal = False
 
+    @property
+    def batched_ndim(self) -> int:  # type: ignore[override]  # a constant of the class elsewhere
+        return self.axes + 2
+
     def _per_axis(self, name: str, value: Any, low: int) -> Any:
         """One integer for all axes, or a tuple of one for each; the integer where they are the same."""
         given = list(value) if isinstance(value, tuple | list) else [value] * self.axes

@@ -104,6 +104,18 @@ def split(examples: Examples, held_out: int, rng: np.random.Generator) -> tuple[
     return examples.take(np.delete(order, places)), examples.take(order[places])
 
 
+def split_windows(examples: Examples, held_out: int, overlap: int) -> tuple[Examples, Examples]:
+    """Split windows in their order: the last `held_out` are for validation.
+
+    The `overlap` windows before these share steps with them and are left out.
+    """
+    first = len(examples.items) - held_out
+    return (
+        examples.take(np.arange(max(1, first - overlap))),
+        examples.take(np.arange(first, len(examples.items))),
+    )
+
+
 def fit_sequences(
     training: Examples,
     validation: Examples | None,
@@ -186,6 +198,7 @@ def fit_table(
 
     `fit_sequences` describes the training. Raises ArgumentError and the errors of `fit`.
     """
+    sequences = sequences.with_class_names()
     N = len(sequences.items)
     if N < HELD_OUT:
         raise ArgumentError(
@@ -194,11 +207,15 @@ def fit_table(
         )
     rng = np.random.default_rng(seed)
     examples = _examples(sequences)
-    training, validation = split(examples, N // HELD_OUT, rng)
+    if sequences.selection.window is None:
+        training, validation = split(examples, N // HELD_OUT, rng)
+    else:
+        overlap = sequences.selection.window + (sequences.selection.horizon or 1) - 1
+        training, validation = split_windows(examples, N // HELD_OUT, overlap)
     model, history = fit_sequences(
         training,
         validation,
-        None if sequences.labels is None else int(examples.targets.max()) + 1,
+        None if sequences.labels is None else len(sequences.classes),
         hidden_size=hidden_size,
         num_layers=num_layers,
         epochs=epochs,
@@ -216,21 +233,18 @@ def score_table(model: Sequential, sequences: Sequences) -> Score:
 
 def _score(model: Sequential, examples: Examples, of_classes: bool) -> Score:
     items = [item.astype(np.float32) for item in examples.items]
-    return evaluate(model, Batches(items, examples.targets), "cross_entropy" if of_classes else "mse")
+    batches = Batches(items, examples.targets, batch_first=model.batch_first)
+    return evaluate(model, batches, "cross_entropy" if of_classes else "mse")
 
 
 def _examples(sequences: Sequences) -> Examples:
     """The sequences of a table with their classes or targets. Raises ArgumentError."""
     if sequences.labels is not None:
-        if sequences.labels.min() < 0:
-            raise ArgumentError(
-                f"the smallest class is {sequences.labels.min()}, expected 0: number the classes from 0"
-            )
         return Examples(sequences.items, sequences.labels)
     if sequences.targets is None:
         raise ArgumentError(
-            "the table has neither classes nor targets: add classes (`y` in an .npz, a column `label` in a "
-            ".csv) or targets (`targets` in an .npz, columns of a .csv that begin with `target`)"
+            "the table has neither classes nor targets: save them as `y` in an .npz file, or name the column "
+            "of a .csv file with --target"
         )
     return Examples(sequences.items, sequences.targets)
 

@@ -152,12 +152,7 @@ class StreamingModel:
 
 
 def frozen(model: Layer) -> Layer:
-    """A model that keeps the present weights of `model`, without copying them."""
-    return model.with_sublayers({name: _frozen_layer(layer) for name, layer in model.sublayers().items()})
-
-
-def _frozen_layer(layer: Layer) -> Layer:
-    _ = layer.step_kernel  # packed once, for all streams
-    twin = object.__new__(type(layer))
-    twin.__dict__.update(layer.__dict__)
-    return twin
+    """A model that keeps the present weights of `model`, packed once for all streams."""
+    for layer in model.sublayers().values():
+        _ = layer.step_kernel
+    return model.frozen()

@@ -1,1 +1,11 @@
-"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data."""
+"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data. Imports everything below it."""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Scorer":  # needs pyarrow, which arrays and CSV do not
+        from .scorer import Scorer
+
+        return Scorer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

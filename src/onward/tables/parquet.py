@@ -1,10 +1,13 @@
-"""Parquet files, here or in an object store, a row group at a time; and a model over all their rows.
+"""Parquet files, local or in an object store: read by row group, scored, and written whole or not at all.
 
 Needs pyarrow: pip install 'onward[parquet]'.
 """
 
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +16,16 @@ import pyarrow as pa
 from pyarrow import fs, parquet
 
 from ..core import storage
-from ..errors import FileError
+from ..errors import ArgumentError, FileError
 from .scorer import Scorer
 
-ROWS = 1024  # in a table: enough that many are of like length, and little memory
-NUMBER = "onward_row"  # a column that numbers the rows, from 0, until they are scored
+ROWS = 1024  # per table: enough rows that many have a similar length, and little memory
+ROW_NUMBER = "onward_row"  # a column with the number of each row in the file, present until rows are scored
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows of a Parquet file that can be read by themselves. `first`: the number of the first of them."""
+    """A row group of a Parquet file; `first` is the number of its first row."""
 
     filesystem: fs.FileSystem
     path: str
@@ -30,18 +33,18 @@ class RowGroup:
     first: int
     rows: int
 
-    def tables(self) -> Iterator[pa.Table]:
-        """The rows, ROWS at a time, numbered. Raises FileError."""
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The columns named, or all, with row numbers, in tables of ROWS rows. Raises FileError."""
         first = self.first
-        with _opened(self.filesystem, self.path) as file:
-            for batch in file.iter_batches(ROWS, row_groups=[self.index]):
+        with _open(self.filesystem, self.path) as file:
+            for batch in file.iter_batches(ROWS, row_groups=[self.index], columns=columns):
                 numbers = pa.array(range(first, first + len(batch)), pa.int64())
-                yield pa.Table.from_batches([batch]).append_column(NUMBER, numbers)
+                yield pa.Table.from_batches([batch]).append_column(ROW_NUMBER, numbers)
                 first += len(batch)
 
 
-def located(source: str) -> tuple[fs.FileSystem, str]:
-    """Where a path or URI, as s3://bucket/key, leads. Raises FileError."""
+def locate(source: str) -> tuple[fs.FileSystem, str]:
+    """The file system and path of a local path or a URI such as s3://bucket/key. Raises FileError."""
     try:
         filesystem, path = fs.FileSystem.from_uri(source if "://" in source else os.path.abspath(source))
     except (pa.ArrowException, OSError) as error:
@@ -50,12 +53,12 @@ def located(source: str) -> tuple[fs.FileSystem, str]:
 
 
 def row_groups(source: str) -> list[RowGroup]:
-    """Those of a Parquet file, or of all in a folder in the order of their names. Raises FileError."""
-    filesystem, path = located(source)
+    """The row groups of a Parquet file, or of all files in a folder, sorted by name. Raises FileError."""
+    filesystem, path = locate(source)
     groups: list[RowGroup] = []
     first = 0
     for file in _files(filesystem, path):
-        with _opened(filesystem, file) as opened:
+        with _open(filesystem, file) as opened:
             for index in range(opened.metadata.num_row_groups):
                 rows = opened.metadata.row_group(index).num_rows
                 groups.append(RowGroup(filesystem, file, index, first, rows))
@@ -65,18 +68,49 @@ def row_groups(source: str) -> list[RowGroup]:
     return groups
 
 
+def kept_columns(group: RowGroup, columns: Sequence[str] | None, keys: Sequence[str] = ()) -> list[str]:
+    """The columns of the input that stay beside the outputs.
+
+    columns: their names, or ["*"] for all; None for `keys` and the index columns that pandas recorded. Raises
+    ArgumentError, which lists the file's columns, for one that does not exist.
+    """
+    with _open(group.filesystem, group.path) as file:
+        schema = file.schema_arrow
+    if columns is None:
+        index = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+        columns = [*keys, *(name for name in index if isinstance(name, str) and name not in keys)]
+    elif list(columns) == ["*"]:
+        columns = schema.names
+    for name in columns:
+        if name not in schema.names:
+            raise ArgumentError(
+                f"there is no column {name!r} to keep; the columns are {', '.join(schema.names)}: choose "
+                "with --columns"
+            )
+    return list(columns)
+
+
+def columns_to_read(group: RowGroup, scorer: Scorer, kept: Sequence[str]) -> list[str]:
+    """Those that stay and those that the scorer reads. Raises ArgumentError for one that does not exist."""
+    with _open(group.filesystem, group.path) as file:
+        names = file.schema_arrow.names
+    scorer.check_columns([*names, ROW_NUMBER])
+    needed = {*kept, *scorer.columns}
+    return [name for name in names if name in needed]
+
+
 def _files(filesystem: fs.FileSystem, path: str) -> list[str]:
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.NotFound:
         raise FileError(f"{path} does not exist")
     if info.type == fs.FileType.File:
         return [path]
-    inside = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
-    return sorted(info.path for info in inside if info.is_file and info.extension == "parquet")
+    files = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    return sorted(info.path for info in files if info.is_file and info.extension == "parquet")
 
 
 @contextmanager
-def _opened(filesystem: fs.FileSystem, path: str) -> Iterator[parquet.ParquetFile]:
+def _open(filesystem: fs.FileSystem, path: str) -> Iterator[parquet.ParquetFile]:
     try:
         with parquet.ParquetFile(path, filesystem=filesystem) as file:
             yield file
@@ -84,40 +118,79 @@ def _opened(filesystem: fs.FileSystem, path: str) -> Iterator[parquet.ParquetFil
         raise FileError(f"{path} cannot be read as Parquet: {error}") from error
 
 
-def score(source: str, out: Path, scorer: Scorer, advance: Callable[[int], None]) -> int:
-    """Scores all rows into one new file, in a process and a memory that holds ROWS of them.
+def score(
+    source: str,
+    out: Path,
+    scorer: Scorer,
+    advance: Callable[[int], None],
+    *,
+    columns: Sequence[str] | None = None,
+    keys: Sequence[str] = (),
+    workers: int = 1,
+) -> int:
+    """Score all rows into one new file, on `workers` threads, with about ROWS rows in memory for each.
 
-    `advance` is told how many rows are done. Returns how many were bad. Whatever goes wrong, a file that was
-    at `out` stays whole. Raises FileError, and ArgumentError as the scorer, whose `row` must be NUMBER.
+    columns, keys: as in `kept_columns`. advance: called with the number of rows that were finished. The file
+    is the same for any number of workers. Returns the number of bad rows. After an error, a file that existed
+    at `out` is still whole. Raises FileError, and ArgumentError as the scorer, whose `row` must be
+    ROW_NUMBER.
     """
-    bad = 0
     groups = row_groups(source)
+    kept = kept_columns(groups[0], columns, keys)
+    read = columns_to_read(groups[0], scorer, kept)
+    bad = 0
+
+    tables = (table for group in groups for table in group.tables(read))
     with storage.replacing(out) as temporary:
         writer = None
         try:
-            for group in groups:
-                for table in group.tables():
-                    scored = scorer(table).drop_columns([NUMBER])
-                    writer = writer or parquet.ParquetWriter(temporary, scored.schema)
-                    writer.write_table(scored)
-                    bad += scored[scorer.output].null_count
-                    advance(len(table))
+            for scored in _map(lambda table: score_table(scorer, table, kept), tables, workers):
+                writer = writer or parquet.ParquetWriter(temporary, scored.schema)
+                writer.write_table(scored)
+                bad += scored[scorer.output].null_count
+                advance(len(scored))
         finally:
             if writer is not None:
                 writer.close()
     return bad
 
 
-@contextmanager
-def appearing(out: str) -> Iterator[tuple[fs.FileSystem, str]]:
-    """A new folder to write into, which stands at `out` once all of it is there.
+def score_table(scorer: Scorer, table: pa.Table, kept: Sequence[str]) -> pa.Table:
+    """The columns to keep and those that the scorer adds."""
+    scored = scorer(table)
+    added = [name for name in scored.column_names if name not in table.column_names]
+    return scored.select([*kept, *added])
 
-    In an object store, which has no folders, its files move there at the end, one after the other. Raises
-    FileError, also where there is something at `out`.
+
+def _map(
+    function: Callable[[pa.Table], pa.Table], tables: Iterator[pa.Table], workers: int
+) -> Iterator[pa.Table]:
+    """The function of each table, in order, with at most two tables per worker in memory."""
+    if workers == 1:
+        yield from map(function, tables)
+        return
+    executor = ThreadPoolExecutor(workers)
+    pending: deque[Future[pa.Table]] = deque()
+    try:
+        for table in tables:
+            pending.append(executor.submit(function, table))
+            if len(pending) == 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def new_folder(out: str) -> Iterator[tuple[fs.FileSystem, str]]:
+    """A temporary folder that is moved to `out` if the block succeeds, and removed otherwise.
+
+    Object stores have no folders: there, the files move one by one. Raises FileError, also if `out` exists.
     """
-    filesystem, target = located(out)
+    filesystem, target = locate(out)
     if filesystem.get_file_info(target).type != fs.FileType.NotFound:
-        raise FileError(f"{out} is there already: name another folder, or remove it")
+        raise FileError(f"{out} exists already: name another folder, or remove it")
     parent, _, name = target.rpartition("/")
     temporary = f"{parent}/.{name}.{os.urandom(4).hex()}"
     filesystem.create_dir(temporary)

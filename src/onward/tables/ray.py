@@ -26,8 +26,8 @@ from .scorer import Scorer
 IO_CPUS = 0.25  # of a processor, for a task that reads or writes: it mostly waits
 
 
-class Actor:
-    """Scores tables, on one thread."""
+class TableActor:
+    """Scores tables on one thread."""
 
     def __init__(self, scorer: Scorer) -> None:
         threads.set_num_threads(1)
@@ -35,6 +35,21 @@ class Actor:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return self.scorer(table)
+
+
+class RowGroupActor(TableActor):
+    """Reads row groups of Parquet and scores them: sequences do not pass through Ray's object store."""
+
+    def __init__(
+        self, scorer: Scorer, groups: list[parquet.RowGroup], kept: list[str], read: list[str]
+    ) -> None:
+        super().__init__(scorer)
+        self.groups, self.kept, self.read = groups, kept, read
+
+    def __call__(self, rows: Any) -> Iterator[pa.Table]:
+        for number in rows["group"]:
+            for table in self.groups[number].tables(self.read):
+                yield parquet.score_table(self.scorer, table, self.kept)
 
 
 def score(
@@ -50,27 +65,21 @@ def score(
     actors: int | None = None,
     batch_size: int = parquet.ROWS,
 ) -> ray.data.Dataset:
-    """The dataset with one more column, `output`: what the model gives for the sequence in each row.
+    """The dataset with a column `output`: the model's output for the sequence in each row.
 
-    model: one, or a file that `onward.load` opens. input, lengths, output, on_error and row are those of
-    `onward.tables.Scorer`. ordered: rows stay in their order. actors: how many there are, each of which takes
-    one processor and holds the model; without it, as many as Ray finds room for. batch_size: rows that an
-    actor takes at once, and puts into batches of like length. The outputs are bitwise those of one process,
-    whatever actors and batches there are; what a lost actor was at is done again.
+    model: a model, or a file that `onward.load` opens. input, lengths, output, on_error and row: as in
+    `onward.tables.Scorer`. ordered: keep the order of the rows. actors: the number of actors, each of which
+    takes one processor and holds the model; None for as many as Ray finds room for. batch_size: the rows that
+    an actor takes at once and sorts into batches of similar length. The outputs have the same bits for any
+    number of actors and any batch size; the work of an actor that is lost is repeated.
 
-    Leave room for the tasks that read and write: processors that actors hold all of do nothing else. Raises
-    ArgumentError and FileError; Ray raises the errors of rows, as text, when the dataset is consumed.
+    Leave processors free for the tasks that read and write. `score_parquet` is faster for Parquet files: its
+    actors read for themselves. Raises ArgumentError and FileError; Ray raises the errors of bad rows, as
+    text, when the dataset is consumed.
     """
-    if not isinstance(model, Layer):
-        model = _loaded(model)
-    return _mapped(dataset, Scorer(model, input, lengths, output, on_error, row), ordered, actors, batch_size)
-
-
-def _mapped(
-    dataset: ray.data.Dataset, scorer: Scorer, ordered: bool, actors: int | None, batch_size: int
-) -> ray.data.Dataset:
+    scorer = Scorer(_load(model), input, lengths, output, on_error, row)
     scored = dataset.map_batches(
-        Actor,
+        TableActor,
         fn_constructor_args=(scorer,),
         batch_size=batch_size,
         batch_format="pyarrow",
@@ -83,58 +92,89 @@ def _mapped(
     return scored
 
 
-def _loaded(path: str | os.PathLike[str]) -> Layer:
-    model = load(path)
-    if not isinstance(model, Layer):
-        raise ArgumentError(f"{path} is no model of connected layers: put them into an onward.Sequential")
-    return model
+def score_parquet(
+    source: str,
+    scorer: Scorer,
+    *,
+    columns: Sequence[str] | None = None,
+    keys: Sequence[str] = (),
+    actors: int | None = None,
+) -> ray.data.Dataset:
+    """The outputs for all rows of Parquet, in order, beside the columns to keep (see `parquet.kept_columns`).
 
-
-def run(source: str, out: str, scorer: Scorer, address: str | None = None) -> int:
-    """Scores the Parquet of `source` into a new folder `out` of files, in the order of the rows.
-
-    It runs on the cluster at `address`, or on one started here for it. Returns how many rows were bad. The
-    folder appears when all of it is there. Raises FileError, and ArgumentError as the scorer, whose `row`
-    must be parquet.NUMBER.
+    Each actor reads row groups, scores them and passes on the outputs alone. The scorer's `row` must be
+    parquet.ROW_NUMBER. Raises ArgumentError and FileError.
     """
     groups = parquet.row_groups(source)
+    kept = parquet.kept_columns(groups[0], columns, keys)
+    read = parquet.columns_to_read(groups[0], scorer, kept)
+    numbers = ray.data.from_items(
+        [{"group": number} for number in range(len(groups))], override_num_blocks=len(groups)
+    )
+    scored = numbers.map_batches(
+        RowGroupActor,
+        fn_constructor_args=(scorer, groups, kept, read),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=1,
+    )
+    scored.context.execution_options.preserve_order = True
+    return scored
 
-    def read(pieces: dict[str, Any]) -> Iterator[pa.Table]:
-        for number in pieces["group"]:
-            yield from groups[number].tables()
 
-    with parquet.appearing(out) as (filesystem, folder), _session(address):
-        pieces = ray.data.from_items([{"group": number} for number in range(len(groups))])
-        tables = pieces.map_batches(read, batch_size=1, num_cpus=IO_CPUS)
-        scored = _mapped(tables, scorer, ordered=True, actors=None, batch_size=parquet.ROWS)
-        scored.drop_columns([parquet.NUMBER], num_cpus=IO_CPUS).write_parquet(
-            folder, filesystem=filesystem, ray_remote_args={"num_cpus": IO_CPUS}
+def _load(model: Layer | str | os.PathLike[str]) -> Layer:
+    loaded = model if isinstance(model, Layer) else load(model)
+    if not isinstance(loaded, Layer):
+        raise ArgumentError(
+            f"{model} holds layers, not a connected model: put them into an onward.Sequential"
         )
+    return loaded
+
+
+def run(
+    source: str,
+    out: str,
+    scorer: Scorer,
+    address: str | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    keys: Sequence[str] = (),
+    actors: int | None = None,
+) -> int:
+    """Score the Parquet of `source` into a new folder `out` of files, in the order of the rows.
+
+    It runs on the cluster at `address`, or on one started for it on this machine. The arguments are those of
+    `score_parquet`. Returns the number of bad rows. The folder appears once it is complete. Raises FileError
+    and ArgumentError.
+    """
+    with parquet.new_folder(out) as (filesystem, folder), _session(address):
+        scored = score_parquet(source, scorer, columns=columns, keys=keys, actors=actors)
+        scored.write_parquet(folder, filesystem=filesystem, ray_remote_args={"num_cpus": IO_CPUS})
         written = pyarrow.dataset.dataset(folder, filesystem=filesystem)
         return int(written.count_rows(filter=~pyarrow.dataset.field(scorer.output).is_valid()))
 
 
 @contextmanager
 def _session(address: str | None) -> Iterator[None]:
-    """Ray, if it does not run yet; the errors of its tasks as they were."""
+    """Start Ray unless it is running, and raise the errors of its tasks as they were raised there."""
     started = not ray.is_initialized()
     if started:
-        # a processor more than there are: actors may hold all of those, while others read and write
+        # one processor more than there are: actors may hold all of those, while other tasks write
         cpus = {} if address else {"num_cpus": (os.cpu_count() or 1) + 1}
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, **cpus)
     try:
         yield
     except ray.exceptions.RayError as error:
-        if (own := _own(error)) is None:
+        if (original := _original_error(error)) is None:
             raise
-        raise own from error
+        raise original from error
     finally:
         if started:
             ray.shutdown()
 
 
-def _own(error: ray.exceptions.RayError) -> OnwardError | None:
-    """The error of Onward that a task ended in, if one did: Ray passes on its text alone."""
+def _original_error(error: ray.exceptions.RayError) -> OnwardError | None:
+    """The error of Onward that ended a task, if there is one: Ray passes on only its text."""
     for line in str(error).splitlines():
         name, _, message = line.strip().partition(": ")
         if name.startswith("onward.errors."):

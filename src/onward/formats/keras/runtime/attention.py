@@ -61,7 +61,8 @@ class Attention(Weighted, KerasLayer):
             )
         query, value, key = [*inputs, inputs[1]][:3] if len(inputs) == 2 else inputs
         q, v, k = (as_dtype(x.array, self.dtype, "x") for x in (query, value, key))
-        scores = np.stack([self._score(*rows) for rows in zip(q, k, strict=True)])
+        own = self._weights  # read once: another thread may replace them
+        scores = np.stack([self._score(*rows, own) for rows in zip(q, k, strict=True)])
         counts = _counts(scores.shape, value.mask, use_causal_mask)
         if counts is not None:
             # as Keras: far below any other, and the same for all, so that a row of nothing but these is even
@@ -73,16 +74,16 @@ class Attention(Weighted, KerasLayer):
         outputs = [Masked(y, query.mask)]
         return [*outputs, Masked(weights)] if return_attention_scores else outputs
 
-    def _score(self, q: Array, k: Array) -> Array:
+    def _score(self, q: Array, k: Array, weights: dict[str, Array]) -> Array:
         """q (Tq, F) and k (Tv, F) to (Tq, Tv)."""
-        scale = self._weights.get("scale")
+        scale = weights.get("scale")
         if self.score == "dot":
             scores = product(q, k)
             return scores if scale is None else scores * scale
         mixed = q[:, None] + k[None]
         if self.score == "concat":
             squashed = tanh(mixed if scale is None else scale * mixed)
-            weighted: Array = squashed.sum(axis=-1) * self._weights["concat_score_weight"]
+            weighted: Array = squashed.sum(axis=-1) * weights["concat_score_weight"]
             return weighted
         squashed = tanh(mixed)
         summed: Array = (squashed if scale is None else scale * squashed).sum(axis=-1)

@@ -1,7 +1,7 @@
 """A model of Keras: layers connected in a graph, called on arrays that have the batch first."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Never, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from ....core import arrays
 from ....core.arrays import Shape
 from ....errors import ArgumentError, ShapeError
-from ....layers.base import RunRecurrent, call
+from ....layers.base import RunRecurrent, call, unknown_arguments
+from ....layers.summary import Row
 from .layer import AnyArray, KerasLayer, Mask, Masked, within
 
 # [node, output], where nodes count from 1 and node 0 is the inputs of the model; or {"constant": numbers}
@@ -49,6 +50,7 @@ class Model(KerasLayer):
         *,
         lengths: ArrayLike | None = None,
         return_state: bool = False,
+        **unknown: Never,
     ) -> Any:
         """The output, or the list or dict of outputs; with `return_state`, also the recurrent layers' states.
 
@@ -58,6 +60,8 @@ class Model(KerasLayer):
         with `mask`. Raises what the layers raise, and ArgumentError for inputs or states that are too few or
         too many.
         """
+        if unknown:
+            raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None, return_state=False")
         y, after = self._run(x, state, lengths, call)
         if self.structure is not None:
             y = _structured(self.structure, y if isinstance(y, list) else [y])
@@ -129,6 +133,11 @@ class Model(KerasLayer):
             for array, (name, dtype) in zip(self._given(x), self.inputs.items(), strict=True)
         ]
         return self._values(typed, call)[1:]
+
+    def _summary_rows(self) -> list[Row]:
+        from ..summary import keras_rows
+
+        return keras_rows(self)
 
     def __repr__(self) -> str:
         return "\n".join(["Model(", *(f"  ({name}): {layer!r}" for name, layer in self.layers.items()), ")"])

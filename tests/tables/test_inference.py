@@ -1,4 +1,4 @@
-"""Many sequences in batches: each is answered as if it were alone."""
+"""Many sequences in batches: the output of each has the bits of a call on its own."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import onward
+from onward.errors import ArgumentError
 from onward.formats.keras import runtime
-from onward.tables import scoring
+from onward.tables import inference
 
 NETS = {
     "last": lambda: onward.Sequential(onward.LSTM(3, 7, rng=0), onward.Last(), onward.Linear(7, 2, rng=1)),
@@ -27,8 +28,9 @@ def graph(layer: runtime.KerasLayer) -> runtime.Model:
     return runtime.Model({"layer": layer}, [call], {"x": "float32"}, [[1, 0]])
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("name", NETS)
-def test_each_sequence_is_answered_bitwise_as_if_alone(name: str) -> None:
+def test_outputs_have_the_bits_of_single_calls(name: str, workers: int) -> None:
     net, rng = NETS[name](), np.random.default_rng(0)
     if isinstance(net, runtime.KerasLayer):
         net = graph(net)
@@ -36,13 +38,27 @@ def test_each_sequence_is_answered_bitwise_as_if_alone(name: str) -> None:
     sequences: list[Any] = [rng.standard_normal((T, 3)).astype(np.float32) for T in lengths]
     if name == "embedding":
         sequences = [rng.integers(0, 9, T) for T in lengths]
-    answers: list[Any] = [None] * 150
-    for rows, ys in scoring.outputs(net, sequences):
+    outputs: list[Any] = [None] * 150
+    for rows, ys in inference.outputs(net, sequences, workers):
         for row, y in zip(rows, ys, strict=True):
-            answers[row] = y
-    for x, y in zip(sequences, answers, strict=True):
+            outputs[row] = y
+    for x, y in zip(sequences, outputs, strict=True):
         if "keras" in name or name == "sees_padding":
-            alone = net(x[None])[0]
+            expected = net(x[None])[0]
         else:
-            alone = net(x)[0] if name == "layer" else net(x)
-        np.testing.assert_array_equal(y, alone)
+            expected = net(x)[0] if name == "layer" else net(x)
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_an_array_of_sequences_of_one_length_gives_the_same_bits() -> None:
+    net = NETS["last"]()
+    x = np.random.default_rng(1).standard_normal((150, 6, 3)).astype(np.float32)
+    for rows, ys in inference.outputs(net, x):
+        for row, y in zip(rows, ys, strict=True):
+            np.testing.assert_array_equal(y, net(x[row]))
+
+
+def test_an_error_in_a_worker_ends_the_iteration() -> None:
+    net = onward.Sequential(onward.Embedding(9, 4, rng=0), onward.LSTM(4, 5, rng=1))
+    with pytest.raises(ArgumentError, match="must be from 0 to 8"):
+        list(inference.outputs(net, [np.array([1, 2]), np.array([3, 99])] * 200, workers=2))

@@ -1,0 +1,123 @@
+"""Input of the commands: the options that select columns, and the reader of files and standard input."""
+
+import functools
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import bundled
+from ..core import storage
+from ..errors import FileError
+from ..layers.base import Layer
+from ..recipes import text
+from ..tables import data, model_files
+from ..tables.data import Selection, Sequences
+from .common import counted, named_file
+
+STDIN = "-"
+
+HELP = {
+    "input": "Columns of the features, separated by commas.",
+    "target": "Column to predict, or several: strings or integers are classes, other numbers are values.",
+    "group": "Column that tells sequences apart.",
+    "time": "Column that orders the steps of a sequence: numbers or dates.",
+    "window": "Cut long sequences into windows of this many steps.",
+    "horizon": "With --window, forecast the target this many steps ahead.",
+}
+
+
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that select columns; the command receives them as `selection`."""
+
+    @functools.wraps(command)
+    def with_selection(
+        *args: Any,
+        input_: str | None,
+        target: str | None,
+        group: str | None,
+        time: str | None,
+        window: int | None,
+        horizon: int | None,
+        **options: Any,
+    ) -> Any:
+        selection = Selection(names(input_), names(target), group, time, window, horizon)
+        return command(*args, selection=selection, **options)
+
+    for name in reversed(HELP):
+        count = click.IntRange(1) if name in ("window", "horizon") else str
+        option = click.option(f"--{name}", "input_" if name == "input" else name, type=count, help=HELP[name])
+        with_selection = option(with_selection)
+    return with_selection
+
+
+def names(listed: str | None) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(name.strip() for name in listed.split(",")) if listed else ()
+
+
+def default_source(model: str, source: str | None) -> str:
+    """INPUT, or the data set on which the card of a bundled model reports its accuracy."""
+    if source is None and model in bundled.models():
+        source = bundled.card(model).get("data")
+    if source is None:
+        known = ", ".join(bundled.datasets())
+        raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
+    return source
+
+
+def refuse_to_overwrite(source: str, out: str) -> None:
+    """Raise BadParameter if `out` is INPUT, or a file in the folder INPUT."""
+    path, target = Path(source).resolve(), Path(out).resolve()
+    if path.exists() and (target == path or path in target.parents):
+        raise click.BadParameter(f"{out} would overwrite INPUT: choose another file", param_hint="--out")
+
+
+def read_sequences(
+    net: Layer, model_path: Path, source: str, selection: Selection | None = None, future: bool = False
+) -> Sequences:
+    """The sequences of a file, a bundled data set or standard input, in the form that the model takes.
+
+    What the model file records about its training table fills in what `selection` leaves open. future: keep
+    windows whose targets are not known yet. Raises FileError, and ArgumentError if the number of features is
+    wrong.
+    """
+    options: dict[str, Any] = {
+        "step_shape": net.step_shape, "saved": model_files.load_saved(model_path), "future": future,
+    }  # fmt: skip
+    if source == STDIN:
+        content = sys.stdin.buffer.read()
+        suffix = data.detect_suffix(content)
+        sequences = data.parse(io.BytesIO(content), suffix, "standard input", selection, **options)
+    else:
+        path = named_file(source, bundled.datasets(), "data set", "INPUT")
+        if path.suffix.lower() in data.SUFFIXES:
+            sequences = data.read(path, selection, **options)
+        else:
+            sequences = _read_text(model_path, path)
+    sequences.check_features(net.step_shape)
+    return sequences
+
+
+def _read_text(model_path: Path, path: Path) -> Sequences:
+    """A text as one sequence of token ids, without the characters that the model does not know."""
+    vocabulary = text.vocabulary_of(model_path)
+    if vocabulary is None:
+        message = (
+            f"the name of {path} must end in one of {', '.join(data.SUFFIXES)}; other files are read as "
+            "text, which needs a text model"
+        )
+        raise click.BadParameter(message, param_hint="INPUT")
+    whole = storage.read_text(path)
+    known = vocabulary.without_unknown(whole)
+    if not known:
+        raise FileError(
+            f"{path} has no character that the model knows, of {counted(len(whole), 'character')}"
+        )
+    if len(known) < len(whole):
+        skipped = counted(len(whole) - len(known), "character")
+        click.echo(click.style(f"Skipped {skipped} that the model does not know.", "yellow"), err=True)
+    return Sequences([vocabulary.encode(known)], origin=f"{path}: a text", single=True)

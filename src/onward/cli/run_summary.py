@@ -1,0 +1,206 @@
+"""The summary of `onward run`: outputs, and where they are known the classes or the errors."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
+
+from .. import bundled
+from ..tables import model_files
+from ..tables.data import AnyArray, Sequences
+from .common import Report, counted, new_table
+
+MOST_ROWS = 24  # of a table of outputs
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The class predicted for each sequence; None where the outputs are NaN."""
+
+    classes: list[int | None]
+    class_names: tuple[str, ...]
+
+    def name(self, number: int) -> str:
+        return self.class_names[number] if number < len(self.class_names) else str(number)
+
+    @property
+    def names(self) -> list[str]:
+        return ["" if number is None else self.name(number) for number in self.classes]
+
+
+def predict(
+    model: str, path: Path, sequences: Sequences, outputs: list[AnyArray], bad: list[int]
+) -> Predictions | None:
+    """The class with the largest output, or None if the outputs are not scores of classes.
+
+    They are if the file has labels, if the model was trained on classes, or if they are probabilities.
+    """
+    if outputs[0].ndim != 1 or len(outputs[0]) == 1 or sequences.targets is not None:
+        return None
+    known = bool(model_files.load_saved(path).classes)
+    known = known or (model in bundled.models() and "accuracy" in bundled.card(model))
+    if not (known or sequences.labels is not None or _are_probabilities(np.stack(outputs))):
+        return None
+    nan = set(bad)
+    classes = [None if row in nan else int(y.argmax()) for row, y in enumerate(outputs)]
+    return Predictions(classes, sequences.classes)
+
+
+def _are_probabilities(outputs: AnyArray) -> bool:
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
+
+
+def summarize(
+    sequences: Sequences,
+    outputs: list[AnyArray],
+    predictions: Predictions | None,
+    bad: list[int],
+    seconds: float,
+) -> Report:
+    """Statistics of each output and, where the answers are known, the accuracy or the mean squared error."""
+    steps = int(sequences.lengths.sum())
+    nan = set(bad)
+    good = [row for row in range(len(outputs)) if row not in nan]
+    per_step = outputs[0].ndim == 2
+    values = np.concatenate([outputs[row] if per_step else outputs[row][None] for row in good or [0]])
+    report: Report = {
+        "sequences": len(outputs),
+        "steps": steps,
+        "seconds": seconds,
+        "steps_per_second": steps / seconds,
+        "output_shape": [
+            len(outputs),
+            *([int(sequences.lengths.max())] if per_step else []),
+            values.shape[-1],
+        ],
+        "labels": sequences.labels is not None,
+        "bad": bad,
+        "bad_names": [sequences.name(row) for row in bad],
+        "not_finite": sum(int((~np.isfinite(y)).sum()) for y in outputs),
+    }
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        mean = values.mean(axis=0, dtype=np.float64)
+    report["outputs"] = [
+        {"mean": _number(mean[k]), "min": _number(column.min()), "max": _number(column.max())}
+        for k, column in enumerate(values.T)
+    ]
+    if predictions is not None:
+        report["predicted"] = [
+            predictions.name(k) if k is not None and predictions.class_names else k
+            for k in predictions.classes
+        ]
+        if sequences.labels is not None:
+            report |= _accuracy(sequences, predictions, good)
+    elif (error := _squared_error(sequences, outputs, good)) is not None:
+        report["mean_squared_error"] = _number(error)
+    return report
+
+
+def _accuracy(sequences: Sequences, predictions: Predictions, good: list[int]) -> Report:
+    labels = np.array([sequences.labels[row] for row in good])  # type: ignore[index]  # the caller checked
+    predicted = np.array([predictions.classes[row] for row in good])
+    classes = []
+    for k in np.union1d(labels, predicted).tolist():
+        own = predicted[labels == k]
+        correct = int((own == k).sum())
+        others = Counter(own[own != k].tolist()).most_common()
+        classes.append({
+            "class": predictions.name(k) if predictions.class_names else k,
+            "sequences": len(own),
+            "correct": correct,
+            "accuracy": correct / len(own) if len(own) else None,
+            "taken_for": {predictions.name(other): times for other, times in others},
+        })  # fmt: skip
+    return {"accuracy": float((predicted == labels).mean()) if good else None, "classes": classes}
+
+
+def _squared_error(sequences: Sequences, outputs: list[AnyArray], good: list[int]) -> float | None:
+    """The mean squared error of the outputs whose targets are known; None if there are none."""
+    if sequences.targets is None:
+        return None
+    pairs = [(outputs[row], sequences.targets[row]) for row in good]
+    if any(y.shape != target.shape for y, target in pairs):
+        return None
+    errors = np.concatenate([(y - target).reshape(-1) for y, target in pairs or [(np.empty(0), np.empty(0))]])
+    known = errors[~np.isnan(errors)]
+    return float((known.astype(np.float64) ** 2).mean()) if len(known) else None
+
+
+def _number(value: Any) -> float | None:
+    """A float, or None for NaN and infinities, which JSON does not have."""
+    return float(value) if np.isfinite(value) else None
+
+
+def show(report: Report) -> None:
+    """Print the summary; to standard error where the outputs go to standard output."""
+    console = Console(highlight=False, markup=False, stderr=report["out"] == "-")
+    console.print(report["read_as"])
+    console.print(_classes_table(report) if "classes" in report else _outputs_table(report))
+    console.print(
+        f"{counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'time step')} in "
+        f"{report['seconds'] * 1e3:,.1f} ms: {report['steps_per_second']:,.0f} steps per second"
+    )
+    if "mean_squared_error" in report and report["mean_squared_error"] is not None:
+        console.print(f"Mean squared error where the target is known: {report['mean_squared_error']:.4g}")
+    if report["labels"] and "classes" not in report:
+        console.print("The labels are not used: the model does not have one output per class.")
+    if report["bad"]:
+        names = ", ".join(report["bad_names"][:10]) + (", ..." if len(report["bad"]) > 10 else "")
+        console.print(
+            f"{counted(len(report['bad']), 'sequence')} set aside, outputs NaN: {names}", style="yellow"
+        )
+    elif report["not_finite"]:
+        console.print(f"{counted(report['not_finite'], 'output')} infinite.", style="yellow")
+    if report["out"] not in (None, "-"):
+        console.print(f"Outputs written to {report['out']}")
+
+
+def _title(report: Report) -> str:
+    return f"{report['model']} on {report['input']}: outputs {tuple(report['output_shape'])}"
+
+
+def _classes_table(report: Report) -> Table:
+    table = new_table(_title(report), "class", "sequences", "correct", "accuracy")
+    table.add_column("")
+    table.add_column("taken for")
+    for row in report["classes"]:
+        accuracy = row["accuracy"]
+        table.add_row(
+            str(row["class"]),
+            str(row["sequences"]),
+            str(row["correct"]),
+            "" if accuracy is None else f"{accuracy:.1%}",
+            Bar(1, 0, accuracy or 0, width=20, color="green"),
+            ", ".join(f"{name} ({times}x)" for name, times in row["taken_for"].items()),
+        )
+    table.add_section()
+    accuracy = report["accuracy"] or 0
+    table.add_row(
+        "all",
+        str(sum(row["sequences"] for row in report["classes"])),
+        str(sum(row["correct"] for row in report["classes"])),
+        f"{accuracy:.1%}",
+        Bar(1, 0, accuracy, width=20, color="green"),
+        style="bold",
+    )
+    return table
+
+
+def _outputs_table(report: Report) -> Table:
+    predicted: Counter[Any] = Counter(report.get("predicted"))
+    table = new_table(
+        _title(report), "output", "mean", "min", "max", *(["predicted for"] if predicted else [])
+    )
+    for k, row in enumerate(report["outputs"][:MOST_ROWS]):
+        numbers = ["" if value is None else f"{value:.4g}" for value in row.values()]
+        count = [f"{predicted[k]:,} of {report['sequences']:,}"] if predicted else []
+        table.add_row(str(k), *numbers, *count)
+    hidden = len(report["outputs"]) - MOST_ROWS
+    if hidden > 0:
+        table.caption = f"and {counted(hidden, 'more output')}: --json shows all"
+    return table

@@ -1,0 +1,122 @@
+"""Arrays in .npy and .npz files, read as sequences and checked before memory is allocated."""
+
+import math
+import zipfile
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from ..errors import FileError
+from .layout import AnyArray, Sequences, number_classes
+
+LARGEST_ARRAY = 100e6  # bytes that a member of an archive may unpack to, whatever its compressed size
+LARGEST_RATIO = 100
+
+
+def parse_npy(file: IO[bytes], name: str, step_rank: int, classes: tuple[str, ...]) -> Sequences:
+    size = file.seek(0, 2)
+    file.seek(0)
+    return _sequences(name, ".npy", step_rank, classes, _array(file, size, name))
+
+
+def parse_npz(file: IO[bytes], name: str, step_rank: int, classes: tuple[str, ...]) -> Sequences:
+    with zipfile.ZipFile(file) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if "x" not in members:
+            names = ", ".join(sorted(members)) or "nothing"
+            raise FileError(f"{name}: expected an array 'x', but the archive holds {names}")
+        if {"y", "targets"} <= members.keys():
+            raise FileError(f"{name}: holds both 'y' and 'targets', which mean the same: keep one")
+        arrays = {}
+        for key in members.keys() & {"x", "lengths", "y", "targets"}:
+            size = members[key].file_size
+            if size > max(LARGEST_ARRAY, LARGEST_RATIO * members[key].compress_size):
+                raise FileError(f"{name}: '{key}' unpacks to {size} bytes: use numpy.savez instead")
+            with archive.open(members[key]) as member:
+                arrays["y" if key == "targets" else key] = _array(member, size, f"{name}: '{key}'")
+    return _sequences(name, ".npz", step_rank, classes, **arrays)
+
+
+def _array(file: IO[bytes], size: int, name: str) -> AnyArray:
+    """An array in .npy format, allocated only if the file has as many bytes as its header claims."""
+    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise FileError(f"{name} holds Python objects, which could run code when loaded: save numbers")
+    expected, actual = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if expected != actual:
+        raise FileError(f"{name} is damaged: shape {shape} of {dtype} takes {expected} bytes, not {actual}")
+    file.seek(0)
+    result: AnyArray = npy.read_array(file, allow_pickle=False)
+    return result
+
+
+def _sequences(
+    name: str,
+    suffix: str,
+    step_rank: int,
+    known_classes: tuple[str, ...],
+    x: AnyArray,
+    lengths: AnyArray | None = None,
+    y: AnyArray | None = None,
+) -> Sequences:
+    origin = f"{name}: x has shape {x.shape}"
+    batched = x.ndim == step_rank + 2
+    if x.ndim not in (step_rank + 1, step_rank + 2) or x.size == 0:
+        expected = (
+            "(N, T) for N sequences of token ids, or (T,) for one"
+            if step_rank == 0
+            else "(N, T, F) for N sequences of T steps with F features, or (T, F) for one sequence"
+        )
+        raise FileError(f"{origin}, but must be {expected}; no axis may be empty")
+    single = not batched and lengths is None
+    if lengths is None:
+        lengths = np.full(len(x) if batched else 1, x.shape[1] if batched else len(x))
+    else:
+        _check_lengths(origin, lengths, x, batched)
+    items = _split(x, lengths, batched)
+    labels, classes, targets = None, known_classes, None
+    if y is not None and y.ndim == 1 and y.dtype.kind in "biuU":
+        if len(y) != len(items):
+            raise FileError(f"{origin}, {len(items)} sequences, but y has {len(y)} classes")
+        strings = [str(label) for label in (y.astype(np.int64) if y.dtype.kind == "b" else y).tolist()]
+        labels, classes = number_classes(f"{name}: y", strings, known_classes)
+    elif y is not None:
+        targets = _targets(origin, y, x, lengths, batched)
+    return Sequences(items, labels, targets, classes, origin=origin, suffix=suffix, single=single)
+
+
+def _check_lengths(origin: str, lengths: AnyArray, x: AnyArray, batched: bool) -> None:
+    steps = x.shape[1] if batched else len(x)
+    integers = lengths.ndim == 1 and lengths.dtype.kind in "iu"
+    if not integers or ((lengths < 0) | (lengths > steps)).any() or not lengths.any():
+        raise FileError(f"{origin}, so lengths must be integers (N,) from 0 to {steps}, not all 0")
+    if batched and len(lengths) != len(x):
+        raise FileError(f"{origin}, {len(x)} sequences, but there are {len(lengths)} lengths")
+    if not batched and sum(lengths.tolist()) != len(x):
+        raise FileError(f"{origin}, {len(x)} steps, but the lengths add up to {lengths.sum()}")
+
+
+def _split(array: AnyArray, lengths: AnyArray, batched: bool) -> list[AnyArray]:
+    """The valid steps of rows (N, T, ...), or the parts of sequences that follow one another."""
+    if batched:
+        return [row[:length] for row, length in zip(array, lengths, strict=True)]
+    return np.split(array, np.cumsum(lengths)[:-1])
+
+
+def _targets(origin: str, y: AnyArray, x: AnyArray, lengths: AnyArray, batched: bool) -> Any:
+    N = len(lengths)
+    if y.dtype.kind in "iuf":
+        y = y.astype(np.float32)
+        if batched and y.ndim == 3 and y.shape[:2] == x.shape[:2]:
+            return _split(y, lengths, batched)
+        if not batched and y.ndim in (1, 2) and len(y) == len(x):
+            return _split(y.reshape(len(y), -1), lengths, batched)
+        if y.ndim in (1, 2) and len(y) == N:
+            return y.reshape(N, -1)
+    per_step = (*x.shape[: 1 + batched], "O")
+    raise FileError(
+        f"{origin}, but y has shape {y.shape} and dtype {y.dtype}: expected classes ({N},), integers or "
+        f"strings; numbers ({N}, O) for each sequence; or ({', '.join(map(str, per_step))}) for each step"
+    )

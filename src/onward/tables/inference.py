@@ -1,0 +1,90 @@
+"""A model over many sequences: in batches, on several threads, with the bits of single calls."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..layers.base import Layer, call
+from .layout import AnyArray, IntArray
+
+BATCH = 64  # sequences per call: enough rows for the core's full speed
+
+
+def outputs(
+    model: Layer, sequences: Sequence[AnyArray] | AnyArray, workers: int = 1
+) -> Iterator[tuple[IntArray, list[AnyArray]]]:
+    """The output for each sequence (T, ...), (T, O) or (O,), batch by batch with the sequences' indices.
+
+    Sequences of one length may be a single array (N, T, ...), which is not copied. Each output has the bits
+    that the model gives for the sequence on its own, whatever the number of workers, which are threads.
+    Raises what the model raises, for whichever sequence of a batch.
+    """
+    padded = takes_padding(model)
+    batches = batch_rows([len(sequence) for sequence in sequences], padded)
+
+    def run(rows: IntArray) -> tuple[IntArray, list[AnyArray]]:
+        if isinstance(sequences, np.ndarray):  # rows of one length stay in order, so a batch is a slice
+            return rows, run_batch(model, sequences[rows[0] : rows[-1] + 1], padded)
+        return rows, run_batch(model, [sequences[row] for row in rows], padded)
+
+    if workers == 1:
+        yield from map(run, batches)
+        return
+    executor = ThreadPoolExecutor(workers)
+    try:
+        yield from executor.map(run, batches)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def takes_padding(model: Layer) -> bool:
+    """Whether padded steps leave the outputs unchanged: layers other than recurrent ones would see them."""
+    layers = [layer.causal or bool(layer.state_names) for layer in model.in_order() or []]
+    return model.causal or (bool(layers) and all(layers))
+
+
+def batch_rows(lengths: Sequence[int], padded: bool) -> list[IntArray]:
+    """Indices of the sequences in each batch, shortest first; all of one length unless `padded`."""
+    sizes = np.array(lengths, np.int64)
+    order = np.argsort(sizes, kind="stable")
+    if padded:
+        return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    groups = np.split(order, np.flatnonzero(np.diff(sizes[order])) + 1) if len(order) else []
+    return [group[start : start + BATCH] for group in groups for start in range(0, len(group), BATCH)]
+
+
+def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bool) -> list[AnyArray]:
+    """The outputs of one batch, without what padding adds."""
+    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+    ragged = lengths.min() < lengths.max()
+    # (B, T, ...): copying whole rows is several times as fast as copying step by step
+    x = pad_rows(sequences) if ragged or not isinstance(sequences, np.ndarray) else sequences
+    batch_first = model.batch_first
+    y, _ = model._run(
+        x if batch_first else x.swapaxes(0, 1), None, lengths if padded and ragged else None, call
+    )
+    if isinstance(y, list | tuple):
+        raise ArgumentError(f"the model has {len(y)} outputs per sequence, but must have one")
+    if y.ndim == 2:
+        return list(y)
+    rows = y if batch_first else y.swapaxes(0, 1)
+    return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+
+
+def pad_rows(sequences: Sequence[AnyArray] | AnyArray) -> AnyArray:
+    """Sequences (T, ...) as one array (N, longest T, ...), with zeros past the end of the shorter ones."""
+    first = sequences[0]
+    x = np.zeros((len(sequences), max(map(len, sequences)), *first.shape[1:]), first.dtype)
+    for row, sequence in zip(x, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return x
+
+
+def rows_with_nan(outputs: Sequence[AnyArray | None]) -> list[int]:
+    """Indices of the outputs that contain NaN; None is not an output."""
+    present = [y for y in outputs if y is not None]
+    if not present or not np.isnan(np.concatenate(present, axis=None)).any():
+        return []
+    return [row for row, y in enumerate(outputs) if y is not None and np.isnan(y).any()]

@@ -1,0 +1,162 @@
+"""Sequences as every reader returns them, and the columns of a table that make them up."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.arrays import Shape
+from ..errors import ArgumentError, FileError
+
+AnyArray: TypeAlias = NDArray[Any]
+IntArray: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The columns of a table that make up its sequences, and how a long table is cut into windows.
+
+    inputs: the features of a time step. targets: what a model predicts. group: tells sequences apart.
+    time: orders the steps of a sequence. window and horizon: each run of `window` steps becomes a sequence
+    whose targets are those of the `horizon` steps after it. Empty fields take the defaults of `read`.
+    """
+
+    inputs: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    group: str | None = None
+    time: str | None = None
+    window: int | None = None
+    horizon: int | None = None
+
+    @property
+    def named_columns(self) -> list[str]:
+        return [*self.inputs, *self.targets, *filter(None, (self.group, self.time))]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+    @staticmethod
+    def from_json(value: Any) -> "Selection":
+        """The selection that `to_json` described. Raises ArgumentError for anything else."""
+        if not isinstance(value, dict) or not value.keys() <= {item.name for item in fields(Selection)}:
+            raise ArgumentError(f"{value!r} does not describe the columns of a table")
+        for name, entry in value.items():
+            if name in ("inputs", "targets"):
+                valid = isinstance(entry, list) and all(isinstance(column, str) for column in entry)
+            elif name in ("group", "time"):
+                valid = entry is None or isinstance(entry, str)
+            else:
+                valid = entry is None or (
+                    isinstance(entry, int) and not isinstance(entry, bool) and entry > 0
+                )
+            if not valid:
+                raise ArgumentError(f"{name}={entry!r} does not describe columns of a table")
+        tuples: dict[str, Any] = {
+            name: tuple(entry) if isinstance(entry, list) else entry for name, entry in value.items()
+        }
+        return Selection(**tuples)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a model file records about the table it was trained on: columns and names of the classes."""
+
+    selection: Selection = field(default_factory=Selection)
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences of shape (T, F), or (T,) for token ids, and what is known about each of them.
+
+    labels: the class of each sequence, an index into `classes` where these are named. targets: numbers to
+    predict for each sequence, (N, O), or for each step, a list of (T, O). names: what the file calls each
+    sequence. times: what it calls each step. origin: the file and the shape found in it, for error messages.
+    suffix: the format that the file was in. single: it held one sequence without a batch axis.
+    """
+
+    items: list[AnyArray]
+    labels: IntArray | None = None
+    targets: AnyArray | list[AnyArray] | None = None
+    classes: tuple[str, ...] = ()
+    names: list[str] | None = None
+    times: list[list[str]] | None = None
+    selection: Selection = field(default_factory=Selection)
+    origin: str = ""
+    suffix: str = ".csv"
+    single: bool = False
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.array([len(item) for item in self.items], np.int64)
+
+    def with_class_names(self) -> "Sequences":
+        """The same, with named classes: those of whole numbers are named after them and numbered from 0."""
+        if self.labels is None or self.classes:
+            return self
+        values, labels = np.unique(self.labels, return_inverse=True)
+        return replace(self, labels=labels.astype(np.int64), classes=tuple(map(str, values.tolist())))
+
+    def name(self, row: int) -> str:
+        """What the file calls a sequence, or its index."""
+        return str(row) if self.names is None else self.names[row]
+
+    def describe(self) -> str:
+        """The interpretation of the file, for people: "8 sequences of 96 steps, 7 features"."""
+        shortest, longest = int(self.lengths.min()), int(self.lengths.max())
+        steps = f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+        plural = "" if len(self.items) == 1 else "s"
+        return (
+            f"{len(self.items):,} sequence{plural} of {steps} step{'' if steps == '1' else 's'}, "
+            f"{describe_features(self.items[0].shape[1:])}"
+        )
+
+    def check_features(self, step_shape: Shape | None) -> None:
+        """Raise ArgumentError unless the steps have the shape that a model takes; None: any shape."""
+        shape = self.items[0].shape[1:]
+        if step_shape is not None and shape != step_shape:
+            raise ArgumentError(
+                f"{self.origin}, read as {self.describe()}, but the model takes "
+                f"{describe_features(step_shape)} per step: {_advice(step_shape)}"
+            )
+
+
+def describe_features(shape: Shape) -> str:
+    """The shape of a step, for people: "7 features"."""
+    if shape == ():
+        return "token ids"
+    size = " x ".join(map(str, shape))
+    return f"{size} feature{'' if shape == (1,) else 's'}"
+
+
+def _advice(step_shape: Shape) -> str:
+    if step_shape == ():
+        return "arrays of token ids are (N, T); select the column of a CSV file with --input"
+    sizes = ", ".join(map(str, step_shape))
+    return f"arrays are (N, T, {sizes}) or (T, {sizes}); select the columns of a CSV file with --input"
+
+
+def number_classes(
+    name: str, labels: Sequence[str], known: Sequence[str]
+) -> tuple[IntArray, tuple[str, ...]]:
+    """The number of each label, and the names of the classes.
+
+    Labels are looked up among the known classes. Without these, whole numbers stand for themselves, and other
+    labels are numbered in alphabetical order. Raises FileError for a label that is not known.
+    """
+    found = set(labels)
+    if known:
+        unknown = sorted(found - set(known))
+        if unknown:
+            raise FileError(f"{name}: {unknown[0]!r} is none of the model's classes, {', '.join(known)}")
+        classes = tuple(known)
+    elif all(label.isascii() and label.isdecimal() and len(label) < 19 for label in found):
+        return np.array([int(label) for label in labels], np.int64), ()
+    else:
+        classes = tuple(sorted(found))
+    numbers = {label: number for number, label in enumerate(classes)}
+    return np.array([numbers[label] for label in labels], np.int64), classes

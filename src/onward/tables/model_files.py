@@ -1,0 +1,42 @@
+"""What a model file records about the table that the model was trained on: columns, windows and classes."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..core import storage
+from ..errors import ArgumentError, FileError
+from ..layers.base import Layer
+from .layout import Saved, Selection
+
+KEY = "table"
+
+
+def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:
+    """Write a model as its own `save` does, with the description of its table. Raises FileError."""
+    description = model.description()
+    if saved != Saved():
+        description[KEY] = {"selection": saved.selection.to_json(), "classes": list(saved.classes)}
+    storage.write(path, model._weights_by_name(), description)
+
+
+def load_saved(path: str | os.PathLike[str]) -> Saved:
+    """What `save` recorded; nothing for other model files. Raises FileError for a record that is invalid."""
+    table = metadata(path).get(KEY)
+    if table is None:
+        return Saved()
+    try:
+        selection = Selection.from_json(table["selection"])
+        classes = tuple(table["classes"])
+        if not all(isinstance(name, str) for name in classes):
+            raise ArgumentError(f"classes={classes!r} must be strings")
+    except (ArgumentError, LookupError, TypeError) as error:
+        raise FileError(f"{path}: the metadata entry '{KEY}' is invalid: {error}") from error
+    return Saved(selection, classes)
+
+
+def metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The architecture that Onward wrote into a model file; empty for other files."""
+    if bytes(storage.mapped(path)[8:9]) != b"{":  # not safetensors
+        return {}
+    return storage.read(path)[1] or {}

@@ -1,0 +1,125 @@
+"""Columns by name in `train table`, `score` and `run`, and what a trained model remembers of them."""
+
+import csv
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.cli import invoke, message, report
+
+import onward
+from onward.recipes import sequences
+
+SMALL = "--hidden", "8"
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A directory of its own, and short training."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sequences, "READ", 4_000)
+
+
+def write(name: str, header: list[str], rows: list[list[object]]) -> None:
+    with Path(name).open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([header, *rows])
+
+
+@pytest.fixture
+def patients() -> list[str]:
+    """Sequences with a class in words, in rows that are shuffled; returns the class of each patient."""
+    rng = np.random.default_rng(0)
+    classes = [["well", "quite ill"][n % 2] for n in range(60)]
+    rows = [
+        [f"p{n}", str(date(2024, 1, 1) + timedelta(day)), "note", rng.normal() + 4 * (n % 2), 7, name]
+        for n, name in enumerate(classes)
+        for day in range(4)
+    ]
+    header = ["patient", "day", "comment", "pulse", "other", "outcome"]
+    write("patients.csv", header, [rows[k] for k in rng.permutation(len(rows))])
+    write("new.csv", header[:5], [row[:5] for row in rows[:8]])
+    return classes
+
+
+COLUMNS = "--input", "pulse", "--target", "outcome", "--group", "patient", "--time", "day"
+
+
+def test_a_model_remembers_its_columns_and_the_names_of_its_classes(patients: list[str]) -> None:
+    said = report("train", "table", "patients.csv", *COLUMNS, *SMALL, "-o", "net.safetensors")
+    assert said["read_as"] == "60 sequences of 4 steps, 1 feature" and said["classes"] == [
+        "quite ill",
+        "well",
+    ]
+    assert said["accuracy"] > 0.9
+    assert report("score", "net.safetensors", "patients.csv")["accuracy"] > 0.9
+    ran = report("run", "net.safetensors", "patients.csv", "--out", "y.csv")
+    with Path("y.csv").open(newline="") as file:
+        rows = {row["sequence"]: row["predicted"] for row in csv.DictReader(file)}
+    assert np.mean([rows[f"p{n}"] == name for n, name in enumerate(patients)]) == ran["accuracy"] > 0.9
+    assert ran["classes"][0]["class"] == "quite ill"
+    new = report("run", "net.safetensors", "new.csv")  # has no outcome
+    assert new["predicted"] == patients[:2] and "accuracy" not in new
+    report("quantize", "net.safetensors", "--to", "float16", "-o", "small.safetensors")
+    assert report("run", "small.safetensors", "new.csv")["predicted"] == patients[:2]
+
+
+@pytest.mark.usefixtures("patients")
+def test_a_missing_column_is_explained_in_terms_of_the_file() -> None:
+    invoke("train", "table", "patients.csv", *COLUMNS, *SMALL, "--epochs", "1", "-o", "net.safetensors")
+    write("wrong.csv", ["patient", "day", "heart"], [["p", "2024-01-01", 3]])
+    for command in ("run", "score"):
+        words = message(invoke(command, "net.safetensors", "wrong.csv", expect=1))
+        assert "no column 'pulse'; the columns are patient, day, heart" in words and "--input" in words
+    words = message(invoke("train", "table", "patients.csv", "--input", "puls", expect=1))
+    assert "no column 'puls'; the columns are patient, day, comment, pulse" in words
+
+
+def test_classes_of_any_number_and_name_are_learnt() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3, 2)) + 3 * (np.arange(60) % 2)[:, None, None]
+    np.savez("numbers.npz", x=x, y=np.where(np.arange(60) % 2, 1_000_000, -5))
+    said = report("train", "table", "numbers.npz", *SMALL)
+    assert said["classes"] == ["-5", "1000000"] and said["accuracy"] > 0.8
+    ran = report("run", "numbers.safetensors", "numbers.npz")
+    assert set(ran["predicted"]) == {"-5", "1000000"} and ran["accuracy"] > 0.8
+
+
+def test_a_long_table_is_forecast_into_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequences, "READ", 20_000)
+    days = [str(date(2024, 1, 1) + timedelta(day)) for day in range(120)]
+    sold = 50 + 20 * np.sin(np.arange(120) * 2 * np.pi / 7)
+    rows = [[day, value, 3] for day, value in zip(days, sold, strict=True)]
+    write("sales.csv", ["day", "sold", "price"], rows[::-1])
+    forecast = "--input", "sold", "--target", "sold", "--time", "day", "--window", "14", "--horizon", "3"
+    said = report("train", "table", "sales.csv", *forecast, "-o", "net.safetensors")
+    assert said["read_as"] == "104 sequences of 14 steps, 1 feature"
+    assert said["accuracy"] is None and said["loss"] < 0.2 * sold.var()
+    assert report("score", "net.safetensors", "sales.csv")["loss"] < 0.2 * sold.var()
+    ran = report("run", "net.safetensors", "sales.csv", "--out", "y.csv")
+    assert ran["sequences"] == 107 and ran["mean_squared_error"] < 0.2 * sold.var()
+    with Path("y.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert last["sequence"] == days[-1] and "predicted" not in last
+    following = 50 + 20 * np.sin(np.arange(120, 123) * 2 * np.pi / 7)
+    assert np.abs([float(last[f"output_{k}"]) for k in range(3)] - following).max() < 10
+    shown = invoke("run", "net.safetensors", "sales.csv").output
+    assert "class" not in shown and "predicted" not in shown and "Mean squared error" in shown
+
+
+def test_score_respects_the_layout_of_the_model() -> None:
+    x = np.random.default_rng(0).standard_normal((6, 6, 3)).astype(np.float32)  # N == T
+    y = np.random.default_rng(1).standard_normal((6, 2)).astype(np.float32)
+    np.savez("x.npz", x=x, y=y)
+    losses = []
+    for batch_first in (False, True):
+        net = onward.Sequential(
+            onward.LSTM(3, 5, batch_first=batch_first, rng=0),
+            onward.Last(batch_first=batch_first),
+            onward.Linear(5, 2, rng=1),
+        )
+        net.save("net.safetensors")
+        losses.append(report("score", "net.safetensors", "x.npz")["loss"])
+    expected = np.stack([net(row) for row in x])
+    assert losses == pytest.approx([((expected - y) ** 2).mean()] * 2)

@@ -1,0 +1,163 @@
+"""CSV files: columns by name, groups, order in time, classes and targets; errors that say where."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onward.errors import FileError
+from onward.tables import data
+from onward.tables.data import Saved, Selection
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Two patients whose rows alternate and run backwards in time."""
+    return write(
+        tmp_path / "x.csv",
+        "patient,day,pulse,note,weight,outcome\n"
+        "anna,2024-02-01,70,x,1.5,well\n"
+        "bert,2024-01-09,90,y,4.5,ill\n"
+        "anna,2024-01-31,60,z,2.5,well\n"
+        "bert,2023-12-31,80,,3.5,ill\n",
+    )
+
+
+def test_columns_are_selected_grouped_and_ordered(table: Path) -> None:
+    sequences = data.read(table, Selection(("weight", "pulse"), ("outcome",), "patient", "day"))
+    np.testing.assert_array_equal(sequences.items[0], [[2.5, 60], [1.5, 70]])
+    np.testing.assert_array_equal(sequences.items[1], [[3.5, 80], [4.5, 90]])
+    assert sequences.names == ["anna", "bert"]
+    assert sequences.times == [["2024-01-31", "2024-02-01"], ["2023-12-31", "2024-01-09"]]
+    assert sequences.classes == ("ill", "well")
+    assert sequences.labels is not None and sequences.labels.tolist() == [1, 0]
+
+
+def test_without_a_time_column_rows_stay_in_the_order_of_the_file(table: Path) -> None:
+    sequences = data.read(table, Selection(("pulse",), group="patient"))
+    np.testing.assert_array_equal(sequences.items, [[[70], [60]], [[90], [80]]])
+
+
+@pytest.mark.parametrize(
+    ("cells", "order"),
+    [
+        (["10", "9", "-1.5"], [2, 1, 0]),  # as numbers, not as text
+        (["2024-01-02", "2023-12-31 23:59", "2024/01/01"], [1, 2, 0]),
+        (["2024-01-01T12:00+02:00", "2024-01-01T11:00+00:00", "2024-01-01T09:00Z"], [2, 0, 1]),
+    ],
+)
+def test_numbers_and_dates_order_the_steps(tmp_path: Path, cells: list[str], order: list[int]) -> None:
+    rows = "".join(f"{cell},{n}\n" for n, cell in enumerate(cells))
+    sequences = data.read(write(tmp_path / "x.csv", "t,a\n" + rows), Selection(time="t"))
+    assert sequences.items[0][:, 0].tolist() == order
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["2024-01-01", "soon"], "line 3, column 't': 'soon' is no date: write 2024-01-31"),
+        (["2024-01-01", "2024-01-01"], "line 3, column 't': '2024-01-01' occurs twice in one sequence"),
+        (["2024-01-01", "2024-01-02T00:00Z"], "with and without a time zone"),
+    ],
+)
+def test_times_that_cannot_be_ordered_are_errors(tmp_path: Path, cells: list[str], words: str) -> None:
+    rows = "".join(f"{cell},1\n" for cell in cells)
+    with pytest.raises(FileError, match=words):
+        data.read(write(tmp_path / "x.csv", "t,a\n" + rows), Selection(time="t"))
+
+
+def targets_of(tmp_path: Path, rows: str, **options: Any) -> Any:
+    path = write(tmp_path / "x.csv", "id,a,y\n" + rows)
+    return data.read(path, Selection(("a",), ("y",), "id"), **options)
+
+
+def test_targets_are_classes_values_of_sequences_or_values_of_steps(tmp_path: Path) -> None:
+    integers = targets_of(tmp_path, "p,1,3\np,1,3\nq,1,0\nq,1,0\n")
+    assert integers.labels.tolist() == [3, 0] and integers.targets is None
+    strings = targets_of(tmp_path, "p,1,no\np,1,no\nq,1,Yes!\nq,1,Yes!\n")
+    assert strings.labels.tolist() == [1, 0] and strings.classes == ("Yes!", "no")
+    floats = targets_of(tmp_path, "p,1,3.0\np,1,3.0\nq,1,0\nq,1,0\n")
+    assert floats.labels is None and floats.targets.tolist() == [[3], [0]]
+    steps = targets_of(tmp_path, "p,1,3\np,1,4\nq,1,0\nq,1,0\n")
+    assert steps.labels is None and [t.tolist() for t in steps.targets] == [[[3], [4]], [[0], [0]]]
+
+
+def test_a_class_that_changes_within_a_sequence_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="line 3, column 'y': 'b' in a sequence of class 'a'"):
+        targets_of(tmp_path, "p,1,a\np,1,b\n")
+
+
+def test_saved_classes_number_the_labels(tmp_path: Path) -> None:
+    saved = Saved(classes=("ok", "7", "odd"))
+    assert targets_of(tmp_path, "p,1,7\nq,1,odd\n", saved=saved).labels.tolist() == [1, 2]
+    with pytest.raises(FileError, match="'new' is none of the model's classes, ok, 7, odd"):
+        targets_of(tmp_path, "p,1,new\nq,1,odd\n", saved=saved)
+
+
+def test_saved_columns_are_used_and_only_inputs_must_be_present(tmp_path: Path) -> None:
+    saved = Saved(Selection(("b", "a"), ("y",), "id", "t"))
+    sequences = data.read(write(tmp_path / "x.csv", "c,a,b\n9,1,2\n9,3,4\n"), saved=saved)
+    np.testing.assert_array_equal(sequences.items, [[[2, 1], [4, 3]]])
+    with pytest.raises(FileError, match=r"there is no column 'b'; the columns are a, c: .*--input"):
+        data.read(write(tmp_path / "x.csv", "a,c\n1,2\n"), saved=saved)
+    chosen = data.read(write(tmp_path / "x.csv", "a,c\n1,2\n"), Selection(("a", "c")), saved=saved)
+    np.testing.assert_array_equal(chosen.items, [[[1, 2]]])
+
+
+def test_a_missing_column_lists_those_of_the_file(table: Path) -> None:
+    for selection in (Selection(("heart",)), Selection(group="heart"), Selection(("pulse",), ("heart",))):
+        with pytest.raises(FileError, match=r"'heart'; the columns are patient, day, pulse, .*--input"):
+            data.read(table, selection)
+
+
+def test_token_ids_come_from_one_column_of_integers(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "token,b\n3,0.5\n1,0.5\n")
+    (ids,) = data.read(path, Selection(("token",)), step_shape=()).items
+    assert ids.tolist() == [3, 1] and ids.dtype == np.int64
+    with pytest.raises(FileError, match=r"one column, but the inputs are token, b: .*--input"):
+        data.read(path, step_shape=())
+    with pytest.raises(FileError, match="column 'b': token ids must be integers"):
+        data.read(path, Selection(("b",)), step_shape=())
+
+
+def test_the_defaults_are_sequence_label_and_target(tmp_path: Path) -> None:
+    text = "\ufefflabel, a,sequence,b\n7,1,first,2\n7,3,first,4e-1\n\n1,nan,second,-inf\n"
+    sequences = data.read(write(tmp_path / "x.csv", text))
+    np.testing.assert_array_equal(sequences.items[0], [[1, 2], [3, 0.4]])
+    np.testing.assert_array_equal(sequences.items[1], [[np.nan, -np.inf]])
+    assert sequences.labels is not None and sequences.labels.tolist() == [7, 1]
+    targets = data.read(write(tmp_path / "x.csv", "target_u,a,target_v\n1.5,2,3\n4,5,6\n")).targets
+    assert isinstance(targets, list) and targets[0].tolist() == [[1.5, 3], [4, 6]]
+
+
+def test_a_file_without_groups_is_one_unlabelled_sequence(tmp_path: Path) -> None:
+    sequences = data.read(write(tmp_path / "x.csv", "a,b\n1,2\n3,4\n"))
+    np.testing.assert_array_equal(sequences.items, [[[1, 2], [3, 4]]])
+    assert sequences.labels is None and sequences.single
+
+
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("", ["line 1", "name the columns"]),
+        ("1.5,2\n3,4\n", ["line 1", "name the columns"]),  # without a header, a row would be lost
+        ("a,a\n1,2\n", ["line 1", "each differently"]),
+        ("sequence,label\ns,1\n", ["line 1", "--input"]),
+        ("a,b\n1,2\n3,x\n", ["line 3", "column 'b'", "'x'", "--input"]),
+        ("a,b\n1,\n", ["line 2", "column 'b'", "''"]),
+        ("a,b\n1,2\n3\n", ["line 3", "1 values", "2 columns"]),
+        ("sequence,a,label\ns,1,0\ns,1,2\n", ["line 3", "column 'label'"]),
+        ("a,b\n", ["no rows"]),
+    ],
+)
+def test_errors_name_the_line_and_the_column(tmp_path: Path, text: str, fragments: list[str]) -> None:
+    path = write(tmp_path / "x.csv", text)
+    with pytest.raises(FileError) as caught:
+        data.read(path)
+    assert all(fragment in str(caught.value) for fragment in [str(path), *fragments]), caught.value
