@@ -1,4 +1,4 @@
-"""ONNX graphs as models: inputs by name, the graph's outputs in order."""
+"""ONNX graphs as callable models."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .nodes import nodes_of
 
 
 class Graph:
-    """The model of an ONNX file: takes its graph's inputs in order or by name, returns its outputs in order.
+    """The model in an ONNX file: takes the graph's inputs in order or by name, returns its outputs in order.
 
-    Recurrent nodes run in Onward's core wherever they are, in the bodies of Loop, If and Scan too, and all
-    other nodes in NumPy. `inputs` and `outputs` are names, an input that has a default value among them.
-    Raises ArgumentError for a node that is not supported.
+    Recurrent nodes run in Onward's core, including those in the bodies of Loop, If and Scan; other nodes run
+    in NumPy. `inputs` and `outputs` are the names, including those of inputs with default values. Raises
+    ArgumentError for a node that Onward does not support.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -40,26 +40,26 @@ class Graph:
             self._evaluator = Evaluator(model)
         except OnwardError:
             raise
-        except Exception as error:  # the package's evaluator has no errors of its own
+        except Exception as error:  # the package's evaluator raises errors of any kind
             raise ArgumentError(f"the graph cannot be run: {error}") from error
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> tuple[Any, ...]:
-        """Runs the graph.
+        """Run the graph.
 
-        Arrays are converted once to the dtypes that the graph declares, if those are of the same kind or a
-        wider one. Raises SignatureError for inputs unknown or missing, ShapeError, DtypeError, and
-        ArgumentError, which names the node, for values that a node cannot take.
+        Arrays are converted to the dtypes that the graph declares if these are of the same kind or wider.
+        Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, and ArgumentError, which
+        names the node, for values that a node does not accept.
         """
         feed = dict(zip(self.inputs, args, strict=False)) | inputs
         if len(feed) != len(args) + len(inputs) or feed.keys() != self._inputs.keys():
             self._check_names(args, inputs)
         for name, value in feed.items():
             feed[name] = self._inputs[name].array(value)
-        # an initializer that an input overrides is no constant
+        # an initializer that an input replaces is not a constant
         plan = None if self._defaults and self._defaults & feed.keys() else self._planner.plan(feed)
         if plan is not None:
             return tuple(plan(feed))
-        # an object of its own for each value, as a node takes the same object for the same values
+        # a new object for each array: operators cache what they make of an array by its identity
         feed = {name: a.view() if isinstance(a, np.ndarray) else a for name, a in feed.items()}
         return tuple(self._evaluator.run(None, feed))
 
@@ -69,43 +69,47 @@ class Graph:
         return Planner(nodes_of(nodes), known, self.outputs)
 
     def _check_names(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
-        """Raises SignatureError for inputs that are unknown, missing or given twice."""
+        """Raise SignatureError for inputs that are unknown, missing or passed twice."""
         if len(args) > len(self.inputs):
-            raise SignatureError(f"{len(args)} inputs, but the graph takes ({', '.join(self.inputs)})")
+            raise SignatureError(f"got {len(args)} inputs; the graph takes ({', '.join(self.inputs)})")
         positional = set(self.inputs[: len(args)])
         twice, unknown = positional & inputs.keys(), inputs.keys() - self._inputs.keys()
         missing = self._inputs.keys() - self._defaults - inputs.keys() - positional
-        for names, problem in ((twice, "given twice"), (unknown, "unknown"), (missing, "missing")):
+        for names, problem in (
+            (twice, "inputs passed twice"),
+            (unknown, "unknown inputs"),
+            (missing, "missing inputs"),
+        ):
             if names:
                 takes = f"the graph takes ({', '.join(self.inputs)})"
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
 
     def layers(self) -> Sequential:
-        """The graph as layers, if it is a chain of recurrent and dense nodes: they stream, pool and trace.
+        """Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace.
 
-        x is laid out as the graph's first input, which batch_first says; states go in and out as of any
-        Sequential. Raises ArgumentError, which names the node that stands in the way.
+        x has the layout of the graph's first input, as batch_first of the layers tells. Raises ArgumentError,
+        which names the node, if a node cannot be converted.
         """
         return layers_of(self._evaluator)
 
     def stream(self, batch: int | None = None) -> Stream:
-        """A stream of the graph as layers; raises what `layers` and theirs raise, as all of these do."""
+        """A stream of `layers()`; raises what these raise, as do the methods below."""
         return self.layers().stream(batch)
 
     def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
-        """A pool of the graph as layers."""
+        """A pool of `layers()`."""
         return self.layers().pool(capacity, max_capacity)
 
     def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
-        """A trace of the graph as layers, with the options of theirs."""
+        """A trace of `layers()`, with their options."""
         return self.layers().trace(x, state, **options)
 
     def quantize(self, precision: str, **options: Any) -> Sequential:
-        """The graph as layers, quantised, with the options of theirs."""
+        """Quantize `layers()`, with their options."""
         return self.layers().quantize(precision, **options)
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of each array that the graph holds, by name."""
+        """A copy of each array in the graph, by name."""
         return initializers(self._model)
 
     def __repr__(self) -> str:
@@ -116,7 +120,7 @@ class Graph:
 
 
 class Input(NamedTuple):
-    """An input as the graph declares it: its name, dtype and axes, None where it says nothing of them."""
+    """The declaration of an input: its name, dtype and axes; None where the graph does not declare them."""
 
     name: str
     dtype: np.dtype[Any] | None  # None: a sequence or a map
@@ -124,7 +128,7 @@ class Input(NamedTuple):
 
     @classmethod
     def declared(cls, value: onnx.ValueInfoProto) -> Input:
-        """The input that a graph's declaration describes."""
+        """Read the declaration from a graph."""
         if not value.type.HasField("tensor_type"):
             return cls(value.name, None, None)
         tensor = value.type.tensor_type
@@ -134,7 +138,7 @@ class Input(NamedTuple):
         return cls(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), axes)
 
     def array(self, value: ArrayLike) -> Any:
-        """An array of the declared dtype, once its shape agrees. Raises DtypeError and ShapeError."""
+        """Convert a value to the declared dtype and check its shape. Raises DtypeError, ShapeError."""
         if self.dtype is None:
             return value
         array = value if type(value) is np.ndarray else arrays.as_array(value, self.name)
