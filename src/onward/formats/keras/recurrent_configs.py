@@ -98,10 +98,9 @@ def _bidirectional(source: Source) -> runtime.KerasLayer:
     backward = build(entry, source.weights.part("backward_layer"), source.context)
     source.dtype()
     if not isinstance(forward, runtime.RNN) or not isinstance(backward, runtime.RNN):
-        raise source.error("holds no RNN")
+        raise source.error("does not contain an RNN")
     if _zeros_in_both(source, forward_entry["config"], forward.return_sequences):
-        for layer in (forward, backward):
-            layer.zero_output_for_mask = layer.return_sequences
+        forward, backward = forward.with_zeros_for_mask(), backward.with_zeros_for_mask()
     return runtime.Bidirectional(forward, backward, source.take("merge_mode", "concat"))
 
 

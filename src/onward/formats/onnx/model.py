@@ -1,4 +1,4 @@
-"""ONNX graphs as models: inputs by name, the graph's outputs in order."""
+"""ONNX graphs as callable models."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .file import initializers
 
 
 class Graph:
-    """The model of an ONNX file: takes its graph's inputs in order or by name, returns its outputs in order.
+    """The model in an ONNX file: takes the graph's inputs in order or by name, returns its outputs in order.
 
-    Recurrent nodes run in Onward's core wherever they are, in the bodies of Loop, If and Scan too, and all
-    other nodes in NumPy. `inputs` and `outputs` are names, an input that has a default value among them.
-    Raises ArgumentError for a node that is not supported.
+    Recurrent nodes run in Onward's core, including those in the bodies of Loop, If and Scan; other nodes run
+    in NumPy. `inputs` and `outputs` are the names, including those of inputs with default values. Raises
+    ArgumentError for a node that Onward does not support.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -37,23 +37,27 @@ class Graph:
             self._evaluator = Evaluator(model)
         except OnwardError:
             raise
-        except Exception as error:  # the package's evaluator has no errors of its own
+        except Exception as error:  # the package's evaluator raises errors of any kind
             raise ArgumentError(f"the graph cannot be run: {error}") from error
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> tuple[Any, ...]:
-        """Runs the graph.
+        """Run the graph.
 
-        Arrays are converted once to the dtypes that the graph declares, if those are of the same kind or a
-        wider one. Raises SignatureError for inputs unknown or missing, ShapeError, DtypeError, and
-        ArgumentError, which names the node, for values that a node cannot take.
+        Arrays are converted to the dtypes that the graph declares if these are of the same kind or wider.
+        Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, and ArgumentError, which
+        names the node, for values that a node does not accept.
         """
         if len(args) > len(self.inputs):
-            raise SignatureError(f"{len(args)} inputs, but the graph takes ({', '.join(self.inputs)})")
+            raise SignatureError(f"got {len(args)} inputs; the graph takes ({', '.join(self.inputs)})")
         given = dict(zip(self.inputs, args, strict=False))
         twice, unknown = given.keys() & inputs, inputs.keys() - self._types.keys()
         given |= inputs
         missing = self._types.keys() - self._defaults - given.keys()
-        for names, problem in ((twice, "given twice"), (unknown, "unknown"), (missing, "missing")):
+        for names, problem in (
+            (twice, "inputs passed twice"),
+            (unknown, "unknown inputs"),
+            (missing, "missing inputs"),
+        ):
             if names:
                 takes = f"the graph takes ({', '.join(self.inputs)})"
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
@@ -61,31 +65,31 @@ class Graph:
         return tuple(self._evaluator.run(None, feed))
 
     def layers(self) -> Sequential:
-        """The graph as layers, if it is a chain of recurrent and dense nodes: they stream, pool and trace.
+        """Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace.
 
-        x is laid out as the graph's first input, which batch_first says; states go in and out as of any
-        Sequential. Raises ArgumentError, which names the node that stands in the way.
+        x has the layout of the graph's first input, as batch_first of the layers tells. Raises ArgumentError,
+        which names the node, if a node cannot be converted.
         """
         return layers_of(self._evaluator)
 
     def stream(self, batch: int | None = None) -> Stream:
-        """A stream of the graph as layers; raises what `layers` and theirs raise, as all of these do."""
+        """A stream of `layers()`; raises what these raise, as do the methods below."""
         return self.layers().stream(batch)
 
     def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
-        """A pool of the graph as layers."""
+        """A pool of `layers()`."""
         return self.layers().pool(capacity, max_capacity)
 
     def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
-        """A trace of the graph as layers, with the options of theirs."""
+        """A trace of `layers()`, with their options."""
         return self.layers().trace(x, state, **options)
 
     def quantize(self, precision: str, **options: Any) -> Sequential:
-        """The graph as layers, quantised, with the options of theirs."""
+        """Quantize `layers()`, with their options."""
         return self.layers().quantize(precision, **options)
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of each array that the graph holds, by name."""
+        """A copy of each array in the graph, by name."""
         return initializers(self._model)
 
     def __repr__(self) -> str:
@@ -96,14 +100,14 @@ class Graph:
 
 
 def _as_declared(value: ArrayLike, kind: onnx.TypeProto, name: str) -> Any:
-    """An input in the dtype that the graph declares for it, once its shape agrees."""
+    """Check an input's shape and convert it to the dtype that the graph declares."""
     if not kind.HasField("tensor_type"):
         return value  # a sequence or a map
     array = arrays.as_array(value, name)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
     if array.dtype != dtype:
         if not np.can_cast(array.dtype, dtype, "same_kind"):
-            raise DtypeError(f"{name} has dtype {array.dtype}, but the graph takes {dtype}: convert it first")
+            raise DtypeError(f"{name} has dtype {array.dtype}; the graph takes {dtype}: convert it first")
         with np.errstate(all="ignore"):
             array = array.astype(dtype)
     if kind.tensor_type.HasField("shape"):
@@ -114,5 +118,5 @@ def _as_declared(value: ArrayLike, kind: onnx.TypeProto, name: str) -> Any:
             n not in (None, m) for n, m in zip(shape, array.shape, strict=True)
         ):
             names = [axis.dim_param or str(axis.dim_value) for axis in kind.tensor_type.shape.dim]
-            raise ShapeError(f"{name} has shape {array.shape}, but the graph takes ({', '.join(names)})")
-    return array.view()  # an object of its own, as a node takes the same object for the same values
+            raise ShapeError(f"{name} has shape {array.shape}; the graph takes ({', '.join(names)})")
+    return array.view()  # a new object, because nodes assume that the same object has the same values
