@@ -174,7 +174,7 @@ class Pool(_core.Pool):
         memory = needed * stream_bytes
         if self.capacity < needed <= self._max and memory > limit:
             raise FileError(
-                f"{path} has ids up to {needed - 1}, which need {memory:,} bytes of memory, far more than its "
+                f"{path} has ids up to {needed - 1}, which need {memory:,} bytes of memory, too many for its "
                 f"size: if you trust the file, load it into a pool with capacity={needed}"
             )
 
