@@ -1,10 +1,10 @@
-"""Coverage-guided fuzzing of everything that reads a file from outside, by atheris. Linux only.
+"""Fuzz every reader of untrusted files with atheris, guided by code coverage. Linux only.
 
     python fuzz/readers.py                          # every reader, 10 seconds each
     python fuzz/readers.py torch onnx --seconds 600 --seed 7
 
-Whatever the file, reading it ends in 10 seconds and 256 MB, runs nothing, writes nothing, and raises nothing
-but onward.errors. An input that breaks this is left in build/fuzz, and becomes a test.
+For every file, a reader must end within 10 seconds and 256 MB, execute nothing, write nothing, and raise only
+onward.errors. Inputs that violate this are saved in build/fuzz and become tests.
 """
 
 import argparse
@@ -34,11 +34,11 @@ DATA = ROOT / "tests" / "data"
 FOUND = ROOT / "build" / "fuzz"
 sys.path.append(str(ROOT / "tests"))
 
-from support import hostile  # noqa: E402  # of the tests, which are no package
+from support import hostile  # noqa: E402  # tests is not a package
 
 
 class Reader(NamedTuple):
-    """How files of a kind are named, opened, and got to begin with."""
+    """The suffix, the reader and the seed files of one kind of file."""
 
     suffix: str
     read: Callable[[Path], Any]
@@ -50,7 +50,7 @@ def model() -> Any:
 
 
 def saved(folder: Path) -> Iterator[bytes]:
-    """Models as Onward saves them."""
+    """Models saved by Onward."""
     whole = onward.Sequential(onward.GRU(2, 3, 2, bidirectional=True, rng=0), onward.Softmax())
     for each in (model(), model().quantize("int8"), model().quantize("float16"), whole):
         each.save(folder / "seed")
@@ -58,7 +58,7 @@ def saved(folder: Path) -> Iterator[bytes]:
 
 
 def exported(folder: Path) -> Iterator[bytes]:
-    """Models as ONNX."""
+    """Models exported as ONNX."""
     for each in (
         onward.LSTM(2, 3, bidirectional=True, rng=0),
         onward.GRU(2, 3, reset_after=False, rng=0),
@@ -83,7 +83,7 @@ def pool_states(folder: Path) -> Iterator[bytes]:
 
 
 def arrays(folder: Path) -> Iterator[bytes]:
-    """NumPy's archives."""
+    """Archives of NumPy arrays."""
     for save in (np.savez, np.savez_compressed):
         content = io.BytesIO()
         save(content, x=np.ones((4, 2)), lengths=[3, 1], y=[0, 1])
@@ -95,16 +95,16 @@ def tables(folder: Path) -> Iterator[bytes]:
     yield b'a,b\r\n1,2\r\n\r\n"3",4\r\n'
 
 
-def kept(pattern: str) -> Callable[[Path], Iterator[bytes]]:
-    """Files of other libraries that the tests keep."""
+def stored(pattern: str) -> Callable[[Path], Iterator[bytes]]:
+    """Files of other libraries in tests/data."""
     return lambda folder: (path.read_bytes() for path in sorted(DATA.glob(pattern)))
 
 
 READERS = {
     "safetensors": Reader(".safetensors", onward.load, saved),
-    "torch": Reader(".pt", onward.load, kept("torch/*.pt")),
-    "keras": Reader(".keras", onward.load, kept("keras/*.keras")),
-    "hdf5": Reader(".h5", onward.load, kept("keras/[!w]*.h5")),
+    "torch": Reader(".pt", onward.load, stored("torch/*.pt")),
+    "keras": Reader(".keras", onward.load, stored("keras/*.keras")),
+    "hdf5": Reader(".h5", onward.load, stored("keras/[!w]*.h5")),
     "onnx": Reader(".onnx", onward.load, exported),
     "npz": Reader(".npz", onward.load_tensors, arrays),
     "stream": Reader(".state", lambda path: model().stream().load(path), stream_states),
@@ -128,10 +128,10 @@ def zipped(members: dict[str, bytes]) -> bytes:
 
 
 def mutated(content: bytes, max_size: int, seed: int) -> bytes:
-    """The content changed; of an archive mostly one member, as changes anywhere else fail at its checksum."""
+    """Mutate the content; in an archive, usually one member, because other changes fail its checksum."""
     try:
         members = unzipped(content) if seed % 8 else {}
-    except Exception:  # zipfile and zlib raise nearly anything for an archive that is damaged already
+    except Exception:  # zipfile and zlib raise many kinds of errors for damaged archives
         members = {}
     if not members:
         return bytes(atheris.Mutate(content, max_size))
@@ -141,11 +141,11 @@ def mutated(content: bytes, max_size: int, seed: int) -> bytes:
 
 
 def fuzz(name: str, seconds: int, seed: int) -> None:
-    """Fuzzes one reader, and ends the process: with an error if something is found."""
-    warnings.simplefilter("ignore")  # what a reader warns of is for people
+    """Fuzz one reader, then end the process, with an error status if a file violates the guarantees."""
+    warnings.simplefilter("ignore")  # warnings of the readers do not matter here
     reader = READERS[name]
     if reader.read is data.read:
-        hostile.ACTS.remove("compile")  # by which NumPy parses an array's header, and runs nothing
+        hostile.ACTS.remove("compile")  # NumPy parses array headers with it and executes nothing
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     path = folder / f"file{reader.suffix}"
 
@@ -158,13 +158,13 @@ def fuzz(name: str, seconds: int, seed: int) -> None:
     seeds.mkdir()
     for number, content in enumerate(reader.seeds(folder)):
         (seeds / str(number)).write_bytes(content)
-    # A file may turn out to be of another kind: what any kind needs is imported before anything is watched.
+    # A mutated file may be of another kind, so every reader's imports happen before the guards are active.
     for other in READERS.values():
         for content in other.seeds(folder):
             opened = folder / f"seed{other.suffix}"
             opened.write_bytes(content)
             other.read(opened)
-    codecs.lookup("raw_unicode_escape")  # of pickles
+    codecs.lookup("raw_unicode_escape")  # used by pickles
     for function in gc.get_objects():
         if isinstance(function, types.FunctionType) and str(function.__module__).startswith("onward"):
             atheris.instrument_func(function)
@@ -187,21 +187,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("readers", nargs="*", choices=[*READERS, []], help="by default all")
-    parser.add_argument("--seconds", type=int, default=10, help="for each reader")
-    parser.add_argument("--seed", type=int, default=1, help="of what is tried")
+    parser.add_argument(
+        "readers", nargs="*", choices=[*READERS, []], help="the readers to fuzz (default: all)"
+    )
+    parser.add_argument("--seconds", type=int, default=10, help="the time for each reader (default: 10)")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the mutations (default: 1)")
     arguments = parser.parse_args()
     limits = ["--seconds", str(arguments.seconds), "--seed", str(arguments.seed)]
     if len(arguments.readers) == 1:
         fuzz(arguments.readers[0], arguments.seconds, arguments.seed)
     failed = []
-    for name in arguments.readers or READERS:  # each in a process of its own, as the fuzzer ends it
+    for name in arguments.readers or READERS:  # in separate processes, because the fuzzer ends its process
         command = [sys.executable, __file__, name, *limits]
         process = subprocess.run(command, capture_output=True, text=True)
         runs = [
             line.split()[-1] for line in process.stderr.splitlines() if "number_of_executed_units" in line
         ]
-        result = "failed" if process.returncode else "nothing found"
+        result = "failed" if process.returncode else "no violations"
         print(f"{name}: {runs[-1] if runs else 'no'} files, {result}", flush=True)
         if process.returncode:
             failed.append(name)

@@ -11,6 +11,7 @@
 
 #include "run/backward.h"
 #include "run/dense.h"
+#include "run/losses.h"
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
 #include "run/pool.h"
@@ -205,6 +206,26 @@ void functions(Hash& hash) {
     }
 }
 
+// The cross entropy and the sums of training, for rows shorter and longer than a vector.
+template <class Real>
+void losses(Hash& hash) {
+    Random random;
+    for (const Size C : {1, 7, 16, 33, 100}) {
+        const Size rows = 17;
+        const auto y = random.numbers<Real>(rows * C, 30);
+        std::vector<int64_t> targets(rows);
+        for (Size row = 0; row < rows; row++) targets[row] = row % (C + 1) - 1;
+        for (const double smoothing : {0.0, 0.1}) {
+            std::vector<Real> dy(y.size());
+            const double loss = cross_entropy(y.data(), rows, C, targets.data(), smoothing, dy.data());
+            const Kernels<Real>& kernels = onward::kernels<Real>();
+            hash.add(dy);
+            hash.add(std::vector<double>{loss, kernels.sum(rows * C, y.data()),
+                                         kernels.sum_of_squares(rows * C, y.data(), 0.3)});
+        }
+    }
+}
+
 using Answers = std::map<std::string, uint64_t>;
 
 template <class Real>
@@ -212,6 +233,9 @@ void answer(const std::string& precision, Answers& answers) {
     Hash all;
     functions<Real>(all);
     answers[precision + " functions"] = all.value;
+    Hash training;
+    losses<Real>(training);
+    answers[precision + " losses"] = training.value;
     for (const Case& given : cases) {
         if (sizeof(Real) == 8 && given.format != Format::native) continue;
         Hash hash;

@@ -140,3 +140,10 @@ def test_convert_refuses_to_overwrite_its_input(tmp_path: Path) -> None:
     before = path.read_bytes()
     assert "choose another name" in message(invoke("convert", path, path, expect=2))
     assert path.read_bytes() == before
+
+
+def test_convert_prints_the_size_of_the_file(tmp_path: Path) -> None:
+    out = tmp_path / "vowels.onnx"
+    said = report("convert", "vowels", out)
+    assert said == {"model": "vowels", "out": str(out), "file_bytes": out.stat().st_size}
+    assert f"({out.stat().st_size / 1000:,.1f} kB)" in invoke("convert", "vowels", out, expect=0).output

@@ -50,3 +50,9 @@ def test_a_text_of_unknown_characters_alone_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("äöü")
     result = invoke("score", "shakespeare", tmp_path / "text.txt", expect=1)
     assert "has 0 characters that the model knows, of 3" in message(result)
+
+
+def test_a_text_is_rejected_by_a_model_that_is_not_a_text_model(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("To be")
+    said = message(invoke("score", "vowels", tmp_path / "text.txt", expect=2))
+    assert "vowels is not a text model; tables end in .npy, .npz, .csv" in said

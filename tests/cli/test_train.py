@@ -22,7 +22,7 @@ PLAY = "".join(f"FOOL {n % 7}.\nNuncle, give me {n % 5} eggs.\n" for n in range(
 
 
 def onward_(*arguments: str | Path, expect: int = 0) -> Result:
-    """The command run in this process; nothing but an exit may come out of it."""
+    """Run the command in this process; it may raise nothing but SystemExit."""
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
@@ -37,7 +37,7 @@ def report(*arguments: str | Path) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A folder of its own, and as little to read as a test needs."""
+    """Run each test in its own folder, on little data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(characters, "READ", 10_000)
     monkeypatch.setattr(sequences, "READ", 2_000)
@@ -48,23 +48,25 @@ SMALL = "--hidden", "16", "--layers", "1"
 
 
 def test_a_model_of_text_is_trained_sampled_scored_and_plotted() -> None:
-    said = report("train", "text", "play.txt", *SMALL, "--epochs", "12")
-    assert said["model"] == "play.safetensors" and said["run"] == "play.run"
-    assert len(said["epochs"]) == 12 and said["characters"] == len(PLAY)
-    assert said["bits_per_character"] < 3.2 < np.log2(said["vocabulary"])
-    assert said["perplexity"] == pytest.approx(2 ** said["bits_per_character"])
+    result = report("train", "text", "play.txt", *SMALL, "--epochs", "12")
+    assert result["model"] == "play.safetensors" and result["run"] == "play.run"
+    assert len(result["epochs"]) == 12 and result["characters"] == len(PLAY)
+    assert result["bits_per_character"] < 3.2 < np.log2(result["vocabulary"])
+    assert result["perplexity"] == pytest.approx(2 ** result["bits_per_character"])
     model, vocabulary = text.load("play.safetensors")
     assert text.bits_per_character(model, vocabulary, characters.split(PLAY).test) == pytest.approx(
-        said["bits_per_character"]
+        result["bits_per_character"]
     )
     Path("test.txt").write_text(characters.split(PLAY).test)
-    assert report("score", "play.safetensors", "test.txt")["bits_per_character"] == said["bits_per_character"]
+    assert (
+        report("score", "play.safetensors", "test.txt")["bits_per_character"] == result["bits_per_character"]
+    )
     assert "bits per character" in onward_("score", "play.safetensors", "test.txt").output
 
     sampled = report("sample", "play.safetensors", "--prompt", "FOOL", "--length", "40", "--seed", "3")
     assert len(sampled["text"]) == 40 and set(sampled["text"]) <= set(PLAY)
-    shown = onward_("sample", "play.safetensors", "--prompt", "FOOL", "--length", "40", "--seed", "3").output
-    assert shown == "FOOL" + sampled["text"] + "\n"
+    output = onward_("sample", "play.safetensors", "--prompt", "FOOL", "--length", "40", "--seed", "3").output
+    assert output == "FOOL" + sampled["text"] + "\n"
 
     onward_("plot", "play.run")
     assert Path("play.png").read_bytes()[:4] == b"\x89PNG"
@@ -99,12 +101,12 @@ def test_a_training_without_a_terminal_prints_lines_on_stderr() -> None:
 def test_losses_of_a_table_name_their_label_smoothing_and_units() -> None:
     np.savez("classes.npz", **table(classes=True))
     np.savez("targets.npz", **table(per_sequence=True))
-    shown = onward_("train", "table", "classes.npz", *SMALL).stdout
-    assert "Losses: cross entropy in nats, label_smoothing=0.02\n" in shown
-    assert "nats without label smoothing" in shown
-    shown = onward_("train", "table", "targets.npz", *SMALL).stdout
-    assert "Losses: mean squared error of standardized targets\n" in shown
-    assert "in the units of the targets" in shown and "accuracy" not in shown
+    output = onward_("train", "table", "classes.npz", *SMALL).stdout
+    assert "Losses: cross entropy in nats, label_smoothing=0.02\n" in output
+    assert "nats without label smoothing" in output
+    output = onward_("train", "table", "targets.npz", *SMALL).stdout
+    assert "Losses: mean squared error of standardized targets\n" in output
+    assert "in the units of the targets" in output and "accuracy" not in output
 
 
 def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +202,7 @@ def test_an_interrupted_sample_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def table(classes: bool = False, per_step: bool = False, per_sequence: bool = False) -> dict[str, Any]:
-    """Sequences of which the first step's sign, its value or the mean until now is to be told."""
+    """Return sequences with classes or targets that depend on the first feature."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(2, 8, 120)
     items = [50 + 10 * rng.normal(0, 1, (length, 2)) for length in lengths]
@@ -217,8 +219,8 @@ def table(classes: bool = False, per_step: bool = False, per_sequence: bool = Fa
 def test_a_classifier_is_trained_on_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequences, "READ", 16_000)
     np.savez("table.npz", **table(classes=True))
-    said = report("train", "table", "table.npz")
-    assert said["accuracy"] >= 0.85 and said["sequences"] == 120 and len(said["epochs"]) == 133
+    result = report("train", "table", "table.npz")
+    assert result["accuracy"] >= 0.85 and result["sequences"] == 120 and len(result["epochs"]) == 133
     assert report("score", "table.safetensors", "table.npz")["accuracy"] >= 0.9
     assert report("run", "table.safetensors", "table.npz")["accuracy"] >= 0.9  # of data as they are
     assert "% correct" in onward_("score", "table.safetensors", "table.npz").output
@@ -231,9 +233,9 @@ def test_a_regression_model_predicts_in_the_units_of_the_targets(
     monkeypatch.setattr(sequences, "READ", 16_000)
     arrays = table(**{kind: True})
     np.savez("table.npz", **arrays)
-    said = report("train", "table", "table.npz")
-    assert said["accuracy"] is None
-    assert said["loss"] < 0.2 * arrays["targets"].var(axis=0).mean()
+    result = report("train", "table", "table.npz")
+    assert result["accuracy"] is None
+    assert result["loss"] < 0.2 * arrays["targets"].var(axis=0).mean()
     found = report("score", "table.safetensors", "table.npz")["loss"]
     net: Any = onward.load("table.safetensors")
     items = np.split(arrays["x"], np.cumsum(arrays["lengths"])[:-1])
@@ -243,8 +245,8 @@ def test_a_regression_model_predicts_in_the_units_of_the_targets(
 
 
 def test_a_bundled_data_set_can_be_trained_on_by_name() -> None:
-    said = report("train", "table", "japanese_vowels_train", *SMALL, "--epochs", "2")
-    assert said["file"] == "japanese_vowels_train" and said["sequences"] == 270
+    result = report("train", "table", "japanese_vowels_train", *SMALL, "--epochs", "2")
+    assert result["file"] == "japanese_vowels_train" and result["sequences"] == 270
     assert Path("japanese_vowels_train.safetensors").is_file()
 
 
@@ -257,10 +259,10 @@ def test_csv_columns_can_be_targets() -> None:
         for number, (a, b), (goal,) in zip(sequence, arrays["x"], arrays["targets"], strict=True):
             rows.writerow([number, a, goal, b])
     np.savez("table.npz", **arrays)
-    said = [
+    result = [
         report("train", "table", f"table{suffix}", "-o", "net.safetensors") for suffix in (".csv", ".npz")
     ]
-    assert said[0]["loss"] == pytest.approx(said[1]["loss"], rel=1e-3)
+    assert result[0]["loss"] == pytest.approx(result[1]["loss"], rel=1e-3)
 
 
 def test_mistakes_are_one_error_message() -> None:

@@ -1,4 +1,4 @@
-"""Every kind of file, damaged all over: loaded, or an error that names it, soon, and nothing done."""
+"""Damaged files of every format are loaded or refused with an error that names them, with no side effects."""
 
 import io
 import json
@@ -137,22 +137,22 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, bytes, d
     return tmp_path / request.param, *FILES[request.param]
 
 
-def test_cut_at_every_percent_it_is_refused(file: Any) -> None:
+def test_truncated_files_are_refused(file: Any) -> None:
     path, content, how = file
     assert hostile.open_damaged(path, hostile.truncated(content), **how) == 100
 
 
-def test_with_a_byte_changed_it_is_loaded_or_refused(file: Any) -> None:
+def test_files_with_a_changed_byte_are_loaded_or_refused(file: Any) -> None:
     path, content, how = file
     hostile.open_damaged(path, hostile.flipped(content), **how)
 
 
-def test_with_numbers_of_up_to_eight_bytes_it_is_loaded_or_refused(file: Any) -> None:
+def test_files_with_changed_integers_are_loaded_or_refused(file: Any) -> None:
     path, content, how = file
     hostile.open_damaged(path, hostile.inflated(content), **how)
 
 
-def test_under_the_first_bytes_of_another_kind_it_is_refused(file: Any) -> None:
+def test_files_with_the_signature_of_another_format_are_refused(file: Any) -> None:
     path, content, how = file
     starts = {other[:8] for other, _ in FILES.values()} | {bytes(8), b"\xff" * 8, b"\x89PNG\r\n\x1a\n"}
     others = [start + content[8:] for start in starts if start[:4] != content[:4]]

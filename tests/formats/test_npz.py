@@ -1,4 +1,4 @@
-"""Arrays that NumPy saved: read by name, put into layers, never believed."""
+"""NumPy's files: arrays are read by name, load into layers, and are checked."""
 
 import zipfile
 from pathlib import Path
@@ -16,7 +16,7 @@ SILERO = support.DATA / "silero_vad"
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_arrays_come_back_by_name_whatever_their_layout(save: Any, tmp_path: Path) -> None:
+def test_arrays_of_every_layout_are_read_by_name(save: Any, tmp_path: Path) -> None:
     arrays = {
         "a.b": np.arange(6.0).reshape(2, 3),
         "f": np.asfortranarray(np.eye(3, 2, dtype="f4")),
@@ -38,7 +38,7 @@ def test_an_npy_is_one_array(tmp_path: Path) -> None:
     np.testing.assert_array_equal(onward.load_tensors(tmp_path / "weight.npy")[""], np.eye(3, 2))
 
 
-def test_weights_go_into_a_model_by_name(tmp_path: Path) -> None:
+def test_load_weights_by_name(tmp_path: Path) -> None:
     source, target = (onward.Sequential(onward.GRU(3, 4), onward.Linear(4, 2)) for _ in range(2))
     np.savez(tmp_path / "weights.npz", **source.state_dict())
     target.load_weights(tmp_path / "weights.npz")
@@ -47,7 +47,7 @@ def test_weights_go_into_a_model_by_name(tmp_path: Path) -> None:
     assert {path: repr(layer) for path, layer in parts.items()} == {"0": "GRU(3, 4)", "1": "Linear(4, 2)"}
 
 
-def test_a_trained_lstm_answers_as_in_the_framework_it_is_from() -> None:
+def test_a_trained_lstm_gives_the_outputs_of_its_framework() -> None:
     lstm = onward.load(SILERO / "lstm_weights.npz")[""]
     with np.load(SILERO / "frames.npz") as frames:
         y, (h, c) = lstm(frames["x"])
@@ -82,9 +82,7 @@ def npy(shape: str, dtype: str = "<f4", content: bytes = b"") -> bytes:
         (b"", "a.npy does not start with the header of a NumPy array"),
     ],
 )
-def test_what_an_array_claims_is_checked_before_memory_is_taken(
-    content: bytes, words: str, tmp_path: Path
-) -> None:
+def test_claimed_sizes_are_checked_before_allocation(content: bytes, words: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "weights.npz", "w") as archive:
         archive.writestr("a.npy", content)
     with hostile.bounded(memory=1 << 26), pytest.raises(FileError, match=words) as error:

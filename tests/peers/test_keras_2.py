@@ -1,4 +1,4 @@
-"""Onward against Keras 2 (tf_keras), live: what Keras 3 has no more, or computes otherwise."""
+"""Keras 2 (tf_keras): what Keras 3 removed or computes differently."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def test_options_of_recurrent_layers(name: str, options: dict[str, Any], ending:
 
 @pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_masked_steps_give_zeros_where_asked(name: str, sequences: bool, tmp_path: Path) -> None:
+def test_zero_output_for_mask(name: str, sequences: bool, tmp_path: Path) -> None:
     layer = RECURRENT[name](return_sequences=sequences, zero_output_for_mask=True)
     model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer]))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
@@ -72,7 +72,7 @@ def test_masked_steps_give_zeros_where_asked(name: str, sequences: bool, tmp_pat
 
 
 @pytest.mark.parametrize("merge", ["concat", "sum", "ave", "mul", None])
-def test_two_directions(merge: str | None, tmp_path: Path) -> None:
+def test_bidirectional_layers(merge: str | None, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     outputs = L.Bidirectional(RECURRENT["gru"](return_sequences=True), merge_mode=merge)(inputs)
     model = drawn(tf_keras.Model(inputs, outputs))
@@ -84,7 +84,7 @@ def test_two_directions(merge: str | None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
-def test_what_a_stateful_layer_keeps_goes_out_and_in(name: str, tmp_path: Path) -> None:
+def test_states_of_stateful_layers_are_returned_and_passed_back(name: str, tmp_path: Path) -> None:
     layer = RECURRENT[name](stateful=True, return_sequences=True)
     model = drawn(tf_keras.Sequential([tf_keras.Input(batch_shape=(B, 2, F)), layer]))
     mine = opened(model, tmp_path, "h5")
@@ -95,7 +95,7 @@ def test_what_a_stateful_layer_keeps_goes_out_and_in(name: str, tmp_path: Path) 
         np.testing.assert_allclose(y, model(x).numpy(), rtol=2e-5, atol=2e-6)
 
 
-def test_functions_are_given_by_the_names_of_their_classes(tmp_path: Path) -> None:
+def test_custom_objects_are_named_after_classes(tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     model = drawn(tf_keras.Model(inputs, L.Lambda(lambda x: x * 2)(L.Dense(2)(inputs))))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
@@ -123,7 +123,7 @@ MASKED: dict[str, Any] = {
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
 @pytest.mark.parametrize("name", MASKED)
-def test_both_directions_give_zeros_where_masked(
+def test_masked_steps_are_zero_in_both_directions(
     name: str, sequences: bool, ending: str, tmp_path: Path
 ) -> None:
     layer = MASKED[name](return_sequences=sequences)
@@ -160,7 +160,9 @@ INSIDE: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("name", INSIDE)
-def test_masks_inside_a_step_go_on_and_make_the_mask_of_steps(name: str, ending: str, tmp_path: Path) -> None:
+def test_masks_inside_time_distributed_layers_become_masks_of_steps(
+    name: str, ending: str, tmp_path: Path
+) -> None:
     inputs = tf_keras.Input((3, 4), dtype="int32")
     outputs = inputs
     for layer in INSIDE[name]:
@@ -174,7 +176,7 @@ def test_masks_inside_a_step_go_on_and_make_the_mask_of_steps(name: str, ending:
 
 
 @pytest.mark.parametrize("axis", [[2, 1], [1, 2], [-1, -2], [1], -1], ids=str)
-def test_scales_of_several_axes_stand_in_the_order_of_the_input(axis: Any, tmp_path: Path) -> None:
+def test_scales_over_several_axes_follow_the_input(axis: Any, tmp_path: Path) -> None:
     model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.LayerNormalization(axis=axis)]))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-5)
@@ -183,7 +185,7 @@ def test_scales_of_several_axes_stand_in_the_order_of_the_input(axis: Any, tmp_p
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
 @pytest.mark.parametrize("name", RECURRENT)
-def test_a_state_beside_an_input(name: str, mask: bool, ending: str, tmp_path: Path) -> None:
+def test_initial_states_beside_an_input(name: str, mask: bool, ending: str, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     masked = L.Masking()(inputs) if mask else inputs
     _, *states = RECURRENT[name](return_state=True)(masked)
@@ -196,7 +198,7 @@ def test_a_state_beside_an_input(name: str, mask: bool, ending: str, tmp_path: P
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("listed", [False, True], ids=["dict", "list"])
-def test_arrays_by_name_are_those_of_their_names(listed: bool, ending: str, tmp_path: Path) -> None:
+def test_inputs_by_name(listed: bool, ending: str, tmp_path: Path) -> None:
     a, b = tf_keras.Input((T, F), name="in_a"), tf_keras.Input((T, F), name="in_b")
     named = {"q": L.Activation("tanh")(a), "p": L.Subtract()([a, b]), "o": [a, L.Activation("relu")(b)]}
     inner = tf_keras.Model([b, a] if listed else {"b": b, "a": a}, named, name="inner")
@@ -214,7 +216,7 @@ def test_arrays_by_name_are_those_of_their_names(listed: bool, ending: str, tmp_
 
 
 @pytest.mark.parametrize("layer", [L.Dropout, L.BatchNormalization, L.LSTM])
-def test_what_acts_as_in_training_is_refused_by_name(layer: Any, tmp_path: Path) -> None:
+def test_layers_in_training_mode_are_refused(layer: Any, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     options = {L.Dropout: {"rate": 0.5}, L.LSTM: {"units": 3, "dropout": 0.5}}.get(layer, {})
     model = tf_keras.Model(inputs, layer(name="acting", **options)(inputs, training=True))
@@ -222,7 +224,7 @@ def test_what_acts_as_in_training_is_refused_by_name(layer: Any, tmp_path: Path)
         opened(model, tmp_path, "h5")
 
 
-def test_a_name_inside_a_layer_is_not_that_of_another(tmp_path: Path) -> None:
+def test_names_inside_layers_are_separate(tmp_path: Path) -> None:
     layers = [L.TimeDistributed(L.Dense(F, name="same")), L.Dense(F, name="same"), L.Dense(F, name="kernel")]
     inner = tf_keras.Sequential([tf_keras.Input((T, F)), *layers])
     model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), inner, L.LSTM(2)]))
@@ -251,7 +253,7 @@ OPERATIONS: dict[str, Any] = {
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_functions_of_tensorflow(name: str, ending: str, tmp_path: Path) -> None:
+def test_tensorflow_functions(name: str, ending: str, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     model = tf_keras.Model(inputs, OPERATIONS[name](L.Dense(F)(inputs)))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
@@ -262,7 +264,7 @@ def test_functions_of_tensorflow(name: str, ending: str, tmp_path: Path) -> None
         np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-5, atol=2e-6)
 
 
-def test_a_mask_that_is_computed_in_the_graph(tmp_path: Path) -> None:
+def test_masks_computed_in_the_graph(tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     outputs = L.LSTM(3, return_sequences=True)(inputs, mask=L.Masking().compute_mask(inputs))
     model = drawn(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
@@ -271,7 +273,7 @@ def test_a_mask_that_is_computed_in_the_graph(tmp_path: Path) -> None:
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
 
 
-def test_an_index_from_the_end(tmp_path: Path) -> None:
+def test_negative_indices(tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     model = tf_keras.Model(inputs, [inputs[..., -1], inputs[..., 0, 1]])
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
@@ -280,7 +282,7 @@ def test_an_index_from_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["last", "scaled"])
-def test_masks_beside_functions_of_tensorflow(name: str, tmp_path: Path) -> None:
+def test_masks_beside_tensorflow_functions(name: str, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     masked = L.Masking()(inputs)
     outputs = 2 * masked if name == "scaled" else masked[:, 1:]
@@ -291,7 +293,7 @@ def test_masks_beside_functions_of_tensorflow(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("function", [tensorflow.linalg.diag_part, lambda x: tensorflow.matmul(x, x, True)])
-def test_a_function_of_tensorflow_that_is_not_known_is_refused(function: Any, tmp_path: Path) -> None:
+def test_unknown_tensorflow_functions_are_refused(function: Any, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     with pytest.raises(onward.errors.FileError, match=r"TFOpLambda.* Onward does not"):
         opened(tf_keras.Model(inputs, function(inputs)), tmp_path, "h5")
@@ -332,7 +334,7 @@ OPTIMIZERS = ["adam", "sgd", "rmsprop", "adagrad", tf_keras.optimizers.legacy.Ad
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("functional", [False, True], ids=["sequential", "functional"])
-def test_what_training_adds_to_a_file_is_no_weight(functional: bool, optimizer: Any, tmp_path: Path) -> None:
+def test_optimizer_state_is_ignored(functional: bool, optimizer: Any, tmp_path: Path) -> None:
     inner = compiled(tf_keras.Sequential([tf_keras.Input((T, F)), L.Dense(F)], name="inner"), optimizer)
     layers = [inner, L.LSTM(4, dropout=0.1), L.Dense(1, activation="sigmoid")]
     inputs = tf_keras.Input((T, F))

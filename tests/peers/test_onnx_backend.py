@@ -1,4 +1,4 @@
-"""ONNX's whole test suite of nodes and small graphs, but for what EXCLUDED names."""
+"""ONNX's whole test suite of nodes and small graphs, except the tests in EXCLUDED."""
 
 import re
 import warnings
@@ -39,5 +39,5 @@ def test_the_suite_passes(kind: str, name: str) -> None:
     test.debug()  # raises what the test raises
 
 
-def test_nearly_all_of_it_is_run() -> None:
+def test_nearly_the_whole_suite_is_run() -> None:
     assert len(TESTS) > 1900

@@ -26,7 +26,7 @@ def assert_onnxruntime_agrees(net: onward.Sequential, path: Path, lengths: bool)
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), export_models.OPTIONS)
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
-def test_onnxruntime_gives_the_same(
+def test_onnxruntime_gives_the_same_outputs(
     tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
     net = export_models.recurrent_model(cell, batch_first, bidirectional)
@@ -61,7 +61,7 @@ def test_onnxruntime_keeps_the_initial_state_of_rows_of_length_zero(
 
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), export_models.OPTIONS)
-def test_onnxruntime_runs_the_function_of_a_projection(
+def test_onnxruntime_runs_projections(
     tmp_path: Path, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
     net = export_models.projected_model(batch_first, bidirectional)
@@ -69,11 +69,13 @@ def test_onnxruntime_runs_the_function_of_a_projection(
 
 
 @pytest.mark.parametrize("layer", export_models.STATELESS_LAYERS, ids=repr)
-def test_onnxruntime_agrees_about_every_layer_without_a_state(tmp_path: Path, layer: Any) -> None:
+def test_onnxruntime_gives_the_same_outputs_for_stateless_layers(tmp_path: Path, layer: Any) -> None:
     assert_onnxruntime_agrees(onward.Sequential(layer), tmp_path / "m.onnx", lengths=False)
 
 
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize("seed", range(150))
-def test_onnxruntime_agrees_about_random_models(tmp_path: Path, seed: int, lengths: bool) -> None:
+def test_onnxruntime_gives_the_same_outputs_for_random_models(
+    tmp_path: Path, seed: int, lengths: bool
+) -> None:
     assert_onnxruntime_agrees(export_models.random_model(seed), tmp_path / "m.onnx", lengths)

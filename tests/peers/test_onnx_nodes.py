@@ -17,7 +17,7 @@ NODES, BATCH = int(os.environ.get("ONWARD_ONNX_NODES", "2000")), 100
 
 
 @pytest.mark.parametrize("seed", range(-(-NODES // BATCH)))
-def test_random_nodes_answer_as_in_onnxruntime(seed: int) -> None:
+def test_random_nodes_give_the_outputs_of_onnxruntime(seed: int) -> None:
     rng = np.random.default_rng(seed)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -39,7 +39,7 @@ def assert_agrees(case: onnx_nodes.Case, expected: list[Any], which: str) -> Non
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 + more, err_msg=which)
 
 
-def test_what_is_allowed_for_rounding_is_little_where_a_node_is_well_conditioned() -> None:
+def test_the_tolerance_is_small_for_well_conditioned_nodes() -> None:
     rng = np.random.default_rng(0)
     drawn = [onnx_nodes.draw(rng) for _ in range(60)]
     usual = [case for case in drawn if "activations" not in case.attributes]

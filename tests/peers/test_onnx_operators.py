@@ -1,4 +1,4 @@
-"""Operators around recurrent nodes, at opsets in which they had other meanings too, against onnxruntime."""
+"""Operators around recurrent nodes, at opsets that changed their meaning, against onnxruntime."""
 
 from typing import Any
 
@@ -36,13 +36,13 @@ def assert_agrees(op: str, x: Any, opset: int, constants: dict[str, Any], **attr
 @pytest.mark.parametrize("axis", [None, 0, 1, 2, -1])
 @pytest.mark.parametrize("opset", [7, 11, 12, 13, 17])
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
-def test_softmax_and_its_kin_are_those_of_their_opset(op: str, opset: int, axis: int | None) -> None:
+def test_softmax_operators_follow_their_opset(op: str, opset: int, axis: int | None) -> None:
     if axis == -1 and opset < 11:
         axis = None
     assert_agrees(op, normal(2, 3, 4), opset, {}, **({} if axis is None else {"axis": axis}))
 
 
-def test_a_log_softmax_is_finite_where_the_softmax_is_zero() -> None:
+def test_log_softmax_is_finite_where_softmax_is_zero() -> None:
     assert_agrees("LogSoftmax", np.array([[0, -200, 300]], np.float32), 17, {})
 
 
@@ -60,14 +60,14 @@ def test_a_log_softmax_is_finite_where_the_softmax_is_zero() -> None:
     ],
 )
 @pytest.mark.parametrize("opset", [13, 17])
-def test_what_the_onnx_package_computes_otherwise(
+def test_operators_that_the_onnx_package_computes_differently(
     op: str, x: Any, constants: dict[str, Any], attributes: dict[str, Any], opset: int
 ) -> None:
     assert_agrees(op, x, opset, constants, **attributes)
 
 
 @pytest.mark.parametrize("opset", [7, 8])
-def test_a_batch_norm_of_old_opsets(opset: int) -> None:
+def test_batch_norm_of_old_opsets(opset: int) -> None:
     statistics = {name: np.abs(normal(3)) for name in "sbmv"}
     assert_agrees("BatchNormalization", normal(2, 3, 4), opset, statistics, epsilon=0.1)
 
@@ -77,7 +77,7 @@ def test_a_batch_norm_of_old_opsets(opset: int) -> None:
     "coordinates", ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "tf_half_pixel_for_nn"]
 )
 @pytest.mark.parametrize("scales", [WHOLE, HALVES, HALVES / 4])
-def test_a_resize_takes_the_same_neighbours(mode: str, coordinates: str, scales: Any) -> None:
+def test_resize_selects_the_same_neighbors(mode: str, coordinates: str, scales: Any) -> None:
     options = {"mode": mode, "coordinate_transformation_mode": coordinates}
     x, last = normal(1, 2, 4, 9), np.array([1, 1, *scales[2:]], np.float32)
     ways = ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"] if mode == "nearest" else [None]
@@ -90,7 +90,7 @@ def test_a_resize_takes_the_same_neighbours(mode: str, coordinates: str, scales:
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
-def test_the_first_ways_to_resize(mode: str) -> None:
+def test_resize_of_old_opsets(mode: str) -> None:
     for scales in (WHOLE, HALVES):
         assert_agrees("Resize", normal(1, 2, 3, 8), 10, {"s": scales}, mode=mode)
         assert_agrees("Upsample", normal(1, 2, 3, 8), 9, {"s": scales}, mode=mode)

@@ -1,4 +1,4 @@
-"""DynamicQuantizeLSTM as onnxruntime runs it on one thread."""
+"""DynamicQuantizeLSTM against onnxruntime on one thread."""
 
 import numpy as np
 import onnxruntime
@@ -7,7 +7,7 @@ from support import onnx_nodes
 from onward.formats.onnx.model import Graph
 
 
-def test_random_nodes_answer_as_in_onnxruntime() -> None:
+def test_random_nodes_give_the_outputs_of_onnxruntime() -> None:
     """But where a number lies in the middle of two bytes: the last bit of h decides, once in hundreds."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

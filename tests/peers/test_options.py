@@ -1,4 +1,4 @@
-"""Cells with options, live against onnxruntime, which has them in float32."""
+"""Cells with options, against onnxruntime, which supports them in float32."""
 
 from typing import Any
 
@@ -92,7 +92,7 @@ def onnx_layer(case: Case, inputs: Inputs, x: NDArray[Any], layer: int) -> list[
 
 
 @pytest.mark.parametrize("case", ONNX_CASES, ids=lambda case: case.id)
-def test_answers_are_those_of_onnxruntime(case: Case) -> None:
+def test_outputs_are_those_of_onnxruntime(case: Case) -> None:
     inputs = cases.inputs_of(case)
     y, finals = inputs.x, []
     for layer in range(case.layers):

@@ -1,4 +1,4 @@
-"""The table live against PyTorch, and the layers around it."""
+"""Recurrent layers and the layers around them, against PyTorch, on the table of cases."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ TORCH_CASES = [case for case in CASES if case.cell != "gru_reset_before"]
 
 
 @pytest.mark.parametrize("case", TORCH_CASES, ids=lambda case: case.id)
-def test_answers_are_those_of_torch(case: Case) -> None:
+def test_outputs_are_those_of_torch(case: Case) -> None:
     inputs = cases.inputs_of(case)
     for mine, theirs in zip(cases.run(case, inputs), torch_answer(case, inputs), strict=True):
         assert (mine is None) == (theirs is None)
@@ -28,7 +28,7 @@ def test_answers_are_those_of_torch(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", TORCH_CASES, ids=lambda case: case.id)
-def test_weights_are_named_shaped_and_ordered_as_in_torch(case: Case) -> None:
+def test_state_dicts_have_torchs_names_shapes_and_order(case: Case) -> None:
     theirs = {name: tuple(weight.shape) for name, weight in torch_module(case).state_dict().items()}
     assert list(cases.layer_of(case).shapes()) == list(theirs.items())
 
@@ -50,7 +50,7 @@ def test_weights_are_named_shaped_and_ordered_as_in_torch(case: Case) -> None:
         ("GroupNorm", (2, 6, 0.1, False)),
     ],
 )
-def test_positional_arguments_mean_what_they_mean_in_torch(name: str, arguments: tuple[Any, ...]) -> None:
+def test_positional_arguments_are_those_of_torch(name: str, arguments: tuple[Any, ...]) -> None:
     mine, theirs = getattr(onward, name)(*arguments), getattr(torch.nn, name)(*arguments)
     for argument, value in mine.config().items():
         if hasattr(theirs, argument) and argument not in ("dtype", "bias"):
@@ -64,7 +64,7 @@ def test_positional_arguments_mean_what_they_mean_in_torch(name: str, arguments:
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("shape", [(9, 3, 5), (9, 5)])
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
-def test_return_values_are_laid_out_as_in_torch(name: str, shape: tuple[int, ...], batch_first: bool) -> None:
+def test_return_values_have_torchs_layout(name: str, shape: tuple[int, ...], batch_first: bool) -> None:
     theirs = getattr(torch.nn, name)(5, 7, 2, batch_first=batch_first, bidirectional=True)
     mine = getattr(onward, name)(5, 7, 2, batch_first=batch_first, bidirectional=True)
     mine.load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
@@ -80,7 +80,7 @@ def test_return_values_are_laid_out_as_in_torch(name: str, shape: tuple[int, ...
 
 
 @pytest.mark.parametrize("shape", [(40,), (17, 40), (2, 3, 40)])
-def test_linear_is_that_of_torch(shape: tuple[int, ...]) -> None:
+def test_linear_gives_the_outputs_of_torch(shape: tuple[int, ...]) -> None:
     theirs, mine = torch.nn.Linear(40, 7), onward.Linear(40, 7)
     mine.load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
@@ -90,7 +90,7 @@ def test_linear_is_that_of_torch(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("index", range(len(SPATIAL)), ids=SPATIAL_IDS)
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-def test_convolution_pooling_and_normalization_are_those_of_torch(index: int, dtype: str) -> None:
+def test_convolution_pooling_and_normalization_give_the_outputs_of_torch(index: int, dtype: str) -> None:
     layer, _, x = cases.spatial(index, dtype)
     mine, theirs = layer(x), spatial_answer(index, dtype)
     assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
@@ -98,7 +98,7 @@ def test_convolution_pooling_and_normalization_are_those_of_torch(index: int, dt
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_state_dict_goes_into_torch_by_from_numpy(dtype: Any) -> None:
+def test_state_dicts_of_recurrent_layers_load_into_torch(dtype: Any) -> None:
     """A model trained here moves there: names, shapes and dtypes are torch's, and so are the answers."""
     options: Any = {"bidirectional": True, "batch_first": True}
     mine = onward.Sequential(
@@ -126,7 +126,7 @@ def test_a_state_dict_goes_into_torch_by_from_numpy(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("index", range(len(SPATIAL)), ids=SPATIAL_IDS)
-def test_the_state_dict_of_every_other_layer_goes_into_torch_too(index: int) -> None:
+def test_state_dicts_of_other_layers_load_into_torch(index: int) -> None:
     name, arguments, options, _ = SPATIAL[index]
     layer, weights, _ = cases.spatial(index, "float32")
     theirs = getattr(torch.nn, name)(*arguments, **options)
@@ -137,14 +137,14 @@ def test_the_state_dict_of_every_other_layer_goes_into_torch_too(index: int) -> 
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])
-def test_softmax_is_that_of_torch_infinities_and_nan_included(dim: int) -> None:
+def test_softmax_gives_the_outputs_of_torch_for_infinities_and_nan(dim: int) -> None:
     x = np.random.default_rng(0).standard_normal((6, 5, 6)) * 50
     x[0, 0, 0], x[1, :, 1], x[2, 2, 2], x[:, 3, 3], x[3, 4] = np.nan, -np.inf, np.inf, -np.inf, -np.inf
     theirs = torch.nn.Softmax(dim)(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(onward.Softmax(dim)(x), theirs, rtol=1e-14, atol=1e-300)
 
 
-def test_a_torch_module_saved_by_safetensors_loads_as_its_layers(tmp_path: Path) -> None:
+def test_a_module_saved_as_safetensors_loads_as_layers(tmp_path: Path) -> None:
     class Tagger(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""BeatNet's tracker of beats: a state dict of PyTorch, a convolution in front, a frame a call."""
+"""BeatNet's beat tracker: a PyTorch state dict with a convolution before the LSTM, run frame by frame."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ def front(case: Any, parts: Any) -> NDArray[Any]:
     return parts["linear0"](y.reshape(len(y), -1))
 
 
-def test_the_convolution_is_left_over_with_the_reason(parts: Any) -> None:
+def test_the_convolution_is_left_over_with_a_reason(parts: Any) -> None:
     assert list(parts) == ["linear0", "lstm", "linear"]
     assert "does not record" in parts.reasons["conv1"]
 
 
-def test_every_array_is_that_of_the_original(case: Any, parts: Any) -> None:
+def test_arrays_are_those_of_the_original(case: Any, parts: Any) -> None:
     x = front(case, parts)
     np.testing.assert_allclose(x, case.inputs["lstm_x"][0], atol=5e-6)
     y, (h, c) = parts["lstm"](case.inputs["lstm_x"].swapaxes(0, 1), (case.inputs["h0"], case.inputs["c0"]))
@@ -39,7 +39,7 @@ def test_every_array_is_that_of_the_original(case: Any, parts: Any) -> None:
     np.testing.assert_allclose(onward.Softmax()(logits).T, case.expected["prob"], atol=2e-5)
 
 
-def test_a_frame_a_call_gives_the_bits_of_the_whole(case: Any, parts: Any) -> None:
+def test_streaming_gives_the_bits_of_a_call(case: Any, parts: Any) -> None:
     x = front(case, parts)
     y, _ = parts["lstm"](x)
     stream = parts["lstm"].stream()
@@ -49,7 +49,7 @@ def test_a_frame_a_call_gives_the_bits_of_the_whole(case: Any, parts: Any) -> No
     np.testing.assert_allclose(logits.T, case.expected["streaming_logits"], atol=5e-5)
 
 
-def test_beats_fall_where_they_were_composed(case: Any, parts: Any) -> None:
+def test_beats_are_found_where_they_were_composed(case: Any, parts: Any) -> None:
     beat, downbeat, _ = onward.Softmax()(parts["linear"](parts["lstm"](front(case, parts))[0])).T
     active = np.flatnonzero(np.maximum(beat, downbeat) > 0.5) * 0.02
     assert set(np.round(active * 2) / 2) == set(np.arange(1, 16) / 2)

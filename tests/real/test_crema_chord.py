@@ -1,4 +1,4 @@
-"""crema's chords: Keras 2.2, which Keras 3 cannot open; GRUs that reset before the product, hard_sigmoid."""
+"""crema's chord recognizer: Keras 2.2, with GRUs that reset before the product and hard_sigmoid."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import onward
 from onward.errors import FileError
 
 
-def test_every_output_is_that_of_the_original(case: Any) -> None:
+def test_outputs_are_those_of_the_original(case: Any) -> None:
     file = case.folder / "model_stripped.h5"
     with pytest.raises(FileError, match="SqueezeLayer"):
         onward.load(file)

@@ -1,4 +1,4 @@
-"""ddddocr's reader of short texts: a large bidirectional LSTM of ONNX."""
+"""ddddocr's text reader: a large bidirectional LSTM in ONNX."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 import onward
 
 
-def test_every_array_is_that_of_the_original(case: Any) -> None:
+def test_arrays_are_those_of_the_original(case: Any) -> None:
     graph: Any = onward.load(case.folder / "ddddocr_lstm.onnx")
     for k in range(3):
         x, h0, c0 = (case.inputs[f"{name}_{k}"] for name in ("x", "h0", "c0"))

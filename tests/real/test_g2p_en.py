@@ -1,4 +1,4 @@
-"""g2p_en's speller: arrays in an .npz, put into layers by hand, a decoder fed with what it said."""
+"""g2p_en's speller: arrays in an .npz, assigned to layers, with a decoder that reads its own output."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ def gru(tensors: Any, which: str) -> onward.GRU:
     return layer
 
 
-def test_the_encoder_reads_words_of_any_length_in_one_batch(case: Any, tensors: Any) -> None:
+def test_the_encoder_accepts_words_of_any_length_in_one_batch(case: Any, tensors: Any) -> None:
     x = tensors["enc_emb"][case.inputs["ids"]].swapaxes(0, 1)
     y, h = gru(tensors, "enc")(x, lengths=case.inputs["lengths"])
     np.testing.assert_allclose(y.swapaxes(0, 1), case.expected["enc_y"], atol=2e-5)
     np.testing.assert_allclose(h, case.expected["torch_enc_hn"], atol=2e-5)
 
 
-def test_the_decoder_says_the_phonemes_of_the_original(case: Any, tensors: Any) -> None:
+def test_the_decoder_gives_the_phonemes_of_the_original(case: Any, tensors: Any) -> None:
     encoder, decoder = gru(tensors, "enc"), gru(tensors, "dec")
     head = onward.Linear(256, 74)
     head.load_state_dict({"weight": tensors["fc_w"], "bias": tensors["fc_b"]})

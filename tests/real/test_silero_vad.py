@@ -1,4 +1,4 @@
-"""Silero's detector of voices: TorchScript, its convolutions with their options, an LSTM cell a frame."""
+"""Silero's voice detector: TorchScript with convolutions and an LSTM cell, run frame by frame."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def parts(case: Any) -> Any:
     return onward.load(case.folder / "silero_vad.jit")
 
 
-def test_every_layer_is_found_with_its_options(parts: Any) -> None:
+def test_all_layers_are_found_with_their_options(parts: Any) -> None:
     found = {path.removeprefix("_model."): repr(layer) for path, layer in parts.items() if "8k" not in path}
     assert found == {
         "encoder.0.reparam_conv": "Conv1d(129, 128, 3, padding=1)",
@@ -46,7 +46,7 @@ def heard(case: Any, parts: Any) -> NDArray[Any]:
     return y[..., 0]
 
 
-def test_every_array_is_that_of_the_original(case: Any, parts: Any) -> None:
+def test_arrays_are_those_of_the_original(case: Any, parts: Any) -> None:
     x = heard(case, parts)
     np.testing.assert_allclose(x, case.inputs["lstm_x"][:, 0], atol=2e-4, rtol=1e-4)
     y, (h, c) = parts["_model.decoder.rnn"](case.inputs["lstm_x"])
@@ -63,7 +63,7 @@ def voice(parts: Any, frames: NDArray[Any]) -> NDArray[Any]:
     return sigmoid(conv(relu(y).T))[0]
 
 
-def test_frame_by_frame_it_hears_the_voices_of_the_original(case: Any, parts: Any) -> None:
+def test_streaming_detects_the_voices_of_the_original(case: Any, parts: Any) -> None:
     np.testing.assert_allclose(voice(parts, case.inputs["lstm_x"][:, 0]), case.expected["prob"], atol=2e-6)
     # from the audio on, sums of hundreds of products in another order come before states of up to 34
     np.testing.assert_allclose(voice(parts, heard(case, parts)), case.expected["prob"], atol=5e-5)
@@ -97,7 +97,7 @@ def heard_by(graph: Any, frames: NDArray[Any]) -> NDArray[Any]:
     return np.array(probabilities)
 
 
-def test_its_graph_of_onnx_whose_lstm_is_in_a_branch_hears_the_same(case: Any) -> None:
+def test_the_onnx_graph_with_its_lstm_in_a_branch_detects_the_same(case: Any) -> None:
     path, frames, original = (
         case.folder / "silero_vad_16k_op15.onnx",
         case.inputs["frames576"],

@@ -1,4 +1,4 @@
-"""sleepecg's stages of sleep: Keras 3, two bidirectional GRUs, masks at the start and in the middle."""
+"""sleepecg's sleep stages: Keras 3, two bidirectional GRUs, masks at the start and in the middle."""
 
 from typing import Any
 

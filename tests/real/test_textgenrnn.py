@@ -1,4 +1,4 @@
-"""textgenrnn: weights alone of Keras 2.1 in cuDNN's layout, put into layers built and connected by hand."""
+"""textgenrnn: Keras 2.1 weights in cuDNN's layout, loaded into layers that the test connects."""
 
 import json
 from typing import Any
@@ -35,14 +35,14 @@ def attended(layers: Any, ids: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     return x, y1, y2, (heard * scores / (scores.sum(axis=1, keepdims=True) + 1e-7)).sum(axis=1)
 
 
-def test_every_array_is_that_of_the_original(case: Any, layers: Any) -> None:
+def test_arrays_are_those_of_the_original(case: Any, layers: Any) -> None:
     found = attended(layers, case.inputs["ids"])
     for mine, name in zip(found, ("embedding", "rnn_1", "rnn_2", "attention"), strict=True):
         np.testing.assert_allclose(mine, case.expected[name], atol=2e-5)
     np.testing.assert_allclose(onward.Softmax()(layers[4](found[-1])), case.expected["probs"], atol=2e-5)
 
 
-def test_it_writes_the_english_of_the_original(case: Any, layers: Any) -> None:
+def test_it_generates_the_text_of_the_original(case: Any, layers: Any) -> None:
     numbers = json.loads((case.folder / "textgenrnn_vocab.json").read_text())
     letters = {number: letter for letter, number in numbers.items()}
     for prefix, expected in zip(case.inputs["prefixes"], case.expected["greedy_texts"], strict=True):

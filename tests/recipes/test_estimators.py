@@ -176,8 +176,10 @@ def test_works_in_a_pipeline_a_grid_search_and_cross_validation() -> None:
     ("X", "error", "message"),
     [
         ([[1.0, 2.0], [[1.0, 2.0]], [3.0]], ShapeError, r"X\[1\] has 2 features per step, but .* expects 1"),
-        ([[1.0], [], [2.0]], ArgumentError, r"X\[1\] is not a sequence"),
-        ([[1.0], 2.0, [3.0]], ArgumentError, r"X\[1\] is not a sequence"),
+        ([[1.0], [], [2.0]], ShapeError, r"X\[1\] has shape \(0, 1\), expected \(T, F\): remove empty"),
+        (np.ones((3, 0, 2)), ShapeError, r"X\[0\] has shape \(0, 2\), expected \(T, F\)"),
+        (np.ones((3, 2, 0)), ShapeError, r"X\[0\] has shape \(2, 0\), expected \(T, F\)"),
+        ([[1.0], 2.0, [3.0]], ShapeError, r"X\[1\] has shape \(\), expected \(T, F\), or \(T,\)"),
         ([[1.0], [np.nan], [3.0]], ArgumentError, r"X\[1\] .* contains NaN"),
         ([[1.0], ["a"], [3.0]], ArgumentError, r"X\[1\] is not a sequence .* finite numbers"),
         ([np.ones((1, 1, 1)), [2.0], [3.0]], ShapeError, r"X\[0\] has shape \(1, 1, 1\), expected \(T, F\)"),

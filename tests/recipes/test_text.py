@@ -78,11 +78,15 @@ def test_bits_per_character_are_the_same_for_every_block_size(
 ) -> None:
     net, numbers = model(), VOCABULARY.encode(PLAY)
     logits = net(numbers[:-1]).astype(np.float64)
-    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    right = -np.log2(chances[np.arange(len(chances)), numbers[1:]]).mean()
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = -np.log2(probabilities[np.arange(len(probabilities)), numbers[1:]]).mean()
     for block in (1, 4, 1000):
         monkeypatch.setattr(text, "BLOCK", block)
-        assert text.bits_per_character(net, VOCABULARY, PLAY) == pytest.approx(right, rel=1e-6)
+        blocks: list[int] = []
+        assert text.bits_per_character(net, VOCABULARY, PLAY, blocks.append) == pytest.approx(
+            expected, rel=1e-6
+        )
+        assert sum(blocks) == len(PLAY) - 1 and max(blocks) <= block
     blank = model()
     blank.load_state_dict({name: 0 * weight for name, weight in net.state_dict().items()})
     bits = text.bits_per_character(blank, VOCABULARY, PLAY)
@@ -94,21 +98,21 @@ def test_bits_per_character_are_the_same_for_every_block_size(
 def test_samples_follow_the_probabilities_of_the_model() -> None:
     net = model()
     logits = net(VOCABULARY.encode("Ent"))[-1].astype(np.float64) / 0.5
-    chances = np.exp(logits) / np.exp(logits).sum()
+    probabilities = np.exp(logits) / np.exp(logits).sum()
     rng = np.random.default_rng(0)
     first = Counter(next(text.sample(net, VOCABULARY, "Ent", 1, 0.5, rng)) for _ in range(2000))
-    for character, chance in zip(VOCABULARY.characters, chances, strict=True):
-        assert first[character] / 2000 == pytest.approx(chance, abs=4 * math.sqrt(chance / 2000))
+    for character, p in zip(VOCABULARY.characters, probabilities, strict=True):
+        assert first[character] / 2000 == pytest.approx(p, abs=4 * math.sqrt(p / 2000))
 
 
 def test_temperature_0_is_greedy_and_a_seed_is_reproducible() -> None:
     net = model()
-    drawn = "".join(text.sample(net, VOCABULARY, "E", 20, 0))
-    right = "E"
+    generated = "".join(text.sample(net, VOCABULARY, "E", 20, 0))
+    expected = "E"
     for _ in range(20):
-        right += VOCABULARY.characters[net(VOCABULARY.encode(right))[-1].argmax()]
-    assert "E" + drawn == right
-    assert drawn == "".join(text.sample(net, VOCABULARY, "E", 20, 1e-320))  # the limit, and no warning
+        expected += VOCABULARY.characters[net(VOCABULARY.encode(expected))[-1].argmax()]
+    assert "E" + generated == expected
+    assert generated == "".join(text.sample(net, VOCABULARY, "E", 20, 1e-320))  # the limit, and no warning
     samples = ["".join(text.sample(net, VOCABULARY, "E", 30, rng=seed)) for seed in (1, 1, 2)]
     assert samples[0] == samples[1] != samples[2]
 

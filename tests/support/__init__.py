@@ -1,4 +1,4 @@
-"""Helpers of the tests: the table of cases, oracles, and damaged files."""
+"""Helpers for tests: the table of cases, oracles, models and damaged files."""
 
 from pathlib import Path
 

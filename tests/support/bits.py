@@ -1,4 +1,4 @@
-"""The cells and shapes over which equal bits are tested, and the comparison of bits."""
+"""Cells and shapes for tests of bitwise equality, and the comparison itself."""
 
 from typing import Any
 

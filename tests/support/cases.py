@@ -1,4 +1,4 @@
-"""The one table of shapes and options that layers are tested on, always with random, asymmetric weights."""
+"""The table of shapes and options on which layers are tested, with random, asymmetric weights."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""Running the `onward` command within the test process."""
+"""Run the `onward` command within the test process."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What PyTorch and onnxruntime answer to the cases; arrays go in and out as in `oracle.run`."""
+"""Outputs of PyTorch and onnxruntime for the cases, with the arguments of `oracle.run`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Damaged files, and what opening one must not do: the bounds for the tests of every loader."""
+"""Damaged files, and limits on what opening them may do, for the tests of every loader."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Onward as a backend of ONNX: what the onnx package's own test suite is run against."""
+"""Onward as an ONNX backend, for the onnx package's own test suite."""
 
 from collections.abc import Sequence
 from typing import Any

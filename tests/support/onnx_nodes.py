@@ -1,4 +1,4 @@
-"""ONNX models made of one recurrent node, drawn at random from all that the specification allows."""
+"""ONNX models of one recurrent node, with random options from the whole specification."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The equations once more, as a loop over rows and steps in float64, independent of everything tested."""
+"""The equations as a loop over rows and steps in float64, independent of the code under test."""
 
 import math
 from typing import Any

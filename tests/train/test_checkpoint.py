@@ -199,8 +199,10 @@ def test_an_interrupt_says_how_to_resume(tmp_path: Path) -> None:
     make, data, _ = TASKS["chunks"]
     with pytest.raises(KeyboardInterrupt) as info:
         train.fit(make(), Stopping(data, 9), checkpoint=tmp_path / "run")
-    shown = "".join(traceback.format_exception(info.value))
-    assert "stopped after 9 steps" in shown and f"{tmp_path / 'run'}" in shown and "resume=True" in shown
+    message = "".join(traceback.format_exception(info.value))
+    assert (
+        "stopped after 9 steps" in message and f"{tmp_path / 'run'}" in message and "resume=True" in message
+    )
     with pytest.raises(KeyboardInterrupt) as info:
         train.fit(make(), Stopping(data, 9))
     assert "nothing was saved" in "".join(traceback.format_exception(info.value))
@@ -252,7 +254,7 @@ def saved(tmp_path: Path) -> Path:
 )
 def test_resuming_another_training_raises(saved: Path, change: dict[str, Any], what: str) -> None:
     make, data, options = TASKS["sequences"]
-    given = {
+    arguments = {
         "model": make(),
         "data": data,
         **options,
@@ -261,10 +263,10 @@ def test_resuming_another_training_raises(saved: Path, change: dict[str, Any], w
         "resume": True,
         **change,
     }
-    before = given["model"].state_dict()
+    before = arguments["model"].state_dict()
     with pytest.raises(FileError, match=what):
-        train.fit(**given)
-    assert all((given["model"].state_dict()[name] == w).all() for name, w in before.items())
+        train.fit(**arguments)
+    assert all((arguments["model"].state_dict()[name] == w).all() for name, w in before.items())
 
 
 def test_resuming_with_another_sequence_of_chunks_raises(tmp_path: Path) -> None:
@@ -298,18 +300,18 @@ def test_damaged_checkpoints_raise(saved: Path) -> None:
     make, data, options = TASKS["sequences"]
     options = options | {"epochs": 1, "checkpoint": saved, "resume": True}
     content = saved.read_bytes()
-    tensors, said = storage.read(saved)
-    assert said is not None
+    tensors, header = storage.read(saved)
+    assert header is not None
     tensors = {name: array.copy() for name, array in tensors.items()}
     bad: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        (tensors, said | {"rng": {"bit_generator": "PCG64"}}),
-        (tensors, said | {"rng": 5}),
-        (tensors, {name: value for name, value in said.items() if name != "batch"}),
-        (tensors, said | {"epochs": 7}),
-        ({name: array for name, array in tensors.items() if name != "mean/0.weight_ih_l0"}, said),
-        (tensors | {"weights/3.bias": np.ones(5, np.float32)}, said),
-        (tensors | {"rates": tensors["rates"][1:]}, said),
-        (tensors | {"best/3.bias": np.ones(5, np.float32)}, said),
+        (tensors, header | {"rng": {"bit_generator": "PCG64"}}),
+        (tensors, header | {"rng": 5}),
+        (tensors, {name: value for name, value in header.items() if name != "batch"}),
+        (tensors, header | {"epochs": 7}),
+        ({name: array for name, array in tensors.items() if name != "mean/0.weight_ih_l0"}, header),
+        (tensors | {"weights/3.bias": np.ones(5, np.float32)}, header),
+        (tensors | {"rates": tensors["rates"][1:]}, header),
+        (tensors | {"best/3.bias": np.ones(5, np.float32)}, header),
     ]
     for arrays, described in bad:
         storage.write(saved, arrays, described)

@@ -231,8 +231,8 @@ def test_an_interrupt_cannot_leave_masked_or_averaged_weights_in_the_model() -> 
     net, changed = classifier(), []
 
     def loss(y: Any, targets: Any, mask: Any) -> Any:
-        drawn = classifier().state_dict()
-        changed.append([bool((drawn[name] != weight).any()) for name, weight in net.state_dict().items()])
+        initial = classifier().state_dict()
+        changed.append([bool((initial[name] != weight).any()) for name, weight in net.state_dict().items()])
         return train.cross_entropy(y, targets, mask)
 
     data = words(9)

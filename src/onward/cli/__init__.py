@@ -17,12 +17,12 @@ COMMANDS = {
     "run": ("run", "Run MODEL on the sequences of INPUT and show its predictions."),
     "trace": ("trace", "Show the gates and states of MODEL as it processes one sequence."),
     "train": ("train", "Train a model on text or on a table of sequences."),
-    "plot": ("train", "Plot the losses and the learning rate of a training over its steps."),
+    "plot": ("train", "Plot the losses and the learning rate of a training run."),
     "sample": ("sample", "Generate text with MODEL, character by character."),
     "score": ("score", "Evaluate MODEL on FILE: a text or a table of labelled sequences."),
     "info": ("info", "Show the layers of MODEL, their output shapes and parameters."),
     "convert": ("convert", "Convert the model IN to the file OUT: .safetensors or .onnx."),
-    "quantize": ("quantize", "Compress the weights of MODEL's recurrent layers to float16 or int8."),
+    "quantize": ("quantize", "Compress the recurrent layers of MODEL to float16 or int8."),
     "models": ("models", "List the models and data sets that come with Onward."),
 }
 

@@ -17,9 +17,11 @@ from rich.text import Text
 
 from .. import bundled
 from ..core import storage
+from ..errors import ArgumentError
 from ..formats import load
 from ..layers.base import Layer
 from ..layers.sequential import Sequential
+from ..recipes import text
 from .group import did_you_mean
 
 if TYPE_CHECKING:
@@ -112,6 +114,17 @@ def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
     if not path.parent.is_dir():
         message = f"the directory {path.parent} does not exist: create it first"
         raise click.BadParameter(message, param_hint=argument)
+
+
+def text_model(name: str) -> tuple[Sequential, text.Vocabulary]:
+    """The text model with a bundled name or in a file, and its vocabulary."""
+    path = model_file(name)
+    if text.vocabulary_of(path) is None:
+        raise ArgumentError(
+            f"{name} is not a text model: expected a bundled text model (see `onward models`) or a file "
+            "written by `onward train text`"
+        )
+    return text.load(path)
 
 
 def model_of(path: Path, name: str) -> Sequential:

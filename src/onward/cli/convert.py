@@ -1,5 +1,6 @@
 """`onward convert`: a model in another file format."""
 
+import json
 from pathlib import Path
 
 import click
@@ -12,7 +13,16 @@ from ..formats.torch.merge import merged
 from ..formats.torch.parts import Parts, find_layers
 from ..formats.torch.state_dict import StateDict
 from ..layers.base import Layer
-from .common import Report, check_suffix, complete_model, console, kilobytes, model_file, state_dict_options
+from .common import (
+    Report,
+    check_suffix,
+    complete_model,
+    console,
+    json_option,
+    kilobytes,
+    model_file,
+    state_dict_options,
+)
 
 WITHOUT_EFFECT = {"dropout", "padding_idx"}  # options that do not change what a layer computes in a call
 
@@ -21,7 +31,10 @@ WITHOUT_EFFECT = {"dropout", "padding_idx"}  # options that do not change what a
 @click.argument("source", metavar="IN", shell_complete=complete_model)
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @state_dict_options
-def convert(source: str, target: Path, nonlinearity: str | None, batch_first: bool | None) -> None:
+@json_option
+def convert(
+    source: str, target: Path, nonlinearity: str | None, batch_first: bool | None, as_json: bool
+) -> None:
     """Convert the model IN to the file OUT: .safetensors or .onnx.
 
     IN is a bundled model (see `onward models`) or any file that onward.load opens.
@@ -47,7 +60,11 @@ def convert(source: str, target: Path, nonlinearity: str | None, batch_first: bo
     else:
         model = net if isinstance(net, Layer) else net.layers()
         export_onnx(model, target) if to_onnx else model.save(target)
-    console().print(f"{target}: {kilobytes(target.stat().st_size)}")
+    size = target.stat().st_size
+    if as_json:
+        print(json.dumps({"model": source, "out": str(target), "file_bytes": size}))
+    else:
+        console().print(f"Wrote {target} ({kilobytes(size)})")
 
 
 def _lost(net: Parts, path: Path) -> str:

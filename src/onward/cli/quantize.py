@@ -59,7 +59,7 @@ from .input_options import read_sequences
 def quantize(
     model: str, precision: str, out: Path, source: str | None, tolerance: float | None, as_json: bool
 ) -> None:
-    """Compress the weights of MODEL's recurrent layers to float16 or int8.
+    """Compress the recurrent layers of MODEL to float16 or int8.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens. Prints the size before
     and after and, with --check, the largest difference between the outputs of the two models. DATA is what
@@ -105,7 +105,7 @@ def quantize(
 
 def _quantized(net: Any, precision: str) -> Any:
     if not any(layer.state_names for layer in net.sublayers().values()):
-        raise ArgumentError(f"{net!r} has no recurrent layers, which are the ones that are quantized")
+        raise ArgumentError(f"{net!r} has no recurrent layers, and only these can be compressed")
     return net.quantize(precision)
 
 
@@ -145,4 +145,4 @@ def _show(report: Report) -> None:
             f"Outputs on {report['checked_on']} differ by at most {report['largest_difference']:.3g}, "
             f"on average by {report['mean_difference']:.3g}."
         )
-    console().print(f"Written to {report['out']}")
+    console().print(f"Wrote {report['out']}")

@@ -5,7 +5,7 @@ import json
 import click
 
 from ..recipes import text
-from .common import complete_model, json_option, model_file
+from .common import complete_model, json_option, text_model
 
 
 @click.command(epilog='Example:  onward sample shakespeare --prompt "ROMEO." --temperature 0.7')
@@ -27,7 +27,7 @@ def sample(model: str, prompt: str, temperature: float, length: int, seed: int |
 
     MODEL is a bundled text model (see `onward models`) or a file written by `onward train text`.
     """
-    net, vocabulary = text.load(model_file(model))
+    net, vocabulary = text_model(model)
     characters = text.sample(net, vocabulary, prompt, length, temperature, seed)
     if as_json:
         print(json.dumps({"model": model, "prompt": prompt, "text": "".join(characters)}))

@@ -20,6 +20,8 @@ from .common import (
     model_file,
     model_of,
     named_file,
+    progress,
+    text_model,
 )
 from .input_options import read_sequences, selection_options
 
@@ -53,7 +55,7 @@ def score(model: str, file: str, unknown: str, selection: data.Selection, as_jso
     if path.suffix.lower() in data.SUFFIXES:
         report = _score_table(model, model_path, file, selection)
     else:
-        report = _score_text(model_path, path, unknown)
+        report = _score_text(model, path, unknown)
     report = {"model": model, "file": file, **report}
     if as_json:
         print(json.dumps(report, allow_nan=False))
@@ -68,8 +70,12 @@ def _score_table(model: str, model_path: Path, file: str, selection: data.Select
     return {"read_as": table.describe(), "loss": found.loss, "accuracy": found.accuracy}
 
 
-def _score_text(model_path: Path, path: Path, unknown: str) -> Report:
-    net, vocabulary = text.load(model_path)
+def _score_text(model: str, path: Path, unknown: str) -> Report:
+    if text.vocabulary_of(model_file(model)) is None:
+        suffixes = ", ".join(data.SUFFIXES)
+        message = f"{path} is read as a text, but {model} is not a text model; tables end in {suffixes}"
+        raise click.BadParameter(message, param_hint="FILE")
+    net, vocabulary = text_model(model)
     whole = storage.read_text(path)
     skipped = vocabulary.unknown(whole)
     known = whole
@@ -80,7 +86,8 @@ def _score_text(model_path: Path, path: Path, unknown: str) -> Report:
                 f"{path} has {counted(len(known), 'character')} that the model knows, of {len(whole):,}; "
                 "expected at least 2"
             )
-    bits = text.bits_per_character(net, vocabulary, known)
+    with progress("Scoring", len(known)) as advance:
+        bits = text.bits_per_character(net, vocabulary, known, advance)
     return {
         "characters": len(known),
         "unknown": skipped,

@@ -163,7 +163,7 @@ def train_table(
     help="Write the plot to this .png, .svg or .pdf file. Default: the name of RUN.",
 )
 def plot(run: Path, out: Path | None) -> None:
-    """Plot the losses and the learning rate of a training over its steps.
+    """Plot the losses and the learning rate of a training run.
 
     RUN is the checkpoint that `onward train` writes beside the model, or one of onward.train.fit.
     """

@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 RunRecurrent: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
 
 # Class attributes that the constructors of some layers replace.
-SET_BY_CONSTRUCTORS = {"batch_first", "coupled", "dtype", "peephole", "proj_size"}
+SET_BY_CONSTRUCTORS = {"batch_first", "coupled", "dtype", "keeps_mask", "peephole", "proj_size"}
 
 NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dict
 

@@ -27,7 +27,7 @@ AnyArray = NDArray[Any]
 
 
 class _SequenceEstimator(BaseEstimator):
-    """What the classifier and the regressor share: parameters, the forms of X, training and outputs."""
+    """The shared part of the estimators: parameters, conversion of X, training and outputs."""
 
     _has_columns: bool  # whether the estimator was fitted on an (N, T) array
     _features: int  # per step
@@ -77,7 +77,7 @@ class _SequenceEstimator(BaseEstimator):
         )
 
     def _number_held_out(self, N: int) -> int:
-        """How many of N sequences to validate on: at least one unless validation_fraction is 0."""
+        """Return how many of N sequences to validate on: at least one unless validation_fraction is 0."""
         fraction = probability("validation_fraction", self.validation_fraction)
         held_out = max(1, int(fraction * N)) if fraction else 0
         if held_out >= N:
@@ -88,7 +88,7 @@ class _SequenceEstimator(BaseEstimator):
         return held_out
 
     def _outputs(self, X: Any) -> AnyArray:
-        """The outputs (N, O) of the model."""
+        """Return the outputs (N, O) of the model."""
         check_is_fitted(self)
         items = self._sequences(X, reset=False)
         rows, outputs = zip(*inference.outputs(self.model_, items), strict=True)
@@ -111,35 +111,36 @@ class _SequenceEstimator(BaseEstimator):
             items = list(check_array(X, dtype=np.float32, input_name="X")[:, :, None])
         if not items:
             raise ArgumentError("X is empty, expected at least one sequence")
-        features = [item.shape[1] for item in items]
         if reset:
-            self._has_columns, self._features = not is_list and ndim == 2, features[0]
+            self._has_columns, self._features = not is_list and ndim == 2, items[0].shape[1]
             if not self._has_columns:
                 self.n_features_in_ = self._features
-        for n, size in enumerate(features):
-            if size != self._features:
+        for n, item in enumerate(items):
+            if item.size == 0:
+                raise ShapeError(f"X[{n}] has shape {item.shape}, expected (T, F): remove empty sequences")
+            if item.shape[1] != self._features:
                 raise ShapeError(
-                    f"X[{n}] has {size} features per step, but {type(self).__name__} expects "
+                    f"X[{n}] has {item.shape[1]} features per step, but {type(self).__name__} expects "
                     f"{self._features}: all sequences must have the same features"
                 )
         return items
 
 
 def _sequence(item: Any, name: str) -> AnyArray:
-    """One sequence as a float32 array (T, F); numbers (T,) are steps of one feature."""
+    """Return one sequence as a float32 array (T, F); numbers (T,) are steps of one feature."""
     try:
         array: AnyArray = check_array(
-            item, dtype=np.float32, ensure_2d=False, allow_nd=True, input_name=name, estimator=None
+            item, dtype=np.float32, ensure_2d=False, allow_nd=True, ensure_min_samples=0, input_name=name
         )
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name} is not a sequence (T, F) or (T,) of finite numbers: {error}") from error
-    if array.ndim > 2 or array.size == 0:
-        raise ShapeError(f"{name} has shape {array.shape}, expected (T, F) or (T,), with at least one step")
-    return array.reshape(len(array), -1)
+    if array.ndim not in (1, 2):
+        raise ShapeError(f"{name} has shape {array.shape}, expected (T, F), or (T,) for one feature")
+    return array[:, None] if array.ndim == 1 else array
 
 
 def _check_y(estimator: Any, items: list[AnyArray], y: Any, dtype: Any) -> AnyArray:
-    """y as an array with one entry per sequence. Raises ValueError, as scikit-learn does."""
+    """Return y as an array with one entry per sequence. Raises ValueError, as scikit-learn does."""
     if y is None:
         raise ArgumentError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None: pass one target "
@@ -154,9 +155,9 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
     """Classify sequences with recurrent layers, the last step, a linear layer and softmax.
 
     X is a list of arrays (T_i, F), an array (N, T, F), or lists of lists of numbers; y has one label per
-    sequence. Items and rows with one number per step, such as those of an (N, T) array, are sequences of one
-    feature. The columns of an (N, T) array count as `n_features_in_`, so predictions take as many; pass
-    `X[:, :, None]` to predict on other lengths.
+    sequence. A sequence of plain numbers, such as a row of an (N, T) array, has one feature per step. After
+    fitting on an (N, T) array, `predict` accepts such arrays only with the same T, as scikit-learn requires
+    of columns; lists and (N, T, 1) arrays may have any lengths.
 
     Parameters
     ----------

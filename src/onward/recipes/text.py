@@ -5,7 +5,7 @@ from __future__ import annotations  # np.random is slow to import
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -117,10 +117,16 @@ def _check_fit(path: str | os.PathLike[str], model: Sequential, V: int) -> None:
         raise FileError(f"{prefix} returns outputs of shape {shape} for two of them; expected {(2, V)}")
 
 
-def bits_per_character(model: Sequential, vocabulary: Vocabulary, text: str) -> float:
+def bits_per_character(
+    model: Sequential,
+    vocabulary: Vocabulary,
+    text: str,
+    advance: Callable[[int], None] = lambda characters: None,
+) -> float:
     """The mean of -log2 p(character | all characters before it), without the first character.
 
-    2 to that power is the perplexity. Raises ArgumentError for a text of fewer than two characters, or with
+    2 to that power is the perplexity. advance is called with the number of characters in each block that has
+    been scored. Raises ArgumentError for a text of fewer than two characters, or with
     characters that are not in the vocabulary.
     """
     numbers = vocabulary.encode(text)
@@ -134,6 +140,7 @@ def bits_per_character(model: Sequential, vocabulary: Vocabulary, text: str) -> 
         peak = logits.max(axis=1)
         log_sums = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
         bits += float((log_sums - logits[np.arange(len(logits)), block[1:]]).sum())
+        advance(len(logits))
     return bits / (len(numbers) - 1) / math.log(2)
 
 

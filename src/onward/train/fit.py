@@ -67,12 +67,12 @@ def fit(
     sequences and for dropout.
 
     checkpoint: a file, written after each epoch and every checkpoint_every steps. resume=True continues from
-    that file if it exists and ends with the same bits as an uninterrupted training, on any processor; the
-    generator then comes from the file. Model, data, loss, optimiser, schedule, clipping, average, dropout and
-    validation data must be those of the first call. Arrays and lists of batches are compared by content;
-    other iterables by type and number of batches only; loss functions by name and options; schedules by
-    their repr. `epochs` may grow, unless the schedule spans the whole run (OneCycleLR and CosineAnnealingLR
-    without a number of steps); `patience` may change, and counts from the best epoch so far.
+    that file if it exists and ends with the same bits as an uninterrupted training, on any processor. The
+    generator then comes from the file. All other arguments must be those of the first call, except:
+    `epochs` may grow, unless the schedule spans the whole run (OneCycleLR and CosineAnnealingLR without a
+    number of steps); `patience` may change, and counts from the best epoch so far. Arrays and lists of
+    batches are compared by content, other iterables by type and number of batches only, subclasses of `Data`
+    by their settings(), loss functions by name and options, optimisers and schedules by their repr.
 
     progress: show a progress bar on a terminal if rich is installed, and otherwise print a line to stderr
     from time to time.
@@ -80,6 +80,13 @@ def fit(
     Raises ArgumentError, ShapeError, DtypeError; NotFiniteError, which names the layer, the step and the row,
     if the loss or a gradient is not finite; FileError if the checkpoint cannot be written, or if it belongs
     to another model, other data or other settings.
+
+    >>> from onward import LSTM, Last, Linear, Sequential
+    >>> x = np.random.default_rng(0).normal(size=(9, 40, 2))
+    >>> model = Sequential(LSTM(2, 8, rng=0), Last(), Linear(8, 2, rng=0))
+    >>> history = fit(model, (x, (x[0, :, 0] > 0).astype(int)), epochs=2, rng=0, progress=False)
+    >>> len(history.losses), history.epochs[-1].step
+    (4, 4)
     """
     as_model(model)
     if not isinstance(checkpoint, str | os.PathLike | None):

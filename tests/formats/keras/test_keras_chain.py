@@ -1,4 +1,4 @@
-"""Models of Keras as layers one after the other: the same answers, and what stands in the way named."""
+"""Keras models as a Sequential: the same outputs, and clear errors for models that are not chains."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ CHAIN = (
 )
 
 
-def test_a_chain_answers_bitwise_as_the_model_also_as_onnx(tmp_path: Path) -> None:
+def test_a_chain_gives_the_bits_of_the_model_and_of_its_export(tmp_path: Path) -> None:
     model = model_of(*CHAIN)
     x = np.random.default_rng(0).normal(0, 1, (2, 6, 3)).astype(np.float32)
     expected = model(x)
@@ -59,13 +59,13 @@ def test_a_chain_answers_bitwise_as_the_model_also_as_onnx(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_an_activation_answers_bitwise_as_its_counterpart_also_in_the_tails(name: str) -> None:
+def test_activations_give_the_bits_of_their_counterparts(name: str) -> None:
     model = model_of(runtime.Activation(name))
     x = np.linspace(-9, 9, 1001, dtype=np.float32)[None]
     np.testing.assert_array_equal(sequential(model)(x), model(x))
 
 
-def test_a_table_without_a_mask_is_part_of_a_chain() -> None:
+def test_an_embedding_without_a_mask_is_part_of_a_chain() -> None:
     table = onward.Embedding(9, 4, rng=0)
     model = model_of(
         runtime.Embedding(table), rnn(onward.RNN(4, 3, batch_first=True, rng=1)), inputs=[("x", "int32")]
@@ -91,13 +91,13 @@ def test_a_table_without_a_mask_is_part_of_a_chain() -> None:
     ],
     ids=repr,
 )
-def test_what_stands_in_the_way_is_named(layer: Any, tmp_path: Path) -> None:
+def test_layers_that_cannot_be_converted_are_named(layer: Any, tmp_path: Path) -> None:
     with pytest.raises(errors.ArgumentError, match="layer0, "):
         onward.export_onnx(model_of(layer), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_branches_is_refused() -> None:
+def test_a_branching_model_is_refused() -> None:
     one = dense(3, 3)
     for model in (
         model_of(one, outputs=[[0, 0]]),

@@ -1,4 +1,4 @@
-"""Weights of Keras in models built by hand: each in its layer, or an error that says why not."""
+"""Keras weights loaded into new models: matched with their layers, or refused with the reason."""
 
 import shutil
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def front_end() -> onward.Sequential:
 
 
 @pytest.mark.parametrize("name", ["weights_2.h5", "weights_2.weights.h5", "weights_3.weights.h5"])
-def test_a_model_filled_answers_as_in_keras(name: str) -> None:
+def test_a_model_with_loaded_weights_gives_the_outputs_of_keras(name: str) -> None:
     net = tagger()
     net.load_weights(DATA / name)
     np.testing.assert_allclose(net(ANSWERS[f"{name}/x0"].astype(int)), ANSWERS[f"{name}/y0"], atol=2e-6)
@@ -46,7 +46,7 @@ def test_a_model_filled_answers_as_in_keras(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["front_end_2.h5", "front_end_2.keras", "front_end_3.h5", "front_end_3.keras"]
 )
-def test_the_weights_of_a_whole_model_are_those_that_it_is_loaded_with(name: str) -> None:
+def test_load_weights_equals_load_for_a_whole_model(name: str) -> None:
     net = front_end()
     net.load_weights(DATA / name)
     loaded = onward.load(DATA / name).state_dict()  # type: ignore[union-attr]
@@ -54,7 +54,7 @@ def test_the_weights_of_a_whole_model_are_those_that_it_is_loaded_with(name: str
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_what_training_leaves_beside_the_layers_is_no_weight(tmp_path: Path) -> None:
+def test_optimizer_state_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "trained.weights.h5"
     shutil.copy(DATA / "weights_2.weights.h5", path)
     with h5py.File(path, "r+") as file:
@@ -64,7 +64,7 @@ def test_what_training_leaves_beside_the_layers_is_no_weight(tmp_path: Path) -> 
     assert not [name for name in onward.load_tensors(path) if "metrics" in name or "optimizer" in name]
 
 
-def test_a_layer_may_have_a_name_that_training_uses_too(tmp_path: Path) -> None:
+def test_a_layer_may_have_the_name_of_an_optimizer(tmp_path: Path) -> None:
     path = tmp_path / "weights.h5"
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = ["metrics"]
@@ -73,7 +73,7 @@ def test_a_layer_may_have_a_name_that_training_uses_too(tmp_path: Path) -> None:
     assert list(onward.load_tensors(path)) == ["metrics/kernel:0"]
 
 
-def test_layouts_of_cudnn_are_converted() -> None:
+def test_cudnn_layouts_are_converted() -> None:
     net = onward.Sequential(
         onward.LSTM(3, 4, batch_first=True), onward.GRU(4, 3, batch_first=True), onward.Last(batch_first=True)
     )
@@ -81,7 +81,7 @@ def test_layouts_of_cudnn_are_converted() -> None:
     np.testing.assert_allclose(net(ANSWERS["cudnn.h5/x0"]), ANSWERS["cudnn.h5/y0"], atol=2e-6)
 
 
-def test_a_loaded_model_takes_the_weights_that_were_trained_further() -> None:
+def test_a_loaded_model_accepts_newer_weights() -> None:
     for name in ("tagger_2.h5", "tagger_3.keras"):
         model: Any = onward.load(DATA / name)
         before = model.state_dict()
@@ -100,7 +100,7 @@ def kept(content: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def test_layers_of_one_class_are_taken_as_they_are_counted(tmp_path: Path) -> None:
+def test_layers_of_one_class_are_matched_by_their_numbers(tmp_path: Path) -> None:
     names = ["dense", *(f"dense_{k}" for k in range(1, 12))]
     path = kept({name: [(2, 2)] for name in names}, tmp_path / "model.weights.h5")
     net = onward.Sequential(*(onward.Linear(2, 2, bias=False) for _ in names))
@@ -108,14 +108,14 @@ def test_layers_of_one_class_are_taken_as_they_are_counted(tmp_path: Path) -> No
     assert [weight[0, 0] for weight in net.state_dict().values()] == list(range(1, 13))
 
 
-def test_a_class_tells_layers_of_equal_shapes_apart(tmp_path: Path) -> None:
+def test_the_class_distinguishes_layers_of_equal_shapes(tmp_path: Path) -> None:
     path = kept({"dense": [(5, 2)], "embedding": [(5, 2)]}, tmp_path / "model.weights.h5")
     net = onward.Sequential(onward.Embedding(5, 2), onward.Linear(5, 2, bias=False))
     net.load_weights(path)
     assert [weight[0, 0] for weight in net.state_dict().values()] == [2, 1]
 
 
-def test_an_order_that_the_file_does_not_say_is_not_guessed(tmp_path: Path) -> None:
+def test_an_unrecorded_order_is_not_guessed(tmp_path: Path) -> None:
     path = kept({"dense": [(2, 2)], "time_distributed/dense": [(2, 2)]}, tmp_path / "model.weights.h5")
     net = onward.Sequential(onward.Linear(2, 2, bias=False), onward.Linear(2, 2, bias=False))
     with pytest.raises(FileError, match="does not say which comes first of /layers/dense"):
@@ -141,7 +141,7 @@ def test_an_order_that_the_file_does_not_say_is_not_guessed(tmp_path: Path) -> N
         (lambda: onward.LSTM(4, 3, peephole=True), "weight_peephole_l0, which no layer of Keras has"),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_changes(net: Callable[[], Any], words: str) -> None:
+def test_a_mismatch_is_named_and_changes_nothing(net: Callable[[], Any], words: str) -> None:
     model = net()
     before = model.state_dict()
     with pytest.raises(FileError, match=words) as error:
@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_named_and_nothing_changes(net: Callable[[], Any], 
         np.testing.assert_array_equal(weight, before[name])
 
 
-def test_averages_are_not_taken_for_trained_weights(tmp_path: Path) -> None:
+def test_moving_averages_are_not_used_as_trained_weights(tmp_path: Path) -> None:
     path = tmp_path / "weights.h5"
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = ["nested"]

@@ -1,4 +1,4 @@
-"""Graphs as layers: what other exporters write becomes layers, and what stands in the way is named."""
+"""ONNX graphs converted to layers: chains from other exporters, and clear errors for other graphs."""
 
 from typing import Any
 
@@ -127,7 +127,7 @@ def test_chains_become_layers(nodes: Any, constants: dict[str, Any], layers: lis
         ([lstm(), node("Gather", "Y", "one")], {"one": np.array(1)}, "the Gather"),
     ],
 )
-def test_what_stands_in_the_way_is_named(nodes: Any, constants: dict[str, Any], named: str) -> None:
+def test_nodes_that_cannot_be_converted_are_named(nodes: Any, constants: dict[str, Any], named: str) -> None:
     with pytest.raises(errors.ArgumentError, match=named):
         graph_of(nodes, constants).layers()
 
@@ -179,12 +179,12 @@ def test_the_final_state_of_the_last_layer_is_its_last_step(after: list[onnx.Nod
         ([node("Identity", "h")], "final states of several layers"),
     ],
 )
-def test_other_final_states_are_no_last_step(after: list[onnx.NodeProto], named: str) -> None:
+def test_other_final_states_are_not_the_last_step(after: list[onnx.NodeProto], named: str) -> None:
     with pytest.raises(errors.ArgumentError, match=named):
         stacked(*after).layers()
 
 
-def test_the_final_state_of_one_layer_is_its_last_step_however_it_is_read() -> None:
+def test_every_way_to_read_the_final_state_is_the_last_step() -> None:
     for read in (node("Gather", "Y_h", "zero"), node("Gather", "Y_h", "minus")):
         graph = graph_of([lstm(), read], {"zero": np.array(0), "minus": np.array(-1)})
         assert [type(layer).__name__ for layer in graph.layers()] == ["LSTM", "Last"]
@@ -211,7 +211,7 @@ def two_ways(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
         ([0, 0, 2, H], False),
     ],
 )
-def test_a_reshape_is_followed_only_where_it_joins_the_directions(shape: list[int], fits: bool) -> None:
+def test_only_a_reshape_that_joins_the_directions_is_followed(shape: list[int], fits: bool) -> None:
     graph = two_ways(node("Reshape", "t", "shape"), shape=shape)
     if fits:
         np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
@@ -221,7 +221,7 @@ def test_a_reshape_is_followed_only_where_it_joins_the_directions(shape: list[in
 
 
 @pytest.mark.parametrize("first", ["zero", "one"])
-def test_a_shape_made_of_the_shape_of_the_value_is_followed(first: str) -> None:
+def test_a_shape_computed_from_the_value_is_followed(first: str) -> None:
     """As PyTorch's exporter makes it, with the first two axes in their order, or not."""
     graph = two_ways(
         node("Shape", "t", to="of_t"),
@@ -241,12 +241,12 @@ def test_a_shape_made_of_the_shape_of_the_value_is_followed(first: str) -> None:
             graph.layers()
 
 
-def test_the_axis_of_one_direction_can_be_reshaped_away_in_any_place() -> None:
+def test_the_axis_of_one_direction_can_be_reshaped_away() -> None:
     graph = graph_of([lstm(), node("Reshape", "Y", "shape")], {"shape": np.array([0, -1, H])})
     np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
 
 
-def test_a_graph_streams_pools_and_traces_bitwise_as_it_runs_whole() -> None:
+def test_streams_pools_and_traces_give_the_bits_of_the_graph() -> None:
     graph = graph_of(
         [lstm(), node("Squeeze", "Y", "one", to="s"), node("Relu", "s", to="r"), node("MatMul", "r", "M")],
         ONE,
@@ -262,7 +262,7 @@ def test_a_graph_streams_pools_and_traces_bitwise_as_it_runs_whole() -> None:
     assert graph.quantize("int8", check=x, tolerance=0.1)[0].precision == "int8"
 
 
-def test_a_graph_that_is_no_chain_says_why_it_cannot_stream() -> None:
+def test_a_graph_that_is_not_a_chain_explains_why_it_cannot_stream() -> None:
     graph = graph_of([lstm(), node("Squeeze", "Y", "one", to="s"), node("Mul", "s", "s")], ONE)
     for asked in (
         graph.stream,
@@ -275,7 +275,7 @@ def test_a_graph_that_is_no_chain_says_why_it_cannot_stream() -> None:
 
 
 @pytest.mark.parametrize("lengths", [np.full(B, 2, np.int32), None], ids=["in the graph", "made of an input"])
-def test_lengths_that_a_call_does_not_give_are_refused(lengths: Any) -> None:
+def test_missing_lengths_are_refused(lengths: Any) -> None:
     first = helper.make_node("LSTM", ["x", "W", "R", "B", "n"], ["Y"], "lstm", hidden_size=H)
     nodes = [first, node("Squeeze", "Y", "one")]
     if lengths is None:
@@ -288,7 +288,7 @@ def test_lengths_that_a_call_does_not_give_are_refused(lengths: Any) -> None:
 
 
 @pytest.mark.parametrize(("attributes", "fits"), [({}, False), ({"axis": 1}, False), ({"axis": 2}, True)])
-def test_a_softmax_of_opset_11_is_a_layer_along_the_last_axis_alone(attributes: Any, fits: bool) -> None:
+def test_softmax_of_opset_11_converts_only_along_the_last_axis(attributes: Any, fits: bool) -> None:
     nodes = [lstm(), node("Squeeze", "Y", to="s", axes=[1]), node("Softmax", "s", **attributes)]
     graph = graph_of(nodes, {}, opset=11)
     if fits:

@@ -25,7 +25,7 @@ from onward.formats.onnx.model import Graph
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
-def test_a_model_written_is_valid_and_comes_back_bitwise(
+def test_an_exported_model_is_valid_and_preserves_the_bits(
     tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
     net = recurrent_model(cell, batch_first, bidirectional)
@@ -44,7 +44,7 @@ def test_a_model_written_is_valid_and_comes_back_bitwise(
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
-def test_a_recurrent_layer_comes_back_bitwise(
+def test_an_exported_recurrent_layer_preserves_the_bits(
     tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
     layer = recurrent_layer(cell, (4, 5), num_layers=2, batch_first=batch_first, bidirectional=bidirectional)
@@ -58,7 +58,7 @@ def test_a_recurrent_layer_comes_back_bitwise(
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM", "projection"])
-def test_the_layers_of_a_model_written_are_its_layers_again_bitwise(
+def test_the_layers_of_an_exported_model_preserve_the_bits(
     tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
     # two directions with projection are two nodes side by side, which is no chain
@@ -74,7 +74,7 @@ def test_the_layers_of_a_model_written_are_its_layers_again_bitwise(
     np.testing.assert_array_equal(graph.layers()(feeds["x"], **given), net(feeds["x"], **given))
 
 
-def test_layers_that_act_on_each_step_come_back_and_stream(tmp_path: Path) -> None:
+def test_exported_per_step_layers_stream(tmp_path: Path) -> None:
     names = ("relu", "silu", "relu6", "selu", "gelu", "mish", "hard_sigmoid_keras2", "elu", "softsign")
     between: list[Any] = [onward.Activation(name) for name in names]
     between += [onward.Activation("affine", 0.4, 0.1), onward.Activation("scaled_tanh", 0.9, 0.7)]
@@ -99,7 +99,7 @@ def test_layers_that_act_on_each_step_come_back_and_stream(tmp_path: Path) -> No
     ],
     ids=repr,
 )
-def test_every_option_of_a_cell_is_written(tmp_path: Path, layer: Any) -> None:
+def test_every_option_of_a_cell_is_exported(tmp_path: Path, layer: Any) -> None:
     onward.export_onnx(layer, tmp_path / "m.onnx")
     graph: Any = onward.load(tmp_path / "m.onnx")
     feeds = random_inputs(onnx.load(tmp_path / "m.onnx"), 6, 4)
@@ -108,7 +108,7 @@ def test_every_option_of_a_cell_is_written(tmp_path: Path, layer: Any) -> None:
 
 
 @pytest.mark.parametrize("layer", STATELESS_LAYERS, ids=repr)
-def test_every_layer_without_a_state_is_written_and_comes_back_bitwise(tmp_path: Path, layer: Any) -> None:
+def test_exported_stateless_layers_preserve_the_bits(tmp_path: Path, layer: Any) -> None:
     onward.export_onnx(onward.Sequential(layer), tmp_path / "m.onnx")
     model = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -119,7 +119,7 @@ def test_every_layer_without_a_state_is_written_and_comes_back_bitwise(tmp_path:
 
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize("seed", range(150))
-def test_a_random_model_is_written_and_comes_back_bitwise(tmp_path: Path, seed: int, lengths: bool) -> None:
+def test_exported_random_models_preserve_the_bits(tmp_path: Path, seed: int, lengths: bool) -> None:
     net = random_model(seed)
     onward.export_onnx(net, tmp_path / "m.onnx", lengths=lengths)
     model = onnx.load(tmp_path / "m.onnx")
@@ -132,7 +132,7 @@ def test_a_random_model_is_written_and_comes_back_bitwise(tmp_path: Path, seed: 
 
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
-def test_projection_is_written_as_a_function_and_comes_back_bitwise(
+def test_projection_is_exported_as_a_function(
     tmp_path: Path, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
     net = projected_model(batch_first, bidirectional)
@@ -159,7 +159,7 @@ def test_a_function_of_a_later_version_is_refused(tmp_path: Path) -> None:
         onward.load(tmp_path / "m.onnx")
 
 
-def test_weights_as_halves_are_written_in_float32_and_come_back_bitwise(tmp_path: Path) -> None:
+def test_float16_weights_are_exported_as_float32(tmp_path: Path) -> None:
     small = onward.Sequential(onward.GRU(3, 5, rng=0)).quantize("float16")
     onward.export_onnx(small, tmp_path / "m.onnx")
     graph: Any = onward.load(tmp_path / "m.onnx")
@@ -168,7 +168,7 @@ def test_weights_as_halves_are_written_in_float32_and_come_back_bitwise(tmp_path
         np.testing.assert_array_equal(mine, other)
 
 
-def test_float64_is_written_as_float64(tmp_path: Path) -> None:
+def test_float64_is_exported_as_float64(tmp_path: Path) -> None:
     layer = onward.GRU(3, 4, dtype="float64", rng=0)
     onward.export_onnx(layer, tmp_path / "m.onnx")
     graph: Any = onward.load(tmp_path / "m.onnx")
@@ -187,7 +187,7 @@ def test_float64_is_written_as_float64(tmp_path: Path) -> None:
     ],
     ids=repr,
 )
-def test_what_cannot_be_written_is_named_and_nothing_is_written(tmp_path: Path, layer: Any) -> None:
-    with pytest.raises(errors.ArgumentError, match="cannot be written as ONNX"):
+def test_unsupported_layers_are_named_and_nothing_is_written(tmp_path: Path, layer: Any) -> None:
+    with pytest.raises(errors.ArgumentError, match="cannot be exported as ONNX"):
         onward.export_onnx(layer, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""ONNX files: recurrent nodes wherever they are, whatever their options; files damaged or hostile."""
+"""ONNX files: recurrent nodes in every position and with every option, and damaged or hostile files."""
 
 import itertools
 import pickle
@@ -59,7 +59,7 @@ def layer_of(given: dict[str, Any]) -> onward.LSTM:
     return layer
 
 
-def test_a_file_answers_bitwise_as_the_layer(tmp_path: Path) -> None:
+def test_a_file_gives_the_bits_of_the_layer(tmp_path: Path) -> None:
     model = onward.load(lstm_file(tmp_path / "m.onnx"))
     assert isinstance(model, Graph)
     assert (model.inputs[0], model.outputs) == ("X", ("Y", "Y_h", "Y_c"))
@@ -70,14 +70,14 @@ def test_a_file_answers_bitwise_as_the_layer(tmp_path: Path) -> None:
             np.testing.assert_array_equal(mine, expected)
 
 
-def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
+def test_the_content_decides_the_format(tmp_path: Path) -> None:
     assert isinstance(onward.load(lstm_file(tmp_path / "model.bin")), Graph)
     onward.Sequential(onward.LSTM(2, 3)).save(tmp_path / "saved.onnx")
     assert isinstance(onward.load(tmp_path / "saved.onnx"), onward.Sequential)
 
 
 @pytest.mark.parametrize("op", onnx_nodes.GATES)
-def test_reverse_is_the_second_direction_of_both(op: str) -> None:
+def test_reverse_equals_the_second_direction_of_bidirectional(op: str) -> None:
     given = weights(op, 2)
     feeds = {"X": normal(T, B, I), "lengths": np.array([5, 2, 0], np.int32), "h0": normal(2, B, H)}
     node = helper.make_node(
@@ -115,7 +115,7 @@ def test_layout_swaps_time_and_batch(op: str, seed: int) -> None:
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float16", 2e-3), ("bfloat16", 2e-2), ("float64", 1e-6), ("float32", 0)]
 )
-def test_every_float_dtype_comes_back_as_it_went_in(op: str, dtype: str, tolerance: float) -> None:
+def test_outputs_have_the_dtype_of_the_inputs(op: str, dtype: str, tolerance: float) -> None:
     kind = getattr(TensorProto, {"float32": "FLOAT", "float64": "DOUBLE"}.get(dtype, dtype.upper()))
     given = {"X": normal(T, B, I), **weights(op)}
     node = helper.make_node(op, list(given), ["Y", "Y_h"])
@@ -129,7 +129,7 @@ def test_every_float_dtype_comes_back_as_it_went_in(op: str, dtype: str, toleran
 
 
 @pytest.mark.parametrize("op", onnx_nodes.GATES)
-def test_every_opset_gives_the_same(tmp_path: Path, op: str) -> None:
+def test_every_opset_gives_the_same_outputs(tmp_path: Path, op: str) -> None:
     feeds = {"X": normal(T, B, I), "lengths": np.array([5, 2, 0], np.int32)}
     answers = []
     for opset in range(1, 23):
@@ -145,7 +145,7 @@ def test_every_opset_gives_the_same(tmp_path: Path, op: str) -> None:
 
 
 @pytest.mark.parametrize("op", onnx_nodes.GATES)
-def test_every_subset_of_outputs_is_part_of_all_of_them(op: str) -> None:
+def test_every_subset_of_outputs_is_computed(op: str) -> None:
     names = ["Y", "Y_h", "Y_c"][: 2 + (op == "LSTM")]
     x, answers = normal(T, B, I), {}
     for kept in itertools.product((True, False), repeat=len(names)):
@@ -265,14 +265,14 @@ def test_weights_that_are_inputs_are_read_at_every_call() -> None:
         ({"clip": -1.0}, "clip"),
     ],
 )
-def test_what_cannot_be_honoured_is_named_when_the_file_is_loaded(
+def test_unsupported_options_are_named_at_load_time(
     tmp_path: Path, attributes: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(errors.FileError, match=rf"m.onnx.*node Y, Y_h, Y_c \(LSTM\).*{named}"):
         onward.load(lstm_file(tmp_path / "m.onnx", **attributes))
 
 
-def test_an_unknown_operator_is_named_when_the_file_is_loaded(tmp_path: Path) -> None:
+def test_unknown_operators_are_named_at_load_time(tmp_path: Path) -> None:
     node = helper.make_node("QAttention", ["X"], ["Y"], "middle", domain="com.microsoft")
     model = onnx_nodes.model_of([node], {"X": normal(T, B, I)}, ["Y"])
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
@@ -281,13 +281,13 @@ def test_an_unknown_operator_is_named_when_the_file_is_loaded(tmp_path: Path) ->
         onward.load(tmp_path / "m.onnx")
 
 
-def test_inputs_that_do_not_fit_are_named(tmp_path: Path) -> None:
+def test_wrong_inputs_are_named(tmp_path: Path) -> None:
     model: Any = onward.load(lstm_file(tmp_path / "m.onnx"))
     x = normal(T, B, I)
     for call, error, message in (
-        (lambda: model(), errors.SignatureError, "missing: X"),
-        (lambda: model(x, X=x), errors.SignatureError, "twice: X"),
-        (lambda: model(x, Z=x), errors.SignatureError, "unknown: Z"),
+        (lambda: model(), errors.SignatureError, "missing inputs: X"),
+        (lambda: model(x, X=x), errors.SignatureError, "passed twice: X"),
+        (lambda: model(x, Z=x), errors.SignatureError, "unknown inputs: Z"),
         (lambda: model(x[0]), errors.ShapeError, "X has shape"),
         (lambda: model(x.astype(complex)), errors.DtypeError, "X has dtype complex128"),
         (lambda: model(x[..., 1:]), errors.OnwardError, "node Y, Y_h, Y_c .*input_size=4"),
@@ -335,21 +335,23 @@ def test_external_data_inside_the_folder_are_read(tmp_path: Path) -> None:
         ("weights.bin", {"length": str(2**62)}),
     ],
 )
-def test_external_data_elsewhere_are_refused(tmp_path: Path, location: str, says: dict[str, str]) -> None:
+def test_external_data_outside_the_folder_are_refused(
+    tmp_path: Path, location: str, says: dict[str, str]
+) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "link.bin").symlink_to(tmp_path / "outside.bin")
     hostile.refused(external(tmp_path / "model" / "m.onnx", location, **says))
 
 
 @pytest.mark.parametrize("dims", [[2**40], [2**62, 2**62], [-1], [3]])
-def test_a_tensor_that_has_not_the_numbers_of_its_shape_is_named(tmp_path: Path, dims: list[int]) -> None:
+def test_a_tensor_whose_size_contradicts_its_shape_is_named(tmp_path: Path, dims: list[int]) -> None:
     model = onnx.load(lstm_file(tmp_path / "m.onnx"))
     model.graph.initializer[1].dims[:] = dims
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     assert "the tensor R has" in hostile.refused(tmp_path / "m.onnx")
 
 
-def test_nothing_that_a_file_can_inflate_is_computed_when_it_is_loaded(tmp_path: Path) -> None:
+def test_loading_computes_nothing_that_could_grow(tmp_path: Path) -> None:
     shape = numpy_helper.from_array(np.array([2**40], np.int64))
     nodes = [
         helper.make_node("Constant", [], ["shape"], value=shape),
@@ -361,7 +363,7 @@ def test_nothing_that_a_file_can_inflate_is_computed_when_it_is_loaded(tmp_path:
         model()
 
 
-def test_bodies_in_bodies_in_bodies_are_refused(tmp_path: Path) -> None:
+def test_deeply_nested_bodies_are_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Identity", ["true"], ["y0"])]
     for depth in range(1, 12):
         body = helper.make_graph(nodes, "g", [], [onnx.ValueInfoProto(name=f"y{depth - 1}")])
@@ -371,7 +373,7 @@ def test_bodies_in_bodies_in_bodies_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Pow"])
-def test_before_opset_7_an_operand_is_laid_at_the_axis_that_the_node_says(op: str) -> None:
+def test_broadcasting_before_opset_7_starts_at_the_axis_attribute(op: str) -> None:
     x, w = np.abs(normal(3, 3)), np.array([1, 2, 3], np.float32)
     answers = []
     for axis in (0, 1):
@@ -383,14 +385,14 @@ def test_before_opset_7_an_operand_is_laid_at_the_axis_that_the_node_says(op: st
         np.testing.assert_array_equal(y, expected)
 
 
-def test_an_axis_at_which_an_operand_does_not_fit_is_refused() -> None:
+def test_a_wrong_broadcasting_axis_is_refused() -> None:
     node = helper.make_node("Add", ["x", "w"], ["y"], "sum", broadcast=1, axis=1)
     graph = Graph(onnx_nodes.model_of([node], {"x": normal(4, 3)}, ["y"], {"w": normal(4)}, opset=6))
     with pytest.raises(errors.ArgumentError, match=r"node sum \(Add\): B has shape \(4,\), which axis=1"):
         graph(normal(4, 3))
 
 
-def test_a_bias_of_rows_is_not_joined_with_the_product_before_it() -> None:
+def test_a_bias_per_row_is_not_fused_into_the_product() -> None:
     x, M, rows = normal(3, 4), normal(4, 3), np.array([1, 20, 300], np.float32)
     nodes = [
         helper.make_node("MatMul", ["x", "M"], ["z"]),
@@ -400,14 +402,14 @@ def test_a_bias_of_rows_is_not_joined_with_the_product_before_it() -> None:
     np.testing.assert_allclose(y, x @ M + rows[:, None], rtol=1e-6)
 
 
-def test_before_opset_7_the_slopes_of_a_prelu_are_of_channels() -> None:
+def test_prelu_slopes_before_opset_7_are_per_channel() -> None:
     x, slope = normal(2, 3, 3), np.array([0.1, 0.2, 0.3], np.float32)
     node = helper.make_node("PRelu", ["x", "slope"], ["y"])
     (y,) = Graph(onnx_nodes.model_of([node], {"x": x}, ["y"], {"slope": slope}, opset=6))(x)
     np.testing.assert_array_equal(y, np.where(x < 0, x * slope[:, None], x))
 
 
-def test_before_opset_13_a_softmax_is_of_all_axes_from_its_own_on() -> None:
+def test_softmax_before_opset_13_flattens_the_axes_from_its_own_on() -> None:
     x = normal(2, 3, 4)
     for op, attributes in (("Softmax", {}), ("LogSoftmax", {"axis": 1}), ("Hardmax", {"axis": -2})):
         node = helper.make_node(op, ["x"], ["y"], **attributes)
@@ -418,7 +420,7 @@ def test_before_opset_13_a_softmax_is_of_all_axes_from_its_own_on() -> None:
         np.testing.assert_array_equal(y, expected.reshape(x.shape))
 
 
-def test_a_softmax_in_a_function_is_that_of_the_opset_and_of_the_attribute_of_the_call() -> None:
+def test_softmax_in_a_function_uses_the_opset_and_the_attribute_of_the_call() -> None:
     x = normal(2, 3, 4)
     node = helper.make_node("Softmax", ["x"], ["y"])
     node.attribute.append(
@@ -433,7 +435,7 @@ def test_a_softmax_in_a_function_is_that_of_the_opset_and_of_the_attribute_of_th
     np.testing.assert_allclose(Graph(model)(x)[0].sum((1, 2)), 1, rtol=1e-6)
 
 
-def test_a_roi_align_of_other_pixels_is_refused() -> None:
+def test_roi_align_before_opset_16_is_refused() -> None:
     feeds = {"x": normal(1, 2, 5, 5), "rois": np.array([[0, 0, 3, 3]], np.float32)}
     node = helper.make_node("RoiAlign", ["x", "rois", "rows"], ["y"], "pixels")
     model = onnx_nodes.model_of([node], feeds, ["y"], {"rows": np.array([0])}, opset=10)

@@ -1,4 +1,4 @@
-"""ONNX's own tests of its recurrent operators, run against Onward; tests/peers runs the whole suite."""
+"""ONNX's own tests of its recurrent operators; tests/peers runs the whole suite."""
 
 import importlib
 
@@ -23,16 +23,16 @@ def test_the_official_node_tests_pass(name: str) -> None:
             assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
 
 
-def test_there_are_all_of_them() -> None:
+def test_all_cases_are_collected() -> None:
     assert len(CASES) == 18
 
 
-def test_a_node_alone_runs() -> None:
+def test_a_single_node_runs() -> None:
     x = np.array([-1.0, 2.0], np.float32)
     (y,) = onnx_backend.run_node(onnx.helper.make_node("Relu", ["x"], ["y"]), [x])
     np.testing.assert_array_equal(y, [0, 2])
 
 
-def test_no_other_device_is_claimed() -> None:
+def test_only_the_cpu_is_supported() -> None:
     assert onnx_backend.supports_device("CPU")
     assert not onnx_backend.supports_device("CUDA")

@@ -1,4 +1,4 @@
-"""LSTM nodes whose weights are bytes: near the node that has them as floats; tests/peers compares exactly."""
+"""LSTM nodes with byte weights are close to those with float weights; tests/peers compares exactly."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from onward.formats.onnx.quantized import quantized
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_it_is_near_the_node_with_the_weights_as_floats(seed: int) -> None:
+def test_outputs_are_close_to_those_with_float_weights(seed: int) -> None:
     case, constants = onnx_nodes.draw_quantized(np.random.default_rng(seed))
     given = {name: constants[name] for name in ("B", "P") if name in constants}
     for name in "WR":
@@ -35,7 +35,7 @@ def test_it_is_near_the_node_with_the_weights_as_floats(seed: int) -> None:
         assert np.abs(mine - near).mean() < 0.01
 
 
-def test_numbers_become_bytes_with_zero_among_them() -> None:
+def test_dynamic_quantization_represents_zero_exactly() -> None:
     x: Any = np.array([-1.0, 0.0, 3.0, 0.02, 0.031], np.float32)
     q, scale = quantized(x)
     np.testing.assert_array_equal(q, [-64, 0, 191, 1, 2])
@@ -44,7 +44,7 @@ def test_numbers_become_bytes_with_zero_among_them() -> None:
         assert quantized(nothing)[1] == 1
 
 
-def test_it_is_no_layer() -> None:
+def test_a_quantized_node_is_not_converted_to_a_layer() -> None:
     case, _ = onnx_nodes.draw_quantized(np.random.default_rng(0))
     with pytest.raises(errors.ArgumentError, match=r"DynamicQuantizeLSTM.*quantises the batch"):
         Graph(case.model).layers()

@@ -98,18 +98,10 @@ def _bidirectional(source: Source) -> runtime.KerasLayer:
     backward = build(entry, source.weights.part("backward_layer"), source.context)
     source.dtype()
     if not isinstance(forward, runtime.RNN) or not isinstance(backward, runtime.RNN):
-        raise source.error("holds no RNN")
+        raise source.error("does not contain an RNN")
     if _zeros_in_both(source, forward_entry["config"], forward.return_sequences):
-        forward, backward = _with_zeros(forward), _with_zeros(backward)
+        forward, backward = forward.with_zeros_for_mask(), backward.with_zeros_for_mask()
     return runtime.Bidirectional(forward, backward, source.take("merge_mode", "concat"))
-
-
-def _with_zeros(layer: runtime.RNN) -> runtime.RNN:
-    """The layer with zeros at masked steps if it returns all steps."""
-    sequences = layer.return_sequences
-    return runtime.RNN(
-        layer.cells, sequences, layer.return_state, layer.go_backwards, sequences, layer.time_major
-    )
 
 
 def _zeros_in_both(source: Source, config: Mapping[str, Any], sequences: bool) -> bool:

@@ -1,4 +1,4 @@
-"""ONNX's names for the activation functions: as attributes of recurrent nodes, and as operators."""
+"""ONNX's names of activation functions, as attributes of recurrent nodes and as operators."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class Meaning(NamedTuple):
-    """The function of `onward.Activation` that a name stands for, and its parameters with their defaults."""
+    """The function of `onward.Activation` for a name, and its parameters with their defaults."""
 
     function: str
     parameters: Mapping[str, float] = MappingProxyType({})
 
 
-# where the specification has no default, 0, as in onnxruntime
+# 0 if the specification has no default, as in onnxruntime
 RECURRENT = {
     "Affine": Meaning("affine", {"alpha": 0.0, "beta": 0.0}),
     "Elu": Meaning("elu", {"alpha": 1.0}),
@@ -44,5 +44,5 @@ OPERATORS = {
 
 
 def by_function(names: Mapping[str, Meaning]) -> dict[str, str]:
-    """ONNX's name for each function."""
+    """ONNX's name of each function."""
     return {meaning.function: name for name, meaning in names.items()}

@@ -1,4 +1,4 @@
-"""Models of Onward in the formats of others."""
+"""Export models as ONNX."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..keras.runtime.as_sequential import sequential
 
 
 def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
-    """Writes a layer, a Sequential, or a model of Keras that is a chain of layers without masks, as ONNX.
+    """Write a layer, a Sequential, or a Keras model that is a chain of layers without masks, as ONNX.
 
-    The graph takes `x` and gives `y`, laid out as the model does. Each recurrent layer adds its initial state
-    to the inputs, h0 and c0, and its final state to the outputs, h_n and c_n, after the layer's name where
-    there are several: `2.h0`. With `lengths`, the graph also takes lengths (B,) in int32;
+    The graph has the input `x` and the output `y`, in the model's layout. Each recurrent layer adds its
+    initial state to the inputs (h0, c0) and its final state to the outputs (h_n, c_n); if there are several,
+    the names start with the layer's: `2.h0`. With `lengths`, the graph has an int32 input `lengths` (B,);
     rows of length 0 keep their initial state, in every runtime.
 
-    Batch, time and the places of a convolution stay open; x has three axes where its layers take any number.
-    An LSTM with proj_size becomes a function of ONNX's operators. Loaded again by Onward, the graph gives the
-    same bits. Raises FileError, and ArgumentError for what ONNX's operators do not say.
+    The sizes of batch, time and convolution axes are dynamic; x has three axes if the layers accept any
+    number. An LSTM with proj_size becomes a function of ONNX operators. If Onward loads the graph again, it
+    gives the same bits. Raises FileError, and ArgumentError for a layer that ONNX operators cannot express.
     """
     try:
         from .writer import model_of

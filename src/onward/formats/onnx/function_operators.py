@@ -1,4 +1,4 @@
-"""The functions of the domain `onward`, which Onward writes, run by the layers that they are."""
+"""Run the functions of the domain `onward` with Onward's layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,21 +17,21 @@ from .operators import AnyArray, Cached, described, floats
 
 
 class ActivationFunction(Operator):
-    """As onward.Activation."""
+    """onward.Activation."""
 
     def _run(self, x: AnyArray, *parameters: AnyArray) -> tuple[AnyArray]:
         return (Activation(self.op_type, *(p.item() for p in parameters))(floats("x", x)),)
 
 
 class Steps(Operator):
-    """As many steps as x (T, B, ...) has, for each row."""
+    """The number of steps of x (T, B, ...), for each row."""
 
     def _run(self, x: AnyArray) -> tuple[AnyArray]:
         return (np.full(x.shape[1], len(x), np.int32),)
 
 
 class LastStep(Operator):
-    """As onward.Last with lengths."""
+    """onward.Last with lengths."""
 
     def _run(self, y: AnyArray, lengths: AnyArray) -> tuple[AnyArray]:
         return (Last(batch_first=True)(floats("y", y), lengths),)
@@ -45,7 +45,7 @@ class FinalState(Operator):
 
 
 class Projected(Operator):
-    """As onward.LSTM with projection, in one direction."""
+    """onward.LSTM with projection, in one direction."""
 
     batch_first, first_of_states = False, 6
 
@@ -67,14 +67,14 @@ class Projected(Operator):
         return y[:, None], h, c
 
     def layer(self, inputs: Sequence[Any], batch_first: bool) -> LSTM:
-        """The layer that does what the node does, from those of its inputs that are known beforehand.
+        """The layer that computes the node, given the inputs that are constants.
 
-        Raises ArgumentError where there is none.
+        Raises ArgumentError if there is none.
         """
         if self.reverse:
-            raise ArgumentError(f"{described(self.onnx_node)} runs in reverse alone, as no layer does")
+            raise ArgumentError(f"{described(self.onnx_node)} runs only in reverse, which no layer supports")
         if any(weight is None for weight in inputs[1:6]):
-            raise ArgumentError(f"{described(self.onnx_node)} has weights that depend on what goes in")
+            raise ArgumentError(f"{described(self.onnx_node)} has weights that depend on the inputs")
         return self._layer(*inputs[1:6], batch_first=batch_first)
 
     def _layer(self, *given: AnyArray, batch_first: bool = False) -> LSTM:

@@ -1,6 +1,6 @@
-"""What takes ONNX more than an operator: functions in the domain `onward`, each written as its equation.
+"""ONNX functions, in the domain `onward`, for what no operator expresses; each is written as its equation.
 
-A runtime that does not know them runs their bodies; Onward runs its layer, with the same bits as before.
+Other runtimes run the bodies of the functions; Onward runs its own layers, which preserves the bits.
 """
 
 import onnx
@@ -23,7 +23,7 @@ SCALED_TANH = """scaled_tanh (x, alpha, beta) => (y) {
     y = Mul (alpha, t)
 }"""
 
-# y (B, T, F) and lengths (B,) to (B, F): of y with a step of zeros before it, the step number `length`
+# y (B, T, F) and lengths (B,) to (B, F): the step `length` of y with a zero step prepended
 LAST = """last (y, lengths) => (h) {
     pads = Constant <value_ints = [0, 1, 0, 0, 0, 0]> ()
     steps = Pad (y, pads)
@@ -33,7 +33,7 @@ LAST = """last (y, lengths) => (h) {
     h = GatherND <batch_dims = 1> (steps, place)
 }"""
 
-# of x (T, B, ...), as lengths (B,), all its steps
+# x (T, B, ...) to lengths (B,), all equal to T
 STEPS = """steps (x) => (lengths) {
     shape = Shape (x)
     zero = Constant <value_ints = [0]> ()
@@ -53,9 +53,9 @@ FINAL_STATE = """final_state (state, initial, lengths) => (final) {
     final = Where (rows, state, initial)
 }"""
 
-# x (T, B, I), W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), all in the order i f g o; W_hr (H, P),
-# lengths (B,), h0 (1, B, P), c0 (1, B, H) to y (T, 1, B, P) and the final h and c. Past a row's length its
-# state stays, and y is 0.
+# x (T, B, I), W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), with gates in the order i f g o, W_hr (H, P),
+# lengths (B,), h0 (1, B, P) and c0 (1, B, H) to y (T, 1, B, P) and the final h and c. Past a row's length,
+# the state does not change and y is 0.
 LSTM = """lstm (x, W, R, b_W, b_R, W_hr, lengths, h0, c0) => (y, h_n, c_n) {{
     zero = Constant <value = {real} {{0.0}}> ()
     axis = Constant <value_ints = [1]> ()
@@ -96,7 +96,7 @@ LSTM = """lstm (x, W, R, b_W, b_R, W_hr, lengths, h0, c0) => (y, h_n, c_n) {{
 
 
 def function(name: str, real: str, opset: int) -> onnx.FunctionProto:
-    """The function of a name, for numbers that are `real`: float or double, in the opset of its model."""
+    """The function of this name for the type `real`, float or double, in the opset of its model."""
     bodies = {
         "silu": SILU, "affine": AFFINE, "scaled_tanh": SCALED_TANH, "last": LAST, "steps": STEPS,
         "final_state": FINAL_STATE,

@@ -1,4 +1,4 @@
-"""ONNX graphs of Onward's models: its recurrent nodes for recurrent layers, the operators around them."""
+"""Write Onward's layers as nodes of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from ...layers.windows import Spatial
 from . import function_protos
 from .activation_names import OPERATORS, RECURRENT, by_function
 
-OPSET = 14  # the first of which the recurrent operators are today's
-# operators that came later
+OPSET = 14  # the first opset with the current recurrent operators
+# the opsets of newer operators
 SINCE = {"LayerNormalization": 17, "Mish": 18, "Gelu": 20, "GroupNormalization": 21}
 REAL = {"float32": "float", "float64": "double"}
-IR_VERSION = 8  # the first with functions; all runtimes have it
+IR_VERSION = 8  # the first version with functions; all runtimes support it
 OPERATOR_OF, RECURRENT_NAME_OF = by_function(OPERATORS), by_function(RECURRENT)
 
 
 def model_of(model: Layer, lengths: bool) -> onnx.ModelProto:
-    """The graph of a layer or a Sequential, checked. Raises ArgumentError."""
+    """Build and check the graph of a layer or a Sequential. Raises ArgumentError."""
     layers = list(model) if isinstance(model, Sequential) else [model]
     states = len(model.recurrent_sublayers())
     graph = _Graph(layers, model, lengths)
@@ -47,7 +47,7 @@ def model_of(model: Layer, lengths: bool) -> onnx.ModelProto:
     for index, layer in enumerate(layers):
         kind = next((kind for kind in WRITERS if isinstance(layer, kind)), None)
         if kind is None:
-            raise ArgumentError(f"layer {index}, {layer!r}, cannot be written as ONNX")
+            raise ArgumentError(f"layer {index}, {layer!r}, cannot be exported as ONNX")
         graph.prefix = f"{index}." if states > 1 else ""
         y = WRITERS[kind](graph, layer, y)
     graph.node("Identity", [y], "y")
@@ -55,9 +55,9 @@ def model_of(model: Layer, lengths: bool) -> onnx.ModelProto:
 
 
 class _Graph:
-    """The nodes, constants, inputs and outputs of a graph that is being written."""
+    """The nodes, constants, inputs and outputs of a graph under construction."""
 
-    prefix = ""  # of the names of states
+    prefix = ""  # of the states' names
 
     def __init__(self, layers: list[Layer], model: Layer, lengths: bool) -> None:
         self.dtype = model.dtype
@@ -73,7 +73,7 @@ class _Graph:
         self.outputs = [self.value("y", None)]
 
     def _input(self, layers: list[Layer]) -> onnx.ValueInfoProto:
-        """x, with the axes that the first layer takes that says so."""
+        """The input x, with the axes of the first layer that determines them."""
         axes: list[str | int] = ["batch", "time"] if self.batch_first else ["time", "batch"]
         for layer in layers:
             match layer:
@@ -94,19 +94,19 @@ class _Graph:
         return helper.make_tensor_value_info(name, self.kind, shape)
 
     def node(self, op: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
-        """Adds a node; returns its first output, which is named after it unless there are names."""
+        """Add a node and return its first output, which has the node's name unless outputs are named."""
         name = f"{len(self.nodes)}_{op}"
         self.nodes.append(helper.make_node(op, inputs, outputs or (name,), name, **attributes))
         return (outputs or (name,))[0]
 
     def call(self, name: str, inputs: Sequence[str], *outputs: str) -> str:
-        """Adds a node that calls one of Onward's functions."""
+        """Add a node that calls one of Onward's functions."""
         if name not in self.functions:
             self.functions.append(name)
         return self.node(name, inputs, *outputs, domain=function_protos.DOMAIN)
 
     def constant(self, value: ArrayLike) -> str:
-        """Adds an array, in the dtype of the model if its numbers are floats."""
+        """Add an array, converted to the model's dtype if it contains floats, and return its name."""
         name, array = f"constant_{len(self.constants)}", np.array(value, order="C")
         if array.dtype.kind == "f":
             array = array.astype(self.dtype)
@@ -132,7 +132,9 @@ class _Graph:
 
 def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
     if layer.precision == "int8":
-        raise ArgumentError(f"{layer!r} cannot be written as ONNX: export the layer that it was made from")
+        raise ArgumentError(
+            f"{layer!r} cannot be exported as ONNX: export the layer that it was quantized from"
+        )
     level_of = _projected if layer.proj_size else _level
     D, P = 1 + layer.bidirectional, layer.proj_size or layer.hidden_size
     if graph.batch_first:
@@ -143,7 +145,7 @@ def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
         states = [each[level] for each in initial], [each[level] for each in final]
         y = level_of(graph, layer, x, suffixes, *states)
         last = level == layer.num_layers - 1
-        # (T, D, B, P) to (T, B, D*P), the last one as the layer lays it out
+        # (T, D, B, P) to (T, B, D*P), or batch first for the last output of a batch-first layer
         y = graph.node("Transpose", [y], perm=[2, 0, 1, 3] if last and graph.batch_first else [0, 2, 1, 3])
         x = graph.node("Reshape", [y, graph.constant([0, 0, D * P])])
     for name, parts in zip(("h_n", "c_n"), final, strict=False):
@@ -180,9 +182,9 @@ def _level(
 def _projected(
     graph: _Graph, layer: Any, x: str, suffixes: list[str], initial: list[str], final: list[str]
 ) -> str:
-    """As _level for an LSTM with projection, which is a function for each direction."""
+    """Like _level, for an LSTM with projection, which is one function call per direction."""
     if not layer.is_plain():
-        raise ArgumentError(f"{layer!r} cannot be written as ONNX with proj_size and other options than that")
+        raise ArgumentError(f"{layer!r} cannot be exported as ONNX with proj_size and further options")
     ways = ["lstm", "lstm_reverse"][: len(suffixes)]
     own = [[f"{name}_{way}" for way in ways] for name in (*initial, *final)]
     each = graph.constant(np.ones(len(ways), np.int64))
@@ -192,7 +194,7 @@ def _projected(
     ys = []
     for way, suffix, h0, c0, h_n, c_n in zip(ways, suffixes, *own, strict=True):
         inputs = [
-            # a matrix (I, H), or (1, H) of a bias, for each gate
+            # a matrix (I, H) per gate; (1, H) for biases
             graph.constant(weights.get(name + suffix, np.zeros(4 * H)).reshape(4, H, -1).swapaxes(1, 2))
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         ]
@@ -204,7 +206,7 @@ def _projected(
 
 
 def _states(graph: _Graph, layer: Any) -> tuple[list[list[str]], list[list[str]]]:
-    """Names of h, and of c if the layer has it, for each of its layers: the initial ones, the final ones."""
+    """The names of the initial and final states h, and c if there is one, of each layer."""
     L, D = layer.num_layers, 1 + layer.bidirectional
     units = {"h": layer.proj_size or layer.hidden_size, "c": layer.hidden_size}
     initial, final = [], []
@@ -220,7 +222,7 @@ def _states(graph: _Graph, layer: Any) -> tuple[list[list[str]], list[list[str]]
 
 
 def _weights(graph: _Graph, layer: Any, suffixes: list[str]) -> list[str]:
-    """W, R and B of one layer, with all its directions."""
+    """W, R and B of one layer, for all directions."""
     weights, cell = layer._weights_by_name(), type(layer).__name__.lower()
 
     def stacked(*names: str) -> str:
@@ -234,20 +236,22 @@ def _weights(graph: _Graph, layer: Any, suffixes: list[str]) -> list[str]:
 
 
 def _peephole(graph: _Graph, layer: Any, suffixes: list[str]) -> str:
-    """P of one layer, with all its directions."""
+    """P of one layer, for all directions."""
     weights = layer._weights_by_name()
     own = [reorder(weights["weight_peephole" + suffix], "peephole", "torch", "onnx") for suffix in suffixes]
     return graph.constant(own)
 
 
 def _attributes(layer: Any) -> dict[str, Any]:
-    """What a node says beside its sizes and its direction."""
+    """The attributes of a node other than its sizes and direction."""
     attributes: dict[str, Any] = {"activations": [], "activation_alpha": [], "activation_beta": []}
     for functions in layer.functions()[: 1 + layer.bidirectional]:
         for name, *numbers in map(activations.call, functions):
             own = RECURRENT_NAME_OF.get(name)
-            if own is None or (name == "elu" and numbers[1] != 1):  # which is SELU
-                raise ArgumentError(f"{layer!r} cannot be written as ONNX, whose recurrent nodes lack {name}")
+            if own is None or (name == "elu" and numbers[1] != 1):  # SELU, which ONNX does not have here
+                raise ArgumentError(
+                    f"{layer!r} cannot be exported as ONNX: its recurrent operators do not have {name}"
+                )
             attributes["activations"].append(own)
             for parameter, number in zip(RECURRENT[own].parameters, numbers, strict=False):
                 attributes[f"activation_{parameter}"].append(number)
@@ -283,7 +287,7 @@ def _last(graph: _Graph, layer: Any, x: str) -> str:
 
 
 def _dropout(graph: _Graph, layer: Any, x: str) -> str:
-    return x  # acts in training only
+    return x  # dropout has no effect at inference
 
 
 def _activation(graph: _Graph, layer: Any, x: str) -> str:
@@ -341,11 +345,13 @@ def _layer_norm(graph: _Graph, layer: Any, x: str) -> str:
 def _group_norm(graph: _Graph, layer: Any, x: str) -> str:
     inputs = [x, *_affine(graph, layer, (layer.num_channels,))]
     y = graph.node("GroupNormalization", inputs, epsilon=layer.eps, num_groups=layer.num_groups)
-    return graph.node("Reshape", [y, graph.node("Shape", [x])])  # of which the onnx package infers no shape
+    return graph.node(
+        "Reshape", [y, graph.node("Shape", [x])]
+    )  # because the onnx package infers no shape for y
 
 
 def _affine(graph: _Graph, layer: Any, shape: Shape) -> list[str]:
-    """A normalization's weight and bias, ones and zeros where it has none."""
+    """A normalization's weight and bias; ones and zeros if it has none."""
     weights = {"weight": np.ones(shape), "bias": np.zeros(shape)} | layer._weights_by_name()
     return [graph.constant(weights[name]) for name in ("weight", "bias")]
 

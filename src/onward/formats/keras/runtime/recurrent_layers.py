@@ -43,6 +43,17 @@ class RNN(KerasLayer):
         self.time_major = time_major
         self.dtype = cells[0].dtype
 
+    def with_zeros_for_mask(self) -> "RNN":
+        """The layer with zero outputs for masked steps, if it returns sequences."""
+        return RNN(
+            self.cells,
+            self.return_sequences,
+            self.return_state,
+            self.go_backwards,
+            zero_output_for_mask=self.return_sequences,
+            time_major=self.time_major,
+        )
+
     @property
     def causal(self) -> bool:
         return not self.go_backwards and all(cell.causal for cell in self.cells)
