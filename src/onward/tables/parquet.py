@@ -198,21 +198,34 @@ def new_folder(out: str) -> Iterator[tuple[fs.FileSystem, str]]:
     filesystem, target = locate(out)
     if filesystem.get_file_info(target).type != fs.FileType.NotFound:
         raise FileError(f"{out} exists already: name another folder, or remove it")
-    parent, _, name = target.rpartition("/")
-    temporary = f"{parent}/.{name}.{os.urandom(4).hex()}"
-    filesystem.create_dir(temporary)
     try:
-        yield filesystem, temporary
         if isinstance(filesystem, fs.LocalFileSystem):
-            filesystem.move(temporary, target)
+            filesystem.create_dir(target.rpartition("/")[0])
+            with storage.temporary_path(Path(target)) as path:
+                temporary = path.as_posix()
+                filesystem.create_dir(temporary)
+                yield filesystem, temporary
+                filesystem.move(temporary, target)
         else:
-            filesystem.create_dir(target)
-            for file in _files(filesystem, temporary):
-                filesystem.move(file, f"{target}/{file.rpartition('/')[2]}")
+            with _remote_folder(filesystem, target) as temporary:
+                yield filesystem, temporary
+                filesystem.create_dir(target)
+                for file in _files(filesystem, temporary):
+                    filesystem.move(file, f"{target}/{file.rpartition('/')[2]}")
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{out} cannot be written: {error}") from error
+
+
+@contextmanager
+def _remote_folder(filesystem: fs.FileSystem, target: str) -> Iterator[str]:
+    """Yield a new folder beside `target` in an object store, and remove it at the end."""
+    parent, _, name = target.rpartition("/")
+    temporary = f"{parent}/.{name}.{os.urandom(4).hex()}"
+    filesystem.create_dir(temporary)
+    try:
+        yield temporary
     finally:
         if filesystem.get_file_info(temporary).type != fs.FileType.NotFound:
             filesystem.delete_dir(temporary)
