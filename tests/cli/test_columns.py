@@ -61,6 +61,8 @@ def test_a_model_remembers_its_columns_and_the_names_of_its_classes(patients: li
     assert ran["classes"][0]["class"] == "quite ill"
     new = report("run", "net.safetensors", "new.csv")  # has no outcome
     assert new["predicted"] == patients[:2] and "accuracy" not in new
+    shown = [row.split() for row in invoke("run", "net.safetensors", "new.csv").output.splitlines()]
+    assert ["│", "well", "│"] == shown[6][:3] and shown[6][-5:-1] == ["│", "1", "of", "2"]
     report("quantize", "net.safetensors", "--to", "float16", "-o", "small.safetensors")
     assert report("run", "small.safetensors", "new.csv")["predicted"] == patients[:2]
 

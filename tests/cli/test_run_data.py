@@ -51,7 +51,12 @@ def test_sequences_with_nan_outputs_are_set_aside_on_request(tmp_path: Path, nan
 def test_a_file_of_nothing_but_bad_sequences_gives_valid_json(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.full((2, 4, 12), np.nan, np.float32))
     said = report("run", "vowels", tmp_path / "x.npy", "--on-error", "keep")
-    assert said["bad"] == [0, 1] and said["outputs"][0] == {"mean": None, "min": None, "max": None}
+    assert said["bad"] == [0, 1] and said["outputs"][0] == {
+        "name": "0",
+        "mean": None,
+        "min": None,
+        "max": None,
+    }
 
 
 def run_with_stdin(content: bytes, *arguments: str | Path, expect: int = 0) -> Result:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.cli import invoke, report
 
+import onward
 from onward import bundled
 
 TEST = bundled.datasets()["japanese_vowels_test"]
@@ -40,6 +41,18 @@ def test_trace_titles_the_picture_with_model_input_label_and_prediction(tmp_path
     assert "layer 0.l0 (1 of 1)" in text and "probability of each class after each step" in text
     assert invoke("trace", "vowels", "--units", "0-2,40", "-o", picture).exit_code == 0
     assert "4 of 48 units" in drawn_text(picture)
+
+
+def test_trace_draws_raw_outputs_of_a_regression_model(tmp_path: Path) -> None:
+    net = onward.Sequential(onward.GRU(3, 4, rng=0), onward.Last(), onward.Linear(4, 2, rng=1))
+    net.save(tmp_path / "regression.safetensors")
+    x, y = np.ones((5, 6, 3), np.float32), np.ones((5, 2), np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    picture = tmp_path / "gates.svg"
+    result = invoke("trace", tmp_path / "regression.safetensors", tmp_path / "data.npz", "-o", picture)
+    assert result.exit_code == 0, result.output
+    text = drawn_text(picture)
+    assert "output y after each step" in text and "probability" not in text and "predicted" not in text
 
 
 def test_trace_of_a_text_model_names_the_likeliest_next_characters(tmp_path: Path) -> None:

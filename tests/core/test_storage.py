@@ -68,6 +68,30 @@ with storage.replacing({str(path)!r}) as temporary:
     assert files(tmp_path) == sorted([path.name, *others])
 
 
+def test_temporary_folders_of_killed_processes_are_removed_and_those_of_live_ones_are_not(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "scores"
+    program = f"""
+import os, signal
+from pathlib import Path
+from onward.core import storage
+with storage.temporary_path(Path({str(target)!r})) as temporary:
+    temporary.mkdir()
+    (temporary / "part").write_bytes(b"half")
+    os.kill(os.getpid(), signal.{"SIGTERM" if sys.platform == "win32" else "SIGKILL"})
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode
+    assert len(files(tmp_path)) == 2
+    with storage.temporary_path(target) as slow:
+        slow.mkdir()
+        with storage.temporary_path(target) as fast:
+            fast.mkdir()
+            fast.rename(target)
+        assert files(tmp_path) == [slow.name, f"{slow.name}.lock", "scores"]
+    assert files(tmp_path) == ["scores"]
+
+
 def test_a_writer_does_not_remove_the_files_of_a_live_one(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with storage.replacing(path) as slow:

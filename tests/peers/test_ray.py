@@ -1,4 +1,4 @@
-"""Ray Data: whatever actors and batches there are, and whichever die, the bits are those of one process."""
+"""Ray Data: the outputs have the bits of one process for any number of actors, even if one dies."""
 
 import json
 import os
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """Ray on this machine: two actors, and a processor for reading and writing."""
+    """Ray on this machine, with processors for two actors and for reading and writing."""
     ray.init(num_cpus=3, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
@@ -54,14 +54,14 @@ def collected(scored: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize(("actors", "batch_size"), [(1, 1024), (2, 7)])
-def test_outputs_are_bitwise_those_of_one_process(actors: int, batch_size: int) -> None:
+def test_outputs_have_the_bits_of_one_process(actors: int, batch_size: int) -> None:
     rows = table(300)
     scored = onward_ray.score(dataset(rows), NET, actors=actors, batch_size=batch_size, ordered=True)
     result, expected = collected(scored), Scorer(NET)(rows)
     assert result.cast(expected.schema) == expected
 
 
-def test_tensors_of_one_shape_and_of_many_and_columns_of_csv(tmp_path: Path) -> None:
+def test_tensors_of_one_or_several_shapes_and_columns_of_csv(tmp_path: Path) -> None:
     fixed = RNG.standard_normal((40, 5, 3)).astype(np.float32)
     ragged = [RNG.standard_normal((T, 3)).astype(np.float32) for T in RNG.integers(1, 9, 40)]
     for data, xs, name in (
@@ -98,7 +98,7 @@ def test_a_killed_actor_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert result.cast(expected.schema) == expected
 
 
-def onward_(*arguments: Any) -> Any:
+def run_command(*arguments: Any) -> Any:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
@@ -108,39 +108,39 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "net.safetensors"
 
 
-def test_the_command_writes_a_folder_of_all_rows_in_order(model: Path, tmp_path: Path) -> None:
+def test_the_command_writes_all_rows_in_order_into_a_folder(model: Path, tmp_path: Path) -> None:
     source, out, rows = tmp_path / "in", tmp_path / "out", table(900)
     source.mkdir()
     pq.write_table(rows[:500], source / "a.parquet", row_group_size=200)
     pq.write_table(rows[500:], source / "b.parquet", row_group_size=200)
-    result = onward_("run", model, source, "--engine", "ray", "--out", out, "--json", "--columns", "*")
+    result = run_command("run", model, source, "--engine", "ray", "--out", out, "--json", "--columns", "*")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert (said["sequences"], said["bad"]) == (900, 0)
     expected = Scorer(NET)(rows)
     assert pq.read_table(out).cast(expected.schema) == expected
-    again = onward_("run", model, source, "--engine", "ray", "--out", out)
+    again = run_command("run", model, source, "--engine", "ray", "--out", out)
     assert again.exit_code == 1 and "exists already" in again.output
 
 
-def test_a_bad_row_is_named_by_its_number_and_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
+def test_a_bad_row_is_named_by_its_number_and_nothing_is_written(model: Path, tmp_path: Path) -> None:
     source, out, rows = tmp_path / "in.parquet", tmp_path / "out", table(900)
     x = rows["x"].to_pylist()
     x[777] = [[1.0, 2.0]]
     pq.write_table(rows.set_column(1, "x", pa.array(x, STEPS)), source, row_group_size=200)
     before = set(tmp_path.iterdir())
-    result = onward_("run", model, source, "--engine", "ray", "--out", out)
+    result = run_command("run", model, source, "--engine", "ray", "--out", out)
     assert result.exit_code == 1
     assert "row 777, column 'x': a step that is not a list of 3 numbers" in result.output
     assert "Traceback" not in result.output
     assert set(tmp_path.iterdir()) == before
-    kept = onward_("run", model, source, "--engine", "ray", "--out", out, "--on-error", "keep", "--json")
+    kept = run_command("run", model, source, "--engine", "ray", "--out", out, "--on-error", "keep", "--json")
     assert json.loads(kept.stdout)["bad"] == 1
     why = pq.read_table(out)["y_error"].to_pylist()
     assert [row for row, reason in enumerate(why) if reason] == [777]
 
 
-def test_the_command_runs_on_the_cluster_that_is_named(model: Path, tmp_path: Path) -> None:
+def test_the_command_runs_on_the_cluster_at_an_address(model: Path, tmp_path: Path) -> None:
     source, out, rows = tmp_path / "in.parquet", tmp_path / "out", table(300)
     pq.write_table(rows, source)
     cluster = ray.get_runtime_context().gcs_address
@@ -152,7 +152,7 @@ def test_the_command_runs_on_the_cluster_that_is_named(model: Path, tmp_path: Pa
     assert pq.read_table(out).cast(expected.schema) == expected
 
 
-def test_score_takes_a_file_and_refuses_one_that_is_no_model(model: Path, tmp_path: Path) -> None:
+def test_score_accepts_a_model_file_and_rejects_a_state_dict(model: Path, tmp_path: Path) -> None:
     rows = table(20)
     scored = onward_ray.score(dataset(rows, 2), model, actors=1, on_error="keep", output="z")
     assert set(collected(scored).column_names) == {"id", "x", "z", "z_error"}

@@ -29,7 +29,7 @@ def table(rows: int, seed: int = 0) -> pa.Table:
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, pa.Table]:
-    """A folder of two files, each of several row groups, and all of their rows."""
+    """A folder of two files with several row groups each, and all of their rows."""
     folder = tmp_path / "in"
     folder.mkdir()
     tables = [table(2500, seed=1), table(1100, seed=2)]
@@ -38,7 +38,7 @@ def files(tmp_path: Path) -> tuple[Path, pa.Table]:
     return folder, pa.concat_tables(tables)
 
 
-def onward_(*arguments: Any) -> Any:
+def run_command(*arguments: Any) -> Any:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
@@ -61,13 +61,13 @@ def test_all_rows_are_scored_in_order_beside_the_columns_to_keep(
     files: tuple[Path, pa.Table], model: Path, tmp_path: Path, options: list[str], columns: list[str]
 ) -> None:
     folder, rows = files
-    result = onward_("run", model, folder, "--out", tmp_path / "out.parquet", "--json", *options)
+    result = run_command("run", model, folder, "--out", tmp_path / "out.parquet", "--json", *options)
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert (said["sequences"], said["bad"]) == (3600, 0)
     scored = pq.read_table(tmp_path / "out.parquet")
     assert scored == Scorer(NET)(rows).select(columns).cast(scored.schema)
-    shown = onward_("run", model, folder, "--out", tmp_path / "out.parquet").output
+    shown = run_command("run", model, folder, "--out", tmp_path / "out.parquet").output
     assert "3,600 sequences in " in shown and "Written to" in shown
 
 
@@ -75,7 +75,7 @@ def test_the_index_of_pandas_is_kept(model: Path, tmp_path: Path) -> None:
     rows = table(30)
     metadata = {"pandas": json.dumps({"index_columns": ["id"]})}
     pq.write_table(rows.replace_schema_metadata(metadata), tmp_path / "in.parquet")
-    result = onward_("run", model, tmp_path / "in.parquet", "--out", tmp_path / "out.parquet")
+    result = run_command("run", model, tmp_path / "in.parquet", "--out", tmp_path / "out.parquet")
     assert result.exit_code == 0, result.output
     assert pq.read_table(tmp_path / "out.parquet").column_names == ["id", "y"]
 
@@ -84,7 +84,7 @@ def test_the_file_is_the_same_for_any_number_of_workers(
     files: tuple[Path, pa.Table], model: Path, tmp_path: Path
 ) -> None:
     for workers in ("1", "2", "5"):
-        onward_("run", model, files[0], "--workers", workers, "--out", tmp_path / f"{workers}.parquet")
+        run_command("run", model, files[0], "--workers", workers, "--out", tmp_path / f"{workers}.parquet")
     one, two, five = ((tmp_path / f"{workers}.parquet").read_bytes() for workers in (1, 2, 5))
     assert one == two == five
 
@@ -99,38 +99,38 @@ def test_an_interrupt_leaves_the_old_file_whole(
     out = tmp_path / "out.parquet"
     out.write_bytes(b"old")
     for workers in ("1", "2"):
-        result = onward_("run", model, files[0], "--workers", workers, "--out", out)
+        result = run_command("run", model, files[0], "--workers", workers, "--out", out)
         assert result.exit_code == 130 and "Interrupted: nothing was written." in result.stderr
     assert out.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"in", "net.safetensors", "out.parquet"}
 
 
-def test_row_groups_number_their_rows_through_all_files(files: tuple[Path, pa.Table]) -> None:
+def test_row_numbers_continue_through_all_files(files: tuple[Path, pa.Table]) -> None:
     groups = parquet.row_groups(str(files[0]))
     assert [group.rows for group in groups] == [700, 700, 700, 400, 700, 400]
     numbers = [n for group in groups for part in group.tables() for n in part[parquet.ROW_NUMBER].to_pylist()]
     assert numbers == list(range(3600))
 
 
-def test_a_bad_row_ends_the_run_or_is_set_aside(model: Path, tmp_path: Path) -> None:
+def test_a_bad_row_stops_the_run_or_is_set_aside(model: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
     rows = table(1500)
     x = rows["x"].to_pylist()
     x[1234] = [[1.0, 2.0]]
     pq.write_table(rows.set_column(1, "x", pa.array(x, STEPS)), source, row_group_size=500)
     out.write_bytes(b"old")
-    failed = onward_("run", model, source, "--out", out)
+    failed = run_command("run", model, source, "--out", out)
     assert failed.exit_code == 1 and "--on-error keep" in failed.output
     assert "row 1234, column 'x': a step that is not a list of 3 numbers" in failed.output
     assert out.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "out.parquet", "net.safetensors"}
-    kept = onward_("run", model, source, "--out", out, "--on-error", "keep", "--output", "score")
+    kept = run_command("run", model, source, "--out", out, "--on-error", "keep", "--output", "score")
     assert kept.exit_code == 0 and "1 row set aside" in kept.output
     why = pq.read_table(out)["score_error"].to_pylist()
     assert [row for row, reason in enumerate(why) if reason] == [1234]
 
 
-def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+def test_a_file_larger_than_memory_is_scored_in_pieces(tmp_path: Path) -> None:
     source, out, rows, steps = tmp_path / "in.parquet", tmp_path / "out.parquet", 10_240, 100
     x = np.random.default_rng(0).standard_normal(rows * steps * 3).astype(np.float32)
     column = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(x, 3), steps)
@@ -154,17 +154,19 @@ def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
         (pa.table({"x": pa.array([], STEPS)}), "has no rows"),
     ],
 )
-def test_what_is_no_parquet_says_so(content: Any, words: str, model: Path, tmp_path: Path) -> None:
+def test_sources_that_are_not_parquet_are_errors(
+    content: Any, words: str, model: Path, tmp_path: Path
+) -> None:
     source = tmp_path / "in.parquet"
     if isinstance(content, pa.Table):
         pq.write_table(content, source)
     elif content is not None:
         source.write_bytes(content)
-    result = onward_("run", model, source, "--out", tmp_path / "out.parquet")
+    result = run_command("run", model, source, "--out", tmp_path / "out.parquet")
     assert result.exit_code == 1 and words in result.output and source.name in result.output
 
 
-def test_wrong_use_is_explained(files: tuple[Path, pa.Table], model: Path, tmp_path: Path) -> None:
+def test_wrong_usage_is_explained(files: tuple[Path, pa.Table], model: Path, tmp_path: Path) -> None:
     for arguments, words in (
         ([], "--out is missing"),
         (["--out", tmp_path / "y.csv"], ".parquet"),
@@ -172,23 +174,23 @@ def test_wrong_use_is_explained(files: tuple[Path, pa.Table], model: Path, tmp_p
         (["--out", files[0] / "y.parquet"], "would overwrite INPUT"),
         (["--out", tmp_path / "y.parquet", "--input", "z"], "there is no column 'z'; the columns are id, x"),
     ):
-        result = onward_("run", model, files[0], *arguments)
+        result = run_command("run", model, files[0], *arguments)
         assert result.exit_code > 0 and words in result.output
     with pytest.raises(FileError, match="nowhere://x cannot be reached"):
         parquet.locate("nowhere://x")
 
 
 @pytest.mark.parametrize("store", [False, True])
-def test_a_folder_appears_whole_or_not_at_all(
+def test_a_folder_appears_complete_or_not_at_all(
     store: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = fs.LocalFileSystem()
-    if store:  # one that is not known to move folders
+    if store:  # a file system that cannot move folders
         monkeypatch.setattr(parquet, "locate", lambda path: (fs.SubTreeFileSystem("/", local), path[1:]))
     out = str(tmp_path / "out")
     with pytest.raises(ArgumentError), parquet.new_folder(out) as (filesystem, folder):
         pq.write_table(table(5), f"{folder}/a.parquet", filesystem=filesystem)
-        raise ArgumentError("on the way")
+        raise ArgumentError("while writing")
     assert not list(tmp_path.iterdir())
     with parquet.new_folder(out) as (filesystem, folder):
         pq.write_table(table(5), f"{folder}/a.parquet", filesystem=filesystem)

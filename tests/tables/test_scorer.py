@@ -1,6 +1,8 @@
-"""Columns of sequences, however Arrow holds them; bad rows by number and column."""
+"""Columns of sequences in every Arrow type; errors that name the row and the column."""
 
 import pickle
+from concurrent.futures import CancelledError
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 import onward
 from onward.errors import ArgumentError
+from onward.tables import inference
 from onward.tables.scorer import Scorer
 
 RNG = np.random.default_rng(5)
@@ -45,7 +48,7 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-def test_every_kind_of_column_gives_each_row_what_its_sequence_gives_alone(name: str) -> None:
+def test_outputs_have_the_bits_of_single_calls_for_every_type_of_column(name: str) -> None:
     xs, x = COLUMNS[name]
     table = pa.table({"id": range(len(xs)), "x": x})
     scored = Scorer(NET)(table)
@@ -53,13 +56,13 @@ def test_every_kind_of_column_gives_each_row_what_its_sequence_gives_alone(name:
     assert scored["y"].type == pa.list_(pa.float32(), 2)
     for y, sequence in zip(scored["y"].to_pylist(), xs, strict=True):
         np.testing.assert_array_equal(np.float32(y), NET(sequence))
-    each = Scorer(STEPS, output="steps")(table)["steps"]
-    assert each.type == pa.list_(pa.list_(pa.float32(), 5))
-    for y, sequence in zip(each.to_pylist(), xs, strict=True):
+    per_step = Scorer(STEPS, output="steps")(table)["steps"]
+    assert per_step.type == pa.list_(pa.list_(pa.float32(), 5))
+    for y, sequence in zip(per_step.to_pylist(), xs, strict=True):
         np.testing.assert_array_equal(np.float32(y).reshape(-1, 5), STEPS(sequence))
 
 
-def test_steps_of_one_number_are_lists_of_numbers_or_columns_side_by_side() -> None:
+def test_scalar_steps_are_lists_of_numbers_or_several_columns() -> None:
     x = RNG.standard_normal((20, 6)).astype(np.float32)
     expected = [ONE(row[:, None]) for row in x]
     lists = pa.table({"x": pa.array(x.tolist(), FLOATS)})
@@ -71,7 +74,7 @@ def test_steps_of_one_number_are_lists_of_numbers_or_columns_side_by_side() -> N
     np.testing.assert_array_equal(np.float32(scored["y"].to_pylist()), [WORDS(row) for row in ids])
 
 
-def test_lengths_cut_what_is_padded() -> None:
+def test_lengths_cut_padded_sequences() -> None:
     lengths = RNG.integers(0, 5, 150)
     table = pa.table({"x": COLUMNS["fixed"][1], "n": lengths})
     scored = Scorer(NET, lengths="n")(table)
@@ -89,7 +92,7 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)
-def test_a_bad_row_fails_by_number_and_column_or_is_set_aside(name: str) -> None:
+def test_a_bad_row_raises_with_its_number_and_column_or_is_set_aside(name: str) -> None:
     bad, words = BAD_ROWS[name]
     table = pa.table({"id": [7, 8, 9], "x": pa.array([GOOD, bad, GOOD * 2], pa.list_(FLOATS))})
     with pytest.raises(ArgumentError, match=f"row 1, {words}"):
@@ -104,7 +107,7 @@ def test_a_bad_row_fails_by_number_and_column_or_is_set_aside(name: str) -> None
     assert Scorer(STEPS, on_error="keep")(table)["y"].null_count == 1
 
 
-def test_rows_that_lengths_or_the_model_refuse_are_bad_too() -> None:
+def test_rows_with_invalid_lengths_or_values_are_bad() -> None:
     table = pa.table({"x": [[1, 2], [3, 99], [4, 5], [6, 7]], "n": [2, 2, 3, None]})
     scored = Scorer(WORDS, lengths="n", on_error="keep")(table)
     why = scored["y_error"].to_pylist()
@@ -129,18 +132,20 @@ def test_rows_that_lengths_or_the_model_refuse_are_bad_too() -> None:
         ({"a": [1.0], "b": [2.0]}, {"input": ["a", "b"]}, "column 'a' has type double, one of 2 columns"),
     ],
 )
-def test_columns_that_do_not_fit_are_named(columns: Any, options: Any, words: str) -> None:
+def test_errors_name_columns_that_are_missing_or_have_another_type(
+    columns: Any, options: Any, words: str
+) -> None:
     with pytest.raises(ArgumentError, match=words):
         Scorer(NET, **options)(pa.table(columns))
 
 
-def test_a_tensor_of_another_shape_is_refused() -> None:
+def test_a_tensor_of_another_shape_is_rejected() -> None:
     table = pa.table({"x": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ones((2, 3, 4)))})
     with pytest.raises(ArgumentError, match=r"row 0, column 'x': expected an array of shape \(T, 3\)"):
         Scorer(NET)(table)
 
 
-def test_wrong_arguments_are_refused_before_there_is_a_table() -> None:
+def test_wrong_arguments_are_rejected_by_the_constructor() -> None:
     with pytest.raises(ArgumentError, match="on_error='skip', but must be 'fail' or 'keep'"):
         Scorer(NET, on_error="skip")  # type: ignore[arg-type]  # that is the test
     with pytest.raises(ArgumentError, match="cannot score tables"):
@@ -163,5 +168,21 @@ def test_a_row_whose_output_is_nan_is_bad() -> None:
     assert scored["y"].null_count == 1
 
 
-def test_the_scorer_is_public() -> None:
+def test_scorer_is_an_attribute_of_onward_tables() -> None:
     assert onward.tables.Scorer is Scorer  # type: ignore[attr-defined]  # imported when it is first named
+
+
+def test_a_call_that_is_cancelled_ends_after_the_batch_that_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled, batches = Event(), []
+
+    def run_batch(*arguments: Any) -> Any:
+        batches.append(len(arguments[1]))
+        cancelled.set()
+        return original(*arguments)
+
+    original = inference.run_batch
+    scorer, table = Scorer(NET), pa.table({"x": COLUMNS["lists"][1]})
+    monkeypatch.setattr(inference, "run_batch", run_batch)
+    with pytest.raises(CancelledError):
+        scorer(table, cancelled)
+    assert batches == [64]

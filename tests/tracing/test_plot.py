@@ -64,6 +64,15 @@ def test_one_extreme_unit_does_not_set_the_scale() -> None:
         assert plot.peak(sparse, 98) == peak  # never 0, which is no scale
 
 
+def test_long_titles_wrap_within_the_figure() -> None:
+    panel = plot.Panel("a", np.ones((19, 2)), 0, 1)
+    figure = plot.heat_maps([panel], "predicted " + " ".join(["word"] * 60) + "\nlayer 0.l0")
+    figure.draw_without_rendering()
+    (title,) = figure.texts
+    assert title.get_window_extent().width < figure.bbox.width
+    assert title.get_text().endswith("\nlayer 0.l0") and title.get_text().count("\n") == 3
+
+
 def test_steps_are_labelled_with_whole_numbers() -> None:
     figure = plot.heat_maps([plot.Panel("a", np.ones((19, 2)), 0, 1)], "title")
     figure.draw_without_rendering()

@@ -20,10 +20,9 @@ def arrays(*shape: int) -> Any:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_trace_equals_the_forward_pass_bitwise(case: Case) -> None:
-    inputs, layer = cases.inputs_of(case), cases.layer_of(case)
+    inputs, layer = cases.inputs_of(case), cases.layer_of(case, batch_first=False)
     layer.load_state_dict(inputs.weights)
     state = None if inputs.h0 is None else (inputs.h0, inputs.c0) if case.cell == "lstm" else inputs.h0
-    layer.batch_first = False
     trace = layer.trace(inputs.x, state, lengths=inputs.lengths, preactivations=True)
     y, h_n, c_n = cases.run(case, inputs)
     top = f"l{case.layers - 1}"
@@ -292,6 +291,11 @@ def test_plot_averages_similar_units_of_wide_layers_in_groups() -> None:
     order = plot.by_similarity(trace["c"][:, 0])
     np.testing.assert_allclose(c[1], trace["c"][:, 0, order[3:6]].mean(axis=1), rtol=1e-5)
     np.testing.assert_array_equal(c[-1], trace["c"][:, 0, order[129]])  # a group of one
+
+
+def test_plot_of_a_deep_model_abridges_the_list_of_layers() -> None:
+    figure = onward.GRU(5, 3, 9, rng=0).trace(arrays(4, 5)).plot(2)
+    assert figure.get_suptitle() == "layer l2 (3 of 9; also l0, l1, ..., l8)"
 
 
 def test_plot_shows_the_units_selected() -> None:

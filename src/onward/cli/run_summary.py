@@ -86,7 +86,12 @@ def summarize(
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         mean = values.mean(axis=0, dtype=np.float64)
     report["outputs"] = [
-        {"mean": _number(mean[k]), "min": _number(column.min()), "max": _number(column.max())}
+        {
+            "name": str(k) if predictions is None else predictions.name(k),
+            "mean": _number(mean[k]),
+            "min": _number(column.min()),
+            "max": _number(column.max()),
+        }
         for k, column in enumerate(values.T)
     ]
     if predictions is not None:
@@ -192,14 +197,14 @@ def _classes_table(report: Report) -> Table:
 
 
 def _outputs_table(report: Report) -> Table:
-    predicted: Counter[Any] = Counter(report.get("predicted"))
+    predicted = Counter(map(str, report.get("predicted", [])))
     table = new_table(
         _title(report), "output", "mean", "min", "max", *(["predicted for"] if predicted else [])
     )
-    for k, row in enumerate(report["outputs"][:MOST_ROWS]):
-        numbers = ["" if value is None else f"{value:.4g}" for value in row.values()]
-        count = [f"{predicted[k]:,} of {report['sequences']:,}"] if predicted else []
-        table.add_row(str(k), *numbers, *count)
+    for row in report["outputs"][:MOST_ROWS]:
+        numbers = ["" if row[key] is None else f"{row[key]:.4g}" for key in ("mean", "min", "max")]
+        count = [f"{predicted[row['name']]:,} of {report['sequences']:,}"] if predicted else []
+        table.add_row(row["name"], *numbers, *count)
     hidden = len(report["outputs"]) - MOST_ROWS
     if hidden > 0:
         table.caption = f"and {counted(hidden, 'more output')}: --json shows all"

@@ -1,6 +1,8 @@
 """`onward trace`: show what happens inside a model while it runs."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ from .. import bundled
 from ..errors import FileError
 from ..layers.sequential import Sequential
 from ..recipes import text as text_models
+from ..tables.data import Sequences
 from ..tracing.trace import LayerSummary, Trace
 from .common import (
     PICTURES,
@@ -28,6 +31,7 @@ from .common import (
     write_figure,
 )
 from .input_options import default_source, read_sequences
+from .run_summary import predict
 
 LEGEND = """\
 lowest, highest tenth: the share of values in that tenth of the gate's range,
@@ -59,8 +63,8 @@ class Run(NamedTuple):
     model: Sequential
     x: NDArray[Any]
     title: str
+    class_names: Callable[[Trace], list[str] | None]
     label: int | None = None
-    classes: list[str] | None = None
     read_as: str | None = None
 
 
@@ -109,7 +113,7 @@ def trace(
         figure = result.plot(
             layer or 0,
             title=run.title,
-            classes=run.classes or _class_names(result, run),
+            classes=run.class_names(result),
             label=run.label,
             text=text,
             units=units,
@@ -136,9 +140,8 @@ def _read_text(model: str, source: str | None, text: str) -> Run:
         raise click.BadParameter("is empty, but must have at least one character", param_hint="--text")
     net, vocabulary = text_models.load(model_file(model))
     excerpt = text if len(text) <= TITLE_TEXT else text[:TITLE_TEXT] + "..."
-    return Run(
-        net, vocabulary.encode(text), f"{model} reads {excerpt!r}", classes=list(vocabulary.characters)
-    )
+    title = f"{model} reads {excerpt!r}"
+    return Run(net, vocabulary.encode(text), title, lambda result: list(vocabulary.characters))
 
 
 def _read_sequence(model: str, source: str | None, number: int) -> Run:
@@ -155,8 +158,8 @@ def _read_sequence(model: str, source: str | None, number: int) -> Run:
         raise click.BadParameter(f"{number}, but {source} has {count}, from 0", param_hint="--sequence")
     label = None if sequences.labels is None else int(sequences.labels[number])
     title = f"{model} on {Path(source).stem}, sequence {sequences.name(number)}"
-    classes = list(sequences.classes) or None
-    return Run(net, sequences.items[number], title, label, classes, sequences.describe())
+    class_names = partial(_class_names, model, path, sequences)
+    return Run(net, sequences.items[number], title, class_names, label, sequences.describe())
 
 
 def _is_text_model(model: str) -> bool:
@@ -168,12 +171,13 @@ def _is_text_model(model: str) -> bool:
     return True
 
 
-def _class_names(result: Trace, run: Run) -> list[str] | None:
-    """Numbers of the classes if the model scores some: if it gives several outputs per sequence."""
-    outputs = result.y.shape[-1]
-    if result.y.ndim != 2 or outputs == 1 or (run.label is not None and run.label >= outputs):
+def _class_names(model: str, path: Path, sequences: Sequences, result: Trace) -> list[str] | None:
+    """The name of each output if `onward run` predicts classes with the model; otherwise None."""
+    output = result.y[0] if result.y.ndim == 2 else result.y[:, 0]
+    predictions = predict(model, path, sequences, [output], [])
+    if predictions is None or (sequences.labels is not None and sequences.labels.max() >= len(output)):
         return None
-    return [str(number) for number in range(outputs)]
+    return [predictions.name(number) for number in range(len(output))]
 
 
 def _layer_report(name: str, summary: LayerSummary) -> Report:

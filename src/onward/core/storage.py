@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -50,32 +51,49 @@ def replace(path: str | os.PathLike[str], content: bytes) -> None:
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path and, on success, move the file written there to `path` atomically.
 
-    A process that is killed leaves its temporary file behind; the next write to `path` removes it. Concurrent
-    writers do not interfere: the last one to finish determines the content. Raises FileError.
+    Concurrent writers do not interfere: the last one to finish determines the content. Raises FileError.
     """
     target = Path(path).resolve()  # a link stays a link: its target is replaced
     try:
-        _remove_abandoned(target)
-        temporary, lock, descriptor = _claim(target)
-        try:
+        with temporary_path(target) as temporary:
             yield temporary
             with open(temporary, "r+b") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-            os.close(descriptor)
-            with suppress(OSError):  # another writer may be removing it
-                lock.unlink()
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-# A lock file accompanies each temporary file: it is created earlier and removed later. The writer holds the
+@contextmanager
+def temporary_path(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` for a temporary file or folder, which is removed unless it was moved.
+
+    A process that is killed leaves it behind; the next one to write to `target` removes it. Raises OSError.
+    """
+    _remove_abandoned(target)
+    temporary, lock, descriptor = _claim(target)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+        os.close(descriptor)
+        with suppress(OSError):  # another writer may be removing it
+            lock.unlink()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# A lock file accompanies each temporary path: it is created earlier and removed later. The writer holds the
 # lock while it runs: on Windows by keeping the file open, so that nobody can remove it; elsewhere by flock. A
-# temporary file whose lock is free or missing is abandoned.
+# temporary path whose lock is free or missing is abandoned.
 
 
 def _claim(target: Path) -> tuple[Path, Path, int]:
@@ -93,7 +111,7 @@ def _claim(target: Path) -> tuple[Path, Path, int]:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove the temporary files of writers to `target` that no longer run."""
+    """Remove the temporary files and folders of writers to `target` that no longer run."""
     pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}")
     with suppress(OSError):  # a folder that cannot be listed
         names = {entry.name.removesuffix(".lock") for entry in os.scandir(target.parent)}
@@ -101,7 +119,7 @@ def _remove_abandoned(target: Path) -> None:
             temporary = target.with_name(name)
             with suppress(OSError):  # its writer is alive, or belongs to another user
                 _remove_free(Path(f"{temporary}.lock"))
-                temporary.unlink(missing_ok=True)
+                _remove(temporary)
 
 
 def _remove_free(lock: Path) -> None:

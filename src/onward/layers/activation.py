@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
 
+import math
 from typing import Any
 
 import numpy as np
@@ -70,14 +71,11 @@ class Softmax(Layer):
         x = arrays.as_floats(x, arrays.working_dtype(x), "x")
         if not -x.ndim <= self.dim < x.ndim:
             raise ShapeError(f"x has shape {x.shape}, but this Softmax works along axis dim={self.dim}")
-        # a slice contiguous in memory is summed in the same order whatever else there is
         rows = np.ascontiguousarray(np.moveaxis(x, self.dim, -1))
-        with np.errstate(invalid="ignore"):
-            shifted = rows - rows.max(axis=-1, keepdims=True, initial=-np.inf)
-        powers = np.empty_like(rows)
-        _core.activate(activations.call("exponential"), shifted.reshape(-1), powers.reshape(-1))
-        powers /= powers.sum(axis=-1, keepdims=True)
-        return np.moveaxis(powers, -1, self.dim)
+        y = np.empty_like(rows)
+        flat = (math.prod(rows.shape[:-1]), rows.shape[-1])
+        _core.softmax(rows.reshape(flat), False, y.reshape(flat))
+        return np.moveaxis(y, -1, self.dim)
 
     def forward(
         self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None

@@ -25,7 +25,8 @@ class Filters:
     def __init__(self, weight: Array, bias: Array | None, groups: int) -> None:
         self.kernel_size = weight.shape[2:]
         self.O = len(weight) // groups
-        matrices = np.split(weight.reshape(len(weight), -1), groups)
+        # channels last: the windows of one axis then overlap in memory, and need no copy
+        matrices = np.split(np.moveaxis(weight, 1, -1).reshape(len(weight), -1), groups)
         biases = [None] * groups if bias is None else np.split(bias, groups)
         self.products = [_core.Dense(W, b) for W, b in zip(matrices, biases, strict=True)]
 
@@ -34,7 +35,7 @@ class Filters:
         seen = windows(padded(x, sides), self.kernel_size, stride, dilation)
         N, C, G, axes = *x.shape[:2], len(self.products), len(stride)
         out = seen.shape[2 : 2 + axes]
-        seen = np.moveaxis(seen.reshape(N, G, C // G, *seen.shape[2:]), 2, 2 + axes)
+        seen = np.moveaxis(seen.reshape(N, G, C // G, *seen.shape[2:]), 2, -1)
         places, inputs = math.prod(out), C // G * math.prod(self.kernel_size)
         y = np.empty((N, places, G, self.O), x.dtype)
         at_once = max(1, AT_ONCE // max(1, places * inputs))

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .. import _core
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer, non_negative
@@ -20,22 +21,10 @@ ONES = ("weight", "running_var")
 
 def standardized(x: Array, eps: float) -> Array:
     """(x - mean) / sqrt(var + eps) for each row of x (..., F), where var is the mean of (x - mean)^2."""
-    x = np.ascontiguousarray(x)  # the order of a sum then depends on nothing but the row
-    with np.errstate(over="ignore", invalid="ignore"):
-        y, variance = _standardized(x, x.dtype.type(eps))
-        if not np.isfinite(variance).all():  # sums or squares overflowed: scale these rows to at most 1
-            overflowed = ~np.isfinite(variance[..., 0])
-            rows = x[overflowed]
-            exponent = np.frexp(np.abs(rows).max(axis=-1, keepdims=True))[1]  # powers of two do not round
-            scaled_eps = np.maximum(np.ldexp(x.dtype.type(eps), -2 * exponent), np.finfo(x.dtype).tiny)
-            y[overflowed], _ = _standardized(np.ldexp(rows, -exponent), scaled_eps)
-    return y
-
-
-def _standardized(x: Array, eps: Any) -> tuple[Array, Array]:
-    centred: Array = x - x.mean(axis=-1, keepdims=True)
-    variance: Array = np.square(centred).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + eps), variance
+    rows = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    y = np.empty_like(rows)
+    _core.standardize(rows, eps, y)
+    return y.reshape(x.shape)
 
 
 class Normalization(Weighted):

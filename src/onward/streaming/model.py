@@ -75,12 +75,14 @@ class StreamingModel:
         Raises ShapeError, DtypeError, ArgumentError.
         """
         states: States = []
-        parts = self.model.split_states(state)
-        for layer, part, (h0, c0) in zip(self.layers, parts, self.zeros(B), strict=True):
-            h, c = layer.split_state(part)
-            h = layer.initial_state("h", h, h0.shape, batched)
-            c = None if c0 is None else layer.initial_state("c", c, c0.shape, batched)
-            states.append((h0 if h is None else h, c0 if c is None else c))
+        for layer, part in zip(self.layers, self.model.split_states(state), strict=True):
+            arrays = []
+            for name, value, shape in zip("hc", layer.split_state(part), layer.state_shapes(B), strict=False):
+                checked = layer.initial_state(name, value, shape, batched)
+                # allocated only when needed: B may come from a file
+                arrays.append(np.zeros(shape, layer.dtype) if checked is None else checked)
+            h, *c = arrays
+            states.append((h, c[0] if c else None))
         return states
 
     def join(self, states: States, batched: bool) -> Any:

@@ -152,28 +152,30 @@ class Pool(_core.Pool):
         is_open = extra.get("open")
         if is_open is None or is_open.dtype != bool or is_open.ndim != 1:
             raise FileError(f"{path} does not say which streams are open")
-        ids = np.flatnonzero(is_open).astype(np.int64)
-        try:
-            states = self._model.check_state(self._model.join(states, batched=True), len(ids), batched=True)
+        try:  # before memory is allocated for the ids: the file must hold as many states
+            n = int(np.count_nonzero(is_open))
+            states = self._model.check_state(self._model.join(states, batched=True), n, batched=True)
         except OnwardError as error:
             raise FileError(f"{path}: {error}") from error
+        ids = np.flatnonzero(is_open).astype(np.int64, copy=False)
         self._check_memory(path, int(ids.max(initial=-1)) + 1)
         with self._lock, _argument_errors():
             self._restore(ids, states)
 
     def _check_memory(self, path: str | os.PathLike[str], needed: int) -> None:
-        """Raises FileError if a file makes the pool grow beyond what the size of the file justifies.
+        """Raises FileError if the size of a file does not justify memory for so many streams.
 
-        A file of a few bytes can hold an id of any size, and memory is allocated for all ids up to it.
+        A closed stream takes a byte in the file, but as much memory in the pool as an open one.
         """
-        each = OVERHEAD + sum(
+        stream_bytes = OVERHEAD + sum(
             part.nbytes for pair in self._model.zeros(1) for part in pair if part is not None
         )
         limit = MEMORY_PER_FILE_BYTE * os.path.getsize(path) + FREE_MEMORY
-        if self.capacity < needed <= self._max and needed * each > limit:
+        memory = needed * stream_bytes
+        if self.capacity < needed <= self._max and memory > limit:
             raise FileError(
-                f"{path} has ids up to {needed - 1}, which need {needed * each:,} bytes of memory, far more "
-                f"than its size: if you trust the file, load it into a pool with capacity={needed}"
+                f"{path} has ids up to {needed - 1}, which need {memory:,} bytes of memory, too many for its "
+                f"size: if you trust the file, load it into a pool with capacity={needed}"
             )
 
     def _states(self, ids: Ids) -> States:

@@ -76,6 +76,8 @@ def draw(
             verdict = _verdict(probabilities[-1], classes, label, text is not None)
             heading = f"{heading}: {verdict}" if heading else verdict
     others = [name for name in names if name != layer]
+    if len(others) > 4:
+        others = [*others[:2], "...", others[-1]]
     also = f"; also {', '.join(others)}" if others else ""
     which = f"layer {layer} ({names.index(str(layer)) + 1} of {len(names)}{also})"
     note = arrangements[max(arrangements)].note

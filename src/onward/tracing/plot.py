@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,6 +63,8 @@ def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> F
     width = figure_width(len(panels[0].values), text is not None)
     heights = [_height(panel) for panel in panels]
     heights = heights if text is None else [TEXT_HEIGHT, *heights]
+    # 12 characters of the title are an inch wide
+    title = "\n".join(textwrap.fill(line, int(11 * width)) for line in title.splitlines())
     lines = title.count("\n") + 1
     figure = _figure(width, sum(heights) + 0.6 + 0.2 * lines)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, family="monospace", parse_math=False)

@@ -183,8 +183,8 @@ class Recorder:
         self.batch_first = False
 
     def __call__(self, name: str, layer: Recurrent[Any], x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
-        y, state, given, records = record_call(layer, x, state, lengths, sums=self.preactivations)
-        self.inputs.append(given)
+        y, state, inputs, records = record_call(layer, x, state, lengths, sums=self.preactivations)
+        self.inputs.append(inputs)
         self.batch_first = layer.batch_first
         D = layer.sizes.D
         for at, suffix in enumerate(layer.suffixes()):
@@ -224,7 +224,7 @@ def trace(model: Layer, x: ArrayLike, state: Any, lengths: ArrayLike | None, pre
     valid = np.full(B, T) if first.lengths is None else first.lengths
     has_steps = y.ndim == 2 + first.batched
     steps = recorder.time_first(x, True)
-    initial = None if state is None else [(given.h0, given.c0) for given in recorder.inputs]
+    initial = None if state is None else [(inputs.h0, inputs.c0) for inputs in recorder.inputs]
     answer = partial(_answer, frozen(model), steps, initial, recorder.batch_first)
     return Trace(
         steps, recorder.time_first(y, has_steps), valid, recorder.layers, None if has_steps else answer
