@@ -1,4 +1,4 @@
-# Each target makes its own .venv when there is none, and installs what it needs once.
+# Each target creates .venv if necessary and installs what it needs once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,8 +16,8 @@ test-peers: $(VENV)/.installed-peers
 test-cases: $(VENV)/.installed-peers
 	ONWARD_CASES=$(ONWARD_CASES) $(BIN)/pytest tests/real
 
-# The core's answers here and there: on an emulated Arm (g++-aarch64-linux-gnu and qemu-user of Debian), and on Windows
-# (g++-mingw-w64-x86-64-posix and wine), where MinGW's own fma, that of the portable kernels, would round twice.
+# Compare the bits of this machine with those of an emulated Arm (Debian packages g++-aarch64-linux-gnu and qemu-user) or
+# of Windows (g++-mingw-w64-x86-64-posix and wine). -mfma, because MinGW's fma function rounds twice.
 BUILD_aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
 BUILD_windows := -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=AMD64 \
 	-DCMAKE_CXX_COMPILER=x86_64-w64-mingw32-g++-posix -DCMAKE_CXX_FLAGS=-mfma
@@ -33,11 +33,11 @@ test-aarch64 test-windows: test-%: $(VENV)/.installed-test
 	$(RUN_$*) | tr -d '\r' >build/answers-$*.txt
 	diff build/answers-here.txt build/answers-$*.txt && echo "the same bits: $$(wc -l <build/answers-here.txt) answers"
 
-# Needs GCC's sanitisers.
+# Needs GCC with its sanitizers.
 sanitize: | $(BIN)/python
 	$(BIN)/python tools/sanitize.py
 
-# Of each reader; another seed tries other files.
+# The seconds per reader. Another seed tries other files.
 SECONDS := 10
 SEED := 1
 fuzz: $(VENV)/.installed-fuzz
@@ -55,7 +55,7 @@ bench: $(VENV)/.installed-bench
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Editable, so that Python files are read where they are; a changed core is built again.
+# Editable: changes of Python files take effect at once, and make rebuilds the core after changes of C++ files.
 $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[$*]'
 	touch $@

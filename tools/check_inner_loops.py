@@ -1,8 +1,8 @@
-"""Fails where a product keeps a vector on the stack: compiles the kernels and reads the machine code.
+"""Check that the inner loops of the kernels keep their vectors in registers, by reading the machine code.
 
-    python tools/check_inner_loops.py           # with the compiler $CXX, g++ if not set; x86-64 only
+    python tools/check_inner_loops.py           # compiles with $CXX or g++; x86-64 only
 
-Sums that do not stay in registers cost a product 10 to 15 % of its speed, and nothing else would show it.
+Vectors on the stack slow a product down by 10 to 15 %, which no test would notice.
 """
 
 import os
@@ -23,7 +23,7 @@ ON_STACK = re.compile(r"[yz]mm\d+.*\(%r[sb]p\)|\(%r[sb]p\).*[yz]mm\d+")
 
 
 def micro_kernels(assembly: str) -> dict[str, list[str]]:
-    """The instructions of each micro-kernel by its mangled name."""
+    """The instructions of each micro-kernel, by mangled name."""
     functions: dict[str, list[str]] = {}
     current: list[str] = []
     for line in assembly.splitlines():
@@ -52,8 +52,8 @@ def main() -> None:
             if (found := list(filter(ON_STACK.search, lines)))
         }
         for name, lines in spills.items():
-            print(f"{isa}: {name} keeps vectors on the stack, as in: {lines[0]}")
-        print(f"{isa}: {len(functions)} micro-kernels, {len(spills)} with vectors on the stack")
+            print(f"{isa}: {name} spills vectors to the stack: {lines[0]}")
+        print(f"{isa}: {len(functions)} micro-kernels, {len(spills)} with spills")
         failed |= bool(spills) or not functions
     sys.exit(failed)
 

@@ -80,7 +80,8 @@ struct Plan {
 }  // namespace
 
 void bind_plan(nb::module_& m) {
-    nb::class_<Plan>(m, "Plan", "Steps over views, (space, offset, shape, strides), of one arena and the call's arrays.")
+    nb::class_<Plan>(m, "Plan",
+                     "Steps over views, (space, offset, shape, strides), of one arena and the call's arrays.")
         .def(nb::init<const std::vector<Size>&>(), "sizes"_a)
         .def_prop_ro("lanes", [](const Plan& plan) { return plan.core.lanes(); }, "Numbers in a vector.")
         .def("__len__", [](const Plan& plan) { return plan.core.size(); })
@@ -110,7 +111,8 @@ void bind_plan(nb::module_& m) {
         .def("standardize", [](Plan& plan, float epsilon, const ViewIn& x, const ViewIn& y) {
             plan.core.standardize(epsilon, view_of(x), view_of(y));
         })
-        .def("product", &Plan::product, "W"_a.noconvert(), "b"_a.noconvert().none(), "x"_a, "row_axes"_a, "function"_a.none(),
+        .def("product", &Plan::product, "W"_a.noconvert(), "b"_a.noconvert().none(), "x"_a, "row_axes"_a,
+             "function"_a.none(),
              "y"_a)
         .def("matmul", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.matmul(view_of(a), view_of(b), view_of(y));

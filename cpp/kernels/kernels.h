@@ -133,7 +133,8 @@ struct Kernels {
     void (*second_product)(const Direction<Real>& direction, const Step<Real>& step, const Share& share);
     // A backward time step, and the second half of it for a GRU that resets before the product.
     void (*backward)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, const Share& units);
-    void (*backward_reset)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, const Share& units);
+    void (*backward_reset)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step,
+                           const Share& units);
     // out[units][features] += sum of d[row][units] x[row][features]; out[units] += sum of d[row][units]. Rows are added
     // in order. Rows of x are padded to whole blocks.
     void (*outer)(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,

@@ -152,8 +152,8 @@ constexpr Size enough_sums = 256, small_tile = 16 << 10;
 // Calls body(tile product, first block, blocks, first row, rows) for the tiles that cover all rows and the share's
 // blocks.
 template <class Real, class Body>
-void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, int32_t* quantized, const Share& share,
-               Body body) {
+void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, int32_t* quantized,
+               const Share& share, Body body) {
     const Micros<Real>& micros = micros_for(panels);
     const ProductRows<Real> in = rows_for(panels, a, a_stride, rows, quantized);
     const Size groups = (rows + micros.rows - 1) / micros.rows;

@@ -268,24 +268,30 @@ void Plan::reduce(Reduction operation, const View& x, const View& y) {
                     for (Size k = 0; k < n; k++) run[k] = from[k * stride];
                     from = run.data();
                 }
-                p[1][i * step[1]] = operation == Reduction::sum ? float(kernels.sum(n, from)) : kernels.maximum(n, from);
+                p[1][i * step[1]] =
+                    operation == Reduction::sum ? float(kernels.sum(n, from)) : kernels.maximum(n, from);
             }
         });
     });
 }
 
 void Plan::softmax(bool logarithm, const View& x, const View& y) {
-    each_row(x, y, [this, logarithm](Size n, const float* from, float* to) { kernels.softmax(n, from, logarithm, to); });
+    each_row(x, y, [this, logarithm](Size n, const float* from, float* to) {
+        kernels.softmax(n, from, logarithm, to);
+    });
 }
 
 void Plan::standardize(float epsilon, const View& x, const View& y) {
-    each_row(x, y, [this, epsilon](Size n, const float* from, float* to) { kernels.standardize(n, from, epsilon, to); });
+    each_row(x, y, [this, epsilon](Size n, const float* from, float* to) {
+        kernels.standardize(n, from, epsilon, to);
+    });
 }
 
 template <class Function>
 void Plan::each_row(const View& x, const View& y, Function function) {
     check(x), check(y);
-    const Size n = x.shape.back(), rows = std::accumulate(x.shape.begin(), x.shape.end() - 1, Size(1), std::multiplies());
+    const Size n = x.shape.back();
+    const Size rows = std::accumulate(x.shape.begin(), x.shape.end() - 1, Size(1), std::multiplies());
     steps.push_back([x, y, n, rows, function](float* const* spaces) {
         for (Size row = 0; row < rows; row++) function(n, at(x, spaces) + row * n, at(y, spaces) + row * n);
     });

@@ -61,7 +61,8 @@ public:
                  const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
     void matmul(const View& a, const View& b, const View& y);
-    // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0 and c0 may be null. The stack must outlive the plan.
+    // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0 and c0 may be null. The stack must outlive the
+    // plan.
     void recurrent(const Stack<float>& stack, const View& x, const View* h0, const View* c0, const View& y,
                    const View& h_n, const View* c_n);
 

@@ -76,6 +76,7 @@ namespace {
 template <class Real, class Number>
 std::vector<State<Number>> states(const Stack<Real>& stack, Size B, Number* h, Number* c) {
     std::vector<State<Number>> states;
+    states.reserve(stack.layers * stack.D);
     for (Size i = 0; i < stack.layers * stack.D; i++)
         states.push_back({h ? h + i * B * stack.P : nullptr, c ? c + i * B * stack.H : nullptr});
     return states;
@@ -91,11 +92,11 @@ Rows<Number> block(Rows<Number> rows, const Sequence<Real>& s, const Size* order
     return rows;
 }
 
-// One entry per layer and direction, or none.
+// One entry per layer and direction.
 template <class Real>
 std::vector<Recording<Real>> recordings(const Stack<Real>& stack, const Sequence<Real>& s, const Size* order) {
     std::vector<Recording<Real>> recordings;
-    for (Size i = 0; s.gates && i < stack.layers * stack.D; i++) {
+    for (Size i = 0; i < stack.layers * stack.D; i++) {
         auto rows = [&](Real* data, Size features) {
             return block(Rows<Real>{data + i * s.T * s.B * features, s.B * features, features}, s, order);
         };
@@ -141,7 +142,7 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
             for (Size i = 0; i < row_parts; i++)
                 teams.push_back(std::make_unique<Chain<Real>>(std::vector<Stage<Real>>{this}, ceil_div(s.B, blocks),
                                                               std::max(lengths[0], Size(1)), team_size));
-            for (size_t i = 0; i < size_t(blocks); i++)
+            for (size_t i = 0; s.gates && i < size_t(blocks); i++)
                 block_recordings.push_back(recordings(*this, s, order.data() + first_row(i)));
         },
         [&](int part) {

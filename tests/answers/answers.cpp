@@ -1,4 +1,4 @@
-// Prints a hash of the answers to each case, after making sure that all instruction sets of the machine agree on it.
+// Prints a hash of the results of each case, after checking that all instruction sets give the same bits.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -9,21 +9,21 @@
 #include <string>
 #include <vector>
 
+#include "platform/denormals.h"
+#include "platform/dispatch.h"
+#include "platform/threads.h"
 #include "run/backward.h"
 #include "run/dense.h"
 #include "run/losses.h"
-#include "platform/denormals.h"
-#include "platform/dispatch.h"
 #include "run/pool.h"
 #include "run/stack.h"
 #include "run/stream.h"
-#include "platform/threads.h"
 
 using namespace onward;
 
 namespace {
 
-// The same numbers on every machine.
+// Random numbers, the same on every machine.
 class Random {
 public:
     uint64_t bits() {
@@ -37,7 +37,7 @@ public:
     template <class Number>
     std::vector<Number> numbers(Size n, double scale = 1) {
         std::vector<Number> result(n);
-        for (Number& each : result) each = Number(number() * scale);
+        for (Number& element : result) element = Number(number() * scale);
         return result;
     }
 
@@ -77,22 +77,22 @@ const Case cases[] = {
     {"gru reset before int8", Cell::gru_reset_before, Format::int8},
 };
 
-// Weights of layers and directions, with the memory that they point to.
+// The weights of all layers and directions, and their memory.
 template <class Real>
 class Model {
 public:
-    Model(const Case& given, Size I, Size H, Size layers, Size D) {
-        const Size G = gates(given.cell), P = given.projected ? (H + 1) / 2 : H;
+    Model(const Case& c, Size I, Size H, Size layers, Size D) {
+        const Size G = gates(c.cell), P = c.projected ? (H + 1) / 2 : H;
         for (Size i = 0; i < layers * D; i++) {
             const Size inputs = i < D ? I : D * P;
-            weights.push_back({inputs, H, P, matrix(given.format, G * H, inputs), matrix(given.format, G * H, P),
+            weights.push_back({inputs, H, P, matrix(c.format, G * H, inputs), matrix(c.format, G * H, P),
                                numbers(G * H), numbers(G * H),
-                               given.projected ? matrix(given.format, P, H) : Matrix<Real>{},
-                               given.peephole ? numbers(3 * H) : nullptr});
+                               c.projected ? matrix(c.format, P, H) : Matrix<Real>{},
+                               c.peephole ? numbers(3 * H) : nullptr});
         }
-        if (given.options)
+        if (c.options)
             options.assign(D, {{Function::hard_sigmoid, Real(0.3), Real(0.4)}, {Function::elu, Real(0.7)},
-                               {Function::softsign}, Real(0.6), given.cell == Cell::lstm && !given.peephole});
+                               {Function::softsign}, Real(0.6), c.cell == Cell::lstm && !c.peephole});
     }
 
     std::vector<Weights<Real>> weights;
@@ -109,10 +109,10 @@ private:
             auto& scale = memory.emplace_back(random.numbers<Real>(rows, 1. / 127 / 8));
             return {format, bytes.data(), scale.data()};
         }
-        if (format == Format::float16) {  // from 2^-5 to 1, of either sign
+        if (format == Format::float16) {  // magnitudes from 2^-5 to 1
             auto& halves = half.emplace_back(n);
-            for (auto& each : halves)
-                each.bits = uint16_t((random.bits() & 0x83ff) | ((10 + random.bits() % 5) << 10));
+            for (auto& number : halves)
+                number.bits = uint16_t((random.bits() & 0x83ff) | ((10 + random.bits() % 5) << 10));
             return {format, halves.data()};
         }
         return {format, memory.emplace_back(random.numbers<Real>(n, 0.5)).data()};
@@ -125,15 +125,15 @@ private:
 };
 
 template <class Real>
-void whole_sequences(const Case& given, Hash& hash) {
+void whole_sequences(const Case& c, Hash& hash) {
     struct Shape {
         Size I, H, layers, D, T, B;
     };
     for (const auto& [I, H, layers, D, T, B] : std::initializer_list<Shape>{
              {1, 1, 1, 1, 50, 1}, {5, 7, 2, 2, 9, 5},
              {40, 33, 3, 1, 20, 17}, {5, 70, 1, 2, 2, 64}, {3, 7, 1, 1, 0, 4}}) {
-        const Model<Real> model(given, I, H, layers, D);
-        const Stack<Real> stack(given.cell, model.weights, model.options, D);
+        const Model<Real> model(c, I, H, layers, D);
+        const Stack<Real> stack(c.cell, model.weights, model.options, D);
         const Size P = stack.P, LD = layers * D;
         Random random;
         const auto x = random.numbers<Real>(T * B * I), h0 = random.numbers<Real>(LD * B * P),
@@ -142,19 +142,19 @@ void whole_sequences(const Case& given, Hash& hash) {
         for (auto& length : lengths) length = int64_t(random.bits() % uint64_t(T + 1));
         std::vector<Real> y(T * B * D * P), h_n(LD * B * P), c_n(LD * B * H);
         stack.forward({T, B, {x.data(), B * I, I}, {y.data(), B * D * P, D * P}, h0.data(), c0.data(), lengths.data(),
-                       h_n.data(), given.cell == Cell::lstm ? c_n.data() : nullptr});
-        for (const auto& each : {y, h_n, c_n}) hash.add(each);
+                       h_n.data(), c.cell == Cell::lstm ? c_n.data() : nullptr});
+        for (const auto& numbers : {y, h_n, c_n}) hash.add(numbers);
     }
 }
 
 template <class Real>
-void gradients(const Case& given, Hash& hash) {
+void gradients(const Case& c, Hash& hash) {
     const Size I = 5, H = 33, D = 2, T = 11, B = 6;
-    const Model<Real> model(given, I, H, 1, D);
-    const Stack<Real> stack(given.cell, model.weights, model.options, D);
-    const Backward<Real> back(given.cell, model.weights);
-    const Size P = stack.P, S = recorded(given.cell), G = gates(given.cell);
-    const bool lstm = given.cell == Cell::lstm;
+    const Model<Real> model(c, I, H, 1, D);
+    const Stack<Real> stack(c.cell, model.weights, model.options, D);
+    const Backward<Real> back(c.cell, model.weights);
+    const Size P = stack.P, S = recorded(c.cell), G = gates(c.cell);
+    const bool lstm = c.cell == Cell::lstm;
     Random random;
     const auto x = random.numbers<Real>(T * B * I), h0 = random.numbers<Real>(D * B * P),
                c0 = random.numbers<Real>(D * B * H), dy = random.numbers<Real>(T * B * D * P),
@@ -162,23 +162,23 @@ void gradients(const Case& given, Hash& hash) {
     std::vector<Real> y(T * B * D * P), h_n(D * B * P), c_n(D * B * H), records(D * T * B * S * H),
         sums(D * T * B * G * H), dx(T * B * I), dh0(D * B * P), dc0(D * B * H), dW(D * G * H * I),
         dR(D * G * H * P), db_W(D * G * H), db_R(D * G * H), dW_hr(D * P * H);
-    std::vector<WeightGradients<Real>> by_weights;
+    std::vector<WeightGradients<Real>> weight_gradients;
     for (Size i = 0; i < D; i++)
-        by_weights.push_back({&dW[i * G * H * I], &dR[i * G * H * P], &db_W[i * G * H], &db_R[i * G * H],
-                              given.projected ? &dW_hr[i * P * H] : nullptr});
+        weight_gradients.push_back({&dW[i * G * H * I], &dR[i * G * H * P], &db_W[i * G * H], &db_R[i * G * H],
+                              c.projected ? &dW_hr[i * P * H] : nullptr});
     stack.forward({T, B, {x.data(), B * I, I}, {y.data(), B * D * P, D * P}, h0.data(), c0.data(), nullptr, h_n.data(),
                    lstm ? c_n.data() : nullptr, records.data(), sums.data()});
     back.run({T, B, {dy.data(), B * D * P, D * P}, {x.data(), B * I, I}, {y.data(), B * D * P, D * P}, h0.data(),
               lstm ? c0.data() : nullptr, dh_n.data(), lstm ? dc_n.data() : nullptr, nullptr, records.data(),
-              {dx.data(), B * I, I}, dh0.data(), lstm ? dc0.data() : nullptr, by_weights});
-    for (const auto& each : {y, records, sums, dx, dh0, dc0, dW, dR, db_W, db_R, dW_hr}) hash.add(each);
+              {dx.data(), B * I, I}, dh0.data(), lstm ? dc0.data() : nullptr, weight_gradients});
+    for (const auto& numbers : {y, records, sums, dx, dh0, dc0, dW, dR, db_W, db_R, dW_hr}) hash.add(numbers);
 }
 
 template <class Real>
-void steps(const Case& given, Hash& hash) {
+void steps(const Case& c, Hash& hash) {
     const Size I = 5, H = 33, O = 7, T = 12, B = 3;
-    const Model<Real> model(given, I, H, 2, 1);
-    const Stack<Real> stack(given.cell, model.weights, model.options, 1);
+    const Model<Real> model(c, I, H, 2, 1);
+    const Stack<Real> stack(c.cell, model.weights, model.options, 1);
     Random random;
     const auto W = random.numbers<Real>(O * stack.P), b = random.numbers<Real>(O), x = random.numbers<Real>(T * B * I);
     const Dense<Real> dense({Format::native, W.data()}, b.data(), O, stack.P);
@@ -190,7 +190,7 @@ void steps(const Case& given, Hash& hash) {
     std::vector<Size> ids(B);
     pool.open(B, ids.data());
     for (Size t = 0; t < T; t++) pool.step(ids.data(), B, x.data() + t * B * I, pooled.data() + t * B * O);
-    if (streamed != pooled) throw std::runtime_error("a pool does not give what a stream gives");
+    if (streamed != pooled) throw std::runtime_error("a pool and a stream give different results");
     hash.add(streamed);
 }
 
@@ -236,13 +236,13 @@ void answer(const std::string& precision, Answers& answers) {
     Hash training;
     losses<Real>(training);
     answers[precision + " losses"] = training.value;
-    for (const Case& given : cases) {
-        if (sizeof(Real) == 8 && given.format != Format::native) continue;
+    for (const Case& c : cases) {
+        if (sizeof(Real) == 8 && c.format != Format::native) continue;
         Hash hash;
-        whole_sequences<Real>(given, hash);
-        steps<Real>(given, hash);
-        if (given.format == Format::native && !given.options) gradients<Real>(given, hash);
-        answers[precision + " " + given.name] = hash.value;
+        whole_sequences<Real>(c, hash);
+        steps<Real>(c, hash);
+        if (c.format == Format::native && !c.options) gradients<Real>(c, hash);
+        answers[precision + " " + c.name] = hash.value;
     }
 }
 
