@@ -112,8 +112,7 @@ void bind_plan(nb::module_& m) {
             plan.core.standardize(epsilon, view_of(x), view_of(y));
         })
         .def("product", &Plan::product, "W"_a.noconvert(), "b"_a.noconvert().none(), "x"_a, "row_axes"_a,
-             "function"_a.none(),
-             "y"_a)
+             "function"_a.none(), "y"_a)
         .def("matmul", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.matmul(view_of(a), view_of(b), view_of(y));
         })
