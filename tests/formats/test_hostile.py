@@ -93,7 +93,7 @@ def graph() -> bytes:
 
 
 def fill(path: Path) -> Any:
-    """The way of files that hold weights alone."""
+    """Load a file that contains only weights."""
     model = onward.Sequential(LSTM, DENSE)
     model.load_weights(path)
     return model

@@ -17,7 +17,7 @@ import onward
 from onward.errors import KerasWarning, OnwardError
 
 LARGE = [1 << bits for bits in (31, 32, 62, 63)] + [(1 << 64) - 1]
-# What Python tells of whatever is run, imported, sent or changed on the disk.
+# Python's audit events for executing, importing, connecting and writing.
 ACTS = (
     "compile exec import pickle.find_class os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn "
     "subprocess.Popen socket.connect socket.bind os.remove os.rename os.mkdir os.rmdir os.link os.symlink "
@@ -26,7 +26,7 @@ ACTS = (
 
 
 class _Watch:
-    """Remembers what is done that opening a file must not do, while it is on."""
+    """Records forbidden audit events while it is on."""
 
     def __init__(self) -> None:
         self.on = False
