@@ -58,7 +58,7 @@ def drawn_inputs(model: keras.Model, batch: int = 5) -> list[np.ndarray]:
 
 
 def agree(model: keras.Model, path: Path, **tolerance: float) -> None:
-    """Check that Onward gives Keras' outputs for each file format, and again after saving the model itself."""
+    """Check that Onward gives Keras' outputs for each file format, and again for its own file."""
     inputs = drawn_inputs(drawn(model))
     expected = keras.tree.flatten(model(inputs if len(inputs) > 1 else inputs[0], training=False))
     for suffix in ("keras", "h5"):
