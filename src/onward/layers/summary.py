@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 
 def rows(layers: Mapping[str, Layer]) -> list[Row]:
-    """One row per layer, for layers that are not connected: the output shape of each follows from its own input."""
+    """One row per layer for layers that are not connected; each output shape follows from the layer alone."""
     return [row(name, layer, output_shape(layer, input_shape(layer))) for name, layer in layers.items()]
 
 
