@@ -169,6 +169,13 @@ def test_an_input_that_is_not_contiguous_is_read_in_its_order() -> None:
     np.testing.assert_array_equal(graph(x)[0], -x)
 
 
+def test_an_array_in_the_other_byte_order_does_not_use_the_plan_of_native_ones() -> None:
+    graph = Graph(model_of([helper.make_node("Neg", ["x"], ["y"])], {"x": normal(4, 5)}, ["y"], {}))
+    x = normal(4, 5)
+    graph(x)
+    np.testing.assert_array_equal(graph(x.astype(">f4"))[0], -x)
+
+
 def test_rows_of_reductions_do_not_depend_on_the_batch(isa: str) -> None:
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["m"], axes=[1]),

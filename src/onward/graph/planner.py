@@ -336,13 +336,6 @@ def _run(node: Node, inputs: Sequence[Value | None]) -> list[AnyArray]:
     return [np.asarray(array) for array in results]
 
 
-def _signature(name: str, value: Any) -> Any:
-    if type(value) is not np.ndarray:
-        return name, None
-    dtype = value.dtype
-    return name, value.shape, dtype.num, value.item() if not value.shape and dtype.kind in "iub" else None
-
-
 def _is_parameter(array: AnyArray) -> bool:
     """Whether an input is one number that a plan may depend on, such as a sampling rate."""
     return array.ndim == 0 and array.dtype.kind in "iub"
@@ -355,32 +348,46 @@ def _aligned_zeros(size: int) -> NDArray[np.float32]:
 
 
 class Planner:
-    """Plans for the signatures that a graph is called with; the ones used last are kept.
+    """Plans for the signatures that a graph is called with; the last ones are kept.
 
-    `known` are the values that never change, by name. A graph that has no plan for a signature raises
-    CannotPlan for it, and at once when it is asked again.
+    `known` are the values that never change, by name.
     """
 
-    def __init__(self, nodes: Sequence[Node], known: Mapping[str, Any], outputs: Sequence[str]) -> None:
-        self._nodes, self._known, self._output_names = nodes, known, outputs
+    def __init__(
+        self, nodes: Sequence[Node], known: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]
+    ) -> None:
+        self._nodes, self._known, self._inputs, self._outputs = nodes, known, inputs, outputs
         self._plans: OrderedDict[Any, Plan | None] = OrderedDict()
         self._lock = threading.Lock()
 
+    def find(self, feed: Mapping[str, Any]) -> Plan | None:
+        """The plan that was made for the signature of these inputs, or None."""
+        return self._plans.get(self._signature(feed))
+
     def plan(self, feed: Mapping[str, Any]) -> Plan | None:
-        """The plan for the signature of these inputs, or None if there is none."""
-        signature = tuple([_signature(name, value) for name, value in feed.items()])
-        try:
-            return self._plans[signature]
-        except KeyError:
-            pass
-        if not all(isinstance(value, np.ndarray) for value in feed.values()):
+        """The plan for the signature of these inputs, made if need be; None for a graph that has none."""
+        signature = self._signature(feed)
+        if signature is None:
             return None
         with self._lock:
-            try:
-                plan = Plan(self._nodes, self._known, feed, self._output_names)
-            except CannotPlan:
-                plan = None
-            self._plans[signature] = plan
-            if len(self._plans) > PLANS:
-                self._plans.popitem(last=False)
-        return plan
+            if signature not in self._plans:
+                try:
+                    self._plans[signature] = Plan(self._nodes, self._known, feed, self._outputs)
+                except CannotPlan:
+                    self._plans[signature] = None
+                if len(self._plans) > PLANS:
+                    self._plans.popitem(last=False)
+            return self._plans.get(signature)
+
+    def _signature(self, feed: Mapping[str, Any]) -> Any:
+        """Shapes, dtypes and the values of integer and boolean scalars; None if inputs are not all arrays."""
+        if len(feed) != len(self._inputs):
+            return None
+        signature = []
+        for name in self._inputs:
+            array = feed.get(name)
+            if type(array) is not np.ndarray or not array.dtype.isnative:
+                return None
+            shape, dtype = array.shape, array.dtype
+            signature.append((shape, dtype.num, array.item() if not shape and dtype.kind in "iub" else None))
+        return tuple(signature)
