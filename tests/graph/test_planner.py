@@ -133,6 +133,28 @@ def test_a_scalar_that_decides_a_branch_gives_each_value_its_plan() -> None:
         np.testing.assert_array_equal(graph(x, np.array(8000))[0], -x)
 
 
+def test_an_integer_that_comes_out_of_a_branch_reaches_the_nodes_after_it() -> None:
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node("ArgMax", ["z"], ["inner"], axis=1, keepdims=0)],
+            name,
+            [],
+            [helper.make_tensor_value_info("inner", TensorProto.INT64, None)],
+        )
+        for name in ("then_branch", "else_branch")
+    }
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["z"]),
+        helper.make_node("If", ["always"], ["index"], **branches),
+        helper.make_node("Cast", ["index"], ["y"], to=TensorProto.FLOAT),
+    ]
+    graph = Graph(model_of(nodes, {"x": normal(2, 3)}, ["y", "index"], {"always": np.array(True)}))
+    for _ in range(2):
+        x = normal(2, 3)
+        for y in graph(x):
+            np.testing.assert_array_equal(y, x.argmax(1))
+
+
 def test_a_graph_whose_shapes_depend_on_values_runs_without_a_plan() -> None:
     nodes = [helper.make_node("NonZero", ["x"], ["y"])]
     graph = Graph(model_of(nodes, {"x": normal(4)}, ["y"], {}))
@@ -167,6 +189,13 @@ def test_an_input_that_is_not_contiguous_is_read_in_its_order() -> None:
     graph = Graph(model_of([helper.make_node("Neg", ["x"], ["y"])], {"x": normal(4, 5)}, ["y"], {}))
     x = normal(5, 4).T
     np.testing.assert_array_equal(graph(x)[0], -x)
+
+
+def test_an_array_in_the_other_byte_order_does_not_use_the_plan_of_native_ones() -> None:
+    graph = Graph(model_of([helper.make_node("Neg", ["x"], ["y"])], {"x": normal(4, 5)}, ["y"], {}))
+    x = normal(4, 5)
+    graph(x)
+    np.testing.assert_array_equal(graph(x.astype(">f4"))[0], -x)
 
 
 def test_rows_of_reductions_do_not_depend_on_the_batch(isa: str) -> None:

@@ -50,13 +50,16 @@ class Graph:
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, and ArgumentError, which
         names the node, for values that a node does not accept.
         """
-        feed = dict(zip(self.inputs, args, strict=False)) | inputs
-        if len(feed) != len(args) + len(inputs) or feed.keys() != self._inputs.keys():
+        feed = dict(zip(self.inputs, args, strict=False)) | inputs if args else inputs
+        named_twice = len(feed) != len(args) + len(inputs)
+        plan = None if named_twice else self._planner.find(feed)  # its signature has passed the checks
+        if plan is not None:
+            return tuple(plan(feed))
+        if named_twice or feed.keys() != self._inputs.keys():
             self._check_names(args, inputs)
-        for name, value in feed.items():
-            feed[name] = self._inputs[name].array(value)
+        feed = {name: self._inputs[name].array(value) for name, value in feed.items()}
         # an initializer that an input replaces is not a constant
-        plan = None if self._defaults and self._defaults & feed.keys() else self._planner.plan(feed)
+        plan = None if self._defaults & feed.keys() else self._planner.plan(feed)
         if plan is not None:
             return tuple(plan(feed))
         # a new object for each array: operators cache what they make of an array by its identity
@@ -66,7 +69,7 @@ class Graph:
     @functools.cached_property
     def _planner(self) -> Planner:
         nodes, known = self._evaluator.plan()
-        return Planner(nodes_of(nodes), known, self.outputs)
+        return Planner(nodes_of(nodes), known, self.inputs, self.outputs)
 
     def _check_names(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
         """Raise SignatureError for inputs that are unknown, missing or passed twice."""
