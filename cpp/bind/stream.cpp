@@ -74,7 +74,11 @@ struct Stream {
     }
 
     // Runs arguments that fit as they are. Otherwise the Python subclass converts x, or raises an error about x or out.
-    static nb::object call(nb::handle_t<Stream> handle, const In& x, const OptionalOut& out) {
+    // A subclass of ndarray does not fit: a masked array would lose its mask.
+    static nb::object call(nb::handle_t<Stream> handle, nb::handle object, const OptionalOut& out) {
+        static const PyTypeObject* ndarray = (PyTypeObject*)nb::module_::import_("numpy").attr("ndarray").inc_ref().ptr();
+        In x;
+        if (Py_TYPE(object.ptr()) != ndarray || !nb::try_cast(object, x, false)) throw nb::next_overload();
         Stream& self = *nb::inst_ptr<Stream>(handle);
         if (!self.connected) throw nb::value_error("the layers do not fit together");
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {

@@ -112,7 +112,7 @@ def test_rows_with_invalid_lengths_or_values_are_bad() -> None:
     scored = Scorer(WORDS, lengths="n", on_error="keep")(table)
     why = scored["y_error"].to_pylist()
     assert why[0] is None
-    assert why[1].startswith("column 'x': x[1, 0] is 99, but must be from 0 to 8")
+    assert why[1].startswith("column 'x': x[1, 0] is 99, expected 0 to 8")
     assert why[2:] == [f"column 'n': {n}, but the sequence has 2 steps" for n in (3, None)]
     np.testing.assert_array_equal(np.float32(scored["y"][0].as_py()), WORDS([1, 2]))
 
