@@ -74,8 +74,9 @@ struct Stream {
     }
 
     // Runs arguments that fit as they are. Otherwise the Python subclass converts x, or raises an error about x or out.
-    static nb::object call(nb::handle_t<Stream> handle, const In& x, const OptionalOut& out) {
+    static nb::object call(nb::handle_t<Stream> handle, const PlainArray& plain, const OptionalOut& out) {
         Stream& self = *nb::inst_ptr<Stream>(handle);
+        const In& x = *plain.array;
         if (!self.connected) throw nb::value_error("the layers do not fit together");
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const Size B = stream->B, axes = Size(x.ndim());
