@@ -14,7 +14,7 @@ import onward
 
 SOURCE = Path(onward.__file__).parent
 ORDER = [  # of src/onward, lowest first; "" is onward/__init__.py
-    *("errors", "textbook", "_core", "core", "layers", "streaming", "tracing"),
+    *("errors", "textbook", "_core", "core", "graph", "layers", "streaming", "tracing"),
     *("formats", "bundled", "train", "tables", "recipes", "", "cli", "__main__"),
 ]
 CPP_ORDER = ["kernels", "platform", "run", "bind"]

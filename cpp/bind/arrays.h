@@ -96,7 +96,8 @@ inline const NumPy& numpy() {
     const NumPy* known = found.load(std::memory_order_acquire);
     if (!known) {
         const nb::object module = nb::module_::import_("numpy"), dtype = module.attr("dtype");
-        std::unique_ptr<const NumPy> mine(new NumPy{module.attr("ndarray"), module.attr("empty"), dtype("f4"), dtype("f8")});
+        std::unique_ptr<const NumPy> mine(
+            new NumPy{module.attr("ndarray"), module.attr("empty"), dtype("f4"), dtype("f8")});
         if (found.compare_exchange_strong(known, mine.get())) known = mine.release();
     }
     return *known;
@@ -117,26 +118,4 @@ Real* memory_of(const nb::object& array) {
     return (Real*)view.buf;
 }
 
-// An argument that is a numpy.ndarray itself: a subclass may be more than its numbers, as a masked array is.
-struct PlainArray {
-    const In* array;  // valid during the call
-};
-
 }  // namespace python
-
-namespace nanobind::detail {
-
-template <>
-struct type_caster<python::PlainArray> {
-    NB_TYPE_CASTER(python::PlainArray, make_caster<python::In>::Name)
-
-    make_caster<python::In> array;
-
-    bool from_python(handle source, uint8_t flags, cleanup_list* cleanup) noexcept {
-        value.array = &array.value;
-        return (PyObject*)Py_TYPE(source.ptr()) == python::numpy().ndarray.ptr() &&
-               array.from_python(source, flags, cleanup);
-    }
-};
-
-}  // namespace nanobind::detail

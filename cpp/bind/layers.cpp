@@ -2,8 +2,30 @@
 #include "bind/layers.h"
 
 #include "bind/module.h"
+#include "platform/denormals.h"
+#include "platform/dispatch.h"
 
 namespace python {
+
+namespace {
+
+// Calls function(kernels, n, from, to) for each row of x (rows, n) and y.
+template <class Real, class Function>
+void each_row(const In& x, const Out& y, Function function) {
+    const Real* const from = data_of<const Real>(x, "x", {-1, -1});
+    const Size rows = Size(x.shape(0)), n = Size(x.shape(1));
+    Real* const to = data_of<Real>(y, "y", {rows, n});
+    const nb::gil_scoped_release release;
+    const onward::FlushDenormals flush;
+    for (Size row = 0; row < rows; row++) function(onward::kernels<Real>(), n, from + row * n, to + row * n);
+}
+
+template <class Function>
+void each_row(const In& x, const Out& y, Function function) {
+    is_float32(x) ? each_row<float>(x, y, function) : each_row<double>(x, y, function);
+}
+
+}  // namespace
 
 void bind_layers(nb::module_& m) {
     nb::class_<Stack>(m, "Stack", "The packed weights of a recurrent layer: all its layers and directions.")
@@ -23,6 +45,17 @@ void bind_layers(nb::module_& m) {
     nb::class_<Dense>(m, "Dense", "A packed matrix: y = W x + b for each row.")
         .def(nb::init<const In&, const OptionalIn&>(), "W"_a, "b"_a.none())
         .def("forward", &Dense::forward, "x"_a.noconvert(), "y"_a.noconvert(), "Fill y (N, O) from x (N, I).");
+    m.def("softmax", [](const In& x, bool logarithm, const Out& y) {
+        each_row(x, y, [=](const auto& kernels, Size n, const auto* from, auto* to) {
+            kernels.softmax(n, from, logarithm, to);
+        });
+    }, "x"_a.noconvert(), "logarithm"_a, "y"_a.noconvert(), "The softmax of each row of x (N, F), or its logarithm.");
+    m.def("standardize", [](const In& x, double epsilon, const Out& y) {
+        each_row(x, y, [=]<class Real>(const onward::Kernels<Real>& kernels, Size n, const Real* from, Real* to) {
+            kernels.standardize(n, from, Real(epsilon), to);
+        });
+    }, "x"_a.noconvert(), "epsilon"_a, "y"_a.noconvert(),
+       "(x - mean) / sqrt(variance + epsilon) of each row of x (N, F).");
     m.def("add_gradients", [](const In& dy, const In& x, const Out& dW, const OptionalOut& db) {
         is_float32(x) ? add_gradients<float>(dy, x, dW, db) : add_gradients<double>(dy, x, dW, db);
     }, "dy"_a.noconvert(), "x"_a.noconvert(), "dW"_a.noconvert(), "db"_a.noconvert().none(),

@@ -9,6 +9,7 @@ void bind_layers(nanobind::module_& m);
 void bind_backward(nanobind::module_& m);
 void bind_losses(nanobind::module_& m);
 void bind_stream(nanobind::module_& m);
+void bind_plan(nanobind::module_& m);
 void bind_pool(nanobind::module_& m);
 
 }  // namespace python

@@ -74,9 +74,12 @@ struct Stream {
     }
 
     // Runs arguments that fit as they are. Otherwise the Python subclass converts x, or raises an error about x or out.
-    static nb::object call(nb::handle_t<Stream> handle, const PlainArray& plain, const OptionalOut& out) {
+    // A subclass of ndarray does not fit: a masked array would lose its mask.
+    static nb::object call(nb::handle_t<Stream> handle, nb::handle object, const OptionalOut& out) {
+        In x;
+        if ((PyObject*)Py_TYPE(object.ptr()) != numpy().ndarray.ptr() || !nb::try_cast(object, x, false))
+            throw nb::next_overload();
         Stream& self = *nb::inst_ptr<Stream>(handle);
-        const In& x = *plain.array;
         if (!self.connected) throw nb::value_error("the layers do not fit together");
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const Size B = stream->B, axes = Size(x.ndim());

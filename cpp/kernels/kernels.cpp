@@ -3,9 +3,11 @@
 
 #include "kernels/activations.h"
 #include "kernels/cells.h"
+#include "kernels/elementwise.h"
 #include "kernels/losses.h"
 #include "kernels/outer.h"
 #include "kernels/product.h"
+#include "kernels/rows.h"
 #include "kernels/vec.h"
 
 #ifndef ONWARD_ISA
@@ -187,6 +189,12 @@ constexpr onward::Kernels<Real> kernels = {
     outer<Real>,
     add_rows<Real>,
     activate<Real>,
+    unary<Real>,
+    binary<Real>,
+    multiply_add<Real>,
+    maximum<Real>,
+    softmax<Real>,
+    standardize<Real>,
     sum<Real>,
     sum_of_squares<Real>,
     cross_entropy<Real>,

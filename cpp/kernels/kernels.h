@@ -22,6 +22,9 @@ enum class Function {
     softplus, softsign, tanh, thresholded_relu
 };
 
+enum class Unary { absolute, log, negative, reciprocal, sqrt };
+enum class Binary { add, subtract, multiply, divide, maximum, minimum };
+
 // An activation function and its parameters, which most functions do not use.
 template <class Real>
 struct Activation {
@@ -137,6 +140,14 @@ struct Kernels {
                   Real* out);
     void (*add_rows)(Size rows, const Real* d, Size d_stride, Size units, Real* out);
     void (*activate)(Activation<Real> function, Size n, const Real* x, Real* y);
+    // Elementwise over n numbers; an operand whose step is 0 is one number. y may be an operand.
+    void (*unary)(Unary operation, Size n, const Real* x, Real* y);
+    void (*binary)(Binary operation, Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);
+    void (*multiply_add)(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);  // y += a b
+    Real (*maximum)(Size n, const Real* x);
+    // One row: the softmax or its logarithm, and (x - mean) / sqrt(variance + epsilon).
+    void (*softmax)(Size n, const Real* x, bool logarithm, Real* y);
+    void (*standardize)(Size n, const Real* x, Real epsilon, Real* y);
     // Sums in float64, always added in the same order: of x, and of (scale x)^2.
     double (*sum)(Size n, const Real* x);
     double (*sum_of_squares)(Size n, const Real* x, double scale);

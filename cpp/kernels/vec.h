@@ -148,6 +148,26 @@ inline f64v fma(f64v a, f64v b, f64v c) {
 }
 #endif
 
+#if defined(__AVX512F__)
+inline f32v square_root(f32v x) { return (f32v)_mm512_sqrt_ps((__m512)x); }
+inline f64v square_root(f64v x) { return (f64v)_mm512_sqrt_pd((__m512d)x); }
+#elif defined(__AVX2__)
+inline f32v square_root(f32v x) { return (f32v)_mm256_sqrt_ps((__m256)x); }
+inline f64v square_root(f64v x) { return (f64v)_mm256_sqrt_pd((__m256d)x); }
+#elif defined(__aarch64__)
+inline f32v square_root(f32v x) { return (f32v)vsqrtq_f32((float32x4_t)x); }
+inline f64v square_root(f64v x) { return (f64v)vsqrtq_f64((float64x2_t)x); }
+#else
+inline f32v square_root(f32v x) {
+    for (int l = 0; l < Float<float>::L; l++) x[l] = __builtin_sqrtf(x[l]);
+    return x;
+}
+inline f64v square_root(f64v x) {
+    for (int l = 0; l < Float<double>::L; l++) x[l] = __builtin_sqrt(x[l]);
+    return x;
+}
+#endif
+
 // Halves as floats, which is exact.
 #if defined(__AVX512F__)
 inline f32v widen(const onward::Half* p) { return (f32v)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }

@@ -1,13 +1,12 @@
-"""Onward's errors, each derived from `OnwardError` and from the built-in error that fits; its warnings.
+"""Onward's errors and warnings; each error derives from `OnwardError` and from the matching built-in error.
 
-What is wrong with a call or a file is one of these. But `onward.textbook`, which needs NumPy and nothing
-else, raises ValueError, and a name or a number that a Trace or a Sequential has not is KeyError or
-IndexError, as of every mapping and sequence.
+Two exceptions: `onward.textbook`, which needs only NumPy, raises ValueError, and indexing a Trace or a
+Sequential raises KeyError or IndexError as for any mapping or sequence.
 """
 
 
 class OnwardError(Exception):
-    """The base of all of them."""
+    """The base class of Onward's errors."""
 
 
 class ShapeError(OnwardError, ValueError):
@@ -15,15 +14,15 @@ class ShapeError(OnwardError, ValueError):
 
 
 class DtypeError(OnwardError, TypeError):
-    """An array, or what should become one, holds something that is no number of the kind wanted."""
+    """An array has the wrong dtype, or an argument cannot be converted to an array."""
 
 
 class ArgumentError(OnwardError, ValueError):
-    """An argument has a value that is not allowed."""
+    """An argument has an invalid value."""
 
 
 class PrecisionError(OnwardError, ValueError):
-    """Compressed weights change outputs by more than was allowed."""
+    """Quantization changes outputs by more than the tolerance."""
 
 
 class NotFiniteError(OnwardError, ValueError):
@@ -39,8 +38,8 @@ class LayerAttributeError(OnwardError, AttributeError):
 
 
 class FileError(OnwardError, OSError):
-    """A file is missing, damaged, or holds something else than expected."""
+    """A file is missing, damaged or not of the expected kind."""
 
 
 class KerasWarning(UserWarning):
-    """What a file of Keras does not say, and what Onward took instead."""
+    """A Keras file omits a setting, for which Onward assumed a value."""

@@ -73,24 +73,24 @@ PROJECTED = onward.LSTM(5, 7, num_layers=2, proj_size=3, rng=0)
         (
             lambda: GRU(X, lengths=[6, 6, -1, 6]),
             ArgumentError,
-            r"lengths\[2\] is -1, but must be from 0 to 6: x has 6",
+            r"lengths\[2\] is -1, expected 0 to 6, because x has 6",
         ),
-        (lambda: GRU(X, lengths=[6, 7, 6, 6]), ArgumentError, r"lengths\[1\] is 7, but must be from 0 to 6"),
+        (lambda: GRU(X, lengths=[6, 7, 6, 6]), ArgumentError, r"lengths\[1\] is 7, expected 0 to 6"),
         (
             lambda: BATCH_FIRST(X, lengths=[5] * 6),
             ArgumentError,
-            r"lengths\[0\] is 5, .* 4: x has 4 time steps",
+            r"lengths\[0\] is 5, .* 4, because x has 4 time steps",
         ),
         (
             lambda: GRU(X, lengths=[6, 6, 6]),
             ShapeError,
-            r"lengths has shape \(3,\), but must have shape \(4,\), one",
+            r"lengths has shape \(3,\), expected \(4,\), one",
         ),
         (lambda: GRU(X, lengths=6), ShapeError, r"lengths has shape \(\)"),
         (
             lambda: GRU(X[:, 0], lengths=[6]),
             ShapeError,
-            r"lengths has shape \(1,\), .* \(\), one integer, as x is unb",
+            r"lengths has shape \(1,\), .* \(\), one integer, because x is unb",
         ),
         (
             lambda: GRU(X, lengths=[6.0] * 4),
@@ -134,7 +134,7 @@ def test_a_call_names_what_was_given_and_what_was_expected(
         (
             lambda: onward.RNN(5, 7, 1, False),
             ArgumentError,
-            "nonlinearity=False, but must be a function's name, or a name and its parameters",
+            "nonlinearity=False; expected the name of a function, or a name and parameters",
         ),
         (lambda: onward.GRU(5, 7, 1, 2), ArgumentError, "bias=2, but must be True or False"),
         (

@@ -323,7 +323,7 @@ def test_a_cache_of_another_layer_is_refused() -> None:
     for layer in (*layers, onward.Last(), onward.Dropout(), onward.Embedding(3, 4), onward.Softmax()):
         for other, cache in [*zip(layers, caches, strict=True), (None, None)]:
             if other is not layer and not isinstance(cache, np.ndarray):
-                with pytest.raises(ArgumentError, match="cache is not what a forward pass of"):
+                with pytest.raises(ArgumentError, match="cache was not returned by the forward method of"):
                     layer.backward(np.ones((2, 1, 4)), None, cache)
 
 
@@ -337,5 +337,5 @@ def test_what_has_no_gradients_says_so() -> None:
 def test_a_misshapen_gradient_is_told_from_y() -> None:
     for layer in (onward.LSTM(3, 4), onward.Linear(3, 4), onward.Sequential(onward.LSTM(3, 4))):
         *_, cache = layer.forward(np.ones((5, 2, 3)))
-        with pytest.raises(ShapeError, match=r"dy has shape \(5, 2, 3\), but y has \(5, 2, 4\)"):
+        with pytest.raises(ShapeError, match=r"dy has shape \(5, 2, 3\); expected \(5, 2, 4\)"):
             layer.backward(np.ones((5, 2, 3)), None, cache)

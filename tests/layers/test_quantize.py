@@ -265,7 +265,7 @@ def test_floats_are_not_taken_for_steps() -> None:
     small = layer.quantize("int8")
     before = small.state_dict()
     with pytest.raises(
-        ArgumentError, match="weight_ih_l0 has dtype float32; expected int8: load floats before"
+        ArgumentError, match="weight_ih_l0 has dtype float32; expected int8: load float weights before"
     ):
         small.load_state_dict({**before, "weight_ih_l0": layer.state_dict()["weight_ih_l0"]})
     with pytest.raises(ArgumentError, match="weight_hh_l0_scale is missing"):
@@ -305,21 +305,21 @@ def test_an_error_beyond_the_tolerance_says_how_much() -> None:
 
 def test_bad_arguments_say_what_is_wrong() -> None:
     layer, x = onward.RNN(5, 8), np.zeros((3, 5))
-    with pytest.raises(ArgumentError, match="precision='int4', but must be one of 'float16', 'int8'"):
+    with pytest.raises(ArgumentError, match="precision='int4'; expected one of 'float16', 'int8'"):
         layer.quantize("int4")
-    with pytest.raises(ArgumentError, match="precision=\\['int8'\\], but must be one of"):
+    with pytest.raises(ArgumentError, match="precision=\\['int8'\\]; expected one of"):
         layer.quantize(["int8"])  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="tolerance='a', but must be a number of at least 0"):
         layer.quantize("int8", check=x, tolerance="a")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match=r"nothing comes out for inputs of shape \(0, 5\)"):
+    with pytest.raises(ArgumentError, match=r"check of shape \(0, 5\)"):
         layer.quantize("int8", check=x[:0], tolerance=0.1)
-    with pytest.raises(ArgumentError, match="check and tolerance go together"):
+    with pytest.raises(ArgumentError, match="pass both check"):
         layer.quantize("int8", check=x)
-    with pytest.raises(ArgumentError, match="check and tolerance go together"):
+    with pytest.raises(ArgumentError, match="pass both check"):
         layer.quantize("int8", tolerance=0.1)
     with pytest.raises(ArgumentError, match="is already quantized"):
         layer.quantize("int8").quantize("float16")
-    with pytest.raises(DtypeError, match="computes in float64, but compressed weights compute in float32"):
+    with pytest.raises(DtypeError, match="computes in float64, but quantized models compute in float32"):
         onward.RNN(5, 8, dtype="float64").quantize("int8")
     with pytest.raises(ArgumentError, match="matrices of 131073 columns, but int8 supports at most 131072"):
         onward.RNN(2**17 + 1, 1).quantize("int8")
@@ -328,8 +328,8 @@ def test_bad_arguments_say_what_is_wrong() -> None:
 @pytest.mark.parametrize(
     ("precision", "bad", "message"),
     [
-        ("float16", 7e4, "weight_hh_l0 has numbers up to 70000.0, but float16 ends at 65504"),
-        ("int8", np.nan, "weight_hh_l0 has numbers that are NaN or infinite"),
+        ("float16", 7e4, "weight_hh_l0 has values up to 70000.0, but float16 only reaches 65504"),
+        ("int8", np.nan, "weight_hh_l0 has NaN or infinite values"),
     ],
 )
 def test_weights_that_a_precision_cannot_hold_are_an_error(precision: str, bad: float, message: str) -> None:

@@ -291,5 +291,5 @@ def test_a_length_of_one_unbatched_sequence_is_an_integer() -> None:
     layer, x = onward.LSTM(5, 7, bidirectional=True, rng=0), np.ones((6, 5), np.float32)
     y, (h, _) = layer(x, lengths=4)
     assert_same([y[:4], h], [layer(x[:4])[0], layer(x[:4])[1][0]])
-    with pytest.raises(ArgumentError, match="lengths is 7, but must be from 0 to 6"):
+    with pytest.raises(ArgumentError, match="lengths is 7, expected 0 to 6"):
         layer(x, lengths=7)

@@ -90,7 +90,7 @@ def test_no_layers_give_back_what_they_get() -> None:
         ([onward.Last], "Sequential takes layers other than itself, not <class 'onward.layers.last.Last'>"),
         ([onward.Sequential()], "takes layers other than itself"),
         ([onward.GRU(5, 7), onward.Linear(7, 1, dtype="float64")], r"dtypes \['float32', 'float64'\]"),
-        ([onward.GRU(5, 7, batch_first=True), onward.Last()], "some .* batch_first=True and some False"),
+        ([onward.GRU(5, 7, batch_first=True), onward.Last()], "some .* batch_first=True and others False"),
     ],
 )
 def test_layers_that_do_not_go_together_are_refused(layers: list[Any], words: str) -> None:

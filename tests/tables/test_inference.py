@@ -60,5 +60,5 @@ def test_an_array_of_sequences_of_one_length_gives_the_same_bits() -> None:
 
 def test_an_error_in_a_worker_ends_the_iteration() -> None:
     net = onward.Sequential(onward.Embedding(9, 4, rng=0), onward.LSTM(4, 5, rng=1))
-    with pytest.raises(ArgumentError, match="must be from 0 to 8"):
+    with pytest.raises(ArgumentError, match="expected 0 to 8"):
         list(inference.outputs(net, [np.array([1, 2]), np.array([3, 99])] * 200, workers=2))

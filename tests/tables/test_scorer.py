@@ -1,6 +1,8 @@
 """Columns of sequences in every Arrow type; errors that name the row and the column."""
 
 import pickle
+from concurrent.futures import CancelledError
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 import onward
 from onward.errors import ArgumentError
+from onward.tables import inference
 from onward.tables.scorer import Scorer
 
 RNG = np.random.default_rng(5)
@@ -109,7 +112,7 @@ def test_rows_with_invalid_lengths_or_values_are_bad() -> None:
     scored = Scorer(WORDS, lengths="n", on_error="keep")(table)
     why = scored["y_error"].to_pylist()
     assert why[0] is None
-    assert why[1].startswith("column 'x': x[1, 0] is 99, but must be from 0 to 8")
+    assert why[1].startswith("column 'x': x[1, 0] is 99, expected 0 to 8")
     assert why[2:] == [f"column 'n': {n}, but the sequence has 2 steps" for n in (3, None)]
     np.testing.assert_array_equal(np.float32(scored["y"][0].as_py()), WORDS([1, 2]))
 
@@ -167,3 +170,19 @@ def test_a_row_whose_output_is_nan_is_bad() -> None:
 
 def test_scorer_is_an_attribute_of_onward_tables() -> None:
     assert onward.tables.Scorer is Scorer  # type: ignore[attr-defined]  # imported when it is first named
+
+
+def test_a_call_that_is_cancelled_ends_after_the_batch_that_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled, batches = Event(), []
+
+    def run_batch(*arguments: Any) -> Any:
+        batches.append(len(arguments[1]))
+        cancelled.set()
+        return original(*arguments)
+
+    original = inference.run_batch
+    scorer, table = Scorer(NET), pa.table({"x": COLUMNS["lists"][1]})
+    monkeypatch.setattr(inference, "run_batch", run_batch)
+    with pytest.raises(CancelledError):
+        scorer(table, cancelled)
+    assert batches == [64]

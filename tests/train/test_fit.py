@@ -314,7 +314,7 @@ def test_divergence_is_reported() -> None:
         (
             {"data": (words()[0], words()[1] + 1)},
             ArgumentError,
-            r"targets\[.*\] is 2, but must be from 0 to 1",
+            r"targets\[.*\] is 2, expected 0 to 1",
         ),
         ({"data": (words()[0], words()[1] * 1.0)}, DtypeError, "float64, but must hold integers"),
         ({"data": ([np.full((2, 3), "a")], [0])}, DtypeError, "<U1"),

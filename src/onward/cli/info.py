@@ -11,11 +11,9 @@ from rich.text import Text
 from ..errors import ArgumentError
 from ..formats import load
 from ..formats.keras.runtime.graph import Model as KerasModel
-from ..formats.keras.summary import keras_rows
 from ..formats.torch.parts import Parts
 from ..layers.base import Layer
-from ..layers.sequential import Sequential
-from ..layers.summary import Row, connected_rows, rows, shape_text
+from ..layers.summary import Row, rows, shape_text
 from .common import (
     Report,
     complete_model,
@@ -66,14 +64,9 @@ def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
     """What is reported of each layer."""
     if isinstance(net, Mapping):
         layers, found = net, rows(net)
-    elif isinstance(net, KerasModel):
-        layers, found = net.layers, keras_rows(net)
-    elif isinstance(net, Sequential):
-        layers = {str(number): layer for number, layer in enumerate(net)}
-        found = connected_rows(layers)
     else:
-        layers = {"": net}
-        found = rows(layers)
+        parts = net.layers if isinstance(net, KerasModel) else net.sublayers()
+        layers, found = {name.rstrip("."): layer for name, layer in parts.items()}, net._summary_rows()
     return [
         _report(row, repr(layer), layer.state_dict())
         for row, layer in zip(found, layers.values(), strict=True)

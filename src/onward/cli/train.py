@@ -162,7 +162,8 @@ def train_table(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the plot to this .png, .svg or .pdf file. Default: the name of RUN.",
 )
-def plot(run: Path, out: Path | None) -> None:
+@json_option
+def plot(run: Path, out: Path | None, as_json: bool) -> None:
     """Plot the losses and the learning rate of a training run.
 
     RUN is the checkpoint that `onward train` writes beside the model, or one of onward.train.fit.
@@ -170,7 +171,10 @@ def plot(run: Path, out: Path | None) -> None:
     out = run.with_suffix(".png") if out is None else out
     check_suffix(out, "--out", PICTURES)
     write_figure(out, checkpoint.history(run).plot())
-    Console(highlight=False, markup=False).print(f"Wrote {out}")
+    if as_json:
+        print(json.dumps({"run": str(run), "out": str(out)}))
+    else:
+        Console(highlight=False, markup=False).print(f"Wrote {out}")
 
 
 def _output(file: Path, out: Path | None) -> Path:

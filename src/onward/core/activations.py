@@ -1,4 +1,4 @@
-"""The activation functions by name: what each takes, its defaults, and what the core computes for it."""
+"""The activation functions by name: their parameters, defaults and counterparts in the core."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -7,12 +7,12 @@ from ..errors import ArgumentError
 from .checks import finite
 
 Spec: TypeAlias = str | tuple[str | float, ...]  # "tanh", or with parameters ("leaky_relu", 0.01)
-Specs: TypeAlias = tuple[Spec, ...]  # one for each place that a cell has for a function
-Call: TypeAlias = tuple[str, float, float]  # as the core takes it: its name for the function, alpha, beta
+Specs: TypeAlias = tuple[Spec, ...]  # one for each activation of a cell
+Call: TypeAlias = tuple[str, float, float]  # the core's name for the function, alpha, beta
 
 
 class Function(NamedTuple):
-    """A function of the core; `takes` of alpha, beta can be given, and those without a default must be."""
+    """A function of the core. The first `takes` of alpha and beta are parameters; None means no default."""
 
     core: str
     alpha: float | None = 0.0
@@ -48,7 +48,7 @@ FUNCTIONS = {
 
 
 def is_spec(value: Any) -> bool:
-    """Whether `value` has the form of one function: a name, or a name with numbers after it."""
+    """Whether `value` looks like one function: a name, or a sequence of a name and its parameters."""
     if not is_sequence(value):
         return isinstance(value, str)
     return len(value) > 0 and isinstance(value[0], str) and not any(map(is_spec, value[1:]))
@@ -59,28 +59,28 @@ def is_sequence(value: Any) -> bool:
 
 
 def spec(argument: str, value: Any) -> Spec:
-    """`value` as a Spec with its parameters as floats, or ArgumentError."""
+    """`value` as a Spec with float parameters. Raises ArgumentError."""
     if not is_spec(value):
         raise ArgumentError(
-            f"{argument}={value!r}, but must be a function's name, or a name and its parameters, as in "
+            f"{argument}={value!r}; expected the name of a function, or a name and parameters such as "
             "('leaky_relu', 0.01)"
         )
     name, *given = [value] if isinstance(value, str) else value
     if name not in FUNCTIONS:
-        raise ArgumentError(f"{argument}={value!r}, but must be one of {', '.join(FUNCTIONS)}")
+        raise ArgumentError(f"{argument}={value!r}; expected one of {', '.join(FUNCTIONS)}")
     function = FUNCTIONS[name]
     required = (function.alpha, function.beta).count(None)
     if not required <= len(given) <= function.takes:
         bounds = f"{required}" if required == function.takes else f"{required} to {function.takes}"
-        raise ArgumentError(f"{argument}={value!r} has {len(given)} parameters, but {name} takes {bounds}")
+        raise ArgumentError(f"{argument}={value!r} has {len(given)} parameters; {name} takes {bounds}")
     parameters = [number for number in map(finite, given) if number is not None]
     if len(parameters) < len(given):
-        raise ArgumentError(f"{argument}={value!r}, but a parameter must be a finite number")
+        raise ArgumentError(f"{argument}={value!r} has a parameter that is not a finite number")
     return (name, *parameters) if given else name
 
 
 def choose_one(argument: str, value: Any, bidirectional: bool) -> Spec | tuple[Spec, Spec]:
-    """`value` as one Spec, or, where directions differ, one for each; ArgumentError if it is neither."""
+    """`value` as one Spec, or as two if the directions differ. Raises ArgumentError."""
     if bidirectional and is_sequence(value) and len(value) == 2 and not is_spec(value):
         forward, reverse = (spec(argument, one) for one in value)
         return forward if forward == reverse else (forward, reverse)
@@ -90,7 +90,7 @@ def choose_one(argument: str, value: Any, bidirectional: bool) -> Spec | tuple[S
 def choose(
     argument: str, value: Any, places: Sequence[str], bidirectional: bool
 ) -> Specs | tuple[Specs, Specs]:
-    """`value` as one Spec for each place, or, where directions differ, such for each; or ArgumentError."""
+    """`value` as one Spec per place, or as two such tuples if the directions differ. Raises ArgumentError."""
 
     def fits(one: Any) -> bool:
         return is_sequence(one) and len(one) == len(places) and all(map(is_spec, one))
@@ -104,19 +104,19 @@ def choose(
         forward, reverse = map(specs, value)
         return forward if forward == reverse else (forward, reverse)
     raise ArgumentError(
-        f"{argument}={value!r}, but must be {len(places)} functions ({', '.join(places)}), "
-        "or, of a bidirectional layer, such a tuple for each direction"
+        f"{argument}={value!r}; expected {len(places)} functions ({', '.join(places)}), "
+        "or two such tuples for a bidirectional layer"
     )
 
 
 def by_direction(chosen: Any) -> tuple[Specs, Specs]:
-    """The forward and the reverse direction's part of what `choose` returned."""
+    """The Specs of the forward and the reverse direction, from the result of `choose`."""
     forward, reverse = (chosen, chosen) if all(map(is_spec, chosen)) else chosen
     return forward, reverse
 
 
 def call(function: Spec) -> Call:
-    """What the core takes for a Spec."""
+    """The arguments of the core for a Spec."""
     name, *given = [function] if isinstance(function, str) else function
     known = FUNCTIONS[str(name)]
     defaults = [known.alpha, known.beta][len(given) :]

@@ -1,7 +1,7 @@
-"""From what people pass to what the core takes: one rule for dtypes, one for memory layout, one for integers.
+"""Convert users' arrays to the dtypes and memory layouts that the core reads.
 
-The rule for dtypes: bool, integer and floating arrays of any width and byte order convert once to the
-layer's float32 or float64, and what overflows becomes infinite; anything else raises. Nobody's array is ever
+Boolean, integer and floating-point arrays of any width and byte order are converted once to the layer's
+float32 or float64, where overflow gives infinity; other dtypes raise DtypeError. No argument is ever
 written to.
 """
 
@@ -22,23 +22,23 @@ FLOAT64: FloatDtype = np.dtype(np.float64)
 
 
 def float_dtype(dtype: DTypeLike) -> FloatDtype:
-    """float32 or float64, in native byte order; DtypeError for anything else."""
+    """float32 or float64 in native byte order. Raises DtypeError for anything else."""
     for known in (FLOAT32, FLOAT64):
-        if dtype is not None and known == dtype:  # NumPy takes None for float64
+        if dtype is not None and known == dtype:  # to NumPy, None means float64
             return known
     raise DtypeError(f"dtype={dtype!r}, but layers compute in 'float32' or 'float64'")
 
 
 def working_dtype(*given: NDArray[Any]) -> FloatDtype:
-    """What is computed in where no layer says: float64 if any of the arrays is, else float32."""
+    """The dtype in which a layer without weights computes: float64 if an array has it, else float32."""
     return FLOAT64 if any(array.dtype == FLOAT64 for array in given) else FLOAT32
 
 
 def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
-    """`value` as a NumPy array of whatever dtype; `name` is what errors call it."""
+    """`value` as a NumPy array of any dtype; errors call it `name`. Raises DtypeError."""
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors that need a gradient
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors that require a gradient
         raise DtypeError(f"{name} cannot be read as an array: {error}") from error
     if array is not value and hasattr(value, "_mask"):
         raise DtypeError(
@@ -49,7 +49,7 @@ def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def as_floats(value: ArrayLike, dtype: FloatDtype, name: str) -> Array:
-    """`value` in `dtype`, without a copy where it already is."""
+    """`value` as an array of `dtype`, copied only if it has another dtype. Raises DtypeError."""
     array = as_array(value, name)
     if array.dtype == dtype:
         return array
@@ -62,23 +62,25 @@ def as_floats(value: ArrayLike, dtype: FloatDtype, name: str) -> Array:
 
 
 def as_stored(value: ArrayLike, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """A weight in the dtype that it is stored in; int8 is taken as it is."""
+    """A weight in the dtype in which a layer stores it; int8 is never converted. Raises DtypeError."""
     array = as_array(value, name)
     if dtype.kind == "i" and array.dtype != dtype:
-        raise DtypeError(f"{name} has dtype {array.dtype}; expected {dtype}: load floats before quantising")
+        raise DtypeError(
+            f"{name} has dtype {array.dtype}; expected {dtype}: load float weights before quantizing"
+        )
     return as_floats(array, dtype, name)
 
 
 def as_gradient(value: ArrayLike, shape: Shape, dtype: FloatDtype) -> Array:
-    """dy in `dtype`, once its shape is that of y."""
+    """dy as an array of `dtype`. Raises ShapeError unless it has the shape of y."""
     dy = as_floats(value, dtype, "dy")
     if dy.shape != shape:
-        raise ShapeError(f"dy has shape {dy.shape}, but y has {shape}, and they must be alike")
+        raise ShapeError(f"dy has shape {dy.shape}; expected {shape}, the shape of y")
     return dy
 
 
 def as_integers(value: ArrayLike, low: int, high: int, name: str, because: str) -> NDArray[np.int64]:
-    """`value` as int64 once every entry is an integer from `low` to `high`; `because` says why it must be."""
+    """`value` as int64. Raises DtypeError, and ArgumentError if an entry is not in [low, high] `because`."""
     array = as_array(value, name)
     if array.size == 0:  # an empty list has a float dtype
         return np.zeros(array.shape, np.int64)
@@ -90,12 +92,12 @@ def as_integers(value: ArrayLike, low: int, high: int, name: str, because: str) 
     if len(outside):
         where = tuple(outside[0].tolist())
         index = "[" + ", ".join(map(str, where)) + "]" if where else ""
-        raise ArgumentError(f"{name}{index} is {array[where]}, but must be from {low} to {high}: {because}")
+        raise ArgumentError(f"{name}{index} is {array[where]}, expected {low} to {high}, because {because}")
     return array.astype(np.int64)
 
 
 def reversed_steps(x: Array, lengths: NDArray[np.int64] | None = None) -> Array:
-    """x (T, B, ...) with the valid steps of each row in reverse order; what comes after them stays."""
+    """x (T, B, ...) with the valid steps of each row in reverse order and the padding unchanged."""
     if lengths is None:
         return x[::-1]
     steps = np.arange(len(x))[:, None]
@@ -103,16 +105,16 @@ def reversed_steps(x: Array, lengths: NDArray[np.int64] | None = None) -> Array:
 
 
 def as_lengths(value: ArrayLike, batch: Shape, steps: int) -> NDArray[np.int64]:
-    """Valid steps per row as (B,), from `value` of shape `batch`: (B,), or () where x is unbatched."""
+    """The valid steps of each row, (B,), from `value` of shape `batch`: (B,), or () if unbatched."""
     lengths = as_integers(value, 0, steps, "lengths", f"x has {steps} time steps")
     if lengths.shape != batch:
-        expected = f"{batch}, one for each row of x" if batch else "(), one integer, as x is unbatched"
-        raise ShapeError(f"lengths has shape {lengths.shape}, but must have shape {expected}")
+        expected = f"{batch}, one for each row of x" if batch else "(), one integer, because x is unbatched"
+        raise ShapeError(f"lengths has shape {lengths.shape}, expected {expected}")
     return lengths.reshape(-1)
 
 
 def padded(items: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays (T, ...) of different T side by side, (longest T, B, ...), with 0 behind their ends."""
+    """Sequences (T, ...) of different T as one array (longest T, B, ...), padded with 0."""
     first = items[0]
     rows = np.zeros((max(map(len, items)), len(items), *first.shape[1:]), first.dtype)
     for b, item in enumerate(items):
@@ -121,10 +123,10 @@ def padded(items: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def with_contiguous_rows(array: Array) -> Array:
-    """The array itself where its last axis is aligned and contiguous, as the core needs it, else a copy."""
+    """The array, or a copy if its last axis is not aligned and contiguous as the core requires."""
     return array if array.strides[-1] == array.itemsize and array.flags.aligned else array.copy()
 
 
 def contiguous(array: Array) -> Array:
-    """The array itself where it is aligned and C-contiguous, else a copy."""
+    """The array, or a copy if it is not aligned and C-contiguous."""
     return array if array.flags.c_contiguous and array.flags.aligned else array.copy()

@@ -1,4 +1,4 @@
-"""Checks of the arguments that users pass: each returns a plain value or raises an error that names it."""
+"""Check arguments: each function returns a plain Python value or raises an error that names the argument."""
 
 from __future__ import annotations  # np.random is slow to import
 
@@ -21,7 +21,7 @@ Rng: TypeAlias = "np.random.Generator | int | None"
 
 
 def checked(init: Callable[P, None]) -> Callable[P, None]:
-    """Lets a constructor name unknown or missing arguments, and list the right ones, in a SignatureError."""
+    """Make a constructor raise SignatureError, with its signature, for unknown or missing arguments."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)
@@ -43,11 +43,11 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
     return checked_init
 
 
-LARGEST = (1 << 63) - 1  # size of an axis
+LARGEST = (1 << 63) - 1  # the largest size of an axis
 
 
 def integer(name: str, value: Any, low: int, high: int = LARGEST) -> int:
-    """`value` as an int from `low` to `high`, or ArgumentError."""
+    """`value` as an int from `low` to `high`. Raises ArgumentError."""
     number = (
         None
         if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__")
@@ -61,7 +61,7 @@ def integer(name: str, value: Any, low: int, high: int = LARGEST) -> int:
 
 
 def finite(value: Any) -> float | None:
-    """`value` as a float if it is a finite number, else None."""
+    """`value` as a float, or None if it is not a finite number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         return None
     try:
@@ -72,7 +72,7 @@ def finite(value: Any) -> float | None:
 
 
 def probability(name: str, value: Any) -> float:
-    """`value` as a float from 0 to 1, or ArgumentError."""
+    """`value` as a float from 0 to 1. Raises ArgumentError."""
     number = finite(value)
     if number is None or not 0 <= number <= 1:
         raise ArgumentError(f"{name}={value!r}, but must be a number from 0 to 1")
@@ -80,7 +80,7 @@ def probability(name: str, value: Any) -> float:
 
 
 def non_negative(name: str, value: Any) -> float:
-    """`value` as a float of at least 0, or ArgumentError."""
+    """`value` as a non-negative float. Raises ArgumentError."""
     number = finite(value)
     if number is None or number < 0:
         raise ArgumentError(f"{name}={value!r}, but must be a number of at least 0")
@@ -88,7 +88,7 @@ def non_negative(name: str, value: Any) -> float:
 
 
 def positive(name: str, value: Any) -> float:
-    """`value` as a float above 0, or ArgumentError."""
+    """`value` as a positive float. Raises ArgumentError."""
     number = finite(value)
     if number is None or number <= 0:
         raise ArgumentError(f"{name}={value!r}, but must be a positive number")
@@ -96,29 +96,29 @@ def positive(name: str, value: Any) -> float:
 
 
 def flag(name: str, value: Any) -> bool:
-    """`value` if it is a bool, or ArgumentError: a size in a flag's place would pass for True."""
+    """`value` as a bool. Raises ArgumentError, also for numbers: a misplaced size would count as True."""
     if not isinstance(value, bool | np.bool_):
         raise ArgumentError(f"{name}={value!r}, but must be True or False")
     return bool(value)
 
 
 def instance(name: str, value: Any, kind: type[Value], such_as: str) -> Value:
-    """`value` if it is of that kind, or ArgumentError."""
+    """`value`. Raises ArgumentError if it is not an instance of `kind`, described as `such_as`."""
     if not isinstance(value, kind):
         raise ArgumentError(f"{name}={reprlib.repr(value)}, but must be {such_as}")
     return value
 
 
 def coerce_field(settings: object, name: str, check: Callable[..., Any], *bounds: Any) -> None:
-    """Replaces a frozen dataclass's attribute by the plain number or bool that `check` makes of it.
+    """Replace a field of a frozen dataclass with the plain number or bool that `check` returns for it.
 
-    A NumPy scalar among settings would turn float32 into float64, and be shown, so compared, differently.
+    A NumPy scalar would promote float32 to float64, and its repr differs from that of the equal float.
     """
     object.__setattr__(settings, name, check(name, getattr(settings, name), *bounds))
 
 
 def generator(rng: Rng) -> np.random.Generator:
-    """The generator itself, or one of that seed, or of none; never the global one. Raises ArgumentError."""
+    """A generator unchanged, or a new one with the given seed, or a random seed. Raises ArgumentError."""
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:

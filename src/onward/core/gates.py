@@ -1,4 +1,4 @@
-"""The order in which each source stacks its gates, and the one function that goes from one to another."""
+"""The gate orders of PyTorch, Keras and ONNX, and the conversion between them."""
 
 from typing import TypeVar
 
@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-# One letter a gate. LSTM: input, forget, candidate g (Keras and ONNX write c), output. GRU: reset, update z,
-# candidate n (Keras and ONNX write h). Onward's own order is PyTorch's.
+# One letter per gate. LSTM: input, forget, candidate g (Keras and ONNX write c), output. GRU: reset,
+# update z, candidate n (Keras and ONNX write h). Onward's own order is PyTorch's.
 GATE_ORDER = {
     ("torch", "lstm"): "ifgo",
     ("torch", "gru"): "rzn",
@@ -22,7 +22,7 @@ GATE_ORDER = {
 
 
 def reorder(array: NDArray[Scalar], cell: str, source: str, target: str) -> NDArray[Scalar]:
-    """A copy whose gates, stacked along the first axis in the order of `source`, are in that of `target`."""
+    """A copy of gates stacked along the first axis, reordered from `source` to `target`."""
     order = GATE_ORDER[source, cell]
     gates = dict(zip(order, np.split(array, len(order)), strict=True))
     return np.concatenate([gates[gate] for gate in GATE_ORDER[target, cell]])

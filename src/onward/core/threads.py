@@ -1,7 +1,7 @@
-"""How many threads one call may use; the numbers that come out are the same for any.
+"""The number of threads that a call may use, which never changes its results.
 
-The last word is that of the `num_threads` block that a call is in, then that of `set_num_threads`, then, as
-Onward is imported, of the environment: ONWARD_NUM_THREADS, or else OMP_NUM_THREADS. Otherwise it is 1.
+In order of precedence: the enclosing `num_threads` block, `set_num_threads`, and the environment variables
+ONWARD_NUM_THREADS and OMP_NUM_THREADS at import. The default is 1.
 """
 
 import os
@@ -15,18 +15,18 @@ MOST = 1024
 
 
 def set_num_threads(n: int) -> None:
-    """Lets each call use up to n threads; 1 unless told otherwise. Raises ArgumentError.
+    """Let each call use up to n threads; the default is 1. Raises ArgumentError.
 
-    One call at a time gets them; another that runs meanwhile, in another Python thread, computes on its own.
+    The threads serve one call at a time: a concurrent call from another Python thread runs on that thread.
     """
     _core.set_num_threads(integer("n", n, 1, MOST))
 
 
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Lets calls in the block, from this Python thread, use up to n threads: `with onward.num_threads(2):`.
+    """Let calls in the block use up to n threads: `with onward.num_threads(2):`. Raises ArgumentError.
 
-    Others are as they were, and so is this one after the block, however it ends. Raises ArgumentError.
+    Affects the current Python thread only; the previous number is restored at the end of the block.
     """
     before = _core.set_own_num_threads(integer("n", n, 1, MOST))
     try:
@@ -41,11 +41,13 @@ def get_num_threads() -> int:
 
 
 def _of(environment: Mapping[str, str]) -> int:
-    """The number that the environment asks for. Raises ArgumentError for a wrong ONWARD_NUM_THREADS."""
+    """The number of threads in the environment. Raises ArgumentError for a wrong ONWARD_NUM_THREADS."""
     own = environment.get("ONWARD_NUM_THREADS", "")
     if own:
         return integer("ONWARD_NUM_THREADS", int(own) if own.isdecimal() else own, 1, MOST)
-    openmp = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is for nested loops
+    openmp = (
+        environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    )  # a list gives the number for each level of nested loops
     return min(max(int(openmp), 1), MOST) if openmp.isdecimal() else 1
 
 

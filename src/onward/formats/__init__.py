@@ -15,6 +15,8 @@ from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
 from . import match_weights, native, npz, zip
 from .keras import load as keras
+from .keras.hdf5_objects import SIGNATURE as HDF5_SIGNATURE
+from .keras.load import MEMBERS as KERAS_MEMBERS
 from .torch import archive
 from .torch.merge import Found, merged
 from .torch.parts import Parts, find_layers
@@ -23,6 +25,8 @@ from .torch.state_dict import StateDict, state_dicts
 if TYPE_CHECKING:  # needs the onnx package
     from .onnx.model import Graph
 
+PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
+ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
 FORMATS = "safetensors, PyTorch (.pt), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
 
 
@@ -54,18 +58,19 @@ def load(
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that does not apply to the file.
     """
-    torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
     data = storage.mapped(path)
-    if keras.is_keras(data):
+    kind = _format(path, data)
+    torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
+    if kind != "keras":
+        keras_options = {"keras_version": keras_version, "custom_objects": custom_objects}
+        _reject(path, keras_options, "they apply to Keras files only")
+    if kind in ("keras", "onnx"):
         _reject(path, torch_options, "the file records its options")
+        if kind == "onnx":
+            return _graph(path, data)
         with _errors_naming(path):
             return keras.load(data, keras_version, custom_objects)
-    keras_options = {"keras_version": keras_version, "custom_objects": custom_objects}
-    _reject(path, keras_options, "they apply to Keras files only")
-    if _is_onnx(path, data):
-        _reject(path, torch_options, "the file records its options")
-        return _graph(path, data)
-    found, description = _read(path, data)
+    found, description = _read(path, data, kind)
     if description is not None or any(state_dict.records_options for state_dict in found.values()):
         _reject(path, torch_options, "the file records its options")
     with _errors_naming(path):
@@ -82,10 +87,11 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     checkpoint, the keys that lead to a state dict precede its names. Raises FileError.
     """
     data = storage.mapped(path)
-    if keras.is_keras(data):
+    kind = _format(path, data)
+    if kind == "keras":
         with _errors_naming(path):
             return keras.tensors(data)
-    found, _ = _read(path, data)
+    found, _ = _read(path, data, kind)
     return {
         ".".join((*keys, name)): tensor.copy()
         for keys, state_dict in found.items()
@@ -96,42 +102,54 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
     """The tensors of a file under the names that they have in a model. Raises FileError."""
     data = storage.mapped(path)
-    if keras.is_keras(data):
+    kind = _format(path, data)
+    if kind == "keras":
         with _errors_naming(path):
             return keras.weights_for(data, model)
-    found, _ = _read(path, data)
+    found, _ = _read(path, data, kind)
     with _errors_naming(path):
         tensors = merged(found, trusted=True).tensors  # the model says which layers they belong to
-    # tensors in safetensors files have no order
-    return match_weights.rename(tensors, model, ordered=archive.is_torch(data))
+    return match_weights.rename(tensors, model, ordered=kind != "safetensors")
 
 
-def _read(path: str | os.PathLike[str], data: zip.Data) -> tuple[Found, dict[str, Any] | None]:
-    """The state dicts of a file, and the description of the model if Onward saved it."""
-    with _errors_naming(path):
-        if _is_onnx(path, data):
-            return {(): StateDict(_graph(path, data).state_dict())}, None
-        if data[:4] == zip.SIGNATURE:
-            members = zip.ZipMembers(data)
-            if npz.is_npz(members):
-                return {(): StateDict(npz.read_npz(members))}, None
-            return state_dicts(archive.read(members)), None
-        if data[: len(npz.SIGNATURE)] == npz.SIGNATURE:
-            return {(): StateDict({"": npz.read_npy(data, "the file")})}, None
-        if archive.is_torch(data):
-            return state_dicts(archive.read(data)), None
-    if data[8:9] != b"{" and not os.fspath(path).lower().endswith(".safetensors"):
+def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
+    """The format of a file, by its content and for lack of a signature by its suffix. Raises FileError."""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    members = set()
+    if is_zip := data[:4] == zip.SIGNATURE:
+        with _errors_naming(path):
+            members = set(zip.ZipMembers(data).entries)
+    has_header = data[8:9] == b"{"  # safetensors: the length of a JSON header, then the header
+    formats = {
+        "keras": data[:8] == HDF5_SIGNATURE or members >= KERAS_MEMBERS,
+        "npz": bool(members) and all(name.endswith(".npy") for name in members),
+        "npy": data[: len(npz.SIGNATURE)] == npz.SIGNATURE,
+        "torch": is_zip or (data[:1] in PICKLE_STARTS and not has_header),
+        "onnx": not has_header and (suffix == ".onnx" or data[:1] == ONNX_START),
+        "safetensors": has_header or suffix == ".safetensors",
+    }
+    if not any(formats.values()):
         problem = "has an unknown format" if data else "is empty"
         raise FileError(f"{path} {problem}; supported formats are {FORMATS}")
-    tensors, description = storage.read(path)
+    return next(name for name, matches in formats.items() if matches)
+
+
+def _read(path: str | os.PathLike[str], data: zip.Data, kind: str) -> tuple[Found, dict[str, Any] | None]:
+    """The state dicts of a file, and the description of the model if Onward saved it."""
+    description = None
+    if kind == "onnx":
+        tensors = _graph(path, data).state_dict()
+    elif kind == "safetensors":
+        tensors, description = storage.read(path)
+    else:
+        with _errors_naming(path):
+            if kind == "torch":
+                return state_dicts(archive.read(data)), None
+            if kind == "npz":
+                tensors = npz.read_npz(data)
+            else:
+                tensors = {"": npz.read_npy(data, "the file")}
     return {(): StateDict(tensors)}, description
-
-
-def _is_onnx(path: str | os.PathLike[str], data: zip.Data) -> bool:
-    """Whether a file is ONNX, which has no signature but usually starts with the field of its version."""
-    named = os.fspath(path).lower().endswith(".onnx")
-    is_safetensors = data[8:9] == b"{"
-    return not archive.is_torch(data) and not is_safetensors and (named or data[:1] == b"\x08")
 
 
 def _graph(path: str | os.PathLike[str], data: zip.Data) -> Graph:
@@ -158,5 +176,4 @@ def _errors_naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OnwardError as error:
-        named = str(error) if str(error).startswith(f"{path}") else f"{path}: {error}"
-        raise FileError(named) from error
+        raise FileError(f"{path}: {error}") from error

@@ -18,13 +18,9 @@ HEADER = re.compile(
 )
 
 
-def is_npz(members: ZipMembers) -> bool:
-    """Whether a zip archive contains only arrays."""
-    return bool(members.entries) and all(name.endswith(".npy") for name in members.entries)
-
-
-def read_npz(members: ZipMembers) -> dict[str, NDArray[Any]]:
+def read_npz(data: Data) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz by name. Raises FileError."""
+    members = ZipMembers(data)
     return {name.removesuffix(".npy"): read_npy(members[name], name) for name in members.entries}
 
 

@@ -1,7 +1,8 @@
-"""The activation layers: a function of each number, and the softmax along an axis."""
+"""The activation layers: elementwise functions, and the softmax along an axis."""
 
-from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+from __future__ import annotations  # importing np.random is slow
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,17 @@ from .base import Layer
 
 
 class Activation(Layer):
-    """One of the functions that cells have, of each number: y = f(x), f by its name.
+    """An elementwise function by name: y = f(x).
 
     affine(alpha, beta), elu(alpha), exponential, gelu, hard_sigmoid(alpha, beta), hard_sigmoid_keras2,
     leaky_relu(alpha), linear, mish, relu, relu6, scaled_tanh(alpha, beta), selu, sigmoid, silu (or swish),
     softplus, softsign, tanh, thresholded_relu(alpha), as ONNX and Keras define them; hard_sigmoid is that of
     Keras 3 and PyTorch.
 
-    Raises ArgumentError for an unknown name, and for parameters missing or not taken.
+    Raises ArgumentError for an unknown name and for missing or unexpected parameters.
+
+    >>> Activation("leaky_relu", 0.1)([-1.0, 2.0])
+    array([-0.1,  2. ])
     """
 
     @checked
@@ -37,9 +41,9 @@ class Activation(Layer):
         return True
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x of any shape to y of the same, a new array.
+        """Map x of any shape to a new array y of the same shape.
 
-        NaN goes through, and infinities give the limit. float64 stays float64, anything else becomes float32.
+        NaN gives NaN, and infinities give the limit. float64 stays float64; other dtypes become float32.
         Raises DtypeError.
         """
         x = arrays.as_array(x, "x")
@@ -50,39 +54,36 @@ class Activation(Layer):
 
 
 class Softmax(Layer):
-    """torch.nn.Softmax: y = exp(x - max x) / sum(exp(x - max x)) along one axis, which cannot overflow."""
+    """The softmax along one axis, as torch.nn.Softmax: y = exp(x - max x) / sum(exp(x - max x))."""
 
     @checked
     def __init__(self, dim: int = -1) -> None:
-        self.dim = integer("dim", dim, -64, 63)  # NumPy's arrays have up to 64 axes
+        self.dim = integer("dim", dim, -64, 63)  # NumPy arrays have up to 64 axes
 
     @property
     def causal(self) -> bool:
         return self.dim == -1
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x of any shape to y of the same, each slice along `dim` on its own.
+        """Map x of any shape to y of the same shape, each slice along `dim` independently.
 
-        A slice with NaN or +inf in it, or of nothing but -inf, becomes NaN. float64 stays float64, anything
-        else becomes float32. Raises ShapeError, DtypeError.
+        A slice that contains NaN or +inf, or only -inf, gives NaN. float64 stays float64; other dtypes become
+        float32. Raises ShapeError, DtypeError.
         """
         x = arrays.as_array(x, "x")
         x = arrays.as_floats(x, arrays.working_dtype(x), "x")
         if not -x.ndim <= self.dim < x.ndim:
-            raise ShapeError(f"x has shape {x.shape}, but this Softmax works along axis dim={self.dim}")
-        # a slice contiguous in memory is summed in the same order whatever else there is
+            raise ShapeError(f"x has shape {x.shape} and no axis dim={self.dim}")
         rows = np.ascontiguousarray(np.moveaxis(x, self.dim, -1))
-        with np.errstate(invalid="ignore"):
-            shifted = rows - rows.max(axis=-1, keepdims=True, initial=-np.inf)
-        powers = np.empty_like(rows)
-        _core.activate(activations.call("exponential"), shifted.reshape(-1), powers.reshape(-1))
-        powers /= powers.sum(axis=-1, keepdims=True)
-        return np.moveaxis(powers, -1, self.dim)
+        y = np.empty_like(rows)
+        flat = (math.prod(rows.shape[:-1]), rows.shape[-1])
+        _core.softmax(rows.reshape(flat), False, y.reshape(flat))
+        return np.moveaxis(y, -1, self.dim)
 
     def forward(
         self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
     ) -> tuple[Array, None, Array]:
-        """As a call; the cache is a copy of y."""
+        """Call the layer and also return a cache for backward: y."""
         y = self(x)
         return y, None, y.copy()
 

@@ -1,6 +1,6 @@
-"""What all layers share: arguments checked and shown, weights under PyTorch's names, saving, pickling."""
+"""The base classes of layers: configuration, weights under PyTorch's names, saving and pickling."""
 
-from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+from __future__ import annotations  # importing np.random is slow
 
 import inspect
 import math
@@ -37,7 +37,7 @@ NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dic
 
 
 class IncompatibleKeys(NamedTuple):
-    """What load_state_dict did not find and did not use, as in PyTorch; both empty where it is strict."""
+    """The missing and the unexpected names of load_state_dict, as in PyTorch; both empty if strict."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -202,28 +202,27 @@ class Layer:
         lengths: ArrayLike | None = None,
         rng: Rng = None,
     ) -> tuple[Any, Any, Any]:
-        """y and the final state as a call gives them, None where there is no state, and a cache for backward.
+        """The output y and final state of a call (None without a state), and a cache for backward.
 
-        With `rng`, a Generator or a seed, dropout acts, as in training. The cache keeps x and the state
-        themselves where they have the layer's dtype already: leave them as they are until backward. Caches
-        can be used many times, and pickled. Raises what a call raises, and ArgumentError for a layer that has
-        no gradients.
+        With `rng`, a Generator or a seed, dropout acts as in training. The cache may refer to x and the state
+        instead of copying them: do not change them before backward. Caches can be reused and pickled. Raises
+        what a call raises, and ArgumentError for a layer that has no gradients.
         """
-        raise ArgumentError(f"{self!r} has no gradients: it can be called, but not trained")
+        raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
 
     def _check_cache(self, fits: bool) -> None:
-        """Raises ArgumentError unless a cache fits the layer."""
+        """Raise ArgumentError unless a cache fits the layer."""
         if not fits:
-            raise ArgumentError(f"cache is not what a forward pass of {self!r} returned")
+            raise ArgumentError(f"cache was not returned by the forward method of {self!r}")
 
     def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
-        """dx, dstate and the gradient of each weight, by its name in the state dict.
+        """dx, the gradient of the initial state, and those of the weights by their names in the state dict.
 
-        Derivatives of a scalar by x, by the initial state and by the weights, of those by y and by the final
-        state, dstate, where None stands for zeros. The weights must be those that forward used. dx is None
-        where x are integers. Raises ShapeError, DtypeError, ArgumentError.
+        dy and dstate are the gradients of a scalar with respect to y and the final state (None for zeros).
+        The weights must be those that forward used. dx is None if x holds integers. Raises ShapeError,
+        DtypeError, ArgumentError.
         """
-        raise ArgumentError(f"{self!r} has no gradients: it can be called, but not trained")
+        raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
 
     def stream(self, batch: int | None = None) -> Stream:
         """One sequence that continues from call to call, or `batch` of them: `y = stream(x)`.
@@ -281,12 +280,12 @@ class Layer:
         return small
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as JSON can hold them."""
+        """The constructor's arguments as JSON values."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "rng"]
         return {name: str(self.dtype) if name == "dtype" else getattr(self, name) for name in names}
 
     def description(self) -> dict[str, Any]:
-        """The layer's type and configuration, from which `onward.load` builds it again."""
+        """The layer's type and configuration, from which `onward.load` rebuilds it."""
         return {"type": type(self).__name__, **self.config()}
 
     def __repr__(self) -> str:
@@ -299,28 +298,28 @@ class Layer:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        """Name and shape of each weight, in PyTorch's order."""
+        """The name and shape of each weight, in PyTorch's order."""
         return iter(())
 
     def _stored(self) -> Iterator[tuple[str, Shape, np.dtype[Any]]]:
-        """Name, shape and dtype of each weight."""
+        """The name, shape and dtype of each weight."""
         for prefix, leaf in self.sublayers().items():
             for name, shape in leaf.shapes():
                 yield prefix + name, shape, leaf._dtype_of(name, shape)
 
     def _dtype_of(self, name: str, shape: Shape) -> np.dtype[Any]:
-        """What one weight of a leaf is stored as."""
+        """The dtype in which a weight of this layer is stored."""
         return self.dtype
 
     def _compressed(self, precision: str) -> Layer:
-        """A leaf with its matrices stored in less; itself where that is not done."""
+        """The layer with its matrices quantized, or itself if it has none that can be."""
         return self
 
     def _weights_by_name(self) -> dict[str, Array]:
         return {}
 
     def _take(self, weights: dict[str, Array]) -> None:
-        """Replaces the weights named: arrays of the right shape and dtype that nobody else holds."""
+        """Replace some weights with arrays of the right shape and dtype, which the layer then owns."""
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of each weight under the name that PyTorch gives it."""
@@ -332,13 +331,12 @@ class Layer:
             return self._weights_by_name()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Copies weights in, converted to the dtype of the layer's own; changes nothing if it raises.
+        """Copy weights into the layer, converted to its dtype; changes nothing if it raises.
 
-        A quantised layer takes what its own `state_dict` gives: halves, or int8 and scales.
+        A quantized layer takes the arrays of its own `state_dict`: float16, or int8 and scales.
 
-        Returns the names that were missing and those that were not expected. Raises ArgumentError, which
-        names all of them and every wrong shape and dtype; with `strict=False`, missing and unexpected names
-        are no error.
+        Returns the missing and the unexpected names. Raises ArgumentError, which lists these names and every
+        wrong shape and dtype; with `strict=False`, missing and unexpected names are not an error.
         """
         if not isinstance(state_dict, Mapping):
             raise ArgumentError(
@@ -382,9 +380,9 @@ class Layer:
             raise ArgumentError(f"{path}: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a safetensors file, architecture included, for `onward.load`.
+        """Write the architecture and the weights to a safetensors file, for `onward.load`.
 
-        Whatever goes wrong, a file that was there before stays whole. Raises FileError.
+        If writing fails, an existing file is left unchanged. Raises FileError.
         """
         storage.write(path, self._snapshot(), self.description())
 
@@ -415,19 +413,19 @@ class packed(Generic[Value]):
 
 
 class Weighted(Layer):
-    """A layer that holds weights."""
+    """A layer with weights."""
 
     _weights: dict[str, Array]
 
     def _draw(self, dtype: DTypeLike, rng: Rng, draw: Callable[[np.random.Generator, Shape], Array]) -> None:
-        """Sets dtype and initial weights, once the attributes are set that `shapes` depends on."""
+        """Set dtype and draw the initial weights; `shapes` must work already."""
         self.dtype = arrays.float_dtype(dtype)
         self._weights = {}
         if rng is NO_WEIGHTS:
             return
         for name, shape in self.shapes():
             if math.prod(shape) > LARGEST // self.dtype.itemsize:
-                raise ArgumentError(f"{name} would have shape {shape}, beyond what memory can hold")
+                raise ArgumentError(f"{name} would have shape {shape}, which exceeds the address space")
         drawn = generator(rng)
         self._take({name: draw(drawn, shape).astype(self.dtype) for name, shape in self.shapes()})
 
@@ -446,5 +444,5 @@ class Weighted(Layer):
 
 
 def uniform(bound: float) -> Callable[[np.random.Generator, Shape], Array]:
-    """Draws from U(-bound, bound), PyTorch's initial weights."""
+    """A function that draws from U(-bound, bound), PyTorch's initial weights."""
     return lambda generator, shape: generator.uniform(-bound, bound, shape)

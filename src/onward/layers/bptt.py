@@ -1,6 +1,6 @@
 """Backpropagation through time: record a recurrent layer's call, and compute gradients from the record."""
 
-from __future__ import annotations  # np.random is slow to import
+from __future__ import annotations  # importing np.random is slow
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 

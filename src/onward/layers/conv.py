@@ -1,6 +1,9 @@
-"""The convolutions of torch.nn."""
+"""Convolutions over one or two axes, as in torch.nn.
 
-from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+Axes: N batch, C channels, O output channels, G groups.
+"""
+
+from __future__ import annotations  # importing np.random is slow
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,25 +19,26 @@ from ..errors import ArgumentError
 from .base import Weighted, packed, uniform
 from .windows import Sides, Spatial, padded, windows
 
-AT_ONCE = 1 << 20  # numbers of windows that are laid side by side at a time
+AT_ONCE = 1 << 20  # the most numbers of windows to copy into one matrix
 
 
 class Filters:
-    """The weights of a convolution, packed: weight (O, C/G, *kernel_size), bias (O,) or None."""
+    """The packed weights of a convolution: weight (O, C/G, *kernel_size), bias (O,) or None."""
 
     def __init__(self, weight: Array, bias: Array | None, groups: int) -> None:
         self.kernel_size = weight.shape[2:]
         self.O = len(weight) // groups
-        matrices = np.split(weight.reshape(len(weight), -1), groups)
+        # channels last: the windows of one axis then overlap in memory, and need no copy
+        matrices = np.split(np.moveaxis(weight, 1, -1).reshape(len(weight), -1), groups)
         biases = [None] * groups if bias is None else np.split(bias, groups)
         self.products = [_core.Dense(W, b) for W, b in zip(matrices, biases, strict=True)]
 
     def __call__(self, x: Array, stride: Shape, sides: Sides, dilation: Shape) -> Array:
-        """x (N, C, *sizes) to y (N, O, *out), padded by `sides`."""
+        """Map x (N, C, *sizes), padded by `sides`, to y (N, O, *out)."""
         seen = windows(padded(x, sides), self.kernel_size, stride, dilation)
         N, C, G, axes = *x.shape[:2], len(self.products), len(stride)
         out = seen.shape[2 : 2 + axes]
-        seen = np.moveaxis(seen.reshape(N, G, C // G, *seen.shape[2:]), 2, 2 + axes)
+        seen = np.moveaxis(seen.reshape(N, G, C // G, *seen.shape[2:]), 2, -1)
         places, inputs = math.prod(out), C // G * math.prod(self.kernel_size)
         y = np.empty((N, places, G, self.O), x.dtype)
         at_once = max(1, AT_ONCE // max(1, places * inputs))
@@ -49,7 +53,7 @@ class Filters:
 
 
 class Convolution(Spatial, Weighted):
-    """What Conv1d and Conv2d share."""
+    """The base class of Conv1d and Conv2d."""
 
     @checked
     def __init__(
@@ -80,7 +84,7 @@ class Convolution(Spatial, Weighted):
             )
         self.bias = flag("bias", bias)
         if padding_mode != "zeros":
-            raise ArgumentError(f"padding_mode={padding_mode!r}, but Onward pads with 'zeros' alone")
+            raise ArgumentError(f"padding_mode={padding_mode!r}, but only 'zeros' is supported")
         self.padding_mode = padding_mode
         inputs = self.in_channels // self.groups * math.prod(self._sizes(self.kernel_size))
         self._draw(dtype, rng, uniform(inputs**-0.5))
@@ -105,9 +109,9 @@ class Convolution(Spatial, Weighted):
         return Filters(weights["weight"], weights.get("bias"), self.groups)
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, O, *out), each row of the batch on its own.
+        """Map x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, O, *out).
 
-        Raises ShapeError, DtypeError.
+        The bits of a row do not depend on the other rows. Raises ShapeError, DtypeError.
         """
         x, batched = self._batch(x, self.in_channels)
         sides = self._sides()
@@ -116,25 +120,25 @@ class Convolution(Spatial, Weighted):
         return y if batched else y[0]
 
     def _reach(self) -> list[int]:
-        """For each axis, how far it is from the first to the last place of a window."""
+        """The distance between the first and the last position of a window, for each axis."""
         sizes = zip(self._sizes(self.kernel_size), self._sizes(self.dilation), strict=True)
         return [d * (k - 1) for k, d in sizes]
 
     def _sides(self) -> Sides:
-        """What pads x."""
-        if self.padding == "same":  # the odd place comes after
+        """The padding of x."""
+        if self.padding == "same":  # an odd padding is longer after x
             return [(places // 2, places - places // 2) for places in self._reach()]
         return [(n, n) for n in self._sizes(0 if self.padding == "valid" else self.padding)]
 
 
 class Conv1d(Convolution):
-    """The convolution of torch.nn.Conv1d: y[o, t] = b[o] + sum over c, k of W[o, c, k] x[c, s t + d k].
+    """A convolution, as torch.nn.Conv1d: y[o, t] = b[o] + sum over c, k of W[o, c, k] x[c, s t + d k].
 
-    s is stride and d is dilation; groups of channels are convolved each on its own.
+    s is the stride and d the dilation; each group of channels is convolved separately.
 
-    Weights: weight W (O, C/groups, K), bias b (O,), drawn from U(-1/sqrt(n), 1/sqrt(n)), n = K C/groups, with
-    `rng`, a NumPy Generator or a seed. Padding is of zeros: a number on both sides, "valid" for none, or
-    "same" for as many places in y as in x. Raises ArgumentError, DtypeError, and SignatureError for unknown
+    Weights: weight W (O, C/groups, K) and bias b (O,), drawn from U(-1/sqrt(n), 1/sqrt(n)), n = K C/groups,
+    with `rng`, a NumPy Generator or a seed. padding is the number of zeros on both sides, "valid" for none,
+    or "same" for a y as long as x. Raises ArgumentError, DtypeError, and SignatureError for unknown
     arguments.
     """
 
@@ -142,10 +146,10 @@ class Conv1d(Convolution):
 
 
 class Conv2d(Convolution):
-    """The convolution of torch.nn.Conv2d, in which each t and k of Conv1d is a pair.
+    """A convolution, as torch.nn.Conv2d: Conv1d with pairs for t and k.
 
-    Weights: weight W (O, C/groups, K, K'), bias b (O,), drawn as those of Conv1d. kernel_size, stride,
-    padding and dilation are one integer, or two. Raises ArgumentError, DtypeError, and SignatureError for
+    Weights: weight W (O, C/groups, K, K') and bias b (O,), drawn as in Conv1d. kernel_size, stride, padding
+    and dilation are one integer or two. Raises ArgumentError, DtypeError, and SignatureError for
     unknown arguments.
     """
 

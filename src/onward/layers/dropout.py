@@ -1,6 +1,6 @@
-"""The dropout of torch.nn, which acts in training only."""
+"""Dropout, which acts in training only, as in torch.nn."""
 
-from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+from __future__ import annotations  # importing np.random is slow
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from .base import Layer
 
 
 def dropout_mask(rng: np.random.Generator, p: float, shape: Shape, dtype: FloatDtype) -> Array:
-    """0 with probability p, else 1 / (1 - p), so that the mean stays."""
+    """Factors that are 0 with probability p and otherwise 1 / (1 - p), which preserves the mean."""
     return (rng.random(shape) >= p).astype(dtype) / dtype.type(1 - p if p < 1 else 1)
 
 
 class Dropout(Layer):
-    """torch.nn.Dropout: y = x in a call; with forward's `rng`, y = 0 with probability p, else x / (1 - p).
+    """Dropout, as torch.nn.Dropout: y = x in a call; in training, y = 0 with probability p, else x / (1 - p).
 
-    Raises ArgumentError. Source: Srivastava et al. 2014.
+    `forward` trains when it is given `rng`. Raises ArgumentError. Source: Srivastava et al. 2014.
     """
 
     unchanged_by_step = True
@@ -35,7 +35,7 @@ class Dropout(Layer):
         return True
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x of any shape, as it is, in a new array. float64 stays float64, anything else becomes float32."""
+        """A copy of x, of any shape. float64 stays float64; other dtypes become float32."""
         x = arrays.as_array(x, "x")
         return arrays.as_floats(x, arrays.working_dtype(x), "x").copy()
 
@@ -47,7 +47,7 @@ class Dropout(Layer):
         lengths: Any = None,
         rng: Rng = None,
     ) -> tuple[Array, None, Array]:
-        """y, and what x was multiplied by, as the cache."""
+        """Call the layer and also return a cache for backward: the factors of x."""
         y = self(x)
         mask = np.ones_like(y)
         if rng is not None and self.p:
@@ -55,6 +55,6 @@ class Dropout(Layer):
         return y * mask, None, mask
 
     def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
-        """dx = dy where x came through, scaled alike. Raises ShapeError, DtypeError."""
+        """dx = dy times the factors of x. Raises ShapeError, DtypeError."""
         self._check_cache(isinstance(cache, np.ndarray))
         return arrays.as_gradient(dy, cache.shape, cache.dtype) * cache, None, {}

@@ -1,6 +1,6 @@
-"""The lookup table of torch.nn."""
+"""The lookup table, as in torch.nn."""
 
-from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +15,14 @@ from .base import Weighted
 
 
 class Embedding(Weighted):
-    """The table of torch.nn.Embedding: y = weight[x].
+    """A lookup table, as torch.nn.Embedding: y = weight[x].
 
     Weights: weight (num_embeddings, embedding_dim), drawn from N(0, 1) with `rng`, a NumPy Generator or a
-    seed; the row `padding_idx` starts as zeros. Raises ArgumentError, DtypeError, and SignatureError for
+    seed; the row `padding_idx` starts at zero. Raises ArgumentError, DtypeError, and SignatureError for
     unknown arguments.
+
+    >>> Embedding(80, 16)([[3, 1, 4]]).shape
+    (1, 3, 16)
     """
 
     @checked
@@ -34,7 +37,7 @@ class Embedding(Weighted):
     ) -> None:
         self.num_embeddings = n = integer("num_embeddings", num_embeddings, 1)
         self.embedding_dim = integer("embedding_dim", embedding_dim, 1)
-        # a negative one counts from the end, as in PyTorch
+        # a negative index counts from the end, as in PyTorch
         self.padding_idx = None if padding_idx is None else integer("padding_idx", padding_idx, -n, n - 1) % n
         self._draw(dtype, rng, self._table)
 
@@ -56,7 +59,7 @@ class Embedding(Weighted):
         return ()
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Integers x of any shape to y (..., embedding_dim). Raises DtypeError, ArgumentError."""
+        """Map integers x of any shape to y (..., embedding_dim). Raises DtypeError, ArgumentError."""
         last = self.num_embeddings - 1
         x = arrays.as_integers(x, 0, last, "x", f"this Embedding has num_embeddings={self.num_embeddings}")
         return np.take(self._weights["weight"], x, axis=0)
@@ -64,13 +67,13 @@ class Embedding(Weighted):
     def forward(
         self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
     ) -> tuple[Array, None, NDArray[np.int64]]:
-        """As a call; the cache is x."""
+        """Call the layer and also return a cache for backward: x."""
         return self(x), None, np.array(x, np.int64)
 
     def backward(
         self, dy: ArrayLike, dstate: None, cache: NDArray[np.int64]
     ) -> tuple[None, None, dict[str, Array]]:
-        """dweight[x] = dy, summed where x repeats; 0 for padding_idx, as in PyTorch. There is no dx."""
+        """dweight[x] = dy, summed over equal x; 0 for padding_idx, as in PyTorch. dx is None."""
         self._check_cache(isinstance(cache, np.ndarray) and cache.dtype.kind == "i")
         dy = arrays.as_gradient(dy, (*cache.shape, self.embedding_dim), self.dtype)
         gradient = np.zeros_like(self._weights["weight"])

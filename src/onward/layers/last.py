@@ -1,6 +1,6 @@
-"""The layer that keeps the last valid step of each row."""
+"""The layer that selects the last valid step of each row."""
 
-from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+from __future__ import annotations  # importing np.random is slow
 
 from typing import Any
 
@@ -15,7 +15,13 @@ from .base import Layer, RunRecurrent
 
 
 class Last(Layer):
-    """Each row's last valid step: y_{T-1}, or y_{length-1}; zeros where there is no step."""
+    """The last valid step of each row: y_{T-1}, or y_{length-1} with lengths; zeros if there is none.
+
+    >>> import numpy as np
+    >>> Last()(np.array([[[1.0], [2.0]], [[3.0], [4.0]]]), lengths=[1, 2])  # (T, B, F)
+    array([[1.],
+           [4.]])
+    """
 
     batch_first: bool = False
     batched_ndim = 3
@@ -27,15 +33,15 @@ class Last(Layer):
 
     @property
     def causal(self) -> bool:
-        return True  # after each step, that step is the last
+        return True  # in a stream, the present step is the last one
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         return self(x, lengths), None
 
     def __call__(self, y: ArrayLike, lengths: ArrayLike | None = None) -> Array:
-        """y (T, B, F), (B, T, F) with batch_first, or (T, F) unbatched to (B, F) or (F,), a new array.
+        """Map y (T, B, F), (B, T, F) with batch_first, or (T, F) unbatched to a new array (B, F) or (F,).
 
-        float64 stays float64, anything else becomes float32. Raises ShapeError, DtypeError, ArgumentError.
+        float64 stays float64; other dtypes become float32. Raises ShapeError, DtypeError, ArgumentError.
         """
         y = arrays.as_array(y, "y")
         y = arrays.as_floats(y, arrays.working_dtype(y), "y")
@@ -54,13 +60,13 @@ class Last(Layer):
     def forward(
         self, x: ArrayLike, state: None = None, *, lengths: ArrayLike | None = None, rng: Any = None
     ) -> tuple[Array, None, tuple[Shape, NDArray[Any] | None]]:
-        """As a call; the cache is the shape of x, and a copy of lengths."""
+        """Call the layer and also return a cache for backward: the shape of x, and lengths."""
         return self(x, lengths), None, (np.shape(x), None if lengths is None else np.array(lengths))
 
     def backward(
         self, dy: ArrayLike, dstate: None, cache: tuple[Shape, NDArray[Any] | None]
     ) -> tuple[Array, None, dict[str, Array]]:
-        """dx is dy at each row's last valid step, and 0 elsewhere. Raises ShapeError, DtypeError."""
+        """dx is dy at the last valid step of each row and 0 elsewhere. Raises ShapeError, DtypeError."""
         shape, lengths = cache if isinstance(cache, tuple) and len(cache) == 2 else ((), None)
         self._check_cache(isinstance(shape, tuple) and len(shape) in (2, 3))
         batch_major = len(shape) == 3 and self.batch_first

@@ -1,6 +1,6 @@
-"""The affine layer of torch.nn."""
+"""The affine layer, as in torch.nn."""
 
-from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,10 +17,14 @@ from .base import Weighted, packed, uniform
 
 
 class Linear(Weighted):
-    """The affine layer of torch.nn.Linear: y = x W^T + b.
+    """An affine layer, as torch.nn.Linear: y = x W^T + b.
 
-    Weights: weight W (O, I), bias b (O,), drawn from U(-1/sqrt(I), 1/sqrt(I)) with `rng`, a NumPy Generator
-    or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+    Weights: weight W (O, I) and bias b (O,), drawn from U(-1/sqrt(I), 1/sqrt(I)) with `rng`, a NumPy
+    Generator or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+
+    >>> import numpy as np
+    >>> Linear(5, 3)(np.zeros((7, 2, 5))).shape
+    (7, 2, 3)
     """
 
     @checked
@@ -64,12 +68,10 @@ class Linear(Weighted):
         return _core.Dense(arrays.contiguous(weights["weight"].T), None)
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x (..., I) to y (..., O), each row on its own. Raises ShapeError, DtypeError."""
+        """Map x (..., I) to y (..., O), row by row. Raises ShapeError, DtypeError."""
         x = arrays.as_floats(x, self.dtype, "x")
         if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ShapeError(
-                f"x has shape {x.shape}, but the last axis of what this Linear takes is {self.in_features}"
-            )
+            raise ShapeError(f"x has shape {x.shape}; the last axis must have in_features={self.in_features}")
         rows = arrays.contiguous(x).reshape(-1, self.in_features)
         y = np.empty((len(rows), self.out_features), self.dtype)
         self._kernel.forward(rows, y)
@@ -78,13 +80,13 @@ class Linear(Weighted):
     def forward(
         self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
     ) -> tuple[Array, None, Array]:
-        """As a call; the cache is x."""
+        """Call the layer and also return a cache for backward: x."""
         return self(x), None, arrays.as_floats(x, self.dtype, "x")
 
     def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
-        """dx = dy W, dW = dy^T x and db = dy, summed over the rows; where dy is 0, x counts for nothing.
+        """dx = dy W, dW = dy^T x and db = dy, the last two summed over the rows.
 
-        Raises ShapeError, DtypeError.
+        Rows of dy that are 0 contribute nothing, even if x is NaN. Raises ShapeError, DtypeError.
         """
         self._check_cache(isinstance(cache, np.ndarray) and cache.shape[-1:] == (self.in_features,))
         dy = arrays.as_gradient(dy, (*cache.shape[:-1], self.out_features), self.dtype)

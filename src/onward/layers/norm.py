@@ -1,6 +1,6 @@
-"""The normalization layers of torch.nn, as they are at inference: each row of a batch on its own."""
+"""The normalization layers of torch.nn at inference; the rows of a batch do not affect each other."""
 
-from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+from __future__ import annotations  # importing np.random is slow
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .. import _core
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer, non_negative
@@ -20,26 +21,14 @@ ONES = ("weight", "running_var")
 
 def standardized(x: Array, eps: float) -> Array:
     """(x - mean) / sqrt(var + eps) for each row of x (..., F), where var is the mean of (x - mean)^2."""
-    x = np.ascontiguousarray(x)  # the order of a sum then depends on nothing but the row
-    with np.errstate(over="ignore", invalid="ignore"):
-        y, variance = _standardized(x, x.dtype.type(eps))
-        if not np.isfinite(variance).all():  # sums or squares overflowed: scale these rows to at most 1
-            overflowed = ~np.isfinite(variance[..., 0])
-            rows = x[overflowed]
-            exponent = np.frexp(np.abs(rows).max(axis=-1, keepdims=True))[1]  # powers of two do not round
-            scaled_eps = np.maximum(np.ldexp(x.dtype.type(eps), -2 * exponent), np.finfo(x.dtype).tiny)
-            y[overflowed], _ = _standardized(np.ldexp(rows, -exponent), scaled_eps)
-    return y
-
-
-def _standardized(x: Array, eps: Any) -> tuple[Array, Array]:
-    centred: Array = x - x.mean(axis=-1, keepdims=True)
-    variance: Array = np.square(centred).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + eps), variance
+    rows = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    y = np.empty_like(rows)
+    _core.standardize(rows, eps, y)
+    return y.reshape(x.shape)
 
 
 class Normalization(Weighted):
-    """A layer whose weight starts as ones and whose bias starts as zeros."""
+    """A layer whose weight is initialized to ones and whose bias to zeros."""
 
     causal = False
 
@@ -57,12 +46,12 @@ def affine(weights: dict[str, Array], x: Array, shape: Shape) -> Array:
 
 
 def channels_of(x: Array) -> Shape:
-    """The shape in which one number a channel meets x (N, C, ...)."""
+    """The shape in which one number per channel broadcasts against x (N, C, ...)."""
     return (-1, *(1,) * (x.ndim - 2))
 
 
 class BatchNorm(Normalization):
-    """What BatchNorm1d and BatchNorm2d share."""
+    """The base class of BatchNorm1d and BatchNorm2d."""
 
     layouts: ClassVar[dict[int, str]]
 
@@ -83,7 +72,7 @@ class BatchNorm(Normalization):
         self.affine = flag("affine", affine)
         if not flag("track_running_stats", track_running_stats):
             raise ArgumentError(
-                "track_running_stats=False, but without running statistics each row would depend on its batch"
+                "track_running_stats=False is not supported: a row's output would depend on the other rows"
             )
         self.track_running_stats = True
         self._start(eps, dtype, rng)
@@ -92,10 +81,10 @@ class BatchNorm(Normalization):
         names = ("weight", "bias") if self.affine else ()
         for name in (*names, "running_mean", "running_var"):
             yield name, (self.num_features,)
-        yield "num_batches_tracked", ()  # of use in training only
+        yield "num_batches_tracked", ()  # unused at inference
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x to y of the same shape, each number on its own. Raises ShapeError, DtypeError."""
+        """Map x to y of the same shape, elementwise. Raises ShapeError, DtypeError."""
         x = arrays.as_floats(x, self.dtype, "x")
         if x.ndim not in self.layouts or x.shape[1] != self.num_features:
             takes = " or ".join(self.layouts.values())
@@ -120,7 +109,7 @@ class BatchNorm1d(BatchNorm):
 
 
 class BatchNorm2d(BatchNorm):
-    """torch.nn.BatchNorm2d at inference: as BatchNorm1d, of x (N, C, H, W)."""
+    """torch.nn.BatchNorm2d at inference: BatchNorm1d for x (N, C, H, W)."""
 
     layouts: ClassVar[dict[int, str]] = {4: "(N, C, H, W)"}
 
@@ -147,7 +136,7 @@ class LayerNorm(Normalization):
         sizes: Any = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
         self.normalized_shape = tuple(integer("normalized_shape", size, 1) for size in sizes)
         if not sizes:
-            raise ArgumentError("normalized_shape=(), but must name at least one axis")
+            raise ArgumentError("normalized_shape=(); expected at least one axis")
         self.elementwise_affine = flag("elementwise_affine", elementwise_affine)
         self.bias = flag("bias", bias)
         self._start(eps, dtype, rng)
@@ -167,13 +156,12 @@ class LayerNorm(Normalization):
                 yield "bias", self.normalized_shape
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x (..., *normalized_shape) to y of the same shape. Raises ShapeError, DtypeError."""
+        """Map x (..., *normalized_shape) to y of the same shape. Raises ShapeError, DtypeError."""
         x = arrays.as_floats(x, self.dtype, "x")
         axes = len(self.normalized_shape)
         if x.shape[-axes:] != self.normalized_shape:
             raise ShapeError(
-                f"x has shape {x.shape}, but the last axes of what this LayerNorm takes are "
-                f"{self.normalized_shape}"
+                f"x has shape {x.shape}; the last axes must be normalized_shape={self.normalized_shape}"
             )
         rows = x.reshape(*x.shape[:-axes], math.prod(self.normalized_shape))
         y = standardized(rows, self.eps).reshape(x.shape)
@@ -212,10 +200,7 @@ class GroupNorm(Normalization):
             yield "bias", (self.num_channels,)
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x (N, C, ...) to y of the same shape, each row of the batch on its own.
-
-        Raises ShapeError, DtypeError.
-        """
+        """Map x (N, C, ...) to y of the same shape. Raises ShapeError, DtypeError."""
         x = arrays.as_floats(x, self.dtype, "x")
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             takes = f"(N, {self.num_channels}, ...)"

@@ -1,6 +1,9 @@
-"""The pooling layers of torch.nn."""
+"""Maximum and average pooling over one or two axes, as in torch.nn.
 
-from __future__ import annotations  # np.random is slow to import: not before a layer draws weights
+The numbers of a window are combined position by position, in an order that does not depend on the batch.
+"""
+
+from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +18,12 @@ from .windows import Sides, Spatial, padded, windows
 
 
 def largest(x: Array, kernel_size: Shape, stride: Shape, sides: Sides, dilation: Shape) -> Array:
-    """The largest number of each window of x (N, C, *sizes), NaN if it holds one."""
+    """The maximum of each window of x (N, C, *sizes); NaN if the window contains NaN."""
     seen = windows(padded(x, sides, -np.inf), kernel_size, stride, dilation)
     y = np.full(seen.shape[: x.ndim], -np.inf, x.dtype)
     for place in np.ndindex(kernel_size):
         np.maximum(y, seen[(..., *place)], out=y)
-    return y + 0  # of -0 and 0, either may have been the larger
+    return y + 0  # np.maximum may return either -0 or 0: return 0
 
 
 def total(x: Array, kernel_size: Shape, stride: Shape, sides: Sides) -> Array:
@@ -33,14 +36,14 @@ def total(x: Array, kernel_size: Shape, stride: Shape, sides: Sides) -> Array:
 
 
 def average(x: Array, kernel_size: Shape, stride: Shape, sides: Sides, counted: Sides) -> Array:
-    """The average of each window of x (N, C, *sizes); of the places around x, `counted` count as zeros."""
+    """The average of each window of x (N, C, *sizes), which counts the padding `counted` as zeros."""
     rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in zip(sides, counted, strict=True)]
     ones = padded(np.ones((1, 1, *x.shape[2:]), x.dtype), counted, 1.0)
     return total(x, kernel_size, stride, sides) / total(ones, kernel_size, stride, rest)
 
 
 class Pooling(Spatial):
-    """What all pooling of windows shares."""
+    """The base class of pooling layers."""
 
     kernel_size: Any
     stride: Any
@@ -53,20 +56,18 @@ class Pooling(Spatial):
         self.padding = self._per_axis("padding", padding, 0)
         sizes = zip(self._sizes(self.padding), self._sizes(self.kernel_size), strict=True)
         if any(n > k // 2 for n, k in sizes):
-            raise ArgumentError(
-                f"padding={padding!r}, but must be at most half of kernel_size={kernel_size!r}"
-            )
+            raise ArgumentError(f"padding={padding!r}; expected at most half of kernel_size={kernel_size!r}")
         self.ceil_mode = flag("ceil_mode", ceil_mode)
 
     def _windows(self, x: Array, dilation: Shape) -> tuple[Shape, Shape, Sides, Sides]:
-        """The sizes and strides of windows, what pads x, and what of that is `padding`, not rounding up."""
+        """The window sizes, strides and total padding, and the padding without that added by ceil_mode."""
         kernel_size, stride, padding = map(self._sizes, (self.kernel_size, self.stride, self.padding))
         spans = [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True)]
         own = [(n, n) for n in padding]
         sides = []
         for size, n, span, step in zip(x.shape[2:], padding, spans, stride, strict=True):
             places = -(-(size + 2 * n - span) // step)
-            # a window that begins after x and the padding before it is no window
+            # a window that starts after x and the left padding is dropped
             more = places * step + span - size - 2 * n if self.ceil_mode and places * step < size + n else 0
             sides.append((n, n + max(0, more)))
         self._check_span(x, spans, sides)
@@ -74,7 +75,7 @@ class Pooling(Spatial):
 
 
 class MaxPool(Pooling):
-    """What MaxPool1d and MaxPool2d share."""
+    """The base class of MaxPool1d and MaxPool2d."""
 
     @checked
     def __init__(
@@ -90,7 +91,7 @@ class MaxPool(Pooling):
         self.dilation = self._per_axis("dilation", dilation, 1)
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, C, *out). Raises ShapeError, DtypeError."""
+        """Map x ([N], C, *sizes) to y ([N], C, *out). Raises ShapeError, DtypeError."""
         x, batched = self._batch(x)
         dilation = self._sizes(self.dilation)
         kernel_size, stride, sides, _ = self._windows(x, dilation)
@@ -99,9 +100,9 @@ class MaxPool(Pooling):
 
 
 class MaxPool1d(MaxPool):
-    """The largest of each window, as torch.nn.MaxPool1d: y[c, t] = max over k of x[c, stride t + dilation k].
+    """The maximum of each window, as torch.nn.MaxPool1d: y[c, t] = max over k of x[c, stride t + dilation k].
 
-    stride None is kernel_size; padding is of -inf. float64 stays float64, anything else becomes float32.
+    stride defaults to kernel_size; the padding is -inf. float64 stays float64; other dtypes become float32.
     Raises ArgumentError, and SignatureError for unknown arguments.
     """
 
@@ -109,16 +110,16 @@ class MaxPool1d(MaxPool):
 
 
 class MaxPool2d(MaxPool):
-    """The largest of each window, as torch.nn.MaxPool2d; its arguments are one integer, or two.
+    """The maximum of each window, as torch.nn.MaxPool2d: MaxPool1d over two axes.
 
-    As MaxPool1d otherwise.
+    kernel_size, stride, padding and dilation are one integer or two.
     """
 
     axes = 2
 
 
 class AvgPool(Pooling):
-    """What AvgPool1d and AvgPool2d share."""
+    """The base class of AvgPool1d and AvgPool2d."""
 
     @checked
     def __init__(
@@ -133,7 +134,7 @@ class AvgPool(Pooling):
         self.count_include_pad = flag("count_include_pad", count_include_pad)
 
     def __call__(self, x: ArrayLike) -> Array:
-        """x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, C, *out). Raises ShapeError, DtypeError."""
+        """Map x ([N], C, *sizes) to y ([N], C, *out). Raises ShapeError, DtypeError."""
         x, batched = self._batch(x)
         kernel_size, stride, sides, own = self._windows(x, (1,) * self.axes)
         y = average(x, kernel_size, stride, sides, own if self.count_include_pad else [(0, 0)] * self.axes)
@@ -143,8 +144,8 @@ class AvgPool(Pooling):
 class AvgPool1d(AvgPool):
     """The average of each window, as torch.nn.AvgPool1d: y[c, t] = 1/K sum over k of x[c, stride t + k].
 
-    stride None is kernel_size; padding is of zeros, which count unless count_include_pad is False. float64
-    stays float64, anything else becomes float32. Raises ArgumentError, and SignatureError for unknown
+    stride defaults to kernel_size; the padding is zeros, which count unless count_include_pad is False.
+    float64 stays float64; other dtypes become float32. Raises ArgumentError, and SignatureError for unknown
     arguments.
     """
 
@@ -152,9 +153,9 @@ class AvgPool1d(AvgPool):
 
 
 class AvgPool2d(AvgPool):
-    """The average of each window, as torch.nn.AvgPool2d; its arguments are one integer, or two.
+    """The average of each window, as torch.nn.AvgPool2d: AvgPool1d over two axes.
 
-    As AvgPool1d otherwise.
+    kernel_size, stride and padding are one integer or two.
     """
 
     axes = 2

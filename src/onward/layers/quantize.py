@@ -1,10 +1,10 @@
-"""Compressed weights: the matrices of recurrent layers as halves, or as bytes with a scale for each row.
+"""Quantization: the matrices of recurrent layers as float16, or as int8 with a scale for each row.
 
-float16: each weight rounded to the nearest half; all is computed in float32.
-int8: weight = scale q with q = round(weight / scale) in [-127, 127] and scale = max |row| / 127. What the
-matrix is multiplied with is quantised the same way as it comes, each row of a batch at each time step by its
-own scale, so nothing has to be calibrated; products are summed exactly.
-Biases, and everything between the products, stay in float32.
+float16: each weight is rounded to the nearest half; all arithmetic is in float32.
+int8: weight = scale q with q = round(weight / scale) in [-127, 127] and scale = max |row| / 127. The vectors
+that a matrix multiplies are quantized in the same way at each time step, with one scale for each row of the
+batch, so no calibration is needed; products are summed exactly.
+Biases and all elementwise arithmetic stay in float32.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .base import Layer, call
 
 PRECISIONS: dict[str, np.dtype[Any]] = {"float16": np.dtype(np.float16), "int8": np.dtype(np.int8)}
 
-WIDEST = 2**17  # columns of an int8 matrix: sums of more products might not fit 32 bits
-LEAST = np.float32(1e-30)  # a row of smaller numbers is one of zeros
+WIDEST = 2**17  # columns of an int8 matrix: longer sums could overflow 32 bits
+LEAST = np.float32(1e-30)  # a row of smaller numbers is stored as zeros
 
 
 def stored(shapes: Iterator[tuple[str, Shape]], precision: str) -> Iterator[tuple[str, Shape]]:
-    """Names and shapes of weights once they are compressed, from those before."""
+    """The names and shapes of quantized weights, from those of the float weights."""
     for name, shape in shapes:
         yield name, shape
         if precision == "int8" and len(shape) == 2:
@@ -35,7 +35,7 @@ def stored(shapes: Iterator[tuple[str, Shape]], precision: str) -> Iterator[tupl
 
 
 def compressed(weights: Mapping[str, NDArray[Any]], precision: str) -> dict[str, NDArray[Any]]:
-    """Weights by name as they are stored, from float32. Raises ArgumentError for what cannot be."""
+    """Quantized weights by name, from float32. Raises ArgumentError for weights out of range."""
     result: dict[str, NDArray[Any]] = {}
     for name, weight in weights.items():
         if weight.ndim != 2:
@@ -52,27 +52,29 @@ def _halves(name: str, weight: Array) -> NDArray[Any]:
         halves = weight.astype(np.float16)
     if not np.isfinite(halves).all():
         largest = np.abs(weight).max()
-        raise ArgumentError(f"{name} has numbers up to {largest}, but float16 ends at 65504")
+        raise ArgumentError(f"{name} has values up to {largest}, but float16 only reaches 65504")
     return halves
 
 
 def _bytes(name: str, weight: Array) -> tuple[NDArray[np.int8], Array]:
     largest = np.abs(weight).max(axis=1)
     if not np.isfinite(largest).all():
-        raise ArgumentError(f"{name} has numbers that are NaN or infinite, which int8 has not")
+        raise ArgumentError(f"{name} has NaN or infinite values, which int8 cannot represent")
     scale = np.where(largest < LEAST, np.float32(0), largest / np.float32(127))
     steps = np.where(scale == 0, np.float32(1), scale)[:, None]
     return np.rint(np.where(scale[:, None] == 0, np.float32(0), weight) / steps).astype(np.int8), scale
 
 
 def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: float | None) -> Any:
-    """The model with its recurrent layers compressed; see `Layer.quantize`."""
+    """See `Layer.quantize`."""
     if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise ArgumentError(f"precision={precision!r}, but must be one of {', '.join(map(repr, PRECISIONS))}")
+        raise ArgumentError(f"precision={precision!r}; expected one of {', '.join(map(repr, PRECISIONS))}")
     if (check is None) != (tolerance is None):
-        raise ArgumentError("check and tolerance go together: inputs, and the error allowed of their outputs")
+        raise ArgumentError(
+            "pass both check (inputs) and tolerance (the largest error of outputs), or neither"
+        )
     if model.dtype != FLOAT32:
-        raise DtypeError(f"{model!r} computes in {model.dtype}, but compressed weights compute in float32")
+        raise DtypeError(f"{model!r} computes in {model.dtype}, but quantized models compute in float32")
     frozen = model.frozen()  # another thread may replace the weights
     small = frozen.with_sublayers(
         {name: layer._compressed(precision) for name, layer in frozen.sublayers().items()}
@@ -82,16 +84,16 @@ def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: f
         largest, mean = error(small, model, check)
         if not largest <= allowed:
             raise PrecisionError(
-                f"{precision} changes outputs by up to {largest:.2g} (mean {mean:.2g}), beyond the tolerance "
-                f"of {allowed:g}: allow more" + (", or take 'float16'" if precision == "int8" else "")
+                f"{precision} changes outputs by up to {largest:.2g} (mean {mean:.2g}), above the tolerance "
+                f"of {allowed:g}: increase it" + (" or use 'float16'" if precision == "int8" else "")
             )
     return small
 
 
 def error(small: Layer, model: Layer, x: ArrayLike) -> tuple[float, float]:
-    """The largest and the mean absolute difference of two models' outputs for x."""
+    """The largest and the mean absolute difference between two models' outputs for x."""
     outputs = [np.asarray(layer._run(x, None, None, call)[0], np.float64) for layer in (small, model)]
     difference = np.abs(outputs[0] - outputs[1])
     if not difference.size:
-        raise ArgumentError(f"nothing comes out for inputs of shape {np.shape(x)}, so no error shows")
+        raise ArgumentError(f"check of shape {np.shape(x)} gives no outputs: pass at least one step")
     return float(difference.max()), float(difference.mean())

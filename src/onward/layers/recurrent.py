@@ -5,7 +5,7 @@ gates, L layers, D directions. The state is (h, c). W and R are weight_ih and we
 biases.
 """
 
-from __future__ import annotations  # np.random is slow to import
+from __future__ import annotations  # importing np.random is slow
 
 import copy
 import math

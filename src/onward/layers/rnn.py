@@ -12,15 +12,16 @@ from .recurrent import Recurrent
 
 
 class RNN(Recurrent[Array]):
-    """The vanilla recurrent layer of torch.nn.RNN.
+    """A vanilla recurrent layer, as torch.nn.RNN.
 
-    h_t = f(W x_t + b_W + R h_{t-1} + b_R), f = tanh, relu, or any other of `onward.Activation`; y_t = h_t
+    h_t = f(W x_t + b_W + R h_{t-1} + b_R), y_t = h_t, where f is tanh, relu or another `onward.Activation`
 
-    nonlinearity: f as a name or (name, parameters), or such for each direction. clip: what f is applied to
-    is first clipped to [-clip, clip].
+    nonlinearity: f as a name or (name, parameters), or a pair of these, one for each direction. clip: the
+    argument of f is clipped to [-clip, clip].
 
-    Weights: weight_ih (H, I), weight_hh (H, H), biases (H,), drawn from U(-1/sqrt(H), 1/sqrt(H)) with `rng`,
-    a NumPy Generator or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+    Weights: weight_ih (H, I), weight_hh (H, H) and biases (H,), drawn from U(-1/sqrt(H), 1/sqrt(H)) with
+    `rng`, a NumPy Generator or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown
+    arguments.
     Source: Elman, Finding structure in time, 1990.
     """
 
@@ -58,22 +59,28 @@ class RNN(Recurrent[Array]):
 
 
 class LSTM(Recurrent[tuple[Array, Array]]):
-    """The long short-term memory of torch.nn.LSTM; its state is the pair (h, c).
+    """A long short-term memory, as torch.nn.LSTM; its state is the pair (h, c).
 
-    i, f, o = sigmoid(W x_t + b_W + R h_{t-1} + b_R), g = tanh(the same), each with its quarter of the rows
+    a = W x_t + b_W + R h_{t-1} + b_R, split into four equal blocks of rows, one for each gate
+    i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o);  g = tanh(a_g)
     c_t = f c_{t-1} + i g;  h_t = o tanh(c_t), or V (o tanh(c_t)) with proj_size=P;  y_t = h_t
 
-    peephole: i and f also see p c_{t-1}, o sees p c_t, element by element. coupled: f = 1 - i. activations:
-    in the places of sigmoid, tanh and tanh(c_t), as names or (name, parameters) of `onward.Activation`, or
-    such a tuple for each direction. clip: what the first two are applied to is first clipped to
-    [-clip, clip], as onnxruntime does.
+    peephole: adds p_i c_{t-1}, p_f c_{t-1} and p_o c_t to a_i, a_f and a_o, elementwise. coupled: f = 1 - i.
+    activations: replace sigmoid, tanh and the tanh of c_t; names or (name, parameters) of
+    `onward.Activation`, or a pair of such triples, one for each direction. clip: the arguments of the first
+    two are clipped to [-clip, clip], as in onnxruntime.
 
-    Weights: weight_ih (4H, I), weight_hh (4H, P), biases (4H,), rows in the order i f g o; V, weight_hr
-    (P, H); p, weight_peephole (3H,) in the order i f o. All are drawn from U(-1/sqrt(H), 1/sqrt(H)) with
-    `rng`, a NumPy Generator or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown
+    Weights: weight_ih (4H, I), weight_hh (4H, P) and biases (4H,), rows in the order i f g o; V is weight_hr
+    (P, H), and p is weight_peephole (3H,) in the order i f o. All are drawn from U(-1/sqrt(H), 1/sqrt(H))
+    with `rng`, a NumPy Generator or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown
     arguments.
     Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000; projection: Sak et al. 2014;
-    peepholes: Gers and Schmidhuber 2000; the coupled gates are those of ONNX, its input_forget.
+    peepholes: Gers and Schmidhuber 2000; coupled gates: input_forget in ONNX.
+
+    >>> import numpy as np
+    >>> y, (h, c) = LSTM(12, 64, num_layers=2)(np.zeros((20, 4, 12)))
+    >>> y.shape, h.shape, c.shape
+    ((20, 4, 64), (2, 4, 64), (2, 4, 64))
     """
 
     gates = "ifgo"
@@ -128,20 +135,21 @@ class LSTM(Recurrent[tuple[Array, Array]]):
 
 
 class GRU(Recurrent[Array]):
-    """The gated recurrent unit of torch.nn.GRU; with `reset_after=False`, that of Cho et al. as published.
+    """A gated recurrent unit, as torch.nn.GRU, or as published by Cho et al. with `reset_after=False`.
 
-    r, z = sigmoid(W x_t + b_W + R h_{t-1} + b_R), each with its third of the rows, as n below
-    n = tanh(W x_t + b_W + r (R h_{t-1} + b_R)), or, with reset_after=False,
+    r, z = sigmoid(W x_t + b_W + R h_{t-1} + b_R)
+    n = tanh(W x_t + b_W + r (R h_{t-1} + b_R)), or with reset_after=False
         tanh(W x_t + b_W + R (r h_{t-1}) + b_R)
     h_t = (1 - z) n + z h_{t-1};  y_t = h_t
+    where each of r, z and n has its own third of the rows of W, R and the biases
 
-    activations: in the places of sigmoid and tanh, as for an LSTM. clip: what they are applied to is first
-    clipped to [-clip, clip].
+    activations: replace sigmoid and tanh, as for an LSTM. clip: their arguments are clipped to
+    [-clip, clip].
 
-    Weights: weight_ih (3H, I), weight_hh (3H, H), biases (3H,), rows in the order r z n, drawn from
+    Weights: weight_ih (3H, I), weight_hh (3H, H) and biases (3H,), rows in the order r z n, drawn from
     U(-1/sqrt(H), 1/sqrt(H)) with `rng`, a NumPy Generator or a seed. Raises ArgumentError, DtypeError, and
     SignatureError for unknown arguments.
-    Source: Cho et al. 2014; reset after the product: its first preprint, and cuDNN.
+    Source: Cho et al. 2014; reset after the product: the first preprint, and cuDNN.
     """
 
     gates = "rzn"

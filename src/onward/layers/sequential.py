@@ -1,6 +1,6 @@
-"""Layers one after the other."""
+"""A model of layers called one after the other."""
 
-from __future__ import annotations  # np.random is slow to import
+from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Never, overload
@@ -16,9 +16,15 @@ from .last import Last
 
 
 class Sequential(Layer):
-    """Calls its layers in order, as torch.nn.Sequential; weights are named by position: `0.weight_ih_l0`.
+    """Layers called in order, as torch.nn.Sequential; weights are named by position: `0.weight_ih_l0`.
 
-    Raises ArgumentError for anything but plain layers, and for layers that differ in dtype or batch_first.
+    Raises ArgumentError for arguments other than layers, for layers that differ in dtype or batch_first, and
+    for layers that need sequences after Last.
+
+    >>> import numpy as np, onward
+    >>> model = Sequential(onward.LSTM(12, 64), onward.Last(), onward.Linear(64, 9))
+    >>> model(np.zeros((20, 4, 12))).shape
+    (4, 9)
     """
 
     def __init__(self, *layers: Layer) -> None:
@@ -27,11 +33,11 @@ class Sequential(Layer):
                 raise ArgumentError(f"Sequential takes layers other than itself, not {layer!r}")
         dtypes = {str(layer.dtype) for layer in layers if isinstance(layer, Weighted)}
         orders = {layer.batch_first for layer in layers if "batch_first" in vars(layer)}
-        if len(dtypes) > 1:  # each would convert what the last one made, and lose or invent precision
-            raise ArgumentError(f"the layers have dtypes {sorted(dtypes)}, but must have one")
-        if len(orders) > 1:  # one would take the batch for time
+        if len(dtypes) > 1:  # converting between layers would lose or invent precision
+            raise ArgumentError(f"the layers have dtypes {sorted(dtypes)}; expected a single dtype")
+        if len(orders) > 1:  # one of them would take the batch axis for time
             raise ArgumentError(
-                "some of the layers have batch_first=True and some False, but all must have one"
+                "some layers have batch_first=True and others False; expected the same for all"
             )
         _check_time_axis(layers)
         self.layers = layers
@@ -66,11 +72,11 @@ class Sequential(Layer):
         return_state: bool = False,
         **unknown: Never,
     ) -> Array | tuple[Array, list[Any]]:
-        """The last layer's output; with `return_state`, also the recurrent layers' final states in order.
+        """The output of the last layer; with `return_state`, also the list of the recurrent layers' states.
 
-        x is what the first layer takes. state: as returned, or None for zeros. lengths goes to the recurrent
-        layers and to Last. Raises what the layers raise, and ArgumentError for a state that is no list or of
-        another number of layers.
+        x is the input of the first layer. state is as returned, or None for zeros. lengths is passed to the
+        recurrent layers and to Last. Raises what the layers raise, SignatureError for unknown arguments, and
+        ArgumentError for a state that is not a list with one state per recurrent layer.
         """
         if unknown:
             raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None, return_state=False")
@@ -99,7 +105,7 @@ class Sequential(Layer):
     ) -> tuple[Any, list[Any], list[Any]]:
         before = iter(self.split_states(state))
         after, caches = [], []
-        drawn = None if rng is None else generator(rng)  # one for all layers, not one each of that seed
+        drawn = None if rng is None else generator(rng)  # one generator for all layers
         y: Any = x
         for layer in self:
             recurrent = layer.state_names

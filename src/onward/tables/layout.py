@@ -126,7 +126,11 @@ class Sequences:
 
 
 def describe_features(shape: Shape) -> str:
-    """The shape of a step, for people: "7 features"."""
+    """The shape of a step, for people.
+
+    >>> describe_features((7,)), describe_features(())
+    ('7 features', 'token ids')
+    """
     if shape == ():
         return "token ids"
     size = " x ".join(map(str, shape))
@@ -147,6 +151,11 @@ def number_classes(
 
     Labels are looked up among the known classes. Without these, whole numbers stand for themselves, and other
     labels are numbered in alphabetical order. Raises FileError for a label that is not known.
+
+    >>> number_classes("x.csv", ["cat", "ant", "cat"], known=())
+    (array([1, 0, 1]), ('ant', 'cat'))
+    >>> number_classes("x.csv", ["3", "0"], known=())
+    (array([3, 0]), ())
     """
     found = set(labels)
     if known:

@@ -6,11 +6,12 @@ Needs pyarrow: pip install 'onward[parquet]'.
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import pyarrow as pa
 from pyarrow import fs, parquet
@@ -141,10 +142,11 @@ def score(
     bad = 0
 
     tables = (table for group in groups for table in group.tables(read))
-    with storage.replacing(out) as temporary:
+    scored_tables = _score_tables(scorer, tables, kept, workers)
+    with storage.replacing(out) as temporary, closing(scored_tables):
         writer = None
         try:
-            for scored in _map(lambda table: score_table(scorer, table, kept), tables, workers):
+            for scored in scored_tables:
                 writer = writer or parquet.ParquetWriter(temporary, scored.schema)
                 writer.write_table(scored)
                 bad += scored[scorer.output].null_count
@@ -155,30 +157,35 @@ def score(
     return bad
 
 
-def score_table(scorer: Scorer, table: pa.Table, kept: Sequence[str]) -> pa.Table:
+def score_table(
+    scorer: Scorer, table: pa.Table, kept: Sequence[str], cancelled: Event | None = None
+) -> pa.Table:
     """The columns to keep and those that the scorer adds."""
-    scored = scorer(table)
+    scored = scorer(table, cancelled)
     added = [name for name in scored.column_names if name not in table.column_names]
     return scored.select([*kept, *added])
 
 
-def _map(
-    function: Callable[[pa.Table], pa.Table], tables: Iterator[pa.Table], workers: int
-) -> Iterator[pa.Table]:
-    """The function of each table, in order, with at most two tables per worker in memory."""
+def _score_tables(
+    scorer: Scorer, tables: Iterator[pa.Table], kept: Sequence[str], workers: int
+) -> Generator[pa.Table, None, None]:
+    """The scored tables in order, with at most two tables per worker in memory."""
     if workers == 1:
-        yield from map(function, tables)
+        for table in tables:
+            yield score_table(scorer, table, kept)
         return
     executor = ThreadPoolExecutor(workers)
     pending: deque[Future[pa.Table]] = deque()
+    cancelled = Event()
     try:
         for table in tables:
-            pending.append(executor.submit(function, table))
+            pending.append(executor.submit(score_table, scorer, table, kept, cancelled))
             if len(pending) == 2 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
+        cancelled.set()  # after an error or Ctrl-C, a table of large sequences would take long to finish
         executor.shutdown(cancel_futures=True)
 
 

@@ -1,6 +1,8 @@
 """Adds a model's outputs to Arrow tables as a column. Needs pyarrow: pip install 'onward[parquet]'."""
 
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from threading import Event
 from typing import Literal
 
 import numpy as np
@@ -28,6 +30,11 @@ class Scorer:
     is NaN. row: a column of row numbers to use in messages; without it, rows are counted within the table.
 
     Scorers can be pickled. Raises ArgumentError for columns that are missing or have another type.
+
+    >>> from onward import GRU, Last, Sequential
+    >>> scorer = Scorer(Sequential(GRU(2, 4, rng=0), Last()), output="score")
+    >>> scorer(pa.table({"id": [7], "x": [[[1.0, 2.0], [3.0, 4.0]]]})).column_names
+    ['id', 'x', 'score']
     """
 
     def __init__(
@@ -58,8 +65,11 @@ class Scorer:
         inputs = [self.input] if isinstance(self.input, str) else self.input
         return [*inputs, *filter(None, (self.lengths, self.row))]
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """The table with the new columns. Raises ArgumentError."""
+    def __call__(self, table: pa.Table, cancelled: Event | None = None) -> pa.Table:
+        """The table with the new columns. Raises ArgumentError.
+
+        cancelled: once it is set, the call ends in CancelledError after the batch that it is at.
+        """
         self.check_columns(table.column_names)
         for name in (self.output, f"{self.output}_error"):
             if name in table.column_names:
@@ -68,7 +78,7 @@ class Scorer:
                     "output= in Python"
                 )
         sequences, bad = self._sequences(table)
-        outputs = self._outputs(sequences, bad)
+        outputs = self._outputs(sequences, bad, cancelled)
         if bad and self.on_error == "fail":
             row = min(bad)
             number = row if self.row is None else table[self.row][row].as_py()
@@ -104,7 +114,9 @@ class Scorer:
                 sequences[row] = sequences[row][:length]
         return sequences, bad
 
-    def _outputs(self, sequences: list[AnyArray] | AnyArray, bad: dict[int, str]) -> list[Array | None]:
+    def _outputs(
+        self, sequences: list[AnyArray] | AnyArray, bad: dict[int, str], cancelled: Event | None
+    ) -> list[Array | None]:
         """The output of each good row; rows that the model rejects, or whose output is NaN, become bad."""
         outputs: list[Array | None] = [None] * len(sequences)
         good = [row for row in range(len(sequences)) if row not in bad]
@@ -113,6 +125,8 @@ class Scorer:
             for rows, ys in inference.outputs(self.model, chosen):
                 for index, y in zip(rows, ys, strict=True):
                     outputs[good[index]] = y
+                if cancelled is not None and cancelled.is_set():
+                    raise CancelledError
         except OnwardError:
             for row in good:  # one by one, to find the rows that the model rejects
                 try:

@@ -8,7 +8,6 @@ from typing import Any
 
 from ...errors import FileError, KerasWarning
 from ...layers.base import Layer
-from ..zip import SIGNATURE as ZIP_SIGNATURE
 from ..zip import Data, ZipMembers
 from . import hdf5, layer_configs, match_weights, model_config, operation_configs, recurrent_configs
 from .hdf5_objects import SIGNATURE as HDF5_SIGNATURE
@@ -20,18 +19,7 @@ BUILDERS = (
     layer_configs.BUILDERS | recurrent_configs.BUILDERS | operation_configs.BUILDERS | model_config.BUILDERS
 )
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-
-
-def is_keras(data: Data) -> bool:
-    """Whether a file is HDF5, or an archive that Keras wrote."""
-    if data[:8] == HDF5_SIGNATURE:
-        return True
-    if data[:4] != ZIP_SIGNATURE:
-        return False
-    try:
-        return {CONFIG, METADATA} <= ZipMembers(data).entries.keys()
-    except FileError:
-        return any(name.encode() in data[:128] for name in (CONFIG, METADATA))
+MEMBERS = {CONFIG, METADATA}  # of every archive that Keras writes
 
 
 def load(
@@ -42,18 +30,16 @@ def load(
     """The model in a file. Raises FileError."""
     config, written, root = _opened(data)
     if config is None:
-        raise FileError(
-            "it holds weights alone, and not how they are connected: make the model and call its load_weights"
-        )
+        raise FileError("the file contains weights but no model: build the model and call its load_weights")
     read: set[str] = set()
     theano = root.text("backend") == "theano"
     version = keras_version or written or _assumed(config)
     context = _context(version, theano, custom_objects or {})
     model = build(config, _weights(root, read), context)
     if left := [each.path for each in arrays(root) if each.path not in read]:
-        raise FileError(f"it has weights that belong to no layer: {', '.join(left)}")
+        raise FileError(f"the file has weights that belong to no layer: {', '.join(left)}")
     if not isinstance(model, Model):
-        raise FileError(f"it holds a {config.get('class_name')}; expected a model")
+        raise FileError(f"the file contains a {config.get('class_name')}; expected a model")
     return model
 
 
@@ -89,7 +75,7 @@ def _json(text: str | bytes, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FileError(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise FileError(f"{name} is no JSON object")
+        raise FileError(f"{name} is not a JSON object")
     return value
 
 

@@ -132,6 +132,13 @@ class Pad(Corrected):
         return (np.pad(data[kept], sides.clip(0), constant_values=value),)
 
 
+class GlobalMaxPool(Corrected):
+    """The largest number of each channel; of X (N, C, T), the onnx package reduces the channels too."""
+
+    def _run(self, X: AnyArray) -> tuple[AnyArray]:
+        return (X.max(axis=tuple(range(2, X.ndim)), keepdims=True),)
+
+
 class RoiAlign(Corrected):
     """Before opset 16 its samples lay half a pixel off those of today's default."""
 
@@ -145,6 +152,9 @@ class RoiAlign(Corrected):
 
 
 CORRECTED: dict[str, type[Operator]] = {
-    **{own.__name__: own for own in (PRelu, LRN, LpNormalization, DequantizeLinear, Pad, RoiAlign)},
+    **{
+        own.__name__: own
+        for own in (PRelu, LRN, LpNormalization, DequantizeLinear, Pad, GlobalMaxPool, RoiAlign)
+    },
     **dict.fromkeys(BINARY, Aligned),
 }

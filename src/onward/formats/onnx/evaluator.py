@@ -1,6 +1,6 @@
 """The onnx package's evaluator, with Onward's own operators, and constants computed once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from onnx.reference.op_run import OpRun, RuntimeContextError
 from ...errors import ArgumentError
 from . import function_protos
 from .control import Loop, Scan, Scope
+from .convolution_transpose import ConvTranspose
 from .corrected import CORRECTED
 from .function_operators import FUNCTIONS
 from .layer_operators import LAYERS, Operator, with_biases
@@ -20,7 +21,10 @@ from .recurrent_operators import GRU, LSTM, RNN
 from .resize import RESIZED
 
 OPERATORS: list[Any] = [RNN, GRU, LSTM, DynamicQuantizeLSTM, Loop, Scan]
-DOMAINS = {"": LAYERS | CORRECTED | RESIZED, function_protos.DOMAIN: FUNCTIONS}
+DOMAINS = {
+    "": LAYERS | CORRECTED | RESIZED | {"ConvTranspose": ConvTranspose},
+    function_protos.DOMAIN: FUNCTIONS,
+}
 RANDOM = {
     "Bernoulli",
     "Multinomial",
@@ -102,7 +106,7 @@ class Evaluator(ReferenceEvaluator):
             known = Scope({**outside, **self.rt_inits_, "": None}, None)
             changing = []
             for node in self.rt_nodes_:
-                if _is_pure(node) and known.keys() >= set(node.input):
+                if is_pure(node) and known.keys() >= set(node.input):
                     _take(node, known, None)
                 else:
                     changing.append(node)
@@ -110,7 +114,7 @@ class Evaluator(ReferenceEvaluator):
         return self._plan
 
 
-def _is_pure(node: OpRun) -> bool:
+def is_pure(node: OpRun) -> bool:
     """Whether the values of a node follow from its inputs alone."""
     return not (node.need_context() or node.has_linked_attribute or node.op_type in RANDOM)
 
@@ -120,15 +124,20 @@ def _take(node: OpRun, results: Scope, attributes: dict[str, Any] | None) -> Non
     options: dict[str, Any] = {"context": results} if node.need_context() else {}
     if node.has_linked_attribute and attributes:
         options["linked_attributes"] = attributes
+    values = run(node, [results[name] for name in node.input], **options)
+    for name, value in zip(node.output, values, strict=False):
+        if name:
+            results[name] = value
+
+
+def run(node: OpRun, inputs: Sequence[Any], **options: Any) -> tuple[Any, ...]:
+    """The outputs of a node. Raises ArgumentError, which names the node."""
     try:
-        run: Callable[..., tuple[Any, ...]] = node.run
         with np.errstate(all="ignore"):
-            values = run(*(results[name] for name in node.input), **options)
-    except Exception as error:  # whatever an operator makes of values that it cannot take
+            values: tuple[Any, ...] = node.run(*inputs, **options)  # type: ignore[no-untyped-call]  # of onnx
+    except Exception as error:  # whatever an operator raises for values that it cannot take
         if isinstance(error, ArgumentError) and node.need_context():
             raise  # of a node of a subgraph, which is named
         cause = error.__cause__ or error  # the package wraps some of them in a message of its own
         raise ArgumentError(f"{described(node.onnx_node)}: {cause}") from error
-    for name, value in zip(node.output, values, strict=False):
-        if name:
-            results[name] = value
+    return values

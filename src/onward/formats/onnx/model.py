@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ...core import arrays
 from ...errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
+from ...graph import Planner
 from ...layers.sequential import Sequential
 from ...streaming.pool import Pool
 from ...streaming.stream import Stream
@@ -17,6 +19,7 @@ from ...tracing.trace import Trace
 from .as_layers import layers_of
 from .evaluator import Evaluator
 from .file import initializers
+from .nodes import nodes_of
 
 
 class Graph:
@@ -29,9 +32,9 @@ class Graph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = model
-        self._types = {value.name: value.type for value in model.graph.input}
+        self._inputs = {value.name: Input.declared(value) for value in model.graph.input}
         self._defaults = {tensor.name for tensor in model.graph.initializer}
-        self.inputs = tuple(self._types)
+        self.inputs = tuple(self._inputs)
         self.outputs = tuple(value.name for value in model.graph.output)
         try:
             self._evaluator = Evaluator(model)
@@ -47,12 +50,34 @@ class Graph:
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, and ArgumentError, which
         names the node, for values that a node does not accept.
         """
+        feed = dict(zip(self.inputs, args, strict=False)) | inputs if args else inputs
+        named_twice = len(feed) != len(args) + len(inputs)
+        plan = None if named_twice else self._planner.find(feed)  # its signature has passed the checks
+        if plan is not None:
+            return tuple(plan(feed))
+        if named_twice or feed.keys() != self._inputs.keys():
+            self._check_names(args, inputs)
+        feed = {name: self._inputs[name].array(value) for name, value in feed.items()}
+        # an initializer that an input replaces is not a constant
+        plan = None if self._defaults & feed.keys() else self._planner.plan(feed)
+        if plan is not None:
+            return tuple(plan(feed))
+        # a new object for each array: operators cache what they make of an array by its identity
+        feed = {name: a.view() if isinstance(a, np.ndarray) else a for name, a in feed.items()}
+        return tuple(self._evaluator.run(None, feed))
+
+    @functools.cached_property
+    def _planner(self) -> Planner:
+        nodes, known = self._evaluator.plan()
+        return Planner(nodes_of(nodes), known, self.inputs, self.outputs)
+
+    def _check_names(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        """Raise SignatureError for inputs that are unknown, missing or passed twice."""
         if len(args) > len(self.inputs):
             raise SignatureError(f"got {len(args)} inputs; the graph takes ({', '.join(self.inputs)})")
-        given = dict(zip(self.inputs, args, strict=False))
-        twice, unknown = given.keys() & inputs, inputs.keys() - self._types.keys()
-        given |= inputs
-        missing = self._types.keys() - self._defaults - given.keys()
+        positional = set(self.inputs[: len(args)])
+        twice, unknown = positional & inputs.keys(), inputs.keys() - self._inputs.keys()
+        missing = self._inputs.keys() - self._defaults - inputs.keys() - positional
         for names, problem in (
             (twice, "inputs passed twice"),
             (unknown, "unknown inputs"),
@@ -61,8 +86,6 @@ class Graph:
             if names:
                 takes = f"the graph takes ({', '.join(self.inputs)})"
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
-        feed = {name: _as_declared(value, self._types[name], name) for name, value in given.items()}
-        return tuple(self._evaluator.run(None, feed))
 
     def layers(self) -> Sequential:
         """Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace.
@@ -99,24 +122,46 @@ class Graph:
         return Graph, (self._model,)
 
 
-def _as_declared(value: ArrayLike, kind: onnx.TypeProto, name: str) -> Any:
-    """Check an input's shape and convert it to the dtype that the graph declares."""
-    if not kind.HasField("tensor_type"):
-        return value  # a sequence or a map
-    array = arrays.as_array(value, name)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
-    if array.dtype != dtype:
-        if not np.can_cast(array.dtype, dtype, "same_kind"):
-            raise DtypeError(f"{name} has dtype {array.dtype}; the graph takes {dtype}: convert it first")
-        with np.errstate(all="ignore"):
-            array = array.astype(dtype)
-    if kind.tensor_type.HasField("shape"):
-        shape = [
-            axis.dim_value if axis.HasField("dim_value") else None for axis in kind.tensor_type.shape.dim
-        ]
-        if array.ndim != len(shape) or any(
-            n not in (None, m) for n, m in zip(shape, array.shape, strict=True)
-        ):
-            names = [axis.dim_param or str(axis.dim_value) for axis in kind.tensor_type.shape.dim]
-            raise ShapeError(f"{name} has shape {array.shape}; the graph takes ({', '.join(names)})")
-    return array.view()  # a new object, because nodes assume that the same object has the same values
+class Input(NamedTuple):
+    """The declaration of an input: its name, dtype and axes; None where the graph does not declare them."""
+
+    name: str
+    dtype: np.dtype[Any] | None  # None: a sequence or a map
+    axes: tuple[int | str, ...] | None
+
+    @classmethod
+    def declared(cls, value: onnx.ValueInfoProto) -> Input:
+        """Read the declaration from a graph."""
+        if not value.type.HasField("tensor_type"):
+            return cls(value.name, None, None)
+        tensor = value.type.tensor_type
+        axes = None
+        if tensor.HasField("shape"):
+            axes = tuple(a.dim_value if a.HasField("dim_value") else a.dim_param for a in tensor.shape.dim)
+        return cls(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), axes)
+
+    def array(self, value: ArrayLike) -> Any:
+        """Convert a value to the declared dtype and check its shape. Raises DtypeError, ShapeError."""
+        if self.dtype is None:
+            return value
+        array = value if type(value) is np.ndarray else arrays.as_array(value, self.name)
+        if array.dtype != self.dtype:
+            if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+                raise DtypeError(
+                    f"{self.name} has dtype {array.dtype}, but the graph takes {self.dtype}: convert it first"
+                )
+            with np.errstate(all="ignore"):
+                array = array.astype(self.dtype)
+        if self.axes is not None and not self._fits(array.shape):
+            takes = ", ".join(map(str, self.axes))
+            raise ShapeError(f"{self.name} has shape {array.shape}, but the graph takes ({takes})")
+        return array
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        assert self.axes is not None
+        if len(shape) != len(self.axes):
+            return False
+        for size, axis in zip(shape, self.axes, strict=True):
+            if size != axis and type(axis) is int:
+                return False
+        return True

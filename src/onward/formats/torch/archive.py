@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...core.storage import widened
 from ...errors import FileError
-from ..zip import MAX_AXES, Data, ZipMembers, check_size, native_byte_order
+from ..zip import MAX_AXES, SIGNATURE, Data, ZipMembers, check_size, native_byte_order
 from .unpickle import Global, PickledObject, load
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -179,14 +179,9 @@ def _persistent(pickled: Any, folder: str = "") -> Any:
     raise ValueError("a persistent id does not refer to a storage")
 
 
-def is_torch(data: Data) -> bool:
-    """Whether a file is a zip archive or a pickle. A safetensors file starts with a length and a brace."""
-    return data[:4] == b"PK\3\4" or (data[:1] in (b"\x80", b"L") and data[8:9] != b"{")
-
-
-def read(data: Data | ZipMembers) -> Archive:
-    """Read the members of a zip archive, or a file in the legacy format. Raises FileError."""
-    return _read_zip(data) if isinstance(data, ZipMembers) else _read_legacy(data)
+def read(data: Data) -> Archive:
+    """Read a zip archive, or a file in the legacy format. Raises FileError."""
+    return _read_zip(ZipMembers(data)) if data[:4] == SIGNATURE else _read_legacy(data)
 
 
 def _read_legacy(data: Data) -> Archive:

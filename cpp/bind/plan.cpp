@@ -1,0 +1,124 @@
+// Plans of whole models for Python: built step by step, run in one call.
+#include "run/plan.h"
+
+#include "bind/layers.h"
+#include "bind/module.h"
+
+namespace python {
+
+namespace {
+
+using onward::View;
+
+using ViewIn = std::tuple<Size, Size, std::vector<Size>, std::vector<Size>>;
+
+constexpr std::pair<const char*, onward::Unary> unaries[] = {
+    {"absolute", onward::Unary::absolute}, {"log", onward::Unary::log}, {"negative", onward::Unary::negative},
+    {"reciprocal", onward::Unary::reciprocal}, {"sqrt", onward::Unary::sqrt},
+};
+constexpr std::pair<const char*, onward::Binary> binaries[] = {
+    {"add", onward::Binary::add}, {"subtract", onward::Binary::subtract}, {"multiply", onward::Binary::multiply},
+    {"divide", onward::Binary::divide}, {"maximum", onward::Binary::maximum}, {"minimum", onward::Binary::minimum},
+};
+constexpr std::pair<const char*, onward::Reduction> reductions[] = {
+    {"sum", onward::Reduction::sum}, {"maximum", onward::Reduction::maximum},
+};
+
+View view_of(const ViewIn& view) {
+    const auto& [space, offset, shape, strides] = view;
+    return {space, offset, shape, strides};
+}
+
+struct Plan {
+    onward::Plan core;
+    std::vector<nb::object> stacks;  // which the steps refer to
+
+    explicit Plan(const std::vector<Size>& sizes) : core(sizes) {}
+    Plan(const Plan&) = delete;
+
+    void product(const In& W, const OptionalIn& b, const ViewIn& x, Size row_axes, const std::optional<ActivationIn>& f,
+                 const ViewIn& y) {
+        const float* const weights = data_of<const float>(W, "W", {-1, -1});
+        const Size O = Size(W.shape(0)), K = Size(W.shape(1));
+        core.product(onward::Packed<float>({Format::native, weights, nullptr},
+                                           data_of<const float>(b, "b", {O}), 0, 1, O, K, core.lanes()),
+                     O, view_of(x), row_axes,
+                     f ? std::optional(activation_of<float>(*f)) : std::nullopt, view_of(y));
+    }
+
+    void recurrent(const nb::object& layer, const ViewIn& x, const std::optional<ViewIn>& h0,
+                   const std::optional<ViewIn>& c0, const ViewIn& y, const ViewIn& h_n,
+                   const std::optional<ViewIn>& c_n) {
+        const auto* const stack = std::get_if<onward::Stack<float>>(&nb::cast<const Stack&>(layer).core);
+        if (!stack) throw nb::value_error("plans compute in float32");
+        auto optional = [](const std::optional<ViewIn>& view) { return view ? view_of(*view) : View{}; };
+        const View h = optional(h0), c = optional(c0), last_c = optional(c_n);
+        core.recurrent(*stack, view_of(x), h0 ? &h : nullptr, c0 ? &c : nullptr, view_of(y), view_of(h_n),
+                       c_n ? &last_c : nullptr);
+        stacks.push_back(layer);
+    }
+
+    void run(const nb::list& arrays, Size first, Size last) const {
+        const size_t count = core.sizes().size();
+        if (arrays.size() != count) throw nb::value_error("a plan takes one array for each space");
+        constexpr size_t most = 64;
+        if (count > most) throw nb::value_error("a plan has too many inputs and outputs");
+        float* spaces[most];
+        for (size_t i = 0; i < count; i++) {
+            Py_buffer view;
+            if (PyObject_GetBuffer(arrays[i].ptr(), &view, PyBUF_ND)) nb::raise_python_error();
+            const bool fits = view.itemsize == sizeof(float) && view.len >= core.sizes()[i] * Size(sizeof(float));
+            spaces[i] = (float*)view.buf;
+            PyBuffer_Release(&view);
+            if (!fits) throw nb::value_error("an array is smaller than its space");
+        }
+        const nb::gil_scoped_release release;
+        core.run(spaces, first, last);
+    }
+};
+
+}  // namespace
+
+void bind_plan(nb::module_& m) {
+    nb::class_<Plan>(m, "Plan", "Steps over views, (space, offset, shape, strides), of one arena and the call's arrays.")
+        .def(nb::init<const std::vector<Size>&>(), "sizes"_a)
+        .def_prop_ro("lanes", [](const Plan& plan) { return plan.core.lanes(); }, "Numbers in a vector.")
+        .def("__len__", [](const Plan& plan) { return plan.core.size(); })
+        .def("copy", [](Plan& plan, const ViewIn& x, const ViewIn& y) { plan.core.copy(view_of(x), view_of(y)); })
+        .def("gather", [](Plan& plan, const ViewIn& x, const std::vector<Size>& table, const ViewIn& y) {
+            plan.core.gather(view_of(x), table, view_of(y));
+        })
+        .def("fill", [](Plan& plan, float value, const ViewIn& y) { plan.core.fill(value, view_of(y)); })
+        .def("activate", [](Plan& plan, const ActivationIn& function, const ViewIn& x, const ViewIn& y) {
+            plan.core.activate(activation_of<float>(function), view_of(x), view_of(y));
+        })
+        .def("unary", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
+            plan.core.unary(lookup(unaries, operation), view_of(x), view_of(y));
+        })
+        .def("binary", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
+            plan.core.binary(lookup(binaries, operation), view_of(a), view_of(b), view_of(y));
+        })
+        .def("multiply_add", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
+            plan.core.multiply_add(view_of(a), view_of(b), view_of(y));
+        })
+        .def("reduce", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
+            plan.core.reduce(lookup(reductions, operation), view_of(x), view_of(y));
+        })
+        .def("softmax", [](Plan& plan, bool logarithm, const ViewIn& x, const ViewIn& y) {
+            plan.core.softmax(logarithm, view_of(x), view_of(y));
+        })
+        .def("standardize", [](Plan& plan, float epsilon, const ViewIn& x, const ViewIn& y) {
+            plan.core.standardize(epsilon, view_of(x), view_of(y));
+        })
+        .def("product", &Plan::product, "W"_a.noconvert(), "b"_a.noconvert().none(), "x"_a, "row_axes"_a, "function"_a.none(),
+             "y"_a)
+        .def("matmul", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
+            plan.core.matmul(view_of(a), view_of(b), view_of(y));
+        })
+        .def("recurrent", &Plan::recurrent, "stack"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
+             "c_n"_a.none())
+        .def("run", &Plan::run, "arrays"_a, "first"_a, "last"_a,
+             "Runs some of the steps over the arena, the constants, the inputs and the outputs.");
+}
+
+}  // namespace python

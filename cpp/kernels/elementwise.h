@@ -1,0 +1,88 @@
+// Elementwise arithmetic over arrays, by the operation's name.
+#pragma once
+
+#include "kernels/kernels.h"
+#include "kernels/losses.h"
+#include "kernels/vec.h"
+
+namespace {
+
+using onward::Binary;
+using onward::Unary;
+
+template <class Real>
+vec_of<Real> larger(vec_of<Real> a, vec_of<Real> b) {
+    return (a > b) | (a != a) ? a : b;  // NaN propagates from either side
+}
+
+template <class Real>
+vec_of<Real> smaller(vec_of<Real> a, vec_of<Real> b) {
+    return (a < b) | (a != a) ? a : b;
+}
+
+// Calls y[i] = f(x[i]) for vectors; f sees zeros past the end.
+template <class Real, class Function>
+void map(Size n, const Real* x, Real* y, Function f) {
+    constexpr int L = Float<Real>::L;
+    for (Size i = 0; i < n; i += L) store_some(y + i, f(load_some(x + i, n - i)), n - i);
+}
+
+// The same of two operands; one with a step of 0 is the same number throughout.
+template <class Real, class Function>
+void map(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y, Function f) {
+    constexpr int L = Float<Real>::L;
+    const vec_of<Real> first_a = n ? broadcast(*a) : vec_of<Real>{}, first_b = n ? broadcast(*b) : vec_of<Real>{};
+    for (Size i = 0; i < n; i += L)
+        store_some(y + i, f(a_step ? load_some(a + i, n - i) : first_a, b_step ? load_some(b + i, n - i) : first_b),
+                   n - i);
+}
+
+template <class Real>
+void unary(Unary operation, Size n, const Real* x, Real* y) {
+    using Vec = vec_of<Real>;
+    switch (operation) {
+        case Unary::absolute: return map(n, x, y, [](Vec v) { return -minus_abs<Real>(v); });
+        case Unary::negative: return map(n, x, y, [](Vec v) { return -v; });
+        case Unary::log: return map(n, x, y, [](Vec v) { return log<Real>(v); });
+        case Unary::reciprocal: return map(n, x, y, [](Vec v) { return Real(1) / v; });
+        case Unary::sqrt: return map(n, x, y, [](Vec v) { return square_root(v); });
+    }
+}
+
+template <class Real>
+void binary(Binary operation, Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y) {
+    using Vec = vec_of<Real>;
+    switch (operation) {
+        case Binary::add: return map(n, a, a_step, b, b_step, y, [](Vec u, Vec v) { return u + v; });
+        case Binary::subtract: return map(n, a, a_step, b, b_step, y, [](Vec u, Vec v) { return u - v; });
+        case Binary::multiply: return map(n, a, a_step, b, b_step, y, [](Vec u, Vec v) { return u * v; });
+        case Binary::divide: return map(n, a, a_step, b, b_step, y, [](Vec u, Vec v) { return u / v; });
+        case Binary::maximum: return map(n, a, a_step, b, b_step, y, larger<Real>);
+        case Binary::minimum: return map(n, a, a_step, b, b_step, y, smaller<Real>);
+    }
+}
+
+// y += a b
+template <class Real>
+void multiply_add(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y) {
+    constexpr int L = Float<Real>::L;
+    const vec_of<Real> first_a = n ? broadcast(*a) : vec_of<Real>{}, first_b = n ? broadcast(*b) : vec_of<Real>{};
+    for (Size i = 0; i < n; i += L)
+        store_some(y + i, fma(a_step ? load_some(a + i, n - i) : first_a, b_step ? load_some(b + i, n - i) : first_b,
+                              load_some(y + i, n - i)), n - i);
+}
+
+// The largest of n numbers, at least one; NaN if there is one.
+template <class Real>
+Real maximum(Size n, const Real* x) {
+    constexpr int L = Float<Real>::L;
+    vec_of<Real> most = broadcast(x[0]);
+    for (Size i = 0; i < n; i += L) most = larger<Real>(most, n - i < L ? broadcast(x[0]) : load_some(x + i, L));
+    Real result = most[0];
+    auto join = [&](Real other) { result = result > other || result != result ? result : other; };
+    for (int l = 1; l < L; l++) join(most[l]);
+    for (Size i = n / L * L; i < n; i++) join(x[i]);
+    return result;
+}
+
+}  // namespace

@@ -1,0 +1,10 @@
+"""Operations as steps of the core, one function for each kind, for inputs and outputs of float32.
+
+A function takes the builder, the node, its inputs and its outputs' shapes. It returns the views of the
+outputs, or None for a node that the core cannot run; that node runs in NumPy.
+"""
+
+from . import arithmetic, movement, products, recurrent, reductions, windows
+from .registry import LOWERINGS, Value
+
+__all__ = ["LOWERINGS", "Value", "arithmetic", "movement", "products", "recurrent", "reductions", "windows"]

@@ -1,0 +1,393 @@
+"""Plans of a graph, one for each signature of its inputs, and how one is run.
+
+A plan is made by running the graph once in NumPy on the inputs of the first call. That shows every
+shape, which values are the same in every call of the signature, and which branch of an If is
+taken. The rest becomes steps of the core. Nodes that the core cannot run stay in
+NumPy, between the steps.
+"""
+
+import math
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from .builder import ALIGNMENT, Builder
+from .node import AnyArray, Node
+from .operations import LOWERINGS, Value
+from .view import ARENA, FIRST_ARGUMENT, View
+
+PLANS = 8  # signatures that are kept
+MAX_ARENA = 1 << 28  # numbers
+
+# Operations whose outputs have shapes that follow from the inputs' shapes and from what is known of them.
+FIXED_SHAPE = {
+    *(
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pow",
+        "Max",
+        "Min",
+        "Mod",
+        "Abs",
+        "Neg",
+        "Sqrt",
+        "Reciprocal",
+        "Exp",
+        "Log",
+    ),
+    *(
+        "Erf",
+        "Sin",
+        "Cos",
+        "Tan",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Sign",
+        "Not",
+        "And",
+        "Or",
+        "Xor",
+        "Equal",
+        "Less",
+    ),
+    *(
+        "Greater",
+        "LessOrEqual",
+        "GreaterOrEqual",
+        "Where",
+        "Cast",
+        "Clip",
+        "IsNaN",
+        "IsInf",
+        "Activation",
+        "PRelu",
+    ),
+    *(
+        "MatMul",
+        "Gemm",
+        "Conv",
+        "ConvTranspose",
+        "MaxPool",
+        "AveragePool",
+        "Softmax",
+        "LogSoftmax",
+        "Hardmax",
+    ),
+    *("BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"),
+    *(
+        "RNN",
+        "GRU",
+        "LSTM",
+        "Concat",
+        "Transpose",
+        "Identity",
+        "Dropout",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+    ),
+    *(
+        "CumSum",
+        "Trilu",
+        "Einsum",
+        "LpNormalization",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "ArgMax",
+        "ArgMin",
+    ),
+    *("DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DequantizeLinear", "QuantizeLinear", "MatMulInteger"),
+}
+# The same if the inputs that follow the first are known.
+FIXED_SHAPE_IF_KNOWN = {
+    *(
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Slice",
+        "Split",
+        "Expand",
+        "Tile",
+        "Pad",
+        "DepthToSpace",
+        "SpaceToDepth",
+    ),
+    *(
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSumExp",
+    ),
+}
+SHAPE_ALONE = {"Shape", "Size"}
+
+
+class CannotPlan(Exception):
+    """Why a graph has no plan: it is run node by node."""
+
+
+class Given(NamedTuple):
+    """A value between steps: where its numbers are, or the name of an array that NumPy made."""
+
+    view: View | None
+    name: str
+
+
+class Host(NamedTuple):
+    """A node that NumPy runs: its inputs as arrays or as places of them, and the places of its outputs."""
+
+    node: Node
+    inputs: list[Any]
+    outputs: list[Given]
+
+
+class Plan:
+    """Runs a graph for one signature."""
+
+    def __init__(
+        self, nodes: Sequence[Node], known: Mapping[str, Any], feed: Mapping[str, Any], outputs: Sequence[str]
+    ) -> None:
+        self._values: dict[str, Value | None] = {
+            name: Value(array, True, None) for name, array in known.items()
+        }
+        self._values[""] = None
+        self._float_inputs = [
+            name for name, array in feed.items() if array.dtype == np.float32 and array.ndim
+        ]
+        self._builder = Builder([feed[name].size for name in self._float_inputs])
+        for place, name in enumerate(self._float_inputs):
+            view = View.contiguous(FIRST_ARGUMENT + place, 0, feed[name].shape)
+            self._values[name] = Value(feed[name], False, view)
+        for name, array in feed.items():
+            if name not in self._float_inputs:
+                self._values[name] = Value(array, _is_parameter(array), None)
+        self._uses = Counter([*outputs, *_names(nodes)])
+        self._segments: list[tuple[int, int] | Host] = []
+        self._first_step = 0
+        self._trace(nodes)
+        self._finish(outputs)
+
+    def _trace(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            inputs = [self._values[name] for name in node.inputs]
+            if node.branches and all(value is None or value.known for value in inputs):
+                self._take_branch(node, inputs)
+            elif node.operation in SHAPE_ALONE or (
+                node.is_pure and not node.branches and all(value is None or value.known for value in inputs)
+            ):
+                results = _run(node, inputs)
+                self._define(node, [Value(array, True, None) for array in results])
+            else:
+                self._step(node, inputs)
+
+    def _take_branch(self, node: Node, inputs: list[Value | None]) -> None:
+        assert inputs[0] is not None
+        nodes, outputs = node.branches[0 if bool(np.all(inputs[0].array)) else 1]
+        self._trace(nodes)
+        for name, result in zip(node.outputs, outputs, strict=True):
+            self._values[name] = self._values[result]
+
+    def _step(self, node: Node, inputs: list[Value | None]) -> None:
+        fixed = node.operation in FIXED_SHAPE or (
+            node.operation in FIXED_SHAPE_IF_KNOWN
+            and all(value is None or value.known for value in inputs[1:])
+        )
+        if not fixed or node.branches or not node.is_pure:
+            raise CannotPlan(f"{node.name} ({node.operation}) has outputs of no fixed shape")
+        results = _run(node, inputs)
+        if any(array.size == 0 for array in results):
+            raise CannotPlan(f"{node.name} ({node.operation}) has an empty output")
+        views = None
+        if all(array.dtype == np.float32 for array in results) and node.operation in LOWERINGS:
+            before = len(self._builder.steps)
+            views = LOWERINGS[node.operation](self._builder, node, inputs, [a.shape for a in results])
+            if views is None:
+                del self._builder.steps[before:]
+        if self._builder.arena_size > MAX_ARENA:
+            raise CannotPlan(f"its values would take more than {MAX_ARENA} numbers")
+        if views is None:
+            self._host(node, inputs, results)
+        else:
+            found = [Value(array, False, view) for array, view in zip(results, views, strict=False)]
+            self._define(node, found)
+
+    def _host(self, node: Node, inputs: list[Value | None], results: list[AnyArray]) -> None:
+        """Leaves a node to NumPy; what it makes of float32 goes into the arena."""
+        self._end_segment()
+        sources = [
+            None if value is None else value.array if value.known else Given(value.view, name)
+            for value, name in zip(inputs, node.inputs, strict=True)
+        ]
+        views = [self._builder.new(*a.shape) if a.dtype == np.float32 else None for a in results]
+        targets = [Given(view, name) for view, name in zip(views, node.outputs, strict=False)]
+        self._segments.append(Host(node, sources, targets))
+        self._define(node, [Value(a, False, view) for a, view in zip(results, views, strict=True)])
+
+    def _define(self, node: Node, values: list[Value]) -> None:
+        for name, value in zip(node.outputs, values, strict=False):
+            if name:
+                self._values[name] = value._replace(used_once=self._uses[name] == 1)
+
+    def _end_segment(self) -> None:
+        steps = len(self._builder.steps)
+        if steps > self._first_step:
+            self._segments.append((self._first_step, steps))
+        self._first_step = steps
+
+    def _finish(self, outputs: Sequence[str]) -> None:
+        """Copies the outputs into arrays of their own, and makes the core's plan."""
+        self._outputs: list[Any] = []  # None for one that the core fills, an array, or a name
+        self._shapes: list[tuple[int, ...]] = []  # of those that the core fills
+        first = FIRST_ARGUMENT + len(self._float_inputs)
+        sizes = [size for size in self._builder._argument_sizes]
+        for name in outputs:
+            value = self._values[name]
+            assert value is not None
+            if value.known:
+                self._outputs.append(value.array)
+            elif value.view is None:
+                self._outputs.append(name)
+            else:
+                shape = value.array.shape
+                target = View.contiguous(first + len(sizes) - len(self._float_inputs), 0, shape)
+                self._builder.add("copy", value.view, target)
+                sizes.append(max(1, math.prod(shape)))
+                self._shapes.append(shape)
+                self._outputs.append(None)
+        self._end_segment()
+        self._builder._argument_sizes = sizes
+        self._core, self._constants = self._builder.build()
+        self._arena_size = self._builder.arena_size
+        self._arenas: list[NDArray[np.float32]] = []
+        del self._builder, self._values, self._uses  # with the arrays of the first call
+
+    def __call__(self, feed: Mapping[str, Any]) -> list[Any]:
+        """The outputs for inputs of the plan's signature."""
+        try:
+            arena = self._arenas.pop()  # of an earlier call; calls of other threads have their own
+        except IndexError:
+            arena = _aligned_zeros(self._arena_size)
+        arrays = [arena, self._constants]
+        for name in self._float_inputs:
+            array = feed[name]
+            arrays.append(array if array.flags.c_contiguous else np.ascontiguousarray(array))
+        results = [np.empty(shape, np.float32) for shape in self._shapes]
+        arrays += results
+        made: dict[str, Any] = {}
+        for segment in self._segments:
+            if type(segment) is tuple:
+                self._core.run(arrays, *segment)
+            else:
+                _run_host(segment, arrays, made, feed)
+        self._arenas.append(arena)
+        if len(results) == len(self._outputs):
+            return results
+        filled = iter(results)
+        return [
+            next(filled) if o is None else made.get(o, feed.get(o)) if isinstance(o, str) else o.copy()
+            for o in self._outputs
+        ]
+
+
+def _run_host(host: Any, arrays: list[Any], made: dict[str, Any], feed: Mapping[str, Any]) -> None:
+    inputs = []
+    for source in host.inputs:
+        if not isinstance(source, Given):
+            inputs.append(source)
+        elif source.view is None:
+            inputs.append(made[source.name] if source.name in made else feed[source.name])
+        else:
+            space, offset, shape, strides = source.view
+            flat = arrays[space].reshape(-1)
+            inputs.append(as_strided(flat[offset:], shape, [4 * stride for stride in strides]))
+    results = host.node.run(*inputs)
+    for target, array in zip(host.outputs, results, strict=False):
+        if target.view is None:
+            made[target.name] = array
+        else:
+            arrays[ARENA][target.view.offset :][: array.size] = array.reshape(-1)
+
+
+def _names(nodes: Sequence[Node]) -> Iterator[str]:
+    """The names that nodes and their branches take, once for each use."""
+    for node in nodes:
+        yield from node.inputs
+        for branch, outputs in node.branches:
+            yield from outputs
+            yield from _names(branch)
+
+
+def _run(node: Node, inputs: Sequence[Value | None]) -> list[AnyArray]:
+    results = node.run(*(None if value is None else value.array for value in inputs))
+    if not all(isinstance(array, np.ndarray | np.generic) for array in results):
+        raise CannotPlan(f"{node.name} ({node.operation}) does not return arrays")
+    return [np.asarray(array) for array in results]
+
+
+def _is_parameter(array: AnyArray) -> bool:
+    """Whether an input is one number that a plan may depend on, such as a sampling rate."""
+    return array.ndim == 0 and array.dtype.kind in "iub"
+
+
+def _aligned_zeros(size: int) -> NDArray[np.float32]:
+    zeros = np.zeros(size + ALIGNMENT, np.float32)
+    start = -(zeros.ctypes.data // 4) % ALIGNMENT
+    return zeros[start : start + size]
+
+
+class Planner:
+    """Plans for the signatures that a graph is called with; the last ones are kept.
+
+    `known` are the values that never change, by name.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Node], known: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]
+    ) -> None:
+        self._nodes, self._known, self._inputs, self._outputs = nodes, known, inputs, outputs
+        self._plans: OrderedDict[Any, Plan | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, feed: Mapping[str, Any]) -> Plan | None:
+        """The plan that was made for the signature of these inputs, or None."""
+        return self._plans.get(self._signature(feed))
+
+    def plan(self, feed: Mapping[str, Any]) -> Plan | None:
+        """The plan for the signature of these inputs, made if need be; None for a graph that has none."""
+        signature = self._signature(feed)
+        if signature is None:
+            return None
+        with self._lock:
+            if signature not in self._plans:
+                try:
+                    self._plans[signature] = Plan(self._nodes, self._known, feed, self._outputs)
+                except CannotPlan:
+                    self._plans[signature] = None
+                if len(self._plans) > PLANS:
+                    self._plans.popitem(last=False)
+            return self._plans.get(signature)
+
+    def _signature(self, feed: Mapping[str, Any]) -> Any:
+        """Shapes, dtypes and the values of integer and boolean scalars; None if inputs are not all arrays."""
+        if len(feed) != len(self._inputs):
+            return None
+        signature = []
+        for name in self._inputs:
+            array = feed.get(name)
+            if type(array) is not np.ndarray or not array.dtype.isnative:
+                return None
+            shape, dtype = array.shape, array.dtype
+            signature.append((shape, dtype.num, array.item() if not shape and dtype.kind in "iub" else None))
+        return tuple(signature)

@@ -1,0 +1,209 @@
+"""Plans beside the same graph run node by node in NumPy: other inputs, signatures, branches, threads."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.onnx_nodes import model_of
+
+import onward
+from onward import _core
+from onward.formats.onnx.model import Graph
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> Any:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def compared(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], weights: dict[str, Any]) -> Graph:
+    """The model of some nodes, once its plan and NumPy agree on these inputs and on others."""
+    graph = Graph(model_of(nodes, inputs, outputs, weights))
+    for scale in (1, -0.5):
+        given = {name: (x * scale).astype(x.dtype) for name, x in inputs.items()}
+        plan = graph._planner.plan(given)
+        assert plan is not None
+        for mine, expected in zip(graph(**given), graph._evaluator.run(None, dict(given)), strict=True):
+            assert mine.shape == expected.shape
+            np.testing.assert_allclose(mine, expected, rtol=0, atol=2e-5 * max(1, np.abs(expected).max()))
+    return graph
+
+
+CONVOLUTIONS = [
+    ((2, 3, 20), (5, 3, 4), {}),
+    ((1, 3, 20), (5, 3, 4), {"strides": [3]}),
+    ((2, 4, 20), (6, 2, 3), {"group": 2, "pads": [2, 0]}),
+    ((2, 6, 20), (6, 1, 3), {"group": 6, "dilations": [2], "pads": [4, 0]}),
+    ((1, 1, 50), (7, 1, 9), {"strides": [4], "pads": [3, 5]}),
+    ((2, 3, 9, 8), (4, 3, 3, 2), {"pads": [1, 0, 2, 1], "strides": [2, 1]}),
+    ((2, 3, 9, 8), (4, 3, 3, 3), {"auto_pad": "SAME_UPPER", "dilations": [1, 2]}),
+    ((1, 4, 9, 8), (4, 1, 3, 3), {"group": 4, "auto_pad": "SAME_LOWER"}),
+    ((3, 17, 33), (33, 17, 1), {}),
+]
+
+
+@pytest.mark.parametrize(("x", "W", "attributes"), CONVOLUTIONS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_windows_of_any_kind_are_summed_as_in_numpy(x: Any, W: Any, attributes: Any, bias: bool) -> None:
+    names = ["x", "W", *(["b"] if bias else [])]
+    nodes = [helper.make_node("Conv", names, ["z"], **attributes), helper.make_node("Relu", ["z"], ["y"])]
+    compared(nodes, {"x": normal(*x)}, ["y"], {"W": normal(*W), "b": normal(W[0])})
+
+
+MOVEMENTS = [
+    ("Transpose", [], {"perm": [2, 0, 1]}),
+    ("Reshape", [np.array([4, 15])], {}),
+    ("Slice", [np.array([4, 0]), np.array([0, 2]), np.array([2, 1]), np.array([-2, 1])], {}),
+    ("Gather", [np.array([[2, 0], [1, 1]])], {"axis": 1}),
+    ("Gather", [np.array(1)], {"axis": 1}),
+    ("Expand", [np.array([2, 4, 3, 5])], {}),
+    ("Pad", [np.array([0, 1, 2, 0, 0, 1])], {"mode": "reflect"}),
+    ("Pad", [np.array([0, 1, -1, 2, 0, 3]), np.float32(1.5)], {}),
+    ("Unsqueeze", [np.array([1, -1])], {}),
+    ("Tile", [np.array([1, 2, 3])], {}),
+]
+
+
+@pytest.mark.parametrize(("operation", "parameters", "attributes"), MOVEMENTS)
+def test_a_movement_takes_the_numbers_that_numpy_takes(
+    operation: str, parameters: Any, attributes: Any
+) -> None:
+    weights = {f"p{i}": np.asarray(p) for i, p in enumerate(parameters)}
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["z"]),  # so that the input's numbers are in the arena
+        helper.make_node(operation, ["z", *weights], ["m"], **attributes),
+        helper.make_node("Abs", ["m"], ["y"]),
+    ]
+    compared(nodes, {"x": normal(4, 3, 5)}, ["y", "m"], weights)
+
+
+REDUCTIONS = [
+    ("ReduceMean", {"axes": [1]}),
+    ("ReduceMean", {"axes": [0, 2], "keepdims": 0}),
+    ("ReduceMax", {"axes": [-1]}),
+    ("ReduceMean", {}),
+    ("Softmax", {"axis": 1}),
+    ("LogSoftmax", {"axis": -1}),
+    ("GlobalAveragePool", {}),
+    ("GlobalMaxPool", {}),
+    ("MaxPool", {"kernel_shape": [3], "pads": [1, 1], "strides": [2]}),
+    ("AveragePool", {"kernel_shape": [2]}),
+]
+
+
+@pytest.mark.parametrize(("operation", "attributes"), REDUCTIONS)
+def test_a_reduction_gives_what_numpy_gives(operation: str, attributes: Any) -> None:
+    compared([helper.make_node(operation, ["x"], ["y"], **attributes)], {"x": normal(2, 7, 19)}, ["y"], {})
+
+
+def test_nodes_that_the_core_lacks_run_between_its_steps() -> None:
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["a"]),
+        helper.make_node("Erf", ["a"], ["e"]),
+        helper.make_node("Mul", ["e", "x"], ["m"]),
+        helper.make_node("Sin", ["m"], ["y"]),
+    ]
+    graph = compared(nodes, {"x": normal(3, 5)}, ["y", "m"], {})
+    plan = graph._planner.plan({"x": normal(3, 5)})
+    assert plan is not None and [type(segment) is tuple for segment in plan._segments].count(False) == 2
+
+
+def test_a_scalar_that_decides_a_branch_gives_each_value_its_plan() -> None:
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node(operation, ["x"], ["z"])],
+            name,
+            [],
+            [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        )
+        for name, operation in (("then_branch", "Relu"), ("else_branch", "Neg"))
+    }
+    nodes = [
+        helper.make_node("Equal", ["rate", "sixteen"], ["is_sixteen"]),
+        helper.make_node("If", ["is_sixteen"], ["y"], **branches),
+    ]
+    x = normal(2, 3)
+    inputs = {"x": x, "rate": np.array(16000)}
+    graph = Graph(model_of(nodes, inputs, ["y"], {"sixteen": np.array(16000)}))
+    for _ in range(2):
+        np.testing.assert_array_equal(graph(x, np.array(16000))[0], np.maximum(x, 0))
+        np.testing.assert_array_equal(graph(x, np.array(8000))[0], -x)
+
+
+def test_a_graph_whose_shapes_depend_on_values_runs_without_a_plan() -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["y"])]
+    graph = Graph(model_of(nodes, {"x": normal(4)}, ["y"], {}))
+    for x in (np.float32([0, 1, 0, 2]), np.float32([1, 1, 1, 0])):
+        np.testing.assert_array_equal(graph(x)[0], [np.flatnonzero(x)])
+
+
+def test_plans_are_kept_for_the_last_signatures_alone() -> None:
+    graph = Graph(model_of([helper.make_node("Tanh", ["x"], ["y"])], {"x": normal(2, 3)}, ["y"], {}))
+    graph._inputs["x"] = graph._inputs["x"]._replace(axes=None)
+    for rows in range(1, 20):
+        assert graph(normal(rows, 3))[0].shape == (rows, 3)
+    assert len(graph._planner._plans) == 8
+
+
+def test_threads_at_one_model_do_not_share_an_arena() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["a"]),
+        helper.make_node("Tanh", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "W"], ["y"]),
+    ]
+    graph = Graph(model_of(nodes, {"x": normal(50, 64)}, ["y"], {"W": normal(64, 64)}))
+    inputs = [normal(50, 64) for _ in range(8)]
+    expected = [graph(x)[0] for x in inputs]
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(20):
+            for mine, first in zip(threads.map(lambda x: graph(x)[0], inputs), expected, strict=True):
+                np.testing.assert_array_equal(mine, first)
+
+
+def test_an_input_that_is_not_contiguous_is_read_in_its_order() -> None:
+    graph = Graph(model_of([helper.make_node("Neg", ["x"], ["y"])], {"x": normal(4, 5)}, ["y"], {}))
+    x = normal(5, 4).T
+    np.testing.assert_array_equal(graph(x)[0], -x)
+
+
+def test_an_array_in_the_other_byte_order_does_not_use_the_plan_of_native_ones() -> None:
+    graph = Graph(model_of([helper.make_node("Neg", ["x"], ["y"])], {"x": normal(4, 5)}, ["y"], {}))
+    x = normal(4, 5)
+    graph(x)
+    np.testing.assert_array_equal(graph(x.astype(">f4"))[0], -x)
+
+
+def test_rows_of_reductions_do_not_depend_on_the_batch(isa: str) -> None:
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[1]),
+        helper.make_node("Sub", ["x", "m"], ["c"]),
+        helper.make_node("Softmax", ["c"], ["y"], axis=1),
+    ]
+    graph = Graph(model_of(nodes, {"x": normal(5, 37, 3)}, ["y"], {}))
+    graph._inputs["x"] = graph._inputs["x"]._replace(axes=None)
+    x = normal(5, 37, 3)
+    together = graph(x)[0]
+    for row in range(5):
+        np.testing.assert_array_equal(graph(x[row : row + 1])[0][0], together[row])
+
+
+def test_views_beyond_their_space_are_refused() -> None:
+    plan = _core.Plan([10, 0])
+    for view in [(0, 5, [6], [1]), (0, 0, [2], [-1]), (2, 0, [1], [1]), (0, 0, [3, 3], [5, 1])]:
+        with pytest.raises(IndexError, match="space"):
+            plan.fill(0.0, view)
+    with pytest.raises(ValueError, match="smaller"):
+        plan.run([np.zeros(9, np.float32), np.zeros(0, np.float32)], 0, 0)
+
+
+def test_thread_counts_give_the_same_bits() -> None:
+    nodes = [helper.make_node("Conv", ["x", "W"], ["y"])]
+    graph = Graph(model_of(nodes, {"x": normal(1, 16, 900)}, ["y"], {"W": normal(40, 16, 9)}))
+    x = normal(1, 16, 900)
+    with onward.num_threads(1):
+        one = graph(x)[0]
+    with onward.num_threads(2):
+        np.testing.assert_array_equal(graph(x)[0], one)

@@ -1,0 +1,55 @@
+"""Views: the same numbers as NumPy's, for the same permutations, slices and shapes."""
+
+import numpy as np
+import pytest
+
+from onward.graph.view import View
+
+NUMBERS = np.arange(1000)
+WHOLE = View.contiguous(0, 3, (4, 5, 6))
+
+
+def numbers(view: View) -> np.ndarray:
+    return NUMBERS[view.offsets()]
+
+
+ARRAY = NUMBERS[3:123].reshape(4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("view", "array"),
+    [
+        (WHOLE, ARRAY),
+        (WHOLE.permuted(2, 0, 1), ARRAY.transpose(2, 0, 1)),
+        (WHOLE.sliced(1, 1, 5, 2), ARRAY[:, 1:5:2]),
+        (WHOLE.reversed(0), ARRAY[::-1]),
+        (WHOLE.reversed(0).sliced(0, 1, 3).permuted(1, 0, 2), ARRAY[::-1][1:3].transpose(1, 0, 2)),
+        (WHOLE.reshaped(20, 6), ARRAY.reshape(20, 6)),
+        (WHOLE.sliced(2, 0, 1).reshaped(4, 5), ARRAY[:, :, 0]),
+        (WHOLE.sliced(2, 1, 4).reshaped(20, 3), ARRAY[:, :, 1:4].reshape(20, 3)),
+    ],
+)
+def test_a_view_has_the_numbers_of_numpys_array(view: View, array: np.ndarray) -> None:
+    np.testing.assert_array_equal(numbers(view), array)
+
+
+def test_a_shape_that_takes_a_copy_is_no_view() -> None:
+    assert WHOLE.permuted(1, 0, 2).reshaped(20, 6) is None
+    assert WHOLE.sliced(2, 1, 4).reshaped(4, 15) is None
+
+
+@pytest.mark.parametrize("view", [WHOLE, WHOLE.permuted(2, 1, 0), WHOLE.reversed(1), WHOLE.sliced(0, 2, 3)])
+def test_a_view_is_found_from_its_offsets(view: View) -> None:
+    found = View.at(0, view.offsets())
+    assert found is not None
+    np.testing.assert_array_equal(found.offsets(), view.offsets())
+
+
+def test_offsets_that_no_strides_give_are_no_view() -> None:
+    assert View.at(0, np.array([0, 1, 3])) is None
+    assert View.at(0, np.array([[0, 1], [2, 4]])) is None
+
+
+def test_contiguous_ignores_the_strides_of_axes_of_size_one() -> None:
+    assert WHOLE.sliced(0, 0, 1).is_contiguous()
+    assert not WHOLE.sliced(2, 0, 1).is_contiguous()

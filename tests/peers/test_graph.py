@@ -1,0 +1,85 @@
+"""Whole models, planned and run in the core, beside PyTorch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import modules
+
+import onward
+from onward import _core
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter
+RANDOM = 300
+
+
+def whole(name: str, folder: Path, **options: Any) -> tuple[torch.nn.Module, dict[str, Any], Any]:
+    torch.manual_seed(1)
+    module, inputs = modules.WHOLE[name].module(), modules.inputs_of(modules.WHOLE[name].inputs, 1)
+    path = folder / "model.onnx"
+    path.write_bytes(modules.exported(module, inputs, **options))
+    return module, inputs, onward.load(path)
+
+
+def assert_close(mine: Any, theirs: Any) -> None:
+    assert len(mine) == len(theirs)
+    for y, expected in zip(mine, theirs, strict=True):
+        assert y.shape == expected.shape and y.dtype == expected.dtype
+        scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("name", modules.WHOLE)
+def test_a_whole_model_computes_what_its_module_does(name: str, tmp_path: Path) -> None:
+    module, inputs, model = whole(name, tmp_path)
+    expected = modules.answer(module, inputs)
+    assert_close(model(**inputs), expected)
+    other = {key: x[..., ::-1].copy() for key, x in inputs.items()}
+    assert_close(model(**other), modules.answer(module, other))  # the plan holds nothing of the first inputs
+    assert model._planner.plan(inputs) is not None
+
+
+@pytest.mark.parametrize("seed", range(RANDOM))
+def test_a_random_module_computes_what_pytorch_does(seed: int, tmp_path: Path) -> None:
+    module, inputs = modules.random_module(seed)
+    path = tmp_path / "model.onnx"
+    try:
+        expected = modules.answer(module, inputs)
+    except RuntimeError as error:  # a kernel longer than what the steps before it left
+        pytest.skip(str(error))
+    path.write_bytes(modules.exported(module, inputs))
+    model: Any = onward.load(path)
+    for _ in range(2):
+        assert_close(model(**inputs), expected)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in modules.WHOLE if name not in ("policy", "noise suppressor")]
+)
+def test_a_row_alone_is_the_row_in_any_batch(name: str, tmp_path: Path) -> None:
+    ((first, shape),) = modules.WHOLE[name].inputs.items()
+    axes = {first: {0: "batch"}}
+    _, _, model = whole(name, tmp_path, dynamic_axes=axes)
+    x = modules.inputs_of({first: (5, *shape[1:])}, 2)[first]
+    together = model(x)
+    for row in range(5):
+        for y, alone in zip(together, model(x[row : row + 1]), strict=True):
+            np.testing.assert_array_equal(y[row : row + 1], alone)
+
+
+@pytest.mark.parametrize("name", modules.WHOLE)
+def test_threads_and_instruction_sets_give_the_same_bits(name: str, tmp_path: Path) -> None:
+    _, inputs, model = whole(name, tmp_path)
+    expected, before = model(**inputs), _core.isa()
+    with onward.num_threads(2):
+        for y, first in zip(model(**inputs), expected, strict=True):
+            np.testing.assert_array_equal(y, first)
+    try:
+        for isa in _core.available_isas():
+            _core.set_isa(isa)
+            for y, first in zip(onward.load(tmp_path / "model.onnx")(**inputs), expected, strict=True):
+                np.testing.assert_array_equal(y, first, err_msg=isa)
+    finally:
+        _core.set_isa(before)
