@@ -1,4 +1,4 @@
-"""Gate orders: the table of every source, and the way from one to another."""
+"""Gate orders: the table of each source, and the conversion between them."""
 
 import numpy as np
 import pytest
