@@ -152,9 +152,7 @@ def test_all_instruction_sets_give_the_same_bits(cell: str, precision: str, hidd
 @every_cell
 @both_precisions
 @pytest.mark.parametrize("hidden_size", [3, 70])
-def test_a_row_has_the_same_bits_alone_and_in_any_batch(
-    isa: str, cell: str, precision: str, hidden_size: int
-) -> None:
+def test_a_row_has_the_same_bits_in_any_batch(isa: str, cell: str, precision: str, hidden_size: int) -> None:
     layer = CELLS[cell](hidden_size=hidden_size).quantize(precision)
     x = numbers("float32", 3, 33, 5)
     alone = [layer(x[:, [row]])[0] for row in range(33)]
@@ -233,9 +231,7 @@ def test_a_saved_state_is_bound_to_its_precision(tmp_path: Path, precision: str)
 
 @every_cell
 @both_precisions
-def test_files_pickles_and_copies_preserve_a_quantized_model(
-    tmp_path: Path, cell: str, precision: str
-) -> None:
+def test_files_pickles_and_copies_preserve_a_model(tmp_path: Path, cell: str, precision: str) -> None:
     net = onward.Sequential(CELLS[cell](hidden_size=8, num_layers=2)).quantize(precision)
     net.save(tmp_path / "net.safetensors")
     x = numbers("float32", 7, 2, 5)

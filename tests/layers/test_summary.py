@@ -46,6 +46,13 @@ def test_kind_names_what_the_shape_does_not_show() -> None:
     assert summary.kind(onward.Linear(3, 8)) == "Linear"
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_quantizing_changes_the_bytes_but_not_the_number_of_parameters(precision: str) -> None:
+    lstm = onward.LSTM(3, 33, bidirectional=True)
+    (before,), (after,) = (summary.rows({"": layer}) for layer in (lstm, lstm.quantize(precision)))
+    assert after.parameters == before.parameters and after.bytes < before.bytes
+
+
 def test_a_shape_that_depends_on_an_unknown_input_is_left_empty() -> None:
     (row,) = summary.connected_rows({"0": onward.Dropout()})
     assert (row.output_shape, row.parameters) == (None, 0)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import bundled
-from ..errors import FileError
 from ..layers.sequential import Sequential
 from ..recipes import text as text_models
 from ..tables.data import Sequences
@@ -28,6 +27,7 @@ from .common import (
     model_file,
     model_of,
     new_table,
+    text_model,
     write_figure,
 )
 from .input_options import default_source, read_sequences
@@ -138,7 +138,7 @@ def _read_text(model: str, source: str | None, text: str) -> Run:
         raise click.UsageError(f"give INPUT ({source}) or --text, not both")
     if not text:
         raise click.BadParameter("is empty, but must have at least one character", param_hint="--text")
-    net, vocabulary = text_models.load(model_file(model))
+    net, vocabulary = text_model(model)
     excerpt = text if len(text) <= TITLE_TEXT else text[:TITLE_TEXT] + "..."
     title = f"{model} reads {excerpt!r}"
     return Run(net, vocabulary.encode(text), title, lambda result: list(vocabulary.characters))
@@ -164,11 +164,7 @@ def _read_sequence(model: str, source: str | None, number: int) -> Run:
 
 def _is_text_model(model: str) -> bool:
     path = bundled.models().get(model, Path(model))
-    try:
-        text_models.load(path)
-    except FileError:
-        return False
-    return True
+    return text_models.vocabulary_of(path) is not None
 
 
 def _class_names(model: str, path: Path, sequences: Sequences, result: Trace) -> list[str] | None:

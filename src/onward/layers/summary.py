@@ -52,8 +52,10 @@ def _connected_rows(layers: Mapping[str, Layer]) -> Iterator[Row]:
 
 def row(name: str, layer: Layer, shape: Axes | None) -> Row:
     """The row of one layer whose output has the given shape."""
-    weights = layer._weights_by_name().values()
-    return Row(name, kind(layer), shape, sum(w.size for w in weights), sum(w.nbytes for w in weights))
+    weights = layer._weights_by_name()
+    scales = {f"{weight}_scale" for weight in weights}  # of int8 weights, which are not parameters themselves
+    parameters = sum(array.size for weight, array in weights.items() if weight not in scales)
+    return Row(name, kind(layer), shape, parameters, sum(array.nbytes for array in weights.values()))
 
 
 def kind(layer: Layer) -> str:
