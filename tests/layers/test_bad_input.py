@@ -1,4 +1,4 @@
-"""Invalid input: a defined result, or an error that states the actual input, the expected input and the fix."""
+"""Invalid input: a defined result, or an error that states the actual and the expected input, and the fix."""
 
 from typing import Any
 
