@@ -1,4 +1,4 @@
-"""Measure the latency of one step per call: beside onnxruntime, and for the stacks of an FPGA benchmark.
+"""Measure the latency of one step per call: single layers, with onnxruntime, and stacks of an FPGA benchmark.
 
     python bench/latency.py            # a million calls of each
     python bench/latency.py --quick    # 20,000

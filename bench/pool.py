@@ -49,10 +49,10 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, call in calls.items():
                 times[name].append(seconds(call))
-        pooled, forward, alone = (statistics.median(times[name]) for name in calls)
+        pooled, forward, single = (statistics.median(times[name]) for name in calls)
         print(
             f"| {n:,} | {pooled * 1e6:,.0f} | {forward * 1e6:,.0f} | {forward / pooled:.2f} "
-            f"| {alone * n / 64 / pooled:.1f} |"
+            f"| {single * n / 64 / pooled:.1f} |"
         )
     print(f"\nState: {2 * H * 4} bytes per stream, plus at most 9 for its id.")
 

@@ -4,8 +4,8 @@
     python tools/train_vowels.py --cross-validate   # measure the recipe on held-out fifths of that data
 
 The settings below were chosen by cross-validation. The test data is used once, at the end, for the accuracy
-on the model card. A seed gives the same weights on every processor; the bundled weights are from version
-0.1.0, whose losses were rounded differently.
+on the model card. A seed gives the same weights on every instruction set; the bundled weights are from
+version 0.1.0, whose losses were rounded differently.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-// The activation functions, over vectors, and the one that is looked up by its name.
+// The activation functions on vectors, and their selection by name.
 #pragma once
 
 #include "kernels/kernels.h"
@@ -27,15 +27,15 @@ vec_of<Real> softplus(vec_of<Real> x) {
     return relu<Real>(x) + Real(2) * fma(s * w, polynomial(F::atanh_q, w), s);
 }
 
-// The functions that weigh x by a number in [0, 1] are 0 where that number is, at -infinity too.
+// silu, gelu and mish multiply x by a factor in [0, 1]. Where that factor is 0, they return 0, even for x = -infinity.
 template <class Real>
 vec_of<Real> silu(vec_of<Real> x) {
     const auto s = sigmoid<Real>(x);
     return at_least(x, Float<Real>::exp_zero) * s.numerator / s.denominator;
 }
 
-// gelu(x) = x Phi(x), Phi the normal distribution: Phi(-u) = exp(-u^2 / 2) q(t) / (u + 4), t = (u - 4) / (u + 4), where
-// u >= 0. exp would magnify what rounding takes from u^2, so that is taken into account.
+// gelu(x) = x Phi(x), where Phi is the normal distribution function. For u >= 0, Phi(-u) = exp(-u^2 / 2) q(t) / (u + 4)
+// with t = (u - 4) / (u + 4). `rest` corrects for the rounding of u^2, which exp would magnify.
 template <class Real>
 vec_of<Real> gelu(vec_of<Real> x) {
     using F = Float<Real>;
@@ -46,7 +46,8 @@ vec_of<Real> gelu(vec_of<Real> x) {
     return at_least(x, F::exp_zero) * (x > Real(0) ? Real(1) - tail : tail);
 }
 
-// mish(x) = x tanh(softplus(x)) = x n / (n + 2) with n = e (e + 2), e = exp(x); multiplied by exp(-2x) where x > 0.
+// mish(x) = x tanh(softplus(x)) = x n / (n + 2) with n = e (e + 2) and e = exp(x). For x > 0, numerator and denominator
+// are multiplied by exp(-2x), so that neither overflows.
 template <class Real>
 vec_of<Real> mish(vec_of<Real> x) {
     const vec_of<Real> e = exp<Real>(minus_abs<Real>(x)), square = e * e;
@@ -55,7 +56,7 @@ vec_of<Real> mish(vec_of<Real> x) {
     return at_least(x, Float<Real>::exp_zero) * (numerator / (numerator + two));
 }
 
-// An infinite x would be inf / inf.
+// Clips x, because infinity would give inf / inf.
 template <class Real>
 vec_of<Real> softsign(vec_of<Real> x) {
     const vec_of<Real> finite = clip(x, -Float<Real>::max, Float<Real>::max);
@@ -86,13 +87,13 @@ vec_of<Real> evaluate(Activation<Real> f, vec_of<Real> x) {
     return x;
 }
 
-// Not inlined: a cell has up to five of these.
+// Not inlined, because a cell calls it up to five times.
 template <class Real>
 [[gnu::noinline]] vec_of<Real> evaluate_rare(Activation<Real> f, vec_of<Real> x) {
     return evaluate(f, x);
 }
 
-// The usual functions are inlined, and as quotients give the bits of the cells that have no options.
+// sigmoid and tanh are inlined. They return quotients, so that cells with options give the same bits as cells without.
 template <class Real>
 Quotient<Real> activate(Activation<Real> f, vec_of<Real> x) {
     if (f.function == Function::sigmoid) return sigmoid<Real>(x);

@@ -1,7 +1,7 @@
-// How weights stand in panels, as themselves, as halves or as bytes: what each loads, and how it adds a term to a sum.
+// The storage formats of weights: how a micro-kernel loads weights and rows and adds their products to a sum.
 //
-// A format says: `Weight`, what a panel holds for one unit; `Term`, what a row gives to be multiplied with it; `terms`,
-// how many k stand in each; `constants`, how many vectors of a panel stand beside each unit's weights.
+// Each format defines `Weight`, the weights of one unit that are loaded together, `Term`, the elements of a row that
+// are multiplied by them, `terms`, how many k each of these spans, and `constants`, the number of constants per unit.
 #pragma once
 
 #include "kernels/kernels.h"
@@ -11,7 +11,7 @@ namespace {
 
 using onward::Panels;
 
-// Weights and rows in the precision that is computed in, one fma a term.
+// Weights in the precision of the computation: one fma per term.
 template <class Number>
 struct Native {
     using Real = Number;
@@ -27,18 +27,18 @@ struct Native {
     static vec_of<Real> finish(Sum sum, const Real*, Size, const Real*) { return sum; }
 };
 
-// Weights as halves, widened, which is exact; all else as above.
+// Weights in float16, widened to float32, which is exact.
 struct Float16 : Native<float> {
     using Weight = onward::Half;
     static Sum weight(const Weight* w) { return widen(w); }
 };
 
-// ---- Bytes ----------------------------------------------------------------------------------------------------------
+// ---- int8 -----------------------------------------------------------------------------------------------------------
 
-// Vectors of four signed bytes a lane, and dot(sum, w, a), which adds the sum of their products to each lane of a sum.
+// Bytes: vectors of four signed bytes per lane. dot(sum, w, a) adds the four products of each lane to the sum.
 #if defined(__AVX512VNNI__)
-// VNNI multiplies signed by unsigned bytes: those of rows are q + 128 for the integers q, and 128 times the sum of the
-// weights is taken off at the start.
+// VNNI multiplies signed by unsigned bytes. Rows are stored as q + 128, and the sum starts at -128 times the sum of the
+// weights.
 constexpr int offset = 128;
 using Bytes = i32v;
 inline Bytes bytes_of(i32v v) { return v; }
@@ -46,7 +46,7 @@ inline i32v dot(i32v sum, Bytes w, Bytes a) {
     return (i32v)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)w);
 }
 #elif defined(__AVX512F__) || defined(__AVX2__)
-// Bytes in even and in odd places, each widened to 16 bits: sums of two products fit 32 bits.
+// Even and odd bytes, widened to 16 bits; the sum of two products fits in 32 bits.
 constexpr int offset = 0;
 typedef int16_t i16v __attribute__((vector_size(vector_bytes), may_alias));
 struct Bytes {
@@ -74,8 +74,8 @@ inline i32v dot(i32v sum, Bytes w, Bytes a) {
 }
 #endif
 
-// Weights and rows as bytes, four k at once, summed in int32, which is exact. A unit's constants are its bias, its
-// scale and the sum of its weights; a row's scale stands before its bytes.
+// Weights and rows in int8, four k at a time, summed in int32, which is exact. The constants of a unit are its bias,
+// its scale and the sum of its weights. The scale of a row precedes its bytes.
 struct Int8 {
     using Real = float;
     using Weight = int32_t;
@@ -92,8 +92,8 @@ struct Int8 {
     }
 };
 
-// A row in 255 steps, as large as its largest number needs: a scale, then K bytes, rounded to the nearest, ties to
-// even. A row with a NaN or an infinity in it gets the scale NaN.
+// Quantizes a row to integers from -127 to 127, rounded to nearest, ties to even: a scale, then K bytes. The scale is
+// NaN if the row contains a NaN or an infinity.
 inline void quantize_row(const float* a, Size K, int32_t* out) {
     constexpr int L = Float<float>::L, infinity = 0x7f800000;
     typedef f32v unaligned __attribute__((aligned(4)));
@@ -102,7 +102,7 @@ inline void quantize_row(const float* a, Size K, int32_t* out) {
     alignas(vector_bytes) float rest[L] = {};
     __builtin_memcpy(rest, a + whole, (K - whole) * sizeof(float));
 
-    // Magnitudes are ordered as their bits are, and NaN stands above all.
+    // Compared as integers, magnitudes keep their order, and NaN is the largest.
     auto magnitude = [](f32v x) { return (i32v)x & 0x7fffffff; };
     i32v largest = magnitude(load((const float*)rest));
     for (Size k = 0; k < whole; k += L) {
@@ -114,12 +114,12 @@ inline void quantize_row(const float* a, Size K, int32_t* out) {
 
     float max;
     __builtin_memcpy(&max, &most, sizeof max);
-    const bool some = max > 1e-30f && most < infinity;  // below it, 127 / max might overflow
+    const bool some = max > 1e-30f && most < infinity;  // below, 127 / max could overflow
     const float scale = some ? max / 127 : most < infinity ? 0 : __builtin_nanf("");
     const f32v inverse = broadcast(some ? 127 / max : 0.0f);
     __builtin_memcpy(out, &scale, sizeof scale);
     uint8_t* const q = (uint8_t*)(out + 1);
-    // The integer stands in the low bits.
+    // Adding `magic` leaves the integer in the low bits.
     auto rounded = [&](f32v x) {
         return __builtin_convertvector((i32v)fma(x, inverse, broadcast(Float<float>::magic)) + offset, bytes);
     };

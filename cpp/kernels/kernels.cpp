@@ -34,7 +34,7 @@ Record<Number> record_of(Number* const* rows, Size row, Size unit, Size H) {
 // `unit` the first unit of the block, and `at` the offset of the block in arrays [rows][H].
 template <class Real, class CellFunction>
 void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, Size a_stride, const Step<Real>& s,
-               Share share, CellFunction cell) {
+               const Share& share, CellFunction cell) {
     constexpr int L = Float<Real>::L;
     const Size G = panels.G;
     alignas(vector_bytes) Real u[max_sums * L];
@@ -51,7 +51,7 @@ void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real*
 }
 
 template <class Real, class Options>
-void gates_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
+void gates_with(const Direction<Real>& d, const Step<Real>& s, const Share& share) {
     constexpr int L = Float<Real>::L;
     const bool projected = d.projection.blocks;
     const Size P = (projected ? d.projection.blocks : d.recurrent.blocks) * L;
@@ -82,7 +82,7 @@ void gates_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
 }
 
 template <class Real, class Options>
-void second_product_with(const Direction<Real>& d, const Step<Real>& s, Share share) {
+void second_product_with(const Direction<Real>& d, const Step<Real>& s, const Share& share) {
     constexpr int L = Float<Real>::L;
     const Real* const a = s.second_input;
     const Size H = d.recurrent.blocks * L;
@@ -95,12 +95,12 @@ void second_product_with(const Direction<Real>& d, const Step<Real>& s, Share sh
 }
 
 template <class Real>
-void gates(const Direction<Real>& d, const Step<Real>& s, Share share) {
+void gates(const Direction<Real>& d, const Step<Real>& s, const Share& share) {
     d.standard ? gates_with<Real, Standard<Real>>(d, s, share) : gates_with<Real, Custom<Real>>(d, s, share);
 }
 
 template <class Real>
-void second_product(const Direction<Real>& d, const Step<Real>& s, Share share) {
+void second_product(const Direction<Real>& d, const Step<Real>& s, const Share& share) {
     d.standard ? second_product_with<Real, Standard<Real>>(d, s, share)
                : second_product_with<Real, Custom<Real>>(d, s, share);
 }
@@ -110,7 +110,7 @@ void second_product(const Direction<Real>& d, const Step<Real>& s, Share share) 
 // Calls cell(record, load_block, at, d) for each row and each block of the share. load_block(rows) loads the block of
 // the row, and `at` is the offset of the block in arrays [rows][stride].
 template <class Real, class CellFunction>
-void for_cells_backward(const DirectionBackward<Real>& direction, const StepBackward<Real>& s, Share share,
+void for_cells_backward(const DirectionBackward<Real>& direction, const StepBackward<Real>& s, const Share& share,
                         CellFunction cell) {
     constexpr int L = Float<Real>::L;
     for (Size row = 0; row < s.rows; row++)
@@ -124,7 +124,7 @@ void for_cells_backward(const DirectionBackward<Real>& direction, const StepBack
 }
 
 template <class Real>
-void backward(const DirectionBackward<Real>& direction, const StepBackward<Real>& s, Share share) {
+void backward(const DirectionBackward<Real>& direction, const StepBackward<Real>& s, const Share& share) {
     auto dh = [&](auto load_block, Size at) { return s.dy ? load(s.dh + at) + load_block(s.dy) : load(s.dh + at); };
     switch (direction.cell) {
         case Cell::rnn:
@@ -156,7 +156,7 @@ void backward(const DirectionBackward<Real>& direction, const StepBackward<Real>
 }
 
 template <class Real>
-void backward_reset(const DirectionBackward<Real>& direction, const StepBackward<Real>& s, Share share) {
+void backward_reset(const DirectionBackward<Real>& direction, const StepBackward<Real>& s, const Share& share) {
     for_cells_backward(direction, s, share, [&](auto record, auto load_block, Size at, Real* d) {
         const auto reset_h =
             gru_reset_backward(record, load_block(s.h_prev), load(s.d_reset + at), s.dh_direct + at, d);

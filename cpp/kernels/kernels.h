@@ -126,14 +126,14 @@ struct Kernels {
     Size L;
     // out[rows][blocks][G][L] = a[rows][K] . panels + bias. Strides count elements.
     void (*product)(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, Real* out, Size out_stride,
-                    int32_t* quantized, Share share);
+                    int32_t* quantized, const Share& share);
     // A time step: the gates and then, for a candidate or a projection, a second product. The second product needs the
     // results of the first for all units.
-    void (*gates)(const Direction<Real>& direction, const Step<Real>& step, Share share);
-    void (*second_product)(const Direction<Real>& direction, const Step<Real>& step, Share share);
+    void (*gates)(const Direction<Real>& direction, const Step<Real>& step, const Share& share);
+    void (*second_product)(const Direction<Real>& direction, const Step<Real>& step, const Share& share);
     // A backward time step, and the second half of it for a GRU that resets before the product.
-    void (*backward)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, Share units);
-    void (*backward_reset)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, Share units);
+    void (*backward)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, const Share& units);
+    void (*backward_reset)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, const Share& units);
     // out[units][features] += sum of d[row][units] x[row][features]; out[units] += sum of d[row][units]. Rows are added
     // in order. Rows of x are padded to whole blocks.
     void (*outer)(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,

@@ -1,15 +1,16 @@
-// Sums of outer products over rows, which gradients by weights are: each number adds its terms in the rows' order.
+// Sums of outer products over rows, the gradients with respect to weights. Each element adds its terms in row order.
 #pragma once
 
 #include "kernels/vec.h"
 
 namespace {
 
-// Units and blocks of features whose sums a micro-kernel holds in registers, and bytes of a row's features that all
-// units pass by before the next: so many rows' stay in the second cache.
+// A micro-kernel keeps the sums of outer_units units and outer_blocks blocks of features in registers. Features are
+// processed in pieces of outer_bytes per row, so that those of all rows stay in the second-level cache.
 constexpr int outer_units = 6, outer_blocks = vector_registers == 32 ? 4 : 2, outer_bytes = 1024;
 
-// Adds to out[outer_units][M][L], whose rows are out_stride apart. Not inlined: alone, its sums stay in registers.
+// Adds to out[outer_units][M][L], with rows out_stride apart. Not inlined, so that the compiler keeps the sums in
+// registers.
 template <class Real, int M>
 [[gnu::noinline]] void outer_tile(Size rows, const Real* d, Size d_stride, const Real* x, Size x_stride, Real* out,
                                   Size out_stride) {
@@ -36,7 +37,8 @@ template <class Real, int M>
         for (int m = 0; m < M; m++) store_some(out + u * out_stride + m * L, sum[u][m], L);
 }
 
-// One tile, which may stand over the edge of out: then it is computed beside it. d, read there too, may be anything.
+// A tile that may extend beyond the edge of out, in which case it is computed in a buffer. The elements of d beyond the
+// edge are read but do not matter.
 template <class Real, int M>
 void outer_tile_within(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,
                        Real* out, Size out_stride) {
@@ -54,10 +56,10 @@ void outer_tile_within(Size rows, const Real* d, Size d_stride, Size units, cons
 template <class Real>
 void outer(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,
            Real* out) {
-    constexpr Size L = Float<Real>::L, some = outer_bytes / sizeof(Real);
-    for (Size first = 0; first < features; first += some)
+    constexpr Size L = Float<Real>::L, piece = outer_bytes / sizeof(Real);
+    for (Size first = 0; first < features; first += piece)
         for (Size u = 0; u < units; u += outer_units)
-            for (Size f = first; f < features && f < first + some;) {
+            for (Size f = first; f < features && f < first + piece;) {
                 auto tile = [&]<int M>() {
                     outer_tile_within<Real, M>(rows, d + u, d_stride, units - u, x + f, x_stride, features - f,
                                                out + u * features + f, features);

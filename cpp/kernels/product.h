@@ -1,4 +1,4 @@
-// The product of rows with packed panels: micro-kernels, and the tiles that cover a matrix.
+// The product of rows and packed panels: micro-kernels, and the tiles that cover a matrix.
 #pragma once
 
 #include "kernels/formats.h"
@@ -8,14 +8,14 @@ namespace {
 using onward::Format;
 using onward::Share;
 
-// A micro-kernel holds V gates x M blocks x R rows of sums in registers, reads the panel once and adds in the order of
-// k: so a number never depends on which rows or blocks it was computed beside.
+// A micro-kernel keeps the sums of a tile of V gates x M blocks x R rows in registers, reads the panel once, and adds
+// in the order of k. The bits of a result therefore do not depend on the shape of the tile.
 
 template <class Real>
 using Micro = void (*)(const Panels<Real>& panels, Size block, const Real* a, Size a_stride, Real* out,
                        Size out_stride);
 
-// Not inlined: alone, its sums stay in registers.
+// Not inlined, so that the compiler keeps the sums in registers.
 template <class F, int V, int M, int R>
 [[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, Size block, const typename F::Real* a,
                              Size a_stride, typename F::Real* out, Size out_stride) {
@@ -34,7 +34,7 @@ template <class F, int V, int M, int R>
             for (int r = 0; r < R; r++)
                 sum[r][m][v] = F::start(constants + (m * F::constants * V + v) * L, V * L);
     for (Size k = 0; k < steps; k++, weights += V * L) {
-        // The smaller side of the tile is kept in registers, the larger passes by.
+        // Loads the smaller side of the tile into registers and streams the larger side.
         if constexpr (M * V < R) {
             decltype(F::weight(weights)) w[M][V];
 #pragma GCC unroll 32
@@ -76,9 +76,9 @@ template <class F, int V, int M, int R>
 
 constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
 
-// Whether a tile stays in registers: its sums, its smaller side, and one of the larger. Where a weight takes more than
-// one register, so does a row's term, and their product takes one too; of eight blocks, compilers then lose track. One
-// gate gains more by blocks than by rows.
+// Whether a tile fits in registers: its sums, its smaller side, and one element of its larger side. A weight that takes
+// several registers needs as many for the term and one for the product, and compilers spill tiles of eight blocks of
+// them. With one gate, more blocks gain more than more rows.
 template <class F>
 constexpr bool fits(int V, int M, int R) {
     constexpr int registers = sizeof(F::weight(nullptr)) / vector_bytes;
@@ -87,7 +87,7 @@ constexpr bool fits(int V, int M, int R) {
            M * registers <= 8 && (V > 1 || R <= 6);
 }
 
-// Micro-kernels by rows, up to `rows`, and log2 of blocks; null where the tile would not fit.
+// Micro-kernels by the number of rows (up to `rows`) and log2 of the number of blocks; null if the tile does not fit.
 template <class Real>
 struct Micros {
     Micro<Real> at[max_rows + 1][4] = {};
@@ -127,33 +127,35 @@ inline const Micros<float>& micros_for(const Panels<float>& panels) {
 }
 inline const Micros<double>& micros_for(const Panels<double>& panels) { return micros<Native<double>>[panels.G]; }
 
-// Rows as a product takes them.
+// The rows that a micro-kernel reads: those of the caller, or quantized ones.
 template <class Real>
-struct Rows {
+struct ProductRows {
     const Real* a;
     Size stride;
 };
 
-inline Rows<float> rows_for(const Panels<float>& panels, const float* a, Size a_stride, Size rows, int32_t* quantized) {
+inline ProductRows<float> rows_for(const Panels<float>& panels, const float* a, Size a_stride, Size rows,
+                                   int32_t* quantized) {
     if (panels.format != Format::int8) return {a, a_stride};
     for (Size row = 0; row < rows; row++)
         quantize_row(a + row * a_stride, panels.K, quantized + row * panels.quantized_size);
     return {(const float*)quantized, panels.quantized_size};
 }
-inline Rows<double> rows_for(const Panels<double>&, const double* a, Size a_stride, Size, int32_t*) {
+inline ProductRows<double> rows_for(const Panels<double>&, const double* a, Size a_stride, Size, int32_t*) {
     return {a, a_stride};
 }
 
-// For one row, reading the panel takes the time: a tile needs no more sums than hide the latency of an fma, and a small
-// one leaves more of the panel in the first cache for the next step. In bytes.
+// The product of a single row is limited by reading the panel. A tile then needs only enough sums to hide the latency
+// of an fma, and small tiles leave more of the panel in the first-level cache for the next step. In bytes.
 constexpr Size enough_sums = 256, small_tile = 16 << 10;
 
-// Calls body(product of a tile, first block, blocks, first row, rows) for the tiles of the share's blocks and all rows.
+// Calls body(tile product, first block, blocks, first row, rows) for the tiles that cover all rows and the share's
+// blocks.
 template <class Real, class Body>
-void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, int32_t* quantized, Share share,
+void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, int32_t* quantized, const Share& share,
                Body body) {
     const Micros<Real>& micros = micros_for(panels);
-    const Rows<Real> in = rows_for(panels, a, a_stride, rows, quantized);
+    const ProductRows<Real> in = rows_for(panels, a, a_stride, rows, quantized);
     const Size groups = (rows + micros.rows - 1) / micros.rows;
     const Size most_rows = groups ? (rows + groups - 1) / groups : 0;
     auto too_large = [&](Size blocks) {
@@ -178,7 +180,7 @@ void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size ro
 
 template <class Real>
 void product(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, Real* out, Size out_stride,
-             int32_t* quantized, Share share) {
+             int32_t* quantized, const Share& share) {
     for_tiles(panels, a, a_stride, rows, quantized, share, [&](auto tile, Size block, Size, Size row, Size) {
         tile(out + row * out_stride + block * panels.G * Float<Real>::L, out_stride);
     });

@@ -1,6 +1,7 @@
-// One vector type of L lanes: load, broadcast, fma, and exp, sigmoid and tanh built on it.
+// Vectors of L lanes: load, store, broadcast, fma, and exp, sigmoid and tanh built on them.
 //
-// Everything is made of IEEE operations that every instruction set rounds alike, so every build gives the same bits.
+// All functions consist of IEEE operations, which every instruction set rounds identically, so that all builds give the
+// same bits.
 #pragma once
 
 #include <cstdint>
@@ -32,14 +33,14 @@ typedef double f64v __attribute__((vector_size(vector_bytes), may_alias));
 typedef int32_t i32v __attribute__((vector_size(vector_bytes), may_alias));
 typedef int64_t i64v __attribute__((vector_size(vector_bytes), may_alias));
 
-// What is particular to a precision: its vectors, and the constants of exp.
-//   magic     adding it rounds to an integer, which then stands in the low bits
-//   ln2_hi    has trailing zeros, so that n ln2_hi is exact
-//   exp_q     expm1(r) = r + r^2 q(r) on |r| <= ln(2)/2, fitted for least relative error
-//   exp_zero  exp of it has the scale 2^n = 0, the exponent of subnormal numbers
-//   exp_max   exp of it has the largest scale that is finite, 2^bias
-//   exp_inf   exp overflows above it
-//   atanh_q   atanh(s) = s + s^3 q(s^2) on |s| <= 1/3, likewise
+// The vectors and constants of a precision.
+//   magic     adding it to x rounds x to an integer, which is then in the low bits
+//   ln2_hi    ends in zeros, so that n ln2_hi is exact
+//   exp_q     expm1(r) = r + r^2 q(r) on |r| <= ln(2)/2, fitted for the smallest relative error
+//   exp_zero  here the scale 2^n of exp(x) is 0; smaller x are clipped to it
+//   exp_max   up to here, the scale 2^n of exp(x) is finite
+//   exp_inf   above it, exp(x) overflows
+//   atanh_q   atanh(s) = s + s^3 q(s^2) on |s| <= 1/3, fitted likewise
 //   normal_q  q(t) of gelu on |t| <= 1
 //   max       the largest finite number
 template <class Real>
@@ -103,7 +104,7 @@ inline void store(Real* p, vec_of<Real> v) {
     *(vec_of<Real>*)p = v;
 }
 
-// The first n lanes, from or to anywhere; the others are 0, or left alone.
+// Loads or stores the first n lanes at an unaligned address. Loading sets the other lanes to 0.
 template <class Real>
 inline vec_of<Real> load_some(const Real* p, Size n) {
     typedef vec_of<Real> anywhere __attribute__((aligned(sizeof(Real))));
@@ -125,7 +126,7 @@ inline void store_some(Real* p, vec_of<Real> v, Size n) {
     __builtin_memcpy(p, part, n * sizeof(Real));
 }
 
-// a b + c with one rounding.
+// a b + c, rounded once.
 #if defined(__AVX512F__)
 inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
@@ -168,7 +169,7 @@ inline f64v square_root(f64v x) {
 }
 #endif
 
-// Halves as floats, which is exact.
+// float16 to float32, which is exact.
 #if defined(__AVX512F__)
 inline f32v widen(const onward::Half* p) { return (f32v)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 #elif defined(__AVX2__)
@@ -186,7 +187,7 @@ inline f32v widen(const onward::Half* p) {
 }
 #endif
 
-// A NaN passes through both.
+// Both preserve NaN.
 template <class V, class Real>
 inline V at_least(V x, Real low) { return x < low ? broadcast(low) : x; }
 template <class V, class Real>
@@ -220,11 +221,11 @@ inline vec_of<Real> expm1_reduced(vec_of<Real> x, vec_of<Real>& scale) {
     return r_hi + fma(r * r, q, r_lo);
 }
 
-// exp over the whole range; what would be subnormal is 0.
+// exp over the whole range. Subnormal results become 0.
 template <class Real>
 inline vec_of<Real> exp(vec_of<Real> x) {
     using F = Float<Real>;
-    // 2^n would overflow before exp(x) does: 2 exp(x - ln2) there.
+    // Above exp_max, 2^n would overflow before exp(x) does, so this computes 2 exp(x - ln2).
     const vec_of<Real> high = x > F::exp_max ? x - F::ln2_hi : x;
     vec_of<Real> scale;
     const vec_of<Real> p = expm1_reduced<Real>(at_most(at_least(high, F::exp_zero), F::exp_max), scale);
@@ -233,7 +234,7 @@ inline vec_of<Real> exp(vec_of<Real> x) {
     return x > F::exp_inf ? broadcast(Real(1) / Real(0)) : x > F::exp_max ? doubled : y;
 }
 
-// exp(x) - 1 where x <= 0; elsewhere it may be anything.
+// exp(x) - 1 for x <= 0; unspecified elsewhere.
 template <class Real>
 inline vec_of<Real> expm1_negative(vec_of<Real> x) {
     vec_of<Real> scale;
@@ -241,7 +242,7 @@ inline vec_of<Real> expm1_negative(vec_of<Real> x) {
     return fma(p, scale, scale - Real(1));
 }
 
-// A value kept as a quotient, so that a product of gates costs one division.
+// An unevaluated quotient, so that a product of gates takes one division.
 template <class Real>
 struct Quotient {
     vec_of<Real> numerator, denominator;
@@ -258,7 +259,7 @@ inline Quotient<Real> one_minus(Quotient<Real> q) {
     return {Real(1) - q.value(), broadcast(Real(1))};
 }
 
-// Both functions below take exp of what is not positive, so that denominators lie in [1, 2] and nothing overflows.
+// sigmoid and tanh only compute exp of numbers <= 0, so that denominators lie in [1, 2] and nothing overflows.
 
 // sigmoid(x) = 1 / (1 + e) with e = exp(-|x|), and e / (1 + e) where x < 0.
 template <class Real>
@@ -269,7 +270,7 @@ inline Quotient<Real> sigmoid(vec_of<Real> x) {
     return {x < Real(0) ? e : broadcast(Real(1)), e + Real(1)};
 }
 
-// tanh(x) = -m / (m + 2) with m = expm1(-2|x|), which keeps its relative accuracy near 0, and the sign of x.
+// tanh(x) = -m / (m + 2) with m = expm1(-2|x|), and the sign of x. It is accurate near 0.
 template <class Real>
 inline Quotient<Real> tanh(vec_of<Real> x) {
     using I = typename Float<Real>::ivec;

@@ -35,7 +35,7 @@ public:
     const bool enabled;
 
 private:
-    const std::thread::id caller = std::this_thread::get_id();
+    const std::thread::id caller = enabled ? std::this_thread::get_id() : std::thread::id();
     std::chrono::steady_clock::time_point next_check{};
     std::atomic<bool> flag{false};
 };

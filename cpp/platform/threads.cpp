@@ -139,8 +139,7 @@ void parallel(int n, const std::function<void(int)>& plan, const std::function<v
     job(0);
 }
 
-bool Barrier::wait(bool stop) {
-    if (parties == 1) return stop;
+bool Barrier::wait_for_others(bool stop) {
     if (stop) stop_requested.store(true, std::memory_order_relaxed);
     const int before = generation.load(std::memory_order_relaxed);
     if (arrived.fetch_add(1, std::memory_order_acq_rel) == parties - 1) {

@@ -20,10 +20,13 @@ class Barrier {
 public:
     explicit Barrier(int parties) : parties(parties) {}
     // Returns, to all threads alike, whether any of them passed stop = true.
-    bool wait(bool stop = false);
+    bool wait(bool stop = false) { return parties == 1 ? stop : wait_for_others(stop); }
+
+    const int parties;
 
 private:
-    const int parties;
+    bool wait_for_others(bool stop);
+
     std::atomic<int> arrived{0}, generation{0};
     std::atomic<bool> stop_requested{false}, stopped{false};
 };

@@ -72,7 +72,7 @@ static void affine(const Dense<Real>& dense, const Rows<const Real>& x, const Ro
 
 template <class Real>
 Chain<Real>::Chain(const std::vector<Stage<Real>>& stages, Size max_rows, Size steps, int threads)
-    : lengths(max_rows), threads(threads), all(threads) {
+    : lengths(max_rows), all(threads) {
     for (const Stage<Real>& stage : stages)
         if (auto* stack = std::get_if<const Stack<Real>*>(&stage)) bidirectional |= (*stack)->D == 2;
     if (bidirectional) groups = std::min(2, threads);
@@ -85,12 +85,12 @@ Chain<Real>::Chain(const std::vector<Stage<Real>>& stages, Size max_rows, Size s
         const Size O = outputs(stage);
         widest = std::max(widest, O);
         if (auto* dense = std::get_if<const Dense<Real>*>(&stage)) {
-            layers.push_back({*dense, 0, 0, O});
+            layers.push_back({*dense, O, 0, 0});
             continue;
         }
         const Stack<Real>& stack = *std::get<const Stack<Real>*>(stage);
         for (Size i = 0; i < Size(stack.directions.size()); i++) {
-            if (i % stack.D == 0) layers.push_back({nullptr, Size(runs.size()), stack.D, O});
+            if (i % stack.D == 0) layers.push_back({nullptr, O, Size(runs.size()), stack.D});
             runs.emplace_back(stack.kernels, stack.directions[i], i % stack.D == 1, lengths, max_rows, chunk_rows,
                               (threads + groups - 1) / groups);
         }
@@ -113,7 +113,7 @@ void Chain<Real>::start(const std::vector<State<const Real>>& from, const Size* 
 
 template <class Real>
 bool Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T, int part, Interrupt& interrupt,
-                          const std::vector<Recording<Real>>& recordings) {
+                          const Recording<Real>* recordings) {
     if (!T) return true;
     all.wait();  // for the start of the block
     const Size rows = Size(lengths.size()), end = t + T;
@@ -122,15 +122,15 @@ bool Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T, int part, In
     x.t_first = y.t_first = t;
     for (Size t0 = t; t0 < end; t0 += chunk) {
         const Size t1 = std::min(t0 + chunk, end);
-        Rows<const Real> in = x;
+        Rows<const Real> below{};
         for (size_t i = 0; i < layers.size(); i++) {
             const bool last = i + 1 == layers.size();
             const Size O = layers[i].O;
-            const Rows<Real> out = last ? y : Rows<Real>{between[i % 2].data(), rows * O, O, t0};
-            bool stop = !advance(layers[i], in, out, t0, t1, part, interrupt, recordings);
+            const Rows<Real> above{between[i % 2].data(), rows * O, O, t0};
+            bool stop = !advance(layers[i], i ? below : x, last ? y : above, t0, t1, part, interrupt, recordings);
             if (last && part == 0 && t1 < end) stop |= interrupt.requested();
             if (all.wait(stop)) return false;
-            in = {out.data, out.t_stride, out.b_stride, out.t_first};
+            below = {above.data, above.t_stride, above.b_stride, above.t_first};
         }
     }
     if (part == 0) t = end;
@@ -140,18 +140,19 @@ bool Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T, int part, In
 // Runs one layer for one chunk. Each group of threads runs one direction; one thread runs a dense layer.
 template <class Real>
 bool Chain<Real>::advance(const Layer& layer, const Rows<const Real>& in, const Rows<Real>& out, Size t0, Size t1,
-                          int part, Interrupt& interrupt, const std::vector<Recording<Real>>& recordings) {
+                          int part, Interrupt& interrupt, const Recording<Real>* recordings) {
     if (layer.dense) {
         if (part == 0) affine(*layer.dense, in, out, Size(lengths.size()), t0, t1, interrupt);
         return true;
     }
-    const int group = part % groups, group_parts = (threads + groups - 1 - group) / groups;
+    static const Recording<Real> none;
+    // There are 1 or 2 groups; these are part % groups and part / groups without divisions.
+    const int group = part & (groups - 1), group_part = part >> (groups - 1);
+    Barrier& barrier = *group_barriers[group];
     for (Size direction = group; direction < layer.D; direction += groups) {
         const Size i = layer.first_run + direction;
-        Rows<Real> half = out;
-        half.data += direction * (layer.O / layer.D);
-        if (!runs[i].advance(in, half, t0, t1, part / groups, group_parts, *group_barriers[group], interrupt,
-                             recordings.empty() ? Recording<Real>{} : recordings[i]))
+        if (!runs[i].advance(in, out, t0, t1, group_part, barrier.parties, barrier, interrupt,
+                             recordings ? recordings[i] : none))
             return false;
     }
     return true;

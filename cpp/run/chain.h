@@ -32,7 +32,7 @@ Size multiply_adds(const std::vector<Stage<Real>>& stages);
 
 // A call of a stream or a pool can be interrupted if it has at least so many multiply-adds: only then does it back up
 // the states that it changes, to restore them.
-constexpr Size interruptible_work = 100'000'000;
+constexpr Size interruptible_work = 1'000'000'000;
 
 // The state sizes of one row: h (P) and c (H, or 0 if the cell has none), one entry per layer and direction.
 struct StateSize {
@@ -74,10 +74,10 @@ public:
     // lengths[b] steps, longest row first; null: without end. Called by one thread, before all threads advance.
     void start(const std::vector<State<const Real>>& from, const Size* order, Size rows, const Size* lengths = nullptr);
 
-    // Runs T more steps, from x (T, rows, I) to y (T, rows, O). There is one recording per layer and direction, or
-    // none. Returns false if the call is interrupted; the next block must then be started before anything else.
+    // Runs T more steps, from x (T, rows, I) to y (T, rows, O). `recordings` has one entry per layer and direction, or
+    // is null. Returns false if the call is interrupted; the next block must then be started before anything else.
     bool advance(Rows<const Real> x, Rows<Real> y, Size T, int part, Interrupt& interrupt,
-                 const std::vector<Recording<Real>>& recordings = {});
+                 const Recording<Real>* recordings = nullptr);
 
     // Copies the states back, likewise. Called by one thread, after all threads have advanced.
     void finish(const std::vector<State<Real>>& to, const Size* order) const;
@@ -85,17 +85,17 @@ public:
 private:
     struct Layer {
         const Dense<Real>* dense;  // null: a recurrent layer
-        Size first_run, D, O;      // of a recurrent layer: its runs are runs[first_run] and the next D - 1
+        Size O, first_run, D;      // a recurrent layer has the runs from runs[first_run] on, one per direction
     };
     bool advance(const Layer& layer, const Rows<const Real>& in, const Rows<Real>& out, Size t0, Size t1, int part,
-                 Interrupt& interrupt, const std::vector<Recording<Real>>& recordings);
+                 Interrupt& interrupt, const Recording<Real>* recordings);
 
     std::vector<Size> lengths;
     std::vector<Run<Real>> runs;
     std::vector<Layer> layers;
     Buffer<Real> between[2];  // outputs of a layer, the inputs of the next one
     bool bidirectional = false;
-    int threads, groups = 1;  // the threads of a group share the units of one direction
+    int groups = 1;  // of threads; each shares the units of one direction
     Barrier all;
     std::vector<std::unique_ptr<Barrier>> group_barriers;
     Size t = 0;  // steps run so far

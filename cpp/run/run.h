@@ -43,6 +43,11 @@ Size multiply_adds(const Panels<Real>& panels, Size L) {
     return panels.blocks * L * panels.G * panels.K;
 }
 
+// The share of one of `parts` threads in n units or rows. One thread avoids the divisions, which would delay each step.
+inline Share share(Size n, int part, int parts) {
+    return parts == 1 ? Share{0, n} : Share{n * part / parts, n * (part + 1) / parts};
+}
+
 // Rows are sorted by length, longest first; the first `running` rows still run at a step. h of step t is in h[t % 2].
 template <class Real>
 class Run {
@@ -54,7 +59,7 @@ public:
         : kernels(kernels), d(direction), reverse(reverse), lengths(lengths), max_rows(max_rows),
           chunk_rows(std::max(chunk_rows, max_rows)),
           P(ceil_div(d.P, kernels.L) * kernels.L), H(ceil_div(d.H, kernels.L) * kernels.L),
-          z_stride(d.input.blocks * d.input.G * kernels.L),
+          z_stride(d.input.blocks * d.input.G * kernels.L), first_feature(reverse ? d.P : 0),
           quantized_size(std::max({this->chunk_rows * d.input.quantized_size, max_rows * d.recurrent.quantized_size,
                                    max_rows * d.candidate.quantized_size, max_rows * d.projection.quantized_size})),
           work(multiply_adds(d.input, kernels.L) + multiply_adds(d.recurrent, kernels.L) +
@@ -74,19 +79,16 @@ public:
         }
     }
 
-    // Runs steps t0 to t1 - 1; t0 is where the previous call ended. In the reverse direction each row counts steps from
-    // its own end. All `parts` threads that share the barrier call this, and each computes its share of the units.
-    // Returns false, after a whole step, if the call is interrupted.
+    // Runs steps t0 to t1 - 1; t0 is where the previous call ended. The reverse direction writes features P to 2P - 1.
+    // In the reverse direction each row counts steps from its own end. All `parts` threads that share the barrier call
+    // this, and each computes its share of the units. Returns false, after a whole step, if the call is interrupted.
     bool advance(const Rows<const Real>& in, const Rows<Real>& out, Size t0, Size t1, int part, int parts,
                  Barrier& barrier, Interrupt& interrupt, const Recording<Real>& recording) const {
-        // Computed once, because an integer division before each product would delay it.
-        auto share = [&](const Panels<Real>& panels) {
-            return Share{panels.blocks * part / parts, panels.blocks * (part + 1) / parts};
-        };
-        const Share input = share(d.input);
+        const Share input = share(d.input.blocks, part, parts);
         int32_t* const own_quantized = quantized.data() + part * quantized_size;
         Real** const own_gates = gate_rows.data() + part * max_rows;
-        Share units = share(d.recurrent), second = share(d.candidate.blocks ? d.candidate : d.projection);
+        Share units = share(d.recurrent.blocks, part, parts);
+        Share second = share(d.candidate.blocks ? d.candidate.blocks : d.projection.blocks, part, parts);
         const Size chunk = std::max(Size(1), chunk_rows / Size(lengths.size()));
         Size running = running_at(t0, Size(lengths.size())), work_since_poll = 0;
         for (; t0 < t1; t0 += chunk) {
@@ -118,7 +120,7 @@ public:
                 if (part == 0 && work_since_poll > work_per_poll) stop = interrupt.requested(), work_since_poll = 0;
                 stop = barrier.wait(stop);
                 for_rows(out, t, running, part, parts, [&](Real* row, Size stride, Size b, Size n) {
-                    copy_rows(row, stride, h_next + b * P, P, n, d.P);
+                    copy_rows(row + first_feature, stride, h_next + b * P, P, n, d.P);
                 });
                 z_t += running * z_stride;
                 // Both buffers must hold the final state of a row that ends here.
@@ -173,17 +175,18 @@ private:
     // they are evenly spaced, else row by row.
     template <class Array, class Body>
     void for_rows(const Array& array, Size t, Size rows, int part, int parts, Body body) const {
-        const Size first = rows * part / parts, last = rows * (part + 1) / parts;
+        const Share own = share(rows, part, parts);
         const bool even = !array.order && (!reverse || lengths.front() == lengths.back());
-        const Size piece = even ? last - first : 1;
-        for (Size b = first; b < last; b += piece) body(array.at(time(t, b), b), array.b_stride, b, piece);
+        const Size piece = even ? own.last - own.first : 1;
+        for (Size b = own.first; b < own.last; b += piece) body(array.at(time(t, b), b), array.b_stride, b, piece);
     }
     // Copies the sums that this part computed at step t from [blocks][G][L] to (G, H).
     void copy_sums(const Rows<Real>& to, const Real* from, Size t, Size rows, int part, int parts) const {
         if (!to.data) return;
         const Size L = kernels.L, G = d.input.G, blocks = H / L;
+        const Share own = share(blocks, part, parts);
         for (Size b = 0; b < rows; b++)
-            for (Size block = blocks * part / parts; block < blocks * (part + 1) / parts; block++)
+            for (Size block = own.first; block < own.last; block++)
                 for (Size g = 0; g < G; g++)
                     copy_row(to.at(time(t, b), b) + g * d.H + block * L, from + ((b * blocks + block) * G + g) * L,
                              std::min(L, d.H - block * L));
@@ -199,6 +202,7 @@ private:
     const bool reverse;
     const std::vector<Size>& lengths;
     const Size max_rows, chunk_rows, P, H, z_stride;  // P and H padded to whole blocks
+    const Size first_feature;                         // of the output
     const Size quantized_size;                        // per thread
     const Size work;                                  // multiply-adds per row and step
     Buffer<Real> memory, chunk_memory;

@@ -157,7 +157,7 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
                     clear_past_lengths(s, block_order, rows, D * P);
                 }
                 if (!chain.advance(block(s.x, s, block_order), block(s.y, s, block_order), lengths[first], team_part,
-                                   interrupt, block_recordings[i]))
+                                   interrupt, s.gates ? block_recordings[i].data() : nullptr))
                     return;
                 if (team_part == 0) chain.finish(to, block_order);
             }

@@ -1,4 +1,4 @@
-"""The promise of one order of summation: the same bits, whatever is computed together and by what."""
+"""The same bits for any batch, chunks and instruction set, because sums have one fixed order."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from onward import _core
 @both_dtypes
 @odd_sizes
 @pytest.mark.parametrize("cuts", [range(1, 131), [1], [96], [97], [7, 40, 41, 100]], ids=str)
-def test_a_sequence_in_chunks_is_the_sequence_whole(
+def test_chunks_give_the_same_bits_as_the_whole_sequence(
     isa: str, cell: str, dtype: str, hidden_size: int, cuts: Any
 ) -> None:
     layer = CELLS[cell](hidden_size=hidden_size, num_layers=2, dtype=dtype)
@@ -33,20 +33,20 @@ def test_a_sequence_in_chunks_is_the_sequence_whole(
 @every_cell
 @both_dtypes
 @odd_sizes
-def test_a_row_alone_is_the_row_in_any_batch(isa: str, cell: str, dtype: str, hidden_size: int) -> None:
+def test_a_row_gives_the_same_bits_in_any_batch(isa: str, cell: str, dtype: str, hidden_size: int) -> None:
     layer = CELLS[cell](hidden_size=hidden_size, num_layers=2, bidirectional=True, dtype=dtype)
     x = numbers(dtype, 4, 131, 5)
     alone = [layer(x[:, [row]]) for row in range(131)]
     for size in (2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 64, 131):
         y, state = layer(x[:, :size])
         for row, (y_alone, state_alone) in enumerate(alone[:size]):
-            mine = [array[:, row] for array in (y, *parts(state))]
-            assert_bitwise(mine, [array[:, 0] for array in (y_alone, *parts(state_alone))])
+            row_of_batch = [array[:, row] for array in (y, *parts(state))]
+            assert_bitwise(row_of_batch, [array[:, 0] for array in (y_alone, *parts(state_alone))])
 
 
 @every_cell
 @both_dtypes
-def test_a_short_row_is_the_row_cut_to_its_length(isa: str, cell: str, dtype: str) -> None:
+def test_a_row_with_a_length_gives_the_same_bits_as_the_shorter_row(isa: str, cell: str, dtype: str) -> None:
     layer = CELLS[cell](hidden_size=33, num_layers=2, bidirectional=True, dtype=dtype)
     x, lengths = numbers(dtype, 131, 6, 5), [131, 1, 96, 97, 50, 0]
     y, state = layer(x, lengths=lengths)
@@ -73,7 +73,7 @@ def test_all_instruction_sets_give_the_same_bits(cell: str, dtype: str, hidden_s
 
 @both_dtypes
 @pytest.mark.parametrize(("features", "outputs"), [(1, 1), (5, 7), (40, 33), (129, 70)])
-def test_a_row_of_linear_alone_is_the_row_in_any_batch(
+def test_a_row_of_linear_gives_the_same_bits_in_any_batch(
     isa: str, dtype: str, features: int, outputs: int
 ) -> None:
     layer, x = onward.Linear(features, outputs, dtype=dtype, rng=0), numbers(dtype, 131, features)
@@ -84,14 +84,14 @@ def test_a_row_of_linear_alone_is_the_row_in_any_batch(
 
 @both_dtypes
 @pytest.mark.parametrize("dim", [0, 1])
-def test_a_slice_of_softmax_alone_is_the_slice_among_others(isa: str, dtype: str, dim: int) -> None:
+def test_a_slice_of_softmax_gives_the_same_bits_on_its_own(isa: str, dtype: str, dim: int) -> None:
     x = np.moveaxis(numbers(dtype, 131, 37), -1, dim)
     alone = np.stack([onward.Softmax()(row) for row in np.moveaxis(x, dim, -1)])
     assert_bitwise([np.moveaxis(onward.Softmax(dim)(x), dim, -1).copy()], [alone])
 
 
 @both_dtypes
-def test_all_instruction_sets_give_the_same_bits_of_linear_and_softmax(dtype: str) -> None:
+def test_linear_and_softmax_give_the_same_bits_on_all_instruction_sets(dtype: str) -> None:
     x, before, answers = numbers(dtype, 60, 40), _core.isa(), []
     for name in _core.available_isas():
         _core.set_isa(name)
@@ -102,7 +102,7 @@ def test_all_instruction_sets_give_the_same_bits_of_linear_and_softmax(dtype: st
 
 
 @pytest.mark.parametrize("name", [*_core.available_isas(), "abacus"])
-def test_the_environment_chooses_the_instruction_set_or_is_told_what_there_is(name: str) -> None:
+def test_the_environment_selects_the_instruction_set_and_an_unknown_one_is_an_error(name: str) -> None:
     code = "from onward import _core; print(_core.isa())"
     environment = os.environ | {"ONWARD_ISA": name}
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Gate orders: the table of each source, and the conversion between them."""
+"""The gate orders of file formats, and conversions between them."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from onward.core.gates import GATE_ORDER, reorder
         ("gru", "keras", "torch", [1, 0, 2]),
     ],
 )
-def test_whole_gates_move(cell: str, source: str, target: str, expected: list[int]) -> None:
+def test_reorder_moves_whole_gates(cell: str, source: str, target: str, expected: list[int]) -> None:
     weight = np.arange(len(expected) * 6).reshape(len(expected) * 2, 3)
     moved = reorder(weight, cell, source, target)
     np.testing.assert_array_equal(moved, weight.reshape(-1, 2, 3)[expected].reshape(-1, 3))
@@ -24,6 +24,6 @@ def test_whole_gates_move(cell: str, source: str, target: str, expected: list[in
 
 
 @pytest.mark.parametrize(("source", "cell"), GATE_ORDER)
-def test_there_and_back_is_where_it_was(source: str, cell: str) -> None:
+def test_reordering_back_restores_the_array(source: str, cell: str) -> None:
     bias = np.random.default_rng(0).random(24)
     np.testing.assert_array_equal(reorder(reorder(bias, cell, source, "torch"), cell, "torch", source), bias)

@@ -1,4 +1,4 @@
-"""Functions of the kernels, on every instruction set: within a few ulp of right, the usual ones monotone."""
+"""The activation functions on every instruction set: accurate to a few ulp, and where promised, monotone."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onward import _core
 
 FUNCTIONS = ["exponential", "sigmoid", "tanh"]
-# where the results leave 0 and reach infinity or 1, in either direction
+# Arguments around which results become 0, 1 or infinite, and ranges change.
 EDGES = [
     88.7,
     87.3,
@@ -26,7 +26,7 @@ EDGES = [
     0.34657359027997264,
 ]
 
-# within so many ulp; and the functions that weigh x by a number in [0, 1] are 0 once that number is subnormal
+# The largest errors in ulp. Functions that multiply x by a factor in [0, 1] are 0 if it is subnormal.
 OTHERS = {"elu": 2, "gelu": 6, "mish": 3, "silu": 3, "softplus": 3, "softsign": 2}
 RIGHT: dict[str, Any] = {
     "elu": lambda x: mpmath.expm1(x) if x < 0 else x,
@@ -41,14 +41,14 @@ every_function = pytest.mark.parametrize("name", FUNCTIONS)
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
-def mine(name: str, x: NDArray[Any]) -> NDArray[Any]:
+def evaluate(name: str, x: NDArray[Any]) -> NDArray[Any]:
     out = np.empty_like(x)
     _core.activate((name, 1.0, 1.0), x, out)
     return out
 
 
 def dense(dtype: str, count: int) -> NDArray[Any]:
-    """Numbers of both signs and every magnitude, evenly where the functions bend, and close to the edges."""
+    """Numbers of both signs: of all magnitudes, evenly spaced, and close to the edges."""
     limits = np.finfo(dtype)
     magnitudes = np.geomspace(float(limits.smallest_subnormal), 2000, count)
     even = np.linspace(0, 800 if dtype == "float64" else 110, count)
@@ -58,7 +58,7 @@ def dense(dtype: str, count: int) -> NDArray[Any]:
 
 
 def right(name: str, x: NDArray[Any]) -> NDArray[Any]:
-    """The correctly rounded values: float32 by way of NumPy's float64, float64 by way of 40 digits."""
+    """The correctly rounded values, computed in float64 for float32 and with 40 digits for float64."""
     if x.dtype == np.float32:
         wide = x.astype(np.float64)
         with np.errstate(over="ignore"):
@@ -79,11 +79,11 @@ def right(name: str, x: NDArray[Any]) -> NDArray[Any]:
 @pytest.mark.parametrize(("dtype", "count"), [("float32", 200_000), ("float64", 8000)])
 def test_within_2_ulp_of_the_correctly_rounded_value(isa: str, name: str, dtype: str, count: int) -> None:
     x = dense(dtype, count)
-    got, expected = mine(name, x), right(name, x)
+    got, expected = evaluate(name, x), right(name, x)
     tiny = np.finfo(dtype).smallest_normal
     with np.errstate(invalid="ignore"):  # inf - inf
         ulps = np.abs(got - expected) / np.spacing(np.maximum(np.abs(expected), tiny))
-    flushed = (np.abs(expected) <= tiny) & (got == 0)  # 0 may stand for a subnormal number
+    flushed = (np.abs(expected) <= tiny) & (got == 0)  # subnormal results may be 0
     ulps[flushed | (got == expected)] = 0
     worst = np.argmax(ulps)
     assert ulps[worst] <= 2, f"{name}({x[worst]}) is {got[worst]}, should be {expected[worst]}"
@@ -91,7 +91,7 @@ def test_within_2_ulp_of_the_correctly_rounded_value(isa: str, name: str, dtype:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", OTHERS)
-def test_the_other_functions_are_within_a_few_ulp_and_alike_on_every_instruction_set(
+def test_other_functions_are_accurate_and_give_the_same_bits_on_all_instruction_sets(
     name: str, dtype: str
 ) -> None:
     x = dense(dtype, 600)
@@ -100,7 +100,7 @@ def test_the_other_functions_are_within_a_few_ulp_and_alike_on_every_instruction
     before, answers = _core.isa(), []
     for isa in _core.available_isas():
         _core.set_isa(isa)
-        answers.append(mine(name, x))
+        answers.append(evaluate(name, x))
     _core.set_isa(before)
     got, *others = answers
     for other in others:
@@ -114,24 +114,24 @@ def test_the_other_functions_are_within_a_few_ulp_and_alike_on_every_instruction
 
 @every_function
 @both_dtypes
-def test_monotone(isa: str, name: str, dtype: str) -> None:
+def test_exp_sigmoid_and_tanh_are_monotone(isa: str, name: str, dtype: str) -> None:
     for width in (1e-3, 1, 10, 100, 800):
-        y = mine(name, np.linspace(-width, width, 100_001).astype(dtype))
+        y = evaluate(name, np.linspace(-width, width, 100_001).astype(dtype))
         assert (y[1:] >= y[:-1]).all()
 
 
 @both_dtypes
 def test_special_values(isa: str, dtype: str) -> None:
     x = np.array([-np.inf, -0.0, 0.0, np.inf, np.nan], dtype)
-    np.testing.assert_array_equal(mine("exponential", x), [0, 1, 1, np.inf, np.nan])
-    np.testing.assert_array_equal(mine("sigmoid", x), [0, 0.5, 0.5, 1, np.nan])
-    np.testing.assert_array_equal(mine("tanh", x), [-1, 0, 0, 1, np.nan])
+    np.testing.assert_array_equal(evaluate("exponential", x), [0, 1, 1, np.inf, np.nan])
+    np.testing.assert_array_equal(evaluate("sigmoid", x), [0, 0.5, 0.5, 1, np.nan])
+    np.testing.assert_array_equal(evaluate("tanh", x), [-1, 0, 0, 1, np.nan])
 
 
 @both_dtypes
-def test_tanh_is_odd_to_the_last_bit(isa: str, dtype: str) -> None:
+def test_tanh_is_exactly_odd(isa: str, dtype: str) -> None:
     x = dense(dtype, 5000)
-    np.testing.assert_array_equal(mine("tanh", -x), -mine("tanh", x))
+    np.testing.assert_array_equal(evaluate("tanh", -x), -evaluate("tanh", x))
 
 
 @every_function
@@ -140,7 +140,7 @@ def test_all_instruction_sets_give_the_same_bits(name: str, dtype: str) -> None:
     x, before, answers = dense(dtype, 5000), _core.isa(), []
     for isa in _core.available_isas():
         _core.set_isa(isa)
-        answers.append(mine(name, x))
+        answers.append(evaluate(name, x))
     _core.set_isa(before)
     for answer in answers[1:]:
         np.testing.assert_array_equal(answers[0].view(f"u{x.itemsize}"), answer.view(f"u{x.itemsize}"))
@@ -148,9 +148,9 @@ def test_all_instruction_sets_give_the_same_bits(name: str, dtype: str) -> None:
 
 @every_function
 @both_dtypes
-def test_every_count_is_computed_to_its_last_number_and_not_beyond(isa: str, name: str, dtype: str) -> None:
+def test_arrays_of_any_length_are_computed_completely_and_not_beyond(isa: str, name: str, dtype: str) -> None:
     x = np.linspace(-3, 3, 70).astype(dtype)
-    whole = mine(name, x)
+    whole = evaluate(name, x)
     for count in range(70):
         out = np.full(70, 9, dtype)
         _core.activate((name, 1.0, 1.0), x[:count], out[:count])

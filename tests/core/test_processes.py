@@ -1,4 +1,4 @@
-"""One model in other processes: forked, spawned, or sent to, while threads are at work or not."""
+"""Models in forked, spawned and other processes, also while other threads run."""
 
 import multiprocessing
 import os
@@ -36,7 +36,7 @@ def model_of(dtype: str = "float32") -> onward.Sequential:
 
 @pytest.fixture
 def model() -> Iterator[onward.Sequential]:
-    """A model that has been called by two threads, so that the pool of threads has been started."""
+    """A model after a call with two threads, which started the pool of threads."""
     onward.set_num_threads(2)
     model = model_of()
     model(X)
@@ -45,7 +45,7 @@ def model() -> Iterator[onward.Sequential]:
 
 
 def exit_code_of_child(succeeds: Callable[[], bool]) -> int:
-    """That of a forked process: 0 if it succeeds; one that hangs is ended by a signal."""
+    """The exit code of a forked process: 0 if `succeeds` returns True. A signal ends a process that hangs."""
     child = os.fork()
     if child == 0:
         signal.alarm(20)
@@ -58,14 +58,14 @@ def scored(model: Any, x: Any) -> bytes:
         return bytes(model(x).tobytes())
 
 
-def test_a_forked_child_does_not_wait_for_threads_that_it_has_not(model: onward.Sequential) -> None:
+def test_a_forked_child_does_not_wait_for_the_threads_of_its_parent(model: onward.Sequential) -> None:
     expected = model(X).tobytes()
-    child_of_child = partial(exit_code_of_child, lambda: model(X).tobytes() == expected)
-    assert exit_code_of_child(lambda: model(X).tobytes() == expected and child_of_child() == 0) == 0
+    grandchild = partial(exit_code_of_child, lambda: model(X).tobytes() == expected)
+    assert exit_code_of_child(lambda: model(X).tobytes() == expected and grandchild() == 0) == 0
     assert model(X).tobytes() == expected
 
 
-def test_a_fork_while_other_threads_are_in_calls_leaves_the_child_whole(model: onward.Sequential) -> None:
+def test_a_child_forked_during_calls_of_other_threads_works(model: onward.Sequential) -> None:
     expected, done = model(X).tobytes(), threading.Event()
 
     def call() -> None:
@@ -85,7 +85,7 @@ def test_a_fork_while_other_threads_are_in_calls_leaves_the_child_whole(model: o
     assert codes == [0] * 20
 
 
-def test_streams_and_pools_go_on_in_a_child_as_in_the_parent(model: onward.Sequential) -> None:
+def test_streams_and_pools_continue_in_a_forked_child(model: onward.Sequential) -> None:
     stream, pool, y = model.stream(batch=5), model.pool(8), model(X)
     ids = pool.open(5)
 
@@ -94,18 +94,18 @@ def test_streams_and_pools_go_on_in_a_child_as_in_the_parent(model: onward.Seque
 
     assert advance(0)
     assert exit_code_of_child(lambda: advance(1) and advance(2)) == 0
-    assert advance(1)  # what a child does changes nothing here
+    assert advance(1)  # the child does not affect the parent
 
 
 @start_methods
-def test_a_worker_of_multiprocessing_gives_the_same_bits(method: str, model: onward.Sequential) -> None:
+def test_a_multiprocessing_worker_gives_the_same_bits(method: str, model: onward.Sequential) -> None:
     with multiprocessing.get_context(method).Pool(1) as workers:
         assert isinstance(workers, Pool)
         assert workers.map(partial(scored, model), [X, X[:3]]) == [scored(model, X), scored(model, X[:3])]
 
 
 @pytest.mark.parametrize("kind", [ThreadPoolExecutor, ProcessPoolExecutor])
-def test_a_pool_of_futures_gives_the_same_bits(kind: Any, model: onward.Sequential) -> None:
+def test_executors_give_the_same_bits(kind: Any, model: onward.Sequential) -> None:
     executor: Executor
     with kind(2) as executor:
         assert list(executor.map(scored, [model] * 4, [X] * 4)) == [scored(model, X)] * 4
@@ -113,7 +113,9 @@ def test_a_pool_of_futures_gives_the_same_bits(kind: Any, model: onward.Sequenti
 
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle], ids=["pickle", "cloudpickle"])
 @pytest.mark.parametrize("precision", [None, "float16", "int8"])
-def test_a_pickled_model_is_the_same_without_the_packed_copy(pickler: Any, precision: str | None) -> None:
+def test_a_pickle_gives_the_same_bits_and_omits_the_packed_weights(
+    pickler: Any, precision: str | None
+) -> None:
     model = model_of()
     model = model.quantize(precision) if precision else model
     model(X)
@@ -123,7 +125,7 @@ def test_a_pickled_model_is_the_same_without_the_packed_copy(pickler: Any, preci
     assert pickle.loads(content)(X).tobytes() == model(X).tobytes()
 
 
-def test_a_function_that_holds_a_model_is_pickled_by_cloudpickle_for_another_python() -> None:
+def test_cloudpickle_sends_a_closure_over_a_model_to_another_python() -> None:
     model = model_of("float64")
     content = cloudpickle.dumps((lambda x: model(x).tobytes(), X))
     code = "import pickle, sys; f, x = pickle.load(sys.stdin.buffer); sys.stdout.buffer.write(f(x))"

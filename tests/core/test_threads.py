@@ -1,4 +1,4 @@
-"""Threads: the same bits for any number of them, no call in another's way, and who says how many."""
+"""Threads: the same bits for any number of them, concurrent calls, and the settings of their number."""
 
 import copy
 import os
@@ -22,7 +22,7 @@ from onward.errors import ArgumentError
 LAYERS = {
     "rnn": lambda H: onward.RNN(5, H, 2, rng=0),
     "lstm": lambda H: onward.LSTM(5, H, 3, rng=0),
-    "lstm_both_ways": lambda H: onward.LSTM(5, H, 2, bidirectional=True, rng=0),
+    "lstm_bidirectional": lambda H: onward.LSTM(5, H, 2, bidirectional=True, rng=0),
     "lstm_projected": lambda H: onward.LSTM(5, H, 2, proj_size=H // 2, bidirectional=True, rng=0),
     "lstm_options": lambda H: onward.LSTM(
         5, H, 2, bidirectional=True, peephole=True, clip=0.5, activations=("silu", "elu", "tanh"), rng=0
@@ -50,13 +50,13 @@ def answer(layer: Any, x: Any, lengths: Any) -> list[Any]:
 def test_any_number_of_threads_gives_the_same_bits(isa: str, name: str, T: int, B: int, H: int) -> None:
     rng = np.random.default_rng(B)
     layer, x, lengths = LAYERS[name](H), rng.standard_normal((T, B, 5)), rng.integers(0, T + 1, B)
-    for given in (None, lengths):
+    for lengths_or_none in (None, lengths):
         onward.set_num_threads(1)
-        alone = answer(layer, x, given)
+        single = answer(layer, x, lengths_or_none)
         for threads in (2, 3, 5):
             onward.set_num_threads(threads)
-            for mine, expected in zip(answer(layer, x, given), alone, strict=True):
-                assert mine.tobytes() == expected.tobytes()
+            for result, expected in zip(answer(layer, x, lengths_or_none), single, strict=True):
+                assert result.tobytes() == expected.tobytes()
 
 
 def test_calls_from_several_threads_at_once_do_not_share_buffers() -> None:
@@ -78,11 +78,11 @@ def test_calls_from_several_threads_at_once_do_not_share_buffers() -> None:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds."""
+    """The bytes of resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def test_a_model_its_streams_and_pool_called_from_8_threads_give_what_one_gives_and_keep_no_memory(
+def test_concurrent_calls_of_a_model_its_streams_and_a_pool_are_correct_and_leak_no_memory(
     pytestconfig: pytest.Config,
 ) -> None:
     onward.set_num_threads(2)
@@ -123,7 +123,7 @@ def test_a_model_its_streams_and_pool_called_from_8_threads_give_what_one_gives_
     assert resident() - before < pytestconfig.getoption("--stress-megabytes") * 1e6
 
 
-def test_weights_loaded_while_the_old_ones_are_packed_are_the_ones_that_count(
+def test_weights_loaded_while_old_weights_are_being_packed_take_effect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layer, other, x = onward.LSTM(5, 40, rng=0), onward.LSTM(5, 40, rng=1), np.ones((3, 2, 5), np.float32)
@@ -140,19 +140,19 @@ def test_weights_loaded_while_the_old_ones_are_packed_are_the_ones_that_count(
     assert np.array_equal(layer(x)[0], other(x)[0])
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell")
-def test_threads_may_use_the_same_cores_after_a_call_as_before() -> None:
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no sched_getaffinity")
+def test_calls_do_not_change_the_affinity_of_threads() -> None:
     onward.set_num_threads(3)
     layer, x = LAYERS["lstm"](33), np.ones((20, 5, 5), np.float32)
     for _ in range(20):
         layer(x)
-        time.sleep(0.002)  # for the workers to fall asleep, and be woken somewhere
+        time.sleep(0.002)  # so that the workers sleep and are woken on some core
     cores = {frozenset(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")}
     assert cores == {frozenset(os.sched_getaffinity(0))}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="this system may give threads beyond the bound")
-def test_a_system_that_gives_no_more_threads_is_done_without_them() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits threads on Linux only")
+def test_calls_run_on_fewer_threads_if_the_system_cannot_start_more() -> None:
     code = (
         "import resource, onward, numpy as np; layer, x = onward.LSTM(5, 33, rng=0), np.ones((20, 5, 5))\n"
         "expected = layer(x)[0]; onward.set_num_threads(64)\n"
@@ -163,13 +163,13 @@ def test_a_system_that_gives_no_more_threads_is_done_without_them() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_the_number_of_threads_is_what_was_set() -> None:
+def test_get_num_threads_returns_the_number_that_was_set() -> None:
     assert onward.get_num_threads() == 1
     onward.set_num_threads(3)
     assert onward.get_num_threads() == 3
 
 
-def test_a_block_has_its_own_number_of_threads_and_gives_it_back_after_an_error() -> None:
+def test_a_num_threads_block_restores_the_previous_number_after_an_error() -> None:
     onward.set_num_threads(3)
     with pytest.raises(KeyError), onward.num_threads(2):
         with onward.num_threads(5):
@@ -180,7 +180,7 @@ def test_a_block_has_its_own_number_of_threads_and_gives_it_back_after_an_error(
     assert onward.get_num_threads() == 4
 
 
-def test_a_block_in_one_python_thread_limits_no_other() -> None:
+def test_a_num_threads_block_does_not_affect_other_python_threads() -> None:
     with onward.num_threads(2), ThreadPoolExecutor(1) as executor:
         assert executor.submit(onward.get_num_threads).result() == 1
 
@@ -196,9 +196,7 @@ def test_a_block_in_one_python_thread_limits_no_other() -> None:
         ({}, "1"),
     ],
 )
-def test_the_environment_says_how_many_threads_and_onwards_own_word_comes_first(
-    environment: dict[str, str], threads: str
-) -> None:
+def test_onward_num_threads_overrides_omp_num_threads(environment: dict[str, str], threads: str) -> None:
     others = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     code = "import onward; print(onward.get_num_threads())"
     command = [sys.executable, "-c", code]
@@ -207,14 +205,14 @@ def test_the_environment_says_how_many_threads_and_onwards_own_word_comes_first(
 
 
 @pytest.mark.parametrize("wrong", ["0", "two", "-1", "9999"])
-def test_a_wrong_number_of_threads_in_the_environment_is_an_error_that_names_it(wrong: str) -> None:
+def test_an_invalid_number_of_threads_in_the_environment_is_an_error(wrong: str) -> None:
     environment = os.environ | {"ONWARD_NUM_THREADS": wrong}
     process = subprocess.run([sys.executable, "-c", "import onward"], env=environment, capture_output=True)
     assert b"ArgumentError: ONWARD_NUM_THREADS=" in process.stderr
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "2", None, True, 10_000])
-def test_a_wrong_number_of_threads_is_refused(n: Any) -> None:
+def test_an_invalid_number_of_threads_is_an_error(n: Any) -> None:
     with pytest.raises(ArgumentError, match="must be an integer from 1"):
         onward.set_num_threads(n)
     with pytest.raises(ArgumentError, match="must be an integer from 1"), onward.num_threads(n):

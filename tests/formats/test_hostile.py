@@ -72,7 +72,7 @@ def h5(with_model: bool) -> bytes:
 
 
 def keras_archive() -> bytes:
-    """As Keras 3 writes .keras."""
+    """An archive like those that Keras 3 writes."""
     weights, archive = io.BytesIO(), io.BytesIO()
     with h5py.File(weights, "w") as file:
         for path, layer in (("lstm/cell", "lstm"), ("dense", "dense")):
@@ -93,7 +93,7 @@ def graph() -> bytes:
 
 
 def fill(path: Path) -> Any:
-    """The way of files that hold weights alone."""
+    """Load a file that contains only weights."""
     model = onward.Sequential(LSTM, DENSE)
     model.load_weights(path)
     return model
@@ -123,7 +123,7 @@ FILES: dict[str, tuple[bytes, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def all_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Each file as it is gives what it should; and nothing is left to import for those that are damaged."""
+    """Load every undamaged file first, so that no imports remain for the damaged ones."""
     folder = tmp_path_factory.mktemp("good")
     for name, (content, how) in FILES.items():
         (folder / name).write_bytes(content)
@@ -133,7 +133,7 @@ def all_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(params=FILES)
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, bytes, dict[str, Any]]:
-    """Where to write, a good file's content, and how it is opened and checked."""
+    """The path to write to, the content of a valid file, and the function that opens and checks it."""
     return tmp_path / request.param, *FILES[request.param]
 
 

@@ -133,6 +133,28 @@ def test_a_scalar_that_decides_a_branch_gives_each_value_its_plan() -> None:
         np.testing.assert_array_equal(graph(x, np.array(8000))[0], -x)
 
 
+def test_an_integer_that_comes_out_of_a_branch_reaches_the_nodes_after_it() -> None:
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node("ArgMax", ["z"], ["inner"], axis=1, keepdims=0)],
+            name,
+            [],
+            [helper.make_tensor_value_info("inner", TensorProto.INT64, None)],
+        )
+        for name in ("then_branch", "else_branch")
+    }
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["z"]),
+        helper.make_node("If", ["always"], ["index"], **branches),
+        helper.make_node("Cast", ["index"], ["y"], to=TensorProto.FLOAT),
+    ]
+    graph = Graph(model_of(nodes, {"x": normal(2, 3)}, ["y", "index"], {"always": np.array(True)}))
+    for _ in range(2):
+        x = normal(2, 3)
+        for y in graph(x):
+            np.testing.assert_array_equal(y, x.argmax(1))
+
+
 def test_a_graph_whose_shapes_depend_on_values_runs_without_a_plan() -> None:
     nodes = [helper.make_node("NonZero", ["x"], ["y"])]
     graph = Graph(model_of(nodes, {"x": normal(4)}, ["y"], {}))

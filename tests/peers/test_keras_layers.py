@@ -96,7 +96,7 @@ def test_normalization_with_adapted_statistics(axis: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize("layer", [L.Normalization(mean=1.0, variance=2.0), L.Normalization(axis=None)])
 def test_unsupported_normalization_is_refused(layer: Any, tmp_path: Path) -> None:
     through(layer).save(tmp_path / "m.keras")
-    with pytest.raises(onward.errors.FileError, match=r"\(Normalization\) has .* does not honour"):
+    with pytest.raises(onward.errors.FileError, match=r"\(Normalization\) has .* does not support"):
         onward.load(tmp_path / "m.keras")
 
 

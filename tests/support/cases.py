@@ -53,7 +53,7 @@ GRADIENT_TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # of an array's larges
 
 @dataclass(frozen=True)
 class Case:
-    """One choice from every axis."""
+    """One value for each axis of the table."""
 
     cell: str
     layers: int
@@ -79,7 +79,7 @@ class Case:
 
     @property
     def P(self) -> int:
-        """Units of h: fewer than H under a projection."""
+        """The size of h: less than H with a projection."""
         return (self.H + 1) // 3 if self.projected else self.H
 
     @property
@@ -90,7 +90,7 @@ class Case:
 
 
 class Inputs(NamedTuple):
-    """All that goes into a layer, laid out as the core has it: x (T, B, I), states (L*D, B, units)."""
+    """The inputs of a layer in the core's layout: x (T, B, I), states (L*D, B, units)."""
 
     weights: dict[str, NDArray[Any]]
     x: NDArray[Any]
@@ -100,7 +100,7 @@ class Inputs(NamedTuple):
 
 
 def covering(seed: int) -> list[Case]:
-    """A greedy choice in which any two values of two axes meet in some case, if they can."""
+    """Cases, chosen greedily, that together contain every possible pair of values of two axes."""
     rng = random.Random(seed)  # random() alone of its methods is the same in every version of Python
     pairs = [
         ((a, v), (b, w))
@@ -129,7 +129,7 @@ def _has(case: Case, pair: tuple[tuple[str, Any], tuple[str, Any]]) -> bool:
 
 
 def with_options(cell: str, bidirectional: bool, dtype: str) -> Case:
-    """A case of odd sizes, and everything else that there is."""
+    """A case of odd sizes with a state and lengths."""
     flags = {"bias": True, "batch_first": False, "unbatched": False, "projected": False}
     sizes = {"H": 7, "I": 5, "B": 5, "T": 9, "layers": 2 if bidirectional else 1}
     return Case(cell, bidirectional=bidirectional, state=True, lengths=True, dtype=dtype, **flags, **sizes)
@@ -165,7 +165,7 @@ SPATIAL_IDS = [f"{name}{arguments}{options}{shape}" for name, arguments, options
 
 
 def spatial(index: int, dtype: str) -> tuple[Any, dict[str, NDArray[Any]], NDArray[Any]]:
-    """The layer of a row of the table, its weights, which it holds, and x."""
+    """The layer of a row of the table, its weights and x."""
     name, arguments, options, shape = SPATIAL[index]
     rng = np.random.default_rng(index)
     layer = getattr(onward, name)(*arguments, **options)
@@ -185,7 +185,7 @@ OPTION_CASES = [
 
 
 def options_of(case: Case) -> dict[str, Any]:
-    """The options of a case's cell: of one direction, its first."""
+    """The options of a case's cell; for one direction, those of the first."""
     options = dict(OPTIONS.get(case.cell, {}))
     for name in ("nonlinearity", "activations"):
         chosen = options.get(name)
@@ -200,7 +200,7 @@ def options_of(case: Case) -> dict[str, Any]:
 
 
 def layer_of(case: Case, **changes: Any) -> Any:
-    """The layer of a case, with weights of its own."""
+    """The layer of a case, with its own random weights."""
     options = {
         "num_layers": case.layers,
         "bias": case.bias,
@@ -243,7 +243,7 @@ def inputs_of(case: Case) -> Inputs:
 def run(
     case: Case, inputs: Inputs, layer: Any = None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
-    """y (T, B, D*P), h_n and c_n (or None) of Onward, called in the layout of the case."""
+    """Onward's y (T, B, D*P), h_n and c_n (or None), from a call in the layout of the case."""
     if layer is None:
         layer = layer_of(case)
         layer.load_state_dict(inputs.weights)
@@ -265,7 +265,7 @@ def run(
 
 
 def output_gradients(case: Case) -> list[NDArray[Any]]:
-    """Random gradients by y (T, B, D*P), h_n and, of an LSTM, c_n, the same in every run."""
+    """Random gradients with respect to y (T, B, D*P), h_n and c_n (LSTM), the same in every run."""
     rng, D = np.random.default_rng(0), 1 + case.bidirectional
     shapes = [(case.T, case.B, D * case.P), (case.layers * D, case.B, case.P)]
     if case.cell == "lstm":
@@ -274,7 +274,7 @@ def output_gradients(case: Case) -> list[NDArray[Any]]:
 
 
 def gradients(case: Case, inputs: Inputs) -> dict[str, NDArray[Any]]:
-    """Onward's gradients from those, by x, by the initial state if there is one, and by the weights."""
+    """Onward's gradients with respect to x, the initial state if there is one, and the weights."""
     layer = layer_of(case, batch_first=False)
     layer.load_state_dict(inputs.weights)
     lstm = case.cell == "lstm"
@@ -287,6 +287,6 @@ def gradients(case: Case, inputs: Inputs) -> dict[str, NDArray[Any]]:
 
 
 def sample(array: NDArray[Any], most: int = 120) -> NDArray[Any]:
-    """Up to `most` numbers from fixed places all over an array: what golden files keep of it."""
+    """Up to `most` elements at fixed positions of an array, as golden files store them."""
     places = np.random.default_rng(0).random(min(most, array.size)) * array.size
     return array.reshape(-1)[places.astype(np.int64)]

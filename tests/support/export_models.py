@@ -45,7 +45,7 @@ def recurrent_model(cell: str, batch_first: bool, bidirectional: bool) -> onward
 
 
 def random_model(seed: int) -> onward.Sequential:
-    """A random model of up to five layers of any kind, those over steps or those over channels."""
+    """A random model of up to five layers, all over steps or all over channels."""
     rng = np.random.default_rng(seed)
     batch_first = bool(rng.integers(2))
     size, layers = int(rng.integers(2, 6)), list[Any]()
@@ -69,7 +69,7 @@ def activation(rng: np.random.Generator) -> onward.Activation:
 
 
 def step_layer(rng: np.random.Generator, size: int, batch_first: bool) -> tuple[Any, int]:
-    """A layer over steps of `size` features, and how many it gives."""
+    """A random layer over steps of `size` features, and the number of its output features."""
     hidden, D = int(rng.integers(2, 6)), int(rng.integers(1, 3))
     seed, flag = int(rng.integers(100)), bool(rng.integers(2))
     options: dict[str, Any] = {"batch_first": batch_first, "bidirectional": D == 2, "bias": flag, "rng": seed}
@@ -99,7 +99,7 @@ def step_layer(rng: np.random.Generator, size: int, batch_first: bool) -> tuple[
 
 
 def channel_layer(rng: np.random.Generator, size: int, batch_first: bool) -> tuple[Any, int]:
-    """A layer over `size` channels, and how many it gives."""
+    """A random layer over `size` channels, and the number of its output channels."""
     seed, flag = int(rng.integers(100)), bool(rng.integers(2))
     match rng.integers(6):
         case 0:
@@ -117,7 +117,7 @@ def channel_layer(rng: np.random.Generator, size: int, batch_first: bool) -> tup
 
 
 def random_inputs(model: onnx.ModelProto, T: int, B: int) -> dict[str, Any]:
-    """Random numbers for all that a graph takes."""
+    """Random arrays for the inputs of a graph."""
     rng = np.random.default_rng(T)
     sizes, feeds = SIZES | {"time": T, "batch": B}, {}
     for value in model.graph.input:
@@ -131,7 +131,7 @@ def random_inputs(model: onnx.ModelProto, T: int, B: int) -> dict[str, Any]:
 
 
 def expected_outputs(net: onward.Sequential, feeds: dict[str, Any]) -> list[Any]:
-    """What the model gives for a graph's inputs, in the order of the graph's outputs."""
+    """The model's outputs for a graph's inputs, in the order of the graph's outputs."""
     own = {name.rpartition(".")[0]: name for name in feeds if name.endswith("h0")}
     states: list[Any] = [
         (feeds[name], feeds[name[:-2] + "c0"]) if name[:-2] + "c0" in feeds else feeds[name]
@@ -144,7 +144,7 @@ def expected_outputs(net: onward.Sequential, feeds: dict[str, Any]) -> list[Any]
 
 
 def projected_model(batch_first: bool, bidirectional: bool) -> onward.Sequential:
-    """A model with two layers of LSTM with projection, one of them without biases."""
+    """A model of two LSTMs with projection, one without biases."""
     options: dict[str, Any] = {"batch_first": batch_first, "bidirectional": bidirectional, "proj_size": 4}
     D = 1 + bidirectional
     return onward.Sequential(

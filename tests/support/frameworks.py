@@ -16,7 +16,7 @@ Answer = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
 
 
 def torch_module(case: Case, **changes: Any) -> torch.nn.RNNBase:
-    """torch.nn's layer of a case."""
+    """The torch.nn layer of a case."""
     options: dict[str, Any] = {
         "num_layers": case.layers,
         "bias": case.bias,
@@ -34,7 +34,7 @@ def torch_module(case: Case, **changes: Any) -> torch.nn.RNNBase:
 
 @torch.no_grad()
 def torch_answer(case: Case, inputs: Inputs) -> Answer:
-    """Of torch.nn, through packed sequences where there are lengths."""
+    """The outputs of torch.nn, with packed sequences if there are lengths."""
     module = torch_module(case, batch_first=False)
     module.load_state_dict({name: torch.from_numpy(weight) for name, weight in inputs.weights.items()})
     x, h0, c0 = (None if a is None else torch.from_numpy(a) for a in (inputs.x, inputs.h0, inputs.c0))
@@ -51,7 +51,7 @@ def torch_answer(case: Case, inputs: Inputs) -> Answer:
 
 
 def torch_gradients(case: Case, inputs: Inputs) -> dict[str, NDArray[Any]]:
-    """Of autograd, as `cases.gradients`."""
+    """The gradients of autograd, in the order of `cases.gradients`."""
     module = torch_module(case, batch_first=False)
     module.load_state_dict({name: torch.from_numpy(weight) for name, weight in inputs.weights.items()})
     given = {"x": inputs.x, "h0": inputs.h0, "c0": inputs.c0}
@@ -69,7 +69,7 @@ def torch_gradients(case: Case, inputs: Inputs) -> dict[str, NDArray[Any]]:
 
 @torch.no_grad()
 def spatial_answer(index: int, dtype: str) -> NDArray[Any]:
-    """Of torch.nn's layer, in the row `index` of the table SPATIAL."""
+    """The output of torch.nn's layer in row `index` of the table SPATIAL."""
     name, arguments, options, _ = SPATIAL[index]
     _, weights, x = spatial(index, dtype)
     module = getattr(torch.nn, name)(*arguments, **options).to(getattr(torch, dtype)).eval()
@@ -78,7 +78,7 @@ def spatial_answer(index: int, dtype: str) -> NDArray[Any]:
 
 
 def onnx_gru_answer(case: Case, inputs: Inputs) -> Answer:
-    """Of onnxruntime's GRU, which resets before the product unless told otherwise; one model per layer."""
+    """The outputs of onnxruntime's GRU, which resets before the product by default; one model per layer."""
     y, D, final = inputs.x, 1 + case.bidirectional, []
     for layer in range(case.layers):
         feeds = {"X": y}

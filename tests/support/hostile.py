@@ -17,7 +17,7 @@ import onward
 from onward.errors import KerasWarning, OnwardError
 
 LARGE = [1 << bits for bits in (31, 32, 62, 63)] + [(1 << 64) - 1]
-# What Python tells of whatever is run, imported, sent or changed on the disk.
+# Python's audit events for executing, importing, connecting and writing.
 ACTS = (
     "compile exec import pickle.find_class os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn "
     "subprocess.Popen socket.connect socket.bind os.remove os.rename os.mkdir os.rmdir os.link os.symlink "
@@ -26,7 +26,7 @@ ACTS = (
 
 
 class _Watch:
-    """Remembers what is done that opening a file must not do, while it is on."""
+    """Records forbidden audit events while it is on."""
 
     def __init__(self) -> None:
         self.on = False
@@ -46,13 +46,13 @@ _watch = _Watch()
 
 
 def truncated(content: bytes) -> Iterator[bytes]:
-    """The content cut at every percent of its length."""
+    """The content truncated at every percent of its length."""
     for percent in range(100):
         yield content[: len(content) * percent // 100]
 
 
 def flipped(content: bytes, places: int = 1000) -> Iterator[bytes]:
-    """The content with one byte changed, at places all over it."""
+    """The content with one byte changed, at many positions."""
     rng = np.random.default_rng(0)
     for position in rng.integers(len(content), size=places).tolist():
         changed = bytearray(content)
@@ -61,7 +61,7 @@ def flipped(content: bytes, places: int = 1000) -> Iterator[bytes]:
 
 
 def inflated(content: bytes, places: int = 40) -> Iterator[bytes]:
-    """The content with a large number of eight bytes at places all over it, where it may be a length."""
+    """The content with a large 8-byte integer at many positions, where it may act as a length."""
     rng = np.random.default_rng(0)
     starts = {0, 8, 16, *rng.integers(len(content) - 8, size=places).tolist()}
     for start in sorted(starts):
@@ -71,7 +71,7 @@ def inflated(content: bytes, places: int = 40) -> Iterator[bytes]:
 
 @contextmanager
 def bounded(seconds: float = 1.0, memory: int = 1 << 28) -> Iterator[None]:
-    """Fails if what is done inside runs or writes anything, or takes more time or memory than this."""
+    """Fail if the block executes or writes anything, or exceeds these limits of time and memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, before[1]))
@@ -89,7 +89,7 @@ def bounded(seconds: float = 1.0, memory: int = 1 << 28) -> Iterator[None]:
 
 
 def refused(path: Path, load: Callable[[Path], Any] = onward.load, memory: int = 1 << 28) -> str:
-    """The message of the error, which must be Onward's and name the file, within bounds."""
+    """The message of the error, which must come from Onward, name the file, and stay within the limits."""
     with bounded(memory=memory), pytest.raises(OnwardError) as error:
         load(path)
     assert str(path) in str(error.value)
@@ -124,7 +124,7 @@ def open_damaged(
 
 
 def check_parts(loaded: Any) -> None:
-    """That each layer, or the one model, runs, and answers in the shape that its sizes say."""
+    """Check that the model, or each layer, runs and returns the shape that its sizes imply."""
     for layer in loaded.values() if isinstance(loaded, dict) else [loaded]:
         x = np.zeros((2, 1, getattr(layer, "input_size", getattr(layer, "in_features", 1))))
         if type(layer).__name__ in ("RNN", "LSTM", "GRU"):
@@ -138,7 +138,7 @@ def check_parts(loaded: Any) -> None:
 
 
 def check_model(loaded: Any) -> None:
-    """That a graph which takes x (2, 3, 1) answers, or says why not."""
+    """Check that a graph with the input x (2, 3, 1) runs, or raises an error from onward.errors."""
     try:
         loaded(np.ones((2, 3, 1), np.float32))
     except OnwardError:

@@ -27,7 +27,7 @@ def called(model: Any, inputs: list[Any]) -> list[Any]:
 
 
 def changed(name: str, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """The file with another configuration."""
+    """A copy of the file with a changed configuration."""
     path = tmp_path / name
     shutil.copy(DATA / name, path)
     with h5py.File(path, "r+") as file:

@@ -34,7 +34,7 @@ def masked(layer: Any) -> keras.Model:
 
 
 def drawn(model: keras.Model) -> keras.Model:
-    """The model with weights that tell every place from every other; variances are positive."""
+    """The model with random weights; variances are positive."""
     for variable in model.weights:
         values = RNG.uniform(-0.6, 0.6, variable.shape)
         variable.assign(np.abs(values) + 0.5 if "variance" in variable.path else values)
@@ -42,7 +42,7 @@ def drawn(model: keras.Model) -> keras.Model:
 
 
 def drawn_inputs(model: keras.Model, batch: int = 5) -> list[np.ndarray]:
-    """Random inputs; some steps of those that have features are zeros, at the start, amid and at the end."""
+    """Random inputs; some steps with features are zero, at the start, in the middle and at the end."""
     arrays = []
     for tensor in model.inputs:
         shape = (batch, *(6 if size is None else size for size in tensor.shape[1:]))
@@ -58,7 +58,7 @@ def drawn_inputs(model: keras.Model, batch: int = 5) -> list[np.ndarray]:
 
 
 def agree(model: keras.Model, path: Path, **tolerance: float) -> None:
-    """The model, saved in each format and opened, answers as Keras does, and again once Onward saved it."""
+    """Check that Onward gives Keras' outputs for each file format, and again for its own file."""
     inputs = drawn_inputs(drawn(model))
     expected = keras.tree.flatten(model(inputs if len(inputs) > 1 else inputs[0], training=False))
     for suffix in ("keras", "h5"):

@@ -11,7 +11,7 @@ from onward.formats.onnx.model import Graph
 
 
 class Model(BackendRep):
-    """A model prepared to be run."""
+    """A model that is ready to run."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

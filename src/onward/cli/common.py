@@ -75,7 +75,7 @@ def model_file(name: str, argument: str = "MODEL") -> Path:
 
 
 def data_file(name: str, argument: str, suffixes: Sequence[str]) -> Path:
-    """The file of a bundled data set, or the file of that name, once its suffix is one of those given."""
+    """The file of a bundled data set, or the file with that name. Raises BadParameter for other suffixes."""
     path = named_file(name, bundled.datasets(), "data set", argument)
     check_suffix(path, argument, suffixes)
     return path
@@ -100,7 +100,7 @@ def named_file(name: str, known: dict[str, Path], what: str, argument: str) -> P
 
 
 def _neighbours(path: Path) -> list[str]:
-    """The files beside a path, as the user would name them."""
+    """The files in the directory of a path, named relative to the same place as the path."""
     if not path.parent.is_dir():
         return []
     return [str(path.with_name(file.name)) for file in path.parent.iterdir() if file.is_file()]

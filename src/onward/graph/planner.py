@@ -10,6 +10,7 @@ import math
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,137 +25,50 @@ from .view import ARENA, FIRST_ARGUMENT, View
 PLANS = 8  # signatures that are kept
 MAX_ARENA = 1 << 28  # numbers
 
-# Operations whose outputs have shapes that follow from the inputs' shapes and from what is known of them.
-FIXED_SHAPE = {
-    *(
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "Max",
-        "Min",
-        "Mod",
-        "Abs",
-        "Neg",
-        "Sqrt",
-        "Reciprocal",
-        "Exp",
-        "Log",
-    ),
-    *(
-        "Erf",
-        "Sin",
-        "Cos",
-        "Tan",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Sign",
-        "Not",
-        "And",
-        "Or",
-        "Xor",
-        "Equal",
-        "Less",
-    ),
-    *(
-        "Greater",
-        "LessOrEqual",
-        "GreaterOrEqual",
-        "Where",
-        "Cast",
-        "Clip",
-        "IsNaN",
-        "IsInf",
-        "Activation",
-        "PRelu",
-    ),
-    *(
-        "MatMul",
-        "Gemm",
-        "Conv",
-        "ConvTranspose",
-        "MaxPool",
-        "AveragePool",
-        "Softmax",
-        "LogSoftmax",
-        "Hardmax",
-    ),
-    *("BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"),
-    *(
-        "RNN",
-        "GRU",
-        "LSTM",
-        "Concat",
-        "Transpose",
-        "Identity",
-        "Dropout",
-        "Flatten",
-        "Gather",
-        "GatherElements",
-    ),
-    *(
-        "CumSum",
-        "Trilu",
-        "Einsum",
-        "LpNormalization",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "ArgMax",
-        "ArgMin",
-    ),
-    *("DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DequantizeLinear", "QuantizeLinear", "MatMulInteger"),
-}
-# The same if the inputs that follow the first are known.
-FIXED_SHAPE_IF_KNOWN = {
-    *(
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Slice",
-        "Split",
-        "Expand",
-        "Tile",
-        "Pad",
-        "DepthToSpace",
-        "SpaceToDepth",
-    ),
-    *(
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceLogSumExp",
-    ),
-}
+# Operations whose output shapes follow from the shapes of the inputs and from what is known of them.
+FIXED_SHAPE = frozenset(
+    """
+    Abs Activation Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Conv
+    ConvTranspose Cos CumSum DequantizeLinear Div Dropout DynamicQuantizeLSTM DynamicQuantizeLinear
+    Einsum Equal Erf Exp Flatten Floor GRU Gather GatherElements Gemm GlobalAveragePool
+    GlobalMaxPool Greater GreaterOrEqual GroupNormalization Hardmax Identity InstanceNormalization
+    IsInf IsNaN LSTM LayerNormalization Less LessOrEqual Log LogSoftmax LpNormalization MatMul
+    MatMulInteger Max MaxPool Min Mod Mul Neg Not Or PRelu Pow QuantizeLinear RNN Reciprocal Round
+    Sign Sin Softmax Sqrt Sub Tan Transpose Trilu Where Xor
+    """.split()
+)
+# Those for which this holds if all inputs but the first are known.
+FIXED_SHAPE_IF_KNOWN = frozenset(
+    """
+    DepthToSpace Expand Pad ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin
+    ReduceProd ReduceSum Reshape Slice SpaceToDepth Split Squeeze Tile Unsqueeze
+    """.split()
+)
 SHAPE_ALONE = {"Shape", "Size"}
 
 
 class CannotPlan(Exception):
-    """Why a graph has no plan: it is run node by node."""
+    """The reason why a graph has no plan and runs node by node."""
 
 
-class Given(NamedTuple):
-    """A value between steps: where its numbers are, or the name of an array that NumPy made."""
+class Place(NamedTuple):
+    """Where a value is in a call: numbers in a space of the plan, or an array of NumPy under a name."""
 
     view: View | None
     name: str
 
 
-class Host(NamedTuple):
-    """A node that NumPy runs: its inputs as arrays or as places of them, and the places of its outputs."""
+@dataclass(frozen=True)
+class NumPyNode:
+    """A node that NumPy runs. Its inputs are constant arrays or places; None is an input left out."""
 
     node: Node
     inputs: list[Any]
-    outputs: list[Given]
+    outputs: list[Place]
 
 
 class Plan:
-    """Runs a graph for one signature."""
+    """A graph, planned for one signature of its inputs."""
 
     def __init__(
         self, nodes: Sequence[Node], known: Mapping[str, Any], feed: Mapping[str, Any], outputs: Sequence[str]
@@ -172,9 +86,9 @@ class Plan:
             self._values[name] = Value(feed[name], False, view)
         for name, array in feed.items():
             if name not in self._float_inputs:
-                self._values[name] = Value(array, _is_parameter(array), None)
+                self._values[name] = Value(array, _is_parameter(array), None, name)
         self._uses = Counter([*outputs, *_names(nodes)])
-        self._segments: list[tuple[int, int] | Host] = []
+        self._segments: list[tuple[int, int] | NumPyNode] = []
         self._first_step = 0
         self._trace(nodes)
         self._finish(outputs)
@@ -218,27 +132,27 @@ class Plan:
         if self._builder.arena_size > MAX_ARENA:
             raise CannotPlan(f"its values would take more than {MAX_ARENA} numbers")
         if views is None:
-            self._host(node, inputs, results)
+            self._run_in_numpy(node, inputs, results)
         else:
             found = [Value(array, False, view) for array, view in zip(results, views, strict=False)]
             self._define(node, found)
 
-    def _host(self, node: Node, inputs: list[Value | None], results: list[AnyArray]) -> None:
-        """Leaves a node to NumPy; what it makes of float32 goes into the arena."""
+    def _run_in_numpy(self, node: Node, inputs: list[Value | None], results: list[AnyArray]) -> None:
+        """Leave a node to NumPy; its outputs of float32 are copied into the arena."""
         self._end_segment()
         sources = [
-            None if value is None else value.array if value.known else Given(value.view, name)
-            for value, name in zip(inputs, node.inputs, strict=True)
+            None if value is None else value.array if value.known else Place(value.view, value.name)
+            for value in inputs
         ]
         views = [self._builder.new(*a.shape) if a.dtype == np.float32 else None for a in results]
-        targets = [Given(view, name) for view, name in zip(views, node.outputs, strict=False)]
-        self._segments.append(Host(node, sources, targets))
+        targets = [Place(view, name) for view, name in zip(views, node.outputs, strict=False)]
+        self._segments.append(NumPyNode(node, sources, targets))
         self._define(node, [Value(a, False, view) for a, view in zip(results, views, strict=True)])
 
     def _define(self, node: Node, values: list[Value]) -> None:
         for name, value in zip(node.outputs, values, strict=False):
             if name:
-                self._values[name] = value._replace(used_once=self._uses[name] == 1)
+                self._values[name] = value._replace(name=name, used_once=self._uses[name] == 1)
 
     def _end_segment(self) -> None:
         steps = len(self._builder.steps)
@@ -247,7 +161,7 @@ class Plan:
         self._first_step = steps
 
     def _finish(self, outputs: Sequence[str]) -> None:
-        """Copies the outputs into arrays of their own, and makes the core's plan."""
+        """Copy the outputs to arrays of their own, and make the core's plan."""
         self._outputs: list[Any] = []  # None for one that the core fills, an array, or a name
         self._shapes: list[tuple[int, ...]] = []  # of those that the core fills
         first = FIRST_ARGUMENT + len(self._float_inputs)
@@ -258,7 +172,7 @@ class Plan:
             if value.known:
                 self._outputs.append(value.array)
             elif value.view is None:
-                self._outputs.append(name)
+                self._outputs.append(value.name)
             else:
                 shape = value.array.shape
                 target = View.contiguous(first + len(sizes) - len(self._float_inputs), 0, shape)
@@ -274,9 +188,9 @@ class Plan:
         del self._builder, self._values, self._uses  # with the arrays of the first call
 
     def __call__(self, feed: Mapping[str, Any]) -> list[Any]:
-        """The outputs for inputs of the plan's signature."""
+        """Run the plan on inputs of its signature and return the outputs."""
         try:
-            arena = self._arenas.pop()  # of an earlier call; calls of other threads have their own
+            arena = self._arenas.pop()  # one for each call that runs at the same time
         except IndexError:
             arena = _aligned_zeros(self._arena_size)
         arrays = [arena, self._constants]
@@ -287,10 +201,10 @@ class Plan:
         arrays += results
         made: dict[str, Any] = {}
         for segment in self._segments:
-            if type(segment) is tuple:
-                self._core.run(arrays, *segment)
+            if isinstance(segment, NumPyNode):
+                _run_numpy_node(segment, arrays, made, feed)
             else:
-                _run_host(segment, arrays, made, feed)
+                self._core.run(arrays, *segment)
         self._arenas.append(arena)
         if len(results) == len(self._outputs):
             return results
@@ -301,10 +215,12 @@ class Plan:
         ]
 
 
-def _run_host(host: Any, arrays: list[Any], made: dict[str, Any], feed: Mapping[str, Any]) -> None:
+def _run_numpy_node(
+    step: NumPyNode, arrays: list[Any], made: dict[str, Any], feed: Mapping[str, Any]
+) -> None:
     inputs = []
-    for source in host.inputs:
-        if not isinstance(source, Given):
+    for source in step.inputs:
+        if not isinstance(source, Place):
             inputs.append(source)
         elif source.view is None:
             inputs.append(made[source.name] if source.name in made else feed[source.name])
@@ -312,8 +228,8 @@ def _run_host(host: Any, arrays: list[Any], made: dict[str, Any], feed: Mapping[
             space, offset, shape, strides = source.view
             flat = arrays[space].reshape(-1)
             inputs.append(as_strided(flat[offset:], shape, [4 * stride for stride in strides]))
-    results = host.node.run(*inputs)
-    for target, array in zip(host.outputs, results, strict=False):
+    results = step.node.run(*inputs)
+    for target, array in zip(step.outputs, results, strict=False):
         if target.view is None:
             made[target.name] = array
         else:
@@ -321,7 +237,7 @@ def _run_host(host: Any, arrays: list[Any], made: dict[str, Any], feed: Mapping[
 
 
 def _names(nodes: Sequence[Node]) -> Iterator[str]:
-    """The names that nodes and their branches take, once for each use."""
+    """Yield the name of each input of the nodes and their branches, once for each use."""
     for node in nodes:
         yield from node.inputs
         for branch, outputs in node.branches:

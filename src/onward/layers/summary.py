@@ -21,7 +21,7 @@ Axes: TypeAlias = "tuple[int | str, ...]"
 
 
 class Row(NamedTuple):
-    """One layer of a model. `output_shape` is None where it cannot be told without an input."""
+    """One layer of a model. `output_shape` is None if it depends on an unknown input shape."""
 
     name: str
     kind: str
@@ -31,18 +31,18 @@ class Row(NamedTuple):
 
 
 def rows(layers: Mapping[str, Layer]) -> list[Row]:
-    """A row for each of some layers that are not connected, each with the output shape it has by itself."""
+    """One row per layer for layers that are not connected; each output shape follows from the layer alone."""
     return [row(name, layer, output_shape(layer, input_shape(layer))) for name, layer in layers.items()]
 
 
 def connected_rows(layers: Mapping[str, Layer]) -> list[Row]:
-    """A row for each of the layers of a chain, in order: each takes the output of the one before it."""
+    """One row per layer of a chain, in which each layer takes the output of the previous one."""
     return list(_connected_rows(layers))
 
 
 def _connected_rows(layers: Mapping[str, Layer]) -> Iterator[Row]:
     batch_first = any(layer.batch_first for layer in layers.values())
-    # layers that take any shape, such as Dropout, take that of the first layer which does not
+    # a leading layer that accepts any shape, such as Dropout, passes on the input of the next one
     inputs = (input_shape(layer, batch_first) for layer in layers.values())
     shape = next((shape for shape in inputs if shape is not None), None)
     for name, layer in layers.items():
@@ -51,7 +51,7 @@ def _connected_rows(layers: Mapping[str, Layer]) -> Iterator[Row]:
 
 
 def row(name: str, layer: Layer, shape: Axes | None) -> Row:
-    """The row of one layer whose output has the given shape."""
+    """The row of one layer with its output shape."""
     weights = layer._weights_by_name()
     scales = {f"{weight}_scale" for weight in weights}  # of int8 weights, which are not parameters themselves
     parameters = sum(array.size for weight, array in weights.items() if weight not in scales)
@@ -78,12 +78,12 @@ def kind(layer: Layer) -> str:
             ]
         case _:
             options = []
-    said = ", ".join(filter(None, options))
-    return f"{name} ({said})" if said else name
+    details = ", ".join(filter(None, options))
+    return f"{name} ({details})" if details else name
 
 
 def input_shape(layer: Layer, batch_first: bool | None = None) -> Axes | None:
-    """The shape of what a layer takes, or None for one that takes any shape."""
+    """The shape of a layer's input, or None if the layer accepts any shape."""
     match layer:
         case Conv1d():
             return ("B", layer.in_channels, "L")
@@ -97,7 +97,7 @@ def input_shape(layer: Layer, batch_first: bool | None = None) -> Axes | None:
 
 
 def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:
-    """The shape of what a layer returns for an input of the given shape; None where that is unknown."""
+    """The shape of a layer's output for an input of this shape, or None if it is unknown."""
     match layer:
         case Recurrent():
             features = (layer.proj_size or layer.hidden_size) * (1 + layer.bidirectional)

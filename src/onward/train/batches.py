@@ -75,7 +75,7 @@ class Batches(Data):
         per_step: bool | None = None,
     ) -> None:
         self.batch_first = flag("batch_first", batch_first)
-        self.causal = None if per_step is None else flag("per_step", per_step)
+        self.per_step = None if per_step is None else flag("per_step", per_step)
         sequences = _rows_of_lists(x, y) if isinstance(x, list) else _rows_of_arrays(x, y, batch_first)
         self.items, self._y_steps, self._y_sequences = sequences
         N = len(self.items)
@@ -96,9 +96,9 @@ class Batches(Data):
 
     def _choose_targets(self, y: Any) -> None:
         """Set per_step if the shapes leave no choice. Raises ShapeError if y fits neither reading."""
-        if self.causal is None and (self._y_steps is None) != (self._y_sequences is None):
-            self.causal = self._y_sequences is None
-        if (self._y_steps if self.causal else self._y_sequences) is None:
+        if self.per_step is None and (self._y_steps is None) != (self._y_sequences is None):
+            self.per_step = self._y_sequences is None
+        if (self._y_steps if self.per_step else self._y_sequences) is None:
             raise ShapeError(self._misfit(y))
 
     def _misfit(self, y: Any) -> str:
@@ -107,7 +107,7 @@ class Batches(Data):
         if not isinstance(y, list):
             shape = np.shape(y)
             readings = {False: f"({N},) or ({N}, O)", True: "one target per time step, laid out like x"}
-            expected = " or ".join(text for kind, text in readings.items() if self.causal in (None, kind))
+            expected = " or ".join(text for kind, text in readings.items() if self.per_step in (None, kind))
             return f"y has shape {shape}, but x has {N} sequences; expected {expected}"
         if len(y) != N:
             return f"y has {len(y)} targets, but x has {N} sequences"
@@ -118,23 +118,23 @@ class Batches(Data):
 
     def for_model(self, model: Layer) -> Batches:
         """Return the data with y read as one target per step if the model's output has a time axis."""
-        if self.causal is not None:
+        if self.per_step is not None:
             return self
         longest = max(self.items, key=len)
         x = longest[None] if self.batch_first else longest[:, None]
         y, _ = model._run(x, None, None, call)
         data = copy.copy(self)
-        data.causal = y.ndim > 2
+        data.per_step = y.ndim > 2
         return data
 
     @property
     def targets(self) -> list[AnyArray] | AnyArray:
         """The targets: a list of N arrays (T_n, ...), or one array with a row for each sequence."""
-        if self.causal is None:
+        if self.per_step is None:
             raise ArgumentError(
                 "y may hold one target per time step or one vector per sequence: pass per_step=True or False"
             )
-        targets = self._y_steps if self.causal else self._y_sequences
+        targets = self._y_steps if self.per_step else self._y_sequences
         assert targets is not None  # checked when per_step was set
         return targets
 

@@ -67,12 +67,13 @@ def fit(
     sequences and for dropout.
 
     checkpoint: a file, written after each epoch and every checkpoint_every steps. resume=True continues from
-    that file if it exists and ends with the same bits as an uninterrupted training, on any processor. The
-    generator then comes from the file. All other arguments must be those of the first call, except:
-    `epochs` may grow, unless the schedule spans the whole run (OneCycleLR and CosineAnnealingLR without a
-    number of steps); `patience` may change, and counts from the best epoch so far. Arrays and lists of
-    batches are compared by content, other iterables by type and number of batches only, subclasses of `Data`
-    by their settings(), loss functions by name and options, optimisers and schedules by their repr.
+    that file if it exists and ends with the same bits as an uninterrupted training, whatever the instruction
+    set of the processor. The generator then comes from the file. All other arguments must be those of the
+    first call, with two exceptions: `epochs` may grow, unless the schedule spans the whole run (OneCycleLR
+    and CosineAnnealingLR without a number of steps); `patience` may change, and counts from the best epoch so
+    far. Arrays and lists of batches are compared by content, other iterables by type and number of batches
+    only, subclasses of `Data` by their settings(), loss functions by name and options, optimisers and
+    schedules by their repr.
 
     progress: show a progress bar on a terminal if rich is installed, and otherwise print a line to stderr
     from time to time.

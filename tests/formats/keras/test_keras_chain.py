@@ -104,5 +104,5 @@ def test_a_branching_model_is_refused() -> None:
         model_of(one, outputs=[[1, 0], [1, 0]]),
         model_of(one, inputs=[("a", "float32"), ("b", "float32")]),
     ):
-        with pytest.raises(errors.ArgumentError, match="does not take what the layer before it gives alone"):
+        with pytest.raises(errors.ArgumentError, match="does not accept the output of the layer before it"):
             sequential(model)

@@ -113,7 +113,7 @@ def test_a_keras_1_merge_becomes_the_layer_of_its_mode(mode: str, axis: int, exp
     [
         ("Merge", {"mode": "cos"}, "is a Merge, which Onward does not know"),
         ("Highway", {"output_dim": 3}, "is a Highway, which Onward does not know"),
-        ("BatchNormalization", {"mode": 1}, "has mode=1, which Onward does not honour"),
+        ("BatchNormalization", {"mode": 1}, "has mode=1, which Onward does not support"),
     ],
 )
 def test_keras_1_only_options_are_refused_by_name(

@@ -118,7 +118,7 @@ def test_the_class_distinguishes_layers_of_equal_shapes(tmp_path: Path) -> None:
 def test_an_unrecorded_order_is_not_guessed(tmp_path: Path) -> None:
     path = kept({"dense": [(2, 2)], "time_distributed/dense": [(2, 2)]}, tmp_path / "model.weights.h5")
     net = onward.Sequential(onward.Linear(2, 2, bias=False), onward.Linear(2, 2, bias=False))
-    with pytest.raises(FileError, match="does not say which comes first of /layers/dense"):
+    with pytest.raises(FileError, match="does not record the order of /layers/dense"):
         net.load_weights(path)
 
 
@@ -137,8 +137,8 @@ def test_an_unrecorded_order_is_not_guessed(tmp_path: Path) -> None:
             lambda: onward.Sequential(*tagger().layers, onward.Linear(2, 2)),
             "4, Linear.* in the file is nothing",
         ),
-        (lambda: onward.LSTM(4, 3, proj_size=2), "weight_hr_l0, which no layer of Keras has"),
-        (lambda: onward.LSTM(4, 3, peephole=True), "weight_peephole_l0, which no layer of Keras has"),
+        (lambda: onward.LSTM(4, 3, proj_size=2), "weight_hr_l0, which Keras layers do not have"),
+        (lambda: onward.LSTM(4, 3, peephole=True), "weight_peephole_l0, which Keras layers do not have"),
     ],
 )
 def test_a_mismatch_is_named_and_changes_nothing(net: Callable[[], Any], words: str) -> None:

@@ -270,7 +270,7 @@ def test_a_graph_that_is_not_a_chain_explains_why_it_cannot_stream() -> None:
         lambda: graph.trace(x_of(graph)),
         lambda: graph.quantize("int8"),
     ):
-        with pytest.raises(errors.ArgumentError, match=r"node the Mul \(Mul\) stands in the way of layers"):
+        with pytest.raises(errors.ArgumentError, match=r"node the Mul \(Mul\) cannot be converted to layers"):
             asked()
 
 

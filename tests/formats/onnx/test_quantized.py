@@ -46,5 +46,5 @@ def test_dynamic_quantization_represents_zero_exactly() -> None:
 
 def test_a_quantized_node_is_not_converted_to_a_layer() -> None:
     case, _ = onnx_nodes.draw_quantized(np.random.default_rng(0))
-    with pytest.raises(errors.ArgumentError, match=r"DynamicQuantizeLSTM.*quantises the batch"):
+    with pytest.raises(errors.ArgumentError, match=r"DynamicQuantizeLSTM.*quantizes the whole batch"):
         Graph(case.model).layers()

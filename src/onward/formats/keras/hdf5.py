@@ -188,7 +188,9 @@ class Dataset:
             else file.numbers("QQ", at + 2, path)
         )
         if size and (address == NOWHERE or given != size):
-            raise FileError(f"{path} has shape {self.shape}, {size} bytes, but the file holds {given} for it")
+            raise FileError(
+                f"{path} has shape {self.shape}, {size} bytes, but the file contains {given} for it"
+            )
         content = file.part(address, size, path) if size else b""
         return native_byte_order(np.ndarray(self.shape, kind.dtype, content))
 
@@ -201,7 +203,7 @@ class Dataset:
         size = math.prod(chunk) * kind.size
         filters = self._filters()
         if size and tree == NOWHERE and math.prod(self.shape):
-            raise FileError(f"{path} claims the shape {self.shape}, but the file holds no numbers for it")
+            raise FileError(f"{path} claims the shape {self.shape}, but the file contains no data for it")
         array = np.zeros(self.shape, kind.dtype)
         filled = 0
         for key, address in file.leaves(tree, 1, 8 + 8 * (rank + 1), path) if array.size else ():

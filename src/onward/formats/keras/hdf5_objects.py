@@ -44,13 +44,13 @@ class File:
         """Before memory is taken for something of the file."""
         self._left -= size
         if self._left < 0:
-            raise FileError(f"{path} and what stands before it claim {MAX_RATIO} times what the file holds")
+            raise FileError(f"{path} and the objects before it claim {MAX_RATIO} times the size of the file")
 
     def step(self, path: str) -> None:
         """Before each part of what may have many, or lead in a circle."""
         self._steps -= 1
         if self._steps < 0:
-            raise FileError(f"{path} and what stands before it have more than {MAX_STEPS} parts")
+            raise FileError(f"{path} and the objects before it have more than {MAX_STEPS} parts")
 
     def part(self, at: int, size: int, path: str) -> memoryview:
         """So many bytes from an address on."""

@@ -72,7 +72,7 @@ def _softmax(source: Source) -> runtime.KerasLayer:
     source.dtype()
     axis = source.take("axis", -1)
     if isinstance(axis, list):
-        raise source.error(f"has axis={axis}, several axes, which Onward does not honour")
+        raise source.error(f"has axis={axis}, several axes, which Onward does not support")
     return runtime.Softmax(axis)
 
 
@@ -121,7 +121,7 @@ def _attention(source: Source) -> runtime.KerasLayer:
     mode = source.take("score_mode", "dot")
     score = "additive" if additive else mode
     if source.take("causal", False):
-        raise source.error("has causal=True, which Onward does not honour")
+        raise source.error("has causal=True, which Onward does not support")
     weights = source.weights.take(scaled + (score == "concat"))
     layer = runtime.Attention(
         score, weights[0].size if scaled else 0, score == "concat", dtype=source.dtype(), rng=NO_WEIGHTS
@@ -170,7 +170,7 @@ def _depthwise(source: Source) -> runtime.KerasLayer:
     layer_type = {1: layers.Conv1d, 2: layers.Conv2d}[axes]
     bias, dtype = source.take("use_bias", True), source.dtype()
     if source.take("groups", 1) != 1:
-        raise source.error("has groups, which Onward does not honour")
+        raise source.error("has groups, which Onward does not support")
     kernel, *rest = source.weights.take(1 + separable + bias)
     size, multiplier = tuple(source.take("kernel_size")), source.take("depth_multiplier", 1)
     if kernel.shape != (*size, kernel.shape[-2], multiplier):
@@ -223,7 +223,7 @@ def _padding(key: str, sign: int) -> Callable[[Source], runtime.KerasLayer]:
 def _up_sampling(source: Source) -> runtime.KerasLayer:
     source.dtype()
     if source.take("interpolation", "nearest") != "nearest":
-        raise source.error("interpolates otherwise than by the nearest, which Onward does not honour")
+        raise source.error("interpolates otherwise than by the nearest, which Onward does not support")
     size, axes = source.take("size", 2), int(source.kind[-2])
     return runtime.UpSampling([size] * axes if isinstance(size, int) else size, _channels_first(source))
 
@@ -283,9 +283,9 @@ def _normalization(source: Source) -> runtime.KerasLayer:
     axis = source.take("axis", -1)
     axes = axis if isinstance(axis, list) else [axis]
     if len(axes) != 1 or axes[0] is None or source.take("invert", False):
-        raise source.error(f"has axis={axis} or is inverted, which Onward does not honour")
+        raise source.error(f"has axis={axis} or is inverted, which Onward does not support")
     if source.take("mean", None) is not None or source.take("variance", None) is not None:
-        raise source.error("has a mean and a variance written in it, which Onward does not honour")
+        raise source.error("has a mean and a variance written in it, which Onward does not support")
     mean, variance, _ = source.weights.take(3)
     weights = {
         "running_mean": mean,
@@ -321,7 +321,7 @@ def _unit_normalization(source: Source) -> runtime.KerasLayer:
 def _layer_normalization(source: Source) -> runtime.KerasLayer:
     scale, center, axis = source.take("scale", True), source.take("center", True), source.take("axis", -1)
     if source.take("rms_scaling", False):
-        raise source.error("has rms_scaling=True, which Onward does not honour")
+        raise source.error("has rms_scaling=True, which Onward does not support")
     axes = axis if isinstance(axis, list) else [axis]
     if len({each < 0 for each in axes}) > 1:
         raise source.error(f"has axis={axes}, counted from both ends, whose order Onward does not know")

@@ -127,9 +127,9 @@ class ByClass:
         fitting = [path for path in fitting if need.kind in path] or fitting
         if not fitting:
             left = ", ".join(self.left())
-            raise FileError(f"takes {need}, which the file does not have; left are {left}")
+            raise FileError(f"takes {need}, which the file does not contain; it still contains {left}")
         if len({re.sub(r"_\d+(?=/)", "", path) for path in fitting}) > 1:
-            raise FileError(f"takes {need}: the file does not say which comes first of {', '.join(fitting)}")
+            raise FileError(f"takes {need}: the file does not record the order of {', '.join(fitting)}")
         return [dataset.read() for dataset in self._left.pop(min(fitting, key=_place))]
 
     def left(self) -> list[str]:
@@ -186,7 +186,7 @@ def _needs_of_cells(leaf: Any, prefix: str) -> Iterator[Need]:
         ends = {f"{part}{suffix}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
         if extra := {n for n in shapes if n.endswith(suffix)} - ends:
             raise FileError(
-                f"{leaf!r} at {prefix} has {', '.join(sorted(extra))}, which no layer of Keras has"
+                f"{leaf!r} at {prefix} has {', '.join(sorted(extra))}, which Keras layers do not have"
             )
         side = SIDES[suffix.endswith("_reverse")] if leaf.bidirectional else _side(prefix)
 

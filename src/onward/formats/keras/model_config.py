@@ -108,7 +108,7 @@ def _ordered(
         if not ready:
             names = ", ".join(each.call[0] for each in waiting)
             raise FileError(
-                f"model {model} has calls that wait for each other, or for what is not there: {names}"
+                f"model {model} has calls that depend on each other or on missing layers: {names}"
             )
         for each in ready:
             node: dict[str, Any] = {
@@ -177,9 +177,11 @@ def _call(entry: Any, layer: runtime.KerasLayer | None, call: Any) -> tuple[list
     given |= {PLACED.get(name, name): value for name, value in by_place}
     options = _options(given)
     if options.pop("training", None) and _acts_in_training(entry):
-        raise _error(entry, "is called with training=True, and acts otherwise then, which Onward does not")
+        raise _error(
+            entry, "is called with training=True, where its outputs differ; Onward runs inference only"
+        )
     if unknown := options.keys() - {*names, *MASKS}:
-        raise _error(entry, f"is called with {', '.join(sorted(unknown))}, which Onward does not honour")
+        raise _error(entry, f"is called with {', '.join(sorted(unknown))}, which Onward does not support")
     if of_keras_3 and "initial_state" in options and not options.keys() & MASKS:
         options["use_mask"] = False  # Keras 3 finds the mask of a call's only array, and hands on none of two
     return list(_arrays(_in_order(entry, layer, first))), options
@@ -288,7 +290,7 @@ def _dtype(entry: Any) -> str:
     if dtype in INTEGERS:
         return str(dtype)
     if dtype not in COMPUTE_DTYPES:
-        raise FileError(f"input {_name(entry)} has dtype {dtype!r}, which Onward does not take")
+        raise FileError(f"input {_name(entry)} has dtype {dtype!r}, which Onward does not support")
     return str(COMPUTE_DTYPES[dtype])
 
 

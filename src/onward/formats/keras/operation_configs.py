@@ -59,7 +59,7 @@ def call(entry: Any, arguments: list[Any], options: dict[str, Any]) -> tuple[lis
     given = {RENAMED.get(k, k): v for k, v in options.items() if k not in ignored and v is not None}
     if unknown := given.keys() - HONOURED:
         raise FileError(
-            f"layer {entry['name']} ({kind}) has {', '.join(unknown)}, which Onward does not honour"
+            f"layer {entry['name']} ({kind}) has {', '.join(unknown)}, which Onward does not support"
         )
     return [*arguments, *second], given
 

@@ -67,7 +67,7 @@ def _rnn(source: Source) -> runtime.KerasLayer:
         stacked.dtype()
         entries = stacked.take("cells")
         if stacked.take("reverse_state_order", False):
-            raise source.error("has reverse_state_order=True, which Onward does not honour")
+            raise source.error("has reverse_state_order=True, which Onward does not support")
         stacked.finish()
         sources = [
             Source(each, weights.member("cells", str(each.get("class_name")), ""), source.context)

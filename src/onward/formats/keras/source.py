@@ -130,7 +130,7 @@ class Source:
         """Raises FileError for a key that nobody took and that might change a number."""
         for key, value in self.config.items():
             if key not in HARMLESS and not (key in UNLESS_SET and not value):
-                raise self.error(f"has {key}={str(value)[:80]}, which Onward does not honour")
+                raise self.error(f"has {key}={str(value)[:80]}, which Onward does not support")
 
 
 def _function_name(value: Any) -> Any:

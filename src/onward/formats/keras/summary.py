@@ -13,7 +13,7 @@ from .runtime.graph import Model
 from .runtime.recurrent_layers import RNN, Bidirectional, TimeDistributed
 
 Shape: TypeAlias = tuple[int, ...]
-# (B, T) of each run: an axis whose size changes with B or T depends on it. Primes are told from other sizes.
+# (B, T) of each run: an axis whose size changes with B or T depends on it. Primes rarely equal another size.
 SIZES = ((3, 101), (5, 101), (3, 103))
 
 

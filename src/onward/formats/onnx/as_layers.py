@@ -83,7 +83,7 @@ class _Chain:
             if isinstance(node, Node | Projected):
                 self._recurrent(node)
             elif step is None or not step(node, [self.constants.get(name) for name in node.input]):
-                raise ArgumentError(f"{described(node.onnx_node)} stands in the way of layers")
+                raise ArgumentError(f"{described(node.onnx_node)} cannot be converted to layers")
             else:
                 self.at = node.output[0]
         elif self._only_moves(node):
@@ -126,14 +126,14 @@ class _Chain:
     def _recurrent(self, node: Node | Projected) -> None:
         time, batch = (self.axes[1], self.axes[0]) if node.batch_first else (self.axes[0], self.axes[1])
         if self.time not in (None, time) or self.axes[2:] != [FEATURES] or node.input[0] != self.at:
-            raise ArgumentError(f"{described(node.onnx_node)} takes another axis for time than those before")
+            raise ArgumentError(f"{described(node.onnx_node)} has another time axis than the nodes before it")
         lengths, *states = (*node.input, "", "", "", "")[node.first_of_states :][:3]
         for name in states:
             if name not in self.states and np.any(self.constants.get(name, 0)):
                 raise ArgumentError(f"{described(node.onnx_node)} starts from numbers that are in the graph")
         own = "" if lengths in self.all_steps else lengths
         if own not in ("", *self.inputs) or (self.time is not None and own != self.lengths):
-            raise ArgumentError(f"{described(node.onnx_node)} takes other lengths than all others")
+            raise ArgumentError(f"{described(node.onnx_node)} takes other lengths than the other nodes")
         self.time, self.lengths = time, own
         layer = node.layer([self.constants.get(name) for name in node.input], batch_first=time == 1)
         self.layers.append(layer)

@@ -90,7 +90,9 @@ class DynamicQuantizeLSTM(LSTM):
         return Y, Y_h, Y_c
 
     def layer(self, inputs: list[Any], batch_first: bool) -> Any:
-        raise ArgumentError(f"{described(self.onnx_node)} quantises the batch as it comes, as no layer does")
+        raise ArgumentError(
+            f"{described(self.onnx_node)} quantizes the whole batch dynamically, which no layer supports"
+        )
 
 
 def _matrices(W: AnyArray, scale: Array, zero_point: AnyArray) -> list[Matrix]:

@@ -149,10 +149,10 @@ class Node(OpRun):
         Raises ArgumentError where there is none.
         """
         if self._options is None or self._options.reverse:
-            raise ArgumentError(f"{described(self.onnx_node)} runs in reverse alone, as no layer does")
+            raise ArgumentError(f"{described(self.onnx_node)} runs only in reverse, which no layer supports")
         X, W, R, B, _, _, _, P = (*inputs, *[None] * 8)[:8]
         if W is None or R is None or sum(map(bool, self.input[3:4])) > (B is not None) or X is not None:
-            raise ArgumentError(f"{described(self.onnx_node)} has weights that depend on what goes in")
+            raise ArgumentError(f"{described(self.onnx_node)} has weights that depend on the inputs")
         return self._layer(self._options, W, R, B, P, batch_first=batch_first)
 
     @property

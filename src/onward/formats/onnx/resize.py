@@ -63,7 +63,7 @@ class Resize(Corrected):
             elif by is not None:
                 after, scale = int(by[place] * np.float32(before)), np.float32(by[place])
             else:
-                raise ArgumentError("it has neither scales nor sizes")
+                raise ArgumentError("Resize has neither scales nor sizes")
             if after != before or scale != 1:
                 at = _coordinates(coordinate_transformation_mode, before, after, scale)
                 places, weights = _neighbours(mode, nearest_mode, at, np.float32(cubic_coeff_a))

@@ -11,12 +11,17 @@ from ..view import View
 
 
 class Value(NamedTuple):
-    """A value while its graph is traced: an example of it, whether it is the same in every call of the
-    signature, and where its numbers are; None where they are in no space of the plan."""
+    """A value while its graph is traced.
+
+    `array` is an example of it, `known` tells whether it is the same in every call of the signature, `view`
+    is where its numbers are, or None if no space of the plan holds them, and `name` is the name that the
+    node that makes it has for it.
+    """
 
     array: Any
     known: bool
     view: View | None
+    name: str = ""
     used_once: bool = False
 
 
@@ -26,7 +31,7 @@ LOWERINGS: dict[str, Lowering] = {}
 
 
 def lowering(*operations: str) -> Callable[[Lowering], Lowering]:
-    """Registers the function that lowers some operations."""
+    """Register a function that lowers these operations."""
 
     def register(function: Lowering) -> Lowering:
         LOWERINGS.update(dict.fromkeys(operations, function))
@@ -36,12 +41,12 @@ def lowering(*operations: str) -> Callable[[Lowering], Lowering]:
 
 
 def known(value: Value | None) -> Any:
-    """The array of a value that is the same in every call, else None."""
+    """The array of a value that is the same in every call, or None."""
     return value.array if value is not None and value.known else None
 
 
 def view(b: Builder, value: Value | None) -> View | None:
-    """Where the numbers of a value are, a constant's too."""
+    """Where the numbers of a value are; known values become constants of the plan."""
     if value is None or value.array.dtype != np.float32:
         return None
     return b.constant(value.array) if value.known else value.view

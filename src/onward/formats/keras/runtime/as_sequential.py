@@ -33,7 +33,7 @@ def _layers_of(model: Model) -> Iterator[Layer]:
         name = model.nodes[count]["layer"] if count < len(model.nodes) else ""
         layer = model.layers.get(name)
         if list(way) != [[count, 0]] or len(model.inputs) != 1:
-            raise ArgumentError(f"{name or 'its output'} does not take what the layer before it gives alone")
+            raise ArgumentError(f"{name or 'its output'} does not accept the output of the layer before it")
         if layer is None:
             return
         layers = None if model.nodes[count].get("options") else _as_layers(layer)

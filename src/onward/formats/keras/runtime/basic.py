@@ -186,7 +186,7 @@ class Custom(KerasLayer):
         return [Masked(np.asarray(each), mask) for each in (y if isinstance(y, list | tuple) else [y])]
 
     def config(self) -> dict[str, Any]:
-        raise ArgumentError(f"{self.kind} is a function of yours, which Onward cannot save")
+        raise ArgumentError(f"{self.kind} is a custom function, which Onward cannot save")
 
     def __repr__(self) -> str:
         return f"Custom({self.kind!r}, {self.function!r})"
