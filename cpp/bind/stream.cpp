@@ -76,9 +76,9 @@ struct Stream {
     // Runs arguments that fit as they are. Otherwise the Python subclass converts x, or raises an error about x or out.
     // A subclass of ndarray does not fit: a masked array would lose its mask.
     static nb::object call(nb::handle_t<Stream> handle, nb::handle object, const OptionalOut& out) {
-        static const PyTypeObject* ndarray = (PyTypeObject*)nb::module_::import_("numpy").attr("ndarray").inc_ref().ptr();
         In x;
-        if (Py_TYPE(object.ptr()) != ndarray || !nb::try_cast(object, x, false)) throw nb::next_overload();
+        if ((PyObject*)Py_TYPE(object.ptr()) != numpy().ndarray.ptr() || !nb::try_cast(object, x, false))
+            throw nb::next_overload();
         Stream& self = *nb::inst_ptr<Stream>(handle);
         if (!self.connected) throw nb::value_error("the layers do not fit together");
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {

@@ -136,6 +136,25 @@ def test_invalid_step_changes_nothing(x: Any, error: type[OnwardError], message:
         np.testing.assert_array_equal(mine, was)
 
 
+@pytest.mark.parametrize("name", ["lstm", "softmax"])
+@pytest.mark.parametrize("mask", [False, True])
+def test_masked_step_is_rejected(name: str, mask: bool) -> None:
+    net = models()[name] if name in models() else LAYERS[name](7)
+    x = np.ma.masked_array(numbers(5), mask)  # of the dtype and layout that the core reads without conversion
+    with pytest.raises(DtypeError, match="x is a masked array"):
+        net.stream()(x)
+    pool = net.pool(1)
+    with pytest.raises(DtypeError, match="x is a masked array"):
+        pool.step(pool.open(), x[None])
+
+
+def test_subclass_of_an_array_is_read_as_an_array(tmp_path: Path) -> None:
+    layer, x = LAYERS["lstm"](7), numbers(4, 5)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    np.testing.assert_array_equal(layer.stream()(mapped), layer(x)[0])
+
+
 def test_invalid_state_is_rejected() -> None:
     stream = LAYERS["lstm"](7).stream()
     with pytest.raises(ArgumentError, match="pair"):

@@ -329,6 +329,7 @@ def test_invalid_plot_arguments_are_explained() -> None:
         (trace, {"layer": 1}, "layer=1, but"),
         (trace, {"layer": "l1"}, "layer='l1', but"),
         (trace, {"text": "four"}, "text has 4 characters, but row 0 has 3 steps"),
+        (trace, {"units": []}, "units is empty"),
         (trace, {"units": [7]}, "units=7, but must be an integer from 0 to 6"),
         (net, {"classes": ["a", "b"]}, "classes names 2 classes, but the model has 3 outputs"),
         (net, {"classes": "abc", "label": 3}, "label=3, but must be an integer from 0 to 2"),

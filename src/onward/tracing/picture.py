@@ -61,27 +61,28 @@ def draw(
     values = {name: array[:steps, row] for name, array in trace.layers[str(layer)].items()}
     rows = {array.shape[1]: array for array in (values["h"], values.get("c", values["h"]))}
     if units is not None:
+        if len(units) == 0:
+            raise ArgumentError("units is empty: name at least one unit, or leave it out to draw all")
         units = [integer("units", unit, 0, max(rows) - 1) for unit in units]
     arrangements = {size: _arrange(array, units, similar) for size, array in rows.items()}
     panels = [] if text is not None else [_features("input x", trace.x[:steps, row].reshape(steps, -1))]
     panels += _layer_panels(values, arrangements)
-    heading = title or (f"sequence {row}" if len(trace.lengths) > 1 else "")
+    headings = [title or (f"sequence {row}" if len(trace.lengths) > 1 else "")]
     if "." in str(layer):  # a model: the output of a recurrent layer by itself is its h
-        outputs = trace.answers(row).reshape(steps, -1)
-        if classes is None:
-            panels.append(_features("output y after each step", outputs))
-        else:
-            probabilities = _probabilities(outputs, classes)
-            panels.append(_class_panel(probabilities, classes, text is not None))
-            verdict = _verdict(probabilities[-1], classes, label, text is not None)
-            heading = f"{heading}: {verdict}" if heading else verdict
+        panel, verdict = _output(trace.answers(row).reshape(steps, -1), classes, label, text is not None)
+        panels.append(panel)
+        headings.append(verdict)
+    lines = [": ".join(filter(None, headings)), _layer_heading(names, str(layer), arrangements[max(rows)])]
+    return plot.heat_maps(panels, "\n".join(filter(None, lines)), text)
+
+
+def _layer_heading(names: Sequence[str], layer: str, arrangement: _Arrangement) -> str:
+    """Which layer the picture shows, out of how many, and which of its units."""
     others = [name for name in names if name != layer]
     if len(others) > 4:
         others = [*others[:2], "...", others[-1]]
     also = f"; also {', '.join(others)}" if others else ""
-    which = f"layer {layer} ({names.index(str(layer)) + 1} of {len(names)}{also})"
-    note = arrangements[max(arrangements)].note
-    return plot.heat_maps(panels, "\n".join(filter(None, [heading, which + note])), text)
+    return f"layer {layer} ({names.index(layer) + 1} of {len(names)}{also}){arrangement.note}"
 
 
 class _Arrangement(NamedTuple):
@@ -148,6 +149,17 @@ def _features(title: str, values: NDArray[Any]) -> plot.Panel:
 def _scale(values: NDArray[Any], high: float) -> tuple[float, float]:
     """From 0 where no value is negative, else symmetric about 0."""
     return (0.0 if values.min(initial=0) >= 0 else -high), high
+
+
+def _output(
+    outputs: Array, classes: Sequence[str] | None, label: int | None, is_text: bool
+) -> tuple[plot.Panel, str]:
+    """The panel of the outputs after each step (T, O), and the prediction in words, if there are classes."""
+    if classes is None:
+        return _features("output y after each step", outputs), ""
+    probabilities = _probabilities(outputs, classes)
+    verdict = _verdict(probabilities[-1], classes, label, is_text)
+    return _class_panel(probabilities, classes, is_text), verdict
 
 
 def _probabilities(scores: Array, classes: Sequence[str]) -> Array:
