@@ -228,7 +228,7 @@ def test_recorded_options_must_agree_with_the_weights(tmp_path: Path) -> None:
             "lstm: the file says hidden_size=5, but the weights have 4",
         ),
         (rb"RNN_RELU", b"GRU_RELU", "rnn: the file says mode='GRU', but the weights are those of RNN"),
-        (rb"RNN_RELU", b"RNN_SINE", "rnn: nonlinearity='sine', but must be"),
+        (rb"RNN_RELU", b"RNN_SINE", "rnn: nonlinearity='sine'; expected one of"),
         (
             rb"(batch_first(q.|r....))\x88",
             rb"\1]",
