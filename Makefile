@@ -1,28 +1,33 @@
-# Each target makes its own .venv when there is none, and installs what it needs once.
+# Each target creates .venv if there is none and installs what it needs on first use.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/* cpp/*/*)
 
+## Run a bundled model on its test data
 run: $(VENV)/.installed-cli
 	$(BIN)/onward run vowels
 
+## Run the tests that need no other framework
 test: $(VENV)/.installed-test
 	$(BIN)/pytest
 
+## Compare Onward with PyTorch, onnxruntime, Keras and Ray
 test-peers: $(VENV)/.installed-peers
 	$(BIN)/pytest tests/peers
 
+## Compare published models with their original outputs: ONWARD_CASES=DIR
 test-cases: $(VENV)/.installed-peers
 	ONWARD_CASES=$(ONWARD_CASES) $(BIN)/pytest tests/real
 
-# The core's answers here and there: on an emulated Arm (g++-aarch64-linux-gnu and qemu-user of Debian), and on Windows
-# (g++-mingw-w64-x86-64-posix and wine), where MinGW's own fma, that of the portable kernels, would round twice.
+# On Debian, the Arm build needs g++-aarch64-linux-gnu and qemu-user; the Windows build needs g++-mingw-w64-x86-64-posix
+# and wine, and -mfma, because MinGW's own fma, which the portable kernels would call, rounds twice.
 BUILD_aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
 BUILD_windows := -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=AMD64 \
 	-DCMAKE_CXX_COMPILER=x86_64-w64-mingw32-g++-posix -DCMAKE_CXX_FLAGS=-mfma
 RUN_aarch64 := qemu-aarch64 build/answers-aarch64/answers
 RUN_windows := WINEDEBUG=-all wine build/answers-windows/answers.exe
+## Check that an emulated Arm (test-aarch64) or Windows under Wine gives the same bits
 test-aarch64 test-windows: test-%: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet cmake
 	$(BIN)/python -m cmake -S tests/answers -B build/answers-here
@@ -33,35 +38,46 @@ test-aarch64 test-windows: test-%: $(VENV)/.installed-test
 	$(RUN_$*) | tr -d '\r' >build/answers-$*.txt
 	diff build/answers-here.txt build/answers-$*.txt && echo "the same bits: $$(wc -l <build/answers-here.txt) answers"
 
-# Needs GCC's sanitisers.
+## Test the core with the address, undefined behaviour and thread sanitizers of GCC
 sanitize: | $(BIN)/python
 	$(BIN)/python tools/sanitize.py
 
-# Of each reader; another seed tries other files.
 SECONDS := 10
 SEED := 1
+## Fuzz each reader of files for SECONDS=10; another SEED tries other files
 fuzz: $(VENV)/.installed-fuzz
 	$(BIN)/python fuzz/readers.py --seconds $(SECONDS) --seed $(SEED)
 
+## Run ruff and mypy, and check the width of C++ lines
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	! grep -nE '.{121}' cpp/*/* tests/answers/*.cpp
 
+## Compare the speed of single layers with onnxruntime, OpenVINO and PyTorch
 bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/peers.py
+
+## Compare the speed of whole models with onnxruntime and PyTorch
+bench-models: $(VENV)/.installed-bench
+	$(BIN)/python bench/models.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Editable, so that Python files are read where they are; a changed core is built again.
+# An editable install, so that changes of Python files take effect at once; a changed core is rebuilt.
 $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[$*]'
 	touch $@
 
+## Delete .venv and everything that was built
 clean:
 	rm -rf $(VENV) build dist
 
-.PHONY: run test test-peers test-cases test-aarch64 test-windows sanitize fuzz lint bench clean
+## List the targets
+help:
+	@awk '/^## / { help = substr($$0, 4) } /^[a-z]/ && help { sub(/:.*/, ""); sub(/ .*/, ""); printf "%-13s %s\n", $$0, help; help = "" }' Makefile
+
+.PHONY: run test test-peers test-cases test-aarch64 test-windows sanitize fuzz lint bench bench-models clean help
 .SECONDARY:

@@ -1,4 +1,4 @@
-"""What the README shows runs."""
+"""The examples in the README run, and what it and the other pages refer to exists."""
 
 import re
 import shutil
@@ -6,23 +6,54 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import support
+from support import DATA, ROOT
 
-README = Path(__file__).parents[1] / "README.md"
-DATA = support.DATA
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+import onward
+from onward.cli import COMMANDS
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 
 
-def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(DATA / "torch" / "whole.pt", "tagger.pt")
     shutil.copy(DATA / "keras" / "tagger_3.keras", "tagger.keras")
-    assert BLOCKS
+    onward.export_onnx(onward.LSTM(12, 64), "lstm.onnx")
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 5
     names: dict[str, Any] = {}
-    for block in BLOCKS:
-        exec(compile(block, str(README), "exec"), names)
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
 
 
-def test_what_the_readme_points_to_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")):
-        assert (README.parent / target).exists(), target
+def test_the_readme_shows_every_command() -> None:
+    assert set(re.findall(r"^onward (\w+)", README, re.MULTILINE)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_contributing_lists_the_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split())
+    assert targets == set(re.findall(r"`make ([\w-]+)", CONTRIBUTING))
+
+
+def test_contributing_names_files_that_exist() -> None:
+    folders = [ROOT, ROOT / "src" / "onward", ROOT / "src" / "onward" / "formats"]
+    for name in re.findall(r"`([\w./]+/[\w.]+\.(?:py|cpp|h))`", CONTRIBUTING):
+        assert any((folder / name).exists() for folder in folders), name
+
+
+def test_contributing_lists_every_folder_of_the_sources() -> None:
+    for parent in ("src/onward", "cpp"):
+        for folder in (ROOT / parent).iterdir():
+            if folder.is_dir() and not folder.name.startswith(("_", ".")):
+                assert re.search(rf"^(?:cpp/|  ){folder.name}/ ", CONTRIBUTING, re.MULTILINE), folder.name

@@ -1,4 +1,4 @@
-"""Activation functions by name: what is taken, what is refused, and what a saved layer comes back with."""
+"""Activation functions by name: definitions, parameters, errors, and saving."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ X = np.linspace(-9, 9, 1001)
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_defaults_and_definitions_are_those_of_the_naive_functions(name: str, dtype: str) -> None:
+def test_functions_match_naive_definitions_with_their_defaults(name: str, dtype: str) -> None:
     parameters = PARAMETERS.get(name, ())
     y = onward.Activation(name, *parameters)(X.astype(dtype))
     assert y.dtype == dtype
@@ -31,7 +31,7 @@ def test_defaults_and_definitions_are_those_of_the_naive_functions(name: str, dt
     ("name", "parameters"),
     [("elu", (0.3,)), ("hard_sigmoid", (0.3, 0.4)), ("leaky_relu", (0.2,)), ("thresholded_relu", (0.5,))],
 )
-def test_parameters_take_the_place_of_the_defaults(name: str, parameters: tuple[float, ...]) -> None:
+def test_parameters_override_the_defaults(name: str, parameters: tuple[float, ...]) -> None:
     y = onward.Activation(name, *parameters)(X)
     np.testing.assert_allclose(y, oracle.FUNCTIONS[name](X, *parameters), rtol=1e-14, atol=1e-14)
 
@@ -52,7 +52,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_infinities_give_limits_and_nan_goes_through(isa: str, name: str, dtype: str) -> None:
+def test_infinities_give_limits_and_nan_gives_nan(isa: str, name: str, dtype: str) -> None:
     y = onward.Activation(name)(np.array([-np.inf, np.inf, np.nan], dtype))
     np.testing.assert_array_equal(y, [*LIMITS[name], np.nan])
 
@@ -84,7 +84,7 @@ def test_infinities_give_limits_and_nan_goes_through(isa: str, name: str, dtype:
         (lambda: onward.LSTM(3, 4, coupled=None), "coupled=None, but must be True or False"),
     ],
 )
-def test_what_is_no_function_is_refused(make: Any, words: str) -> None:
+def test_invalid_functions_are_rejected(make: Any, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         make()
 
@@ -103,7 +103,7 @@ LAYERS = [
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
-def test_a_saved_layer_comes_back_equal(layer: Any, tmp_path: Path) -> None:
+def test_saving_and_loading_preserves_a_layer(layer: Any, tmp_path: Path) -> None:
     layer.save(tmp_path / "layer.safetensors")
     loaded: Any = onward.load(tmp_path / "layer.safetensors")
     assert repr(loaded) == repr(layer)
@@ -112,19 +112,19 @@ def test_a_saved_layer_comes_back_equal(layer: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(layer(x)[0], loaded(x)[0])
 
 
-def test_peepholes_are_named_as_the_other_weights_of_their_direction() -> None:
+def test_peephole_weights_have_the_suffix_of_their_direction() -> None:
     names = [name for name, _ in onward.LSTM(3, 4, 2, bidirectional=True, peephole=True).shapes()]
     peepholes = [name for name in names if "peephole" in name]
     assert peepholes == [f"weight_peephole_l{layer}{end}" for layer in (0, 1) for end in ("", "_reverse")]
 
 
-def test_the_usual_functions_by_name_are_the_plain_cell_to_the_last_bit() -> None:
+def test_default_functions_by_name_give_the_bits_of_the_plain_cell() -> None:
     x = np.random.default_rng(0).standard_normal((9, 2, 5)).astype(np.float32)
     plain, clipped = onward.LSTM(5, 33, rng=0), onward.LSTM(5, 33, clip=1e30, rng=0)
     np.testing.assert_array_equal(plain(x)[0], clipped(x)[0])
 
 
-def test_peepholes_in_a_state_dict_are_not_left_out(tmp_path: Path) -> None:
+def test_peepholes_in_a_state_dict_are_not_ignored(tmp_path: Path) -> None:
     layer = onward.LSTM(3, 4, bidirectional=True, peephole=True, rng=0)
     save_file(layer.state_dict(), tmp_path / "weights.safetensors")
     parts: Any = onward.load(tmp_path / "weights.safetensors")

@@ -1,4 +1,4 @@
-"""Bad input: a defined result, or an error that says what was given, what was expected, how to mend it."""
+"""Invalid input: a defined result, or an error that states the actual and the expected input, and the fix."""
 
 from typing import Any
 
@@ -100,7 +100,7 @@ PROJECTED = onward.LSTM(5, 7, num_layers=2, proj_size=3, rng=0)
         (lambda: GRU(X, lengths=[True] * 4), DtypeError, "lengths has dtype bool"),
     ],
 )
-def test_a_call_names_what_was_given_and_what_was_expected(
+def test_a_call_error_states_the_actual_and_the_expected_input(
     call: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -170,7 +170,7 @@ def test_a_call_names_what_was_given_and_what_was_expected(
         (lambda: onward.Softmax(None), ArgumentError, "dim=None, but must be an integer"),
     ],
 )
-def test_a_constructor_names_what_it_was_given_and_what_it_takes(
+def test_a_constructor_error_states_the_argument_and_its_allowed_values(
     make: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -181,7 +181,7 @@ ERRORS = [e for e in vars(errors).values() if isinstance(e, type) and not issubc
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_every_error_is_also_the_builtin_one_that_people_catch(error: type[Exception]) -> None:
+def test_every_error_derives_from_a_builtin_error(error: type[Exception]) -> None:
     assert issubclass(error, OnwardError)
     assert error is OnwardError or issubclass(error, ValueError | TypeError | OSError | AttributeError)
 
@@ -214,7 +214,7 @@ LENGTHS = st.one_of(
     h0=st.one_of(st.none(), arrays((4, 4, 3)), arrays((4, 3))),
     lengths=LENGTHS,
 )
-def test_random_shapes_and_dtypes_give_the_right_answer_or_an_error_of_onward(
+def test_random_inputs_give_the_correct_output_or_an_onward_error(
     cell: str, x: NDArray[Any], h0: NDArray[Any] | None, lengths: Any
 ) -> None:
     options = {"batch_first": False, "projected": False, "state": False, "lengths": False, "dtype": "float64"}

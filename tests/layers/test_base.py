@@ -1,4 +1,4 @@
-"""What all layers share: state dicts, configuration, how they show themselves, copies."""
+"""The base class of layers: state dicts, configuration, repr and copies."""
 
 import copy
 import json
@@ -42,7 +42,7 @@ def assert_same_weights(one: Any, other: Any) -> None:
 
 
 @every_layer
-def test_its_configuration_builds_it_again_even_through_json(layer: Any) -> None:
+def test_config_rebuilds_the_layer_through_json(layer: Any) -> None:
     again = type(layer)(**json.loads(json.dumps(layer.config())))
     assert again.config() == layer.config()
     again.load_state_dict(layer.state_dict())
@@ -50,11 +50,11 @@ def test_its_configuration_builds_it_again_even_through_json(layer: Any) -> None
 
 
 @every_layer
-def test_it_shows_the_call_that_makes_it(layer: Any) -> None:
+def test_repr_is_the_constructor_call(layer: Any) -> None:
     assert eval(f"onward.{layer!r}").config() == layer.config()
 
 
-def test_it_shows_only_what_differs_from_the_default() -> None:
+def test_repr_omits_default_arguments() -> None:
     assert [repr(layer) for layer in LAYERS[:3]] == [
         "RNN(5, 7, nonlinearity='relu', bias=False)",
         "LSTM(5, 7, num_layers=3, bidirectional=True, proj_size=2)",
@@ -66,7 +66,7 @@ def test_it_shows_only_what_differs_from_the_default() -> None:
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, copy.copy, lambda layer: pickle.loads(pickle.dumps(layer))]
 )
-def test_copies_are_the_same_and_independent(layer: Any, copied: Any) -> None:
+def test_copies_are_equal_and_independent(layer: Any, copied: Any) -> None:
     other, before = copied(layer), copy.deepcopy(layer)
     assert other.config() == layer.config()
     assert_same_weights(other, layer)
@@ -86,14 +86,14 @@ def test_state_dict_and_load_state_dict_copy() -> None:
 
 
 @pytest.mark.parametrize("turn", [np.asfortranarray, lambda a: a.astype(">f8"), lambda a: a.tolist()])
-def test_load_state_dict_reads_any_layout_and_number(turn: Any) -> None:
+def test_load_state_dict_accepts_any_memory_layout_and_dtype(turn: Any) -> None:
     layer, x = onward.LSTM(5, 7, rng=0), np.ones((6, 4, 5))
     y, _ = layer(x)
     layer.load_state_dict({name: turn(weight) for name, weight in layer.state_dict().items()})
     np.testing.assert_array_equal(layer(x)[0], y)
 
 
-def test_every_problem_of_a_state_dict_is_named_at_once_and_nothing_changes() -> None:
+def test_load_state_dict_reports_all_problems_and_changes_nothing() -> None:
     layer = onward.LSTM(5, 7, rng=0)
     weights = layer.state_dict()
     before = copy.deepcopy(weights)
@@ -116,7 +116,7 @@ def test_every_problem_of_a_state_dict_is_named_at_once_and_nothing_changes() ->
     assert all(np.array_equal(layer.state_dict()[name], before[name]) for name in before)
 
 
-def test_load_state_dict_that_is_not_strict_takes_what_fits_by_name() -> None:
+def test_non_strict_load_state_dict_loads_matching_names() -> None:
     layer = onward.Linear(5, 7, rng=0)
     bias = layer.state_dict()["bias"]
     result = layer.load_state_dict({"weight": np.ones((7, 5)), "scale": np.ones(7)}, strict=False)
@@ -127,6 +127,6 @@ def test_load_state_dict_that_is_not_strict_takes_what_fits_by_name() -> None:
         layer.load_state_dict({"weight": np.ones((5, 7))}, strict=False)
 
 
-def test_load_state_dict_takes_a_dict() -> None:
+def test_load_state_dict_rejects_other_types() -> None:
     with pytest.raises(ArgumentError, match="takes a dict of arrays by name, not str"):
         onward.Linear(5, 7).load_state_dict("weights.npz")  # type: ignore[arg-type]

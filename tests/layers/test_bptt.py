@@ -76,7 +76,7 @@ def assert_gradients(model: Any, x: Any, state: Any = None, lengths: Any = None)
 @every_cell
 @pytest.mark.parametrize("T", [1, 5])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
-def test_gradients_are_quotients_of_differences(cell: str, T: int, options: dict[str, Any]) -> None:
+def test_gradients_match_central_differences(cell: str, T: int, options: dict[str, Any]) -> None:
     layer = CELLS[cell](dtype="float64", rng=0, **options)
     _, state = layer(np.zeros((T, 3, 3)))
     assert_gradients(layer, draw(T, 3, 3), like(state))
@@ -84,7 +84,7 @@ def test_gradients_are_quotients_of_differences(cell: str, T: int, options: dict
 
 @every_cell
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_gradients_of_padded_rows_are_quotients_of_differences(cell: str, batch_first: bool) -> None:
+def test_gradients_of_padded_rows_match_central_differences(cell: str, batch_first: bool) -> None:
     layer = CELLS[cell](num_layers=2, bidirectional=True, batch_first=batch_first, dtype="float64", rng=0)
     x = draw(4, 5, 3) if batch_first else draw(5, 4, 3)
     _, state = layer(x)
@@ -92,7 +92,7 @@ def test_gradients_of_padded_rows_are_quotients_of_differences(cell: str, batch_
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.dtype == "float32"], ids=lambda case: case.id)
-def test_float32_has_the_gradients_of_float64(case: Case) -> None:
+def test_float32_gradients_match_float64(case: Case) -> None:
     inputs, answers = cases.inputs_of(case), []
     for dtype in ("float32", "float64"):
         layer = cases.layer_of(case, dtype=dtype, batch_first=False)
@@ -109,7 +109,7 @@ def test_float32_has_the_gradients_of_float64(case: Case) -> None:
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.cell != "gru_reset_before"], ids=lambda case: case.id
 )
-def test_gradients_are_those_of_autograd(case: Case) -> None:
+def test_gradients_match_autograd(case: Case) -> None:
     mine = cases.gradients(case, cases.inputs_of(case)).values()
     samples = [cases.sample(gradient, 6) for gradient in mine]
     right = np.split(GOLDEN[case.id], np.cumsum([len(sample) for sample in samples])[:-1])
@@ -118,7 +118,7 @@ def test_gradients_are_those_of_autograd(case: Case) -> None:
         np.testing.assert_allclose(sample, golden, rtol=0, atol=bound)
 
 
-def test_gradients_are_those_of_the_textbook() -> None:
+def test_gradients_match_the_textbook() -> None:
     layer, x, dy = onward.GRU(3, 4, reset_after=False, dtype="float64", rng=0), draw(6, 2, 3), draw(6, 2, 4)
     w = layer.state_dict()
     parameters = {"Wy": np.ones((1, 4)), "by": np.ones((1, 1))}
@@ -141,7 +141,7 @@ def test_gradients_are_those_of_the_textbook() -> None:
 
 
 @every_cell
-def test_the_forward_pass_is_the_call(cell: str) -> None:
+def test_forward_gives_the_bits_of_a_call(cell: str) -> None:
     layer, x = CELLS[cell](num_layers=2, bidirectional=True, rng=0), draw(5, 4, 3)
     y, state = layer(x, lengths=[5, 2, 0, 1])
     same_y, same_state, _ = layer.forward(x, lengths=[5, 2, 0, 1])
@@ -150,7 +150,7 @@ def test_the_forward_pass_is_the_call(cell: str) -> None:
 
 
 @every_cell
-def test_what_lies_past_a_length_has_no_gradient_and_no_influence(cell: str) -> None:
+def test_padding_has_no_gradient_and_no_influence(cell: str) -> None:
     layer, lengths = CELLS[cell](num_layers=2, bidirectional=True, rng=0), np.array([5, 2, 0, 1])
     x, dy = draw(5, 4, 3), draw(5, 4, 2 * (layer.proj_size or 4))
     past = np.arange(5)[:, None] >= lengths
@@ -165,7 +165,7 @@ def test_what_lies_past_a_length_has_no_gradient_and_no_influence(cell: str) -> 
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_lies_past_a_length_does_not_reach_the_weights_of_a_linear_below() -> None:
+def test_padding_does_not_affect_the_gradients_of_a_linear_below() -> None:
     net = onward.Sequential(onward.Linear(3, 4, rng=0), onward.LSTM(4, 5, rng=1), onward.Last())
     x, lengths, answers = draw(5, 4, 3), np.array([5, 2, 0, 1]), []
     for filling in (0, np.nan):
@@ -177,7 +177,7 @@ def test_what_lies_past_a_length_does_not_reach_the_weights_of_a_linear_below() 
 
 
 @every_cell
-def test_nan_reaches_every_weight_it_bears_on(cell: str) -> None:
+def test_nan_reaches_every_dependent_gradient(cell: str) -> None:
     layer, dy = CELLS[cell](rng=0), draw(5, 2, CELLS[cell]().proj_size or 4)
     dy[3, 1] = np.nan
     _, _, cache = layer.forward(draw(5, 2, 3))
@@ -212,14 +212,14 @@ def model(**options: Any) -> Any:
     )
 
 
-def test_gradients_of_a_model_are_quotients_of_differences() -> None:
+def test_gradients_of_a_model_match_central_differences() -> None:
     net, x = model(dtype="float64"), (np.arange(20).reshape(5, 4) * 7 % 9).clip(3)
     state = like(net(x, return_state=True)[1])
     assert_gradients(net, x, state, lengths=[5, 2, 0, 1])
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (0,)])
-def test_where_there_is_no_step_last_has_no_gradient(shape: tuple[int, ...]) -> None:
+def test_last_has_no_gradient_for_rows_without_steps(shape: tuple[int, ...]) -> None:
     net, x = model(), np.zeros(shape, int)
     for lengths in (None, np.zeros(shape[1:], int)):
         y, _, cache = net.forward(x, lengths=lengths)
@@ -240,14 +240,14 @@ def test_lengths_that_change_before_backward_do_not_change_the_gradients() -> No
     assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
-def test_padding_of_an_embedding_is_not_trained() -> None:
+def test_padding_idx_has_no_gradient() -> None:
     net = onward.Embedding(4, 3, padding_idx=2, rng=0)
     _, _, cache = net.forward([1, 2, 1])
     _, _, gradients = net.backward(np.ones((3, 3)), None, cache)
     assert gradients["weight"].tolist() == [[0] * 3, [2] * 3, [0] * 3, [0] * 3]
 
 
-def test_a_cache_serves_many_times_and_can_be_pickled() -> None:
+def test_a_cache_can_be_reused_and_pickled() -> None:
     net, x = model(), np.ones((5, 4), int)
     y, _, cache = net.forward(x)
     first = net.backward(np.ones_like(y), None, cache)[2]
@@ -259,14 +259,14 @@ def test_a_cache_serves_many_times_and_can_be_pickled() -> None:
 @pytest.mark.parametrize(
     ("cell", "floats"), {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 6, "gru": 5, "gru_reset_before": 4}.items()
 )
-def test_a_cache_holds_no_more_than_it_says(cell: str, floats: int) -> None:
+def test_a_cache_has_the_documented_size(cell: str, floats: int) -> None:
     _, _, cache = CELLS[cell](rng=0).forward(draw(5, 2, 3))
     held = [part for record in cache.records for part in record if part is not None and part is not record.x]
     owners = [part if part.base is None else part.base for part in held]
     assert sum({id(owner): owner.size for owner in owners}.values()) == floats * 5 * 2 * 4
 
 
-def test_what_a_user_does_to_y_does_not_reach_the_cache() -> None:
+def test_changing_y_does_not_change_the_cache() -> None:
     layer, x, answers = onward.LSTM(3, 4, rng=0), draw(5, 2, 3), []
     for value in (0, 7):
         y, _, cache = layer.forward(x)
@@ -275,7 +275,7 @@ def test_what_a_user_does_to_y_does_not_reach_the_cache() -> None:
     np.testing.assert_array_equal(*answers)
 
 
-def test_new_weights_take_effect_backward() -> None:
+def test_backward_uses_newly_loaded_weights() -> None:
     layer, other, x = onward.GRU(3, 4, rng=0), onward.GRU(3, 4, rng=1), draw(5, 2, 3)
     y, _, cache = layer.forward(x)
     layer.backward(y, None, cache)  # packs the weights
@@ -284,7 +284,7 @@ def test_new_weights_take_effect_backward() -> None:
     np.testing.assert_array_equal(*answers)
 
 
-def test_dropout_acts_with_a_generator_and_its_gradient_goes_the_same_way() -> None:
+def test_dropout_masks_the_output_and_its_gradient_alike() -> None:
     layer, x = onward.Dropout(0.25), np.ones((200, 50))
     y, _, mask = layer.forward(x, rng=np.random.default_rng(0))
     assert set(np.unique(y).tolist()) == {0, np.float64(1 / 0.75)}
@@ -297,7 +297,7 @@ def test_dropout_acts_with_a_generator_and_its_gradient_goes_the_same_way() -> N
     assert not np.array_equal(*(deep.backward(plain[0], None, cache)[0] for *_, cache in (plain, dropped)))
 
 
-def test_no_rows_and_no_steps_have_gradients_of_zero() -> None:
+def test_empty_inputs_have_zero_gradients() -> None:
     for shape in ((0, 2, 3), (5, 0, 3)):
         layer = onward.LSTM(3, 4, rng=0)
         y, state, cache = layer.forward(np.ones(shape))
@@ -306,7 +306,7 @@ def test_no_rows_and_no_steps_have_gradients_of_zero() -> None:
         np.testing.assert_array_equal(dstate[0], state[0])
 
 
-def test_a_seed_serves_as_a_generator_and_each_dropout_draws_anew() -> None:
+def test_a_seed_works_as_rng_and_each_dropout_draws_its_own_mask() -> None:
     net, x = onward.Sequential(onward.Dropout(), onward.Dropout()), np.ones((50, 40), np.float32)
     y, _, masks = net.forward(x, rng=3)
     np.testing.assert_array_equal(y, net.forward(x, rng=np.random.default_rng(3))[0])
@@ -314,7 +314,7 @@ def test_a_seed_serves_as_a_generator_and_each_dropout_draws_anew() -> None:
     assert onward.LSTM(40, 4, 2, dropout=0.5).forward(x, rng=3)[0].shape == (50, 4)
 
 
-def test_a_cache_of_another_layer_is_refused() -> None:
+def test_a_cache_of_another_layer_is_rejected() -> None:
     layers = [
         onward.LSTM(3, 4), onward.GRU(3, 4), onward.LSTM(3, 4, 2), onward.LSTM(3, 5), onward.LSTM(2, 4),
         onward.Linear(3, 4), onward.Sequential(onward.Linear(3, 4), onward.Last()),
@@ -327,14 +327,14 @@ def test_a_cache_of_another_layer_is_refused() -> None:
                     layer.backward(np.ones((2, 1, 4)), None, cache)
 
 
-def test_what_has_no_gradients_says_so() -> None:
+def test_layers_without_gradients_raise() -> None:
     small = [onward.GRU(3, 4).quantize(precision) for precision in ("int8", "float16")]
     for layer in (onward.LSTM(3, 4, clip=1.0), *small, onward.LayerNorm(3)):
         with pytest.raises(ArgumentError, match="has no gradients"):
             layer.forward(np.ones((2, 1, 3)))
 
 
-def test_a_misshapen_gradient_is_told_from_y() -> None:
+def test_dy_of_the_wrong_shape_is_rejected() -> None:
     for layer in (onward.LSTM(3, 4), onward.Linear(3, 4), onward.Sequential(onward.LSTM(3, 4))):
         *_, cache = layer.forward(np.ones((5, 2, 3)))
         with pytest.raises(ShapeError, match=r"dy has shape \(5, 2, 3\); expected \(5, 2, 4\)"):

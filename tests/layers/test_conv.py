@@ -1,4 +1,4 @@
-"""Convolution, pooling and normalization: stored answers of torch, equal bits, refusals."""
+"""Convolution, pooling and normalization against stored outputs of torch; equal bits; errors."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ X = np.zeros((2, 6, 9), np.float32)
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-6), ("float64", 1e-12)])
 @pytest.mark.parametrize("index", range(len(SPATIAL)), ids=SPATIAL_IDS)
-def test_answers_are_those_of_torch(index: int, dtype: str, tolerance: float) -> None:
+def test_outputs_match_torch(index: int, dtype: str, tolerance: float) -> None:
     layer, _, x = cases.spatial(index, dtype)
     y = layer(x)
     assert (y.dtype, y.shape) == (dtype, tuple(GOLDEN[f"{index}/shape"]))
@@ -38,7 +38,7 @@ def test_answers_are_those_of_torch(index: int, dtype: str, tolerance: float) ->
         (onward.GroupNorm, (2, 6), (6, 40)),
     ],
 )
-def test_a_row_alone_is_the_row_in_any_batch_and_layout(
+def test_a_row_has_the_same_bits_alone_and_in_any_batch_and_layout(
     isa: str, layer_type: Any, arguments: Any, shape: tuple[int, ...], dtype: str
 ) -> None:
     layer = layer_type(*arguments)
@@ -53,7 +53,7 @@ def test_a_row_alone_is_the_row_in_any_batch_and_layout(
             np.testing.assert_array_equal(y.view(f"u{y.itemsize}"), alone[:size].view(f"u{y.itemsize}"))
 
 
-def test_a_batch_too_large_to_lay_out_at_once_is_convolved_in_parts() -> None:
+def test_a_large_batch_is_convolved_in_parts() -> None:
     layer = onward.Conv1d(2, 3, 64, rng=0)
     x = np.random.default_rng(0).standard_normal((3, 2, 6000))
     whole = layer(x)
@@ -61,14 +61,14 @@ def test_a_batch_too_large_to_lay_out_at_once_is_convolved_in_parts() -> None:
         np.testing.assert_array_equal(layer(row), y)
 
 
-def test_the_largest_of_a_window_with_nan_in_it_is_nan() -> None:
+def test_max_pooling_propagates_nan() -> None:
     x = np.arange(6.0)[None]
     x[0, 2] = np.nan
     np.testing.assert_array_equal(onward.MaxPool1d(2)(x), [[1, np.nan, 5]])
 
 
 @pytest.mark.parametrize(("size", "windows"), [(1, 1), (2, 1), (3, 2)])
-def test_rounding_up_a_window_may_be_larger_than_x(size: int, windows: int) -> None:
+def test_ceil_mode_allows_a_window_larger_than_x(size: int, windows: int) -> None:
     x = np.arange(1, size + 1, dtype=np.float32)[None, None]
     for kind in (onward.MaxPool1d, onward.AvgPool1d):
         assert kind(2, ceil_mode=True)(x).shape == (1, 1, windows)
@@ -102,6 +102,6 @@ def test_rounding_up_a_window_may_be_larger_than_x(size: int, windows: int) -> N
         (lambda: onward.GroupNorm(2, 6)(X[0, 0]), ShapeError, r"this GroupNorm takes \(N, 6, ...\)"),
     ],
 )  # fmt: skip
-def test_what_is_refused_says_what_was_expected(call: Any, error: type[Exception], words: str) -> None:
+def test_errors_state_the_expected_input(call: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         call()

@@ -1,4 +1,4 @@
-"""The layers around a recurrent one."""
+"""Linear, Embedding, Last, Softmax and Dropout."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def numbers(*shape: int) -> Any:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-14)])
 @pytest.mark.parametrize("shape", [(40,), (1, 40), (17, 40), (3, 5, 40), (0, 40), (2, 0, 40)])
-def test_linear_is_the_product_over_any_leading_axes(
+def test_linear_multiplies_over_any_leading_axes(
     shape: tuple[int, ...], dtype: str, tolerance: float, bias: bool
 ) -> None:
     layer, x = onward.Linear(40, 7, bias, dtype=dtype, rng=0), numbers(*shape)
@@ -27,7 +27,7 @@ def test_linear_is_the_product_over_any_leading_axes(
 
 
 @pytest.mark.parametrize("turn", [np.asfortranarray, lambda a: a[::-1, ::-1].copy()[::-1, ::-1]])
-def test_linear_reads_any_layout(turn: Any) -> None:
+def test_linear_accepts_any_memory_layout(turn: Any) -> None:
     layer, x = onward.Linear(40, 7, rng=0), numbers(17, 40).astype(np.float32)
     np.testing.assert_array_equal(layer(turn(x)), layer(x))
 
@@ -40,7 +40,7 @@ def test_linear_keeps_nan_in_its_row() -> None:
     assert np.isnan(layer(x)[5]).all()
 
 
-def test_initial_weights_are_in_the_range_of_torch() -> None:
+def test_initial_weights_have_the_range_of_torch() -> None:
     for weight in onward.Linear(25, 400, rng=0).state_dict().values():
         assert 0.15 < weight.max() <= 0.2
         assert -0.2 <= weight.min() < -0.15
@@ -51,7 +51,7 @@ def test_initial_weights_are_in_the_range_of_torch() -> None:
 
 @pytest.mark.parametrize("kind", ["i1", "u8", ">i4", "i8"])
 @pytest.mark.parametrize("shape", [(), (6,), (6, 4), (0,)])
-def test_embedding_looks_rows_up_into_a_new_array(shape: tuple[int, ...], kind: str) -> None:
+def test_embedding_returns_a_new_array_of_rows(shape: tuple[int, ...], kind: str) -> None:
     layer = onward.Embedding(11, 5, rng=0)
     x = np.random.default_rng(0).integers(0, 11, shape).astype(kind)
     y, table = layer(x), layer.state_dict()["weight"]
@@ -70,13 +70,13 @@ def test_embedding_looks_rows_up_into_a_new_array(shape: tuple[int, ...], kind: 
         ([True], DtypeError, "x has dtype bool"),
     ],
 )
-def test_embedding_refuses_what_is_no_row_of_it(x: Any, error: type[Exception], words: str) -> None:
+def test_embedding_rejects_invalid_indices(x: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         onward.Embedding(11, 5)(x)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_last_is_the_last_valid_step(batch_first: bool) -> None:
+def test_last_selects_the_last_valid_step(batch_first: bool) -> None:
     y = numbers(6, 4, 3)
     given = y.swapaxes(0, 1) if batch_first else y
     last = onward.Last(batch_first)
@@ -89,18 +89,18 @@ def test_last_is_the_last_valid_step(batch_first: bool) -> None:
     np.testing.assert_array_equal(last(given[:0, :0]), np.zeros((0, 3)))
 
 
-def test_last_of_no_steps_is_zeros() -> None:
+def test_last_returns_zeros_without_steps() -> None:
     np.testing.assert_array_equal(onward.Last()(np.zeros((0, 4, 3))), np.zeros((4, 3)))
 
 
-def test_last_gives_a_new_array() -> None:
+def test_last_returns_a_new_array() -> None:
     y = numbers(6, 4, 3)
     onward.Last()(y)[:] = 7
     assert (y != 7).all()
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1])
-def test_softmax_is_right_along_any_axis(dim: int) -> None:
+def test_softmax_along_any_axis(dim: int) -> None:
     x = numbers(6, 4, 3) * 100
     powers = np.exp((x - x.max(axis=dim, keepdims=True)).astype(np.longdouble))
     np.testing.assert_allclose(
@@ -119,14 +119,14 @@ def test_softmax_keeps_nan_and_infinities_in_their_slice() -> None:
     np.testing.assert_allclose(spoilt[4:].sum(axis=1), 1)
 
 
-def test_softmax_of_nothing_is_nothing() -> None:
+def test_softmax_of_an_empty_array_is_empty() -> None:
     for shape in ((0, 3), (3, 0)):
         assert onward.Softmax()(np.zeros(shape)).shape == shape
 
 
 @pytest.mark.parametrize("layer", [onward.Softmax(0), onward.Last()])
 @pytest.mark.parametrize(("given", "computed"), [("f8", "f8"), ("f4", "f4"), ("i8", "f4"), ("f2", "f4")])
-def test_layers_without_weights_keep_float64_and_else_compute_in_float32(
+def test_layers_without_weights_keep_float64_and_convert_other_dtypes_to_float32(
     layer: Any, given: str, computed: str
 ) -> None:
     assert layer(np.ones((2, 3, 4), given)).dtype == computed
@@ -155,6 +155,6 @@ def test_layers_without_weights_keep_float64_and_else_compute_in_float32(
         (onward.Softmax(), 1.0, r"x has shape \(\)"),
     ],
 )
-def test_wrong_shapes_are_named(layer: Any, x: Any, words: str) -> None:
+def test_wrong_shapes_are_rejected(layer: Any, x: Any, words: str) -> None:
     with pytest.raises(ShapeError, match=words):
         layer(x)

@@ -1,4 +1,4 @@
-"""Compressed weights, against NumPy's integers, and the same bits in every way to run them."""
+"""Quantization against NumPy's integer arithmetic; the same bits however a model runs."""
 
 import copy
 import pickle
@@ -41,7 +41,7 @@ def layers_of(case: Case, inputs: Inputs, precision: str) -> tuple[Any, Any]:
 
 
 @every_cell
-def test_float16_is_float32_with_the_rounded_weights_bit_for_bit(isa: str, cell: str) -> None:
+def test_float16_gives_the_bits_of_float32_with_rounded_weights(isa: str, cell: str) -> None:
     case = case_of(cell)
     inputs = inputs_of(case)
     layer, small = layers_of(case, inputs, "float16")
@@ -52,7 +52,7 @@ def test_float16_is_float32_with_the_rounded_weights_bit_for_bit(isa: str, cell:
     assert_bitwise([a for a in expected if a is not None], [a for a in got if a is not None])
 
 
-def test_every_half_is_widened_exactly(isa: str) -> None:
+def test_every_float16_is_converted_exactly(isa: str) -> None:
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)].reshape(992, 64)
     layer = onward.RNN(64, 992, nonlinearity="relu", bias=False).quantize("float16")
@@ -74,9 +74,7 @@ def product(W: NDArray[Any], scale: NDArray[Any], a: NDArray[Any]) -> NDArray[np
 @pytest.mark.parametrize("H", [1, 4, 7, 33])
 @pytest.mark.parametrize("features", [1, 4, 15, 70])
 @pytest.mark.parametrize("rows", [1, 9])
-def test_int8_sums_the_products_of_rounded_rows_and_weights(
-    isa: str, H: int, features: int, rows: int
-) -> None:
+def test_int8_sums_products_of_quantized_rows_and_weights(isa: str, H: int, features: int, rows: int) -> None:
     layer = onward.RNN(features, H, nonlinearity="relu", rng=0).quantize("int8")
     w, x = layer.state_dict(), numbers("float32", rows, features)
     h0 = np.abs(numbers("float32", rows, H))
@@ -88,7 +86,7 @@ def test_int8_sums_the_products_of_rounded_rows_and_weights(
 
 
 @every_cell
-def test_int8_is_near_float64_for_every_cell(isa: str, cell: str) -> None:
+def test_int8_approximates_float64_for_every_cell(isa: str, cell: str) -> None:
     case = case_of(cell)
     inputs = inputs_of(case)
     _, small = layers_of(case, inputs, "int8")
@@ -101,7 +99,7 @@ def test_int8_is_near_float64_for_every_cell(isa: str, cell: str) -> None:
             assert error.mean() < bound / 5
 
 
-def test_weights_are_rounded_to_the_nearest_step_of_their_row() -> None:
+def test_weights_are_rounded_to_the_nearest_level_of_their_row() -> None:
     weights = numbers("float32", 12, 5)
     layer = onward.RNN(5, 12)
     layer.load_state_dict({**layer.state_dict(), "weight_ih_l0": weights})
@@ -112,7 +110,7 @@ def test_weights_are_rounded_to_the_nearest_step_of_their_row() -> None:
     assert (np.abs(q * scale[:, None] - weights) <= scale[:, None] * 0.501).all()
 
 
-def test_rows_of_zeros_and_rows_too_small_for_steps_are_zeros(isa: str) -> None:
+def test_zero_and_tiny_rows_are_stored_as_zeros(isa: str) -> None:
     layer = onward.RNN(3, 4, nonlinearity="relu", bias=False)
     weights = np.array([[0, 0, 0], [1e-35, 0, 0], [1e-44, 0, 0], [1, 2, 3]])
     layer.load_state_dict({"weight_ih_l0": weights, "weight_hh_l0": np.zeros((4, 4))})
@@ -123,7 +121,7 @@ def test_rows_of_zeros_and_rows_too_small_for_steps_are_zeros(isa: str) -> None:
 
 @both_precisions
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_nan_or_an_infinity_spoils_its_own_row_alone(isa: str, precision: str, bad: float) -> None:
+def test_nan_and_infinity_affect_their_own_row_only(isa: str, precision: str, bad: float) -> None:
     layer, x = onward.GRU(20, 9, rng=0).quantize(precision), numbers("float32", 3, 4, 20)
     clean, _ = layer(x)
     x[1, 2, 17] = bad
@@ -154,7 +152,7 @@ def test_all_instruction_sets_give_the_same_bits(cell: str, precision: str, hidd
 @every_cell
 @both_precisions
 @pytest.mark.parametrize("hidden_size", [3, 70])
-def test_a_row_alone_is_the_row_in_any_batch(isa: str, cell: str, precision: str, hidden_size: int) -> None:
+def test_a_row_has_the_same_bits_in_any_batch(isa: str, cell: str, precision: str, hidden_size: int) -> None:
     layer = CELLS[cell](hidden_size=hidden_size).quantize(precision)
     x = numbers("float32", 3, 33, 5)
     alone = [layer(x[:, [row]])[0] for row in range(33)]
@@ -164,7 +162,7 @@ def test_a_row_alone_is_the_row_in_any_batch(isa: str, cell: str, precision: str
 
 @every_cell
 @both_precisions
-def test_chunks_streams_and_threads_give_the_bits_of_the_whole(cell: str, precision: str) -> None:
+def test_chunks_streams_and_threads_give_the_bits_of_one_call(cell: str, precision: str) -> None:
     layer = CELLS[cell](hidden_size=70, num_layers=2).quantize(precision)
     x = numbers("float32", 131, 5)
     whole, final = layer(x)
@@ -195,7 +193,7 @@ NETS = {
 
 @pytest.mark.parametrize("net", NETS)
 @both_precisions
-def test_a_model_streams_and_pools_from_its_file_as_it_runs(tmp_path: Path, net: str, precision: str) -> None:
+def test_a_saved_model_streams_and_pools_with_the_same_bits(tmp_path: Path, net: str, precision: str) -> None:
     original = NETS[net]()
     original.quantize(precision).save(tmp_path / "net")
     small, x = onward.load(tmp_path / "net"), numbers("float32", 9, 5, 3)
@@ -215,7 +213,7 @@ def test_a_model_streams_and_pools_from_its_file_as_it_runs(tmp_path: Path, net:
 
 
 @both_precisions
-def test_a_state_is_of_its_precision(tmp_path: Path, precision: str) -> None:
+def test_a_saved_state_is_bound_to_its_precision(tmp_path: Path, precision: str) -> None:
     layer = onward.GRU(3, 7, rng=0)
     stream, small = layer.stream(), layer.quantize(precision).stream()
     stream(np.ones(3))
@@ -233,7 +231,7 @@ def test_a_state_is_of_its_precision(tmp_path: Path, precision: str) -> None:
 
 @every_cell
 @both_precisions
-def test_a_file_a_pickle_and_a_copy_hold_the_same_model(tmp_path: Path, cell: str, precision: str) -> None:
+def test_files_pickles_and_copies_preserve_a_model(tmp_path: Path, cell: str, precision: str) -> None:
     net = onward.Sequential(CELLS[cell](hidden_size=8, num_layers=2)).quantize(precision)
     net.save(tmp_path / "net.safetensors")
     x = numbers("float32", 7, 2, 5)
@@ -243,7 +241,7 @@ def test_a_file_a_pickle_and_a_copy_hold_the_same_model(tmp_path: Path, cell: st
 
 
 @both_precisions
-def test_a_file_holds_what_is_stored_and_no_more(tmp_path: Path, precision: str) -> None:
+def test_a_file_contains_only_the_stored_arrays(tmp_path: Path, precision: str) -> None:
     layer = onward.LSTM(64, 128)
     layer.save(tmp_path / "large")
     layer.quantize(precision).save(tmp_path / "small")
@@ -252,7 +250,7 @@ def test_a_file_holds_what_is_stored_and_no_more(tmp_path: Path, precision: str)
 
 
 @both_precisions
-def test_a_state_dict_goes_back_into_a_layer_of_its_precision(precision: str) -> None:
+def test_a_state_dict_loads_into_a_layer_of_the_same_precision(precision: str) -> None:
     small, other = (onward.GRU(5, 8, rng=seed).quantize(precision) for seed in (0, 1))
     x = numbers("float32", 7, 5)
     assert not (small(x)[0] == other(x)[0]).all()
@@ -260,7 +258,7 @@ def test_a_state_dict_goes_back_into_a_layer_of_its_precision(precision: str) ->
     assert_bitwise([other(x)[0]], [small(x)[0]])
 
 
-def test_floats_are_not_taken_for_steps() -> None:
+def test_int8_weights_are_not_converted_from_floats() -> None:
     layer = onward.RNN(5, 8)
     small = layer.quantize("int8")
     before = small.state_dict()
@@ -273,7 +271,7 @@ def test_floats_are_not_taken_for_steps() -> None:
     assert_bitwise(before.values(), small.state_dict().values())
 
 
-def test_the_layer_it_was_made_from_stays_as_it_was() -> None:
+def test_quantize_leaves_the_original_unchanged() -> None:
     layer, x = onward.LSTM(5, 8, rng=0), numbers("float32", 7, 5)
     y, _ = layer(x)
     small = layer.quantize("int8")
@@ -286,7 +284,7 @@ def test_the_layer_it_was_made_from_stays_as_it_was() -> None:
 # ---- Errors ------------------------------------------------------------------------------------------------
 
 
-def test_an_error_beyond_the_tolerance_says_how_much() -> None:
+def test_an_error_above_the_tolerance_is_reported() -> None:
     net = onward.Sequential(onward.LSTM(5, 8, rng=0), onward.Linear(8, 2, rng=0))
     x = numbers("float32", 7, 3, 5)
     small = net.quantize("int8", check=x, tolerance=0.02)
@@ -303,7 +301,7 @@ def test_an_error_beyond_the_tolerance_says_how_much() -> None:
         net.quantize("int8", check=x, tolerance=0.02)
 
 
-def test_bad_arguments_say_what_is_wrong() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     layer, x = onward.RNN(5, 8), np.zeros((3, 5))
     with pytest.raises(ArgumentError, match="precision='int4'; expected one of 'float16', 'int8'"):
         layer.quantize("int4")
@@ -332,7 +330,7 @@ def test_bad_arguments_say_what_is_wrong() -> None:
         ("int8", np.nan, "weight_hh_l0 has NaN or infinite values"),
     ],
 )
-def test_weights_that_a_precision_cannot_hold_are_an_error(precision: str, bad: float, message: str) -> None:
+def test_weights_out_of_range_are_rejected(precision: str, bad: float, message: str) -> None:
     layer = onward.RNN(5, 8)
     layer.load_state_dict({**layer.state_dict(), "weight_hh_l0": np.full((8, 8), bad)})
     with pytest.raises(ArgumentError, match=message):
@@ -346,7 +344,7 @@ def test_weights_that_a_precision_cannot_hold_are_an_error(precision: str, bad: 
         ("float16", "dtype int8; expected float16"),
     ],
 )
-def test_a_file_whose_precision_is_not_that_of_its_tensors_is_refused(
+def test_a_file_whose_precision_contradicts_its_tensors_is_rejected(
     tmp_path: Path, precision: str, message: str
 ) -> None:
     layer = onward.RNN(5, 8).quantize("int8")
@@ -360,7 +358,7 @@ def test_a_file_whose_precision_is_not_that_of_its_tensors_is_refused(
 
 
 @both_precisions
-def test_vowels_are_recognised_as_well(precision: str) -> None:
+def test_a_quantized_classifier_keeps_its_accuracy(precision: str) -> None:
     net: Any = onward.load(bundled.models()["vowels"])
     with np.load(bundled.datasets()["japanese_vowels_test"]) as data:
         x, lengths, labels = data["x"], data["lengths"], data["y"]

@@ -1,4 +1,4 @@
-"""Recorded steps: the plain pass bit for bit, and every gate what its equation says."""
+"""Recorded steps: the bits of a plain call, and gates that satisfy their equations."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def act(function: str, x: Array) -> Array:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_recording_changes_no_bit_of_the_answer(case: Case) -> None:
+def test_recording_preserves_the_bits_of_the_output(case: Case) -> None:
     answer, _, inputs = recorded(case)
     for mine, plain in zip(answer, cases.run(case, inputs), strict=True):
         np.testing.assert_array_equal(mine, plain)
@@ -46,7 +46,7 @@ def test_recording_changes_no_bit_of_the_answer(case: Case) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_gates_are_the_functions_of_their_sums_and_give_the_state(case: Case, threads: int) -> None:
+def test_recorded_gates_match_their_sums_and_the_state(case: Case, threads: int) -> None:
     onward.set_num_threads(threads)
     (y, _, c_n), record, inputs = recorded(case)
     onward.set_num_threads(1)

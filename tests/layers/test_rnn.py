@@ -1,4 +1,4 @@
-"""The recurrent layers against frameworks and the naive loop, and what a caller may rely on."""
+"""The recurrent layers against other frameworks and a naive loop, and their guarantees."""
 
 import copy
 import pickle
@@ -35,7 +35,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize("case", CASES + OPTION_CASES, **by_id)
-def test_answers_are_those_of_the_naive_loop(case: Case) -> None:
+def test_outputs_match_the_naive_loop(case: Case) -> None:
     inputs = cases.inputs_of(case)
     for mine, right in zip(cases.run(case, inputs), oracle.run(case, inputs), strict=True):
         assert (mine is None) == (right is None)
@@ -47,7 +47,7 @@ def test_answers_are_those_of_the_naive_loop(case: Case) -> None:
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.cell != "gru_reset_before" or case.dtype == "float32"], **by_id
 )
-def test_answers_are_those_of_the_frameworks(case: Case) -> None:
+def test_outputs_match_torch_keras_and_onnxruntime(case: Case) -> None:
     for name, mine in zip("yhc", cases.run(case, cases.inputs_of(case)), strict=True):
         if mine is not None:
             golden = GOLDEN[f"{case.id}/{name}"]
@@ -56,7 +56,7 @@ def test_answers_are_those_of_the_frameworks(case: Case) -> None:
 
 @pytest.mark.parametrize("projected", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_row_of_length_0_has_no_output_and_keeps_its_state(cell: str, projected: bool) -> None:
+def test_a_row_of_length_0_keeps_its_state(cell: str, projected: bool) -> None:
     case = odd(cell, layers=2, projected=projected and cell == "lstm")
     inputs = cases.inputs_of(case)._replace(lengths=np.array([3, 0, 6, 1]))
     y, h, c = cases.run(case, inputs)
@@ -69,7 +69,7 @@ def test_a_row_of_length_0_has_no_output_and_keeps_its_state(cell: str, projecte
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_what_lies_past_a_length_changes_nothing(cell: str) -> None:
+def test_padding_has_no_influence(cell: str) -> None:
     case = odd(cell)
     inputs = cases.inputs_of(case)._replace(lengths=np.array([3, 6, 1, 2]))
     x = inputs.x.copy()
@@ -78,7 +78,7 @@ def test_what_lies_past_a_length_changes_nothing(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_order_of_the_rows_does_not_matter(cell: str) -> None:
+def test_the_order_of_rows_does_not_matter(cell: str) -> None:
     case, order = odd(cell), [2, 0, 3, 1]
     inputs = cases.inputs_of(case)
     turned = [a if a is None else a[:, order] for a in (inputs.x, inputs.h0, inputs.c0)]
@@ -91,7 +91,7 @@ def test_order_of_the_rows_does_not_matter(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_no_state_is_a_state_of_zeros(cell: str) -> None:
+def test_the_default_state_is_zeros(cell: str) -> None:
     case = odd(cell, state=False)
     inputs = cases.inputs_of(case)
     zeros = np.zeros((6, 4, 7), np.float32)
@@ -101,7 +101,7 @@ def test_no_state_is_a_state_of_zeros(cell: str) -> None:
 
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_no_steps_and_no_rows_have_a_defined_result(cell: str, batch_first: bool) -> None:
+def test_empty_inputs_have_a_defined_result(cell: str, batch_first: bool) -> None:
     for sizes in ({"T": 0}, {"B": 0}, {"T": 0, "B": 0}):
         case = odd(cell, lengths=False, batch_first=batch_first)
         inputs = cases.inputs_of(case)
@@ -160,7 +160,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_layout_in_memory_does_not_matter(cell: str, dtype: str, batch_first: bool, layout: str) -> None:
+def test_memory_layout_does_not_matter(cell: str, dtype: str, batch_first: bool, layout: str) -> None:
     case = odd(cell, dtype=dtype, batch_first=batch_first)
     inputs, layer = cases.inputs_of(case), cases.layer_of(case)
     layer.load_state_dict(inputs.weights)
@@ -174,7 +174,7 @@ def test_layout_in_memory_does_not_matter(cell: str, dtype: str, batch_first: bo
 
 
 @pytest.mark.parametrize("features", [1, 5])
-def test_a_broadcast_x_is_read_as_what_it_stands_for(features: int) -> None:
+def test_a_broadcast_x_is_read_correctly(features: int) -> None:
     layer = onward.LSTM(features, 7, rng=0)
     x = np.broadcast_to(np.arange(features, dtype=np.float32), (6, 4, features))
     assert_same(layer(x)[1], layer(x.copy())[1])
@@ -184,7 +184,7 @@ def test_a_broadcast_x_is_read_as_what_it_stands_for(features: int) -> None:
 
 @pytest.mark.parametrize("kind", ["?", "i1", "u8", "f2", "f4", "f8", "g"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_kind_of_number_converts_once_to_the_dtype_of_the_layer(dtype: str, kind: str) -> None:
+def test_every_numeric_dtype_is_converted_to_the_dtype_of_the_layer(dtype: str, kind: str) -> None:
     layer = onward.GRU(5, 7, dtype=dtype, rng=0)
     x = (np.random.default_rng(0).random((6, 4, 5)) * 3).astype(kind)
     y, h = layer(x)
@@ -194,7 +194,7 @@ def test_every_kind_of_number_converts_once_to_the_dtype_of_the_layer(dtype: str
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_nan_reaches_what_depends_on_it_and_nothing_else(cell: str, dtype: str) -> None:
+def test_nan_reaches_dependent_outputs_only(cell: str, dtype: str) -> None:
     case = odd(cell, layers=1, bidirectional=False, lengths=False, dtype=dtype, B=17, H=33)
     inputs = cases.inputs_of(case)
     x = inputs.x.copy()
@@ -221,13 +221,13 @@ def test_infinities_saturate(cell: str, huge: float, sign: int) -> None:
             np.testing.assert_allclose(mine, expected, rtol=0, atol=2e-6)
 
 
-def test_what_overflows_in_conversion_is_infinite_without_a_warning() -> None:
+def test_overflow_in_conversion_gives_infinity_without_a_warning() -> None:
     y, _ = onward.LSTM(1, 7, rng=0)(np.full((1, 1, 1), 1e300))
     np.testing.assert_array_equal(y, onward.LSTM(1, 7, rng=0)(np.full((1, 1, 1), np.inf))[0])
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_copies_answer_alike_and_leave_the_core_behind(cell: str) -> None:
+def test_copies_give_the_same_bits_and_omit_packed_weights(cell: str) -> None:
     case = odd(cell)
     inputs, layer = cases.inputs_of(case), cases.layer_of(case)
     layer.load_state_dict(inputs.weights)
@@ -239,7 +239,7 @@ def test_copies_answer_alike_and_leave_the_core_behind(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_threads_may_share_a_layer(cell: str) -> None:
+def test_threads_can_share_a_layer(cell: str) -> None:
     case = odd(cell, H=33, T=50, B=5)
     layer = cases.layer_of(case)
     x = np.random.default_rng(0).standard_normal((8, 50, 5, 5)).astype(np.float32)
@@ -275,13 +275,13 @@ def test_initial_weights_fill_the_range_of_torch(layer_type: Any) -> None:
         assert -0.2 <= weight.min() < -0.15
 
 
-def test_a_seed_makes_the_same_weights_again_and_none_makes_new_ones() -> None:
+def test_a_seed_reproduces_the_weights_and_none_draws_new_ones() -> None:
     first, again = onward.LSTM(5, 7, rng=3).state_dict(), onward.LSTM(5, 7, rng=3).state_dict()
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["weight_hh_l0"], onward.LSTM(5, 7).state_dict()["weight_hh_l0"])
 
 
-def test_dropout_does_nothing_in_inference() -> None:
+def test_dropout_does_nothing_at_inference() -> None:
     x = np.ones((6, 4, 5), np.float32)
     y, _ = onward.LSTM(5, 7, 2, dropout=0.5, rng=0)(x)
     np.testing.assert_array_equal(y, onward.LSTM(5, 7, 2, rng=0)(x)[0])

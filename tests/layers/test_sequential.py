@@ -1,4 +1,4 @@
-"""Sequential: what it calls with what, and whose weights and states are whose."""
+"""Sequential: the order of calls, weights and states."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def test_layers_are_called_in_order_with_their_lengths_and_states(batch_first: b
         np.testing.assert_array_equal(mine, right)
 
 
-def test_chunks_with_the_states_carried_are_the_whole() -> None:
+def test_chunks_with_carried_states_give_the_bits_of_one_call() -> None:
     net = onward.Sequential(onward.LSTM(5, 7, rng=0), onward.Linear(7, 3, rng=0), onward.GRU(3, 4, rng=0))
     first, state = net(X[:2], return_state=True)
     np.testing.assert_array_equal(np.concatenate([first, net(X[2:], state)]), net(X))
@@ -70,7 +70,7 @@ def test_more_than_ten_layers_keep_their_own_weights() -> None:
     np.testing.assert_array_equal(other(np.ones(3)), net(np.ones(3)))
 
 
-def test_it_is_a_sequence_and_shows_itself_as_in_torch() -> None:
+def test_it_is_a_sequence_with_the_repr_of_torch() -> None:
     net = onward.Sequential(onward.LSTM(5, 7, num_layers=2), onward.Last())
     assert len(net) == 2
     assert list(net) == [net[0], net[-1]]
@@ -79,7 +79,7 @@ def test_it_is_a_sequence_and_shows_itself_as_in_torch() -> None:
     assert repr(net) == "Sequential(\n  (0): LSTM(5, 7, num_layers=2)\n  (1): Last()\n)"
 
 
-def test_no_layers_give_back_what_they_get() -> None:
+def test_an_empty_model_returns_its_input() -> None:
     assert onward.Sequential()(X) is X
     assert onward.Sequential()(X, return_state=True) == (X, [])
 
@@ -93,7 +93,7 @@ def test_no_layers_give_back_what_they_get() -> None:
         ([onward.GRU(5, 7, batch_first=True), onward.Last()], "some .* batch_first=True and others False"),
     ],
 )
-def test_layers_that_do_not_go_together_are_refused(layers: list[Any], words: str) -> None:
+def test_incompatible_layers_are_rejected(layers: list[Any], words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         onward.Sequential(*layers)
 
@@ -107,12 +107,12 @@ def test_layers_that_do_not_go_together_are_refused(layers: list[Any], words: st
         ([None, (np.zeros((1, 4, 4)), np.zeros((1, 4, 4)))], "state is 2 arrays, but .* GRU is h alone"),
     ],
 )
-def test_a_wrong_state_is_named(state: Any, words: str) -> None:
+def test_a_wrong_state_is_rejected(state: Any, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         model()(X, state)
 
 
-def test_leaves_are_named_as_their_weights_and_can_be_replaced() -> None:
+def test_sublayers_are_named_like_their_weights_and_can_be_replaced() -> None:
     net = model()
     leaves = net.sublayers()
     assert list(leaves.values()) == list(net)
@@ -124,7 +124,7 @@ def test_leaves_are_named_as_their_weights_and_can_be_replaced() -> None:
     assert net.sublayers() == leaves
 
 
-def test_a_run_calls_each_recurrent_leaf_through_what_it_is_given() -> None:
+def test_run_calls_each_recurrent_sublayer_through_the_given_function() -> None:
     net, called = model(), []
 
     def run_recurrent(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> Any:
@@ -137,7 +137,7 @@ def test_a_run_calls_each_recurrent_leaf_through_what_it_is_given() -> None:
     assert len(states) == 2
 
 
-def test_a_model_is_per_step_where_all_its_layers_are() -> None:
+def test_a_model_is_causal_if_all_its_layers_are() -> None:
     assert onward.Sequential(onward.GRU(5, 4), onward.Last(), onward.Linear(4, 2), onward.Softmax()).causal
     assert not onward.Sequential(onward.GRU(5, 4, bidirectional=True), onward.Linear(8, 2)).causal
     assert not onward.Sequential(onward.GRU(5, 4), onward.Softmax(0)).causal

@@ -1,4 +1,4 @@
-"""Summaries of models: the output shapes are those of a call, the counts those of the weights."""
+"""Summaries of models: output shapes match those of a call, and counts those of the weights."""
 
 import numpy as np
 import pytest

@@ -82,7 +82,7 @@ def test_arguments_are_not_modified() -> None:
 
 
 BAD: list[tuple[Callable[[], Any], type[OnwardError], str]] = [
-    (lambda: train.cross_entropy(np.ones((2, 3)), [0, 3]), ArgumentError, r"targets\[1\] is 3, expected 0 to 2"),
+    (lambda: train.cross_entropy(np.ones((2, 3)), [0, 3]), ArgumentError, r"targets\[1\] is 3.*0 to 2"),
     (lambda: train.cross_entropy(np.ones((2, 3)), [0, -1]), ArgumentError, r"targets\[1\] is -1"),
     (lambda: train.cross_entropy(np.ones((2, 3)), [0.0, 1.0]), DtypeError, "float64.*must hold integers"),
     (lambda: train.cross_entropy(np.ones((1, 3)), np.array([0], "M8[s]")), DtypeError, "datetime64"),
