@@ -13,7 +13,7 @@ from ..core.arrays import Array, Shape
 from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base import Layer
-from .model import States, StreamingModel
+from .streaming_model import States, StreamingModel
 
 FILE_TYPE = "stream of Onward"
 

@@ -7,7 +7,7 @@ from typing import IO
 
 from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError, OnwardError
-from . import array_files, csv_files, windows
+from . import array_files, csv_files, forecasting
 from .layout import AnyArray, Saved, Selection, Sequences
 
 __all__ = ["SUFFIXES", "AnyArray", "Saved", "Selection", "Sequences", "detect_suffix", "parse", "read"]
@@ -86,7 +86,7 @@ def parse(
                 raise ArgumentError("--horizon needs --window, the number of steps that the model reads")
             return sequences
         horizon = selection.horizon or saved.selection.horizon or 1
-        return windows.cut(sequences, window, horizon, future)
+        return forecasting.cut(sequences, window, horizon, future)
     except OnwardError:
         raise
     except Exception as error:  # NumPy, zipfile, zlib and csv raise nearly anything for a damaged file
