@@ -1,4 +1,4 @@
-"""Onward runs recurrent networks forward: NumPy arrays in, NumPy arrays out, no framework installed."""
+"""Run, stream and train recurrent networks on a CPU, with NumPy alone. May import every folder except cli."""
 
 import importlib
 import types
