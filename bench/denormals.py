@@ -1,4 +1,4 @@
-"""What denormal numbers cost: weights, input and state around 1e-40, beside ordinary ones, interleaved.
+"""Measure the cost of denormal numbers: weights, input and state near 1e-40 against ordinary ones.
 
 python bench/denormals.py
 """

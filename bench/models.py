@@ -1,4 +1,4 @@
-"""Whole models in Onward beside onnxruntime and PyTorch: the time of one call.
+"""Compare the time of one call of whole models in Onward, onnxruntime and PyTorch.
 
     python bench/models.py                          # the generated models
     python bench/models.py --cases DIR              # and the trained models in a folder of cases
@@ -26,7 +26,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from support import modules  # the tests are no package
+from support import modules  # tests is not a package
 
 import onward
 from onward import _core
@@ -42,7 +42,7 @@ class Model(NamedTuple):
 
 
 def generated() -> Iterator[Model]:
-    """Models with random weights, of the kinds that people ship."""
+    """Models with random weights, with the architectures that people ship."""
     for name, whole in modules.WHOLE.items():
         torch.manual_seed(0)
         module, inputs = whole.module(), modules.inputs_of(whole.inputs, 0)
@@ -86,13 +86,13 @@ def loaded(model: Model, scratch: Path) -> Path:
 
 
 def contestants(model: Model, path: Path, threads: int) -> dict[str, Callable[[], Any]]:
-    """A call of the model in each framework, their outputs compared."""
+    """A call of the model in each framework, after checking that the outputs agree."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     ours: Any = onward.load(path)
     expected = session.run(None, model.inputs)
-    for _ in range(2):  # the call that plans, and one that runs the plan
+    for _ in range(2):  # the first call makes the plan; the second runs it
         for mine, theirs in zip(ours(**model.inputs), expected, strict=True):
             scale = max(1.0, float(np.abs(theirs).max()))
             np.testing.assert_allclose(mine, theirs, atol=2e-5 * scale, rtol=0, err_msg=model.name)

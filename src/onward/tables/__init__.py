@@ -1,6 +1,6 @@
 """Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data.
 
-May import every folder up to formats, except train.
+May import every folder up to formats.
 """
 
 from typing import Any
