@@ -37,9 +37,8 @@ def test_a_whole_model_gives_the_outputs_of_its_module(name: str, tmp_path: Path
     expected = modules.answer(module, inputs)
     assert_close(model(**inputs), expected)
     other = {key: x[..., ::-1].copy() for key, x in inputs.items()}
-    assert_close(
-        model(**other), modules.answer(module, other)
-    )  # the plan must not contain values of the first inputs
+    # the plan must not contain values of the first inputs
+    assert_close(model(**other), modules.answer(module, other))
     assert model._planner.plan(inputs) is not None
 
 
@@ -49,7 +48,7 @@ def test_a_random_module_gives_the_outputs_of_pytorch(seed: int, tmp_path: Path)
     path = tmp_path / "model.onnx"
     try:
         expected = modules.answer(module, inputs)
-    except RuntimeError as error:  # the kernel is longer than its input
+    except RuntimeError as error:  # a kernel is longer than what the previous steps left
         pytest.skip(str(error))
     path.write_bytes(modules.exported(module, inputs))
     model: Any = onward.load(path)

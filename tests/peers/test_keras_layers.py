@@ -164,7 +164,7 @@ def test_merges_combine_arrays_and_masks_as_keras_does(
     agree(keras.Model(inputs, L.LSTM(3, return_sequences=True)(merge()(given))), tmp_path)
 
 
-def test_concatenate_and_dot_give_the_outputs_of_keras(tmp_path: Path) -> None:
+def test_merges_without_masks_give_the_outputs_of_keras(tmp_path: Path) -> None:
     x, y, z = keras.Input((T, F)), keras.Input((T, F)), keras.Input((F,))
     outputs = [
         L.Subtract()([x, y]),
