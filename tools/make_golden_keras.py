@@ -1,7 +1,7 @@
-"""Write tests/data/keras: small models as Keras 2 (tf_keras) and Keras 3 save them, and their outputs.
+"""Write tests/data/keras: small models saved by Keras 2 (tf_keras) and Keras 3, and their outputs.
 
-Needs tf_keras with TensorFlow, and keras with PyTorch. The files cover combinations that are rare;
-tests/peers tests each layer.
+Needs tf_keras with TensorFlow, and keras with PyTorch. Each file contains features that only some files have;
+tests/peers tests every layer.
 """
 
 import json

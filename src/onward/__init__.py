@@ -1,4 +1,4 @@
-"""Run, stream and train recurrent networks on a CPU, with NumPy alone. May import every folder except cli."""
+"""Onward runs trained recurrent networks on a CPU with NumPy alone. May import every folder except cli."""
 
 import importlib
 import types

@@ -1,4 +1,4 @@
-"""Results are bit-identical for any batch, chunk size and instruction set, because sums have a fixed order."""
+"""Results are bit-identical for any batch, chunk size and instruction set: sums have one fixed order."""
 
 import os
 import subprocess

@@ -292,13 +292,13 @@ def test_a_state_dict_a_file_and_a_quantized_copy_hold_one_set_of_weights(tmp_pa
         net.save(tmp_path / "net.safetensors")
         return of_one_set(onward.load_tensors(tmp_path / "net.safetensors"))
 
-    def quantised() -> bool:
+    def quantized() -> bool:
         linear = {n: w for n, w in net.quantize("float16").state_dict().items() if not n.startswith("5.")}
         return of_one_set(linear)
 
     assert two.while_loading(lambda: of_one_set(net.state_dict())) == 0
     assert two.while_loading(saved, 30) == 0
-    assert two.while_loading(quantised) == 0
+    assert two.while_loading(quantized) == 0
 
 
 @pytest.mark.usefixtures("switch_often")

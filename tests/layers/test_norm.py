@@ -10,8 +10,8 @@ import onward
 
 def expected(x: Any, eps: float) -> Any:
     x = np.asarray(x, np.longdouble)
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + eps)
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / np.sqrt((centered * centered).mean(-1, keepdims=True) + eps)
 
 
 @pytest.mark.filterwarnings("error")

@@ -108,7 +108,7 @@ def test_bidirectional_layers_can_differ_in_kind_and_receive_states(tmp_path: Pa
 def test_initial_states_can_be_passed_with_a_masked_input(
     name: str, place: str, both: bool, tmp_path: Path
 ) -> None:
-    """Keras applies a mask if it is that of the call's only array; later layers may receive it in any case."""
+    """Keras applies the mask of the call's only array; later layers may receive it in any case."""
     layer = RECURRENT[name](return_sequences=True)
     x, counts = keras.Input((T, F)), keras.Input((T,), dtype="bool", name="ids")
     _, *own = RECURRENT[name](return_state=True)(x)

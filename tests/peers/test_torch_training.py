@@ -1,4 +1,4 @@
-"""Losses, optimisers, clipping and schedules against those of PyTorch."""
+"""Losses, optimizers, clipping and schedules against those of PyTorch."""
 
 from collections.abc import Callable
 from functools import partial
