@@ -1,6 +1,6 @@
 """A whole model as one graph, and how the core runs it: a plan for each signature of its inputs.
 
-Imports `errors`, the compiled core and `core`.
+May import errors, core and the compiled core (_core).
 """
 
 from .node import Node

@@ -1,4 +1,7 @@
-"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data. Imports everything below it."""
+"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data.
+
+May import every folder up to formats.
+"""
 
 from typing import Any
 

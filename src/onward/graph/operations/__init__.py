@@ -1,4 +1,6 @@
-"""Operations as steps of the core, one function for each kind, for inputs and outputs of float32.
+"""Functions that turn the operations of a graph into steps of the core, for float32 inputs and outputs.
+
+May import errors, core and the other files of graph.
 
 A function takes the builder, the node, its inputs and its outputs' shapes. It returns the views of the
 outputs, or None for a node that the core cannot run; that node runs in NumPy.
