@@ -1,1 +1,1 @@
-"""Records of every gate and state of a model's run, and plots of them."""
+"""Record and plot every gate and state of a model as it runs."""

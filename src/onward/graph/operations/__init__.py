@@ -1,7 +1,7 @@
-"""Operations as steps of the core, one function for each kind, for inputs and outputs of float32.
+"""Lower operations on float32 values to steps of the core, with one function for each kind.
 
-A function takes the builder, the node, its inputs and its outputs' shapes. It returns the views of the
-outputs, or None for a node that the core cannot run; that node runs in NumPy.
+A lowering function takes the builder, the node, its inputs and the shapes of its outputs. It returns the
+views of the outputs, or None if the core does not support the node, which then runs in NumPy.
 """
 
 from . import arithmetic, movement, products, recurrent, reductions, windows
