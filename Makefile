@@ -38,7 +38,7 @@ test-aarch64 test-windows: test-%: $(VENV)/.installed-test
 	$(RUN_$*) | tr -d '\r' >build/answers-$*.txt
 	diff build/answers-here.txt build/answers-$*.txt && echo "the same bits: $$(wc -l <build/answers-here.txt) answers"
 
-## Test the core with the address, undefined behaviour and thread sanitizers of GCC
+## Test the core with the address, undefined behavior and thread sanitizers of GCC
 sanitize: | $(BIN)/python
 	$(BIN)/python tools/sanitize.py
 

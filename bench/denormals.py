@@ -1,4 +1,4 @@
-"""What denormal numbers cost: weights, input and state around 1e-40, beside ordinary ones, interleaved.
+"""Time calls with denormal weights, input and state, around 1e-40, and with ordinary ones, interleaved.
 
 python bench/denormals.py
 """
@@ -30,8 +30,8 @@ def main() -> None:
                 for name, p in (("ordinary", ordinary), ("denormal", denormal(ordinary)))
             }
             times = interleaved(calls, rounds=9, seconds=0.03)
-            shown = " | ".join(f"{microseconds:.1f}" for microseconds in times.values())
-            print(f"| {kind} T=100 B={B} H=128 | {shown} | {times['denormal'] / times['ordinary']:.2f} |")
+            cells = " | ".join(f"{microseconds:.1f}" for microseconds in times.values())
+            print(f"| {kind} T=100 B={B} H=128 | {cells} | {times['denormal'] / times['ordinary']:.2f} |")
 
 
 if __name__ == "__main__":

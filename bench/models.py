@@ -1,4 +1,4 @@
-"""Whole models in Onward beside onnxruntime and PyTorch: the time of one call.
+"""Time one call of whole models in Onward, onnxruntime and PyTorch.
 
     python bench/models.py                          # the generated models
     python bench/models.py --cases DIR              # and the trained models in a folder of cases

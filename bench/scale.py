@@ -101,7 +101,7 @@ def main() -> None:
             {name: (seconds(run, small), seconds(run, large)) for name, run in ways.items()}
             for _ in range(ROUNDS)
         ]
-    print("| | sequences per second | of the loop | once, s |\n|---|---|---|---|")
+    print("| | sequences per second | relative to the loop | once, s |\n|---|---|---|---|")
     rates = {}
     for name in ways:
         first, second = (min(column) for column in zip(*(timed[name] for timed in times), strict=True))

@@ -1,4 +1,4 @@
-"""Recognise speakers with scikit-learn: cross-validation, a grid search, and the trained model on its own.
+"""Recognize speakers with scikit-learn: cross-validation, a grid search, and the trained model on its own.
 
     python examples/sklearn_classifier.py
 

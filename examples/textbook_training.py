@@ -1,4 +1,4 @@
-"""Train the textbook's LSTM to recognise a speaker, with onward.textbook and NumPy only.
+"""Train the textbook's LSTM to recognize a speaker, with onward.textbook and NumPy only.
 
     python examples/textbook_training.py
 
@@ -81,7 +81,7 @@ def train(epochs: int, units: int, seed: int = 0) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train the textbook's LSTM to recognise a speaker.")
+    parser = argparse.ArgumentParser(description="Train the textbook's LSTM to recognize a speaker.")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--units", type=int, default=32)
     arguments = parser.parse_args()

@@ -9,13 +9,15 @@ from onward import _core
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--stress-seconds", type=float, default=2.0, help="how long threads call one model")
-    parser.addoption("--stress-megabytes", type=float, default=4.0, help="how far memory may grow meanwhile")
+    parser.addoption("--stress-seconds", type=float, default=2.0, help="how long the threads call the model")
+    parser.addoption(
+        "--stress-megabytes", type=float, default=4.0, help="how much memory use may grow meanwhile"
+    )
 
 
 @pytest.fixture(params=_core.available_isas())
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that this machine has, in use for what is packed during the test."""
+    """Each instruction set of this machine; weights packed during the test use it."""
     before = _core.isa()
     _core.set_isa(request.param)
     yield request.param
@@ -23,6 +25,6 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def pytest_collection_finish() -> None:
-    """What imports have made is not looked through at every collection: some tests measure processor time."""
+    """Exclude the imported modules from garbage collection, for the tests that measure processor time."""
     gc.collect()
     gc.freeze()

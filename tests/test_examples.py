@@ -36,7 +36,7 @@ def test_textbook_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert "epoch 6: loss 0." in capsys.readouterr().out
 
 
-def test_scikit_learn_example_recognises_speakers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scikit_learn_example_recognizes_speakers(capsys: pytest.CaptureFixture[str]) -> None:
     assert example("sklearn_classifier").main(epochs=10) > 0.8
     assert "best parameters: {'cell': " in capsys.readouterr().out
 

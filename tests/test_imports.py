@@ -1,4 +1,4 @@
-"""The order of the folders, lower never importing higher, and what `import onward` brings with it."""
+"""Folders import only lower folders, and `import onward` imports few other packages."""
 
 import ast
 import re
@@ -13,12 +13,12 @@ from support import ROOT
 import onward
 
 SOURCE = Path(onward.__file__).parent
-ORDER = [  # of src/onward, lowest first; "" is onward/__init__.py
+ORDER = [  # the folders of src/onward, lowest first; "" is onward/__init__.py
     *("errors", "textbook", "_core", "core", "graph", "layers", "streaming", "tracing"),
     *("formats", "bundled", "train", "tables", "recipes", "", "cli", "__main__"),
 ]
 CPP_ORDER = ["kernels", "platform", "run", "bind"]
-# A layer's methods import these when they are called.
+# A layer's methods import these folders when they are called.
 DEFERRED = {("layers", "streaming"), ("layers", "tracing"), ("layers", "formats")}
 
 
@@ -27,7 +27,7 @@ def folder(module: str) -> str:
 
 
 def imported(path: Path) -> Iterator[tuple[str, bool]]:
-    """The folders of Onward that a file imports, wherever, and whether at its top."""
+    """The folders of Onward that a file imports anywhere, and whether at its top level."""
     package = ["onward", *path.relative_to(SOURCE).parent.parts]
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
@@ -45,7 +45,7 @@ def imported(path: Path) -> Iterator[tuple[str, bool]]:
                 yield inside if inside in ORDER else "", node in tree.body
 
 
-def test_every_file_has_its_place_in_the_order() -> None:
+def test_every_folder_is_in_the_order() -> None:
     found = {folder(str(path.relative_to(SOURCE)).removesuffix(".py").replace("/", ".")) for path in FILES}
     assert sorted({*found, "_core"}) == sorted({*ORDER, "__init__"} - {""})
 
@@ -54,7 +54,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_lower_never_imports_higher(path: Path) -> None:
+def test_no_file_imports_a_higher_folder(path: Path) -> None:
     own = folder(str(path.relative_to(SOURCE)).removesuffix(".py").replace("/", "."))
     place = ORDER.index("" if own == "__init__" else own)
     higher = [
@@ -65,14 +65,14 @@ def test_lower_never_imports_higher(path: Path) -> None:
     assert not higher
 
 
-def test_lower_cpp_never_includes_higher() -> None:
+def test_no_cpp_file_includes_a_higher_folder() -> None:
     for path in (ROOT / "cpp").glob("*/*.*"):
         for included in re.findall(r'#include "(\w+)/\w+\.h"', path.read_text()):
             higher = CPP_ORDER.index(included) > CPP_ORDER.index(path.parent.name)
             assert not higher, f"{path.name} includes {included}"
 
 
-def test_import_onward_brings_numpy_and_safetensors_and_nothing_else() -> None:
+def test_import_onward_imports_numpy_and_safetensors_only() -> None:
     code = (
         "import sys, numpy.random, safetensors.numpy; before = set(sys.modules); import onward;"
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
@@ -81,7 +81,7 @@ def test_import_onward_brings_numpy_and_safetensors_and_nothing_else() -> None:
     assert set(output.split()) - sys.stdlib_module_names == {"onward", "numpy"}  # other parts of NumPy
 
 
-def test_all_names_what_there_is_for_users() -> None:
+def test_all_lists_the_public_names() -> None:
     public = {name for name, value in vars(onward).items() if not name.startswith("_") and callable(value)}
     assert set(onward.__all__) == public | {"errors", "textbook", "train"}
     assert callable(onward.load)

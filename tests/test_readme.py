@@ -27,6 +27,17 @@ def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         exec(compile(block, "README.md", "exec"), names)
 
 
+def test_the_example_of_the_training_page_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    example = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0]
+    names: dict[str, Any] = {}
+    exec(compile(example, "training.md", "exec"), names)
+    losses = names["history"].losses
+    assert sum(losses[-9:]) < 0.5 * sum(losses[:9])
+    assert Path("speakers.safetensors").exists() and Path("losses.png").exists()
+
+
 def test_the_readme_shows_every_command() -> None:
     assert set(re.findall(r"^onward (\w+)", README, re.MULTILINE)) == set(COMMANDS)
 

@@ -1,4 +1,4 @@
-"""Files that each release has saved are read, and answer as they did then."""
+"""The files that each release saved can be read, and give the same outputs as then."""
 
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,19 @@ def answers_of(release: Path) -> dict[str, Any]:
         return dict(answers)
 
 
-def test_this_release_has_kept_its_files() -> None:
+def test_this_release_has_stored_its_files() -> None:
     assert onward.__version__ in [release.name for release in RELEASES]
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_a_model_of_an_earlier_release_gives_what_it_gave_then(path: Path) -> None:
+def test_a_model_of_an_earlier_release_gives_the_same_outputs(path: Path) -> None:
     answers = answers_of(path.parent)
     y = onward.load(path)(answers["x"])
     np.testing.assert_array_equal(y[0] if isinstance(y, tuple) else y, answers[path.stem])
 
 
 @each_release
-def test_a_stream_of_an_earlier_release_goes_on(release: Path) -> None:
+def test_a_stream_of_an_earlier_release_continues(release: Path) -> None:
     answers = answers_of(release)
     stream = onward.load(release / "streaming.safetensors").stream(batch=3)
     stream.load(release / "stream.state")
@@ -40,7 +40,7 @@ def test_a_stream_of_an_earlier_release_goes_on(release: Path) -> None:
 
 
 @each_release
-def test_a_pool_of_an_earlier_release_goes_on(release: Path) -> None:
+def test_a_pool_of_an_earlier_release_continues(release: Path) -> None:
     answers = answers_of(release)
     pool = onward.load(release / "streaming.safetensors").pool(1)
     pool.load(release / "pool.state")

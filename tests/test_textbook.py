@@ -7,16 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import support
+from support.textbook_cases import (
+    BACKWARD,
+    KINDS,
+    assert_same_gradient,
+    cell_forward,
+    central_difference,
+    forward,
+    one_hot,
+    parameter_shapes,
+    random_inputs,
+)
 
 from onward import textbook
 from onward.textbook import (
     cross_entropy_loss,
     cross_entropy_loss_t,
-    gru_backward,
     gru_cell_backward,
-    gru_cell_forward,
     gru_forward,
-    lstm_backward,
     lstm_cell_backward,
     lstm_cell_forward,
     lstm_forward,
@@ -36,89 +44,6 @@ from onward.textbook import (
 pytestmark = pytest.mark.filterwarnings("error")
 
 NOTEBOOK = support.DATA / "notebook.npz"
-
-# ------------------------------------------------------------------------------------------------------------
-# One signature for the four networks, with random weights
-# ------------------------------------------------------------------------------------------------------------
-
-GATES = {"lstm": ("f", "i", "o", "c"), "gru": ("r", "z", "n"), "gru_reset_after": ("r", "z", "n")}
-KINDS = ("rnn", "lstm", "gru", "gru_reset_after")
-BACKWARD = {
-    "rnn": rnn_backward,
-    "lstm": lstm_backward,
-    "gru": gru_backward,
-    "gru_reset_after": gru_backward,
-}
-
-
-def parameter_shapes(kind, n_x, n_h, n_y):
-    if kind == "rnn":
-        return {"Wax": (n_h, n_x), "Waa": (n_h, n_h), "ba": (n_h, 1), "Wya": (n_y, n_h), "by": (n_y, 1)}
-    shapes = {"Wy": (n_y, n_h), "by": (n_y, 1)}
-    for gate in GATES[kind]:
-        shapes |= {"W" + gate: (n_h, n_h + n_x), "b" + gate: (n_h, 1)}
-    return shapes | ({"bnr": (n_h, 1)} if kind == "gru_reset_after" else {})
-
-
-def random_inputs(kind, T, m, n_x=5, n_h=7, n_y=3, dtype=np.float64):
-    """Return the inputs of a sequence and its parameters as two dicts."""
-    rng = np.random.default_rng([KINDS.index(kind), T, m])
-    inputs = {"x": (T, n_x, m), "a0": (n_h, m)} | ({"c0": (n_h, m)} if kind == "lstm" else {})
-    inputs = {name: rng.standard_normal(shape).astype(dtype) for name, shape in inputs.items()}
-    shapes = parameter_shapes(kind, n_x, n_h, n_y)
-    parameters = {name: (0.6 * rng.standard_normal(shape)).astype(dtype) for name, shape in shapes.items()}
-    return inputs, parameters
-
-
-def one_hot(T, n_y, m, seed=0):
-    labels = np.random.default_rng(seed).integers(n_y, size=(T, m))
-    return np.eye(n_y)[labels].transpose(0, 2, 1).copy()
-
-
-def forward(kind, inputs, parameters):
-    """Return a, c (None except for the LSTM), y_pred and caches."""
-    x, a0 = inputs["x"], inputs["a0"]
-    if kind == "lstm":
-        return lstm_forward(x, a0, inputs["c0"], parameters)
-    if kind == "rnn":
-        a, y_pred, caches = rnn_forward(x, a0, parameters)
-    else:
-        a, y_pred, caches = gru_forward(x, a0, parameters, reset_after=kind == "gru_reset_after")
-    return a, None, y_pred, caches
-
-
-def cell_forward(kind, inputs, parameters):
-    """Run the first step; return a_next, c_next (None except for the LSTM), yt_pred and cache."""
-    xt, a_prev = inputs["x"][0], inputs["a0"]
-    if kind == "lstm":
-        return lstm_cell_forward(xt, a_prev, inputs["c0"], parameters)
-    if kind == "rnn":
-        a_next, yt_pred, cache = rnn_cell_forward(xt, a_prev, parameters)
-    else:
-        reset_after = kind == "gru_reset_after"
-        a_next, yt_pred, cache = gru_cell_forward(xt, a_prev, parameters, reset_after=reset_after)
-    return a_next, None, yt_pred, cache
-
-
-def central_difference(f, array, step=1e-5):
-    """Differentiate f(), a scalar or a vector, with respect to each element of `array`, which f reads."""
-    gradient = np.zeros((*np.shape(f()), *array.shape))
-    for index in np.ndindex(array.shape):
-        old = array[index]
-        array[index] = old + step
-        above = f()
-        array[index] = old - step
-        below = f()
-        array[index] = old
-        gradient[..., *index] = (above - below) / (2 * step)
-    return gradient
-
-
-def assert_same_gradient(ours, numerical, name):
-    assert ours.shape == numerical.shape, name
-    error = np.max(np.abs(ours - numerical)) / np.max(np.abs(numerical))
-    assert error < 1e-6, f"{name}: relative error {error:.1e}"
-
 
 # ------------------------------------------------------------------------------------------------------------
 # Results of other implementations
@@ -402,209 +327,6 @@ def test_overwriting_the_outputs_does_not_change_the_gradients(kind):
     after = BACKWARD[kind](da, caches, labels)
     for name in before:
         np.testing.assert_array_equal(after[name], before[name], err_msg=name)
-
-
-# ------------------------------------------------------------------------------------------------------------
-# Shapes and dtypes
-# ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("labels_dtype", [np.float64, np.int64])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", KINDS)
-def test_networks_keep_their_dtype(kind, dtype, labels_dtype):
-    inputs, parameters = random_inputs(kind, T=3, m=4, dtype=dtype)
-    a, c, y_pred, caches = forward(kind, inputs, parameters)
-    gradients = BACKWARD[kind](np.ones_like(a), caches, one_hot(3, 3, 4).astype(labels_dtype))
-    outputs = [
-        a,
-        y_pred,
-        *([] if c is None else [c]),
-        *gradients.values(),
-        *cell_outputs(kind, inputs, parameters),
-    ]
-    assert {output.dtype for output in outputs} == {np.dtype(dtype)}
-
-
-def cell_outputs(kind, inputs, parameters):
-    a_next, c_next, yt_pred, _ = cell_forward(kind, inputs, parameters)
-    return [a_next, yt_pred] if c_next is None else [a_next, c_next, yt_pred]
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_activations_and_loss_keep_their_dtype(dtype):
-    x = np.random.default_rng(6).standard_normal((3, 4)).astype(dtype)
-    s = softmax(x)
-    outputs = [sigmoid(x), sigmoid_deriv(x), tanh(x), tanh_deriv(x), s, softmax_deriv(s)]
-    outputs += [softmax_deriv_vectorized(s), cross_entropy_loss_t(s, s)]
-    assert {output.dtype for output in outputs} == {np.dtype(dtype)}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_integers_are_converted_to_floats(kind):
-    inputs, parameters = random_inputs(kind, T=3, m=4)
-    whole = {name: np.round(2 * array) for name, array in (inputs | parameters).items()}
-    ints = {name: array.astype(int) for name, array in whole.items()}
-    outputs = []
-    for arrays in (whole, ints):
-        a, _, y_pred, caches = forward(kind, arrays, {name: arrays[name] for name in parameters})
-        gradients = BACKWARD[kind](np.ones((3, 7, 4), int), caches, one_hot(3, 3, 4))
-        outputs.append({"a": a, "y_pred": y_pred} | gradients)
-    for name, expected in outputs[0].items():
-        np.testing.assert_allclose(outputs[1][name], expected, rtol=1e-12, atol=1e-12, err_msg=name)
-
-
-@pytest.mark.parametrize(("T", "m"), [(0, 4), (3, 0), (0, 0)])
-@pytest.mark.parametrize("kind", KINDS)
-def test_empty_sequence_or_batch_has_empty_outputs_and_no_loss(kind, T, m):
-    inputs, parameters = random_inputs(kind, T, m)
-    a, c, y_pred, caches = forward(kind, inputs, parameters)
-    assert a.shape == (T, 7, m) and y_pred.shape == (T, 3, m) and (c is None or c.shape == (T, 7, m))
-    assert len(caches) == T
-    assert cross_entropy_loss(np.zeros((T, 3, m)), y_pred) == 0
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_empty_batch_has_zero_gradients(kind):
-    inputs, parameters = random_inputs(kind, T=3, m=0)
-    a, _, _, caches = forward(kind, inputs, parameters)
-    gradients = BACKWARD[kind](np.zeros_like(a), caches, np.zeros((3, 3, 0)))
-    assert set(gradients) == {"d" + name for name in inputs | parameters}
-    for name, array in (inputs | parameters).items():
-        np.testing.assert_array_equal(gradients["d" + name], np.zeros(array.shape), err_msg=name)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_backward_over_no_steps_is_an_error_that_says_so(kind):
-    a, _, _, caches = forward(kind, *random_inputs(kind, T=0, m=4))
-    with pytest.raises(ValueError, match=r"caches is empty, expected one cache per time step.* skip"):
-        BACKWARD[kind](a, caches)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_caches_are_a_list_of_readable_dicts_as_in_the_notebook(kind):
-    inputs, parameters = random_inputs(kind, T=3, m=4)
-    a, c, y_pred, caches = forward(kind, inputs, parameters)
-    assert type(caches) is list and all(type(cache) is dict for cache in caches)
-    outputs = {"a": a} if c is None else {"a": a, "c": c}
-    for t, cache in enumerate(caches):
-        assert cache["param"] is parameters
-        np.testing.assert_array_equal(cache["xt"], inputs["x"][t])
-        np.testing.assert_array_equal(cache["yt_pred"], y_pred[t])
-        for name, array in outputs.items():
-            np.testing.assert_array_equal(cache[f"{name}_next"], array[t])
-            np.testing.assert_array_equal(cache[f"{name}_prev"], array[t - 1] if t else inputs[f"{name}0"])
-
-
-def test_caches_name_the_gates():
-    *_, lstm = cell_forward("lstm", *random_inputs("lstm", T=1, m=4))
-    new_cell = lstm["forget_gate"] * lstm["c_prev"] + lstm["input_gate"] * lstm["candidate"]
-    np.testing.assert_allclose(lstm["c_next"], new_cell, rtol=1e-14)
-    np.testing.assert_allclose(lstm["a_next"], lstm["output_gate"] * np.tanh(new_cell), rtol=1e-14)
-    for kind in ("gru", "gru_reset_after"):
-        *_, gru = cell_forward(kind, *random_inputs(kind, T=1, m=4))
-        z, n, r = gru["update_gate"], gru["candidate"], gru["reset_gate"]
-        np.testing.assert_allclose(gru["a_next"], (1 - z) * n + z * gru["a_prev"], rtol=1e-14)
-        Wr, br = gru["param"]["Wr"], gru["param"]["br"]
-        np.testing.assert_array_equal(r, sigmoid(Wr @ np.concatenate([gru["a_prev"], gru["xt"]]) + br))
-        assert gru["reset_after"] is (kind == "gru_reset_after")
-
-
-def broken(kind, name, array):
-    """Run `kind`'s sequence and cell with one array replaced or removed; return the error messages."""
-    inputs, parameters = random_inputs(kind, T=3, m=4)
-    target = inputs if name in inputs else parameters
-    if array is None:
-        del target[name]
-    else:
-        target[name] = array
-    messages = []
-    for run in (forward, cell_forward):
-        with pytest.raises(ValueError) as error:
-            run(kind, inputs, parameters)
-        messages.append(str(error.value))
-    return messages
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "shape", "expected"),
-    [
-        ("rnn", "a0", (7, 1), "(n_h, m) where"),  # NumPy would broadcast it over the batch
-        ("rnn", "a0", (7,), "(n_h, m) where"),
-        ("rnn", "x", (3, 4, 5), "(n_h, m) where"),
-        ("rnn", "Waa", (7, 6), "(n_h, n_h) where n_x=5, m=4, n_h=7"),
-        ("rnn", "Wax", (5, 7), "(n_h, n_x) where n_x=5, m=4, n_h=7"),
-        ("rnn", "ba", (7,), "(n_h, 1) where n_x=5, m=4, n_h=7"),
-        ("rnn", "by", (1, 3), "(n_y, 1) where n_x=5, m=4, n_h=7, n_y=3"),
-        ("lstm", "c0", (7, 1), "(n_h, m) where"),
-        ("lstm", "Wo", (7, 7), "(n_h, n_h+n_x) where n_x=5, m=4, n_h=7"),
-        ("lstm", "bf", (7, 4), "(n_h, 1) where"),
-        ("gru", "Wz", (12, 7), "(n_h, n_h+n_x) where"),
-        ("gru_reset_after", "bnr", (3, 1), "(n_h, 1) where"),
-    ],
-)
-def test_wrong_shape_is_an_error_that_states_the_expected_one(kind, name, shape, expected):
-    for message in broken(kind, name, np.zeros(shape)):
-        message = message.replace("T=3, ", "")  # only the sequence has a T
-        if name != "x":  # a wrong x is reported by the first array that disagrees with it
-            assert str(shape) in message
-        assert f"expected {expected}" in message
-
-
-def test_shape_error_names_the_array_the_shapes_and_the_fix():
-    inputs, parameters = random_inputs("rnn", T=3, m=4)
-    parameters["Waa"] = np.zeros((7, 6))
-    with pytest.raises(ValueError) as error:
-        rnn_forward(inputs["x"], inputs["a0"], parameters)
-    start = "Waa has shape (7, 6), expected (n_h, n_h) where T=3, n_x=5, m=4, n_h=7: reshape or transpose Waa"
-    assert str(error.value).startswith(start)
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"), [("rnn", "Waa"), ("lstm", "bo"), ("gru", "Wy"), ("gru_reset_after", "bnr")]
-)
-def test_missing_parameter_is_named(kind, name):
-    for message in broken(kind, name, None):
-        assert f"{name} is missing: add it to the parameters, with shape (n_" in message
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_wrong_shapes_of_gradients_and_labels_are_errors(kind):
-    inputs, parameters = random_inputs(kind, T=3, m=4)
-    a, _, _, caches = forward(kind, inputs, parameters)
-    da = np.zeros_like(a)
-    for wrong in (da[:2], da[:, :6], da[..., :1], da[0]):  # NumPy would broadcast the last two
-        with pytest.raises(
-            ValueError, match=r"^da has shape .* expected \(T, n_h, m\) where T=3, n_x=5, m=4, n_h=7"
-        ):
-            BACKWARD[kind](wrong, caches)
-    classes = np.zeros((3, 4), int)
-    for wrong in (classes, one_hot(2, 3, 4), one_hot(3, 3, 1), one_hot(3, 2, 4)):
-        with pytest.raises(ValueError, match=r"^y has shape .* expected \(T, n_y, m\) where T=3.* one-hot"):
-            BACKWARD[kind](da, caches, wrong)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_wrong_shape_of_a_cell_gradient_is_an_error(kind):
-    cache = cell_forward(kind, *random_inputs(kind, T=1, m=4))[-1]
-    right, wrong = np.zeros((7, 4)), np.zeros((7, 1))  # NumPy would broadcast it
-    if kind == "lstm":
-        calls = [(lstm_cell_backward, wrong, right), (lstm_cell_backward, right, wrong)]
-    else:
-        calls = [(rnn_cell_backward if kind == "rnn" else gru_cell_backward, wrong)]
-    for backward, *gradients in calls:
-        with pytest.raises(ValueError, match=r"^d[ac]_next has shape \(7, 1\), expected \(n_h, m\)"):
-            backward(*gradients, cache)
-
-
-def test_wrong_shapes_of_losses_and_jacobians_are_errors():
-    with pytest.raises(ValueError, match=r"^y_t has shape \(3, 1\), expected \(n_y, m\) where n_y=3, m=4"):
-        cross_entropy_loss_t(np.zeros((3, 1)), np.ones((3, 4)))
-    with pytest.raises(ValueError, match=r"^y has shape \(1, 3, 4\), expected \(T, n_y, m\) where T=2"):
-        cross_entropy_loss(np.zeros((1, 3, 4)), np.ones((2, 3, 4)))
-    for jacobian in (softmax_deriv, softmax_deriv_vectorized):
-        with pytest.raises(ValueError, match=r"^s has shape \(3,\), expected \(n, m\)"):
-            jacobian(np.ones(3))
 
 
 # ------------------------------------------------------------------------------------------------------------

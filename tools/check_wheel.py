@@ -24,7 +24,7 @@ DEPENDENCIES = {"numpy", "safetensors"}
 TESTS = [
     "core", "layers", "streaming", "formats/test_native.py",
     "formats/test_safetensors.py", "formats/test_npz.py",
-    "test_bundled.py", "test_releases.py", "test_textbook.py",
+    "test_bundled.py", "test_releases.py", "test_textbook.py", "test_textbook_shapes.py",
 ]  # fmt: skip
 # These need mpmath, cloudpickle and hypothesis.
 NEED_MORE = ["core/test_math.py", "core/test_processes.py", "layers/test_bad_input.py"]

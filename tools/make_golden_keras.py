@@ -1,7 +1,7 @@
-"""Writes tests/data/keras: small models as Keras 2 (tf_keras) and Keras 3 save them, and what these answer.
+"""Write tests/data/keras: small models saved by Keras 2 (tf_keras) and Keras 3, and their outputs.
 
-Needs tf_keras with TensorFlow, and keras with PyTorch. Each file holds what only some files have: tests/peers
-goes through the layers one by one.
+Needs tf_keras with TensorFlow, and keras with PyTorch. Each file contains features that only some files have;
+tests/peers tests every layer.
 """
 
 import json

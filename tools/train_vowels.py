@@ -1,4 +1,4 @@
-"""Train the bundled model `vowels`, which recognises the speaker of two Japanese vowels.
+"""Train the bundled model `vowels`, which recognizes the speaker of two Japanese vowels.
 
     python tools/train_vowels.py                    # train on all training data and write vowels.safetensors
     python tools/train_vowels.py --cross-validate   # measure the recipe on held-out fifths of that data
@@ -34,7 +34,7 @@ REPEATS = 3
 
 
 def trained(items: list[np.ndarray], labels: np.ndarray, seed: int) -> onward.Sequential:
-    """Return a model trained on standardised data, with the standardisation folded into its weights."""
+    """Return a model trained on standardized data, with the standardization folded into its weights."""
     rng = np.random.default_rng(seed)
     mean, deviation = moments(items)
     lstm, last = onward.LSTM(items[0].shape[1], HIDDEN, rng=rng), onward.Last()

@@ -1,4 +1,4 @@
-"""Onward runs recurrent networks forward: NumPy arrays in, NumPy arrays out, no framework installed."""
+"""Onward runs trained recurrent networks on a CPU: NumPy arrays in, NumPy arrays out, without a framework."""
 
 import importlib
 import types

@@ -1,6 +1,6 @@
 """The equations of recurrent networks in plain NumPy, forward and backward, written to be read.
 
-The code favours clarity over speed. Arrays are laid out as features by batch; in sequences, time comes first:
+The code favors clarity over speed. Arrays are laid out as features by batch; in sequences, time comes first:
 
     xt  (n_x, m)    the input of one time step            x  (T, n_x, m)
     a   (n_h, m)    the hidden state                      a  (T, n_h, m)

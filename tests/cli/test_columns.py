@@ -47,12 +47,12 @@ COLUMNS = "--input", "pulse", "--target", "outcome", "--group", "patient", "--ti
 
 
 def test_a_model_remembers_its_columns_and_the_names_of_its_classes(patients: list[str]) -> None:
-    said = report("train", "table", "patients.csv", *COLUMNS, *SMALL, "-o", "net.safetensors")
-    assert said["read_as"] == "60 sequences of 4 steps, 1 feature" and said["classes"] == [
+    reported = report("train", "table", "patients.csv", *COLUMNS, *SMALL, "-o", "net.safetensors")
+    assert reported["read_as"] == "60 sequences of 4 steps, 1 feature" and reported["classes"] == [
         "quite ill",
         "well",
     ]
-    assert said["accuracy"] > 0.9
+    assert reported["accuracy"] > 0.9
     assert report("score", "net.safetensors", "patients.csv")["accuracy"] > 0.9
     ran = report("run", "net.safetensors", "patients.csv", "--out", "y.csv")
     with Path("y.csv").open(newline="") as file:
@@ -61,8 +61,8 @@ def test_a_model_remembers_its_columns_and_the_names_of_its_classes(patients: li
     assert ran["classes"][0]["class"] == "quite ill"
     new = report("run", "net.safetensors", "new.csv")  # has no outcome
     assert new["predicted"] == patients[:2] and "accuracy" not in new
-    shown = [row.split() for row in invoke("run", "net.safetensors", "new.csv").output.splitlines()]
-    assert ["│", "well", "│"] == shown[6][:3] and shown[6][-5:-1] == ["│", "1", "of", "2"]
+    printed = [row.split() for row in invoke("run", "net.safetensors", "new.csv").output.splitlines()]
+    assert ["│", "well", "│"] == printed[6][:3] and printed[6][-5:-1] == ["│", "1", "of", "2"]
     report("quantize", "net.safetensors", "--to", "float16", "-o", "small.safetensors")
     assert report("run", "small.safetensors", "new.csv")["predicted"] == patients[:2]
 
@@ -82,8 +82,8 @@ def test_classes_of_any_number_and_name_are_learnt() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 3, 2)) + 3 * (np.arange(60) % 2)[:, None, None]
     np.savez("numbers.npz", x=x, y=np.where(np.arange(60) % 2, 1_000_000, -5))
-    said = report("train", "table", "numbers.npz", *SMALL)
-    assert said["classes"] == ["-5", "1000000"] and said["accuracy"] > 0.8
+    reported = report("train", "table", "numbers.npz", *SMALL)
+    assert reported["classes"] == ["-5", "1000000"] and reported["accuracy"] > 0.8
     ran = report("run", "numbers.safetensors", "numbers.npz")
     assert set(ran["predicted"]) == {"-5", "1000000"} and ran["accuracy"] > 0.8
 
@@ -95,9 +95,9 @@ def test_a_long_table_is_forecast_into_the_future(monkeypatch: pytest.MonkeyPatc
     rows = [[day, value, 3] for day, value in zip(days, sold, strict=True)]
     write("sales.csv", ["day", "sold", "price"], rows[::-1])
     forecast = "--input", "sold", "--target", "sold", "--time", "day", "--window", "14", "--horizon", "3"
-    said = report("train", "table", "sales.csv", *forecast, "-o", "net.safetensors")
-    assert said["read_as"] == "104 sequences of 14 steps, 1 feature"
-    assert said["accuracy"] is None and said["loss"] < 0.2 * sold.var()
+    reported = report("train", "table", "sales.csv", *forecast, "-o", "net.safetensors")
+    assert reported["read_as"] == "104 sequences of 14 steps, 1 feature"
+    assert reported["accuracy"] is None and reported["loss"] < 0.2 * sold.var()
     assert report("score", "net.safetensors", "sales.csv")["loss"] < 0.2 * sold.var()
     ran = report("run", "net.safetensors", "sales.csv", "--out", "y.csv")
     assert ran["sequences"] == 107 and ran["mean_squared_error"] < 0.2 * sold.var()
@@ -106,8 +106,8 @@ def test_a_long_table_is_forecast_into_the_future(monkeypatch: pytest.MonkeyPatc
     assert last["sequence"] == days[-1] and "predicted" not in last
     following = 50 + 20 * np.sin(np.arange(120, 123) * 2 * np.pi / 7)
     assert np.abs([float(last[f"output_{k}"]) for k in range(3)] - following).max() < 10
-    shown = invoke("run", "net.safetensors", "sales.csv").output
-    assert "class" not in shown and "predicted" not in shown and "Mean squared error" in shown
+    printed = invoke("run", "net.safetensors", "sales.csv").output
+    assert "class" not in printed and "predicted" not in printed and "Mean squared error" in printed
 
 
 def test_score_respects_the_layout_of_the_model() -> None:

@@ -108,20 +108,23 @@ def test_options_supply_what_a_state_dict_does_not_record(tmp_path: Path, target
     rnn = onward.RNN(3, 4, nonlinearity="relu", batch_first=True, rng=0)
     source, result = tmp_path / "rnn.bin", tmp_path / f"rnn.{target}"
     source.write_bytes(safetensors.numpy.save(rnn.state_dict()))
-    said = ["--nonlinearity", "relu", "--batch-first"]
-    assert invoke("convert", source, result, *said).exit_code == 0
+    reported = ["--nonlinearity", "relu", "--batch-first"]
+    assert invoke("convert", source, result, *reported).exit_code == 0
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     net = onward.load(result)
     y = net.layers()(x) if target == "onnx" else net(x)[0]
     np.testing.assert_array_equal(y, rnn(x)[0])
-    assert report("info", source, *said)["layers"][0]["layer"] == repr(rnn)
+    assert report("info", source, *reported)["layers"][0]["layer"] == repr(rnn)
 
 
 def test_convert_refuses_to_lose_options_of_layers(tmp_path: Path) -> None:
     whole = support.DATA / "torch" / "whole.pt"
     result = invoke("convert", whole, tmp_path / "m.safetensors")
-    said = " ".join(result.stderr.split())
-    assert (result.exit_code, "tensors alone do not determine lstm: LSTM(3, 4, batch_first=True" in said) == (
+    reported = " ".join(result.stderr.split())
+    assert (
+        result.exit_code,
+        "tensors alone do not determine lstm: LSTM(3, 4, batch_first=True" in reported,
+    ) == (
         2,
         True,
     )
@@ -144,6 +147,6 @@ def test_convert_refuses_to_overwrite_its_input(tmp_path: Path) -> None:
 
 def test_convert_prints_the_size_of_the_file(tmp_path: Path) -> None:
     out = tmp_path / "vowels.onnx"
-    said = report("convert", "vowels", out)
-    assert said == {"model": "vowels", "out": str(out), "file_bytes": out.stat().st_size}
+    reported = report("convert", "vowels", out)
+    assert reported == {"model": "vowels", "out": str(out), "file_bytes": out.stat().st_size}
     assert f"({out.stat().st_size / 1000:,.1f} kB)" in invoke("convert", "vowels", out, expect=0).output

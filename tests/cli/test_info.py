@@ -35,34 +35,34 @@ def test_info_shows_one_row_per_layer() -> None:
 
 
 def test_json_lists_every_weight() -> None:
-    said = report("info", "vowels")
-    parameters = sum(layer["parameters"] for layer in said["layers"])
-    assert said["parameters"] == 4 * 48 * (12 + 48 + 2) + 9 * 49 == parameters
-    assert said["bytes"] == 4 * said["parameters"] < said["file_bytes"]
-    assert said["layers"][0]["weights"][0] == {
+    reported = report("info", "vowels")
+    parameters = sum(layer["parameters"] for layer in reported["layers"])
+    assert reported["parameters"] == 4 * 48 * (12 + 48 + 2) + 9 * 49 == parameters
+    assert reported["bytes"] == 4 * reported["parameters"] < reported["file_bytes"]
+    assert reported["layers"][0]["weights"][0] == {
         "name": "weight_ih_l0",
         "shape": [192, 12],
         "parameters": 2304,
         "bytes": 9216,
     }
-    assert said["layers"][0]["output_shape"] == ["T", "B", 48]
+    assert reported["layers"][0]["output_shape"] == ["T", "B", 48]
 
 
 @pytest.mark.parametrize(("precision", "size"), [("float16", 2), ("int8", 1)])
 def test_info_counts_the_bytes_of_a_quantized_model(tmp_path: Path, precision: str, size: int) -> None:
     path = tmp_path / "small.safetensors"
     onward.Sequential(onward.LSTM(12, 32), onward.Linear(32, 9)).quantize(precision).save(path)
-    said, rest = report("info", path), 4 * (2 * 128 + 9 * 33)  # biases, and Linear, are float32
+    reported, rest = report("info", path), 4 * (2 * 128 + 9 * 33)  # biases, and Linear, are float32
     scales = 4 * 2 * 128 if precision == "int8" else 0
-    assert said["bytes"] == size * 128 * (12 + 32) + scales + rest < said["file_bytes"]
+    assert reported["bytes"] == size * 128 * (12 + 32) + scales + rest < reported["file_bytes"]
     output = invoke("info", path).output
-    assert f"LSTM ({precision})" in output and f"{said['bytes'] / 1000:,.1f} kB" in output
+    assert f"LSTM ({precision})" in output and f"{reported['bytes'] / 1000:,.1f} kB" in output
 
 
 def test_info_of_a_state_dict_names_the_tensors_that_belong_to_no_layer(state_dict: Path) -> None:
-    said = report("info", state_dict)
-    assert [layer["name"] for layer in said["layers"]] == ["encoder", "head"]
-    assert said["leftover"] == ["scale"] and not said["connected"]
+    reported = report("info", state_dict)
+    assert [layer["name"] for layer in reported["layers"]] == ["encoder", "head"]
+    assert reported["leftover"] == ["scale"] and not reported["connected"]
     output = invoke("info", state_dict).output
     assert ["encoder", "GRU", "(T, B, 4)", "108"] in rows(output)
     assert "Tensors that belong to no layer: scale" in output
@@ -109,11 +109,11 @@ def test_info_finds_the_weights_that_a_branch_of_an_onnx_graph_uses(tmp_path: Pa
 @pytest.mark.parametrize("name", ["cudnn.h5", "old_1.h5", "graph_2.h5", "graph_3.keras", "front_end_3.keras"])
 def test_info_of_a_keras_model_has_no_repr_in_a_cell(name: str) -> None:
     result = invoke("info", "--json", KERAS / name, expect=0)
-    said = json.loads(result.stdout)
-    assert said["parameters"] > 0
-    shown = rows(invoke("info", KERAS / name, expect=0).output)
-    assert [row[0] for row in shown] == [*(layer["name"] for layer in said["layers"]), "total"]
-    assert not any("=" in cell for row in shown for cell in row)
+    reported = json.loads(result.stdout)
+    assert reported["parameters"] > 0
+    printed = rows(invoke("info", KERAS / name, expect=0).output)
+    assert [row[0] for row in printed] == [*(layer["name"] for layer in reported["layers"]), "total"]
+    assert not any("=" in cell for row in printed for cell in row)
 
 
 @pytest.mark.parametrize("name", ["cudnn.h5", "between_3.keras", "tagger_3.keras"])
@@ -134,9 +134,9 @@ def test_a_keras_warning_is_one_line_without_source_code() -> None:
 
 
 def test_models_lists_everything_that_is_bundled() -> None:
-    said = report("models")
-    assert [model["name"] for model in said["models"]] == list(bundled.models())
-    assert {row["name"]: row["steps"] for row in said["data"]}["japanese_vowels_train"] == 4274
+    reported = report("models")
+    assert [model["name"] for model in reported["models"]] == list(bundled.models())
+    assert {row["name"]: row["steps"] for row in reported["data"]}["japanese_vowels_train"] == 4274
     output = invoke("models", expect=0).output
     for text in ("vowels", "98.9%", "Apache-2.0", "japanese_vowels_test", "shakespeare", "bits per"):
         assert text in output

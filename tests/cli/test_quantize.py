@@ -20,18 +20,18 @@ def test_the_file_is_what_quantize_gives_and_the_difference_that_of_its_outputs(
     tmp_path: Path, precision: str
 ) -> None:
     out = tmp_path / "small.safetensors"
-    said = report("quantize", "vowels", "--to", precision, "-o", out)
+    reported = report("quantize", "vowels", "--to", precision, "-o", out)
     net: Any = onward.load(VOWELS)
     small = net.quantize(precision)
     small.save(tmp_path / "expected.safetensors")
     assert out.read_bytes() == (tmp_path / "expected.safetensors").read_bytes()
     items = data.read(bundled.datasets()["japanese_vowels_test"]).items
     differences = np.abs(np.stack([small(x) for x in items]) - np.stack([net(x) for x in items]))
-    assert said["largest_difference"] == differences.max() > 0
-    assert said["mean_difference"] == pytest.approx(differences.mean(), rel=1e-5)
-    assert said["file_bytes_before"] == VOWELS.stat().st_size
-    assert said["file_bytes_after"] == out.stat().st_size < said["file_bytes_before"]
-    assert said["bytes_after"] < said["bytes_before"] == 4 * 12_345
+    assert reported["largest_difference"] == differences.max() > 0
+    assert reported["mean_difference"] == pytest.approx(differences.mean(), rel=1e-5)
+    assert reported["file_bytes_before"] == VOWELS.stat().st_size
+    assert reported["file_bytes_after"] == out.stat().st_size < reported["file_bytes_before"]
+    assert reported["bytes_after"] < reported["bytes_before"] == 4 * 12_345
 
 
 def test_sizes_and_the_difference_are_printed(tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_nothing_is_written_beyond_the_tolerance(tmp_path: Path) -> None:
 
 def test_a_single_layer_of_a_state_dict_is_quantized(tmp_path: Path) -> None:
     np.savez(tmp_path / "gru.npz", **onward.GRU(3, 33, rng=0).state_dict())
-    said = report("quantize", tmp_path / "gru.npz", "--to", "float16", "-o", tmp_path / "s.safetensors")
-    assert said["checked_on"] is None and "largest_difference" not in said
+    reported = report("quantize", tmp_path / "gru.npz", "--to", "float16", "-o", tmp_path / "s.safetensors")
+    assert reported["checked_on"] is None and "largest_difference" not in reported
     assert repr(onward.load(tmp_path / "s.safetensors")) == "GRU(3, 33).quantize('float16')"
     result = invoke("quantize", tmp_path / "gru.npz", "--to", "int8", "-o", tmp_path / "s.safetensors")
     assert "--check DATA shows" in result.output
@@ -70,14 +70,14 @@ def test_a_quantized_text_model_keeps_its_vocabulary(tmp_path: Path) -> None:
     )
     text.save(tmp_path / "net.safetensors", net, vocabulary)
     (tmp_path / "text.txt").write_text("not to be, or to be")
-    said = report(
+    reported = report(
         "quantize", tmp_path / "net.safetensors", "--to", "int8", "-o", tmp_path / "small.safetensors",
         "--check", tmp_path / "text.txt",
     )  # fmt: skip
     small, kept = text.load(tmp_path / "small.safetensors")
     assert kept.characters == vocabulary.characters
     numbers = vocabulary.encode("not to be or to be")
-    assert said["largest_difference"] == np.abs(small(numbers) - net(numbers)).max() > 0
+    assert reported["largest_difference"] == np.abs(small(numbers) - net(numbers)).max() > 0
 
 
 @pytest.mark.parametrize(

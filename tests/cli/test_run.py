@@ -33,14 +33,16 @@ def test_run_shows_accuracy_by_class_overall_and_speed() -> None:
 
 
 def test_json_contains_predictions_accuracy_and_statistics(expected: np.ndarray) -> None:
-    said = report("run", "vowels", "japanese_vowels_test")
+    reported = report("run", "vowels", "japanese_vowels_test")
     labels = data.read(TEST).labels
-    assert said["predicted"] == expected.argmax(axis=1).tolist()
-    assert said["accuracy"] == (expected.argmax(axis=1) == labels).mean()
-    assert said["output_shape"] == [370, 9] and said["sequences"] == 370 and said["steps"] == 5687
-    assert sum(row["correct"] for row in said["classes"]) == round(said["accuracy"] * 370)
-    assert all(row["sequences"] == row["correct"] + sum(row["taken_for"].values()) for row in said["classes"])
-    assert said["outputs"][3]["max"] == expected[:, 3].max()
+    assert reported["predicted"] == expected.argmax(axis=1).tolist()
+    assert reported["accuracy"] == (expected.argmax(axis=1) == labels).mean()
+    assert reported["output_shape"] == [370, 9] and reported["sequences"] == 370 and reported["steps"] == 5687
+    assert sum(row["correct"] for row in reported["classes"]) == round(reported["accuracy"] * 370)
+    assert all(
+        row["sequences"] == row["correct"] + sum(row["taken_for"].values()) for row in reported["classes"]
+    )
+    assert reported["outputs"][3]["max"] == expected[:, 3].max()
 
 
 def test_every_form_of_input_gives_the_same_predictions(tmp_path: Path) -> None:
@@ -58,11 +60,11 @@ def test_every_form_of_input_gives_the_same_predictions(tmp_path: Path) -> None:
             rows.writerows([b, *map(str, frame)] for frame in x)
     for b in range(3):
         np.save(tmp_path / f"{b}.npy", items[b])
-    said = [report("run", "vowels", tmp_path / name) for name in ("ragged.npz", "padded.npz", "rows.csv")]
-    for other in said[1:]:
-        assert other["predicted"] == said[0]["predicted"] and other["outputs"] == said[0]["outputs"]
+    reported = [report("run", "vowels", tmp_path / name) for name in ("ragged.npz", "padded.npz", "rows.csv")]
+    for other in reported[1:]:
+        assert other["predicted"] == reported[0]["predicted"] and other["outputs"] == reported[0]["outputs"]
     alone = [report("run", "vowels", tmp_path / f"{b}.npy")["predicted"] for b in range(3)]
-    assert [p for predicted in alone for p in predicted] == said[0]["predicted"][:3]
+    assert [p for predicted in alone for p in predicted] == reported[0]["predicted"][:3]
 
 
 def test_outputs_are_written_in_the_order_of_the_sequences(tmp_path: Path, expected: np.ndarray) -> None:
@@ -85,15 +87,15 @@ def test_outputs_per_step_are_written_as_n_t_o_with_zeros_past_the_end(tmp_path:
     expected = np.zeros((370, 29, 5), np.float32)
     for row, x in zip(expected, items, strict=True):
         row[: len(x)] = layer(x)[0]
-    said = report("run", lstm, "japanese_vowels_test", "--out", tmp_path / "y.npz")
-    assert said["output_shape"] == [370, 29, 5]
-    assert "predicted" not in said and "accuracy" not in said  # its labels are of whole sequences
+    reported = report("run", lstm, "japanese_vowels_test", "--out", tmp_path / "y.npz")
+    assert reported["output_shape"] == [370, 29, 5]
+    assert "predicted" not in reported and "accuracy" not in reported  # its labels are of whole sequences
     with np.load(tmp_path / "y.npz") as written:
         np.testing.assert_array_equal(written["outputs"], expected)
         np.testing.assert_array_equal(written["lengths"], [len(x) for x in items])
-    shown = invoke("run", lstm, "japanese_vowels_test", "--out", tmp_path / "y.csv").output
-    shown = " ".join(shown.split())
-    assert "(370, 29, 5)" in shown and "labels are not used" in shown
+    printed = invoke("run", lstm, "japanese_vowels_test", "--out", tmp_path / "y.csv").output
+    printed = " ".join(printed.split())
+    assert "(370, 29, 5)" in printed and "labels are not used" in printed
     with (tmp_path / "y.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = [(str(s), str(t)) for s, x in enumerate(items) for t in range(len(x))]
@@ -111,8 +113,8 @@ def test_arrays_are_n_t_f_whatever_the_layout_of_the_model(tmp_path: Path, batch
     expected = np.stack([layer(row)[0] for row in x])
     for name, words, y in (("x", "8 sequences", expected), ("one", "1 sequence", expected[3])):
         source = tmp_path / f"{name}.npy"
-        shown = invoke("run", tmp_path / "net.safetensors", source, "--out", out, expect=0).output
-        assert shown.splitlines()[0] == f"{words} of 24 steps, 7 features"
+        printed = invoke("run", tmp_path / "net.safetensors", source, "--out", out, expect=0).output
+        assert printed.splitlines()[0] == f"{words} of 24 steps, 7 features"
         np.testing.assert_array_equal(np.load(out), y)
 
 
@@ -205,5 +207,5 @@ def test_errors_in_files_end_in_exit_code_1_and_name_the_place(tmp_path: Path) -
 
 def test_names_with_square_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
     np.save(tmp_path / "[red]x.npy", np.zeros((5, 12), np.float32))
-    shown = invoke("run", "vowels", tmp_path / "[red]x.npy").output
-    assert "[red]x.npy" in shown.replace("\n", "")
+    printed = invoke("run", "vowels", tmp_path / "[red]x.npy").output
+    assert "[red]x.npy" in printed.replace("\n", "")

@@ -20,7 +20,7 @@ TEST = bundled.datasets()["japanese_vowels_test"]
 
 @pytest.fixture
 def nan(tmp_path: Path) -> Path:
-    """Five labelled sequences; the second and the fourth contain NaN."""
+    """Five labeled sequences; the second and the fourth contain NaN."""
     x = np.random.default_rng(0).standard_normal((5, 4, 12)).astype(np.float32)
     x[1, 2, 5] = x[3, 0, 0] = np.nan
     np.savez(tmp_path / "x.npz", x=x, y=[0, 1, 2, 3, 4])
@@ -37,10 +37,10 @@ def test_sequences_with_nan_outputs_stop_the_run_and_are_named(tmp_path: Path, n
 def test_sequences_with_nan_outputs_are_set_aside_on_request(tmp_path: Path, nan: Path) -> None:
     out = tmp_path / "y.csv"
     keep = "run", "vowels", nan, "--on-error", "keep", "--out", out
-    said = report(*keep)
-    assert said["bad"] == [1, 3] and said["predicted"][1] is None and said["predicted"][3] is None
-    assert sum(row["sequences"] for row in said["classes"]) == 3
-    assert said["outputs"][0]["mean"] is not None and said["not_finite"] == 18
+    reported = report(*keep)
+    assert reported["bad"] == [1, 3] and reported["predicted"][1] is None and reported["predicted"][3] is None
+    assert sum(row["sequences"] for row in reported["classes"]) == 3
+    assert reported["outputs"][0]["mean"] is not None and reported["not_finite"] == 18
     assert "2 sequences set aside, outputs NaN: 1, 3" in invoke(*keep, expect=0).output
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -50,8 +50,8 @@ def test_sequences_with_nan_outputs_are_set_aside_on_request(tmp_path: Path, nan
 
 def test_a_file_of_nothing_but_bad_sequences_gives_valid_json(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.full((2, 4, 12), np.nan, np.float32))
-    said = report("run", "vowels", tmp_path / "x.npy", "--on-error", "keep")
-    assert said["bad"] == [0, 1] and said["outputs"][0] == {
+    reported = report("run", "vowels", tmp_path / "x.npy", "--on-error", "keep")
+    assert reported["bad"] == [0, 1] and reported["outputs"][0] == {
         "name": "0",
         "mean": None,
         "min": None,
@@ -122,11 +122,11 @@ def test_regression_outputs_are_not_presented_as_classes(tmp_path: Path) -> None
     targets = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
     np.savez(tmp_path / "x.npz", x=x, y=targets)
     out = tmp_path / "y.csv"
-    said = report("run", tmp_path / "net.safetensors", tmp_path / "x.npz", "--out", out)
+    reported = report("run", tmp_path / "net.safetensors", tmp_path / "x.npz", "--out", out)
     expected = np.stack([net(row) for row in x])
-    assert said["mean_squared_error"] == pytest.approx(((expected - targets) ** 2).mean())
-    shown = invoke("run", tmp_path / "net.safetensors", tmp_path / "x.npz").output
-    assert "Mean squared error" in shown and "predicted" not in shown and "largest" not in shown
+    assert reported["mean_squared_error"] == pytest.approx(((expected - targets) ** 2).mean())
+    printed = invoke("run", tmp_path / "net.safetensors", tmp_path / "x.npz").output
+    assert "Mean squared error" in printed and "predicted" not in printed and "largest" not in printed
     assert out.read_text().splitlines()[0] == "sequence,output_0,output_1,output_2"
 
 
@@ -151,8 +151,8 @@ def test_token_models_run_on_arrays_csv_and_text(tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("position,token\n" + "".join(f"{n},{k}\n" for n, k in enumerate(ids)))
     expected, out = model(ids), tmp_path / "y.npy"
     for name, options in (("play.txt", ()), ("one.npy", ()), ("ids.csv", ("--input", "token"))):
-        shown = invoke("run", "shakespeare", tmp_path / name, *options, "--out", out, expect=0).output
-        assert shown.splitlines()[0] == f"1 sequence of {len(ids)} steps, token ids"
+        printed = invoke("run", "shakespeare", tmp_path / name, *options, "--out", out, expect=0).output
+        assert printed.splitlines()[0] == f"1 sequence of {len(ids)} steps, token ids"
         np.testing.assert_array_equal(np.load(out), expected)
     invoke("run", "shakespeare", tmp_path / "two.npy", "--out", out, expect=0)
     np.testing.assert_array_equal(np.load(out), [expected, model(ids[::-1])])

@@ -19,9 +19,9 @@ def test_a_bundled_data_set_can_be_scored_by_name() -> None:
     assert sequences.labels is not None
     logits = np.stack([net(x) for x in sequences.items]).astype(np.float64)
     loss = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), sequences.labels]
-    said = report("score", "vowels", "japanese_vowels_test")
-    assert said["loss"] == pytest.approx(loss.mean(), rel=1e-5)
-    assert said["accuracy"] == (logits.argmax(axis=1) == sequences.labels).mean()
+    reported = report("score", "vowels", "japanese_vowels_test")
+    assert reported["loss"] == pytest.approx(loss.mean(), rel=1e-5)
+    assert reported["accuracy"] == (logits.argmax(axis=1) == sequences.labels).mean()
 
 
 def test_unknown_characters_are_skipped_and_counted(tmp_path: Path) -> None:
@@ -54,5 +54,5 @@ def test_a_text_of_unknown_characters_alone_is_an_error(tmp_path: Path) -> None:
 
 def test_a_text_is_rejected_by_a_model_that_is_not_a_text_model(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("To be")
-    said = message(invoke("score", "vowels", tmp_path / "text.txt", expect=2))
-    assert "vowels is not a text model; tables end in .npy, .npz, .csv" in said
+    reported = message(invoke("score", "vowels", tmp_path / "text.txt", expect=2))
+    assert "vowels is not a text model; tables end in .npy, .npz, .csv" in reported

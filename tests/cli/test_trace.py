@@ -13,7 +13,7 @@ from onward import bundled
 TEST = bundled.datasets()["japanese_vowels_test"]
 
 
-def test_trace_summarises_each_layer_and_writes_the_format_of_the_file_name(tmp_path: Path) -> None:
+def test_trace_summarizes_each_layer_and_writes_the_format_of_the_file_name(tmp_path: Path) -> None:
     result = report("trace", "vowels", TEST, "--sequence", "9", "--similar", "-o", tmp_path / "gates.png")
     assert result["steps"] == 23
     (layer,) = result["layers"]

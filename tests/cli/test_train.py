@@ -70,8 +70,8 @@ def test_a_model_of_text_is_trained_sampled_scored_and_plotted() -> None:
 
     onward_("plot", "play.run")
     assert Path("play.png").read_bytes()[:4] == b"\x89PNG"
-    said = report("plot", "play.run", "-o", "play.svg")
-    assert said == {"run": "play.run", "out": "play.svg"}
+    reported = report("plot", "play.run", "-o", "play.svg")
+    assert reported == {"run": "play.run", "out": "play.svg"}
     assert b"<svg" in Path("play.svg").read_bytes()
 
 

@@ -278,7 +278,7 @@ def test_a_call_while_weights_are_loaded_uses_one_set_of_them(layer: Any, shape:
 
 
 @pytest.mark.usefixtures("switch_often")
-def test_a_state_dict_a_file_and_a_quantised_copy_hold_one_set_of_weights(tmp_path: Path) -> None:
+def test_a_state_dict_a_file_and_a_quantized_copy_hold_one_set_of_weights(tmp_path: Path) -> None:
     net = onward.Sequential(*(onward.Linear(3, 3) for _ in range(5)), onward.GRU(3, 3))
     two = Two(net, np.ones((2, 1, 3), np.float32))
 
@@ -292,17 +292,17 @@ def test_a_state_dict_a_file_and_a_quantised_copy_hold_one_set_of_weights(tmp_pa
         net.save(tmp_path / "net.safetensors")
         return of_one_set(onward.load_tensors(tmp_path / "net.safetensors"))
 
-    def quantised() -> bool:
+    def quantized() -> bool:
         linear = {n: w for n, w in net.quantize("float16").state_dict().items() if not n.startswith("5.")}
         return of_one_set(linear)
 
     assert two.while_loading(lambda: of_one_set(net.state_dict())) == 0
     assert two.while_loading(saved, 30) == 0
-    assert two.while_loading(quantised) == 0
+    assert two.while_loading(quantized) == 0
 
 
 @pytest.mark.usefixtures("switch_often")
-def test_a_layer_can_be_copied_pickled_and_quantised_while_it_is_called() -> None:
+def test_a_layer_can_be_copied_pickled_and_quantized_while_it_is_called() -> None:
     layer = onward.LSTM(3, 4, 2, rng=0)
     two = Two(onward.Sequential(layer), np.ones((2, 1, 3), np.float32))
 

@@ -1,4 +1,4 @@
-"""Plans beside the same graph run node by node in NumPy: other inputs, signatures, branches, threads."""
+"""Plans against the same graph run node by node in NumPy: other inputs, signatures, branches, threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -47,7 +47,9 @@ CONVOLUTIONS = [
 
 @pytest.mark.parametrize(("x", "W", "attributes"), CONVOLUTIONS)
 @pytest.mark.parametrize("bias", [False, True])
-def test_windows_of_any_kind_are_summed_as_in_numpy(x: Any, W: Any, attributes: Any, bias: bool) -> None:
+def test_convolution_and_pooling_match_numpy_for_all_window_options(
+    x: Any, W: Any, attributes: Any, bias: bool
+) -> None:
     names = ["x", "W", *(["b"] if bias else [])]
     nodes = [helper.make_node("Conv", names, ["z"], **attributes), helper.make_node("Relu", ["z"], ["y"])]
     compared(nodes, {"x": normal(*x)}, ["y"], {"W": normal(*W), "b": normal(W[0])})
@@ -68,9 +70,7 @@ MOVEMENTS = [
 
 
 @pytest.mark.parametrize(("operation", "parameters", "attributes"), MOVEMENTS)
-def test_a_movement_takes_the_numbers_that_numpy_takes(
-    operation: str, parameters: Any, attributes: Any
-) -> None:
+def test_movements_match_numpy(operation: str, parameters: Any, attributes: Any) -> None:
     weights = {f"p{i}": np.asarray(p) for i, p in enumerate(parameters)}
     nodes = [
         helper.make_node("Tanh", ["x"], ["z"]),  # so that the input's numbers are in the arena
@@ -95,7 +95,7 @@ REDUCTIONS = [
 
 
 @pytest.mark.parametrize(("operation", "attributes"), REDUCTIONS)
-def test_a_reduction_gives_what_numpy_gives(operation: str, attributes: Any) -> None:
+def test_reductions_match_numpy(operation: str, attributes: Any) -> None:
     compared([helper.make_node(operation, ["x"], ["y"], **attributes)], {"x": normal(2, 7, 19)}, ["y"], {})
 
 
@@ -111,7 +111,7 @@ def test_nodes_that_the_core_lacks_run_between_its_steps() -> None:
     assert plan is not None and [type(segment) is tuple for segment in plan._segments].count(False) == 2
 
 
-def test_a_scalar_that_decides_a_branch_gives_each_value_its_plan() -> None:
+def test_a_scalar_that_decides_a_branch_has_a_plan_for_each_value() -> None:
     branches = {
         name: helper.make_graph(
             [helper.make_node(operation, ["x"], ["z"])],
@@ -162,7 +162,7 @@ def test_a_graph_whose_shapes_depend_on_values_runs_without_a_plan() -> None:
         np.testing.assert_array_equal(graph(x)[0], [np.flatnonzero(x)])
 
 
-def test_plans_are_kept_for_the_last_signatures_alone() -> None:
+def test_only_the_plans_of_the_last_signatures_are_kept() -> None:
     graph = Graph(model_of([helper.make_node("Tanh", ["x"], ["y"])], {"x": normal(2, 3)}, ["y"], {}))
     graph._inputs["x"] = graph._inputs["x"]._replace(axes=None)
     for rows in range(1, 20):
@@ -170,7 +170,7 @@ def test_plans_are_kept_for_the_last_signatures_alone() -> None:
     assert len(graph._planner._plans) == 8
 
 
-def test_threads_at_one_model_do_not_share_an_arena() -> None:
+def test_concurrent_calls_do_not_share_an_arena() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "W"], ["a"]),
         helper.make_node("Tanh", ["a"], ["b"]),
@@ -185,7 +185,7 @@ def test_threads_at_one_model_do_not_share_an_arena() -> None:
                 np.testing.assert_array_equal(mine, first)
 
 
-def test_an_input_that_is_not_contiguous_is_read_in_its_order() -> None:
+def test_an_input_that_is_not_contiguous_is_read_correctly() -> None:
     graph = Graph(model_of([helper.make_node("Neg", ["x"], ["y"])], {"x": normal(4, 5)}, ["y"], {}))
     x = normal(5, 4).T
     np.testing.assert_array_equal(graph(x)[0], -x)
@@ -207,12 +207,12 @@ def test_rows_of_reductions_do_not_depend_on_the_batch(isa: str) -> None:
     graph = Graph(model_of(nodes, {"x": normal(5, 37, 3)}, ["y"], {}))
     graph._inputs["x"] = graph._inputs["x"]._replace(axes=None)
     x = normal(5, 37, 3)
-    together = graph(x)[0]
+    batch = graph(x)[0]
     for row in range(5):
-        np.testing.assert_array_equal(graph(x[row : row + 1])[0][0], together[row])
+        np.testing.assert_array_equal(graph(x[row : row + 1])[0][0], batch[row])
 
 
-def test_views_beyond_their_space_are_refused() -> None:
+def test_views_beyond_their_space_are_rejected() -> None:
     plan = _core.Plan([10, 0])
     for view in [(0, 5, [6], [1]), (0, 0, [2], [-1]), (2, 0, [1], [1]), (0, 0, [3, 3], [5, 1])]:
         with pytest.raises(IndexError, match="space"):

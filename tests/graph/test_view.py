@@ -1,4 +1,4 @@
-"""Views: the same numbers as NumPy's, for the same permutations, slices and shapes."""
+"""Views match NumPy's for the same permutations, slices and shapes."""
 
 import numpy as np
 import pytest
@@ -29,11 +29,11 @@ ARRAY = NUMBERS[3:123].reshape(4, 5, 6)
         (WHOLE.sliced(2, 1, 4).reshaped(20, 3), ARRAY[:, :, 1:4].reshape(20, 3)),
     ],
 )
-def test_a_view_has_the_numbers_of_numpys_array(view: View, array: np.ndarray) -> None:
+def test_a_view_matches_the_array_of_numpy(view: View, array: np.ndarray) -> None:
     np.testing.assert_array_equal(numbers(view), array)
 
 
-def test_a_shape_that_takes_a_copy_is_no_view() -> None:
+def test_a_reshape_that_needs_a_copy_is_not_a_view() -> None:
     assert WHOLE.permuted(1, 0, 2).reshaped(20, 6) is None
     assert WHOLE.sliced(2, 1, 4).reshaped(4, 15) is None
 
@@ -45,7 +45,7 @@ def test_a_view_is_found_from_its_offsets(view: View) -> None:
     np.testing.assert_array_equal(found.offsets(), view.offsets())
 
 
-def test_offsets_that_no_strides_give_are_no_view() -> None:
+def test_offsets_without_strides_are_not_a_view() -> None:
     assert View.at(0, np.array([0, 1, 3])) is None
     assert View.at(0, np.array([[0, 1], [2, 4]])) is None
 

@@ -10,13 +10,13 @@ import onward
 
 def expected(x: Any, eps: float) -> Any:
     x = np.asarray(x, np.longdouble)
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + eps)
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / np.sqrt((centered * centered).mean(-1, keepdims=True) + eps)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("dtype", "large"), [("float32", (1e19, 3e38)), ("float64", (1e160, 1e308))])
-def test_large_inputs_are_normalised_like_small_ones(dtype: str, large: tuple[float, ...]) -> None:
+def test_large_inputs_are_normalized_like_small_ones(dtype: str, large: tuple[float, ...]) -> None:
     rng = np.random.default_rng(0)
     for scale in large:
         x = (rng.uniform(-1, 1, (3, 7)) * [[1], [scale], [scale / 3]]).astype(dtype)

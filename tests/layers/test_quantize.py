@@ -226,7 +226,7 @@ def test_a_saved_state_is_bound_to_its_precision(tmp_path: Path, precision: str)
         stream.load(tmp_path / "state")
 
 
-# ---- Kept, shown, loaded -----------------------------------------------------------------------------------
+# ---- Files, copies and state dicts -------------------------------------------------------------------------
 
 
 @every_cell

@@ -1,4 +1,4 @@
-"""ConvTranspose beside onnxruntime: groups, dilations, strides and every kind of padding."""
+"""ConvTranspose against onnxruntime: groups, dilations, strides and every kind of padding."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whole models, planned and run in the core, beside PyTorch."""
+"""Whole models, planned and run in the core, against PyTorch."""
 
 from pathlib import Path
 from typing import Any

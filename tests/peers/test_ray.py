@@ -115,8 +115,8 @@ def test_the_command_writes_all_rows_in_order_into_a_folder(model: Path, tmp_pat
     pq.write_table(rows[500:], source / "b.parquet", row_group_size=200)
     result = run_command("run", model, source, "--engine", "ray", "--out", out, "--json", "--columns", "*")
     assert result.exit_code == 0, result.output
-    said = json.loads(result.stdout)
-    assert (said["sequences"], said["bad"]) == (900, 0)
+    reported = json.loads(result.stdout)
+    assert (reported["sequences"], reported["bad"]) == (900, 0)
     expected = Scorer(NET)(rows)
     assert pq.read_table(out).cast(expected.schema) == expected
     again = run_command("run", model, source, "--engine", "ray", "--out", out)

@@ -1,4 +1,4 @@
-"""Losses, optimisers, clipping and schedules against PyTorch's."""
+"""Losses, optimizers, clipping and schedules against PyTorch's."""
 
 from collections.abc import Callable
 from functools import partial

@@ -37,10 +37,10 @@ def test_the_decoder_gives_the_phonemes_of_the_original(case: Any, tensors: Any)
     for word, expected in enumerate(case.expected["phonemes"]):
         stream = decoder.stream()
         stream.state = state[:, word]
-        said, last = [], 2  # <s>
-        while len(said) < 20 and last != 3:  # </s>
+        phonemes, last = [], 2  # <s>
+        while len(phonemes) < 20 and last != 3:  # </s>
             logits = head(stream(tensors["dec_emb"][last]))
-            np.testing.assert_allclose(logits, case.expected["dec_logits"][word, len(said)], atol=5e-5)
+            np.testing.assert_allclose(logits, case.expected["dec_logits"][word, len(phonemes)], atol=5e-5)
             last = int(logits.argmax())
-            said.append(last)
-        assert " ".join(case.inputs["phoneme_names"][[k for k in said if k != 3]]) == expected
+            phonemes.append(last)
+        assert " ".join(case.inputs["phoneme_names"][[k for k in phonemes if k != 3]]) == expected

@@ -1,4 +1,4 @@
-"""Test the recipe for labelled sequences: the split, the averaging window and the folded standardisation."""
+"""Test the recipe for labeled sequences: the split, the averaging window and the folded standardization."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_split_of_numbers_is_drawn_at_random() -> None:
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", [onward.LSTM, onward.GRU, onward.RNN])
-def test_folded_model_of_raw_sequences_equals_the_model_of_standardised_ones(
+def test_folded_model_of_raw_sequences_equals_the_model_of_standardized_ones(
     cell: type, bidirectional: bool
 ) -> None:
     rng = np.random.default_rng(0)

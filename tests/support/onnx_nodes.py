@@ -28,8 +28,8 @@ class Case(NamedTuple):
     def attributes(self) -> dict[str, Any]:
         """What a failing test shows."""
         node = self.model.graph.node[0]
-        shown = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        return {"op": node.op_type, "inputs": list(node.input), "outputs": list(node.output), **shown}
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        return {"op": node.op_type, "inputs": list(node.input), "outputs": list(node.output), **attributes}
 
 
 def model_of(

@@ -136,7 +136,7 @@ def test_the_defaults_are_sequence_label_and_target(tmp_path: Path) -> None:
     assert isinstance(targets, list) and targets[0].tolist() == [[1.5, 3], [4, 6]]
 
 
-def test_a_file_without_groups_is_one_unlabelled_sequence(tmp_path: Path) -> None:
+def test_a_file_without_groups_is_one_unlabeled_sequence(tmp_path: Path) -> None:
     sequences = data.read(write(tmp_path / "x.csv", "a,b\n1,2\n3,4\n"))
     np.testing.assert_array_equal(sequences.items, [[[1, 2], [3, 4]]])
     assert sequences.labels is None and sequences.single

@@ -101,8 +101,8 @@ def test_classes_may_be_strings(tmp_path: Path) -> None:
 )
 def test_a_wrong_number_of_axes_quotes_the_shape(tmp_path: Path, step_shape: Any, words: str) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 3, 4, 5), np.float32))
-    said = message(tmp_path / "x.npy", step_shape=step_shape)
-    assert "x has shape (2, 3, 4, 5)" in said and words in said
+    reported = message(tmp_path / "x.npy", step_shape=step_shape)
+    assert "x has shape (2, 3, 4, 5)" in reported and words in reported
 
 
 @pytest.mark.parametrize(

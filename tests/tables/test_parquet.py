@@ -63,12 +63,12 @@ def test_all_rows_are_scored_in_order_beside_the_columns_to_keep(
     folder, rows = files
     result = run_command("run", model, folder, "--out", tmp_path / "out.parquet", "--json", *options)
     assert result.exit_code == 0, result.output
-    said = json.loads(result.stdout)
-    assert (said["sequences"], said["bad"]) == (3600, 0)
+    reported = json.loads(result.stdout)
+    assert (reported["sequences"], reported["bad"]) == (3600, 0)
     scored = pq.read_table(tmp_path / "out.parquet")
     assert scored == Scorer(NET)(rows).select(columns).cast(scored.schema)
-    shown = run_command("run", model, folder, "--out", tmp_path / "out.parquet").output
-    assert "3,600 sequences in " in shown and "Written to" in shown
+    printed = run_command("run", model, folder, "--out", tmp_path / "out.parquet").output
+    assert "3,600 sequences in " in printed and "Written to" in printed
 
 
 def test_the_index_of_pandas_is_kept(model: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from onward.errors import ArgumentError
 from onward.tracing import plot
 
 
-def test_units_with_similar_courses_are_neighbours() -> None:
+def test_units_with_similar_courses_are_neighbors() -> None:
     t = np.linspace(0, 6, 50)
     kinds = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])
     courses = np.stack([np.sin(t), np.cos(t), -np.sin(t + 1)])
@@ -31,7 +31,7 @@ def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
         plot.heat_maps([plot.Panel("x", np.ones((3, 2)), 0, 1)], "title")
 
 
-def test_consecutive_panels_with_one_scale_share_a_colour_bar() -> None:
+def test_consecutive_panels_with_one_scale_share_a_color_bar() -> None:
     values = np.ones((3, 2))
     panels = [plot.Panel("a", values, 0, 1), plot.Panel("b", values, 0, 1), plot.Panel("c", values, -1, 1)]
     assert len(plot.heat_maps(panels, "title").axes) == 3 + 2
@@ -50,7 +50,7 @@ def test_each_step_and_unit_has_its_own_unblurred_pixel(shape: tuple[int, int]) 
 @pytest.mark.parametrize(
     ("low", "high", "ends"), [(-1, 1, "both"), (-1, 3, "min"), (0, 3, "min"), (-2, 3, "neither")]
 )
-def test_colour_bar_has_an_arrow_where_values_exceed_it(low: float, high: float, ends: str) -> None:
+def test_color_bar_has_an_arrow_where_values_exceed_it(low: float, high: float, ends: str) -> None:
     values = np.array([[-2.0, np.nan], [0, 3]])
     figure = plot.heat_maps([plot.Panel("c", values, low, high)], "title")
     assert figure.axes[0].images[0].colorbar.extend == ends
@@ -73,7 +73,7 @@ def test_long_titles_wrap_within_the_figure() -> None:
     assert title.get_text().endswith("\nlayer 0.l0") and title.get_text().count("\n") == 3
 
 
-def test_steps_are_labelled_with_whole_numbers() -> None:
+def test_steps_are_labeled_with_whole_numbers() -> None:
     figure = plot.heat_maps([plot.Panel("a", np.ones((19, 2)), 0, 1)], "title")
     figure.draw_without_rendering()
     ticks = figure.axes[0].get_xticks()

@@ -122,7 +122,7 @@ def test_summary_counts_runs_saturation_and_dead_units() -> None:
 
 
 def test_summary_without_steps_is_rejected() -> None:
-    with pytest.raises(ArgumentError, match="no steps to summarise"):
+    with pytest.raises(ArgumentError, match="no steps to summarize"):
         onward.LSTM(1, 3, rng=0).trace(np.ones((2, 1, 1)), lengths=[0]).summary()
 
 

@@ -100,7 +100,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(
         contents.append(path.read_bytes())
     for weight in nets[0]:
         np.testing.assert_array_equal(nets[0][weight], nets[1][weight])
-    assert contents[0] == contents[1] or stops[0] == 0  # history, generator and optimiser too
+    assert contents[0] == contents[1] or stops[0] == 0  # history, generator and optimizer too
 
 
 def test_steps_after_the_last_checkpoint_are_repeated_on_resume(tmp_path: Path) -> None:

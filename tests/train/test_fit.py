@@ -326,7 +326,7 @@ def test_divergence_is_reported() -> None:
         ({"loss": "crossentropy"}, ArgumentError, "loss='crossentropy', but must be one of cross_entropy"),
         ({"loss": ["mse"]}, ArgumentError, "loss=\\['mse'\\], but must be one of"),
         ({"optimizer": train.Adam}, ArgumentError, r"optimizer=<class .*such as Adam\(1e-3\)"),
-        ({"optimizer": "adam"}, ArgumentError, "optimizer='adam', but must be an optimiser"),
+        ({"optimizer": "adam"}, ArgumentError, "optimizer='adam', but must be an optimizer"),
         ({"schedule": "cosine"}, ArgumentError, "schedule='cosine', but must be a schedule"),
         ({"schedule": lambda base, progress: base}, ArgumentError, "schedule=<function"),
         ({"checkpoint": 3}, ArgumentError, "checkpoint=3, but must be the path of a file"),

@@ -1,4 +1,4 @@
-"""Optimisers and clipping. tests/peers compares them with PyTorch."""
+"""Optimizers and clipping. tests/peers compares them with PyTorch."""
 
 import numpy as np
 import pytest

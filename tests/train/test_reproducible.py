@@ -13,7 +13,7 @@ import onward
 from onward import _core
 from onward.train.reproducible import cos_pi, power
 
-# Short trainings that use every loss, every optimiser, every layer and each schedule that computes something.
+# Short trainings that use every loss, every optimizer, every layer and each schedule that computes something.
 PROGRAM = """
 import hashlib, sys
 from functools import partial

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": ("train", "Train a model on text or on a table of sequences."),
     "plot": ("train", "Plot the losses and the learning rate of a training run."),
     "sample": ("sample", "Generate text with MODEL, character by character."),
-    "score": ("score", "Evaluate MODEL on FILE: a text or a table of labelled sequences."),
+    "score": ("score", "Evaluate MODEL on FILE: a text or a table of labeled sequences."),
     "info": ("info", "Show the layers of MODEL, their output shapes and parameters."),
     "convert": ("convert", "Convert the model IN to the file OUT: .safetensors or .onnx."),
     "quantize": ("quantize", "Compress the recurrent layers of MODEL to float16 or int8."),

@@ -94,12 +94,12 @@ def named_file(name: str, known: dict[str, Path], what: str, argument: str) -> P
         if name in others:
             message += f" It is a bundled {'data set' if what == 'model' else 'model'}."
         raise click.BadParameter(
-            message + did_you_mean(name, [*known, *_neighbours(path)]), param_hint=argument
+            message + did_you_mean(name, [*known, *_neighbors(path)]), param_hint=argument
         )
     return path
 
 
-def _neighbours(path: Path) -> list[str]:
+def _neighbors(path: Path) -> list[str]:
     """The files in the directory of a path, named relative to the same place as the path."""
     if not path.parent.is_dir():
         return []

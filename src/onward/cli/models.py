@@ -35,7 +35,7 @@ def models(as_json: bool) -> None:
 
 def _show(report: Report) -> None:
     models = new_table("Models", "name", "size", "quality")
-    models.add_column("licence")
+    models.add_column("license")
     models.add_column("predicts")
     for row in report["models"]:
         quality = (

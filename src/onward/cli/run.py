@@ -170,10 +170,10 @@ def _run_file(
     outputs, seconds = _outputs(net, sequences, workers)
     bad = inference.rows_with_nan(outputs)
     if bad and on_error == "fail":
-        shown = ", ".join(sequences.name(row) for row in bad[:MOST_NAMED])
+        names = ", ".join(sequences.name(row) for row in bad[:MOST_NAMED])
         more = f" and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
         raise ArgumentError(
-            f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {shown}{more}. Check the "
+            f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {names}{more}. Check the "
             "input for NaN, or set these sequences aside with --on-error keep"
         )
     predictions = predict(model, path, sequences, outputs, bad)

@@ -41,7 +41,7 @@ LISTED = 5  # unknown characters that are named
 @selection_options
 @json_option
 def score(model: str, file: str, unknown: str, selection: data.Selection, as_json: bool) -> None:
-    """Evaluate MODEL on FILE: a text or a table of labelled sequences.
+    """Evaluate MODEL on FILE: a text or a table of labeled sequences.
 
     MODEL is a bundled model (see `onward models`) or a model file. FILE is a bundled data set, a .npz or .csv
     file as `onward train table` takes it, or any other file, which is read as a text in UTF-8. The options

@@ -290,12 +290,12 @@ class Layer:
 
     def __repr__(self) -> str:
         parameters = inspect.signature(type(self)).parameters
-        shown = [
+        arguments = [
             repr(value) if parameters[name].default is inspect.Parameter.empty else f"{name}={value!r}"
             for name, value in self.config().items()
             if value != parameters[name].default
         ]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
         """The name and shape of each weight, in PyTorch's order."""

@@ -219,7 +219,7 @@ class SequenceRegressor(RegressorMixin, _SequenceEstimator):
     """Predict numbers from sequences with recurrent layers, the last step and a linear layer.
 
     X and the parameters are those of `SequenceClassifier`; y is (N,), or (N, O) for O numbers per sequence.
-    Inputs and targets are standardised, and the standardisation is folded into the weights of `model_`, which
+    Inputs and targets are standardized, and the standardization is folded into the weights of `model_`, which
     maps (T, N, F) to (N, O).
 
     >>> rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Train a model on labelled sequences: standardised inputs, noise, and the best validated epoch."""
+"""Train a model on labeled sequences: standardized inputs, noise, and the best validated epoch."""
 
 from __future__ import annotations  # np.random is slow to import
 
@@ -60,7 +60,7 @@ class Moments(NamedTuple):
 
 
 class Noisy(Batches):
-    """Batches of standardised sequences with fresh Gaussian noise in every epoch.
+    """Batches of standardized sequences with fresh Gaussian noise in every epoch.
 
     noise: standard deviation of the noise added to each step. offset: standard deviation of the noise that
     all steps of a sequence share. Evaluation, which passes no generator, adds none. Reference: Bishop 1995,
@@ -137,7 +137,7 @@ def fit_sequences(
     The model consists of recurrent layers, Last (unless every step has a target) and Linear. Training uses
     AdamW, a one-cycle learning rate and averaged weights; for classifiers, also noise, dropout and label
     smoothing. With validation examples, the model gets the weights of the best epoch. epochs=None reads
-    50,000 sequences in total, within 20 to 200 epochs. The standardisation is folded into the weights, so the
+    50,000 sequences in total, within 20 to 200 epochs. The standardization is folded into the weights, so the
     model takes raw sequences. Raises ArgumentError and the errors of `fit`.
     """
     x_moments = moments(training.items)
@@ -272,7 +272,7 @@ def _recurrent_layers(
 
 
 def _standardized_batches(examples: Examples, x_moments: Moments, y_moments: Moments | None) -> Noisy:
-    """Batches of standardised sequences, noisy for classes; numbers as targets are standardised too."""
+    """Batches of standardized sequences, noisy for classes; numbers as targets are standardized too."""
     items, targets = standardized(examples.items, *x_moments), examples.targets
     if y_moments is None:
         return Noisy(items, targets, noise=NOISE, offset=OFFSET)
@@ -286,7 +286,7 @@ def _rows(targets: Any) -> list[NDArray[Any]]:
 
 
 def _unscale(linear: Linear, mean: Array, deviation: Array) -> None:
-    """Fold the inverse of the targets' standardisation into the layer that predicts them."""
+    """Fold the inverse of the targets' standardization into the layer that predicts them."""
     W, b = linear.state_dict().values()
     linear.load_state_dict({"weight": W * deviation[:, None], "bias": b * deviation + mean})
 
@@ -306,7 +306,7 @@ def standardized(items: list[NDArray[Any]], mean: Array, deviation: Array) -> li
 
 
 def fold(model: Sequential, mean: Array, deviation: Array) -> None:
-    """Fold the standardisation of the inputs into the first layer, which must be recurrent with biases.
+    """Fold the standardization of the inputs into the first layer, which must be recurrent with biases.
 
         W ((x - mean) / deviation) + b = (W / deviation) x + (b - (W / deviation) mean)
 

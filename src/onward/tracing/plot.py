@@ -27,9 +27,9 @@ VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # characters th
 
 
 class Panel(NamedTuple):
-    """A heat map of `values` (T, rows), coloured from `low` to `high`.
+    """A heat map of `values` (T, rows), colored from `low` to `high`.
 
-    The colours diverge from 0 where `low` is negative. `rows` labels the vertical axis and `bar` the colour
+    The colors diverge from 0 where `low` is negative. `rows` labels the vertical axis and `bar` the color
     bar. `names` labels each row; an empty sequence means that row numbers would say nothing. `letters`
     (T, rows) holds a character to write into each cell.
     """
@@ -57,7 +57,7 @@ def letters_fit(steps: int) -> bool:
 def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> Figure:
     """Stack panels over a common time axis, with the characters of `text` along the top.
 
-    Consecutive panels with the same colour scale share a colour bar. The figure is independent of pyplot.
+    Consecutive panels with the same color scale share a color bar. The figure is independent of pyplot.
     Raises ArgumentError without matplotlib.
     """
     width = figure_width(len(panels[0].values), text is not None)
@@ -131,10 +131,10 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _draw(ax: Axes, panel: Panel) -> AxesImage:
-    colours = "magma" if panel.low >= 0 else "RdBu_r"
-    # matplotlib's default interpolation would blur neighbouring steps
+    colors = "magma" if panel.low >= 0 else "RdBu_r"
+    # matplotlib's default interpolation would blur neighboring steps
     image = ax.imshow(
-        panel.values.T, colours, aspect="auto", interpolation="nearest", vmin=panel.low, vmax=panel.high
+        panel.values.T, colors, aspect="auto", interpolation="nearest", vmin=panel.low, vmax=panel.high
     )
     ax.set_title(panel.title, loc="left", fontsize=9, pad=3)
     ax.set_ylabel(panel.rows, fontsize=8)
@@ -153,12 +153,12 @@ def _write_cells(ax: Axes, panel: Panel) -> None:
     assert panel.letters is not None
     middle = (panel.low + panel.high) / 2
     for (t, row), letter in np.ndenumerate(panel.letters):
-        colour = "black" if panel.values[t, row] > middle else "white"
+        color = "black" if panel.values[t, row] > middle else "white"
         ax.text(
             t,
             row,
             str(letter).translate(VISIBLE),
-            color=colour,
+            color=color,
             fontsize=8,
             family="monospace",
             ha="center",
@@ -168,7 +168,7 @@ def _write_cells(ax: Axes, panel: Panel) -> None:
 
 
 def _extend(panels: Sequence[Panel]) -> str:
-    """The ends of the colour scale beyond which some values lie, as `Figure.colorbar` names them."""
+    """The ends of the color scale beyond which some values lie, as `Figure.colorbar` names them."""
     under = any((panel.values < panel.low).any() for panel in panels)
     over = any((panel.values > panel.high).any() for panel in panels)
     return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
@@ -187,12 +187,12 @@ def _write(ax: Axes, text: str, width: float) -> None:
 
 
 def by_similarity(values: NDArray[Any]) -> NDArray[np.intp]:
-    """Order the units of `values` (T, units) so that units with similar time courses are neighbours.
+    """Order the units of `values` (T, units) so that units with similar time courses are neighbors.
 
     The order is that of each unit's angle in the plane of the first two principal components.
     """
-    centred = np.nan_to_num(values - values.mean(axis=0))
-    scaled = centred / np.maximum(np.linalg.norm(centred, axis=0), np.finfo(centred.dtype).tiny)
+    centered = np.nan_to_num(values - values.mean(axis=0))
+    scaled = centered / np.maximum(np.linalg.norm(centered, axis=0), np.finfo(centered.dtype).tiny)
     _, strengths, courses = np.linalg.svd(scaled, full_matrices=False)
     plane = np.zeros((2, values.shape[1]))
     plane[: len(courses[:2])] = strengths[:2, None] * courses[:2]

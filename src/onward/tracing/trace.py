@@ -1,4 +1,4 @@
-"""Record every gate and state of a model at every step, to read, summarise, plot and save."""
+"""Record every gate and state of a model at every step, to read, summarize, plot and save."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Trace(Mapping[str, Array]):
 
     def summary(self) -> dict[str, LayerSummary]:
         """The statistics of each layer and direction."""
-        return {layer: _summarise(arrays, self.lengths) for layer, arrays in self.layers.items()}
+        return {layer: _summarize(arrays, self.lengths) for layer, arrays in self.layers.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz file with every array under its full name, and x, y and lengths.
@@ -151,11 +151,11 @@ class Trace(Mapping[str, Array]):
         return picture.draw(self, layer, row, title, classes, label, text, units, similar)
 
 
-def _summarise(arrays: Mapping[str, Array], lengths: NDArray[np.int64]) -> LayerSummary:
+def _summarize(arrays: Mapping[str, Array], lengths: NDArray[np.int64]) -> LayerSummary:
     valid = np.arange(len(arrays["h"]))[:, None] < lengths
     h = arrays["h"][valid]
     if not len(h):
-        raise ArgumentError("the trace has no steps to summarise")
+        raise ArgumentError("the trace has no steps to summarize")
     saturated = {}
     for gate in (gate for gate in arrays if gate in "ifgorzn"):
         low, high = (0.1, 0.9) if gate in picture.SIGMOID else (-0.8, 0.8)

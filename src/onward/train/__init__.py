@@ -1,4 +1,4 @@
-"""Training: the loop `fit`, and its losses, optimisers, schedules, data sets and checkpoints.
+"""Training: the loop `fit`, and its losses, optimizers, schedules, data sets and checkpoints.
 
 Imports core, layers, streaming and tracing.
 """

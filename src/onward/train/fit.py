@@ -72,7 +72,7 @@ def fit(
     first call, with two exceptions: `epochs` may grow, unless the schedule spans the whole run (OneCycleLR
     and CosineAnnealingLR without a number of steps); `patience` may change, and counts from the best epoch so
     far. Arrays and lists of batches are compared by content, other iterables by type and number of batches
-    only, subclasses of `Data` by their settings(), loss functions by name and options, optimisers and
+    only, subclasses of `Data` by their settings(), loss functions by name and options, optimizers and
     schedules by their repr.
 
     progress: show a progress bar on a terminal if rich is installed, and otherwise print a line to stderr
@@ -234,7 +234,7 @@ class Training:
         return {name: dropout_mask(rng, p, R.shape[1:], R.dtype) for name, R in recurrent.items()}
 
     def _rate_and_optimizer(self, history: History, step: int) -> tuple[float, Optimizer]:
-        """Return the learning rate of a step, and the optimiser with the momentum of that step."""
+        """Return the learning rate of a step, and the optimizer with the momentum of that step."""
         total = self.total if self.schedule.spans_run else None
         progress = Progress(step, total, history.validation_losses)
         rate = non_negative("the schedule's lr", self.schedule.lr(self.optimizer.lr, progress))

@@ -1,4 +1,4 @@
-"""Optimisers and gradient clipping, as in torch.optim; an optimiser's state is passed in and returned."""
+"""Optimizers and gradient clipping, as in torch.optim; an optimizer's state is passed in and returned."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from ..errors import ArgumentError
 from .reproducible import power
 from .weights import Weights
 
-OPTIMIZER = "an optimiser of onward.train, such as Adam(1e-3)"
+OPTIMIZER = "an optimizer of onward.train, such as Adam(1e-3)"
 
 
 class Memory(NamedTuple):
-    """The state of an optimiser: the number of steps taken, and by kind one array for each weight."""
+    """The state of an optimizer: the number of steps taken, and by kind one array for each weight."""
 
     step: int
     averages: dict[str, Weights]
@@ -27,7 +27,7 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Base of all optimisers: a learning rate, and weight decay as an L2 penalty added to the gradients.
+    """Base of all optimizers: a learning rate, and weight decay as an L2 penalty added to the gradients.
 
     With decay_biases=False, weights whose names begin with `bias` do not decay. Raises ArgumentError.
     """
@@ -56,7 +56,7 @@ class Optimizer:
         memory: Memory,
         lr: float | None = None,
     ) -> tuple[Weights, Memory]:
-        """Return the updated weights and state as new arrays; `lr` overrides the optimiser's learning rate.
+        """Return the updated weights and state as new arrays; `lr` overrides the optimizer's learning rate.
 
         Raises ArgumentError.
         """
@@ -75,9 +75,9 @@ class Optimizer:
         return updated, Memory(step, averages)
 
     def with_momentum(self, momentum: float) -> "Optimizer":
-        """Return this optimiser with another momentum, or another beta1 for Adam and AdamW.
+        """Return this optimizer with another momentum, or another beta1 for Adam and AdamW.
 
-        Raises ArgumentError for an optimiser without momentum.
+        Raises ArgumentError for an optimizer without momentum.
         """
         raise ArgumentError(
             f"{self!r} has no momentum for OneCycleLR to cycle: pass OneCycleLR(cycle_momentum=False)"

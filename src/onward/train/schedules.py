@@ -25,7 +25,7 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Constant:
-    """The optimiser's own learning rate at every step. Base class of all schedules."""
+    """The optimizer's own learning rate at every step. Base class of all schedules."""
 
     @property
     def spans_run(self) -> bool:
@@ -37,11 +37,11 @@ class Constant:
         return False
 
     def lr(self, base: float, progress: Progress) -> float:
-        """Return the learning rate of the next step; `base` is the optimiser's own."""
+        """Return the learning rate of the next step; `base` is the optimizer's own."""
         return base
 
     def momentum(self, progress: Progress) -> float | None:
-        """Return the momentum of the next step (beta1 for Adam), or None for the optimiser's own."""
+        """Return the momentum of the next step (beta1 for Adam), or None for the optimizer's own."""
         return None
 
 
@@ -126,7 +126,7 @@ class OneCycleLR(Constant):
     The rate rises over the first pct_start of total_steps (None: all steps of the training) and falls to
     base / div_factor / final_div_factor, both along half a cosine. Unless cycle_momentum is False, the
     momentum (beta1 for Adam) falls from max_momentum to base_momentum while the rate rises, and rises back
-    while the rate falls; optimisers without momentum need cycle_momentum=False. A training of a single step
+    while the rate falls; optimizers without momentum need cycle_momentum=False. A training of a single step
     runs at base, whereas PyTorch's runs at the final rate and learns nothing. Source: Smith and Topin 2018.
     """
 

@@ -72,7 +72,7 @@ def test_an_embedding_without_a_mask_is_part_of_a_chain() -> None:
     )
     x = np.random.default_rng(0).integers(0, 9, (2, 6))
     np.testing.assert_array_equal(sequential(model)(x), model(x))
-    with pytest.raises(errors.ArgumentError, match=r"layer0, Embedding.*masks"):
+    with pytest.raises(errors.ArgumentError, match=r"layer0, Embedding.* has no equivalent among the layers"):
         sequential(model_of(runtime.Embedding(table, mask_zero=True)))
 
 

@@ -27,8 +27,8 @@ WITHOUT_OPTIONS = ["trace", "weights", "legacy", "big_endian", "checkpoint"]
 
 @pytest.mark.parametrize("name", WITH_OPTIONS + WITHOUT_OPTIONS)
 def test_layers_give_torchs_outputs_for_every_way_of_saving(name: str) -> None:
-    said = {} if name in WITH_OPTIONS else {"batch_first": True, "nonlinearity": "relu"}
-    parts = onward.load(DATA / f"{name}.pt", **said)
+    options = {} if name in WITH_OPTIONS else {"batch_first": True, "nonlinearity": "relu"}
+    parts = onward.load(DATA / f"{name}.pt", **options)
     assert list(parts) == ["embedding", "lstm", "rnn", "head"]
     y, _ = parts["lstm"](parts["embedding"](ANSWER["x"]))
     y, _ = parts["rnn"](y)

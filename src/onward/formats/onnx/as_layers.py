@@ -37,7 +37,7 @@ INFLATED = {"ConstantOfShape", "Expand", "steps"}  # to those sizes
 def layers_of(evaluator: Evaluator) -> Sequential:
     """The layers that a graph's first input goes through to its first output.
 
-    Raises ArgumentError, which names the node that stands in the way.
+    Raises ArgumentError, which names the node that cannot be converted.
     """
     chain = _Chain(evaluator)
     for node in evaluator.rt_nodes_:

@@ -1,4 +1,4 @@
-"""onnxruntime's DynamicQuantizeLSTM: weights in bytes, and inputs quantised as they come.
+"""onnxruntime's DynamicQuantizeLSTM: weights in bytes, and inputs quantized as they come.
 
 x as a whole, and h of all rows at each step, become bytes by a scale and zero point of their own; the
 products are summed exactly. So a row depends on its batch: as in onnxruntime on one thread, which on more of
@@ -20,7 +20,7 @@ from .recurrent_operators import LSTM, Options
 
 
 def quantized(x: Array) -> tuple[Array, np.float32]:
-    """x = scale q with q of at most 256 neighbouring whole numbers: q and scale."""
+    """x = scale q with q of at most 256 neighboring whole numbers: q and scale."""
     low, high = x.min(initial=0), x.max(initial=0)
     scale = (high - low) / np.float32(255) if high > low else np.float32(1)
     zero_point = np.rint(np.clip(-low / scale, 0, 255))
@@ -105,12 +105,12 @@ def _matrices(W: AnyArray, scale: Array, zero_point: AnyArray) -> list[Matrix]:
 def _steps(cell: "_Cell", sums: Array, R: Matrix, lengths: Any, h: Any, c: Any) -> tuple[Any, Any, Any]:
     """y, h and c after the steps of sums (T, B, 4H), which are the products of x."""
     y = np.zeros((*sums.shape[:2], h.shape[1]), np.float32)
-    shown = h  # of a row that is over, zeros
+    y_t = h  # zeros in rows that have ended
     for t in range(len(sums)):
         valid = (t < lengths)[:, None]
-        h_t, c_t = cell(sums[t] + R.times(shown), c)
+        h_t, c_t = cell(sums[t] + R.times(y_t), c)
         h, c = np.where(valid, h_t, h), np.where(valid, c_t, c)
-        y[t] = shown = np.where(valid, h_t, 0)
+        y[t] = y_t = np.where(valid, h_t, 0)
     return y, h, c
 
 

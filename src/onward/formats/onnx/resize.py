@@ -1,6 +1,6 @@
 """ONNX's Resize and Upsample, in float32's coordinates as onnxruntime and PyTorch.
 
-The onnx package's take float64's, which at a tie is another neighbour, and divide the corners that
+The onnx package's take float64's, which at a tie is another neighbor, and divide the corners that
 align_corners aligns by a size that is not whole.
 """
 
@@ -66,7 +66,7 @@ class Resize(Corrected):
                 raise ArgumentError("Resize has neither scales nor sizes")
             if after != before or scale != 1:
                 at = _coordinates(coordinate_transformation_mode, before, after, scale)
-                places, weights = _neighbours(mode, nearest_mode, at, np.float32(cubic_coeff_a))
+                places, weights = _neighbors(mode, nearest_mode, at, np.float32(cubic_coeff_a))
                 y = _joined(y, axis % X.ndim, places.clip(0, before - 1), weights)
         return (y.astype(X.dtype, copy=False),)
 
@@ -84,7 +84,7 @@ def _coordinates(mode: str, before: int, after: int, scale: np.float32) -> Any:
     return i * 0 if alone else (i + half) / scale - half
 
 
-def _neighbours(mode: str, nearest_mode: str, at: Any, a: np.float32) -> tuple[AnyArray, AnyArray | None]:
+def _neighbors(mode: str, nearest_mode: str, at: Any, a: np.float32) -> tuple[AnyArray, AnyArray | None]:
     """The elements that make each (n, K), and by which weights, if there is more than one."""
     first = np.floor(at)
     if mode == "nearest":

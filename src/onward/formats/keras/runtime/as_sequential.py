@@ -23,7 +23,7 @@ PARAMETERS: dict[str, dict[str, float]] = {
 
 
 def sequential(model: Model) -> Sequential:
-    """The layers, batch first. Raises ArgumentError, which names the layer that stands in the way."""
+    """The layers, batch first. Raises ArgumentError, which names the layer that cannot be converted."""
     return Sequential(*_layers_of(model))
 
 
@@ -38,12 +38,12 @@ def _layers_of(model: Model) -> Iterator[Layer]:
             return
         layers = None if model.nodes[count].get("options") else _as_layers(layer)
         if layers is None:
-            raise ArgumentError(f"{name}, {layer!r}, is not made of layers without masks that know no axes")
+            raise ArgumentError(f"{name}, {layer!r}, has no equivalent among the layers of a Sequential")
         yield from layers
 
 
 def _as_layers(layer: Layer) -> list[Layer] | None:
-    """What does the same as a layer of Keras; None if nothing does."""
+    """The equivalent of a Keras layer; None if there is none."""
     match layer:
         case Model():
             return list(sequential(layer))

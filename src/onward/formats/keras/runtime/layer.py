@@ -86,12 +86,12 @@ class KerasLayer(Layer):
 
     def __repr__(self) -> str:
         parameters = inspect.signature(type(self)).parameters
-        shown = [
+        arguments = [
             f"{name}={value!r}"
             for name, value in super().config().items()
             if name in parameters and value != parameters[name].default
         ]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
     def description(self) -> dict[str, Any]:
         return super().description() | {"type": f"keras.{type(self).__name__}"}
