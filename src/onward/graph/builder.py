@@ -52,7 +52,7 @@ class Builder:
             view = View.contiguous(CONSTANTS, self._constants_size, array.shape)
             self._constants.append(numbers)
             self._constants_size += numbers.size
-            known = self._views[id(array)] = array, view  # keeps the array alive, so that its id is not reused
+            known = self._views[id(array)] = array, view  # keeps the array, and thus its id
         return known[1]
 
     def add(self, step: str, *arguments: Any) -> None:

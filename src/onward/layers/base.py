@@ -267,7 +267,7 @@ class Layer:
 
         The copy can be called, saved, loaded and streamed like any model, and computes in float32. With
         float16, its outputs are those of a float32 model with the rounded weights. With int8, the weights and
-        the vectors they multiply are quantized, each row by its largest magnitude, and the products are summed
+        the vectors they multiply are quantized, each row by its largest magnitude, and products are summed
         exactly. Its `state_dict` holds the stored arrays: `weight_hh_l0` and, for int8, `weight_hh_l0_scale`.
 
         With `check`, inputs x of the model, the largest absolute difference between the outputs must not

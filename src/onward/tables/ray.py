@@ -74,8 +74,8 @@ def score(
     number of actors and any batch size; if an actor is lost, its work is repeated.
 
     Leave processors free for the tasks that read and write. `score_parquet` is faster for Parquet files: its
-    actors read the files themselves. Raises ArgumentError and FileError; Ray raises the errors of bad rows, as
-    text, when the dataset is consumed.
+    actors read the files themselves. Raises ArgumentError and FileError; Ray raises the errors of bad rows,
+    as text, when the dataset is consumed.
     """
     scorer = Scorer(_load(model), input, lengths, output, on_error, row)
     scored = dataset.map_batches(

@@ -29,9 +29,9 @@ VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # characters th
 class Panel(NamedTuple):
     """A heat map of `values` (T, rows), colored from `low` to `high`.
 
-    The colors diverge from 0 where `low` is negative. `rows` labels the vertical axis and `bar` the color
-    bar. `names` labels each row; an empty sequence means that row numbers would say nothing. `letters`
-    (T, rows) holds a character to write into each cell.
+    If `low` is negative, the colors diverge from 0. `rows` labels the vertical axis and `bar` the color bar.
+    `names` labels each row; an empty sequence hides the row numbers. `letters` (T, rows) holds a character to
+    write into each cell.
     """
 
     title: str
@@ -168,7 +168,7 @@ def _write_cells(ax: Axes, panel: Panel) -> None:
 
 
 def _extend(panels: Sequence[Panel]) -> str:
-    """The ends of the color scale beyond which some values lie, as `Figure.colorbar` names them."""
+    """The ends of the color scale that some values exceed, as `Figure.colorbar` names them."""
     under = any((panel.values < panel.low).any() for panel in panels)
     over = any((panel.values > panel.high).any() for panel in panels)
     return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[

@@ -1,4 +1,4 @@
-"""Record every gate and state of a model at every step, to read, summarize, plot and save."""
+"""Record every gate and state of a model at every step; summarize, plot and save the record."""
 
 from __future__ import annotations
 

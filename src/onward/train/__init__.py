@@ -1,6 +1,6 @@
-"""Training: the loop `fit`, and its losses, optimizers, schedules, data sets and checkpoints.
+"""Training: the loop `fit`, losses, optimizers, schedules, data sets and checkpoints.
 
-Imports core, layers, streaming and tracing.
+May import core, layers, streaming and tracing.
 """
 
 from .batches import Batch, Batches, Chunks, Data
