@@ -18,7 +18,7 @@ from .common import complete_model, json_option, text_model
     help="0 always chooses the likeliest character; 1 samples from the model's probabilities.",
 )
 @click.option(
-    "--length", default=500, show_default=True, type=click.IntRange(0), help="Number of characters to generate."
+    "--length", default=500, show_default=True, type=click.IntRange(0), help="Characters to generate."
 )
 @click.option("--seed", type=click.IntRange(0), help="Seed; the same seed gives the same text.")
 @json_option

@@ -43,9 +43,9 @@ LISTED = 5  # the maximum number of unknown characters in a message
 def score(model: str, file: str, unknown: str, selection: data.Selection, as_json: bool) -> None:
     """Evaluate MODEL on FILE: a text or a table of labeled sequences.
 
-    MODEL is a bundled model (see `onward models`) or a model file. FILE is a bundled data set, an .npz or .csv
-    file for `onward train table`, or any other file, which is read as UTF-8 text. The options that select
-    columns apply to .csv files; those that the model was trained with need not be repeated.
+    MODEL is a bundled model (see `onward models`) or a model file. FILE is a bundled data set, an .npz or
+    .csv file for `onward train table`, or any other file, which is read as UTF-8 text. The options that
+    select columns apply to .csv files; those that the model was trained with need not be repeated.
 
     For a text, prints the bits per character and the perplexity; for a table, the loss and, if the labels are
     classes, the accuracy.

@@ -77,7 +77,7 @@ class Run(NamedTuple):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw a picture (.png, .svg or .pdf) or save all arrays (.npz) to this file.",
 )
-@click.option("--sequence", default=0, show_default=True, help="The sequence of INPUT to run, counted from 0.")
+@click.option("--sequence", default=0, show_default=True, help="Index of the sequence in INPUT, from 0.")
 @click.option("--text", help="Text for a text model to read, instead of INPUT.")
 @click.option("--layer", help="The layer to draw, such as 0.l0_reverse. Default: the first.")
 @click.option("--units", type=Units(), help="Draw only these units, such as 0-15,40.")

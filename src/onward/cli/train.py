@@ -42,7 +42,7 @@ def settings(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--seed", default=0, show_default=True, help="Seed of initial weights, order and dropout."
         ),
-        click.option("--epochs", type=click.IntRange(1), help="Passes over the data. Default: chosen by its size."),
+        click.option("--epochs", type=click.IntRange(1), help="Passes over the data. Default: by its size."),
         click.option("--layers", default=None, type=click.IntRange(1), help="Number of LSTM layers."),
         click.option("--hidden", default=None, type=click.IntRange(1), help="Units per layer."),
         click.option(
@@ -111,10 +111,11 @@ def train_table(
     """Train a model that predicts the class, or numbers, of the sequences in FILE.
 
     FILE is a bundled data set, or an .npz or .csv file like the INPUT of `onward run`, with targets to
-    predict. In an .npz file, `y` holds classes (N,), as integers or strings; numbers (N, O) for each sequence;
-    or numbers (N, T, O) for each step. In a .csv file, --target names the column: strings and integers that
-    are the same on all rows of a sequence are classes; other numbers are values, one per sequence if they are
-    constant within it, otherwise one per step. Write 3.0 rather than 3 for an integer that is a value.
+    predict. In an .npz file, `y` holds classes (N,), as integers or strings; numbers (N, O) for each
+    sequence; or numbers (N, T, O) for each step. In a .csv file, --target names the column: strings and
+    integers that are the same on all rows of a sequence are classes; other numbers are values, one per
+    sequence if they are constant within it, otherwise one per step. Write 3.0 rather than 3 for an integer
+    that is a value.
 
     To forecast a long table, --window sets how many steps the model reads and --horizon how many it predicts:
 

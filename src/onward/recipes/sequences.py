@@ -137,8 +137,8 @@ def fit_sequences(
     The model consists of recurrent layers, Last (unless every step has a target) and Linear. Training uses
     AdamW, a one-cycle learning rate and averaged weights; for classifiers, also noise, dropout and label
     smoothing. With validation examples, the model gets the weights of the best epoch. epochs=None reads
-    50,000 sequences in total, but for 20 to 200 epochs. The standardization is folded into the weights, so the
-    model takes raw sequences. Raises ArgumentError and the errors of `fit`.
+    50,000 sequences in total, but for 20 to 200 epochs. The standardization is folded into the weights, so
+    the model takes raw sequences. Raises ArgumentError and the errors of `fit`.
     """
     x_moments = moments(training.items)
     y_moments = None if num_classes is not None else moments(_rows(training.targets))
@@ -202,8 +202,8 @@ def fit_table(
     N = len(sequences.items)
     if N < HELD_OUT:
         raise ArgumentError(
-            f"the table has {N} sequences, expected at least {HELD_OUT}: add some, because one in {HELD_OUT} is "
-            "held out"
+            f"the table has {N} sequences, expected at least {HELD_OUT}: add some, because one in {HELD_OUT} "
+            "is held out"
         )
     rng = np.random.default_rng(seed)
     examples = _examples(sequences)

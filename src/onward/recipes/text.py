@@ -174,7 +174,7 @@ def _sampled(
     logits = stream(numbers)[-1]
     for _ in range(length):
         if temperature:
-            with np.errstate(over="ignore"):  # infinitely less likely than the likeliest character: probability 0
+            with np.errstate(over="ignore"):  # a logit that overflows has probability 0
                 scaled = (logits.astype(np.float64) - logits.max()) / temperature
             sums = np.exp(scaled).cumsum()
             number = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))

@@ -68,7 +68,9 @@ def _header(name: str, cells: list[str]) -> list[str]:
     header = [column.strip() for column in cells]
     if not header or len(set(header)) < len(header) or all(map(_is_number, header)):
         line = ",".join(header)
-        raise FileError(f"{name}, line 1: must contain a different name for each column, but is {line!r}")
+        raise FileError(
+            f"{name}, line 1: must name the columns, with a different name for each, but is {line!r}"
+        )
     return header
 
 

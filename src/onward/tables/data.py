@@ -73,8 +73,7 @@ def parse(
         else:
             if selection.named_columns:
                 raise FileError(
-                    f"{name}: arrays have no columns to select: omit --input, --target, "
-                    "--group and --time"
+                    f"{name}: arrays have no columns to select: omit --input, --target, --group and --time"
                 )
             reader: Callable[..., Sequences] = (
                 array_files.parse_npy if suffix == ".npy" else array_files.parse_npz

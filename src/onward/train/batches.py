@@ -37,7 +37,7 @@ class Data:
     size: int | None
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that must be the same when training resumes from a checkpoint, as JSON types."""
+        """Return the settings that must be the same when training resumes, as JSON types."""
         return {"number of batches": self.size}
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:

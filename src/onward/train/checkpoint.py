@@ -28,9 +28,9 @@ class Run:
     """Everything that changes during a training, except the model's weights.
 
     average: the moving average of the weights. best: the weights with the lowest validation loss. batch: the
-    number of batches done in the epoch. epoch_rng: the state of `rng` at the start of the epoch. total, count:
-    the sum of the epoch's losses so far, and the number of rows in it. state: the model's state, for the next
-    chunk. saved: whether the checkpoint file belongs to this run.
+    number of batches done in the epoch. epoch_rng: the state of `rng` at the start of the epoch. total and
+    count: the sum of the epoch's losses so far, and the number of rows in it. state: the model's state, for
+    the next chunk. saved: whether the checkpoint file belongs to this run.
     """
 
     rng: np.random.Generator

@@ -179,7 +179,7 @@ class Training:
         report.epoch(number, run.history.epochs[-1])
 
     def _batches(self, run: Run) -> Iterator[Batch]:
-        """Return the remaining batches of the epoch; their order depends on `rng` at the start of the epoch."""
+        """Return the remaining batches of the epoch, in the order drawn from `rng` at its start."""
         now = run.rng.bit_generator.state
         if run.batch == 0:
             run.epoch_rng = now

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class Epoch(NamedTuple):
     """The results of one epoch.
 
-    step: the number of steps done by its end. lr: the learning rate of its last step. loss: the mean loss over
-    its batches, each computed before the weights were updated. validation_loss, accuracy: the loss and the
-    accuracy on the validation data, or None.
+    step: the number of steps done by its end. lr: the learning rate of its last step. loss: the mean loss
+    over its batches, each computed before the weights were updated. validation_loss, accuracy: the loss and
+    the accuracy on the validation data, or None.
     """
 
     step: int

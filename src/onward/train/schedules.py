@@ -168,7 +168,7 @@ class OneCycleLR(Constant):
         peak = self.pct_start * total - 1 if last else 0
         if progress.step <= peak:
             return _cosine(start, middle, progress.step / peak if peak > 0 else 1)
-        fall = (progress.step - peak) / (last - peak) if progress.step < last else 1  # the peak may be the last step
+        fall = (progress.step - peak) / (last - peak) if progress.step < last else 1  # peak may equal last
         return _cosine(middle, end, fall)
 
 
