@@ -31,19 +31,17 @@ View view_of(const ViewIn& view) {
 
 struct Plan {
     onward::Plan core;
-    std::vector<nb::object> stacks;  // keeps alive the stacks that the steps use
+    std::vector<nb::object> weights;  // keeps alive the weights that the steps use
 
     explicit Plan(const std::vector<Size>& sizes) : core(sizes) {}
     Plan(const Plan&) = delete;
 
-    void product(const In& W, const OptionalIn& b, const ViewIn& x, Size row_axes, const std::optional<ActivationIn>& f,
+    void product(const nb::object& matrix, const ViewIn& x, Size row_axes, const std::optional<ActivationIn>& f,
                  const ViewIn& y) {
-        const float* const weights = data_of<const float>(W, "W", {-1, -1});
-        const Size O = Size(W.shape(0)), K = Size(W.shape(1));
-        core.product(onward::Packed<float>({Format::native, weights, nullptr},
-                                           data_of<const float>(b, "b", {O}), 0, 1, O, K, core.lanes()),
-                     O, view_of(x), row_axes,
-                     f ? std::optional(activation_of<float>(*f)) : std::nullopt, view_of(y));
+        const auto* const W = std::get_if<onward::Dense<float>>(&nb::cast<const Dense&>(matrix).core);
+        if (!W) throw nb::value_error("plans compute in float32");
+        core.product(*W, view_of(x), row_axes, f ? std::optional(activation_of<float>(*f)) : std::nullopt, view_of(y));
+        weights.push_back(matrix);
     }
 
     void recurrent(const nb::object& layer, const ViewIn& x, const std::optional<ViewIn>& h0,
@@ -55,7 +53,7 @@ struct Plan {
         const View h = optional(h0), c = optional(c0), last_c = optional(c_n);
         core.recurrent(*stack, view_of(x), h0 ? &h : nullptr, c0 ? &c : nullptr, view_of(y), view_of(h_n),
                        c_n ? &last_c : nullptr);
-        stacks.push_back(layer);
+        weights.push_back(layer);
     }
 
     void run(const nb::list& arrays, Size first, Size last) const {
@@ -111,7 +109,7 @@ void bind_plan(nb::module_& m) {
         .def("standardize", [](Plan& plan, float epsilon, const ViewIn& x, const ViewIn& y) {
             plan.core.standardize(epsilon, view_of(x), view_of(y));
         })
-        .def("product", &Plan::product, "W"_a.noconvert(), "b"_a.noconvert().none(), "x"_a, "row_axes"_a,
+        .def("product", &Plan::product, "W"_a, "x"_a, "row_axes"_a,
              "function"_a.none(), "y"_a)
         .def("matmul", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.matmul(view_of(a), view_of(b), view_of(y));

@@ -296,24 +296,24 @@ void Plan::each_row(const View& x, const View& y, Function function) {
     });
 }
 
-void Plan::product(Packed<float> W, Size O, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
+void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                    const View& y) {
     check(x), check(y);
     const Rows rows(x, row_axes);
-    const Size y_stride = y.strides[0], count = Size(rows.offsets.size()), K = W.K;
+    const Panels<float>& panels = W.panels();
+    const Size y_stride = y.strides[0], count = Size(rows.offsets.size()), K = panels.K;
     if (rows.runs.size() * rows.length != size_t(K) || count != y.shape[0] ||
-        (count && y.offset + (count - 1) * y_stride + W.blocks * kernels.L > space_sizes[y.space]))
+        (count && y.offset + (count - 1) * y_stride + panels.blocks * kernels.L > space_sizes[y.space]))
         throw std::out_of_range("the rows of a product do not match its weights or its output");
-    const bool worth_threads = count * K * O >= 1'000'000;
-    auto panels = std::make_shared<Packed<float>>(std::move(W));
-    steps.push_back([this, panels, x, f, y, rows, count, y_stride, worth_threads](float* const* spaces) {
+    const bool worth_threads = count * K * W.O >= 1'000'000;
+    steps.push_back([this, &panels, x, f, y, rows, count, y_stride, worth_threads](float* const* spaces) {
         const float* const from = at(x, spaces);
         float* const to = at(y, spaces);
         int parts = 1;
         const int useful = worth_threads ? int(std::min<Size>(num_threads(), ceil_div(count, rows_worth_a_thread))) : 1;
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
             const FlushDenormals flush;
-            multiply(*panels, from, rows, count * part / parts, count * (part + 1) / parts, f, to, y_stride);
+            multiply(panels, from, rows, count * part / parts, count * (part + 1) / parts, f, to, y_stride);
         });
     });
 }

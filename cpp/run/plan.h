@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "run/dense.h"
 #include "run/stack.h"
 
 namespace onward {
@@ -57,7 +58,7 @@ public:
     void standardize(float epsilon, const View& x, const View& y);
     // y (rows, O) = f(x (rows, K) W + b). The first `row_axes` axes of x enumerate its rows, which may overlap in
     // memory; the remaining axes form K. The row stride of y must cover whole vectors.
-    void product(Packed<float> W, Size O, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
+    void product(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                  const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
     void matmul(const View& a, const View& b, const View& y);

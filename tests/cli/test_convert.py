@@ -16,6 +16,9 @@ from support.cli import invoke, message, report
 import onward
 from onward import bundled
 from onward.layers.base import Layer
+from onward.recipes import text
+from onward.tables import model_files
+from onward.tables.layout import Saved, Selection
 
 VOWELS = bundled.models()["vowels"]
 TEST = bundled.datasets()["japanese_vowels_test"]
@@ -150,3 +153,17 @@ def test_convert_prints_the_size_of_the_file(tmp_path: Path) -> None:
     reported = report("convert", "vowels", out)
     assert reported == {"model": "vowels", "out": str(out), "file_bytes": out.stat().st_size}
     assert f"({out.stat().st_size / 1000:,.1f} kB)" in invoke("convert", "vowels", out, expect=0).output
+
+
+def test_a_converted_model_keeps_the_columns_windows_and_classes_of_its_table(tmp_path: Path) -> None:
+    selection = Selection(inputs=("a", "b"), group="who", window=4)
+    net = onward.Sequential(onward.GRU(2, 3, rng=0), onward.Last(), onward.Linear(3, 2, rng=1))
+    model_files.save(tmp_path / "a.safetensors", net, Saved(selection, ("cat", "dog")))
+    invoke("convert", tmp_path / "a.safetensors", tmp_path / "b.safetensors", expect=0)
+    assert model_files.load_saved(tmp_path / "b.safetensors") == Saved(selection, ("cat", "dog"))
+
+
+def test_a_converted_text_model_keeps_its_vocabulary(tmp_path: Path) -> None:
+    invoke("convert", "shakespeare", tmp_path / "b.safetensors", expect=0)
+    _, vocabulary = text.load(tmp_path / "b.safetensors")
+    assert vocabulary.characters == text.load(bundled.models()["shakespeare"])[1].characters

@@ -9,30 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from support.cli import invoke, report
 
 import onward
-from onward.cli import main
 from onward.core import storage
 from onward.recipes import characters, sequences, text
 from onward.train import checkpoint
 from onward.train.fit import Training
 
 PLAY = "".join(f"FOOL {n % 7}.\nNuncle, give me {n % 5} eggs.\n" for n in range(90))
-
-
-def onward_(*arguments: str | Path, expect: int = 0) -> Result:
-    """Run the command in this process; it may raise nothing but SystemExit."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    assert result.exit_code == expect, result.output
-    return result
-
-
-def report(*arguments: str | Path) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(onward_(*arguments, "--json").stdout, parse_constant=pytest.fail)
-    return parsed
 
 
 @pytest.fixture(autouse=True)
@@ -61,14 +46,17 @@ def test_a_model_of_text_is_trained_sampled_scored_and_plotted() -> None:
     assert (
         report("score", "play.safetensors", "test.txt")["bits_per_character"] == result["bits_per_character"]
     )
-    assert "bits per character" in onward_("score", "play.safetensors", "test.txt").output
+    assert "bits per character" in invoke("score", "play.safetensors", "test.txt", expect=0).output
 
-    sampled = report("sample", "play.safetensors", "--prompt", "FOOL", "--length", "40", "--seed", "3")
+    prompt = "--prompt", "FOOL", "--length", "40", "--seed", "3"
+    sampled = report("sample", "play.safetensors", *prompt)
     assert len(sampled["text"]) == 40 and set(sampled["text"]) <= set(PLAY)
-    output = onward_("sample", "play.safetensors", "--prompt", "FOOL", "--length", "40", "--seed", "3").output
+    output = invoke(
+        "sample", "play.safetensors", "--prompt", "FOOL", "--length", "40", "--seed", "3", expect=0
+    ).output
     assert output == "FOOL" + sampled["text"] + "\n"
 
-    onward_("plot", "play.run")
+    invoke("plot", "play.run", expect=0)
     assert Path("play.png").read_bytes()[:4] == b"\x89PNG"
     reported = report("plot", "play.run", "-o", "play.svg")
     assert reported == {"run": "play.run", "out": "play.svg"}
@@ -76,7 +64,7 @@ def test_a_model_of_text_is_trained_sampled_scored_and_plotted() -> None:
 
 
 def test_the_table_shows_the_best_the_last_and_every_tenth_epoch_with_the_accuracy() -> None:
-    result = onward_("train", "text", "play.txt", *SMALL, "--epochs", "23", "-o", "net.safetensors")
+    result = invoke("train", "text", "play.txt", *SMALL, "--epochs", "23", "-o", "net.safetensors", expect=0)
     assert "Losses: cross entropy in nats\n" in result.stdout
     assert (
         "bits per character on the last 5%" in result.stdout
@@ -94,7 +82,7 @@ def test_the_table_shows_the_best_the_last_and_every_tenth_epoch_with_the_accura
 
 
 def test_a_training_without_a_terminal_prints_lines_on_stderr() -> None:
-    result = onward_("train", "text", "play.txt", *SMALL, "--epochs", "2", "--json")
+    result = invoke("train", "text", "play.txt", *SMALL, "--epochs", "2", "--json", expect=0)
     json.loads(result.stdout)
     assert "epoch 2: loss " in result.stderr and "validation accuracy" in result.stderr
 
@@ -102,10 +90,10 @@ def test_a_training_without_a_terminal_prints_lines_on_stderr() -> None:
 def test_losses_of_a_table_name_their_label_smoothing_and_units() -> None:
     np.savez("classes.npz", **table(classes=True))
     np.savez("targets.npz", **table(per_sequence=True))
-    output = onward_("train", "table", "classes.npz", *SMALL).stdout
+    output = invoke("train", "table", "classes.npz", *SMALL, expect=0).stdout
     assert "Losses: cross entropy in nats, label_smoothing=0.02\n" in output
     assert "nats without label smoothing" in output
-    output = onward_("train", "table", "targets.npz", *SMALL).stdout
+    output = invoke("train", "table", "targets.npz", *SMALL, expect=0).stdout
     assert "Losses: mean squared error of standardized targets\n" in output
     assert "in the units of the targets" in output and "accuracy" not in output
 
@@ -125,22 +113,22 @@ def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_resuming_an_interrupted_training_gives_the_same_model(kind: str) -> None:
     np.savez("play.npz", **table(classes=True))
     command = "train", kind, "play.txt" if kind == "text" else "play.npz", *SMALL, "--epochs", "4", "-o"
-    onward_(*command, "whole.safetensors")
+    invoke(*command, "whole.safetensors", expect=0)
     interrupted = []
     for steps in (2, 14 if kind == "text" else 9):
         with pytest.MonkeyPatch.context() as patch:
             interrupt_after(steps, patch)
-            interrupted.append(onward_(*command, "cut.safetensors", expect=130))
+            interrupted.append(invoke(*command, "cut.safetensors", expect=130))
     assert "nothing was saved" in interrupted[0].stderr
     assert (
         "Written" not in interrupted[1].stdout and "--resume continues from cut.run" in interrupted[1].stderr
     )
     assert not Path("cut.safetensors").exists()
-    onward_(*command, "cut.safetensors", "--resume")
+    invoke(*command, "cut.safetensors", "--resume", expect=0)
     assert Path("cut.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
     assert Path("cut.run").read_bytes() == Path("whole.run").read_bytes()
     assert (
-        "another model" in onward_(*command, "cut.safetensors", "--resume", "--hidden", "17", expect=1).stderr
+        "another model" in invoke(*command, "cut.safetensors", "--resume", "--hidden", "17", expect=1).stderr
     )
 
 
@@ -148,21 +136,21 @@ def test_ctrl_c_does_not_offer_to_resume_from_the_checkpoint_of_an_earlier_train
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = "train", "text", "play.txt", *SMALL, "--epochs"
-    onward_(*command, "2")
+    invoke(*command, "2", expect=0)
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Training, "run", interrupted)
-    assert "nothing was saved" in onward_(*command, "2", expect=130).stderr
-    assert "--resume continues from play.run" in onward_(*command, "2", "--resume", expect=130).stderr
+    assert "nothing was saved" in invoke(*command, "2", expect=130).stderr
+    assert "--resume continues from play.run" in invoke(*command, "2", "--resume", expect=130).stderr
 
 
 def test_resuming_with_another_text_of_the_same_length_is_an_error() -> None:
     Path("other.txt").write_text(PLAY[::-1])
     options = *SMALL, "--epochs", "1", "-o", "net.safetensors"
-    onward_("train", "text", "play.txt", *options)
-    assert "another data set" in onward_("train", "text", "other.txt", *options, "--resume", expect=1).stderr
+    invoke("train", "text", "play.txt", *options, expect=0)
+    assert "another data set" in invoke("train", "text", "other.txt", *options, "--resume", expect=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -180,7 +168,7 @@ def test_training_does_not_overwrite_its_input(kind: str, name: str, out: tuple[
         Path(name).write_text(PLAY)
     Path("link.safetensors").symlink_to(name)
     before = Path(name).read_bytes()
-    assert "would overwrite FILE" in onward_("train", kind, name, *out, *SMALL, expect=2).stderr
+    assert "would overwrite FILE" in invoke("train", kind, name, *out, *SMALL, expect=2).stderr
     assert Path(name).read_bytes() == before
 
 
@@ -188,7 +176,7 @@ def test_infinite_targets_are_one_error_message() -> None:
     arrays = table(per_sequence=True)
     arrays["targets"][:, 1] = np.inf
     np.savez("table.npz", **arrays)
-    assert "Error: the loss is nan" in onward_("train", "table", "table.npz", *SMALL, expect=1).stderr
+    assert "Error: the loss is nan" in invoke("train", "table", "table.npz", *SMALL, expect=1).stderr
 
 
 def test_an_interrupted_sample_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,9 +185,9 @@ def test_an_interrupted_sample_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(text, "sample", endless)
-    result = onward_("sample", "shakespeare", "--prompt", "b", expect=130)
+    result = invoke("sample", "shakespeare", "--prompt", "b", expect=130)
     assert (result.stdout, result.stderr) == ("ba", "")
-    assert onward_("sample", "shakespeare", "--json", expect=130).output == ""
+    assert invoke("sample", "shakespeare", "--json", expect=130).output == ""
 
 
 def table(classes: bool = False, per_step: bool = False, per_sequence: bool = False) -> dict[str, Any]:
@@ -224,7 +212,7 @@ def test_a_classifier_is_trained_on_a_table(monkeypatch: pytest.MonkeyPatch) -> 
     assert result["accuracy"] >= 0.85 and result["sequences"] == 120 and len(result["epochs"]) == 133
     assert report("score", "table.safetensors", "table.npz")["accuracy"] >= 0.9
     assert report("run", "table.safetensors", "table.npz")["accuracy"] >= 0.9  # of data as they are
-    assert "% correct" in onward_("score", "table.safetensors", "table.npz").output
+    assert "% correct" in invoke("score", "table.safetensors", "table.npz", expect=0).output
 
 
 @pytest.mark.parametrize("kind", ["per_step", "per_sequence"])
@@ -273,7 +261,7 @@ def test_mistakes_are_one_error_message() -> None:
     np.savez("few.npz", x=np.ones((3, 2)), y=[1])
     np.savez("odd.npz", x=np.ones((3, 2)), targets=np.ones((2, 2, 2)))
     Path("other.txt").write_text(PLAY + "é")
-    onward_("train", "text", "play.txt", *SMALL, "--epochs", "1")
+    invoke("train", "text", "play.txt", *SMALL, "--epochs", "1", expect=0)
     for arguments, code, message in (
         (("train", "text", "short.txt"), 1, "6 characters; training needs at least 1,000"),
         (("train", "text", "binary.txt"), 1, "not text in UTF-8: byte 0 is 0xff"),
@@ -293,20 +281,20 @@ def test_mistakes_are_one_error_message() -> None:
         (("plot", "play.safetensors"), 1, "is not a checkpoint"),
         (("plot", "play.run", "-o", "x.gif"), 2, ".png, .svg, .pdf"),
     ):
-        stderr = " ".join(onward_(*arguments, expect=code).stderr.replace("│", " ").split())
+        stderr = " ".join(invoke(*arguments, expect=code).stderr.replace("│", " ").split())
         assert message in stderr, (arguments, stderr)
 
 
 def test_a_full_disk_leaves_the_previous_model_intact(monkeypatch: pytest.MonkeyPatch) -> None:
     command = "train", "text", "play.txt", *SMALL, "--epochs", "1"
-    onward_(*command)
+    invoke(*command, expect=0)
     before = Path("play.safetensors").read_bytes(), Path("play.run").read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    assert "No space left on device" in onward_(*command, "--seed", "5", expect=1).stderr
+    assert "No space left on device" in invoke(*command, "--seed", "5", expect=1).stderr
     assert (Path("play.safetensors").read_bytes(), Path("play.run").read_bytes()) == before
     assert storage.read("play.run")[1] is not None
 
@@ -315,4 +303,4 @@ def test_a_full_disk_leaves_the_previous_model_intact(monkeypatch: pytest.Monkey
     "command", [["train", "text"], ["train", "table"], ["train"], ["sample"], ["score"], ["plot"]]
 )
 def test_every_help_has_an_example(command: list[str]) -> None:
-    assert "Example:  onward" in onward_(*command, "--help").output
+    assert "Example:  onward" in invoke(*command, "--help", expect=0).output

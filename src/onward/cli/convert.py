@@ -13,6 +13,7 @@ from ..formats.torch.merge import merged
 from ..formats.torch.parts import Parts, find_layers
 from ..formats.torch.state_dict import StateDict
 from ..layers.base import Layer
+from ..tables import model_files
 from .common import (
     Report,
     check_suffix,
@@ -39,6 +40,8 @@ def convert(
 
     IN is a bundled model (see `onward models`) or any file that onward.load opens.
 
+    A .safetensors file keeps the metadata of IN: columns, windows and classes of a table, or a vocabulary.
+
     If IN does not record how its layers are connected, a single layer is written as a model. Several layers
     can only be written to .safetensors, as tensors, and only if that preserves all their options.
     """
@@ -59,7 +62,7 @@ def convert(
         storage.write(target, load_tensors(path))
     else:
         model = net if isinstance(net, Layer) else net.layers()
-        export_onnx(model, target) if to_onnx else model.save(target)
+        export_onnx(model, target) if to_onnx else model_files.save_converted(target, model, path)
     size = target.stat().st_size
     if as_json:
         print(json.dumps({"model": source, "out": str(target), "file_bytes": size}))

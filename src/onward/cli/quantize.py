@@ -10,7 +10,6 @@ import numpy as np
 from .. import bundled
 from ..errors import ArgumentError, PrecisionError
 from ..layers.base import Layer
-from ..recipes import text
 from ..tables import inference, model_files
 from .common import (
     Report,
@@ -75,7 +74,6 @@ def quantize(
         raise click.UsageError("--tolerance needs --check DATA, the inputs on which to compare the outputs")
     net = layer_of(path, model)
     small = _quantized(net, precision)
-    vocabulary = text.vocabulary_of(path)
     report: Report = {
         "model": model,
         "precision": precision,
@@ -92,10 +90,7 @@ def quantize(
                 f"{precision} changes an output by {report['largest_difference']:.3g}, which exceeds the "
                 f"tolerance of {tolerance:g}; nothing was written. Allow more" + _alternative(precision)
             )
-    if vocabulary is None:
-        model_files.save(out, small, model_files.load_saved(path))
-    else:
-        text.save(out, small, vocabulary)
+    model_files.save_converted(out, small, path)
     report["file_bytes_before"], report["file_bytes_after"] = path.stat().st_size, out.stat().st_size
     if as_json:
         print(json.dumps(report))

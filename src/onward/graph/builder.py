@@ -1,7 +1,8 @@
 """Build a plan: record steps over views and allocate the memory that they use."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,23 @@ Floats = NDArray[np.float32]
 ALIGNMENT = 16  # floats in a cache line
 
 
+@dataclass
+class Weights:
+    """The packed matrices that all plans of one graph share."""
+
+    lasting: frozenset[int]  # the ids of the arrays that live as long as the graph
+    packed: dict[Any, _core.Dense] = field(default_factory=dict)
+
+
 class Builder:
     """Records steps and allocates arrays; `build` turns them into a plan of the core."""
 
-    def __init__(self, argument_sizes: list[int]) -> None:
+    def __init__(self, argument_sizes: list[int], weights: Weights) -> None:
         self.steps: list[tuple[str, tuple[Any, ...]]] = []
         self.lanes = _core.Plan([0]).lanes
         self.arena_size = 0
         self._argument_sizes = argument_sizes
+        self._weights = weights
         self._constants: list[Floats] = []
         self._constants_size = 0
         self._views: dict[int, tuple[Floats, View]] = {}
@@ -54,6 +64,22 @@ class Builder:
             self._constants_size += numbers.size
             known = self._views[id(array)] = array, view  # keeps the array, and thus its id
         return known[1]
+
+    def packed(
+        self,
+        source: tuple[NDArray[Any] | None, ...],
+        variant: Any,
+        make: Callable[[], tuple[NDArray[Any], NDArray[Any] | None]],
+    ) -> _core.Dense:
+        """Return the matrix (O, K) and bias that `make` returns, packed once for all plans of the graph."""
+        key = (_core.isa(), variant, *map(id, source))
+        if key in self._weights.packed:
+            return self._weights.packed[key]
+        W, bias = make()
+        dense = _core.Dense(np.ascontiguousarray(W), None if bias is None else np.ascontiguousarray(bias))
+        if all(array is None or id(array) in self._weights.lasting for array in source):
+            self._weights.packed[key] = dense
+        return dense
 
     def add(self, step: str, *arguments: Any) -> None:
         """Append a step, named after the method of the core's Plan."""

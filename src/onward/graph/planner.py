@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from .builder import ALIGNMENT, Builder
+from .builder import ALIGNMENT, Builder, Weights
 from .node import AnyArray, Node
 from .operations import LOWERINGS, Value
 from .view import ARENA, FIRST_ARGUMENT, View
@@ -70,7 +70,12 @@ class Plan:
     """A graph planned for one signature of its inputs."""
 
     def __init__(
-        self, nodes: Sequence[Node], known: Mapping[str, Any], feed: Mapping[str, Any], outputs: Sequence[str]
+        self,
+        nodes: Sequence[Node],
+        known: Mapping[str, Any],
+        feed: Mapping[str, Any],
+        outputs: Sequence[str],
+        weights: Weights,
     ) -> None:
         self._values: dict[str, Value | None] = {
             name: Value(array, True, None) for name, array in known.items()
@@ -79,7 +84,7 @@ class Plan:
         self._float_inputs = [
             name for name, array in feed.items() if array.dtype == np.float32 and array.ndim
         ]
-        self._builder = Builder([feed[name].size for name in self._float_inputs])
+        self._builder = Builder([feed[name].size for name in self._float_inputs], weights)
         for index, name in enumerate(self._float_inputs):
             view = View.contiguous(FIRST_ARGUMENT + index, 0, feed[name].shape)
             self._values[name] = Value(feed[name], False, view)
@@ -272,6 +277,7 @@ class Planner:
         self, nodes: Sequence[Node], known: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]
     ) -> None:
         self._nodes, self._known, self._inputs, self._outputs = nodes, known, inputs, outputs
+        self._weights = Weights(frozenset(map(id, known.values())))
         self._plans: OrderedDict[Any, Plan | None] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -287,7 +293,9 @@ class Planner:
         with self._lock:
             if signature not in self._plans:
                 try:
-                    self._plans[signature] = Plan(self._nodes, self._known, feed, self._outputs)
+                    self._plans[signature] = Plan(
+                        self._nodes, self._known, feed, self._outputs, self._weights
+                    )
                 except CannotPlan:
                     self._plans[signature] = None
                 if len(self._plans) > MAX_PLANS:

@@ -16,8 +16,9 @@ from .. import _core
 from ..core import arrays, storage
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import LARGEST, Rng, generator
-from ..core.equivalents import ATTRIBUTES, argument_hints
+from ..core.equivalents import argument_hints
 from ..errors import ArgumentError, LayerAttributeError, OnwardError, ShapeError, SignatureError
+from .familiar_names import FamiliarNames
 
 if TYPE_CHECKING:
     from ..streaming.pool import Pool
@@ -65,7 +66,7 @@ def unknown_arguments(layer: Layer, names: Iterable[str], takes: str) -> Signatu
     )
 
 
-class Layer:
+class Layer(FamiliarNames):
     """A callable on arrays whose constructor arguments are attributes of the same names.
 
     Streaming, tracing, training and the file formats see every layer and model through the attributes below:
@@ -88,9 +89,7 @@ class Layer:
                 view = weight.view()
                 view.flags.writeable = False
                 return view
-            hint = f": {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
-            message = f"{type(self).__name__} has no attribute {name!r}{hint}"
-            raise LayerAttributeError(message, name=name, obj=self)
+            super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set each attribute once, in the constructor; raise LayerAttributeError afterwards."""
@@ -105,20 +104,6 @@ class Layer:
                 "load_state_dict"
             )
         super().__setattr__(name, value)
-
-    def eval(self) -> Self:
-        """The layer itself, which always runs inference, as PyTorch does after eval()."""
-        return self
-
-    def cpu(self) -> Self:
-        """The layer itself, which always runs on the CPU."""
-        return self
-
-    def summary(self) -> None:
-        """Print each layer's kind, output shape and number of parameters, as `onward info` does."""
-        from .summary import table
-
-        print(table(self._summary_rows()))
 
     def _summary_rows(self) -> list[Row]:
         from .summary import connected_rows

@@ -84,7 +84,7 @@ def _codes(text: str) -> NDArray[np.uint32]:
 def save(path: str | os.PathLike[str], model: Sequential, vocabulary: Vocabulary) -> None:
     """Write a model and its vocabulary to a .safetensors file. Raises FileError."""
     described = model.description() | {"vocabulary": vocabulary.characters}
-    storage.write(path, model._weights_by_name(), described)
+    storage.write(path, model._snapshot(), described)
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:

@@ -13,6 +13,7 @@ from support import hostile, onnx_nodes
 
 import onward
 from onward import errors
+from onward.core.equivalents import ATTRIBUTES
 from onward.formats.onnx.model import Graph
 
 T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
@@ -441,3 +442,24 @@ def test_roi_align_before_opset_16_is_refused() -> None:
     model = onnx_nodes.model_of([node], feeds, ["y"], {"rows": np.array([0])}, opset=10)
     with pytest.raises(errors.ArgumentError, match=r"node pixels \(RoiAlign\) is of an opset before 16"):
         Graph(model)
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_a_familiar_attribute_of_a_graph_raises_an_error_with_the_equivalent(
+    tmp_path: Path, name: str
+) -> None:
+    graph = onward.load(lstm_file(tmp_path / "model.onnx"))
+    with pytest.raises(errors.LayerAttributeError) as error:
+        getattr(graph, name)
+    assert str(error.value) == f"Graph has no attribute {name!r}: {ATTRIBUTES[name]}"
+
+
+def test_a_graph_has_eval_and_summary_and_names_the_layers_that_have_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = onward.load(lstm_file(tmp_path / "model.onnx"))
+    assert graph.eval() is graph
+    graph.summary()
+    assert capsys.readouterr().out.splitlines()[1].split()[1] == "LSTM"
+    with pytest.raises(errors.LayerAttributeError, match=r"no attribute 'save': use model.layers\(\).save"):
+        _ = graph.save

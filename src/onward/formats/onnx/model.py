@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike
 
 from ...core import arrays
-from ...errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
+from ...errors import (
+    ArgumentError,
+    DtypeError,
+    LayerAttributeError,
+    OnwardError,
+    ShapeError,
+    SignatureError,
+)
 from ...graph import Planner
+from ...layers.base import Layer
+from ...layers.familiar_names import FamiliarNames
 from ...layers.sequential import Sequential
+from ...layers.summary import Row
 from ...streaming.pool import Pool
 from ...streaming.stream import Stream
 from ...tracing.trace import Trace
@@ -20,9 +30,10 @@ from .as_layers import layers_of
 from .evaluator import Evaluator
 from .file import initializers
 from .nodes import nodes_of
+from .summary import summarize
 
 
-class Graph:
+class Graph(FamiliarNames):
     """The model in an ONNX file: takes the graph's inputs in order or by name, returns its outputs in order.
 
     Recurrent nodes run in Onward's core, including those in the bodies of Loop, If and Scan; other nodes run
@@ -110,6 +121,17 @@ class Graph:
     def quantize(self, precision: str, **options: Any) -> Sequential:
         """Quantize `layers()`, with their options."""
         return self.layers().quantize(precision, **options)
+
+    if not TYPE_CHECKING:  # type checkers should still report unknown attributes
+
+        def __getattr__(self, name: str) -> None:
+            if not name.startswith("_") and hasattr(Layer, name):
+                message = f"Graph has no attribute {name!r}: use model.layers().{name}"
+                raise LayerAttributeError(message, name=name, obj=self)
+            super().__getattr__(name)
+
+    def _summary_rows(self) -> list[Row]:
+        return summarize(self._model).rows
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of each array in the graph, by name."""

@@ -12,12 +12,14 @@ from ..view import View
 from .registry import Inputs, known, lowering, view
 
 
-def product(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None) -> View:
-    """Return x W^T + b (.., O) for x (.., K) and W (O, K)."""
+def product(
+    b: Builder, x: View, matrix: NDArray[Any], bias: NDArray[Any] | None, transposed: bool = False
+) -> View:
+    """Return the product (.., O) of x (.., K) and a matrix (K, O), or (O, K) if transposed, plus the bias."""
+    W = b.packed((matrix, bias), transposed, lambda: (matrix if transposed else matrix.T, bias))
     leading = x.shape[:-1]
-    y = b.new_rows(math.prod(leading), len(W))
-    bias = None if bias is None else np.ascontiguousarray(bias)
-    b.add("product", np.ascontiguousarray(W), bias, x, len(leading), None, y)
+    y = b.new_rows(math.prod(leading), matrix.shape[0 if transposed else 1])
+    b.add("product", W, x, len(leading), None, y)
     return split_rows(y, leading)
 
 
@@ -40,8 +42,8 @@ def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
     W = known(B)
     if W is not None and W.ndim == 2 and inputs[0] is not None and inputs[0].array.ndim >= 1:
         if bias is None or (bias.known and bias.array.shape == W.shape[1:]):
-            return [product(b, A, W.T, known(bias))]
-        y = product(b, A, W.T, None)
+            return [product(b, A, W, known(bias))]
+        y = product(b, A, W, None)
     else:
         other = view(b, B)
         if other is None or len(A.shape) < 2 or len(other.shape) < 2:
@@ -62,8 +64,9 @@ def gemm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
     if A is None or W is None or attributes.get("alpha", 1) != 1 or attributes.get("beta", 1) != 1:
         return None
     A = A.permuted(1, 0) if attributes.get("transA") else A
-    W = W if attributes.get("transB") else W.T
-    if bias is None or (bias.known and bias.array.shape == (len(W),)):
-        return [product(b, A, W, known(bias))]
+    transposed = bool(attributes.get("transB"))
+    outputs = W.shape[0 if transposed else 1]
+    if bias is None or (bias.known and bias.array.shape == (outputs,)):
+        return [product(b, A, W, known(bias), transposed)]
     C = view(b, bias)
-    return C and [b.binary("add", product(b, A, W, None), C)]
+    return C and [b.binary("add", product(b, A, W, None, transposed), C)]

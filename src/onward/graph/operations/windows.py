@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,21 @@ def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
             own = slice(group * M // groups, (group + 1) * M // groups)
             part = last.sliced(axes + 1, group * C // groups, (group + 1) * C // groups)
             rows = windows(part, kernel, strides, dilations, out)
-            weights = np.ascontiguousarray(np.moveaxis(W[own], 1, -1).reshape(M // groups, -1))
             target = y if groups == 1 else b.new_rows(y.shape[0], M // groups)
-            own_bias = None if bias is None else np.ascontiguousarray(bias[own])
-            b.add("product", weights, own_bias, rows, 1 + axes, None, target)
+            packed = b.packed((W, bias), ("filters", group), partial(_filters, W, bias, own))
+            b.add("product", packed, rows, 1 + axes, None, target)
             if groups > 1:
                 b.add("copy", target, y.sliced(1, own.start, own.stop))
         y = split_rows(y, (N, *out))
     return [y.permuted(0, axes + 1, *range(1, axes + 1))]
+
+
+def _filters(
+    W: NDArray[Any], bias: NDArray[Any] | None, own: slice
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """The filters of one group as rows of a matrix, channels last, and their bias."""
+    filters = np.moveaxis(W[own], 1, -1)
+    return filters.reshape(len(filters), -1), None if bias is None else bias[own]
 
 
 def window(
