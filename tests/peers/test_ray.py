@@ -27,7 +27,7 @@ NET = onward.Sequential(onward.LSTM(3, 7, rng=0), onward.Last(), onward.Linear(7
 STEPS = pa.list_(pa.list_(pa.float32()))
 RNG = np.random.default_rng(0)
 
-pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+pytestmark = pytest.mark.filterwarnings("default")  # raised by Ray itself
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,7 +61,7 @@ def test_outputs_have_the_bits_of_one_process(actors: int, batch_size: int) -> N
     assert result.cast(expected.schema) == expected
 
 
-def test_tensors_of_one_or_several_shapes_and_columns_of_csv(tmp_path: Path) -> None:
+def test_tensors_of_one_or_several_shapes_and_csv_columns_are_scored(tmp_path: Path) -> None:
     fixed = RNG.standard_normal((40, 5, 3)).astype(np.float32)
     ragged = [RNG.standard_normal((T, 3)).astype(np.float32) for T in RNG.integers(1, 9, 40)]
     for data, xs, name in (

@@ -1,4 +1,7 @@
-"""The `onward` command. Subcommands are imported on first use, so that `onward --help` is fast."""
+"""The `onward` command; may import every other folder.
+
+Each subcommand is imported when it is used, so that `onward --help` is quick.
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
 """Run models step by step: `Stream` holds the state of one sequence, `Pool` the states of thousands.
 
-May import `core` and `layers` only.
+May import errors, core and layers.
 """

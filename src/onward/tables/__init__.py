@@ -1,6 +1,6 @@
-"""Run models on tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data.
+"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data.
 
-May import every folder except recipes and cli.
+May import every folder up to formats.
 """
 
 from typing import Any

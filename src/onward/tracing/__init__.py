@@ -1,1 +1,1 @@
-"""Record and plot every gate and state of a model as it runs."""
+"""Records of every gate and state, and plots of them. May import errors, core, layers and streaming."""

@@ -1,4 +1,6 @@
-"""Lower operations on float32 values to steps of the core, with one function for each kind.
+"""Functions that turn the operations of a graph into steps of the core, for float32 inputs and outputs.
+
+May import errors, core and the other files of graph.
 
 A lowering function takes the builder, the node, its inputs and the shapes of its outputs. It returns the
 views of the outputs, or None if the core does not support the node, which then runs in NumPy.
