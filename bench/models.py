@@ -1,52 +1,62 @@
-"""Time one call of whole models in Onward, onnxruntime and PyTorch.
+"""Whole models in Onward beside onnxruntime, OpenVINO and PyTorch: the time of one call.
 
-    python bench/models.py                          # the generated models
-    python bench/models.py --cases DIR              # and the trained models in a folder of cases
-    python bench/models.py --out docs/models        # also writes docs/models.json and docs/models.md
+    python bench/models.py                      # models with random weights, of the kinds that people ship
+    python bench/models.py --cases DIR          # also the trained models in a folder of cases
+    python bench/models.py --out DIR            # also writes models.json, models.md and models.png to DIR
+    python bench/models.py --overhead           # the cost of a call and of a step beyond the arithmetic
 
-Every model runs from the same ONNX file in Onward and onnxruntime, and in PyTorch's inference mode where
-there is a module. Outputs are compared before any timing. The calls are interleaved, in one process, and the
-medians are reported. Needs onward[bench].
+Every model runs from the same ONNX file, in PyTorch from its module. Outputs are compared before any timing.
+The calls are interleaved in one process, and the medians are reported. OpenVINO is left out for files that it
+cannot convert. Needs onward[bench].
 """
 
 import argparse
+import contextlib
+import itertools
 import json
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import onnxruntime
+import openvino
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from support import modules  # the tests are no package
+from support import modules  # the tests are not a package
 
 import onward
 from onward import _core
 
 SECONDS = 0.6  # for each model and framework
+PEERS = ("onnxruntime", "openvino", "torch")
 
 
 class Model(NamedTuple):
+    """A model: its name, its ONNX file, its inputs, and its PyTorch module if there is one."""
+
     name: str
-    file: bytes | Path
+    path: Path
     inputs: dict[str, Any]
-    module: torch.nn.Module | None
+    module: torch.nn.Module | None = None
 
 
-def generated() -> Iterator[Model]:
-    """Models with random weights, of the kinds that people ship."""
+def generated(folder: Path) -> Iterator[Model]:
+    """Models with random weights, exported to a folder."""
     for name, whole in modules.WHOLE.items():
         torch.manual_seed(0)
         module, inputs = whole.module(), modules.inputs_of(whole.inputs, 0)
-        yield Model(name, modules.exported(module, inputs), inputs, module)
+        path = folder / f"{name}.onnx"
+        path.write_bytes(modules.exported(module, inputs))
+        yield Model(name, path, inputs, module.eval())
 
 
 def trained(folder: Path) -> Iterator[Model]:
@@ -56,66 +66,66 @@ def trained(folder: Path) -> Iterator[Model]:
     def normal(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(np.float32)
 
-    zeros = np.zeros((1, 1, 128), np.float32)
+    state = {"h": np.zeros((1, 1, 128), np.float32), "c": np.zeros((1, 1, 128), np.float32)}
     frames = np.load(folder / "silero_v6" / "inputs.npz")["input"]
-    silero_6 = folder / "silero_v6" / "silero_vad_v6.onnx"
-    yield Model("Silero 6, a frame", silero_6, {"input": frames[:1], "h": zeros, "c": zeros}, None)
-    yield Model("Silero 6, 120 frames", silero_6, {"input": frames, "h": zeros, "c": zeros}, None)
-    silero_5 = {"input": frames[:1], "state": normal(2, 1, 128), "sr": np.array(16000)}
-    yield Model("Silero 5, a frame", folder / "silero_vad" / "silero_vad_16k_op15.onnx", silero_5, None)
-    for stage, inputs in enumerate(
-        (
-            {"input_2": np.abs(normal(1, 1, 257)), "input_3": normal(1, 2, 128, 2)},
-            {"input_4": normal(1, 1, 512), "input_5": normal(1, 2, 128, 2)},
-        ),
-        1,
-    ):
-        yield Model(f"DTLN, stage {stage}", folder / "dtln" / f"model_{stage}.onnx", inputs, None)
-    states = {"initial_h": normal(2, 1, 512), "initial_c": normal(2, 1, 512)}
+    path = folder / "silero_v6" / "silero_vad_v6.onnx"
+    yield Model("Silero 6, one frame", path, {"input": frames[:1], **state})
+    yield Model("Silero 6, 120 frames", path, {"input": frames, **state})
+    path = folder / "silero_vad" / "silero_vad_16k_op15.onnx"
     yield Model(
-        "ddddocr's LSTM", folder / "ddddocr" / "ddddocr_lstm.onnx", {"X": normal(30, 1, 512)} | states, None
+        "Silero 5, one frame",
+        path,
+        {"input": frames[:1], "state": normal(2, 1, 128), "sr": np.array(16000)},
     )
+    path = folder / "dtln" / "model_1.onnx"
+    yield Model(
+        "DTLN, stage 1", path, {"input_2": np.abs(normal(1, 1, 257)), "input_3": normal(1, 2, 128, 2)}
+    )
+    path = folder / "dtln" / "model_2.onnx"
+    yield Model("DTLN, stage 2", path, {"input_4": normal(1, 1, 512), "input_5": normal(1, 2, 128, 2)})
+    path = folder / "ddddocr" / "ddddocr_lstm.onnx"
+    states = {"initial_h": normal(2, 1, 512), "initial_c": normal(2, 1, 512)}
+    yield Model("ddddocr's LSTM", path, {"X": normal(30, 1, 512), **states})
 
 
-def loaded(model: Model, scratch: Path) -> Path:
-    if isinstance(model.file, Path):
-        return model.file
-    path = scratch / f"{model.name}.onnx"
-    path.write_bytes(model.file)
-    return path
-
-
-def contestants(model: Model, path: Path, threads: int) -> dict[str, Callable[[], Any]]:
-    """A call of the model in each framework, their outputs compared."""
+def contestants(model: Model, threads: int) -> dict[str, Callable[[], Any]]:
+    """A call of the model in each framework, after a comparison of the outputs with onnxruntime's."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    ours: Any = onward.load(path)
+    session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+    ours: Any = onward.load(model.path)
     expected = session.run(None, model.inputs)
-    for _ in range(2):  # the call that plans, and one that runs the plan
-        for mine, theirs in zip(ours(**model.inputs), expected, strict=True):
-            scale = max(1.0, float(np.abs(theirs).max()))
-            np.testing.assert_allclose(mine, theirs, atol=2e-5 * scale, rtol=0, err_msg=model.name)
     calls: dict[str, Callable[[], Any]] = {
         "onward": lambda: ours(**model.inputs),
         "onnxruntime": lambda: session.run(None, model.inputs),
     }
+    with contextlib.suppress(RuntimeError):
+        settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        request = openvino.Core().compile_model(str(model.path), "CPU", settings).create_infer_request()
+        calls["openvino"] = lambda: request.infer(
+            model.inputs, share_inputs=True, share_outputs=True
+        ).to_tuple()
     if model.module is not None:
-        module, tensors = model.module.eval(), [torch.from_numpy(x) for x in model.inputs.values()]
+        module, tensors = model.module, [torch.from_numpy(x) for x in model.inputs.values()]
 
         def run() -> Any:
             with torch.inference_mode():
-                return module(*tensors)
+                outputs = module(*tensors)
+            return [y.numpy() for y in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
         calls["torch"] = run
+    for name, call in calls.items():
+        for _ in range(2):  # Onward's first call makes the plan, the second runs it
+            for y, theirs in zip(call(), expected, strict=True):
+                scale = max(1.0, float(np.abs(theirs).max()))
+                error = float(np.abs(y - theirs).max())
+                assert error < 2e-5 * scale, f"{model.name}: {name} differs from onnxruntime by {error}"
     return calls
 
 
 def medians(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
     """The median time of each call in microseconds, the calls interleaved."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
     start = time.perf_counter()
     while time.perf_counter() - start < SECONDS * len(calls) or len(times["onward"]) < 5:
         for name, call in calls.items():
@@ -125,48 +135,86 @@ def medians(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
     return {name: statistics.median(values) * 1e6 for name, values in times.items()}
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The figures as Markdown."""
+    lines = [
+        "| model | Onward, µs | onnxruntime | OpenVINO | PyTorch | fastest peer / Onward |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        peers = [f"{row[name]:,.0f}" if name in row else "" for name in PEERS]
+        lines.append(f"| {row['model']} | {row['onward']:,.0f} | {' | '.join(peers)} | {row['ratio']:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Plot how many times as fast as the fastest peer each model runs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 0.3 * len(rows) + 0.8), layout="constrained")
+    names, ratios = [row["model"] for row in rows], [row["ratio"] for row in rows]
+    bars = axes.barh(names, ratios, color=["tab:blue" if ratio >= 1 else "tab:gray" for ratio in ratios])
+    axes.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=3)
+    axes.axvline(1, color="gray", linewidth=1, linestyle="--")
+    axes.set(xlabel="speedup over the fastest peer, one thread", xlim=(0, max(ratios) * 1.12))
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def overhead(folder: Path) -> None:
+    """Time graphs of N negations of one number, whose arithmetic takes next to no time."""
+    for count in (1, 50, 200):
+        names = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
+        nodes = [onnx.helper.make_node("Neg", [a], [b]) for a, b in itertools.pairwise(names)]
+        info = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in ("x", "y")]
+        model = onnx.helper.make_model(
+            onnx.helper.make_graph(nodes, "chain", info[:1], info[1:]), ir_version=8
+        )
+        onnx.save(model, folder / "chain.onnx")
+        ours, x = onward.load(folder / "chain.onnx"), np.ones(1, np.float32)
+        took = medians({"onward": lambda ours=ours, x=x: ours(x)})["onward"]
+        print(f"{count:4} operations: {took:.2f} µs, {took / count:.3f} µs per operation")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", type=Path, help="a folder of trained models")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", default="", help="models whose name contains this")
-    parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md")
+    parser.add_argument("--only", default="", help="only models whose name contains this text")
+    parser.add_argument("--out", type=Path, help="a folder for models.json, models.md and models.png")
+    parser.add_argument("--overhead", action="store_true", help="only the cost of calls and steps")
     arguments = parser.parse_args()
     onward.set_num_threads(arguments.threads)
     torch.set_num_threads(arguments.threads)
     rows = []
-    print(f"{platform.processor() or platform.machine()}, {_core.isa()}, {arguments.threads} thread(s)")
-    with tempfile.TemporaryDirectory() as scratch:
-        models = [*(trained(arguments.cases) if arguments.cases else ()), *generated()]
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.overhead:
+            return overhead(Path(folder))
+        models = [*(trained(arguments.cases) if arguments.cases else ()), *generated(Path(folder))]
         for model in models:
             if arguments.only not in model.name:
                 continue
-            took = medians(contestants(model, loaded(model, Path(scratch)), arguments.threads))
+            took = medians(contestants(model, arguments.threads))
             best = min(value for name, value in took.items() if name != "onward")
             rows.append({"model": model.name, **took, "ratio": best / took["onward"]})
             line = ", ".join(f"{name} {value:,.1f}" for name, value in took.items())
-            print(f"{model.name:24} {line}: {rows[-1]['ratio']:.2f} times as fast as the best", flush=True)
+            print(f"{model.name:22} {line} µs: {rows[-1]['ratio']:.2f} times as fast as the best", flush=True)
     mean = statistics.geometric_mean(row["ratio"] for row in rows)
     print(f"geometric mean {mean:.2f}, least {min(row['ratio'] for row in rows):.2f}")
     if arguments.out:
-        head = {"isa": _core.isa(), "threads": arguments.threads, "onnxruntime": onnxruntime.__version__}
-        data = {**head, "torch": torch.__version__, "geometric_mean": mean, "rows": rows}
-        arguments.out.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n")
-        arguments.out.with_suffix(".md").write_text(table(rows))
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The figures as Markdown."""
-    lines = ["| model | Onward, µs | onnxruntime | PyTorch | best peer / Onward |", "|---|---|---|---|---|"]
-    for row in rows:
-        torch_time = f"{row['torch']:,.0f}" if "torch" in row else ""
-        lines.append(
-            f"| {row['model']} | {row['onward']:,.0f} | {row['onnxruntime']:,.0f} | {torch_time} "
-            f"| {row['ratio']:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        versions = {name: version(name) for name in ("onward", *PEERS)}
+        about = {"isa": _core.isa(), "threads": arguments.threads, "versions": versions}
+        report = {**about, "geometric_mean": mean, "rows": rows}
+        (arguments.out / "models.json").write_text(json.dumps(report, indent=1) + "\n")
+        (arguments.out / "models.md").write_text(table(rows))
+        plot(rows, arguments.out / "models.png")
 
 
 if __name__ == "__main__":

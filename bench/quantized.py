@@ -34,7 +34,7 @@ from onward import _core
 
 GRID = ((1, 1, 128), (1, 1, 512), (1, 1, 1024), (100, 1, 128), (100, 1, 256), (100, 1, 512), (100, 1, 1024),
         (100, 64, 256), (100, 64, 512))  # fmt: skip
-PRECISIONS = ("float32", "float16", "int8")
+ONWARD_PRECISIONS = ("float32", "float16", "int8")
 
 
 def run_onward(p: Problem, precision: str) -> tuple[Run, Any]:
@@ -98,7 +98,7 @@ def run_torch_bf16(p: Problem) -> tuple[Run, Any]:
 
 
 def contestants(p: Problem, peers: bool) -> dict[str, tuple[Run, Any]]:
-    runs = {precision: run_onward(p, precision) for precision in PRECISIONS}
+    runs = {precision: run_onward(p, precision) for precision in ONWARD_PRECISIONS}
     if peers:
         runs |= {
             "ort f32": run_onnxruntime(p, 1),
@@ -119,7 +119,7 @@ def measure(kind: str, T: int, B: int, H: int, peers: bool, rounds: int) -> None
     times = interleaved({name: run for name, (run, _) in runs.items()}, rounds, 0.02)
     columns = [f"{times[name]:,.1f} ({error[name]:.0e})" for name in runs]
     if peers:
-        others = {name: time for name, time in times.items() if name not in PRECISIONS}
+        others = {name: time for name, time in times.items() if name not in ONWARD_PRECISIONS}
         best_float = min(time for name, time in others.items() if name.endswith("f32"))
         columns += [f"{min(others.values()) / times['int8']:.2f}", f"{best_float / times['float16']:.2f}"]
     else:

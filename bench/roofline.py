@@ -1,4 +1,4 @@
-"""The limits of one thread of this machine: its fma rate, and its read rate by array size.
+"""Measure the limits of one thread of this machine: its fma rate, and its read rate by array size.
 
     python bench/roofline.py
 
@@ -47,7 +47,7 @@ class Roofline:
         return cls(operations, dict(zip(SIZES, bytes, strict=True)))
 
     def most(self, other: "Roofline") -> "Roofline":
-        """The larger of each rate: the machine has reached it once."""
+        """The larger of each rate, since the machine has reached it at least once."""
         bytes = {size: max(rate, other.bytes[size]) for size, rate in self.bytes.items()}
         return Roofline(max(self.operations, other.operations), bytes)
 

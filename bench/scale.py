@@ -1,10 +1,10 @@
-"""Throughput of scoring a table: a plain loop, Parquet with one and two workers, and Ray with actors.
+"""Measure the throughput of scoring a table: a plain loop, Parquet with one and two workers, and Ray.
 
     python bench/scale.py
 
 The model is an LSTM with 12 features and 64 units, Last, and a Linear to 9; sequences have 1,000 steps of
-float32, and every worker computes on one thread. Each way scores a table of n and one of 3n sequences; the
-difference of the times does not contain what happens only once. The fastest of three rounds counts.
+float32, and every worker computes on one thread. Each method scores a table of n and one of 3n sequences; the
+difference of the times excludes fixed costs. The fastest of three rounds counts.
 """
 
 import logging

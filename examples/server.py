@@ -204,7 +204,7 @@ def load_model(name: str) -> Any:
 
 
 def in_one_line(record: logging.LogRecord) -> bool:
-    """A filter that replaces the traceback of a log record, as for a failed handshake, by its error."""
+    """A filter that replaces the traceback in a log record, such as a failed handshake, with its error."""
     if record.exc_info:
         record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", ()
         record.exc_info = None

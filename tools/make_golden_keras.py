@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def write(framework: Any, version: int, make: Any) -> dict[str, Any]:
-    """A model in both formats, and what it answers."""
+    """Write a model in both formats, and its outputs."""
     answers: dict[str, Any] = {}
     model = drawn(make(framework))
     inputs = [drawn_input(tensor.shape) for tensor in model.inputs]
@@ -65,7 +65,7 @@ def drawn(model: Any) -> Any:
 
 
 def drawn_input(shape: Any) -> Any:
-    """Numbers of words where there is one axis, else features; some of both masked."""
+    """Token ids for inputs with one axis, features for others; some steps are masked."""
     sizes = (3, *(T if size is None else size for size in shape[1:]))
     x = RNG.integers(0, 5, sizes) if len(sizes) == 2 else RNG.normal(size=sizes)
     if len(sizes) == 3:
@@ -74,7 +74,7 @@ def drawn_input(shape: Any) -> Any:
 
 
 def tagger(k: Any) -> Any:
-    """Masks in the middle, gates with hard_sigmoid, the reset before the product, zeros where masked."""
+    """Masks in the middle, hard_sigmoid gates, reset before the product, zeros at masked steps."""
     L = k.layers
     gru = L.GRU(
         3, recurrent_activation="hard_sigmoid", reset_after=False, return_sequences=True, name="before"
@@ -129,7 +129,7 @@ def front_end(k: Any) -> Any:
 
 
 def between(k: Any) -> Any:
-    """What stands between layers: indexing, arithmetic, masks that pooling does not heed."""
+    """Operations between layers: indexing, arithmetic, and masks that pooling ignores."""
     L = k.layers
     x = k.Input((T, F))
     masked = L.Masking()(x)
@@ -143,15 +143,15 @@ def between(k: Any) -> Any:
 
 
 class CuDNNLSTM:
-    """Under this name, Keras' converter gives cuDNN's layout."""
+    """The converter in Keras recognizes cuDNN's layout by this class name."""
 
 
 class CuDNNGRU:
-    """As CuDNNLSTM."""
+    """Like CuDNNLSTM."""
 
 
 def write_cudnn() -> dict[str, Any]:
-    """A file as layers on the GPU leave it: the same weights in cuDNN's layout, under cuDNN's names."""
+    """Write a file like those of GPU layers: weights in cuDNN's layout under cuDNN's names."""
     L = tf_keras.layers
     layers = [k.Input((T, F)) for k in (tf_keras,)] + [L.LSTM(4, return_sequences=True), L.GRU(3)]
     model = drawn(tf_keras.Sequential(layers))
@@ -172,7 +172,7 @@ def write_cudnn() -> dict[str, Any]:
 
 
 def write_weights() -> dict[str, Any]:
-    """Weights alone, of Keras 2 and 3, for a model built by hand."""
+    """Write files of Keras 2 and 3 that contain only weights."""
     answers: dict[str, Any] = {}
     for framework, name in (
         (tf_keras, "weights_2.h5"),
@@ -198,7 +198,7 @@ def write_weights() -> dict[str, Any]:
 
 
 def write_keras_1() -> dict[str, Any]:
-    """A file in the words, the layout and the order of Keras 1.2.2, whose model Keras 2 computes."""
+    """Write a file with the names, layout and order of Keras 1.2.2; Keras 2 computes its outputs."""
     L = tf_keras.layers
     hard = {"recurrent_activation": "hard_sigmoid"}
     layers = {
@@ -279,7 +279,7 @@ def keras_1_cell(kind: str, units: int, consume_less: str) -> dict[str, Any]:
 
 
 def keras_1_weights(name: str, weights: list[Any]) -> list[Any]:
-    """As engine/topology.py of Keras 1.2.2 stores them: gates apart, an axis more in kernels over time."""
+    """The weights as Keras 1.2.2 (engine/topology.py) stores them: one array per gate, 4-D kernels."""
     if name.startswith("convolution1d"):
         return [weights[0][:, None], weights[1]]
     order = {"gru_1": "zrn", "bidirectional_1": "icfo"}.get(name)

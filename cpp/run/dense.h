@@ -12,6 +12,7 @@ class Dense {
 public:
     Dense(const Matrix<Real>& W, const Real* b, Size O, Size I);
     void forward(const Real* x, Size rows, Real* y, Interrupt& interrupt) const;  // incomplete once interrupted
+    const Panels<Real>& panels() const { return packed; }
     Size work() const;                                                            // multiply-adds of one row
 
     const Size O, I;

@@ -1,4 +1,4 @@
-"""Onward runs trained recurrent networks on a CPU: NumPy arrays in, NumPy arrays out, without a framework."""
+"""Onward runs trained recurrent networks on a CPU with NumPy alone. May import every folder except cli."""
 
 import importlib
 import types

@@ -1,4 +1,4 @@
-"""The same bits for any batch, chunks and instruction set, because sums have one fixed order."""
+"""Results are bit-identical for any batch, chunk size and instruction set: sums have one fixed order."""
 
 import os
 import subprocess

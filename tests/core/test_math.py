@@ -1,4 +1,4 @@
-"""The activation functions on every instruction set: accurate to a few ulp, and where promised, monotone."""
+"""The activation functions on every instruction set: accurate to a few ulp, and monotone where promised."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onward import _core
 
 FUNCTIONS = ["exponential", "sigmoid", "tanh"]
-# Arguments around which results become 0, 1 or infinite, and ranges change.
+# Arguments near which results become 0, 1 or infinite, or an implementation switches formulas.
 EDGES = [
     88.7,
     87.3,
@@ -48,7 +48,7 @@ def evaluate(name: str, x: NDArray[Any]) -> NDArray[Any]:
 
 
 def dense(dtype: str, count: int) -> NDArray[Any]:
-    """Numbers of both signs: of all magnitudes, evenly spaced, and close to the edges."""
+    """Numbers of both signs: of all magnitudes, evenly spaced, and close to the arguments in EDGES."""
     limits = np.finfo(dtype)
     magnitudes = np.geomspace(float(limits.smallest_subnormal), 2000, count)
     even = np.linspace(0, 800 if dtype == "float64" else 110, count)
@@ -121,7 +121,7 @@ def test_exp_sigmoid_and_tanh_are_monotone(isa: str, name: str, dtype: str) -> N
 
 
 @both_dtypes
-def test_special_values(isa: str, dtype: str) -> None:
+def test_zeros_infinities_and_nan_give_their_limits(isa: str, dtype: str) -> None:
     x = np.array([-np.inf, -0.0, 0.0, np.inf, np.nan], dtype)
     np.testing.assert_array_equal(evaluate("exponential", x), [0, 1, 1, np.inf, np.nan])
     np.testing.assert_array_equal(evaluate("sigmoid", x), [0, 0.5, 0.5, 1, np.nan])

@@ -1,4 +1,4 @@
-"""Models in forked, spawned and other processes, also while other threads run."""
+"""Models in forked and spawned processes, also while other threads run."""
 
 import multiprocessing
 import os

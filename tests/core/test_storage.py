@@ -13,7 +13,7 @@ import pytest
 from onward.core import storage
 from onward.errors import FileError
 
-# Writes 4 MB to the file named, over and over, and says when it begins.
+# Writes 4 MB to the given file repeatedly, and prints a line before the first write.
 WRITER = """
 import sys
 from onward.core import storage
@@ -142,7 +142,7 @@ def test_concurrent_writers_all_succeed(tmp_path: Path) -> None:
 def test_a_lock_taken_away_during_its_creation_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the creation of a lock file and its lock, another writer may take it for abandoned."""
+    """Before a new lock file is locked, another writer may consider it abandoned and delete it."""
     fcntl = pytest.importorskip("fcntl")
     path, flock, seen = tmp_path / "model.safetensors", fcntl.flock, []
 

@@ -1,4 +1,4 @@
-"""Threads: the same bits for any number of them, concurrent calls, and the settings of their number."""
+"""Threads: bit-identical results for any number of threads, concurrent calls, and settings."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""Damaged files of every format are loaded or refused with an error that names them, with no side effects."""
+"""Damaged files of every format are loaded or refused with an error that names them, without side effects."""
 
 import io
 import json
@@ -25,7 +25,7 @@ SHAPES |= {"dense": {"kernel": (1, 1), "bias": (1,)}}
 
 
 def saved() -> bytes:
-    """Onward's own file, its architecture inside."""
+    """A file saved by Onward, which includes the architecture."""
     model = onward.Sequential(onward.Conv1d(1, 1, 1), onward.BatchNorm1d(1), LSTM, DENSE)
     weights = {name: weight.copy() for name, weight in model.state_dict().items()}
     return save(weights, {"onward": json.dumps({"format": 1, **model.description()})})
@@ -44,7 +44,7 @@ def npy() -> bytes:
 
 
 def config() -> dict[str, Any]:
-    """Keras' configuration of an LSTM and a Dense layer."""
+    """The Keras configuration of a model with an LSTM and a Dense layer."""
     layers = [
         {"class_name": "InputLayer", "config": {"name": "x", "batch_shape": [None, None, 1]}},
         {"class_name": "LSTM", "config": {"name": "lstm", "units": 1, "return_sequences": True}},
@@ -54,7 +54,7 @@ def config() -> dict[str, Any]:
 
 
 def h5(with_model: bool) -> bytes:
-    """As Keras 2 writes HDF5: the model and its weights, or those alone."""
+    """An HDF5 file as Keras 2 writes it: a model with its weights, or only weights."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         file.attrs["keras_version"] = "2.15.0"
@@ -99,7 +99,7 @@ def fill(path: Path) -> Any:
     return model
 
 
-# How files of a kind are opened, and what is checked of those that are not refused.
+# For each kind of file: how it is opened, and how a model that loads is checked.
 READ: dict[str, Any] = {"load": onward.load_tensors}
 PARTS: dict[str, Any] = {"check": hostile.check_parts}
 MODEL: dict[str, Any] = {"check": hostile.check_model}

@@ -1,4 +1,4 @@
-"""Safetensors files and other files: what cannot be opened, and headers that are checked."""
+"""Safetensors files: headers are checked, and files that cannot be opened are named."""
 
 import json
 import mmap

@@ -229,3 +229,16 @@ def test_thread_counts_give_the_same_bits() -> None:
         one = graph(x)[0]
     with onward.num_threads(2):
         np.testing.assert_array_equal(graph(x)[0], one)
+
+
+def test_plans_of_several_shapes_share_their_packed_weights() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["a"]),
+        helper.make_node("Gemm", ["a", "V", "b"], ["y"], transB=1),
+    ]
+    weights = {"W": normal(6, 5), "V": normal(7, 5), "b": normal(7)}
+    graph = Graph(model_of(nodes, {"x": normal(2, 6)}, ["y"], weights))
+    for rows in (1, 2, 5, 17):
+        x = normal(rows, 6)
+        np.testing.assert_allclose(graph(x)[0], x @ weights["W"] @ weights["V"].T + weights["b"], atol=1e-5)
+    assert len(graph._planner._weights.packed) == 2

@@ -114,7 +114,7 @@ def test_a_call_error_states_the_actual_and_the_expected_input(
             lambda: onward.LSTM(5, 7, device="cuda"),
             SignatureError,
             r"LSTM: has no argument device; it takes "
-            r"\(input_size, hidden_size, num_layers=1, .*\); device: leave it out: Onward runs on the CPU",
+            r"\(input_size, hidden_size, num_layers=1, .*\); device: omit it: Onward runs on the CPU",
         ),
         (
             lambda: onward.LSTM(5, 7, layers=2, units=3),
@@ -187,7 +187,7 @@ def test_every_error_derives_from_a_builtin_error(error: type[Exception]) -> Non
 
 
 def arrays(shape: tuple[int, ...]) -> st.SearchStrategy[NDArray[Any]]:
-    """Numbers in 0..2 of this shape or another, of a dtype that may not be one of numbers."""
+    """Values from 0 to 2, sometimes with another shape or with a dtype that is not numeric."""
     shapes = st.one_of(st.just(shape), st.lists(st.integers(0, 6), max_size=4).map(tuple))
     kinds = st.sampled_from(["f8", "f4", ">f4", "f2", "g", "i1", "u8", "?", "c8", "O", "U3", "m8[s]"])
     return st.builds(

@@ -30,21 +30,21 @@ def draw(*shape: int, seed: int = 0) -> Any:
 
 
 def parts(state: Any) -> list[Any]:
-    """All arrays of a state, of a layer or of a model."""
+    """All arrays of the state of a layer or a model."""
     if isinstance(state, tuple | list):
         return [part for one in state for part in parts(one)]
     return [] if state is None else [state]
 
 
 def like(state: Any) -> Any:
-    """Random numbers in the place of a state's."""
+    """A state of the same structure with random numbers."""
     if isinstance(state, tuple | list):
         return type(state)(like(part) for part in state)
     return None if state is None else draw(*state.shape, seed=state.size)
 
 
 def assert_gradients(model: Any, x: Any, state: Any = None, lengths: Any = None) -> None:
-    """Every derivative of a random sum over y and the final state is a quotient of central differences."""
+    """Check the gradients of a random weighted sum of y and the final state by central differences."""
     y, final, cache = model.forward(x, state, lengths=lengths)
     dy, dfinal = draw(*y.shape, seed=1), like(final)
     dx, dstate, gradients = model.backward(dy, dfinal, cache)
@@ -284,7 +284,7 @@ def test_backward_uses_newly_loaded_weights() -> None:
     np.testing.assert_array_equal(*answers)
 
 
-def test_dropout_masks_the_output_and_its_gradient_alike() -> None:
+def test_dropout_uses_one_mask_for_the_output_and_its_gradient() -> None:
     layer, x = onward.Dropout(0.25), np.ones((200, 50))
     y, _, mask = layer.forward(x, rng=np.random.default_rng(0))
     assert set(np.unique(y).tolist()) == {0, np.float64(1 / 0.75)}

@@ -38,14 +38,14 @@ def test_outputs_match_torch(index: int, dtype: str, tolerance: float) -> None:
         (onward.GroupNorm, (2, 6), (6, 40)),
     ],
 )
-def test_a_row_has_the_same_bits_alone_and_in_any_batch_and_layout(
+def test_a_row_has_the_same_bits_on_its_own_and_in_any_batch_and_layout(
     isa: str, layer_type: Any, arguments: Any, shape: tuple[int, ...], dtype: str
 ) -> None:
     layer = layer_type(*arguments)
     if "dtype" in layer.config():
         layer = layer_type(*arguments, dtype=dtype, rng=0)
     x = np.random.default_rng(0).standard_normal((65, *shape)).astype(dtype)
-    x[:, :, ::3] *= -0.0  # of zeros, the sign too
+    x[:, :, ::3] *= -0.0  # also compares the signs of zeros
     alone = np.concatenate([layer(row[None]) for row in x])
     for size in (1, 2, 17, 65):
         for batch in (x[:size], np.asfortranarray(x[:size])):

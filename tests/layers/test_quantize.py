@@ -31,13 +31,13 @@ def case_of(cell: str, **changes: Any) -> Case:
 
 
 def layers_of(case: Case, inputs: Inputs, precision: str) -> tuple[Any, Any]:
-    """The float32 layer of a case, and the same compressed."""
+    """The float32 layer of a case, and its quantized copy."""
     layer = layer_of(case)
     layer.load_state_dict(inputs.weights)
     return layer, layer.quantize(precision)
 
 
-# ---- What is computed --------------------------------------------------------------------------------------
+# ---- Computation -------------------------------------------------------------------------------------------
 
 
 @every_cell
@@ -63,10 +63,10 @@ def test_every_float16_is_converted_exactly(isa: str) -> None:
 
 
 def product(W: NDArray[Any], scale: NDArray[Any], a: NDArray[Any]) -> NDArray[np.float64]:
-    """The int8 product by the book: a in steps of its largest number / 127, then integers."""
+    """The int8 product in NumPy: quantize each row of a by its largest magnitude / 127, then sum integers."""
     largest = np.abs(a).max()
     inverse = np.float32(127) / largest if largest > 0 else np.float32(0)
-    # in float64 the product is exact, and so rounded once, as an fma does
+    # exact in float64, so it is rounded only once, as with an fma
     q = np.rint(a.astype(np.float64) * np.float64(inverse)).astype(np.int64)
     return np.float64(scale) * np.float64(largest / np.float32(127)) * (W.astype(np.int64) @ q)
 
@@ -199,7 +199,7 @@ def test_a_saved_model_streams_and_pools_with_the_same_bits(tmp_path: Path, net:
     small, x = onward.load(tmp_path / "net"), numbers("float32", 9, 5, 3)
 
     def last(model: Any, steps: int) -> Any:
-        if net == "keras":  # batch first; the golden model returns its last step alone
+        if net == "keras":  # batch first; the golden model returns only the last step
             return model(x[:steps].swapaxes(0, 1))
         return model(x[:steps])[-1]
 

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 def recorded(case: Case) -> tuple[list[Any], dict[str, Array], cases.Inputs]:
-    """y, h_n, c_n of a recording call, with what it recorded, and what went in: all as the core has it."""
+    """Inputs, outputs (y, h_n, c_n) and record of a recording call, in the layout of the core."""
     inputs, layer = cases.inputs_of(case), cases.layer_of(case)
     layer.load_state_dict(inputs.weights)
     T, B, H, LD = case.T, case.B, case.H, case.layers * (1 + case.bidirectional)
@@ -75,14 +75,14 @@ def test_recorded_gates_match_their_sums_and_the_state(case: Case, threads: int)
 
 
 def state_of(case: Case, gates: Array, before: Array, weights: dict[str, Array]) -> Array:
-    """h of each step from the record and the h before."""
+    """h of each step, computed from the record and the previous h."""
     if case.cell == "lstm":
         h = gates[:, :, 3] * np.tanh(gates[:, :, 4])
         return h @ weights["weight_hr_l0"].T if case.projected else h
     if case.cell.startswith("rnn"):
         return gates[:, :, 0]
     z, n = gates[:, :, 1], gates[:, :, 2]
-    if case.cell == "gru":  # its fourth number is R_n h + b_n
+    if case.cell == "gru":  # the fourth recorded value is R_n h + b_n
         right = before @ weights["weight_hh_l0"][2 * case.H :].T + (
             weights["bias_hh_l0"][2 * case.H :] if case.bias else 0
         )

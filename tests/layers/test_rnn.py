@@ -22,7 +22,7 @@ by_id = {"ids": lambda case: case.id}
 
 
 def odd(cell: str, **changes: Any) -> Case:
-    """A case of odd sizes with two layers' worth of everything."""
+    """A case with odd sizes and two layers."""
     sizes = {"layers": 3, "bidirectional": True, "bias": True, "batch_first": False, "unbatched": False}
     sizes |= {"projected": False, "state": True, "lengths": True, "dtype": "float32"}
     return Case(cell=cell, **(sizes | {"H": 7, "I": 5, "B": 4, "T": 6} | changes))
@@ -136,7 +136,7 @@ def read_only(array: Any) -> Any:
 
 
 def unaligned(array: Any) -> Any:
-    """The array one byte off its place, as in a packed record."""
+    """A copy of the array that starts one byte past an aligned address, as in a packed record."""
     memory = np.empty(array.nbytes + 1, np.uint8)[1:]
     memory[:] = np.frombuffer(array.tobytes(), np.uint8)
     return memory.view(array.dtype).reshape(array.shape)

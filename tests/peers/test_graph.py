@@ -32,22 +32,23 @@ def assert_close(mine: Any, theirs: Any) -> None:
 
 
 @pytest.mark.parametrize("name", modules.WHOLE)
-def test_a_whole_model_computes_what_its_module_does(name: str, tmp_path: Path) -> None:
+def test_a_whole_model_gives_the_outputs_of_its_module(name: str, tmp_path: Path) -> None:
     module, inputs, model = whole(name, tmp_path)
     expected = modules.answer(module, inputs)
     assert_close(model(**inputs), expected)
     other = {key: x[..., ::-1].copy() for key, x in inputs.items()}
-    assert_close(model(**other), modules.answer(module, other))  # the plan holds nothing of the first inputs
+    # the plan must not contain values of the first inputs
+    assert_close(model(**other), modules.answer(module, other))
     assert model._planner.plan(inputs) is not None
 
 
 @pytest.mark.parametrize("seed", range(RANDOM))
-def test_a_random_module_computes_what_pytorch_does(seed: int, tmp_path: Path) -> None:
+def test_a_random_module_gives_the_outputs_of_pytorch(seed: int, tmp_path: Path) -> None:
     module, inputs = modules.random_module(seed)
     path = tmp_path / "model.onnx"
     try:
         expected = modules.answer(module, inputs)
-    except RuntimeError as error:  # a kernel longer than what the steps before it left
+    except RuntimeError as error:  # a kernel is longer than what the previous steps left
         pytest.skip(str(error))
     path.write_bytes(modules.exported(module, inputs))
     model: Any = onward.load(path)
@@ -58,7 +59,7 @@ def test_a_random_module_computes_what_pytorch_does(seed: int, tmp_path: Path) -
 @pytest.mark.parametrize(
     "name", [name for name in modules.WHOLE if name not in ("policy", "noise suppressor")]
 )
-def test_a_row_alone_is_the_row_in_any_batch(name: str, tmp_path: Path) -> None:
+def test_a_row_has_the_same_bits_on_its_own_and_in_any_batch(name: str, tmp_path: Path) -> None:
     ((first, shape),) = modules.WHOLE[name].inputs.items()
     axes = {first: {0: "batch"}}
     _, _, model = whole(name, tmp_path, dynamic_axes=axes)

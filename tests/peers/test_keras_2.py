@@ -26,7 +26,7 @@ RECURRENT: dict[str, Any] = {
 
 
 def drawn(model: Any) -> Any:
-    """The model with weights that tell every place from every other."""
+    """The model with random weights, so that a permuted weight changes the outputs."""
     model.set_weights([RNG.uniform(-0.6, 0.6, weight.shape) for weight in model.get_weights()])
     return model
 
@@ -49,7 +49,9 @@ def opened(model: Any, folder: Path, ending: str) -> Any:
     ids=lambda options: "-".join(options),
 )
 @pytest.mark.parametrize("name", RECURRENT)
-def test_options_of_recurrent_layers(name: str, options: dict[str, Any], ending: str, tmp_path: Path) -> None:
+def test_recurrent_layers_apply_every_option(
+    name: str, options: dict[str, Any], ending: str, tmp_path: Path
+) -> None:
     shape = (T, B, F) if "time_major" in options else (B, T, F)
     inputs = tf_keras.Input(batch_shape=shape)
     model = drawn(tf_keras.Model(inputs, RECURRENT[name](**options)(inputs)))
@@ -63,7 +65,7 @@ def test_options_of_recurrent_layers(name: str, options: dict[str, Any], ending:
 
 @pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_zero_output_for_mask(name: str, sequences: bool, tmp_path: Path) -> None:
+def test_zero_output_for_mask_gives_zeros_at_masked_steps(name: str, sequences: bool, tmp_path: Path) -> None:
     layer = RECURRENT[name](return_sequences=sequences, zero_output_for_mask=True)
     model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer]))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
@@ -72,7 +74,7 @@ def test_zero_output_for_mask(name: str, sequences: bool, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("merge", ["concat", "sum", "ave", "mul", None])
-def test_bidirectional_layers(merge: str | None, tmp_path: Path) -> None:
+def test_bidirectional_layers_merge_and_mask_as_keras_does(merge: str | None, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     outputs = L.Bidirectional(RECURRENT["gru"](return_sequences=True), merge_mode=merge)(inputs)
     model = drawn(tf_keras.Model(inputs, outputs))
@@ -127,7 +129,7 @@ def test_masked_steps_are_zero_in_both_directions(
     name: str, sequences: bool, ending: str, tmp_path: Path
 ) -> None:
     layer = MASKED[name](return_sequences=sequences)
-    end = [L.GlobalMaxPooling1D()] if sequences else []  # sees what masks would hide
+    end = [L.GlobalMaxPooling1D()] if sequences else []  # sees the steps that a mask would hide
     model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer, *end]))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
@@ -169,7 +171,7 @@ def test_masks_inside_time_distributed_layers_become_masks_of_steps(
         outputs = layer.__class__.from_config(layer.get_config())(outputs)
     model = drawn(tf_keras.Model(inputs, L.LSTM(2)(outputs)))
     table = next(weight for weight in model.weights if "embeddings" in weight.name)
-    table.assign(np.where(np.arange(6)[:, None] == 0, 0, table))  # a masked step for Masking too
+    table.assign(np.where(np.arange(6)[:, None] == 0, 0, table))  # also a masked step for Masking
     ids = RNG.integers(0, 6, (B, 3, 4))
     ids[0, :, 2:], ids[1, 1], ids[2, 0, 0] = 0, 0, 0
     np.testing.assert_allclose(opened(model, tmp_path, ending)(ids), model(ids).numpy(), rtol=2e-5, atol=2e-6)
@@ -185,7 +187,9 @@ def test_scales_over_several_axes_follow_the_input(axis: Any, tmp_path: Path) ->
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
 @pytest.mark.parametrize("name", RECURRENT)
-def test_initial_states_beside_an_input(name: str, mask: bool, ending: str, tmp_path: Path) -> None:
+def test_initial_states_can_be_passed_with_the_input(
+    name: str, mask: bool, ending: str, tmp_path: Path
+) -> None:
     inputs = tf_keras.Input((T, F))
     masked = L.Masking()(inputs) if mask else inputs
     _, *states = RECURRENT[name](return_state=True)(masked)
@@ -198,7 +202,7 @@ def test_initial_states_beside_an_input(name: str, mask: bool, ending: str, tmp_
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("listed", [False, True], ids=["dict", "list"])
-def test_inputs_by_name(listed: bool, ending: str, tmp_path: Path) -> None:
+def test_inputs_can_be_passed_by_name(listed: bool, ending: str, tmp_path: Path) -> None:
     a, b = tf_keras.Input((T, F), name="in_a"), tf_keras.Input((T, F), name="in_b")
     named = {"q": L.Activation("tanh")(a), "p": L.Subtract()([a, b]), "o": [a, L.Activation("relu")(b)]}
     inner = tf_keras.Model([b, a] if listed else {"b": b, "a": a}, named, name="inner")
@@ -253,7 +257,7 @@ OPERATIONS: dict[str, Any] = {
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_tensorflow_functions(name: str, ending: str, tmp_path: Path) -> None:
+def test_tensorflow_functions_give_the_outputs_of_keras(name: str, ending: str, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     model = tf_keras.Model(inputs, OPERATIONS[name](L.Dense(F)(inputs)))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
@@ -264,7 +268,7 @@ def test_tensorflow_functions(name: str, ending: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-5, atol=2e-6)
 
 
-def test_masks_computed_in_the_graph(tmp_path: Path) -> None:
+def test_masks_can_be_computed_in_the_graph(tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     outputs = L.LSTM(3, return_sequences=True)(inputs, mask=L.Masking().compute_mask(inputs))
     model = drawn(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
@@ -273,7 +277,7 @@ def test_masks_computed_in_the_graph(tmp_path: Path) -> None:
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
 
 
-def test_negative_indices(tmp_path: Path) -> None:
+def test_negative_indices_count_from_the_end(tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     model = tf_keras.Model(inputs, [inputs[..., -1], inputs[..., 0, 1]])
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
@@ -282,7 +286,7 @@ def test_negative_indices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["last", "scaled"])
-def test_masks_beside_tensorflow_functions(name: str, tmp_path: Path) -> None:
+def test_masks_pass_tensorflow_functions_as_in_keras(name: str, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     masked = L.Masking()(inputs)
     outputs = 2 * masked if name == "scaled" else masked[:, 1:]
@@ -322,7 +326,7 @@ def adapted(layer: Any) -> Any:
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("name", SIMPLE)
-def test_simple_layers(name: str, ending: str, tmp_path: Path) -> None:
+def test_simple_layers_give_the_outputs_of_keras(name: str, ending: str, tmp_path: Path) -> None:
     model = tf_keras.Sequential([tf_keras.Input((T, F)), SIMPLE[name](), L.LSTM(2)])
     model = model if name == "normalization" else drawn(model)
     x = RNG.normal(size=(B, T, F)).astype(np.float32)

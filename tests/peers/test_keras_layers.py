@@ -1,4 +1,4 @@
-"""Keras 3 layers around recurrent ones, each in a model with random weights: the outputs are Keras'."""
+"""Keras 3 layers around recurrent ones, in models with random weights: the outputs match those of Keras."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:keras"),
     pytest.mark.filterwarnings(
         "ignore:.*was passed an input with a mask:UserWarning"
-    ),  # that it is lost is tested
+    ),  # the tests check that the mask is dropped
     pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning"),
 ]
 
@@ -76,12 +76,12 @@ SIMPLE = {
 
 
 @pytest.mark.parametrize("name", SIMPLE)
-def test_simple_layers(name: str, tmp_path: Path) -> None:
+def test_simple_layers_give_the_outputs_of_keras(name: str, tmp_path: Path) -> None:
     agree(through(SIMPLE[name]), tmp_path)
 
 
 @pytest.mark.parametrize("axis", [-1, 1, (2,)], ids=str)
-def test_normalization_with_adapted_statistics(axis: Any, tmp_path: Path) -> None:
+def test_normalization_uses_its_adapted_statistics(axis: Any, tmp_path: Path) -> None:
     layer = L.Normalization(axis=axis)
     layer.adapt(RNG.normal(1e3, 2, size=(9, T, F)).astype(np.float32))
     model = through(layer, L.Dense(2))
@@ -123,20 +123,20 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_image_layers(name: str, tmp_path: Path) -> None:
+def test_image_layers_give_the_outputs_of_keras(name: str, tmp_path: Path) -> None:
     agree(through(IMAGES[name], shape=(5, 7, 3)), tmp_path)
 
 
 @pytest.mark.parametrize("layer", [L.GlobalAveragePooling1D, L.GlobalMaxPooling1D])
 @pytest.mark.parametrize("mask", [False, True])
-def test_global_pooling_over_time(layer: Any, mask: bool, tmp_path: Path) -> None:
-    # a row of which no step counts is NaN in Keras too
+def test_global_pooling_over_time_ignores_masked_steps(layer: Any, mask: bool, tmp_path: Path) -> None:
+    # a row without valid steps is also NaN in Keras
     agree(through(*([L.Masking()] if mask else []), layer(), shape=(T, 4)), tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name in SIMPLE if "softmax" not in name])
 def test_masks_pass_through_layers(name: str, tmp_path: Path) -> None:
-    """The LSTM at the end sees the mask or does not: what leaves it would show."""
+    """The output of the LSTM at the end depends on whether it receives the mask."""
     layer = SIMPLE[name].__class__.from_config(SIMPLE[name].get_config())
     end = L.Dense(2) if "flatten" in name else L.LSTM(3, return_sequences=True)
     agree(through(L.Masking(), layer, end), tmp_path)
@@ -150,19 +150,21 @@ ACTIVATIONS = (
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations(name: str, tmp_path: Path) -> None:
+def test_activations_give_the_outputs_of_keras(name: str, tmp_path: Path) -> None:
     agree(through(L.Dense(6), L.Activation(name)), tmp_path)
 
 
 @pytest.mark.parametrize("merge", [L.Add, L.Multiply, L.Average, L.Maximum, L.Minimum, L.Concatenate])
 @pytest.mark.parametrize("masks", [(), (0,), (1,), (0, 1)], ids=str)
-def test_merges_and_their_masks(merge: Any, masks: tuple[int, ...], tmp_path: Path) -> None:
+def test_merges_combine_arrays_and_masks_as_keras_does(
+    merge: Any, masks: tuple[int, ...], tmp_path: Path
+) -> None:
     inputs = [keras.Input((T, F)), keras.Input((T, F))]
     given = [L.Masking()(x) if i in masks else x for i, x in enumerate(inputs)]
     agree(keras.Model(inputs, L.LSTM(3, return_sequences=True)(merge()(given))), tmp_path)
 
 
-def test_other_merges(tmp_path: Path) -> None:
+def test_merges_without_masks_give_the_outputs_of_keras(tmp_path: Path) -> None:
     x, y, z = keras.Input((T, F)), keras.Input((T, F)), keras.Input((F,))
     outputs = [
         L.Subtract()([x, y]),
@@ -176,7 +178,7 @@ def test_other_merges(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mask_zero", [False, True])
-def test_embedding(mask_zero: bool, tmp_path: Path) -> None:
+def test_embeddings_give_the_outputs_of_keras(mask_zero: bool, tmp_path: Path) -> None:
     for dtype in ("int32", "float32"):
         ids = keras.Input((None,), dtype=dtype, name="ids")
         y = L.LSTM(3, return_sequences=True)(L.Embedding(9, 4, mask_zero=mask_zero)(ids))
@@ -195,7 +197,7 @@ ATTENTION = {
 
 @pytest.mark.parametrize("masks", [(), (0,), (1,), (0, 1)], ids=str)
 @pytest.mark.parametrize("name", ATTENTION)
-def test_attention(name: str, masks: tuple[int, ...], tmp_path: Path) -> None:
+def test_attention_gives_the_outputs_of_keras(name: str, masks: tuple[int, ...], tmp_path: Path) -> None:
     query, value, key = keras.Input((6, F)), keras.Input((T, F)), keras.Input((T, F))
     q, v = (L.Masking()(x) if i in masks else x for i, x in enumerate((query, value)))
     attended, scores = ATTENTION[name]()([q, v, key], return_attention_scores=True)
@@ -210,5 +212,5 @@ def test_a_softmax_over_several_axes_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layer", [L.LeakyReLU, L.Softmax, L.ReLU, L.ELU], ids=lambda each: each.__name__)
-def test_layers_as_activations(layer: Any, tmp_path: Path) -> None:
+def test_a_layer_can_be_an_activation(layer: Any, tmp_path: Path) -> None:
     agree(masked(L.Dense(4, activation=layer())), tmp_path)

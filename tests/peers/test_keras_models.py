@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:keras"),
     pytest.mark.filterwarnings(
         "ignore:.*was passed an input with a mask:UserWarning"
-    ),  # that it is lost is tested
+    ),  # the tests check that the mask is dropped
     pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning"),
 ]
 
@@ -29,7 +29,7 @@ def inner_sequence() -> keras.Model:
     )
 
 
-def test_shared_layers_nested_models_and_several_nodes(tmp_path: Path) -> None:
+def test_shared_layers_and_nested_models_give_the_outputs_of_keras(tmp_path: Path) -> None:
     inner_in = keras.Input((T, 4))
     inner = keras.Model(inner_in, [L.Dense(4)(inner_in), L.GRU(2)(inner_in)], name="inner")
     outer = keras.Sequential([keras.Input((T, 4)), L.Dense(4), inner_sequence()], name="outer")
@@ -47,7 +47,7 @@ def test_shared_layers_nested_models_and_several_nodes(tmp_path: Path) -> None:
 
 
 def named(structure: Any) -> keras.Model:
-    """A model in a model, whose inputs and outputs have names in an order other than the sorted one."""
+    """A nested model whose named inputs and outputs are not in alphabetical order."""
     a, b = keras.Input((T, F), name="in_a"), keras.Input((T, F), name="in_b")
     y = {"q": L.Activation("tanh")(a), "p": L.Subtract()([a, b]), "o": [a, L.Activation("relu")(b)]}
     return keras.Model(structure(a, b), y, name="named")
@@ -57,7 +57,7 @@ def named(structure: Any) -> keras.Model:
 @pytest.mark.parametrize(
     "structure", [lambda a, b: {"b": b, "a": a}, lambda a, b: [b, a]], ids=["dict", "list"]
 )
-def test_inputs_by_name(structure: Any, given: Any, tmp_path: Path) -> None:
+def test_inputs_can_be_passed_by_name(structure: Any, given: Any, tmp_path: Path) -> None:
     x, y = keras.Input((T, F), name="x"), keras.Input((T, F), name="y")
     u, v = (L.Masking()(x), L.Masking()(y)) if given else (x, y)
     inner = named(structure)
@@ -67,7 +67,7 @@ def test_inputs_by_name(structure: Any, given: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_named_inputs_and_outputs(suffix: str, tmp_path: Path) -> None:
+def test_named_inputs_and_outputs_keep_their_order(suffix: str, tmp_path: Path) -> None:
     model = named(lambda a, b: {"b": b, "a": a})
     given = {name: RNG.normal(size=(3, T, F)).astype(np.float32) for name in "ab"}
     model.save(tmp_path / f"m.{suffix}")
@@ -161,16 +161,16 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operations(name: str, tmp_path: Path) -> None:
+def test_operations_give_the_outputs_of_keras(name: str, tmp_path: Path) -> None:
     agree(graph(OPERATIONS[name]), tmp_path)
 
 
-def test_a_model_inside_time_distributed(tmp_path: Path) -> None:
+def test_time_distributed_can_contain_a_model(tmp_path: Path) -> None:
     words = keras.Sequential([keras.Input((4, F)), L.LSTM(3), L.Dense(2)])
     agree(through(L.TimeDistributed(words), L.GRU(2), shape=(3, 4, F)), tmp_path)
 
 
-def test_custom_layers_are_functions(tmp_path: Path) -> None:
+def test_functions_replace_custom_layers(tmp_path: Path) -> None:
     class Mean(L.Layer):
         def call(self, x: Any) -> Any:
             return keras.ops.mean(x, axis=1)
@@ -204,7 +204,7 @@ def shifted(x: Any) -> Any:
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_custom_activations_are_functions(suffix: str, tmp_path: Path) -> None:
+def test_functions_replace_custom_activations(suffix: str, tmp_path: Path) -> None:
     layers = [
         L.Masking(),
         L.Dense(4, activation=doubled),
@@ -254,7 +254,7 @@ BY_HAND: dict[str, tuple[list[Any], list[Any]]] = {
 
 @pytest.mark.parametrize("ending", ["weights.h5", "h5", "keras"])
 @pytest.mark.parametrize("name", BY_HAND)
-def test_load_weights_into_a_new_model(name: str, ending: str, tmp_path: Path) -> None:
+def test_weights_load_into_a_new_model(name: str, ending: str, tmp_path: Path) -> None:
     theirs, mine = BY_HAND[name]
     model = drawn(through(*(layer.__class__.from_config(layer.get_config()) for layer in theirs)))
     path = tmp_path / f"model.{ending}"

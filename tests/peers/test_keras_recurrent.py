@@ -1,4 +1,4 @@
-"""Keras 3 recurrent layers, each in a model with random weights: the outputs of a loaded file are Keras'."""
+"""Keras 3 recurrent layers, in models with random weights: loaded files give the outputs of Keras."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:keras"),
     pytest.mark.filterwarnings(
         "ignore:.*was passed an input with a mask:UserWarning"
-    ),  # that it is lost is tested
+    ),  # the tests check that the mask is dropped
     pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning"),
 ]
 
@@ -39,19 +39,21 @@ RECURRENT = {
 @pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
 @pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
 @pytest.mark.parametrize("name", RECURRENT)
-def test_recurrent_layers(name: str, sequences: bool, backwards: bool, mask: bool, tmp_path: Path) -> None:
+def test_recurrent_layers_give_the_outputs_of_keras(
+    name: str, sequences: bool, backwards: bool, mask: bool, tmp_path: Path
+) -> None:
     layer = RECURRENT[name](return_sequences=sequences, go_backwards=backwards)
     agree((masked if mask else through)(layer), tmp_path)
 
 
 @pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
 @pytest.mark.parametrize("name", ["lstm", "gru", "stacked"])
-def test_zero_output_for_mask(name: str, sequences: bool, tmp_path: Path) -> None:
+def test_zero_output_for_mask_gives_zeros_at_masked_steps(name: str, sequences: bool, tmp_path: Path) -> None:
     agree(masked(RECURRENT[name](return_sequences=sequences, zero_output_for_mask=True)), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
-def test_unrolled_layers(name: str, tmp_path: Path) -> None:
+def test_unrolled_layers_give_the_outputs_of_keras(name: str, tmp_path: Path) -> None:
     agree(masked(RECURRENT[name](unroll=True, return_sequences=True)), tmp_path)
 
 
@@ -69,7 +71,7 @@ def test_states_of_stateful_layers_are_returned_and_passed_back(name: str, tmp_p
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "simple"])
-def test_initial_states_from_other_layers(name: str, tmp_path: Path) -> None:
+def test_initial_states_can_come_from_other_layers(name: str, tmp_path: Path) -> None:
     x, start = keras.Input((T, F)), keras.Input((3, F))
     _, *states = RECURRENT[name](return_state=True)(start)
     agree(keras.Model([x, start], RECURRENT[name](return_sequences=True)(x, initial_state=states)), tmp_path)
@@ -79,7 +81,7 @@ def test_initial_states_from_other_layers(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
 @pytest.mark.parametrize("merge", ["concat", "sum", "ave", "mul", None])
 @pytest.mark.parametrize("name", ["lstm", "gru_before"])
-def test_bidirectional_layers(
+def test_bidirectional_layers_give_the_outputs_of_keras(
     name: str, merge: str | None, sequences: bool, mask: bool, tmp_path: Path
 ) -> None:
     def build(x: Any) -> Any:
@@ -89,7 +91,7 @@ def test_bidirectional_layers(
     agree(graph(build), tmp_path)
 
 
-def test_bidirectional_layers_of_different_kinds_with_states(tmp_path: Path) -> None:
+def test_bidirectional_layers_can_differ_in_kind_and_receive_states(tmp_path: Path) -> None:
     def build(x: Any) -> Any:
         forward = L.GRU(3, return_sequences=True, return_state=True)
         backward = L.GRU(3, return_sequences=True, return_state=True, go_backwards=True, reset_after=False)
@@ -103,8 +105,10 @@ def test_bidirectional_layers_of_different_kinds_with_states(tmp_path: Path) -> 
 @pytest.mark.parametrize("both", [False, True], ids=["", "bidirectional"])
 @pytest.mark.parametrize("place", ["position", "name", "and_mask", "mask_alone"])
 @pytest.mark.parametrize("name", RECURRENT)
-def test_initial_states_beside_a_masked_input(name: str, place: str, both: bool, tmp_path: Path) -> None:
-    """Keras finds the mask of a call's only array, and what follows the layer may see it all the same."""
+def test_initial_states_can_be_passed_with_a_masked_input(
+    name: str, place: str, both: bool, tmp_path: Path
+) -> None:
+    """Keras applies the mask of the call's only array; later layers may receive it in any case."""
     layer = RECURRENT[name](return_sequences=True)
     x, counts = keras.Input((T, F)), keras.Input((T,), dtype="bool", name="ids")
     _, *own = RECURRENT[name](return_state=True)(x)
@@ -139,7 +143,7 @@ def test_initial_states_beside_a_masked_input(name: str, place: str, both: bool,
         lambda x, m, n: L.GRU(2)(L.BatchNormalization()(x, mask=m)),
     ],
 )
-def test_masks_passed_in_a_call(call: Any, tmp_path: Path) -> None:
+def test_masks_can_be_passed_in_a_call(call: Any, tmp_path: Path) -> None:
     x = keras.Input((T, F))
     m, n = keras.Input((T,), dtype="bool", name="ids"), keras.Input((T, F), dtype="bool", name="ids_n")
     agree(keras.Model([x, m, n], call(x, m, n)), tmp_path)
@@ -179,7 +183,7 @@ def test_layers_that_need_several_steps_do_not_stream(layer: Any, tmp_path: Path
 
 @pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
 @pytest.mark.parametrize("name", RECURRENT)
-def test_states_returned(name: str, mask: bool, tmp_path: Path) -> None:
+def test_returned_states_are_those_of_keras(name: str, mask: bool, tmp_path: Path) -> None:
     def build(x: Any) -> Any:
         return RECURRENT[name](return_state=True)(L.Masking()(x) if mask else x)
 

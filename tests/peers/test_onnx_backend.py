@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support import onnx_backend
 
-with warnings.catch_warnings():  # the suite computes what overflows, to say what it expects
+with warnings.catch_warnings():  # the suite overflows when it computes the expected outputs
     warnings.simplefilter("ignore")
     import onnx.backend.test
 
@@ -26,17 +26,17 @@ TESTS = [
     pytest.param(kind, name, id=name)
     for kind, tests in SUITE.items()
     for name in dir(tests)
-    # real models would be fetched from the network
+    # these would download real models
     if kind != "OnnxBackendRealModelTest" and re.fullmatch(r"test_\w+_cpu", name)
     if not any(re.match(pattern, name) for pattern in EXCLUDED)
 ]
 
 
-@pytest.mark.filterwarnings("ignore")  # of the onnx package's own operators
+@pytest.mark.filterwarnings("ignore")  # tests of the onnx package's own operators
 @pytest.mark.parametrize(("kind", "name"), TESTS)
 def test_the_suite_passes(kind: str, name: str) -> None:
     test: Any = SUITE[kind](name)
-    test.debug()  # raises what the test raises
+    test.debug()  # re-raises an error of the test
 
 
 def test_nearly_the_whole_suite_is_run() -> None:

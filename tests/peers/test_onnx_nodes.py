@@ -29,7 +29,7 @@ def test_random_nodes_give_the_outputs_of_onnxruntime(seed: int) -> None:
 
 
 def assert_agrees(case: onnx_nodes.Case, expected: list[Any], which: str) -> None:
-    """To 1e-5, absolute and relative, and ten times what rounding the inputs makes of the outputs."""
+    """Check to 1e-5, absolute and relative, plus ten times the effect of rounding the inputs."""
     answers = Graph(case.model)(**case.feeds)
     slack = [0.0] * len(answers)
     if not all(np.allclose(mine, y, rtol=1e-5, atol=1e-5) for mine, y in zip(answers, expected, strict=True)):

@@ -22,7 +22,7 @@ def normal(*shape: int) -> Any:
 
 
 def assert_agrees(op: str, x: Any, opset: int, constants: dict[str, Any], **attributes: Any) -> None:
-    """That a node of x and of constants in order answers as in onnxruntime."""
+    """Check that a node with the inputs x and the constants gives the outputs of onnxruntime."""
     inputs = ["x", *constants]
     node = helper.make_node(op, inputs, ["y"], **attributes)
     model = onnx_nodes.model_of([node], {"x": x}, ["y"], constants, opset)
@@ -60,14 +60,14 @@ def test_log_softmax_is_finite_where_softmax_is_zero() -> None:
     ],
 )
 @pytest.mark.parametrize("opset", [13, 17])
-def test_operators_that_the_onnx_package_computes_differently(
+def test_operators_that_differ_in_the_onnx_package_agree_with_onnxruntime(
     op: str, x: Any, constants: dict[str, Any], attributes: dict[str, Any], opset: int
 ) -> None:
     assert_agrees(op, x, opset, constants, **attributes)
 
 
 @pytest.mark.parametrize("opset", [7, 8])
-def test_batch_norm_of_old_opsets(opset: int) -> None:
+def test_batch_norm_follows_its_opset(opset: int) -> None:
     statistics = {name: np.abs(normal(3)) for name in "sbmv"}
     assert_agrees("BatchNormalization", normal(2, 3, 4), opset, statistics, epsilon=0.1)
 
@@ -90,7 +90,7 @@ def test_resize_selects_the_same_neighbors(mode: str, coordinates: str, scales: 
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
-def test_resize_of_old_opsets(mode: str) -> None:
+def test_resize_follows_its_opset(mode: str) -> None:
     for scales in (WHOLE, HALVES):
         assert_agrees("Resize", normal(1, 2, 3, 8), 10, {"s": scales}, mode=mode)
         assert_agrees("Upsample", normal(1, 2, 3, 8), 9, {"s": scales}, mode=mode)

@@ -8,7 +8,7 @@ from onward.formats.onnx.model import Graph
 
 
 def test_random_nodes_give_the_outputs_of_onnxruntime() -> None:
-    """But where a number lies in the middle of two bytes: the last bit of h decides, once in hundreds."""
+    """A value halfway between two bytes may round either way, about once in hundreds of nodes."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     rng, steps_off, nodes = np.random.default_rng(0), 0, 500

@@ -12,19 +12,19 @@ from support.cases import OPTION_CASES, Case, Inputs, options_of
 
 from onward.core.gates import reorder
 
-# onnxruntime's own sigmoid, tanh and exp are approximations
+# onnxruntime approximates sigmoid, tanh and exp
 TOLERANCE = 1e-5
 ONNX_CASES = [case for case in OPTION_CASES if case.dtype == "float32"]
 OPERATORS = {"r": "RNN", "l": "LSTM", "g": "GRU"}
 
 
 def onnx_function(spec: Any) -> tuple[str, list[float]]:
-    """ONNX's name for a function, and its parameters, all of them given."""
+    """The name of a function in ONNX, and all its parameters."""
     name, *parameters = (spec,) if isinstance(spec, str) else spec
     if name.startswith("hard_sigmoid") and not parameters:
         name, parameters = "hard_sigmoid", [0.2, 0.5] if name == "hard_sigmoid_keras2" else [1 / 6, 0.5]
     if name == "elu" and not parameters:
-        parameters = [1.0]  # or ONNX would give it the parameter of the next function
+        parameters = [1.0]  # an omitted parameter would be taken from the next function
     return "".join(word.title() for word in name.split("_")), parameters
 
 
@@ -43,7 +43,7 @@ def onnx_layer(case: Case, inputs: Inputs, x: NDArray[Any], layer: int) -> list[
     weights = {"W": stacked("weight_ih"), "R": stacked("weight_hh")}
     weights["B"] = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)
     if options.get("peephole"):
-        H = case.H  # i f o here, i o f there
+        H = case.H  # from the order i f o to i o f
         order = np.r_[0:H, 2 * H : 3 * H, H : 2 * H]
         weights["P"] = np.stack([inputs.weights["weight_peephole" + s][order] for s in suffixes])
     assert inputs.h0 is not None and inputs.lengths is not None

@@ -27,7 +27,7 @@ NET = onward.Sequential(onward.LSTM(3, 7, rng=0), onward.Last(), onward.Linear(7
 STEPS = pa.list_(pa.list_(pa.float32()))
 RNG = np.random.default_rng(0)
 
-pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+pytestmark = pytest.mark.filterwarnings("default")  # raised by Ray itself
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,7 +61,7 @@ def test_outputs_have_the_bits_of_one_process(actors: int, batch_size: int) -> N
     assert result.cast(expected.schema) == expected
 
 
-def test_tensors_of_one_or_several_shapes_and_columns_of_csv(tmp_path: Path) -> None:
+def test_tensors_of_one_or_several_shapes_and_csv_columns_are_scored(tmp_path: Path) -> None:
     fixed = RNG.standard_normal((40, 5, 3)).astype(np.float32)
     ragged = [RNG.standard_normal((T, 3)).astype(np.float32) for T in RNG.integers(1, 9, 40)]
     for data, xs, name in (
@@ -120,7 +120,7 @@ def test_the_command_writes_all_rows_in_order_into_a_folder(model: Path, tmp_pat
     expected = Scorer(NET)(rows)
     assert pq.read_table(out).cast(expected.schema) == expected
     again = run_command("run", model, source, "--engine", "ray", "--out", out)
-    assert again.exit_code == 1 and "exists already" in again.output
+    assert again.exit_code == 1 and "already exists" in again.output
 
 
 def test_a_bad_row_is_named_by_its_number_and_nothing_is_written(model: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_convolution_pooling_and_normalization_give_the_outputs_of_torch(index: 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_state_dicts_of_recurrent_layers_load_into_torch(dtype: Any) -> None:
-    """A model trained here moves there: names, shapes and dtypes are torch's, and so are the answers."""
+    """A model trained in Onward runs in torch: same names, shapes and dtypes, same outputs."""
     options: Any = {"bidirectional": True, "batch_first": True}
     mine = onward.Sequential(
         onward.Linear(5, 6, dtype=dtype, rng=0),

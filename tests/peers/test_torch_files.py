@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, weight_norm
 
 import onward
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own: deprecated and experimental features
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns about deprecated and experimental features
 
 
 class Net(torch.nn.Module):
@@ -74,7 +74,9 @@ SAVES = [torch.save, legacy, protocol_4, legacy_protocol_5]
 
 
 @pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
-def test_a_state_dict(save: Callable[..., None], net: Net, tmp_path: Path) -> None:
+def test_a_state_dict_gives_the_layers_of_its_module(
+    save: Callable[..., None], net: Net, tmp_path: Path
+) -> None:
     save(net.state_dict(), tmp_path / "model.bin")
     assert_same_outputs(tmp_path / "model.bin", net, **OPTIONS_OF_NET)
     assert onward.load(tmp_path / "model.bin").leftover == ["norm.weight", "norm.bias"]
@@ -83,7 +85,7 @@ def test_a_state_dict(save: Callable[..., None], net: Net, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
-def test_a_whole_module(save: Callable[..., None], net: Net, tmp_path: Path) -> None:
+def test_a_whole_module_gives_its_layers(save: Callable[..., None], net: Net, tmp_path: Path) -> None:
     save(net, tmp_path / "model.pth")
     layers = assert_same_outputs(tmp_path / "model.pth", net)
     assert [repr(layer) for layer in layers] == [
@@ -97,7 +99,9 @@ def test_a_whole_module(save: Callable[..., None], net: Net, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
 @pytest.mark.parametrize("wrap", ["data_parallel", "compiled", "lightning", "models"])
-def test_checkpoints_and_wrappers(save: Callable[..., None], wrap: str, net: Net, tmp_path: Path) -> None:
+def test_checkpoints_and_wrappers_contain_the_module(
+    save: Callable[..., None], wrap: str, net: Net, tmp_path: Path
+) -> None:
     path = tmp_path / "model.ckpt"
     optimizer = torch.optim.Adam(net.parameters(), lr=0)
     net(torch.from_numpy(X)).sum().backward()
@@ -124,13 +128,13 @@ def test_checkpoints_and_wrappers(save: Callable[..., None], wrap: str, net: Net
 
 
 @pytest.mark.parametrize("wrapped", [torch.nn.DataParallel, torch.nn.Sequential])
-def test_wrapped_modules(wrapped: Any, net: Net, tmp_path: Path) -> None:
+def test_wrapped_modules_give_the_layers_inside(wrapped: Any, net: Net, tmp_path: Path) -> None:
     torch.save(wrapped(net), tmp_path / "model")
     assert_same_outputs(tmp_path / "model", net, before="" if wrapped is torch.nn.DataParallel else "0.")
 
 
 @pytest.mark.parametrize("how", ["script", "trace"])
-def test_torchscript(how: str, net: Net, tmp_path: Path) -> None:
+def test_torchscript_gives_the_layers_of_its_module(how: str, net: Net, tmp_path: Path) -> None:
     class Plain(Net):  # a subclass that TorchScript can compile
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y, _ = self.lstm(self.embedding(x))
@@ -156,7 +160,7 @@ def test_a_frozen_script_has_arrays_but_no_modules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
-def test_precisions(dtype: str, net: Net, tmp_path: Path) -> None:
+def test_modules_of_every_precision_give_their_outputs(dtype: str, net: Net, tmp_path: Path) -> None:
     lower = net.to(getattr(torch, dtype))
     for save in (torch.save, legacy):
         save(lower.state_dict(), tmp_path / "model")
@@ -173,7 +177,7 @@ def test_precisions(dtype: str, net: Net, tmp_path: Path) -> None:
         "complex128", "float16", "float32", "float64",
     ],
 )  # fmt: skip
-def test_arrays_of_every_dtype_and_layout(dtype: str, tmp_path: Path) -> None:
+def test_arrays_of_every_dtype_and_layout_are_read(dtype: str, tmp_path: Path) -> None:
     base = torch.arange(24).reshape(4, 6).to(getattr(torch, dtype))
     tensors = {
         "whole": base, "transposed": base.T, "strided": base[::2, 1::3], "row": base[2], "scalar": base[3, 3],
@@ -188,7 +192,7 @@ def test_arrays_of_every_dtype_and_layout(dtype: str, tmp_path: Path) -> None:
             assert found[name].dtype == np.dtype(dtype)
 
 
-def test_weight_norms(net: Net, tmp_path: Path) -> None:
+def test_weight_norms_are_computed(net: Net, tmp_path: Path) -> None:
     old, new = copy.deepcopy(net), copy.deepcopy(net)
     for normed, norm in ((old, weight_norm), (new, parametrizations.weight_norm)):
         norm(normed.head["fc"])
@@ -206,7 +210,7 @@ def test_weight_norms(net: Net, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "GRUCell", "RNNCell"])
-def test_cells(name: str, tmp_path: Path) -> None:
+def test_cells_become_layers(name: str, tmp_path: Path) -> None:
     options = {"nonlinearity": "relu"} if name == "RNNCell" else {}
     cell = getattr(torch.nn, name)(5, 7, **options)
     torch.save({"cell": cell}, tmp_path / "model.pt")
@@ -218,7 +222,7 @@ def test_cells(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(layer(x[None].numpy())[0][0], expected.numpy(), rtol=0, atol=2e-6)
 
 
-def test_load_weights_into_a_new_model(net: Net, tmp_path: Path) -> None:
+def test_weights_load_into_a_new_model(net: Net, tmp_path: Path) -> None:
     module = torch.nn.ModuleDict({"lstm": torch.nn.LSTM(3, 4), "fc": torch.nn.Linear(4, 2)})
     torch.save({"model": module.state_dict(), "epoch": 1}, tmp_path / "model.pt")
     model = onward.Sequential(onward.LSTM(3, 4), onward.Linear(4, 2))
@@ -230,7 +234,7 @@ def test_load_weights_into_a_new_model(net: Net, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_compiled_modules(inside: bool, net: Net, tmp_path: Path) -> None:
+def test_compiled_modules_give_the_layers_inside(inside: bool, net: Net, tmp_path: Path) -> None:
     compiled: Any = torch.compile(net)
     torch.save(torch.nn.Sequential(compiled) if inside else compiled, tmp_path / "m")
     assert_same_outputs(tmp_path / "m", net, before="0." if inside else "")

@@ -11,13 +11,13 @@ from torch.nn.utils import parametrizations, prune
 
 import onward
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own: deprecated and experimental features
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns about deprecated and experimental features
 
 
 @pytest.mark.parametrize("axes", [1, 2])
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("tracked", [False, True])
-def test_instance_norms(axes: int, affine: bool, tracked: bool, tmp_path: Path) -> None:
+def test_instance_norms_use_recorded_options(axes: int, affine: bool, tracked: bool, tmp_path: Path) -> None:
     kind = getattr(torch.nn, f"InstanceNorm{axes}d")
     norm = kind(5, eps=0.01, affine=affine, track_running_stats=tracked)
     x = 3 * torch.randn(4, 5, *(7, 6)[:axes]) + 1
@@ -59,7 +59,7 @@ def test_unsupported_options_and_tensors_are_refused(
 
 
 class NormedCell(torch.nn.Module):
-    """A user's cell, with the names of torch.nn.LSTMCell and another equation."""
+    """A user-defined cell with the parameter names of torch.nn.LSTMCell but another equation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ def test_a_norm_over_two_axes_is_not_a_matrix(tmp_path: Path) -> None:
 
 
 class Stepped(torch.nn.Module):
-    """A module that contains cells of torch.nn and a parameter of its own."""
+    """A module that contains cells of torch.nn and its own parameter."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ import torch
 import onward
 from onward.cli import main
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own: deprecated and experimental features
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns about deprecated and experimental features
 WAYS = ["whole", "script"]
 
 
@@ -38,7 +38,7 @@ def test_convert_refuses_a_sequential_with_an_unsupported_module(tmp_path: Path)
 
 
 def saved_sequential(net: torch.nn.Sequential, x: torch.Tensor, way: str, path: Path) -> Any:
-    """What load makes of a Sequential saved as a pickle or as TorchScript, and torch's output for x."""
+    """A Sequential saved as a pickle or as TorchScript and loaded by Onward, and torch's output for x."""
     with torch.no_grad():
         expected = net.eval()(x)
     torch.save(net, path) if way == "whole" else torch.jit.script(net).save(path)

@@ -1,4 +1,4 @@
-"""Losses, optimizers, clipping and schedules against PyTorch's."""
+"""Losses, optimizers, clipping and schedules against those of PyTorch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +23,9 @@ DRAWS = np.random.default_rng(3)
 @pytest.mark.parametrize(
     "options", [{}, {"ignore_index": 3}, {"label_smoothing": 0.1, "ignore_index": 2}], ids=str
 )
-def test_cross_entropy(dtype: str, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+def test_cross_entropy_and_its_gradient_match_torch(
+    dtype: str, shape: tuple[int, ...], options: dict[str, Any]
+) -> None:
     logits, targets = DRAWS.normal(0, 3, shape).astype(dtype), DRAWS.integers(0, 7, shape[:-1])
     loss, dlogits = train.cross_entropy(logits, targets, **options)
     y = torch.tensor(logits, requires_grad=True)
@@ -43,7 +45,9 @@ NUMBERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(33, 7), (5, 17, 1)], ids=str)
 @pytest.mark.parametrize("name", NUMBERS)
-def test_losses_of_numbers(name: str, shape: tuple[int, ...], dtype: str) -> None:
+def test_losses_of_numbers_and_their_gradients_match_torch(
+    name: str, shape: tuple[int, ...], dtype: str
+) -> None:
     mine, theirs = NUMBERS[name]
     values, targets = DRAWS.normal(0, 3, shape).astype(dtype), DRAWS.uniform(0, 1, shape).astype(dtype)
     loss, dy = mine(values, targets)
@@ -83,7 +87,9 @@ OPTIMIZERS: list[tuple[Optimizer, Callable[..., optim.Optimizer]]] = [
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("optimizer", "peer"), OPTIMIZERS, ids=lambda given: repr(given) if given else "")
-def test_a_hundred_steps(optimizer: Optimizer, peer: Callable[..., optim.Optimizer], dtype: str) -> None:
+def test_a_hundred_steps_of_each_optimizer_match_torch(
+    optimizer: Optimizer, peer: Callable[..., optim.Optimizer], dtype: str
+) -> None:
     rng = np.random.default_rng(0)
     weights = {"weight": rng.normal(0, 1, (7, 5)).astype(dtype), "bias": rng.normal(0, 1, 7).astype(dtype)}
     parameters = {name: torch.nn.Parameter(torch.tensor(weight)) for name, weight in weights.items()}
@@ -108,7 +114,7 @@ def test_a_hundred_steps(optimizer: Optimizer, peer: Callable[..., optim.Optimiz
 
 
 @pytest.mark.parametrize("bound", [0.5, 100.0])
-def test_clipping(bound: float) -> None:
+def test_clipping_matches_torch(bound: float) -> None:
     gradients = {name: DRAWS.normal(0, 1, shape) for name, shape in (("a", (7, 5)), ("b", (9,)))}
 
     def right(clip: Callable[..., Any]) -> list[np.ndarray]:
@@ -149,7 +155,7 @@ SCHEDULES: list[tuple[train.Constant, Callable[[Any], Any]]] = [
 @pytest.mark.parametrize(
     ("schedule", "peer"), SCHEDULES, ids=lambda given: "" if callable(given) else repr(given)
 )
-def test_schedules(schedule: train.Constant, peer: Callable[[Any], Any]) -> None:
+def test_schedules_match_torch(schedule: train.Constant, peer: Callable[[Any], Any]) -> None:
     optimizer = optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
     theirs = peer(optimizer)
     for step in range(60):
@@ -165,7 +171,7 @@ def test_schedules(schedule: train.Constant, peer: Callable[[Any], Any]) -> None
 @pytest.mark.parametrize(
     "options", [{}, {"base_momentum": 0.7, "max_momentum": 0.8, "pct_start": 0.1}], ids=str
 )
-def test_one_cycle_with_momentum(name: str, options: dict[str, float]) -> None:
+def test_one_cycle_with_momentum_matches_torch(name: str, options: dict[str, float]) -> None:
     mine: Optimizer = train.SGD(0.1, momentum=0.9) if name == "SGD" else train.Adam(0.1)
     schedule = train.OneCycleLR(**options)  # type: ignore[arg-type]  # the options are numbers
     w = {"weight": DRAWS.normal(0, 1, (7, 5))}
@@ -188,7 +194,7 @@ def test_one_cycle_with_momentum(name: str, options: dict[str, float]) -> None:
     np.testing.assert_allclose(w["weight"], parameter.detach().numpy(), rtol=1e-10)
 
 
-def test_reduce_on_plateau() -> None:
+def test_reduce_on_plateau_matches_torch() -> None:
     optimizer = optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
     theirs = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=2, threshold=0.02)
     schedule = train.ReduceLROnPlateau(0.3, 2, 0.02)

@@ -1,6 +1,6 @@
-"""Models that people trained, with the outputs of their original implementations, in a folder for each.
+"""Published models and the outputs of their original implementations, in one folder each.
 
-The environment variable ONWARD_CASES names the folder of these folders: `make test-cases ONWARD_CASES=...`.
+The environment variable ONWARD_CASES names the parent folder: `make test-cases ONWARD_CASES=...`.
 """
 
 import os
@@ -20,6 +20,6 @@ class Case(NamedTuple):
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
-    """The case that the test's file is named for: of tests/real/test_beatnet.py, beatnet."""
+    """The folder of the model that the test file is named after: beatnet for tests/real/test_beatnet.py."""
     folder = Path(os.environ["ONWARD_CASES"]) / request.path.stem.removeprefix("test_")
     return Case(folder, np.load(folder / "inputs.npz"), np.load(folder / "expected.npz"))

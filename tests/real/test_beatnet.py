@@ -15,7 +15,7 @@ def parts(case: Any) -> Any:
 
 
 def front(case: Any, parts: Any) -> NDArray[Any]:
-    """What the LSTM hears of each frame: (T, 150)."""
+    """The input of the LSTM for each frame: (T, 150)."""
     tensors = onward.load_tensors(case.folder / "model_1_weights.pt")
     conv = onward.Conv1d(1, 2, 10)
     conv.load_state_dict({name: tensors[f"conv1.{name}"] for name in ("weight", "bias")})

@@ -34,7 +34,7 @@ def test_all_layers_are_found_with_their_options(parts: Any) -> None:
 
 
 def heard(case: Any, parts: Any) -> NDArray[Any]:
-    """From frames of audio to what the LSTM gets, (T, 128): magnitudes of a Fourier transform, convolved."""
+    """The input of the LSTM (T, 128) for frames of audio: convolutions of the magnitudes of an STFT."""
     basis = onward.load_tensors(case.folder / "silero_vad.jit")["_model.stft.forward_basis_buffer"]
     transform = onward.Conv1d(1, len(basis), basis.shape[2], stride=128, bias=False)
     transform.load_state_dict({"weight": basis})
@@ -56,7 +56,7 @@ def test_arrays_are_those_of_the_original(case: Any, parts: Any) -> None:
 
 
 def voice(parts: Any, frames: NDArray[Any]) -> NDArray[Any]:
-    """The probability of a voice in each frame, one frame a call."""
+    """The probability of speech in each frame, with one call per frame."""
     stream = parts["_model.decoder.rnn"].stream()
     y = np.stack([stream(frame) for frame in frames])
     relu, conv, sigmoid = (parts[f"_model.decoder.decoder.{k}"] for k in (1, 2, 3))
@@ -65,12 +65,12 @@ def voice(parts: Any, frames: NDArray[Any]) -> NDArray[Any]:
 
 def test_streaming_detects_the_voices_of_the_original(case: Any, parts: Any) -> None:
     np.testing.assert_allclose(voice(parts, case.inputs["lstm_x"][:, 0]), case.expected["prob"], atol=2e-6)
-    # from the audio on, sums of hundreds of products in another order come before states of up to 34
+    # the layers before add hundreds of products in another order, and states reach 34
     np.testing.assert_allclose(voice(parts, heard(case, parts)), case.expected["prob"], atol=5e-5)
 
 
 def in_float64(graph: onnx.GraphProto) -> None:
-    """Makes all numbers of a graph and of its branches those of float64."""
+    """Convert all tensors of a graph and of its branches to float64."""
     for value in (*graph.input, *graph.output):
         kind = value.type.tensor_type
         kind.elem_type = TensorProto.DOUBLE if kind.elem_type == TensorProto.FLOAT else kind.elem_type
@@ -89,7 +89,7 @@ def in_float64(graph: onnx.GraphProto) -> None:
 
 
 def heard_by(graph: Any, frames: NDArray[Any]) -> NDArray[Any]:
-    """The probability of a voice in each frame, the state going around."""
+    """The probability of speech in each frame; the state is passed from call to call."""
     state, probabilities = np.zeros((2, 1, 128), frames.dtype), []
     for frame in frames:
         probability, state = graph(frame[None], state, np.array(16000))
@@ -106,6 +106,6 @@ def test_the_onnx_graph_with_its_lstm_in_a_branch_detects_the_same(case: Any) ->
     model = onnx.load(path)
     in_float64(model.graph)
     exact = heard_by(Graph(model), frames.astype(np.float64))
-    rounding = np.abs(original - exact).max()  # of float32, in the original: states are up to 34
+    rounding = np.abs(original - exact).max()  # float32 rounding in the original, whose states reach 34
     assert rounding < 2e-5
     assert np.abs(heard_by(onward.load(path), frames) - exact).max() < 2 * rounding

@@ -12,7 +12,7 @@ import onward
 
 @pytest.fixture
 def layers(case: Any) -> onward.Sequential:
-    """All layers in the file's order; how they are connected, only the program says that they are from."""
+    """All layers in the file's order. The file does not record how they are connected."""
     net = onward.Sequential(
         onward.Embedding(465, 100),
         onward.LSTM(100, 128, batch_first=True),
@@ -25,7 +25,7 @@ def layers(case: Any) -> onward.Sequential:
 
 
 def attended(layers: Any, ids: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """What each layer says of texts (B, T), and their average over time, weighed by the attention."""
+    """The outputs of the layers for texts (B, T), and their average over time, weighted by the attention."""
     embedding, first, second, attention, _ = layers
     x = embedding(ids)
     y1, _ = first(x)

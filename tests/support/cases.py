@@ -27,7 +27,7 @@ AXES: dict[str, list[Any]] = {
     "B": [1, 5, 17],
     "T": [1, 2, 50],
 }
-# Cells with options, by names that begin as those of the plain cells.
+# Cells with options; each name begins with that of the plain cell.
 OPTIONS: dict[str, dict[str, Any]] = {
     "rnn_clip": {"nonlinearity": "relu", "clip": 0.9},
     "rnn_functions": {"nonlinearity": (("affine", 0.4, 0.1), ("leaky_relu", 0.2))},
@@ -48,7 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gru_reset_before_all": {"clip": 0.7, "activations": ("hard_sigmoid_keras2", "softsign")},
 }
 TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
-GRADIENT_TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # of an array's largest number
+GRADIENT_TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # relative to the largest magnitude of an array
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Inputs(NamedTuple):
 
 def covering(seed: int) -> list[Case]:
     """Cases, chosen greedily, that together contain every possible pair of values of two axes."""
-    rng = random.Random(seed)  # random() alone of its methods is the same in every version of Python
+    rng = random.Random(seed)  # only random() gives the same numbers in every version of Python
     pairs = [
         ((a, v), (b, w))
         for (a, vs), (b, ws) in itertools.combinations(AXES.items(), 2)

@@ -11,7 +11,7 @@ from onward.cli import main
 
 
 def invoke(*arguments: str | Path, expect: int | None = None) -> Result:
-    """The result of a command, which may exit but never lets an exception or a traceback out."""
+    """The result of a command; fails if an exception other than SystemExit escapes."""
     result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="onward")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
@@ -20,7 +20,7 @@ def invoke(*arguments: str | Path, expect: int | None = None) -> Result:
 
 
 def report(*arguments: str | Path) -> dict[str, Any]:
-    """The JSON object of a command that succeeds and prints nothing else; NaN is not JSON."""
+    """The JSON object that a successful command prints; fails on any other output and on NaN."""
     result = invoke(*arguments, "--json", expect=0)
     parsed: dict[str, Any] = json.loads(result.stdout, parse_constant=pytest.fail)
     return parsed

@@ -102,9 +102,9 @@ def open_damaged(
     load: Callable[[Path], Any] = onward.load,
     check: Callable[[Any], None] = lambda loaded: None,
 ) -> int:
-    """Opens each content, at `path`, within bounds; returns how many were refused.
+    """Open each content, written to `path`, within the limits; return how many were refused.
 
-    Each must be refused by an error of Onward that names the file, or give what passes `check`. Nothing else
+    Each must raise an error of Onward that names the file, or load and pass `check`. Nothing else
     may be in the folder after it.
     """
     refused = 0

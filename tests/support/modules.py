@@ -33,7 +33,7 @@ class VoiceDetector(nn.Module):
 
 
 class NoiseSuppressor(nn.Module):
-    """A mask over the spectrum, then one over a learned basis, both by two LSTMs, one block a call."""
+    """Two LSTMs mask the spectrum, two more mask a learned basis; one block per call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ def exported(module: nn.Module, inputs: dict[str, NDArray[Any]], **options: Any)
     """The module as an ONNX file."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
+        warnings.simplefilter("ignore")  # warnings of the exporter
         torch.onnx.export(
             module.eval(),
             tuple(map(torch.from_numpy, inputs.values())),

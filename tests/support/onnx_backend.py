@@ -17,7 +17,7 @@ class Model(BackendRep):
         self.graph = graph
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The graph's outputs in order. inputs: in order, one alone, or a dict by name."""
+        """The graph's outputs in order. inputs: a sequence in order, a single array, or a dict by name."""
         if isinstance(inputs, dict):
             return self.graph(**inputs)
         return self.graph(*([inputs] if isinstance(inputs, np.ndarray) else inputs))
@@ -28,7 +28,7 @@ class OnwardBackend(Backend):
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> Model:
-        """Raises ArgumentError for what is not supported."""
+        """Load a model. Raises ArgumentError for an unsupported device or option."""
         super().prepare(model, device, **kwargs)
         return Model(Graph(model))
 

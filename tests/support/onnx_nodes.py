@@ -19,14 +19,14 @@ ACTIVATIONS = ["Relu", "Tanh", "Sigmoid", "Softsign", "Softplus", *sorted(TAKES_
 
 
 class Case(NamedTuple):
-    """A model and what goes into it."""
+    """A model and its inputs."""
 
     model: onnx.ModelProto
     feeds: dict[str, NDArray[Any]]
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What a failing test shows."""
+        """The attributes of the node, for the message of a failing test."""
         node = self.model.graph.node[0]
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         return {"op": node.op_type, "inputs": list(node.input), "outputs": list(node.output), **attributes}
@@ -39,7 +39,7 @@ def model_of(
     constants: dict[str, NDArray[Any]] | None = None,
     opset: int = 14,
 ) -> onnx.ModelProto:
-    """A model that takes `feeds`, of which the shapes stay open."""
+    """A model with the inputs `feeds`, whose shapes are not fixed."""
     values = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(feed.dtype), [None] * feed.ndim)
         for name, feed in feeds.items()
@@ -56,9 +56,9 @@ def model_of(
 
 
 def movement(case: Case, rng: np.random.Generator) -> list[float]:
-    """How far each output moves if every input does by half a unit in float32's last place, in float64.
+    """How far each output moves if every input moves by half an ulp of float32, computed in float64.
 
-    No two computations in float32 can be expected to agree any better.
+    Two computations in float32 cannot be expected to agree more closely.
     """
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
@@ -82,7 +82,7 @@ def movement(case: Case, rng: np.random.Generator) -> list[float]:
 
 
 def draw(rng: np.random.Generator, **fixed: Any) -> Case:
-    """One node with random options; attributes named are as given."""
+    """One node with random options, except for the given attributes."""
 
     def some(*choices: Any) -> Any:
         return choices[rng.integers(len(choices))]
@@ -106,9 +106,9 @@ def draw(rng: np.random.Generator, **fixed: Any) -> Case:
         attributes["linear_before_reset"] = int(rng.integers(2))
     chosen = attributes.get("activations", [])
     bounded = BOUNDED.issuperset(chosen) and GATES_BOUNDED.issuperset(chosen[:: FUNCTIONS[op]])
-    # small weights, and biases for gates from -1 to 1: else numbers, and their last bits, explode in time
+    # small weights, and gate biases from -1 to 1, so that rounding errors do not grow over time
     scale = 0.6 if bounded else 0.1
-    if bounded or not attributes.get("input_forget"):  # which makes a gate of -1 one of 2
+    if bounded or not attributes.get("input_forget"):  # which turns a gate of -1 into 2
         T = some(T, T, T, T, 40)
     attributes |= fixed
 
@@ -152,7 +152,7 @@ def draw_quantized(rng: np.random.Generator) -> tuple[Case, dict[str, NDArray[An
 
     kind: Any = np.int8 if some[2] else np.uint8
     scales = (D, 4 * H) if some[3] else (D,)
-    # onnxruntime takes no other zero point than 0 where columns have scales of their own
+    # onnxruntime requires the zero point 0 if each column has its own scale
     zero_point = 0 if some[3] else int(rng.integers(-9, 9)) if some[2] else int(rng.integers(110, 140))
     low, high = (-128, 128) if some[2] else (0, 256)
     constants = {

@@ -42,13 +42,13 @@ FUNCTIONS: dict[str, Any] = {
 
 
 def function(spec: Any, clip: float) -> Any:
-    """x to f(x), f as layers take it, x clipped."""
+    """f(x) for a function as layers specify it, with x clipped."""
     name, *parameters = (spec,) if isinstance(spec, str) else spec
     return lambda x: FUNCTIONS[name](np.clip(x, -clip, clip), *parameters)
 
 
 def functions(case: Case, direction: int) -> list[Any]:
-    """Those of a case's cell, in order."""
+    """The functions of a case's cell, in order."""
     options = options_of(case)
     usual = {
         "r": (case.cell.removeprefix("rnn_"),),
@@ -115,7 +115,7 @@ def run(case: Case, inputs: Inputs) -> tuple[Array, Array, Array | None]:
 
 
 def _weights(weights: dict[str, NDArray[Any]], suffix: str) -> dict[str, Array]:
-    """Those of one direction, in float64, under names without the suffix; missing biases are zeros."""
+    """The weights of one direction in float64, named without the suffix; missing biases are zeros."""
     own = {
         name.removesuffix(suffix): w.astype(np.float64)
         for name, w in weights.items()

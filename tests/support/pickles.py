@@ -30,7 +30,7 @@ def tensor(
     kind: str = "FloatStorage",
     view: bytes = b"",
 ) -> bytes:
-    """The opcodes by which torch.save writes a tensor."""
+    """The opcodes with which torch.save writes a tensor."""
     if strides is None:
         strides = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
     axes = [b"(" + b"".join(map(number, sizes)) + b"t" for sizes in (shape, strides)]
@@ -47,7 +47,7 @@ def entries(**values: bytes) -> bytes:
 
 
 def zipped(pickled: bytes, *storages: bytes, **more: bytes) -> Callable[[Path], Path]:
-    """An archive as torch.save writes it."""
+    """An archive like those that torch.save writes."""
 
     def write(folder: Path) -> Path:
         path = folder / "model.pt"
@@ -67,7 +67,7 @@ def floats(count: int) -> bytes:
 
 
 def problem(path: Path) -> str:
-    """The error, by whichever way a file is opened, which must name the file."""
+    """The error that every function for opening the file raises; it must name the file."""
     for opened in (onward.load_tensors, onward.load):
         with pytest.raises(FileError) as error:
             opened(path)

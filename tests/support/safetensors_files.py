@@ -14,7 +14,7 @@ from onward.errors import FileError
 def container(
     tensors: dict[str, tuple[str, list[int], bytes]], metadata: dict[str, str] | None = None
 ) -> bytes:
-    """A safetensors file by hand, from dtype, shape and bytes of each tensor."""
+    """A safetensors file from the dtype, shape and bytes of each tensor."""
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     data = b""
     for name, (dtype, shape, content) in tensors.items():
@@ -36,7 +36,7 @@ def saved(folder: Path, tensors: dict[str, Any], architecture: Any = None) -> Pa
 
 
 def problem(path: Path, **options: Any) -> str:
-    """The error that loading raises, which must name the file."""
+    """The error that loading raises; it must name the file."""
     with pytest.raises(FileError) as error:
         onward.load(path, **options)
     assert str(path) in str(error.value)

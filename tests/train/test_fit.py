@@ -18,7 +18,7 @@ Net = onward.Sequential
 
 
 def words(count: int = 200, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
-    """Sequences whose class is the sign of a number in their first step, to be remembered to the end."""
+    """Sequences whose class is the sign of a number in the first step, which the model must remember."""
     rng = np.random.default_rng(seed)
     items = [rng.normal(0, 1, (length, 3)).astype(np.float32) for length in rng.integers(1, 9, count)]
     return items, np.array([int(item[0, 1] > 0) for item in items])
@@ -237,7 +237,7 @@ def test_an_interrupt_cannot_leave_masked_or_averaged_weights_in_the_model() -> 
 
     data = words(9)
     train.fit(net, data, validation=data, loss=loss, epochs=1, average=1.0, recurrent_dropout=0.5, rng=0)
-    assert changed == [[False] * 6, [True] * 6]  # in the only step, then in validation
+    assert changed == [[False] * 6, [True] * 6]  # in the only training step, then during validation
 
 
 # --- NaN and infinities --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Training gives the same bits on every processor: whatever NumPy, BLAS, libm and the core dispatch to."""
+"""Training gives the same bits whichever instructions NumPy, BLAS, libm and the core dispatch to."""
 
 import math
 import os
@@ -64,7 +64,10 @@ print(digest.hexdigest())
 
 def numpy_features() -> str:
     """The features that this NumPy dispatches to here, which NPY_DISABLE_CPU_FEATURES accepts."""
-    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__  # NumPy has no public list
+    from numpy._core._multiarray_umath import (
+        __cpu_dispatch__,
+        __cpu_features__,
+    )  # NumPy has no public list of them
 
     return " ".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name))
 

@@ -22,7 +22,7 @@ def test_schedules_start_and_end_at_the_documented_rates() -> None:
     assert [rate(cycle, step) for step in (0, 29, 99)] == pytest.approx([0.02, 0.5, 2e-6])
 
 
-def test_one_cycle_of_only_rising_steps_or_of_a_single_step_reaches_the_base_rate() -> None:
+def test_one_cycle_with_only_rising_steps_or_a_single_step_reaches_the_base_rate() -> None:
     rising = train.OneCycleLR(4, pct_start=1.0)
     rates = [rising.lr(0.5, Progress(step)) for step in range(6)]
     assert rates[0] == pytest.approx(0.02) and rates == [*sorted(rates[:4]), *rates[4:]]

@@ -1,4 +1,4 @@
-"""The models and data sets that come with Onward. Imports only errors."""
+"""The models and data sets that come with Onward. May import errors only."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Open models in any supported file format. May import core, layers, streaming and tracing."""
+"""Open models in any supported file format. May import every folder up to tracing."""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data. Imports everything below it."""
+"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data.
+
+May import every folder up to formats.
+"""
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Scorer":  # needs pyarrow, which arrays and CSV do not
+    if name == "Scorer":  # needs pyarrow, unlike arrays and CSV
         from .scorer import Scorer
 
         return Scorer

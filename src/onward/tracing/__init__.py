@@ -1,1 +1,1 @@
-"""Records of every gate and state of a model's run, and plots of them."""
+"""Records of every gate and state, and plots of them. May import errors, core, layers and streaming."""

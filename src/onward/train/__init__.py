@@ -1,6 +1,6 @@
-"""Training: the loop `fit`, and its losses, optimizers, schedules, data sets and checkpoints.
+"""The training loop `fit`, losses, optimizers, schedules, batches and checkpoints.
 
-Imports core, layers, streaming and tracing.
+May import errors, core, layers and tracing.
 """
 
 from .batches import Batch, Batches, Chunks, Data

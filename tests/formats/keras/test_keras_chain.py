@@ -19,7 +19,7 @@ def rnn(layer: Any, **options: Any) -> runtime.RNN:
 
 
 def both(**options: Any) -> runtime.Bidirectional:
-    """Two directions, of which `options` are the second's."""
+    """A Bidirectional layer; `options` apply to the backward direction."""
     second = {"return_sequences": True, "go_backwards": True} | options
     cells = [onward.GRU(4, 3, batch_first=True, rng=seed) for seed in (1, 2)]
     return runtime.Bidirectional(rnn(cells[0], return_sequences=True), rnn(cells[1], **second))

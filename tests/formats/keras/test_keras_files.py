@@ -30,7 +30,7 @@ def test_outputs_are_those_of_keras(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_row_has_the_same_bits_alone_and_in_a_batch(name: str) -> None:
+def test_a_row_has_the_same_bits_on_its_own_and_in_a_batch(name: str) -> None:
     model = onward.load(DATA / name)
     inputs, _ = case(name)
     together = called(model, inputs)
@@ -51,7 +51,7 @@ def test_saving_and_loading_preserves_the_bits(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_leaves_can_be_named_and_replaced(name: str) -> None:
+def test_sublayers_can_be_named_and_replaced(name: str) -> None:
     model = onward.load(DATA / name)
     leaves = model.sublayers()
     assert {prefix + own for prefix, leaf in leaves.items() for own, _ in leaf.shapes()} == dict(
@@ -209,7 +209,7 @@ def test_an_unknown_layer_needs_custom_objects(kind: str, tmp_path: Path) -> Non
     assert repr(onward.load(path, custom_objects={name: abs})) == repr(
         onward.load(path, custom_objects={kind: abs})
     )
-    # as in Keras, a layer that says nothing of masks ends them
+    # as in Keras, a layer that does not support masks drops them
     y = onward.load(path, custom_objects={kind: lambda x: x})(inputs[0])
     assert y.shape == expected.shape
 

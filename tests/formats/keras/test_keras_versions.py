@@ -31,12 +31,12 @@ def test_a_file_without_a_version_is_read_as_keras_2_with_a_warning(tmp_path: Pa
     inputs, (expected,) = case("tagger_2.h5")
     with pytest.warns(KerasWarning, match="Keras 2") as warned:
         model = onward.load(path)
-    assert warned[0].filename == __file__  # where the argument is to be given
+    assert warned[0].filename == __file__  # the frame that the warning points to
     np.testing.assert_allclose(model(inputs[0]), expected, rtol=2e-5, atol=2e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         other = onward.load(path, keras_version="3")(inputs[0])
-    assert np.abs(other - expected).max() > 1e-4  # its hard_sigmoid is another
+    assert np.abs(other - expected).max() > 1e-4  # Keras 3 defines hard_sigmoid differently
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_loaded_model_accepts_newer_weights() -> None:
 
 
 def kept(content: dict[str, Any], path: Path) -> Path:
-    """A file of Keras 3 whose layers hold arrays of these shapes, of the numbers 1, 2, ... in their order."""
+    """A Keras 3 file whose layers have arrays of these shapes; array number i is filled with i, from 1."""
     with h5py.File(path, "w") as file:
         for number, (name, shapes) in enumerate(content.items(), 1):
             for k, shape in enumerate(shapes):

@@ -133,7 +133,7 @@ def test_nodes_that_cannot_be_converted_are_named(nodes: Any, constants: dict[st
 
 
 def stacked(*after: onnx.NodeProto, opset: int = 14) -> Graph:
-    """Two LSTMs, the final h of both as PyTorch's exporters put them together, and what comes after that."""
+    """Two stacked LSTMs whose final h are joined as in PyTorch's exports, followed by the given nodes."""
     second = helper.make_node("LSTM", ["s", "V", "R", "B"], ["", "Z_h"], hidden_size=H)
     squeezed = node(
         "Squeeze", "Y", *(["one"] if opset > 12 else []), to="s", **({} if opset > 12 else {"axes": [1]})
@@ -192,7 +192,7 @@ def test_every_way_to_read_the_final_state_is_the_last_step() -> None:
 
 
 def two_ways(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
-    """A GRU of two directions, its value with these beside the features, and what comes after that."""
+    """A bidirectional GRU, its output with the directions moved to the features, and the given nodes."""
     gru = helper.make_node("GRU", ["x", "W2", "R2"], ["Y"], hidden_size=H, direction="bidirectional")
     constants = {name: np.array(shape) for name, shape in shapes.items()}
     return graph_of([gru, node("Transpose", "Y", to="t", perm=[0, 2, 1, 3]), *after], constants)
@@ -206,7 +206,7 @@ def two_ways(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
         ([0, -1, 2 * H], True),
         ([-1, 1, 2 * H], False),  # all steps of all rows
         ([1, -1, 2 * H], False),
-        ([T, B, 2 * H], False),  # sizes that the graph leaves open
+        ([T, B, 2 * H], False),  # sizes that the graph does not fix
         ([0, -1, H], False),
         ([0, 0, 2, H], False),
     ],
@@ -222,7 +222,7 @@ def test_only_a_reshape_that_joins_the_directions_is_followed(shape: list[int], 
 
 @pytest.mark.parametrize("first", ["zero", "one"])
 def test_a_shape_computed_from_the_value_is_followed(first: str) -> None:
-    """As PyTorch's exporter makes it, with the first two axes in their order, or not."""
+    """As PyTorch's exporter writes it, with the first two axes in order or swapped."""
     graph = two_ways(
         node("Shape", "t", to="of_t"),
         node("Gather", "of_t", first, to="n"),

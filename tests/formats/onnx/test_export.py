@@ -61,7 +61,7 @@ def test_an_exported_recurrent_layer_preserves_the_bits(
 def test_the_layers_of_an_exported_model_preserve_the_bits(
     tmp_path: Path, cell: str, batch_first: bool, bidirectional: bool, lengths: bool
 ) -> None:
-    # two directions with projection are two nodes side by side, which is no chain
+    # two directions with a projection become two parallel nodes, not a chain
     net = (
         projected_model(batch_first, False)
         if cell == "projection"

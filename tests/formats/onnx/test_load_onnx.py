@@ -41,7 +41,7 @@ def lstm_file(path: Path, **attributes: Any) -> Path:
 
 
 def layer_of(given: dict[str, Any]) -> onward.LSTM:
-    """The LSTM layer that has the weights of an LSTM node, its gates moved by hand."""
+    """The LSTM layer with the weights of an LSTM node; reorders the gates independently of Onward."""
 
     def moved(a: Any) -> Any:
         i, o, f, c = np.split(a, 4)
@@ -134,7 +134,7 @@ def test_every_opset_gives_the_same_outputs(tmp_path: Path, op: str) -> None:
     feeds = {"X": normal(T, B, I), "lengths": np.array([5, 2, 0], np.int32)}
     answers = []
     for opset in range(1, 23):
-        # which opset 7 dropped: an output is there if it has a name
+        # removed in opset 7, where an output exists if it has a name
         options = {"output_sequence": 1} if opset < 7 else {}
         node = helper.make_node(op, ["X", "W", "R", "B", "lengths"], ["Y", "Y_h"], hidden_size=H, **options)
         onnx.save(onnx_nodes.model_of([node], feeds, ["Y", "Y_h"], weights(op), opset), tmp_path / "m.onnx")
@@ -160,7 +160,7 @@ def test_every_subset_of_outputs_is_computed(op: str) -> None:
 
 
 def in_body(kind: str) -> list[onnx.NodeProto]:
-    """Nodes that apply the LSTM of W, R, B to X, in a body, its weights computed in the body."""
+    """Nodes that apply an LSTM to X inside a body that also computes its weights W, R and B."""
     inner = [
         helper.make_node("Neg", ["minus_W"], ["W_inside"]),
         helper.make_node("LSTM", ["X_inside", "W_inside", "R", "B"], ["Y_inside"], hidden_size=H),
@@ -226,7 +226,7 @@ def test_a_node_in_a_body_runs_in_the_core(kind: str) -> None:
 
 
 def test_a_node_in_a_function_runs_in_the_core_with_the_attributes_of_the_call() -> None:
-    """The onnx package's LSTM knows no direction given by the function's attribute, and ignores lengths."""
+    """The onnx package's LSTM ignores lengths and a direction set by the function's attribute."""
     node = helper.make_node("LSTM", ["X", "W", "R", "B", "lengths"], ["Y"], hidden_size=H)
     node.attribute.append(
         onnx.AttributeProto(name="direction", ref_attr_name="way", type=onnx.AttributeProto.STRING)
@@ -251,7 +251,7 @@ def test_weights_that_are_inputs_are_read_at_every_call() -> None:
     node = helper.make_node("LSTM", list(feeds), ["Y"])
     model = Graph(onnx_nodes.model_of([node], feeds, ["Y"]))
     (before,) = model(**feeds)
-    feeds["R"] *= -1  # in place: the object is the same
+    feeds["R"] *= -1  # in place, so that the array object stays the same
     (after,) = model(**feeds)
     assert np.abs(before - after).max() > 1e-3
 
@@ -312,7 +312,7 @@ def external(path: Path, location: str, **says: str) -> Path:
     return path
 
 
-def test_external_data_inside_the_folder_are_read(tmp_path: Path) -> None:
+def test_external_data_inside_the_folder_is_read(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     path = external(tmp_path / "model" / "m.onnx", "weights.bin", offset="4")
     lstm_file(tmp_path / "whole.onnx")
@@ -336,7 +336,7 @@ def test_external_data_inside_the_folder_are_read(tmp_path: Path) -> None:
         ("weights.bin", {"length": str(2**62)}),
     ],
 )
-def test_external_data_outside_the_folder_are_refused(
+def test_external_data_outside_the_folder_is_refused(
     tmp_path: Path, location: str, says: dict[str, str]
 ) -> None:
     (tmp_path / "model").mkdir()
@@ -410,7 +410,7 @@ def test_prelu_slopes_before_opset_7_are_per_channel() -> None:
     np.testing.assert_array_equal(y, np.where(x < 0, x * slope[:, None], x))
 
 
-def test_softmax_before_opset_13_flattens_the_axes_from_its_own_on() -> None:
+def test_softmax_before_opset_13_flattens_its_axis_and_all_after_it() -> None:
     x = normal(2, 3, 4)
     for op, attributes in (("Softmax", {}), ("LogSoftmax", {"axis": 1}), ("Hardmax", {"axis": -2})):
         node = helper.make_node(op, ["x"], ["y"], **attributes)

@@ -8,7 +8,11 @@ import pytest
 from onnx.backend.test.case import node
 from support import onnx_backend
 
-for module in ("rnn", "gru", "lstm"):  # which add their cases; to collect those of all takes ten seconds
+for module in (
+    "rnn",
+    "gru",
+    "lstm",
+):  # importing these adds their cases; collecting all cases takes ten seconds
     importlib.import_module(f"{node.__name__}.{module}")
 CASES = {case.name: case for case in node._NodeTestCases}
 

@@ -22,7 +22,7 @@ def test_outputs_are_close_to_those_with_float_weights(seed: int) -> None:
         whole = constants[name].astype(np.float32) - zero_point.astype(np.float32).reshape(D, 1, -1)
         given[name] = (whole * scale.reshape(D, 1, -1)).swapaxes(1, 2)
     quantized_node = case.model.graph.node[0]
-    # whose clip acts on C too, which stays below here
+    # the node also clips C, which stays below the limit here
     attributes = {a.name: helper.get_attribute_value(a) for a in quantized_node.attribute if a.name != "clip"}
     del quantized_node.attribute[:]
     for name, value in attributes.items():

@@ -1,4 +1,4 @@
-"""Hostile PyTorch files: nothing in them runs, and what they claim is checked first."""
+"""Hostile PyTorch files: nothing in them runs, and the sizes that they claim are checked."""
 
 import os
 import pickle
@@ -69,7 +69,7 @@ def test_nothing_is_called_or_imported(call: str, tmp_path: Path, monkeypatch: p
 
 
 def nested_tenfold(opening: bytes, closing: bytes, inner: bytes) -> bytes:
-    """Each of 64 levels holds the one below ten times."""
+    """Lists nested 64 levels deep; each contains the next level ten times."""
     pickled = inner + b"q\x00"
     for level in range(64):
         pickled += opening + (b"h" + bytes([level])) * 10 + closing + b"q" + bytes([level + 1])
@@ -90,7 +90,7 @@ TEXT = b"T" + (1 << 16).to_bytes(4, "little") + bytes(1 << 16)
 
 MODULE = b"c__main__\nM\n)\x81q\x00}(" + b"".join(
     text(name) + b"}" for name in ("_parameters", "_buffers")
-)  # open: its _modules come next
+)  # incomplete: its _modules come next
 
 
 MALFORMED = {

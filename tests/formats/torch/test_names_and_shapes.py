@@ -100,7 +100,7 @@ def test_weights_beside_unknown_tensors_are_not_a_layer(tmp_path: Path, cell: st
     assert set(parts.leftover) == set(weights)
 
 
-def test_other_tensors_beside_an_unnamed_layer(tmp_path: Path) -> None:
+def test_other_tensors_do_not_hide_an_unnamed_layer(tmp_path: Path) -> None:
     weights = state_dict(onward.LSTM(5, 7), "") | {"out": np.ones(3), "norm.weight": np.ones(3)}
     parts = onward.load(saved(tmp_path, weights))
     assert list(parts) == [""]

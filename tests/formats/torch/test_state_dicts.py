@@ -37,7 +37,7 @@ def test_views_of_one_storage_have_their_own_strides(tmp_path: Path) -> None:
         ("Byte", "u1"), ("Bool", "?"), ("ComplexFloat", "c8"), ("ComplexDouble", "c16"),
     ],
 )  # fmt: skip
-def test_every_dtype_in_both_byte_orders(kind: str, dtype: str, order: str, tmp_path: Path) -> None:
+def test_every_dtype_is_read_in_both_byte_orders(kind: str, dtype: str, order: str, tmp_path: Path) -> None:
     values = np.array([0, 1, 100, 0, 1, 3]).astype(dtype)
     content = values.astype(values.dtype.newbyteorder(order)).tobytes()  # type: ignore[arg-type]
     write = zipped(entries(a=tensor((6,), kind=f"{kind}Storage")), content, byteorder=order.encode())

@@ -1,1 +1,1 @@
-"""Read, run and write ONNX graphs. May import what formats may, formats.keras and the onnx package."""
+"""Read, run and write ONNX graphs. May import every folder up to tracing, formats.keras and onnx."""

@@ -72,4 +72,4 @@ def _layer(node: Recurrent) -> Callable[..., Any] | None:
     options = node._options
     if options is None:
         return None
-    return lambda *weights: (node._layer(options, *weights), options.reverse, options.batch_first)
+    return lambda *weights: (node._cached(*weights), options.reverse, options.batch_first)

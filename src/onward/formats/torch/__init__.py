@@ -1,1 +1,1 @@
-"""Read PyTorch files without torch. May import what formats may, and formats.zip."""
+"""Read PyTorch files without torch. May import every folder up to tracing, and formats.zip."""

@@ -1,4 +1,4 @@
-"""Products with a matrix, constant or not."""
+"""Matrix products."""
 
 import math
 from typing import Any
@@ -12,17 +12,19 @@ from ..view import View
 from .registry import Inputs, known, lowering, view
 
 
-def product(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None) -> View:
-    """x (.., K) W^T + b with W (O, K), as (.., O)."""
+def product(
+    b: Builder, x: View, matrix: NDArray[Any], bias: NDArray[Any] | None, transposed: bool = False
+) -> View:
+    """Return the product (.., O) of x (.., K) and a matrix (K, O), or (O, K) if transposed, plus the bias."""
+    W = b.packed((matrix, bias), transposed, lambda: (matrix if transposed else matrix.T, bias))
     leading = x.shape[:-1]
-    y = b.new_rows(math.prod(leading), len(W))
-    bias = None if bias is None else np.ascontiguousarray(bias)
-    b.add("product", np.ascontiguousarray(W), bias, x, len(leading), None, y)
+    y = b.new_rows(math.prod(leading), matrix.shape[0 if transposed else 1])
+    b.add("product", W, x, len(leading), None, y)
     return split_rows(y, leading)
 
 
 def split_rows(y: View, leading: tuple[int, ...]) -> View:
-    """y (rows, O), whose rows are evenly apart, with the rows split into axes."""
+    """Split the first axis of y (rows, O) into the leading axes."""
     strides, stride = [], y.strides[0]
     for size in reversed(leading):
         strides.append(stride)
@@ -32,7 +34,7 @@ def split_rows(y: View, leading: tuple[int, ...]) -> View:
 
 @lowering("MatMul")
 def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """A B, or A B + C."""
+    """Lower A B, or A B + C."""
     A, B = view(b, inputs[0]), inputs[1]
     bias = inputs[2] if len(inputs) > 2 else None
     if A is None or B is None or B.array.dtype != np.float32:
@@ -40,8 +42,8 @@ def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
     W = known(B)
     if W is not None and W.ndim == 2 and inputs[0] is not None and inputs[0].array.ndim >= 1:
         if bias is None or (bias.known and bias.array.shape == W.shape[1:]):
-            return [product(b, A, W.T, known(bias))]
-        y = product(b, A, W.T, None)
+            return [product(b, A, W, known(bias))]
+        y = product(b, A, W, None)
     else:
         other = view(b, B)
         if other is None or len(A.shape) < 2 or len(other.shape) < 2:
@@ -56,14 +58,15 @@ def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
 
 @lowering("Gemm")
 def gemm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """alpha A B + beta C."""
+    """Lower alpha A B + beta C."""
     A, W, attributes = view(b, inputs[0]), known(inputs[1]), node.attributes
     bias = inputs[2] if len(inputs) > 2 else None
     if A is None or W is None or attributes.get("alpha", 1) != 1 or attributes.get("beta", 1) != 1:
         return None
     A = A.permuted(1, 0) if attributes.get("transA") else A
-    W = W if attributes.get("transB") else W.T
-    if bias is None or (bias.known and bias.array.shape == (len(W),)):
-        return [product(b, A, W, known(bias))]
+    transposed = bool(attributes.get("transB"))
+    outputs = W.shape[0 if transposed else 1]
+    if bias is None or (bias.known and bias.array.shape == (outputs,)):
+        return [product(b, A, W, known(bias), transposed)]
     C = view(b, bias)
-    return C and [b.binary("add", product(b, A, W, None), C)]
+    return C and [b.binary("add", product(b, A, W, None, transposed), C)]

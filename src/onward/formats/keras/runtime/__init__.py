@@ -1,4 +1,4 @@
-"""Keras layers and models, batch-first and with masks, on Onward's layers. May import core and layers."""
+"""Keras layers and models: batch-first, with masks. May import errors, core and layers."""
 
 from .activation_layers import Activation, PReLU, Softmax
 from .attention import Attention
