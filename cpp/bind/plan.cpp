@@ -1,4 +1,4 @@
-// Plans of whole models for Python: built step by step, run in one call.
+// The Python class Plan: a whole model, built step by step and run in one call.
 #include "run/plan.h"
 
 #include "bind/layers.h"
@@ -31,7 +31,7 @@ View view_of(const ViewIn& view) {
 
 struct Plan {
     onward::Plan core;
-    std::vector<nb::object> weights;  // which the steps refer to
+    std::vector<nb::object> weights;  // keeps alive the weights that the steps use
 
     explicit Plan(const std::vector<Size>& sizes) : core(sizes) {}
     Plan(const Plan&) = delete;
@@ -58,7 +58,7 @@ struct Plan {
 
     void run(const nb::list& arrays, Size first, Size last) const {
         const size_t count = core.sizes().size();
-        if (arrays.size() != count) throw nb::value_error("a plan takes one array for each space");
+        if (arrays.size() != count) throw nb::value_error("a plan needs one array for each space");
         constexpr size_t most = 64;
         if (count > most) throw nb::value_error("a plan has too many inputs and outputs");
         float* spaces[most];
@@ -68,7 +68,7 @@ struct Plan {
             const bool fits = view.itemsize == sizeof(float) && view.len >= core.sizes()[i] * Size(sizeof(float));
             spaces[i] = (float*)view.buf;
             PyBuffer_Release(&view);
-            if (!fits) throw nb::value_error("an array is smaller than its space");
+            if (!fits) throw nb::value_error("an array is smaller than the space that it stands for");
         }
         const nb::gil_scoped_release release;
         core.run(spaces, first, last);
@@ -79,9 +79,9 @@ struct Plan {
 
 void bind_plan(nb::module_& m) {
     nb::class_<Plan>(m, "Plan",
-                     "Steps over views, (space, offset, shape, strides), of one arena and the call's arrays.")
+                     "Steps over views, (space, offset, shape, strides), of an arena and a call's arrays.")
         .def(nb::init<const std::vector<Size>&>(), "sizes"_a)
-        .def_prop_ro("lanes", [](const Plan& plan) { return plan.core.lanes(); }, "Numbers in a vector.")
+        .def_prop_ro("lanes", [](const Plan& plan) { return plan.core.lanes(); }, "Floats in a vector.")
         .def("__len__", [](const Plan& plan) { return plan.core.size(); })
         .def("copy", [](Plan& plan, const ViewIn& x, const ViewIn& y) { plan.core.copy(view_of(x), view_of(y)); })
         .def("gather", [](Plan& plan, const ViewIn& x, const std::vector<Size>& table, const ViewIn& y) {
@@ -117,7 +117,7 @@ void bind_plan(nb::module_& m) {
         .def("recurrent", &Plan::recurrent, "stack"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
              "c_n"_a.none())
         .def("run", &Plan::run, "arrays"_a, "first"_a, "last"_a,
-             "Runs some of the steps over the arena, the constants, the inputs and the outputs.");
+             "Run the steps [first, last) on the arena, the constants, the inputs and the outputs.");
 }
 
 }  // namespace python

@@ -1,4 +1,4 @@
-// Elementwise arithmetic over arrays, by the operation's name.
+// Elementwise arithmetic on arrays, selected by operation.
 #pragma once
 
 #include "kernels/kernels.h"
@@ -20,14 +20,14 @@ vec_of<Real> smaller(vec_of<Real> a, vec_of<Real> b) {
     return (a < b) | (a != a) ? a : b;
 }
 
-// Calls y[i] = f(x[i]) for vectors; f sees zeros past the end.
+// y[i] = f(x[i]), vector by vector; the last vector is padded with zeros.
 template <class Real, class Function>
 void map(Size n, const Real* x, Real* y, Function f) {
     constexpr int L = Float<Real>::L;
     for (Size i = 0; i < n; i += L) store_some(y + i, f(load_some(x + i, n - i)), n - i);
 }
 
-// The same of two operands; one with a step of 0 is the same number throughout.
+// y[i] = f(a[i], b[i]); an operand with step 0 is a single number.
 template <class Real, class Function>
 void map(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y, Function f) {
     constexpr int L = Float<Real>::L;
@@ -72,7 +72,7 @@ void multiply_add(Size n, const Real* a, Size a_step, const Real* b, Size b_step
                               load_some(y + i, n - i)), n - i);
 }
 
-// The largest of n numbers, at least one; NaN if there is one.
+// Returns the maximum of n >= 1 numbers; NaN if any of them is NaN.
 template <class Real>
 Real maximum(Size n, const Real* x) {
     constexpr int L = Float<Real>::L;

@@ -6,8 +6,8 @@
 
 namespace {
 
-// log(m 2^n) = n ln2 + 2 atanh(s) with s = (m - 1) / (m + 1) and m from 1/sqrt(2) to sqrt(2). The log of a negative
-// number is NaN, and that of 0 or of a subnormal number -infinity.
+// log(m 2^n) = n ln2 + 2 atanh(s) with s = (m - 1) / (m + 1) and m from 1/sqrt(2) to sqrt(2). The result
+// is NaN for negative numbers and -infinity for 0 and subnormal numbers.
 template <class Real>
 vec_of<Real> log(vec_of<Real> x) {
     using F = Float<Real>;
@@ -25,7 +25,7 @@ vec_of<Real> log(vec_of<Real> x) {
     return x >= smallest && x <= F::max ? y : x < smallest ? special : x;
 }
 
-// The sum of value(i) over i < n, added in the same order whatever the length of a vector.
+// The sum of value(i) over i < n, added in an order that does not depend on the vector length.
 template <class Value>
 double ordered_sum(Size n, Value value) {
     constexpr int width = 16;

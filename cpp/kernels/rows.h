@@ -24,8 +24,8 @@ void softmax(Size n, const Real* x, bool logarithm, Real* y) {
     }
 }
 
-// y = (x - mean) / sqrt(variance + epsilon), in float64, where squares of float32 cannot overflow; float64 is scaled
-// where they would.
+// y = (x - mean) / sqrt(variance + epsilon), computed in float64, in which squares of float32 values cannot overflow;
+// float64 values whose squares would overflow are scaled first.
 template <class Real>
 void standardize(Size n, const Real* x, Real epsilon, Real* y) {
     double scale = 1;

@@ -15,12 +15,12 @@ namespace onward {
 
 namespace {
 
-constexpr Size gathered_at_once = 1 << 16;  // numbers of a product's rows
-constexpr Size block = 512;  // numbers of a run that is not contiguous, gathered at once
+constexpr Size gathered_at_once = 1 << 16;  // floats in the rows of a product
+constexpr Size block = 512;  // floats of a strided run gathered at once
 
 float* at(const View& view, float* const* spaces) { return spaces[view.space] + view.offset; }
 
-// The strides of a view that is broadcast to `axes` axes.
+// Returns the strides of a view broadcast to `axes` axes.
 std::vector<Size> broadcast_strides(const View& view, size_t axes) {
     std::vector<Size> strides(axes, 0);
     const size_t missing = axes - view.shape.size();
@@ -31,8 +31,8 @@ std::vector<Size> broadcast_strides(const View& view, size_t axes) {
 
 bool is_empty(const View& view) { return std::count(view.shape.begin(), view.shape.end(), 0) > 0; }
 
-// Calls f(n, operands, y) for runs of one loop: operands that are neither contiguous nor one number, and a y that is
-// not contiguous, go through a small buffer.
+// Calls f(n, operands, y) for the runs of one loop. An operand that is neither contiguous nor a single number, and a y
+// that is not contiguous, are copied through a small buffer.
 template <size_t N, class Function>
 void with_contiguous(const std::array<float*, N + 1>& p, Size n, const std::array<Size, N + 1>& steps, Function f) {
     float gathered[N + 1][block];
@@ -58,7 +58,7 @@ void with_contiguous(const std::array<float*, N + 1>& p, Size n, const std::arra
     }
 }
 
-// Copies n numbers and returns where they end; runs of a few are faster without a call.
+// Copies n numbers and returns the end of the copy. For short runs, a loop is faster than a call of memcpy.
 float* copied(const float* from, Size n, float* to) {
     if (n >= 16)
         std::memcpy(to, from, n * sizeof(float));
@@ -67,7 +67,7 @@ float* copied(const float* from, Size n, float* to) {
     return to + n;
 }
 
-// The offsets of all elements of some axes.
+// Returns the offsets of all elements of the axes [first, last).
 std::vector<Size> offsets_of(const View& view, size_t first, size_t last) {
     std::vector<Size> offsets{0};
     for (size_t axis = first; axis < last; axis++) {
@@ -153,15 +153,15 @@ Plan::Plan(std::vector<Size> sizes) : kernels(onward::kernels<float>()), space_s
 void Plan::check(const View& view) const {
     if (view.space < 0 || view.space >= Size(space_sizes.size()) || view.shape.size() != view.strides.size() ||
         view.shape.size() > 16)
-        throw std::out_of_range("a view of no space, or of too many axes");
+        throw std::out_of_range("a view refers to a space that does not exist, or has too many axes");
     Size low = view.offset, high = view.offset;
     for (size_t axis = 0; axis < view.shape.size(); axis++) {
-        if (view.shape[axis] < 0) throw std::out_of_range("a view of negative size");
+        if (view.shape[axis] < 0) throw std::out_of_range("a view has a negative size");
         const Size reach = (view.shape[axis] - 1) * view.strides[axis];
         (reach < 0 ? low : high) += reach;
     }
     if (!is_empty(view) && (low < 0 || high >= space_sizes[view.space]))
-        throw std::out_of_range("a view that reaches beyond its space");
+        throw std::out_of_range("a view exceeds its space");
 }
 
 void Plan::copy(const View& x, const View& y) {
@@ -180,7 +180,7 @@ void Plan::gather(const View& x, std::vector<Size> table, const View& y) {
     check(y);
     for (const Size offset : table)
         if (x.offset + offset < 0 || x.offset + offset >= space_sizes.at(x.space))
-            throw std::out_of_range("a table that reaches beyond its space");
+            throw std::out_of_range("a table of offsets exceeds its space");
     steps.push_back([x, y, table = std::move(table)](float* const* spaces) {
         const float* const from = at(x, spaces);
         float* const to = at(y, spaces);
@@ -251,8 +251,7 @@ void Plan::multiply_add(const View& a, const View& b, const View& y) {
     });
 }
 
-// Where the axis is contiguous, each sum is that of a run; elsewhere, many sums are added to together. Which of them it
-// is follows from the view alone, and so from the model and the shape of one row.
+// A strided row is first copied to a buffer, so that the kernels add in the same order for every layout.
 void Plan::reduce(Reduction operation, const View& x, const View& y) {
     check(x), check(y);
     View first = x;
@@ -305,7 +304,7 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
     const Size y_stride = y.strides[0], count = Size(rows.offsets.size()), K = panels.K;
     if (rows.runs.size() * rows.length != size_t(K) || count != y.shape[0] ||
         (count && y.offset + (count - 1) * y_stride + panels.blocks * kernels.L > space_sizes[y.space]))
-        throw std::out_of_range("a product needs whole rows");
+        throw std::out_of_range("the rows of a product do not match its weights or its output");
     const bool worth_threads = count * K * W.O >= 1'000'000;
     steps.push_back([this, &panels, x, f, y, rows, count, y_stride, worth_threads](float* const* spaces) {
         const float* const from = at(x, spaces);
@@ -321,13 +320,13 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
 
 void Plan::matmul(const View& a, const View& b, const View& y) {
     check(a), check(b), check(y);
-    // For each k: y[m, :] += a[m, k] b[k, :], in one loop over all but k.
+    // For each k, one loop over the other axes computes y[m, :] += a[m, k] b[k, :].
     const size_t axes = y.shape.size();
     const Size K = a.shape.back();
     View a_k = a, b_k = b;
     const Size a_stride = a.strides.back(), b_stride = b.strides[b.shape.size() - 2];
     a_k.shape.back() = 1, b_k.shape[b.shape.size() - 2] = 1;
-    if (axes < 2) throw std::out_of_range("a product of matrices has two axes");
+    if (axes < 2) throw std::out_of_range("matmul needs at least two axes");
     steps.push_back([this, K, a_stride, b_stride, zero = Loops<1>({&y}), loops = Loops<3>({&a_k, &b_k, &y})](
                         float* const* spaces) {
         zero.run(spaces, [](const auto& p, Size n, const auto& step) {
@@ -362,8 +361,8 @@ void Plan::recurrent(const Stack<float>& stack, const View& x, const View* h0, c
     });
 }
 
-// out[row] = f(x[row] . panels + bias) for some rows: in place where they are evenly apart, else gathered, some at a
-// time, as many as whole tiles of the product.
+// out[row] = f(x[row] . panels + bias) for the rows [first, last). Evenly spaced rows are read in place; others are
+// gathered first, in groups that fill whole tiles of the product.
 void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
                     const std::optional<Activation<float>>& f, float* out, Size out_stride) const {
     const Size K = panels.K, at_once = rows.is_even ? rows_at_once

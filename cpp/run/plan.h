@@ -1,4 +1,4 @@
-// A whole model for one set of input shapes: a list of steps over numbers in one arena.
+// A whole model, compiled for one set of input shapes: a list of steps that share one arena.
 #pragma once
 
 #include <array>
@@ -14,19 +14,19 @@ namespace onward {
 
 enum class Reduction { sum, maximum };
 
-// Numbers in one of a plan's spaces: 0 is the arena, 1 holds the constants, the others are the call's inputs and then
-// its outputs. Strides count numbers.
+// An array in one of a plan's spaces: 0 is the arena, 1 holds the constants; the inputs and then the outputs of a call
+// follow. Offset and strides count elements.
 struct View {
     Size space = 0, offset = 0;
     std::vector<Size> shape, strides;
 };
 
-// Loops over the elements of N views of one shape, with as few and as long loops as their strides allow.
+// Iterates over the elements of N views of one shape, merging axes where the strides allow it.
 template <int N>
 class Loops {
 public:
-    // In the order of the last view's memory. Views are broadcast to its shape: an axis of size 1, or one that is
-    // missing in front, has a stride of 0.
+    // Follows the memory order of the last view and broadcasts the others to its shape: a leading axis that a view
+    // lacks, or an axis of size 1, has stride 0.
     explicit Loops(const std::array<const View*, N>& views);
     // Calls body(pointers, n, steps) for each run of the innermost loop.
     template <class Body>
@@ -40,24 +40,24 @@ private:
 
 class Plan {
 public:
-    // `sizes` of the spaces; a view that reaches beyond its space raises std::out_of_range.
+    // `sizes` holds the size of each space. Every step throws std::out_of_range for a view that exceeds its space.
     explicit Plan(std::vector<Size> sizes);
 
     void copy(const View& x, const View& y);
-    // y[i] = x[table[i]], offsets from the first number of x; y is contiguous.
+    // y[i] = x[table[i]]; the table holds offsets from the first element of x. y must be contiguous.
     void gather(const View& x, std::vector<Size> table, const View& y);
     void fill(float value, const View& y);
     void activate(Activation<float> function, const View& x, const View& y);
     void unary(Unary operation, const View& x, const View& y);
     void binary(Binary operation, const View& a, const View& b, const View& y);
     void multiply_add(const View& a, const View& b, const View& y);  // y += a b
-    // y (1 in place of the last axis) from x, along its last axis.
+    // Reduces the last axis of x; it has size 1 in y.
     void reduce(Reduction operation, const View& x, const View& y);
-    // Each row of x, its last axis, to a row of y; both contiguous.
+    // These two apply to each row, the last axis of x and y; both must be contiguous.
     void softmax(bool logarithm, const View& x, const View& y);
     void standardize(float epsilon, const View& x, const View& y);
-    // y (rows, O) = f(x (rows, K) W + b). The first `row_axes` axes of x are those of its rows, which may overlap; the
-    // others are K. Rows of y are at least whole vectors apart.
+    // y (rows, O) = f(x (rows, K) W + b). The first `row_axes` axes of x enumerate its rows, which may overlap in
+    // memory; the remaining axes form K. The row stride of y must cover whole vectors.
     void product(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                  const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
@@ -67,7 +67,7 @@ public:
     void recurrent(const Stack<float>& stack, const View& x, const View* h0, const View* c0, const View& y,
                    const View& h_n, const View* c_n);
 
-    // Runs steps `first` to before `last`.
+    // Runs the steps in [first, last).
     void run(float* const* spaces, Size first, Size last) const;
 
     Size size() const { return Size(steps.size()); }
@@ -77,12 +77,12 @@ public:
 private:
     using Step = std::function<void(float* const* spaces)>;
 
-    // The rows of a product: where each starts, and the runs of contiguous numbers that it consists of.
+    // The rows of a product: the offset of each row, and the contiguous runs that it consists of.
     struct Rows {
         Rows(const View& view, Size row_axes);
         std::vector<Size> offsets, runs;
         Size length = 1, stride = 0;
-        bool is_even = false;  // one run each, `stride` apart
+        bool is_even = false;  // each row is one run; the rows are `stride` apart
     };
 
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,

@@ -114,7 +114,7 @@ def test_a_call_error_states_the_actual_and_the_expected_input(
             lambda: onward.LSTM(5, 7, device="cuda"),
             SignatureError,
             r"LSTM: has no argument device; it takes "
-            r"\(input_size, hidden_size, num_layers=1, .*\); device: leave it out: Onward runs on the CPU",
+            r"\(input_size, hidden_size, num_layers=1, .*\); device: omit it: Onward runs on the CPU",
         ),
         (
             lambda: onward.LSTM(5, 7, layers=2, units=3),

@@ -57,7 +57,7 @@ def test_summary_prints_a_row_for_each_layer(capsys: pytest.CaptureFixture[str])
     ("arguments", "words"),
     [
         ({"hx": None}, "a call of LSTM has no argument hx; it takes .*; hx: pass the state as the second"),
-        ({"training": False}, "training: leave it out"),
+        ({"training": False}, "training: omit it"),
         ({"mask": None}, "mask: pass the number of valid steps of each row as lengths"),
     ],
 )

@@ -120,7 +120,7 @@ def test_the_command_writes_all_rows_in_order_into_a_folder(model: Path, tmp_pat
     expected = Scorer(NET)(rows)
     assert pq.read_table(out).cast(expected.schema) == expected
     again = run_command("run", model, source, "--engine", "ray", "--out", out)
-    assert again.exit_code == 1 and "exists already" in again.output
+    assert again.exit_code == 1 and "already exists" in again.output
 
 
 def test_a_bad_row_is_named_by_its_number_and_nothing_is_written(model: Path, tmp_path: Path) -> None:

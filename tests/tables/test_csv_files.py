@@ -61,9 +61,9 @@ def test_numbers_and_dates_order_the_steps(tmp_path: Path, cells: list[str], ord
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        (["2024-01-01", "soon"], "line 3, column 't': 'soon' is no date: write 2024-01-31"),
+        (["2024-01-01", "soon"], "line 3, column 't': 'soon' is not a date: write it as 2024-01-31"),
         (["2024-01-01", "2024-01-01"], "line 3, column 't': '2024-01-01' occurs twice in one sequence"),
-        (["2024-01-01", "2024-01-02T00:00Z"], "with and without a time zone"),
+        (["2024-01-01", "2024-01-02T00:00Z"], "dates with a time zone and dates without one"),
     ],
 )
 def test_times_that_cannot_be_ordered_are_errors(tmp_path: Path, cells: list[str], words: str) -> None:
@@ -96,7 +96,7 @@ def test_a_class_that_changes_within_a_sequence_is_an_error(tmp_path: Path) -> N
 def test_saved_classes_number_the_labels(tmp_path: Path) -> None:
     saved = Saved(classes=("ok", "7", "odd"))
     assert targets_of(tmp_path, "p,1,7\nq,1,odd\n", saved=saved).labels.tolist() == [1, 2]
-    with pytest.raises(FileError, match="'new' is none of the model's classes, ok, 7, odd"):
+    with pytest.raises(FileError, match="'new' is not one of the model's classes, ok, 7, odd"):
         targets_of(tmp_path, "p,1,new\nq,1,odd\n", saved=saved)
 
 
@@ -147,7 +147,7 @@ def test_a_file_without_groups_is_one_unlabeled_sequence(tmp_path: Path) -> None
     [
         ("", ["line 1", "name the columns"]),
         ("1.5,2\n3,4\n", ["line 1", "name the columns"]),  # without a header, a row would be lost
-        ("a,a\n1,2\n", ["line 1", "each differently"]),
+        ("a,a\n1,2\n", ["line 1", "a different name for each"]),
         ("sequence,label\ns,1\n", ["line 1", "--input"]),
         ("a,b\n1,2\n3,x\n", ["line 3", "column 'b'", "'x'", "--input"]),
         ("a,b\n1,\n", ["line 2", "column 'b'", "''"]),

@@ -197,5 +197,5 @@ def test_a_folder_appears_complete_or_not_at_all(
         assert not Path(out).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert pq.read_table(out) == table(5)
-    with pytest.raises(FileError, match="exists already"), parquet.new_folder(out):
+    with pytest.raises(FileError, match="already exists"), parquet.new_folder(out):
         pass

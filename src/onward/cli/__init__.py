@@ -12,10 +12,10 @@ try:
 
     from .group import LazyGroup
 except ModuleNotFoundError as error:
-    # only the entry points import this package, so this ends the command, never a user's program
+    # only entry points import this package, so this exits the command, never a user's program
     sys.exit(f"The command line needs {error.name}: {install_hint('cli')}")
 
-# The module of each command, which has the command's name, and the line that `onward --help` shows.
+# The name of each command, which is also its module, and its summary in `onward --help`.
 COMMANDS = {
     "run": ("run", "Run MODEL on the sequences of INPUT and show its predictions."),
     "trace": ("trace", "Show the gates and states of MODEL as it processes one sequence."),

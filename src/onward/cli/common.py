@@ -1,4 +1,4 @@
-"""What the commands share: finding models and data, tables, progress bars and pictures."""
+"""Functions that the commands share: finding models and data, tables, progress bars and pictures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Command: TypeAlias = Callable[..., None]
 
 
 def state_dict_options(command: Command) -> Command:
-    """Options for what a state dict does not record about its recurrent layers."""
+    """Options for settings of recurrent layers that a state dict does not record."""
     nonlinearity = click.option(
         "--nonlinearity",
         type=click.Choice(["tanh", "relu"]),
@@ -49,18 +49,18 @@ def state_dict_options(command: Command) -> Command:
         "--batch-first",
         is_flag=True,
         default=None,
-        help="The recurrent layers in a state dict, which does not record it, were built with batch_first.",
+        help="The recurrent layers in a state dict were built with batch_first, which it does not record.",
     )
     return nonlinearity(batch_first(command))
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What a shell completes MODEL to: bundled models and files."""
+    """Shell completions of MODEL: bundled models and files."""
     return _completions(bundled.models(), incomplete)
 
 
 def complete_data(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What a shell completes INPUT to: bundled data sets and files."""
+    """Shell completions of INPUT: bundled data sets and files."""
     return _completions(bundled.datasets(), incomplete)
 
 
@@ -70,7 +70,7 @@ def _completions(known: dict[str, Path], incomplete: str) -> list[CompletionItem
 
 
 def model_file(name: str, argument: str = "MODEL") -> Path:
-    """The file of a bundled model, or the file of that name."""
+    """The file of a bundled model, or the file with that name."""
     return named_file(name, bundled.models(), "model", argument)
 
 
@@ -82,7 +82,7 @@ def data_file(name: str, argument: str, suffixes: Sequence[str]) -> Path:
 
 
 def named_file(name: str, known: dict[str, Path], what: str, argument: str) -> Path:
-    """The file of a bundled name, or the file of that name. Raises BadParameter if there is neither."""
+    """The bundled file or the file with that name. Raises BadParameter if neither exists."""
     path = known.get(name, Path(name))
     if path.is_dir():
         raise click.BadParameter(f"{name!r} is a directory, not a file", param_hint=argument)
@@ -100,14 +100,14 @@ def named_file(name: str, known: dict[str, Path], what: str, argument: str) -> P
 
 
 def _neighbors(path: Path) -> list[str]:
-    """The files in the directory of a path, named relative to the same place as the path."""
+    """The files in the directory of a path, as paths of the same form."""
     if not path.parent.is_dir():
         return []
     return [str(path.with_name(file.name)) for file in path.parent.iterdir() if file.is_file()]
 
 
 def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
-    """Raises BadParameter unless a path ends in one of the suffixes and lies in a directory that exists."""
+    """Raise BadParameter unless a path ends in one of the suffixes and its directory exists."""
     if path.suffix.lower() not in suffixes:
         message = f"the name of {path} must end in one of {', '.join(suffixes)}"
         raise click.BadParameter(message, param_hint=argument)
@@ -117,7 +117,7 @@ def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
 
 
 def text_model(name: str) -> tuple[Sequential, text.Vocabulary]:
-    """The text model with a bundled name or in a file, and its vocabulary."""
+    """A bundled text model or the one in a file, and its vocabulary."""
     path = model_file(name)
     if text.vocabulary_of(path) is None:
         raise ArgumentError(
@@ -156,12 +156,12 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def console() -> Console:
-    """Where tables and messages are printed: as they are, without highlights or markup."""
+    """The console for tables and messages, which prints them without highlighting or markup."""
     return Console(highlight=False, markup=False)
 
 
 def new_table(title: str, *columns: str) -> Table:
-    """A table whose first column is text; all others are numbers, aligned on the right."""
+    """A table whose first column is text; all others are right-aligned numbers."""
     table = Table(title=Text(title, "bold") if title else None, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
@@ -169,7 +169,7 @@ def new_table(title: str, *columns: str) -> Table:
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Writes a picture in the format that the suffix names. If it fails, an existing file is unchanged."""
+    """Write a picture in the format of the suffix. If this fails, an existing file is unchanged."""
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower(), dpi=100)
     storage.replace(path, picture.getvalue())

@@ -1,4 +1,4 @@
-"""`onward convert`: a model in another file format."""
+"""`onward convert`: convert a model to another file format."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ from .common import (
     state_dict_options,
 )
 
-WITHOUT_EFFECT = {"dropout", "padding_idx"}  # options that do not change what a layer computes in a call
+WITHOUT_EFFECT = {"dropout", "padding_idx"}  # options that do not affect inference
 
 
 @click.command(epilog="Example:  onward convert vowels vowels.onnx")
@@ -40,10 +40,10 @@ def convert(
 
     IN is a bundled model (see `onward models`) or any file that onward.load opens.
 
-    A .safetensors file keeps what IN records: the columns, windows and classes of a table, or a vocabulary.
+    A .safetensors file keeps the metadata of IN: columns, windows and classes of a table, or a vocabulary.
 
-    If IN does not say how its layers are connected, a single layer is written as a model. Several layers can
-    only become .safetensors, as tensors, and only if that loses none of their options.
+    If IN does not record how its layers are connected, a single layer is written as a model. Several layers
+    can only be written to .safetensors, as tensors, and only if that preserves all their options.
     """
     check_suffix(target, "OUT", (".safetensors", ".onnx"))
     path = model_file(source, "IN")
@@ -71,7 +71,7 @@ def convert(
 
 
 def _lost(net: Parts, path: Path) -> str:
-    """The first layer, or reason, that could not be recovered from the file's tensors alone; "" if none."""
+    """The first layer or option that tensors alone would not determine; "" if none."""
     try:
         bare = find_layers(merged({(): StateDict(load_tensors(path))}), "tanh", False)
     except ArgumentError:
@@ -86,5 +86,5 @@ def _lost(net: Parts, path: Path) -> str:
 
 
 def _computed(layer: Layer) -> Report:
-    """What determines the numbers that a layer computes."""
+    """The options that determine what a layer computes."""
     return {name: value for name, value in layer.description().items() if name not in WITHOUT_EFFECT}

@@ -1,4 +1,4 @@
-"""The group of commands: imports a command when it is used, and ends every error in one message."""
+"""The command group: imports commands on first use and reports every error as one message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
 
 
 class Group(click.Group):
-    """A group that suggests the command which a mistyped one resembles."""
+    """A group that suggests the command closest to a mistyped one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -39,9 +39,9 @@ class Group(click.Group):
 
 
 class LazyGroup(Group):
-    """A group of commands that are imported when they are used.
+    """A group that imports commands on first use.
 
-    A command that fails ends in one red message, without a traceback. The exit code is 2 for wrong usage, 130
+    A command that fails prints one red message, without a traceback. The exit code is 2 for wrong usage, 130
     for an interrupt, as in a shell, and 1 for any other error.
     """
 
@@ -95,5 +95,5 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Shows a warning without the line of source code that raised it."""
+    """Show a warning without the source line that raised it."""
     click.echo(click.style(f"Warning: {message}", "yellow"), err=True)

@@ -1,4 +1,4 @@
-"""`onward info`: the layers of a model."""
+"""`onward info`: show the layers of a model."""
 
 import contextlib
 import json
@@ -40,7 +40,7 @@ def info(model: str, nonlinearity: str | None, batch_first: bool | None, as_json
     """
     path = model_file(model)
     net: Any = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
-    if not isinstance(net, dict | Layer):  # an ONNX graph, which may be a chain of layers
+    if not isinstance(net, dict | Layer):  # an ONNX graph, possibly a chain of layers
         with contextlib.suppress(ArgumentError):
             net = net.layers()
     layers = _layers(net) if isinstance(net, dict | Layer) else _nodes(net)
@@ -61,7 +61,7 @@ def info(model: str, nonlinearity: str | None, batch_first: bool | None, as_json
 
 
 def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
-    """What is reported of each layer."""
+    """The report on each layer."""
     if isinstance(net, Mapping):
         layers, found = net, rows(net)
     else:
@@ -74,7 +74,7 @@ def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
 
 
 def _nodes(graph: Any) -> list[Report]:
-    """What is reported of each node of an ONNX graph that holds parameters."""
+    """The report on each node of an ONNX graph that holds parameters."""
     from ..formats.onnx.summary import summarize
 
     found = summarize(graph._model)

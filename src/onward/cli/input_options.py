@@ -1,4 +1,4 @@
-"""Input of the commands: the options that select columns, and the reader of files and standard input."""
+"""Options that select columns, and reading files and standard input for the commands."""
 
 import functools
 import io
@@ -21,9 +21,9 @@ from .common import counted, named_file
 STDIN = "-"
 
 HELP = {
-    "input": "Columns of the features, separated by commas.",
+    "input": "Feature columns, separated by commas.",
     "target": "Column to predict, or several: strings or integers are classes, other numbers are values.",
-    "group": "Column that tells sequences apart.",
+    "group": "Column that identifies the sequence of a row.",
     "time": "Column that orders the steps of a sequence: numbers or dates.",
     "window": "Cut long sequences into windows of this many steps.",
     "horizon": "With --window, forecast the target this many steps ahead.",
@@ -55,12 +55,12 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def names(listed: str | None) -> tuple[str, ...]:
-    """Names separated by commas."""
+    """Split names separated by commas."""
     return tuple(name.strip() for name in listed.split(",")) if listed else ()
 
 
 def default_source(model: str, source: str | None) -> str:
-    """INPUT, or the data set on which the card of a bundled model reports its accuracy."""
+    """INPUT, or by default the data set on which the accuracy of a bundled model was measured."""
     if source is None and model in bundled.models():
         source = bundled.card(model).get("data")
     if source is None:
@@ -79,10 +79,10 @@ def refuse_to_overwrite(source: str, out: str) -> None:
 def read_sequences(
     net: Layer, model_path: Path, source: str, selection: Selection | None = None, future: bool = False
 ) -> Sequences:
-    """The sequences of a file, a bundled data set or standard input, in the form that the model takes.
+    """Read the sequences of a file, a bundled data set or standard input, in the form that the model takes.
 
-    What the model file records about its training table fills in what `selection` leaves open. future: keep
-    windows whose targets are not known yet. Raises FileError, and ArgumentError if the number of features is
+    The record of the training table in the model file fills in what `selection` leaves open. future: keep
+    windows whose targets are still unknown. Raises FileError, and ArgumentError if the number of features is
     wrong.
     """
     options: dict[str, Any] = {
@@ -103,7 +103,7 @@ def read_sequences(
 
 
 def _read_text(model_path: Path, path: Path) -> Sequences:
-    """A text as one sequence of token ids, without the characters that the model does not know."""
+    """Read a text as one sequence of token ids, without characters that the model does not know."""
     vocabulary = text.vocabulary_of(model_path)
     if vocabulary is None:
         message = (

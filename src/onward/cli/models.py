@@ -1,4 +1,4 @@
-"""`onward models`: the models and data sets that come with Onward."""
+"""`onward models`: list the models and data sets that come with Onward."""
 
 import json
 

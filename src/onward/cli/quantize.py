@@ -1,4 +1,4 @@
-"""`onward quantize`: a model with compressed weights, and how far its outputs move."""
+"""`onward quantize`: compress the weights of a model, and measure the effect on its outputs."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ from .input_options import read_sequences
     "source",
     metavar="DATA",
     shell_complete=complete_data,
-    help="Compare the outputs of both models on this data set or file; a bundled model has data of its own.",
+    help="Compare the outputs of both models on this data set or file.",
 )
 @click.option(
     "--tolerance",
@@ -61,8 +61,8 @@ def quantize(
     """Compress the recurrent layers of MODEL to float16 or int8.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens. Prints the size before
-    and after and, with --check, the largest difference between the outputs of the two models. DATA is what
-    `onward run` takes; for a text model, it is a text file.
+    and after and, with --check, the largest difference between the outputs of the two models. DATA is
+    any INPUT of `onward run`; for a text model, it is a text file.
     """
     check_suffix(out, "--out", (".safetensors",))
     path = model_file(model)
@@ -71,7 +71,7 @@ def quantize(
     if source is None and model in bundled.models():
         source = bundled.card(model).get("data")
     if source is None and tolerance is not None:
-        raise click.UsageError("--tolerance needs --check DATA: the inputs on which to compare the outputs")
+        raise click.UsageError("--tolerance needs --check DATA, the inputs on which to compare the outputs")
     net = layer_of(path, model)
     small = _quantized(net, precision)
     report: Report = {
@@ -100,7 +100,7 @@ def quantize(
 
 def _quantized(net: Any, precision: str) -> Any:
     if not any(layer.state_names for layer in net.sublayers().values()):
-        raise ArgumentError(f"{net!r} has no recurrent layers, and only these can be compressed")
+        raise ArgumentError(f"{net!r} has no recurrent layers; only these can be compressed")
     return net.quantize(precision)
 
 

@@ -36,7 +36,7 @@ from .run_summary import Predictions, predict, show, summarize
 
 PARQUET_ONLY = ("engine", "address", "lengths", "output", "columns")
 ARRAYS_ONLY = ("target", "time", "window", "horizon")
-MOST_NAMED = 10  # bad sequences that a message lists
+MOST_NAMED = 10  # the maximum number of bad sequences in a message
 
 
 @click.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
@@ -48,7 +48,7 @@ MOST_NAMED = 10  # bad sequences that a message lists
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Threads, or actors of Ray; by default 1, or as many actors as there is room for.",
+    help="Number of threads, or of Ray actors. Default: 1 thread, or as many actors as fit.",
 )
 @selection_options
 @click.option(
@@ -56,7 +56,7 @@ MOST_NAMED = 10  # bad sequences that a message lists
     type=click.Choice(["fail", "keep"]),
     default="fail",
     show_default=True,
-    help="Stop at a bad sequence, or set it aside with the reason.",
+    help="Stop at a bad sequence, or set it aside and record the reason.",
 )
 @click.option("--lengths", help="Parquet: column with the number of valid steps of each row.")
 @click.option("--output", default="y", show_default=True, help="Parquet: name of the column to add.")
@@ -89,7 +89,7 @@ def run(
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
 
     INPUT is a bundled data set, a file, or - for an array or CSV on standard input; the outputs then go to
-    standard output, in the same format. Without INPUT, a bundled model runs over its own test data.
+    standard output, in the same format. Without INPUT, a bundled model runs on its own test data.
 
     \b
     .npy      (N, T, F): N sequences of T steps with F features; (T, F): one
@@ -103,14 +103,14 @@ def run(
     .parquet  a row per sequence, with a column of lists (default: x) or several
               columns of numbers; a folder of files; or a URI, such as
               s3://bucket/folder
-    text      for a model of text
+    text      any other file, if MODEL is a text model
 
-    What `onward train table` was given is saved with the model and need not be repeated.
+    Column options passed to `onward train table` are saved with the model and need not be repeated.
 
-    A sequence is bad if the model's output for it is NaN; a row of Parquet also if it is missing or
-    malformed. A bad sequence stops the run with exit code 1, and nothing is written. With --on-error keep, it
-    is left out of the summary, its outputs stay NaN (in Parquet: null), .csv and .parquet state the reason,
-    and the exit code is 0.
+    A sequence is bad if the model's output for it is NaN; a Parquet row is also bad if its sequence is
+    missing or malformed. A bad sequence stops the run with exit code 1, and nothing is written. With
+    --on-error keep, the summary excludes it, its outputs are NaN (in Parquet: null), .csv and .parquet files
+    state the reason, and the exit code is 0.
     """
     path = model_file(model)
     try:
@@ -139,7 +139,7 @@ def run(
             if source == STDIN and out is None and not as_json:
                 out = STDIN
             if out == STDIN and as_json:
-                raise click.UsageError("--json and --out - both write to standard output: leave one out")
+                raise click.UsageError("--json and --out - both write to standard output: omit one of them")
             report = _run_file(model, path, source, out, selection, workers or 1, on_error)
             print(json.dumps(report, allow_nan=False)) if as_json else show(report)
     except KeyboardInterrupt:
@@ -155,13 +155,13 @@ def _refuse(ctx: click.Context, options: tuple[str, ...], kind: str) -> None:
         if option.name in options and ctx.get_parameter_source(option.name) != ParameterSource.DEFAULT
     ]
     if found:
-        raise click.UsageError(f"{', '.join(found)}: only for {kind}, which INPUT is not")
+        raise click.UsageError(f"{', '.join(found)}: only for {kind}, but INPUT is of another kind")
 
 
 def _run_file(
     model: str, path: Path, source: str, out: str | None, selection: Selection, workers: int, on_error: str
 ) -> Report:
-    """Run over a file that fits in memory, write the outputs and summarize them."""
+    """Run on a file that fits in memory, write the outputs and summarize them."""
     if out not in (None, STDIN):
         check_suffix(Path(str(out)), "--out", data.SUFFIXES)
         refuse_to_overwrite(source, str(out))
@@ -189,7 +189,7 @@ def _run_file(
 
 
 def _outputs(net: Layer, sequences: Sequences, workers: int) -> tuple[list[data.AnyArray], float]:
-    """The output for each sequence, (O,) or (T, O), and the seconds that it took."""
+    """Return the output for each sequence, (O,) or (T, O), and the time in seconds."""
     outputs: list[Any] = [None] * len(sequences.items)
     start = time.perf_counter()
     with progress("Running", len(outputs)) as advance:
@@ -208,7 +208,7 @@ def _write(
     predictions: Predictions | None,
     bad: list[int] | None,
 ) -> None:
-    """Write the outputs to a file or, in the format of INPUT, to standard output; CSV to a terminal."""
+    """Write the outputs to a file, or to standard output in the format of INPUT (CSV on a terminal)."""
     predicted = None if predictions is None else predictions.names
     reasons = None if bad is None else {row: "the outputs are NaN" for row in bad}
     if out != STDIN:

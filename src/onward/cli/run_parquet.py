@@ -1,4 +1,4 @@
-"""`onward run` over Parquet: add the outputs as a column, in one process or with Ray."""
+"""`onward run` on Parquet: add the outputs as a column, in one process or with Ray."""
 
 import time
 from pathlib import Path
@@ -32,9 +32,9 @@ def run_parquet(
     workers: int | None,
     **options: Any,
 ) -> Report:
-    """Score Parquet into Parquet; `options` are arguments of tables.Scorer."""
+    """Read Parquet and write Parquet with an added column; `options` are arguments of tables.Scorer."""
     if out is None:
-        raise click.UsageError("--out is missing: the file to write the outputs to")
+        raise click.UsageError("--out is missing: pass the file to write the outputs to")
     if engine is None:
         check_suffix(Path(out), "--out", (".parquet",))
     refuse_to_overwrite(source, out)

@@ -1,4 +1,4 @@
-"""The summary of `onward run`: outputs, and where they are known the classes or the errors."""
+"""The summary of `onward run`: statistics of the outputs, and the accuracy or error if known."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MOST_ROWS = 24  # of a table of outputs
 
 @dataclass(frozen=True)
 class Predictions:
-    """The class predicted for each sequence; None where the outputs are NaN."""
+    """The class predicted for each sequence; None if its outputs are NaN."""
 
     classes: list[int | None]
     class_names: tuple[str, ...]
@@ -38,7 +38,7 @@ def predict(
 ) -> Predictions | None:
     """The class with the largest output, or None if the outputs are not scores of classes.
 
-    They are if the file has labels, if the model was trained on classes, or if they are probabilities.
+    Outputs are scores if the file has labels, the model was trained on classes, or they are probabilities.
     """
     if outputs[0].ndim != 1 or len(outputs[0]) == 1 or sequences.targets is not None:
         return None
@@ -62,7 +62,7 @@ def summarize(
     bad: list[int],
     seconds: float,
 ) -> Report:
-    """Statistics of each output and, where the answers are known, the accuracy or the mean squared error."""
+    """Statistics of each output and, if the targets are known, the accuracy or the mean squared error."""
     steps = int(sequences.lengths.sum())
     nan = set(bad)
     good = [row for row in range(len(outputs)) if row not in nan]
@@ -137,12 +137,12 @@ def _squared_error(sequences: Sequences, outputs: list[AnyArray], good: list[int
 
 
 def _number(value: Any) -> float | None:
-    """A float, or None for NaN and infinities, which JSON does not have."""
+    """A float, or None for NaN and infinities, which JSON cannot represent."""
     return float(value) if np.isfinite(value) else None
 
 
 def show(report: Report) -> None:
-    """Print the summary; to standard error where the outputs go to standard output."""
+    """Print the summary, to standard error if the outputs go to standard output."""
     console = Console(highlight=False, markup=False, stderr=report["out"] == "-")
     console.print(report["read_as"])
     console.print(_classes_table(report) if "classes" in report else _outputs_table(report))

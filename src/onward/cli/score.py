@@ -1,4 +1,4 @@
-"""`onward score`: how well a model predicts a text or the labels of a table."""
+"""`onward score`: evaluate a model on a text or a table of labeled sequences."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ from .common import (
 )
 from .input_options import read_sequences, selection_options
 
-LISTED = 5  # unknown characters that are named
+LISTED = 5  # the maximum number of unknown characters in a message
 
 
 @click.command(epilog="Example:  onward score vowels japanese_vowels_test")
@@ -43,9 +43,9 @@ LISTED = 5  # unknown characters that are named
 def score(model: str, file: str, unknown: str, selection: data.Selection, as_json: bool) -> None:
     """Evaluate MODEL on FILE: a text or a table of labeled sequences.
 
-    MODEL is a bundled model (see `onward models`) or a model file. FILE is a bundled data set, a .npz or .csv
-    file as `onward train table` takes it, or any other file, which is read as a text in UTF-8. The options
-    that select columns are for .csv files; those that the model was trained with need not be repeated.
+    MODEL is a bundled model (see `onward models`) or a model file. FILE is a bundled data set, an .npz or
+    .csv file for `onward train table`, or any other file, which is read as UTF-8 text. The options that
+    select columns apply to .csv files; those that the model was trained with need not be repeated.
 
     For a text, prints the bits per character and the perplexity; for a table, the loss and, if the labels are
     classes, the accuracy.

@@ -39,11 +39,11 @@ lowest, highest tenth: the share of values in that tenth of the gate's range,
 memory: for how many steps in a row units keep their state (forget or update
   gate above 0.9), on average and for the unit that remembers longest
 dead units: how many have a hidden state that varies by less than 0.001"""
-TITLE_TEXT = 40  # characters of a text in a title
+TITLE_TEXT = 40  # the maximum number of characters of a text in a title
 
 
 class Units(click.ParamType[list[int]]):
-    """Unit numbers and ranges of them, such as 0-15,40."""
+    """Unit numbers and ranges, such as 0-15,40."""
 
     name = "units"
 
@@ -58,7 +58,7 @@ class Units(click.ParamType[list[int]]):
 
 
 class Run(NamedTuple):
-    """A model, one input for it, and what a picture says about both."""
+    """A model, one input for it, and the labels of the picture."""
 
     model: Sequential
     x: NDArray[Any]
@@ -77,7 +77,7 @@ class Run(NamedTuple):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw a picture (.png, .svg or .pdf) or save all arrays (.npz) to this file.",
 )
-@click.option("--sequence", default=0, show_default=True, help="The sequence of INPUT to run, from 0.")
+@click.option("--sequence", default=0, show_default=True, help="Index of the sequence in INPUT, from 0.")
 @click.option("--text", help="Text for a text model to read, instead of INPUT.")
 @click.option("--layer", help="The layer to draw, such as 0.l0_reverse. Default: the first.")
 @click.option("--units", type=Units(), help="Draw only these units, such as 0-15,40.")

@@ -71,8 +71,8 @@ def train_text(
 ) -> None:
     """Train a model to predict the next character of FILE, a text in UTF-8.
 
-    The first 90% of the text are for training, the next 5% select the best epoch, and the reported bits per
-    character are those of the last 5%. `onward sample` then generates text with the model.
+    The first 90% of the text is used for training, the next 5% selects the best epoch, and the last 5%
+    determines the reported bits per character. `onward sample` then generates text with the model.
     """
     out = _output(file, out)
     whole = storage.read_text(file)
@@ -110,20 +110,21 @@ def train_table(
 ) -> None:
     """Train a model that predicts the class, or numbers, of the sequences in FILE.
 
-    FILE is a bundled data set, or an .npz or .csv file as `onward run` takes it, with what the model is to
-    predict. An .npz file has `y`: classes (N,), which are integers or strings; numbers (N, O) for each
+    FILE is a bundled data set, or an .npz or .csv file like the INPUT of `onward run`, with targets to
+    predict. In an .npz file, `y` holds classes (N,), as integers or strings; numbers (N, O) for each
     sequence; or numbers (N, T, O) for each step. In a .csv file, --target names the column: strings and
-    integers that are the same on all rows of a sequence are classes; other numbers are values, for each
-    sequence if they are constant, else for each step. Write 3.0 rather than 3 for an integer that is a value.
+    integers that are the same on all rows of a sequence are classes; other numbers are values, one per
+    sequence if they are constant within it, otherwise one per step. Write 3.0 rather than 3 for an integer
+    that is a value.
 
     To forecast a long table, --window sets how many steps the model reads and --horizon how many it predicts:
 
     \b
     onward train table sales.csv --time day --input sold,price --target sold --window 28 --horizon 7
 
-    A fifth of the sequences is held out, of windows the last fifth: it chooses the best epoch, and the score
-    is reported on it. The columns, windows and class names are saved with the model: `onward run` and `score`
-    use them.
+    A fifth of the sequences (with --window, the last fifth of the windows) is held out to select the best
+    epoch and to compute the reported score. The columns, windows and class names are saved with the model for
+    `onward run` and `onward score`.
     """
     path = data_file(file, "FILE", (".npz", ".csv"))
     out = _output(path, out)

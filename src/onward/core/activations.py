@@ -20,9 +20,9 @@ class Function(NamedTuple):
     takes: int = 0
 
 
-# Definitions and defaults are those of ONNX's operators, and of Keras for what ONNX lacks; hard_sigmoid is
-# that of Keras 3 and PyTorch, hard_sigmoid_keras2 that of Keras 2 and ONNX. SELU's numbers:
-# Klambauer et al. 2017.
+# Definitions and defaults follow ONNX, and Keras for functions that ONNX lacks. hard_sigmoid is the one in
+# Keras 3 and PyTorch, hard_sigmoid_keras2 the one in Keras 2 and ONNX. SELU's constants: Klambauer et al.
+# 2017.
 FUNCTIONS = {
     "affine": Function("affine", None, None, takes=2),  # alpha x + beta
     "elu": Function("elu", 1.0, 1.0, takes=1),  # x, or alpha (exp(x) - 1) where x < 0

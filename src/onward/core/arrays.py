@@ -1,8 +1,8 @@
 """Convert users' arrays to the dtypes and memory layouts that the core reads.
 
 Boolean, integer and floating-point arrays of any width and byte order are converted once to the layer's
-float32 or float64, where overflow gives infinity; other dtypes raise DtypeError. No argument is ever
-written to.
+float32 or float64; values that overflow become infinite. Other dtypes raise DtypeError. Arguments are never
+modified.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ FLOAT64: FloatDtype = np.dtype(np.float64)
 def float_dtype(dtype: DTypeLike) -> FloatDtype:
     """float32 or float64 in native byte order. Raises DtypeError for anything else."""
     for known in (FLOAT32, FLOAT64):
-        if dtype is not None and known == dtype:  # to NumPy, None means float64
+        if dtype is not None and known == dtype:  # NumPy would take None for float64
             return known
     raise DtypeError(f"dtype={dtype!r}, but layers compute in 'float32' or 'float64'")
 

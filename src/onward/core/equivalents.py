@@ -48,14 +48,14 @@ ATTRIBUTES = {
 
 # Arguments of a constructor or a call.
 ARGUMENTS = {
-    "device": "leave it out: Onward runs on the CPU only",
-    "enforce_sorted": "leave it out: rows may have any order",
+    "device": "omit it: Onward runs on the CPU only",
+    "enforce_sorted": "omit it: rows may have any order",
     "hx": "pass the state as the second argument",
     "initial_state": "pass the state as the second argument",
     "mask": "pass the number of valid steps of each row as lengths",
     "return_sequences": "outputs contain every step; add onward.Last() to keep the last one",
-    "stateful": "leave it out: use stream = model.stream()",
-    "training": "leave it out: a call always runs inference",
+    "stateful": "omit it and use stream = model.stream()",
+    "training": "omit it: a call always runs inference",
     "units": "pass input_size and hidden_size",
 }
 

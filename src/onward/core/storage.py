@@ -92,8 +92,8 @@ def _remove(path: Path) -> None:
 
 
 # A lock file accompanies each temporary path: it is created earlier and removed later. The writer holds the
-# lock while it runs: on Windows by keeping the file open, so that nobody can remove it; elsewhere by flock. A
-# temporary path whose lock is free or missing is abandoned.
+# lock while it runs: on Windows it keeps the file open, so that no process can remove it; elsewhere it uses
+# flock. A temporary path whose lock is free or missing is abandoned.
 
 
 def _claim(target: Path) -> tuple[Path, Path, int]:
@@ -103,9 +103,9 @@ def _claim(target: Path) -> tuple[Path, Path, int]:
         lock = Path(f"{temporary}.lock")
         descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR)
         if sys.platform != "win32":
-            with suppress(OSError):  # no locks on this file system: other writers then remove nothing
+            with suppress(OSError):  # this file system has no locks, so other writers remove nothing
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if lock.exists():  # else another writer locked it first, and took it for abandoned
+        if lock.exists():  # otherwise another writer considered it abandoned and locked it first
             return temporary, lock, descriptor
         os.close(descriptor)
 

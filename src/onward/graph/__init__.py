@@ -1,4 +1,4 @@
-"""A whole model as one graph, and how the core runs it: a plan for each signature of its inputs.
+"""Graphs of whole models, compiled to one plan of core steps for each signature of the inputs.
 
 May import errors, core and the compiled core (_core).
 """

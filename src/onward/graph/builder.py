@@ -1,4 +1,4 @@
-"""A plan under construction: steps over views, and the spaces that they lie in."""
+"""Build a plan: record steps over views and allocate the memory that they use."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,19 +13,19 @@ from .view import ARENA, CONSTANTS, View
 
 Floats = NDArray[np.float32]
 
-ALIGNMENT = 16  # numbers, of a cache line
+ALIGNMENT = 16  # floats in a cache line
 
 
 @dataclass
 class Weights:
-    """What the plans of one graph share: matrices packed from arrays that last as long as the graph."""
+    """The packed matrices that all plans of one graph share."""
 
-    lasting: frozenset[int]  # the ids of these arrays
+    lasting: frozenset[int]  # the ids of the arrays that live as long as the graph
     packed: dict[Any, _core.Dense] = field(default_factory=dict)
 
 
 class Builder:
-    """Records steps and hands out memory; `build` makes the core's plan of them."""
+    """Records steps and allocates arrays; `build` turns them into a plan of the core."""
 
     def __init__(self, argument_sizes: list[int], weights: Weights) -> None:
         self.steps: list[tuple[str, tuple[Any, ...]]] = []
@@ -38,31 +38,31 @@ class Builder:
         self._views: dict[int, tuple[Floats, View]] = {}
 
     def new(self, *shape: int) -> View:
-        """A contiguous array in the arena."""
+        """Allocate a contiguous array in the arena."""
         view = View.contiguous(ARENA, self.arena_size, shape)
         self.arena_size += _aligned(math.prod(shape))
         return view
 
     def new_rows(self, rows: int, units: int) -> View:
-        """Rows for a product's output, which are whole vectors apart."""
+        """Allocate the output rows of a product; the row stride is a multiple of the vector length."""
         stride = -(-units // self.lanes) * self.lanes
         return self.new(rows, stride).sliced(1, 0, units)
 
     def like(self, view: View) -> View:
-        """A dense array of the shape of a view, its axes in the view's order in memory."""
+        """Allocate a dense array with the shape of a view and the same memory order of axes."""
         order = sorted(range(len(view.shape)), key=lambda axis: -abs(view.strides[axis]))
         dense = self.new(*(view.shape[axis] for axis in order))
         return dense.permuted(*np.argsort(order))
 
     def constant(self, array: NDArray[Any]) -> View:
-        """The view of an array that never changes; the same array has one place."""
+        """Return a view of an array that never changes; each array is stored once."""
         known = self._views.get(id(array))
         if known is None:
             numbers = np.ascontiguousarray(array, np.float32)
             view = View.contiguous(CONSTANTS, self._constants_size, array.shape)
             self._constants.append(numbers)
             self._constants_size += numbers.size
-            known = self._views[id(array)] = array, view  # with the array, so that its id stays its own
+            known = self._views[id(array)] = array, view  # keeps the array, and thus its id
         return known[1]
 
     def packed(
@@ -71,7 +71,7 @@ class Builder:
         variant: Any,
         make: Callable[[], tuple[NDArray[Any], NDArray[Any] | None]],
     ) -> _core.Dense:
-        """The packed matrix (O, K) and bias that `make` returns; plans share those of the same source."""
+        """Return the matrix (O, K) and bias that `make` returns, packed once for all plans of the graph."""
         key = (_core.isa(), variant, *map(id, source))
         if key in self._weights.packed:
             return self._weights.packed[key]
@@ -82,11 +82,11 @@ class Builder:
         return dense
 
     def add(self, step: str, *arguments: Any) -> None:
-        """A step of the core, by the name of its method."""
+        """Append a step, named after the method of the core's Plan."""
         self.steps.append((step, arguments))
 
     def contiguous(self, view: View) -> View:
-        """The view itself if it is contiguous, else that of a copy."""
+        """Return the view if it is contiguous, otherwise a contiguous copy."""
         if view.is_contiguous():
             return view
         copy = self.new(*view.shape)
@@ -94,40 +94,43 @@ class Builder:
         return copy
 
     def reshaped(self, view: View, *shape: int) -> View:
-        """The numbers in the order of the axes with another shape, copied if it has to be."""
+        """Reshape in C order; copies only if no strides describe the result."""
         return view.reshaped(*shape) or self.contiguous(view).reshaped(*shape)  # type: ignore[return-value]
 
     def binary(self, operation: str, a: View, b: View) -> View:
-        """a operation b, broadcast."""
+        """Apply a binary operation to a and b, with broadcasting."""
         shape = np.broadcast_shapes(a.shape, b.shape)
-        model = a if a.shape == shape and a.space != CONSTANTS else b if b.shape == shape else None
-        y = self.new(*shape) if model is None else self.like(model)
+        layout = a if a.shape == shape and a.space != CONSTANTS else b if b.shape == shape else None
+        y = self.new(*shape) if layout is None else self.like(layout)
         self.add("binary", operation, a, b, y)
         return y
 
     def scalar(self, value: float) -> View:
-        """The view of one number."""
+        """Return a view of a constant number."""
         return self.constant(np.full((), value, np.float32))
 
     def map(self, step: str, function: Any, x: View) -> View:
-        """A function of each number: step is "unary" or "activate"."""
+        """Apply a function elementwise; `step` is "unary" or "activate"."""
         y = self.like(x)
         self.add(step, function, x, y)
         return y
 
     def fuse(self, function: Any, x: View) -> bool:
-        """Whether the function became part of the last step: a product that nothing else sees."""
+        """Fuse an activation into the last step if it is a product with output x; return whether it is.
+
+        The caller ensures that nothing else reads x.
+        """
         if not self.steps or self.steps[-1][0] != "product":
             return False
-        step, (*arguments, before, y) = self.steps[-1]
+        step, (*arguments, fused, y) = self.steps[-1]
         whole = y.space == x.space and y.offset == x.offset and math.prod(y.shape) == math.prod(x.shape)
-        if not whole or before is not None:
+        if not whole or fused is not None:
             return False
         self.steps[-1] = step, (*arguments, function, y)
         return True
 
     def rows(self, step: str, parameter: Any, x: View, axes: Sequence[int]) -> View:
-        """A function of the numbers along some axes together: step is "softmax" or "standardize"."""
+        """Apply "softmax" or "standardize" over some axes jointly."""
         rest = [axis for axis in range(len(x.shape)) if axis not in axes]
         order = [*rest, *axes]
         ordered = self.contiguous(x.permuted(*order))
@@ -138,13 +141,13 @@ class Builder:
         return y.permuted(*np.argsort(order))
 
     def reduce(self, operation: str, x: View) -> View:
-        """Along the last axis, which stays with size 1."""
+        """Reduce the last axis to size 1."""
         y = self.new(*x.shape[:-1], 1)
         self.add("reduce", operation, x, y)
         return y
 
     def build(self) -> tuple[_core.Plan, Floats]:
-        """The core's plan, and its constants."""
+        """Return the core's plan and the array of its constants."""
         constants = np.concatenate([a.ravel() for a in self._constants] or [np.zeros(0, np.float32)])
         plan = _core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
         for step, arguments in self.steps:

@@ -1,4 +1,4 @@
-"""One operation of a graph: what it computes, on which values, and what it means in NumPy."""
+"""One operation of a graph: its inputs and outputs, attributes and NumPy implementation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ AnyArray = NDArray[Any]
 
 @dataclass(frozen=True)
 class Node:
-    """An operation under ONNX's name, the names of its inputs ("" for one left out) and of its outputs.
+    """An operation, under its ONNX name, with the names of its inputs ("" if omitted) and outputs.
 
-    `run` is its meaning in NumPy: it takes the inputs' arrays, None for one left out, and returns the
-    outputs'. `branches` of an If are the nodes of its two branches and the names of their outputs. `layer`
-    of a recurrent operation returns the layer that runs it, made of its known weights.
+    `run` computes the operation in NumPy: it takes the input arrays, None for an omitted one, and returns
+    the output arrays. `branches` holds the nodes and the output names of both branches of an If. `layer`
+    builds the layer that runs a recurrent operation from its weights.
     """
 
     operation: str

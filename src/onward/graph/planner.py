@@ -1,9 +1,8 @@
-"""Plans of a graph, one for each signature of its inputs, and how one is run.
+"""Plan a graph for each signature of its inputs, and run the plans.
 
-A plan is made by running the graph once in NumPy on the inputs of the first call. That shows every
-shape, which values are the same in every call of the signature, and which branch of an If is
-taken. The rest becomes steps of the core. Nodes that the core cannot run stay in
-NumPy, between the steps.
+The planner runs the graph once in NumPy, on the inputs of the first call. This determines every shape,
+the values that are the same in every call with this signature, and the branch of each If. All other
+nodes become steps of the core. Nodes that the core does not support run in NumPy, between the steps.
 """
 
 import math
@@ -22,10 +21,10 @@ from .node import AnyArray, Node
 from .operations import LOWERINGS, Value
 from .view import ARENA, FIRST_ARGUMENT, View
 
-PLANS = 8  # signatures that are kept
-MAX_ARENA = 1 << 28  # numbers
+MAX_PLANS = 8  # the most recent signatures
+MAX_ARENA_SIZE = 1 << 28  # floats
 
-# Operations whose output shapes follow from the shapes of the inputs and from what is known of them.
+# Operations whose output shapes depend only on the shapes and the known values of the inputs.
 FIXED_SHAPE = frozenset(
     """
     Abs Activation Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Conv
@@ -37,22 +36,22 @@ FIXED_SHAPE = frozenset(
     Sign Sin Softmax Sqrt Sub Tan Transpose Trilu Where Xor
     """.split()
 )
-# Those for which this holds if all inputs but the first are known.
+# Operations for which this holds if all inputs except the first are known.
 FIXED_SHAPE_IF_KNOWN = frozenset(
     """
     DepthToSpace Expand Pad ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin
     ReduceProd ReduceSum Reshape Slice SpaceToDepth Split Squeeze Tile Unsqueeze
     """.split()
 )
-SHAPE_ALONE = {"Shape", "Size"}
+SHAPE_QUERIES = {"Shape", "Size"}  # read only the shape of their input
 
 
 class CannotPlan(Exception):
-    """The reason why a graph has no plan and runs node by node."""
+    """Raised for a graph that cannot be planned and therefore runs node by node."""
 
 
-class Place(NamedTuple):
-    """Where a value is in a call: numbers in a space of the plan, or an array of NumPy under a name."""
+class Location(NamedTuple):
+    """Where a call finds a value: in a space of the plan (view) or in a named NumPy array (name)."""
 
     view: View | None
     name: str
@@ -60,15 +59,15 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class NumPyNode:
-    """A node that NumPy runs. Its inputs are constant arrays or places; None is an input left out."""
+    """A node that runs in NumPy. Each input is a constant array or a location, or None if omitted."""
 
     node: Node
     inputs: list[Any]
-    outputs: list[Place]
+    outputs: list[Location]
 
 
 class Plan:
-    """A graph, planned for one signature of its inputs."""
+    """A graph planned for one signature of its inputs."""
 
     def __init__(
         self,
@@ -86,8 +85,8 @@ class Plan:
             name for name, array in feed.items() if array.dtype == np.float32 and array.ndim
         ]
         self._builder = Builder([feed[name].size for name in self._float_inputs], weights)
-        for place, name in enumerate(self._float_inputs):
-            view = View.contiguous(FIRST_ARGUMENT + place, 0, feed[name].shape)
+        for index, name in enumerate(self._float_inputs):
+            view = View.contiguous(FIRST_ARGUMENT + index, 0, feed[name].shape)
             self._values[name] = Value(feed[name], False, view)
         for name, array in feed.items():
             if name not in self._float_inputs:
@@ -102,55 +101,55 @@ class Plan:
         for node in nodes:
             inputs = [self._values[name] for name in node.inputs]
             if node.branches and all(value is None or value.known for value in inputs):
-                self._take_branch(node, inputs)
-            elif node.operation in SHAPE_ALONE or (
+                self._trace_branch(node, inputs)
+            elif node.operation in SHAPE_QUERIES or (
                 node.is_pure and not node.branches and all(value is None or value.known for value in inputs)
             ):
                 results = _run(node, inputs)
                 self._define(node, [Value(array, True, None) for array in results])
             else:
-                self._step(node, inputs)
+                self._add_node(node, inputs)
 
-    def _take_branch(self, node: Node, inputs: list[Value | None]) -> None:
+    def _trace_branch(self, node: Node, inputs: list[Value | None]) -> None:
         assert inputs[0] is not None
         nodes, outputs = node.branches[0 if bool(np.all(inputs[0].array)) else 1]
         self._trace(nodes)
         for name, result in zip(node.outputs, outputs, strict=True):
             self._values[name] = self._values[result]
 
-    def _step(self, node: Node, inputs: list[Value | None]) -> None:
+    def _add_node(self, node: Node, inputs: list[Value | None]) -> None:
         fixed = node.operation in FIXED_SHAPE or (
             node.operation in FIXED_SHAPE_IF_KNOWN
             and all(value is None or value.known for value in inputs[1:])
         )
         if not fixed or node.branches or not node.is_pure:
-            raise CannotPlan(f"{node.name} ({node.operation}) has outputs of no fixed shape")
+            raise CannotPlan(f"the output shapes of {node.name} ({node.operation}) vary between calls")
         results = _run(node, inputs)
         if any(array.size == 0 for array in results):
             raise CannotPlan(f"{node.name} ({node.operation}) has an empty output")
         views = None
         if all(array.dtype == np.float32 for array in results) and node.operation in LOWERINGS:
-            before = len(self._builder.steps)
+            first = len(self._builder.steps)
             views = LOWERINGS[node.operation](self._builder, node, inputs, [a.shape for a in results])
             if views is None:
-                del self._builder.steps[before:]
-        if self._builder.arena_size > MAX_ARENA:
-            raise CannotPlan(f"its values would take more than {MAX_ARENA} numbers")
+                del self._builder.steps[first:]
+        if self._builder.arena_size > MAX_ARENA_SIZE:
+            raise CannotPlan(f"its values need more than {MAX_ARENA_SIZE} floats")
         if views is None:
             self._run_in_numpy(node, inputs, results)
         else:
-            found = [Value(array, False, view) for array, view in zip(results, views, strict=False)]
-            self._define(node, found)
+            values = [Value(array, False, view) for array, view in zip(results, views, strict=False)]
+            self._define(node, values)
 
     def _run_in_numpy(self, node: Node, inputs: list[Value | None], results: list[AnyArray]) -> None:
-        """Leave a node to NumPy; its outputs of float32 are copied into the arena."""
+        """Run a node in NumPy and copy its float32 outputs into the arena."""
         self._end_segment()
         sources = [
-            None if value is None else value.array if value.known else Place(value.view, value.name)
+            None if value is None else value.array if value.known else Location(value.view, value.name)
             for value in inputs
         ]
         views = [self._builder.new(*a.shape) if a.dtype == np.float32 else None for a in results]
-        targets = [Place(view, name) for view, name in zip(views, node.outputs, strict=False)]
+        targets = [Location(view, name) for view, name in zip(views, node.outputs, strict=False)]
         self._segments.append(NumPyNode(node, sources, targets))
         self._define(node, [Value(a, False, view) for a, view in zip(results, views, strict=True)])
 
@@ -166,9 +165,9 @@ class Plan:
         self._first_step = steps
 
     def _finish(self, outputs: Sequence[str]) -> None:
-        """Copy the outputs to arrays of their own, and make the core's plan."""
-        self._outputs: list[Any] = []  # None for one that the core fills, an array, or a name
-        self._shapes: list[tuple[int, ...]] = []  # of those that the core fills
+        """Copy each output to an array of its own, and build the core's plan."""
+        self._outputs: list[Any] = []  # an array, a name, or None if the core fills it
+        self._shapes: list[tuple[int, ...]] = []  # of the outputs that the core fills
         first = FIRST_ARGUMENT + len(self._float_inputs)
         sizes = [size for size in self._builder._argument_sizes]
         for name in outputs:
@@ -190,12 +189,12 @@ class Plan:
         self._core, self._constants = self._builder.build()
         self._arena_size = self._builder.arena_size
         self._arenas: list[NDArray[np.float32]] = []
-        del self._builder, self._values, self._uses  # with the arrays of the first call
+        del self._builder, self._values, self._uses  # they hold the arrays of the first call
 
     def __call__(self, feed: Mapping[str, Any]) -> list[Any]:
-        """Run the plan on inputs of its signature and return the outputs."""
+        """Run the plan on inputs with its signature and return the outputs."""
         try:
-            arena = self._arenas.pop()  # one for each call that runs at the same time
+            arena = self._arenas.pop()  # concurrent calls need separate arenas
         except IndexError:
             arena = _aligned_zeros(self._arena_size)
         arrays = [arena, self._constants]
@@ -204,10 +203,10 @@ class Plan:
             arrays.append(array if array.flags.c_contiguous else np.ascontiguousarray(array))
         results = [np.empty(shape, np.float32) for shape in self._shapes]
         arrays += results
-        made: dict[str, Any] = {}
+        computed: dict[str, Any] = {}
         for segment in self._segments:
             if isinstance(segment, NumPyNode):
-                _run_numpy_node(segment, arrays, made, feed)
+                _run_numpy_node(segment, arrays, computed, feed)
             else:
                 self._core.run(arrays, *segment)
         self._arenas.append(arena)
@@ -215,20 +214,20 @@ class Plan:
             return results
         filled = iter(results)
         return [
-            next(filled) if o is None else made.get(o, feed.get(o)) if isinstance(o, str) else o.copy()
+            next(filled) if o is None else computed.get(o, feed.get(o)) if isinstance(o, str) else o.copy()
             for o in self._outputs
         ]
 
 
 def _run_numpy_node(
-    step: NumPyNode, arrays: list[Any], made: dict[str, Any], feed: Mapping[str, Any]
+    step: NumPyNode, arrays: list[Any], computed: dict[str, Any], feed: Mapping[str, Any]
 ) -> None:
     inputs = []
     for source in step.inputs:
-        if not isinstance(source, Place):
+        if not isinstance(source, Location):
             inputs.append(source)
         elif source.view is None:
-            inputs.append(made[source.name] if source.name in made else feed[source.name])
+            inputs.append(computed[source.name] if source.name in computed else feed[source.name])
         else:
             space, offset, shape, strides = source.view
             flat = arrays[space].reshape(-1)
@@ -236,7 +235,7 @@ def _run_numpy_node(
     results = step.node.run(*inputs)
     for target, array in zip(step.outputs, results, strict=False):
         if target.view is None:
-            made[target.name] = array
+            computed[target.name] = array
         else:
             arrays[ARENA][target.view.offset :][: array.size] = array.reshape(-1)
 
@@ -258,7 +257,7 @@ def _run(node: Node, inputs: Sequence[Value | None]) -> list[AnyArray]:
 
 
 def _is_parameter(array: AnyArray) -> bool:
-    """Whether an input is one number that a plan may depend on, such as a sampling rate."""
+    """Whether an input is a scalar that a plan may depend on, such as a sampling rate."""
     return array.ndim == 0 and array.dtype.kind in "iub"
 
 
@@ -269,9 +268,9 @@ def _aligned_zeros(size: int) -> NDArray[np.float32]:
 
 
 class Planner:
-    """Plans for the signatures that a graph is called with; the last ones are kept.
+    """Plans a graph for each signature of its inputs and keeps the most recent plans.
 
-    `known` are the values that never change, by name.
+    `known` holds the values that never change, by name.
     """
 
     def __init__(
@@ -283,11 +282,11 @@ class Planner:
         self._lock = threading.Lock()
 
     def find(self, feed: Mapping[str, Any]) -> Plan | None:
-        """The plan that was made for the signature of these inputs, or None."""
+        """Return the existing plan for the signature of these inputs, or None."""
         return self._plans.get(self._signature(feed))
 
     def plan(self, feed: Mapping[str, Any]) -> Plan | None:
-        """The plan for the signature of these inputs, made if need be; None for a graph that has none."""
+        """Return the plan for the signature of these inputs, or None if the graph cannot be planned."""
         signature = self._signature(feed)
         if signature is None:
             return None
@@ -299,12 +298,12 @@ class Planner:
                     )
                 except CannotPlan:
                     self._plans[signature] = None
-                if len(self._plans) > PLANS:
+                if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
             return self._plans.get(signature)
 
     def _signature(self, feed: Mapping[str, Any]) -> Any:
-        """Shapes, dtypes and the values of integer and boolean scalars; None if inputs are not all arrays."""
+        """Return shapes, dtypes and the values of integer and boolean scalars, or None for other inputs."""
         if len(feed) != len(self._inputs):
             return None
         signature = []

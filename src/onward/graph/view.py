@@ -1,4 +1,4 @@
-"""Numbers in one of a plan's spaces, seen with a shape and strides."""
+"""Strided views of the spaces (memory blocks) of a plan."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ ARENA, CONSTANTS, FIRST_ARGUMENT = 0, 1, 2
 
 
 class View(NamedTuple):
-    """The space that the numbers are in, the offset of the first, sizes and strides; all count numbers."""
+    """A space, the offset of the first element, a shape and strides; offsets and strides count elements."""
 
     space: int
     offset: int
@@ -20,7 +20,7 @@ class View(NamedTuple):
 
     @classmethod
     def contiguous(cls, space: int, offset: int, shape: tuple[int, ...]) -> "View":
-        """A C-contiguous array."""
+        """Return the view of a C-contiguous array."""
         strides, stride = [], 1
         for size in reversed(shape):
             strides.append(stride)
@@ -29,17 +29,17 @@ class View(NamedTuple):
 
     @classmethod
     def at(cls, space: int, offsets: Offsets) -> "View | None":
-        """The view whose numbers have these offsets, or None if no strides give them."""
+        """Return the view whose elements have these offsets, or None if no strides describe them."""
         first = int(offsets.flat[0])
         strides = []
         for axis, size in enumerate(offsets.shape):
-            second = np.take(offsets, 1, axis).flat[0] if size > 1 else first
-            strides.append(int(second) - first)
+            following = np.take(offsets, 1, axis).flat[0] if size > 1 else first
+            strides.append(int(following) - first)
         view = cls(space, first, offsets.shape, tuple(strides))
         return view if np.array_equal(view.offsets(), offsets) else None
 
     def offsets(self) -> Offsets:
-        """The offset of each number."""
+        """Return the offset of each element."""
         total = np.full(self.shape, self.offset, np.int64)
         for axis, (size, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
             steps = np.arange(size, dtype=np.int64) * stride
@@ -47,30 +47,30 @@ class View(NamedTuple):
         return total
 
     def is_contiguous(self) -> bool:
-        """Whether the numbers lie one after another in the order of the axes."""
+        """Whether the view is C-contiguous."""
         expected = self.contiguous(self.space, self.offset, self.shape).strides
         axes = zip(self.shape, self.strides, expected, strict=True)
         return all(size == 1 or stride == other for size, stride, other in axes)
 
     def permuted(self, *axes: int) -> "View":
-        """The axes in another order."""
+        """Return the view with its axes in another order."""
         shape, strides = tuple(self.shape[a] for a in axes), tuple(self.strides[a] for a in axes)
         return self._replace(shape=shape, strides=strides)
 
     def reshaped(self, *shape: int) -> "View | None":
-        """The same numbers in the order of the axes with another shape, or None if that takes a copy."""
+        """Return the view with another shape, in C order, or None if that requires a copy."""
         if self.is_contiguous():
             return self.contiguous(self.space, self.offset, shape)
         return View.at(self.space, self.offsets().reshape(shape))
 
     def sliced(self, axis: int, start: int, stop: int, step: int = 1) -> "View":
-        """Part of one axis; `step` is positive."""
+        """Return a slice of one axis; `step` must be positive."""
         shape, strides = list(self.shape), list(self.strides)
         shape[axis], strides[axis] = len(range(start, stop, step)), strides[axis] * step
         return View(self.space, self.offset + start * self.strides[axis], tuple(shape), tuple(strides))
 
     def reversed(self, axis: int) -> "View":
-        """One axis from its last number to its first."""
+        """Return the view with one axis reversed."""
         strides = list(self.strides)
         strides[axis] = -strides[axis]
         offset = self.offset + (self.shape[axis] - 1) * self.strides[axis]

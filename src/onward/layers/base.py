@@ -38,7 +38,7 @@ NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dic
 
 
 class IncompatibleKeys(NamedTuple):
-    """The missing and the unexpected names of load_state_dict, as in PyTorch; both empty if strict."""
+    """The missing and unexpected names that load_state_dict found; both are empty if strict."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -58,7 +58,7 @@ def call(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> tuple[Any, 
 
 
 def unknown_arguments(layer: Layer, names: Iterable[str], takes: str) -> SignatureError:
-    """The error for keyword arguments that a call does not have; `takes` lists those that it has."""
+    """The error for unknown keyword arguments of a call; `takes` lists the valid ones."""
     unknown = ", ".join(names)
     return SignatureError(
         f"a call of {type(layer).__name__} has no argument {unknown}; it takes ({takes})"
@@ -127,7 +127,7 @@ class Layer(FamiliarNames):
 
     @property
     def step_kernel(self) -> _core.Stack | _core.Dense | None:
-        """The core's object that computes a time step; None if the core has none."""
+        """The core's object that computes a time step; None if the core does not support the layer."""
         return None
 
     def state_shapes(self, batch: int) -> tuple[Shape, ...]:
@@ -151,7 +151,7 @@ class Layer(FamiliarNames):
         return sublayers.get("", self)
 
     def frozen(self) -> Layer:
-        """The same model with its present weights, which a later load_state_dict does not replace.
+        """A copy of the model that keeps its present weights after a later load_state_dict.
 
         Copies no weights and shares their packed copies.
         """
@@ -172,11 +172,11 @@ class Layer(FamiliarNames):
         return state
 
     def join_states(self, states: list[Any]) -> Any:
-        """The state that a call returns, from that of each recurrent sublayer."""
+        """The state that a call returns, built from the state of each recurrent sublayer."""
         return states
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
-        """The output and the final state, with each recurrent sublayer called through `run_recurrent`."""
+        """Return the output and the final state; `run_recurrent` calls each recurrent sublayer."""
         return self(x), None
 
     def forward(
@@ -191,7 +191,7 @@ class Layer(FamiliarNames):
 
         With `rng`, a Generator or a seed, dropout acts as in training. The cache may refer to x and the state
         instead of copying them: do not change them before backward. Caches can be reused and pickled. Raises
-        what a call raises, and ArgumentError for a layer that has no gradients.
+        the errors of a call, and ArgumentError for a layer without gradients.
         """
         raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
 
@@ -201,7 +201,7 @@ class Layer(FamiliarNames):
             raise ArgumentError(f"cache was not returned by the forward method of {self!r}")
 
     def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
-        """dx, the gradient of the initial state, and those of the weights by their names in the state dict.
+        """Return dx, the gradient of the initial state, and the gradients of the weights by name.
 
         dy and dstate are the gradients of a scalar with respect to y and the final state (None for zeros).
         The weights must be those that forward used. dx is None if x holds integers. Raises ShapeError,
@@ -238,8 +238,8 @@ class Layer(FamiliarNames):
     ) -> Trace:
         """Run x as a call does and record every gate and state of every recurrent layer, direction and step.
 
-        Takes x, state and lengths as a call does. Raises what a call raises, and ArgumentError if the model
-        has no recurrent layer.
+        Takes the same x, state and lengths as a call. Raises the errors of a call, and ArgumentError if the
+        model has no recurrent layer.
         """
         from ..tracing.trace import trace
 
@@ -250,10 +250,10 @@ class Layer(FamiliarNames):
     ) -> Self:
         """A copy whose recurrent layers store their matrices as "float16", or as "int8" with scales.
 
-        The copy is called, saved, loaded and streamed like any model, and computes in float32. With float16,
-        it returns what float32 returns for the rounded weights. With int8, the weights and the vectors they
-        multiply are quantized, each row by its largest magnitude, and the products are summed exactly. Its
-        `state_dict` holds the stored arrays: `weight_hh_l0` and, for int8, `weight_hh_l0_scale`.
+        The copy can be called, saved, loaded and streamed like any model, and computes in float32. With
+        float16, its outputs are those of a float32 model with the rounded weights. With int8, the weights and
+        the vectors they multiply are quantized, each row by its largest magnitude, and products are summed
+        exactly. Its `state_dict` holds the stored arrays: `weight_hh_l0` and, for int8, `weight_hh_l0_scale`.
 
         With `check`, inputs x of the model, the largest absolute difference between the outputs must not
         exceed `tolerance`. Raises PrecisionError, which states the difference; DtypeError for a float64
@@ -297,21 +297,21 @@ class Layer(FamiliarNames):
         return self.dtype
 
     def _compressed(self, precision: str) -> Layer:
-        """The layer with its matrices quantized, or itself if it has none that can be."""
+        """The layer with quantized matrices, or the layer itself if it has none to quantize."""
         return self
 
     def _weights_by_name(self) -> dict[str, Array]:
         return {}
 
     def _take(self, weights: dict[str, Array]) -> None:
-        """Replace some weights with arrays of the right shape and dtype, which the layer then owns."""
+        """Replace some weights with arrays of the right shape and dtype, and take ownership of them."""
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of each weight under the name that PyTorch gives it."""
         return {name: weight.copy() for name, weight in self._snapshot().items()}
 
     def _snapshot(self) -> dict[str, Array]:
-        """The weights by name, all from before or all from after a concurrent load_state_dict."""
+        """The weights by name, consistent even during a concurrent load_state_dict."""
         with _LOADING:
             return self._weights_by_name()
 
@@ -353,7 +353,7 @@ class Layer(FamiliarNames):
         """Copy the weights of any file that `onward.load` opens into this model.
 
         If the file's names differ from the model's, layers with the same weight shapes are matched in order.
-        For Keras files, including files that hold weights alone, each layer takes the weights of its Keras
+        For Keras files, including weights-only files, each layer takes the weights of its Keras
         counterpart, in layer order; kernels, gates and the cuDNN layout are converted. Changes nothing if it
         raises: FileError, and ArgumentError as load_state_dict does.
         """
@@ -403,7 +403,7 @@ class Weighted(Layer):
     _weights: dict[str, Array]
 
     def _draw(self, dtype: DTypeLike, rng: Rng, draw: Callable[[np.random.Generator, Shape], Array]) -> None:
-        """Set dtype and draw the initial weights; `shapes` must work already."""
+        """Set dtype and draw the initial weights; `shapes` must already be available."""
         self.dtype = arrays.float_dtype(dtype)
         self._weights = {}
         if rng is NO_WEIGHTS:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LayerRecord(NamedTuple):
-    """The record of one layer; past a row's length, everything but x is 0.
+    """The record of one layer; past a row's length, all arrays except x are 0.
 
     x (T, B, I) and y (T, B, D*P) are its input and output. gates (D, T, B, n, H) holds, for each direction,
     the gates in the layer's order, then c for an LSTM, or R_n h + b_n for a GRU that resets after the
@@ -142,7 +142,7 @@ def _fits(layer: Recurrent[Any], cache: Any) -> bool:
 
 
 def _of_weights(layer: Recurrent[Any], gradients: dict[str, Array]) -> list[Any]:
-    """The gradients of each direction's weights in the form that the core takes."""
+    """The gradients of each direction's weights, in the layout that the core expects."""
     get = gradients.get
     return [
         (

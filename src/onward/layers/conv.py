@@ -19,7 +19,7 @@ from ..errors import ArgumentError
 from .base import Weighted, packed, uniform
 from .windows import Sides, Spatial, padded, windows
 
-AT_ONCE = 1 << 20  # the most numbers of windows to copy into one matrix
+AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
 
 
 class Filters:
@@ -95,7 +95,7 @@ class Convolution(Spatial, Weighted):
         if padding not in ("same", "valid"):
             raise ArgumentError(f"padding={padding!r}, but must be 'same', 'valid' or integers")
         if padding == "same" and self.stride != 1:
-            raise ArgumentError(f"padding='same', but then stride must be 1, not {self.stride}")
+            raise ArgumentError(f"padding='same' requires stride=1, not {self.stride}")
         return padding
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
@@ -111,7 +111,7 @@ class Convolution(Spatial, Weighted):
     def __call__(self, x: ArrayLike) -> Array:
         """Map x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, O, *out).
 
-        The bits of a row do not depend on the other rows. Raises ShapeError, DtypeError.
+        Each row gives bitwise the same result in any batch. Raises ShapeError, DtypeError.
         """
         x, batched = self._batch(x, self.in_channels)
         sides = self._sides()

@@ -39,7 +39,7 @@ class Normalization(Weighted):
 
 
 def affine(weights: dict[str, Array], x: Array, shape: Shape) -> Array:
-    """weight x + bias, or as much of it as there are weights, each reshaped to `shape`."""
+    """weight x + bias, without those that are None; each is reshaped to `shape`."""
     if "weight" in weights:
         x = x * weights["weight"].reshape(shape)
     return x + weights["bias"].reshape(shape) if "bias" in weights else x

@@ -94,7 +94,7 @@ class Recurrent(Weighted, Generic[State]):
             raise ArgumentError(
                 f"state is {len(state)} arrays, but the state of this {type(self).__name__} is h alone"
             )
-        return state, None  # type: ignore[return-value]  # State is h itself, unless a subclass says otherwise
+        return state, None  # type: ignore[return-value]  # State is h itself unless a subclass overrides it
 
     def join_state(self, h: Array, c: Array | None) -> State:
         """The state that a call returns."""
@@ -145,7 +145,7 @@ class Recurrent(Weighted, Generic[State]):
             return []
         options = []
         for functions in self.functions()[: self.sizes.D]:
-            # of gate, candidate and output, a cell reads those that it has
+            # a cell reads only the activations that it has
             gate, candidate, output = (call(functions[min(n, len(functions) - 1)]) for n in range(3))
             options.append((gate, candidate, output, self.clip or math.inf, self.coupled))
         return options
@@ -179,7 +179,7 @@ class Recurrent(Weighted, Generic[State]):
 
     @packed
     def _layer_kernels(self, weights: dict[str, Array]) -> list[_core.Stack]:
-        """One kernel per layer, for recording; of a single layer, the kernel itself."""
+        """One kernel per layer, for recording; a single layer reuses its own kernel."""
         if self.num_layers == 1:
             return [self._kernel]
         return [self._stack(weights, suffixes) for suffixes in self._suffixes_by_layer()]
@@ -195,7 +195,7 @@ class Recurrent(Weighted, Generic[State]):
         return _core.Stack(self._cell(), self._matrices(weights, suffixes), self.sizes.D, self._options())
 
     def _matrices(self, weights: dict[str, Array], suffixes: Iterable[str]) -> list[Any]:
-        """The weights of some layers and directions in the form that the core takes."""
+        """The weights of some layers and directions, in the layout that the core expects."""
 
         def matrix(name: str) -> tuple[Any, Any]:
             return weights[name], weights.get(name + "_scale")
@@ -222,10 +222,10 @@ class Recurrent(Weighted, Generic[State]):
     ) -> tuple[Array, State]:
         """Run a sequence from its first step to its last.
 
-        x is (T, B, I), (B, T, I) with batch_first, or (T, I) unbatched. state is as returned, or None for
-        zeros; each of its arrays is (L*D, B, H), or (L*D, H) unbatched, and with a projection h has P units.
-        lengths (B,), or one integer unbatched, gives the number of valid steps in each row. All arrays are
-        converted to the layer's dtype.
+        x is (T, B, I), (B, T, I) with batch_first, or (T, I) unbatched. state has the form of the returned
+        state, or is None for zeros; each of its arrays is (L*D, B, H), or (L*D, H) unbatched, where h has P
+        units with a projection. lengths (B,), or one integer unbatched, gives the number of valid steps in
+        each row. All arrays are converted to the layer's dtype.
 
         Returns y, laid out as x with D*P features, and the final state, both as new arrays. Past a row's
         length, y is 0; the final state is that of the last valid step, and the reverse direction starts
@@ -305,15 +305,15 @@ class Recurrent(Weighted, Generic[State]):
 
         Besides x, the cache holds for each step, row, unit, layer and direction 1 float for an RNN (h; 2 if
         bidirectional), 6 for an LSTM (gates, c, h), 5 for a GRU (gates, R_n h + b_n, h), 4 for a GRU that
-        resets before the product, and one more below a dropout. PyTorch 2.13 stores 1, 16 and 6. Raises what
-        a call raises, and ArgumentError for a layer with options that have no gradients.
+        resets before the product, and one more below a dropout. PyTorch 2.13 stores 1, 16 and 6. Raises the
+        errors of a call, and ArgumentError for a layer with options that have no gradients.
         """
         return bptt.forward(self, x, state, lengths, rng)
 
     def backward(
         self, dy: ArrayLike, dstate: State | None, cache: bptt.Cache
     ) -> tuple[Array, State, dict[str, Array]]:
-        """dx, laid out as x, the gradient of the initial state, and those of the weights by name.
+        """Return dx (laid out as x), the gradient of the initial state, and those of the weights by name.
 
         dy is laid out as y, and dstate as the final state (None for zeros); values past a row's length are
         ignored. The bits do not depend on the number of threads. Raises ShapeError, DtypeError,

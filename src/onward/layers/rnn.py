@@ -61,7 +61,7 @@ class RNN(Recurrent[Array]):
 class LSTM(Recurrent[tuple[Array, Array]]):
     """A long short-term memory, as torch.nn.LSTM; its state is the pair (h, c).
 
-    a = W x_t + b_W + R h_{t-1} + b_R, split into four equal blocks of rows, one for each gate
+    a = W x_t + b_W + R h_{t-1} + b_R, split into four equal blocks of rows, one per gate
     i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o);  g = tanh(a_g)
     c_t = f c_{t-1} + i g;  h_t = o tanh(c_t), or V (o tanh(c_t)) with proj_size=P;  y_t = h_t
 
@@ -141,7 +141,7 @@ class GRU(Recurrent[Array]):
     n = tanh(W x_t + b_W + r (R h_{t-1} + b_R)), or with reset_after=False
         tanh(W x_t + b_W + R (r h_{t-1}) + b_R)
     h_t = (1 - z) n + z h_{t-1};  y_t = h_t
-    where each of r, z and n has its own third of the rows of W, R and the biases
+    where r, z and n each use one third of the rows of W, R and the biases
 
     activations: replace sigmoid and tanh, as for an LSTM. clip: their arguments are clipped to
     [-clip, clip].

@@ -74,9 +74,10 @@ class Sequential(Layer):
     ) -> Array | tuple[Array, list[Any]]:
         """The output of the last layer; with `return_state`, also the list of the recurrent layers' states.
 
-        x is the input of the first layer. state is as returned, or None for zeros. lengths is passed to the
-        recurrent layers and to Last. Raises what the layers raise, SignatureError for unknown arguments, and
-        ArgumentError for a state that is not a list with one state per recurrent layer.
+        x is the input of the first layer. state has the form of the returned state, or is None for zeros.
+        lengths is passed to the recurrent layers and to Last. Raises the errors of the layers, SignatureError
+        for unknown arguments, and ArgumentError for a state that is not a list with one state per recurrent
+        layer.
         """
         if unknown:
             raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None, return_state=False")
@@ -203,7 +204,7 @@ def _check_time_axis(layers: Sequence[Layer]) -> None:
         if last is not None and layer.batched_ndim > 2:
             raise ArgumentError(
                 f"layer {index}, {layer!r}, needs a time axis, but layer {last}, Last, returns (B, F), one "
-                "vector for each sequence: move Last behind the layers that take sequences"
+                "vector for each sequence: move Last after the layers that take sequences"
             )
         if isinstance(layer, Last):
             last = index

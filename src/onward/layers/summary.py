@@ -53,13 +53,13 @@ def _connected_rows(layers: Mapping[str, Layer]) -> Iterator[Row]:
 def row(name: str, layer: Layer, shape: Axes | None) -> Row:
     """The row of one layer with its output shape."""
     weights = layer._weights_by_name()
-    scales = {f"{weight}_scale" for weight in weights}  # of int8 weights, which are not parameters themselves
+    scales = {f"{weight}_scale" for weight in weights}  # scales of int8 weights are not parameters
     parameters = sum(array.size for weight, array in weights.items() if weight not in scales)
     return Row(name, kind(layer), shape, parameters, sum(array.nbytes for array in weights.values()))
 
 
 def kind(layer: Layer) -> str:
-    """What a layer is: its class, and the options that change how its output is read.
+    """Describe a layer: its class, and the options that affect how to read its output.
 
     >>> import onward
     >>> kind(onward.LSTM(3, 4, num_layers=2, bidirectional=True))

@@ -1,4 +1,7 @@
-"""Ready-made tasks (text, sequences, scikit-learn estimators); may import every folder except cli."""
+"""Complete tasks: text models, sequence models and scikit-learn estimators.
+
+May import every folder except cli.
+"""
 
 import importlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Training a text model: it learns to predict the next character of a text."""
+"""Train a text model, which predicts the next character of a text."""
 
 from __future__ import annotations  # np.random is slow to import
 
@@ -21,12 +21,12 @@ from .text import Vocabulary
 
 EMBEDDING = 64  # embedding dimension
 DROPOUT = 0.1
-STEPS = 100  # time steps that gradients flow through
+STEPS = 100  # time steps that gradients flow back through
 EVERY = 100  # training steps between checkpoints
 LEARNING_RATE = 4e-3
 MAX_NORM = 1.0
 READ = 5_000_000  # characters to train on, over all epochs
-LONG = 300_000  # characters from which on a text makes use of 256 units
+LONG = 300_000  # characters above which a text benefits from 256 units
 
 
 class Split(NamedTuple):
@@ -38,7 +38,7 @@ class Split(NamedTuple):
 
 
 def split(text: str) -> Split:
-    """Splits a text into its first 90 %, the next 5 % and the last 5 %.
+    """Split a text into its first 90 %, the next 5 % and the last 5 %.
 
     Raises ArgumentError for a text of fewer than 1,000 characters.
     """
@@ -65,7 +65,7 @@ def character_model(
 
 
 def chunks(vocabulary: Vocabulary, text: str, batch_size: int) -> Chunks:
-    """A text in chunks for truncated backpropagation; the target of each character is the next one."""
+    """Cut a text into chunks for truncated backpropagation; the target of each character is the next one."""
     numbers = vocabulary.encode(text)
     return Chunks(numbers[:-1], numbers[1:], batch_size, STEPS)
 
@@ -85,10 +85,10 @@ def fit_text(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> History:
-    """Trains a text model and keeps the weights of the epoch with the lowest validation loss.
+    """Train a text model and keep the weights of the epoch with the lowest validation loss.
 
-    Uses Adam with a one-cycle learning rate and clipped gradients. epochs: by default, as many as it takes to
-    train on five million characters, within 4 to 40. Raises what `fit` raises.
+    Uses Adam with a one-cycle learning rate and clipped gradients. epochs: by default, enough to train on
+    five million characters, but between 4 and 40. Raises the errors of `fit`.
     """
     batch_size = min(32, max(1, len(parts.training) // (10 * STEPS)))
     return fit(

@@ -27,7 +27,7 @@ AnyArray = NDArray[Any]
 
 
 class _SequenceEstimator(BaseEstimator):
-    """The shared part of the estimators: parameters, conversion of X, training and outputs."""
+    """The base class of the estimators: parameters, conversion of X, training and outputs."""
 
     _has_columns: bool  # whether the estimator was fitted on an (N, T) array
     _features: int  # per step
@@ -97,7 +97,7 @@ class _SequenceEstimator(BaseEstimator):
     def _sequences(self, X: Any, reset: bool) -> list[AnyArray]:
         """Return X as a list of float32 arrays (T, F); `reset` records the number of features.
 
-        Only a 2-D array has columns, whose number and names scikit-learn checks.
+        scikit-learn checks the number and names of columns, which only 2-D arrays have.
         """
         ndim = getattr(X, "ndim", 2)
         is_list = isinstance(X, list | tuple) or (ndim == 1 and np.asarray(X).dtype.kind == "O")

@@ -1,4 +1,4 @@
-"""Train a model on labeled sequences: standardized inputs, noise, and the best validated epoch."""
+"""Train a model on labeled sequences: standardize the inputs, add noise and keep the best epoch."""
 
 from __future__ import annotations  # np.random is slow to import
 
@@ -34,9 +34,9 @@ LEARNING_RATE = 1e-2
 MAX_NORM = 1.0
 AVERAGE = 0.99
 LABEL_SMOOTHING = 0.02
-DROPOUT, NOISE, OFFSET = 0.5, 0.3, 0.1  # for classifiers only, which otherwise memorise a small data set
+DROPOUT, NOISE, OFFSET = 0.5, 0.3, 0.1  # for classifiers only, which otherwise memorize a small data set
 HELD_OUT = 5  # one sequence in five is held out
-READ = 50_000  # sequences read in all epochs together
+READ = 50_000  # sequences read over all epochs
 
 
 class Examples(NamedTuple):
@@ -94,7 +94,7 @@ class Noisy(Batches):
 def split(examples: Examples, held_out: int, rng: np.random.Generator) -> tuple[Examples, Examples]:
     """Draw `held_out` examples at random, each class in proportion; return the others, then these.
 
-    A class with several examples never loses all of them to the part held out, if that is at most half.
+    If at most half of the examples are held out, no class with several examples loses all of them.
     """
     N, targets = len(examples.items), examples.targets
     order = rng.permutation(N)
@@ -105,9 +105,9 @@ def split(examples: Examples, held_out: int, rng: np.random.Generator) -> tuple[
 
 
 def split_windows(examples: Examples, held_out: int, overlap: int) -> tuple[Examples, Examples]:
-    """Split windows in their order: the last `held_out` are for validation.
+    """Split windows in order: the last `held_out` are for validation.
 
-    The `overlap` windows before these share steps with them and are left out.
+    The `overlap` windows before these share steps with them and are dropped.
     """
     first = len(examples.items) - held_out
     return (
@@ -137,8 +137,8 @@ def fit_sequences(
     The model consists of recurrent layers, Last (unless every step has a target) and Linear. Training uses
     AdamW, a one-cycle learning rate and averaged weights; for classifiers, also noise, dropout and label
     smoothing. With validation examples, the model gets the weights of the best epoch. epochs=None reads
-    50,000 sequences in total, within 20 to 200 epochs. The standardization is folded into the weights, so the
-    model takes raw sequences. Raises ArgumentError and the errors of `fit`.
+    50,000 sequences in total, but for 20 to 200 epochs. The standardization is folded into the weights, so
+    the model takes raw sequences. Raises ArgumentError and the errors of `fit`.
     """
     x_moments = moments(training.items)
     y_moments = None if num_classes is not None else moments(_rows(training.targets))
@@ -164,7 +164,7 @@ def fit_sequences(
         resume=resume,
         progress=progress,
     )
-    model = Sequential(*recurrent, *last, linear)  # without the dropout, which acts in training only
+    model = Sequential(*recurrent, *last, linear)  # without Dropout, which acts in training only
     fold(model, *x_moments)
     if y_moments is not None:
         _unscale(linear, *y_moments)
@@ -177,9 +177,9 @@ def _epochs(training: Examples, validation: Examples | None) -> int:
 
 
 def _average(steps: int) -> float:
-    """The decay of the averaged weights, whose window spans at most a tenth of all steps.
+    """The decay of the averaged weights, with a window of at most a tenth of all steps.
 
-    A longer one would keep much of the random initial weights.
+    A longer window would retain much of the random initial weights.
     """
     return min(AVERAGE, max(0.0, 1 - 10 / steps))
 
@@ -194,7 +194,7 @@ def fit_table(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> tuple[Sequential, History, Score]:
-    """Train an LSTM on a table of sequences; return it, its history and its score on the fifth held out.
+    """Train an LSTM on a table of sequences; return it, its history and its score on held-out sequences.
 
     `fit_sequences` describes the training. Raises ArgumentError and the errors of `fit`.
     """
@@ -202,8 +202,8 @@ def fit_table(
     N = len(sequences.items)
     if N < HELD_OUT:
         raise ArgumentError(
-            f"the table has {N} sequences, expected at least {HELD_OUT}: add some, as one in {HELD_OUT} is "
-            "held out"
+            f"the table has {N} sequences, expected at least {HELD_OUT}: add some, because one in {HELD_OUT} "
+            "is held out"
         )
     rng = np.random.default_rng(seed)
     examples = _examples(sequences)
@@ -259,8 +259,8 @@ def _recurrent_layers(
 ) -> list[Layer]:
     """Recurrent layers from (T, F) to (T, H).
 
-    After bidirectional layers, one forward layer reads both directions: at the last step, at which the model
-    answers, the reverse direction has read that step only.
+    A forward layer follows bidirectional layers, because at the last step, whose output the model uses, the
+    reverse direction has read only that step.
     """
     if cell not in CELLS:
         raise ArgumentError(f"cell={cell!r}, expected one of {', '.join(map(repr, CELLS))}")
@@ -286,7 +286,7 @@ def _rows(targets: Any) -> list[NDArray[Any]]:
 
 
 def _unscale(linear: Linear, mean: Array, deviation: Array) -> None:
-    """Fold the inverse of the targets' standardization into the layer that predicts them."""
+    """Fold the inverse of the targets' standardization into the output layer."""
     W, b = linear.state_dict().values()
     linear.load_state_dict({"weight": W * deviation[:, None], "bias": b * deviation + mean})
 

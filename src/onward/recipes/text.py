@@ -17,7 +17,7 @@ from ..errors import ArgumentError, FileError, OnwardError
 from ..formats import load as load_model
 from ..layers.sequential import Sequential
 
-BLOCK = 4096  # steps per call when a text is scored
+BLOCK = 4096  # steps per call when scoring a text
 
 
 class Vocabulary:
@@ -88,7 +88,7 @@ def save(path: str | os.PathLike[str], model: Sequential, vocabulary: Vocabulary
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:
-    """The model and the vocabulary in a file written by `save`. Raises FileError for any other file."""
+    """Read the model and the vocabulary from a file written by `save`. Raises FileError for other files."""
     model, vocabulary = load_model(path), vocabulary_of(path)
     if not isinstance(model, Sequential) or vocabulary is None:
         raise FileError(f"{path} is not a text model: expected a file written by `onward train text`")
@@ -97,7 +97,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:
 
 
 def vocabulary_of(path: str | os.PathLike[str]) -> Vocabulary | None:
-    """The vocabulary in a file written by `save`, or None for any other file."""
+    """Read the vocabulary from a file written by `save`; None for any other file."""
     try:
         _, described = storage.read(path)
     except FileError:
@@ -107,12 +107,12 @@ def vocabulary_of(path: str | os.PathLike[str]) -> Vocabulary | None:
 
 
 def _check_fit(path: str | os.PathLike[str], model: Sequential, V: int) -> None:
-    """Raises FileError unless the model takes each of V characters and returns V scores."""
+    """Raise FileError unless the model accepts each of V characters and returns V scores."""
     prefix = f"{path} has a vocabulary of {V} characters, but its model"
     try:
         shape = np.shape(model(np.array([0, V - 1])))
     except OnwardError as error:
-        raise FileError(f"{prefix} does not take them: {error}") from error
+        raise FileError(f"{prefix} does not accept them: {error}") from error
     if shape != (2, V):
         raise FileError(f"{prefix} returns outputs of shape {shape} for two of them; expected {(2, V)}")
 
@@ -123,11 +123,10 @@ def bits_per_character(
     text: str,
     advance: Callable[[int], None] = lambda characters: None,
 ) -> float:
-    """The mean of -log2 p(character | all characters before it), without the first character.
+    """The mean of -log2 p(character | all characters before it), excluding the first character.
 
-    2 to that power is the perplexity. advance is called with the number of characters in each block that has
-    been scored. Raises ArgumentError for a text of fewer than two characters, or with
-    characters that are not in the vocabulary.
+    The perplexity is 2 to that power. advance is called with the number of characters in each block scored.
+    Raises ArgumentError for a text of fewer than two characters or with characters outside the vocabulary.
     """
     numbers = vocabulary.encode(text)
     if len(numbers) < 2:
@@ -152,14 +151,14 @@ def sample(
     temperature: float = 1.0,
     rng: Rng = None,
 ) -> Iterator[str]:
-    """Generates the characters that follow a prompt, each drawn from softmax(logits / temperature).
+    """Yield the characters that follow a prompt, each drawn from softmax(logits / temperature).
 
-    Temperature 0 always takes the most likely character. Raises ArgumentError.
+    Temperature 0 always chooses the likeliest character. Raises ArgumentError.
     """
     non_negative("temperature", temperature)
     numbers = vocabulary.encode(prompt)
     if not len(numbers):
-        raise ArgumentError("the prompt is empty: give at least one character to continue from")
+        raise ArgumentError("the prompt is empty: pass at least one character to continue from")
     return _sampled(model, vocabulary, numbers, length, temperature, generator(rng))
 
 
@@ -175,7 +174,7 @@ def _sampled(
     logits = stream(numbers)[-1]
     for _ in range(length):
         if temperature:
-            with np.errstate(over="ignore"):  # infinitely less likely than the likeliest: probability 0
+            with np.errstate(over="ignore"):  # a logit that overflows has probability 0
                 scaled = (logits.astype(np.float64) - logits.max()) / temperature
             sums = np.exp(scaled).cumsum()
             number = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))

@@ -1,4 +1,4 @@
-"""`Pool`: thousands of sequences, each of which continues when a call passes its id."""
+"""`Pool`: the states of thousands of sequences, addressed by id."""
 
 import os
 import sys
@@ -20,20 +20,20 @@ from .streaming_model import States, StreamingModel
 
 FILE_TYPE = "pool of Onward"
 OVERHEAD = 9  # bytes per stream besides its state
-# A file may take up this many bytes per byte of its own, and so many more, beyond the memory of the pool.
+# Loading a file may allocate this many bytes per byte of the file, plus a constant, beyond the pool's memory.
 MEMORY_PER_FILE_BYTE, FREE_MEMORY = 20, 16_000_000
 
 Ids = NDArray[np.integer[Any]]
 
 
 class Pool(_core.Pool):
-    """Streams of one model by id: y = pool.step(ids, x) runs one step of those that the call names.
+    """Streams of one model, addressed by id: y = pool.step(ids, x) runs one step of each stream in ids.
 
-    Each stream gets bitwise the outputs that it would get on its own. Its state takes 4 bytes for each number
-    of h and c (8 in float64), and at most 9 more. A call that raises changes no stream; calls from several
-    threads take effect one after the other.
+    The outputs of each stream are bitwise the same as on its own. Its state takes 4 bytes for each number of
+    h and c (8 in float64), plus at most 9. A call that raises changes no stream; calls from several threads
+    take effect one after the other.
 
-    Raises ArgumentError for ids that are out of range, of closed streams, or duplicates.
+    Raises ArgumentError for duplicate ids, ids out of range and ids of closed streams.
 
     >>> import numpy as np, onward
     >>> pool = onward.LSTM(3, 4, rng=0).pool(100)
@@ -45,12 +45,12 @@ class Pool(_core.Pool):
     def __init__(self, model: StreamingModel, capacity: int, max_capacity: int | None) -> None:
         self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
         self._model = model
-        self._lock = threading.Lock()  # held by operations of several calls, and by all that change streams
+        self._lock = threading.Lock()  # held to change streams, and for several calls of the core
         with _argument_errors():
             super().__init__(model.kernels, integer("capacity", capacity, 1, self._max), self._max)
 
     def open(self, n: int = 1) -> NDArray[np.int64]:
-        """Open n streams with states of zeros and return their ids (n,). The capacity doubles as needed.
+        """Open n streams with zero states and return their ids (n,). The capacity doubles as needed.
 
         Raises ArgumentError, and opens none, if more than max_capacity streams would be open.
         """
@@ -86,11 +86,11 @@ class Pool(_core.Pool):
         return checked, x
 
     def state(self, ids: ArrayLike) -> Any:
-        """A copy of the states of some streams, as a call of the model returns them for a batch."""
+        """A copy of the states of some streams, in the form that a call of the model returns for a batch."""
         return self._model.join(self._states(_check_ids(ids)), batched=True)
 
     def set_state(self, ids: ArrayLike, state: Any) -> None:
-        """Replace the states of some streams by a state like those that `state` returns; None means zeros.
+        """Replace the states of some streams with a state in the form that `state` returns; None means zeros.
 
         Raises ShapeError, DtypeError, ArgumentError.
         """
@@ -142,17 +142,17 @@ class Pool(_core.Pool):
         self._model.save(path, FILE_TYPE, states, {"open": is_open})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Replace all streams by those that a pool of the same model saved, under the same ids.
+        """Replace all streams with those that a pool of the same model saved, under the same ids.
 
-        Raises FileError for a damaged file, for one of another type, version or model, and for one whose ids
-        need far more memory than its size and the capacity justify; ArgumentError if max_capacity is too low.
-        The pool is then unchanged.
+        Raises FileError if the file is damaged, has another type, version or model, or has ids that need far
+        more memory than its size and the capacity justify, and ArgumentError if max_capacity is too low. The
+        pool is unchanged after an error.
         """
         states, extra = self._model.load(path, FILE_TYPE)
         is_open = extra.get("open")
         if is_open is None or is_open.dtype != bool or is_open.ndim != 1:
             raise FileError(f"{path} does not say which streams are open")
-        try:  # before memory is allocated for the ids: the file must hold as many states
+        try:  # check before allocating memory for the ids: the file must hold as many states
             n = int(np.count_nonzero(is_open))
             states = self._model.check_state(self._model.join(states, batched=True), n, batched=True)
         except OnwardError as error:
@@ -163,7 +163,7 @@ class Pool(_core.Pool):
             self._restore(ids, states)
 
     def _check_memory(self, path: str | os.PathLike[str], needed: int) -> None:
-        """Raises FileError if the size of a file does not justify memory for so many streams.
+        """Raise FileError if the size of a file does not justify memory for so many streams.
 
         A closed stream takes a byte in the file, but as much memory in the pool as an open one.
         """
@@ -186,7 +186,7 @@ class Pool(_core.Pool):
 
 
 class LayerPool(Pool):
-    """A pool of a model with layers that the core lacks: each step runs layer by layer."""
+    """A pool of a model with layers that the core does not support: each step runs layer by layer."""
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
         checked, x = self._check_step(ids, x)
@@ -197,7 +197,10 @@ class LayerPool(Pool):
 
 
 def _check_ids(ids: ArrayLike) -> Ids:
-    """ids (n,) as the core takes them; the core checks their values. Raises ShapeError, DtypeError."""
+    """ids (n,) in the dtype that the core expects; the core checks their values.
+
+    Raises ShapeError, DtypeError.
+    """
     array = arrays.as_array(ids, "ids")
     if array.dtype.kind not in "iu" and array.size:
         raise DtypeError(f"ids has dtype {array.dtype}, but must hold the integers that open returned")

@@ -23,11 +23,12 @@ class Stream(_core.Stream):
 
     x is one time step or a block of steps: (I,) or (T, I); with `batch=B`, (B, I) or (T, B, I), or (B, T, I)
     if the model is batch_first. If the model begins with Embedding, x holds integers and has no axis I. y has
-    the same layout; it is a new array, or `out`. However a sequence is split, the outputs are bitwise those
-    for the whole sequence. A model that keeps the last step gives its output for the steps so far.
+    the same layout; it is a new array, or `out`. The outputs are
+    bitwise those of one call on the whole sequence, however it is split into blocks. A model that keeps only
+    the last step returns the output for the steps so far.
 
-    A call that raises changes nothing; calls from several threads take effect one after the other. Raises
-    ShapeError, DtypeError, and ArgumentError for values that a layer rejects.
+    A call that raises leaves the state unchanged; calls from several threads take effect one after the other.
+    Raises ShapeError, DtypeError, and ArgumentError for values that a layer rejects.
 
     >>> import numpy as np, onward
     >>> lstm, x = onward.LSTM(3, 4, rng=0), np.ones((5, 3), np.float32)
@@ -43,7 +44,7 @@ class Stream(_core.Stream):
         self._lock = threading.Lock()  # held while the state is replaced
         super().__init__(model.kernels, self._batch, model.batch_first)
 
-    if TYPE_CHECKING:  # the stub of the core's method has no NumPy types, hence type: ignore
+    if TYPE_CHECKING:  # type: ignore, because the stub of the core's method has no NumPy types
 
         def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:  # type: ignore[override]
             ...
@@ -59,7 +60,7 @@ class Stream(_core.Stream):
 
     @property
     def state(self) -> Any:
-        """A copy of the state, as a call of the model returns it; assign to it to replace the state."""
+        """A copy of the state, in the form that a call of the model returns; assign to set the state."""
         return self._model.join(self._states(), self._batch is not None)
 
     @state.setter
@@ -71,7 +72,7 @@ class Stream(_core.Stream):
         self._replace(self._model.zeros(self._batch or 1))
 
     def copy(self) -> Self:
-        """A branch: a new stream with a copy of the state."""
+        """Return a new stream with a copy of the state."""
         branch = type(self)(self._model, self._batch)
         branch._set_state(self._states())
         return branch
@@ -87,10 +88,10 @@ class Stream(_core.Stream):
         self._model.save(path, FILE_TYPE, self._states(), {})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Replace the state by the one that a stream of the same model saved.
+        """Replace the state with one that a stream of the same model saved.
 
-        Raises FileError, and changes nothing, for a damaged file, and for one of another type, version, model
-        or batch size.
+        Raises FileError, and leaves the state unchanged, if the file is damaged or has another type, version,
+        model or batch size.
         """
         states, _ = self._model.load(path, FILE_TYPE)
         try:
@@ -109,7 +110,7 @@ class Stream(_core.Stream):
             self._set_state(states)
 
     def _check_x(self, x: ArrayLike) -> NDArray[Any]:
-        """x as an array. Raises ShapeError unless its axes are those of one step or of a block."""
+        """x as an array. Raises ShapeError unless it has the shape of one step or of a block."""
         array = arrays.as_array(x, "x")
         step = self._step_axes
         axis = self._time_axis(array)
@@ -130,7 +131,7 @@ class Stream(_core.Stream):
         return 1 if self._batch is not None and self._model.batch_first else 0
 
     def _check_out(self, out: Any, shape: Shape) -> None:
-        """Raises ShapeError, DtypeError or ArgumentError unless y can be written into `out`."""
+        """Raise ShapeError, DtypeError or ArgumentError unless y can be written into `out`."""
         dtype = self._model.model.dtype
         if not isinstance(out, np.ndarray) or out.dtype != dtype:
             actual = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
@@ -143,7 +144,7 @@ class Stream(_core.Stream):
 
 
 class LayerStream(Stream):
-    """A stream of a model with layers that the core lacks: each step runs layer by layer."""
+    """A stream of a model with layers that the core does not support: each step runs layer by layer."""
 
     def __call__(  # type: ignore[override]  # the stub of the core's method has no NumPy types
         self, x: ArrayLike, out: Array | None = None
@@ -158,7 +159,7 @@ class LayerStream(Stream):
         return y if out is None else out
 
     def _run(self, x: NDArray[Any]) -> tuple[Array, Any]:
-        """y and the next state for one step or a block."""
+        """Return y and the next state for one step or a block."""
         batched, axis = self._batch is not None, self._time_axis(x)
         state = self.state
         if axis is None:
@@ -167,7 +168,7 @@ class LayerStream(Stream):
         for x_t in np.moveaxis(x, axis, 0):
             y, state = self._model.step(x_t, state, batched)
             outputs.append(y)
-        if not outputs:  # an empty block: a step of zeros gives the shape of y
+        if not outputs:  # for an empty block, a step of zeros determines the shape of y
             y, _ = self._model.step(np.zeros(self._step_axes, x.dtype), state, batched)
         block = np.array(outputs).reshape(-1, *y.shape).astype(y.dtype)
         return np.moveaxis(block, 0, axis), state

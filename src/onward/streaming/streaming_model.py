@@ -1,4 +1,4 @@
-"""A model prepared for streaming, and its states: for users, for the core and in files."""
+"""A model prepared for streaming, and the conversion of its states for users, the core and files."""
 
 import json
 import os
@@ -19,10 +19,10 @@ States: TypeAlias = list[tuple[Array, Array | None]]
 
 
 class StreamingModel:
-    """A causal model with its present weights: weights loaded into the original later have no effect.
+    """A causal model that keeps its present weights: loading weights into the original has no effect on it.
 
     `kernels` are the core's objects that hold the states. If `in_core`, they compute the whole model;
-    otherwise `step` does. Raises ArgumentError for a model that needs future steps.
+    otherwise `step` computes it. Raises ArgumentError for a model that needs future steps.
     """
 
     def __init__(self, model: Layer) -> None:
@@ -50,7 +50,7 @@ class StreamingModel:
         self._weights = dict(self.model._weights_by_name())
 
     def _kernels_of_all_layers(self) -> list[_core.Stack | _core.Dense] | None:
-        """The core's objects for every layer that changes a step; None if the core lacks one of them."""
+        """The core's objects for every layer that changes a step; None if the core lacks any of them."""
         layers = [layer for layer in self.model.in_order() or [] if not layer.unchanged_by_step]
         kernels = [kernel for layer in layers if (kernel := layer.step_kernel) is not None]
         return kernels if layers and len(kernels) == len(layers) else None
@@ -70,7 +70,7 @@ class StreamingModel:
         return states
 
     def check_state(self, state: Any, B: int, batched: bool) -> States:
-        """The states in a state that a call of the model accepts; None means zeros.
+        """Convert a state that a call of the model accepts to states; None means zeros.
 
         Raises ShapeError, DtypeError, ArgumentError.
         """
@@ -94,8 +94,8 @@ class StreamingModel:
         return self.model.join_states(parts)
 
     def fingerprint(self) -> dict[str, str]:
-        """Identifies the model of a saved state: its precision, and hashes of its layers and weights."""
-        import hashlib  # deferred: its OpenSSL takes as much memory as all of Onward
+        """Metadata that identifies the model: its precision, and hashes of its layers and weights."""
+        import hashlib  # deferred: hashlib loads OpenSSL, which takes as much memory as all of Onward
 
         weights = hashlib.sha256()
         for name, weight in self._weights.items():
@@ -115,7 +115,7 @@ class StreamingModel:
         states: States,
         extra: Mapping[str, NDArray[Any]],
     ) -> None:
-        """Write states and further arrays. Raises FileError."""
+        """Write states and additional arrays. Raises FileError."""
         tensors = {
             f"{index}.{name}": array
             for index, pair in enumerate(states)
@@ -125,9 +125,9 @@ class StreamingModel:
         storage.write(path, tensors | dict(extra), {"type": file_type, **self.fingerprint()})
 
     def load(self, path: str | os.PathLike[str], file_type: str) -> tuple[States, dict[str, NDArray[Any]]]:
-        """Read states that `save` wrote for the same model, with unchecked shapes, and the further arrays.
+        """Read the states and additional arrays that `save` wrote for the same model; shapes are not checked.
 
-        Raises FileError for a file of another type, version, precision, model or other weights.
+        Raises FileError for another type, version, precision or model, and for other weights.
         """
         tensors, metadata = storage.read(path)
         if metadata is None or metadata.get("type") != file_type:
@@ -154,7 +154,7 @@ class StreamingModel:
 
 
 def frozen(model: Layer) -> Layer:
-    """A model that keeps the present weights of `model`, packed once for all streams."""
+    """Prepare a model for streaming; all its streams share one packed copy of the present weights."""
     for layer in model.sublayers().values():
         _ = layer.step_kernel
     return model.frozen()

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Scorer":  # needs pyarrow, which arrays and CSV do not
+    if name == "Scorer":  # needs pyarrow, unlike arrays and CSV
         from .scorer import Scorer
 
         return Scorer

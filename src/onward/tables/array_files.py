@@ -1,4 +1,4 @@
-"""Arrays in .npy and .npz files, read as sequences and checked before memory is allocated."""
+"""Read arrays in .npy and .npz files as sequences, and check them before allocating memory."""
 
 import math
 import zipfile
@@ -10,7 +10,7 @@ from numpy.lib import format as npy
 from ..errors import FileError
 from .layout import AnyArray, Sequences, number_classes
 
-LARGEST_ARRAY = 100e6  # bytes that a member of an archive may unpack to, whatever its compressed size
+LARGEST_ARRAY = 100e6  # bytes that any member of an archive may unpack to
 LARGEST_RATIO = 100
 
 
@@ -39,7 +39,7 @@ def parse_npz(file: IO[bytes], name: str, step_rank: int, classes: tuple[str, ..
 
 
 def _array(file: IO[bytes], size: int, name: str) -> AnyArray:
-    """An array in .npy format, allocated only if the file has as many bytes as its header claims."""
+    """Read an array in .npy format; allocate it only if the file has as many bytes as its header claims."""
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
     shape, _, dtype = read_header(file)
     if dtype.hasobject:
@@ -65,7 +65,7 @@ def _sequences(
     batched = x.ndim == step_rank + 2
     if x.ndim not in (step_rank + 1, step_rank + 2) or x.size == 0:
         expected = (
-            "(N, T) for N sequences of token ids, or (T,) for one"
+            "(N, T) for N sequences of token ids, or (T,) for one sequence"
             if step_rank == 0
             else "(N, T, F) for N sequences of T steps with F features, or (T, F) for one sequence"
         )
@@ -99,7 +99,7 @@ def _check_lengths(origin: str, lengths: AnyArray, x: AnyArray, batched: bool) -
 
 
 def _split(array: AnyArray, lengths: AnyArray, batched: bool) -> list[AnyArray]:
-    """The valid steps of rows (N, T, ...), or the parts of sequences that follow one another."""
+    """The valid steps of rows (N, T, ...), or the sequences in a concatenation (sum of lengths, ...)."""
     if batched:
         return [row[:length] for row, length in zip(array, lengths, strict=True)]
     return np.split(array, np.cumsum(lengths)[:-1])

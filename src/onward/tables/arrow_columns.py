@@ -1,4 +1,4 @@
-"""Columns of Arrow tables read as sequences, and outputs of a model as a column. Needs pyarrow."""
+"""Read columns of Arrow tables as sequences, and convert outputs to a column. Needs pyarrow."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,10 @@ from .layout import AnyArray, IntArray
 def read_list_column(
     column: Any, features: Shape, name: str
 ) -> tuple[list[AnyArray] | AnyArray, dict[int, str]]:
-    """The lists or tensors in a column as sequences (T, *features), and what is wrong with each bad row.
+    """Read the lists or tensors in a column as sequences (T, *features), and state why each bad row is bad.
 
-    Good rows of one length are an array (N, T, *features). Raises ArgumentError for a column of another type.
+    If all good rows have the same length, they form an array (N, T, *features). Raises ArgumentError for a
+    column of another type.
     """
     column = _one_chunk(column)
     bad: dict[int, str] = {}
@@ -28,9 +29,9 @@ def read_list_column(
             bad.setdefault(int(row), f"column {name!r}: {reason}")
 
     mark(np.flatnonzero(_nulls(column)), "null")
-    flat = features in ((), (1,))  # whether the list in a row holds numbers rather than steps
+    flat = features in ((), (1,))  # whether a row is a list of numbers rather than of steps
     values = column
-    if isinstance(column, pa.ExtensionArray):  # tensors, of one shape or each with its own
+    if isinstance(column, pa.ExtensionArray):  # tensors of fixed or variable shape
         values, flat = column.storage, True
         shapes = [getattr(column.type, "shape", None)] * len(column)
         if kinds.is_struct(values.type):
@@ -64,7 +65,7 @@ def read_list_column(
 def read_number_columns(
     table: pa.Table, names: Sequence[str], features: Shape
 ) -> tuple[list[AnyArray], dict[int, str]]:
-    """The numbers of each row in several columns as its sequence (T, *features); rows with a null are bad.
+    """Read the numbers of a row in several columns as its sequence (T, *features); rows with a null are bad.
 
     Raises ArgumentError for columns of another type.
     """
@@ -81,7 +82,7 @@ def read_number_columns(
 
 
 def read_lengths(column: Any, name: str) -> list[int | None]:
-    """Raises ArgumentError unless the column holds integers."""
+    """Raise ArgumentError unless the column holds integers."""
     if not kinds.is_integer(column.type):
         raise ArgumentError(f"column {name!r} has type {column.type}, but must hold integers")
     lengths: list[int | None] = column.to_pylist()
@@ -89,9 +90,9 @@ def read_lengths(column: Any, name: str) -> list[int | None]:
 
 
 def output_column(outputs: Sequence[Array | None], example: Array) -> pa.Array:
-    """Lists of O numbers, or lists of such lists for (T, O), null where there is no output.
+    """Convert outputs (O,) to lists and outputs (T, O) to lists of lists, with null for a missing output.
 
-    `example` is an output; its shape and dtype give the type of the column.
+    The shape and dtype of `example`, an output, determine the type of the column.
     """
     per_step, width = example.ndim == 2, example.shape[-1]
     placeholder = example[:0] if per_step else np.zeros_like(example)
@@ -110,7 +111,7 @@ def _one_chunk(column: Any) -> Any:
 
 
 def _flatten(array: Any) -> tuple[IntArray, Any]:
-    """The bounds of each list among the values of all lists, from 0, and these values."""
+    """The offsets of the lists among the values of all lists, starting at 0, and these values."""
     if len(array) == 0:
         return np.zeros(1, np.int64), array.values[:0]
     if kinds.is_fixed_size_list(array.type):
@@ -121,7 +122,7 @@ def _flatten(array: Any) -> tuple[IntArray, Any]:
 
 
 def _rows_of(wrong: AnyArray, bounds: IntArray) -> IntArray:
-    """The rows that contain a wrong value."""
+    """The rows that contain an invalid value."""
     return np.unique(np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1)
 
 

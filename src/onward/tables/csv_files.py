@@ -1,4 +1,4 @@
-"""CSV files read as sequences: columns selected by name, rows grouped by sequence and ordered by time."""
+"""Read CSV files as sequences: select columns by name, group rows by sequence and order them by time."""
 
 import array
 import csv
@@ -28,7 +28,7 @@ class _Rows:
 
 
 def parse(file: IO[bytes], name: str, selection: Selection, saved: Saved, step_rank: int) -> Sequences:
-    """One row per time step, one column per feature; `data.read` describes the defaults. Raises FileError."""
+    """Read one row per time step and one column per feature; see `data.read`. Raises FileError."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
         lines = csv.reader(text)
@@ -68,15 +68,17 @@ def _header(name: str, cells: list[str]) -> list[str]:
     header = [column.strip() for column in cells]
     if not header or len(set(header)) < len(header) or all(map(_is_number, header)):
         line = ",".join(header)
-        raise FileError(f"{name}, line 1: must name the columns, each differently, but is {line!r}")
+        raise FileError(
+            f"{name}, line 1: must name the columns, with a different name for each, but is {line!r}"
+        )
     return header
 
 
 def resolve(name: str, header: list[str], selection: Selection, saved: Selection) -> Selection:
-    """The columns of a file to read: those selected, else those the model was trained on, else the defaults.
+    """Choose the columns to read: the selected ones, else those of the training table, else the defaults.
 
-    A model's target, group and time may be absent from the file; its inputs may not. Raises FileError, which
-    lists the file's columns.
+    The file may lack the target, group and time of the training table, but not its inputs. Raises FileError,
+    which lists the file's columns.
     """
     for column in selection.named_columns:
         if column not in header:
@@ -92,15 +94,15 @@ def resolve(name: str, header: list[str], selection: Selection, saved: Selection
     if not saved.inputs:
         targets = targets or (("label",) if "label" in defaults else tuple(defaults))
     window, horizon = selection.window or saved.window, selection.horizon or saved.horizon
-    # a forecast also reads the past of its target
+    # a forecast also uses past values of its target
     others = {group, time, *(set(defaults) - set(targets) if window else (*targets, *defaults))}
     inputs = selection.inputs or saved.inputs or tuple(c for c in header if c not in others)
     for column in inputs:
         if column not in header:
-            raise FileError(f"{name}: {_missing(column, header)}, as the model was trained on that column")
+            raise FileError(f"{name}: {_missing(column, header)}; the model was trained on that column")
     if not inputs:
         raise FileError(
-            f"{name}, line 1: no column of {', '.join(header)} is left as an input: name some with --input"
+            f"{name}, line 1: none of {', '.join(header)} is an input: select the inputs with --input"
         )
     return Selection(inputs, targets, group, time, window, horizon)
 
@@ -120,7 +122,7 @@ def _collect(name: str, header: list[str], lines: Any, chosen: Selection) -> _Ro
             continue
         if len(cells) != len(header):
             raise FileError(
-                f"{name}, line {lines.line_num}: has {len(cells)} values, but line 1 names {len(header)} "
+                f"{name}, line {lines.line_num}: has {len(cells)} values, but line 1 has {len(header)} "
                 "columns"
             )
         for column in chosen.inputs:
@@ -151,7 +153,7 @@ def _is_number(text: str) -> bool:
 
 
 def _order(name: str, rows: _Rows, chosen: Selection) -> IntArray:
-    """The rows sequence by sequence, each in the order of time or, without a time column, of the file."""
+    """The rows grouped by sequence, in time order or, without a time column, in file order."""
     sequence = np.array(rows.sequence)
     if not chosen.time:
         return np.argsort(sequence, kind="stable")
@@ -162,13 +164,13 @@ def _order(name: str, rows: _Rows, chosen: Selection) -> IntArray:
         row = int(order[repeated[0] + 1])
         raise FileError(
             f"{name}, line {rows.line[row]}, column {chosen.time!r}: {rows.time[row]!r} occurs twice in one "
-            "sequence: name the column that tells sequences apart with --group, or leave --time out"
+            "sequence: name the column that identifies the sequence with --group, or omit --time"
         )
     return order
 
 
 def _times(name: str, rows: _Rows, column: str) -> Iterator[float]:
-    """Seconds of dates in ISO 8601, or numbers as they are."""
+    """Convert dates in ISO 8601 to seconds; return numbers unchanged."""
     if all(map(_is_number, rows.time)):
         yield from map(float, rows.time)
         return
@@ -178,9 +180,9 @@ def _times(name: str, rows: _Rows, column: str) -> Iterator[float]:
         try:
             date = datetime.fromisoformat(cell.replace("/", "-"))
         except ValueError:
-            raise FileError(f"{where} is no date: write 2024-01-31 or 2024-01-31 12:30:00") from None
+            raise FileError(f"{where} is not a date: write it as 2024-01-31 or 2024-01-31 12:30:00") from None
         if aware not in (None, date.tzinfo is not None):
-            raise FileError(f"{where}: dates with and without a time zone cannot be ordered")
+            raise FileError(f"{where}: dates with a time zone and dates without one cannot be ordered")
         aware = date.tzinfo is not None
         yield (date - datetime(1970, 1, 1, tzinfo=date.tzinfo)).total_seconds() - _offset(date)
 
@@ -211,7 +213,7 @@ def _predicted(
     lines: list[int],
     counts: IntArray,
 ) -> tuple[IntArray | None, tuple[str, ...], Any]:
-    """The labels, the names of the classes, and the targets: either labels or targets are None."""
+    """Return labels, class names and targets; either the labels or the targets are None."""
     starts = np.cumsum(counts) - counts
     constant = [
         all(cells[row] == cells[start] for row in range(start, start + count))
@@ -229,8 +231,8 @@ def _predicted(
             row = _first_change(cells, starts, counts)
             raise FileError(
                 f"{name}, line {lines[row]}, column {column!r}: {cells[row][0]!r} in a sequence of class "
-                f"{cells[row - 1][0]!r}: a class must be the same on every row of a sequence; tell sequences "
-                "apart with --group"
+                f"{cells[row - 1][0]!r}: a class must be the same on every row of a sequence; name the "
+                "column that identifies the sequence with --group"
             )
         return *number_classes(f"{name}, column {column!r}", first, saved.classes), None
     values = np.array(

@@ -1,4 +1,4 @@
-"""Sequences read from files: arrays (.npy, .npz), CSV and standard input, in one layout for every model."""
+"""Read sequences from .npy, .npz and .csv files and from standard input, in the layout of the model."""
 
 import os
 from collections.abc import Callable
@@ -25,19 +25,19 @@ def read(
 ) -> Sequences:
     """Read the sequences in an .npy, .npz or .csv file.
 
-    Arrays are (N, T, F), one sequence per row, or (T, F) for a single sequence. Where the model takes token
-    ids, `step_shape` is () and arrays are (N, T) or (T,). An .npz file holds `x` and optionally `lengths`
+    Arrays are (N, T, F), one sequence per row, or (T, F) for a single sequence. If the model takes token ids,
+    `step_shape` is () and arrays are (N, T) or (T,). An .npz file holds `x` and optionally `lengths`
     (N,), the valid steps of each row; with `lengths`, x may also be (sum of lengths, F), one sequence after
     another. `y` holds integers or strings (N,), the classes; or floats (N, O), or (N, T, O) for each step.
 
-    CSV files have a header and one row per time step. `selection` names the columns; `saved` is what the
-    model recorded in training, used where `selection` says nothing. Otherwise `sequence` is the group,
+    CSV files have a header and one row per time step. `selection` names the columns; `saved`, the record in
+    the model file, fills in what `selection` leaves open. Without both, `sequence` is the group,
     `label` the class, columns that start with `target` are targets and all other columns are inputs. A target
     of strings or integers that is constant in each sequence is a class; other targets are numbers.
 
-    future: also return the windows at the end whose targets are not known; their targets are NaN.
+    future: also return the windows at the end whose targets are unknown; these targets are NaN.
 
-    Raises FileError, with the line and the column where there is one.
+    Raises FileError, which names the line and the column if there is one.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -64,7 +64,7 @@ def parse(
     saved: Saved | None = None,
     future: bool = False,
 ) -> Sequences:
-    """Read the sequences in an open file of a format, as `read` does; `name` is what errors call it."""
+    """Read the sequences in an open file, as `read` does; errors call the file `name`."""
     selection, saved = selection or Selection(), saved or Saved()
     step_rank = 1 if step_shape is None else len(step_shape)
     try:
@@ -73,8 +73,7 @@ def parse(
         else:
             if selection.named_columns:
                 raise FileError(
-                    f"{name}: arrays have no columns to select: leave --input, --target, "
-                    "--group and --time out"
+                    f"{name}: arrays have no columns to select: omit --input, --target, --group and --time"
                 )
             reader: Callable[..., Sequences] = (
                 array_files.parse_npy if suffix == ".npy" else array_files.parse_npz
@@ -89,7 +88,7 @@ def parse(
         return forecasting.cut(sequences, window, horizon, future)
     except OnwardError:
         raise
-    except Exception as error:  # NumPy, zipfile, zlib and csv raise nearly anything for a damaged file
+    except Exception as error:  # NumPy, zipfile, zlib and csv raise many kinds of errors for a damaged file
         raise FileError(f"{name}: cannot be read: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""Forecasting on long sequences: cut them into windows and the steps that follow."""
+"""Forecasting: cut long sequences into windows, with the following steps as targets."""
 
 from dataclasses import replace
 
@@ -9,10 +9,10 @@ from .layout import AnyArray, Sequences
 
 
 def cut(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequences:
-    """Every run of `window` steps as a sequence, with the targets of the next `horizon` steps, (N, H * O).
+    """Return every window of `window` steps as a sequence, with the next `horizon` targets, (N, H * O).
 
-    Windows stay within their sequence. With `future`, windows at the end are kept although their targets are
-    not all known; the unknown ones are NaN. A window is named after its sequence and its last step. Raises
+    Windows do not cross sequences. With `future`, windows at the end are kept even if some of their targets
+    are unknown; these are NaN. A window is named after its sequence and its last step. Raises
     ArgumentError if no sequence is long enough, or if the targets are not numbers for each step.
     """
     targets = sequences.targets

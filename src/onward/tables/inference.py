@@ -1,4 +1,4 @@
-"""A model over many sequences: in batches, on several threads, with the bits of single calls."""
+"""Run a model on many sequences, in batches and on several threads, with the bits of single calls."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,23 +9,23 @@ from ..errors import ArgumentError
 from ..layers.base import Layer, call
 from .layout import AnyArray, IntArray
 
-BATCH = 64  # sequences per call: enough rows for the core's full speed
+BATCH = 64  # sequences per call, enough for the core's full speed
 
 
 def outputs(
     model: Layer, sequences: Sequence[AnyArray] | AnyArray, workers: int = 1
 ) -> Iterator[tuple[IntArray, list[AnyArray]]]:
-    """The output for each sequence (T, ...), (T, O) or (O,), batch by batch with the sequences' indices.
+    """Yield the indices of the sequences in each batch and their outputs, (T, O) or (O,).
 
-    Sequences of one length may be a single array (N, T, ...), which is not copied. Each output has the bits
-    that the model gives for the sequence on its own, whatever the number of workers, which are threads.
-    Raises what the model raises, for whichever sequence of a batch.
+    Sequences (T, ...) of equal length may be a single array (N, T, ...), which is not copied. Each output is
+    bitwise the output for the sequence on its own, for any number of workers (threads). Raises the errors of
+    the model, for any sequence of a batch.
     """
     padded = takes_padding(model)
     batches = batch_rows([len(sequence) for sequence in sequences], padded)
 
     def run(rows: IntArray) -> tuple[IntArray, list[AnyArray]]:
-        if isinstance(sequences, np.ndarray):  # rows of one length stay in order, so a batch is a slice
+        if isinstance(sequences, np.ndarray):  # rows of equal length stay in order, so a batch is a slice
             return rows, run_batch(model, sequences[rows[0] : rows[-1] + 1], padded)
         return rows, run_batch(model, [sequences[row] for row in rows], padded)
 
@@ -40,13 +40,13 @@ def outputs(
 
 
 def takes_padding(model: Layer) -> bool:
-    """Whether padded steps leave the outputs unchanged: layers other than recurrent ones would see them."""
+    """Whether padding leaves the outputs unchanged; layers that are not recurrent may read padded steps."""
     layers = [layer.causal or bool(layer.state_names) for layer in model.in_order() or []]
     return model.causal or (bool(layers) and all(layers))
 
 
 def batch_rows(lengths: Sequence[int], padded: bool) -> list[IntArray]:
-    """Indices of the sequences in each batch, shortest first; all of one length unless `padded`."""
+    """Indices of the sequences in each batch, shortest first; all of equal length unless `padded`."""
     sizes = np.array(lengths, np.int64)
     order = np.argsort(sizes, kind="stable")
     if padded:
@@ -56,10 +56,10 @@ def batch_rows(lengths: Sequence[int], padded: bool) -> list[IntArray]:
 
 
 def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bool) -> list[AnyArray]:
-    """The outputs of one batch, without what padding adds."""
+    """The outputs of one batch, without those of padded steps."""
     lengths = np.array([len(sequence) for sequence in sequences], np.int64)
     ragged = lengths.min() < lengths.max()
-    # (B, T, ...): copying whole rows is several times as fast as copying step by step
+    # (B, T, ...), because copying whole rows is several times as fast as copying steps
     x = pad_rows(sequences) if ragged or not isinstance(sequences, np.ndarray) else sequences
     batch_first = model.batch_first
     y, _ = model._run(
@@ -74,7 +74,7 @@ def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bo
 
 
 def pad_rows(sequences: Sequence[AnyArray] | AnyArray) -> AnyArray:
-    """Sequences (T, ...) as one array (N, longest T, ...), with zeros past the end of the shorter ones."""
+    """Sequences (T, ...) as one array (N, longest T, ...), padded with zeros."""
     first = sequences[0]
     x = np.zeros((len(sequences), max(map(len, sequences)), *first.shape[1:]), first.dtype)
     for row, sequence in zip(x, sequences, strict=True):
@@ -83,7 +83,7 @@ def pad_rows(sequences: Sequence[AnyArray] | AnyArray) -> AnyArray:
 
 
 def rows_with_nan(outputs: Sequence[AnyArray | None]) -> list[int]:
-    """Indices of the outputs that contain NaN; None is not an output."""
+    """Indices of the outputs that contain NaN; entries that are None are ignored."""
     present = [y for y in outputs if y is not None]
     if not present or not np.isnan(np.concatenate(present, axis=None)).any():
         return []

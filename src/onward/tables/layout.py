@@ -1,4 +1,4 @@
-"""Sequences as every reader returns them, and the columns of a table that make them up."""
+"""The sequences that every reader returns, and the selection of the columns that form them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,11 +16,11 @@ IntArray: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns of a table that make up its sequences, and how a long table is cut into windows.
+    """The columns of a table that form its sequences, and the windows that a long table is cut into.
 
-    inputs: the features of a time step. targets: what a model predicts. group: tells sequences apart.
-    time: orders the steps of a sequence. window and horizon: each run of `window` steps becomes a sequence
-    whose targets are those of the `horizon` steps after it. Empty fields take the defaults of `read`.
+    inputs: the features of a time step. targets: the values to predict. group: identifies the sequence of a
+    row. time: orders the steps of a sequence. window and horizon: each run of `window` steps becomes a
+    sequence whose targets are those of the next `horizon` steps. Empty fields take the defaults of `read`.
     """
 
     inputs: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Selection:
 
     @staticmethod
     def from_json(value: Any) -> "Selection":
-        """The selection that `to_json` described. Raises ArgumentError for anything else."""
+        """The selection that `to_json` returned. Raises ArgumentError for any other value."""
         if not isinstance(value, dict) or not value.keys() <= {item.name for item in fields(Selection)}:
             raise ArgumentError(f"{value!r} does not describe the columns of a table")
         for name, entry in value.items():
@@ -63,7 +63,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a model file records about the table it was trained on: columns and names of the classes."""
+    """The record in a model file of its training table: columns and class names."""
 
     selection: Selection = field(default_factory=Selection)
     classes: tuple[str, ...] = ()
@@ -71,12 +71,12 @@ class Saved:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences of shape (T, F), or (T,) for token ids, and what is known about each of them.
+    """Sequences of shape (T, F), or (T,) for token ids, with their labels, targets and names.
 
-    labels: the class of each sequence, an index into `classes` where these are named. targets: numbers to
-    predict for each sequence, (N, O), or for each step, a list of (T, O). names: what the file calls each
-    sequence. times: what it calls each step. origin: the file and the shape found in it, for error messages.
-    suffix: the format that the file was in. single: it held one sequence without a batch axis.
+    labels: the class of each sequence, an index into `classes` if the classes have names. targets: numbers to
+    predict for each sequence, (N, O), or for each step, a list of (T, O). names: the name of each sequence in
+    the file. times: the name of each step. origin: the file and the shape of its content, for error messages.
+    suffix: the format of the file. single: whether it held one sequence without a batch axis.
     """
 
     items: list[AnyArray]
@@ -95,18 +95,18 @@ class Sequences:
         return np.array([len(item) for item in self.items], np.int64)
 
     def with_class_names(self) -> "Sequences":
-        """The same, with named classes: those of whole numbers are named after them and numbered from 0."""
+        """The same sequences with class names; integer classes get their number as name, counted from 0."""
         if self.labels is None or self.classes:
             return self
         values, labels = np.unique(self.labels, return_inverse=True)
         return replace(self, labels=labels.astype(np.int64), classes=tuple(map(str, values.tolist())))
 
     def name(self, row: int) -> str:
-        """What the file calls a sequence, or its index."""
+        """The name of a sequence in the file, or its index."""
         return str(row) if self.names is None else self.names[row]
 
     def describe(self) -> str:
-        """The interpretation of the file, for people: "8 sequences of 96 steps, 7 features"."""
+        """Describe the content of the file: "8 sequences of 96 steps, 7 features"."""
         shortest, longest = int(self.lengths.min()), int(self.lengths.max())
         steps = f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
         plural = "" if len(self.items) == 1 else "s"
@@ -116,7 +116,7 @@ class Sequences:
         )
 
     def check_features(self, step_shape: Shape | None) -> None:
-        """Raise ArgumentError unless the steps have the shape that a model takes; None: any shape."""
+        """Raise ArgumentError unless the steps have the shape that a model takes; None accepts any shape."""
         shape = self.items[0].shape[1:]
         if step_shape is not None and shape != step_shape:
             raise ArgumentError(
@@ -126,7 +126,7 @@ class Sequences:
 
 
 def describe_features(shape: Shape) -> str:
-    """The shape of a step, for people.
+    """Describe the shape of a step in words.
 
     >>> describe_features((7,)), describe_features(())
     ('7 features', 'token ids')
@@ -147,10 +147,10 @@ def _advice(step_shape: Shape) -> str:
 def number_classes(
     name: str, labels: Sequence[str], known: Sequence[str]
 ) -> tuple[IntArray, tuple[str, ...]]:
-    """The number of each label, and the names of the classes.
+    """Return the number of each label, and the class names.
 
-    Labels are looked up among the known classes. Without these, whole numbers stand for themselves, and other
-    labels are numbered in alphabetical order. Raises FileError for a label that is not known.
+    Labels are looked up among the known classes. Without these, integer labels are class numbers, and other
+    labels are numbered in alphabetical order. Raises FileError for an unknown label.
 
     >>> number_classes("x.csv", ["cat", "ant", "cat"], known=())
     (array([1, 0, 1]), ('ant', 'cat'))
@@ -161,7 +161,7 @@ def number_classes(
     if known:
         unknown = sorted(found - set(known))
         if unknown:
-            raise FileError(f"{name}: {unknown[0]!r} is none of the model's classes, {', '.join(known)}")
+            raise FileError(f"{name}: {unknown[0]!r} is not one of the model's classes, {', '.join(known)}")
         classes = tuple(known)
     elif all(label.isascii() and label.isdecimal() and len(label) < 19 for label in found):
         return np.array([int(label) for label in labels], np.int64), ()

@@ -1,4 +1,4 @@
-"""What a model file records about the table that the model was trained on: columns, windows and classes."""
+"""Save in a model file, and read from it, the columns, windows and classes of its training table."""
 
 import os
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ RECORDS = (KEY, "vocabulary")  # what a model file may record beside its archite
 
 
 def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:
-    """Write a model as its own `save` does, with the description of its table. Raises FileError."""
+    """Write a model like its own `save`, with the description of its training table. Raises FileError."""
     description = model.description()
     if saved != Saved():
         description[KEY] = {"selection": saved.selection.to_json(), "classes": list(saved.classes)}
@@ -28,7 +28,7 @@ def save_converted(path: str | os.PathLike[str], model: Layer, source: str | os.
 
 
 def load_saved(path: str | os.PathLike[str]) -> Saved:
-    """What `save` recorded; nothing for other model files. Raises FileError for a record that is invalid."""
+    """Read the record that `save` wrote; it is empty for other model files. Raises FileError if invalid."""
     table = metadata(path).get(KEY)
     if table is None:
         return Saved()
@@ -43,7 +43,7 @@ def load_saved(path: str | os.PathLike[str]) -> Saved:
 
 
 def metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """The architecture that Onward wrote into a model file; empty for other files."""
+    """Read the architecture from a file that Onward wrote; it is empty for other files."""
     if bytes(storage.mapped(path)[8:9]) != b"{":  # not safetensors
         return {}
     return storage.read(path)[1] or {}

@@ -1,4 +1,4 @@
-"""Outputs of a model written to .npy, .npz or .csv, in the layout in which arrays are read."""
+"""Write the outputs of a model to .npy, .npz or .csv files, in the same layout as input arrays."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ def write(
 ) -> None:
     """Write the output of each sequence, (O,) or (T, O), in the format that the file name ends in.
 
-    Raises FileError. After an error, the old file is still whole.
+    Raises FileError. After an error, an existing file is unchanged.
     """
     storage.replace(path, encode(path.suffix.lower(), sequences, outputs, predicted, reasons))
 
@@ -34,12 +34,12 @@ def encode(
     predicted: list[str] | None = None,
     reasons: Mapping[int, str] | None = None,
 ) -> bytes:
-    """The content of a file of outputs.
+    """Return the content of a file of outputs.
 
-    .npy: (N, O), or (N, T, O) with zeros past the end of shorter sequences; (O,) or (T, O) where the input
-    was a single sequence. .npz: the same as `outputs`, and `lengths` (N,) where the outputs are per step.
-    .csv: a row per sequence, with the predicted class if there are any; or a row per step. reasons: why some
-    sequences are bad, by index, as a column `error` of .csv.
+    .npy: (N, O), or (N, T, O) with zeros past the end of shorter sequences; (O,) or (T, O) if the input was a
+    single sequence. .npz: the same array as `outputs`, and `lengths` (N,) if the outputs are per step. .csv:
+    one row per sequence, with the predicted class if there are classes; or one row per step. reasons: why
+    some sequences are bad, by index; .csv has them in the column `error`.
     """
     content = io.BytesIO()
     per_step = outputs[0].ndim == 2
@@ -76,4 +76,4 @@ def _write_csv(
         for step, values in enumerate(y if per_step else [y]):
             cells = [str(step)] if per_step else [predicted[row]] if predicted else []
             rows.writerow([sequences.name(row), *cells, *map(str, values), *error])
-    text.detach()  # flushes; closing it would close the file, too
+    text.detach()  # flush only: closing the wrapper would also close the file

@@ -1,4 +1,6 @@
-"""Parquet files, local or in an object store: read by row group, scored, and written whole or not at all.
+"""Read Parquet files by row group, score them, and write the result completely or not at all.
+
+The files may be local or in an object store.
 
 Needs pyarrow: pip install 'onward[parquet]'.
 """
@@ -20,8 +22,8 @@ from ..core import storage
 from ..errors import ArgumentError, FileError
 from .scorer import Scorer
 
-ROWS = 1024  # per table: enough rows that many have a similar length, and little memory
-ROW_NUMBER = "onward_row"  # a column with the number of each row in the file, present until rows are scored
+ROWS = 1024  # per table: many rows of similar length, yet little memory
+ROW_NUMBER = "onward_row"  # a temporary column with the number of each row in the file
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class RowGroup:
     rows: int
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The columns named, or all, with row numbers, in tables of ROWS rows. Raises FileError."""
+        """Yield the given columns, or all, with row numbers, in tables of ROWS rows. Raises FileError."""
         first = self.first
         with _open(self.filesystem, self.path) as file:
             for batch in file.iter_batches(ROWS, row_groups=[self.index], columns=columns):
@@ -70,10 +72,10 @@ def row_groups(source: str) -> list[RowGroup]:
 
 
 def kept_columns(group: RowGroup, columns: Sequence[str] | None, keys: Sequence[str] = ()) -> list[str]:
-    """The columns of the input that stay beside the outputs.
+    """Return the input columns to keep beside the outputs.
 
     columns: their names, or ["*"] for all; None for `keys` and the index columns that pandas recorded. Raises
-    ArgumentError, which lists the file's columns, for one that does not exist.
+    ArgumentError, which lists the file's columns, for a column that does not exist.
     """
     with _open(group.filesystem, group.path) as file:
         schema = file.schema_arrow
@@ -92,7 +94,7 @@ def kept_columns(group: RowGroup, columns: Sequence[str] | None, keys: Sequence[
 
 
 def columns_to_read(group: RowGroup, scorer: Scorer, kept: Sequence[str]) -> list[str]:
-    """Those that stay and those that the scorer reads. Raises ArgumentError for one that does not exist."""
+    """The columns to keep and those that the scorer reads. Raises ArgumentError if any does not exist."""
     with _open(group.filesystem, group.path) as file:
         names = file.schema_arrow.names
     scorer.check_columns([*names, ROW_NUMBER])
@@ -129,12 +131,12 @@ def score(
     keys: Sequence[str] = (),
     workers: int = 1,
 ) -> int:
-    """Score all rows into one new file, on `workers` threads, with about ROWS rows in memory for each.
+    """Score all rows into one new file, on `workers` threads that each hold about ROWS rows in memory.
 
-    columns, keys: as in `kept_columns`. advance: called with the number of rows that were finished. The file
-    is the same for any number of workers. Returns the number of bad rows. After an error, a file that existed
-    at `out` is still whole. Raises FileError, and ArgumentError as the scorer, whose `row` must be
-    ROW_NUMBER.
+    columns, keys: as in `kept_columns`. advance: called with the number of rows finished since the last call.
+    The file is the same for any number of workers. Returns the number of bad rows. After an error, an
+    existing file at `out` is unchanged. Raises FileError, and ArgumentError like the scorer, whose `row` must
+    be ROW_NUMBER.
     """
     groups = row_groups(source)
     kept = kept_columns(groups[0], columns, keys)
@@ -160,7 +162,7 @@ def score(
 def score_table(
     scorer: Scorer, table: pa.Table, kept: Sequence[str], cancelled: Event | None = None
 ) -> pa.Table:
-    """The columns to keep and those that the scorer adds."""
+    """The output table: the columns to keep and those that the scorer adds."""
     scored = scorer(table, cancelled)
     added = [name for name in scored.column_names if name not in table.column_names]
     return scored.select([*kept, *added])
@@ -185,19 +187,20 @@ def _score_tables(
         while pending:
             yield pending.popleft().result()
     finally:
-        cancelled.set()  # after an error or Ctrl-C, a table of large sequences would take long to finish
+        cancelled.set()  # after an error or Ctrl-C, do not wait for the tables in progress
         executor.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def new_folder(out: str) -> Iterator[tuple[fs.FileSystem, str]]:
-    """A temporary folder that is moved to `out` if the block succeeds, and removed otherwise.
+    """Yield a temporary folder that is moved to `out` if the block succeeds, and removed otherwise.
 
-    Object stores have no folders: there, the files move one by one. Raises FileError, also if `out` exists.
+    Object stores have no folders, so their files are moved one by one. Raises FileError, also if `out`
+    exists.
     """
     filesystem, target = locate(out)
     if filesystem.get_file_info(target).type != fs.FileType.NotFound:
-        raise FileError(f"{out} exists already: name another folder, or remove it")
+        raise FileError(f"{out} already exists: choose another folder, or remove it")
     try:
         if isinstance(filesystem, fs.LocalFileSystem):
             filesystem.create_dir(target.rpartition("/")[0])

@@ -1,4 +1,4 @@
-"""Ray Data: a model over the sequences of a Dataset, in actors that hold it, on any number of machines."""
+"""Run a model on the sequences of a Ray Dataset, in actors on any number of machines."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -23,11 +23,11 @@ from ..layers.base import Layer
 from . import parquet
 from .scorer import Scorer
 
-IO_CPUS = 0.25  # of a processor, for a task that reads or writes: it mostly waits
+IO_CPUS = 0.25  # processors reserved for a task that reads or writes, which mostly waits
 
 
 class TableActor:
-    """Scores tables on one thread."""
+    """Scores tables on a single thread."""
 
     def __init__(self, scorer: Scorer) -> None:
         threads.set_num_threads(1)
@@ -38,7 +38,7 @@ class TableActor:
 
 
 class RowGroupActor(TableActor):
-    """Reads row groups of Parquet and scores them: sequences do not pass through Ray's object store."""
+    """Reads and scores Parquet row groups, so that sequences do not pass through Ray's object store."""
 
     def __init__(
         self, scorer: Scorer, groups: list[parquet.RowGroup], kept: list[str], read: list[str]
@@ -65,17 +65,17 @@ def score(
     actors: int | None = None,
     batch_size: int = parquet.ROWS,
 ) -> ray.data.Dataset:
-    """The dataset with a column `output`: the model's output for the sequence in each row.
+    """Return the dataset with an added column: the model's output for the sequence in each row.
 
     model: a model, or a file that `onward.load` opens. input, lengths, output, on_error and row: as in
     `onward.tables.Scorer`. ordered: keep the order of the rows. actors: the number of actors, each of which
-    takes one processor and holds the model; None for as many as Ray finds room for. batch_size: the rows that
-    an actor takes at once and sorts into batches of similar length. The outputs have the same bits for any
-    number of actors and any batch size; the work of an actor that is lost is repeated.
+    uses one processor and holds the model; None for as many as fit. batch_size: the number of rows that an
+    actor takes at once and sorts into batches of similar length. The outputs have the same bits for any
+    number of actors and any batch size; if an actor is lost, its work is repeated.
 
     Leave processors free for the tasks that read and write. `score_parquet` is faster for Parquet files: its
-    actors read for themselves. Raises ArgumentError and FileError; Ray raises the errors of bad rows, as
-    text, when the dataset is consumed.
+    actors read the files themselves. Raises ArgumentError and FileError; Ray raises the errors of bad rows,
+    as text, when the dataset is consumed.
     """
     scorer = Scorer(_load(model), input, lengths, output, on_error, row)
     scored = dataset.map_batches(
@@ -100,9 +100,9 @@ def score_parquet(
     keys: Sequence[str] = (),
     actors: int | None = None,
 ) -> ray.data.Dataset:
-    """The outputs for all rows of Parquet, in order, beside the columns to keep (see `parquet.kept_columns`).
+    """Return the outputs for all Parquet rows, in order, beside the kept columns (`parquet.kept_columns`).
 
-    Each actor reads row groups, scores them and passes on the outputs alone. The scorer's `row` must be
+    Each actor reads row groups, scores them and returns only the outputs. The scorer's `row` must be
     parquet.ROW_NUMBER. Raises ArgumentError and FileError.
     """
     groups = parquet.row_groups(source)
@@ -141,11 +141,11 @@ def run(
     keys: Sequence[str] = (),
     actors: int | None = None,
 ) -> int:
-    """Score the Parquet of `source` into a new folder `out` of files, in the order of the rows.
+    """Score the Parquet files at `source` into a new folder `out`, in row order.
 
-    It runs on the cluster at `address`, or on one started for it on this machine. The arguments are those of
-    `score_parquet`. Returns the number of bad rows. The folder appears once it is complete. Raises FileError
-    and ArgumentError.
+    Runs on the cluster at `address`, or on a new local one. The arguments are those of `score_parquet`.
+    Returns the number of bad rows. The folder appears once it is complete. Raises FileError and
+    ArgumentError.
     """
     with parquet.new_folder(out) as (filesystem, folder), _session(address):
         scored = score_parquet(source, scorer, columns=columns, keys=keys, actors=actors)
@@ -156,10 +156,10 @@ def run(
 
 @contextmanager
 def _session(address: str | None) -> Iterator[None]:
-    """Start Ray unless it is running, and raise the errors of its tasks as they were raised there."""
+    """Start Ray unless it is running, and re-raise the original errors of its tasks."""
     started = not ray.is_initialized()
     if started:
-        # one processor more than there are: actors may hold all of those, while other tasks write
+        # one extra processor: actors may occupy all the others while tasks write
         cpus = {} if address else {"num_cpus": (os.cpu_count() or 1) + 1}
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, **cpus)
     try:
@@ -174,7 +174,7 @@ def _session(address: str | None) -> Iterator[None]:
 
 
 def _original_error(error: ray.exceptions.RayError) -> OnwardError | None:
-    """The error of Onward that ended a task, if there is one: Ray passes on only its text."""
+    """The Onward error that ended a task, if any, rebuilt from its text, all that Ray passes on."""
     for line in str(error).splitlines():
         name, _, message = line.strip().partition(": ")
         if name.startswith("onward.errors."):

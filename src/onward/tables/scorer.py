@@ -1,4 +1,4 @@
-"""Adds a model's outputs to Arrow tables as a column. Needs pyarrow: pip install 'onward[parquet]'."""
+"""Add a model's outputs to Arrow tables as a column. Needs pyarrow: pip install 'onward[parquet]'."""
 
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
@@ -19,12 +19,12 @@ KEEP_HINT = "set bad rows aside with --on-error keep, or on_error='keep' in Pyth
 
 
 class Scorer:
-    """Adds a column of outputs to a table: `scored = scorer(table)`. The order of the rows is kept.
+    """Adds a column of outputs to a table: `scored = scorer(table)`. The rows keep their order.
 
-    input: the column of sequences, each a list of T steps, which are numbers where the model takes one number
-    per step, and else lists of numbers; or a column of tensors. Or the names of several columns of numbers,
-    which together make up the sequence of a row. lengths: a column with the number of valid steps of each
-    row. output: the name of the new column, with (O,) or (T, O) per row. on_error: "fail" raises
+    input: the column of sequences, either tensors or lists of T steps; a step is a list of numbers, or one
+    number if the model takes one number per step. Alternatively, the names of several columns of numbers,
+    which together form the sequence of a row. lengths: a column with the number of valid steps of each row.
+    output: the name of the new column, with (O,) or (T, O) per row. on_error: "fail" raises
     ArgumentError for the first bad row; "keep" makes its output null and adds a column `<output>_error` with
     the reason. A row is bad if its sequence is missing or malformed, if the model rejects it, or if an output
     is NaN. row: a column of row numbers to use in messages; without it, rows are counted within the table.
@@ -61,14 +61,14 @@ class Scorer:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that it reads."""
+        """The columns that the scorer reads."""
         inputs = [self.input] if isinstance(self.input, str) else self.input
         return [*inputs, *filter(None, (self.lengths, self.row))]
 
     def __call__(self, table: pa.Table, cancelled: Event | None = None) -> pa.Table:
-        """The table with the new columns. Raises ArgumentError.
+        """Return the table with the new columns. Raises ArgumentError.
 
-        cancelled: once it is set, the call ends in CancelledError after the batch that it is at.
+        cancelled: once this event is set, the call raises CancelledError after the current batch.
         """
         self.check_columns(table.column_names)
         for name in (self.output, f"{self.output}_error"):
@@ -90,7 +90,7 @@ class Scorer:
         return table
 
     def check_columns(self, names: Sequence[str]) -> None:
-        """Raise ArgumentError unless a table with these columns has those that the scorer reads."""
+        """Raise ArgumentError unless a table with these columns has all that the scorer reads."""
         for name in self.columns:
             if name not in names:
                 listed = ", ".join(column for column in names if column != self.row)
@@ -100,7 +100,7 @@ class Scorer:
                 )
 
     def _sequences(self, table: pa.Table) -> tuple[list[AnyArray] | AnyArray, dict[int, str]]:
-        """The sequence of each row, and what is wrong with each bad row."""
+        """The sequence of each row, and why each bad row is bad."""
         if isinstance(self.input, str):
             sequences, bad = read_list_column(table[self.input], self.features, self.input)
         else:

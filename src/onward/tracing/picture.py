@@ -30,11 +30,11 @@ TITLES = {
     "c": "cell state c: the memory",
     "h": "hidden state h: the output",
 }
-SIGMOID = "ifozr"  # the gates from 0 to 1; candidates and h lie between -1 and 1
-PERCENTILE = 98  # of an unbounded state; a single unit may lie far beyond all others
+SIGMOID = "ifozr"  # gates lie between 0 and 1; candidates and h between -1 and 1
+PERCENTILE = 98  # for an unbounded state, since a single unit may far exceed all others
 MAX_UNITS = 64  # rows of a panel before units are grouped
 RANKS = 4  # likeliest characters per step
-LIKELIEST = 12  # classes, where there are too many to name all
+LIKELIEST = 12  # classes shown if there are too many to name them all
 
 
 def draw(
@@ -62,13 +62,13 @@ def draw(
     rows = {array.shape[1]: array for array in (values["h"], values.get("c", values["h"]))}
     if units is not None:
         if len(units) == 0:
-            raise ArgumentError("units is empty: name at least one unit, or leave it out to draw all")
+            raise ArgumentError("units is empty: name at least one unit, or omit it to draw all")
         units = [integer("units", unit, 0, max(rows) - 1) for unit in units]
     arrangements = {size: _arrange(array, units, similar) for size, array in rows.items()}
     panels = [] if text is not None else [_features("input x", trace.x[:steps, row].reshape(steps, -1))]
     panels += _layer_panels(values, arrangements)
     headings = [title or (f"sequence {row}" if len(trace.lengths) > 1 else "")]
-    if "." in str(layer):  # a model: the output of a recurrent layer by itself is its h
+    if "." in str(layer):  # only for a model: the output of a single recurrent layer is its h
         panel, verdict = _output(trace.answers(row).reshape(steps, -1), classes, label, text is not None)
         panels.append(panel)
         headings.append(verdict)
@@ -77,7 +77,7 @@ def draw(
 
 
 def _layer_heading(names: Sequence[str], layer: str, arrangement: _Arrangement) -> str:
-    """Which layer the picture shows, out of how many, and which of its units."""
+    """Describe which layer and units the picture shows."""
     others = [name for name in names if name != layer]
     if len(others) > 4:
         others = [*others[:2], "...", others[-1]]
@@ -86,7 +86,7 @@ def _layer_heading(names: Sequence[str], layer: str, arrangement: _Arrangement) 
 
 
 class _Arrangement(NamedTuple):
-    """The units to draw, in order, the number of units averaged per row, and how to describe that."""
+    """The units to draw, in order, the number of units averaged per row, and a note that describes both."""
 
     order: NDArray[np.intp]
     group: int
@@ -126,7 +126,7 @@ def _arrange(values: NDArray[Any], units: Sequence[int] | None, similar: bool) -
 def _layer_panels(
     values: Mapping[str, Array], arrangements: Mapping[int, _Arrangement]
 ) -> Iterator[plot.Panel]:
-    """First the gates from 0 to 1, which share a scale, then the candidate, c, h and the preactivations."""
+    """The gates, which share a scale from 0 to 1, then the candidate, c, h and the preactivations."""
     for name in sorted(values, key=lambda name: ("_" in name, "ifozrgnch".find(name[0]))):
         arrangement = arrangements[values[name].shape[1]]
         if len(arrangement.order) == 0:
@@ -147,14 +147,14 @@ def _features(title: str, values: NDArray[Any]) -> plot.Panel:
 
 
 def _scale(values: NDArray[Any], high: float) -> tuple[float, float]:
-    """From 0 where no value is negative, else symmetric about 0."""
+    """A color scale from 0 if no value is negative, otherwise symmetric about 0."""
     return (0.0 if values.min(initial=0) >= 0 else -high), high
 
 
 def _output(
     outputs: Array, classes: Sequence[str] | None, label: int | None, is_text: bool
 ) -> tuple[plot.Panel, str]:
-    """The panel of the outputs after each step (T, O), and the prediction in words, if there are classes."""
+    """The panel of the outputs (T, O) after each step and, if there are classes, the prediction in words."""
     if classes is None:
         return _features("output y after each step", outputs), ""
     probabilities = _probabilities(outputs, classes)
@@ -163,7 +163,7 @@ def _output(
 
 
 def _probabilities(scores: Array, classes: Sequence[str]) -> Array:
-    """softmax of the scores (T, O), unless they are probabilities already."""
+    """The softmax of the scores (T, O), or the scores themselves if they are already probabilities."""
     if scores.shape[1] != len(classes):
         raise ArgumentError(
             f"classes names {len(classes)} classes, but the model has {scores.shape[1]} outputs"
@@ -175,7 +175,7 @@ def _probabilities(scores: Array, classes: Sequence[str]) -> Array:
 
 
 def _class_panel(probabilities: Array, classes: Sequence[str], is_text: bool) -> plot.Panel:
-    """The probability of each class, or of the likeliest ones, after each step."""
+    """The panel of the probability of each class, or of the likeliest ones, after each step."""
     noun = "next characters" if is_text else "classes"
     names = [name.translate(plot.VISIBLE) if is_text else name for name in classes]
     if is_text and plot.letters_fit(len(probabilities)):

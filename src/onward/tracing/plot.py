@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 100
 TEXT_HEIGHT, CHARACTER_WIDTH, ROW_NAME_HEIGHT = 0.2, 0.08, 0.15  # in inches
 MAX_NAMED_ROWS = 16
-MAX_MARKERS = 100  # the markers of a longer curve would overlap
-VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # characters that would be blank
+MAX_MARKERS = 100  # markers on a longer curve would overlap
+VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # characters that would otherwise be invisible
 
 
 class Panel(NamedTuple):
     """A heat map of `values` (T, rows), colored from `low` to `high`.
 
-    The colors diverge from 0 where `low` is negative. `rows` labels the vertical axis and `bar` the color
-    bar. `names` labels each row; an empty sequence means that row numbers would say nothing. `letters`
-    (T, rows) holds a character to write into each cell.
+    If `low` is negative, the colors diverge from 0. `rows` labels the vertical axis and `bar` the color bar.
+    `names` labels each row; an empty sequence hides the row numbers. `letters` (T, rows) holds a character to
+    write into each cell.
     """
 
     title: str
@@ -45,17 +45,17 @@ class Panel(NamedTuple):
 
 
 def figure_width(steps: int, text: bool) -> float:
-    """The width in inches of a picture of so many steps: one dot per step, or room for one character."""
+    """The width of a picture in inches, for a number of steps: one dot per step, or room for a character."""
     return float(np.clip(1.5 + steps * (1.25 * CHARACTER_WIDTH if text else 1 / DOTS_PER_INCH), 10, 24))
 
 
 def letters_fit(steps: int) -> bool:
-    """Whether a picture of so many steps has room for one character per step."""
+    """Whether a picture with this number of steps has room for one character per step."""
     return steps * CHARACTER_WIDTH <= figure_width(steps, True) - 2
 
 
 def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> Figure:
-    """Draw panels one below the other over a common time axis, with the characters of `text` along the top.
+    """Stack panels over a common time axis, with the characters of `text` along the top.
 
     Consecutive panels with the same color scale share a color bar. The figure is independent of pyplot.
     Raises ArgumentError without matplotlib.
@@ -92,7 +92,7 @@ def _height(panel: Panel) -> float:
 
 
 class Curve(NamedTuple):
-    """A named line through the points (x, y); a faint one is drawn as background."""
+    """A named line through the points (x, y); a faint line is drawn in the background."""
 
     name: str
     x: Sequence[float]
@@ -101,7 +101,7 @@ class Curve(NamedTuple):
 
 
 def curves(panels: Mapping[str, Sequence[Curve]], x_label: str) -> Figure:
-    """Draw panels of curves, by title, one below the other over a common x axis.
+    """Stack panels of curves, by title, over a common x axis.
 
     Raises ArgumentError without matplotlib.
     """
@@ -168,7 +168,7 @@ def _write_cells(ax: Axes, panel: Panel) -> None:
 
 
 def _extend(panels: Sequence[Panel]) -> str:
-    """The ends of the color scale beyond which some values lie, as `Figure.colorbar` names them."""
+    """The ends of the color scale that some values exceed, as `Figure.colorbar` names them."""
     under = any((panel.values < panel.low).any() for panel in panels)
     over = any((panel.values > panel.high).any() for panel in panels)
     return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
@@ -177,7 +177,7 @@ def _extend(panels: Sequence[Panel]) -> str:
 
 
 def _write(ax: Axes, text: str, width: float) -> None:
-    """Write each character above its step where there is room, else short excerpts at regular intervals."""
+    """Write each character above its step if there is room, otherwise excerpts at regular intervals."""
     ax.set_axis_off()
     visible = text.translate(VISIBLE)
     steps = math.ceil(len(text) * CHARACTER_WIDTH / width)  # covered by one character
@@ -200,7 +200,7 @@ def by_similarity(values: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def peak(values: NDArray[Any], percentile: float = 100) -> float:
-    """The given percentile of the finite magnitudes, their maximum by default; 1 if all are 0."""
+    """A percentile of the finite magnitudes, by default their maximum; 1 if all are 0."""
     finite = np.abs(values)[np.isfinite(values)]
     if not finite.size:
         return 1.0

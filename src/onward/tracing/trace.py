@@ -1,4 +1,4 @@
-"""Record every gate and state of a model at every step, to read, summarize, plot and save."""
+"""Record every gate and state of a model at every step; summarize, plot and save the record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from . import picture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_PREFIXES = 100  # runs by which `Trace.answers` finds the outputs of a model that answers once
+MAX_PREFIXES = 100  # prefixes that `Trace.answers` runs for a model with a single output per sequence
 
 
 class LayerSummary(NamedTuple):
@@ -48,8 +48,8 @@ class Trace(Mapping[str, Array]):
     The values are bitwise those of the forward pass. Names follow the names of the weights: `1.l0_reverse.f`
     is the forget gate f of module 1, its layer 0, in the reverse direction. Each layer has its gates (LSTM:
     i f g o, GRU: r z n), h, c (LSTM) and, with `preactivations=True`, the argument of each gate's activation,
-    such as `f_preactivation` (RNN: h_preactivation). The end of a name suffices where it is unique, as in
-    `trace["f"]`; otherwise KeyError lists the candidates.
+    such as `f_preactivation` (RNN: h_preactivation). A unique ending of a name is enough, as in
+    `trace["f"]`; an ambiguous one raises KeyError, which lists the candidates.
 
     x and y are the model's input and output, `lengths` (B,) the valid steps of each row, and `layers` holds
     the same arrays as one dict per layer and direction.
@@ -88,17 +88,17 @@ class Trace(Mapping[str, Array]):
         return f"Trace({', '.join(self)})"
 
     def answers(self, row: int = 0) -> Array:
-        """The output (steps, O) that the model gives when a row ends after each of its steps.
+        """The output (steps, O) of the model after each step of a row, as if the row ended there.
 
-        A model with an output per step has them already. Any other model runs again, on prefixes of the row:
-        on all of up to 100 steps, else on 100 of them, and a step between two of these gets the output of the
-        earlier one. Steps too few for the model, as a convolution may find them, are NaN.
+        A model with an output per step already has these outputs. Any other model runs again on prefixes of
+        the row: on all of them up to 100 steps, otherwise on 100 of them, and the steps in between repeat the
+        output of the previous prefix. Prefixes too short for the model, such as for a convolution, give NaN.
         """
         steps = int(self.lengths[integer("row", row, 0, len(self.lengths) - 1)])
         if self._answer is None:
             return self.y[:steps, row]
         if steps == 0:
-            raise ArgumentError(f"row={row} has no step, and so no output after one")
+            raise ArgumentError(f"row={row} has no steps, so there are no outputs")
         prefixes = np.unique(np.linspace(1, steps, min(steps, MAX_PREFIXES)).astype(np.int64))
         outputs = np.full((len(prefixes), *self.y.shape[1:]), np.nan, self.y.dtype)
         for at, prefix in enumerate(prefixes):
@@ -138,11 +138,11 @@ class Trace(Mapping[str, Array]):
             layer: a name or an index of `layers`.
             row: the row of the batch.
             title: names the model and the input.
-            classes: names of the outputs, if these are scores or probabilities of classes: the last panel
+            classes: names of the outputs, if they are scores or probabilities of classes. The last panel then
                 shows the probabilities, and the title the prediction.
             label: the index of the true class.
-            text: a character for each step, drawn along the top. `classes` are then the next characters.
-            units: the units to draw. By default all, averaged in groups of similar ones if more than 64.
+            text: a character for each step, drawn along the top; `classes` are then the next characters.
+            units: the units to draw; by default all, averaged in groups of similar units if more than 64.
             similar: draw units with similar time courses next to each other.
 
         Returns a matplotlib Figure; write it with `savefig`. Raises ArgumentError, also if matplotlib is not
@@ -167,14 +167,14 @@ def _summarize(arrays: Mapping[str, Array], lengths: NDArray[np.int64]) -> Layer
 
 
 def _mean_run(on: NDArray[np.bool_]) -> Array:
-    """The mean length of the runs of True along T of an array (T, B, H), for each of H."""
+    """The mean length of the runs of True along the T axis of an array (T, B, H), for each unit."""
     begins = on & ~np.concatenate([np.zeros_like(on[:1]), on[:-1]])
     mean: Array = on.sum(axis=(0, 1)) / np.maximum(begins.sum(axis=(0, 1)), 1)
     return mean
 
 
 class Recorder:
-    """Runs recurrent layers within a model and records their gates and states."""
+    """Runs the recurrent layers of a model and records their gates and states."""
 
     def __init__(self, preactivations: bool) -> None:
         self.preactivations = preactivations
@@ -192,7 +192,7 @@ class Recorder:
         return y, state
 
     def time_first(self, array: NDArray[Any], has_steps: bool) -> NDArray[Any]:
-        """The model's input or output as (T, B, ...), or as (B, ...) without steps."""
+        """The model's input or output as (T, B, ...), or as (B, ...) if it has no time axis."""
         if not self.inputs[0].batched:
             return array[:, None] if has_steps else array[None]
         return array.swapaxes(0, 1) if has_steps and self.batch_first else array

@@ -22,7 +22,7 @@ JITTER = 0.25  # how far a sequence may move among those of other lengths, as a 
 class Batch(NamedTuple):
     """One batch: x and lengths for the model, targets for the loss.
 
-    With goes_on=True, the model starts from the state in which the previous batch ended.
+    With goes_on=True, the model starts from the final state of the previous batch.
     """
 
     x: Any
@@ -37,15 +37,15 @@ class Data:
     size: int | None
 
     def settings(self) -> dict[str, Any]:
-        """Return what must not change when training resumes from a checkpoint, in JSON types."""
+        """Return the settings that must be the same when training resumes, as JSON types."""
         return {"number of batches": self.size}
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
-        """Yield the batches of one epoch, in an order drawn from `rng` first, or a fixed order if None."""
+        """Yield the batches of one epoch, in an order drawn from `rng`, or in a fixed order if it is None."""
         raise NotImplementedError
 
     def for_model(self, model: Layer) -> Data:
-        """Return the data as `model` needs it."""
+        """Return the data in the form that `model` needs."""
         return self
 
 
@@ -55,8 +55,8 @@ class Batches(Data):
     x: (T, N, ...), (N, T, ...) with batch_first, or a list of N arrays (T_n, ...). y: one target per
     sequence, (N,) or (N, O), or one per time step, laid out like x. lengths (N,): the number of valid steps
     of each sequence; None: all. batch_size: the number of sequences in a batch; None: 32, or N if that is
-    less. per_step: whether y holds one target per time step. None: as its shape says; where the shape allows
-    both, `fit` and `evaluate` choose the one that matches the rank of the model's output.
+    less. per_step: whether y holds one target per time step; None infers it from the shape of y and, if that
+    is ambiguous, `fit` and `evaluate` infer it from the rank of the model's output.
 
     Raises ArgumentError, ShapeError, DtypeError.
 
@@ -95,7 +95,7 @@ class Batches(Data):
         self.lengths = np.array([len(item) for item in self.items], np.int64)
 
     def _choose_targets(self, y: Any) -> None:
-        """Set per_step if the shapes leave no choice. Raises ShapeError if y fits neither reading."""
+        """Set per_step if the shapes determine it. Raises ShapeError if y fits neither interpretation."""
         if self.per_step is None and (self._y_steps is None) != (self._y_sequences is None):
             self.per_step = self._y_sequences is None
         if (self._y_steps if self.per_step else self._y_sequences) is None:
@@ -117,7 +117,7 @@ class Batches(Data):
         return "y has one target per time step, but per_step=False"
 
     def for_model(self, model: Layer) -> Batches:
-        """Return the data with y read as one target per step if the model's output has a time axis."""
+        """Return the data with one target per step if the model's output has a time axis."""
         if self.per_step is not None:
             return self
         longest = max(self.items, key=len)
@@ -176,7 +176,7 @@ class Batches(Data):
         return Batch(x.swapaxes(0, 1) if self.batch_first else x, y, self.lengths[rows])
 
 
-# Sequences, y as one target per step, y as one target per sequence; None where the shapes forbid it.
+# Sequences, y as targets per step, y as targets per sequence; None for an interpretation that does not fit.
 Rows: TypeAlias = tuple[list[AnyArray], list[AnyArray] | None, AnyArray | None]
 
 
@@ -262,16 +262,16 @@ class Chunks(Data):
 
 
 class IterableData(Data):
-    """The batches of an iterable, as model and loss take them: Batch, or (x, targets[, lengths])."""
+    """The batches of an iterable: Batch, or (x, targets[, lengths]), in the form that model and loss take."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self.batches = batches
         self.size = len(batches) if isinstance(batches, Sized) else None
 
     def settings(self) -> dict[str, Any]:
-        """Return the number of batches and their type, and the content of a list or tuple of batches.
+        """Return the number and type of the batches and, for a list or tuple, their content.
 
-        Another iterable may produce new batches in each epoch, so its content has no fingerprint.
+        Other iterables may produce new batches in each epoch, so their content has no fingerprint.
         """
         settings = super().settings() | {"type of data": type(self.batches).__name__}
         if not isinstance(self.batches, list | tuple):

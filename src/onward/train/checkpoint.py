@@ -1,4 +1,4 @@
-"""Checkpoints: the complete state of a training in one file, to resume it with the same bits."""
+"""Checkpoints: the complete state of a training run in one file, to resume it with the same bits."""
 
 from __future__ import annotations  # np.random is slow to import
 
@@ -27,10 +27,10 @@ NOTHING = "nothing"
 class Run:
     """Everything that changes during a training, except the model's weights.
 
-    average: the moving average of the weights. best: the weights with the lowest validation loss. batch: how
-    many batches of the epoch are done. epoch_rng: the state of `rng` at the start of the epoch. total, count:
-    the sum of the epoch's losses so far, and the number of rows in it. state: the model's state, for the next
-    chunk. saved: whether the checkpoint file belongs to this run.
+    average: the moving average of the weights. best: the weights with the lowest validation loss. batch: the
+    number of batches done in the epoch. epoch_rng: the state of `rng` at the start of the epoch. total and
+    count: the sum of the epoch's losses so far, and the number of rows in it. state: the model's state, for
+    the next chunk. saved: whether the checkpoint file belongs to this run.
     """
 
     rng: np.random.Generator

@@ -1,4 +1,4 @@
-"""Finds the origin of NaN and infinities in a training step, by running the model layer by layer."""
+"""Find the origin of NaN and infinities in a training step by running the model layer by layer."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .batches import Batch
 
 
 def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
-    """Describe where the first number of a training step that is not finite occurs."""
+    """Describe where the first NaN or infinity of a training step occurs."""
     names = list(model.sublayers())
     layers = model.in_order() or []
     states = iter(model.split_states(state))
@@ -38,7 +38,7 @@ def _is_finite(array: NDArray[Any]) -> bool:
 
 
 def _place(array: NDArray[Any], batch_first: bool) -> str:
-    """Name the earliest step and the row, counted from 0, that are not finite."""
+    """Name the earliest step and the row, counted from 0, with NaN or an infinity."""
     if array.ndim < 3:
         return f"row {np.argwhere(~np.isfinite(array))[0][0]} of the batch"
     steps = array.swapaxes(0, 1) if batch_first else array

@@ -14,7 +14,7 @@ from .losses import Loss, as_loss, counted_rows
 
 
 class Score(NamedTuple):
-    """The mean loss over all rows that count and, if the targets are classes, the accuracy."""
+    """The mean loss over all selected rows and, if the targets are classes, the accuracy."""
 
     loss: float
     accuracy: float | None
@@ -53,7 +53,7 @@ def score(model: Layer, data: Data, loss: Loss) -> Score:
 
 
 def valid_rows(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
-    """Return a mask of the rows of y, (T, B, O) or (B, O), that do not lie past a sequence's length."""
+    """Return a mask of the rows of y, (T, B, O) or (B, O), within the length of each sequence."""
     mask = np.ones(y.shape[:-1], np.bool_)
     if batch.lengths is not None and y.ndim == 3:
         steps = mask.swapaxes(0, 1) if model.batch_first else mask
@@ -62,7 +62,7 @@ def valid_rows(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
 
 
 def initial_state(model: Layer, batch: Batch, state: Any) -> Any:
-    """Return the state in which a batch starts, given the one in which the previous batch ended."""
+    """Return the initial state of a batch, given the final state of the previous batch."""
     if not batch.goes_on:
         return None
     for leaf in model.sublayers().values():

@@ -145,7 +145,7 @@ class Training:
         return None if self.data.size is None else self.epochs * self.data.size
 
     def begin(self, rng: Rng, resume: bool) -> Run:
-        """Return a new run, or the one in the checkpoint."""
+        """Return a new run, or the run in the checkpoint."""
         weights = trained(self.model)
         run = Run(generator(rng), self.optimizer.start(weights), History(loss=label(self.loss)))
         if self.average is not None:
@@ -157,8 +157,8 @@ class Training:
         return run
 
     def run(self, run: Run, report: Reporter) -> None:
-        """Train until the last epoch, then set the model's weights to the best or averaged ones."""
-        with np.errstate(all="ignore"):  # NaN and infinities are found and reported by _step
+        """Train until the last epoch, then set the model's weights to the best or the averaged weights."""
+        with np.errstate(all="ignore"):  # _step detects and reports NaN and infinities
             while len(run.history.epochs) < self.epochs and not self._is_stuck(run.history):
                 self._epoch(run, report)
         self.model._take(run.best or run.average or {})
@@ -179,7 +179,7 @@ class Training:
         report.epoch(number, run.history.epochs[-1])
 
     def _batches(self, run: Run) -> Iterator[Batch]:
-        """Return the remaining batches of the epoch, whose order depends on `rng` as the epoch began."""
+        """Return the remaining batches of the epoch, in the order drawn from `rng` at its start."""
         now = run.rng.bit_generator.state
         if run.batch == 0:
             run.epoch_rng = now
@@ -195,7 +195,7 @@ class Training:
         state = initial_state(model, batch, run.state)
         weights = trained(model)
         masks = self._recurrent_masks(weights, run.rng)
-        # the masks go into a copy of the model, so that an interrupt cannot leave them in the original
+        # apply the masks to a copy of the model, so that an interrupt cannot leave them in the original
         masked = (
             replaced(model, {name: weights[name] * mask for name, mask in masks.items()}) if masks else model
         )
@@ -274,7 +274,7 @@ class Training:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What must not change when training resumes, as JSON returns it."""
+        """The settings that must be the same when training resumes, as read back from JSON."""
         settings = {
             "model": self.model.description(),
             "loss": describe(self.loss),
@@ -292,7 +292,7 @@ class Training:
 
 
 def _moved(average: Weights, weights: Weights, share: float) -> Weights:
-    """Return the average moved towards the weights by a share of the distance."""
+    """Return the average moved towards the weights by a fraction of the distance."""
     return {name: a + share * (weights[name] - a) for name, a in average.items()}
 
 

@@ -1,4 +1,4 @@
-"""The history of a training: the loss of every step, and the scores of every epoch."""
+"""The history of a training run: the loss of every step, and the scores of every epoch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class Epoch(NamedTuple):
     """The results of one epoch.
 
-    step: the number of steps done when it ended. lr: the learning rate of its last step. loss: the mean loss
-    over its batches, each computed before the step it led to. validation_loss, accuracy: the loss and the
-    accuracy on the validation data, or None.
+    step: the number of steps done by its end. lr: the learning rate of its last step. loss: the mean loss
+    over its batches, each computed before the weights were updated. validation_loss, accuracy: the loss and
+    the accuracy on the validation data, or None.
     """
 
     step: int
@@ -28,7 +28,7 @@ class Epoch(NamedTuple):
 
 @dataclass
 class History:
-    """The course of a training.
+    """The record of a training run.
 
     losses, rates: the loss and the learning rate of each step. epochs: the results of each finished epoch.
     loss: the name of the loss, with its unit and options.

@@ -112,7 +112,7 @@ LABELS = {
 
 
 def as_loss(loss: str | Loss) -> Loss:
-    """Return the loss of that name, or the function itself; functools.partial sets its options."""
+    """Return the loss with this name, or the function itself; use functools.partial to set its options."""
     if callable(loss):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
@@ -127,7 +127,7 @@ def describe(loss: Loss) -> str:
 
 
 def label(loss: Loss) -> str:
-    """Return a loss as axes and tables call it: "cross entropy in nats, label_smoothing=0.1"."""
+    """Return the label of a loss for axes and tables: "cross entropy in nats, label_smoothing=0.1"."""
     name, options = _name_and_options(loss)
     return ", ".join([LABELS.get(name, name), *options])
 
@@ -168,7 +168,7 @@ def _check_shape(targets: NDArray[Any], expected: Shape, y: Array) -> None:
 
 
 def _targets(y: Array, targets: ArrayLike, mask: ArrayLike | None) -> tuple[Array, NDArray[np.bool_]]:
-    """Return targets with the shape and dtype of y, and the mask of the rows that count."""
+    """Return targets with the shape and dtype of y, and the mask of the selected rows."""
     t = arrays.as_floats(targets, y.dtype, "targets")
     _check_shape(t, y.shape, y)
     return t, _mask(mask, y.shape[:-1])
@@ -192,7 +192,7 @@ def _mask(mask: ArrayLike | None, rows: Shape) -> NDArray[np.bool_]:
 
 
 def _mean(losses: Array, dy: Array, counted: NDArray[np.bool_]) -> tuple[float, Array]:
-    """Return the mean of losses (..., O) over the counted rows, and dy scaled to its gradient, in place."""
+    """Return the mean of losses (..., O) over the selected rows, and dy scaled in place to its gradient."""
     ignored = ~counted[..., None]
     count = max(1, int(counted.sum()) * losses.shape[-1])
     np.copyto(losses, 0, where=ignored)

@@ -19,7 +19,7 @@ OPTIMIZER = "an optimizer of onward.train, such as Adam(1e-3)"
 
 
 class Memory(NamedTuple):
-    """The state of an optimizer: the number of steps taken, and by kind one array for each weight."""
+    """The state of an optimizer: the number of steps taken, and for each kind, one array per weight."""
 
     step: int
     averages: dict[str, Weights]

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from .history import Epoch
 
 INTERVAL = 10.0  # seconds from one line to the next within an epoch
-SHORT_INTERVAL = 5.0  # at least, to the line at the end of an epoch
+SHORT_INTERVAL = 5.0  # minimum time before the line at the end of an epoch
 
 
 class Reporter:
-    """What training reports to. This one ignores everything."""
+    """The interface that training reports to. The base class ignores all reports."""
 
     def step(self, done: int, epoch: int, loss: float) -> None:
         """Report the number of steps done, the current epoch and its mean loss so far."""
@@ -38,7 +38,7 @@ class Lines(Reporter):
     def __init__(self, total: int | None) -> None:
         self.total = total
         self.start = self.printed = time.monotonic()
-        self.first_step: int | None = None  # not 1 in a resumed training
+        self.first_step: int | None = None  # above 1 in a resumed run
         self.pending = ""
 
     def step(self, done: int, epoch: int, loss: float) -> None:
@@ -62,7 +62,7 @@ class Lines(Reporter):
             self._print(line, now)
 
     def close(self) -> None:
-        """Print the line of the last epoch, if it is not there yet."""
+        """Print the line of the last epoch unless it is already printed."""
         if self.pending:
             self._print(self.pending, time.monotonic())
 
@@ -80,7 +80,7 @@ class Lines(Reporter):
 
 @contextmanager
 def reporter(total: int | None, enabled: bool) -> Iterator[Reporter]:
-    """Yield the reporter that suits stderr, for a training of `total` steps."""
+    """Yield a reporter for stderr, for a training run of `total` steps."""
     if not enabled:
         yield Reporter()
         return

@@ -31,7 +31,7 @@ class Constant:
     def spans_run(self) -> bool:
         """Whether the schedule depends on the total number of steps.
 
-        `fit` passes `Progress.total` to such a schedule only, and resumes its trainings only with the same
+        Only such a schedule gets `Progress.total` from `fit`, and its runs can only be resumed with the same
         number of epochs.
         """
         return False
@@ -126,8 +126,8 @@ class OneCycleLR(Constant):
     The rate rises over the first pct_start of total_steps (None: all steps of the training) and falls to
     base / div_factor / final_div_factor, both along half a cosine. Unless cycle_momentum is False, the
     momentum (beta1 for Adam) falls from max_momentum to base_momentum while the rate rises, and rises back
-    while the rate falls; optimizers without momentum need cycle_momentum=False. A training of a single step
-    runs at base, whereas PyTorch's runs at the final rate and learns nothing. Source: Smith and Topin 2018.
+    while the rate falls; optimizers without momentum need cycle_momentum=False. If there is only one step, it
+    uses base, whereas PyTorch uses the final rate and learns nothing. Source: Smith and Topin 2018.
     """
 
     total_steps: int | None = None
@@ -162,13 +162,13 @@ class OneCycleLR(Constant):
         return self._cycle(self.max_momentum, self.base_momentum, self.max_momentum, progress)
 
     def _cycle(self, start: float, middle: float, end: float, progress: Progress) -> float:
-        """Return a value that goes from `start` through `middle`, at the peak of the rate, to `end`."""
+        """Return a value that moves from `start` to `middle` at the peak of the rate, then to `end`."""
         total = _total(self, "total_steps", self.total_steps, progress)
         last = total - 1
         peak = self.pct_start * total - 1 if last else 0
         if progress.step <= peak:
             return _cosine(start, middle, progress.step / peak if peak > 0 else 1)
-        fall = (progress.step - peak) / (last - peak) if progress.step < last else 1  # peak may be last
+        fall = (progress.step - peak) / (last - peak) if progress.step < last else 1  # peak may equal last
         return _cosine(middle, end, fall)
 
 
@@ -202,7 +202,7 @@ class ReduceLROnPlateau(Constant):
 
 
 def _cosine(start: float, end: float, share: float) -> float:
-    """Return the value at `share` of the way from start to end along half a cosine."""
+    """Return the value at the fraction `share` of the way from start to end along half a cosine."""
     return end + (start - end) / 2 * (1 + cos_pi(share))
 
 

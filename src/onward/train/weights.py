@@ -1,4 +1,4 @@
-"""The weights that are trained: each once, although a layer that is used several times has several names."""
+"""The trainable weights, each listed once: a layer that a model uses several times has several names."""
 
 import copy
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ Weights: TypeAlias = dict[str, Array]
 
 
 def trained(model: Layer) -> Weights:
-    """Return each weight of the model once, under its first name."""
+    """Return every weight of the model once, under its first name."""
     weights = model._weights_by_name()
     return {name: weights[name] for name, first in _first_names(model).items() if name == first}
 
 
 def summed(model: Layer, gradients: Mapping[str, Array]) -> Weights:
-    """Return the gradient of each weight of `trained`, summed over the places where its layer is used."""
+    """Return the gradient of each weight of `trained`, summed over all uses of its layer."""
     first_names = _first_names(model)
     sums: Weights = {}
     for name, gradient in gradients.items():
@@ -27,7 +27,7 @@ def summed(model: Layer, gradients: Mapping[str, Array]) -> Weights:
 
 
 def _first_names(model: Layer) -> dict[str, str]:
-    """Map each name of a weight to the first name of the same weight."""
+    """Map every name of a weight to its first name."""
     prefixes: dict[int, str] = {}
     names: dict[str, str] = {}
     for prefix, leaf in model.sublayers().items():

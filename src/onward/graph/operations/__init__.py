@@ -2,8 +2,8 @@
 
 May import errors, core and the other files of graph.
 
-A function takes the builder, the node, its inputs and its outputs' shapes. It returns the views of the
-outputs, or None for a node that the core cannot run; that node runs in NumPy.
+A lowering function takes the builder, the node, its inputs and the shapes of its outputs. It returns the
+views of the outputs, or None if the core does not support the node, which then runs in NumPy.
 """
 
 from . import arithmetic, movement, products, recurrent, reductions, windows

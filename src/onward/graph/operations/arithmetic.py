@@ -1,4 +1,4 @@
-"""Operations on each number: arithmetic and the activation functions."""
+"""Elementwise operations: arithmetic and activation functions."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ UNARY = {"Abs": "absolute", "Log": "log", "Neg": "negative", "Reciprocal": "reci
 
 @lowering(*BINARY)
 def binary(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    if "axis" in node.attributes or "broadcast" in node.attributes:  # of opset 6
+    if "axis" in node.attributes or "broadcast" in node.attributes:  # opset 6
         return None
     views = [view(b, value) for value in inputs]
     if None in views:
@@ -54,7 +54,7 @@ def unary(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]])
 
 @lowering("Activation")
 def activation(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """A function of `onward.Activation`, as the core names it in the attribute `function`."""
+    """A function of `onward.Activation`; the attribute `function` holds the core's name for it."""
     x, value = view(b, inputs[0]), inputs[0]
     if x is None or value is None:
         return None

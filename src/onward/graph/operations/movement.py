@@ -1,4 +1,4 @@
-"""Operations that move numbers: views where strides can say which ones an output has, copies elsewhere."""
+"""Operations that only move elements: views where strides can express the result, otherwise copies."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from ..node import Node
 from ..view import View
 from .registry import Inputs, known, lowering, view
 
-# What an output's numbers are follows from where the input's are.
+# Each output element is a copy of an input element, at a position that does not depend on the values.
 MOVEMENT = {
     *(
         "Transpose",
@@ -27,7 +27,7 @@ MOVEMENT = {
 
 @lowering(*MOVEMENT)
 def movement(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Views where strides can say which numbers an output has, else a copy by a table of offsets."""
+    """Return views where strides can express the outputs, otherwise gather by a table of offsets."""
     x, *others = inputs
     if x is None or x.view is None or any(o is not None and not o.known for o in others):
         return None
@@ -45,7 +45,7 @@ def movement(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...
 
 @lowering("Cast")
 def cast(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """From float32 to float32, the only dtype of a lowered output."""
+    """A cast from float32 to float32, the only dtype of a lowered output."""
     x = view(b, inputs[0])
     return x and [x]
 
@@ -71,7 +71,7 @@ def pad(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -
         return movement(b, node, inputs, shapes)
     if x is None or x.view is None or any(o is not None and not o.known for o in others):
         return None
-    # Where each number of the output comes from; the padding is the only -1.
+    # The source of each output element, counted from 1; the padding is 0.
     places = np.arange(x.array.size, dtype=np.float64).reshape(x.array.shape) + 1
     constant = np.zeros((), np.float64)
     parameters = [known(other) for other in others]

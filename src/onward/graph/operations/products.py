@@ -1,4 +1,4 @@
-"""Products with a matrix, constant or not."""
+"""Matrix products."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ from .registry import Inputs, known, lowering, view
 def product(
     b: Builder, x: View, matrix: NDArray[Any], bias: NDArray[Any] | None, transposed: bool = False
 ) -> View:
-    """x (.., K) times a matrix (K, O), or (O, K) if transposed, plus the bias, as (.., O)."""
+    """Return the product (.., O) of x (.., K) and a matrix (K, O), or (O, K) if transposed, plus the bias."""
     W = b.packed((matrix, bias), transposed, lambda: (matrix if transposed else matrix.T, bias))
     leading = x.shape[:-1]
     y = b.new_rows(math.prod(leading), matrix.shape[0 if transposed else 1])
@@ -24,7 +24,7 @@ def product(
 
 
 def split_rows(y: View, leading: tuple[int, ...]) -> View:
-    """y (rows, O), whose rows are evenly apart, with the rows split into axes."""
+    """Split the first axis of y (rows, O) into the leading axes."""
     strides, stride = [], y.strides[0]
     for size in reversed(leading):
         strides.append(stride)
@@ -34,7 +34,7 @@ def split_rows(y: View, leading: tuple[int, ...]) -> View:
 
 @lowering("MatMul")
 def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """A B, or A B + C."""
+    """Lower A B, or A B + C."""
     A, B = view(b, inputs[0]), inputs[1]
     bias = inputs[2] if len(inputs) > 2 else None
     if A is None or B is None or B.array.dtype != np.float32:
@@ -58,7 +58,7 @@ def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
 
 @lowering("Gemm")
 def gemm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """alpha A B + beta C."""
+    """Lower alpha A B + beta C."""
     A, W, attributes = view(b, inputs[0]), known(inputs[1]), node.attributes
     bias = inputs[2] if len(inputs) > 2 else None
     if A is None or W is None or attributes.get("alpha", 1) != 1 or attributes.get("beta", 1) != 1:

@@ -8,7 +8,7 @@ from .registry import Inputs, known, lowering, view
 
 @lowering("RNN", "GRU", "LSTM")
 def recurrent(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """X (T, B, I) to Y (T, D, B, H), Y_h (D, B, H) and Y_c, or with the batch first."""
+    """Map X (T, B, I) to Y (T, D, B, H), Y_h (D, B, H) and Y_c, or all of them with the batch first."""
     X, W, R, bias, lengths, h, c, P = (*inputs, *[None] * 8)[:8]
     x = view(b, X)
     weights = [known(value) for value in (W, R, bias, P)]

@@ -1,4 +1,4 @@
-"""Reductions along axes, and what is built on them: softmax and the normalizations."""
+"""Reductions, softmax and the normalizations."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from .registry import Inputs, known, lowering, view
 
 
 def _reduced(b: Builder, operation: str, x: View, axes: Sequence[int]) -> View:
-    """Along some axes, which stay with size 1."""
+    """Reduce some axes to size 1."""
     rest = [axis for axis in range(len(x.shape)) if axis not in axes]
     ordered = x.permuted(*rest, *axes)
     kept = tuple(x.shape[axis] for axis in rest)
@@ -27,7 +27,7 @@ def _mean(b: Builder, x: View, axes: Sequence[int]) -> View:
 
 
 def _reduced_axes(node: Node, inputs: Inputs, rank: int) -> list[int] | None:
-    """The axes of a reduction, from an attribute or from a known input; None if they are not known."""
+    """Return the axes of a reduction, from its attribute or input; None if they are unknown."""
     axes = node.attributes.get("axes")
     if len(inputs) > 1 and inputs[1] is not None:
         axes = known(inputs[1])

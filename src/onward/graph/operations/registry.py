@@ -1,4 +1,4 @@
-"""The functions that lower operations to steps of the core, and the values that they take."""
+"""The registry of lowering functions, and the values that they take."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from ..view import View
 
 
 class Value(NamedTuple):
-    """A value while its graph is traced.
+    """A value of a graph during tracing.
 
-    `array` is an example of it, `known` tells whether it is the same in every call of the signature, `view`
-    is where its numbers are, or None if no space of the plan holds them, and `name` is the name that the
-    node that makes it has for it.
+    `array` is its value in the first call. `known` tells whether it is the same in every call with this
+    signature. `view` locates its elements, or is None if no space of the plan holds them. `name` is the name
+    of the node output or input that defines it. `used_once` tells whether it has exactly one reader.
     """
 
     array: Any
@@ -31,7 +31,7 @@ LOWERINGS: dict[str, Lowering] = {}
 
 
 def lowering(*operations: str) -> Callable[[Lowering], Lowering]:
-    """Register a function that lowers these operations."""
+    """Register a function as the lowering of these operations."""
 
     def register(function: Lowering) -> Lowering:
         LOWERINGS.update(dict.fromkeys(operations, function))
@@ -41,12 +41,12 @@ def lowering(*operations: str) -> Callable[[Lowering], Lowering]:
 
 
 def known(value: Value | None) -> Any:
-    """The array of a value that is the same in every call, or None."""
+    """Return the array of a known value, or None."""
     return value.array if value is not None and value.known else None
 
 
 def view(b: Builder, value: Value | None) -> View | None:
-    """Where the numbers of a value are; known values become constants of the plan."""
+    """Return the view of a float32 value, or None; known values become constants of the plan."""
     if value is None or value.array.dtype != np.float32:
         return None
     return b.constant(value.array) if value.known else value.view

@@ -1,4 +1,4 @@
-"""Operations on windows that slide over the axes after the channels: convolution and pooling."""
+"""Operations on sliding windows: convolution and pooling."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .registry import Inputs, known, lowering, view
 
 @lowering("Conv")
 def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """X (N, C, *in) with W (M, C / groups, *kernel); channels are last inside."""
+    """Convolve X (N, C, *in) with W (M, C / groups, *kernel); internally, the channels are last."""
     x, W, bias = view(b, inputs[0]), known(inputs[1]), None
     if len(inputs) > 2 and inputs[2] is not None:
         bias = known(inputs[2])
@@ -60,7 +60,7 @@ def _filters(
 def window(
     node: Node, sizes: tuple[int, ...], kernel: tuple[int, ...]
 ) -> tuple[list[int], list[int], list[tuple[int, int]] | None]:
-    """Strides, dilations, and the padding on both sides of each axis; None if a side would be cropped."""
+    """Return strides, dilations and the padding before and after each axis (None if any is negative)."""
     n = len(kernel)
     strides = list(node.attributes.get("strides") or [1] * n)
     dilations = list(node.attributes.get("dilations") or [1] * n)
@@ -80,7 +80,7 @@ def window(
 
 
 def padded(b: Builder, x: View, pads: list[tuple[int, int]], value: float) -> View:
-    """x (N, *in, C) with a border around the middle axes."""
+    """Pad the middle axes of x (N, *in, C) with a value."""
     if not any(map(any, pads)):
         return x
     N, *sizes, C = x.shape
@@ -96,7 +96,7 @@ def padded(b: Builder, x: View, pads: list[tuple[int, int]], value: float) -> Vi
 def windows(
     x: View, kernel: Sequence[int], strides: list[int], dilations: list[int], out: Sequence[int]
 ) -> View:
-    """x (N, *in, C) as (N, *out, *kernel, C), each window in place."""
+    """Return the windows (N, *out, *kernel, C) of x (N, *in, C) as a view."""
     N, n = x.shape[0], len(kernel)
     places = tuple(x.strides[1 + axis] * strides[axis] for axis in range(n))
     taps = tuple(x.strides[1 + axis] * dilations[axis] for axis in range(n))
@@ -113,7 +113,7 @@ def _depthwise(
     dilations: list[int],
     out: Sequence[int],
 ) -> View:
-    """A kernel for each channel: y (N, *out, C) sums the taps in their order."""
+    """Convolve each channel with its own kernel; y (N, *out, C) sums over the taps in order."""
     kernel, n = W.shape[2:], len(out)
     y = b.new(x.shape[0], *out, x.shape[-1])
     if bias is None:
@@ -164,7 +164,7 @@ def pool(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
         else:
             total = b.binary("maximum" if is_maximum else "add", total, part)
     assert total is not None
-    total = b.binary("add", total, b.scalar(0.0))  # of -0 and 0, either may have come first
+    total = b.binary("add", total, b.scalar(0.0))  # turns -0 into 0; a maximum may return either
     if not is_maximum:
         total = b.binary("divide", total, b.scalar(math.prod(kernel)))
     return [total.permuted(0, n + 1, *range(1, n + 1))]
