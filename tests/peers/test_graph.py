@@ -12,7 +12,11 @@ import onward
 from onward import _core
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter
-RANDOM = 300
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(metafunc.config.getoption("--random-modules")))
 
 
 def whole(name: str, folder: Path, **options: Any) -> tuple[torch.nn.Module, dict[str, Any], Any]:
@@ -42,7 +46,6 @@ def test_a_whole_model_gives_the_outputs_of_its_module(name: str, tmp_path: Path
     assert model._planner.plan(inputs) is not None
 
 
-@pytest.mark.parametrize("seed", range(RANDOM))
 def test_a_random_module_gives_the_outputs_of_pytorch(seed: int, tmp_path: Path) -> None:
     module, inputs = modules.random_module(seed)
     path = tmp_path / "model.onnx"
