@@ -35,7 +35,7 @@ from .run_summary import predict
 
 LEGEND = """\
 lowest, highest tenth: the share of values in that tenth of the gate's range,
-  over all units and steps: there the gate is saturated
+  over all units and steps; in these, the gate is saturated
 memory: for how many steps in a row units keep their state (forget or update
   gate above 0.9), on average and for the unit that remembers longest
 dead units: how many have a hidden state that varies by less than 0.001"""

@@ -1,4 +1,4 @@
-"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data.
+"""Run models on tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data.
 
 May import every folder up to formats.
 """

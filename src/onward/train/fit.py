@@ -172,7 +172,7 @@ class Training:
                 self._save(run)
         if run.batch == 0:
             raise ArgumentError(
-                f"the data gave no batch in epoch {number}: it is empty, or an iterator, which can be read "
+                f"the data yielded no batch in epoch {number}: it is empty, or an iterator, which can be read "
                 "only once; pass a list instead"
             )
         self._end_epoch(run)

@@ -1,4 +1,4 @@
-"""Functions that turn the operations of a graph into steps of the core, for float32 inputs and outputs.
+"""Functions that lower the operations of a graph on float32 values to steps of the core.
 
 May import errors, core and the other files of graph.
 
