@@ -62,8 +62,8 @@ MOST_NAMED = 10  # the maximum number of bad sequences in a message
 @click.option("--output", default="y", show_default=True, help="Parquet: name of the column to add.")
 @click.option(
     "--columns",
-    help="Parquet: columns to keep besides the output, or '*' for all. By default, the --group column and the "
-    "index that pandas wrote.",
+    help="Parquet: columns to keep besides the output, or '*' for all. By default, the --group column and "
+    "the index that pandas wrote.",
 )
 @click.option("--engine", type=click.Choice(["ray"]), help="Parquet: run on many processors or machines.")
 @click.option("--address", help="Parquet: the Ray cluster to run on, such as auto; by default a local one.")
