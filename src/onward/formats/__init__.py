@@ -1,4 +1,4 @@
-"""Open models in any supported file format. May import every folder up to tracing."""
+"""Open models in any supported file format; may import every folder up to tracing."""
 
 from __future__ import annotations
 
