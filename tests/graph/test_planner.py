@@ -240,3 +240,14 @@ def test_plans_of_several_shapes_share_their_packed_weights() -> None:
         x = normal(rows, 6)
         np.testing.assert_allclose(graph(x)[0], x @ weights["W"] @ weights["V"].T + weights["b"], atol=1e-5)
     assert len(graph._planner._weights.packed) == 2
+
+
+def test_an_activation_of_a_view_leaves_the_product_that_others_use_as_it_is() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["z"]),
+        helper.make_node("Transpose", ["z"], ["t"]),
+        helper.make_node("Relu", ["t"], ["r"]),
+        helper.make_node("Transpose", ["r"], ["s"]),
+        helper.make_node("Add", ["z", "s"], ["y"]),
+    ]
+    compared(nodes, {"x": normal(5, 6)}, ["y"], {"W": normal(6, 7)})

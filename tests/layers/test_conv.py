@@ -81,7 +81,7 @@ def test_ceil_mode_allows_a_window_larger_than_x(size: int, windows: int) -> Non
     [
         (lambda: onward.Conv1d(6, 4, 3, padding_mode="reflect"), ArgumentError, "padding_mode='reflect'"),
         (lambda: onward.Conv1d(6, 4, 3, padding="half"), ArgumentError, "padding='half', but must be 'same'"),
-        (lambda: onward.Conv1d(6, 4, 3, 2, "same"), ArgumentError, "but then stride must be 1, not 2"),
+        (lambda: onward.Conv1d(6, 4, 3, 2, "same"), ArgumentError, "requires stride=1, not 2"),
         (lambda: onward.Conv1d(6, 4, 3, groups=4), ArgumentError, "groups=4, but must divide in_channels=6"),
         (lambda: onward.Conv2d(6, 4, (3, 3, 3)), ArgumentError, r"kernel_size=\(3, 3, 3\); .* or 2 of them"),
         (lambda: onward.Conv1d(6, 4, 0), ArgumentError, "kernel_size=0, but must be an integer of at le"),

@@ -105,8 +105,9 @@ def test_masked_arrays_are_rejected_instead_of_losing_their_mask() -> None:
     layer, linear, sequential = models()
     masked = np.ma.masked_array(X, mask=np.ones_like(X, bool))
     for model in (layer, linear, sequential):
-        with pytest.raises(DtypeError, match="x is a masked array: convert it with"):
-            model(masked)
+        for x in (masked, list(masked)):
+            with pytest.raises(DtypeError, match="x is a masked array: convert it with"):
+                model(x)
     with pytest.raises(DtypeError, match="h0 is a masked array"):
         layer(X, (np.ma.zeros((1, 4, 7)), np.zeros((1, 4, 7))))
 

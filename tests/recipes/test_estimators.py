@@ -223,3 +223,17 @@ def test_import_does_not_need_scikit_learn_and_the_error_names_the_extra() -> No
     """
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert "the estimators need scikit-learn: pip install 'onward[sklearn]'" in output
+
+
+def test_masked_arrays_are_rejected_instead_of_losing_their_mask() -> None:
+    X, y = np.random.default_rng(0).normal(size=(8, 3, 4)), np.arange(8) % 2
+    masked, classifier = np.ma.masked_array(X, mask=X > 0), SequenceClassifier(epochs=1, random_state=0)
+    for name, arguments in (
+        ("X", (masked, y)),
+        (r"X\[0\]", (list(masked), y)),
+        ("y", (X, np.ma.masked_array(y, mask=y > 0))),
+    ):
+        with pytest.raises(ArgumentError, match=f"^{name} is a masked array"):
+            classifier.fit(*arguments)
+    with pytest.raises(ArgumentError, match=r"^X is a masked array"):
+        classifier.fit(X, y).predict(masked)

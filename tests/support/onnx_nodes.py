@@ -18,6 +18,12 @@ BOUNDED, GATES_BOUNDED = {"Tanh", "Sigmoid", "Softsign", "HardSigmoid"}, {"Sigmo
 ACTIVATIONS = ["Relu", "Tanh", "Sigmoid", "Softsign", "Softplus", *sorted(TAKES_ALPHA)]
 
 
+def normal(*shape: int, dtype: Any = np.float32) -> Any:
+    """Normally distributed numbers, the same for the same shape."""
+    rng = np.random.default_rng(sum(shape) + len(shape))
+    return rng.normal(0, 0.5, shape).astype(dtype)
+
+
 class Case(NamedTuple):
     """A model and its inputs."""
 

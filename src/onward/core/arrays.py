@@ -40,7 +40,8 @@ def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors that require a gradient
         raise DtypeError(f"{name} cannot be read as an array: {error}") from error
-    if array is not value and hasattr(value, "_mask"):
+    parts = value if isinstance(value, list | tuple) and array.ndim > 1 else ()
+    if array is not value and (hasattr(value, "_mask") or any(hasattr(part, "_mask") for part in parts)):
         raise DtypeError(
             f"{name} is a masked array: convert it with .filled(value), or give the number of valid steps of "
             "each row as lengths"

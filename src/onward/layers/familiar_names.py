@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..core.equivalents import ATTRIBUTES
 from ..errors import LayerAttributeError
@@ -13,12 +13,23 @@ if TYPE_CHECKING:
 
 
 class FamiliarNames:
-    """The base of layers and of models in other formats, whose rows of a summary are `_summary_rows`."""
+    """The base of layers and of what `onward.load` returns for files of other formats.
+
+    `_conversion` is the call that makes a layer of the latter, for attributes that only a layer has.
+    """
+
+    _conversion: ClassVar[str] = ""
 
     if not TYPE_CHECKING:  # type checkers should still report unknown attributes
 
         def __getattr__(self, name: str) -> None:
-            hint = f": {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
+            from .base import Layer
+
+            hint = ""
+            if name in ATTRIBUTES:
+                hint = f": {ATTRIBUTES[name]}"
+            elif self._conversion and not name.startswith("_") and hasattr(Layer, name):
+                hint = f": use {self._conversion}.{name}"
             message = f"{type(self).__name__} has no attribute {name!r}{hint}"
             raise LayerAttributeError(message, name=name, obj=self)
 

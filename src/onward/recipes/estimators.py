@@ -99,6 +99,7 @@ class _SequenceEstimator(BaseEstimator):
 
         scikit-learn checks the number and names of columns, which only 2-D arrays have.
         """
+        _reject_masked(X, "X")
         ndim = getattr(X, "ndim", 2)
         is_list = isinstance(X, list | tuple) or (ndim == 1 and np.asarray(X).dtype.kind == "O")
         if is_list:
@@ -126,8 +127,18 @@ class _SequenceEstimator(BaseEstimator):
         return items
 
 
+def _reject_masked(value: Any, name: str) -> None:
+    """Raise ArgumentError for a masked array, whose mask scikit-learn would drop."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise ArgumentError(
+            f"{name} is a masked array: convert it with .filled(value), or pass a list of the valid steps of "
+            "each sequence"
+        )
+
+
 def _sequence(item: Any, name: str) -> AnyArray:
     """Return one sequence as a float32 array (T, F); numbers (T,) are steps of one feature."""
+    _reject_masked(item, name)
     try:
         array: AnyArray = check_array(
             item, dtype=np.float32, ensure_2d=False, allow_nd=True, ensure_min_samples=0, input_name=name
@@ -146,6 +157,7 @@ def _check_y(estimator: Any, items: list[AnyArray], y: Any, dtype: Any) -> AnyAr
             f"{type(estimator).__name__} requires y to be passed, but the target y is None: pass one target "
             "per sequence"
         )
+    _reject_masked(y, "y")
     y = check_array(y, dtype=dtype, ensure_2d=False, input_name="y", estimator=estimator)
     check_consistent_length(items, y)
     return y  # type: ignore[no-any-return]  # scikit-learn has no types

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support import hostile, onnx_nodes
+from support.onnx_nodes import normal
 
 import onward
 from onward import errors
@@ -17,11 +18,6 @@ from onward.core.equivalents import ATTRIBUTES
 from onward.formats.onnx.model import Graph
 
 T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
-
-
-def normal(*shape: int, dtype: Any = np.float32) -> Any:
-    rng = np.random.default_rng(sum(shape) + len(shape))
-    return rng.normal(0, 0.5, shape).astype(dtype)
 
 
 def weights(op: str, directions: int = 1) -> dict[str, Any]:
@@ -371,77 +367,6 @@ def test_deeply_nested_bodies_are_refused(tmp_path: Path) -> None:
         nodes = [helper.make_node("If", ["true"], [f"y{depth}"], then_branch=body, else_branch=body)]
     onnx.save(onnx_nodes.model_of(nodes, {}, ["y11"], {"true": np.array(True)}), tmp_path / "m.onnx")
     assert "subgraphs" in hostile.refused(tmp_path / "m.onnx")
-
-
-@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Pow"])
-def test_broadcasting_before_opset_7_starts_at_the_axis_attribute(op: str) -> None:
-    x, w = np.abs(normal(3, 3)), np.array([1, 2, 3], np.float32)
-    answers = []
-    for axis in (0, 1):
-        node = helper.make_node(op, ["x", "w"], ["y"], broadcast=1, axis=axis)
-        answers.append(Graph(onnx_nodes.model_of([node], {"x": x}, ["y"], {"w": w}, opset=6))(x)[0])
-    plain = helper.make_node(op, ["x", "w"], ["y"])
-    for y, shape in zip(answers, [(3, 1), (1, 3)], strict=True):
-        (expected,) = Graph(onnx_nodes.model_of([plain], {"x": x}, ["y"], {"w": w.reshape(shape)}))(x)
-        np.testing.assert_array_equal(y, expected)
-
-
-def test_a_wrong_broadcasting_axis_is_refused() -> None:
-    node = helper.make_node("Add", ["x", "w"], ["y"], "sum", broadcast=1, axis=1)
-    graph = Graph(onnx_nodes.model_of([node], {"x": normal(4, 3)}, ["y"], {"w": normal(4)}, opset=6))
-    with pytest.raises(errors.ArgumentError, match=r"node sum \(Add\): B has shape \(4,\), which axis=1"):
-        graph(normal(4, 3))
-
-
-def test_a_bias_per_row_is_not_fused_into_the_product() -> None:
-    x, M, rows = normal(3, 4), normal(4, 3), np.array([1, 20, 300], np.float32)
-    nodes = [
-        helper.make_node("MatMul", ["x", "M"], ["z"]),
-        helper.make_node("Add", ["z", "rows"], ["y"], broadcast=1, axis=0),
-    ]
-    (y,) = Graph(onnx_nodes.model_of(nodes, {"x": x}, ["y"], {"M": M, "rows": rows}, opset=6))(x)
-    np.testing.assert_allclose(y, x @ M + rows[:, None], rtol=1e-6)
-
-
-def test_prelu_slopes_before_opset_7_are_per_channel() -> None:
-    x, slope = normal(2, 3, 3), np.array([0.1, 0.2, 0.3], np.float32)
-    node = helper.make_node("PRelu", ["x", "slope"], ["y"])
-    (y,) = Graph(onnx_nodes.model_of([node], {"x": x}, ["y"], {"slope": slope}, opset=6))(x)
-    np.testing.assert_array_equal(y, np.where(x < 0, x * slope[:, None], x))
-
-
-def test_softmax_before_opset_13_flattens_its_axis_and_all_after_it() -> None:
-    x = normal(2, 3, 4)
-    for op, attributes in (("Softmax", {}), ("LogSoftmax", {"axis": 1}), ("Hardmax", {"axis": -2})):
-        node = helper.make_node(op, ["x"], ["y"], **attributes)
-        last = helper.make_node(op, ["x"], ["y"], axis=-1)
-        (y,) = Graph(onnx_nodes.model_of([node], {"x": x}, ["y"], opset=11))(x)
-        rows = x.reshape(2, 12)
-        (expected,) = Graph(onnx_nodes.model_of([last], {"x": rows}, ["y"]))(rows)
-        np.testing.assert_array_equal(y, expected.reshape(x.shape))
-
-
-def test_softmax_in_a_function_uses_the_opset_and_the_attribute_of_the_call() -> None:
-    x = normal(2, 3, 4)
-    node = helper.make_node("Softmax", ["x"], ["y"])
-    node.attribute.append(
-        onnx.AttributeProto(name="axis", ref_attr_name="along", type=onnx.AttributeProto.INT)
-    )
-    opset = [helper.make_opsetid("", 11)]
-    function = helper.make_function("mine", "Head", ["x"], ["y"], [node], opset, ["along"])
-    call = helper.make_node("Head", ["x"], ["y"], domain="mine", along=1)
-    model = onnx_nodes.model_of([call], {"x": x}, ["y"], opset=11)
-    model.functions.append(function)
-    model.opset_import.append(helper.make_opsetid("mine", 1))
-    np.testing.assert_allclose(Graph(model)(x)[0].sum((1, 2)), 1, rtol=1e-6)
-
-
-def test_roi_align_before_opset_16_is_refused() -> None:
-    feeds = {"x": normal(1, 2, 5, 5), "rois": np.array([[0, 0, 3, 3]], np.float32)}
-    node = helper.make_node("RoiAlign", ["x", "rois", "rows"], ["y"], "pixels")
-    model = onnx_nodes.model_of([node], feeds, ["y"], {"rows": np.array([0])}, opset=10)
-    with pytest.raises(errors.ArgumentError, match=r"node pixels \(RoiAlign\) is of an opset before 16"):
-        Graph(model)
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)

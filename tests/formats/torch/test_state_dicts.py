@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import support
 from support.pickles import MAGIC, entries, floats, number, problem, tensor, text, zipped
 
 import onward
+from onward.errors import LayerAttributeError
 
 DATA = support.DATA / "torch"
 TENSORS = onward.load_tensors(DATA / "weights.pt")
@@ -136,3 +138,16 @@ def test_a_deflated_archive_is_read(tmp_path: Path) -> None:
             assert expected in problem(path)
         else:
             np.testing.assert_array_equal(onward.load_tensors(path)["head.bias"], TENSORS["head.bias"])
+
+
+def test_familiar_names_work_on_layers_without_a_forward_or_name_the_equivalent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts: Any = onward.load(DATA / "weights.pt")
+    assert parts.eval() is parts
+    parts.summary()
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]] == list(parts)
+    with pytest.raises(LayerAttributeError, match="'cuda': Onward runs on the CPU only"):
+        parts.cuda()
+    with pytest.raises(LayerAttributeError, match=r"'stream': use model.sequential\(...\).stream"):
+        parts.stream()

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike
 
 from ...core import arrays
-from ...errors import (
-    ArgumentError,
-    DtypeError,
-    LayerAttributeError,
-    OnwardError,
-    ShapeError,
-    SignatureError,
-)
+from ...errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
 from ...graph import Planner
-from ...layers.base import Layer
 from ...layers.familiar_names import FamiliarNames
 from ...layers.sequential import Sequential
 from ...layers.summary import Row
@@ -40,6 +32,8 @@ class Graph(FamiliarNames):
     in NumPy. `inputs` and `outputs` are the names, including those of inputs with default values. Raises
     ArgumentError for a node that Onward does not support.
     """
+
+    _conversion: ClassVar[str] = "model.layers()"
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = model
@@ -121,14 +115,6 @@ class Graph(FamiliarNames):
     def quantize(self, precision: str, **options: Any) -> Sequential:
         """Quantize `layers()`, with their options."""
         return self.layers().quantize(precision, **options)
-
-    if not TYPE_CHECKING:  # type checkers should still report unknown attributes
-
-        def __getattr__(self, name: str) -> None:
-            if not name.startswith("_") and hasattr(Layer, name):
-                message = f"Graph has no attribute {name!r}: use model.layers().{name}"
-                raise LayerAttributeError(message, name=name, obj=self)
-            super().__getattr__(name)
 
     def _summary_rows(self) -> list[Row]:
         return summarize(self._model).rows

@@ -6,7 +6,7 @@ that names and shapes do not identify is left out, with the reason.
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,13 @@ from ...layers.activation import Activation, Softmax
 from ...layers.base import NO_WEIGHTS, Layer, Weighted
 from ...layers.conv import Conv1d, Conv2d, Convolution
 from ...layers.embedding import Embedding
+from ...layers.familiar_names import FamiliarNames
 from ...layers.linear import Linear
 from ...layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from ...layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from ...layers.rnn import LSTM, RNN
 from ...layers.sequential import Sequential
+from ...layers.summary import Row, rows
 from ..zip import MAX_AXES
 from .merge import CELLS, RECURRENT, Merged, Tensors, is_from_torch
 
@@ -54,7 +56,7 @@ RECURRENT_LAYERS, RECURRENT_CELLS = {"RNN", "LSTM", "GRU"}, {"RNNCell", "LSTMCel
 TENSOR_NAMES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
-class Parts(dict[str, Layer]):
+class Parts(FamiliarNames, dict[str, Layer]):
     """The layers of a PyTorch file by name; "" is the name of a layer that the file contains without one.
 
     A PyTorch file contains weights but no forward(), the Python code that connects the layers; `sequential`
@@ -62,11 +64,16 @@ class Parts(dict[str, Layer]):
     is not among the layers.
     """
 
+    _conversion: ClassVar[str] = "model.sequential(...)"
+
     def __init__(self) -> None:
         super().__init__()
         self.leftover: list[str] = []
         self.reasons: dict[str, str] = {}
         self._containers: dict[str, list[str]] = {}  # the modules of each nn.Sequential, in order
+
+    def _summary_rows(self) -> list[Row]:
+        return rows(self)
 
     def sequential(self, *names: str) -> Sequential:
         """An onward.Sequential of these layers, in this order.
