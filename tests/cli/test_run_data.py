@@ -48,7 +48,7 @@ def test_sequences_with_nan_outputs_are_set_aside_on_request(tmp_path: Path, nan
     assert rows[1]["predicted"] == "" and rows[0]["predicted"] != ""
 
 
-def test_a_file_of_nothing_but_bad_sequences_gives_valid_json(tmp_path: Path) -> None:
+def test_a_file_with_only_bad_sequences_gives_valid_json(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.full((2, 4, 12), np.nan, np.float32))
     reported = report("run", "vowels", tmp_path / "x.npy", "--on-error", "keep")
     assert reported["bad"] == [0, 1] and reported["outputs"][0] == {

@@ -127,19 +127,21 @@ class Plan:
         results = _run(node, inputs)
         if any(array.size == 0 for array in results):
             raise CannotPlan(f"{node.name} ({node.operation}) has an empty output")
-        views = None
+        views, before = None, len(self._builder.steps)
         if all(array.dtype == np.float32 for array in results) and node.operation in LOWERINGS:
-            first = len(self._builder.steps)
             views = LOWERINGS[node.operation](self._builder, node, inputs, [a.shape for a in results])
             if views is None:
-                del self._builder.steps[first:]
+                del self._builder.steps[before:]
         if self._builder.arena_size > MAX_ARENA_SIZE:
             raise CannotPlan(f"its values need more than {MAX_ARENA_SIZE} floats")
         if views is None:
             self._run_in_numpy(node, inputs, results)
         else:
+            # A view of the memory of an input is used once only if the input is.
+            is_new = len(self._builder.steps) > before
+            alone = is_new or all(value is None or value.known or value.used_once for value in inputs)
             values = [Value(array, False, view) for array, view in zip(results, views, strict=False)]
-            self._define(node, values)
+            self._define(node, values, alone)
 
     def _run_in_numpy(self, node: Node, inputs: list[Value | None], results: list[AnyArray]) -> None:
         """Run a node in NumPy and copy its float32 outputs into the arena."""
@@ -153,10 +155,10 @@ class Plan:
         self._segments.append(NumPyNode(node, sources, targets))
         self._define(node, [Value(a, False, view) for a, view in zip(results, views, strict=True)])
 
-    def _define(self, node: Node, values: list[Value]) -> None:
+    def _define(self, node: Node, values: list[Value], alone: bool = True) -> None:
         for name, value in zip(node.outputs, values, strict=False):
             if name:
-                self._values[name] = value._replace(name=name, used_once=self._uses[name] == 1)
+                self._values[name] = value._replace(name=name, used_once=alone and self._uses[name] == 1)
 
     def _end_segment(self) -> None:
         steps = len(self._builder.steps)
