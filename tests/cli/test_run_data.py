@@ -87,6 +87,11 @@ def test_a_dash_reads_standard_input_and_writes_standard_output(tmp_path: Path, 
     assert json.loads(run_with_stdin(source.read_bytes(), "vowels", "-", "--json").stdout)["sequences"] == 3
 
 
+def test_binary_content_that_is_not_an_array_is_rejected_with_the_formats_to_use() -> None:
+    result = run_with_stdin(b"PAR1\x80\xff", "vowels", "-", expect=1)
+    assert "standard input: not CSV in UTF-8, nor .npy or .npz: convert it" in message(result)
+
+
 def test_workers_give_the_same_bits(tmp_path: Path, lstm: Path) -> None:
     for workers in (1, 3):
         invoke("run", lstm, TEST, "--workers", str(workers), "--out", tmp_path / f"{workers}.npy", expect=0)
