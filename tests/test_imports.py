@@ -72,6 +72,21 @@ def test_no_cpp_file_includes_a_higher_folder() -> None:
             assert not higher, f"{path.name} includes {included}"
 
 
+def test_every_package_states_what_it_may_import() -> None:
+    for path in SOURCE.rglob("__init__.py"):
+        purpose = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+        assert "; may import " in purpose, f"{path} does not state what it may import"
+
+
+def test_no_file_exceeds_its_line_limit() -> None:
+    limits = {".py": 450, ".cpp": 400, ".h": 400}
+    for name in ("src", "cpp", "tests", "bench", "tools", "fuzz", "examples"):
+        for path in (ROOT / name).rglob("*.*"):
+            if path.suffix in limits and path.name != "textbook.py":
+                lines = len(path.read_text().splitlines())
+                assert lines <= limits[path.suffix], f"{path} has {lines} lines"
+
+
 def test_import_onward_imports_numpy_and_safetensors_only() -> None:
     code = (
         "import sys, numpy.random, safetensors.numpy; before = set(sys.modules); import onward;"

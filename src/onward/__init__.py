@@ -1,4 +1,4 @@
-"""Onward runs trained recurrent networks on a CPU with NumPy alone. May import every folder except cli."""
+"""Run trained recurrent networks on a CPU with NumPy alone; may import every folder except cli."""
 
 import importlib
 import types

@@ -1,4 +1,4 @@
-"""The models and data sets that come with Onward. May import errors only."""
+"""The models and data sets that come with Onward; may import errors only."""
 
 from pathlib import Path
 

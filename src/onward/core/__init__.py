@@ -1,4 +1,1 @@
-"""Utilities that every other folder uses: arrays, argument checks, storage, threads, gate orders.
-
-May import errors and the compiled core (_core) only.
-"""
+"""Arrays, argument checks, storage, threads and gate orders; may import errors and _core only."""

@@ -1,7 +1,4 @@
-"""Graphs of whole models, compiled to one plan of core steps for each signature of the inputs.
-
-May import errors, core and the compiled core (_core).
-"""
+"""Whole models as graphs, compiled to one plan of core steps; may import every folder up to core."""
 
 from .node import Node
 from .planner import Planner

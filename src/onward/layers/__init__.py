@@ -1,6 +1,6 @@
-"""The layers that recurrent models use, named as in torch.nn: they hold weights, never state.
+"""The layers of recurrent models, named as in torch.nn; may import every folder up to core.
 
-May import errors and core; a layer's methods import streaming, tracing and formats when they are called.
+Layers hold weights, never state. Their methods import streaming, tracing and formats when called.
 """
 
 from .activation import Activation, Softmax

@@ -1,7 +1,4 @@
-"""Complete tasks: text models, sequence models and scikit-learn estimators.
-
-May import every folder except cli.
-"""
+"""Complete tasks: text, sequences and scikit-learn estimators; may import every folder up to tables."""
 
 import importlib
 from typing import Any

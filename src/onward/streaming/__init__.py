@@ -1,4 +1,4 @@
-"""Run models step by step: `Stream` holds the state of one sequence, `Pool` the states of thousands.
+"""Models that run step by step, as streams and pools; may import every folder up to layers.
 
-May import errors, core and layers.
+`Stream` holds the state of one sequence, `Pool` the states of thousands.
 """

@@ -1,7 +1,4 @@
-"""Models over tables of sequences: arrays, CSV, Arrow, Parquet and Ray Data.
-
-May import every folder up to formats.
-"""
+"""Models over arrays, CSV, Arrow, Parquet and Ray Data; may import every folder up to formats."""
 
 from typing import Any
 

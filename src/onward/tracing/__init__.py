@@ -1,1 +1,1 @@
-"""Records of every gate and state, and plots of them. May import errors, core, layers and streaming."""
+"""Records of every gate and state, and plots of them; may import every folder up to streaming."""

@@ -1,7 +1,4 @@
-"""The training loop `fit`, losses, optimizers, schedules, batches and checkpoints.
-
-May import errors, core, layers and tracing.
-"""
+"""The training loop, losses, optimizers, schedules, checkpoints; may import every folder up to tracing."""
 
 from .batches import Batch, Batches, Chunks, Data
 from .evaluation import Score, evaluate

@@ -1,1 +1,1 @@
-"""Read Keras files without Keras. May import every folder up to tracing, and formats.zip."""
+"""Read Keras files without Keras; may import every folder up to tracing, and formats.zip."""

@@ -1,1 +1,1 @@
-"""Read, run and write ONNX graphs. May import every folder up to tracing, formats.keras and onnx."""
+"""Read, run and write ONNX graphs; may import every folder up to tracing, formats.keras and onnx."""

@@ -1,1 +1,1 @@
-"""Read PyTorch files without torch. May import every folder up to tracing, and formats.zip."""
+"""Read PyTorch files without torch; may import every folder up to tracing, and formats.zip."""

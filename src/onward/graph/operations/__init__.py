@@ -1,6 +1,4 @@
-"""Functions that turn the operations of a graph into steps of the core, for float32 inputs and outputs.
-
-May import errors, core and the other files of graph.
+"""Turn the operations of a graph into steps of the core; may import every folder up to graph.
 
 A lowering function takes the builder, the node, its inputs and the shapes of its outputs. It returns the
 views of the outputs, or None if the core does not support the node, which then runs in NumPy.

@@ -1,4 +1,4 @@
-"""Keras layers and models: batch-first, with masks. May import errors, core and layers."""
+"""Keras layers and models: batch-first, with masks; may import every folder up to layers."""
 
 from .activation_layers import Activation, PReLU, Softmax
 from .attention import Attention
