@@ -11,17 +11,12 @@ from support import modules
 import onward
 from onward import _core
 
-<<<<<<< HEAD
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from the exporter
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", range(metafunc.config.getoption("--random-modules")))
-=======
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from the exporter
-RANDOM = 300
->>>>>>> main
 
 
 def whole(name: str, folder: Path, **options: Any) -> tuple[torch.nn.Module, dict[str, Any], Any]:
@@ -51,12 +46,7 @@ def test_whole_models_match_pytorch(name: str, tmp_path: Path) -> None:
     assert model._planner.plan(inputs) is not None
 
 
-<<<<<<< HEAD
-def test_a_random_module_gives_the_outputs_of_pytorch(seed: int, tmp_path: Path) -> None:
-=======
-@pytest.mark.parametrize("seed", range(RANDOM))
 def test_random_modules_match_pytorch(seed: int, tmp_path: Path) -> None:
->>>>>>> main
     module, inputs = modules.random_module(seed)
     path = tmp_path / "model.onnx"
     try:
