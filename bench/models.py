@@ -206,7 +206,7 @@ def main() -> None:
             line = ", ".join(f"{name} {value:,.1f}" for name, value in took.items())
             print(f"{model.name:22} {line} µs: {rows[-1]['ratio']:.2f} times as fast as the best", flush=True)
     mean = statistics.geometric_mean(row["ratio"] for row in rows)
-    print(f"geometric mean {mean:.2f}, least {min(row['ratio'] for row in rows):.2f}")
+    print(f"geometric mean {mean:.2f}, minimum {min(row['ratio'] for row in rows):.2f}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         versions = {name: version(name) for name in ("onward", *PEERS)}
