@@ -1,13 +1,13 @@
-"""Whole models in Onward beside onnxruntime, OpenVINO and PyTorch: the time of one call.
+"""Time one call of whole models in Onward, onnxruntime, OpenVINO and PyTorch.
 
-    python bench/models.py                      # models with random weights, of the kinds that people ship
-    python bench/models.py --cases DIR          # also the trained models in a folder of cases
+    python bench/models.py                      # typical production models with random weights
+    python bench/models.py --cases DIR          # also the trained models in a folder
     python bench/models.py --out DIR            # also writes models.json, models.md and models.png to DIR
-    python bench/models.py --overhead           # the cost of a call and of a step beyond the arithmetic
+    python bench/models.py --overhead           # the overhead of a call and of a step
 
-Every model runs from the same ONNX file, in PyTorch from its module. Outputs are compared before any timing.
-The calls are interleaved in one process, and the medians are reported. OpenVINO is left out for files that it
-cannot convert. Needs onward[bench].
+All frameworks run the same ONNX file, except PyTorch, which runs the module. The outputs are compared before
+timing. The calls are interleaved in one process, and the medians are reported. OpenVINO is skipped for files
+that it cannot convert. Needs onward[bench].
 """
 
 import argparse
@@ -60,7 +60,7 @@ def generated(folder: Path) -> Iterator[Model]:
 
 
 def trained(folder: Path) -> Iterator[Model]:
-    """The trained models in a folder of cases."""
+    """The trained models in a folder."""
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> Any:
@@ -89,7 +89,7 @@ def trained(folder: Path) -> Iterator[Model]:
 
 
 def contestants(model: Model, threads: int) -> dict[str, Callable[[], Any]]:
-    """A call of the model in each framework, after a comparison of the outputs with onnxruntime's."""
+    """Return a call of the model in each framework, after comparing the outputs with onnxruntime's."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
@@ -115,7 +115,7 @@ def contestants(model: Model, threads: int) -> dict[str, Callable[[], Any]]:
 
         calls["torch"] = run
     for name, call in calls.items():
-        for _ in range(2):  # Onward's first call makes the plan, the second runs it
+        for _ in range(2):  # Onward's first call builds the plan, the second runs it
             for y, theirs in zip(call(), expected, strict=True):
                 scale = max(1.0, float(np.abs(theirs).max()))
                 error = float(np.abs(y - theirs).max())
@@ -124,7 +124,7 @@ def contestants(model: Model, threads: int) -> dict[str, Callable[[], Any]]:
 
 
 def medians(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """The median time of each call in microseconds, the calls interleaved."""
+    """Time the interleaved calls and return the median of each in microseconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     start = time.perf_counter()
     while time.perf_counter() - start < SECONDS * len(calls) or len(times["onward"]) < 5:
@@ -136,7 +136,7 @@ def medians(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The figures as Markdown."""
+    """Format the results as a Markdown table."""
     lines = [
         "| model | Onward, µs | onnxruntime | OpenVINO | PyTorch | fastest peer / Onward |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -148,7 +148,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Plot how many times as fast as the fastest peer each model runs."""
+    """Plot the speedup of each model over its fastest peer."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -166,7 +166,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def overhead(folder: Path) -> None:
-    """Time graphs of N negations of one number, whose arithmetic takes next to no time."""
+    """Time graphs of N negations of one number, whose arithmetic takes almost no time."""
     for count in (1, 50, 200):
         names = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
         nodes = [onnx.helper.make_node("Neg", [a], [b]) for a, b in itertools.pairwise(names)]
@@ -204,7 +204,9 @@ def main() -> None:
             best = min(value for name, value in took.items() if name != "onward")
             rows.append({"model": model.name, **took, "ratio": best / took["onward"]})
             line = ", ".join(f"{name} {value:,.1f}" for name, value in took.items())
-            print(f"{model.name:22} {line} µs: {rows[-1]['ratio']:.2f} times as fast as the best", flush=True)
+            print(
+                f"{model.name:22} {line} µs: {rows[-1]['ratio']:.2f} times the best peer's speed", flush=True
+            )
     mean = statistics.geometric_mean(row["ratio"] for row in rows)
     print(f"geometric mean {mean:.2f}, minimum {min(row['ratio'] for row in rows):.2f}")
     if arguments.out:

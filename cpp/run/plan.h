@@ -40,7 +40,7 @@ private:
 
 class Plan {
 public:
-    // `sizes` holds the size of each space. Every step throws std::out_of_range for a view that exceeds its space.
+    // `sizes` holds the size of each space. The methods below throw std::out_of_range if a view exceeds its space.
     explicit Plan(std::vector<Size> sizes);
 
     void copy(const View& x, const View& y);

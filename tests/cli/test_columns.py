@@ -78,7 +78,7 @@ def test_a_missing_column_is_explained_in_terms_of_the_file() -> None:
     assert "no column 'puls'; the columns are patient, day, comment, pulse" in words
 
 
-def test_classes_of_any_number_and_name_are_learnt() -> None:
+def test_any_number_and_names_of_classes_are_learned() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 3, 2)) + 3 * (np.arange(60) % 2)[:, None, None]
     np.savez("numbers.npz", x=x, y=np.where(np.arange(60) % 2, 1_000_000, -5))

@@ -25,7 +25,7 @@ TEST = bundled.datasets()["japanese_vowels_test"]
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
-def test_converting_there_and_back_changes_nothing(tmp_path: Path, suffix: str) -> None:
+def test_a_round_trip_conversion_changes_nothing(tmp_path: Path, suffix: str) -> None:
     assert invoke("convert", "vowels", tmp_path / f"a{suffix}").exit_code == 0
     assert invoke("convert", tmp_path / f"a{suffix}", tmp_path / "b.safetensors").exit_code == 0
     onward.load(VOWELS).save(tmp_path / "own.safetensors")

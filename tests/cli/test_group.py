@@ -81,7 +81,7 @@ def test_the_example_of_a_help_runs(
         (["run", "vowels", "shakespeare"], "It is a bundled model."),
     ],
 )
-def test_typos_are_answered_with_the_most_similar_name(
+def test_typos_suggest_the_most_similar_name(
     arguments: list[str], hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -141,7 +141,7 @@ def test_a_file_without_permission_ends_in_one_message(tmp_path: Path) -> None:
     assert "Permission denied" in message(invoke("info", path, expect=1))
 
 
-def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **options: object) -> None:
         raise KeyboardInterrupt
 

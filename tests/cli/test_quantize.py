@@ -16,9 +16,7 @@ VOWELS = bundled.models()["vowels"]
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
-def test_the_file_is_what_quantize_gives_and_the_difference_that_of_its_outputs(
-    tmp_path: Path, precision: str
-) -> None:
+def test_the_file_and_the_difference_match_those_of_model_quantize(tmp_path: Path, precision: str) -> None:
     out = tmp_path / "small.safetensors"
     reported = report("quantize", "vowels", "--to", precision, "-o", out)
     net: Any = onward.load(VOWELS)

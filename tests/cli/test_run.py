@@ -140,7 +140,7 @@ def test_a_table_of_many_outputs_is_truncated(tmp_path: Path) -> None:
     assert len(result.output.splitlines()) < 40
 
 
-def test_a_failed_run_leaves_the_old_output_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_leaves_the_output_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "y.csv"
     out.write_text("old")
     np.save(tmp_path / "x.npy", np.zeros((5, 13), np.float32))
@@ -184,7 +184,7 @@ def test_a_failed_run_leaves_the_old_output_whole(tmp_path: Path, monkeypatch: p
     ],
 )
 @pytest.mark.usefixtures("lstm", "state_dict")
-def test_wrong_usage_ends_in_exit_code_2_with_a_hint(
+def test_wrong_usage_gives_exit_code_2_and_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], fragment: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -194,7 +194,7 @@ def test_wrong_usage_ends_in_exit_code_2_with_a_hint(
     assert fragment in " ".join(result.output.replace("│", " ").split())
 
 
-def test_errors_in_files_end_in_exit_code_1_and_name_the_place(tmp_path: Path) -> None:
+def test_errors_in_files_give_exit_code_1_and_name_the_location(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n3,oops\n")
     result = invoke("run", "vowels", tmp_path / "x.csv", expect=1)
     assert all(word in result.output for word in ("x.csv", "line 3", "column 'b'", "'oops'"))
@@ -205,7 +205,7 @@ def test_errors_in_files_end_in_exit_code_1_and_name_the_place(tmp_path: Path) -
         assert result.exit_code == 1 and "cut.safetensors" in result.output
 
 
-def test_names_with_square_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+def test_square_brackets_in_names_are_shown_unchanged(tmp_path: Path) -> None:
     np.save(tmp_path / "[red]x.npy", np.zeros((5, 12), np.float32))
     printed = invoke("run", "vowels", tmp_path / "[red]x.npy").output
     assert "[red]x.npy" in printed.replace("\n", "")

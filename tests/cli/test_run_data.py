@@ -48,7 +48,7 @@ def test_sequences_with_nan_outputs_are_set_aside_on_request(tmp_path: Path, nan
     assert rows[1]["predicted"] == "" and rows[0]["predicted"] != ""
 
 
-def test_a_file_of_nothing_but_bad_sequences_gives_valid_json(tmp_path: Path) -> None:
+def test_a_file_with_only_bad_sequences_gives_valid_json(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.full((2, 4, 12), np.nan, np.float32))
     reported = report("run", "vowels", tmp_path / "x.npy", "--on-error", "keep")
     assert reported["bad"] == [0, 1] and reported["outputs"][0] == {
@@ -85,6 +85,11 @@ def test_a_dash_reads_standard_input_and_writes_standard_output(tmp_path: Path, 
         assert result.stdout_bytes == out.read_bytes()
     assert result.stderr.splitlines()[0] == "3 sequences of 5 steps, 12 features"
     assert json.loads(run_with_stdin(source.read_bytes(), "vowels", "-", "--json").stdout)["sequences"] == 3
+
+
+def test_binary_content_that_is_not_an_array_is_rejected_with_the_formats_to_use() -> None:
+    result = run_with_stdin(b"PAR1\x80\xff", "vowels", "-", expect=1)
+    assert "standard input: not CSV in UTF-8, nor .npy or .npz: convert it" in message(result)
 
 
 def test_workers_give_the_same_bits(tmp_path: Path, lstm: Path) -> None:

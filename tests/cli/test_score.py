@@ -46,7 +46,7 @@ def test_unknown_characters_can_be_an_error(tmp_path: Path) -> None:
     assert "character 4 of the text is 'é'" in message(result)
 
 
-def test_a_text_of_unknown_characters_alone_is_an_error(tmp_path: Path) -> None:
+def test_a_text_with_only_unknown_characters_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("äöü")
     result = invoke("score", "shakespeare", tmp_path / "text.txt", expect=1)
     assert "has 0 characters that the model knows, of 3" in message(result)

@@ -23,7 +23,7 @@ def test_trace_summarizes_each_layer_and_writes_the_format_of_the_file_name(tmp_
     assert invoke("trace", "vowels", "-o", tmp_path / "gates.PDF").exit_code == 0
     assert (tmp_path / "gates.PDF").read_bytes().startswith(b"%PDF")
     output = invoke("trace", "vowels", "-o", tmp_path / "gates.NPZ").output
-    assert "0.l0" in output and "dead units: how many have a hidden state that varies" in output
+    assert "0.l0" in output and "dead units: the number of units whose hidden state varies" in output
     with np.load(tmp_path / "gates.NPZ") as saved:
         assert saved["0.l0.f"].shape == (19, 1, 48)
 

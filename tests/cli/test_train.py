@@ -32,7 +32,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 SMALL = "--hidden", "16", "--layers", "1"
 
 
-def test_a_model_of_text_is_trained_sampled_scored_and_plotted() -> None:
+def test_a_text_model_is_trained_sampled_scored_and_plotted() -> None:
     result = report("train", "text", "play.txt", *SMALL, "--epochs", "12")
     assert result["model"] == "play.safetensors" and result["run"] == "play.run"
     assert len(result["epochs"]) == 12 and result["characters"] == len(PLAY)

@@ -1,4 +1,4 @@
-"""Plans against the same graph run node by node in NumPy: other inputs, signatures, branches, threads."""
+"""Plans match the same graph run node by node in NumPy, for other inputs, signatures and branches."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,13 +20,13 @@ def normal(*shape: int) -> Any:
 
 
 def compared(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], weights: dict[str, Any]) -> Graph:
-    """The model of some nodes, once its plan and NumPy agree on these inputs and on others."""
+    """Build a model from nodes and check that its plan matches NumPy on two sets of inputs."""
     graph = Graph(model_of(nodes, inputs, outputs, weights))
     for scale in (1, -0.5):
-        given = {name: (x * scale).astype(x.dtype) for name, x in inputs.items()}
-        plan = graph._planner.plan(given)
+        scaled = {name: (x * scale).astype(x.dtype) for name, x in inputs.items()}
+        plan = graph._planner.plan(scaled)
         assert plan is not None
-        for mine, expected in zip(graph(**given), graph._evaluator.run(None, dict(given)), strict=True):
+        for mine, expected in zip(graph(**scaled), graph._evaluator.run(None, dict(scaled)), strict=True):
             assert mine.shape == expected.shape
             np.testing.assert_allclose(mine, expected, rtol=0, atol=2e-5 * max(1, np.abs(expected).max()))
     return graph
@@ -47,9 +47,7 @@ CONVOLUTIONS = [
 
 @pytest.mark.parametrize(("x", "W", "attributes"), CONVOLUTIONS)
 @pytest.mark.parametrize("bias", [False, True])
-def test_convolution_and_pooling_match_numpy_for_all_window_options(
-    x: Any, W: Any, attributes: Any, bias: bool
-) -> None:
+def test_convolutions_match_numpy_for_all_window_options(x: Any, W: Any, attributes: Any, bias: bool) -> None:
     names = ["x", "W", *(["b"] if bias else [])]
     nodes = [helper.make_node("Conv", names, ["z"], **attributes), helper.make_node("Relu", ["z"], ["y"])]
     compared(nodes, {"x": normal(*x)}, ["y"], {"W": normal(*W), "b": normal(W[0])})
@@ -73,7 +71,7 @@ MOVEMENTS = [
 def test_movements_match_numpy(operation: str, parameters: Any, attributes: Any) -> None:
     weights = {f"p{i}": np.asarray(p) for i, p in enumerate(parameters)}
     nodes = [
-        helper.make_node("Tanh", ["x"], ["z"]),  # so that the input's numbers are in the arena
+        helper.make_node("Tanh", ["x"], ["z"]),  # puts the input into the arena
         helper.make_node(operation, ["z", *weights], ["m"], **attributes),
         helper.make_node("Abs", ["m"], ["y"]),
     ]
@@ -99,7 +97,7 @@ def test_reductions_match_numpy(operation: str, attributes: Any) -> None:
     compared([helper.make_node(operation, ["x"], ["y"], **attributes)], {"x": normal(2, 7, 19)}, ["y"], {})
 
 
-def test_nodes_that_the_core_lacks_run_between_its_steps() -> None:
+def test_unsupported_nodes_run_in_numpy_between_steps_of_the_core() -> None:
     nodes = [
         helper.make_node("Tanh", ["x"], ["a"]),
         helper.make_node("Erf", ["a"], ["e"]),
@@ -111,7 +109,7 @@ def test_nodes_that_the_core_lacks_run_between_its_steps() -> None:
     assert plan is not None and [type(segment) is tuple for segment in plan._segments].count(False) == 2
 
 
-def test_a_scalar_that_decides_a_branch_has_a_plan_for_each_value() -> None:
+def test_each_value_of_a_scalar_that_selects_a_branch_has_its_own_plan() -> None:
     branches = {
         name: helper.make_graph(
             [helper.make_node(operation, ["x"], ["z"])],
@@ -133,7 +131,7 @@ def test_a_scalar_that_decides_a_branch_has_a_plan_for_each_value() -> None:
         np.testing.assert_array_equal(graph(x, np.array(8000))[0], -x)
 
 
-def test_an_integer_that_comes_out_of_a_branch_reaches_the_nodes_after_it() -> None:
+def test_an_integer_output_of_a_branch_reaches_later_nodes() -> None:
     branches = {
         name: helper.make_graph(
             [helper.make_node("ArgMax", ["z"], ["inner"], axis=1, keepdims=0)],
@@ -162,7 +160,7 @@ def test_a_graph_whose_shapes_depend_on_values_runs_without_a_plan() -> None:
         np.testing.assert_array_equal(graph(x)[0], [np.flatnonzero(x)])
 
 
-def test_only_the_plans_of_the_last_signatures_are_kept() -> None:
+def test_only_the_most_recent_plans_are_kept() -> None:
     graph = Graph(model_of([helper.make_node("Tanh", ["x"], ["y"])], {"x": normal(2, 3)}, ["y"], {}))
     graph._inputs["x"] = graph._inputs["x"]._replace(axes=None)
     for rows in range(1, 20):
@@ -191,7 +189,7 @@ def test_an_input_that_is_not_contiguous_is_read_correctly() -> None:
     np.testing.assert_array_equal(graph(x)[0], -x)
 
 
-def test_an_array_in_the_other_byte_order_does_not_use_the_plan_of_native_ones() -> None:
+def test_an_array_in_the_other_byte_order_does_not_use_the_plan_for_native_order() -> None:
     graph = Graph(model_of([helper.make_node("Neg", ["x"], ["y"])], {"x": normal(4, 5)}, ["y"], {}))
     x = normal(4, 5)
     graph(x)

@@ -1,4 +1,4 @@
-"""Whole models, planned and run in the core, against PyTorch."""
+"""Whole models, planned and run in the core, match PyTorch."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from support import modules
 import onward
 from onward import _core
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from the exporter
 RANDOM = 300
 
 
@@ -32,7 +32,7 @@ def assert_close(mine: Any, theirs: Any) -> None:
 
 
 @pytest.mark.parametrize("name", modules.WHOLE)
-def test_a_whole_model_gives_the_outputs_of_its_module(name: str, tmp_path: Path) -> None:
+def test_whole_models_match_pytorch(name: str, tmp_path: Path) -> None:
     module, inputs, model = whole(name, tmp_path)
     expected = modules.answer(module, inputs)
     assert_close(model(**inputs), expected)
@@ -43,12 +43,12 @@ def test_a_whole_model_gives_the_outputs_of_its_module(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("seed", range(RANDOM))
-def test_a_random_module_gives_the_outputs_of_pytorch(seed: int, tmp_path: Path) -> None:
+def test_random_modules_match_pytorch(seed: int, tmp_path: Path) -> None:
     module, inputs = modules.random_module(seed)
     path = tmp_path / "model.onnx"
     try:
         expected = modules.answer(module, inputs)
-    except RuntimeError as error:  # a kernel is longer than what the previous steps left
+    except RuntimeError as error:  # a kernel is longer than its input
         pytest.skip(str(error))
     path.write_bytes(modules.exported(module, inputs))
     model: Any = onward.load(path)
@@ -59,7 +59,7 @@ def test_a_random_module_gives_the_outputs_of_pytorch(seed: int, tmp_path: Path)
 @pytest.mark.parametrize(
     "name", [name for name in modules.WHOLE if name not in ("policy", "noise suppressor")]
 )
-def test_a_row_has_the_same_bits_on_its_own_and_in_any_batch(name: str, tmp_path: Path) -> None:
+def test_a_row_has_the_same_bits_in_any_batch(name: str, tmp_path: Path) -> None:
     ((first, shape),) = modules.WHOLE[name].inputs.items()
     axes = {first: {0: "batch"}}
     _, _, model = whole(name, tmp_path, dynamic_axes=axes)

@@ -33,7 +33,7 @@ def expected_failures(estimator: Any) -> dict[str, str]:
     expected_failed_checks=expected_failures,
     xfail_strict=True,
 )
-def test_passes_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+def test_passes_the_estimator_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     if check.func.__name__ == "check_regressors_train":  # requires a good fit
         estimator.set_params(hidden_size=32, epochs=None)
     check(estimator)

@@ -97,7 +97,7 @@ def test_growing_keeps_the_states() -> None:
     assert (len(pool), pool.capacity) == (24, 24)
 
 
-def test_reopened_ids_start_with_states_of_zeros() -> None:
+def test_reopened_ids_start_with_zero_states() -> None:
     pool = MODELS["lstm"]().pool(2)
     ids = pool.open(2)
     pool.step(ids, inputs("lstm", 2))
@@ -238,7 +238,7 @@ def test_pool_file_of_another_model_or_version_is_rejected(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["lstm", "softmax"])
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, Pool.copy])
-def test_copied_pool_has_streams_and_states_of_its_own(name: str, copied: Any) -> None:
+def test_copied_pool_is_independent_of_the_original(name: str, copied: Any) -> None:
     pool = MODELS[name]().pool(3, max_capacity=7)
     ids = pool.open(5)
     pool.close(ids[1:3])

@@ -1,4 +1,4 @@
-"""Whole models of the kinds that people ship, in PyTorch, and random ones, exported to ONNX."""
+"""Typical production models in PyTorch, and random modules, exported to ONNX."""
 
 import io
 import warnings
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 class VoiceDetector(nn.Module):
-    """An STFT by convolution, strided convolutions, an LSTM, and a probability for each frame."""
+    """An STFT as a convolution, strided convolutions, an LSTM, and a probability for each frame."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class VoiceDetector(nn.Module):
 
 
 class NoiseSuppressor(nn.Module):
-    """Two LSTMs mask the spectrum, two more mask a learned basis; one block per call."""
+    """Two LSTMs mask the spectrum, two more mask learned features; one block per call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class NoiseSuppressor(nn.Module):
 
 
 class TextReader(nn.Module):
-    """A CRNN: 2-D convolutions and pooling over an image, two BiLSTMs, a class for each column."""
+    """A CRNN: 2-D convolutions and pooling over an image, two bidirectional LSTMs, a class per column."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class AttentionPooling(nn.Module):
 
 
 class Forecaster(nn.Module):
-    """Each series is normalized on its own; the forecast is added to its last value."""
+    """An LSTM on separately normalized series; the forecast is added to the last value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Forecaster(nn.Module):
 
 
 class Policy(nn.Module):
-    """One step of a recurrent policy: actions, a value, and the state."""
+    """One step of a recurrent policy, which returns actions, a value and the state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class SpeechRecognizer(nn.Module):
 
 
 class Translator(nn.Module):
-    """Sequence to sequence with attention, its decoder unrolled over eight steps."""
+    """A sequence-to-sequence model with attention; the decoder is unrolled over eight steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Translator(nn.Module):
 
 
 class KeywordSpotter(nn.Module):
-    """Depthwise separable convolutions before an LSTM; its last step decides."""
+    """Depthwise separable convolutions and an LSTM, whose last step determines the class."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class KeywordSpotter(nn.Module):
 
 
 class Whole(NamedTuple):
-    """A model, the shapes of its inputs ("tokens": integers), and their names."""
+    """A model, and the shapes of its inputs by name; "tokens" holds integers."""
 
     module: Callable[[], nn.Module]
     inputs: dict[str, tuple[int, ...]]
@@ -204,7 +204,7 @@ WHOLE = {
 
 
 def inputs_of(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[Any]]:
-    """Random inputs of these shapes."""
+    """Return random inputs with these shapes."""
     rng = np.random.default_rng(seed)
     return {
         name: rng.integers(0, 500, shape)
@@ -215,7 +215,7 @@ def inputs_of(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, NDArra
 
 
 def exported(module: nn.Module, inputs: dict[str, NDArray[Any]], **options: Any) -> bytes:
-    """The module as an ONNX file."""
+    """Export the module to ONNX and return the bytes of the file."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of the exporter
@@ -231,14 +231,14 @@ def exported(module: nn.Module, inputs: dict[str, NDArray[Any]], **options: Any)
 
 
 def answer(module: nn.Module, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """The outputs of the module."""
+    """Return the outputs of the module."""
     with torch.inference_mode():
         outputs = module.eval()(*map(torch.from_numpy, inputs.values()))
     return [y.numpy() for y in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 class Step(nn.Module):
-    """One operation on a sequence (B, T, F), and the number of features after it."""
+    """One operation on a sequence (B, T, F)."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], *layers: nn.Module) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ class Step(nn.Module):
 
 
 def _over_time(layer: nn.Module) -> Step:
-    """A layer that takes (B, F, T)."""
+    """Apply a layer that takes (B, F, T) to (B, T, F)."""
     return Step(lambda x: layer(x.transpose(1, 2)).transpose(1, 2), layer)
 
 
@@ -332,7 +332,7 @@ HEADS: list[Callable[[Tensor], Any]] = [
 
 
 class Random(nn.Module):
-    """A random sequence of steps over the sum of two inputs, and a random head."""
+    """A random sequence of steps on a combination of two inputs, and a random head."""
 
     def __init__(self, rng: np.random.Generator, features: int) -> None:
         super().__init__()
@@ -360,7 +360,7 @@ class Random(nn.Module):
 
 
 def random_module(seed: int) -> tuple[nn.Module, dict[str, NDArray[Any]]]:
-    """A module and its inputs."""
+    """Return a random module and its inputs."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     features = int(rng.integers(1, 12))

@@ -14,7 +14,7 @@ from onward.tables.data import Saved, Selection
 NET = onward.Sequential(onward.GRU(2, 4, rng=0), onward.Last())
 
 
-def test_what_is_saved_is_loaded_and_the_model_still_opens(tmp_path: Path) -> None:
+def test_a_saved_record_is_read_back_and_the_model_still_opens(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     saved = Saved(Selection(("a", "b"), ("y",), None, "t", 12, 3), ("no", "yes"))
     model_files.save(path, NET, saved)

@@ -57,7 +57,7 @@ def model(tmp_path: Path) -> Path:
         (["--group", "id", "--workers", "3"], ["id", "y"]),
     ],
 )
-def test_all_rows_are_scored_in_order_beside_the_columns_to_keep(
+def test_all_rows_are_scored_in_order_and_keep_the_selected_columns(
     files: tuple[Path, pa.Table], model: Path, tmp_path: Path, options: list[str], columns: list[str]
 ) -> None:
     folder, rows = files
@@ -71,7 +71,7 @@ def test_all_rows_are_scored_in_order_beside_the_columns_to_keep(
     assert "3,600 sequences in " in printed and "Written to" in printed
 
 
-def test_the_index_of_pandas_is_kept(model: Path, tmp_path: Path) -> None:
+def test_the_pandas_index_is_kept(model: Path, tmp_path: Path) -> None:
     rows = table(30)
     metadata = {"pandas": json.dumps({"index_columns": ["id"]})}
     pq.write_table(rows.replace_schema_metadata(metadata), tmp_path / "in.parquet")
@@ -89,7 +89,7 @@ def test_the_file_is_the_same_for_any_number_of_workers(
     assert one == two == five
 
 
-def test_an_interrupt_leaves_the_old_file_whole(
+def test_an_interrupt_leaves_the_existing_file_unchanged(
     files: tuple[Path, pa.Table], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:

@@ -172,7 +172,7 @@ def test_scorer_is_an_attribute_of_onward_tables() -> None:
     assert onward.tables.Scorer is Scorer  # type: ignore[attr-defined]  # imported when it is first named
 
 
-def test_a_call_that_is_cancelled_ends_after_the_batch_that_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_call_ends_after_the_current_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled, batches = Event(), []
 
     def run_batch(*arguments: Any) -> Any:

@@ -57,7 +57,7 @@ def test_the_window_that_a_model_was_trained_with_is_used(table: Path) -> None:
     assert sequences.items[0].shape == (3, 2) and sequences.selection.horizon == 2
 
 
-def test_arrays_are_cut_too(tmp_path: Path) -> None:
+def test_arrays_are_cut_into_windows(tmp_path: Path) -> None:
     x, y = np.arange(20.0).reshape(10, 2), np.arange(10.0)
     np.savez(tmp_path / "x.npz", x=x, y=y)
     sequences = data.read(tmp_path / "x.npz", Selection(window=4, horizon=3))

@@ -184,7 +184,7 @@ def test_answers_of_a_model_with_an_output_per_step_are_its_output() -> None:
     np.testing.assert_array_equal(trace.answers(1), net(x[:4])[:, 1])
 
 
-def test_answers_before_a_convolution_has_enough_steps_are_nan() -> None:
+def test_answers_for_prefixes_too_short_for_a_convolution_are_nan() -> None:
     net = onward.Sequential(onward.GRU(5, 7, rng=0), onward.Last(), onward.Linear(7, 2, rng=1))
     trace = net.trace(arrays(4, 5))
     whole = trace._answer
@@ -212,7 +212,7 @@ def bars(figure: Any) -> list[str]:
     return [axes.get_ylabel() for axes in figure.axes if axes.get_label() == "<colorbar>"]
 
 
-def test_plot_has_a_panel_for_each_gate_and_state_and_leaves_pyplot_alone() -> None:
+def test_plot_has_a_panel_for_each_gate_and_state_and_does_not_affect_pyplot() -> None:
     from matplotlib import _pylab_helpers
 
     net = onward.Sequential(onward.LSTM(5, 7, rng=0), onward.Linear(7, 2, rng=0))

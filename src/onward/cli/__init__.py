@@ -1,6 +1,6 @@
 """The `onward` command; may import every other folder.
 
-Each subcommand is imported when it is used, so that `onward --help` is quick.
+Each subcommand is imported on first use, so that `onward --help` is fast.
 """
 
 import sys

@@ -48,7 +48,7 @@ def convert(
     check_suffix(target, "OUT", (".safetensors", ".onnx"))
     path = model_file(source, "IN")
     if target.exists() and target.samefile(path):
-        raise click.BadParameter(f"{target} is IN: choose another name", param_hint="OUT")
+        raise click.BadParameter(f"{target} would overwrite IN: choose another name", param_hint="OUT")
     net = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
     to_onnx = target.suffix.lower() == ".onnx"
     if isinstance(net, dict) and (to_onnx or _lost(net, path)) and net.only_layer is not None:

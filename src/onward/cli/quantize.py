@@ -67,7 +67,7 @@ def quantize(
     check_suffix(out, "--out", (".safetensors",))
     path = model_file(model)
     if out.exists() and out.samefile(path):
-        raise click.BadParameter(f"{out} is MODEL: choose another name", param_hint="--out")
+        raise click.BadParameter(f"{out} would overwrite MODEL: choose another name", param_hint="--out")
     if source is None and model in bundled.models():
         source = bundled.card(model).get("data")
     if source is None and tolerance is not None:

@@ -43,7 +43,7 @@ MOST_NAMED = 10  # the maximum number of bad sequences in a message
 @click.argument("model", shell_complete=complete_model)
 @click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 @click.option(
-    "--out", help="Write the outputs to this file: .npy, .npz, .csv or .parquet, as INPUT; or - for stdout."
+    "--out", help="Write the outputs to this .npy, .npz, .csv or .parquet file, or to stdout with -."
 )
 @click.option(
     "--workers",
@@ -62,8 +62,8 @@ MOST_NAMED = 10  # the maximum number of bad sequences in a message
 @click.option("--output", default="y", show_default=True, help="Parquet: name of the column to add.")
 @click.option(
     "--columns",
-    help="Parquet: columns to keep beside the output, or '*' for all. By default, the --group column and the "
-    "index that pandas wrote.",
+    help="Parquet: columns to keep besides the output, or '*' for all. By default, the --group column and "
+    "the index that pandas wrote.",
 )
 @click.option("--engine", type=click.Choice(["ray"]), help="Parquet: run on many processors or machines.")
 @click.option("--address", help="Parquet: the Ray cluster to run on, such as auto; by default a local one.")
@@ -155,7 +155,7 @@ def _refuse(ctx: click.Context, options: tuple[str, ...], kind: str) -> None:
         if option.name in options and ctx.get_parameter_source(option.name) != ParameterSource.DEFAULT
     ]
     if found:
-        raise click.UsageError(f"{', '.join(found)}: only for {kind}, but INPUT is of another kind")
+        raise click.UsageError(f"{', '.join(found)}: only for {kind}, but INPUT is something else")
 
 
 def _run_file(

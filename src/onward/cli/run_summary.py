@@ -172,7 +172,7 @@ def _title(report: Report) -> str:
 def _classes_table(report: Report) -> Table:
     table = new_table(_title(report), "class", "sequences", "correct", "accuracy")
     table.add_column("")
-    table.add_column("taken for")
+    table.add_column("predicted as")
     for row in report["classes"]:
         accuracy = row["accuracy"]
         table.add_row(

@@ -34,11 +34,11 @@ from .input_options import default_source, read_sequences
 from .run_summary import predict
 
 LEGEND = """\
-lowest, highest tenth: the share of values in that tenth of the gate's range,
-  over all units and steps: there the gate is saturated
-memory: for how many steps in a row units keep their state (forget or update
-  gate above 0.9), on average and for the unit that remembers longest
-dead units: how many have a hidden state that varies by less than 0.001"""
+lowest, highest tenth: the fraction of a gate's values, over all units and
+  steps, in that tenth of its range, where the gate is saturated
+memory: the number of consecutive steps for which a unit keeps its state (forget
+  or update gate above 0.9), averaged over units and for the longest memory
+dead units: the number of units whose hidden state varies by less than 0.001"""
 TITLE_TEXT = 40  # the maximum number of characters of a text in a title
 
 

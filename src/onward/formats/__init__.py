@@ -38,9 +38,9 @@ def load(
     keras_version: str | None = None,
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Layer | Parts | Graph:
-    """Load the model in a file of Onward, ONNX or Keras, or the layers in a file of PyTorch or NumPy.
+    """Load a model from an Onward, ONNX or Keras file, or layers from a PyTorch or NumPy file.
 
-    The content of the file decides its format. No code in a file is run, and no framework is needed; ONNX
+    The format is detected from the content. No code in the file is run, and no framework is needed; ONNX
     files need `pip install 'onward[onnx]'`.
 
     - **PyTorch**: files of torch.save and torch.jit.save, and state dicts in safetensors or .npz files. They
@@ -50,8 +50,7 @@ def load(
       for all recurrent layers (default False). float16 and bfloat16 weights are converted to float32.
     - **ONNX**: `help(type(model))` explains how to call the model.
     - **Keras**: the model takes batch-first input. `custom_objects={"MyLayer": function}` supplies functions
-    of
-      arrays for layers that Onward does not know, by class, or by name where several are Lambdas.
+      of arrays for layers that Onward does not know, by class, or by name if several are Lambdas.
       `keras_version`, such as "2.2.4", is for files that do not record it; without it, Onward infers Keras 1
       or 2 and issues a KerasWarning.
 
@@ -100,7 +99,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 
 
 def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
-    """The tensors of a file under the names that they have in a model. Raises FileError."""
+    """The tensors of a file under the names that a model uses. Raises FileError."""
     data = storage.mapped(path)
     kind = _format(path, data)
     if kind == "keras":
@@ -113,7 +112,7 @@ def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDAr
 
 
 def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
-    """The format of a file, by its content and for lack of a signature by its suffix. Raises FileError."""
+    """The format of a file, from its content or, without a signature, its suffix. Raises FileError."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     members = set()
     if is_zip := data[:4] == zip.SIGNATURE:

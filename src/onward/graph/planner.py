@@ -137,7 +137,7 @@ class Plan:
         if views is None:
             self._run_in_numpy(node, inputs, results)
         else:
-            # A view of the memory of an input is used once only if the input is.
+            # A view of an input's memory counts as used once only if the input is also used once.
             is_new = len(self._builder.steps) > before
             alone = is_new or all(value is None or value.known or value.used_once for value in inputs)
             values = [Value(array, False, view) for array, view in zip(results, views, strict=False)]

@@ -147,7 +147,7 @@ class Layer(FamiliarNames):
         return [self] if self.sublayers() == {"": self} else None
 
     def with_sublayers(self, sublayers: Mapping[str, Layer]) -> Layer:
-        """The same model with some of its sublayers replaced."""
+        """A copy of the model with some sublayers replaced."""
         return sublayers.get("", self)
 
     def frozen(self) -> Layer:

@@ -1,4 +1,4 @@
-"""The lookup table, as in torch.nn."""
+"""The lookup table (embedding) of torch.nn."""
 
 from __future__ import annotations  # importing np.random is slow
 

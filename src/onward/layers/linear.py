@@ -1,4 +1,4 @@
-"""The affine layer, as in torch.nn."""
+"""The affine layer of torch.nn."""
 
 from __future__ import annotations  # importing np.random is slow
 

@@ -1,4 +1,4 @@
-"""A model of layers called one after the other."""
+"""A model that calls its layers one after the other."""
 
 from __future__ import annotations  # importing np.random is slow
 

@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 
 def rows(layers: Mapping[str, Layer]) -> list[Row]:
-    """One row per layer for layers that are not connected; each output shape follows from the layer alone."""
+    """One row per layer for unconnected layers; each output shape is inferred from the layer alone."""
     return [row(name, layer, output_shape(layer, input_shape(layer))) for name, layer in layers.items()]
 
 
@@ -42,7 +42,7 @@ def connected_rows(layers: Mapping[str, Layer]) -> list[Row]:
 
 def _connected_rows(layers: Mapping[str, Layer]) -> Iterator[Row]:
     batch_first = any(layer.batch_first for layer in layers.values())
-    # a leading layer that accepts any shape, such as Dropout, passes on the input of the next one
+    # a leading layer that accepts any shape, such as Dropout, has the input shape of the next layer
     inputs = (input_shape(layer, batch_first) for layer in layers.values())
     shape = next((shape for shape in inputs if shape is not None), None)
     for name, layer in layers.items():
@@ -120,7 +120,7 @@ def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:
 
 
 def shape_text(shape: Axes | None) -> str:
-    """A shape as it is printed: "(T, B, 64)", or "" where it is unknown."""
+    """Format a shape: "(T, B, 64)", or "" if it is unknown."""
     return "" if shape is None else f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
 
 

@@ -88,6 +88,8 @@ def parse(
         return forecasting.cut(sequences, window, horizon, future)
     except OnwardError:
         raise
+    except UnicodeDecodeError as error:
+        raise FileError(f"{name}: not CSV in UTF-8, nor .npy or .npz: convert it to one of these") from error
     except Exception as error:  # NumPy, zipfile, zlib and csv raise many kinds of errors for a damaged file
         raise FileError(f"{name}: cannot be read: {error}") from error
 

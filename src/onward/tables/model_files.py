@@ -10,7 +10,7 @@ from ..layers.base import Layer
 from .layout import Saved, Selection
 
 KEY = "table"
-RECORDS = (KEY, "vocabulary")  # what a model file may record beside its architecture
+RECORDS = (KEY, "vocabulary")  # metadata that a model file may hold besides its architecture
 
 
 def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:

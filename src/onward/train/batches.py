@@ -16,7 +16,7 @@ from ..errors import ArgumentError, ShapeError
 from ..layers.base import Layer, call
 
 AnyArray: TypeAlias = NDArray[Any]
-JITTER = 0.25  # how far a sequence may move among those of other lengths, as a share of its length
+JITTER = 0.25  # random change of each length before sorting, as a fraction of the length
 
 
 class Batch(NamedTuple):

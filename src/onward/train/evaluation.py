@@ -48,7 +48,7 @@ def score(model: Layer, data: Data, loss: Loss) -> Score:
         if are_classes:
             correct += int(((y.argmax(axis=-1) == classes) & mask).sum())
     if not count:
-        raise ArgumentError("the data to evaluate on is empty: it has no step that counts")
+        raise ArgumentError("the evaluation data is empty: it has no valid steps")
     return Score(total / count, correct / count if are_classes else None)
 
 

@@ -172,8 +172,8 @@ class Training:
                 self._save(run)
         if run.batch == 0:
             raise ArgumentError(
-                f"the data gave no batch in epoch {number}: it is empty, or an iterator, which can be read "
-                "only once; pass a list instead"
+                f"the data yielded no batch in epoch {number}: it is empty, or an iterator, which can be "
+                "read only once; pass a list instead"
             )
         self._end_epoch(run)
         report.epoch(number, run.history.epochs[-1])

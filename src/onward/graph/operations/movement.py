@@ -1,4 +1,4 @@
-"""Operations that only move elements: views where strides can express the result, otherwise copies."""
+"""Operations that only move elements, as views if strides can express the result, otherwise as copies."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ MOVEMENT = {
 
 @lowering(*MOVEMENT)
 def movement(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Return views where strides can express the outputs, otherwise gather by a table of offsets."""
+    """Return views if strides can express the outputs, otherwise gather by a table of offsets."""
     x, *others = inputs
     if x is None or x.view is None or any(o is not None and not o.known for o in others):
         return None

@@ -1,4 +1,4 @@
-"""The recurrent layers."""
+"""Recurrent layers."""
 
 from ..builder import Builder
 from ..node import Node

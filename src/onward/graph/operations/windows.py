@@ -52,7 +52,7 @@ def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
 def _filters(
     W: NDArray[Any], bias: NDArray[Any] | None, own: slice
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """The filters of one group as rows of a matrix, channels last, and their bias."""
+    """Return the filters of one group as rows of a matrix, channels last, and their bias."""
     filters = np.moveaxis(W[own], 1, -1)
     return filters.reshape(len(filters), -1), None if bias is None else bias[own]
 
