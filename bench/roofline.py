@@ -4,7 +4,7 @@
 
 Compiles and runs bench/roofline.cpp for the instruction set of the core, with the compiler $CXX or g++.
 
-`Roofline.limit` is the minimum time that a layer can take: the larger of the time for its arithmetic and the time
+`Roofline.limit` is the minimum time of a layer: the larger of the time for its arithmetic and the time
 to read its weights, once per time step.
 """
 
