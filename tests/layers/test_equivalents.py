@@ -71,6 +71,20 @@ def test_a_familiar_argument_of_a_call_raises_an_error_with_the_equivalent(
         sequential(X, **arguments)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(onward.Linear(5, 7), onward.Embedding(5, 7), onward.Conv1d(4, 2, 1), onward.MaxPool1d(2)),
+        *(onward.AvgPool1d(2), onward.LayerNorm(5), onward.BatchNorm1d(4), onward.GroupNorm(2, 4)),
+        *(onward.Activation("tanh"), onward.Softmax(), onward.Dropout(0.5), onward.Last()),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_familiar_argument_of_a_call_of_any_layer_raises_an_error_with_the_equivalent(layer: Any) -> None:
+    with pytest.raises(SignatureError, match=r"has no argument training; it takes .*; training: "):
+        layer(X, training=False)
+
+
 def test_a_familiar_argument_of_a_constructor_raises_an_error_with_the_equivalent() -> None:
     with pytest.raises(SignatureError, match="units: pass input_size and hidden_size"):
         onward.LSTM(units=64)  # type: ignore[call-arg]

@@ -3,7 +3,7 @@
 from __future__ import annotations  # importing np.random is slow
 
 import math
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,7 @@ from ..core import activations, arrays
 from ..core.arrays import Array
 from ..core.checks import checked, integer
 from ..errors import ShapeError
-from .base import Layer
+from .base import Layer, unknown_arguments
 
 
 class Activation(Layer):
@@ -40,12 +40,14 @@ class Activation(Layer):
     def causal(self) -> bool:
         return True
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x of any shape to a new array y of the same shape.
 
         NaN gives NaN, and infinities give the limit. float64 stays float64; other dtypes become float32.
         Raises DtypeError.
         """
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x = arrays.as_array(x, "x")
         x = arrays.contiguous(arrays.as_floats(x, arrays.working_dtype(x), "x"))
         y = np.empty_like(x)
@@ -64,12 +66,14 @@ class Softmax(Layer):
     def causal(self) -> bool:
         return self.dim == -1
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x of any shape to y of the same shape, each slice along `dim` independently.
 
         A slice that contains NaN or +inf, or only -inf, gives NaN. float64 stays float64; other dtypes become
         float32. Raises ShapeError, DtypeError.
         """
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x = arrays.as_array(x, "x")
         x = arrays.as_floats(x, arrays.working_dtype(x), "x")
         if not -x.ndim <= self.dim < x.ndim:

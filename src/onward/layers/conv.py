@@ -7,7 +7,7 @@ from __future__ import annotations  # importing np.random is slow
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -16,7 +16,7 @@ from .. import _core
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer
 from ..errors import ArgumentError
-from .base import Weighted, packed, uniform
+from .base import Weighted, packed, uniform, unknown_arguments
 from .windows import Sides, Spatial, padded, windows
 
 AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
@@ -108,11 +108,13 @@ class Convolution(Spatial, Weighted):
     def _kernel(self, weights: dict[str, Array]) -> Filters:
         return Filters(weights["weight"], weights.get("bias"), self.groups)
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, O, *out).
 
         Each row gives bitwise the same result in any batch. Raises ShapeError, DtypeError.
         """
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x, batched = self._batch(x, self.in_channels)
         sides = self._sides()
         self._check_span(x, [places + 1 for places in self._reach()], sides)

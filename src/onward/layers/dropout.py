@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # importing np.random is slow
 
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ..core import arrays
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import Rng, checked, generator, probability
-from .base import Layer
+from .base import Layer, unknown_arguments
 
 
 def dropout_mask(rng: np.random.Generator, p: float, shape: Shape, dtype: FloatDtype) -> Array:
@@ -34,8 +34,10 @@ class Dropout(Layer):
     def causal(self) -> bool:
         return True
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """A copy of x, of any shape. float64 stays float64; other dtypes become float32."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x = arrays.as_array(x, "x")
         return arrays.as_floats(x, arrays.working_dtype(x), "x").copy()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, integer
-from .base import Weighted
+from .base import Weighted, unknown_arguments
 
 
 class Embedding(Weighted):
@@ -58,8 +58,10 @@ class Embedding(Weighted):
     def step_shape(self) -> Shape:
         return ()
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map integers x of any shape to y (..., embedding_dim). Raises DtypeError, ArgumentError."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         last = self.num_embeddings - 1
         x = arrays.as_integers(x, 0, last, "x", f"this Embedding has num_embeddings={self.num_embeddings}")
         return np.take(self._weights["weight"], x, axis=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # importing np.random is slow
 
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,7 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import checked, flag
 from ..errors import ShapeError
-from .base import Layer, RunRecurrent
+from .base import Layer, RunRecurrent, unknown_arguments
 
 
 class Last(Layer):
@@ -38,11 +38,13 @@ class Last(Layer):
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         return self(x, lengths), None
 
-    def __call__(self, y: ArrayLike, lengths: ArrayLike | None = None) -> Array:
+    def __call__(self, y: ArrayLike, lengths: ArrayLike | None = None, **unknown: Never) -> Array:
         """Map y (T, B, F), (B, T, F) with batch_first, or (T, F) unbatched to a new array (B, F) or (F,).
 
         float64 stays float64; other dtypes become float32. Raises ShapeError, DtypeError, ArgumentError.
         """
+        if unknown:
+            raise unknown_arguments(self, unknown, "y, lengths=None")
         y = arrays.as_array(y, "y")
         y = arrays.as_floats(y, arrays.working_dtype(y), "y")
         if y.ndim not in (2, 3):

@@ -3,7 +3,7 @@
 from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -13,7 +13,7 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer
 from ..errors import ShapeError
-from .base import Weighted, packed, uniform
+from .base import Weighted, packed, uniform, unknown_arguments
 
 
 class Linear(Weighted):
@@ -67,8 +67,10 @@ class Linear(Weighted):
     def _backward_kernel(self, weights: dict[str, Array]) -> _core.Dense:
         return _core.Dense(arrays.contiguous(weights["weight"].T), None)
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (..., I) to y (..., O), row by row. Raises ShapeError, DtypeError."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x = arrays.as_floats(x, self.dtype, "x")
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ShapeError(f"x has shape {x.shape}; the last axis must have in_features={self.in_features}")

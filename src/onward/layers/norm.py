@@ -4,7 +4,7 @@ from __future__ import annotations  # importing np.random is slow
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -14,7 +14,7 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer, non_negative
 from ..errors import ArgumentError, ShapeError
-from .base import Weighted
+from .base import Weighted, unknown_arguments
 
 ONES = ("weight", "running_var")
 
@@ -83,8 +83,10 @@ class BatchNorm(Normalization):
             yield name, (self.num_features,)
         yield "num_batches_tracked", ()  # unused at inference
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x to y of the same shape, elementwise. Raises ShapeError, DtypeError."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x = arrays.as_floats(x, self.dtype, "x")
         if x.ndim not in self.layouts or x.shape[1] != self.num_features:
             takes = " or ".join(self.layouts.values())
@@ -155,8 +157,10 @@ class LayerNorm(Normalization):
             if self.bias:
                 yield "bias", self.normalized_shape
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (..., *normalized_shape) to y of the same shape. Raises ShapeError, DtypeError."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x = arrays.as_floats(x, self.dtype, "x")
         axes = len(self.normalized_shape)
         if x.shape[-axes:] != self.normalized_shape:
@@ -199,8 +203,10 @@ class GroupNorm(Normalization):
             yield "weight", (self.num_channels,)
             yield "bias", (self.num_channels,)
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (N, C, ...) to y of the same shape. Raises ShapeError, DtypeError."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x = arrays.as_floats(x, self.dtype, "x")
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             takes = f"(N, {self.num_channels}, ...)"

@@ -6,7 +6,7 @@ The numbers of a window are combined position by position, in an order that does
 from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from ..core.arrays import Array, Shape
 from ..core.checks import checked, flag
 from ..errors import ArgumentError
+from .base import unknown_arguments
 from .windows import Sides, Spatial, padded, windows
 
 
@@ -90,8 +91,10 @@ class MaxPool(Pooling):
         self._configure(kernel_size, stride, padding, ceil_mode)
         self.dilation = self._per_axis("dilation", dilation, 1)
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x ([N], C, *sizes) to y ([N], C, *out). Raises ShapeError, DtypeError."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x, batched = self._batch(x)
         dilation = self._sizes(self.dilation)
         kernel_size, stride, sides, _ = self._windows(x, dilation)
@@ -133,8 +136,10 @@ class AvgPool(Pooling):
         self._configure(kernel_size, stride, padding, ceil_mode)
         self.count_include_pad = flag("count_include_pad", count_include_pad)
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x ([N], C, *sizes) to y ([N], C, *out). Raises ShapeError, DtypeError."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
         x, batched = self._batch(x)
         kernel_size, stride, sides, own = self._windows(x, (1,) * self.axes)
         y = average(x, kernel_size, stride, sides, own if self.count_include_pad else [(0, 0)] * self.axes)
