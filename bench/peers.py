@@ -313,7 +313,7 @@ def header(peers: list[str]) -> list[str]:
 
 
 def share(cell: Cell, roofline: Roofline) -> str:
-    """The least time that one thread needs, as a share of Onward's time."""
+    """The minimum time that one thread needs, as a share of Onward's time."""
     if cell.threads > 1:
         return ""
     part = roofline.limit(GATES[cell.kind], cell.T, cell.B, cell.H) / cell.microseconds["onward"]
@@ -424,7 +424,7 @@ def main() -> None:
     if peers:
         ratios = [cell.ratio for cell in cells]
         mean = statistics.geometric_mean(ratios)
-        print(f"best peer / onward: geometric mean {mean:.2f}, least {min(ratios):.2f}")
+        print(f"best peer / onward: geometric mean {mean:.2f}, minimum {min(ratios):.2f}")
     if report:
         report.draw(peers)
 

@@ -4,7 +4,7 @@
 
 Compiles and runs bench/roofline.cpp for the instruction set of the core, with the compiler $CXX or g++.
 
-`Roofline.limit` is the least time a layer can take: the larger of the time for its arithmetic and the time
+`Roofline.limit` is the minimum time of a layer: the larger of the time for its arithmetic and the time
 to read its weights, once per time step.
 """
 
@@ -56,7 +56,7 @@ class Roofline:
         return float(np.interp(np.log2(size), np.log2(SIZES), list(self.bytes.values())))
 
     def limit(self, gates: int, T: int, B: int, H: int) -> float:
-        """The least microseconds for T steps of B rows with I = H."""
+        """The minimum time in microseconds for T steps of B rows with I = H."""
         matrix = gates * H * H  # elements of W, and of R
         arithmetic = 2 * 2 * matrix * T * B / self.operations
         # R is read once per step, W once per chunk of about 96 rows

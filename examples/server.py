@@ -195,7 +195,9 @@ def load_model(name: str) -> Any:
     """A bundled model, or the model in a file. Raises OnwardError unless it can stream."""
     model = onward.load(bundled.models().get(name, name))
     if isinstance(model, dict):
-        raise onward.errors.FileError(f"{name} holds layers, not a model: save an onward.Sequential of them")
+        raise onward.errors.FileError(
+            f"{name} contains layers, not a model; combine them in an onward.Sequential and save that"
+        )
     if callable(getattr(model, "layers", None)):  # an ONNX graph
         model = model.layers()
     model = onward.Sequential(model) if model.state_names else model  # a recurrent layer by itself
@@ -215,8 +217,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     names = ", ".join(bundled.models())
     parser.add_argument("model", nargs="?", default="vowels", help=f"a model file or one of {names}")
-    parser.add_argument("--port", type=int, default=8765, help="default: 8765")
-    parser.add_argument("--clients", type=int, help="run so many clients, then exit")
+    parser.add_argument("--port", type=int, default=8765, help="the port (default: 8765)")
+    parser.add_argument("--clients", type=int, help="run this many clients, then exit")
     parser.add_argument("--steps", type=int, default=20, help="time steps of each client")
     parser.add_argument("--period", type=float, default=0, help="seconds between the steps of a client")
     arguments = parser.parse_args()

@@ -40,8 +40,8 @@ def main() -> None:
 def write(framework: Any, version: int, make: Any) -> dict[str, Any]:
     """Write a model in both formats, and its outputs."""
     answers: dict[str, Any] = {}
-    model = drawn(make(framework))
-    inputs = [drawn_input(tensor.shape) for tensor in model.inputs]
+    model = with_random_weights(make(framework))
+    inputs = [random_input(tensor.shape) for tensor in model.inputs]
     outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
     for ending in ("h5", "keras"):
         name = f"{make.__name__}_{version}.{ending}"
@@ -56,7 +56,7 @@ def as_numpy(y: Any) -> Any:
     return y.detach().numpy() if hasattr(y, "detach") else y.numpy()
 
 
-def drawn(model: Any) -> Any:
+def with_random_weights(model: Any) -> Any:
     """The model with random weights."""
     for variable in model.weights:
         values = RNG.uniform(-0.7, 0.7, variable.shape)
@@ -64,7 +64,7 @@ def drawn(model: Any) -> Any:
     return model
 
 
-def drawn_input(shape: Any) -> Any:
+def random_input(shape: Any) -> Any:
     """Token ids for inputs with one axis, features for others; some steps are masked."""
     sizes = (3, *(T if size is None else size for size in shape[1:]))
     x = RNG.integers(0, 5, sizes) if len(sizes) == 2 else RNG.normal(size=sizes)
@@ -154,8 +154,8 @@ def write_cudnn() -> dict[str, Any]:
     """Write a file like those of GPU layers: weights in cuDNN's layout under cuDNN's names."""
     L = tf_keras.layers
     layers = [k.Input((T, F)) for k in (tf_keras,)] + [L.LSTM(4, return_sequences=True), L.GRU(3)]
-    model = drawn(tf_keras.Sequential(layers))
-    x = drawn_input((None, T, F))
+    model = with_random_weights(tf_keras.Sequential(layers))
+    x = random_input((None, T, F))
     model.save(FOLDER / "cudnn.h5")
     with h5py.File(FOLDER / "cudnn.h5", "r+") as file:
         text = file.attrs["model_config"]
@@ -180,7 +180,7 @@ def write_weights() -> dict[str, Any]:
         (keras, "weights_3.weights.h5"),
     ):
         L = framework.layers
-        model = drawn(
+        model = with_random_weights(
             framework.Sequential(
                 [
                     framework.Input((T,)),
@@ -191,7 +191,7 @@ def write_weights() -> dict[str, Any]:
                 ]
             )
         )
-        x = drawn_input((None, T))
+        x = random_input((None, T))
         model.save_weights(FOLDER / name)
         answers |= {f"{name}/x0": x, f"{name}/y0": as_numpy(model(x))}
     return answers
@@ -212,8 +212,8 @@ def write_keras_1() -> dict[str, Any]:
         "simplernn_1": L.SimpleRNN(2, return_sequences=True),
         "timedistributed_1": L.TimeDistributed(L.Dense(3, activation="softmax")),
     }
-    model = drawn(tf_keras.Sequential([tf_keras.Input((T,)), *layers.values()]))
-    x = drawn_input((None, T))
+    model = with_random_weights(tf_keras.Sequential([tf_keras.Input((T,)), *layers.values()]))
+    x = random_input((None, T))
     lstm, gru = keras_1_cell("LSTM", 3, "cpu"), keras_1_cell("GRU", 3, "mem")
     dense = {
         "name": "dense_1",

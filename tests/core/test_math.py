@@ -47,7 +47,7 @@ def evaluate(name: str, x: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def dense(dtype: str, count: int) -> NDArray[Any]:
+def samples(dtype: str, count: int) -> NDArray[Any]:
     """Numbers of both signs: of all magnitudes, evenly spaced, and close to the arguments in EDGES."""
     limits = np.finfo(dtype)
     magnitudes = np.geomspace(float(limits.smallest_subnormal), 2000, count)
@@ -57,7 +57,7 @@ def dense(dtype: str, count: int) -> NDArray[Any]:
     return np.concatenate([x, -x]).astype(dtype)
 
 
-def right(name: str, x: NDArray[Any]) -> NDArray[Any]:
+def correctly_rounded(name: str, x: NDArray[Any]) -> NDArray[Any]:
     """The correctly rounded values, computed in float64 for float32 and with 40 digits for float64."""
     if x.dtype == np.float32:
         wide = x.astype(np.float64)
@@ -78,8 +78,8 @@ def right(name: str, x: NDArray[Any]) -> NDArray[Any]:
 @every_function
 @pytest.mark.parametrize(("dtype", "count"), [("float32", 200_000), ("float64", 8000)])
 def test_within_2_ulp_of_the_correctly_rounded_value(isa: str, name: str, dtype: str, count: int) -> None:
-    x = dense(dtype, count)
-    got, expected = evaluate(name, x), right(name, x)
+    x = samples(dtype, count)
+    got, expected = evaluate(name, x), correctly_rounded(name, x)
     tiny = np.finfo(dtype).smallest_normal
     with np.errstate(invalid="ignore"):  # inf - inf
         ulps = np.abs(got - expected) / np.spacing(np.maximum(np.abs(expected), tiny))
@@ -94,7 +94,7 @@ def test_within_2_ulp_of_the_correctly_rounded_value(isa: str, name: str, dtype:
 def test_other_functions_are_accurate_and_give_the_same_bits_on_all_instruction_sets(
     name: str, dtype: str
 ) -> None:
-    x = dense(dtype, 600)
+    x = samples(dtype, 600)
     with mpmath.workdps(40):
         expected = np.array([float(RIGHT[name](mpmath.mpf(value))) for value in x.tolist()])
     before, answers = _core.isa(), []
@@ -130,14 +130,14 @@ def test_zeros_infinities_and_nan_give_their_limits(isa: str, dtype: str) -> Non
 
 @both_dtypes
 def test_tanh_is_exactly_odd(isa: str, dtype: str) -> None:
-    x = dense(dtype, 5000)
+    x = samples(dtype, 5000)
     np.testing.assert_array_equal(evaluate("tanh", -x), -evaluate("tanh", x))
 
 
 @every_function
 @both_dtypes
 def test_all_instruction_sets_give_the_same_bits(name: str, dtype: str) -> None:
-    x, before, answers = dense(dtype, 5000), _core.isa(), []
+    x, before, answers = samples(dtype, 5000), _core.isa(), []
     for isa in _core.available_isas():
         _core.set_isa(isa)
         answers.append(evaluate(name, x))

@@ -25,7 +25,7 @@ RECURRENT: dict[str, Any] = {
 }
 
 
-def drawn(model: Any) -> Any:
+def with_random_weights(model: Any) -> Any:
     """The model with random weights, so that a permuted weight changes the outputs."""
     model.set_weights([RNG.uniform(-0.6, 0.6, weight.shape) for weight in model.get_weights()])
     return model
@@ -54,7 +54,7 @@ def test_recurrent_layers_apply_every_option(
 ) -> None:
     shape = (T, B, F) if "time_major" in options else (B, T, F)
     inputs = tf_keras.Input(batch_shape=shape)
-    model = drawn(tf_keras.Model(inputs, RECURRENT[name](**options)(inputs)))
+    model = with_random_weights(tf_keras.Model(inputs, RECURRENT[name](**options)(inputs)))
     x = RNG.normal(size=shape).astype(np.float32)
     got = opened(model, tmp_path, ending)(x)
     for mine, theirs in zip(
@@ -67,7 +67,7 @@ def test_recurrent_layers_apply_every_option(
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_zero_output_for_mask_gives_zeros_at_masked_steps(name: str, sequences: bool, tmp_path: Path) -> None:
     layer = RECURRENT[name](return_sequences=sequences, zero_output_for_mask=True)
-    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer]))
+    model = with_random_weights(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer]))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
@@ -77,7 +77,7 @@ def test_zero_output_for_mask_gives_zeros_at_masked_steps(name: str, sequences: 
 def test_bidirectional_layers_merge_and_mask_as_keras_does(merge: str | None, tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     outputs = L.Bidirectional(RECURRENT["gru"](return_sequences=True), merge_mode=merge)(inputs)
-    model = drawn(tf_keras.Model(inputs, outputs))
+    model = with_random_weights(tf_keras.Model(inputs, outputs))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     got, expected = opened(model, tmp_path, "h5")(x), model(x)
     pairs = zip(got, expected, strict=True) if merge is None else [(got, expected)]
@@ -88,7 +88,7 @@ def test_bidirectional_layers_merge_and_mask_as_keras_does(merge: str | None, tm
 @pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
 def test_states_of_stateful_layers_are_returned_and_passed_back(name: str, tmp_path: Path) -> None:
     layer = RECURRENT[name](stateful=True, return_sequences=True)
-    model = drawn(tf_keras.Sequential([tf_keras.Input(batch_shape=(B, 2, F)), layer]))
+    model = with_random_weights(tf_keras.Sequential([tf_keras.Input(batch_shape=(B, 2, F)), layer]))
     mine = opened(model, tmp_path, "h5")
     state = None
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_states_of_stateful_layers_are_returned_and_passed_back(name: str, tmp_p
 
 def test_custom_objects_are_named_after_classes(tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
-    model = drawn(tf_keras.Model(inputs, L.Lambda(lambda x: x * 2)(L.Dense(2)(inputs))))
+    model = with_random_weights(tf_keras.Model(inputs, L.Lambda(lambda x: x * 2)(L.Dense(2)(inputs))))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     model.save(tmp_path / "model.h5")
     with pytest.raises(onward.errors.FileError, match="is a Lambda"):
@@ -130,7 +130,7 @@ def test_masked_steps_are_zero_in_both_directions(
 ) -> None:
     layer = MASKED[name](return_sequences=sequences)
     end = [L.GlobalMaxPooling1D()] if sequences else []  # sees the steps that a mask would hide
-    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer, *end]))
+    model = with_random_weights(tf_keras.Sequential([tf_keras.Input((T, F)), L.Masking(), layer, *end]))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
     np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
@@ -169,7 +169,7 @@ def test_masks_inside_time_distributed_layers_become_masks_of_steps(
     outputs = inputs
     for layer in INSIDE[name]:
         outputs = layer.__class__.from_config(layer.get_config())(outputs)
-    model = drawn(tf_keras.Model(inputs, L.LSTM(2)(outputs)))
+    model = with_random_weights(tf_keras.Model(inputs, L.LSTM(2)(outputs)))
     table = next(weight for weight in model.weights if "embeddings" in weight.name)
     table.assign(np.where(np.arange(6)[:, None] == 0, 0, table))  # also a masked step for Masking
     ids = RNG.integers(0, 6, (B, 3, 4))
@@ -179,7 +179,9 @@ def test_masks_inside_time_distributed_layers_become_masks_of_steps(
 
 @pytest.mark.parametrize("axis", [[2, 1], [1, 2], [-1, -2], [1], -1], ids=str)
 def test_scales_over_several_axes_follow_the_input(axis: Any, tmp_path: Path) -> None:
-    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), L.LayerNormalization(axis=axis)]))
+    model = with_random_weights(
+        tf_keras.Sequential([tf_keras.Input((T, F)), L.LayerNormalization(axis=axis)])
+    )
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-5)
 
@@ -194,7 +196,7 @@ def test_initial_states_can_be_passed_with_the_input(
     masked = L.Masking()(inputs) if mask else inputs
     _, *states = RECURRENT[name](return_state=True)(masked)
     outputs = RECURRENT[name](return_sequences=True)(masked, initial_state=states)
-    model = drawn(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
+    model = with_random_weights(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
     np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
@@ -209,7 +211,7 @@ def test_inputs_can_be_passed_by_name(listed: bool, ending: str, tmp_path: Path)
     x, y = tf_keras.Input((T, F), name="x"), tf_keras.Input((T, F), name="y")
     z = inner([L.Masking()(y), x] if listed else {"b": L.Masking()(y), "a": x})
     outputs = {"u": L.Subtract()([z["p"], z["q"]]), "t": L.LSTM(2)(z["o"][1]), "v": z["o"][0]}
-    model = drawn(tf_keras.Model({"y": y, "x": x}, outputs))
+    model = with_random_weights(tf_keras.Model({"y": y, "x": x}, outputs))
     given = {name: RNG.normal(size=(B, T, F)).astype(np.float32) for name in "xy"}
     given["y"][0, :2] = 0
     mine, expected = opened(model, tmp_path, ending), model(given)
@@ -231,7 +233,7 @@ def test_layers_in_training_mode_are_refused(layer: Any, tmp_path: Path) -> None
 def test_names_inside_layers_are_separate(tmp_path: Path) -> None:
     layers = [L.TimeDistributed(L.Dense(F, name="same")), L.Dense(F, name="same"), L.Dense(F, name="kernel")]
     inner = tf_keras.Sequential([tf_keras.Input((T, F)), *layers])
-    model = drawn(tf_keras.Sequential([tf_keras.Input((T, F)), inner, L.LSTM(2)]))
+    model = with_random_weights(tf_keras.Sequential([tf_keras.Input((T, F)), inner, L.LSTM(2)]))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
 
@@ -271,7 +273,7 @@ def test_tensorflow_functions_give_the_outputs_of_keras(name: str, ending: str, 
 def test_masks_can_be_computed_in_the_graph(tmp_path: Path) -> None:
     inputs = tf_keras.Input((T, F))
     outputs = L.LSTM(3, return_sequences=True)(inputs, mask=L.Masking().compute_mask(inputs))
-    model = drawn(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
+    model = with_random_weights(tf_keras.Model(inputs, L.GlobalMaxPooling1D()(outputs)))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
@@ -290,7 +292,7 @@ def test_masks_pass_tensorflow_functions_as_in_keras(name: str, tmp_path: Path) 
     inputs = tf_keras.Input((T, F))
     masked = L.Masking()(inputs)
     outputs = 2 * masked if name == "scaled" else masked[:, 1:]
-    model = drawn(tf_keras.Model(inputs, L.LSTM(2)(outputs)))
+    model = with_random_weights(tf_keras.Model(inputs, L.LSTM(2)(outputs)))
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     x[0, :2], x[1, 3], x[2, -2:] = 0, 0, 0
     np.testing.assert_allclose(opened(model, tmp_path, "h5")(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
@@ -328,7 +330,7 @@ def adapted(layer: Any) -> Any:
 @pytest.mark.parametrize("name", SIMPLE)
 def test_simple_layers_give_the_outputs_of_keras(name: str, ending: str, tmp_path: Path) -> None:
     model = tf_keras.Sequential([tf_keras.Input((T, F)), SIMPLE[name](), L.LSTM(2)])
-    model = model if name == "normalization" else drawn(model)
+    model = model if name == "normalization" else with_random_weights(model)
     x = RNG.normal(size=(B, T, F)).astype(np.float32)
     np.testing.assert_allclose(opened(model, tmp_path, ending)(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from support.keras_models import RNG, F, T, agree, drawn, drawn_inputs, graph, through
+from support.keras_models import RNG, F, T, agree, graph, random_inputs, through, with_random_weights
 
 import onward
 
@@ -40,13 +40,13 @@ def test_shared_layers_and_nested_models_give_the_outputs_of_keras(tmp_path: Pat
     g = outer(L.Add()([c, e, shared(x)]))
     model = keras.Model([x, y], [g, d, L.Concatenate()([f, d])])
     agree(model, tmp_path)
-    inputs = drawn_inputs(model)
+    inputs = random_inputs(model)
     opened = onward.load(tmp_path / "model.keras")
     by_name = opened(dict(zip(("first", "second"), inputs, strict=True)))
     assert all((p == q).all() for p, q in zip(by_name, opened(inputs), strict=True))
 
 
-def named(structure: Any) -> keras.Model:
+def with_named_inputs(structure: Any) -> keras.Model:
     """A nested model whose named inputs and outputs are not in alphabetical order."""
     a, b = keras.Input((T, F), name="in_a"), keras.Input((T, F), name="in_b")
     y = {"q": L.Activation("tanh")(a), "p": L.Subtract()([a, b]), "o": [a, L.Activation("relu")(b)]}
@@ -60,7 +60,7 @@ def named(structure: Any) -> keras.Model:
 def test_inputs_can_be_passed_by_name(structure: Any, given: Any, tmp_path: Path) -> None:
     x, y = keras.Input((T, F), name="x"), keras.Input((T, F), name="y")
     u, v = (L.Masking()(x), L.Masking()(y)) if given else (x, y)
-    inner = named(structure)
+    inner = with_named_inputs(structure)
     z = inner(structure(u, v))
     outputs = [L.Subtract()([z["p"], z["q"]]), L.LSTM(2)(z["o"][1]), z["o"][0]]
     agree(keras.Model([x, y], outputs), tmp_path)
@@ -68,7 +68,7 @@ def test_inputs_can_be_passed_by_name(structure: Any, given: Any, tmp_path: Path
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 def test_named_inputs_and_outputs_keep_their_order(suffix: str, tmp_path: Path) -> None:
-    model = named(lambda a, b: {"b": b, "a": a})
+    model = with_named_inputs(lambda a, b: {"b": b, "a": a})
     given = {name: RNG.normal(size=(3, T, F)).astype(np.float32) for name in "ab"}
     model.save(tmp_path / f"m.{suffix}")
     opened: Any = onward.load(tmp_path / f"m.{suffix}")
@@ -175,11 +175,11 @@ def test_functions_replace_custom_layers(tmp_path: Path) -> None:
         def call(self, x: Any) -> Any:
             return keras.ops.mean(x, axis=1)
 
-    model = drawn(through(L.LSTM(3, return_sequences=True), Mean(), L.Dense(2)))
+    model = with_random_weights(through(L.LSTM(3, return_sequences=True), Mean(), L.Dense(2)))
     model.save(tmp_path / "m.keras")
     with pytest.raises(onward.errors.FileError, match="Mean"):
         onward.load(tmp_path / "m.keras")
-    (x,) = drawn_inputs(model)
+    (x,) = random_inputs(model)
     opened = onward.load(tmp_path / "m.keras", custom_objects={"Mean": lambda x: x.mean(axis=1)})
     np.testing.assert_allclose(opened(x), model(x).detach().numpy(), atol=2e-6)
 
@@ -212,11 +212,11 @@ def test_functions_replace_custom_activations(suffix: str, tmp_path: Path) -> No
         L.LSTM(3, return_sequences=True),
         L.Conv1D(2, 2, activation=shifted),
     ]
-    model = drawn(through(*layers))
+    model = with_random_weights(through(*layers))
     model.save(tmp_path / f"m.{suffix}")
     with pytest.raises(onward.errors.FileError, match=r"layer dense.* has activation='mine>doubled'"):
         onward.load(tmp_path / f"m.{suffix}")
-    (x,) = drawn_inputs(model)
+    (x,) = random_inputs(model)
     given = {"mine>doubled": lambda x: 2 * x, "shifted": lambda x: x + 1}
     for names in (given, {"doubled": given["mine>doubled"], "shifted": given["shifted"]}):
         opened = onward.load(tmp_path / f"m.{suffix}", custom_objects=names)
@@ -256,7 +256,9 @@ BY_HAND: dict[str, tuple[list[Any], list[Any]]] = {
 @pytest.mark.parametrize("name", BY_HAND)
 def test_weights_load_into_a_new_model(name: str, ending: str, tmp_path: Path) -> None:
     theirs, mine = BY_HAND[name]
-    model = drawn(through(*(layer.__class__.from_config(layer.get_config()) for layer in theirs)))
+    model = with_random_weights(
+        through(*(layer.__class__.from_config(layer.get_config()) for layer in theirs))
+    )
     path = tmp_path / f"model.{ending}"
     if ending == "weights.h5":
         model.save_weights(path)
@@ -264,5 +266,5 @@ def test_weights_load_into_a_new_model(name: str, ending: str, tmp_path: Path) -
         model.save(path)
     net = onward.Sequential(*mine)
     net.load_weights(path)
-    (x,) = drawn_inputs(model)
+    (x,) = random_inputs(model)
     np.testing.assert_allclose(net(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-6)

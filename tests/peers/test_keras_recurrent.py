@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from keras import layers as L
-from support.keras_models import RNG, F, T, agree, drawn, drawn_inputs, graph, masked, through
+from support.keras_models import RNG, F, T, agree, graph, masked, random_inputs, through, with_random_weights
 
 import onward
 
@@ -60,7 +60,7 @@ def test_unrolled_layers_give_the_outputs_of_keras(name: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
 def test_states_of_stateful_layers_are_returned_and_passed_back(name: str, tmp_path: Path) -> None:
     layer = RECURRENT[name](stateful=True, return_sequences=True)
-    model = drawn(keras.Sequential([keras.Input(batch_shape=(3, 2, F)), layer]))
+    model = with_random_weights(keras.Sequential([keras.Input(batch_shape=(3, 2, F)), layer]))
     model.save(tmp_path / "m.keras")
     opened: Any = onward.load(tmp_path / "m.keras")
     state = None
@@ -150,8 +150,8 @@ def test_masks_can_be_passed_in_a_call(call: Any, tmp_path: Path) -> None:
 
 
 def test_lengths_act_like_a_keras_mask(tmp_path: Path) -> None:
-    model = drawn(through(L.Bidirectional(L.LSTM(3, return_sequences=True)), L.GRU(2)))
-    (x,) = drawn_inputs(model)
+    model = with_random_weights(through(L.Bidirectional(L.LSTM(3, return_sequences=True)), L.GRU(2)))
+    (x,) = random_inputs(model)
     lengths = np.array([3, 7, 1, 0, 5])
     mask = np.arange(T) < lengths[:, None]
     model.save(tmp_path / "m.keras")

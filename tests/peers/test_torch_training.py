@@ -117,7 +117,7 @@ def test_a_hundred_steps_of_each_optimizer_match_torch(
 def test_clipping_matches_torch(bound: float) -> None:
     gradients = {name: DRAWS.normal(0, 1, shape) for name, shape in (("a", (7, 5)), ("b", (9,)))}
 
-    def right(clip: Callable[..., Any]) -> list[np.ndarray]:
+    def expected(clip: Callable[..., Any]) -> list[np.ndarray]:
         parameters = [torch.nn.Parameter(torch.tensor(g)) for g in gradients.values()]
         for parameter, g in zip(parameters, gradients.values(), strict=True):
             parameter.grad = torch.tensor(g)
@@ -128,7 +128,7 @@ def test_clipping_matches_torch(bound: float) -> None:
         (train.clip_norm, torch.nn.utils.clip_grad_norm_),
         (train.clip_value, torch.nn.utils.clip_grad_value_),
     ):
-        for one, other in zip(mine(gradients, bound).values(), right(theirs), strict=True):
+        for one, other in zip(mine(gradients, bound).values(), expected(theirs), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-12)
 
 

@@ -33,7 +33,7 @@ def test_all_layers_are_found_with_their_options(parts: Any) -> None:
     assert parts.reasons["_model.stft"] == "STFT, which Onward does not support"
 
 
-def heard(case: Any, parts: Any) -> NDArray[Any]:
+def lstm_input(case: Any, parts: Any) -> NDArray[Any]:
     """The input of the LSTM (T, 128) for frames of audio: convolutions of the magnitudes of an STFT."""
     basis = onward.load_tensors(case.folder / "silero_vad.jit")["_model.stft.forward_basis_buffer"]
     transform = onward.Conv1d(1, len(basis), basis.shape[2], stride=128, bias=False)
@@ -47,7 +47,7 @@ def heard(case: Any, parts: Any) -> NDArray[Any]:
 
 
 def test_arrays_are_those_of_the_original(case: Any, parts: Any) -> None:
-    x = heard(case, parts)
+    x = lstm_input(case, parts)
     np.testing.assert_allclose(x, case.inputs["lstm_x"][:, 0], atol=2e-4, rtol=1e-4)
     y, (h, c) = parts["_model.decoder.rnn"](case.inputs["lstm_x"])
     np.testing.assert_allclose(y, case.expected["lstm_y"], atol=2e-6)
@@ -66,7 +66,7 @@ def voice(parts: Any, frames: NDArray[Any]) -> NDArray[Any]:
 def test_streaming_detects_the_voices_of_the_original(case: Any, parts: Any) -> None:
     np.testing.assert_allclose(voice(parts, case.inputs["lstm_x"][:, 0]), case.expected["prob"], atol=2e-6)
     # the layers before add hundreds of products in another order, and states reach 34
-    np.testing.assert_allclose(voice(parts, heard(case, parts)), case.expected["prob"], atol=5e-5)
+    np.testing.assert_allclose(voice(parts, lstm_input(case, parts)), case.expected["prob"], atol=5e-5)
 
 
 def in_float64(graph: onnx.GraphProto) -> None:
@@ -88,7 +88,7 @@ def in_float64(graph: onnx.GraphProto) -> None:
             tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
 
 
-def heard_by(graph: Any, frames: NDArray[Any]) -> NDArray[Any]:
+def speech_probabilities(graph: Any, frames: NDArray[Any]) -> NDArray[Any]:
     """The probability of speech in each frame; the state is passed from call to call."""
     state, probabilities = np.zeros((2, 1, 128), frames.dtype), []
     for frame in frames:
@@ -105,7 +105,7 @@ def test_the_onnx_graph_with_its_lstm_in_a_branch_detects_the_same(case: Any) ->
     )
     model = onnx.load(path)
     in_float64(model.graph)
-    exact = heard_by(Graph(model), frames.astype(np.float64))
+    exact = speech_probabilities(Graph(model), frames.astype(np.float64))
     rounding = np.abs(original - exact).max()  # float32 rounding in the original, whose states reach 34
     assert rounding < 2e-5
-    assert np.abs(heard_by(onward.load(path), frames) - exact).max() < 2 * rounding
+    assert np.abs(speech_probabilities(onward.load(path), frames) - exact).max() < 2 * rounding

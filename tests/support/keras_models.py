@@ -33,7 +33,7 @@ def masked(layer: Any) -> keras.Model:
     return through(L.Masking(0.0), layer)
 
 
-def drawn(model: keras.Model) -> keras.Model:
+def with_random_weights(model: keras.Model) -> keras.Model:
     """The model with random weights; variances are positive."""
     for variable in model.weights:
         values = RNG.uniform(-0.6, 0.6, variable.shape)
@@ -41,7 +41,7 @@ def drawn(model: keras.Model) -> keras.Model:
     return model
 
 
-def drawn_inputs(model: keras.Model, batch: int = 5) -> list[np.ndarray]:
+def random_inputs(model: keras.Model, batch: int = 5) -> list[np.ndarray]:
     """Random inputs; some steps with features are zero, at the start, in the middle and at the end."""
     arrays = []
     for tensor in model.inputs:
@@ -59,7 +59,7 @@ def drawn_inputs(model: keras.Model, batch: int = 5) -> list[np.ndarray]:
 
 def agree(model: keras.Model, path: Path, **tolerance: float) -> None:
     """Check that Onward gives Keras' outputs for each file format, and again for its own file."""
-    inputs = drawn_inputs(drawn(model))
+    inputs = random_inputs(with_random_weights(model))
     expected = keras.tree.flatten(model(inputs if len(inputs) > 1 else inputs[0], training=False))
     for suffix in ("keras", "h5"):
         file = path / f"model.{suffix}"

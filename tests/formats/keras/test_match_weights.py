@@ -91,7 +91,7 @@ def test_a_loaded_model_accepts_newer_weights() -> None:
             np.testing.assert_array_equal(weight, before[key])
 
 
-def kept(content: dict[str, Any], path: Path) -> Path:
+def keras_3_weights(content: dict[str, Any], path: Path) -> Path:
     """A Keras 3 file whose layers have arrays of these shapes; array number i is filled with i, from 1."""
     with h5py.File(path, "w") as file:
         for number, (name, shapes) in enumerate(content.items(), 1):
@@ -102,21 +102,23 @@ def kept(content: dict[str, Any], path: Path) -> Path:
 
 def test_layers_of_one_class_are_matched_by_their_numbers(tmp_path: Path) -> None:
     names = ["dense", *(f"dense_{k}" for k in range(1, 12))]
-    path = kept({name: [(2, 2)] for name in names}, tmp_path / "model.weights.h5")
+    path = keras_3_weights({name: [(2, 2)] for name in names}, tmp_path / "model.weights.h5")
     net = onward.Sequential(*(onward.Linear(2, 2, bias=False) for _ in names))
     net.load_weights(path)
     assert [weight[0, 0] for weight in net.state_dict().values()] == list(range(1, 13))
 
 
 def test_the_class_distinguishes_layers_of_equal_shapes(tmp_path: Path) -> None:
-    path = kept({"dense": [(5, 2)], "embedding": [(5, 2)]}, tmp_path / "model.weights.h5")
+    path = keras_3_weights({"dense": [(5, 2)], "embedding": [(5, 2)]}, tmp_path / "model.weights.h5")
     net = onward.Sequential(onward.Embedding(5, 2), onward.Linear(5, 2, bias=False))
     net.load_weights(path)
     assert [weight[0, 0] for weight in net.state_dict().values()] == [2, 1]
 
 
 def test_an_unrecorded_order_is_not_guessed(tmp_path: Path) -> None:
-    path = kept({"dense": [(2, 2)], "time_distributed/dense": [(2, 2)]}, tmp_path / "model.weights.h5")
+    path = keras_3_weights(
+        {"dense": [(2, 2)], "time_distributed/dense": [(2, 2)]}, tmp_path / "model.weights.h5"
+    )
     net = onward.Sequential(onward.Linear(2, 2, bias=False), onward.Linear(2, 2, bias=False))
     with pytest.raises(FileError, match="does not record the order of /layers/dense"):
         net.load_weights(path)

@@ -191,7 +191,7 @@ def test_every_way_to_read_the_final_state_is_the_last_step() -> None:
         np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
 
 
-def two_ways(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
+def bidirectional(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
     """A bidirectional GRU, its output with the directions moved to the features, and the given nodes."""
     gru = helper.make_node("GRU", ["x", "W2", "R2"], ["Y"], hidden_size=H, direction="bidirectional")
     constants = {name: np.array(shape) for name, shape in shapes.items()}
@@ -212,7 +212,7 @@ def two_ways(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
     ],
 )
 def test_only_a_reshape_that_joins_the_directions_is_followed(shape: list[int], fits: bool) -> None:
-    graph = two_ways(node("Reshape", "t", "shape"), shape=shape)
+    graph = bidirectional(node("Reshape", "t", "shape"), shape=shape)
     if fits:
         np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
     else:
@@ -223,7 +223,7 @@ def test_only_a_reshape_that_joins_the_directions_is_followed(shape: list[int], 
 @pytest.mark.parametrize("first", ["zero", "one"])
 def test_a_shape_computed_from_the_value_is_followed(first: str) -> None:
     """As PyTorch's exporter writes it, with the first two axes in order or swapped."""
-    graph = two_ways(
+    graph = bidirectional(
         node("Shape", "t", to="of_t"),
         node("Gather", "of_t", first, to="n"),
         node("Slice", "of_t", "one", "two", to="m"),

@@ -39,7 +39,7 @@ def lstm_file(path: Path, **attributes: Any) -> Path:
 def layer_of(given: dict[str, Any]) -> onward.LSTM:
     """The LSTM layer with the weights of an LSTM node; reorders the gates independently of Onward."""
 
-    def moved(a: Any) -> Any:
+    def reordered(a: Any) -> Any:
         i, o, f, c = np.split(a, 4)
         return np.concatenate([i, f, c, o])
 
@@ -47,10 +47,10 @@ def layer_of(given: dict[str, Any]) -> onward.LSTM:
     b_W, b_R = np.split(given["B"][0], 2)
     layer.load_state_dict(
         {
-            "weight_ih_l0": moved(given["W"][0]),
-            "weight_hh_l0": moved(given["R"][0]),
-            "bias_ih_l0": moved(b_W),
-            "bias_hh_l0": moved(b_R),
+            "weight_ih_l0": reordered(given["W"][0]),
+            "weight_hh_l0": reordered(given["R"][0]),
+            "bias_ih_l0": reordered(b_W),
+            "bias_hh_l0": reordered(b_R),
         }
     )
     return layer
