@@ -36,6 +36,8 @@ def working_dtype(*given: NDArray[Any]) -> FloatDtype:
 
 def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
     """`value` as a NumPy array of any dtype; errors call it `name`. Raises DtypeError."""
+    if type(value) is np.ndarray:
+        return value
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors that require a gradient

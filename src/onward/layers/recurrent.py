@@ -275,8 +275,9 @@ class Recurrent(Weighted, Generic[State]):
 
     def empty_state(self, batch: int) -> tuple[Array, Array | None]:
         """Uninitialized h and c."""
-        h, *c = (np.empty(shape, self.dtype) for shape in self.state_shapes(batch))
-        return h, c[0] if c else None
+        H, P, _, LD, _ = self.sizes
+        c = np.empty((LD, batch, H), self.dtype) if "c" in self.state_names else None
+        return np.empty((LD, batch, P), self.dtype), c
 
     def initial_state(self, name: str, value: ArrayLike | None, shape: Shape, batched: bool) -> Array | None:
         """One array of the initial state as (L*D, B, units). Raises ShapeError, DtypeError."""
