@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import onward
+import onward.formats.keras.load  # before any watch begins, because an import counts as execution
 from onward.errors import KerasWarning, OnwardError
 
 LARGE = [1 << bits for bits in (31, 32, 62, 63)] + [(1 << 64) - 1]

@@ -14,9 +14,8 @@ from ..core.extras import install_hint
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
 from . import match_weights, native, npz, zip
-from .keras import load as keras
-from .keras.hdf5_objects import SIGNATURE as HDF5_SIGNATURE
-from .keras.load import MEMBERS as KERAS_MEMBERS
+from .keras import HDF5_SIGNATURE
+from .keras import MEMBERS as KERAS_MEMBERS
 from .torch import archive
 from .torch.merge import Found, merged
 from .torch.parts import Parts, find_layers
@@ -67,6 +66,8 @@ def load(
         _reject(path, torch_options, "the file records its options")
         if kind == "onnx":
             return _graph(path, data)
+        from .keras import load as keras
+
         with _errors_naming(path):
             return keras.load(data, keras_version, custom_objects)
     found, description = _read(path, data, kind)
@@ -88,6 +89,8 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     data = storage.mapped(path)
     kind = _format(path, data)
     if kind == "keras":
+        from .keras import load as keras
+
         with _errors_naming(path):
             return keras.tensors(data)
     found, _ = _read(path, data, kind)
@@ -103,6 +106,8 @@ def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDAr
     data = storage.mapped(path)
     kind = _format(path, data)
     if kind == "keras":
+        from .keras import load as keras
+
         with _errors_naming(path):
             return keras.weights_for(data, model)
     found, _ = _read(path, data, kind)

@@ -10,11 +10,10 @@ from ..errors import ArgumentError
 from ..layers.base import NO_WEIGHTS, Layer, Weighted
 from ..layers.quantize import PRECISIONS
 from ..layers.recurrent import Recurrent
-from .keras.runtime import LAYERS as KERAS_LAYERS
 
 LAYERS: dict[str, type[Layer]] = {
     name: getattr(layers, name) for name in layers.__all__ if name != "Sequential"
-} | {f"keras.{layer.__name__}": layer for layer in KERAS_LAYERS}
+}
 
 
 def restore(description: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Layer:
@@ -39,19 +38,29 @@ def restore(description: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) ->
 def _build(description: Any) -> Layer:
     """The described layer, without weights."""
     config = dict(description) if isinstance(description, dict) else {}
-    kind = config.pop("type", None)
-    if not isinstance(kind, str) or kind not in LAYERS:
-        raise ArgumentError(
-            f"the file describes a layer of type {kind!r}; expected one of {', '.join(LAYERS)}"
-        )
+    layer_type = _layer_type(config.pop("type", None))
     config = {name: _argument(value) for name, value in config.items()}
-    precision = config.pop("precision", None) if issubclass(LAYERS[kind], Recurrent) else None
+    precision = config.pop("precision", None) if issubclass(layer_type, Recurrent) else None
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"the precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    if issubclass(LAYERS[kind], Weighted):
+    if issubclass(layer_type, Weighted):
         config["rng"] = NO_WEIGHTS
-    layer = LAYERS[kind](**config)
+    layer = layer_type(**config)
     return layer._compressed(precision) if precision else layer
+
+
+def _layer_type(name: Any) -> type[Layer]:
+    """The class of a layer by the name that its description has for it. Raises ArgumentError."""
+    types = LAYERS
+    if isinstance(name, str) and name.startswith("keras."):
+        from .keras.runtime import LAYERS as KERAS_LAYERS  # imported only for models that need them
+
+        types = {f"keras.{layer.__name__}": layer for layer in KERAS_LAYERS}
+    if not isinstance(name, str) or name not in types:
+        raise ArgumentError(
+            f"the file describes a layer of type {name!r}; expected one of {', '.join(types)}"
+        )
+    return types[name]
 
 
 def _argument(value: Any) -> Any:

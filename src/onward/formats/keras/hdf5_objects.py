@@ -12,7 +12,6 @@ from typing import NamedTuple
 from ...errors import FileError
 from ..zip import MAX_RATIO, SLACK
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOWHERE = (1 << 64) - 1
 MAX_STEPS = 1_000_000  # messages, nodes and entries looked at
 MAX_DEPTH = 64

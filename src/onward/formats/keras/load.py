@@ -9,8 +9,15 @@ from typing import Any
 from ...errors import FileError, KerasWarning
 from ...layers.base import Layer
 from ..zip import Data, ZipMembers
-from . import hdf5, layer_configs, match_weights, model_config, operation_configs, recurrent_configs
-from .hdf5_objects import SIGNATURE as HDF5_SIGNATURE
+from . import (
+    HDF5_SIGNATURE,
+    hdf5,
+    layer_configs,
+    match_weights,
+    model_config,
+    operation_configs,
+    recurrent_configs,
+)
 from .runtime import KerasLayer, Model
 from .source import Context, build
 from .stored_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
@@ -19,7 +26,6 @@ BUILDERS = (
     layer_configs.BUILDERS | recurrent_configs.BUILDERS | operation_configs.BUILDERS | model_config.BUILDERS
 )
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-MEMBERS = {CONFIG, METADATA}  # of every archive that Keras writes
 
 
 def load(

@@ -8,8 +8,6 @@ from ...core import storage
 from ...core.extras import install_hint
 from ...errors import ArgumentError
 from ...layers.base import Layer
-from ..keras.runtime import Model
-from ..keras.runtime.as_sequential import sequential
 
 
 def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
@@ -25,6 +23,8 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
     gives the same bits. Raises FileError, and ArgumentError for a layer that ONNX operators cannot express.
     """
     try:
+        from ..keras.runtime import Model
+        from ..keras.runtime.as_sequential import sequential
         from .writer import model_of
     except ModuleNotFoundError as error:
         raise ArgumentError(f"export_onnx needs {error.name}: {install_hint('onnx')}") from error
