@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .view import ARENA, CONSTANTS, View
+from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 
 Floats = NDArray[np.float32]
 
@@ -27,11 +27,11 @@ class Weights:
 class Builder:
     """Records steps and allocates arrays; `build` turns them into a plan of the core."""
 
-    def __init__(self, argument_sizes: list[int], weights: Weights) -> None:
+    def __init__(self, weights: Weights) -> None:
         self.steps: list[tuple[str, tuple[Any, ...]]] = []
         self.lanes = _core.Plan([0]).lanes
         self.arena_size = 0
-        self._argument_sizes = argument_sizes
+        self._argument_sizes: list[int] = []
         self._weights = weights
         self._constants: list[Floats] = []
         self._constants_size = 0
@@ -41,6 +41,12 @@ class Builder:
         """Allocate a contiguous array in the arena."""
         view = View.contiguous(ARENA, self.arena_size, shape)
         self.arena_size += _aligned(math.prod(shape))
+        return view
+
+    def new_argument(self, *shape: int) -> View:
+        """The next array of a call: its inputs first, then its outputs."""
+        view = View.contiguous(FIRST_ARGUMENT + len(self._argument_sizes), 0, shape)
+        self._argument_sizes.append(math.prod(shape))
         return view
 
     def new_rows(self, rows: int, units: int) -> View:

@@ -5,7 +5,6 @@ the values that are the same in every call with this signature, and the branch o
 nodes become steps of the core. Nodes that the core does not support run in NumPy, between the steps.
 """
 
-import math
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from .builder import ALIGNMENT, Builder, Weights
 from .node import AnyArray, Node
 from .operations import LOWERINGS, Value
-from .view import ARENA, FIRST_ARGUMENT, View
+from .view import ARENA, View
 
 MAX_PLANS = 8  # the most recent signatures
 MAX_ARENA_SIZE = 1 << 28  # floats
@@ -84,10 +83,9 @@ class Plan:
         self._float_inputs = [
             name for name, array in feed.items() if array.dtype == np.float32 and array.ndim
         ]
-        self._builder = Builder([feed[name].size for name in self._float_inputs], weights)
-        for index, name in enumerate(self._float_inputs):
-            view = View.contiguous(FIRST_ARGUMENT + index, 0, feed[name].shape)
-            self._values[name] = Value(feed[name], False, view)
+        self._builder = Builder(weights)
+        for name in self._float_inputs:
+            self._values[name] = Value(feed[name], False, self._builder.new_argument(*feed[name].shape))
         for name, array in feed.items():
             if name not in self._float_inputs:
                 self._values[name] = Value(array, _is_parameter(array), None, name)
@@ -170,8 +168,6 @@ class Plan:
         """Copy each output to an array of its own, and build the core's plan."""
         self._outputs: list[Any] = []  # an array, a name, or None if the core fills it
         self._shapes: list[tuple[int, ...]] = []  # of the outputs that the core fills
-        first = FIRST_ARGUMENT + len(self._float_inputs)
-        sizes = [size for size in self._builder._argument_sizes]
         for name in outputs:
             value = self._values[name]
             assert value is not None
@@ -181,13 +177,10 @@ class Plan:
                 self._outputs.append(value.name)
             else:
                 shape = value.array.shape
-                target = View.contiguous(first + len(sizes) - len(self._float_inputs), 0, shape)
-                self._builder.add("copy", value.view, target)
-                sizes.append(max(1, math.prod(shape)))
+                self._builder.add("copy", value.view, self._builder.new_argument(*shape))
                 self._shapes.append(shape)
                 self._outputs.append(None)
         self._end_segment()
-        self._builder._argument_sizes = sizes
         self._core, self._constants = self._builder.build()
         self._arena_size = self._builder.arena_size
         self._arenas: list[NDArray[np.float32]] = []
