@@ -66,12 +66,13 @@ public:
 private:
     using Step = std::function<void(std::byte* const* spaces)>;
 
-    // The rows of a product: the offset of each row, and the contiguous runs that it consists of.
+    // The rows of a product: the offset of each row, and the contiguous pieces that it consists of.
     struct Rows {
         Rows(const View& view, Size row_axes);
-        std::vector<Size> offsets, runs;
-        Size length = 1, stride = 0;
-        bool is_even = false;  // each row is one run; the rows are `stride` apart
+        std::vector<Size> offsets, pieces;
+        Size length = 1;           // of a piece
+        Size line = 0, stride = 0;  // every `line` rows are `stride` apart
+        bool in_place = false;     // whether the product reads them in place
     };
 
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,

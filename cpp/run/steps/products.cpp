@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 
 #include "platform/denormals.h"
@@ -13,6 +14,7 @@ namespace onward {
 namespace {
 
 constexpr Size gathered_at_once = 1 << 16;  // floats in the rows of a product
+constexpr Size short_line = 6;  // rows that fill a tile of a product
 
 // Copies n numbers and returns the end of the copy. For short runs, a loop is faster than a call of memcpy.
 float* copied(const float* from, Size n, float* to) {
@@ -29,32 +31,36 @@ Plan::Rows::Rows(const View& view, Size row_axes) : offsets(offsets_of(view, 0, 
     size_t last = view.shape.size();
     while (last > size_t(row_axes) && (view.strides[last - 1] == length || view.shape[last - 1] == 1))
         length *= view.shape[--last];
-    runs = offsets_of(view, row_axes, last);
-    stride = offsets.size() > 1 ? offsets[1] - offsets[0] : Size(runs.size()) * length;
-    is_even = runs.size() == 1;
-    for (size_t row = 1; is_even && row < offsets.size(); row++) is_even = offsets[row] - offsets[row - 1] == stride;
+    pieces = offsets_of(view, row_axes, last);
+    stride = offsets.size() > 1 ? offsets[1] - offsets[0] : Size(pieces.size()) * length;
+    line = Size(offsets.size());
+    for (size_t row = 1; row < offsets.size(); row++)
+        if (row % line && offsets[row] - offsets[row - 1] != stride) line = std::gcd(line, Size(row));
+    in_place = length > 1 && (line >= short_line || line == Size(offsets.size()));
 }
 
-// out[row] = f(x[row] . panels + bias) for the rows [first, last). Evenly spaced rows are read in place; others are
-// gathered first, in groups that fill whole tiles of the product.
+// out[row] = f(x[row] . panels + bias) for the rows [first, last). Rows of which enough are evenly spaced are read in
+// place; others are gathered first, in groups that fill whole tiles of the product.
 void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
                     const std::optional<Activation<float>>& f, float* out, Size out_stride) const {
-    const Size K = panels.K, at_once = rows.is_even ? rows_at_once
-                                                 : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
+    const Size K = panels.K, units = panels.blocks * kernels.L;
+    const Size at_once = rows.in_place ? rows_at_once
+                                       : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
     thread_local std::vector<float> gathered;
-    for (; first < last; first += at_once) {
-        const Size n = std::min(at_once, last - first);
-        const float* from = x + rows.offsets[first];
-        Size stride = rows.stride;
-        if (!rows.is_even) {
+    for (Size n; first < last; first += n) {
+        n = std::min(at_once, last - first);
+        Operand<float> a{x + rows.offsets[first], rows.stride, Size(rows.pieces.size()), rows.pieces.data()};
+        if (rows.in_place) {
+            n = std::min(n, rows.line - first % rows.line);
+        } else {
             if (gathered.size() < size_t(n * K)) gathered.resize(n * K);
             float* to = gathered.data();
             for (Size row = first; row < first + n; row++)
-                for (const Size run : rows.runs) to = copied(x + rows.offsets[row] + run, rows.length, to);
-            from = gathered.data(), stride = K;
+                for (const Size piece : rows.pieces) to = copied(x + rows.offsets[row] + piece, rows.length, to);
+            a = {gathered.data(), K};
         }
-        kernels.product(panels, from, stride, n, out + first * out_stride, out_stride, nullptr, {0, panels.blocks});
-        const Size units = panels.blocks * kernels.L, together = out_stride == units ? n : 1;
+        kernels.product(panels, a, n, out + first * out_stride, out_stride, nullptr, {0, panels.blocks});
+        const Size together = out_stride == units ? n : 1;
         for (Size row = first; f && row < first + n; row += together)
             kernels.activate(*f, together * units, out + row * out_stride, out + row * out_stride);
     }
@@ -66,8 +72,9 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
     const Rows rows(x, row_axes);
     const Panels<float>& panels = W.panels();
     const Size y_stride = y.strides[0], count = Size(rows.offsets.size()), K = panels.K;
-    if (rows.runs.size() * rows.length != size_t(K) || count != y.shape[0] ||
-        (count && y.offset + (count - 1) * y_stride + panels.blocks * kernels.L > space_sizes[y.space]))
+    const Size end = y.offset + (count - 1) * y_stride + panels.blocks * kernels.L;
+    if (rows.pieces.size() * rows.length != size_t(K) || count != y.shape[0] ||
+        (count && end * Size(sizeof(float)) > space_sizes[y.space]))
         throw std::out_of_range("the rows of a product do not match its weights or its output");
     const bool worth_threads = count * K * W.O >= 1'000'000;
     steps.push_back([this, &panels, x, f, y, rows, count, y_stride, worth_threads](std::byte* const* spaces) {
