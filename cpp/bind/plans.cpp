@@ -91,22 +91,22 @@ public:
         }
     }
 
-    nb::object call(const nb::tuple& arguments, const nb::dict& named) const {
+    std::optional<nb::tuple> call(const nb::tuple& arguments, const nb::dict& named) const {
         const size_t n = arguments.size();
-        if (n + named.size() != names.size()) return nb::none();
+        if (n + named.size() != names.size()) return {};
         Buffers buffers;
         buffers.held.reserve(names.size());
         for (size_t i = 0; i < names.size(); i++)
             if (!buffers.add(i < n ? arguments[i].ptr() : PyDict_GetItemWithError(named.ptr(), names[i].ptr()))) {
                 PyErr_Clear();
-                return nb::none();
+                return {};
             }
         for (const Entry& entry : entries) {
             bool fits = true;
             for (size_t i = 0; fits && i < names.size(); i++) fits = entry.inputs[i].accepts(buffers.held[i]);
             if (fits) return run(entry, buffers.held);
         }
-        return nb::none();
+        return {};
     }
 
 private:
@@ -128,7 +128,7 @@ private:
                std::equal(sizes.begin(), sizes.end(), needed.begin(), std::greater_equal());
     }
 
-    static nb::object run(const Entry& entry, const std::vector<Py_buffer>& inputs) {
+    static nb::tuple run(const Entry& entry, const std::vector<Py_buffer>& inputs) {
         Plan& plan = *nb::inst_ptr<Plan>(entry.plan);
         std::vector<nb::object> copies;
         std::vector<std::byte*> spaces;
@@ -144,7 +144,7 @@ private:
                 spaces.push_back(memory_of<std::byte>(copies.back()));
             }
         }
-        nb::object results = nb::steal(PyTuple_New(Py_ssize_t(entry.outputs.size())));
+        nb::tuple results = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(entry.outputs.size())));
         for (size_t i = 0; i < entry.outputs.size(); i++) {
             const auto& [shape, dtype] = entry.outputs[i];
             nb::object result = numpy().empty(shape, dtype);

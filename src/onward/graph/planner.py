@@ -304,10 +304,9 @@ class Planner:
         Returns None if there is no such plan yet, or if it has steps in NumPy.
         """
         try:
-            outputs: tuple[Any, ...] | None = self._ready(args, inputs)
+            return self._ready(args, inputs)
         except IndexError as error:  # a step met an index out of range
             raise ArgumentError(str(error)) from None
-        return outputs
 
     def find(self, feed: Mapping[str, Any]) -> Plan | None:
         """Return the existing plan for the signature of these inputs, or None."""
