@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
-from .builder import ALIGNMENT, Builder, Weights
+from ..errors import ArgumentError
+from .builder import Builder, Bytes, Weights, aligned_zeros
 from .node import AnyArray, Node
 from .operations import LOWERINGS, Value
-from .view import ARENA, View
+from .view import DTYPES, View
 
 MAX_PLANS = 8  # the most recent signatures
-MAX_ARENA_SIZE = 1 << 28  # floats
+MAX_ARENA_SIZE = 1 << 30  # bytes
 
 # Operations whose output shapes depend only on the shapes and the known values of the inputs.
 FIXED_SHAPE = frozenset(
@@ -80,15 +79,14 @@ class Plan:
             name: Value(array, True, None) for name, array in known.items()
         }
         self._values[""] = None
-        self._float_inputs = [
-            name for name, array in feed.items() if array.dtype == np.float32 and array.ndim
-        ]
         self._builder = Builder(weights)
-        for name in self._float_inputs:
-            self._values[name] = Value(feed[name], False, self._builder.new_argument(*feed[name].shape))
+        self._arguments: list[str] = []  # the inputs that the core reads
         for name, array in feed.items():
-            if name not in self._float_inputs:
-                self._values[name] = Value(array, _is_parameter(array), None, name)
+            view = None
+            if array.dtype.name in DTYPES and not _is_parameter(array):
+                view = self._builder.new_argument(*array.shape, dtype=array.dtype.name)
+                self._arguments.append(name)
+            self._values[name] = Value(array, _is_parameter(array), view, name)
         self._uses = Counter([*outputs, *_names(nodes)])
         self._segments: list[tuple[int, int] | NumPyNode] = []
         self._first_step = 0
@@ -126,12 +124,13 @@ class Plan:
         if any(array.size == 0 for array in results):
             raise CannotPlan(f"{node.name} ({node.operation}) has an empty output")
         views, before = None, len(self._builder.steps)
-        if all(array.dtype == np.float32 for array in results) and node.operation in LOWERINGS:
+        if all(array.dtype.name in DTYPES for array in results) and node.operation in LOWERINGS:
             views = LOWERINGS[node.operation](self._builder, node, inputs, [a.shape for a in results])
-            if views is None:
+            if views is None or any(v.dtype != a.dtype for v, a in zip(views, results, strict=False)):
+                views = None
                 del self._builder.steps[before:]
         if self._builder.arena_size > MAX_ARENA_SIZE:
-            raise CannotPlan(f"its values need more than {MAX_ARENA_SIZE} floats")
+            raise CannotPlan(f"its values need more than {MAX_ARENA_SIZE} bytes")
         if views is None:
             self._run_in_numpy(node, inputs, results)
         else:
@@ -142,13 +141,16 @@ class Plan:
             self._define(node, values, alone)
 
     def _run_in_numpy(self, node: Node, inputs: list[Value | None], results: list[AnyArray]) -> None:
-        """Run a node in NumPy and copy its float32 outputs into the arena."""
+        """Run a node in NumPy and copy its outputs into the arena if the core has their dtype."""
         self._end_segment()
         sources = [
             None if value is None else value.array if value.known else Location(value.view, value.name)
             for value in inputs
         ]
-        views = [self._builder.new(*a.shape) if a.dtype == np.float32 else None for a in results]
+        views = [
+            self._builder.new(*a.shape, dtype=a.dtype.name) if a.dtype.name in DTYPES else None
+            for a in results
+        ]
         targets = [Location(view, name) for view, name in zip(views, node.outputs, strict=False)]
         self._segments.append(NumPyNode(node, sources, targets))
         self._define(node, [Value(a, False, view) for a, view in zip(results, views, strict=True)])
@@ -167,7 +169,7 @@ class Plan:
     def _finish(self, outputs: Sequence[str]) -> None:
         """Copy each output to an array of its own, and build the core's plan."""
         self._outputs: list[Any] = []  # an array, a name, or None if the core fills it
-        self._shapes: list[tuple[int, ...]] = []  # of the outputs that the core fills
+        self._filled: list[tuple[tuple[int, ...], Any]] = []  # shapes and dtypes of the outputs it fills
         for name in outputs:
             value = self._values[name]
             assert value is not None
@@ -176,14 +178,14 @@ class Plan:
             elif value.view is None:
                 self._outputs.append(value.name)
             else:
-                shape = value.array.shape
-                self._builder.add("copy", value.view, self._builder.new_argument(*shape))
-                self._shapes.append(shape)
+                shape, dtype = value.array.shape, value.array.dtype
+                self._builder.add("copy", value.view, self._builder.new_argument(*shape, dtype=dtype.name))
+                self._filled.append((shape, dtype))
                 self._outputs.append(None)
         self._end_segment()
         self._core, self._constants = self._builder.build()
         self._arena_size = self._builder.arena_size
-        self._arenas: list[NDArray[np.float32]] = []
+        self._arenas: list[Bytes] = []
         del self._builder, self._values, self._uses  # they hold the arrays of the first call
 
     def __call__(self, feed: Mapping[str, Any]) -> list[Any]:
@@ -191,19 +193,22 @@ class Plan:
         try:
             arena = self._arenas.pop()  # concurrent calls need separate arenas
         except IndexError:
-            arena = _aligned_zeros(self._arena_size)
+            arena = aligned_zeros(self._arena_size)
         arrays = [arena, self._constants]
-        for name in self._float_inputs:
+        for name in self._arguments:
             array = feed[name]
             arrays.append(array if array.flags.c_contiguous else np.ascontiguousarray(array))
-        results = [np.empty(shape, np.float32) for shape in self._shapes]
+        results = [np.empty(shape, dtype) for shape, dtype in self._filled]
         arrays += results
         computed: dict[str, Any] = {}
-        for segment in self._segments:
-            if isinstance(segment, NumPyNode):
-                _run_numpy_node(segment, arrays, computed, feed)
-            else:
-                self._core.run(arrays, *segment)
+        try:
+            for segment in self._segments:
+                if isinstance(segment, NumPyNode):
+                    _run_numpy_node(segment, arrays, computed, feed)
+                else:
+                    self._core.run(arrays, *segment)
+        except IndexError as error:  # a step met an index out of range
+            raise ArgumentError(str(error)) from None
         self._arenas.append(arena)
         if len(results) == len(self._outputs):
             return results
@@ -224,15 +229,20 @@ def _run_numpy_node(
         elif source.view is None:
             inputs.append(computed[source.name] if source.name in computed else feed[source.name])
         else:
-            space, offset, shape, strides = source.view
-            flat = arrays[space].reshape(-1)
-            inputs.append(as_strided(flat[offset:], shape, [4 * stride for stride in strides]))
+            inputs.append(_array_at(source.view, arrays))
     results = step.node.run(*inputs)
     for target, array in zip(step.outputs, results, strict=False):
         if target.view is None:
             computed[target.name] = array
         else:
-            arrays[ARENA][target.view.offset :][: array.size] = array.reshape(-1)
+            _array_at(target.view, arrays)[...] = array
+
+
+def _array_at(view: View, arrays: Sequence[AnyArray]) -> AnyArray:
+    """Return the elements of a view as an array that shares their memory."""
+    size = np.dtype(view.dtype).itemsize
+    strides = [size * stride for stride in view.strides]
+    return np.ndarray(view.shape, view.dtype, arrays[view.space], size * view.offset, strides)
 
 
 def _names(nodes: Sequence[Node]) -> Iterator[str]:
@@ -254,12 +264,6 @@ def _run(node: Node, inputs: Sequence[Value | None]) -> list[AnyArray]:
 def _is_parameter(array: AnyArray) -> bool:
     """Whether an input is a scalar that a plan may depend on, such as a sampling rate."""
     return array.ndim == 0 and array.dtype.kind in "iub"
-
-
-def _aligned_zeros(size: int) -> NDArray[np.float32]:
-    zeros = np.zeros(size + ALIGNMENT, np.float32)
-    start = -(zeros.ctypes.data // 4) % ALIGNMENT
-    return zeros[start : start + size]
 
 
 class Planner:

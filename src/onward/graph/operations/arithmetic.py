@@ -1,11 +1,9 @@
-"""Elementwise operations: arithmetic and activation functions."""
-
-from typing import Any
+"""Elementwise operations: arithmetic, comparisons, logic and activation functions."""
 
 from ..builder import Builder
 from ..node import Node
 from ..view import View
-from .registry import Inputs, known, lowering, view
+from .registry import Inputs, known, lowering, typed_view, view
 
 BINARY = {
     "Add": "add",
@@ -15,20 +13,47 @@ BINARY = {
     "Max": "maximum",
     "Min": "minimum",
 }
+# Of booleans, the minimum is "and" and the maximum is "or".
+LOGICAL = {"And": "minimum", "Or": "maximum"}
+# The comparison, and whether it takes the operands in the opposite order.
+COMPARISONS = {
+    "Equal": ("equal", False),
+    "Xor": ("not_equal", False),
+    "Less": ("less", False),
+    "LessOrEqual": ("less_or_equal", False),
+    "Greater": ("less", True),
+    "GreaterOrEqual": ("less_or_equal", True),
+}
 UNARY = {"Abs": "absolute", "Log": "log", "Neg": "negative", "Reciprocal": "reciprocal", "Sqrt": "sqrt"}
 
 
-@lowering(*BINARY)
+@lowering(*BINARY, *LOGICAL)
 def binary(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     if "axis" in node.attributes or "broadcast" in node.attributes:  # opset 6
         return None
-    views = [view(b, value) for value in inputs]
-    if None in views:
+    operation = (BINARY | LOGICAL)[node.operation]
+    views = [operand for value in inputs if (operand := typed_view(b, value))]
+    if len(views) < len(inputs) or (operation == "divide" and views[0].dtype not in ("float32", "float64")):
         return None
-    total: Any = views[0]
+    total = views[0]
     for other in views[1:]:
-        total = b.binary(BINARY[node.operation], total, other)  # type: ignore[arg-type]
+        total = b.binary(operation, total, other)
     return [total]
+
+
+@lowering(*COMPARISONS)
+def compare(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    A, B = (typed_view(b, value) for value in inputs)
+    if "axis" in node.attributes or "broadcast" in node.attributes or A is None or B is None:
+        return None
+    operation, swapped = COMPARISONS[node.operation]
+    return [b.compare(operation, B, A) if swapped else b.compare(operation, A, B)]
+
+
+@lowering("Not")
+def logical_not(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = typed_view(b, inputs[0])
+    return x and [b.compare("equal", x, b.scalar(False, "bool"))]
 
 
 @lowering("Pow")

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..builder import Builder
 from ..node import Node
-from ..view import View
+from ..view import DTYPES, View
 
 
 class Value(NamedTuple):
@@ -47,6 +47,11 @@ def known(value: Value | None) -> Any:
 
 def view(b: Builder, value: Value | None) -> View | None:
     """Return the view of a float32 value, or None; known values become constants of the plan."""
-    if value is None or value.array.dtype != np.float32:
+    return typed_view(b, value) if value is not None and value.array.dtype == np.float32 else None
+
+
+def typed_view(b: Builder, value: Value | None) -> View | None:
+    """Return the view of a value of any dtype of the core, or None; known values become constants."""
+    if value is None or value.array.dtype.name not in DTYPES:
         return None
     return b.constant(value.array) if value.known else value.view

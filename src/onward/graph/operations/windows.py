@@ -85,7 +85,7 @@ def padded(b: Builder, x: View, pads: list[tuple[int, int]], value: float) -> Vi
         return x
     N, *sizes, C = x.shape
     whole = b.new(N, *(size + sum(side) for size, side in zip(sizes, pads, strict=True)), C)
-    b.add("fill", value, whole)
+    b.fill(value, whole)
     inner = whole
     for axis, (size, (before, _)) in enumerate(zip(sizes, pads, strict=True), start=1):
         inner = inner.sliced(axis, before, before + size)
@@ -117,7 +117,7 @@ def _depthwise(
     kernel, n = W.shape[2:], len(out)
     y = b.new(x.shape[0], *out, x.shape[-1])
     if bias is None:
-        b.add("fill", 0.0, y)
+        b.fill(0.0, y)
     else:
         b.add("copy", b.constant(bias.reshape([1] * (n + 1) + [-1])), y)
     all_windows = windows(x, kernel, strides, dilations, out)
