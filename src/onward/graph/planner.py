@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _core
 from ..errors import ArgumentError
 from .builder import Builder, Bytes, Weights, aligned_zeros
 from .node import AnyArray, Node
@@ -80,6 +81,7 @@ class Plan:
         }
         self._values[""] = None
         self._builder = Builder(weights)
+        self._inputs = tuple(feed)
         self._arguments: list[str] = []  # the inputs that the core reads
         for name, array in feed.items():
             view = None
@@ -186,7 +188,22 @@ class Plan:
         self._core, self._constants = self._builder.build()
         self._arena_size = self._builder.arena_size
         self._arenas: list[Bytes] = []
+        self.entry = self._entry()
         del self._builder, self._values, self._uses  # they hold the arrays of the first call
+
+    def _entry(self) -> Any:
+        """Return what the core's Plans needs to run the plan, or None if the plan needs Python."""
+        if self._segments != [(0, len(self._builder.steps))] or len(self._filled) < len(self._outputs):
+            return None
+        inputs = []
+        for name in self._inputs:
+            value = self._values[name]
+            assert value is not None
+            if value.array.dtype.name not in DTYPES:
+                return None
+            data = value.array.tobytes() if value.known else None
+            inputs.append((value.array.dtype.name, value.array.shape, data))
+        return self._core, self._constants, inputs, self._filled
 
     def __call__(self, feed: Mapping[str, Any]) -> list[Any]:
         """Run the plan on inputs with its signature and return the outputs."""
@@ -279,6 +296,17 @@ class Planner:
         self._weights = Weights(frozenset(map(id, known.values())))
         self._plans: OrderedDict[Any, Plan | None] = OrderedDict()
         self._lock = threading.Lock()
+        self._ready = _core.Plans(self._inputs, [])
+
+    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Run the plan for these inputs and return its outputs.
+
+        Returns None if there is no such plan yet, or if it has steps in NumPy.
+        """
+        try:
+            return self._ready(args, inputs)
+        except IndexError as error:  # a step met an index out of range
+            raise ArgumentError(str(error)) from None
 
     def find(self, feed: Mapping[str, Any]) -> Plan | None:
         """Return the existing plan for the signature of these inputs, or None."""
@@ -299,6 +327,8 @@ class Planner:
                     self._plans[signature] = None
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
+                entries = [plan.entry for plan in self._plans.values() if plan is not None and plan.entry]
+                self._ready = _core.Plans(self._inputs, entries)
             return self._plans.get(signature)
 
     def _signature(self, feed: Mapping[str, Any]) -> Any:
