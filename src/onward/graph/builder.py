@@ -34,6 +34,7 @@ class Builder:
         self.lanes = _core.Plan([0]).lanes
         self.arena_size = 0  # bytes
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
+        self.exact_casts: set[View] = set()  # integers that were computed exactly in float32
         self._argument_sizes: list[int] = []
         self._weights = weights
         self._constants: list[Bytes] = []
