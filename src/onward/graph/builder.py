@@ -4,7 +4,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 
 Bytes = NDArray[np.uint8]
 
+Packed = TypeVar("Packed")
+
 ALIGNMENT = 64  # bytes in a cache line
 
 
@@ -23,7 +25,7 @@ class Weights:
     """The packed matrices that all plans of one graph share."""
 
     lasting: frozenset[int]  # the ids of the arrays that live as long as the graph
-    packed: dict[Any, _core.Dense] = field(default_factory=dict)
+    packed: dict[Any, Any] = field(default_factory=dict)
 
 
 class Builder:
@@ -34,6 +36,7 @@ class Builder:
         self.lanes = _core.Plan([0]).lanes
         self.arena_size = 0  # bytes
         self._arrays: list[int] = []  # the offsets of the arrays in the arena, in bytes
+        self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
         self._argument_sizes: list[int] = []
         self._weights = weights
         self._constants: list[Bytes] = []
@@ -85,14 +88,25 @@ class Builder:
         make: Callable[[], tuple[NDArray[Any], NDArray[Any] | None]],
     ) -> _core.Dense:
         """Return the matrix (O, K) and bias that `make` returns, packed once for all plans of the graph."""
+
+        def pack() -> _core.Dense:
+            W, bias = make()
+            return _core.Dense(np.ascontiguousarray(W), None if bias is None else np.ascontiguousarray(bias))
+
+        return self.shared(source, variant, pack)
+
+    def shared(
+        self, source: tuple[NDArray[Any] | None, ...], variant: Any, make: Callable[[], Packed]
+    ) -> Packed:
+        """Return what `make` makes of the source arrays, once for all plans of the graph."""
         key = (_core.isa(), variant, *map(id, source))
         if key in self._weights.packed:
-            return self._weights.packed[key]
-        W, bias = make()
-        dense = _core.Dense(np.ascontiguousarray(W), None if bias is None else np.ascontiguousarray(bias))
+            found: Packed = self._weights.packed[key]
+            return found
+        made = make()
         if all(array is None or id(array) in self._weights.lasting for array in source):
-            self._weights.packed[key] = dense
-        return dense
+            self._weights.packed[key] = made
+        return made
 
     def add(self, step: str, *arguments: Any) -> None:
         """Append a step, named after the method of the core's Plan."""
@@ -149,7 +163,7 @@ class Builder:
 
     def fill(self, value: float, y: View) -> None:
         """Set all elements of y."""
-        self.add("copy", self.scalar(value, y.dtype)._replace(shape=(1,), strides=(1,)), y)
+        self.add("copy", self.scalar(value, y.dtype), y)
 
     def map(self, step: str, function: Any, x: View) -> View:
         """Apply a function elementwise; `step` is "unary" or "activate"."""

@@ -27,11 +27,12 @@ MAX_ARENA_SIZE = 1 << 30  # bytes
 FIXED_SHAPE = frozenset(
     """
     Abs Activation Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Conv
-    ConvTranspose Cos CumSum DequantizeLinear Div Dropout DynamicQuantizeLSTM DynamicQuantizeLinear
-    Einsum Equal Erf Exp Flatten Floor GRU Gather GatherElements Gemm GlobalAveragePool
+    ConvInteger ConvTranspose Cos CumSum DequantizeLinear Div Dropout DynamicQuantizeLSTM
+    DynamicQuantizeLinear Einsum Equal Erf Exp Flatten Floor GRU Gather GatherElements Gemm GlobalAveragePool
     GlobalMaxPool Greater GreaterOrEqual GroupNormalization Hardmax Identity InstanceNormalization
     IsInf IsNaN LSTM LayerNormalization Less LessOrEqual Log LogSoftmax LpNormalization MatMul
-    MatMulInteger Max MaxPool Min Mod Mul Neg Not Or PRelu Pow QuantizeLinear RNN Reciprocal Round
+    MatMulInteger Max MaxPool Min Mod Mul Neg Not Or PRelu Pow QLinearConv QLinearMatMul QuantizeLinear
+    RNN Reciprocal Round
     Sign Sin Softmax Sqrt Sub Tan Transpose Trilu Where Xor
     """.split()
 )
@@ -91,7 +92,6 @@ class Plan:
             self._values[name] = Value(array, _is_parameter(array), view, name)
         self._uses = Counter([*outputs, *_names(nodes)])
         self._segments: list[tuple[int, int] | NumPyNode] = []
-        self._first_step = 0
         self._trace(nodes)
         self._finish(outputs)
 
@@ -162,9 +162,9 @@ class Plan:
 
     def _end_segment(self) -> None:
         steps = len(self._builder.steps)
-        if steps > self._first_step:
-            self._segments.append((self._first_step, steps))
-        self._first_step = steps
+        if steps > self._builder.segment_start:
+            self._segments.append((self._builder.segment_start, steps))
+        self._builder.segment_start = steps
 
     def _finish(self, outputs: Sequence[str]) -> None:
         """Copy each output to an array of its own, and build the core's plan."""

@@ -4,7 +4,17 @@ A lowering function takes the builder, the node, its inputs and the shapes of it
 views of the outputs, or None if the core does not support the node, which then runs in NumPy.
 """
 
-from . import arithmetic, movement, products, recurrent, reductions, windows
+from . import arithmetic, integers, movement, products, recurrent, reductions, windows
 from .registry import LOWERINGS, Value
 
-__all__ = ["LOWERINGS", "Value", "arithmetic", "movement", "products", "recurrent", "reductions", "windows"]
+__all__ = [
+    "LOWERINGS",
+    "Value",
+    "arithmetic",
+    "integers",
+    "movement",
+    "products",
+    "recurrent",
+    "reductions",
+    "windows",
+]

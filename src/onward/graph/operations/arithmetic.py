@@ -3,6 +3,7 @@
 from ..builder import Builder
 from ..node import Node
 from ..view import View
+from .integers import fuse
 from .registry import Inputs, known, lowering, typed_view, view
 
 BINARY = {
@@ -35,6 +36,10 @@ def binary(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
     views = [operand for value in inputs if (operand := typed_view(b, value))]
     if len(views) < len(inputs) or (operation == "divide" and views[0].dtype not in ("float32", "float64")):
         return None
+    if len(views) == 2:
+        for value, x, other in zip(inputs, views, reversed(views), strict=True):
+            if value is not None and value.used_once and (y := fuse(b, operation, x, other)):
+                return [y]
     total = views[0]
     for other in views[1:]:
         total = b.binary(operation, total, other)

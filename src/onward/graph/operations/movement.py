@@ -5,6 +5,7 @@ import numpy as np
 from ..builder import Builder
 from ..node import Node
 from ..view import View
+from .integers import converted
 from .registry import Inputs, known, lowering, typed_view
 
 # Each output element is a copy of an input element, at a position that does not depend on the values.
@@ -66,8 +67,12 @@ CAST_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "
 @lowering("Cast")
 def cast(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Convert to the dtype with the code `to` in ONNX."""
-    x, dtype = typed_view(b, inputs[0]), CAST_DTYPES.get(node.attributes["to"])
-    return None if x is None or dtype is None else [b.cast(x, dtype)]
+    x, dtype, value = typed_view(b, inputs[0]), CAST_DTYPES.get(node.attributes["to"]), inputs[0]
+    if x is None or dtype is None or value is None:
+        return None
+    if value.used_once and dtype == "float32" and (y := converted(b, x)):
+        return [y]
+    return [b.cast(x, dtype)]
 
 
 @lowering("Where")

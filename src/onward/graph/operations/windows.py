@@ -31,7 +31,7 @@ def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
     if pads is None:
         return None
     N, C, M, out = x.shape[0], x.shape[1], W.shape[0], shapes[0][2:]
-    last = padded(b, x.permuted(0, *range(2, 2 + axes), 1), pads, 0.0)  # (N, *in, C)
+    last = padded(b, x.permuted(0, *range(2, 2 + axes), 1), pads, b.scalar(0.0))  # (N, *in, C)
     if groups == C and M == C and groups > 1:
         y = _depthwise(b, last, W, bias, strides, dilations, out)
     else:
@@ -79,13 +79,14 @@ def window(
     return strides, dilations, list(zip(pads[:n], pads[n:], strict=True))
 
 
-def padded(b: Builder, x: View, pads: list[tuple[int, int]], value: float) -> View:
-    """Pad the middle axes of x (N, *in, C) with a value."""
+def padded(b: Builder, x: View, pads: list[tuple[int, int]], value: View) -> View:
+    """Pad the middle axes of x (N, *in, C) with a value, a view of one element."""
     if not any(map(any, pads)):
         return x
     N, *sizes, C = x.shape
-    whole = b.new(N, *(size + sum(side) for size, side in zip(sizes, pads, strict=True)), C)
-    b.fill(value, whole)
+    shape = (N, *(size + sum(side) for size, side in zip(sizes, pads, strict=True)), C)
+    whole = b.new(*shape, dtype=x.dtype)
+    b.add("copy", value, whole)
     inner = whole
     for axis, (size, (before, _)) in enumerate(zip(sizes, pads, strict=True), start=1):
         inner = inner.sliced(axis, before, before + size)
@@ -101,7 +102,7 @@ def windows(
     places = tuple(x.strides[1 + axis] * strides[axis] for axis in range(n))
     taps = tuple(x.strides[1 + axis] * dilations[axis] for axis in range(n))
     shape = (N, *out, *kernel, x.shape[-1])
-    return View(x.space, x.offset, shape, (x.strides[0], *places, *taps, x.strides[-1]))
+    return x._replace(shape=shape, strides=(x.strides[0], *places, *taps, x.strides[-1]))
 
 
 def _depthwise(
@@ -149,7 +150,7 @@ def pool(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
         not is_maximum and any(map(any, pads)) and not node.attributes.get("count_include_pad")
     ):
         return None
-    last = padded(b, x.permuted(0, *range(2, 2 + n), 1), pads, -np.inf if is_maximum else 0.0)
+    last = padded(b, x.permuted(0, *range(2, 2 + n), 1), pads, b.scalar(-np.inf if is_maximum else 0.0))
     all_windows = windows(last, kernel, strides, dilations, out)
     total = None
     for tap in np.ndindex(*kernel):
