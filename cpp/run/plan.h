@@ -10,6 +10,7 @@
 
 #include "run/dense.h"
 #include "run/integers.h"
+#include "run/quantized_lstm.h"
 #include "run/stack.h"
 #include "run/view.h"
 
@@ -67,6 +68,10 @@ public:
     // plan.
     void recurrent(const Stack<float>& stack, const View& x, const View* h0, const View* c0, const View& y,
                    const View& h_n, const View* c_n);
+
+    // As ONNX's DynamicQuantizeLSTM: x (T, B, I), y (T, D, B, H), states (D, B, H), all contiguous.
+    void quantized_lstm(const QuantizedLSTM& lstm, const View& x, const View* h0, const View* c0, const View& y,
+                        const View& h_n, const View& c_n);
 
     // Runs the steps in [first, last). Throws Interrupted, and what a step throws.
     void run(std::byte* const* spaces, Size first, Size last) const;

@@ -1,6 +1,7 @@
 """Build a plan: record steps over views and allocate the memory that they use."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .arena import Lifetime, place
 from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 
 Bytes = NDArray[np.uint8]
@@ -33,6 +35,7 @@ class Builder:
         self.steps: list[tuple[str, tuple[Any, ...]]] = []
         self.lanes = _core.Plan([0]).lanes
         self.arena_size = 0  # bytes
+        self._arrays: list[int] = []  # the offsets of the arrays in the arena, in bytes
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
         self._argument_sizes: list[int] = []
         self._weights = weights
@@ -44,6 +47,7 @@ class Builder:
         """Allocate a contiguous array in the arena."""
         itemsize = np.dtype(dtype).itemsize
         view = View.contiguous(ARENA, self.arena_size // itemsize, shape, dtype)
+        self._arrays.append(self.arena_size)
         self.arena_size += _aligned(math.prod(shape) * itemsize)
         return view
 
@@ -198,15 +202,46 @@ class Builder:
         self.add("reduce", operation, x, y)
         return y
 
-    def build(self) -> tuple[_core.Plan, Bytes]:
-        """Return the core's plan and the bytes of its constants."""
+    def build(self, reuse: bool = False) -> tuple[_core.Plan, Bytes]:
+        """Return the core's plan and the bytes of its constants.
+
+        If `reuse`, arrays share the memory of the arena if no step needs both; then only steps know where an
+        array is, and views must not be used outside the plan.
+        """
         constants = aligned_zeros(self._constants_size)
         if self._constants:
             np.concatenate(self._constants, out=constants)
+        if reuse:
+            self._reuse_memory()
         plan = _core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
         for step, arguments in self.steps:
             getattr(plan, step)(*arguments)
         return plan, constants
+
+    def _reuse_memory(self) -> None:
+        """Move the arrays in the arena so that arrays that are never live at the same time share memory."""
+        used: dict[int, tuple[int, int]] = {}  # the first and the last step that use each array
+        for number, (_, arguments) in enumerate(self.steps):
+            for view in arguments:
+                if isinstance(view, View) and view.space == ARENA:
+                    array = self._array_of(view)
+                    used[array] = used.get(array, (number, number))[0], number
+        ends = [*self._arrays[1:], self.arena_size]
+        lifetimes = [Lifetime(ends[array] - self._arrays[array], *steps) for array, steps in used.items()]
+        offsets, self.arena_size = place(lifetimes)
+        moves = {array: new - self._arrays[array] for array, new in zip(used, offsets, strict=True)}
+
+        def moved(argument: Any) -> Any:
+            if not isinstance(argument, View) or argument.space != ARENA:
+                return argument
+            move = moves[self._array_of(argument)] // np.dtype(argument.dtype).itemsize
+            return argument._replace(offset=argument.offset + move)
+
+        self.steps = [(step, tuple(map(moved, arguments))) for step, arguments in self.steps]
+
+    def _array_of(self, view: View) -> int:
+        """Return the number of the array in the arena that a view belongs to."""
+        return bisect_right(self._arrays, view.offset * np.dtype(view.dtype).itemsize) - 1
 
 
 def aligned_zeros(size: int) -> Bytes:

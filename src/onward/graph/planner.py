@@ -131,8 +131,6 @@ class Plan:
             if views is None or any(v.dtype != a.dtype for v, a in zip(views, results, strict=False)):
                 views = None
                 del self._builder.steps[before:]
-        if self._builder.arena_size > MAX_ARENA_SIZE:
-            raise CannotPlan(f"its values need more than {MAX_ARENA_SIZE} bytes")
         if views is None:
             self._run_in_numpy(node, inputs, results)
         else:
@@ -185,8 +183,11 @@ class Plan:
                 self._filled.append((shape, dtype))
                 self._outputs.append(None)
         self._end_segment()
-        self._core, self._constants = self._builder.build()
+        only_steps = not any(isinstance(segment, NumPyNode) for segment in self._segments)
+        self._core, self._constants = self._builder.build(reuse=only_steps)
         self._arena_size = self._builder.arena_size
+        if self._arena_size > MAX_ARENA_SIZE:
+            raise CannotPlan(f"its values need more than {MAX_ARENA_SIZE} bytes")
         self._arenas: list[Bytes] = []
         self.entry = self._entry()
         del self._builder, self._values, self._uses  # they hold the arrays of the first call

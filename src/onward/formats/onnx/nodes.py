@@ -11,6 +11,7 @@ from ...graph import Node
 from .evaluator import Evaluator, is_pure, run
 from .layer_operators import Elementwise, OfRows
 from .operators import described
+from .quantized import DynamicQuantizeLSTM
 from .recurrent_operators import Node as Recurrent
 
 
@@ -33,6 +34,8 @@ def _node(node: OpRun) -> Node:
         operation, given = "Activation", {"function": activations.call(node.layer._spec)}
     elif isinstance(node, OfRows):
         given |= {"axis": node.axis, "joins_axes": node._joins}
+    elif isinstance(node, DynamicQuantizeLSTM):
+        layer = node.core_options
     elif isinstance(node, Recurrent):
         layer = _layer(node)
     elif operation == "If":

@@ -89,6 +89,17 @@ class DynamicQuantizeLSTM(LSTM):
             Y_h[d], Y_c[d] = (np.where((lengths > 0)[:, None], state, 0) for state in final)
         return Y, Y_h, Y_c
 
+    def core_options(self, peephole: bool) -> tuple[list[Any], bool] | None:
+        """Return the core's options for each direction, and whether a single direction runs in reverse."""
+        if self._options is None:
+            return None
+        options = self._options
+        bidirectional = options.directions == 2
+        layer = rnn.LSTM(
+            1, 1, bidirectional=bidirectional, peephole=peephole, rng=NO_WEIGHTS, **options.arguments
+        )
+        return layer._options(), options.reverse
+
     def layer(self, inputs: list[Any], batch_first: bool) -> Any:
         raise ArgumentError(
             f"{described(self.onnx_node)} quantizes the whole batch dynamically, which no layer supports"

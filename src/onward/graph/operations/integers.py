@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _core
+from ...core.gates import reorder
 from ..builder import Builder
 from ..node import Node
 from ..view import View
@@ -237,6 +238,55 @@ def _requantized(b: Builder, y: View, zero_point: Value | None) -> list[View] | 
     q = b.like(y, zero.dtype)
     b.add("quantize", y, b.scalar(1.0), zero._replace(shape=(), strides=()), q)
     return [q]
+
+
+# ---- Recurrent layers -------------------------------------------------------------------------------------
+
+
+@lowering("DynamicQuantizeLSTM")
+def lstm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Map X (T, B, I) to Y (T, D, B, H), Y_h and Y_c (D, B, H)."""
+    X, W, R, bias, lengths, h0, c0, P, *quantization = inputs
+    x, states = view(b, X), [view(b, value) for value in (h0, c0)]
+    missing = any(value is not None and state is None for value, state in zip((h0, c0), states, strict=True))
+    weights = (W, R, bias, P, *quantization)
+    if x is None or missing or node.layer is None or not all(map(_is_known, (lengths, *weights))):
+        return None
+    options = node.layer(peephole=P is not None)
+    arrays = tuple(map(known, weights))
+    if options is None or (lengths is not None and (lengths.array != x.shape[0]).any()):
+        return None
+    packed = b.shared(
+        arrays, ("lstm", options[1]), lambda: _core.QuantizedLSTM(_directions(*arrays), *options)
+    )
+    (T, B, _), D, H = x.shape, len(arrays[1]), arrays[1].shape[1]
+    outputs = [b.new(T, D, B, H), b.new(D, B, H), b.new(D, B, H)]
+    h, c = (state and b.contiguous(state) for state in states)
+    b.add("quantized_lstm", packed, b.contiguous(x), h, c, *outputs)
+    return outputs
+
+
+def _directions(W: Any, R: Any, bias: Any, P: Any, *quantization: Any) -> list[tuple[Any, ...]]:
+    """Return the weights of each direction with their gates in the core's order."""
+    D, G = len(W), W.shape[2]
+
+    def matrix(d: int, q: Any, scale: Any, zero_point: Any) -> list[Any]:
+        center = 128 if q.dtype == np.uint8 else 0
+        scales = np.broadcast_to(scale.reshape(D, -1)[d], G)
+        zeros = np.broadcast_to(zero_point.astype(np.int32).reshape(D, -1)[d] - center, G)
+        centered = (q[d].T.astype(np.int16) - center).astype(np.int8)
+        return [
+            reorder(np.ascontiguousarray(array), "lstm", "onnx", "torch")
+            for array in (centered, scales, zeros)
+        ]
+
+    directions = []
+    for d in range(D):
+        total = np.zeros(G, np.float32) if bias is None else bias[d, :G] + bias[d, G:]
+        peephole = None if P is None else reorder(P[d], "peephole", "onnx", "torch")
+        matrices = (*matrix(d, W, *quantization[:2]), *matrix(d, R, *quantization[2:]))
+        directions.append((*matrices, reorder(total, "lstm", "onnx", "torch"), peephole))
+    return directions
 
 
 # ---- Fusion ----------------------------------------------------------------------------------------------
