@@ -184,6 +184,30 @@ def test_a_product_that_others_read_stays_an_integer_product() -> None:
     np.testing.assert_array_equal(y, sums.astype(np.float32))
 
 
+def test_a_cast_to_integers_and_back_still_truncates() -> None:
+    W = normal(6, 1, 3)
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["z"], group=6),
+        helper.make_node("Cast", ["z"], ["whole"], to=6),
+        helper.make_node("Cast", ["whole"], ["y"], to=1),
+    ]
+    x = normal(2, 6, 20) * 9
+    (y,) = run(nodes, {"x": x}, {"W": W})
+    assert (y == np.trunc(y)).all() and y.any()
+
+
+def test_a_depthwise_convolution_of_bytes_stays_in_float32_if_only_floats_are_read() -> None:
+    W = integers("int8", 6, 1, 3)
+    nodes = [
+        helper.make_node("ConvInteger", ["x", "W"], ["sums"], group=6),
+        helper.make_node("Cast", ["sums"], ["y"], to=1),
+    ]
+    x = integers("uint8", 2, 6, 20)
+    (y,) = run(nodes, {"x": x}, {"W": W})
+    (sums,) = run([helper.make_node("ConvInteger", ["x", "W"], ["y"], group=6)], {"x": x}, {"W": W})
+    np.testing.assert_array_equal(y, sums.astype(np.float32))
+
+
 def requantized(sums: Any, scale: Any, zero: Any) -> Any:
     limits = np.iinfo(zero.dtype)
     rounded = np.rint(sums.astype(np.float32) * np.float32(scale)) + zero

@@ -37,6 +37,7 @@ class Builder:
         self.arena_size = 0  # bytes
         self._arrays: list[int] = []  # the offsets of the arrays in the arena, in bytes
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
+        self.exact_casts: set[View] = set()  # integers that were computed exactly in float32
         self._argument_sizes: list[int] = []
         self._weights = weights
         self._constants: list[Bytes] = []

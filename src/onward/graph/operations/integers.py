@@ -14,9 +14,10 @@ from ..node import Node
 from ..view import View
 from .products import split_rows
 from .registry import Inputs, Value, known, lowering, typed_view, view
-from .windows import padded, window, windows
+from .windows import depthwise, padded, window, windows
 
 BYTES = ("int8", "uint8")
+MAX_FLOAT_TERMS = 2**24 // 255**2  # a sum of so many products of bytes is exact in float32
 
 
 # ---- Quantization ----------------------------------------------------------------------------------------
@@ -195,6 +196,14 @@ def _conv(
     if pads is None:
         return None
     last = padded(b, x.permuted(0, *range(2, 2 + axes), 1), pads, zero_point)
+    if groups == C == M and bias is None and scale is None and math.prod(kernel) <= MAX_FLOAT_TERMS:
+        center = 0 if W_zero is None else W_zero.astype(np.float32).reshape(-1, *[1] * (axes + 1))
+        floats = b.like(last, "float32")
+        b.add("dequantize", last, b.scalar(1.0), zero_point, floats)
+        sums = depthwise(b, floats, W.astype(np.float32) - center, None, strides, dilations, out)
+        y = b.cast(sums, "int32")
+        b.exact_casts.add(y)
+        return y.permuted(0, axes + 1, *range(1, axes + 1))
     y = b.new(N * math.prod(out), M, dtype="int32")
     for group in range(groups):
         own = slice(group * M // groups, (group + 1) * M // groups)
@@ -297,6 +306,8 @@ def converted(b: Builder, x: View) -> View | None:
 
     Here and below, the caller ensures that nothing else reads x.
     """
+    if floats := _exact_floats(b, x):
+        return floats
     place = _product_of(b, x)
     if place is None:
         return None
@@ -305,6 +316,18 @@ def converted(b: Builder, x: View) -> View | None:
         return None
     b.steps[place] = "integer_product", (*product, scale, bias, y._replace(dtype="float32"))
     return x._replace(dtype="float32")
+
+
+def _exact_floats(b: Builder, x: View) -> View | None:
+    """Drop the last step if it is a cast of whole float32 numbers to x, and return these numbers."""
+    if len(b.steps) == b.segment_start or b.steps[-1][0] != "cast":
+        return None
+    floats, integers = b.steps[-1][1]
+    is_x = integers[:2] == x[:2] and math.prod(integers.shape) == math.prod(x.shape)
+    if not is_x or integers not in b.exact_casts or floats.strides != integers.strides:
+        return None
+    del b.steps[-1]
+    return x._replace(space=floats.space, offset=floats.offset, dtype="float32")
 
 
 def fuse(b: Builder, operation: str, x: View, operand: View) -> View | None:

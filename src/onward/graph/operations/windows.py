@@ -33,7 +33,7 @@ def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
     N, C, M, out = x.shape[0], x.shape[1], W.shape[0], shapes[0][2:]
     last = padded(b, x.permuted(0, *range(2, 2 + axes), 1), pads, b.scalar(0.0))  # (N, *in, C)
     if groups == C and M == C and groups > 1:
-        y = _depthwise(b, last, W, bias, strides, dilations, out)
+        y = depthwise(b, last, W, bias, strides, dilations, out)
     else:
         y = b.new_rows(N * math.prod(out), M)
         for group in range(groups):
@@ -105,7 +105,7 @@ def windows(
     return x._replace(shape=shape, strides=(x.strides[0], *places, *taps, x.strides[-1]))
 
 
-def _depthwise(
+def depthwise(
     b: Builder,
     x: View,
     W: NDArray[Any],
