@@ -251,6 +251,14 @@ def test_invalid_models_are_refused_with_the_reason(name: str) -> None:
     assert message in refused(model)
 
 
+def test_a_file_truncated_at_any_byte_is_refused() -> None:
+    content = model_of(SIMPLE, numpy_helper.from_array(np.arange(9.0), "w")).SerializeToString()
+    read("model.onnx", content)
+    for end in range(len(content)):  # the opset is the last field
+        with hostile.bounded(), pytest.raises(FileError):
+            read("model.onnx", content[:end])
+
+
 def test_dims_that_numpy_rejects_raise_an_error_that_names_the_tensor() -> None:
     for dims in ([0, 2**62, 2**62], [1] * 100):
         data = b"" if 0 in dims else bytes(4)

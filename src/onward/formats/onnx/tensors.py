@@ -23,7 +23,7 @@ class Storage(NamedTuple):
     field: str
 
 
-STORAGE = {
+STORAGE: dict[int, Storage] = {  # by DataType
     DataType.FLOAT: Storage("float32", 32, "float_data"),
     DataType.UINT8: Storage("uint8", 8, "int32_data"),
     DataType.INT8: Storage("int8", 8, "int32_data"),
@@ -41,7 +41,7 @@ STORAGE = {
     DataType.COMPLEX128: Storage("complex128", 128, "double_data"),
 }
 # of the package ml_dtypes; fewer bits than 8 share bytes in raw_data, and 2 and 4 bits also in int32_data
-EXTRA_STORAGE = {
+EXTRA_STORAGE: dict[int, Storage] = {
     DataType.BFLOAT16: Storage("bfloat16", 16, "int32_data"),
     DataType.FLOAT8E4M3FN: Storage("float8_e4m3fn", 8, "int32_data"),
     DataType.FLOAT8E4M3FNUZ: Storage("float8_e4m3fnuz", 8, "int32_data"),
@@ -81,12 +81,10 @@ def dtype_of(data_type: int, owner: str) -> np.dtype[Any]:
 
 def storage_of(data_type: int, owner: str) -> Storage:
     """How a data type is stored. Raises FileError, which names the owner, if it is unknown."""
-    try:
-        kind = DataType(data_type)
-    except ValueError as error:
-        problem = f"has the unknown data type {data_type}; expected 1 to {max(DataType)}"
-        raise FileError(f"{owner} {problem}") from error
-    return STORAGE.get(kind) or EXTRA_STORAGE[kind]
+    storage = STORAGE.get(data_type) or EXTRA_STORAGE.get(data_type)
+    if storage is None:
+        raise FileError(f"{owner} has the unknown data type {data_type}; expected 1 to {max(DataType)}")
+    return storage
 
 
 def named(tensor: Tensor) -> str:
@@ -141,9 +139,7 @@ def tensor_array(tensor: Tensor) -> Array:
         numbers = getattr(tensor, storage.field)
         if tensor.data_type in COMPLEX:
             array = numbers.view(dtype)
-        elif dtype.kind in "iub":
-            array = numbers.astype(dtype, copy=False)
-        elif storage.field == "int32_data":  # the bits of floats
+        elif storage.field == "int32_data" and dtype.kind not in "iub":  # the bits of floats
             array = numbers.astype(f"u{dtype.itemsize}").view(dtype)
         else:
             array = numbers.astype(dtype, copy=False)

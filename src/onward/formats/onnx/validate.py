@@ -34,24 +34,24 @@ def described(node: Node) -> str:
 
 def check_attribute(attribute: Attribute, node: Node) -> None:
     """Check that the value has the declared type; set the type, which old files omit. Raises FileError."""
-    owner = f"{described(node)}: the attribute {attribute.name}"
     values = {name: value for name, value in vars(attribute).items() if name in VALUE_FIELDS}
     present = [name for name, value in values.items() if value is not None and value not in ([], ())]
-    if attribute.ref_attr_name:
-        if present:
-            raise FileError(f"{owner} refers to {attribute.ref_attr_name} and has a value; expected only one")
-        return
-    if len(present) > 1:
-        raise FileError(f"{owner} has the values {', '.join(present)}; expected one of them")
-    if not attribute.type and present:
+    if not attribute.type and len(present) == 1:
         attribute.type = next(kind for kind, name in ATTRIBUTE_FIELDS.items() if name == present[0])
-    if attribute.type not in list(AttributeType):
-        raise FileError(f"{owner} has the unknown type {attribute.type}; expected 1 to {max(AttributeType)}")
-    kind = AttributeType(attribute.type)
-    expected = ATTRIBUTE_FIELDS[kind]
-    if present not in ([], [expected]) or (not present and expected in REQUIRED):
-        actual = f"the value {present[0]}" if present else "no value"
-        raise FileError(f"{owner} has the type {kind.name} and {actual}; expected {expected}")
+    expected = ATTRIBUTE_FIELDS.get(attribute.type)
+    found = f"the value {present[0]}" if present else "no value"
+    if attribute.ref_attr_name:
+        problem = f"refers to {attribute.ref_attr_name} and has {found}" if present else ""
+    elif len(present) > 1:
+        problem = f"has the values {', '.join(present)}; expected one of them"
+    elif expected is None:
+        problem = f"has the unknown type {attribute.type}; expected 1 to {max(AttributeType)}"
+    elif present != [expected] and (present or expected in REQUIRED):
+        problem = f"has the type {AttributeType(attribute.type).name} and {found}; expected {expected}"
+    else:
+        return
+    if problem:
+        raise FileError(f"{described(node)}: the attribute {attribute.name} {problem}")
 
 
 def check_model(model: Model) -> None:
