@@ -95,8 +95,7 @@ def named(tensor: Tensor) -> str:
 def check_size(tensor: Tensor) -> None:
     """Raise FileError unless a tensor has the number of elements that its shape requires."""
     name, shape = named(tensor), tuple(tensor.dims)
-    if min(shape, default=0) < 0:
-        raise FileError(f"{name} has the shape {shape}; expected sizes of at least 0")
+    _check_shape(shape, name)
     if tensor.segment is not None:
         raise FileError(f"{name} contains only a segment; expected a whole tensor")
     storage, count = storage_of(tensor.data_type, name), math.prod(shape)
@@ -113,6 +112,13 @@ def check_size(tensor: Tensor) -> None:
         expected *= 1 + (tensor.data_type in COMPLEX)
     if actual != expected:
         raise FileError(f"{name} has {actual} {unit}; its shape {shape} requires {expected}")
+
+
+def _check_shape(shape: tuple[int, ...], owner: str) -> None:
+    if len(shape) > MAX_AXES:  # whose product might be a number of millions of digits
+        raise FileError(f"{owner} has {len(shape)} axes; expected at most {MAX_AXES}")
+    if min(shape, default=0) < 0:
+        raise FileError(f"{owner} has the shape {shape}; expected sizes of at least 0")
 
 
 def tensor_array(tensor: Tensor) -> Array:
@@ -145,7 +151,7 @@ def tensor_array(tensor: Tensor) -> Array:
             array = numbers.astype(dtype, copy=False)
     try:
         return array.reshape(tensor.dims)
-    except ValueError as error:  # more axes or larger sizes, beside one of 0, than NumPy accepts
+    except ValueError as error:  # larger sizes, beside one of 0, or more axes than NumPy accepts
         raise FileError(f"{named(tensor)} has the shape {tuple(tensor.dims)}: {error}") from error
 
 
@@ -197,8 +203,9 @@ def dense(sparse: SparseTensor, limit: int) -> Tensor:
     name, shape = f"the sparse tensor {sparse.values.name}", tuple(sparse.dims)
     values, indices = tensor_array(sparse.values), tensor_array(sparse.indices)
     bits = storage_of(sparse.values.data_type, name).bits
-    if min(shape, default=0) < 0 or not 0 < len(shape) <= MAX_AXES or bits < 8:
-        raise FileError(f"{name} has the shape {shape} and {bits or 'no'} bits per element")
+    _check_shape(shape, name)
+    if bits < 8:
+        raise FileError(f"{name} has elements of less than a byte, or strings; expected whole bytes")
     size = math.prod(shape)
     if size * bits // 8 > limit:
         raise FileError(f"{name} takes {size * bits // 8} bytes when dense; expected at most {limit}")
