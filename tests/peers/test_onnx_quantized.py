@@ -108,7 +108,15 @@ def test_integer_outputs_are_exactly_those_of_onnxruntime() -> None:
 
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize(
-    "name", ["noise suppressor", "text reader", "tagger", "forecaster", "keyword spotter"]
+    "name",
+    [
+        "acoustic model",
+        "noise suppressor",
+        "text reader",
+        "tagger",
+        "forecaster",
+        "keyword spotter",
+    ],
 )
 def test_dynamically_quantized_models_match_onnxruntime(name: str, per_channel: bool, tmp_path: Path) -> None:
     whole = modules.WHOLE[name]
