@@ -4,7 +4,7 @@ A lowering function takes the builder, the node, its inputs and the shapes of it
 views of the outputs, or None if the core does not support the node, which then runs in NumPy.
 """
 
-from . import arithmetic, integers, movement, products, recurrent, reductions, transposed, windows
+from . import arithmetic, integers, movement, products, recurrent, reductions, resize, transposed, windows
 from .registry import LOWERINGS, Value
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "products",
     "recurrent",
     "reductions",
+    "resize",
     "transposed",
     "windows",
 ]

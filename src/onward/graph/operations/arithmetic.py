@@ -15,6 +15,7 @@ BINARY = {
     "Div": "divide",
     "Max": "maximum",
     "Min": "minimum",
+    "Sum": "add",
 }
 # Of booleans, the minimum is "and" and the maximum is "or".
 LOGICAL = {"And": "minimum", "Or": "maximum"}

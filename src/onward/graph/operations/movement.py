@@ -35,6 +35,8 @@ def movement(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...
     if x is None or x.view is None or any(o is not None and not o.known for o in others):
         return None
     moved = node.run(x.view.offsets(), *(known(other) for other in others))
+    if any(offsets.dtype != np.int64 for offsets in moved[: len(shapes)]):
+        return None
     views = []
     for offsets in moved[: len(shapes)]:
         found = View.at(x.view.space, offsets, x.view.dtype)

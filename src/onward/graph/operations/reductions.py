@@ -1,4 +1,4 @@
-"""Reductions, softmax and the normalizations."""
+"""Operations along axes: reductions, running sums, the largest elements, softmax and the normalizations."""
 
 import math
 from collections.abc import Sequence
@@ -38,7 +38,20 @@ def _reduced_axes(node: Node, inputs: Inputs, rank: int) -> list[int] | None:
     return sorted(int(axis) % rank for axis in axes)
 
 
-@lowering("ReduceMean", "ReduceSum", "ReduceMax", "GlobalAveragePool", "GlobalMaxPool")
+# The function before the sum or maximum, the reduction, and the function after it.
+REDUCTIONS: dict[str, tuple[str | None, str, str | None]] = {
+    "GlobalMaxPool": (None, "maximum", None),
+    "ReduceL1": ("absolute", "sum", None),
+    "ReduceL2": ("square", "sum", "sqrt"),
+    "ReduceLogSum": (None, "sum", "log"),
+    "ReduceMax": (None, "maximum", None),
+    "ReduceMin": ("negative", "maximum", "negative"),
+    "ReduceSum": (None, "sum", None),
+    "ReduceSumSquare": ("square", "sum", None),
+}
+
+
+@lowering(*REDUCTIONS, "ReduceMean", "GlobalAveragePool")
 def reduction(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x = view(b, inputs[0])
     if x is None:
@@ -50,8 +63,64 @@ def reduction(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ..
     if node.operation in ("ReduceMean", "GlobalAveragePool"):
         y = _mean(b, x, axes)
     else:
-        y = _reduced(b, "sum" if node.operation == "ReduceSum" else "maximum", x, axes)
+        before, operation, after = REDUCTIONS[node.operation]
+        if before == "square":
+            x = b.binary("multiply", x, x)
+        elif before:
+            x = b.map("unary", before, x)
+        y = _reduced(b, operation, x, axes)
+        y = b.map("unary", after, y) if after else y
     return [y.reshaped(*shapes[0])]  # type: ignore[list-item]
+
+
+@lowering("CumSum")
+def running_sum(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Sum up along an axis, from the end if `reverse`, without the element itself if `exclusive`."""
+    x, at = view(b, inputs[0]), known(inputs[1])
+    if x is None or at is None:
+        return None
+    axis = int(at.item()) % len(x.shape)
+    y = b.new(*x.shape)
+    order = (axis, *(other for other in range(len(x.shape)) if other != axis))
+    source, target = x.permuted(*order), y.permuted(*order)
+    if node.attributes.get("reverse"):
+        source, target = source.reversed(0), target.reversed(0)
+    if node.attributes.get("exclusive"):
+        b.fill(0.0, target.sliced(0, 0, 1))
+        n = x.shape[axis]
+        source, target = source.sliced(0, 0, n - 1), target.sliced(0, 1, n)
+    if source.shape[0]:
+        b.add("accumulate", source, target)
+    return [y]
+
+
+@lowering("ArgMax", "ArgMin")
+def extreme(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = view(b, inputs[0])
+    if x is None or node.attributes.get("select_last_index"):
+        return None
+    axis = node.attributes.get("axis", 0) % len(x.shape)
+    _, indices = _top(b, x, axis, 1, node.operation == "ArgMax")
+    return [b.reshaped(indices, *shapes[0])]
+
+
+@lowering("TopK")
+def top(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, k = view(b, inputs[0]), known(inputs[1]) if len(inputs) > 1 else np.array(node.attributes["k"])
+    if x is None or k is None:
+        return None
+    axis = node.attributes.get("axis", -1) % len(x.shape)
+    return list(_top(b, x, axis, int(k.item()), bool(node.attributes.get("largest", 1))))
+
+
+def _top(b: Builder, x: View, axis: int, k: int, largest: bool) -> tuple[View, View]:
+    """Return the k largest or smallest elements along an axis, in order, and their indices."""
+    axes = (*(other for other in range(len(x.shape)) if other != axis), axis)
+    rows = b.contiguous(x.permuted(*axes))
+    values, indices = b.new(*rows.shape[:-1], k), b.new(*rows.shape[:-1], k, dtype="int64")
+    b.add("top", largest, rows, values, indices)
+    back = np.argsort(axes)
+    return values.permuted(*back), indices.permuted(*back)
 
 
 @lowering("Softmax", "LogSoftmax")
