@@ -26,21 +26,23 @@ MAX_ARENA_SIZE = 1 << 30  # bytes
 # Operations whose output shapes depend only on the shapes and the known values of the inputs.
 FIXED_SHAPE = frozenset(
     """
-    Abs Activation Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Conv
-    ConvInteger ConvTranspose Cos CumSum DequantizeLinear Div Dropout DynamicQuantizeLSTM
-    DynamicQuantizeLinear Einsum Equal Erf Exp Flatten Floor GRU Gather GatherElements Gemm GlobalAveragePool
-    GlobalMaxPool Greater GreaterOrEqual GroupNormalization Hardmax Identity InstanceNormalization
-    IsInf IsNaN LSTM LayerNormalization Less LessOrEqual Log LogSoftmax LpNormalization MatMul
-    MatMulInteger Max MaxPool Min Mod Mul Neg Not Or PRelu Pow QLinearConv QLinearMatMul QuantizeLinear
-    RNN Reciprocal Round
-    Sign Sin Softmax Sqrt Sub Tan Transpose Trilu Where Xor
+    Abs Acos Acosh Activation Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool
+    BatchNormalization Cast Ceil Clip Concat Conv ConvInteger ConvTranspose Cos Cosh CumSum
+    DequantizeLinear Div Dropout DynamicQuantizeLSTM DynamicQuantizeLinear Einsum Equal Erf Exp
+    Flatten Floor GRU Gather GatherElements GatherND Gemm GlobalAveragePool GlobalMaxPool Greater
+    GreaterOrEqual GroupNormalization Hardmax Identity InstanceNormalization IsInf IsNaN LSTM
+    LayerNormalization Less LessOrEqual Log LogSoftmax LpNormalization MatMul MatMulInteger Max
+    MaxPool Mean Min Mod Mul Neg Not Or PRelu Pow QLinearConv QLinearMatMul QuantizeLinear RNN
+    Reciprocal ReverseSequence Round ScatterElements ScatterND Sign Sin Sinh Softmax Sqrt Sub Sum
+    Tan Transpose Trilu Where Xor
     """.split()
 )
 # Operations for which this holds if all inputs except the first are known.
 FIXED_SHAPE_IF_KNOWN = frozenset(
     """
-    DepthToSpace Expand Pad ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin
-    ReduceProd ReduceSum Reshape Slice SpaceToDepth Split Squeeze Tile Unsqueeze
+    DepthToSpace Expand OneHot Pad ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Reshape Resize Slice SpaceToDepth
+    Split Squeeze Tile TopK Unsqueeze Upsample
     """.split()
 )
 SHAPE_QUERIES = {"Shape", "Size"}  # read only the shape of their input

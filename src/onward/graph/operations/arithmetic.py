@@ -1,5 +1,7 @@
 """Elementwise operations: arithmetic, comparisons, logic and activation functions."""
 
+import numpy as np
+
 from ..builder import Builder
 from ..node import Node
 from ..view import View
@@ -25,7 +27,20 @@ COMPARISONS = {
     "Greater": ("less", True),
     "GreaterOrEqual": ("less_or_equal", True),
 }
-UNARY = {"Abs": "absolute", "Log": "log", "Neg": "negative", "Reciprocal": "reciprocal", "Sqrt": "sqrt"}
+UNARY = {
+    "Abs": "absolute",
+    "Ceil": "ceil",
+    "Cos": "cosine",
+    "Erf": "error_function",
+    "Floor": "floor",
+    "Log": "log",
+    "Neg": "negative",
+    "Reciprocal": "reciprocal",
+    "Round": "round",
+    "Sign": "sign",
+    "Sin": "sine",
+    "Sqrt": "sqrt",
+}
 
 
 @lowering(*BINARY, *LOGICAL)
@@ -67,8 +82,10 @@ def power(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]])
     if x is None or exponent is None or exponent.size != 1 or shapes[0] != x.shape:
         return None
     match float(exponent.item()):
-        case 2.0:
-            return [b.binary("multiply", x, x)]
+        case 2.0 | 3.0 | 4.0:
+            square = b.binary("multiply", x, x)
+            factors = {2.0: [], 3.0: [x], 4.0: [square]}[float(exponent.item())]
+            return [b.binary("multiply", square, factor) for factor in factors] or [square]
         case 0.5:
             return [b.map("unary", "sqrt", x)]
         case -1.0:
@@ -91,6 +108,29 @@ def activation(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, .
     if value.used_once and b.fuse(node.attributes["function"], x):
         return [x]
     return [b.map("activate", node.attributes["function"], x)]
+
+
+@lowering("Exp")
+def exponential(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = view(b, inputs[0])
+    return x and [b.map("activate", ("exponential", 0.0, 0.0), x)]
+
+
+@lowering("IsNaN")
+def is_nan(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = typed_view(b, inputs[0])
+    return x and [b.compare("not_equal", x, x)]
+
+
+@lowering("PRelu")
+def parametric_relu(
+    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
+) -> list[View] | None:
+    """Multiply x by the slope where x < 0; a slope is aligned with the last axes."""
+    x, slope = (view(b, value) for value in inputs)
+    if x is None or slope is None or np.broadcast_shapes(x.shape, slope.shape) != x.shape:
+        return None
+    return [b.where(b.compare("less", x, b.scalar(0.0)), b.binary("multiply", x, slope), x)]
 
 
 @lowering("Clip")
