@@ -28,13 +28,13 @@ FIXED_SHAPE = frozenset(
     """
     Abs Acos Acosh Activation Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool
     BatchNormalization Cast Ceil Clip Concat Conv ConvInteger ConvTranspose Cos Cosh CumSum
-    DequantizeLinear Div Dropout DynamicQuantizeLSTM DynamicQuantizeLinear Einsum Equal Erf Exp
-    Flatten Floor GRU Gather GatherElements GatherND Gemm GlobalAveragePool GlobalMaxPool Greater
-    GreaterOrEqual GroupNormalization Hardmax Identity InstanceNormalization IsInf IsNaN LSTM
-    LayerNormalization Less LessOrEqual Log LogSoftmax LpNormalization MatMul MatMulInteger Max
-    MaxPool Mean Min Mod Mul Neg Not Or PRelu Pow QLinearConv QLinearMatMul QuantizeLinear RNN
-    Reciprocal ReverseSequence Round ScatterElements ScatterND Sign Sin Sinh Softmax Sqrt Sub Sum
-    Tan Transpose Trilu Where Xor
+    DequantizeLinear Div Dropout DynamicQuantizeLSTM DynamicQuantizeLinear DynamicQuantizeMatMul
+    Einsum Equal Erf Exp Flatten Floor GRU Gather GatherElements GatherND Gemm GlobalAveragePool
+    GlobalMaxPool Greater GreaterOrEqual GroupNormalization Hardmax Identity InstanceNormalization
+    IsInf IsNaN LSTM LayerNormalization Less LessOrEqual Log LogSoftmax LpNormalization MatMul
+    MatMulInteger MatMulIntegerToFloat Max MaxPool Mean Min Mod Mul Neg Not Or PRelu Pow QLinearConv
+    QLinearMatMul QuantizeLinear RNN Reciprocal ReverseSequence Round ScatterElements ScatterND Sign
+    Sin Sinh Softmax Sqrt Sub Sum Tan Transpose Trilu Where Xor
     """.split()
 )
 # Operations for which this holds if all inputs except the first are known.

@@ -16,11 +16,14 @@ from .corrected import CORRECTED
 from .function_operators import FUNCTIONS
 from .layer_operators import LAYERS, Operator, with_biases
 from .operators import described
-from .quantized import DynamicQuantizeLSTM
+from .quantized import DynamicQuantizeLSTM, DynamicQuantizeMatMul, MatMulIntegerToFloat
 from .recurrent_operators import GRU, LSTM, RNN
 from .resize import RESIZED
 
-OPERATORS: list[Any] = [RNN, GRU, LSTM, DynamicQuantizeLSTM, Loop, Scan]
+OPERATORS: list[Any] = [
+    *(RNN, GRU, LSTM, Loop, Scan),
+    *(DynamicQuantizeLSTM, DynamicQuantizeMatMul, MatMulIntegerToFloat),
+]
 DOMAINS = {
     "": LAYERS | CORRECTED | RESIZED | {"ConvTranspose": ConvTranspose},
     function_protos.DOMAIN: FUNCTIONS,

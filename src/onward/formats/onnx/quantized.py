@@ -1,8 +1,8 @@
-"""onnxruntime's DynamicQuantizeLSTM: weights in bytes, and inputs quantized as they come.
+"""onnxruntime's operators on weights in bytes, and on inputs that are quantized as they come.
 
-x as a whole, and h of all rows at each step, become bytes by a scale and zero point of their own; the
-products are summed exactly. So a row depends on its batch: as in onnxruntime on one thread, which on more of
-them takes the rows of each thread together.
+DynamicQuantizeLSTM quantizes x as a whole, and h of all rows at each step, with a scale and a zero point of
+their own; sums are exact. A row therefore depends on its batch, as in onnxruntime on one thread; with more
+threads, onnxruntime quantizes the rows of each thread together.
 """
 
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from ...errors import ArgumentError
 from ...layers import rnn
 from ...layers.activation import Activation
 from ...layers.base import NO_WEIGHTS
+from .layer_operators import Operator
 from .operators import AnyArray, Cached, described
 from .recurrent_operators import LSTM, Options
 
@@ -38,6 +39,48 @@ class Matrix(NamedTuple):
         q, scale = quantized(x)
         y: Array = (q.astype(np.float64) @ self.q).astype(np.float32) * (scale * self.scale)
         return y
+
+
+class MatMulIntegerToFloat(Operator):
+    """(A - a_zero_point) (B - b_zero_point) a_scale b_scale + bias, with exact sums."""
+
+    op_domain = "com.microsoft"
+
+    def _run(
+        self,
+        A: AnyArray,
+        B: AnyArray,
+        a_scale: AnyArray,
+        b_scale: AnyArray,
+        a_zero_point: AnyArray | None = None,
+        b_zero_point: AnyArray | None = None,
+        bias: AnyArray | None = None,
+    ) -> tuple[AnyArray]:
+        a, b = (
+            q.astype(np.float64) - (0 if zero is None else zero.astype(np.float64))
+            for q, zero in ((A, a_zero_point), (B, b_zero_point))
+        )
+        y = (a @ b).astype(np.float32) * (a_scale * b_scale)
+        return (y if bias is None else y + bias,)
+
+
+class DynamicQuantizeMatMul(Operator):
+    """A (B - b_zero_point) b_scale + bias, where A is quantized by its range."""
+
+    op_domain = "com.microsoft"
+
+    def _run(
+        self,
+        A: Array,
+        B: AnyArray,
+        b_scale: AnyArray,
+        b_zero_point: AnyArray | None = None,
+        bias: AnyArray | None = None,
+    ) -> tuple[AnyArray]:
+        q, scale = quantized(A)
+        b = B.astype(np.float64) - (0 if b_zero_point is None else b_zero_point.astype(np.float64))
+        y = (q.astype(np.float64) @ b).astype(np.float32) * (scale * b_scale)
+        return (y if bias is None else y + bias,)
 
 
 class DynamicQuantizeLSTM(LSTM):
