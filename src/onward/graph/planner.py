@@ -186,7 +186,9 @@ class Plan:
                 self._outputs.append(None)
         self._end_segment()
         only_steps = not any(isinstance(segment, NumPyNode) for segment in self._segments)
-        self._core, self._constants = self._builder.build(reuse=only_steps)
+        self._core, self._constants = self._builder.build(optimize=only_steps)
+        if only_steps:
+            self._segments = [(0, len(self._core))]
         self._arena_size = self._builder.arena_size
         if self._arena_size > MAX_ARENA_SIZE:
             raise CannotPlan(f"its values need more than {MAX_ARENA_SIZE} bytes")
@@ -196,7 +198,7 @@ class Plan:
 
     def _entry(self) -> Any:
         """Return what the core's Plans needs to run the plan, or None if the plan needs Python."""
-        if self._segments != [(0, len(self._builder.steps))] or len(self._filled) < len(self._outputs):
+        if self._segments != [(0, len(self._core))] or len(self._filled) < len(self._outputs):
             return None
         inputs = []
         for name in self._inputs:
