@@ -1,0 +1,110 @@
+"""A whole model as a graph: inputs, constants, and nodes in the order of their computation."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ArgumentError, OnwardError
+from .node import AnyArray, Node
+from .operations import OPERATIONS
+
+
+class Input(NamedTuple):
+    """The declaration of an input. An axis is a size, the name of a size that varies, or "" without a name."""
+
+    name: str
+    dtype: np.dtype[Any] | None = None  # None: any object
+    axes: tuple[int | str, ...] | None = None  # None: any shape
+
+
+@dataclass
+class Graph:
+    """A model that front ends write with `add`, and that a `Planner` runs.
+
+    Values have unique names. The body of an If, Loop or Scan is a graph of its own; values from around it are
+    additional inputs of the node and of the body, after their own.
+
+    Examples
+    --------
+    >>> graph = Graph()
+    >>> x = graph.add_input("x", np.float32, ("batch", 3))
+    >>> W = graph.add_constant(np.ones((3, 2), np.float32))
+    >>> graph.outputs = (graph.add("Relu", graph.add("MatMul", x, W)),)
+    >>> [node.operation for node in graph.nodes]
+    ['MatMul', 'Relu']
+    """
+
+    inputs: list[Input] = field(default_factory=list)
+    outputs: tuple[str, ...] = ()
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, AnyArray] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set)
+
+    def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
+        """Declare the next input and return its name."""
+        declared = Input(name, dtype and np.dtype(dtype), None if axes is None else tuple(axes))
+        self.inputs.append(declared)
+        return self._new_name(name)
+
+    def add_constant(self, array: AnyArray, name: str = "") -> str:
+        """Add a constant and return its name, which is new."""
+        name = self._new_name(name or f"constant_{len(self.constants)}")
+        self.constants[name] = array
+        return name
+
+    def add(self, operation: str, *inputs: str, name: str = "", output: str = "", **attributes: Any) -> str:
+        """Add a node with one output, and return the name of the output.
+
+        `name` is what the source calls the node, `output` what it calls the output. Raises ArgumentError, which
+        names the node, for an unknown operation or attribute.
+        """
+        return self.add_all(operation, inputs, (output,), name=name, **attributes)[0]
+
+    def add_all(
+        self,
+        operation: str,
+        inputs: Sequence[str],
+        outputs: int | Sequence[str] = 1,
+        *,
+        name: str = "",
+        **attributes: Any,
+    ) -> tuple[str, ...]:
+        """Add a node with several outputs, given their number or names, and return the names of the outputs."""
+        wanted = [""] * outputs if isinstance(outputs, int) else outputs
+        named = tuple(self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted)
+        found = OPERATIONS.get(operation)
+        if found is None:
+            raise ArgumentError(f"node {name or named[0]}: the operation {operation} is not supported")
+        try:
+            found.check_attributes(attributes)
+        except OnwardError as error:
+            raise ArgumentError(f"node {name or named[0]}: {error}") from error
+        self.nodes.append(Node(operation, tuple(inputs), named, attributes, name or named[0]))
+        return named
+
+    def _new_name(self, name: str) -> str:
+        """Return the name, with a number appended if a value already has it."""
+        new, number = name, 1
+        while new in self._names:
+            number += 1
+            new = f"{name}_{number}"
+        self._names.add(new)
+        return new
+
+
+def bodies(node: Node) -> Iterator[Graph]:
+    """Yield the graphs among the attributes of a node."""
+    for value in node.attributes.values():
+        if isinstance(value, Graph):
+            yield value
+
+
+def used_names(nodes: Sequence[Node]) -> Iterator[str]:
+    """Yield the name of each input of the nodes, once for each use."""
+    for node in nodes:
+        yield from node.inputs
+
+
+
