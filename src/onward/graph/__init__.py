@@ -1,6 +1,5 @@
-"""Whole models as graphs, compiled to one plan of core steps; may import every folder up to core."""
+"""Whole models as graphs, compiled to one plan of core steps; may import every folder up to layers."""
 
 from .node import Node
-from .planner import Planner
 
-__all__ = ["Node", "Planner"]
+__all__ = ["Node"]

@@ -1,10 +1,6 @@
-"""Turn the operations of a graph into steps of the core; may import every folder up to graph.
+"""The operations of graphs: what each one means in NumPy, its output shapes and its steps in the core."""
 
-A lowering function takes the builder, the node, its inputs and the shapes of its outputs. It returns the
-views of the outputs, or None if the core does not support the node, which then runs in NumPy.
-"""
+from . import products, reductions
+from .registry import OPERATIONS, Operation, Value
 
-from . import arithmetic, movement, products, recurrent, reductions, windows
-from .registry import LOWERINGS, Value
-
-__all__ = ["LOWERINGS", "Value", "arithmetic", "movement", "products", "recurrent", "reductions", "windows"]
+__all__ = ["OPERATIONS", "Operation", "Value", "products", "reductions"]
