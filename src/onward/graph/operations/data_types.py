@@ -29,6 +29,11 @@ _ML_DTYPES = {
     21: "uint4",
     22: "int4",
     23: "float4_e2m1fn",
+    24: "float8_e8m0fnu",
+    25: "uint2",
+    26: "int2",
+    27: "float6_e2m3fn",
+    28: "float6_e3m2fn",
 }
 
 
