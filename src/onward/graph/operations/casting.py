@@ -110,6 +110,15 @@ def cast_like(x: AnyArray, like: AnyArray, *, saturate: int = 1, round_mode: str
     return cast_to(x, np.dtype(object) if like.dtype.kind in "SU" else like.dtype, bool(saturate), round_mode)
 
 
+@operation("BitCast", signature=_cast_signature)
+def bit_cast(x: AnyArray, *, to: Any) -> Any:
+    """The bits of x as another dtype of the same size."""
+    dtype = as_dtype(to)
+    if dtype.itemsize != x.dtype.itemsize:
+        raise DtypeError(f"BitCast from {x.dtype} to {dtype}; expected dtypes of the same size")
+    return np.asarray(x, order="C").view(dtype)
+
+
 @lowering("Cast", "CastLike")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """From float32 to float32, the only dtype of a lowered output."""

@@ -11,7 +11,7 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axes, as_axis, as_integers
-from .registry import Inputs, Known, known, like_first, lowering, operation, view
+from .registry import OPERATIONS, Inputs, Known, known, like_first, lowering, operation, view
 
 # Where no signature rule is given, the result is a view of the zeros, which takes no memory.
 
@@ -152,6 +152,16 @@ def tile(x: AnyArray, repeats: AnyArray) -> Any:
     return np.tile(x, as_integers(repeats))
 
 
+# The order of the axes (N, C, height, block, width, block) before the blocks become channels.
+SPACE_TO_DEPTH = {"DCR": (0, 3, 5, 1, 2, 4), "CRD": (0, 1, 3, 5, 2, 4)}
+
+
+def _checked_mode(mode: str) -> str:
+    if mode not in SPACE_TO_DEPTH:
+        raise ArgumentError(f"mode={mode!r}; expected DCR or CRD")
+    return mode
+
+
 def _depth_to_space_signature(x: Known, *, blocksize: int, mode: str = "DCR") -> Signature:
     n, channels, height, width = x.shape
     if channels % blocksize**2:
@@ -164,16 +174,14 @@ def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     """Move blocks of channels to blocks of pixels; in mode DCR, the channels are ordered by block first."""
     shape = _depth_to_space_signature(x, blocksize=blocksize).shape
     n, channels, _, _ = shape
-    if mode == "DCR":
+    if _checked_mode(mode) == "DCR":
         blocks = x.reshape(n, blocksize, blocksize, channels, *x.shape[2:]).transpose(0, 3, 4, 1, 5, 2)
-    elif mode == "CRD":
-        blocks = x.reshape(n, channels, blocksize, blocksize, *x.shape[2:]).transpose(0, 1, 4, 2, 5, 3)
     else:
-        raise ArgumentError(f"mode={mode!r}; expected DCR or CRD")
+        blocks = x.reshape(n, channels, blocksize, blocksize, *x.shape[2:]).transpose(0, 1, 4, 2, 5, 3)
     return blocks.reshape(shape)
 
 
-def _space_to_depth_signature(x: Known, *, blocksize: int) -> Signature:
+def _space_to_depth_signature(x: Known, *, blocksize: int, mode: str = "DCR") -> Signature:
     n, channels, height, width = x.shape
     if height % blocksize or width % blocksize:
         raise ShapeError(f"height {height} and width {width} are not multiples of blocksize={blocksize}")
@@ -181,11 +189,12 @@ def _space_to_depth_signature(x: Known, *, blocksize: int) -> Signature:
 
 
 @operation("SpaceToDepth", signature=_space_to_depth_signature)
-def space_to_depth(x: AnyArray, *, blocksize: int) -> Any:
+def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
+    """The inverse of DepthToSpace."""
     shape = _space_to_depth_signature(x, blocksize=blocksize).shape
     n, channels, _, _ = x.shape
     blocks = x.reshape(n, channels, shape[2], blocksize, shape[3], blocksize)
-    return blocks.transpose(0, 3, 5, 1, 2, 4).reshape(shape)
+    return blocks.transpose(SPACE_TO_DEPTH[_checked_mode(mode)]).reshape(shape)
 
 
 @operation("ReverseSequence", signature=like_first)
@@ -208,8 +217,6 @@ def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
 
     It moves the offsets of the elements instead of their values, which must not decide on the positions.
     """
-    from .registry import OPERATIONS
-
     x, *others = inputs
     if x is None or x.view is None or any(o is not None and not o.known for o in others):
         return None
