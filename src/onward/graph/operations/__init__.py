@@ -1,10 +1,31 @@
-"""Turn the operations of a graph into steps of the core; may import every folder up to graph.
+"""The operations of graphs, by their ONNX names; may import every folder up to layers."""
 
-A lowering function takes the builder, the node, its inputs and the shapes of its outputs. It returns the
-views of the outputs, or None if the core does not support the node, which then runs in NumPy.
-"""
+from . import (
+    accumulation,
+    activations,
+    casting,
+    columns,
+    creation,
+    elementwise,
+    indexing,
+    movement,
+    padding,
+    selection,
+)
+from .registry import OPERATIONS, Operation, Value
 
-from . import arithmetic, movement, products, recurrent, reductions, windows
-from .registry import LOWERINGS, Value
-
-__all__ = ["LOWERINGS", "Value", "arithmetic", "movement", "products", "recurrent", "reductions", "windows"]
+__all__ = [
+    "OPERATIONS",
+    "Operation",
+    "Value",
+    "accumulation",
+    "activations",
+    "casting",
+    "columns",
+    "creation",
+    "elementwise",
+    "indexing",
+    "movement",
+    "padding",
+    "selection",
+]

@@ -63,8 +63,8 @@ class Operation:
     `compute` is its meaning in NumPy. `shape_inputs` are the indices of the inputs whose values determine the
     output shapes. `signature` returns the output signatures from the inputs (`Known`, or None if omitted) and
     the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision are computed in
-    float32. An operation that is not pure is never folded; one that does not read values, such as Shape,
-    depends only on the signatures of its inputs.
+    float32. If not `reads_values`, `compute` also accepts signatures, because the result depends on the
+    signatures of the inputs alone. An operation that is not pure is never folded.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Operation:
         signature: SignatureRule | None = None,
         shape_inputs: Sequence[int] | None = (),
         widens: bool = False,
-        is_pure: bool = True,
         reads_values: bool = True,
+        is_pure: bool = True,
     ) -> None:
         self.name, self._compute, self._signature = name, compute, signature
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
-        self.widens, self.is_pure, self.reads_values = widens, is_pure, reads_values
+        self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
         self.lower: Lowering | None = None
         self.expand: Expand | None = None  # replaces a node by those of its bodies where that is possible
         parameters = inspect.signature(compute).parameters.values()
@@ -125,6 +125,7 @@ class Operation:
             results = self._compute(*inputs, **attributes)
             if not isinstance(results, tuple):
                 results = (results,)
+            results = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in results)
             if dtype is not None:
                 results = tuple(a.astype(dtype) if a.dtype == np.float32 else a for a in results)
         return results
@@ -139,8 +140,13 @@ class Operation:
         if self._signature is not None:
             found = self._signature(*inputs, **attributes)
             return [found] if isinstance(found, Signature) else found
-        zeros = [np.zeros(*a) if isinstance(a, Signature) else a for a in inputs]
+        zeros = [_zeros(a) if isinstance(a, Signature) else a for a in inputs]
         return [Signature.of(a) for a in self.compute(zeros, attributes)]
+
+
+def _zeros(signature: Signature) -> AnyArray:
+    """Return zeros that take no memory."""
+    return np.broadcast_to(np.zeros((), signature.dtype), signature.shape)
 
 
 OPERATIONS: dict[str, Operation] = {}
