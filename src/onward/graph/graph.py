@@ -1,13 +1,13 @@
 """A whole model as a graph: inputs, constants, and nodes in the order of their computation."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import ArgumentError, OnwardError
-from .node import AnyArray, Node
+from .node import AnyArray, Expansion, Node
 from .operations import OPERATIONS
 
 
@@ -38,8 +38,10 @@ class Graph:
 
     inputs: list[Input] = field(default_factory=list)
     outputs: tuple[str, ...] = ()
+    declared_outputs: tuple[Input, ...] = ()  # the types of the outputs, for loops without iterations
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, AnyArray] = field(default_factory=dict)
+    defaults: frozenset[str] = frozenset()  # the inputs that may be omitted; constants hold their values
     _names: set[str] = field(default_factory=set)
 
     def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
@@ -49,8 +51,11 @@ class Graph:
         return self._new_name(name)
 
     def add_constant(self, array: AnyArray, name: str = "") -> str:
-        """Add a constant and return its name, which is new."""
-        name = self._new_name(name or f"constant_{len(self.constants)}")
+        """Add a constant and return its name, which is new, or that of an input, whose default it is."""
+        if name and any(declared.name == name for declared in self.inputs):
+            self.defaults |= {name}
+        else:
+            name = self._new_name(name or f"constant_{len(self.constants)}")
         self.constants[name] = array
         return name
 
@@ -83,6 +88,25 @@ class Graph:
             raise ArgumentError(f"node {name or named[0]}: {error}") from error
         self.nodes.append(Node(operation, tuple(inputs), named, attributes, name or named[0]))
         return named
+
+    def renamed(self, prefix: str, inputs: Sequence[str], outputs: Sequence[str]) -> Expansion:
+        """Return the nodes and constants of a body with its inputs and outputs replaced by outer values.
+
+        All other names get a prefix.
+        """
+        names = {declared.name: name for declared, name in zip(self.inputs, inputs, strict=True)} | {"": ""}
+        nodes = [
+            replace(
+                node,
+                inputs=tuple(names.get(name, prefix + name) for name in node.inputs),
+                outputs=tuple(name and prefix + name for name in node.outputs),
+            )
+            for node in self.nodes
+        ]
+        for inner, outer in zip(self.outputs, outputs, strict=True):
+            if outer:
+                nodes.append(Node("Identity", (names.get(inner, prefix + inner),), (outer,), {}, outer))
+        return Expansion(nodes, {prefix + name: array for name, array in self.constants.items()})
 
     def _new_name(self, name: str) -> str:
         """Return the name, with a number appended if a value already has it."""

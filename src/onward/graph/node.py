@@ -22,6 +22,13 @@ class Signature(NamedTuple):
         return cls(array.shape, array.dtype)
 
 
+class Expansion(NamedTuple):
+    """The nodes and constants that replace a node with bodies."""
+
+    nodes: list["Node"]
+    constants: dict[str, AnyArray]
+
+
 @dataclass(frozen=True)
 class Node:
     """One application of an operation to values.

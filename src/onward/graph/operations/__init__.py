@@ -1,29 +1,28 @@
-"""The operations of graphs: what each one means in NumPy, its output shapes and its steps in the core."""
+"""The operations of graphs, under their ONNX names; may import every folder up to layers."""
 
-from . import (
+from . import (  # noqa: F401 - each module registers its operations
+    accumulation,
+    activations,
+    casting,
+    columns,
+    control,
     convolutions,
+    creation,
+    elementwise,
+    indexing,
+    movement,
     normalization,
+    padding,
     pooling,
     products,
     quantization,
     quantized_functions,
+    recurrent,
     reductions,
     resize,
+    selection,
     signal,
 )
 from .registry import OPERATIONS, Operation, Value
 
-__all__ = [
-    "OPERATIONS",
-    "Operation",
-    "Value",
-    "convolutions",
-    "normalization",
-    "pooling",
-    "products",
-    "quantization",
-    "quantized_functions",
-    "reductions",
-    "resize",
-    "signal",
-]
+__all__ = ["OPERATIONS", "Operation", "Value"]

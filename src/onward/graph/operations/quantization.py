@@ -9,7 +9,7 @@ from ...errors import DtypeError, ShapeError
 from ...layers.conv import Filters
 from ..node import AnyArray, Signature
 from .convolutions import conv_geometry, conv_signature, pad_or_crop
-from .data_types import dtype_of
+from .casting import cast_to
 from .products import product_shape
 from .registry import Known, operation
 
@@ -63,12 +63,7 @@ def quantize(
     steps = x / scale
     if integer_range(dtype) is not None:
         return saturate(steps, zero_point, dtype)
-    if saturates:
-        import ml_dtypes
-
-        largest = float(ml_dtypes.finfo(dtype).max)
-        steps = np.clip(steps, -largest, largest)
-    return steps.astype(dtype)
+    return cast_to(steps, dtype, saturates)
 
 
 def dequantize(x: AnyArray, scale: AnyArray, zero_point: Any = None) -> AnyArray:
@@ -79,14 +74,14 @@ def dequantize(x: AnyArray, scale: AnyArray, zero_point: Any = None) -> AnyArray
     return np.asarray(steps.astype(np.float32) * scale.astype(np.float32))
 
 
-def _quantized_dtype(zero_point: Known | None, output_dtype: int) -> np.dtype[Any]:
+def _quantized_dtype(zero_point: Known | None, output_dtype: Any) -> np.dtype[Any]:
     if zero_point is not None:
         return zero_point.dtype
-    return dtype_of(output_dtype) if output_dtype else UINT8
+    return np.dtype(output_dtype or UINT8)
 
 
 def _quantize_signature(
-    x: Known, scale: Known, zero_point: Known | None = None, *, output_dtype: int = 0, **attributes: Any
+    x: Known, scale: Known, zero_point: Known | None = None, *, output_dtype: Any = None, **attributes: Any
 ) -> Signature:
     return Signature(x.shape, _quantized_dtype(zero_point, output_dtype))
 
@@ -99,22 +94,22 @@ def quantize_linear(
     *,
     axis: int = 1,
     block_size: int = 0,
-    output_dtype: int = 0,
-    precision: int = 0,
+    output_dtype: Any = None,
+    precision: Any = None,
     saturate: int = 1,
 ) -> AnyArray:
     """x / scale, rounded half to even, + zero_point; clipped to the range of the integers."""
     dtype = _quantized_dtype(zero_point, output_dtype)
-    computed = dtype_of(precision) if precision else np.promote_types(x.dtype if x.dtype.kind == "f" else FLOAT32, FLOAT32)
+    computed = np.dtype(precision or (np.float64 if x.dtype == np.float64 else np.float32))
     scales = spread(scale, x.shape, axis, block_size).astype(computed)
     zero_points = _zero_points(zero_point, x.shape, axis, block_size)
     return quantize(x.astype(computed), scales, zero_points, dtype, bool(saturate))
 
 
 def _dequantize_signature(
-    x: Known, scale: Known, zero_point: Known | None = None, *, output_dtype: int = 0, **attributes: Any
+    x: Known, scale: Known, zero_point: Known | None = None, *, output_dtype: Any = None, **attributes: Any
 ) -> Signature:
-    return Signature(x.shape, dtype_of(output_dtype) if output_dtype else scale.dtype)
+    return Signature(x.shape, np.dtype(output_dtype or scale.dtype))
 
 
 @operation("DequantizeLinear", signature=_dequantize_signature)
@@ -125,10 +120,10 @@ def dequantize_linear(
     *,
     axis: int = 1,
     block_size: int = 0,
-    output_dtype: int = 0,
+    output_dtype: Any = None,
 ) -> AnyArray:
     """(x - zero_point) scale."""
-    dtype = dtype_of(output_dtype) if output_dtype else scale.dtype
+    dtype = np.dtype(output_dtype or scale.dtype)
     zero_points = _zero_points(zero_point, x.shape, axis, block_size)
     return dequantize(x, spread(scale, x.shape, axis, block_size), zero_points).astype(dtype)
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ..builder import Builder
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Expansion, Node, Signature
 from ..view import View
 
 
@@ -30,7 +30,7 @@ class Value(NamedTuple):
 
     `array` is the value if it is the same in every call with this signature, otherwise None. `view` locates
     its elements in a space of the plan, or is None if no space holds them. `used_once` tells whether it has
-    exactly one reader. `identity` is unique among the values of a plan.
+    exactly one reader. `name` is unique among the values of a plan.
     """
 
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class Value(NamedTuple):
     array: Any = None
     view: View | None = None
     used_once: bool = False
-    identity: int = -1
+    name: str = ""
 
     @property
     def known(self) -> bool:
@@ -50,6 +50,7 @@ Compute = Callable[..., Any]
 # An input of a signature rule: the array itself if it is known, otherwise its shape and dtype.
 Known = AnyArray | Signature
 SignatureRule = Callable[..., Signature | Sequence[Signature]]
+Expand = Callable[[Node, Inputs], Expansion | None]
 Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] | None]
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
@@ -62,7 +63,8 @@ class Operation:
     `compute` is its meaning in NumPy. `shape_inputs` are the indices of the inputs whose values determine the
     output shapes. `signature` returns the output signatures from the inputs (`Known`, or None if omitted) and
     the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision are computed in
-    float32. An operation that is not pure is never folded.
+    float32. If not `reads_values`, `compute` also accepts signatures, because the result depends on the
+    signatures of the inputs alone. An operation that is not pure is never folded.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Operation:
         signature: SignatureRule | None = None,
         shape_inputs: Sequence[int] | None = (),
         widens: bool = False,
+        reads_values: bool = True,
         is_pure: bool = True,
     ) -> None:
         self.name, self._compute, self._signature = name, compute, signature
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
-        self.widens, self.is_pure = widens, is_pure
+        self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
         self.lower: Lowering | None = None
+        self.expand: Expand | None = None  # replaces a node by those of its bodies where that is possible
         parameters = inspect.signature(compute).parameters.values()
         self.attributes = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -91,6 +95,11 @@ class Operation:
         """
         self.lower = function
         return function
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether the output signatures follow without computing anything."""
+        return self._signature is not None
 
     def check_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Raise ArgumentError for attributes that the operation does not have or lacks."""
@@ -116,6 +125,7 @@ class Operation:
             results = self._compute(*inputs, **attributes)
             if not isinstance(results, tuple):
                 results = (results,)
+            results = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in results)
             if dtype is not None:
                 results = tuple(a.astype(dtype) if a.dtype == np.float32 else a for a in results)
         return results
@@ -130,8 +140,13 @@ class Operation:
         if self._signature is not None:
             found = self._signature(*inputs, **attributes)
             return [found] if isinstance(found, Signature) else found
-        zeros = [np.zeros(*a) if isinstance(a, Signature) else a for a in inputs]
+        zeros = [_zeros(a) if isinstance(a, Signature) else a for a in inputs]
         return [Signature.of(a) for a in self.compute(zeros, attributes)]
+
+
+def _zeros(signature: Signature) -> AnyArray:
+    """Return zeros that take no memory."""
+    return np.broadcast_to(np.zeros((), signature.dtype), signature.shape)
 
 
 OPERATIONS: dict[str, Operation] = {}
@@ -156,6 +171,12 @@ def lowering(*names: str) -> Callable[[Lowering], Lowering]:
         return function
 
     return register
+
+
+def named(node: Node, error: Exception) -> str:
+    """Return the message of an error that a node raised; the first node that saw it names it."""
+    message = str(error)
+    return message if message.startswith("node ") else f"node {node.name} ({node.operation}): {message}"
 
 
 # Signature rules that several operations share.

@@ -12,7 +12,6 @@ from ...errors import ShapeError
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
-from .data_types import dtype_of
 from .products import split_rows
 from .registry import EVERY_INPUT, Inputs, Known, known, operation, view
 
@@ -199,19 +198,19 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [_lower_transform(b, rows, n, parts, bins, False, known(window))]
 
 
-def _window_signature(size: Any, *, output_datatype: int = 1, **attributes: Any) -> Signature:
-    return Signature((max(0, int(np.asarray(size).item())),), dtype_of(output_datatype))
+def _window_signature(size: Any, *, output_datatype: Any = np.float32, **attributes: Any) -> Signature:
+    return Signature((max(0, int(np.asarray(size).item())),), np.dtype(output_datatype))
 
 
 def _register_window(name: str, *coefficients: float) -> None:
     """Register the window that sums coefficients[k] cos(2 pi k n / N)."""
 
     @operation(name, signature=_window_signature, shape_inputs=EVERY_INPUT)
-    def window(size: AnyArray, *, output_datatype: int = 1, periodic: int = 1) -> AnyArray:
+    def window(size: AnyArray, *, output_datatype: Any = np.float32, periodic: int = 1) -> AnyArray:
         n = int(size.item())
         angle = 2 * np.pi * np.arange(max(0, n)) / np.float64(n if periodic else n - 1)
         terms = (a * np.cos(k * angle) for k, a in enumerate(coefficients))
-        return np.asarray(sum(terms)).astype(dtype_of(output_datatype))
+        return np.asarray(sum(terms)).astype(output_datatype)
 
 
 _register_window("HannWindow", 0.5, -0.5)
@@ -220,9 +219,9 @@ _register_window("BlackmanWindow", 0.42, -0.5, 0.08)
 
 
 def _mel_signature(
-    num_mel_bins: Any, dft_length: Any, *others: Any, output_datatype: int = 1
+    num_mel_bins: Any, dft_length: Any, *others: Any, output_datatype: Any = np.float32
 ) -> Signature:
-    return Signature((int(dft_length.item()) // 2 + 1, int(num_mel_bins.item())), dtype_of(output_datatype))
+    return Signature((int(dft_length.item()) // 2 + 1, int(num_mel_bins.item())), np.dtype(output_datatype))
 
 
 @operation("MelWeightMatrix", signature=_mel_signature, shape_inputs=EVERY_INPUT)
@@ -233,7 +232,7 @@ def mel_weight_matrix(
     lower_edge_hertz: AnyArray,
     upper_edge_hertz: AnyArray,
     *,
-    output_datatype: int = 1,
+    output_datatype: Any = np.float32,
 ) -> AnyArray:
     """The matrix (frequencies, mel bins) of triangular filters that are evenly spaced on the mel scale."""
     bins, length = int(num_mel_bins.item()), int(dft_length.item())
@@ -247,4 +246,4 @@ def mel_weight_matrix(
         else:
             y[left : center + 1, i] = np.arange(center - left + 1) / (center - left)
         y[center:right, i] = np.arange(right - center, 0, -1) / max(1, right - center)
-    return y.astype(dtype_of(output_datatype))
+    return y.astype(output_datatype)

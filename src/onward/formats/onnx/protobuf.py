@@ -1,0 +1,370 @@
+"""Protocol Buffers: read and write messages whose classes declare their fields.
+
+Source: https://protobuf.dev/programming-guides/encoding. Reading is bounded: every length is checked against
+the bytes that remain before anything is sliced, and the depth and the number of fields have limits.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import FileError
+
+MAX_DEPTH = 100  # of nested messages, as in Google's implementations
+MAX_FIELDS = 1_000_000  # each takes at least two bytes of the file, but up to 250 bytes of memory
+VARINT, FIXED64, DELIMITED, GROUP_START, GROUP_END, FIXED32 = range(6)  # wire types
+MAX_VARINT = 10  # bytes
+BLOCK = 1 << 16  # bytes or numbers that NumPy converts at a time, which bounds its temporary arrays
+
+Data = mmap.mmap | memoryview | bytes
+M = TypeVar("M", bound="Message")
+
+
+class Kind(NamedTuple):
+    """The type of a field: its wire type and, for numbers, the dtype of arrays."""
+
+    wire: int
+    dtype: str = ""
+
+
+INT32, INT64, UINT64 = Kind(VARINT, "<i4"), Kind(VARINT, "<i8"), Kind(VARINT, "<u8")
+ENUM = INT32
+FLOAT, DOUBLE = Kind(FIXED32, "<f4"), Kind(FIXED64, "<f8")
+STRING, BYTES = Kind(DELIMITED, "str"), Kind(DELIMITED, "bytes")
+VIEW = Kind(DELIMITED, "memoryview")  # bytes that are not copied
+MESSAGE = Kind(DELIMITED, "message")
+
+
+class Field:
+    """A declared field. It is repeated if its default is () (a list) or an array, else singular."""
+
+    def __init__(self, number: int, kind: Kind | str, default: Any, oneof: str) -> None:
+        self.number, self.default, self.oneof = number, default, oneof
+        self.kind, self.message_name = (MESSAGE, kind) if isinstance(kind, str) else (kind, "")
+        self.is_array = isinstance(default, np.ndarray)
+        self.is_repeated = self.is_array or default == ()
+        self.is_packed = self.is_repeated and self.kind.wire != DELIMITED
+        self.key = number << 3 | (DELIMITED if self.is_packed else self.kind.wire)
+        self.name = ""
+        self.alternatives: tuple[str, ...] = ()  # the other members of its oneof
+        self._class: type[Message] | None = None
+
+    def class_beside(self, message: Message) -> type[Message]:
+        """The class of a field's messages, which may be declared after that of the message around it."""
+        if self._class is None:
+            self._class = getattr(sys.modules[type(message).__module__], self.message_name)
+        return self._class
+
+    def described(self, message: Message) -> str:
+        return f"{type(message).__name__}.{self.name}"
+
+
+def field(number: int, kind: Kind | str, *, default: Any, oneof: str = "") -> Any:
+    """Declare a field, whose kind is the name of a class for messages; one field of a oneof is present."""
+    return Field(number, kind, default, oneof)
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+class Message:
+    """The base class of messages. An absent field has the default of its declaration."""
+
+    fields: ClassVar[dict[str, Field]]  # by name, in the order of their numbers
+    _by_key: ClassVar[dict[int, Field]]  # by the number and wire type in the file
+
+    def __init_subclass__(cls) -> None:
+        declared = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        cls.fields = dict(sorted(declared.items(), key=lambda item: item[1].number))
+        cls._by_key = {}
+        for name, own in declared.items():
+            own.name = name
+            same = [other for other in declared if own.oneof and declared[other].oneof == own.oneof]
+            own.alternatives = tuple(other for other in same if other != name)
+            cls._by_key[own.key] = own
+            if own.is_packed:  # readers must also accept a field for each number
+                cls._by_key[own.number << 3 | own.kind.wire] = own
+            setattr(cls, name, own.default)
+
+    def __init__(self, **values: Any) -> None:
+        if unknown := values.keys() - self.fields.keys():
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
+        vars(self).update(values)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({values})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return decode, (type(self), encode(self))
+
+
+def decode(kind: type[M], data: Data) -> M:
+    """Read a message. Arrays of fixed-size numbers and VIEW fields share the memory of `data`.
+
+    Fields that the class does not declare are skipped. Raises FileError, which names the byte.
+    """
+    message, view = kind.__new__(kind), memoryview(data)
+    _Reader(view).read(message, 0, len(view), 1)
+    return message
+
+
+class _Reader:
+    """Fills messages from the bytes of one file."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.fields = 0
+
+    def read(self, message: Message, at: int, end: int, depth: int) -> None:
+        """Merge the fields in [at, end) into a message."""
+        if depth > MAX_DEPTH:
+            raise FileError(f"the messages at byte {at} are nested more than {MAX_DEPTH} deep")
+        data, known, values = self.data, message._by_key, vars(message)
+        arrays: dict[str, memoryview | bytearray] = {}  # their bytes
+        while at < end:
+            self.count(1)
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = self.varint(at - 1, end)
+            own = known.get(key)
+            if own is None:
+                at = self.skip(key, at, end, depth)
+                continue
+            start, name = at, own.name
+            if own.is_array:
+                start, at = self.span(key & 7, at, end)
+                _append(arrays, name, data[start:at])
+                continue
+            if key & 7 == VARINT:
+                number, at = self.varint(at, end)
+                value: Any = _wrapped(number, own.kind)
+            else:
+                start, at = self.span(key & 7, at, end)
+                if own.kind is MESSAGE:
+                    inner = None if own.is_repeated else values.get(name)
+                    kind = own.class_beside(message)
+                    value = kind.__new__(kind) if inner is None else inner
+                    self.read(value, start, at, depth + 1)
+                else:
+                    value = self.value(message, own, key, start, at)
+            if own.is_repeated:
+                items = values.setdefault(name, [])
+                if own.kind.wire != DELIMITED == key & 7:  # packed
+                    items += value
+                else:
+                    items.append(value)
+            else:
+                values[name] = value
+                for other in own.alternatives:
+                    values.pop(other, None)
+        for name, content in arrays.items():
+            array = _array(message, message.fields[name], content)
+            values[name] = np.concatenate([values[name], array]) if name in values else array
+
+    def value(self, message: Message, own: Field, key: int, start: int, stop: int) -> Any:
+        """The value in [start, stop), which is no message."""
+        content = self.data[start:stop]
+        if own.kind is STRING:
+            try:
+                return str(content, "utf-8")
+            except UnicodeDecodeError as error:
+                where = f"{own.described(message)} at byte {start}"
+                raise FileError(f"the file is damaged: the text {where} is not UTF-8") from error
+        if own.kind is BYTES:
+            return content.tobytes()
+        if own.kind is VIEW:
+            return content
+        if key & 7 == DELIMITED:  # packed
+            numbers = _array(message, own, content)
+            self.count(len(numbers))
+            return numbers.tolist()
+        return struct.unpack("<f" if own.kind is FLOAT else "<d", content)[0]
+
+    def count(self, fields: int) -> None:
+        self.fields += fields
+        if self.fields > MAX_FIELDS:
+            raise FileError(f"the file has more than {MAX_FIELDS} fields")
+
+    def varint(self, at: int, end: int) -> tuple[int, int]:
+        """The unsigned number at a byte, and the byte after it."""
+        value = 0
+        for place in range(MAX_VARINT):
+            if at + place >= end:
+                raise FileError(f"the file is damaged: the number at byte {at} is not complete")
+            byte = self.data[at + place]
+            value |= (byte & 127) << 7 * place
+            if byte < 128:
+                return value & 0xFFFF_FFFF_FFFF_FFFF, at + place + 1
+        raise FileError(f"the file is damaged: the number at byte {at} has more than {MAX_VARINT} bytes")
+
+    def span(self, wire: int, at: int, end: int) -> tuple[int, int]:
+        """Where the value of a field starts and ends."""
+        if wire == DELIMITED:
+            if at < end and self.data[at] < 128:
+                length = self.data[at]
+                at += 1
+            else:
+                length, at = self.varint(at, end)
+        elif wire == VARINT:
+            return at, self.varint(at, end)[1]
+        elif wire in (FIXED32, FIXED64):
+            length = 4 if wire == FIXED32 else 8
+        else:
+            raise FileError(f"the file is damaged: the field before byte {at} has the wire type {wire}")
+        if length > end - at:
+            raise FileError(f"the file is damaged: the {length} bytes at byte {at} end after byte {end}")
+        return at, at + length
+
+    def skip(self, key: int, at: int, end: int, depth: int) -> int:
+        """The byte after the value of an unknown field."""
+        if not 0 < key >> 3 < 1 << 29:
+            raise FileError(f"the file is damaged: the field before byte {at} has the number {key >> 3}")
+        if key & 7 != GROUP_START:
+            return self.span(key & 7, at, end)[1]
+        if depth > MAX_DEPTH:
+            raise FileError(f"the groups at byte {at} are nested more than {MAX_DEPTH} deep")
+        while True:
+            inner, at = self.varint(at, end)
+            self.count(1)
+            if inner == key - GROUP_START + GROUP_END:
+                return at
+            at = self.skip(inner, at, end, depth + 1)
+
+
+def _append(arrays: dict[str, memoryview | bytearray], name: str, content: memoryview) -> None:
+    """Append to the bytes of an array; the usual single part is not copied."""
+    before = arrays.get(name)
+    if before is None:
+        arrays[name] = content
+    elif isinstance(before, bytearray):
+        before += content
+    else:
+        arrays[name] = bytearray(before) + content
+
+
+def _array(message: Message, own: Field, content: memoryview | bytearray) -> NDArray[Any]:
+    """The numbers of a repeated field."""
+    dtype = np.dtype(own.kind.dtype)
+    if own.kind.wire == VARINT:
+        if content and content[-1] > 127:
+            raise FileError(f"the file is damaged: the last number of {own.described(message)} is incomplete")
+        return _unpacked_varints(content, dtype)
+    if len(content) % dtype.itemsize:
+        raise FileError(
+            f"the file is damaged: {own.described(message)} has {len(content)} bytes; "
+            f"expected a multiple of {dtype.itemsize}"
+        )
+    return np.frombuffer(content, dtype)
+
+
+def _wrapped(number: int, kind: Kind) -> int:
+    """The low bits of a number as the integer type of a field."""
+    bits = 8 * int(kind.dtype[2])
+    number &= (1 << bits) - 1
+    return number - (1 << bits) if kind.dtype[1] == "i" and number >> bits - 1 else number
+
+
+def _unpacked_varints(content: memoryview | bytearray, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The numbers in packed bytes, the last of which ends a number."""
+    bytes_ = np.frombuffer(content, np.uint8)
+    count = np.count_nonzero(bytes_ < 128)
+    if count == len(bytes_):  # the usual case: each number has one byte
+        return bytes_.astype(dtype)
+    numbers = np.empty(count, dtype)
+    start = done = 0
+    while start < len(bytes_):
+        block = bytes_[start : start + BLOCK]
+        ends = np.flatnonzero(block < 128)
+        if not len(ends):
+            raise FileError(f"the file is damaged: a packed number has more than {MAX_VARINT} bytes")
+        block = block[: ends[-1] + 1]
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        sizes = ends + 1 - starts
+        if sizes.max() > MAX_VARINT:
+            raise FileError(f"the file is damaged: a packed number has more than {MAX_VARINT} bytes")
+        values = (block[starts] & 127).astype(np.uint64)
+        for place in range(1, int(sizes.max())):
+            longer = np.flatnonzero(sizes > place)
+            values[longer] |= (block[starts[longer] + place] & 127).astype(np.uint64) << np.uint64(7 * place)
+        numbers[done : done + len(values)] = values.astype(dtype)
+        done += len(values)
+        start += len(block)
+    return numbers
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a message; writes the fields that are present, in the order of their numbers."""
+    parts: list[Any] = []
+    _write(message, parts)
+    return b"".join(parts)
+
+
+def _write(message: Message, parts: list[Any]) -> int:
+    """Append the bytes of a message and return how many they are."""
+    size, values = 0, vars(message)
+    for own in message.fields.values():
+        value = values.get(own.name)
+        if value is None:
+            continue
+        items: Sequence[Any] = value if own.is_repeated else [value]
+        if own.is_packed:
+            items = [_packed(own.kind, items)] if len(items) else []
+        for item in items:
+            place = len(parts)
+            parts.append(b"")
+            header = _varint(own.key)
+            if isinstance(item, Message):
+                length = _write(item, parts)
+            else:
+                parts.append(_content(own, item))
+                length = len(parts[-1])
+            if own.key & 7 == DELIMITED:
+                header += _varint(length)
+            parts[place] = header
+            size += len(header) + length
+    return size
+
+
+def _content(own: Field, item: Any) -> Any:
+    """The bytes of a value, without its length."""
+    if own.kind is STRING:
+        return item.encode()
+    if own.is_packed or own.kind in (BYTES, VIEW):
+        return item
+    return (
+        _varint(item) if own.kind.wire == VARINT else struct.pack("<f" if own.kind is FLOAT else "<d", item)
+    )
+
+
+def _varint(number: int) -> bytes:
+    number &= 0xFFFF_FFFF_FFFF_FFFF
+    content = bytearray()
+    while number > 127:
+        content.append(number & 127 | 128)
+        number >>= 7
+    content.append(number)
+    return bytes(content)
+
+
+def _packed(kind: Kind, numbers: Any) -> bytes:
+    """The bytes of repeated numbers."""
+    array = np.asarray(numbers, kind.dtype)
+    return array.tobytes() if kind.wire != VARINT else b"".join(_packed_varints(array))
+
+
+def _packed_varints(array: NDArray[Any]) -> Iterator[bytes]:
+    shifts = np.arange(0, 7 * MAX_VARINT, 7, dtype=np.uint64)
+    for start in range(0, len(array), BLOCK):
+        rest = array[start : start + BLOCK].astype(np.int64).view(np.uint64)[:, None] >> shifts
+        present = rest != 0
+        present[:, 0] = True
+        content = (rest & np.uint64(127)).astype(np.uint8)
+        content[:, :-1] |= present[:, 1:].view(np.uint8) << 7
+        yield content[present].tobytes()

@@ -1,0 +1,154 @@
+"""Read and validate ONNX files.
+
+Every claim of a file must agree with its bytes: each tensor has the number of elements that its shape
+requires, and external data are inside the model's folder.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ...core import storage
+from ...errors import FileError
+from .messages import Attribute, AttributeType, DataLocation, Function, Graph, Model, SparseTensor, Tensor
+from .protobuf import Data, decode
+from .tensors import check_size, dense, named, tensor_array
+from .validate import check_attribute, check_model
+
+MAX_NODES, MAX_SUBGRAPHS = 100_000, 1000
+MAX_DEPTH = 16  # of subgraphs
+MAX_DENSITY = 64  # the bytes of sparse tensors, made dense, per byte of the file
+
+
+def read(path: str | os.PathLike[str], data: Data) -> Model:
+    """Read the content of a file: its tensors are views of it or of memory maps of its external data.
+
+    Sparse tensors become dense, and each attribute has a type. Raises FileError.
+    """
+    model = decode(Model, data)
+    if model.graph is None:
+        raise FileError("the file has no graph; expected a complete ONNX model")
+    blocks = _blocks(model)
+    attributes = [attribute for block in blocks for attribute in _attributes(block)]
+    tensors = list(_tensors(blocks, attributes))
+    _map_external_data(Path(path).resolve().parent, tensors)
+    for tensor in tensors:
+        check_size(tensor)
+    _make_dense(blocks, attributes, MAX_DENSITY * len(data))
+    check_model(model)
+    return model
+
+
+def initializers(model: Model) -> dict[str, NDArray[Any]]:
+    """A copy of each array that the graph holds, by name."""
+    graph = model.graph or Graph()
+    return {tensor.name: tensor_array(tensor).copy() for tensor in graph.initializer}
+
+
+def _blocks(model: Model) -> list[Graph | Function]:
+    """The graph, the functions and all subgraphs, with checked attributes. Raises FileError."""
+    blocks: list[tuple[Graph | Function, int]] = [(model.graph or Graph(), 0)]
+    blocks += [(function, 0) for function in model.functions]
+    nodes, subgraphs = 0, 0
+    for block, depth in blocks:  # the loop body appends to the blocks
+        nodes += len(block.node)
+        if nodes > MAX_NODES or subgraphs > MAX_SUBGRAPHS:
+            raise FileError(f"the graph has more than {MAX_NODES} nodes or {MAX_SUBGRAPHS} subgraphs")
+        if depth > MAX_DEPTH:
+            raise FileError(f"the subgraph {block.name} is nested more than {MAX_DEPTH} deep")
+        for node in block.node:
+            for attribute in node.attribute:
+                check_attribute(attribute, node)
+                inner = [*([attribute.g] if attribute.g is not None else []), *attribute.graphs]
+                blocks += [(graph, depth + 1) for graph in inner]
+                subgraphs += len(inner)
+    return [block for block, _ in blocks]
+
+
+def _attributes(block: Graph | Function) -> Iterator[Attribute]:
+    for node in block.node:
+        yield from node.attribute
+    if isinstance(block, Function):
+        yield from block.attribute_proto
+
+
+def _tensors(blocks: Iterable[Graph | Function], attributes: Iterable[Attribute]) -> Iterator[Tensor]:
+    """All tensors, including the parts of sparse ones."""
+    sparse: list[SparseTensor] = []
+    for block in blocks:
+        if isinstance(block, Graph):
+            yield from block.initializer
+            sparse += block.sparse_initializer
+    for attribute in attributes:
+        if attribute.t is not None:
+            yield attribute.t
+        yield from attribute.tensors
+        sparse += [attribute.sparse_tensor] if attribute.sparse_tensor is not None else []
+        sparse += attribute.sparse_tensors
+    for each in sparse:
+        yield from (part for part in (each.values, each.indices) if part is not None)
+
+
+def _make_dense(blocks: Iterable[Graph | Function], attributes: Iterable[Attribute], limit: int) -> None:
+    """Replace sparse tensors by dense ones, which take at most `limit` bytes together."""
+
+    def made_dense(sparse: SparseTensor) -> Tensor:
+        nonlocal limit
+        tensor = dense(sparse, limit)
+        limit -= len(tensor.raw_data or b"")
+        return tensor
+
+    for block in blocks:
+        if isinstance(block, Graph) and block.sparse_initializer:
+            block.initializer = [*block.initializer, *map(made_dense, block.sparse_initializer)]
+            block.sparse_initializer = ()
+    for attribute in attributes:
+        if attribute.sparse_tensor is not None:
+            attribute.t, attribute.sparse_tensor = made_dense(attribute.sparse_tensor), None
+            attribute.type = AttributeType.TENSOR
+        if attribute.sparse_tensors:
+            attribute.tensors, attribute.sparse_tensors = [*map(made_dense, attribute.sparse_tensors)], ()
+            attribute.type = AttributeType.TENSORS
+
+
+def _map_external_data(folder: Path, tensors: Iterable[Tensor]) -> None:
+    """Let the external data of tensors be their raw_data. Raises FileError."""
+    opened: dict[Path, mmap.mmap | bytes] = {}
+    total = 0
+    for tensor in tensors:
+        if tensor.data_location != DataLocation.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        what = f"the external data {entries.get('location')!r} of {named(tensor)}"
+        path = _inside(folder, entries.get("location", ""), what)
+        content = opened[path] = opened.get(path) or storage.mapped(path)
+        start, length = _number(entries, "offset", 0), _number(entries, "length", len(content))
+        total += length
+        if start + length > len(content) or total > sum(map(len, opened.values())):
+            raise FileError(f"{what} end before the {length} bytes at {start}, or are used twice")
+        tensor.raw_data = memoryview(content)[start : start + length]
+        tensor.external_data, tensor.data_location = (), DataLocation.DEFAULT
+
+
+def _inside(folder: Path, location: str, what: str) -> Path:
+    """The path of a file inside the folder, links resolved. Raises FileError."""
+    try:
+        path = (folder / location).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte, a long name, a loop of links
+        raise FileError(f"{what} have no valid path: {error}") from error
+    if not path.is_relative_to(folder) or path == folder:
+        raise FileError(f"{what} are not inside the model's folder")
+    return path
+
+
+def _number(entries: dict[str, str], key: str, default: int) -> int:
+    text = entries.get(key, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise FileError(f"external data have {key}={text[:60]!r}; expected a number of bytes")
+    return int(text)

@@ -1,0 +1,233 @@
+"""The tensors and attributes of ONNX files as NumPy arrays and Python values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import FileError
+from .messages import ATTRIBUTE_FIELDS, Attribute, AttributeType, DataType, SparseTensor, Tensor
+
+Array = NDArray[Any]
+DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+
+
+class Storage(NamedTuple):
+    """How a data type is stored: its dtype, the bits of an element in raw_data, and the field without it."""
+
+    dtype: str
+    bits: int
+    field: str
+
+
+STORAGE = {
+    DataType.FLOAT: Storage("float32", 32, "float_data"),
+    DataType.UINT8: Storage("uint8", 8, "int32_data"),
+    DataType.INT8: Storage("int8", 8, "int32_data"),
+    DataType.UINT16: Storage("uint16", 16, "int32_data"),
+    DataType.INT16: Storage("int16", 16, "int32_data"),
+    DataType.INT32: Storage("int32", 32, "int32_data"),
+    DataType.INT64: Storage("int64", 64, "int64_data"),
+    DataType.STRING: Storage("object", 0, "string_data"),
+    DataType.BOOL: Storage("bool", 8, "int32_data"),
+    DataType.FLOAT16: Storage("float16", 16, "int32_data"),
+    DataType.DOUBLE: Storage("float64", 64, "double_data"),
+    DataType.UINT32: Storage("uint32", 32, "uint64_data"),
+    DataType.UINT64: Storage("uint64", 64, "uint64_data"),
+    DataType.COMPLEX64: Storage("complex64", 64, "float_data"),
+    DataType.COMPLEX128: Storage("complex128", 128, "double_data"),
+}
+# of the package ml_dtypes; fewer bits than 8 share bytes in raw_data, and 2 and 4 bits also in int32_data
+EXTRA_STORAGE = {
+    DataType.BFLOAT16: Storage("bfloat16", 16, "int32_data"),
+    DataType.FLOAT8E4M3FN: Storage("float8_e4m3fn", 8, "int32_data"),
+    DataType.FLOAT8E4M3FNUZ: Storage("float8_e4m3fnuz", 8, "int32_data"),
+    DataType.FLOAT8E5M2: Storage("float8_e5m2", 8, "int32_data"),
+    DataType.FLOAT8E5M2FNUZ: Storage("float8_e5m2fnuz", 8, "int32_data"),
+    DataType.FLOAT8E8M0: Storage("float8_e8m0fnu", 8, "int32_data"),
+    DataType.FLOAT6E2M3: Storage("float6_e2m3fn", 6, "int32_data"),
+    DataType.FLOAT6E3M2: Storage("float6_e3m2fn", 6, "int32_data"),
+    DataType.FLOAT4E2M1: Storage("float4_e2m1fn", 4, "int32_data"),
+    DataType.UINT4: Storage("uint4", 4, "int32_data"),
+    DataType.INT4: Storage("int4", 4, "int32_data"),
+    DataType.UINT2: Storage("uint2", 2, "int32_data"),
+    DataType.INT2: Storage("int2", 2, "int32_data"),
+}
+COMPLEX = (DataType.COMPLEX64, DataType.COMPLEX128)
+ZEROS = {AttributeType.FLOAT: 0.0, AttributeType.INT: 0, AttributeType.STRING: ""}
+MAX_AXES = 64  # of NumPy's arrays
+SHARED = (2, 4)  # bits of the types whose elements share an entry of int32_data
+
+
+def dtype_of(data_type: int, owner: str) -> np.dtype[Any]:
+    """The dtype of a data type. Raises FileError, which names the owner, such as "the tensor W"."""
+    name = storage_of(data_type, owner).dtype
+    if data_type in STORAGE:
+        return np.dtype(name)
+    try:
+        import ml_dtypes  # type: ignore[import-not-found, unused-ignore]  # an optional package
+
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return dtype
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise FileError(
+            f"{owner} has the data type {DataType(data_type).name}, which NumPy lacks: "
+            "pip install --upgrade ml_dtypes"
+        ) from error
+
+
+def storage_of(data_type: int, owner: str) -> Storage:
+    """How a data type is stored. Raises FileError, which names the owner, if it is unknown."""
+    try:
+        kind = DataType(data_type)
+    except ValueError as error:
+        problem = f"has the unknown data type {data_type}; expected 1 to {max(DataType)}"
+        raise FileError(f"{owner} {problem}") from error
+    return STORAGE.get(kind) or EXTRA_STORAGE[kind]
+
+
+def named(tensor: Tensor) -> str:
+    """A tensor in messages."""
+    return f"the tensor {tensor.name}" if tensor.name else "a tensor without a name"
+
+
+def check_size(tensor: Tensor) -> None:
+    """Raise FileError unless a tensor has the number of elements that its shape requires."""
+    name, shape = named(tensor), tuple(tensor.dims)
+    if min(shape, default=0) < 0:
+        raise FileError(f"{name} has the shape {shape}; expected sizes of at least 0")
+    if tensor.segment is not None:
+        raise FileError(f"{name} contains only a segment; expected a whole tensor")
+    storage, count = storage_of(tensor.data_type, name), math.prod(shape)
+    found = [field for field in DATA_FIELDS if len(getattr(tensor, field))]
+    if tensor.raw_data is not None:
+        if found or storage.bits == 0:
+            raise FileError(f"{name} has raw_data; expected only {', '.join(found) or storage.field}")
+        actual, expected, unit = len(tensor.raw_data), -(-count * storage.bits // 8), "bytes"
+    else:
+        if found not in ([], [storage.field]):
+            raise FileError(f"{name} has the fields {', '.join(found)}; expected {storage.field}")
+        actual, unit = len(getattr(tensor, storage.field)), "elements"
+        expected = -(-count * storage.bits // 8) if storage.bits in SHARED else count
+        expected *= 1 + (tensor.data_type in COMPLEX)
+    if actual != expected:
+        raise FileError(f"{name} has {actual} {unit}; its shape {shape} requires {expected}")
+
+
+def tensor_array(tensor: Tensor) -> Array:
+    """A tensor as an array, read-only and possibly unaligned if it shares the memory of the file.
+
+    Strings become an object array of str. Types that NumPy lacks need the package ml_dtypes. Raises
+    FileError.
+    """
+    check_size(tensor)
+    dtype, storage = dtype_of(tensor.data_type, named(tensor)), storage_of(tensor.data_type, named(tensor))
+    count = math.prod(tensor.dims)
+    array: Array
+    if storage.bits == 0:
+        array = np.empty(count, object)
+        array[:] = [_text(item, named(tensor)) for item in tensor.string_data]
+    elif storage.bits < 8 and (tensor.raw_data is not None or storage.bits in SHARED):
+        packed = tensor.raw_data
+        source = tensor.int32_data.astype(np.uint8) if packed is None else np.frombuffer(packed, np.uint8)
+        array = _unpacked(source, storage.bits)[:count].view(dtype)
+    elif tensor.raw_data is not None:
+        little = dtype.newbyteorder("<") if tensor.data_type in STORAGE else dtype
+        array = np.frombuffer(tensor.raw_data, little).astype(dtype, copy=False)
+    else:
+        numbers = getattr(tensor, storage.field)
+        if tensor.data_type in COMPLEX:
+            array = numbers.view(dtype)
+        elif dtype.kind in "iub":
+            array = numbers.astype(dtype, copy=False)
+        elif storage.field == "int32_data":  # the bits of floats
+            array = numbers.astype(f"u{dtype.itemsize}").view(dtype)
+        else:
+            array = numbers.astype(dtype, copy=False)
+    try:
+        return array.reshape(tensor.dims)
+    except ValueError as error:  # more axes or larger sizes, beside one of 0, than NumPy accepts
+        raise FileError(f"{named(tensor)} has the shape {tuple(tensor.dims)}: {error}") from error
+
+
+def _unpacked(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """The elements that share bytes, the first in the lowest bits."""
+    together = math.lcm(bits, 8) // 8  # bytes
+    groups = np.zeros((-(-len(packed) // together), together), np.uint8)
+    groups.reshape(-1)[: len(packed)] = packed
+    words = sum(groups[:, place].astype(np.uint32) << 8 * place for place in range(together))
+    shifts = np.arange(0, 8 * together, bits, dtype=np.uint32)
+    elements = (np.asarray(words, np.uint32)[:, None] >> shifts) & np.uint32(2**bits - 1)
+    return elements.astype(np.uint8).reshape(-1)
+
+
+def attribute_value(attribute: Attribute) -> Any:
+    """The value of an attribute: int, float, str, array, graph, type, or a list of these.
+
+    The attribute must come from `read`, which checks it, and must not be a reference. Raises FileError.
+    """
+    owner, kind = f"the attribute {attribute.name}", AttributeType(attribute.type)
+    value = getattr(attribute, ATTRIBUTE_FIELDS[kind])
+    if value is None:  # Protocol Buffers 3 omits zeros
+        return ZEROS[kind]
+    if isinstance(value, list | tuple):
+        return [_plain(item, owner) for item in value]
+    return _plain(value, owner)
+
+
+def _plain(value: Any, owner: str) -> Any:
+    if isinstance(value, Tensor):
+        return tensor_array(value)
+    return _text(value, owner) if isinstance(value, bytes) else value
+
+
+def _text(content: bytes, owner: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise FileError(f"{owner} has the string {content[:60]!r}; expected UTF-8") from error
+
+
+def dense(sparse: SparseTensor, limit: int) -> Tensor:
+    """A sparse tensor, whose parts passed check_size, as a dense one of at most `limit` bytes.
+
+    Raises FileError.
+    """
+    if sparse.values is None or sparse.indices is None:
+        raise FileError("a sparse tensor has no values or no indices")
+    name, shape = f"the sparse tensor {sparse.values.name}", tuple(sparse.dims)
+    values, indices = tensor_array(sparse.values), tensor_array(sparse.indices)
+    bits = storage_of(sparse.values.data_type, name).bits
+    if min(shape, default=0) < 0 or not 0 < len(shape) <= MAX_AXES or bits < 8:
+        raise FileError(f"{name} has the shape {shape} and {bits or 'no'} bits per element")
+    size = math.prod(shape)
+    if size * bits // 8 > limit:
+        raise FileError(f"{name} takes {size * bits // 8} bytes when dense; expected at most {limit}")
+    flat = _flat_indices(indices, shape) if values.ndim == 1 and indices.dtype == np.int64 else indices
+    if flat.shape != values.shape or np.any((flat < 0) | (flat >= size)):
+        raise FileError(
+            f"{name} has values {values.shape} and {indices.dtype} indices {indices.shape}; "
+            f"expected an int64 index inside the shape {shape} for each value"
+        )
+    opaque = f"V{bits // 8}"
+    array = np.zeros(size, opaque)
+    array[flat] = values.view(opaque)
+    return Tensor(
+        name=sparse.values.name,
+        dims=list(shape),
+        data_type=sparse.values.data_type,
+        raw_data=array.tobytes(),
+    )
+
+
+def _flat_indices(indices: Array, shape: tuple[int, ...]) -> Array:
+    """Indices (N, axes) into the flat array; -1 for those outside. Indices (N,) are flat already."""
+    if indices.ndim != 2 or indices.shape[1] != len(shape):
+        return indices
+    strides = np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
+    inside = np.all((indices >= 0) & (indices < np.array(shape, np.int64)), axis=1)
+    flat: Array = np.where(inside, np.where(inside.reshape(-1, 1), indices, 0) @ strides, -1)
+    return flat

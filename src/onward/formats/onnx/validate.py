@@ -1,0 +1,231 @@
+"""Check that an ONNX model is well-formed: names, types, order of computation, functions and attributes."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Mapping, Sequence
+
+from ...errors import FileError
+from .messages import (
+    ATTRIBUTE_FIELDS,
+    Attribute,
+    AttributeType,
+    Function,
+    Graph,
+    Model,
+    Node,
+    OperatorSetId,
+    Type,
+)
+from .tensors import storage_of
+
+VALUE_FIELDS = set(ATTRIBUTE_FIELDS.values())
+REQUIRED = {"t", "g", "sparse_tensor", "tp"}  # the other fields may be absent, which means zero or empty
+FIRST_WITH_OPSETS = 3  # the first IR version that declares the versions of operators
+MAX_CALLS = 100_000  # of nodes, after all functions are expanded
+FunctionKey = tuple[str, str, str]
+
+
+def described(node: Node) -> str:
+    """A node in messages: its name, or those of its outputs, and its operator."""
+    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    return f"node {node.name or ', '.join(filter(None, node.output))} ({operator})"
+
+
+def check_attribute(attribute: Attribute, node: Node) -> None:
+    """Check that the value has the declared type; set the type, which old files omit. Raises FileError."""
+    owner = f"{described(node)}: the attribute {attribute.name}"
+    values = {name: value for name, value in vars(attribute).items() if name in VALUE_FIELDS}
+    present = [name for name, value in values.items() if value is not None and value not in ([], ())]
+    if attribute.ref_attr_name:
+        if present:
+            raise FileError(f"{owner} refers to {attribute.ref_attr_name} and has a value; expected only one")
+        return
+    if len(present) > 1:
+        raise FileError(f"{owner} has the values {', '.join(present)}; expected one of them")
+    if not attribute.type and present:
+        attribute.type = next(kind for kind, name in ATTRIBUTE_FIELDS.items() if name == present[0])
+    if attribute.type not in list(AttributeType):
+        raise FileError(f"{owner} has the unknown type {attribute.type}; expected 1 to {max(AttributeType)}")
+    kind = AttributeType(attribute.type)
+    expected = ATTRIBUTE_FIELDS[kind]
+    if present not in ([], [expected]) or (not present and expected in REQUIRED):
+        actual = f"the value {present[0]}" if present else "no value"
+        raise FileError(f"{owner} has the type {kind.name} and {actual}; expected {expected}")
+
+
+def check_model(model: Model) -> None:
+    """Raise FileError unless the model is well-formed; missing shapes are common and allowed."""
+    graph = model.graph or Graph()
+    if model.ir_version < 1:
+        raise FileError(f"the file has the IR version {model.ir_version}; expected at least 1")
+    opsets = _opsets(model.opset_import, "the model")
+    if not opsets and model.ir_version >= FIRST_WITH_OPSETS:
+        raise FileError("the model declares no opset; expected the version of its operators")
+    functions = _functions(model)
+    for function in model.functions:
+        imported = _opsets(function.opset_import, f"the function {function.name}")
+        _check_block(function, None, imported or opsets)
+    _check_calls(graph, functions)
+    for value in graph.input:
+        _check_type(value.type or Type(), f"the input {value.name}")
+    _check_block(graph, None, opsets or {"": 1})
+
+
+def _opsets(imports: Sequence[OperatorSetId], owner: str) -> dict[str, int]:
+    """The versions of operators by domain."""
+    opsets: dict[str, int] = {}
+    for each in imports:
+        domain = _domain(each.domain)
+        if each.version < 1 or opsets.setdefault(domain, each.version) != each.version:
+            raise FileError(f"{owner} declares opset {each.version} of {domain!r}; expected one version >= 1")
+    return opsets
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+class _Scope:
+    """The names of the values that nodes can use: those of a graph so far, and those around it."""
+
+    def __init__(self, outer: _Scope | None) -> None:
+        self.names: set[str] = set()
+        self.outer = outer
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names or (self.outer is not None and name in self.outer)
+
+    def define(self, name: str, what: str, is_taken: bool) -> None:
+        if not name or is_taken:
+            problem = f"the value {name} twice" if name else "a value without a name"
+            raise FileError(f"{what} defines {problem}; expected a new name")
+        self.names.add(name)
+
+
+def _check_block(block: Graph | Function, outer: _Scope | None, opsets: Mapping[str, int]) -> None:
+    """Check a graph or a function, and the graphs inside its nodes."""
+    scope, what = _Scope(outer), f"the {'graph' if isinstance(block, Graph) else 'function'} {block.name}"
+    if isinstance(block, Graph):
+        for value in (*block.input, *block.output, *block.value_info):
+            declared = value.type.tensor_type if value.type is not None else None
+            if declared is not None and declared.elem_type:  # only the inputs of the model need whole types
+                storage_of(declared.elem_type, f"the value {value.name}")
+        for value in block.input:
+            scope.define(value.name, what, value.name in scope.names)
+        constants: set[str] = set()
+        for tensor in block.initializer:
+            scope.define(tensor.name, what, tensor.name in constants)
+            constants.add(tensor.name)
+        outputs = [value.name for value in block.output]
+    else:
+        for name in block.input:
+            scope.define(name, what, name in scope.names)
+        outputs = list(block.output)
+    for node in block.node:
+        _check_node(node, block, scope, opsets)
+    for name in outputs:
+        if name not in scope:
+            raise FileError(f"{what} has the output {name}, which no node, input or initializer defines")
+
+
+def _check_node(node: Node, block: Graph | Function, scope: _Scope, opsets: Mapping[str, int]) -> None:
+    if not node.op_type:
+        raise FileError(f"{described(node)} has no operator")
+    if _domain(node.domain) not in opsets:
+        raise FileError(
+            f"{described(node)} is of the domain {node.domain!r}; expected the file to declare its opset"
+        )
+    for name in node.input:
+        if name and name not in scope:
+            raise _missing(node, name, block)
+    attributes: set[str] = set()
+    for attribute in node.attribute:
+        if attribute.name in attributes:
+            raise FileError(f"{described(node)} has the attribute {attribute.name} twice")
+        attributes.add(attribute.name)
+        for graph in (*([attribute.g] if attribute.g is not None else []), *attribute.graphs):
+            _check_block(graph, scope, opsets)
+    for name in filter(None, node.output):
+        scope.define(name, described(node), name in scope)
+
+
+def _missing(node: Node, name: str, block: Graph | Function) -> FileError:
+    """The error for a node that takes a value before its definition."""
+    producers = {output: other for other in block.node for output in other.output if output}
+    if name not in producers:
+        return FileError(
+            f"{described(node)} takes the value {name}, which no input, initializer or earlier node defines"
+        )
+    before = {
+        other.output[0]: {producers[each].output[0] for each in other.input if each in producers}
+        for other in producers.values()
+    }
+    try:
+        graphlib.TopologicalSorter(before).prepare()
+    except graphlib.CycleError as error:
+        cycle = " -> ".join(error.args[1])
+        return FileError(f"the nodes of the graph form a cycle: {cycle}; expected an order of computation")
+    return FileError(
+        f"{described(node)} takes the value {name} before {described(producers[name])} defines it; "
+        "expected nodes in topological order"
+    )
+
+
+def _check_type(kind: Type, owner: str) -> None:
+    """Raise FileError unless a type is complete; each level of nesting is a message, so it is bounded."""
+    tensor = kind.tensor_type or kind.sparse_tensor_type
+    element = kind.sequence_type or kind.optional_type
+    if tensor is not None:
+        storage_of(tensor.elem_type, owner)
+        for dimension in tensor.shape.dim if tensor.shape is not None else ():
+            if dimension.dim_value is not None and dimension.dim_value < 0:
+                raise FileError(f"{owner} has an axis of the size {dimension.dim_value}; expected at least 0")
+    elif element is not None and element.elem_type is not None:
+        _check_type(element.elem_type, owner)
+    elif kind.map_type is not None and kind.map_type.value_type is not None:
+        storage_of(kind.map_type.key_type, owner)
+        _check_type(kind.map_type.value_type, owner)
+    elif kind.opaque_type is None:
+        raise FileError(f"{owner} has no complete type")
+
+
+def _functions(model: Model) -> dict[FunctionKey, Function]:
+    functions: dict[FunctionKey, Function] = {}
+    for function in model.functions:
+        key = (_domain(function.domain), function.name, function.overload)
+        if functions.setdefault(key, function) is not function:
+            raise FileError(f"the model defines the function {function.name} of {function.domain!r} twice")
+    return functions
+
+
+def _check_calls(graph: Graph, functions: Mapping[FunctionKey, Function]) -> None:
+    """Raise FileError if functions call themselves, or expand to more than MAX_CALLS nodes."""
+    calls = {key: _calls(function, functions) for key, function in functions.items()}
+    try:
+        order = list(graphlib.TopologicalSorter({key: set(calls[key][1]) for key in calls}).static_order())
+    except graphlib.CycleError as error:
+        cycle = " -> ".join(name for _, name, _ in error.args[1])
+        raise FileError(f"functions call themselves: {cycle}; expected no recursion") from error
+    sizes: dict[FunctionKey, int] = {}
+    for key in order:
+        sizes[key] = calls[key][0] + sum(sizes[callee] for callee in calls[key][1])
+    nodes, callees = _calls(graph, functions)
+    nodes += sum(sizes[callee] for callee in callees)
+    if nodes > MAX_CALLS:
+        raise FileError(f"the graph has {nodes} nodes with its functions expanded; expected <= {MAX_CALLS}")
+
+
+def _calls(
+    block: Graph | Function, functions: Mapping[FunctionKey, Function]
+) -> tuple[int, list[FunctionKey]]:
+    """How many nodes a graph or a function has, subgraphs included, and the function of each call."""
+    count, callees, blocks = 0, [], [block]
+    for each in blocks:  # the loop body appends to the blocks
+        count += len(each.node)
+        for node in each.node:
+            key = (_domain(node.domain), node.op_type, node.overload)
+            callees += [key] if key in functions else []
+            for attribute in node.attribute:
+                blocks += [*([attribute.g] if attribute.g is not None else []), *attribute.graphs]
+    return count, callees
