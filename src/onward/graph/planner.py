@@ -1,5 +1,7 @@
 """Run a graph: one plan for each signature of its inputs, of which the most recent are kept."""
 
+from __future__ import annotations
+
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
