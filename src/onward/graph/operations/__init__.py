@@ -3,6 +3,7 @@
 from . import (  # noqa: F401 - each module registers its operations
     accumulation,
     activations,
+    attention,
     casting,
     columns,
     control,
@@ -10,6 +11,7 @@ from . import (  # noqa: F401 - each module registers its operations
     creation,
     elementwise,
     indexing,
+    losses,
     movement,
     normalization,
     padding,
