@@ -11,7 +11,7 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axes, as_axis, as_integers
-from .registry import OPERATIONS, Inputs, Known, known, like_first, lowering, operation, view
+from .registry import OPERATIONS, Inputs, Known, broadcast_shape, known, like_first, lowering, operation, view
 
 # Where no signature rule is given, the result is a view of the zeros, which takes no memory.
 
@@ -146,7 +146,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def _expand_signature(x: Known, shape: AnyArray) -> Signature:
-    return Signature(np.broadcast_shapes(x.shape, tuple(as_integers(shape))), x.dtype)
+    return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), x.dtype)
 
 
 @operation("Expand", signature=_expand_signature, shape_inputs=(1,))
