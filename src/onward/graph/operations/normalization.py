@@ -298,3 +298,16 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         total = b.binary("add", total, bias)
     y = b.rows("standardize", node.attributes.get("epsilon", 1e-12), total, [len(x.shape) - 1])
     return [_affine(b, y, gamma, beta)]
+
+
+@operation("SkipSimplifiedLayerNormalization", signature=_skip_signature)
+def skip_rms_normalization(
+    x: AnyArray, skip: AnyArray, gamma: AnyArray, bias: AnyArray | None = None, *, epsilon: float = 1e-12
+) -> tuple[AnyArray, ...]:
+    """onnxruntime's RMS normalization of x + skip + bias over the last axis; also 1 / the norm, and the sum."""
+    total = x + skip if bias is None else x + skip + bias
+    (y,) = rms_normalization.compute([total, gamma], {"epsilon": epsilon})
+    wide = total.astype(_computed_dtype(total))
+    mean = over_rows(_mean_squares, wide, [x.ndim - 1])
+    inverse = (1 / np.sqrt(mean + wide.dtype.type(epsilon))).astype(np.float32)
+    return y, np.zeros_like(inverse), inverse, total
