@@ -42,7 +42,12 @@ CASES: list[tuple[str, list[Any], dict[str, Any], tuple[int, ...]]] = [
     ("Conv", [floats(2, 4, 9), floats(6, 4, 3), floats(6)], {"pads": [2, 1], "strides": [2]}, (1, 2)),
     ("Conv", [floats(2, 4, 9, 8), floats(6, 2, 3, 2)], {"group": 2, "dilations": [2, 3]}, (1,)),
     ("Conv", [floats(2, 4, 9), floats(4, 1, 3), floats(4)], {"group": 4, "auto_pad": "SAME_LOWER"}, (1, 2)),
-    ("ConvTranspose", [floats(2, 4, 5), floats(4, 3, 3), floats(3)], {"strides": [2], "pads": [1, 0]}, (1, 2)),
+    (
+        "ConvTranspose",
+        [floats(2, 4, 5), floats(4, 3, 3), floats(3)],
+        {"strides": [2], "pads": [1, 0]},
+        (1, 2),
+    ),
     ("ConvTranspose", [IMAGE[:, :2], floats(2, 3, 3, 2)], {"group": 2, "output_padding": [1, 0]}, (1,)),
     ("MaxPool", [IMAGE], POOL, ()),
     ("MaxPool", [IMAGE], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, ()),
@@ -51,7 +56,10 @@ CASES: list[tuple[str, list[Any], dict[str, Any], tuple[int, ...]]] = [
     ("AveragePool", [IMAGE], POOL | {"count_include_pad": 1, "ceil_mode": 1}, ()),
     ("GlobalAveragePool", [IMAGE], {}, ()),
     ("GlobalMaxPool", [IMAGE], {}, ()),
-    *((f"Reduce{name}", [floats(4, 5, 33), integers(0, -1)], {}, (1,)) for name in ("Sum", "Mean", "Max", "Min")),
+    *(
+        (f"Reduce{name}", [floats(4, 5, 33), integers(0, -1)], {}, (1,))
+        for name in ("Sum", "Mean", "Max", "Min")
+    ),
     *((f"Reduce{name}", [floats(4, 5), None], {"keepdims": 0}, ()) for name in ("SumSquare", "L2")),
     ("Softmax", [floats(4, 33, 3)], {"axis": 1}, ()),
     ("LogSoftmax", [floats(4, 33)], {}, ()),
@@ -61,7 +69,12 @@ CASES: list[tuple[str, list[Any], dict[str, Any], tuple[int, ...]]] = [
     ("InstanceNormalization", [IMAGE, floats(3), floats(3)], {}, (1, 2)),
     ("GroupNormalization", [floats(2, 6, 5), floats(6), floats(6)], {"num_groups": 2}, (1, 2)),
     ("RMSNormalization", [floats(5, 33), floats(33)], {}, (1,)),
-    ("SkipLayerNormalization", [floats(5, 33), floats(5, 33), floats(33), floats(33), floats(33)], {}, (2, 3, 4)),
+    (
+        "SkipLayerNormalization",
+        [floats(5, 33), floats(5, 33), floats(33), floats(33), floats(33)],
+        {},
+        (2, 3, 4),
+    ),
 ]
 # operations that the core computes with float32 sums, and NumPy in float64
 TRANSFORMS: list[tuple[str, list[Any], dict[str, Any], tuple[int, ...]]] = [

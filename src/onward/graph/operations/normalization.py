@@ -76,16 +76,19 @@ def batch_normalization(
     epsilon: float = 1e-5,
     momentum: float = 0.9,
     training_mode: int = 0,
-) -> AnyArray | tuple[AnyArray, AnyArray, AnyArray]:
+) -> tuple[AnyArray, ...]:
     """scale (x - mean) / sqrt(variance + epsilon) + bias for each channel of x (N, C, ...).
 
     With `training_mode`, mean and variance are those of x, and the running ones are outputs, too.
     """
-    results = ()
+    results: tuple[AnyArray, ...] = ()
     if training_mode:
         axes = [axis for axis in range(x.ndim) if axis != 1]
         means = over_rows(ROWS["ReduceMean"], x, axes)
-        own_mean, own_variance = means.ravel(), over_rows(ROWS["ReduceMean"], np.square(x - means), axes).ravel()
+        own_mean, own_variance = (
+            means.ravel(),
+            over_rows(ROWS["ReduceMean"], np.square(x - means), axes).ravel(),
+        )
         results = tuple(
             (a * momentum + own * (1 - momentum)).astype(a.dtype)
             for a, own in ((mean, own_mean), (variance, own_variance))
@@ -95,7 +98,7 @@ def batch_normalization(
         per_channel(a.astype(x.dtype, copy=False), x.ndim) for a in (scale, bias, mean, variance)
     )
     y = (x - mean) / np.sqrt(variance + x.dtype.type(epsilon)) * scale + bias
-    return (y, *results) if results else y
+    return y, *results
 
 
 @batch_normalization.lowering
@@ -106,7 +109,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     scale, bias, mean, variance = (per_channel(p.astype(np.float32), len(x.shape)) for p in parameters)
     deviation = np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5)))
     centered = b.binary("subtract", x, b.constant(mean))
-    return [_affine(b, b.binary("divide", centered, b.constant(deviation)), b.constant(scale), b.constant(bias))]
+    return [
+        _affine(b, b.binary("divide", centered, b.constant(deviation)), b.constant(scale), b.constant(bias))
+    ]
 
 
 def _affine(b: Builder, x: View, scale: View | None, bias: View | None) -> View:
@@ -135,7 +140,13 @@ def layer_statistics(x: AnyArray, axis: int, epsilon: float) -> tuple[AnyArray, 
 
 
 def _layer_signature(
-    x: Known, scale: Known, bias: Known | None = None, *, axis: int = -1, stash_type: int = 1, epsilon: float = 0
+    x: Known,
+    scale: Known,
+    bias: Known | None = None,
+    *,
+    axis: int = -1,
+    stash_type: int = 1,
+    epsilon: float = 0,
 ) -> list[Signature]:
     axis %= len(x.shape)
     shape = (*x.shape[:axis], *[1] * (len(x.shape) - axis))
@@ -178,7 +189,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 @operation("InstanceNormalization", signature=like_first, widens=True)
-def instance_normalization(x: AnyArray, scale: AnyArray, bias: AnyArray, *, epsilon: float = 1e-5) -> AnyArray:
+def instance_normalization(
+    x: AnyArray, scale: AnyArray, bias: AnyArray, *, epsilon: float = 1e-5
+) -> AnyArray:
     """scale (x - mean) / sqrt(variance + epsilon) + bias for each channel of each row of x (N, C, ...)."""
     y = standardized(_joined(x, 2), epsilon).reshape(x.shape) if x.size else x
     return y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
@@ -186,7 +199,13 @@ def instance_normalization(x: AnyArray, scale: AnyArray, bias: AnyArray, *, epsi
 
 @operation("GroupNormalization", signature=like_first, widens=True)
 def group_normalization(
-    x: AnyArray, scale: AnyArray, bias: AnyArray, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
+    x: AnyArray,
+    scale: AnyArray,
+    bias: AnyArray,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
 ) -> AnyArray:
     """scale (x - mean) / sqrt(variance + epsilon) + bias for each group of channels of x (N, C, ...)."""
     y = x
@@ -209,7 +228,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def _mean_squares(rows: AnyArray) -> AnyArray:
-    return row_sums(np.square(rows)) / rows.dtype.type(rows.shape[1])
+    return np.asarray(row_sums(np.square(rows)) / rows.dtype.type(rows.shape[1]))
 
 
 @operation("RMSNormalization", signature=like_first)
@@ -280,7 +299,7 @@ def skip_layer_normalization(
     *,
     epsilon: float = 1e-12,
 ) -> tuple[AnyArray, ...]:
-    """onnxruntime's layer normalization of x + skip + bias over the last axis; also its statistics and the sum."""
+    """onnxruntime's layer normalization of x + skip + bias over the last axis; also statistics and sum."""
     total = x + skip if bias is None else x + skip + bias
     y, mean, inverse = layer_normalization.compute([total, gamma, beta], {"epsilon": epsilon})
     return y, mean, inverse, total
@@ -304,7 +323,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 def skip_rms_normalization(
     x: AnyArray, skip: AnyArray, gamma: AnyArray, bias: AnyArray | None = None, *, epsilon: float = 1e-12
 ) -> tuple[AnyArray, ...]:
-    """onnxruntime's RMS normalization of x + skip + bias over the last axis; also 1 / the norm, and the sum."""
+    """onnxruntime's RMS normalization of x + skip + bias over the last axis; also 1 / norm and the sum."""
     total = x + skip if bias is None else x + skip + bias
     (y,) = rms_normalization.compute([total, gamma], {"epsilon": epsilon})
     wide = total.astype(_computed_dtype(total))

@@ -1,7 +1,7 @@
 """onnxruntime's DynamicQuantizeLSTM: weights in bytes, and inputs quantized to bytes during the run.
 
-x as a whole, and h of all rows at each step, get a scale and a zero point of their own; the products are summed
-exactly. Hence a row depends on its batch, as in onnxruntime on one thread.
+x as a whole, and h of all rows at each step, get a scale and a zero point of their own; the products are
+summed exactly. Hence a row depends on its batch, as in onnxruntime on one thread.
 """
 
 from collections.abc import Sequence
@@ -95,7 +95,10 @@ def dynamic_quantize_lstm(
     (T, batch, features), D, H = X.shape, 1 + layer.bidirectional, layer.hidden_size
     full = np.full(batch, T) if sequence_lens is None else sequence_lens
     lengths = arrays.as_lengths(full, (batch,), T)
-    input_matrices, recurrent_matrices = _matrices(W, W_scale, W_zero_point), _matrices(R, R_scale, R_zero_point)
+    input_matrices, recurrent_matrices = (
+        _matrices(W, W_scale, W_zero_point),
+        _matrices(R, R_scale, R_zero_point),
+    )
     Y, Y_h, Y_c = (np.zeros(shape, np.float32) for shape in ((T, D, batch, H), *[(D, batch, H)] * 2))
     for d in range(D):
         reverse = direction == "reverse" or d == 1

@@ -4,7 +4,7 @@ Coordinates are computed in float32, as in onnxruntime and PyTorch: in float64, 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..node import AnyArray, Signature
 from .registry import Known, operation
 
 RADII = {"linear": 1, "cubic": 2}  # how far the elements of an interpolation lie from its coordinate
-NEAREST = {
+NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round_prefer_floor": lambda at: np.ceil(at - np.float32(0.5)),
@@ -58,7 +58,9 @@ def _resized_axes(
         factors = [after / before if before else 1.0 for before, after in zip(befores, afters, strict=True)]
         if policy != "stretch":
             if policy not in ("not_larger", "not_smaller"):
-                raise ArgumentError(f"keep_aspect_ratio_policy={policy!r}; expected stretch, not_larger, not_smaller")
+                raise ArgumentError(
+                    f"keep_aspect_ratio_policy={policy!r}; expected stretch, not_larger, not_smaller"
+                )
             factor = min(factors) if policy == "not_larger" else max(factors)
             factors = [factor] * len(places)
             afters = [int(factor * before + 0.5) for before in befores]
@@ -67,7 +69,8 @@ def _resized_axes(
         if not all(0 < factor < math.inf for factor in factors):
             raise ArgumentError(f"scales={factors}; expected positive numbers")
         afters = [
-            int(np.float32(factor) * np.float32(before)) for factor, before in zip(factors, befores, strict=True)
+            int(np.float32(factor) * np.float32(before))
+            for factor, before in zip(factors, befores, strict=True)
         ]
     n = len(places)
     regions = [(0.0, 1.0)] * n
@@ -185,7 +188,7 @@ def _neighbors(mode: str, at: AnyArray, shrinkage: np.float32, a: np.float32) ->
 def _weights(mode: str, d: AnyArray, a: Any) -> AnyArray:
     """Return the weights of elements at distances d >= 0."""
     if mode == "linear":
-        return np.maximum(1 - d, 0)
+        return np.asarray(np.maximum(1 - d, 0))
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
     return np.where(d <= 1, near, np.where(d < 2, far, 0)).astype(d.dtype)
@@ -204,7 +207,9 @@ def _interpolate(x: AnyArray, axis: int, places: AnyArray, weights: AnyArray | N
 
 def _grid_signature(x: Known, grid: Known, **attributes: Any) -> Signature:
     if len(x.shape) != len(grid.shape) or grid.shape[-1] != len(x.shape) - 2:
-        raise ShapeError(f"x has shape {x.shape}, grid {grid.shape}; expected (N, C, *in) and (N, *out, axes)")
+        raise ShapeError(
+            f"x has shape {x.shape}, grid {grid.shape}; expected (N, C, *in) and (N, *out, axes)"
+        )
     return Signature((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
 
 
@@ -212,7 +217,7 @@ def _grid_signature(x: Known, grid: Known, **attributes: Any) -> Signature:
 def grid_sample(
     x: AnyArray, grid: AnyArray, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> AnyArray:
-    """x (N, C, *in) interpolated at coordinates from -1 to 1; grid (N, *out, axes) lists the last axis first."""
+    """x (N, C, *in) at the coordinates from -1 to 1 of grid (N, *out, axes), the last axis first."""
     sizes = x.shape[2:]
     indices, weights = [], []
     for axis, size in enumerate(sizes):
@@ -221,7 +226,7 @@ def grid_sample(
         bounds = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
         if mode == "nearest":
             at = np.rint(at)
-        if padding_mode == "border":
+        if padding_mode == "border" and mode != "cubic":
             at = np.where((at < bounds[0]) | (at > bounds[1]), np.clip(at, 0, size - 1), at)
         elif padding_mode == "reflection":
             at = _reflect(at, *bounds)
@@ -254,7 +259,9 @@ def _reflect(at: AnyArray, low: float, high: float) -> AnyArray:
     extent = high - low
     distance = np.abs(at - low) % (2 * extent)
     inside = (at >= low) & (at <= high)
-    return np.where(inside, at, low + np.where(distance > extent, 2 * extent - distance, distance)).astype(at.dtype)
+    return np.where(inside, at, low + np.where(distance > extent, 2 * extent - distance, distance)).astype(
+        at.dtype
+    )
 
 
 def _affine_signature(theta: Known, size: Any, **attributes: Any) -> Signature:

@@ -31,8 +31,8 @@ def spans(kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
 def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]) -> Geometry:
     """Return the geometry of windows over axes of some sizes.
 
-    `attributes` holds auto_pad, pads, strides, dilations and ceil_mode of ONNX. Raises ArgumentError for attributes
-    that do not match the axes, and ShapeError if a window is larger than the padded axis.
+    `attributes` holds auto_pad, pads, strides, dilations and ceil_mode of ONNX. Raises ArgumentError for
+    attributes that do not match the axes, and ShapeError if a window is larger than the padded axis.
     """
     n = len(kernel)
     if len(sizes) != n:
@@ -41,7 +41,7 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
     dilations = tuple(map(int, attributes.get("dilations") or [1] * n))
     if len(strides) != n or len(dilations) != n or min((*strides, *dilations, *kernel), default=1) < 1:
         raise ArgumentError(
-            f"kernel {tuple(kernel)}, strides {strides}, dilations {dilations}; expected {n} positive integers each"
+            f"kernel {tuple(kernel)}, strides {strides}, dilations {dilations}; expected {n} positive numbers"
         )
     covered = spans(kernel, dilations)
     sides = padding(sizes, covered, strides, attributes.get("auto_pad", "NOTSET"), attributes.get("pads"))
@@ -49,7 +49,9 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
     for size, span, step, (before, after) in zip(sizes, covered, strides, sides, strict=True):
         room = size + before + after - span
         if room < 0:
-            raise ShapeError(f"an axis of size {size}, {size + before + after} with padding, is shorter than {span}")
+            raise ShapeError(
+                f"an axis of size {size}, {size + before + after} with padding, is shorter than {span}"
+            )
         places = room // step + 1
         # with ceil_mode, a last window may exceed the padding, but must start before it
         if attributes.get("ceil_mode") and room % step and places * step < size + before:
@@ -59,7 +61,11 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
 
 
 def padding(
-    sizes: Sequence[int], covered: Sequence[int], strides: Sequence[int], auto_pad: str, pads: Sequence[int] | None
+    sizes: Sequence[int],
+    covered: Sequence[int],
+    strides: Sequence[int],
+    auto_pad: str,
+    pads: Sequence[int] | None,
 ) -> tuple[tuple[int, int], ...]:
     """Return the padding before and after each axis."""
     n = len(sizes)
