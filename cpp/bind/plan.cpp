@@ -8,9 +8,15 @@ namespace python {
 
 namespace {
 
+using onward::DType;
 using onward::View;
 
-using ViewIn = std::tuple<Size, Size, std::vector<Size>, std::vector<Size>>;
+using ViewIn = std::tuple<Size, Size, std::vector<Size>, std::vector<Size>, std::string>;
+
+constexpr std::pair<const char*, DType> dtypes[] = {
+    {"float32", DType::float32}, {"float64", DType::float64}, {"int32", DType::int32}, {"int64", DType::int64},
+    {"int8", DType::int8}, {"uint8", DType::uint8}, {"bool", DType::boolean},
+};
 
 constexpr std::pair<const char*, onward::Unary> unaries[] = {
     {"absolute", onward::Unary::absolute}, {"log", onward::Unary::log}, {"negative", onward::Unary::negative},
@@ -20,13 +26,17 @@ constexpr std::pair<const char*, onward::Binary> binaries[] = {
     {"add", onward::Binary::add}, {"subtract", onward::Binary::subtract}, {"multiply", onward::Binary::multiply},
     {"divide", onward::Binary::divide}, {"maximum", onward::Binary::maximum}, {"minimum", onward::Binary::minimum},
 };
+constexpr std::pair<const char*, onward::Comparison> comparisons[] = {
+    {"equal", onward::Comparison::equal}, {"not_equal", onward::Comparison::not_equal},
+    {"less", onward::Comparison::less}, {"less_or_equal", onward::Comparison::less_or_equal},
+};
 constexpr std::pair<const char*, onward::Reduction> reductions[] = {
     {"sum", onward::Reduction::sum}, {"maximum", onward::Reduction::maximum},
 };
 
 View view_of(const ViewIn& view) {
-    const auto& [space, offset, shape, strides] = view;
-    return {space, offset, shape, strides};
+    const auto& [space, offset, shape, strides, dtype] = view;
+    return {space, offset, shape, strides, lookup(dtypes, dtype)};
 }
 
 struct Plan {
@@ -61,12 +71,12 @@ struct Plan {
         if (arrays.size() != count) throw nb::value_error("a plan needs one array for each space");
         constexpr size_t most = 64;
         if (count > most) throw nb::value_error("a plan has too many inputs and outputs");
-        float* spaces[most];
+        std::byte* spaces[most];
         for (size_t i = 0; i < count; i++) {
             Py_buffer view;
             if (PyObject_GetBuffer(arrays[i].ptr(), &view, PyBUF_ND)) nb::raise_python_error();
-            const bool fits = view.itemsize == sizeof(float) && view.len >= core.sizes()[i] * Size(sizeof(float));
-            spaces[i] = (float*)view.buf;
+            const bool fits = view.len >= core.sizes()[i];
+            spaces[i] = (std::byte*)view.buf;
             PyBuffer_Release(&view);
             if (!fits) throw nb::value_error("an array is smaller than the space that it stands for");
         }
@@ -79,7 +89,7 @@ struct Plan {
 
 void bind_plan(nb::module_& m) {
     nb::class_<Plan>(m, "Plan",
-                     "Steps over views, (space, offset, shape, strides), of an arena and a call's arrays.")
+                     "Steps over views, (space, offset, shape, strides, dtype), of an arena and a call's arrays.")
         .def(nb::init<const std::vector<Size>&>(), "sizes"_a)
         .def_prop_ro("lanes", [](const Plan& plan) { return plan.core.lanes(); }, "Floats in a vector.")
         .def("__len__", [](const Plan& plan) { return plan.core.size(); })
@@ -87,7 +97,13 @@ void bind_plan(nb::module_& m) {
         .def("gather", [](Plan& plan, const ViewIn& x, const std::vector<Size>& table, const ViewIn& y) {
             plan.core.gather(view_of(x), table, view_of(y));
         })
-        .def("fill", [](Plan& plan, float value, const ViewIn& y) { plan.core.fill(value, view_of(y)); })
+        .def("take", [](Plan& plan, const ViewIn& x, const ViewIn& indices, const ViewIn& y, const std::string& name) {
+            plan.core.take(view_of(x), view_of(indices), view_of(y), name);
+        })
+        .def("where", [](Plan& plan, const ViewIn& condition, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
+            plan.core.where(view_of(condition), view_of(a), view_of(b), view_of(y));
+        })
+        .def("cast", [](Plan& plan, const ViewIn& x, const ViewIn& y) { plan.core.cast(view_of(x), view_of(y)); })
         .def("activate", [](Plan& plan, const ActivationIn& function, const ViewIn& x, const ViewIn& y) {
             plan.core.activate(activation_of<float>(function), view_of(x), view_of(y));
         })
@@ -96,6 +112,10 @@ void bind_plan(nb::module_& m) {
         })
         .def("binary", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.binary(lookup(binaries, operation), view_of(a), view_of(b), view_of(y));
+        })
+        .def("compare", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b,
+                           const ViewIn& y) {
+            plan.core.compare(lookup(comparisons, operation), view_of(a), view_of(b), view_of(y));
         })
         .def("multiply_add", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.multiply_add(view_of(a), view_of(b), view_of(y));

@@ -212,11 +212,16 @@ def test_rows_of_reductions_do_not_depend_on_the_batch(isa: str) -> None:
 
 def test_views_beyond_their_space_are_rejected() -> None:
     plan = _core.Plan([10, 0])
+    inside = (0, 0, [1], [1], "uint8")
     for view in [(0, 5, [6], [1]), (0, 0, [2], [-1]), (2, 0, [1], [1]), (0, 0, [3, 3], [5, 1])]:
         with pytest.raises(IndexError, match="space"):
-            plan.fill(0.0, view)
+            plan.copy(inside, (*view, "uint8"))
+    with pytest.raises(IndexError, match="space"):
+        plan.cast(inside, (0, 0, [3], [1], "float32"))
+    with pytest.raises(ValueError, match="dtype"):
+        plan.copy(inside, (0, 0, [1], [1], "int8"))
     with pytest.raises(ValueError, match="smaller"):
-        plan.run([np.zeros(9, np.float32), np.zeros(0, np.float32)], 0, 0)
+        plan.run([np.zeros(9, np.uint8), np.zeros(0, np.uint8)], 0, 0)
 
 
 def test_thread_counts_give_the_same_bits() -> None:

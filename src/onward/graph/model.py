@@ -47,7 +47,7 @@ class Model(FamiliarNames):
                 return tuple(plan(feed))
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
-        planner = self._variant(self._graph.defaults & named.keys())
+        planner = self._variant(self._graph.defaults.intersection(named))
         return planner(*(_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs))
 
     def _variant(self, replaced: frozenset[str]) -> Planner:

@@ -1,5 +1,7 @@
 """Run a graph: one plan for each signature of its inputs, of which the most recent are kept."""
 
+from __future__ import annotations
+
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,15 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, OnwardError
-from .builder import ALIGNMENT, Weights
+from .builder import Weights, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
 from .graph import Graph, bodies
 from .operations.registry import named
-from .view import ARENA
+from .view import View
 
 MAX_PLANS = 8  # the most recent signatures
 
@@ -90,30 +91,32 @@ class Plan:
     def __init__(self, program: Program, weights: Weights) -> None:
         self._inputs, self._outputs = program.inputs, program.outputs
         self._segments = [_prepared(segment, weights) for segment in program.segments]
-        self._shapes = [source.view.shape for source in program.outputs if _is_filled(source)]
+        self._filled = [
+            (source.view.shape, source.view.dtype) for source in program.outputs if _is_filled(source)
+        ]
         self._core, self._constants = program.builder.build()
         self._arena_size = program.builder.arena_size
-        self._arenas: list[NDArray[np.float32]] = []
+        self._arenas: list[NDArray[np.uint8]] = []
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """Run the plan on inputs with its signature and return the outputs."""
         try:
             arena = self._arenas.pop()
         except IndexError:
-            arena = _aligned_zeros(self._arena_size)
+            arena = aligned_zeros(self._arena_size)
         spaces, values = [arena, self._constants], {}
         for name, array in zip(self._inputs, inputs, strict=True):
             if name:
                 values[name] = array
             else:
                 spaces.append(array if array.flags.c_contiguous else np.ascontiguousarray(array))
-        results = [np.empty(shape, np.float32) for shape in self._shapes]
+        results = [np.empty(shape, dtype) for shape, dtype in self._filled]
         spaces += results
         for segment in self._segments:
             if isinstance(segment, NumPyNode):
                 _run_node(segment, spaces, values)
             elif isinstance(segment[0], int):
-                self._core.run(spaces, *segment)
+                self._run(spaces, *segment)
             else:
                 rest, locations = segment
                 results = list(rest(*(_found(location, spaces, values) for location in locations)))
@@ -124,6 +127,12 @@ class Plan:
             return results
         filled = iter(results)
         return [next(filled) if _is_filled(o) else _copied(_found(o, spaces, values)) for o in self._outputs]
+
+    def _run(self, spaces: list[Any], first: int, last: int) -> None:
+        try:
+            self._core.run(spaces, first, last)
+        except IndexError as error:  # a step met an index out of range; it names its node
+            raise ArgumentError(str(error)) from None
 
 
 def _is_filled(source: Any) -> bool:
@@ -140,9 +149,14 @@ def _found(source: Any, spaces: list[Any], values: Mapping[str, Any]) -> Any:
         return source
     if source.view is None:
         return values[source.name]
-    space, offset, shape, strides = source.view
-    flat = spaces[space].reshape(-1)
-    return as_strided(flat[offset:], shape, [4 * stride for stride in strides])
+    return _array_at(source.view, spaces)
+
+
+def _array_at(view: View, spaces: Sequence[Any]) -> Any:
+    """Return the elements of a view as an array that shares their memory."""
+    size = np.dtype(view.dtype).itemsize
+    strides = [size * stride for stride in view.strides]
+    return np.ndarray(view.shape, view.dtype, spaces[view.space], size * view.offset, strides)
 
 
 def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
@@ -155,7 +169,7 @@ def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> Non
         raise ArgumentError(named(step.node, error)) from error
     for target, result in zip(step.outputs, results, strict=False):
         if target.view is not None:
-            spaces[ARENA][target.view.offset :][: result.size] = result.reshape(-1)
+            _array_at(target.view, spaces)[...] = result
         elif target.name:
             values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
 
@@ -166,12 +180,6 @@ def _constant_ids(graph: Graph) -> Iterator[int]:
     for node in graph.nodes:
         for body in bodies(node):
             yield from _constant_ids(body)
-
-
-def _aligned_zeros(size: int) -> NDArray[np.float32]:
-    zeros = np.zeros(size + ALIGNMENT, np.float32)
-    start = -(zeros.ctypes.data // 4) % ALIGNMENT
-    return zeros[start : start + size]
 
 
 def _prepared(segment: Any, weights: Weights) -> Any:

@@ -23,7 +23,12 @@ from .sliding import Geometry, geometry, pad_view, spans, tap_view, window_view
 def conv_geometry(x: Known, W: Known, attributes: Any) -> Geometry:
     """Return the geometry of a convolution. Raises ShapeError if x and W do not match."""
     group = attributes.get("group", 1)
-    if len(x.shape) < 3 or len(x.shape) != len(W.shape) or x.shape[1] != W.shape[1] * group or W.shape[0] % group:
+    if (
+        len(x.shape) < 3
+        or len(x.shape) != len(W.shape)
+        or x.shape[1] != W.shape[1] * group
+        or W.shape[0] % group
+    ):
         raise ShapeError(f"x has shape {x.shape}, W {W.shape}; they do not match with group={group}")
     return geometry(x.shape[2:], W.shape[2:], attributes)
 
@@ -149,7 +154,7 @@ def _depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, 
     n = len(g.kernel)
     y = b.new(x.shape[0], *g.out, x.shape[-1])
     if bias is None:
-        b.add("fill", 0.0, y)
+        b.fill(0.0, y)
     else:
         b.add("copy", b.constant(bias.reshape([1] * (n + 1) + [-1])), y)
     windows = window_view(x, g)
@@ -274,7 +279,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     channels, outputs = W.shape[0] // group, W.shape[1]
     last = x.permuted(0, *range(2, 2 + n), 1)
     y = b.new(N, *whole, outputs * group)
-    b.add("fill", 0.0, y)
+    b.fill(0.0, y)
     for number in range(group):
         part = last.sliced(n + 1, number * channels, (number + 1) * channels)
         own = y.sliced(n + 1, number * outputs, (number + 1) * outputs)
@@ -289,7 +294,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         for index, place in enumerate(np.ndindex(*kernel)):
             tap = split_rows(taps.sliced(1, index * outputs, (index + 1) * outputs), (N, *x.shape[2:]))
             target = own
-            for axis, (k, d, size, s) in enumerate(zip(place, apart, x.shape[2:], steps, strict=True), start=1):
+            for axis, (k, d, size, s) in enumerate(
+                zip(place, apart, x.shape[2:], steps, strict=True), start=1
+            ):
                 target = target.sliced(axis, k * d, k * d + (size - 1) * s + 1, s)
             b.add("binary", "add", target, tap, target)
     for axis, (size, (before, after)) in enumerate(zip(whole, crops, strict=True), start=1):

@@ -86,7 +86,10 @@ def batch_normalization(
     if training_mode:
         axes = [axis for axis in range(x.ndim) if axis != 1]
         means = over_rows(ROWS["ReduceMean"], x, axes)
-        own_mean, own_variance = means.ravel(), over_rows(ROWS["ReduceMean"], np.square(x - means), axes).ravel()
+        own_mean, own_variance = (
+            means.ravel(),
+            over_rows(ROWS["ReduceMean"], np.square(x - means), axes).ravel(),
+        )
         results = tuple(
             (a * momentum + own * (1 - momentum)).astype(a.dtype)
             for a, own in ((mean, own_mean), (variance, own_variance))
@@ -107,7 +110,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     scale, bias, mean, variance = (per_channel(p.astype(np.float32), len(x.shape)) for p in parameters)
     deviation = np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5)))
     centered = b.binary("subtract", x, b.constant(mean))
-    return [_affine(b, b.binary("divide", centered, b.constant(deviation)), b.constant(scale), b.constant(bias))]
+    return [
+        _affine(b, b.binary("divide", centered, b.constant(deviation)), b.constant(scale), b.constant(bias))
+    ]
 
 
 def _affine(b: Builder, x: View, scale: View | None, bias: View | None) -> View:
@@ -135,7 +140,13 @@ def layer_statistics(x: AnyArray, axis: int, epsilon: float) -> tuple[AnyArray, 
 
 
 def _layer_signature(
-    x: Known, scale: Known, bias: Known | None = None, *, axis: int = -1, stash_type: int = 1, epsilon: float = 0
+    x: Known,
+    scale: Known,
+    bias: Known | None = None,
+    *,
+    axis: int = -1,
+    stash_type: int = 1,
+    epsilon: float = 0,
 ) -> list[Signature]:
     axis %= len(x.shape)
     shape = (*x.shape[:axis], *[1] * (len(x.shape) - axis))
@@ -178,7 +189,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 @operation("InstanceNormalization", signature=like_first, widens=True)
-def instance_normalization(x: AnyArray, scale: AnyArray, bias: AnyArray, *, epsilon: float = 1e-5) -> AnyArray:
+def instance_normalization(
+    x: AnyArray, scale: AnyArray, bias: AnyArray, *, epsilon: float = 1e-5
+) -> AnyArray:
     """scale (x - mean) / sqrt(variance + epsilon) + bias for each channel of each row of x (N, C, ...)."""
     y = standardized(_joined(x, 2), epsilon).reshape(x.shape) if x.size else x
     return y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
@@ -186,7 +199,13 @@ def instance_normalization(x: AnyArray, scale: AnyArray, bias: AnyArray, *, epsi
 
 @operation("GroupNormalization", signature=like_first, widens=True)
 def group_normalization(
-    x: AnyArray, scale: AnyArray, bias: AnyArray, *, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
+    x: AnyArray,
+    scale: AnyArray,
+    bias: AnyArray,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
 ) -> AnyArray:
     """scale (x - mean) / sqrt(variance + epsilon) + bias for each group of channels of x (N, C, ...)."""
     y = x

@@ -184,9 +184,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if A is not None and attributes.get("transA"):
         A = A.permuted(1, 0)
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
-    return _lower_product(
-        b, A, inputs[1], _optional(inputs, 2), bool(attributes.get("transB")), alpha, beta
-    )
+    return _lower_product(b, A, inputs[1], _optional(inputs, 2), bool(attributes.get("transB")), alpha, beta)
 
 
 def _order(rank: int, swapped: int, moved: int) -> list[int]:

@@ -49,7 +49,9 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
     for size, span, step, (before, after) in zip(sizes, covered, strides, sides, strict=True):
         room = size + before + after - span
         if room < 0:
-            raise ShapeError(f"an axis of size {size}, {size + before + after} with padding, is shorter than {span}")
+            raise ShapeError(
+                f"an axis of size {size}, {size + before + after} with padding, is shorter than {span}"
+            )
         places = room // step + 1
         # with ceil_mode, a last window may exceed the padding, but must start before it
         if attributes.get("ceil_mode") and room % step and places * step < size + before:
@@ -59,7 +61,11 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
 
 
 def padding(
-    sizes: Sequence[int], covered: Sequence[int], strides: Sequence[int], auto_pad: str, pads: Sequence[int] | None
+    sizes: Sequence[int],
+    covered: Sequence[int],
+    strides: Sequence[int],
+    auto_pad: str,
+    pads: Sequence[int] | None,
 ) -> tuple[tuple[int, int], ...]:
     """Return the padding before and after each axis."""
     n = len(sizes)
@@ -86,7 +92,7 @@ def pad_view(b: Builder, x: View, sides: Sequence[tuple[int, int]], value: float
         return x
     N, *sizes, C = x.shape
     whole = b.new(N, *(size + sum(side) for size, side in zip(sizes, sides, strict=True)), C)
-    b.add("fill", value, whole)
+    b.fill(value, whole)
     inner = whole
     for axis, (size, (before, _)) in enumerate(zip(sizes, sides, strict=True), start=1):
         inner = inner.sliced(axis, before, before + size)
