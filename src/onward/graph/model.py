@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +12,17 @@ from ..core import arrays
 from ..errors import DtypeError, ShapeError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .graph import Graph, Input
+from .chain import layers_of
 from .planner import Planner
 from .simplify import simplify
+from .summary import summarize
+
+if TYPE_CHECKING:
+    from ..layers.sequential import Sequential
+    from ..layers.summary import Row
+    from ..streaming.pool import Pool
+    from ..streaming.stream import Stream
+    from ..tracing.trace import Trace
 
 
 class Model(FamiliarNames):
@@ -68,6 +77,33 @@ class Model(FamiliarNames):
         if len(rest) != len(inputs) or any(name not in inputs for name in rest):
             return ()
         return (*args, *(inputs[name] for name in rest))
+
+    def layers(self) -> Sequential:
+        """Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace.
+
+        x has the layout of the model's first input; batch_first of the layers tells which it is. Raises
+        ArgumentError, which names the node, if a node cannot be converted.
+        """
+        return layers_of(self._planner.graph)
+
+    def stream(self, batch: int | None = None) -> Stream:
+        """Return a stream of `layers()`; raises the errors of both, as do the methods below."""
+        return self.layers().stream(batch)
+
+    def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
+        """Return a pool of `layers()`."""
+        return self.layers().pool(capacity, max_capacity)
+
+    def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
+        """Return a trace of `layers()`, with their options."""
+        return self.layers().trace(x, state, **options)
+
+    def quantize(self, precision: str, **options: Any) -> Sequential:
+        """Quantize `layers()`, with their options."""
+        return self.layers().quantize(precision, **options)
+
+    def _summary_rows(self) -> list[Row]:
+        return summarize(self._graph).rows
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of each constant of the source, by name."""

@@ -11,6 +11,7 @@ from ...errors import ArgumentError, ShapeError
 from ...layers import rnn
 from ...layers.base import NO_WEIGHTS
 from ...layers.last import Last
+from ..activation_names import RECURRENT
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
@@ -19,21 +20,7 @@ from .registry import Inputs, Known, operation, view
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}  # in one direction
-# ONNX's activation functions: the function of onward.Activation, and its parameters with their defaults,
-# which are 0 where the specification has none, as in onnxruntime
-ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
-    "affine": ("affine", {"alpha": 0.0, "beta": 0.0}),
-    "elu": ("elu", {"alpha": 1.0}),
-    "hardsigmoid": ("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}),
-    "leakyrelu": ("leaky_relu", {"alpha": 0.01}),
-    "relu": ("relu", {}),
-    "scaledtanh": ("scaled_tanh", {"alpha": 0.0, "beta": 0.0}),
-    "sigmoid": ("sigmoid", {}),
-    "softplus": ("softplus", {}),
-    "softsign": ("softsign", {}),
-    "tanh": ("tanh", {}),
-    "thresholdedrelu": ("thresholded_relu", {"alpha": 0.0}),
-}
+ACTIVATIONS = {name.lower(): meaning for name, meaning in RECURRENT.items()}  # whatever their case
 
 
 def _recurrent_signature(
