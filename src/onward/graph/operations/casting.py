@@ -16,13 +16,13 @@ FLOAT8_WITHOUT_RANGE = "float8_e8m0fnu"  # only powers of two
 
 def as_dtype(name: Any) -> np.dtype[Any]:
     """Return a dtype from itself or its name; the dtype of strings is object. Raises DtypeError."""
-    if name in ("string", "str", str):
+    if isinstance(name, str) and name == "string":
         return np.dtype(object)
     try:
         found: np.dtype[Any] = np.dtype(name)
     except TypeError:
         found = np.dtype(_extension(str(name)))
-    return found
+    return np.dtype(object) if found.kind in "SU" else found
 
 
 def _extension(name: str) -> Any:
@@ -42,8 +42,8 @@ def cast_to(x: AnyArray, dtype: np.dtype[Any], saturate: bool = True, round_mode
     Floats become integers by truncation. Floats beyond the range of an 8-bit dtype become its largest
     number if `saturate`, otherwise infinite or NaN. `round_mode` applies to float8_e8m0fnu.
     """
-    if x.dtype == dtype:
-        return x
+    if x.dtype == dtype or (x.dtype.kind in "SU" and dtype.kind == "O"):
+        return x.astype(dtype, copy=False)
     if dtype.kind == "O":
         return x.astype(np.str_).astype(object)
     if x.dtype.kind in "OSU":
@@ -60,13 +60,15 @@ def cast_to(x: AnyArray, dtype: np.dtype[Any], saturate: bool = True, round_mode
 
 
 def _parsed(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
-    """Return the numbers that strings spell, as int64 or float64."""
+    """Return the numbers that strings spell, in an integer dtype or in float64."""
     texts = [text.decode() if isinstance(text, bytes) else str(text) for text in x.ravel()]
-    integers = dtype.kind in "iu"
-    numbers = [int(text) if integers else float(text) for text in texts]
-    if integers:
-        return np.array(numbers, dtype).reshape(x.shape)
-    return np.array(numbers, np.float64).reshape(x.shape)
+    number, parsed = (int, dtype) if dtype.kind in "iu" else (float, np.float64)
+    try:
+        return np.array([number(text) for text in texts], parsed).reshape(x.shape)
+    except (ValueError, OverflowError) as error:
+        raise ArgumentError(
+            f"a string is not the number of dtype {dtype} that Cast expects: {error}"
+        ) from error
 
 
 def _saturated(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:

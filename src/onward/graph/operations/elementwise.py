@@ -15,6 +15,7 @@ from .registry import (
     Known,
     broadcast,
     broadcast_booleans,
+    broadcast_shape,
     known,
     like_first,
     lowering,
@@ -29,7 +30,7 @@ Functions = dict[str, Function]
 
 def second_dtype(x: Known, y: Known, *others: Known, **attributes: Any) -> Signature:
     """The output has the broadcast shape of the inputs and the dtype of the second."""
-    return Signature(np.broadcast_shapes(*(a.shape for a in (x, y, *others))), y.dtype)
+    return Signature(broadcast_shape(*(a.shape for a in (x, y, *others))), y.dtype)
 
 
 def like_first_boolean(x: Known, **attributes: Any) -> Signature:

@@ -11,7 +11,7 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axes, as_axis, as_integers
-from .registry import OPERATIONS, Inputs, Known, known, like_first, lowering, operation, typed_view
+from .registry import OPERATIONS, Inputs, Known, broadcast_shape, known, like_first, lowering, operation, typed_view
 
 # Where no signature rule is given, the result is a view of the zeros, which takes no memory.
 
@@ -82,7 +82,7 @@ def slice_axes(
     axes: AnyArray | None = None,
     steps: AnyArray | None = None,
 ) -> Any:
-    """x[start:end:step] along each of the axes; ends beyond the axis are clipped, as in Python."""
+    """x[start:end:step] along each of the axes; starts and ends beyond the axis are clipped."""
     starts, ends = np.ravel(starts), np.ravel(ends)
     places = as_axes(range(len(starts)) if axes is None else axes, x.ndim)
     strides = [1] * len(places) if steps is None else as_integers(steps)
@@ -90,11 +90,17 @@ def slice_axes(
         raise ArgumentError(f"steps={strides}; expected no 0")
     chosen = [slice(None)] * x.ndim
     for axis, start, end, step in zip(places, as_integers(starts), as_integers(ends), strides, strict=True):
-        size = x.shape[axis]
-        if end < 0 and end + size < 0:  # Python counts -1 from the end even after clipping
-            end = None if step < 0 else 0  # type: ignore[assignment]  # a slice without an end
-        chosen[axis] = slice(start, end, step)
+        chosen[axis] = _clipped(start, end, step, x.shape[axis])
     return x[tuple(chosen)]
+
+
+def _clipped(start: int, end: int, step: int, size: int) -> slice:
+    """Return a slice as ONNX defines it: unlike Python, it clips the start of a negative step to 0."""
+    start, end = (place + size if place < 0 else place for place in (start, end))
+    if step > 0:
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    end = min(end, size - 1)
+    return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
 @operation("Split", shape_inputs=(1,))
@@ -131,8 +137,16 @@ def dropout(
     return x, np.ones(x.shape, bool)
 
 
+@dropout.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = view(b, inputs[0])
+    if x is None or any(node.outputs[1:]):  # the mask is not float32
+        return None
+    return [x] * len(shapes)
+
+
 def _expand_signature(x: Known, shape: AnyArray) -> Signature:
-    return Signature(np.broadcast_shapes(x.shape, tuple(as_integers(shape))), x.dtype)
+    return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), x.dtype)
 
 
 @operation("Expand", signature=_expand_signature, shape_inputs=(1,))
@@ -209,7 +223,7 @@ def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, tim
 
 
 @lowering(
-    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split", "Dropout"),
+    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split"),
     *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
 )
 def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, ShapeError
 from ..builder import Builder
 from ..node import AnyArray, Expansion, Node, Signature
 from ..view import DTYPES, View
@@ -187,14 +187,28 @@ def like_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
     return Signature.of(x)
 
 
+def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of arrays broadcast together. Raises ShapeError.
+
+    It accepts sizes for which NumPy has no arrays, so that the planner can refuse them.
+    """
+    rank = max(map(len, shapes))
+    sizes = zip(*((1,) * (rank - len(shape)) + tuple(shape) for shape in shapes), strict=True)
+    joined = tuple(next((size for size in column if size != 1), 1) for column in sizes)
+    for shape in shapes:
+        if any(size not in (1, other) for size, other in zip(shape[::-1], joined[::-1], strict=False)):
+            raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
+    return joined
+
+
 def broadcast(*inputs: Known, **attributes: Any) -> Signature:
     """The output has the broadcast shape of the inputs and the dtype of the first."""
-    return Signature(np.broadcast_shapes(*(a.shape for a in inputs)), inputs[0].dtype)
+    return Signature(broadcast_shape(*(a.shape for a in inputs)), inputs[0].dtype)
 
 
 def broadcast_booleans(*inputs: Known, **attributes: Any) -> Signature:
     """The output has the broadcast shape of the inputs; its dtype is bool."""
-    return Signature(np.broadcast_shapes(*(a.shape for a in inputs)), np.dtype(bool))
+    return Signature(broadcast_shape(*(a.shape for a in inputs)), np.dtype(bool))
 
 
 def known(value: Value | None) -> Any:

@@ -1,0 +1,51 @@
+"""Run one operation of graphs as its steps in the core."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onward.graph.builder import Builder, Weights
+from onward.graph.node import Node, Signature
+from onward.graph.operations import OPERATIONS, Value
+
+
+def run_lowered(
+    operation: str,
+    inputs: Sequence[Any],
+    attributes: Mapping[str, Any],
+    known: Sequence[int] = (),
+) -> list[Any] | None:
+    """The outputs of the lowered operation, or None if it has no steps; `known` are indices of constants."""
+    lower, b = OPERATIONS[operation].lower, Builder(Weights(frozenset()))
+    values: list[Value | None] = []
+    arrays: list[Any] = []
+    for i, array in enumerate(inputs):
+        if array is None:
+            values.append(None)
+        elif i in known or array.dtype != np.float32:
+            values.append(Value(array.shape, array.dtype, array=array if i in known else None))
+        else:
+            arrays.append(np.ascontiguousarray(array))
+            values.append(Value(array.shape, array.dtype, view=b.new_argument(*array.shape)))
+    signatures = OPERATIONS[operation].signatures(
+        [a if a is None or i in known else Signature.of(a) for i, a in enumerate(inputs)], attributes
+    )
+    assert lower is not None and signatures is not None
+    node = Node(operation, ("x",) * len(inputs), ("y",) * len(signatures), attributes, operation)
+    views = lower(b, node, values, [signature.shape for signature in signatures])
+    if views is None:
+        return None
+    for view in views:
+        b.add("copy", view, b.new_argument(*view.shape))
+    plan, constants = b.build()
+    results = [np.full(view.shape, np.nan, np.float32) for view in views]
+    plan.run([_aligned(b.arena_size), constants, *arrays, *results], 0, len(b.steps))
+    return results
+
+
+def _aligned(size: int) -> Any:
+    """Floats that start at a cache line."""
+    floats = np.zeros(size + 16, np.float32)
+    start = -floats.ctypes.data // 4 % 16
+    return floats[start : start + size]
