@@ -18,9 +18,14 @@ with warnings.catch_warnings():  # the suite overflows when it computes the expe
     ALL = node.collect_testcases(None)
 
 EXCLUDED = {
+    "test_dft_inverse": "the suite expects the rounding errors of a transform in float32",
+    "test_resize_downsample_scales_(cubic|linear)_align_corners": "align_corners of a size that is no whole "
+    "number, where the specification's text, PyTorch and onnxruntime use the whole one",
     "test_training_dropout(?!_zero_ratio)": "Dropout in training mode",
 }
-DTYPES = {"to", "dtype", "output_dtype", "output_datatype"}  # attributes that are dtypes in graphs
+DTYPES = {  # attributes that are dtypes in graphs
+    *("to", "dtype", "output_dtype", "output_datatype", "precision", "softmax_precision"),
+}
 
 
 def is_current(model: onnx.ModelProto) -> bool:

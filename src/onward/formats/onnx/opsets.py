@@ -230,11 +230,11 @@ def _cast(call: Call) -> None:
 
 @rule(
     *("EyeLike", "RandomNormalLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
-    *("QuantizeLinear", "DequantizeLinear"),
+    *("QuantizeLinear", "DequantizeLinear", "Attention"),
     before=EVER,
 )
 def _dtype_attribute(call: Call) -> None:
-    for name in ("dtype", "output_datatype", "output_dtype"):
+    for name in ("dtype", "output_datatype", "output_dtype", "precision", "softmax_precision"):
         if call.attributes.get(name):
             call.attributes[name] = call.scope.dtype(call.attributes[name])
         else:

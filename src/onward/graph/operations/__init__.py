@@ -3,6 +3,7 @@
 from . import (  # noqa: F401 - each module registers its operations
     accumulation,
     activations,
+    attention,
     casting,
     columns,
     control,
@@ -10,14 +11,19 @@ from . import (  # noqa: F401 - each module registers its operations
     creation,
     elementwise,
     indexing,
+    losses,
     movement,
     normalization,
     padding,
     pooling,
     products,
+    quantization,
+    quantized_functions,
     recurrent,
     reductions,
+    resize,
     selection,
+    signal,
 )
 from .registry import OPERATIONS, Operation, Value
 

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core import activations
-from ...errors import ArgumentError, ShapeError
-from ...layers.activation import Activation
+from ...errors import ShapeError
 from ...layers.conv import Filters
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
@@ -72,46 +70,9 @@ def conv(
     return y
 
 
-# ONNX's and onnxruntime's names of fused activations, and the defaults of their parameters
-ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
-    "Relu": ("relu", ()),
-    "Tanh": ("tanh", ()),
-    "Sigmoid": ("sigmoid", ()),
-    "LeakyRelu": ("leaky_relu", (0.01,)),
-    "HardSigmoid": ("hard_sigmoid", (0.2, 0.5)),
-}
-
-
-def fused_activation(name: str, parameters: Sequence[float] | None) -> Any:
-    """Return the specification of a fused activation. Raises ArgumentError for an unknown one."""
-    if name not in ACTIVATIONS:
-        raise ArgumentError(f"activation={name!r}; expected one of {', '.join(ACTIVATIONS)}, Clip")
-    function, defaults = ACTIVATIONS[name]
-    return (function, *(parameters or defaults))
-
-
-@operation("FusedConv", signature=conv_signature, widens=True)
-def fused_conv(
-    x: AnyArray,
-    W: AnyArray,
-    bias: AnyArray | None = None,
-    Z: AnyArray | None = None,
-    *,
-    activation: str = "",
-    activation_params: Sequence[float] | None = None,
-    **attributes: Any,
-) -> AnyArray:
-    """onnxruntime's activation(Conv(x, W, bias) + Z)."""
-    (y,) = conv.compute([x, W, bias], attributes)
-    y = y if Z is None else y + Z
-    if activation == "Clip":
-        low, high = activation_params or (-math.inf, math.inf)
-        return np.clip(y, y.dtype.type(low), y.dtype.type(high))
-    return Activation(*fused_activation(activation, activation_params))(y) if activation else y
-
-
-def _lower_conv(b: Builder, node: Node, inputs: Inputs) -> View | None:
-    """Lower a convolution to a view (N, M, *out); internally, the channels are last."""
+@conv.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Lower to products, or to sums over taps if each channel has its own kernel; internally, the channels are last."""
     x, W, bias = view(b, inputs[0]), known(inputs[1]), None
     if len(inputs) > 2 and inputs[2] is not None:
         bias = known(inputs[2])
@@ -138,7 +99,7 @@ def _lower_conv(b: Builder, node: Node, inputs: Inputs) -> View | None:
             if groups > 1:
                 b.add("copy", target, y.sliced(1, own.start, own.stop))
         y = split_rows(y, (N, *g.out))
-    return y.permuted(0, n + 1, *range(1, n + 1))
+    return [y.permuted(0, n + 1, *range(1, n + 1))]
 
 
 def _filters(
@@ -162,31 +123,6 @@ def _depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, 
         weights = np.ascontiguousarray(W[(slice(None), 0, *tap)]).reshape([1] * (n + 1) + [-1])
         b.add("multiply_add", tap_view(windows, n, tap), b.constant(weights), y)
     return y
-
-
-@conv.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    y = _lower_conv(b, node, inputs)
-    return y and [y]
-
-
-@fused_conv.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    name, parameters = node.attributes.get("activation", ""), node.attributes.get("activation_params")
-    Z = inputs[3] if len(inputs) > 3 else None
-    other = view(b, Z)
-    if name not in ("", *ACTIVATIONS) or (Z is not None and other is None):
-        return None
-    y = _lower_conv(b, node, inputs)
-    if y is None:
-        return None
-    if other is not None:
-        y = b.binary("add", y, other)
-    if name:
-        function = activations.call(activations.spec("activation", fused_activation(name, parameters)))
-        if other is not None or not b.fuse(function, y):
-            y = b.map("activate", function, y)
-    return [y]
 
 
 def _transposed_sizes(x: Known, W: Known, attributes: Any) -> tuple[list[int], list[tuple[int, int]]]:

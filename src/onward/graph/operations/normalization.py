@@ -11,7 +11,6 @@ from ...layers.norm import standardized
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
-from .data_types import dtype_of
 from .reductions import ROWS, lower_mean, over_rows, row_sums
 from .registry import Inputs, Known, known, like_first, lowering, operation, view
 
@@ -127,8 +126,9 @@ def _joined(x: AnyArray, axis: int) -> AnyArray:
     return x.reshape(*x.shape[:axis], math.prod(x.shape[axis:]))
 
 
-def _computed_dtype(x: AnyArray, stash_type: int) -> np.dtype[Any]:
-    return np.promote_types(np.float32 if x.dtype.itemsize < 4 else x.dtype, dtype_of(stash_type))
+def _computed_dtype(x: Known) -> np.dtype[Any]:
+    """Return the dtype of the statistics of x."""
+    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
 
 
 def layer_statistics(x: AnyArray, axis: int, epsilon: float) -> tuple[AnyArray, AnyArray]:
@@ -150,7 +150,7 @@ def _layer_signature(
 ) -> list[Signature]:
     axis %= len(x.shape)
     shape = (*x.shape[:axis], *[1] * (len(x.shape) - axis))
-    dtype = np.promote_types(np.float32 if x.dtype.itemsize < 4 else x.dtype, dtype_of(stash_type))
+    dtype = _computed_dtype(x)
     return [Signature.of(x), Signature(shape, dtype), Signature(shape, dtype)]
 
 
@@ -168,7 +168,7 @@ def layer_normalization(
 
     The mean and 1 / standard deviation are outputs, too.
     """
-    wide = x.astype(_computed_dtype(x, stash_type), copy=False)
+    wide = x.astype(_computed_dtype(x), copy=False)
     mean, inverse = layer_statistics(wide, axis, epsilon)
     y = standardized(_joined(wide, axis), epsilon).reshape(x.shape) * scale.astype(wide.dtype, copy=False)
     if bias is not None:
@@ -236,7 +236,7 @@ def rms_normalization(
     x: AnyArray, scale: AnyArray, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> AnyArray:
     """scale x / sqrt(mean of x^2 + epsilon) over the axes from `axis` on."""
-    wide = x.astype(_computed_dtype(x, stash_type), copy=False)
+    wide = x.astype(_computed_dtype(x), copy=False)
     mean = over_rows(_mean_squares, wide, range(axis % x.ndim, x.ndim))
     y = wide / np.sqrt(mean + wide.dtype.type(epsilon))
     return np.asarray(y.astype(x.dtype, copy=False) * scale).astype(x.dtype, copy=False)

@@ -241,6 +241,18 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return _lower_product(b, A, B, None, transposed, attributes.get("alpha", 1.0))
 
 
+def _det_signature(x: Known) -> Signature:
+    if len(x.shape) < 2 or x.shape[-1] != x.shape[-2]:
+        raise ShapeError(f"x has shape {x.shape}; expected square matrices")
+    return Signature(x.shape[:-2], x.dtype)
+
+
+@operation("Det", signature=_det_signature, widens=True)
+def det(x: AnyArray) -> AnyArray:
+    """The determinant of each matrix of x (..., n, n)."""
+    return np.asarray(np.linalg.det(x), x.dtype)
+
+
 Labels = list[int]
 
 
