@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,13 @@ class Planner:
         self.__init__(**state)  # type: ignore[misc]  # plans and locks are not pickled
 
 
+class Continuation(NamedTuple):
+    """The last segment of a plan: it runs the rest of the graph, whose shapes it knows only then."""
+
+    planner: Planner
+    inputs: list[Location]
+
+
 class Plan:
     """A compiled graph, ready to run. Calls may run concurrently; each one uses its own arena."""
 
@@ -115,13 +122,13 @@ class Plan:
         for segment in self._segments:
             if isinstance(segment, NumPyNode):
                 _run_node(segment, spaces, values)
-            elif isinstance(segment[0], int):
-                self._run(spaces, *segment)
-            else:
-                rest, locations = segment
-                results = list(rest(*(_found(location, spaces, values) for location in locations)))
+            elif isinstance(segment, Continuation):
+                found = [_found(location, spaces, values) for location in segment.inputs]
+                results = list(segment.planner(*found))
                 self._arenas.append(arena)
                 return results
+            else:
+                self._run(spaces, *segment)
         self._arenas.append(arena)
         if len(results) == len(self._outputs):
             return results
@@ -185,7 +192,7 @@ def _constant_ids(graph: Graph) -> Iterator[int]:
 def _prepared(segment: Any, weights: Weights) -> Any:
     """Make planners of the graphs of a segment."""
     if isinstance(segment, Rest):
-        return Planner(segment.graph, weights), segment.inputs
+        return Continuation(Planner(segment.graph, weights), segment.inputs)
     if isinstance(segment, NumPyNode) and any(bodies(segment.node)):
         # an If may depend on parameters; in a loop, the number of the iteration is an ordinary input
         is_loop = segment.node.operation != "If"

@@ -139,10 +139,8 @@ def dropout(
 
 @dropout.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None or any(node.outputs[1:]):  # the mask is not float32
-        return None
-    return [x] * len(shapes)
+    x = typed_view(b, inputs[0])
+    return None if x is None or any(node.outputs[1:]) else [x]
 
 
 def _expand_signature(x: Known, shape: AnyArray) -> Signature:
