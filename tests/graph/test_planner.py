@@ -42,6 +42,8 @@ CONVOLUTIONS = [
     ((2, 3, 9, 8), (4, 3, 3, 3), {"auto_pad": "SAME_UPPER", "dilations": [1, 2]}),
     ((1, 4, 9, 8), (4, 1, 3, 3), {"group": 4, "auto_pad": "SAME_LOWER"}),
     ((3, 17, 33), (33, 17, 1), {}),
+    ((2, 3, 7, 31), (40, 3, 3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 1]}),
+    ((1, 2, 40, 3), (17, 2, 5, 2), {"dilations": [2, 1]}),
 ]
 
 
@@ -194,6 +196,45 @@ def test_an_array_in_the_other_byte_order_does_not_use_the_plan_for_native_order
     x = normal(4, 5)
     graph(x)
     np.testing.assert_array_equal(graph(x.astype(">f4"))[0], -x)
+
+
+def test_a_plan_runs_only_for_arrays_of_its_dtypes_shapes_and_parameters() -> None:
+    nodes = [helper.make_node("Mul", ["x", "scale"], ["y"])]
+    graph = open_model(model_of(nodes, {"x": normal(2, 3), "scale": np.array(2.0, np.float32)}, ["y"], {}))
+    x, scale = normal(2, 3), np.array(2.0, np.float32)
+    graph(x, scale)
+    run = graph._planner.run
+    for args, inputs in [((x, scale), {}), ((x,), {"scale": scale}), ((), {"scale": scale, "x": x[:, ::-1]})]:
+        outputs = run(args, inputs)
+        assert outputs is not None
+        np.testing.assert_array_equal(outputs[0], (args[0] if args else inputs["x"]) * 2)
+    for wrong in [
+        x.astype(np.float64),
+        x[:1],
+        x[0],
+        x.astype(">f4"),
+        np.ma.masked_array(x),
+        x.tolist(),
+        None,
+    ]:
+        assert run((wrong, scale), {}) is None
+    assert run((x,), {}) is None
+    assert run((x, scale), {"scale": scale}) is None
+    assert run((x,), {"x": scale}) is None
+
+
+def test_a_core_plan_rejects_arrays_that_do_not_fill_its_spaces() -> None:
+    plan, four = _core.Plan([0, 0, 8, 8]), np.dtype(np.float32)
+    inputs, outputs, none = [("float32", [2], None)], [((2,), four)], np.zeros(0, np.uint8)
+    _core.Plans(["x"], [(plan, none, inputs, outputs)])
+    for entry in [
+        (plan, none, [("float32", [1], None)], outputs),
+        (plan, none, inputs, [((1,), four)]),
+        (plan, none, [("float32", [2], bytes(8))], outputs),
+        (plan, none, [*inputs, *inputs], outputs),
+    ]:
+        with pytest.raises(ValueError, match="fit"):
+            _core.Plans(["x"], [entry])
 
 
 def test_rows_of_reductions_do_not_depend_on_the_batch(isa: str) -> None:
