@@ -47,7 +47,7 @@ void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real*
                      record_of(s.record, row + r, (block + m) * L, d.H), n * L);
             }
     };
-    for_tiles(panels, a, a_stride, s.rows, s.quantized, share, cells);
+    for_tiles(panels, {a, a_stride}, s.rows, s.quantized, share, cells);
 }
 
 template <class Real, class Options>
@@ -91,7 +91,7 @@ void second_product_with(const Direction<Real>& d, const Step<Real>& s, const Sh
             gru_candidate(Options(d, unit), z, u, s.h + at, s.h_next + at, record);
         });
     else if (d.projection.blocks)
-        product(d.projection, a, H, s.rows, s.h_next, d.projection.blocks * L, s.quantized, share);
+        product<Real>(d.projection, {a, H}, s.rows, s.h_next, d.projection.blocks * L, s.quantized, share);
 }
 
 template <class Real>
@@ -166,15 +166,15 @@ void backward_reset(const DirectionBackward<Real>& direction, const StepBackward
 
 // ---- A function over an array ---------------------------------------------------------------------------------------
 
+// The loops over the most frequent functions do not select the function for each vector.
 template <class Real>
 void activate(Activation<Real> function, Size n, const Real* x, Real* y) {
-    constexpr int L = Float<Real>::L;
-    for (Size i = 0; i < n; i += L) {
-        const Size lanes = n - i < L ? n - i : L;
-        alignas(vector_bytes) Real part[L] = {};
-        __builtin_memcpy(part, x + i, lanes * sizeof(Real));
-        store(part, evaluate(function, load((const Real*)part)));
-        __builtin_memcpy(y + i, part, lanes * sizeof(Real));
+    using Vec = vec_of<Real>;
+    switch (function.function) {
+        case Function::relu: return map(n, x, y, [](Vec v) { return relu<Real>(v); });
+        case Function::sigmoid: return map(n, x, y, [](Vec v) { return sigmoid<Real>(v).value(); });
+        case Function::tanh: return map(n, x, y, [](Vec v) { return tanh<Real>(v).value(); });
+        default: return map(n, x, y, [&](Vec v) { return evaluate(function, v); });
     }
 }
 

@@ -121,11 +121,21 @@ struct Share {
     bool backward = false;
 };
 
+// The rows that a product reads, `stride` numbers apart; rows may overlap. Each row consists of pieces of equal length,
+// which start at these offsets from the start of the row; a row of an int8 product has one piece.
+template <class Real>
+struct Operand {
+    const Real* rows;
+    Size stride;
+    Size pieces = 1;
+    const Size* offsets = nullptr;  // null: one piece at offset 0
+};
+
 template <class Real>
 struct Kernels {
     Size L;
     // out[rows][blocks][G][L] = a[rows][K] . panels + bias. Strides count elements.
-    void (*product)(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, Real* out, Size out_stride,
+    void (*product)(const Panels<Real>& panels, const Operand<Real>& a, Size rows, Real* out, Size out_stride,
                     int32_t* quantized, const Share& share);
     // A time step: the gates and then, for a candidate or a projection, a second product. The second product needs the
     // results of the first for all units.

@@ -6,25 +6,25 @@
 namespace {
 
 using onward::Format;
+using onward::Operand;
 using onward::Share;
 
 // A micro-kernel keeps the sums of a tile of V gates x M blocks x R rows in registers, reads the panel once, and adds
 // in the order of k. The bits of a result therefore do not depend on the shape of the tile.
 
 template <class Real>
-using Micro = void (*)(const Panels<Real>& panels, Size block, const Real* a, Size a_stride, Real* out,
-                       Size out_stride);
+using Micro = void (*)(const Panels<Real>& panels, Size block, const Operand<Real>& a, Real* out, Size out_stride);
 
 // Not inlined, so that the compiler keeps the sums in registers.
 template <class F, int V, int M, int R>
-[[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, Size block, const typename F::Real* a,
-                             Size a_stride, typename F::Real* out, Size out_stride) {
+[[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, Size block, const Operand<typename F::Real>& a,
+                             typename F::Real* out, Size out_stride) {
     using Sum = typename F::Sum;
     constexpr int L = Float<typename F::Real>::L;
-    const Size steps = (panels.K + F::terms - 1) / F::terms, block_stride = steps * V * L;
+    const Size block_stride = (panels.K + F::terms - 1) / F::terms * V * L;
+    const Size length = a.pieces == 1 ? (panels.K + F::terms - 1) / F::terms : panels.K / a.pieces;
     const auto* weights = (const typename F::Weight*)panels.weights + block * block_stride;
     const auto* const constants = panels.constants + block * F::constants * V * L;
-    const auto* const rows = F::row(a);
     Sum sum[R][M][V];
 #pragma GCC unroll 32
     for (int m = 0; m < M; m++)
@@ -33,34 +33,37 @@ template <class F, int V, int M, int R>
 #pragma GCC unroll 32
             for (int r = 0; r < R; r++)
                 sum[r][m][v] = F::start(constants + (m * F::constants * V + v) * L, V * L);
-    for (Size k = 0; k < steps; k++, weights += V * L) {
-        // Loads the smaller side of the tile into registers and streams the larger side.
-        if constexpr (M * V < R) {
-            decltype(F::weight(weights)) w[M][V];
-#pragma GCC unroll 32
-            for (int m = 0; m < M; m++)
-#pragma GCC unroll 32
-                for (int v = 0; v < V; v++) w[m][v] = F::weight(weights + m * block_stride + v * L);
-#pragma GCC unroll 32
-            for (int r = 0; r < R; r++) {
-                const auto a_k = F::term(rows + r * a_stride + k);
+    for (Size piece = 0; piece < a.pieces; piece++) {
+        const auto* const rows = F::row(a.rows + (a.offsets ? a.offsets[piece] : 0));
+        for (Size k = 0; k < length; k++, weights += V * L) {
+            // Loads the smaller side of the tile into registers and streams the larger side.
+            if constexpr (M * V < R) {
+                decltype(F::weight(weights)) w[M][V];
 #pragma GCC unroll 32
                 for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
-                    for (int v = 0; v < V; v++) sum[r][m][v] = F::add(sum[r][m][v], w[m][v], a_k);
-            }
-        } else {
-            decltype(F::term(rows)) a_k[R];
+                    for (int v = 0; v < V; v++) w[m][v] = F::weight(weights + m * block_stride + v * L);
 #pragma GCC unroll 32
-            for (int r = 0; r < R; r++) a_k[r] = F::term(rows + r * a_stride + k);
+                for (int r = 0; r < R; r++) {
+                    const auto a_k = F::term(rows + r * a.stride + k);
 #pragma GCC unroll 32
-            for (int m = 0; m < M; m++)
+                    for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
-                for (int v = 0; v < V; v++) {
-                    const auto w = F::weight(weights + m * block_stride + v * L);
-#pragma GCC unroll 32
-                    for (int r = 0; r < R; r++) sum[r][m][v] = F::add(sum[r][m][v], w, a_k[r]);
+                        for (int v = 0; v < V; v++) sum[r][m][v] = F::add(sum[r][m][v], w[m][v], a_k);
                 }
+            } else {
+                decltype(F::term(rows)) a_k[R];
+#pragma GCC unroll 32
+                for (int r = 0; r < R; r++) a_k[r] = F::term(rows + r * a.stride + k);
+#pragma GCC unroll 32
+                for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+                    for (int v = 0; v < V; v++) {
+                        const auto w = F::weight(weights + m * block_stride + v * L);
+#pragma GCC unroll 32
+                        for (int r = 0; r < R; r++) sum[r][m][v] = F::add(sum[r][m][v], w, a_k[r]);
+                    }
+            }
         }
     }
 #pragma GCC unroll 32
@@ -71,20 +74,20 @@ template <class F, int V, int M, int R>
             for (int v = 0; v < V; v++)
                 store(out + r * out_stride + (m * V + v) * L,
                       F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
-                                     a + r * a_stride));
+                                     a.rows + r * a.stride));
 }
 
 constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
 
 // Whether a tile fits in registers: its sums, its smaller side, and one element of its larger side. A weight that takes
 // several registers needs as many for the term and one for the product, and compilers spill tiles of eight blocks of
-// them. With one gate, more blocks gain more than more rows.
+// them.
 template <class F>
 constexpr bool fits(int V, int M, int R) {
     constexpr int registers = sizeof(F::weight(nullptr)) / vector_bytes;
     const int smaller = M * V < R ? M * V : R, sums = V * M * R;
     return sums <= max_sums && sums + registers * (smaller + 1) + registers - 1 <= vector_registers &&
-           M * registers <= 8 && (V > 1 || R <= 6);
+           M * registers <= 8 && (V > 1 || R <= max_sums / 2);
 }
 
 // Micro-kernels by the number of rows (up to `rows`) and log2 of the number of blocks; null if the tile does not fit.
@@ -127,36 +130,32 @@ inline const Micros<float>& micros_for(const Panels<float>& panels) {
 }
 inline const Micros<double>& micros_for(const Panels<double>& panels) { return micros<Native<double>>[panels.G]; }
 
-// The rows that a micro-kernel reads: those of the caller, or quantized ones.
-template <class Real>
-struct ProductRows {
-    const Real* a;
-    Size stride;
-};
-
-inline ProductRows<float> rows_for(const Panels<float>& panels, const float* a, Size a_stride, Size rows,
-                                   int32_t* quantized) {
-    if (panels.format != Format::int8) return {a, a_stride};
+// The rows that a micro-kernel reads: those of the caller, or quantized ones. Rows are quantized as a whole.
+inline Operand<float> rows_for(const Panels<float>& panels, const Operand<float>& a, Size rows, int32_t* quantized) {
+    if (panels.format != Format::int8) return a;
     for (Size row = 0; row < rows; row++)
-        quantize_row(a + row * a_stride, panels.K, quantized + row * panels.quantized_size);
+        quantize_row(a.rows + row * a.stride, panels.K, quantized + row * panels.quantized_size);
     return {(const float*)quantized, panels.quantized_size};
 }
-inline ProductRows<double> rows_for(const Panels<double>&, const double* a, Size a_stride, Size, int32_t*) {
-    return {a, a_stride};
-}
+inline Operand<double> rows_for(const Panels<double>&, const Operand<double>& a, Size, int32_t*) { return a; }
 
 // The product of a single row is limited by reading the panel. A tile then needs only enough sums to hide the latency
 // of an fma, and small tiles leave more of the panel in the first-level cache for the next step. In bytes.
 constexpr Size enough_sums = 256, small_tile = 16 << 10;
 
+// With one gate and many blocks, tiles of few rows and more blocks are faster.
+constexpr Size rows_of_wide_tile = 6;
+
 // Calls body(tile product, first block, blocks, first row, rows) for the tiles that cover all rows and the share's
 // blocks.
 template <class Real, class Body>
-void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, int32_t* quantized,
-               const Share& share, Body body) {
+void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, int32_t* quantized, const Share& share,
+               Body body) {
     const Micros<Real>& micros = micros_for(panels);
-    const ProductRows<Real> in = rows_for(panels, a, a_stride, rows, quantized);
-    const Size groups = (rows + micros.rows - 1) / micros.rows;
+    const Operand<Real> in = rows_for(panels, a, rows, quantized);
+    const bool is_wide = panels.G == 1 && share.last - share.first > 2;
+    const Size at_most = is_wide ? rows_of_wide_tile : micros.rows;
+    const Size groups = (rows + at_most - 1) / at_most;
     const Size most_rows = groups ? (rows + groups - 1) / groups : 0;
     auto too_large = [&](Size blocks) {
         return rows == 1 && blocks > 1 && blocks * panels.G * vector_bytes > enough_sums &&
@@ -171,7 +170,8 @@ void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size ro
         for (Size row = 0; row < rows; row += most_rows) {
             const Size R = rows - row < most_rows ? rows - row : most_rows;
             auto product = [&](Real* out, Size out_stride) {
-                micros.at[R][log_blocks](panels, block, in.a + row * in.stride, in.stride, out, out_stride);
+                const Operand<Real> part{in.rows + row * in.stride, in.stride, in.pieces, in.offsets};
+                micros.at[R][log_blocks](panels, block, part, out, out_stride);
             };
             body(product, block, blocks, row, R);
         }
@@ -179,9 +179,9 @@ void for_tiles(const Panels<Real>& panels, const Real* a, Size a_stride, Size ro
 }
 
 template <class Real>
-void product(const Panels<Real>& panels, const Real* a, Size a_stride, Size rows, Real* out, Size out_stride,
+void product(const Panels<Real>& panels, const Operand<Real>& a, Size rows, Real* out, Size out_stride,
              int32_t* quantized, const Share& share) {
-    for_tiles(panels, a, a_stride, rows, quantized, share, [&](auto tile, Size block, Size, Size row, Size) {
+    for_tiles(panels, a, rows, quantized, share, [&](auto tile, Size block, Size, Size row, Size) {
         tile(out + row * out_stride + block * panels.G * Float<Real>::L, out_stride);
     });
 }

@@ -28,7 +28,7 @@ void Dense<Real>::forward(const Real* x, Size rows, Real* y, Interrupt& interrup
     Size work_since_poll = 0;
     for (Size first = 0; first < rows; first += rows_at_once) {
         const Size n = std::min(rows_at_once, rows - first);
-        kernels.product(packed, x + first * I, I, n, out.data(), stride, quantized.data(), {0, packed.blocks});
+        kernels.product(packed, {x + first * I, I}, n, out.data(), stride, quantized.data(), {0, packed.blocks});
         for (Size row = 0; row < n; row++)
             std::memcpy(y + (first + row) * O, out.data() + row * stride, O * sizeof(Real));
         work_since_poll += n * work();

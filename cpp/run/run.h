@@ -94,12 +94,12 @@ public:
         for (; t0 < t1; t0 += chunk) {
             const Size end = std::min(t0 + chunk, t1);
             if (const Size stride = even_stride(in, running, end - t0)) {
-                kernels.product(d.input, in.at(time(t0, 0), 0), stride, running * (end - t0), z, z_stride,
+                kernels.product(d.input, {in.at(time(t0, 0), 0), stride}, running * (end - t0), z, z_stride,
                                 own_quantized, input);
             } else {
                 const Size rows = gather(in, t0, end, running, part, parts);
                 barrier.wait();
-                kernels.product(d.input, x, d.I, rows, z, z_stride, own_quantized, input);
+                kernels.product(d.input, {x, d.I}, rows, z, z_stride, own_quantized, input);
             }
             Real* z_t = z;
             for (Size t = t0; t < end; t++) {

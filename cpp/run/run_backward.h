@@ -181,7 +181,7 @@ private:
 
     void product(const Panels<Real>& panels, const Real* a, Size a_stride, Size n, Real* to, Size to_stride,
                  Share share) const {
-        kernels.product(panels, a, a_stride, n, to, to_stride, nullptr, share);
+        kernels.product(panels, {a, a_stride}, n, to, to_stride, nullptr, share);
     }
     const Real* h_before(Size t, Size b) const {
         if (!t) return s.h0 ? s.h0 + state(b) * direction.P : zeros;

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from .. import _core
 from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 
-Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
-ALIGNMENT = 16  # floats in a cache line
+ALIGNMENT = 64  # bytes in a cache line
 
 
 @dataclass
@@ -31,23 +31,24 @@ class Builder:
     def __init__(self, weights: Weights) -> None:
         self.steps: list[tuple[str, tuple[Any, ...]]] = []
         self.lanes = _core.Plan([0]).lanes
-        self.arena_size = 0
+        self.arena_size = 0  # bytes
         self._argument_sizes: list[int] = []
         self._weights = weights
-        self._constants: list[Floats] = []
+        self._constants: list[Bytes] = []
         self._constants_size = 0
-        self._views: dict[int, tuple[Floats, View]] = {}
+        self._views: dict[int, tuple[NDArray[Any], View]] = {}
 
-    def new(self, *shape: int) -> View:
+    def new(self, *shape: int, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""
-        view = View.contiguous(ARENA, self.arena_size, shape)
-        self.arena_size += _aligned(math.prod(shape))
+        itemsize = np.dtype(dtype).itemsize
+        view = View.contiguous(ARENA, self.arena_size // itemsize, shape, dtype)
+        self.arena_size += _aligned(math.prod(shape) * itemsize)
         return view
 
-    def new_argument(self, *shape: int) -> View:
-        """The next array of a call: its inputs first, then its outputs."""
-        view = View.contiguous(FIRST_ARGUMENT + len(self._argument_sizes), 0, shape)
-        self._argument_sizes.append(math.prod(shape))
+    def new_argument(self, *shape: int, dtype: str = "float32") -> View:
+        """Return the view of the next array of a call: its inputs first, then its outputs."""
+        view = View.contiguous(FIRST_ARGUMENT + len(self._argument_sizes), 0, shape, dtype)
+        self._argument_sizes.append(math.prod(shape) * np.dtype(dtype).itemsize)
         return view
 
     def new_rows(self, rows: int, units: int) -> View:
@@ -55,18 +56,20 @@ class Builder:
         stride = -(-units // self.lanes) * self.lanes
         return self.new(rows, stride).sliced(1, 0, units)
 
-    def like(self, view: View) -> View:
-        """Allocate a dense array with the shape of a view and the same memory order of axes."""
+    def like(self, view: View, dtype: str | None = None) -> View:
+        """Allocate a dense array with the shape and dtype of a view and the same memory order of axes."""
         order = sorted(range(len(view.shape)), key=lambda axis: -abs(view.strides[axis]))
-        dense = self.new(*(view.shape[axis] for axis in order))
+        dense = self.new(*(view.shape[axis] for axis in order), dtype=dtype or view.dtype)
         return dense.permuted(*np.argsort(order))
 
     def constant(self, array: NDArray[Any]) -> View:
         """Return a view of an array that never changes; each array is stored once."""
         known = self._views.get(id(array))
         if known is None:
-            numbers = np.ascontiguousarray(array, np.float32)
-            view = View.contiguous(CONSTANTS, self._constants_size, array.shape)
+            offset = self._constants_size // array.itemsize
+            view = View.contiguous(CONSTANTS, offset, array.shape, array.dtype.name)
+            numbers = np.zeros(_aligned(array.nbytes), np.uint8)
+            numbers[: array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
             self._constants.append(numbers)
             self._constants_size += numbers.size
             known = self._views[id(array)] = array, view  # keeps the array, and thus its id
@@ -96,7 +99,7 @@ class Builder:
         """Return the view if it is contiguous, otherwise a contiguous copy."""
         if view.is_contiguous():
             return view
-        copy = self.new(*view.shape)
+        copy = self.new(*view.shape, dtype=view.dtype)
         self.add("copy", view, copy)
         return copy
 
@@ -106,15 +109,44 @@ class Builder:
 
     def binary(self, operation: str, a: View, b: View) -> View:
         """Apply a binary operation to a and b, with broadcasting."""
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        layout = a if a.shape == shape and a.space != CONSTANTS else b if b.shape == shape else None
-        y = self.new(*shape) if layout is None else self.like(layout)
+        y = self._broadcast(a, b, dtype=a.dtype)
         self.add("binary", operation, a, b, y)
         return y
 
-    def scalar(self, value: float) -> View:
+    def compare(self, operation: str, a: View, b: View) -> View:
+        """Compare a and b, with broadcasting; the result is boolean."""
+        y = self._broadcast(a, b, dtype="bool")
+        self.add("compare", operation, a, b, y)
+        return y
+
+    def where(self, condition: View, a: View, b: View) -> View:
+        """Select from a where the condition holds, otherwise from b, with broadcasting."""
+        y = self._broadcast(condition, a, b, dtype=a.dtype)
+        self.add("where", condition, a, b, y)
+        return y
+
+    def cast(self, x: View, dtype: str) -> View:
+        """Convert x to another dtype."""
+        if x.dtype == dtype:
+            return x
+        y = self.like(x, dtype)
+        self.add("cast", x, y)
+        return y
+
+    def _broadcast(self, *operands: View, dtype: str) -> View:
+        """Allocate the result of an elementwise step, in the memory order of an operand of its shape."""
+        shape = np.broadcast_shapes(*(view.shape for view in operands))
+        layouts = [view for view in operands if view.shape == shape]
+        layouts.sort(key=lambda view: view.space == CONSTANTS)
+        return self.like(layouts[0], dtype) if layouts else self.new(*shape, dtype=dtype)
+
+    def scalar(self, value: float, dtype: str = "float32") -> View:
         """Return a view of a constant number."""
-        return self.constant(np.full((), value, np.float32))
+        return self.constant(np.full((), value, dtype))
+
+    def fill(self, value: float, y: View) -> None:
+        """Set all elements of y."""
+        self.add("copy", self.scalar(value, y.dtype)._replace(shape=(1,), strides=(1,)), y)
 
     def map(self, step: str, function: Any, x: View) -> View:
         """Apply a function elementwise; `step` is "unary" or "activate"."""
@@ -153,13 +185,22 @@ class Builder:
         self.add("reduce", operation, x, y)
         return y
 
-    def build(self) -> tuple[_core.Plan, Floats]:
-        """Return the core's plan and the array of its constants."""
-        constants = np.concatenate([a.ravel() for a in self._constants] or [np.zeros(0, np.float32)])
+    def build(self) -> tuple[_core.Plan, Bytes]:
+        """Return the core's plan and the bytes of its constants."""
+        constants = aligned_zeros(self._constants_size)
+        if self._constants:
+            np.concatenate(self._constants, out=constants)
         plan = _core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
         for step, arguments in self.steps:
             getattr(plan, step)(*arguments)
         return plan, constants
+
+
+def aligned_zeros(size: int) -> Bytes:
+    """Return zeros that start at a cache line."""
+    zeros = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -zeros.ctypes.data % ALIGNMENT
+    return zeros[start : start + size]
 
 
 def _aligned(size: int) -> int:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ArgumentError, OnwardError, MemoryLimitError
+from ..errors import ArgumentError, MemoryLimitError, OnwardError
 from .builder import Builder, Weights
 from .graph import Graph, bodies
 from .node import AnyArray, Node, Signature
 from .operations import OPERATIONS
 from .operations.registry import Operation, Value, named
-from .view import View
+from .view import DTYPES, View
 
 # A plan may use this many times the memory of its inputs and weights, or FREE_MEMORY if that is more.
 MEMORY_MULTIPLE, FREE_MEMORY = 1000, 1 << 28
@@ -60,6 +60,8 @@ class Program:
 
     builder: Builder
     inputs: list[str]  # the graph's inputs that NumPy nodes read, or "" for those in spaces of the plan
+    # of each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
+    signature: list[tuple[str, tuple[int, ...], bytes | None]] = field(default_factory=list)
     segments: list[tuple[int, int] | NumPyNode | Rest] = field(default_factory=list)
     outputs: list[Source] = field(default_factory=list)
 
@@ -104,12 +106,15 @@ class Compiler:
         return self._program
 
     def _add_input(self, name: str, array: Any, is_parameter: bool) -> None:
+        if isinstance(array, np.ndarray):
+            value = array.tobytes() if is_parameter else None
+            self._program.signature.append((array.dtype.name, array.shape, value))
         if not isinstance(array, np.ndarray):
             self._values[name] = Value((), np.dtype(object), name=name)
         elif is_parameter or array.size == 0:
             self._values[name] = Value(array.shape, array.dtype, array.copy())
-        elif array.dtype == np.float32:
-            space = self._builder.new_argument(*array.shape)
+        elif array.dtype.name in DTYPES:
+            space = self._builder.new_argument(*array.shape, dtype=array.dtype.name)
             self._values[name] = Value(array.shape, array.dtype, view=space, name=name)
             self._program.inputs.append("")
             return
@@ -137,7 +142,7 @@ class Compiler:
         arrays = [None if v is None else v.array if v.known else Signature(v.shape, v.dtype) for v in inputs]
         signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
         self._check_memory(signatures or ())
-        if all_known and operation.is_pure or not operation.reads_values:
+        if (all_known and operation.is_pure) or not operation.reads_values:
             results = operation.compute(arrays, node.attributes)
             self._define(node, [Value(a.shape, a.dtype, a) for a in map(_as_array, results)])
             return True
@@ -158,14 +163,14 @@ class Compiler:
         before = len(self._builder.steps)
         empty = any(math.prod(value.shape) == 0 for value in (*inputs, *signatures) if value is not None)
         used = [s for s, output in zip(signatures, node.outputs, strict=False) if output]
-        if operation.lower is None or empty or any(s.dtype != np.float32 for s in used):
+        if operation.lower is None or empty or any(s.dtype.name not in DTYPES for s in used):
             return None
         views = operation.lower(self._builder, node, inputs, [s.shape for s in signatures])
-        if views is None:
+        if views is None or any(v.dtype != s.dtype for v, s in zip(views, signatures, strict=False)):
             del self._builder.steps[before:]
             return None
-        if 4 * self._builder.arena_size > self._memory:
-            raise self._too_large(4 * self._builder.arena_size)
+        if self._builder.arena_size > self._memory:
+            raise self._too_large(self._builder.arena_size)
         # A view of an input's memory counts as used once only if the input is also used once.
         is_new = len(self._builder.steps) > before
         alone = is_new or all(value is None or value.known or value.used_once for value in inputs)
@@ -187,17 +192,18 @@ class Compiler:
             values = [Value((), np.dtype(object)) for _ in node.outputs]
         else:
             values = [
-                Value(
-                    s.shape,
-                    s.dtype,
-                    np.empty(s.shape, s.dtype) if 0 in s.shape else None,
-                    self._builder.new(*s.shape) if s.dtype == np.float32 and 0 not in s.shape else None,
-                )
+                Value(s.shape, s.dtype, np.empty(*s) if 0 in s.shape else None, self._new(s))
                 for s in signatures
             ]
         targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
         self._program.segments.append(NumPyNode(node, operation, node.attributes, sources, targets))
         self._define(node, values)
+
+    def _new(self, signature: Signature) -> View | None:
+        """Allocate memory in the arena for a value that the core can use."""
+        if signature.dtype.name not in DTYPES or 0 in signature.shape:
+            return None
+        return self._builder.new(*signature.shape, dtype=signature.dtype.name)
 
     def _define(self, node: Node, values: Sequence[Value], alone: bool = True) -> None:
         for name, value in zip(node.outputs, values, strict=False):
@@ -233,7 +239,7 @@ class Compiler:
         assert value is not None
         if value.known or value.view is None:
             return _source(value)
-        target = self._builder.new_argument(*value.shape)
+        target = self._builder.new_argument(*value.shape, dtype=value.view.dtype)
         self._builder.add("copy", value.view, target)
         return Location(target, value.name)
 

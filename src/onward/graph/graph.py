@@ -129,6 +129,3 @@ def used_names(nodes: Sequence[Node]) -> Iterator[str]:
     """Yield the name of each input of the nodes, once for each use."""
     for node in nodes:
         yield from node.inputs
-
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +12,17 @@ from ..core import arrays
 from ..errors import DtypeError, ShapeError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .graph import Graph, Input
+from .chain import layers_of
 from .planner import Planner
 from .simplify import simplify
+from .summary import summarize
+
+if TYPE_CHECKING:
+    from ..layers.sequential import Sequential
+    from ..layers.summary import Row
+    from ..streaming.pool import Pool
+    from ..streaming.stream import Stream
+    from ..tracing.trace import Trace
 
 
 class Model(FamiliarNames):
@@ -40,14 +49,12 @@ class Model(FamiliarNames):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
-        feed = self._in_order(args, inputs) if inputs else args
-        if len(feed) == len(self._names):
-            plan = self._planner.find(feed)  # its signature has passed the checks
-            if plan is not None:
-                return tuple(plan(feed))
+        results = self._planner.run(args, inputs)  # its signature has passed the checks
+        if results is not None:
+            return results
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
-        planner = self._variant(self._graph.defaults & named.keys())
+        planner = self._variant(self._graph.defaults.intersection(named))
         return planner(*(_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs))
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
@@ -62,12 +69,32 @@ class Model(FamiliarNames):
             self._variants[replaced] = Planner(simplify(graph))
         return self._variants[replaced]
 
-    def _in_order(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
-        """Return the required inputs in order, or () if some are missing or others are given."""
-        rest = self._names[len(args) :]
-        if len(rest) != len(inputs) or any(name not in inputs for name in rest):
-            return ()
-        return (*args, *(inputs[name] for name in rest))
+    def layers(self) -> Sequential:
+        """Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace.
+
+        x has the layout of the model's first input; batch_first of the layers tells which it is. Raises
+        ArgumentError, which names the node, if a node cannot be converted.
+        """
+        return layers_of(self._planner.graph)
+
+    def stream(self, batch: int | None = None) -> Stream:
+        """Return a stream of `layers()`; raises the errors of both, as do the methods below."""
+        return self.layers().stream(batch)
+
+    def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
+        """Return a pool of `layers()`."""
+        return self.layers().pool(capacity, max_capacity)
+
+    def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
+        """Return a trace of `layers()`, with their options."""
+        return self.layers().trace(x, state, **options)
+
+    def quantize(self, precision: str, **options: Any) -> Sequential:
+        """Quantize `layers()`, with their options."""
+        return self.layers().quantize(precision, **options)
+
+    def _summary_rows(self) -> list[Row]:
+        return summarize(self._graph).rows
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of each constant of the source, by name."""

@@ -6,18 +6,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from .. import _core
 from ..errors import ArgumentError, OnwardError
-from .builder import ALIGNMENT, Weights
+from .builder import Weights, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
 from .graph import Graph, bodies
 from .operations.registry import named
-from .view import ARENA
+from .view import View
 
 MAX_PLANS = 8  # the most recent signatures
 
@@ -37,11 +37,23 @@ class Planner:
         self._varying: set[int] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
+        self._names = tuple(declared.name for declared in graph.inputs)
+        self._ready = _core.Plans(self._names, [])  # the plans that run without Python
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
         plan = self.find(inputs) or self._plan(inputs)
         return tuple(plan(inputs))
+
+    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Run the plan for inputs in order and by name, and return its outputs.
+
+        Returns None if there is no such plan yet, or if it has steps in NumPy.
+        """
+        try:
+            return self._ready(args, inputs)
+        except IndexError as error:  # a step met an index out of range; it names its node
+            raise ArgumentError(str(error)) from None
 
     def find(self, inputs: Sequence[Any]) -> Plan | None:
         """Return the existing plan for the signature of these inputs, or None."""
@@ -58,6 +70,8 @@ class Planner:
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
                     self._stop_following()
+                entries = [plan.entry for plan in self._plans.values() if plan.entry is not None]
+                self._ready = _core.Plans(self._names, entries)
             return plan
 
     def _signature(self, inputs: Sequence[Any]) -> Any:
@@ -86,46 +100,68 @@ class Planner:
         self.__init__(**state)  # type: ignore[misc]  # plans and locks are not pickled
 
 
+class Continuation(NamedTuple):
+    """The last segment of a plan: it runs the rest of the graph, whose shapes it knows only then."""
+
+    planner: Planner
+    inputs: list[Location]
+
+
 class Plan:
     """A compiled graph, ready to run. Calls may run concurrently; each one uses its own arena."""
 
     def __init__(self, program: Program, weights: Weights) -> None:
         self._inputs, self._outputs = program.inputs, program.outputs
         self._segments = [_prepared(segment, weights) for segment in program.segments]
-        self._shapes = [source.view.shape for source in program.outputs if _is_filled(source)]
+        self._filled = [
+            (source.view.shape, source.view.dtype) for source in program.outputs if _is_filled(source)
+        ]
         self._core, self._constants = program.builder.build()
+        # what the core needs to run the plan without Python, or None
+        needs_python = self._segments != [(0, len(program.builder.steps))] or not all(
+            map(_is_filled, self._outputs)
+        )
+        self.entry = (
+            None if needs_python else (self._core, self._constants, program.signature, self._filled)
+        )
         self._arena_size = program.builder.arena_size
-        self._arenas: list[NDArray[np.float32]] = []
+        self._arenas: list[NDArray[np.uint8]] = []
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """Run the plan on inputs with its signature and return the outputs."""
         try:
             arena = self._arenas.pop()
         except IndexError:
-            arena = _aligned_zeros(self._arena_size)
+            arena = aligned_zeros(self._arena_size)
         spaces, values = [arena, self._constants], {}
         for name, array in zip(self._inputs, inputs, strict=True):
             if name:
                 values[name] = array
             else:
                 spaces.append(array if array.flags.c_contiguous else np.ascontiguousarray(array))
-        results = [np.empty(shape, np.float32) for shape in self._shapes]
+        results = [np.empty(shape, dtype) for shape, dtype in self._filled]
         spaces += results
         for segment in self._segments:
             if isinstance(segment, NumPyNode):
                 _run_node(segment, spaces, values)
-            elif isinstance(segment[0], int):
-                self._core.run(spaces, *segment)
-            else:
-                rest, locations = segment
-                results = list(rest(*(_found(location, spaces, values) for location in locations)))
+            elif isinstance(segment, Continuation):
+                found = [_found(location, spaces, values) for location in segment.inputs]
+                results = list(segment.planner(*found))
                 self._arenas.append(arena)
                 return results
+            else:
+                self._run(spaces, *segment)
         self._arenas.append(arena)
         if len(results) == len(self._outputs):
             return results
         filled = iter(results)
         return [next(filled) if _is_filled(o) else _copied(_found(o, spaces, values)) for o in self._outputs]
+
+    def _run(self, spaces: list[Any], first: int, last: int) -> None:
+        try:
+            self._core.run(spaces, first, last)
+        except IndexError as error:  # a step met an index out of range; it names its node
+            raise ArgumentError(str(error)) from None
 
 
 def _is_filled(source: Any) -> bool:
@@ -142,9 +178,14 @@ def _found(source: Any, spaces: list[Any], values: Mapping[str, Any]) -> Any:
         return source
     if source.view is None:
         return values[source.name]
-    space, offset, shape, strides = source.view
-    flat = spaces[space].reshape(-1)
-    return as_strided(flat[offset:], shape, [4 * stride for stride in strides])
+    return _array_at(source.view, spaces)
+
+
+def _array_at(view: View, spaces: Sequence[Any]) -> Any:
+    """Return the elements of a view as an array that shares their memory."""
+    size = np.dtype(view.dtype).itemsize
+    strides = [size * stride for stride in view.strides]
+    return np.ndarray(view.shape, view.dtype, spaces[view.space], size * view.offset, strides)
 
 
 def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
@@ -157,7 +198,7 @@ def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> Non
         raise ArgumentError(named(step.node, error)) from error
     for target, result in zip(step.outputs, results, strict=False):
         if target.view is not None:
-            spaces[ARENA][target.view.offset :][: result.size] = result.reshape(-1)
+            _array_at(target.view, spaces)[...] = result
         elif target.name:
             values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
 
@@ -170,16 +211,10 @@ def _constant_ids(graph: Graph) -> Iterator[int]:
             yield from _constant_ids(body)
 
 
-def _aligned_zeros(size: int) -> NDArray[np.float32]:
-    zeros = np.zeros(size + ALIGNMENT, np.float32)
-    start = -(zeros.ctypes.data // 4) % ALIGNMENT
-    return zeros[start : start + size]
-
-
 def _prepared(segment: Any, weights: Weights) -> Any:
     """Make planners of the graphs of a segment."""
     if isinstance(segment, Rest):
-        return Planner(segment.graph, weights), segment.inputs
+        return Continuation(Planner(segment.graph, weights), segment.inputs)
     if isinstance(segment, NumPyNode) and any(bodies(segment.node)):
         # an If may depend on parameters; in a loop, the number of the iteration is an ordinary input
         is_loop = segment.node.operation != "If"

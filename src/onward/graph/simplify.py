@@ -111,9 +111,7 @@ def _used(nodes: list[Node], outputs: Sequence[str]) -> list[Node]:
     needed, used = set(outputs), []
     for node in reversed(nodes):
         if needed.intersection(node.outputs):
-            used.append(
-                replace(node, outputs=tuple(name if name in needed else "" for name in node.outputs))
-            )
+            used.append(replace(node, outputs=tuple(name if name in needed else "" for name in node.outputs)))
             needed.update(node.inputs)
     return used[::-1]
 
@@ -256,7 +254,11 @@ def _join_bias(graph: Graph, makers: dict[str, Node], uses: Counter[str], node: 
         return None
     for name, other in (node.inputs, node.inputs[::-1]):
         product = makers.get(name)
-        if product is not None and product.operation == "MatMul" and uses[name] == 1 and len(product.inputs) == 2:
+        if (
+            product is not None
+            and product.operation == "MatMul"
+            and uses[name] == 1
+            and len(product.inputs) == 2
+        ):
             return Node("MatMul", (*product.inputs, other), node.outputs, {}, product.name)
     return None
-

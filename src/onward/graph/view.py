@@ -1,4 +1,4 @@
-"""Strided views of the spaces (memory blocks) of a plan."""
+"""Strided, typed views of the spaces (memory blocks) of a plan."""
 
 from typing import NamedTuple
 
@@ -8,34 +8,39 @@ from numpy.typing import NDArray
 Offsets = NDArray[np.int64]
 
 ARENA, CONSTANTS, FIRST_ARGUMENT = 0, 1, 2
+DTYPES = frozenset({"float32", "float64", "int32", "int64", "int8", "uint8", "bool"})  # of the core
 
 
 class View(NamedTuple):
-    """A space, the offset of the first element, a shape and strides; offsets and strides count elements."""
+    """A space, the offset of the first element, a shape, strides and a dtype.
+
+    Offsets and strides count elements of the dtype.
+    """
 
     space: int
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    dtype: str = "float32"
 
     @classmethod
-    def contiguous(cls, space: int, offset: int, shape: tuple[int, ...]) -> "View":
+    def contiguous(cls, space: int, offset: int, shape: tuple[int, ...], dtype: str = "float32") -> "View":
         """Return the view of a C-contiguous array."""
         strides, stride = [], 1
         for size in reversed(shape):
             strides.append(stride)
             stride *= size
-        return cls(space, offset, tuple(shape), tuple(reversed(strides)))
+        return cls(space, offset, tuple(shape), tuple(reversed(strides)), dtype)
 
     @classmethod
-    def at(cls, space: int, offsets: Offsets) -> "View | None":
+    def at(cls, space: int, offsets: Offsets, dtype: str) -> "View | None":
         """Return the view whose elements have these offsets, or None if no strides describe them."""
         first = int(offsets.flat[0])
         strides = []
         for axis, size in enumerate(offsets.shape):
             following = np.take(offsets, 1, axis).flat[0] if size > 1 else first
             strides.append(int(following) - first)
-        view = cls(space, first, offsets.shape, tuple(strides))
+        view = cls(space, first, offsets.shape, tuple(strides), dtype)
         return view if np.array_equal(view.offsets(), offsets) else None
 
     def offsets(self) -> Offsets:
@@ -60,18 +65,19 @@ class View(NamedTuple):
     def reshaped(self, *shape: int) -> "View | None":
         """Return the view with another shape, in C order, or None if that requires a copy."""
         if self.is_contiguous():
-            return self.contiguous(self.space, self.offset, shape)
-        return View.at(self.space, self.offsets().reshape(shape))
+            return self.contiguous(self.space, self.offset, shape, self.dtype)
+        return View.at(self.space, self.offsets().reshape(shape), self.dtype)
 
     def sliced(self, axis: int, start: int, stop: int, step: int = 1) -> "View":
         """Return a slice of one axis; `step` must be positive."""
         shape, strides = list(self.shape), list(self.strides)
         shape[axis], strides[axis] = len(range(start, stop, step)), strides[axis] * step
-        return View(self.space, self.offset + start * self.strides[axis], tuple(shape), tuple(strides))
+        offset = self.offset + start * self.strides[axis]
+        return self._replace(offset=offset, shape=tuple(shape), strides=tuple(strides))
 
     def reversed(self, axis: int) -> "View":
         """Return the view with one axis reversed."""
         strides = list(self.strides)
         strides[axis] = -strides[axis]
         offset = self.offset + (self.shape[axis] - 1) * self.strides[axis]
-        return View(self.space, offset, self.shape, tuple(strides))
+        return self._replace(offset=offset, strides=tuple(strides))

@@ -19,7 +19,7 @@ from support.export_models import (
 
 import onward
 from onward import errors
-from onward.formats.onnx.model import Graph
+from onward.graph import Model
 
 
 @pytest.mark.parametrize("lengths", [False, True])
@@ -33,7 +33,7 @@ def test_an_exported_model_is_valid_and_preserves_the_bits(
     model = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(model, full_check=True)
     graph = onward.load(tmp_path / "m.onnx")
-    assert isinstance(graph, Graph)
+    assert isinstance(graph, Model)
     for T, B in ((6, 4), (1, 1)):
         feeds = random_inputs(model, T, B)
         expected = expected_outputs(net, feeds)

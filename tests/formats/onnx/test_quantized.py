@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
+from onward.formats.onnx.quantized import quantized
 from support import onnx_nodes
+from support.onnx_nodes import open_model
 
 from onward import errors
-from onward.formats.onnx.model import Graph
-from onward.formats.onnx.quantized import quantized
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -28,8 +28,8 @@ def test_outputs_are_close_to_those_with_float_weights(seed: int) -> None:
     for name, value in attributes.items():
         quantized_node.attribute.append(helper.make_attribute(name, value))
     node = helper.make_node("LSTM", quantized_node.input[:8], quantized_node.output, **attributes)
-    floats = Graph(onnx_nodes.model_of([node], case.feeds, ["Y", "Y_h", "Y_c"], given))
-    for mine, near in zip(Graph(case.model)(**case.feeds), floats(**case.feeds), strict=True):
+    floats = open_model(onnx_nodes.model_of([node], case.feeds, ["Y", "Y_h", "Y_c"], given))
+    for mine, near in zip(open_model(case.model)(**case.feeds), floats(**case.feeds), strict=True):
         assert mine.dtype == np.float32
         np.testing.assert_allclose(mine, near, rtol=0, atol=0.1)
         assert np.abs(mine - near).mean() < 0.01
@@ -47,4 +47,4 @@ def test_dynamic_quantization_represents_zero_exactly() -> None:
 def test_a_quantized_node_is_not_converted_to_a_layer() -> None:
     case, _ = onnx_nodes.draw_quantized(np.random.default_rng(0))
     with pytest.raises(errors.ArgumentError, match=r"DynamicQuantizeLSTM.*quantizes the whole batch"):
-        Graph(case.model).layers()
+        open_model(case.model).layers()

@@ -8,8 +8,8 @@ from ...core.extras import install_hint
 from ...errors import ArgumentError, DtypeError
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import View
-from .registry import Inputs, Known, lowering, operation, view
+from ..view import DTYPES, View
+from .registry import Inputs, Known, lowering, operation, typed_view
 
 FLOAT8_WITHOUT_RANGE = "float8_e8m0fnu"  # only powers of two
 
@@ -123,6 +123,6 @@ def bit_cast(x: AnyArray, *, to: Any) -> Any:
 
 @lowering("Cast", "CastLike")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """From float32 to float32, the only dtype of a lowered output."""
-    x = view(b, inputs[0])
-    return x and [x]
+    x, other = typed_view(b, inputs[0]), inputs[1] if len(inputs) > 1 else None
+    dtype = as_dtype(node.attributes["to"]) if other is None else other.dtype
+    return None if x is None or dtype.name not in DTYPES else [b.cast(x, dtype.name)]

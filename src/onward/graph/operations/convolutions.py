@@ -115,7 +115,7 @@ def _depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, 
     n = len(g.kernel)
     y = b.new(x.shape[0], *g.out, x.shape[-1])
     if bias is None:
-        b.add("fill", 0.0, y)
+        b.fill(0.0, y)
     else:
         b.add("copy", b.constant(bias.reshape([1] * (n + 1) + [-1])), y)
     windows = window_view(x, g)
@@ -216,7 +216,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     channels, outputs = W.shape[0] // group, W.shape[1]
     last = x.permuted(0, *range(2, 2 + n), 1)
     y = b.new(N, *whole, outputs * group)
-    b.add("fill", 0.0, y)
+    b.fill(0.0, y)
     for number in range(group):
         part = last.sliced(n + 1, number * channels, (number + 1) * channels)
         own = y.sliced(n + 1, number * outputs, (number + 1) * outputs)

@@ -20,6 +20,7 @@ from .registry import (
     like_first,
     lowering,
     operation,
+    typed_view,
     view,
 )
 
@@ -186,12 +187,50 @@ BINARY = {
 UNARY = {"Abs": "absolute", "Log": "log", "Neg": "negative", "Reciprocal": "reciprocal", "Sqrt": "sqrt"}
 
 
-@lowering(*BINARY)
+# Of booleans, the minimum is "and" and the maximum is "or".
+LOGICAL = {"And": "minimum", "Or": "maximum"}
+# The comparison, and whether it takes the operands in the opposite order.
+COMPARISONS = {
+    "Equal": ("equal", False),
+    "Xor": ("not_equal", False),
+    "Less": ("less", False),
+    "LessOrEqual": ("less_or_equal", False),
+    "Greater": ("less", True),
+    "GreaterOrEqual": ("less_or_equal", True),
+}
+
+
+@lowering(*COMPARISONS)
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    views = [x for value in inputs if (x := view(b, value)) is not None]
-    if len(views) < len(inputs):
+    A, B = (typed_view(b, value) for value in inputs)
+    if A is None or B is None:
         return None
-    total = reduce(lambda x, y: b.binary(BINARY[node.operation], x, y), views)
+    operation, swapped = COMPARISONS[node.operation]
+    return [b.compare(operation, B, A) if swapped else b.compare(operation, A, B)]
+
+
+@lowering("Not")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = typed_view(b, inputs[0])
+    return x and [b.compare("equal", x, b.scalar(False, "bool"))]
+
+
+@where.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    condition, x, y = (typed_view(b, value) for value in inputs)
+    if condition is None or x is None or y is None or x.dtype != y.dtype:
+        return None
+    return [b.where(condition, x, y)]
+
+
+@lowering(*BINARY, *LOGICAL)
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    views = [x for value in inputs if (x := typed_view(b, value)) is not None]
+    if len(views) < len(inputs) or len({x.dtype for x in views}) > 1:
+        return None
+    if node.operation in ("Div", "Mean") and views[0].dtype not in ("float32", "float64"):
+        return None
+    total = reduce(lambda x, y: b.binary((BINARY | LOGICAL)[node.operation], x, y), views)
     return [b.binary("divide", total, b.scalar(len(views)))] if node.operation == "Mean" else [total]
 
 

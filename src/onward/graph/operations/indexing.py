@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Signature
+from ..builder import Builder
+from ..node import AnyArray, Node, Signature
+from ..view import View
 from .arguments import as_axis, as_indices
 from .movement import move
-from .registry import EVERY_INPUT, Known, like_first, lowering, operation
+from .registry import EVERY_INPUT, Inputs, Known, like_first, lowering, operation, typed_view
 
 ACCUMULATE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
@@ -61,7 +63,24 @@ def gather_nd(x: AnyArray, indices: AnyArray, *, batch_dims: int = 0) -> Any:
     return x[_positions(x, indices, batch_dims)]
 
 
-lowering("Gather", "GatherElements", "GatherND")(move)
+lowering("GatherElements", "GatherND")(move)
+
+
+@gather.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    if inputs[1] is not None and inputs[1].known:
+        return move(b, node, inputs, shapes)
+    x, indices = (typed_view(b, value) for value in inputs)
+    if x is None or indices is None or indices.dtype not in ("int32", "int64"):
+        return None
+    axis, axes = node.attributes.get("axis", 0) % len(x.shape), range(len(x.shape))
+    rows = x.permuted(axis, *(other for other in axes if other != axis))
+    count = len(indices.shape)
+    y = b.new(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :], dtype=x.dtype)
+    index_axes = range(axis, axis + count)
+    selected = y.permuted(*index_axes, *(other for other in range(len(y.shape)) if other not in index_axes))
+    b.add("take", rows, indices, selected, node.name)
+    return [y]
 
 
 def _scatter(x: AnyArray, positions: tuple[AnyArray, ...], updates: AnyArray, reduction: str) -> AnyArray:

@@ -11,7 +11,7 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axes, as_axis, as_integers
-from .registry import OPERATIONS, Inputs, Known, broadcast_shape, known, like_first, lowering, operation, view
+from .registry import OPERATIONS, Inputs, Known, broadcast_shape, known, like_first, lowering, operation, typed_view
 
 # Where no signature rule is given, the result is a view of the zeros, which takes no memory.
 
@@ -139,10 +139,8 @@ def dropout(
 
 @dropout.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None or any(node.outputs[1:]):  # the mask is not float32
-        return None
-    return [x] * len(shapes)
+    x = typed_view(b, inputs[0])
+    return None if x is None or any(node.outputs[1:]) else [x]
 
 
 def _expand_signature(x: Known, shape: AnyArray) -> Signature:
@@ -242,9 +240,9 @@ def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
     for offsets in moved[: len(shapes)]:
         if not offsets.size:
             return None
-        found = View.at(x.view.space, offsets)
+        found = View.at(x.view.space, offsets, x.view.dtype)
         if found is None:
-            found = b.new(*offsets.shape)
+            found = b.new(*offsets.shape, dtype=x.view.dtype)
             table = offsets.ravel() - x.view.offset
             b.add("gather", x.view, table.tolist(), found)
         views.append(found)
@@ -271,11 +269,11 @@ def concat(*arrays: AnyArray, axis: int) -> Any:
 
 @concat.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    parts = [part for value in inputs if (part := view(b, value)) is not None]
+    parts = [part for value in inputs if (part := typed_view(b, value)) is not None]
     if len(parts) < len(inputs):
         return None
     axis = node.attributes["axis"] % len(shapes[0])
-    y, start = b.new(*shapes[0]), 0
+    y, start = b.new(*shapes[0], dtype=parts[0].dtype), 0
     for part in parts:
         size = part.shape[axis]
         b.add("copy", part, y.sliced(axis, start, start + size))

@@ -85,11 +85,11 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     low, high = inside.min(0), inside.max(0) + 1
     cropped = moved[tuple(map(slice, low, high))] - 1
-    from_view = View.at(x.view.space, x.view.offsets().ravel()[cropped])
+    from_view = View.at(x.view.space, x.view.offsets().ravel()[cropped], x.view.dtype)
     if from_view is None:
         return None
-    y = b.new(*shapes[0])
-    b.add("fill", 0.0 if value is None else float(value.item()), y)
+    y = b.new(*shapes[0], dtype=x.view.dtype)
+    b.fill(0 if value is None else value.item(), y)
     inner = y
     for axis, (start, stop) in enumerate(zip(low, high, strict=True)):
         inner = inner.sliced(axis, int(start), int(stop))

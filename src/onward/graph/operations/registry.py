@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import ArgumentError, ShapeError
 from ..builder import Builder
 from ..node import AnyArray, Expansion, Node, Signature
-from ..view import View
+from ..view import DTYPES, View
 
 
 class Value(NamedTuple):
@@ -218,6 +218,11 @@ def known(value: Value | None) -> Any:
 
 def view(b: Builder, value: Value | None) -> View | None:
     """Return the view of a float32 value, or None; known values become constants of the plan."""
-    if value is None or value.dtype != np.float32:
+    return typed_view(b, value) if value is not None and value.dtype == np.float32 else None
+
+
+def typed_view(b: Builder, value: Value | None) -> View | None:
+    """Return the view of a value of any dtype of the core, or None; known values become constants."""
+    if value is None or value.dtype.name not in DTYPES:
         return None
     return b.constant(value.array) if value.known else value.view

@@ -92,7 +92,7 @@ def pad_view(b: Builder, x: View, sides: Sequence[tuple[int, int]], value: float
         return x
     N, *sizes, C = x.shape
     whole = b.new(N, *(size + sum(side) for size, side in zip(sizes, sides, strict=True)), C)
-    b.add("fill", value, whole)
+    b.fill(value, whole)
     inner = whole
     for axis, (size, (before, _)) in enumerate(zip(sizes, sides, strict=True), start=1):
         inner = inner.sliced(axis, before, before + size)
