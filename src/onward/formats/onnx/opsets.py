@@ -248,6 +248,19 @@ def _dtype_attribute(call: Call) -> None:
             call.attributes.pop(name, None)
 
 
+@rule("DFT", before=20)
+def _dft(call: Call) -> None:
+    call.attributes.setdefault("axis", 1)
+    call.attribute_to_input("axis", 2)
+
+
+@rule("GridSample", before=20)
+def _grid_sample(call: Call) -> None:
+    names = {"bilinear": "linear", "bicubic": "cubic"}
+    mode = call.attributes.get("mode", "bilinear")
+    call.attributes["mode"] = names.get(mode, mode)
+
+
 @rule("Upsample", before=EVER)
 def _upsample(call: Call) -> None:
     if call.version < 9:

@@ -144,7 +144,7 @@ def attention(
         bias = bias + np.where(beyond, Q.dtype.type(-np.inf), Q.dtype.type(0))
 
     factor = Q.dtype.type(math.sqrt(1 / math.sqrt(Q.shape[3]) if scale is None else scale))
-    scores = _product(Q * factor, K.swapaxes(2, 3) * factor)
+    scores = products = _product(Q * factor, K.swapaxes(2, 3) * factor)
     if softcap > 0:
         scores = np.tanh(scores / Q.dtype.type(softcap)) * Q.dtype.type(softcap)
     biased = scores + bias
@@ -153,7 +153,7 @@ def attention(
     y = _product(shares, V)
     if is_flat:
         y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
-    return y, keys, values, (scores, scores, biased, shares)[qk_matmul_output_mode]
+    return y, keys, values, (products, scores, biased, shares)[qk_matmul_output_mode]
 
 
 def _product(A: AnyArray, B: AnyArray) -> AnyArray:
