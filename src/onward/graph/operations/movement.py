@@ -11,7 +11,17 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axes, as_axis, as_integers
-from .registry import OPERATIONS, Inputs, Known, broadcast_shape, known, like_first, lowering, operation, typed_view
+from .registry import (
+    OPERATIONS,
+    Inputs,
+    Known,
+    broadcast_shape,
+    known,
+    like_first,
+    lowering,
+    operation,
+    typed_view,
+)
 
 # Where no signature rule is given, the result is a view of the zeros, which takes no memory.
 
@@ -139,8 +149,8 @@ def dropout(
 
 @dropout.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None or any(node.outputs[1:]):  # the mask is not float32
+    x = typed_view(b, inputs[0])
+    if x is None or any(node.outputs[1:]):  # no step fills the mask
         return None
     return [x] * len(shapes)
 
