@@ -86,7 +86,7 @@ inline bool is_float32(const In& weights) {
 
 // What the core uses of NumPy.
 struct NumPy {
-    nb::object ndarray, empty, float32, float64;
+    nb::object ndarray, empty, ascontiguousarray, float32, float64;
 };
 
 // Looked up at the first use. Not a static variable: a thread that waits for another one to initialize it would hold
@@ -97,7 +97,8 @@ inline const NumPy& numpy() {
     if (!known) {
         const nb::object module = nb::module_::import_("numpy"), dtype = module.attr("dtype");
         std::unique_ptr<const NumPy> mine(
-            new NumPy{module.attr("ndarray"), module.attr("empty"), dtype("f4"), dtype("f8")});
+            new NumPy{module.attr("ndarray"), module.attr("empty"), module.attr("ascontiguousarray"), dtype("f4"),
+                      dtype("f8")});
         if (found.compare_exchange_strong(known, mine.get())) known = mine.release();
     }
     return *known;

@@ -71,6 +71,7 @@ NB_MODULE(_core, m) {
     bind_losses(m);
     bind_stream(m);
     bind_plan(m);
+    bind_plans(m);
     bind_pool(m);
 
     m.def("activate", [](const ActivationIn& function, const In& x, const Out& out) {

@@ -10,6 +10,7 @@ void bind_backward(nanobind::module_& m);
 void bind_losses(nanobind::module_& m);
 void bind_stream(nanobind::module_& m);
 void bind_plan(nanobind::module_& m);
+void bind_plans(nanobind::module_& m);
 void bind_pool(nanobind::module_& m);
 
 }  // namespace python

@@ -1,5 +1,5 @@
-// The Python class Plan: a whole model, built step by step and run in one call.
-#include "run/plan.h"
+// The Python class Plan: a whole model, built step by step.
+#include "bind/plan.h"
 
 #include "bind/layers.h"
 #include "bind/module.h"
@@ -8,15 +8,9 @@ namespace python {
 
 namespace {
 
-using onward::DType;
 using onward::View;
 
 using ViewIn = std::tuple<Size, Size, std::vector<Size>, std::vector<Size>, std::string>;
-
-constexpr std::pair<const char*, DType> dtypes[] = {
-    {"float32", DType::float32}, {"float64", DType::float64}, {"int32", DType::int32}, {"int64", DType::int64},
-    {"int8", DType::int8}, {"uint8", DType::uint8}, {"bool", DType::boolean},
-};
 
 constexpr std::pair<const char*, onward::Unary> unaries[] = {
     {"absolute", onward::Unary::absolute}, {"log", onward::Unary::log}, {"negative", onward::Unary::negative},
@@ -39,51 +33,42 @@ View view_of(const ViewIn& view) {
     return {space, offset, shape, strides, lookup(dtypes, dtype)};
 }
 
-struct Plan {
-    onward::Plan core;
-    std::vector<nb::object> weights;  // keeps alive the weights that the steps use
-
-    explicit Plan(const std::vector<Size>& sizes) : core(sizes) {}
-    Plan(const Plan&) = delete;
-
-    void product(const nb::object& matrix, const ViewIn& x, Size row_axes, const std::optional<ActivationIn>& f,
-                 const ViewIn& y) {
-        const auto* const W = std::get_if<onward::Dense<float>>(&nb::cast<const Dense&>(matrix).core);
-        if (!W) throw nb::value_error("plans compute in float32");
-        core.product(*W, view_of(x), row_axes, f ? std::optional(activation_of<float>(*f)) : std::nullopt, view_of(y));
-        weights.push_back(matrix);
+// Releases the GIL while the steps run.
+void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
+    const std::vector<Size>& sizes = plan.core.sizes();
+    if (arrays.size() != sizes.size()) throw nb::value_error("a plan needs one array for each space");
+    std::vector<std::byte*> spaces(sizes.size());
+    for (size_t i = 0; i < spaces.size(); i++) {
+        Py_buffer view;
+        if (PyObject_GetBuffer(arrays[i].ptr(), &view, PyBUF_ND)) nb::raise_python_error();
+        const bool fits = view.len >= sizes[i];
+        spaces[i] = (std::byte*)view.buf;
+        PyBuffer_Release(&view);
+        if (!fits) throw nb::value_error("an array is smaller than the space that it stands for");
     }
+    const nb::gil_scoped_release release;
+    plan.core.run(spaces.data(), first, last);
+}
 
-    void recurrent(const nb::object& layer, const ViewIn& x, const std::optional<ViewIn>& h0,
-                   const std::optional<ViewIn>& c0, const ViewIn& y, const ViewIn& h_n,
-                   const std::optional<ViewIn>& c_n) {
-        const auto* const stack = std::get_if<onward::Stack<float>>(&nb::cast<const Stack&>(layer).core);
-        if (!stack) throw nb::value_error("plans compute in float32");
-        auto optional = [](const std::optional<ViewIn>& view) { return view ? view_of(*view) : View{}; };
-        const View h = optional(h0), c = optional(c0), last_c = optional(c_n);
-        core.recurrent(*stack, view_of(x), h0 ? &h : nullptr, c0 ? &c : nullptr, view_of(y), view_of(h_n),
-                       c_n ? &last_c : nullptr);
-        weights.push_back(layer);
-    }
+void product(Plan& plan, const nb::object& matrix, const ViewIn& x, Size row_axes, const std::optional<ActivationIn>& f,
+             const ViewIn& y) {
+    const auto* const W = std::get_if<onward::Dense<float>>(&nb::cast<const Dense&>(matrix).core);
+    if (!W) throw nb::value_error("plans compute in float32");
+    plan.core.product(*W, view_of(x), row_axes, f ? std::optional(activation_of<float>(*f)) : std::nullopt,
+                      view_of(y));
+    plan.weights.push_back(matrix);
+}
 
-    void run(const nb::list& arrays, Size first, Size last) const {
-        const size_t count = core.sizes().size();
-        if (arrays.size() != count) throw nb::value_error("a plan needs one array for each space");
-        constexpr size_t most = 64;
-        if (count > most) throw nb::value_error("a plan has too many inputs and outputs");
-        std::byte* spaces[most];
-        for (size_t i = 0; i < count; i++) {
-            Py_buffer view;
-            if (PyObject_GetBuffer(arrays[i].ptr(), &view, PyBUF_ND)) nb::raise_python_error();
-            const bool fits = view.len >= core.sizes()[i];
-            spaces[i] = (std::byte*)view.buf;
-            PyBuffer_Release(&view);
-            if (!fits) throw nb::value_error("an array is smaller than the space that it stands for");
-        }
-        const nb::gil_scoped_release release;
-        core.run(spaces, first, last);
-    }
-};
+void recurrent(Plan& plan, const nb::object& layer, const ViewIn& x, const std::optional<ViewIn>& h0,
+               const std::optional<ViewIn>& c0, const ViewIn& y, const ViewIn& h_n, const std::optional<ViewIn>& c_n) {
+    const auto* const stack = std::get_if<onward::Stack<float>>(&nb::cast<const Stack&>(layer).core);
+    if (!stack) throw nb::value_error("plans compute in float32");
+    auto optional = [](const std::optional<ViewIn>& view) { return view ? view_of(*view) : View{}; };
+    const View h = optional(h0), c = optional(c0), last_c = optional(c_n);
+    plan.core.recurrent(*stack, view_of(x), h0 ? &h : nullptr, c0 ? &c : nullptr, view_of(y), view_of(h_n),
+                        c_n ? &last_c : nullptr);
+    plan.weights.push_back(layer);
+}
 
 }  // namespace
 
@@ -129,14 +114,14 @@ void bind_plan(nb::module_& m) {
         .def("standardize", [](Plan& plan, float epsilon, const ViewIn& x, const ViewIn& y) {
             plan.core.standardize(epsilon, view_of(x), view_of(y));
         })
-        .def("product", &Plan::product, "W"_a, "x"_a, "row_axes"_a,
+        .def("product", &product, "W"_a, "x"_a, "row_axes"_a,
              "function"_a.none(), "y"_a)
         .def("matmul", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.matmul(view_of(a), view_of(b), view_of(y));
         })
-        .def("recurrent", &Plan::recurrent, "stack"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
+        .def("recurrent", &recurrent, "stack"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
              "c_n"_a.none())
-        .def("run", &Plan::run, "arrays"_a, "first"_a, "last"_a,
+        .def("run", &run, "arrays"_a, "first"_a, "last"_a,
              "Run the steps [first, last) on the arena, the constants, the inputs and the outputs.");
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from support.evaluate import evaluate
 from support.onnx_nodes import model_of, open_model
 
 import onward
@@ -24,9 +25,8 @@ def compared(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], weigh
     graph = open_model(model_of(nodes, inputs, outputs, weights))
     for scale in (1, -0.5):
         scaled = {name: (x * scale).astype(x.dtype) for name, x in inputs.items()}
-        plan = graph._planner.plan(scaled)
-        assert plan is not None
-        for mine, expected in zip(graph(**scaled), graph._evaluator.run(None, dict(scaled)), strict=True):
+        reference = evaluate(graph._planner.graph, *scaled.values())
+        for mine, expected in zip(graph(**scaled), reference, strict=True):
             assert mine.shape == expected.shape
             np.testing.assert_allclose(mine, expected, rtol=0, atol=2e-5 * max(1, np.abs(expected).max()))
     return graph
@@ -42,6 +42,8 @@ CONVOLUTIONS = [
     ((2, 3, 9, 8), (4, 3, 3, 3), {"auto_pad": "SAME_UPPER", "dilations": [1, 2]}),
     ((1, 4, 9, 8), (4, 1, 3, 3), {"group": 4, "auto_pad": "SAME_LOWER"}),
     ((3, 17, 33), (33, 17, 1), {}),
+    ((2, 3, 7, 31), (40, 3, 3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 1]}),
+    ((1, 2, 40, 3), (17, 2, 5, 2), {"dilations": [2, 1]}),
 ]
 
 
@@ -105,7 +107,7 @@ def test_unsupported_nodes_run_in_numpy_between_steps_of_the_core() -> None:
         helper.make_node("Sin", ["m"], ["y"]),
     ]
     graph = compared(nodes, {"x": normal(3, 5)}, ["y", "m"], {})
-    plan = graph._planner.plan({"x": normal(3, 5)})
+    plan = graph._planner.find([normal(3, 5)])
     assert plan is not None and [type(segment) is tuple for segment in plan._segments].count(False) == 2
 
 
@@ -194,6 +196,45 @@ def test_an_array_in_the_other_byte_order_does_not_use_the_plan_for_native_order
     x = normal(4, 5)
     graph(x)
     np.testing.assert_array_equal(graph(x.astype(">f4"))[0], -x)
+
+
+def test_a_plan_runs_only_for_arrays_of_its_dtypes_shapes_and_parameters() -> None:
+    nodes = [helper.make_node("Mul", ["x", "scale"], ["y"])]
+    graph = open_model(model_of(nodes, {"x": normal(2, 3), "scale": np.array(2.0, np.float32)}, ["y"], {}))
+    x, scale = normal(2, 3), np.array(2.0, np.float32)
+    graph(x, scale)
+    run = graph._planner.run
+    for args, inputs in [((x, scale), {}), ((x,), {"scale": scale}), ((), {"scale": scale, "x": x[:, ::-1]})]:
+        outputs = run(args, inputs)
+        assert outputs is not None
+        np.testing.assert_array_equal(outputs[0], (args[0] if args else inputs["x"]) * 2)
+    for wrong in [
+        x.astype(np.float64),
+        x[:1],
+        x[0],
+        x.astype(">f4"),
+        np.ma.masked_array(x),
+        x.tolist(),
+        None,
+    ]:
+        assert run((wrong, scale), {}) is None
+    assert run((x,), {}) is None
+    assert run((x, scale), {"scale": scale}) is None
+    assert run((x,), {"x": scale}) is None
+
+
+def test_a_core_plan_rejects_arrays_that_do_not_fill_its_spaces() -> None:
+    plan, four = _core.Plan([0, 0, 8, 8]), np.dtype(np.float32)
+    inputs, outputs, none = [("float32", [2], None)], [((2,), four)], np.zeros(0, np.uint8)
+    _core.Plans(["x"], [(plan, none, inputs, outputs)])
+    for entry in [
+        (plan, none, [("float32", [1], None)], outputs),
+        (plan, none, inputs, [((1,), four)]),
+        (plan, none, [("float32", [2], bytes(8))], outputs),
+        (plan, none, [*inputs, *inputs], outputs),
+    ]:
+        with pytest.raises(ValueError, match="fit"):
+            _core.Plans(["x"], [entry])
 
 
 def test_rows_of_reductions_do_not_depend_on_the_batch(isa: str) -> None:

@@ -60,6 +60,8 @@ class Program:
 
     builder: Builder
     inputs: list[str]  # the graph's inputs that NumPy nodes read, or "" for those in spaces of the plan
+    # of each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
+    signature: list[tuple[str, tuple[int, ...], bytes | None]] = field(default_factory=list)
     segments: list[tuple[int, int] | NumPyNode | Rest] = field(default_factory=list)
     outputs: list[Source] = field(default_factory=list)
 
@@ -104,6 +106,9 @@ class Compiler:
         return self._program
 
     def _add_input(self, name: str, array: Any, is_parameter: bool) -> None:
+        if isinstance(array, np.ndarray):
+            value = array.tobytes() if is_parameter else None
+            self._program.signature.append((array.dtype.name, array.shape, value))
         if not isinstance(array, np.ndarray):
             self._values[name] = Value((), np.dtype(object), name=name)
         elif is_parameter or array.size == 0:

@@ -49,11 +49,9 @@ class Model(FamiliarNames):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
-        feed = self._in_order(args, inputs) if inputs else args
-        if len(feed) == len(self._names):
-            plan = self._planner.find(feed)  # its signature has passed the checks
-            if plan is not None:
-                return tuple(plan(feed))
+        results = self._planner.run(args, inputs)  # its signature has passed the checks
+        if results is not None:
+            return results
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
@@ -70,13 +68,6 @@ class Model(FamiliarNames):
             )
             self._variants[replaced] = Planner(simplify(graph))
         return self._variants[replaced]
-
-    def _in_order(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
-        """Return the required inputs in order, or () if some are missing or others are given."""
-        rest = self._names[len(args) :]
-        if len(rest) != len(inputs) or any(name not in inputs for name in rest):
-            return ()
-        return (*args, *(inputs[name] for name in rest))
 
     def layers(self) -> Sequential:
         """Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace.

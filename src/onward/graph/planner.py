@@ -6,11 +6,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from ..errors import ArgumentError, OnwardError
 from .builder import Weights, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
@@ -36,11 +37,23 @@ class Planner:
         self._varying: set[int] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
+        self._names = tuple(declared.name for declared in graph.inputs)
+        self._ready = _core.Plans(self._names, [])  # the plans that run without Python
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
         plan = self.find(inputs) or self._plan(inputs)
         return tuple(plan(inputs))
+
+    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Run the plan for inputs in order and by name, and return its outputs.
+
+        Returns None if there is no such plan yet, or if it has steps in NumPy.
+        """
+        try:
+            return self._ready(args, inputs)
+        except IndexError as error:  # a step met an index out of range; it names its node
+            raise ArgumentError(str(error)) from None
 
     def find(self, inputs: Sequence[Any]) -> Plan | None:
         """Return the existing plan for the signature of these inputs, or None."""
@@ -57,6 +70,8 @@ class Planner:
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
                     self._stop_following()
+                entries = [plan.entry for plan in self._plans.values() if plan.entry is not None]
+                self._ready = _core.Plans(self._names, entries)
             return plan
 
     def _signature(self, inputs: Sequence[Any]) -> Any:
@@ -85,6 +100,13 @@ class Planner:
         self.__init__(**state)  # type: ignore[misc]  # plans and locks are not pickled
 
 
+class Continuation(NamedTuple):
+    """The last segment of a plan: it runs the rest of the graph, whose shapes it knows only then."""
+
+    planner: Planner
+    inputs: list[Location]
+
+
 class Plan:
     """A compiled graph, ready to run. Calls may run concurrently; each one uses its own arena."""
 
@@ -95,6 +117,13 @@ class Plan:
             (source.view.shape, source.view.dtype) for source in program.outputs if _is_filled(source)
         ]
         self._core, self._constants = program.builder.build()
+        # what the core needs to run the plan without Python, or None
+        needs_python = self._segments != [(0, len(program.builder.steps))] or not all(
+            map(_is_filled, self._outputs)
+        )
+        self.entry = (
+            None if needs_python else (self._core, self._constants, program.signature, self._filled)
+        )
         self._arena_size = program.builder.arena_size
         self._arenas: list[NDArray[np.uint8]] = []
 
@@ -115,13 +144,13 @@ class Plan:
         for segment in self._segments:
             if isinstance(segment, NumPyNode):
                 _run_node(segment, spaces, values)
-            elif isinstance(segment[0], int):
-                self._run(spaces, *segment)
-            else:
-                rest, locations = segment
-                results = list(rest(*(_found(location, spaces, values) for location in locations)))
+            elif isinstance(segment, Continuation):
+                found = [_found(location, spaces, values) for location in segment.inputs]
+                results = list(segment.planner(*found))
                 self._arenas.append(arena)
                 return results
+            else:
+                self._run(spaces, *segment)
         self._arenas.append(arena)
         if len(results) == len(self._outputs):
             return results
@@ -185,7 +214,7 @@ def _constant_ids(graph: Graph) -> Iterator[int]:
 def _prepared(segment: Any, weights: Weights) -> Any:
     """Make planners of the graphs of a segment."""
     if isinstance(segment, Rest):
-        return Planner(segment.graph, weights), segment.inputs
+        return Continuation(Planner(segment.graph, weights), segment.inputs)
     if isinstance(segment, NumPyNode) and any(bodies(segment.node)):
         # an If may depend on parameters; in a loop, the number of the iteration is an ordinary input
         is_loop = segment.node.operation != "If"

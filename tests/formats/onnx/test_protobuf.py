@@ -230,9 +230,9 @@ def test_many_tiny_fields_take_a_bounded_memory(field: bytes, monkeypatch: pytes
     monkeypatch.setattr(protobuf, "MAX_FIELDS", 20_000)
     content = delimited(7, field * 20_000)
     assert "more than 20000 fields" in refused(content)
-    assert peak(content) < 250 * 20_000
+    assert peak(content) < 300 * 20_000
 
 
 def test_many_numbers_in_a_list_are_refused() -> None:
-    with pytest.raises(FileError, match="more than 1000000 fields"):
+    with pytest.raises(FileError, match="more than 500000 fields"):
         decoded(delimited(7, delimited(5, delimited(1, b"\x01" * 2_000_000))))

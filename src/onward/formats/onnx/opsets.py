@@ -14,6 +14,7 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ...graph.operations import OPERATIONS
+from ...graph.operations.recurrent import check_options
 from . import legacy, messages
 
 if TYPE_CHECKING:
@@ -127,6 +128,12 @@ def _constant(call: Call) -> None:
 def _control(call: Call) -> None:
     if call.operation == "Scan" and call.version < 9:
         raise ArgumentError("Scan of opset 8 is not supported: convert the file to a newer opset")
+
+
+@rule("RNN", "GRU", "LSTM", before=EVER)
+def _recurrent(call: Call) -> None:
+    OPERATIONS[call.operation].check_attributes(call.attributes)
+    check_options(call.operation, call.attributes)
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax", before=13)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ...errors import FileError
 
 MAX_DEPTH = 100  # of nested messages, as in Google's implementations
-MAX_FIELDS = 1_000_000  # each takes at least two bytes of the file, but up to 250 bytes of memory
+MAX_FIELDS = 500_000  # each takes at least two bytes of the file, but up to 300 bytes of memory
 VARINT, FIXED64, DELIMITED, GROUP_START, GROUP_END, FIXED32 = range(6)  # wire types
 MAX_VARINT = 10  # bytes
 BLOCK = 1 << 16  # bytes or numbers that NumPy converts at a time, which bounds its temporary arrays

@@ -206,8 +206,13 @@ def dense(sparse: SparseTensor, limit: int) -> Tensor:
     size = math.prod(shape)
     if size * bits // 8 > limit:
         raise FileError(f"{name} takes {size * bits // 8} bytes when dense; expected at most {limit}")
-    flat = _flat_indices(indices, shape) if values.ndim == 1 and indices.dtype == np.int64 else indices
-    if flat.shape != values.shape or np.any((flat < 0) | (flat >= size)):
+    flat = _flat_indices(indices, shape)
+    if (
+        indices.dtype != np.int64
+        or not values.ndim == flat.ndim == 1
+        or len(flat) != len(values)
+        or np.any((flat < 0) | (flat >= size))
+    ):
         raise FileError(
             f"{name} has values {values.shape} and {indices.dtype} indices {indices.shape}; "
             f"expected an int64 index inside the shape {shape} for each value"

@@ -28,7 +28,7 @@ from ...layers.rnn import GRU
 from ...layers.sequential import Sequential
 from ...layers.windows import Spatial
 from . import function_protos
-from .activation_names import OPERATORS, RECURRENT, by_function
+from ...graph.activation_names import OPERATORS, RECURRENT, by_function
 
 OPSET = 14  # the first opset with the current recurrent operators
 # the opsets of newer operators

@@ -150,9 +150,7 @@ def dropout(
 @dropout.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x = typed_view(b, inputs[0])
-    if x is None or any(node.outputs[1:]):  # no step fills the mask
-        return None
-    return [x] * len(shapes)
+    return None if x is None or any(node.outputs[1:]) else [x]
 
 
 def _expand_signature(x: Known, shape: AnyArray) -> Signature:

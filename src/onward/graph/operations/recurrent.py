@@ -46,16 +46,15 @@ def recurrent(
     """
     x = arrays.as_floats(x, layer.dtype, "x") if x.dtype != layer.dtype else x
     steps = arrays.reversed_steps(x, lengths) if reverse else x
-    given = [*states, None, None][: len(layer.state_names)]
-    if len(given) == 2 and given[0] is not None and given[1] is None:
-        given[1] = np.zeros(layer.state_shapes(x.shape[1])[1], layer.dtype)
-    if len(given) == 2 and given[0] is None and given[1] is not None:
-        given[0] = np.zeros(layer.state_shapes(x.shape[1])[0], layer.dtype)
-    initial = None if given[0] is None else layer.join_states(given)
+    h, c = (*states, None, None)[:2]
+    zeros = [np.zeros(shape, layer.dtype) for shape in layer.state_shapes(x.shape[1])]
+    if len(zeros) == 2 and (h is None) != (c is None):
+        h, c = (zero if state is None else state for zero, state in zip(zeros, (h, c), strict=True))
+    initial = None if h is None else layer.join_state(h, c)
     y, final = layer(steps, initial, lengths=lengths)
     if reverse:
         y = arrays.reversed_steps(y, lengths)
-    return y, *layer.split_states(final)
+    return y, *layer.split_state(final)[: len(zeros)]
 
 
 @recurrent.lowering
@@ -174,10 +173,7 @@ def new_layer(
 
     If only the sizes of W and R are given, the layer has no weights. Raises ArgumentError and ShapeError.
     """
-    direction = attributes.get("direction") or "forward"
-    if direction not in DIRECTIONS:
-        raise ArgumentError(f"direction={direction!r}, but must be one of {', '.join(DIRECTIONS)}")
-    D, layer_type = DIRECTIONS[direction], LAYERS[cell]
+    D, layer_type = DIRECTIONS[attributes.get("direction") or "forward"], LAYERS[cell]
     arguments = _options(cell, attributes, D)
     shape_W, shape_R = (a.shape for a in (sizes or (W, R)))  # type: ignore[union-attr]
     G = len(layer_type.gates)
@@ -215,6 +211,17 @@ def _weights(layer: Any, W: AnyArray, R: AnyArray, B: AnyArray | None, P: AnyArr
         if P is not None:
             weights["weight_peephole" + suffix] = reorder(P[d], "peephole", "onnx", "torch")
     return weights
+
+
+def check_options(cell: str, attributes: Mapping[str, Any]) -> None:
+    """Raise ArgumentError if no layer has the options of a node of ONNX."""
+    direction, layout = attributes.get("direction") or "forward", attributes.get("layout", 0)
+    if direction not in DIRECTIONS:
+        raise ArgumentError(f"direction={direction!r}, but must be one of {', '.join(DIRECTIONS)}")
+    if layout not in (0, 1):
+        raise ArgumentError(f"layout={layout!r}, but must be 0 or 1")
+    D = DIRECTIONS[direction]
+    LAYERS[cell](1, 1, bidirectional=D == 2, rng=NO_WEIGHTS, **_options(cell, attributes, D))
 
 
 def _options(cell: str, attributes: Mapping[str, Any], D: int) -> dict[str, Any]:

@@ -29,9 +29,9 @@ def _reduce_rows(function: str, rows: AnyArray) -> AnyArray:
     N, F = rows.shape
     y = np.zeros(N, np.float32)
     if rows.size:
-        plan = _core.Plan([0, 0, rows.size, N])
-        plan.reduce(function, (2, 0, (N, F), (F, 1)), (3, 0, (N, 1), (1, 1)))
-        empty = np.zeros(0, np.float32)
+        plan = _core.Plan([0, 0, rows.nbytes, y.nbytes])
+        plan.reduce(function, View.contiguous(2, 0, (N, F)), View.contiguous(3, 0, (N, 1)))
+        empty = np.zeros(0, np.uint8)
         plan.run([empty, empty, rows, y], 0, 1)
     return y
 
