@@ -23,7 +23,9 @@ def _head_shape(x: Known, heads: int | None, name: str) -> tuple[int, ...]:
     if len(x.shape) == 4:
         return x.shape
     if len(x.shape) != 3 or not heads or x.shape[2] % heads:
-        raise ShapeError(f"{name} has shape {x.shape}; expected (N, heads, L, size), or (N, L, {heads} heads * size)")
+        raise ShapeError(
+            f"{name} has shape {x.shape}; expected (N, heads, L, size), or (N, L, {heads} heads * size)"
+        )
     return (x.shape[0], heads, x.shape[1], x.shape[2] // heads)
 
 
@@ -40,7 +42,11 @@ def _attention_signature(
     kv_num_heads: int | None = None,
     **attributes: Any,
 ) -> list[Signature]:
-    q, k, v = _head_shape(Q, q_num_heads, "Q"), _head_shape(K, kv_num_heads, "K"), _head_shape(V, kv_num_heads, "V")
+    q, k, v = (
+        _head_shape(Q, q_num_heads, "Q"),
+        _head_shape(K, kv_num_heads, "K"),
+        _head_shape(V, kv_num_heads, "V"),
+    )
     past = 0 if past_key is None else past_key.shape[2]
     keys, values = (*k[:2], past + k[2], k[3]), (*v[:2], past + v[2], v[3])
     y = (*q[:3], v[3]) if len(Q.shape) == 4 else (q[0], q[2], q[1] * v[3])
@@ -118,7 +124,8 @@ def attention(
     if is_flat:
         _head_shape(Q, q_num_heads, "Q"), _head_shape(K, kv_num_heads, "K"), _head_shape(V, kv_num_heads, "V")
         Q, K, V = (
-            _split_heads(x, int(heads or 1)) for x, heads in ((Q, q_num_heads), (K, kv_num_heads), (V, kv_num_heads))
+            _split_heads(x, int(heads or 1))
+            for x, heads in ((Q, q_num_heads), (K, kv_num_heads), (V, kv_num_heads))
         )
     if past_key is not None and past_value is not None:
         K, V = np.concatenate([past_key, K], 2), np.concatenate([past_value, V], 2)
@@ -176,7 +183,11 @@ def rotary_embedding(
     The caches hold the cosines and sines (positions, pairs), or without position_ids (N, L, pairs). Source: Su et
     al. 2021.
     """
-    heads = x.transpose(0, 2, 1, 3) if x.ndim == 4 else x.reshape(*x.shape[:2], num_heads, x.shape[2] // num_heads)
+    heads = (
+        x.transpose(0, 2, 1, 3)
+        if x.ndim == 4
+        else x.reshape(*x.shape[:2], num_heads, x.shape[2] // num_heads)
+    )
     size = rotary_embedding_dim or heads.shape[-1]
     if position_ids is not None:
         cos_cache, sin_cache = cos_cache[position_ids], sin_cache[position_ids]
@@ -184,9 +195,13 @@ def rotary_embedding(
     if cos.shape[-1] != size // 2:
         raise ShapeError(f"cos_cache has {cos.shape[-1]} angles; expected {size // 2}")
     y = heads.copy()
-    first, second = (slice(0, size, 2), slice(1, size, 2)) if interleaved else (
-        slice(0, size // 2),
-        slice(size // 2, size),
+    first, second = (
+        (slice(0, size, 2), slice(1, size, 2))
+        if interleaved
+        else (
+            slice(0, size // 2),
+            slice(size // 2, size),
+        )
     )
     a, b = heads[..., first], heads[..., second]
     y[..., first], y[..., second] = cos * a - sin * b, sin * a + cos * b

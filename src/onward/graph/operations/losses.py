@@ -12,7 +12,11 @@ from .registry import Known, operation
 
 
 def _negative_log_likelihood(
-    log_probabilities: AnyArray, targets: AnyArray, weight: AnyArray | None, reduction: str, ignore_index: int | None
+    log_probabilities: AnyArray,
+    targets: AnyArray,
+    weight: AnyArray | None,
+    reduction: str,
+    ignore_index: int | None,
 ) -> AnyArray:
     """Return the losses of targets (N, ...) under log probabilities (N, C, ...), or their weighted mean or sum."""
     dtype = log_probabilities.dtype
@@ -20,7 +24,9 @@ def _negative_log_likelihood(
     ignored = np.zeros(targets.shape, bool) if ignore_index is None else targets == ignore_index
     classes = np.where(ignored, 0, targets)
     if classes.size and not (classes.min() >= -C and classes.max() < C):
-        raise ArgumentError(f"the targets reach from {targets.min()} to {targets.max()}; expected {C} classes")
+        raise ArgumentError(
+            f"the targets reach from {targets.min()} to {targets.max()}; expected {C} classes"
+        )
     own = np.take_along_axis(log_probabilities, np.expand_dims(classes, 1), 1).squeeze(1)
     weights = np.where(ignored, 0, 1 if weight is None else weight[classes]).astype(dtype)
     losses = -own * weights

@@ -165,7 +165,9 @@ def _wrap(x: AnyArray) -> AnyArray:
 def integer_product(A: AnyArray, B: AnyArray, a_zero: AnyArray | None, b_zero: AnyArray | None) -> AnyArray:
     """(A - a_zero) (B - b_zero) in int32; zero points of rows of A and of columns of B."""
     a_axis = -2 if A.ndim > 1 else -1
-    return _wrap(np.matmul(_steps(A, a_zero, a_axis), _steps(B, b_zero, -1)))  # in float64, these sums are exact
+    return _wrap(
+        np.matmul(_steps(A, a_zero, a_axis), _steps(B, b_zero, -1))
+    )  # in float64, these sums are exact
 
 
 def _integer_signature(A: Known, B: Known, *zero_points: Known | None) -> Signature:

@@ -19,9 +19,7 @@ def _requantize(y: AnyArray, scale: AnyArray, zero_point: AnyArray | None, dtype
     return quantize(y, scale.reshape(()), 0 if zero_point is None else zero_point.reshape(()), dtype)
 
 
-def _scaled_product(
-    sums: AnyArray, a_scale: AnyArray, b_scale: AnyArray, bias: AnyArray | None
-) -> AnyArray:
+def _scaled_product(sums: AnyArray, a_scale: AnyArray, b_scale: AnyArray, bias: AnyArray | None) -> AnyArray:
     """Return the integer sums in float32; b_scale may be of columns."""
     columns = b_scale.reshape(()) if b_scale.size == 1 else b_scale
     y = sums.astype(np.float32) * (a_scale.reshape(()) * columns)
@@ -55,7 +53,9 @@ def dynamic_quantize_matmul(
     return _scaled_product(integer_product(quantized, B, a_zero, b_zero), a_scale, b_scale, bias)
 
 
-def _binary_signature(A: Known, a_scale: Known, a_zero: Known | None, B: Known, *rest: Known | None) -> Signature:
+def _binary_signature(
+    A: Known, a_scale: Known, a_zero: Known | None, B: Known, *rest: Known | None
+) -> Signature:
     return Signature(np.broadcast_shapes(A.shape, B.shape), A.dtype)
 
 

@@ -58,7 +58,9 @@ def _resized_axes(
         factors = [after / before if before else 1.0 for before, after in zip(befores, afters, strict=True)]
         if policy != "stretch":
             if policy not in ("not_larger", "not_smaller"):
-                raise ArgumentError(f"keep_aspect_ratio_policy={policy!r}; expected stretch, not_larger, not_smaller")
+                raise ArgumentError(
+                    f"keep_aspect_ratio_policy={policy!r}; expected stretch, not_larger, not_smaller"
+                )
             factor = min(factors) if policy == "not_larger" else max(factors)
             factors = [factor] * len(places)
             afters = [int(factor * before + 0.5) for before in befores]
@@ -67,7 +69,8 @@ def _resized_axes(
         if not all(0 < factor < math.inf for factor in factors):
             raise ArgumentError(f"scales={factors}; expected positive numbers")
         afters = [
-            int(np.float32(factor) * np.float32(before)) for factor, before in zip(factors, befores, strict=True)
+            int(np.float32(factor) * np.float32(before))
+            for factor, before in zip(factors, befores, strict=True)
         ]
     n = len(places)
     regions = [(0.0, 1.0)] * n
@@ -204,7 +207,9 @@ def _interpolate(x: AnyArray, axis: int, places: AnyArray, weights: AnyArray | N
 
 def _grid_signature(x: Known, grid: Known, **attributes: Any) -> Signature:
     if len(x.shape) != len(grid.shape) or grid.shape[-1] != len(x.shape) - 2:
-        raise ShapeError(f"x has shape {x.shape}, grid {grid.shape}; expected (N, C, *in) and (N, *out, axes)")
+        raise ShapeError(
+            f"x has shape {x.shape}, grid {grid.shape}; expected (N, C, *in) and (N, *out, axes)"
+        )
     return Signature((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
 
 
@@ -254,7 +259,9 @@ def _reflect(at: AnyArray, low: float, high: float) -> AnyArray:
     extent = high - low
     distance = np.abs(at - low) % (2 * extent)
     inside = (at >= low) & (at <= high)
-    return np.where(inside, at, low + np.where(distance > extent, 2 * extent - distance, distance)).astype(at.dtype)
+    return np.where(inside, at, low + np.where(distance > extent, 2 * extent - distance, distance)).astype(
+        at.dtype
+    )
 
 
 def _affine_signature(theta: Known, size: Any, **attributes: Any) -> Signature:

@@ -33,7 +33,9 @@ def _dft_sizes(x: Known, length: Any, axis: Any, inverse: int, onesided: int) ->
     rank = len(x.shape)
     place = -2 if axis is None else int(np.asarray(axis).item())
     if rank < 2 or not -rank <= place < rank or place % rank == rank - 1 or x.shape[-1] not in (1, 2):
-        raise ShapeError(f"x has shape {x.shape}, axis {place}; expected an axis before the last, which has size 1 or 2")
+        raise ShapeError(
+            f"x has shape {x.shape}, axis {place}; expected an axis before the last, which has size 1 or 2"
+        )
     place %= rank
     if length is not None:
         n = int(np.asarray(length).item())
@@ -55,7 +57,12 @@ def _dft_signature(
 
 @operation("DFT", signature=_dft_signature, shape_inputs=(1, 2), widens=True)
 def dft(
-    x: AnyArray, length: AnyArray | None = None, axis: AnyArray | None = None, *, inverse: int = 0, onesided: int = 0
+    x: AnyArray,
+    length: AnyArray | None = None,
+    axis: AnyArray | None = None,
+    *,
+    inverse: int = 0,
+    onesided: int = 0,
 ) -> AnyArray:
     """The discrete Fourier transform of x (..., 1 or 2) along an axis, or its inverse; in float64."""
     place, n, _ = _dft_sizes(x, length, axis, inverse, onesided)
@@ -151,7 +158,12 @@ def _stft_sizes(
 
 
 def _stft_signature(
-    signal: Known, frame_step: Any, window: Known | None = None, frame_length: Any = None, *, onesided: int = 1
+    signal: Known,
+    frame_step: Any,
+    window: Known | None = None,
+    frame_length: Any = None,
+    *,
+    onesided: int = 1,
 ) -> Signature:
     _, _, frames, bins = _stft_sizes(signal, frame_step, window, frame_length, onesided)
     return Signature((signal.shape[0], frames, bins, 2), signal.dtype)
