@@ -15,8 +15,12 @@ def run_lowered(
     inputs: Sequence[Any],
     attributes: Mapping[str, Any],
     known: Sequence[int] = (),
+    outputs: int | None = None,
 ) -> list[Any] | None:
-    """The outputs of the lowered operation, or None if it has no steps; `known` are indices of constants."""
+    """The outputs of the lowered operation, or None if it has no steps; `known` are indices of constants.
+
+    `outputs` is the number of outputs that are used, by default all.
+    """
     lower, b = OPERATIONS[operation].lower, Builder(Weights(frozenset()))
     values: list[Value | None] = []
     arrays: list[Any] = []
@@ -33,7 +37,7 @@ def run_lowered(
         [a if a is None or i in known else Signature.of(a) for i, a in enumerate(inputs)], attributes
     )
     assert lower is not None and signatures is not None
-    node = Node(operation, ("x",) * len(inputs), ("y",) * len(signatures), attributes, operation)
+    node = Node(operation, ("x",) * len(inputs), ("y",) * (outputs or len(signatures)), attributes, operation)
     views = lower(b, node, values, [signature.shape for signature in signatures])
     if views is None:
         return None

@@ -162,7 +162,8 @@ class Compiler:
         """Add a node as steps of the core and return the views of its outputs, or None if that is impossible."""
         before = len(self._builder.steps)
         empty = any(math.prod(value.shape) == 0 for value in (*inputs, *signatures) if value is not None)
-        if operation.lower is None or empty or any(s.dtype.name not in DTYPES for s in signatures):
+        used = [s for s, output in zip(signatures, node.outputs, strict=False) if output]
+        if operation.lower is None or empty or any(s.dtype.name not in DTYPES for s in used):
             return None
         views = operation.lower(self._builder, node, inputs, [s.shape for s in signatures])
         if views is None or any(v.dtype != s.dtype for v, s in zip(views, signatures, strict=False)):

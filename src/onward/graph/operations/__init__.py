@@ -19,6 +19,7 @@ from . import (  # noqa: F401 - each module registers its operations
     products,
     quantization,
     quantized_functions,
+    quantized_recurrent,
     recurrent,
     reductions,
     resize,

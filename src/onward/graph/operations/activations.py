@@ -180,6 +180,27 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return _add_swish(b, node.attributes.get("alpha", 1.702), inputs[0])
 
 
+@operation("BiasGelu", signature=like_first, widens=True)
+def bias_gelu(x: AnyArray, bias: AnyArray) -> Any:
+    """onnxruntime's Gelu of x + bias."""
+    return activate(activations.call("gelu"), x + bias)
+
+
+@bias_gelu.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, bias = view(b, inputs[0]), view(b, inputs[1])
+    if x is None or bias is None:
+        return None
+    return [b.map("activate", activations.call("gelu"), b.binary("add", x, bias))]
+
+
+@operation("FastGelu", signature=like_first, widens=True)
+def fast_gelu(x: AnyArray, bias: AnyArray | None = None) -> Any:
+    """onnxruntime's approximation of Gelu by tanh, of x + bias."""
+    (y,) = gelu.compute([x if bias is None else x + bias], {"approximate": "tanh"})
+    return y
+
+
 @operation("PRelu", signature=like_first, widens=True)
 def prelu(x: AnyArray, slope: AnyArray) -> Any:
     return np.where(x < 0, slope * x, x)

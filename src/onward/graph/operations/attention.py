@@ -115,8 +115,8 @@ def attention(
 ) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
     """softmax(scale Q K^T + bias) V for each head; also the keys, the values and the scores.
 
-    Q (N, heads, L, size), or (N, L, heads * size); K and V may have fewer heads, each of which several heads of Q
-    share. `lengths` is the number of keys of each row. Source: Vaswani et al. 2017; Ainslie et al. 2023.
+    Q (N, heads, L, size), or (N, L, heads * size). K and V may have fewer heads, each of which several heads
+    of Q share. `lengths` is the number of keys of each row. Source: Vaswani et al. 2017; Ainslie et al. 2023.
     """
     if (past_key is None) != (past_value is None) or (past_key is not None and lengths is not None):
         raise ArgumentError("expected past_key together with past_value, and lengths without them")
@@ -178,10 +178,10 @@ def rotary_embedding(
     num_heads: int = 0,
     rotary_embedding_dim: int = 0,
 ) -> AnyArray:
-    """Pairs of features of x (N, heads, L, size), or (N, L, heads * size), rotated by angles of their positions.
+    """Pairs of features of x (N, heads, L, size), or (N, L, heads * size), rotated by their position.
 
-    The caches hold the cosines and sines (positions, pairs), or without position_ids (N, L, pairs). Source: Su et
-    al. 2021.
+    The caches hold the cosines and sines (positions, pairs), or without position_ids (N, L, pairs). Source:
+    Su et al. 2021.
     """
     heads = (
         x.transpose(0, 2, 1, 3)

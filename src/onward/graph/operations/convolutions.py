@@ -72,7 +72,7 @@ def conv(
 
 @conv.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Lower to products, or to sums over taps if each channel has its own kernel; internally, the channels are last."""
+    """Lower to products, with the channels last, or to a sum over taps if each channel has its own kernel."""
     x, W, bias = view(b, inputs[0]), known(inputs[1]), None
     if len(inputs) > 2 and inputs[2] is not None:
         bias = known(inputs[2])
@@ -141,11 +141,12 @@ def _transposed_sizes(x: Known, W: Known, attributes: Any) -> tuple[list[int], l
     if auto_pad in ("SAME_UPPER", "SAME_LOWER") and not output_shape:
         output_shape = [size * step for size, step in zip(sizes, strides, strict=True)]
     if output_shape:
-        totals = [size - out for size, out in zip(whole, output_shape[-n:], strict=True)]
-        halves = [total // 2 for total in totals]
-        if auto_pad != "SAME_UPPER":
-            halves = [total - half for total, half in zip(totals, halves, strict=True)]
-        return whole, [(before, total - before) for before, total in zip(halves, totals, strict=True)]
+        crops = []
+        for size, out in zip(whole, output_shape[-n:], strict=True):
+            total = size - out  # an output that is larger than the result ends with zeros
+            before = max(0, total // 2 if auto_pad == "SAME_UPPER" else total - total // 2)
+            crops.append((before, total - before))
+        return whole, crops
     pads = list(attributes.get("pads") or [0] * 2 * n) if auto_pad == "NOTSET" else [0] * 2 * n
     return whole, list(zip(pads[:n], pads[n:], strict=True))
 

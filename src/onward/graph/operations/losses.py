@@ -18,7 +18,7 @@ def _negative_log_likelihood(
     reduction: str,
     ignore_index: int | None,
 ) -> AnyArray:
-    """Return the losses of targets (N, ...) under log probabilities (N, C, ...), or their weighted mean or sum."""
+    """Return the losses of targets (N, ...) under log probabilities (N, C, ...), or their mean or sum."""
     dtype = log_probabilities.dtype
     C = log_probabilities.shape[1]
     ignored = np.zeros(targets.shape, bool) if ignore_index is None else targets == ignore_index

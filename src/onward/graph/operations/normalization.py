@@ -76,12 +76,12 @@ def batch_normalization(
     epsilon: float = 1e-5,
     momentum: float = 0.9,
     training_mode: int = 0,
-) -> AnyArray | tuple[AnyArray, AnyArray, AnyArray]:
+) -> tuple[AnyArray, ...]:
     """scale (x - mean) / sqrt(variance + epsilon) + bias for each channel of x (N, C, ...).
 
     With `training_mode`, mean and variance are those of x, and the running ones are outputs, too.
     """
-    results = ()
+    results: tuple[AnyArray, ...] = ()
     if training_mode:
         axes = [axis for axis in range(x.ndim) if axis != 1]
         means = over_rows(ROWS["ReduceMean"], x, axes)
@@ -98,7 +98,7 @@ def batch_normalization(
         per_channel(a.astype(x.dtype, copy=False), x.ndim) for a in (scale, bias, mean, variance)
     )
     y = (x - mean) / np.sqrt(variance + x.dtype.type(epsilon)) * scale + bias
-    return (y, *results) if results else y
+    return y, *results
 
 
 @batch_normalization.lowering
@@ -228,7 +228,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def _mean_squares(rows: AnyArray) -> AnyArray:
-    return row_sums(np.square(rows)) / rows.dtype.type(rows.shape[1])
+    return np.asarray(row_sums(np.square(rows)) / rows.dtype.type(rows.shape[1]))
 
 
 @operation("RMSNormalization", signature=like_first)
@@ -299,7 +299,7 @@ def skip_layer_normalization(
     *,
     epsilon: float = 1e-12,
 ) -> tuple[AnyArray, ...]:
-    """onnxruntime's layer normalization of x + skip + bias over the last axis; also its statistics and the sum."""
+    """onnxruntime's layer normalization of x + skip + bias over the last axis; also statistics and sum."""
     total = x + skip if bias is None else x + skip + bias
     y, mean, inverse = layer_normalization.compute([total, gamma, beta], {"epsilon": epsilon})
     return y, mean, inverse, total
@@ -317,3 +317,16 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         total = b.binary("add", total, bias)
     y = b.rows("standardize", node.attributes.get("epsilon", 1e-12), total, [len(x.shape) - 1])
     return [_affine(b, y, gamma, beta)]
+
+
+@operation("SkipSimplifiedLayerNormalization", signature=_skip_signature)
+def skip_rms_normalization(
+    x: AnyArray, skip: AnyArray, gamma: AnyArray, bias: AnyArray | None = None, *, epsilon: float = 1e-12
+) -> tuple[AnyArray, ...]:
+    """onnxruntime's RMS normalization of x + skip + bias over the last axis; also 1 / norm and the sum."""
+    total = x + skip if bias is None else x + skip + bias
+    (y,) = rms_normalization.compute([total, gamma], {"epsilon": epsilon})
+    wide = total.astype(_computed_dtype(total))
+    mean = over_rows(_mean_squares, wide, [x.ndim - 1])
+    inverse = (1 / np.sqrt(mean + wide.dtype.type(epsilon))).astype(np.float32)
+    return y, np.zeros_like(inverse), inverse, total

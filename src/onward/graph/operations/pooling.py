@@ -65,8 +65,9 @@ def max_pool(
     seen = _windows(x, g, lowest)
     positions = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:], order="F" if storage_order else "C")
     places = _windows(positions[None, None], g, -1)
-    y = seen[(..., *[0] * len(g.kernel))].copy()
-    indices = np.broadcast_to(places[(..., *[0] * len(g.kernel))], y.shape).copy()
+    first: Any = (..., *[0] * len(g.kernel))
+    y = seen[first].copy()
+    indices = np.broadcast_to(places[first], y.shape)
     for tap in np.ndindex(*g.kernel):
         part, place = seen[(..., *tap)], places[(..., *tap)]
         better = (part > y) | ((indices < 0) & (place >= 0))
@@ -184,7 +185,7 @@ def _unpool_signature(
     strides: Sequence[int] | None = None,
 ) -> Signature:
     if output_shape is not None:
-        return Signature(tuple(map(int, output_shape)), x.dtype)  # type: ignore[arg-type]  # it is known
+        return Signature(tuple(map(int, output_shape)), x.dtype)
     return Signature(_unpooled_shape(x.shape, kernel_shape, pads, strides), x.dtype)
 
 

@@ -1,7 +1,7 @@
 """Matrix products: MatMul, Gemm, FusedMatMul and Einsum.
 
-Each number of a product of floats is a sum in the order of the inner axis, one fused multiply-add for each term,
-so that a row does not depend on the other rows.
+Each number of a product of floats is a sum in the order of the inner axis, one fused multiply-add for each
+term, so that a row does not depend on the other rows.
 """
 
 import math
@@ -345,10 +345,11 @@ def einsum(*inputs: AnyArray, equation: str) -> AnyArray:
 
 @lowering("Einsum")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    views = [view(b, value) for value in inputs]
-    if len(views) != 2 or views[0] is None or views[1] is None:
+    if len(inputs) != 2:
         return None
-    A, B = views
+    A, B = view(b, inputs[0]), view(b, inputs[1])
+    if A is None or B is None:
+        return None
     operands, result = _labels(node.attributes["equation"], [len(A.shape), len(B.shape)])
     parts = _as_product(operands, result, [A.shape, B.shape])
     if parts is None or 0 in A.shape or 0 in B.shape:

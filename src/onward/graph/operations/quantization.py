@@ -8,8 +8,8 @@ import numpy as np
 from ...errors import DtypeError, ShapeError
 from ...layers.conv import Filters
 from ..node import AnyArray, Signature
-from .convolutions import conv_geometry, conv_signature, pad_or_crop
 from .casting import cast_to
+from .convolutions import conv_geometry, conv_signature, pad_or_crop
 from .products import product_shape
 from .registry import Known, operation
 
@@ -37,7 +37,7 @@ def saturate(x: AnyArray, zero_point: AnyArray | int, dtype: np.dtype[Any]) -> A
 
 
 def spread(values: AnyArray, shape: Sequence[int], axis: int, block_size: int = 0) -> AnyArray:
-    """Reshape scales or zero points so that they broadcast: one for all, one for each slice or one for each block."""
+    """Reshape scales or zero points, one for all, for each slice or each block, so that they broadcast."""
     if values.size == 1 and not block_size:
         return values.reshape(())
     if not -len(shape) <= axis < len(shape):

@@ -1,5 +1,6 @@
 """onnxruntime's operations on quantized arrays: dequantize, compute in float32, quantize."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..node import AnyArray, Signature
 from .normalization import softmax
 from .pooling import average_pool
 from .products import product_shape
-from .quantization import dequantize, integer_product, quantize, quantize_dynamically
+from .quantization import dequantize, integer_product, quantize, quantize_dynamically, saturate
 from .registry import Known, operation
 
 
@@ -191,8 +192,9 @@ def qlinear_global_average_pool(
     axes = tuple(range(1, x.ndim - 1) if channels_last else range(2, x.ndim))
     zero = 0 if x_zero is None else x_zero.astype(np.int64)
     sums = (x.astype(np.int64) - zero).sum(axes, keepdims=True)
-    count = np.float32(np.prod([x.shape[axis] for axis in axes]))
-    return _requantize(sums.astype(np.float32) * x_scale.reshape(()) / count, y_scale, y_zero, x.dtype)
+    count = np.float32(math.prod(x.shape[axis] for axis in axes))
+    factor = x_scale.reshape(()) / (y_scale.reshape(()) * count)
+    return saturate(sums.astype(np.float32) * factor, 0 if y_zero is None else y_zero.reshape(()), x.dtype)
 
 
 def _concat_signature(y_scale: Known, y_zero: Known, *inputs: Known, axis: int) -> Signature:

@@ -49,11 +49,11 @@ def _row_minima(rows: AnyArray) -> AnyArray:
 
 
 def _lowest(dtype: np.dtype[Any]) -> Any:
-    return False if dtype == bool else np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
+    return False if dtype.kind == "b" else np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
 
 
 def _highest(dtype: np.dtype[Any]) -> Any:
-    return True if dtype == bool else np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
+    return True if dtype.kind == "b" else np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
 
 
 def _row_products(rows: AnyArray) -> AnyArray:
@@ -65,14 +65,14 @@ def _row_products(rows: AnyArray) -> AnyArray:
 
 def _row_means(rows: AnyArray) -> AnyArray:
     if rows.dtype.kind in "iu":
-        return (rows.sum(1) / max(rows.shape[1], 1)).astype(rows.dtype)
-    return row_sums(rows) / rows.dtype.type(rows.shape[1])
+        return np.asarray(rows.sum(1) / max(rows.shape[1], 1), rows.dtype)
+    return np.asarray(row_sums(rows) / rows.dtype.type(rows.shape[1]))
 
 
 def _row_log_sums_exp(rows: AnyArray) -> AnyArray:
     highest = _row_maxima(rows)
     shift = np.where(np.isfinite(highest), highest, 0).astype(rows.dtype)
-    return np.log(row_sums(np.exp(rows - shift[:, None]))) + shift
+    return np.asarray(np.log(row_sums(np.exp(rows - shift[:, None]))) + shift)
 
 
 def _exact(function: Callable[[AnyArray], AnyArray]) -> Callable[[AnyArray], AnyArray]:
@@ -133,8 +133,7 @@ def _register(name: str) -> None:
         x: AnyArray, axes: AnyArray | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
     ) -> AnyArray:
         reduced = reduced_axes(axes, x.ndim, noop_with_empty_axes)
-        # without axes, each element is a row of its own, except that nothing remains to be done if it is a no-op
-        y = over_rows(ROWS[name], x, reduced)
+        y = over_rows(ROWS[name], x, reduced)  # without axes, each element is a row of its own
         return y if keepdims else y.squeeze(tuple(reduced))
 
 

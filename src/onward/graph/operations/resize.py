@@ -4,7 +4,7 @@ Coordinates are computed in float32, as in onnxruntime and PyTorch: in float64, 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..node import AnyArray, Signature
 from .registry import Known, operation
 
 RADII = {"linear": 1, "cubic": 2}  # how far the elements of an interpolation lie from its coordinate
-NEAREST = {
+NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round_prefer_floor": lambda at: np.ceil(at - np.float32(0.5)),
@@ -188,7 +188,7 @@ def _neighbors(mode: str, at: AnyArray, shrinkage: np.float32, a: np.float32) ->
 def _weights(mode: str, d: AnyArray, a: Any) -> AnyArray:
     """Return the weights of elements at distances d >= 0."""
     if mode == "linear":
-        return np.maximum(1 - d, 0)
+        return np.asarray(np.maximum(1 - d, 0))
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
     return np.where(d <= 1, near, np.where(d < 2, far, 0)).astype(d.dtype)
@@ -217,7 +217,7 @@ def _grid_signature(x: Known, grid: Known, **attributes: Any) -> Signature:
 def grid_sample(
     x: AnyArray, grid: AnyArray, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> AnyArray:
-    """x (N, C, *in) interpolated at coordinates from -1 to 1; grid (N, *out, axes) lists the last axis first."""
+    """x (N, C, *in) at the coordinates from -1 to 1 of grid (N, *out, axes), the last axis first."""
     sizes = x.shape[2:]
     indices, weights = [], []
     for axis, size in enumerate(sizes):
@@ -226,7 +226,7 @@ def grid_sample(
         bounds = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
         if mode == "nearest":
             at = np.rint(at)
-        if padding_mode == "border":
+        if padding_mode == "border" and mode != "cubic":
             at = np.where((at < bounds[0]) | (at > bounds[1]), np.clip(at, 0, size - 1), at)
         elif padding_mode == "reflection":
             at = _reflect(at, *bounds)

@@ -151,8 +151,9 @@ def _stft_sizes(
         n = signal.shape[1] if window is None else window.shape[0]
     if step < 1 or not 1 <= n <= signal.shape[1] or (window is not None and window.shape != (n,)):
         raise ShapeError(
-            f"a signal of length {signal.shape[1]} has frame_step {step}, frame_length {n} and a window of shape "
-            f"{None if window is None else window.shape}; expected 1 <= frame_length <= length and a window as long"
+            f"a signal of length {signal.shape[1]} has frame_step {step}, frame_length {n} and a window of "
+            f"shape {None if window is None else window.shape}; expected frame_step >= 1, a frame_length up "
+            f"to the length, and a window of the same length"
         )
     return step, n, 1 + (signal.shape[1] - n) // step, n // 2 + 1 if onesided else n
 

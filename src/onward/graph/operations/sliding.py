@@ -31,8 +31,8 @@ def spans(kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
 def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]) -> Geometry:
     """Return the geometry of windows over axes of some sizes.
 
-    `attributes` holds auto_pad, pads, strides, dilations and ceil_mode of ONNX. Raises ArgumentError for attributes
-    that do not match the axes, and ShapeError if a window is larger than the padded axis.
+    `attributes` holds auto_pad, pads, strides, dilations and ceil_mode of ONNX. Raises ArgumentError for
+    attributes that do not match the axes, and ShapeError if a window is larger than the padded axis.
     """
     n = len(kernel)
     if len(sizes) != n:
@@ -41,7 +41,7 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
     dilations = tuple(map(int, attributes.get("dilations") or [1] * n))
     if len(strides) != n or len(dilations) != n or min((*strides, *dilations, *kernel), default=1) < 1:
         raise ArgumentError(
-            f"kernel {tuple(kernel)}, strides {strides}, dilations {dilations}; expected {n} positive integers each"
+            f"kernel {tuple(kernel)}, strides {strides}, dilations {dilations}; expected {n} positive numbers"
         )
     covered = spans(kernel, dilations)
     sides = padding(sizes, covered, strides, attributes.get("auto_pad", "NOTSET"), attributes.get("pads"))
