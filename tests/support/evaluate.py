@@ -13,7 +13,8 @@ def evaluate(graph: Graph, *inputs: Any) -> tuple[Any, ...]:
     values = {"": None, **graph.constants, **dict(zip(names, inputs, strict=True))}
     for node in graph.nodes:
         attributes = {
-            name: _Body(value) if isinstance(value, Graph) else value for name, value in node.attributes.items()
+            name: _Body(value) if isinstance(value, Graph) else value
+            for name, value in node.attributes.items()
         }
         results = OPERATIONS[node.operation].compute([values[name] for name in node.inputs], attributes)
         values |= {name: array for name, array in zip(node.outputs, results, strict=False) if name}

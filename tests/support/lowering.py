@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from onward.graph.builder import Builder, Weights
+from onward.graph.builder import Builder, Weights, aligned_zeros
 from onward.graph.node import Node, Signature
 from onward.graph.operations import OPERATIONS, Value
 
@@ -27,11 +27,12 @@ def run_lowered(
     for i, array in enumerate(inputs):
         if array is None:
             values.append(None)
-        elif i in known or array.dtype != np.float32:
-            values.append(Value(array.shape, array.dtype, array=array if i in known else None))
+        elif i in known:
+            values.append(Value(array.shape, array.dtype, array=array))
         else:
-            arrays.append(np.ascontiguousarray(array))
-            values.append(Value(array.shape, array.dtype, view=b.new_argument(*array.shape)))
+            arrays.append(np.array(array, order="C"))
+            place = b.new_argument(*array.shape, dtype=array.dtype.name)
+            values.append(Value(array.shape, array.dtype, view=place))
     signatures = OPERATIONS[operation].signatures(
         [a if a is None or i in known else Signature.of(a) for i, a in enumerate(inputs)], attributes
     )
@@ -41,15 +42,8 @@ def run_lowered(
     if views is None:
         return None
     for view in views:
-        b.add("copy", view, b.new_argument(*view.shape))
+        b.add("copy", view, b.new_argument(*view.shape, dtype=view.dtype))
     plan, constants = b.build()
-    results = [np.full(view.shape, np.nan, np.float32) for view in views]
-    plan.run([_aligned(b.arena_size), constants, *arrays, *results], 0, len(b.steps))
+    results = [np.ones(view.shape, view.dtype) for view in views]
+    plan.run([aligned_zeros(b.arena_size), constants, *arrays, *results], 0, len(b.steps))
     return results
-
-
-def _aligned(size: int) -> Any:
-    """Floats that start at a cache line."""
-    floats = np.zeros(size + 16, np.float32)
-    start = -floats.ctypes.data // 4 % 16
-    return floats[start : start + size]

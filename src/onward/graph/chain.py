@@ -28,7 +28,7 @@ MOVES = {
     "Shape", "Slice", "Split", "Squeeze", "Steps", "Transpose", "Unsqueeze",
 }  # fmt: skip
 SHAPES = {"Shape", "Steps"}  # of the value at the end of the chain
-FEATURES, DIRECTIONS = "features", "directions"
+FEATURES, DIRECTIONS, FLAT = "features", "directions", "all axes before the features"
 # Sizes that stand for the open sizes of the graph. They are prime, so that products of them differ.
 OPEN = 10007, 10009, 10037
 INFLATED = {"ConstantOfShape", "Expand", "Steps"}  # to these sizes
@@ -44,10 +44,6 @@ def layers_of(graph: Graph) -> Sequential:
     for node in graph.nodes:
         chain.follow(node)
     return chain.finished(graph.outputs[0])
-
-
-def _described(node: Node) -> str:
-    return f"node {node.name} ({node.operation})"
 
 
 class _Chain:
@@ -76,6 +72,7 @@ class _Chain:
         self.lengths = ""  # the input of the graph that says it instead
         self.layers: list[Layer] = []
         self.final: dict[str, bool] = {}  # final states of layers of one direction, and whether batch first
+        self.flattened: list[Any] = []  # the axes before a Flatten
         self.among = 0, 1  # which the value is of how many along DIRECTIONS, if each has one
 
     def follow(self, node: Node) -> None:
@@ -87,15 +84,15 @@ class _Chain:
             if node.operation == "Recurrent":
                 self._recurrent(node)
             elif step is None or not step(node, [self.constants.get(name) for name in node.inputs]):
-                raise ArgumentError(f"{_described(node)} cannot be converted to layers")
+                raise ArgumentError(f"{node} cannot be converted to layers")
             else:
                 self.at = node.outputs[0]
         elif self._only_moves(node):
             self.states |= outputs
             self._keep_shapes(node)
             self.all_steps |= outputs if node.operation == "Steps" else set()
-        elif outputs & self.needed - {""}:
-            raise ArgumentError(f"{_described(node)} is no part of a chain of layers")
+        elif outputs & self.needed:
+            raise ArgumentError(f"{node} is no part of a chain of layers")
 
     def finished(self, output: str) -> Sequential:
         if self.at != output:
@@ -132,15 +129,15 @@ class _Chain:
         x, lengths, *states = (*node.inputs, "", "", "")[:4]
         time, batch = self.axes[:2]
         if self.time not in (None, time) or self.axes[2:] != [FEATURES] or x != self.at:
-            raise ArgumentError(f"{_described(node)} has another time axis than the nodes before it")
+            raise ArgumentError(f"{node} has another time axis than the nodes before it")
         if node.attributes.get("reverse"):
-            raise ArgumentError(f"{_described(node)} runs only in reverse, which no layer supports")
+            raise ArgumentError(f"{node} runs only in reverse, which no layer supports")
         for name in states:
             if name not in self.states and np.any(self.constants.get(name, 0)):
-                raise ArgumentError(f"{_described(node)} starts from numbers that are in the graph")
+                raise ArgumentError(f"{node} starts from numbers that are in the graph")
         own = "" if lengths in self.all_steps else lengths
         if own not in ("", *self.inputs) or (self.time is not None and own != self.lengths):
-            raise ArgumentError(f"{_described(node)} takes other lengths than the other nodes")
+            raise ArgumentError(f"{node} takes other lengths than the other nodes")
         self.time, self.lengths = time, own
         layer = copy.copy(node.attributes["layer"])
         layer.__dict__["batch_first"] = time == 1
@@ -216,6 +213,16 @@ class _Chain:
     def _cast(self, node: Node, constants: list[Any]) -> bool:
         return not self.layers  # of the input, which layers convert themselves
 
+    def _flatten(self, node: Node, constants: list[Any]) -> bool:
+        """All axes before the features, in front of a softmax, after which they return."""
+        if node.attributes.get("axis", 1) != len(self.axes) - 1 or self.axes[-1] != FEATURES:
+            return False
+        if len(self.axes) > 2:
+            self.flattened = self.axes
+            self.sizes[FLAT] = math.prod(self.sizes[axis] for axis in self.axes[:-1])
+            self.axes = [FLAT, FEATURES]
+        return True
+
     def _transpose(self, node: Node, constants: list[Any]) -> bool:
         self.axes = [self.axes[axis] for axis in node.attributes["perm"]]
         return True
@@ -231,6 +238,9 @@ class _Chain:
     def _reshape(self, node: Node, constants: list[Any]) -> bool:
         """(.., .., D, H) to (.., .., D*H) or back, or of one direction without its axis."""
         shape = self.shapes.get(node.inputs[1], constants[1])
+        if shape is not None and self.axes == [FLAT, FEATURES]:
+            self.axes = self.flattened
+            return bool(np.array_equal(shape, [self.sizes[axis] for axis in self.axes]))
         if shape is None or self.among != (0, 1) or DIRECTIONS not in self.sizes:
             return False
         D, splits = self.sizes[DIRECTIONS], DIRECTIONS not in self.axes
@@ -239,7 +249,9 @@ class _Chain:
             return False
         before = [self.sizes[axis] for axis in self.axes]
         after = [
-            before[place] if n == 0 and place < len(before) and not node.attributes.get("allowzero") else int(n)
+            before[place]
+            if n == 0 and place < len(before) and not node.attributes.get("allowzero")
+            else int(n)
             for place, n in enumerate(shape)
         ]
         rest = math.prod(n for n in after if n != -1)
@@ -256,7 +268,12 @@ class _Chain:
 
     def _gather(self, node: Node, constants: list[Any]) -> bool:
         table, index = constants
-        if table is not None and node.attributes.get("axis", 0) == 0 and table.ndim == 2 and FEATURES not in self.axes:
+        if (
+            table is not None
+            and node.attributes.get("axis", 0) == 0
+            and table.ndim == 2
+            and FEATURES not in self.axes
+        ):
             layer = Embedding(*table.shape, dtype=table.dtype, rng=NO_WEIGHTS)
             layer.load_state_dict({"weight": table})
             self.layers.append(layer)
@@ -310,7 +327,13 @@ class _Chain:
         if any(a is None or a.ndim != 1 for a in arrays) or not self._is_last(node):
             return False
         named = dict(zip(("weight", "bias"), arrays, strict=False))
-        layer = LayerNorm(len(weight), node.attributes.get("epsilon", 1e-5), bias=len(named) == 2, dtype=weight.dtype, rng=NO_WEIGHTS)
+        layer = LayerNorm(
+            len(weight),
+            node.attributes.get("epsilon", 1e-5),
+            bias=len(named) == 2,
+            dtype=weight.dtype,
+            rng=NO_WEIGHTS,
+        )
         layer.load_state_dict(named)
         self.layers.append(layer)
         return bool(self.axes[-1] == FEATURES)
@@ -355,5 +378,5 @@ def _ancestors(graph: Graph) -> set[str]:
     needed = {graph.outputs[0]}
     for node in reversed(graph.nodes):
         if needed.intersection(node.outputs):
-            needed.update(node.inputs)
+            needed.update(filter(None, node.inputs))
     return needed

@@ -59,13 +59,21 @@ class Graph:
         self.constants[name] = array
         return name
 
-    def add(self, operation: str, *inputs: str, name: str = "", output: str = "", **attributes: Any) -> str:
+    def add(
+        self,
+        operation: str,
+        *inputs: str,
+        name: str = "",
+        source: str = "",
+        output: str = "",
+        **attributes: Any,
+    ) -> str:
         """Add a node with one output, and return the name of the output.
 
-        `name` is what the source calls the node, `output` what it calls the output. Raises ArgumentError, which
-        names the node, for an unknown operation or attribute.
+        `name`, `source` and `output` are what the source file calls the node, its operator and the output.
+        Raises ArgumentError, which names the node, for an unknown operation or attribute.
         """
-        return self.add_all(operation, inputs, (output,), name=name, **attributes)[0]
+        return self.add_all(operation, inputs, (output,), name=name, source=source, **attributes)[0]
 
     def add_all(
         self,
@@ -74,19 +82,20 @@ class Graph:
         outputs: int | Sequence[str] = 1,
         *,
         name: str = "",
+        source: str = "",
         **attributes: Any,
     ) -> tuple[str, ...]:
         """Add a node with several outputs, given their number or names, and return the names of the outputs."""
         wanted = [""] * outputs if isinstance(outputs, int) else outputs
         named = tuple(self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted)
-        found = OPERATIONS.get(operation)
-        if found is None:
-            raise ArgumentError(f"node {name or named[0]}: the operation {operation} is not supported")
+        node = Node(operation, tuple(inputs), named, attributes, name or named[0], source)
+        if operation not in OPERATIONS:
+            raise ArgumentError(f"{node}: the operation {operation} is not supported")
         try:
-            found.check_attributes(attributes)
+            OPERATIONS[operation].check_attributes(attributes)
         except OnwardError as error:
-            raise ArgumentError(f"node {name or named[0]}: {error}") from error
-        self.nodes.append(Node(operation, tuple(inputs), named, attributes, name or named[0]))
+            raise ArgumentError(f"{node}: {error}") from error
+        self.nodes.append(node)
         return named
 
     def renamed(self, prefix: str, inputs: Sequence[str], outputs: Sequence[str]) -> Expansion:

@@ -34,7 +34,8 @@ class Node:
     """One application of an operation to values.
 
     `operation` names an entry of `operations.OPERATIONS`. `inputs` and `outputs` are names of values; "" stands
-    for an omitted input or an unused output. `name` identifies the node in errors, as its source file does.
+    for an omitted input or an unused output. `name` and `source` are what the source
+    file calls the node and its operator.
     """
 
     operation: str
@@ -42,3 +43,8 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
     name: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        """The node in errors."""
+        return f"node {self.name} ({self.source or self.operation})"

@@ -114,16 +114,16 @@ class Plan:
         self._inputs, self._outputs = program.inputs, program.outputs
         self._segments = [_prepared(segment, weights) for segment in program.segments]
         self._filled = [
-            (source.view.shape, source.view.dtype) for source in program.outputs if _is_filled(source)
+            (source.view.shape, np.dtype(source.view.dtype))
+            for source in program.outputs
+            if _is_filled(source)
         ]
         self._core, self._constants = program.builder.build()
         # what the core needs to run the plan without Python, or None
         needs_python = self._segments != [(0, len(program.builder.steps))] or not all(
             map(_is_filled, self._outputs)
         )
-        self.entry = (
-            None if needs_python else (self._core, self._constants, program.signature, self._filled)
-        )
+        self.entry = None if needs_python else (self._core, self._constants, program.signature, self._filled)
         self._arena_size = program.builder.arena_size
         self._arenas: list[NDArray[np.uint8]] = []
 

@@ -178,18 +178,18 @@ def _recurrent(s: _Simplifier, node: Node) -> Iterator[Node]:
     except Exception:  # the error belongs to the call, which names the node
         yield node
         return
-    prefix, name = next(filter(None, node.outputs)), node.name
+    prefix, name = next(filter(None, node.outputs)), (node.name, node.source or node.operation)
     batch_first, D = node.attributes.get("layout") == 1, 1 + layer.bidirectional
     given = [X, h, c][: 1 + len(layer.state_names)]
     if batch_first:
         for place, value in enumerate(given):
             if value:
                 given[place] = f"{prefix}/input_{place}"
-                yield Node("Transpose", (value,), (given[place],), {"perm": [1, 0, 2]}, name)
+                yield Node("Transpose", (value,), (given[place],), {"perm": [1, 0, 2]}, *name)
     inputs = (given[0], lengths, *given[1:])
     outputs = [f"{prefix}/output_{place}" for place in range(len(given))]
     attributes = {"layer": layer, "reverse": node.attributes.get("direction") == "reverse"}
-    yield Node("Recurrent", inputs, tuple(outputs), attributes, name)
+    yield Node("Recurrent", inputs, tuple(outputs), attributes, *name)
     wanted = (*node.outputs, "", "")[: len(outputs)]
     if wanted[0]:
         yield from _directions(s, prefix, outputs[0], wanted[0], D, batch_first, name)
@@ -199,32 +199,38 @@ def _recurrent(s: _Simplifier, node: Node) -> Iterator[Node]:
 
 
 def _directions(
-    s: _Simplifier, prefix: str, y: str, output: str, D: int, batch_first: bool, name: str
+    s: _Simplifier, prefix: str, y: str, output: str, D: int, batch_first: bool, name: tuple[str, str]
 ) -> Iterator[Node]:
     """y (T, B, D*H) to Y (T, D, B, H), or (B, T, D, H)."""
     if D == 1:
         axis = s.constant(f"{prefix}/axis", np.array([2 if batch_first else 1]))
         if batch_first:
-            yield Node("Transpose", (y,), (f"{prefix}/y",), {"perm": [1, 0, 2]}, name)
+            yield Node("Transpose", (y,), (f"{prefix}/y",), {"perm": [1, 0, 2]}, *name)
             y = f"{prefix}/y"
-        yield Node("Unsqueeze", (y, axis), (output,), {}, name)
+        yield Node("Unsqueeze", (y, axis), (output,), {}, *name)
         return
     shape = s.constant(f"{prefix}/shape", np.array([0, 0, D, -1]))
-    yield Node("Reshape", (y, shape), (f"{prefix}/y",), {}, name)
+    yield Node("Reshape", (y, shape), (f"{prefix}/y",), {}, *name)
     perm = [1, 0, 2, 3] if batch_first else [0, 2, 1, 3]
-    yield Node("Transpose", (f"{prefix}/y",), (output,), {"perm": perm}, name)
+    yield Node("Transpose", (f"{prefix}/y",), (output,), {"perm": perm}, *name)
 
 
 def _state(
-    s: _Simplifier, prefix: str, value: str, output: str, lengths: str, batch_first: bool, name: str
+    s: _Simplifier,
+    prefix: str,
+    value: str,
+    output: str,
+    lengths: str,
+    batch_first: bool,
+    name: tuple[str, str],
 ) -> Iterator[Node]:
     """The final state (D, B, H), or (B, D, H); 0 in rows of no steps, as in onnxruntime."""
     if lengths:
         zero = s.constant(f"{prefix}/zero", np.zeros((), np.float32))
-        yield Node("FinalState", (value, zero, lengths), (f"{output}/masked",), {}, name)
+        yield Node("FinalState", (value, zero, lengths), (f"{output}/masked",), {}, *name)
         value = f"{output}/masked"
     if batch_first:
-        yield Node("Transpose", (value,), (output,), {"perm": [1, 0, 2]}, name)
+        yield Node("Transpose", (value,), (output,), {"perm": [1, 0, 2]}, *name)
     else:
         s.alias(output, value)
 
@@ -260,5 +266,5 @@ def _join_bias(graph: Graph, makers: dict[str, Node], uses: Counter[str], node: 
             and uses[name] == 1
             and len(product.inputs) == 2
         ):
-            return Node("MatMul", (*product.inputs, other), node.outputs, {}, product.name)
+            return Node("MatMul", (*product.inputs, other), node.outputs, {}, product.name, product.source)
     return None

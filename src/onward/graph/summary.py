@@ -42,7 +42,8 @@ def summarize(graph: Graph) -> Summary:
             seen |= set(map(id, held.values()))
             if held:
                 sizes = sum(w.size for w in held.values()), sum(w.nbytes for w in held.values())
-                rows.append(Row(node.name, node.operation, shapes.get(node.outputs[0]), *sizes))
+                name, kind = node.name.partition(",")[0], node.source or node.operation
+                rows.append(Row(name, kind, shapes.get(node.outputs[0]), *sizes))
                 weights.append(held)
             else:
                 others += 1

@@ -155,7 +155,7 @@ def test_a_function_of_a_later_version_is_refused(tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "m.onnx")
     next(opset for opset in model.opset_import if opset.domain == "onward").version = 2
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(errors.FileError, match=r"onward.silu\) of opset 2"):
+    with pytest.raises(errors.FileError, match=r"onward.silu\).*not 2"):
         onward.load(tmp_path / "m.onnx")
 
 

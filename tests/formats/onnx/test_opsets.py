@@ -26,7 +26,9 @@ def test_broadcasting_before_opset_7_starts_at_the_axis_attribute(op: str) -> No
 def test_a_wrong_broadcasting_axis_is_refused() -> None:
     node = helper.make_node("Add", ["x", "w"], ["y"], "sum", broadcast=1, axis=1)
     graph = open_model(onnx_nodes.model_of([node], {"x": normal(4, 3)}, ["y"], {"w": normal(4)}, opset=6))
-    with pytest.raises(errors.ArgumentError, match=r"node sum \(Add\): B has shape \(4,\), which axis=1"):
+    with pytest.raises(
+        errors.ArgumentError, match=r"node sum \(Add\): B has shape \(4,\), which does not fit A .*axis=1"
+    ):
         graph(normal(4, 3))
 
 
@@ -77,5 +79,5 @@ def test_roi_align_before_opset_16_is_refused() -> None:
     feeds = {"x": normal(1, 2, 5, 5), "rois": np.array([[0, 0, 3, 3]], np.float32)}
     node = helper.make_node("RoiAlign", ["x", "rois", "rows"], ["y"], "pixels")
     model = onnx_nodes.model_of([node], feeds, ["y"], {"rows": np.array([0])}, opset=10)
-    with pytest.raises(errors.ArgumentError, match=r"node pixels \(RoiAlign\) is of an opset before 16"):
+    with pytest.raises(errors.ArgumentError, match=r"node pixels \(RoiAlign\): is of an opset before 16"):
         open_model(model)

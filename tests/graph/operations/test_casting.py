@@ -16,9 +16,13 @@ def cast(x: Any, to: Any, **attributes: Any) -> Any:
 
 
 def test_floats_are_truncated_and_wrap_around_in_any_position() -> None:
-    x = np.resize(np.array([-1.9, 1.9, 257.5, -3.0, 2.0**32 + 5], np.float32), 101)
+    x = np.resize(np.array([-1.9, 1.9, 257.5, -3.0, 1e6], np.float32), 101)
     assert cast(x, "uint8").tolist() == [int(number) % 256 for number in x.tolist()]
-    assert cast(x, np.int32)[:5].tolist() == [-1, 1, 257, -3, 0]  # 2**32 + 5 rounds to 2**32
+    assert cast(x, np.int16)[:5].tolist() == [-1, 1, 257, -3, 10**6 % 2**16]
+    large = np.array([3e9, 2**33, np.nan], np.float32)
+    assert cast(large, np.uint32)[0] == 3 * 10**9
+    assert cast(large, np.int32).tolist() == [-(2**31)] * 3
+    assert cast(large * 2**31, np.uint64)[0] == 3 * 10**9 * 2**31
     assert cast(np.array([0.5, 0.0, np.nan], np.float32), bool).tolist() == [True, False, True]
 
 

@@ -80,14 +80,36 @@ def test_computed_elements_are_the_same(case: Any) -> None:
     np.testing.assert_allclose(found[0], expected, rtol=tolerance, atol=tolerance)
 
 
+def test_gather_by_computed_indices() -> None:
+    indices = np.array([[0, -1, 3], [2, 2, -4]])
+    found = run_lowered("Gather", [X, indices], {"axis": 1})
+    assert found is not None
+    np.testing.assert_array_equal(found[0], X[:, indices])
+
+
+@pytest.mark.parametrize("source", [np.float32, np.float64])
+@pytest.mark.parametrize("target", [np.int8, np.uint8, np.int32, np.int64, np.float32, bool])
+def test_casts_of_numbers_out_of_range_are_the_same(source: Any, target: Any) -> None:
+    limits = [
+        sign * 2.0**bits + more
+        for sign in (-1, 1)
+        for bits in (7, 8, 31, 32, 63, 64)
+        for more in (-1.5, 0, 1)
+    ]
+    x = np.array([np.nan, np.inf, -np.inf, -0.5, 3e9, 1e30, *limits]).astype(source)
+    found = run_lowered("Cast", [x], {"to": target})
+    assert found is not None
+    np.testing.assert_array_equal(found[0], OPERATIONS["Cast"].compute([x], {"to": target})[0])
+
+
 def test_dropout_leaves_its_boolean_mask_to_numpy() -> None:
     assert run_lowered("Dropout", [X], {}) is None
 
 
 @pytest.mark.parametrize(
     ("operation", "inputs"),
-    [("Gather", [X, integers(1)]), ("Pow", [X, floats(1)]), ("Clip", [X, floats(), None])],
-    ids=["Gather", "Pow", "Clip"],
+    [("GatherND", [X, integers(1)]), ("Pow", [X, floats(1)]), ("Clip", [X, floats(), None])],
+    ids=["GatherND", "Pow", "Clip"],
 )
 def test_unknown_parameters_are_left_to_numpy(operation: str, inputs: list[Any]) -> None:
     assert run_lowered(operation, inputs, {}) is None

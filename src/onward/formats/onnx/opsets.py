@@ -59,7 +59,7 @@ class Call:
     def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
         """Add a node in front of the call."""
         name = self.node.name or self.node.output[0]
-        return self.scope.graph.add(operation, *inputs, name=name, **attributes)
+        return self.scope.graph.add(operation, *inputs, name=name, source=self.node.op_type, **attributes)
 
     def attribute_to_input(self, name: str, place: int, dtype: Any = np.int64) -> None:
         """Turn an attribute into the input at a place; without the attribute, the input is omitted."""
@@ -119,7 +119,12 @@ def _constant(call: Call) -> None:
     (name, value), *others = call.attributes.items()
     if others:
         raise ArgumentError(f"has the values {', '.join(call.attributes)}, but takes one")
-    dtypes = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+    dtypes = {
+        "value_int": np.int64,
+        "value_ints": np.int64,
+        "value_float": np.float32,
+        "value_floats": np.float32,
+    }
     array = value if name in ("value", "sparse_value") else np.asarray(value, dtypes.get(name, object))
     call.attributes = {"value": array}
 
@@ -311,7 +316,11 @@ def _fused_conv(call: Call) -> None:
     if added:
         y = call.add("Add", y, added)
     keys = {"LeakyRelu": ["alpha"], "HardSigmoid": ["alpha", "beta"], "Elu": ["alpha"]}.get(name, [])
-    call.operation, call.inputs, call.attributes = name or "Identity", [y], dict(zip(keys, numbers, strict=False))
+    call.operation, call.inputs, call.attributes = (
+        name or "Identity",
+        [y],
+        dict(zip(keys, numbers, strict=False)),
+    )
     if name == "Clip":
         call.inputs = [y, *(call.constant(number, np.float32) for number in numbers)]
 

@@ -117,12 +117,19 @@ class _Scope:
                 return
             if operation in CAPTURING:
                 inputs, attributes = self._with_bodies(operation, inputs, attributes)
-            self._define(node, self.graph.add_all(operation, inputs, node.output, name=_name(node), **attributes))
+            self._define(
+                node,
+                self.graph.add_all(
+                    operation, inputs, node.output, name=_name(node), source=_source(node), **attributes
+                ),
+            )
         elif function is not None:
             self._inline(node, function, inputs, attributes)
         else:
             call = reference.function(node, version, attributes)
-            outputs = self.graph.add_all("Python", inputs, node.output, name=_name(node), function=call)
+            outputs = self.graph.add_all(
+                "Python", inputs, node.output, name=_name(node), source=_source(node), function=call
+            )
             self._define(node, outputs)
 
     def _define(self, node: messages.Node, values: Sequence[str]) -> None:
@@ -199,7 +206,9 @@ def _versions(imports: Sequence[messages.OperatorSetId]) -> dict[str, int]:
     return {"" if opset.domain == "ai.onnx" else opset.domain: opset.version for opset in imports}
 
 
+def _source(node: messages.Node) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
 def _name(node: messages.Node) -> str:
     return node.name or ", ".join(filter(None, node.output))
-
-

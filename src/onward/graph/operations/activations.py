@@ -92,6 +92,18 @@ def selu(*, alpha: float = 1.67326319217681884765625, gamma: float = 1.050701022
     return "elu", alpha, gamma
 
 
+@_function("Affine")
+def affine(*, alpha: float, beta: float) -> Call:
+    """alpha x + beta"""
+    return activations.call(("affine", alpha, beta))
+
+
+@_function("ScaledTanh")
+def scaled_tanh(*, alpha: float, beta: float) -> Call:
+    """alpha tanh(beta x)"""
+    return activations.call(("scaled_tanh", alpha, beta))
+
+
 @_function("ThresholdedRelu")
 def thresholded_relu(*, alpha: float = 1.0) -> Call:
     return "thresholded_relu", alpha, 0.0

@@ -39,8 +39,9 @@ def _extension(name: str) -> Any:
 def cast_to(x: AnyArray, dtype: np.dtype[Any], saturate: bool = True, round_mode: str = "up") -> AnyArray:
     """Convert an array.
 
-    Floats become integers by truncation. Floats beyond the range of an 8-bit dtype become its largest
-    number if `saturate`, otherwise infinite or NaN. `round_mode` applies to float8_e8m0fnu.
+    Floats become integers by truncation; out of range, they become what the core makes of them. Floats beyond
+    the range of an 8-bit dtype become its largest number if `saturate`, otherwise infinite or NaN.
+    `round_mode` applies to float8_e8m0fnu.
     """
     if x.dtype == dtype or (x.dtype.kind in "SU" and dtype.kind == "O"):
         return x.astype(dtype, copy=False)
@@ -52,10 +53,9 @@ def cast_to(x: AnyArray, dtype: np.dtype[Any], saturate: bool = True, round_mode
         return _power_of_two(x, saturate, round_mode).view(dtype)
     if dtype.name.startswith("float8_") and saturate:
         return _saturated(x, dtype)
-    if dtype.kind in "iu" or dtype.name.startswith(("int", "uint")):
-        # A conversion in two steps wraps around; the direct one is undefined beyond the range.
-        if x.dtype.kind not in "iub" and dtype.itemsize < 8:
-            return x.astype(np.float64).astype(np.int64).astype(dtype)
+    is_integer = dtype.kind in "iu" or dtype.name.startswith(("int", "uint"))  # int4 is not of kind i
+    if is_integer and x.dtype.kind not in "iub" and dtype != np.uint64:
+        return _truncated(x, dtype)
     return x.astype(dtype)
 
 
@@ -69,6 +69,17 @@ def _parsed(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
         raise ArgumentError(
             f"a string is not the number of dtype {dtype} that Cast expects: {error}"
         ) from error
+
+
+def _truncated(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    """Return floats as integers, as the core converts them.
+
+    Floats beyond the range of 32 or 64 bits, and NaN, become its smallest number; smaller dtypes keep its low
+    bits.
+    """
+    wide, limit = (np.int64, 2.0**63) if dtype.itemsize == 8 or dtype == np.uint32 else (np.int32, 2.0**31)
+    whole = np.trunc(x.astype(np.float64))
+    return np.where((whole >= -limit) & (whole < limit), whole, -limit).astype(wide).astype(dtype)
 
 
 def _saturated(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:

@@ -98,12 +98,12 @@ def _divide(a: AnyArray, b: AnyArray) -> Any:
 ARITHMETIC: Functions = {**{"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divide}}
 for _name, _function in ARITHMETIC.items():
     _define_binary(_name, _function, widens=True)
-COMPARISONS: Functions = {
+PREDICATES: Functions = {
     **{"Equal": np.equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal},
     **{"Less": np.less, "LessOrEqual": np.less_equal},
     **{"And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor},
 }
-for _name, _function in COMPARISONS.items():
+for _name, _function in PREDICATES.items():
     _define_binary(_name, _function, broadcast_booleans)
 BITWISE: Functions = {
     **{"BitwiseAnd": np.bitwise_and, "BitwiseOr": np.bitwise_or, "BitwiseXor": np.bitwise_xor}

@@ -79,7 +79,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     y = b.new(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :], dtype=x.dtype)
     index_axes = range(axis, axis + count)
     selected = y.permuted(*index_axes, *(other for other in range(len(y.shape)) if other not in index_axes))
-    b.add("take", rows, indices, selected, node.name)
+    b.add("take", rows, indices, selected, str(node))
     return [y]
 
 

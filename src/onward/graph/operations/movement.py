@@ -11,7 +11,17 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axes, as_axis, as_integers
-from .registry import OPERATIONS, Inputs, Known, broadcast_shape, known, like_first, lowering, operation, typed_view
+from .registry import (
+    OPERATIONS,
+    Inputs,
+    Known,
+    broadcast_shape,
+    known,
+    like_first,
+    lowering,
+    operation,
+    typed_view,
+)
 
 # Where no signature rule is given, the result is a view of the zeros, which takes no memory.
 

@@ -176,7 +176,7 @@ def lowering(*names: str) -> Callable[[Lowering], Lowering]:
 def named(node: Node, error: Exception) -> str:
     """Return the message of an error that a node raised; the first node that saw it names it."""
     message = str(error)
-    return message if message.startswith("node ") else f"node {node.name} ({node.operation}): {message}"
+    return message if message.startswith("node ") else f"{node}: {message}"
 
 
 # Signature rules that several operations share.
