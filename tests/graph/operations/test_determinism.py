@@ -163,3 +163,39 @@ def test_signatures_of_absurd_sizes_are_exact_and_free(case: Any) -> None:
 def test_signatures_of_inputs_that_do_not_match_raise(name: str, inputs: Any, attributes: Any) -> None:
     with pytest.raises(OnwardError):
         OPERATIONS[name].signatures(inputs, attributes)
+
+
+def test_an_empty_batch_has_an_empty_result() -> None:
+    x, grid = floats(0, 3, 8, 7), floats(0, 4, 5, 2)
+    sizes = np.array([0, 3, 4, 9])
+    for name, inputs, attributes, shape in (
+        ("Conv", [x, floats(2, 3, 3, 2)], {}, (0, 2, 6, 6)),
+        ("MaxPool", [x], {"kernel_shape": [2, 2]}, (0, 3, 7, 6)),
+        ("AveragePool", [x], {"kernel_shape": [2, 2]}, (0, 3, 7, 6)),
+        ("Resize", [x, None, None, sizes], {"mode": "linear"}, (0, 3, 4, 9)),
+        ("GridSample", [x, grid], {}, (0, 3, 4, 5)),
+        ("Softmax", [x], {}, x.shape),
+        ("LayerNormalization", [x, floats(7)], {}, x.shape),
+        ("ReduceSum", [x, np.array([1])], {}, (0, 1, 8, 7)),
+    ):
+        assert computed(name, *inputs, **attributes).shape == shape, name
+        found = OPERATIONS[name].signatures(inputs, attributes)
+        assert found is not None
+        assert found[0].shape == shape, name
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "attributes"),
+    [
+        ("LayerNormalization", [floats(5, 3), floats(7, 5, 3)], {}),
+        ("RMSNormalization", [floats(5, 1), floats(3)], {}),
+        ("InstanceNormalization", [floats(5, 3, 2), floats(1), floats(3)], {}),
+        ("BatchNormalization", [floats(5, 3), *[floats(4)] * 4], {}),
+        ("Gemm", [floats(1, 3), floats(3, 4), floats(7, 4)], {}),
+        ("Conv", [floats(1, 3, 8), floats(2, 3, 3), floats(1)], {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_parameters_do_not_enlarge_the_result(name: str, inputs: Any, attributes: Any) -> None:
+    with pytest.raises(OnwardError):
+        OPERATIONS[name].signatures(inputs, attributes)

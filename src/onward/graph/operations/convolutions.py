@@ -43,7 +43,14 @@ def pad_or_crop(x: AnyArray, sides: Sequence[tuple[int, int]], value: Any = 0) -
 
 def conv_signature(x: Known, W: Known, *others: Known | None, **attributes: Any) -> Signature:
     """The output (N, M, *out) of a convolution of x (N, C, *in) with W (M, C / group, *kernel)."""
+    check_bias(others[0] if others else None, W.shape[0])
     return Signature((x.shape[0], W.shape[0], *conv_geometry(x, W, attributes).out), x.dtype)
+
+
+def check_bias(bias: Known | None, channels: int) -> None:
+    """Raise ShapeError if a bias does not have one number for each output channel."""
+    if bias is not None and bias.shape != (channels,):
+        raise ShapeError(f"the bias has shape {bias.shape}; expected ({channels},)")
 
 
 @operation("Conv", signature=conv_signature, widens=True)
@@ -153,6 +160,9 @@ def _transposed_sizes(x: Known, W: Known, attributes: Any) -> tuple[list[int], l
 
 def _transposed_signature(x: Known, W: Known, bias: Known | None = None, **attributes: Any) -> Signature:
     whole, crops = _transposed_sizes(x, W, attributes)
+    check_bias(bias, W.shape[1] * attributes.get("group", 1))
+    if min(whole) < 0:
+        raise ShapeError(f"x has shape {x.shape}, which has an empty axis")
     out = (max(0, size - before - after) for size, (before, after) in zip(whole, crops, strict=True))
     return Signature((x.shape[0], W.shape[1] * attributes.get("group", 1), *out), x.dtype)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ... import _core
+from ...errors import ShapeError
 from ...layers.norm import standardized
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
@@ -56,13 +57,30 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [b.rows("softmax", node.operation == "LogSoftmax", x, [axis])]
 
 
+def broadcast_into_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
+    """The output has the shape and dtype of the first input, into whose shape the others broadcast."""
+    for other in others:
+        if other is not None and np.broadcast_shapes(x.shape, other.shape) != x.shape:
+            raise ShapeError(f"an input of shape {other.shape} does not broadcast into {x.shape}")
+    return Signature.of(x)
+
+
+def like_first_by_channel(x: Known, *others: Known, **attributes: Any) -> Signature:
+    """The output has the shape and dtype of the first input (N, C, ...); the others are (C,)."""
+    if any(other.shape != x.shape[1:2] for other in others):
+        shapes = ", ".join(str(other.shape) for other in others)
+        raise ShapeError(f"x has shape {x.shape}, but the inputs of its channels {shapes}")
+    return Signature.of(x)
+
+
 def per_channel(a: AnyArray, rank: int) -> AnyArray:
     """Reshape an array (C,) so that it broadcasts against x (N, C, ...)."""
     return a.reshape(-1, *[1] * max(0, rank - 2))
 
 
 def _batch_signature(x: Known, *others: Known, training_mode: int = 0, **attributes: Any) -> list[Signature]:
-    return [Signature.of(x), *([Signature.of(a) for a in others[2:4]] if training_mode else [])]
+    y = like_first_by_channel(x, *others)
+    return [y, *([Signature.of(a) for a in others[2:4]] if training_mode else [])]
 
 
 @operation("BatchNormalization", signature=_batch_signature, widens=True)
@@ -151,7 +169,7 @@ def _layer_signature(
     axis %= len(x.shape)
     shape = (*x.shape[:axis], *[1] * (len(x.shape) - axis))
     dtype = _computed_dtype(x)
-    return [Signature.of(x), Signature(shape, dtype), Signature(shape, dtype)]
+    return [broadcast_into_first(x, scale, bias), Signature(shape, dtype), Signature(shape, dtype)]
 
 
 @operation("LayerNormalization", signature=_layer_signature)
@@ -188,7 +206,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [_affine(b, y, scale, bias)]
 
 
-@operation("InstanceNormalization", signature=like_first, widens=True)
+@operation("InstanceNormalization", signature=like_first_by_channel, widens=True)
 def instance_normalization(
     x: AnyArray, scale: AnyArray, bias: AnyArray, *, epsilon: float = 1e-5
 ) -> AnyArray:
@@ -197,7 +215,7 @@ def instance_normalization(
     return y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
 
 
-@operation("GroupNormalization", signature=like_first, widens=True)
+@operation("GroupNormalization", signature=like_first_by_channel, widens=True)
 def group_normalization(
     x: AnyArray,
     scale: AnyArray,
@@ -231,7 +249,7 @@ def _mean_squares(rows: AnyArray) -> AnyArray:
     return np.asarray(row_sums(np.square(rows)) / rows.dtype.type(rows.shape[1]))
 
 
-@operation("RMSNormalization", signature=like_first)
+@operation("RMSNormalization", signature=broadcast_into_first)
 def rms_normalization(
     x: AnyArray, scale: AnyArray, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> AnyArray:
@@ -286,7 +304,8 @@ def mean_variance_normalization(x: AnyArray, *, axes: Sequence[int] = (0, 2, 3))
 
 def _skip_signature(x: Known, *others: Known | None, **attributes: Any) -> list[Signature]:
     statistics = Signature((*x.shape[:-1], 1), np.dtype(np.float32))
-    return [Signature.of(x), statistics, statistics, Signature.of(x)]
+    y = broadcast_into_first(x, *others)
+    return [y, statistics, statistics, y]
 
 
 @operation("SkipLayerNormalization", signature=_skip_signature)

@@ -154,7 +154,10 @@ def _gemm_signature(
     rows, columns = A.shape[::-1] if transA else A.shape, B.shape[::-1] if transB else B.shape
     if len(rows) != 2 or len(columns) != 2:
         raise ShapeError(f"Gemm takes matrices, not arrays of shapes {A.shape} and {B.shape}")
-    return Signature(product_shape(rows, columns), A.dtype)
+    shape = product_shape(rows, columns)
+    if C is not None and np.broadcast_shapes(shape, C.shape) != shape:
+        raise ShapeError(f"C has shape {C.shape}, which does not broadcast into {shape}")
+    return Signature(shape, A.dtype)
 
 
 @operation("Gemm", signature=_gemm_signature, widens=True)

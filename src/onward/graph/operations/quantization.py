@@ -254,7 +254,8 @@ def _row_scales(scale: AnyArray, rank: int) -> AnyArray:
 def _qlinear_conv_signature(
     x: Known, x_scale: Known, x_zero: Known, W: Known, *rest: Known, **attributes: Any
 ) -> Signature:
-    return conv_signature(x, W, **attributes)._replace(dtype=rest[3].dtype)
+    bias = rest[4] if len(rest) > 4 else None
+    return conv_signature(x, W, bias, **attributes)._replace(dtype=rest[3].dtype)
 
 
 @operation("QLinearConv", signature=_qlinear_conv_signature)

@@ -53,7 +53,7 @@ def _resized_axes(
     befores = [shape[axis] for axis in places]
     if _absent(scales):
         afters = [int(size) for size in sizes]
-        if 0 in befores and any(afters):
+        if any(after > 0 == before for before, after in zip(befores, afters, strict=True)):
             raise ShapeError(f"the shape {tuple(shape)} has an empty axis, which cannot be resized")
         factors = [after / before if before else 1.0 for before, after in zip(befores, afters, strict=True)]
         if policy != "stretch":
@@ -210,6 +210,8 @@ def _grid_signature(x: Known, grid: Known, **attributes: Any) -> Signature:
         raise ShapeError(
             f"x has shape {x.shape}, grid {grid.shape}; expected (N, C, *in) and (N, *out, axes)"
         )
+    if 0 in x.shape[2:] and 0 not in grid.shape:
+        raise ShapeError(f"x has shape {x.shape}, which has no elements to sample")
     return Signature((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
 
 
@@ -219,6 +221,8 @@ def grid_sample(
 ) -> AnyArray:
     """x (N, C, *in) at the coordinates from -1 to 1 of grid (N, *out, axes), the last axis first."""
     sizes = x.shape[2:]
+    if 0 in grid.shape:
+        return np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
     indices, weights = [], []
     for axis, size in enumerate(sizes):
         normal = grid[..., len(sizes) - 1 - axis].astype(np.float32, copy=False)
@@ -236,7 +240,7 @@ def grid_sample(
         else:
             flat = at.astype(np.float32, copy=False).reshape(-1)
             places, weight = _neighbors(mode, flat, np.float32(1), np.float32(-0.75))
-            places, weight = (a.reshape(*at.shape, -1) for a in (places, weight))
+            places, weight = (a.reshape(*at.shape, a.shape[-1]) for a in (places, weight))
         if padding_mode == "zeros":
             weight = np.where((places >= 0) & (places < size), weight, 0)
         elif padding_mode == "reflection":
