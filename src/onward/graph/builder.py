@@ -83,8 +83,9 @@ class Builder:
     ) -> _core.Dense:
         """Return the matrix (O, K) and bias that `make` returns, packed once for all plans of the graph."""
         key = (_core.isa(), variant, *map(id, source))
-        if key in self._weights.packed:
-            return self._weights.packed[key]
+        dense: _core.Dense | None = self._weights.packed.get(key)
+        if dense is not None:
+            return dense
         W, bias = make()
         dense = _core.Dense(np.ascontiguousarray(W), None if bias is None else np.ascontiguousarray(bias))
         if all(array is None or id(array) in self._weights.lasting for array in source):

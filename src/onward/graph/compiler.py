@@ -107,7 +107,7 @@ class Compiler:
 
     def _add_input(self, name: str, array: Any, is_parameter: bool) -> None:
         if isinstance(array, np.ndarray):
-            value = array.tobytes() if is_parameter else None
+            value = array.tobytes() if is_parameter or array.size == 0 else None
             self._program.signature.append((array.dtype.name, array.shape, value))
         if not isinstance(array, np.ndarray):
             self._values[name] = Value((), np.dtype(object), name=name)

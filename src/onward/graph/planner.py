@@ -75,7 +75,7 @@ class Planner:
             return plan
 
     def _signature(self, inputs: Sequence[Any]) -> Any:
-        signature = []
+        signature: list[Any] = []
         for place, array in enumerate(inputs):
             if type(array) is not np.ndarray:
                 signature.append(None)

@@ -232,7 +232,13 @@ def _reshape(call: Call) -> None:
     call.attribute_to_input("shape", 1)
 
 
-@rule("Cast", before=EVER)
+@rule("DFT", before=20)
+def _dft(call: Call) -> None:
+    call.inputs += [""] * (3 - len(call.inputs))
+    call.inputs[2] = call.constant(call.attributes.pop("axis", 1))
+
+
+@rule("Cast", "BitCast", before=EVER)
 def _cast(call: Call) -> None:
     """The type is a number, or before opset 6 its name."""
     to = call.attributes["to"]

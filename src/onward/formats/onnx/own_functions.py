@@ -37,7 +37,7 @@ def add(scope: _Scope, node: messages.Node, version: int, inputs: list[str]) -> 
         return None
     if name in ACTIVATIONS:
         numbers = [float(constant.item()) for constant in constants if constant is not None]
-        attributes = dict(zip(("alpha", "beta"), numbers, strict=False))
+        attributes: dict[str, Any] = dict(zip(("alpha", "beta"), numbers, strict=False))
         return graph.add_all(ACTIVATIONS[name], inputs[:1], node.output, name=node.name, **attributes)
     layer, reverse = _projected(*constants), name == "lstm_reverse"
     y, *states = graph.add_all(

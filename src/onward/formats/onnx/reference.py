@@ -14,7 +14,14 @@ from ...errors import ArgumentError
 from . import messages
 from .protobuf import encode
 
-OPERATORS: set[str] = set()
+OPERATORS = {
+    *("CausalConvWithState", "ConcatFromSequence", "DeformConv", "LinearAttention", "Optional"),
+    *("OptionalGetElement", "OptionalHasElement", "RegexFullMatch", "RoiAlign", "SequenceAt"),
+    *("SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"),
+    *("SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer"),
+    *("ai.onnx.ml.ArrayFeatureExtractor", "ai.onnx.ml.Binarizer", "ai.onnx.ml.LabelEncoder"),
+    "ai.onnx.ml.TreeEnsemble",
+}
 
 
 def function(node: messages.Node, version: int, attributes: dict[str, Any]) -> Callable[..., Any]:
@@ -53,7 +60,7 @@ class ReferenceOperator:
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         feed = {name: a for name, a in zip(self._input_names, inputs, strict=True) if name}
-        results = iter(self._evaluator.run(None, feed))  # type: ignore[no-untyped-call]  # of onnx
+        results = iter(self._evaluator.run(None, feed))
         return tuple(next(results) if used else None for used in self._outputs)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -45,7 +45,7 @@ def loop(
     """
     carried, outer = values[: len(values) - captured], values[len(values) - captured :]
     limit = None if count is None else int(count)
-    goes_on, scanned = condition is None or _is_true(condition), []
+    goes_on, scanned = condition is None or _is_true(condition), list[Any]()
     while goes_on and (limit is None or len(scanned) < limit):
         i = np.array(len(scanned), np.int64)
         again, *results = body(i, np.array(True), *carried, *outer)

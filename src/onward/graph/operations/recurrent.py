@@ -123,7 +123,8 @@ def _define(cell: str) -> None:
         layer = new_layer(cell, attributes, W, R, B, P)
         states: list[Any] = [initial_h, initial_c][: len(layer.state_names)]
         if layout == 1:
-            X, *states = (None if a is None else a.swapaxes(0, 1) for a in (X, *states))
+            X = X.swapaxes(0, 1)
+            states = [None if a is None else a.swapaxes(0, 1) for a in states]
         reverse = direction == "reverse"
         y, *final = recurrent.compute([X, sequence_lens, *states], {"layer": layer, "reverse": reverse})
         if sequence_lens is not None:
