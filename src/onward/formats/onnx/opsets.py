@@ -259,12 +259,6 @@ def _dtype_attribute(call: Call) -> None:
             call.attributes.pop(name, None)
 
 
-@rule("DFT", before=20)
-def _dft(call: Call) -> None:
-    call.attributes.setdefault("axis", 1)
-    call.attribute_to_input("axis", 2)
-
-
 @rule("GridSample", before=20)
 def _grid_sample(call: Call) -> None:
     names = {"bilinear": "linear", "bicubic": "cubic"}
