@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..core import storage
-from ..core.extras import install_hint
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
 from . import match_weights, native, npz, zip

@@ -159,7 +159,7 @@ class Compiler:
     def _lower(
         self, node: Node, operation: Operation, inputs: list[Value | None], signatures: Sequence[Signature]
     ) -> list[View] | None:
-        """Add a node as steps of the core and return the views of its outputs, or None if that is impossible."""
+        """Add a node as steps of the core; return the views of its outputs, or None if it has no steps."""
         before = len(self._builder.steps)
         empty = any(math.prod(value.shape) == 0 for value in (*inputs, *signatures) if value is not None)
         used = [s for s, output in zip(signatures, node.outputs, strict=False) if output]
@@ -256,8 +256,8 @@ class Compiler:
 
     def _too_large(self, needed: int) -> MemoryLimitError:
         return MemoryLimitError(
-            f"the values need {needed} bytes; a graph may use {MEMORY_MULTIPLE} times the memory of its inputs "
-            f"and weights, here {self._memory} bytes: pass shorter sequences or smaller batches"
+            f"the values need {needed} bytes; a graph may use {MEMORY_MULTIPLE} times the memory of its "
+            f"inputs and weights, here {self._memory} bytes: pass shorter sequences or smaller batches"
         )
 
 

@@ -12,7 +12,7 @@ from .operations import OPERATIONS
 
 
 class Input(NamedTuple):
-    """The declaration of an input. An axis is a size, the name of a size that varies, or "" without a name."""
+    """The declaration of an input. An axis is a size, the name of an open size, or "" without a name."""
 
     name: str
     dtype: np.dtype[Any] | None = None  # None: any object
@@ -51,7 +51,7 @@ class Graph:
         return self._new_name(name)
 
     def add_constant(self, array: AnyArray, name: str = "") -> str:
-        """Add a constant and return its name, which is new, or that of an input, whose default it is."""
+        """Add a constant, or the default value of an input of this name, and return its name."""
         if name and any(declared.name == name for declared in self.inputs):
             self.defaults |= {name}
         else:
@@ -85,7 +85,7 @@ class Graph:
         source: str = "",
         **attributes: Any,
     ) -> tuple[str, ...]:
-        """Add a node with several outputs, given their number or names, and return the names of the outputs."""
+        """Add a node with several outputs, given their number or names, and return their names."""
         wanted = [""] * outputs if isinstance(outputs, int) else outputs
         named = tuple(self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted)
         node = Node(operation, tuple(inputs), named, attributes, name or named[0], source)

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from ..core import arrays
 from ..errors import DtypeError, ShapeError, SignatureError
 from ..layers.familiar_names import FamiliarNames
-from .graph import Graph, Input
 from .chain import layers_of
+from .graph import Graph, Input
 from .planner import Planner
 from .simplify import simplify
 from .summary import summarize
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Model(FamiliarNames):
     """A whole model: takes its inputs in order or by name and returns its outputs in order, as a tuple.
 
-    `inputs` and `outputs` are the names; inputs with default values may be omitted. The model runs in Onward's
-    core where the core supports the operations, otherwise in NumPy.
+    `inputs` and `outputs` are the names; inputs with default values may be omitted. Operations run in the
+    core, or in NumPy if the core does not support them.
     """
 
     _conversion: ClassVar[str] = "model.layers()"

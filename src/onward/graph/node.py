@@ -33,9 +33,9 @@ class Expansion(NamedTuple):
 class Node:
     """One application of an operation to values.
 
-    `operation` names an entry of `operations.OPERATIONS`. `inputs` and `outputs` are names of values; "" stands
-    for an omitted input or an unused output. `name` and `source` are what the source
-    file calls the node and its operator.
+    `operation` names an entry of `operations.OPERATIONS`. `inputs` and `outputs` are names of values; ""
+    stands for an omitted input or an unused output. `name` and `source` are what the source file calls the
+    node and its operator.
     """
 
     operation: str

@@ -26,8 +26,8 @@ class Planner:
     """Plans a graph for each signature of its inputs and runs the plans.
 
     A signature consists of the shapes and dtypes of the inputs and, if `parameters`, of the values of integer
-    and boolean scalars, such as a sampling rate. A scalar that takes more than MAX_PLANS values is an ordinary
-    input from then on.
+    and boolean scalars, such as a sampling rate. A scalar that takes more than MAX_PLANS values becomes an
+    ordinary input.
     """
 
     def __init__(self, graph: Graph, weights: Weights | None = None, parameters: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Simplify a graph once, before any plan: fold constants, and recognize what exporters write in several nodes."""
+"""Simplify a graph once, before any plan: fold constants, and recognize idioms of exporters."""
 
 import math
 from collections import Counter
@@ -240,7 +240,7 @@ PATTERNS: list[Pattern] = []
 
 
 def pattern(function: Pattern) -> Pattern:
-    """Register a function that recognizes what ends in a node, and returns the node that replaces all of it."""
+    """Register a function that returns the node that replaces another one and nodes before it, or None."""
     PATTERNS.append(function)
     return function
 

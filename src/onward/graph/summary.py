@@ -19,7 +19,7 @@ STAND_INS = (11, 13, 17, 19, 23, 29), (31, 37, 41, 43, 47, 53)
 
 
 class Summary(NamedTuple):
-    """The rows, the weights of each row by name, and the number of nodes without parameters, which have no row."""
+    """The rows, the weights of each row by name, and the number of nodes without parameters or row."""
 
     rows: list[Row]
     weights: list[Weights]
@@ -31,7 +31,7 @@ def summarize(graph: Graph) -> Summary:
     rows: list[Row] = []
     weights: list[Weights] = []
     others, seen = 0, set()
-    for inner, shapes in _graphs(graph, {}):
+    for inner, shapes in _graphs(graph):
         for node in inner.nodes:
             held = {name: inner.constants[name] for name in node.inputs if name in inner.constants}
             held = {
@@ -50,31 +50,33 @@ def summarize(graph: Graph) -> Summary:
     return Summary(rows, weights, others)
 
 
-def _graphs(graph: Graph, known: Mapping[str, Axes]) -> Iterator[tuple[Graph, dict[str, Axes]]]:
+def _graphs(graph: Graph) -> Iterator[tuple[Graph, dict[str, Axes]]]:
     """Yield a graph and the bodies of its nodes, with the shapes of their values."""
     yield graph, _shapes(graph)
     for node in graph.nodes:
         for body in bodies(node):
-            yield from _graphs(body, known)
+            yield from _graphs(body)
 
 
 def _shapes(graph: Graph) -> dict[str, Axes]:
     """Return the shapes of the values of a graph; open sizes have their declared names, or are "?"."""
-    open_sizes = dict.fromkeys(
-        axis for declared in graph.inputs for axis in declared.axes or () if isinstance(axis, str)
-    )
-    names = [{size: axis for axis, size in zip(open_sizes, sizes, strict=False)} for sizes in STAND_INS]
-    first, second = (
-        _inferred(graph, {axis: size for size, axis in stand_ins.items()}) for stand_ins in names
-    )
-    return {
-        name: tuple(
-            m if m == n else (names[0].get(m) or "?") if names[0].get(m) == names[1].get(n) else "?"
-            for m, n in zip(first[name].shape, second[name].shape, strict=True)
-        )
-        for name in first.keys() & second.keys()
-        if len(first[name].shape) == len(second[name].shape)
+    axes = {
+        axis for declared in graph.inputs for axis in declared.axes or () if isinstance(axis, str) and axis
     }
+    names = [dict(zip(sizes, sorted(axes), strict=False)) for sizes in STAND_INS]
+    # an open size without a name is 1 at first, which broadcasts to any other
+    first, second = (
+        _inferred(graph, {axis: size for size, axis in stand_ins.items()} | {"": unnamed})
+        for unnamed, stand_ins in enumerate(names, start=1)
+    )
+    shapes: dict[str, Axes] = {}
+    for name, (shape, _) in first.items():
+        other = second[name].shape if name in second else tuple(0 if size == 1 else size for size in shape)
+        shapes[name] = tuple(
+            m if m == n else names[0].get(m, "?") if names[0].get(m) == names[1].get(n) else "?"
+            for m, n in zip(shape, other, strict=True)
+        )
+    return shapes
 
 
 def _inferred(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Signature]:
@@ -82,7 +84,7 @@ def _inferred(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Signature]:
     values: dict[str, Any] = dict(graph.constants)
     for declared in graph.inputs:
         if declared.name not in values and declared.axes is not None and declared.dtype is not None:
-            shape = tuple(axis if isinstance(axis, int) else sizes.get(axis, 2) for axis in declared.axes)
+            shape = tuple(axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in declared.axes)
             values[declared.name] = Signature(shape, declared.dtype)
     for node in graph.nodes:
         values |= _outputs(node, [values.get(name) if name else None for name in node.inputs])

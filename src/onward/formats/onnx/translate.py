@@ -22,7 +22,7 @@ Functions = Mapping[tuple[str, str, str], messages.Function]
 
 
 def translate(model: messages.Model) -> Graph:
-    """Return the graph of a model that `read` returned. Raises FileError and ArgumentError, which name the node."""
+    """Return the graph of a model from `read`. Raises FileError and ArgumentError, which name the node."""
     assert model.graph is not None
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     scope = _Scope(Graph(), _versions(model.opset_import), functions)
@@ -35,7 +35,7 @@ def translate(model: messages.Model) -> Graph:
 
 
 class _Scope:
-    """The names that are visible in one graph or function of a file, and the graph that their values are in."""
+    """The visible names in one graph or function of a file, and the graph that holds their values."""
 
     def __init__(
         self,

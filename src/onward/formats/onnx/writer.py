@@ -14,6 +14,7 @@ from ...core import activations
 from ...core.arrays import Shape
 from ...core.gates import reorder
 from ...errors import ArgumentError
+from ...graph.activation_names import OPERATORS, RECURRENT, by_function
 from ...layers.activation import Activation, Softmax
 from ...layers.base import Layer
 from ...layers.conv import Convolution
@@ -28,7 +29,6 @@ from ...layers.rnn import GRU
 from ...layers.sequential import Sequential
 from ...layers.windows import Spatial
 from . import function_protos
-from ...graph.activation_names import OPERATORS, RECURRENT, by_function
 
 OPSET = 14  # the first opset with the current recurrent operators
 # the opsets of newer operators

@@ -61,7 +61,7 @@ def recurrent(
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     X, lengths, h, c = (*inputs, None, None, None)[:4]
     layer, x = node.attributes["layer"], view(b, X)
-    T, B, _ = shapes[0]
+    T, *_ = shapes[0]
     if x is None or layer.dtype != np.float32 or layer.batch_first:
         return None
     if lengths is not None and not (lengths.known and (lengths.array == T).all()):
