@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ import onnx
 import onnxruntime
 import openvino
 import torch
+from onnxruntime import quantization
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -36,27 +37,43 @@ from support import modules  # the tests are not a package
 import onward
 from onward import _core
 
+# A deep LSTM, an LSTM after convolutions, one step of an LSTM, and convolutions alone.
+QUANTIZED = ("acoustic model", "text reader", "policy", "keyword spotter")
 SECONDS = 0.6  # for each model and framework
 PEERS = ("onnxruntime", "openvino", "torch")
 
 
 class Model(NamedTuple):
-    """A model: its name, its ONNX file, its inputs, and its PyTorch module if there is one."""
+    """A model: its name, its ONNX file, its inputs, and its PyTorch module if there is one.
+
+    The outputs of frameworks may differ by `tolerance`, relative to the largest number.
+    """
 
     name: str
     path: Path
     inputs: dict[str, Any]
     module: torch.nn.Module | None = None
+    tolerance: float = 2e-5
 
 
-def generated(folder: Path) -> Iterator[Model]:
+def generated(folder: Path, names: Iterable[str] = modules.WHOLE) -> Iterator[Model]:
     """Models with random weights, exported to a folder."""
-    for name, whole in modules.WHOLE.items():
+    for name in names:
+        whole = modules.WHOLE[name]
         torch.manual_seed(0)
         module, inputs = whole.module(), modules.inputs_of(whole.inputs, 0)
         path = folder / f"{name}.onnx"
         path.write_bytes(modules.exported(module, inputs))
         yield Model(name, path, inputs, module.eval())
+
+
+def quantized(folder: Path) -> Iterator[Model]:
+    """Models with random weights, quantized to int8 by onnxruntime."""
+    for model in generated(folder, QUANTIZED):
+        path, kind = model.path.with_stem(f"{model.path.stem}_int8"), quantization.QuantType.QUInt8
+        quantization.quantize_dynamic(model.path, path, weight_type=kind, per_channel=True)
+        # a number halfway between two bytes may round either way
+        yield Model(f"{model.name}, int8", path, model.inputs, tolerance=5e-3)
 
 
 def trained(folder: Path) -> Iterator[Model]:
@@ -119,7 +136,9 @@ def contestants(model: Model, threads: int) -> dict[str, Callable[[], Any]]:
             for y, theirs in zip(call(), expected, strict=True):
                 scale = max(1.0, float(np.abs(theirs).max()))
                 error = float(np.abs(y - theirs).max())
-                assert error < 2e-5 * scale, f"{model.name}: {name} differs from onnxruntime by {error}"
+                assert error < model.tolerance * scale, (
+                    f"{model.name}: {name} differs from onnxruntime by {error}"
+                )
     return calls
 
 
@@ -197,6 +216,7 @@ def main() -> None:
         if arguments.overhead:
             return overhead(Path(folder))
         models = [*(trained(arguments.cases) if arguments.cases else ()), *generated(Path(folder))]
+        models += quantized(Path(folder))
         for model in models:
             if arguments.only not in model.name:
                 continue

@@ -24,9 +24,11 @@ from typing import Any, NamedTuple
 
 import atheris
 import numpy as np
+import onnx
 
 import onward
 from onward.errors import OnwardError
+from onward.formats.onnx import protobuf, read, tensors
 from onward.tables import data
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +70,24 @@ def exported(folder: Path) -> Iterator[bytes]:
         yield (folder / "seed.onnx").read_bytes()
 
 
+def onnx_files(folder: Path) -> Iterator[bytes]:
+    """The small files of the onnx package."""
+    for path in sorted((Path(onnx.__file__).parent / "backend" / "test" / "data").rglob("*.onnx")):
+        if path.stat().st_size < 20_000:
+            yield path.read_bytes()
+
+
+def read_onnx(path: Path) -> None:
+    """Read the tensors and attributes of an ONNX file; what was read must survive writing."""
+    model = read.read(path, path.read_bytes())
+    read.read(path, protobuf.encode(model))
+    read.initializers(model)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if not attribute.ref_attr_name:
+                tensors.attribute_value(attribute)
+
+
 def stream_states(folder: Path) -> Iterator[bytes]:
     stream = model().stream()
     stream(np.ones(2))
@@ -106,6 +126,7 @@ READERS = {
     "keras": Reader(".keras", onward.load, stored("keras/*.keras")),
     "hdf5": Reader(".h5", onward.load, stored("keras/[!w]*.h5")),
     "onnx": Reader(".onnx", onward.load, exported),
+    "onnx-messages": Reader(".onnx", read_onnx, onnx_files),
     "npz": Reader(".npz", onward.load_tensors, arrays),
     "stream": Reader(".state", lambda path: model().stream().load(path), stream_states),
     "pool": Reader(".state", lambda path: model().pool(3, 1000).load(path), pool_states),

@@ -33,6 +33,48 @@ View view_of(const ViewIn& view) {
     return {space, offset, shape, strides, lookup(dtypes, dtype)};
 }
 
+View optional_view(const std::optional<ViewIn>& view) { return view ? view_of(*view) : View{}; }
+
+struct IntegerMatrix {
+    const onward::IntegerMatrix core;
+
+    IntegerMatrix(const In& q, const In& zero_points)
+        : core(data_of<const int8_t>(q, "q", {-1, -1}),
+               data_of<const int32_t>(zero_points, "zero_points", {Size(q.shape(0))}), Size(q.shape(0)),
+               Size(q.shape(1))) {}
+    IntegerMatrix(const IntegerMatrix&) = delete;
+};
+
+using QuantizedDirectionIn = std::tuple<In, In, In, In, In, In, In, OptionalIn>;
+
+// Each direction: W (4*H, I), its scales and zero points (4*H), R (4*H, H) and its own, the bias (4*H), peepholes.
+onward::QuantizedLSTM make_quantized_lstm(const std::vector<QuantizedDirectionIn>& arrays,
+                                          const std::vector<OptionsIn>& options, bool reverse) {
+    if (arrays.empty() || arrays.size() > 2) throw nb::value_error("an LSTM has one or two directions");
+    if (!options.empty() && options.size() != arrays.size())
+        throw nb::value_error("options must be empty or have one entry per direction");
+    const Size I = Size(std::get<0>(arrays[0]).shape(1)), H = Size(std::get<3>(arrays[0]).shape(1));
+    auto matrix = [H](const In& q, const In& scale, const In& zero_points, Size K) {
+        return onward::Matrix<float>{Format::dynamic, data_of<const int8_t>(q, "q", {4 * H, K}),
+                                     data_of<const float>(scale, "scale", {4 * H}),
+                                     data_of<const int32_t>(zero_points, "zero_points", {4 * H})};
+    };
+    std::vector<onward::QuantizedDirection> weights;
+    for (const auto& [W, W_scale, W_zero, R, R_scale, R_zero, bias, peephole] : arrays)
+        weights.push_back({matrix(W, W_scale, W_zero, I), matrix(R, R_scale, R_zero, H),
+                           data_of<const float>(bias, "bias", {4 * H}),
+                           data_of<const float>(peephole, "peephole", {3 * H})});
+    return {weights, options_of<float>(options), reverse, I, H};
+}
+
+struct QuantizedLSTM {
+    const onward::QuantizedLSTM core;
+
+    QuantizedLSTM(const std::vector<QuantizedDirectionIn>& arrays, const std::vector<OptionsIn>& options, bool reverse)
+        : core(make_quantized_lstm(arrays, options, reverse)) {}
+    QuantizedLSTM(const QuantizedLSTM&) = delete;
+};
+
 // Releases the GIL while the steps run.
 void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
     const std::vector<Size>& sizes = plan.core.sizes();
@@ -59,20 +101,42 @@ void product(Plan& plan, const nb::object& matrix, const ViewIn& x, Size row_axe
     plan.weights.push_back(matrix);
 }
 
+void integer_product(Plan& plan, const nb::object& matrix, const ViewIn& x, Size row_axes, const ViewIn& zero_point,
+                     const std::optional<ViewIn>& scale, const std::optional<ViewIn>& bias, const ViewIn& y) {
+    const View scale_view = optional_view(scale), bias_view = optional_view(bias);
+    plan.core.integer_product(nb::cast<const IntegerMatrix&>(matrix).core, view_of(x), row_axes, view_of(zero_point),
+                              scale ? &scale_view : nullptr, bias ? &bias_view : nullptr, view_of(y));
+    plan.weights.push_back(matrix);
+}
+
 void recurrent(Plan& plan, const nb::object& layer, const ViewIn& x, const std::optional<ViewIn>& h0,
                const std::optional<ViewIn>& c0, const ViewIn& y, const ViewIn& h_n, const std::optional<ViewIn>& c_n) {
     const auto* const stack = std::get_if<onward::Stack<float>>(&nb::cast<const Stack&>(layer).core);
     if (!stack) throw nb::value_error("plans compute in float32");
-    auto optional = [](const std::optional<ViewIn>& view) { return view ? view_of(*view) : View{}; };
-    const View h = optional(h0), c = optional(c0), last_c = optional(c_n);
+    const View h = optional_view(h0), c = optional_view(c0), last_c = optional_view(c_n);
     plan.core.recurrent(*stack, view_of(x), h0 ? &h : nullptr, c0 ? &c : nullptr, view_of(y), view_of(h_n),
                         c_n ? &last_c : nullptr);
     plan.weights.push_back(layer);
 }
 
+void quantized_lstm(Plan& plan, const nb::object& lstm, const ViewIn& x, const std::optional<ViewIn>& h0,
+                    const std::optional<ViewIn>& c0, const ViewIn& y, const ViewIn& h_n, const ViewIn& c_n) {
+    const View h = optional_view(h0), c = optional_view(c0);
+    plan.core.quantized_lstm(nb::cast<const QuantizedLSTM&>(lstm).core, view_of(x), h0 ? &h : nullptr,
+                             c0 ? &c : nullptr, view_of(y), view_of(h_n), view_of(c_n));
+    plan.weights.push_back(lstm);
+}
+
 }  // namespace
 
 void bind_plan(nb::module_& m) {
+    nb::class_<IntegerMatrix>(m, "IntegerMatrix",
+                              "A packed matrix (O, K) of numbers from -128 to 127, and a zero point for each row.")
+        .def(nb::init<const In&, const In&>(), "q"_a, "zero_points"_a);
+    nb::class_<QuantizedLSTM>(m, "QuantizedLSTM",
+                              "The packed weights of an LSTM layer that quantizes its inputs and states dynamically.")
+        .def(nb::init<const std::vector<QuantizedDirectionIn>&, const std::vector<OptionsIn>&, bool>(), "weights"_a,
+             "options"_a, "reverse"_a);
     nb::class_<Plan>(m, "Plan",
                      "Steps over views, (space, offset, shape, strides, dtype), of an arena and a call's arrays.")
         .def(nb::init<const std::vector<Size>&>(), "sizes"_a)
@@ -119,6 +183,20 @@ void bind_plan(nb::module_& m) {
         .def("matmul", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.matmul(view_of(a), view_of(b), view_of(y));
         })
+        .def("quantize_dynamically", [](Plan& plan, const ViewIn& x, const ViewIn& y, const ViewIn& scale,
+                                        const ViewIn& zero_point) {
+            plan.core.quantize_dynamically(view_of(x), view_of(y), view_of(scale), view_of(zero_point));
+        })
+        .def("quantize", [](Plan& plan, const ViewIn& x, const ViewIn& scale, const ViewIn& zero, const ViewIn& y) {
+            plan.core.quantize(view_of(x), view_of(scale), view_of(zero), view_of(y));
+        })
+        .def("dequantize", [](Plan& plan, const ViewIn& x, const ViewIn& scale, const ViewIn& zero, const ViewIn& y) {
+            plan.core.dequantize(view_of(x), view_of(scale), view_of(zero), view_of(y));
+        })
+        .def("integer_product", &integer_product, "W"_a, "x"_a, "row_axes"_a, "zero_point"_a, "scale"_a.none(),
+             "bias"_a.none(), "y"_a)
+        .def("quantized_lstm", &quantized_lstm, "lstm"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
+             "c_n"_a)
         .def("recurrent", &recurrent, "stack"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
              "c_n"_a.none())
         .def("run", &run, "arrays"_a, "first"_a, "last"_a,

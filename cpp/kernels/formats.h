@@ -92,6 +92,30 @@ struct Int8 {
     }
 };
 
+// As Int8, with zero points. Weights and rows are numbers from -128 to 127. The sum of (w - zero point of w) (a - zero
+// point of a), as int32 in the bits of a float.
+struct Integer : Int8 {
+    static constexpr int constants = 5;
+    static constexpr Size header = sizeof(onward::RowHeader) / sizeof(int32_t);
+    static const Term* row(const Real* a) { return (const Term*)a + header; }
+    static i32v centered(Sum sum, const Real* constants, Size stride, const Real* row) {
+        const auto& [scale, zero_point, row_sum] = *(const onward::RowHeader*)row;
+        const i32v centered_sums = *(const i32v*)(constants + 3 * stride);
+        return sum - zero_point * centered_sums - row_sum * *(const i32v*)(constants + 4 * stride);
+    }
+    static f32v finish(Sum sum, const Real* constants, Size stride, const Real* row) {
+        return (f32v)centered(sum, constants, stride, row);
+    }
+};
+
+// As Integer, with the result scaled, plus the bias.
+struct Dynamic : Integer {
+    static f32v finish(Sum sum, const Real* constants, Size stride, const Real* row) {
+        const f32v product = __builtin_convertvector(centered(sum, constants, stride, row), f32v);
+        return product * (load(constants + stride) * *row) + load(constants);
+    }
+};
+
 // Quantizes a row to integers from -127 to 127, rounded to nearest, ties to even: a scale, then K bytes. The scale is
 // NaN if the row contains a NaN or an infinity.
 inline void quantize_row(const float* a, Size K, int32_t* out) {

@@ -2,6 +2,7 @@
 #include "kernels/kernels.h"
 
 #include "kernels/activations.h"
+#include "kernels/bytes.h"
 #include "kernels/cells.h"
 #include "kernels/elementwise.h"
 #include "kernels/losses.h"
@@ -200,6 +201,8 @@ constexpr onward::Kernels<Real> kernels = {
     cross_entropy<Real>,
 };
 
+constexpr onward::ByteKernels byte_kernels = {offset, quantize_rows, integer_product, range, quantize};
+
 #define ONWARD_STRING(name) #name
 #define ONWARD_NAME(name) ONWARD_STRING(name)
 #define ONWARD_TABLE(name) name##_table
@@ -209,5 +212,6 @@ constexpr onward::Kernels<Real> kernels = {
 
 namespace onward {
 extern const Table ONWARD_TABLE_OF(ONWARD_ISA);
-const Table ONWARD_TABLE_OF(ONWARD_ISA) = {ONWARD_NAME(ONWARD_ISA), kernels<float>, kernels<double>};
+const Table ONWARD_TABLE_OF(ONWARD_ISA) = {ONWARD_NAME(ONWARD_ISA), kernels<float>, kernels<double>,
+                                                  byte_kernels};
 }  // namespace onward

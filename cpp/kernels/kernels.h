@@ -40,8 +40,10 @@ struct Options {
     bool coupled = false;  // f = 1 - i (LSTM)
 };
 
-// How weights are stored: in the precision of the computation, as float16, or as int8 with one scale per unit.
-enum class Format { native, float16, int8 };
+// How weights are stored: in the precision of the computation, as float16, or as int8 with one scale per unit. The
+// formats `integer` and `dynamic` are int8 with zero points, for rows of bytes: an integer product gives int32, and a
+// dynamic one scales the result.
+enum class Format { native, float16, int8, integer, dynamic };
 
 struct Half {
     uint16_t bits;
@@ -54,9 +56,30 @@ struct Panels {
     Size G = 0, K = 0, blocks = 0;
     Format format = Format::native;
     const void* weights = nullptr;    // [blocks][K][G][L]; int8: [blocks][K/4][G][L][4]
-    const Real* constants = nullptr;  // the bias [blocks][G][L]; int8: bias, scale, sum of weights [blocks][3][G][L]
-    Size block_bytes = 0;             // the weights of one block
-    Size quantized_size = 0;          // int8: int32 numbers per quantized row, a scale and then four k in each
+    // The bias [blocks][G][L]; int8: bias, scale, sum of weights [blocks][3][G][L]; with zero points, additionally the
+    // sum of weights minus the zero point, and the zero point [blocks][5][G][L].
+    const Real* constants = nullptr;
+    Size block_bytes = 0;     // the weights of one block
+    Size quantized_size = 0;  // int8: int32 numbers per row of bytes, a header and then four k in each
+};
+
+// The header of a row of bytes for weights with zero points: the scale, the zero point and the sum of the row. (For
+// weights in int8 without zero points, the header is the scale.)
+struct RowHeader {
+    float scale;
+    int32_t zero_point, sum;
+};
+
+// Where an integer product stores its results [rows][units]: as int32, plus int32 biases or null; or as float32,
+// multiplied by scales (one, or one per unit) or null, plus float32 biases or null.
+struct IntegerResult {
+    Size units, stride;
+    int32_t* integers;
+    const int32_t* integer_bias;
+    float* floats;
+    const float* scale;
+    bool has_scale_per_unit;
+    const float* bias;
 };
 
 // One direction of one layer. `candidate` holds the n gate of a GRU that resets before the product; like `projection`
@@ -134,7 +157,8 @@ struct Operand {
 template <class Real>
 struct Kernels {
     Size L;
-    // out[rows][blocks][G][L] = a[rows][K] . panels + bias. Strides count elements.
+    // out[rows][blocks][G][L] = a[rows][K] . panels + bias. Strides count elements. If `quantized` is null, and the
+    // format of the panels is `dynamic`, a holds rows of bytes with headers.
     void (*product)(const Panels<Real>& panels, const Operand<Real>& a, Size rows, Real* out, Size out_stride,
                     int32_t* quantized, const Share& share);
     // A time step: the gates and then, for a candidate or a projection, a second product. The second product needs the
@@ -166,10 +190,24 @@ struct Kernels {
     double (*cross_entropy)(Size C, const Real* y, Size target, double smoothing, double count, Real* dy);
 };
 
+// Kernels on rows of bytes. Bytes are numbers from -128 to 127, stored with `offset` added: 0 or 128.
+struct ByteKernels {
+    int offset;
+    // Quantizes the rows of a [rows][K] with one scale and one zero point, which include 0 in their range.
+    void (*quantize_rows)(const Operand<float>& a, Size rows, Size K, int32_t* out, Size out_stride);
+    // out = a . panels of format `integer`, for rows of bytes with headers, `panels.quantized_size` apart.
+    void (*integer_product)(const Panels<float>& panels, const int32_t* a, Size rows, const IntegerResult& out);
+    // The least and the largest of n numbers and 0; NaN if any number is NaN.
+    void (*range)(Size n, const float* x, float* low, float* high);
+    // Rounds x / scale + zero_point, ties to even, to a byte from `low` to `low` + 255.
+    void (*quantize)(Size n, const float* x, float scale, int zero_point, int low, uint8_t* y);
+};
+
 struct Table {
     const char* name;
     Kernels<float> f32;
     Kernels<double> f64;
+    ByteKernels bytes;
 };
 
 }  // namespace onward

@@ -1,6 +1,7 @@
 // The product of rows and packed panels: micro-kernels, and the tiles that cover a matrix.
 #pragma once
 
+#include "kernels/bytes.h"
 #include "kernels/formats.h"
 
 namespace {
@@ -120,11 +121,16 @@ constexpr Micros<typename F::Real> micros[] = {
     {}, Micros<typename F::Real>::template of<F, 1>(), Micros<typename F::Real>::template of<F, 2>(),
     Micros<typename F::Real>::template of<F, 3>(), Micros<typename F::Real>::template of<F, 4>()};
 
+constexpr Micros<float> integer_micros = Micros<float>::of<Integer, 1>();
+constexpr Micros<float> dynamic_micros = Micros<float>::of<Dynamic, 4>();  // for the gates of an LSTM
+
 inline const Micros<float>& micros_for(const Panels<float>& panels) {
     switch (panels.format) {
         case Format::native: break;
         case Format::float16: return micros<Float16>[panels.G];
         case Format::int8: return micros<Int8>[panels.G];
+        case Format::integer: return integer_micros;
+        case Format::dynamic: return dynamic_micros;
     }
     return micros<Native<float>>[panels.G];
 }
@@ -132,9 +138,13 @@ inline const Micros<double>& micros_for(const Panels<double>& panels) { return m
 
 // The rows that a micro-kernel reads: those of the caller, or quantized ones. Rows are quantized as a whole.
 inline Operand<float> rows_for(const Panels<float>& panels, const Operand<float>& a, Size rows, int32_t* quantized) {
-    if (panels.format != Format::int8) return a;
-    for (Size row = 0; row < rows; row++)
-        quantize_row(a.rows + row * a.stride, panels.K, quantized + row * panels.quantized_size);
+    if (panels.format == Format::int8)
+        for (Size row = 0; row < rows; row++)
+            quantize_row(a.rows + row * a.stride, panels.K, quantized + row * panels.quantized_size);
+    else if (panels.format == Format::dynamic && quantized)
+        quantize_rows(a, rows, panels.K, quantized, panels.quantized_size);
+    else
+        return a;
     return {(const float*)quantized, panels.quantized_size};
 }
 inline Operand<double> rows_for(const Panels<double>&, const Operand<double>& a, Size, int32_t*) { return a; }
@@ -184,6 +194,31 @@ void product(const Panels<Real>& panels, const Operand<Real>& a, Size rows, Real
     for_tiles(panels, a, rows, quantized, share, [&](auto tile, Size block, Size, Size row, Size) {
         tile(out + row * out_stride + block * panels.G * Float<Real>::L, out_stride);
     });
+}
+
+// The results of a tile go through a small buffer, which keeps the micro-kernels free of options.
+inline void integer_product(const Panels<float>& panels, const int32_t* a, Size rows,
+                            const onward::IntegerResult& out) {
+    constexpr int L = Float<float>::L;
+    alignas(vector_bytes) float sums[max_sums * L];
+    auto tile = [&](auto product, Size block, Size blocks, Size first_row, Size count) {
+        product(sums, blocks * L);
+        for (Size r = 0; r < count; r++)
+            for (Size m = 0; m < blocks; m++) {
+                const Size unit = (block + m) * L, n = out.units - unit, at = (first_row + r) * out.stride + unit;
+                i32v sum = (i32v)load((const float*)sums + (r * blocks + m) * L);
+                if (out.integers) {
+                    if (out.integer_bias) sum += (i32v)load_some((const float*)out.integer_bias + unit, n);
+                    store_some((float*)out.integers + at, (f32v)sum, n);
+                    continue;
+                }
+                f32v y = __builtin_convertvector(sum, f32v);
+                if (out.scale) y *= out.has_scale_per_unit ? load_some(out.scale + unit, n) : broadcast(*out.scale);
+                if (out.bias) y += load_some(out.bias + unit, n);
+                store_some(out.floats + at, y, n);
+            }
+    };
+    for_tiles(panels, {(const float*)a, panels.quantized_size}, rows, nullptr, {0, panels.blocks}, tile);
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ Buffer<std::byte> packed_weights(const Number* matrix, Size terms, Size G, Size 
 template <class Real>
 Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N, Size K, Size L)
     : Panels<Real>{G, K, ceil_div(N, L), matrix.format} {
-    const Size start = first * N, kinds = matrix.format == Format::int8 ? 3 : 1;
+    const Size start = first * N, kinds = matrix.zero_points ? 5 : matrix.format == Format::int8 ? 3 : 1;
     switch (matrix.format) {
         case Format::native:
             this->block_bytes = K * G * L * Size(sizeof(Real));
@@ -38,9 +38,11 @@ Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, S
             weights_memory = packed_weights((const Half*)matrix.numbers + start * K, 1, G, N, K, L);
             break;
         case Format::int8:
+        case Format::integer:
+        case Format::dynamic:
             this->block_bytes = ceil_div(K, 4) * 4 * G * L;
             weights_memory = packed_weights((const int8_t*)matrix.numbers + start * K, 4, G, N, K, L);
-            this->quantized_size = 1 + ceil_div(K, 4);
+            this->quantized_size = (matrix.zero_points ? Size(sizeof(RowHeader) / 4) : 1) + ceil_div(K, 4);
             break;
     }
     constants_memory = Buffer<Real>::zeros(this->blocks * kinds * G * L);
@@ -48,12 +50,16 @@ Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, S
         for (Size n = 0; n < N; n++) {
             Real* const unit = constants_memory.data() + (n / L * kinds * G + g) * L + n % L;
             if (bias) *unit = bias[start + g * N + n];
-            if (matrix.format == Format::int8) {
-                const int8_t* const row = (const int8_t*)matrix.numbers + (start + g * N + n) * K;
-                const int32_t sum = std::accumulate(row, row + K, int32_t(0));
-                unit[G * L] = matrix.scale[start + g * N + n];
-                std::memcpy(unit + 2 * G * L, &sum, sizeof sum);
-            }
+            if (kinds == 1) continue;
+            const int8_t* const row = (const int8_t*)matrix.numbers + (start + g * N + n) * K;
+            const int32_t sum = std::accumulate(row, row + K, int32_t(0));
+            if (matrix.scale) unit[G * L] = matrix.scale[start + g * N + n];
+            std::memcpy(unit + 2 * G * L, &sum, sizeof sum);
+            if (!matrix.zero_points) continue;
+            const int32_t zero_point = matrix.zero_points[start + g * N + n];
+            const int32_t centered = int32_t(sum - K * zero_point);
+            std::memcpy(unit + 3 * G * L, &centered, sizeof centered);
+            std::memcpy(unit + 4 * G * L, &zero_point, sizeof zero_point);
         }
     this->weights = weights_memory.data();
     this->constants = constants_memory.data();

@@ -32,12 +32,14 @@ private:
     std::unique_ptr<Real, Delete> data_;
 };
 
-// An unpacked matrix in row-major order, with a scale for each row if its format is int8.
+// An unpacked matrix in row-major order, with a scale for each row if its format is int8 or dynamic, and a zero point
+// for each row if its format is integer or dynamic.
 template <class Real>
 struct Matrix {
     Format format = Format::native;
     const void* numbers = nullptr;  // null: no matrix
     const Real* scale = nullptr;
+    const int32_t* zero_points = nullptr;
 };
 
 // G gates of a matrix (.., K), starting with gate `first`, N rows each: packed panels and their memory.

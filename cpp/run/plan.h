@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "run/dense.h"
+#include "run/integers.h"
+#include "run/quantized_lstm.h"
 #include "run/stack.h"
 #include "run/view.h"
 
@@ -51,10 +53,25 @@ public:
                  const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
     void matmul(const View& a, const View& b, const View& y);
+
+    // Steps on bytes with scales and zero points, as ONNX's operators of the same names. x and y of the first must be
+    // contiguous.
+    void quantize_dynamically(const View& x, const View& y, const View& scale, const View& zero_point);
+    void quantize(const View& x, const View& scale, const View& zero_point, const View& y);
+    void dequantize(const View& x, const View& scale, const View& zero_point, const View& y);
+    // y (rows, O) = (x - zero point) (W - its zero points), exact sums as int32; with one scale, or one per column of
+    // y, they become float32 and are scaled. The bias (O) of the dtype of y is added. Rows of x as for a product.
+    void integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
+                         const View* scale, const View* bias, const View& y);
+
     // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0 and c0 may be null. The stack must outlive the
     // plan.
     void recurrent(const Stack<float>& stack, const View& x, const View* h0, const View* c0, const View& y,
                    const View& h_n, const View* c_n);
+
+    // As ONNX's DynamicQuantizeLSTM: x (T, B, I), y (T, D, B, H), states (D, B, H), all contiguous.
+    void quantized_lstm(const QuantizedLSTM& lstm, const View& x, const View* h0, const View* c0, const View& y,
+                        const View& h_n, const View& c_n);
 
     // Runs the steps in [first, last). Throws Interrupted, and what a step throws.
     void run(std::byte* const* spaces, Size first, Size last) const;

@@ -182,6 +182,19 @@ class KeywordSpotter(nn.Module):
         return torch.softmax(self.head(y[:, -1]), -1)
 
 
+class AcousticModel(nn.Module):
+    """Two LSTM layers, and the probabilities of letters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(40, 256, num_layers=2, batch_first=True)
+        self.head = nn.Linear(256, 30)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.lstm(x)
+        return torch.log_softmax(self.head(y), dim=-1)
+
+
 class Whole(NamedTuple):
     """A model, and the shapes of its inputs by name; "tokens" holds integers."""
 
@@ -199,6 +212,7 @@ WHOLE = {
     "policy": Whole(Policy, {"x": (1, 24), "h": (1, 1, 128), "c": (1, 1, 128)}),
     "speech recognizer": Whole(SpeechRecognizer, {"x": (1, 1, 80, 400)}),
     "translator": Whole(Translator, {"x": (1, 20, 32)}),
+    "acoustic model": Whole(AcousticModel, {"x": (1, 50, 40)}),
     "keyword spotter": Whole(KeywordSpotter, {"x": (1, 40, 100)}),
 }
 

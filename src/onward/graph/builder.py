@@ -1,17 +1,21 @@
 """Build a plan: record steps over views and allocate the memory that they use."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .arena import Lifetime, place
 from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 
 Bytes = NDArray[np.uint8]
+
+Packed = TypeVar("Packed")
 
 ALIGNMENT = 64  # bytes in a cache line
 
@@ -32,6 +36,9 @@ class Builder:
         self.steps: list[tuple[str, tuple[Any, ...]]] = []
         self.lanes = _core.Plan([0]).lanes
         self.arena_size = 0  # bytes
+        self._arrays: list[int] = []  # the offsets of the arrays in the arena, in bytes
+        self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
+        self.exact_casts: set[View] = set()  # integers that were computed exactly in float32
         self._argument_sizes: list[int] = []
         self._weights = weights
         self._constants: list[Bytes] = []
@@ -42,6 +49,7 @@ class Builder:
         """Allocate a contiguous array in the arena."""
         itemsize = np.dtype(dtype).itemsize
         view = View.contiguous(ARENA, self.arena_size // itemsize, shape, dtype)
+        self._arrays.append(self.arena_size)
         self.arena_size += _aligned(math.prod(shape) * itemsize)
         return view
 
@@ -82,15 +90,25 @@ class Builder:
         make: Callable[[], tuple[NDArray[Any], NDArray[Any] | None]],
     ) -> _core.Dense:
         """Return the matrix (O, K) and bias that `make` returns, packed once for all plans of the graph."""
+
+        def pack() -> _core.Dense:
+            W, bias = make()
+            return _core.Dense(np.ascontiguousarray(W), None if bias is None else np.ascontiguousarray(bias))
+
+        return self.shared(source, variant, pack)
+
+    def shared(
+        self, source: tuple[NDArray[Any] | None, ...], variant: Any, make: Callable[[], Packed]
+    ) -> Packed:
+        """Return what `make` makes of the source arrays, once for all plans of the graph."""
         key = (_core.isa(), variant, *map(id, source))
-        dense: _core.Dense | None = self._weights.packed.get(key)
-        if dense is not None:
-            return dense
-        W, bias = make()
-        dense = _core.Dense(np.ascontiguousarray(W), None if bias is None else np.ascontiguousarray(bias))
+        if key in self._weights.packed:
+            found: Packed = self._weights.packed[key]
+            return found
+        made = make()
         if all(array is None or id(array) in self._weights.lasting for array in source):
-            self._weights.packed[key] = dense
-        return dense
+            self._weights.packed[key] = made
+        return made
 
     def add(self, step: str, *arguments: Any) -> None:
         """Append a step, named after the method of the core's Plan."""
@@ -147,7 +165,7 @@ class Builder:
 
     def fill(self, value: float, y: View) -> None:
         """Set all elements of y."""
-        self.add("copy", self.scalar(value, y.dtype)._replace(shape=(1,), strides=(1,)), y)
+        self.add("copy", self.scalar(value, y.dtype), y)
 
     def map(self, step: str, function: Any, x: View) -> View:
         """Apply a function elementwise; `step` is "unary" or "activate"."""
@@ -186,15 +204,46 @@ class Builder:
         self.add("reduce", operation, x, y)
         return y
 
-    def build(self) -> tuple[_core.Plan, Bytes]:
-        """Return the core's plan and the bytes of its constants."""
+    def build(self, reuse: bool = False) -> tuple[_core.Plan, Bytes]:
+        """Return the core's plan and the bytes of its constants.
+
+        If `reuse`, arrays share the memory of the arena if no step needs both; then only steps know where an
+        array is, and views must not be used outside the plan.
+        """
         constants = aligned_zeros(self._constants_size)
         if self._constants:
             np.concatenate(self._constants, out=constants)
+        if reuse:
+            self._reuse_memory()
         plan = _core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
         for step, arguments in self.steps:
             getattr(plan, step)(*arguments)
         return plan, constants
+
+    def _reuse_memory(self) -> None:
+        """Move the arrays in the arena so that arrays that are never live at the same time share memory."""
+        used: dict[int, tuple[int, int]] = {}  # the first and the last step that use each array
+        for number, (_, arguments) in enumerate(self.steps):
+            for view in arguments:
+                if isinstance(view, View) and view.space == ARENA:
+                    array = self._array_of(view)
+                    used[array] = used.get(array, (number, number))[0], number
+        ends = [*self._arrays[1:], self.arena_size]
+        lifetimes = [Lifetime(ends[array] - self._arrays[array], *steps) for array, steps in used.items()]
+        offsets, self.arena_size = place(lifetimes)
+        moves = {array: new - self._arrays[array] for array, new in zip(used, offsets, strict=True)}
+
+        def moved(argument: Any) -> Any:
+            if not isinstance(argument, View) or argument.space != ARENA:
+                return argument
+            move = moves[self._array_of(argument)] // np.dtype(argument.dtype).itemsize
+            return argument._replace(offset=argument.offset + move)
+
+        self.steps = [(step, tuple(map(moved, arguments))) for step, arguments in self.steps]
+
+    def _array_of(self, view: View) -> int:
+        """Return the number of the array in the arena that a view belongs to."""
+        return bisect_right(self._arrays, view.offset * np.dtype(view.dtype).itemsize) - 1
 
 
 def aligned_zeros(size: int) -> Bytes:

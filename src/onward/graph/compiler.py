@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _core
 from ..errors import ArgumentError, MemoryLimitError, OnwardError
-from .builder import Builder, Weights
+from .builder import Builder, Bytes, Weights, aligned_zeros
 from .graph import Graph, bodies
 from .node import AnyArray, Node, Signature
 from .operations import OPERATIONS
@@ -58,8 +59,10 @@ class Rest:
 class Program:
     """A compiled graph: segments of core steps, NumPy nodes, and where its outputs are."""
 
-    builder: Builder
-    inputs: list[str]  # the graph's inputs that NumPy nodes read, or "" for those in spaces of the plan
+    core: _core.Plan = field(default_factory=lambda: _core.Plan([0, 0]))
+    constants: Bytes = field(default_factory=lambda: aligned_zeros(0))
+    arena_size: int = 0  # bytes
+    inputs: list[str] = field(default_factory=list)  # for NumPy nodes, "" for those in spaces of the plan
     # of each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
     signature: list[tuple[str, tuple[int, ...], bytes | None]] = field(default_factory=list)
     segments: list[tuple[int, int] | NumPyNode | Rest] = field(default_factory=list)
@@ -73,8 +76,7 @@ class Compiler:
         self, graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], weights: Weights
     ) -> None:
         self._builder = Builder(weights)
-        self._program = Program(self._builder, [])
-        self._first_step = 0
+        self._program = Program()
         self._values: dict[str, Value | None] = {"": None}
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
@@ -103,6 +105,11 @@ class Compiler:
         else:
             self._program.outputs = [self._output(self._values[name]) for name in self._outputs]
         self._end_segment()
+        only_steps = all(isinstance(segment, tuple) for segment in self._program.segments)
+        self._program.core, self._program.constants = self._builder.build(reuse=only_steps)
+        self._program.arena_size = self._builder.arena_size
+        if self._builder.arena_size > self._memory:
+            raise self._too_large(self._builder.arena_size)
         return self._program
 
     def _add_input(self, name: str, array: Any, is_parameter: bool) -> None:
@@ -169,8 +176,6 @@ class Compiler:
         if views is None or any(v.dtype != s.dtype for v, s in zip(views, signatures, strict=False)):
             del self._builder.steps[before:]
             return None
-        if self._builder.arena_size > self._memory:
-            raise self._too_large(self._builder.arena_size)
         # A view of an input's memory counts as used once only if the input is also used once.
         is_new = len(self._builder.steps) > before
         alone = is_new or all(value is None or value.known or value.used_once for value in inputs)
@@ -245,9 +250,9 @@ class Compiler:
 
     def _end_segment(self) -> None:
         steps = len(self._builder.steps)
-        if steps > self._first_step:
-            self._program.segments.append((self._first_step, steps))
-        self._first_step = steps
+        if steps > self._builder.segment_start:
+            self._program.segments.append((self._builder.segment_start, steps))
+        self._builder.segment_start = steps
 
     def _check_memory(self, signatures: Sequence[Signature]) -> None:
         needed = sum(math.prod(s.shape) * s.dtype.itemsize for s in signatures)

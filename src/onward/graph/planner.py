@@ -118,13 +118,11 @@ class Plan:
             for source in program.outputs
             if _is_filled(source)
         ]
-        self._core, self._constants = program.builder.build()
+        self._core, self._constants, self._arena_size = program.core, program.constants, program.arena_size
         # what the core needs to run the plan without Python, or None
-        needs_python = self._segments != [(0, len(program.builder.steps))] or not all(
-            map(_is_filled, self._outputs)
-        )
+        only_steps = len(self._segments) == 1 and type(self._segments[0]) is tuple
+        needs_python = not only_steps or not all(map(_is_filled, self._outputs))
         self.entry = None if needs_python else (self._core, self._constants, program.signature, self._filled)
-        self._arena_size = program.builder.arena_size
         self._arenas: list[NDArray[np.uint8]] = []
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:

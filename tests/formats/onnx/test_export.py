@@ -1,5 +1,7 @@
 """Models exported as ONNX: valid, bitwise equal when loaded again, and clear errors for the rest."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import onnx
 import pytest
 from support.export_models import (
     OPTIONS,
+    SIZES,
     STATELESS_LAYERS,
     expected_outputs,
     projected_model,
@@ -191,3 +194,34 @@ def test_unsupported_layers_are_named_and_nothing_is_written(tmp_path: Path, lay
     with pytest.raises(errors.ArgumentError, match="cannot be exported as ONNX"):
         onward.export_onnx(layer, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_declared_shape_of_the_output_is_that_of_the_array(tmp_path: Path, seed: int) -> None:
+    net = random_model(seed)
+    onward.export_onnx(net, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    shape = expected_outputs(net, random_inputs(model, 6, 4))[0].shape
+    sizes = SIZES | {"time": 6, "batch": 4}
+    of_input, of_output = (v[0].type.tensor_type.shape.dim for v in (model.graph.input, model.graph.output))
+    for mine, actual in zip(of_output, shape, strict=True):
+        if mine.ByteSize() or of_input[-1].dim_param != "length":  # which convolutions and pooling change
+            assert mine.dim_value == actual or sizes[mine.dim_param] == actual
+
+
+def test_a_model_too_large_for_protocol_buffers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onward.formats.onnx.export.MAX_BYTES", 100)
+    with pytest.raises(errors.ArgumentError, match="bytes as ONNX; Protocol Buffers allow 100: save"):
+        onward.export_onnx(onward.LSTM(3, 4), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_needs_no_onnx_package(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['onnx'] = None; import onward;"
+        f"onward.export_onnx(onward.LSTM(3, 4, proj_size=2), {str(tmp_path / 'm.onnx')!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)

@@ -108,6 +108,15 @@ def test_packed_and_unpacked_numbers_are_the_same(dtype: str) -> None:
         assert len(getattr(mine, dtype)) in (200, 400)
 
 
+def test_messages_that_are_merged_often_take_linear_time() -> None:
+    part = delimited(5, delimited(4, np.float32(1.5).tobytes()) + delimited(1, b"\x01"))
+    with hostile.bounded(seconds=4):
+        attribute = protobuf.decode(messages.Attribute, part * 80_000)
+    assert attribute.t is not None
+    np.testing.assert_array_equal(attribute.t.float_data, np.full(80_000, 1.5, np.float32))
+    assert attribute.t.dims == [1] * 80_000
+
+
 @pytest.mark.parametrize("bits", range(64))
 def test_numbers_of_every_length_survive(bits: int) -> None:
     numbers = [0, 1 << bits, (1 << bits) - 1, -(1 << bits) if bits < 63 else -1]

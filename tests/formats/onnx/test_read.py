@@ -269,6 +269,19 @@ def test_a_subgraph_uses_the_values_before_its_node_only() -> None:
     assert "node b (Neg) takes the value z, which no input" in refused(model_of(text.format(used="z")))
 
 
+def test_a_subgraph_does_not_return_a_value_from_outside() -> None:
+    branch = "b () => (float[N] {name}) {{ b = Neg (x) }}"
+    for name in ("b", "x"):
+        model = model_of(f"""g (bool c, float[N] x) => (float[N] y) {{
+            y = If (c) <then_branch = {branch.format(name=name)},
+                        else_branch = e () => (float[N] d) {{ d = Neg (x) }}>
+        }}""")
+        if name == "b":
+            opened(model)
+        else:
+            assert "the graph b has the output x, which no node" in refused(model)
+
+
 def test_deeply_nested_subgraphs_are_refused() -> None:
     body = "b () => (float[N] y0) { y0 = Identity (x) }"
     for depth in range(1, 20):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from ...core import storage
-from ...core.extras import install_hint
 from ...errors import ArgumentError
 from ...layers.base import Layer
+
+MAX_BYTES = 2**31 - 1  # of a message, in every implementation
 
 
 def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
@@ -22,12 +23,17 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
     number. An LSTM with proj_size becomes a function of ONNX operators. If Onward loads the graph again, it
     gives the same bits. Raises FileError, and ArgumentError for a layer that ONNX operators cannot express.
     """
-    try:
-        from ..keras.runtime import Model
-        from ..keras.runtime.as_sequential import sequential
-        from .writer import model_of
-    except ModuleNotFoundError as error:
-        raise ArgumentError(f"export_onnx needs {error.name}: {install_hint('onnx')}") from error
+    from ..keras.runtime import Model
+    from ..keras.runtime.as_sequential import sequential
+    from .protobuf import encode
+    from .writer import model_of
+
     if isinstance(model, Model):
         model = sequential(model)
-    storage.replace(path, model_of(model, lengths).SerializeToString())
+    content = encode(model_of(model, lengths))
+    if len(content) > MAX_BYTES:
+        raise ArgumentError(
+            f"the model takes {len(content)} bytes as ONNX; Protocol Buffers allow {MAX_BYTES}: "
+            "save it with model.save"
+        )
+    storage.replace(path, content)

@@ -109,8 +109,9 @@ def decode(kind: type[M], data: Data) -> M:
 
     Fields that the class does not declare are skipped. Raises FileError, which names the byte.
     """
-    message, view = kind.__new__(kind), memoryview(data)
-    _Reader(view).read(message, 0, len(view), 1)
+    message, reader = kind.__new__(kind), _Reader(memoryview(data))
+    reader.read(message, 0, len(reader.data), 1)
+    reader.finish()
     return message
 
 
@@ -120,13 +121,14 @@ class _Reader:
     def __init__(self, data: memoryview) -> None:
         self.data = data
         self.fields = 0
+        # the bytes of each array with its field and message, which the key identifies
+        self.arrays: dict[tuple[int, str], tuple[Message, Field, memoryview | bytearray]] = {}
 
     def read(self, message: Message, at: int, end: int, depth: int) -> None:
         """Merge the fields in [at, end) into a message."""
         if depth > MAX_DEPTH:
             raise FileError(f"the messages at byte {at} are nested more than {MAX_DEPTH} deep")
         data, known, values = self.data, message._by_key, vars(message)
-        arrays: dict[str, memoryview | bytearray] = {}  # their bytes
         while at < end:
             self.count(1)
             key = data[at]
@@ -137,55 +139,71 @@ class _Reader:
             if own is None:
                 at = self.skip(key, at, end, depth)
                 continue
-            start, name = at, own.name
             if own.is_array:
                 start, at = self.span(key & 7, at, end)
-                _append(arrays, name, data[start:at])
+                self.append(message, own, data[start:at])
                 continue
-            if key & 7 == VARINT:
-                number, at = self.varint(at, end)
-                value: Any = _wrapped(number, own.kind)
-            else:
-                start, at = self.span(key & 7, at, end)
-                if own.kind is MESSAGE:
-                    inner = None if own.is_repeated else values.get(name)
-                    kind = own.class_beside(message)
-                    value = kind.__new__(kind) if inner is None else inner
-                    self.read(value, start, at, depth + 1)
-                else:
-                    value = self.value(message, own, key, start, at)
+            value, at = self.value(message, own, key & 7, at, end, depth)
             if own.is_repeated:
-                items = values.setdefault(name, [])
-                if own.kind.wire != DELIMITED == key & 7:  # packed
+                items = values.setdefault(own.name, [])
+                if isinstance(value, list):  # packed
                     items += value
                 else:
                     items.append(value)
             else:
-                values[name] = value
+                values[own.name] = value
                 for other in own.alternatives:
                     values.pop(other, None)
-        for name, content in arrays.items():
-            array = _array(message, message.fields[name], content)
-            values[name] = np.concatenate([values[name], array]) if name in values else array
 
-    def value(self, message: Message, own: Field, key: int, start: int, stop: int) -> Any:
-        """The value in [start, stop), which is no message."""
-        content = self.data[start:stop]
+    def value(
+        self, message: Message, own: Field, wire: int, at: int, end: int, depth: int
+    ) -> tuple[Any, int]:
+        """The value of a field, or a list of its packed numbers, and the byte after it."""
+        if wire == VARINT:
+            number, at = self.varint(at, end)
+            return _wrapped(number, own.kind), at
+        start, stop = self.span(wire, at, end)
         if own.kind is STRING:
-            try:
-                return str(content, "utf-8")
-            except UnicodeDecodeError as error:
-                where = f"{own.described(message)} at byte {start}"
-                raise FileError(f"the file is damaged: the text {where} is not UTF-8") from error
-        if own.kind is BYTES:
-            return content.tobytes()
+            return self.text(message, own, start, stop), stop
+        if own.kind is MESSAGE:
+            inner: Message | None = None if own.is_repeated else vars(message).get(own.name)
+            if inner is None:
+                kind = own.class_beside(message)
+                inner = kind.__new__(kind)
+            self.read(inner, start, stop, depth + 1)
+            return inner, stop
+        content = self.data[start:stop]
         if own.kind is VIEW:
-            return content
-        if key & 7 == DELIMITED:  # packed
+            return content, stop
+        if own.kind is BYTES:
+            return content.tobytes(), stop
+        if wire == DELIMITED:
             numbers = _array(message, own, content)
             self.count(len(numbers))
-            return numbers.tolist()
-        return struct.unpack("<f" if own.kind is FLOAT else "<d", content)[0]
+            return numbers.tolist(), stop
+        return struct.unpack("<f" if own.kind is FLOAT else "<d", content)[0], stop
+
+    def text(self, message: Message, own: Field, start: int, stop: int) -> str:
+        try:
+            return str(self.data[start:stop], "utf-8")
+        except UnicodeDecodeError as error:
+            where = f"{own.described(message)} at byte {start}"
+            raise FileError(f"the file is damaged: the text {where} is not UTF-8") from error
+
+    def append(self, message: Message, own: Field, content: memoryview) -> None:
+        """Append to the bytes of an array; the usual single part is not copied."""
+        key = id(message), own.name
+        before = self.arrays[key][2] if key in self.arrays else None
+        if isinstance(before, bytearray):
+            before += content
+        else:
+            parts = content if before is None else bytearray(before) + content
+            self.arrays[key] = message, own, parts
+
+    def finish(self) -> None:
+        """Give each message its arrays, whose parts may have been anywhere in the file."""
+        for message, own, content in self.arrays.values():
+            vars(message)[own.name] = _array(message, own, content)
 
     def count(self, fields: int) -> None:
         self.fields += fields
@@ -236,17 +254,6 @@ class _Reader:
             if inner == key - GROUP_START + GROUP_END:
                 return at
             at = self.skip(inner, at, end, depth + 1)
-
-
-def _append(arrays: dict[str, memoryview | bytearray], name: str, content: memoryview) -> None:
-    """Append to the bytes of an array; the usual single part is not copied."""
-    before = arrays.get(name)
-    if before is None:
-        arrays[name] = content
-    elif isinstance(before, bytearray):
-        before += content
-    else:
-        arrays[name] = bytearray(before) + content
 
 
 def _array(message: Message, own: Field, content: memoryview | bytearray) -> NDArray[Any]:

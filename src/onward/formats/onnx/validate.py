@@ -125,7 +125,7 @@ def _check_block(block: Graph | Function, outer: _Scope | None, opsets: Mapping[
     for node in block.node:
         _check_node(node, block, scope, opsets)
     for name in outputs:
-        if name not in scope:
+        if name not in scope.names:  # those around a subgraph do not count
             raise FileError(f"{what} has the output {name}, which no node, input or initializer defines")
 
 

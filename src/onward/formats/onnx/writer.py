@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import ArrayLike
-from onnx import TensorProto, helper, numpy_helper
 
 from ...core import activations
 from ...core.arrays import Shape
@@ -27,19 +25,23 @@ from ...layers.pooling import MaxPool, Pooling
 from ...layers.recurrent import Recurrent
 from ...layers.rnn import GRU
 from ...layers.sequential import Sequential
+from ...layers.summary import output_shape
 from ...layers.windows import Spatial
-from . import function_protos
+from . import build, function_protos
+from .messages import DataType, Graph, Model, Node, OperatorSetId, Tensor, ValueInfo
 
 OPSET = 14  # the first opset with the current recurrent operators
 # the opsets of newer operators
 SINCE = {"LayerNormalization": 17, "Mish": 18, "Gelu": 20, "GroupNormalization": 21}
-REAL = {"float32": "float", "float64": "double"}
 IR_VERSION = 8  # the first version with functions; all runtimes support it
 OPERATOR_OF, RECURRENT_NAME_OF = by_function(OPERATORS), by_function(RECURRENT)
 
 
-def model_of(model: Layer, lengths: bool) -> onnx.ModelProto:
-    """Build and check the graph of a layer or a Sequential. Raises ArgumentError."""
+Axes = Sequence[int | str | None]
+
+
+def model_of(model: Layer, lengths: bool) -> Model:
+    """Build the graph of a layer or a Sequential. Raises ArgumentError."""
     layers = list(model) if isinstance(model, Sequential) else [model]
     states = len(model.recurrent_sublayers())
     graph = _Graph(layers, model, lengths)
@@ -61,42 +63,45 @@ class _Graph:
 
     def __init__(self, layers: list[Layer], model: Layer, lengths: bool) -> None:
         self.dtype = model.dtype
-        self.kind = helper.np_dtype_to_tensor_dtype(model.dtype)
+        self.kind = build.DATA_TYPES[str(model.dtype)]
         self.batch_first = model.batch_first
         self.lengths = "lengths" if lengths else ""
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
+        self.nodes: list[Node] = []
+        self.constants: list[Tensor] = []
         self.functions: list[str] = []
-        self.inputs = [self._input(layers)]
+        axes = self._input_axes(layers)
+        takes_indices = any(isinstance(layer, Embedding) for layer in layers)
+        self.inputs = [build.value_info("x", DataType.INT64 if takes_indices else self.kind, axes)]
         if lengths:
-            self.inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]))
-        self.outputs = [self.value("y", None)]
+            self.inputs.append(build.value_info("lengths", DataType.INT32, ["batch"]))
+        self.outputs = [self.value("y", _output_axes(layers, axes))]
 
-    def _input(self, layers: list[Layer]) -> onnx.ValueInfoProto:
-        """The input x, with the axes of the first layer that determines them."""
-        axes: list[str | int] = ["batch", "time"] if self.batch_first else ["time", "batch"]
+    def _input_axes(self, layers: list[Layer]) -> list[int | str]:
+        """The axes of the input x, from the first layer that determines them."""
+        axes: list[int | str] = ["batch", "time"] if self.batch_first else ["time", "batch"]
         for layer in layers:
             match layer:
                 case Embedding():
-                    return helper.make_tensor_value_info("x", TensorProto.INT64, axes)
+                    return axes
                 case Recurrent() | Linear():
-                    return self.value("x", [*axes, *(layer.step_shape or ())])
+                    return [*axes, *(layer.step_shape or ())]
                 case LayerNorm():
-                    return self.value("x", [*axes, *layer.normalized_shape])
+                    return [*axes, *layer.normalized_shape]
                 case Spatial() | BatchNorm() | GroupNorm():
                     names = ("in_channels", "num_features", "num_channels")
                     channels = next((getattr(layer, n) for n in names if hasattr(layer, n)), "channels")
                     two = getattr(layer, "axes", 1) == 2 or isinstance(layer, BatchNorm2d)
-                    return self.value("x", ["batch", channels, *(["height", "width"] if two else ["length"])])
-        return self.value("x", [*axes, "features"])
+                    return ["batch", channels, *(["height", "width"] if two else ["length"])]
+        return [*axes, "features"]
 
-    def value(self, name: str, shape: Sequence[str | int] | None) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, self.kind, shape)
+    def value(self, name: str, axes: Axes | None) -> ValueInfo:
+        """The declaration of a value of the model's dtype."""
+        return build.value_info(name, self.kind, axes)
 
     def node(self, op: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
         """Add a node and return its first output, which has the node's name unless outputs are named."""
         name = f"{len(self.nodes)}_{op}"
-        self.nodes.append(helper.make_node(op, inputs, outputs or (name,), name, **attributes))
+        self.nodes.append(build.node(op, inputs, outputs or (name,), name=name, **attributes))
         return (outputs or (name,))[0]
 
     def call(self, name: str, inputs: Sequence[str], *outputs: str) -> str:
@@ -110,24 +115,39 @@ class _Graph:
         name, array = f"constant_{len(self.constants)}", np.array(value, order="C")
         if array.dtype.kind == "f":
             array = array.astype(self.dtype)
-        self.constants.append(numpy_helper.from_array(array, name))
+        self.constants.append(build.tensor(array, name))
         return name
 
-    def finished(self) -> onnx.ModelProto:
-        graph = helper.make_graph(self.nodes, "onward", self.inputs, self.outputs, self.constants)
+    def finished(self) -> Model:
         opset = max(SINCE.get(node.op_type, OPSET) for node in self.nodes)
-        real = REAL[str(self.dtype)]
-        opsets = [helper.make_opsetid("", opset)]
+        opsets = [OperatorSetId(domain="", version=opset)]
         if self.functions:
-            opsets.append(helper.make_opsetid(function_protos.DOMAIN, function_protos.VERSION))
-        model = helper.make_model(
-            graph,
-            opset_imports=opsets,
-            functions=[function_protos.function(name, real, opset) for name in self.functions],
+            opsets.append(OperatorSetId(domain=function_protos.DOMAIN, version=function_protos.VERSION))
+        return Model(
             ir_version=IR_VERSION,
+            opset_import=opsets,
             producer_name="onward",
+            graph=Graph(
+                name="onward",
+                node=self.nodes,
+                input=self.inputs,
+                output=self.outputs,
+                initializer=self.constants,
+            ),
+            functions=[function_protos.function(name, str(self.dtype), opset) for name in self.functions],
         )
-        return onnx.shape_inference.infer_shapes(model, check_type=True)
+
+
+def _output_axes(layers: list[Layer], axes: Sequence[int | str]) -> Axes | None:
+    """The axes of the output y, or None if they are unknown."""
+    names: dict[int | str, int | str] = {"B": "batch", "T": "time"}
+    shape: tuple[int | str, ...] | None = tuple(axes)
+    for layer in layers:
+        shape = output_shape(layer, shape)
+        if shape is not None:
+            sizes = [names.get(size, size) for size in shape]
+            shape = tuple(sizes[:2] + ["?"] * len(sizes[2:]) if isinstance(layer, Spatial) else sizes)
+    return None if shape is None else [None if size == "?" else size for size in shape]
 
 
 def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
@@ -344,10 +364,7 @@ def _layer_norm(graph: _Graph, layer: Any, x: str) -> str:
 
 def _group_norm(graph: _Graph, layer: Any, x: str) -> str:
     inputs = [x, *_affine(graph, layer, (layer.num_channels,))]
-    y = graph.node("GroupNormalization", inputs, epsilon=layer.eps, num_groups=layer.num_groups)
-    return graph.node(
-        "Reshape", [y, graph.node("Shape", [x])]
-    )  # because the onnx package infers no shape for y
+    return graph.node("GroupNormalization", inputs, epsilon=layer.eps, num_groups=layer.num_groups)
 
 
 def _affine(graph: _Graph, layer: Any, shape: Shape) -> list[str]:

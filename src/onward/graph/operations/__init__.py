@@ -11,6 +11,7 @@ from . import (  # noqa: F401 - each module registers its operations
     creation,
     elementwise,
     indexing,
+    integers,
     losses,
     movement,
     normalization,

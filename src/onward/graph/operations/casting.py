@@ -9,6 +9,7 @@ from ...errors import ArgumentError, DtypeError
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import DTYPES, View
+from .integer_fusion import converted
 from .registry import Inputs, Known, lowering, operation, typed_view
 
 FLOAT8_WITHOUT_RANGE = "float8_e8m0fnu"  # only powers of two
@@ -136,4 +137,8 @@ def bit_cast(x: AnyArray, *, to: Any) -> Any:
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, other = typed_view(b, inputs[0]), inputs[1] if len(inputs) > 1 else None
     dtype = as_dtype(node.attributes["to"]) if other is None else other.dtype
-    return None if x is None or dtype.name not in DTYPES else [b.cast(x, dtype.name)]
+    if x is None or dtype.name not in DTYPES:
+        return None
+    if inputs[0] is not None and inputs[0].used_once and dtype == np.float32 and (y := converted(b, x)):
+        return [y]
+    return [b.cast(x, dtype.name)]

@@ -92,9 +92,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if any(min(side) < 0 for side in g.sides) or 0 in (*x.shape, *W.shape):
         return None
     groups = node.attributes.get("group", 1)
-    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), g.sides, 0.0)  # (N, *in, C)
+    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), g.sides, b.scalar(0.0))  # (N, *in, C)
     if groups == C and M == C and groups > 1:
-        y = _depthwise(b, last, W, bias, g)
+        y = depthwise(b, last, W, bias, g)
     else:
         y = b.new_rows(N * math.prod(g.out), M)
         for group in range(groups):
@@ -117,7 +117,7 @@ def _filters(
     return filters.reshape(len(filters), -1), None if bias is None else bias[own]
 
 
-def _depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry) -> View:
+def depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry) -> View:
     """Convolve each channel with its own kernel; y (N, *out, C) sums over the taps in order."""
     n = len(g.kernel)
     y = b.new(x.shape[0], *g.out, x.shape[-1])

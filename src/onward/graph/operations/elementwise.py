@@ -10,6 +10,7 @@ from ...errors import ArgumentError
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
+from .integer_fusion import fuse
 from .registry import (
     Inputs,
     Known,
@@ -230,7 +231,12 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     if node.operation in ("Div", "Mean") and views[0].dtype not in ("float32", "float64"):
         return None
-    total = reduce(lambda x, y: b.binary((BINARY | LOGICAL)[node.operation], x, y), views)
+    function = (BINARY | LOGICAL)[node.operation]
+    if len(views) == 2:
+        for value, x, other in zip(inputs, views, reversed(views), strict=True):
+            if value is not None and value.used_once and (y := fuse(b, function, x, other)):
+                return [y]
+    total = reduce(lambda x, y: b.binary(function, x, y), views)
     return [b.binary("divide", total, b.scalar(len(views)))] if node.operation == "Mean" else [total]
 
 

@@ -159,7 +159,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     sides = _whole_sides(x.shape[2:], g)
     if any(min(side) < 0 for side in sides):
         return None
-    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, -np.inf if is_maximum else 0.0)
+    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, b.scalar(-np.inf if is_maximum else 0.0))
     seen = window_view(last, g)
     total = None
     for tap in np.ndindex(*g.kernel):

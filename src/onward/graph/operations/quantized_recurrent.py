@@ -42,6 +42,11 @@ def _layer(W: Known, R: Known, P: Known | None, attributes: dict[str, Any]) -> A
     return new_layer("LSTM", attributes, None, None, None, peepholes, sizes=(transposed[0], transposed[1]))
 
 
+def core_options(W: Known, R: Known, P: Known | None, attributes: Any) -> tuple[list[Any], bool]:
+    """Return the core's options for each direction, and whether a single direction runs in reverse."""
+    return _layer(W, R, P, attributes)._options(), attributes.get("direction") == "reverse"
+
+
 def _signature(
     X: Known,
     W: Known,

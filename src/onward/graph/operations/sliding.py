@@ -86,13 +86,14 @@ def padding(
     return tuple(zip(pads[:n], pads[n:], strict=True))
 
 
-def pad_view(b: Builder, x: View, sides: Sequence[tuple[int, int]], value: float) -> View:
-    """Pad the middle axes of x (N, *in, C) with a value."""
+def pad_view(b: Builder, x: View, sides: Sequence[tuple[int, int]], value: View) -> View:
+    """Pad the middle axes of x (N, *in, C) with a value, a view of one element."""
     if not any(map(any, sides)):
         return x
     N, *sizes, C = x.shape
-    whole = b.new(N, *(size + sum(side) for size, side in zip(sizes, sides, strict=True)), C)
-    b.fill(value, whole)
+    shape = (N, *(size + sum(side) for size, side in zip(sizes, sides, strict=True)), C)
+    whole = b.new(*shape, dtype=x.dtype)
+    b.add("copy", value, whole)
     inner = whole
     for axis, (size, (before, _)) in enumerate(zip(sizes, sides, strict=True), start=1):
         inner = inner.sliced(axis, before, before + size)
@@ -106,7 +107,7 @@ def window_view(x: View, g: Geometry) -> View:
     places = tuple(x.strides[1 + axis] * g.strides[axis] for axis in range(n))
     taps = tuple(x.strides[1 + axis] * g.dilations[axis] for axis in range(n))
     shape = (x.shape[0], *g.out, *g.kernel, x.shape[-1])
-    return View(x.space, x.offset, shape, (x.strides[0], *places, *taps, x.strides[-1]))
+    return x._replace(shape=shape, strides=(x.strides[0], *places, *taps, x.strides[-1]))
 
 
 def tap_view(windows: View, n: int, tap: Sequence[int]) -> View:

@@ -1,0 +1,300 @@
+"""Operations on bytes with scales and zero points: quantization, and products with exact integer sums."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import _core
+from ...core.gates import reorder
+from ..builder import Builder
+from ..node import Node
+from ..view import View
+from .convolutions import depthwise
+from .products import split_rows
+from .quantized_recurrent import core_options
+from .registry import Inputs, Value, known, lowering, typed_view, view
+from .sliding import geometry, pad_view, window_view
+
+BYTES = ("int8", "uint8")
+MAX_FLOAT_TERMS = 2**24 // 255**2  # a sum of so many products of bytes is exact in float32
+
+
+# ---- Quantization ----------------------------------------------------------------------------------------
+
+
+@lowering("DynamicQuantizeLinear")
+def quantize_dynamically(
+    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
+) -> list[View] | None:
+    x = view(b, inputs[0])
+    return x and _quantized(b, x)
+
+
+def _quantized(b: Builder, x: View) -> list[View]:
+    """Quantize x to uint8; return the bytes, their scale and their zero point."""
+    y, scale, zero_point = b.new(*x.shape, dtype="uint8"), b.new(), b.new(dtype="uint8")
+    b.add("quantize_dynamically", b.contiguous(x), y, scale, zero_point)
+    return [y, scale, zero_point]
+
+
+@lowering("QuantizeLinear")
+def quantize(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Round x / scale + zero point to bytes, with one scale, or one for each index of an axis."""
+    x = view(b, inputs[0])
+    zero = inputs[2] if len(inputs) > 2 else None
+    dtype = "uint8" if zero is None else zero.dtype.name
+    parameters = _parameters(b, node, inputs, x, dtype)
+    if x is None or parameters is None or dtype not in BYTES:
+        return None
+    y = b.like(x, dtype)
+    b.add("quantize", x, *parameters, y)
+    return [y]
+
+
+@lowering("DequantizeLinear")
+def dequantize(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Compute (x - zero point) scale."""
+    x = typed_view(b, inputs[0])
+    if x is None or x.dtype not in (*BYTES, "int32"):
+        return None
+    parameters = _parameters(b, node, inputs, x, x.dtype)
+    if parameters is None:
+        return None
+    y = b.like(x, "float32")
+    b.add("dequantize", x, *parameters, y)
+    return [y]
+
+
+def _parameters(
+    b: Builder, node: Node, inputs: Inputs, x: View | None, dtype: str
+) -> tuple[View, View] | None:
+    """Return the scale and the zero point, broadcast along all axes of x except one."""
+    scale, zero = view(b, inputs[1]), b.scalar(0, dtype)
+    if len(inputs) > 2 and inputs[2] is not None:
+        found = typed_view(b, inputs[2])
+        if found is None:
+            return None
+        zero = found
+    if x is None or scale is None or node.attributes.get("block_size"):
+        return None
+    aligned = []
+    for parameter in (scale, zero):
+        if math.prod(parameter.shape) == 1:
+            aligned.append(parameter._replace(shape=(), strides=()))
+        elif len(parameter.shape) == 1:
+            following = len(x.shape) - node.attributes.get("axis", 1) % len(x.shape) - 1
+            shape, strides = (*parameter.shape, *[1] * following), (*parameter.strides, *[0] * following)
+            aligned.append(parameter._replace(shape=shape, strides=strides))
+        else:
+            return None
+    return aligned[0], aligned[1]
+
+
+# ---- Products --------------------------------------------------------------------------------------------
+
+
+def _packed(
+    b: Builder,
+    W: NDArray[Any],
+    zero_points: NDArray[Any] | None,
+    variant: Any,
+    rows: Callable[[], NDArray[Any]],
+) -> _core.IntegerMatrix:
+    """Pack the matrix (O, K) that `rows` returns, made of W, with one zero point or one for each row."""
+
+    def make() -> _core.IntegerMatrix:
+        q, center = rows().astype(np.int16), 128 if W.dtype == np.uint8 else 0
+        zeros = np.int32(0) if zero_points is None else zero_points.ravel().astype(np.int32)
+        centered = np.ascontiguousarray(q - center, np.int8)
+        return _core.IntegerMatrix(centered, np.ascontiguousarray(np.broadcast_to(zeros - center, len(q))))
+
+    return b.shared((W, zero_points), ("integers", variant), make)
+
+
+def _zero_point(b: Builder, value: Value | None, x: View) -> View | None:
+    """Return the zero point of x, 0 if omitted, or None if it has several."""
+    found = b.scalar(0, x.dtype) if value is None else typed_view(b, value)
+    return None if found is None or math.prod(found.shape) != 1 else found._replace(shape=(), strides=())
+
+
+def _product(
+    b: Builder, x: View, zero_point: View, W: NDArray[Any], W_zero: NDArray[Any] | None, scale: View | None
+) -> View:
+    """Return the product (.., O) of x (.., K) and W (K, O), as int32, or scaled, as float32."""
+    matrix = _packed(b, W, W_zero, "matrix", lambda: W.T)
+    leading = x.shape[:-1]
+    y = b.new(math.prod(leading), W.shape[1], dtype="float32" if scale else "int32")
+    b.add("integer_product", matrix, x, len(leading), zero_point, scale, None, y)
+    return split_rows(y, leading)
+
+
+@lowering("MatMulInteger")
+def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    A, B, a_zero, b_zero = (*inputs, None, None)[:4]
+    x, W = typed_view(b, A), known(B)
+    if x is None or W is None or W.ndim != 2 or not _is_known(b_zero) or not _fits(known(b_zero), W.shape[1]):
+        return None
+    zero_point = _zero_point(b, a_zero, x)
+    return None if zero_point is None else [_product(b, x, zero_point, W, known(b_zero), None)]
+
+
+@lowering("QLinearMatMul")
+def quantized_matmul(
+    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
+) -> list[View] | None:
+    A, a_scale, a_zero, B, b_scale, b_zero, y_scale, y_zero = inputs
+    x, W = typed_view(b, A), known(B)
+    if x is None or W is None or W.ndim != 2 or not all(map(_is_known, inputs[1:])):
+        return None
+    zero_point, scale = _zero_point(b, a_zero, x), _multiplier(a_scale, b_scale, y_scale)
+    if zero_point is None or not _fits(known(b_zero), W.shape[1]) or not _fits(scale, W.shape[1]):
+        return None
+    y = _product(b, x, zero_point, W, known(b_zero), b.constant(scale))
+    return _requantized(b, y, y_zero)
+
+
+@lowering("ConvInteger")
+def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, W, x_zero, W_zero = (*inputs, None, None)[:4]
+    if not (_is_known(W) and _is_known(W_zero)):
+        return None
+    y = _conv(b, node, x, x_zero, known(W), known(W_zero), None, None, shapes[0][2:])
+    return y and [y]
+
+
+@lowering("QLinearConv")
+def quantized_conv(
+    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
+) -> list[View] | None:
+    x, x_scale, x_zero, W, W_scale, W_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
+    if not all(map(_is_known, inputs[1:])):
+        return None
+    scale = _multiplier(x_scale, W_scale, y_scale)
+    y = _conv(b, node, x, x_zero, known(W), known(W_zero), known(bias), scale, shapes[0][2:])
+    return y and _requantized(b, y, y_zero)
+
+
+def _conv(
+    b: Builder,
+    node: Node,
+    X: Value | None,
+    x_zero: Value | None,
+    W: NDArray[Any],
+    W_zero: NDArray[Any] | None,
+    bias: NDArray[Any] | None,
+    scale: NDArray[Any] | None,
+    out: tuple[int, ...],
+) -> View | None:
+    """Convolve X (N, C, *in) with W (M, C / groups, *kernel), as int32 or, with a scale, as float32."""
+    x, M, kernel = typed_view(b, X), W.shape[0], W.shape[2:]
+    zero_point = None if x is None else _zero_point(b, x_zero, x)
+    if x is None or zero_point is None or not _fits(W_zero, M) or (scale is not None and not _fits(scale, M)):
+        return None
+    groups, axes, (N, C) = node.attributes.get("group", 1), len(kernel), x.shape[:2]
+    g = geometry(x.shape[2:], kernel, node.attributes)
+    if any(min(side) < 0 for side in g.sides):
+        return None
+    last = pad_view(b, x.permuted(0, *range(2, 2 + axes), 1), g.sides, zero_point)
+    if groups == C == M and bias is None and scale is None and math.prod(kernel) <= MAX_FLOAT_TERMS:
+        center = 0 if W_zero is None else W_zero.astype(np.float32).reshape(-1, *[1] * (axes + 1))
+        floats = b.like(last, "float32")
+        b.add("dequantize", last, b.scalar(1.0), zero_point, floats)
+        sums = depthwise(b, floats, W.astype(np.float32) - center, None, g)
+        y = b.cast(sums, "int32")
+        b.exact_casts.add(y)
+        return y.permuted(0, axes + 1, *range(1, axes + 1))
+    y = b.new(N * math.prod(out), M, dtype="int32")
+    for group in range(groups):
+        own = slice(group * M // groups, (group + 1) * M // groups)
+        zeros = W_zero if W_zero is None or W_zero.size == 1 else W_zero[own]
+        part = last.sliced(axes + 1, group * C // groups, (group + 1) * C // groups)
+        rows = window_view(part, g)
+        filters = _packed(b, W, zeros, ("filters", group), lambda own=own: _rows(W[own]))  # type: ignore[misc]
+        start = None if bias is None else b.constant(bias[own])
+        target = y.sliced(1, own.start, own.stop)
+        b.add("integer_product", filters, rows, 1 + axes, zero_point, None, start, target)
+    if scale is not None:
+        y = b.binary("multiply", b.cast(y, "float32"), b.constant(scale))
+    return split_rows(y, (N, *out)).permuted(0, axes + 1, *range(1, axes + 1))
+
+
+def _rows(W: NDArray[Any]) -> NDArray[Any]:
+    """Return filters (M, C, *kernel) as rows of a matrix, channels last."""
+    return np.moveaxis(W, 1, -1).reshape(len(W), -1)
+
+
+def _is_known(value: Value | None) -> bool:
+    return value is None or value.known
+
+
+def _fits(parameter: NDArray[Any] | None, units: int) -> bool:
+    """Whether a parameter has one number, or one for each unit."""
+    return parameter is None or parameter.size == 1 or parameter.shape == (units,)
+
+
+def _multiplier(x_scale: Value | None, W_scale: Value | None, y_scale: Value | None) -> NDArray[Any]:
+    """Return the factor between exact sums and quantized outputs."""
+    product = known(x_scale) * known(W_scale) / known(y_scale)
+    return np.asarray(product, np.float32)
+
+
+def _requantized(b: Builder, y: View, zero_point: Value | None) -> list[View] | None:
+    """Round to the nearest bytes, after adding the zero point."""
+    zero = typed_view(b, zero_point)
+    if zero is None or math.prod(zero.shape) != 1:
+        return None
+    q = b.like(y, zero.dtype)
+    b.add("quantize", y, b.scalar(1.0), zero._replace(shape=(), strides=()), q)
+    return [q]
+
+
+# ---- Recurrent layers -------------------------------------------------------------------------------------
+
+
+@lowering("DynamicQuantizeLSTM")
+def lstm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Map X (T, B, I) to Y (T, D, B, H), Y_h and Y_c (D, B, H)."""
+    X, W, R, bias, lengths, h0, c0, P, *quantization = inputs
+    x, states = view(b, X), [view(b, value) for value in (h0, c0)]
+    missing = any(value is not None and state is None for value, state in zip((h0, c0), states, strict=True))
+    weights = (W, R, bias, P, *quantization)
+    if x is None or missing or not all(map(_is_known, (lengths, *weights))):
+        return None
+    arrays = tuple(map(known, weights))
+    if lengths is not None and (lengths.array != x.shape[0]).any():
+        return None
+    options = core_options(arrays[0], arrays[1], arrays[3], node.attributes)
+    packed = b.shared(
+        arrays, ("lstm", options[1]), lambda: _core.QuantizedLSTM(_directions(*arrays), *options)
+    )
+    (T, B, _), D, H = x.shape, len(arrays[1]), arrays[1].shape[1]
+    outputs = [b.new(T, D, B, H), b.new(D, B, H), b.new(D, B, H)]
+    h, c = (state and b.contiguous(state) for state in states)
+    b.add("quantized_lstm", packed, b.contiguous(x), h, c, *outputs)
+    return outputs
+
+
+def _directions(W: Any, R: Any, bias: Any, P: Any, *quantization: Any) -> list[tuple[Any, ...]]:
+    """Return the weights of each direction with their gates in the core's order."""
+    D, G = len(W), W.shape[2]
+
+    def matrix(d: int, q: Any, scale: Any, zero_point: Any) -> list[Any]:
+        center = 128 if q.dtype == np.uint8 else 0
+        scales = np.broadcast_to(scale.reshape(D, -1)[d], G)
+        zeros = np.broadcast_to(zero_point.astype(np.int32).reshape(D, -1)[d] - center, G)
+        centered = (q[d].T.astype(np.int16) - center).astype(np.int8)
+        return [
+            reorder(np.ascontiguousarray(array), "lstm", "onnx", "torch")
+            for array in (centered, scales, zeros)
+        ]
+
+    directions = []
+    for d in range(D):
+        total = np.zeros(G, np.float32) if bias is None else bias[d, :G] + bias[d, G:]
+        peephole = None if P is None else reorder(P[d], "peephole", "onnx", "torch")
+        matrices = (*matrix(d, W, *quantization[:2]), *matrix(d, R, *quantization[2:]))
+        directions.append((*matrices, reorder(total, "lstm", "onnx", "torch"), peephole))
+    return directions

@@ -1,0 +1,56 @@
+"""The arrays of a plan share memory only if they are never live at the same time."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from onnx import helper
+from support.onnx_nodes import model_of, open_model
+
+from onward.graph.arena import Lifetime, place
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_arrays_that_are_live_at_the_same_time_do_not_overlap(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lifetimes = []
+    for _ in range(100):
+        first = int(rng.integers(100))
+        last = first + int(rng.integers(1 + seed))
+        lifetimes.append(Lifetime(int(rng.integers(1, 50)), first, last))
+    offsets, size = place(lifetimes)
+    for step in range(200):
+        live = [
+            (start, life.size)
+            for start, life in zip(offsets, lifetimes, strict=True)
+            if life.first <= step <= life.last
+        ]
+        for (start, length), (following, _) in pairwise(sorted(live)):
+            assert start + length <= following
+        assert all(start >= 0 and start + length <= size for start, length in live)
+
+
+def test_a_chain_needs_the_memory_of_two_values() -> None:
+    names = ["x", *(f"v{i}" for i in range(50)), "y"]
+    nodes = [
+        helper.make_node("Exp" if i % 2 else "Neg", [a], [b]) for i, (a, b) in enumerate(pairwise(names))
+    ]
+    graph = open_model(model_of(nodes, {"x": np.zeros((7, 64), np.float32)}, ["y"], {}))
+    graph(np.zeros((7, 64), np.float32))
+    plan = graph._planner.find([np.zeros((7, 64), np.float32)])
+    assert plan is not None and plan._arena_size == 2 * 7 * 64 * 4
+
+
+def test_a_value_that_is_read_again_at_the_end_keeps_its_memory() -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["a"]),
+        helper.make_node("Neg", ["a"], ["b"]),
+        helper.make_node("Abs", ["b"], ["c"]),
+        helper.make_node("Neg", ["c"], ["d"]),
+        helper.make_node("Transpose", ["a"], ["t"], perm=[1, 0]),
+        helper.make_node("Transpose", ["t"], ["s"], perm=[1, 0]),
+        helper.make_node("Add", ["d", "s"], ["y"]),
+    ]
+    x = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    graph = open_model(model_of(nodes, {"x": x}, ["y"], {}))
+    np.testing.assert_array_equal(graph(x)[0], -np.abs(x) - x)
