@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <numeric>
 
 #include "platform/denormals.h"
@@ -44,7 +45,8 @@ template <class Real>
 Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const std::vector<Options<Real>>& options,
                    Size num_directions)
     : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(num_directions),
-      layers(Size(weights.size()) / D), kernels(onward::kernels<Real>()) {
+      layers(Size(weights.size()) / D), kernels(onward::kernels<Real>()),
+      short_calls(std::make_shared<ShortCalls>()) {
     const Size G = gates(cell), L = kernels.L;
     auto pack = [&](const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N,
                     Size K) -> const Panels<Real>& {
@@ -70,7 +72,28 @@ Size Stack<Real>::work() const {
     return sum;
 }
 
+// The memory of calls of one size. Allocating it takes as long as a small step, so that later calls reuse it.
+template <class Real>
+struct Stack<Real>::ShortCall {
+    ShortCall(const Stack& stack, Size T, Size B)
+        : T(T), B(B), order(B), lengths(B, T), chain({&stack}, B, std::max(T, Size(1)), 1) {
+        std::iota(order.begin(), order.end(), Size(0));
+    }
+    const Size T, B;
+    std::vector<Size> order, lengths;
+    Chain<Real> chain;
+};
+
+template <class Real>
+struct Stack<Real>::ShortCalls {
+    std::mutex mutex;
+    std::vector<std::unique_ptr<ShortCall>> unused;
+};
+
 namespace {
+
+constexpr Size short_call = 16;      // rows and steps
+constexpr size_t kept_short_calls = 4;
 
 // One entry per layer and direction, from arrays (layers * D, B, P) and (layers * D, B, H).
 template <class Real, class Number>
@@ -115,8 +138,35 @@ void clear_past_lengths(const Sequence<Real>& s, const Size* order, Size rows, S
 }  // namespace
 
 template <class Real>
+void Stack<Real>::forward_short(const Sequence<Real>& s) const {
+    std::unique_ptr<ShortCall> call;
+    {
+        const std::lock_guard lock(short_calls->mutex);
+        auto& unused = short_calls->unused;
+        const auto found = std::find_if(unused.begin(), unused.end(),
+                                        [&](const auto& other) { return other->T == s.T && other->B == s.B; });
+        if (found != unused.end()) {
+            call = std::move(*found);
+            unused.erase(found);
+        }
+    }
+    if (!call) call = std::make_unique<ShortCall>(*this, s.T, s.B);
+    const FlushDenormals flush;
+    Interrupt interrupt(false);
+    call->chain.start(states(*this, s.B, s.h0, s.c0), call->order.data(), s.B, call->lengths.data());
+    call->chain.advance(s.x, s.y, s.T, 0, interrupt);
+    call->chain.finish(states(*this, s.B, s.h_n, s.c_n), call->order.data());
+    const std::lock_guard lock(short_calls->mutex);
+    if (short_calls->unused.size() == kept_short_calls) short_calls->unused.erase(short_calls->unused.begin());
+    short_calls->unused.push_back(std::move(call));
+}
+
+template <class Real>
 void Stack<Real>::forward(const Sequence<Real>& s) const {
     if (!s.B) return;
+    const Size units = (worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1) * D;
+    const int useful = int(std::min<Size>(num_threads(), std::max(units, s.B / rows_worth_a_thread)));
+    if (useful == 1 && s.T * s.B <= short_call && !s.lengths && !s.gates) return forward_short(s);
     const std::vector<Size> order = longest_first(s.lengths, s.B);
     std::vector<Size> lengths(s.B, s.T);
     for (Size b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];
@@ -131,8 +181,6 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
     int team_size = 1;
     std::vector<std::unique_ptr<Chain<Real>>> teams;
     std::vector<std::vector<Recording<Real>>> block_recordings;
-    const Size units = (worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1) * D;
-    const int useful = int(std::min<Size>(num_threads(), std::max(units, s.B / rows_worth_a_thread)));
     parallel(
         useful,
         [&](int n) {

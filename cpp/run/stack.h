@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "platform/packed.h"
@@ -59,9 +60,14 @@ private:
     template <class>
     friend class Chain;
 
+    struct ShortCall;
+    struct ShortCalls;
+    void forward_short(const Sequence<Real>& sequence) const;
+
     const Kernels<Real>& kernels;
     std::vector<Packed<Real>> packed;
     std::vector<Direction<Real>> directions;
+    std::shared_ptr<ShortCalls> short_calls;
 };
 
 }  // namespace onward

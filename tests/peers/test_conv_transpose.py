@@ -16,6 +16,9 @@ CASES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((1, 3, 5, 6), (3, 2, 3, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
     ((1, 3, 5, 6), (3, 2, 3, 4), {"auto_pad": "SAME_LOWER", "strides": [2, 3]}),
     ((1, 3, 5), (3, 2, 3), {"output_shape": [11], "strides": [2]}),
+    ((2, 3, 5), (3, 17, 2), {"strides": [5]}),
+    ((1, 4, 6), (4, 7, 3), {"strides": [4], "dilations": [6], "pads": [3, 2]}),
+    ((1, 2, 1, 9), (2, 1, 4, 5), {"strides": [3, 1], "dilations": [1, 3], "output_padding": [2, 0]}),
 ]
 
 
@@ -30,6 +33,9 @@ def test_grouped_and_padded_transposed_convolutions_agree(x: Any, W: Any, attrib
     )
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, inputs)
-    (y,) = open_model(model)(**inputs)
+    graph = open_model(model)
+    (y,) = graph(**inputs)
+    plan = graph._planner.find([*inputs.values()])
+    assert plan is not None and all(type(segment) is tuple for segment in plan._segments)
     assert y.shape == expected.shape
     np.testing.assert_allclose(y, expected, atol=1e-5)

@@ -1,6 +1,8 @@
 """The reader of Protocol Buffers agrees with Google's on every message and refuses damaged ones at once."""
 
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -245,3 +247,16 @@ def test_many_tiny_fields_take_a_bounded_memory(field: bytes, monkeypatch: pytes
 def test_many_numbers_in_a_list_are_refused() -> None:
     with pytest.raises(FileError, match="more than 500000 fields"):
         decoded(delimited(7, delimited(5, delimited(1, b"\x01" * 2_000_000))))
+
+
+def test_reading_needs_only_numpy(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(model_file())
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys(["onnx", "google", "google.protobuf", "ml_dtypes"]))
+from onward.formats.onnx.read import initializers, read
+path = {str(tmp_path / "m.onnx")!r}
+print({{name: array.tolist() for name, array in initializers(read(path, open(path, "rb").read())).items()}})
+"""
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "{'w': [1.5, -2.0], 'raw': [0, 1, 2]}"

@@ -251,11 +251,28 @@ def test_invalid_models_are_refused_with_the_reason(name: str) -> None:
     assert message in refused(model)
 
 
+def test_a_file_truncated_at_any_byte_is_refused() -> None:
+    content = model_of(SIMPLE, numpy_helper.from_array(np.arange(9.0), "w")).SerializeToString()
+    read("model.onnx", content)
+    for end in range(len(content)):  # the opset is the last field
+        with hostile.bounded(), pytest.raises(FileError):
+            read("model.onnx", content[:end])
+
+
 def test_dims_that_numpy_rejects_raise_an_error_that_names_the_tensor() -> None:
-    for dims in ([0, 2**62, 2**62], [1] * 100):
+    for dims, problem in (([0, 2**62, 2**62], "the shape"), ([1] * 100, "100 axes; expected at most 64")):
         data = b"" if 0 in dims else bytes(4)
-        with pytest.raises(FileError, match="the tensor w has the shape"):
+        with pytest.raises(FileError, match=f"the tensor w has {problem}"):
             tensor_array(messages.Tensor(name="w", data_type=1, dims=dims, raw_data=data))
+
+
+def test_the_product_of_many_dims_is_not_computed() -> None:
+    dims = [2**63 - 1] * 30_000  # their product has half a million digits
+    model = model_of(SIMPLE, TensorProto(name="w", data_type=1, dims=dims))
+    assert "the tensor w has 30000 axes" in refused(model)
+    model = model_of(SIMPLE)
+    model.graph.sparse_initializer.append(sparse(dims, [1.0], [1]))
+    assert "the sparse tensor w has 30000 axes" in refused(model)
 
 
 def test_a_subgraph_uses_the_values_before_its_node_only() -> None:
@@ -318,8 +335,8 @@ def test_functions_are_checked() -> None:
 
 
 def test_functions_that_expand_to_too_many_nodes_are_refused() -> None:
-    chain = [f"f{n} (x) => (y) {{ a = mine.f{n + 1} (x) y = mine.f{n + 1} (a) }}" for n in range(60)]
-    model = with_functions(*chain, "f60 (x) => (y) { y = Relu (x) }")
+    chain = [f"f{n} (x) => (y) {{ a = mine.f{n + 1} (x) y = mine.f{n + 1} (a) }}" for n in range(400)]
+    model = with_functions(*chain, "f400 (x) => (y) { y = Relu (x) }")
     assert "nodes with its functions expanded" in refused(model)
 
 

@@ -1,5 +1,6 @@
 """The validation of names and their order agrees with the checker of the onnx package."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support import hostile
 
 from onward.errors import FileError
 from onward.formats.onnx.read import read
@@ -53,6 +55,18 @@ def change(model: Any, rng: np.random.Generator) -> None:
             graph.initializer[some(graph.initializer)].name = name
         case _:
             del graph.node[some(graph.node)]
+
+
+@pytest.mark.parametrize("inputs", [["x"], ["absent"], ["o9"] * 100_000])
+def test_a_node_with_many_outputs_takes_linear_time(inputs: list[str]) -> None:
+    """Errors and names were once made for every output."""
+    model = onnx.ModelProto(ir_version=8)
+    model.opset_import.add(version=14)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("x", 1, None))
+    model.graph.node.add(op_type="Split", input=inputs, output=[f"o{n}" for n in range(100_000)])
+    content = model.SerializeToString()
+    with hostile.bounded(seconds=2), contextlib.suppress(FileError):
+        read("model.onnx", content)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -13,7 +13,6 @@ from .messages import (
     ATTRIBUTE_FIELDS,
     Attribute,
     AttributeType,
-    DataType,
     Dimension,
     Graph,
     Node,
@@ -40,7 +39,7 @@ def _present(**texts: str) -> dict[str, Any]:
     return {name: text for name, text in texts.items() if text}
 
 
-def value_info(name: str, data_type: DataType, axes: Sequence[int | str | None] | None) -> ValueInfo:
+def value_info(name: str, data_type: int, axes: Sequence[int | str | None] | None) -> ValueInfo:
     """The declaration of a tensor; each axis is a size, the name of a size, or None."""
     kind = TensorType(elem_type=data_type)
     if axes is not None:

@@ -37,7 +37,7 @@ class AttributeType(enum.IntEnum):
     SPARSE_TENSOR, SPARSE_TENSORS, TYPE_PROTO, TYPE_PROTOS = range(11, 15)
 
 
-ATTRIBUTE_FIELDS = {
+ATTRIBUTE_FIELDS: dict[int, str] = {  # by AttributeType
     AttributeType.FLOAT: "f",
     AttributeType.INT: "i",
     AttributeType.STRING: "s",

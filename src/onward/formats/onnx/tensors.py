@@ -23,7 +23,7 @@ class Storage(NamedTuple):
     field: str
 
 
-STORAGE = {
+STORAGE: dict[int, Storage] = {  # by DataType
     DataType.FLOAT: Storage("float32", 32, "float_data"),
     DataType.UINT8: Storage("uint8", 8, "int32_data"),
     DataType.INT8: Storage("int8", 8, "int32_data"),
@@ -41,7 +41,7 @@ STORAGE = {
     DataType.COMPLEX128: Storage("complex128", 128, "double_data"),
 }
 # of the package ml_dtypes; fewer bits than 8 share bytes in raw_data, and 2 and 4 bits also in int32_data
-EXTRA_STORAGE = {
+EXTRA_STORAGE: dict[int, Storage] = {
     DataType.BFLOAT16: Storage("bfloat16", 16, "int32_data"),
     DataType.FLOAT8E4M3FN: Storage("float8_e4m3fn", 8, "int32_data"),
     DataType.FLOAT8E4M3FNUZ: Storage("float8_e4m3fnuz", 8, "int32_data"),
@@ -81,12 +81,10 @@ def dtype_of(data_type: int, owner: str) -> np.dtype[Any]:
 
 def storage_of(data_type: int, owner: str) -> Storage:
     """How a data type is stored. Raises FileError, which names the owner, if it is unknown."""
-    try:
-        kind = DataType(data_type)
-    except ValueError as error:
-        problem = f"has the unknown data type {data_type}; expected 1 to {max(DataType)}"
-        raise FileError(f"{owner} {problem}") from error
-    return STORAGE.get(kind) or EXTRA_STORAGE[kind]
+    storage = STORAGE.get(data_type) or EXTRA_STORAGE.get(data_type)
+    if storage is None:
+        raise FileError(f"{owner} has the unknown data type {data_type}; expected 1 to {max(DataType)}")
+    return storage
 
 
 def named(tensor: Tensor) -> str:
@@ -97,8 +95,7 @@ def named(tensor: Tensor) -> str:
 def check_size(tensor: Tensor) -> None:
     """Raise FileError unless a tensor has the number of elements that its shape requires."""
     name, shape = named(tensor), tuple(tensor.dims)
-    if min(shape, default=0) < 0:
-        raise FileError(f"{name} has the shape {shape}; expected sizes of at least 0")
+    _check_shape(shape, name)
     if tensor.segment is not None:
         raise FileError(f"{name} contains only a segment; expected a whole tensor")
     storage, count = storage_of(tensor.data_type, name), math.prod(shape)
@@ -115,6 +112,13 @@ def check_size(tensor: Tensor) -> None:
         expected *= 1 + (tensor.data_type in COMPLEX)
     if actual != expected:
         raise FileError(f"{name} has {actual} {unit}; its shape {shape} requires {expected}")
+
+
+def _check_shape(shape: tuple[int, ...], owner: str) -> None:
+    if len(shape) > MAX_AXES:  # whose product might be a number of millions of digits
+        raise FileError(f"{owner} has {len(shape)} axes; expected at most {MAX_AXES}")
+    if min(shape, default=0) < 0:
+        raise FileError(f"{owner} has the shape {shape}; expected sizes of at least 0")
 
 
 def tensor_array(tensor: Tensor) -> Array:
@@ -141,15 +145,13 @@ def tensor_array(tensor: Tensor) -> Array:
         numbers = getattr(tensor, storage.field)
         if tensor.data_type in COMPLEX:
             array = numbers.view(dtype)
-        elif dtype.kind in "iub":
-            array = numbers.astype(dtype, copy=False)
-        elif storage.field == "int32_data":  # the bits of floats
+        elif storage.field == "int32_data" and dtype.kind not in "iub":  # the bits of floats
             array = numbers.astype(f"u{dtype.itemsize}").view(dtype)
         else:
             array = numbers.astype(dtype, copy=False)
     try:
         return array.reshape(tensor.dims)
-    except ValueError as error:  # more axes or larger sizes, beside one of 0, than NumPy accepts
+    except ValueError as error:  # larger sizes, beside one of 0, or more axes than NumPy accepts
         raise FileError(f"{named(tensor)} has the shape {tuple(tensor.dims)}: {error}") from error
 
 
@@ -201,8 +203,9 @@ def dense(sparse: SparseTensor, limit: int) -> Tensor:
     name, shape = f"the sparse tensor {sparse.values.name}", tuple(sparse.dims)
     values, indices = tensor_array(sparse.values), tensor_array(sparse.indices)
     bits = storage_of(sparse.values.data_type, name).bits
-    if min(shape, default=0) < 0 or not 0 < len(shape) <= MAX_AXES or bits < 8:
-        raise FileError(f"{name} has the shape {shape} and {bits or 'no'} bits per element")
+    _check_shape(shape, name)
+    if bits < 8:
+        raise FileError(f"{name} has elements of less than a byte, or strings; expected whole bytes")
     size = math.prod(shape)
     if size * bits // 8 > limit:
         raise FileError(f"{name} takes {size * bits // 8} bytes when dense; expected at most {limit}")

@@ -26,32 +26,34 @@ MAX_CALLS = 100_000  # of nodes, after all functions are expanded
 FunctionKey = tuple[str, str, str]
 
 
-def described(node: Node) -> str:
-    """A node in messages: its name, or those of its outputs, and its operator."""
-    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    return f"node {node.name or ', '.join(filter(None, node.output))} ({operator})"
+def described(owner: Graph | Function | Node) -> str:
+    """A graph, function or node in messages; a node by its name or outputs, and its operator."""
+    if not isinstance(owner, Node):
+        return f"the {type(owner).__name__.lower()} {owner.name}"
+    operator = f"{owner.domain}.{owner.op_type}" if owner.domain else owner.op_type
+    return f"node {owner.name or ', '.join(filter(None, owner.output))} ({operator})"
 
 
 def check_attribute(attribute: Attribute, node: Node) -> None:
     """Check that the value has the declared type; set the type, which old files omit. Raises FileError."""
-    owner = f"{described(node)}: the attribute {attribute.name}"
     values = {name: value for name, value in vars(attribute).items() if name in VALUE_FIELDS}
     present = [name for name, value in values.items() if value is not None and value not in ([], ())]
-    if attribute.ref_attr_name:
-        if present:
-            raise FileError(f"{owner} refers to {attribute.ref_attr_name} and has a value; expected only one")
-        return
-    if len(present) > 1:
-        raise FileError(f"{owner} has the values {', '.join(present)}; expected one of them")
-    if not attribute.type and present:
+    if not attribute.type and len(present) == 1:
         attribute.type = next(kind for kind, name in ATTRIBUTE_FIELDS.items() if name == present[0])
-    if attribute.type not in list(AttributeType):
-        raise FileError(f"{owner} has the unknown type {attribute.type}; expected 1 to {max(AttributeType)}")
-    kind = AttributeType(attribute.type)
-    expected = ATTRIBUTE_FIELDS[kind]
-    if present not in ([], [expected]) or (not present and expected in REQUIRED):
-        actual = f"the value {present[0]}" if present else "no value"
-        raise FileError(f"{owner} has the type {kind.name} and {actual}; expected {expected}")
+    expected = ATTRIBUTE_FIELDS.get(attribute.type)
+    found = f"the value {present[0]}" if present else "no value"
+    if attribute.ref_attr_name:
+        problem = f"refers to {attribute.ref_attr_name} and has {found}" if present else ""
+    elif len(present) > 1:
+        problem = f"has the values {', '.join(present)}; expected one of them"
+    elif expected is None:
+        problem = f"has the unknown type {attribute.type}; expected 1 to {max(AttributeType)}"
+    elif present != [expected] and (present or expected in REQUIRED):
+        problem = f"has the type {AttributeType(attribute.type).name} and {found}; expected {expected}"
+    else:
+        return
+    if problem:
+        raise FileError(f"{described(node)}: the attribute {attribute.name} {problem}")
 
 
 def check_model(model: Model) -> None:
@@ -96,37 +98,39 @@ class _Scope:
     def __contains__(self, name: str) -> bool:
         return name in self.names or (self.outer is not None and name in self.outer)
 
-    def define(self, name: str, what: str, is_taken: bool) -> None:
+    def define(self, name: str, owner: Graph | Function | Node, is_taken: bool) -> None:
         if not name or is_taken:
             problem = f"the value {name} twice" if name else "a value without a name"
-            raise FileError(f"{what} defines {problem}; expected a new name")
+            raise FileError(f"{described(owner)} defines {problem}; expected a new name")
         self.names.add(name)
 
 
 def _check_block(block: Graph | Function, outer: _Scope | None, opsets: Mapping[str, int]) -> None:
     """Check a graph or a function, and the graphs inside its nodes."""
-    scope, what = _Scope(outer), f"the {'graph' if isinstance(block, Graph) else 'function'} {block.name}"
+    scope = _Scope(outer)
     if isinstance(block, Graph):
         for value in (*block.input, *block.output, *block.value_info):
             declared = value.type.tensor_type if value.type is not None else None
             if declared is not None and declared.elem_type:  # only the inputs of the model need whole types
                 storage_of(declared.elem_type, f"the value {value.name}")
         for value in block.input:
-            scope.define(value.name, what, value.name in scope.names)
+            scope.define(value.name, block, value.name in scope.names)
         constants: set[str] = set()
         for tensor in block.initializer:
-            scope.define(tensor.name, what, tensor.name in constants)
+            scope.define(tensor.name, block, tensor.name in constants)
             constants.add(tensor.name)
         outputs = [value.name for value in block.output]
     else:
         for name in block.input:
-            scope.define(name, what, name in scope.names)
+            scope.define(name, block, name in scope.names)
         outputs = list(block.output)
     for node in block.node:
         _check_node(node, block, scope, opsets)
     for name in outputs:
         if name not in scope.names:  # those around a subgraph do not count
-            raise FileError(f"{what} has the output {name}, which no node, input or initializer defines")
+            raise FileError(
+                f"{described(block)} has the output {name}, which no node, input or initializer defines"
+            )
 
 
 def _check_node(node: Node, block: Graph | Function, scope: _Scope, opsets: Mapping[str, int]) -> None:
@@ -147,27 +151,31 @@ def _check_node(node: Node, block: Graph | Function, scope: _Scope, opsets: Mapp
         for graph in (*([attribute.g] if attribute.g is not None else []), *attribute.graphs):
             _check_block(graph, scope, opsets)
     for name in filter(None, node.output):
-        scope.define(name, described(node), name in scope)
+        scope.define(name, node, name in scope)
 
 
 def _missing(node: Node, name: str, block: Graph | Function) -> FileError:
     """The error for a node that takes a value before its definition."""
-    producers = {output: other for other in block.node for output in other.output if output}
-    if name not in producers:
+    first_output: dict[str, str] = {}  # of the node that computes each value
+    for other in block.node:
+        outputs = list(filter(None, other.output))
+        first_output |= dict.fromkeys(outputs, outputs[0] if outputs else "")
+    if name not in first_output:
         return FileError(
             f"{described(node)} takes the value {name}, which no input, initializer or earlier node defines"
         )
-    before = {
-        other.output[0]: {producers[each].output[0] for each in other.input if each in producers}
-        for other in producers.values()
-    }
+    before: dict[str, set[str]] = {}
+    for other in block.node:
+        output = next(filter(None, other.output), "")
+        before[output] = {first_output[each] for each in other.input if each in first_output}
     try:
         graphlib.TopologicalSorter(before).prepare()
     except graphlib.CycleError as error:
         cycle = " -> ".join(error.args[1])
         return FileError(f"the nodes of the graph form a cycle: {cycle}; expected an order of computation")
+    later = next(other for other in block.node if name in other.output)
     return FileError(
-        f"{described(node)} takes the value {name} before {described(producers[name])} defines it; "
+        f"{described(node)} takes the value {name} before {described(later)} defines it; "
         "expected nodes in topological order"
     )
 
@@ -209,11 +217,14 @@ def _check_calls(graph: Graph, functions: Mapping[FunctionKey, Function]) -> Non
         raise FileError(f"functions call themselves: {cycle}; expected no recursion") from error
     sizes: dict[FunctionKey, int] = {}
     for key in order:
-        sizes[key] = calls[key][0] + sum(sizes[callee] for callee in calls[key][1])
-    nodes, callees = _calls(graph, functions)
-    nodes += sum(sizes[callee] for callee in callees)
-    if nodes > MAX_CALLS:
-        raise FileError(f"the graph has {nodes} nodes with its functions expanded; expected <= {MAX_CALLS}")
+        sizes[key] = _expanded(*calls[key], sizes)
+    if _expanded(*_calls(graph, functions), sizes) > MAX_CALLS:
+        raise FileError(f"the graph has more than {MAX_CALLS} nodes with its functions expanded")
+
+
+def _expanded(nodes: int, callees: list[FunctionKey], sizes: Mapping[FunctionKey, int]) -> int:
+    """The number of nodes with functions expanded, up to a number above MAX_CALLS."""
+    return min(nodes + sum(sizes[callee] for callee in callees), MAX_CALLS + 1)
 
 
 def _calls(
