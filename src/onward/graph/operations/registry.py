@@ -134,6 +134,8 @@ class Operation:
         self, inputs: Sequence[Known | None], attributes: Mapping[str, Any]
     ) -> Sequence[Signature] | None:
         """Return the output signatures, or None if they depend on the values of unknown inputs."""
+        if self.shape_inputs is EVERY_INPUT and not self.is_pure:  # it must run only once
+            return None
         deciding = range(len(inputs)) if self.shape_inputs is None else self.shape_inputs
         if any(i < len(inputs) and isinstance(inputs[i], Signature) for i in deciding):
             return None
