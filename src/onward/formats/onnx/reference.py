@@ -17,8 +17,9 @@ from .protobuf import encode
 OPERATORS = {
     *("CausalConvWithState", "ConcatFromSequence", "DeformConv", "LinearAttention", "Optional"),
     *("OptionalGetElement", "OptionalHasElement", "RegexFullMatch", "RoiAlign", "SequenceAt"),
-    *("SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap"),
-    *("SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer"),
+    *("SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"),
+    *("SequenceMap", "SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit"),
+    "TfIdfVectorizer",
     *("ai.onnx.ml.ArrayFeatureExtractor", "ai.onnx.ml.Binarizer", "ai.onnx.ml.LabelEncoder"),
     "ai.onnx.ml.TreeEnsemble",
 }
