@@ -13,8 +13,11 @@ using onward::View;
 using ViewIn = std::tuple<Size, Size, std::vector<Size>, std::vector<Size>, std::string>;
 
 constexpr std::pair<const char*, onward::Unary> unaries[] = {
-    {"absolute", onward::Unary::absolute}, {"log", onward::Unary::log}, {"negative", onward::Unary::negative},
-    {"reciprocal", onward::Unary::reciprocal}, {"sqrt", onward::Unary::sqrt},
+    {"absolute", onward::Unary::absolute}, {"ceil", onward::Unary::ceil}, {"cosine", onward::Unary::cosine},
+    {"error_function", onward::Unary::error_function}, {"floor", onward::Unary::floor}, {"log", onward::Unary::log},
+    {"negative", onward::Unary::negative}, {"reciprocal", onward::Unary::reciprocal},
+    {"round", onward::Unary::round}, {"sign", onward::Unary::sign}, {"sine", onward::Unary::sine},
+    {"sqrt", onward::Unary::sqrt},
 };
 constexpr std::pair<const char*, onward::Binary> binaries[] = {
     {"add", onward::Binary::add}, {"subtract", onward::Binary::subtract}, {"multiply", onward::Binary::multiply},

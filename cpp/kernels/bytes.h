@@ -28,7 +28,7 @@ inline void range(Size n, const float* x, float* least, float* largest) {
 }
 
 // Rounds x / scale, ties to even, to an integer from low to high; NaN gives low. The integer is in the low bits.
-inline i32v rounded(f32v x, float scale, float low, float high) {
+inline i32v quantized(f32v x, float scale, float low, float high) {
     const f32v quotient = x / scale;
     return (i32v)(at_most(quotient > low ? quotient : broadcast(low), high) + Float<float>::magic);
 }
@@ -39,7 +39,7 @@ inline void quantize(Size n, const float* x, float scale, int zero_point, int lo
     constexpr int L = Float<float>::L;
     const float least = float(low - zero_point), largest = least + 255;
     for (Size i = 0; i < n; i += L) {
-        const i32v q = rounded(load_some(x + i, n - i), scale, least, largest) + zero_point;
+        const i32v q = quantized(load_some(x + i, n - i), scale, least, largest) + zero_point;
         const lane_bytes bytes = __builtin_convertvector(q, lane_bytes);
         if (n - i >= L)
             *(lane_bytes*)(y + i) = bytes;
@@ -74,7 +74,7 @@ inline void quantize_rows(const Operand<float>& a, Size rows, Size K, int32_t* o
         uint8_t* const bytes = (uint8_t*)(header + Integer::header);
         i32v sums{};
         for (Size k = 0; k < K; k += L) {
-            const i32v q = rounded(load_some(x + k, K - k), scale, least, largest) + center;
+            const i32v q = quantized(load_some(x + k, K - k), scale, least, largest) + center;
             sums += q - magic;
             const lane_bytes stored = __builtin_convertvector(q + offset, lane_bytes);
             if (K - k >= L)

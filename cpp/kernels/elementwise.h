@@ -1,6 +1,7 @@
 // Elementwise arithmetic on arrays, selected by operation.
 #pragma once
 
+#include "kernels/functions.h"
 #include "kernels/kernels.h"
 #include "kernels/losses.h"
 #include "kernels/vec.h"
@@ -42,9 +43,16 @@ void unary(Unary operation, Size n, const Real* x, Real* y) {
     using Vec = vec_of<Real>;
     switch (operation) {
         case Unary::absolute: return map(n, x, y, [](Vec v) { return -minus_abs<Real>(v); });
+        case Unary::ceil: return map(n, x, y, ceil<Real>);
+        case Unary::cosine: return map(n, x, y, [](Vec v) { return sine(v, 1); });
+        case Unary::error_function: return map(n, x, y, error_function<Real>);
+        case Unary::floor: return map(n, x, y, floor<Real>);
         case Unary::negative: return map(n, x, y, [](Vec v) { return -v; });
         case Unary::log: return map(n, x, y, [](Vec v) { return log<Real>(v); });
         case Unary::reciprocal: return map(n, x, y, [](Vec v) { return Real(1) / v; });
+        case Unary::round: return map(n, x, y, rounded<Real>);
+        case Unary::sign: return map(n, x, y, sign<Real>);
+        case Unary::sine: return map(n, x, y, [](Vec v) { return sine(v, 0); });
         case Unary::sqrt: return map(n, x, y, [](Vec v) { return square_root(v); });
     }
 }

@@ -22,7 +22,9 @@ enum class Function {
     softplus, softsign, tanh, thresholded_relu
 };
 
-enum class Unary { absolute, log, negative, reciprocal, sqrt };
+enum class Unary {
+    absolute, ceil, cosine, error_function, floor, log, negative, reciprocal, round, sign, sine, sqrt
+};
 enum class Binary { add, subtract, multiply, divide, maximum, minimum };
 
 // An activation function and its parameters, which most functions do not use.

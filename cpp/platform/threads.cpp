@@ -73,9 +73,15 @@ public:
         spin_until([&] { return running.load(std::memory_order_acquire) == 0; });
     }
 
+    // Whether a call began shortly after the end of the previous one, so that the next one probably will, too.
+    bool frequent() const { return now() - last_end.load(std::memory_order_relaxed) < patience; }
+    void end() { last_end.store(now(), std::memory_order_relaxed); }
+
     std::atomic<bool> busy{false};
 
 private:
+    static std::chrono::nanoseconds now() { return std::chrono::steady_clock::now().time_since_epoch(); }
+
     void work(int part, unsigned seen) {
         for (;; seen++) {
             const auto until = std::chrono::steady_clock::now() + patience;
@@ -94,6 +100,7 @@ private:
     const std::function<void(int)>* job = nullptr;
     std::atomic<int> running{0};
     std::atomic<unsigned> epoch{0};
+    std::atomic<std::chrono::nanoseconds> last_end{std::chrono::nanoseconds(0)};
 };
 
 std::atomic<int> threads{1};
@@ -121,15 +128,22 @@ int set_own_num_threads(int n) { return std::exchange(own_threads, n); }
 
 int num_threads() { return own_threads ? own_threads : threads.load(); }
 
-void parallel(int n, const std::function<void(int)>& plan, const std::function<void(int)>& job) {
+void parallel(int n, const std::function<void(int)>& plan, const std::function<void(int)>& job, int64_t work) {
     if (n > 1) {
         Pool& shared = the_pool();
         if (!shared.busy.exchange(true, std::memory_order_acquire)) {
             struct Release {
-                std::atomic<bool>& busy;
-                ~Release() { busy.store(false, std::memory_order_release); }
-            } release{shared.busy};
-            n = shared.grow(n);
+                Pool& pool;
+                ~Release() {
+                    pool.end();
+                    pool.busy.store(false, std::memory_order_release);
+                }
+            } release{shared};
+            n = work >= worth_waking || shared.frequent() ? shared.grow(n) : 1;
+            if (n == 1) {
+                plan(1);
+                return job(0);
+            }
             plan(n);
             shared.run(n, job);
             return;

@@ -70,6 +70,10 @@ public:
     Chain(const std::vector<Stage<Real>>& stages, Size max_rows, Size steps, int threads);
     Chain(const Chain&) = delete;
 
+    // Sets how many threads advance together from now on, at most as many as the chain was made for; not for stages
+    // with two directions.
+    void set_threads(int n) { all.parties = group_barriers[0]->parties = n; }
+
     // Starts a block of rows, from the states at positions order[0] to order[rows - 1] of the arrays. Row b runs
     // lengths[b] steps, longest row first; null: without end. Called by one thread, before all threads advance.
     void start(const std::vector<State<const Real>>& from, const Size* order, Size rows, const Size* lengths = nullptr);

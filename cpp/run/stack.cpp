@@ -165,7 +165,9 @@ template <class Real>
 void Stack<Real>::forward(const Sequence<Real>& s) const {
     if (!s.B) return;
     const Size units = (worth_sharing(s.B, cell, H, P) ? ceil_div(H, kernels.L) : 1) * D;
-    const int useful = int(std::min<Size>(num_threads(), std::max(units, s.B / rows_worth_a_thread)));
+    const Size all_work = s.T * s.B * work();
+    const int useful = int(std::min({Size(num_threads()), std::max(units, s.B / rows_worth_a_thread),
+                                     all_work / worth_threads + 1}));
     if (useful == 1 && s.T * s.B <= short_call && !s.lengths && !s.gates) return forward_short(s);
     const std::vector<Size> order = longest_first(s.lengths, s.B);
     std::vector<Size> lengths(s.B, s.T);
@@ -210,7 +212,8 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
                     return;
                 if (team_part == 0) chain.finish(to, block_order);
             }
-        });
+        },
+        all_work);
     interrupt.throw_if_happened();
 }
 

@@ -1,6 +1,7 @@
 // Advances each block of rows by a chain of its own.
 #include "run/stream.h"
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 
@@ -14,9 +15,17 @@ Stream<Real>::Stream(const std::vector<Stage<Real>>& stages, Size B)
     : stages(stages), B(B), I(inputs(stages.front())), O(outputs(stages.back())), work(B * multiply_adds(stages)),
       order(B), chains(ceil_div(B, rows_at_once)) {
     std::iota(order.begin(), order.end(), Size(0));
-    for (auto& chain : chains)
-        chain = std::make_unique<Chain<Real>>(stages, ceil_div(B, Size(chains.size())), rows_at_once, 1);
+    make_chains(1);
     set_state(std::vector<State<const Real>>(state_sizes(stages).size()));
+}
+
+template <class Real>
+void Stream<Real>::make_chains(int threads) {
+    for (auto& chain : chains) {
+        chain = std::make_unique<Chain<Real>>(stages, ceil_div(B, Size(chains.size())), rows_at_once, threads);
+        chain->set_threads(1);
+    }
+    threads_per_chain = threads;
 }
 
 template <class Real>
@@ -27,18 +36,29 @@ void Stream<Real>::advance(const Rows<const Real>& x, const Rows<Real>& y, Size 
         before.emplace(state_sizes(stages), B);
         state(before->arrays);
     }
-    auto block = [&](size_t i) {
+    auto block = [&](size_t i, int part) {
         const FlushDenormals flush;
         const Size first = first_row(i);
         chains[i]->advance({x.data + first * x.b_stride, x.t_stride, x.b_stride},
-                           {y.data + first * y.b_stride, y.t_stride, y.b_stride}, T, 0, interrupt);
+                           {y.data + first * y.b_stride, y.t_stride, y.b_stride}, T, part, interrupt);
     };
-    if (chains.size() == 1) {
-        block(0);
+    // Threads take separate blocks of rows, or share the units of a single one.
+    const int threads = int(std::min<Size>(num_threads(), T * work / worth_threads + 1));
+    if (threads == 1) {
+        for (size_t i = 0; i < chains.size(); i++) block(i, 0);
+    } else if (chains.size() == 1) {
+        if (threads > threads_per_chain) {
+            OwnedStates<Real> states(state_sizes(stages), B);
+            state(states.arrays);
+            make_chains(threads);
+            set_state(as_const(states.arrays));
+        }
+        parallel(threads, [&](int n) { chains[0]->set_threads(n); }, [&](int part) { block(0, part); }, T * work);
+        chains[0]->set_threads(1);
     } else {
         size_t parts = 1;
-        parallel(std::min(num_threads(), int(chains.size())), [&](int n) { parts = n; },
-                 [&](int part) { for (size_t i = part; i < chains.size(); i += parts) block(i); });
+        parallel(std::min(threads, int(chains.size())), [&](int n) { parts = n; },
+                 [&](int part) { for (size_t i = part; i < chains.size(); i += parts) block(i, 0); });
     }
     if (!interrupt.happened()) return;
     set_state(as_const(before->arrays));

@@ -23,10 +23,12 @@ public:
 
 private:
     Size first_row(size_t chain) const { return B * Size(chain) / Size(chains.size()); }
+    void make_chains(int threads);
 
     const Size work;  // multiply-adds per step
     std::vector<Size> order;
     std::vector<std::unique_ptr<Chain<Real>>> chains;  // one per block of rows
+    int threads_per_chain = 0;
 };
 
 }  // namespace onward

@@ -45,7 +45,7 @@ def answer(layer: Any, x: Any, lengths: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize(
-    ("T", "B", "H"), [(50, 1, 33), (20, 5, 70), (9, 64, 33), (3, 130, 7), (0, 4, 7), (2, 1, 2)]
+    ("T", "B", "H"), [(50, 1, 33), (20, 5, 130), (60, 1, 130), (9, 64, 70), (3, 130, 7), (0, 4, 7), (2, 1, 2)]
 )
 def test_any_number_of_threads_gives_the_same_bits(isa: str, name: str, T: int, B: int, H: int) -> None:
     rng = np.random.default_rng(B)
@@ -57,6 +57,20 @@ def test_any_number_of_threads_gives_the_same_bits(isa: str, name: str, T: int, 
             onward.set_num_threads(threads)
             for result, expected in zip(answer(layer, x, lengths_or_none), single, strict=True):
                 assert result.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("batch", [None, 3])
+def test_a_stream_gives_the_same_bits_if_the_number_of_threads_changes(kind: str, batch: int | None) -> None:
+    layer = getattr(onward, kind)(7, 300, 2, rng=0)
+    one, several = layer.stream(batch), layer.stream(batch)
+    x = np.random.default_rng(0).standard_normal((12, 7) if batch is None else (12, batch, 7), np.float32)
+    for step, threads in enumerate((1, 2, 3, 2, 1, 5, 1, 2, 2, 3)):
+        onward.set_num_threads(1)
+        expected = one(x[step])
+        onward.set_num_threads(threads)
+        np.testing.assert_array_equal(several(x[step]), expected)
+    np.testing.assert_array_equal(several(x[10:]), one(x[10:]))
 
 
 def test_calls_from_several_threads_at_once_do_not_share_buffers() -> None:

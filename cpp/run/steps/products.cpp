@@ -76,16 +76,17 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
     if (rows.pieces.size() * rows.length != size_t(K) || count != y.shape[0] ||
         (count && end * Size(sizeof(float)) > space_sizes[y.space]))
         throw std::out_of_range("the rows of a product do not match its weights or its output");
-    const bool worth_threads = count * K * W.O >= 1'000'000;
-    steps.push_back([this, &panels, x, f, y, rows, count, y_stride, worth_threads](std::byte* const* spaces) {
+    const Size work = count * K * W.O;
+    steps.push_back([this, &panels, x, f, y, rows, count, y_stride, work](std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
         float* const to = at<float>(y, spaces);
         int parts = 1;
-        const int useful = worth_threads ? int(std::min<Size>(num_threads(), ceil_div(count, rows_worth_a_thread))) : 1;
+        const int useful = int(std::min({Size(num_threads()), ceil_div(count, rows_worth_a_thread),
+                                         work / worth_threads + 1}));
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
             const FlushDenormals flush;
             multiply(panels, from, rows, count * part / parts, count * (part + 1) / parts, f, to, y_stride);
-        });
+        }, work);
     });
 }
 

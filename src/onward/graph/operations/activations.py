@@ -238,3 +238,9 @@ def erf(x: AnyArray) -> Any:
     scaled = math.sqrt(2) * np.clip(np.abs(numbers), 0.5, 6)  # erf(6) rounds to 1
     tail = np.copysign(2 * activate(activations.call("gelu"), scaled) / scaled - 1, numbers)
     return np.where(np.abs(numbers) <= 0.5, series * small, tail).astype(x.dtype)
+
+
+@erf.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = view(b, inputs[0])
+    return x and [b.map("unary", "error_function", x)]

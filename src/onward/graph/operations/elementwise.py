@@ -143,6 +143,11 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     match float(exponent.item()):
         case 2.0:
             return [b.binary("multiply", x, x)]
+        case 3.0:
+            return [b.binary("multiply", b.binary("multiply", x, x), x)]
+        case 4.0:
+            square = b.binary("multiply", x, x)
+            return [b.binary("multiply", square, square)]
         case 0.5:
             return [b.map("unary", "sqrt", x)]
         case -1.0:
@@ -185,7 +190,10 @@ BINARY = {
     **{"Add": "add", "Sum": "add", "Mean": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide"},
     **{"Max": "maximum", "Min": "minimum"},
 }
-UNARY = {"Abs": "absolute", "Log": "log", "Neg": "negative", "Reciprocal": "reciprocal", "Sqrt": "sqrt"}
+UNARY = {
+    **{"Abs": "absolute", "Ceil": "ceil", "Cos": "cosine", "Floor": "floor", "Log": "log", "Neg": "negative"},
+    **{"Reciprocal": "reciprocal", "Round": "round", "Sign": "sign", "Sin": "sine", "Sqrt": "sqrt"},
+}
 
 
 # Of booleans, the minimum is "and" and the maximum is "or".
@@ -208,6 +216,12 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     operation, swapped = COMPARISONS[node.operation]
     return [b.compare(operation, B, A) if swapped else b.compare(operation, A, B)]
+
+
+@lowering("IsNaN")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = typed_view(b, inputs[0])
+    return x and [b.compare("not_equal", x, x)]
 
 
 @lowering("Not")
