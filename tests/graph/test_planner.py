@@ -198,6 +198,21 @@ def test_an_array_in_the_other_byte_order_does_not_use_the_plan_for_native_order
     np.testing.assert_array_equal(graph(x.astype(">f4"))[0], -x)
 
 
+@pytest.mark.parametrize(
+    ("starts", "ends", "steps"), [([1], [7], [1]), ([-1], [-8], [-2]), ([3], [4], [1]), ([0], [7], [3])]
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_slices_of_products_match_numpy(starts: Any, ends: Any, steps: Any, batch: int) -> None:
+    parameters = {name: np.array(v) for name, v in [("s", starts), ("e", ends), ("a", [1]), ("t", steps)]}
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["z"]),
+        helper.make_node("Slice", ["z", "s", "e", "a", "t"], ["part"]),
+        helper.make_node("Tanh", ["part"], ["y"]),
+    ]
+    compared(nodes, {"x": normal(batch, 7, 5)}, ["y"], {"W": normal(5, 18), **parameters})
+    compared(nodes, {"x": normal(batch, 7, 5)}, ["y", "part"], {"W": normal(5, 18), **parameters})
+
+
 def test_a_plan_runs_only_for_arrays_of_its_dtypes_shapes_and_parameters() -> None:
     nodes = [helper.make_node("Mul", ["x", "scale"], ["y"])]
     graph = open_model(model_of(nodes, {"x": normal(2, 3), "scale": np.array(2.0, np.float32)}, ["y"], {}))

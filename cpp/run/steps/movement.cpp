@@ -12,19 +12,14 @@ namespace onward {
 
 namespace {
 
-// An element as bytes, for steps that only move it.
-template <size_t n>
-struct Element {
-    std::byte bytes[n];
-};
-
+// Calls f with an integer of the size of an element, for steps that only move elements.
 template <class Function>
 auto with_element(DType dtype, Function f) {
     switch (size_of(dtype)) {
-        case 1: return f(Element<1>());
-        case 4: return f(Element<4>());
+        case 1: return f(uint8_t());
+        case 4: return f(uint32_t());
     }
-    return f(Element<8>());
+    return f(uint64_t());
 }
 
 void check_same(const View& a, const View& b) {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .arena import Lifetime, place
+from .unread_rows import without_unread_rows
 from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 
 Bytes = NDArray[np.uint8]
@@ -214,6 +215,7 @@ class Builder:
         if self._constants:
             np.concatenate(self._constants, out=constants)
         if reuse:
+            self.steps = without_unread_rows(self.steps, self._array_of)
             self._reuse_memory()
         plan = _core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
         for step, arguments in self.steps:

@@ -51,6 +51,12 @@ class View(NamedTuple):
             total += steps.reshape(size, *[1] * (len(self.shape) - axis - 1))
         return total
 
+    def extent(self) -> tuple[int, int]:
+        """Return the lowest and the highest offset; the view must not be empty."""
+        reaches = [(size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)]
+        low = self.offset + sum(reach for reach in reaches if reach < 0)
+        return low, low + sum(map(abs, reaches))
+
     def is_contiguous(self) -> bool:
         """Whether the view is C-contiguous."""
         expected = self.contiguous(self.space, self.offset, self.shape).strides

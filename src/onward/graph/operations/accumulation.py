@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ..node import AnyArray
+from ..builder import Builder
+from ..node import AnyArray, Node
+from ..view import View
 from .arguments import as_axis
-from .registry import like_first, operation
+from .registry import Inputs, known, like_first, lowering, operation, view
 
 
 def _define(name: str, function: Callable[..., Any], first: int) -> None:
@@ -28,3 +30,23 @@ def _define(name: str, function: Callable[..., Any], first: int) -> None:
 
 _define("CumSum", np.cumsum, 0)
 _define("CumProd", np.cumprod, 1)
+
+
+@lowering("CumSum")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, place = view(b, inputs[0]), known(inputs[1])
+    if x is None or place is None:
+        return None
+    axis = as_axis(int(place.item()), len(x.shape))
+    y = b.new(*x.shape)
+    order = (axis, *(other for other in range(len(x.shape)) if other != axis))
+    source, target = x.permuted(*order), y.permuted(*order)
+    if node.attributes.get("reverse"):
+        source, target = source.reversed(0), target.reversed(0)
+    if node.attributes.get("exclusive"):
+        b.fill(0.0, target.sliced(0, 0, 1))
+        n = x.shape[axis]
+        source, target = source.sliced(0, 0, n - 1), target.sliced(0, 1, n)
+    if source.shape[0]:
+        b.add("accumulate", source, target)
+    return [y]

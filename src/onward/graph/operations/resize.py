@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Signature
-from .registry import Known, operation
+from ..builder import Builder
+from ..node import AnyArray, Node, Signature
+from ..view import View
+from .movement import move
+from .registry import Inputs, Known, known, operation, view
 
 RADII = {"linear": 1, "cubic": 2}  # how far the elements of an interpolation lie from its coordinate
 NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
@@ -144,6 +147,43 @@ def resize(
     if x.dtype.kind in "iu" and y.dtype != x.dtype:
         y = np.clip(y, np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
     return y.astype(x.dtype, copy=False)
+
+
+@resize.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """The nearest elements are moved; linear interpolation gathers both neighbors along each axis."""
+    attributes, (_, _, scales, sizes) = node.attributes, (*inputs, None, None, None)[:4]
+    mode, coordinates = (
+        attributes.get("mode", "nearest"),
+        attributes.get("coordinate_transformation_mode", "half_pixel"),
+    )
+    if coordinates == "tf_crop_and_resize":
+        return None
+    if mode == "nearest":
+        return move(b, node, inputs, shapes)
+    x, is_unusual = view(b, inputs[0]), attributes.get("antialias") or attributes.get("exclude_outside")
+    if x is None or mode != "linear" or is_unusual:
+        return None
+    policy = attributes.get("keep_aspect_ratio_policy", "stretch")
+    for item in _resized_axes(x.shape, known(scales), known(sizes), attributes.get("axes"), policy):
+        if item.changes:
+            x = _lower_interpolation(b, x, item.axis, _coordinates(coordinates, item))
+    return [x]
+
+
+def _lower_interpolation(b: Builder, x: View, axis: int, at: AnyArray) -> View:
+    """Interpolate linearly at coordinates of an axis; those outside take the nearest element."""
+    places, weights = _neighbors("linear", at, np.float32(1), np.float32(0))
+    total = None
+    for place, weight in zip(places.T, weights.T, strict=True):
+        offsets = np.take(x.offsets(), place.clip(0, x.shape[axis] - 1), axis)
+        neighbors = b.new(*offsets.shape)
+        b.add("gather", x, (offsets - x.offset).ravel().tolist(), neighbors)
+        factor = weight.astype(np.float32).reshape(-1, *[1] * (len(x.shape) - axis - 1))
+        term = b.binary("multiply", neighbors, b.constant(factor))
+        total = term if total is None else b.binary("add", total, term)
+    assert total is not None
+    return total
 
 
 def _coordinates(mode: str, item: Axis) -> AnyArray:

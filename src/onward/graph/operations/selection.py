@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ..node import AnyArray, Signature
+from ..builder import Builder
+from ..node import AnyArray, Node, Signature
+from ..view import View
 from .arguments import as_axis
-from .registry import EVERY_INPUT, Known, like_first, operation
+from .registry import EVERY_INPUT, Inputs, Known, known, like_first, lowering, operation, view
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 
@@ -57,6 +59,35 @@ def top_k(x: AnyArray, k: AnyArray, *, axis: int = -1, largest: int = 1, sorted:
         order = np.argsort(x, axis, kind="stable")
     order = np.take(order, np.arange(int(np.ravel(k)[0])), axis)
     return np.take_along_axis(x, order, axis), order
+
+
+@lowering("ArgMax", "ArgMin")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = view(b, inputs[0])
+    if x is None or node.attributes.get("select_last_index"):
+        return None
+    axis = as_axis(node.attributes.get("axis", 0), len(x.shape))
+    _, indices = _top(b, x, axis, 1, node.operation == "ArgMax")
+    return [b.reshaped(indices, *shapes[0])]
+
+
+@top_k.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, k = view(b, inputs[0]), known(inputs[1])
+    if x is None or k is None:
+        return None
+    axis = as_axis(node.attributes.get("axis", -1), len(x.shape))
+    return list(_top(b, x, axis, int(k.item()), bool(node.attributes.get("largest", 1))))
+
+
+def _top(b: Builder, x: View, axis: int, k: int, largest: bool) -> tuple[View, View]:
+    """Return the k largest or smallest elements along an axis, in order, and their indices."""
+    axes = (*(other for other in range(len(x.shape)) if other != axis), axis)
+    rows = b.contiguous(x.permuted(*axes))
+    values, indices = b.new(*rows.shape[:-1], k), b.new(*rows.shape[:-1], k, dtype="int64")
+    b.add("top", largest, rows, values, indices)
+    back = np.argsort(axes)
+    return values.permuted(*back), indices.permuted(*back)
 
 
 @operation("Unique", shape_inputs=EVERY_INPUT)
