@@ -168,7 +168,7 @@ class Compiler:
     ) -> list[View] | None:
         """Add a node as steps of the core; return the views of its outputs, or None if it has no steps."""
         before = len(self._builder.steps)
-        empty = any(math.prod(value.shape) == 0 for value in (*inputs, *signatures) if value is not None)
+        empty = any(math.prod(value.shape) == 0 for value in (*inputs[:1], *signatures) if value is not None)
         used = [s for s, output in zip(signatures, node.outputs, strict=False) if output]
         if operation.lower is None or empty or any(s.dtype.name not in DTYPES for s in used):
             return None

@@ -156,7 +156,16 @@ def lower_mean(b: Builder, x: View, axes: Sequence[int]) -> View:
     return b.binary("divide", lower_reduction(b, "sum", x, axes), b.scalar(count))
 
 
-@lowering("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceL1", "ReduceL2")
+@lowering(
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceSumSquare",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+)
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, axes = view(b, inputs[0]), inputs[1] if len(inputs) > 1 else None
     if x is None or 0 in x.shape or (axes is not None and not axes.known):
@@ -171,6 +180,8 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
             y = lower_reduction(b, "sum", x, reduced)
         case "ReduceL1":
             y = lower_reduction(b, "sum", b.map("unary", "absolute", x), reduced)
+        case "ReduceLogSum":
+            y = b.map("unary", "log", lower_reduction(b, "sum", x, reduced))
         case "ReduceMax":
             y = lower_reduction(b, "maximum", x, reduced)
         case "ReduceMin":
