@@ -121,13 +121,19 @@ def _zero_point(b: Builder, value: Value | None, x: View) -> View | None:
 
 
 def _product(
-    b: Builder, x: View, zero_point: View, W: NDArray[Any], W_zero: NDArray[Any] | None, scale: View | None
+    b: Builder,
+    x: View,
+    zero_point: View,
+    W: NDArray[Any],
+    W_zero: NDArray[Any] | None,
+    scale: View | None = None,
+    bias: View | None = None,
 ) -> View:
     """Return the product (.., O) of x (.., K) and W (K, O), as int32, or scaled, as float32."""
     matrix = _packed(b, W, W_zero, "matrix", lambda: W.T)
     leading = x.shape[:-1]
     y = b.new(math.prod(leading), W.shape[1], dtype="float32" if scale else "int32")
-    b.add("integer_product", matrix, x, len(leading), zero_point, scale, None, y)
+    b.add("integer_product", matrix, x, len(leading), zero_point, scale, bias, y)
     return split_rows(y, leading)
 
 
@@ -138,7 +144,51 @@ def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
     if x is None or W is None or W.ndim != 2 or not _is_known(b_zero) or not _fits(known(b_zero), W.shape[1]):
         return None
     zero_point = _zero_point(b, a_zero, x)
-    return None if zero_point is None else [_product(b, x, zero_point, W, known(b_zero), None)]
+    return None if zero_point is None else [_product(b, x, zero_point, W, known(b_zero))]
+
+
+@lowering("MatMulIntegerToFloat")
+def scaled_matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    A, B, a_scale, b_scale, a_zero, b_zero, bias = (*inputs, None, None, None)[:7]
+    x, scale = typed_view(b, A), view(b, a_scale)
+    zero_point = None if x is None else _zero_point(b, a_zero, x)
+    if x is None or scale is None or math.prod(scale.shape) != 1 or zero_point is None:
+        return None
+    return _scaled(b, x, scale, zero_point, B, b_scale, b_zero, bias)
+
+
+@lowering("DynamicQuantizeMatMul")
+def dynamic_matmul(
+    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
+) -> list[View] | None:
+    A, B, b_scale, b_zero, bias = (*inputs, None, None)[:5]
+    x = view(b, A)
+    if x is None:
+        return None
+    q, scale, zero_point = _quantized(b, x)
+    return _scaled(b, q, scale, zero_point, B, b_scale, b_zero, bias)
+
+
+def _scaled(
+    b: Builder,
+    x: View,
+    x_scale: View,
+    zero_point: View,
+    B: Value | None,
+    W_scale: Value | None,
+    W_zero: Value | None,
+    bias: Value | None,
+) -> list[View] | None:
+    """Multiply x by a known matrix of bytes, scale the product, and add a bias."""
+    W, scale = known(B), known(W_scale)
+    if W is None or W.ndim != 2 or scale is None or not (_is_known(W_zero) and _is_known(bias)):
+        return None
+    units = W.shape[1]
+    if not _fits(known(W_zero), units) or not _fits(scale, units):
+        return None
+    added = None if bias is None else b.constant(known(bias))
+    both = b.binary("multiply", x_scale._replace(shape=(1,), strides=(1,)), b.constant(np.ravel(scale)))
+    return [_product(b, x, zero_point, W, known(W_zero), both, added)]
 
 
 @lowering("QLinearMatMul")
