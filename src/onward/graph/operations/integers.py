@@ -12,6 +12,7 @@ from ...core.gates import reorder
 from ..builder import Builder
 from ..node import Node
 from ..view import View
+from . import quantized_functions  # noqa: F401 - it registers operations that are lowered here
 from .convolutions import depthwise
 from .products import split_rows
 from .quantized_recurrent import core_options
