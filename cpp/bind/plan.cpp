@@ -175,6 +175,12 @@ void bind_plan(nb::module_& m) {
         .def("reduce", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
             plan.core.reduce(lookup(reductions, operation), view_of(x), view_of(y));
         })
+        .def("accumulate", [](Plan& plan, const ViewIn& x, const ViewIn& y) {
+            plan.core.accumulate(view_of(x), view_of(y));
+        })
+        .def("top", [](Plan& plan, bool largest, const ViewIn& x, const ViewIn& values, const ViewIn& indices) {
+            plan.core.top(largest, view_of(x), view_of(values), view_of(indices));
+        })
         .def("softmax", [](Plan& plan, bool logarithm, const ViewIn& x, const ViewIn& y) {
             plan.core.softmax(logarithm, view_of(x), view_of(y));
         })

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from support.onnx_nodes import model_of
-
-from onward.formats.onnx.model import Graph
+from support.evaluate import evaluate
+from support.onnx_nodes import model_of, open_model
 
 
 def node(operation: str, inputs: str, output: str, **attributes: Any) -> Any:
@@ -74,11 +73,11 @@ GRAPHS = {
 def test_graphs_with_copies_match_numpy(name: str) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 4, 9)).astype(np.float32)
-    graph = Graph(model_of(GRAPHS[name], {"x": x}, ["y"], WEIGHTS))
+    model = open_model(model_of(GRAPHS[name], {"x": x}, ["y"], WEIGHTS))
     for _ in range(3):
         x = rng.standard_normal(x.shape).astype(np.float32)
-        (expected,) = graph._evaluator.run(None, {"x": x})
-        np.testing.assert_allclose(graph(x)[0], expected, rtol=0, atol=1e-5)
+        (expected,) = evaluate(model._planner.graph, x)
+        np.testing.assert_allclose(model(x)[0], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +85,7 @@ def test_graphs_with_copies_match_numpy(name: str) -> None:
 )
 def test_copies_are_removed(name: str, steps: int) -> None:
     x = np.zeros((1, 4, 9), np.float32)
-    graph = Graph(model_of(GRAPHS[name], {"x": x}, ["y"], WEIGHTS))
-    plan = graph._planner.plan({"x": x})
-    assert plan is not None and len(plan._core) == steps
+    model = open_model(model_of(GRAPHS[name], {"x": x}, ["y"], WEIGHTS))
+    model(x)
+    (plan,) = model._planner._plans.values()
+    assert len(plan._core) == steps

@@ -1,5 +1,6 @@
 """Quantized models and nodes against onnxruntime on one thread."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ import pytest
 from onnx import helper
 from onnxruntime import quantization
 from support import modules, onnx_nodes
-
-from onward.formats.onnx.model import Graph
+from support.onnx_nodes import open_model
 
 RNG = np.random.default_rng(0)
 
@@ -25,9 +25,9 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 def planned(model: onnx.ModelProto, feeds: dict[str, Any]) -> Any:
     """Run a model in Onward, and check that nothing ran in NumPy."""
-    graph = Graph(model)
+    graph = open_model(model)
     results = graph(**feeds)
-    plan = graph._planner.find(feeds)
+    plan = graph._planner.find([*feeds.values()])
     assert plan is not None and all(type(segment) is tuple for segment in plan._segments)
     return results
 
@@ -40,7 +40,7 @@ def test_random_nodes_give_the_outputs_of_onnxruntime() -> None:
         expected = session(case.model).run(None, case.feeds)
         off = max(
             np.abs(mine - theirs).max()
-            for mine, theirs in zip(Graph(case.model)(**case.feeds), expected, strict=True)
+            for mine, theirs in zip(open_model(case.model)(**case.feeds), expected, strict=True)
         )
         assert off < 0.02, f"node {number}: {case.attributes}"
         steps_off += off > 1e-5
@@ -131,6 +131,41 @@ def test_dynamically_quantized_models_match_onnxruntime(name: str, per_channel: 
         np.testing.assert_allclose(mine, expected, rtol=0, atol=5e-3 * np.abs(expected).max())
 
 
+def test_scaled_products_match_onnxruntime() -> None:
+    for kind, per_column, has_bias in itertools.product((np.uint8, np.int8), (False, True), (False, True)):
+        K, columns = 33, 50
+        x = RNG.standard_normal((2, 5, K)).astype(np.float32)
+        sizes = [columns] if per_column else []
+        constants = {
+            "W": integers(kind, K, columns),
+            "W_scale": RNG.uniform(0.01, 0.1, sizes).astype(np.float32),
+            "W_zero": integers(kind, *sizes),
+            "bias": RNG.standard_normal(columns).astype(np.float32),
+            "x_scale": np.float32(0.02),
+            "x_zero": integers(np.uint8),
+        }
+        bias = "bias" if has_bias else ""
+        for operation, feeds, names in [
+            ("DynamicQuantizeMatMul", {"x": x}, ["x", "W", "W_scale", "W_zero", bias]),
+            (
+                "MatMulIntegerToFloat",
+                {"x": integers(np.uint8, 2, 5, K)},
+                ["x", "W", "x_scale", "W_scale", "x_zero", "W_zero", bias],
+            ),
+        ]:
+            used = {name: constants[name] for name in names if name in constants}
+            node = helper.make_node(operation, names, ["y"], domain="com.microsoft")
+            model = onnx_nodes.model_of([node], feeds, ["y"], used)
+            del model.graph.output[:]
+            model.graph.output.append(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None))
+            model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+            (expected,) = session(model).run(None, feeds)
+            (y,) = planned(model, feeds)
+            np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+            (y,) = open_model(model)._evaluator.run(None, feeds)
+            np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
 class Calibration(quantization.CalibrationDataReader):
     """Random inputs."""
 
@@ -151,5 +186,5 @@ def test_statically_quantized_models_match_onnxruntime(name: str, form: Any, tmp
     operators = ["Conv", "MatMul"]
     quantization.quantize_static(source, target, Calibration(inputs), form, op_types_to_quantize=operators)
     model = onnx.load(target)
-    for mine, expected in zip(Graph(model)(**inputs), session(model).run(None, inputs), strict=True):
+    for mine, expected in zip(open_model(model)(**inputs), session(model).run(None, inputs), strict=True):
         np.testing.assert_allclose(mine, expected, rtol=0, atol=0.05 * np.abs(expected).max())

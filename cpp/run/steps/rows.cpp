@@ -1,8 +1,10 @@
-// Steps over rows, the last axis: reductions, softmax and standardization.
-#include "run/plan.h"
-
+// Steps along one axis: reductions, softmax, standardization, running sums and the largest elements.
+#include <algorithm>
 #include <functional>
 #include <numeric>
+#include <stdexcept>
+
+#include "run/plan.h"
 
 namespace onward {
 
@@ -48,6 +50,58 @@ void Plan::softmax(bool logarithm, const View& x, const View& y) {
 void Plan::standardize(float epsilon, const View& x, const View& y) {
     each_row(x, y, [this, epsilon](Size n, const float* from, float* to) {
         kernels.standardize(n, from, epsilon, to);
+    });
+}
+
+void Plan::accumulate(const View& x, const View& y) {
+    check_floats({&x, &y});
+    const Size n = x.shape.at(0), x_stride = x.strides[0], y_stride = y.strides.at(0);
+    if (n == 0 || y.shape != x.shape) throw std::invalid_argument("a running sum needs arrays of one shape");
+    View x_0 = x, y_0 = y;
+    x_0.shape[0] = y_0.shape[0] = 1;
+    steps.push_back([this, n, x_stride, y_stride, first = Loops<2>({&x_0, &y_0}), loops = Loops<3>({&y_0, &x_0, &y_0})](
+                        std::byte* const* spaces) {
+        first.run<float>(spaces, [](const auto& p, Size count, const auto& step) {
+            for (Size i = 0; i < count; i++) p[1][i * step[1]] = p[0][i * step[0]];
+        });
+        for (Size t = 1; t < n; t++)
+            loops.run<float>(spaces, [&](const auto& p, Size count, const auto& step) {
+                const std::array<float*, 3> own{p[0] + (t - 1) * y_stride, p[1] + t * x_stride, p[2] + t * y_stride};
+                with_contiguous<2>(own, count, step, [&](Size m, auto operands, auto operand_steps, float* out) {
+                    kernels.binary(Binary::add, m, operands[0], operand_steps[0], operands[1], operand_steps[1], out);
+                });
+            });
+    });
+}
+
+void Plan::top(bool largest, const View& x, const View& values, const View& indices) {
+    check_floats({&x, &values});
+    check(indices, DType::int64);
+    const Size n = x.shape.back(), k = values.shape.back();
+    const Size rows = std::accumulate(x.shape.begin(), x.shape.end() - 1, Size(1), std::multiplies());
+    if (k > n || k < 1) throw std::invalid_argument("a row has too few elements");
+    steps.push_back([=](std::byte* const* spaces) {
+        std::vector<int64_t> order(n);
+        for (Size row = 0; row < rows; row++) {
+            const float* const from = at<float>(x, spaces) + row * n;
+            auto precedes = [=](int64_t i, int64_t j) {
+                const float a = from[i], b = from[j];
+                if (a != a || b != b) return a != a && (b == b || i < j);  // NaN first
+                return a == b ? i < j : (a > b) == largest;
+            };
+            if (k == 1) {
+                order[0] = 0;
+                for (Size i = 1; i < n; i++)
+                    if (precedes(i, order[0])) order[0] = i;
+            } else {
+                std::iota(order.begin(), order.end(), int64_t(0));
+                std::partial_sort(order.begin(), order.begin() + k, order.end(), precedes);
+            }
+            for (Size i = 0; i < k; i++) {
+                at<float>(values, spaces)[row * k + i] = from[order[i]];
+                at<int64_t>(indices, spaces)[row * k + i] = order[i];
+            }
+        }
     });
 }
 

@@ -24,10 +24,11 @@ ALIGNMENT = 64  # bytes in a cache line
 
 @dataclass
 class Weights:
-    """The packed matrices that all plans of one graph share."""
+    """What all plans of one graph share."""
 
     lasting: frozenset[int]  # the ids of the arrays that live as long as the graph
-    packed: dict[Any, Any] = field(default_factory=dict)
+    packed: dict[Any, Any] = field(default_factory=dict)  # matrices and recurrent layers
+    planners: dict[int, Any] = field(default_factory=dict)  # of the bodies of nodes, by the id of the body
 
 
 class Builder:

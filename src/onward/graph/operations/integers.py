@@ -12,9 +12,12 @@ from ...core.gates import reorder
 from ..builder import Builder
 from ..node import Node
 from ..view import View
+from . import quantized_functions  # noqa: F401 - it registers operations that are lowered here
+from .convolutions import depthwise
 from .products import split_rows
+from .quantized_recurrent import core_options
 from .registry import Inputs, Value, known, lowering, typed_view, view
-from .windows import depthwise, padded, window, windows
+from .sliding import geometry, pad_view, window_view
 
 BYTES = ("int8", "uint8")
 MAX_FLOAT_TERMS = 2**24 // 255**2  # a sum of so many products of bytes is exact in float32
@@ -43,7 +46,7 @@ def quantize(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...
     """Round x / scale + zero point to bytes, with one scale, or one for each index of an axis."""
     x = view(b, inputs[0])
     zero = inputs[2] if len(inputs) > 2 else None
-    dtype = "uint8" if zero is None else zero.array.dtype.name
+    dtype = "uint8" if zero is None else zero.dtype.name
     parameters = _parameters(b, node, inputs, x, dtype)
     if x is None or parameters is None or dtype not in BYTES:
         return None
@@ -119,13 +122,19 @@ def _zero_point(b: Builder, value: Value | None, x: View) -> View | None:
 
 
 def _product(
-    b: Builder, x: View, zero_point: View, W: NDArray[Any], W_zero: NDArray[Any] | None, scale: View | None
+    b: Builder,
+    x: View,
+    zero_point: View,
+    W: NDArray[Any],
+    W_zero: NDArray[Any] | None,
+    scale: View | None = None,
+    bias: View | None = None,
 ) -> View:
     """Return the product (.., O) of x (.., K) and W (K, O), as int32, or scaled, as float32."""
     matrix = _packed(b, W, W_zero, "matrix", lambda: W.T)
     leading = x.shape[:-1]
     y = b.new(math.prod(leading), W.shape[1], dtype="float32" if scale else "int32")
-    b.add("integer_product", matrix, x, len(leading), zero_point, scale, None, y)
+    b.add("integer_product", matrix, x, len(leading), zero_point, scale, bias, y)
     return split_rows(y, leading)
 
 
@@ -136,7 +145,51 @@ def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
     if x is None or W is None or W.ndim != 2 or not _is_known(b_zero) or not _fits(known(b_zero), W.shape[1]):
         return None
     zero_point = _zero_point(b, a_zero, x)
-    return None if zero_point is None else [_product(b, x, zero_point, W, known(b_zero), None)]
+    return None if zero_point is None else [_product(b, x, zero_point, W, known(b_zero))]
+
+
+@lowering("MatMulIntegerToFloat")
+def scaled_matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    A, B, a_scale, b_scale, a_zero, b_zero, bias = (*inputs, None, None, None)[:7]
+    x, scale = typed_view(b, A), view(b, a_scale)
+    zero_point = None if x is None else _zero_point(b, a_zero, x)
+    if x is None or scale is None or math.prod(scale.shape) != 1 or zero_point is None:
+        return None
+    return _scaled(b, x, scale, zero_point, B, b_scale, b_zero, bias)
+
+
+@lowering("DynamicQuantizeMatMul")
+def dynamic_matmul(
+    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
+) -> list[View] | None:
+    A, B, b_scale, b_zero, bias = (*inputs, None, None)[:5]
+    x = view(b, A)
+    if x is None:
+        return None
+    q, scale, zero_point = _quantized(b, x)
+    return _scaled(b, q, scale, zero_point, B, b_scale, b_zero, bias)
+
+
+def _scaled(
+    b: Builder,
+    x: View,
+    x_scale: View,
+    zero_point: View,
+    B: Value | None,
+    W_scale: Value | None,
+    W_zero: Value | None,
+    bias: Value | None,
+) -> list[View] | None:
+    """Multiply x by a known matrix of bytes, scale the product, and add a bias."""
+    W, scale = known(B), known(W_scale)
+    if W is None or W.ndim != 2 or scale is None or not (_is_known(W_zero) and _is_known(bias)):
+        return None
+    units = W.shape[1]
+    if not _fits(known(W_zero), units) or not _fits(scale, units):
+        return None
+    added = None if bias is None else b.constant(known(bias))
+    both = b.binary("multiply", x_scale._replace(shape=(1,), strides=(1,)), b.constant(np.ravel(scale)))
+    return [_product(b, x, zero_point, W, known(W_zero), both, added)]
 
 
 @lowering("QLinearMatMul")
@@ -192,15 +245,15 @@ def _conv(
     if x is None or zero_point is None or not _fits(W_zero, M) or (scale is not None and not _fits(scale, M)):
         return None
     groups, axes, (N, C) = node.attributes.get("group", 1), len(kernel), x.shape[:2]
-    strides, dilations, pads = window(node, x.shape[2:], kernel)
-    if pads is None:
+    g = geometry(x.shape[2:], kernel, node.attributes)
+    if any(min(side) < 0 for side in g.sides):
         return None
-    last = padded(b, x.permuted(0, *range(2, 2 + axes), 1), pads, zero_point)
+    last = pad_view(b, x.permuted(0, *range(2, 2 + axes), 1), g.sides, zero_point)
     if groups == C == M and bias is None and scale is None and math.prod(kernel) <= MAX_FLOAT_TERMS:
         center = 0 if W_zero is None else W_zero.astype(np.float32).reshape(-1, *[1] * (axes + 1))
         floats = b.like(last, "float32")
         b.add("dequantize", last, b.scalar(1.0), zero_point, floats)
-        sums = depthwise(b, floats, W.astype(np.float32) - center, None, strides, dilations, out)
+        sums = depthwise(b, floats, W.astype(np.float32) - center, None, g)
         y = b.cast(sums, "int32")
         b.exact_casts.add(y)
         return y.permuted(0, axes + 1, *range(1, axes + 1))
@@ -209,7 +262,7 @@ def _conv(
         own = slice(group * M // groups, (group + 1) * M // groups)
         zeros = W_zero if W_zero is None or W_zero.size == 1 else W_zero[own]
         part = last.sliced(axes + 1, group * C // groups, (group + 1) * C // groups)
-        rows = windows(part, kernel, strides, dilations, out)
+        rows = window_view(part, g)
         filters = _packed(b, W, zeros, ("filters", group), lambda own=own: _rows(W[own]))  # type: ignore[misc]
         start = None if bias is None else b.constant(bias[own])
         target = y.sliced(1, own.start, own.stop)
@@ -259,12 +312,12 @@ def lstm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
     x, states = view(b, X), [view(b, value) for value in (h0, c0)]
     missing = any(value is not None and state is None for value, state in zip((h0, c0), states, strict=True))
     weights = (W, R, bias, P, *quantization)
-    if x is None or missing or node.layer is None or not all(map(_is_known, (lengths, *weights))):
+    if x is None or missing or not all(map(_is_known, (lengths, *weights))):
         return None
-    options = node.layer(peephole=P is not None)
     arrays = tuple(map(known, weights))
-    if options is None or (lengths is not None and (lengths.array != x.shape[0]).any()):
+    if lengths is not None and (lengths.array != x.shape[0]).any():
         return None
+    options = core_options(arrays[0], arrays[1], arrays[3], node.attributes)
     packed = b.shared(
         arrays, ("lstm", options[1]), lambda: _core.QuantizedLSTM(_directions(*arrays), *options)
     )
@@ -296,79 +349,3 @@ def _directions(W: Any, R: Any, bias: Any, P: Any, *quantization: Any) -> list[t
         matrices = (*matrix(d, W, *quantization[:2]), *matrix(d, R, *quantization[2:]))
         directions.append((*matrices, reorder(total, "lstm", "onnx", "torch"), peephole))
     return directions
-
-
-# ---- Fusion ----------------------------------------------------------------------------------------------
-
-
-def converted(b: Builder, x: View) -> View | None:
-    """Let the integer product that computes x return float32; None if x is something else.
-
-    Here and below, the caller ensures that nothing else reads x.
-    """
-    if floats := _exact_floats(b, x):
-        return floats
-    place = _product_of(b, x)
-    if place is None:
-        return None
-    *product, scale, bias, y = b.steps[place][1]
-    if y.dtype != "int32" or bias is not None:
-        return None
-    b.steps[place] = "integer_product", (*product, scale, bias, y._replace(dtype="float32"))
-    return x._replace(dtype="float32")
-
-
-def _exact_floats(b: Builder, x: View) -> View | None:
-    """Drop the last step if it is a cast of whole float32 numbers to x, and return these numbers."""
-    if len(b.steps) == b.segment_start or b.steps[-1][0] != "cast":
-        return None
-    floats, integers = b.steps[-1][1]
-    is_x = integers[:2] == x[:2] and math.prod(integers.shape) == math.prod(x.shape)
-    if not is_x or integers not in b.exact_casts or floats.strides != integers.strides:
-        return None
-    del b.steps[-1]
-    return x._replace(space=floats.space, offset=floats.offset, dtype="float32")
-
-
-def fuse(b: Builder, operation: str, x: View, operand: View) -> View | None:
-    """Multiply the integer product that computes x by a scale, or add a bias; None if that does not apply."""
-    place = _product_of(b, x)
-    if place is None:
-        return None
-    *product, scale, bias, y = b.steps[place][1]
-    vector = _per_unit(operand, x, y)
-    if y.dtype != "float32" or bias is not None or vector is None:
-        return None
-    if operation == "multiply" and scale is None:
-        scale = vector
-    elif operation == "add" and vector.shape == y.shape[1:]:
-        bias = vector
-    else:
-        return None
-    del b.steps[place]  # the step moves behind those that compute the operand
-    b.add("integer_product", *product, scale, bias, y)
-    return x
-
-
-def _product_of(b: Builder, x: View) -> int | None:
-    """Return the place of the step that computes x if it is an integer product that can still change."""
-    for place in range(len(b.steps) - 1, b.segment_start - 1, -1):
-        step, arguments = b.steps[place]
-        if step == "integer_product" and arguments[-1][:2] == x[:2]:
-            y: View = arguments[-1]
-            return place if math.prod(y.shape) == math.prod(x.shape) and y.dtype == x.dtype else None
-    return None
-
-
-def _per_unit(operand: View, x: View, y: View) -> View | None:
-    """Return an operand of x as a vector, of one element or of one for each column of the product y."""
-    if operand.dtype != "float32" or len(operand.shape) > len(x.shape):
-        return None
-    axes = [axis for axis in range(-len(operand.shape), 0) if operand.shape[axis] != 1]
-    if not axes:
-        return operand._replace(shape=(1,), strides=(1,))
-    (axis, *others), units = axes, y.shape[1]
-    is_aligned = not others and x.shape[axis] == operand.shape[axis] == units and x.strides[axis] == 1
-    if not is_aligned or operand.strides[axis] != 1:
-        return None
-    return operand._replace(shape=(units,), strides=(1,))
