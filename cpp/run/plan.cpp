@@ -43,6 +43,7 @@ void Plan::check(const View& view, DType dtype) const {
 }
 
 void Plan::run(std::byte* const* spaces, Size first, Size last) const {
+    if (first < 0 || last > size()) throw std::invalid_argument("the plan has fewer steps");
     const FlushDenormals flush;
     Interrupt interrupt;
     for (Size step = first; step < last; step++) {

@@ -37,6 +37,10 @@ class LayerAttributeError(OnwardError, AttributeError):
     """A layer has no attribute of this name, or the attribute is read-only."""
 
 
+class MemoryLimitError(OnwardError, MemoryError):
+    """A model would need far more memory than its inputs and weights."""
+
+
 class FileError(OnwardError, OSError):
     """A file is missing, damaged or not of the expected kind."""
 

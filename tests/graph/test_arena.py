@@ -5,9 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from onnx import helper
-from support.onnx_nodes import model_of
+from support.onnx_nodes import model_of, open_model
 
-from onward.formats.onnx.model import Graph
 from onward.graph.arena import Lifetime, place
 
 
@@ -36,8 +35,9 @@ def test_a_chain_needs_the_memory_of_two_values() -> None:
     nodes = [
         helper.make_node("Exp" if i % 2 else "Neg", [a], [b]) for i, (a, b) in enumerate(pairwise(names))
     ]
-    graph = Graph(model_of(nodes, {"x": np.zeros((7, 64), np.float32)}, ["y"], {}))
-    plan = graph._planner.plan({"x": np.zeros((7, 64), np.float32)})
+    graph = open_model(model_of(nodes, {"x": np.zeros((7, 64), np.float32)}, ["y"], {}))
+    graph(np.zeros((7, 64), np.float32))
+    plan = graph._planner.find([np.zeros((7, 64), np.float32)])
     assert plan is not None and plan._arena_size == 2 * 7 * 64 * 4
 
 
@@ -52,5 +52,5 @@ def test_a_value_that_is_read_again_at_the_end_keeps_its_memory() -> None:
         helper.make_node("Add", ["d", "s"], ["y"]),
     ]
     x = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
-    graph = Graph(model_of(nodes, {"x": x}, ["y"], {}))
+    graph = open_model(model_of(nodes, {"x": x}, ["y"], {}))
     np.testing.assert_array_equal(graph(x)[0], -np.abs(x) - x)

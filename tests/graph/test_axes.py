@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from support.onnx_nodes import model_of
-
-from onward.formats.onnx.model import Graph
+from support.onnx_nodes import model_of, open_model
 
 RNG = np.random.default_rng(0)
 
@@ -26,9 +24,9 @@ def run(
     ]
     inputs = {"x": np.ascontiguousarray(x.T)}
     parameters = {name: value for name, value in weights.items() if name}
-    graph = Graph(model_of(nodes, inputs, list(outputs), parameters, opset))
+    graph = open_model(model_of(nodes, inputs, list(outputs), parameters, opset))
     results = graph(**inputs)
-    plan = graph._planner.find(inputs)
+    plan = graph._planner.find([*inputs.values()])
     assert plan is not None and all(type(segment) is tuple for segment in plan._segments)
     return results
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from support.onnx_nodes import model_of
+from support.onnx_nodes import model_of, open_model
 
 from onward.errors import ArgumentError
-from onward.formats.onnx.model import Graph
 
 RNG = np.random.default_rng(0)
 DTYPES = ["float32", "float64", "int32", "int64", "int8", "uint8", "bool"]
@@ -23,12 +22,12 @@ def random(dtype: str, *shape: int) -> Any:
 
 def check(nodes: list[Any], inputs: dict[str, Any], expected: Any, weights: Any = None) -> None:
     """Check that the whole model runs in the core, twice, and returns exactly the expected array."""
-    graph = Graph(model_of(nodes, inputs, ["y"], weights or {}))
+    graph = open_model(model_of(nodes, inputs, ["y"], weights or {}))
     for _ in range(2):
         (y,) = graph(**inputs)
         assert y.dtype == expected.dtype
         np.testing.assert_array_equal(y, expected)
-    assert all(type(segment) is tuple for segment in graph._planner.find(inputs)._segments)  # type: ignore[union-attr]
+    assert all(type(segment) is tuple for segment in graph._planner.find([*inputs.values()])._segments)  # type: ignore[union-attr]
 
 
 # Layouts of an operand (4, 3, 5): as it is, transposed, and with one axis reversed.
@@ -150,7 +149,7 @@ def test_an_embedding_reads_its_rows_in_the_core() -> None:
 @pytest.mark.parametrize("index", [11, -12, 2**40, -(2**62)])
 def test_an_index_out_of_range_raises_an_error_that_names_the_node(index: int) -> None:
     nodes = [helper.make_node("Gather", ["E", "x"], ["y"])]
-    graph = Graph(model_of(nodes, {"x": np.zeros(3, int)}, ["y"], {"E": np.ones((11, 2), np.float32)}))
+    graph = open_model(model_of(nodes, {"x": np.zeros(3, int)}, ["y"], {"E": np.ones((11, 2), np.float32)}))
     graph(np.zeros(3, int))
     with pytest.raises(ArgumentError, match=rf"Gather.*index {index} is out of range for an axis of size 11"):
         graph(np.array([0, index, 1]))

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from support.onnx_nodes import model_of
+from support.onnx_nodes import model_of, open_model
 
 import onward
-from onward.formats.onnx.model import Graph
 
 RNG = np.random.default_rng(0)
 
@@ -25,10 +24,10 @@ def integers(dtype: str, *shape: int) -> Any:
 
 def run(nodes: list[Any], inputs: dict[str, Any], weights: dict[str, Any], outputs: Any = ("y",)) -> Any:
     """Run a model twice, all of it in the core, and return its outputs."""
-    graph = Graph(model_of(nodes, inputs, list(outputs), weights))
+    graph = open_model(model_of(nodes, inputs, list(outputs), weights))
     graph(**inputs)
     results = graph(**inputs)
-    assert all(type(segment) is tuple for segment in graph._planner.find(inputs)._segments)  # type: ignore[union-attr]
+    assert all(type(segment) is tuple for segment in graph._planner.find([*inputs.values()])._segments)  # type: ignore[union-attr]
     return results
 
 
@@ -168,9 +167,9 @@ def test_a_dynamically_quantized_linear_layer_is_one_product(
         q, scale, zero = dynamically_quantized(x)
         expected = exact_product(q, zero, W, 0).astype(np.float32) * (scale * W_scale) + bias
         np.testing.assert_array_equal(y, expected)
-    graph = Graph(model_of(nodes, {"x": x}, ["y"], weights))
+    graph = open_model(model_of(nodes, {"x": x}, ["y"], weights))
     graph(x)
-    assert [graph._planner.find({"x": x})._segments] == [[(0, 4)]]  # type: ignore[union-attr]  # with the copy
+    assert [graph._planner.find([x])._segments] == [[(0, 4)]]  # type: ignore[union-attr]  # with the copy
 
 
 def test_a_product_that_others_read_stays_an_integer_product() -> None:

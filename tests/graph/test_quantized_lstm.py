@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from support.onnx_nodes import draw_quantized, model_of
+from support.evaluate import evaluate
+from support.onnx_nodes import draw_quantized, model_of, open_model
 
 import onward
 from onward import _core
-from onward.formats.onnx.model import Graph
+from onward.graph import Model
 
 RNG = np.random.default_rng(0)
 
@@ -41,10 +42,10 @@ def model(T: int, B: int, H: int, direction: str) -> tuple[Any, dict[str, Any]]:
     return proto, feeds
 
 
-def planned(graph: Graph, feeds: dict[str, Any]) -> Any:
+def planned(graph: Model, feeds: dict[str, Any]) -> Any:
     """Run a graph, and check that nothing ran in NumPy."""
     results = graph(**feeds)
-    plan = graph._planner.find(feeds)
+    plan = graph._planner.find([*feeds.values()])
     assert plan is not None and all(type(segment) is tuple for segment in plan._segments)
     return results
 
@@ -60,13 +61,13 @@ CASES = [
 @pytest.mark.parametrize(("T", "B", "H", "direction"), CASES)
 def test_layers_match_numpy_with_the_same_bits_everywhere(T: int, B: int, H: int, direction: str) -> None:
     proto, feeds = model(T, B, H, direction)
-    expected = Graph(proto)._evaluator.run(None, dict(feeds))
+    expected = evaluate(open_model(proto)._planner.graph, *feeds.values())
     before, results = _core.isa(), []
     for isa in _core.available_isas():
         _core.set_isa(isa)
         for threads in (1, 2):
             with onward.num_threads(threads):
-                results.append(planned(Graph(proto), feeds))
+                results.append(planned(open_model(proto), feeds))
     _core.set_isa(before)
     for mine in results:
         for a, first, b in zip(mine, results[0], expected, strict=True):
@@ -81,9 +82,9 @@ def test_layers_with_options_match_numpy(isa: str) -> None:
         case, _ = draw_quantized(rng)
         if "sequence_lens" in case.feeds:
             continue
-        graph = Graph(case.model)
+        graph = open_model(case.model)
         for mine, expected in zip(
-            planned(graph, case.feeds), graph._evaluator.run(None, dict(case.feeds)), strict=True
+            planned(graph, case.feeds), evaluate(graph._planner.graph, *case.feeds.values()), strict=True
         ):
             np.testing.assert_allclose(mine, expected, rtol=0, atol=0.02)
         in_core += 1
@@ -92,7 +93,7 @@ def test_layers_with_options_match_numpy(isa: str) -> None:
 
 def test_plans_of_several_shapes_share_their_packed_weights() -> None:
     proto, feeds = model(6, 3, 7, "forward")
-    graph = Graph(proto)
+    graph = open_model(proto)
     graph._inputs["X"] = graph._inputs["X"]._replace(axes=None)
     for T in (6, 4, 2):
         graph(**feeds | {"X": feeds["X"][:T]})

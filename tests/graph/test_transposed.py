@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from support.onnx_nodes import model_of
+from support.onnx_nodes import model_of, open_model
 
 from onward import _core
-from onward.formats.onnx.model import Graph
 
 torch = pytest.importorskip("torch")
 
@@ -44,7 +43,7 @@ def test_transposed_convolutions_match_torch_with_the_same_bits(x: Any, W: Any, 
     before, results = _core.isa(), []
     for isa in _core.available_isas():
         _core.set_isa(isa)
-        graph = Graph(model)
+        graph = open_model(model)
         results.append(graph(inputs)[0])
         np.testing.assert_array_equal(graph(inputs[1:2])[0][0], results[-1][1])
     _core.set_isa(before)

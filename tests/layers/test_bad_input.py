@@ -183,7 +183,9 @@ ERRORS = [e for e in vars(errors).values() if isinstance(e, type) and not issubc
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_error_derives_from_a_builtin_error(error: type[Exception]) -> None:
     assert issubclass(error, OnwardError)
-    assert error is OnwardError or issubclass(error, ValueError | TypeError | OSError | AttributeError)
+    assert error is OnwardError or issubclass(
+        error, ValueError | TypeError | OSError | AttributeError | MemoryError
+    )
 
 
 def arrays(shape: tuple[int, ...]) -> st.SearchStrategy[NDArray[Any]]:

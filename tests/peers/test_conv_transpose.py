@@ -6,9 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import helper
-from support.onnx_nodes import model_of
-
-from onward.formats.onnx.model import Graph
+from support.onnx_nodes import model_of, open_model
 
 CASES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 3, 7), (3, 5, 4), {}),
@@ -35,9 +33,9 @@ def test_grouped_and_padded_transposed_convolutions_agree(x: Any, W: Any, attrib
     )
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, inputs)
-    graph = Graph(model)
+    graph = open_model(model)
     (y,) = graph(**inputs)
-    plan = graph._planner.find(inputs)
+    plan = graph._planner.find([*inputs.values()])
     assert plan is not None and all(type(segment) is tuple for segment in plan._segments)
     assert y.shape == expected.shape
     np.testing.assert_allclose(y, expected, atol=1e-5)

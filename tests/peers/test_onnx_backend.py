@@ -15,7 +15,9 @@ with warnings.catch_warnings():  # the suite overflows when it computes the expe
 
 EXCLUDED = {
     "test_bernoulli": "random numbers, of which the suite expects those of another generator",
-    "test_gradient_of_add": "operators of training",
+    "test_(gradient_of_add|ada|momentum|nesterov|training_dropout)": "operators of training",
+    "test_(flexattention|image_decoder|swiglu)": "operators that neither Onward nor onnxruntime has",
+    "test_dft_inverse": "the expected values contain the rounding errors of float32",
     "test_(if_opt|loop16_seq_none)": "optional sequences, which the suite cannot compare",
     "test_resize_downsample_scales_(cubic|linear)_align_corners_cpu": "align_corners of a size that "
     "is no whole number, where the specification's text, PyTorch and onnxruntime take the whole one",

@@ -8,8 +8,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 from support import onnx_nodes
-
-from onward.formats.onnx.model import Graph
+from support.onnx_nodes import open_model
 
 RNG = np.random.default_rng(0)
 WHOLE, HALVES = np.array([1, 1, 2, 3], np.float32), np.array([1, 1, 1.6, 2.5], np.float32)
@@ -28,7 +27,7 @@ def assert_agrees(op: str, x: Any, opset: int, constants: dict[str, Any], **attr
     model = onnx_nodes.model_of([node], {"x": x}, ["y"], constants, opset)
     model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
-    (y,) = Graph(model)(x)
+    (y,) = open_model(model)(x)
     assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=2e-6)
 

@@ -7,9 +7,9 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
+from support.onnx_nodes import open_model
 
 import onward
-from onward.formats.onnx.model import Graph
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_the_onnx_graph_with_its_lstm_in_a_branch_detects_the_same(case: Any) ->
     )
     model = onnx.load(path)
     in_float64(model.graph)
-    exact = speech_probabilities(Graph(model), frames.astype(np.float64))
+    exact = speech_probabilities(open_model(model), frames.astype(np.float64))
     rounding = np.abs(original - exact).max()  # float32 rounding in the original, whose states reach 34
     assert rounding < 2e-5
     assert np.abs(speech_probabilities(onward.load(path), frames) - exact).max() < 2 * rounding

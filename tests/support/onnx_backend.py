@@ -7,13 +7,14 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType
 
-from onward.formats.onnx.model import Graph
+from onward.graph import Model
+from support.onnx_nodes import open_model
 
 
 class Model(BackendRep):
     """A model that is ready to run."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Model) -> None:
         self.graph = graph
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -30,7 +31,7 @@ class OnwardBackend(Backend):
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> Model:
         """Load a model. Raises ArgumentError for an unsupported device or option."""
         super().prepare(model, device, **kwargs)
-        return Model(Graph(model))
+        return Model(open_model(model))
 
     @classmethod
     def run_node(
@@ -56,7 +57,7 @@ class OnwardBackend(Backend):
             [onnx.ValueInfoProto(name=name) for name in node.output if name],
         )
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(node.domain, opset)])
-        return Model(Graph(model)).run(inputs)
+        return Model(open_model(model)).run(inputs)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:

@@ -8,7 +8,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from onward.formats.onnx.model import Graph
+from onward.formats.onnx.read import read
+from onward.formats.onnx.translate import translate
+from onward.graph import Model
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
@@ -16,6 +18,11 @@ TAKES_ALPHA = {"Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigm
 TAKES_BETA = {"Affine", "ScaledTanh", "HardSigmoid"}
 BOUNDED, GATES_BOUNDED = {"Tanh", "Sigmoid", "Softsign", "HardSigmoid"}, {"Sigmoid", "HardSigmoid"}
 ACTIVATIONS = ["Relu", "Tanh", "Sigmoid", "Softsign", "Softplus", *sorted(TAKES_ALPHA)]
+
+
+def open_model(proto: onnx.ModelProto) -> Model:
+    """Open a model as onward.load opens its file."""
+    return Model(translate(read("model.onnx", proto.SerializeToString())))
 
 
 def normal(*shape: int, dtype: Any = np.float32) -> Any:
@@ -73,7 +80,7 @@ def movement(case: Case, rng: np.random.Generator) -> list[float]:
         kind.elem_type = (
             onnx.TensorProto.DOUBLE if kind.elem_type == onnx.TensorProto.FLOAT else kind.elem_type
         )
-    graph = Graph(model)
+    graph = open_model(model)
 
     def moved(by: float) -> Any:
         return graph(

@@ -14,7 +14,7 @@ namespace onward {
 namespace {
 
 constexpr Size gathered_at_once = 1 << 16;  // floats in the rows of a product
-constexpr Size short_line = 6;  // rows that fill a tile of a product
+constexpr Size short_line = 4;  // rows that fill most of a tile of a product
 
 // Copies n numbers and returns the end of the copy. For short runs, a loop is faster than a call of memcpy.
 float* copied(const float* from, Size n, float* to) {

@@ -75,9 +75,9 @@ def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
 
 def _nodes(graph: Any) -> list[Report]:
     """The report on each node of an ONNX graph that holds parameters."""
-    from ..formats.onnx.summary import summarize
+    from ..graph.summary import summarize
 
-    found = summarize(graph._model)
+    found = summarize(graph._graph)
     return [_report(row, row.kind, weights) for row, weights in zip(found.rows, found.weights, strict=True)]
 
 

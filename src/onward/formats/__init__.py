@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..core import storage
-from ..core.extras import install_hint
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
 from . import match_weights, native, npz, zip
@@ -21,8 +20,8 @@ from .torch.merge import Found, merged
 from .torch.parts import Parts, find_layers
 from .torch.state_dict import StateDict, state_dicts
 
-if TYPE_CHECKING:  # needs the onnx package
-    from .onnx.model import Graph
+if TYPE_CHECKING:
+    from ..graph import Model
 
 PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
@@ -36,11 +35,10 @@ def load(
     batch_first: bool | None = None,
     keras_version: str | None = None,
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
-) -> Layer | Parts | Graph:
+) -> Layer | Parts | Model:
     """Load a model from an Onward, ONNX or Keras file, or layers from a PyTorch or NumPy file.
 
-    The format is detected from the content. No code in the file is run, and no framework is needed; ONNX
-    files need `pip install 'onward[onnx]'`.
+    The format is detected from the content. No code in the file is run, and no framework is needed.
 
     - **PyTorch**: files of torch.save and torch.jit.save, and state dicts in safetensors or .npz files. They
       contain weights but no forward(), so `load` returns `Parts`, a dict of layers by name, whose method
@@ -156,16 +154,13 @@ def _read(path: str | os.PathLike[str], data: zip.Data, kind: str) -> tuple[Foun
     return {(): StateDict(tensors)}, description
 
 
-def _graph(path: str | os.PathLike[str], data: zip.Data) -> Graph:
-    try:
-        from .onnx import file
-        from .onnx.model import Graph
-    except ModuleNotFoundError as error:
-        raise FileError(
-            f"{path} is an ONNX file; reading it needs {error.name}: {install_hint('onnx')}"
-        ) from error
+def _graph(path: str | os.PathLike[str], data: zip.Data) -> Model:
+    from ..graph import Model
+    from .onnx.read import read
+    from .onnx.translate import translate
+
     with _errors_naming(path):
-        return Graph(file.read(path, data))
+        return Model(translate(read(path, data)))
 
 
 def _reject(path: str | os.PathLike[str], options: Mapping[str, Any], reason: str) -> None:

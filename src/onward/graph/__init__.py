@@ -1,6 +1,8 @@
-"""Whole models as graphs, compiled to one plan of core steps; may import every folder up to core."""
+"""Whole models as graphs, compiled to plans of core steps; may import every folder up to layers."""
 
+from .graph import Graph, Input
+from .model import Model
 from .node import Node
 from .planner import Planner
 
-__all__ = ["Node", "Planner"]
+__all__ = ["Graph", "Input", "Model", "Node", "Planner"]

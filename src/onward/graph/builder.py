@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .arena import Lifetime, place
+from .copies import without_copies
 from .unread_rows import without_unread_rows
 from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 
@@ -23,10 +24,11 @@ ALIGNMENT = 64  # bytes in a cache line
 
 @dataclass
 class Weights:
-    """The packed matrices that all plans of one graph share."""
+    """What all plans of one graph share."""
 
     lasting: frozenset[int]  # the ids of the arrays that live as long as the graph
-    packed: dict[Any, Any] = field(default_factory=dict)
+    packed: dict[Any, Any] = field(default_factory=dict)  # matrices and recurrent layers
+    planners: dict[int, Any] = field(default_factory=dict)  # of the bodies of nodes, by the id of the body
 
 
 class Builder:
@@ -204,17 +206,18 @@ class Builder:
         self.add("reduce", operation, x, y)
         return y
 
-    def build(self, reuse: bool = False) -> tuple[_core.Plan, Bytes]:
+    def build(self, optimize: bool = False) -> tuple[_core.Plan, Bytes]:
         """Return the core's plan and the bytes of its constants.
 
-        If `reuse`, arrays share the memory of the arena if no step needs both; then only steps know where an
-        array is, and views must not be used outside the plan.
+        If `optimize`, the plan has fewer steps, and arrays in the arena share memory if no step needs both.
+        All steps must then run in one call, and views of the arena have no meaning outside the plan.
         """
         constants = aligned_zeros(self._constants_size)
         if self._constants:
             np.concatenate(self._constants, out=constants)
-        if reuse:
+        if optimize:
             self.steps = without_unread_rows(self.steps, self._array_of)
+            self.steps = without_copies(self.steps, self._array_of, self.lanes)
             self._reuse_memory()
         plan = _core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
         for step, arguments in self.steps:

@@ -1,29 +1,50 @@
-"""One operation of a graph: its inputs and outputs, attributes and NumPy implementation."""
+"""The nodes of a graph, and the signatures of the values between them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 AnyArray = NDArray[Any]
 
 
+class Signature(NamedTuple):
+    """The shape and dtype of a value."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, array: Any) -> "Signature":
+        """Return the signature of an array."""
+        return cls(array.shape, array.dtype)
+
+
+class Expansion(NamedTuple):
+    """The nodes and constants that replace a node with bodies."""
+
+    nodes: list["Node"]
+    constants: dict[str, AnyArray]
+
+
 @dataclass(frozen=True)
 class Node:
-    """An operation, under its ONNX name, with the names of its inputs ("" if omitted) and outputs.
+    """One application of an operation to values.
 
-    `run` computes the operation in NumPy: it takes the input arrays, None for an omitted one, and returns
-    the output arrays. `branches` holds the nodes and the output names of both branches of an If. `layer`
-    builds the layer that runs a recurrent operation from its weights.
+    `operation` names an entry of `operations.OPERATIONS`. `inputs` and `outputs` are names of values; ""
+    stands for an omitted input or an unused output. `name` and `source` are what the source file calls the
+    node and its operator.
     """
 
     operation: str
-    name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
-    run: Callable[..., Sequence[Any]]
-    is_pure: bool = True
-    branches: tuple[tuple[list["Node"], tuple[str, ...]], ...] = ()
-    layer: Callable[..., Any] | None = field(default=None)
+    name: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        """The node in errors."""
+        return f"node {self.name} ({self.source or self.operation})"

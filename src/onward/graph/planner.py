@@ -1,348 +1,226 @@
-"""Plan a graph for each signature of its inputs, and run the plans.
+"""Run a graph: one plan for each signature of its inputs, of which the most recent are kept."""
 
-The planner runs the graph once in NumPy, on the inputs of the first call. This determines every shape,
-the values that are the same in every call with this signature, and the branch of each If. All other
-nodes become steps of the core. Nodes that the core does not support run in NumPy, between the steps.
-"""
+from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _core
-from ..errors import ArgumentError
-from .builder import Builder, Bytes, Weights, aligned_zeros
-from .node import AnyArray, Node
-from .operations import LOWERINGS, Value
-from .view import DTYPES, View
+from ..errors import ArgumentError, OnwardError
+from .builder import Weights, aligned_zeros
+from .compiler import Compiler, Location, NumPyNode, Program, Rest
+from .graph import Graph, bodies
+from .operations.registry import named
+from .view import View
 
 MAX_PLANS = 8  # the most recent signatures
-MAX_ARENA_SIZE = 1 << 30  # bytes
-
-# Operations whose output shapes depend only on the shapes and the known values of the inputs.
-FIXED_SHAPE = frozenset(
-    """
-    Abs Acos Acosh Activation Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool
-    BatchNormalization Cast Ceil Clip Concat Conv ConvInteger ConvTranspose Cos Cosh CumSum
-    DequantizeLinear Div Dropout DynamicQuantizeLSTM DynamicQuantizeLinear DynamicQuantizeMatMul
-    Einsum Equal Erf Exp Flatten Floor GRU Gather GatherElements GatherND Gemm GlobalAveragePool
-    GlobalMaxPool Greater GreaterOrEqual GroupNormalization Hardmax Identity InstanceNormalization
-    IsInf IsNaN LSTM LayerNormalization Less LessOrEqual Log LogSoftmax LpNormalization MatMul
-    MatMulInteger MatMulIntegerToFloat Max MaxPool Mean Min Mod Mul Neg Not Or PRelu Pow QLinearConv
-    QLinearMatMul QuantizeLinear RNN Reciprocal ReverseSequence Round ScatterElements ScatterND Sign
-    Sin Sinh Softmax Sqrt Sub Sum Tan Transpose Trilu Where Xor
-    """.split()
-)
-# Operations for which this holds if all inputs except the first are known.
-FIXED_SHAPE_IF_KNOWN = frozenset(
-    """
-    DepthToSpace Expand OneHot Pad ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax
-    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Reshape Resize Slice SpaceToDepth
-    Split Squeeze Tile TopK Unsqueeze Upsample
-    """.split()
-)
-SHAPE_QUERIES = {"Shape", "Size"}  # read only the shape of their input
-
-
-class CannotPlan(Exception):
-    """Raised for a graph that cannot be planned and therefore runs node by node."""
-
-
-class Location(NamedTuple):
-    """Where a call finds a value: in a space of the plan (view) or in a named NumPy array (name)."""
-
-    view: View | None
-    name: str
-
-
-@dataclass(frozen=True)
-class NumPyNode:
-    """A node that runs in NumPy. Each input is a constant array or a location, or None if omitted."""
-
-    node: Node
-    inputs: list[Any]
-    outputs: list[Location]
-
-
-class Plan:
-    """A graph planned for one signature of its inputs."""
-
-    def __init__(
-        self,
-        nodes: Sequence[Node],
-        known: Mapping[str, Any],
-        feed: Mapping[str, Any],
-        outputs: Sequence[str],
-        weights: Weights,
-    ) -> None:
-        self._values: dict[str, Value | None] = {
-            name: Value(array, True, None) for name, array in known.items()
-        }
-        self._values[""] = None
-        self._builder = Builder(weights)
-        self._inputs = tuple(feed)
-        self._arguments: list[str] = []  # the inputs that the core reads
-        for name, array in feed.items():
-            view = None
-            if array.dtype.name in DTYPES and not _is_parameter(array):
-                view = self._builder.new_argument(*array.shape, dtype=array.dtype.name)
-                self._arguments.append(name)
-            self._values[name] = Value(array, _is_parameter(array), view, name)
-        self._uses = Counter([*outputs, *_names(nodes)])
-        self._segments: list[tuple[int, int] | NumPyNode] = []
-        self._trace(nodes)
-        self._finish(outputs)
-
-    def _trace(self, nodes: Sequence[Node]) -> None:
-        for node in nodes:
-            inputs = [self._values[name] for name in node.inputs]
-            if node.branches and all(value is None or value.known for value in inputs):
-                self._trace_branch(node, inputs)
-            elif node.operation in SHAPE_QUERIES or (
-                node.is_pure and not node.branches and all(value is None or value.known for value in inputs)
-            ):
-                results = _run(node, inputs)
-                self._define(node, [Value(array, True, None) for array in results])
-            else:
-                self._add_node(node, inputs)
-
-    def _trace_branch(self, node: Node, inputs: list[Value | None]) -> None:
-        assert inputs[0] is not None
-        nodes, outputs = node.branches[0 if bool(np.all(inputs[0].array)) else 1]
-        self._trace(nodes)
-        for name, result in zip(node.outputs, outputs, strict=True):
-            self._values[name] = self._values[result]
-
-    def _add_node(self, node: Node, inputs: list[Value | None]) -> None:
-        fixed = node.operation in FIXED_SHAPE or (
-            node.operation in FIXED_SHAPE_IF_KNOWN
-            and all(value is None or value.known for value in inputs[1:])
-        )
-        if not fixed or node.branches or not node.is_pure:
-            raise CannotPlan(f"the output shapes of {node.name} ({node.operation}) vary between calls")
-        results = _run(node, inputs)
-        if any(array.size == 0 for array in results):
-            raise CannotPlan(f"{node.name} ({node.operation}) has an empty output")
-        views, before = None, len(self._builder.steps)
-        if all(array.dtype.name in DTYPES for array in results) and node.operation in LOWERINGS:
-            views = LOWERINGS[node.operation](self._builder, node, inputs, [a.shape for a in results])
-            if views is None or any(v.dtype != a.dtype for v, a in zip(views, results, strict=False)):
-                views = None
-                del self._builder.steps[before:]
-        if views is None:
-            self._run_in_numpy(node, inputs, results)
-        else:
-            # A view of an input's memory counts as used once only if the input is also used once.
-            is_new = len(self._builder.steps) > before
-            alone = is_new or all(value is None or value.known or value.used_once for value in inputs)
-            values = [Value(array, False, view) for array, view in zip(results, views, strict=False)]
-            self._define(node, values, alone)
-
-    def _run_in_numpy(self, node: Node, inputs: list[Value | None], results: list[AnyArray]) -> None:
-        """Run a node in NumPy and copy its outputs into the arena if the core has their dtype."""
-        self._end_segment()
-        sources = [
-            None if value is None else value.array if value.known else Location(value.view, value.name)
-            for value in inputs
-        ]
-        views = [
-            self._builder.new(*a.shape, dtype=a.dtype.name) if a.dtype.name in DTYPES else None
-            for a in results
-        ]
-        targets = [Location(view, name) for view, name in zip(views, node.outputs, strict=False)]
-        self._segments.append(NumPyNode(node, sources, targets))
-        self._define(node, [Value(a, False, view) for a, view in zip(results, views, strict=True)])
-
-    def _define(self, node: Node, values: list[Value], alone: bool = True) -> None:
-        for name, value in zip(node.outputs, values, strict=False):
-            if name:
-                self._values[name] = value._replace(name=name, used_once=alone and self._uses[name] == 1)
-
-    def _end_segment(self) -> None:
-        steps = len(self._builder.steps)
-        if steps > self._builder.segment_start:
-            self._segments.append((self._builder.segment_start, steps))
-        self._builder.segment_start = steps
-
-    def _finish(self, outputs: Sequence[str]) -> None:
-        """Copy each output to an array of its own, and build the core's plan."""
-        self._outputs: list[Any] = []  # an array, a name, or None if the core fills it
-        self._filled: list[tuple[tuple[int, ...], Any]] = []  # shapes and dtypes of the outputs it fills
-        for name in outputs:
-            value = self._values[name]
-            assert value is not None
-            if value.known:
-                self._outputs.append(value.array)
-            elif value.view is None:
-                self._outputs.append(value.name)
-            else:
-                shape, dtype = value.array.shape, value.array.dtype
-                self._builder.add("copy", value.view, self._builder.new_argument(*shape, dtype=dtype.name))
-                self._filled.append((shape, dtype))
-                self._outputs.append(None)
-        self._end_segment()
-        only_steps = not any(isinstance(segment, NumPyNode) for segment in self._segments)
-        self._core, self._constants = self._builder.build(reuse=only_steps)
-        self._arena_size = self._builder.arena_size
-        if self._arena_size > MAX_ARENA_SIZE:
-            raise CannotPlan(f"its values need more than {MAX_ARENA_SIZE} bytes")
-        self._arenas: list[Bytes] = []
-        self.entry = self._entry()
-        del self._builder, self._values, self._uses  # they hold the arrays of the first call
-
-    def _entry(self) -> Any:
-        """Return what the core's Plans needs to run the plan, or None if the plan needs Python."""
-        if self._segments != [(0, len(self._builder.steps))] or len(self._filled) < len(self._outputs):
-            return None
-        inputs = []
-        for name in self._inputs:
-            value = self._values[name]
-            assert value is not None
-            if value.array.dtype.name not in DTYPES:
-                return None
-            data = value.array.tobytes() if value.known else None
-            inputs.append((value.array.dtype.name, value.array.shape, data))
-        return self._core, self._constants, inputs, self._filled
-
-    def __call__(self, feed: Mapping[str, Any]) -> list[Any]:
-        """Run the plan on inputs with its signature and return the outputs."""
-        try:
-            arena = self._arenas.pop()  # concurrent calls need separate arenas
-        except IndexError:
-            arena = aligned_zeros(self._arena_size)
-        arrays = [arena, self._constants]
-        for name in self._arguments:
-            array = feed[name]
-            arrays.append(array if array.flags.c_contiguous else np.ascontiguousarray(array))
-        results = [np.empty(shape, dtype) for shape, dtype in self._filled]
-        arrays += results
-        computed: dict[str, Any] = {}
-        try:
-            for segment in self._segments:
-                if isinstance(segment, NumPyNode):
-                    _run_numpy_node(segment, arrays, computed, feed)
-                else:
-                    self._core.run(arrays, *segment)
-        except IndexError as error:  # a step met an index out of range
-            raise ArgumentError(str(error)) from None
-        self._arenas.append(arena)
-        if len(results) == len(self._outputs):
-            return results
-        filled = iter(results)
-        return [
-            next(filled) if o is None else computed.get(o, feed.get(o)) if isinstance(o, str) else o.copy()
-            for o in self._outputs
-        ]
-
-
-def _run_numpy_node(
-    step: NumPyNode, arrays: list[Any], computed: dict[str, Any], feed: Mapping[str, Any]
-) -> None:
-    inputs = []
-    for source in step.inputs:
-        if not isinstance(source, Location):
-            inputs.append(source)
-        elif source.view is None:
-            inputs.append(computed[source.name] if source.name in computed else feed[source.name])
-        else:
-            inputs.append(_array_at(source.view, arrays))
-    results = step.node.run(*inputs)
-    for target, array in zip(step.outputs, results, strict=False):
-        if target.view is None:
-            computed[target.name] = array
-        else:
-            _array_at(target.view, arrays)[...] = array
-
-
-def _array_at(view: View, arrays: Sequence[AnyArray]) -> AnyArray:
-    """Return the elements of a view as an array that shares their memory."""
-    size = np.dtype(view.dtype).itemsize
-    strides = [size * stride for stride in view.strides]
-    return np.ndarray(view.shape, view.dtype, arrays[view.space], size * view.offset, strides)
-
-
-def _names(nodes: Sequence[Node]) -> Iterator[str]:
-    """Yield the name of each input of the nodes and their branches, once for each use."""
-    for node in nodes:
-        yield from node.inputs
-        for branch, outputs in node.branches:
-            yield from outputs
-            yield from _names(branch)
-
-
-def _run(node: Node, inputs: Sequence[Value | None]) -> list[AnyArray]:
-    results = node.run(*(None if value is None else value.array for value in inputs))
-    if not all(isinstance(array, np.ndarray | np.generic) for array in results):
-        raise CannotPlan(f"{node.name} ({node.operation}) does not return arrays")
-    return [np.asarray(array) for array in results]
-
-
-def _is_parameter(array: AnyArray) -> bool:
-    """Whether an input is a scalar that a plan may depend on, such as a sampling rate."""
-    return array.ndim == 0 and array.dtype.kind in "iub"
 
 
 class Planner:
-    """Plans a graph for each signature of its inputs and keeps the most recent plans.
+    """Plans a graph for each signature of its inputs and runs the plans.
 
-    `known` holds the values that never change, by name.
+    A signature consists of the shapes and dtypes of the inputs and, if `parameters`, of the values of integer
+    and boolean scalars, such as a sampling rate. A scalar that takes more than MAX_PLANS values becomes an
+    ordinary input.
     """
 
-    def __init__(
-        self, nodes: Sequence[Node], known: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]
-    ) -> None:
-        self._nodes, self._known, self._inputs, self._outputs = nodes, known, inputs, outputs
-        self._weights = Weights(frozenset(map(id, known.values())))
-        self._plans: OrderedDict[Any, Plan | None] = OrderedDict()
+    def __init__(self, graph: Graph, weights: Weights | None = None, parameters: bool = True) -> None:
+        self.graph = graph
+        self._weights = Weights(frozenset(_constant_ids(graph))) if weights is None else weights
+        self._parameters = parameters
+        self._varying: set[int] = set()
+        self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
-        self._ready = _core.Plans(self._inputs, [])
+        self._names = tuple(declared.name for declared in graph.inputs)
+        self._ready = _core.Plans(self._names, [])  # the plans that run without Python
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
+        plan = self.find(inputs) or self._plan(inputs)
+        return tuple(plan(inputs))
 
     def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
-        """Run the plan for these inputs and return its outputs.
+        """Run the plan for inputs in order and by name, and return its outputs.
 
         Returns None if there is no such plan yet, or if it has steps in NumPy.
         """
         try:
             return self._ready(args, inputs)
-        except IndexError as error:  # a step met an index out of range
+        except IndexError as error:  # a step met an index out of range; it names its node
             raise ArgumentError(str(error)) from None
 
-    def find(self, feed: Mapping[str, Any]) -> Plan | None:
+    def find(self, inputs: Sequence[Any]) -> Plan | None:
         """Return the existing plan for the signature of these inputs, or None."""
-        return self._plans.get(self._signature(feed))
+        return self._plans.get(self._signature(inputs))
 
-    def plan(self, feed: Mapping[str, Any]) -> Plan | None:
-        """Return the plan for the signature of these inputs, or None if the graph cannot be planned."""
-        signature = self._signature(feed)
-        if signature is None:
-            return None
+    def _plan(self, inputs: Sequence[Any]) -> Plan:
         with self._lock:
-            if signature not in self._plans:
-                try:
-                    self._plans[signature] = Plan(
-                        self._nodes, self._known, feed, self._outputs, self._weights
-                    )
-                except CannotPlan:
-                    self._plans[signature] = None
+            signature = self._signature(inputs)
+            plan = self._plans.get(signature)
+            if plan is None:
+                parameters = [kind is not None and kind[2] is not None for kind in signature]
+                program = Compiler(self.graph, inputs, parameters, self._weights).compile()
+                plan = self._plans[signature] = Plan(program, self._weights)
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
-                entries = [plan.entry for plan in self._plans.values() if plan is not None and plan.entry]
-                self._ready = _core.Plans(self._inputs, entries)
-            return self._plans.get(signature)
+                    self._stop_following()
+                entries = [plan.entry for plan in self._plans.values() if plan.entry is not None]
+                self._ready = _core.Plans(self._names, entries)
+            return plan
 
-    def _signature(self, feed: Mapping[str, Any]) -> Any:
-        """Return shapes, dtypes and the values of integer and boolean scalars, or None for other inputs."""
-        if len(feed) != len(self._inputs):
-            return None
-        signature = []
-        for name in self._inputs:
-            array = feed.get(name)
-            if type(array) is not np.ndarray or not array.dtype.isnative:
-                return None
+    def _signature(self, inputs: Sequence[Any]) -> Any:
+        signature: list[Any] = []
+        for place, array in enumerate(inputs):
+            if type(array) is not np.ndarray:
+                signature.append(None)
+                continue
             shape, dtype = array.shape, array.dtype
-            signature.append((shape, dtype.num, array.item() if not shape and dtype.kind in "iub" else None))
+            decides = self._parameters and not shape and dtype.kind in "iub" and place not in self._varying
+            signature.append((shape, dtype, array.item() if decides else None))
         return tuple(signature)
+
+    def _stop_following(self) -> None:
+        """Make ordinary inputs of the scalars that differ between all plans."""
+        for place in range(len(self.graph.inputs)):
+            kinds = [signature[place] for signature in self._plans]
+            values = {kind[2] for kind in kinds if kind is not None and kind[2] is not None}
+            if len(values) == len(self._plans):
+                self._varying.add(place)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"graph": self.graph, "parameters": self._parameters}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # plans and locks are not pickled
+
+
+class Continuation(NamedTuple):
+    """The last segment of a plan: it runs the rest of the graph, whose shapes it knows only then."""
+
+    planner: Planner
+    inputs: list[Location]
+
+
+class Plan:
+    """A compiled graph, ready to run. Calls may run concurrently; each one uses its own arena."""
+
+    def __init__(self, program: Program, weights: Weights) -> None:
+        self._inputs, self._outputs = program.inputs, program.outputs
+        self._segments = [_prepared(segment, weights) for segment in program.segments]
+        self._filled = [
+            (source.view.shape, np.dtype(source.view.dtype))
+            for source in program.outputs
+            if _is_filled(source)
+        ]
+        self._core, self._constants, self._arena_size = program.core, program.constants, program.arena_size
+        # what the core needs to run the plan without Python, or None
+        only_steps = len(self._segments) == 1 and type(self._segments[0]) is tuple
+        needs_python = not only_steps or not all(map(_is_filled, self._outputs))
+        self.entry = None if needs_python else (self._core, self._constants, program.signature, self._filled)
+        self._arenas: list[NDArray[np.uint8]] = []
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        """Run the plan on inputs with its signature and return the outputs."""
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
+            arena = aligned_zeros(self._arena_size)
+        spaces, values = [arena, self._constants], {}
+        for name, array in zip(self._inputs, inputs, strict=True):
+            if name:
+                values[name] = array
+            else:
+                spaces.append(array if array.flags.c_contiguous else np.ascontiguousarray(array))
+        results = [np.empty(shape, dtype) for shape, dtype in self._filled]
+        spaces += results
+        for segment in self._segments:
+            if isinstance(segment, NumPyNode):
+                _run_node(segment, spaces, values)
+            elif isinstance(segment, Continuation):
+                found = [_found(location, spaces, values) for location in segment.inputs]
+                results = list(segment.planner(*found))
+                self._arenas.append(arena)
+                return results
+            else:
+                self._run(spaces, *segment)
+        self._arenas.append(arena)
+        if len(results) == len(self._outputs):
+            return results
+        filled = iter(results)
+        return [next(filled) if _is_filled(o) else _copied(_found(o, spaces, values)) for o in self._outputs]
+
+    def _run(self, spaces: list[Any], first: int, last: int) -> None:
+        try:
+            self._core.run(spaces, first, last)
+        except IndexError as error:  # a step met an index out of range; it names its node
+            raise ArgumentError(str(error)) from None
+
+
+def _is_filled(source: Any) -> bool:
+    """Whether the core writes an output into an array of its own."""
+    return isinstance(source, Location) and source.view is not None
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _found(source: Any, spaces: list[Any], values: Mapping[str, Any]) -> Any:
+    if not isinstance(source, Location):
+        return source
+    if source.view is None:
+        return values[source.name]
+    return _array_at(source.view, spaces)
+
+
+def _array_at(view: View, spaces: Sequence[Any]) -> Any:
+    """Return the elements of a view as an array that shares their memory."""
+    size = np.dtype(view.dtype).itemsize
+    strides = [size * stride for stride in view.strides]
+    return np.ndarray(view.shape, view.dtype, spaces[view.space], size * view.offset, strides)
+
+
+def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
+    try:
+        inputs = [_found(source, spaces, values) for source in step.inputs]
+        results = step.operation.compute(inputs, step.attributes)
+    except OnwardError as error:
+        raise type(error)(named(step.node, error)) from error
+    except Exception as error:  # NumPy's error for values that the operation does not accept
+        raise ArgumentError(named(step.node, error)) from error
+    for target, result in zip(step.outputs, results, strict=False):
+        if target.view is not None:
+            _array_at(target.view, spaces)[...] = result
+        elif target.name:
+            values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
+
+
+def _constant_ids(graph: Graph) -> Iterator[int]:
+    """Yield the ids of the constants of a graph and its bodies."""
+    yield from map(id, graph.constants.values())
+    for node in graph.nodes:
+        for body in bodies(node):
+            yield from _constant_ids(body)
+
+
+def _prepared(segment: Any, weights: Weights) -> Any:
+    """Make planners of the graphs of a segment."""
+    if isinstance(segment, Rest):
+        return Continuation(Planner(segment.graph, weights), segment.inputs)
+    if isinstance(segment, NumPyNode) and any(bodies(segment.node)):
+        # an If may depend on parameters; in a loop, the number of the iteration is an ordinary input
+        is_loop = segment.node.operation != "If"
+        planners = {}
+        for name, body in segment.node.attributes.items():
+            if isinstance(body, Graph):
+                if id(body) not in weights.planners:
+                    weights.planners[id(body)] = Planner(body, weights, parameters=not is_loop)
+                planners[name] = weights.planners[id(body)]
+        return replace(segment, attributes={**segment.node.attributes, **planners})
+    return segment

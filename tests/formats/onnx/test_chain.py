@@ -7,16 +7,17 @@ import onnx
 import pytest
 from onnx import helper
 from support import onnx_nodes
+from support.onnx_nodes import open_model
 
 from onward import errors
-from onward.formats.onnx.model import Graph
+from onward.graph import Model
 
 T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
 
 
 def graph_of(
     nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str = "y", T: int = T, opset: int = 14
-) -> Graph:
+) -> Model:
     rng = np.random.default_rng(0)
     weights = {
         name: rng.normal(0, 0.5, shape).astype(np.float32)
@@ -31,7 +32,7 @@ def graph_of(
         }.items()
     }
     x = np.zeros((T, B, I), np.float32)
-    return Graph(onnx_nodes.model_of(nodes, {"x": x}, [output], weights | constants, opset))
+    return open_model(onnx_nodes.model_of(nodes, {"x": x}, [output], weights | constants, opset))
 
 
 def lstm(x: str = "x", *states: str, **attributes: Any) -> onnx.NodeProto:
@@ -39,7 +40,7 @@ def lstm(x: str = "x", *states: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node("LSTM", inputs, ["Y", "Y_h", "Y_c"], "lstm", hidden_size=H, **attributes)
 
 
-def x_of(graph: Graph) -> Any:
+def x_of(graph: Model) -> Any:
     return np.random.default_rng(1).normal(0, 1, (T, B, I)).astype(np.float32)
 
 
@@ -132,7 +133,7 @@ def test_nodes_that_cannot_be_converted_are_named(nodes: Any, constants: dict[st
         graph_of(nodes, constants).layers()
 
 
-def stacked(*after: onnx.NodeProto, opset: int = 14) -> Graph:
+def stacked(*after: onnx.NodeProto, opset: int = 14) -> Model:
     """Two stacked LSTMs whose final h are joined as in PyTorch's exports, followed by the given nodes."""
     second = helper.make_node("LSTM", ["s", "V", "R", "B"], ["", "Z_h"], hidden_size=H)
     squeezed = node(
@@ -191,7 +192,7 @@ def test_every_way_to_read_the_final_state_is_the_last_step() -> None:
         np.testing.assert_array_equal(graph.layers()(x_of(graph)), graph(x_of(graph))[0])
 
 
-def bidirectional(*after: onnx.NodeProto, **shapes: list[int]) -> Graph:
+def bidirectional(*after: onnx.NodeProto, **shapes: list[int]) -> Model:
     """A bidirectional GRU, its output with the directions moved to the features, and the given nodes."""
     gru = helper.make_node("GRU", ["x", "W2", "R2"], ["Y"], hidden_size=H, direction="bidirectional")
     constants = {name: np.array(shape) for name, shape in shapes.items()}

@@ -22,7 +22,7 @@ from support.export_models import (
 
 import onward
 from onward import errors
-from onward.formats.onnx.model import Graph
+from onward.graph import Model
 
 
 @pytest.mark.parametrize("lengths", [False, True])
@@ -36,7 +36,7 @@ def test_an_exported_model_is_valid_and_preserves_the_bits(
     model = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(model, full_check=True)
     graph = onward.load(tmp_path / "m.onnx")
-    assert isinstance(graph, Graph)
+    assert isinstance(graph, Model)
     for T, B in ((6, 4), (1, 1)):
         feeds = random_inputs(model, T, B)
         expected = expected_outputs(net, feeds)
@@ -158,7 +158,7 @@ def test_a_function_of_a_later_version_is_refused(tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "m.onnx")
     next(opset for opset in model.opset_import if opset.domain == "onward").version = 2
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(errors.FileError, match=r"onward.silu\) of opset 2"):
+    with pytest.raises(errors.FileError, match=r"onward.silu\).*not 2"):
         onward.load(tmp_path / "m.onnx")
 
 

@@ -12,6 +12,7 @@ from ...core import activations
 from ...core.arrays import Shape
 from ...core.gates import reorder
 from ...errors import ArgumentError
+from ...graph.activation_names import OPERATORS, RECURRENT, by_function
 from ...layers.activation import Activation, Softmax
 from ...layers.base import Layer
 from ...layers.conv import Convolution
@@ -27,7 +28,6 @@ from ...layers.sequential import Sequential
 from ...layers.summary import output_shape
 from ...layers.windows import Spatial
 from . import build, function_protos
-from .activation_names import OPERATORS, RECURRENT, by_function
 from .messages import DataType, Graph, Model, Node, OperatorSetId, Tensor, ValueInfo
 
 OPSET = 14  # the first opset with the current recurrent operators

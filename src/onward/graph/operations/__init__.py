@@ -1,22 +1,32 @@
-"""Turn the operations of a graph into steps of the core; may import every folder up to graph.
+"""The operations of graphs, under their ONNX names; may import every folder up to layers."""
 
-A lowering function takes the builder, the node, its inputs and the shapes of its outputs. It returns the
-views of the outputs, or None if the core does not support the node, which then runs in NumPy.
-"""
+from . import (  # noqa: F401 - each module registers its operations
+    accumulation,
+    activations,
+    attention,
+    casting,
+    columns,
+    control,
+    convolutions,
+    creation,
+    elementwise,
+    indexing,
+    integers,
+    losses,
+    movement,
+    normalization,
+    padding,
+    pooling,
+    products,
+    quantization,
+    quantized_functions,
+    quantized_recurrent,
+    recurrent,
+    reductions,
+    resize,
+    selection,
+    signal,
+)
+from .registry import OPERATIONS, Operation, Value
 
-from . import arithmetic, integers, movement, products, recurrent, reductions, resize, transposed, windows
-from .registry import LOWERINGS, Value
-
-__all__ = [
-    "LOWERINGS",
-    "Value",
-    "arithmetic",
-    "integers",
-    "movement",
-    "products",
-    "recurrent",
-    "reductions",
-    "resize",
-    "transposed",
-    "windows",
-]
+__all__ = ["OPERATIONS", "Operation", "Value"]

@@ -12,9 +12,12 @@ from ...core.gates import reorder
 from ..builder import Builder
 from ..node import Node
 from ..view import View
+from . import quantized_functions  # noqa: F401 - it registers operations that are lowered here
+from .convolutions import depthwise
 from .products import split_rows
+from .quantized_recurrent import core_options
 from .registry import Inputs, Value, known, lowering, typed_view, view
-from .windows import depthwise, padded, window, windows
+from .sliding import geometry, pad_view, window_view
 
 BYTES = ("int8", "uint8")
 
@@ -42,7 +45,7 @@ def quantize(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...
     """Round x / scale + zero point to bytes, with one scale, or one for each index of an axis."""
     x = view(b, inputs[0])
     zero = inputs[2] if len(inputs) > 2 else None
-    dtype = "uint8" if zero is None else zero.array.dtype.name
+    dtype = "uint8" if zero is None else zero.dtype.name
     parameters = _parameters(b, node, inputs, x, dtype)
     if x is None or parameters is None or dtype not in BYTES:
         return None
@@ -241,16 +244,16 @@ def _conv(
     if x is None or zero_point is None or not _fits(W_zero, M) or (scale is not None and not _fits(scale, M)):
         return None
     groups, axes, (N, C) = node.attributes.get("group", 1), len(kernel), x.shape[:2]
-    strides, dilations, pads = window(node, x.shape[2:], kernel)
-    if pads is None:
+    g = geometry(x.shape[2:], kernel, node.attributes)
+    if any(min(side) < 0 for side in g.sides):
         return None
-    last = padded(b, x.permuted(0, *range(2, 2 + axes), 1), pads, zero_point)
+    last = pad_view(b, x.permuted(0, *range(2, 2 + axes), 1), g.sides, zero_point)
     places = (N, *out)
     if groups == C == M and _is_exact_in_float32(W, bias):
         center = 0 if W_zero is None else W_zero.astype(np.float32).reshape(-1, *[1] * (axes + 1))
         floats, added = b.like(last, "float32"), None if bias is None else bias.astype(np.float32)
         b.add("dequantize", last, b.scalar(1.0), zero_point, floats)
-        y = depthwise(b, floats, W.astype(np.float32) - center, added, strides, dilations, out)
+        y = depthwise(b, floats, W.astype(np.float32) - center, added, g)
         if scale is None:
             y = b.cast(y, "int32")
             b.exact_casts.add(y)
@@ -261,7 +264,7 @@ def _conv(
     for group in range(groups):
         own = slice(group * M // groups, (group + 1) * M // groups)
         part = last.sliced(axes + 1, group * C // groups, (group + 1) * C // groups)
-        rows = windows(part, kernel, strides, dilations, out)
+        rows = window_view(part, g)
         zeros, scales = (a if a is None or a.size == 1 else a[own] for a in (W_zero, scale))
         filters = _packed(b, W, zeros, ("filters", group), lambda own=own: _rows(W[own]))  # type: ignore[misc]
         start, factor = (None if a is None else b.constant(a) for a in (bias, scales))
@@ -320,12 +323,12 @@ def lstm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
     x, states = view(b, X), [view(b, value) for value in (h0, c0)]
     missing = any(value is not None and state is None for value, state in zip((h0, c0), states, strict=True))
     weights = (W, R, bias, P, *quantization)
-    if x is None or missing or node.layer is None or not all(map(_is_known, (lengths, *weights))):
+    if x is None or missing or not all(map(_is_known, (lengths, *weights))):
         return None
-    options = node.layer(peephole=P is not None)
     arrays = tuple(map(known, weights))
-    if options is None or (lengths is not None and (lengths.array != x.shape[0]).any()):
+    if lengths is not None and (lengths.array != x.shape[0]).any():
         return None
+    options = core_options(arrays[0], arrays[1], arrays[3], node.attributes)
     packed = b.shared(
         arrays, ("lstm", options[1]), lambda: _core.QuantizedLSTM(_directions(*arrays), *options)
     )
@@ -357,79 +360,3 @@ def _directions(W: Any, R: Any, bias: Any, P: Any, *quantization: Any) -> list[t
         matrices = (*matrix(d, W, *quantization[:2]), *matrix(d, R, *quantization[2:]))
         directions.append((*matrices, reorder(total, "lstm", "onnx", "torch"), peephole))
     return directions
-
-
-# ---- Fusion ----------------------------------------------------------------------------------------------
-
-
-def converted(b: Builder, x: View) -> View | None:
-    """Let the integer product that computes x return float32; None if x is something else.
-
-    Here and below, the caller ensures that nothing else reads x.
-    """
-    if floats := _exact_floats(b, x):
-        return floats
-    place = _product_of(b, x)
-    if place is None:
-        return None
-    *product, scale, bias, y = b.steps[place][1]
-    if y.dtype != "int32" or bias is not None:
-        return None
-    b.steps[place] = "integer_product", (*product, scale, bias, y._replace(dtype="float32"))
-    return x._replace(dtype="float32")
-
-
-def _exact_floats(b: Builder, x: View) -> View | None:
-    """Drop the last step if it is a cast of whole float32 numbers to x, and return these numbers."""
-    if len(b.steps) == b.segment_start or b.steps[-1][0] != "cast":
-        return None
-    floats, integers = b.steps[-1][1]
-    is_x = integers[:2] == x[:2] and math.prod(integers.shape) == math.prod(x.shape)
-    if not is_x or integers not in b.exact_casts or floats.strides != integers.strides:
-        return None
-    del b.steps[-1]
-    return x._replace(space=floats.space, offset=floats.offset, dtype="float32")
-
-
-def fuse(b: Builder, operation: str, x: View, operand: View) -> View | None:
-    """Multiply the integer product that computes x by a scale, or add a bias; None if that does not apply."""
-    place = _product_of(b, x)
-    if place is None:
-        return None
-    *product, scale, bias, y = b.steps[place][1]
-    vector = _per_unit(operand, x, y)
-    if y.dtype != "float32" or bias is not None or vector is None:
-        return None
-    if operation == "multiply" and scale is None:
-        scale = vector
-    elif operation == "add" and vector.shape == y.shape[1:]:
-        bias = vector
-    else:
-        return None
-    del b.steps[place]  # the step moves behind those that compute the operand
-    b.add("integer_product", *product, scale, bias, y)
-    return x
-
-
-def _product_of(b: Builder, x: View) -> int | None:
-    """Return the place of the step that computes x if it is an integer product that can still change."""
-    for place in range(len(b.steps) - 1, b.segment_start - 1, -1):
-        step, arguments = b.steps[place]
-        if step == "integer_product" and arguments[-1][:2] == x[:2]:
-            y: View = arguments[-1]
-            return place if math.prod(y.shape) == math.prod(x.shape) and y.dtype == x.dtype else None
-    return None
-
-
-def _per_unit(operand: View, x: View, y: View) -> View | None:
-    """Return an operand of x as a vector, of one element or of one for each column of the product y."""
-    if operand.dtype != "float32" or len(operand.shape) > len(x.shape):
-        return None
-    axes = [axis for axis in range(-len(operand.shape), 0) if operand.shape[axis] != 1]
-    if not axes:
-        return operand._replace(shape=(1,), strides=(1,))
-    (axis, *others), units = axes, y.shape[1]
-    is_aligned = not others and x.shape[axis] == operand.shape[axis] == units and x.strides[axis] == 1
-    if not is_aligned or operand.strides[axis] != 1:
-        return None
-    return operand._replace(shape=(units,), strides=(1,))

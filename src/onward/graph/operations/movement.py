@@ -1,44 +1,255 @@
 """Operations that only move elements, as views if strides can express the result, otherwise as copies."""
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from ...errors import ArgumentError, ShapeError
 from ..builder import Builder
-from ..node import Node
+from ..node import AnyArray, Node, Signature
 from ..view import View
-from .integers import converted
-from .registry import Inputs, known, lowering, typed_view
+from .arguments import as_axes, as_axis, as_integers
+from .registry import (
+    OPERATIONS,
+    Inputs,
+    Known,
+    broadcast_shape,
+    known,
+    like_first,
+    lowering,
+    operation,
+    typed_view,
+)
 
-# Each output element is a copy of an input element, at a position that does not depend on the values.
-MOVEMENT = {
-    *(
-        "Transpose",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Slice",
-        "Split",
-        "Gather",
-        "Expand",
-        "Tile",
-    ),
-    *("Identity", "Dropout", "DepthToSpace", "SpaceToDepth"),
-}
+# Where no signature rule is given, the result is a view of the zeros, which takes no memory.
 
 
-@lowering(*MOVEMENT)
-def movement(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Return views if strides can express the outputs, otherwise gather by a table of offsets."""
+@operation("Identity", signature=like_first)
+def identity(x: Any) -> Any:
+    return x
+
+
+def _reshape_signature(x: Known, shape: AnyArray, *, allowzero: int = 0) -> Signature:
+    sizes = as_integers(shape)
+    if not allowzero:
+        if any(size == 0 and i >= len(x.shape) for i, size in enumerate(sizes)):
+            raise ShapeError(f"shape {sizes} copies a size that the input of shape {x.shape} does not have")
+        sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
+    total, rest = math.prod(x.shape), math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) == 1 and rest > 0 and total % rest == 0:
+        sizes[sizes.index(-1)] = total // rest
+    elif sizes.count(-1) == 1 and rest == total == 0:
+        raise ShapeError(f"an array of shape {x.shape} has no elements from which to infer -1 in {sizes}")
+    if min(sizes, default=0) < 0 or math.prod(sizes) != total:
+        raise ShapeError(f"an array of shape {x.shape} cannot be reshaped to {sizes}")
+    return Signature(tuple(sizes), x.dtype)
+
+
+@operation("Reshape", signature=_reshape_signature, shape_inputs=(1,))
+def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
+    """0 copies the size of the input, unless `allowzero`; -1 is inferred."""
+    return x.reshape(_reshape_signature(x, shape, allowzero=allowzero).shape)
+
+
+@operation("Squeeze", shape_inputs=(1,))
+def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
+    removed = [i for i, size in enumerate(x.shape) if size == 1] if axes is None else as_axes(axes, x.ndim)
+    if any(x.shape[axis] != 1 for axis in removed):
+        raise ShapeError(f"the axes {removed} of an array of shape {x.shape} do not all have size 1")
+    return x.reshape([size for i, size in enumerate(x.shape) if i not in removed])
+
+
+@operation("Unsqueeze", shape_inputs=(1,))
+def unsqueeze(x: AnyArray, axes: AnyArray) -> Any:
+    """The axes are those of the output."""
+    axes = np.ravel(axes)
+    return np.expand_dims(x, tuple(as_axes(axes, x.ndim + axes.size)))
+
+
+def _flatten_signature(x: Known, *, axis: int = 1) -> Signature:
+    rank = len(x.shape)
+    axis = rank if axis == rank else as_axis(axis, rank)
+    return Signature((math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), x.dtype)
+
+
+@operation("Flatten", signature=_flatten_signature)
+def flatten(x: AnyArray, *, axis: int = 1) -> Any:
+    return x.reshape(_flatten_signature(x, axis=axis).shape)
+
+
+@operation("Transpose")
+def transpose(x: AnyArray, *, perm: Sequence[int] | None = None) -> Any:
+    return np.transpose(x, perm)
+
+
+@operation("Slice", shape_inputs=(1, 2, 3, 4))
+def slice_axes(
+    x: AnyArray,
+    starts: AnyArray,
+    ends: AnyArray,
+    axes: AnyArray | None = None,
+    steps: AnyArray | None = None,
+) -> Any:
+    """x[start:end:step] along each of the axes; starts and ends beyond the axis are clipped."""
+    starts, ends = np.ravel(starts), np.ravel(ends)
+    places = as_axes(range(len(starts)) if axes is None else axes, x.ndim)
+    strides = [1] * len(places) if steps is None else as_integers(steps)
+    if 0 in strides:
+        raise ArgumentError(f"steps={strides}; expected no 0")
+    chosen = [slice(None)] * x.ndim
+    for axis, start, end, step in zip(places, as_integers(starts), as_integers(ends), strides, strict=True):
+        chosen[axis] = _clipped(start, end, step, x.shape[axis])
+    return x[tuple(chosen)]
+
+
+def _clipped(start: int, end: int, step: int, size: int) -> slice:
+    """Return a slice as ONNX defines it: unlike Python, it clips the start of a negative step to 0."""
+    start, end = (place + size if place < 0 else place for place in (start, end))
+    if step > 0:
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    end = min(end, size - 1)
+    return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
+
+
+@operation("Split", shape_inputs=(1,))
+def split(
+    x: AnyArray, sizes: AnyArray | None = None, *, axis: int = 0, num_outputs: int | None = None
+) -> tuple[Any, ...]:
+    """Parts of the given sizes, or `num_outputs` parts of equal size, of which the last may be smaller."""
+    axis = as_axis(axis, x.ndim)
+    total = x.shape[axis]
+    if sizes is not None:
+        parts = as_integers(sizes)
+    elif num_outputs is not None:
+        size = -(-total // num_outputs)
+        parts = [max(0, min(size, total - i * size)) for i in range(num_outputs)]
+    else:
+        raise ArgumentError("Split has neither sizes nor num_outputs; expected one of them")
+    if sum(parts) != total or min(parts) < 0:
+        raise ShapeError(f"the sizes {parts} do not add up to {total}, the size of axis {axis}")
+    return tuple(np.split(x, np.cumsum(parts)[:-1], axis))
+
+
+def _dropout_signature(x: Known, *others: Known | None, **attributes: Any) -> list[Signature]:
+    return [Signature(x.shape, x.dtype), Signature(x.shape, np.dtype(bool))]
+
+
+@operation("Dropout", signature=_dropout_signature)
+def dropout(
+    x: AnyArray, ratio: AnyArray | None = None, training_mode: AnyArray | None = None, *, seed: int = 0
+) -> tuple[Any, ...]:
+    """The input and a mask of ones: graphs run in inference mode."""
+    is_active = training_mode is not None and training_mode.item() and (ratio is None or ratio.item() > 0)
+    if is_active:
+        raise ArgumentError("Dropout in training mode is not supported; export the model in inference mode")
+    return x, np.ones(x.shape, bool)
+
+
+@dropout.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = typed_view(b, inputs[0])
+    return None if x is None or any(node.outputs[1:]) else [x]
+
+
+def _expand_signature(x: Known, shape: AnyArray) -> Signature:
+    return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), x.dtype)
+
+
+@operation("Expand", signature=_expand_signature, shape_inputs=(1,))
+def expand(x: AnyArray, shape: AnyArray) -> Any:
+    return np.broadcast_to(x, _expand_signature(x, shape).shape)
+
+
+def _tile_signature(x: Known, repeats: AnyArray) -> Signature:
+    times = as_integers(repeats)
+    if len(times) != len(x.shape) or min(times, default=0) < 0:
+        raise ShapeError(f"repeats={times}; expected {len(x.shape)} numbers that are not negative")
+    return Signature(tuple(size * n for size, n in zip(x.shape, times, strict=True)), x.dtype)
+
+
+@operation("Tile", signature=_tile_signature, shape_inputs=(1,))
+def tile(x: AnyArray, repeats: AnyArray) -> Any:
+    return np.tile(x, as_integers(repeats))
+
+
+# The order of the axes (N, C, height, block, width, block) before the blocks become channels.
+SPACE_TO_DEPTH = {"DCR": (0, 3, 5, 1, 2, 4), "CRD": (0, 1, 3, 5, 2, 4)}
+
+
+def _checked_mode(mode: str) -> str:
+    if mode not in SPACE_TO_DEPTH:
+        raise ArgumentError(f"mode={mode!r}; expected DCR or CRD")
+    return mode
+
+
+def _depth_to_space_signature(x: Known, *, blocksize: int, mode: str = "DCR") -> Signature:
+    n, channels, height, width = x.shape
+    if channels % blocksize**2:
+        raise ShapeError(f"{channels} channels are not a multiple of {blocksize**2}, the square of blocksize")
+    return Signature((n, channels // blocksize**2, height * blocksize, width * blocksize), x.dtype)
+
+
+@operation("DepthToSpace", signature=_depth_to_space_signature)
+def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
+    """Move blocks of channels to blocks of pixels; in mode DCR, the channels are ordered by block first."""
+    shape = _depth_to_space_signature(x, blocksize=blocksize).shape
+    n, channels, _, _ = shape
+    if _checked_mode(mode) == "DCR":
+        blocks = x.reshape(n, blocksize, blocksize, channels, *x.shape[2:]).transpose(0, 3, 4, 1, 5, 2)
+    else:
+        blocks = x.reshape(n, channels, blocksize, blocksize, *x.shape[2:]).transpose(0, 1, 4, 2, 5, 3)
+    return blocks.reshape(shape)
+
+
+def _space_to_depth_signature(x: Known, *, blocksize: int, mode: str = "DCR") -> Signature:
+    n, channels, height, width = x.shape
+    if height % blocksize or width % blocksize:
+        raise ShapeError(f"height {height} and width {width} are not multiples of blocksize={blocksize}")
+    return Signature((n, channels * blocksize**2, height // blocksize, width // blocksize), x.dtype)
+
+
+@operation("SpaceToDepth", signature=_space_to_depth_signature)
+def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
+    """The inverse of DepthToSpace."""
+    shape = _space_to_depth_signature(x, blocksize=blocksize).shape
+    n, channels, _, _ = x.shape
+    blocks = x.reshape(n, channels, shape[2], blocksize, shape[3], blocksize)
+    return blocks.transpose(SPACE_TO_DEPTH[_checked_mode(mode)]).reshape(shape)
+
+
+@operation("ReverseSequence", signature=like_first)
+def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, time_axis: int = 0) -> Any:
+    """Reverse the first steps of each sequence of a batch, as many as its length."""
+    steps, rows = np.arange(x.shape[time_axis])[:, None], np.arange(x.shape[batch_axis])
+    if (lengths < 0).any() or (lengths > len(steps)).any():
+        raise ArgumentError(f"lengths={lengths.tolist()}; expected 0 to {len(steps)}, the size of time_axis")
+    sources = np.where(steps < lengths, lengths - 1 - steps, steps)
+    moved = np.moveaxis(x, (time_axis, batch_axis), (0, 1))
+    return np.moveaxis(moved[sources, rows], (0, 1), (time_axis, batch_axis))
+
+
+@lowering(
+    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split"),
+    *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
+)
+def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Return views if strides can express the outputs, otherwise gather by a table of offsets.
+
+    It moves the offsets of the elements instead of their values, which must not decide on the positions.
+    """
     x, *others = inputs
-    if node.operation == "Gather" and others[0] is not None and not others[0].known:
-        return _take(b, node, inputs)
     if x is None or x.view is None or any(o is not None and not o.known for o in others):
         return None
-    moved = node.run(x.view.offsets(), *(known(other) for other in others))
-    if any(offsets.dtype != np.int64 for offsets in moved[: len(shapes)]):
+    if not math.prod(x.shape):
         return None
+    parameters = [x.view.offsets(), *map(known, others)]
+    moved = OPERATIONS[node.operation].compute(parameters, node.attributes)
     views = []
     for offsets in moved[: len(shapes)]:
+        if not offsets.size:
+            return None
         found = View.at(x.view.space, offsets, x.view.dtype)
         if found is None:
             found = b.new(*offsets.shape, dtype=x.view.dtype)
@@ -48,46 +259,27 @@ def movement(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...
     return views
 
 
-def _take(b: Builder, node: Node, inputs: Inputs) -> list[View] | None:
-    """Gather along one axis with indices that vary between calls."""
-    x, indices = (typed_view(b, value) for value in inputs)
-    if x is None or indices is None or indices.dtype not in ("int32", "int64"):
-        return None
-    axis, axes = node.attributes.get("axis", 0) % len(x.shape), range(len(x.shape))
-    rows = x.permuted(axis, *(other for other in axes if other != axis))
-    count = len(indices.shape)
-    y = b.new(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :], dtype=x.dtype)
-    index_axes = range(axis, axis + count)
-    selected = y.permuted(*index_axes, *(other for other in range(len(y.shape)) if other not in index_axes))
-    b.add("take", rows, indices, selected, node.name)
-    return [y]
+def _concat_signature(*arrays: Known, axis: int) -> Signature:
+    first = arrays[0]
+    axis = as_axis(axis, len(first.shape))
+
+    def rest(x: Known) -> tuple[int, ...]:
+        return (*x.shape[:axis], *x.shape[axis + 1 :])
+
+    if any(rest(x) != rest(first) for x in arrays):
+        raise ShapeError(f"arrays of shapes {[x.shape for x in arrays]} cannot be joined along axis {axis}")
+    total = sum(x.shape[axis] for x in arrays)
+    return Signature((*first.shape[:axis], total, *first.shape[axis + 1 :]), first.dtype)
 
 
-CAST_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
+@operation("Concat", signature=_concat_signature)
+def concat(*arrays: AnyArray, axis: int) -> Any:
+    return np.concatenate(arrays, axis)
 
 
-@lowering("Cast")
-def cast(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Convert to the dtype with the code `to` in ONNX."""
-    x, dtype, value = typed_view(b, inputs[0]), CAST_DTYPES.get(node.attributes["to"]), inputs[0]
-    if x is None or dtype is None or value is None:
-        return None
-    if value.used_once and dtype == "float32" and (y := converted(b, x)):
-        return [y]
-    return [b.cast(x, dtype)]
-
-
-@lowering("Where")
-def where(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    condition, x, y = (typed_view(b, value) for value in inputs)
-    if condition is None or x is None or y is None:
-        return None
-    return [b.where(condition, x, y)]
-
-
-@lowering("Concat")
-def concat(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    parts = [part for value in inputs if (part := typed_view(b, value))]
+@concat.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    parts = [part for value in inputs if (part := typed_view(b, value)) is not None]
     if len(parts) < len(inputs):
         return None
     axis = node.attributes["axis"] % len(shapes[0])
@@ -96,39 +288,4 @@ def concat(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
         size = part.shape[axis]
         b.add("copy", part, y.sliced(axis, start, start + size))
         start += size
-    return [y]
-
-
-@lowering("Pad")
-def pad(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, *others = inputs
-    if node.attributes.get("mode", "constant") != "constant":
-        return movement(b, node, inputs, shapes)
-    if x is None or x.view is None or any(o is not None and not o.known for o in others):
-        return None
-    # The source of each output element, counted from 1; the padding is 0.
-    places = np.arange(x.array.size, dtype=np.float64).reshape(x.array.shape) + 1
-    constant = np.zeros((), np.float64)
-    parameters = [known(other) for other in others]
-    value = node.attributes.get("value", 0.0)
-    if len(parameters) > 1 and parameters[1] is not None:
-        value = parameters[1].item()
-        parameters[1] = constant
-    elif value:
-        return None
-    (moved,) = node.run(places, *parameters)
-    inside = np.argwhere(moved > 0)
-    if not len(inside):
-        return None
-    low, high = inside.min(0), inside.max(0) + 1
-    cropped = moved[tuple(map(slice, low, high))].astype(np.int64) - 1
-    from_view = View.at(x.view.space, x.view.offsets().ravel()[cropped], x.view.dtype)
-    if from_view is None:
-        return None
-    y = b.new(*shapes[0], dtype=x.view.dtype)
-    b.fill(value, y)
-    inner = y
-    for axis, (start, stop) in enumerate(zip(low, high, strict=True)):
-        inner = inner.sliced(axis, int(start), int(stop))
-    b.add("copy", from_view, inner)
     return [y]

@@ -1,45 +1,269 @@
-"""Recurrent layers."""
+"""Recurrent layers: `Recurrent` runs a layer of Onward; RNN, GRU and LSTM take ONNX's weights as inputs."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core import arrays
+from ...core.gates import reorder
+from ...errors import ArgumentError, ShapeError
+from ...layers import rnn
+from ...layers.base import NO_WEIGHTS
+from ...layers.last import Last
+from ..activation_names import RECURRENT
 from ..builder import Builder
-from ..node import Node
+from ..node import AnyArray, Node, Signature
 from ..view import View
-from .registry import Inputs, known, lowering, view
+from .registry import Inputs, Known, operation, view
+
+DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
+LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
+FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}  # in one direction
+ACTIVATIONS = {name.lower(): meaning for name, meaning in RECURRENT.items()}  # whatever their case
 
 
-@lowering("RNN", "GRU", "LSTM")
-def recurrent(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Map X (T, B, I) to Y (T, D, B, H), Y_h (D, B, H) and Y_c, or all of them with the batch first."""
-    X, W, R, bias, lengths, h, c, P = (*inputs, *[None] * 8)[:8]
-    x = view(b, X)
-    weights = [known(value) for value in (W, R, bias, P)]
-    if x is None or node.layer is None or any(v and not v.known for v in (W, R, bias, lengths, P)):
+def _recurrent_signature(
+    x: Known, lengths: Known | None = None, *states: Known | None, layer: Any, reverse: bool = False
+) -> list[Signature]:
+    if len(x.shape) != 3 or x.shape[2] != layer.input_size:
+        raise ShapeError(f"x has shape {x.shape}, but {layer!r} takes (T, B, {layer.input_size})")
+    T, B, _ = x.shape
+    shapes = layer.state_shapes(B)
+    for name, state, shape in zip(("h", "c"), states, shapes, strict=False):
+        if state is not None and state.shape != shape:
+            raise ShapeError(f"the initial {name} has shape {state.shape}, but x requires {shape}")
+    return [Signature(shape, x.dtype) for shape in ((T, B, layer.sizes.DP), *shapes)]
+
+
+@operation("Recurrent", signature=_recurrent_signature)
+def recurrent(
+    x: AnyArray, lengths: AnyArray | None = None, *states: AnyArray | None, layer: Any, reverse: bool = False
+) -> tuple[AnyArray, ...]:
+    """Run a layer over x (T, B, I), from the last step to the first if `reverse`.
+
+    Returns y (T, B, D*P) and the final state, one array (L*D, B, units) for each state of the layer.
+    """
+    x = arrays.as_floats(x, layer.dtype, "x") if x.dtype != layer.dtype else x
+    steps = arrays.reversed_steps(x, lengths) if reverse else x
+    h, c = (*states, None, None)[:2]
+    zeros = [np.zeros(shape, layer.dtype) for shape in layer.state_shapes(x.shape[1])]
+    if len(zeros) == 2 and (h is None) != (c is None):
+        h, c = (zero if state is None else state for zero, state in zip(zeros, (h, c), strict=True))
+    initial = None if h is None else layer.join_state(h, c)
+    y, final = layer(steps, initial, lengths=lengths)
+    if reverse:
+        y = arrays.reversed_steps(y, lengths)
+    return y, *layer.split_state(final)[: len(zeros)]
+
+
+@recurrent.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    X, lengths, h, c = (*inputs, None, None, None)[:4]
+    layer, x = node.attributes["layer"], view(b, X)
+    T, *_ = shapes[0]
+    if x is None or layer.dtype != np.float32 or layer.batch_first:
         return None
-    found = node.layer(*weights)
-    if found is None:
+    if lengths is not None and not (lengths.known and (lengths.array == T).all()):
         return None
-    layer, reverse, batch_first = found
     states = [view(b, value) for value in (h, c)]
     if any(value is not None and v is None for value, v in zip((h, c), states, strict=True)):
         return None
-    if batch_first:
-        x, states = x.permuted(1, 0, 2), [v and v.permuted(1, 0, 2) for v in states]
-    T, B, _ = x.shape
-    if lengths is not None and (lengths.array != T).any():
-        return None
-    D, H = 1 + layer.bidirectional, layer.hidden_size
     if x.strides[2] != 1 and x.shape[2] > 1:
         x = b.contiguous(x)
-    y = b.new(T, B, D * H)
-    h_n, *cells = (b.new(*shape) for shape in layer.state_shapes(B))
-    c_n = cells[0] if cells else None
-    states = [v and b.contiguous(v) for v in states]
+    y, (h_n, *cells) = b.new(*shapes[0]), [b.new(*shape) for shape in shapes[1:]]
+    h0, c0 = (v and b.contiguous(v) for v in states)
     out = y
-    if reverse:
+    if node.attributes.get("reverse"):
         x, out = x.reversed(0), y.reversed(0)
-    c0 = states[1] if cells else None
-    b.add("recurrent", layer._kernel, x, states[0], c0, out, h_n, c_n)
-    split = View(y.space, y.offset, (T, B, D, H), (B * D * H, D * H, H, 1))
-    finals = [h_n, *cells]
-    if batch_first:
-        return [split.permuted(1, 0, 2, 3), *(v.permuted(1, 0, 2) for v in finals)]
-    return [split.permuted(0, 2, 1, 3), *finals]
+    b.add("recurrent", layer._kernel, x, h0, c0 if cells else None, out, h_n, cells[0] if cells else None)
+    return [y, h_n, *cells]
+
+
+def _onnx_signature(
+    cell: str, X: Known, W: Known, R: Known, *others: Known | None, **attributes: Any
+) -> list[Signature]:
+    layer = new_layer(cell, attributes, None, None, None, None, sizes=(W, R))
+    batch_first, D, H = attributes.get("layout") == 1, 1 + layer.bidirectional, layer.hidden_size
+    if len(X.shape) != 3 or X.shape[2] != W.shape[2]:
+        raise ShapeError(f"X has shape {X.shape}, but W {W.shape} takes three axes, the last of {W.shape[2]}")
+    T, B = X.shape[1::-1] if batch_first else X.shape[:2]
+    y, state = ((B, T, D, H), (B, D, H)) if batch_first else ((T, D, B, H), (D, B, H))
+    return [Signature(shape, X.dtype) for shape in (y, *[state] * len(layer.state_names))]
+
+
+def _define(cell: str) -> None:
+    @operation(cell, signature=lambda *inputs, **a: _onnx_signature(cell, *inputs, **a), widens=True)
+    def compute(
+        X: AnyArray,
+        W: AnyArray,
+        R: AnyArray,
+        B: AnyArray | None = None,
+        sequence_lens: AnyArray | None = None,
+        initial_h: AnyArray | None = None,
+        initial_c: AnyArray | None = None,
+        P: AnyArray | None = None,
+        *,
+        activations: Sequence[str] | None = None,
+        activation_alpha: Sequence[float] | None = None,
+        activation_beta: Sequence[float] | None = None,
+        clip: float | None = None,
+        direction: str = "forward",
+        hidden_size: int | None = None,
+        layout: int = 0,
+        input_forget: int = 0,
+        linear_before_reset: int = 0,
+    ) -> tuple[AnyArray, ...]:
+        """ONNX's operator: X (T, B, I), or (B, T, I) with layout 1, to Y (T, D, B, H), Y_h and Y_c."""
+        attributes = {
+            "activations": activations, "activation_alpha": activation_alpha, "clip": clip,
+            "activation_beta": activation_beta, "direction": direction, "hidden_size": hidden_size,
+            "input_forget": input_forget, "linear_before_reset": linear_before_reset,
+        }  # fmt: skip
+        layer = new_layer(cell, attributes, W, R, B, P)
+        states: list[Any] = [initial_h, initial_c][: len(layer.state_names)]
+        if layout == 1:
+            X = X.swapaxes(0, 1)
+            states = [None if a is None else a.swapaxes(0, 1) for a in states]
+        reverse = direction == "reverse"
+        y, *final = recurrent.compute([X, sequence_lens, *states], {"layer": layer, "reverse": reverse})
+        if sequence_lens is not None:
+            for state in final:
+                state[:, sequence_lens == 0] = 0  # the specification is silent here: as onnxruntime
+        y = y.reshape(*y.shape[:2], 1 + layer.bidirectional, -1)
+        if layout == 1:
+            return tuple(a.swapaxes(0, 1) for a in (y, *final))
+        return y.swapaxes(1, 2), *final
+
+
+for _cell in LAYERS:
+    _define(_cell)
+
+
+@operation("Steps", reads_values=False)
+def steps(x: Known) -> AnyArray:
+    """Return the number of time steps of x (T, B, ...) for each row."""
+    T, B = x.shape[:2]
+    return np.full(B, T, np.int32)
+
+
+@operation("LastStep")
+def last_step(y: AnyArray, lengths: AnyArray) -> AnyArray:
+    """Return the last valid step of each row of y (B, T, ...), as onward.Last does."""
+    last: AnyArray = Last(batch_first=True)(y, lengths)
+    return last
+
+
+@operation("FinalState")
+def final_state(state: AnyArray, initial: AnyArray, lengths: AnyArray) -> AnyArray:
+    """Return the final state (D, B, H) of a recurrent node, or the initial state in rows of no steps."""
+    return np.where((lengths > 0)[:, None], state, initial)
+
+
+def new_layer(
+    cell: str,
+    attributes: Mapping[str, Any],
+    W: AnyArray | None,
+    R: AnyArray | None,
+    B: AnyArray | None,
+    P: AnyArray | None,
+    *,
+    sizes: tuple[Known, Known] | None = None,
+) -> Any:
+    """Return the layer of an ONNX node with weights W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H), P (D, 3*H).
+
+    If only the sizes of W and R are given, the layer has no weights. Raises ArgumentError and ShapeError.
+    """
+    D, layer_type = DIRECTIONS[attributes.get("direction") or "forward"], LAYERS[cell]
+    arguments = _options(cell, attributes, D)
+    shape_W, shape_R = (a.shape for a in (sizes or (W, R)))  # type: ignore[union-attr]
+    G = len(layer_type.gates)
+    _check("W", shape_W, (D, None, None))
+    H = shape_W[1] // G
+    _check("W", shape_W, (D, G * H, None))
+    _check("R", shape_R, (D, G * H, H))
+    if attributes.get("hidden_size") not in (None, H):
+        raise ShapeError(f"hidden_size={attributes['hidden_size']}, but R has shape {shape_R}")
+    if P is not None:
+        _check("P", P.shape, (D, 3 * H))
+        arguments["peephole"] = True
+    dtype = np.float32 if W is None else W.dtype
+    layer = layer_type(
+        shape_W[2], H, bias=B is not None, bidirectional=D == 2, dtype=dtype, rng=NO_WEIGHTS, **arguments
+    )
+    if W is not None and R is not None:
+        if B is not None:
+            _check("B", B.shape, (D, 2 * G * H))
+        layer.load_state_dict(_weights(layer, W, R, B, P))
+    return layer
+
+
+def _weights(layer: Any, W: AnyArray, R: AnyArray, B: AnyArray | None, P: AnyArray | None) -> dict[str, Any]:
+    """Return the weights under the layer's names, their gates in the layer's order."""
+    cell = type(layer).__name__.lower()
+    weights = {}
+    for d, suffix in enumerate(layer.suffixes()):
+        stacked = {"weight_ih": W[d], "weight_hh": R[d]}
+        if B is not None:
+            stacked["bias_ih"], stacked["bias_hh"] = np.split(B[d], 2)
+        for name, weight in stacked.items():
+            ordered = weight if cell == "rnn" else reorder(weight, cell, "onnx", "torch")
+            weights[name + suffix] = ordered
+        if P is not None:
+            weights["weight_peephole" + suffix] = reorder(P[d], "peephole", "onnx", "torch")
+    return weights
+
+
+def check_options(cell: str, attributes: Mapping[str, Any]) -> None:
+    """Raise ArgumentError if no layer has the options of a node of ONNX."""
+    direction, layout = attributes.get("direction") or "forward", attributes.get("layout", 0)
+    if direction not in DIRECTIONS:
+        raise ArgumentError(f"direction={direction!r}, but must be one of {', '.join(DIRECTIONS)}")
+    if layout not in (0, 1):
+        raise ArgumentError(f"layout={layout!r}, but must be 0 or 1")
+    D = DIRECTIONS[direction]
+    LAYERS[cell](1, 1, bidirectional=D == 2, rng=NO_WEIGHTS, **_options(cell, attributes, D))
+
+
+def _options(cell: str, attributes: Mapping[str, Any], D: int) -> dict[str, Any]:
+    """Return the arguments of the layer, without its sizes, for the attributes of a node."""
+    options: dict[str, Any] = {}
+    if attributes.get("activations"):
+        functions = _functions(cell, attributes, D)
+        if cell == "RNN":
+            each = tuple(f for (f,) in functions)
+            options["nonlinearity"] = each[0] if len(set(each)) == 1 else each
+        else:
+            options["activations"] = functions[0] if D == 1 else tuple(functions)
+    if attributes.get("clip") is not None:
+        options["clip"] = float(attributes["clip"])
+    if cell == "GRU":
+        options["reset_after"] = bool(attributes.get("linear_before_reset"))
+    if cell == "LSTM" and attributes.get("input_forget"):
+        options["coupled"] = True
+    return options
+
+
+def _functions(cell: str, attributes: Mapping[str, Any], D: int) -> list[tuple[Any, ...]]:
+    """Return the functions of each direction, each a name or a name with its parameters."""
+    n, names = FUNCTIONS[cell], attributes["activations"]
+    if n == 1 and names == ["Tanh", "Tanh"]:  # the default of RNN, whatever its direction
+        names = names[:D]
+    if len(names) != n * D:
+        raise ArgumentError(f"activations={names!r}, but must be {n * D} names")
+    # the functions that have alpha or beta take the next one
+    numbers = {key: iter(attributes.get(f"activation_{key}") or ()) for key in ("alpha", "beta")}
+    functions: list[Any] = []
+    for name in names:
+        if name.lower() not in ACTIVATIONS:
+            raise ArgumentError(f"activations={names!r}, but Onward does not support {name}")
+        function, parameters = ACTIVATIONS[name.lower()]
+        given = [float(next(numbers[key], default)) for key, default in parameters.items()]
+        functions.append((function, *given) if given else function)
+    return [tuple(functions[:n]), tuple(functions[n:])][:D]
+
+
+def _check(name: str, shape: tuple[int, ...], expected: tuple[int | None, ...]) -> None:
+    if len(shape) != len(expected) or any(n not in (None, m) for m, n in zip(shape, expected, strict=True)):
+        takes = ", ".join("any" if n is None else str(n) for n in expected)
+        raise ShapeError(f"{name} has shape {shape}, but must have ({takes})")

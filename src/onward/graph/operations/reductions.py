@@ -1,174 +1,194 @@
-"""Operations along axes: reductions, running sums, the largest elements, softmax and the normalizations."""
+"""Reductions over axes; sums of floats depend neither on the batch nor on the memory order."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ... import _core
+from ...errors import ShapeError
 from ..builder import Builder
-from ..node import Node
+from ..node import AnyArray, Node, Signature
 from ..view import View
-from .registry import Inputs, known, lowering, view
+from .registry import Inputs, Known, known, lowering, operation, view
 
 
-def _reduced(b: Builder, operation: str, x: View, axes: Sequence[int]) -> View:
-    """Reduce some axes to size 1."""
-    rest = [axis for axis in range(len(x.shape)) if axis not in axes]
-    ordered = x.permuted(*rest, *axes)
-    kept = tuple(x.shape[axis] for axis in rest)
-    y = b.reduce(operation, b.reshaped(ordered, *kept, math.prod(x.shape[axis] for axis in axes)))
-    return y.reshaped(*(1 if axis in axes else size for axis, size in enumerate(x.shape)))  # type: ignore[return-value]
+def row_sums(rows: AnyArray) -> AnyArray:
+    """Return the sum of each row of (N, F), in the order of the core; in integers, exact modulo overflow."""
+    if rows.dtype == np.float32:
+        return _reduce_rows("sum", rows)
+    if rows.dtype == np.float64:
+        return np.array([_core.sum(row) for row in np.ascontiguousarray(rows)], np.float64)
+    return np.asarray(rows.sum(1, dtype=rows.dtype))
 
 
-def _mean(b: Builder, x: View, axes: Sequence[int]) -> View:
-    count = math.prod(x.shape[axis] for axis in axes)
-    return b.binary("divide", _reduced(b, "sum", x, axes), b.scalar(count))
+def _reduce_rows(function: str, rows: AnyArray) -> AnyArray:
+    """Run the core's step `reduce` on rows (N, F) of float32."""
+    rows = np.ascontiguousarray(rows)
+    N, F = rows.shape
+    y = np.zeros(N, np.float32)
+    if rows.size:
+        plan = _core.Plan([0, 0, rows.nbytes, y.nbytes])
+        plan.reduce(function, View.contiguous(2, 0, (N, F)), View.contiguous(3, 0, (N, 1)))
+        empty = np.zeros(0, np.uint8)
+        plan.run([empty, empty, rows, y], 0, 1)
+    return y
 
 
-def _reduced_axes(node: Node, inputs: Inputs, rank: int) -> list[int] | None:
-    """Return the axes of a reduction, from its attribute or input; None if they are unknown."""
-    axes = node.attributes.get("axes")
-    if len(inputs) > 1 and inputs[1] is not None:
-        axes = known(inputs[1])
-        if axes is None:
-            return None
-    if axes is None or not len(axes):
-        return None if node.attributes.get("noop_with_empty_axes") else list(range(rank))
-    return sorted(int(axis) % rank for axis in axes)
+def _row_maxima(rows: AnyArray) -> AnyArray:
+    if rows.shape[1] == 0:
+        return np.full(len(rows), _lowest(rows.dtype), rows.dtype)
+    return _reduce_rows("maximum", rows) if rows.dtype == np.float32 else np.asarray(rows.max(1))
 
 
-# The function before the sum or maximum, the reduction, and the function after it.
-REDUCTIONS: dict[str, tuple[str | None, str, str | None]] = {
-    "GlobalMaxPool": (None, "maximum", None),
-    "ReduceL1": ("absolute", "sum", None),
-    "ReduceL2": ("square", "sum", "sqrt"),
-    "ReduceLogSum": (None, "sum", "log"),
-    "ReduceMax": (None, "maximum", None),
-    "ReduceMin": ("negative", "maximum", "negative"),
-    "ReduceSum": (None, "sum", None),
-    "ReduceSumSquare": ("square", "sum", None),
+def _row_minima(rows: AnyArray) -> AnyArray:
+    if rows.shape[1] == 0:
+        return np.full(len(rows), _highest(rows.dtype), rows.dtype)
+    return -_reduce_rows("maximum", -rows) if rows.dtype == np.float32 else np.asarray(rows.min(1))
+
+
+def _lowest(dtype: np.dtype[Any]) -> Any:
+    return False if dtype.kind == "b" else np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
+
+
+def _highest(dtype: np.dtype[Any]) -> Any:
+    return True if dtype.kind == "b" else np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
+
+
+def _row_products(rows: AnyArray) -> AnyArray:
+    y = np.ones(len(rows), rows.dtype)
+    for place in range(rows.shape[1]):
+        y *= rows[:, place]
+    return y
+
+
+def _row_means(rows: AnyArray) -> AnyArray:
+    if rows.dtype.kind in "iu":
+        return np.asarray(rows.sum(1) / max(rows.shape[1], 1), rows.dtype)
+    return np.asarray(row_sums(rows) / rows.dtype.type(rows.shape[1]))
+
+
+def _row_log_sums_exp(rows: AnyArray) -> AnyArray:
+    highest = _row_maxima(rows)
+    shift = np.where(np.isfinite(highest), highest, 0).astype(rows.dtype)
+    return np.asarray(np.log(row_sums(np.exp(rows - shift[:, None]))) + shift)
+
+
+def _exact(function: Callable[[AnyArray], AnyArray]) -> Callable[[AnyArray], AnyArray]:
+    """Compute a function of rows of integers in float64."""
+
+    def of_rows(rows: AnyArray) -> AnyArray:
+        if rows.dtype.kind in "iu":
+            return function(rows.astype(np.float64)).astype(rows.dtype)
+        return function(rows)
+
+    return of_rows
+
+
+ROWS: dict[str, Callable[[AnyArray], AnyArray]] = {
+    "ReduceL1": lambda rows: row_sums(np.abs(rows)),
+    "ReduceL2": _exact(lambda rows: np.sqrt(row_sums(np.square(rows)))),
+    "ReduceLogSum": _exact(lambda rows: np.log(row_sums(rows))),
+    "ReduceLogSumExp": _exact(_row_log_sums_exp),
+    "ReduceMax": _row_maxima,
+    "ReduceMean": _row_means,
+    "ReduceMin": _row_minima,
+    "ReduceProd": _row_products,
+    "ReduceSum": row_sums,
+    "ReduceSumSquare": lambda rows: row_sums(np.square(rows)),
 }
 
 
-@lowering(*REDUCTIONS, "ReduceMean", "GlobalAveragePool")
-def reduction(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None:
+def reduced_axes(axes: Any, rank: int, noop_with_empty_axes: int = 0) -> list[int]:
+    """Return the axes of a reduction, all of them if there are none and that is not a no-op."""
+    if axes is None or not len(axes):
+        return [] if noop_with_empty_axes else list(range(rank))
+    if any(not -rank <= axis < rank for axis in axes):
+        raise ShapeError(f"the axes {list(axes)} do not exist in an array with {rank} axes")
+    return sorted({int(axis) % rank for axis in axes})
+
+
+def over_rows(function: Callable[[AnyArray], AnyArray], x: AnyArray, axes: Sequence[int]) -> AnyArray:
+    """Apply a function of rows (N, F) to x over some axes, which keep the size 1."""
+    rest = [axis for axis in range(x.ndim) if axis not in axes]
+    rows = x.transpose([*rest, *axes]).reshape(
+        math.prod(x.shape[axis] for axis in rest), math.prod(x.shape[axis] for axis in axes)
+    )
+    return function(rows).reshape([1 if axis in axes else size for axis, size in enumerate(x.shape)])
+
+
+def _signature(
+    x: Known, axes: Known | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> Signature:
+    reduced = reduced_axes(axes, len(x.shape), noop_with_empty_axes)
+    sizes = ((1 if axis in reduced else size) for axis, size in enumerate(x.shape))
+    shape = tuple(size for axis, size in enumerate(sizes) if keepdims or axis not in reduced)
+    return Signature(shape, x.dtype)
+
+
+def _register(name: str) -> None:
+    @operation(name, signature=_signature, shape_inputs=(1,), widens=True)
+    def reduce(
+        x: AnyArray, axes: AnyArray | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+    ) -> AnyArray:
+        reduced = reduced_axes(axes, x.ndim, noop_with_empty_axes)
+        y = over_rows(ROWS[name], x, reduced)  # without axes, each element is a row of its own
+        return y if keepdims else y.squeeze(tuple(reduced))
+
+
+for _name in ROWS:
+    _register(_name)
+
+
+def lower_reduction(b: Builder, function: str, x: View, axes: Sequence[int]) -> View:
+    """Reduce some axes to size 1 with "sum" or "maximum"."""
+    rest = [axis for axis in range(len(x.shape)) if axis not in axes]
+    ordered = x.permuted(*rest, *axes)
+    kept = tuple(x.shape[axis] for axis in rest)
+    y = b.reduce(function, b.reshaped(ordered, *kept, math.prod(x.shape[axis] for axis in axes)))
+    return y.reshaped(*(1 if axis in axes else size for axis, size in enumerate(x.shape)))  # type: ignore[return-value]  # y is contiguous
+
+
+def lower_mean(b: Builder, x: View, axes: Sequence[int]) -> View:
+    """Average over some axes, which keep the size 1."""
+    count = math.prod(x.shape[axis] for axis in axes)
+    return b.binary("divide", lower_reduction(b, "sum", x, axes), b.scalar(count))
+
+
+@lowering(
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceSumSquare",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+)
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, axes = view(b, inputs[0]), inputs[1] if len(inputs) > 1 else None
+    if x is None or 0 in x.shape or (axes is not None and not axes.known):
         return None
-    pooling = node.operation.startswith("Global")
-    axes = list(range(2, len(x.shape))) if pooling else _reduced_axes(node, inputs, len(x.shape))
-    if not axes:
+    reduced = reduced_axes(known(axes), len(x.shape), node.attributes.get("noop_with_empty_axes", 0))
+    if not reduced:
         return None
-    if node.operation in ("ReduceMean", "GlobalAveragePool"):
-        y = _mean(b, x, axes)
-    else:
-        before, operation, after = REDUCTIONS[node.operation]
-        if before == "square":
-            x = b.binary("multiply", x, x)
-        elif before:
-            x = b.map("unary", before, x)
-        y = _reduced(b, operation, x, axes)
-        y = b.map("unary", after, y) if after else y
-    return [y.reshaped(*shapes[0])]  # type: ignore[list-item]
-
-
-@lowering("CumSum")
-def running_sum(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Sum up along an axis, from the end if `reverse`, without the element itself if `exclusive`."""
-    x, at = view(b, inputs[0]), known(inputs[1])
-    if x is None or at is None:
-        return None
-    axis = int(at.item()) % len(x.shape)
-    y = b.new(*x.shape)
-    order = (axis, *(other for other in range(len(x.shape)) if other != axis))
-    source, target = x.permuted(*order), y.permuted(*order)
-    if node.attributes.get("reverse"):
-        source, target = source.reversed(0), target.reversed(0)
-    if node.attributes.get("exclusive"):
-        b.fill(0.0, target.sliced(0, 0, 1))
-        n = x.shape[axis]
-        source, target = source.sliced(0, 0, n - 1), target.sliced(0, 1, n)
-    if source.shape[0]:
-        b.add("accumulate", source, target)
-    return [y]
-
-
-@lowering("ArgMax", "ArgMin")
-def extreme(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None or node.attributes.get("select_last_index"):
-        return None
-    axis = node.attributes.get("axis", 0) % len(x.shape)
-    _, indices = _top(b, x, axis, 1, node.operation == "ArgMax")
-    return [b.reshaped(indices, *shapes[0])]
-
-
-@lowering("TopK")
-def top(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, k = view(b, inputs[0]), known(inputs[1]) if len(inputs) > 1 else np.array(node.attributes["k"])
-    if x is None or k is None:
-        return None
-    axis = node.attributes.get("axis", -1) % len(x.shape)
-    return list(_top(b, x, axis, int(k.item()), bool(node.attributes.get("largest", 1))))
-
-
-def _top(b: Builder, x: View, axis: int, k: int, largest: bool) -> tuple[View, View]:
-    """Return the k largest or smallest elements along an axis, in order, and their indices."""
-    axes = (*(other for other in range(len(x.shape)) if other != axis), axis)
-    rows = b.contiguous(x.permuted(*axes))
-    values, indices = b.new(*rows.shape[:-1], k), b.new(*rows.shape[:-1], k, dtype="int64")
-    b.add("top", largest, rows, values, indices)
-    back = np.argsort(axes)
-    return values.permuted(*back), indices.permuted(*back)
-
-
-@lowering("Softmax", "LogSoftmax")
-def softmax(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, axis = view(b, inputs[0]), node.attributes.get("axis")
-    if x is None or axis is None:  # the default axis depends on the opset
-        return None
-    axis %= len(x.shape)
-    if node.attributes["joins_axes"] and axis != len(x.shape) - 1:
-        return None
-    return [b.rows("softmax", node.operation == "LogSoftmax", x, [axis])]
-
-
-def _affine(b: Builder, x: View, scale: Any, bias: Any, shape: Sequence[int]) -> View:
-    if scale is not None:
-        x = b.binary("multiply", x, b.constant(np.reshape(scale, shape)))
-    return x if bias is None else b.binary("add", x, b.constant(np.reshape(bias, shape)))
-
-
-@lowering("LayerNormalization")
-def layer_norm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None or len(shapes) != 1 or any(v is not None and not v.known for v in inputs[1:]):
-        return None
-    first = node.attributes.get("axis", -1) % len(x.shape)
-    scale, bias = (*map(known, inputs[1:]), None)[:2]
-    y = b.rows("standardize", node.attributes.get("epsilon", 1e-5), x, range(first, len(x.shape)))
-    return [_affine(b, y, scale, bias, np.shape(scale))]
-
-
-@lowering("InstanceNormalization")
-def instance_norm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None or any(v is None or not v.known for v in inputs[1:]):
-        return None
-    per_channel = [-1, *[1] * (len(x.shape) - 2)]
-    y = b.rows("standardize", node.attributes.get("epsilon", 1e-5), x, range(2, len(x.shape)))
-    return [_affine(b, y, known(inputs[1]), known(inputs[2]), per_channel)]
-
-
-@lowering("BatchNormalization")
-def batch_norm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, parameters = view(b, inputs[0]), [known(value) for value in inputs[1:]]
-    trained = node.attributes.get("training_mode") or not node.attributes.get("spatial", 1)
-    if x is None or len(shapes) != 1 or trained or any(p is None for p in parameters):
-        return None
-    per_channel = [-1, *[1] * (len(x.shape) - 2)]
-    scale, bias, mean, variance = (np.asarray(p, np.float32).reshape(per_channel) for p in parameters)
-    deviation = np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5)))
-    centered = b.binary("subtract", x, b.constant(mean))
-    return [_affine(b, b.binary("divide", centered, b.constant(deviation)), scale, bias, per_channel)]
+    match node.operation:
+        case "ReduceMean":
+            y = lower_mean(b, x, reduced)
+        case "ReduceSum":
+            y = lower_reduction(b, "sum", x, reduced)
+        case "ReduceL1":
+            y = lower_reduction(b, "sum", b.map("unary", "absolute", x), reduced)
+        case "ReduceLogSum":
+            y = b.map("unary", "log", lower_reduction(b, "sum", x, reduced))
+        case "ReduceMax":
+            y = lower_reduction(b, "maximum", x, reduced)
+        case "ReduceMin":
+            negative = b.map("unary", "negative", x)
+            y = b.map("unary", "negative", lower_reduction(b, "maximum", negative, reduced))
+        case _:
+            y = lower_reduction(b, "sum", b.binary("multiply", x, x), reduced)
+            if node.operation == "ReduceL2":
+                y = b.map("unary", "sqrt", y)
+    return [y.reshaped(*shapes[0])]  # type: ignore[list-item]  # y is contiguous

@@ -1,57 +1,230 @@
-"""The registry of lowering functions, and the values that they take."""
+"""The registry of operations: what each one means in NumPy, its output shapes and its steps in the core.
 
-from collections.abc import Callable, Sequence
+A module of this package defines an operation in one place:
+
+    @operation("Softmax", signature=like_first)
+    def softmax(x, *, axis=-1):          # its meaning in NumPy: positional arrays, keyword-only attributes
+        ...
+
+    @softmax.lowering                    # its steps in the core
+    def _(b, node, inputs, shapes):
+        ...
+
+Operations have the names, inputs and attributes of ONNX's operators of opset 22; omitted inputs are None.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import ArgumentError, ShapeError
 from ..builder import Builder
-from ..node import Node
+from ..node import AnyArray, Expansion, Node, Signature
 from ..view import DTYPES, View
 
 
 class Value(NamedTuple):
-    """A value of a graph during tracing.
+    """A value of a graph during planning.
 
-    `array` is its value in the first call. `known` tells whether it is the same in every call with this
-    signature. `view` locates its elements, or is None if no space of the plan holds them. `name` is the name
-    of the node output or input that defines it. `used_once` tells whether it has exactly one reader.
+    `array` is the value if it is the same in every call with this signature, otherwise None. `view` locates
+    its elements in a space of the plan, or is None if no space holds them. `used_once` tells whether it has
+    exactly one reader. `name` is unique among the values of a plan.
     """
 
-    array: Any
-    known: bool
-    view: View | None
-    name: str = ""
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    array: Any = None
+    view: View | None = None
     used_once: bool = False
+    name: str = ""
+
+    @property
+    def known(self) -> bool:
+        return self.array is not None
 
 
 Inputs = Sequence[Value | None]
+Compute = Callable[..., Any]
+# An input of a signature rule: the array itself if it is known, otherwise its shape and dtype.
+Known = AnyArray | Signature
+SignatureRule = Callable[..., Signature | Sequence[Signature]]
+Expand = Callable[[Node, Inputs], Expansion | None]
 Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] | None]
-LOWERINGS: dict[str, Lowering] = {}
+
+WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
+EVERY_INPUT = None  # as `shape_inputs`: the output shapes depend on the values of all inputs
 
 
-def lowering(*operations: str) -> Callable[[Lowering], Lowering]:
-    """Register a function as the lowering of these operations."""
+class Operation:
+    """An operation of graphs.
+
+    `compute` is its meaning in NumPy. `shape_inputs` are the indices of the inputs whose values determine the
+    output shapes. `signature` returns the output signatures from the inputs (`Known`, or None if omitted) and
+    the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision are computed in
+    float32. If not `reads_values`, `compute` also accepts signatures, because the result depends on the
+    signatures of the inputs alone. An operation that is not pure is never folded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        compute: Compute,
+        *,
+        signature: SignatureRule | None = None,
+        shape_inputs: Sequence[int] | None = (),
+        widens: bool = False,
+        reads_values: bool = True,
+        is_pure: bool = True,
+    ) -> None:
+        self.name, self._compute, self._signature = name, compute, signature
+        self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
+        self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
+        self.lower: Lowering | None = None
+        self.expand: Expand | None = None  # replaces a node by those of its bodies where that is possible
+        parameters = inspect.signature(compute).parameters.values()
+        self.attributes = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+    def lowering(self, function: Lowering) -> Lowering:
+        """Register the function that adds the steps of this operation to a plan.
+
+        It takes the builder, the node, its inputs and the shapes of its outputs. It returns the views of the
+        outputs, or None if the core does not support the node, which then runs in NumPy.
+        """
+        self.lower = function
+        return function
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether the output signatures follow without computing anything."""
+        return self._signature is not None
+
+    def check_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Raise ArgumentError for attributes that the operation does not have or lacks."""
+        unknown = attributes.keys() - self.attributes.keys()
+        if unknown and not self._takes_any:
+            raise ArgumentError(
+                f"{self.name} has no attribute {', '.join(sorted(unknown))}; it has "
+                f"({', '.join(self.attributes)})"
+            )
+        required = {name for name, default in self.attributes.items() if default is inspect.Parameter.empty}
+        if missing := required - attributes.keys():
+            raise ArgumentError(f"{self.name} lacks the attribute {', '.join(sorted(missing))}")
+
+    def compute(self, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Compute the outputs in NumPy."""
+        dtype = None
+        if self.widens and any(a is not None and a.dtype.name in WIDENED for a in inputs):
+            dtype = next(a.dtype for a in inputs if a is not None and a.dtype.name in WIDENED)
+            inputs = [
+                a.astype(np.float32) if a is not None and a.dtype.name in WIDENED else a for a in inputs
+            ]
+        with np.errstate(all="ignore"):
+            results = self._compute(*inputs, **attributes)
+            if not isinstance(results, tuple):
+                results = (results,)
+            results = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in results)
+            if dtype is not None:
+                results = tuple(a.astype(dtype) if a.dtype == np.float32 else a for a in results)
+        return results
+
+    def signatures(
+        self, inputs: Sequence[Known | None], attributes: Mapping[str, Any]
+    ) -> Sequence[Signature] | None:
+        """Return the output signatures, or None if they depend on the values of unknown inputs."""
+        if self.shape_inputs is EVERY_INPUT and not self.is_pure:  # it must run only once
+            return None
+        deciding = range(len(inputs)) if self.shape_inputs is None else self.shape_inputs
+        if any(i < len(inputs) and isinstance(inputs[i], Signature) for i in deciding):
+            return None
+        if self._signature is not None:
+            found = self._signature(*inputs, **attributes)
+            return [found] if isinstance(found, Signature) else found
+        zeros = [_zeros(a) if isinstance(a, Signature) else a for a in inputs]
+        return [Signature.of(a) for a in self.compute(zeros, attributes)]
+
+
+def _zeros(signature: Signature) -> AnyArray:
+    """Return zeros that take no memory."""
+    return np.broadcast_to(np.zeros((), signature.dtype), signature.shape)
+
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+def operation(name: str, **options: Any) -> Callable[[Compute], Operation]:
+    """Register a function as the meaning of an operation; `options` are those of `Operation`."""
+
+    def register(compute: Compute) -> Operation:
+        OPERATIONS[name] = Operation(name, compute, **options)
+        return OPERATIONS[name]
+
+    return register
+
+
+def lowering(*names: str) -> Callable[[Lowering], Lowering]:
+    """Register one function as the lowering of several operations."""
 
     def register(function: Lowering) -> Lowering:
-        LOWERINGS.update(dict.fromkeys(operations, function))
+        for name in names:
+            OPERATIONS[name].lower = function
         return function
 
     return register
 
 
+def named(node: Node, error: Exception) -> str:
+    """Return the message of an error that a node raised; the first node that saw it names it."""
+    message = str(error)
+    return message if message.startswith("node ") else f"{node}: {message}"
+
+
+# Signature rules that several operations share.
+
+
+def like_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
+    """The output has the shape and dtype of the first input."""
+    return Signature.of(x)
+
+
+def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of arrays broadcast together. Raises ShapeError.
+
+    It accepts sizes for which NumPy has no arrays, so that the planner can refuse them.
+    """
+    rank = max(map(len, shapes))
+    sizes = zip(*((1,) * (rank - len(shape)) + tuple(shape) for shape in shapes), strict=True)
+    joined = tuple(next((size for size in column if size != 1), 1) for column in sizes)
+    for shape in shapes:
+        if any(size not in (1, other) for size, other in zip(shape[::-1], joined[::-1], strict=False)):
+            raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
+    return joined
+
+
+def broadcast(*inputs: Known, **attributes: Any) -> Signature:
+    """The output has the broadcast shape of the inputs and the dtype of the first."""
+    return Signature(broadcast_shape(*(a.shape for a in inputs)), inputs[0].dtype)
+
+
+def broadcast_booleans(*inputs: Known, **attributes: Any) -> Signature:
+    """The output has the broadcast shape of the inputs; its dtype is bool."""
+    return Signature(broadcast_shape(*(a.shape for a in inputs)), np.dtype(bool))
+
+
 def known(value: Value | None) -> Any:
     """Return the array of a known value, or None."""
-    return value.array if value is not None and value.known else None
+    return None if value is None else value.array
 
 
 def view(b: Builder, value: Value | None) -> View | None:
     """Return the view of a float32 value, or None; known values become constants of the plan."""
-    return typed_view(b, value) if value is not None and value.array.dtype == np.float32 else None
+    return typed_view(b, value) if value is not None and value.dtype == np.float32 else None
 
 
 def typed_view(b: Builder, value: Value | None) -> View | None:
     """Return the view of a value of any dtype of the core, or None; known values become constants."""
-    if value is None or value.array.dtype.name not in DTYPES:
+    if value is None or value.dtype.name not in DTYPES:
         return None
     return b.constant(value.array) if value.known else value.view

@@ -1,67 +1,328 @@
-"""Resize images and sequences to the nearest or by linear interpolation."""
+"""Interpolation: Resize, GridSample and AffineGrid.
+
+Coordinates are computed in float32, as in onnxruntime and PyTorch: in float64, ties have other neighbors.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import ArgumentError, ShapeError
 from ..builder import Builder
-from ..node import Node
+from ..node import AnyArray, Node, Signature
 from ..view import View
-from .movement import movement
-from .registry import Inputs, known, lowering, view
+from .movement import move
+from .registry import Inputs, Known, known, operation, view
+
+RADII = {"linear": 1, "cubic": 2}  # how far the elements of an interpolation lie from its coordinate
+NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda at: np.ceil(at - np.float32(0.5)),
+    "round_prefer_ceil": lambda at: np.floor(at + np.float32(0.5)),
+}
 
 
-@lowering("Resize", "Upsample")
-def resize(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    mode, attributes = node.attributes.get("mode", "nearest"), node.attributes
-    if mode == "nearest" and attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize":
-        return movement(b, node, inputs, shapes)
-    x, parameters = view(b, inputs[0]), [known(value) for value in inputs[1:]]
-    is_unusual = any(
-        map(attributes.get, ("antialias", "exclude_outside", "axes", "keep_aspect_ratio_policy"))
+class Axis(NamedTuple):
+    """How one axis is resized; `roi` is its region of interest, from 0 to 1."""
+
+    axis: int
+    before: int
+    after: int
+    scale: np.float32
+    roi: tuple[float, float]
+
+    @property
+    def changes(self) -> bool:
+        return self.after != self.before or self.scale != 1 or self.roi != (0.0, 1.0)
+
+
+def _absent(values: Known | None) -> bool:
+    return values is None or 0 in values.shape
+
+
+def _resized_axes(
+    shape: Sequence[int], scales: Any, sizes: Any, axes: Sequence[int] | None, policy: str, roi: Any = None
+) -> list[Axis]:
+    """Return the axes that Resize lists. Raises ArgumentError for inputs that do not match."""
+    places = [int(axis) % len(shape) for axis in (range(len(shape)) if axes is None else axes)]
+    if _absent(scales) == _absent(sizes):
+        raise ArgumentError("Resize takes either scales or sizes")
+    given = sizes if _absent(scales) else scales
+    if len(given) != len(places):
+        raise ArgumentError(f"Resize has {len(given)} scales or sizes for {len(places)} axes")
+    befores = [shape[axis] for axis in places]
+    if _absent(scales):
+        afters = [int(size) for size in sizes]
+        if any(after > 0 == before for before, after in zip(befores, afters, strict=True)):
+            raise ShapeError(f"the shape {tuple(shape)} has an empty axis, which cannot be resized")
+        factors = [after / before if before else 1.0 for before, after in zip(befores, afters, strict=True)]
+        if policy != "stretch":
+            if policy not in ("not_larger", "not_smaller"):
+                raise ArgumentError(
+                    f"keep_aspect_ratio_policy={policy!r}; expected stretch, not_larger, not_smaller"
+                )
+            factor = min(factors) if policy == "not_larger" else max(factors)
+            factors = [factor] * len(places)
+            afters = [int(factor * before + 0.5) for before in befores]
+    else:
+        factors = [float(scale) for scale in scales]
+        if not all(0 < factor < math.inf for factor in factors):
+            raise ArgumentError(f"scales={factors}; expected positive numbers")
+        afters = [
+            int(np.float32(factor) * np.float32(before))
+            for factor, before in zip(factors, befores, strict=True)
+        ]
+    n = len(places)
+    regions = [(0.0, 1.0)] * n
+    if roi is not None and roi.size:
+        regions = [(float(roi[i]), float(roi[n + i])) for i in range(n)]
+    found = zip(places, befores, afters, map(np.float32, factors), regions, strict=True)
+    return [Axis(*values) for values in found]
+
+
+def _resize_signature(
+    x: Known,
+    roi: Known | None = None,
+    scales: Known | None = None,
+    sizes: Known | None = None,
+    *,
+    axes: Sequence[int] | None = None,
+    keep_aspect_ratio_policy: str = "stretch",
+    **attributes: Any,
+) -> Signature:
+    shape = list(x.shape)
+    for item in _resized_axes(x.shape, scales, sizes, axes, keep_aspect_ratio_policy):
+        shape[item.axis] = item.after
+    return Signature(tuple(shape), x.dtype)
+
+
+@operation("Resize", signature=_resize_signature, shape_inputs=(2, 3), widens=True)
+def resize(
+    x: AnyArray,
+    roi: AnyArray | None = None,
+    scales: AnyArray | None = None,
+    sizes: AnyArray | None = None,
+    *,
+    antialias: int = 0,
+    axes: Sequence[int] | None = None,
+    coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0,
+    extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch",
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+) -> AnyArray:
+    """x interpolated by scales or to sizes, one axis after the other."""
+    if mode not in ("nearest", *RADII):
+        raise ArgumentError(f"mode={mode!r}; expected nearest, linear or cubic")
+    if nearest_mode not in NEAREST:
+        raise ArgumentError(f"nearest_mode={nearest_mode!r}; expected one of {', '.join(NEAREST)}")
+    crops = coordinate_transformation_mode == "tf_crop_and_resize"
+    listed = _resized_axes(x.shape, scales, sizes, axes, keep_aspect_ratio_policy, roi if crops else None)
+    y = x if mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float32)
+    outside: AnyArray = np.zeros([1] * x.ndim, bool)
+    for item in listed:
+        if not item.changes:
+            continue
+        at = _coordinates(coordinate_transformation_mode, item)
+        if mode == "nearest":
+            places, weights = NEAREST[nearest_mode](at).astype(np.int64)[:, None], None
+        else:
+            shrinkage = min(item.scale, np.float32(1)) if antialias else np.float32(1)
+            places, weights = _neighbors(mode, at, shrinkage, np.float32(cubic_coeff_a))
+            if exclude_outside:
+                weights = np.where((places >= 0) & (places < item.before), weights, 0)
+            if exclude_outside or antialias:
+                weights = weights / weights.sum(1, keepdims=True)
+        y = _interpolate(y, item.axis, places.clip(0, max(0, item.before - 1)), weights)
+        if crops:
+            beyond = (at < 0) | (at > item.before - 1)
+            outside = outside | beyond.reshape([-1 if axis == item.axis else 1 for axis in range(x.ndim)])
+    if crops:
+        y = np.where(outside, y.dtype.type(extrapolation_value), y)
+    if x.dtype.kind in "iu" and y.dtype != x.dtype:
+        y = np.clip(y, np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    return y.astype(x.dtype, copy=False)
+
+
+@resize.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """The nearest elements are moved; linear interpolation gathers both neighbors along each axis."""
+    attributes, (_, _, scales, sizes) = node.attributes, (*inputs, None, None, None)[:4]
+    mode, coordinates = (
+        attributes.get("mode", "nearest"),
+        attributes.get("coordinate_transformation_mode", "half_pixel"),
     )
+    if coordinates == "tf_crop_and_resize":
+        return None
+    if mode == "nearest":
+        return move(b, node, inputs, shapes)
+    x, is_unusual = view(b, inputs[0]), attributes.get("antialias") or attributes.get("exclude_outside")
     if x is None or mode != "linear" or is_unusual:
         return None
-    old = len(inputs) < 3  # Upsample and opset 10 have only scales
-    scales = parameters[0] if old and parameters else None if old else parameters[1]
-    for axis, (before, after) in enumerate(zip(x.shape, shapes[0], strict=True)):
-        scale = np.float32(after) / np.float32(before)
-        if scales is not None and scales.size:
-            scale = np.float32(scales[axis])
-        elif old:
-            return None
-        if before != after or scale != 1:
-            coordinates = (
-                "asymmetric" if old else attributes.get("coordinate_transformation_mode", "half_pixel")
-            )
-            at = _coordinates(coordinates, before, after, scale)
-            if at is None:
-                return None
-            x = _interpolated(b, x, axis, at)
+    policy = attributes.get("keep_aspect_ratio_policy", "stretch")
+    for item in _resized_axes(x.shape, known(scales), known(sizes), attributes.get("axes"), policy):
+        if item.changes:
+            x = _lower_interpolation(b, x, item.axis, _coordinates(coordinates, item))
     return [x]
 
 
-def _coordinates(mode: str, before: int, after: int, scale: np.float32) -> np.ndarray | None:
-    """Return where each element of the result lies along an axis of the input; None if not supported."""
-    i, half = np.arange(after, dtype=np.float32), np.float32(0.5)
-    match mode:
-        case "asymmetric":
-            return i / scale
-        case "align_corners":
-            return i * np.float32(before - 1) / np.float32(max(after - 1, 1))
-        case "half_pixel":
-            return (i + half) / scale - half
-        case "pytorch_half_pixel":
-            return i * 0 if after == 1 else (i + half) / scale - half
-    return None
-
-
-def _interpolated(b: Builder, x: View, axis: int, at: np.ndarray) -> View:
-    """Interpolate linearly at positions along an axis; positions outside take the nearest element."""
-    first, last = np.floor(at), x.shape[axis] - 1
-    weight = (at - first).reshape(-1, *[1] * (len(x.shape) - axis - 1))
-    terms = []
-    for step, factor in ((0, 1 - weight), (1, weight)):
-        offsets = np.take(x.offsets(), (first + step).clip(0, last).astype(np.int64), axis)
+def _lower_interpolation(b: Builder, x: View, axis: int, at: AnyArray) -> View:
+    """Interpolate linearly at coordinates of an axis; those outside take the nearest element."""
+    places, weights = _neighbors("linear", at, np.float32(1), np.float32(0))
+    total = None
+    for place, weight in zip(places.T, weights.T, strict=True):
+        offsets = np.take(x.offsets(), place.clip(0, x.shape[axis] - 1), axis)
         neighbors = b.new(*offsets.shape)
         b.add("gather", x, (offsets - x.offset).ravel().tolist(), neighbors)
-        terms.append(b.binary("multiply", neighbors, b.constant(factor.astype(np.float32))))
-    return b.binary("add", *terms)
+        factor = weight.astype(np.float32).reshape(-1, *[1] * (len(x.shape) - axis - 1))
+        term = b.binary("multiply", neighbors, b.constant(factor))
+        total = term if total is None else b.binary("add", total, term)
+    assert total is not None
+    return total
+
+
+def _coordinates(mode: str, item: Axis) -> AnyArray:
+    """Return the coordinate of each element of an axis in the axis before."""
+    i, half = np.arange(item.after, dtype=np.float32), np.float32(0.5)
+    last = np.float32(item.before - 1)
+    match mode:
+        case "half_pixel":
+            return (i + half) / item.scale - half
+        case "pytorch_half_pixel":
+            return i * 0 if item.after == 1 else (i + half) / item.scale - half
+        case "half_pixel_symmetric":
+            adjustment = np.float32(item.after) / (item.scale * np.float32(item.before))
+            offset = np.float32(item.before) / 2 * (1 - adjustment)
+            return offset + (i + half) / item.scale - half
+        case "asymmetric":
+            return i / item.scale
+        case "tf_half_pixel_for_nn":
+            return (i + half) / item.scale
+        case "align_corners":
+            return i * last / np.float32(max(item.after - 1, 1))
+        case "tf_crop_and_resize":
+            start, end = map(np.float32, item.roi)
+            if item.after == 1:
+                return np.full(1, half * (start + end) * last, np.float32)
+            return start * last + i * (end - start) * last / np.float32(item.after - 1)
+    raise ArgumentError(f"coordinate_transformation_mode={mode!r} is not supported")
+
+
+def _neighbors(mode: str, at: AnyArray, shrinkage: np.float32, a: np.float32) -> tuple[AnyArray, AnyArray]:
+    """Return the indices (n, K) of the elements around each coordinate and their weights.
+
+    An antialiasing filter is wider by 1 / `shrinkage`.
+    """
+    reach = math.ceil(RADII[mode] / float(shrinkage))
+    first = np.floor(at)
+    offsets = np.arange(1 - reach, reach + 1)
+    distances = np.abs(offsets.astype(np.float32) - (at - first)[:, None]) * shrinkage
+    return first.astype(np.int64)[:, None] + offsets, _weights(mode, distances, a)
+
+
+def _weights(mode: str, d: AnyArray, a: Any) -> AnyArray:
+    """Return the weights of elements at distances d >= 0."""
+    if mode == "linear":
+        return np.asarray(np.maximum(1 - d, 0))
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0)).astype(d.dtype)
+
+
+def _interpolate(x: AnyArray, axis: int, places: AnyArray, weights: AnyArray | None) -> AnyArray:
+    """Return x with the weighted sums of its elements at `places` (n, K) along an axis."""
+    if weights is None:
+        return np.take(x, places[:, 0], axis)
+    shape = [-1 if other == axis else 1 for other in range(x.ndim)]
+    y = np.zeros([len(places) if other == axis else size for other, size in enumerate(x.shape)], x.dtype)
+    for k in range(places.shape[1]):
+        y += np.take(x, places[:, k], axis) * weights[:, k].astype(x.dtype, copy=False).reshape(shape)
+    return y
+
+
+def _grid_signature(x: Known, grid: Known, **attributes: Any) -> Signature:
+    if len(x.shape) != len(grid.shape) or grid.shape[-1] != len(x.shape) - 2:
+        raise ShapeError(
+            f"x has shape {x.shape}, grid {grid.shape}; expected (N, C, *in) and (N, *out, axes)"
+        )
+    if 0 in x.shape[2:] and 0 not in grid.shape:
+        raise ShapeError(f"x has shape {x.shape}, which has no elements to sample")
+    return Signature((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
+
+
+@operation("GridSample", signature=_grid_signature, widens=True)
+def grid_sample(
+    x: AnyArray, grid: AnyArray, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
+) -> AnyArray:
+    """x (N, C, *in) at the coordinates from -1 to 1 of grid (N, *out, axes), the last axis first."""
+    sizes = x.shape[2:]
+    if 0 in grid.shape:
+        return np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
+    indices, weights = [], []
+    for axis, size in enumerate(sizes):
+        normal = grid[..., len(sizes) - 1 - axis].astype(np.float32, copy=False)
+        at = (normal + 1) / 2 * (size - 1) if align_corners else ((normal + 1) * size - 1) / 2
+        bounds = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
+        if mode == "nearest":
+            at = np.rint(at)
+        if padding_mode == "border" and mode != "cubic":
+            at = np.where((at < bounds[0]) | (at > bounds[1]), np.clip(at, 0, size - 1), at)
+        elif padding_mode == "reflection":
+            at = _reflect(at, *bounds)
+        at = np.nan_to_num(at, nan=-2, posinf=size + 1, neginf=-2).clip(-4, size + 4)
+        if mode == "nearest":
+            places, weight = at[..., None].astype(np.int64), np.ones((*at.shape, 1), x.dtype)
+        else:
+            flat = at.astype(np.float32, copy=False).reshape(-1)
+            places, weight = _neighbors(mode, flat, np.float32(1), np.float32(-0.75))
+            places, weight = (a.reshape(*at.shape, a.shape[-1]) for a in (places, weight))
+        if padding_mode == "zeros":
+            weight = np.where((places >= 0) & (places < size), weight, 0)
+        elif padding_mode == "reflection":
+            places = _reflect(places.astype(np.float64), *bounds).astype(np.int64)
+        indices.append(places.clip(0, size - 1))
+        weights.append(weight.astype(x.dtype))
+    batch = np.arange(len(x)).reshape(-1, *[1] * len(sizes))
+    y = np.zeros((len(x), *grid.shape[1:-1], x.shape[1]), x.dtype)
+    for tap in np.ndindex(*(a.shape[-1] for a in indices)):
+        elements = x[(batch, slice(None), *(a[..., k] for a, k in zip(indices, tap, strict=True)))]
+        factor = math.prod((a[..., k] for a, k in zip(weights, tap, strict=True)), start=x.dtype.type(1))
+        y += elements * factor[..., None]
+    return np.moveaxis(y, -1, 1)
+
+
+def _reflect(at: AnyArray, low: float, high: float) -> AnyArray:
+    """Reflect coordinates at both bounds until they lie between them."""
+    if high <= low:
+        return np.full_like(at, low)
+    extent = high - low
+    distance = np.abs(at - low) % (2 * extent)
+    inside = (at >= low) & (at <= high)
+    return np.where(inside, at, low + np.where(distance > extent, 2 * extent - distance, distance)).astype(
+        at.dtype
+    )
+
+
+def _affine_signature(theta: Known, size: Any, **attributes: Any) -> Signature:
+    sizes = tuple(map(int, size))
+    return Signature((sizes[0], *sizes[2:], len(sizes) - 2), theta.dtype)
+
+
+@operation("AffineGrid", signature=_affine_signature, shape_inputs=(1,), widens=True)
+def affine_grid(theta: AnyArray, size: AnyArray, *, align_corners: int = 0) -> AnyArray:
+    """The grid (N, *out, axes) of GridSample that the affine maps theta (N, axes, axes + 1) describe."""
+    sizes = tuple(map(int, size))[2:]
+    axes = []
+    for n in sizes:
+        i = np.arange(n, dtype=np.float64)
+        axes.append(i * 2 / max(1, n - 1) - 1 if align_corners else (2 * i + 1) / n - 1)
+    points = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(sizes)], -1).astype(theta.dtype)
+    y = np.zeros((len(theta), *sizes, len(sizes)), theta.dtype)
+    for k in range(points.shape[-1]):
+        y += points[None, ..., k, None] * theta[:, :, k].reshape(len(theta), *[1] * len(sizes), len(sizes))
+    return y

@@ -1,4 +1,4 @@
-"""ONNX's names of activation functions, as attributes of recurrent nodes and as operators."""
+"""The names of activation functions in ONNX: attributes of recurrent nodes, and operations."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Meaning(NamedTuple):
-    """The function of `onward.Activation` for a name, and its parameters with their defaults."""
+    """The function of `onward.Activation`, and its parameters with their defaults."""
 
     function: str
     parameters: Mapping[str, float] = MappingProxyType({})
@@ -44,5 +44,5 @@ OPERATORS = {
 
 
 def by_function(names: Mapping[str, Meaning]) -> dict[str, str]:
-    """ONNX's name of each function."""
+    """Return the name in ONNX of each function."""
     return {meaning.function: name for name, meaning in names.items()}

@@ -1,0 +1,338 @@
+"""Translate calls of ONNX operators, of any opset, to the operations of graphs.
+
+The operations have the inputs and attributes of opset 22. A rule rewrites a call whose operator was different
+before some opset; most rules turn an attribute into an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ...graph.operations import OPERATIONS
+from ...graph.operations.recurrent import check_options
+from . import legacy, messages
+
+if TYPE_CHECKING:
+    from .translate import _Scope
+
+# operators of ONNX Runtime's domain that are operations of graphs, under the same or another name
+MICROSOFT = {
+    "BiasGelu": "BiasGelu",
+    "ConvTransposeWithDynamicPads": "",
+    "DynamicQuantizeLSTM": "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul": "DynamicQuantizeMatMul",
+    "FastGelu": "FastGelu",
+    "FusedConv": "FusedConv",
+    "FusedGemm": "FusedGemm",
+    "FusedMatMul": "FusedMatMul",
+    "Gelu": "Gelu",
+    "LayerNormalization": "LayerNormalization",
+    "MatMulIntegerToFloat": "MatMulIntegerToFloat",
+    "QuickGelu": "QuickGelu",
+    "SimplifiedLayerNormalization": "RMSNormalization",
+    "SkipLayerNormalization": "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization": "SkipSimplifiedLayerNormalization",
+}
+UNUSED = {"consumed_inputs", "is_test", "momentum", "output_sequence", "stash_type"}
+
+
+@dataclass
+class Call:
+    """A call of an operator while rules rewrite it."""
+
+    scope: _Scope
+    node: messages.Node
+    version: int
+    operation: str
+    inputs: list[str]
+    attributes: dict[str, Any]
+
+    def constant(self, value: Any, dtype: Any = np.int64) -> str:
+        """Add a constant to the graph."""
+        return self.scope.graph.add_constant(np.asarray(value, dtype))
+
+    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node in front of the call."""
+        name = self.node.name or self.node.output[0]
+        return self.scope.graph.add(operation, *inputs, name=name, source=self.node.op_type, **attributes)
+
+    def attribute_to_input(self, name: str, place: int, dtype: Any = np.int64) -> None:
+        """Turn an attribute into the input at a place; without the attribute, the input is omitted."""
+        value = self.attributes.pop(name, None)
+        self.inputs += [""] * (place + 1 - len(self.inputs))
+        if value is not None:
+            self.inputs[place] = self.constant(value, dtype)
+
+    def rank(self) -> int | None:
+        """The number of axes of the first input, if the file declares it."""
+        return self.scope.rank(self.node.input[0])
+
+
+Rule = Callable[[Call], None]
+RULES: dict[str, list[tuple[int, Rule]]] = {}
+
+
+def rule(*operators: str, before: int) -> Callable[[Rule], Rule]:
+    """Register a rule for calls of operators before an opset."""
+
+    def register(function: Rule) -> Rule:
+        for operator in operators:
+            RULES.setdefault(operator, []).append((before, function))
+        return function
+
+    return register
+
+
+EVER = 1 << 30
+
+
+def normalize(
+    scope: _Scope,
+    node: messages.Node,
+    domain: str,
+    version: int,
+    inputs: list[str],
+    attributes: Mapping[str, Any],
+) -> tuple[str, list[str], dict[str, Any]] | None:
+    """Return the operation, inputs and attributes of a call, or None if no operation of graphs matches it."""
+    operation = {"": node.op_type, "com.microsoft": MICROSOFT.get(node.op_type, "")}.get(domain, "")
+    if not operation and domain == "com.microsoft" and node.op_type.startswith("QLinear"):
+        operation = node.op_type
+    kept = {name: value for name, value in attributes.items() if name not in UNUSED}
+    call = Call(scope, node, version if domain == "" else EVER - 1, operation, inputs, kept)
+    for before, rewrite in RULES.get(operation, ()):
+        if call.version < before:
+            rewrite(call)
+    if call.operation not in OPERATIONS and call.operation != "Constant":
+        return None
+    return call.operation, call.inputs, call.attributes
+
+
+@rule("Constant", before=EVER)
+def _constant(call: Call) -> None:
+    """The attribute tells the dtype."""
+    (name, value), *others = call.attributes.items()
+    if others:
+        raise ArgumentError(f"has the values {', '.join(call.attributes)}, but takes one")
+    dtypes = {
+        "value_int": np.int64,
+        "value_ints": np.int64,
+        "value_float": np.float32,
+        "value_floats": np.float32,
+    }
+    array = value if name in ("value", "sparse_value") else np.asarray(value, dtypes.get(name, object))
+    call.attributes = {"value": array}
+
+
+@rule("If", "Loop", "Scan", before=EVER)
+def _control(call: Call) -> None:
+    if call.operation == "Scan" and call.version < 9:
+        raise ArgumentError("Scan of opset 8 is not supported: convert the file to a newer opset")
+
+
+@rule("RNN", "GRU", "LSTM", before=EVER)
+def _recurrent(call: Call) -> None:
+    OPERATIONS[call.operation].check_attributes(call.attributes)
+    check_options(call.operation, call.attributes)
+
+
+@rule("Softmax", "LogSoftmax", "Hardmax", before=13)
+def _softmax(call: Call) -> None:
+    """These joined the axis and all axes after it."""
+    axis, rank = call.attributes.get("axis", 1), call.rank()
+    if rank is not None and axis in (rank - 1, -1):
+        call.attributes["axis"] = -1
+        return
+    x = call.inputs[0]
+    shape = call.add("Shape", x)
+    rows = call.add("Flatten", x, axis=axis)
+    y = call.add(call.operation, rows, axis=-1)
+    call.operation, call.inputs, call.attributes = "Reshape", [y, shape], {}
+
+
+@rule("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu", before=7)
+def _aligned(call: Call) -> None:
+    """B could say at which axis of A it begins."""
+    axis, broadcast = call.attributes.pop("axis", None), call.attributes.pop("broadcast", 0)
+    if call.operation == "PRelu" or (axis is not None and broadcast):
+        function = legacy.prelu if call.operation == "PRelu" else legacy.aligned(call.operation, axis)
+        call.operation, call.attributes = "Python", {"function": function}
+
+
+@rule("Gemm", before=7)
+def _gemm(call: Call) -> None:
+    call.attributes.pop("broadcast", None)  # later versions broadcast whatever C is
+
+
+@rule("Clip", before=11)
+def _clip(call: Call) -> None:
+    call.attribute_to_input("min", 1, np.float32)
+    call.attribute_to_input("max", 2, np.float32)
+
+
+@rule("Dropout", before=EVER)
+def _dropout(call: Call) -> None:
+    """Keep only the input; a mask remains possible."""
+    call.attributes.pop("ratio", None)
+    call.attributes.pop("seed", None)
+    if len(call.inputs) < 3:  # else the third input may ask for training
+        call.inputs = call.inputs[:1]
+
+
+@rule("Pad", before=11)
+def _pad(call: Call) -> None:
+    if "paddings" in call.attributes:
+        call.attributes["pads"] = call.attributes.pop("paddings")
+    call.attribute_to_input("pads", 1)
+    value = call.attributes.pop("value", 0.0)
+    if value:
+        call.inputs.append(call.constant(value, np.float32))
+
+
+@rule("Slice", before=10)
+def _slice(call: Call) -> None:
+    for place, name in enumerate(("starts", "ends", "axes"), start=1):
+        call.attribute_to_input(name, place)
+
+
+@rule("Squeeze", "Unsqueeze", "ReduceSum", before=13)
+@rule(
+    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
+    *("ReduceProd", "ReduceSumSquare"),
+    before=18,
+)
+def _axes(call: Call) -> None:
+    call.attribute_to_input("axes", 1)
+
+
+@rule("Split", before=13)
+def _split(call: Call) -> None:
+    call.attribute_to_input("split", 1)
+
+
+@rule("Split", before=EVER)
+def _split_evenly(call: Call) -> None:
+    if len(call.inputs) < 2 or not call.inputs[1]:
+        call.attributes.setdefault("num_outputs", len(call.node.output))
+
+
+@rule("TopK", before=10)
+def _top_k(call: Call) -> None:
+    call.attributes["k"] = [call.attributes["k"]]
+    call.attribute_to_input("k", 1)
+
+
+@rule("Reshape", before=5)
+def _reshape(call: Call) -> None:
+    call.attribute_to_input("shape", 1)
+
+
+@rule("DFT", before=20)
+def _dft(call: Call) -> None:
+    call.inputs += [""] * (3 - len(call.inputs))
+    call.inputs[2] = call.constant(call.attributes.pop("axis", 1))
+
+
+@rule("Cast", "BitCast", before=EVER)
+def _cast(call: Call) -> None:
+    """The type is a number, or before opset 6 its name."""
+    to = call.attributes["to"]
+    number = messages.DataType[to] if isinstance(to, str) else to
+    call.attributes["to"] = call.scope.dtype(number)
+
+
+@rule(
+    *("EyeLike", "RandomNormalLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
+    *("QuantizeLinear", "DequantizeLinear", "Attention"),
+    before=EVER,
+)
+def _dtype_attribute(call: Call) -> None:
+    for name in ("dtype", "output_datatype", "output_dtype", "precision", "softmax_precision"):
+        if call.attributes.get(name):
+            call.attributes[name] = call.scope.dtype(call.attributes[name])
+        else:
+            call.attributes.pop(name, None)
+
+
+@rule("GridSample", before=20)
+def _grid_sample(call: Call) -> None:
+    names = {"bilinear": "linear", "bicubic": "cubic"}
+    mode = call.attributes.get("mode", "bilinear")
+    call.attributes["mode"] = names.get(mode, mode)
+
+
+@rule("Upsample", before=EVER)
+def _upsample(call: Call) -> None:
+    if call.version < 9:
+        call.attribute_to_input("scales", 1, np.float32)
+    mode = call.attributes.get("mode", "nearest")
+    call.operation = "Resize"
+    call.inputs = [call.inputs[0], "", call.inputs[1]]
+    call.attributes = {"mode": mode, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+
+
+@rule("Resize", before=11)
+def _resize(call: Call) -> None:
+    if call.node.op_type == "Resize":
+        call.inputs = [call.inputs[0], "", call.inputs[1]]
+        call.attributes |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+
+
+@rule("Scatter", before=EVER)
+def _scatter(call: Call) -> None:
+    call.operation = "ScatterElements"
+
+
+@rule("BatchNormalization", before=9)
+def _batch_norm(call: Call) -> None:
+    if not call.attributes.pop("spatial", 1):
+        raise ArgumentError("statistics of every position (spatial=0) are not supported: convert the file")
+
+
+@rule("GroupNormalization", before=21)
+def _group_norm(call: Call) -> None:
+    """Scale and bias were of groups."""
+    call.operation = "Python"
+    call.attributes = {"function": legacy.group_norm(**call.attributes)}
+
+
+@rule("RoiAlign", before=16)
+def _roi_align(call: Call) -> None:
+    raise ArgumentError("is of an opset before 16, whose samples lie elsewhere: convert the file")
+
+
+@rule("FusedConv", before=EVER)
+def _fused_conv(call: Call) -> None:
+    """A convolution, then an activation function of its result and an optional fourth input."""
+    name, numbers = call.attributes.pop("activation", ""), call.attributes.pop("activation_params", [])
+    x, W, *others = call.inputs
+    bias, added = (*others, "", "")[:2]
+    y = call.add("Conv", x, W, *([bias] if bias else []), **call.attributes)
+    if added:
+        y = call.add("Add", y, added)
+    keys = {"LeakyRelu": ["alpha"], "HardSigmoid": ["alpha", "beta"], "Elu": ["alpha"]}.get(name, [])
+    call.operation, call.inputs, call.attributes = (
+        name or "Identity",
+        [y],
+        dict(zip(keys, numbers, strict=False)),
+    )
+    if name == "Clip":
+        call.inputs = [y, *(call.constant(number, np.float32) for number in numbers)]
+
+
+@rule("FusedGemm", before=EVER)
+def _fused_gemm(call: Call) -> None:
+    """A general matrix product, then an activation function."""
+    name = call.attributes.pop("activation", "")
+    parameters = {
+        key.removeprefix("activation_"): call.attributes.pop(key)
+        for key in ("activation_alpha", "activation_beta", "activation_gamma")
+        if key in call.attributes
+    }
+    y = call.add("Gemm", *call.inputs, **call.attributes)
+    call.operation, call.inputs, call.attributes = name or "Identity", [y], parameters

@@ -1,0 +1,68 @@
+"""Run operators that Onward does not define with the reference operators of the onnx package, if installed.
+
+Only operators in OPERATORS run, because tests compare their results with another implementation. They process
+strings, sequences and optional values, draw boxes, or belong to classical machine learning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...core.extras import install_hint
+from ...errors import ArgumentError
+from . import messages
+from .protobuf import encode
+
+OPERATORS = {
+    *("CausalConvWithState", "ConcatFromSequence", "DeformConv", "LinearAttention", "Optional"),
+    *("OptionalGetElement", "OptionalHasElement", "RegexFullMatch", "RoiAlign", "SequenceAt"),
+    *("SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"),
+    *("SequenceMap", "SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit"),
+    "TfIdfVectorizer",
+    *("ai.onnx.ml.ArrayFeatureExtractor", "ai.onnx.ml.Binarizer", "ai.onnx.ml.LabelEncoder"),
+    "ai.onnx.ml.TreeEnsemble",
+}
+
+
+def function(node: messages.Node, version: int, attributes: dict[str, Any]) -> Callable[..., Any]:
+    """Return a function of the node's inputs. Raises ArgumentError if the operator is not in OPERATORS."""
+    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    if operator not in OPERATORS:
+        raise ArgumentError(
+            f"the operator {operator} of opset {version} is not supported: export the model without it, or "
+            "split the model around it"
+        )
+    try:
+        return ReferenceOperator(encode(node), version)
+    except ModuleNotFoundError as error:
+        raise ArgumentError(f"the operator {operator} needs {error.name}: {install_hint('onnx')}") from error
+
+
+class ReferenceOperator:
+    """A node that the onnx package runs; it can be pickled."""
+
+    def __init__(self, node: bytes, version: int) -> None:
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        self._node, self._version = node, version
+        proto = onnx.NodeProto.FromString(node)
+        graph = onnx.helper.make_graph(
+            [proto],
+            "operator",
+            [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(filter(None, proto.input))],
+            [onnx.ValueInfoProto(name=name) for name in proto.output if name],
+        )
+        opset = onnx.helper.make_opsetid(proto.domain, version)
+        model = onnx.helper.make_model(graph, opset_imports=[opset])
+        self._input_names, self._outputs = list(proto.input), [bool(name) for name in proto.output]
+        self._evaluator = ReferenceEvaluator(model)
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        feed = {name: a for name, a in zip(self._input_names, inputs, strict=True) if name}
+        results = iter(self._evaluator.run(None, feed))
+        return tuple(next(results) if used else None for used in self._outputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReferenceOperator, (self._node, self._version)

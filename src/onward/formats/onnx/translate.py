@@ -1,0 +1,214 @@
+"""Translate the graph of an ONNX file to a graph of Onward.
+
+Functions of the file are inlined. The body of an If, Loop or Scan becomes a graph of its own, to which the
+values that it uses from around it are passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import FileError, OnwardError
+from ...graph import Graph, Input
+from . import messages, opsets, own_functions, reference
+from .tensors import attribute_value, dtype_of, tensor_array
+from .validate import described
+
+CAPTURING = {"If", "Loop", "Scan"}
+Functions = Mapping[tuple[str, str, str], messages.Function]
+
+
+def translate(model: messages.Model) -> Graph:
+    """Return the graph of a model from `read`. Raises FileError and ArgumentError, which name the node."""
+    assert model.graph is not None
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    scope = _Scope(Graph(), _versions(model.opset_import), functions)
+    for value in model.graph.input:
+        scope.add_input(value)
+    scope.add_constants(model.graph)
+    scope.add_nodes(model.graph.node)
+    scope.finish(model.graph)
+    return scope.graph
+
+
+class _Scope:
+    """The visible names in one graph or function of a file, and the graph that holds their values."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        versions: Mapping[str, int],
+        functions: Functions,
+        outer: _Scope | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.graph, self.versions, self.functions, self.outer = graph, versions, functions, outer
+        self.attributes = attributes or {}  # of the call of the function around the nodes
+        self.names: dict[str, str] = {"": ""}  # names in the file to names in the graph
+        self.ranks: dict[str, int] = {}  # of the values whose shape the file declares, by name in the file
+        self.captured: list[str] = []  # names in the file of values from outside
+
+    def add_input(self, value: messages.ValueInfo) -> None:
+        declared = declaration(value)
+        self.names[value.name] = self.graph.add_input(*declared)
+        self._keep_rank(declared)
+
+    def _keep_rank(self, declared: Input) -> None:
+        if declared.axes is not None:
+            self.ranks[declared.name] = len(declared.axes)
+
+    def add_constants(self, graph: messages.Graph) -> None:
+        for tensor in graph.initializer:
+            self.names[tensor.name] = self.graph.add_constant(tensor_array(tensor), tensor.name)
+        for value in (*graph.value_info, *graph.output):
+            self._keep_rank(declaration(value))
+
+    def finish(self, graph: messages.Graph) -> None:
+        self.graph.outputs = tuple(self.find(value.name) for value in graph.output)
+        self.graph.declared_outputs = tuple(map(declaration, graph.output))
+
+    def find(self, name: str) -> str:
+        """Return the name in the graph of a value of this scope or one around it."""
+        if name not in self.names:
+            constant = self._outer_constant(name)
+            if constant is not None:
+                self.names[name] = self.graph.add_constant(constant, name)
+            else:
+                self.names[name] = self.graph.add_input(name)
+                self.captured.append(name)
+        return self.names[name]
+
+    def _outer_constant(self, name: str) -> Any:
+        scope = self.outer
+        while scope is not None:
+            if name in scope.names:
+                return scope.graph.constants.get(scope.names[name])
+            scope = scope.outer
+        raise FileError(f"the value {name} is not defined")
+
+    def add_nodes(self, nodes: Sequence[messages.Node]) -> None:
+        for node in nodes:
+            try:
+                self._add_node(node)
+            except OnwardError as error:
+                if "node " in str(error):
+                    raise
+                raise type(error)(f"{described(node)}: {error}") from error
+
+    def _add_node(self, node: messages.Node) -> None:
+        attributes = self._attributes(node)
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        function = self.functions.get((node.domain, node.op_type, node.overload))
+        inputs = [self.find(name) for name in node.input]
+        version = self.versions.get(domain, 0)
+        if domain == own_functions.DOMAIN:
+            outputs = own_functions.add(self, node, version, inputs)
+            if outputs is not None:
+                self._define(node, outputs)
+                return
+        own = opsets.normalize(self, node, domain, version, inputs, attributes)
+        if own is not None:
+            operation, inputs, attributes = own
+            if operation == "Constant":
+                self.names[node.output[0]] = self.graph.add_constant(attributes["value"], node.output[0])
+                return
+            if operation in CAPTURING:
+                inputs, attributes = self._with_bodies(operation, inputs, attributes)
+            self._define(
+                node,
+                self.graph.add_all(
+                    operation, inputs, node.output, name=_name(node), source=_source(node), **attributes
+                ),
+            )
+        elif function is not None:
+            self._inline(node, function, inputs, attributes)
+        else:
+            call = reference.function(node, version, attributes)
+            outputs = self.graph.add_all(
+                "Python", inputs, node.output, name=_name(node), source=_source(node), function=call
+            )
+            self._define(node, outputs)
+
+    def _define(self, node: messages.Node, values: Sequence[str]) -> None:
+        self.names |= {name: value for name, value in zip(node.output, values, strict=False) if name}
+
+    def _attributes(self, node: messages.Node) -> dict[str, Any]:
+        values = {}
+        for attribute in node.attribute:
+            if not attribute.ref_attr_name:
+                values[attribute.name] = attribute_value(attribute)
+            elif attribute.ref_attr_name in self.attributes:
+                values[attribute.name] = self.attributes[attribute.ref_attr_name]
+        return values
+
+    def _inline(
+        self, node: messages.Node, function: messages.Function, inputs: list[str], attributes: dict[str, Any]
+    ) -> None:
+        """Add the nodes of a function in the place of a call."""
+        defaults = {a.name: attribute_value(a) for a in function.attribute_proto}
+        versions = {**self.versions, **_versions(function.opset_import)}
+        inner = _Scope(self.graph, versions, self.functions, None, {**defaults, **attributes})
+        padded = [*inputs, *[""] * (len(function.input) - len(inputs))]
+        inner.names |= dict(zip(function.input, padded, strict=True))
+        inner.add_nodes(function.node)
+        self._define(node, [inner.find(name) for name in function.output])
+
+    def _with_bodies(
+        self, operation: str, inputs: list[str], attributes: dict[str, Any]
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Translate the bodies of a node, and add what they use from outside to its inputs."""
+        scopes = {name: self._body(g) for name, g in attributes.items() if isinstance(g, messages.Graph)}
+        captured = list(dict.fromkeys(name for scope in scopes.values() for name in scope.captured))
+        for scope in scopes.values():
+            own = [declared for declared in scope.graph.inputs if declared.name not in scope.captured]
+            scope.graph.inputs = [*own, *map(Input, captured)]
+        attributes = attributes | {name: scope.graph for name, scope in scopes.items()}
+        if operation != "If":
+            attributes["captured"] = len(captured)
+        return [*inputs, *map(self.find, captured)], attributes
+
+    def _body(self, graph: messages.Graph) -> _Scope:
+        scope = _Scope(Graph(), self.versions, self.functions, self, self.attributes)
+        for value in graph.input:
+            scope.add_input(value)
+        scope.add_constants(graph)
+        scope.add_nodes(graph.node)
+        scope.finish(graph)
+        return scope
+
+    def dtype(self, number: int) -> np.dtype[Any]:
+        """Return the dtype of a data type of ONNX."""
+        return dtype_of(number, "the node")
+
+    def rank(self, name: str) -> int | None:
+        """Return the number of axes of a value of the file, if it is known."""
+        if name in self.ranks:
+            return self.ranks[name]
+        constant = self.graph.constants.get(self.names.get(name, ""))
+        return None if constant is None else constant.ndim
+
+
+def declaration(value: messages.ValueInfo) -> Input:
+    """Return the declaration of an input or output."""
+    tensor = None if value.type is None else value.type.tensor_type
+    if tensor is None or not tensor.elem_type:
+        return Input(value.name)
+    axes = None
+    if tensor.shape is not None:
+        axes = tuple(a.dim_value if a.dim_value is not None else a.dim_param or "" for a in tensor.shape.dim)
+    return Input(value.name, dtype_of(tensor.elem_type, f"the value {value.name}"), axes)
+
+
+def _versions(imports: Sequence[messages.OperatorSetId]) -> dict[str, int]:
+    return {"" if opset.domain == "ai.onnx" else opset.domain: opset.version for opset in imports}
+
+
+def _source(node: messages.Node) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
+def _name(node: messages.Node) -> str:
+    return node.name or ", ".join(filter(None, node.output))

@@ -1,0 +1,382 @@
+"""Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..layers.activation import Activation, Softmax
+from ..layers.base import NO_WEIGHTS, Layer
+from ..layers.embedding import Embedding
+from ..layers.last import Last
+from ..layers.linear import Linear
+from ..layers.norm import LayerNorm
+from ..layers.sequential import Sequential
+from .activation_names import OPERATORS
+from .graph import Graph
+from .node import Node
+from .operations import OPERATIONS
+
+# Operations that move states and shapes, which are computed outside of the layers.
+MOVES = {
+    "Cast", "Concat", "ConstantOfShape", "Expand", "FinalState", "Gather", "Identity", "Mul", "Reshape",
+    "Shape", "Slice", "Split", "Squeeze", "Steps", "Transpose", "Unsqueeze",
+}  # fmt: skip
+SHAPES = {"Shape", "Steps"}  # of the value at the end of the chain
+FEATURES, DIRECTIONS, FLAT = "features", "directions", "all axes before the features"
+# Sizes that stand for the open sizes of the graph. They are prime, so that products of them differ.
+OPEN = 10007, 10009, 10037
+INFLATED = {"ConstantOfShape", "Expand", "Steps"}  # to these sizes
+OWN_ACTIVATIONS = {"Swish": "silu", "Affine": "affine", "ScaledTanh": "scaled_tanh"}
+
+
+def layers_of(graph: Graph) -> Sequential:
+    """Return the layers between the first input and the first output of a simplified graph.
+
+    Raises ArgumentError, which names the node that cannot be converted.
+    """
+    chain = _Chain(graph)
+    for node in graph.nodes:
+        chain.follow(node)
+    return chain.finished(graph.outputs[0])
+
+
+class _Chain:
+    """How far the input has come: the name of the value, what its axes are, and the layers before it.
+
+    Axes are the numbers that they have in the input, FEATURES and DIRECTIONS.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.constants = graph.constants
+        self.needed = _ancestors(graph)
+        self.at = graph.inputs[0].name
+        shape = graph.inputs[0].axes or ()
+        self.axes: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
+        # how many of each axis there are, and what is made of that, in a run with the sizes of OPEN
+        known = [size if isinstance(size, int) else 0 for size in shape]
+        declared = known if len(shape) == len(self.axes) else [0] * len(OPEN)
+        self.sizes: dict[Any, int] = {
+            axis: n or size for axis, n, size in zip(self.axes, declared, OPEN, strict=False)
+        }
+        self.shapes: dict[str, Any] = {}
+        self.time: int | None = None  # which axis of the input it is, once a recurrent node has said so
+        self.inputs = [declared.name for declared in graph.inputs[1:]]
+        self.states = set(self.inputs)  # and what only moves them, or shapes
+        self.all_steps: set[str] = set()  # what says that each row has all of them
+        self.lengths = ""  # the input of the graph that says it instead
+        self.layers: list[Layer] = []
+        self.final: dict[str, bool] = {}  # final states of layers of one direction, and whether batch first
+        self.flattened: list[Any] = []  # the axes before a Flatten
+        self.among = 0, 1  # which the value is of how many along DIRECTIONS, if each has one
+
+    def follow(self, node: Node) -> None:
+        """One step, if the chain goes through the node."""
+        outputs = set(node.outputs)
+        if self.at in node.inputs and node.operation not in SHAPES:
+            activation = self._elementwise if node.operation in OPERATORS else None
+            step = getattr(self, f"_{node.operation.lower()}", activation)
+            if node.operation == "Recurrent":
+                self._recurrent(node)
+            elif step is None or not step(node, [self.constants.get(name) for name in node.inputs]):
+                raise ArgumentError(f"{node} cannot be converted to layers")
+            else:
+                self.at = node.outputs[0]
+        elif self._only_moves(node):
+            self.states |= outputs
+            self._keep_shapes(node)
+            self.all_steps |= outputs if node.operation == "Steps" else set()
+        elif outputs & self.needed:
+            raise ArgumentError(f"{node} is no part of a chain of layers")
+
+    def finished(self, output: str) -> Sequential:
+        if self.at != output:
+            raise ArgumentError(f"the chain of layers ends in {self.at}, not in the first output, {output}")
+        if self.among != (0, 1):
+            raise ArgumentError(f"{output} has the final states of several layers")
+        kept = [axis for axis in self.axes if axis not in (FEATURES, DIRECTIONS)]
+        if kept != sorted(kept):
+            raise ArgumentError(f"the axes of {output} are not in the order that layers have")
+        return Sequential(*self.layers)
+
+    def _keep_shapes(self, node: Node) -> None:
+        """What a node makes of the value's shape, in a run with the sizes of OPEN."""
+        if node.operation in INFLATED:
+            return
+        value = np.broadcast_to(np.float32(0), [self.sizes[axis] for axis in self.axes])
+        own = {self.at: value} if node.operation in SHAPES else {}
+        inputs = [own.get(name, self.shapes.get(name, self.constants.get(name))) for name in node.inputs]
+        if all(a is not None for a in inputs):
+            with contextlib.suppress(Exception):  # whatever an operator makes of them: it then says nothing
+                results = OPERATIONS[node.operation].compute(inputs, node.attributes)
+                self.shapes |= zip(node.outputs, results, strict=False)
+
+    def _only_moves(self, node: Node) -> bool:
+        """Whether a node moves states or shapes; of numbers of its own it may add zeros alone."""
+        values = [self.constants[name] for name in node.inputs if name in self.constants and name]
+        if node.attributes.get("value") is not None:
+            values.append(node.attributes["value"])
+        zeros = all(value.dtype.kind != "f" or not value.any() for value in values)
+        known = self.states | self.constants.keys() | ({self.at} if node.operation in SHAPES else set())
+        return node.operation in MOVES and zeros and known.issuperset(node.inputs)
+
+    def _recurrent(self, node: Node) -> None:
+        x, lengths, *states = (*node.inputs, "", "", "")[:4]
+        time, batch = self.axes[:2]
+        if self.time not in (None, time) or self.axes[2:] != [FEATURES] or x != self.at:
+            raise ArgumentError(f"{node} has another time axis than the nodes before it")
+        if node.attributes.get("reverse"):
+            raise ArgumentError(f"{node} runs only in reverse, which no layer supports")
+        for name in states:
+            if name not in self.states and np.any(self.constants.get(name, 0)):
+                raise ArgumentError(f"{node} starts from numbers that are in the graph")
+        own = "" if lengths in self.all_steps else lengths
+        if own not in ("", *self.inputs) or (self.time is not None and own != self.lengths):
+            raise ArgumentError(f"{node} takes other lengths than the other nodes")
+        self.time, self.lengths = time, own
+        layer = copy.copy(node.attributes["layer"])
+        layer.__dict__["batch_first"] = time == 1
+        self.layers.append(layer)
+        D = 1 + layer.bidirectional
+        units = getattr(layer, "proj_size", 0) or layer.hidden_size
+        self.states |= set(node.outputs[1:])
+        y, h = (*node.outputs, "")[:2]
+        if D == 1:
+            self.final[h] = False
+        if y in self.needed or D == 2:
+            self.at, self.axes = y, [time, batch, FEATURES]
+            self.sizes |= {DIRECTIONS: D, FEATURES: D * units}
+        else:
+            self.layers.append(Last(batch_first=time == 1))
+            self.at, self.axes = h, [DIRECTIONS, batch, FEATURES]
+            self.sizes |= {DIRECTIONS: 1, FEATURES: units}
+
+    def _last_step(self, axis: int) -> bool:
+        if self.time is None or not self._is(axis, self.time):
+            return False
+        del self.axes[axis]
+        self.layers.append(Last(batch_first=self.time == 1))
+        return True
+
+    # One function for each operator: whether it could be followed. `constants` are those of its inputs.
+
+    def _identity(self, node: Node, constants: list[Any]) -> bool:
+        return True
+
+    _dropout = _identity
+
+    def _finalstate(self, node: Node, constants: list[Any]) -> bool:
+        """The state in rows of no steps, which layers define themselves."""
+        return node.inputs[0] == self.at and node.inputs[2] == self.lengths
+
+    def _unsqueeze(self, node: Node, constants: list[Any]) -> bool:
+        """To the axis of the only direction."""
+        axes = [] if constants[1] is None else [int(axis) % (len(self.axes) + 1) for axis in constants[1]]
+        if len(axes) != 1 or DIRECTIONS in self.axes or self.sizes.get(DIRECTIONS) != 1:
+            return False
+        self.axes.insert(axes[0], DIRECTIONS)
+        return True
+
+    def _concat(self, node: Node, constants: list[Any]) -> bool:
+        """Of final states, one of which goes on."""
+        if len(constants) == 1:
+            return True
+        alike = {self.final.get(name) for name in node.inputs} == {self.final.get(self.at)}
+        if not alike or self.at not in self.final or not self._is(node.attributes["axis"], DIRECTIONS):
+            return False
+        self.among = list(node.inputs).index(self.at), len(constants)
+        return list(node.inputs).count(self.at) == 1
+
+    def _slice(self, node: Node, constants: list[Any]) -> bool:
+        """To the one of final states that goes on."""
+        starts, ends, axes, steps = (*constants[1:], None, None)[:4]
+        if starts is None or ends is None or axes is None or len(axes) != 1:
+            return False
+        step = 1 if steps is None else int(steps[0])
+        taken = range(self.among[1])[int(starts[0]) : int(ends[0]) : step]
+        fits = self._has_one_direction(int(axes[0])) and list(taken) == [self.among[0]]
+        self.among = 0, 1
+        return fits
+
+    def _has_one_direction(self, axis: int) -> bool:
+        directions = getattr(self.layers[-1], "bidirectional", False) if self.layers else True
+        return self._is(axis, DIRECTIONS) and not directions
+
+    def _is(self, axis: int, what: Any) -> bool:
+        return -len(self.axes) <= axis < len(self.axes) and self.axes[axis] == what
+
+    def _cast(self, node: Node, constants: list[Any]) -> bool:
+        return not self.layers  # of the input, which layers convert themselves
+
+    def _flatten(self, node: Node, constants: list[Any]) -> bool:
+        """All axes before the features, in front of a softmax, after which they return."""
+        if node.attributes.get("axis", 1) != len(self.axes) - 1 or self.axes[-1] != FEATURES:
+            return False
+        if len(self.axes) > 2:
+            self.flattened = self.axes
+            self.sizes[FLAT] = math.prod(self.sizes[axis] for axis in self.axes[:-1])
+            self.axes = [FLAT, FEATURES]
+        return True
+
+    def _transpose(self, node: Node, constants: list[Any]) -> bool:
+        self.axes = [self.axes[axis] for axis in node.attributes["perm"]]
+        return True
+
+    def _squeeze(self, node: Node, constants: list[Any]) -> bool:
+        axes = None if len(constants) < 2 else constants[1]
+        places = [] if axes is None else [int(axis) % len(self.axes) for axis in axes]
+        if len(places) != 1 or not self._has_one_direction(places[0]) or self.among != (0, 1):
+            return False
+        self.axes.remove(DIRECTIONS)
+        return True
+
+    def _reshape(self, node: Node, constants: list[Any]) -> bool:
+        """(.., .., D, H) to (.., .., D*H) or back, or of one direction without its axis."""
+        shape = self.shapes.get(node.inputs[1], constants[1])
+        if shape is not None and self.axes == [FLAT, FEATURES]:
+            self.axes = self.flattened
+            return bool(np.array_equal(shape, [self.sizes[axis] for axis in self.axes]))
+        if shape is None or self.among != (0, 1) or DIRECTIONS not in self.sizes:
+            return False
+        D, splits = self.sizes[DIRECTIONS], DIRECTIONS not in self.axes
+        joined = self.axes[-2:] == [DIRECTIONS, FEATURES]
+        if not (splits or joined or self._has_one_direction(self.axes.index(DIRECTIONS))):
+            return False
+        before = [self.sizes[axis] for axis in self.axes]
+        after = [
+            before[place]
+            if n == 0 and place < len(before) and not node.attributes.get("allowzero")
+            else int(n)
+            for place, n in enumerate(shape)
+        ]
+        rest = math.prod(n for n in after if n != -1)
+        after = [math.prod(before) // rest if n == -1 and rest else n for n in after]
+        if splits:
+            if self.axes[-1] != FEATURES or len(after) != len(before) + 1:
+                return False
+            self.sizes[FEATURES] //= D
+            self.axes.insert(-1, DIRECTIONS)
+        else:
+            self.sizes[FEATURES] *= D
+            self.axes.remove(DIRECTIONS)
+        return after == [self.sizes[axis] for axis in self.axes]
+
+    def _gather(self, node: Node, constants: list[Any]) -> bool:
+        table, index = constants
+        if (
+            table is not None
+            and node.attributes.get("axis", 0) == 0
+            and table.ndim == 2
+            and FEATURES not in self.axes
+        ):
+            layer = Embedding(*table.shape, dtype=table.dtype, rng=NO_WEIGHTS)
+            layer.load_state_dict({"weight": table})
+            self.layers.append(layer)
+            self.axes.append(FEATURES)
+            self.sizes[FEATURES] = table.shape[1]
+            return True
+        if index is None or index.ndim != 0:
+            return False
+        axis = node.attributes.get("axis", 0)
+        if self._has_one_direction(axis):
+            place, count = self.among
+            del self.axes[axis]
+            self.among = 0, 1
+            return bool(index in (place, place - count))
+        # which is that of each row if there are no lengths
+        return bool(index == -1) and not self.lengths and self._last_step(axis)
+
+    def _laststep(self, node: Node, constants: list[Any]) -> bool:
+        """The last step of each row, by the lengths of the recurrent layers."""
+        return bool(self.lengths) and node.inputs[1] == self.lengths and self._last_step(1)
+
+    def _own_activation(self, node: Node, constants: list[Any]) -> bool:
+        attributes = node.attributes
+        numbers = [attributes[name] for name in ("alpha", "beta") if name in attributes]
+        if node.operation == "Swish":
+            if attributes.get("alpha", 1) != 1:
+                return False
+            numbers = []
+        self.layers.append(Activation(OWN_ACTIVATIONS[node.operation], *numbers))
+        return True
+
+    _swish = _affine = _scaledtanh = _own_activation
+
+    def _elementwise(self, node: Node, constants: list[Any]) -> bool:
+        function, defaults = OPERATORS[node.operation]
+        if not node.attributes.keys() <= defaults.keys():
+            return False
+        numbers = (node.attributes.get(name, value) for name, value in defaults.items())
+        self.layers.append(Activation(function, *numbers))
+        return True
+
+    def _clip(self, node: Node, constants: list[Any]) -> bool:
+        """To [0, 6], which is relu6."""
+        bounds = constants[1:]
+        self.layers.append(Activation("relu6"))
+        return bounds == [0, 6]
+
+    def _layernormalization(self, node: Node, constants: list[Any]) -> bool:
+        _, weight, *bias = constants
+        arrays = [weight, *bias]
+        if any(a is None or a.ndim != 1 for a in arrays) or not self._is_last(node):
+            return False
+        named = dict(zip(("weight", "bias"), arrays, strict=False))
+        layer = LayerNorm(
+            len(weight),
+            node.attributes.get("epsilon", 1e-5),
+            bias=len(named) == 2,
+            dtype=weight.dtype,
+            rng=NO_WEIGHTS,
+        )
+        layer.load_state_dict(named)
+        self.layers.append(layer)
+        return bool(self.axes[-1] == FEATURES)
+
+    def _matmul(self, node: Node, constants: list[Any]) -> bool:
+        """With the bias of the Add after it, if there was one."""
+        _, W, *b = constants
+        return node.inputs[0] == self.at and (not b or b[0] is not None) and self._linear(W, *b)
+
+    def _gemm(self, node: Node, constants: list[Any]) -> bool:
+        _, W, b = (*constants, None)[:3]
+        a = node.attributes
+        plain = a.get("alpha", 1) == 1 and a.get("beta", 1) == 1 and not a.get("transA")
+        if not plain or (len(node.inputs) == 3 and b is None):
+            return False
+        return self._linear(W.T if a.get("transB") and W is not None else W, b)
+
+    def _linear(self, W: Any, b: Any = None) -> bool:
+        if W is None or W.ndim != 2 or self.axes[-1:] != [FEATURES]:
+            return False
+        if b is not None and b.shape != W.shape[1:]:
+            return False
+        inputs, outputs = W.shape
+        layer = Linear(inputs, outputs, bias=b is not None, dtype=W.dtype, rng=NO_WEIGHTS)
+        layer.load_state_dict({"weight": W.T} | ({} if b is None else {"bias": b}))
+        self.layers.append(layer)
+        self.sizes[FEATURES] = outputs
+        return True
+
+    def _softmax(self, node: Node, constants: list[Any]) -> bool:
+        if not self._is_last(node) or self.axes[-1] != FEATURES:
+            return False
+        self.layers.append(Softmax())
+        return True
+
+    def _is_last(self, node: Node) -> bool:
+        return node.attributes.get("axis", -1) in (-1, len(self.axes) - 1)
+
+
+def _ancestors(graph: Graph) -> set[str]:
+    """Return the names of the values that the first output depends on."""
+    needed = {graph.outputs[0]}
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            needed.update(filter(None, node.inputs))
+    return needed

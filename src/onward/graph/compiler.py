@@ -1,0 +1,278 @@
+"""Compile a graph for one signature of its inputs: remove everything that is known before the first step.
+
+The compiler infers the shape and dtype of each value, computes the values that are the same in every call,
+resolves each If whose condition is known, and unrolls short loops. All other nodes become steps of the core,
+or run in NumPy between the steps.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..errors import ArgumentError, MemoryLimitError, OnwardError
+from .builder import Builder, Bytes, Weights, aligned_zeros
+from .graph import Graph, bodies
+from .node import AnyArray, Node, Signature
+from .operations import OPERATIONS
+from .operations.registry import Operation, Value, named
+from .view import DTYPES, View
+
+# A plan may use this many times the memory of its inputs and weights, or FREE_MEMORY if that is more.
+MEMORY_MULTIPLE, FREE_MEMORY = 1000, 1 << 28
+
+
+class Location(NamedTuple):
+    """Where a call finds a value: in a space of the plan (view) or in a named NumPy array (name)."""
+
+    view: View | None
+    name: str
+
+
+Source = Any  # a known array, a Location, or None for an omitted input
+
+
+@dataclass(frozen=True)
+class NumPyNode:
+    """A node that runs in NumPy between the steps of the core."""
+
+    node: Node
+    operation: Operation
+    attributes: Mapping[str, Any]
+    inputs: list[Source]
+    outputs: list[Location]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """The nodes after one whose output shapes depend on the values of its inputs: a graph of its own."""
+
+    graph: Graph
+    inputs: list[Location]
+
+
+@dataclass
+class Program:
+    """A compiled graph: segments of core steps, NumPy nodes, and where its outputs are."""
+
+    core: _core.Plan = field(default_factory=lambda: _core.Plan([0, 0]))
+    constants: Bytes = field(default_factory=lambda: aligned_zeros(0))
+    arena_size: int = 0  # bytes
+    inputs: list[str] = field(default_factory=list)  # for NumPy nodes, "" for those in spaces of the plan
+    # of each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
+    signature: list[tuple[str, tuple[int, ...], bytes | None]] = field(default_factory=list)
+    segments: list[tuple[int, int] | NumPyNode | Rest] = field(default_factory=list)
+    outputs: list[Source] = field(default_factory=list)
+
+
+class Compiler:
+    """Compiles one graph; `weights` is shared between all plans of a model."""
+
+    def __init__(
+        self, graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], weights: Weights
+    ) -> None:
+        self._builder = Builder(weights)
+        self._program = Program()
+        self._values: dict[str, Value | None] = {"": None}
+        self._uses: Counter[str] = Counter()
+        self._pending: deque[Node] = deque()
+        given = sum(getattr(a, "nbytes", 0) for a in (*inputs, *graph.constants.values()))
+        self._memory = max(FREE_MEMORY, MEMORY_MULTIPLE * given)
+        for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
+            self._add_input(declared.name, array, is_parameter)
+        self._add_constants(graph.constants)
+        self._outputs = graph.outputs
+        self._uses.update(graph.outputs)
+        self._splice(graph.nodes)
+
+    def compile(self) -> Program:
+        """Return the program. Raises the errors of the nodes, which name them."""
+        while self._pending:
+            node = self._pending.popleft()
+            try:
+                is_planned = self._add_node(node)
+            except OnwardError as error:
+                raise type(error)(named(node, error)) from error
+            except Exception as error:  # NumPy's error for arrays that the operation does not accept
+                raise ArgumentError(named(node, error)) from error
+            if not is_planned:
+                self._add_rest()
+                break
+        else:
+            self._program.outputs = [self._output(self._values[name]) for name in self._outputs]
+        self._end_segment()
+        only_steps = all(isinstance(segment, tuple) for segment in self._program.segments)
+        self._program.core, self._program.constants = self._builder.build(optimize=only_steps)
+        if only_steps:
+            self._program.segments = [(0, len(self._program.core))]
+        self._program.arena_size = self._builder.arena_size
+        if self._builder.arena_size > self._memory:
+            raise self._too_large(self._builder.arena_size)
+        return self._program
+
+    def _add_input(self, name: str, array: Any, is_parameter: bool) -> None:
+        if isinstance(array, np.ndarray):
+            value = array.tobytes() if is_parameter or array.size == 0 else None
+            self._program.signature.append((array.dtype.name, array.shape, value))
+        if not isinstance(array, np.ndarray):
+            self._values[name] = Value((), np.dtype(object), name=name)
+        elif is_parameter or array.size == 0:
+            self._values[name] = Value(array.shape, array.dtype, array.copy())
+        elif array.dtype.name in DTYPES:
+            space = self._builder.new_argument(*array.shape, dtype=array.dtype.name)
+            self._values[name] = Value(array.shape, array.dtype, view=space, name=name)
+            self._program.inputs.append("")
+            return
+        else:
+            self._values[name] = Value(array.shape, array.dtype, name=name)
+        self._program.inputs.append(name)
+
+    def _add_constants(self, constants: Mapping[str, AnyArray]) -> None:
+        for name, array in constants.items():
+            self._values[name] = Value(array.shape, array.dtype, array, name=name)
+
+    def _splice(self, nodes: Sequence[Node]) -> None:
+        """Put nodes in front of the pending ones."""
+        self._pending.extendleft(reversed(nodes))
+        for node in nodes:
+            self._uses.update(node.inputs)
+
+    def _add_node(self, node: Node) -> bool:
+        """Add a node to the program; return False if its output shapes depend on unknown values."""
+        operation = OPERATIONS[node.operation]
+        inputs = [self._values[name] for name in node.inputs]
+        all_known = all(value is None or value.known for value in inputs)
+        if any(bodies(node)) and self._inline(node, inputs):
+            return True
+        arrays = [None if v is None else v.array if v.known else Signature(v.shape, v.dtype) for v in inputs]
+        signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
+        self._check_memory(signatures or ())
+        if (all_known and operation.is_pure) or not operation.reads_values:
+            results = operation.compute(arrays, node.attributes)
+            self._define(node, [Value(a.shape, a.dtype, a) for a in map(_as_array, results)])
+            return True
+        if signatures is None:
+            signatures = operation.signatures(arrays, node.attributes)
+        if signatures is None:
+            self._run_in_numpy(node, inputs, None)
+            return False
+        views = self._lower(node, operation, inputs, signatures)
+        if views is None:
+            self._run_in_numpy(node, inputs, signatures)
+        return True
+
+    def _lower(
+        self, node: Node, operation: Operation, inputs: list[Value | None], signatures: Sequence[Signature]
+    ) -> list[View] | None:
+        """Add a node as steps of the core; return the views of its outputs, or None if it has no steps."""
+        before = len(self._builder.steps)
+        empty = any(math.prod(value.shape) == 0 for value in (*inputs[:1], *signatures) if value is not None)
+        used = [s for s, output in zip(signatures, node.outputs, strict=False) if output]
+        if operation.lower is None or empty or any(s.dtype.name not in DTYPES for s in used):
+            return None
+        views = operation.lower(self._builder, node, inputs, [s.shape for s in signatures])
+        if views is None or any(v.dtype != s.dtype for v, s in zip(views, signatures, strict=False)):
+            del self._builder.steps[before:]
+            return None
+        # A view of an input's memory counts as used once only if the input is also used once.
+        is_new = len(self._builder.steps) > before
+        alone = is_new or all(value is None or value.known or value.used_once for value in inputs)
+        values = [
+            Value(signature.shape, signature.dtype, view=view)
+            for signature, view in zip(signatures, views, strict=False)
+        ]
+        self._define(node, values, alone)
+        return views
+
+    def _run_in_numpy(
+        self, node: Node, inputs: list[Value | None], signatures: Sequence[Signature] | None
+    ) -> None:
+        """Run a node in NumPy and copy its outputs of known shape into the arena."""
+        self._end_segment()
+        sources = [_source(value) for value in inputs]
+        operation = OPERATIONS[node.operation]
+        if signatures is None:
+            values = [Value((), np.dtype(object)) for _ in node.outputs]
+        else:
+            values = [
+                Value(s.shape, s.dtype, np.empty(*s) if 0 in s.shape else None, self._new(s))
+                for s in signatures
+            ]
+        targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
+        self._program.segments.append(NumPyNode(node, operation, node.attributes, sources, targets))
+        self._define(node, values)
+
+    def _new(self, signature: Signature) -> View | None:
+        """Allocate memory in the arena for a value that the core can use."""
+        if signature.dtype.name not in DTYPES or 0 in signature.shape:
+            return None
+        return self._builder.new(*signature.shape, dtype=signature.dtype.name)
+
+    def _define(self, node: Node, values: Sequence[Value], alone: bool = True) -> None:
+        for name, value in zip(node.outputs, values, strict=False):
+            if name:
+                self._values[name] = value._replace(name=name, used_once=alone and self._uses[name] == 1)
+
+    def _add_rest(self) -> None:
+        """Make a graph of the pending nodes, which run when the shapes of their inputs are known."""
+        used = {name for node in self._pending for name in node.inputs} | set(self._outputs)
+        live = {name: value for name in used if (value := self._values.get(name)) is not None}
+        rest = Graph(nodes=list(self._pending), outputs=self._outputs)
+        rest.constants = {name: value.array for name, value in live.items() if value.known}
+        unknown = {name: value for name, value in live.items() if not value.known}
+        for name in unknown:
+            rest.add_input(name)
+        self._end_segment()
+        locations = [Location(value.view, value.name) for value in unknown.values()]
+        self._program.segments.append(Rest(rest, locations))
+
+    def _inline(self, node: Node, inputs: list[Value | None]) -> bool:
+        """Replace an If or a loop by the nodes of its bodies, if what decides about them is known."""
+        expand = OPERATIONS[node.operation].expand
+        expansion = expand(node, inputs) if expand is not None else None
+        if expansion is None:
+            return False
+        self._add_constants(expansion.constants)
+        self._uses.subtract(node.inputs)
+        self._splice(expansion.nodes)
+        return True
+
+    def _output(self, value: Value | None) -> Source:
+        """Return the source of an output; the core copies a view into an array of its own."""
+        assert value is not None
+        if value.known or value.view is None:
+            return _source(value)
+        target = self._builder.new_argument(*value.shape, dtype=value.view.dtype)
+        self._builder.add("copy", value.view, target)
+        return Location(target, value.name)
+
+    def _end_segment(self) -> None:
+        steps = len(self._builder.steps)
+        if steps > self._builder.segment_start:
+            self._program.segments.append((self._builder.segment_start, steps))
+        self._builder.segment_start = steps
+
+    def _check_memory(self, signatures: Sequence[Signature]) -> None:
+        needed = sum(math.prod(s.shape) * s.dtype.itemsize for s in signatures)
+        if needed > self._memory:
+            raise self._too_large(needed)
+
+    def _too_large(self, needed: int) -> MemoryLimitError:
+        return MemoryLimitError(
+            f"the values need {needed} bytes; a graph may use {MEMORY_MULTIPLE} times the memory of its "
+            f"inputs and weights, here {self._memory} bytes: pass shorter sequences or smaller batches"
+        )
+
+
+def _source(value: Value | None) -> Source:
+    if value is None or value.known:
+        return None if value is None else value.array
+    return Location(value.view, value.name)
+
+
+def _as_array(result: Any) -> Any:
+    return np.asarray(result) if isinstance(result, np.generic) else result

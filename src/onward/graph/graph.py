@@ -1,0 +1,140 @@
+"""A whole model as a graph: inputs, constants, and nodes in the order of their computation."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ArgumentError, OnwardError
+from .node import AnyArray, Expansion, Node
+from .operations import OPERATIONS
+
+
+class Input(NamedTuple):
+    """The declaration of an input. An axis is a size, the name of an open size, or "" without a name."""
+
+    name: str
+    dtype: np.dtype[Any] | None = None  # None: any object
+    axes: tuple[int | str, ...] | None = None  # None: any shape
+
+
+@dataclass
+class Graph:
+    """A model that front ends write with `add`, and that a `Planner` runs.
+
+    Values have unique names. The body of an If, Loop or Scan is a graph of its own; values from around it are
+    additional inputs of the node and of the body, after their own.
+
+    Examples
+    --------
+    >>> graph = Graph()
+    >>> x = graph.add_input("x", np.float32, ("batch", 3))
+    >>> W = graph.add_constant(np.ones((3, 2), np.float32))
+    >>> graph.outputs = (graph.add("Relu", graph.add("MatMul", x, W)),)
+    >>> [node.operation for node in graph.nodes]
+    ['MatMul', 'Relu']
+    """
+
+    inputs: list[Input] = field(default_factory=list)
+    outputs: tuple[str, ...] = ()
+    declared_outputs: tuple[Input, ...] = ()  # the types of the outputs, for loops without iterations
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, AnyArray] = field(default_factory=dict)
+    defaults: frozenset[str] = frozenset()  # the inputs that may be omitted; constants hold their values
+    _names: set[str] = field(default_factory=set)
+
+    def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
+        """Declare the next input and return its name."""
+        declared = Input(name, dtype and np.dtype(dtype), None if axes is None else tuple(axes))
+        self.inputs.append(declared)
+        return self._new_name(name)
+
+    def add_constant(self, array: AnyArray, name: str = "") -> str:
+        """Add a constant, or the default value of an input of this name, and return its name."""
+        if name and any(declared.name == name for declared in self.inputs):
+            self.defaults |= {name}
+        else:
+            name = self._new_name(name or f"constant_{len(self.constants)}")
+        self.constants[name] = array
+        return name
+
+    def add(
+        self,
+        operation: str,
+        *inputs: str,
+        name: str = "",
+        source: str = "",
+        output: str = "",
+        **attributes: Any,
+    ) -> str:
+        """Add a node with one output, and return the name of the output.
+
+        `name`, `source` and `output` are what the source file calls the node, its operator and the output.
+        Raises ArgumentError, which names the node, for an unknown operation or attribute.
+        """
+        return self.add_all(operation, inputs, (output,), name=name, source=source, **attributes)[0]
+
+    def add_all(
+        self,
+        operation: str,
+        inputs: Sequence[str],
+        outputs: int | Sequence[str] = 1,
+        *,
+        name: str = "",
+        source: str = "",
+        **attributes: Any,
+    ) -> tuple[str, ...]:
+        """Add a node with several outputs, given their number or names, and return their names."""
+        wanted = [""] * outputs if isinstance(outputs, int) else outputs
+        named = tuple(self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted)
+        node = Node(operation, tuple(inputs), named, attributes, name or named[0], source)
+        if operation not in OPERATIONS:
+            raise ArgumentError(f"{node}: the operation {operation} is not supported")
+        try:
+            OPERATIONS[operation].check_attributes(attributes)
+        except OnwardError as error:
+            raise ArgumentError(f"{node}: {error}") from error
+        self.nodes.append(node)
+        return named
+
+    def renamed(self, prefix: str, inputs: Sequence[str], outputs: Sequence[str]) -> Expansion:
+        """Return the nodes and constants of a body with its inputs and outputs replaced by outer values.
+
+        All other names get a prefix.
+        """
+        names = {declared.name: name for declared, name in zip(self.inputs, inputs, strict=True)} | {"": ""}
+        nodes = [
+            replace(
+                node,
+                inputs=tuple(names.get(name, prefix + name) for name in node.inputs),
+                outputs=tuple(name and prefix + name for name in node.outputs),
+            )
+            for node in self.nodes
+        ]
+        for inner, outer in zip(self.outputs, outputs, strict=True):
+            if outer:
+                nodes.append(Node("Identity", (names.get(inner, prefix + inner),), (outer,), {}, outer))
+        return Expansion(nodes, {prefix + name: array for name, array in self.constants.items()})
+
+    def _new_name(self, name: str) -> str:
+        """Return the name, with a number appended if a value already has it."""
+        new, number = name, 1
+        while new in self._names:
+            number += 1
+            new = f"{name}_{number}"
+        self._names.add(new)
+        return new
+
+
+def bodies(node: Node) -> Iterator[Graph]:
+    """Yield the graphs among the attributes of a node."""
+    for value in node.attributes.values():
+        if isinstance(value, Graph):
+            yield value
+
+
+def used_names(nodes: Sequence[Node]) -> Iterator[str]:
+    """Yield the name of each input of the nodes, once for each use."""
+    for node in nodes:
+        yield from node.inputs

@@ -1,0 +1,36 @@
+"""Axes, sizes and indices as the inputs and attributes of operations give them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ..node import AnyArray
+
+
+def as_integers(values: Any) -> list[int]:
+    """Return the integers of an array or sequence as Python's, which cannot overflow."""
+    return [int(value) for value in np.ravel(values)]
+
+
+def as_axis(axis: int, rank: int) -> int:
+    """Return an axis of an array counted from 0. Raises ArgumentError."""
+    if not -rank <= axis < rank:
+        raise ArgumentError(f"axis={axis}; expected {-rank} to {rank - 1} for an array with {rank} axes")
+    return int(axis) % rank
+
+
+def as_axes(axes: Iterable[int] | AnyArray | None, rank: int) -> list[int]:
+    """Return axes counted from 0; None stands for all. Raises ArgumentError."""
+    if axes is None:
+        return list(range(rank))
+    return [as_axis(axis, rank) for axis in as_integers(axes)]
+
+
+def as_indices(indices: AnyArray, size: int) -> AnyArray:
+    """Return indices of an axis counted from 0. Raises ArgumentError, as NumPy raises IndexError."""
+    outside = indices[(indices < -size) | (indices >= size)]
+    if outside.size:
+        raise ArgumentError(f"the index {outside[0]} is out of range for an axis of size {size}")
+    return np.where(indices < 0, indices + size, indices).astype(np.int64)

@@ -1,0 +1,228 @@
+"""Control flow: If, Loop and Scan, whose bodies are graphs, and functions written in Python.
+
+The last `captured` inputs of a node are values from around it; they are the last inputs of its bodies.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ..node import AnyArray, Expansion, Node
+from .registry import EVERY_INPUT, Inputs, known, operation
+
+MAX_UNROLLED = 16  # iterations
+
+Body = Callable[..., tuple[Any, ...]]  # the planner of a graph
+
+
+@operation("If", shape_inputs=EVERY_INPUT, is_pure=False)
+def if_(condition: AnyArray, *captured: Any, then_branch: Body, else_branch: Body) -> tuple[Any, ...]:
+    """Run one of two graphs."""
+    return (then_branch if _is_true(condition) else else_branch)(*captured)
+
+
+def _expand_if(node: Node, inputs: Inputs) -> Expansion | None:
+    condition = known(inputs[0])
+    if condition is None:
+        return None
+    body = node.attributes["then_branch" if _is_true(condition) else "else_branch"]
+    expansion: Expansion = body.renamed(f"{_identity(node)}/", node.inputs[1:], node.outputs)
+    return expansion
+
+
+if_.expand = _expand_if
+
+
+@operation("Loop", shape_inputs=EVERY_INPUT, is_pure=False)
+def loop(
+    count: AnyArray | None, condition: AnyArray | None, *values: Any, body: Body, captured: int = 0
+) -> tuple[Any, ...]:
+    """Run a graph repeatedly: (i, condition, *carried) to (condition, *carried, *scanned).
+
+    Returns the carried values of the last iteration, and the scanned values of all iterations, stacked.
+    """
+    carried, outer = values[: len(values) - captured], values[len(values) - captured :]
+    limit = None if count is None else int(count)
+    goes_on, scanned = condition is None or _is_true(condition), list[Any]()
+    while goes_on and (limit is None or len(scanned) < limit):
+        i = np.array(len(scanned), np.int64)
+        again, *results = body(i, np.array(True), *carried, *outer)
+        goes_on, carried = _is_true(again), tuple(results[: len(carried)])
+        scanned.append(results[len(carried) :])
+    return *carried, *_stacked(scanned, body, 1 + len(carried))
+
+
+def _expand_loop(node: Node, inputs: Inputs) -> Expansion | None:
+    """Unroll a loop of a small known number of iterations whose body does not change the condition."""
+    count, condition, body = known(inputs[0]), inputs[1], node.attributes["body"]
+    if count is None or not 0 < int(count) <= MAX_UNROLLED or (condition is not None and not condition.known):
+        return None
+    goes_on = body.outputs[0] == body.inputs[1].name or bool(body.constants.get(body.outputs[0], False))
+    if not goes_on or (condition is not None and not _is_true(condition.array)):
+        return None
+    captured = node.attributes.get("captured", 0)
+    carried, outer = (
+        node.inputs[2 : len(node.inputs) - captured],
+        node.inputs[len(node.inputs) - captured :],
+    )
+    unrolled = _Unrolled(node)
+    true = unrolled.constant("condition", np.array(True))
+    for i in range(int(count)):
+        index = unrolled.constant(f"{i}/index", np.array(i, np.int64))
+        _, *results = unrolled.iterate(i, (index, true, *carried, *outer))
+        carried = tuple(results[: len(carried)])
+        unrolled.scan(i, results[len(carried) :], [0] * (len(results) - len(carried)))
+    return unrolled.finish(carried, [0] * (len(node.outputs) - len(carried)), [0] * len(node.outputs))
+
+
+loop.expand = _expand_loop
+
+
+@operation("Scan", shape_inputs=EVERY_INPUT, is_pure=False)
+def scan(
+    *inputs: Any,
+    body: Body,
+    num_scan_inputs: int,
+    captured: int = 0,
+    scan_input_axes: Sequence[int] | None = None,
+    scan_input_directions: Sequence[int] | None = None,
+    scan_output_axes: Sequence[int] | None = None,
+    scan_output_directions: Sequence[int] | None = None,
+) -> tuple[Any, ...]:
+    """Run a graph for each slice of the scanned inputs: (*carried, *slices) to (*carried, *scanned)."""
+    own, outer = inputs[: len(inputs) - captured], inputs[len(inputs) - captured :]
+    carried, scanned = own[: len(own) - num_scan_inputs], own[len(own) - num_scan_inputs :]
+    steps = [
+        np.moveaxis(x, axis, 0)[:: -1 if backwards else 1]
+        for x, axis, backwards in _each(scanned, scan_input_axes, scan_input_directions)
+    ]
+    if len({len(step) for step in steps}) > 1:
+        raise ArgumentError(f"the scanned inputs have {', '.join(str(len(step)) for step in steps)} slices")
+    rounds = []
+    for slices in zip(*steps, strict=True):
+        results = body(*carried, *slices, *outer)
+        carried = results[: len(carried)]
+        rounds.append(results[len(carried) :])
+    outputs = _stacked(rounds, body, len(carried))
+    return *carried, *(
+        np.moveaxis(y[:: -1 if backwards else 1], 0, axis)
+        for y, axis, backwards in _each(outputs, scan_output_axes, scan_output_directions)
+    )
+
+
+def _expand_scan(node: Node, inputs: Inputs) -> Expansion | None:
+    """Unroll a scan over few slices."""
+    attributes, body = node.attributes, node.attributes["body"]
+    captured, scans = attributes.get("captured", 0), attributes["num_scan_inputs"]
+    own, outer = (
+        node.inputs[: len(node.inputs) - captured],
+        node.inputs[len(node.inputs) - captured :],
+    )
+    carried, scanned = own[: len(own) - scans], own[len(own) - scans :]
+    axes, backwards = (attributes.get(f"scan_input_{key}") or [0] * scans for key in ("axes", "directions"))
+    first = inputs[len(carried)]
+    if first is None or not first.shape or not 0 < first.shape[axes[0]] <= MAX_UNROLLED:
+        return None
+    T = first.shape[axes[0]]
+    count = len(body.outputs) - len(carried)
+    out_axes, out_backwards = (
+        attributes.get(f"scan_output_{key}") or [0] * count for key in ("axes", "directions")
+    )
+    unrolled = _Unrolled(node)
+    for t in range(T):
+        slices = []
+        for x, axis, reverse in zip(scanned, axes, backwards, strict=True):
+            place = unrolled.constant(f"{t}/{axis}/{reverse}", np.array(T - 1 - t if reverse else t))
+            slices.append(unrolled.add("Gather", (x, place), axis=axis))
+        results = unrolled.iterate(t, (*carried, *slices, *outer))
+        carried = results[: len(carried)]
+        unrolled.scan(t, results[len(carried) :], out_axes)
+    return unrolled.finish(carried, out_axes, out_backwards)
+
+
+scan.expand = _expand_scan
+
+
+class _Unrolled:
+    """The nodes of an unrolled loop."""
+
+    def __init__(self, node: Node) -> None:
+        self.node, self.prefix = node, f"{_identity(node)}/"
+        self.nodes: list[Node] = []
+        self.constants: dict[str, AnyArray] = {}
+        self.scanned: list[list[str]] = []
+
+    def constant(self, name: str, array: AnyArray) -> str:
+        self.constants[self.prefix + name] = array
+        return self.prefix + name
+
+    def add(self, operation: str, inputs: tuple[str, ...], output: str = "", **attributes: Any) -> str:
+        output = output or f"{self.prefix}{operation}_{len(self.nodes)}"
+        self.nodes.append(Node(operation, inputs, (output,), attributes, self.node.name))
+        return output
+
+    def iterate(self, i: int, inputs: Sequence[str]) -> tuple[str, ...]:
+        """Add the nodes of one iteration and return the names of the outputs of the body."""
+        body = self.node.attributes["body"]
+        outputs = tuple(f"{self.prefix}{i}:{place}" for place in range(len(body.outputs)))
+        nodes, constants = body.renamed(f"{self.prefix}{i}/", inputs, outputs)
+        self.nodes += nodes
+        self.constants |= constants
+        return outputs
+
+    def scan(self, i: int, outputs: Sequence[str], axes: Sequence[int]) -> None:
+        """Record the scanned outputs of an iteration."""
+        parts = []
+        for output, axis in zip(outputs, axes, strict=True):
+            place = self.constant(f"{i}/stack/{axis}", np.array([axis]))
+            parts.append(self.add("Unsqueeze", (output, place)))
+        self.scanned.append(parts)
+
+    def finish(self, carried: Sequence[str], axes: Sequence[int], backwards: Sequence[int]) -> Expansion:
+        """Connect the carried and the stacked values to the outputs of the node."""
+        for value, output in zip(carried, self.node.outputs, strict=False):
+            if output:
+                self.add("Identity", (value,), output)
+        stacked = zip(*self.scanned, strict=True)
+        for parts, output, axis, reverse in zip(
+            stacked, self.node.outputs[len(carried) :], axes, backwards, strict=False
+        ):
+            if output:
+                self.add("Concat", parts[::-1] if reverse else parts, output, axis=axis)
+        return Expansion(self.nodes, self.constants)
+
+
+@operation("Python", shape_inputs=EVERY_INPUT, is_pure=False)
+def python(*inputs: Any, function: Callable[..., Any]) -> Any:
+    """Call a Python function of arrays, which returns an array or a tuple of arrays."""
+    return function(*inputs)
+
+
+def _identity(node: Node) -> str:
+    """A name that only this node has."""
+    return next(filter(None, node.outputs), node.name)
+
+
+def _is_true(condition: Any) -> bool:
+    if condition.size != 1:
+        raise ArgumentError(f"the condition has shape {condition.shape}, but must be one boolean")
+    return bool(condition.item())
+
+
+def _each(
+    arrays: Sequence[AnyArray], axes: Sequence[int] | None, directions: Sequence[int] | None
+) -> Iterator[tuple[AnyArray, int, int]]:
+    none = [0] * len(arrays)
+    return zip(arrays, axes or none, directions or none, strict=True)
+
+
+def _stacked(rounds: list[Any], body: Any, first: int) -> list[AnyArray]:
+    """Stack the scanned outputs of all iterations; without iterations, they are as the body declares."""
+    if rounds:
+        return [np.stack(parts) for parts in zip(*rounds, strict=True)]
+    return [
+        np.zeros([0, *(size if isinstance(size, int) else 0 for size in declared.axes or ())], declared.dtype)
+        for declared in body.graph.declared_outputs[first:]
+    ]

@@ -1,0 +1,254 @@
+"""Convolution and transposed convolution over any number of axes."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ShapeError
+from ...layers.conv import Filters
+from ..builder import Builder
+from ..node import AnyArray, Node, Signature
+from ..view import View
+from .products import multiply, split_rows
+from .registry import Inputs, Known, known, operation, view
+from .sliding import Geometry, geometry, pad_view, spans, tap_view, window_view
+
+
+def conv_geometry(x: Known, W: Known, attributes: Any) -> Geometry:
+    """Return the geometry of a convolution. Raises ShapeError if x and W do not match."""
+    group = attributes.get("group", 1)
+    if (
+        len(x.shape) < 3
+        or len(x.shape) != len(W.shape)
+        or x.shape[1] != W.shape[1] * group
+        or W.shape[0] % group
+    ):
+        raise ShapeError(f"x has shape {x.shape}, W {W.shape}; they do not match with group={group}")
+    return geometry(x.shape[2:], W.shape[2:], attributes)
+
+
+def pad_or_crop(x: AnyArray, sides: Sequence[tuple[int, int]], value: Any = 0) -> AnyArray:
+    """Pad x (N, C, *in) with a value; negative padding removes elements."""
+    kept = tuple(
+        slice(max(0, -before), size - max(0, -after))
+        for size, (before, after) in zip(x.shape[2:], sides, strict=True)
+    )
+    widths = [(max(0, before), max(0, after)) for before, after in sides]
+    return np.pad(x[(slice(None), slice(None), *kept)], [(0, 0), (0, 0), *widths], constant_values=value)
+
+
+def conv_signature(x: Known, W: Known, *others: Known | None, **attributes: Any) -> Signature:
+    """The output (N, M, *out) of a convolution of x (N, C, *in) with W (M, C / group, *kernel)."""
+    check_bias(others[0] if others else None, W.shape[0])
+    return Signature((x.shape[0], W.shape[0], *conv_geometry(x, W, attributes).out), x.dtype)
+
+
+def check_bias(bias: Known | None, channels: int) -> None:
+    """Raise ShapeError if a bias does not have one number for each output channel."""
+    if bias is not None and bias.shape != (channels,):
+        raise ShapeError(f"the bias has shape {bias.shape}; expected ({channels},)")
+
+
+@operation("Conv", signature=conv_signature, widens=True)
+def conv(
+    x: AnyArray,
+    W: AnyArray,
+    bias: AnyArray | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> AnyArray:
+    """y[n, m, i] = bias[m] + the sum over c and k of W[m, c, k] x[n, c, strides i + dilations k - pads]."""
+    g = conv_geometry(
+        x, W, {"auto_pad": auto_pad, "dilations": dilations, "group": group, "pads": pads, "strides": strides}
+    )
+    y = np.empty((x.shape[0], W.shape[0], *g.out), x.dtype)
+    if y.size:
+        filters = Filters(np.ascontiguousarray(W), bias, group)
+        y[...] = filters(pad_or_crop(x, g.sides), g.strides, [(0, 0)] * len(g.kernel), g.dilations)
+    return y
+
+
+@conv.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Lower to products, with the channels last, or to a sum over taps if each channel has its own kernel."""
+    x, W, bias = view(b, inputs[0]), known(inputs[1]), None
+    if len(inputs) > 2 and inputs[2] is not None:
+        bias = known(inputs[2])
+        if bias is None:
+            return None
+    if x is None or W is None or not 3 <= W.ndim <= 4 or W.dtype != np.float32:
+        return None
+    g = conv_geometry(inputs[0], W, node.attributes)  # type: ignore[arg-type]  # a value has shape and dtype
+    N, C, M, n = x.shape[0], x.shape[1], W.shape[0], len(g.kernel)
+    if any(min(side) < 0 for side in g.sides) or 0 in (*x.shape, *W.shape):
+        return None
+    groups = node.attributes.get("group", 1)
+    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), g.sides, b.scalar(0.0))  # (N, *in, C)
+    if groups == C and M == C and groups > 1:
+        y = depthwise(b, last, W, bias, g)
+    else:
+        y = b.new_rows(N * math.prod(g.out), M)
+        for group in range(groups):
+            own = slice(group * M // groups, (group + 1) * M // groups)
+            part = last.sliced(n + 1, group * C // groups, (group + 1) * C // groups)
+            target = y if groups == 1 else b.new_rows(y.shape[0], M // groups)
+            packed = b.packed((W, bias), ("filters", group), partial(_filters, W, bias, own))
+            b.add("product", packed, window_view(part, g), 1 + n, None, target)
+            if groups > 1:
+                b.add("copy", target, y.sliced(1, own.start, own.stop))
+        y = split_rows(y, (N, *g.out))
+    return [y.permuted(0, n + 1, *range(1, n + 1))]
+
+
+def _filters(
+    W: NDArray[Any], bias: NDArray[Any] | None, own: slice
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return the filters of one group as rows of a matrix, channels last, and their bias."""
+    filters = np.moveaxis(W[own], 1, -1)
+    return filters.reshape(len(filters), -1), None if bias is None else bias[own]
+
+
+def depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry) -> View:
+    """Convolve each channel with its own kernel; y (N, *out, C) sums over the taps in order."""
+    n = len(g.kernel)
+    y = b.new(x.shape[0], *g.out, x.shape[-1])
+    if bias is None:
+        b.fill(0.0, y)
+    else:
+        b.add("copy", b.constant(bias.reshape([1] * (n + 1) + [-1])), y)
+    windows = window_view(x, g)
+    for tap in np.ndindex(*g.kernel):
+        weights = np.ascontiguousarray(W[(slice(None), 0, *tap)]).reshape([1] * (n + 1) + [-1])
+        b.add("multiply_add", tap_view(windows, n, tap), b.constant(weights), y)
+    return y
+
+
+def _transposed_sizes(x: Known, W: Known, attributes: Any) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the sizes before cropping and the elements to crop before and after each axis."""
+    group = attributes.get("group", 1)
+    if len(x.shape) != len(W.shape) or len(x.shape) < 3 or x.shape[1] != W.shape[0] or W.shape[0] % group:
+        raise ShapeError(f"x has shape {x.shape}, W {W.shape}; they do not match with group={group}")
+    sizes, kernel = x.shape[2:], W.shape[2:]
+    n, auto_pad = len(kernel), attributes.get("auto_pad", "NOTSET")
+    strides, dilations = (attributes.get(name) or [1] * n for name in ("strides", "dilations"))
+    more, output_shape = attributes.get("output_padding") or [0] * n, attributes.get("output_shape")
+    whole = [
+        (size - 1) * step + span + extra
+        for size, step, span, extra in zip(sizes, strides, spans(kernel, dilations), more, strict=True)
+    ]
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER") and not output_shape:
+        output_shape = [size * step for size, step in zip(sizes, strides, strict=True)]
+    if output_shape:
+        crops = []
+        for size, out in zip(whole, output_shape[-n:], strict=True):
+            total = size - out  # an output that is larger than the result ends with zeros
+            before = max(0, total // 2 if auto_pad == "SAME_UPPER" else total - total // 2)
+            crops.append((before, total - before))
+        return whole, crops
+    pads = list(attributes.get("pads") or [0] * 2 * n) if auto_pad == "NOTSET" else [0] * 2 * n
+    return whole, list(zip(pads[:n], pads[n:], strict=True))
+
+
+def _transposed_signature(x: Known, W: Known, bias: Known | None = None, **attributes: Any) -> Signature:
+    whole, crops = _transposed_sizes(x, W, attributes)
+    check_bias(bias, W.shape[1] * attributes.get("group", 1))
+    if min(whole) < 0:
+        raise ShapeError(f"x has shape {x.shape}, which has an empty axis")
+    out = (max(0, size - before - after) for size, (before, after) in zip(whole, crops, strict=True))
+    return Signature((x.shape[0], W.shape[1] * attributes.get("group", 1), *out), x.dtype)
+
+
+@operation("ConvTranspose", signature=_transposed_signature, widens=True)
+def conv_transpose(
+    x: AnyArray,
+    W: AnyArray,
+    bias: AnyArray | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    output_padding: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> AnyArray:
+    """y[n, m, strides i + dilations k - pads] sums x[n, c, i] W[c, m, k] over the channels c of m's group.
+
+    x (N, C, *in), W (C, M / group, *kernel) and bias (M,), which is added to y (N, M, *out).
+    """
+    options = {
+        **{"auto_pad": auto_pad, "dilations": dilations, "group": group, "output_padding": output_padding},
+        **{"output_shape": output_shape, "pads": pads, "strides": strides},
+    }
+    whole, crops = _transposed_sizes(x, W, options)
+    kernel, n = W.shape[2:], W.ndim - 2
+    steps, apart = list(strides or [1] * n), list(dilations or [1] * n)
+    channels, outputs = W.shape[0] // group, W.shape[1]
+    y = np.zeros((len(x), outputs * group, *whole), x.dtype)
+    for number, own_W in enumerate(np.split(W, group)):
+        rows = np.moveaxis(x[:, number * channels : (number + 1) * channels], 1, -1)
+        # each output channel at each place of the kernel
+        parts = multiply(rows, own_W.reshape(channels, -1))
+        taps = np.moveaxis(parts.reshape(*rows.shape[:-1], outputs, *kernel), n + 1, 1)
+        own = y[:, number * outputs : (number + 1) * outputs]
+        for place in np.ndindex(*kernel):
+            there = zip(place, apart, x.shape[2:], steps, strict=True)
+            target = tuple(slice(k * d, k * d + (size - 1) * s + 1, s) for k, d, size, s in there)
+            if 0 not in x.shape:
+                own[(slice(None), slice(None), *target)] += taps[(..., *place)]
+    y = pad_or_crop(y, [(-before, -after) for before, after in crops])
+    return y if bias is None else y + bias.reshape(-1, *[1] * n)
+
+
+@conv_transpose.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Lower the product with each tap of the kernel, then add the taps in order."""
+    x, W = view(b, inputs[0]), known(inputs[1])
+    bias = inputs[2] if len(inputs) > 2 else None
+    if x is None or W is None or W.dtype != np.float32 or 0 in (*x.shape, *W.shape, *shapes[0]):
+        return None
+    offset, attributes = view(b, bias), node.attributes
+    whole, crops = _transposed_sizes(inputs[0], W, attributes)  # type: ignore[arg-type]  # as above
+    if (bias is not None and offset is None) or any(min(crop) < 0 for crop in crops):
+        return None
+    group, kernel, n, N = attributes.get("group", 1), W.shape[2:], W.ndim - 2, x.shape[0]
+    steps, apart = (attributes.get(name) or [1] * n for name in ("strides", "dilations"))
+    channels, outputs = W.shape[0] // group, W.shape[1]
+    last = x.permuted(0, *range(2, 2 + n), 1)
+    y = b.new(N, *whole, outputs * group)
+    b.fill(0.0, y)
+    for number in range(group):
+        part = last.sliced(n + 1, number * channels, (number + 1) * channels)
+        own = y.sliced(n + 1, number * outputs, (number + 1) * outputs)
+        rows = W[number * channels : (number + 1) * channels]
+
+        def matrix(rows: NDArray[Any] = rows) -> tuple[NDArray[Any], None]:
+            return np.moveaxis(rows, 1, -1).reshape(channels, -1).T, None
+
+        packed = b.packed((W,), ("transposed filters", number), matrix)
+        taps = b.new_rows(N * math.prod(x.shape[2:]), math.prod(kernel) * outputs)
+        b.add("product", packed, part, 1 + n, None, taps)
+        for index, place in enumerate(np.ndindex(*kernel)):
+            tap = split_rows(taps.sliced(1, index * outputs, (index + 1) * outputs), (N, *x.shape[2:]))
+            target = own
+            for axis, (k, d, size, s) in enumerate(
+                zip(place, apart, x.shape[2:], steps, strict=True), start=1
+            ):
+                target = target.sliced(axis, k * d, k * d + (size - 1) * s + 1, s)
+            b.add("binary", "add", target, tap, target)
+    for axis, (size, (before, after)) in enumerate(zip(whole, crops, strict=True), start=1):
+        y = y.sliced(axis, before, size - after)
+    y = y.permuted(0, n + 1, *range(1, n + 1))
+    if offset is not None:
+        y = b.binary("add", y, offset.reshaped(bias.shape[0], *[1] * n))  # type: ignore[union-attr,arg-type]  # contiguous
+    return [y]

@@ -1,0 +1,92 @@
+"""Operations that create arrays from sizes and signatures rather than from elements."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError, ShapeError
+from ..node import AnyArray, Signature
+from .arguments import as_integers
+from .casting import as_dtype
+from .registry import Known, like_first, operation
+
+INT64: np.dtype[Any] = np.dtype(np.int64)
+LOW_PRECISION = {"float16", "bfloat16"}
+
+
+def _shape_signature(x: Known, *, start: int = 0, end: int | None = None) -> Signature:
+    return Signature((len(x.shape[start:end]),), INT64)
+
+
+@operation("Shape", signature=_shape_signature, reads_values=False)
+def shape(x: Known, *, start: int = 0, end: int | None = None) -> Any:
+    return np.array(x.shape[start:end], np.int64)
+
+
+def _size_signature(x: Known) -> Signature:
+    return Signature((), INT64)
+
+
+@operation("Size", signature=_size_signature, reads_values=False)
+def size(x: Known) -> Any:
+    return np.array(math.prod(x.shape), np.int64)
+
+
+def _constant_signature(sizes: AnyArray, *, value: AnyArray | None = None) -> Signature:
+    shape = tuple(as_integers(sizes))
+    if min(shape, default=0) < 0:
+        raise ShapeError(f"the shape {shape} has negative sizes")
+    return Signature(shape, np.dtype(np.float32) if value is None else value.dtype)
+
+
+@operation("ConstantOfShape", signature=_constant_signature, shape_inputs=(0,))
+def constant_of_shape(sizes: AnyArray, *, value: AnyArray | None = None) -> Any:
+    """`value` is an array with one element, 0 by default."""
+    signature = _constant_signature(sizes, value=value)
+    return np.full(signature.shape, 0 if value is None else value.reshape(()), signature.dtype)
+
+
+def _range_signature(start: AnyArray, limit: AnyArray, delta: AnyArray, **attributes: Any) -> Signature:
+    first, last, step = start.item(), limit.item(), delta.item()
+    if step == 0 or not all(map(math.isfinite, (first, last, step))):
+        raise ArgumentError(f"Range from {first} to {last} in steps of {step}; expected a finite step, not 0")
+    if start.dtype.kind in "iu":
+        count = -((first - last) // step)
+    else:
+        count = math.ceil((last - first) / step)
+    return Signature((max(0, count),), start.dtype)
+
+
+@operation("Range", signature=_range_signature, shape_inputs=(0, 1, 2))
+def arange(start: AnyArray, limit: AnyArray, delta: AnyArray, *, stash_type: int = 1) -> Any:
+    """start + i delta, for as many i as stay below the limit, or above it if delta is negative.
+
+    Half precision is computed in the dtype `stash_type`: 1 is float32, 11 float64.
+    """
+    ((count,), dtype) = _range_signature(start, limit, delta)
+    working = dtype
+    if dtype.name in LOW_PRECISION:
+        working = np.dtype(np.float64 if stash_type == 11 else np.float32)
+    steps = np.arange(count, dtype=np.int64).astype(working)
+    y = start.reshape(()).astype(working) + steps * delta.reshape(()).astype(working)
+    return y.astype(dtype)
+
+
+def _eye_signature(x: Known, *, dtype: Any = None, k: int = 0) -> Signature:
+    return Signature(x.shape, x.dtype if dtype is None else as_dtype(dtype))
+
+
+@operation("EyeLike", signature=_eye_signature, reads_values=False)
+def eye_like(x: Known, *, dtype: Any = None, k: int = 0) -> Any:
+    """Ones on the diagonal k of a matrix, zeros elsewhere."""
+    if len(x.shape) != 2:
+        raise ShapeError(f"the input of EyeLike has shape {x.shape}; expected a matrix")
+    return np.eye(x.shape[0], x.shape[1], k=k).astype(_eye_signature(x, dtype=dtype).dtype)
+
+
+@operation("Trilu", signature=like_first)
+def trilu(x: AnyArray, k: AnyArray | None = None, *, upper: int = 1) -> Any:
+    """The upper or lower triangle of matrices up to the diagonal k, zeros elsewhere."""
+    diagonal = 0 if k is None else int(k.item())
+    return np.triu(x, diagonal) if upper else np.tril(x, diagonal)

@@ -1,0 +1,351 @@
+"""Softmax and the normalizations; each row is normalized on its own."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ... import _core
+from ...errors import ShapeError
+from ...layers.norm import standardized
+from ..builder import Builder
+from ..node import AnyArray, Node, Signature
+from ..view import View
+from .reductions import ROWS, lower_mean, over_rows, row_sums
+from .registry import Inputs, Known, known, like_first, lowering, operation, view
+
+
+def softmax_rows(x: AnyArray, logarithm: bool) -> AnyArray:
+    """Return the softmax of x (..., F) along its last axis, or its logarithm."""
+    if x.dtype not in (np.float32, np.float64):  # each step is rounded to half precision
+        shifted = x - x.max(-1, keepdims=True)
+        powers = np.exp(shifted)
+        total = powers.sum(-1, keepdims=True)
+        return np.asarray(shifted - np.log(total) if logarithm else powers / total)
+    rows = np.ascontiguousarray(x)
+    y = np.empty_like(rows)
+    flat = (math.prod(x.shape[:-1]), x.shape[-1])
+    _core.softmax(rows.reshape(flat), logarithm, y.reshape(flat))
+    return y
+
+
+def _along(x: AnyArray, axis: int, logarithm: bool) -> AnyArray:
+    if x.size == 0:
+        return x
+    return np.moveaxis(softmax_rows(np.moveaxis(x, axis, -1), logarithm), -1, axis)
+
+
+@operation("Softmax", signature=like_first)
+def softmax(x: AnyArray, *, axis: int = -1) -> AnyArray:
+    """exp(x - max x) / sum(exp(x - max x)) along an axis."""
+    return _along(x, axis, False)
+
+
+@operation("LogSoftmax", signature=like_first)
+def log_softmax(x: AnyArray, *, axis: int = -1) -> AnyArray:
+    """The logarithm of Softmax, without overflow."""
+    return _along(x, axis, True)
+
+
+@lowering("Softmax", "LogSoftmax")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = view(b, inputs[0])
+    if x is None or 0 in x.shape:
+        return None
+    axis = node.attributes.get("axis", -1) % len(x.shape)
+    return [b.rows("softmax", node.operation == "LogSoftmax", x, [axis])]
+
+
+def broadcast_into_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
+    """The output has the shape and dtype of the first input, into whose shape the others broadcast."""
+    for other in others:
+        if other is not None and np.broadcast_shapes(x.shape, other.shape) != x.shape:
+            raise ShapeError(f"an input of shape {other.shape} does not broadcast into {x.shape}")
+    return Signature.of(x)
+
+
+def like_first_by_channel(x: Known, *others: Known, **attributes: Any) -> Signature:
+    """The output has the shape and dtype of the first input (N, C, ...); the others are (C,)."""
+    if any(other.shape != x.shape[1:2] for other in others):
+        shapes = ", ".join(str(other.shape) for other in others)
+        raise ShapeError(f"x has shape {x.shape}, but the inputs of its channels {shapes}")
+    return Signature.of(x)
+
+
+def per_channel(a: AnyArray, rank: int) -> AnyArray:
+    """Reshape an array (C,) so that it broadcasts against x (N, C, ...)."""
+    return a.reshape(-1, *[1] * max(0, rank - 2))
+
+
+def _batch_signature(x: Known, *others: Known, training_mode: int = 0, **attributes: Any) -> list[Signature]:
+    y = like_first_by_channel(x, *others)
+    return [y, *([Signature.of(a) for a in others[2:4]] if training_mode else [])]
+
+
+@operation("BatchNormalization", signature=_batch_signature, widens=True)
+def batch_normalization(
+    x: AnyArray,
+    scale: AnyArray,
+    bias: AnyArray,
+    mean: AnyArray,
+    variance: AnyArray,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+    training_mode: int = 0,
+) -> tuple[AnyArray, ...]:
+    """scale (x - mean) / sqrt(variance + epsilon) + bias for each channel of x (N, C, ...).
+
+    With `training_mode`, mean and variance are those of x, and the running ones are outputs, too.
+    """
+    results: tuple[AnyArray, ...] = ()
+    if training_mode:
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        means = over_rows(ROWS["ReduceMean"], x, axes)
+        own_mean, own_variance = (
+            means.ravel(),
+            over_rows(ROWS["ReduceMean"], np.square(x - means), axes).ravel(),
+        )
+        results = tuple(
+            (a * momentum + own * (1 - momentum)).astype(a.dtype)
+            for a, own in ((mean, own_mean), (variance, own_variance))
+        )
+        mean, variance = own_mean, own_variance
+    scale, bias, mean, variance = (
+        per_channel(a.astype(x.dtype, copy=False), x.ndim) for a in (scale, bias, mean, variance)
+    )
+    y = (x - mean) / np.sqrt(variance + x.dtype.type(epsilon)) * scale + bias
+    return y, *results
+
+
+@batch_normalization.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, parameters = view(b, inputs[0]), [known(value) for value in inputs[1:]]
+    if x is None or node.attributes.get("training_mode") or any(p is None for p in parameters):
+        return None
+    scale, bias, mean, variance = (per_channel(p.astype(np.float32), len(x.shape)) for p in parameters)
+    deviation = np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5)))
+    centered = b.binary("subtract", x, b.constant(mean))
+    return [
+        _affine(b, b.binary("divide", centered, b.constant(deviation)), b.constant(scale), b.constant(bias))
+    ]
+
+
+def _affine(b: Builder, x: View, scale: View | None, bias: View | None) -> View:
+    if scale is not None:
+        x = b.binary("multiply", x, scale)
+    return x if bias is None else b.binary("add", x, bias)
+
+
+def _joined(x: AnyArray, axis: int) -> AnyArray:
+    """Return x with the axes from `axis` on as one."""
+    axis %= x.ndim
+    return x.reshape(*x.shape[:axis], math.prod(x.shape[axis:]))
+
+
+def _computed_dtype(x: Known) -> np.dtype[Any]:
+    """Return the dtype of the statistics of x."""
+    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+
+
+def layer_statistics(x: AnyArray, axis: int, epsilon: float) -> tuple[AnyArray, AnyArray]:
+    """Return the mean and 1 / standard deviation over the axes from `axis` on, which keep the size 1."""
+    axes = range(axis % x.ndim, x.ndim)
+    mean = over_rows(ROWS["ReduceMean"], x, axes)
+    variance = over_rows(ROWS["ReduceMean"], np.square(x - mean), axes)
+    return mean, 1 / np.sqrt(variance + x.dtype.type(epsilon))
+
+
+def _layer_signature(
+    x: Known,
+    scale: Known,
+    bias: Known | None = None,
+    *,
+    axis: int = -1,
+    stash_type: int = 1,
+    epsilon: float = 0,
+) -> list[Signature]:
+    axis %= len(x.shape)
+    shape = (*x.shape[:axis], *[1] * (len(x.shape) - axis))
+    dtype = _computed_dtype(x)
+    return [broadcast_into_first(x, scale, bias), Signature(shape, dtype), Signature(shape, dtype)]
+
+
+@operation("LayerNormalization", signature=_layer_signature)
+def layer_normalization(
+    x: AnyArray,
+    scale: AnyArray,
+    bias: AnyArray | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """scale (x - mean) / sqrt(variance + epsilon) + bias over the axes from `axis` on.
+
+    The mean and 1 / standard deviation are outputs, too.
+    """
+    wide = x.astype(_computed_dtype(x), copy=False)
+    mean, inverse = layer_statistics(wide, axis, epsilon)
+    y = standardized(_joined(wide, axis), epsilon).reshape(x.shape) * scale.astype(wide.dtype, copy=False)
+    if bias is not None:
+        y = y + bias.astype(wide.dtype, copy=False)
+    return y.astype(x.dtype, copy=False), mean, inverse
+
+
+@layer_normalization.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, parameters = view(b, inputs[0]), [view(b, value) for value in inputs[1:]]
+    lacks = any(v is None and value is not None for v, value in zip(parameters, inputs[1:], strict=True))
+    if x is None or lacks or any(node.outputs[1:]) or 0 in x.shape:
+        return None
+    first = node.attributes.get("axis", -1) % len(x.shape)
+    scale, bias = (*parameters, None)[:2]
+    y = b.rows("standardize", node.attributes.get("epsilon", 1e-5), x, range(first, len(x.shape)))
+    return [_affine(b, y, scale, bias)]
+
+
+@operation("InstanceNormalization", signature=like_first_by_channel, widens=True)
+def instance_normalization(
+    x: AnyArray, scale: AnyArray, bias: AnyArray, *, epsilon: float = 1e-5
+) -> AnyArray:
+    """scale (x - mean) / sqrt(variance + epsilon) + bias for each channel of each row of x (N, C, ...)."""
+    y = standardized(_joined(x, 2), epsilon).reshape(x.shape) if x.size else x
+    return y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
+
+
+@operation("GroupNormalization", signature=like_first_by_channel, widens=True)
+def group_normalization(
+    x: AnyArray,
+    scale: AnyArray,
+    bias: AnyArray,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+) -> AnyArray:
+    """scale (x - mean) / sqrt(variance + epsilon) + bias for each group of channels of x (N, C, ...)."""
+    y = x
+    if x.size:
+        members = math.prod(x.shape[1:]) // num_groups
+        y = standardized(x.reshape(len(x), num_groups, members), epsilon).reshape(x.shape)
+    return y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
+
+
+@lowering("InstanceNormalization", "GroupNormalization")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, parameters = view(b, inputs[0]), [known(value) for value in inputs[1:]]
+    if x is None or 0 in x.shape or any(p is None or p.dtype != np.float32 for p in parameters):
+        return None
+    groups = node.attributes.get("num_groups", x.shape[1])
+    members = b.reshaped(x, x.shape[0], groups, math.prod(x.shape[1:]) // groups)
+    y = b.rows("standardize", node.attributes.get("epsilon", 1e-5), members, [2])
+    scale, bias = (b.constant(per_channel(p, len(x.shape))) for p in parameters)
+    return [_affine(b, b.reshaped(y, *x.shape), scale, bias)]
+
+
+def _mean_squares(rows: AnyArray) -> AnyArray:
+    return np.asarray(row_sums(np.square(rows)) / rows.dtype.type(rows.shape[1]))
+
+
+@operation("RMSNormalization", signature=broadcast_into_first)
+def rms_normalization(
+    x: AnyArray, scale: AnyArray, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
+) -> AnyArray:
+    """scale x / sqrt(mean of x^2 + epsilon) over the axes from `axis` on."""
+    wide = x.astype(_computed_dtype(x), copy=False)
+    mean = over_rows(_mean_squares, wide, range(axis % x.ndim, x.ndim))
+    y = wide / np.sqrt(mean + wide.dtype.type(epsilon))
+    return np.asarray(y.astype(x.dtype, copy=False) * scale).astype(x.dtype, copy=False)
+
+
+@rms_normalization.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, scale = view(b, inputs[0]), view(b, inputs[1])
+    if x is None or scale is None or 0 in x.shape:
+        return None
+    axes = range(node.attributes.get("axis", -1) % len(x.shape), len(x.shape))
+    mean = lower_mean(b, b.binary("multiply", x, x), axes)
+    shifted = b.binary("add", mean, b.scalar(node.attributes.get("epsilon", 1e-5)))
+    y = b.binary("divide", x, b.map("unary", "sqrt", shifted))
+    return [b.binary("multiply", y, scale)]
+
+
+@operation("LpNormalization", signature=like_first, widens=True)
+def lp_normalization(x: AnyArray, *, axis: int = -1, p: int = 2) -> AnyArray:
+    """x / |x|_p along an axis, or 0 where the norm is 0."""
+    norm = over_rows(ROWS["ReduceL1" if p == 1 else "ReduceL2"], x, [axis % x.ndim])
+    return np.divide(x, norm, out=np.zeros_like(x), where=norm != 0)
+
+
+@operation("LRN", signature=like_first, widens=True)
+def lrn(x: AnyArray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> AnyArray:
+    """x / (bias + alpha / size * sum of x^2 over the `size` channels around)^beta."""
+    before, after = (size - 1) // 2, size // 2
+    C, squares = x.shape[1], np.square(x)
+    sums = np.zeros_like(x)
+    for offset in range(-before, after + 1):
+        first, last = max(0, -offset), min(C, C - offset)
+        if first < last:
+            sums[:, first:last] += squares[:, first + offset : last + offset]
+    factor = x.dtype.type(alpha / size)
+    return np.asarray(x / (x.dtype.type(bias) + factor * sums) ** x.dtype.type(beta))
+
+
+@operation("MeanVarianceNormalization", signature=like_first, widens=True)
+def mean_variance_normalization(x: AnyArray, *, axes: Sequence[int] = (0, 2, 3)) -> AnyArray:
+    """(x - mean) / (standard deviation + 1e-9) over some axes."""
+    axes = sorted(axis % x.ndim for axis in axes)
+    centered = x - over_rows(ROWS["ReduceMean"], x, axes)
+    variance = over_rows(ROWS["ReduceMean"], np.square(centered), axes)
+    return np.asarray(centered / (np.sqrt(variance) + x.dtype.type(1e-9)))
+
+
+def _skip_signature(x: Known, *others: Known | None, **attributes: Any) -> list[Signature]:
+    statistics = Signature((*x.shape[:-1], 1), np.dtype(np.float32))
+    y = broadcast_into_first(x, *others)
+    return [y, statistics, statistics, y]
+
+
+@operation("SkipLayerNormalization", signature=_skip_signature)
+def skip_layer_normalization(
+    x: AnyArray,
+    skip: AnyArray,
+    gamma: AnyArray,
+    beta: AnyArray | None = None,
+    bias: AnyArray | None = None,
+    *,
+    epsilon: float = 1e-12,
+) -> tuple[AnyArray, ...]:
+    """onnxruntime's layer normalization of x + skip + bias over the last axis; also statistics and sum."""
+    total = x + skip if bias is None else x + skip + bias
+    y, mean, inverse = layer_normalization.compute([total, gamma, beta], {"epsilon": epsilon})
+    return y, mean, inverse, total
+
+
+@skip_layer_normalization.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    views = [view(b, value) for value in inputs]
+    x, skip, gamma, beta, bias = (*views, None, None)[:5]
+    lacks = any(v is None and value is not None for v, value in zip(views, inputs, strict=True))
+    if lacks or x is None or skip is None or any(node.outputs[1:]) or 0 in x.shape:
+        return None
+    total = b.binary("add", x, skip)
+    if bias is not None:
+        total = b.binary("add", total, bias)
+    y = b.rows("standardize", node.attributes.get("epsilon", 1e-12), total, [len(x.shape) - 1])
+    return [_affine(b, y, gamma, beta)]
+
+
+@operation("SkipSimplifiedLayerNormalization", signature=_skip_signature)
+def skip_rms_normalization(
+    x: AnyArray, skip: AnyArray, gamma: AnyArray, bias: AnyArray | None = None, *, epsilon: float = 1e-12
+) -> tuple[AnyArray, ...]:
+    """onnxruntime's RMS normalization of x + skip + bias over the last axis; also 1 / norm and the sum."""
+    total = x + skip if bias is None else x + skip + bias
+    (y,) = rms_normalization.compute([total, gamma], {"epsilon": epsilon})
+    wide = total.astype(_computed_dtype(total))
+    mean = over_rows(_mean_squares, wide, [x.ndim - 1])
+    inverse = (1 / np.sqrt(mean + wide.dtype.type(epsilon))).astype(np.float32)
+    return y, np.zeros_like(inverse), inverse, total

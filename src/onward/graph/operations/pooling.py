@@ -1,0 +1,259 @@
+"""Pooling over sliding windows, and over all positions of each channel.
+
+The elements of a window are combined position by position, in an order that does not depend on the batch.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError, ShapeError
+from ...layers.windows import windows
+from ..builder import Builder
+from ..node import AnyArray, Node, Signature
+from .convolutions import pad_or_crop
+from .reductions import ROWS, lower_mean, lower_reduction, over_rows, row_sums
+from .registry import Inputs, Known, lowering, operation, view
+from .sliding import Geometry, geometry, pad_view, tap_view, window_view
+
+Options = dict[str, Any]
+
+
+def _whole_sides(sizes: Sequence[int], g: Geometry) -> list[tuple[int, int]]:
+    """Return the padding that includes the elements that ceil_mode adds after an axis."""
+    axes = zip(sizes, g.spans, g.strides, g.out, g.sides, strict=True)
+    return [
+        (before, max(after, (places - 1) * step + span - size - before))
+        for size, span, step, places, (before, after) in axes
+    ]
+
+
+def _windows(x: AnyArray, g: Geometry, value: Any) -> AnyArray:
+    """Return the windows (N, C, *out, *kernel) of x (N, C, *in), padded with a value."""
+    seen = windows(pad_or_crop(x, _whole_sides(x.shape[2:], g), value), g.kernel, g.strides, g.dilations)
+    return seen[(slice(None), slice(None), *map(slice, g.out))]
+
+
+def _signature(x: Known, *, kernel_shape: Sequence[int], **attributes: Any) -> Signature:
+    g = geometry(x.shape[2:], kernel_shape, attributes)
+    return Signature((*x.shape[:2], *g.out), x.dtype)
+
+
+def _max_signature(x: Known, **attributes: Any) -> list[Signature]:
+    y = _signature(x, **attributes)
+    return [y, Signature(y.shape, np.dtype(np.int64))]
+
+
+@operation("MaxPool", signature=_max_signature, widens=True)
+def max_pool(
+    x: AnyArray,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    storage_order: int = 0,
+    strides: Sequence[int] | None = None,
+) -> tuple[AnyArray, AnyArray]:
+    """The maximum of each window, and its index in the flattened x, column-major if `storage_order` is 1."""
+    options = {"auto_pad": auto_pad, "ceil_mode": ceil_mode, "dilations": dilations, "pads": pads}
+    g = geometry(x.shape[2:], kernel_shape, options | {"strides": strides})
+    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    seen = _windows(x, g, lowest)
+    positions = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:], order="F" if storage_order else "C")
+    places = _windows(positions[None, None], g, -1)
+    first: Any = (..., *[0] * len(g.kernel))
+    y = seen[first].copy()
+    indices = np.broadcast_to(places[first], y.shape)
+    for tap in np.ndindex(*g.kernel):
+        part, place = seen[(..., *tap)], places[(..., *tap)]
+        better = (part > y) | ((indices < 0) & (place >= 0))
+        indices = np.where(better, place, indices)
+        np.maximum(y, part, out=y)
+    offsets = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *[1] * len(g.kernel))
+    return y + y.dtype.type(0), indices + offsets * positions.size  # a maximum may return -0 or 0: return 0
+
+
+def _counts(sizes: Sequence[int], g: Geometry, count_include_pad: int, dtype: Any) -> AnyArray:
+    """Return how many elements of each window an average counts, (1, 1, *out)."""
+    ones = np.ones((1, 1, *sizes), dtype)
+    if count_include_pad:
+        ones = pad_or_crop(ones, g.sides, 1)
+        whole = zip(_whole_sides(sizes, g), g.sides, strict=True)
+        rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in whole]
+    else:
+        rest = _whole_sides(sizes, g)
+    seen = windows(pad_or_crop(ones, rest), g.kernel, g.strides, g.dilations)
+    counts = seen[(slice(None), slice(None), *map(slice, g.out))].sum(tuple(range(-len(g.kernel), 0)))
+    return np.asarray(counts, dtype)
+
+
+def _window_sums(x: AnyArray, g: Geometry) -> AnyArray:
+    seen = _windows(x, g, 0)
+    y = np.zeros((*x.shape[:2], *g.out), x.dtype)
+    for tap in np.ndindex(*g.kernel):
+        y += seen[(..., *tap)]
+    return y
+
+
+@operation("AveragePool", signature=_signature, widens=True)
+def average_pool(
+    x: AnyArray,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> AnyArray:
+    """The average of each window; padding counts only if `count_include_pad` is 1."""
+    options = {"auto_pad": auto_pad, "ceil_mode": ceil_mode, "dilations": dilations, "pads": pads}
+    g = geometry(x.shape[2:], kernel_shape, options | {"strides": strides})
+    return _window_sums(x, g) / _counts(x.shape[2:], g, count_include_pad, x.dtype)
+
+
+@operation("LpPool", signature=_signature, widens=True)
+def lp_pool(
+    x: AnyArray,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] | None = None,
+    p: int = 2,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> AnyArray:
+    """The p-norm of each window."""
+    options = {"auto_pad": auto_pad, "ceil_mode": ceil_mode, "dilations": dilations, "pads": pads}
+    g = geometry(x.shape[2:], kernel_shape, options | {"strides": strides})
+    return root(_window_sums(powers(x, p), g), p)
+
+
+def powers(x: AnyArray, p: int) -> AnyArray:
+    """|x|^p."""
+    if p == 2:
+        return np.square(x)
+    return np.asarray(np.abs(x) if p == 1 else np.abs(x) ** x.dtype.type(p))
+
+
+def root(x: AnyArray, p: int) -> AnyArray:
+    """x^(1/p) for x >= 0."""
+    if p == 2:
+        return np.sqrt(x)
+    return np.asarray(x if p == 1 else x ** x.dtype.type(1 / p))
+
+
+@lowering("MaxPool", "AveragePool")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> Any:
+    x, attributes = view(b, inputs[0]), node.attributes
+    if x is None or any(node.outputs[1:]) or 0 in x.shape:
+        return None
+    g = geometry(x.shape[2:], attributes["kernel_shape"], attributes)
+    is_maximum, n = node.operation == "MaxPool", len(g.kernel)
+    sides = _whole_sides(x.shape[2:], g)
+    if any(min(side) < 0 for side in sides):
+        return None
+    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, b.scalar(-np.inf if is_maximum else 0.0))
+    seen = window_view(last, g)
+    total = None
+    for tap in np.ndindex(*g.kernel):
+        part = tap_view(seen, n, tap)
+        total = part if total is None else b.binary("maximum" if is_maximum else "add", total, part)
+    assert total is not None
+    total = b.binary("add", total, b.scalar(0.0))  # turns -0 into 0; a maximum may return either
+    if not is_maximum:
+        included = attributes.get("count_include_pad", 0)
+        counts = _counts(x.shape[2:], g, included, np.float32)[0, 0, ..., None]
+        same = counts.size and (counts == counts.flat[0]).all()
+        total = b.binary("divide", total, b.scalar(float(counts.flat[0])) if same else b.constant(counts))
+    return [total.permuted(0, n + 1, *range(1, n + 1))]
+
+
+def _unpool_signature(
+    x: Known,
+    indices: Known,
+    output_shape: Known | None = None,
+    *,
+    kernel_shape: Sequence[int],
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Signature:
+    if output_shape is not None:
+        return Signature(tuple(map(int, output_shape)), x.dtype)
+    return Signature(_unpooled_shape(x.shape, kernel_shape, pads, strides), x.dtype)
+
+
+def _unpooled_shape(
+    shape: Sequence[int], kernel: Sequence[int], pads: Sequence[int] | None, strides: Sequence[int] | None
+) -> tuple[int, ...]:
+    n = len(kernel)
+    pads, strides = list(pads or [0] * 2 * n), list(strides or [1] * n)
+    axes = zip(shape[2:], kernel, strides, pads[:n], pads[n:], strict=True)
+    return (*shape[:2], *((size - 1) * s - before - after + k for size, k, s, before, after in axes))
+
+
+@operation("MaxUnpool", signature=_unpool_signature, shape_inputs=(2,))
+def max_unpool(
+    x: AnyArray,
+    indices: AnyArray,
+    output_shape: AnyArray | None = None,
+    *,
+    kernel_shape: Sequence[int],
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> AnyArray:
+    """x at its indices in the flattened input of MaxPool, zeros elsewhere and up to `output_shape`."""
+    shape = _unpooled_shape(x.shape, kernel_shape, pads, strides)
+    if indices.size and not (indices.min() >= 0 and indices.max() < math.prod(shape)):
+        raise ShapeError(f"an index exceeds the output of shape {shape}")
+    y = np.zeros(shape, x.dtype)
+    y.reshape(-1)[indices.reshape(-1)] = x.reshape(-1)
+    if output_shape is None:
+        return y
+    whole = tuple(map(int, output_shape))
+    if len(whole) != y.ndim or any(a < b for a, b in zip(whole, shape, strict=True)):
+        raise ShapeError(f"output_shape is {whole}; expected at least {shape}")
+    return np.pad(y, [(0, a - b) for a, b in zip(whole, shape, strict=True)])
+
+
+def _global_signature(x: Known, **attributes: Any) -> Signature:
+    if len(x.shape) < 3:
+        raise ShapeError(f"x has shape {x.shape}; expected (N, C, ...)")
+    return Signature((*x.shape[:2], *[1] * (len(x.shape) - 2)), x.dtype)
+
+
+@operation("GlobalAveragePool", signature=_global_signature, widens=True)
+def global_average_pool(x: AnyArray) -> AnyArray:
+    """The mean of each channel of x (N, C, ...)."""
+    return over_rows(ROWS["ReduceMean"], x, range(2, x.ndim))
+
+
+@operation("GlobalMaxPool", signature=_global_signature, widens=True)
+def global_max_pool(x: AnyArray) -> AnyArray:
+    """The maximum of each channel of x (N, C, ...)."""
+    return over_rows(ROWS["ReduceMax"], x, range(2, x.ndim))
+
+
+@operation("GlobalLpPool", signature=_global_signature, widens=True)
+def global_lp_pool(x: AnyArray, *, p: int = 2) -> AnyArray:
+    """The p-norm of each channel of x (N, C, ...)."""
+    if p < 1:
+        raise ArgumentError(f"p={p}; expected a positive integer")
+    return over_rows(lambda rows: root(row_sums(powers(rows, p)), p), x, range(2, x.ndim))
+
+
+@lowering("GlobalAveragePool", "GlobalMaxPool")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> Any:
+    x = view(b, inputs[0])
+    if x is None or 0 in x.shape:
+        return None
+    axes = range(2, len(x.shape))
+    if node.operation == "GlobalAveragePool":
+        return [lower_mean(b, x, axes)]
+    return [lower_reduction(b, "maximum", x, axes)]

@@ -1,0 +1,165 @@
+"""onnxruntime's DynamicQuantizeLSTM: weights in bytes, and inputs quantized to bytes during the run.
+
+x as a whole, and h of all rows at each step, get a scale and a zero point of their own; the products are
+summed exactly. Hence a row depends on its batch, as in onnxruntime on one thread.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...core import arrays
+from ...core.arrays import Array
+from ...errors import ShapeError
+from ...layers.activation import Activation
+from ..node import AnyArray, Signature
+from .quantization import quantize_dynamically
+from .recurrent import new_layer
+from .registry import Known, operation
+
+
+class Matrix(NamedTuple):
+    """A matrix scale q: integers q (K, N) in float64, which sums their products exactly."""
+
+    q: Array
+    scale: Array
+
+    def times(self, x: Array) -> Array:
+        """Return the product (M, N) of x (M, K), quantized as a whole, and the matrix."""
+        quantized, scale, zero_point = quantize_dynamically(x)
+        steps = quantized.astype(np.float64) - zero_point.astype(np.float64)
+        y: Array = (steps @ self.q).astype(np.float32) * (scale * self.scale)
+        return y
+
+
+def _layer(W: Known, R: Known, P: Known | None, attributes: dict[str, Any]) -> Any:
+    """Return a layer without weights that holds the options of the node."""
+    if len(W.shape) != 3 or len(R.shape) != 3 or R.shape[2] != W.shape[2]:
+        raise ShapeError(f"W has shape {W.shape}, R {R.shape}; expected (D, I, 4H) and (D, H, 4H)")
+    transposed = [Signature((a.shape[0], a.shape[2], a.shape[1]), np.dtype(np.float32)) for a in (W, R)]
+    peepholes: Any = P
+    return new_layer("LSTM", attributes, None, None, None, peepholes, sizes=(transposed[0], transposed[1]))
+
+
+def core_options(W: Known, R: Known, P: Known | None, attributes: Any) -> tuple[list[Any], bool]:
+    """Return the core's options for each direction, and whether a single direction runs in reverse."""
+    return _layer(W, R, P, attributes)._options(), attributes.get("direction") == "reverse"
+
+
+def _signature(
+    X: Known,
+    W: Known,
+    R: Known,
+    B: Known | None = None,
+    sequence_lens: Known | None = None,
+    initial_h: Known | None = None,
+    initial_c: Known | None = None,
+    P: Known | None = None,
+    *scales: Known | None,
+    **attributes: Any,
+) -> list[Signature]:
+    layer = _layer(W, R, P, attributes)
+    T, batch, _ = X.shape
+    D, H = 1 + layer.bidirectional, layer.hidden_size
+    return [Signature(shape, X.dtype) for shape in ((T, D, batch, H), (D, batch, H), (D, batch, H))]
+
+
+@operation("DynamicQuantizeLSTM", signature=_signature)
+def dynamic_quantize_lstm(
+    X: Array,
+    W: AnyArray,
+    R: AnyArray,
+    B: Array | None,
+    sequence_lens: AnyArray | None,
+    initial_h: Array | None,
+    initial_c: Array | None,
+    P: Array | None,
+    W_scale: Array,
+    W_zero_point: AnyArray,
+    R_scale: Array,
+    R_zero_point: AnyArray,
+    *,
+    activations: Sequence[str] | None = None,
+    activation_alpha: Sequence[float] | None = None,
+    activation_beta: Sequence[float] | None = None,
+    clip: float | None = None,
+    direction: str = "forward",
+    hidden_size: int | None = None,
+    input_forget: int = 0,
+) -> tuple[Array, ...]:
+    """LSTM with W (D, I, 4H) and R (D, H, 4H) in bytes, their scales and zero points (D,) or (D, 4H).
+
+    clip applies to the arguments of the gates, not to C. Returns Y (T, D, B, H), Y_h and Y_c (D, B, H).
+    """
+    attributes = {
+        "activations": activations, "activation_alpha": activation_alpha, "activation_beta": activation_beta,
+        "clip": clip, "direction": direction, "hidden_size": hidden_size, "input_forget": input_forget,
+    }  # fmt: skip
+    layer = _layer(W, R, P, attributes)
+    (T, batch, features), D, H = X.shape, 1 + layer.bidirectional, layer.hidden_size
+    full = np.full(batch, T) if sequence_lens is None else sequence_lens
+    lengths = arrays.as_lengths(full, (batch,), T)
+    input_matrices, recurrent_matrices = (
+        _matrices(W, W_scale, W_zero_point),
+        _matrices(R, R_scale, R_zero_point),
+    )
+    Y, Y_h, Y_c = (np.zeros(shape, np.float32) for shape in ((T, D, batch, H), *[(D, batch, H)] * 2))
+    for d in range(D):
+        reverse = direction == "reverse" or d == 1
+        x = (arrays.reversed_steps(X, lengths) if reverse else X)[: lengths.max(initial=0)]
+        sums = input_matrices[d].times(x.reshape(len(x) * batch, features)).reshape(len(x), batch, 4 * H)
+        h, c = (np.zeros((batch, H), np.float32) if a is None else a[d] for a in (initial_h, initial_c))
+        cell = _Cell(layer, d, B, P)
+        Y[: len(x), d], *final = _steps(cell, sums, recurrent_matrices[d], lengths, h, c)
+        if reverse:
+            Y[:, d] = arrays.reversed_steps(Y[:, d], lengths)
+        Y_h[d], Y_c[d] = (np.where((lengths > 0)[:, None], state, 0) for state in final)
+    return Y, Y_h, Y_c
+
+
+def _matrices(W: AnyArray, scale: Array, zero_point: AnyArray) -> list[Matrix]:
+    """Return the matrix of each direction."""
+    D = len(W)
+    q = W.astype(np.float64) - zero_point.astype(np.float64).reshape(D, 1, -1)
+    return [Matrix(q[d], scale.reshape(D, -1)[d]) for d in range(D)]
+
+
+def _steps(cell: "_Cell", sums: Array, R: Matrix, lengths: Any, h: Any, c: Any) -> tuple[Any, Any, Any]:
+    """Return y, h and c after the steps of sums (T, B, 4H), the products of x."""
+    y = np.zeros((*sums.shape[:2], h.shape[1]), np.float32)
+    y_t = h  # zeros in rows that have ended
+    for t in range(len(sums)):
+        valid = (t < lengths)[:, None]
+        h_t, c_t = cell(sums[t] + R.times(y_t), c)
+        h, c = np.where(valid, h_t, h), np.where(valid, c_t, c)
+        y[t] = y_t = np.where(valid, h_t, 0)
+    return y, h, c
+
+
+class _Cell:
+    """One step of one direction, with the gates in ONNX's order i o f c."""
+
+    def __init__(self, layer: Any, d: int, B: Array | None, P: Array | None) -> None:
+        H = layer.hidden_size
+        self.gate, self.candidate, self.output = (
+            Activation(*([spec] if isinstance(spec, str) else spec)) for spec in layer.functions()[d]
+        )
+        self.clip, self.coupled = np.float32(layer.clip or np.inf), layer.coupled
+        self.biases: list[Any] = np.split(
+            np.zeros(4 * H, np.float32) if B is None else B[d, : 4 * H] + B[d, 4 * H :], 4
+        )
+        self.peepholes: list[Any] = np.split(np.zeros(3 * H, np.float32) if P is None else P[d], 3)
+
+    def __call__(self, sums: Any, c: Any) -> tuple[Any, Any]:
+        """Return h and c from the sums of products (B, 4H) and the previous c (B, H)."""
+        (a_i, a_o, a_f, a_g), (b_i, b_o, b_f, b_g) = np.split(sums, 4, axis=1), self.biases
+        p_i, p_o, p_f = self.peepholes
+        i = self.gate(self._clipped(a_i + p_i * c + b_i))
+        f = 1 - i if self.coupled else self.gate(self._clipped(a_f + p_f * c + b_f))
+        c = f * c + i * self.candidate(self._clipped(a_g + b_g))
+        o = self.gate(self._clipped(a_o + p_o * c + b_o))
+        return o * self.output(c), c
+
+    def _clipped(self, x: Any) -> Any:
+        return np.clip(x, -self.clip, self.clip)

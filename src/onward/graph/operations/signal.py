@@ -1,0 +1,262 @@
+"""Signal processing: Fourier transforms, windows and the matrix of the mel scale."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ShapeError
+from ..builder import Builder
+from ..node import AnyArray, Node, Signature
+from ..view import View
+from .products import split_rows
+from .registry import EVERY_INPUT, Inputs, Known, known, operation, view
+
+SUMMED_AT_ONCE = 32  # terms of one product; more of them in float32 would add up too many rounding errors
+
+
+def _as_complex(x: AnyArray) -> AnyArray:
+    """Return numbers (..., 1), or with their imaginary part (..., 2), as float64 or complex128 (...)."""
+    wide = x.astype(np.float64)
+    return wide[..., 0] if x.shape[-1] == 1 else wide[..., 0] + 1j * wide[..., 1]
+
+
+def _as_pairs(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    return np.stack([x.real, x.imag], -1).astype(dtype)
+
+
+def _dft_sizes(x: Known, length: Any, axis: Any, inverse: int, onesided: int) -> tuple[int, int, int]:
+    """Return the axis, the length of the transform and the size of the result on this axis."""
+    rank = len(x.shape)
+    place = -2 if axis is None else int(np.asarray(axis).item())
+    if rank < 2 or not -rank <= place < rank or place % rank == rank - 1 or x.shape[-1] not in (1, 2):
+        raise ShapeError(
+            f"x has shape {x.shape}, axis {place}; expected an axis before the last, which has size 1 or 2"
+        )
+    place %= rank
+    if length is not None:
+        n = int(np.asarray(length).item())
+    else:
+        n = 2 * (x.shape[place] - 1) if inverse and onesided else x.shape[place]
+    if n < 1:
+        raise ShapeError(f"dft_length={n}; expected a positive integer")
+    return place, n, n // 2 + 1 if onesided and not inverse else n
+
+
+def _dft_signature(
+    x: Known, length: Any = None, axis: Any = None, *, inverse: int = 0, onesided: int = 0
+) -> Signature:
+    place, _, size = _dft_sizes(x, length, axis, inverse, onesided)
+    shape = [*x.shape[:-1], 1 if inverse and onesided else 2]
+    shape[place] = size
+    return Signature(tuple(shape), x.dtype)
+
+
+@operation("DFT", signature=_dft_signature, shape_inputs=(1, 2), widens=True)
+def dft(
+    x: AnyArray,
+    length: AnyArray | None = None,
+    axis: AnyArray | None = None,
+    *,
+    inverse: int = 0,
+    onesided: int = 0,
+) -> AnyArray:
+    """The discrete Fourier transform of x (..., 1 or 2) along an axis, or its inverse; in float64."""
+    place, n, _ = _dft_sizes(x, length, axis, inverse, onesided)
+    numbers = _as_complex(x)
+    if inverse and onesided:
+        return np.fft.irfft(numbers, n, place)[..., None].astype(x.dtype)
+    if inverse:
+        return _as_pairs(np.fft.ifft(numbers, n, place), x.dtype)
+    if onesided and x.shape[-1] == 1:
+        return _as_pairs(np.fft.rfft(numbers, n, place), x.dtype)
+    y = np.fft.fft(numbers, n, place)
+    return _as_pairs(y.take(range(n // 2 + 1), place) if onesided else y, x.dtype)
+
+
+def transform_matrix(
+    n: int, parts: int, bins: int, inverse: bool, window: NDArray[Any] | None, first: int, last: int
+) -> NDArray[np.float32]:
+    """Return the rows [first, last) of the matrix (n * parts, bins * 2) of a Fourier transform, as (O, K).
+
+    Real numbers have one part, complex numbers two.
+    """
+    places = np.arange(first, last)
+    # exact multiples of the angle 2 pi / n: the product of indices modulo n
+    steps = np.outer(places // parts, np.arange(bins)) % n
+    turns = np.exp((2j if inverse else -2j) * np.pi / n * steps) * np.where(places % parts, 1j, 1)[:, None]
+    if inverse:
+        turns = turns / n
+    if window is not None:
+        turns = turns * window.astype(np.float64)[places // parts][:, None]
+    return np.ascontiguousarray(_as_pairs(turns, np.dtype(np.float32)).reshape(len(places), -1).T)
+
+
+def _lower_transform(
+    b: Builder, rows: View, n: int, parts: int, bins: int, inverse: bool, window: NDArray[Any] | None
+) -> View:
+    """Transform rows (..., at most n * parts) to (..., bins, 2): sums of few terms each, added in pairs."""
+    leading, K = rows.shape[:-1], min(rows.shape[-1], n * parts)
+    last_axis = len(leading)
+    sums = []
+    for first in range(0, K, SUMMED_AT_ONCE):
+        last = min(first + SUMMED_AT_ONCE, K)
+        make = partial(transform_matrix, n, parts, bins, inverse, window, first, last)
+        key = ("fourier", n, parts, bins, inverse, first, last)
+        W = b.packed(() if window is None else (window,), key, _without_bias(make))
+        y = b.new_rows(math.prod(leading), 2 * bins)
+        b.add("product", W, rows.sliced(last_axis, first, last), last_axis, None, y)
+        sums.append(y)
+    while len(sums) > 1:
+        pairs = [b.binary("add", *sums[i : i + 2]) for i in range(0, len(sums) - 1, 2)]
+        sums = [*pairs, *sums[len(pairs) * 2 :]]
+    y = split_rows(sums[0], leading)
+    return y._replace(shape=(*leading, bins, 2), strides=(*y.strides[:-1], 2 * y.strides[-1], y.strides[-1]))
+
+
+def _without_bias(make: Callable[[], NDArray[Any]]) -> Callable[[], tuple[NDArray[Any], None]]:
+    return lambda: (make(), None)
+
+
+@dft.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, (length, axis) = view(b, inputs[0]), (*map(known, inputs[1:]), None, None)[:2]
+    inverse, onesided = (bool(node.attributes.get(name)) for name in ("inverse", "onesided"))
+    if x is None or 0 in x.shape or 0 in shapes[0] or (inverse and onesided):
+        return None
+    if any(value is not None and not value.known for value in inputs[1:]):
+        return None
+    place, n, bins = _dft_sizes(inputs[0], length, axis, inverse, onesided)  # type: ignore[arg-type]  # has shape and dtype
+    rank, parts = len(x.shape), x.shape[-1]
+    rest = [axis for axis in range(rank - 1) if axis != place]
+    moved = x.permuted(*rest, place, rank - 1)
+    rows = b.reshaped(moved, *moved.shape[:-2], moved.shape[-2] * parts)
+    y = _lower_transform(b, rows, n, parts, bins, inverse, None)
+    return [y.permuted(*np.argsort([*rest, place]), rank - 1)]
+
+
+def _stft_sizes(
+    signal: Known, frame_step: Any, window: Known | None, frame_length: Any, onesided: int
+) -> tuple[int, int, int, int]:
+    """Return the step, the frame length, the number of frames and the number of frequencies."""
+    step = int(np.asarray(frame_step).item())
+    if len(signal.shape) not in (2, 3) or signal.shape[2:] not in ((), (1,), (2,)):
+        raise ShapeError(f"signal has shape {signal.shape}; expected (N, L, 1) or (N, L, 2)")
+    if frame_length is not None:
+        n = int(np.asarray(frame_length).item())
+    else:
+        n = signal.shape[1] if window is None else window.shape[0]
+    if step < 1 or not 1 <= n <= signal.shape[1] or (window is not None and window.shape != (n,)):
+        raise ShapeError(
+            f"a signal of length {signal.shape[1]} has frame_step {step}, frame_length {n} and a window of "
+            f"shape {None if window is None else window.shape}; expected frame_step >= 1, a frame_length up "
+            f"to the length, and a window of the same length"
+        )
+    return step, n, 1 + (signal.shape[1] - n) // step, n // 2 + 1 if onesided else n
+
+
+def _stft_signature(
+    signal: Known,
+    frame_step: Any,
+    window: Known | None = None,
+    frame_length: Any = None,
+    *,
+    onesided: int = 1,
+) -> Signature:
+    _, _, frames, bins = _stft_sizes(signal, frame_step, window, frame_length, onesided)
+    return Signature((signal.shape[0], frames, bins, 2), signal.dtype)
+
+
+@operation("STFT", signature=_stft_signature, shape_inputs=(1, 3), widens=True)
+def stft(
+    signal: AnyArray,
+    frame_step: AnyArray,
+    window: AnyArray | None = None,
+    frame_length: AnyArray | None = None,
+    *,
+    onesided: int = 1,
+) -> AnyArray:
+    """The Fourier transform of each frame of a signal (N, L, 1 or 2), times a window; in float64."""
+    step, n, _, bins = _stft_sizes(signal, frame_step, window, frame_length, onesided)
+    numbers = _as_complex(signal if signal.ndim == 3 else signal[..., None])
+    frames = np.lib.stride_tricks.sliding_window_view(numbers, n, 1)[:, ::step]
+    if window is not None:
+        frames = frames * window.astype(np.float64)
+    y = np.fft.rfft(frames) if onesided and frames.dtype.kind == "f" else np.fft.fft(frames)[..., :bins]
+    return _as_pairs(y, signal.dtype)
+
+
+@stft.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Lower to a product of overlapping frames with a matrix of cosines and sines."""
+    signal, (window, length) = view(b, inputs[0]), (*inputs[2:], None, None)[:2]
+    constants = [value for value in (inputs[1], window, length) if value is not None]
+    if signal is None or 0 in signal.shape or any(not value.known for value in constants):
+        return None
+    step, n, frames, bins = _stft_sizes(
+        inputs[0],  # type: ignore[arg-type]  # has shape and dtype
+        known(inputs[1]),
+        known(window),
+        known(length),
+        node.attributes.get("onesided", 1),
+    )
+    parts = signal.shape[2] if len(signal.shape) == 3 else 1
+    whole = b.contiguous(signal)
+    rows = whole._replace(
+        shape=(signal.shape[0], frames, n * parts), strides=(signal.shape[1] * parts, step * parts, 1)
+    )
+    return [_lower_transform(b, rows, n, parts, bins, False, known(window))]
+
+
+def _window_signature(size: Any, *, output_datatype: Any = np.float32, **attributes: Any) -> Signature:
+    return Signature((max(0, int(np.asarray(size).item())),), np.dtype(output_datatype))
+
+
+def _register_window(name: str, *coefficients: float) -> None:
+    """Register the window that sums coefficients[k] cos(2 pi k n / N)."""
+
+    @operation(name, signature=_window_signature, shape_inputs=EVERY_INPUT)
+    def window(size: AnyArray, *, output_datatype: Any = np.float32, periodic: int = 1) -> AnyArray:
+        n = int(size.item())
+        angle = 2 * np.pi * np.arange(max(0, n)) / np.float64(n if periodic else n - 1)
+        terms = (a * np.cos(k * angle) for k, a in enumerate(coefficients))
+        return np.asarray(sum(terms)).astype(output_datatype)
+
+
+_register_window("HannWindow", 0.5, -0.5)
+_register_window("HammingWindow", 25 / 46, -21 / 46)
+_register_window("BlackmanWindow", 0.42, -0.5, 0.08)
+
+
+def _mel_signature(
+    num_mel_bins: Any, dft_length: Any, *others: Any, output_datatype: Any = np.float32
+) -> Signature:
+    return Signature((int(dft_length.item()) // 2 + 1, int(num_mel_bins.item())), np.dtype(output_datatype))
+
+
+@operation("MelWeightMatrix", signature=_mel_signature, shape_inputs=EVERY_INPUT)
+def mel_weight_matrix(
+    num_mel_bins: AnyArray,
+    dft_length: AnyArray,
+    sample_rate: AnyArray,
+    lower_edge_hertz: AnyArray,
+    upper_edge_hertz: AnyArray,
+    *,
+    output_datatype: Any = np.float32,
+) -> AnyArray:
+    """The matrix (frequencies, mel bins) of triangular filters that are evenly spaced on the mel scale."""
+    bins, length = int(num_mel_bins.item()), int(dft_length.item())
+    low, high = (2595 * math.log10(1 + edge.item() / 700) for edge in (lower_edge_hertz, upper_edge_hertz))
+    mels = low + np.arange(bins + 2) * ((high - low) / (bins + 2))
+    edges = ((length + 1) * (700 * (10 ** (mels / 2595) - 1)) // sample_rate.item()).astype(np.int64)
+    y = np.zeros((length // 2 + 1, bins))
+    for i, (left, center, right) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
+        if left == center:
+            y[center, i] = 1
+        else:
+            y[left : center + 1, i] = np.arange(center - left + 1) / (center - left)
+        y[center:right, i] = np.arange(right - center, 0, -1) / max(1, right - center)
+    return y.astype(output_datatype)

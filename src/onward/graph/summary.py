@@ -1,0 +1,107 @@
+"""A summary of a graph: one row per node that holds parameters, including the nodes of bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..layers.summary import Axes, Row
+from .graph import Graph, bodies
+from .node import Node, Signature
+from .operations import OPERATIONS
+
+Weights = dict[str, NDArray[Any]]
+# Two sizes that stand for an open size: what differs between them depends on the input.
+STAND_INS = (11, 13, 17, 19, 23, 29), (31, 37, 41, 43, 47, 53)
+
+
+class Summary(NamedTuple):
+    """The rows, the weights of each row by name, and the number of nodes without parameters or row."""
+
+    rows: list[Row]
+    weights: list[Weights]
+    others: int
+
+
+def summarize(graph: Graph) -> Summary:
+    """Summarize a graph. A weight that several nodes share belongs to the first of them."""
+    rows: list[Row] = []
+    weights: list[Weights] = []
+    others, seen = 0, set()
+    for inner, shapes in _graphs(graph):
+        for node in inner.nodes:
+            held = {name: inner.constants[name] for name in node.inputs if name in inner.constants}
+            held = {
+                name: array
+                for name, array in held.items()
+                if (array.dtype.kind == "f" or array.ndim > 1) and id(array) not in seen
+            }
+            seen |= set(map(id, held.values()))
+            if held:
+                sizes = sum(w.size for w in held.values()), sum(w.nbytes for w in held.values())
+                name, kind = node.name.partition(",")[0], node.source or node.operation
+                rows.append(Row(name, kind, shapes.get(node.outputs[0]), *sizes))
+                weights.append(held)
+            else:
+                others += 1
+    return Summary(rows, weights, others)
+
+
+def _graphs(graph: Graph) -> Iterator[tuple[Graph, dict[str, Axes]]]:
+    """Yield a graph and the bodies of its nodes, with the shapes of their values."""
+    yield graph, _shapes(graph)
+    for node in graph.nodes:
+        for body in bodies(node):
+            yield from _graphs(body)
+
+
+def _shapes(graph: Graph) -> dict[str, Axes]:
+    """Return the shapes of the values of a graph; open sizes have their declared names, or are "?"."""
+    axes = {
+        axis for declared in graph.inputs for axis in declared.axes or () if isinstance(axis, str) and axis
+    }
+    names = [dict(zip(sizes, sorted(axes), strict=False)) for sizes in STAND_INS]
+    # an open size without a name is 1 at first, which broadcasts to any other
+    first, second = (
+        _inferred(graph, {axis: size for size, axis in stand_ins.items()} | {"": unnamed})
+        for unnamed, stand_ins in enumerate(names, start=1)
+    )
+    shapes: dict[str, Axes] = {}
+    for name, (shape, _) in first.items():
+        other = second[name].shape if name in second else tuple(0 if size == 1 else size for size in shape)
+        shapes[name] = tuple(
+            m if m == n else names[0].get(m, "?") if names[0].get(m) == names[1].get(n) else "?"
+            for m, n in zip(shape, other, strict=True)
+        )
+    return shapes
+
+
+def _inferred(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Signature]:
+    """Infer signatures with sizes in place of the open ones, as far as they follow from shapes."""
+    values: dict[str, Any] = dict(graph.constants)
+    for declared in graph.inputs:
+        if declared.name not in values and declared.axes is not None and declared.dtype is not None:
+            shape = tuple(axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in declared.axes)
+            values[declared.name] = Signature(shape, declared.dtype)
+    for node in graph.nodes:
+        values |= _outputs(node, [values.get(name) if name else None for name in node.inputs])
+    return {name: Signature.of(value) for name, value in values.items()}
+
+
+def _outputs(node: Node, inputs: Sequence[Any]) -> dict[str, Any]:
+    operation = OPERATIONS[node.operation]
+    if any(value is None and name for value, name in zip(inputs, node.inputs, strict=True)):
+        return {}
+    try:
+        known = all(value is None or isinstance(value, np.ndarray) for value in inputs)
+        small = sum(value.size for value in inputs if isinstance(value, np.ndarray)) < 1000
+        if (known and small and operation.is_pure) or not operation.reads_values:
+            found: Any = [np.asarray(a) for a in operation.compute(inputs, node.attributes)]
+        else:
+            found = operation.signatures(inputs, node.attributes) or ()
+    except Exception:  # the shapes are a convenience; a call reports the error
+        return {}
+    return dict(zip(node.outputs, found, strict=False))

@@ -1,0 +1,91 @@
+"""Results that are only copied are written to the target of the copy."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+from support.evaluate import evaluate
+from support.onnx_nodes import model_of, open_model
+
+
+def node(operation: str, inputs: str, output: str, **attributes: Any) -> Any:
+    return helper.make_node(operation, inputs.split(), [output], **attributes)
+
+
+WEIGHTS = {
+    "W": np.random.default_rng(1).standard_normal((16, 4, 3)).astype(np.float32),
+    "V": np.random.default_rng(2).standard_normal((16, 16, 3)).astype(np.float32),
+    "M": np.random.default_rng(3).standard_normal((9, 16)).astype(np.float32),
+    "pads": np.array([0, 0, 2, 0, 0, 1]),
+    "half": np.array(0.5, np.float32),
+}
+GRAPHS = {
+    "padded product": [
+        node("Conv", "x W", "a", pads=[1, 1]),
+        node("Relu", "a", "b"),
+        node("Conv", "b V", "y", pads=[2, 0]),
+    ],
+    "padded function": [node("Tanh", "x", "a"), node("Conv", "a W", "y", pads=[1, 2])],
+    "concatenated functions": [
+        node("Tanh", "x", "a"),
+        node("Neg", "x", "b"),
+        node("Concat", "a b", "y", axis=1),
+    ],
+    "concatenated twice": [
+        node("Tanh", "x", "a"),
+        node("Neg", "x", "b"),
+        node("Concat", "a b", "c", axis=2),
+        node("Abs", "x", "d"),
+        node("Concat", "c d", "y", axis=2),
+    ],
+    "concatenated with itself": [node("Tanh", "x", "a"), node("Concat", "a a", "y", axis=1)],
+    "transposed output": [node("Tanh", "x", "a"), node("Transpose", "a", "y", perm=[2, 0, 1])],
+    "product as output": [node("MatMul", "x M", "y")],
+    "padded and read again": [
+        node("Tanh", "x", "a"),
+        node("Pad", "a pads half", "p"),
+        node("ReduceMax", "a", "m", axes=[2]),
+        node("Mul", "p m", "y"),
+    ],
+    "padded twice": [
+        node("Tanh", "x", "a"),
+        node("Pad", "a pads half", "b"),
+        node("Pad", "b pads half", "y"),
+    ],
+    "padded sum": [
+        node("Tanh", "x", "a"),
+        node("Add", "a x", "b"),
+        node("Pad", "b pads", "p"),
+        node("Mul", "p half", "y"),
+    ],
+    "pads that meet": [
+        node("Tanh", "x", "a"),
+        node("Pad", "a pads", "p"),
+        node("Neg", "x", "b"),
+        node("Pad", "b pads half", "q"),
+        node("Concat", "p q", "y", axis=0),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs_with_copies_match_numpy(name: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 4, 9)).astype(np.float32)
+    model = open_model(model_of(GRAPHS[name], {"x": x}, ["y"], WEIGHTS))
+    for _ in range(3):
+        x = rng.standard_normal(x.shape).astype(np.float32)
+        (expected,) = evaluate(model._planner.graph, x)
+        np.testing.assert_allclose(model(x)[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("padded product", 6), ("concatenated functions", 3), ("padded twice", 5)]
+)
+def test_copies_are_removed(name: str, steps: int) -> None:
+    x = np.zeros((1, 4, 9), np.float32)
+    model = open_model(model_of(GRAPHS[name], {"x": x}, ["y"], WEIGHTS))
+    model(x)
+    (plan,) = model._planner._plans.values()
+    assert len(plan._core) == steps

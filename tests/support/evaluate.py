@@ -1,0 +1,32 @@
+"""Run a graph node by node in NumPy: the meaning of its operations, without plans."""
+
+from functools import partial
+from typing import Any
+
+from onward.graph import Graph
+from onward.graph.operations import OPERATIONS
+
+
+def evaluate(graph: Graph, *inputs: Any) -> tuple[Any, ...]:
+    """Return the outputs of a graph."""
+    names = [declared.name for declared in graph.inputs]
+    values = {"": None, **graph.constants, **dict(zip(names, inputs, strict=True))}
+    for node in graph.nodes:
+        attributes = {
+            name: _Body(value) if isinstance(value, Graph) else value
+            for name, value in node.attributes.items()
+        }
+        results = OPERATIONS[node.operation].compute([values[name] for name in node.inputs], attributes)
+        values |= {name: array for name, array in zip(node.outputs, results, strict=False) if name}
+    return tuple(values[name] for name in graph.outputs)
+
+
+class _Body(partial[tuple[Any, ...]]):
+    """The body of a node, as operations call it."""
+
+    def __new__(cls, graph: Graph) -> "_Body":
+        body = super().__new__(cls, evaluate, graph)
+        body.graph = graph
+        return body
+
+    graph: Graph
