@@ -259,3 +259,55 @@ def test_threads_do_not_change_integer_products() -> None:
         (one,) = run(nodes, {"x": x}, {"W": W})
     with onward.num_threads(2):
         np.testing.assert_array_equal(run(nodes, {"x": x}, {"W": W})[0], one)
+
+
+@pytest.mark.parametrize("operation", ["Conv", "MatMul", "Gemm"])
+@pytest.mark.parametrize("per_unit", [False, True])
+def test_products_of_dequantized_arrays_are_integer_products(operation: str, per_unit: bool) -> None:
+    x, bias, units = normal(4, 33), normal(18), 18
+    W = integers("int8", 33, units)
+    scale = (0.01 + RNG.random(units if per_unit else 1) / 50).astype(np.float32)
+    W_zero = integers("int8", len(scale)) if per_unit else integers("int8", 1)
+    matrix, axis = {"Conv": (W.T[..., None], 0), "MatMul": (W, 1), "Gemm": (W.T, 0)}[operation]
+    weights = {
+        **{"W": np.ascontiguousarray(matrix), "W_scale": scale, "W_zero": W_zero, "bias": bias},
+        **{"x_scale": np.float32(0.03), "x_zero": np.uint8(120)},
+    }
+    if not per_unit:
+        weights |= {"W_scale": scale.reshape(()), "W_zero": W_zero.reshape(())}
+    attributes = {"transB": 1} if operation == "Gemm" else {}
+    names = ["f", "V"] if operation == "MatMul" else ["f", "V", "bias"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "x_scale", "x_zero"], ["f"]),
+        helper.make_node("DequantizeLinear", ["W", "W_scale", "W_zero"], ["V"], axis=axis),
+        helper.make_node(operation, names, ["y"], **attributes),
+    ]
+    rows = x[:, :, None] if operation == "Conv" else x
+    graph = open_model(model_of(nodes, {"x": rows}, ["y"], weights))
+    (y,) = graph(rows)
+    assert "DequantizeLinear" not in [node.operation for node in graph._planner.graph.nodes]
+    q = np.clip(np.rint(x / np.float32(0.03)) + 120, 0, 255)
+    expected = exact_product(q, 120, W, W_zero).astype(np.float32) * (np.float32(0.03) * scale)
+    if operation != "MatMul":
+        expected = expected + bias
+    np.testing.assert_array_equal(y.reshape(expected.shape), expected)
+
+
+def test_products_of_arrays_that_other_scales_dequantized_stay_float_products() -> None:
+    x, W = integers("uint8", 5, 7), integers("int8", 7, 9)
+    scales = (0.01 + RNG.random(7)).astype(np.float32)  # of the rows of W, which the product sums over
+    weights = {
+        "W": W,
+        "W_scale": scales,
+        "W_zero": np.zeros(7, np.int8),
+        "one": np.float32(1),
+        "zero": np.uint8(0),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "one", "zero"], ["f"]),
+        helper.make_node("DequantizeLinear", ["W", "W_scale", "W_zero"], ["V"], axis=0),
+        helper.make_node("MatMul", ["f", "V"], ["y"]),
+    ]
+    (y,) = open_model(model_of(nodes, {"x": x}, ["y"], weights))(x)
+    np.testing.assert_allclose(y, x.astype(np.float32) @ (W * scales[:, None]), rtol=1e-5)

@@ -188,4 +188,4 @@ def test_statically_quantized_models_match_onnxruntime(name: str, form: Any, tmp
     quantization.quantize_static(source, target, Calibration(inputs), form, op_types_to_quantize=operators)
     model = onnx.load(target)
     for mine, expected in zip(open_model(model)(**inputs), session(model).run(None, inputs), strict=True):
-        np.testing.assert_allclose(mine, expected, rtol=0, atol=0.05 * np.abs(expected).max())
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=0.01 * np.abs(expected).max())
