@@ -72,12 +72,12 @@ struct RowHeader {
     int32_t zero_point, sum;
 };
 
-// Where an integer product stores its results [rows][units]: as int32, plus int32 biases or null; or as float32,
-// multiplied by scales (one, or one per unit) or null, plus float32 biases or null.
+// Where an integer product stores its results [rows][units]: as int32, or as float32, multiplied by scales (one, or one
+// per unit) or null. Biases of the units are null, or added before the conversion (int32) or last (float32).
 struct IntegerResult {
     Size units, stride;
-    int32_t* integers;
     const int32_t* integer_bias;
+    int32_t* integers;
     float* floats;
     const float* scale;
     bool has_scale_per_unit;

@@ -207,8 +207,8 @@ inline void integer_product(const Panels<float>& panels, const int32_t* a, Size 
             for (Size m = 0; m < blocks; m++) {
                 const Size unit = (block + m) * L, n = out.units - unit, at = (first_row + r) * out.stride + unit;
                 i32v sum = (i32v)load((const float*)sums + (r * blocks + m) * L);
+                if (out.integer_bias) sum += (i32v)load_some((const float*)out.integer_bias + unit, n);
                 if (out.integers) {
-                    if (out.integer_bias) sum += (i32v)load_some((const float*)out.integer_bias + unit, n);
                     store_some((float*)out.integers + at, (f32v)sum, n);
                     continue;
                 }

@@ -17,6 +17,7 @@ void IntegerMatrix::pack_row(const uint8_t* x, const std::vector<Size>& pieces, 
                              int zero_point, int32_t* row) const {
     uint8_t* const stored = (uint8_t*)row + sizeof(RowHeader);
     uint8_t* to = stored;
+    const Size n = K;  // a local variable, which bytes cannot alias
     for (const Size piece : pieces) {
         if (length < 16)
             for (Size i = 0; i < length; i++) to[i] = x[piece + i];
@@ -25,14 +26,14 @@ void IntegerMatrix::pack_row(const uint8_t* x, const std::vector<Size>& pieces, 
         to += length;
     }
     if (flip)
-        for (Size k = 0; k < K; k++) stored[k] = uint8_t(stored[k] + flip);
+        for (Size k = 0; k < n; k++) stored[k] ^= flip;
     int32_t sum = 0;
     if (has_zero_points) {
         if (bytes.offset)
-            for (Size k = 0; k < K; k++) sum += stored[k];
+            for (Size k = 0; k < n; k++) sum += stored[k];
         else
-            for (Size k = 0; k < K; k++) sum += int8_t(stored[k]);
-        sum -= int32_t(bytes.offset * K);
+            for (Size k = 0; k < n; k++) sum += int8_t(stored[k]);
+        sum -= int32_t(bytes.offset * n);
     }
     const RowHeader header{1, zero_point, sum};
     std::memcpy(row, &header, sizeof header);

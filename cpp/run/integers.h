@@ -9,8 +9,8 @@ class IntegerMatrix {
 public:
     // q (O, K) and the zero point of each row; numbers and zero points lie between -128 and 127.
     IntegerMatrix(const int8_t* q, const int32_t* zero_points, Size O, Size K);
-    // Copies a row, given in pieces of `length` bytes, in front of which its header goes. `flip` is added to each byte,
-    // modulo 256, to obtain how the kernels store it.
+    // Copies a row that consists of pieces of `length` bytes, and puts its header in front. The exclusive or of a byte
+    // and `flip` is what the kernels store.
     void pack_row(const uint8_t* x, const std::vector<Size>& pieces, Size length, uint8_t flip, int zero_point,
                   int32_t* row) const;
     const Panels<float>& panels() const { return packed; }

@@ -83,9 +83,13 @@ void Plan::dequantize(const View& x, const View& scale, const View& zero_point, 
 
 void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
                            const View* scale, const View* bias, const View& y) {
-    check(x), check(zero_point, x.dtype), check(y, scale ? DType::float32 : DType::int32);
+    check(x), check(zero_point, x.dtype), check(y);
     if (scale) check(*scale, DType::float32);
-    if (bias) check(*bias, y.dtype);
+    if (bias) check(*bias);
+    const bool is_float = y.dtype == DType::float32, adds_first = bias && bias->dtype == DType::int32;
+    if ((!is_float && (y.dtype != DType::int32 || scale)) ||
+        (bias && !adds_first && !(is_float && bias->dtype == DType::float32)))
+        throw std::invalid_argument("the dtypes of an integer product do not fit each other");
     const Rows rows(x, row_axes);
     const Size count = Size(rows.offsets.size());
     const Size scales = scale ? Size(offsets_of(*scale, 0, scale->shape.size()).size()) : 1;
@@ -98,7 +102,7 @@ void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes,
     };
     const Views v{x, zero_point, y, scale ? *scale : View{}, bias ? *bias : View{}};
     const bool has_scale = scale, has_bias = bias, worth_threads = count * W.K * W.O >= 4'000'000;
-    steps.push_back([&W, v, rows, count, scales, has_scale, has_bias, worth_threads](std::byte* const* spaces) {
+    steps.push_back([=, &W](std::byte* const* spaces) {
         const bool is_unsigned = v.x.dtype == DType::uint8;
         const ByteKernels& bytes = W.byte_kernels();
         const uint8_t* const from = at<uint8_t>(v.x, spaces);
@@ -116,13 +120,15 @@ void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes,
                     W.pack_row(from + rows.offsets[first + row], rows.pieces, rows.length, flip, zero,
                                packed.data() + row * size);
                 IntegerResult out{W.O, stride, nullptr, nullptr, nullptr, nullptr, scales > 1, nullptr};
-                if (has_scale) {
-                    out.floats = at<float>(v.y, spaces) + first * stride, out.scale = at<float>(v.scale, spaces);
-                    if (has_bias) out.bias = at<float>(v.bias, spaces);
-                } else {
+                if (is_float)
+                    out.floats = at<float>(v.y, spaces) + first * stride;
+                else
                     out.integers = at<int32_t>(v.y, spaces) + first * stride;
-                    if (has_bias) out.integer_bias = at<int32_t>(v.bias, spaces);
-                }
+                if (has_scale) out.scale = at<float>(v.scale, spaces);
+                if (adds_first)
+                    out.integer_bias = at<int32_t>(v.bias, spaces);
+                else if (has_bias)
+                    out.bias = at<float>(v.bias, spaces);
                 bytes.integer_product(W.panels(), packed.data(), n, out);
             }
         });

@@ -20,7 +20,6 @@ from .registry import Inputs, Value, known, lowering, typed_view, view
 from .sliding import geometry, pad_view, window_view
 
 BYTES = ("int8", "uint8")
-MAX_FLOAT_TERMS = 2**24 // 255**2  # a sum of so many products of bytes is exact in float32
 
 
 # ---- Quantization ----------------------------------------------------------------------------------------
@@ -249,27 +248,39 @@ def _conv(
     if any(min(side) < 0 for side in g.sides):
         return None
     last = pad_view(b, x.permuted(0, *range(2, 2 + axes), 1), g.sides, zero_point)
-    if groups == C == M and bias is None and scale is None and math.prod(kernel) <= MAX_FLOAT_TERMS:
+    places = (N, *out)
+    if groups == C == M and _is_exact_in_float32(W, bias):
         center = 0 if W_zero is None else W_zero.astype(np.float32).reshape(-1, *[1] * (axes + 1))
-        floats = b.like(last, "float32")
+        floats, added = b.like(last, "float32"), None if bias is None else bias.astype(np.float32)
         b.add("dequantize", last, b.scalar(1.0), zero_point, floats)
-        sums = depthwise(b, floats, W.astype(np.float32) - center, None, g)
-        y = b.cast(sums, "int32")
-        b.exact_casts.add(y)
+        y = depthwise(b, floats, W.astype(np.float32) - center, added, g)
+        if scale is None:
+            y = b.cast(y, "int32")
+            b.exact_casts.add(y)
+        else:
+            y = b.binary("multiply", y, b.constant(scale))
         return y.permuted(0, axes + 1, *range(1, axes + 1))
-    y = b.new(N * math.prod(out), M, dtype="int32")
+    y = b.new(math.prod(places), M, dtype="int32" if scale is None else "float32")
     for group in range(groups):
         own = slice(group * M // groups, (group + 1) * M // groups)
-        zeros = W_zero if W_zero is None or W_zero.size == 1 else W_zero[own]
         part = last.sliced(axes + 1, group * C // groups, (group + 1) * C // groups)
         rows = window_view(part, g)
+        zeros, scales = (a if a is None or a.size == 1 else a[own] for a in (W_zero, scale))
         filters = _packed(b, W, zeros, ("filters", group), lambda own=own: _rows(W[own]))  # type: ignore[misc]
-        start = None if bias is None else b.constant(bias[own])
+        start, factor = (None if a is None else b.constant(a) for a in (bias, scales))
+        if start is not None:
+            start = start.sliced(0, own.start, own.stop)
         target = y.sliced(1, own.start, own.stop)
-        b.add("integer_product", filters, rows, 1 + axes, zero_point, None, start, target)
-    if scale is not None:
-        y = b.binary("multiply", b.cast(y, "float32"), b.constant(scale))
-    return split_rows(y, (N, *out)).permuted(0, axes + 1, *range(1, axes + 1))
+        b.add("integer_product", filters, rows, 1 + axes, zero_point, factor, start, target)
+    return split_rows(y, places).permuted(0, axes + 1, *range(1, axes + 1))
+
+
+def _is_exact_in_float32(W: NDArray[Any], bias: NDArray[Any] | None) -> bool:
+    """Whether all sums over one channel are whole numbers that float32 represents exactly."""
+    largest = 255**2 * math.prod(W.shape[2:]) + (
+        0 if bias is None else int(np.abs(bias.astype(np.int64)).max())
+    )
+    return largest <= 2**24
 
 
 def _rows(W: NDArray[Any]) -> NDArray[Any]:
