@@ -2,6 +2,7 @@
 #include "run/plan.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <numeric>
 #include <stdexcept>
@@ -23,6 +24,21 @@ float* copied(const float* from, Size n, float* to) {
     else
         for (Size i = 0; i < n; i++) to[i] = from[i];
     return to + n;
+}
+
+// Packs a matrix (K, N) in panels with one gate; the last block is padded with zeros.
+void pack(const float* matrix, const std::array<Size, 2>& strides, Size K, Size N, Size L, float* panels) {
+    for (Size first = 0; first < N; first += L, panels += K * L) {
+        const Size n = std::min(L, N - first);
+        const float* const from = matrix + first * strides[1];
+        if (n < L) std::fill_n(panels, K * L, 0.0f);
+        if (strides[1] == 1) {
+            for (Size k = 0; k < K; k++) copied(from + k * strides[0], n, panels + k * L);
+        } else {
+            for (Size lane = 0; lane < n; lane++)
+                for (Size k = 0; k < K; k++) panels[k * L + lane] = from[k * strides[0] + lane * strides[1]];
+        }
+    }
 }
 
 }  // namespace
@@ -90,28 +106,54 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
     });
 }
 
+// Packs b, and multiplies rows of a by it as `product` does. Rows whose numbers are not adjacent are gathered first.
 void Plan::matmul(const View& a, const View& b, const View& y) {
     check_floats({&a, &b, &y});
-    // For each k, one loop over the other axes computes y[m, :] += a[m, k] b[k, :].
     const size_t axes = y.shape.size();
-    const Size K = a.shape.back();
-    View a_k = a, b_k = b;
-    const Size a_stride = a.strides.back(), b_stride = b.strides[b.shape.size() - 2];
-    a_k.shape.back() = 1, b_k.shape[b.shape.size() - 2] = 1;
-    if (axes < 2) throw std::out_of_range("matmul needs at least two axes");
-    steps.push_back([this, K, a_stride, b_stride, zero = Loops<1>({&y}), loops = Loops<3>({&a_k, &b_k, &y})](
-                        std::byte* const* spaces) {
-        zero.run<float>(spaces, [](const auto& p, Size n, const auto& step) {
-            for (Size i = 0; i < n; i++) p[0][i * step[0]] = 0;
-        });
-        loops.run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
-            for (Size k = 0; k < K; k++) {
-                const std::array<float*, 3> own{p[0] + k * a_stride, p[1] + k * b_stride, p[2]};
-                with_contiguous<2>(own, n, step, [&](Size count, auto operands, auto operand_steps, float* out) {
-                    kernels.multiply_add(count, operands[0], operand_steps[0], operands[1], operand_steps[1], out);
-                });
+    if (axes < 2 || a.shape.size() < 2 || b.shape.size() < 2)
+        throw std::out_of_range("a matrix product needs views with at least two axes");
+    const Size M = y.shape[axes - 2], N = y.shape[axes - 1], K = a.shape.back();
+    auto matrix = [](const View& view) { return std::array<Size, 2>{view.strides.end()[-2], view.strides.back()}; };
+    // The offsets of all matrices of an operand, broadcast to those of y.
+    auto offsets = [&](const View& operand, Size rows, Size columns) {
+        View view = operand;
+        if (view.shape.size() > axes || view.shape.end()[-2] != rows || view.shape.back() != columns)
+            throw std::out_of_range("the shapes of a matrix product do not match");
+        view.shape.insert(view.shape.begin(), axes - view.shape.size(), 1);
+        view.strides.insert(view.strides.begin(), axes - view.strides.size(), 0);
+        for (size_t axis = 0; axis + 2 < axes; axis++) {
+            if (view.shape[axis] == 1) view.shape[axis] = y.shape[axis], view.strides[axis] = 0;
+            if (view.shape[axis] != y.shape[axis]) throw std::out_of_range("matrices do not broadcast to a product");
+        }
+        return offsets_of(view, 0, axes - 2);
+    };
+    steps.push_back([=, this, a_offsets = offsets(a, M, K), b_offsets = offsets(b, K, N), y_offsets = offsets(y, M, N),
+                     a_strides = matrix(a), b_strides = matrix(b), y_strides = matrix(y)](std::byte* const* spaces) {
+        const Size L = kernels.L, blocks = ceil_div(N, L), units = blocks * L, at_once = std::min(M, rows_at_once);
+        const Buffer<float> memory(units * (K + 1 + at_once) + at_once * K);
+        float *const weights = memory.data(), *const zeros = weights + units * K, *const out = zeros + units,
+              *const rows = out + at_once * units;
+        std::fill_n(zeros, units, 0.0f);
+        const Panels<float> panels{1, K, blocks, Format::native, weights, zeros, K * L * Size(sizeof(float))};
+        for (size_t i = 0; i < y_offsets.size(); i++) {
+            if (i == 0 || b_offsets[i] != b_offsets[i - 1])
+                pack(at<float>(b, spaces) + b_offsets[i], b_strides, K, N, L, weights);
+            for (Size first = 0; first < M; first += at_once) {
+                const Size n = std::min(at_once, M - first);
+                const float* from = at<float>(a, spaces) + a_offsets[i] + first * a_strides[0];
+                Operand<float> operand{from, a_strides[0]};
+                if (a_strides[1] != 1) {
+                    for (Size row = 0; row < n; row++)
+                        for (Size k = 0; k < K; k++) rows[row * K + k] = from[row * a_strides[0] + k * a_strides[1]];
+                    operand = {rows, K};
+                }
+                kernels.product(panels, operand, n, out, units, nullptr, {0, blocks});
+                float* const to = at<float>(y, spaces) + y_offsets[i] + first * y_strides[0];
+                for (Size row = 0; row < n; row++)
+                    for (Size unit = 0; unit < N; unit++)
+                        to[row * y_strides[0] + unit * y_strides[1]] = out[row * units + unit];
             }
-        });
+        }
     });
 }
 

@@ -18,8 +18,8 @@ void Plan::recurrent(const Stack<float>& stack, const View& x, const View* h0, c
     steps.push_back([&stack, v](std::byte* const* spaces) {
         stack.forward({v->x.shape[0], v->x.shape[1], {at<float>(v->x, spaces), v->x.strides[0], v->x.strides[1]},
                        {at<float>(v->y, spaces), v->y.strides[0], v->y.strides[1]},
-                       v->has_h0 ? at<float>(v->h0, spaces) : nullptr, v->has_c0 ? at<float>(v->c0, spaces) : nullptr, nullptr,
-                       at<float>(v->h_n, spaces), v->has_c_n ? at<float>(v->c_n, spaces) : nullptr});
+                       v->has_h0 ? at<float>(v->h0, spaces) : nullptr, v->has_c0 ? at<float>(v->c0, spaces) : nullptr,
+                       nullptr, at<float>(v->h_n, spaces), v->has_c_n ? at<float>(v->c_n, spaces) : nullptr});
     });
 }
 

@@ -37,7 +37,9 @@ void Plan::each_row(const View& x, const View& y, Function function) {
     const Size n = x.shape.back();
     const Size rows = std::accumulate(x.shape.begin(), x.shape.end() - 1, Size(1), std::multiplies());
     steps.push_back([x, y, n, rows, function](std::byte* const* spaces) {
-        for (Size row = 0; row < rows; row++) function(n, at<float>(x, spaces) + row * n, at<float>(y, spaces) + row * n);
+        const float* const from = at<float>(x, spaces);
+        float* const to = at<float>(y, spaces);
+        for (Size row = 0; row < rows; row++) function(n, from + row * n, to + row * n);
     });
 }
 
