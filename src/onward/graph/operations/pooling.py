@@ -16,7 +16,7 @@ from ..node import AnyArray, Node, Signature
 from .convolutions import pad_or_crop
 from .reductions import ROWS, lower_mean, lower_reduction, over_rows, row_sums
 from .registry import Inputs, Known, lowering, operation, view
-from .sliding import Geometry, geometry, pad_view, tap_view, window_view
+from .sliding import Geometry, geometry, pad_view, window_step
 
 Options = dict[str, Any]
 
@@ -160,13 +160,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if any(min(side) < 0 for side in sides):
         return None
     last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, b.scalar(-np.inf if is_maximum else 0.0))
-    seen = window_view(last, g)
-    total = None
-    for tap in np.ndindex(*g.kernel):
-        part = tap_view(seen, n, tap)
-        total = part if total is None else b.binary("maximum" if is_maximum else "add", total, part)
-    assert total is not None
-    total = b.binary("add", total, b.scalar(0.0))  # turns -0 into 0; a maximum may return either
+    total = window_step(b, "maximum" if is_maximum else "sum", last, g)
     if not is_maximum:
         included = attributes.get("count_include_pad", 0)
         counts = _counts(x.shape[2:], g, included, np.float32)[0, 0, ..., None]
