@@ -112,6 +112,16 @@ def window_view(x: View, g: Geometry) -> View:
     return x._replace(shape=shape, strides=(x.strides[0], *places, *taps, x.strides[-1]))
 
 
+def tap_view(windows: View, n: int, tap: Sequence[int]) -> View:
+    """Return one element of each window (N, *out, C)."""
+    part = windows
+    for axis, place in enumerate(tap):
+        part = part.sliced(1 + n + axis, place, place + 1)
+    return part._replace(
+        shape=(*part.shape[: 1 + n], part.shape[-1]), strides=(*part.strides[: 1 + n], part.strides[-1])
+    )
+
+
 def window_step(
     b: Builder, operation: str, x: View, g: Geometry, weights: View | None = None, bias: View | None = None
 ) -> View:
