@@ -15,7 +15,7 @@ from ..node import AnyArray, Node, Signature
 from ..view import View
 from .products import multiply, split_rows
 from .registry import Inputs, Known, known, operation, view
-from .sliding import Geometry, geometry, pad_view, spans, tap_view, window_view
+from .sliding import Geometry, geometry, pad_view, spans, window_step, window_view
 
 
 def conv_geometry(x: Known, W: Known, attributes: Any) -> Geometry:
@@ -119,17 +119,8 @@ def _filters(
 
 def depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry) -> View:
     """Convolve each channel with its own kernel; y (N, *out, C) sums over the taps in order."""
-    n = len(g.kernel)
-    y = b.new(x.shape[0], *g.out, x.shape[-1])
-    if bias is None:
-        b.fill(0.0, y)
-    else:
-        b.add("copy", b.constant(bias.reshape([1] * (n + 1) + [-1])), y)
-    windows = window_view(x, g)
-    for tap in np.ndindex(*g.kernel):
-        weights = np.ascontiguousarray(W[(slice(None), 0, *tap)]).reshape([1] * (n + 1) + [-1])
-        b.add("multiply_add", tap_view(windows, n, tap), b.constant(weights), y)
-    return y
+    weights = b.constant(np.ascontiguousarray(W.reshape(len(W), -1).T))
+    return window_step(b, "weighted_sum", x, g, weights, None if bias is None else b.constant(bias))
 
 
 def transposed_sizes(x: Known, W: Known, attributes: Any) -> tuple[list[int], list[tuple[int, int]]]:
