@@ -103,7 +103,7 @@ def test_a_writer_does_not_remove_the_files_of_a_live_one(tmp_path: Path) -> Non
             [
                 sys.executable,
                 "-c",
-                f"from onward.core import storage; atomic.replace({str(path)!r}, b'third')",
+                f"from onward.core import atomic; atomic.replace({str(path)!r}, b'third')",
             ],
             check=True,
         )
