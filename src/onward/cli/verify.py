@@ -34,9 +34,10 @@ def verify(
 ) -> None:
     """Compare the outputs of MODEL on INPUTS with EXPECTED outputs.
 
-    With --against, the expected outputs are those of the model in OTHER. INPUTS and EXPECTED are .npz files with one array for each input or output, by name or in order. Also
-    shows whether a single row, other thread counts and other instruction sets give the same bits, what
-    float16 and int8 would cost, and the time of a call. The exit code is 1 if an output differs.
+    With --against, the expected outputs are those of the model in OTHER. INPUTS and EXPECTED are .npz files
+    with one array for each input or output, by name or in order. Also shows whether a single row, other
+    thread counts and other instruction sets give the same bits, what float16 and int8 would cost, and the
+    time of a call. The exit code is 1 if an output differs.
     """
     if (expected is None) == (against is None):
         raise click.UsageError("pass EXPECTED or --against OTHER, and not both")
