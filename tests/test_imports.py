@@ -21,7 +21,7 @@ CPP_ORDER = ["kernels", "platform", "run", "bind"]
 # A layer's methods import these folders when they are called.
 DEFERRED = {
     *(("layers", "streaming"), ("layers", "tracing"), ("layers", "formats")),
-    *(("graph", "streaming"), ("graph", "tracing")),
+    *(("graph", "streaming"), ("graph", "tracing"), ("graph", "formats")),
 }
 
 
