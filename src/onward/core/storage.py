@@ -32,7 +32,8 @@ def write(
 ) -> None:
     """Write a model, or a state dict if there is no architecture. Raises FileError."""
     metadata = None if architecture is None else {"onward": json.dumps({"format": FORMAT, **architecture})}
-    replace(path, safetensors.numpy.save(dict(tensors), metadata))
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    replace(path, safetensors.numpy.save(contiguous, metadata))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:

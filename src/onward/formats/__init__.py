@@ -77,6 +77,11 @@ def load(
     if description is not None or any(state_dict.records_options for state_dict in found.values()):
         _reject(path, torch_options, "the file records its options")
     with _errors_naming(path):
+        if description is not None and description.get("type") == "Model":
+            from ..graph import Model
+            from . import graphs
+
+            return Model(graphs.rebuild(description, found[()].tensors))
         if description is not None:
             return native.restore(description, found[()].tensors)
         parts = find_layers(merged(found), nonlinearity, batch_first)
