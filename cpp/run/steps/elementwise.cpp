@@ -125,15 +125,4 @@ void Plan::compare(Comparison operation, const View& a, const View& b, const Vie
     });
 }
 
-void Plan::multiply_add(const View& a, const View& b, const View& y) {
-    check_floats({&a, &b, &y});
-    steps.push_back([this, loops = Loops<3>({&a, &b, &y})](std::byte* const* spaces) {
-        loops.run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
-            with_contiguous<2>(p, n, step, [&](Size count, auto operands, auto operand_steps, float* out) {
-                kernels.multiply_add(count, operands[0], operand_steps[0], operands[1], operand_steps[1], out);
-            });
-        });
-    });
-}
-
 }  // namespace onward

@@ -52,8 +52,14 @@ class _Simplifier:
                 if node.operation == "DequantizeLinear":
                     self.dequantized[node.outputs[0]] = node
         else:
-            for simpler in REWRITES.get(node.operation, lambda *_: [node])(self, node):
+            for simpler in self._rewritten(node):
                 self._append(simpler)
+
+    def _rewritten(self, node: Node) -> list[Node]:
+        try:
+            return list(REWRITES[node.operation](self, node))
+        except Exception:  # no rule, or a malformed node; its error belongs to the call, which names the node
+            return [node]
 
     def _append(self, node: Node) -> None:
         self.nodes.append(node)
@@ -366,7 +372,7 @@ def _replace(graph: Graph, pattern: Pattern) -> None:
 @pattern
 def _join_bias(graph: Graph, makers: dict[str, Node], uses: Counter[str], node: Node) -> Node | None:
     """A B + C as one product, which starts its sums from C as a layer does."""
-    if node.operation != "Add":
+    if node.operation != "Add" or len(node.inputs) != 2:
         return None
     for name, other in (node.inputs, node.inputs[::-1]):
         product = makers.get(name)

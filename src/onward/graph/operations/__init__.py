@@ -27,6 +27,7 @@ from . import (  # noqa: F401 - each module registers its operations
     resize,
     selection,
     signal,
+    transposed,
     windows,
 )
 from .registry import OPERATIONS, Operation, Value
