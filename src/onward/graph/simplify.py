@@ -109,13 +109,13 @@ class _Simplifier:
     def finish(self) -> Graph:
         """Return the simplified graph without unused nodes and constants."""
         outputs = tuple(self.names.get(name, name) for name in self.source.outputs)
-        nodes = _used(self.nodes, outputs)
+        nodes = used_nodes(self.nodes, outputs)
         needed = {*outputs, *(name for node in nodes for name in node.inputs)}
         constants = {name: array for name, array in self.constants.items() if name in needed}
         return replace(self.source, nodes=nodes, outputs=outputs, constants=constants)
 
 
-def _used(nodes: list[Node], outputs: Sequence[str]) -> list[Node]:
+def used_nodes(nodes: list[Node], outputs: Sequence[str]) -> list[Node]:
     """Return the nodes that the outputs depend on, without the outputs that nothing uses."""
     needed, used = set(outputs), []
     for node in reversed(nodes):
@@ -366,7 +366,7 @@ def _replace(graph: Graph, pattern: Pattern) -> None:
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
     uses = Counter([*graph.outputs, *(name for node in graph.nodes for name in node.inputs)])
     nodes = [pattern(graph, makers, uses, node) or node for node in graph.nodes]
-    graph.nodes = _used(nodes, graph.outputs)
+    graph.nodes = used_nodes(nodes, graph.outputs)
 
 
 @pattern

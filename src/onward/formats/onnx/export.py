@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ...core import storage
 from ...errors import ArgumentError
 from ...layers.base import Layer
 
@@ -46,4 +45,6 @@ def export_onnx(model: Layer | Model, path: str | os.PathLike[str], *, lengths: 
             f"the model takes {len(content)} bytes as ONNX; Protocol Buffers allow {MAX_BYTES}: "
             "save it with model.save"
         )
-    storage.replace(path, content)
+    from ...core import atomic
+
+    atomic.replace(path, content)
