@@ -36,7 +36,7 @@ def load(
     batch_first: bool | None = None,
     keras_version: str | None = None,
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
-) -> Layer | Parts | Model:
+) -> Layer | Parts:
     """Load a model from an Onward, ONNX or Keras file, or layers from a PyTorch or NumPy file.
 
     The format is detected from the content. No code in the file is run, and no framework is needed.
