@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..errors import DtypeError, ShapeError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .chain import layers_of
 from .graph import Graph, Input
-from .planner import Planner
+from .planner import Planner, constants_of
 from .simplify import simplify
 from .summary import summarize
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
+
+UNNAMED = {"", "?", "-1", "None"}  # what exporters write for an axis of any size
 
 
 class Model(FamiliarNames):
@@ -55,7 +58,10 @@ class Model(FamiliarNames):
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
-        return planner(*(_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs))
+        declared = planner.graph.inputs
+        arrays = [_converted(each, named[each.name]) for each in declared]
+        _check_open_axes(declared, arrays)
+        return planner(*arrays)
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs; the others are constants."""
@@ -66,7 +72,8 @@ class Model(FamiliarNames):
                 inputs=[declared for declared in self._graph.inputs if declared.name not in fixed],
                 constants={n: a for n, a in self._graph.constants.items() if n not in replaced},
             )
-            self._variants[replaced] = Planner(simplify(graph))
+            size = sum(array.nbytes for array in constants_of(graph))
+            self._variants[replaced] = Planner(simplify(graph), weights_size=size)
         return self._variants[replaced]
 
     def layers(self) -> Sequential:
@@ -137,7 +144,7 @@ def _converted(declared: Input, value: ArrayLike) -> Any:
         with np.errstate(all="ignore"):
             array = array.astype(declared.dtype)
     if declared.axes is not None and not _fits(array.shape, declared.axes):
-        takes = ", ".join(str(axis) or "any" for axis in declared.axes)
+        takes = ", ".join("any" if axis in UNNAMED else str(axis) for axis in declared.axes)
         raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
     return array
 
@@ -145,4 +152,18 @@ def _converted(declared: Input, value: ArrayLike) -> Any:
 def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
     if len(shape) != len(axes):
         return False
-    return all(size == axis or type(axis) is str for size, axis in zip(shape, axes, strict=True))
+    return all(size == axis or isinstance(axis, str) for size, axis in zip(shape, axes, strict=True))
+
+
+def _check_open_axes(inputs: Sequence[Input], arrays: Sequence[Any]) -> None:
+    """Raise ShapeError if axes of the same name have different sizes."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for declared, array in zip(inputs, arrays, strict=True):
+        for axis, size in zip(declared.axes or (), getattr(array, "shape", ()), strict=False):
+            if isinstance(axis, str) and axis not in UNNAMED:
+                known, owner = sizes.setdefault(axis, (size, declared.name))
+                if known != size:
+                    raise ShapeError(
+                        f"the axis {axis} has size {known} in {owner}, but {size} in {declared.name}: "
+                        "pass inputs of matching sizes"
+                    )

@@ -1,6 +1,5 @@
 """Simplify a graph once, before any plan: fold constants, and recognize idioms of exporters."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .graph import Graph, bodies
+from .memory import size_of
 from .node import AnyArray, Node
 from .operations import OPERATIONS
 from .operations.recurrent import new_layer
 
-MAX_FOLDED = 1 << 24  # bytes of an array that is computed from constants
+MAX_FOLDED = 1 << 24  # bytes of arrays that are computed from constants, unless the constants are large
 
 
 def simplify(graph: Graph) -> Graph:
@@ -36,6 +36,8 @@ class _Simplifier:
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}  # of values that equal others
         self.makers: dict[str, Node] = {}
+        # of the bytes that may still be folded; int8 weights become float32
+        self.limit = max(MAX_FOLDED, 8 * sum(array.nbytes for array in graph.constants.values()))
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
 
     def add(self, node: Node) -> None:
@@ -74,9 +76,11 @@ class _Simplifier:
         given = sum(a.nbytes for a in arrays if a is not None)
         try:
             signatures = (operation.signatures(arrays, node.attributes) if operation.has_rule else None) or ()
-            if _bytes(signatures) > max(MAX_FOLDED, 2 * given):
+            if size_of(signatures) > min(self.limit, max(MAX_FOLDED, 2 * given)):
                 return None
-            return [np.asarray(result) for result in operation.compute(arrays, node.attributes)]
+            results = [np.asarray(result) for result in operation.compute(arrays, node.attributes)]
+            self.limit -= sum(array.nbytes for array in results)
+            return results
         except Exception:  # the error belongs to the call, which names the node
             return None
 
@@ -117,10 +121,6 @@ def _used(nodes: list[Node], outputs: Sequence[str]) -> list[Node]:
             used.append(replace(node, outputs=tuple(name if name in needed else "" for name in node.outputs)))
             needed.update(node.inputs)
     return used[::-1]
-
-
-def _bytes(signatures: Any) -> int:
-    return sum(math.prod(s.shape) * s.dtype.itemsize for s in signatures)
 
 
 Rewrite = Callable[[_Simplifier, Node], Iterator[Node]]
