@@ -396,8 +396,8 @@ def test_a_graph_has_eval_and_summary_and_names_the_layers_that_have_the_rest(
     assert graph.eval() is graph
     graph.summary()
     assert capsys.readouterr().out.splitlines()[1].split()[1] == "LSTM"
-    with pytest.raises(errors.LayerAttributeError, match=r"no attribute 'save': use model.layers\(\).save"):
-        _ = graph.save
+    with pytest.raises(errors.LayerAttributeError, match=r"no attribute 'load_state_dict'"):
+        _ = graph.load_state_dict
 
 
 def test_inputs_in_order_include_those_with_defaults_once_a_plan_exists() -> None:
