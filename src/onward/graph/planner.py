@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,8 +29,8 @@ class Planner:
     """Plans a graph for each signature of its inputs and runs the plans.
 
     A signature consists of the shapes and dtypes of the inputs and, if `parameters`, of the values of integer
-    and boolean scalars, such as a sampling rate. A scalar that takes more than MAX_PLANS values becomes an
-    ordinary input.
+    and boolean scalars, such as a sampling rate. A scalar that takes more than `max_plans` values becomes
+    an ordinary input.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Planner:
         graph: Graph,
         weights: Weights | None = None,
         parameters: bool = True,
+        max_plans: int = MAX_PLANS,
         copied: int = 0,
         weights_size: int | None = None,
     ) -> None:
@@ -46,10 +49,11 @@ class Planner:
             weights = Weights(frozenset(map(id, constants)))
             self._weights_size = weights_size or sum(array.nbytes for array in constants)
         self._weights = weights
-        self._parameters = parameters
+        self._parameters, self._max_plans = parameters, max_plans
         self._varying: set[int] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
+        _planners.add(self)
         self._names = tuple(declared.name for declared in graph.inputs)
         self._ready = _core.Plans(self._names, [])  # the plans that run without Python
 
@@ -93,7 +97,7 @@ class Planner:
                 compiler = Compiler(self.graph, inputs, parameters, self._weights, self._copied)
                 program = compiler.compile()
                 plan = self._plans[signature] = Plan(program, self._weights)
-                if len(self._plans) > MAX_PLANS:
+                if len(self._plans) > self._max_plans:
                     self._plans.popitem(last=False)
                     self._stop_following()
                 entries = [plan.entry for plan in self._plans.values() if plan.entry is not None]
@@ -120,10 +124,28 @@ class Planner:
                 self._varying.add(place)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"graph": self.graph, "parameters": self._parameters, "weights_size": self._weights_size}
+        return {
+            "graph": self.graph,
+            "parameters": self._parameters,
+            "max_plans": self._max_plans,
+            "weights_size": self._weights_size,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # plans and locks are not pickled
+
+
+_planners: weakref.WeakSet[Planner] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """Replace the locks that threads of the parent held during a fork; they do not exist in the child."""
+    for planner in _planners:
+        planner._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Continuation(NamedTuple):
@@ -226,17 +248,19 @@ def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> Non
         results = step.operation.compute(inputs, step.attributes)
         if step.limit is not None:
             step.limit.check(sum(getattr(a, "nbytes", 0) for a in results))
+        if len(results) < len(step.outputs):
+            raise ArgumentError(f"has {len(step.outputs)} outputs, but returns {len(results)}")
+        for target, result in zip(step.outputs, results, strict=False):
+            if target.view is not None:
+                _array_at(target.view, spaces)[...] = result
+            elif target.name:
+                values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
     except OnwardError as error:
         raise type(error)(named(step.node, error)) from error
     except MemoryError as error:
         raise MemoryLimitError(named(step.node, error)) from error
     except Exception as error:  # NumPy's error for values that the operation does not accept
         raise ArgumentError(named(step.node, error)) from error
-    for target, result in zip(step.outputs, results, strict=False):
-        if target.view is not None:
-            _array_at(target.view, spaces)[...] = result
-        elif target.name:
-            values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
 
 
 def constants_of(graph: Graph) -> Iterator[Any]:

@@ -54,8 +54,14 @@ class _Simplifier:
                 if node.operation == "DequantizeLinear":
                     self.dequantized[node.outputs[0]] = node
         else:
-            for simpler in REWRITES.get(node.operation, lambda *_: [node])(self, node):
+            for simpler in self._rewritten(node):
                 self._append(simpler)
+
+    def _rewritten(self, node: Node) -> list[Node]:
+        try:
+            return list(REWRITES[node.operation](self, node))
+        except Exception:  # no rule, or a malformed node; its error belongs to the call, which names the node
+            return [node]
 
     def _append(self, node: Node) -> None:
         self.nodes.append(node)
@@ -107,13 +113,13 @@ class _Simplifier:
     def finish(self) -> Graph:
         """Return the simplified graph without unused nodes and constants."""
         outputs = tuple(self.names.get(name, name) for name in self.source.outputs)
-        nodes = _used(self.nodes, outputs)
+        nodes = used_nodes(self.nodes, outputs)
         needed = {*outputs, *(name for node in nodes for name in node.inputs)}
         constants = {name: array for name, array in self.constants.items() if name in needed}
         return replace(self.source, nodes=nodes, outputs=outputs, constants=constants)
 
 
-def _used(nodes: list[Node], outputs: Sequence[str]) -> list[Node]:
+def used_nodes(nodes: list[Node], outputs: Sequence[str]) -> list[Node]:
     """Return the nodes that the outputs depend on, without the outputs that nothing uses."""
     needed, used = set(outputs), []
     for node in reversed(nodes):
@@ -360,13 +366,13 @@ def _replace(graph: Graph, pattern: Pattern) -> None:
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
     uses = Counter([*graph.outputs, *(name for node in graph.nodes for name in node.inputs)])
     nodes = [pattern(graph, makers, uses, node) or node for node in graph.nodes]
-    graph.nodes = _used(nodes, graph.outputs)
+    graph.nodes = used_nodes(nodes, graph.outputs)
 
 
 @pattern
 def _join_bias(graph: Graph, makers: dict[str, Node], uses: Counter[str], node: Node) -> Node | None:
     """A B + C as one product, which starts its sums from C as a layer does."""
-    if node.operation != "Add":
+    if node.operation != "Add" or len(node.inputs) != 2:
         return None
     for name, other in (node.inputs, node.inputs[::-1]):
         product = makers.get(name)
