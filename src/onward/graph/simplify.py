@@ -1,19 +1,23 @@
 """Simplify a graph once, before any plan: fold constants, and recognize idioms of exporters."""
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .cells import replace_cells
 from .graph import Graph, bodies
+from .idioms import replace_idioms
 from .node import AnyArray, Node
 from .operations import OPERATIONS
 from .operations.recurrent import new_layer
+from .operations.registry import Value
 
 MAX_FOLDED = 1 << 24  # bytes of an array that is computed from constants
+UNBOUNDED = 2**31 - 1  # an end of a slice that lies beyond each axis
+MAX_COMPARED = 64  # elements of constants that are compared by value
 
 
 def simplify(graph: Graph) -> Graph:
@@ -22,8 +26,8 @@ def simplify(graph: Graph) -> Graph:
     for node in graph.nodes:
         simplifier.add(node)
     simplified = simplifier.finish()
-    for pattern in PATTERNS:
-        _replace(simplified, pattern)
+    replace_cells(simplified)
+    replace_idioms(simplified)
     return simplified
 
 
@@ -36,12 +40,15 @@ class _Simplifier:
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}  # of values that equal others
         self.makers: dict[str, Node] = {}
+        self.earlier: dict[Any, Node] = {}  # the pure nodes, by what they compute
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
 
     def add(self, node: Node) -> None:
         node = replace(node, inputs=tuple(self.names.get(name, name) for name in node.inputs))
         operation = OPERATIONS[node.operation]
-        if any(bodies(node)):
+        if node.operation == "If" and node.inputs[0] in self.constants:
+            self._inline(node)
+        elif any(bodies(node)):
             self._append(self._with_constants(node))
         elif operation.is_pure and all(not name or name in self.constants for name in node.inputs):
             results = self._folded(node)
@@ -56,8 +63,43 @@ class _Simplifier:
                 self._append(simpler)
 
     def _append(self, node: Node) -> None:
+        """Append a node, unless an earlier one computes the same."""
+        key = self._meaning(node)
+        earlier = None if key is None else self.earlier.setdefault(key, node)
+        if earlier is not None and earlier is not node:
+            known = dict(zip(node.outputs, earlier.outputs, strict=False))
+            if all(known.get(name) for name in node.outputs if name):
+                self.names |= known
+                return
         self.nodes.append(node)
         self.makers |= dict.fromkeys(node.outputs, node)
+
+    def _meaning(self, node: Node) -> Any:
+        """Return a key that is equal for nodes that compute the same, or None for a node that is not pure."""
+        if not OPERATIONS[node.operation].is_pure or any(bodies(node)):
+            return None
+        attributes = sorted(node.attributes.items())
+        if not all(_is_plain(value) for _, value in attributes):
+            return None
+        return node.operation, tuple(map(self._content, node.inputs)), repr(attributes)
+
+    def _content(self, name: str) -> Any:
+        """Return a key that is equal for equal small constants, or the name of another value."""
+        array = self.constants.get(name)
+        if array is None or array.size > MAX_COMPARED or array.dtype.hasobject:
+            return name
+        return array.dtype.str, array.shape, array.tobytes()
+
+    def _inline(self, node: Node) -> None:
+        """Replace an If with a constant condition by the nodes of its branch."""
+        expand = OPERATIONS["If"].expand
+        condition = self.constants[node.inputs[0]]
+        known = Value(condition.shape, condition.dtype, condition)
+        expansion = expand and expand(node, [known, *[None] * (len(node.inputs) - 1)])
+        assert expansion is not None  # its condition is known
+        self.constants |= expansion.constants
+        for inner in expansion.nodes:
+            self.add(inner)
 
     def alias(self, name: str, other: str) -> None:
         """Let a value stand for another one that equals it."""
@@ -103,20 +145,16 @@ class _Simplifier:
     def finish(self) -> Graph:
         """Return the simplified graph without unused nodes and constants."""
         outputs = tuple(self.names.get(name, name) for name in self.source.outputs)
-        nodes = _used(self.nodes, outputs)
-        needed = {*outputs, *(name for node in nodes for name in node.inputs)}
-        constants = {name: array for name, array in self.constants.items() if name in needed}
-        return replace(self.source, nodes=nodes, outputs=outputs, constants=constants)
+        simplified = replace(self.source, nodes=self.nodes, outputs=outputs, constants=self.constants)
+        simplified.remove_unused()
+        return simplified
 
 
-def _used(nodes: list[Node], outputs: Sequence[str]) -> list[Node]:
-    """Return the nodes that the outputs depend on, without the outputs that nothing uses."""
-    needed, used = set(outputs), []
-    for node in reversed(nodes):
-        if needed.intersection(node.outputs):
-            used.append(replace(node, outputs=tuple(name if name in needed else "" for name in node.outputs)))
-            needed.update(node.inputs)
-    return used[::-1]
+def _is_plain(value: Any) -> bool:
+    """Return whether an attribute equals another one exactly if their representations are equal."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | np.dtype | type)
 
 
 def _bytes(signatures: Any) -> int:
@@ -208,17 +246,98 @@ def _quantized(s: _Simplifier, name: str) -> _Quantized | None:
     return _Quantized(node.inputs[0], scale, node.inputs[2], node.attributes.get("axis", 1))
 
 
-@rewrite("Squeeze")
+@rewrite("Squeeze", "Unsqueeze")
 def _squeeze(s: _Simplifier, node: Node) -> Iterator[Node]:
-    """Squeeze undoes Unsqueeze."""
+    """Squeeze and Unsqueeze of the same axes undo each other."""
+    before, axes = s.makers.get(node.inputs[0]), _integers(s, node, 1)
+    if (
+        before is not None
+        and {before.operation, node.operation} == {"Squeeze", "Unsqueeze"}
+        and axes is not None
+        and axes == _integers(s, before, 1)
+    ):
+        s.alias(node.outputs[0], before.inputs[0])
+    else:
+        yield node
+
+
+@rewrite("Transpose")
+def _transpose(s: _Simplifier, node: Node) -> Iterator[Node]:
+    """Two permutations are one; the one that moves nothing is none."""
+    (x,), perm, before = node.inputs, node.attributes.get("perm"), s.makers.get(node.inputs[0])
+    if perm is not None and before is not None and before.operation == "Transpose":
+        inner = before.attributes.get("perm")
+        if inner is not None and len(inner) == len(perm):
+            (x,), perm = before.inputs, [inner[axis] for axis in perm]
+    if perm is not None and list(perm) == list(range(len(perm))):
+        s.alias(node.outputs[0], x)
+    else:
+        yield replace(node, inputs=(x,), attributes={} if perm is None else {"perm": perm})
+
+
+@rewrite("Reshape")
+def _reshape(s: _Simplifier, node: Node) -> Iterator[Node]:
+    """The second of two shapes decides, unless it copies sizes of the first."""
+    before, shape = s.makers.get(node.inputs[0]), _integers(s, node, 1)
+    if before is not None and before.operation in ("Reshape", "Flatten") and shape and 0 not in shape:
+        node = replace(node, inputs=(before.inputs[0], node.inputs[1]))
+    yield node
+
+
+@rewrite("Cast")
+def _cast(s: _Simplifier, node: Node) -> Iterator[Node]:
+    """A value that has been cast to a dtype has it."""
     before = s.makers.get(node.inputs[0])
-    axes = s.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
-    if before is not None and before.operation == "Unsqueeze" and axes is not None:
-        added = s.constants.get(before.inputs[1])
-        if added is not None and np.array_equal(np.ravel(axes), np.ravel(added)):
-            s.alias(node.outputs[0], before.inputs[0])
+    if before is not None and before.operation == "Cast" and before.attributes == node.attributes:
+        s.alias(node.outputs[0], node.inputs[0])
+    else:
+        yield node
+
+
+@rewrite("Concat", "Split")
+def _one_part(s: _Simplifier, node: Node) -> Iterator[Node]:
+    """The concatenation of one array is the array, and so is its only part."""
+    is_one = len(node.inputs) == 1 if node.operation == "Concat" else len(node.outputs) == 1
+    if is_one and not (node.operation == "Split" and any(node.inputs[1:])):
+        s.alias(node.outputs[0], node.inputs[0])
+    else:
+        yield node
+
+
+@rewrite("Slice")
+def _slice(s: _Simplifier, node: Node) -> Iterator[Node]:
+    """A slice of everything is the array."""
+    starts, ends, steps = _integers(s, node, 1), _integers(s, node, 2), _integers(s, node, 4)
+    forward = steps is not None and set(steps) == {1} if any(node.inputs[4:]) else True
+    if starts and ends and forward and set(starts) == {0} and min(ends) >= UNBOUNDED:
+        s.alias(node.outputs[0], node.inputs[0])
+    else:
+        yield node
+
+
+@rewrite("Add", "Sub", "Mul", "Div")
+def _neutral(s: _Simplifier, node: Node) -> Iterator[Node]:
+    """x * 1, x / 1 and x - 0 are x, bit by bit; x + 0 is not if x is -0."""
+    places = (1, 0) if node.operation in ("Add", "Mul") else (1,)
+    for place in places if len(node.inputs) == 2 else ():
+        array = s.constants.get(node.inputs[place])
+        if array is not None and array.ndim == 0 and _is_neutral(node.operation, array):
+            s.alias(node.outputs[0], node.inputs[1 - place])
             return
     yield node
+
+
+def _is_neutral(operation: str, number: AnyArray) -> bool:
+    if operation in ("Mul", "Div"):
+        return bool(number == 1)
+    is_float, is_negative = number.dtype.kind == "f", bool(np.signbit(number.astype(np.float64)))
+    return bool(number == 0) and (not is_float or is_negative == (operation == "Add"))
+
+
+def _integers(s: _Simplifier, node: Node, place: int) -> list[int] | None:
+    """Return the numbers of a constant input of a node, or None."""
+    array = s.constants.get(node.inputs[place]) if len(node.inputs) > place else None
+    return None if array is None else [int(number) for number in np.ravel(array)]
 
 
 @rewrite("RNN", "GRU", "LSTM")
@@ -292,38 +411,3 @@ def _state(
         yield Node("Transpose", (value,), (output,), {"perm": [1, 0, 2]}, *name)
     else:
         s.alias(output, value)
-
-
-Pattern = Callable[[Graph, dict[str, Node], Counter[str], Node], Node | None]
-PATTERNS: list[Pattern] = []
-
-
-def pattern(function: Pattern) -> Pattern:
-    """Register a function that returns the node that replaces another one and nodes before it, or None."""
-    PATTERNS.append(function)
-    return function
-
-
-def _replace(graph: Graph, pattern: Pattern) -> None:
-    """Replace each match of a pattern; nodes that nothing uses any more disappear."""
-    makers = {name: node for node in graph.nodes for name in node.outputs if name}
-    uses = Counter([*graph.outputs, *(name for node in graph.nodes for name in node.inputs)])
-    nodes = [pattern(graph, makers, uses, node) or node for node in graph.nodes]
-    graph.nodes = _used(nodes, graph.outputs)
-
-
-@pattern
-def _join_bias(graph: Graph, makers: dict[str, Node], uses: Counter[str], node: Node) -> Node | None:
-    """A B + C as one product, which starts its sums from C as a layer does."""
-    if node.operation != "Add":
-        return None
-    for name, other in (node.inputs, node.inputs[::-1]):
-        product = makers.get(name)
-        if (
-            product is not None
-            and product.operation == "MatMul"
-            and uses[name] == 1
-            and len(product.inputs) == 2
-        ):
-            return Node("MatMul", (*product.inputs, other), node.outputs, {}, product.name, product.source)
-    return None
