@@ -10,7 +10,6 @@ from .graph import Graph
 from .node import Node
 from .patterns import Match, Matcher, Pattern
 
-
 Replace = Callable[[Matcher, Match], list[Node] | None]
 
 
@@ -159,7 +158,7 @@ VARIANCE = ("ReduceMean", _squared(CENTERED), "axes")
 def _standardize(matcher: Matcher, match: Match) -> list[Node] | None:
     """(x - mean) / sqrt(variance + epsilon), without the scale and the bias of a normalization"""
     attributes = _axes_and_epsilon(matcher, match)
-    return attributes and _one(match, "Standardize", match.values["x"], **attributes)
+    return None if attributes is None else _one(match, "Standardize", match.values["x"], **attributes)
 
 
 @_idiom(("Add", ("Mul", ("Standardize", "x"), "scale"), "bias"))
@@ -215,6 +214,23 @@ def _axes_and_epsilon(matcher: Matcher, match: Match) -> dict[str, Any] | None:
     if axes is None or not axes.size or epsilon is None or not all(a.get("keepdims", 1) for a in means):
         return None
     return {"axes": tuple(np.ravel(axes).tolist()), "epsilon": epsilon}
+
+
+@_idiom(("Add", ("Reshape", ("MatMul", "A", "B"), "shape"), "C"))
+def _bias_after_reshape(matcher: Matcher, match: Match) -> list[Node] | None:
+    """reshape(A B) + C as reshape(A B + C) if the last axis remains, as TensorFlow's Tensordot has it"""
+    last, move, product = match.nodes
+    names, constants = match.values, matcher.constants
+    B, shape, C = (constants.get(names[name]) for name in ("B", "shape", "C"))
+    if B is None or shape is None or C is None or B.ndim != 2 or not shape.size:
+        return None
+    if C.shape != B.shape[1:] or shape[-1] != len(C) or np.any(shape == 0):
+        return None
+    biased = f"{last.outputs[0]}/biased"
+    return [
+        Node("MatMul", (names["A"], names["B"], names["C"]), (biased,), {}, product.name, product.source),
+        Node("Reshape", (biased, names["shape"]), last.outputs, {}, move.name, move.source),
+    ]
 
 
 @_idiom(("Add", ("MatMul", "A", "B"), "C"))

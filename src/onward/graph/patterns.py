@@ -51,10 +51,14 @@ class Matcher:
 
     def match(self, pattern: Pattern, node: Node) -> Match | None:
         """Match a pattern whose last node is `node`, and whose other nodes have no readers outside of it."""
-        for found in self._match(pattern, node.outputs[0], Match({}, ())):
+        for found in self.matches(pattern, node):
             if self.is_private(found.nodes, node.outputs):
                 return found
         return None
+
+    def matches(self, pattern: Pattern, node: Node) -> Iterator[Match]:
+        """Yield all matches of a pattern whose last node is `node`, whatever else reads their values."""
+        yield from self._match(pattern, node.outputs[0], Match({}, ()))
 
     def is_private(self, nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> bool:
         """Return whether only these nodes read their values, except for the given outputs."""
@@ -79,9 +83,7 @@ class Matcher:
         elif self._is_number(value, pattern):
             yield found
 
-    def _match_all(
-        self, patterns: list[Pattern], values: tuple[str, ...], found: Match
-    ) -> Iterator[Match]:
+    def _match_all(self, patterns: list[Pattern], values: tuple[str, ...], found: Match) -> Iterator[Match]:
         if not patterns:
             yield found
             return

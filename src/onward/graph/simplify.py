@@ -315,6 +315,16 @@ def _slice(s: _Simplifier, node: Node) -> Iterator[Node]:
         yield node
 
 
+@rewrite("Pad")
+def _pad(s: _Simplifier, node: Node) -> Iterator[Node]:
+    """Padding by nothing changes nothing."""
+    widths = _integers(s, node, 1)
+    if widths is not None and not any(widths):
+        s.alias(node.outputs[0], node.inputs[0])
+    else:
+        yield node
+
+
 @rewrite("Add", "Sub", "Mul", "Div")
 def _neutral(s: _Simplifier, node: Node) -> Iterator[Node]:
     """x * 1, x / 1 and x - 0 are x, bit by bit; x + 0 is not if x is -0."""
