@@ -29,6 +29,8 @@ public:
 
     // Steps that move, select or convert elements of any dtype.
     void copy(const View& x, const View& y);
+    // Fills y with the number x, except for the box of elements from low[axis] to high[axis] - 1.
+    void fill_border(const View& x, const View& y, const std::vector<Size>& low, const std::vector<Size>& high);
     // y[i] = x[table[i]]; the table holds offsets from the first element of x. y must be contiguous.
     void gather(const View& x, std::vector<Size> table, const View& y);
     // y (I.., ..) holds the rows of x (n, ..) with the numbers `indices` (I..), of dtype int32 or int64; negative ones
@@ -41,7 +43,9 @@ public:
     void unary(Unary operation, const View& x, const View& y);
     void binary(Binary operation, const View& a, const View& b, const View& y);           // of any dtype
     void compare(Comparison operation, const View& a, const View& b, const View& y);      // of any dtype; y is boolean
-    void multiply_add(const View& a, const View& b, const View& y);  // y += a b
+    // y (.., C) combines the elements of each window of x (.., taps.., C). A weighted sum has weights (taps, C); the
+    // bias (C) may be null. The channels are adjacent in memory.
+    void window(Window operation, const View& x, const View* weights, const View* bias, const View& y);
     // Reduces the last axis of x; it has size 1 in y.
     void reduce(Reduction operation, const View& x, const View& y);
     // y[t] = y[t - 1] + x[t] along the first axis.

@@ -139,9 +139,9 @@ def _linear(matcher: Matcher, name: str) -> Linear | None:
     found = None
     if node.operation == "MatMul" and len(constants) == 2:
         found = _product(node.inputs[0], constants[1])
-    elif node.operation == "Gemm":
+    elif node.operation == "Gemm" and len(constants) > 1:
         found = _gemm(node, constants)
-    elif node.operation == "Add":
+    elif node.operation == "Add" and len(constants) == 2:
         found = _sum(matcher, node, constants)
     elif node.operation == "Split":
         found = _part(matcher, node, constants, node.outputs.index(name))

@@ -7,7 +7,8 @@ from .view import ARENA, CONSTANTS, View
 
 Step = tuple[str, tuple[Any, ...]]
 
-ELEMENTWISE = frozenset({"activate", "binary", "cast", "compare", "copy", "unary", "where"})
+# Steps whose output, the last argument, may have any strides.
+STRIDED = frozenset({"activate", "binary", "cast", "compare", "copy", "unary", "where", "window"})
 
 
 def without_copies(steps: list[Step], array_of: Callable[[View], int], lanes: int) -> list[Step]:
@@ -50,7 +51,7 @@ def _memory(view: View, array_of: Callable[[View], int]) -> tuple[str, int]:
 
 
 def _is_fill(step: Step) -> bool:
-    return step[0] == "copy" and step[1][0].space == CONSTANTS
+    return step[0] in ("copy", "fill_border") and step[1][0].space == CONSTANTS
 
 
 def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
@@ -71,7 +72,7 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
     else:
         # With another innermost axis, the loop of an elementwise function would be slower than the copy.
         same_order = name == "copy" or _innermost(target) == _innermost(arguments[place])
-        allowed = name in ELEMENTWISE and place == len(arguments) - 1 and same_order
+        allowed = name in STRIDED and place == len(arguments) - 1 and same_order
     return (name, (*arguments[:place], target, *arguments[place + 1 :])) if allowed else None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import arrays
+from ..core import arrays, storage
 from ..errors import DtypeError, ShapeError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .chain import layers_of
@@ -92,6 +93,17 @@ class Model(FamiliarNames):
     def quantize(self, precision: str, **options: Any) -> Sequential:
         """Quantize `layers()`, with their options."""
         return self.layers().quantize(precision, **options)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the graph and its arrays to a safetensors file, for `onward.load`.
+
+        If writing fails, an existing file is left unchanged. Raises FileError, and ArgumentError, which names
+        the node, for a graph that runs a Python function.
+        """
+        from ..formats import graphs
+
+        description, tensors = graphs.describe(self._graph)
+        storage.write(path, tensors, {"type": "Model", **description})
 
     def _summary_rows(self) -> list[Row]:
         return summarize(self._graph).rows

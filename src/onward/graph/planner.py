@@ -190,15 +190,17 @@ def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> Non
     try:
         inputs = [_found(source, spaces, values) for source in step.inputs]
         results = step.operation.compute(inputs, step.attributes)
+        if len(results) < len(step.outputs):
+            raise ArgumentError(f"has {len(step.outputs)} outputs, but returns {len(results)}")
+        for target, result in zip(step.outputs, results, strict=False):
+            if target.view is not None:
+                _array_at(target.view, spaces)[...] = result
+            elif target.name:
+                values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
     except OnwardError as error:
         raise type(error)(named(step.node, error)) from error
     except Exception as error:  # NumPy's error for values that the operation does not accept
         raise ArgumentError(named(step.node, error)) from error
-    for target, result in zip(step.outputs, results, strict=False):
-        if target.view is not None:
-            _array_at(target.view, spaces)[...] = result
-        elif target.name:
-            values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
 
 
 def _constant_ids(graph: Graph) -> Iterator[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from ...core import storage
 from ...errors import ArgumentError
 from ...layers.base import Layer
 
@@ -36,4 +35,6 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
             f"the model takes {len(content)} bytes as ONNX; Protocol Buffers allow {MAX_BYTES}: "
             "save it with model.save"
         )
-    storage.replace(path, content)
+    from ...core import atomic
+
+    atomic.replace(path, content)

@@ -26,6 +26,7 @@ from . import (  # noqa: F401 - each module registers its operations
     resize,
     selection,
     signal,
+    transposed,
 )
 from .registry import OPERATIONS, Operation, Value
 
