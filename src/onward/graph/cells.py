@@ -5,6 +5,7 @@ weights. Products of all gates or of single ones, and any split and order of the
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,10 +42,10 @@ class Linear(NamedTuple):
         return Linear(terms, self.bias[first:last], self.nodes)
 
 
-def replace_cells(graph: Graph) -> None:
-    """Replace each step of a cell that is written out by one node."""
+def replace_cells(graph: Graph) -> Graph:
+    """Return the graph with one node for each step of a cell that is written out."""
     if not {"Sigmoid", "Tanh", "Mul"} <= {node.operation for node in graph.nodes}:
-        return
+        return graph
     layers: dict[Any, Any] = {}  # steps with equal weights share a layer
     matcher = Matcher(graph)
     for node in list(graph.nodes):
@@ -54,17 +55,16 @@ def replace_cells(graph: Graph) -> None:
         steps = (build(matcher, match, layers) for match in matcher.matches(pattern, node))
         step = next(filter(None, steps), None)
         if step is not None:
-            _insert(graph, step)
-            matcher = Matcher(graph)
+            matcher = Matcher(_with(matcher.graph, step))
+    return matcher.graph
 
 
-def _insert(graph: Graph, step: Node) -> None:
-    """Insert a node in place of the first of those that compute its outputs."""
+def _with(graph: Graph, step: Node) -> Graph:
+    """Return the graph with a node in place of the first of those that compute its outputs."""
     computes = [bool(set(node.outputs) & set(step.outputs)) for node in graph.nodes]
     first = computes.index(True)
     others = [node for node, replaced in zip(graph.nodes, computes, strict=True) if not replaced]
-    graph.nodes = [*others[:first], step, *others[first:]]
-    graph.remove_unused()
+    return replace(graph, nodes=[*others[:first], step, *others[first:]]).without_unused()
 
 
 def _lstm(matcher: Matcher, match: Match, layers: dict[Any, Any]) -> Node | None:

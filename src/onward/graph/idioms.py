@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,15 +24,15 @@ class Idiom(NamedTuple):
 IDIOMS: list[Idiom] = []
 
 
-def replace_idioms(graph: Graph) -> None:
-    """Replace the idioms of a graph by the operations that they mean."""
+def replace_idioms(graph: Graph) -> Graph:
+    """Return the graph with the operations that its idioms mean."""
     for idiom in IDIOMS:
         matcher = Matcher(graph)
         patterns = [pattern for pattern in idiom.patterns if matcher.occurs(pattern)]
         if patterns:
             nodes = [_replaced(matcher, idiom, patterns, node) for node in graph.nodes]
-            graph.nodes = [node for group in nodes for node in group]
-            graph.remove_unused()
+            graph = replace(graph, nodes=[node for group in nodes for node in group]).without_unused()
+    return graph
 
 
 def _replaced(matcher: Matcher, idiom: Idiom, patterns: Sequence[Pattern], node: Node) -> list[Node]:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import arrays, storage
-from ..errors import DtypeError, ShapeError, SignatureError
+from ..errors import ArgumentError, DtypeError, ShapeError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .chain import layers_of
 from .graph import Graph, Input
+from .named_carries import candidate_carries, found_carries, streamed_with
 from .planner import Planner
+from .sequences import streamed_over_time
 from .simplify import simplify
+from .streamed import Streamed
 from .summary import summarize
 
 if TYPE_CHECKING:
     from ..layers.sequential import Sequential
     from ..layers.summary import Row
+    from ..streaming.graph_stream import GraphStream
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
@@ -42,6 +48,9 @@ class Model(FamiliarNames):
         self._variants: dict[frozenset[str], Planner] = {}  # by the replaced defaults
         self._planner = self._variant(frozenset())
         self._names = tuple(declared.name for declared in self._planner.graph.inputs)
+        # how many inputs in order are those of the planner, whose graph lacks inputs with default values
+        pairs = enumerate(zip(self.inputs, self._names, strict=False))
+        self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> tuple[Any, ...]:
         """Run the model.
@@ -50,9 +59,10 @@ class Model(FamiliarNames):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
-        results = self._planner.run(args, inputs)  # its signature has passed the checks
-        if results is not None:
-            return results
+        if len(args) <= self._in_order:
+            results = self._planner.run(args, inputs)  # its signature has passed the checks
+            if results is not None:
+                return results
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
@@ -78,9 +88,52 @@ class Model(FamiliarNames):
         """
         return layers_of(self._planner.graph)
 
-    def stream(self, batch: int | None = None) -> Stream:
-        """Return a stream of `layers()`; raises the errors of both, as do the methods below."""
-        return self.layers().stream(batch)
+    def stream(
+        self,
+        batch: int | None = None,
+        *,
+        carry: Mapping[str, str] | None = None,
+        initial: Mapping[str, ArrayLike] | None = None,
+        time_axis: int | None = None,
+        **fixed: ArrayLike,
+    ) -> Stream | GraphStream:
+        """Return a sequence that continues from call to call, or `batch` of them: `y = stream(x)`.
+
+        The model runs block by block, and the outputs are bitwise those of one call on the whole sequence;
+        `time_axis` is the axis of the input that is time, by default the one over which its recurrent layers
+        run. If the model takes its states as inputs and returns them, `carry` names the inputs that the next
+        call takes from outputs, {input: output}; by default, those whose names and shapes match (`carries`).
+        They start at zeros, or at `initial`. `fixed` are inputs that have the same value in every call.
+
+        Raises ArgumentError, which names the node, if an operation needs the whole sequence.
+        """
+        if carry is None and time_axis is None and not fixed and not initial:
+            with contextlib.suppress(ArgumentError):  # if not, the error below names the node
+                return self.layers().stream(batch)
+        from ..streaming.graph_stream import GraphStream, SequenceStream
+
+        carry = self.carries if carry is None and time_axis is None else carry
+        if carry:
+            return GraphStream(streamed_with(self._graph, carry, fixed, initial or {}, batch or 1))
+        return SequenceStream(self._over_time(time_axis, fixed, batch or 1), batch)
+
+    def _over_time(self, time_axis: int | None, fixed: Mapping[str, ArrayLike], batch: int) -> Streamed:
+        """Return the graph over one block."""
+        try:
+            return streamed_over_time(self._graph, time_axis, fixed, batch)
+        except (ArgumentError, SignatureError) as error:
+            pairs = candidate_carries(self._graph)
+            if not pairs:
+                raise
+            found = "; ".join(f"{name} from {' or '.join(outputs)}" for name, outputs in pairs.items())
+            raise type(error)(
+                f"{error}. If states are inputs and outputs, name them with carry=: {found}"
+            ) from error
+
+    @property
+    def carries(self) -> dict[str, str]:
+        """The inputs that a stream feeds from outputs: {input: output}."""
+        return found_carries(self._graph)
 
     def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
         """Return a pool of `layers()`."""

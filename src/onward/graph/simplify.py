@@ -23,10 +23,7 @@ def simplify(graph: Graph) -> Graph:
     simplifier = Simplifier(graph)
     for node in graph.nodes:
         simplifier.add(node)
-    simplified = simplifier.finish()
-    replace_cells(simplified)
-    replace_idioms(simplified)
-    return simplified
+    return replace_idioms(replace_cells(simplifier.finish()))
 
 
 class Simplifier:
@@ -149,9 +146,8 @@ class Simplifier:
     def finish(self) -> Graph:
         """Return the simplified graph without unused nodes and constants."""
         outputs = tuple(self.names.get(name, name) for name in self.source.outputs)
-        simplified = replace(self.source, nodes=self.nodes, outputs=outputs, constants=self.constants)
-        simplified.remove_unused()
-        return simplified
+        whole = replace(self.source, nodes=self.nodes, outputs=outputs, constants=self.constants)
+        return whole.without_unused()
 
 
 def _is_plain(value: Any) -> bool:

@@ -388,3 +388,17 @@ def test_a_graph_has_eval_and_summary_and_names_the_layers_that_have_the_rest(
     assert capsys.readouterr().out.splitlines()[1].split()[1] == "LSTM"
     with pytest.raises(errors.LayerAttributeError, match=r"no attribute 'save': use model.layers\(\).save"):
         _ = graph.save
+
+
+def test_inputs_in_order_include_those_with_defaults_once_a_plan_exists() -> None:
+    nodes = [helper.make_node("Add", ["x", "w"], ["a"]), helper.make_node("Mul", ["a", "y"], ["o"])]
+    x, w, y = (np.array([i, i + 1], np.float32) for i in range(3))
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "w", "y", "o")]
+    default = numpy_helper.from_array(w + 10, "w")
+    model = open_model(
+        helper.make_model(helper.make_graph(nodes, "g", infos[:3], infos[3:], [default]), ir_version=8)
+    )
+    np.testing.assert_array_equal(model(x=x, y=y)[0], (x + w + 10) * y)
+    with pytest.raises(errors.SignatureError, match="missing inputs: y"):
+        model(x, w)
+    np.testing.assert_array_equal(model(x, w, y)[0], (x + w) * y)

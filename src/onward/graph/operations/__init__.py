@@ -4,6 +4,7 @@ from . import (  # noqa: F401 - each module registers its operations
     accumulation,
     activations,
     attention,
+    blocks,
     casting,
     columns,
     control,
@@ -27,6 +28,7 @@ from . import (  # noqa: F401 - each module registers its operations
     selection,
     signal,
     transposed,
+    windows,
 )
 from .registry import OPERATIONS, Operation, Value
 

@@ -14,7 +14,7 @@ from ...errors import ArgumentError
 from ..builder import Builder
 from ..node import AnyArray, Node
 from ..view import View
-from .registry import Inputs, Operation, Value, like_first, operation, view
+from .registry import Inputs, Operation, Value, combining, elementwise, like_first, operation, view
 
 SIGMOID = activations.call("sigmoid")
 HARD_SWISH = activations.call(("hard_sigmoid", 1 / 6, 0.5))
@@ -252,3 +252,11 @@ def erf(x: AnyArray) -> Any:
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x = view(b, inputs[0])
     return x and [b.map("unary", "error_function", x)]
+
+
+combining(
+    "Exp", "Mish", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh", "Elu", "HardSigmoid", "LeakyRelu",
+    "Selu", "Affine",
+    "ScaledTanh", "ThresholdedRelu", "Celu", "Gelu", "HardSwish", "Swish", "QuickGelu", "BiasGelu",
+    "FastGelu", "PRelu", "Shrink", "Erf",
+)(elementwise)  # fmt: skip

@@ -1,7 +1,7 @@
 """Softmax and the normalizations; each row is normalized on its own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
 from .reductions import ROWS, lower_mean, over_rows, row_sums
-from .registry import Inputs, Known, known, like_first, lowering, operation, view
+from .registry import Inputs, Known, combining, known, like_first, lowering, operation, view
 
 
 def softmax_rows(x: AnyArray, logarithm: bool) -> AnyArray:
@@ -370,3 +370,48 @@ def skip_rms_normalization(
     mean = over_rows(_mean_squares, wide, [x.ndim - 1])
     inverse = (1 / np.sqrt(mean + wide.dtype.type(epsilon))).astype(np.float32)
     return y, np.zeros_like(inverse), inverse, total
+
+
+def axes_from(axis: int, rank: int) -> range:
+    """Return the axes of an array from one on."""
+    return range(axis % rank, rank)
+
+
+@combining("Softmax", "LogSoftmax", "LpNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    rank = len(inputs[0].shape)  # type: ignore[union-attr]  # the input is not optional
+    return [[node.attributes.get("axis", -1) % rank]]
+
+
+@combining("LayerNormalization", "RMSNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [axes_from(node.attributes.get("axis", -1), len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # as above
+
+
+@combining("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    last = [len(inputs[0].shape) - 1]  # type: ignore[union-attr]  # as above
+    return [last, last, ()]
+
+
+@combining("InstanceNormalization", "GroupNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    first = 2 if node.operation == "InstanceNormalization" else 1
+    return [range(first, len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # as above
+
+
+@combining("BatchNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    in_training = node.attributes.get("training_mode", 0)
+    return [range(len(inputs[0].shape)) if in_training else (), ()]  # type: ignore[union-attr]  # as above
+
+
+@combining("LRN")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[1]]
+
+
+@combining("MeanVarianceNormalization", "Standardize")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    rank = len(inputs[0].shape)  # type: ignore[union-attr]  # as above
+    return [[axis % rank for axis in node.attributes.get("axes", (0, 2, 3))]]

@@ -1,7 +1,7 @@
 """Recurrent layers: `Recurrent` runs a layer of Onward; RNN, GRU and LSTM take ONNX's weights as inputs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -305,3 +305,62 @@ def _check(name: str, shape: tuple[int, ...], expected: tuple[int | None, ...]) 
     if len(shape) != len(expected) or any(n not in (None, m) for m, n in zip(shape, expected, strict=True)):
         takes = ", ".join("any" if n is None else str(n) for n in expected)
         raise ShapeError(f"{name} has shape {shape}, but must have ({takes})")
+
+
+@recurrent.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [(0, 2), (), (0, 2)]
+
+
+@recurrent.over_time
+def _(time: Any, node: Node) -> None:
+    """Carry the states."""
+    layer, x = node.attributes["layer"], node.inputs[0]
+    lengths, *states = (*node.inputs[1:], "", "", "")[: 1 + len(layer.state_names)]
+    if layer.bidirectional or node.attributes.get("reverse"):
+        time.refuse(node, "its reverse direction starts at the last step of the sequence")
+    if time.axis(x) != 0:
+        time.refuse(node, "its steps are not those of the time axis")
+    time.check_all_steps(node, lengths, x)
+    carried = []
+    for name, state, shape in zip("hc", states, layer.state_shapes(time.shape(x)[1]), strict=False):
+        initial = np.zeros(shape, layer.dtype) if not state else time.known(state)
+        if initial is None:
+            time.refuse(node, f"its initial {name} depends on the sequence")
+        carried.append(time.carry(node, initial, None, name))
+    y, *finals = time.add_all("Recurrent", (x, "", *carried), 1 + len(carried), layer=layer)
+    time.define(node.outputs[0], y, time.timing(x))
+    for before, after, output in zip(carried, finals, (*node.outputs[1:], "", ""), strict=False):
+        time.keep(before, after)
+        if output:
+            time.define(output, after, None)
+
+
+@last_step.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[1], ()]
+
+
+@last_step.over_time
+def _(time: Any, node: Node) -> None:
+    """Carry the last step so far."""
+    y, lengths = node.inputs
+    time.check_all_steps(node, lengths, y)
+    time.summarize(node, time.latest(node, y), [1])
+
+
+@final_state.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [(0, 2), (0, 1, 2), ()]
+
+
+@final_state.over_time
+def _(time: Any, node: Node) -> None:
+    """The state so far, because every row has steps."""
+    time.check_all_steps(node, node.inputs[2], "")
+    time.define(node.outputs[0], node.inputs[0], None)
+
+
+@step.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[len(value.shape) - 1] for value in inputs if value is not None]
