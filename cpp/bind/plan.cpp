@@ -115,6 +115,27 @@ void integer_product(Plan& plan, const nb::object& matrix, const ViewIn& x, Size
     plan.weights.push_back(matrix);
 }
 
+using OperationIn = std::tuple<std::string, std::variant<std::string, ActivationIn>, Size, Size>;
+
+// The views are those of the inputs and, as the last one, that of the output.
+void fused(Plan& plan, const std::vector<OperationIn>& operations, const nb::args& views) {
+    std::vector<onward::ElementwiseOperation> converted;
+    for (const auto& [kind, function, a, b] : operations) {
+        if (kind == "activate")
+            converted.push_back({activation_of<float>(std::get<ActivationIn>(function)), a, b});
+        else if (kind == "unary")
+            converted.push_back({lookup(unaries, std::get<std::string>(function)), a, b});
+        else
+            converted.push_back({lookup(binaries, std::get<std::string>(function)), a, b});
+    }
+    std::vector<View> inputs;
+    for (const nb::handle view : views) inputs.push_back(view_of(nb::cast<ViewIn>(view)));
+    if (inputs.empty()) throw nb::value_error("a fused step needs an output");
+    const View y = inputs.back();
+    inputs.pop_back();
+    plan.core.fused(converted, inputs, y);
+}
+
 void recurrent(Plan& plan, const nb::object& layer, const ViewIn& x, const std::optional<ViewIn>& h0,
                const std::optional<ViewIn>& c0, const ViewIn& y, const ViewIn& h_n, const std::optional<ViewIn>& c_n) {
     const auto* const stack = std::get_if<onward::Stack<float>>(&nb::cast<const Stack&>(layer).core);
@@ -172,6 +193,7 @@ void bind_plan(nb::module_& m) {
         .def("binary", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.binary(lookup(binaries, operation), view_of(a), view_of(b), view_of(y));
         })
+        .def("fused", &fused, nb::sig("def fused(self, operations: list, *views: tuple) -> None"))
         .def("compare", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b,
                            const ViewIn& y) {
             plan.core.compare(lookup(comparisons, operation), view_of(a), view_of(b), view_of(y));

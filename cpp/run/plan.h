@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "run/dense.h"
@@ -19,6 +20,13 @@ namespace onward {
 enum class Reduction { sum, maximum };
 
 enum class Comparison { equal, not_equal, less, less_or_equal };
+
+// One of the operations of a fused step. Its operands are numbered: first the inputs of the step, then the results of
+// the operations before it. Only a binary operation uses b.
+struct ElementwiseOperation {
+    std::variant<Unary, Binary, Activation<float>> function;
+    Size a, b;
+};
 
 class Plan {
 public:
@@ -42,6 +50,8 @@ public:
     void activate(Activation<float> function, const View& x, const View& y);
     void unary(Unary operation, const View& x, const View& y);
     void binary(Binary operation, const View& a, const View& b, const View& y);           // of any dtype
+    // Several of the operations above in one pass; their results are never stored as a whole.
+    void fused(const std::vector<ElementwiseOperation>& operations, const std::vector<View>& inputs, const View& y);
     void compare(Comparison operation, const View& a, const View& b, const View& y);      // of any dtype; y is boolean
     // y (.., C) combines the elements of each window of x (.., taps.., C). A weighted sum has weights (taps, C); the
     // bias (C) may be null. The channels are adjacent in memory.
@@ -108,6 +118,8 @@ private:
     void check_floats(std::initializer_list<const View*> views) const {
         for (const View* view : views) check(*view, DType::float32);
     }
+    template <int inputs>
+    void add_fused(const std::vector<ElementwiseOperation>& operations, const std::vector<View>& views);
     template <class Function>
     void each_row(const View& x, const View& y, Function function);
 

@@ -48,6 +48,9 @@ class Model(FamiliarNames):
         self._variants: dict[frozenset[str], Planner] = {}  # by the replaced defaults
         self._planner = self._variant(frozenset())
         self._names = tuple(declared.name for declared in self._planner.graph.inputs)
+        # how many inputs in order are those of the planner, whose graph lacks inputs with default values
+        pairs = enumerate(zip(self.inputs, self._names, strict=False))
+        self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> tuple[Any, ...]:
         """Run the model.
@@ -56,9 +59,10 @@ class Model(FamiliarNames):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
-        results = self._planner.run(args, inputs)  # its signature has passed the checks
-        if results is not None:
-            return results
+        if len(args) <= self._in_order:
+            results = self._planner.run(args, inputs)  # its signature has passed the checks
+            if results is not None:
+                return results
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
