@@ -175,7 +175,7 @@ def test_the_final_state_of_the_last_layer_is_its_last_step(after: list[onnx.Nod
     [
         ([node("Gather", "h", "first")], "the Gather"),
         ([node("Gather", "h", "last", axis=1)], "the Gather"),
-        ([node("Slice", "h", "zero", "end", "zero", to="k"), node("Squeeze", "k", "zero")], "the Slice"),
+        ([node("Slice", "h", "zero", "end", "zero", to="k"), node("Squeeze", "k", "zero")], "the Squeeze"),
         ([node("Squeeze", "h", "zero")], "the Squeeze"),
         ([node("Identity", "h")], "final states of several layers"),
     ],
