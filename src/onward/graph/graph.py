@@ -42,6 +42,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, AnyArray] = field(default_factory=dict)
     defaults: frozenset[str] = frozenset()  # the inputs that may be omitted; constants hold their values
+    opset: int = 0  # of the ONNX file that the graph was in: its nodes have dtypes that this opset allows
     _names: set[str] = field(default_factory=set)
 
     def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
