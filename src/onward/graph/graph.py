@@ -42,6 +42,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, AnyArray] = field(default_factory=dict)
     defaults: frozenset[str] = frozenset()  # the inputs that may be omitted; constants hold their values
+    opset: int = 0  # of the ONNX file that the graph was in: its nodes have dtypes that this opset allows
     _names: dict[str, int] = field(default_factory=dict)  # to the last number appended to each
     _input_names: set[str] = field(default_factory=set)
 
@@ -118,6 +119,17 @@ class Graph:
             if outer:
                 nodes.append(Node("Identity", (names.get(inner, prefix + inner),), (outer,), {}, outer))
         return Expansion(nodes, {prefix + name: array for name, array in self.constants.items()})
+
+    def without_unused(self) -> "Graph":
+        """Return the graph without the nodes and the constants that the outputs do not depend on."""
+        needed, used = set(self.outputs), []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.outputs):
+                outputs = tuple(name if name in needed else "" for name in node.outputs)
+                used.append(replace(node, outputs=outputs))
+                needed.update(node.inputs)
+        constants = {name: array for name, array in self.constants.items() if name in needed}
+        return replace(self, nodes=used[::-1], constants=constants)
 
     def _new_name(self, name: str) -> str:
         """Return the name, with a number appended if a value already has it."""

@@ -157,6 +157,27 @@ def layer_statistics(x: AnyArray, axis: int, epsilon: float) -> tuple[AnyArray, 
     return mean, 1 / np.sqrt(variance + x.dtype.type(epsilon))
 
 
+@operation("Standardize", signature=like_first, widens=True)
+def standardize(x: AnyArray, *, axes: Sequence[int], epsilon: float) -> AnyArray:
+    """(x - mean) / sqrt(variance + epsilon) over some axes jointly."""
+    if x.size == 0:
+        return x
+    last = sorted(axis % x.ndim for axis in axes)
+    order = [*(axis for axis in range(x.ndim) if axis not in last), *last]
+    moved = x.transpose(order)
+    y = standardized(_joined(moved, x.ndim - len(last)), epsilon).reshape(moved.shape)
+    return y.transpose(np.argsort(order))
+
+
+@standardize.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, axes = view(b, inputs[0]), node.attributes["axes"]
+    if x is None or 0 in x.shape:
+        return None
+    last = sorted(axis % len(x.shape) for axis in axes)
+    return [b.rows("standardize", node.attributes["epsilon"], x, last)]
+
+
 def _layer_signature(
     x: Known,
     scale: Known,
@@ -389,7 +410,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [[1]]
 
 
-@combining("MeanVarianceNormalization")
+@combining("MeanVarianceNormalization", "Standardize")
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     rank = len(inputs[0].shape)  # type: ignore[union-attr]  # as above
     return [[axis % rank for axis in node.attributes.get("axes", (0, 2, 3))]]
