@@ -126,8 +126,8 @@ def split(
     if sizes is not None:
         parts = as_integers(sizes)
     elif num_outputs is not None:
-        if not 0 < num_outputs <= max(1, total):
-            raise ArgumentError(f"num_outputs={num_outputs}; expected 1 to {total}, the size of axis {axis}")
+        if num_outputs < 1:
+            raise ArgumentError(f"num_outputs={num_outputs}; expected at least 1")
         size = -(-total // num_outputs)
         parts = [max(0, min(size, total - i * size)) for i in range(num_outputs)]
     else:
