@@ -113,11 +113,9 @@ def read(data: Data) -> Program:
     stem = name.removesuffix(".json")
     for kind in ("weights", "constants"):
         folder = f"{root}data/{kind}/"
-        config = f"{folder}{stem}_{kind}_config.json"
-        if config not in members.entries:
-            config = f"{folder}{stem}_model_{kind}_config.json"
-        if config in members.entries:
-            program.arrays.update(reader.read(folder, _json(members, config)))
+        for config in names:  # whose name has varied
+            if config.startswith(folder + stem) and config.endswith("_config.json"):
+                program.arrays.update(reader.read(folder, _json(members, config)))
     return program
 
 
