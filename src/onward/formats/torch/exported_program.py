@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.storage import widened
+from ...core.files import widened
 from ...errors import FileError
 from ..zip import MAX_AXES, Data, ZipMembers, check_size, native_byte_order
 from . import archive
@@ -81,11 +81,6 @@ class Program:
     out_spec: str | None
     parameters: list[str]
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-
-def is_archive(members: set[str]) -> bool:
-    """Tell whether torch.export.save or torch._inductor.aoti_compile_and_package wrote a zip file."""
-    return OLD_LAYOUT in members or any(name.rpartition("/")[2] == "archive_format" for name in members)
 
 
 def read(data: Data) -> Program:
