@@ -37,8 +37,10 @@ UNNAMED = {"", "?", "-1", "None"}  # what exporters write for an axis of any siz
 class Model(FamiliarNames):
     """A whole model: takes its inputs in order or by name and returns its outputs in order, as a tuple.
 
-    `inputs` and `outputs` are the names; inputs with default values may be omitted. Operations run in the
-    core, or in NumPy if the core does not support them.
+    `inputs` and `outputs` are the names; inputs with default values may be omitted. A model of PyTorch takes
+    and returns the tuples, lists and dicts of its forward(): the result is the tuple of what forward()
+    returns, followed by the new values of the buffers that it changes. Operations run in the core, or in
+    NumPy if the core does not support them.
     """
 
     _conversion: ClassVar[str] = "model.layers()"
@@ -61,16 +63,26 @@ class Model(FamiliarNames):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
-        if len(args) <= self._in_order:
-            results = self._planner.run(args, inputs)  # its signature has passed the checks
-            if results is not None:
-                return results
+        structure = self._graph.structure
+        if structure is not None:
+            args, inputs = structure.flatten(args, inputs)
+        results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
+        if results is None:  # otherwise, the signature has passed the checks
+            results = self._run(args, inputs)
+        if structure is not None:
+            return structure.pack(dict(zip(self.outputs, results, strict=True)))
+        return results
+
+    def _run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+        """Check the inputs and run the planner of the variant for them."""
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
         declared = planner.graph.inputs
         arrays = [_converted(each, named[each.name]) for each in declared]
         _check_open_axes(declared, arrays)
+        shapes = {each.name: np.shape(array) for each, array in zip(declared, arrays, strict=True)}
+        self._graph.sizes.check(shapes)
         return planner(*arrays)
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
