@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,26 +17,30 @@ from ..layers.summary import table
 from .chain import layers_of
 from .graph import Graph, Input
 from .named_carries import candidate_carries, found_carries, streamed_with
-from .planner import Planner
-from .sequences import streamed_over_time
+from .planner import Planner, constants_of
+from .sequences import pooled_over_time, streamed_over_time
 from .simplify import simplify
-from .streamed import Streamed
 from .summary import summarize
 
 if TYPE_CHECKING:
     from ..layers.sequential import Sequential
     from ..layers.summary import Row
+    from ..streaming.graph_pool import GraphPool
     from ..streaming.graph_stream import GraphStream
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
 
+UNNAMED = {"", "?", "-1", "None"}  # what exporters write for an axis of any size
+
 
 class Model(Layer):
     """A whole model: takes its inputs in order or by name and returns its output, or a tuple of several.
 
-    `inputs` and `outputs` are the names; inputs with default values may be omitted. Operations run in the
-    core, or in NumPy if the core does not support them. The weights are fixed, and there are no gradients.
+    `inputs` and `outputs` are the names; inputs with default values may be omitted. A model of PyTorch takes
+    and returns the tuples, lists and dicts of its forward(): the result is the tuple of what forward()
+    returns, followed by the new values of the buffers that it changes. Operations run in the core, or in
+    NumPy if the core does not support them. The weights are fixed, and there are no gradients.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -57,15 +61,27 @@ class Model(Layer):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
-        if len(args) <= self._in_order:
-            results = self._planner.run(args, inputs)  # its signature has passed the checks
-            if results is not None:
-                return results[0] if len(results) == 1 else results
+        structure = self._graph.structure
+        if structure is not None:
+            args, inputs = structure.flatten(args, inputs)
+        results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
+        if results is None:  # otherwise, the signature has passed the checks
+            results = self._run_checked(args, inputs)
+        if structure is not None:
+            return structure.pack(dict(zip(self.outputs, results, strict=True)))
+        return results[0] if len(results) == 1 else results
+
+    def _run_checked(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+        """Check the inputs and run the planner of the variant for them."""
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
-        results = planner(*(_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs))
-        return results[0] if len(results) == 1 else results
+        declared = planner.graph.inputs
+        arrays = [_converted(each, named[each.name]) for each in declared]
+        _check_open_axes(declared, arrays)
+        shapes = {each.name: np.shape(array) for each, array in zip(declared, arrays, strict=True)}
+        self._graph.sizes.check(shapes)
+        return planner(*arrays)
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs; the others are constants."""
@@ -76,7 +92,8 @@ class Model(Layer):
                 inputs=[declared for declared in self._graph.inputs if declared.name not in fixed],
                 constants={n: a for n, a in self._graph.constants.items() if n not in replaced},
             )
-            self._variants[replaced] = Planner(simplify(graph))
+            size = sum(array.nbytes for array in constants_of(graph))
+            self._variants[replaced] = Planner(simplify(graph), weights_size=size)
         return self._variants[replaced]
 
     def layers(self) -> Sequential:
@@ -114,12 +131,15 @@ class Model(Layer):
         carry = self.carries if carry is None and time_axis is None else carry
         if carry:
             return GraphStream(streamed_with(self._graph, carry, fixed, initial or {}, batch or 1))
-        return SequenceStream(self._over_time(time_axis, fixed, batch or 1), batch)
+        with self._candidates_in_errors():
+            streamed = streamed_over_time(self._graph, time_axis, fixed, batch or 1)
+        return SequenceStream(streamed, batch)
 
-    def _over_time(self, time_axis: int | None, fixed: Mapping[str, ArrayLike], batch: int) -> Streamed:
-        """Return the graph over one block."""
+    @contextlib.contextmanager
+    def _candidates_in_errors(self) -> Iterator[None]:
+        """Add the inputs and outputs that may be states to the error that a graph cannot stream."""
         try:
-            return streamed_over_time(self._graph, time_axis, fixed, batch)
+            yield
         except (ArgumentError, SignatureError) as error:
             pairs = candidate_carries(self._graph)
             if not pairs:
@@ -134,9 +154,33 @@ class Model(Layer):
         """The inputs that a stream feeds from outputs: {input: output}."""
         return found_carries(self._graph)
 
-    def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
-        """Return a pool of `layers()`."""
-        return self.layers().pool(capacity, max_capacity)
+    def pool(  # type: ignore[override]  # as stream
+        self,
+        capacity: int,
+        max_capacity: int | None = None,
+        *,
+        carry: Mapping[str, str] | None = None,
+        initial: Mapping[str, ArrayLike] | None = None,
+        time_axis: int | None = None,
+        **fixed: ArrayLike,
+    ) -> Pool | GraphPool:
+        """Return thousands of streams, addressed by id: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
+
+        The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,
+        as `stream` does, and if an operation combines the rows of a batch.
+        """
+        if carry is None and time_axis is None and not fixed and not initial:
+            with contextlib.suppress(ArgumentError):  # if not, the error below names the node
+                return self.layers().pool(capacity, max_capacity)
+        from ..streaming.graph_pool import GraphPool, SequencePool
+
+        carry = self.carries if carry is None and time_axis is None else carry
+        if carry:
+            streamed = streamed_with(self._graph, carry, fixed, initial or {}, 1)
+            return GraphPool(streamed, capacity, max_capacity)
+        with self._candidates_in_errors():
+            streamed = pooled_over_time(self._graph, time_axis, fixed)
+        return SequencePool(streamed, capacity, max_capacity)
 
     def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
         """Return a trace of `layers()`, with their options."""
@@ -211,7 +255,7 @@ def _converted(declared: Input, value: ArrayLike) -> Any:
         with np.errstate(all="ignore"):
             array = array.astype(declared.dtype)
     if declared.axes is not None and not _fits(array.shape, declared.axes):
-        takes = ", ".join(str(axis) or "any" for axis in declared.axes)
+        takes = ", ".join("any" if axis in UNNAMED else str(axis) for axis in declared.axes)
         raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
     return array
 
@@ -219,4 +263,18 @@ def _converted(declared: Input, value: ArrayLike) -> Any:
 def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
     if len(shape) != len(axes):
         return False
-    return all(size == axis or type(axis) is str for size, axis in zip(shape, axes, strict=True))
+    return all(size == axis or isinstance(axis, str) for size, axis in zip(shape, axes, strict=True))
+
+
+def _check_open_axes(inputs: Sequence[Input], arrays: Sequence[Any]) -> None:
+    """Raise ShapeError if axes of the same name have different sizes."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for declared, array in zip(inputs, arrays, strict=True):
+        for axis, size in zip(declared.axes or (), getattr(array, "shape", ()), strict=False):
+            if isinstance(axis, str) and axis not in UNNAMED:
+                known, owner = sizes.setdefault(axis, (size, declared.name))
+                if known != size:
+                    raise ShapeError(
+                        f"the axis {axis} has size {known} in {owner}, but {size} in {declared.name}: "
+                        "pass inputs of matching sizes"
+                    )

@@ -11,8 +11,8 @@ from .inference import Values, flattened, infer
 from .named_carries import as_declared, check_names
 from .node import Signature
 from .over_time import BlockBuilder
-from .simplify import simplify, used_nodes
-from .streamed import Axes, Carry, Streamed
+from .simplify import simplify
+from .streamed import Axes, Streamed
 
 LENGTHS = 20011, 30011  # of the two sequences that show where time is
 SEVERAL = 3  # rows that show where the batch is
@@ -44,7 +44,7 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
     axis = layout.axes.time
     assert axis is not None
     builder = BlockBuilder(graph, first, second, x.name, axis, at_end=False)
-    block = _used(builder.build())
+    block = builder.build().without_unused()
     timings = [builder.timing(name) for name in graph.outputs]
     rows = _batch_axes(graph, x, layout, graph.outputs)
     timed = [timing for timing in timings if timing is not None]
@@ -55,8 +55,9 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
         tuple(Axes(t.axis if t else None, row) for t, row in zip(timings, rows, strict=True)),
         max((timing.latency for timing in timed), default=0),
         all(not timing.stages for timing in timed),
-        _used(BlockBuilder(graph, first, second, x.name, axis, at_end=True).build()),
+        BlockBuilder(graph, first, second, x.name, axis, at_end=True).build().without_unused(),
         step_shape=layout.shape,
+        block_shape=layout.at(LENGTHS[0], 1),
     )
 
 
@@ -73,13 +74,6 @@ def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, Input]:
     constants = graph.constants | {name: as_declared(declared[name], value) for name, value in fixed.items()}
     alone = replace(graph, inputs=free, constants=constants, defaults=frozenset())
     return simplify(alone), free[0]
-
-
-def _used(graph: Graph) -> Graph:
-    nodes = used_nodes(graph.nodes, graph.outputs)
-    needed = {*graph.outputs, *(name for node in nodes for name in node.inputs)}
-    constants = {name: array for name, array in graph.constants.items() if name in needed}
-    return replace(graph, nodes=nodes, constants=constants)
 
 
 def _inferred(graph: Graph, x: Input, shape: Sequence[int]) -> Values:
@@ -170,11 +164,16 @@ def _batch_axes(graph: Graph, x: Input, layout: Layout, names: Sequence[str]) ->
     return found
 
 
-def carries_by_row(streamed: Streamed, several: Streamed) -> tuple[Carry, ...]:
-    """Return the carries with their batch axes: those in which the carries of several rows are larger."""
+def pooled_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, Any]) -> Streamed:
+    """Return the graph over one block of one sequence, with the batch axes of its carries.
+
+    These are the axes in which the carries of several rows are larger.
+    """
+    streamed = streamed_over_time(graph, time_axis, fixed, 1)
+    several = streamed_over_time(graph, time_axis, fixed, SEVERAL)
     carries = []
     for one, other in zip(streamed.carries, several.carries, strict=True):
         sizes = zip(one.initial.shape, other.initial.shape, strict=True)
         axes = [axis for axis, (a, b) in enumerate(sizes) if a != b]
         carries.append(one._replace(axes=one.axes._replace(batch=axes[0] if axes else None)))
-    return tuple(carries)
+    return replace(streamed, carries=tuple(carries))

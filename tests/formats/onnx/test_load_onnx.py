@@ -68,6 +68,16 @@ def test_a_file_gives_the_bits_of_the_layer(tmp_path: Path) -> None:
             np.testing.assert_array_equal(mine, expected)
 
 
+def test_a_model_does_not_change_with_its_file(tmp_path: Path) -> None:
+    path, x, bias = tmp_path / "m.onnx", normal(5, 3), normal(3)
+    onnx.save(
+        onnx_nodes.model_of([helper.make_node("Add", ["x", "b"], ["y"])], {"x": x}, ["y"], {"b": bias}), path
+    )
+    model: Any = onward.load(path)
+    path.write_bytes(bytes(path.stat().st_size))  # in place, under the memory map
+    np.testing.assert_array_equal(model(x), x + bias)
+
+
 def test_the_content_decides_the_format(tmp_path: Path) -> None:
     assert isinstance(onward.load(lstm_file(tmp_path / "model.bin")), Model)
     onward.Sequential(onward.LSTM(2, 3)).save(tmp_path / "saved.onnx")

@@ -63,7 +63,8 @@ class _Scope:
 
     def add_constants(self, graph: messages.Graph) -> None:
         for tensor in graph.initializer:
-            self.names[tensor.name] = self.graph.add_constant(tensor_array(tensor), tensor.name)
+            # a copy: the file may change while the model lives
+            self.names[tensor.name] = self.graph.add_constant(tensor_array(tensor).copy(), tensor.name)
         for value in (*graph.value_info, *graph.output):
             self._keep_rank(declaration(value))
 
@@ -140,7 +141,8 @@ class _Scope:
         values = {}
         for attribute in node.attribute:
             if not attribute.ref_attr_name:
-                values[attribute.name] = attribute_value(attribute)
+                value = attribute_value(attribute)
+                values[attribute.name] = value.copy() if isinstance(value, np.ndarray) else value
             elif attribute.ref_attr_name in self.attributes:
                 values[attribute.name] = self.attributes[attribute.ref_attr_name]
         return values
@@ -164,7 +166,8 @@ class _Scope:
         scopes = {name: self._body(g) for name, g in attributes.items() if isinstance(g, messages.Graph)}
         captured = list(dict.fromkeys(name for scope in scopes.values() for name in scope.captured))
         for scope in scopes.values():
-            own = [declared for declared in scope.graph.inputs if declared.name not in scope.captured]
+            outside = set(scope.captured)
+            own = [declared for declared in scope.graph.inputs if declared.name not in outside]
             scope.graph.inputs = [*own, *map(Input, captured)]
         attributes = attributes | {name: scope.graph for name, scope in scopes.items()}
         if operation != "If":

@@ -127,9 +127,17 @@ def gelu(x: AnyArray, *, approximate: str = "none") -> Any:
 
 @gelu.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    if node.attributes.get("approximate", "none") != "none":
+    if node.attributes.get("approximate", "none") == "none":
+        return add_activation(b, activations.call("gelu"), inputs[0])
+    x = view(b, inputs[0])
+    if x is None:
         return None
-    return add_activation(b, activations.call("gelu"), inputs[0])
+    cube = b.scalar(0.044715)
+    for _ in range(3):
+        cube = b.binary("multiply", cube, x)
+    inner = b.binary("multiply", b.scalar(math.sqrt(2 / math.pi)), b.binary("add", x, cube))
+    factor = b.binary("add", b.scalar(1.0), b.map("activate", activations.call("tanh"), inner))
+    return [b.binary("multiply", b.binary("multiply", b.scalar(0.5), x), factor)]
 
 
 @operation("HardSwish", signature=like_first, widens=True)

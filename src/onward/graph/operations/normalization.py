@@ -157,6 +157,27 @@ def layer_statistics(x: AnyArray, axis: int, epsilon: float) -> tuple[AnyArray, 
     return mean, 1 / np.sqrt(variance + x.dtype.type(epsilon))
 
 
+@operation("Standardize", signature=like_first, widens=True)
+def standardize(x: AnyArray, *, axes: Sequence[int], epsilon: float) -> AnyArray:
+    """(x - mean) / sqrt(variance + epsilon) over some axes jointly."""
+    if x.size == 0:
+        return x
+    last = sorted(axis % x.ndim for axis in axes)
+    order = [*(axis for axis in range(x.ndim) if axis not in last), *last]
+    moved = x.transpose(order)
+    y = standardized(_joined(moved, x.ndim - len(last)), epsilon).reshape(moved.shape)
+    return y.transpose(np.argsort(order))
+
+
+@standardize.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, axes = view(b, inputs[0]), node.attributes["axes"]
+    if x is None or 0 in x.shape:
+        return None
+    last = sorted(axis % len(x.shape) for axis in axes)
+    return [b.rows("standardize", node.attributes["epsilon"], x, last)]
+
+
 def _layer_signature(
     x: Known,
     scale: Known,
@@ -285,10 +306,9 @@ def lrn(x: AnyArray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias
     before, after = (size - 1) // 2, size // 2
     C, squares = x.shape[1], np.square(x)
     sums = np.zeros_like(x)
-    for offset in range(-before, after + 1):
+    for offset in range(max(-before, 1 - C), min(after, C - 1) + 1):
         first, last = max(0, -offset), min(C, C - offset)
-        if first < last:
-            sums[:, first:last] += squares[:, first + offset : last + offset]
+        sums[:, first:last] += squares[:, first + offset : last + offset]
     factor = x.dtype.type(alpha / size)
     return np.asarray(x / (x.dtype.type(bias) + factor * sums) ** x.dtype.type(beta))
 
@@ -390,7 +410,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [[1]]
 
 
-@combining("MeanVarianceNormalization")
+@combining("MeanVarianceNormalization", "Standardize")
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     rank = len(inputs[0].shape)  # type: ignore[union-attr]  # as above
     return [[axis % rank for axis in node.attributes.get("axes", (0, 2, 3))]]
