@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import arrays, storage
-from ..errors import ArgumentError, DtypeError, ShapeError, SignatureError
+from ..core import storage
+from ..errors import ArgumentError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .chain import layers_of
-from .graph import Graph, Input
+from .declared import as_declared
+from .graph import Graph
 from .named_carries import candidate_carries, found_carries, streamed_with
 from .planner import Planner
 from .sequences import pooled_over_time, streamed_over_time
@@ -66,7 +66,7 @@ class Model(FamiliarNames):
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
-        return planner(*(_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs))
+        return planner(*(as_declared(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs))
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs; the others are constants."""
@@ -213,28 +213,3 @@ class Model(FamiliarNames):
         ):
             if names:
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
-
-
-def _converted(declared: Input, value: ArrayLike) -> Any:
-    """Convert a value to the declared dtype and check its shape. Raises DtypeError, ShapeError."""
-    if declared.dtype is None:
-        return value
-    name = declared.name
-    array = value if type(value) is np.ndarray else arrays.as_array(value, name)
-    if array.dtype != declared.dtype:
-        if not np.can_cast(array.dtype, declared.dtype, "same_kind"):
-            raise DtypeError(
-                f"{name} has dtype {array.dtype}, but the model takes {declared.dtype}: convert it first"
-            )
-        with np.errstate(all="ignore"):
-            array = array.astype(declared.dtype)
-    if declared.axes is not None and not _fits(array.shape, declared.axes):
-        takes = ", ".join(str(axis) or "any" for axis in declared.axes)
-        raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
-    return array
-
-
-def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
-    if len(shape) != len(axes):
-        return False
-    return all(size == axis or type(axis) is str for size, axis in zip(shape, axes, strict=True))

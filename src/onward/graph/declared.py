@@ -1,0 +1,42 @@
+"""Check the inputs of a call against the inputs that a graph declares."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core import arrays
+from ..errors import DtypeError, ShapeError, SignatureError
+from .graph import Input
+
+
+def check_names(known: Mapping[str, Any], names: Sequence[str], what: str) -> None:
+    """Raise SignatureError for names that are not known."""
+    if unknown := [name for name in names if name not in known]:
+        raise SignatureError(f"unknown {what}: {', '.join(unknown)}; the model has ({', '.join(known)})")
+
+
+def as_declared(declared: Input, value: ArrayLike) -> Any:
+    """Convert a value to the declared dtype and check its shape. Raises DtypeError, ShapeError."""
+    if declared.dtype is None:
+        return value
+    name = declared.name
+    array = value if type(value) is np.ndarray else arrays.as_array(value, name)
+    if array.dtype != declared.dtype:
+        if not np.can_cast(array.dtype, declared.dtype, "same_kind"):
+            raise DtypeError(
+                f"{name} has dtype {array.dtype}, but the model takes {declared.dtype}: convert it first"
+            )
+        with np.errstate(all="ignore"):
+            array = array.astype(declared.dtype)
+    if declared.axes is not None and not _fits(array.shape, declared.axes):
+        takes = ", ".join(str(axis) or "any" for axis in declared.axes)
+        raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
+    return array
+
+
+def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
+    if len(shape) != len(axes):
+        return False
+    return all(size == axis or type(axis) is str for size, axis in zip(shape, axes, strict=True))
