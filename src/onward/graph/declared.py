@@ -10,6 +10,8 @@ from ..core import arrays
 from ..errors import DtypeError, ShapeError, SignatureError
 from .graph import Input
 
+UNNAMED = {"", "?", "-1", "None"}  # what exporters write for an axis of any size
+
 
 def check_names(known: Mapping[str, Any], names: Sequence[str], what: str) -> None:
     """Raise SignatureError for names that are not known."""
@@ -31,7 +33,7 @@ def as_declared(declared: Input, value: ArrayLike) -> Any:
         with np.errstate(all="ignore"):
             array = array.astype(declared.dtype)
     if declared.axes is not None and not _fits(array.shape, declared.axes):
-        takes = ", ".join(str(axis) or "any" for axis in declared.axes)
+        takes = ", ".join("any" if axis in UNNAMED else str(axis) for axis in declared.axes)
         raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
     return array
 
@@ -39,4 +41,18 @@ def as_declared(declared: Input, value: ArrayLike) -> Any:
 def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
     if len(shape) != len(axes):
         return False
-    return all(size == axis or type(axis) is str for size, axis in zip(shape, axes, strict=True))
+    return all(size == axis or isinstance(axis, str) for size, axis in zip(shape, axes, strict=True))
+
+
+def check_open_axes(inputs: Sequence[Input], arrays: Sequence[Any]) -> None:
+    """Raise ShapeError if axes of the same name have different sizes."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for declared, array in zip(inputs, arrays, strict=True):
+        for axis, size in zip(declared.axes or (), getattr(array, "shape", ()), strict=False):
+            if isinstance(axis, str) and axis not in UNNAMED:
+                known, owner = sizes.setdefault(axis, (size, declared.name))
+                if known != size:
+                    raise ShapeError(
+                        f"the axis {axis} has size {known} in {owner}, but {size} in {declared.name}: "
+                        "pass inputs of matching sizes"
+                    )

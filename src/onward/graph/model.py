@@ -8,16 +8,17 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import storage
 from ..errors import ArgumentError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .chain import layers_of
-from .declared import as_declared
+from .declared import as_declared, check_open_axes
 from .graph import Graph
 from .named_carries import candidate_carries, found_carries, streamed_with
-from .planner import Planner
+from .planner import Planner, constants_of
 from .sequences import pooled_over_time, streamed_over_time
 from .simplify import simplify
 from .summary import summarize
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 class Model(FamiliarNames):
     """A whole model: takes its inputs in order or by name and returns its outputs in order, as a tuple.
 
-    `inputs` and `outputs` are the names; inputs with default values may be omitted. Operations run in the
-    core, or in NumPy if the core does not support them.
+    `inputs` and `outputs` are the names; inputs with default values may be omitted. A model of PyTorch takes
+    and returns the tuples, lists and dicts of its forward(): the result is the tuple of what forward()
+    returns, followed by the new values of the buffers that it changes. Operations run in the core, or in
+    NumPy if the core does not support them.
     """
 
     _conversion: ClassVar[str] = "model.layers()"
@@ -59,14 +62,27 @@ class Model(FamiliarNames):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
-        if len(args) <= self._in_order:
-            results = self._planner.run(args, inputs)  # its signature has passed the checks
-            if results is not None:
-                return results
+        structure = self._graph.structure
+        if structure is not None:
+            args, inputs = structure.flatten(args, inputs)
+        results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
+        if results is None:  # otherwise, the signature has passed the checks
+            results = self._run(args, inputs)
+        if structure is not None:
+            return structure.pack(dict(zip(self.outputs, results, strict=True)))
+        return results
+
+    def _run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+        """Check the inputs and run the planner of the variant for them."""
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
-        return planner(*(as_declared(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs))
+        declared = planner.graph.inputs
+        arrays = [as_declared(each, named[each.name]) for each in declared]
+        check_open_axes(declared, arrays)
+        shapes = {each.name: np.shape(array) for each, array in zip(declared, arrays, strict=True)}
+        self._graph.sizes.check(shapes)
+        return planner(*arrays)
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs; the others are constants."""
@@ -77,7 +93,8 @@ class Model(FamiliarNames):
                 inputs=[declared for declared in self._graph.inputs if declared.name not in fixed],
                 constants={n: a for n, a in self._graph.constants.items() if n not in replaced},
             )
-            self._variants[replaced] = Planner(simplify(graph))
+            size = sum(array.nbytes for array in constants_of(graph))
+            self._variants[replaced] = Planner(simplify(graph), weights_size=size)
         return self._variants[replaced]
 
     def layers(self) -> Sequential:
