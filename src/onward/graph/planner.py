@@ -72,7 +72,7 @@ class Planner:
             if plan is None:
                 parameters = [kind is not None and kind[2] is not None for kind in signature]
                 program = Compiler(self.graph, inputs, parameters, self._weights).compile()
-                plan = self._plans[signature] = Plan(program, self._weights)
+                plan = self._plans[signature] = Plan(program, self._weights, self._parameters)
                 if len(self._plans) > self._max_plans:
                     self._plans.popitem(last=False)
                     self._stop_following()
@@ -116,9 +116,9 @@ class Continuation(NamedTuple):
 class Plan:
     """A compiled graph, ready to run. Calls may run concurrently; each one uses its own arena."""
 
-    def __init__(self, program: Program, weights: Weights) -> None:
+    def __init__(self, program: Program, weights: Weights, parameters: bool) -> None:
         self._inputs, self._outputs = program.inputs, program.outputs
-        self._segments = [_prepared(segment, weights) for segment in program.segments]
+        self._segments = [_prepared(segment, weights, parameters) for segment in program.segments]
         self._filled = [
             (source.view.shape, np.dtype(source.view.dtype))
             for source in program.outputs
@@ -217,18 +217,18 @@ def _constant_ids(graph: Graph) -> Iterator[int]:
             yield from _constant_ids(body)
 
 
-def _prepared(segment: Any, weights: Weights) -> Any:
-    """Make planners of the graphs of a segment."""
+def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
+    """Make planners of the graphs of a segment; `parameters` is as in the planner around them."""
     if isinstance(segment, Rest):
-        return Continuation(Planner(segment.graph, weights), segment.inputs)
+        return Continuation(Planner(segment.graph, weights, parameters), segment.inputs)
     if isinstance(segment, NumPyNode) and any(bodies(segment.node)):
-        # an If may depend on parameters; in a loop, the number of the iteration is an ordinary input
-        is_loop = segment.node.operation != "If"
+        # in a loop, the number of the iteration is an ordinary input, also of an If
+        follows = parameters and segment.node.operation == "If"
         planners = {}
         for name, body in segment.node.attributes.items():
             if isinstance(body, Graph):
                 if id(body) not in weights.planners:
-                    weights.planners[id(body)] = Planner(body, weights, parameters=not is_loop)
+                    weights.planners[id(body)] = Planner(body, weights, follows)
                 planners[name] = weights.planners[id(body)]
         return replace(segment, attributes={**segment.node.attributes, **planners})
     return segment
