@@ -48,6 +48,9 @@ class Planner:
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
+        results = self.run(inputs, {})
+        if results is not None:
+            return results
         plan = self.find(inputs) or self._plan(inputs)
         return tuple(plan(inputs))
 

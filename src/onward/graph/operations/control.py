@@ -46,9 +46,10 @@ def loop(
     carried, outer = values[: len(values) - captured], values[len(values) - captured :]
     limit = None if count is None else int(count)
     goes_on, scanned = condition is None or _is_true(condition), list[Any]()
+    true = np.array(True)
     while goes_on and (limit is None or len(scanned) < limit):
         i = np.array(len(scanned), np.int64)
-        again, *results = body(i, np.array(True), *carried, *outer)
+        again, *results = body(i, true, *carried, *outer)
         goes_on, carried = _is_true(again), tuple(results[: len(carried)])
         scanned.append(results[len(carried) :])
     return *carried, *_stacked(scanned, body, 1 + len(carried))
