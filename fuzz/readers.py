@@ -123,6 +123,7 @@ def stored(pattern: str) -> Callable[[Path], Iterator[bytes]]:
 READERS = {
     "safetensors": Reader(".safetensors", onward.load, saved),
     "torch": Reader(".pt", onward.load, stored("torch/*.pt")),
+    "pt2": Reader(".pt2", onward.load, stored("exported_program/*.pt2")),
     "keras": Reader(".keras", onward.load, stored("keras/*.keras")),
     "hdf5": Reader(".h5", onward.load, stored("keras/[!w]*.h5")),
     "onnx": Reader(".onnx", onward.load, exported),
@@ -197,7 +198,7 @@ def fuzz(name: str, seconds: int, seed: int) -> None:
         "-max_len=100000",
         f"-artifact_prefix={FOUND}/{name}-",
     ]
-    mutator = {"custom_mutator": mutated} if reader.suffix in (".pt", ".keras", ".npz") else {}
+    mutator = {"custom_mutator": mutated} if reader.suffix in (".pt", ".pt2", ".keras", ".npz") else {}
     atheris.Setup(
         [sys.argv[0], *options, "-verbosity=1", "-print_final_stats=1", str(seeds)], read, **mutator
     )

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 NPY_SIGNATURE = b"\x93NUMPY"
 PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
-FORMATS = "safetensors, PyTorch (.pt), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
+PT2_MEMBERS = ("archive_format", "serialized_exported_program.json")
+GRAPHS = ("onnx", "pt2")
+FORMATS = "safetensors, PyTorch (.pt, .pt2), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
 
 
 def load(
@@ -61,10 +63,10 @@ def load(
     if kind != "keras":
         keras_options = {"keras_version": keras_version, "custom_objects": custom_objects}
         _reject(path, keras_options, "they apply to Keras files only")
-    if kind in ("keras", "onnx"):
+    if kind in ("keras", *GRAPHS):
         _reject(path, torch_options, "the file records its options")
-        if kind == "onnx":
-            return _graph(path, data)
+        if kind in GRAPHS:
+            return _graph(path, data, kind)
         from .keras import load as keras
 
         with _errors_naming(path):
@@ -139,6 +141,7 @@ def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
         "keras": data[:8] == HDF5_SIGNATURE or members >= KERAS_MEMBERS,
         "npz": bool(members) and all(name.endswith(".npy") for name in members),
         "npy": data[: len(NPY_SIGNATURE)] == NPY_SIGNATURE,
+        "pt2": any(name.rpartition("/")[2] in PT2_MEMBERS for name in members),
         "torch": is_zip or (data[:1] in PICKLE_STARTS and not has_header),
         "onnx": not has_header and (suffix == ".onnx" or data[:1] == ONNX_START),
         "safetensors": has_header or suffix == ".safetensors",
@@ -157,8 +160,8 @@ def _read(path: str | os.PathLike[str], data: zip.Data, kind: str) -> tuple[Foun
     from .torch.state_dict import StateDict, state_dicts
 
     description = None
-    if kind == "onnx":
-        tensors = _graph(path, data).state_dict()
+    if kind in GRAPHS:
+        tensors = _graph(path, data, kind).state_dict()
     elif kind == "safetensors":
         tensors, description = storage.read(path)
     else:
@@ -172,12 +175,18 @@ def _read(path: str | os.PathLike[str], data: zip.Data, kind: str) -> tuple[Foun
     return {(): StateDict(tensors)}, description
 
 
-def _graph(path: str | os.PathLike[str], data: zip.Data) -> Model:
+def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
     from ..graph import Model
-    from .onnx.read import read
-    from .onnx.translate import translate
 
     with _errors_naming(path):
+        if kind == "pt2":
+            from .torch import exported_program
+            from .torch.exported_graph import translate as translate_program
+
+            return Model(translate_program(exported_program.read(data)))
+        from .onnx.read import read
+        from .onnx.translate import translate
+
         return Model(translate(read(path, data)))
 
 

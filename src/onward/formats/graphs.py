@@ -34,7 +34,8 @@ def describe(graph: Graph) -> tuple[dict[str, Any], Tensors]:
     that runs a Python function.
     """
     writer = _Writer()
-    return {"graph": writer.graph(graph, ""), "layers": writer.layers}, writer.tensors
+    described = {"graph": writer.graph(graph, ""), "layers": writer.layers, "opset": graph.opset}
+    return described, writer.tensors
 
 
 class _Writer:
@@ -149,7 +150,10 @@ def rebuild(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
 
     Raises ArgumentError, before any computation, if the description does not have this form.
     """
-    return _Reader(_typed(description, "layers", list), tensors).graph(_typed(description, "graph", dict), 0)
+    reader = _Reader(_typed(description, "layers", list), tensors)
+    graph = reader.graph(_typed(description, "graph", dict), 0)
+    graph.opset = _typed(description, "opset", int)
+    return graph
 
 
 class _Reader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,14 +18,14 @@ from .chain import layers_of
 from .graph import Graph, Input
 from .named_carries import candidate_carries, found_carries, streamed_with
 from .planner import Planner
-from .sequences import streamed_over_time
+from .sequences import pooled_over_time, streamed_over_time
 from .simplify import simplify
-from .streamed import Streamed
 from .summary import summarize
 
 if TYPE_CHECKING:
     from ..layers.sequential import Sequential
     from ..layers.summary import Row
+    from ..streaming.graph_pool import GraphPool
     from ..streaming.graph_stream import GraphStream
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 class Model(FamiliarNames):
     """A whole model: takes its inputs in order or by name and returns its outputs in order, as a tuple.
 
-    `inputs` and `outputs` are the names; inputs with default values may be omitted. Operations run in the
-    core, or in NumPy if the core does not support them.
+    `inputs` and `outputs` are the names; inputs with default values may be omitted. A model of PyTorch takes
+    and returns the tuples, lists and dicts of its forward(): the result is the tuple of what forward()
+    returns, followed by the new values of the buffers that it changes. Operations run in the core, or in
+    NumPy if the core does not support them.
     """
 
     _conversion: ClassVar[str] = "model.layers()"
@@ -59,14 +61,25 @@ class Model(FamiliarNames):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
-        if len(args) <= self._in_order:
-            results = self._planner.run(args, inputs)  # its signature has passed the checks
-            if results is not None:
-                return results
+        structure = self._graph.structure
+        if structure is not None:
+            args, inputs = structure.flatten(args, inputs)
+        results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
+        if results is None:  # otherwise, the signature has passed the checks
+            results = self._run(args, inputs)
+        if structure is not None:
+            return structure.pack(dict(zip(self.outputs, results, strict=True)))
+        return results
+
+    def _run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+        """Check the inputs and run the planner of the variant for them."""
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
-        return planner(*(_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs))
+        values = [_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs]
+        names = (declared.name for declared in planner.graph.inputs)
+        self._graph.sizes.check({n: np.shape(value) for n, value in zip(names, values, strict=True)})
+        return planner(*values)
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs; the others are constants."""
@@ -115,12 +128,15 @@ class Model(FamiliarNames):
         carry = self.carries if carry is None and time_axis is None else carry
         if carry:
             return GraphStream(streamed_with(self._graph, carry, fixed, initial or {}, batch or 1))
-        return SequenceStream(self._over_time(time_axis, fixed, batch or 1), batch)
+        with self._candidates_in_errors():
+            streamed = streamed_over_time(self._graph, time_axis, fixed, batch or 1)
+        return SequenceStream(streamed, batch)
 
-    def _over_time(self, time_axis: int | None, fixed: Mapping[str, ArrayLike], batch: int) -> Streamed:
-        """Return the graph over one block."""
+    @contextlib.contextmanager
+    def _candidates_in_errors(self) -> Iterator[None]:
+        """Add the inputs and outputs that may be states to the error that a graph cannot stream."""
         try:
-            return streamed_over_time(self._graph, time_axis, fixed, batch)
+            yield
         except (ArgumentError, SignatureError) as error:
             pairs = candidate_carries(self._graph)
             if not pairs:
@@ -135,9 +151,33 @@ class Model(FamiliarNames):
         """The inputs that a stream feeds from outputs: {input: output}."""
         return found_carries(self._graph)
 
-    def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
-        """Return a pool of `layers()`."""
-        return self.layers().pool(capacity, max_capacity)
+    def pool(
+        self,
+        capacity: int,
+        max_capacity: int | None = None,
+        *,
+        carry: Mapping[str, str] | None = None,
+        initial: Mapping[str, ArrayLike] | None = None,
+        time_axis: int | None = None,
+        **fixed: ArrayLike,
+    ) -> Pool | GraphPool:
+        """Return thousands of streams, addressed by id: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
+
+        The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,
+        as `stream` does, and if an operation combines the rows of a batch.
+        """
+        if carry is None and time_axis is None and not fixed and not initial:
+            with contextlib.suppress(ArgumentError):  # if not, the error below names the node
+                return self.layers().pool(capacity, max_capacity)
+        from ..streaming.graph_pool import GraphPool, SequencePool
+
+        carry = self.carries if carry is None and time_axis is None else carry
+        if carry:
+            streamed = streamed_with(self._graph, carry, fixed, initial or {}, 1)
+            return GraphPool(streamed, capacity, max_capacity)
+        with self._candidates_in_errors():
+            streamed = pooled_over_time(self._graph, time_axis, fixed)
+        return SequencePool(streamed, capacity, max_capacity)
 
     def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
         """Return a trace of `layers()`, with their options."""

@@ -12,7 +12,7 @@ from .named_carries import as_declared, check_names
 from .node import Signature
 from .over_time import BlockBuilder
 from .simplify import simplify
-from .streamed import Axes, Carry, Streamed
+from .streamed import Axes, Streamed
 
 LENGTHS = 20011, 30011  # of the two sequences that show where time is
 SEVERAL = 3  # rows that show where the batch is
@@ -57,6 +57,7 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
         all(not timing.stages for timing in timed),
         BlockBuilder(graph, first, second, x.name, axis, at_end=True).build().without_unused(),
         step_shape=layout.shape,
+        block_shape=layout.at(LENGTHS[0], 1),
     )
 
 
@@ -163,11 +164,16 @@ def _batch_axes(graph: Graph, x: Input, layout: Layout, names: Sequence[str]) ->
     return found
 
 
-def carries_by_row(streamed: Streamed, several: Streamed) -> tuple[Carry, ...]:
-    """Return the carries with their batch axes: those in which the carries of several rows are larger."""
+def pooled_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, Any]) -> Streamed:
+    """Return the graph over one block of one sequence, with the batch axes of its carries.
+
+    These are the axes in which the carries of several rows are larger.
+    """
+    streamed = streamed_over_time(graph, time_axis, fixed, 1)
+    several = streamed_over_time(graph, time_axis, fixed, SEVERAL)
     carries = []
     for one, other in zip(streamed.carries, several.carries, strict=True):
         sizes = zip(one.initial.shape, other.initial.shape, strict=True)
         axes = [axis for axis, (a, b) in enumerate(sizes) if a != b]
         carries.append(one._replace(axes=one.axes._replace(batch=axes[0] if axes else None)))
-    return tuple(carries)
+    return replace(streamed, carries=tuple(carries))

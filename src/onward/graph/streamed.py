@@ -48,6 +48,7 @@ class Streamed:
     every_step: bool = True  # whether each step completes one step of each output over time
     last: Graph | None = None
     step_shape: tuple[int, ...] = ()  # of the first input for one step and one row
+    block_shape: tuple[int, ...] = ()  # of the first input for many steps and one row
     planner: Planner = field(init=False)
     last_planner: Planner | None = field(init=False)
 

@@ -54,7 +54,7 @@ class GraphStream:
         check_names(named, names, "inputs")
         results = self._planner(*self._carried, *(as_declared(declared[name], named[name]) for name in names))
         for carry, before, after in zip(self._streamed.carries, self._carried, results, strict=False):
-            _check(carry, before, after, "after this call")
+            check_carry(carry, before, after, "after this call")
         return results
 
     @property
@@ -76,7 +76,7 @@ class GraphStream:
         carried = []
         for carry in self._streamed.carries:
             array = arrays.as_array(state[carry.name], carry.name)
-            _check(carry, carry.initial, array, "in this state")
+            check_carry(carry, carry.initial, array, "in this state")
             carried.append(np.array(array, order="C"))
         with self._lock:
             self._carried = tuple(carried)
@@ -213,7 +213,7 @@ class SequenceStream(GraphStream):
         return returned[0] if len(returned) == 1 else tuple(returned)
 
 
-def _check(carry: Carry, before: AnyArray, after: AnyArray, when: str) -> None:
+def check_carry(carry: Carry, before: AnyArray, after: AnyArray, when: str) -> None:
     """Raise ShapeError or DtypeError unless an array can be the value of a carry."""
     shapes = [list(a.shape) for a in (before, after)]
     if carry.axes.time is not None and len(shapes[0]) == len(shapes[1]):

@@ -266,7 +266,6 @@ def test_streams_pools_and_traces_give_the_bits_of_the_graph() -> None:
 def test_a_graph_that_is_not_a_chain_explains_why_it_has_no_layers() -> None:
     graph = graph_of([lstm(), node("Squeeze", "Y", "one", to="s"), node("Mul", "s", "s")], ONE)
     for asked in (
-        lambda: graph.pool(1),
         lambda: graph.trace(x_of(graph)),
         lambda: graph.quantize("int8"),
     ):

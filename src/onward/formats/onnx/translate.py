@@ -25,7 +25,8 @@ def translate(model: messages.Model) -> Graph:
     """Return the graph of a model from `read`. Raises FileError and ArgumentError, which name the node."""
     assert model.graph is not None
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
-    scope = _Scope(Graph(), _versions(model.opset_import), functions)
+    versions = _versions(model.opset_import)
+    scope = _Scope(Graph(opset=versions.get("", 0)), versions, functions)
     for value in model.graph.input:
         scope.add_input(value)
     scope.add_constants(model.graph)
