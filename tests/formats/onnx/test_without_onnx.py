@@ -40,12 +40,8 @@ def save_model(path: Path) -> onnx.ModelProto:
     branches = [
         helper.make_graph(nodes, "branch", [], [helper.make_tensor_value_info("h", TensorProto.FLOAT, None)])
         for nodes in (
-            [lstm, helper.make_node("Squeeze", ["Y", "directions"], ["h"])],
-            [
-                lstm,
-                helper.make_node("Squeeze", ["Y", "directions"], ["s"]),
-                helper.make_node("Neg", ["s"], ["h"]),
-            ],
+            [lstm, squeezed, helper.make_node("Tanh", ["s"], ["h"])],
+            [lstm, squeezed, helper.make_node("Neg", ["s"], ["h"])],
         )
     ]
     nodes = [
