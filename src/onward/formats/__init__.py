@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
-FORMATS = "safetensors, PyTorch (.pt), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
+FORMATS = "safetensors, PyTorch (.pt, TorchScript), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
 
 
 def load(
@@ -35,14 +35,18 @@ def load(
     batch_first: bool | None = None,
     keras_version: str | None = None,
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
+    method: str | None = None,
+    part: str | None = None,
 ) -> Layer | Parts | Model:
-    """Load a model from an Onward, ONNX or Keras file, or layers from a PyTorch or NumPy file.
+    """Load a model from an Onward, ONNX, Keras or TorchScript file, or layers from a state dict.
 
     The format is detected from the content. No code in the file is run, and no framework is needed.
 
-    - **PyTorch**: files of torch.save and torch.jit.save, and state dicts in safetensors or .npz files. They
-      contain weights but no forward(), so `load` returns `Parts`, a dict of layers by name, whose method
-      `sequential` connects them. A pickled nn.Sequential records its order and becomes a Sequential. If the
+    - **TorchScript**: files of torch.jit.save are whole models. `method="encode"` runs another method than
+      forward(), and `part="model.decoder"` a submodule. Attributes that a call changes are additional inputs,
+      with the file's values as defaults, and additional outputs.
+    - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
+      no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects them. A pickled nn.Sequential records its order and becomes a Sequential. If the
       file does not record them, pass the `nonlinearity` of vanilla RNNs (default "tanh") and `batch_first`
       for all recurrent layers (default False). float16 and bfloat16 weights are converted to float32.
     - **ONNX**: `help(type(model))` explains how to call the model.
@@ -57,17 +61,23 @@ def load(
     data = storage.mapped(path)
     kind = _format(path, data)
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
+    script_options = {"method": method, "part": part}
     if kind != "keras":
         keras_options = {"keras_version": keras_version, "custom_objects": custom_objects}
         _reject(path, keras_options, "they apply to Keras files only")
     if kind in ("keras", "onnx"):
         _reject(path, torch_options, "the file records its options")
+        _reject(path, script_options, "they apply to TorchScript files only")
         if kind == "onnx":
             return _graph(path, data)
         from .keras import load as keras
 
         with _errors_naming(path):
             return keras.load(data, keras_version, custom_objects)
+    if kind == "torch" and (model := _script(path, data, method, part)) is not None:
+        _reject(path, torch_options, "the file records its options")
+        return model
+    _reject(path, script_options, "they apply to TorchScript files only")
     found, description = _read(path, data, kind)
     if description is not None or any(state_dict.records_options for state_dict in found.values()):
         _reject(path, torch_options, "the file records its options")
@@ -161,6 +171,20 @@ def _graph(path: str | os.PathLike[str], data: zip.Data) -> Model:
 
     with _errors_naming(path):
         return Model(translate(read(path, data)))
+
+
+def _script(
+    path: str | os.PathLike[str], data: zip.Data, method: str | None, part: str | None
+) -> Model | None:
+    """The model of a TorchScript file; None if the file contains no code."""
+    from ..graph import Model
+    from .torch.script.program import Program, contains_code
+
+    with _errors_naming(path):
+        content = archive.read(data)
+        if not contains_code(content) and method is None and part is None:
+            return None
+        return Model(Program(content, method or "forward", part or "").graph())
 
 
 def _reject(path: str | os.PathLike[str], options: Mapping[str, Any], reason: str) -> None:
