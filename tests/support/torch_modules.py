@@ -238,7 +238,9 @@ class Indexing(nn.Module):
 
     def forward(self, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         selected = x[:, places]
-        gathered = torch.gather(x, 1, places.unsqueeze(0).expand(x.size(0), -1).unsqueeze(-1).expand(-1, -1, x.size(2)))
+        gathered = torch.gather(
+            x, 1, places.unsqueeze(0).expand(x.size(0), -1).unsqueeze(-1).expand(-1, -1, x.size(2))
+        )
         return selected, gathered, x[:, ::2, -1]
 
 
@@ -453,7 +455,9 @@ MODULES: dict[str, Case] = {
     "softmax": _layer(lambda: nn.Sequential(nn.Linear(3, 4), nn.Softmax(dim=-1)), 2, 3),
     "log softmax": _layer(lambda: nn.LogSoftmax(dim=1), 2, 3, 4),
     "glu": _layer(lambda: nn.GLU(dim=1), 2, 6, 4),
-    "flatten": _layer(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.Unflatten(1, (2, 1))), 2, 3, 4),
+    "flatten": _layer(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.Unflatten(1, (2, 1))), 2, 3, 4
+    ),
     "upsampling": _layer(lambda: nn.Upsample(scale_factor=2, mode="nearest"), 2, 3, 4),
     "weight norm": _layer(lambda: parametrizations.weight_norm(nn.Linear(3, 4)), 2, 3),
     "residual": _layer(Residual, 2, 4, 9),

@@ -46,7 +46,8 @@ def load(
       forward(), and `part="model.decoder"` a submodule. Attributes that a call changes are additional inputs,
       with the file's values as defaults, and additional outputs.
     - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
-      no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects them. A pickled nn.Sequential records its order and becomes a Sequential. If the
+      no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
+      them. A pickled nn.Sequential records its order and becomes a Sequential. If the
       file does not record them, pass the `nonlinearity` of vanilla RNNs (default "tanh") and `batch_first`
       for all recurrent layers (default False). float16 and bfloat16 weights are converted to float32.
     - **ONNX**: `help(type(model))` explains how to call the model.
@@ -178,11 +179,11 @@ def _script(
 ) -> Model | None:
     """The model of a TorchScript file; None if the file contains no code."""
     from ..graph import Model
-    from .torch.script.program import Program, contains_code
+    from .torch.script.program import Program, has_forward, is_script
 
     with _errors_naming(path):
         content = archive.read(data)
-        if not contains_code(content) and method is None and part is None:
+        if not is_script(content) or (method is None and part is None and not has_forward(content)):
             return None
         return Model(Program(content, method or "forward", part or "").graph())
 

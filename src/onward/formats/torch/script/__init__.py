@@ -1,1 +1,1 @@
-"""Run TorchScript archives: parse their code, interpret it, record a graph; may import every folder up to tracing."""
+"""Run TorchScript programs: interpret their code into graphs; may import every folder up to tracing."""

@@ -12,8 +12,8 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph import Input
 from ....graph.node import Signature
-from .calls import KINDS, RaisedError
 from ..aten import Symbol, Tensor
+from .calls import KINDS, RaisedError
 from .recorder import Change, UnknownShape
 from .recording import Recording
 from .values import NamedTuple, Unknown
@@ -176,8 +176,11 @@ class _Merger:
     def _output(self, a: Any, b: Any) -> Tensor | Symbol:
         names = (self._name(self.sides[0], a), self._name(self.sides[1], b))
         if names not in self.found:
-            kinds = [np.dtype(v.dtype if isinstance(v, Symbol) else KINDS[type(v)]) for v in (a, b)
-                     if not isinstance(v, Tensor)]
+            kinds = [
+                np.dtype(v.dtype if isinstance(v, Symbol) else KINDS[type(v)])
+                for v in (a, b)
+                if not isinstance(v, Tensor)
+            ]
             made = Symbol("", kinds[0]) if kinds else Tensor("", a.dtype, UnknownShape())
             self.found[names] = made
             self.outputs.append((*names, made))

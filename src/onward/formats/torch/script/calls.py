@@ -10,14 +10,17 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ....graph.node import Signature
-from .operators import CONTAINERS, PLAIN, checked, text
 from ..aten import Symbol, Tensor
+from .operators import CONTAINERS, PLAIN, checked, text
 from .recorder import NUMBERS, Recorder
 from .recording import Recording
 from .signatures import DTYPES
 from .values import DEVICE, UNINITIALIZED, NamedTuple, Unknown
 
-MUTATING = {"append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete", "update", "setdefault"}  # fmt: skip
+MUTATING = {
+    *("append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete"),
+    *("update", "setdefault"),
+}
 KINDS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64}
 
 
@@ -114,7 +117,7 @@ class Calls:
         known = self.graph.known(name)
         if known is None:
             known = Signature((), np.dtype(KINDS[kind]))
-        if math.prod(known.shape) != 1:
+        if None not in known.shape and math.prod(known.shape) != 1:
             raise ArgumentError(f"a tensor of shape {known.shape} is not one number")
         if isinstance(known, np.ndarray):
             return checked(kind(known.item()))
@@ -137,8 +140,14 @@ def _raise(calls: Calls, message: Any = "", *details: Any) -> None:
 
 
 def _size(calls: Calls, x: Tensor, axis: int | None = None) -> Any:
-    shape = x.shape
-    return list(shape) if axis is None else shape[axis]
+    sizes = calls.recorder.sizes(calls.recorder.read(x))
+    return sizes if axis is None else sizes[axis]
+
+
+def _count(calls: Calls, x: Tensor) -> Any:
+    sizes = calls.recorder.read(x).shape
+    known = [size for size in sizes if size is not None]
+    return math.prod(known) if len(known) == len(sizes) else Symbol(calls.recorder.add("Size", x))
 
 
 def _number(kind: type) -> Callable[..., Any]:
@@ -233,8 +242,8 @@ SPECIAL: dict[str, Callable[..., Any]] = {
 QUERIES: dict[str, Callable[..., Any]] = {
     "size": _size, "prim.shape": _size, "sym_size": _size,
     "dim": lambda calls, x: len(x.shape),
-    "len": lambda calls, x: x.shape[0],
-    "numel": lambda calls, x: math.prod(x.shape),
+    "len": lambda calls, x: _size(calls, x, 0),
+    "numel": _count,
     "prim.dtype": lambda calls, x: NUMBERS[x.dtype.name],
     "prim.layout": lambda calls, x: 0,
     "is_floating_point": lambda calls, x: x.dtype.kind == "f",

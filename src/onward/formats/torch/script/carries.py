@@ -36,7 +36,9 @@ class _Finder:
         values: dict[str, tuple[object, tuple[str, ...]]] = {"self": (owner, path)}
         self._search(function, function.node.body, values)
 
-    def _search(self, function: Function, body: list[ast.stmt], values: dict[str, tuple[object, tuple[str, ...]]]) -> None:
+    def _search(
+        self, function: Function, body: list[ast.stmt], values: dict[str, tuple[object, tuple[str, ...]]]
+    ) -> None:
         """Search statements; `values` are the attributes in variables and their paths."""
         for statement in body:
             if isinstance(statement, ast.If):

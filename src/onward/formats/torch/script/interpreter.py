@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ....errors import ArgumentError, OnwardError
+from ..aten import Symbol, Tensor
 from . import branches
 from .calls import Calls, RaisedError
 from .code import Class, Code, Function, dotted
 from .operators import checked
-from ..aten import Symbol, Tensor
 from .recorder import Change
 from .recording import Recording
 from .values import UNINITIALIZED, Method, NamedTuple, Namespace, Object, Unknown
@@ -23,9 +23,6 @@ MAX_DEPTH = 100  # of expressions and blocks in one function
 
 Environment = dict[str, Any]
 TYPED = ("annotate", "unchecked_cast")  # functions of a type and a value
-NAMES = {
-    "inf": math.inf, "nan": math.nan, **{name: Namespace(name) for name in ("torch", "ops", "__torch__")},
-}  # fmt: skip
 
 
 class Interpreter(Calls):
@@ -50,7 +47,7 @@ class Interpreter(Calls):
             raise ArgumentError(f"code/{function.file}: {function.name} has a decorator, which cannot run")
         if len(arguments) > len(parameters) or function.node.args.vararg or function.node.args.kwarg:
             raise ArgumentError(f"{function.name} takes {len(parameters)} arguments, got {len(arguments)}")
-        local = dict(zip((name for name, *_ in parameters), arguments, strict=False)) | keywords
+        local = {**dict(zip((name for name, *_ in parameters), arguments, strict=False)), **keywords}
         for name, _, default in parameters:
             if name not in local:
                 if default is None:
@@ -67,7 +64,7 @@ class Interpreter(Calls):
             self.call_depth -= 1
 
     def run(self, body: Sequence[ast.stmt], local: Environment, file: str) -> Any:
-        """Run statements and return the value that they return. Raises ArgumentError, which names the line."""
+        """Run statements and return what they return. Raises ArgumentError, which names the line."""
         for statement in body:
             try:
                 self._descend()
@@ -188,7 +185,9 @@ class Interpreter(Calls):
     def _evaluate_Name(self, node: ast.Name, local: Environment) -> Any:
         if node.id in local:
             return local[node.id]
-        return NAMES.get(node.id, Namespace(node.id))
+        if node.id not in NAMES:
+            raise ArgumentError(f"the name {node.id[:100]} is not defined")
+        return NAMES[node.id]
 
     def _evaluate_Attribute(self, node: ast.Attribute, local: Environment) -> Any:
         owner = self.evaluate(node.value, local)
@@ -339,6 +338,11 @@ BUILTINS: dict[str, Builtin] = {
     "len": lambda interpreter, arguments: interpreter.operate("len", arguments, {}),
     "print": lambda interpreter, arguments: None,
     "hash": lambda interpreter, arguments: 0,
+}
+
+NAMES = {
+    **{"inf": math.inf, "nan": math.nan},
+    **{name: Namespace(name) for name in ("torch", "ops", "__torch__", "CONSTANTS", "getattr", *BUILTINS)},
 }
 
 __all__ = ["Interpreter", "RaisedError", "dotted"]

@@ -53,7 +53,9 @@ class Loader:
         """Return a pickled value as the code sees it; `path` leads to it."""
         self._count += 1
         if depth > MAX_DEPTH or self._count > MAX_OBJECTS:
-            raise ArgumentError(f"the file has more than {MAX_OBJECTS} values, or more than {MAX_DEPTH} levels")
+            raise ArgumentError(
+                f"the file has more than {MAX_OBJECTS} values, or more than {MAX_DEPTH} levels"
+            )
         if id(pickled) in self._objects:
             return self._objects[id(pickled)]
         if isinstance(pickled, list | tuple):

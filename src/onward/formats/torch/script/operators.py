@@ -27,9 +27,11 @@ def checked(value: Any) -> Any:
 
 
 def _add(a: Any, b: Any) -> Any:
-    if isinstance(a, str | list) and type(a) is type(b):
-        checked(range(len(a) + len(b)))
-        return a + b
+    if type(a) is type(b) and isinstance(a, str | list):
+        if len(a) + len(b) > MAX_SIZE:
+            raise ArgumentError(f"a {type(a).__name__} has more than {MAX_SIZE} elements")
+        joined: Any = operator.add(a, b)
+        return joined
     return _number(a) + _number(b)
 
 

@@ -13,13 +13,13 @@ from ....errors import ArgumentError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
 from ..archive import Archive
+from ..aten import Symbol, Tensor
 from ..unpickle import PickledObject
+from .carries import carried
 from .code import Class, Code, Function, annotation
 from .interpreter import Interpreter
-from .carries import carried
 from .objects import Loader
 from .operators import MAX_SIZE
-from ..aten import Symbol, Tensor
 from .recording import Folded, Recording
 from .values import NamedTuple, Object
 
@@ -66,9 +66,7 @@ class Program:
             (name, self._structure(name, kind), default) for name, kind, default in list(found.parameters)[1:]
         ]
         self.outputs = self._output_structure()
-        self.carries = [
-            Carry(".".join(path), path) for path in carried(module, found.name)
-        ]
+        self.carries = [Carry(".".join(path), path) for path in carried(module, found.name)]
         self.weights = self.loader.arrays
         self.folded = Folded(set(map(id, self.weights.values())))
 
@@ -123,20 +121,29 @@ class Program:
         names = [leaf.name for leaf in self.leaves]
         for name, structure, default in self.inputs:
             for leaf in _leaves(structure):
-                dtype = NUMBERS.get(leaf.kind)
-                optional = default is not None
-                graph.add_input(leaf.name, None if optional else dtype, None if optional or not dtype else ())
-                if default is not None:
-                    graph.add_constant(self._default(name, default), leaf.name)
+                initial = None if default is None else self._default(name, default)
+                dtype = NUMBERS.get(leaf.kind) if initial is not NONE else None
+                graph.add_input(leaf.name, dtype, () if dtype else None)
+                if initial is not None:
+                    graph.add_constant(initial.astype(dtype) if dtype else initial, leaf.name)
         for carry in self.carries:
-            names.append(graph.add_input(carry.name))
-            graph.add_constant(self._initial(carry), carry.name)
+            value = self._initial(carry)
+            is_number = carry.name in self._number_carries
+            names.append(
+                graph.add_input(carry.name, value.dtype if is_number else None, () if is_number else None)
+            )
+            graph.add_constant(value, carry.name)
         weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
         outputs = [leaf.name for leaf in _leaves(self.outputs)] + [f"{c.name}_out" for c in self.carries]
         if not outputs:
             raise ArgumentError(f"{self.function.name} returns nothing")
         graph.outputs = graph.add_all(
-            "Recorded", [*names, *weights], outputs, name=self.function.name, source="TorchScript", record=self
+            "Recorded",
+            [*names, *weights],
+            outputs,
+            name=self.function.name,
+            source="TorchScript",
+            record=self,
         )
         graph.declared_outputs = tuple(map(Input, outputs))
         return graph
@@ -191,6 +198,7 @@ class Program:
 
     def __call__(self, known: Sequence[AnyArray | Signature]) -> Graph:
         """Record the method for inputs, carries and weights of these shapes, dtypes and known values."""
+        self.folded.claimed = 0
         recording = Recording(folded=self.folded)
         names = [*(leaf.name for leaf in self.leaves), *(carry.name for carry in self.carries)]
         for name, value in zip(names, known, strict=False):
@@ -207,7 +215,9 @@ class Program:
             for place, (name, structure, default) in enumerate(self.inputs):
                 if structure is None or (isinstance(structure, tuple) and not structure[0]):
                     if default is None:
-                        raise ArgumentError(f"the input {name} is neither a tensor, a number nor a tuple of these")
+                        raise ArgumentError(
+                            f"the input {name} is neither a tensor, a number nor a tuple of these"
+                        )
                     arguments[place] = interpreter.evaluate(default, {})
             result = interpreter.call(self.function, [root, *arguments], {})
             outputs = self._results(interpreter, self.outputs, result)
@@ -284,13 +294,15 @@ class Program:
         raise ArgumentError("a model of TorchScript cannot be pickled: load its file again")
 
 
-def contains_code(archive: Archive, method: str = "forward") -> bool:
-    """Whether the archive is a module with this method."""
-    tree = archive.tree
-    if not isinstance(tree, PickledObject) or not tree.path.startswith("__torch__."):
-        return False
-    kind = Code(archive.code).find(tree.path)
-    return isinstance(kind, Class) and bool({method, f"{method}__0"} & kind.methods.keys())
+def is_script(archive: Archive) -> bool:
+    """Whether torch.jit.save wrote the archive."""
+    return isinstance(archive.tree, PickledObject) and archive.tree.path.startswith("__torch__.")
+
+
+def has_forward(archive: Archive) -> bool:
+    """Whether the module in the archive has a method forward()."""
+    kind = Code(archive.code).find(archive.tree.path)
+    return isinstance(kind, Class) and bool({"forward", "forward__0"} & kind.methods.keys())
 
 
 def _leaves(structure: Structure) -> Iterator[Leaf]:
@@ -325,4 +337,3 @@ def _literal_structure(function: ast.FunctionDef) -> Structure:
                     keys = [key.value for key in value.keys if isinstance(key, ast.Constant)]
                     return "Dict", [Leaf(str(key)[:MAX_SIZE], "Tensor") for key in keys]
     return "", []
-

@@ -84,7 +84,9 @@ class Recorder(Translator):
 
     # what Translator does by the declarations of a program follows from the recording here
 
-    def add_all(self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any) -> tuple[str, ...]:
+    def add_all(
+        self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any
+    ) -> tuple[str, ...]:
         """Add an operation with several outputs."""
         return self.recording.add_all(operation, [self._name(value) for value in inputs], count, **attributes)
 
@@ -215,6 +217,8 @@ def _outputs(key: str, bound: Mapping[str, Any]) -> int:
         return 1
     x = bound["self"]
     size = x.shape[x.axis(bound.get("dim", 0))]
+    if size is None:
+        raise ArgumentError("the number of slices depends on the values of the inputs")
     if name == "unbind":
         return int(size)
     length = bound["split_size"] if "split_size" in bound else -(-size // bound.get("chunks", 1))

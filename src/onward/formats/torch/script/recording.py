@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,20 @@ from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
 from ....graph.operations import OPERATIONS
 
-MAX_NODES = 200_000
+MAX_NODES = 20_000
 MAX_FOLDED = 1 << 24  # bytes of an array that is computed from constants
+MAX_CLAIMED = 1 << 27  # bytes of all such arrays of one recording
 MAX_KEY = 256  # bytes of an array that is compared by its content
-Known = AnyArray | Signature
+
+
+class Open(NamedTuple):
+    """The shape and dtype of a value; sizes that depend on the values of the inputs are None."""
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+Known = AnyArray | Signature | Open
 
 
 @dataclass
@@ -26,6 +36,12 @@ class Folded:
 
     lasting: set[int] = field(default_factory=set)  # the ids of the weights and of these arrays
     results: dict[Any, list[AnyArray]] = field(default_factory=dict)
+    claimed: int = 0  # bytes of all arrays that the current recording computed
+
+    def claim(self, size: int) -> bool:
+        """Return whether a recording may compute an array of so many bytes."""
+        self.claimed += size
+        return self.claimed <= MAX_CLAIMED
 
     def key(self, operation: str, arrays: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         """Return the key of an operation on weights, or None if other large arrays are among its inputs."""
@@ -123,20 +139,56 @@ class Recording(Graph):
         return names
 
     def _inferred(
-        self, operation: str, known: Sequence[Known | None], attributes: Mapping[str, Any]
+        self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]
     ) -> Sequence[Known] | None:
         """Return the arrays that a node computes if they are known, otherwise their signatures."""
+        if any(isinstance(value, Open) for value in known):
+            return _opened(operation, known, attributes)
         meaning = OPERATIONS[operation]
         is_known = not any(isinstance(value, Signature) for value in known)
         if meaning.is_pure and (is_known or not meaning.reads_values):
             key = self.folded.key(operation, known, attributes) if is_known else None
             if key in self.folded.results:
                 return self.folded.results[key]
-            signatures = (meaning.signatures(known, attributes) if meaning.has_rule else None) or ()
-            if sum(math.prod(s.shape) * s.dtype.itemsize for s in signatures) <= MAX_FOLDED:
+            results_of_rule = (meaning.signatures(known, attributes) if meaning.has_rule else None) or ()
+            size = sum(math.prod(s.shape) * s.dtype.itemsize for s in results_of_rule)
+            if size <= MAX_FOLDED and self.folded.claim(size):
                 results = [np.asarray(array) for array in meaning.compute(known, attributes)]
                 if key is not None:
                     self.folded.results[key] = results
                     self.folded.lasting.update(map(id, results))
                 return results
-        return meaning.signatures(known, attributes)
+        signatures = meaning.signatures(known, attributes)
+        return _opened(operation, known, attributes) if signatures is None else signatures
+
+
+def _opened(
+    operation: str, known: Sequence[Known | None], attributes: Mapping[str, Any]
+) -> Sequence[Known] | None:
+    """Return the outputs with the sizes that two examples of the unknown sizes and values share."""
+    first, second = (_example(operation, known, attributes, *example) for example in ((4, 1), (3, 0)))
+    if first is None or second is None:
+        return None
+    return [
+        Open(tuple(n if n == m else None for n, m in zip(a.shape, b.shape, strict=True)), a.dtype)
+        for a, b in zip(first, second, strict=True)
+    ]
+
+
+def _example(
+    operation: str, known: Sequence[Known | None], attributes: Mapping[str, Any], size: int, value: int
+) -> tuple[AnyArray, ...] | None:
+    """Return the outputs of a node if all unknown sizes and all unknown values are the same, or None."""
+    meaning = OPERATIONS[operation]
+    inputs = [
+        np.broadcast_to(np.full((), value, k.dtype), [size if n is None else n for n in k.shape])
+        if isinstance(k, Signature | Open)
+        else k
+        for k in known
+    ]
+    if not meaning.is_pure or sum(a.nbytes for a in inputs if a is not None) > MAX_FOLDED:
+        return None
+    try:
+        return meaning.compute(inputs, attributes)
+    except Exception:  # the example does not fit; the error of the call names the node
+        return None

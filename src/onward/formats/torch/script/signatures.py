@@ -10,24 +10,9 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .. import (
-    aten_activations,
-    aten_composites,
-    aten_creation,
-    aten_elementwise,
-    aten_indexing,
-    aten_layers,
-    aten_recurrent,
-    aten_reductions,
-    aten_shapes,
-    aten_signal,
-)
+from .. import aten_composites, exported_graph  # noqa: F401 - they register the operators
 from ..aten import IGNORED, OPERATORS, Symbol, Tensor
 
-TABLES = (  # importing them registers their operators
-    *(aten_activations, aten_composites, aten_creation, aten_elementwise, aten_indexing, aten_layers, aten_recurrent),
-    *(aten_reductions, aten_shapes, aten_signal),
-)
 # The positional parameters of operators whose functions have others, or in another order.
 _PAIR = ("self", "dim", "index")
 _CONVOLUTION = (
@@ -59,7 +44,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "upsample_nearest2d.default": ("self", "output_size", "scales_h", "scales_w"),
     "upsample_linear1d.default": ("self", "output_size", "align_corners", "scales"),
     "upsample_bilinear2d.default": ("self", "output_size", "align_corners", "scales_h", "scales_w"),
-    **dict.fromkeys(("var.default", "std.default", "var_mean.default", "std_mean.default"), ("self", "unbiased")),
+    **{f"{name}.default": ("self", "unbiased") for name in ("var", "std", "var_mean", "std_mean")},
     "std_mean.dim": ("self", "dim", "unbiased", "keepdim"),
     **dict.fromkeys(("norm.ScalarOpt_dim", "norm.ScalarOpt_dim_dtype"), ("self", "p", "dim", "keepdim")),
     "norm.Scalar": ("self", "p"),
@@ -110,7 +95,7 @@ def _bound(key: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> d
     positional, parameters, takes_others = _parameters(key)
     if len(arguments) > len(positional):
         raise TypeError(f"got {len(arguments)} arguments, expected at most {len(positional)}")
-    bound = dict(zip(positional, arguments, strict=False)) | keywords
+    bound = {**dict(zip(positional, arguments, strict=False)), **keywords}
     bound = {name: value for name, value in bound.items() if name in parameters or name not in UNUSED}
     for name, value in bound.items():
         if name not in parameters:
@@ -141,6 +126,9 @@ def _fits(key: str, name: str, parameter: inspect.Parameter, value: Any) -> bool
         return isinstance(value, Tensor)
     if parameter.annotation is int or annotation == "int":
         return isinstance(value, int | Symbol)
-    if annotation.startswith(("collections.abc.Sequence", "list")) and "|" not in annotation.rpartition("]")[2]:
+    if (
+        annotation.startswith(("collections.abc.Sequence", "list"))
+        and "|" not in annotation.rpartition("]")[2]
+    ):
         return isinstance(value, list | tuple)
     return not (name in ("dim", "axis") and isinstance(value, Tensor | bool))
