@@ -15,7 +15,7 @@ from ..layers.base import Layer
 from . import match_weights, native, npz, zip
 from .keras import HDF5_SIGNATURE
 from .keras import MEMBERS as KERAS_MEMBERS
-from .torch import archive
+from .torch import archive, exported_program
 from .torch.merge import Found, merged
 from .torch.parts import Parts, find_layers
 from .torch.state_dict import StateDict, state_dicts
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
-FORMATS = "safetensors, PyTorch (.pt, TorchScript), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
+GRAPHS = ("onnx", "pt2")
+FORMATS = "safetensors, PyTorch (.pt, .pt2, TorchScript), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
 
 
 def load(
@@ -66,11 +67,11 @@ def load(
     if kind != "keras":
         keras_options = {"keras_version": keras_version, "custom_objects": custom_objects}
         _reject(path, keras_options, "they apply to Keras files only")
-    if kind in ("keras", "onnx"):
+    if kind in ("keras", *GRAPHS):
         _reject(path, torch_options, "the file records its options")
         _reject(path, script_options, "they apply to TorchScript files only")
-        if kind == "onnx":
-            return _graph(path, data)
+        if kind in GRAPHS:
+            return _graph(path, data, kind)
         from .keras import load as keras
 
         with _errors_naming(path):
@@ -137,6 +138,7 @@ def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
         "keras": data[:8] == HDF5_SIGNATURE or members >= KERAS_MEMBERS,
         "npz": bool(members) and all(name.endswith(".npy") for name in members),
         "npy": data[: len(npz.SIGNATURE)] == npz.SIGNATURE,
+        "pt2": exported_program.is_archive(members),
         "torch": is_zip or (data[:1] in PICKLE_STARTS and not has_header),
         "onnx": not has_header and (suffix == ".onnx" or data[:1] == ONNX_START),
         "safetensors": has_header or suffix == ".safetensors",
@@ -150,8 +152,8 @@ def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
 def _read(path: str | os.PathLike[str], data: zip.Data, kind: str) -> tuple[Found, dict[str, Any] | None]:
     """The state dicts of a file, and the description of the model if Onward saved it."""
     description = None
-    if kind == "onnx":
-        tensors = _graph(path, data).state_dict()
+    if kind in GRAPHS:
+        tensors = _graph(path, data, kind).state_dict()
     elif kind == "safetensors":
         tensors, description = storage.read(path)
     else:
@@ -165,12 +167,17 @@ def _read(path: str | os.PathLike[str], data: zip.Data, kind: str) -> tuple[Foun
     return {(): StateDict(tensors)}, description
 
 
-def _graph(path: str | os.PathLike[str], data: zip.Data) -> Model:
+def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
     from ..graph import Model
-    from .onnx.read import read
-    from .onnx.translate import translate
 
     with _errors_naming(path):
+        if kind == "pt2":
+            from .torch.exported_graph import translate as translate_program
+
+            return Model(translate_program(exported_program.read(data)))
+        from .onnx.read import read
+        from .onnx.translate import translate
+
         return Model(translate(read(path, data)))
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from ..errors import ArgumentError, OnwardError
 from .node import AnyArray, Expansion, Node
 from .operations import OPERATIONS
+from .sizes import Sizes
+from .structure import Structure
 
 
 class Input(NamedTuple):
@@ -26,6 +28,10 @@ class Graph:
     Values have unique names. The body of an If, Loop or Scan is a graph of its own; values from around it are
     additional inputs of the node and of the body, after their own.
 
+    `carries` maps inputs with default values to the outputs that hold their next values: the state that the
+    source keeps between calls. `structure` is the signature of the source's function if that takes or returns
+    nested containers, and `sizes` is what it requires of the sizes of the inputs.
+
     Examples
     --------
     >>> graph = Graph()
@@ -42,6 +48,9 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, AnyArray] = field(default_factory=dict)
     defaults: frozenset[str] = frozenset()  # the inputs that may be omitted; constants hold their values
+    carries: dict[str, str] = field(default_factory=dict)  # names of inputs to names of declared outputs
+    structure: Structure | None = None
+    sizes: Sizes = field(default_factory=Sizes)
     _names: set[str] = field(default_factory=set)
 
     def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 class Model(FamiliarNames):
     """A whole model: takes its inputs in order or by name and returns its outputs in order, as a tuple.
 
-    `inputs` and `outputs` are the names; inputs with default values may be omitted. Operations run in the
-    core, or in NumPy if the core does not support them.
+    `inputs` and `outputs` are the names; inputs with default values may be omitted. A model of PyTorch takes
+    and returns the tuples, lists and dicts of its forward(): the result is the tuple of what forward()
+    returns, followed by the new values of the buffers that it changes. Operations run in the core, or in
+    NumPy if the core does not support them.
     """
 
     _conversion: ClassVar[str] = "model.layers()"
@@ -49,13 +51,25 @@ class Model(FamiliarNames):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
+        structure = self._graph.structure
+        if structure is not None:
+            args, inputs = structure.flatten(args, inputs)
         results = self._planner.run(args, inputs)  # its signature has passed the checks
-        if results is not None:
-            return results
+        if results is None:
+            results = self._run(args, inputs)
+        if structure is not None:
+            return structure.pack(dict(zip(self.outputs, results, strict=True)))
+        return results
+
+    def _run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+        """Check the inputs and run the planner of the variant for them."""
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
-        return planner(*(_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs))
+        values = [_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs]
+        names = (declared.name for declared in planner.graph.inputs)
+        self._graph.sizes.check({n: np.shape(value) for n, value in zip(names, values, strict=True)})
+        return planner(*values)
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs; the others are constants."""

@@ -1,0 +1,433 @@
+"""Translate calls of ATen operators to operations of a graph.
+
+An operator is a function of a `Translator` and of the operator's arguments, under torch's names. It returns
+the names of its outputs in the graph. In-place operators are the same functions, whose result the translator
+writes into the first argument and into every tensor that shares its memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ArgumentError, OnwardError
+from ...graph.graph import Graph
+from ...graph.node import Node
+from ...graph.operations import OPERATIONS
+from . import exported_program as schema
+
+Shape = tuple[int | None, ...]  # None: a size that the file does not fix
+Function = Callable[..., Any]
+Operator = TypeVar("Operator", bound=Function)
+IGNORED = {"device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "requires_grad"}
+INT64, FLOAT32, BOOL = np.dtype(np.int64), np.dtype(np.float32), np.dtype(np.bool_)
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A tensor of the program: the name of its value, and the tensor whose memory it shares, if any.
+
+    `replay` computes it from another value of its base; `version` counts the writes that the value contains.
+    A complex tensor has an additional last axis of its real and imaginary parts.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: Shape
+    base: Tensor | None = None
+    replay: Callable[[Tensor], str] | None = None
+    put: Callable[[Tensor, str], str] | None = None
+    version: int = 0
+    is_contiguous: bool = True
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def root(self) -> Tensor:
+        return self if self.base is None else self.base.root
+
+    def axis(self, dim: int) -> int:
+        """Return an axis counted from 0."""
+        return dim % max(self.rank, 1)
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A number that a call determines: the name of its value, which has no axes."""
+
+    name: str
+    dtype: np.dtype[Any] = INT64
+
+
+Number = bool | int | float | complex
+Operand = Tensor | Symbol | Number
+
+OPERATORS: dict[str, Function] = {}
+VIEWS: set[str] = set()  # operators whose outputs share the memory of their first argument
+PUTS: dict[str, Function] = {}  # how to write into such an output, where there is a simple way
+
+
+def aten(*names: str, view: bool = False) -> Callable[[Operator], Operator]:
+    """Register a function as the meaning of operators of torch.ops.aten, such as "add.Tensor"."""
+
+    def register(function: Operator) -> Operator:
+        for name in names:
+            full = name if "." in name else f"{name}.default"
+            OPERATORS[full] = function
+            if view:
+                VIEWS.add(full)
+        return function
+
+    return register
+
+
+class Translator:
+    """Adds the nodes of a program to a graph. `metas` describes the values of the nodes at hand."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.node = schema.Node("", [], [], "")
+        self.values: dict[str, Any] = {}  # by name in the program
+        self.metas: Mapping[str, schema.TensorMeta] = {}
+        self._constants: dict[Any, str] = {}
+        self._makers: dict[str, Node] = {}
+
+    # Adding operations.
+
+    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
+        """Add an operation with one output. Inputs are names, tensors or symbols, or None if omitted."""
+        return self.add_all(operation, inputs, 1, **attributes)[0]
+
+    def add_all(
+        self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        """Add an operation with several outputs."""
+        names = [self._name(value) for value in inputs]
+        outputs = self.graph.add_all(
+            operation, names, count, name=self.node.name, source=_short(self.node.target), **attributes
+        )
+        self._makers |= dict.fromkeys(outputs, self.graph.nodes[-1])
+        return outputs
+
+    def _name(self, value: Any) -> str:
+        if value is None:
+            return ""
+        return (
+            value
+            if isinstance(value, str)
+            else self.read(value).name
+            if isinstance(value, Tensor)
+            else value.name
+        )
+
+    def constant(self, value: Any, dtype: Any = None) -> str:
+        """Return the name of a constant."""
+        array = np.asarray(value, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.graph.add_constant(array)
+        return self._constants[key]
+
+    def cast(self, value: Operand, dtype: Any) -> str:
+        """Return a value of this dtype; a number becomes a constant without axes."""
+        dtype = np.dtype(dtype)
+        if isinstance(value, Tensor | Symbol):
+            if value.dtype == dtype:
+                return self._name(value)
+            if dtype.kind == "c":
+                return self._as_pairs(value, dtype)
+            return self.add("Cast", value, to=dtype)
+        if dtype.kind == "c":
+            part = np.float32 if dtype == np.complex64 else np.float64
+            return self.constant([complex(value).real, complex(value).imag], part)
+        with np.errstate(all="ignore"):
+            return self.constant(np.asarray(value).astype(dtype))
+
+    def _as_pairs(self, value: Tensor | Symbol, dtype: np.dtype[Any]) -> str:
+        part = np.float32 if dtype == np.complex64 else np.float64
+        if value.dtype.kind == "c":
+            return self.add("Cast", value, to=np.dtype(part))
+        real = self.add("Unsqueeze", self.cast(value, part), self.constant([-1]))
+        return self.add("Concat", real, self.add("Mul", real, self.cast(0, part)), axis=-1)
+
+    def vector(self, values: Sequence[Any]) -> str:
+        """Return the name of an integer vector of numbers and symbols."""
+        if all(isinstance(value, int) for value in values):
+            return self.constant(values, np.int64)
+        parts = [
+            self.constant([value], np.int64)
+            if isinstance(value, int)
+            else self.add("Reshape", self.cast(value, np.int64), self.constant([1]))
+            for value in values
+        ]
+        return self.add("Concat", *parts, axis=0)
+
+    def shape(self, x: Tensor) -> str:
+        """Return the name of the shape of a tensor."""
+        if all(isinstance(size, int) for size in x.shape):
+            return self.constant(x.shape, np.int64)
+        return self.add("Shape", x, end=x.rank)
+
+    def size(self, x: Tensor, dim: int) -> int | Symbol:
+        """Return the size of an axis."""
+        size = x.shape[x.axis(dim)]
+        if size is not None:
+            return size
+        return Symbol(self.add("Gather", self.add("Shape", x), self.constant(x.axis(dim))))
+
+    def sizes(self, x: Tensor) -> list[int | Symbol]:
+        """Return the sizes of all axes."""
+        return [self.size(x, axis) for axis in range(x.rank)]
+
+    def array(self, x: Tensor) -> NDArray[Any] | None:
+        """Return the value of a tensor that is the same in every call, or None."""
+        return self._folded(self.read(x).name)
+
+    def _folded(self, name: str) -> NDArray[Any] | None:
+        if name in self.graph.constants and name not in self.graph.defaults:
+            return self.graph.constants[name]
+        node = self._makers.get(name)
+        if node is None or not OPERATIONS[node.operation].is_pure:
+            return None
+        inputs = [self._folded(other) if other else None for other in node.inputs]
+        if any(array is None and other for array, other in zip(inputs, node.inputs, strict=True)):
+            return None
+        results = OPERATIONS[node.operation].compute(inputs, node.attributes)
+        for output, result in zip(node.outputs, results, strict=False):
+            self.graph.constants[output] = result
+        self.graph.nodes = [other for other in self.graph.nodes if other is not node]
+        return self.graph.constants[name]
+
+    # Memory that tensors share.
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return the tensor with its current value."""
+        if x.base is not None and x.version != x.root.version:
+            assert x.replay is not None
+            x.name = x.replay(self.read(x.base))
+            x.version = x.root.version
+        return x
+
+    def write(self, x: Tensor, value: str) -> None:
+        """Give a tensor, and every other one that shares its memory, a new value."""
+        if x.base is None:
+            x.version += 1
+        else:
+            base = self.read(x.base)
+            put = x.put or (lambda base, value: self._scattered(x, base, value))
+            self.write(base, put(base, value))
+            x.version = x.root.version
+        x.name = value
+
+    def _scattered(self, x: Tensor, base: Tensor, value: str) -> str:
+        """Write into the elements of the base that the view selects."""
+        assert x.replay is not None
+        flat, shape = self.constant([-1]), self.shape(base)
+        count = self.add("Size", base)
+        indices = self.add("Range", self.constant(0), count, self.constant(1))
+        places = x.replay(dataclasses.replace(base, name=self.add("Reshape", indices, shape), dtype=INT64))
+        updated = self.add(
+            "ScatterElements",
+            self.add("Reshape", base, flat),
+            self.add("Reshape", places, flat),
+            self.add("Reshape", value, flat),
+        )
+        return self.add("Reshape", updated, shape)
+
+    # Translating programs.
+
+    def run(self, graph: schema.Graph, inputs: Sequence[Any]) -> list[Any]:
+        """Add the nodes of a graph and return its outputs."""
+        values, metas = self.values, self.metas
+        self.values, self.metas = {}, graph.tensors
+        if len(inputs) != len(graph.inputs):
+            raise ArgumentError(f"a graph takes {len(graph.inputs)} inputs, but gets {len(inputs)}")
+        for argument, value in zip(graph.inputs, inputs, strict=True):
+            self.define(argument, value)
+        for node in graph.nodes:
+            with self._naming(node):
+                self._add_node(node)
+        outputs = [self.argument(output) for output in graph.outputs]
+        self.values, self.metas = values, metas
+        return outputs
+
+    @contextmanager
+    def _naming(self, node: schema.Node) -> Iterator[None]:
+        outer, self.node = self.node, node
+        try:
+            yield
+        except OnwardError as error:
+            if str(error).startswith("node "):
+                raise
+            raise type(error)(f"node {node.name} ({_short(node.target)}): {error}") from error
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
+            raise ArgumentError(
+                f"node {node.name} ({_short(node.target)}): its arguments are not those of the operator: "
+                f"{error}"
+            ) from error
+        finally:
+            self.node = outer
+
+    def _add_node(self, node: schema.Node) -> None:
+        target = _short(node.target)
+        domain, _, name = target.partition(".")
+        in_place = name.partition(".")[0].endswith("_") and not name.startswith("_")
+        found = name.replace("_.", ".", 1) if in_place and domain == "aten" else name
+        key = found if domain == "aten" else target
+        if key not in OPERATORS:
+            raise ArgumentError(f"the operator {target} is not supported")
+        if domain == "aten":
+            arguments = {n: self.argument(a) for n, a in node.inputs if n not in IGNORED}
+            self._call(node, key, arguments, in_place)
+        else:
+            self._define_all(node, OPERATORS[key](self, *(self.argument(a) for _, a in node.inputs)))
+
+    def _call(self, node: schema.Node, key: str, arguments: dict[str, Any], in_place: bool) -> None:
+        first = next(iter(arguments.values()), None)
+        results = OPERATORS[key](self, **arguments)
+        if in_place and key not in VIEWS:
+            assert isinstance(first, Tensor)
+            result = results[0] if isinstance(results, tuple | list) else results
+            if result is not first:
+                self.write(first, result.name if isinstance(result, Tensor) else result)
+            self._define_all(node, first)
+            return
+        if key in VIEWS and isinstance(first, Tensor) and not isinstance(results, Tensor):
+            results = self._views(node, key, arguments, first, results)
+        self._define_all(node, results)
+
+    def _views(
+        self, node: schema.Node, key: str, arguments: dict[str, Any], base: Tensor, results: Any
+    ) -> Any:
+        """Return the outputs as tensors that share the memory of the base."""
+        others = dict(list(arguments.items())[1:])
+        name = next(iter(arguments))
+        version = base.root.version
+
+        def view(place: int | None, value: str, declared: Tensor) -> Tensor:
+            def replay(other: Tensor) -> str:
+                with self._naming(node):
+                    again = OPERATORS[key](self, **{name: other}, **others)
+                return again if place is None else again[place]  # type: ignore[no-any-return]  # names
+
+            def put(base: Tensor, value: str) -> str:
+                return PUTS[key](self, base, value, **others)  # type: ignore[no-any-return]  # a name
+
+            return dataclasses.replace(
+                declared,
+                name=value,
+                base=base,
+                replay=replay,
+                put=put if key in PUTS else None,
+                version=version,
+            )
+
+        declared = self._declared(node)
+        if isinstance(results, tuple | list):
+            pairs = enumerate(zip(results, declared, strict=True))
+            return [view(place, value, meta) for place, (value, meta) in pairs]
+        return view(None, results, declared[0])
+
+    def _declared(self, node: schema.Node) -> list[Tensor]:
+        """Return the outputs of a node as the program declares them, without values."""
+        names = []
+        for kind, value in node.outputs:
+            names += [value["name"]] if kind == "as_tensor" else [each["name"] for each in value]
+        return [self._tensor("", name) for name in names]
+
+    def _tensor(self, value: str, name: str) -> Tensor:
+        meta = self.metas[name]
+        shape = tuple(size if isinstance(size, int) else None for size in meta.sizes)
+        return Tensor(value, meta.dtype, shape, is_contiguous=_is_contiguous(meta))
+
+    def _define_all(self, node: schema.Node, results: Any) -> None:
+        outputs = node.outputs
+        if len(outputs) == 1 and outputs[0].kind not in ("as_tensors", "as_optional_tensors"):
+            results = results if isinstance(results, list | tuple) else (results,)
+        elif len(outputs) == 1:
+            results = (results,)
+        if outputs and len(results) < len(outputs):
+            raise ArgumentError(f"it has {len(outputs)} outputs; expected {len(results)}")
+        for output, result in zip(outputs, results or (), strict=False):
+            self.define(output, result)
+
+    def define(self, output: schema.Argument, value: Any) -> None:
+        """Record the value of an output, or of an input of the program; None is a value that has no use."""
+        kind, content = output
+        if value is None:
+            return
+        if kind == "as_tensor":
+            name = content["name"]
+            tensor = value if isinstance(value, Tensor) else self._tensor(self._name(value), name)
+            self.values[name] = tensor
+        elif kind in ("as_tensors", "as_optional_tensors"):
+            for each, result in zip(content, value, strict=True):
+                each = each.get("as_tensor", each)
+                self.define(schema.Argument("as_tensor", each), result)
+        elif kind in ("as_sym_int", "as_sym_float", "as_sym_bool"):
+            if "as_name" in content:
+                self.values[content["as_name"]] = value
+
+    def argument(self, argument: schema.Argument) -> Any:
+        """Return the value of an argument: a tensor, symbol, number, dtype or graph, or a list of these."""
+        kind, value = argument
+        if kind == "as_tensor":
+            return self._find(value["name"])
+        if kind in ("as_tensors", "as_nested_tensors"):
+            return [
+                self._find(each["name"])
+                if isinstance(each, dict)
+                else self.argument(schema.Argument("as_tensors", each))
+                for each in value
+            ]
+        if kind in ("as_optional_tensors", "as_sym_ints", "as_sym_floats", "as_sym_bools"):
+            return [self._item(each) for each in value]
+        if kind in ("as_sym_int", "as_sym_float", "as_sym_bool", "as_optional_tensor"):
+            return self._item(value)
+        if kind == "as_scalar_type":
+            if value not in schema.DTYPES:
+                raise ArgumentError(f"the dtype number {value} is not supported")
+            name = schema.DTYPES[value]
+            return np.dtype("float32" if name == "bfloat16" else name)
+        if kind == "as_complex":
+            return complex(value["real"], value["imag"])
+        if kind in ("as_none", "as_memory_format", "as_layout", "as_device"):
+            return None
+        return value
+
+    def _item(self, value: Any) -> Any:
+        """Return an entry of a list of tensors or symbols."""
+        kind, content = next(iter(value.items()))
+        if kind == "as_tensor":
+            return self._find(content["name"])
+        return None if kind == "as_none" else self._find(content) if kind == "as_name" else content
+
+    def _find(self, name: str) -> Any:
+        if name not in self.values:
+            raise ArgumentError(f"the value {name} is not defined")
+        value = self.values[name]
+        return self.read(value) if isinstance(value, Tensor) else value
+
+
+def _short(target: str) -> str:
+    return target.removeprefix("torch.ops.")
+
+
+def _is_contiguous(meta: schema.TensorMeta) -> bool:
+    """Tell whether the elements are in C order; symbolic strides count as if they were."""
+    expected = 1
+    for size, stride in zip(meta.sizes[::-1], meta.strides[::-1], strict=True):
+        if not isinstance(size, int) or not isinstance(stride, int):
+            return True
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True

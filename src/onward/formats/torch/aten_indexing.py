@@ -1,0 +1,268 @@
+"""ATen's operators that read or write elements at indices, and those that order elements."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from .aten import BOOL, INT64, Operand, Tensor, Translator, aten
+from .aten_shapes import reshaped
+
+REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": "add", "multiply": "mul"}
+
+
+@aten("index.Tensor", "_unsafe_index.Tensor")
+def index(t: Translator, self: Tensor, indices: Sequence[Tensor | None]) -> str:
+    """Indices along several axes, which broadcast together; None keeps an axis."""
+    if (
+        len(indices) == 1
+        and indices[0] is not None
+        and indices[0].dtype.kind in "iu"
+        and self.dtype.kind != "c"
+    ):
+        return t.add("Gather", self, t.cast(indices[0], INT64), axis=0)
+    axes, places = _expanded(t, self, indices)
+    if axes == [axes[0]] and self.dtype.kind != "c":
+        return t.add("Gather", self, places[0], axis=axes[0])
+    order = [*axes, *(axis for axis in range(self.rank) if axis not in axes)]
+    joined, rank = _joined(t, places)
+    moved = t.add("Transpose", self, perm=[*order, self.rank] if self.dtype.kind == "c" else order)
+    found = t.add("GatherND", moved, joined)
+    first, count = axes[0], self.rank - len(axes)
+    if axes != list(range(first, first + len(axes))) or first == 0:
+        return found
+    # Indices along neighboring axes: theirs stay where these axes were.
+    perm = [*range(rank, rank + first), *range(rank), *range(rank + first, rank + count)]
+    return t.add("Transpose", found, perm=[*perm, rank + count] if self.dtype.kind == "c" else perm)
+
+
+def _expanded(t: Translator, x: Tensor, indices: Sequence[Tensor | None]) -> tuple[list[int], list[Any]]:
+    """Return the indexed axes and their indices; a mask becomes the indices of its true elements."""
+    axes: list[int] = []
+    places: list[Any] = []
+    axis = 0
+    for each in indices:
+        if each is None:
+            axis += 1
+        elif each.dtype in (BOOL, np.uint8):
+            found = t.add("NonZero", each)
+            for row in range(each.rank):
+                axes.append(axis)
+                places.append(Tensor(t.add("Gather", found, t.constant(row)), INT64, (None,)))
+                axis += 1
+        else:
+            axes.append(axis)
+            places.append(Tensor(t.cast(each, INT64), INT64, each.shape))
+            axis += 1
+    return axes, places
+
+
+def _joined(t: Translator, places: Sequence[Tensor]) -> tuple[str, int]:
+    """Return the indices, broadcast together, as tuples along the last axis, and the rank without it."""
+    rank = max(each.rank for each in places)
+    if len(places) == 1:
+        return t.add("Unsqueeze", places[0], t.constant([-1])), rank
+    zeros: Any = None
+    for each in places:
+        nothing = t.add("Mul", each, t.constant(0))
+        zeros = nothing if zeros is None else t.add("Add", zeros, nothing)
+    parts = [t.add("Unsqueeze", t.add("Add", each, zeros), t.constant([-1])) for each in places]
+    return t.add("Concat", *parts, axis=-1), rank
+
+
+@aten("index_put", "_unsafe_index_put")
+def index_put(
+    t: Translator, self: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
+) -> str:
+    masks = [each for each in indices if each is not None and each.dtype == BOOL]
+    if len(indices) == 1 and masks and values.rank == 0 and not accumulate:
+        mask = reshaped(t, masks[0], [*t.sizes(masks[0]), *[1] * (self.rank - masks[0].rank)])
+        return t.add("Where", mask, t.cast(values, self.dtype), self)
+    axes, places = _expanded(t, self, indices)
+    rest = [axis for axis in range(self.rank) if axis not in axes]
+    order = [*axes, *rest]
+    joined, rank = _joined(t, places)
+    moved = t.add("Transpose", self, perm=order)
+    # The values broadcast to the shape of self[indices], in which indices along neighboring axes stay.
+    found = t.add("Shape", t.add("GatherND", moved, joined))
+    first = axes[0]
+    stays = axes == list(range(first, first + len(axes))) and first > 0
+    updates = t.cast(values, self.dtype)
+    if stays:
+        lead = list(range(rank, rank + first))
+        perm = [*lead, *range(rank), *range(rank + first, rank + len(rest))]
+        shape = t.add("Gather", found, t.constant(perm))
+        updates = t.add(
+            "Transpose", t.add("Expand", updates, shape), perm=[perm.index(i) for i in range(len(perm))]
+        )
+    else:
+        updates = t.add("Expand", updates, found)
+    result = t.add("ScatterND", moved, joined, updates, reduction="add" if accumulate else "none")
+    return t.add("Transpose", result, perm=[order.index(axis) for axis in range(self.rank)])
+
+
+@aten("index_select")
+def index_select(t: Translator, self: Tensor, dim: int, index: Tensor) -> str:
+    return t.add("Gather", self, t.cast(index, INT64), axis=self.axis(dim))
+
+
+@aten("gather")
+def gather(t: Translator, self: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> str:
+    if not self.rank:
+        return t.add("Expand", self, t.shape(index))
+    return t.add("GatherElements", _as_large(t, self, index, dim), t.cast(index, INT64), axis=self.axis(dim))
+
+
+def _as_large(t: Translator, x: Tensor, index: Tensor, dim: int) -> Any:
+    """Crop the other axes to the sizes of the index, which may be smaller."""
+    found: Any = x
+    for axis in range(x.rank):
+        if axis != x.axis(dim) and x.shape[axis] != index.shape[axis]:
+            end = t.vector([t.size(index, axis)])
+            found = t.add("Slice", found, t.constant([0]), end, t.constant([axis]))
+    return found
+
+
+@aten("take_along_dim")
+def take_along_dim(t: Translator, self: Tensor, indices: Tensor, dim: int | None = None) -> str:
+    if dim is None:
+        raise ArgumentError("take_along_dim without dim is not supported")
+    return gather(t, self, dim, indices)
+
+
+@aten(
+    "scatter.src",
+    "scatter.value",
+    "scatter.reduce",
+    "scatter.value_reduce",
+    "scatter_reduce.two",
+    "scatter_add",
+)
+def scatter(
+    t: Translator,
+    self: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    value: Operand | None = None,
+    reduce: str | None = None,
+    include_self: bool = True,
+) -> str:
+    reduction = "add" if "scatter_add" in t.node.target else REDUCTIONS.get(reduce or "", reduce or "none")
+    if not include_self or reduction == "mean":
+        raise ArgumentError(f"scatter_reduce with reduce={reduce!r} and include_self={include_self}")
+    if isinstance(src, Tensor):
+        updates: Any = src
+        for axis in range(src.rank):
+            if src.shape[axis] != index.shape[axis]:
+                end = t.vector([t.size(index, axis)])
+                updates = t.add("Slice", updates, t.constant([0]), end, t.constant([axis]))
+    else:
+        number = value if src is None else src
+        updates = t.add("Expand", t.cast(number if number is not None else 0, self.dtype), t.shape(index))
+    places = t.cast(index, INT64)
+    return t.add("ScatterElements", self, places, updates, axis=self.axis(dim), reduction=reduction)
+
+
+@aten("index_add", "index_copy", "index_fill.int_Scalar")
+def index_write(
+    t: Translator, self: Tensor, dim: int, index: Tensor, source: Any = None, value: Any = 0, alpha: Any = 1
+) -> str:
+    axis = self.axis(dim)
+    order = [axis, *(other for other in range(self.rank) if other != axis)]
+    moved = t.add("Transpose", self, perm=order)
+    places = t.add("Unsqueeze", t.cast(index, INT64), t.constant([-1]))
+    if source is None:
+        updates = t.add("Expand", t.cast(value, self.dtype), t.add("Shape", t.add("GatherND", moved, places)))
+    else:
+        updates = t.add("Transpose", source, perm=order)
+        if alpha != 1:
+            updates = t.add("Mul", updates, t.cast(alpha, self.dtype))
+    reduction = "add" if "index_add" in t.node.target else "none"
+    result = t.add("ScatterND", moved, places, updates, reduction=reduction)
+    return t.add("Transpose", result, perm=[order.index(other) for other in range(self.rank)])
+
+
+@aten("masked_select")
+def masked_select(t: Translator, self: Tensor, mask: Tensor) -> str:
+    if self.shape != mask.shape:
+        raise ArgumentError("masked_select with a mask of another shape is not supported")
+    flat = t.constant([-1])
+    return t.add("Compress", t.add("Reshape", self, flat), t.add("Reshape", mask, flat), axis=0)
+
+
+@aten("masked_scatter")
+def masked_scatter(t: Translator, self: Tensor, mask: Tensor, source: Tensor) -> str:
+    mask_ = t.add("Expand", mask, t.shape(self))
+    places = t.add("Transpose", t.add("NonZero", mask_), perm=[1, 0])
+    count = t.add("Shape", places, end=1)
+    values = t.add("Slice", t.add("Reshape", source, t.constant([-1])), t.constant([0]), count)
+    return t.add("ScatterND", self, places, values)
+
+
+@aten("nonzero")
+def nonzero(t: Translator, self: Tensor) -> str:
+    return t.add("Transpose", t.add("NonZero", self), perm=[1, 0])
+
+
+@aten("embedding")
+def embedding(
+    t: Translator,
+    weight: Tensor,
+    indices: Tensor,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> str:
+    return t.add("Gather", weight, t.cast(indices, INT64), axis=0)
+
+
+@aten("one_hot")
+def one_hot(t: Translator, self: Tensor, num_classes: int = -1) -> str:
+    if num_classes < 0:
+        raise ArgumentError("one_hot without num_classes is not supported")
+    return t.add("OneHot", self, t.constant([num_classes]), t.constant([0, 1]))
+
+
+# Order.
+
+
+@aten("topk")
+def topk(
+    t: Translator, self: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> Any:
+    inputs = (self, t.vector([k]))
+    return t.add_all("TopK", inputs, 2, axis=self.axis(dim), largest=int(largest), sorted=1)
+
+
+@aten("sort", "sort.stable")
+def sort(
+    t: Translator, self: Tensor, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> Any:
+    if not self.rank:
+        return t.add("Identity", self), t.constant(0)
+    return topk(t, self, t.size(self, dim), dim, largest=descending)
+
+
+@aten("argsort", "argsort.stable")
+def argsort(
+    t: Translator, self: Tensor, stable: bool = False, dim: int = -1, descending: bool = False
+) -> str:
+    return str(sort(t, self, stable, dim, descending)[1])
+
+
+@aten("kthvalue")
+def kthvalue(t: Translator, self: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    values, places = topk(t, self, k, dim, largest=False)
+    axis = self.axis(dim)
+    last = t.constant([k - 1] if keepdim else k - 1)
+    return t.add("Gather", values, last, axis=axis), t.add("Gather", places, last, axis=axis)
+
+
+@aten("median.dim")
+def median(t: Translator, self: Tensor, dim: int, keepdim: bool = False) -> Any:
+    size = t.size(self, dim)
+    if not isinstance(size, int):
+        raise ArgumentError("the median of an axis of unknown size is not supported")
+    return kthvalue(t, self, (size + 1) // 2, dim, keepdim)

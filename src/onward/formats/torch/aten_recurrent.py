@@ -1,0 +1,145 @@
+"""ATen's recurrent operators, whose weights become layers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ...layers.base import NO_WEIGHTS
+from ...layers.rnn import GRU, LSTM, RNN
+from .aten import Tensor, Translator, aten
+
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def new_layer(
+    t: Translator,
+    kind: type[Any],
+    params: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    bidirectional: bool,
+    **options: Any,
+) -> Any:
+    """Return a layer with the weights of an operator."""
+    names = list(NAMES[: 4 if has_biases else 2])
+    if len(params) > len(names) * num_layers * (1 + bidirectional):
+        names.append("weight_hr")
+    suffixes = [
+        f"_l{layer}{direction}"
+        for layer in range(num_layers)
+        for direction in ("", "_reverse")[: 1 + bidirectional]
+    ]
+    keys = [name + suffix for suffix in suffixes for name in names]
+    weights = dict(zip(keys, (_constant(t, each) for each in params), strict=True))
+    projected = "weight_hr_l0" in weights
+    hidden = weights["weight_hh_l0"].shape[0] // len(kind.gates)
+    if projected:
+        options["proj_size"] = weights["weight_hr_l0"].shape[0]
+    layer = kind(
+        weights["weight_ih_l0"].shape[1],
+        hidden,
+        num_layers=num_layers,
+        bias=has_biases,
+        bidirectional=bidirectional,
+        dtype=weights["weight_ih_l0"].dtype,
+        rng=NO_WEIGHTS,
+        **options,
+    )
+    layer.load_state_dict(weights)
+    return layer
+
+
+def _constant(t: Translator, x: Tensor) -> Any:
+    array = t.array(x)
+    if array is None:
+        raise ArgumentError("a recurrent layer whose weights are not constants is not supported")
+    return np.asarray(array)
+
+
+def run_layer(
+    t: Translator, layer: Any, x: Tensor, states: Sequence[Any], batch_first: bool
+) -> tuple[str, ...]:
+    """Add a recurrent layer over x and return y and the final states."""
+    order = [1, 0, 2]
+    steps: Any = t.add("Transpose", x, perm=order) if batch_first else x
+    y, *final = t.add_all("Recurrent", (steps, None, *states), 1 + len(states), layer=layer)
+    return t.add("Transpose", y, perm=order) if batch_first else y, *final
+
+
+@aten("lstm.input")
+def lstm(
+    t: Translator,
+    input: Tensor,
+    hx: Sequence[Tensor],
+    params: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[str, ...]:
+    layer = new_layer(t, LSTM, params, has_biases, num_layers, bidirectional)
+    return run_layer(t, layer, input, hx, batch_first)
+
+
+def _define(name: str, kind: type[Any], **options: Any) -> None:
+    @aten(f"{name}.input")
+    def function(
+        t: Translator,
+        input: Tensor,
+        hx: Tensor,
+        params: Sequence[Tensor],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> tuple[str, ...]:
+        layer = new_layer(t, kind, params, has_biases, num_layers, bidirectional, **options)
+        return run_layer(t, layer, input, [hx], batch_first)
+
+    @aten(f"{name}_cell")
+    def cell(
+        t: Translator,
+        input: Tensor,
+        hx: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None = None,
+        b_hh: Tensor | None = None,
+    ) -> str:
+        params = [each for each in (w_ih, w_hh, b_ih, b_hh) if each is not None]
+        layer = new_layer(t, kind, params, b_ih is not None, 1, False, **options)
+        return _step(t, layer, input, [hx])[0]
+
+
+_define("gru", GRU)
+_define("rnn_tanh", RNN)
+_define("rnn_relu", RNN, nonlinearity="relu")
+
+
+@aten("lstm_cell")
+def lstm_cell(
+    t: Translator,
+    input: Tensor,
+    hx: Sequence[Tensor],
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> tuple[str, ...]:
+    params = [each for each in (w_ih, w_hh, b_ih, b_hh) if each is not None]
+    layer = new_layer(t, LSTM, params, b_ih is not None, 1, False)
+    return _step(t, layer, input, hx)
+
+
+def _step(t: Translator, layer: Any, x: Tensor, states: Sequence[Tensor]) -> tuple[str, ...]:
+    """Run one step of a layer and return its states."""
+    first = t.constant([0])
+    values = [t.add("Unsqueeze", value, first) for value in (x, *states)]
+    _, *final = t.add_all("Recurrent", (values[0], None, *values[1:]), 1 + len(states), layer=layer)
+    return tuple(t.add("Squeeze", state, first) for state in final)

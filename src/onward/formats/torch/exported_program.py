@@ -1,0 +1,335 @@
+"""Read the archives of torch.export.save: the program as small dataclasses, and its arrays by name.
+
+Nothing in an archive is executed. Each tensor is a view of the memory-mapped file; its size is checked first.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.storage import widened
+from ...errors import FileError
+from ..zip import MAX_AXES, Data, ZipMembers, check_size, native_byte_order
+from . import archive
+
+OLD_LAYOUT = "serialized_exported_program.json"
+VERSIONS = range(5, 9)  # major versions of the schema
+MAX_DEPTH, MAX_NODES = 16, 100_000  # of graphs in graphs, and of nodes in all of them
+# torch's numbers of dtypes; bfloat16 has no NumPy dtype, and is widened to float32
+DTYPES = {
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
+    10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16", 34: "uint32", 35: "uint64",
+}  # fmt: skip
+FLOATS = {"Infinity": np.inf, "-Infinity": -np.inf, "NaN": np.nan}  # as JSON strings
+STRIDED = 7
+
+Size = int | str  # a number, or an expression of symbols
+
+
+class Argument(NamedTuple):
+    """The value of an argument or output: its kind, such as "as_tensor", and its content in JSON."""
+
+    kind: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class TensorMeta:
+    """The dtype, shape and memory layout of a tensor."""
+
+    dtype: np.dtype[Any]
+    sizes: tuple[Size, ...]
+    strides: tuple[Size, ...]
+    offset: Size
+    is_bfloat16: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call of an operator."""
+
+    target: str
+    inputs: list[tuple[str, Argument]]
+    outputs: list[Argument]
+    name: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in the order of their computation."""
+
+    inputs: list[Argument]
+    outputs: list[Argument]
+    nodes: list[Node]
+    tensors: dict[str, TensorMeta]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program: its graph, what its inputs and outputs are, its arrays, and the signature of forward()."""
+
+    graph: Graph
+    input_specs: list[tuple[str, dict[str, Any]]]
+    output_specs: list[tuple[str, dict[str, Any]]]
+    ranges: dict[str, tuple[int | None, int | None]]
+    in_spec: str | None
+    out_spec: str | None
+    parameters: list[str]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+def is_archive(members: set[str]) -> bool:
+    """Tell whether torch.export.save or torch._inductor.aoti_compile_and_package wrote a zip file."""
+    return OLD_LAYOUT in members or any(name.rpartition("/")[2] == "archive_format" for name in members)
+
+
+def read(data: Data) -> Program:
+    """Read a program. Raises FileError."""
+    members = ZipMembers(data)
+    if OLD_LAYOUT in members.entries:
+        program = _program(_json(members, OLD_LAYOUT))
+        program.arrays.update(_old_arrays(members))
+        return program
+    names = list(members.entries)
+    models = [name for name in names if re.fullmatch(r"([^/]+/)?models/[^/]+\.json", name)]
+    if len(models) != 1:
+        if any("data/aotinductor/" in name for name in names):
+            raise FileError(
+                "the file is an AOTInductor package, which contains machine code: save the exported program "
+                "with torch.export.save instead"
+            )
+        raise FileError(f"the archive has {len(models)} programs; expected one member models/NAME.json")
+    root, _, name = models[0].rpartition("models/")
+    program = _program(_json(members, models[0]))
+    byteorder = bytes(members.get(root + "byteorder") or b"little").strip()
+    if byteorder not in (b"little", b"big"):
+        raise FileError("the member byteorder contains neither little nor big")
+    reader = _Arrays(members, "<" if byteorder == b"little" else ">")
+    stem = name.removesuffix(".json")
+    for kind in ("weights", "constants"):
+        folder = f"{root}data/{kind}/"
+        config = f"{folder}{stem}_{kind}_config.json"
+        if config not in members.entries:
+            config = f"{folder}{stem}_model_{kind}_config.json"
+        if config in members.entries:
+            program.arrays.update(reader.read(folder, _json(members, config)))
+    return program
+
+
+class _Arrays:
+    """Reads raw tensors; those with one path share memory."""
+
+    def __init__(self, members: ZipMembers, byteorder: str) -> None:
+        self.members, self.claimed = members, 0
+        self.is_little = byteorder == "<"
+
+    def read(self, folder: str, config: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+        for name, payload in _get(config, "config", dict, "the weights").items():
+            where = f"the tensor {name}"
+            path = folder + _get(payload, "path_name", str, where)
+            if payload.get("use_pickle"):
+                array = _pickled(self.members[path])
+                if array is not None:
+                    yield name, array
+            elif payload.get("tensor_meta") is not None:
+                yield name, self._array(path, _meta(payload["tensor_meta"], where), where)
+
+    def _array(self, path: str, meta: TensorMeta, where: str) -> NDArray[Any]:
+        numbers = (*meta.sizes, *meta.strides, meta.offset)
+        if not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+            raise FileError(f"{where} has sizes, strides or an offset that are not integers from 0 to 2^63")
+        content = self.members[path]
+        dtype = np.dtype("uint16") if meta.is_bfloat16 else meta.dtype
+        elements = 1
+        for size in meta.sizes:
+            elements *= int(size)
+        last = sum((int(n) - 1) * int(stride) for n, stride in zip(meta.sizes, meta.strides, strict=True))
+        needed = (int(meta.offset) + last + 1) * dtype.itemsize if elements else 0
+        if needed > len(content):
+            raise FileError(f"{where} needs {needed} bytes, but the member {path} has {len(content)}")
+        self.claimed += elements * max(dtype.itemsize, 4)
+        check_size(self.claimed, len(self.members.view), "the tensors")
+        sizes = tuple(int(n) for n in meta.sizes)
+        if not elements:
+            return np.zeros(sizes, meta.dtype)
+        strides = [
+            0 if n == 1 else int(stride) * dtype.itemsize
+            for n, stride in zip(sizes, meta.strides, strict=True)
+        ]
+        array: NDArray[Any] = np.ndarray(
+            sizes,
+            dtype.newbyteorder("<" if self.is_little else ">"),
+            content,
+            int(meta.offset) * dtype.itemsize,
+            strides,
+        )
+        return widened(array) if meta.is_bfloat16 else native_byte_order(array)
+
+
+def _old_arrays(members: ZipMembers) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the arrays of the members that torch.save wrote into the older layout."""
+    for kind in ("state_dict", "constants"):
+        content = next(
+            (
+                members[n]
+                for n in (f"serialized_{kind}.pt", f"serialized_{kind}.json")
+                if n in members.entries
+            ),
+            b"",
+        )
+        if len(content):
+            stored = archive.read(bytes(content))
+            if not isinstance(stored.tree, dict):
+                raise FileError(f"the member serialized_{kind} is not a dictionary of tensors")
+            for name, value in stored.tree.items():
+                array = stored.array(value)
+                if array is not None and isinstance(name, str):
+                    yield name, array
+
+
+def _pickled(content: memoryview) -> NDArray[Any] | None:
+    """Return the tensor of a file of torch.save."""
+    stored = archive.read(bytes(content))
+    return stored.array(stored.tree)
+
+
+def _json(members: ZipMembers, name: str) -> Any:
+    try:
+        return json.loads(bytes(members[name]))
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"the member {name} is not valid JSON: {error}") from error
+
+
+def _get(container: Any, key: str, kind: type, where: str) -> Any:
+    """Return an entry of a JSON object. Raises FileError if it has another type."""
+    value = container.get(key) if isinstance(container, dict) else None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise FileError(f"{where} has no {key} of type {kind.__name__}; got {str(value)[:60]}")
+    return value
+
+
+def _program(tree: Any) -> Program:
+    version = _get(tree, "schema_version", dict, "the program")
+    major, minor = (_get(version, key, int, "the schema version") for key in ("major", "minor"))
+    if major not in VERSIONS:
+        raise FileError(
+            f"the program has schema version {major}.{minor}; Onward reads versions {VERSIONS[0]} to "
+            f"{VERSIONS[-1]}: save it again with another version of PyTorch"
+        )
+    module = _get(tree, "graph_module", dict, "the program")
+    signature = _get(module, "signature", dict, "the program")
+    call: dict[str, Any] = next(
+        (
+            entry["signature"]
+            for entry in _get(module, "module_call_graph", list, "the program")
+            if isinstance(entry, dict) and entry.get("fqn") == "" and isinstance(entry.get("signature"), dict)
+        ),
+        {},
+    )
+    ranges = {}
+    for name, bounds in _get(tree, "range_constraints", dict, "the program").items():
+        values = (
+            (bounds.get("min_val"), bounds.get("max_val")) if isinstance(bounds, dict) else (bounds, None)
+        )
+        if any(value is not None and type(value) is not int for value in values):
+            raise FileError(f"the range of {name} is {bounds}; expected integers")
+        ranges[name] = values
+    names = call.get("forward_arg_names") or []
+    in_spec, out_spec = (
+        text if isinstance(text := call.get(key), str) else None for key in ("in_spec", "out_spec")
+    )
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise FileError("forward_arg_names is not a list of names")
+    return Program(
+        _Graphs().read(_get(module, "graph", dict, "the program")),
+        [_union(spec, "an input") for spec in _get(signature, "input_specs", list, "the signature")],
+        [_union(spec, "an output") for spec in _get(signature, "output_specs", list, "the signature")],
+        ranges,
+        in_spec,
+        out_spec,
+        names,
+    )
+
+
+class _Graphs:
+    """Reads graphs, with limits on their number of nodes and depth."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+
+    def read(self, tree: Any, depth: int = 0) -> Graph:
+        if depth > MAX_DEPTH:
+            raise FileError(f"graphs are nested more than {MAX_DEPTH} deep")
+        nodes = _get(tree, "nodes", list, "a graph")
+        self.nodes += len(nodes)
+        if self.nodes > MAX_NODES:
+            raise FileError(f"the program has more than {MAX_NODES} nodes")
+        tensors = _get(tree, "tensor_values", dict, "a graph")
+        return Graph(
+            [self._argument(value, depth) for value in _get(tree, "inputs", list, "a graph")],
+            [self._argument(value, depth) for value in _get(tree, "outputs", list, "a graph")],
+            [self._node(node, depth) for node in nodes],
+            {name: _meta(meta, f"the tensor {name}") for name, meta in tensors.items()},
+        )
+
+    def _node(self, tree: Any, depth: int) -> Node:
+        target = _get(tree, "target", str, "a node")
+        where = f"a node of {target}"
+        outputs = [self._argument(value, depth) for value in _get(tree, "outputs", list, where)]
+        name = tree.get("name") or next(iter(_names(outputs)), target)
+        inputs = [
+            (_get(entry, "name", str, where), self._argument(entry.get("arg"), depth))
+            for entry in _get(tree, "inputs", list, where)
+        ]
+        return Node(target, inputs, outputs, str(name))
+
+    def _argument(self, tree: Any, depth: int) -> Argument:
+        kind, value = _union(tree, "an argument")
+        if kind == "as_graph":
+            return Argument(kind, self.read(_get(value, "graph", dict, "an argument"), depth + 1))
+        if kind == "as_float":
+            value = FLOATS.get(value, value) if isinstance(value, str) else value
+            if not isinstance(value, int | float):
+                raise FileError(f"an argument is {str(value)[:60]!r}; expected a number")
+        return Argument(kind, value)
+
+
+def _names(outputs: list[Argument]) -> Iterator[str]:
+    for kind, value in outputs:
+        if kind == "as_tensor" and isinstance(value, dict):
+            yield str(value.get("name"))
+
+
+def _union(tree: Any, where: str) -> tuple[str, Any]:
+    """Return the name and the value of the only entry of a JSON object."""
+    if not isinstance(tree, dict) or len(tree) != 1:
+        raise FileError(f"{where} is {str(tree)[:60]}; expected an object with one entry")
+    return next(iter(tree.items()))
+
+
+def _meta(tree: Any, where: str) -> TensorMeta:
+    number = _get(tree, "dtype", int, where)
+    if number not in DTYPES:
+        raise FileError(f"{where} has the dtype number {number}, which Onward does not support")
+    if tree.get("layout", STRIDED) != STRIDED:
+        raise FileError(f"{where} is sparse; expected a dense tensor")
+    sizes, strides = ([_size(n, where) for n in _get(tree, key, list, where)] for key in ("sizes", "strides"))
+    if len(sizes) > MAX_AXES or len(strides) != len(sizes):
+        raise FileError(f"{where} has {len(sizes)} sizes and {len(strides)} strides")
+    is_bfloat16 = DTYPES[number] == "bfloat16"
+    dtype = np.dtype("float32" if is_bfloat16 else DTYPES[number])
+    return TensorMeta(
+        dtype, tuple(sizes), tuple(strides), _size(tree.get("storage_offset"), where), is_bfloat16
+    )
+
+
+def _size(tree: Any, where: str) -> Size:
+    kind, value = _union(tree, where)
+    if kind == "as_int" and type(value) is int:
+        return value
+    return str(_get(value, "expr_str", str, where))

@@ -1,0 +1,100 @@
+"""What a model requires of the sizes of its inputs: ranges of symbols, and expressions of them."""
+
+import ast
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ShapeError
+
+MAX_EXPRESSION = 2000  # characters
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "Integer": lambda n: n,
+    "Add": lambda *terms: sum(terms),
+    "Mul": lambda *factors: math.prod(factors),
+    "FloorDiv": operator.floordiv,
+    "CleanDiv": operator.floordiv,
+    "Mod": operator.mod,
+    "PythonMod": operator.mod,
+    "Max": max,
+    "Min": min,
+}
+BINARY: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Ranges of symbols by name, and the sizes of inputs as numbers or expressions of symbols."""
+
+    ranges: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    axes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+
+    def check(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Check the shapes of inputs by name. Raises ShapeError, which names the axis and the constraint."""
+        found: dict[str, tuple[int, str]] = {}
+        for name, shape in shapes.items():
+            for axis, (size, symbol) in enumerate(zip(shape, self.axes.get(name, ()), strict=False)):
+                if symbol in self.ranges:
+                    self._bind(str(symbol), size, f"axis {axis} of {name}", found)
+        sizes = {symbol: size for symbol, (size, _) in found.items()}
+        for name, shape in shapes.items():
+            for axis, (size, text) in enumerate(zip(shape, self.axes.get(name, ()), strict=False)):
+                expected = evaluate(text, sizes) if isinstance(text, str) else text
+                if expected is not None and size != expected:
+                    raise ShapeError(
+                        f"axis {axis} of {name} has size {size}, but must have {text} = {expected}"
+                    )
+
+    def _bind(self, symbol: str, size: int, where: str, found: dict[str, tuple[int, str]]) -> None:
+        low, high = self.ranges[symbol]
+        # torch.export never assumes a size of 0 or 1, and like it, Onward takes a minimum of 2 as none.
+        if (low is not None and low > 2 and size < low) or (high is not None and size > high):
+            bounds = f"{low or 0} to {'any size' if high is None else high}"
+            raise ShapeError(f"{where} has size {size}, but the model takes {symbol} from {bounds}")
+        if symbol in found and found[symbol][0] != size:
+            other, place = found[symbol]
+            raise ShapeError(
+                f"{where} has size {size}, but {place} has {other}: both are {symbol} and must be equal"
+            )
+        found[symbol] = size, where
+
+
+def readable(expression: str) -> str:
+    """Return an expression without sympy's declarations of its symbols."""
+    return SYMBOL.sub(r"\1", expression)
+
+
+def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
+    """Evaluate an expression of symbols, or return None if one of them is unknown or it is not of sizes."""
+    if len(expression) > MAX_EXPRESSION:
+        return None
+    try:
+        value = _evaluated(ast.parse(expression, mode="eval").body, sizes)
+    except (SyntaxError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, MemoryError):
+        return None
+    return value if isinstance(value, int) and abs(value) < 1 << 63 else None
+
+
+def _evaluated(node: ast.AST, sizes: Mapping[str, int]) -> Any:
+    match node:
+        case ast.Constant(int() as number):
+            return number
+        case ast.Name(name):
+            return sizes[name]
+        case ast.BinOp(left, kind, right):
+            return BINARY[type(kind)](_evaluated(left, sizes), _evaluated(right, sizes))
+        case ast.Call(ast.Name(name), arguments, []):
+            return FUNCTIONS[name](*(_evaluated(argument, sizes) for argument in arguments))
+        case ast.UnaryOp(ast.USub(), operand):
+            return -_evaluated(operand, sizes)
+    raise ValueError(f"{ast.dump(node)[:60]} is not an expression of sizes")

@@ -1,0 +1,95 @@
+"""The signature of a function that takes and returns tuples, lists and dicts of arrays.
+
+A template is the name of an array, a `Fixed` value, or a tuple, list or dict of templates.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import SignatureError
+
+CONTAINERS = (tuple, list, dict)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A value that is not an array and is the same in every call."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The parameters of a function by name, and its results, as templates of inputs and outputs."""
+
+    parameters: Mapping[str, Any]
+    results: tuple[Any, ...]
+
+    def flatten(
+        self, args: Sequence[Any], named: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return arguments in order and by name as arrays by name.
+
+        Arguments that name inputs themselves stay as they are. Raises SignatureError.
+        """
+        flat: dict[str, Any] = {}
+        if len(args) > len(self.parameters):
+            return tuple(args), dict(named)  # the inputs themselves, in order
+        for name, value in (*zip(self.parameters, args, strict=False), *named.items()):
+            if name in flat or (
+                name in self.parameters and name in list(self.parameters)[: len(args)] and name in named
+            ):
+                raise SignatureError(f"the argument {name} is passed twice")
+            if name not in self.parameters:
+                flat[name] = value
+                continue
+            flat |= _flattened(self.parameters[name], value, name)
+        return (), flat
+
+    def pack(self, outputs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the results of the function from outputs by name."""
+        return tuple(_packed(template, outputs) for template in self.results)
+
+
+def names(template: Any) -> Iterator[str]:
+    """Yield the names of the arrays in a template, in order."""
+    if isinstance(template, str):
+        yield template
+    elif isinstance(template, CONTAINERS):
+        for child in template.values() if isinstance(template, dict) else template:
+            yield from names(child)
+
+
+def _flattened(template: Any, value: Any, where: str) -> dict[str, Any]:
+    if isinstance(template, str):
+        return {template: value}
+    if isinstance(template, Fixed):
+        if value is not template.value and value != template.value:
+            raise SignatureError(f"{where} is {value!r}, but the model was exported with {template.value!r}")
+        return {}
+    if isinstance(template, dict):
+        if not isinstance(value, Mapping) or value.keys() != template.keys():
+            got = sorted(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
+            raise SignatureError(f"{where} is {got}; expected a dict with the keys {list(template)}")
+        pairs = [(template[key], value[key], f"{where}[{key!r}]") for key in template]
+    else:
+        if not isinstance(value, tuple | list) or len(value) != len(template):
+            got = f"{len(value)} items" if isinstance(value, tuple | list) else type(value).__name__
+            kind = type(template).__name__
+            raise SignatureError(f"{where} is {got}; expected a {kind} of {len(template)} items")
+        pairs = [(t, v, f"{where}[{i}]") for i, (t, v) in enumerate(zip(template, value, strict=True))]
+    flat: dict[str, Any] = {}
+    for child, item, place in pairs:
+        flat |= _flattened(child, item, place)
+    return flat
+
+
+def _packed(template: Any, outputs: Mapping[str, Any]) -> Any:
+    if isinstance(template, str):
+        return outputs[template]
+    if isinstance(template, Fixed):
+        return template.value
+    if isinstance(template, dict):
+        return {key: _packed(child, outputs) for key, child in template.items()}
+    return type(template)(_packed(child, outputs) for child in template)

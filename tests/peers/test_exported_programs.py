@@ -1,0 +1,223 @@
+"""Exported programs (.pt2) against PyTorch, which wrote them."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from support import exported_modules, modules
+from support.exported_modules import CASES, Case, Counter
+from support.onnx_nodes import open_model
+from torch import nn
+from torch.export import Dim
+from torch.utils._pytree import tree_flatten, tree_map
+
+import onward
+from onward.errors import FileError, ShapeError, SignatureError
+from onward.formats.onnx import messages, protobuf
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Hide the warnings of the exporter."""
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logging.disable(logging.NOTSET)
+
+
+def program_of(module: nn.Module, inputs: tuple[Any, ...], dynamic: Any = None, **options: Any) -> Any:
+    return torch.export.export(module.eval(), inputs, dynamic_shapes=dynamic, **options)
+
+
+def load(program: Any, folder: Path) -> Any:
+    torch.export.save(program, folder / "m.pt2")
+    return onward.load(folder / "m.pt2")
+
+
+def arrays(inputs: Any) -> Any:
+    return tree_map(lambda x: x.numpy() if isinstance(x, torch.Tensor) else x, inputs)
+
+
+def close(results: Any, expected: Any) -> None:
+    """Compare leaf by leaf, within 1e-5 of the scale."""
+    got, wanted = tree_flatten(results)[0], tree_flatten(arrays(expected))[0]
+    assert len(got) >= len(wanted)  # carries follow
+    for y, z in zip(got, wanted, strict=False):
+        z = np.asarray(z)
+        assert (y.shape, y.dtype) == (z.shape, z.dtype)
+        scale = np.abs(np.where(np.isfinite(z), z, 0)).max(initial=0)
+        np.testing.assert_allclose(y, z, rtol=0, atol=1e-5 * float(scale) + 1e-30)
+
+
+def check(net: Any, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    with torch.inference_mode():
+        expected = module(*inputs)
+    close(net(*arrays(inputs)), expected)
+
+
+def built(case: Case) -> tuple[nn.Module, tuple[Any, ...]]:
+    torch.manual_seed(0)
+    module = case.module().eval()
+    for name, value in module.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            value.uniform_(0.5, 1.5)
+    return module, case.inputs()
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_static_program_equals_the_module(case: Case, tmp_path: Path) -> None:
+    module, inputs = built(case)
+    check(load(program_of(module, inputs), tmp_path), module, inputs)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_decomposed_program_equals_the_module(case: Case, tmp_path: Path) -> None:
+    module, inputs = built(case)
+    check(load(program_of(module, inputs).run_decompositions(), tmp_path), module, inputs)
+
+
+DYNAMIC = {name: case for name, case in CASES.items() if any(case.dynamic.values())}
+
+
+@pytest.mark.parametrize("case", DYNAMIC.values(), ids=DYNAMIC)
+def test_dynamic_program_takes_other_sizes(case: Case, tmp_path: Path) -> None:
+    module, inputs = built(case)
+    axes = [{axis: Dim.AUTO for axis in case.dynamic.get(i, ())} or None for i in range(len(inputs))]
+    dynamic = (tuple(axes),) if isinstance(module, exported_modules.Function) else tuple(axes)
+    net = load(program_of(module, inputs, dynamic), tmp_path)
+    check(net, module, inputs)
+    first = inputs[0]
+    open_axes = [
+        axis for axis, size in enumerate(net._graph.inputs[0].axes) if isinstance(size, str) and size
+    ]
+    for axis in open_axes:
+        longer = torch.cat([first, first.narrow(axis, 0, 1).repeat_interleave(2, axis)], axis)
+        check(net, module, (longer, *inputs[1:]))
+
+
+@pytest.mark.parametrize("decomposed", [False, True], ids=["exported", "decomposed"])
+@pytest.mark.parametrize("name", modules.WHOLE)
+def test_whole_models(name: str, decomposed: bool, tmp_path: Path) -> None:
+    whole = modules.WHOLE[name]
+    torch.manual_seed(0)
+    module = whole.module().eval()
+    inputs = modules.inputs_of(whole.inputs, 0)
+    program = program_of(module, tuple(map(torch.from_numpy, inputs.values())))
+    if decomposed and name in ("voice detector", "speech recognizer", "text reader", "forecaster"):
+        pytest.skip("decomposition unrolls its long recurrences into thousands of nodes")
+    net = load(program.run_decompositions() if decomposed else program, tmp_path)
+    close(net(*inputs.values()), tuple(map(torch.from_numpy, modules.answer(module, inputs))))
+    close(net(**inputs), tuple(map(torch.from_numpy, modules.answer(module, inputs))))
+
+
+def onnx_model(module: nn.Module, inputs: dict[str, NDArray[Any]]) -> Any:
+    return open_model(protobuf.decode(messages.Model, modules.exported(module, inputs)))
+
+
+@pytest.mark.parametrize("name", ["acoustic model", "tagger", "policy", "keyword spotter"])
+def test_bits_are_those_of_the_onnx_file(name: str, tmp_path: Path) -> None:
+    whole = modules.WHOLE[name]
+    torch.manual_seed(0)
+    module = whole.module().eval()
+    inputs = modules.inputs_of(whole.inputs, 0)
+    net = load(program_of(module, tuple(map(torch.from_numpy, inputs.values()))), tmp_path)
+    (tmp_path / "m.onnx").write_bytes(modules.exported(module, inputs))
+    for y, z in zip(net(*inputs.values()), onward.load(tmp_path / "m.onnx")(*inputs.values()), strict=True):
+        np.testing.assert_array_equal(y, z)
+
+
+RANDOM_MODULES = 300
+
+
+@pytest.mark.parametrize("start", range(0, RANDOM_MODULES, 20))
+def test_random_modules(start: int, tmp_path: Path) -> None:
+    for seed in range(start, start + 20):
+        module, inputs = modules.random_module(seed)
+        expected = modules.answer(module, inputs)
+        net = load(program_of(module, tuple(map(torch.from_numpy, inputs.values()))), tmp_path)
+        for y, z in zip(net(*inputs.values()), expected, strict=True):
+            assert y.shape == z.shape
+            np.testing.assert_allclose(y, z, rtol=0, atol=1e-5 * np.abs(z).max(initial=0) + 1e-30)
+
+
+def test_changed_buffers_are_carries(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Counter().eval()
+    for decomposed in (False, True):
+        program = program_of(module, (torch.randn(2, 3),))
+        net = load(program.run_decompositions() if decomposed else program, tmp_path)
+        assert net._graph.carries == {"h": "h_next", "calls": "calls_next"}
+        stored = {name: value.numpy().copy() for name, value in module.state_dict().items()}
+        reference = Counter().eval()
+        reference.load_state_dict(module.state_dict())
+        state: dict[str, Any] = {}
+        for _ in range(3):
+            x = torch.randn(2, 3)
+            with torch.inference_mode():
+                expected = reference(x)
+            y, h, calls = net(x.numpy(), **state)
+            close((y, h, calls), (expected, reference.h, reference.calls))
+            state = {"h": h, "calls": calls}
+        again = net(x.numpy())  # a call without state starts from the file's values
+        assert again[2] == stored["calls"] + 1
+
+
+def test_names_and_nesting_of_arguments(tmp_path: Path) -> None:
+    module, inputs = built(CASES["containers"])
+    net = load(program_of(module, inputs), tmp_path)
+    x, state, options = arrays(inputs)
+    expected = module(*inputs)
+    for results in (net(x, state, options), net(x, options=options, state=state)):
+        close(results, expected)
+        assert sorted(results[0]) == ["parts", "sum"]
+        assert isinstance(results[0]["parts"], list)
+    with pytest.raises(SignatureError, match=r"state\[1\] is 1 items; expected a tuple of 2 items"):
+        net(x, (state[0], (x,)), options)
+    with pytest.raises(SignatureError, match="expected a dict with the keys"):
+        net(x, state, {"scales": x})
+    with pytest.raises(SignatureError, match="missing inputs"):
+        net(x, state)
+
+
+def test_keyword_arguments_with_fixed_values(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: torch.Tensor, *, y: torch.Tensor, times: int = 2) -> Any:
+            return x * times + y, x.shape[0] * times
+
+    x, y = torch.randn(2, 3), torch.randn(3)
+    program = torch.export.export(
+        Scaled(), (x,), {"y": y, "times": 3}, dynamic_shapes={"x": {0: Dim.AUTO}, "y": None, "times": None}
+    )
+    net = load(program, tmp_path)
+    close(net(x.numpy(), y=y.numpy())[0], x * 3 + y)
+    assert net(np.ones((5, 3), np.float32), y=y.numpy(), times=3)[1] == 15
+    with pytest.raises(SignatureError, match="times is 2, but the model was exported with 3"):
+        net(x.numpy(), y=y.numpy(), times=2)
+
+
+def test_errors_name_range_constraints(tmp_path: Path) -> None:
+    batch = Dim("batch", min=3, max=8)
+    module = exported_modules.Function(lambda x, y: x + y)
+    program = program_of(module, (torch.ones(4, 2), torch.ones(4, 2)), (({0: batch}, {0: batch}),))
+    net = load(program, tmp_path)
+    x = np.ones((5, 2), np.float32)
+    close(net(x, x), torch.full((5, 2), 2.0))
+    with pytest.raises(ShapeError, match=r"axis 0 of \w+ has size 9, but the model takes \w+ from 3 to 8"):
+        net(np.ones((9, 2), np.float32), np.ones((9, 2), np.float32))
+    with pytest.raises(ShapeError, match="must be equal"):
+        net(x, np.ones((6, 2), np.float32))
+
+
+def test_unsupported_operators_name_their_node(tmp_path: Path) -> None:
+    module = exported_modules.Function(lambda x: torch.linalg.eigh(x)[0])
+    with pytest.raises(
+        FileError, match=r"node \w+ \(aten\.\w*eigh\.default\): the operator .* is not supported"
+    ):
+        load(program_of(module, (torch.eye(3),)), tmp_path)
