@@ -138,7 +138,8 @@ def code(folder: Path) -> Iterator[bytes]:
     """Code of TorchScript: a class with a branch, a loop, a list and an attribute that changes."""
     lines = [
         "class M(Module):", "  count : int", "  def forward(self: __torch__.M,", "    x: Tensor) -> Tensor:",
-        "    count = self.count", "    self.count = torch.add(count, 1)", "    _0 = annotate(List[Tensor], [])",
+        "    count = self.count", "    self.count = torch.add(count, 1)",
+        "    _0 = annotate(List[Tensor], [])",
         "    for i in range(torch.size(x, 0)):", "      _1 = torch.append(_0, torch.select(x, 0, i))",
         "    if bool(torch.gt(torch.sum(x), 0)):", "      y = torch.stack(_0)", "    else:", "      y = x",
         "    z = torch.mul_(torch.slice(y, 1, 0, 2), count)", "    return torch.relu(y)", "",
