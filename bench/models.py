@@ -4,6 +4,7 @@
     python bench/models.py --cases DIR          # also the trained models in a folder
     python bench/models.py --out DIR            # also writes models.json, models.md and models.png to DIR
     python bench/models.py --overhead           # the overhead of a call and of a step
+    python bench/models.py --first              # from the start of a process to the first output
 
 All frameworks run the same ONNX file, except PyTorch, which runs the module. The outputs are compared before
 timing. The calls are interleaved in one process, and the medians are reported. OpenVINO is skipped for files
@@ -14,7 +15,9 @@ import argparse
 import contextlib
 import itertools
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -199,6 +202,33 @@ def overhead(folder: Path) -> None:
         print(f"{count:4} operations: {took:.2f} µs, {took / count:.3f} µs per operation")
 
 
+FIRST = {
+    "onward": "import onward\nrun = lambda feed: onward.load(path)(**feed)",
+    "onnxruntime": "from onnxruntime import InferenceSession\n"
+    "run = lambda feed: InferenceSession(path).run(None, feed)",
+}
+
+
+def first_outputs(models: Iterable[Model], folder: Path) -> None:
+    """Time fresh processes that import a framework, open a file and compute the first output."""
+    for model in models:
+        np.savez(folder / "inputs.npz", **model.inputs)
+        times: dict[str, list[float]] = {name: [] for name in FIRST}
+        for _, (name, code) in itertools.product(range(10), FIRST.items()):
+            lines = [f"path = {str(model.path)!r}", code, "import numpy"]
+            lines += [f"run(dict(numpy.load({str(folder / 'inputs.npz')!r})))"]
+            environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder)}
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, check=True)
+            times[name].append(time.perf_counter() - start)
+        ours, theirs = (1e3 * statistics.median(times[name][1:]) for name in FIRST)  # the first compiles
+        ratio = ours / theirs
+        print(
+            f"{model.name:22} onward {ours:.0f}, onnxruntime {theirs:.0f} ms: {ratio:.2f} times its time",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -207,6 +237,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="only models whose name contains this text")
     parser.add_argument("--out", type=Path, help="a folder for models.json, models.md and models.png")
+    parser.add_argument("--first", action="store_true", help="only the time of fresh processes")
     parser.add_argument("--overhead", action="store_true", help="only the cost of calls and steps")
     arguments = parser.parse_args()
     onward.set_num_threads(arguments.threads)
@@ -216,10 +247,10 @@ def main() -> None:
         if arguments.overhead:
             return overhead(Path(folder))
         models = [*(trained(arguments.cases) if arguments.cases else ()), *generated(Path(folder))]
-        models += quantized(Path(folder))
+        models = [model for model in (*models, *quantized(Path(folder))) if arguments.only in model.name]
+        if arguments.first:
+            return first_outputs(models, Path(folder))
         for model in models:
-            if arguments.only not in model.name:
-                continue
             took = medians(contestants(model, arguments.threads))
             best = min(value for name, value in took.items() if name != "onward")
             rows.append({"model": model.name, **took, "ratio": best / took["onward"]})

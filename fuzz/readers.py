@@ -155,6 +155,7 @@ def stored(pattern: str) -> Callable[[Path], Iterator[bytes]]:
 READERS = {
     "safetensors": Reader(".safetensors", onward.load, saved),
     "torch": Reader(".pt", onward.load, stored("torch/*.pt")),
+    "pt2": Reader(".pt2", onward.load, stored("exported_program/*.pt2")),
     "script": Reader(".pt", run_script, stored("torch/front_[st]*.pt")),
     "script-code": Reader(".py", run_code, code),
     "keras": Reader(".keras", onward.load, stored("keras/*.keras")),
@@ -229,7 +230,7 @@ def fuzz(name: str, seconds: int, seed: int) -> None:
         "-max_len=100000",
         f"-artifact_prefix={FOUND}/{name}-",
     ]
-    mutator = {"custom_mutator": mutated} if reader.suffix in (".pt", ".keras", ".npz") else {}
+    mutator = {"custom_mutator": mutated} if reader.suffix in (".pt", ".pt2", ".keras", ".npz") else {}
     atheris.Setup(
         [sys.argv[0], *options, "-verbosity=1", "-print_final_stats=1", str(seeds)], read, **mutator
     )

@@ -21,7 +21,7 @@ CPP_ORDER = ["kernels", "platform", "run", "bind"]
 # A layer's methods import these folders when they are called.
 DEFERRED = {
     *(("layers", "streaming"), ("layers", "tracing"), ("layers", "formats")),
-    *(("graph", "streaming"), ("graph", "tracing")),
+    *(("graph", "streaming"), ("graph", "tracing"), ("graph", "formats")),
 }
 
 
@@ -101,5 +101,5 @@ def test_import_onward_imports_numpy_and_safetensors_only() -> None:
 
 def test_all_lists_the_public_names() -> None:
     public = {name for name, value in vars(onward).items() if not name.startswith("_") and callable(value)}
-    assert set(onward.__all__) == public | {"errors", "textbook", "train"}
+    assert set(onward.__all__) == public | {"errors", "textbook", "train", "verify"}
     assert callable(onward.load)

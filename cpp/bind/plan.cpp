@@ -27,6 +27,9 @@ constexpr std::pair<const char*, onward::Comparison> comparisons[] = {
     {"equal", onward::Comparison::equal}, {"not_equal", onward::Comparison::not_equal},
     {"less", onward::Comparison::less}, {"less_or_equal", onward::Comparison::less_or_equal},
 };
+constexpr std::pair<const char*, onward::Window> windows[] = {
+    {"maximum", onward::Window::maximum}, {"sum", onward::Window::sum}, {"weighted_sum", onward::Window::weighted_sum},
+};
 constexpr std::pair<const char*, onward::Reduction> reductions[] = {
     {"sum", onward::Reduction::sum}, {"maximum", onward::Reduction::maximum},
 };
@@ -112,6 +115,27 @@ void integer_product(Plan& plan, const nb::object& matrix, const ViewIn& x, Size
     plan.weights.push_back(matrix);
 }
 
+using OperationIn = std::tuple<std::string, std::variant<std::string, ActivationIn>, Size, Size>;
+
+// The views are those of the inputs and, as the last one, that of the output.
+void fused(Plan& plan, const std::vector<OperationIn>& operations, const nb::args& views) {
+    std::vector<onward::ElementwiseOperation> converted;
+    for (const auto& [kind, function, a, b] : operations) {
+        if (kind == "activate")
+            converted.push_back({activation_of<float>(std::get<ActivationIn>(function)), a, b});
+        else if (kind == "unary")
+            converted.push_back({lookup(unaries, std::get<std::string>(function)), a, b});
+        else
+            converted.push_back({lookup(binaries, std::get<std::string>(function)), a, b});
+    }
+    std::vector<View> inputs;
+    for (const nb::handle view : views) inputs.push_back(view_of(nb::cast<ViewIn>(view)));
+    if (inputs.empty()) throw nb::value_error("a fused step needs an output");
+    const View y = inputs.back();
+    inputs.pop_back();
+    plan.core.fused(converted, inputs, y);
+}
+
 void recurrent(Plan& plan, const nb::object& layer, const ViewIn& x, const std::optional<ViewIn>& h0,
                const std::optional<ViewIn>& c0, const ViewIn& y, const ViewIn& h_n, const std::optional<ViewIn>& c_n) {
     const auto* const stack = std::get_if<onward::Stack<float>>(&nb::cast<const Stack&>(layer).core);
@@ -146,6 +170,10 @@ void bind_plan(nb::module_& m) {
         .def_prop_ro("lanes", [](const Plan& plan) { return plan.core.lanes(); }, "Floats in a vector.")
         .def("__len__", [](const Plan& plan) { return plan.core.size(); })
         .def("copy", [](Plan& plan, const ViewIn& x, const ViewIn& y) { plan.core.copy(view_of(x), view_of(y)); })
+        .def("fill_border", [](Plan& plan, const ViewIn& x, const ViewIn& y, const std::vector<Size>& low,
+                               const std::vector<Size>& high) {
+            plan.core.fill_border(view_of(x), view_of(y), low, high);
+        })
         .def("gather", [](Plan& plan, const ViewIn& x, const std::vector<Size>& table, const ViewIn& y) {
             plan.core.gather(view_of(x), table, view_of(y));
         })
@@ -165,13 +193,17 @@ void bind_plan(nb::module_& m) {
         .def("binary", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
             plan.core.binary(lookup(binaries, operation), view_of(a), view_of(b), view_of(y));
         })
+        .def("fused", &fused, nb::sig("def fused(self, operations: list, *views: tuple) -> None"))
         .def("compare", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b,
                            const ViewIn& y) {
             plan.core.compare(lookup(comparisons, operation), view_of(a), view_of(b), view_of(y));
         })
-        .def("multiply_add", [](Plan& plan, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
-            plan.core.multiply_add(view_of(a), view_of(b), view_of(y));
-        })
+        .def("window", [](Plan& plan, const std::string& operation, const ViewIn& x,
+                          const std::optional<ViewIn>& weights, const std::optional<ViewIn>& bias, const ViewIn& y) {
+            const View w = weights ? view_of(*weights) : View{}, b = bias ? view_of(*bias) : View{};
+            plan.core.window(lookup(windows, operation), view_of(x), weights ? &w : nullptr, bias ? &b : nullptr,
+                             view_of(y));
+        }, "operation"_a, "x"_a, "weights"_a.none(), "bias"_a.none(), "y"_a)
         .def("reduce", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
             plan.core.reduce(lookup(reductions, operation), view_of(x), view_of(y));
         })

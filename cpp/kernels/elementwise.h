@@ -70,16 +70,6 @@ void binary(Binary operation, Size n, const Real* a, Size a_step, const Real* b,
     }
 }
 
-// y += a b
-template <class Real>
-void multiply_add(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y) {
-    constexpr int L = Float<Real>::L;
-    const vec_of<Real> first_a = n ? broadcast(*a) : vec_of<Real>{}, first_b = n ? broadcast(*b) : vec_of<Real>{};
-    for (Size i = 0; i < n; i += L)
-        store_some(y + i, fma(a_step ? load_some(a + i, n - i) : first_a, b_step ? load_some(b + i, n - i) : first_b,
-                              load_some(y + i, n - i)), n - i);
-}
-
 // Returns the maximum of n >= 1 numbers; NaN if any of them is NaN.
 template <class Real>
 Real maximum(Size n, const Real* x) {

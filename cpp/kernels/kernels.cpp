@@ -10,6 +10,7 @@
 #include "kernels/product.h"
 #include "kernels/rows.h"
 #include "kernels/vec.h"
+#include "kernels/window.h"
 
 #ifndef ONWARD_ISA
 #error "ONWARD_ISA names this build's table"
@@ -192,7 +193,7 @@ constexpr onward::Kernels<Real> kernels = {
     activate<Real>,
     unary<Real>,
     binary<Real>,
-    multiply_add<Real>,
+    window<Real>,
     maximum<Real>,
     softmax<Real>,
     standardize<Real>,

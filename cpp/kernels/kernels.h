@@ -26,6 +26,7 @@ enum class Unary {
     absolute, ceil, cosine, error_function, floor, log, negative, reciprocal, round, sign, sine, sqrt
 };
 enum class Binary { add, subtract, multiply, divide, maximum, minimum };
+enum class Window { maximum, sum, weighted_sum };
 
 // An activation function and its parameters, which most functions do not use.
 template <class Real>
@@ -156,6 +157,19 @@ struct Operand {
     const Size* offsets = nullptr;  // null: one piece at offset 0
 };
 
+// Windows over rows of channels. Window `row` has `taps` elements of each channel, at these offsets from
+// x + row * stride; the rows may overlap. A weighted sum has weights [taps][channels]. The bias, which sums start with,
+// may be null.
+template <class Real>
+struct Windows {
+    const Real* x;
+    Size stride, rows, channels;
+    const Size* offsets;
+    Size taps;
+    const Real* weights = nullptr;
+    const Real* bias = nullptr;
+};
+
 template <class Real>
 struct Kernels {
     Size L;
@@ -180,7 +194,7 @@ struct Kernels {
     // Elementwise over n numbers; an operand whose step is 0 is one number. y may be an operand.
     void (*unary)(Unary operation, Size n, const Real* x, Real* y);
     void (*binary)(Binary operation, Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);
-    void (*multiply_add)(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);  // y += a b
+    void (*window)(Window operation, const Windows<Real>& windows, Real* y, Size y_stride);
     Real (*maximum)(Size n, const Real* x);
     // One row: the softmax or its logarithm, and (x - mean) / sqrt(variance + epsilon).
     void (*softmax)(Size n, const Real* x, bool logarithm, Real* y);

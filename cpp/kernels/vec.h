@@ -109,6 +109,9 @@ template <class Real>
 inline vec_of<Real> load_some(const Real* p, Size n) {
     typedef vec_of<Real> anywhere __attribute__((aligned(sizeof(Real))));
     if (n >= Float<Real>::L) return *(const anywhere*)p;
+#if defined(__AVX512F__)
+    if constexpr (sizeof(Real) == 4) return (f32v)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
+#endif
     alignas(vector_bytes) Real part[Float<Real>::L] = {};
     __builtin_memcpy(part, p, n * sizeof(Real));
     return load((const Real*)part);
@@ -121,6 +124,9 @@ inline void store_some(Real* p, vec_of<Real> v, Size n) {
         *(anywhere*)p = v;
         return;
     }
+#if defined(__AVX512F__)
+    if constexpr (sizeof(Real) == 4) return _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
+#endif
     alignas(vector_bytes) Real part[Float<Real>::L];
     store(part, v);
     __builtin_memcpy(p, part, n * sizeof(Real));

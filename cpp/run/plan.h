@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "run/dense.h"
@@ -20,6 +21,13 @@ enum class Reduction { sum, maximum };
 
 enum class Comparison { equal, not_equal, less, less_or_equal };
 
+// One of the operations of a fused step. Its operands are numbered: first the inputs of the step, then the results of
+// the operations before it. Only a binary operation uses b.
+struct ElementwiseOperation {
+    std::variant<Unary, Binary, Activation<float>> function;
+    Size a, b;
+};
+
 class Plan {
 public:
     // `sizes` holds the size of each space in bytes. The methods below add a step. They throw std::out_of_range if a
@@ -29,6 +37,8 @@ public:
 
     // Steps that move, select or convert elements of any dtype.
     void copy(const View& x, const View& y);
+    // Fills y with the number x, except for the box of elements from low[axis] to high[axis] - 1.
+    void fill_border(const View& x, const View& y, const std::vector<Size>& low, const std::vector<Size>& high);
     // y[i] = x[table[i]]; the table holds offsets from the first element of x. y must be contiguous.
     void gather(const View& x, std::vector<Size> table, const View& y);
     // y (I.., ..) holds the rows of x (n, ..) with the numbers `indices` (I..), of dtype int32 or int64; negative ones
@@ -40,8 +50,12 @@ public:
     void activate(Activation<float> function, const View& x, const View& y);
     void unary(Unary operation, const View& x, const View& y);
     void binary(Binary operation, const View& a, const View& b, const View& y);           // of any dtype
+    // Several of the operations above in one pass; their results are never stored as a whole.
+    void fused(const std::vector<ElementwiseOperation>& operations, const std::vector<View>& inputs, const View& y);
     void compare(Comparison operation, const View& a, const View& b, const View& y);      // of any dtype; y is boolean
-    void multiply_add(const View& a, const View& b, const View& y);  // y += a b
+    // y (.., C) combines the elements of each window of x (.., taps.., C). A weighted sum has weights (taps, C); the
+    // bias (C) may be null. The channels are adjacent in memory.
+    void window(Window operation, const View& x, const View* weights, const View* bias, const View& y);
     // Reduces the last axis of x; it has size 1 in y.
     void reduce(Reduction operation, const View& x, const View& y);
     // y[t] = y[t - 1] + x[t] along the first axis.
@@ -104,6 +118,8 @@ private:
     void check_floats(std::initializer_list<const View*> views) const {
         for (const View* view : views) check(*view, DType::float32);
     }
+    template <int inputs>
+    void add_fused(const std::vector<ElementwiseOperation>& operations, const std::vector<View>& views);
     template <class Function>
     void each_row(const View& x, const View& y, Function function);
 

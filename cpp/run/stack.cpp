@@ -29,7 +29,7 @@ Size gates(Cell cell) {
 Size recorded(Cell cell) { return gates(cell) + (cell == Cell::lstm || cell == Cell::gru); }
 
 bool worth_sharing(Size B, Cell cell, Size H, Size P) {
-    constexpr Size worth_a_barrier = 10'000;  // multiply-adds
+    constexpr Size worth_a_barrier = 50'000;  // multiply-adds
     return B * gates(cell) * H * P >= worth_a_barrier;
 }
 

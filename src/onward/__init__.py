@@ -1,7 +1,7 @@
 """Run trained recurrent networks on a CPU with NumPy alone; may import every folder except cli."""
 
 import importlib
-import types
+import typing
 
 from . import errors, textbook
 from .core.threads import get_num_threads, num_threads, set_num_threads
@@ -62,6 +62,7 @@ __all__ = [
     "set_num_threads",
     "textbook",
     "train",
+    "verify",
 ]
 
 
@@ -74,7 +75,9 @@ LAZY = {
 }
 
 
-def __getattr__(name: str) -> types.ModuleType:
+def __getattr__(name: str) -> typing.Any:
     if name in LAZY:
         return importlib.import_module(LAZY[name])
+    if name == "verify":
+        return importlib.import_module("onward.recipes.verify").verify
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "platform/denormals.h"
@@ -14,8 +15,10 @@
 #include "platform/threads.h"
 #include "run/backward.h"
 #include "run/dense.h"
+#include "run/integers.h"
 #include "run/losses.h"
 #include "run/pool.h"
+#include "run/quantized_lstm.h"
 #include "run/stack.h"
 #include "run/stream.h"
 
@@ -226,6 +229,65 @@ void losses(Hash& hash) {
     }
 }
 
+std::vector<int8_t> bytes(Random& random, Size n) {
+    std::vector<int8_t> result(n);
+    for (int8_t& byte : result) byte = int8_t(random.bits() % 256);
+    return result;
+}
+
+// Exact sums of bytes with zero points, and the rounding of their rows.
+void integer_products(Hash& hash) {
+    Random random;
+    for (const Size K : {1, 7, 65})
+        for (const Size O : {1, 33}) {
+            const Size rows = 17;
+            const auto q = bytes(random, O * K), x = bytes(random, rows * K);
+            const std::vector<int32_t> zeros(O, 3);
+            const IntegerMatrix matrix(q.data(), zeros.data(), O, K);
+            const ByteKernels& kernels = matrix.byte_kernels();
+            const Size size = matrix.panels().quantized_size;
+            std::vector<int32_t> packed(rows * size), sums(rows * O);
+            for (Size row = 0; row < rows; row++)
+                matrix.pack_row((const uint8_t*)x.data() + row * K, {0}, K, uint8_t(kernels.offset), -5,
+                                packed.data() + row * size);
+            kernels.integer_product(matrix.panels(), packed.data(), rows,
+                                    {O, O, nullptr, sums.data(), nullptr, nullptr, false, nullptr});
+            hash.add(sums);
+            const auto numbers = random.numbers<float>(rows * K, 3);
+            std::vector<uint8_t> rounded(rows * K);
+            kernels.quantize(rows * K, numbers.data(), 0.01f, 120, 0, rounded.data());
+            hash.add(rounded);
+        }
+}
+
+void quantized_lstm(Hash& hash) {
+    Random random;
+    const Size T = 9, B = 5, I = 7, H = 33;
+    const auto W = bytes(random, 4 * H * I), R = bytes(random, 4 * H * H);
+    const std::vector<float> scale(4 * H, 0.004f), bias = random.numbers<float>(4 * H);
+    const std::vector<int32_t> zeros(4 * H, -3);
+    const QuantizedDirection direction{{Format::dynamic, W.data(), scale.data(), zeros.data()},
+                                       {Format::dynamic, R.data(), scale.data(), zeros.data()}, bias.data(), nullptr};
+    const auto x = random.numbers<float>(T * B * I);
+    std::vector<float> y(T * 2 * B * H), h(2 * B * H), c(2 * B * H);
+    QuantizedLSTM({direction, direction}, {}, false, I, H)
+        .forward({T, B, x.data(), y.data(), nullptr, nullptr, h.data(), c.data()});
+    hash.add(y), hash.add(h), hash.add(c);
+}
+
+// The functions of graphs.
+void elementwise(Hash& hash) {
+    Random random;
+    const auto x = random.numbers<float>(10'000, 30);
+    for (int operation = 0; operation <= int(Unary::sqrt); operation++) {
+        if (Unary(operation) == Unary::sqrt || Unary(operation) == Unary::log) continue;  // NaN has no fixed bits
+        std::vector<float> y(x.size());
+        const FlushDenormals flush;
+        kernels<float>().unary(Unary(operation), Size(x.size()), x.data(), y.data());
+        hash.add(y);
+    }
+}
+
 using Answers = std::map<std::string, uint64_t>;
 
 template <class Real>
@@ -251,6 +313,14 @@ Answers answers_of(const std::string& isa) {
     Answers answers;
     answer<float>("float32", answers);
     answer<double>("float64", answers);
+    using Entry = std::pair<const char*, void (*)(Hash&)>;
+    for (const auto& [name, function] : {Entry{"integer products", integer_products},
+                                         Entry{"dynamically quantized lstm", quantized_lstm},
+                                         Entry{"elementwise functions", elementwise}}) {
+        Hash hash;
+        function(hash);
+        answers[name] = hash.value;
+    }
     return answers;
 }
 

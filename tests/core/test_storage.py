@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from onward.core import storage
+from onward.core import atomic
 from onward.errors import FileError
 
 # Writes 4 MB to the given file repeatedly, and prints a line before the first write.
 WRITER = """
 import sys
-from onward.core import storage
+from onward.core import atomic
 print("ready", flush=True)
 while True:
-    storage.replace(sys.argv[1], bytes([int(sys.argv[2])]) * 4_000_000)
+    atomic.replace(sys.argv[1], bytes([int(sys.argv[2])]) * 4_000_000)
 """
 KILLS = 10
 
@@ -44,7 +44,7 @@ def test_files_of_killed_writers_do_not_accumulate(tmp_path: Path) -> None:
         killed_writer(path)
         most = max(most, len(files(tmp_path)))
     assert most <= 3  # the target, and one killed writer's temporary file and lock
-    storage.replace(path, b"new")
+    atomic.replace(path, b"new")
     assert files(tmp_path) == ["model.safetensors"] and path.read_bytes() == b"new"
 
 
@@ -52,8 +52,8 @@ def test_the_next_write_removes_what_a_killed_writer_left(tmp_path: Path) -> Non
     path = tmp_path / "a[b]*.npz"
     program = f"""
 import os, signal
-from onward.core import storage
-with storage.replacing({str(path)!r}) as temporary:
+from onward.core import atomic
+with atomic.replacing({str(path)!r}) as temporary:
     temporary.write_bytes(b"half")
     os.kill(os.getpid(), signal.{"SIGTERM" if sys.platform == "win32" else "SIGKILL"})
 """
@@ -64,7 +64,7 @@ with storage.replacing({str(path)!r}) as temporary:
     others = [".a[b]*.npz.notes", ".other.npz.0123abcd", "a[b]*.npz.0123abcd"]
     for name in others:
         (tmp_path / name).write_bytes(b"not ours")
-    storage.replace(path, b"whole")
+    atomic.replace(path, b"whole")
     assert files(tmp_path) == sorted([path.name, *others])
 
 
@@ -75,17 +75,17 @@ def test_temporary_folders_of_killed_processes_are_removed_and_those_of_live_one
     program = f"""
 import os, signal
 from pathlib import Path
-from onward.core import storage
-with storage.temporary_path(Path({str(target)!r})) as temporary:
+from onward.core import atomic
+with atomic.temporary_path(Path({str(target)!r})) as temporary:
     temporary.mkdir()
     (temporary / "part").write_bytes(b"half")
     os.kill(os.getpid(), signal.{"SIGTERM" if sys.platform == "win32" else "SIGKILL"})
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode
     assert len(files(tmp_path)) == 2
-    with storage.temporary_path(target) as slow:
+    with atomic.temporary_path(target) as slow:
         slow.mkdir()
-        with storage.temporary_path(target) as fast:
+        with atomic.temporary_path(target) as fast:
             fast.mkdir()
             fast.rename(target)
         assert files(tmp_path) == [slow.name, f"{slow.name}.lock", "scores"]
@@ -94,16 +94,16 @@ with storage.temporary_path(Path({str(target)!r})) as temporary:
 
 def test_a_writer_does_not_remove_the_files_of_a_live_one(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    with storage.replacing(path) as slow:
+    with atomic.replacing(path) as slow:
         slow.write_bytes(b"slow")
         for content in (b"first", b"second"):
-            storage.replace(path, content)
+            atomic.replace(path, content)
         assert path.read_bytes() == b"second" and slow.read_bytes() == b"slow"
         subprocess.run(
             [
                 sys.executable,
                 "-c",
-                f"from onward.core import storage; storage.replace({str(path)!r}, b'third')",
+                f"from onward.core import atomic; atomic.replace({str(path)!r}, b'third')",
             ],
             check=True,
         )
@@ -118,7 +118,7 @@ def test_concurrent_writers_all_succeed(tmp_path: Path) -> None:
     def write(value: int) -> None:
         try:
             for _ in range(100):
-                storage.replace(path, bytes([value]) * 1000)
+                atomic.replace(path, bytes([value]) * 1000)
         except FileError as error:
             errors.append(error)
 
@@ -149,11 +149,11 @@ def test_a_lock_taken_away_during_its_creation_is_replaced(
     def late(descriptor: int, operation: int) -> None:
         if not seen:
             seen.append(descriptor)
-            storage._remove_abandoned(path)
+            atomic._remove_abandoned(path)
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    storage.replace(path, b"content")
+    atomic.replace(path, b"content")
     assert path.read_bytes() == b"content" and files(tmp_path) == [path.name]
 
 
@@ -167,30 +167,30 @@ def test_a_write_succeeds_on_a_file_system_without_locks(
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
     path = tmp_path / "model.safetensors"
-    with storage.replacing(path) as slow:
+    with atomic.replacing(path) as slow:
         slow.write_bytes(b"slow")
-        storage.replace(path, b"fast")
+        atomic.replace(path, b"fast")
         assert slow.read_bytes() == b"slow"
     assert files(tmp_path) == [path.name]
 
 
 def test_a_failed_write_leaves_the_previous_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    storage.replace(path, b"old")
+    atomic.replace(path, b"old")
     with (
         pytest.raises(FileError, match="cannot be written: No space left"),
-        storage.replacing(path) as temporary,
+        atomic.replacing(path) as temporary,
     ):
         temporary.write_bytes(b"half")
         raise OSError(28, os.strerror(28))
     assert files(tmp_path) == [path.name] and path.read_bytes() == b"old"
     with pytest.raises(FileError, match="cannot be written"):
-        storage.replace(tmp_path / "missing" / "model.safetensors", b"new")
+        atomic.replace(tmp_path / "missing" / "model.safetensors", b"new")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows restricts links")
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     link, target = tmp_path / "link", tmp_path / "target"
     link.symlink_to(target)
-    storage.replace(link, b"content")
+    atomic.replace(link, b"content")
     assert link.is_symlink() and target.read_bytes() == b"content"

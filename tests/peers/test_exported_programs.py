@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from support import exported_modules, modules
-from support.exported_modules import CASES, Case, Counter
+from support import modules
+from support.exported_functions import Case, Function
+from support.exported_modules import CASES, Counter
 from support.onnx_nodes import open_model
 from torch import nn
 from torch.export import Dim
@@ -90,7 +91,7 @@ DYNAMIC = {name: case for name, case in CASES.items() if any(case.dynamic.values
 def test_dynamic_program_takes_other_sizes(case: Case, tmp_path: Path) -> None:
     module, inputs = built(case)
     axes = [{axis: Dim.AUTO for axis in case.dynamic.get(i, ())} or None for i in range(len(inputs))]
-    dynamic = (tuple(axes),) if isinstance(module, exported_modules.Function) else tuple(axes)
+    dynamic = (tuple(axes),) if isinstance(module, Function) else tuple(axes)
     net = load(program_of(module, inputs, dynamic), tmp_path)
     check(net, module, inputs)
     first = inputs[0]
@@ -204,7 +205,7 @@ def test_keyword_arguments_with_fixed_values(tmp_path: Path) -> None:
 
 def test_errors_name_range_constraints(tmp_path: Path) -> None:
     batch = Dim("batch", min=3, max=8)
-    module = exported_modules.Function(lambda x, y: x + y)
+    module = Function(lambda x, y: x + y)
     program = program_of(module, (torch.ones(4, 2), torch.ones(4, 2)), (({0: batch}, {0: batch}),))
     net = load(program, tmp_path)
     x = np.ones((5, 2), np.float32)
@@ -216,7 +217,7 @@ def test_errors_name_range_constraints(tmp_path: Path) -> None:
 
 
 def test_unsupported_operators_name_their_node(tmp_path: Path) -> None:
-    module = exported_modules.Function(lambda x: torch.linalg.eigh(x)[0])
+    module = Function(lambda x: torch.linalg.eigh(x)[0])
     with pytest.raises(
         FileError, match=r"node \w+ \(aten\.\w*eigh\.default\): the operator .* is not supported"
     ):

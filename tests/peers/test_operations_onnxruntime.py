@@ -193,6 +193,11 @@ MICROSOFT: list[Any] = [
         {},
     ),
     ("DynamicQuantizeMatMul", [floats(3, 5), int8(5, 4), number(0.2), number(0, np.int8), floats(4)], {}),
+    (
+        "QGemm",
+        [uint8(3, 5), *QUANTIZED, int8(4, 5), number(0.2), int8(), np.arange(4, dtype=np.int32)],
+        {"transB": 1, "alpha": 0.5},
+    ),
     ("QLinearAdd", [uint8(3, 5), *QUANTIZED, uint8(5), number(0.2), number(3, np.uint8), *QUANTIZED], {}),
     ("QLinearMul", [int8(3, 5), number(0.1), int8(), int8(5), number(0.2), int8(), number(1.5), int8()], {}),
     ("QLinearSigmoid", [uint8(3, 50), *QUANTIZED, number(1 / 256), number(0, np.uint8)], {}),

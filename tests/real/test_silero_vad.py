@@ -119,3 +119,10 @@ def test_the_onnx_graph_with_its_lstm_in_a_branch_detects_the_same(case: Any) ->
     rounding = np.abs(original - exact).max()  # float32 rounding in the original, whose states reach 34
     assert rounding < 2e-5
     assert np.abs(speech_probabilities(onward.load(path), frames) - exact).max() < 2 * rounding
+
+
+def test_a_stream_feeds_the_state_back_with_the_bits_of_the_calls_by_hand(case: Any) -> None:
+    model, frames = onward.load(case.folder / "silero_vad_16k_op15.onnx"), case.inputs["frames576"]
+    stream = model.stream(sr=16000)  # the state is found by its name
+    live = np.array([stream(frame[None]).item() for frame in frames])
+    np.testing.assert_array_equal(live, speech_probabilities(model, frames))

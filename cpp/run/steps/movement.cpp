@@ -64,6 +64,34 @@ void Plan::copy(const View& x, const View& y) {
     });
 }
 
+void Plan::fill_border(const View& x, const View& y, const std::vector<Size>& low, const std::vector<Size>& high) {
+    check(x), check(y), check_same(x, y);
+    if (low.size() != y.shape.size() || high.size() != y.shape.size())
+        throw std::invalid_argument("a box needs two bounds for each axis");
+    std::vector<Loops<2>> sides;  // before and after the box, axis by axis
+    View rest = y;
+    for (size_t axis = 0; axis < y.shape.size(); axis++) {
+        if (low[axis] < 0 || low[axis] > high[axis] || high[axis] > y.shape[axis])
+            throw std::invalid_argument("a box exceeds its view");
+        auto slice = [&](Size first, Size last) {
+            View part = rest;
+            part.offset += first * part.strides[axis], part.shape[axis] = last - first;
+            return part;
+        };
+        for (const View& side : {slice(0, low[axis]), slice(high[axis], y.shape[axis])})
+            if (!is_empty(side)) sides.push_back(Loops<2>({&x, &side}));
+        rest = slice(low[axis], high[axis]);
+    }
+    with_element(x.dtype, [&]<class T>(T) {
+        steps.push_back([sides](std::byte* const* spaces) {
+            for (const Loops<2>& loops : sides)
+                loops.run<T>(spaces, [](const auto& p, Size n, const auto& step) {
+                    copy_run(p[0], step[0], n, p[1], step[1]);
+                });
+        });
+    });
+}
+
 void Plan::gather(const View& x, std::vector<Size> table, const View& y) {
     check(y), check_same(x, y);
     for (const Size offset : table)

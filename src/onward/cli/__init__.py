@@ -26,6 +26,7 @@ COMMANDS = {
     "info": ("info", "Show the layers of MODEL, their output shapes and parameters."),
     "convert": ("convert", "Convert the model IN to the file OUT: .safetensors or .onnx."),
     "quantize": ("quantize", "Compress the recurrent layers of MODEL to float16 or int8."),
+    "verify": ("verify", "Compare the outputs of MODEL on INPUTS with EXPECTED outputs."),
     "models": ("models", "List the models and data sets that come with Onward."),
 }
 

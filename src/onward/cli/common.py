@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import bundled
-from ..core import storage
+from ..core import atomic
 from ..errors import ArgumentError
 from ..formats import load
 from ..layers.base import Layer
@@ -172,7 +172,7 @@ def write_figure(path: Path, figure: Figure) -> None:
     """Write a picture in the format of the suffix. If this fails, an existing file is unchanged."""
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower(), dpi=100)
-    storage.replace(path, picture.getvalue())
+    atomic.replace(path, picture.getvalue())
 
 
 def counted(n: int, noun: str) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from ..errors import ArgumentError
 from ..formats import load
 from ..formats.keras.runtime.graph import Model as KerasModel
-from ..formats.torch.parts import Parts
+from ..formats.torch.parts import WHOLE_MODEL, Parts
 from ..layers.base import Layer
 from ..layers.summary import Row, rows, shape_text
 from .common import (
@@ -109,7 +109,9 @@ def _show(report: Report) -> None:
     console().print(f"The weights take {kilobytes(report['bytes'])}.")
     if not report["connected"] and len(report["layers"]) > 1:
         text = "The file contains no forward(): onward.load(...).sequential(...) connects its layers."
-        console().print(text, style="yellow")
+        console().print(
+            f"{text} {WHOLE_MODEL}", style="yellow", soft_wrap=True, highlight=False, markup=False
+        )
     for path, reason in report["reasons"].items():
         console().print(f"{path or report['model']} is not loaded: {reason}", style="yellow")
     if report["leftover"]:

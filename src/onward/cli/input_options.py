@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import bundled
-from ..core import storage
+from ..core import files
 from ..errors import FileError
 from ..layers.base import Layer
 from ..recipes import text
@@ -111,7 +111,7 @@ def _read_text(model_path: Path, path: Path) -> Sequences:
             "text, which needs a text model"
         )
         raise click.BadParameter(message, param_hint="INPUT")
-    whole = storage.read_text(path)
+    whole = files.read_text(path)
     known = vocabulary.without_unknown(whole)
     if not known:
         raise FileError(

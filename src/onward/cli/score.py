@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from .. import bundled
-from ..core import storage
+from ..core import files
 from ..errors import ArgumentError
 from ..recipes import sequences, text
 from ..tables import data
@@ -76,7 +76,7 @@ def _score_text(model: str, path: Path, unknown: str) -> Report:
         message = f"{path} is read as a text, but {model} is not a text model; tables end in {suffixes}"
         raise click.BadParameter(message, param_hint="FILE")
     net, vocabulary = text_model(model)
-    whole = storage.read_text(path)
+    whole = files.read_text(path)
     skipped = vocabulary.unknown(whole)
     known = whole
     if unknown == "skip":

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ..core import storage
+from ..core import files
 from ..layers.sequential import Sequential
 from ..recipes import characters, sequences, text
 from ..tables import data, model_files
@@ -75,7 +75,7 @@ def train_text(
     determines the reported bits per character. `onward sample` then generates text with the model.
     """
     out = _output(file, out)
-    whole = storage.read_text(file)
+    whole = files.read_text(file)
     vocabulary, parts = text.Vocabulary(whole), characters.split(whole)
     model = characters.character_model(
         vocabulary, hidden or characters.hidden_size(whole), layers or 2, characters.DROPOUT, seed

@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from ..core import storage
+from ..core import files
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
-from . import match_weights, native, npz, zip
+from . import zip
 from .keras import HDF5_SIGNATURE
 from .keras import MEMBERS as KERAS_MEMBERS
-from .torch import archive, exported_program
-from .torch.merge import Found, merged
-from .torch.parts import Parts, find_layers
-from .torch.state_dict import StateDict, state_dicts
 
 if TYPE_CHECKING:
     from ..graph import Model
+    from .torch.merge import Found
+    from .torch.parts import Parts
 
+# Each function imports the readers of a format when it meets such a file, so that opening one is fast.
+
+NPY_SIGNATURE = b"\x93NUMPY"
 PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
+PT2_MEMBERS = ("archive_format", "serialized_exported_program.json")
 GRAPHS = ("onnx", "pt2")
 FORMATS = "safetensors, PyTorch (.pt, .pt2, TorchScript), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
 
@@ -60,7 +62,7 @@ def load(
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that does not apply to the file.
     """
-    data = storage.mapped(path)
+    data = files.mapped(path)
     kind = _format(path, data)
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
     script_options = {"method": method, "part": part}
@@ -80,10 +82,19 @@ def load(
         _reject(path, torch_options, "the file records its options")
         return model
     _reject(path, script_options, "they apply to TorchScript files only")
+    from . import native
+    from .torch.merge import merged
+    from .torch.parts import find_layers
+
     found, description = _read(path, data, kind)
     if description is not None or any(state_dict.records_options for state_dict in found.values()):
         _reject(path, torch_options, "the file records its options")
     with _errors_naming(path):
+        if description is not None and description.get("type") == "Model":
+            from ..graph import Model
+            from . import graphs
+
+            return Model(graphs.rebuild(description, found[()].tensors))
         if description is not None:
             return native.restore(description, found[()].tensors)
         parts = find_layers(merged(found), nonlinearity, batch_first)
@@ -96,7 +107,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     Reads every format that `load` reads, and NumPy's .npy, whose single array has the name "". In a
     checkpoint, the keys that lead to a state dict precede its names. Raises FileError.
     """
-    data = storage.mapped(path)
+    data = files.mapped(path)
     kind = _format(path, data)
     if kind == "keras":
         from .keras import load as keras
@@ -113,13 +124,16 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 
 def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
     """The tensors of a file under the names that a model uses. Raises FileError."""
-    data = storage.mapped(path)
+    data = files.mapped(path)
     kind = _format(path, data)
     if kind == "keras":
         from .keras import load as keras
 
         with _errors_naming(path):
             return keras.weights_for(data, model)
+    from . import match_weights
+    from .torch.merge import merged
+
     found, _ = _read(path, data, kind)
     with _errors_naming(path):
         tensors = merged(found, trusted=True).tensors  # the model says which layers they belong to
@@ -137,8 +151,8 @@ def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
     formats = {
         "keras": data[:8] == HDF5_SIGNATURE or members >= KERAS_MEMBERS,
         "npz": bool(members) and all(name.endswith(".npy") for name in members),
-        "npy": data[: len(npz.SIGNATURE)] == npz.SIGNATURE,
-        "pt2": exported_program.is_archive(members),
+        "npy": data[: len(NPY_SIGNATURE)] == NPY_SIGNATURE,
+        "pt2": any(name.rpartition("/")[2] in PT2_MEMBERS for name in members),
         "torch": is_zip or (data[:1] in PICKLE_STARTS and not has_header),
         "onnx": not has_header and (suffix == ".onnx" or data[:1] == ONNX_START),
         "safetensors": has_header or suffix == ".safetensors",
@@ -151,6 +165,11 @@ def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
 
 def _read(path: str | os.PathLike[str], data: zip.Data, kind: str) -> tuple[Found, dict[str, Any] | None]:
     """The state dicts of a file, and the description of the model if Onward saved it."""
+    from ..core import storage
+    from . import npz
+    from .torch import archive
+    from .torch.state_dict import StateDict, state_dicts
+
     description = None
     if kind in GRAPHS:
         tensors = _graph(path, data, kind).state_dict()
@@ -172,6 +191,7 @@ def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
 
     with _errors_naming(path):
         if kind == "pt2":
+            from .torch import exported_program
             from .torch.exported_graph import translate as translate_program
 
             return Model(translate_program(exported_program.read(data)))
@@ -184,11 +204,15 @@ def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
 def _script(
     path: str | os.PathLike[str], data: zip.Data, method: str | None, part: str | None
 ) -> Model | None:
-    """The model of a TorchScript file; None if the file contains no code."""
-    from ..graph import Model
-    from .torch.script.program import Program, has_forward, is_script
-
+    """Return the model of a TorchScript file, or None if the file contains no code."""
+    is_zip = data[:4] == zip.SIGNATURE
     with _errors_naming(path):
+        if not is_zip or not any("code/" in name for name in zip.ZipMembers(data).entries):
+            return None
+        from ..graph import Model
+        from .torch import archive
+        from .torch.script.program import Program, has_forward, is_script
+
         content = archive.read(data)
         if not is_script(content) or (method is None and part is None and not has_forward(content)):
             return None

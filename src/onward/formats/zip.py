@@ -1,5 +1,6 @@
 """Zip archives and arrays in memory-mapped files, with limits on what they unpack to."""
 
+import io
 import mmap
 import re
 import struct
@@ -33,7 +34,8 @@ class ZipMembers:
         self.view = memoryview(data)
         self._inflated: dict[str, memoryview] = {}
         try:
-            with zipfile.ZipFile(data) as archive:  # type: ignore[call-overload]  # a map is a readable file
+            file: Any = io.BytesIO(data) if isinstance(data, bytes) else data  # a map is a readable file
+            with zipfile.ZipFile(file) as archive:
                 infos = archive.infolist()
         except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, struct.error) as error:
             raise FileError(f"the zip archive is damaged: {error}") from error

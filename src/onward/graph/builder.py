@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .arena import Lifetime, place
 from .copies import without_copies
+from .fusion import fused
 from .unread_rows import without_unread_rows
 from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 
@@ -217,6 +218,7 @@ class Builder:
             np.concatenate(self._constants, out=constants)
         if optimize:
             self.steps = without_unread_rows(self.steps, self._array_of)
+            self.steps = fused(self.steps, self._array_of)
             self.steps = without_copies(self.steps, self._array_of, self.lanes)
             self._reuse_memory()
         plan = _core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])

@@ -7,7 +7,8 @@ from .view import ARENA, CONSTANTS, View
 
 Step = tuple[str, tuple[Any, ...]]
 
-ELEMENTWISE = frozenset({"activate", "binary", "cast", "compare", "copy", "unary", "where"})
+# Steps whose output, the last argument, may have any strides.
+STRIDED = frozenset({"activate", "binary", "cast", "compare", "copy", "fused", "unary", "where", "window"})
 
 
 def without_copies(steps: list[Step], array_of: Callable[[View], int], lanes: int) -> list[Step]:
@@ -50,7 +51,7 @@ def _memory(view: View, array_of: Callable[[View], int]) -> tuple[str, int]:
 
 
 def _is_fill(step: Step) -> bool:
-    return step[0] == "copy" and step[1][0].space == CONSTANTS
+    return step[0] in ("copy", "fill_border") and step[1][0].space == CONSTANTS
 
 
 def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
@@ -60,7 +61,7 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
     if len(places) != 1:
         return None
     (place,) = places
-    target = _like(arguments[place], x, y)
+    target = arguments[place].like(x, y)
     if target is None:
         return None
     if name == "product":
@@ -71,22 +72,8 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
     else:
         # With another innermost axis, the loop of an elementwise function would be slower than the copy.
         same_order = name == "copy" or _innermost(target) == _innermost(arguments[place])
-        allowed = name in ELEMENTWISE and place == len(arguments) - 1 and same_order
+        allowed = name in STRIDED and place == len(arguments) - 1 and same_order
     return (name, (*arguments[:place], target, *arguments[place + 1 :])) if allowed else None
-
-
-def _like(output: View, x: View, y: View) -> View | None:
-    """Return the view of the elements of y in the order of `output`, whose elements x orders like y."""
-    axes = {(size, stride): axis for axis, (size, stride) in enumerate(zip(x.shape, x.strides, strict=True))}
-    strides = []
-    for size, stride in zip(output.shape, output.strides, strict=True):
-        axis = axes.pop((size, stride), None) if size > 1 else None
-        if size > 1 and axis is None:
-            return None
-        strides.append(1 if axis is None else y.strides[axis])
-    if any(size > 1 for size, _ in axes) or x.shape != y.shape or output.dtype != y.dtype:
-        return None
-    return y._replace(shape=output.shape, strides=tuple(strides))
 
 
 def _innermost(view: View) -> list[int]:

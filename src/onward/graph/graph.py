@@ -51,6 +51,7 @@ class Graph:
     carries: dict[str, str] = field(default_factory=dict)  # names of inputs to names of declared outputs
     structure: Structure | None = None
     sizes: Sizes = field(default_factory=Sizes)
+    opset: int = 0  # of the ONNX file that the graph was in: its nodes have dtypes that this opset allows
     _names: set[str] = field(default_factory=set)
 
     def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
@@ -125,6 +126,17 @@ class Graph:
             if outer:
                 nodes.append(Node("Identity", (names.get(inner, prefix + inner),), (outer,), {}, outer))
         return Expansion(nodes, {prefix + name: array for name, array in self.constants.items()})
+
+    def without_unused(self) -> "Graph":
+        """Return the graph without the nodes and the constants that the outputs do not depend on."""
+        needed, used = set(self.outputs), []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.outputs):
+                outputs = tuple(name if name in needed else "" for name in node.outputs)
+                used.append(replace(node, outputs=outputs))
+                needed.update(node.inputs)
+        constants = {name: array for name, array in self.constants.items() if name in needed}
+        return replace(self, nodes=used[::-1], constants=constants)
 
     def _new_name(self, name: str) -> str:
         """Return the name, with a number appended if a value already has it."""

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import arrays
-from ..errors import DtypeError, ShapeError, SignatureError
+from ..core import arrays, storage
+from ..errors import ArgumentError, DtypeError, ShapeError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .chain import layers_of
 from .graph import Graph, Input
+from .named_carries import candidate_carries, found_carries, streamed_with
 from .planner import Planner
+from .sequences import pooled_over_time, streamed_over_time
 from .simplify import simplify
 from .summary import summarize
 
 if TYPE_CHECKING:
     from ..layers.sequential import Sequential
     from ..layers.summary import Row
+    from ..streaming.graph_pool import GraphPool
+    from ..streaming.graph_stream import GraphStream
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
@@ -43,6 +50,9 @@ class Model(FamiliarNames):
         self._variants: dict[frozenset[str], Planner] = {}  # by the replaced defaults
         self._planner = self._variant(frozenset())
         self._names = tuple(declared.name for declared in self._planner.graph.inputs)
+        # how many inputs in order are those of the planner, whose graph lacks inputs with default values
+        pairs = enumerate(zip(self.inputs, self._names, strict=False))
+        self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> tuple[Any, ...]:
         """Run the model.
@@ -54,8 +64,8 @@ class Model(FamiliarNames):
         structure = self._graph.structure
         if structure is not None:
             args, inputs = structure.flatten(args, inputs)
-        results = self._planner.run(args, inputs)  # its signature has passed the checks
-        if results is None:
+        results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
+        if results is None:  # otherwise, the signature has passed the checks
             results = self._run(args, inputs)
         if structure is not None:
             return structure.pack(dict(zip(self.outputs, results, strict=True)))
@@ -91,13 +101,83 @@ class Model(FamiliarNames):
         """
         return layers_of(self._planner.graph)
 
-    def stream(self, batch: int | None = None) -> Stream:
-        """Return a stream of `layers()`; raises the errors of both, as do the methods below."""
-        return self.layers().stream(batch)
+    def stream(
+        self,
+        batch: int | None = None,
+        *,
+        carry: Mapping[str, str] | None = None,
+        initial: Mapping[str, ArrayLike] | None = None,
+        time_axis: int | None = None,
+        **fixed: ArrayLike,
+    ) -> Stream | GraphStream:
+        """Return a sequence that continues from call to call, or `batch` of them: `y = stream(x)`.
 
-    def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
-        """Return a pool of `layers()`."""
-        return self.layers().pool(capacity, max_capacity)
+        The model runs block by block, and the outputs are bitwise those of one call on the whole sequence;
+        `time_axis` is the axis of the input that is time, by default the one over which its recurrent layers
+        run. If the model takes its states as inputs and returns them, `carry` names the inputs that the next
+        call takes from outputs, {input: output}; by default, those whose names and shapes match (`carries`).
+        They start at zeros, or at `initial`. `fixed` are inputs that have the same value in every call.
+
+        Raises ArgumentError, which names the node, if an operation needs the whole sequence.
+        """
+        if carry is None and time_axis is None and not fixed and not initial:
+            with contextlib.suppress(ArgumentError):  # if not, the error below names the node
+                return self.layers().stream(batch)
+        from ..streaming.graph_stream import GraphStream, SequenceStream
+
+        carry = self.carries if carry is None and time_axis is None else carry
+        if carry:
+            return GraphStream(streamed_with(self._graph, carry, fixed, initial or {}, batch or 1))
+        with self._candidates_in_errors():
+            streamed = streamed_over_time(self._graph, time_axis, fixed, batch or 1)
+        return SequenceStream(streamed, batch)
+
+    @contextlib.contextmanager
+    def _candidates_in_errors(self) -> Iterator[None]:
+        """Add the inputs and outputs that may be states to the error that a graph cannot stream."""
+        try:
+            yield
+        except (ArgumentError, SignatureError) as error:
+            pairs = candidate_carries(self._graph)
+            if not pairs:
+                raise
+            found = "; ".join(f"{name} from {' or '.join(outputs)}" for name, outputs in pairs.items())
+            raise type(error)(
+                f"{error}. If states are inputs and outputs, name them with carry=: {found}"
+            ) from error
+
+    @property
+    def carries(self) -> dict[str, str]:
+        """The inputs that a stream feeds from outputs: {input: output}."""
+        return found_carries(self._graph)
+
+    def pool(
+        self,
+        capacity: int,
+        max_capacity: int | None = None,
+        *,
+        carry: Mapping[str, str] | None = None,
+        initial: Mapping[str, ArrayLike] | None = None,
+        time_axis: int | None = None,
+        **fixed: ArrayLike,
+    ) -> Pool | GraphPool:
+        """Return thousands of streams, addressed by id: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
+
+        The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,
+        as `stream` does, and if an operation combines the rows of a batch.
+        """
+        if carry is None and time_axis is None and not fixed and not initial:
+            with contextlib.suppress(ArgumentError):  # if not, the error below names the node
+                return self.layers().pool(capacity, max_capacity)
+        from ..streaming.graph_pool import GraphPool, SequencePool
+
+        carry = self.carries if carry is None and time_axis is None else carry
+        if carry:
+            streamed = streamed_with(self._graph, carry, fixed, initial or {}, 1)
+            return GraphPool(streamed, capacity, max_capacity)
+        with self._candidates_in_errors():
+            streamed = pooled_over_time(self._graph, time_axis, fixed)
+        return SequencePool(streamed, capacity, max_capacity)
 
     def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
         """Return a trace of `layers()`, with their options."""
@@ -106,6 +186,17 @@ class Model(FamiliarNames):
     def quantize(self, precision: str, **options: Any) -> Sequential:
         """Quantize `layers()`, with their options."""
         return self.layers().quantize(precision, **options)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the graph and its arrays to a safetensors file, for `onward.load`.
+
+        If writing fails, an existing file is left unchanged. Raises FileError, and ArgumentError, which names
+        the node, for a graph that runs a Python function.
+        """
+        from ..formats import graphs
+
+        description, tensors = graphs.describe(self._graph)
+        storage.write(path, tensors, {"type": "Model", **description})
 
     def _summary_rows(self) -> list[Row]:
         return summarize(self._graph).rows

@@ -26,14 +26,20 @@ class Planner:
     """Plans a graph for each signature of its inputs and runs the plans.
 
     A signature consists of the shapes and dtypes of the inputs and, if `parameters`, of the values of integer
-    and boolean scalars, such as a sampling rate. A scalar that takes more than MAX_PLANS values becomes an
-    ordinary input.
+    and boolean scalars, such as a sampling rate. A scalar that takes more than `max_plans` values becomes
+    an ordinary input.
     """
 
-    def __init__(self, graph: Graph, weights: Weights | None = None, parameters: bool = True) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights | None = None,
+        parameters: bool = True,
+        max_plans: int = MAX_PLANS,
+    ) -> None:
         self.graph = graph
         self._weights = Weights(frozenset(_constant_ids(graph))) if weights is None else weights
-        self._parameters = parameters
+        self._parameters, self._max_plans = parameters, max_plans
         self._varying: set[int] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
@@ -67,7 +73,7 @@ class Planner:
                 parameters = [kind is not None and kind[2] is not None for kind in signature]
                 program = Compiler(self.graph, inputs, parameters, self._weights).compile()
                 plan = self._plans[signature] = Plan(program, self._weights)
-                if len(self._plans) > MAX_PLANS:
+                if len(self._plans) > self._max_plans:
                     self._plans.popitem(last=False)
                     self._stop_following()
                 entries = [plan.entry for plan in self._plans.values() if plan.entry is not None]
@@ -94,7 +100,7 @@ class Planner:
                 self._varying.add(place)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"graph": self.graph, "parameters": self._parameters}
+        return {"graph": self.graph, "parameters": self._parameters, "max_plans": self._max_plans}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # plans and locks are not pickled
@@ -190,15 +196,17 @@ def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> Non
     try:
         inputs = [_found(source, spaces, values) for source in step.inputs]
         results = step.operation.compute(inputs, step.attributes)
+        if len(results) < len(step.outputs):
+            raise ArgumentError(f"has {len(step.outputs)} outputs, but returns {len(results)}")
+        for target, result in zip(step.outputs, results, strict=False):
+            if target.view is not None:
+                _array_at(target.view, spaces)[...] = result
+            elif target.name:
+                values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
     except OnwardError as error:
         raise type(error)(named(step.node, error)) from error
     except Exception as error:  # NumPy's error for values that the operation does not accept
         raise ArgumentError(named(step.node, error)) from error
-    for target, result in zip(step.outputs, results, strict=False):
-        if target.view is not None:
-            _array_at(target.view, spaces)[...] = result
-        elif target.name:
-            values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
 
 
 def _constant_ids(graph: Graph) -> Iterator[int]:

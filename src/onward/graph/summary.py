@@ -52,13 +52,19 @@ def summarize(graph: Graph) -> Summary:
 
 def _graphs(graph: Graph) -> Iterator[tuple[Graph, dict[str, Axes]]]:
     """Yield a graph and the bodies of its nodes, with the shapes of their values."""
-    yield graph, _shapes(graph)
+    yield graph, shapes_of(graph)
     for node in graph.nodes:
         for body in bodies(node):
             yield from _graphs(body)
 
 
-def _shapes(graph: Graph) -> dict[str, Axes]:
+def signatures(graph: Graph) -> dict[str, Signature]:
+    """Infer the signatures of values, as far as they follow from shapes; open sizes have arbitrary ones."""
+    axes = {axis for declared in graph.inputs for axis in declared.axes or () if isinstance(axis, str)}
+    return _inferred(graph, dict(zip(sorted(axes - {""}), STAND_INS[0], strict=False)))
+
+
+def shapes_of(graph: Graph) -> dict[str, Axes]:
     """Return the shapes of the values of a graph; open sizes have their declared names, or are "?"."""
     axes = {
         axis for declared in graph.inputs for axis in declared.axes or () if isinstance(axis, str) and axis

@@ -57,6 +57,22 @@ class View(NamedTuple):
         low = self.offset + sum(reach for reach in reaches if reach < 0)
         return low, low + sum(map(abs, reaches))
 
+    def like(self, x: "View", y: "View") -> "View | None":
+        """Return the view of the elements of y in the order in which this view has those of x.
+
+        x and y have the same shape. Returns None if x does not have the elements of this view, or if the axes
+        of one do not correspond to those of the other.
+        """
+        if x[:2] != self[:2] or x.shape != y.shape or x.dtype != y.dtype:
+            return None
+        axes = {axis[:2]: axis[2] for axis in zip(x.shape, x.strides, y.strides, strict=True) if axis[0] > 1}
+        strides = []
+        for size, stride in zip(self.shape, self.strides, strict=True):
+            if size > 1 and (size, stride) not in axes:
+                return None
+            strides.append(axes.pop((size, stride)) if size > 1 else 1)
+        return None if axes else y._replace(shape=self.shape, strides=tuple(strides))
+
     def is_contiguous(self) -> bool:
         """Whether the view is C-contiguous."""
         expected = self.contiguous(self.space, self.offset, self.shape).strides

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _core
-from ..core import arrays, storage
+from ..core import arrays
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import LARGEST, Rng, generator
 from ..core.equivalents import argument_hints
@@ -369,6 +369,8 @@ class Layer(FamiliarNames):
 
         If writing fails, an existing file is left unchanged. Raises FileError.
         """
+        from ..core import storage  # imports the JSON and safetensors packages
+
         storage.write(path, self._snapshot(), self.description())
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..core import storage
+from ..core import files, storage
 from ..errors import ArgumentError, FileError
 from ..layers.base import Layer
 from .layout import Saved, Selection
@@ -44,6 +44,6 @@ def load_saved(path: str | os.PathLike[str]) -> Saved:
 
 def metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """Read the architecture from a file that Onward wrote; it is empty for other files."""
-    if bytes(storage.mapped(path)[8:9]) != b"{":  # not safetensors
+    if bytes(files.mapped(path)[8:9]) != b"{":  # not safetensors
         return {}
     return storage.read(path)[1] or {}

@@ -8,7 +8,7 @@ from typing import IO
 
 import numpy as np
 
-from ..core import storage
+from ..core import atomic
 from .inference import pad_rows
 from .layout import AnyArray, Sequences
 
@@ -24,7 +24,7 @@ def write(
 
     Raises FileError. After an error, an existing file is unchanged.
     """
-    storage.replace(path, encode(path.suffix.lower(), sequences, outputs, predicted, reasons))
+    atomic.replace(path, encode(path.suffix.lower(), sequences, outputs, predicted, reasons))
 
 
 def encode(

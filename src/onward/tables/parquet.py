@@ -18,7 +18,7 @@ from threading import Event
 import pyarrow as pa
 from pyarrow import fs, parquet
 
-from ..core import storage
+from ..core import atomic
 from ..errors import ArgumentError, FileError
 from .scorer import Scorer
 
@@ -145,7 +145,7 @@ def score(
 
     tables = (table for group in groups for table in group.tables(read))
     scored_tables = _score_tables(scorer, tables, kept, workers)
-    with storage.replacing(out) as temporary, closing(scored_tables):
+    with atomic.replacing(out) as temporary, closing(scored_tables):
         writer = None
         try:
             for scored in scored_tables:
@@ -204,7 +204,7 @@ def new_folder(out: str) -> Iterator[tuple[fs.FileSystem, str]]:
     try:
         if isinstance(filesystem, fs.LocalFileSystem):
             filesystem.create_dir(target.rpartition("/")[0])
-            with storage.temporary_path(Path(target)) as path:
+            with atomic.temporary_path(Path(target)) as path:
                 temporary = path.as_posix()
                 filesystem.create_dir(temporary)
                 yield filesystem, temporary

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..core import arrays, storage
+from ..core import arrays, atomic
 from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, OnwardError
@@ -118,7 +118,7 @@ class Trace(Mapping[str, Array]):
         content = io.BytesIO()
         arrays: dict[str, Any] = {"x": self.x, "y": self.y, "lengths": self.lengths, **self}
         np.savez_compressed(content, **arrays)
-        storage.replace(path, content.getvalue())
+        atomic.replace(path, content.getvalue())
 
     def plot(
         self,

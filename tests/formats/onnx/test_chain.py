@@ -175,7 +175,7 @@ def test_the_final_state_of_the_last_layer_is_its_last_step(after: list[onnx.Nod
     [
         ([node("Gather", "h", "first")], "the Gather"),
         ([node("Gather", "h", "last", axis=1)], "the Gather"),
-        ([node("Slice", "h", "zero", "end", "zero", to="k"), node("Squeeze", "k", "zero")], "the Slice"),
+        ([node("Slice", "h", "zero", "end", "zero", to="k"), node("Squeeze", "k", "zero")], "the Squeeze"),
         ([node("Squeeze", "h", "zero")], "the Squeeze"),
         ([node("Identity", "h")], "final states of several layers"),
     ],
@@ -263,11 +263,9 @@ def test_streams_pools_and_traces_give_the_bits_of_the_graph() -> None:
     assert graph.quantize("int8", check=x, tolerance=0.1)[0].precision == "int8"
 
 
-def test_a_graph_that_is_not_a_chain_explains_why_it_cannot_stream() -> None:
+def test_a_graph_that_is_not_a_chain_explains_why_it_has_no_layers() -> None:
     graph = graph_of([lstm(), node("Squeeze", "Y", "one", to="s"), node("Mul", "s", "s")], ONE)
     for asked in (
-        graph.stream,
-        lambda: graph.pool(1),
         lambda: graph.trace(x_of(graph)),
         lambda: graph.quantize("int8"),
     ):

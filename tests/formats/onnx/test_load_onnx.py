@@ -67,6 +67,16 @@ def test_a_file_gives_the_bits_of_the_layer(tmp_path: Path) -> None:
             np.testing.assert_array_equal(mine, expected)
 
 
+def test_a_model_does_not_change_with_its_file(tmp_path: Path) -> None:
+    path, x, bias = tmp_path / "m.onnx", normal(5, 3), normal(3)
+    onnx.save(
+        onnx_nodes.model_of([helper.make_node("Add", ["x", "b"], ["y"])], {"x": x}, ["y"], {"b": bias}), path
+    )
+    model: Any = onward.load(path)
+    path.write_bytes(bytes(path.stat().st_size))  # in place, under the memory map
+    np.testing.assert_array_equal(model(x)[0], x + bias)
+
+
 def test_the_content_decides_the_format(tmp_path: Path) -> None:
     assert isinstance(onward.load(lstm_file(tmp_path / "model.bin")), Model)
     onward.Sequential(onward.LSTM(2, 3)).save(tmp_path / "saved.onnx")
@@ -386,5 +396,19 @@ def test_a_graph_has_eval_and_summary_and_names_the_layers_that_have_the_rest(
     assert graph.eval() is graph
     graph.summary()
     assert capsys.readouterr().out.splitlines()[1].split()[1] == "LSTM"
-    with pytest.raises(errors.LayerAttributeError, match=r"no attribute 'save': use model.layers\(\).save"):
-        _ = graph.save
+    with pytest.raises(errors.LayerAttributeError, match=r"no attribute 'load_state_dict'"):
+        _ = graph.load_state_dict
+
+
+def test_inputs_in_order_include_those_with_defaults_once_a_plan_exists() -> None:
+    nodes = [helper.make_node("Add", ["x", "w"], ["a"]), helper.make_node("Mul", ["a", "y"], ["o"])]
+    x, w, y = (np.array([i, i + 1], np.float32) for i in range(3))
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "w", "y", "o")]
+    default = numpy_helper.from_array(w + 10, "w")
+    model = open_model(
+        helper.make_model(helper.make_graph(nodes, "g", infos[:3], infos[3:], [default]), ir_version=8)
+    )
+    np.testing.assert_array_equal(model(x=x, y=y)[0], (x + w + 10) * y)
+    with pytest.raises(errors.SignatureError, match="missing inputs: y"):
+        model(x, w)
+    np.testing.assert_array_equal(model(x, w, y)[0], (x + w) * y)

@@ -209,4 +209,6 @@ def test_sequential_rejects_unknown_names_and_unsupported_modules() -> None:
 
 def test_repr_says_that_the_file_contains_no_forward() -> None:
     parts = onward.load(DATA / "front_weights.bin")
-    assert repr(parts) == "<Parts {'head': Linear(6, 2)} of a file that contains no forward()>"
+    text = repr(parts)
+    assert text.startswith("<Parts {'head': Linear(6, 2)} of a file that contains no forward(). ")
+    assert "    program = torch.export.export(module.eval(), (x,))\n    torch.export.save(program," in text

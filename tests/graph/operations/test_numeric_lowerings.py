@@ -42,13 +42,6 @@ CASES: list[tuple[str, list[Any], dict[str, Any], tuple[int, ...]]] = [
     ("Conv", [floats(2, 4, 9), floats(6, 4, 3), floats(6)], {"pads": [2, 1], "strides": [2]}, (1, 2)),
     ("Conv", [floats(2, 4, 9, 8), floats(6, 2, 3, 2)], {"group": 2, "dilations": [2, 3]}, (1,)),
     ("Conv", [floats(2, 4, 9), floats(4, 1, 3), floats(4)], {"group": 4, "auto_pad": "SAME_LOWER"}, (1, 2)),
-    (
-        "ConvTranspose",
-        [floats(2, 4, 5), floats(4, 3, 3), floats(3)],
-        {"strides": [2], "pads": [1, 0]},
-        (1, 2),
-    ),
-    ("ConvTranspose", [IMAGE[:, :2], floats(2, 3, 3, 2)], {"group": 2, "output_padding": [1, 0]}, (1,)),
     ("MaxPool", [IMAGE], POOL, ()),
     ("MaxPool", [IMAGE], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, ()),
     ("MaxPool", [floats(2, 3, 11)], {"kernel_shape": [3], "dilations": [3], "auto_pad": "SAME_UPPER"}, ()),
@@ -76,7 +69,7 @@ CASES: list[tuple[str, list[Any], dict[str, Any], tuple[int, ...]]] = [
         (2, 3, 4),
     ),
 ]
-# operations that the core computes with float32 sums, and NumPy in float64
+# operations that the core sums in another precision or order than NumPy
 TRANSFORMS: list[tuple[str, list[Any], dict[str, Any], tuple[int, ...]]] = [
     ("DFT", [floats(3, 50, 1)], {"onesided": 1}, ()),
     ("DFT", [floats(3, 50, 2, 2), scalar(64), scalar(1)], {}, (1, 2)),
@@ -84,6 +77,14 @@ TRANSFORMS: list[tuple[str, list[Any], dict[str, Any], tuple[int, ...]]] = [
     ("STFT", [floats(3, 500, 1), scalar(160), np.hanning(400).astype(np.float32)], {}, (1, 2)),
     ("STFT", [floats(2, 100), scalar(7), None, scalar(33)], {"onesided": 0}, (1, 3)),
     ("STFT", [floats(2, 100, 2), scalar(7), None, scalar(33)], {"onesided": 0}, (1, 3)),
+    (
+        "ConvTranspose",
+        [floats(2, 4, 5), floats(4, 3, 3), floats(3)],
+        {"strides": [2], "pads": [1, 0]},
+        (1, 2),
+    ),
+    ("ConvTranspose", [IMAGE[:, :2], floats(2, 3, 3, 2)], {"group": 2, "output_padding": [1, 0]}, (1,)),
+    ("ConvTranspose", [floats(2, 4, 5), floats(4, 33, 3), floats(33)], {"strides": [2]}, (1,)),
 ]
 
 
@@ -97,7 +98,7 @@ def test_the_steps_give_the_bits_of_numpy(case: Any) -> None:
 
 
 @pytest.mark.parametrize("case", TRANSFORMS, ids=lambda case: case[0])
-def test_a_transform_as_a_product_is_as_exact_as_one_in_float32(case: Any) -> None:
+def test_a_transform_is_as_exact_as_sums_in_float32(case: Any) -> None:
     operation, inputs, attributes, constants = case
     found = run_lowered(operation, inputs, attributes, constants)
     assert found is not None

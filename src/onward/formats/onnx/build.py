@@ -22,16 +22,31 @@ from .messages import (
     Type,
     ValueInfo,
 )
-from .tensors import STORAGE
+from .tensors import EXTRA_STORAGE, STORAGE
 
-DATA_TYPES = {storage.dtype: data_type for data_type, storage in STORAGE.items()}
+ALL_STORAGE = {**STORAGE, **EXTRA_STORAGE}
+DATA_TYPES = {storage.dtype: data_type for data_type, storage in ALL_STORAGE.items()}
 
 
 def tensor(array: NDArray[Any], name: str = "") -> Tensor:
-    """An array of numbers or bools as a tensor."""
-    content = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    """An array of numbers, bools or str as a tensor."""
     data_type = DATA_TYPES[array.dtype.name]
-    return Tensor(dims=list(array.shape), data_type=data_type, raw_data=content, **_present(name=name))
+    shared = {"dims": list(array.shape), "data_type": data_type, **_present(name=name)}
+    if array.dtype == object:
+        return Tensor(string_data=[item.encode() for item in array.ravel()], **shared)
+    bits = ALL_STORAGE[data_type].bits
+    if bits < 8:
+        content = _packed(array.reshape(-1).view(np.uint8), bits)
+    else:
+        little = array.dtype.newbyteorder("<") if data_type in STORAGE else array.dtype
+        content = array.astype(little, copy=False).tobytes()
+    return Tensor(raw_data=content, **shared)
+
+
+def _packed(elements: NDArray[np.uint8], bits: int) -> bytes:
+    """Elements that share bytes, the first in the lowest bits."""
+    digits = np.unpackbits(elements[:, None], axis=1, count=bits, bitorder="little")
+    return np.packbits(digits.reshape(-1), bitorder="little").tobytes()
 
 
 def _present(**texts: str) -> dict[str, Any]:

@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from ...core import storage
 from ...errors import ArgumentError
 from ...layers.base import Layer
+
+if TYPE_CHECKING:
+    from ...graph import Model
 
 MAX_BYTES = 2**31 - 1  # of a message, in every implementation
 
 
-def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
-    """Write a layer, a Sequential, or a Keras model that is a chain of layers without masks, as ONNX.
+def export_onnx(model: Layer | Model, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
+    """Write a model as ONNX: a layer, a Sequential, a graph, or a Keras chain of layers without masks.
 
-    The graph has the input `x` and the output `y`, in the model's layout. Each recurrent layer adds its
-    initial state to the inputs (h0, c0) and its final state to the outputs (h_n, c_n); if there are several,
-    the names start with the layer's: `2.h0`. With `lengths`, the graph has an int32 input `lengths` (B,);
-    rows of length 0 keep their initial state, in every runtime.
+    A graph keeps the names of its inputs, outputs and nodes. Layers become a graph with the input `x` and the
+    output `y`, in the model's layout. Each recurrent layer adds its initial state to the inputs (h0, c0) and
+    its final state to the outputs (h_n, c_n); if there are several, the names start with the layer's:
+    `2.h0`. With `lengths`, the graph has an int32 input `lengths` (B,); rows of length 0 keep their initial
+    state, in every runtime.
 
     The sizes of batch, time and convolution axes are dynamic; x has three axes if the layers accept any
     number. An LSTM with proj_size becomes a function of ONNX operators. If Onward loads the graph again, it
-    gives the same bits. Raises FileError, and ArgumentError for a layer that ONNX operators cannot express.
+    gives the same bits. Raises FileError, and ArgumentError for a layer or node that ONNX cannot express.
     """
-    from ..keras.runtime import Model
+    from ...graph import Model
+    from ...graph.of_layers import graph_of
+    from ..keras import runtime
     from ..keras.runtime.as_sequential import sequential
     from .protobuf import encode
     from .writer import model_of
 
-    if isinstance(model, Model):
+    if isinstance(model, runtime.Model):
         model = sequential(model)
-    content = encode(model_of(model, lengths))
+    if isinstance(model, Model) and lengths:
+        raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
+    graph = model._graph if isinstance(model, Model) else graph_of(model, lengths)
+    content = encode(model_of(graph))
     if len(content) > MAX_BYTES:
         raise ArgumentError(
             f"the model takes {len(content)} bytes as ONNX; Protocol Buffers allow {MAX_BYTES}: "
             "save it with model.save"
         )
-    storage.replace(path, content)
+    from ...core import atomic
+
+    atomic.replace(path, content)

@@ -33,6 +33,7 @@ MICROSOFT = {
     "Gelu": "Gelu",
     "LayerNormalization": "LayerNormalization",
     "MatMulIntegerToFloat": "MatMulIntegerToFloat",
+    "QGemm": "QGemm",
     "QuickGelu": "QuickGelu",
     "SimplifiedLayerNormalization": "RMSNormalization",
     "SkipLayerNormalization": "SkipLayerNormalization",

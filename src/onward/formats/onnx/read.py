@@ -9,17 +9,19 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from ...core import storage
+from ...core import files
 from ...errors import FileError
 from .messages import Attribute, AttributeType, DataLocation, Function, Graph, Model, SparseTensor, Tensor
 from .protobuf import Data, decode
 from .tensors import check_size, dense, named, tensor_array
 from .validate import check_attribute, check_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_NODES, MAX_SUBGRAPHS = 100_000, 1000
 MAX_DEPTH = 16  # of subgraphs
@@ -37,7 +39,11 @@ def read(path: str | os.PathLike[str], data: Data) -> Model:
     blocks = _blocks(model)
     attributes = [attribute for block in blocks for attribute in _attributes(block)]
     tensors = list(_tensors(blocks, attributes))
-    _map_external_data(Path(path).resolve().parent, tensors)
+    external = [tensor for tensor in tensors if tensor.data_location == DataLocation.EXTERNAL]
+    if external:
+        from pathlib import Path  # slow to import
+
+        _map_external_data(Path(path).resolve().parent, external)
     for tensor in tensors:
         check_size(tensor)
     _make_dense(blocks, attributes, MAX_DENSITY * len(data))
@@ -122,12 +128,10 @@ def _map_external_data(folder: Path, tensors: Iterable[Tensor]) -> None:
     opened: dict[Path, mmap.mmap | bytes] = {}
     total = 0
     for tensor in tensors:
-        if tensor.data_location != DataLocation.EXTERNAL:
-            continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
         what = f"the external data {entries.get('location')!r} of {named(tensor)}"
         path = _inside(folder, entries.get("location", ""), what)
-        content = opened[path] = opened.get(path) or storage.mapped(path)
+        content = opened[path] = opened.get(path) or files.mapped(path)
         start, length = _number(entries, "offset", 0), _number(entries, "length", len(content))
         total += length
         if start + length > len(content) or total > sum(map(len, opened.values())):

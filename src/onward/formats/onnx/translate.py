@@ -25,7 +25,8 @@ def translate(model: messages.Model) -> Graph:
     """Return the graph of a model from `read`. Raises FileError and ArgumentError, which name the node."""
     assert model.graph is not None
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
-    scope = _Scope(Graph(), _versions(model.opset_import), functions)
+    versions = _versions(model.opset_import)
+    scope = _Scope(Graph(opset=versions.get("", 0)), versions, functions)
     for value in model.graph.input:
         scope.add_input(value)
     scope.add_constants(model.graph)
@@ -62,7 +63,8 @@ class _Scope:
 
     def add_constants(self, graph: messages.Graph) -> None:
         for tensor in graph.initializer:
-            self.names[tensor.name] = self.graph.add_constant(tensor_array(tensor), tensor.name)
+            # a copy: the file may change while the model lives
+            self.names[tensor.name] = self.graph.add_constant(tensor_array(tensor).copy(), tensor.name)
         for value in (*graph.value_info, *graph.output):
             self._keep_rank(declaration(value))
 
@@ -139,7 +141,8 @@ class _Scope:
         values = {}
         for attribute in node.attribute:
             if not attribute.ref_attr_name:
-                values[attribute.name] = attribute_value(attribute)
+                value = attribute_value(attribute)
+                values[attribute.name] = value.copy() if isinstance(value, np.ndarray) else value
             elif attribute.ref_attr_name in self.attributes:
                 values[attribute.name] = self.attributes[attribute.ref_attr_name]
         return values

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.storage import widened
+from ...core.files import widened
 from ...errors import FileError
 from ..zip import MAX_AXES, SIGNATURE, Data, ZipMembers, check_size, native_byte_order
 from .unpickle import Global, PickledObject, load

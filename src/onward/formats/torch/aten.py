@@ -26,6 +26,12 @@ Shape = tuple[int | None, ...]  # None: a size that the file does not fix
 Function = Callable[..., Any]
 Operator = TypeVar("Operator", bound=Function)
 IGNORED = {"device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "requires_grad"}
+MAX_CREATED = 1 << 24  # elements of a constant that an operator creates
+# What arguments of other kinds than those of an operator raise.
+DAMAGES = (
+    *(TypeError, ValueError, LookupError, AttributeError, AssertionError, StopIteration),
+    *(ArithmeticError, RecursionError, MemoryError),
+)
 INT64, FLOAT32, BOOL = np.dtype(np.int64), np.dtype(np.float32), np.dtype(np.bool_)
 
 
@@ -57,6 +63,12 @@ class Tensor:
     def axis(self, dim: int) -> int:
         """Return an axis counted from 0."""
         return dim % max(self.rank, 1)
+
+
+def bounded(count: float) -> None:
+    """Raise ArgumentError for a number of elements of a constant, or of nodes, that no model has."""
+    if not 0 <= count <= MAX_CREATED:
+        raise ArgumentError(f"it creates {count:.3g} elements; expected at most {MAX_CREATED}")
 
 
 @dataclass(frozen=True)
@@ -268,7 +280,7 @@ class Translator:
             if str(error).startswith("node "):
                 raise
             raise type(error)(f"node {node.name} ({_short(node.target)}): {error}") from error
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
+        except DAMAGES as error:
             raise ArgumentError(
                 f"node {node.name} ({_short(node.target)}): its arguments are not those of the operator: "
                 f"{error}"

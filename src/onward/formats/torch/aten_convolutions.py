@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from .aten import Tensor, Translator, aten
+from .aten import Tensor, Translator, aten, bounded
 
 Sizes = Sequence[int]
 
@@ -194,6 +194,7 @@ def _adaptive(t: Translator, x: Tensor, output_size: Any, operation: str) -> str
         elif n is None:
             raise ArgumentError("adaptive pooling of an axis of unknown size is supported only to size 1")
         else:
+            bounded(m * 64)
             windows = [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
             parts = []
             for start, end in windows:

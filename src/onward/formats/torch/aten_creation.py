@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .aten import FLOAT32, INT64, Operand, Symbol, Tensor, Translator, aten
+from .aten import FLOAT32, INT64, Operand, Symbol, Tensor, Translator, aten, bounded
 from .aten_promotion import dtype_of
 
 Sizes = Sequence[int | Symbol]
@@ -77,6 +77,7 @@ def arange(t: Translator, start: Any = 0, end: Any = None, step: Any = 1, dtype:
     is_float = any(dtype_of(value).kind == "f" for value in (start, end, step))
     dtype = dtype if dtype is not None else FLOAT32 if is_float else INT64
     if not any(isinstance(value, Symbol) for value in (start, end, step)):
+        bounded(abs((end - start) / step) if step else -1)
         return t.constant(np.arange(start, end, step).astype(dtype))
     counted = t.add(
         "Range", *(t.cast(value, np.float64 if is_float else INT64) for value in (start, end, step))
@@ -86,17 +87,20 @@ def arange(t: Translator, start: Any = 0, end: Any = None, step: Any = 1, dtype:
 
 @aten("linspace")
 def linspace(t: Translator, start: Any, end: Any, steps: Any, dtype: Any = None) -> str:
+    bounded(steps)
     return t.constant(np.linspace(start, end, steps).astype(FLOAT32 if dtype is None else dtype))
 
 
 @aten("eye", "eye.m")
 def eye(t: Translator, n: int, m: int | None = None, dtype: Any = None) -> str:
+    bounded(n * (n if m is None else m))
     return t.constant(np.eye(n, m).astype(FLOAT32 if dtype is None else dtype))
 
 
 def _define_window(name: str, window: Any) -> None:
     @aten(name, f"{name}.periodic")
     def function(t: Translator, window_length: int, periodic: bool = True, dtype: Any = None) -> str:
+        bounded(window_length)
         values = window(window_length + 1)[:-1] if periodic else window(window_length)
         return t.constant(values.astype(FLOAT32 if dtype is None else dtype))
 

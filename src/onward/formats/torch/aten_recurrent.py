@@ -23,6 +23,8 @@ def new_layer(
     **options: Any,
 ) -> Any:
     """Return a layer with the weights of an operator."""
+    if not 0 < num_layers <= len(params):
+        raise ArgumentError(f"{num_layers} layers have {len(params)} weights")
     names = list(NAMES[: 4 if has_biases else 2])
     if len(params) > len(names) * num_layers * (1 + bidirectional):
         names.append("weight_hr")

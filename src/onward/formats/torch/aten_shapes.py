@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from .aten import FLOAT32, INT64, PUTS, Operand, Symbol, Tensor, Translator, aten
+from .aten import FLOAT32, INT64, PUTS, Operand, Symbol, Tensor, Translator, aten, bounded
 
 WHOLE = np.iinfo(np.int64).max  # the end of a slice without an end
 Sizes = Sequence[int | Symbol]
@@ -272,7 +272,9 @@ def diagonal(t: Translator, self: Tensor, offset: int = 0, dim1: int = 0, dim2: 
 def unfold(t: Translator, self: Tensor, dimension: int, size: int, step: int) -> str:
     """Windows of an axis, which become the last axis."""
     axis, length = self.axis(dimension), t.size(self, dimension)
+    bounded(size)
     if isinstance(length, int):
+        bounded(length)
         starts = t.constant(np.arange(0, length - size + 1, step), np.int64)
     else:
         limit = t.add("Sub", length, t.constant(size - 1))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from .aten import Operand, Tensor, Translator, aten
+from .aten import Operand, Tensor, Translator, aten, bounded
 from .aten_elementwise import as_pairs, atan2, parts
 
 NONE, BY_ROOT, BY_SIZE = 0, 1, 2  # the normalizations of torch
@@ -65,6 +65,7 @@ def complex_to_real(
 ) -> str:
     """The real transform of half a spectrum, as a product with cosines and sines."""
     axis, n, part = self.axis(_only(dim)), last_dim_size, _part(self)
+    bounded(n * n)
     count = n // 2 + 1
     frequencies, times = np.arange(count)[:, None], np.arange(n)
     angles = 2 * np.pi * (frequencies * times % n) / n
@@ -184,6 +185,7 @@ def ifft(t: Translator, self: Tensor, n: int | None = None, dim: int = -1, norm:
 
 def _window(t: Translator, window: Tensor | None, win_length: int, n_fft: int, dtype: Any) -> str:
     """Return the window in the middle of a frame."""
+    bounded(n_fft)
     values: Any = window if window is not None else t.constant(np.ones(win_length), dtype)
     before = (n_fft - win_length) // 2
     if win_length == n_fft:

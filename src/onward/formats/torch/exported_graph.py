@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import FileError
+from ...errors import FileError, OnwardError
 from ...graph.graph import Graph, Input
 from ...graph.sizes import Sizes, readable
 from ...graph.structure import Fixed, Structure
@@ -30,7 +30,7 @@ from . import (  # noqa: F401 - each module registers its operators
     pytree,
 )
 from . import exported_program as schema
-from .aten import BOOL, FLOAT32, INT64, Symbol, Tensor, Translator
+from .aten import BOOL, DAMAGES, FLOAT32, INT64, Symbol, Tensor, Translator
 from .aten_promotion import dtype_of
 
 ARRAYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
@@ -39,7 +39,12 @@ FIXED = ("as_none", "as_int", "as_float", "as_bool", "as_string")
 
 def translate(program: schema.Program) -> Graph:
     """Return the graph of a program. Raises FileError, and ArgumentError, which names the node."""
-    return _Program(program).translate()
+    try:
+        return _Program(program).translate()
+    except OnwardError:
+        raise
+    except DAMAGES as error:
+        raise FileError(f"the program is damaged: {type(error).__name__}: {error}") from error
 
 
 class _Program:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.storage import widened
+from ...core.files import widened
 from ...errors import FileError
 from ..zip import MAX_AXES, Data, ZipMembers, check_size, native_byte_order
 from . import archive
@@ -83,11 +83,6 @@ class Program:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def is_archive(members: set[str]) -> bool:
-    """Tell whether torch.export.save or torch._inductor.aoti_compile_and_package wrote a zip file."""
-    return OLD_LAYOUT in members or any(name.rpartition("/")[2] == "archive_format" for name in members)
-
-
 def read(data: Data) -> Program:
     """Read a program. Raises FileError."""
     members = ZipMembers(data)
@@ -113,11 +108,9 @@ def read(data: Data) -> Program:
     stem = name.removesuffix(".json")
     for kind in ("weights", "constants"):
         folder = f"{root}data/{kind}/"
-        config = f"{folder}{stem}_{kind}_config.json"
-        if config not in members.entries:
-            config = f"{folder}{stem}_model_{kind}_config.json"
-        if config in members.entries:
-            program.arrays.update(reader.read(folder, _json(members, config)))
+        for config in names:  # whose name has varied
+            if config.startswith(folder + stem) and config.endswith("_config.json"):
+                program.arrays.update(reader.read(folder, _json(members, config)))
     return program
 
 

@@ -51,6 +51,12 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "GELU": {"approximate": "none"},
 }
 UNSUPPORTED = {"return_indices": False, "divisor_override": None}
+# How users who have the module save its forward() too.
+WHOLE_MODEL = (
+    "To save the whole model, run in PyTorch:\n"
+    "    program = torch.export.export(module.eval(), (x,))\n"
+    '    torch.export.save(program, "model.pt2")'
+)
 NO_EFFECT = "which has no effect at inference"
 RECURRENT_LAYERS, RECURRENT_CELLS = {"RNN", "LSTM", "GRU"}, {"RNNCell", "LSTMCell", "GRUCell"}
 TENSOR_NAMES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -126,7 +132,7 @@ class Parts(FamiliarNames, dict[str, Layer]):
         return {name: reason for name, reason in self.reasons.items() if not reason.endswith(NO_EFFECT)}
 
     def __repr__(self) -> str:
-        return f"<Parts {super().__repr__()} of a file that contains no forward()>"
+        return f"<Parts {super().__repr__()} of a file that contains no forward(). {WHOLE_MODEL}>"
 
 
 def find_layers(state_dict: Merged, nonlinearity: str | None, batch_first: bool | None) -> Parts:

@@ -4,6 +4,7 @@ from . import (  # noqa: F401 - each module registers its operations
     accumulation,
     activations,
     attention,
+    blocks,
     casting,
     columns,
     control,
@@ -26,6 +27,8 @@ from . import (  # noqa: F401 - each module registers its operations
     resize,
     selection,
     signal,
+    transposed,
+    windows,
 )
 from .registry import OPERATIONS, Operation, Value
 

@@ -1,6 +1,6 @@
 """Cumulative sums and products, in the order of the indices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from ..builder import Builder
 from ..node import AnyArray, Node
 from ..view import View
 from .arguments import as_axis
-from .registry import Inputs, known, like_first, lowering, operation, view
+from .registry import Inputs, Known, combining, known, like_first, lowering, operation, over_time, view
 
 
 def _define(name: str, function: Callable[..., Any], first: int) -> None:
@@ -50,3 +50,28 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if source.shape[0]:
         b.add("accumulate", source, target)
     return [y]
+
+
+@combining("CumSum", "CumProd")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    x, axis = inputs
+    return [[as_axis(int(axis.item()), len(x.shape))], ()]  # type: ignore[union-attr]  # neither is optional
+
+
+@over_time("CumSum", "CumProd")
+def _(time: Any, node: Node) -> None:
+    """Carry the last element, an axis without elements before the first."""
+    axis = time.axis(node.inputs[0])
+    if axis not in time.combined(node)[0]:
+        time.unchanged(node)
+        return
+    if node.attributes.get("reverse") or node.attributes.get("exclusive"):
+        time.refuse(node, "its sum starts at the last step, or leaves out the present one")
+    sizes = list(time.shape(node.inputs[0]))
+    sizes[axis] = 0
+    before = time.carry(node, np.zeros(sizes, time.dtype(node.inputs[0])), axis)
+    joined = time.add("Concat", before, node.inputs[0], axis=axis)
+    sums = time.add(node.operation, joined, node.inputs[1])
+    time.keep(before, time.last(sums, axis))
+    y, _ = time.add_all("Skip", (before, sums), 2, axis=axis)
+    time.define(node.outputs[0], y, time.timing(node.inputs[0]))

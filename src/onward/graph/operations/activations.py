@@ -14,7 +14,7 @@ from ...errors import ArgumentError
 from ..builder import Builder
 from ..node import AnyArray, Node
 from ..view import View
-from .registry import Inputs, Operation, Value, like_first, operation, view
+from .registry import Inputs, Operation, Value, combining, elementwise, like_first, operation, view
 
 SIGMOID = activations.call("sigmoid")
 HARD_SWISH = activations.call(("hard_sigmoid", 1 / 6, 0.5))
@@ -127,9 +127,17 @@ def gelu(x: AnyArray, *, approximate: str = "none") -> Any:
 
 @gelu.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    if node.attributes.get("approximate", "none") != "none":
+    if node.attributes.get("approximate", "none") == "none":
+        return add_activation(b, activations.call("gelu"), inputs[0])
+    x = view(b, inputs[0])
+    if x is None:
         return None
-    return add_activation(b, activations.call("gelu"), inputs[0])
+    cube = b.scalar(0.044715)
+    for _ in range(3):
+        cube = b.binary("multiply", cube, x)
+    inner = b.binary("multiply", b.scalar(math.sqrt(2 / math.pi)), b.binary("add", x, cube))
+    factor = b.binary("add", b.scalar(1.0), b.map("activate", activations.call("tanh"), inner))
+    return [b.binary("multiply", b.binary("multiply", b.scalar(0.5), x), factor)]
 
 
 @operation("HardSwish", signature=like_first, widens=True)
@@ -244,3 +252,11 @@ def erf(x: AnyArray) -> Any:
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x = view(b, inputs[0])
     return x and [b.map("unary", "error_function", x)]
+
+
+combining(
+    "Exp", "Mish", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh", "Elu", "HardSigmoid", "LeakyRelu",
+    "Selu", "Affine",
+    "ScaledTanh", "ThresholdedRelu", "Celu", "Gelu", "HardSwish", "Swish", "QuickGelu", "BiasGelu",
+    "FastGelu", "PRelu", "Shrink", "Erf",
+)(elementwise)  # fmt: skip

@@ -10,7 +10,7 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import DTYPES, View
 from .integer_fusion import converted
-from .registry import Inputs, Known, lowering, operation, typed_view
+from .registry import Inputs, Known, combining, elementwise, lowering, operation, typed_view
 
 FLOAT8_WITHOUT_RANGE = "float8_e8m0fnu"  # only powers of two
 
@@ -142,3 +142,6 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if inputs[0] is not None and inputs[0].used_once and dtype == np.float32 and (y := converted(b, x)):
         return [y]
     return [b.cast(x, dtype.name)]
+
+
+combining("Cast", "CastLike", "BitCast")(elementwise)

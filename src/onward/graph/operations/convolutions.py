@@ -15,7 +15,7 @@ from ..node import AnyArray, Node, Signature
 from ..view import View
 from .products import multiply, split_rows
 from .registry import Inputs, Known, known, operation, view
-from .sliding import Geometry, geometry, pad_view, spans, tap_view, window_view
+from .sliding import Geometry, geometry, pad_view, spans, window_step, window_view
 
 
 def conv_geometry(x: Known, W: Known, attributes: Any) -> Geometry:
@@ -119,20 +119,11 @@ def _filters(
 
 def depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry) -> View:
     """Convolve each channel with its own kernel; y (N, *out, C) sums over the taps in order."""
-    n = len(g.kernel)
-    y = b.new(x.shape[0], *g.out, x.shape[-1])
-    if bias is None:
-        b.fill(0.0, y)
-    else:
-        b.add("copy", b.constant(bias.reshape([1] * (n + 1) + [-1])), y)
-    windows = window_view(x, g)
-    for tap in np.ndindex(*g.kernel):
-        weights = np.ascontiguousarray(W[(slice(None), 0, *tap)]).reshape([1] * (n + 1) + [-1])
-        b.add("multiply_add", tap_view(windows, n, tap), b.constant(weights), y)
-    return y
+    weights = b.constant(np.ascontiguousarray(W.reshape(len(W), -1).T))
+    return window_step(b, "weighted_sum", x, g, weights, None if bias is None else b.constant(bias))
 
 
-def _transposed_sizes(x: Known, W: Known, attributes: Any) -> tuple[list[int], list[tuple[int, int]]]:
+def transposed_sizes(x: Known, W: Known, attributes: Any) -> tuple[list[int], list[tuple[int, int]]]:
     """Return the sizes before cropping and the elements to crop before and after each axis."""
     group = attributes.get("group", 1)
     if len(x.shape) != len(W.shape) or len(x.shape) < 3 or x.shape[1] != W.shape[0] or W.shape[0] % group:
@@ -159,7 +150,7 @@ def _transposed_sizes(x: Known, W: Known, attributes: Any) -> tuple[list[int], l
 
 
 def _transposed_signature(x: Known, W: Known, bias: Known | None = None, **attributes: Any) -> Signature:
-    whole, crops = _transposed_sizes(x, W, attributes)
+    whole, crops = transposed_sizes(x, W, attributes)
     check_bias(bias, W.shape[1] * attributes.get("group", 1))
     if min(whole) < 0:
         raise ShapeError(f"x has shape {x.shape}, which has an empty axis")
@@ -190,7 +181,7 @@ def conv_transpose(
         **{"auto_pad": auto_pad, "dilations": dilations, "group": group, "output_padding": output_padding},
         **{"output_shape": output_shape, "pads": pads, "strides": strides},
     }
-    whole, crops = _transposed_sizes(x, W, options)
+    whole, crops = transposed_sizes(x, W, options)
     kernel, n = W.shape[2:], W.ndim - 2
     steps, apart = list(strides or [1] * n), list(dilations or [1] * n)
     channels, outputs = W.shape[0] // group, W.shape[1]
@@ -208,47 +199,3 @@ def conv_transpose(
                 own[(slice(None), slice(None), *target)] += taps[(..., *place)]
     y = pad_or_crop(y, [(-before, -after) for before, after in crops])
     return y if bias is None else y + bias.reshape(-1, *[1] * n)
-
-
-@conv_transpose.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Lower the product with each tap of the kernel, then add the taps in order."""
-    x, W = view(b, inputs[0]), known(inputs[1])
-    bias = inputs[2] if len(inputs) > 2 else None
-    if x is None or W is None or W.dtype != np.float32 or 0 in (*x.shape, *W.shape, *shapes[0]):
-        return None
-    offset, attributes = view(b, bias), node.attributes
-    whole, crops = _transposed_sizes(inputs[0], W, attributes)  # type: ignore[arg-type]  # as above
-    if (bias is not None and offset is None) or any(min(crop) < 0 for crop in crops):
-        return None
-    group, kernel, n, N = attributes.get("group", 1), W.shape[2:], W.ndim - 2, x.shape[0]
-    steps, apart = (attributes.get(name) or [1] * n for name in ("strides", "dilations"))
-    channels, outputs = W.shape[0] // group, W.shape[1]
-    last = x.permuted(0, *range(2, 2 + n), 1)
-    y = b.new(N, *whole, outputs * group)
-    b.fill(0.0, y)
-    for number in range(group):
-        part = last.sliced(n + 1, number * channels, (number + 1) * channels)
-        own = y.sliced(n + 1, number * outputs, (number + 1) * outputs)
-        rows = W[number * channels : (number + 1) * channels]
-
-        def matrix(rows: NDArray[Any] = rows) -> tuple[NDArray[Any], None]:
-            return np.moveaxis(rows, 1, -1).reshape(channels, -1).T, None
-
-        packed = b.packed((W,), ("transposed filters", number), matrix)
-        taps = b.new_rows(N * math.prod(x.shape[2:]), math.prod(kernel) * outputs)
-        b.add("product", packed, part, 1 + n, None, taps)
-        for index, place in enumerate(np.ndindex(*kernel)):
-            tap = split_rows(taps.sliced(1, index * outputs, (index + 1) * outputs), (N, *x.shape[2:]))
-            target = own
-            for axis, (k, d, size, s) in enumerate(
-                zip(place, apart, x.shape[2:], steps, strict=True), start=1
-            ):
-                target = target.sliced(axis, k * d, k * d + (size - 1) * s + 1, s)
-            b.add("binary", "add", target, tap, target)
-    for axis, (size, (before, after)) in enumerate(zip(whole, crops, strict=True), start=1):
-        y = y.sliced(axis, before, size - after)
-    y = y.permuted(0, n + 1, *range(1, n + 1))
-    if offset is not None:
-        y = b.binary("add", y, offset.reshaped(bias.shape[0], *[1] * n))  # type: ignore[union-attr,arg-type]  # contiguous
-    return [y]

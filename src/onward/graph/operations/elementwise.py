@@ -17,6 +17,8 @@ from .registry import (
     broadcast,
     broadcast_booleans,
     broadcast_shape,
+    combining,
+    elementwise,
     known,
     like_first,
     lowering,
@@ -269,3 +271,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         if value is not None:
             x = b.binary(function, x, b.scalar(float(value.array.item())))
     return [x]
+
+
+combining(
+    *UNARY_FUNCTIONS, *BITWISE_UNARY, *ARITHMETIC, *PREDICATES, *BITWISE, *VARIADIC, "IsNaN", "IsInf",
+    "BitShift", "Mod", "Pow", "Mean", "Where", "Clip",
+)(elementwise)  # fmt: skip

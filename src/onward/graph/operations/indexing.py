@@ -1,5 +1,6 @@
 """Operations that read or write elements at indices: the families Gather and Scatter, OneHot and Compress."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axis, as_indices
 from .movement import move
-from .registry import EVERY_INPUT, Inputs, Known, like_first, lowering, operation, typed_view
+from .registry import EVERY_INPUT, Inputs, Known, combining, like_first, lowering, operation, typed_view
 
 ACCUMULATE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
@@ -161,3 +162,30 @@ def compress(x: AnyArray, condition: AnyArray, *, axis: int | None = None) -> An
 def non_zero(x: AnyArray) -> Any:
     """The indices of the elements that are not 0, (axes, count), in C order."""
     return np.ascontiguousarray(np.argwhere(x).T.astype(np.int64))
+
+
+@combining("Gather")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    axis = as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))  # type: ignore[union-attr]  # x is not optional
+    return [[axis], ()]
+
+
+@combining("GatherElements")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    axis = as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))  # type: ignore[union-attr]  # as above
+    return [[axis], [axis]]
+
+
+@gather.over_time
+def _(time: Any, node: Node) -> None:
+    """Gather the last step for the steps so far."""
+    x, indices = node.inputs
+    axis = time.axis(x)
+    if axis is None or axis not in time.combined(node)[0]:
+        time.unchanged(node)
+        return
+    places = time.known(indices)
+    size = time.shape(x)[axis]
+    if places is None or places.ndim > 1 or places.size != 1 or places.item() not in (-1, size - 1):
+        time.refuse(node, "it takes other steps than the last one")
+    time.summarize(node, time.latest(node, x), [] if places.ndim else [axis])

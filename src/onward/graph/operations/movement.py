@@ -1,7 +1,8 @@
 """Operations that only move elements, as views if strides can express the result, otherwise as copies."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from .registry import (
     Inputs,
     Known,
     broadcast_shape,
+    combining,
     known,
     like_first,
     lowering,
     operation,
+    over_time,
     typed_view,
 )
 
@@ -289,3 +292,115 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         b.add("copy", part, y.sliced(axis, start, start + size))
         start += size
     return [y]
+
+
+def _moves_whole_axes(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [()]  # an axis that is merged with another one has no counterpart in the output
+
+
+combining("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Dropout")(
+    _moves_whole_axes
+)
+
+
+@combining("Concat", "Split")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    axis = as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))  # type: ignore[union-attr]  # x is not optional
+    return [[axis]]
+
+
+@combining("Tile")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    repeats = inputs[1]
+    assert isinstance(repeats, np.ndarray)
+    return [[axis for axis, times in enumerate(as_integers(repeats)) if times != 1], ()]
+
+
+@combining("DepthToSpace", "SpaceToDepth")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [(1, 2, 3)]
+
+
+@combining("ReverseSequence")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[node.attributes.get("time_axis", 0)], ()]
+
+
+def _parts(node: Node, x: Known, others: Sequence[Any]) -> dict[int, tuple[int, int, int]]:
+    """Return the start, end and step of a Slice along each axis of which it leaves out elements."""
+    starts, ends, axes, steps = (*others, None, None)[:4]
+    places = as_axes(range(np.size(starts)) if axes is None else axes, len(x.shape))
+    strides = [1] * len(places) if steps is None else as_integers(steps)
+    found = zip(places, as_integers(starts), as_integers(ends), strides, strict=True)
+    parts = {axis: (start, end, step) for axis, start, end, step in found}
+    return {
+        axis: part
+        for axis, part in parts.items()
+        if _clipped(*part, x.shape[axis]) != slice(0, x.shape[axis], 1)
+    }
+
+
+@slice_axes.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    x, *others = inputs
+    return [list(_parts(node, x, others)), ()]  # type: ignore[arg-type]  # x is not optional
+
+
+@slice_axes.over_time
+def _(time: Any, node: Node) -> None:
+    """Skip the first steps, hold back the last ones, take every n-th step, or take the last step so far."""
+    x, *others = node.inputs
+    axis = time.axis(x)
+    if axis is None or axis not in time.combined(node)[0]:
+        time.unchanged(node)
+        return
+    parts = _parts(node, time.signature(x), [time.known(name) if name else None for name in others])
+    start, end, step = parts.pop(axis)
+    size = time.shape(x)[axis]
+    end = end - size if 0 < end < size and end > size // 2 else end  # counted from the end
+    if parts:
+        axes = sorted(parts)
+        columns = ([parts[a][i] for a in axes] for i in (0, 1))
+        rest = [*columns, axes, [parts[a][2] for a in axes]]
+        sliced = time.add("Slice", x, *(time.constant(np.array(numbers)) for numbers in rest))
+        x = time.define_new(sliced, time.timing(x))
+    if start in (-1, size - 1) and (end >= size or end in (-size - 1,)):
+        time.summarize(node, time.latest(node, x), [])
+    elif 0 <= start < size // 2 and (end >= size or end < 0) and step > 0:
+        if start:
+            x = time.padded(node, x, -start, 0, 0)
+        if end < 0:
+            x = time.without_last(node, x, -end)
+        if step > 1:
+            x = time.every(node, x, step)
+        time.define(node.outputs[0], x, time.timing(x))
+    else:
+        time.refuse(node, "it takes steps whose place depends on the length of the sequence")
+
+
+@concat.over_time
+def _(time: Any, node: Node) -> None:
+    """Steps before the first one that are known are a carry, as padding is."""
+    first = next(name for name in node.inputs if time.timing(name))
+    if time.axis(first) != as_axis(node.attributes["axis"], len(time.shape(first))):
+        time.unchanged(node)
+        return
+    *before, x = node.inputs
+    if x != first or any(time.known(name) is None for name in before):
+        time.refuse(node, "it joins sequences along time")
+    steps = np.concatenate([time.known(name) for name in before], time.axis(x))
+    y = time.preceded(node, x, steps)
+    time.define(node.outputs[0], y, time.timing(y))
+
+
+@over_time("Reshape")
+def _(time: Any, node: Node) -> None:
+    """Replace -1 by its size where another axis may be empty."""
+    x, shape = node.inputs
+    sizes, y = time.known(shape), time.shape_of_output(node)
+    if sizes is not None and -1 in sizes and time.axis_of_output(node) not in (None, list(sizes).index(-1)):
+        place = list(sizes).index(-1)
+        fixed = np.where(np.arange(sizes.size) == place, y[place], sizes)
+        if time.is_constant(shape):
+            node = replace(node, inputs=(x, time.constant(fixed)))
+    time.unchanged(node)

@@ -1,7 +1,7 @@
 """Softmax and the normalizations; each row is normalized on its own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
 from .reductions import ROWS, lower_mean, over_rows, row_sums
-from .registry import Inputs, Known, known, like_first, lowering, operation, view
+from .registry import Inputs, Known, combining, known, like_first, lowering, operation, view
 
 
 def softmax_rows(x: AnyArray, logarithm: bool) -> AnyArray:
@@ -155,6 +155,27 @@ def layer_statistics(x: AnyArray, axis: int, epsilon: float) -> tuple[AnyArray, 
     mean = over_rows(ROWS["ReduceMean"], x, axes)
     variance = over_rows(ROWS["ReduceMean"], np.square(x - mean), axes)
     return mean, 1 / np.sqrt(variance + x.dtype.type(epsilon))
+
+
+@operation("Standardize", signature=like_first, widens=True)
+def standardize(x: AnyArray, *, axes: Sequence[int], epsilon: float) -> AnyArray:
+    """(x - mean) / sqrt(variance + epsilon) over some axes jointly."""
+    if x.size == 0:
+        return x
+    last = sorted(axis % x.ndim for axis in axes)
+    order = [*(axis for axis in range(x.ndim) if axis not in last), *last]
+    moved = x.transpose(order)
+    y = standardized(_joined(moved, x.ndim - len(last)), epsilon).reshape(moved.shape)
+    return y.transpose(np.argsort(order))
+
+
+@standardize.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, axes = view(b, inputs[0]), node.attributes["axes"]
+    if x is None or 0 in x.shape:
+        return None
+    last = sorted(axis % len(x.shape) for axis in axes)
+    return [b.rows("standardize", node.attributes["epsilon"], x, last)]
 
 
 def _layer_signature(
@@ -349,3 +370,48 @@ def skip_rms_normalization(
     mean = over_rows(_mean_squares, wide, [x.ndim - 1])
     inverse = (1 / np.sqrt(mean + wide.dtype.type(epsilon))).astype(np.float32)
     return y, np.zeros_like(inverse), inverse, total
+
+
+def axes_from(axis: int, rank: int) -> range:
+    """Return the axes of an array from one on."""
+    return range(axis % rank, rank)
+
+
+@combining("Softmax", "LogSoftmax", "LpNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    rank = len(inputs[0].shape)  # type: ignore[union-attr]  # the input is not optional
+    return [[node.attributes.get("axis", -1) % rank]]
+
+
+@combining("LayerNormalization", "RMSNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [axes_from(node.attributes.get("axis", -1), len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # as above
+
+
+@combining("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    last = [len(inputs[0].shape) - 1]  # type: ignore[union-attr]  # as above
+    return [last, last, ()]
+
+
+@combining("InstanceNormalization", "GroupNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    first = 2 if node.operation == "InstanceNormalization" else 1
+    return [range(first, len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # as above
+
+
+@combining("BatchNormalization")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    in_training = node.attributes.get("training_mode", 0)
+    return [range(len(inputs[0].shape)) if in_training else (), ()]  # type: ignore[union-attr]  # as above
+
+
+@combining("LRN")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[1]]
+
+
+@combining("MeanVarianceNormalization", "Standardize")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    rank = len(inputs[0].shape)  # type: ignore[union-attr]  # as above
+    return [[axis % rank for axis in node.attributes.get("axes", (0, 2, 3))]]

@@ -1,7 +1,7 @@
 """Operations that extend or crop axes: Pad and CenterCropPad."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axes, as_integers
 from .movement import move
-from .registry import Inputs, Known, known, operation
+from .registry import Inputs, Known, combining, known, operation
 
 
 def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int, int]]:
@@ -118,3 +118,36 @@ def center_crop_pad(x: AnyArray, shape: AnyArray, *, axes: Sequence[int] | None 
 
     y[center(y.shape, x.shape)] = x[center(x.shape, y.shape)]
     return y
+
+
+@combining("Pad", "CenterCropPad")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    x, sizes, *others = inputs
+    rank = len(x.shape)  # type: ignore[union-attr]  # x is not optional
+    if node.operation == "CenterCropPad" or not isinstance(sizes, np.ndarray):
+        return [range(rank), ()]
+    widths = _widths(rank, sizes, (*others, None, None)[1])  # type: ignore[arg-type]  # the axes are known
+    return [[axis for axis, width in enumerate(widths) if any(width)], ()]
+
+
+@pad.over_time
+def _(time: Any, node: Node) -> None:
+    """The padding before the first step is a carry; the last block adds the padding after the last step."""
+    x, pads, value, axes = (*node.inputs, "", "")[:4]
+    axis = time.axis(x)
+    if axis is None or axis not in time.combined(node)[0]:
+        time.unchanged(node)
+        return
+    widths = _widths(len(time.shape(x)), time.known(pads), time.known(axes) if axes else None)
+    before, after = widths[axis]
+    if node.attributes.get("mode", "constant") != "constant":
+        time.refuse(node, f"it pads time with mode={node.attributes['mode']!r}")
+    element = 0 if not value else time.known(value)
+    y = time.padded(node, x, before, after, 0 if element is None else element)
+    widths[axis] = 0, 0
+    if any(map(any, widths)):
+        flat = [number for side in zip(*widths, strict=True) for number in side]
+        inputs = (y, time.constant(np.array(flat)), value)
+        timing = time.timing(y)
+        y = time.define_new(time.add("Pad", *inputs), timing)
+    time.define(node.outputs[0], y, time.timing(y))

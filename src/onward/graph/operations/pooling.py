@@ -5,6 +5,7 @@ The elements of a window are combined position by position, in an order that doe
 
 import math
 from collections.abc import Sequence
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from .convolutions import pad_or_crop
 from .reductions import ROWS, lower_mean, lower_reduction, over_rows, row_sums
-from .registry import Inputs, Known, lowering, operation, view
-from .sliding import Geometry, geometry, pad_view, tap_view, window_view
+from .registry import Inputs, Known, lowering, operation, typed_view, view
+from .sliding import Geometry, geometry, pad_view, tap_view, window_step, window_view
 
 Options = dict[str, Any]
 
@@ -151,22 +152,25 @@ def root(x: AnyArray, p: int) -> AnyArray:
 
 @lowering("MaxPool", "AveragePool")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> Any:
-    x, attributes = view(b, inputs[0]), node.attributes
+    is_maximum, attributes = node.operation == "MaxPool", node.attributes
+    x = (typed_view if is_maximum else view)(b, inputs[0])
     if x is None or any(node.outputs[1:]) or 0 in x.shape:
         return None
     g = geometry(x.shape[2:], attributes["kernel_shape"], attributes)
-    is_maximum, n = node.operation == "MaxPool", len(g.kernel)
+    n, is_float = len(g.kernel), x.dtype.startswith("float")
+    outside = 0.0 if not is_maximum else -np.inf if is_float else np.iinfo(x.dtype).min
     sides = _whole_sides(x.shape[2:], g)
     if any(min(side) < 0 for side in sides):
         return None
-    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, b.scalar(-np.inf if is_maximum else 0.0))
-    seen = window_view(last, g)
-    total = None
-    for tap in np.ndindex(*g.kernel):
-        part = tap_view(seen, n, tap)
-        total = part if total is None else b.binary("maximum" if is_maximum else "add", total, part)
-    assert total is not None
-    total = b.binary("add", total, b.scalar(0.0))  # turns -0 into 0; a maximum may return either
+    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, b.scalar(outside, x.dtype))
+    if x.dtype == "float32":
+        total = window_step(b, "maximum" if is_maximum else "sum", last, g)
+    else:
+        seen = window_view(last, g)
+        taps = [tap_view(seen, n, tap) for tap in np.ndindex(*g.kernel)]
+        total = reduce(partial(b.binary, "maximum"), taps)
+        if is_float:
+            total = b.binary("add", total, b.scalar(0.0, x.dtype))  # turns -0 into 0
     if not is_maximum:
         included = attributes.get("count_include_pad", 0)
         counts = _counts(x.shape[2:], g, included, np.float32)[0, 0, ..., None]

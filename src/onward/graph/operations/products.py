@@ -5,7 +5,7 @@ term, so that a row does not depend on the other rows.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ...errors import ShapeError
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
-from .registry import Inputs, Known, Value, known, lowering, operation, view
+from .registry import Inputs, Known, Value, combining, known, lowering, operation, view
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -371,3 +371,24 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     order = [*batch, *rows, *columns]
     y = b.reshaped(y, *leading, *out_rows, *out_columns)
     return [y.permuted(*(order.index(label) for label in result))]
+
+
+@combining("MatMul")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    A, B = (len(value.shape) for value in inputs[:2] if value is not None)
+    return [[A - 1], [max(0, B - 2)], ()]
+
+
+@combining("Gemm")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[0 if node.attributes.get("transA") else 1], [1 if node.attributes.get("transB") else 0], ()]
+
+
+@combining("FusedMatMul")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    A, B = (len(value.shape) for value in inputs[:2] if value is not None)
+    attributes = node.attributes
+    if A > 1 and B > 1:
+        first = _order(A, attributes.get("transA", 0), attributes.get("transBatchA", 0))[-1]
+        return [[first], [_order(B, attributes.get("transB", 0), attributes.get("transBatchB", 0))[-2]]]
+    return [range(A), range(B)]

@@ -54,6 +54,47 @@ def dynamic_quantize_matmul(
     return _scaled_product(integer_product(quantized, B, a_zero, b_zero), a_scale, b_scale, bias)
 
 
+def _gemm_signature(
+    A: Known,
+    a_scale: Known,
+    a_zero: Known,
+    B: Known,
+    b_scale: Known,
+    b_zero: Known,
+    C: Known | None = None,
+    y_scale: Known | None = None,
+    y_zero: Known | None = None,
+    *,
+    transA: int = 0,
+    transB: int = 0,
+    **attributes: Any,
+) -> Signature:
+    rows, columns = A.shape[::-1] if transA else A.shape, B.shape[::-1] if transB else B.shape
+    return Signature(product_shape(rows, columns), np.dtype(np.float32) if y_zero is None else y_zero.dtype)
+
+
+@operation("QGemm", signature=_gemm_signature)
+def qgemm(
+    A: AnyArray,
+    a_scale: AnyArray,
+    a_zero: AnyArray,
+    B: AnyArray,
+    b_scale: AnyArray,
+    b_zero: AnyArray,
+    C: AnyArray | None = None,
+    y_scale: AnyArray | None = None,
+    y_zero: AnyArray | None = None,
+    *,
+    alpha: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+) -> AnyArray:
+    """alpha a_scale b_scale ((A - a_zero) (B - b_zero) + C), in float32 or quantized."""
+    sums = integer_product(A.T if transA else A, B.T if transB else B, a_zero, b_zero)
+    y = _scaled_product(sums if C is None else sums + C, np.float32(alpha) * a_scale, b_scale, None)
+    return y if y_scale is None or y_zero is None else _requantize(y, y_scale, y_zero, y_zero.dtype)
+
+
 def _binary_signature(
     A: Known, a_scale: Known, a_zero: Known | None, B: Known, *rest: Known | None
 ) -> Signature:

@@ -1,6 +1,7 @@
 """Recurrent layers: `Recurrent` runs a layer of Onward; RNN, GRU and LSTM take ONNX's weights as inputs."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..activation_names import RECURRENT
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
-from .registry import Inputs, Known, operation, view
+from .registry import Inputs, Known, broadcast_shape, operation, view
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
@@ -78,6 +79,43 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         x, out = x.reversed(0), y.reversed(0)
     b.add("recurrent", layer._kernel, x, h0, c0 if cells else None, out, h_n, cells[0] if cells else None)
     return [y, h_n, *cells]
+
+
+def _step_signature(x: Known, *states: Known, layer: Any) -> list[Signature]:
+    for name, value, size in zip(
+        "xhc", (x, *states), (layer.input_size, *[layer.hidden_size] * 2), strict=False
+    ):
+        if value.shape[-1:] != (size,):
+            raise ShapeError(f"{name} has shape {value.shape}, but {layer!r} takes (..., {size})")
+    leading = broadcast_shape(x.shape[:-1], *(state.shape[:-1] for state in states))
+    return [Signature((*leading, layer.hidden_size), x.dtype) for _ in states]
+
+
+@operation("Step", signature=_step_signature)
+def step(x: AnyArray, *states: AnyArray, layer: Any) -> tuple[AnyArray, ...]:
+    """Return the states (..., H) after one step of a layer with one input x (..., I)."""
+    leading = broadcast_shape(x.shape[:-1], *(state.shape[:-1] for state in states))
+    rows = [
+        np.broadcast_to(a, (*leading, a.shape[-1])).reshape(1, math.prod(leading), a.shape[-1])
+        for a in (x, *states)
+    ]
+    _, *final = recurrent.compute([rows[0], None, *rows[1:]], {"layer": layer})
+    return tuple(state.reshape(*leading, layer.hidden_size) for state in final)
+
+
+@step.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    layer, views = node.attributes["layer"], [view(b, value) for value in inputs]
+    rows = []
+    for v in views:
+        if v is None or layer.dtype != np.float32 or v.shape[:-1] != shapes[0][:-1]:
+            return None
+        rows.append(b.contiguous(b.reshaped(v, 1, math.prod(v.shape[:-1]), v.shape[-1])))
+    y, *final = (b.new(*rows[1].shape) for _ in rows)
+    x, h, *c = rows
+    h_n, *c_n = final
+    b.add("recurrent", layer._kernel, x, h, c[0] if c else None, y, h_n, c_n[0] if c else None)
+    return [b.reshaped(state, *shapes[0]) for state in final]
 
 
 def _onnx_signature(
@@ -267,3 +305,62 @@ def _check(name: str, shape: tuple[int, ...], expected: tuple[int | None, ...]) 
     if len(shape) != len(expected) or any(n not in (None, m) for m, n in zip(shape, expected, strict=True)):
         takes = ", ".join("any" if n is None else str(n) for n in expected)
         raise ShapeError(f"{name} has shape {shape}, but must have ({takes})")
+
+
+@recurrent.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [(0, 2), (), (0, 2)]
+
+
+@recurrent.over_time
+def _(time: Any, node: Node) -> None:
+    """Carry the states."""
+    layer, x = node.attributes["layer"], node.inputs[0]
+    lengths, *states = (*node.inputs[1:], "", "", "")[: 1 + len(layer.state_names)]
+    if layer.bidirectional or node.attributes.get("reverse"):
+        time.refuse(node, "its reverse direction starts at the last step of the sequence")
+    if time.axis(x) != 0:
+        time.refuse(node, "its steps are not those of the time axis")
+    time.check_all_steps(node, lengths, x)
+    carried = []
+    for name, state, shape in zip("hc", states, layer.state_shapes(time.shape(x)[1]), strict=False):
+        initial = np.zeros(shape, layer.dtype) if not state else time.known(state)
+        if initial is None:
+            time.refuse(node, f"its initial {name} depends on the sequence")
+        carried.append(time.carry(node, initial, None, name))
+    y, *finals = time.add_all("Recurrent", (x, "", *carried), 1 + len(carried), layer=layer)
+    time.define(node.outputs[0], y, time.timing(x))
+    for before, after, output in zip(carried, finals, (*node.outputs[1:], "", ""), strict=False):
+        time.keep(before, after)
+        if output:
+            time.define(output, after, None)
+
+
+@last_step.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[1], ()]
+
+
+@last_step.over_time
+def _(time: Any, node: Node) -> None:
+    """Carry the last step so far."""
+    y, lengths = node.inputs
+    time.check_all_steps(node, lengths, y)
+    time.summarize(node, time.latest(node, y), [1])
+
+
+@final_state.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [(0, 2), (0, 1, 2), ()]
+
+
+@final_state.over_time
+def _(time: Any, node: Node) -> None:
+    """The state so far, because every row has steps."""
+    time.check_all_steps(node, node.inputs[2], "")
+    time.define(node.outputs[0], node.inputs[0], None)
+
+
+@step.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[len(value.shape) - 1] for value in inputs if value is not None]

@@ -1,7 +1,7 @@
 """Reductions over axes; sums of floats depend neither on the batch nor on the memory order."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from ...errors import ShapeError
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
-from .registry import Inputs, Known, known, lowering, operation, view
+from .registry import Inputs, Known, combining, known, lowering, operation, over_time, view
 
 
 def row_sums(rows: AnyArray) -> AnyArray:
@@ -192,3 +192,30 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
             if node.operation == "ReduceL2":
                 y = b.map("unary", "sqrt", y)
     return [y.reshaped(*shapes[0])]  # type: ignore[list-item]  # y is contiguous
+
+
+def _combined(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    x, axes = (*inputs, None)[:2]
+    noop = node.attributes.get("noop_with_empty_axes", 0)
+    return [reduced_axes(axes, len(x.shape), noop), ()]  # type: ignore[union-attr]  # x is not optional
+
+
+combining(*ROWS)(_combined)
+
+
+@over_time("ReduceMax", "ReduceMin")
+def _(time: Any, node: Node) -> None:
+    """Carry the extremum of the steps so far, an axis without elements before the first."""
+    axis, combined = time.axis(node.inputs[0]), time.combined(node)[0]
+    if axis not in combined:
+        time.unchanged(node)
+        return
+    sizes = [1 if a in combined else size for a, size in enumerate(time.shape(node.inputs[0]))]
+    sizes[axis] = 0
+    before = time.carry(node, np.zeros(sizes, time.dtype(node.inputs[0])), axis)
+    axes = time.constant(np.array(sorted(combined)))
+    own = time.add(node.operation, node.inputs[0], axes, keepdims=1)
+    joined = time.add("Concat", before, own, axis=axis)
+    after = time.add(node.operation, joined, time.constant(np.array([axis])), keepdims=1)
+    time.keep(before, after)
+    time.summarize(node, after, [] if node.attributes.get("keepdims", 1) else sorted(combined))

@@ -14,7 +14,7 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +53,10 @@ SignatureRule = Callable[..., Signature | Sequence[Signature]]
 Expand = Callable[[Node, Inputs], Expansion | None]
 Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] | None]
 
+# The axes of each input along which an operation combines elements; the last entry holds for further inputs.
+Combines = Callable[[Node, Sequence[Known | None]], Sequence[Collection[int]]]
+StreamRule = Callable[[Any, Node], None]
+
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
 EVERY_INPUT = None  # as `shape_inputs`: the output shapes depend on the values of all inputs
 
@@ -83,6 +87,8 @@ class Operation:
         self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
         self.lower: Lowering | None = None
         self.expand: Expand | None = None  # replaces a node by those of its bodies where that is possible
+        self.combines: Combines | None = None  # None: the axes are not known
+        self.stream: StreamRule | None = None
         parameters = inspect.signature(compute).parameters.values()
         self.attributes = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -94,6 +100,23 @@ class Operation:
         outputs, or None if the core does not support the node, which then runs in NumPy.
         """
         self.lower = function
+        return function
+
+    def combining(self, function: Combines) -> Combines:
+        """Register the function that returns the axes along which the operation combines elements.
+
+        It takes the node and its inputs (arrays, signatures or None), and returns the axes of each input.
+        Along all other axes, each slice of the outputs depends on the same slice of the inputs alone.
+        """
+        self.combines = function
+        return function
+
+    def over_time(self, function: StreamRule) -> StreamRule:
+        """Register the function that adds the node to a graph over one block of a sequence.
+
+        It takes a `BlockBuilder` and the node, some of whose inputs vary over time.
+        """
+        self.stream = function
         return function
 
     @property
@@ -173,6 +196,33 @@ def lowering(*names: str) -> Callable[[Lowering], Lowering]:
         return function
 
     return register
+
+
+def combining(*names: str) -> Callable[[Combines], Combines]:
+    """Register one function as the axes that several operations combine."""
+
+    def register(function: Combines) -> Combines:
+        for name in names:
+            OPERATIONS[name].combines = function
+        return function
+
+    return register
+
+
+def over_time(*names: str) -> Callable[[StreamRule], StreamRule]:
+    """Register one function as the rule over time of several operations."""
+
+    def register(function: StreamRule) -> StreamRule:
+        for name in names:
+            OPERATIONS[name].stream = function
+        return function
+
+    return register
+
+
+def elementwise(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    """Return that no axis is combined."""
+    return [()]
 
 
 def named(node: Node, error: Exception) -> str:

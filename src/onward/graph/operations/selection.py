@@ -1,5 +1,6 @@
 """Operations that compare the elements along an axis: the largest, the sorted, the distinct."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axis
-from .registry import EVERY_INPUT, Inputs, Known, known, like_first, lowering, operation, view
+from .registry import EVERY_INPUT, Inputs, Known, combining, known, like_first, lowering, operation, view
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 
@@ -145,3 +146,10 @@ def _iou(a: AnyArray, b: AnyArray) -> Any:
     common = np.prod(sides)
     union = np.prod(a[1] - a[0]) + np.prod(b[1] - b[0]) - common
     return common / union if union > 0 else 0.0
+
+
+@combining("ArgMax", "ArgMin", "Hardmax", "TopK")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    default = 0 if node.operation.startswith("Arg") else -1
+    axis = node.attributes.get("axis", default)
+    return [[as_axis(axis, len(inputs[0].shape))], ()]  # type: ignore[union-attr]  # x is not optional

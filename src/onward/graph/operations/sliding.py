@@ -93,10 +93,12 @@ def pad_view(b: Builder, x: View, sides: Sequence[tuple[int, int]], value: View)
     N, *sizes, C = x.shape
     shape = (N, *(size + sum(side) for size, side in zip(sizes, sides, strict=True)), C)
     whole = b.new(*shape, dtype=x.dtype)
-    b.add("copy", value, whole)
+    low = [0, *(before for before, _ in sides), 0]
+    high = [first + size for first, size in zip(low, x.shape, strict=True)]
+    b.add("fill_border", value, whole, low, high)
     inner = whole
-    for axis, (size, (before, _)) in enumerate(zip(sizes, sides, strict=True), start=1):
-        inner = inner.sliced(axis, before, before + size)
+    for axis, (first, last) in enumerate(zip(low, high, strict=True)):
+        inner = inner.sliced(axis, first, last)
     b.add("copy", x, inner)
     return whole
 
@@ -118,3 +120,14 @@ def tap_view(windows: View, n: int, tap: Sequence[int]) -> View:
     return part._replace(
         shape=(*part.shape[: 1 + n], part.shape[-1]), strides=(*part.strides[: 1 + n], part.strides[-1])
     )
+
+
+def window_step(
+    b: Builder, operation: str, x: View, g: Geometry, weights: View | None = None, bias: View | None = None
+) -> View:
+    """Combine the elements of each window of the padded x (N, *in, C); return y (N, *out, C)."""
+    if x.strides[-1] != 1 and x.shape[-1] > 1:
+        x = b.contiguous(x)
+    y = b.new(x.shape[0], *g.out, x.shape[-1])
+    b.add("window", operation, window_view(x, g), weights, bias, y)
+    return y

@@ -1,0 +1,50 @@
+// Sliding windows: pooling, and convolutions in which each channel has its own kernel.
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+
+#include "platform/denormals.h"
+#include "platform/threads.h"
+#include "run/plan.h"
+
+namespace onward {
+
+void Plan::window(Window operation, const View& x, const View* weights, const View* bias, const View& y) {
+    check_floats({&x, weights ? weights : &x, bias ? bias : &x, &y});
+    const bool has_weights = weights, has_bias = bias;
+    if (y.shape.empty() || x.shape.size() < y.shape.size() || (operation == Window::weighted_sum) != has_weights)
+        throw std::invalid_argument("the arguments of a window do not match its operation");
+    const size_t row_axes = y.shape.size() - 1, last = x.shape.size() - 1;
+    const Size channels = y.shape.back();
+    const Rows in(x, Size(row_axes)), out(y, Size(row_axes));
+    const std::vector<Size> offsets = offsets_of(x, row_axes, last);
+    const Size rows = Size(out.offsets.size()), taps = Size(offsets.size());
+    auto is_adjacent = [](const View& view) { return view.strides.back() == 1 || view.shape.back() <= 1; };
+    bool fits = std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) && x.shape.back() == channels &&
+                taps > 0 && is_adjacent(x) && is_adjacent(y);
+    if (weights) fits = fits && weights->shape == std::vector<Size>{taps, channels} && is_adjacent(*weights) &&
+                        (weights->strides[0] == channels || taps == 1);
+    if (bias) fits = fits && bias->shape == std::vector<Size>{channels} && is_adjacent(*bias);
+    if (!fits) throw std::out_of_range("the views of a window have the wrong shapes or strides");
+    const Size line = std::gcd(in.line, out.line), work = rows * taps * channels;
+    const View weights_view = weights ? *weights : View{}, bias_view = bias ? *bias : View{};
+    steps.push_back([=, this](std::byte* const* spaces) {
+        Windows<float> windows{nullptr, in.stride, 0, channels, offsets.data(), taps,
+                               has_weights ? at<float>(weights_view, spaces) : nullptr,
+                               has_bias ? at<float>(bias_view, spaces) : nullptr};
+        int parts = 1;
+        const int useful = int(std::min<Size>(num_threads(), work / worth_threads + 1));
+        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
+            const FlushDenormals flush;
+            Windows<float> own = windows;
+            const Size end = rows * (part + 1) / parts;
+            for (Size first = rows * part / parts; first < end; first += own.rows) {
+                own.rows = std::min(end - first, line - first % line);
+                own.x = at<float>(x, spaces) + in.offsets[first];
+                kernels.window(operation, own, at<float>(y, spaces) + out.offsets[first], out.stride);
+            }
+        }, work);
+    });
+}
+
+}  // namespace onward

@@ -1,0 +1,95 @@
+"""`onward verify`: compare the outputs of a model with expected ones, or with another file of the model."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from ..errors import ArgumentError
+from ..formats import load
+from ..formats.torch.parts import Parts
+from ..recipes.verify import TOLERANCE, Verification
+from ..recipes.verify import verify as verify_model
+from .common import complete_model, console, json_option, model_file, named_file, new_table
+
+
+@click.command(epilog="Example:  onward verify model.onnx inputs.npz expected.npz")
+@click.argument("model", shell_complete=complete_model)
+@click.argument("inputs", metavar="INPUTS", type=click.Path(path_type=Path))
+@click.argument("expected", metavar="[EXPECTED]", required=False, type=click.Path(path_type=Path))
+@click.option("--against", metavar="OTHER", help="Compare with this file of the same model instead.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    default=TOLERANCE,
+    show_default=True,
+    help="The largest difference allowed, relative to the largest expected magnitude of an output.",
+)
+@json_option
+def verify(
+    model: str, inputs: Path, expected: Path | None, against: str | None, tolerance: float, as_json: bool
+) -> None:
+    """Compare the outputs of MODEL on INPUTS with EXPECTED outputs.
+
+    With --against, the expected outputs are those of the model in OTHER. INPUTS and EXPECTED are .npz files
+    with one array for each input or output, by name or in order. Also shows whether a single row, other
+    thread counts and other instruction sets give the same bits, what float16 and int8 would cost, and the
+    time of a call. The exit code is 1 if an output differs.
+    """
+    if (expected is None) == (against is None):
+        raise click.UsageError("pass EXPECTED or --against OTHER, and not both")
+    net = _model(model)
+    other: Any = _model(against) if against is not None else _arrays(expected)
+    result = verify_model(net, _arrays(inputs), other, tolerance=tolerance)
+    if as_json:
+        print(json.dumps(result.report()))
+    else:
+        _show(result)
+    sys.exit(0 if result else 1)
+
+
+def _model(name: str) -> Any:
+    net = load(model_file(name))
+    if isinstance(net, Parts):
+        raise ArgumentError(f"{name} contains layers but no forward(): save a whole model")
+    return net
+
+
+def _arrays(path: Path | None) -> dict[str, Any] | list[Any]:
+    """The arrays of an .npz file: by name, or in order if the names are NumPy's arr_0, arr_1, .."""
+    assert path is not None
+    file = named_file(str(path), {}, "file", "INPUTS")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError) as error:
+        raise ArgumentError(f"{path} is not a complete .npz file: {error}") from error
+    if all(name.startswith("arr_") for name in arrays):
+        return list(arrays.values())
+    return arrays
+
+
+def _show(result: Verification) -> None:
+    table = new_table("", "output", "shape", "largest difference", "at", "mean", "relative")
+    for output in result.outputs:
+        table.add_row(
+            output.name,
+            str(output.shape),
+            f"{output.largest:.3g}",
+            str(output.position),
+            f"{output.mean:.3g}",
+            f"{output.largest / output.scale:.3g}" if output.scale else "",
+        )
+    console().print(table)
+    for name, same in result.same_bits.items():
+        words = {True: "the same bits", False: "other bits"}
+        console().print(f"{name}: {words[same] if isinstance(same, bool) else 'not checked: ' + same}")
+    for precision, cost in result.cost.items():
+        text = f"{cost:.3g} of the scale" if isinstance(cost, float) else f"not checked: {cost}"
+        console().print(f"{precision}: {text}")
+    console().print(f"A call takes {result.microseconds:,.0f} µs.")
+    verdict = "All outputs agree" if result else "Outputs differ by more than the tolerance"
+    console().print(f"{verdict} (tolerance {result.tolerance:g} of the scale).", style="bold")

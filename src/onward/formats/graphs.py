@@ -1,0 +1,316 @@
+"""Describe graphs as JSON and tensors, in which form Onward saves them, and rebuild them.
+
+The description lists the inputs, outputs and nodes. Arrays are tensors of the file, to which the description
+refers by key; values of other types have a tag, such as {"dtype": "float32"}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core import storage
+from ..core.extras import install_hint
+from ..errors import ArgumentError
+from ..graph import Graph, Input
+from ..graph.node import AnyArray, Node
+from ..layers.base import Layer
+from ..layers.recurrent import Recurrent
+from . import native
+
+Tensors = dict[str, NDArray[Any]]
+STORED = {np.dtype(dtype).name for name, dtype in storage.DTYPES.items() if name not in ("BF16", "C64")}
+CONTROL = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+MAX_DEPTH = 32  # of bodies and lists inside one another
+
+
+def describe(graph: Graph) -> tuple[dict[str, Any], Tensors]:
+    """Return the description and the tensors of a graph.
+
+    Constants of the graph keep their names as keys. Raises ArgumentError, which names the node, for a node
+    that runs a Python function.
+    """
+    writer = _Writer()
+    described = {"graph": writer.graph(graph, ""), "layers": writer.layers, "opset": graph.opset}
+    return described, writer.tensors
+
+
+class _Writer:
+    """Collects the tensors and layers of a graph; those that several nodes share are stored once."""
+
+    def __init__(self) -> None:
+        self.tensors: Tensors = {}
+        self.layers: list[Any] = []
+        self._prefixes: list[str] = []  # of the names of the layers' weights
+        self._known: dict[int, tuple[Any, Any]] = {}  # an object by its id, and its description
+
+    def graph(self, graph: Graph, path: str) -> dict[str, Any]:
+        return {
+            "inputs": [_declared(declared) for declared in graph.inputs],
+            "outputs": list(graph.outputs),
+            "declared_outputs": [_declared(declared) for declared in graph.declared_outputs],
+            "constants": {name: self.array(array, path + name) for name, array in graph.constants.items()},
+            "defaults": sorted(graph.defaults),
+            "nodes": [self._node(node, path) for node in graph.nodes],
+        }
+
+    def _node(self, node: Node, path: str) -> dict[str, Any]:
+        if node.operation == "Python":
+            raise ArgumentError(
+                f"{node} runs a Python function, which cannot be saved: load the model from its own file"
+            )
+        prefix = f"{path}{next(filter(None, node.outputs), node.name)}/"
+        described: dict[str, Any] = {
+            "operation": node.operation,
+            "inputs": list(node.inputs),
+            "outputs": list(node.outputs),
+            "name": node.name,
+        }
+        if node.source:
+            described["source"] = node.source
+        try:
+            attributes = {name: self._value(value, prefix + name) for name, value in node.attributes.items()}
+        except ArgumentError as error:
+            raise ArgumentError(f"{node}: {error}") from error
+        return described | ({"attributes": attributes} if attributes else {})
+
+    def _value(self, value: Any, path: str) -> Any:
+        match value:
+            case np.generic():
+                return value.item()
+            case None | bool() | int() | float() | str():
+                return value
+            case list() | tuple():
+                return [self._value(item, f"{path}/{place}") for place, item in enumerate(value)]
+            case np.ndarray():
+                return self.array(value, path)
+            case np.dtype():
+                return {"dtype": value.name}
+            case Graph():
+                return {"graph": self.graph(value, f"{path}/")}
+            case Layer():
+                return {"layer": self._layer(value, path)}
+        raise ArgumentError(f"the attribute {path} of type {type(value).__name__} cannot be saved")
+
+    def array(self, array: AnyArray, name: str) -> dict[str, Any]:
+        """Describe an array, and store it if it is not stored already."""
+        if array.dtype == object:
+            return {"strings": [_text(item, name) for item in array.ravel()], "shape": list(array.shape)}
+        if id(array) not in self._known:
+            key = self._new_key(name)
+            description: dict[str, Any] = {"tensor": key}
+            if array.dtype.name in STORED:
+                self.tensors[key] = array
+            else:  # a dtype that safetensors lacks, as bytes
+                self.tensors[key] = np.frombuffer(array.tobytes(), np.uint8)
+                description |= {"dtype": array.dtype.name, "shape": list(array.shape)}
+            self._known[id(array)] = description, array
+        described: dict[str, Any] = self._known[id(array)][0]
+        return described
+
+    def _layer(self, layer: Layer, name: str) -> int:
+        if id(layer) not in self._known:
+            prefix = self._new_key(f"{name}.")
+            while any(key.startswith(prefix) for key in self.tensors):
+                prefix = f"_{prefix}"
+            self._prefixes.append(prefix)
+            self.tensors |= {prefix + weight: array for weight, array in layer._snapshot().items()}
+            self._known[id(layer)] = len(self.layers), layer
+            self.layers.append({"prefix": prefix, "description": layer.description()})
+        place: int = self._known[id(layer)][0]
+        return place
+
+    def _new_key(self, name: str) -> str:
+        """Return the name, or a similar one if a tensor or the weights of a layer have it."""
+        while name in self.tensors or any(map(name.startswith, self._prefixes)):
+            name = f"_{name}"
+        return name
+
+
+def _declared(declared: Input) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": declared.name}
+    if declared.dtype is not None:
+        described["dtype"] = declared.dtype.name
+    if declared.axes is not None:
+        described["axes"] = list(declared.axes)
+    return described
+
+
+def _text(item: Any, name: str) -> str:
+    if not isinstance(item, str):
+        raise ArgumentError(f"{name} holds objects of type {type(item).__name__}, which cannot be saved")
+    return item
+
+
+def rebuild(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Graph:
+    """Return the graph of a description from `describe`.
+
+    Raises ArgumentError, before any computation, if the description does not have this form.
+    """
+    reader = _Reader(_typed(description, "layers", list), tensors)
+    graph = reader.graph(_typed(description, "graph", dict), 0)
+    graph.opset = _typed(description, "opset", int)
+    return graph
+
+
+class _Reader:
+    """Rebuilds graphs from descriptions, of which nothing is certain."""
+
+    def __init__(self, layers: list[Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+        self._tensors = tensors
+        self._layers = [self._layer(described) for described in layers]
+
+    def graph(self, described: dict[str, Any], depth: int) -> Graph:
+        graph = Graph()
+        for declared in map(_input, _typed(described, "inputs", list)):
+            _expect(graph.add_input(*declared) == declared.name, f"the input {declared.name} occurs twice")
+        for name, value in _typed(described, "constants", dict).items():
+            _expect(graph.add_constant(self._array(value), name) == name, f"the value {name} occurs twice")
+        defaults = frozenset(_names(described, "defaults"))
+        _expect(graph.defaults == defaults, "defaults are not the inputs with constants")
+        defined = {"", *graph.constants, *(declared.name for declared in graph.inputs)}
+        for node in _typed(described, "nodes", list):
+            self._add_node(graph, node, defined, depth)
+        graph.outputs = _names(described, "outputs")
+        for name in graph.outputs:
+            _expect(name in defined, f"the output {name} is not defined")
+        graph.declared_outputs = tuple(map(_input, _typed(described, "declared_outputs", list)))
+        _expect(
+            len(graph.declared_outputs) in (0, len(graph.outputs)), "declared_outputs are not the outputs"
+        )
+        return graph
+
+    def _add_node(self, graph: Graph, node: Any, defined: set[str], depth: int) -> None:
+        operation, inputs, outputs = (
+            _typed(node, "operation", str),
+            _names(node, "inputs"),
+            _names(node, "outputs"),
+        )
+        name, source = _typed(node, "name", str), _typed(node, "source", str, "")
+        owner = f"node {name} ({source or operation})"
+        for value in inputs:
+            _expect(value in defined, f"{owner} takes {value}, which no earlier node defines")
+        _expect(operation != "Python", f"{owner} would run a Python function")
+        attributes = _typed(node, "attributes", dict, {})
+        attributes = {key: self._value(value, depth + 1) for key, value in attributes.items()}
+        if operation in CONTROL:
+            _check_bodies(operation, attributes, len(inputs), owner)
+        named = graph.add_all(
+            operation,
+            inputs,
+            [output or "unused" for output in outputs],
+            name=name,
+            source=source,
+            **attributes,
+        )
+        for output, new in zip(outputs, named, strict=True):
+            _expect(output in ("", new), f"{owner} defines {output}, which another node defines")
+        graph.nodes[-1] = Node(operation, inputs, outputs, attributes, name, source)
+        defined |= set(outputs)
+
+    def _value(self, value: Any, depth: int) -> Any:
+        _expect(depth < MAX_DEPTH, f"values are nested more than {MAX_DEPTH} times")
+        if isinstance(value, list):
+            return [self._value(item, depth + 1) for item in value]
+        if not isinstance(value, dict):
+            return value
+        match value:
+            case {"dtype": str(name)} if len(value) == 1:
+                return _dtype(name)
+            case {"graph": dict(body)}:
+                return self.graph(body, depth)
+            case {"layer": int(place)} if 0 <= place < len(self._layers):
+                return self._layers[place]
+        return self._array(value)
+
+    def _array(self, value: Any) -> AnyArray:
+        match value:
+            case {"strings": list(items), "shape": list(shape)} if all(isinstance(i, str) for i in items):
+                strings = np.empty(len(items), object)
+                strings[:] = items
+                return _shaped(strings, shape)
+            case {"tensor": str(key), "dtype": str(name), "shape": list(shape)} if key in self._tensors:
+                content, dtype = self._tensors[key], _dtype(name)
+                fits = content.dtype == np.uint8 and content.ndim == 1 and dtype.itemsize
+                _expect(fits and content.size % dtype.itemsize == 0, f"{key} does not hold {name}")
+                return _shaped(np.frombuffer(content.tobytes(), dtype), shape)
+            case {"tensor": str(key)} if key in self._tensors:
+                return self._tensors[key]
+        raise ArgumentError(f"the description has {str(value)[:60]}; expected a tensor of the file")
+
+    def _layer(self, described: Any) -> Layer:
+        prefix = _typed(described, "prefix", str)
+        own = {
+            name.removeprefix(prefix): array
+            for name, array in self._tensors.items()
+            if name.startswith(prefix)
+        }
+        layer = native.restore(_typed(described, "description", dict), own)
+        fits = isinstance(layer, Recurrent) and not layer.batch_first
+        _expect(fits, f"a node runs {layer!r}; expected a recurrent layer with the time axis first")
+        return layer
+
+
+def _check_bodies(operation: str, attributes: Mapping[str, Any], count: int, owner: str) -> None:
+    """Check the bodies of a node with `count` inputs."""
+    captured = attributes.get("captured", count - 1 if operation == "If" else 0)
+    _expect(type(captured) is int and 0 <= captured <= count, f"{owner} has {captured!r} captured values")
+    for name in CONTROL[operation]:
+        body = attributes.get(name)
+        _expect(isinstance(body, Graph) and len(body.inputs) >= captured, f"{owner} has no graph {name}")
+
+
+def _input(described: Any) -> Input:
+    axes = _typed(described, "axes", list, None)
+    _expect(all(type(axis) in (int, str) for axis in axes or ()), f"an input has the axes {axes}")
+    dtype = _typed(described, "dtype", str, None)
+    name = _typed(described, "name", str)
+    return Input(name, None if dtype is None else _dtype(dtype), None if axes is None else tuple(axes))
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """Return the dtype of NumPy or ml_dtypes with this name."""
+    if name in STORED or name in ("complex64", "complex128", "object"):
+        return np.dtype(name)
+    try:
+        import ml_dtypes  # type: ignore[import-not-found, unused-ignore]  # an optional package
+
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    except ModuleNotFoundError as error:
+        raise ArgumentError(f"the dtype {name} needs ml_dtypes: {install_hint('onnx')}") from error
+    except (AttributeError, TypeError) as error:
+        raise ArgumentError(f"the description has the unknown dtype {name!r}") from error
+    return found
+
+
+def _shaped(array: AnyArray, shape: list[Any]) -> AnyArray:
+    _expect(all(type(size) is int and size >= 0 for size in shape), f"an array has the shape {shape}")
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise ArgumentError(f"an array of {array.size} elements has the shape {shape}") from error
+
+
+def _names(described: Any, key: str) -> tuple[str, ...]:
+    names = _typed(described, key, list)
+    _expect(all(isinstance(name, str) for name in names), f"{key} are not names")
+    return tuple(names)
+
+
+REQUIRED: Any = object()
+
+
+def _typed(described: Any, key: str, kind: type, default: Any = REQUIRED) -> Any:
+    """Return an entry of the description, of this type. Raises ArgumentError."""
+    value = described.get(key, default) if isinstance(described, Mapping) else REQUIRED
+    _expect(value is default or isinstance(value, kind), f"{key} is missing or no {kind.__name__}")
+    _expect(value is not REQUIRED, f"{key} is missing")
+    return value
+
+
+def _expect(condition: Any, problem: str) -> None:
+    if not condition:
+        raise ArgumentError(f"the description of the graph is damaged: {problem}")

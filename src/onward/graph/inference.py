@@ -1,0 +1,72 @@
+"""Infer the values of a graph from the signatures of its inputs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from .graph import Graph, bodies
+from .node import Node
+from .operations import OPERATIONS
+from .operations.registry import Known, Value, named
+
+Values = dict[str, Known]
+
+
+def infer(graph: Graph, inputs: Mapping[str, Known]) -> Values:
+    """Return the array of each value that follows from constants and shapes, and the signatures of the rest.
+
+    Values whose shapes depend on unknown values, and those after them, are missing. Raises ArgumentError,
+    which names the node, if the inputs do not fit the graph.
+    """
+    values: Values = {**graph.constants, **inputs}
+    for node in graph.nodes:
+        if all(not name or name in values for name in node.inputs):
+            values |= outputs_of(node, values)
+    return values
+
+
+def outputs_of(node: Node, values: Mapping[str, Known]) -> Values:
+    """Return the arrays or signatures of the outputs of a node, or nothing if they cannot be inferred."""
+    operation = OPERATIONS[node.operation]
+    inputs = [values[name] if name else None for name in node.inputs]
+    known = all(value is None or isinstance(value, np.ndarray) for value in inputs)
+    found: Any
+    try:
+        if any(bodies(node)):
+            return {}
+        if (known and operation.is_pure) or not operation.reads_values:
+            found = [np.asarray(a) for a in operation.compute(inputs, node.attributes)]
+        else:
+            found = operation.signatures(inputs, node.attributes) or ()
+    except Exception as error:
+        raise ArgumentError(named(node, error)) from error
+    return {name: value for name, value in zip(node.outputs, found, strict=False) if name}
+
+
+def flattened(graph: Graph, inputs: Mapping[str, Known]) -> Graph:
+    """Return the graph with each If and loop replaced by its nodes if what decides about them is known."""
+    values: Values = {**graph.constants, **inputs}
+    constants, pending, nodes = dict(graph.constants), list(graph.nodes[::-1]), []
+    while pending:
+        node = pending.pop()
+        expand = OPERATIONS[node.operation].expand
+        expansion = expand and expand(
+            node, [_value(values.get(name)) if name else None for name in node.inputs]
+        )
+        if expansion:
+            constants |= expansion.constants
+            values |= expansion.constants
+            pending += expansion.nodes[::-1]
+            continue
+        if all(not name or name in values for name in node.inputs):
+            values |= outputs_of(node, values)
+        nodes.append(node)
+    return Graph(list(graph.inputs), graph.outputs, graph.declared_outputs, nodes, constants)
+
+
+def _value(found: Known | None) -> Value:
+    if found is None:
+        return Value((), np.dtype(object))
+    return Value(found.shape, found.dtype, found if isinstance(found, np.ndarray) else None)

@@ -1,0 +1,129 @@
+"""Carries that are inputs and outputs of a model already: an output of one call is an input of the next."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..core import arrays
+from ..errors import DtypeError, ShapeError, SignatureError
+from .graph import Graph, Input
+from .node import AnyArray
+from .simplify import simplify
+from .streamed import Axes, Carry, Streamed
+
+# What exporters add to the name of a state to tell its input from its output.
+PREFIXES = re.compile(r"^(in|input|out|output|next|new|prev|previous|past|present|initial)[_./]", re.I)
+SUFFIXES = re.compile(r"([_./]?(in|input|out|output|next|new|prev|previous|initial)|[_./]?(n|0))$", re.I)
+
+
+def streamed_with(
+    graph: Graph,
+    carry: Mapping[str, str],
+    fixed: Mapping[str, Any],
+    initial: Mapping[str, Any],
+    batch: int,
+) -> Streamed:
+    """Return a graph whose inputs `carry` are fed from outputs, and whose inputs `fixed` are constants.
+
+    Raises SignatureError for unknown names, ShapeError and DtypeError for arrays that do not fit an input.
+    """
+    declared = {d.name: d for d in graph.inputs}
+    outputs = dict(zip((d.name for d in graph.declared_outputs), graph.outputs, strict=True))
+    check_names(declared, (*carry, *fixed), "inputs")
+    check_names(outputs, list(carry.values()), "outputs")
+    check_names(carry, list(initial), "carries")
+    rest = [name for name in declared if name not in {*carry, *fixed, *graph.defaults}]
+    returned = [name for name in outputs if name not in carry.values()]
+    constants = {name: a for name, a in graph.constants.items() if name not in carry}
+    constants |= {name: as_declared(declared[name], value) for name, value in fixed.items()}
+    streamed = replace(
+        graph,
+        inputs=[declared[name] for name in (*carry, *rest)],
+        outputs=tuple(outputs[name] for name in (*carry.values(), *returned)),
+        declared_outputs=(),
+        constants=constants,
+        defaults=frozenset(),
+    )
+    carries = tuple(
+        Carry(
+            name,
+            as_declared(declared[name], initial[name]) if name in initial else _zeros(declared[name], batch),
+        )
+        for name in carry
+    )
+    return Streamed(simplify(streamed), carries, outputs=(Axes(),) * len(returned))
+
+
+def check_names(known: Mapping[str, Any], names: Sequence[str], what: str) -> None:
+    """Raise SignatureError for names that are not known."""
+    if unknown := [name for name in names if name not in known]:
+        raise SignatureError(f"unknown {what}: {', '.join(unknown)}; the model has ({', '.join(known)})")
+
+
+def as_declared(declared: Input, value: Any) -> AnyArray:
+    """Return a value as an array of the declared dtype and shape. Raises ShapeError, DtypeError."""
+    array = arrays.as_array(value, declared.name)
+    if declared.dtype is not None and array.dtype != declared.dtype:
+        if not np.can_cast(array.dtype, declared.dtype, "same_kind"):
+            raise DtypeError(f"{declared.name} has dtype {array.dtype}, but the model takes {declared.dtype}")
+        array = array.astype(declared.dtype)
+    if declared.axes is not None and not fits(array.shape, declared.axes):
+        takes = ", ".join(str(axis) or "any" for axis in declared.axes)
+        raise ShapeError(f"{declared.name} has shape {array.shape}, but the model takes ({takes})")
+    return array.copy()
+
+
+def fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
+    """Whether a shape has the declared axes."""
+    return len(shape) == len(axes) and all(
+        isinstance(axis, str) or size == axis for size, axis in zip(shape, axes, strict=True)
+    )
+
+
+def _zeros(declared: Input, batch: int) -> AnyArray:
+    if declared.axes is None or declared.dtype is None:
+        raise SignatureError(f"the file does not declare the shape of {declared.name}: pass initial={{...}}")
+    return np.zeros([axis if isinstance(axis, int) else batch for axis in declared.axes], declared.dtype)
+
+
+def found_carries(graph: Graph) -> dict[str, str]:
+    """Return the outputs that belong to inputs: equal shapes and dtypes, and names that differ by an affix.
+
+    An input or output that belongs to several others is left out.
+    """
+    candidates = candidate_carries(graph)
+    pairs = {name: [o for o in outputs if _stem(o) == _stem(name)] for name, outputs in candidates.items()}
+    used = [output for outputs in pairs.values() for output in outputs]
+    return {
+        name: outputs[0]
+        for name, outputs in pairs.items()
+        if len(outputs) == 1 and used.count(outputs[0]) == 1
+    }
+
+
+def candidate_carries(graph: Graph) -> dict[str, list[str]]:
+    """Return the outputs that have the shape and dtype of each input, for the inputs that have any."""
+    found = {
+        given.name: [out.name for out in graph.declared_outputs if _matches(given, out)]
+        for given in graph.inputs
+    }
+    return {name: outputs for name, outputs in found.items() if outputs}
+
+
+def _matches(given: Input, out: Input) -> bool:
+    if given.dtype != out.dtype or given.axes is None:
+        return False
+    if out.axes is None:  # the file declares no shape
+        return _stem(given.name) == _stem(out.name)
+    return len(given.axes) == len(out.axes) and all(
+        a == b or isinstance(a, str) or isinstance(b, str) for a, b in zip(given.axes, out.axes, strict=True)
+    )
+
+
+def _stem(name: str) -> str:
+    """Return a name without the affixes that tell an input from an output."""
+    stem = SUFFIXES.sub("", PREFIXES.sub("", name))
+    return (stem or name).lower()

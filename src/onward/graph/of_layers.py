@@ -1,0 +1,239 @@
+"""Build the graph of a layer or a Sequential: one function for each kind of layer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core import activations
+from ..core.arrays import Shape
+from ..errors import ArgumentError
+from ..layers.activation import Activation, Softmax
+from ..layers.base import Layer
+from ..layers.conv import Convolution
+from ..layers.dropout import Dropout
+from ..layers.embedding import Embedding
+from ..layers.last import Last
+from ..layers.linear import Linear
+from ..layers.norm import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm
+from ..layers.pooling import MaxPool, Pooling
+from ..layers.recurrent import Recurrent
+from ..layers.sequential import Sequential
+from ..layers.summary import output_shape
+from ..layers.windows import Spatial
+from .activation_names import OPERATORS, by_function
+from .graph import Graph, Input
+
+OPERATION_OF = by_function(OPERATORS)
+OWN_ACTIVATIONS = {"affine": "Affine", "scaled_tanh": "ScaledTanh", "silu": "Swish"}
+
+
+def graph_of(model: Layer, lengths: bool = False) -> Graph:
+    """Return the graph of a layer or a Sequential, from the input `x` to the output `y`.
+
+    With `lengths`, it has an int32 input `lengths` (B,). Each recurrent layer adds its initial state to the
+    inputs (h0, c0) and its final state to the outputs (h_n, c_n); if there are several, the names start with
+    the layer's: `2.h0`. Raises ArgumentError for a layer of another kind.
+    """
+    layers = list(model) if isinstance(model, Sequential) else [model]
+    states = len(model.recurrent_sublayers())
+    builder = _Builder(layers, model, lengths)
+    y = "x"
+    for index, layer in enumerate(layers):
+        kind = next((kind for kind in KINDS if isinstance(layer, kind)), None)
+        if kind is None:
+            raise ArgumentError(f"layer {index}, {layer!r}, is not a layer that a graph can hold")
+        builder.name = str(index)
+        builder.prefix = f"{index}." if states > 1 else ""
+        y = KINDS[kind](builder, layer, y)
+    builder.outputs[0] = y
+    builder.graph.outputs = tuple(builder.outputs)
+    builder.graph.declared_outputs = tuple(builder.declared)
+    return builder.graph
+
+
+class _Builder:
+    """A graph under construction: its layers, their names, and the outputs."""
+
+    prefix = ""  # of the names of the states
+    name = ""  # of the layer
+
+    def __init__(self, layers: list[Layer], model: Layer, lengths: bool) -> None:
+        self.graph, self.dtype, self.batch_first = Graph(), model.dtype, model.batch_first
+        axes = _input_axes(layers, model.batch_first)
+        takes_indices = any(isinstance(layer, Embedding) for layer in layers)
+        self.graph.add_input("x", np.int64 if takes_indices else self.dtype, axes)
+        self.lengths = self.graph.add_input("lengths", np.int32, ("batch",)) if lengths else ""
+        self.outputs = [""]
+        self.declared = [Input("y", self.dtype, _output_axes(layers, axes))]
+
+    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node and return its output."""
+        return self.graph.add(operation, *inputs, name=self.name, **attributes)
+
+    def constant(self, value: ArrayLike) -> str:
+        """Add an array, converted to the model's dtype if it contains floats, and return its name."""
+        array = np.asarray(value)
+        return self.graph.add_constant(array.astype(self.dtype) if array.dtype.kind == "f" else array)
+
+
+def _input_axes(layers: list[Layer], batch_first: bool) -> tuple[int | str, ...]:
+    """The axes of the input x, from the first layer that determines them."""
+    axes: tuple[int | str, ...] = ("batch", "time") if batch_first else ("time", "batch")
+    for layer in layers:
+        match layer:
+            case Embedding():
+                return axes
+            case Recurrent() | Linear():
+                return (*axes, *(layer.step_shape or ()))
+            case LayerNorm():
+                return (*axes, *layer.normalized_shape)
+            case Spatial() | BatchNorm() | GroupNorm():
+                names = ("in_channels", "num_features", "num_channels")
+                channels = next((getattr(layer, n) for n in names if hasattr(layer, n)), "channels")
+                two = getattr(layer, "axes", 1) == 2 or isinstance(layer, BatchNorm2d)
+                return ("batch", channels, *(("height", "width") if two else ("length",)))
+    return (*axes, "features")
+
+
+def _output_axes(layers: list[Layer], axes: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
+    """The axes of the output y, or None if they are unknown."""
+    names: dict[int | str, int | str] = {"B": "batch", "T": "time", "?": ""}
+    shape: tuple[int | str, ...] | None = axes
+    for layer in layers:
+        shape = output_shape(layer, shape)
+        if shape is not None:
+            sizes = [names.get(size, size) for size in shape]
+            shape = tuple(sizes[:2] + [""] * len(sizes[2:]) if isinstance(layer, Spatial) else sizes)
+    return shape
+
+
+def _recurrent(b: _Builder, layer: Any, x: str) -> str:
+    L, D = layer.num_layers, 1 + layer.bidirectional
+    units = {"h": layer.proj_size or layer.hidden_size, "c": layer.hidden_size}
+    initial = []
+    for part in layer.state_names:
+        axes = (L * D, "batch", units[part])
+        initial.append(b.graph.add_input(f"{b.prefix}{part}0", b.dtype, axes))
+        b.declared.append(Input(f"{b.prefix}{part}_n", b.dtype, axes))
+    if b.batch_first:
+        x = b.add("Transpose", x, perm=[1, 0, 2])
+    time_first = copy.copy(layer)
+    time_first.__dict__["batch_first"] = False
+    outputs = ("", *(f"{b.prefix}{part}_n" for part in layer.state_names))
+    inputs = (x, b.lengths, *initial)
+    y, *final = b.graph.add_all("Recurrent", inputs, outputs, name=b.name, layer=time_first)
+    b.outputs += final
+    return b.add("Transpose", y, perm=[1, 0, 2]) if b.batch_first else y
+
+
+def _linear(b: _Builder, layer: Any, x: str) -> str:
+    weights = layer._weights_by_name()
+    bias = [b.constant(weights["bias"])] if layer.bias else []
+    return b.add("MatMul", x, b.constant(weights["weight"].T), *bias)
+
+
+def _embedding(b: _Builder, layer: Any, x: str) -> str:
+    return b.add("Gather", b.constant(layer._weights_by_name()["weight"]), x)
+
+
+def _softmax(b: _Builder, layer: Any, x: str) -> str:
+    return b.add("Softmax", x, axis=layer.dim)
+
+
+def _last(b: _Builder, layer: Any, x: str) -> str:
+    if not b.lengths:
+        return b.add("Gather", x, b.constant(np.int64(-1)), axis=int(b.batch_first))
+    if not b.batch_first:
+        x = b.add("Transpose", x, perm=[1, 0, 2])
+    return b.add("LastStep", x, b.lengths)
+
+
+def _dropout(b: _Builder, layer: Any, x: str) -> str:
+    return x  # dropout has no effect at inference
+
+
+def _activation(b: _Builder, layer: Any, x: str) -> str:
+    name, *numbers = activations.call(layer._spec)
+    if (name, *numbers) == activations.call("linear"):
+        return x
+    if (name, *numbers) == activations.call("selu"):
+        return b.add("Selu", x)
+    if name == "relu6":
+        return b.add("Clip", x, b.constant(0.0), b.constant(6.0))
+    if name in OPERATION_OF:
+        operation = OPERATION_OF[name]
+        return b.add(operation, x, **dict(zip(OPERATORS[operation].parameters, numbers, strict=False)))
+    attributes = {} if name == "silu" else dict(zip(("alpha", "beta"), numbers, strict=False))
+    return b.add(OWN_ACTIVATIONS[name], x, **attributes)
+
+
+def _convolution(b: _Builder, layer: Any, x: str) -> str:
+    weights = layer._weights_by_name()
+    kernel_size, stride, dilation = map(layer._sizes, (layer.kernel_size, layer.stride, layer.dilation))
+    before, after = zip(*layer._sides(), strict=True)
+    return b.add(
+        "Conv",
+        x,
+        *(b.constant(weights[name]) for name in ("weight", "bias") if name in weights),
+        kernel_shape=list(kernel_size),
+        strides=list(stride),
+        dilations=list(dilation),
+        pads=[*before, *after],
+        group=layer.groups,
+    )
+
+
+def _pooling(b: _Builder, layer: Any, x: str) -> str:
+    options: dict[str, Any] = {
+        "ceil_mode": int(layer.ceil_mode),
+        "pads": list(layer._sizes(layer.padding) * 2),
+    }
+    if isinstance(layer, MaxPool):
+        operation, options["dilations"] = "MaxPool", list(layer._sizes(layer.dilation))
+    else:
+        operation, options["count_include_pad"] = "AveragePool", int(layer.count_include_pad)
+    kernel_size, stride = (list(layer._sizes(size)) for size in (layer.kernel_size, layer.stride))
+    return b.add(operation, x, kernel_shape=kernel_size, strides=stride, **options)
+
+
+def _batch_norm(b: _Builder, layer: Any, x: str) -> str:
+    weights = _affine(b, layer, (layer.num_features,))
+    statistics = [b.constant(layer._weights_by_name()[f"running_{name}"]) for name in ("mean", "var")]
+    return b.add("BatchNormalization", x, *weights, *statistics, epsilon=layer.eps)
+
+
+def _layer_norm(b: _Builder, layer: Any, x: str) -> str:
+    shape = layer.normalized_shape
+    return b.add("LayerNormalization", x, *_affine(b, layer, shape), epsilon=layer.eps, axis=-len(shape))
+
+
+def _group_norm(b: _Builder, layer: Any, x: str) -> str:
+    weights = _affine(b, layer, (layer.num_channels,))
+    return b.add("GroupNormalization", x, *weights, epsilon=layer.eps, num_groups=layer.num_groups)
+
+
+def _affine(b: _Builder, layer: Any, shape: Shape) -> list[str]:
+    """A normalization's weight and bias; ones and zeros if it has none."""
+    weights = {"weight": np.ones(shape), "bias": np.zeros(shape)} | layer._weights_by_name()
+    return [b.constant(weights[name]) for name in ("weight", "bias")]
+
+
+KINDS: dict[type[Layer], Callable[[_Builder, Any, str], str]] = {
+    Recurrent: _recurrent,
+    Linear: _linear,
+    Embedding: _embedding,
+    Activation: _activation,
+    Softmax: _softmax,
+    Dropout: _dropout,
+    Last: _last,
+    Convolution: _convolution,
+    Pooling: _pooling,
+    BatchNorm: _batch_norm,
+    LayerNorm: _layer_norm,
+    GroupNorm: _group_norm,
+}

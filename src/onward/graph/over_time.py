@@ -1,0 +1,419 @@
+"""Turn a graph over a whole sequence into a graph over one block of it, with carries to the next block.
+
+Each operation adds its own nodes (`Operation.over_time`). An operation without such a rule stays as it is
+if it does not combine the steps of a sequence (`Operation.combining`), and is refused otherwise.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..errors import ArgumentError, OnwardError
+from .graph import Graph, Input
+from .inference import Values, outputs_of
+from .node import AnyArray, Node, Signature
+from .operations import OPERATIONS
+from .operations.registry import Known, named
+from .streamed import Axes, Carry
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where time is in a value, and when its steps are complete.
+
+    Step k is complete after k * stride + latency + 1 steps of the input. `stages` are (delay, stride) of the
+    windows before it: values with equal stages always have the same number of complete steps. The last `tail`
+    steps become complete only at the end of the sequence.
+    """
+
+    axis: int
+    stages: tuple[tuple[int, int], ...] = ()
+    latency: int = 0
+    stride: int = 1
+    tail: int = 0
+
+    def after(self, delay: int, stride: int, tail: int) -> "Timing":
+        """Return the timing of windows over the value, the first of which is complete `delay` steps later."""
+        stages = self.stages
+        if (delay, stride) != (0, 1):
+            if stride == 1 and delay > 0 and stages and stages[-1][1] == 1 and stages[-1][0] > 0:
+                stages = (*stages[:-1], (stages[-1][0] + delay, 1))
+            else:
+                stages = (*stages, (delay, stride))
+        return Timing(self.axis, stages, self.latency + delay * self.stride, self.stride * stride, tail)
+
+
+class BlockBuilder:
+    """Builds the graph over one block, or over the end of the sequence if `at_end`.
+
+    `first` and `second` are the values of the graph for sequences of two lengths: what differs between them
+    depends on time.
+    """
+
+    def __init__(self, graph: Graph, first: Values, second: Values, x: str, axis: int, at_end: bool) -> None:
+        self._source, self._first, self._second, self._at_end = graph, dict(first), second, at_end
+        self._timings: dict[str, Timing | None] = {x: Timing(axis)}  # None: the result for the steps so far
+        self._lengths: dict[str, Timing] = {}  # the sequences whose shapes decide about a value
+        self._names: dict[str, str] = {"": ""}
+        self._nodes: list[Node] = []
+        self._constants = dict(graph.constants)
+        self.carries: list[Carry] = []
+        self._after: dict[str, str] = {}
+        self._node = Node("", (), (), {}, "")
+        self._number = 0
+
+    def build(self) -> Graph:
+        """Return the graph; its first inputs and, unless at the end, its first outputs are the carries."""
+        for node in self._source.nodes:
+            self._node = node
+            try:
+                self._add_node(node)
+            except OnwardError as error:
+                raise ArgumentError(named(node, error)) from error
+        outputs = [self._names.get(name, name) for name in self._source.outputs]
+        inputs = [Input(c.name, c.initial.dtype) for c in self.carries]
+        return Graph(
+            [*inputs, *self._source.inputs],
+            (*([] if self._at_end else [self._after[c.name] for c in self.carries]), *outputs),
+            (),
+            self._nodes,
+            self._constants,
+        )
+
+    def _add_node(self, node: Node) -> None:
+        missing = [name for name in (*node.inputs, *node.outputs) if name and name not in self._first]
+        if missing or any(name and name not in self._second for name in node.outputs):
+            self.refuse(node, "its shapes depend on the values of the sequence")
+        timed = [name for name in node.inputs if name and self.timing(name) is not None]
+        if all(isinstance(self._first[name], np.ndarray) for name in node.outputs if name):
+            lengths = [self.timing(name) or self._lengths.get(name) for name in node.inputs if name]
+            source = next(filter(None, lengths), None)
+            if source is not None and any(self._differs(name) for name in node.outputs if name):
+                self._lengths |= {name: source for name in node.outputs if name}
+            self._copy(node)
+        elif timed or any(name in self._timings for name in node.inputs):
+            self._check_lengths(node)
+            rule = OPERATIONS[node.operation].stream
+            (rule or BlockBuilder.unchanged)(self, node)
+        else:
+            self._copy(node)
+
+    def _copy(self, node: Node) -> None:
+        self._nodes.append(replace(node, inputs=tuple(self._names.get(name, name) for name in node.inputs)))
+
+    def _differs(self, name: str) -> bool:
+        """Whether a known value depends on the length of the sequence."""
+        first, second = self._first[name], self._second[name]
+        if not isinstance(first, np.ndarray) or not isinstance(second, np.ndarray):
+            return False
+        return not np.array_equal(first, second)
+
+    def _check_lengths(self, node: Node) -> None:
+        """Refuse a node that computes with the length of the sequence or with the places of its steps."""
+        deciding = OPERATIONS[node.operation].shape_inputs
+        for place, name in enumerate(node.inputs):
+            if (
+                not name
+                or not self._differs(name)
+                or node.operation in ("Recurrent", "LastStep", "FinalState")
+            ):
+                continue
+            if (deciding is None or place not in deciding) and self.timing(name) is None:
+                self.refuse(node, "it computes with the length of the sequence")
+
+    # What rules ask.
+
+    def timing(self, name: str) -> Timing | None:
+        """Return when the steps of a value are complete, or None if it has no time axis."""
+        if name in self._timings:
+            return self._timings[name]
+        source = self._lengths.get(name)
+        if source is None:
+            return None
+        axes = self._varying_axes(name)
+        array = self._first[name]
+        if len(axes) != 1 or not isinstance(array, np.ndarray) or (array != array.flat[0]).any():
+            return None
+        return replace(source, axis=axes[0])
+
+    def axis(self, name: str) -> int | None:
+        """Return the time axis of a value, or None."""
+        timing = self.timing(name) if name else None
+        return None if timing is None else timing.axis
+
+    def known(self, name: str) -> AnyArray | None:
+        """Return a value that does not depend on the values of the sequence, for one length."""
+        value = self._first.get(name)
+        return value if isinstance(value, np.ndarray) else None
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a value is the same for all lengths of the sequence."""
+        return self.known(name) is not None and not self._differs(name)
+
+    def signature(self, name: str) -> Signature:
+        """Return the shape, for one length, and the dtype of a value."""
+        return Signature.of(self._first[name])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a value for one length."""
+        return self.signature(name).shape
+
+    def dtype(self, name: str) -> Any:
+        """Return the dtype of a value."""
+        return self.signature(name).dtype
+
+    def inputs(self, node: Node) -> list[Known | None]:
+        """Return the inputs of a node as arrays or signatures."""
+        return [self._first[name] if name else None for name in node.inputs]
+
+    def combined(self, node: Node) -> list[Collection[int]]:
+        """Return the axes of each input along which a node combines elements."""
+        combines = OPERATIONS[node.operation].combines
+        if combines is None:
+            self.refuse(node, f"Onward has no rule for {node.operation} over time")
+        found = list(combines(node, self.inputs(node)))
+        return (found + found[-1:] * len(node.inputs))[: len(node.inputs)]
+
+    def _varying_axes(self, name: str) -> list[int]:
+        sizes = zip(self._first[name].shape, self._second[name].shape, strict=True)
+        return [axis for axis, (a, b) in enumerate(sizes) if a != b]
+
+    def refuse(self, node: Node, reason: str) -> NoReturn:
+        """Raise the error that a node cannot stream."""
+        raise ArgumentError(f"{node}: cannot stream: {reason}")
+
+    # What rules add.
+
+    def constant(self, array: AnyArray) -> str:
+        """Add a constant."""
+        name = self._new_name("constant")
+        self._constants[name] = self._first[name] = array
+        return name
+
+    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output, and return the output."""
+        return self.add_all(operation, inputs, 1, **attributes)[0]
+
+    def add_all(
+        self, operation: str, inputs: Sequence[str], outputs: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        """Add a node, and return its outputs."""
+        names = tuple(self._new_name(operation) for _ in range(outputs))
+        node = Node(operation, tuple(inputs), names, attributes, self._node.name, self._node.source)
+        self._first |= outputs_of(node, self._first)
+        self._copy(node)
+        return names
+
+    def _new_name(self, what: str) -> str:
+        self._number += 1
+        return f"{next(filter(None, self._node.outputs))}/{what}:{self._number}"
+
+    def carry(self, node: Node, initial: AnyArray, axis: int | None, suffix: str = "") -> str:
+        """Add a value that the next call takes from this one; its length may vary along a time axis."""
+        base = f"{node.name}.{suffix or node.operation.lower()}"
+        name, number = base, 1
+        while any(c.name == name for c in self.carries):
+            number += 1
+            name = f"{base}_{number}"
+        self.carries.append(Carry(name, initial, Axes(axis)))
+        self._first[name] = Signature.of(initial)
+        return name
+
+    def keep(self, carry: str, value: str) -> None:
+        """Set what the next call takes as a carry."""
+        self._after[carry] = self._names.get(value, value)
+
+    def define(self, output: str, value: str, timing: Timing | None) -> None:
+        """Let a value stand for an output of the graph over the whole sequence."""
+        if output:
+            self._names[output] = self._names.get(value, value)
+            self._timings[output] = timing
+
+    def define_new(self, value: str, timing: Timing | None) -> str:
+        """Set the timing of an added value, and return its name."""
+        self._timings[value] = timing
+        return value
+
+    def unchanged(self, node: Node) -> None:
+        """Add a node that does not combine steps."""
+        timings = [self.timing(name) if name else None for name in node.inputs]
+        present = [timing for timing in timings if timing is not None]
+        if not present:  # only results for the steps so far
+            self._copy(node)
+            self._timings |= {name: None for name in node.outputs if name}
+            return
+        if any(name in self._timings and self._timings[name] is None for name in node.inputs if name):
+            self.refuse(node, "it combines a step with a result for the whole sequence")
+        for timing, combined in zip(timings, self.combined(node), strict=True):
+            if timing is not None and timing.axis in combined:
+                self.refuse(node, "it combines the steps of the whole sequence")
+        inputs, timing = self._aligned(node.inputs, timings)
+        kept = replace(node, inputs=inputs)
+        for output in filter(None, node.outputs):
+            self._timings[output] = replace(timing, axis=self._time_axis(node, output))
+            self._names.pop(output, None)
+        self._copy(kept)
+
+    def _time_axis(self, node: Node, output: str) -> int:
+        """Return the time axis of an output. Raises ArgumentError if time is merged with another axis."""
+        axes = self._varying_axes(output)
+        source = next(name for name in node.inputs if name and self.timing(name) is not None)
+        axis = self.axis(source)
+        assert axis is not None
+        before, after = self.shape(source), self.shape(output)
+        if len(axes) != 1 or after[axes[0]] != before[axis]:
+            self.refuse(node, "it merges time with another axis, or combines steps")
+        moves = node.operation in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+        if moves and np.prod(before[:axis]) != np.prod(after[: axes[0]]):
+            self.refuse(node, "it merges time with another axis")
+        return axes[0]
+
+    def _aligned(
+        self, names: Sequence[str], timings: Sequence[Timing | None]
+    ) -> tuple[tuple[str, ...], Timing]:
+        """Hold back the steps of each value that the others lack yet."""
+        found = {name: timing for name, timing in zip(names, timings, strict=True) if timing is not None}
+        latest = max(found.values(), key=lambda timing: timing.latency)
+        tail = max(timing.tail for timing in found.values())
+        if len({timing.stages for timing in found.values()}) == 1:
+            return tuple(names), replace(latest, tail=tail)
+        if len({timing.stride for timing in found.values()}) > 1:
+            self.refuse(self._node, "its inputs have different rates")
+        pairs, axes = [], []
+        for name, timing in found.items():
+            sizes = list(self.shape(name))
+            sizes[timing.axis] = 0
+            held = self.carry(self._node, np.zeros(sizes, self.dtype(name)), timing.axis, "held")
+            pairs += [held, name]
+            axes.append(timing.axis)
+        results = self.add_all("Align", pairs, len(pairs), axes=axes)
+        for held, rest in zip(pairs[::2], results[len(axes) :], strict=True):
+            self.keep(held, rest)
+        aligned = dict(zip(found, results, strict=False))
+        stages = (*latest.stages, (0, 0, *(timing.stages for timing in found.values())))
+        joined = replace(latest, stages=stages, tail=tail)  # type: ignore[arg-type]  # unlike any other stages
+        return tuple(aligned.get(name, name) for name in names), joined
+
+    def windows(
+        self, node: Node, x: str, span: int, stride: int, before: int, after: int, padding: Any
+    ) -> str:
+        """Return the steps of complete windows; `before` and `after` are steps of padding at the ends."""
+        timing = self.timing(x)
+        assert timing is not None
+        sizes = list(self.shape(x))
+        sizes[timing.axis] = before
+        initial = np.full(sizes, padding, self.dtype(x))
+        reach = max(span, stride)
+        if self._at_end:
+            y = self._ended(node, x, initial, timing.axis, after, padding)
+        else:
+            held = self.carry(node, initial, timing.axis, "steps")
+            attributes = {"axis": timing.axis, "span": reach, "stride": stride}
+            y, rest = self.add_all("Continue", (held, x), 2, **attributes)
+            self.keep(held, rest)
+        return self.define_new(y, timing.after(reach - 1 - before, stride, (timing.tail + after) // stride))
+
+    def _ended(self, node: Node, x: str, initial: AnyArray, axis: int, after: int, padding: Any) -> str:
+        """Return all remaining steps, with padding after the last one."""
+        held = self.carry(node, initial, axis, "steps")
+        y = self.add("Concat", held, x, axis=axis)
+        if after:
+            widths = np.zeros((2, initial.ndim), np.int64)
+            widths[1, axis] = after
+            value = self.constant(np.asarray(padding, initial.dtype))
+            y = self.add("Pad", y, self.constant(widths.ravel()), value)
+        return y
+
+    def padded(self, node: Node, x: str, before: int, after: int, value: Any) -> str:
+        """Return x with steps of one value added at both ends, or left out where the number is negative."""
+        if before < 0:
+            x, before = self._skipped(node, x, -before), 0
+        held_back = -after if after < 0 else 0
+        y = self.windows(node, x, 1, 1, before, max(0, after), np.asarray(value).item())
+        return self.without_last(node, y, held_back) if held_back else y
+
+    def preceded(self, node: Node, x: str, steps: AnyArray) -> str:
+        """Return x after known steps."""
+        timing = self.timing(x)
+        assert timing is not None
+        held = self.carry(node, steps, timing.axis, "steps")
+        y, rest = self.add_all("Continue", (held, x), 2, axis=timing.axis, span=1, stride=1)
+        if not self._at_end:
+            self.keep(held, rest)
+        return self.define_new(y, timing.after(-steps.shape[timing.axis], 1, timing.tail))
+
+    def _skipped(self, node: Node, x: str, count: int) -> str:
+        timing = self.timing(x)
+        assert timing is not None
+        sizes = list(self.shape(x))
+        sizes[timing.axis] = count
+        left = self.carry(node, np.zeros(sizes, bool), timing.axis, "left")
+        y, rest = self.add_all("Skip", (left, x), 2, axis=timing.axis)
+        self.keep(left, rest)
+        return self.define_new(y, timing.after(count, 1, timing.tail))
+
+    def without_last(self, node: Node, x: str, count: int) -> str:
+        """Return x without its last steps, which are held back as long as they may be the last ones."""
+        timing = self.timing(x)
+        assert timing is not None
+        held_back = max(0, count - timing.tail)
+        left_out = count if self._at_end else held_back
+        y, after = x, replace(timing, tail=timing.tail - count)
+        if held_back:
+            y = self.windows(node, x, held_back + 1, 1, 0, 0, 0)
+            windows = self.timing(y)
+            assert windows is not None
+            after = replace(windows, tail=0)
+        if left_out:
+            numbers = ([0], [-left_out], [timing.axis])
+            y = self.add("Slice", y, *(self.constant(np.array(n)) for n in numbers))
+        return self.define_new(y, after)
+
+    def every(self, node: Node, x: str, step: int) -> str:
+        """Return every step-th step of x."""
+        y = self.windows(node, x, 1, step, 0, 0, 0)
+        timing = self.timing(y)
+        assert timing is not None
+        numbers = ([0], [np.iinfo(np.int64).max], [timing.axis], [step])
+        return self.define_new(self.add("Slice", y, *(self.constant(np.array(n)) for n in numbers)), timing)
+
+    def last(self, x: str, axis: int) -> str:
+        """Return the last step of a value, or none if it has none."""
+        numbers = ([-1], [np.iinfo(np.int64).max], [axis])
+        return self.add("Slice", x, *(self.constant(np.array(n)) for n in numbers))
+
+    def latest(self, node: Node, x: str) -> str:
+        """Return the last step so far, zeros before the first one."""
+        timing = self.timing(x)
+        assert timing is not None
+        sizes = list(self.shape(x))
+        sizes[timing.axis] = 1
+        before = self.carry(node, np.zeros(sizes, self.dtype(x)), timing.axis, "last")
+        y = self.last(self.add("Concat", before, x, axis=timing.axis), timing.axis)
+        self.keep(before, y)
+        return y
+
+    def summarize(self, node: Node, value: str, removed: Sequence[int]) -> None:
+        """Let a value without some of its axes be the result of a node for the steps so far."""
+        if removed:
+            value = self.add("Squeeze", value, self.constant(np.array(removed)))
+        self.define(node.outputs[0], value, None)
+
+    def check_all_steps(self, node: Node, lengths: str, x: str) -> None:
+        """Refuse lengths of sequences that are shorter than the longest one."""
+        if lengths:
+            known = self.known(lengths)
+            steps = self.shape(x)[self.axis(x) or 0] if x else None
+            if known is None or (known != (known.flat[0] if steps is None else steps)).any():
+                self.refuse(node, "its sequences have different lengths")
+
+    def shape_of_output(self, node: Node) -> tuple[int, ...]:
+        """Return the shape of the output of a node for one length."""
+        return self.shape(node.outputs[0])
+
+    def axis_of_output(self, node: Node) -> int | None:
+        """Return the axis of the output of a node whose size depends on the length of the sequence."""
+        axes = self._varying_axes(node.outputs[0])
+        return axes[0] if len(axes) == 1 else None

@@ -1,0 +1,134 @@
+"""Match expressions of operations, written as nested tuples, against the nodes of a graph.
+
+A pattern is one of
+
+- a name, such as "x": any value, and the same value wherever the name appears;
+- a number: a constant of rank 0 that equals the number up to the rounding of float32;
+- a tuple, such as ("Sub", "x", ("ReduceMean", "x", "axes")): an operation of these inputs;
+- a list: any of its patterns.
+
+Add and Mul match their inputs in any order; with more than two, they match sums and products in any grouping.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .graph import Graph, used_names
+from .node import Node
+
+ASSOCIATIVE = {"Add", "Mul"}
+
+Pattern = Any  # str | float | tuple | list of patterns, see above
+
+
+class Match(NamedTuple):
+    """The values that the names of a pattern stand for, and the nodes that it covers, its last one first."""
+
+    values: dict[str, str]
+    nodes: tuple[Node, ...]
+
+
+class Matcher:
+    """Finds patterns in a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.constants = graph, graph.constants
+        self.makers = {name: node for node in graph.nodes for name in node.outputs if name}
+        self._uses = Counter([*graph.outputs, *used_names(graph.nodes)])
+        self._operations = {node.operation for node in graph.nodes}
+
+    def occurs(self, pattern: Pattern) -> bool:
+        """Return whether the graph has all operations of a pattern, a quick check before `match`."""
+        if isinstance(pattern, list):
+            return any(map(self.occurs, pattern))
+        if not isinstance(pattern, tuple):
+            return True
+        return pattern[0] in self._operations and all(map(self.occurs, pattern[1:]))
+
+    def match(self, pattern: Pattern, node: Node) -> Match | None:
+        """Match a pattern whose last node is `node`, and whose other nodes have no readers outside of it."""
+        for found in self.matches(pattern, node):
+            if self.is_private(found.nodes, node.outputs):
+                return found
+        return None
+
+    def matches(self, pattern: Pattern, node: Node) -> Iterator[Match]:
+        """Yield all matches of a pattern whose last node is `node`, whatever else reads their values."""
+        yield from self._match(pattern, node.outputs[0], Match({}, ()))
+
+    def is_private(self, nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> bool:
+        """Return whether only these nodes read their values, except for the given outputs."""
+        distinct = list({id(node): node for node in nodes}.values())
+        own = Counter(used_names(distinct))
+        values = {name for node in distinct for name in node.outputs if name}.difference(outputs)
+        return all(self._uses[name] == own[name] for name in values)
+
+    def _match(self, pattern: Pattern, value: str, found: Match) -> Iterator[Match]:
+        if isinstance(pattern, list):
+            for choice in pattern:
+                yield from self._match(choice, value, found)
+        elif isinstance(pattern, str):
+            if pattern not in found.values:
+                yield Match({**found.values, pattern: value}, found.nodes)
+            elif self._is_same(found.values[pattern], value):
+                yield found
+        elif isinstance(pattern, tuple):
+            operation, *inputs = pattern
+            for operands, nodes in self._operands(operation, value, len(inputs)):
+                yield from self._match_all(inputs, operands, Match(found.values, found.nodes + nodes))
+        elif self._is_number(value, pattern):
+            yield found
+
+    def _match_all(self, patterns: list[Pattern], values: tuple[str, ...], found: Match) -> Iterator[Match]:
+        if not patterns:
+            yield found
+            return
+        for first in self._match(patterns[0], values[0], found):
+            yield from self._match_all(patterns[1:], values[1:], first)
+
+    def _operands(
+        self, operation: str, value: str, count: int
+    ) -> Iterator[tuple[tuple[str, ...], tuple[Node, ...]]]:
+        """Yield the inputs of an operation in each order that means the same, and its nodes."""
+        node = self.makers.get(value)
+        if node is None or node.operation != operation or node.outputs[0] != value:
+            return
+        if operation in ASSOCIATIVE:
+            for operands, nodes in self._terms(operation, value, count):
+                for order in permutations(operands):
+                    yield order, nodes
+        elif len(node.inputs) == count:
+            yield node.inputs, (node,)
+
+    def _terms(
+        self, operation: str, value: str, count: int
+    ) -> Iterator[tuple[tuple[str, ...], tuple[Node, ...]]]:
+        """Yield the terms of a value as a sum or product of `count` terms, and the nodes that join them."""
+        if count == 1:
+            yield (value,), ()
+            return
+        node = self.makers.get(value)
+        if node is None or node.operation != operation or len(node.inputs) != 2:
+            return
+        first, second = node.inputs
+        for number in range(1, count):
+            for terms, nodes in self._terms(operation, first, number):
+                for others, other_nodes in self._terms(operation, second, count - number):
+                    yield terms + others, (node, *nodes, *other_nodes)
+
+    def _is_same(self, first: str, second: str) -> bool:
+        """Return whether two names stand for one value or for equal constants."""
+        if first == second:
+            return True
+        a, b = self.constants.get(first), self.constants.get(second)
+        return a is not None and b is not None and a.dtype == b.dtype and np.array_equal(a, b)
+
+    def _is_number(self, name: str, number: float) -> bool:
+        array = self.constants.get(name)
+        if array is None or array.ndim or array.dtype.kind not in "fiu":
+            return False
+        return abs(float(array) - number) <= 1e-6 * abs(number)

@@ -1,0 +1,265 @@
+"""Verify a model against expected outputs, and measure what batches, threads and precisions change."""
+
+from __future__ import annotations
+
+import pickle
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _core
+from ..core.threads import num_threads
+from ..errors import ArgumentError, OnwardError, ShapeError
+
+Arrays = dict[str, NDArray[Any]]
+TOLERANCE = 1e-4
+CALLS = 20  # of which the median is the time of a call
+
+
+@dataclass
+class Difference:
+    """How one output differs from the expected one; `scale` is the largest expected magnitude."""
+
+    name: str
+    shape: tuple[int, ...]
+    largest: float
+    mean: float
+    position: tuple[int, ...]
+    scale: float
+
+
+@dataclass
+class Verification:
+    """The result of `verify`. It is true if no output differs by more than the tolerance.
+
+    `same_bits` tells for rows, threads and instruction sets whether the outputs are identical: True, False,
+    or the reason why that was not checked. `cost` is the largest difference, relative to the scale, after
+    quantization to each precision.
+    """
+
+    outputs: list[Difference]
+    tolerance: float
+    same_bits: dict[str, bool | str] = field(default_factory=dict)
+    cost: dict[str, float | str] = field(default_factory=dict)
+    microseconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        return all(output.largest <= self.tolerance * max(output.scale, 1e-30) for output in self.outputs)
+
+    def report(self) -> dict[str, Any]:
+        """Return the result as plain Python values."""
+        return {"passed": bool(self), **asdict(self)}
+
+
+def verify(
+    model: Callable[..., Any],
+    inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike],
+    expected: Mapping[str, ArrayLike] | Sequence[ArrayLike] | Callable[..., Any],
+    *,
+    tolerance: float = TOLERANCE,
+) -> Verification:
+    """Run a model and compare its outputs with expected ones, by name or in order.
+
+    `expected` may also be another model, which runs on the same inputs. An output passes if it differs from
+    the expected one by at most `tolerance` times the largest expected magnitude. While it runs, the function
+    changes the number of threads and the instruction set of the process.
+
+    Raises ArgumentError if names do not match, and ShapeError for outputs of other shapes.
+
+    Examples
+    --------
+    >>> import numpy as np, onward
+    >>> lstm = onward.LSTM(3, 4)
+    >>> x = np.ones((5, 2, 3), np.float32)
+    >>> result = onward.verify(lstm, [x], lstm(x)[:1])
+    >>> bool(result), result.outputs[0].largest, result.same_bits["threads"]
+    (True, 0.0, True)
+    """
+    run = _Run(model, inputs)
+    actual = run()
+    if callable(expected):
+        wanted = _Run(expected, inputs)()
+    else:
+        wanted = _named(expected, list(actual))
+    if unknown := wanted.keys() - actual.keys():
+        raise ArgumentError(
+            f"expected outputs {', '.join(sorted(unknown))}; the model returns {', '.join(actual)}"
+        )
+    outputs = [_difference(name, actual[name], array) for name, array in wanted.items()]
+    return Verification(
+        outputs,
+        tolerance,
+        {
+            "rows": _same_rows(run, actual),
+            "threads": _same_with_threads(run, actual),
+            "instruction sets": _same_on_every_isa(run, actual),
+        },
+        {precision: _cost(run, actual, precision) for precision in ("float16", "int8")},
+        _microseconds(run),
+    )
+
+
+class _Run:
+    """A model with its inputs: by name if the model names them, otherwise in order."""
+
+    def __init__(self, model: Any, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike]) -> None:
+        self.model = model
+        self.names = names = _names(model, "inputs")
+        if isinstance(inputs, Mapping):
+            self.inputs = {name: np.asarray(array) for name, array in inputs.items()}
+            if not names or not set(self.inputs) <= set(names):
+                self.names = []
+        else:
+            keys = names if len(names) >= len(inputs) else [f"input {i}" for i in range(len(inputs))]
+            self.inputs = {name: np.asarray(a) for name, a in zip(keys, inputs, strict=False)}
+
+    def __call__(self, inputs: Arrays | None = None) -> Arrays:
+        given = self.inputs if inputs is None else inputs
+        results = self.model(**given) if self.names else self.model(*given.values())
+        names = _names(self.model, "outputs")
+        flat = list(_arrays(results))
+        if len(names) != len(flat):
+            names = [f"output {i}" for i in range(len(flat))]
+        return dict(zip(names, flat, strict=True))
+
+    def with_model(self, model: Any) -> _Run:
+        run = _Run.__new__(_Run)
+        run.model, run.names, run.inputs = model, self.names, self.inputs
+        return run
+
+
+def _names(model: Any, attribute: str) -> list[str]:
+    """Return the names of a whole model's inputs or outputs; single layers have none."""
+    names = getattr(model, attribute, ())
+    return list(names) if isinstance(names, tuple) else []
+
+
+def _arrays(results: Any) -> Iterator[NDArray[Any]]:
+    """Yield the arrays of nested results in order."""
+    if isinstance(results, Mapping):
+        results = list(results.values())
+    if isinstance(results, list | tuple):
+        for result in results:
+            yield from _arrays(result)
+    else:
+        yield np.asarray(results)
+
+
+def _named(arrays: Mapping[str, ArrayLike] | Sequence[ArrayLike], names: list[str]) -> Arrays:
+    if isinstance(arrays, Mapping):
+        return {name: np.asarray(array) for name, array in arrays.items()}
+    if len(arrays) > len(names):
+        raise ArgumentError(f"{len(arrays)} outputs are expected, but the model returns {len(names)}")
+    return {name: np.asarray(array) for name, array in zip(names, arrays, strict=False)}
+
+
+def _difference(name: str, actual: NDArray[Any], expected: NDArray[Any]) -> Difference:
+    if actual.shape != expected.shape:
+        raise ShapeError(f"{name} has shape {actual.shape}; the expected output has shape {expected.shape}")
+    a, b = actual.astype(np.float64), expected.astype(np.float64)
+    equal = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(equal, 0.0, np.abs(a - b))
+    apart = np.where(np.isnan(apart), np.inf, apart)
+    finite = np.abs(b[np.isfinite(b)])
+    scale = float(finite.max()) if finite.size else 0.0
+    if not apart.size:
+        return Difference(name, actual.shape, 0.0, 0.0, (), scale)
+    position = tuple(int(i) for i in np.unravel_index(int(apart.argmax()), apart.shape))
+    return Difference(name, actual.shape, float(apart.max()), float(apart.mean()), position, scale)
+
+
+def _identical(a: Arrays, b: Arrays) -> bool:
+    return all(np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind in "fc") for name in a)
+
+
+def _batch_axes(run: _Run) -> dict[str, int] | None:
+    """Return the batch axis of each input: a size that all of them share."""
+    arrays = list(run.inputs.values())
+    layer_first = getattr(run.model, "batch_first", True)
+    order = (0, 1) if layer_first else (1, 0)
+    for axis in order:
+        sizes = {a.shape[axis] for a in arrays if a.ndim > axis}
+        if len(sizes) == 1 and sizes.pop() > 1 and all(a.ndim > axis for a in arrays):
+            return dict.fromkeys(run.inputs, axis)
+    return None
+
+
+def _same_rows(run: _Run, actual: Arrays) -> bool | str:
+    axes = _batch_axes(run)
+    if axes is None:
+        return "the inputs have no batch axis of more than one row"
+    B = next(a.shape[axes[name]] for name, a in run.inputs.items())
+    row = B // 2
+    alone = {name: np.take(a, [row], axes[name]) for name, a in run.inputs.items()}
+    try:
+        single = run(alone)
+    except OnwardError as error:
+        return f"the model does not accept one row: {error}"
+    for name, whole in actual.items():
+        sizes = zip(whole.shape, single[name].shape, strict=True)
+        axis = next((i for i, (n, m) in enumerate(sizes) if n == B and m == 1), None)
+        if axis is not None and not _identical({name: np.take(whole, [row], axis)}, single):
+            return False
+    return True
+
+
+def _same_with_threads(run: _Run, actual: Arrays) -> bool:
+    same = True
+    for threads in (1, 2, 4):
+        with num_threads(threads):
+            same = same and _identical(actual, run())
+    return same
+
+
+def _same_on_every_isa(run: _Run, actual: Arrays) -> bool | str:
+    try:
+        content = pickle.dumps(run.model)
+    except Exception as error:  # models with Python functions
+        return f"the model cannot be copied: {error}"
+    same = True
+    for isa in _core.available_isas():
+        with _instruction_set(isa):
+            same = same and _identical(actual, run.with_model(pickle.loads(content))())
+    return same
+
+
+@contextmanager
+def _instruction_set(isa: str) -> Iterator[None]:
+    before = _core.isa()
+    _core.set_isa(isa)
+    try:
+        yield
+    finally:
+        _core.set_isa(before)
+
+
+def _cost(run: _Run, actual: Arrays, precision: str) -> float | str:
+    if not hasattr(run.model, "quantize"):
+        return "the model cannot be quantized"
+    try:
+        quantized = run.with_model(run.model.quantize(precision))()
+    except OnwardError as error:
+        return str(error)
+    first = next(iter(actual))
+    if len(quantized) != len(actual):  # the layers of a chain return only its first output
+        quantized, actual = {first: next(iter(quantized.values()))}, {first: actual[first]}
+    pairs = zip(actual.items(), quantized.values(), strict=True)
+    differences = [_difference(name, q, a) for (name, a), q in pairs]
+    return max((d.largest / max(d.scale, 1e-30) for d in differences), default=0.0)
+
+
+def _microseconds(run: _Run) -> float:
+    """Return the median time of a call."""
+    times = []
+    for _ in range(CALLS):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return 1e6 * statistics.median(times)

@@ -1,0 +1,199 @@
+"""Graphs of every kind are saved and load unchanged; damaged descriptions are refused."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from safetensors.numpy import save
+from support import hostile, modules
+from support.onnx_nodes import open_model
+
+import onward
+from onward.errors import ArgumentError, FileError
+from onward.formats import graphs
+from onward.graph import Graph, Model
+
+RNG = np.random.default_rng(0)
+
+
+def a_graph() -> Graph:
+    """A graph with a layer, a loop, attributes of each kind, and an input with a default value."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (2, 3, 1))
+    scale = graph.add_input("scale", np.float32, ())
+    graph.add_constant(np.array(0.5, np.float32), "scale")
+    weight = RNG.standard_normal((1, 4)).astype(np.float32)
+    W = graph.add_constant(weight, "W")
+    layer = onward.GRU(4, 2, bidirectional=True, rng=0)
+    y = graph.add("MatMul", graph.add("Mul", x, scale), W, name="first", source="linear")
+    y, _ = graph.add_all("Recurrent", [y, "", ""], ["y", ""], layer=layer, name="gru")
+    body = Graph()
+    v, part, outer = map(body.add_input, ("v", "part", "outer"))
+    same = body.add_constant(weight, "same")
+    v = body.add("Add", v, outer)
+    body.outputs = (v, body.add("Transpose", body.add("Add", part, same), perm=[1, 0]))
+    carried, scanned = graph.add_all("Scan", [W, y, W], 2, body=body, captured=1, num_scan_inputs=1)
+    cast = graph.add("Cast", scanned, to=np.dtype(np.float64))
+    graph.outputs = (carried, cast)
+    graph.declared_outputs = (onward.graph.Input("a"), onward.graph.Input("b", np.dtype(np.float64)))
+    return graph
+
+
+def content(graph: Graph) -> bytes:
+    """The content of the file of a graph."""
+    description, tensors = graphs.describe(graph)
+    return save(tensors, {"onward": json.dumps({"format": 1, "type": "Model", **description})})
+
+
+def test_a_graph_is_restored_with_all_it_holds(tmp_path: Path) -> None:
+    model = Model(a_graph())
+    model.save(tmp_path / "m")
+    again: Any = onward.load(tmp_path / "m")
+    assert (again.inputs, again.outputs) == (("x", "scale"), ("a", "b"))
+    assert [(n.name, n.source) for n in again._graph.nodes] == [
+        (n.name, n.source) for n in model._graph.nodes
+    ]
+    x = RNG.standard_normal((2, 3, 1)).astype(np.float32)
+    for inputs in ((x,), (x, np.float32(2))):
+        for mine, expected in zip(again(*inputs), model(*inputs), strict=True):
+            assert mine.dtype == expected.dtype
+            np.testing.assert_array_equal(mine, expected)
+
+
+@pytest.mark.parametrize("name", ["noise suppressor", "text reader", "tagger", "policy", "translator"])
+def test_a_saved_onnx_model_gives_identical_bits(tmp_path: Path, name: str) -> None:
+    whole = modules.WHOLE[name]
+    inputs = modules.inputs_of(whole.inputs, 0)
+    model = open_model(onnx.load_from_string(modules.exported(whole.module(), inputs)))
+    model.save(tmp_path / "m")
+    again: Any = onward.load(tmp_path / "m")
+    assert repr(again) == repr(model)
+    expected, found = model(**inputs), again(**inputs)
+    for mine, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bool", "int64", "complex64", "complex128", "object", "bfloat16"]
+)
+def test_constants_of_every_dtype_are_restored(tmp_path: Path, dtype: str) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    numbers = np.array([[1, 0, 1]])
+    array = (
+        np.array([["a", "", "é"]], object)
+        if dtype == "object"
+        else numbers.astype(getattr(ml_dtypes, dtype, dtype))
+    )
+    graph = Graph()
+    graph.add_input("x", np.float32, ())
+    graph.outputs = (graph.add_constant(array.T, "c"),)
+    graph.declared_outputs = (onward.graph.Input("c"),)
+    Model(graph).save(tmp_path / "m")
+    again: Any = onward.load(tmp_path / "m")
+    restored = again._graph.constants["c"]
+    assert restored.dtype == array.dtype
+    np.testing.assert_array_equal(restored, array.T)
+
+
+def test_shared_arrays_are_stored_once() -> None:
+    _, tensors = graphs.describe(a_graph())
+    assert sum(array.shape == (1, 4) for array in tensors.values()) == 1
+
+
+def test_a_python_function_cannot_be_saved(tmp_path: Path) -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (3,))
+    graph.outputs = (graph.add("Python", x, name="mine", function=np.tanh),)
+    graph.declared_outputs = (onward.graph.Input("y"),)
+    with pytest.raises(ArgumentError, match=r"node mine \(Python\) runs a Python function"):
+        Model(graph).save(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_state_dicts_and_weights_of_saved_graphs_have_the_constants_names(tmp_path: Path) -> None:
+    model = Model(a_graph())
+    model.save(tmp_path / "m")
+    assert {"W", "scale"} <= onward.load_tensors(tmp_path / "m").keys()
+
+
+def check(loaded: Any) -> None:
+    """Check that a model runs or raises an error of Onward; without metadata, a file holds layers."""
+    if isinstance(loaded, Model):
+        hostile.check_model(loaded)
+
+
+# Values that replace others in a description.
+VALUES: list[Any] = [None, True, -1, 2**70, 1e400, "", "x", [], {}, [[]], {"tensor": "W"}, {"graph": {}}]
+VALUES += [{"layer": 0}, {"layer": -1}, {"dtype": "object"}, {"dtype": "load"}, {"strings": [], "shape": [1]}]
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each container in a description with each of its keys."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield value, key
+        yield from places(value[key])
+
+
+def damaged() -> Iterator[bytes]:
+    """The file of a graph with one entry of its description replaced, removed or repeated."""
+    description, tensors = graphs.describe(a_graph())
+    description = {"format": 1, "type": "Model", **description}
+    count = len(list(places(description)))
+    for place in range(2, count):
+        for value in [*RNG.choice(len(VALUES), 3, replace=False).tolist(), "remove", "repeat"]:
+            changed = copy.deepcopy(description)
+            container, key = list(places(changed))[place]
+            if value == "remove":
+                del container[key]
+            elif value == "repeat" and isinstance(container, list):
+                container.insert(key, container[key])
+            elif value != "repeat":
+                container[key] = VALUES[value]
+            yield save(tensors, {"onward": json.dumps(changed)})
+
+
+def test_damaged_descriptions_are_refused_or_run(tmp_path: Path) -> None:
+    refused = hostile.open_damaged(tmp_path / "m", damaged(), check=check)
+    assert refused > 300
+
+
+def test_damaged_files_are_refused_or_run(tmp_path: Path) -> None:
+    original = content(a_graph())
+    contents = [*hostile.truncated(original), *hostile.flipped(original), *hostile.inflated(original)]
+    assert hostile.open_damaged(tmp_path / "m", contents, check=check) > 500
+
+
+def test_a_node_without_its_inputs_fails_when_it_runs() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (2,))
+    graph.outputs = (graph.add("Add", graph.add("MatMul", x)),)
+    graph.declared_outputs = (onward.graph.Input("y"),)
+    with pytest.raises(ArgumentError, match="node MatMul_0"):
+        Model(graph)(np.ones(2, np.float32))
+
+
+def test_a_deeply_nested_description_is_refused(tmp_path: Path) -> None:
+    description, tensors = graphs.describe(a_graph())
+    nested: Any = []
+    for _ in range(400):
+        nested = [nested]
+    description["graph"]["nodes"][0]["attributes"] = {"axis": nested}
+    path = tmp_path / "m"
+    path.write_bytes(save(tensors, {"onward": json.dumps({"format": 1, "type": "Model", **description})}))
+    with pytest.raises(FileError, match="nested"):
+        onward.load(path)
+
+
+def test_a_python_node_in_a_file_is_refused(tmp_path: Path) -> None:
+    description, tensors = graphs.describe(a_graph())
+    description["graph"]["nodes"][0] |= {"operation": "Python", "attributes": {"function": "os.system"}}
+    path = tmp_path / "m"
+    path.write_bytes(save(tensors, {"onward": json.dumps({"format": 1, "type": "Model", **description})}))
+    with pytest.raises(FileError, match="Python function"):
+        onward.load(path)

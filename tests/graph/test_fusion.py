@@ -1,0 +1,82 @@
+"""Elementwise steps that only one other step reads run together with it, and give the same bits."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+from support.evaluate import evaluate
+from support.onnx_nodes import model_of, open_model
+
+from onward import _core
+from onward.graph import builder
+
+UNARY = ["Neg", "Abs", "Tanh", "Sigmoid", "Relu", "Identity"]
+BINARY = ["Add", "Sub", "Mul", "Max", "Min"]
+
+
+def random_graph(seed: int) -> tuple[list[Any], dict[str, Any], str]:
+    """Return nodes, weights and the name of the output; values have one of several layouts."""
+    rng = np.random.default_rng(seed)
+    shape = (2, 5, 9)
+    small = [(9,), (5, 1), (1,), (2, 1, 1), shape]
+    weights = {f"w{i}": rng.standard_normal(s).astype(np.float32) for i, s in enumerate(small)}
+    weights |= {"starts": np.array([1]), "ends": np.array([9]), "pads": np.array([0, 0, 1, 0, 0, 0])}
+    nodes, names = [], ["x", "z"]
+    for number in range(int(rng.integers(3, 25))):
+        name, kind = f"v{number}", rng.random()
+        a = names[-1] if rng.random() < 0.7 else names[rng.integers(len(names))]
+        if kind < 0.35:
+            nodes.append(helper.make_node(UNARY[rng.integers(len(UNARY))], [a], [name]))
+        elif kind < 0.85:
+            others = [*names, *(f"w{i}" for i in range(len(small)))]
+            inputs = [a, others[rng.integers(len(others))]]
+            nodes.append(
+                helper.make_node(BINARY[rng.integers(len(BINARY))], inputs[:: rng.choice([1, -1])], [name])
+            )
+        elif kind < 0.92:
+            nodes.append(helper.make_node("Transpose", [a], [name + "t"], perm=[0, 2, 1]))
+            nodes.append(helper.make_node("Tanh", [name + "t"], [name + "u"]))
+            nodes.append(helper.make_node("Transpose", [name + "u"], [name], perm=[0, 2, 1]))
+        else:
+            nodes.append(helper.make_node("Slice", [a, "starts", "ends", "starts_axis"], [name + "s"]))
+            nodes.append(helper.make_node("Pad", [name + "s", "pads"], [name]))
+        names.append(name)
+    weights["starts_axis"] = np.array([2])
+    return nodes, weights, names[-1]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_elementwise_graphs_match_numpy(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, weights, output = random_graph(seed)
+    rng = np.random.default_rng(seed)
+    inputs = {name: rng.standard_normal((2, 5, 9)).astype(np.float32) for name in ("x", "z")}
+    proto = model_of(nodes, inputs, [output], weights)
+    model = open_model(proto)
+    (y,) = model(**inputs)
+    (expected,) = evaluate(model._planner.graph, *(inputs[name] for name in model._planner._names))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(builder, "fused", lambda steps, array_of: steps)
+    np.testing.assert_array_equal(open_model(proto)(**inputs)[0], y)
+
+
+def test_a_chain_of_functions_is_one_step() -> None:
+    names = ["x", *(f"v{i}" for i in range(9)), "y"]
+    nodes = [helper.make_node(UNARY[i % 4], [names[i]], [names[i + 1]]) for i in range(len(names) - 1)]
+    x = np.linspace(-3, 3, 2000, dtype=np.float32).reshape(2, 1000)
+    model = open_model(model_of(nodes, {"x": x}, ["y"], {}))
+    (y,) = model(x)
+    (plan,) = model._planner._plans.values()
+    assert len(plan._core) == 1
+    np.testing.assert_allclose(y, evaluate(model._planner.graph, x)[0], atol=1e-6)
+
+
+def test_a_fused_step_rejects_operands_that_do_not_exist() -> None:
+    view = (0, 0, [4], [1], "float32")
+    plan = _core.Plan([32])
+    with pytest.raises(IndexError, match="operand"):
+        plan.fused([("unary", "negative", 1, 1)], view, view)
+    with pytest.raises(ValueError, match="inputs"):
+        plan.fused([("unary", "negative", 0, 0)], *[view] * 9)
+    with pytest.raises(IndexError, match="space"):
+        plan.fused([("unary", "negative", 0, 0)], (0, 0, [9], [1], "float32"), view)

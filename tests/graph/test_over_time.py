@@ -1,0 +1,155 @@
+"""Graphs over blocks give the bits of the graph over the whole sequence, however it is split."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.sequence_graphs import RandomGraph, blocks, normal
+
+import onward
+from onward import errors
+from onward.graph import Graph, Model
+
+
+def assert_streams(model: Model, rng: np.random.Generator, T: int, batch: int | None, path: Path) -> None:
+    """Stream a random sequence in random blocks, with branches and saved states."""
+    x = normal(rng, batch or 1, T, 5)
+    try:
+        (whole,) = model(x)
+    except errors.ShapeError:  # shorter than a window
+        return
+    stream, parts = model.stream(batch, time_axis=1), []
+    for block in blocks(rng, T):
+        parts.append(stream(x[:, block] if batch else x[0, block]))
+        match rng.integers(4):
+            case 0:
+                branch = stream.copy()
+                stream(x[:, :3] if batch else x[0, :3])  # must not change the branch
+                stream = branch
+            case 1:
+                stream.save(path)
+                stream = model.stream(batch, time_axis=1)
+                stream.load(path)
+            case 2:
+                state = stream.state
+                stream = model.stream(batch, time_axis=1)
+                stream.state = state
+    parts.append(stream.finish())
+    expected = whole if batch else whole[0]
+    y = np.concatenate(parts, -2) if whole.ndim == 3 else parts[-1]
+    np.testing.assert_array_equal(y.view(np.int32), expected.view(np.int32), strict=True)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs_stream_with_the_bits_of_the_whole_call(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    model = RandomGraph(seed).build(int(rng.integers(1, 7)))
+    for T, batch in ((1, None), (11, 3), (40, None)):
+        assert_streams(model, rng, T, batch, tmp_path / "state")
+
+
+def over_steps(*operations: tuple[Any, ...], time_axis: int = 1) -> Model:
+    """Build a graph of x (1, time, 4); each operation is (name, inputs after the first, attributes)."""
+    graph = Graph()
+    value = graph.add_input("x", np.float32, (1, "time", 4))
+    for name, inputs, attributes in operations:
+        constants = [graph.add_constant(np.asarray(array)) for array in inputs]
+        value = graph.add(name, value, *constants, name=f"the {name}", **attributes)
+    graph.outputs = (value,)
+    return Model(graph)
+
+
+FILTERS = normal(np.random.default_rng(0), 4, 4, 3)
+TO_CHANNELS = ("Transpose", [], {"perm": [0, 2, 1]})
+WHOLE = [
+    ([("Softmax", [], {"axis": 1})], "it combines the steps of the whole sequence"),
+    ([("Flatten", [], {})], "it merges time with another axis"),
+    ([("CumSum", [1], {"reverse": 1})], "its sum starts at the last step"),
+    ([("Gather", [0], {"axis": 1})], "it takes other steps than the last one"),
+    (
+        [TO_CHANNELS, ("Conv", [FILTERS], {"auto_pad": "SAME_UPPER", "strides": [2]})],
+        "its padding depends on",
+    ),
+    ([("Pad", [[0, 2, 0, 0, 0, 0]], {"mode": "reflect"})], "it pads time with mode='reflect'"),
+    ([TO_CHANNELS, ("InstanceNormalization", [np.ones(4, np.float32)] * 2, {})], "it combines the steps"),
+    ([("Einsum", [], {"equation": "btc->bt"})], "Onward has no rule for Einsum over time"),
+]
+
+
+@pytest.mark.parametrize(("operations", "reason"), WHOLE, ids=[reason for _, reason in WHOLE])
+def test_an_operation_that_needs_the_whole_sequence_is_named_with_the_reason(
+    operations: list[Any], reason: str
+) -> None:
+    with pytest.raises(errors.ArgumentError, match=f"node the .*: cannot stream: {reason}"):
+        over_steps(*operations).stream(time_axis=1)
+
+
+def test_a_bidirectional_layer_is_refused_by_name() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("time", 1, 4))
+    layer = onward.GRU(4, 3, bidirectional=True, rng=0)
+    y = graph.add_all("Recurrent", (x, ""), 2, layer=layer, name="both")[0]
+    graph.outputs = (graph.add("Exp", y),)
+    with pytest.raises(errors.ArgumentError, match=r"node both .*reverse direction starts at the last step"):
+        Model(graph).stream()
+
+
+def test_a_mean_over_time_that_later_steps_use_is_refused() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    peak = graph.add("ReduceMax", x, graph.add_constant(np.array([1])))
+    graph.outputs = (graph.add("Sub", x, peak, name="scaled"),)
+    with pytest.raises(
+        errors.ArgumentError, match=r"node scaled .*combines a step with a result for the whole"
+    ):
+        Model(graph).stream(time_axis=1)
+
+
+def test_computing_with_the_length_of_the_sequence_is_refused() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    length = graph.add("Cast", graph.add("Size", x), to=np.float32)
+    graph.outputs = (graph.add("Div", x, length, name="scaled"),)
+    with pytest.raises(errors.ArgumentError, match=r"node scaled .*computes with the length of the sequence"):
+        Model(graph).stream(time_axis=1)
+
+
+def test_latency_counts_the_steps_that_centred_windows_look_ahead() -> None:
+    centred = over_steps(TO_CHANNELS, ("Conv", [FILTERS], {"pads": [1, 1]}), ("Relu", [], {}))
+    causal = over_steps(TO_CHANNELS, ("Conv", [FILTERS], {"pads": [2, 0]}), ("Relu", [], {}))
+    strided = over_steps(
+        TO_CHANNELS,
+        ("Conv", [FILTERS], {"pads": [1, 1], "strides": [2]}),
+        ("Conv", [FILTERS], {"pads": [1, 1]}),
+    )
+    assert [model.stream(time_axis=1).latency for model in (centred, causal, strided)] == [1, 0, 3]
+    stream = causal.stream(time_axis=1)
+    assert stream(np.ones(4, np.float32)).shape == (4,)  # every step completes one
+    assert strided.stream(time_axis=1)(np.ones(4, np.float32)).shape == (4, 0)
+
+
+def test_a_stream_needs_reset_after_its_end() -> None:
+    stream = over_steps(TO_CHANNELS, ("Conv", [FILTERS], {"pads": [1, 1]})).stream(time_axis=1)
+    x = normal(np.random.default_rng(1), 6, 4)
+    first = np.concatenate([stream(x), stream.finish()], 1)
+    for call in (lambda: stream(x), stream.finish):
+        with pytest.raises(errors.ArgumentError, match="the sequence has ended: call reset"):
+            call()
+    stream.reset()
+    np.testing.assert_array_equal(np.concatenate([stream(x), stream.finish()], 1), first)
+
+
+def test_the_time_axis_must_be_given_without_a_recurrent_layer() -> None:
+    with pytest.raises(errors.ArgumentError, match="pass time_axis="):
+        over_steps(("Exp", [], {})).stream()
+
+
+def test_x_of_a_wrong_shape_changes_nothing() -> None:
+    stream = over_steps(TO_CHANNELS, ("Conv", [FILTERS], {"pads": [2, 0]})).stream(time_axis=1)
+    stream(normal(np.random.default_rng(1), 6, 4))
+    before = stream.state
+    for x in (np.ones(3), np.ones((2, 3)), np.ones((2, 6, 4)), np.ones((1, 1, 6, 4))):
+        with pytest.raises(errors.ShapeError, match=r"must be one step \(4\) or a block \(T, 4\)"):
+            stream(x)
+    np.testing.assert_equal(stream.state, before)

@@ -1,0 +1,98 @@
+"""`verify` finds differences, their position, and rows, threads and instruction sets that change bits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+from support.cli import invoke, report
+from support.onnx_nodes import model_of, open_model
+
+import onward
+from onward import errors
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> Any:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def test_the_largest_difference_is_found_with_its_position() -> None:
+    layer, x = onward.LSTM(3, 7), normal(5, 4, 3)
+    y, (h, c) = layer(x)
+    wrong = y.copy()
+    wrong[3, 2, 6] += 0.5
+    assert onward.verify(layer, [x], [y, h, c])
+    result = onward.verify(layer, [x], [wrong])
+    assert not result
+    assert result.outputs[0].position == (3, 2, 6)
+    assert result.outputs[0].largest == pytest.approx(0.5, rel=1e-5)
+    assert result.outputs[0].mean == pytest.approx(0.5 / y.size, rel=1e-4)
+
+
+def test_nan_equals_nan_only() -> None:
+    layer, x = onward.Linear(3, 2), normal(4, 3)
+    y = layer(x)
+    wrong = y.copy()
+    wrong[0, 0] = np.nan
+    assert not onward.verify(layer, [x], [wrong])
+    x[1] = np.nan
+    assert onward.verify(layer, [x], [layer(x)])
+
+
+def test_bits_are_compared_for_rows_threads_and_instruction_sets() -> None:
+    layer, x = onward.GRU(3, 33, batch_first=True), normal(5, 9, 3)
+    result = onward.verify(layer, [x], layer(x)[:1])
+    assert result.same_bits == {"rows": True, "threads": True, "instruction sets": True}
+    assert 0 < result.cost["float16"] < result.cost["int8"] < 0.1  # type: ignore[operator]
+
+
+def test_a_model_whose_rows_depend_on_each_other_is_reported() -> None:
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], axes=[0]),
+        helper.make_node("Sub", ["x", "m"], ["y"]),
+    ]
+    x = normal(5, 3)
+    model = open_model(model_of(nodes, {"x": x}, ["y"], {}))
+    result = onward.verify(model, {"x": x}, {"y": x - x.max(0)})
+    assert result
+    assert result.same_bits["rows"] is False
+
+
+def test_outputs_are_matched_by_name() -> None:
+    nodes = [helper.make_node("Neg", ["x"], ["a"]), helper.make_node("Abs", ["x"], ["b"])]
+    x = normal(5, 3)
+    model = open_model(model_of(nodes, {"x": x}, ["a", "b"], {}))
+    assert onward.verify(model, {"x": x}, {"b": np.abs(x)})
+    with pytest.raises(errors.ArgumentError, match="expected outputs c; the model returns a, b"):
+        onward.verify(model, {"x": x}, {"c": x})
+    with pytest.raises(errors.ShapeError, match=r"a has shape \(5, 3\)"):
+        onward.verify(model, {"x": x}, {"a": x[:4]})
+
+
+def test_two_files_of_one_model_are_compared(tmp_path: Path) -> None:
+    a, b, x = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "x.npz"))
+    for path in (a, b):
+        onward.Sequential(onward.LSTM(3, 7), onward.Linear(7, 2)).save(path)
+    np.savez(x, normal(5, 2, 3))
+    same = report("verify", a, x, "--against", a)
+    assert same["passed"] and same["outputs"][0]["largest"] == 0
+    result = invoke("verify", a, x, "--against", b, expect=1)
+    assert "Outputs differ" in result.output
+
+
+def test_the_command_compares_with_expected_outputs(tmp_path: Path) -> None:
+    saved, inputs, outputs = (tmp_path / name for name in ("m.safetensors", "x.npz", "y.npz"))
+    model, x = onward.Sequential(onward.GRU(3, 7), onward.Linear(7, 2)), normal(5, 2, 3)
+    model.save(saved)
+    np.savez(inputs, x)
+    np.savez(outputs, model(x))
+    result = invoke("verify", saved, inputs, outputs, expect=0)
+    assert "All outputs agree" in result.output
+    np.savez(outputs, model(x) + 1)
+    failed = invoke("verify", saved, inputs, outputs, "--json", expect=1)
+    assert json.loads(failed.stdout)["passed"] is False
+    invoke("verify", saved, inputs, expect=2)

@@ -1,0 +1,129 @@
+"""Pools of whole models give each stream the bits that it gets on its own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.sequence_graphs import RandomGraph, normal
+
+from onward import errors
+from onward.graph import Graph, Input, Model
+
+FLOAT = np.dtype(np.float32)
+
+
+def assert_equal_bits(y: Any, expected: Any) -> None:
+    np.testing.assert_array_equal(
+        np.asarray(y).view(np.int32), np.asarray(expected).view(np.int32), strict=True
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_graphs_pool_with_the_bits_of_each_stream_alone(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    model = RandomGraph(seed).build(int(rng.integers(1, 6)))
+    pool, streams = model.pool(2, time_axis=1), [model.stream(time_axis=1) for _ in range(5)]
+    ids = pool.open(5)
+    for turn in range(8):
+        places = np.flatnonzero(rng.random(5) < 0.6)
+        steps = None if turn % 2 else int(rng.integers(0, 5))
+        x = normal(rng, len(places), 5) if steps is None else normal(rng, len(places), steps, 5)
+        y = pool.step(ids[places], x)
+        assert len(y) == len(places)
+        for own, place, row in zip(y, places, x, strict=True):
+            assert_equal_bits(own, streams[place](row))
+        if turn == 3:
+            pool.save(tmp_path / "pool")
+            pool = model.pool(1, time_axis=1)
+            pool.load(tmp_path / "pool")
+        if turn == 5:
+            pool, ids, streams = pool.copy(), ids[1:], streams[1:]
+            pool.close([int(ids[0]) - 1] if int(ids[0]) - 1 in pool.ids else [])
+            ids, streams = np.append(ids, pool.open(1)), [*streams, model.stream(time_axis=1)]
+
+
+def stepper(batch: int | str, flat: tuple[int, ...] = (-1, 8)) -> Model:
+    """state' = tanh(x W + state), y = state' reshaped twice, with the state of shape (2, batch, 4)."""
+    graph = Graph()
+    x, h = graph.add_input("x", FLOAT, (batch, 4)), graph.add_input("h", FLOAT, (2, batch, 4))
+    W = graph.add_constant(normal(np.random.default_rng(0), 4, 4))
+    after = graph.add("Tanh", graph.add("Add", graph.add("MatMul", x, W), h), output="hn")
+    rows = graph.add("Transpose", after, perm=[1, 0, 2])
+    y = graph.add("Reshape", rows, graph.add_constant(np.array(flat)), name="flatten")
+    graph.outputs = (graph.add("Exp", y), after)
+    graph.declared_outputs = (Input("y", FLOAT), Input("hn", FLOAT, (2, batch, 4)))
+    return Model(graph)
+
+
+@pytest.mark.parametrize(("batch", "flat"), [("batch", (-1, 8)), (1, (1, 8)), (1, (-1, 8))])
+def test_named_carries_pool_even_if_the_file_fixes_one_row(batch: int | str, flat: tuple[int, ...]) -> None:
+    rng, model = np.random.default_rng(0), stepper(batch, flat)
+    pool, streams = model.pool(10), [model.stream() for _ in range(4)]
+    ids = pool.open(4)
+    for _ in range(5):
+        places = rng.permutation(4)[: rng.integers(1, 5)]
+        x = normal(rng, len(places), 4)
+        expected = np.concatenate([streams[place](row[None]) for place, row in zip(places, x, strict=True)])
+        assert_equal_bits(pool.step(ids[places], x), expected)
+    for state, stream in zip(pool.state(ids), streams, strict=True):
+        np.testing.assert_equal(state, stream.state)
+    pool.set_state(ids[:1], pool.state(ids[1:2]))
+    pool.reset(ids[1:2])
+    np.testing.assert_equal(pool.state(ids[:2]), [streams[1].state, model.stream().state])
+
+
+def test_an_operation_that_combines_rows_is_named() -> None:
+    graph = Graph()
+    x, h = graph.add_input("x", FLOAT, ("batch", 4)), graph.add_input("h", FLOAT, ("batch", 4))
+    total = graph.add("ReduceSum", x, graph.add_constant(np.array([0])), name="over rows", keepdims=1)
+    graph.outputs = (graph.add("Add", h, total, output="hn"), graph.add("Add", x, total, output="y"))
+    graph.declared_outputs = (Input("hn", FLOAT, ("batch", 4)), Input("y", FLOAT, ("batch", 4)))
+    with pytest.raises(errors.ArgumentError, match=r"node over rows .*cannot run rows .*it combines rows"):
+        Model(graph).pool(3)
+
+
+def test_sizes_that_hold_for_one_row_are_named() -> None:
+    graph = Graph()
+    x, h = graph.add_input("x", FLOAT, (1, 4)), graph.add_input("h", FLOAT, (1, 4))
+    flat = graph.add("Reshape", x, graph.add_constant(np.array([4])), name="without rows")
+    graph.outputs = (graph.add("Add", h, flat, output="hn"), graph.add("Exp", flat, output="y"))
+    graph.declared_outputs = (Input("hn", FLOAT, (1, 4)), Input("y", FLOAT, (4,)))
+    with pytest.raises(errors.ArgumentError, match=r"node without rows .*cannot run rows"):
+        Model(graph).pool(3)
+
+
+def test_errors_of_a_step_change_no_stream() -> None:
+    pool = stepper("batch").pool(2, max_capacity=3)
+    ids = pool.open(2)
+    pool.step(ids, np.ones((2, 4)))
+    before = pool.state(ids)
+    for call, kind in (
+        (lambda: pool.step(ids, np.ones((3, 4))), errors.ShapeError),
+        (lambda: pool.step(ids, np.ones((2, 5))), errors.ShapeError),
+        (lambda: pool.step(ids, np.ones((2, 4), complex)), errors.DtypeError),
+        (lambda: pool.step([0, 0], np.ones((2, 4))), errors.ArgumentError),
+        (lambda: pool.step([0, 7], np.ones((2, 4))), errors.ArgumentError),
+        (lambda: pool.step([0.5], np.ones((1, 4))), errors.DtypeError),
+        (lambda: pool.step([ids], np.ones((2, 4))), errors.ShapeError),
+        (lambda: pool.step(ids), errors.SignatureError),
+        (lambda: pool.open(2), errors.ArgumentError),
+        (lambda: pool.close([5]), errors.ArgumentError),
+        (lambda: pool.set_state(ids, [{}, {}]), errors.ArgumentError),
+    ):
+        with pytest.raises(kind):
+            call()
+        np.testing.assert_equal(pool.state(ids), before)
+    assert len(pool) == 2
+    assert pool.capacity == 2
+    assert pool.step([], np.ones((0, 4))).shape == (0, 8)
+
+
+def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
+    stepper("batch").stream().save(tmp_path / "stream")
+    with pytest.raises(errors.FileError, match="is not a pool of a whole model"):
+        stepper("batch").pool(1).load(tmp_path / "stream")
+    pool = RandomGraph(0).build(2).pool(1, time_axis=1)
+    pool.save(tmp_path / "pool")
+    with pytest.raises(errors.FileError, match="another model"):
+        stepper("batch").pool(1).load(tmp_path / "pool")

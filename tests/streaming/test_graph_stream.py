@@ -1,0 +1,146 @@
+"""Models whose states are inputs and outputs stream with named carries."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onward
+from onward import errors
+from onward.graph import Graph, Input, Model
+
+RNG = np.random.default_rng(0)
+FLOAT = np.dtype(np.float32)
+
+
+def stepper(state: str = "state", new: str = "stateN", weights: int = 0) -> Model:
+    """state' = tanh(x W + rate * state), y = state' * 2, with the state of shape (2, batch, 4)."""
+    graph = Graph()
+    x = graph.add_input("x", FLOAT, ("batch", 4))
+    h = graph.add_input(state, FLOAT, (2, "batch", 4))
+    rate = graph.add_input("rate", np.int64, ())
+    W = graph.add_constant(np.random.default_rng(weights).normal(size=(4, 4)).astype(np.float32))
+    scaled = graph.add("Mul", h, graph.add("Cast", rate, to=np.float32), name="scale")
+    after = graph.add("Tanh", graph.add("Add", graph.add("MatMul", x, W), scaled), output=new)
+    y = graph.add("Mul", after, graph.add_constant(np.array(2, np.float32)), output="y")
+    graph.outputs = (y, after)
+    graph.declared_outputs = (Input("y", FLOAT), Input(new, FLOAT, (2, "batch", 4)))
+    return Model(graph)
+
+
+def by_hand(model: Model, xs: Any, state: Any, rate: int = 1) -> tuple[list[Any], Any]:
+    outputs = []
+    for x in xs:
+        y, state = model(x, state, np.array(rate))
+        outputs.append(y)
+    return outputs, state
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_a_named_carry_gives_the_bits_of_feeding_the_state_back(batch: int | None) -> None:
+    model, xs = stepper(), RNG.normal(size=(5, batch or 1, 4)).astype(np.float32)
+    expected, state = by_hand(model, xs, np.zeros((2, batch or 1, 4), np.float32))
+    for stream in (model.stream(batch, carry={"state": "stateN"}, rate=1), model.stream(batch, rate=1)):
+        np.testing.assert_array_equal([stream(x) for x in xs], expected)
+        np.testing.assert_array_equal(stream.state["state"], state)
+
+
+def test_initial_values_of_carries_are_where_reset_returns_to() -> None:
+    model, xs = stepper(), RNG.normal(size=(3, 1, 4)).astype(np.float32)
+    initial = RNG.normal(size=(2, 1, 4)).astype(np.float32)
+    expected, _ = by_hand(model, xs, initial)
+    stream = model.stream(carry={"state": "stateN"}, initial={"state": initial}, rate=1)
+    initial[:] = 0  # the stream has its own copy
+    for _ in range(2):
+        np.testing.assert_array_equal([stream(x=x) for x in xs], expected)
+        stream.reset()
+
+
+def test_copies_and_saved_states_continue_independently(tmp_path: Path) -> None:
+    model, xs = stepper(), RNG.normal(size=(6, 1, 4)).astype(np.float32)
+    expected, _ = by_hand(model, xs, np.zeros((2, 1, 4), np.float32))
+    stream = model.stream(rate=1)
+    for x in xs[:3]:
+        stream(x)
+    stream.save(tmp_path / "state")
+    branch, loaded, assigned = stream.copy(), model.stream(rate=1), model.stream(rate=1)
+    loaded.load(tmp_path / "state")
+    assigned.state = stream.state
+    for s in (stream, branch, loaded, assigned):
+        np.testing.assert_array_equal([s(x) for x in xs[3:]], expected[3:])
+
+
+def test_a_file_of_another_model_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    stream = stepper().stream(rate=1)
+    stream(np.ones((1, 4)))
+    before = stream.state
+    for other in (
+        stepper(weights=1).stream(rate=1),
+        stepper().stream(2, rate=1),
+        onward.GRU(3, 4, rng=0).stream(),
+    ):
+        other.save(tmp_path / "state")
+        with pytest.raises(errors.FileError):
+            stream.load(tmp_path / "state")
+    np.testing.assert_equal(stream.state, before)
+
+
+def test_an_error_in_a_call_leaves_every_carry_unchanged() -> None:
+    stream = stepper().stream(rate=1)
+    stream(np.ones((1, 4)))
+    before = stream.state
+    for args, kind in (
+        ([np.ones((1, 5))], errors.ShapeError),
+        ([np.ones((1, 4), complex)], errors.DtypeError),
+        ([], errors.SignatureError),
+        ([np.ones((1, 4))] * 2, errors.SignatureError),
+        ([np.ones((3, 4))], errors.OnwardError),  # the state has one row
+    ):
+        with pytest.raises(kind):
+            stream(*args)
+        np.testing.assert_equal(stream.state, before)
+
+
+@pytest.mark.parametrize(
+    ("state", "new"),
+    [
+        ("h", "hn"),
+        ("h0", "hn"),
+        ("state_in", "state_out"),
+        ("hin", "hout"),
+        ("prev_h", "next_h"),
+        ("s", "new_s"),
+    ],
+)
+def test_pairs_are_found_by_affixes_of_their_names(state: str, new: str) -> None:
+    assert stepper(state, new).carries == {state: new}
+
+
+def test_pairs_of_other_names_are_candidates_in_the_error() -> None:
+    model = stepper("memory", "activity")
+    assert model.carries == {}
+    with pytest.raises(errors.OnwardError, match="name them with carry=: memory from activity"):
+        model.stream(rate=1)
+    assert model.stream(carry={"memory": "activity"}, rate=1)(np.ones((1, 4))).shape == (2, 1, 4)
+
+
+def test_unknown_names_are_listed() -> None:
+    for arguments, name in (
+        ({"carry": {"memory": "stateN"}}, "memory"),
+        ({"carry": {"state": "memory"}}, "memory"),
+        ({"sr": 16000}, "sr"),
+        ({"initial": {"memory": 0}}, "memory"),
+    ):
+        with pytest.raises(errors.SignatureError, match=f"unknown .*: {name}"):
+            stepper().stream(**arguments)  # type: ignore[arg-type]
+
+
+def test_calls_from_several_threads_take_effect_one_after_the_other() -> None:
+    model, x = stepper(), np.ones((1, 4), np.float32)
+    stream = model.stream(rate=1)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: stream(x), range(200)))
+    _, state = by_hand(model, [x] * 200, np.zeros((2, 1, 4), np.float32))
+    np.testing.assert_array_equal(stream.state["state"], state)

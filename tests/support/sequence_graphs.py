@@ -1,0 +1,145 @@
+"""Random graphs over sequences: convolutions, pooling, norms, recurrent layers, branches and movement."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import onward
+from onward.graph import Graph, Input, Model
+
+CELLS = (onward.RNN, onward.GRU, onward.LSTM)
+
+
+class RandomGraph:
+    """A graph over x (batch, time, features) that grows by random operations on (batch, channels, time)."""
+
+    def __init__(self, seed: int, features: int = 5) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.graph, self.features, self.channels = Graph(), features, features
+        x = self.graph.add_input("x", np.float32, ("batch", "time", features))
+        self.value = self.graph.add("Transpose", x, perm=[0, 2, 1])
+        self.stride, self.has_layer = 1, False
+
+    def constant(self, *shape: int) -> str:
+        return self.graph.add_constant((self.rng.normal(size=shape) * 0.5).astype(np.float32))
+
+    def integers(self, *numbers: int) -> str:
+        return self.graph.add_constant(np.array(numbers))
+
+    def pick(self, *choices: Any) -> Any:
+        return choices[self.rng.integers(len(choices))]
+
+    def add(self, operation: str, *inputs: str, **attributes: Any) -> None:
+        self.value = self.graph.add(operation, self.value, *inputs, **attributes)
+
+    def conv(self) -> None:
+        kernel, dilation = self.pick(1, 2, 3, 5), self.pick(1, 1, 2)
+        stride = self.pick(1, 1, 1, 2, 3) if self.stride == 1 else 1
+        self.stride *= stride
+        group = self.pick(1, 1, self.channels)
+        outputs = self.channels if group > 1 else self.pick(1, 4, 7)
+        span = (kernel - 1) * dilation
+        pads = self.pick([span, 0], [span // 2, span - span // 2], [0, 0], [span, span], [1, 2])
+        weights = self.constant(outputs, self.channels // group, kernel)
+        options = {"pads": pads, "strides": [stride], "dilations": [dilation], "group": group}
+        self.add("Conv", weights, *self.pick((), (self.constant(outputs),)), **options)
+        self.channels = outputs
+        if pads == [span, span] and stride == 1 and span:  # drop the last steps, as causal networks do
+            self.add("Slice", self.integers(0), self.integers(-span), self.integers(2))
+
+    def pool(self) -> None:
+        kernel, stride = self.pick(2, 3), self.pick(1, 2) if self.stride == 1 else 1
+        self.stride *= stride
+        name = self.pick("MaxPool", "AveragePool")
+        options = {"count_include_pad": 1} if name == "AveragePool" else {}
+        pads = self.pick([kernel - 1, 0], [1, 1], [0, 0])
+        self.add(name, kernel_shape=[kernel], strides=[stride], pads=pads, **options)
+
+    def norm(self) -> None:
+        scale, bias, mean = (self.constant(self.channels) for _ in range(3))
+        variance = self.graph.add_constant(self.rng.uniform(0.5, 2, self.channels).astype(np.float32))
+        self.add("BatchNormalization", scale, bias, mean, variance)
+
+    def activation(self) -> None:
+        self.add(self.pick("Relu", "Tanh", "Sigmoid", "Gelu"))
+
+    def last_axis(self, operation: Callable[[], None]) -> None:
+        """Run an operation on (batch, time, channels)."""
+        self.add("Transpose", perm=[0, 2, 1])
+        operation()
+        self.add("Transpose", perm=[0, 2, 1])
+
+    def layer_norm(self) -> None:
+        scale, bias = self.constant(self.channels), self.constant(self.channels)
+        self.last_axis(lambda: self.add("LayerNormalization", scale, bias))
+
+    def softmax(self) -> None:
+        self.last_axis(lambda: self.add("Softmax"))
+
+    def linear(self) -> None:
+        outputs = self.pick(1, 6)
+        weights = self.constant(self.channels, outputs)
+        self.last_axis(lambda: self.add("MatMul", weights))
+        self.channels = outputs
+
+    def pad(self) -> None:
+        before, after = self.pick((2, 0), (0, 3), (-1, 1), (1, -2))
+        self.add("Pad", self.integers(0, 0, before, 0, 0, after))
+
+    def cumulative(self) -> None:
+        self.add("CumSum", self.graph.add_constant(np.array(2)))
+
+    def residual(self) -> None:
+        """Add a branch with a centred convolution, which is later than the other one."""
+        start = self.value
+        kernel = self.pick(3, 5)
+        weights = self.constant(self.channels, self.channels, kernel)
+        self.add("Conv", weights, pads=[kernel // 2, kernel // 2])
+        self.value = self.graph.add(self.pick("Add", "Mul"), self.value, start)
+
+    def recurrent(self) -> None:
+        units = self.pick(1, 7)
+        layer = self.pick(*CELLS)(
+            self.channels, units, num_layers=self.pick(1, 2), rng=int(self.rng.integers(99))
+        )
+        steps = self.graph.add("Transpose", self.value, perm=[2, 0, 1])
+        states = 3 if isinstance(layer, onward.LSTM) else 2
+        y = self.graph.add_all("Recurrent", (steps, ""), states, layer=layer)[0]
+        self.value = self.graph.add("Transpose", y, perm=[1, 2, 0])
+        self.channels, self.has_layer = units, True
+
+    def head(self) -> None:
+        """End with (batch, time, channels), or with the last step or the maximum over time."""
+        choice = self.pick("steps", "steps", "last", "maximum")
+        if choice == "steps":
+            self.add("Transpose", perm=[0, 2, 1])
+        elif choice == "last":
+            self.add("Gather", self.graph.add_constant(np.array(-1)), axis=2)
+        else:
+            self.add("ReduceMax", self.integers(2), keepdims=0)
+
+    def build(self, length: int) -> Model:
+        operations = [
+            *(self.conv, self.conv, self.pool, self.norm, self.activation, self.layer_norm, self.softmax),
+            *(self.linear, self.pad, self.cumulative, self.residual, self.recurrent),
+        ]
+        for _ in range(length):
+            operations[self.rng.integers(len(operations))]()
+        if not self.has_layer:
+            self.recurrent()
+        self.head()
+        self.graph.outputs = (self.value,)
+        self.graph.declared_outputs = (Input(self.value, np.dtype(np.float32)),)
+        return Model(self.graph)
+
+
+def blocks(rng: np.random.Generator, T: int) -> list[slice]:
+    """Random consecutive blocks of T steps, some of them empty."""
+    ends = sorted(int(end) for end in rng.integers(0, T + 1, int(rng.integers(0, 8))))
+    return [slice(a, b) for a, b in zip([0, *ends], [*ends, T], strict=True)]
+
+
+def normal(rng: np.random.Generator, *shape: int) -> NDArray[Any]:
+    return rng.normal(size=shape).astype(np.float32)
