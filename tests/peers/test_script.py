@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from support.torch_modules import MODULES, Buffer, TensorBranch
+from support.torch_module_table import MODULES
+from support.torch_modules import Buffer, TensorBranch
 
 import onward
 
