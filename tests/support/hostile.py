@@ -16,6 +16,10 @@ import pytest
 
 import onward
 import onward.formats.keras.load  # before any watch begins, because an import counts as execution
+import onward.formats.native
+import onward.formats.torch.exported_graph
+import onward.formats.torch.parts
+import onward.formats.torch.state_dict
 from onward.errors import KerasWarning, OnwardError
 
 LARGE = [1 << bits for bits in (31, 32, 62, 63)] + [(1 << 64) - 1]
