@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..layers.familiar_names import FamiliarNames
 from .chain import layers_of
 from .graph import Graph, Input
 from .named_carries import candidate_carries, found_carries, streamed_with
-from .planner import Planner
+from .planner import Planner, constants_of
 from .sequences import pooled_over_time, streamed_over_time
 from .simplify import simplify
 from .summary import summarize
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
+
+UNNAMED = {"", "?", "-1", "None"}  # what exporters write for an axis of any size
 
 
 class Model(FamiliarNames):
@@ -76,10 +78,12 @@ class Model(FamiliarNames):
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
-        values = [_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs]
-        names = (declared.name for declared in planner.graph.inputs)
-        self._graph.sizes.check({n: np.shape(value) for n, value in zip(names, values, strict=True)})
-        return planner(*values)
+        declared = planner.graph.inputs
+        arrays = [_converted(each, named[each.name]) for each in declared]
+        _check_open_axes(declared, arrays)
+        shapes = {each.name: np.shape(array) for each, array in zip(declared, arrays, strict=True)}
+        self._graph.sizes.check(shapes)
+        return planner(*arrays)
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs; the others are constants."""
@@ -90,7 +94,8 @@ class Model(FamiliarNames):
                 inputs=[declared for declared in self._graph.inputs if declared.name not in fixed],
                 constants={n: a for n, a in self._graph.constants.items() if n not in replaced},
             )
-            self._variants[replaced] = Planner(simplify(graph))
+            size = sum(array.nbytes for array in constants_of(graph))
+            self._variants[replaced] = Planner(simplify(graph), weights_size=size)
         return self._variants[replaced]
 
     def layers(self) -> Sequential:
@@ -242,7 +247,7 @@ def _converted(declared: Input, value: ArrayLike) -> Any:
         with np.errstate(all="ignore"):
             array = array.astype(declared.dtype)
     if declared.axes is not None and not _fits(array.shape, declared.axes):
-        takes = ", ".join(str(axis) or "any" for axis in declared.axes)
+        takes = ", ".join("any" if axis in UNNAMED else str(axis) for axis in declared.axes)
         raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
     return array
 
@@ -250,4 +255,18 @@ def _converted(declared: Input, value: ArrayLike) -> Any:
 def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
     if len(shape) != len(axes):
         return False
-    return all(size == axis or type(axis) is str for size, axis in zip(shape, axes, strict=True))
+    return all(size == axis or isinstance(axis, str) for size, axis in zip(shape, axes, strict=True))
+
+
+def _check_open_axes(inputs: Sequence[Input], arrays: Sequence[Any]) -> None:
+    """Raise ShapeError if axes of the same name have different sizes."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for declared, array in zip(inputs, arrays, strict=True):
+        for axis, size in zip(declared.axes or (), getattr(array, "shape", ()), strict=False):
+            if isinstance(axis, str) and axis not in UNNAMED:
+                known, owner = sizes.setdefault(axis, (size, declared.name))
+                if known != size:
+                    raise ShapeError(
+                        f"the axis {axis} has size {known} in {owner}, but {size} in {declared.name}: "
+                        "pass inputs of matching sizes"
+                    )

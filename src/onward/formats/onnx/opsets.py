@@ -219,7 +219,11 @@ def _split(call: Call) -> None:
 @rule("Split", before=EVER)
 def _split_evenly(call: Call) -> None:
     if len(call.inputs) < 2 or not call.inputs[1]:
-        call.attributes.setdefault("num_outputs", len(call.node.output))
+        count = len(call.node.output)
+        if call.attributes.setdefault("num_outputs", count) != count:
+            raise ArgumentError(
+                f"num_outputs={call.attributes['num_outputs']}, but the node has {count} outputs"
+            )
 
 
 @rule("TopK", before=10)

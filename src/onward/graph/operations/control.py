@@ -4,7 +4,7 @@ The last `captured` inputs of a node are values from around it; they are the las
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,8 +13,16 @@ from ..node import AnyArray, Expansion, Node, Signature
 from .registry import EVERY_INPUT, Inputs, known, operation
 
 MAX_UNROLLED = 16  # iterations
+MAX_ITERATIONS = 10**7
 
-Body = Callable[..., tuple[Any, ...]]  # the planner of a graph
+
+class Body(Protocol):
+    """The planner of a graph."""
+
+    graph: Any
+    limit: Any
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]: ...
 
 
 @operation("If", shape_inputs=EVERY_INPUT, is_pure=False)
@@ -45,13 +53,28 @@ def loop(
     """
     carried, outer = values[: len(values) - captured], values[len(values) - captured :]
     limit = None if count is None else int(count)
-    goes_on, scanned = condition is None or _is_true(condition), list[Any]()
+    goes_on, scanned, size = condition is None or _is_true(condition), list[Any](), 0
+    if goes_on and keeps_condition(body.graph):
+        _check_iterations(MAX_ITERATIONS + 1 if limit is None else limit)
     while goes_on and (limit is None or len(scanned) < limit):
+        _check_iterations(len(scanned))
         i = np.array(len(scanned), np.int64)
         again, *results = body(i, np.array(True), *carried, *outer)
         goes_on, carried = _is_true(again), tuple(results[: len(carried)])
         scanned.append(results[len(carried) :])
+        size += sum(a.nbytes for a in scanned[-1])
+        body.limit.check(size)
     return *carried, *_stacked(scanned, body, 1 + len(carried))
+
+
+def _check_iterations(count: int) -> None:
+    if count > MAX_ITERATIONS:
+        raise ArgumentError(f"the loop has more than {MAX_ITERATIONS} iterations: split the model around it")
+
+
+def keeps_condition(body: Any) -> bool:
+    """Whether the condition of a loop stays true until its last iteration."""
+    return body.outputs[0] == body.inputs[1].name or bool(body.constants.get(body.outputs[0], False))
 
 
 def _expand_loop(node: Node, inputs: Inputs) -> Expansion | None:
@@ -59,8 +82,7 @@ def _expand_loop(node: Node, inputs: Inputs) -> Expansion | None:
     count, condition, body = known(inputs[0]), inputs[1], node.attributes["body"]
     if count is None or not 0 < int(count) <= MAX_UNROLLED or (condition is not None and not condition.known):
         return None
-    goes_on = body.outputs[0] == body.inputs[1].name or bool(body.constants.get(body.outputs[0], False))
-    if not goes_on or (condition is not None and not _is_true(condition.array)):
+    if not keeps_condition(body) or (condition is not None and not _is_true(condition.array)):
         return None
     captured = node.attributes.get("captured", 0)
     carried, outer = (
@@ -100,11 +122,14 @@ def scan(
     ]
     if len({len(step) for step in steps}) > 1:
         raise ArgumentError(f"the scanned inputs have {', '.join(str(len(step)) for step in steps)} slices")
-    rounds = []
+    _check_iterations(max(map(len, steps), default=0))
+    rounds, size = [], 0
     for slices in zip(*steps, strict=True):
         results = body(*carried, *slices, *outer)
         carried = results[: len(carried)]
         rounds.append(results[len(carried) :])
+        size += sum(a.nbytes for a in rounds[-1])
+        body.limit.check(size)
     outputs = _stacked(rounds, body, len(carried))
     return *carried, *(
         np.moveaxis(y[:: -1 if backwards else 1], 0, axis)

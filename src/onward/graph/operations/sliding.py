@@ -57,6 +57,9 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
         if attributes.get("ceil_mode") and room % step and places * step < size + before:
             places += 1
         out.append(places)
+    # a step that is never taken may have any size, which views cannot represent
+    strides = tuple(step if places > 1 else 1 for step, places in zip(strides, out, strict=True))
+    dilations = tuple(step if k > 1 else 1 for step, k in zip(dilations, kernel, strict=True))
     return Geometry(tuple(kernel), strides, dilations, sides, tuple(out))
 
 
