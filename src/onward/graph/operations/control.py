@@ -56,10 +56,11 @@ def loop(
     goes_on, scanned, size = condition is None or _is_true(condition), list[Any](), 0
     if goes_on and keeps_condition(body.graph):
         _check_iterations(MAX_ITERATIONS + 1 if limit is None else limit)
+    true = np.array(True)
     while goes_on and (limit is None or len(scanned) < limit):
         _check_iterations(len(scanned))
         i = np.array(len(scanned), np.int64)
-        again, *results = body(i, np.array(True), *carried, *outer)
+        again, *results = body(i, true, *carried, *outer)
         goes_on, carried = _is_true(again), tuple(results[: len(carried)])
         scanned.append(results[len(carried) :])
         size += sum(a.nbytes for a in scanned[-1])
