@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support import DATA, ROOT
+from support.sequence_graphs import detector, stepper
 
 import onward
 from onward.cli import COMMANDS
@@ -38,6 +39,16 @@ def test_the_example_of_the_training_page_learns(tmp_path: Path, monkeypatch: py
     losses = names["history"].losses
     assert sum(losses[-9:]) < 0.5 * sum(losses[:9])
     assert Path("speakers.safetensors").exists() and Path("losses.png").exists()
+
+
+def test_the_examples_of_the_streaming_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    detector(8).save("detector.onnx")
+    stepper().save("stepper.onnx")
+    page = (ROOT / "docs" / "streaming.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "streaming.md", "exec"), names)
 
 
 def test_the_readme_shows_every_command() -> None:

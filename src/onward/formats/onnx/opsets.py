@@ -311,6 +311,11 @@ def _roi_align(call: Call) -> None:
     raise ArgumentError("is of an opset before 16, whose samples lie elsewhere: convert the file")
 
 
+@rule("Optional", before=EVER)
+def _optional(call: Call) -> None:
+    call.attributes.pop("type", None)
+
+
 @rule("FusedConv", before=EVER)
 def _fused_conv(call: Call) -> None:
     """A convolution, then an activation function of its result and an optional fourth input."""

@@ -16,6 +16,7 @@ from . import (  # noqa: F401 - each module registers its operations
     losses,
     movement,
     normalization,
+    optional,
     padding,
     pooling,
     products,
