@@ -61,6 +61,9 @@ class Planner:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
         planner: Planner = self
         while True:
+            ready = planner.run(inputs, {})
+            if ready is not None:
+                return ready
             plan = planner.find(inputs) or planner._plan(inputs)
             results = plan(inputs)
             if not isinstance(results, Call):
@@ -96,7 +99,7 @@ class Planner:
                     self._weights.limit.allow(inputs, self._weights_size)
                 compiler = Compiler(self.graph, inputs, parameters, self._weights, self._copied)
                 program = compiler.compile()
-                plan = self._plans[signature] = Plan(program, self._weights)
+                plan = self._plans[signature] = Plan(program, self._weights, self._parameters)
                 if len(self._plans) > self._max_plans:
                     self._plans.popitem(last=False)
                     self._stop_following()
@@ -165,9 +168,9 @@ class Call(NamedTuple):
 class Plan:
     """A compiled graph, ready to run. Calls may run concurrently; each one uses its own arena."""
 
-    def __init__(self, program: Program, weights: Weights) -> None:
+    def __init__(self, program: Program, weights: Weights, parameters: bool) -> None:
         self._inputs, self._outputs = program.inputs, program.outputs
-        self._segments = [_prepared(segment, weights) for segment in program.segments]
+        self._segments = [_prepared(segment, weights, parameters) for segment in program.segments]
         self._filled = [
             (source.view.shape, np.dtype(source.view.dtype))
             for source in program.outputs
@@ -222,6 +225,9 @@ def _is_filled(source: Any) -> bool:
 
 
 def _copied(value: Any) -> Any:
+    """Copy an output, which may be an input or a constant, or a sequence that contains one."""
+    if isinstance(value, list):
+        return list(map(_copied, value))
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
@@ -271,18 +277,19 @@ def constants_of(graph: Graph) -> Iterator[Any]:
             yield from constants_of(body)
 
 
-def _prepared(segment: Any, weights: Weights) -> Any:
-    """Make planners of the graphs of a segment."""
+def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
+    """Make planners of the graphs of a segment; `parameters` is as in the planner around them."""
     if isinstance(segment, Rest):
-        return Continuation(Planner(segment.graph, weights, copied=segment.copied), segment.inputs)
+        planner = Planner(segment.graph, weights, parameters, copied=segment.copied)
+        return Continuation(planner, segment.inputs)
     if isinstance(segment, NumPyNode) and any(bodies(segment.node)):
-        # an If may depend on parameters; in a loop, the number of the iteration is an ordinary input
-        is_loop = segment.node.operation != "If"
+        # in a loop, the number of the iteration is an ordinary input, also of an If
+        follows = parameters and segment.node.operation == "If"
         planners = {}
         for name, body in segment.node.attributes.items():
             if isinstance(body, Graph):
                 if id(body) not in weights.planners:
-                    weights.planners[id(body)] = Planner(body, weights, parameters=not is_loop)
+                    weights.planners[id(body)] = Planner(body, weights, follows)
                 planners[name] = weights.planners[id(body)]
         return replace(segment, attributes={**segment.node.attributes, **planners})
     return segment

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...errors import ArgumentError
-from ..node import AnyArray, Expansion, Node
+from ..node import AnyArray, Expansion, Node, Signature
 from .registry import EVERY_INPUT, Inputs, known, operation
 
 MAX_UNROLLED = 16  # iterations
@@ -56,10 +56,11 @@ def loop(
     goes_on, scanned, size = condition is None or _is_true(condition), list[Any](), 0
     if goes_on and keeps_condition(body.graph):
         _check_iterations(MAX_ITERATIONS + 1 if limit is None else limit)
+    true = np.array(True)
     while goes_on and (limit is None or len(scanned) < limit):
         _check_iterations(len(scanned))
         i = np.array(len(scanned), np.int64)
-        again, *results = body(i, np.array(True), *carried, *outer)
+        again, *results = body(i, true, *carried, *outer)
         goes_on, carried = _is_true(again), tuple(results[: len(carried)])
         scanned.append(results[len(carried) :])
         size += sum(a.nbytes for a in scanned[-1])
@@ -223,6 +224,25 @@ class _Unrolled:
 def python(*inputs: Any, function: Callable[..., Any]) -> Any:
     """Call a Python function of arrays, which returns an array or a tuple of arrays."""
     return function(*inputs)
+
+
+@operation("Recorded", shape_inputs=EVERY_INPUT, is_pure=False)
+def recorded(*inputs: Any, record: Callable[[Sequence[Any]], Any]) -> tuple[Any, ...]:
+    """Run a part of a model whose nodes follow from the shapes, dtypes and known values of its inputs.
+
+    `record` takes the signature or the array of each input, and returns the graph that computes the outputs.
+    """
+    raise ArgumentError("the inputs must be arrays")
+
+
+def _expand_recorded(node: Node, inputs: Inputs) -> Expansion:
+    known = [v.array if v.known else Signature(v.shape, v.dtype) for v in inputs if v is not None]
+    graph = node.attributes["record"](known)
+    expansion: Expansion = graph.renamed(f"{_identity(node)}/", node.inputs, node.outputs)
+    return expansion
+
+
+recorded.expand = _expand_recorded
 
 
 def _identity(node: Node) -> str:
