@@ -19,11 +19,12 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(DATA / "torch" / "whole.pt", "tagger.pt")
+    shutil.copy(DATA / "torch" / "script.pt", "tagger_script.pt")
     shutil.copy(DATA / "exported_program" / "version_8.pt2", "tagger.pt2")
     shutil.copy(DATA / "keras" / "tagger_3.keras", "tagger.keras")
     onward.export_onnx(onward.LSTM(12, 64), "lstm.onnx")
     blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)

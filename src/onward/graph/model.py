@@ -80,7 +80,8 @@ class Model(FamiliarNames):
         declared = planner.graph.inputs
         arrays = [as_declared(each, named[each.name]) for each in declared]
         check_open_axes(declared, arrays)
-        shapes = {each.name: np.shape(array) for each, array in zip(declared, arrays, strict=True)}
+        pairs = zip(declared, arrays, strict=True)
+        shapes = {each.name: array.shape for each, array in pairs if isinstance(array, np.ndarray)}
         self._graph.sizes.check(shapes)
         return planner(*arrays)
 
