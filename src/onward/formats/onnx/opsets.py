@@ -252,7 +252,8 @@ def _cast(call: Call) -> None:
 
 
 @rule(
-    *("EyeLike", "RandomNormalLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
+    *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    *("EyeLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
     *("QuantizeLinear", "DequantizeLinear", "Attention"),
     before=EVER,
 )

@@ -23,6 +23,7 @@ from . import (  # noqa: F401 - each module registers its operations
     quantization,
     quantized_functions,
     quantized_recurrent,
+    random,
     recurrent,
     reductions,
     resize,
