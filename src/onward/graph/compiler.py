@@ -16,7 +16,7 @@ import numpy as np
 from .. import _core
 from ..errors import ArgumentError, MemoryLimitError, OnwardError
 from .builder import Builder, Bytes, Weights, aligned_zeros
-from .graph import Graph, bodies
+from .graph import Graph
 from .loops import run_count
 from .memory import MemoryLimit, size_of
 from .node import AnyArray, Node, Signature
@@ -156,7 +156,7 @@ class Compiler:
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
         all_known = all(value is None or value.known for value in inputs)
-        if any(bodies(node)) and self._inline(node, inputs):
+        if operation.expand is not None and self._inline(node, inputs):
             return True
         arrays = [None if v is None else v.array if v.known else Signature(v.shape, v.dtype) for v in inputs]
         signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
@@ -252,7 +252,8 @@ class Compiler:
         if (node.operation != "If" and size > MAX_UNROLLED) or self._inlined + size > MAX_INLINED:
             return False
         expand = OPERATIONS[node.operation].expand
-        expansion = expand(node, inputs) if expand is not None else None
+        assert expand is not None
+        expansion = expand(node, inputs)
         if expansion is None:
             return False
         self._inlined += len(expansion.nodes)

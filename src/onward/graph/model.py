@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import arrays, storage
-from ..errors import ArgumentError, DtypeError, ShapeError, SignatureError
+from ..core import storage
+from ..errors import ArgumentError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .chain import layers_of
-from .graph import Graph, Input
+from .declared import as_declared, check_open_axes
+from .graph import Graph
 from .named_carries import candidate_carries, found_carries, streamed_with
 from .planner import Planner, constants_of
 from .sequences import pooled_over_time, streamed_over_time
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
-
-UNNAMED = {"", "?", "-1", "None"}  # what exporters write for an axis of any size
 
 
 class Model(FamiliarNames):
@@ -79,9 +78,10 @@ class Model(FamiliarNames):
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
         declared = planner.graph.inputs
-        arrays = [_converted(each, named[each.name]) for each in declared]
-        _check_open_axes(declared, arrays)
-        shapes = {each.name: np.shape(array) for each, array in zip(declared, arrays, strict=True)}
+        arrays = [as_declared(each, named[each.name]) for each in declared]
+        check_open_axes(declared, arrays)
+        pairs = zip(declared, arrays, strict=True)
+        shapes = {each.name: array.shape for each, array in pairs if isinstance(array, np.ndarray)}
         self._graph.sizes.check(shapes)
         return planner(*arrays)
 
@@ -231,42 +231,3 @@ class Model(FamiliarNames):
         ):
             if names:
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
-
-
-def _converted(declared: Input, value: ArrayLike) -> Any:
-    """Convert a value to the declared dtype and check its shape. Raises DtypeError, ShapeError."""
-    if declared.dtype is None:
-        return value
-    name = declared.name
-    array = value if type(value) is np.ndarray else arrays.as_array(value, name)
-    if array.dtype != declared.dtype:
-        if not np.can_cast(array.dtype, declared.dtype, "same_kind"):
-            raise DtypeError(
-                f"{name} has dtype {array.dtype}, but the model takes {declared.dtype}: convert it first"
-            )
-        with np.errstate(all="ignore"):
-            array = array.astype(declared.dtype)
-    if declared.axes is not None and not _fits(array.shape, declared.axes):
-        takes = ", ".join("any" if axis in UNNAMED else str(axis) for axis in declared.axes)
-        raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
-    return array
-
-
-def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
-    if len(shape) != len(axes):
-        return False
-    return all(size == axis or isinstance(axis, str) for size, axis in zip(shape, axes, strict=True))
-
-
-def _check_open_axes(inputs: Sequence[Input], arrays: Sequence[Any]) -> None:
-    """Raise ShapeError if axes of the same name have different sizes."""
-    sizes: dict[str, tuple[int, str]] = {}
-    for declared, array in zip(inputs, arrays, strict=True):
-        for axis, size in zip(declared.axes or (), getattr(array, "shape", ()), strict=False):
-            if isinstance(axis, str) and axis not in UNNAMED:
-                known, owner = sizes.setdefault(axis, (size, declared.name))
-                if known != size:
-                    raise ShapeError(
-                        f"the axis {axis} has size {known} in {owner}, but {size} in {declared.name}: "
-                        "pass inputs of matching sizes"
-                    )

@@ -225,6 +225,9 @@ def _is_filled(source: Any) -> bool:
 
 
 def _copied(value: Any) -> Any:
+    """Copy an output, which may be an input or a constant, or a sequence that contains one."""
+    if isinstance(value, list):
+        return list(map(_copied, value))
     return value.copy() if isinstance(value, np.ndarray) else value
 
 

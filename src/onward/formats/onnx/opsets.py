@@ -252,7 +252,8 @@ def _cast(call: Call) -> None:
 
 
 @rule(
-    *("EyeLike", "RandomNormalLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
+    *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    *("EyeLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
     *("QuantizeLinear", "DequantizeLinear", "Attention"),
     before=EVER,
 )
@@ -309,6 +310,11 @@ def _group_norm(call: Call) -> None:
 @rule("RoiAlign", before=16)
 def _roi_align(call: Call) -> None:
     raise ArgumentError("is of an opset before 16, whose samples lie elsewhere: convert the file")
+
+
+@rule("Optional", before=EVER)
+def _optional(call: Call) -> None:
+    call.attributes.pop("type", None)
 
 
 @rule("FusedConv", before=EVER)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...errors import ArgumentError
-from ..node import AnyArray, Expansion, Node
+from ..node import AnyArray, Expansion, Node, Signature
 from .registry import EVERY_INPUT, Inputs, known, operation
 
 MAX_UNROLLED = 16  # iterations
@@ -224,6 +224,25 @@ class _Unrolled:
 def python(*inputs: Any, function: Callable[..., Any]) -> Any:
     """Call a Python function of arrays, which returns an array or a tuple of arrays."""
     return function(*inputs)
+
+
+@operation("Recorded", shape_inputs=EVERY_INPUT, is_pure=False)
+def recorded(*inputs: Any, record: Callable[[Sequence[Any]], Any]) -> tuple[Any, ...]:
+    """Run a part of a model whose nodes follow from the shapes, dtypes and known values of its inputs.
+
+    `record` takes the signature or the array of each input, and returns the graph that computes the outputs.
+    """
+    raise ArgumentError("the inputs must be arrays")
+
+
+def _expand_recorded(node: Node, inputs: Inputs) -> Expansion:
+    known = [v.array if v.known else Signature(v.shape, v.dtype) for v in inputs if v is not None]
+    graph = node.attributes["record"](known)
+    expansion: Expansion = graph.renamed(f"{_identity(node)}/", node.inputs, node.outputs)
+    return expansion
+
+
+recorded.expand = _expand_recorded
 
 
 def _identity(node: Node) -> str:
