@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support import DATA, ROOT
+from support.sequence_graphs import detector, stepper
 
 import onward
 from onward.cli import COMMANDS
@@ -18,11 +19,12 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(DATA / "torch" / "whole.pt", "tagger.pt")
+    shutil.copy(DATA / "torch" / "script.pt", "tagger_script.pt")
     shutil.copy(DATA / "exported_program" / "version_8.pt2", "tagger.pt2")
     shutil.copy(DATA / "keras" / "tagger_3.keras", "tagger.keras")
     onward.export_onnx(onward.LSTM(12, 64), "lstm.onnx")
     blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
@@ -37,6 +39,16 @@ def test_the_example_of_the_training_page_learns(tmp_path: Path, monkeypatch: py
     losses = names["history"].losses
     assert sum(losses[-9:]) < 0.5 * sum(losses[:9])
     assert Path("speakers.safetensors").exists() and Path("losses.png").exists()
+
+
+def test_the_examples_of_the_streaming_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    detector(8).save("detector.onnx")
+    stepper().save("stepper.onnx")
+    page = (ROOT / "docs" / "streaming.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "streaming.md", "exec"), names)
 
 
 def test_the_readme_shows_every_command() -> None:

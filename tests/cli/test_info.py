@@ -10,6 +10,7 @@ import pytest
 import support
 from support import onnx_nodes
 from support.cli import invoke, report
+from support.sequence_graphs import stepper
 
 import onward
 from onward import bundled
@@ -140,3 +141,10 @@ def test_models_lists_everything_that_is_bundled() -> None:
     output = invoke("models", expect=0).output
     for text in ("vowels", "98.9%", "Apache-2.0", "japanese_vowels_test", "shakespeare", "bits per"):
         assert text in output
+
+
+def test_info_shows_the_states_that_a_stream_feeds_back(tmp_path: Path) -> None:
+    path = tmp_path / "stepper.safetensors"
+    stepper().save(path)
+    assert "state from stateN" in invoke("info", str(path), expect=0).output
+    assert report("info", str(path))["carries"] == {"state": "stateN"}

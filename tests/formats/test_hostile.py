@@ -103,14 +103,15 @@ def fill(path: Path) -> Any:
 READ: dict[str, Any] = {"load": onward.load_tensors}
 PARTS: dict[str, Any] = {"check": hostile.check_parts}
 MODEL: dict[str, Any] = {"check": hostile.check_model}
+SCRIPT: dict[str, Any] = {"check": hostile.check_script}
 FILES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "saved.safetensors": (saved(), {}),
     "state_dict.safetensors": (save(LSTM.state_dict()), PARTS),
     "zip.pt": ((TORCH / "weights.pt").read_bytes(), PARTS),
     "legacy.pt": ((TORCH / "legacy.pt").read_bytes(), PARTS),
     "whole.pt": ((TORCH / "front_whole.pt").read_bytes(), PARTS),
-    "script.pt": ((TORCH / "front_script.pt").read_bytes(), PARTS),
-    "trace.pt": ((TORCH / "front_trace.pt").read_bytes(), PARTS),
+    "script.pt": ((TORCH / "front_script.pt").read_bytes(), SCRIPT),
+    "trace.pt": ((TORCH / "front_trace.pt").read_bytes(), SCRIPT),
     "weights.npz": (npz(np.savez), PARTS),
     "compressed.npz": (npz(np.savez_compressed), PARTS),
     "weight.npy": (npy(), READ),

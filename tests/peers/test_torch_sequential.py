@@ -12,7 +12,6 @@ import onward
 from onward.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns about deprecated and experimental features
-WAYS = ["whole", "script"]
 
 
 def test_convert_keeps_the_options_of_a_sequential(tmp_path: Path) -> None:
@@ -37,43 +36,40 @@ def test_convert_refuses_a_sequential_with_an_unsupported_module(tmp_path: Path)
             main(["convert", str(tmp_path / "m.pt"), str(tmp_path / target)], standalone_mode=False)
 
 
-def saved_sequential(net: torch.nn.Sequential, x: torch.Tensor, way: str, path: Path) -> Any:
-    """A Sequential saved as a pickle or as TorchScript and loaded by Onward, and torch's output for x."""
+def saved_sequential(net: torch.nn.Sequential, x: torch.Tensor, path: Path) -> Any:
+    """Return a Sequential saved as a pickle and loaded by Onward, and torch's output for x."""
     with torch.no_grad():
         expected = net.eval()(x)
-    torch.save(net, path) if way == "whole" else torch.jit.script(net).save(path)
+    torch.save(net, path)
     return onward.load(path), expected.numpy()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_sequential_opens_as_a_model_with_its_activations(way: str, tmp_path: Path) -> None:
+def test_a_sequential_opens_as_a_model_with_its_activations(tmp_path: Path) -> None:
     block = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.LeakyReLU(0.3), torch.nn.Dropout(0.4))
     act = torch.nn.ReLU()
     net = torch.nn.Sequential(
         torch.nn.Linear(6, 7), act, block, act, torch.nn.Identity(), torch.nn.LayerNorm(5, eps=0.1),
         torch.nn.Sequential(torch.nn.Linear(5, 3)), torch.nn.Softmax(-1),
     )  # fmt: skip
-    model, expected = saved_sequential(net, x := torch.randn(3, 17, 6), way, tmp_path / "m")
+    model, expected = saved_sequential(net, x := torch.randn(3, 17, 6), tmp_path / "m")
     kinds = ["Linear", "Activation", "Linear", "Activation", "Activation", "LayerNorm", "Linear", "Softmax"]
     assert [type(layer).__name__ for layer in model] == kinds
     np.testing.assert_allclose(model(x.numpy()), expected, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_sequential_of_convolutions_opens_as_a_model(way: str, tmp_path: Path) -> None:
+def test_a_sequential_of_convolutions_opens_as_a_model(tmp_path: Path) -> None:
     net = torch.nn.Sequential(
         torch.nn.Conv1d(4, 6, 3, stride=2), torch.nn.BatchNorm1d(6), torch.nn.ELU(0.7), torch.nn.MaxPool1d(2),
         torch.nn.Dropout1d(), torch.nn.Conv1d(6, 5, 3, padding=1, bias=False),
     )  # fmt: skip
     net(torch.randn(8, 4, 31))  # fill the running statistics
-    model, expected = saved_sequential(net, x := torch.randn(5, 4, 33), way, tmp_path / "m")
+    model, expected = saved_sequential(net, x := torch.randn(5, 4, 33), tmp_path / "m")
     np.testing.assert_allclose(model(x.numpy()), expected, rtol=0, atol=3e-6)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_sequential_with_an_unsupported_module_opens_as_parts(way: str, tmp_path: Path) -> None:
+def test_a_sequential_with_an_unsupported_module_opens_as_parts(tmp_path: Path) -> None:
     net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Flatten(), torch.nn.Linear(6, 2))
-    parts, _ = saved_sequential(net, torch.randn(5, 2, 4), way, tmp_path / "m")
+    parts, _ = saved_sequential(net, torch.randn(5, 2, 4), tmp_path / "m")
     assert list(parts) == ["0", "2"]
     with pytest.raises(onward.errors.ArgumentError, match=r"'1' .* Flatten, which Onward does not support"):
         parts.sequential()

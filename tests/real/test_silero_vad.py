@@ -1,4 +1,4 @@
-"""Silero's voice detector: TorchScript with convolutions and an LSTM cell, run frame by frame."""
+"""Silero's voice detector: a TorchScript program that keeps the state of an LSTM, run frame by frame."""
 
 from typing import Any
 
@@ -11,62 +11,72 @@ from support.onnx_nodes import open_model
 
 import onward
 
-
-@pytest.fixture
-def parts(case: Any) -> Any:
-    return onward.load(case.folder / "silero_vad.jit")
+WINDOWS = {16000: 512, 8000: 256}  # samples per call, by sampling rate
 
 
-def test_all_layers_are_found_with_their_options(parts: Any) -> None:
-    found = {path.removeprefix("_model."): repr(layer) for path, layer in parts.items() if "8k" not in path}
-    assert found == {
-        "encoder.0.reparam_conv": "Conv1d(129, 128, 3, padding=1)",
-        "encoder.1.reparam_conv": "Conv1d(128, 64, 3, stride=2, padding=1)",
-        "encoder.2.reparam_conv": "Conv1d(64, 64, 3, stride=2, padding=1)",
-        "encoder.3.reparam_conv": "Conv1d(64, 128, 3, padding=1)",
-        **{f"encoder.{layer}.activation": "Activation('relu')" for layer in range(4)},
-        "decoder.rnn": "LSTM(128, 128)",
-        "decoder.decoder.1": "Activation('relu')",
-        "decoder.decoder.2": "Conv1d(128, 1, 1)",
-        "decoder.decoder.3": "Activation('sigmoid')",
-    }
-    assert parts.reasons["_model.stft"] == "STFT, which Onward does not support"
+def speech(model: Any, audio: NDArray[Any], rate: int) -> NDArray[Any]:
+    """Return the probability of speech in each window; the state is passed from call to call."""
+    state: list[Any] = []
+    probabilities = []
+    for window in audio[: len(audio) // WINDOWS[rate] * WINDOWS[rate]].reshape(-1, WINDOWS[rate]):
+        probability, *state = model(window[None], rate, *state)
+        probabilities.append(probability.item())
+    return np.array(probabilities)
 
 
-def lstm_input(case: Any, parts: Any) -> NDArray[Any]:
-    """The input of the LSTM (T, 128) for frames of audio: convolutions of the magnitudes of an STFT."""
-    basis = onward.load_tensors(case.folder / "silero_vad.jit")["_model.stft.forward_basis_buffer"]
-    transform = onward.Conv1d(1, len(basis), basis.shape[2], stride=128, bias=False)
-    transform.load_state_dict({"weight": basis})
-    frames = np.pad(case.inputs["frames576"], ((0, 0), (0, 64)), mode="reflect")
-    real, imaginary = np.split(transform(frames[:, None]), 2, axis=1)
-    y = np.sqrt(real**2 + imaginary**2)
-    for layer in range(4):
-        y = np.maximum(parts[f"_model.encoder.{layer}.reparam_conv"](y), 0)
-    return y[..., 0]
+def exact(case: Any) -> NDArray[Any]:
+    """Return the probabilities that the ONNX file of the same network gives in float64."""
+    model = onnx.load(case.folder / "silero_vad_16k_op15.onnx")
+    in_float64(model.graph)
+    return speech_probabilities(open_model(model), case.inputs["frames576"].astype(np.float64))
 
 
-def test_arrays_are_those_of_the_original(case: Any, parts: Any) -> None:
-    x = lstm_input(case, parts)
-    np.testing.assert_allclose(x, case.inputs["lstm_x"][:, 0], atol=2e-4, rtol=1e-4)
-    y, (h, c) = parts["_model.decoder.rnn"](case.inputs["lstm_x"])
-    np.testing.assert_allclose(y, case.expected["lstm_y"], atol=2e-6)
-    np.testing.assert_allclose(h, case.expected["hn"], atol=2e-6)
-    np.testing.assert_allclose(c, case.expected["cn"], atol=5e-5)
+def test_the_program_detects_the_voices_of_the_original(case: Any) -> None:
+    model = onward.load(case.folder / "silero_vad.jit")
+    assert model.inputs == ("x", "sr", "_state", "_context", "_last_sr", "_last_batch_size")
+    found, original = speech(model, case.inputs["audio_16k"], 16000), case.expected["prob"]
+    reference = exact(case)
+    rounding = np.abs(original - reference).max()  # float32 rounding in the original, whose states reach 34
+    assert rounding < 2e-5
+    assert np.abs(found - reference).max() < 2 * rounding
+    np.testing.assert_array_equal(
+        speech(model, case.inputs["audio_16k"], 16000), found
+    )  # calls change nothing
 
 
-def voice(parts: Any, frames: NDArray[Any]) -> NDArray[Any]:
-    """The probability of speech in each frame, with one call per frame."""
-    stream = parts["_model.decoder.rnn"].stream()
-    y = np.stack([stream(frame) for frame in frames])
-    relu, conv, sigmoid = (parts[f"_model.decoder.decoder.{k}"] for k in (1, 2, 3))
-    return sigmoid(conv(relu(y).T))[0]
+def test_every_second_sample_at_8_khz_gives_similar_decisions(case: Any) -> None:
+    model = onward.load(case.folder / "silero_vad.jit")
+    found = speech(model, case.inputs["audio_16k"][::2], 8000)
+    assert np.mean((found > 0.5) == (case.expected["prob"][: len(found)] > 0.5)) > 0.95
 
 
-def test_streaming_detects_the_voices_of_the_original(case: Any, parts: Any) -> None:
-    np.testing.assert_allclose(voice(parts, case.inputs["lstm_x"][:, 0]), case.expected["prob"], atol=2e-6)
-    # the layers before add hundreds of products in another order, and states reach 34
-    np.testing.assert_allclose(voice(parts, lstm_input(case, parts)), case.expected["prob"], atol=5e-5)
+def test_another_method_runs_the_whole_recording(case: Any) -> None:
+    audio = case.inputs["audio_16k"][: 20 * 512]
+    whole = onward.load(case.folder / "silero_vad.jit", method="audio_forward")(audio[None], 16000)[0]
+    model = onward.load(case.folder / "silero_vad.jit")
+    np.testing.assert_allclose(whole[0], speech(model, audio, 16000), rtol=0, atol=1e-6)
+
+
+def test_a_part_of_the_program_gives_the_state_of_the_original(case: Any) -> None:
+    decoder = onward.load(case.folder / "silero_vad.jit", part="_model.decoder")
+    x, state, hidden = case.inputs["lstm_x"], np.zeros((2, 1, 128), np.float32), []
+    for step in x:
+        probability, state = decoder(step[:, :, None], state)
+        hidden.append(state[0])
+    np.testing.assert_allclose(hidden, case.expected["lstm_y"], atol=2e-6)
+    np.testing.assert_allclose(state[1:], case.expected["cn"], atol=5e-5)
+    assert probability.shape == (1, 1, 1)
+
+
+def test_unsupported_rates_and_sizes_raise_the_error_of_the_code(case: Any) -> None:
+    model = onward.load(case.folder / "silero_vad.jit")
+    audio = case.inputs["audio_16k"][None]
+    with pytest.raises(
+        onward.errors.ArgumentError, match=r"vad_annotator.py, line \d+: the code raises .*Supported"
+    ):
+        model(audio[:, :512], 11025)
+    with pytest.raises(onward.errors.ArgumentError, match="Provided number of samples is 600"):
+        model(audio[:, :600], 16000)
 
 
 def in_float64(graph: onnx.GraphProto) -> None:

@@ -6,28 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.sequence_graphs import stepper
 
 import onward
 from onward import errors
-from onward.graph import Graph, Input, Model
+from onward.graph import Model
 
 RNG = np.random.default_rng(0)
-FLOAT = np.dtype(np.float32)
-
-
-def stepper(state: str = "state", new: str = "stateN", weights: int = 0) -> Model:
-    """state' = tanh(x W + rate * state), y = state' * 2, with the state of shape (2, batch, 4)."""
-    graph = Graph()
-    x = graph.add_input("x", FLOAT, ("batch", 4))
-    h = graph.add_input(state, FLOAT, (2, "batch", 4))
-    rate = graph.add_input("rate", np.int64, ())
-    W = graph.add_constant(np.random.default_rng(weights).normal(size=(4, 4)).astype(np.float32))
-    scaled = graph.add("Mul", h, graph.add("Cast", rate, to=np.float32), name="scale")
-    after = graph.add("Tanh", graph.add("Add", graph.add("MatMul", x, W), scaled), output=new)
-    y = graph.add("Mul", after, graph.add_constant(np.array(2, np.float32)), output="y")
-    graph.outputs = (y, after)
-    graph.declared_outputs = (Input("y", FLOAT), Input(new, FLOAT, (2, "batch", 4)))
-    return Model(graph)
 
 
 def by_hand(model: Model, xs: Any, state: Any, rate: int = 1) -> tuple[list[Any], Any]:

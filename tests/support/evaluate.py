@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from onward.graph import Graph
+from onward.graph.memory import MemoryLimit
 from onward.graph.operations import OPERATIONS
 
 
@@ -26,7 +27,8 @@ class _Body(partial[tuple[Any, ...]]):
 
     def __new__(cls, graph: Graph) -> "_Body":
         body = super().__new__(cls, evaluate, graph)
-        body.graph = graph
+        body.graph, body.limit = graph, MemoryLimit()
         return body
 
     graph: Graph
+    limit: MemoryLimit

@@ -1,5 +1,6 @@
 """Damaged files, and limits on what opening them may do, for the tests of every loader."""
 
+import contextlib
 import os
 import resource
 import sys
@@ -22,9 +23,9 @@ import onward.formats.torch.state_dict
 from onward.errors import KerasWarning, OnwardError
 
 LARGE = [1 << bits for bits in (31, 32, 62, 63)] + [(1 << 64) - 1]
-# Python's audit events for executing, importing, connecting and writing.
+# Python's audit events for executing, importing, connecting and writing. Parsing raises "compile" only.
 ACTS = (
-    "compile exec import pickle.find_class os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn "
+    "exec import pickle.find_class os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn "
     "subprocess.Popen socket.connect socket.bind os.remove os.rename os.mkdir os.rmdir os.link os.symlink "
     "os.chmod os.truncate shutil.copyfile shutil.move ctypes.dlopen"
 ).split()
@@ -148,3 +149,10 @@ def check_model(loaded: Any) -> None:
         loaded(np.ones((2, 3, 1), np.float32))
     except OnwardError:
         pass
+
+
+def check_script(loaded: Any) -> None:
+    """Check that a program with the input x (2, 4, 20) runs, or raises an error from onward.errors."""
+    if not isinstance(loaded, dict):  # damage can remove the program
+        with contextlib.suppress(OnwardError):
+            loaded(np.ones((2, 4, 20), np.float32))

@@ -112,11 +112,14 @@ class RandomGraph:
 
     def head(self) -> None:
         """End with (batch, time, channels), or with the last step or the maximum over time."""
-        choice = self.pick("steps", "steps", "last", "maximum")
+        choice = self.pick("steps", "steps", "last", "maximum", "mean")
         if choice == "steps":
             self.add("Transpose", perm=[0, 2, 1])
         elif choice == "last":
             self.add("Gather", self.graph.add_constant(np.array(-1)), axis=2)
+        elif choice == "mean":
+            name = self.pick("ReduceMean", "ReduceSum", "GlobalAveragePool", "GlobalMaxPool")
+            self.add(name, *((self.integers(2),) if name.startswith("Reduce") else ()))
         else:
             self.add("ReduceMax", self.integers(2), keepdims=0)
 
@@ -143,3 +146,32 @@ def blocks(rng: np.random.Generator, T: int) -> list[slice]:
 
 def normal(rng: np.random.Generator, *shape: int) -> NDArray[Any]:
     return rng.normal(size=shape).astype(np.float32)
+
+
+def detector(features: int) -> Model:
+    """A centred convolution with a stride, a GRU and a dense layer, over x (batch, time, features)."""
+    drawn = RandomGraph(0, features)
+    drawn.add("Conv", drawn.constant(6, features, 5), pads=[2, 2], strides=[2])
+    drawn.add("Transpose", perm=[2, 0, 1])
+    layer = onward.GRU(6, 7, rng=0)
+    drawn.value = drawn.graph.add_all("Recurrent", (drawn.value, ""), 2, layer=layer)[0]
+    drawn.add("MatMul", drawn.constant(7, 3))
+    drawn.add("Transpose", perm=[1, 0, 2], output="y")
+    drawn.graph.outputs = (drawn.value,)
+    drawn.graph.declared_outputs = (Input("y", np.dtype(np.float32)),)
+    return Model(drawn.graph)
+
+
+def stepper(state: str = "state", new: str = "stateN", weights: int = 0) -> Model:
+    """state' = tanh(x W + rate * state), y = state' * 2, with the state of shape (2, batch, 4)."""
+    graph, dtype = Graph(), np.dtype(np.float32)
+    x = graph.add_input("x", dtype, ("batch", 4))
+    h = graph.add_input(state, dtype, (2, "batch", 4))
+    rate = graph.add_input("rate", np.int64, ())
+    W = graph.add_constant(normal(np.random.default_rng(weights), 4, 4))
+    scaled = graph.add("Mul", h, graph.add("Cast", rate, to=dtype), name="scale")
+    after = graph.add("Tanh", graph.add("Add", graph.add("MatMul", x, W), scaled), output=new)
+    y = graph.add("Mul", after, graph.add_constant(np.array(2, np.float32)), output="y")
+    graph.outputs = (y, after)
+    graph.declared_outputs = (Input("y", dtype), Input(new, dtype, (2, "batch", 4)))
+    return Model(graph)

@@ -51,6 +51,7 @@ def info(model: str, nonlinearity: str | None, batch_first: bool | None, as_json
         "bytes": sum(layer["bytes"] for layer in layers),
         "layers": layers,
         "connected": not isinstance(net, dict),
+        "carries": getattr(net, "carries", {}),
         "leftover": net.leftover if isinstance(net, Parts) else [],
         "reasons": net.reasons if isinstance(net, Parts) else {},
     }
@@ -107,6 +108,9 @@ def _show(report: Report) -> None:
     table.add_row("total", "", "", f"{report['parameters']:,}", style="bold")
     console().print(table)
     console().print(f"The weights take {kilobytes(report['bytes'])}.")
+    if report["carries"]:
+        pairs = ", ".join(f"{name} from {output}" for name, output in report["carries"].items())
+        console().print(f"A stream feeds states back: {pairs}.", soft_wrap=True)
     if not report["connected"] and len(report["layers"]) > 1:
         text = "The file contains no forward(): onward.load(...).sequential(...) connects its layers."
         console().print(

@@ -28,7 +28,7 @@ PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
 PT2_MEMBERS = ("archive_format", "serialized_exported_program.json")
 GRAPHS = ("onnx", "pt2")
-FORMATS = "safetensors, PyTorch (.pt, .pt2), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
+FORMATS = "safetensors, PyTorch (.pt, .pt2, TorchScript), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
 
 
 def load(
@@ -38,14 +38,19 @@ def load(
     batch_first: bool | None = None,
     keras_version: str | None = None,
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
+    method: str | None = None,
+    part: str | None = None,
 ) -> Layer | Parts | Model:
-    """Load a model from an Onward, ONNX or Keras file, or layers from a PyTorch or NumPy file.
+    """Load a model from an Onward, ONNX, Keras or TorchScript file, or layers from a state dict.
 
     The format is detected from the content. No code in the file is run, and no framework is needed.
 
-    - **PyTorch**: files of torch.save and torch.jit.save, and state dicts in safetensors or .npz files. They
-      contain weights but no forward(), so `load` returns `Parts`, a dict of layers by name, whose method
-      `sequential` connects them. A pickled nn.Sequential records its order and becomes a Sequential. If the
+    - **TorchScript**: files of torch.jit.save are whole models. `method="encode"` runs another method than
+      forward(), and `part="model.decoder"` a submodule. Attributes that a call changes are additional inputs,
+      with the file's values as defaults, and additional outputs.
+    - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
+      no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
+      them. A pickled nn.Sequential records its order and becomes a Sequential. If the
       file does not record them, pass the `nonlinearity` of vanilla RNNs (default "tanh") and `batch_first`
       for all recurrent layers (default False). float16 and bfloat16 weights are converted to float32.
     - **ONNX**: `help(type(model))` explains how to call the model.
@@ -60,17 +65,23 @@ def load(
     data = files.mapped(path)
     kind = _format(path, data)
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
+    script_options = {"method": method, "part": part}
     if kind != "keras":
         keras_options = {"keras_version": keras_version, "custom_objects": custom_objects}
         _reject(path, keras_options, "they apply to Keras files only")
     if kind in ("keras", *GRAPHS):
         _reject(path, torch_options, "the file records its options")
+        _reject(path, script_options, "they apply to TorchScript files only")
         if kind in GRAPHS:
             return _graph(path, data, kind)
         from .keras import load as keras
 
         with _errors_naming(path):
             return keras.load(data, keras_version, custom_objects)
+    if kind == "torch" and (model := _script(path, data, method, part)) is not None:
+        _reject(path, torch_options, "the file records its options")
+        return model
+    _reject(path, script_options, "they apply to TorchScript files only")
     from . import native
     from .torch.merge import merged
     from .torch.parts import find_layers
@@ -188,6 +199,24 @@ def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
         from .onnx.translate import translate
 
         return Model(translate(read(path, data)))
+
+
+def _script(
+    path: str | os.PathLike[str], data: zip.Data, method: str | None, part: str | None
+) -> Model | None:
+    """Return the model of a TorchScript file, or None if the file contains no code."""
+    is_zip = data[:4] == zip.SIGNATURE
+    with _errors_naming(path):
+        if not is_zip or not any("code/" in name for name in zip.ZipMembers(data).entries):
+            return None
+        from ..graph import Model
+        from .torch import archive
+        from .torch.script.program import Program, has_forward, is_script
+
+        content = archive.read(data)
+        if not is_script(content) or (method is None and part is None and not has_forward(content)):
+            return None
+        return Model(Program(content, method or "forward", part or "").graph())
 
 
 def _reject(path: str | os.PathLike[str], options: Mapping[str, Any], reason: str) -> None:

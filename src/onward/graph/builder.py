@@ -13,6 +13,7 @@ from .. import _core
 from .arena import Lifetime, place
 from .copies import without_copies
 from .fusion import fused
+from .memory import MemoryLimit
 from .unread_rows import without_unread_rows
 from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 
@@ -30,6 +31,8 @@ class Weights:
     lasting: frozenset[int]  # the ids of the arrays that live as long as the graph
     packed: dict[Any, Any] = field(default_factory=dict)  # matrices and recurrent layers
     planners: dict[int, Any] = field(default_factory=dict)  # of the bodies of nodes, by the id of the body
+    runs: dict[int, int] = field(default_factory=dict)  # of nodes in one run of a body, by the id of the body
+    limit: MemoryLimit = field(default_factory=MemoryLimit)
 
 
 class Builder:

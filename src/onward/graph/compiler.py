@@ -16,14 +16,16 @@ import numpy as np
 from .. import _core
 from ..errors import ArgumentError, MemoryLimitError, OnwardError
 from .builder import Builder, Bytes, Weights, aligned_zeros
-from .graph import Graph, bodies
+from .graph import Graph
+from .loops import run_count
+from .memory import MemoryLimit, size_of
 from .node import AnyArray, Node, Signature
 from .operations import OPERATIONS
 from .operations.registry import Operation, Value, named
 from .view import DTYPES, View
 
-# A plan may use this many times the memory of its inputs and weights, or FREE_MEMORY if that is more.
-MEMORY_MULTIPLE, FREE_MEMORY = 1000, 1 << 28
+MAX_UNROLLED, MAX_INLINED = 4000, 100_000  # nodes of one loop, and of all bodies in a plan
+MAX_COPIED = 2_000_000  # nodes, when a graph is compiled piece by piece
 
 
 class Location(NamedTuple):
@@ -45,6 +47,7 @@ class NumPyNode:
     attributes: Mapping[str, Any]
     inputs: list[Source]
     outputs: list[Location]
+    limit: MemoryLimit | None  # of outputs whose sizes the plan does not know
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Rest:
 
     graph: Graph
     inputs: list[Location]
+    copied: int  # how many nodes this graph and those before it have
 
 
 @dataclass
@@ -73,15 +77,20 @@ class Compiler:
     """Compiles one graph; `weights` is shared between all plans of a model."""
 
     def __init__(
-        self, graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], weights: Weights
+        self,
+        graph: Graph,
+        inputs: Sequence[Any],
+        parameters: Sequence[bool],
+        weights: Weights,
+        copied: int = 0,
     ) -> None:
-        self._builder = Builder(weights)
+        self._builder, self._weights = Builder(weights), weights
+        self._known_bytes = self._inlined = 0
+        self._copied = copied
         self._program = Program()
         self._values: dict[str, Value | None] = {"": None}
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
-        given = sum(getattr(a, "nbytes", 0) for a in (*inputs, *graph.constants.values()))
-        self._memory = max(FREE_MEMORY, MEMORY_MULTIPLE * given)
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
             self._add_input(declared.name, array, is_parameter)
         self._add_constants(graph.constants)
@@ -97,6 +106,8 @@ class Compiler:
                 is_planned = self._add_node(node)
             except OnwardError as error:
                 raise type(error)(named(node, error)) from error
+            except MemoryError as error:
+                raise MemoryLimitError(named(node, error)) from error
             except Exception as error:  # NumPy's error for arrays that the operation does not accept
                 raise ArgumentError(named(node, error)) from error
             if not is_planned:
@@ -110,8 +121,7 @@ class Compiler:
         if only_steps:
             self._program.segments = [(0, len(self._program.core))]
         self._program.arena_size = self._builder.arena_size
-        if self._builder.arena_size > self._memory:
-            raise self._too_large(self._builder.arena_size)
+        self._weights.limit.check(self._builder.arena_size)
         return self._program
 
     def _add_input(self, name: str, array: Any, is_parameter: bool) -> None:
@@ -146,14 +156,16 @@ class Compiler:
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
         all_known = all(value is None or value.known for value in inputs)
-        if any(bodies(node)) and self._inline(node, inputs):
+        if operation.expand is not None and self._inline(node, inputs):
             return True
         arrays = [None if v is None else v.array if v.known else Signature(v.shape, v.dtype) for v in inputs]
         signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
-        self._check_memory(signatures or ())
+        self._weights.limit.check(size_of(signatures or ()) + self._known_bytes)
         if (all_known and operation.is_pure) or not operation.reads_values:
             results = operation.compute(arrays, node.attributes)
-            self._define(node, [Value(a.shape, a.dtype, a) for a in map(_as_array, results)])
+            computed = list(map(_as_array, results))
+            self._known_bytes += sum(getattr(a, "nbytes", 0) for a in computed)
+            self._define(node, [Value(a.shape, a.dtype, a) for a in computed])
             return True
         if signatures is None:
             signatures = operation.signatures(arrays, node.attributes)
@@ -203,7 +215,8 @@ class Compiler:
                 for s in signatures
             ]
         targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
-        self._program.segments.append(NumPyNode(node, operation, node.attributes, sources, targets))
+        limit = self._weights.limit if signatures is None else None
+        self._program.segments.append(NumPyNode(node, operation, node.attributes, sources, targets, limit))
         self._define(node, values)
 
     def _new(self, signature: Signature) -> View | None:
@@ -219,6 +232,9 @@ class Compiler:
 
     def _add_rest(self) -> None:
         """Make a graph of the pending nodes, which run when the shapes of their inputs are known."""
+        copied = self._copied + len(self._pending)
+        if copied > MAX_COPIED:
+            raise ArgumentError("too many shapes depend on the values of other arrays: split the model")
         used = {name for node in self._pending for name in node.inputs} | set(self._outputs)
         live = {name: value for name in used if (value := self._values.get(name)) is not None}
         rest = Graph(nodes=list(self._pending), outputs=self._outputs)
@@ -228,14 +244,19 @@ class Compiler:
             rest.add_input(name)
         self._end_segment()
         locations = [Location(value.view, value.name) for value in unknown.values()]
-        self._program.segments.append(Rest(rest, locations))
+        self._program.segments.append(Rest(rest, locations, copied))
 
     def _inline(self, node: Node, inputs: list[Value | None]) -> bool:
         """Replace an If or a loop by the nodes of its bodies, if what decides about them is known."""
+        size = run_count(node, inputs, self._weights.runs)
+        if (node.operation != "If" and size > MAX_UNROLLED) or self._inlined + size > MAX_INLINED:
+            return False
         expand = OPERATIONS[node.operation].expand
-        expansion = expand(node, inputs) if expand is not None else None
+        assert expand is not None
+        expansion = expand(node, inputs)
         if expansion is None:
             return False
+        self._inlined += len(expansion.nodes)
         self._add_constants(expansion.constants)
         self._uses.subtract(node.inputs)
         self._splice(expansion.nodes)
@@ -255,17 +276,6 @@ class Compiler:
         if steps > self._builder.segment_start:
             self._program.segments.append((self._builder.segment_start, steps))
         self._builder.segment_start = steps
-
-    def _check_memory(self, signatures: Sequence[Signature]) -> None:
-        needed = sum(math.prod(s.shape) * s.dtype.itemsize for s in signatures)
-        if needed > self._memory:
-            raise self._too_large(needed)
-
-    def _too_large(self, needed: int) -> MemoryLimitError:
-        return MemoryLimitError(
-            f"the values need {needed} bytes; a graph may use {MEMORY_MULTIPLE} times the memory of its "
-            f"inputs and weights, here {self._memory} bytes: pass shorter sequences or smaller batches"
-        )
 
 
 def _source(value: Value | None) -> Source:

@@ -52,17 +52,19 @@ class Graph:
     structure: Structure | None = None
     sizes: Sizes = field(default_factory=Sizes)
     opset: int = 0  # of the ONNX file that the graph was in: its nodes have dtypes that this opset allows
-    _names: set[str] = field(default_factory=set)
+    _names: dict[str, int] = field(default_factory=dict)  # to the last number appended to each
+    _input_names: set[str] = field(default_factory=set)
 
     def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
         """Declare the next input and return its name."""
         declared = Input(name, dtype and np.dtype(dtype), None if axes is None else tuple(axes))
         self.inputs.append(declared)
+        self._input_names.add(name)
         return self._new_name(name)
 
     def add_constant(self, array: AnyArray, name: str = "") -> str:
         """Add a constant, or the default value of an input of this name, and return its name."""
-        if name and any(declared.name == name for declared in self.inputs):
+        if name in self._input_names:
             self.defaults |= {name}
         else:
             name = self._new_name(name or f"constant_{len(self.constants)}")
@@ -140,11 +142,12 @@ class Graph:
 
     def _new_name(self, name: str) -> str:
         """Return the name, with a number appended if a value already has it."""
-        new, number = name, 1
+        new, number = name, self._names.get(name, 0)
         while new in self._names:
             number += 1
-            new = f"{name}_{number}"
-        self._names.add(new)
+            new = f"{name}_{number + 1}"
+        self._names[name] = number
+        self._names[new] = 0
         return new
 
 

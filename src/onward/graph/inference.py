@@ -1,6 +1,7 @@
 """Infer the values of a graph from the signatures of its inputs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def flattened(graph: Graph, inputs: Mapping[str, Known]) -> Graph:
         if all(not name or name in values for name in node.inputs):
             values |= outputs_of(node, values)
         nodes.append(node)
-    return Graph(list(graph.inputs), graph.outputs, graph.declared_outputs, nodes, constants)
+    return replace(graph, nodes=nodes, constants=constants)
 
 
 def _value(found: Known | None) -> Value:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import arrays, storage
-from ..errors import ArgumentError, DtypeError, ShapeError, SignatureError
+from ..core import storage
+from ..errors import ArgumentError, SignatureError
 from ..layers.familiar_names import FamiliarNames
 from .chain import layers_of
-from .graph import Graph, Input
+from .declared import as_declared, check_open_axes
+from .graph import Graph
 from .named_carries import candidate_carries, found_carries, streamed_with
-from .planner import Planner
+from .planner import Planner, constants_of
 from .sequences import pooled_over_time, streamed_over_time
 from .simplify import simplify
 from .summary import summarize
@@ -76,10 +77,13 @@ class Model(FamiliarNames):
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         planner = self._variant(self._graph.defaults.intersection(named))
-        values = [_converted(self._inputs[d.name], named[d.name]) for d in planner.graph.inputs]
-        names = (declared.name for declared in planner.graph.inputs)
-        self._graph.sizes.check({n: np.shape(value) for n, value in zip(names, values, strict=True)})
-        return planner(*values)
+        declared = planner.graph.inputs
+        arrays = [as_declared(each, named[each.name]) for each in declared]
+        check_open_axes(declared, arrays)
+        pairs = zip(declared, arrays, strict=True)
+        shapes = {each.name: array.shape for each, array in pairs if isinstance(array, np.ndarray)}
+        self._graph.sizes.check(shapes)
+        return planner(*arrays)
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs; the others are constants."""
@@ -90,7 +94,8 @@ class Model(FamiliarNames):
                 inputs=[declared for declared in self._graph.inputs if declared.name not in fixed],
                 constants={n: a for n, a in self._graph.constants.items() if n not in replaced},
             )
-            self._variants[replaced] = Planner(simplify(graph))
+            size = sum(array.nbytes for array in constants_of(graph))
+            self._variants[replaced] = Planner(simplify(graph), weights_size=size)
         return self._variants[replaced]
 
     def layers(self) -> Sequential:
@@ -226,28 +231,3 @@ class Model(FamiliarNames):
         ):
             if names:
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
-
-
-def _converted(declared: Input, value: ArrayLike) -> Any:
-    """Convert a value to the declared dtype and check its shape. Raises DtypeError, ShapeError."""
-    if declared.dtype is None:
-        return value
-    name = declared.name
-    array = value if type(value) is np.ndarray else arrays.as_array(value, name)
-    if array.dtype != declared.dtype:
-        if not np.can_cast(array.dtype, declared.dtype, "same_kind"):
-            raise DtypeError(
-                f"{name} has dtype {array.dtype}, but the model takes {declared.dtype}: convert it first"
-            )
-        with np.errstate(all="ignore"):
-            array = array.astype(declared.dtype)
-    if declared.axes is not None and not _fits(array.shape, declared.axes):
-        takes = ", ".join(str(axis) or "any" for axis in declared.axes)
-        raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
-    return array
-
-
-def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
-    if len(shape) != len(axes):
-        return False
-    return all(size == axis or type(axis) is str for size, axis in zip(shape, axes, strict=True))

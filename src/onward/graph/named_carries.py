@@ -1,14 +1,14 @@
 """Carries that are inputs and outputs of a model already: an output of one call is an input of the next."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..core import arrays
-from ..errors import DtypeError, ShapeError, SignatureError
+from ..errors import SignatureError
+from .declared import as_declared, check_names
 from .graph import Graph, Input
 from .node import AnyArray
 from .simplify import simplify
@@ -38,7 +38,7 @@ def streamed_with(
     rest = [name for name in declared if name not in {*carry, *fixed, *graph.defaults}]
     returned = [name for name in outputs if name not in carry.values()]
     constants = {name: a for name, a in graph.constants.items() if name not in carry}
-    constants |= {name: as_declared(declared[name], value) for name, value in fixed.items()}
+    constants |= {name: as_declared(declared[name], value).copy() for name, value in fixed.items()}
     streamed = replace(
         graph,
         inputs=[declared[name] for name in (*carry, *rest)],
@@ -50,37 +50,13 @@ def streamed_with(
     carries = tuple(
         Carry(
             name,
-            as_declared(declared[name], initial[name]) if name in initial else _zeros(declared[name], batch),
+            as_declared(declared[name], initial[name]).copy()
+            if name in initial
+            else _zeros(declared[name], batch),
         )
         for name in carry
     )
     return Streamed(simplify(streamed), carries, outputs=(Axes(),) * len(returned))
-
-
-def check_names(known: Mapping[str, Any], names: Sequence[str], what: str) -> None:
-    """Raise SignatureError for names that are not known."""
-    if unknown := [name for name in names if name not in known]:
-        raise SignatureError(f"unknown {what}: {', '.join(unknown)}; the model has ({', '.join(known)})")
-
-
-def as_declared(declared: Input, value: Any) -> AnyArray:
-    """Return a value as an array of the declared dtype and shape. Raises ShapeError, DtypeError."""
-    array = arrays.as_array(value, declared.name)
-    if declared.dtype is not None and array.dtype != declared.dtype:
-        if not np.can_cast(array.dtype, declared.dtype, "same_kind"):
-            raise DtypeError(f"{declared.name} has dtype {array.dtype}, but the model takes {declared.dtype}")
-        array = array.astype(declared.dtype)
-    if declared.axes is not None and not fits(array.shape, declared.axes):
-        takes = ", ".join(str(axis) or "any" for axis in declared.axes)
-        raise ShapeError(f"{declared.name} has shape {array.shape}, but the model takes ({takes})")
-    return array.copy()
-
-
-def fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
-    """Whether a shape has the declared axes."""
-    return len(shape) == len(axes) and all(
-        isinstance(axis, str) or size == axis for size, axis in zip(shape, axes, strict=True)
-    )
 
 
 def _zeros(declared: Input, batch: int) -> AnyArray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..errors import ArgumentError, OnwardError
+from ..errors import ArgumentError, MemoryLimitError, OnwardError
 from .builder import Weights, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
 from .graph import Graph, bodies
+from .memory import MemoryLimit, size_of
 from .operations.registry import named
 from .view import View
 
@@ -36,20 +39,36 @@ class Planner:
         weights: Weights | None = None,
         parameters: bool = True,
         max_plans: int = MAX_PLANS,
+        copied: int = 0,
+        weights_size: int | None = None,
     ) -> None:
-        self.graph = graph
-        self._weights = Weights(frozenset(_constant_ids(graph))) if weights is None else weights
+        self.graph, self._copied = graph, copied
+        self._weights_size = weights_size  # in bytes, of a whole model before it was simplified
+        if weights is None:
+            constants = list(constants_of(graph))
+            weights = Weights(frozenset(map(id, constants)))
+            self._weights_size = weights_size or sum(array.nbytes for array in constants)
+        self._weights = weights
         self._parameters, self._max_plans = parameters, max_plans
         self._varying: set[int] = set()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.Lock()
+        _planners.add(self)
         self._names = tuple(declared.name for declared in graph.inputs)
         self._ready = _core.Plans(self._names, [])  # the plans that run without Python
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
-        plan = self.find(inputs) or self._plan(inputs)
-        return tuple(plan(inputs))
+        planner: Planner = self
+        while True:
+            ready = planner.run(inputs, {})
+            if ready is not None:
+                return ready
+            plan = planner.find(inputs) or planner._plan(inputs)
+            results = plan(inputs)
+            if not isinstance(results, Call):
+                return tuple(results)
+            planner, inputs = results
 
     def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
         """Run the plan for inputs in order and by name, and return its outputs.
@@ -61,6 +80,11 @@ class Planner:
         except IndexError as error:  # a step met an index out of range; it names its node
             raise ArgumentError(str(error)) from None
 
+    @property
+    def limit(self) -> MemoryLimit:
+        """How much memory the values of the whole model may take."""
+        return self._weights.limit
+
     def find(self, inputs: Sequence[Any]) -> Plan | None:
         """Return the existing plan for the signature of these inputs, or None."""
         return self._plans.get(self._signature(inputs))
@@ -71,8 +95,11 @@ class Planner:
             plan = self._plans.get(signature)
             if plan is None:
                 parameters = [kind is not None and kind[2] is not None for kind in signature]
-                program = Compiler(self.graph, inputs, parameters, self._weights).compile()
-                plan = self._plans[signature] = Plan(program, self._weights)
+                if self._weights_size is not None:
+                    self._weights.limit.allow(inputs, self._weights_size)
+                compiler = Compiler(self.graph, inputs, parameters, self._weights, self._copied)
+                program = compiler.compile()
+                plan = self._plans[signature] = Plan(program, self._weights, self._parameters)
                 if len(self._plans) > self._max_plans:
                     self._plans.popitem(last=False)
                     self._stop_following()
@@ -100,25 +127,50 @@ class Planner:
                 self._varying.add(place)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"graph": self.graph, "parameters": self._parameters, "max_plans": self._max_plans}
+        return {
+            "graph": self.graph,
+            "parameters": self._parameters,
+            "max_plans": self._max_plans,
+            "weights_size": self._weights_size,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # plans and locks are not pickled
 
 
+_planners: weakref.WeakSet[Planner] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """Replace the locks that threads of the parent held during a fork; they do not exist in the child."""
+    for planner in _planners:
+        planner._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
 class Continuation(NamedTuple):
-    """The last segment of a plan: it runs the rest of the graph, whose shapes it knows only then."""
+    """The last segment of a plan: the rest of the graph, and where its inputs are."""
 
     planner: Planner
     inputs: list[Location]
 
 
+class Call(NamedTuple):
+    """A planner and its inputs, which continue a call whose shapes are known only now."""
+
+    planner: Planner
+    inputs: tuple[Any, ...]
+
+
 class Plan:
     """A compiled graph, ready to run. Calls may run concurrently; each one uses its own arena."""
 
-    def __init__(self, program: Program, weights: Weights) -> None:
+    def __init__(self, program: Program, weights: Weights, parameters: bool) -> None:
         self._inputs, self._outputs = program.inputs, program.outputs
-        self._segments = [_prepared(segment, weights) for segment in program.segments]
+        self._segments = [_prepared(segment, weights, parameters) for segment in program.segments]
         self._filled = [
             (source.view.shape, np.dtype(source.view.dtype))
             for source in program.outputs
@@ -131,8 +183,8 @@ class Plan:
         self.entry = None if needs_python else (self._core, self._constants, program.signature, self._filled)
         self._arenas: list[NDArray[np.uint8]] = []
 
-    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
-        """Run the plan on inputs with its signature and return the outputs."""
+    def __call__(self, inputs: Sequence[Any]) -> list[Any] | Call:
+        """Run the plan on inputs with its signature; return the outputs, or the call that computes them."""
         try:
             arena = self._arenas.pop()
         except IndexError:
@@ -149,10 +201,9 @@ class Plan:
             if isinstance(segment, NumPyNode):
                 _run_node(segment, spaces, values)
             elif isinstance(segment, Continuation):
-                found = [_found(location, spaces, values) for location in segment.inputs]
-                results = list(segment.planner(*found))
-                self._arenas.append(arena)
-                return results
+                # the arena is not reused, because the inputs of the next call are views of it
+                found = tuple(_found(location, spaces, values) for location in segment.inputs)
+                return Call(segment.planner, found)
             else:
                 self._run(spaces, *segment)
         self._arenas.append(arena)
@@ -174,6 +225,9 @@ def _is_filled(source: Any) -> bool:
 
 
 def _copied(value: Any) -> Any:
+    """Copy an output, which may be an input or a constant, or a sequence that contains one."""
+    if isinstance(value, list):
+        return list(map(_copied, value))
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
@@ -195,7 +249,11 @@ def _array_at(view: View, spaces: Sequence[Any]) -> Any:
 def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
     try:
         inputs = [_found(source, spaces, values) for source in step.inputs]
+        if step.limit is not None and step.operation.has_rule:
+            step.limit.check(size_of(step.operation.signatures(inputs, step.attributes) or ()))
         results = step.operation.compute(inputs, step.attributes)
+        if step.limit is not None:
+            step.limit.check(sum(getattr(a, "nbytes", 0) for a in results))
         if len(results) < len(step.outputs):
             raise ArgumentError(f"has {len(step.outputs)} outputs, but returns {len(results)}")
         for target, result in zip(step.outputs, results, strict=False):
@@ -205,30 +263,33 @@ def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> Non
                 values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
     except OnwardError as error:
         raise type(error)(named(step.node, error)) from error
+    except MemoryError as error:
+        raise MemoryLimitError(named(step.node, error)) from error
     except Exception as error:  # NumPy's error for values that the operation does not accept
         raise ArgumentError(named(step.node, error)) from error
 
 
-def _constant_ids(graph: Graph) -> Iterator[int]:
-    """Yield the ids of the constants of a graph and its bodies."""
-    yield from map(id, graph.constants.values())
+def constants_of(graph: Graph) -> Iterator[Any]:
+    """Yield the constants of a graph and its bodies."""
+    yield from graph.constants.values()
     for node in graph.nodes:
         for body in bodies(node):
-            yield from _constant_ids(body)
+            yield from constants_of(body)
 
 
-def _prepared(segment: Any, weights: Weights) -> Any:
-    """Make planners of the graphs of a segment."""
+def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
+    """Make planners of the graphs of a segment; `parameters` is as in the planner around them."""
     if isinstance(segment, Rest):
-        return Continuation(Planner(segment.graph, weights), segment.inputs)
+        planner = Planner(segment.graph, weights, parameters, copied=segment.copied)
+        return Continuation(planner, segment.inputs)
     if isinstance(segment, NumPyNode) and any(bodies(segment.node)):
-        # an If may depend on parameters; in a loop, the number of the iteration is an ordinary input
-        is_loop = segment.node.operation != "If"
+        # in a loop, the number of the iteration is an ordinary input, also of an If
+        follows = parameters and segment.node.operation == "If"
         planners = {}
         for name, body in segment.node.attributes.items():
             if isinstance(body, Graph):
                 if id(body) not in weights.planners:
-                    weights.planners[id(body)] = Planner(body, weights, parameters=not is_loop)
+                    weights.planners[id(body)] = Planner(body, weights, follows)
                 planners[name] = weights.planners[id(body)]
         return replace(segment, attributes={**segment.node.attributes, **planners})
     return segment

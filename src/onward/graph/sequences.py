@@ -6,9 +6,9 @@ from itertools import islice, product
 from typing import Any, NamedTuple
 
 from ..errors import ArgumentError, OnwardError, SignatureError
+from .declared import as_declared, check_names
 from .graph import Graph, Input
 from .inference import Values, flattened, infer
-from .named_carries import as_declared, check_names
 from .node import Signature
 from .over_time import BlockBuilder
 from .simplify import simplify
@@ -71,7 +71,9 @@ def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, Input]:
         raise SignatureError(
             f"a stream takes one input of known rank, not ({names}): pass the others by name, or carry="
         )
-    constants = graph.constants | {name: as_declared(declared[name], value) for name, value in fixed.items()}
+    constants = graph.constants | {
+        name: as_declared(declared[name], value).copy() for name, value in fixed.items()
+    }
     alone = replace(graph, inputs=free, constants=constants, defaults=frozenset())
     return simplify(alone), free[0]
 

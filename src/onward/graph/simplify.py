@@ -1,6 +1,5 @@
 """Simplify a graph once, before any plan: fold constants, and recognize idioms of exporters."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +8,13 @@ import numpy as np
 from .cells import replace_cells
 from .graph import Graph, bodies
 from .idioms import replace_idioms
+from .memory import size_of
 from .node import AnyArray, Node
 from .operations import OPERATIONS
 from .operations.registry import Value
 from .rewrites import REWRITES
 
-MAX_FOLDED = 1 << 24  # bytes of an array that is computed from constants
+MAX_FOLDED = 1 << 24  # bytes of arrays that are computed from constants, unless the constants are large
 MAX_COMPARED = 64  # elements of constants that are compared by value
 
 
@@ -35,6 +35,8 @@ class Simplifier:
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}  # of values that equal others
         self.makers: dict[str, Node] = {}
+        # of the bytes that may still be folded; int8 weights become float32
+        self.limit = max(MAX_FOLDED, 8 * sum(array.nbytes for array in graph.constants.values()))
         self.earlier: dict[Any, Node] = {}  # the pure nodes, by what they compute
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
 
@@ -117,9 +119,11 @@ class Simplifier:
         given = sum(a.nbytes for a in arrays if a is not None)
         try:
             signatures = (operation.signatures(arrays, node.attributes) if operation.has_rule else None) or ()
-            if _bytes(signatures) > max(MAX_FOLDED, 2 * given):
+            if size_of(signatures) > min(self.limit, max(MAX_FOLDED, 2 * given)):
                 return None
-            return [np.asarray(result) for result in operation.compute(arrays, node.attributes)]
+            results = [np.asarray(result) for result in operation.compute(arrays, node.attributes)]
+            self.limit -= sum(array.nbytes for array in results)
+            return results
         except Exception:  # the error belongs to the call, which names the node
             return None
 
@@ -155,7 +159,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, str | int | float | np.dtype | type)
-
-
-def _bytes(signatures: Any) -> int:
-    return sum(math.prod(s.shape) * s.dtype.itemsize for s in signatures)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..core import arrays, storage
 from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
-from ..graph.named_carries import as_declared, check_names
+from ..graph.declared import as_declared, check_names
 from ..graph.node import AnyArray
 from ..graph.planner import Planner
 from ..graph.rows import by_rows, likely_axes

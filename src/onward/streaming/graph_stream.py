@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..core import arrays, storage
 from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
-from ..graph.named_carries import as_declared, check_names
+from ..graph.declared import as_declared, check_names
 from ..graph.node import AnyArray
 from ..graph.streamed import Carry, Streamed
 
@@ -127,6 +127,7 @@ class SequenceStream(GraphStream):
 
     def __init__(self, streamed: Streamed, batch: int | None) -> None:
         super().__init__(streamed)
+        self._has_rows = batch is not None or streamed.x.batch is None  # in the last block
         self._batch, self._is_finished = None if batch is None else integer("batch", batch, 1), False
         time, rows = streamed.x
         assert time is not None
@@ -144,13 +145,13 @@ class SequenceStream(GraphStream):
         array = arrays.as_array(x, "x")
         with self._lock:
             self._check_open()
-            block, has_rows, has_time = self._block(array)
+            block, self._has_rows, has_time = self._block(array)
             results = self._planner.run((*self._carried, block), {}) or self._planner(*self._carried, block)
             self._carried = results[: self._count]
-        return self._returned(results[self._count :], has_rows, has_time)
+            return self._returned(results[self._count :], has_time)
 
     def finish(self) -> Any:
-        """End the sequence and return the remaining steps; `reset` starts another one."""
+        """End the sequence and return the remaining steps, as a block; `reset` starts another one."""
         with self._lock:
             self._check_open()
             shape = list(self._streamed.step_shape)
@@ -161,7 +162,7 @@ class SequenceStream(GraphStream):
             assert planner is not None
             results = planner(*self._carried, np.zeros(shape, self._declared.dtype))
             self._is_finished = True
-        return self._returned(results, self._batch is not None or self._rows is None, True)
+            return self._returned(results, True)
 
     def reset(self) -> None:
         """Start another sequence."""
@@ -172,6 +173,7 @@ class SequenceStream(GraphStream):
         """Return a new stream with the same carries."""
         branch = type(self)(self._streamed, self._batch)
         branch._carried, branch._is_finished = self._carried, self._is_finished
+        branch._has_rows = self._has_rows
         return branch
 
     def _check_open(self) -> None:
@@ -202,11 +204,11 @@ class SequenceStream(GraphStream):
         step = ", ".join(name for name in names if name != "T")
         return f"must be one step ({step}) or a block ({', '.join(names)})"
 
-    def _returned(self, results: Any, has_rows: bool, has_time: bool) -> Any:
-        """Return the outputs in the layout of x."""
+    def _returned(self, results: Any, has_time: bool) -> Any:
+        """Return the outputs in the layout of the last block."""
         returned = []
         for y, axes in zip(results, self._streamed.outputs, strict=True):
-            drop = [] if has_rows or axes.batch is None else [axes.batch]
+            drop = [] if self._has_rows or axes.batch is None else [axes.batch]
             if not has_time and axes.time is not None and self._streamed.every_step:
                 drop.append(axes.time)
             returned.append(np.squeeze(y, tuple(drop)) if drop else y)

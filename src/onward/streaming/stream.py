@@ -58,6 +58,15 @@ class Stream(_core.Stream):
         # writing y must not overwrite x before it is read
         return array.copy() if np.may_share_memory(array, out) else arrays.contiguous(array)
 
+    latency = 0  # steps; each step of x completes one of y
+
+    def finish(self) -> Array:
+        """Return the steps that remain at the end of the sequence: none, as no layer looks ahead."""
+        shape = list(self._step_axes)
+        shape.insert(1 if self._batch is not None and self._model.batch_first else 0, 0)
+        takes_integers = not self._model.step_shape  # as an Embedding does
+        return self(np.zeros(shape, np.int64 if takes_integers else self._model.model.dtype))
+
     @property
     def state(self) -> Any:
         """A copy of the state, in the form that a call of the model returns; assign to set the state."""

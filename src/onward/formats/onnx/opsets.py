@@ -219,7 +219,11 @@ def _split(call: Call) -> None:
 @rule("Split", before=EVER)
 def _split_evenly(call: Call) -> None:
     if len(call.inputs) < 2 or not call.inputs[1]:
-        call.attributes.setdefault("num_outputs", len(call.node.output))
+        count = len(call.node.output)
+        if call.attributes.setdefault("num_outputs", count) != count:
+            raise ArgumentError(
+                f"num_outputs={call.attributes['num_outputs']}, but the node has {count} outputs"
+            )
 
 
 @rule("TopK", before=10)
@@ -248,7 +252,8 @@ def _cast(call: Call) -> None:
 
 
 @rule(
-    *("EyeLike", "RandomNormalLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
+    *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    *("EyeLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
     *("QuantizeLinear", "DequantizeLinear", "Attention"),
     before=EVER,
 )
@@ -305,6 +310,11 @@ def _group_norm(call: Call) -> None:
 @rule("RoiAlign", before=16)
 def _roi_align(call: Call) -> None:
     raise ArgumentError("is of an opset before 16, whose samples lie elsewhere: convert the file")
+
+
+@rule("Optional", before=EVER)
+def _optional(call: Call) -> None:
+    call.attributes.pop("type", None)
 
 
 @rule("FusedConv", before=EVER)

@@ -1,7 +1,7 @@
 """Run operators that Onward does not define with the reference operators of the onnx package, if installed.
 
 Only operators in OPERATORS run, because tests compare their results with another implementation. They process
-strings, sequences and optional values, draw boxes, or belong to classical machine learning.
+strings and sequences, sample regions, or belong to classical machine learning.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from . import messages
 from .protobuf import encode
 
 OPERATORS = {
-    *("CausalConvWithState", "ConcatFromSequence", "DeformConv", "LinearAttention", "Optional"),
-    *("OptionalGetElement", "OptionalHasElement", "RegexFullMatch", "RoiAlign", "SequenceAt"),
+    *("CausalConvWithState", "ConcatFromSequence", "DeformConv", "LinearAttention", "RegexFullMatch"),
+    *("RoiAlign", "SequenceAt"),
     *("SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"),
     *("SequenceMap", "SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit"),
     "TfIdfVectorizer",

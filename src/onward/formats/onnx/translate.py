@@ -166,7 +166,8 @@ class _Scope:
         scopes = {name: self._body(g) for name, g in attributes.items() if isinstance(g, messages.Graph)}
         captured = list(dict.fromkeys(name for scope in scopes.values() for name in scope.captured))
         for scope in scopes.values():
-            own = [declared for declared in scope.graph.inputs if declared.name not in scope.captured]
+            outside = set(scope.captured)
+            own = [declared for declared in scope.graph.inputs if declared.name not in outside]
             scope.graph.inputs = [*own, *map(Input, captured)]
         attributes = attributes | {name: scope.graph for name, scope in scopes.items()}
         if operation != "If":

@@ -1,6 +1,5 @@
 """Find the state dicts in a pickled value: dicts of tensors, at any depth, and whole pickled modules."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +13,6 @@ from .unpickle import PickledObject
 MAX_ENTRIES, MAX_TENSORS = 2_000_000, 30_000
 MAX_DEPTH = 64
 MAX_NAME = 1000
-MAX_CODE = 1 << 20
-CLASS = re.compile(r"^class (\w+)\(Module\):$", re.MULTILINE)
-CONSTANT = re.compile(r"^  (\w{1,64}) : Final\[[\w\[\], ]{1,64}\] = (.{1,64})$", re.MULTILINE)
-LITERALS = {"True": True, "False": False, "None": None}
 
 
 @dataclass
@@ -54,8 +49,6 @@ class _Finder:
         self.above: list[Any] = []  # the containers being searched, which may contain themselves
         self.barren: set[int] = set()  # containers without tensors, which may occur many times
         self.entries = self.tensors = 0
-        # the constants of each TorchScript class, by file
-        self.code: dict[str, dict[str, Mapping[str, Any]]] = {}
 
     def look_into(self, value: Any, path: tuple[str, ...]) -> None:
         """Find the tensors among a container's entries and below them."""
@@ -74,8 +67,7 @@ class _Finder:
         attributes = _dict(module.state)
         own = attributes if scripted else _dict(attributes["_parameters"]) | _dict(attributes["_buffers"])
         children = attributes if scripted else _dict(attributes["_modules"])
-        constants = self.code_constants(module.path) if scripted else {}
-        options = {**attributes, **constants, "class": module.path}
+        options = {**attributes, "class": module.path}
         self.found.setdefault(path, StateDict()).modules[_joined(prefix)] = options
         for name, tensor in self.within(own):
             self.take(path, (*prefix, name), tensor)
@@ -122,32 +114,6 @@ class _Finder:
             raise FileError(f"two tensors have the name {full_name}")
         tensors[name] = tensor
         return True
-
-    def code_constants(self, path: str) -> Mapping[str, Any]:
-        """The constants that the code of a TorchScript class declares."""
-        file, _, name = path.rpartition(".")
-        if file not in self.code:
-            code = self.archive.code(file.replace(".", "/") + ".py")[:MAX_CODE]
-            _, *names_and_bodies = CLASS.split(code)
-            each = zip(names_and_bodies[::2], names_and_bodies[1::2], strict=True)
-            self.code[file] = {class_name: _constants(body) for class_name, body in each}
-        return self.code[file].get(name, {})
-
-
-def _constants(code: str) -> Mapping[str, Any]:
-    return {name: _literal(text) for name, text in CONSTANT.findall(code)}
-
-
-def _literal(text: str) -> Any:
-    """A number, a string, or a tuple of these, as TorchScript writes it."""
-    if text in LITERALS:
-        return LITERALS[text]
-    if text[0] in "([":
-        return tuple(_literal(item.strip()) for item in text[1:-1].split(",") if item.strip())
-    try:
-        return int(text) if text.removeprefix("-").isdecimal() else float(text)
-    except ValueError:
-        return text.strip('"')
 
 
 def _joined(names: tuple[str, ...]) -> str:

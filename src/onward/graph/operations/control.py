@@ -4,17 +4,25 @@ The last `captured` inputs of a node are values from around it; they are the las
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ...errors import ArgumentError
-from ..node import AnyArray, Expansion, Node
+from ..node import AnyArray, Expansion, Node, Signature
 from .registry import EVERY_INPUT, Inputs, known, operation
 
 MAX_UNROLLED = 16  # iterations
+MAX_ITERATIONS = 10**7
 
-Body = Callable[..., tuple[Any, ...]]  # the planner of a graph
+
+class Body(Protocol):
+    """The planner of a graph."""
+
+    graph: Any
+    limit: Any
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]: ...
 
 
 @operation("If", shape_inputs=EVERY_INPUT, is_pure=False)
@@ -45,13 +53,29 @@ def loop(
     """
     carried, outer = values[: len(values) - captured], values[len(values) - captured :]
     limit = None if count is None else int(count)
-    goes_on, scanned = condition is None or _is_true(condition), list[Any]()
+    goes_on, scanned, size = condition is None or _is_true(condition), list[Any](), 0
+    if goes_on and keeps_condition(body.graph):
+        _check_iterations(MAX_ITERATIONS + 1 if limit is None else limit)
+    true = np.array(True)
     while goes_on and (limit is None or len(scanned) < limit):
+        _check_iterations(len(scanned))
         i = np.array(len(scanned), np.int64)
-        again, *results = body(i, np.array(True), *carried, *outer)
+        again, *results = body(i, true, *carried, *outer)
         goes_on, carried = _is_true(again), tuple(results[: len(carried)])
         scanned.append(results[len(carried) :])
+        size += sum(a.nbytes for a in scanned[-1])
+        body.limit.check(size)
     return *carried, *_stacked(scanned, body, 1 + len(carried))
+
+
+def _check_iterations(count: int) -> None:
+    if count > MAX_ITERATIONS:
+        raise ArgumentError(f"the loop has more than {MAX_ITERATIONS} iterations: split the model around it")
+
+
+def keeps_condition(body: Any) -> bool:
+    """Whether the condition of a loop stays true until its last iteration."""
+    return body.outputs[0] == body.inputs[1].name or bool(body.constants.get(body.outputs[0], False))
 
 
 def _expand_loop(node: Node, inputs: Inputs) -> Expansion | None:
@@ -59,8 +83,7 @@ def _expand_loop(node: Node, inputs: Inputs) -> Expansion | None:
     count, condition, body = known(inputs[0]), inputs[1], node.attributes["body"]
     if count is None or not 0 < int(count) <= MAX_UNROLLED or (condition is not None and not condition.known):
         return None
-    goes_on = body.outputs[0] == body.inputs[1].name or bool(body.constants.get(body.outputs[0], False))
-    if not goes_on or (condition is not None and not _is_true(condition.array)):
+    if not keeps_condition(body) or (condition is not None and not _is_true(condition.array)):
         return None
     captured = node.attributes.get("captured", 0)
     carried, outer = (
@@ -100,11 +123,14 @@ def scan(
     ]
     if len({len(step) for step in steps}) > 1:
         raise ArgumentError(f"the scanned inputs have {', '.join(str(len(step)) for step in steps)} slices")
-    rounds = []
+    _check_iterations(max(map(len, steps), default=0))
+    rounds, size = [], 0
     for slices in zip(*steps, strict=True):
         results = body(*carried, *slices, *outer)
         carried = results[: len(carried)]
         rounds.append(results[len(carried) :])
+        size += sum(a.nbytes for a in rounds[-1])
+        body.limit.check(size)
     outputs = _stacked(rounds, body, len(carried))
     return *carried, *(
         np.moveaxis(y[:: -1 if backwards else 1], 0, axis)
@@ -198,6 +224,25 @@ class _Unrolled:
 def python(*inputs: Any, function: Callable[..., Any]) -> Any:
     """Call a Python function of arrays, which returns an array or a tuple of arrays."""
     return function(*inputs)
+
+
+@operation("Recorded", shape_inputs=EVERY_INPUT, is_pure=False)
+def recorded(*inputs: Any, record: Callable[[Sequence[Any]], Any]) -> tuple[Any, ...]:
+    """Run a part of a model whose nodes follow from the shapes, dtypes and known values of its inputs.
+
+    `record` takes the signature or the array of each input, and returns the graph that computes the outputs.
+    """
+    raise ArgumentError("the inputs must be arrays")
+
+
+def _expand_recorded(node: Node, inputs: Inputs) -> Expansion:
+    known = [v.array if v.known else Signature(v.shape, v.dtype) for v in inputs if v is not None]
+    graph = node.attributes["record"](known)
+    expansion: Expansion = graph.renamed(f"{_identity(node)}/", node.inputs, node.outputs)
+    return expansion
+
+
+recorded.expand = _expand_recorded
 
 
 def _identity(node: Node) -> str:

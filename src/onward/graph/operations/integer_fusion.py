@@ -5,6 +5,8 @@ import math
 from ..builder import Builder
 from ..view import View
 
+MAX_DISTANCE = 64  # steps between a product and the operations that may become a part of it
+
 
 def converted(b: Builder, x: View) -> View | None:
     """Let the integer product that computes x return float32; None if x is something else.
@@ -57,7 +59,8 @@ def fuse(b: Builder, operation: str, x: View, operand: View) -> View | None:
 
 def _product_of(b: Builder, x: View) -> int | None:
     """Return the place of the step that computes x if it is an integer product that can still change."""
-    for place in range(len(b.steps) - 1, b.segment_start - 1, -1):
+    first = max(b.segment_start, len(b.steps) - MAX_DISTANCE)
+    for place in range(len(b.steps) - 1, first - 1, -1):
         step, arguments = b.steps[place]
         if step == "integer_product" and arguments[-1][:2] == x[:2]:
             y: View = arguments[-1]

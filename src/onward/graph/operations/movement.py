@@ -126,6 +126,8 @@ def split(
     if sizes is not None:
         parts = as_integers(sizes)
     elif num_outputs is not None:
+        if num_outputs < 1:
+            raise ArgumentError(f"num_outputs={num_outputs}; expected at least 1")
         size = -(-total // num_outputs)
         parts = [max(0, min(size, total - i * size)) for i in range(num_outputs)]
     else:

@@ -306,10 +306,9 @@ def lrn(x: AnyArray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias
     before, after = (size - 1) // 2, size // 2
     C, squares = x.shape[1], np.square(x)
     sums = np.zeros_like(x)
-    for offset in range(-before, after + 1):
+    for offset in range(max(-before, 1 - C), min(after, C - 1) + 1):
         first, last = max(0, -offset), min(C, C - offset)
-        if first < last:
-            sums[:, first:last] += squares[:, first + offset : last + offset]
+        sums[:, first:last] += squares[:, first + offset : last + offset]
     factor = x.dtype.type(alpha / size)
     return np.asarray(x / (x.dtype.type(bias) + factor * sums) ** x.dtype.type(beta))
 

@@ -4,7 +4,7 @@ The elements of a window are combined position by position, in an order that doe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -15,8 +15,16 @@ from ...layers.windows import windows
 from ..builder import Builder
 from ..node import AnyArray, Node, Signature
 from .convolutions import pad_or_crop
-from .reductions import ROWS, lower_mean, lower_reduction, over_rows, row_sums
-from .registry import Inputs, Known, lowering, operation, typed_view, view
+from .reductions import (
+    ROWS,
+    lower_mean,
+    lower_reduction,
+    maximum_over_time,
+    over_rows,
+    row_sums,
+    sum_over_time,
+)
+from .registry import Inputs, Known, combining, lowering, operation, typed_view, view
 from .sliding import Geometry, geometry, pad_view, tap_view, window_step, window_view
 
 Options = dict[str, Any]
@@ -250,6 +258,15 @@ def global_lp_pool(x: AnyArray, *, p: int = 2) -> AnyArray:
     if p < 1:
         raise ArgumentError(f"p={p}; expected a positive integer")
     return over_rows(lambda rows: root(row_sums(powers(rows, p)), p), x, range(2, x.ndim))
+
+
+@combining("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [range(2, len(inputs[0].shape))]  # type: ignore[union-attr]  # x is not optional
+
+
+global_average_pool.over_time(sum_over_time)
+global_max_pool.over_time(maximum_over_time)
 
 
 @lowering("GlobalAveragePool", "GlobalMaxPool")

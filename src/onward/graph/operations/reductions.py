@@ -204,7 +204,7 @@ combining(*ROWS)(_combined)
 
 
 @over_time("ReduceMax", "ReduceMin")
-def _(time: Any, node: Node) -> None:
+def maximum_over_time(time: Any, node: Node) -> None:
     """Carry the extremum of the steps so far, an axis without elements before the first."""
     axis, combined = time.axis(node.inputs[0]), time.combined(node)[0]
     if axis not in combined:
@@ -214,8 +214,74 @@ def _(time: Any, node: Node) -> None:
     sizes[axis] = 0
     before = time.carry(node, np.zeros(sizes, time.dtype(node.inputs[0])), axis)
     axes = time.constant(np.array(sorted(combined)))
-    own = time.add(node.operation, node.inputs[0], axes, keepdims=1)
+    operation = "ReduceMin" if node.operation == "ReduceMin" else "ReduceMax"
+    own = time.add(operation, node.inputs[0], axes, keepdims=1)
     joined = time.add("Concat", before, own, axis=axis)
-    after = time.add(node.operation, joined, time.constant(np.array([axis])), keepdims=1)
+    after = time.add(operation, joined, time.constant(np.array([axis])), keepdims=1)
     time.keep(before, after)
     time.summarize(node, after, [] if node.attributes.get("keepdims", 1) else sorted(combined))
+
+
+LANES = 16  # independent sums of the core, which the elements join in turn
+
+
+def _running_signature(sums: Known, count: Known, x: Known, *, axes: Sequence[int]) -> list[Signature]:
+    rest = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
+    return [Signature(rest, x.dtype), Signature.of(sums), Signature.of(count)]
+
+
+@operation("RunningSum", signature=_running_signature)
+def running_sum(
+    sums: AnyArray, count: AnyArray, x: AnyArray, *, axes: Sequence[int]
+) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """Add the elements of x along some axes to a sum, with the bits of `row_sums` of all elements so far.
+
+    `sums` (..., LANES) of float64 holds the sums of the lanes, and `count` (..., 1) the number of elements
+    before; both have the other axes of x. Returns the sum, `sums` and `count`.
+    """
+    rest = [axis for axis in range(x.ndim) if axis not in axes]
+    shape = [x.shape[axis] for axis in rest]
+    N, n = math.prod(shape), math.prod(x.shape[axis] for axis in axes)
+    rows = x.transpose([*rest, *axes]).reshape(N, n)
+    phases, lanes = count.reshape(N) % LANES, sums.reshape(N, 1, LANES).copy()
+    for phase in np.unique(phases):  # zeros leave a sum as it is
+        own = phases == phase
+        filled = np.zeros((np.count_nonzero(own), -(-(phase + n) // LANES) * LANES))
+        filled[:, phase : phase + n] = rows[own]
+        parts = [lanes[own], filled.reshape(len(filled), -1, LANES)]
+        lanes[own] = np.add.accumulate(np.concatenate(parts, 1), 1)[:, -1:]
+    totals, half = lanes[:, 0].copy(), LANES // 2
+    while half:
+        totals[:, :half] += totals[:, half : 2 * half]
+        half //= 2
+    return totals[:, 0].reshape(shape).astype(x.dtype), lanes.reshape(sums.shape), count + n
+
+
+@running_sum.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    last = [len(inputs[0].shape) - 1]  # type: ignore[union-attr]  # no input is optional
+    return [last, last, node.attributes["axes"]]
+
+
+@over_time("ReduceSum", "ReduceMean")
+def sum_over_time(time: Any, node: Node) -> None:
+    """Carry the sum and the number of the elements so far."""
+    x, axis, axes = node.inputs[0], time.axis(node.inputs[0]), sorted(time.combined(node)[0])
+    if axis not in axes:
+        time.unchanged(node)
+        return
+    shape, dtype = time.shape(x), time.dtype(x)
+    if dtype not in (np.float32, np.float64) or any(shape[a] > 1 for a in axes if a < axis):
+        time.refuse(node, f"its sum of {dtype} is not in the order of the steps")
+    rest = [size for a, size in enumerate(shape) if a not in axes]
+    sums = time.carry(node, np.zeros((*rest, LANES)), None, "sums")
+    count = time.carry(node, np.zeros((*rest, 1), np.int64), None, "count")
+    y, sums_after, count_after = time.add_all("RunningSum", (sums, count, x), 3, axes=axes)
+    time.keep(sums, sums_after)
+    time.keep(count, count_after)
+    if "Mean" in node.operation or "Average" in node.operation:
+        last = time.constant(np.array([-1]))
+        y = time.add("Div", y, time.add("Cast", time.add("Squeeze", count_after, last), to=dtype))
+    if node.attributes.get("keepdims", 1):
+        y = time.add("Unsqueeze", y, time.constant(np.array(axes)))
+    time.summarize(node, y, [])

@@ -45,7 +45,7 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
         )
     covered = spans(kernel, dilations)
     sides = padding(sizes, covered, strides, attributes.get("auto_pad", "NOTSET"), attributes.get("pads"))
-    out = []
+    out, steps = [], []
     for size, span, step, (before, after) in zip(sizes, covered, strides, sides, strict=True):
         room = size + before + after - span
         if room < 0:
@@ -57,6 +57,10 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
         if attributes.get("ceil_mode") and room % step and places * step < size + before:
             places += 1
         out.append(places)
+        # a step that is never taken may have any size, which views cannot represent
+        steps.append(step if places > 1 else min(step, room + 1))
+    strides = tuple(steps)
+    dilations = tuple(step if k > 1 else 1 for step, k in zip(dilations, kernel, strict=True))
     return Geometry(tuple(kernel), strides, dilations, sides, tuple(out))
 
 

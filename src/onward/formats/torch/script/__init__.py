@@ -1,0 +1,1 @@
+"""Run TorchScript programs: interpret their code into graphs; may import every folder up to tracing."""

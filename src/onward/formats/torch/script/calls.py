@@ -1,0 +1,263 @@
+"""Apply operators: to numbers and containers at once, to tensors by recording them in the graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ....errors import ArgumentError
+from ....graph.node import Signature
+from ..aten import Symbol, Tensor
+from .operators import CONTAINERS, PLAIN, checked, text
+from .recorder import NUMBERS, Recorder
+from .recording import Recording
+from .signatures import DTYPES
+from .values import DEVICE, UNINITIALIZED, NamedTuple, Unknown
+
+MUTATING = {
+    *("append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete"),
+    *("update", "setdefault"),
+}
+KINDS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64}
+
+
+class RaisedError(ArgumentError):
+    """The code raised an exception."""
+
+
+class Calls:
+    """Applies operators; `recorder` records those of tensors."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recorder = Recorder(recording)
+        self.fresh: set[int] | None = None  # in a branch: the ids of its containers
+        self.kept: list[Any] = []  # the containers of branches, whose ids must stay theirs
+
+    @property
+    def graph(self) -> Recording:
+        """The graph that is being recorded."""
+        return self.recorder.recording
+
+    def operate(self, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Apply an operator, without its overload, to its arguments."""
+        if any(argument is UNINITIALIZED for argument in arguments):
+            raise ArgumentError("a variable is used before it has a value")
+        if name in SPECIAL:
+            return SPECIAL[name](self, *arguments, **keywords)
+        first = arguments[0] if arguments else None
+        if isinstance(first, Tensor) and name in QUERIES:
+            return QUERIES[name](self, *arguments, **keywords)
+        is_container = isinstance(first, list | tuple | dict | str | NamedTuple)
+        if name in CONTAINERS and is_container and not isinstance(arguments[-1], Tensor | Symbol):
+            return self._apply_to_container(name, first, arguments, keywords)
+        if name in ("append", "insert", "_set_item", "setdefault"):
+            return self._apply_to_container(name, first, arguments, keywords)
+        values = [*arguments, *(first if isinstance(first, list | tuple) else ())]
+        has_tensors = any(isinstance(value, Tensor | Symbol) for value in values)
+        if name in PLAIN and not has_tensors:
+            return checked(PLAIN[name](*arguments, **keywords))
+        if any(isinstance(argument, Tensor) for argument in values) or not has_tensors:
+            return self.recorder.call(name, arguments, keywords)
+        return self._compute(name, arguments)
+
+    def _apply_to_container(
+        self, name: str, container: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> Any:
+        if name in MUTATING:
+            self.change(container)
+        values = container.elements if isinstance(container, NamedTuple) else container
+        return self.new(checked(CONTAINERS[name](values, *arguments[1:], **keywords)))
+
+    def _compute(self, name: str, arguments: Sequence[Any]) -> Any:
+        """Record an operator on numbers that depend on the inputs."""
+        known = [
+            self.constant(np.array(a, np.float32 if isinstance(a, float) else None))
+            if isinstance(a, int | float)
+            else self.recorder.tensor(a.name)
+            if isinstance(a, Symbol)
+            else a
+            for a in arguments
+        ]
+        names = {"__not__": "logical_not", "prim.max": "maximum", "prim.min": "minimum"}
+        result = self.recorder.call(names.get(name, name), known, {})
+        return self.number(result, {"b": bool, "f": float}.get(result.dtype.kind, int))
+
+    # containers
+
+    def new(self, value: Any) -> Any:
+        """Note that a container belongs to the current branch."""
+        if self.fresh is not None and isinstance(value, list | dict):
+            self.fresh.add(id(value))
+            self.kept.append(value)
+        return value
+
+    def change(self, container: Any) -> None:
+        """Raise ArgumentError if the current branch must not change a container."""
+        if self.fresh is not None and id(container) not in self.fresh:
+            raise ArgumentError("a branch that depends on the value of a tensor changes a list or dict")
+
+    # tensors
+
+    def name(self, value: Tensor | Symbol) -> str:
+        """Return the name of the current value of a tensor or symbol in the current graph."""
+        if isinstance(value, Tensor):
+            value = self.recorder.read(value)
+        return self.graph.find(value.name)
+
+    def constant(self, array: Any) -> Tensor:
+        """Return a tensor with a known value."""
+        return self.recorder.tensor(self.graph.add_constant(np.asarray(array)))
+
+    def number(self, tensor: Tensor | Symbol, kind: type) -> Any:
+        """Return the number in a tensor, or a symbol that stands for it."""
+        name = self.name(tensor)
+        known = self.graph.known(name)
+        if known is None:
+            known = Signature((), np.dtype(KINDS[kind]))
+        if None not in known.shape and math.prod(known.shape) != 1:
+            raise ArgumentError(f"a tensor of shape {known.shape} is not one number")
+        if isinstance(known, np.ndarray):
+            return checked(kind(known.item()))
+        if known.shape:
+            name = self.graph.add("Reshape", name, self.graph.add_constant(np.zeros(0, np.int64)))
+        dtype = np.dtype(KINDS[kind])
+        if known.dtype != dtype and not (kind is float and known.dtype.kind == "f"):
+            name = self.graph.add("Cast", name, to=dtype)
+        return Symbol(name, known.dtype if kind is float and known.dtype.kind == "f" else dtype)
+
+    def truth(self, value: Any) -> bool:
+        """Return a condition as a bool."""
+        if isinstance(value, Unknown):
+            raise ArgumentError(value.reason)
+        return bool(value)
+
+
+def _raise(calls: Calls, message: Any = "", *details: Any) -> None:
+    raise RaisedError(f"the code raises {text(details[0]) if details else 'an error'}: {text(message)}")
+
+
+def _size(calls: Calls, x: Tensor, axis: int | None = None) -> Any:
+    sizes = calls.recorder.sizes(calls.recorder.read(x))
+    return sizes if axis is None else sizes[axis]
+
+
+def _count(calls: Calls, x: Tensor) -> Any:
+    sizes = calls.recorder.read(x).shape
+    known = [size for size in sizes if size is not None]
+    return math.prod(known) if len(known) == len(sizes) else Symbol(calls.recorder.add("Size", x))
+
+
+def _number(kind: type) -> Callable[..., Any]:
+    def convert(calls: Calls, value: Any) -> Any:
+        return calls.number(value, kind) if isinstance(value, Tensor | Symbol) else checked(kind(value))
+
+    return convert
+
+
+def _item(calls: Calls, x: Tensor) -> Any:
+    kind: type = {"b": bool, "f": float}.get(x.dtype.kind, int)
+    return calls.number(x, kind)
+
+
+def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: Any) -> Tensor:
+    """Make a tensor of a number, or of nested lists of numbers, which may depend on the inputs."""
+    if isinstance(value, Tensor | Symbol):
+        result = calls.recorder.tensor(calls.name(value))
+        return result if dtype is None else _to(calls, result, dtype)
+    if isinstance(value, list | tuple) and any(isinstance(e, Tensor | Symbol | list) for e in value):
+        parts = [_to_tensor(calls, element, dtype) for element in value]
+        stacked: Tensor = calls.recorder.call("stack", [parts, 0], {})
+        return stacked
+    array = np.array(value)
+    if dtype is not None:
+        array = array.astype(DTYPES[dtype])
+    elif array.dtype.kind == "f":
+        array = array.astype(np.float32)
+    return calls.constant(array)
+
+
+def _scalar_tensor(calls: Calls, value: Any, **options: Any) -> Tensor:
+    if isinstance(value, Tensor | Symbol):
+        return calls.recorder.tensor(calls.name(value))
+    return calls.constant(np.array(value))
+
+
+def _is(calls: Calls, a: Any, b: Any) -> bool:
+    return a is b or (type(a) is bool and a == b)
+
+
+def _to(calls: Calls, x: Any, *others: Any, **keywords: Any) -> Any:
+    """Convert a tensor to the dtype among the arguments, if there is one; devices have no effect."""
+    dtype = keywords.get("dtype")
+    for other in others:
+        if isinstance(other, Tensor):
+            dtype = NUMBERS[other.dtype.name]
+        elif type(other) is int and not isinstance(other, bool) and dtype is None:
+            dtype = other
+    if dtype is None or DTYPES[dtype] == x.dtype:
+        return x
+    return calls.recorder.tensor(calls.graph.add("Cast", calls.name(x), to=np.dtype(DTYPES[dtype])))
+
+
+def _contains(calls: Calls, container: Any, value: Any) -> Any:
+    if isinstance(value, Tensor | Symbol):
+        raise ArgumentError("whether a list contains a number depends on the value of a tensor")
+    return CONTAINERS["__contains__"](container, value)
+
+
+def _list_of(calls: Calls, x: Any, *others: Any) -> Any:
+    if isinstance(x, Tensor):
+        known = calls.graph.known(calls.name(x))
+        if not isinstance(known, np.ndarray):
+            raise ArgumentError("a list depends on the values of a tensor")
+        return known.tolist()
+    return calls.new(CONTAINERS["list"](x))
+
+
+# operators that are the same for tensors and other values
+SPECIAL: dict[str, Callable[..., Any]] = {
+    "prim.RaiseException": _raise,
+    "__is__": _is,
+    "__isnot__": lambda calls, a, b: not _is(calls, a, b),
+    "Int": _number(int), "Float": _number(float), "Bool": _number(bool),
+    "IntImplicit": _number(int), "FloatImplicit": _number(float),
+    "prim.NumToTensor": _scalar_tensor, "scalar_tensor": _scalar_tensor,
+    "tensor": _to_tensor, "as_tensor": _to_tensor,
+    "warn": lambda calls, *arguments, **keywords: None,
+    "device": lambda calls, *arguments: DEVICE, "prim.device": lambda calls, x: DEVICE,
+    "prim.type": lambda calls, device: DEVICE,
+    "prim.unchecked_unwrap_optional": lambda calls, x: x, "prim.unchecked_cast": lambda calls, x: x,
+    "__contains__": _contains, "prim.tolist": _list_of, "list": _list_of,
+    "prim.TupleIndex": lambda calls, x, place: x[place],
+    "is_scripting": lambda calls: True, "get_autocast_dtype": lambda calls, *arguments: 6,
+    "is_autocast_enabled": lambda calls, *arguments: False,
+    "is_grad_enabled": lambda calls: False, "set_grad_enabled": lambda calls, *arguments: None,
+    "_is_tracing": lambda calls: False,
+}  # fmt: skip
+
+# what can be said about a tensor without computing anything
+QUERIES: dict[str, Callable[..., Any]] = {
+    "size": _size, "prim.shape": _size, "sym_size": _size,
+    "dim": lambda calls, x: len(x.shape),
+    "len": lambda calls, x: _size(calls, x, 0),
+    "numel": _count,
+    "prim.dtype": lambda calls, x: NUMBERS[x.dtype.name],
+    "prim.layout": lambda calls, x: 0,
+    "is_floating_point": lambda calls, x: x.dtype.kind == "f",
+    "is_complex": lambda calls, x: x.dtype.kind == "c",
+    "item": _item, "ScalarImplicit": _item,
+    "to": _to, "cpu": lambda calls, x: x, "cuda": lambda calls, x: x,
+    "type_as": _to,
+    **{name: lambda calls, x, *arguments, **keywords: x for name in (
+        "contiguous", "detach", "prim.data", "data", "requires_grad_", "detach_", "pin_memory",
+        "resolve_conj", "resolve_neg", "alias", "lift_fresh",
+    )},
+    **{f"prim.{name}": lambda calls, x: False for name in (
+        "is_cuda", "requires_grad", "is_quantized", "is_sparse", "is_mkldnn", "is_nested", "is_mps",
+        "is_xla", "is_meta",
+    )},
+    "prim.is_cpu": lambda calls, x: True, "is_contiguous": lambda calls, x, *arguments: True,
+}  # fmt: skip

@@ -1,0 +1,110 @@
+"""Parse the code of a TorchScript archive, which has Python's syntax. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ....errors import ArgumentError
+
+MAX_SOURCE = 1 << 22  # characters in one file
+MAX_PATH = 1000  # characters
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A function or method of the archive."""
+
+    file: str
+    name: str
+    node: ast.FunctionDef
+
+    @property
+    def parameters(self) -> Iterator[tuple[str, ast.expr | None, ast.expr | None]]:
+        """The name, annotation and default value of each parameter."""
+        arguments = self.node.args
+        defaults = [*[None] * (len(arguments.args) - len(arguments.defaults)), *arguments.defaults]
+        for argument, default in zip(arguments.args, defaults, strict=True):
+            yield argument.arg, argument.annotation, default
+
+
+@dataclass(frozen=True, eq=False)
+class Class:
+    """A class of the archive: its base ("Module", "NamedTuple" or ""), methods and fields in order."""
+
+    path: str
+    base: str
+    methods: Mapping[str, Function]
+    fields: Mapping[str, ast.expr | None]  # to the default value
+    annotations: Mapping[str, ast.expr]
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """The functions and classes of an archive, of which `read` returns the files."""
+
+    read: Callable[[str], str]
+    _files: dict[str, dict[str, Function | Class]] = field(default_factory=dict)
+
+    def find(self, path: str) -> Function | Class | None:
+        """Return the function or class with a dotted path, or None. Raises ArgumentError for invalid code."""
+        if len(path) > MAX_PATH:
+            raise ArgumentError(f"the name {path[:60]}... has more than {MAX_PATH} characters")
+        module, _, name = path.rpartition(".")
+        if module not in self._files:
+            file = module.replace(".", "/") + ".py"
+            self._files[module] = dict(_definitions(module, file, self.read(file)))
+        return self._files[module].get(name)
+
+
+def _definitions(module: str, file: str, source: str) -> Iterator[tuple[str, Function | Class]]:
+    if len(source) > MAX_SOURCE:
+        raise ArgumentError(f"code/{file} has {len(source)} characters; at most {MAX_SOURCE} are supported")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ArgumentError(f"code/{file}{line}: the code cannot be parsed: {error}") from None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, Function(file, node.name, node)
+        elif isinstance(node, ast.ClassDef):
+            yield node.name, _class(f"{module}.{node.name}", file, node)
+
+
+def _class(path: str, file: str, node: ast.ClassDef) -> Class:
+    base = node.bases[0].id if node.bases and isinstance(node.bases[0], ast.Name) else ""
+    methods = {n.name: Function(file, n.name, n) for n in node.body if isinstance(n, ast.FunctionDef)}
+    declared = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+    named = [(n.target.id, n) for n in declared if isinstance(n.target, ast.Name)]
+    fields = {name: n.value for name, n in named}
+    return Class(path, base, methods, fields, {name: n.annotation for name, n in named})
+
+
+def annotation(node: ast.expr | None) -> tuple[str, list[ast.expr]]:
+    """Return the name and the arguments of a type: ("List", [Tensor]) for List[Tensor]."""
+    match node:
+        case ast.Subscript(ast.Name(name), ast.Tuple(elements)):
+            return name, elements
+        case ast.Subscript(ast.Name(name), element):
+            return name, [element]
+        case ast.Name(name):
+            return name, []
+        case ast.Constant(None):
+            return "NoneType", []
+        case ast.Attribute():
+            return dotted(node), []
+    return "", []
+
+
+def dotted(node: ast.expr) -> str:
+    """Return the path that a chain of attributes spells, or "" for other expressions."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""

@@ -1,0 +1,339 @@
+"""A method of a TorchScript module as a program: it records a graph for each signature of its inputs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ....errors import ArgumentError
+from ....graph import Graph, Input
+from ....graph.node import AnyArray, Signature
+from ..archive import Archive
+from ..aten import Symbol, Tensor
+from ..unpickle import PickledObject
+from .carries import carried
+from .code import Class, Code, Function, annotation
+from .interpreter import Interpreter
+from .objects import Loader
+from .operators import MAX_SIZE
+from .recording import Folded, Recording
+from .values import NamedTuple, Object
+
+NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
+NONE = np.array(None, object)  # the value of an input that is None
+MAX_TYPE_DEPTH = 16
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A tensor or number among the inputs or outputs; its name tells where it is in nested values."""
+
+    name: str
+    kind: str  # "Tensor", "int", "bool" or "float"
+
+
+Structure = Leaf | tuple[str, list[Any]] | None  # ("Tuple", ...), ("List", ...), or a class of named tuples
+
+
+@dataclass(frozen=True)
+class Carry:
+    """An attribute that a call changes: an additional input and output."""
+
+    name: str
+    path: tuple[str, ...]
+
+
+class Program:
+    """A method of a module in an archive. `graph()` returns a graph of one node, which records the method."""
+
+    def __init__(self, archive: Archive, method: str = "forward", part: str = "") -> None:
+        self.code = Code(archive.code)
+        self.loader = Loader(archive, self.code)
+        self.part = part
+        self.method = method
+        module = self._module(self.loader.module(archive.tree))
+        methods = module.kind.methods
+        found = methods.get(method) or methods.get(f"{method}__0")  # the first overload
+        if found is None:
+            names = ", ".join(methods) or "none"
+            raise ArgumentError(f"{module.kind.path} has no method {method}; it has {names}")
+        self.function: Function = found
+        self.inputs = [
+            (name, self._structure(name, kind), default) for name, kind, default in list(found.parameters)[1:]
+        ]
+        self.outputs = self._output_structure()
+        self.carries = [Carry(".".join(path), path) for path in carried(module, found.name)]
+        self.weights = self.loader.arrays
+        self.folded = Folded(set(map(id, self.weights.values())))
+
+    def _module(self, root: Object) -> Object:
+        value: Any = root
+        for name in filter(None, self.part.split(".")):
+            value = value.attributes.get(name) if isinstance(value, Object) else None
+        if not isinstance(value, Object):
+            names = [name for name, value in root.attributes.items() if isinstance(value, Object)]
+            raise ArgumentError(f"the module has no part {self.part}; it has {', '.join(names) or 'none'}")
+        return value
+
+    # the structure of inputs and outputs
+
+    def _structure(self, name: str, kind: ast.expr | None, depth: int = 0) -> Structure:
+        outer, arguments = annotation(kind)
+        if depth > MAX_TYPE_DEPTH:
+            raise ArgumentError(f"the type of {name} has more than {MAX_TYPE_DEPTH} levels")
+        if outer == "Optional" and arguments:
+            return self._structure(name, arguments[0], depth + 1)
+        if outer == "Tensor" or outer in NUMBERS:
+            return Leaf(name, outer)
+        if outer == "Tuple":
+            inner = [self._structure(f"{name}.{i}", a, depth + 1) for i, a in enumerate(arguments)]
+            return "Tuple", inner
+        found = self.code.find(outer) if outer.startswith("__torch__.") else None
+        if isinstance(found, Class) and found.base == "NamedTuple":
+            return self._named_tuple(name, found, depth)
+        return ("", [outer]) if outer not in ("NoneType", "str", "Device") else None
+
+    def _named_tuple(self, name: str, found: Class, depth: int) -> Structure:
+        kinds = found.annotations
+        return found.path, [self._structure(f"{name}.{f}", kinds[f], depth + 1) for f in found.fields]
+
+    def _output_structure(self) -> Structure:
+        kind = self.function.node.returns
+        structure = self._structure("output", kind)
+        if isinstance(structure, tuple) and not structure[0]:
+            structure = _literal_structure(self.function.node)
+        if isinstance(structure, tuple) and "" in (structure[0], *_kinds(structure)):
+            raise ArgumentError(
+                f"the number of outputs of {self.function.name} is not known: it returns "
+                f"{ast.unparse(kind) if kind is not None else 'an unknown type'}"[:300]
+            )
+        return structure
+
+    # the graph
+
+    def graph(self) -> Graph:
+        """Return the graph: the inputs, carries and weights of the method, and a node that records it."""
+        graph = Graph()
+        names = [leaf.name for leaf in self.leaves]
+        for name, structure, default in self.inputs:
+            for leaf in _leaves(structure):
+                initial = None if default is None else self._default(name, default)
+                dtype = NUMBERS.get(leaf.kind) if initial is not NONE else None
+                graph.add_input(leaf.name, dtype, () if dtype else None)
+                if initial is not None:
+                    graph.add_constant(initial.astype(dtype) if dtype else initial, leaf.name)
+        for carry in self.carries:
+            value = self._initial(carry)
+            is_number = carry.name in self._number_carries
+            names.append(
+                graph.add_input(carry.name, value.dtype if is_number else None, () if is_number else None)
+            )
+            graph.add_constant(value, carry.name)
+        weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
+        outputs = [leaf.name for leaf in _leaves(self.outputs)] + [f"{c.name}_out" for c in self.carries]
+        if not outputs:
+            raise ArgumentError(f"{self.function.name} returns nothing")
+        graph.outputs = graph.add_all(
+            "Recorded",
+            [*names, *weights],
+            outputs,
+            name=self.function.name,
+            source="TorchScript",
+            record=self,
+        )
+        graph.declared_outputs = tuple(map(Input, outputs))
+        return graph
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        """The tensors and numbers among the inputs."""
+        return [leaf for _, structure, _ in self.inputs for leaf in _leaves(structure)]
+
+    def _default(self, name: str, node: ast.expr) -> AnyArray:
+        """Return the default value of an input."""
+        interpreter = self._interpreter(Recording())
+        value = interpreter.evaluate(node, {})
+        if isinstance(value, Tensor):
+            return self._array(interpreter, value)
+        if value is not None and not isinstance(value, int | float):
+            raise ArgumentError(f"the default value of {name} is a {type(value).__name__}")
+        return NONE if value is None else np.array(value)
+
+    def _initial(self, carry: Carry) -> AnyArray:
+        """Return the value of a carry in the file."""
+        interpreter = self._interpreter(Recording())
+        owner = self._owner(self._root(interpreter), carry)
+        value = owner.attributes.get(carry.path[-1])
+        if isinstance(value, Tensor):
+            return self._array(interpreter, value)
+        if value is not None and not isinstance(value, int | float):
+            raise ArgumentError(f"calls change {carry.name}, which is a {type(value).__name__}, not a tensor")
+        return NONE if value is None else np.array(value)
+
+    def _array(self, interpreter: Interpreter, value: Tensor) -> AnyArray:
+        known = interpreter.graph.known(interpreter.name(value))
+        assert isinstance(known, np.ndarray)
+        return known
+
+    def _interpreter(self, recording: Recording) -> Interpreter:
+        """Return an interpreter at the start of a call."""
+        interpreter = Interpreter(self.code, (), recording)
+        self.loader.begin(interpreter.recorder)
+        interpreter.constants = self.loader.constants()
+        return interpreter
+
+    def _root(self, interpreter: Interpreter) -> Object:
+        return self._module(self.loader.module(self.loader.archive.tree))
+
+    def _owner(self, root: Object, carry: Carry) -> Object:
+        for name in carry.path[:-1]:
+            root = root.attributes[name]
+        return root
+
+    # recording
+
+    def __call__(self, known: Sequence[AnyArray | Signature]) -> Graph:
+        """Record the method for inputs, carries and weights of these shapes, dtypes and known values."""
+        self.folded.claimed = 0
+        recording = Recording(folded=self.folded)
+        names = [*(leaf.name for leaf in self.leaves), *(carry.name for carry in self.carries)]
+        for name, value in zip(names, known, strict=False):
+            recording.declare(name, value)
+        for weight in range(len(known) - len(names)):
+            recording.add_input(f" weight {weight}")  # the recording contains the weights that it uses
+        interpreter = self._interpreter(recording)
+        try:
+            root = self._root(interpreter)
+            for carry in self.carries:
+                owner = self._owner(root, carry)
+                owner.attributes[carry.path[-1]] = self._input(interpreter, carry.name)
+            arguments = [self._argument(interpreter, structure) for _, structure, _ in self.inputs]
+            for place, (name, structure, default) in enumerate(self.inputs):
+                if structure is None or (isinstance(structure, tuple) and not structure[0]):
+                    if default is None:
+                        raise ArgumentError(
+                            f"the input {name} is neither a tensor, a number nor a tuple of these"
+                        )
+                    arguments[place] = interpreter.evaluate(default, {})
+            result = interpreter.call(self.function, [root, *arguments], {})
+            outputs = self._results(interpreter, self.outputs, result)
+            for carry in self.carries:
+                outputs.append(self._output(interpreter, self._owner(root, carry).attributes[carry.path[-1]]))
+        except RecursionError:
+            raise ArgumentError(f"code/{self.function.file}: the code is nested too deeply") from None
+        recording.outputs = tuple(outputs)
+        return recording
+
+    def _input(self, interpreter: Interpreter, name: str, kind: str = "") -> Any:
+        """Return an input as the code sees it."""
+        known = interpreter.graph.known(name)
+        if isinstance(known, np.ndarray) and known.dtype == object:
+            return None
+        if known is not None and not known.shape and (kind in NUMBERS or self._is_number(name)):
+            if isinstance(known, np.ndarray):
+                return known.item()
+            return Symbol(name, known.dtype)
+        return interpreter.recorder.tensor(name)
+
+    def _is_number(self, name: str) -> bool:
+        return name in self._number_carries
+
+    @property
+    def _number_carries(self) -> set[str]:
+        root = self._module(self.loader.module(self.loader.archive.tree))
+        return {
+            carry.name
+            for carry in self.carries
+            if isinstance(self._owner(root, carry).attributes.get(carry.path[-1]), int | float)
+        }
+
+    def _argument(self, interpreter: Interpreter, structure: Structure) -> Any:
+        if isinstance(structure, Leaf):
+            return self._input(interpreter, structure.name, structure.kind)
+        if structure is None or not structure[0]:
+            return None
+        kind, inner = structure
+        values = tuple(self._argument(interpreter, each) for each in inner)
+        if values and all(value is None for value in values):
+            return None
+        found = self.code.find(kind) if kind.startswith("__torch__.") else None
+        return NamedTuple(found, values) if isinstance(found, Class) else values
+
+    def _results(self, interpreter: Interpreter, structure: Structure, value: Any) -> list[str]:
+        """Return the names of the outputs in a returned value."""
+        if structure is None:
+            return []
+        if isinstance(structure, Leaf):
+            return [self._output(interpreter, value)]
+        _, inner = structure
+        if isinstance(value, NamedTuple):
+            value = value.elements
+        if value is None:
+            return [self._output(interpreter, None) for _ in _leaves(structure)]
+        values = list(value.values()) if isinstance(value, dict) else list(value)
+        if len(values) != len(inner):
+            raise ArgumentError(f"the code returns {len(values)} values, not {len(inner)}")
+        return [
+            name
+            for each, element in zip(inner, values, strict=True)
+            for name in self._results(interpreter, each, element)
+        ]
+
+    def _output(self, interpreter: Interpreter, value: Any) -> str:
+        if isinstance(value, Tensor | Symbol):
+            return interpreter.name(value)
+        if value is not None and not isinstance(value, int | float):
+            raise ArgumentError(f"an output is a {type(value).__name__}, not a tensor")
+        return interpreter.graph.add_constant(NONE if value is None else np.array(value))
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise ArgumentError("a model of TorchScript cannot be pickled: load its file again")
+
+
+def is_script(archive: Archive) -> bool:
+    """Whether torch.jit.save wrote the archive."""
+    return isinstance(archive.tree, PickledObject) and archive.tree.path.startswith("__torch__.")
+
+
+def has_forward(archive: Archive) -> bool:
+    """Whether the module in the archive has a method forward()."""
+    kind = Code(archive.code).find(archive.tree.path)
+    return isinstance(kind, Class) and bool({"forward", "forward__0"} & kind.methods.keys())
+
+
+def _leaves(structure: Structure) -> Iterator[Leaf]:
+    if isinstance(structure, Leaf):
+        yield structure
+    elif structure is not None and structure[0]:
+        for each in structure[1]:
+            yield from _leaves(each)
+
+
+def _kinds(structure: Structure) -> Iterator[str]:
+    if isinstance(structure, tuple):
+        yield structure[0]
+        if structure[0]:
+            for each in structure[1]:
+                yield from _kinds(each)
+
+
+def _literal_structure(function: ast.FunctionDef) -> Structure:
+    """Return the structure of a list or dict of tensors that a function creates where it returns."""
+    values: dict[str, ast.expr] = {}
+    for statement in function.body:
+        match statement:
+            case ast.Assign([ast.Name(name)], value):
+                values[name] = value
+            case ast.Return(value):
+                if isinstance(value, ast.Name):
+                    value = values.get(value.id)
+                if isinstance(value, ast.List):
+                    return "List", [Leaf(f"output.{i}", "Tensor") for i in range(len(value.elts))]
+                if isinstance(value, ast.Dict) and all(isinstance(key, ast.Constant) for key in value.keys):
+                    keys = [key.value for key in value.keys if isinstance(key, ast.Constant)]
+                    return "Dict", [Leaf(str(key)[:MAX_SIZE], "Tensor") for key in keys]
+    return "", []

@@ -1,0 +1,225 @@
+"""Record ATen operators, which TorchScript calls without their overloads, in a graph of known shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ....errors import ArgumentError
+from .. import exported_program as schema
+from ..aten import OPERATORS, PUTS, VIEWS, Symbol, Tensor, Translator
+from .recording import Recording
+from .signatures import DTYPES, overload
+from .values import Object
+
+NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
+COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
+REAL = {"abs", "angle", "real", "imag", "view_as_real", "istft", "fft_irfft"}
+MISSING = object()
+
+
+class UnknownShape(tuple[Any, ...]):
+    """The shape of a tensor that depends on the values of the inputs; it cannot be used."""
+
+    def _fail(self, *arguments: Any) -> Any:
+        raise ArgumentError("the shape of a tensor depends on the values of the inputs")
+
+    __len__ = __iter__ = __getitem__ = __eq__ = _fail
+    __hash__ = tuple.__hash__
+
+
+@dataclass(frozen=True)
+class Change:
+    """An attribute or tensor that a branch changed, and its value before."""
+
+    target: Any
+    attribute: str
+    before: Any
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What identifies the attribute or tensor."""
+        return id(self.target), self.attribute
+
+    @classmethod
+    def of(cls, target: Any, attribute: str = "") -> Change:
+        """Return the change of an attribute or tensor that is about to be made."""
+        change = cls(target, attribute, None)
+        return dataclasses.replace(change, before=change.value)
+
+    @property
+    def value(self) -> Any:
+        """The value now."""
+        if isinstance(self.target, Object):
+            return self.target.attributes.get(self.attribute, MISSING)
+        return dataclasses.replace(self.target)
+
+    def set(self, value: Any) -> None:
+        """Assign the attribute, or the value of the tensor."""
+        if not isinstance(self.target, Object):
+            vars(self.target).update(vars(value))
+        elif value is MISSING:
+            self.target.attributes.pop(self.attribute, None)
+        else:
+            self.target.attributes[self.attribute] = value
+
+
+class Recorder(Translator):
+    """Records operators in `recording`; in a branch, `changes` lists what it changed."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(recording)
+        self.recording = recording
+        self.changes: list[Change] | None = None
+
+    def enter(self, recording: Recording) -> Recording:
+        """Continue in another graph and return the one before."""
+        before, self.recording, self.graph = self.recording, recording, recording
+        self._constants = {}  # they belong to the graph
+        return before
+
+    # what Translator does by the declarations of a program follows from the recording here
+
+    def add_all(
+        self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        """Add an operation with several outputs."""
+        return self.recording.add_all(operation, [self._name(value) for value in inputs], count, **attributes)
+
+    def array(self, x: Tensor) -> Any:
+        """Return the value of a tensor that is the same in every call with these shapes, or None."""
+        return self._folded(self.read(x).name)
+
+    def _folded(self, name: str) -> Any:
+        known = self.recording.known(name)
+        return known if isinstance(known, np.ndarray) else None
+
+    def tensor(self, name: str, is_complex: bool = False) -> Tensor:
+        """Return a new tensor with a value of the recording."""
+        known = self.recording.known(name)
+        if known is None:
+            return Tensor(name, np.dtype(object), UnknownShape())
+        if is_complex:
+            dtype = np.complex128 if known.dtype == np.float64 else np.complex64
+            return Tensor(name, np.dtype(dtype), tuple(known.shape)[:-1])
+        return Tensor(name, known.dtype, tuple(known.shape))
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return the tensor with its current value, which a branch does not keep."""
+        if self.changes is None or x.base is None or x.version == x.root.version:
+            return super().read(x)
+        assert x.replay is not None
+        return dataclasses.replace(x, name=x.replay(self.read(x.base)), version=x.root.version)
+
+    def write(self, x: Tensor, value: str) -> None:
+        """Give a tensor, and every other one that shares its memory, a new value."""
+        if self.changes is not None:
+            self.changes.append(Change.of(x))
+        super().write(x, value)
+
+    # calls
+
+    def call(self, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Record an operator of TorchScript and return its results."""
+        in_place = name.endswith("_") and not name.startswith("_") and f"{name}.default" not in OPERATORS
+        plain = name[:-1] if in_place else name
+        key, bound = overload(plain, arguments, keywords)
+        first = next(iter(bound.values()), None)
+        bound = {n: self._readied(value) for n, value in bound.items()}
+        results = self._apply(key, bound)
+        if in_place and key not in VIEWS:
+            result = results[0] if isinstance(results, tuple | list) else results
+            if result is not first:
+                self._overwrite(first, result)
+            return first
+        is_complex = plain not in REAL and (plain in COMPLEX or any(map(_is_complex, bound.values())))
+        if key in VIEWS and isinstance(first, Tensor) and not isinstance(results, Tensor):
+            return self._linked(key, bound, first, results, is_complex)
+        return self._wrapped(results, is_complex)
+
+    def _apply(self, key: str, bound: Mapping[str, Any]) -> Any:
+        """Call the function of an operator, which finds its name and number of outputs in `node`."""
+        count = _outputs(key, bound)
+        outputs = [schema.Argument("as_tensors", [None] * count)]
+        before, self.node = self.node, schema.Node(f"torch.ops.aten.{key}", [], outputs, "")
+        try:
+            return OPERATORS[key](self, **bound)
+        finally:
+            self.node = before
+
+    def _overwrite(self, x: Any, result: Any) -> None:
+        """Write a result in place: it takes the dtype of the tensor."""
+        if not isinstance(x, Tensor):
+            raise ArgumentError(f"an operator changes a {type(x).__name__} in place")
+        name = result.name if isinstance(result, Tensor) else result
+        known = self.recording.known(name)
+        if known is not None and known.dtype != x.dtype and x.dtype.kind != "c":
+            name = self.recording.add("Cast", name, to=x.dtype)
+        self.write(x, name)
+
+    def _readied(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self.read(value)
+        if isinstance(value, Symbol):
+            known = self._folded(value.name)
+            return value if known is None else known.item()
+        if isinstance(value, list | tuple):
+            return [self._readied(element) for element in value]
+        return value
+
+    def _wrapped(self, results: Any, is_complex: bool) -> Any:
+        if isinstance(results, str):
+            return self.tensor(results, is_complex)
+        if isinstance(results, tuple | list):
+            return type(results)(self._wrapped(result, is_complex) for result in results)
+        return results
+
+    def _linked(
+        self, key: str, bound: Mapping[str, Any], base: Tensor, results: Any, is_complex: bool
+    ) -> Any:
+        """Return the outputs as tensors that share the memory of the base."""
+        name, *_ = bound
+        others = dict(list(bound.items())[1:])
+        version = base.root.version
+
+        def view(place: int | None, value: str) -> Tensor:
+            def replay(other: Tensor) -> str:
+                again = self._apply(key, {name: other, **others})
+                return again if place is None else again[place]  # type: ignore[no-any-return]  # names
+
+            def put(base: Tensor, value: str) -> str:
+                return PUTS[key](self, base, value, **others)  # type: ignore[no-any-return]  # a name
+
+            result = self.tensor(value, is_complex)
+            result.base, result.replay, result.version = base, replay, version
+            result.put = put if key in PUTS else None
+            return result
+
+        if isinstance(results, tuple | list):
+            return [view(place, value) for place, value in enumerate(results)]
+        return view(None, results)
+
+
+def _is_complex(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_is_complex, value))
+    return isinstance(value, Tensor) and value.dtype.kind == "c"
+
+
+def _outputs(key: str, bound: Mapping[str, Any]) -> int:
+    """Return the number of tensors in the list that an operator returns."""
+    name = key.partition(".")[0].removeprefix("unsafe_")
+    if name not in ("unbind", "split", "chunk"):
+        return 1
+    x = bound["self"]
+    size = x.shape[x.axis(bound.get("dim", 0))]
+    if size is None:
+        raise ArgumentError("the number of slices depends on the values of the inputs")
+    if name == "unbind":
+        return int(size)
+    length = bound["split_size"] if "split_size" in bound else -(-size // bound.get("chunks", 1))
+    return 1 if isinstance(length, list) else max(-(-size // max(length, 1)), 1)

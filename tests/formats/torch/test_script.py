@@ -1,0 +1,289 @@
+"""TorchScript archives without torch: stored programs, hand-written code, and code that must not run."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import support
+from support.hostile import bounded
+
+import onward
+from onward.errors import ArgumentError, FileError, OnwardError
+
+DATA = support.DATA / "torch"
+
+
+def archive(folder: Path, body: str, attributes: str = "", more: str = "", state: bytes = b"}") -> Path:
+    """Write an archive of one module, with the body of a class and more code."""
+    code = f"class M(Module):\n  __parameters__ = []\n{attributes}{body}\n{more}"
+    path = folder / "m.pt"
+    with zipfile.ZipFile(path, "w") as members:
+        members.writestr("m/data.pkl", b"\x80\x02c__torch__\nM\n)\x81" + state + b"b.")
+        members.writestr("m/constants.pkl", pickle.dumps((), 2))
+        members.writestr("m/code/__torch__.py", code)
+    return path
+
+
+def forward(*lines: str, signature: str = "self, x: Tensor", returns: str = "Tensor") -> str:
+    """Return a method forward() with these lines."""
+    return f"  def forward({signature}) -> {returns}:\n" + "".join(f"    {line}\n" for line in lines)
+
+
+def model(folder: Path, *lines: str, **options: Any) -> Any:
+    """Open an archive whose forward() has these lines."""
+    more = options.pop("more", "")
+    return onward.load(archive(folder, forward(*lines, **options), more=more))
+
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
+
+
+# Stored programs.
+
+
+@pytest.mark.parametrize("name", ["script", "trace"])
+def test_a_stored_program_gives_the_outputs_of_torch(name: str) -> None:
+    answer = np.load(DATA / "answer.npz")
+    (y,) = onward.load(DATA / f"{name}.pt")(answer["x"])
+    np.testing.assert_allclose(y, answer["y"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["front_script", "front_trace"])
+def test_a_stored_front_end_gives_the_outputs_of_torch(name: str) -> None:
+    answer = np.load(DATA / "front_answer.npz")
+    program = onward.load(DATA / f"{name}.pt")
+    for batch in (answer["x"], answer["x"][:1]):
+        (y,) = program(batch)
+        np.testing.assert_allclose(y, answer["y"][: len(batch)], rtol=0, atol=1e-5)
+
+
+def test_a_part_is_a_program_of_its_own() -> None:
+    answer = np.load(DATA / "answer.npz")
+    path = DATA / "script.pt"
+    y = onward.load(path, part="embedding")(answer["x"])[0]
+    y = onward.load(path, part="lstm")(y)[0]
+    y = onward.load(path, part="rnn")(y)[0]
+    (y,) = onward.load(path, part="head")(y)
+    np.testing.assert_allclose(y, answer["y"], rtol=0, atol=1e-6)
+
+
+def test_unknown_parts_and_methods_are_named() -> None:
+    with pytest.raises(FileError, match="has no part decoder; it has embedding, lstm, rnn, head"):
+        onward.load(DATA / "script.pt", part="decoder")
+    with pytest.raises(FileError, match="has no method encode; it has forward"):
+        onward.load(DATA / "script.pt", method="encode")
+    with pytest.raises(ArgumentError, match="they apply to TorchScript files only"):
+        onward.load(DATA / "whole.pt", part="head")
+
+
+# The language.
+
+
+def test_numbers_lists_and_loops_are_evaluated(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "sizes = annotate(List[int], [])",
+        "for i in range(torch.len(torch.size(x))):",
+        "  _0 = torch.append(sizes, torch.size(x, i))",
+        "n = 0",
+        "while torch.lt(n, 3):",
+        "  n = torch.add(n, 1)",
+        "if torch.eq(sizes, [2, 3]):",
+        "  y = torch.mul(x, n)",
+        "else:",
+        '  ops.prim.RaiseException(torch.format("size {}", sizes), "builtins.ValueError")',
+        "  y = x",
+        "return y",
+    )
+    np.testing.assert_array_equal(program(X)[0], 3 * X)
+    with pytest.raises(ArgumentError, match=r"code/__torch__.py, line 13: the code raises .*: size \[3, 2\]"):
+        program(X.T)
+
+
+def test_both_sides_of_a_branch_on_a_tensor_are_recorded(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "n = 1",
+        "if bool(torch.gt(torch.sum(x), 0)):",
+        "  y, n = torch.mul(x, 2), 5",
+        "else:",
+        "  y = torch.neg(x)",
+        "return torch.add(y, n)",
+    )
+    np.testing.assert_array_equal(program(X)[0], 2 * X + 5)
+    np.testing.assert_array_equal(program(-X)[0], X + 1)
+
+
+def test_a_side_that_raises_becomes_a_check(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "if bool(torch.gt(torch.sum(x), 0)):",
+        '  ops.prim.RaiseException("too large", "builtins.ValueError")',
+        "else:",
+        "  pass",
+        "return torch.neg(x)",
+    )
+    np.testing.assert_array_equal(program(-X)[0], X)
+    with pytest.raises(ArgumentError, match=r"line 5: the code raises builtins\.ValueError: too large"):
+        program(X)
+
+
+def test_a_value_of_one_side_only_cannot_be_used(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "if bool(torch.gt(torch.sum(x), 0)):",
+        "  y = x",
+        "else:",
+        "  y = None",
+        "return torch.neg(y)",
+    )
+    with pytest.raises(ArgumentError, match=r"line 8: the sides of a branch .* a NoneType and a Tensor"):
+        program(X)
+
+
+def test_views_change_with_the_tensor_that_they_show(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "y = torch.clone(x)",
+        "row = torch.select(y, 0, 1)",
+        "_0 = torch.mul_(y, 2)",
+        "_1 = torch.add_(torch.slice(row, 0, 1), 10)",
+        "return (y, row)",
+        returns="Tuple[Tensor, Tensor]",
+    )
+    y, row = program(X)
+    expected = 2 * X
+    expected[1, 1:] += 10
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(row, expected[1])
+
+
+def test_assigned_attributes_are_carries_that_start_from_the_file(tmp_path: Path) -> None:
+    body = forward(
+        "count = self.count", "self.count = torch.add(count, 1)", "return torch.add(x, self.count)"
+    )
+    state = b"}X\x05\x00\x00\x00countK\x07s"
+    program = onward.load(archive(tmp_path, body, "  count : int\n", state=state))
+    assert (program.inputs, program.outputs) == (("x", "count"), ("output", "count_out"))
+    for _ in range(2):  # a call does not change the model
+        y, count = program(X)
+        np.testing.assert_array_equal(y, X + 8)
+        assert count == 8
+    np.testing.assert_array_equal(program(X, count)[0], X + 9)
+    for start in range(20):  # more values than there are plans
+        np.testing.assert_array_equal(program(X, start)[0], X + start + 1)
+
+
+def test_numbers_among_the_inputs_decide_branches_and_sizes(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "if flag:",
+        "  y = torch.slice(x, 1, 0, n)",
+        "else:",
+        "  y = torch.mul(x, scale)",
+        "return y",
+        signature="self, x: Tensor, n: int, flag: bool=True, scale: float=2.",
+    )
+    np.testing.assert_array_equal(program(X, 2)[0], X[:, :2])
+    np.testing.assert_array_equal(program(X, 2, False)[0], 2 * X)
+    np.testing.assert_array_equal(program(X, 2, False, np.float32(3))[0], 3 * X)
+
+
+def test_a_mask_selects_rows_whose_number_only_a_call_knows(tmp_path: Path) -> None:
+    program = model(tmp_path, "return torch.mul(torch.index(x, [torch.gt(x, 0)]), 2)")
+    np.testing.assert_array_equal(program(X)[0], 2 * X[X > 0])
+
+
+# Code that must not run, or never ends.
+
+NOTHING = "return x"
+DEEP = "(" * 150 + "x" + ",)" * 150
+HOSTILE: dict[str, tuple[str, ...]] = {
+    "import": ('_0 = __import__("os").system("touch ran")', NOTHING),
+    "import statement": ("import os", NOTHING),
+    "attributes": ("_0 = x.__class__.__mro__.__getitem__(1).__subclasses__()", NOTHING),
+    "attributes of a function": ('_0 = torch.add.__globals__["os"]', NOTHING),
+    "getattr": ('_0 = getattr(x, "__class__")', NOTHING),
+    "eval": ('_0 = eval("1")', NOTHING),
+    "open": ('_0 = open("ran", "w")', NOTHING),
+    "long chain of attributes": ("_0 = torch" + ".a" * 20_000, NOTHING),
+    "comprehension": ("_0 = [i for i in range(1000000000)]", NOTHING),
+    "long range": ("for i in range(1000000000):", "  pass", NOTHING),
+    "nested ranges": (
+        *("  " * i + f"for i{i} in range(1000):" for i in range(8)),
+        "  " * 8 + "pass",
+        NOTHING,
+    ),
+    "endless loop": ("while True:", "  pass", NOTHING),
+    "endless list": ("y = [1]", "while True:", "  _0 = torch.append(y, 1)", NOTHING),
+    "doubled list": ("y = [1]", "while True:", "  y = torch.add(y, y)", NOTHING),
+    "doubled string": ('y = "ab"', "while True:", "  y = torch.add(y, y)", NOTHING),
+    "doubled tuple": ("y = (1, 1)", "for i in range(60):", "  y = (y, y)", "_0 = torch.eq(y, y)", NOTHING),
+    "repeated list": ("y = torch.mul([1], 1000000000000)", NOTHING),
+    "recursion": ("return (self).forward(x, )",),
+    "calls that multiply": ("_0 = (self).forward(x, )", "_1 = (self).forward(x, )", NOTHING),
+    "huge power": ("y = torch.pow(10, 1000000000)", NOTHING),
+    "huge product": ("y = 2", "while True:", "  y = torch.mul(y, y)", NOTHING),
+    "huge integer": (f"y = {'9' * 5000}", NOTHING),
+    "huge shift": ("y = torch.__lshift__(1, 1000000000)", NOTHING),
+    "huge tensor": ("return torch.add(x, torch.zeros([1000000, 1000000]))",),
+    "many tensors": ("y = x", "while True:", "  y = torch.add(y, 1)", NOTHING),
+    "many constants": ("y = [x]", "while True:", "  _0 = torch.append(y, torch.zeros([1000000]))", NOTHING),
+    "deep nesting": (f"return {DEEP}",),
+    "deeper nesting": (f"return {'(' * 5000}x{')' * 5000}",),
+    "many signs": (f"return {'-' * 50_000}1",),
+    "deep statements": (*("  " * i + "if True:" for i in range(98)), "  " * 98 + "pass", NOTHING),
+    "unknown operator": ("return torch.launch_missiles(x)",),
+    "unknown function": ("return __torch__.os.system(x)",),
+    "unknown class": ("return __torch__.Missing.__new__(__torch__.Missing)",),
+    "wrong arguments": ("return torch.linear(x, 3, 4, 5, 6, 7)",),
+    "wrong types": ('return torch.add(x, "a")',),
+    "lambda": ("f = lambda y: y", "return f(x)"),
+    "walrus": ("return (y := x)",),
+    "starred": ("return torch.add(*[x, x])",),
+    "format": ('_0 = "{0.__class__}".format(x)', NOTHING),
+    "missing name": ("return y",),
+    "syntax error": ("return (",),
+    "zero step": ("for i in range(0, 9, 0):", "  pass", NOTHING),
+    "division by zero": ("y = torch.floordiv(1, 0)", NOTHING),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_code_is_refused_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = archive(tmp_path, forward(*HOSTILE[name]))
+    with (
+        bounded(seconds=5 if name.startswith("many") else 1),
+        pytest.raises(OnwardError, match=r"code/__torch__\.py|nested too deeply|values need"),
+    ):
+        onward.load(path)(X)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.pt"]
+
+
+def test_a_decorator_is_refused(tmp_path: Path) -> None:
+    body = forward(NOTHING).replace("  def", "  @staticmethod\n  def")
+    with pytest.raises(OnwardError, match="decorator"):
+        onward.load(archive(tmp_path, body))(X)
+
+
+def test_the_value_of_a_tensor_cannot_decide_the_number_of_iterations(tmp_path: Path) -> None:
+    program = model(tmp_path, "for i in range(int(torch.sum(x))):", "  pass", NOTHING)
+    with pytest.raises(
+        ArgumentError, match="line 4: the number of iterations depends on the value of a tensor"
+    ):
+        program(X)
+
+
+def test_a_module_that_contains_itself_opens(tmp_path: Path) -> None:
+    pickled = b"\x80\x02c__torch__\nM\n)\x81q\x00}X\x05\x00\x00\x00innerh\x00sb."
+    path = archive(tmp_path, forward(NOTHING))
+    with zipfile.ZipFile(path) as members:
+        code = members.read("m/code/__torch__.py")
+    with zipfile.ZipFile(path, "w") as members:
+        members.writestr("m/data.pkl", pickled)
+        members.writestr("m/code/__torch__.py", code)
+    np.testing.assert_array_equal(onward.load(path)(X)[0], X)

@@ -1,0 +1,55 @@
+"""Plans of If, Loop and Scan compute what their nodes mean, and bodies are planned once."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support import control_flow
+from support.evaluate import evaluate
+from support.onnx_nodes import open_model
+
+from onward.graph.planner import MAX_PLANS
+
+
+def assert_same_bits(model: Any, feeds: list[control_flow.Feeds]) -> None:
+    opened = open_model(model)
+    for feed in (*feeds, *feeds):
+        expected = evaluate(opened._graph, *feed.values())
+        for y, exact in zip(opened(**feed), expected, strict=True):
+            assert y.dtype == exact.dtype and y.shape == exact.shape
+            np.testing.assert_array_equal(y, exact)
+
+
+@pytest.mark.parametrize("name", control_flow.CASES)
+def test_a_plan_has_the_bits_of_its_nodes(name: str) -> None:
+    assert_same_bits(*control_flow.CASES[name]())
+
+
+@pytest.mark.parametrize("options", control_flow.SCANS)
+def test_a_scan_has_the_bits_of_its_nodes(options: tuple[int, ...]) -> None:
+    assert_same_bits(*control_flow.scan(*options))
+
+
+def test_the_bodies_of_a_loop_are_planned_once() -> None:
+    model, feeds = control_flow.loop_for()
+    opened = open_model(model)
+    opened(**feeds[-1])
+    (body,) = opened._planner._weights.planners.values()
+    assert len(body._plans) == 1
+
+
+def test_an_if_in_a_loop_is_planned_once_although_it_reads_the_number_of_the_iteration() -> None:
+    model, feeds = control_flow.loop_with_inner_loop_and_if()
+    opened = open_model(model)
+    opened(**feeds[-1])
+    planners = opened._planner._weights.planners.values()
+    assert len(planners) == 4  # the loops and the branches
+    assert all(len(planner._plans) == 1 for planner in planners)
+
+
+def test_a_loop_whose_values_grow_keeps_a_bounded_number_of_plans() -> None:
+    model, feeds = control_flow.loop_that_grows()
+    opened = open_model(model)
+    opened(**feeds[-1])
+    (body,) = opened._planner._weights.planners.values()
+    assert len(body._plans) <= MAX_PLANS
