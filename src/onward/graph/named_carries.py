@@ -52,6 +52,8 @@ def streamed_with(
             name,
             as_declared(declared[name], initial[name]).copy()
             if name in initial
+            else graph.constants[name].copy()
+            if name in graph.defaults
             else _zeros(declared[name], batch),
         )
         for name in carry
@@ -68,16 +70,17 @@ def _zeros(declared: Input, batch: int) -> AnyArray:
 def found_carries(graph: Graph) -> dict[str, str]:
     """Return the outputs that belong to inputs: equal shapes and dtypes, and names that differ by an affix.
 
-    An input or output that belongs to several others is left out.
+    The carries that the file records are among them. An input or output that belongs to several others is left out.
     """
     candidates = candidate_carries(graph)
     pairs = {name: [o for o in outputs if _stem(o) == _stem(name)] for name, outputs in candidates.items()}
     used = [output for outputs in pairs.values() for output in outputs]
-    return {
+    found = {
         name: outputs[0]
         for name, outputs in pairs.items()
         if len(outputs) == 1 and used.count(outputs[0]) == 1
     }
+    return found | graph.carries
 
 
 def candidate_carries(graph: Graph) -> dict[str, list[str]]:
