@@ -70,7 +70,8 @@ def _zeros(declared: Input, batch: int) -> AnyArray:
 def found_carries(graph: Graph) -> dict[str, str]:
     """Return the outputs that belong to inputs: equal shapes and dtypes, and names that differ by an affix.
 
-    The carries that the file records are among them. An input or output that belongs to several others is left out.
+    The carries that the file records are among them. An input or output that belongs to several others is
+    left out.
     """
     candidates = candidate_carries(graph)
     pairs = {name: [o for o in outputs if _stem(o) == _stem(name)] for name, outputs in candidates.items()}
