@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.sequence_graphs import RandomGraph, blocks, normal
+from support.sequence_graphs import RandomGraph, blocks, detector, normal
 
 import onward
 from onward import errors
@@ -154,3 +154,12 @@ def test_x_of_a_wrong_shape_changes_nothing() -> None:
         with pytest.raises(errors.ShapeError, match=r"must be one step \(4\) or a block \(T, 4\)"):
             stream(x)
     np.testing.assert_equal(stream.state, before)
+
+
+def test_steps_without_output_run_in_the_core() -> None:
+    stream = detector(8).stream()  # every other step completes none
+    for step in normal(np.random.default_rng(0), 12, 8):
+        stream(step)
+    plans = stream._planner._plans.values()
+    assert len(plans) > 2
+    assert all(plan.entry is not None for plan in plans)  # no step runs in NumPy

@@ -73,6 +73,35 @@ def test_a_row_has_the_same_bits_in_any_batch(name: str, tmp_path: Path) -> None
             np.testing.assert_array_equal(y[row : row + 1], alone)
 
 
+@pytest.mark.parametrize("number", range(100))
+def test_random_modules_give_the_same_bits_in_any_batch_with_any_threads_and_instructions(
+    number: int, tmp_path: Path
+) -> None:
+    module, inputs = modules.random_module(10_000 + number)
+    path, scale = tmp_path / "model.onnx", inputs["scale"]
+    x = modules.inputs_of({"x": (5, *inputs["x"].shape[1:])}, number)["x"]
+    try:
+        module(torch.from_numpy(x), torch.from_numpy(scale))
+    except RuntimeError as error:  # a kernel is longer than its input
+        pytest.skip(str(error))
+    path.write_bytes(modules.exported(module, {"x": x, "scale": scale}, dynamic_axes={"x": {0: "batch"}}))
+    model: Any = onward.load(path)
+    expected, before = model(x, scale), _core.isa()
+    for row in range(5):
+        for y, alone in zip(expected, model(x[row : row + 1], scale), strict=True):
+            np.testing.assert_array_equal(y[row : row + 1], alone)
+    with onward.num_threads(2):
+        for y, other in zip(expected, model(x, scale), strict=True):
+            np.testing.assert_array_equal(y, other)
+    try:
+        for isa in _core.available_isas():
+            _core.set_isa(isa)
+            for y, other in zip(expected, onward.load(path)(x, scale), strict=True):
+                np.testing.assert_array_equal(y, other, err_msg=isa)
+    finally:
+        _core.set_isa(before)
+
+
 @pytest.mark.parametrize("name", modules.WHOLE)
 def test_threads_and_instruction_sets_give_the_same_bits(name: str, tmp_path: Path) -> None:
     _, inputs, model = whole(name, tmp_path)

@@ -303,9 +303,44 @@ def _pooling(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
     return _over_time(pooling), F_in
 
 
+def standardized(x: Tensor) -> Tensor:
+    """A normalization that is written out; the exporter writes its operations."""
+    centered = x - x.mean(-1, True)
+    return centered / torch.sqrt((centered**2).mean(-1, True) + 1e-5)
+
+
+def _cell(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
+    """The first steps of a cell, unrolled."""
+    H = int(rng.choice([1, 7, 16, 33]))
+    if rng.random() < 0.5:
+        gru = nn.GRUCell(F_in, H)
+
+        def run_gru(x: Tensor) -> Tensor:
+            h, steps = torch.tanh(x[:, 0, :1]).repeat(1, H), []
+            for t in range(min(4, x.shape[1])):
+                h = gru(x[:, t], h)
+                steps.append(h)
+            return torch.stack(steps, 1)
+
+        return Step(run_gru, gru), H
+    lstm = nn.LSTMCell(F_in, H)
+
+    def run_lstm(x: Tensor) -> Tensor:
+        h = c = torch.tanh(x[:, 0, :1]).repeat(1, H)
+        steps = []
+        for t in range(min(4, x.shape[1])):
+            h, c = lstm(x[:, t], (h, c))
+            steps.append(h)
+        return torch.stack(steps, 1)
+
+    return Step(run_lstm, lstm), H
+
+
 def _elementwise(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
     functions: list[Callable[[Tensor], Tensor]] = [
         *(torch.relu, torch.tanh, torch.sigmoid, F.gelu, F.silu, F.elu, F.softplus, F.hardtanh, torch.abs),
+        *(F.mish, F.hardswish, lambda x: F.gelu(x, approximate="tanh"), lambda x: x * torch.sigmoid(1.7 * x)),
+        *(standardized, lambda x: x * torch.rsqrt((x * x).mean(-1, True) + 1e-5)),
         *(lambda x: x * x + 0.5, lambda x: torch.sqrt(x.abs() + 0.1), lambda x: 1 / (x.abs() + 0.5)),
         *(lambda x: x.clamp(-0.3, 0.9), lambda x: torch.cat([x, -x], -1)[..., ::2], lambda x: x.flip(1)),
         *(
@@ -341,7 +376,7 @@ def _residual(rng: np.random.Generator, F_in: int) -> tuple[Step, int]:
 
 HEADS: list[Callable[[Tensor], Any]] = [
     *(lambda x: x, lambda x: x[:, -1], lambda x: x.mean(1), lambda x: x.amax(1), lambda x: x.sum(-1)),
-    *(lambda x: (x[:, 0], x.transpose(1, 2)), lambda x: x.reshape(len(x), -1), lambda x: x.unbind(1)[0]),
+    *(lambda x: (x[:, 0], x.transpose(1, 2)), lambda x: x.flatten(1), lambda x: x.unbind(1)[0]),
 ]
 
 
@@ -360,6 +395,7 @@ class Random(nn.Module):
             _linear,
             _attention,
             _residual,
+            _cell,
         ]
         steps = []
         for _ in range(int(rng.integers(2, 7))):

@@ -211,12 +211,12 @@ def _script(
             return None
         from ..graph import Model
         from .torch import archive
-        from .torch.script.program import Program, has_forward, is_script
+        from .torch.script.program import has_forward, is_script, open_program
 
         content = archive.read(data)
         if not is_script(content) or (method is None and part is None and not has_forward(content)):
             return None
-        return Model(Program(content, method or "forward", part or "").graph())
+        return Model(open_program(data, method or "forward", part or "").graph())
 
 
 def _reject(path: str | os.PathLike[str], options: Mapping[str, Any], reason: str) -> None:

@@ -52,9 +52,10 @@ def streamed_with(
             name,
             as_declared(declared[name], initial[name]).copy()
             if name in initial
-            else graph.constants[name].copy()
+            else graph.constants[name]
             if name in graph.defaults
             else _zeros(declared[name], batch),
+            any_shape=name in graph.carries,
         )
         for name in carry
     )
@@ -70,18 +71,19 @@ def _zeros(declared: Input, batch: int) -> AnyArray:
 def found_carries(graph: Graph) -> dict[str, str]:
     """Return the outputs that belong to inputs: equal shapes and dtypes, and names that differ by an affix.
 
-    The carries that the file records are among them. An input or output that belongs to several others is
-    left out.
+    An input or output that belongs to several others is left out. If the source declares its state, that is
+    what is carried.
     """
+    if graph.carries:
+        return dict(graph.carries)
     candidates = candidate_carries(graph)
     pairs = {name: [o for o in outputs if _stem(o) == _stem(name)] for name, outputs in candidates.items()}
     used = [output for outputs in pairs.values() for output in outputs]
-    found = {
+    return {
         name: outputs[0]
         for name, outputs in pairs.items()
         if len(outputs) == 1 and used.count(outputs[0]) == 1
     }
-    return found | graph.carries
 
 
 def candidate_carries(graph: Graph) -> dict[str, list[str]]:

@@ -24,12 +24,14 @@ NO_AXES = Axes()
 class Carry(NamedTuple):
     """A value that an output of the graph passes to an input of the next call.
 
-    `initial` is its value at the start. Its length along `axes.time` may vary from call to call.
+    `initial` is its value at the start. Its length along `axes.time` may vary from call to call; if
+    `any_shape`, so may its shape.
     """
 
     name: str
     initial: AnyArray
     axes: Axes = NO_AXES
+    any_shape: bool = False
 
 
 @dataclass

@@ -220,7 +220,7 @@ def check_carry(carry: Carry, before: AnyArray, after: AnyArray, when: str) -> N
     shapes = [list(a.shape) for a in (before, after)]
     if carry.axes.time is not None and len(shapes[0]) == len(shapes[1]):
         shapes[1][carry.axes.time] = shapes[0][carry.axes.time]
-    if shapes[0] != shapes[1]:
+    if shapes[0] != shapes[1] and not carry.any_shape:
         raise ShapeError(f"{carry.name} has shape {after.shape} {when}, but {before.shape} before")
     if before.dtype != after.dtype:
         raise DtypeError(f"{carry.name} has dtype {after.dtype} {when}, but {before.dtype} before")

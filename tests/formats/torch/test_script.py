@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import support
 from support.hostile import bounded
+from support.pickles import tensor
 
 import onward
 from onward.errors import ArgumentError, FileError, OnwardError
@@ -175,6 +176,22 @@ def test_assigned_attributes_are_carries_that_start_from_the_file(tmp_path: Path
     np.testing.assert_array_equal(program(X, count)[0], X + 9)
     for start in range(20):  # more values than there are plans
         np.testing.assert_array_equal(program(X, start)[0], X + start + 1)
+
+
+def test_a_stream_carries_the_attributes_from_call_to_call(tmp_path: Path) -> None:
+    body = forward("past = self.past", "self.past = torch.cat([past, x])", "return torch.sum(self.past, [0])")
+    state = b"}X\x04\x00\x00\x00past" + tensor((1, 3)) + b"s"
+    path = archive(tmp_path, body, "  past : Tensor\n", state=state)
+    with zipfile.ZipFile(path, "a") as members:
+        members.writestr("m/data/0", np.ones(3, "<f4").tobytes())
+    program = onward.load(path)
+    stream = program.stream()
+    for calls in range(1, 4):
+        np.testing.assert_array_equal(stream(X), 1 + calls * X.sum(0))
+    stream.reset()
+    np.testing.assert_array_equal(stream(X), 1 + X.sum(0))
+    copied = pickle.loads(pickle.dumps(program))
+    np.testing.assert_array_equal(copied(X)[0], 1 + X.sum(0))
 
 
 def test_numbers_among_the_inputs_decide_branches_and_sizes(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
-from ..archive import Archive
+from ...zip import Data
+from ..archive import Archive, read
 from ..aten import Symbol, Tensor
 from ..unpickle import PickledObject
 from .carries import carried
@@ -51,6 +52,7 @@ class Program:
     """A method of a module in an archive. `graph()` returns a graph of one node, which records the method."""
 
     def __init__(self, archive: Archive, method: str = "forward", part: str = "") -> None:
+        self.content: Data = b""  # of the file, for pickling
         self.code = Code(archive.code)
         self.loader = Loader(archive, self.code)
         self.part = part
@@ -133,6 +135,7 @@ class Program:
                 graph.add_input(carry.name, value.dtype if is_number else None, () if is_number else None)
             )
             graph.add_constant(value, carry.name)
+            graph.carries[carry.name] = f"{carry.name}_out"
         weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
         outputs = [leaf.name for leaf in _leaves(self.outputs)] + [f"{c.name}_out" for c in self.carries]
         if not outputs:
@@ -290,8 +293,17 @@ class Program:
             raise ArgumentError(f"an output is a {type(value).__name__}, not a tensor")
         return interpreter.graph.add_constant(NONE if value is None else np.array(value))
 
-    def __getstate__(self) -> dict[str, Any]:
-        raise ArgumentError("a model of TorchScript cannot be pickled: load its file again")
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.content:
+            raise ArgumentError("this program cannot be pickled: load its file again")
+        return open_program, (bytes(self.content), self.method, self.part)
+
+
+def open_program(content: Data, method: str, part: str) -> Program:
+    """Return a program of the archive with this content."""
+    program = Program(read(content), method, part)
+    program.content = content
+    return program
 
 
 def is_script(archive: Archive) -> bool:
