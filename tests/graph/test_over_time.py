@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.sequence_graphs import RandomGraph, blocks, normal
+from support.sequence_graphs import RandomGraph, blocks, detector, normal
 
 import onward
 from onward import errors
@@ -72,7 +72,7 @@ WHOLE = [
         [TO_CHANNELS, ("Conv", [FILTERS], {"auto_pad": "SAME_UPPER", "strides": [2]})],
         "its padding depends on",
     ),
-    ([("Pad", [[0, 2, 0, 0, 0, 0]], {"mode": "reflect"})], "it pads time with mode='reflect'"),
+    ([("Pad", [[0, 2, 0, 0, 0, 0]], {"mode": "wrap"})], "it pads time with mode='wrap'"),
     ([TO_CHANNELS, ("InstanceNormalization", [np.ones(4, np.float32)] * 2, {})], "it combines the steps"),
     ([("Einsum", [], {"equation": "btc->bt"})], "Onward has no rule for Einsum over time"),
 ]
@@ -154,3 +154,26 @@ def test_x_of_a_wrong_shape_changes_nothing() -> None:
         with pytest.raises(errors.ShapeError, match=r"must be one step \(4\) or a block \(T, 4\)"):
             stream(x)
     np.testing.assert_equal(stream.state, before)
+
+
+def test_steps_without_output_run_in_the_core() -> None:
+    stream = detector(8).stream()  # every other step completes none
+    for step in normal(np.random.default_rng(0), 12, 8):
+        stream(step)
+    plans = stream._planner._plans.values()
+    assert len(plans) > 2
+    assert all(plan.entry is not None for plan in plans)  # no step runs in NumPy
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge"])
+@pytest.mark.parametrize("sides", [(3, 0), (0, 3), (2, 4)])
+def test_padding_with_own_steps_streams_even_if_the_sequence_is_short(
+    mode: str, sides: tuple[int, int]
+) -> None:
+    rng, pads = np.random.default_rng(0), [0, sides[0], 0, 0, sides[1], 0]
+    model = over_steps(("Pad", [pads], {"mode": mode}), ("Exp", [], {}))
+    for T in (1, 2, 4, 5, 9):
+        for _ in range(3):
+            x, stream = normal(rng, T, 4), model.stream(time_axis=1)
+            y = np.concatenate([*(stream(x[block]) for block in blocks(rng, T)), stream.finish()])
+            np.testing.assert_array_equal(y, model(x[None])[0][0])

@@ -115,6 +115,29 @@ def regions() -> Iterator[Case]:
                 yield composed(f"{mode} {transformation} {ratio}", [node], inputs, TensorProto.FLOAT, 16)
 
 
+def learned() -> Iterator[Case]:
+    """Operators of classical machine learning, of which the onnx package has no cases."""
+    x, categories = normal(5, 4), np.array([[1, 3], [2, 2]])
+    incomplete = np.where(np.arange(20).reshape(5, 4) % 7 == 3, np.nan, x).astype(np.float32)
+    numbers = [float(number) for number in normal(8)]
+    for operator, inputs, attributes in (
+        ("Scaler", {"x": x}, {"offset": numbers[:4], "scale": numbers[4:]}),
+        ("Scaler", {"x": x}, {"offset": numbers[:1], "scale": numbers[1:2]}),
+        ("Imputer", {"x": incomplete}, {"imputed_value_floats": numbers[:4], "replaced_value_float": np.nan}),
+        ("Imputer", {"x": x}, {"imputed_value_floats": numbers[:1], "replaced_value_float": float(x[0, 0])}),
+        ("OneHotEncoder", {"x": categories}, {"cats_int64s": [1, 2, 3]}),
+        ("OneHotEncoder", {"x": categories.astype(np.float32)}, {"cats_int64s": [1, 2, 3]}),
+        ("OneHotEncoder", {"x": categories}, {"cats_int64s": [1, 2], "zeros": 1}),
+        ("FeatureVectorizer", {"x": x, "z": normal(5, 2)}, {"inputdimensions": [4, 2]}),
+        ("LinearRegressor", {"x": x}, {"coefficients": numbers[:4], "intercepts": numbers[4:5]}),
+        ("LinearRegressor", {"x": x}, {"coefficients": numbers, "intercepts": numbers[:2], "targets": 2}),
+    ):
+        node = helper.make_node(operator, list(inputs), ["y"], domain="ai.onnx.ml", **attributes)
+        case = composed(operator, [node], inputs, TensorProto.FLOAT)
+        case.model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+        yield case
+
+
 def run(case: Case, model: Callable[..., Any]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the onnx package's operators
@@ -149,7 +172,7 @@ def check(actual: Any, wanted: Any) -> None:
         np.testing.assert_allclose(actual, wanted, tolerance, 1e-6)
 
 
-CASES = [*suite(), *sequences(), *regions()]
+CASES = [*suite(), *sequences(), *regions(), *learned()]
 
 
 @pytest.mark.parametrize("operator", sorted(OPERATORS))

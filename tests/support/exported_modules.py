@@ -249,6 +249,11 @@ LAYERS = {
         lambda: Function(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)),
         _states((3, 5, 8), (3, 4, 8)),
     ),
+    "weight norm": Case(lambda: nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 3)), _x(2, 3, 7), B),
+    "weight norm of an LSTM": Case(
+        lambda: First(nn.utils.parametrizations.weight_norm(nn.LSTM(3, 4), "weight_hh_l0")), _x(4, 2, 3)
+    ),
+    "EmbeddingBag": Case(lambda: nn.EmbeddingBag(9, 4, mode="mean"), lambda: (torch.randint(0, 9, (3, 6)),)),
     "positions": Case(Positional, lambda: (torch.randint(0, 20, (3, 6)),), {0: (0, 1)}),
     "activations": of(
         lambda x: [

@@ -85,8 +85,9 @@ class RandomGraph:
         self.channels = outputs
 
     def pad(self) -> None:
-        before, after = self.pick((2, 0), (0, 3), (-1, 1), (1, -2))
-        self.add("Pad", self.integers(0, 0, before, 0, 0, after))
+        before, after = self.pick((2, 0), (0, 3), (2, 1), (-1, 1), (1, -2))
+        mode = self.pick("constant", "reflect", "edge") if min(before, after) >= 0 else "constant"
+        self.add("Pad", self.integers(0, 0, before, 0, 0, after), mode=mode)
 
     def cumulative(self) -> None:
         self.add("CumSum", self.graph.add_constant(np.array(2)))

@@ -5,7 +5,6 @@ resolves each If whose condition is known, and unrolls short loops. All other no
 or run in NumPy between the steps.
 """
 
-import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,6 +171,9 @@ class Compiler:
         if signatures is None:
             self._run_in_numpy(node, inputs, None)
             return False
+        if operation.is_pure and all(0 in s.shape for s in _used(node, signatures)):
+            self._define(node, [_new_value(signature, None) for signature in signatures])
+            return True
         views = self._lower(node, operation, inputs, signatures)
         if views is None:
             self._run_in_numpy(node, inputs, signatures)
@@ -182,9 +184,10 @@ class Compiler:
     ) -> list[View] | None:
         """Add a node as steps of the core; return the views of its outputs, or None if it has no steps."""
         before = len(self._builder.steps)
-        empty = any(math.prod(value.shape) == 0 for value in (*inputs[:1], *signatures) if value is not None)
-        used = [s for s, output in zip(signatures, node.outputs, strict=False) if output]
-        if operation.lower is None or empty or any(s.dtype.name not in DTYPES for s in used):
+        empty = any(0 in value.shape for value in (*inputs[:1], *signatures) if value is not None)
+        if operation.lower is None or (empty and not operation.lowers_empty):
+            return None
+        if any(s.dtype.name not in DTYPES for s in _used(node, signatures)):
             return None
         views = operation.lower(self._builder, node, inputs, [s.shape for s in signatures])
         if views is None or any(v.dtype != s.dtype for v, s in zip(views, signatures, strict=False)):
@@ -193,11 +196,7 @@ class Compiler:
         # A view of an input's memory counts as used once only if the input is also used once.
         is_new = len(self._builder.steps) > before
         alone = is_new or all(value is None or value.known or value.used_once for value in inputs)
-        values = [
-            Value(signature.shape, signature.dtype, view=view)
-            for signature, view in zip(signatures, views, strict=False)
-        ]
-        self._define(node, values, alone)
+        self._define(node, list(map(_new_value, signatures, views)), alone)
         return views
 
     def _run_in_numpy(
@@ -265,10 +264,12 @@ class Compiler:
     def _output(self, value: Value | None) -> Source:
         """Return the source of an output; the core copies a view into an array of its own."""
         assert value is not None
-        if value.known or value.view is None:
+        is_empty = value.known and 0 in value.shape and value.dtype.name in DTYPES
+        if not is_empty and (value.known or value.view is None):
             return _source(value)
-        target = self._builder.new_argument(*value.shape, dtype=value.view.dtype)
-        self._builder.add("copy", value.view, target)
+        target = self._builder.new_argument(*value.shape, dtype=value.dtype.name)
+        if not is_empty:
+            self._builder.add("copy", value.view, target)
         return Location(target, value.name)
 
     def _end_segment(self) -> None:
@@ -276,6 +277,17 @@ class Compiler:
         if steps > self._builder.segment_start:
             self._program.segments.append((self._builder.segment_start, steps))
         self._builder.segment_start = steps
+
+
+def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:
+    """Return the signatures of the outputs that have a name."""
+    return [signature for signature, output in zip(signatures, node.outputs, strict=False) if output]
+
+
+def _new_value(signature: Signature, view: View | None) -> Value:
+    """Return the value at a view; one without elements is known."""
+    shape, dtype = signature
+    return Value(shape, dtype, np.empty(shape, dtype)) if 0 in shape else Value(shape, dtype, view=view)
 
 
 def _source(value: Value | None) -> Source:

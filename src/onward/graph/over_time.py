@@ -143,6 +143,11 @@ class BlockBuilder:
         timing = self.timing(name) if name else None
         return None if timing is None else timing.axis
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the graph ends the sequence."""
+        return self._at_end
+
     def known(self, name: str) -> AnyArray | None:
         """Return a value that does not depend on the values of the sequence, for one length."""
         value = self._first.get(name)

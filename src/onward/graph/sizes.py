@@ -40,33 +40,28 @@ class Sizes:
     axes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
     def check(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Check the shapes of inputs by name. Raises ShapeError, which names the axis and the constraint."""
-        found: dict[str, tuple[int, str]] = {}
-        for name, shape in shapes.items():
-            for axis, (size, symbol) in enumerate(zip(shape, self.axes.get(name, ()), strict=False)):
-                if symbol in self.ranges:
-                    self._bind(str(symbol), size, f"axis {axis} of {name}", found)
-        sizes = {symbol: size for symbol, (size, _) in found.items()}
-        for name, shape in shapes.items():
-            for axis, (size, text) in enumerate(zip(shape, self.axes.get(name, ()), strict=False)):
-                expected = evaluate(text, sizes) if isinstance(text, str) else text
-                if expected is not None and size != expected:
-                    raise ShapeError(
-                        f"axis {axis} of {name} has size {size}, but must have {text} = {expected}"
-                    )
+        """Check the shapes of inputs by name. Raises ShapeError, which names the axis and the constraint.
 
-    def _bind(self, symbol: str, size: int, where: str, found: dict[str, tuple[int, str]]) -> None:
-        low, high = self.ranges[symbol]
-        # torch.export never assumes a size of 0 or 1, and like it, Onward takes a minimum of 2 as none.
-        if (low is not None and low > 2 and size < low) or (high is not None and size > high):
-            bounds = f"{low or 0} to {'any size' if high is None else high}"
-            raise ShapeError(f"{where} has size {size}, but the model takes {symbol} from {bounds}")
-        if symbol in found and found[symbol][0] != size:
-            other, place = found[symbol]
-            raise ShapeError(
-                f"{where} has size {size}, but {place} has {other}: both are {symbol} and must be equal"
-            )
-        found[symbol] = size, where
+        Axes with the same symbol have the same size: the model has checked that.
+        """
+        places = [
+            (f"axis {axis} of {name}", size, declared)
+            for name, shape in shapes.items()
+            for axis, (size, declared) in enumerate(zip(shape, self.axes.get(name, ()), strict=False))
+        ]
+        sizes = {}
+        for place, size, symbol in places:
+            if symbol in self.ranges:
+                low, high = self.ranges[str(symbol)]
+                # torch.export assumes that no size is 0 or 1; as torch does, take a minimum of 2 as none
+                if (low is not None and low > 2 and size < low) or (high is not None and size > high):
+                    bounds = f"{low or 0} to {'any size' if high is None else high}"
+                    raise ShapeError(f"{place} has size {size}, but the model takes {symbol} from {bounds}")
+                sizes[str(symbol)] = size
+        for place, size, declared in places:
+            expected = evaluate(declared, sizes) if isinstance(declared, str) else declared
+            if expected is not None and size != expected:
+                raise ShapeError(f"{place} has size {size}, but must have {declared} = {expected}")
 
 
 def readable(expression: str) -> str:

@@ -81,7 +81,7 @@ def test_sizes_outside_their_range_are_refused(expected: dict[str, Any]) -> None
         ShapeError, match=r"axis 0 of tokens has size 2, but the model takes \w+ from 3 to 64"
     ):
         net(expected["tokens"][:2], expected["h"][:, :2])
-    with pytest.raises(ShapeError, match="axis 1 of h has size 3, but axis 0 of tokens has 4"):
+    with pytest.raises(ShapeError, match="has size 4 in tokens, but 3 in h"):
         net(expected["tokens"], expected["h"][:, :3])
     rows = net(np.repeat(expected["tokens"], 2, 0), np.repeat(expected["h"], 2, 1))[0]["scores"]
     np.testing.assert_allclose(rows[::2], expected["scores"], atol=1e-5)

@@ -20,8 +20,9 @@ OPERATORS = {
     *("SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"),
     *("SequenceMap", "SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit"),
     "TfIdfVectorizer",
-    *("ai.onnx.ml.ArrayFeatureExtractor", "ai.onnx.ml.Binarizer", "ai.onnx.ml.LabelEncoder"),
-    "ai.onnx.ml.TreeEnsemble",
+    *("ai.onnx.ml.ArrayFeatureExtractor", "ai.onnx.ml.Binarizer", "ai.onnx.ml.FeatureVectorizer"),
+    *("ai.onnx.ml.Imputer", "ai.onnx.ml.LabelEncoder", "ai.onnx.ml.LinearRegressor"),
+    *("ai.onnx.ml.OneHotEncoder", "ai.onnx.ml.Scaler", "ai.onnx.ml.TreeEnsemble"),
 }
 
 
@@ -37,6 +38,8 @@ def function(node: messages.Node, version: int, attributes: dict[str, Any]) -> C
         return ReferenceOperator(encode(node), version)
     except ModuleNotFoundError as error:
         raise ArgumentError(f"the operator {operator} needs {error.name}: {install_hint('onnx')}") from error
+    except Exception as error:  # of any type, for attributes that the operator lacks or does not accept
+        raise ArgumentError(f"the onnx package does not run it: {error}") from error
 
 
 class ReferenceOperator:

@@ -96,7 +96,7 @@ class _Scope:
             try:
                 self._add_node(node)
             except OnwardError as error:
-                if "node " in str(error):
+                if str(error).startswith("node "):
                     raise
                 raise type(error)(f"{described(node)}: {error}") from error
 

@@ -70,10 +70,13 @@ def prelu(t: Translator, self: Tensor, weight: Tensor) -> str:
 
 @aten("softplus")
 def softplus(t: Translator, self: Tensor, beta: Number = 1, threshold: Number = 20) -> str:
-    if beta == 1:
-        return t.add("Softplus", self)
-    scaled = t.add("Softplus", t.add("Mul", self, t.cast(beta, self.dtype)))
-    return t.add("Div", scaled, t.cast(beta, self.dtype))
+    """log(1 + exp(beta x)) / beta; x itself where beta x exceeds the threshold"""
+    scaled: Any = self if beta == 1 else t.add("Mul", self, t.cast(beta, self.dtype))
+    y = t.add("Softplus", scaled)
+    y = y if beta == 1 else t.add("Div", y, t.cast(beta, self.dtype))
+    if threshold == 20:  # beyond it, float32 makes no difference
+        return y
+    return t.add("Where", t.add("Greater", scaled, t.cast(threshold, self.dtype)), self, y)
 
 
 @aten("log_sigmoid")

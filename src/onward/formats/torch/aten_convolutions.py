@@ -204,7 +204,15 @@ def _adaptive(t: Translator, x: Tensor, output_size: Any, operation: str) -> str
     return str(value)
 
 
-@aten("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_linear1d.vec", "upsample_bilinear2d.vec")
+@aten(
+    "upsample_nearest1d.vec",
+    "upsample_nearest2d.vec",
+    "upsample_linear1d.vec",
+    "upsample_bilinear2d.vec",
+    "upsample_bicubic2d.vec",
+    "_upsample_nearest_exact1d.vec",
+    "_upsample_nearest_exact2d.vec",
+)
 def upsample_vec(
     t: Translator,
     input: Tensor,
@@ -215,7 +223,15 @@ def upsample_vec(
     return _upsample(t, input, output_size, align_corners, scale_factors)
 
 
-@aten("upsample_nearest1d", "upsample_nearest2d", "upsample_linear1d", "upsample_bilinear2d")
+@aten(
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "upsample_linear1d",
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+    "_upsample_nearest_exact1d",
+    "_upsample_nearest_exact2d",
+)
 def upsample(
     t: Translator, self: Tensor, output_size: Any, align_corners: bool = False, **scales: float | None
 ) -> str:
@@ -230,16 +246,17 @@ def _upsample(t: Translator, x: Tensor, output_size: Any, align_corners: bool, f
         scales, sizes = None, t.vector([*t.sizes(x)[:2], *output_size])
     else:
         scales, sizes = t.constant([1.0, 1.0, *_spread(factors, n)], np.float32), None
-    mode = "asymmetric" if nearest else "align_corners" if align_corners else "half_pixel"
+    exact = "exact" in t.node.target
+    positions = "align_corners" if align_corners else "half_pixel"
     return t.add(
         "Resize",
         x,
         None,
         scales,
         sizes,
-        mode="nearest" if nearest else "linear",
-        nearest_mode="floor",
-        coordinate_transformation_mode=mode,
+        mode="nearest" if nearest else "cubic" if "cubic" in t.node.target else "linear",
+        nearest_mode="round_prefer_ceil" if exact else "floor",
+        coordinate_transformation_mode="asymmetric" if nearest and not exact else positions,
     )
 
 

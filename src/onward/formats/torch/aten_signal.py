@@ -49,14 +49,10 @@ def complex_to_complex(
     axis, size = self.axis(_only(dim)), t.size(self, _only(dim))
     y = t.add("DFT", self, None, t.constant(axis), inverse=int(not forward))
     if not forward:
-        y = _scaled(t, y, BY_SIZE, _inverse(size), _part(self))  # ONNX's inverse divides by the size
+        if not isinstance(size, int):
+            raise ArgumentError("the inverse transform of an axis of unknown size is not supported")
+        y = t.add("Mul", y, t.cast(size, _part(self)))  # ONNX's inverse divides by the size
     return _scaled(t, y, normalization, size, _part(self))
-
-
-def _inverse(size: Any) -> Any:
-    if not isinstance(size, int):
-        raise ArgumentError("the inverse transform of an axis of unknown size is not supported")
-    return 1 / size if size else 1
 
 
 @aten("_fft_c2r")

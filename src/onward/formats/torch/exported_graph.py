@@ -15,6 +15,8 @@ from ...graph.sizes import Sizes, readable
 from ...graph.structure import Fixed, Structure
 from . import (  # noqa: F401 - each module registers its operators
     aten_activations,
+    aten_combinations,
+    aten_composites,
     aten_control,
     aten_convolutions,
     aten_creation,

@@ -96,13 +96,11 @@ def skip(count: AnyArray, x: AnyArray, *, axis: int) -> tuple[AnyArray, AnyArray
 
 @skip.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    axis, x = node.attributes["axis"], typed_view(b, inputs[1])
-    if x is None or (rest := shapes[1][axis]) > 0:
+    axis, (rest, x) = node.attributes["axis"], (typed_view(b, value) for value in inputs)
+    if x is None or rest is None:
         return None
     size = x.shape[axis]
-    assert not rest
-    y = x.sliced(axis, size - shapes[0][axis], size)
-    return [y, y.sliced(axis, 0, 0)]
+    return [x.sliced(axis, size - shapes[0][axis], size), rest.sliced(axis, 0, shapes[1][axis])]
 
 
 def _align_signature(*pairs: Known, axes: Sequence[int]) -> list[Signature]:
@@ -133,7 +131,8 @@ def align(*pairs: AnyArray, axes: Sequence[int]) -> tuple[AnyArray, ...]:
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     axes, views = node.attributes["axes"], []
     for i, axis in enumerate(axes):
-        view = _joined(b, inputs[2 * i : 2 * i + 2], axis)
+        pair = inputs[2 * i : 2 * i + 2]
+        view = _joined(b, pair, axis) or typed_view(b, pair[1])  # neither has steps
         if view is None:
             return None
         views.append(view)
@@ -170,6 +169,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     inner: Node = node.attributes["node"]
     lower = OPERATIONS[inner.operation].lower
     return lower(b, inner, inputs, shapes) if lower else None
+
+
+for _name in ("Continue", "Skip", "Align"):
+    OPERATIONS[_name].lowers_empty = True
 
 
 # The axes that blocks differ in are those over time; along all others, the operations only move elements.

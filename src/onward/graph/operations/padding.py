@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..node import AnyArray, Node, Signature
 from ..view import View
 from .arguments import as_axes, as_integers
 from .movement import move
-from .registry import Inputs, Known, combining, known, operation
+from .registry import Inputs, Known, combining, known, operation, typed_view
 
 
 def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int, int]]:
@@ -140,14 +141,120 @@ def _(time: Any, node: Node) -> None:
         return
     widths = _widths(len(time.shape(x)), time.known(pads), time.known(axes) if axes else None)
     before, after = widths[axis]
-    if node.attributes.get("mode", "constant") != "constant":
-        time.refuse(node, f"it pads time with mode={node.attributes['mode']!r}")
+    mode = node.attributes.get("mode", "constant")
     element = 0 if not value else time.known(value)
-    y = time.padded(node, x, before, after, 0 if element is None else element)
+    if mode == "constant":
+        y = time.padded(node, x, before, after, 0 if element is None else element)
+    else:
+        y = _mirrored(time, node, before, after, mode)
     widths[axis] = 0, 0
     if any(map(any, widths)):
+        if mode != "constant":
+            time.refuse(node, f"it pads time and another axis with mode={mode!r}")
         flat = [number for side in zip(*widths, strict=True) for number in side]
         inputs = (y, time.constant(np.array(flat)), value)
         timing = time.timing(y)
         y = time.define_new(time.add("Pad", *inputs), timing)
     time.define(node.outputs[0], y, time.timing(y))
+
+
+def _mirrored(time: Any, node: Node, before: int, after: int, mode: str) -> str:
+    """Pad time with its own steps: hold back the first steps until they suffice, and keep the last ones."""
+    if mode not in ("reflect", "edge") or min(before, after) < 0:
+        time.refuse(node, f"it pads time with mode={mode!r}")
+    x = node.inputs[0]
+    timing, needed = time.timing(x), [count + 1 if mode == "reflect" else 1 for count in (before, after)]
+    empty, one = list(time.shape(x)), list(time.shape(x))
+    empty[timing.axis], one[timing.axis] = 0, 1
+    waiting = time.carry(node, np.ones(one, bool), timing.axis, "waiting")
+    held = time.carry(node, np.zeros(empty, time.dtype(x)), timing.axis, "held")
+    recent = time.carry(node, np.zeros(empty, time.dtype(x)), timing.axis, "steps")
+    attributes = {"axis": timing.axis, "count": before, "needed": needed[0], "mode": mode}
+    y, waiting_after, held_after = time.add_all("PadStart", (waiting, held, x), 3, **attributes)
+    joined = time.add("Concat", recent, x, axis=timing.axis)
+    numbers = ([-needed[1]], [np.iinfo(np.int64).max], [timing.axis])
+    recent_after = time.add("Slice", joined, *(time.constant(np.array(n)) for n in numbers))
+    if time.at_end:
+        attributes = {"axis": timing.axis, "before": before, "after": after, "mode": mode}
+        rest = time.add("PadEnd", waiting_after, held_after, recent_after, **attributes)
+        y = time.add("Concat", y, rest, axis=timing.axis)
+    else:
+        for carry, value in ((waiting, waiting_after), (held, held_after), (recent, recent_after)):
+            time.keep(carry, value)
+    stages = (*timing.stages, (needed[0] - 1, 0))
+    latency = timing.latency + (needed[0] - 1) * timing.stride
+    return str(time.define_new(y, replace(timing, stages=stages, latency=latency, tail=timing.tail + after)))
+
+
+def _start_signature(
+    waiting: Known, held: Known, x: Known, *, axis: int, count: int, needed: int, mode: str
+) -> list[Signature]:
+    def sized(like: Known, size: int) -> Signature:
+        return Signature((*like.shape[:axis], size, *like.shape[axis + 1 :]), like.dtype)
+
+    steps = held.shape[axis] + x.shape[axis]
+    if not waiting.shape[axis]:
+        return [sized(x, steps), sized(waiting, 0), sized(x, 0)]
+    if steps < needed:
+        return [sized(x, 0), sized(waiting, 1), sized(x, steps)]
+    return [sized(x, count + steps), sized(waiting, 0), sized(x, 0)]
+
+
+@operation("PadStart", signature=_start_signature)
+def pad_start(
+    waiting: AnyArray, held: AnyArray, x: AnyArray, *, axis: int, count: int, needed: int, mode: str
+) -> tuple[Any, ...]:
+    """Pad the start of a sequence as soon as there are enough steps; `waiting` has a step until then.
+
+    Returns the steps, and the next `waiting` and `held`.
+    """
+    y, *_ = _start_signature(waiting, held, x, axis=axis, count=count, needed=needed, mode=mode)
+    joined = np.concatenate([held, x], axis)
+    none = (slice(None),) * axis + (slice(0, 0),)
+    if waiting.shape[axis] and not y.shape[axis]:
+        return joined[none], waiting, joined
+    if waiting.shape[axis]:
+        widths = [(count, 0) if other == axis else (0, 0) for other in range(x.ndim)]
+        joined = np.pad(joined, widths, mode=mode)  # type: ignore[call-overload]  # one of NumPy's modes
+    return joined, waiting[none], joined[none]
+
+
+@pad_start.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Pass on the steps after the padding; the padding itself runs in NumPy, once."""
+    waiting, held, x = (typed_view(b, value) for value in inputs)
+    if waiting is None or held is None or x is None or waiting.shape[node.attributes["axis"]]:
+        return None
+    return [x, waiting, held]
+
+
+pad_start.lowers_empty = True
+
+
+def _end_signature(
+    waiting: Known, held: Known, recent: Known, *, axis: int, before: int, after: int, mode: str
+) -> Signature:
+    size = before + held.shape[axis] + after if waiting.shape[axis] and held.shape[axis] else after
+    if not held.shape[axis] and not recent.shape[axis]:
+        size = 0
+    return Signature((*held.shape[:axis], size, *held.shape[axis + 1 :]), held.dtype)
+
+
+@operation("PadEnd", signature=_end_signature)
+def pad_end(
+    waiting: AnyArray, held: AnyArray, recent: AnyArray, *, axis: int, before: int, after: int, mode: str
+) -> Any:
+    """Return the padding after the last steps, or the whole padded sequence if its start is still waiting."""
+    x = held if waiting.shape[axis] and held.shape[axis] else recent
+    if not x.shape[axis]:
+        return x
+    sides = (before if x is held else 0, after)
+    widths = [sides if other == axis else (0, 0) for other in range(x.ndim)]
+    y = np.pad(x, widths, mode=mode)  # type: ignore[call-overload]  # one of NumPy's modes
+    start = 0 if x is held else x.shape[axis]
+    return y[(slice(None),) * axis + (slice(start, None),)]
+
+
+@combining("PadStart", "PadEnd")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[node.attributes["axis"]]]

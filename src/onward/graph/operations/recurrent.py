@@ -68,6 +68,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if lengths is not None and not (lengths.known and (lengths.array == T).all()):
         return None
     states = [view(b, value) for value in (h, c)]
+    if T == 0:
+        unchanged = [state for state in states[: len(shapes) - 1] if state is not None]
+        return [unchanged[0], *unchanged] if len(unchanged) == len(shapes) - 1 else None
     if any(value is not None and v is None for value, v in zip((h, c), states, strict=True)):
         return None
     if x.strides[2] != 1 and x.shape[2] > 1:
@@ -305,6 +308,9 @@ def _check(name: str, shape: tuple[int, ...], expected: tuple[int | None, ...]) 
     if len(shape) != len(expected) or any(n not in (None, m) for m, n in zip(shape, expected, strict=True)):
         takes = ", ".join("any" if n is None else str(n) for n in expected)
         raise ShapeError(f"{name} has shape {shape}, but must have ({takes})")
+
+
+recurrent.lowers_empty = True
 
 
 @recurrent.combining

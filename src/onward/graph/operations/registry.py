@@ -86,6 +86,7 @@ class Operation:
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
         self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
         self.lower: Lowering | None = None
+        self.lowers_empty = False  # whether `lower` accepts arrays without elements
         self.expand: Expand | None = None  # replaces a node by those of its bodies where that is possible
         self.combines: Combines | None = None  # None: the axes are not known
         self.stream: StreamRule | None = None
