@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.sequence_graphs import RandomGraph, normal
+from support.sequence_graphs import RandomGraph, detector, normal
+from support.sequence_graphs import stepper as row_stepper
 
 from onward import errors
 from onward.graph import Graph, Input, Model
@@ -127,3 +128,40 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
     pool.save(tmp_path / "pool")
     with pytest.raises(errors.FileError, match="another model"):
         stepper("batch").pool(1).load(tmp_path / "pool")
+
+
+def test_files_that_fix_the_number_of_steps_stream_and_pool_with_any() -> None:
+    model, x = detector(8, steps=50), normal(np.random.default_rng(0), 1, 50, 8)
+    stream, pool = model.stream(), model.pool(1)
+    y = [stream(x[0, :3]), stream(x[0, 3:]), stream.finish()]
+    assert_equal_bits(np.concatenate(y), model(x)[0][0])
+    ids = pool.open(1)
+    parts = [pool.step(ids, x[:, :7])[0], *(pool.step(ids, x[:, t])[0] for t in range(7, 50))]
+    assert_equal_bits(np.concatenate(parts), np.concatenate(y)[: len(np.concatenate(parts))])
+
+
+def test_an_input_without_a_batch_axis_is_named() -> None:
+    with pytest.raises(
+        errors.ArgumentError, match="cannot run rows of a batch separately: rate has no batch axis"
+    ):
+        row_stepper().pool(2)
+
+
+def test_an_interrupt_changes_no_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = detector(8), normal(np.random.default_rng(0), 2, 6, 8)
+    stream, pool = model.stream(), model.pool(2)
+    ids = pool.open(2)
+    stream(x[0])
+    pool.step(ids, x)
+    before, states = stream.state, pool.state(ids)
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    for planner in (stream._planner, pool._planner):
+        monkeypatch.setattr(planner, "run", interrupt)
+    for call in (lambda: stream(x[0]), lambda: pool.step(ids, x)):
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    np.testing.assert_equal(stream.state, before)
+    np.testing.assert_equal(pool.state(ids), states)

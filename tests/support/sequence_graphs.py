@@ -15,10 +15,10 @@ CELLS = (onward.RNN, onward.GRU, onward.LSTM)
 class RandomGraph:
     """A graph over x (batch, time, features) that grows by random operations on (batch, channels, time)."""
 
-    def __init__(self, seed: int, features: int = 5) -> None:
+    def __init__(self, seed: int, features: int = 5, steps: int | str = "time") -> None:
         self.rng = np.random.default_rng(seed)
         self.graph, self.features, self.channels = Graph(), features, features
-        x = self.graph.add_input("x", np.float32, ("batch", "time", features))
+        x = self.graph.add_input("x", np.float32, ("batch", steps, features))
         self.value = self.graph.add("Transpose", x, perm=[0, 2, 1])
         self.stride, self.has_layer = 1, False
 
@@ -149,9 +149,9 @@ def normal(rng: np.random.Generator, *shape: int) -> NDArray[Any]:
     return rng.normal(size=shape).astype(np.float32)
 
 
-def detector(features: int) -> Model:
+def detector(features: int, steps: int | str = "time") -> Model:
     """A centred convolution with a stride, a GRU and a dense layer, over x (batch, time, features)."""
-    drawn = RandomGraph(0, features)
+    drawn = RandomGraph(0, features, steps)
     drawn.add("Conv", drawn.constant(6, features, 5), pads=[2, 2], strides=[2])
     drawn.add("Transpose", perm=[2, 0, 1])
     layer = onward.GRU(6, 7, rng=0)

@@ -30,6 +30,9 @@ def by_rows(
     likeliest first. The first inputs and outputs are carries, whose batch axes must be the same. Raises
     ArgumentError, which names the node, if an operation combines rows.
     """
+    for declared, possible in zip(graph.inputs, choices, strict=True):
+        if not possible:
+            raise ArgumentError(f"cannot run rows of a batch separately: {declared.name} has no batch axis")
     problem: ArgumentError | None = None
     for axes in islice(product(*choices), MAX_TRIALS):
         try:
@@ -39,7 +42,7 @@ def by_rows(
             continue
         if outputs[:carries] == list(axes[:carries]):
             return built, list(axes), outputs
-    raise problem or ArgumentError("the model has an input without a batch axis")
+    raise problem or ArgumentError("cannot run rows of a batch separately: a carry changes its batch axis")
 
 
 class _RowBuilder:

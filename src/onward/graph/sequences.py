@@ -25,6 +25,11 @@ class Layout(NamedTuple):
     shape: tuple[int, ...]
     axes: Axes
 
+    def open_axes(self) -> tuple[int | str, ...]:
+        """Return the axes of an input of any number of steps and rows."""
+        names = {self.axes.time: "time", self.axes.batch: "batch"}
+        return tuple(names.get(axis, size) for axis, size in enumerate(self.shape))
+
     def at(self, steps: int, rows: int) -> tuple[int, ...]:
         """Return the shape for some steps and rows."""
         sizes = {self.axes.time: steps, self.axes.batch: rows}
@@ -45,6 +50,7 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
     assert axis is not None
     builder = BlockBuilder(graph, first, second, x.name, axis, at_end=False)
     block = builder.build().without_unused()
+    block.inputs[-1] = x._replace(axes=layout.open_axes())
     timings = [builder.timing(name) for name in graph.outputs]
     rows = _batch_axes(graph, x, layout, graph.outputs)
     timed = [timing for timing in timings if timing is not None]
