@@ -12,6 +12,8 @@ from ..errors import ArgumentError
 from ..formats import load
 from ..formats.keras.runtime.graph import Model as KerasModel
 from ..formats.torch.parts import WHOLE_MODEL, Parts
+from ..graph import Model
+from ..graph.summary import summarize
 from ..layers.base import Layer
 from ..layers.summary import Row, rows, shape_text
 from .common import (
@@ -40,10 +42,10 @@ def info(model: str, nonlinearity: str | None, batch_first: bool | None, as_json
     """
     path = model_file(model)
     net: Any = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
-    if not isinstance(net, dict | Layer):  # an ONNX graph, possibly a chain of layers
-        with contextlib.suppress(ArgumentError):
+    if isinstance(net, Model):
+        with contextlib.suppress(ArgumentError):  # it may be a chain of layers
             net = net.layers()
-    layers = _layers(net) if isinstance(net, dict | Layer) else _nodes(net)
+    layers = _nodes(net) if isinstance(net, Model) else _layers(net)
     report = {
         "model": model,
         "file_bytes": path.stat().st_size,
@@ -74,10 +76,8 @@ def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
     ]
 
 
-def _nodes(graph: Any) -> list[Report]:
-    """The report on each node of an ONNX graph that holds parameters."""
-    from ..graph.summary import summarize
-
+def _nodes(graph: Model) -> list[Report]:
+    """The report on each node of a graph that holds parameters."""
     found = summarize(graph._graph)
     return [_report(row, row.kind, weights) for row, weights in zip(found.rows, found.weights, strict=True)]
 
