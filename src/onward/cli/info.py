@@ -29,7 +29,6 @@ from .common import (
     state_dict_options,
 )
 
-
 BATCH = ("batch", "batch_size", "B", "N")
 
 
@@ -100,7 +99,7 @@ def _show_steps(model: str, net: Any, length: int, as_json: bool) -> None:
         shapes = [list(array.shape) for array in arrays]
         print(json.dumps({"model": model, "input_shapes": shapes, "steps": steps}))
         return
-    table = new_table("", "step", "µs")
+    table = new_table("", "", "step", "µs")
     table.columns[1].justify = "left"
     for number, step in enumerate(steps):
         table.add_row(str(number), Text(str(step["step"])), f"{step['microseconds']:.2f}")
