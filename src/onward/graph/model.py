@@ -12,12 +12,14 @@ from numpy.typing import ArrayLike
 
 from ..errors import ArgumentError, SignatureError
 from ..layers.base import IncompatibleKeys, Layer
+from ..layers.quantize import check_pair
 from ..layers.summary import table
 from .chain import layers_of
 from .declared import as_declared, check_open_axes
 from .graph import Graph
 from .named_carries import candidate_carries, found_carries, streamed_with
 from .planner import Planner, constants_of
+from .quantize import check_outputs, quantized
 from .sequences import pooled_over_time, streamed_over_time
 from .simplify import simplify
 from .summary import summarize
@@ -185,9 +187,21 @@ class Model(Layer):
         """Return a trace of `layers()`, with their options."""
         return self.layers().trace(x, state, **options)
 
-    def quantize(self, precision: str, **options: Any) -> Any:
-        """Quantize `layers()`, with their options."""
-        return self.layers().quantize(precision, **options)
+    def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
+        """Return a copy with weights as "float16", or as "int8" with scales.
+
+        Recurrent layers compute with the quantized matrices, as those of `Layer.quantize`. The constant
+        matrices of products and convolutions are stored with one scale for each output, and become float32
+        when the model runs first: the file is smaller, but the memory in use is not.
+
+        With `check`, an input, a tuple of inputs or a dict of inputs by name, the largest absolute difference
+        between the outputs must not exceed `tolerance`. Raises PrecisionError and ArgumentError.
+        """
+        check_pair(check, tolerance)
+        small = Model(quantized(self._graph, precision))
+        if check is not None and tolerance is not None:
+            check_outputs(small, self, check, tolerance, precision)
+        return small
 
     def _summary_rows(self) -> list[Row]:
         return summarize(self._graph).rows
