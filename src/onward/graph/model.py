@@ -203,6 +203,14 @@ class Model(Layer):
             check_outputs(small, self, check, tolerance, precision)
         return small
 
+    def steps(self, *inputs: ArrayLike, calls: int = 20) -> list[tuple[str, float]]:
+        """Return the steps of the plan for these inputs with the median time of each, in seconds."""
+        arrays = [as_declared(d, a) for d, a in zip(self._planner.graph.inputs, inputs, strict=True)]
+        self._planner(*arrays)
+        plan = self._planner.find(arrays)
+        assert plan is not None
+        return plan.timed(arrays, calls)
+
     def _summary_rows(self) -> list[Row]:
         return summarize(self._graph).rows
 
