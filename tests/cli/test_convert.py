@@ -15,7 +15,7 @@ from support.cli import invoke, message, report
 
 import onward
 from onward import bundled
-from onward.layers.base import Layer
+from onward.graph import Model
 from onward.recipes import text
 from onward.tables import model_files
 from onward.tables.layout import Saved, Selection
@@ -60,7 +60,7 @@ def output_of(path: Path) -> Any:
     rng, net = np.random.default_rng(0), onward.load(path)
     if isinstance(net, dict):
         net = next(iter(net.values()))
-    model: Any = net if isinstance(net, Layer) else net.layers()
+    model: Any = net.layers() if isinstance(net, Model) else net
     if "Embedding" in repr(model):
         return model(rng.integers(0, 5, (2, 6)))
     y = model(rng.normal(0, 1, (2, 6, model.step_shape[0])))
@@ -92,10 +92,19 @@ def test_an_onnx_graph_that_is_not_a_chain_of_layers_names_the_node(tmp_path: Pa
     onnx.save(model, tmp_path / "m.onnx")
     for arguments in (
         ["run", tmp_path / "m.onnx", TEST],
-        ["convert", tmp_path / "m.onnx", tmp_path / "m.safetensors"],
         ["quantize", tmp_path / "m.onnx", "--to", "int8", "-o", tmp_path / "m.safetensors"],
     ):
         assert "node scaled (Mul)" in message(invoke(*arguments, expect=1))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
+def test_a_graph_that_is_not_a_chain_of_layers_converts_to_both_formats(tmp_path: Path, suffix: str) -> None:
+    node = onnx.helper.make_node("Mul", ["x", "scale"], ["y"], "scaled")
+    x = np.ones((4, 1, 12), np.float32)
+    model = onnx_nodes.model_of([node], {"x": x}, ["y"], {"scale": np.full(12, 3, np.float32)})
+    onnx.save(model, tmp_path / "m.onnx")
+    invoke("convert", tmp_path / "m.onnx", tmp_path / f"out{suffix}")
+    np.testing.assert_array_equal(onward.load(tmp_path / f"out{suffix}")(x), 3 * x)
 
 
 def test_a_state_dict_converts_to_tensors_but_not_to_a_graph(tmp_path: Path, state_dict: Path) -> None:

@@ -148,3 +148,12 @@ def test_info_shows_the_states_that_a_stream_feeds_back(tmp_path: Path) -> None:
     stepper().save(path)
     assert "state from stateN" in invoke("info", str(path), expect=0).output
     assert report("info", str(path))["carries"] == {"state": "stateN"}
+
+
+def test_graph_lists_the_steps_of_a_model_with_their_times(tmp_path: Path) -> None:
+    onward.Sequential(onward.Linear(3, 4), onward.LSTM(4, 5)).save(tmp_path / "m")
+    found = report("info", tmp_path / "m", "--graph", "--length", "7")
+    assert found["input_shapes"] == [[7, 1, 3], [1, 1, 5], [1, 1, 5]]
+    assert [step["step"].split()[0] for step in found["steps"][:2]] == ["product", "recurrent"]
+    assert all(step["microseconds"] > 0 for step in found["steps"])
+    assert "recurrent" in invoke("info", tmp_path / "m", "--graph", expect=0).output

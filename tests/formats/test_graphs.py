@@ -11,12 +11,14 @@ import onnx
 import pytest
 from safetensors.numpy import save
 from support import hostile, modules
-from support.onnx_nodes import open_model
+from support.onnx_nodes import open_model, outputs_of
 
 import onward
 from onward.errors import ArgumentError, FileError
 from onward.formats import graphs
-from onward.graph import Graph, Model
+from onward.graph import Graph, Input, Model
+from onward.graph.sizes import Sizes
+from onward.graph.structure import Fixed, Structure
 
 RNG = np.random.default_rng(0)
 
@@ -40,8 +42,29 @@ def a_graph() -> Graph:
     carried, scanned = graph.add_all("Scan", [W, y, W], 2, body=body, captured=1, num_scan_inputs=1)
     cast = graph.add("Cast", scanned, to=np.dtype(np.float64))
     graph.outputs = (carried, cast)
-    graph.declared_outputs = (onward.graph.Input("a"), onward.graph.Input("b", np.dtype(np.float64)))
+    graph.declared_outputs = (Input("a"), Input("b", np.dtype(np.float64)))
     return graph
+
+
+def test_the_signature_of_a_function_its_states_and_its_sizes_are_restored(tmp_path: Path) -> None:
+    graph = Graph()
+    x, state = graph.add_input("x", np.float32, ("T",)), graph.add_input("state", np.float32, ())
+    graph.add_constant(np.array(1, np.float32), "state")
+    y = graph.add("Add", x, state)
+    graph.outputs = (y, graph.add("ReduceSum", y, keepdims=0))
+    graph.declared_outputs = (Input("y", np.dtype(np.float32)), Input("after", np.dtype(np.float32)))
+    graph.carries = {"state": "after"}
+    results = ({"y": "y", 3: ["after", (Fixed(None), "y")]},)
+    graph.structure = Structure({"pair": ("x", Fixed(2.5))}, results)
+    graph.sizes = Sizes({"T": (3, None)}, {"x": ("T",)})
+    model = Model(graph)
+    model.save(tmp_path / "m")
+    again: Any = onward.load(tmp_path / "m")
+    assert again._graph.structure == graph.structure
+    assert (again._graph.carries, again._graph.sizes) == (graph.carries, graph.sizes)
+    np.testing.assert_equal(again((np.ones(4), 2.5)), model((np.ones(4), 2.5)))
+    with pytest.raises(onward.errors.ShapeError, match="T from 3"):
+        again((np.ones(2), 2.5))
 
 
 def content(graph: Graph) -> bytes:
@@ -73,7 +96,7 @@ def test_a_saved_onnx_model_gives_identical_bits(tmp_path: Path, name: str) -> N
     model.save(tmp_path / "m")
     again: Any = onward.load(tmp_path / "m")
     assert repr(again) == repr(model)
-    expected, found = model(**inputs), again(**inputs)
+    expected, found = model(**inputs), outputs_of(again, **inputs)
     for mine, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(mine, other)
 
@@ -92,7 +115,7 @@ def test_constants_of_every_dtype_are_restored(tmp_path: Path, dtype: str) -> No
     graph = Graph()
     graph.add_input("x", np.float32, ())
     graph.outputs = (graph.add_constant(array.T, "c"),)
-    graph.declared_outputs = (onward.graph.Input("c"),)
+    graph.declared_outputs = (Input("c"),)
     Model(graph).save(tmp_path / "m")
     again: Any = onward.load(tmp_path / "m")
     restored = again._graph.constants["c"]
@@ -109,7 +132,7 @@ def test_a_python_function_cannot_be_saved(tmp_path: Path) -> None:
     graph = Graph()
     x = graph.add_input("x", np.float32, (3,))
     graph.outputs = (graph.add("Python", x, name="mine", function=np.tanh),)
-    graph.declared_outputs = (onward.graph.Input("y"),)
+    graph.declared_outputs = (Input("y"),)
     with pytest.raises(ArgumentError, match=r"node mine \(Python\) runs a Python function"):
         Model(graph).save(tmp_path / "m")
     assert not list(tmp_path.iterdir())
@@ -142,7 +165,9 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def damaged() -> Iterator[bytes]:
     """The file of a graph with one entry of its description replaced, removed or repeated."""
-    description, tensors = graphs.describe(a_graph())
+    graph = a_graph()
+    graph.carries, graph.structure = {"scale": "a"}, Structure({"x": "x"}, ("a", {"b": ["b"]}))
+    description, tensors = graphs.describe(graph)
     description = {"format": 1, "type": "Model", **description}
     count = len(list(places(description)))
     for place in range(2, count):
@@ -173,7 +198,7 @@ def test_a_node_without_its_inputs_fails_when_it_runs() -> None:
     graph = Graph()
     x = graph.add_input("x", np.float32, (2,))
     graph.outputs = (graph.add("Add", graph.add("MatMul", x)),)
-    graph.declared_outputs = (onward.graph.Input("y"),)
+    graph.declared_outputs = (Input("y"),)
     with pytest.raises(ArgumentError, match="node MatMul_0"):
         Model(graph)(np.ones(2, np.float32))
 

@@ -15,8 +15,13 @@ import numpy as np
 import pytest
 
 import onward
-import onward.formats.keras.load  # before any watch begins, because an import counts as execution
+import onward.core.storage  # these, before any watch begins, because an import counts as execution
+import onward.formats.keras.load
+import onward.formats.match_weights
 import onward.formats.native
+import onward.formats.npz
+import onward.formats.onnx.read
+import onward.formats.onnx.translate
 import onward.formats.torch.exported_graph
 import onward.formats.torch.parts
 import onward.formats.torch.state_dict

@@ -20,9 +20,22 @@ BOUNDED, GATES_BOUNDED = {"Tanh", "Sigmoid", "Softsign", "HardSigmoid"}, {"Sigmo
 ACTIVATIONS = ["Relu", "Tanh", "Sigmoid", "Softsign", "Softplus", *sorted(TAKES_ALPHA)]
 
 
-def open_model(proto: onnx.ModelProto) -> Model:
-    """Open a model as onward.load opens its file."""
-    return Model(translate(read("model.onnx", proto.SerializeToString())))
+def outputs_of(model: Any, *args: Any, **inputs: Any) -> tuple[Any, ...]:
+    """Call a model and return its outputs as a tuple, whatever their number."""
+    results = model(*args, **inputs)
+    return results if isinstance(results, tuple) else (results,)
+
+
+class Opened(Model):
+    """A model whose calls return a tuple, whatever the number of outputs."""
+
+    def __call__(self, *args: Any, **inputs: Any) -> tuple[Any, ...]:
+        return outputs_of(super().__call__, *args, **inputs)
+
+
+def open_model(proto: onnx.ModelProto) -> Opened:
+    """Open a model as onward.load opens its file; its calls return a tuple."""
+    return Opened(translate(read("model.onnx", proto.SerializeToString())))
 
 
 def normal(*shape: int, dtype: Any = np.float32) -> Any:

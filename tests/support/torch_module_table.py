@@ -22,6 +22,7 @@ from .torch_modules import (
     Lists,
     NestedState,
     OptionalMask,
+    Packed,
     Padding,
     Positions,
     Recognizer,
@@ -92,6 +93,11 @@ MODULES: dict[str, Case] = {
     "tagger with rnn": Case(lambda: Tagger(nn.RNN, num_layers=2), words),
     "state as input": Case(WithState, xs((5, 2, 3), (2, 2, 4), (2, 2, 4))),
     "nested state": Case(NestedState, xs((5, 2, 3), (1, 2, 4))),
+    "packed lstm": Case(
+        lambda: Packed(nn.LSTM, batch_first=True), lambda: (torch.randn(3, 6, 3), torch.tensor([3, 5, 2]))
+    ),
+    "packed gru": Case(lambda: Packed(nn.GRU), lambda: (torch.randn(6, 3, 3), torch.tensor([3, 6, 2]))),
+    "packed rnn": Case(lambda: Packed(nn.RNN), lambda: (torch.randn(6, 3, 3), torch.tensor([6, 3, 1]))),
     "loop of lstm cells": _layer(CellLoop, 5, 2, 3),
     "loop of gru cells": _layer(GRULoop, 5, 2, 3),
     "loop of rnn cells": _layer(RNNLoop, 5, 2, 3),

@@ -7,6 +7,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 class Tagger(nn.Module):
@@ -45,6 +46,21 @@ class NestedState(nn.Module):
     def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         y, h = self.gru(x, h)
         return y, (h, y.sum(0))
+
+
+class Packed(nn.Module):
+    """A recurrent layer over packed sequences of any order."""
+
+    def __init__(self, kind: type[nn.Module], **options: Any) -> None:
+        super().__init__()
+        self.recurrent = kind(3, 4, bidirectional=True, **options)
+        self.batch_first: bool = options.get("batch_first", False)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        packed = pack_padded_sequence(x, lengths, batch_first=self.batch_first, enforce_sorted=False)
+        y, _ = self.recurrent(packed)
+        padded, counts = pad_packed_sequence(y, batch_first=self.batch_first)
+        return padded, counts
 
 
 class CellLoop(nn.Module):

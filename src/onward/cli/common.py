@@ -19,6 +19,7 @@ from .. import bundled
 from ..core import atomic
 from ..errors import ArgumentError
 from ..formats import load
+from ..graph import Model
 from ..layers.base import Layer
 from ..layers.sequential import Sequential
 from ..recipes import text
@@ -143,7 +144,7 @@ def layer_of(path: Path, name: str) -> Layer:
             f"{name} contains layers ({', '.join(net)}) but no forward(): connect them in "
             "Python with onward.load(...).sequential(...), save the result and use the new file"
         )
-    return net if isinstance(net, Layer) else net.layers()
+    return net.layers() if isinstance(net, Model) else net
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`onward convert`: convert a model to another file format."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..formats.onnx.export import export_onnx
 from ..formats.torch.merge import merged
 from ..formats.torch.parts import Parts, find_layers
 from ..formats.torch.state_dict import StateDict
+from ..graph import Model
 from ..layers.base import Layer
 from ..tables import model_files
 from .common import (
@@ -61,7 +63,10 @@ def convert(
             raise click.UsageError(f"the tensors alone do not determine {lost}: {advice}")
         storage.write(target, load_tensors(path))
     else:
-        model = net if isinstance(net, Layer) else net.layers()
+        model = net
+        if isinstance(net, Model):
+            with contextlib.suppress(ArgumentError):  # a graph that is no chain remains one
+                model = net.layers()
         export_onnx(model, target) if to_onnx else model_files.save_converted(target, model, path)
     size = target.stat().st_size
     if as_json:

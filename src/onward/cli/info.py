@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+import numpy as np
 from rich.text import Text
 
 from ..errors import ArgumentError
 from ..formats import load
 from ..formats.keras.runtime.graph import Model as KerasModel
 from ..formats.torch.parts import WHOLE_MODEL, Parts
+from ..graph import Model
+from ..graph.of_layers import graph_of
+from ..graph.summary import summarize
 from ..layers.base import Layer
 from ..layers.summary import Row, rows, shape_text
 from .common import (
@@ -25,25 +29,42 @@ from .common import (
     state_dict_options,
 )
 
+BATCH = ("batch", "batch_size", "B", "N")
+
 
 @click.command(epilog="Example:  onward info vowels")
 @click.argument("model", shell_complete=complete_model)
 @state_dict_options
+@click.option("--graph", "show_steps", is_flag=True, help="List the steps of a whole model with their times.")
+@click.option("--length", default=100, show_default=True, help="The open sizes of inputs, with --graph.")
 @json_option
-def info(model: str, nonlinearity: str | None, batch_first: bool | None, as_json: bool) -> None:
+def info(
+    model: str,
+    nonlinearity: str | None,
+    batch_first: bool | None,
+    show_steps: bool,
+    length: int,
+    as_json: bool,
+) -> None:
     """Show the layers of MODEL, their output shapes and parameters.
 
     MODEL is a bundled model (see `onward models`) or any file that onward.load opens.
 
     Sizes that depend on the input are letters: T time steps, B sequences; L, H and W are the axes of a
     convolution. --json also lists the weights of each layer.
+
+    --graph lists the steps that the core runs in one call, and the median time of each. The batch has
+    size 1, and other open sizes are --length.
     """
     path = model_file(model)
     net: Any = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
-    if not isinstance(net, dict | Layer):  # an ONNX graph, possibly a chain of layers
-        with contextlib.suppress(ArgumentError):
+    if show_steps:
+        _show_steps(model, net, length, as_json)
+        return
+    if isinstance(net, Model):
+        with contextlib.suppress(ArgumentError):  # it may be a chain of layers
             net = net.layers()
-    layers = _layers(net) if isinstance(net, dict | Layer) else _nodes(net)
+    layers = _nodes(net) if isinstance(net, Model) else _layers(net)
     report = {
         "model": model,
         "file_bytes": path.stat().st_size,
@@ -61,6 +82,30 @@ def info(model: str, nonlinearity: str | None, batch_first: bool | None, as_json
         _show(report)
 
 
+def _show_steps(model: str, net: Any, length: int, as_json: bool) -> None:
+    """Print the steps of a whole model with their times."""
+    if isinstance(net, dict):
+        raise click.UsageError(f"{model} contains layers but no forward(), so it has no steps")
+    graph = net if isinstance(net, Model) else Model(graph_of(net))
+    arrays = []
+    for declared in graph._planner.graph.inputs:
+        if declared.axes is None or declared.dtype is None:
+            raise click.UsageError(f"{model} does not declare the shape of its input {declared.name}")
+        batch = next((axis for axis in declared.axes if axis in BATCH), next(iter(declared.axes), None))
+        sizes = [n if isinstance(n, int) else 1 if n == batch else length for n in declared.axes]
+        arrays.append(np.ones(sizes, declared.dtype))
+    steps = [{"step": name, "microseconds": 1e6 * seconds} for name, seconds in graph.steps(*arrays)]
+    if as_json:
+        shapes = [list(array.shape) for array in arrays]
+        print(json.dumps({"model": model, "input_shapes": shapes, "steps": steps}))
+        return
+    table = new_table("", "", "step", "µs")
+    table.columns[1].justify = "left"
+    for number, step in enumerate(steps):
+        table.add_row(str(number), Text(str(step["step"])), f"{step['microseconds']:.2f}")
+    console().print(table)
+
+
 def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
     """The report on each layer."""
     if isinstance(net, Mapping):
@@ -74,10 +119,8 @@ def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
     ]
 
 
-def _nodes(graph: Any) -> list[Report]:
-    """The report on each node of an ONNX graph that holds parameters."""
-    from ..graph.summary import summarize
-
+def _nodes(graph: Model) -> list[Report]:
+    """The report on each node of a graph that holds parameters."""
     found = summarize(graph._graph)
     return [_report(row, row.kind, weights) for row, weights in zip(found.rows, found.weights, strict=True)]
 

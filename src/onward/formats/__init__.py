@@ -40,7 +40,7 @@ def load(
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
     method: str | None = None,
     part: str | None = None,
-) -> Layer | Parts | Model:
+) -> Layer | Parts:
     """Load a model from an Onward, ONNX, Keras or TorchScript file, or layers from a state dict.
 
     The format is detected from the content. No code in the file is run, and no framework is needed.

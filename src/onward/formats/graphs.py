@@ -17,6 +17,8 @@ from ..core.extras import install_hint
 from ..errors import ArgumentError
 from ..graph import Graph, Input
 from ..graph.node import AnyArray, Node
+from ..graph.sizes import Sizes
+from ..graph.structure import Fixed, Structure, names
 from ..layers.base import Layer
 from ..layers.recurrent import Recurrent
 from . import native
@@ -34,8 +36,34 @@ def describe(graph: Graph) -> tuple[dict[str, Any], Tensors]:
     that runs a Python function.
     """
     writer = _Writer()
-    described = {"graph": writer.graph(graph, ""), "layers": writer.layers, "opset": graph.opset}
+    described: dict[str, Any] = {
+        "graph": writer.graph(graph, ""),
+        "layers": writer.layers,
+        "opset": graph.opset,
+        "carries": graph.carries,
+        "sizes": {"ranges": dict(graph.sizes.ranges), "axes": dict(graph.sizes.axes)},
+    }
+    if graph.structure is not None:
+        parameters = {name: _template(template) for name, template in graph.structure.parameters.items()}
+        described["structure"] = {
+            "parameters": parameters,
+            "results": [_template(template) for template in graph.structure.results],
+        }
     return described, writer.tensors
+
+
+def _template(template: Any) -> Any:
+    """Describe a template of a `Structure`."""
+    match template:
+        case str():
+            return template
+        case Fixed(value) if value is None or isinstance(value, bool | int | float | str):
+            return {"fixed": value}
+        case tuple() | list():
+            return {type(template).__name__: [_template(item) for item in template]}
+        case dict() if all(isinstance(key, str | int) for key in template):
+            return {"dict": [[key, _template(item)] for key, item in template.items()]}
+    raise ArgumentError(f"the model takes or returns {template!r}, which cannot be saved")
 
 
 class _Writer:
@@ -153,7 +181,57 @@ def rebuild(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
     reader = _Reader(_typed(description, "layers", list), tensors)
     graph = reader.graph(_typed(description, "graph", dict), 0)
     graph.opset = _typed(description, "opset", int)
+    graph.carries = _typed(description, "carries", dict)
+    outputs = {declared.name for declared in graph.declared_outputs}
+    _expect(graph.carries.keys() <= graph.defaults, "carries are not inputs with default values")
+    _expect(
+        all(isinstance(n, str) and n in outputs for n in graph.carries.values()), "carries are not outputs"
+    )
+    graph.sizes = _sizes(_typed(description, "sizes", dict))
+    structure = _typed(description, "structure", dict, None)
+    if structure is not None:
+        parameters = _typed(structure, "parameters", dict)
+        results = tuple(_restored(template, 0) for template in _typed(structure, "results", list))
+        _expect(
+            all(name in outputs for template in results for name in names(template)),
+            "results are not outputs",
+        )
+        restored = {name: _restored(template, 0) for name, template in parameters.items()}
+        graph.structure = Structure(restored, results)
     return graph
+
+
+def _restored(described: Any, depth: int) -> Any:
+    """Rebuild a template of a `Structure`."""
+    _expect(depth < MAX_DEPTH, f"values are nested more than {MAX_DEPTH} times")
+    match described:
+        case str():
+            return described
+        case {"fixed": None | bool() | int() | float() | str() as value}:
+            return Fixed(value)
+        case {"tuple": list(items)}:
+            return tuple(_restored(item, depth + 1) for item in items)
+        case {"list": list(items)}:
+            return [_restored(item, depth + 1) for item in items]
+        case {"dict": list(items)} if all(
+            isinstance(item, list) and len(item) == 2 and isinstance(item[0], str | int) for item in items
+        ):
+            return {key: _restored(item, depth + 1) for key, item in items}
+    raise ArgumentError(f"the description has {str(described)[:60]}; expected a template")
+
+
+def _sizes(described: dict[str, Any]) -> Sizes:
+    ranges, axes = _typed(described, "ranges", dict), _typed(described, "axes", dict)
+    for bounds in ranges.values():
+        fits = isinstance(bounds, list) and len(bounds) == 2
+        _expect(fits and all(type(bound) in (int, type(None)) for bound in bounds), f"a range is {bounds}")
+    for sizes in axes.values():
+        fits = isinstance(sizes, list) and all(type(size) in (int, str) for size in sizes)
+        _expect(fits, f"the sizes of an input are {sizes}")
+    return Sizes(
+        {name: (bounds[0], bounds[1]) for name, bounds in ranges.items()},
+        {name: tuple(sizes) for name, sizes in axes.items()},
+    )
 
 
 class _Reader:

@@ -65,6 +65,7 @@ class Program:
     core: _core.Plan = field(default_factory=lambda: _core.Plan([0, 0]))
     constants: Bytes = field(default_factory=lambda: aligned_zeros(0))
     arena_size: int = 0  # bytes
+    steps: list[str] = field(default_factory=list)  # the name and the output shape of each step of the core
     inputs: list[str] = field(default_factory=list)  # for NumPy nodes, "" for those in spaces of the plan
     # of each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
     signature: list[tuple[str, tuple[int, ...], bytes | None]] = field(default_factory=list)
@@ -117,6 +118,7 @@ class Compiler:
         self._end_segment()
         only_steps = all(isinstance(segment, tuple) for segment in self._program.segments)
         self._program.core, self._program.constants = self._builder.build(optimize=only_steps)
+        self._program.steps = [_described(*step) for step in self._builder.steps]
         if only_steps:
             self._program.segments = [(0, len(self._program.core))]
         self._program.arena_size = self._builder.arena_size
@@ -288,6 +290,14 @@ def _new_value(signature: Signature, view: View | None) -> Value:
     """Return the value at a view; one without elements is known."""
     shape, dtype = signature
     return Value(shape, dtype, np.empty(shape, dtype)) if 0 in shape else Value(shape, dtype, view=view)
+
+
+def _described(step: str, arguments: Sequence[Any]) -> str:
+    """Describe a step of the core by its name, its function and the shape of its output."""
+    functions = [str(a[0] if isinstance(a, tuple) else a) for a in arguments[:1] if type(a) in (str, tuple)]
+    views = [argument for argument in arguments if isinstance(argument, View)]
+    shape = f" {views[-1].shape}" if views else ""
+    return " ".join([step, *functions]) + shape
 
 
 def _source(value: Value | None) -> Source:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import storage
 from ..errors import ArgumentError, SignatureError
-from ..layers.familiar_names import FamiliarNames
+from ..layers.base import IncompatibleKeys, Layer
+from ..layers.quantize import check_pair
+from ..layers.summary import table
 from .chain import layers_of
 from .declared import as_declared, check_open_axes
 from .graph import Graph
 from .named_carries import candidate_carries, found_carries, streamed_with
 from .planner import Planner, constants_of
+from .quantize import check_outputs, quantized
 from .sequences import pooled_over_time, streamed_over_time
 from .simplify import simplify
 from .summary import summarize
@@ -33,16 +34,14 @@ if TYPE_CHECKING:
     from ..tracing.trace import Trace
 
 
-class Model(FamiliarNames):
-    """A whole model: takes its inputs in order or by name and returns its outputs in order, as a tuple.
+class Model(Layer):
+    """A whole model: takes its inputs in order or by name and returns its output, or a tuple of several.
 
     `inputs` and `outputs` are the names; inputs with default values may be omitted. A model of PyTorch takes
     and returns the tuples, lists and dicts of its forward(): the result is the tuple of what forward()
     returns, followed by the new values of the buffers that it changes. Operations run in the core, or in
-    NumPy if the core does not support them.
+    NumPy if the core does not support them. The weights are fixed, and there are no gradients.
     """
-
-    _conversion: ClassVar[str] = "model.layers()"
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -55,7 +54,7 @@ class Model(FamiliarNames):
         pairs = enumerate(zip(self.inputs, self._names, strict=False))
         self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
 
-    def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> tuple[Any, ...]:
+    def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
         """Run the model.
 
         Arrays are converted to the dtypes that the model declares if these are of the same kind or wider.
@@ -67,12 +66,12 @@ class Model(FamiliarNames):
             args, inputs = structure.flatten(args, inputs)
         results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
         if results is None:  # otherwise, the signature has passed the checks
-            results = self._run(args, inputs)
+            results = self._run_checked(args, inputs)
         if structure is not None:
             return structure.pack(dict(zip(self.outputs, results, strict=True)))
-        return results
+        return results[0] if len(results) == 1 else results
 
-    def _run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+    def _run_checked(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Check the inputs and run the planner of the variant for them."""
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
@@ -106,7 +105,7 @@ class Model(FamiliarNames):
         """
         return layers_of(self._planner.graph)
 
-    def stream(
+    def stream(  # type: ignore[override]  # a graph streams in more ways, with the same calls
         self,
         batch: int | None = None,
         *,
@@ -156,7 +155,7 @@ class Model(FamiliarNames):
         """The inputs that a stream feeds from outputs: {input: output}."""
         return found_carries(self._graph)
 
-    def pool(
+    def pool(  # type: ignore[override]  # as stream
         self,
         capacity: int,
         max_capacity: int | None = None,
@@ -188,20 +187,29 @@ class Model(FamiliarNames):
         """Return a trace of `layers()`, with their options."""
         return self.layers().trace(x, state, **options)
 
-    def quantize(self, precision: str, **options: Any) -> Sequential:
-        """Quantize `layers()`, with their options."""
-        return self.layers().quantize(precision, **options)
+    def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
+        """Return a copy with weights as "float16", or as "int8" with scales.
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the graph and its arrays to a safetensors file, for `onward.load`.
+        Recurrent layers compute with the quantized matrices, as those of `Layer.quantize`. The constant
+        matrices of products and convolutions are stored with one scale for each output, and become float32
+        when the model runs first: the file is smaller, but the memory in use is not.
 
-        If writing fails, an existing file is left unchanged. Raises FileError, and ArgumentError, which names
-        the node, for a graph that runs a Python function.
+        With `check`, an input, a tuple of inputs or a dict of inputs by name, the largest absolute difference
+        between the outputs must not exceed `tolerance`. Raises PrecisionError and ArgumentError.
         """
-        from ..formats import graphs
+        check_pair(check, tolerance)
+        small = Model(quantized(self._graph, precision))
+        if check is not None and tolerance is not None:
+            check_outputs(small, self, check, tolerance, precision)
+        return small
 
-        description, tensors = graphs.describe(self._graph)
-        storage.write(path, tensors, {"type": "Model", **description})
+    def steps(self, *inputs: ArrayLike, calls: int = 20) -> list[tuple[str, float]]:
+        """Return the steps of the plan for these inputs with the median time of each, in seconds."""
+        arrays = [as_declared(d, a) for d, a in zip(self._planner.graph.inputs, inputs, strict=True)]
+        self._planner(*arrays)
+        plan = self._planner.find(arrays)
+        assert plan is not None
+        return plan.timed(arrays, calls)
 
     def _summary_rows(self) -> list[Row]:
         return summarize(self._graph).rows
@@ -209,6 +217,27 @@ class Model(FamiliarNames):
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of each constant of the source, by name."""
         return {name: array.copy() for name, array in self._graph.constants.items()}
+
+    def _snapshot(self) -> dict[str, Any]:
+        return self._described()[1]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Raise ArgumentError: the constants of a graph are fixed."""
+        raise ArgumentError(f"the weights of {self!r} are fixed: change its source, or use model.layers()")
+
+    def description(self) -> dict[str, Any]:
+        """The graph as JSON. Raises ArgumentError, which names the node, if it runs a Python function."""
+        return {"type": "Model", **self._described()[0]}
+
+    def _described(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        from ..formats import graphs
+
+        return graphs.describe(self._graph)
+
+    def __str__(self) -> str:
+        summary = summarize(self._graph)
+        others = f"\n{summary.others} nodes without parameters" if summary.others else ""
+        return table(summary.rows) + others
 
     def __repr__(self) -> str:
         return f"Model(({', '.join(self.inputs)}) -> ({', '.join(self.outputs)}))"

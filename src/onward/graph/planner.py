@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import statistics
 import threading
+import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -177,6 +179,7 @@ class Plan:
             if _is_filled(source)
         ]
         self._core, self._constants, self._arena_size = program.core, program.constants, program.arena_size
+        self._steps = program.steps
         # what the core needs to run the plan without Python, or None
         only_steps = len(self._segments) == 1 and type(self._segments[0]) is tuple
         needs_python = not only_steps or not all(map(_is_filled, self._outputs))
@@ -212,11 +215,49 @@ class Plan:
         filled = iter(results)
         return [next(filled) if _is_filled(o) else _copied(_found(o, spaces, values)) for o in self._outputs]
 
+    def timed(self, inputs: Sequence[Any], calls: int) -> list[tuple[str, float]]:
+        """Return each step and node, in order, with the median time of `calls` runs, in seconds.
+
+        The nodes after one whose output shapes are known only in a call are a single entry.
+        """
+        found = [self._timed_once(inputs) for _ in range(calls)]
+        return [
+            (runs[0][0], statistics.median(seconds for _, seconds in runs))
+            for runs in zip(*found, strict=True)
+        ]
+
+    def _timed_once(self, inputs: Sequence[Any]) -> list[tuple[str, float]]:
+        spaces, values, times = [aligned_zeros(self._arena_size), self._constants], dict[str, Any](), []
+        for name, array in zip(self._inputs, inputs, strict=True):
+            if name:
+                values[name] = array
+            else:
+                spaces.append(np.ascontiguousarray(array))
+        spaces += [np.empty(shape, dtype) for shape, dtype in self._filled]
+        for segment in self._segments:
+            if isinstance(segment, NumPyNode):
+                times.append((f"{segment.node} in NumPy", _seconds(_run_node, segment, spaces, values)))
+            elif isinstance(segment, Continuation):
+                found = [_found(location, spaces, values) for location in segment.inputs]
+                segment.planner(*found)  # builds the plan
+                times.append(("the rest of the graph", _seconds(segment.planner, *found)))
+            else:
+                first, last = segment
+                for step in range(first, last):
+                    times.append((self._steps[step], _seconds(self._run, spaces, step, step + 1)))
+        return times
+
     def _run(self, spaces: list[Any], first: int, last: int) -> None:
         try:
             self._core.run(spaces, first, last)
         except IndexError as error:  # a step met an index out of range; it names its node
             raise ArgumentError(str(error)) from None
+
+
+def _seconds(function: Callable[..., Any], *arguments: Any) -> float:
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
 
 
 def _is_filled(source: Any) -> bool:

@@ -364,6 +364,12 @@ class Layer(FamiliarNames):
         except ArgumentError as error:
             raise ArgumentError(f"{path}: {error}") from error
 
+    def export_onnx(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write the model as ONNX; the options and errors are those of `onward.export_onnx`."""
+        from ..formats.onnx.export import export_onnx
+
+        export_onnx(self, path, **options)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the architecture and the weights to a safetensors file, for `onward.load`.
 

@@ -67,12 +67,8 @@ def _bytes(name: str, weight: Array) -> tuple[NDArray[np.int8], Array]:
 
 def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: float | None) -> Any:
     """See `Layer.quantize`."""
-    if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise ArgumentError(f"precision={precision!r}; expected one of {', '.join(map(repr, PRECISIONS))}")
-    if (check is None) != (tolerance is None):
-        raise ArgumentError(
-            "pass both check (inputs) and tolerance (the largest error of outputs), or neither"
-        )
+    check_precision(precision)
+    check_pair(check, tolerance)
     if model.dtype != FLOAT32:
         raise DtypeError(f"{model!r} computes in {model.dtype}, but quantized models compute in float32")
     frozen = model.frozen()  # another thread may replace the weights
@@ -81,19 +77,37 @@ def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: f
     )
     if check is not None and tolerance is not None:
         allowed = non_negative("tolerance", tolerance)
-        largest, mean = error(small, model, check)
-        if not largest <= allowed:
-            raise PrecisionError(
-                f"{precision} changes outputs by up to {largest:.2g} (mean {mean:.2g}), above the tolerance "
-                f"of {allowed:g}: increase it" + (" or use 'float16'" if precision == "int8" else "")
-            )
+        outputs = [np.asarray(each._run(check, None, None, call)[0], np.float64) for each in (small, model)]
+        check_difference(np.abs(outputs[0] - outputs[1]), precision, allowed, np.shape(check))
     return small
 
 
-def error(small: Layer, model: Layer, x: ArrayLike) -> tuple[float, float]:
-    """The largest and the mean absolute difference between two models' outputs for x."""
-    outputs = [np.asarray(layer._run(x, None, None, call)[0], np.float64) for layer in (small, model)]
-    difference = np.abs(outputs[0] - outputs[1])
+def check_precision(precision: Any) -> None:
+    """Raise ArgumentError for an unknown precision."""
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise ArgumentError(f"precision={precision!r}; expected one of {', '.join(map(repr, PRECISIONS))}")
+
+
+def check_pair(check: Any, tolerance: Any) -> None:
+    """Raise ArgumentError unless both arguments are given or neither is."""
+    if (check is None) != (tolerance is None):
+        raise ArgumentError(
+            "pass both check (inputs) and tolerance (the largest error of outputs), or neither"
+        )
+
+
+def check_difference(difference: Array, precision: str, allowed: float, shape: Shape) -> None:
+    """Raise PrecisionError if a quantized model's outputs differ by more than allowed."""
     if not difference.size:
-        raise ArgumentError(f"check of shape {np.shape(x)} gives no outputs: pass at least one step")
-    return float(difference.max()), float(difference.mean())
+        raise ArgumentError(f"check of shape {shape} gives no outputs: pass at least one step")
+    largest, mean = float(difference.max()), float(difference.mean())
+    if not largest <= allowed:
+        raise PrecisionError(
+            f"{precision} changes outputs by up to {largest:.2g} (mean {mean:.2g}), above the tolerance "
+            f"of {allowed:g}: increase it" + (" or use 'float16'" if precision == "int8" else "")
+        )
+
+
+def quantized_matrix(name: str, matrix: Array, precision: str) -> tuple[NDArray[Any], Array | None]:
+    """Return a quantized matrix and, for int8, the scale of each row."""
+    return (_halves(name, matrix), None) if precision == "float16" else _bytes(name, matrix)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..core.threads import num_threads
 from ..errors import ArgumentError, OnwardError, ShapeError
+from ..graph import Model
 
 Arrays = dict[str, NDArray[Any]]
 TOLERANCE = 1e-4
@@ -182,8 +183,8 @@ def _identical(a: Arrays, b: Arrays) -> bool:
 def _batch_axes(run: _Run) -> dict[str, int] | None:
     """Return the batch axis of each input: a size that all of them share."""
     arrays = list(run.inputs.values())
-    layer_first = getattr(run.model, "batch_first", True)
-    order = (0, 1) if layer_first else (1, 0)
+    batch_first = isinstance(run.model, Model) or getattr(run.model, "batch_first", True)
+    order = (0, 1) if batch_first else (1, 0)
     for axis in order:
         sizes = {a.shape[axis] for a in arrays if a.ndim > axis}
         if len(sizes) == 1 and sizes.pop() > 1 and all(a.ndim > axis for a in arrays):

@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
 from ..core import threads
 from ..errors import ArgumentError, OnwardError
 from ..formats import load
+from ..graph import Model
 from ..layers.base import Layer
 from . import parquet
 from .scorer import Scorer
@@ -128,7 +129,7 @@ def _load(model: Layer | str | os.PathLike[str]) -> Layer:
         raise ArgumentError(
             f"{model} holds layers, not a connected model: put them into an onward.Sequential"
         )
-    return loaded
+    return loaded.layers() if isinstance(loaded, Model) else loaded
 
 
 def run(

@@ -16,6 +16,7 @@ import onward
 from onward import errors
 from onward.core.equivalents import ATTRIBUTES
 from onward.graph import Model
+from onward.layers.base import Layer
 
 T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
 
@@ -74,7 +75,7 @@ def test_a_model_does_not_change_with_its_file(tmp_path: Path) -> None:
     )
     model: Any = onward.load(path)
     path.write_bytes(bytes(path.stat().st_size))  # in place, under the memory map
-    np.testing.assert_array_equal(model(x)[0], x + bias)
+    np.testing.assert_array_equal(model(x), x + bias)
 
 
 def test_the_content_decides_the_format(tmp_path: Path) -> None:
@@ -389,15 +390,21 @@ def test_a_familiar_attribute_of_a_graph_raises_an_error_with_the_equivalent(
     assert str(error.value) == f"Model has no attribute {name!r}: {ATTRIBUTES[name]}"
 
 
-def test_a_graph_has_eval_and_summary_and_names_the_layers_that_have_the_rest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_graph_is_a_layer_that_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = onward.load(lstm_file(tmp_path / "model.onnx"))
+    assert isinstance(graph, Layer)
     assert graph.eval() is graph
     graph.summary()
     assert capsys.readouterr().out.splitlines()[1].split()[1] == "LSTM"
-    with pytest.raises(errors.LayerAttributeError, match=r"no attribute 'load_state_dict'"):
-        _ = graph.load_state_dict
+    assert str(graph).splitlines()[1].split()[1] == "LSTM"
+
+
+def test_a_graph_cannot_be_trained(tmp_path: Path) -> None:
+    graph: Any = onward.load(lstm_file(tmp_path / "model.onnx"))
+    with pytest.raises(errors.ArgumentError, match="has no gradients: it supports inference only"):
+        graph.forward(np.zeros((2, 1, 3), np.float32))
+    with pytest.raises(errors.ArgumentError, match="are fixed"):
+        graph.load_state_dict({})
 
 
 def test_inputs_in_order_include_those_with_defaults_once_a_plan_exists() -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from ...errors import ArgumentError
 from ...layers.base import Layer
 
-if TYPE_CHECKING:
-    from ...graph import Model
-
 MAX_BYTES = 2**31 - 1  # of a message, in every implementation
 
 
-def export_onnx(model: Layer | Model, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
+def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
     """Write a model as ONNX: a layer, a Sequential, a graph, or a Keras chain of layers without masks.
 
     A graph keeps the names of its inputs, outputs and nodes. Layers become a graph with the input `x` and the

@@ -22,7 +22,22 @@ def new_layer(
     bidirectional: bool,
     **options: Any,
 ) -> Any:
-    """Return a layer with the weights of an operator."""
+    """Return a layer with the weights of an operator; calls with the same weights share it."""
+    key = (kind, has_biases, num_layers, bidirectional, *options.items(), *(t.read(x).name for x in params))
+    if key not in t.layers:
+        t.layers[key] = _layer(t, kind, params, has_biases, num_layers, bidirectional, **options)
+    return t.layers[key]
+
+
+def _layer(
+    t: Translator,
+    kind: type[Any],
+    params: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    bidirectional: bool,
+    **options: Any,
+) -> Any:
     if not 0 < num_layers <= len(params):
         raise ArgumentError(f"{num_layers} layers have {len(params)} weights")
     names = list(NAMES[: 4 if has_biases else 2])
@@ -141,7 +156,4 @@ def lstm_cell(
 
 def _step(t: Translator, layer: Any, x: Tensor, states: Sequence[Tensor]) -> tuple[str, ...]:
     """Run one step of a layer and return its states."""
-    first = t.constant([0])
-    values = [t.add("Unsqueeze", value, first) for value in (x, *states)]
-    _, *final = t.add_all("Recurrent", (values[0], None, *values[1:]), 1 + len(states), layer=layer)
-    return tuple(t.add("Squeeze", state, first) for state in final)
+    return t.add_all("Step", (x, *states), len(states), layer=layer)

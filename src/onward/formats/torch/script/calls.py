@@ -11,6 +11,7 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph.node import Signature
 from ..aten import Symbol, Tensor
+from . import packed
 from .operators import CONTAINERS, PLAIN, checked, text
 from .recorder import NUMBERS, Recorder
 from .recording import Recording
@@ -47,6 +48,8 @@ class Calls:
             raise ArgumentError("a variable is used before it has a value")
         if name in SPECIAL:
             return SPECIAL[name](self, *arguments, **keywords)
+        if any(isinstance(argument, packed.BatchSizes) for argument in arguments[:2]):
+            return packed.apply(self.recorder, name, list(arguments), keywords)
         first = arguments[0] if arguments else None
         if isinstance(first, Tensor) and name in QUERIES:
             return QUERIES[name](self, *arguments, **keywords)
@@ -219,6 +222,7 @@ def _list_of(calls: Calls, x: Any, *others: Any) -> Any:
 
 # operators that are the same for tensors and other values
 SPECIAL: dict[str, Callable[..., Any]] = {
+    "_pack_padded_sequence": lambda calls, *arguments: packed.pack(calls.recorder, *arguments),
     "prim.RaiseException": _raise,
     "__is__": _is,
     "__isnot__": lambda calls, a, b: not _is(calls, a, b),
@@ -241,7 +245,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
 # what can be said about a tensor without computing anything
 QUERIES: dict[str, Callable[..., Any]] = {
     "size": _size, "prim.shape": _size, "sym_size": _size,
-    "dim": lambda calls, x: len(x.shape),
+    "dim": lambda calls, x: 2 if isinstance(x, packed.Steps) else len(x.shape),
     "len": lambda calls, x: _size(calls, x, 0),
     "numel": _count,
     "prim.dtype": lambda calls, x: NUMBERS[x.dtype.name],

@@ -11,7 +11,7 @@ from ....errors import ArgumentError, OnwardError
 from ..aten import Symbol, Tensor
 from . import branches
 from .calls import Calls, RaisedError
-from .code import Class, Code, Function, dotted
+from .code import Class, Code, Function, annotation, dotted
 from .operators import checked
 from .recorder import Change
 from .recording import Recording
@@ -23,6 +23,10 @@ MAX_DEPTH = 100  # of expressions and blocks in one function
 
 Environment = dict[str, Any]
 TYPED = ("annotate", "unchecked_cast")  # functions of a type and a value
+TYPES: dict[str, Any] = {
+    **{"Tensor": Tensor, "int": (int, Symbol), "float": (float, Symbol), "bool": bool, "str": str},
+    **{"List": list, "Dict": dict, "Tuple": tuple, "NoneType": type(None)},
+}
 
 
 class Interpreter(Calls):
@@ -261,6 +265,9 @@ class Interpreter(Calls):
             return self.evaluate(node.args[1], local)
         if name == "uninitialized":
             return UNINITIALIZED
+        if name == "isinstance":
+            kind, _ = annotation(node.args[1])
+            return isinstance(self.evaluate(node.args[0], local), TYPES.get(kind, ()))
         function = self.evaluate(node.func, local)
         if any(isinstance(argument, ast.Starred) for argument in node.args):
             raise ArgumentError("starred arguments are not supported")

@@ -11,7 +11,7 @@ from ....errors import ArgumentError
 from .values import NamedTuple
 
 MAX_INTEGER = 1 << 63
-MAX_SIZE = 100_000  # elements of a list or characters of a string
+MAX_SIZE = 20_000  # elements of a list or characters of a string
 
 Plain = Callable[..., Any]
 SCALARS = (int, float, str, bool, type(None))
