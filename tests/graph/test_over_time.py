@@ -176,7 +176,7 @@ def test_padding_with_own_steps_streams_even_if_the_sequence_is_short(
         for _ in range(3):
             x, stream = normal(rng, T, 4), model.stream(time_axis=1)
             y = np.concatenate([*(stream(x[block]) for block in blocks(rng, T)), stream.finish()])
-            np.testing.assert_array_equal(y, model(x[None])[0][0])
+            np.testing.assert_array_equal(y, model(x[None])[0])
 
 
 @pytest.mark.parametrize("T", [1, 2, 3, 9])
@@ -189,4 +189,4 @@ def test_steps_of_padding_are_not_returned_before_a_crop_of_a_short_sequence(T: 
     )
     x, stream = normal(np.random.default_rng(0), T, 4), model.stream(time_axis=1)
     y = np.concatenate([*(stream(step[None]) for step in x), stream.finish()], 1)
-    np.testing.assert_array_equal(y, model(x[None])[0][0])
+    np.testing.assert_array_equal(y, model(x[None])[0])
