@@ -33,7 +33,9 @@ def summarize(graph: Graph) -> Summary:
     others, seen = 0, set()
     for inner, shapes in _graphs(graph):
         for node in inner.nodes:
-            held = {name: inner.constants[name] for name in node.inputs if name in inner.constants}
+            layer = node.attributes.get("layer")  # of a recurrent node, unless its weights are inputs
+            held = {} if layer is None else dict(layer.state_dict())
+            held |= {name: inner.constants[name] for name in node.inputs if name in inner.constants}
             held = {
                 name: array
                 for name, array in held.items()
