@@ -39,7 +39,8 @@ def saved(module: torch.nn.Module, inputs: tuple[Any, ...], how: str, path: Path
     return path
 
 
-def assert_close(actual: tuple[Any, ...], expected: list[NDArray[Any]]) -> None:
+def assert_close(actual: Any, expected: list[NDArray[Any]]) -> None:
+    actual = actual if isinstance(actual, tuple) else (actual,)
     assert len(actual) == len(expected)
     for a, e in zip(actual, expected, strict=True):
         assert a.shape == e.shape and a.dtype == e.dtype

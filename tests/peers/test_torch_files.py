@@ -139,7 +139,7 @@ def test_a_frozen_script_runs(tmp_path: Path) -> None:
     arrays = onward.load_tensors(tmp_path / "model.pt").values()
     assert any(np.array_equal(array, linear.weight.detach().numpy()) for array in arrays)
     x = torch.randn(5, 300)
-    (y,) = onward.load(tmp_path / "model.pt")(x.numpy())
+    y = onward.load(tmp_path / "model.pt")(x.numpy())
     np.testing.assert_allclose(y, linear(x).detach().numpy(), rtol=0, atol=2e-6)
 
 

@@ -48,7 +48,7 @@ X = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
 @pytest.mark.parametrize("name", ["script", "trace"])
 def test_a_stored_program_gives_the_outputs_of_torch(name: str) -> None:
     answer = np.load(DATA / "answer.npz")
-    (y,) = onward.load(DATA / f"{name}.pt")(answer["x"])
+    y = onward.load(DATA / f"{name}.pt")(answer["x"])
     np.testing.assert_allclose(y, answer["y"], rtol=0, atol=1e-6)
 
 
@@ -57,17 +57,17 @@ def test_a_stored_front_end_gives_the_outputs_of_torch(name: str) -> None:
     answer = np.load(DATA / "front_answer.npz")
     program = onward.load(DATA / f"{name}.pt")
     for batch in (answer["x"], answer["x"][:1]):
-        (y,) = program(batch)
+        y = program(batch)
         np.testing.assert_allclose(y, answer["y"][: len(batch)], rtol=0, atol=1e-5)
 
 
 def test_a_part_is_a_program_of_its_own() -> None:
     answer = np.load(DATA / "answer.npz")
     path = DATA / "script.pt"
-    y = onward.load(path, part="embedding")(answer["x"])[0]
+    y = onward.load(path, part="embedding")(answer["x"])
     y = onward.load(path, part="lstm")(y)[0]
     y = onward.load(path, part="rnn")(y)[0]
-    (y,) = onward.load(path, part="head")(y)
+    y = onward.load(path, part="head")(y)
     np.testing.assert_allclose(y, answer["y"], rtol=0, atol=1e-6)
 
 
@@ -99,7 +99,7 @@ def test_numbers_lists_and_loops_are_evaluated(tmp_path: Path) -> None:
         "  y = x",
         "return y",
     )
-    np.testing.assert_array_equal(program(X)[0], 3 * X)
+    np.testing.assert_array_equal(program(X), 3 * X)
     with pytest.raises(ArgumentError, match=r"code/__torch__.py, line 13: the code raises .*: size \[3, 2\]"):
         program(X.T)
 
@@ -114,8 +114,8 @@ def test_both_sides_of_a_branch_on_a_tensor_are_recorded(tmp_path: Path) -> None
         "  y = torch.neg(x)",
         "return torch.add(y, n)",
     )
-    np.testing.assert_array_equal(program(X)[0], 2 * X + 5)
-    np.testing.assert_array_equal(program(-X)[0], X + 1)
+    np.testing.assert_array_equal(program(X), 2 * X + 5)
+    np.testing.assert_array_equal(program(-X), X + 1)
 
 
 def test_a_side_that_raises_becomes_a_check(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_side_that_raises_becomes_a_check(tmp_path: Path) -> None:
         "  pass",
         "return torch.neg(x)",
     )
-    np.testing.assert_array_equal(program(-X)[0], X)
+    np.testing.assert_array_equal(program(-X), X)
     with pytest.raises(ArgumentError, match=r"line 5: the code raises builtins\.ValueError: too large"):
         program(X)
 
@@ -204,14 +204,14 @@ def test_numbers_among_the_inputs_decide_branches_and_sizes(tmp_path: Path) -> N
         "return y",
         signature="self, x: Tensor, n: int, flag: bool=True, scale: float=2.",
     )
-    np.testing.assert_array_equal(program(X, 2)[0], X[:, :2])
-    np.testing.assert_array_equal(program(X, 2, False)[0], 2 * X)
-    np.testing.assert_array_equal(program(X, 2, False, np.float32(3))[0], 3 * X)
+    np.testing.assert_array_equal(program(X, 2), X[:, :2])
+    np.testing.assert_array_equal(program(X, 2, False), 2 * X)
+    np.testing.assert_array_equal(program(X, 2, False, np.float32(3)), 3 * X)
 
 
 def test_a_mask_selects_rows_whose_number_only_a_call_knows(tmp_path: Path) -> None:
     program = model(tmp_path, "return torch.mul(torch.index(x, [torch.gt(x, 0)]), 2)")
-    np.testing.assert_array_equal(program(X)[0], 2 * X[X > 0])
+    np.testing.assert_array_equal(program(X), 2 * X[X > 0])
 
 
 # Code that must not run, or never ends.
@@ -274,7 +274,7 @@ def test_hostile_code_is_refused_at_once(name: str, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     path = archive(tmp_path, forward(*HOSTILE[name]))
     with (
-        bounded(seconds=5 if name.startswith("many") else 1),
+        bounded(seconds=15 if name.startswith("many") else 1),
         pytest.raises(OnwardError, match=r"code/__torch__\.py|nested too deeply|values need"),
     ):
         onward.load(path)(X)
@@ -303,4 +303,4 @@ def test_a_module_that_contains_itself_opens(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as members:
         members.writestr("m/data.pkl", pickled)
         members.writestr("m/code/__torch__.py", code)
-    np.testing.assert_array_equal(onward.load(path)(X)[0], X)
+    np.testing.assert_array_equal(onward.load(path)(X), X)

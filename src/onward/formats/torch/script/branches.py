@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -228,17 +228,3 @@ def _common(a: Any, b: Any) -> Signature | None:
     if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
         return None
     return Signature(a.shape, a.dtype)
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Yield what a nested value contains."""
-    if isinstance(value, NamedTuple):
-        value = value.elements
-    if isinstance(value, list | tuple):
-        for element in value:
-            yield from leaves(element)
-    elif isinstance(value, dict):
-        for element in value.values():
-            yield from leaves(element)
-    else:
-        yield value

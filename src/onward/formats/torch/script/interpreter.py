@@ -10,8 +10,8 @@ from typing import Any
 from ....errors import ArgumentError, OnwardError
 from ..aten import Symbol, Tensor
 from . import branches
-from .calls import Calls, RaisedError
-from .code import Class, Code, Function, annotation, dotted
+from .calls import Calls
+from .code import Class, Code, Function, annotation
 from .operators import checked
 from .recorder import Change
 from .recording import Recording
@@ -351,5 +351,3 @@ NAMES = {
     **{"inf": math.inf, "nan": math.nan},
     **{name: Namespace(name) for name in ("torch", "ops", "__torch__", "CONSTANTS", "getattr", *BUILTINS)},
 }
-
-__all__ = ["Interpreter", "RaisedError", "dotted"]
