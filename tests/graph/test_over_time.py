@@ -176,4 +176,17 @@ def test_padding_with_own_steps_streams_even_if_the_sequence_is_short(
         for _ in range(3):
             x, stream = normal(rng, T, 4), model.stream(time_axis=1)
             y = np.concatenate([*(stream(x[block]) for block in blocks(rng, T)), stream.finish()])
-            np.testing.assert_array_equal(y, model(x[None])[0][0])
+            np.testing.assert_array_equal(y, model(x[None])[0])
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 9])
+def test_steps_of_padding_are_not_returned_before_a_crop_of_a_short_sequence(T: int) -> None:
+    model = over_steps(
+        TO_CHANNELS,
+        ("Conv", [FILTERS], {"pads": [0, 2]}),  # its last two steps are complete only at the end
+        ("Pad", [[0, 0, 1, 0, 0, 0]], {}),
+        ("Slice", [[0], [-2], [2]], {}),
+    )
+    x, stream = normal(np.random.default_rng(0), T, 4), model.stream(time_axis=1)
+    y = np.concatenate([*(stream(step[None]) for step in x), stream.finish()], 1)
+    np.testing.assert_array_equal(y, model(x[None])[0])

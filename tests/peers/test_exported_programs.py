@@ -130,7 +130,8 @@ def test_bits_are_those_of_the_onnx_file(name: str, tmp_path: Path) -> None:
     inputs = modules.inputs_of(whole.inputs, 0)
     net = load(program_of(module, tuple(map(torch.from_numpy, inputs.values()))), tmp_path)
     (tmp_path / "m.onnx").write_bytes(modules.exported(module, inputs))
-    for y, z in zip(net(*inputs.values()), onward.load(tmp_path / "m.onnx")(*inputs.values()), strict=True):
+    nets = net, onward.load(tmp_path / "m.onnx")
+    for y, z in zip(*(tree_flatten(each(*inputs.values()))[0] for each in nets), strict=True):
         np.testing.assert_array_equal(y, z)
 
 
@@ -141,11 +142,12 @@ RANDOM_MODULES = 300
 def test_random_modules(start: int, tmp_path: Path) -> None:
     for seed in range(start, start + 20):
         module, inputs = modules.random_module(seed)
-        expected = modules.answer(module, inputs)
+        try:
+            expected = modules.answer(module, inputs)
+        except RuntimeError:  # a kernel that is longer than the sequence
+            continue
         net = load(program_of(module, tuple(map(torch.from_numpy, inputs.values()))), tmp_path)
-        for y, z in zip(net(*inputs.values()), expected, strict=True):
-            assert y.shape == z.shape
-            np.testing.assert_allclose(y, z, rtol=0, atol=1e-5 * np.abs(z).max(initial=0) + 1e-30)
+        close(net(*inputs.values()), expected)
 
 
 def test_changed_buffers_are_carries(tmp_path: Path) -> None:

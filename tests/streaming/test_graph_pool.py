@@ -134,7 +134,7 @@ def test_files_that_fix_the_number_of_steps_stream_and_pool_with_any() -> None:
     model, x = detector(8, steps=50), normal(np.random.default_rng(0), 1, 50, 8)
     stream, pool = model.stream(), model.pool(1)
     y = [stream(x[0, :3]), stream(x[0, 3:]), stream.finish()]
-    assert_equal_bits(np.concatenate(y), model(x)[0][0])
+    assert_equal_bits(np.concatenate(y), model(x)[0])
     ids = pool.open(1)
     parts = [pool.step(ids, x[:, :7])[0], *(pool.step(ids, x[:, t])[0] for t in range(7, 50))]
     assert_equal_bits(np.concatenate(parts), np.concatenate(y)[: len(np.concatenate(parts))])

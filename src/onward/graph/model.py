@@ -38,9 +38,9 @@ class Model(Layer):
     """A whole model: takes its inputs in order or by name and returns its output, or a tuple of several.
 
     `inputs` and `outputs` are the names; inputs with default values may be omitted. A model of PyTorch takes
-    and returns the tuples, lists and dicts of its forward(): the result is the tuple of what forward()
-    returns, followed by the new values of the buffers that it changes. Operations run in the core, or in
-    NumPy if the core does not support them. The weights are fixed, and there are no gradients.
+    and returns the tuples, lists and dicts of its forward(): the result is what forward() returns, or
+    a tuple of that and the new values of the buffers that it changes. Operations run in the core, or in NumPy
+    if the core does not support them. The weights are fixed, and there are no gradients.
     """
 
     def __init__(self, graph: Graph) -> None:

@@ -318,7 +318,9 @@ class BlockBuilder:
             attributes = {"axis": timing.axis, "span": reach, "stride": stride}
             y, rest = self.add_all("Continue", (held, x), 2, **attributes)
             self.keep(held, rest)
-        return self.define_new(y, timing.after(reach - 1 - before, stride, (timing.tail + after) // stride))
+        # a sequence of few steps does not have the whole tail, but steps of padding that are complete earlier
+        tail = (0 if before >= reach else timing.tail) + after
+        return self.define_new(y, timing.after(reach - 1 - before, stride, tail // stride))
 
     def _ended(self, node: Node, x: str, initial: AnyArray, axis: int, after: int, padding: Any) -> str:
         """Return all remaining steps, with padding after the last one."""
@@ -347,7 +349,7 @@ class BlockBuilder:
         y, rest = self.add_all("Continue", (held, x), 2, axis=timing.axis, span=1, stride=1)
         if not self._at_end:
             self.keep(held, rest)
-        return self.define_new(y, timing.after(-steps.shape[timing.axis], 1, timing.tail))
+        return self.define_new(y, timing.after(-steps.shape[timing.axis], 1, 0))
 
     def _skipped(self, node: Node, x: str, count: int) -> str:
         timing = self.timing(x)

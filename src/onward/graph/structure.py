@@ -47,9 +47,10 @@ class Structure:
             flat |= _flattened(self.parameters[name], value, name)
         return (), flat
 
-    def pack(self, outputs: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the results of the function from outputs by name."""
-        return tuple(_packed(template, outputs) for template in self.results)
+    def pack(self, outputs: Mapping[str, Any]) -> Any:
+        """Return the result of the function, or the tuple of its results, from outputs by name."""
+        results = tuple(_packed(template, outputs) for template in self.results)
+        return results[0] if len(results) == 1 else results
 
 
 def names(template: Any) -> Iterator[str]:

@@ -102,6 +102,12 @@ def test_state_dict_lists_the_arrays_of_the_file() -> None:
     assert tensors["scale"].dtype == np.float32  # from bfloat16
 
 
+def test_summary_counts_the_weights_of_recurrent_layers() -> None:
+    rows = onward.load(DATA / "version_8.pt2")._summary_rows()
+    (gru,) = (row for row in rows if row.kind == "aten.gru.input")
+    assert gru.parameters == 2 * 3 * 3 * (3 + 3 + 2)
+
+
 def test_expressions_of_sizes() -> None:
     sizes = {"s0": 6, "s1": 4}
     for text, value in {

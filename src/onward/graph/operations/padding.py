@@ -183,7 +183,7 @@ def _mirrored(time: Any, node: Node, before: int, after: int, mode: str) -> str:
             time.keep(carry, value)
     stages = (*timing.stages, (needed[0] - 1, 0))
     latency = timing.latency + (needed[0] - 1) * timing.stride
-    return str(time.define_new(y, replace(timing, stages=stages, latency=latency, tail=timing.tail + after)))
+    return str(time.define_new(y, replace(timing, stages=stages, latency=latency, tail=after)))
 
 
 def _start_signature(
