@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/* cpp/*/*)
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/* cpp/*/* cpp/*/*/*)
 
 ## Run a bundled model on its test data
 run: $(VENV)/.installed-cli
@@ -53,7 +53,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	! grep -nE '.{121}' cpp/*/* tests/answers/*.cpp
+	! grep -rnE --include='*.cpp' --include='*.h' '.{121}' cpp tests/answers
 
 ## Compare the speed of single layers with onnxruntime, OpenVINO and PyTorch
 bench: $(VENV)/.installed-bench

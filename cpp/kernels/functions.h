@@ -10,7 +10,8 @@ template <class Real>
 vec_of<Real> rounded(vec_of<Real> x) {
     using I = typename Float<Real>::ivec;
     const I sign = (I)x & (I)broadcast(Real(-0.0));
-    const vec_of<Real> magnitude = -minus_abs<Real>(x), limit = broadcast(sizeof(Real) == 4 ? Real(0x1p23) : Real(0x1p52));
+    const vec_of<Real> limit = broadcast(sizeof(Real) == 4 ? Real(0x1p23) : Real(0x1p52));
+    const vec_of<Real> magnitude = -minus_abs<Real>(x);
     const vec_of<Real> whole = (magnitude + limit) - limit;
     return magnitude < limit ? (vec_of<Real>)((I)whole | sign) : x;
 }

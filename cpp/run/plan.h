@@ -79,7 +79,8 @@ public:
     void quantize(const View& x, const View& scale, const View& zero_point, const View& y);
     void dequantize(const View& x, const View& scale, const View& zero_point, const View& y);
     // y (rows, O) = (x - zero point) (W - its zero points), exact sums as int32, or as float32, multiplied by one scale
-    // or one per column. A bias (O) is added before the conversion (int32) or last (float32). Rows of x as for a product.
+    // or one per column. A bias (O) is added before the conversion (int32) or last (float32). x has rows as for a
+    // product.
     void integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
                          const View* scale, const View* bias, const View& y);
 

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from safetensors.numpy import save
-from support import hostile, modules
-from support.onnx_nodes import open_model, outputs_of
+from support import hostile
 
 import onward
 from onward.errors import ArgumentError, FileError
@@ -86,19 +84,6 @@ def test_a_graph_is_restored_with_all_it_holds(tmp_path: Path) -> None:
         for mine, expected in zip(again(*inputs), model(*inputs), strict=True):
             assert mine.dtype == expected.dtype
             np.testing.assert_array_equal(mine, expected)
-
-
-@pytest.mark.parametrize("name", ["noise suppressor", "text reader", "tagger", "policy", "translator"])
-def test_a_saved_onnx_model_gives_identical_bits(tmp_path: Path, name: str) -> None:
-    whole = modules.WHOLE[name]
-    inputs = modules.inputs_of(whole.inputs, 0)
-    model = open_model(onnx.load_from_string(modules.exported(whole.module(), inputs)))
-    model.save(tmp_path / "m")
-    again: Any = onward.load(tmp_path / "m")
-    assert repr(again) == repr(model)
-    expected, found = model(**inputs), outputs_of(again, **inputs)
-    for mine, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(mine, other)
 
 
 @pytest.mark.parametrize(

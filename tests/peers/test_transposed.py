@@ -4,12 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import helper
 from support.onnx_nodes import model_of, open_model
 
 from onward import _core
-
-torch = pytest.importorskip("torch")
 
 RNG = np.random.default_rng(0)
 CASES = [
