@@ -69,7 +69,7 @@ def test_axes_without_a_name_may_differ() -> None:
     graph.add_input("b", np.float32, ("?", ""))
     graph.outputs = (graph.add("Concat", "a", "b", axis=0),)
     model = Model(graph)
-    assert model(np.ones((2, 3), np.float32), np.ones((1, 3), np.float32))[0].shape == (3, 3)
+    assert model(np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)).shape == (3, 3)
     with pytest.raises(ShapeError, match=r"takes \(any, any\)"):
         model(X, X)
 
@@ -101,11 +101,11 @@ def test_an_integer_scalar_that_selects_the_plan_is_returned_as_a_copy() -> None
     graph.outputs = (graph.add("Identity", rate),)
     model, x = Model(graph), np.array(16000)
     for _ in range(2):
-        (y,) = model(x)
+        y = model(x)
         assert y == 16000
         assert not np.shares_memory(x, y)
         y[...] = 1
-    assert model(x)[0] == 16000
+    assert model(x) == 16000
 
 
 def controlled() -> Model:
@@ -185,7 +185,7 @@ def test_eight_threads_call_one_model_while_plans_are_dropped() -> None:
         check(model, [INPUTS[place] for place in order])
         for rows in order.tolist():
             x, h = normal(rows + 1, 5, 12), normal(rows + 1, 7)
-            np.testing.assert_array_equal(plain(x, h)[0][-1:], plain(x[-1:], h[-1:])[0])
+            np.testing.assert_array_equal(plain(x, h)[-1:], plain(x[-1:], h[-1:]))
 
     with ThreadPoolExecutor(8) as threads:
         for _ in threads.map(run, range(16)):

@@ -17,12 +17,11 @@ from ..layers.summary import table
 from .chain import layers_of
 from .declared import as_declared, check_open_axes
 from .graph import Graph
-from .named_carries import candidate_carries, found_carries, streamed_with
 from .planner import Planner, constants_of
-from .quantize import check_outputs, quantized
-from .sequences import pooled_over_time, streamed_over_time
 from .simplify import simplify
 from .summary import summarize
+
+# Streams and quantization are imported where they are used: opening a model must be fast.
 
 if TYPE_CHECKING:
     from ..layers.sequential import Sequential
@@ -128,6 +127,8 @@ class Model(Layer):
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().stream(batch)
         from ..streaming.graph_stream import GraphStream, SequenceStream
+        from .named_carries import streamed_with
+        from .sequences import streamed_over_time
 
         carry = self.carries if carry is None and time_axis is None else carry
         if carry:
@@ -142,6 +143,8 @@ class Model(Layer):
         try:
             yield
         except (ArgumentError, SignatureError) as error:
+            from .named_carries import candidate_carries
+
             pairs = candidate_carries(self._graph)
             if not pairs:
                 raise
@@ -153,6 +156,8 @@ class Model(Layer):
     @property
     def carries(self) -> dict[str, str]:
         """The inputs that a stream feeds from outputs: {input: output}."""
+        from .named_carries import found_carries
+
         return found_carries(self._graph)
 
     def pool(  # type: ignore[override]  # as stream
@@ -174,6 +179,8 @@ class Model(Layer):
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().pool(capacity, max_capacity)
         from ..streaming.graph_pool import GraphPool, SequencePool
+        from .named_carries import streamed_with
+        from .sequences import pooled_over_time
 
         carry = self.carries if carry is None and time_axis is None else carry
         if carry:
@@ -197,6 +204,8 @@ class Model(Layer):
         With `check`, an input, a tuple of inputs or a dict of inputs by name, the largest absolute difference
         between the outputs must not exceed `tolerance`. Raises PrecisionError and ArgumentError.
         """
+        from .quantize import check_outputs, quantized
+
         check_pair(check, tolerance)
         small = Model(quantized(self._graph, precision))
         if check is not None and tolerance is not None:
