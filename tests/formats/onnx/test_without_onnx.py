@@ -71,7 +71,7 @@ def test_a_file_runs(tmp_path: Path) -> None:
     np.savez(tmp_path / "inputs.npz", **inputs)
     run(
         "model = onward.load(sys.argv[1]); inputs = np.load(sys.argv[2])\n"
-        "np.savez(sys.argv[3], **{name: model(inputs[name])[0] for name in inputs})",
+        "np.savez(sys.argv[3], **{name: model(inputs[name]) for name in inputs})",
         *(tmp_path / name for name in ("model.onnx", "inputs.npz", "outputs.npz")),
     )
     outputs = np.load(tmp_path / "outputs.npz")

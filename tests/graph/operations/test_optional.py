@@ -22,7 +22,7 @@ def test_an_empty_optional_value_has_no_element() -> None:
     graph = Graph()
     optional = graph.add("Optional")
     graph.outputs = (graph.add("OptionalHasElement", optional),)
-    assert not Model(graph)()[0]
+    assert not Model(graph)()
     graph.outputs = (graph.add("OptionalGetElement", optional, name="element"),)
     with pytest.raises(ArgumentError, match=r"node element .*: the optional value is empty"):
         Model(graph)()
