@@ -99,6 +99,17 @@ def test_import_onward_imports_numpy_and_safetensors_only() -> None:
     assert set(output.split()) - sys.stdlib_module_names == {"onward", "numpy"}  # other parts of NumPy
 
 
+def test_opening_a_graph_imports_no_slow_modules() -> None:
+    code = (
+        "import sys, numpy; before = set(sys.modules)\n"
+        "import onward, onward.graph, onward.formats.onnx.read, onward.formats.onnx.translate\n"
+        "print(*set(sys.modules) - before)"
+    )
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    slow = {"numpy.random", "statistics", "shutil", "pathlib", "json", "safetensors", "typing_extensions"}
+    assert not slow & set(output.split())
+
+
 def test_all_lists_the_public_names() -> None:
     public = {name for name, value in vars(onward).items() if not name.startswith("_") and callable(value)}
     assert set(onward.__all__) == public | {"errors", "textbook", "train", "verify"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import threading
 import time
 import weakref
@@ -222,7 +221,7 @@ class Plan:
         """
         found = [self._timed_once(inputs) for _ in range(calls)]
         return [
-            (runs[0][0], statistics.median(seconds for _, seconds in runs))
+            (runs[0][0], float(np.median([seconds for _, seconds in runs])))
             for runs in zip(*found, strict=True)
         ]
 

@@ -1,5 +1,7 @@
 """Operations that draw random numbers; they draw new ones in each call unless they have a seed."""
 
+from __future__ import annotations  # importing np.random is slow
+
 from collections.abc import Sequence
 from typing import Any
 
