@@ -18,6 +18,7 @@ with warnings.catch_warnings():  # the suite overflows when it computes the expe
     ALL = node.collect_testcases(None)
 
 EXCLUDED = {
+    "test_bernoulli": "random numbers, of which the suite expects those of another generator",
     "test_dft_inverse": "the suite expects the rounding errors of a transform in float32",
     "test_resize_downsample_scales_(cubic|linear)_align_corners": "align_corners of a size that is no whole "
     "number, where the specification's text, PyTorch and onnxruntime use the whole one",
@@ -102,6 +103,8 @@ def test_the_signatures_are_those_of_the_outputs(name: str) -> None:
     case = CASES[name]
     proto = case.model.graph.node[0]
     operation = OPERATIONS[proto.op_type]
+    if operation.shape_inputs is None and not operation.is_pure:
+        pytest.skip("the node must run to show the shapes of its outputs")
     for inputs, expected in case.data_sets:
         values, expected = arguments(case, inputs), list(map(as_value, expected))
         if not all(value is None or isinstance(value, np.ndarray) for value in [*values, *expected]):
