@@ -42,9 +42,9 @@ test-aarch64 test-windows: test-%: $(VENV)/.installed-test
 sanitize: | $(BIN)/python
 	$(BIN)/python tools/sanitize.py
 
-SECONDS := 10
+SECONDS := 5
 SEED := 1
-## Fuzz each reader of files for SECONDS=10; another SEED tries other files
+## Fuzz each reader of files for SECONDS=5; another SEED tries other files
 fuzz: $(VENV)/.installed-fuzz
 	$(BIN)/python fuzz/readers.py --seconds $(SECONDS) --seed $(SEED)
 

@@ -135,10 +135,12 @@ def test_bits_are_those_of_the_onnx_file(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(y, z)
 
 
-RANDOM_MODULES = 300
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "start" in metafunc.fixturenames:  # an export takes five times as long as one to ONNX
+        count = metafunc.config.getoption("--random-modules") // 5
+        metafunc.parametrize("start", range(0, count, 20))
 
 
-@pytest.mark.parametrize("start", range(0, RANDOM_MODULES, 20))
 def test_random_modules(start: int, tmp_path: Path) -> None:
     for seed in range(start, start + 20):
         module, inputs = modules.random_module(seed)
