@@ -26,7 +26,7 @@ ALIGNMENT = 64  # bytes in a cache line
 
 @dataclass
 class Weights:
-    """What all plans of one graph share."""
+    """The packed weights and planners that all plans of one graph share."""
 
     lasting: frozenset[int]  # the ids of the arrays that live as long as the graph
     packed: dict[Any, Any] = field(default_factory=dict)  # matrices and recurrent layers

@@ -47,7 +47,7 @@ def layers_of(graph: Graph) -> Sequential:
 
 
 class _Chain:
-    """How far the input has come: the name of the value, what its axes are, and the layers before it.
+    """The end of the chain so far: the name of the value, the meaning of its axes, and the layers before it.
 
     Axes are the numbers that they have in the input, FEATURES and DIRECTIONS.
     """
@@ -105,7 +105,7 @@ class _Chain:
         return Sequential(*self.layers)
 
     def _keep_shapes(self, node: Node) -> None:
-        """What a node makes of the value's shape, in a run with the sizes of OPEN."""
+        """Compute what a node derives from the shape of the value, with the sizes of OPEN."""
         if node.operation in INFLATED:
             return
         value = np.broadcast_to(np.float32(0), [self.sizes[axis] for axis in self.axes])
@@ -183,7 +183,7 @@ class _Chain:
         return True
 
     def _concat(self, node: Node, constants: list[Any]) -> bool:
-        """Of final states, one of which goes on."""
+        """Concatenate final states, one of which later nodes use."""
         if len(constants) == 1:
             return True
         alike = {self.final.get(name) for name in node.inputs} == {self.final.get(self.at)}

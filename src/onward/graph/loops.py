@@ -1,4 +1,4 @@
-"""How many nodes the loops of a graph run, as far as their lengths are known."""
+"""Count the nodes that the loops of a graph run, if their lengths are known."""
 
 from ..errors import ArgumentError
 from .graph import Graph, bodies

@@ -1,4 +1,4 @@
-"""How much memory the values of a model may take."""
+"""The limit on the memory of a model's values."""
 
 import math
 from collections.abc import Iterable

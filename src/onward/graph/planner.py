@@ -1,4 +1,4 @@
-"""Run a graph: one plan for each signature of its inputs, of which the most recent are kept."""
+"""Run a graph with one plan for each signature of its inputs; the most recent plans are kept."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Planner:
 
     @property
     def limit(self) -> MemoryLimit:
-        """How much memory the values of the whole model may take."""
+        """The limit on the memory of the values of the whole model."""
         return self._weights.limit
 
     def find(self, inputs: Sequence[Any]) -> Plan | None:

@@ -1,4 +1,4 @@
-"""What a model requires of the sizes of its inputs: ranges of symbols, and expressions of them."""
+"""The constraints on the sizes of a model's inputs: ranges of symbols, and expressions of symbols."""
 
 import ast
 import math

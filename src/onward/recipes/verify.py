@@ -25,7 +25,7 @@ CALLS = 20  # of which the median is the time of a call
 
 @dataclass
 class Difference:
-    """How one output differs from the expected one; `scale` is the largest expected magnitude."""
+    """The difference between an output and the expected one; `scale` is the largest expected magnitude."""
 
     name: str
     shape: tuple[int, ...]

@@ -16,7 +16,7 @@ DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_
 
 
 class Storage(NamedTuple):
-    """How a data type is stored: its dtype, the bits of an element in raw_data, and the field without it."""
+    """The storage of a data type: its dtype, the bits of an element in raw_data, and the field without it."""
 
     dtype: str
     bits: int
@@ -80,7 +80,7 @@ def dtype_of(data_type: int, owner: str) -> np.dtype[Any]:
 
 
 def storage_of(data_type: int, owner: str) -> Storage:
-    """How a data type is stored. Raises FileError, which names the owner, if it is unknown."""
+    """Return the storage of a data type. Raises FileError, which names the owner, if it is unknown."""
     storage = STORAGE.get(data_type) or EXTRA_STORAGE.get(data_type)
     if storage is None:
         raise FileError(f"{owner} has the unknown data type {data_type}; expected 1 to {max(DataType)}")

@@ -150,7 +150,7 @@ class _Scope:
     def _inline(
         self, node: messages.Node, function: messages.Function, inputs: list[str], attributes: dict[str, Any]
     ) -> None:
-        """Add the nodes of a function in the place of a call."""
+        """Replace a call by the nodes of its function."""
         defaults = {a.name: attribute_value(a) for a in function.attribute_proto}
         versions = {**self.versions, **_versions(function.opset_import)}
         inner = _Scope(self.graph, versions, self.functions, None, {**defaults, **attributes})

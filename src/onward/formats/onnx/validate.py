@@ -230,7 +230,7 @@ def _expanded(nodes: int, callees: list[FunctionKey], sizes: Mapping[FunctionKey
 def _calls(
     block: Graph | Function, functions: Mapping[FunctionKey, Function]
 ) -> tuple[int, list[FunctionKey]]:
-    """How many nodes a graph or a function has, subgraphs included, and the function of each call."""
+    """Return the number of nodes of a graph or function, with subgraphs, and the function of each call."""
     count, callees, blocks = 0, [], [block]
     for each in blocks:  # the loop body appends to the blocks
         count += len(each.node)

@@ -62,7 +62,7 @@ def model_of(graph: Graph) -> messages.Model:
 
 
 class _File:
-    """What the graphs of a model share: functions, versions and names."""
+    """The functions, versions and names that the graphs of a model share."""
 
     def __init__(self) -> None:
         self.functions: dict[str, str] = {}  # by name, the dtype

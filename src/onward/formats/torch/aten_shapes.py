@@ -14,7 +14,7 @@ Sizes = Sequence[int | Symbol]
 
 
 def reshaped(t: Translator, x: Tensor | str, sizes: Sizes, is_complex: bool = False) -> str:
-    """Reshape to sizes, of which one may be -1."""
+    """Reshape to sizes; one of them may be -1."""
     sizes = [*sizes, 2] if is_complex else sizes
     return t.add("Reshape", x, t.vector(sizes), allowzero=1)
 

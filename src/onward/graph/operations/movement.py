@@ -120,7 +120,7 @@ def _clipped(start: int, end: int, step: int, size: int) -> slice:
 def split(
     x: AnyArray, sizes: AnyArray | None = None, *, axis: int = 0, num_outputs: int | None = None
 ) -> tuple[Any, ...]:
-    """Parts of the given sizes, or `num_outputs` parts of equal size, of which the last may be smaller."""
+    """Split into parts of the given sizes, or into `num_outputs` equal parts; the last may be smaller."""
     axis = as_axis(axis, x.ndim)
     total = x.shape[axis]
     if sizes is not None:

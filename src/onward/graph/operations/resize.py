@@ -26,7 +26,7 @@ NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
 
 
 class Axis(NamedTuple):
-    """How one axis is resized; `roi` is its region of interest, from 0 to 1."""
+    """The resizing of one axis; `roi` is its region of interest, from 0 to 1."""
 
     axis: int
     before: int

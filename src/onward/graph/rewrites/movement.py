@@ -49,7 +49,7 @@ def _squeeze(s: Simplifier, node: Node) -> Iterator[Node]:
 
 @rewrite("Transpose")
 def _transpose(s: Simplifier, node: Node) -> Iterator[Node]:
-    """Two permutations are one; the one that moves nothing is none."""
+    """Merge two permutations into one, and drop a permutation that moves nothing."""
     (x,), perm, before = node.inputs, node.attributes.get("perm"), s.makers.get(node.inputs[0])
     if perm is not None and before is not None and before.operation == "Transpose":
         inner = before.attributes.get("perm")

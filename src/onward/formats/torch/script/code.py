@@ -43,7 +43,7 @@ class Class:
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """The functions and classes of an archive, of which `read` returns the files."""
+    """The functions and classes of an archive; `read` returns the content of its files."""
 
     read: Callable[[str], str]
     _files: dict[str, dict[str, Function | Class]] = field(default_factory=dict)

@@ -42,7 +42,7 @@ class Change:
 
     @property
     def key(self) -> tuple[int, str]:
-        """What identifies the attribute or tensor."""
+        """The key that identifies the attribute or tensor."""
         return id(self.target), self.attribute
 
     @classmethod
