@@ -13,27 +13,10 @@ from ...errors import FileError, OnwardError
 from ...graph.graph import Graph, Input
 from ...graph.sizes import Sizes, readable
 from ...graph.structure import Fixed, Structure
-from . import (  # noqa: F401 - each module registers its operators
-    aten_activations,
-    aten_combinations,
-    aten_composites,
-    aten_control,
-    aten_convolutions,
-    aten_creation,
-    aten_elementwise,
-    aten_indexing,
-    aten_joins,
-    aten_layers,
-    aten_recurrent,
-    aten_reductions,
-    aten_shapes,
-    aten_signal,
-    aten_symbols,
-    pytree,
-)
 from . import exported_program as schema
-from .aten import BOOL, DAMAGES, FLOAT32, INT64, Symbol, Tensor, Translator
-from .aten_promotion import dtype_of
+from . import pytree
+from .aten.promotion import dtype_of
+from .aten.registry import BOOL, DAMAGES, FLOAT32, INT64, Symbol, Tensor, Translator
 
 ARRAYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
 FIXED = ("as_none", "as_int", "as_float", "as_bool", "as_string")

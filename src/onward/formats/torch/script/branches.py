@@ -12,7 +12,7 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph import Input
 from ....graph.node import Signature
-from ..aten import Symbol, Tensor
+from ..aten.registry import Symbol, Tensor
 from .calls import KINDS, RaisedError
 from .recorder import Change, UnknownShape
 from .recording import Recording

@@ -10,7 +10,7 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ....graph.node import Signature
-from ..aten import Symbol, Tensor
+from ..aten.registry import Symbol, Tensor
 from . import packed
 from .operators import CONTAINERS, PLAIN, checked, text
 from .recorder import NUMBERS, Recorder

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ....errors import ArgumentError, OnwardError
-from ..aten import Symbol, Tensor
+from ..aten.registry import Symbol, Tensor
 from . import branches
 from .calls import Calls
 from .code import Class, Code, Function, annotation

@@ -10,8 +10,8 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ....layers.rnn import GRU, LSTM, RNN
-from ..aten import INT64, Symbol, Tensor
-from ..aten_recurrent import new_layer
+from ..aten.recurrent import new_layer
+from ..aten.registry import INT64, Symbol, Tensor
 from .recorder import Recorder
 
 

@@ -14,7 +14,7 @@ from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
 from ...zip import Data
 from ..archive import Archive, read
-from ..aten import Symbol, Tensor
+from ..aten.registry import Symbol, Tensor
 from ..unpickle import PickledObject
 from .carries import carried
 from .code import Class, Code, Function, annotation

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....errors import ArgumentError
 from .. import exported_program as schema
-from ..aten import OPERATORS, PUTS, VIEWS, Symbol, Tensor, Translator
+from ..aten.registry import OPERATORS, PUTS, VIEWS, Symbol, Tensor, Translator
 from .recording import Recording
 from .signatures import DTYPES, overload
 from .values import Object

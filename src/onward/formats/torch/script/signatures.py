@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .. import aten_composites, exported_graph  # noqa: F401 - they register the operators
-from ..aten import IGNORED, OPERATORS, Symbol, Tensor
+from .. import exported_graph  # noqa: F401 - it registers the operators
+from ..aten.registry import IGNORED, OPERATORS, Symbol, Tensor
 
 # The positional parameters of operators whose functions have others, or in another order.
 _PAIR = ("self", "dim", "index")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
-from .aten import Tensor, Translator, aten, bounded
+from ....errors import ArgumentError
+from .registry import Tensor, Translator, aten, bounded
 
 Sizes = Sequence[int]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .aten import FLOAT32, INT64, Operand, Symbol, Tensor, Translator, aten, bounded
-from .aten_promotion import dtype_of
+from .promotion import dtype_of
+from .registry import FLOAT32, INT64, Operand, Symbol, Tensor, Translator, aten, bounded
 
 Sizes = Sequence[int | Symbol]
 

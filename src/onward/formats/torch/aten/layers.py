@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
-from .aten import FLOAT32, Number, Tensor, Translator, aten
-from .aten_shapes import reshaped
+from ....errors import ArgumentError
+from .registry import FLOAT32, Number, Tensor, Translator, aten
+from .shapes import reshaped
 
 Sizes = Sequence[int]
 

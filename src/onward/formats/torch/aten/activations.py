@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ...errors import ArgumentError
-from .aten import Number, Operand, Tensor, Translator, aten
+from ....errors import ArgumentError
+from .registry import Number, Operand, Tensor, Translator, aten
 
 
 def _define(name: str, operation: str, **attributes: Any) -> None:

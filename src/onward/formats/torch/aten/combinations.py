@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
-from .aten import BOOL, INT64, Operand, Tensor, Translator, aten, bounded
-from .aten_composites import weight_norm
-from .aten_elementwise import binary, floating
-from .aten_joins import cat
-from .aten_promotion import promoted
-from .aten_shapes import WHOLE, reshaped, sliced
+from ....errors import ArgumentError
+from .composites import weight_norm
+from .elementwise import binary, floating
+from .joins import cat
+from .promotion import promoted
+from .registry import BOOL, INT64, Operand, Tensor, Translator, aten, bounded
+from .shapes import WHOLE, reshaped, sliced
 
 Sizes = Sequence[int]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
-from .aten import Operand, Tensor, Translator, aten, bounded
-from .aten_elementwise import as_pairs, atan2, parts
+from ....errors import ArgumentError
+from .elementwise import as_pairs, atan2, parts
+from .registry import Operand, Tensor, Translator, aten, bounded
 
 NONE, BY_ROOT, BY_SIZE = 0, 1, 2  # the normalizations of torch
 

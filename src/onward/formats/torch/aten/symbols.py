@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .aten import BOOL, FLOAT32, INT64, OPERATORS, Symbol, Tensor, Translator, aten
-from .aten_elementwise import add, binary, floor_divide, mul, power, remainder, sub
-from .aten_promotion import dtype_of, promoted
+from .elementwise import add, binary, floor_divide, mul, power, remainder, sub
+from .promotion import dtype_of, promoted
+from .registry import BOOL, FLOAT32, INT64, OPERATORS, Symbol, Tensor, Translator, aten
 
 
 def _symbol(t: Translator, value: Any) -> Symbol:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
-from .aten import FLOAT32, INT64, PUTS, Operand, Symbol, Tensor, Translator, aten, bounded
+from ....errors import ArgumentError
+from .registry import FLOAT32, INT64, PUTS, Operand, Symbol, Tensor, Translator, aten, bounded
 
 WHOLE = np.iinfo(np.int64).max  # the end of a slice without an end
 Sizes = Sequence[int | Symbol]

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArgumentError, OnwardError
-from ...graph.graph import Graph
-from ...graph.node import Node
-from ...graph.operations import OPERATIONS
-from . import exported_program as schema
+from ....errors import ArgumentError, OnwardError
+from ....graph.graph import Graph
+from ....graph.node import Node
+from ....graph.operations import OPERATIONS
+from .. import exported_program as schema
 
 Shape = tuple[int | None, ...]  # None: a size that the file does not fix
 Function = Callable[..., Any]

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
-from .aten import BOOL, INT64, Operand, Tensor, Translator, aten
-from .aten_shapes import reshaped
+from ....errors import ArgumentError
+from .registry import BOOL, INT64, Operand, Tensor, Translator, aten
+from .shapes import reshaped
 
 REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": "add", "multiply": "mul"}
 

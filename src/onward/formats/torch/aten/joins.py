@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
-from .aten import BOOL, Number, Symbol, Tensor, Translator, aten
-from .aten_shapes import WHOLE, reshaped, sliced
+from ....errors import ArgumentError
+from .registry import BOOL, Number, Symbol, Tensor, Translator, aten
+from .shapes import WHOLE, reshaped, sliced
 
 Sizes = Sequence[int | Symbol]
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...errors import ArgumentError
-from ...graph.graph import Graph, Input
-from . import exported_program as schema
-from .aten import BOOL, INT64, OPERATORS, Operator, Symbol, Tensor, Translator
-from .aten_promotion import dtype_of
+from ....errors import ArgumentError
+from ....graph.graph import Graph, Input
+from .. import exported_program as schema
+from .promotion import dtype_of
+from .registry import BOOL, INT64, OPERATORS, Operator, Symbol, Tensor, Translator
 
 PREFIX = "higher_order."
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .aten import OPERATORS, Tensor, Translator, aten
-from .aten_shapes import chunk, split, split_with_sizes
+from .registry import OPERATORS, Tensor, Translator, aten
+from .shapes import chunk, split, split_with_sizes
 
 aten("unsafe_chunk")(chunk)
 aten("unsafe_split.Tensor")(split)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .aten import BOOL, FLOAT32, INT64, Operand, Symbol, Tensor
+from .registry import BOOL, FLOAT32, INT64, Operand, Symbol, Tensor
 
 
 def category(dtype: np.dtype[Any]) -> int:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
-from ...layers.base import NO_WEIGHTS
-from ...layers.rnn import GRU, LSTM, RNN
-from .aten import Tensor, Translator, aten
+from ....errors import ArgumentError
+from ....layers.base import NO_WEIGHTS
+from ....layers.rnn import GRU, LSTM, RNN
+from .registry import Tensor, Translator, aten
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .aten import BOOL, FLOAT32, OPERATORS, Operand, Tensor, Translator, aten
-from .aten_promotion import promoted
+from .promotion import promoted
+from .registry import BOOL, FLOAT32, OPERATORS, Operand, Tensor, Translator, aten
 
 
 def floating(*values: Operand) -> np.dtype[Any]:

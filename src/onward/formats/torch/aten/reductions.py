@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .aten import BOOL, FLOAT32, INT64, Tensor, Translator, aten
-from .aten_elementwise import floating
+from .elementwise import floating
+from .registry import BOOL, FLOAT32, INT64, Tensor, Translator, aten
 
 Dims = Sequence[int] | int | None
 
