@@ -8,7 +8,7 @@ from support import control_flow
 from support.evaluate import evaluate
 from support.onnx_nodes import open_model
 
-from onward.graph.planner import MAX_PLANS
+from onward.graph.plan.planner import MAX_PLANS
 
 
 def assert_same_bits(model: Any, feeds: list[control_flow.Feeds]) -> None:

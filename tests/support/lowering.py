@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from onward.graph.builder import Builder, Weights, aligned_zeros
 from onward.graph.node import Node, Signature
 from onward.graph.operations import OPERATIONS, Value
+from onward.graph.plan.builder import Builder, Weights, aligned_zeros
 
 
 def run_lowered(

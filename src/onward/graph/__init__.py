@@ -3,6 +3,6 @@
 from .graph import Graph, Input
 from .model import Model
 from .node import Node
-from .planner import Planner
+from .plan.planner import Planner
 
 __all__ = ["Graph", "Input", "Model", "Node", "Planner"]

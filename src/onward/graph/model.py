@@ -17,8 +17,8 @@ from ..layers.summary import table
 from .chain import layers_of
 from .declared import as_declared, check_open_axes
 from .graph import Graph
-from .planner import Planner, constants_of
-from .simplify import simplify
+from .plan.planner import Planner, constants_of
+from .simplification.simplify import simplify
 from .summary import summarize
 
 # Streams and quantization are imported where they are used: opening a model must be fast.
@@ -127,8 +127,8 @@ class Model(Layer):
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().stream(batch)
         from ..streaming.graph_stream import GraphStream, SequenceStream
-        from .named_carries import streamed_with
-        from .sequences import streamed_over_time
+        from .over_time.named_carries import streamed_with
+        from .over_time.sequences import streamed_over_time
 
         carry = self.carries if carry is None and time_axis is None else carry
         if carry:
@@ -143,7 +143,7 @@ class Model(Layer):
         try:
             yield
         except (ArgumentError, SignatureError) as error:
-            from .named_carries import candidate_carries
+            from .over_time.named_carries import candidate_carries
 
             pairs = candidate_carries(self._graph)
             if not pairs:
@@ -156,7 +156,7 @@ class Model(Layer):
     @property
     def carries(self) -> dict[str, str]:
         """The inputs that a stream feeds from outputs: {input: output}."""
-        from .named_carries import found_carries
+        from .over_time.named_carries import found_carries
 
         return found_carries(self._graph)
 
@@ -179,8 +179,8 @@ class Model(Layer):
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().pool(capacity, max_capacity)
         from ..streaming.graph_pool import GraphPool, SequencePool
-        from .named_carries import streamed_with
-        from .sequences import pooled_over_time
+        from .over_time.named_carries import streamed_with
+        from .over_time.sequences import pooled_over_time
 
         carry = self.carries if carry is None and time_axis is None else carry
         if carry:

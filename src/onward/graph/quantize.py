@@ -17,7 +17,7 @@ from ..errors import ArgumentError
 from ..layers.quantize import check_difference, check_precision, quantized_matrix
 from .graph import Graph
 from .node import AnyArray, Node
-from .simplify import simplify
+from .simplification.simplify import simplify
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")
 

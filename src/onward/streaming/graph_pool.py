@@ -15,9 +15,9 @@ from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
 from ..graph.declared import as_declared, check_names
 from ..graph.node import AnyArray
-from ..graph.planner import Planner
-from ..graph.rows import by_rows, likely_axes
-from ..graph.streamed import MAX_PLANS, Streamed
+from ..graph.over_time.rows import by_rows, likely_axes
+from ..graph.over_time.streamed import MAX_PLANS, Streamed
+from ..graph.plan.planner import Planner
 from .graph_stream import check_carry, check_file, fingerprint
 
 FILE_TYPE = "pool of a whole model of Onward"

@@ -13,7 +13,7 @@ from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
 from ..graph.declared import as_declared, check_names
 from ..graph.node import AnyArray
-from ..graph.streamed import Carry, Streamed
+from ..graph.over_time.streamed import Carry, Streamed
 
 FILE_TYPE = "stream of a whole model of Onward"
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ..builder import Builder
 from ..node import AnyArray, Node
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .arguments import as_axis
 from .registry import Inputs, Known, combining, known, like_first, lowering, operation, over_time, view
 

@@ -11,9 +11,9 @@ from ... import _core
 from ...core import activations
 from ...core.activations import Call
 from ...errors import ArgumentError
-from ..builder import Builder
 from ..node import AnyArray, Node
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .registry import Inputs, Operation, Value, combining, elementwise, like_first, operation, view
 
 SIGMOID = activations.call("sigmoid")

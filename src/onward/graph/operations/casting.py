@@ -6,9 +6,9 @@ import numpy as np
 
 from ...core.extras import install_hint
 from ...errors import ArgumentError, DtypeError
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import DTYPES, View
+from ..plan.builder import Builder
+from ..plan.view import DTYPES, View
 from .integer_fusion import converted
 from .registry import Inputs, Known, combining, elementwise, lowering, operation, typed_view
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ...errors import ShapeError
 from ...layers.conv import Filters
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .products import multiply, split_rows
 from .registry import Inputs, Known, known, operation, view
 from .sliding import Geometry, geometry, pad_view, spans, window_step, window_view

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .integer_fusion import fuse
 from .registry import (
     Inputs,

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .arguments import as_axis, as_indices
 from .movement import move
 from .registry import EVERY_INPUT, Inputs, Known, combining, like_first, lowering, operation, typed_view

@@ -2,8 +2,8 @@
 
 import math
 
-from ..builder import Builder
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 
 MAX_DISTANCE = 64  # steps between a product and the operations that may become a part of it
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ... import _core
 from ...core.gates import reorder
-from ..builder import Builder
 from ..node import Node
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from . import quantized_functions  # noqa: F401 - it registers operations that are lowered here
 from .convolutions import depthwise
 from .products import split_rows

@@ -9,9 +9,9 @@ import numpy as np
 from ... import _core
 from ...errors import ShapeError
 from ...layers.norm import standardized
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .reductions import ROWS, lower_mean, over_rows, row_sums
 from .registry import Inputs, Known, combining, known, like_first, lowering, operation, view
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from ...errors import ArgumentError, ShapeError
 from ...layers.windows import windows
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
+from ..plan.builder import Builder
 from .convolutions import pad_or_crop
 from .reductions import (
     ROWS,

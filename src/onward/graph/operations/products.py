@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ... import _core
 from ...errors import ShapeError
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .registry import Inputs, Known, Value, combining, known, lowering, operation, view
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

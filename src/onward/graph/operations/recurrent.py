@@ -13,9 +13,9 @@ from ...layers import rnn
 from ...layers.base import NO_WEIGHTS
 from ...layers.last import Last
 from ..activation_names import RECURRENT
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .registry import Inputs, Known, broadcast_shape, operation, view
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}

@@ -8,9 +8,9 @@ import numpy as np
 
 from ... import _core
 from ...errors import ShapeError
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .registry import Inputs, Known, combining, known, lowering, operation, over_time, view
 
 

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..builder import Builder
 from ..node import AnyArray, Expansion, Node, Signature
-from ..view import DTYPES, View
+from ..plan.builder import Builder
+from ..plan.view import DTYPES, View
 
 
 class Value(NamedTuple):

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ..builder import Builder
 from ..node import AnyArray, Node, Signature
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .arguments import as_axis
 from .registry import EVERY_INPUT, Inputs, Known, combining, known, like_first, lowering, operation, view
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import ArgumentError, ShapeError
-from ..builder import Builder
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 
 
 class Geometry(NamedTuple):

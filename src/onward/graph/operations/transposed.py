@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..builder import Builder
 from ..node import Node
-from ..view import View
+from ..plan.builder import Builder
+from ..plan.view import View
 from .convolutions import conv_transpose, transposed_sizes
 from .products import split_rows
 from .registry import Inputs, known, view

@@ -12,7 +12,7 @@ from ..operations.recurrent import new_layer
 from .registry import rewrite
 
 if TYPE_CHECKING:
-    from ..simplify import Simplifier
+    from .simplify import Simplifier
 
 
 @rewrite("RNN", "GRU", "LSTM")

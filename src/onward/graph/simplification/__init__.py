@@ -1,4 +1,4 @@
-"""Rewrites of single nodes by simpler ones; may import errors, core, layers, graph nodes and operations."""
+"""Simplify a graph once, before any plan; may import errors, core, layers, graphs and operations."""
 
 from . import movement, quantized, recurrent
 from .registry import REWRITES

@@ -8,12 +8,12 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..errors import ArgumentError, OnwardError
-from .graph import Graph
-from .inference import Values, flattened, outputs_of
-from .node import Node, Signature
-from .operations import OPERATIONS
-from .operations.registry import named
+from ...errors import ArgumentError, OnwardError
+from ..graph import Graph
+from ..inference import Values, flattened, outputs_of
+from ..node import Node, Signature
+from ..operations import OPERATIONS
+from ..operations.registry import named
 
 SEVERAL = 3  # rows, to see where they are
 MAX_TRIALS = 200  # of the axes that may be the batch axes of the inputs

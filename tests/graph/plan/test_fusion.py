@@ -9,7 +9,7 @@ from support.evaluate import evaluate
 from support.onnx_nodes import model_of, open_model
 
 from onward import _core
-from onward.graph import builder
+from onward.graph.plan import builder
 
 UNARY = ["Neg", "Abs", "Tanh", "Sigmoid", "Relu", "Identity"]
 BINARY = ["Add", "Sub", "Mul", "Max", "Min"]

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .graph import Graph, used_names
-from .node import Node
+from ..graph import Graph, used_names
+from ..node import Node
 
 ASSOCIATIVE = {"Add", "Mul"}
 

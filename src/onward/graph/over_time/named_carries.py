@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SignatureError
-from .declared import as_declared, check_names
-from .graph import Graph, Input
-from .node import AnyArray
-from .simplify import simplify
+from ...errors import SignatureError
+from ..declared import as_declared, check_names
+from ..graph import Graph, Input
+from ..node import AnyArray
+from ..simplification.simplify import simplify
 from .streamed import Axes, Carry, Streamed
 
 # What exporters add to the name of a state to tell its input from its output.

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from onward.graph.unread_rows import without_unread_rows
-from onward.graph.view import ARENA, FIRST_ARGUMENT, View
+from onward.graph.plan.unread_rows import without_unread_rows
+from onward.graph.plan.view import ARENA, FIRST_ARGUMENT, View
 
 
 def rows_computed(*read: View) -> tuple[Any, Any]:

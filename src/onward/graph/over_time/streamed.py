@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .graph import Graph
-from .node import AnyArray
-from .planner import Planner
+from ..graph import Graph
+from ..node import AnyArray
+from ..plan.planner import Planner
 
 MAX_PLANS = 64  # blocks of different lengths, and phases of strides
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..node import Node
 
 if TYPE_CHECKING:
-    from ..simplify import Simplifier
+    from .simplify import Simplifier
 
 Rewrite = Callable[["Simplifier", Node], Iterator[Node]]
 REWRITES: dict[str, Rewrite] = {}

@@ -5,14 +5,14 @@ from dataclasses import replace
 from itertools import islice, product
 from typing import Any, NamedTuple
 
-from ..errors import ArgumentError, OnwardError, SignatureError
-from .declared import as_declared, check_names
-from .graph import Graph, Input
-from .inference import Values, flattened, infer
-from .node import Signature
-from .over_time import BlockBuilder
-from .simplify import simplify
+from ...errors import ArgumentError, OnwardError, SignatureError
+from ..declared import as_declared, check_names
+from ..graph import Graph, Input
+from ..inference import Values, flattened, infer
+from ..node import Signature
+from ..simplification.simplify import simplify
 from .streamed import Axes, Streamed
+from .transformation import BlockBuilder
 
 LENGTHS = 20011, 30011  # of the two sequences that show where time is
 SEVERAL = 3  # rows that show where the batch is

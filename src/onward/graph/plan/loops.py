@@ -1,10 +1,10 @@
 """Count the nodes that the loops of a graph run, if their lengths are known."""
 
-from ..errors import ArgumentError
-from .graph import Graph, bodies
-from .node import Node
-from .operations.control import keeps_condition
-from .operations.registry import Inputs, Value, known
+from ...errors import ArgumentError
+from ..graph import Graph, bodies
+from ..node import Node
+from ..operations.control import keeps_condition
+from ..operations.registry import Inputs, Value, known
 
 MAX_RUNS = 10**9  # nodes
 

@@ -8,8 +8,8 @@ from support.evaluate import evaluate
 
 from onward import textbook
 from onward.graph import Graph
-from onward.graph.planner import Planner
-from onward.graph.simplify import simplify
+from onward.graph.plan.planner import Planner
+from onward.graph.simplification.simplify import simplify
 
 RNG = np.random.default_rng(0)
 I = 3  # noqa: E741 - axis letter

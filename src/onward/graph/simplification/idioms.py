@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .graph import Graph
-from .node import Node
+from ..graph import Graph
+from ..node import Node
 from .patterns import Match, Matcher, Pattern
 
 Replace = Callable[[Matcher, Match], list[Node] | None]

@@ -9,8 +9,8 @@ import pytest
 from support.evaluate import evaluate
 
 from onward.graph import Graph
-from onward.graph.planner import Planner
-from onward.graph.simplify import simplify
+from onward.graph.plan.planner import Planner
+from onward.graph.simplification.simplify import simplify
 
 RNG = np.random.default_rng(0)
 Write = Callable[[Graph, str], str]

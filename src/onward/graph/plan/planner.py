@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
-from ..errors import ArgumentError, MemoryLimitError, OnwardError
+from ... import _core
+from ...errors import ArgumentError, MemoryLimitError, OnwardError
+from ..graph import Graph, bodies
+from ..memory import MemoryLimit, size_of
+from ..operations.registry import named
 from .builder import Weights, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
-from .graph import Graph, bodies
-from .memory import MemoryLimit, size_of
-from .operations.registry import named
 from .view import View
 
 MAX_PLANS = 8  # the most recent signatures

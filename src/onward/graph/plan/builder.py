@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
+from ... import _core
+from ..memory import MemoryLimit
 from .arena import Lifetime, place
 from .copies import without_copies
 from .fusion import fused
-from .memory import MemoryLimit
 from .unread_rows import without_unread_rows
 from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from ..graph import Graph, bodies
+from ..memory import size_of
+from ..node import AnyArray, Node
+from ..operations import OPERATIONS
+from ..operations.registry import Value
+from . import REWRITES
 from .cells import replace_cells
-from .graph import Graph, bodies
 from .idioms import replace_idioms
-from .memory import size_of
-from .node import AnyArray, Node
-from .operations import OPERATIONS
-from .operations.registry import Value
-from .rewrites import REWRITES
 
 MAX_FOLDED = 1 << 24  # bytes of arrays that are computed from constants, unless the constants are large
 MAX_COMPARED = 64  # elements of constants that are compared by value

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layers.base import NO_WEIGHTS
-from .graph import Graph
-from .node import AnyArray, Node
-from .operations.recurrent import LAYERS
+from ...layers.base import NO_WEIGHTS
+from ..graph import Graph
+from ..node import AnyArray, Node
+from ..operations.recurrent import LAYERS
 from .patterns import Match, Matcher, Pattern
 
 LAST_AXIS = (1, -1)  # of the preactivations (B, G*H)

@@ -11,7 +11,7 @@ from ..node import AnyArray, Node
 from .registry import rewrite
 
 if TYPE_CHECKING:
-    from ..simplify import Simplifier
+    from .simplify import Simplifier
 
 
 @rewrite("Conv", "Gemm", "MatMul")

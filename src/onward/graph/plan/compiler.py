@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _core
-from ..errors import ArgumentError, MemoryLimitError, OnwardError
+from ... import _core
+from ...errors import ArgumentError, MemoryLimitError, OnwardError
+from ..graph import Graph
+from ..memory import MemoryLimit, size_of
+from ..node import AnyArray, Node, Signature
+from ..operations import OPERATIONS
+from ..operations.registry import Operation, Value, named
 from .builder import Builder, Bytes, Weights, aligned_zeros
-from .graph import Graph
 from .loops import run_count
-from .memory import MemoryLimit, size_of
-from .node import AnyArray, Node, Signature
-from .operations import OPERATIONS
-from .operations.registry import Operation, Value, named
 from .view import DTYPES, View
 
 MAX_UNROLLED, MAX_INLINED = 4000, 100_000  # nodes of one loop, and of all bodies in a plan

@@ -12,7 +12,7 @@ from ..node import AnyArray, Node
 from .registry import rewrite
 
 if TYPE_CHECKING:
-    from ..simplify import Simplifier
+    from .simplify import Simplifier
 
 UNBOUNDED = 2**31 - 1  # an end of a slice that lies beyond each axis
 

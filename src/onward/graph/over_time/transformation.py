@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import ArgumentError, OnwardError
-from .graph import Graph, Input
-from .inference import Values, outputs_of
-from .node import AnyArray, Node, Signature
-from .operations import OPERATIONS
-from .operations.registry import Known, named
+from ...errors import ArgumentError, OnwardError
+from ..graph import Graph, Input
+from ..inference import Values, outputs_of
+from ..node import AnyArray, Node, Signature
+from ..operations import OPERATIONS
+from ..operations.registry import Known, named
 from .streamed import Axes, Carry
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onward.graph.view import View
+from onward.graph.plan.view import View
 
 NUMBERS = np.arange(1000)
 WHOLE = View.contiguous(0, 3, (4, 5, 6), "int64")

@@ -1,0 +1,1 @@
+"""Turn a graph over sequences into a graph over blocks with carries; may import errors and graphs."""
