@@ -154,8 +154,13 @@ def _read_sequence(model: str, source: str | None, number: int) -> Run:
     path = model_file(model)
     source = default_source(model, source)
     net = load(path)
-    if not isinstance(net, Model) or net.layout is None:
+    if not isinstance(net, Model):
         net = model_of(path, model)
+    elif net.layout is None:
+        inputs = ", ".join(net.inputs)
+        raise click.UsageError(
+            f"{model} takes ({inputs}), not one sequence: use onward.load({model!r}).trace(...) in Python"
+        )
     sequences = read_sequences(net, path, source)
     if not 0 <= number < len(sequences.items):
         count = counted(len(sequences.items), "sequence")

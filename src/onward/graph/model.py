@@ -146,7 +146,7 @@ class Model(Layer):
     def _named_carries(
         self, carry: Mapping[str, str] | None, initial: Mapping[str, ArrayLike] | None, time_axis: int | None
     ) -> Mapping[str, str]:
-        """Return the inputs that a stream feeds from outputs: none if its input is a sequence with a batch."""
+        """Return the inputs that a stream feeds from outputs; a sequence with a batch axis needs none."""
         if carry is not None:
             return carry
         if time_axis is not None or (not initial and self.layout and self.layout.axes.batch is not None):
