@@ -154,6 +154,16 @@ def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
     return all(a[0] != b[0] and (a[1] == rows or is_given) for a, b in shapes)
 
 
+def output_axes(graph: Graph, x: Input, layout: Layout) -> list[Axes]:
+    """Return the time axis and the batch axis of each output."""
+    first, second = (_inferred(graph, x, layout.at(length, 1)) for length in LENGTHS)
+    found = []
+    for name, batch in zip(graph.outputs, _batch_axes(graph, x, layout, graph.outputs), strict=True):
+        sizes = zip(first[name].shape, second[name].shape, strict=True)
+        found.append(Axes(next((axis for axis, (a, b) in enumerate(sizes) if a != b), None), batch))
+    return found
+
+
 def _batch_axes(graph: Graph, x: Input, layout: Layout, names: Sequence[str]) -> list[int | None]:
     """Return the axis of each value that grows with the number of rows."""
     if layout.axes.batch is None:
