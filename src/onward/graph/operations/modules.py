@@ -1,4 +1,4 @@
-"""The modules that define each operation; a module is imported when a graph first uses one of its operations."""
+"""The modules that define each operation; they are imported when a graph first uses the operation."""
 
 # The modules that have to be imported for some operations: the first defines them, a second adds rules.
 NAMES = {
