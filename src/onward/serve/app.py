@@ -8,7 +8,6 @@ import functools
 import json
 import resource
 import socket
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Any
@@ -19,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import OnwardError
 from .connection import Connection
@@ -34,9 +34,6 @@ SECURITY = {
     "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class TooLarge(Exception):
@@ -126,12 +123,12 @@ class Pages:
 class RequireToken:
     """Refuses requests without the token, except those to /healthz."""
 
-    def __init__(self, app: Any, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != "/healthz":
-            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            headers = {name: value.decode(errors="replace") for name, value in scope["headers"]}
             query = parse_qs(scope["query_string"].decode("latin-1"))
             token = query.get("token", [None])[-1]
             if not self._service.is_authorized(headers.get(b"authorization"), token):
@@ -147,7 +144,7 @@ class Server(uvicorn.Server):
     def __init__(self, service: Service) -> None:
         self._service = service
         config = uvicorn.Config(
-            RequireToken(Starlette(routes=Pages(service).routes()), service),  # type: ignore[arg-type]  # as above
+            RequireToken(Starlette(routes=Pages(service).routes()), service),
             ws=functools.partial(Connection, service),  # type: ignore[arg-type]  # a class with one argument set
             lifespan="off",
             log_level="warning",

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import logging
 import time
 from collections import deque
 from http import HTTPStatus
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
     from .service import Service
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
-INVALID_DATA, TOO_SLOW, RESTART = 1007, 1008, 1012  # reasons to close, as WebSocket statuses
+INVALID_DATA, TOO_SLOW, INTERNAL_ERROR, RESTART = (
+    1007,
+    1008,
+    1011,
+    1012,
+)  # reasons to close, as WebSocket statuses
 
 
 class Refused(Exception):
@@ -118,7 +124,7 @@ class Connection(asyncio.Protocol):
 
     def _accepted(self, request: h11.Request) -> bytes:
         """Return the response that opens the WebSocket. Raises Refused."""
-        headers = {name.decode().lower(): value.decode("latin-1") for name, value in request.headers}
+        headers = {name.decode(): value.decode(errors="replace") for name, value in request.headers}
         url = urlsplit(request.target.decode("latin-1"))
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         if url.path != "/stream":
@@ -207,10 +213,14 @@ class Connection(asyncio.Protocol):
         answer = to_object(self._service.steps.output_names, outputs, is_step)
         self.send(frames.frame(frames.TEXT, json.dumps(answer).encode()))
 
-    def reject(self, error: OnwardError) -> None:
-        """Close the connection because the model rejected its message, which changed nothing."""
+    def reject(self, error: Exception) -> None:
+        """Close the connection because its message raised an error, which changed nothing."""
         self.session.position -= 1
-        self.close(INVALID_DATA, str(error))
+        if isinstance(error, OnwardError):
+            self.close(INVALID_DATA, str(error))
+        else:
+            logging.getLogger("onward.serve").error("A step failed", exc_info=error)
+            self.close(INTERNAL_ERROR, "the server failed to run this message")
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and wait for that of the client; `abort` ends a client that does not answer."""

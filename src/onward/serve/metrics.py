@@ -26,13 +26,18 @@ class Histogram:
         self._counts += np.bincount(np.searchsorted(BOUNDS, values), minlength=len(self._counts))
         self._sum += float(values.sum())
 
+    @property
+    def count(self) -> int:
+        """The number of observations."""
+        return int(self._counts.sum())
+
     def lines(self, name: str) -> Iterator[str]:
         """The lines of the text format."""
         totals = np.cumsum(self._counts).tolist()
         for bound, total in zip([*BOUNDS.tolist(), "+Inf"], totals, strict=True):
             yield f'{name}_bucket{{le="{bound}"}} {total}'
         yield f"{name}_sum {self._sum:.6f}"
-        yield f"{name}_count {totals[-1]}"
+        yield f"{name}_count {self.count}"
 
 
 class Metrics:

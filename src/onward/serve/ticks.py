@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import OnwardError
 from .messages import AnyArray, Input, Output, binary_frames
 from .metrics import Metrics
 from .steps import Steps
@@ -92,7 +91,7 @@ class Ticker:
         """
         try:
             outputs = await self._outputs(group)
-        except OnwardError as error:
+        except Exception as error:
             if len(group) > 1:
                 middle = len(group) // 2
                 await self._step(group[:middle])
