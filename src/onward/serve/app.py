@@ -10,7 +10,6 @@ import resource
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
-from typing import Any
 from urllib.parse import parse_qs
 
 import uvicorn
