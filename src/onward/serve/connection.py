@@ -230,8 +230,10 @@ class Connection(asyncio.Protocol):
             self._is_closing = True
             self._queue.clear()
             self._transport.resume_reading()
-            if self._transport.can_write_eof():
+            try:
                 self._transport.write_eof()
+            except OSError:  # the client is gone, which the event loop has not noticed
+                self._transport.abort()
 
     def end_if_idle(self, seconds: float) -> None:
         """Close the connection if no data has arrived for so long, or its client does not end it."""
