@@ -141,6 +141,7 @@ def test_sigterm_saves_the_streams_for_the_next_start(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         answers, (status, _) = await drain(client)
         assert status == 1012
+        await RawClient.close_all()
         return client.hello["id"], answers
 
     async def second(address: str, key: str, answers: list[bytes]) -> None:
@@ -148,6 +149,7 @@ def test_sigterm_saves_the_streams_for_the_next_start(tmp_path: Path) -> None:
         assert client.hello["position"] == len(answers)
         for x_t in x[len(answers) :]:
             answers.append((await client.step(x_t)).tobytes())
+        await RawClient.close_all()
 
     options = ("model.safetensors", "--port", "0", "--tick", "1ms", "--state", "kept")
     with command(*options, folder=tmp_path) as (process, address):
