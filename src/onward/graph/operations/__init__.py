@@ -22,6 +22,7 @@ from . import (  # noqa: F401 - each module registers its operations
     products,
     quantization,
     quantized_functions,
+    quantized_products,
     quantized_recurrent,
     random,
     recurrent,

@@ -10,7 +10,12 @@ from ..node import Node
 from .registry import Known, combining, over_time
 from .sliding import Geometry, geometry
 
-KERNEL_IN_WEIGHTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # the index of the weights
+KERNEL_IN_WEIGHTS = {
+    "Conv": 1,
+    "QuantizedConv": 1,
+    "ConvInteger": 1,
+    "QLinearConv": 3,
+}  # the index of the weights
 
 
 def _geometry(node: Node, inputs: Sequence[Known | None]) -> Geometry:
@@ -20,7 +25,7 @@ def _geometry(node: Node, inputs: Sequence[Known | None]) -> Geometry:
     return geometry(inputs[0].shape[2:], kernel, node.attributes)  # type: ignore[union-attr]  # x is not optional
 
 
-@combining("Conv", "MaxPool", "AveragePool", "LpPool")
+@combining("Conv", "QuantizedConv", "MaxPool", "AveragePool", "LpPool")
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     g = _geometry(node, inputs)
     axes = zip(g.kernel, g.strides, g.sides, strict=True)
@@ -29,7 +34,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [[*channels, *sliding], range(len(inputs[0].shape))]  # type: ignore[union-attr]  # as above
 
 
-@over_time("Conv", "MaxPool", "AveragePool", "LpPool")
+@over_time("Conv", "QuantizedConv", "MaxPool", "AveragePool", "LpPool")
 def _(time: Any, node: Node) -> None:
     """Carry the steps that later windows need; the padding before the first step is the initial carry."""
     x, attributes = node.inputs[0], node.attributes
