@@ -89,7 +89,7 @@ class _Quantizer:
             yield Node("Add", (product, C), (output,), {}, node.name, node.source)
 
     def _matrix(self, name: str, make: Callable[[], AnyArray], *variant: Any) -> tuple[str, str]:
-        """Store what `make` makes of a constant, (O, ..); return its name and the name of its scales or ""."""
+        """Store what `make` makes of a constant, (O, ..); return its name and that of its scales, or ""."""
         self.count += 1
         if (name, *variant) not in self._stored:
             W = make()
@@ -104,7 +104,7 @@ class _Quantizer:
 
 def _is_depthwise(weight: AnyArray, node: Node) -> bool:
     """Return whether each channel has its own kernel."""
-    return node.attributes.get("group", 1) == len(weight) > 1 == weight.shape[1]
+    return bool(node.attributes.get("group", 1) == len(weight) > 1 == weight.shape[1])
 
 
 def check_outputs(small: Any, model: Any, check: Any, tolerance: float, precision: str) -> None:
