@@ -2,7 +2,7 @@
 
     python tools/train_forecasters.py src/onward/explore/page/models
 
-Both learn the same curves: sums of waves with periods of 6 to 40 steps, some of them rectangular or sawtooth.
+Both learn the same curves: a sine or a triangle wave with a period of 8 to 40 steps, plus a slower wave.
 """
 
 import sys
@@ -13,7 +13,7 @@ import numpy as np
 import onward
 from onward import train
 
-STEPS, CURVES, HIDDEN, EPOCHS = 80, 1500, 32, 30
+STEPS, CURVES, HIDDEN, EPOCHS = 100, 3000, 32, 40
 
 
 def curves(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -21,11 +21,10 @@ def curves(rng: np.random.Generator, count: int) -> np.ndarray:
     t = np.arange(STEPS + 1)
     result = np.empty((count, STEPS + 1), np.float32)
     for curve in result:
-        period, phase = rng.uniform(6, 40), rng.uniform(0, 1)
-        turns = (t / period + phase) % 1
-        shape = [np.sin(2 * np.pi * turns), np.sign(turns - 0.5), 2 * turns - 1][rng.choice(3, p=[0.6, 0.2, 0.2])]
-        slow = np.sin(2 * np.pi * (t / rng.uniform(30, 90) + rng.uniform(0, 1)))
-        curve[:] = rng.uniform(0.3, 0.7) * shape + rng.uniform(0, 0.3) * slow
+        turns = t / rng.uniform(8, 40) + rng.uniform(0, 1)
+        wave = np.sin(2 * np.pi * turns) if rng.random() < 0.6 else 4 * np.abs(turns % 1 - 0.5) - 1
+        slow = np.sin(2 * np.pi * (t / rng.uniform(40, 90) + rng.uniform(0, 1)))
+        curve[:] = rng.uniform(0.3, 0.7) * wave + rng.uniform(0, 0.3) * slow
     return result + rng.normal(0, 0.01, result.shape).astype(np.float32)
 
 
