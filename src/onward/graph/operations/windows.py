@@ -1,7 +1,6 @@
 """The rules over time of convolutions and pooling: windows that slide over the steps of a sequence."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,7 @@ def _(time: Any, node: Node) -> None:
     sides = [(0, 0) if other == place else side for other, side in enumerate(g.sides)]
     pads = [number for column in zip(*sides, strict=True) for number in column]
     kept = {name: value for name, value in attributes.items() if name != "auto_pad"} | {"pads": pads}
-    inner = replace(node, attributes=kept)
+    inner = node._replace(attributes=kept)
     padding = _lowest(time.dtype(x)) if node.operation == "MaxPool" else 0
     windows = x
     if (g.spans[place], stride, before, after) != (1, 1, 0, 0):
