@@ -2,7 +2,8 @@
 
     python tools/train_forecasters.py src/onward/explore/page/models
 
-Both learn the same curves: a sine or a triangle wave with a period of 8 to 40 steps, plus a slower wave.
+Both learn the same curves: a sine or a triangle wave with a period of 8 to 40 steps,
+plus a slower wave.
 """
 
 import sys

@@ -80,7 +80,9 @@ def models():
     yield onward.LSTM(5, 7, coupled=True, clip=0.5, activations=("hard_sigmoid", "softsign", "elu"), rng=1)
     yield onward.GRU(5, 7, reset_after=False, rng=1)
     for last in (onward.Softmax(), onward.Activation("gelu"), onward.Activation("leaky_relu", 0.1)):
-        yield onward.Sequential(onward.GRU(5, 9, rng=1), onward.Dropout(0.5), onward.Linear(9, 33, rng=2), last)
+        yield onward.Sequential(
+            onward.GRU(5, 9, rng=1), onward.Dropout(0.5), onward.Linear(9, 33, rng=2), last
+        )
 
 
 def test_every_cell_option_and_precision_gives_the_bits_of_python(tmp_path):
