@@ -60,6 +60,11 @@ class Model(Layer):
         """Run the model.
 
         Arrays are converted to the dtypes that the model declares if these are of the same kind or wider.
+
+        Calls whose values would take more than 64 MB run in blocks along a time or batch axis, with the same
+        bits and in bounded memory, if the graph permits it: no layer may run from the last step to the first
+        or combine all steps (softmax or attention over time). All other graphs run all at once.
+
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
@@ -99,7 +104,7 @@ class Model(Layer):
         if replaced not in self._variants:
             graph = _with_defaults(self._graph, replaced)
             size = sum(array.nbytes for array in constants_of(graph))
-            self._variants[replaced] = Planner(simplify(graph), weights_size=size)
+            self._variants[replaced] = Planner(simplify(graph), weights_size=size, in_blocks=_in_blocks)
         return self._variants[replaced]
 
     def layers(self) -> Sequential:
@@ -284,8 +289,8 @@ class Model(Layer):
         arrays = [as_declared(d, a) for d, a in zip(self._planner.graph.inputs, inputs, strict=True)]
         self._planner(*arrays)
         plan = self._planner.find(arrays)
-        assert plan is not None
-        return plan.timed(arrays, calls)
+        found: list[tuple[str, float]] = plan.timed(arrays, calls)
+        return found
 
     def _summary_rows(self) -> list[Row]:
         return summarize(self._graph).rows
@@ -336,6 +341,13 @@ class Model(Layer):
         ):
             if names:
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
+
+
+def _in_blocks(*arguments: Any) -> Any:
+    """Return how to run a graph in blocks, or None."""
+    from .over_time.whole import run_in_blocks
+
+    return run_in_blocks(*arguments)
 
 
 def _with_defaults(graph: Graph, replaced: frozenset[str]) -> Graph:

@@ -51,7 +51,7 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
     first, second = (_inferred(graph, x, layout.at(length, batch)) for length in layout.lengths)
     axis = layout.axes.time
     assert axis is not None
-    builder = BlockBuilder(graph, first, second, x.name, axis, at_end=False)
+    builder = BlockBuilder(graph, first, second, {x.name: axis}, at_end=False)
     block = builder.build().without_unused()
     block.inputs[-1] = x._replace(axes=layout.open_axes())
     timings = [builder.timing(name) for name in graph.outputs]
@@ -64,7 +64,7 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
         tuple(Axes(t.axis if t else None, row) for t, row in zip(timings, rows, strict=True)),
         math.ceil(max((timing.latency for timing in timed), default=0)),
         all(not timing.stages for timing in timed),
-        BlockBuilder(graph, first, second, x.name, axis, at_end=True).build().without_unused(),
+        BlockBuilder(graph, first, second, {x.name: axis}, at_end=True).build().without_unused(),
         step_shape=layout.shape,
         block_shape=layout.at(layout.lengths[0], 1),
     )
