@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -353,8 +352,7 @@ def _in_blocks(*arguments: Any) -> Any:
 def _with_defaults(graph: Graph, replaced: frozenset[str]) -> Graph:
     """Return a graph whose inputs with default values are constants, except those that are replaced."""
     fixed = graph.defaults - replaced
-    return dataclasses.replace(
-        graph,
+    return graph.replaced(
         inputs=[declared for declared in graph.inputs if declared.name not in fixed],
         constants={name: array for name, array in graph.constants.items() if name not in replaced},
         defaults=frozenset(),

@@ -1,7 +1,6 @@
 """The rules over time of convolutions and pooling: windows that slide over the steps of a sequence."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,7 @@ def _(time: Any, node: Node) -> None:
     sides = [(0, 0) if other == place else side for other, side in whole]
     pads = [number for column in zip(*sides, strict=True) for number in column]
     kept = {name: attributes[name] for name in attributes.keys() - {"auto_pad", "ceil_mode"}} | {"pads": pads}
-    inner = replace(node, attributes=kept)
+    inner = node._replace(attributes=kept)
 
     def over_windows(value: str, inner: Node, padding: Any) -> str:
         """Run a node over the windows of a sequence."""
@@ -64,7 +63,7 @@ def _(time: Any, node: Node) -> None:
 
     if _counts_vary(time, node, g, before, after):
         kept.pop("count_include_pad", None)
-        sums = replace(inner, operation="SumPool", attributes=kept)
+        sums = inner._replace(operation="SumPool", attributes=kept)
         y = over_windows(x, sums, 0)
         counts = over_windows(time.ones_like_steps(x), sums, 0)
         y = time.define_new(time.add("Div", y, counts), time.timing(y))

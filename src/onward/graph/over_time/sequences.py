@@ -83,7 +83,7 @@ def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, Input]:
     constants = graph.constants | {
         name: as_declared(declared[name], value).copy() for name, value in fixed.items()
     }
-    alone = replace(graph, inputs=free, constants=constants, defaults=frozenset())
+    alone = graph.replaced(inputs=free, constants=constants, defaults=frozenset())
     return simplify(alone), free[0]
 
 

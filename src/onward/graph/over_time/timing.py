@@ -1,11 +1,10 @@
 """When the steps of a value over time are complete."""
 
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Where time is in a value, and when its steps are complete.
 
     Step k is complete after k * stride + latency + 1 steps of the input, rounded down. `stages` are (delay,

@@ -6,7 +6,6 @@ if it does not combine the steps of a sequence (`Operation.combining`), and is r
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -81,7 +80,7 @@ class BlockBuilder:
             self._copy(node)
 
     def _copy(self, node: Node) -> None:
-        self._nodes.append(replace(node, inputs=tuple(self._names.get(name, name) for name in node.inputs)))
+        self._nodes.append(node._replace(inputs=tuple(self._names.get(name, name) for name in node.inputs)))
 
     def _differs(self, name: str) -> bool:
         """Whether a known value depends on the length of the sequence."""
@@ -122,7 +121,7 @@ class BlockBuilder:
         array = self._first[name]
         if len(axes) != 1 or not isinstance(array, np.ndarray) or (array != array.flat[0]).any():
             return None
-        return replace(source, axis=axes[0])
+        return source._replace(axis=axes[0])
 
     def axis(self, name: str) -> int | None:
         """Return the time axis of a value, or None."""
@@ -250,9 +249,9 @@ class BlockBuilder:
             if timing is not None and timing.axis in combined:
                 self.refuse(node, "it combines the steps of the whole sequence")
         inputs, timing = self._aligned(node.inputs, timings)
-        kept = replace(node, inputs=inputs)
+        kept = node._replace(inputs=inputs)
         for output in filter(None, node.outputs):
-            self._timings[output] = replace(timing, axis=self._time_axis(node, output))
+            self._timings[output] = timing._replace(axis=self._time_axis(node, output))
             self._names.pop(output, None)
         self._copy(kept)
 
@@ -278,7 +277,7 @@ class BlockBuilder:
         latest = max(found.values(), key=lambda timing: timing.latency)
         tail = max(timing.tail for timing in found.values())
         if len({timing.stages for timing in found.values()}) == 1:
-            return tuple(names), replace(latest, tail=tail)
+            return tuple(names), latest._replace(tail=tail)
         if len({timing.stride for timing in found.values()}) > 1:
             self.refuse(self._node, "its inputs have different rates")
         pairs, axes = [], []
@@ -293,7 +292,7 @@ class BlockBuilder:
             self.keep(held, rest)
         aligned = dict(zip(found, results, strict=False))
         stages = (*latest.stages, (0, 0, *(timing.stages for timing in found.values())))
-        joined = replace(latest, stages=stages, tail=tail)  # type: ignore[arg-type]  # unlike any other stages
+        joined = latest._replace(stages=stages, tail=tail)  # type: ignore[arg-type]  # unlike any other stages
         return tuple(aligned.get(name, name) for name in names), joined
 
     def windows(
@@ -323,7 +322,7 @@ class BlockBuilder:
         assert timing is not None
         rate = Fraction(1, factor)
         stages = timing.stages if factor == 1 else (*timing.stages, (0, rate))
-        after = replace(timing, stages=stages, stride=timing.stride * rate, tail=timing.tail * factor + tail)
+        after = timing._replace(stages=stages, stride=timing.stride * rate, tail=timing.tail * factor + tail)
         return self.define_new(value, after)
 
     def ones_like_steps(self, x: str) -> str:
@@ -379,12 +378,12 @@ class BlockBuilder:
         assert timing is not None
         held_back = max(0, count - timing.tail)
         left_out = count if self._at_end else held_back
-        y, after = x, replace(timing, tail=timing.tail - count)
+        y, after = x, timing._replace(tail=timing.tail - count)
         if held_back:
             y = self.windows(node, x, held_back + 1, 1, 0, 0, 0)
             windows = self.timing(y)
             assert windows is not None
-            after = replace(windows, tail=0)
+            after = windows._replace(tail=0)
         if left_out:
             y = self.slice(y, timing.axis, 0, -left_out)
         return self.define_new(y, after)

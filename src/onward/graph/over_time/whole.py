@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +54,7 @@ class BlockPlan:
         end = BlockBuilder(graph, first, second, axes, at_end=True).build().without_unused()
         self._carries = tuple(builder.carries)
         sources = tuple(carry.source for carry in self._carries if carry.source)
-        start = replace(graph, outputs=sources).without_unused()
+        start = graph.replaced(outputs=sources).without_unused()
         self._start, self._block, self._end = (
             Planner(part, weights, max_plans=MAX_PLANS) for part in (start, block, end)
         )
