@@ -12,7 +12,8 @@ from ..node import AnyArray, Node, Signature
 from .casting import cast_to
 from .convolutions import conv_geometry, conv_signature, pad_or_crop
 from .products import product_shape
-from .registry import Known, combining, operation
+from .registry import Known, combining, operation, over_time
+from .windows import windows_combine, windows_over_time
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
 
@@ -319,3 +320,7 @@ def product_combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Col
         axis = last if not node.attributes.get(name) else -3 - last
         found[place] = [max(0, ranks[place] + axis)]
     return found
+
+
+combining("ConvInteger", "QLinearConv")(windows_combine)
+over_time("ConvInteger", "QLinearConv")(windows_over_time)

@@ -19,15 +19,12 @@ def _geometry(node: Node, inputs: Sequence[Known | None]) -> Geometry:
     return geometry(inputs[0].shape[2:], kernel, node.attributes)  # type: ignore[union-attr]  # x is not optional
 
 
-# Operations over windows of their first input, with the index of the input that holds the padding, or None.
-WINDOWS: dict[str, int | None] = {
-    "Conv": None, "ConvInteger": 2, "QLinearConv": 2, "MaxPool": None, "AveragePool": None, "LpPool": None,
-    "SumPool": None,
-}  # fmt: skip
+# The index of the input that holds the zero point, which is the padding.
+ZERO_POINTS = {"ConvInteger": 2, "QLinearConv": 2}
 
 
-@combining(*WINDOWS)
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def windows_combine(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    """Return the channels that a convolution combines, and the axes along which windows overlap."""
     g = _geometry(node, inputs)
     axes = zip(g.kernel, g.strides, g.sides, strict=True)
     sliding = [2 + place for place, (k, s, sides) in enumerate(axes) if k > 1 or s > 1 or any(sides)]
@@ -35,8 +32,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [[*channels, *sliding], range(len(inputs[0].shape))]  # type: ignore[union-attr]  # as above
 
 
-@over_time(*WINDOWS)
-def _(time: Any, node: Node) -> None:
+def windows_over_time(time: Any, node: Node) -> None:
     """Carry the steps that later windows need; the padding before the first step is the initial carry."""
     x, attributes = node.inputs[0], node.attributes
     axis = time.axis(x)
@@ -106,7 +102,7 @@ def _padding(time: Any, node: Node) -> Any:
     if node.operation == "MaxPool":
         dtype = time.dtype(node.inputs[0])
         return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
-    index = WINDOWS[node.operation]
+    index = ZERO_POINTS.get(node.operation)
     name = "" if index is None or index >= len(node.inputs) else node.inputs[index]
     if not name:
         return 0
@@ -114,3 +110,7 @@ def _padding(time: Any, node: Node) -> Any:
     if value is None or value.size != 1:
         time.refuse(node, "its zero point depends on the sequence")
     return value.item()
+
+
+combining("Conv", "MaxPool", "AveragePool", "LpPool", "SumPool")(windows_combine)
+over_time("Conv", "MaxPool", "AveragePool", "LpPool", "SumPool")(windows_over_time)
