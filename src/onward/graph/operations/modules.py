@@ -37,7 +37,7 @@ NAMES = {
     "optional": "Optional OptionalGetElement OptionalHasElement",
     "padding": "Pad CenterCropPad PadStart PadEnd",
     "pooling": "MaxUnpool GlobalAveragePool GlobalMaxPool GlobalLpPool",
-    "pooling windows": "MaxPool AveragePool LpPool",
+    "pooling windows": "MaxPool AveragePool LpPool SumPool",
     "products": "MatMul Gemm FusedMatMul Det Einsum",
     "quantization integers": (
         "QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger ConvInteger QLinearMatMul "

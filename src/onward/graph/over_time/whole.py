@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import OnwardError
+from .. import memory
 from ..declared import UNNAMED
 from ..graph import Graph
 from ..inference import flattened, infer
-from ..memory import MEMORY_MULTIPLE, size_of
+from ..memory import size_of
 from ..node import AnyArray, Signature
 from ..operations.registry import Known
 from ..plan.builder import Weights
@@ -18,7 +19,6 @@ from ..plan.planner import Planner
 from .streamed import MAX_PLANS
 from .transformation import BlockBuilder
 
-MAX_MEMORY = 1 << 26  # bytes of the values of a graph that runs all at once
 BLOCK_MEMORY = 1 << 24  # bytes of the values of one block
 
 
@@ -117,19 +117,17 @@ def run_in_blocks(graph: Graph, inputs: Sequence[Known], weights: Weights) -> Bl
     `inputs` are arrays that are the same in all calls, or signatures. Blocks run along the longest axis for
     which that is possible: a time axis, if each step needs a fixed number of later ones, or a batch axis.
     """
-    if size_of(map(Signature.of, inputs)) * MEMORY_MULTIPLE < MAX_MEMORY:
-        return None
     signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
     try:
         values = infer(graph, signatures, weights.limit).values()
     except OnwardError:  # that of the plan for all blocks names the node as well
         return None
-    memory = size_of(value for value in values if isinstance(value, Signature))
-    if memory <= MAX_MEMORY:
+    needed = size_of(value for value in values if isinstance(value, Signature))
+    if needed <= memory.WHOLE_MEMORY:
         return None
     for axes in _long_axes(graph, signatures):
         with contextlib.suppress(OnwardError):
-            return BlockPlan(graph, signatures, axes, -(-memory // BLOCK_MEMORY), weights)
+            return BlockPlan(graph, signatures, axes, -(-needed // BLOCK_MEMORY), weights)
     return None
 
 
