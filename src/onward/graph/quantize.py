@@ -7,7 +7,6 @@ those over three axes, stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ def quantized(graph: Graph, precision: str) -> Graph:
     check_precision(precision)
     defaults = {name: graph.constants[name] for name in graph.defaults}
     own = {name: array for name, array in graph.constants.items() if name not in defaults}
-    simple = simplify(replace(graph, constants=own))  # recurrent nodes become layers
+    simple = simplify(graph.replaced(constants=own))  # recurrent nodes become layers
     quantizer = _Quantizer(simple.constants, precision)
     nodes = [new for node in simple.nodes for new in quantizer.nodes(node)]
     if not quantizer.count:
@@ -34,7 +33,7 @@ def quantized(graph: Graph, precision: str) -> Graph:
         )
     used = {*simple.outputs, *(name for node in nodes for name in node.inputs)}
     constants = {name: array for name, array in quantizer.constants.items() if name in used}
-    return replace(simple, nodes=nodes, constants=constants | defaults)
+    return simple.replaced(nodes=nodes, constants=constants | defaults)
 
 
 class _Quantizer:
@@ -52,7 +51,7 @@ class _Quantizer:
         if layer is not None and layer.dtype == np.float32 and not layer.precision:
             self.count += 1
             layer = layer._compressed(self._precision)
-            yield replace(node, attributes={**node.attributes, "layer": layer})
+            yield node._replace(attributes={**node.attributes, "layer": layer})
         elif weight is None or weight.dtype != np.float32 or not weight.size:
             yield node
         elif node.operation in ("MatMul", "Gemm") and weight.ndim == 2:
@@ -60,7 +59,7 @@ class _Quantizer:
         elif node.operation == "Conv" and weight.ndim <= 4 and not _is_depthwise(weight, node):
             x, name, bias = (*node.inputs, "")[:3]
             W, scale = self._matrix(name, lambda: weight)
-            yield replace(node, operation="QuantizedConv", inputs=(x, W, scale, bias))
+            yield node._replace(operation="QuantizedConv", inputs=(x, W, scale, bias))
         else:
             yield node
 

@@ -17,7 +17,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .convolutions import conv_geometry, conv_signature, filter_rows, pad_or_crop
 from .products import product_shape, product_step
-from .registry import Inputs, Known, combining, known, operation, view
+from .registry import Inputs, Known, combining, known, operation, over_time, view
+from .windows import windows_combine, windows_over_time
 
 
 def _matmul_signature(x: Known, W: Known, scale: Known | None = None, bias: Known | None = None) -> Signature:
@@ -83,3 +84,7 @@ def quantized_conv(
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     W, scale, bias = (known(value) for value in (*inputs[1:], None, None)[:3])
     return None if W is None else filter_rows(b, node, inputs[0], W, bias, scale)
+
+
+combining("QuantizedConv")(windows_combine)
+over_time("QuantizedConv")(windows_over_time)
