@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from .graph import Graph, bodies
+from .memory import MemoryLimit, size_of
 from .node import Node
 from .operations import OPERATIONS
 from .operations.registry import Known, Value, named
@@ -15,20 +16,20 @@ from .operations.registry import Known, Value, named
 Values = dict[str, Known]
 
 
-def infer(graph: Graph, inputs: Mapping[str, Known]) -> Values:
+def infer(graph: Graph, inputs: Mapping[str, Known], limit: MemoryLimit | None = None) -> Values:
     """Return the array of each value that follows from constants and shapes, and the signatures of the rest.
 
     Values whose shapes depend on unknown values, and those after them, are missing. Raises ArgumentError,
-    which names the node, if the inputs do not fit the graph.
+    which names the node, if the inputs do not fit the graph or an array exceeds the limit.
     """
     values: Values = {**graph.constants, **inputs}
     for node in graph.nodes:
         if all(not name or name in values for name in node.inputs):
-            values |= outputs_of(node, values)
+            values |= outputs_of(node, values, limit)
     return values
 
 
-def outputs_of(node: Node, values: Mapping[str, Known]) -> Values:
+def outputs_of(node: Node, values: Mapping[str, Known], limit: MemoryLimit | None = None) -> Values:
     """Return the arrays or signatures of the outputs of a node, or nothing if they cannot be inferred."""
     operation = OPERATIONS[node.operation]
     inputs = [values[name] if name else None for name in node.inputs]
@@ -38,6 +39,8 @@ def outputs_of(node: Node, values: Mapping[str, Known]) -> Values:
         if any(bodies(node)):
             return {}
         if (known and operation.is_pure) or not operation.reads_values:
+            if limit is not None and operation.has_rule:
+                limit.check(size_of(operation.signatures(inputs, node.attributes) or ()))
             found = [np.asarray(a) for a in operation.compute(inputs, node.attributes)]
         else:
             found = operation.signatures(inputs, node.attributes) or ()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core.arrays import Shape
 from ..errors import ArgumentError, SignatureError
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_pair
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
+    from .over_time.sequences import Layout
 
 
 class Model(Layer):
@@ -57,6 +60,11 @@ class Model(Layer):
         """Run the model.
 
         Arrays are converted to the dtypes that the model declares if these are of the same kind or wider.
+
+        Calls whose values would take more than 64 MB run in blocks along a time or batch axis, with the same
+        bits and in bounded memory, if the graph permits it: no layer may run from the last step to the first
+        or combine all steps (softmax or attention over time). All other graphs run all at once.
+
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
@@ -72,28 +80,31 @@ class Model(Layer):
 
     def _run_checked(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Check the inputs and run the planner of the variant for them."""
+        _, planner, arrays = self._checked(args, inputs)
+        return planner(*arrays)
+
+    def _checked(
+        self, args: tuple[Any, ...], inputs: dict[str, Any]
+    ) -> tuple[frozenset[str], Planner, list[Any]]:
+        """Check the inputs; return the defaults that they replace, the planner for them, and its inputs."""
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
-        planner = self._variant(self._graph.defaults.intersection(named))
+        replaced = self._graph.defaults.intersection(named)
+        planner = self._variant(replaced)
         declared = planner.graph.inputs
         arrays = [as_declared(each, named[each.name]) for each in declared]
         check_open_axes(declared, arrays)
         pairs = zip(declared, arrays, strict=True)
         shapes = {each.name: array.shape for each, array in pairs if isinstance(array, np.ndarray)}
         self._graph.sizes.check(shapes)
-        return planner(*arrays)
+        return replaced, planner, arrays
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
-        """Return the planner of the graph in which some defaults are inputs; the others are constants."""
+        """Return the planner of the graph in which some defaults are inputs."""
         if replaced not in self._variants:
-            fixed = self._graph.defaults - replaced
-            graph = dataclasses.replace(
-                self._graph,
-                inputs=[declared for declared in self._graph.inputs if declared.name not in fixed],
-                constants={n: a for n, a in self._graph.constants.items() if n not in replaced},
-            )
+            graph = _with_defaults(self._graph, replaced)
             size = sum(array.nbytes for array in constants_of(graph))
-            self._variants[replaced] = Planner(simplify(graph), weights_size=size)
+            self._variants[replaced] = Planner(simplify(graph), weights_size=size, in_blocks=_in_blocks)
         return self._variants[replaced]
 
     def layers(self) -> Sequential:
@@ -130,12 +141,22 @@ class Model(Layer):
         from .over_time.named_carries import streamed_with
         from .over_time.sequences import streamed_over_time
 
-        carry = self.carries if carry is None and time_axis is None else carry
+        carry = self._named_carries(carry, initial, time_axis)
         if carry:
             return GraphStream(streamed_with(self._graph, carry, fixed, initial or {}, batch or 1))
         with self._candidates_in_errors():
-            streamed = streamed_over_time(self._graph, time_axis, fixed, batch or 1)
+            streamed = streamed_over_time(self._from_zeros, time_axis, fixed, batch or 1)
         return SequenceStream(streamed, batch)
+
+    def _named_carries(
+        self, carry: Mapping[str, str] | None, initial: Mapping[str, ArrayLike] | None, time_axis: int | None
+    ) -> Mapping[str, str]:
+        """Return the inputs that a stream feeds from outputs; a sequence with a batch axis needs none."""
+        if carry is not None:
+            return carry
+        if time_axis is not None or (not initial and self.layout and self.layout.axes.batch is not None):
+            return {}
+        return self.carries
 
     @contextlib.contextmanager
     def _candidates_in_errors(self) -> Iterator[None]:
@@ -152,6 +173,36 @@ class Model(Layer):
             raise type(error)(
                 f"{error}. If states are inputs and outputs, name them with carry=: {found}"
             ) from error
+
+    @cached_property
+    def _from_zeros(self) -> Graph:
+        """The graph whose initial states are zeros and which does not return its final states."""
+        from .over_time.named_carries import from_zeros
+
+        return from_zeros(self._graph)
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """Which axes of the only input are time and the batch, or None if no recurrent layer shows it."""
+        from .over_time.sequences import find_layout
+
+        graph = simplify(_with_defaults(self._from_zeros, frozenset()))
+        if len(graph.inputs) != 1 or graph.inputs[0].axes is None or graph.inputs[0].dtype is None:
+            return None
+        with contextlib.suppress(ArgumentError):
+            return find_layout(graph, graph.inputs[0], None)
+        return None
+
+    @property
+    def step_shape(self) -> Shape | None:
+        """The shape of one step of one row."""
+        layout = self.layout
+        return layout and tuple(size for axis, size in enumerate(layout.shape) if axis not in layout.axes)
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether the input has its batch axis before its time axis."""
+        return self.layout is not None and self.layout.axes == (1, 0)
 
     @property
     def carries(self) -> dict[str, str]:
@@ -182,17 +233,38 @@ class Model(Layer):
         from .over_time.named_carries import streamed_with
         from .over_time.sequences import pooled_over_time
 
-        carry = self.carries if carry is None and time_axis is None else carry
+        carry = self._named_carries(carry, initial, time_axis)
         if carry:
             streamed = streamed_with(self._graph, carry, fixed, initial or {}, 1)
             return GraphPool(streamed, capacity, max_capacity)
         with self._candidates_in_errors():
-            streamed = pooled_over_time(self._graph, time_axis, fixed)
+            streamed = pooled_over_time(self._from_zeros, time_axis, fixed)
         return SequencePool(streamed, capacity, max_capacity)
 
-    def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
-        """Return a trace of `layers()`, with their options."""
-        return self.layers().trace(x, state, **options)
+    def trace(  # type: ignore[override]  # a whole model may have several inputs
+        self,
+        /,
+        *args: ArrayLike,
+        values: Sequence[str] = (),
+        preactivations: bool = False,
+        **inputs: ArrayLike,
+    ) -> Trace:
+        """Run the model, and record the gates and states of its recurrent nodes, named as in the file.
+
+        The states of `carries` may be omitted and then start at zeros. `values` names intermediate values, or
+        the nodes that compute them, which are also recorded. Nodes in loops are recorded if the number of
+        iterations is known from the shapes of the inputs. Raises the errors of a call, and ArgumentError if
+        there is nothing to record, or for unknown values.
+        """
+        from ..tracing.graph_trace import trace_graph
+
+        if self._graph.structure is not None:
+            args, inputs = self._graph.structure.flatten(args, inputs)
+        model = self
+        if len(args) + len(inputs) < len(self._names) and self._from_zeros is not self._graph:
+            model = Model(self._from_zeros)
+        replaced, _, arrays = model._checked(args, inputs)
+        return trace_graph(model, _with_defaults(model._graph, replaced), arrays, values, preactivations)
 
     def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
         """Return a copy with weights as "float16", or as "int8" with scales.
@@ -217,8 +289,8 @@ class Model(Layer):
         arrays = [as_declared(d, a) for d, a in zip(self._planner.graph.inputs, inputs, strict=True)]
         self._planner(*arrays)
         plan = self._planner.find(arrays)
-        assert plan is not None
-        return plan.timed(arrays, calls)
+        found: list[tuple[str, float]] = plan.timed(arrays, calls)
+        return found
 
     def _summary_rows(self) -> list[Row]:
         return summarize(self._graph).rows
@@ -269,3 +341,21 @@ class Model(Layer):
         ):
             if names:
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
+
+
+def _in_blocks(*arguments: Any) -> Any:
+    """Return how to run a graph in blocks, or None."""
+    from .over_time.whole import run_in_blocks
+
+    return run_in_blocks(*arguments)
+
+
+def _with_defaults(graph: Graph, replaced: frozenset[str]) -> Graph:
+    """Return a graph whose inputs with default values are constants, except those that are replaced."""
+    fixed = graph.defaults - replaced
+    return dataclasses.replace(
+        graph,
+        inputs=[declared for declared in graph.inputs if declared.name not in fixed],
+        constants={name: array for name, array in graph.constants.items() if name not in replaced},
+        defaults=frozenset(),
+    )

@@ -48,7 +48,7 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
     first, second = (_inferred(graph, x, layout.at(length, batch)) for length in LENGTHS)
     axis = layout.axes.time
     assert axis is not None
-    builder = BlockBuilder(graph, first, second, x.name, axis, at_end=False)
+    builder = BlockBuilder(graph, first, second, {x.name: axis}, at_end=False)
     block = builder.build().without_unused()
     block.inputs[-1] = x._replace(axes=layout.open_axes())
     timings = [builder.timing(name) for name in graph.outputs]
@@ -61,7 +61,7 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
         tuple(Axes(t.axis if t else None, row) for t, row in zip(timings, rows, strict=True)),
         max((timing.latency for timing in timed), default=0),
         all(not timing.stages for timing in timed),
-        BlockBuilder(graph, first, second, x.name, axis, at_end=True).build().without_unused(),
+        BlockBuilder(graph, first, second, {x.name: axis}, at_end=True).build().without_unused(),
         step_shape=layout.shape,
         block_shape=layout.at(LENGTHS[0], 1),
     )
@@ -152,6 +152,16 @@ def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
         return is_given
     shapes = [(first[name].shape, second[name].shape) for name in recurrent if name in first]
     return all(a[0] != b[0] and (a[1] == rows or is_given) for a, b in shapes)
+
+
+def output_axes(graph: Graph, x: Input, layout: Layout) -> list[Axes]:
+    """Return the time axis and the batch axis of each output."""
+    first, second = (_inferred(graph, x, layout.at(length, 1)) for length in LENGTHS)
+    found = []
+    for name, batch in zip(graph.outputs, _batch_axes(graph, x, layout, graph.outputs), strict=True):
+        sizes = zip(first[name].shape, second[name].shape, strict=True)
+        found.append(Axes(next((axis for axis, (a, b) in enumerate(sizes) if a != b), None), batch))
+    return found
 
 
 def _batch_axes(graph: Graph, x: Input, layout: Layout, names: Sequence[str]) -> list[int | None]:

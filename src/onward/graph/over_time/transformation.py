@@ -4,7 +4,8 @@ Each operation adds its own nodes (`Operation.over_time`). An operation without 
 if it does not combine the steps of a sequence (`Operation.combining`), and is refused otherwise.
 """
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -49,12 +50,15 @@ class BlockBuilder:
     """Builds the graph over one block, or over the end of the sequence if `at_end`.
 
     `first` and `second` are the values of the graph for sequences of two lengths: what differs between them
-    depends on time.
+    depends on time. `axes` are the time axes of the inputs that are sequences.
     """
 
-    def __init__(self, graph: Graph, first: Values, second: Values, x: str, axis: int, at_end: bool) -> None:
+    def __init__(
+        self, graph: Graph, first: Values, second: Values, axes: Mapping[str, int], at_end: bool
+    ) -> None:
         self._source, self._first, self._second, self._at_end = graph, dict(first), second, at_end
-        self._timings: dict[str, Timing | None] = {x: Timing(axis)}  # None: the result for the steps so far
+        # None: the result for the steps so far
+        self._timings: dict[str, Timing | None] = {name: Timing(axis) for name, axis in axes.items()}
         self._lengths: dict[str, Timing] = {}  # the sequences whose shapes decide about a value
         self._names: dict[str, str] = {"": ""}
         self._nodes: list[Node] = []
@@ -123,6 +127,11 @@ class BlockBuilder:
             if (deciding is None or place not in deciding) and self.timing(name) is None:
                 self.refuse(node, "it computes with the length of the sequence")
 
+    @property
+    def stride(self) -> int:
+        """The number of input steps after which all strides are at the same phase again."""
+        return math.lcm(*(timing.stride for timing in self._timings.values() if timing is not None))
+
     # What rules ask.
 
     def timing(self, name: str) -> Timing | None:
@@ -152,6 +161,10 @@ class BlockBuilder:
         """Return a value that does not depend on the values of the sequence, for one length."""
         value = self._first.get(name)
         return value if isinstance(value, np.ndarray) else None
+
+    def is_independent(self, name: str) -> bool:
+        """Whether a value depends neither on the values of the sequence nor on its length."""
+        return name not in self._timings and self.timing(name) is None and not self._differs(name)
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is the same for all lengths of the sequence."""
@@ -215,14 +228,19 @@ class BlockBuilder:
         self._number += 1
         return f"{next(filter(None, self._node.outputs))}/{what}:{self._number}"
 
-    def carry(self, node: Node, initial: AnyArray, axis: int | None, suffix: str = "") -> str:
-        """Add a value that the next call takes from this one; its length may vary along a time axis."""
+    def carry(
+        self, node: Node, initial: AnyArray, axis: int | None, suffix: str = "", source: str = ""
+    ) -> str:
+        """Add a value that the next call takes from this one; its length may vary along a time axis.
+
+        If `source` names a value of the graph, the carry starts at that value instead of at `initial`.
+        """
         base = f"{node.name}.{suffix or node.operation.lower()}"
         name, number = base, 1
         while any(c.name == name for c in self.carries):
             number += 1
             name = f"{base}_{number}"
-        self.carries.append(Carry(name, initial, Axes(axis)))
+        self.carries.append(Carry(name, initial, Axes(axis), source=source))
         self._first[name] = Signature.of(initial)
         return name
 
