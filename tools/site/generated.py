@@ -61,7 +61,9 @@ def layers() -> str:
         layer = getattr(onward, name)
         if inspect.isclass(layer) and issubclass(layer, Layer):
             summary = inspect.getdoc(layer).split("\n\n")[0].replace("\n", " ")
-            rows.append((f"[`{name}`](layers.md#onward.{name})", summary, yes(layer.backward is not Layer.backward)))
+            rows.append(
+                (f"[`{name}`](layers.md#onward.{name})", summary, yes(layer.backward is not Layer.backward))
+            )
     return table(["layer", "", "trains"], rows)
 
 
@@ -70,7 +72,11 @@ def benchmark_models() -> str:
     report = json.loads((ROOT / "docs" / "benchmarks" / "models.json").read_text(encoding="utf-8"))
     peers = ["onnxruntime", "openvino", "torch"]
     rows = [
-        [row["model"], *(f"{row[p]:,.0f}" if p in row else "" for p in ["onward", *peers]), f"{row['ratio']:.2f}"]
+        [
+            row["model"],
+            *(f"{row[p]:,.0f}" if p in row else "" for p in ["onward", *peers]),
+            f"{row['ratio']:.2f}",
+        ]
         for row in report["rows"]
     ]
     header = ["model", "Onward, µs", "onnxruntime", "OpenVINO", "PyTorch", "fastest peer / Onward"]

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: execute the lessons, fill in the generated parts, and adapt links and equations to the site."""
+"""Hooks of MkDocs: lessons with outputs, generated parts, links and equations."""
 
 import os
 import posixpath
@@ -29,7 +29,9 @@ PAGES = {
     **{f"examples/{path.name}": f"examples/{path.stem}.md" for path in sorted(ROOT.glob("examples/*.py"))},
 }
 SOURCES = {page: source for source, page in PAGES.items()}
-CODE = re.compile(r"(^(?P<indent> *)(?P<fence>```+).*?^(?P=indent)(?P=fence)\s*?$|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
+CODE = re.compile(
+    r"(^(?P<indent> *)(?P<fence>```+).*?^(?P=indent)(?P=fence)\s*?$|`[^`\n]+`)", re.DOTALL | re.MULTILINE
+)
 texts: dict[str, str] = {}  # the Markdown of pages that are not files, by their place in the site
 equations: list[str] = []
 
@@ -63,8 +65,6 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
         note = f"[Download the notebook]({name}.ipynb){{ .md-button }}"
         markdown = f"{texts[place]}\n\n{note}\n"
     markdown = re.sub(r"<!-- generate: (.*?) -->", lambda match: generated.PARTS[match[1]](), markdown)
-    if place == "index.md":
-        markdown = markdown.replace("](#", "](#")
     return _outside_code(markdown, lambda text: _equations(_links(text, place)))
 
 
