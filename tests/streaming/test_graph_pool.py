@@ -165,3 +165,15 @@ def test_an_interrupt_changes_no_carry(monkeypatch: pytest.MonkeyPatch) -> None:
             call()
     np.testing.assert_equal(stream.state, before)
     np.testing.assert_equal(pool.state(ids), states)
+
+
+def test_any_number_of_streams_runs_with_few_plans() -> None:
+    rng, model = np.random.default_rng(0), stepper("batch")
+    pool, streams = model.pool(150), [model.stream() for _ in range(150)]
+    ids = pool.open(150)
+    for n in (150, 77, 1, 128, 149):
+        places, x = rng.permutation(150)[:n], normal(rng, n, 4)
+        expected = [streams[place](row[None]) for place, row in zip(places, x, strict=True)]
+        assert_equal_bits(pool.step(ids[places], x), np.concatenate(expected))
+    assert pool._planner is not None
+    assert len(pool._planner._plans) <= 7

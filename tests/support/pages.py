@@ -70,7 +70,7 @@ def run(page: Path, with_frameworks: bool) -> int:
 
 def run_command(command: str) -> None:
     words = shlex.split(command, comments=True)
-    if not words or words[0] in NOT_OURS or "ONWARD_" in words[0]:
+    if not words or words[0] in NOT_OURS or words[:2] == ["onward", "serve"]:  # it runs until interrupted
         return
     assert words[0] == "onward", f"what is {command!r}?"
     result = CliRunner().invoke(main, words[1:], catch_exceptions=False)

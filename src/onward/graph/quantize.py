@@ -7,7 +7,6 @@ with one scale for each output, and become float32 again when the first plan is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ def quantized(graph: Graph, precision: str) -> Graph:
     check_precision(precision)
     defaults = {name: graph.constants[name] for name in graph.defaults}
     own = {name: array for name, array in graph.constants.items() if name not in defaults}
-    simple = simplify(replace(graph, constants=own))  # recurrent nodes become layers
+    simple = simplify(graph.replaced(constants=own))  # recurrent nodes become layers
     quantizer = _Quantizer(simple.constants, precision)
     nodes = [quantizer.node(node) for node in simple.nodes]
     if not quantizer.count:
@@ -37,7 +36,7 @@ def quantized(graph: Graph, precision: str) -> Graph:
     used = {*simple.outputs, *(name for node in nodes for name in node.inputs)}
     used |= {name for node in quantizer.nodes for name in node.inputs}
     constants = {name: array for name, array in quantizer.constants.items() if name in used}
-    return replace(simple, nodes=[*quantizer.nodes, *nodes], constants=constants | defaults)
+    return simple.replaced(nodes=[*quantizer.nodes, *nodes], constants=constants | defaults)
 
 
 class _Quantizer:
@@ -53,7 +52,7 @@ class _Quantizer:
         layer = node.attributes.get("layer")
         if layer is not None and layer.dtype == np.float32 and not layer.precision:
             self.count += 1
-            return replace(node, attributes={**node.attributes, "layer": layer._compressed(self._precision)})
+            return node._replace(attributes={**node.attributes, "layer": layer._compressed(self._precision)})
         weight = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
         if node.operation not in PRODUCTS or weight is None or weight.dtype != np.float32:
             return node
@@ -61,7 +60,7 @@ class _Quantizer:
             return node
         axis = 0 if node.operation == "Conv" or node.attributes.get("transB") else 1
         self.count += 1
-        return replace(node, inputs=(node.inputs[0], self._matrix(node.inputs[1], axis), *node.inputs[2:]))
+        return node._replace(inputs=(node.inputs[0], self._matrix(node.inputs[1], axis), *node.inputs[2:]))
 
     def _matrix(self, name: str, axis: int) -> str:
         """Store a constant with one scale for each index of an axis; return the value that restores it."""

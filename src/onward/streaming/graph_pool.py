@@ -22,6 +22,10 @@ from .graph_stream import check_carry, check_file, fingerprint
 
 FILE_TYPE = "pool of a whole model of Onward"
 
+# The graph runs for a power of two of rows, and for so many at most: each number of rows needs a plan of its
+# own, whose values should stay in the caches.
+MAX_ROWS = 64
+
 Carried = tuple[AnyArray, ...]  # of one stream, never changed in place
 
 
@@ -35,9 +39,9 @@ class Group(NamedTuple):
 class GraphPool:
     """Streams of one whole model, addressed by id: y = pool.step(ids, x) runs one block of each in ids.
 
-    A step runs the graph once for all streams whose carries have the same lengths. The outputs of each stream
-    are bitwise the same as on its own. A call that raises changes no stream; calls from several threads take
-    effect one after the other.
+    A step runs streams whose carries have the same lengths together. The outputs of each stream are bitwise
+    the same as on its own. A call that raises changes no stream; calls from several threads take effect one
+    after the other.
 
     Raises ArgumentError for duplicate ids, ids of closed streams, and, with the name of the node, for a model
     that combines the rows of a batch.
@@ -140,12 +144,10 @@ class GraphPool:
         assert self._planner is not None
         blocks, axes = self._checked_blocks(blocks, len(numbers)), self._axes[self._count :]
         alike: defaultdict[Any, list[int]] = defaultdict(list)
-        if not numbers:
-            alike[()] = []
         for place, number in enumerate(numbers):
             alike[tuple(a.shape for a in self._streams[number])].append(place)
         groups, after = list[Group](), dict[int, Carried]()
-        for places in alike.values():
+        for places in [part for group in alike.values() for part in _parts(group)] or [[]]:
             joined = self._stacked([self._streams[numbers[place]] for place in places])
             if len(places) < len(numbers):
                 own = [np.take(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
@@ -356,8 +358,25 @@ def _joined(groups: list[Group], i: int, axis: int, n: int) -> AnyArray:
     if len(groups) == 1:
         return groups[0].outputs[i]
     y = np.concatenate([group.outputs[i] for group in groups], axis)
-    order = np.argsort([place for group in groups for place in group.places])
-    return np.take(y, order, axis)
+    places = [place for group in groups for place in group.places]
+    if places == sorted(places):
+        return y
+    return np.take(y, np.argsort(places), axis)
+
+
+def _parts(places: list[int]) -> list[list[int]]:
+    """Split a list into parts of MAX_ROWS, followed by smaller powers of two.
+
+    >>> [len(part) for part in _parts(list(range(141)))]
+    [64, 64, 8, 4, 1]
+    """
+    parts, start, size = [], 0, MAX_ROWS
+    while start < len(places):
+        while size > len(places) - start:
+            size //= 2
+        parts.append(places[start : start + size])
+        start += size
+    return parts
 
 
 def _rows(array: AnyArray, axis: int) -> list[AnyArray]:

@@ -5,7 +5,6 @@ weights. Products of all gates or of single ones, and any split and order of the
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ def _with(graph: Graph, step: Node) -> Graph:
     computes = [bool(set(node.outputs) & set(step.outputs)) for node in graph.nodes]
     first = computes.index(True)
     others = [node for node, replaced in zip(graph.nodes, computes, strict=True) if not replaced]
-    return replace(graph, nodes=[*others[:first], step, *others[first:]]).without_unused()
+    return graph.replaced(nodes=[*others[:first], step, *others[first:]]).without_unused()
 
 
 def _lstm(matcher: Matcher, match: Match, layers: dict[Any, Any]) -> Node | None:

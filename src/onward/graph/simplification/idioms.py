@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +30,7 @@ def replace_idioms(graph: Graph) -> Graph:
         patterns = [pattern for pattern in idiom.patterns if matcher.occurs(pattern)]
         if patterns:
             nodes = [_replaced(matcher, idiom, patterns, node) for node in graph.nodes]
-            graph = replace(graph, nodes=[node for group in nodes for node in group]).without_unused()
+            graph = graph.replaced(nodes=[node for group in nodes for node in group]).without_unused()
     return graph
 
 
