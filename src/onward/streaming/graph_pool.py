@@ -215,14 +215,16 @@ class GraphPool:
         rows = []
         for place, (carry, axis) in enumerate(zip(self._streamed.carries, self._output_axes, strict=False)):
             parts = [group.carries[place] for group in groups]
-            if len(ids):
-                first_row = parts[0][(slice(None),) * axis + (slice(0, 1),)]
-                check_carry(carry, carry.initial, first_row, "after this call")
             if place in self._varying:
-                rows.append(_objects([row for part in parts for row in separate_rows(part, axis)]))
-            else:
-                first = [np.expand_dims(np.moveaxis(part, axis, 0), 1 + axis) for part in parts]
-                rows.append(first[0] if len(first) == 1 else np.concatenate(first))
+                found = [row for part in parts for row in separate_rows(part, axis)]
+                for row in found[:1]:
+                    check_carry(carry, carry.initial, row, "after this call")
+                rows.append(_objects(found))
+                continue
+            first = [part[None].swapaxes(0, axis + 1) for part in parts]
+            if first[0].shape[1:] != carry.initial.shape or first[0].dtype != carry.initial.dtype:
+                check_carry(carry, carry.initial, first[0][0], "after this call")
+            rows.append(first[0] if len(first) == 1 else np.concatenate(first))
         places = groups[0].places if len(groups) == 1 else np.concatenate([group.places for group in groups])
         self._set(ids[places], rows)
 
@@ -378,9 +380,8 @@ class GraphPool:
         if not is_known.all() or not self._is_open[numbers].all():
             known = [known and self._is_open[n] for n, known in zip(array.tolist(), is_known, strict=True)]
             raise ArgumentError(f"no stream has the id {array[known.index(False)]}; open() returns ids")
-        order = np.arange(len(numbers))
-        self._seen[numbers] = order
-        if (self._seen[numbers] != order).any():
+        self._seen[numbers] = order = np.arange(len(numbers))
+        if len(numbers) > 1 and (self._seen[numbers] != order).any():
             counts = Counter(numbers.tolist())
             raise ArgumentError(f"ids has duplicates: {[n for n, count in counts.items() if count > 1]}")
         return numbers
@@ -414,7 +415,8 @@ def _parts(places: Places) -> list[Places]:
 
 def _with_rows_at(rows: AnyArray, axis: int) -> AnyArray:
     """Return carries (n, ...), each with the size 1 on an axis, as one array with n on that axis."""
-    return np.moveaxis(rows.squeeze(axis + 1), 0, axis)
+    joined: AnyArray = rows.swapaxes(0, axis + 1)[0]
+    return joined
 
 
 def separate_rows(array: AnyArray, axis: int) -> list[AnyArray]:
