@@ -230,7 +230,8 @@ class Model(Layer):
         if carry is None and time_axis is None and not fixed and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().pool(capacity, max_capacity)
-        from ..streaming.graph_pool import GraphPool, SequencePool
+        from ..streaming.graph_pool import GraphPool
+        from ..streaming.sequence_pool import SequencePool
         from .over_time.named_carries import streamed_with
         from .over_time.sequences import pooled_over_time
 
