@@ -37,7 +37,7 @@ NAMES = {
     "optional": "Optional OptionalGetElement OptionalHasElement",
     "padding": "Pad CenterCropPad PadStart PadEnd",
     "pooling": "MaxUnpool GlobalAveragePool GlobalMaxPool GlobalLpPool",
-    "pooling windows": "MaxPool AveragePool LpPool",
+    "pooling windows": "MaxPool AveragePool LpPool SumPool",
     "products": "MatMul Gemm FusedMatMul Det Einsum",
     "quantization integers": (
         "QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger ConvInteger QLinearMatMul "
@@ -48,6 +48,7 @@ NAMES = {
         "QLinearGlobalAveragePool QLinearConcat"
     ),
     "quantized_functions integers": "MatMulIntegerToFloat DynamicQuantizeMatMul",
+    "quantized_products": "QuantizedMatMul QuantizedConv",
     "quantized_recurrent integers": "DynamicQuantizeLSTM",
     "random": "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
     "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",

@@ -6,7 +6,8 @@ if it does not combine the steps of a sequence (`Operation.combining`), and is r
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from fractions import Fraction
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -17,31 +18,7 @@ from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.registry import Known, named
 from .streamed import Axes, Carry
-
-
-class Timing(NamedTuple):
-    """Where time is in a value, and when its steps are complete.
-
-    Step k is complete after k * stride + latency + 1 steps of the input. `stages` are (delay, stride) of the
-    windows before it: values with equal stages always have the same number of complete steps. The last `tail`
-    steps become complete only at the end of the sequence.
-    """
-
-    axis: int
-    stages: tuple[tuple[int, int], ...] = ()
-    latency: int = 0
-    stride: int = 1
-    tail: int = 0
-
-    def after(self, delay: int, stride: int, tail: int) -> "Timing":
-        """Return the timing of windows over the value, the first of which is complete `delay` steps later."""
-        stages = self.stages
-        if (delay, stride) != (0, 1):
-            if stride == 1 and delay > 0 and stages and stages[-1][1] == 1 and stages[-1][0] > 0:
-                stages = (*stages[:-1], (stages[-1][0] + delay, 1))
-            else:
-                stages = (*stages, (delay, stride))
-        return Timing(self.axis, stages, self.latency + delay * self.stride, self.stride * stride, tail)
+from .timing import Timing
 
 
 class BlockBuilder:
@@ -128,7 +105,8 @@ class BlockBuilder:
     @property
     def stride(self) -> int:
         """The number of input steps after which all strides are at the same phase again."""
-        return math.lcm(*(timing.stride for timing in self._timings.values() if timing is not None))
+        strides = (timing.stride for timing in self._timings.values() if timing is not None)
+        return math.lcm(*(Fraction(stride).numerator for stride in strides))
 
     # What rules ask.
 
@@ -338,6 +316,23 @@ class BlockBuilder:
         tail = (0 if before >= reach else timing.tail) + after
         return self.define_new(y, timing.after(reach - 1 - before, stride, tail // stride))
 
+    def upsampled(self, x: str, value: str, factor: int, tail: int) -> str:
+        """Set the timing of a value with `factor` steps for each step of x, and `tail` more at the end."""
+        timing = self.timing(x)
+        assert timing is not None
+        rate = Fraction(1, factor)
+        stages = timing.stages if factor == 1 else (*timing.stages, (0, rate))
+        after = timing._replace(stages=stages, stride=timing.stride * rate, tail=timing.tail * factor + tail)
+        return self.define_new(value, after)
+
+    def ones_like_steps(self, x: str) -> str:
+        """Return ones in the shape of x (batch, channels, ...) for one channel."""
+        shape = self.add("Shape", x)
+        first, rest = self.slice(shape, 0, 0, 1), self.slice(shape, 0, 2)
+        sizes = self.add("Concat", first, self.constant(np.array([1])), rest, axis=0)
+        ones = self.add("ConstantOfShape", sizes, value=np.ones(1, self.dtype(x)))
+        return self.define_new(ones, self.timing(x))
+
     def _ended(self, node: Node, x: str, initial: AnyArray, axis: int, after: int, padding: Any) -> str:
         """Return all remaining steps, with padding after the last one."""
         held = self.carry(node, initial, axis, "steps")
@@ -390,8 +385,7 @@ class BlockBuilder:
             assert windows is not None
             after = windows._replace(tail=0)
         if left_out:
-            numbers = ([0], [-left_out], [timing.axis])
-            y = self.add("Slice", y, *(self.constant(np.array(n)) for n in numbers))
+            y = self.slice(y, timing.axis, 0, -left_out)
         return self.define_new(y, after)
 
     def every(self, node: Node, x: str, step: int) -> str:
@@ -402,10 +396,14 @@ class BlockBuilder:
         numbers = ([0], [np.iinfo(np.int64).max], [timing.axis], [step])
         return self.define_new(self.add("Slice", y, *(self.constant(np.array(n)) for n in numbers)), timing)
 
+    def slice(self, x: str, axis: int, start: int, end: int | None = None) -> str:
+        """Return a part of a value along an axis."""
+        numbers = ([start], [np.iinfo(np.int64).max if end is None else end], [axis])
+        return self.add("Slice", x, *(self.constant(np.array(n)) for n in numbers))
+
     def last(self, x: str, axis: int) -> str:
         """Return the last step of a value, or none if it has none."""
-        numbers = ([-1], [np.iinfo(np.int64).max], [axis])
-        return self.add("Slice", x, *(self.constant(np.array(n)) for n in numbers))
+        return self.slice(x, axis, -1)
 
     def latest(self, node: Node, x: str) -> str:
         """Return the last step so far, zeros before the first one."""
