@@ -2,10 +2,11 @@
 
     python bench/serve.py --cases DIR [--model silero] [--streams 100 200 400 ...] [--out docs]
 
-DIR holds the trained models of tests/real. Each stream sends a message every 32 ms, as a microphone does. The
-server has one core and one thread, the clients another core. A row is one number of streams: the latency of the
-answers, and the processor time of the server for each message, from which follow the streams that one core
-carries. The peer is a straightforward server: one session call for each message, with the state fed back by hand.
+DIR holds the trained models of tests/real. Each stream sends a message every 32 ms, as a microphone does.
+The server has one core and one thread, the clients another core. A row is one number of streams: the
+latency of the answers, and the processor time of the server for each message, from which follow the streams
+that one core carries. The peer is a straightforward server: one session call for each message, with the
+state fed back by hand.
 """
 
 import argparse
