@@ -74,6 +74,9 @@ class Pool {
 public:
     // Starts workers for n parts, of which the caller runs one. Returns how many parts can run.
     int grow(int n) {
+#if defined(__EMSCRIPTEN__)
+        return 1;  // WebAssembly is built without threads
+#endif
         try {
             for (; workers < n - 1; workers++) std::thread(&Pool::work, this, workers + 1, epoch.load()).detach();
         } catch (const std::system_error&) {

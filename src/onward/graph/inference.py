@@ -1,7 +1,6 @@
 """Infer the values of a graph from the signatures of its inputs."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +66,7 @@ def flattened(graph: Graph, inputs: Mapping[str, Known]) -> Graph:
         if all(not name or name in values for name in node.inputs):
             values |= outputs_of(node, values)
         nodes.append(node)
-    return replace(graph, nodes=nodes, constants=constants)
+    return graph.replaced(nodes=nodes, constants=constants)
 
 
 def _value(found: Known | None) -> Value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,14 @@ from ..errors import ArgumentError, SignatureError
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_pair
 from ..layers.summary import table
-from .chain import layers_of
+from . import memory
 from .declared import as_declared, check_open_axes
 from .graph import Graph
+from .plan.builder import Weights
 from .plan.planner import Planner, constants_of
 from .simplification.simplify import simplify
-from .summary import summarize
 
-# Streams and quantization are imported where they are used: opening a model must be fast.
+# What a call does not need is imported where it is used: opening a model must be fast.
 
 if TYPE_CHECKING:
     from ..layers.sequential import Sequential
@@ -113,6 +112,8 @@ class Model(Layer):
         x has the layout of the model's first input; batch_first of the layers tells which it is. Raises
         ArgumentError, which names the node, if a node cannot be converted.
         """
+        from .chain import layers_of
+
         return layers_of(self._planner.graph)
 
     def stream(  # type: ignore[override]  # a graph streams in more ways, with the same calls
@@ -229,7 +230,8 @@ class Model(Layer):
         if carry is None and time_axis is None and not fixed and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().pool(capacity, max_capacity)
-        from ..streaming.graph_pool import GraphPool, SequencePool
+        from ..streaming.graph_pool import GraphPool
+        from ..streaming.sequence_pool import SequencePool
         from .over_time.named_carries import streamed_with
         from .over_time.sequences import pooled_over_time
 
@@ -269,9 +271,8 @@ class Model(Layer):
     def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
         """Return a copy with weights as "float16", or as "int8" with scales.
 
-        Recurrent layers compute with the quantized matrices, as those of `Layer.quantize`. The constant
-        matrices of products and convolutions are stored with one scale for each output, and become float32
-        when the model runs first: the file is smaller, but the memory in use is not.
+        Recurrent layers, and products and convolutions with constant matrices, compute with the quantized
+        matrices, as `Layer.quantize` describes. With int8, convolutions quantize each window of their input.
 
         With `check`, an input, a tuple of inputs or a dict of inputs by name, the largest absolute difference
         between the outputs must not exceed `tolerance`. Raises PrecisionError and ArgumentError.
@@ -293,6 +294,8 @@ class Model(Layer):
         return found
 
     def _summary_rows(self) -> list[Row]:
+        from .summary import summarize
+
         return summarize(self._graph).rows
 
     def state_dict(self) -> dict[str, Any]:
@@ -316,6 +319,8 @@ class Model(Layer):
         return graphs.describe(self._graph)
 
     def __str__(self) -> str:
+        from .summary import summarize
+
         summary = summarize(self._graph)
         others = f"\n{summary.others} nodes without parameters" if summary.others else ""
         return table(summary.rows) + others
@@ -343,18 +348,19 @@ class Model(Layer):
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
 
 
-def _in_blocks(*arguments: Any) -> Any:
-    """Return how to run a graph in blocks, or None."""
+def _in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:
+    """Return a plan that runs a graph block by block, or None if it is better to run it all at once."""
+    if memory.size_of(inputs) * memory.MEMORY_MULTIPLE < memory.WHOLE_MEMORY:
+        return None
     from .over_time.whole import run_in_blocks
 
-    return run_in_blocks(*arguments)
+    return run_in_blocks(graph, inputs, weights)
 
 
 def _with_defaults(graph: Graph, replaced: frozenset[str]) -> Graph:
     """Return a graph whose inputs with default values are constants, except those that are replaced."""
     fixed = graph.defaults - replaced
-    return dataclasses.replace(
-        graph,
+    return graph.replaced(
         inputs=[declared for declared in graph.inputs if declared.name not in fixed],
         constants={name: array for name, array in graph.constants.items() if name not in replaced},
         defaults=frozenset(),

@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -57,7 +56,7 @@ def _known(value: Any) -> Any:
 def _run(graph: Graph, names: Sequence[str], inputs: Sequence[Any]) -> dict[str, Any]:
     """Return some values of a graph by name."""
     wanted = [name for name in dict.fromkeys(names) if name]
-    asked = replace(graph, outputs=tuple(wanted), declared_outputs=())
+    asked = graph.replaced(outputs=tuple(wanted), declared_outputs=())
     return dict(zip(wanted, Planner(asked)(*inputs), strict=True))
 
 
@@ -73,7 +72,7 @@ def _values(graph: Graph, values: Sequence[str], inputs: Sequence[Any]) -> dict[
     if not values:
         return {}
     wanted = tuple(outputs[name] for name in values)
-    simpler = simplify(replace(graph, outputs=wanted))
+    simpler = simplify(graph.replaced(outputs=wanted))
     found = _run(simpler, simpler.outputs, inputs)
     return {name: found[output] for name, output in zip(values, simpler.outputs, strict=True)}
 

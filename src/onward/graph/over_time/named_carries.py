@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,8 +38,7 @@ def streamed_with(
     returned = [name for name in outputs if name not in carry.values()]
     constants = {name: a for name, a in graph.constants.items() if name not in carry}
     constants |= {name: as_declared(declared[name], value).copy() for name, value in fixed.items()}
-    streamed = replace(
-        graph,
+    streamed = graph.replaced(
         inputs=[declared[name] for name in (*carry, *rest)],
         outputs=tuple(outputs[name] for name in (*carry.values(), *returned)),
         declared_outputs=(),
@@ -93,8 +91,7 @@ def from_zeros(graph: Graph) -> Graph:
         for declared, output in zip(graph.declared_outputs, graph.outputs, strict=True)
         if declared.name not in {pairs[name] for name in zeros}
     ]
-    return replace(
-        graph,
+    return graph.replaced(
         inputs=[declared for declared in graph.inputs if declared.name not in zeros],
         declared_outputs=tuple(declared for declared, _ in returned),
         outputs=tuple(output for _, output in returned),

@@ -2,16 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...errors import OnwardError
+from .. import memory
 from ..declared import UNNAMED
 from ..graph import Graph
 from ..inference import flattened, infer
-from ..memory import MEMORY_MULTIPLE, size_of
+from ..memory import size_of
 from ..node import AnyArray, Signature
 from ..operations.registry import Known
 from ..plan.builder import Weights
@@ -19,7 +19,6 @@ from ..plan.planner import Planner
 from .streamed import MAX_PLANS
 from .transformation import BlockBuilder
 
-MAX_MEMORY = 1 << 26  # bytes of the values of a graph that runs all at once
 BLOCK_MEMORY = 1 << 24  # bytes of the values of one block
 
 
@@ -55,7 +54,7 @@ class BlockPlan:
         end = BlockBuilder(graph, first, second, axes, at_end=True).build().without_unused()
         self._carries = tuple(builder.carries)
         sources = tuple(carry.source for carry in self._carries if carry.source)
-        start = replace(graph, outputs=sources).without_unused()
+        start = graph.replaced(outputs=sources).without_unused()
         self._start, self._block, self._end = (
             Planner(part, weights, max_plans=MAX_PLANS) for part in (start, block, end)
         )
@@ -118,19 +117,17 @@ def run_in_blocks(graph: Graph, inputs: Sequence[Known], weights: Weights) -> Bl
     `inputs` are arrays that are the same in all calls, or signatures. Blocks run along the longest axis for
     which that is possible: a time axis, if each step needs a fixed number of later ones, or a batch axis.
     """
-    if size_of(map(Signature.of, inputs)) * MEMORY_MULTIPLE < MAX_MEMORY:
-        return None
     signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
     try:
         values = infer(graph, signatures, weights.limit).values()
     except OnwardError:  # that of the plan for all blocks names the node as well
         return None
-    memory = size_of(value for value in values if isinstance(value, Signature))
-    if memory <= MAX_MEMORY:
+    needed = size_of(value for value in values if isinstance(value, Signature))
+    if needed <= memory.WHOLE_MEMORY:
         return None
     for axes in _long_axes(graph, signatures):
         with contextlib.suppress(OnwardError):
-            return BlockPlan(graph, signatures, axes, -(-memory // BLOCK_MEMORY), weights)
+            return BlockPlan(graph, signatures, axes, -(-needed // BLOCK_MEMORY), weights)
     return None
 
 

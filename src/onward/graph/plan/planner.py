@@ -8,7 +8,6 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -344,5 +343,5 @@ def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
                 if id(body) not in weights.planners:
                     weights.planners[id(body)] = Planner(body, weights, follows)
                 planners[name] = weights.planners[id(body)]
-        return replace(segment, attributes={**segment.node.attributes, **planners})
+        return segment._replace(attributes={**segment.node.attributes, **planners})
     return segment
