@@ -55,7 +55,10 @@ def detector_of_voices() -> Model:
 
 
 def dtln_stage(features: int) -> Model:
-    """The interface of a stage of DTLN: state' = (state + 1) / 2, y = state' or, for 512 features, x state'."""
+    """The interface of a stage of DTLN.
+
+    state' = (state + 1) / 2, and y = state', or x state' for 512 features.
+    """
     graph, shape = Graph(), (1, 2, 128, 2)
     x = graph.add_input("input_2", FLOAT, (1, 1, features))
     state = graph.add_input("input_3", FLOAT, shape)
