@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--model", choices=["silero", "lstm"], help="one model only")
     parser.add_argument("--streams", type=int, nargs="+", default=[50, 100, 200, 400, 600, 800, 1200])
     parser.add_argument("--peer", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help="write the table to serving.md in this folder")
+    parser.add_argument("--out", type=Path, help="write the table to how_to/serve.md in this folder")
     arguments = parser.parse_args()
     if arguments.peer:
         peer(arguments.peer, arguments.model)
@@ -207,7 +207,7 @@ def main() -> None:
             if arguments.model in (None, kind):
                 rows += compare(kind, model, arguments.streams)
     if arguments.out:
-        page = arguments.out / "serving.md"
+        page = arguments.out / "how_to" / "serve.md"
         before, begin, rest = page.read_text(encoding="utf-8").partition("<!-- serve: begin -->\n")
         page.write_text(
             before + begin + "\n".join(rows) + "\n" + rest[rest.index("<!-- serve: end") :], encoding="utf-8"
