@@ -156,7 +156,7 @@ class GraphStream:
 
 
 class _BlockLayout(NamedTuple):
-    """The indices that add the axes that a block lacks, and remove them from each output, or add them there."""
+    """The indices that add the axes that a block lacks, and remove them from outputs, or add them there."""
 
     x: tuple[slice | None, ...]
     outputs: list[tuple[slice | int, ...]]
