@@ -242,7 +242,8 @@ class Model(Layer):
         if carry is None and time_axis is None and not fixed and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().pool(capacity, max_capacity)
-        from ..streaming.graph_pool import GraphPool, SequencePool
+        from ..streaming.graph_pool import GraphPool
+        from ..streaming.sequence_pool import SequencePool
         from .over_time.named_carries import streamed_with
         from .over_time.sequences import pooled_over_time
 
@@ -282,9 +283,8 @@ class Model(Layer):
     def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
         """Return a copy with weights as "float16", or as "int8" with scales.
 
-        Recurrent layers compute with the quantized matrices, as those of `Layer.quantize`. The constant
-        matrices of products and convolutions are stored with one scale for each output, and become float32
-        when the model runs first: the file is smaller, but the memory in use is not.
+        Recurrent layers, and products and convolutions with constant matrices, compute with the quantized
+        matrices, as `Layer.quantize` describes. With int8, convolutions quantize each window of their input.
 
         With `check`, an input, a tuple of inputs or a dict of inputs by name, the largest absolute difference
         between the outputs must not exceed `tolerance`. Raises PrecisionError and ArgumentError.

@@ -10,7 +10,8 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph.model import Model
 from ..layers.base import Layer
-from ..streaming.graph_pool import MAX_ROWS, GraphPool, SequencePool
+from ..streaming.graph_pool import MAX_ROWS, GraphPool
+from ..streaming.sequence_pool import SequencePool
 from .messages import AnyArray, Input, InputFormat, Output, Port
 
 CAPACITY = 64  # of a new pool, which grows as needed

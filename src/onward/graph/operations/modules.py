@@ -48,6 +48,7 @@ NAMES = {
         "QLinearGlobalAveragePool QLinearConcat"
     ),
     "quantized_functions integers": "MatMulIntegerToFloat DynamicQuantizeMatMul",
+    "quantized_products": "QuantizedMatMul QuantizedConv",
     "quantized_recurrent integers": "DynamicQuantizeLSTM",
     "random": "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
     "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",
