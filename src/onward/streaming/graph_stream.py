@@ -48,7 +48,8 @@ class GraphStream:
             targets = self._targets(out)
             if targets:
                 args = _apart(args, targets)
-                inputs = dict(zip(inputs, _apart(inputs.values(), targets), strict=True))
+                if inputs:
+                    inputs = dict(zip(inputs, _apart(inputs.values(), targets), strict=True))
             results = self._start(args, inputs, targets)
             if results is None:
                 results = self._run(args, inputs)
@@ -58,8 +59,9 @@ class GraphStream:
         """Return the arrays that take the outputs, if there are any. Raises ArgumentError."""
         if out is None:
             return ()
-        targets = out if isinstance(out, tuple) else (out,)
-        n = len(self._streamed.outputs)
+        targets, n = out if isinstance(out, tuple) else (out,), len(self._streamed.outputs)
+        if type(out) is np.ndarray and n == 1:
+            return targets
         if len(targets) != n or not all(isinstance(target, np.ndarray) for target in targets):
             what = "an array" if n == 1 else f"a tuple of {n} arrays"
             raise ArgumentError(f"out is {type(out).__name__}, but must be {what}")
@@ -75,7 +77,8 @@ class GraphStream:
         returned = results[self._count :]
         if targets:
             for y, target in zip(returned, targets, strict=True):
-                _write(y, target)
+                if y is not target:
+                    _write(y, target)
             returned = targets
         self._buffers = tuple(results[: self._count]), self._carried
         return returned[0] if len(returned) == 1 else returned
@@ -295,16 +298,18 @@ def _copies(carried: Sequence[AnyArray]) -> Carried:
 
 def _apart(inputs: Iterable[Any], targets: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the inputs, copied where they share memory with an array that takes an output."""
-    return tuple(
-        x.copy() if isinstance(x, np.ndarray) and any(np.may_share_memory(x, y) for y in targets) else x
-        for x in inputs
-    )
+    return tuple([x.copy() if any([_may_overlap(x, y) for y in targets]) else x for x in inputs])
+
+
+def _may_overlap(x: Any, y: AnyArray) -> bool:
+    """Whether an input may share memory with an array; two arrays that own their memory do not."""
+    if type(x) is np.ndarray and x.base is None and y.base is None:
+        return x is y
+    return isinstance(x, np.ndarray) and np.may_share_memory(x, y)
 
 
 def _write(y: AnyArray, out: AnyArray) -> None:
-    """Write an output into an array, unless the core did. Raises ShapeError, DtypeError, ArgumentError."""
-    if y is out:
-        return
+    """Write an output into an array. Raises ShapeError, DtypeError, ArgumentError."""
     if y.shape != out.shape:
         raise ShapeError(f"out has shape {out.shape}, but the output has shape {y.shape}")
     if y.dtype != out.dtype:
