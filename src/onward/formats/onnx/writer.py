@@ -289,7 +289,13 @@ def _python(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -
     raise ArgumentError("it runs a Python function")
 
 
+def _check(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """Write nothing: ONNX has no operator that raises an error."""
+    return True
+
+
 SPECIAL: dict[str, Special] = {
+    "Check": _check,
     **dict.fromkeys(ACTIVATIONS, _activation),
     **dict.fromkeys(FUNCTIONS, _function),
     "MatMul": _product,
