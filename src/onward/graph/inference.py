@@ -8,10 +8,12 @@ import numpy as np
 
 from ..errors import ArgumentError
 from .graph import Graph, bodies
+from .memory import size_of
 from .node import Node
 from .operations import OPERATIONS
 from .operations.registry import Known, Value, named
 
+MAX_KNOWN = 1 << 26  # bytes of an array that follows from the shapes
 Values = dict[str, Known]
 
 
@@ -37,7 +39,10 @@ def outputs_of(node: Node, values: Mapping[str, Known]) -> Values:
     try:
         if any(bodies(node)):
             return {}
-        if (known and operation.is_pure) or not operation.reads_values:
+        signatures = operation.signatures(inputs, node.attributes) if operation.has_rule else None
+        if signatures is not None and size_of(signatures) > MAX_KNOWN:
+            found = signatures
+        elif (known and operation.is_pure) or not operation.reads_values:
             found = [np.asarray(a) for a in operation.compute(inputs, node.attributes)]
         else:
             found = operation.signatures(inputs, node.attributes) or ()

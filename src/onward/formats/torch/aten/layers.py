@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ....errors import ArgumentError
 from .registry import FLOAT32, Number, Symbol, Tensor, Translator, aten
 from .shapes import reshaped
 
@@ -289,6 +290,8 @@ def instance_norm(
 ) -> Any:
     if weight is not None:
         t.expect_size(input, 1, weight.shape[0] or 0)
+    if input.rank < 3:
+        raise ArgumentError(f"instance_norm takes 3 axes or more, got {input.rank}")
     if not use_input_stats:
         return batch_norm(t, input, weight, bias, running_mean, running_var, False, momentum, eps)
     y = _normalized(t, input, range(2, input.rank), eps, input.dtype)

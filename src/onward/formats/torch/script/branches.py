@@ -64,7 +64,6 @@ def record(
         if found is not None and raises in found:
             if found[0] == found[1]:
                 learn(interpreter, condition, raises)
-                raise failed[0]
             raise UnsuitableSizesError(str(failed[0]))
         message = str(failed[0])
         interpreter.graph.add("Check", interpreter.name(condition), message=message, expected=not raises)
@@ -135,6 +134,8 @@ def learn(interpreter: Interpreter, condition: Condition, raises: bool) -> None:
     graph = interpreter.graph
     name = interpreter.name(condition)
     nodes = _nodes_before(graph, name)
+    if not any(node.operation == "Equal" for node in nodes):
+        return  # other conditions may hold for larger sizes
     constants = [graph.known(value) for node in nodes for value in node.inputs if value]
     numbers = [int(a.item()) for a in constants if isinstance(a, np.ndarray) and a.size == 1]
     others = {pair[0]: axis for axis, pair in graph.open_sizes.items()}
@@ -156,6 +157,9 @@ def _equate(graph: Recording, sides: list[list[int]]) -> None:
     """Raise LearnedSizeError if a size of an open axis makes two sizes equal; `sides` are the examples."""
     for (a, b), (size, other) in (sides, sides[::-1]):
         if a != b and size == other and a != size and b != size:
+            axis = next((axis for axis, pair in graph.open_sizes.items() if pair == (a, b)), None)
+            if axis is not None:
+                raise LearnedSizeError((axis, size))
             guesses = list(dict.fromkeys(graph.sources(a, b, size)))
             if guesses:
                 raise LearnedSizeError(*guesses)

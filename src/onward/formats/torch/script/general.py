@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
@@ -14,6 +15,7 @@ import numpy as np
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Node, Signature
+from ..aten.registry import bounded
 from .recording import Examples, LearnedSizeError, Recording, UnsuitableSizesError, example
 
 if TYPE_CHECKING:
@@ -84,8 +86,8 @@ def _kinds(count: int) -> Iterator[tuple[tuple[int, np.dtype[Any]], ...]]:
         yield from (((rank, dtype),) for rank in range(MAX_AXES, -1, -1) for dtype in DTYPES[:2])
         return
     yield tuple((MAX_AXES, DTYPES[0]) for _ in range(count))
-    for dtypes, ranks in product(product(DTYPES, repeat=count), product(RANKS, repeat=count)):
-        yield tuple(zip(ranks, dtypes, strict=True))
+    for dtypes in product(DTYPES, repeat=count):
+        yield from (tuple(zip(ranks, dtypes, strict=True)) for ranks in product(RANKS, repeat=count))
 
 
 def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[Leaf]]:
@@ -172,6 +174,8 @@ def _later_calls(program: Program, layout: Layout, learned: dict[str, int | str]
         elif is_number and isinstance(known, Examples):
             later.numbers[carry.name] = _axis_of(recording, *(int(a) for a in known))  # type: ignore[arg-type]  # arrays
         else:
+            if first.states[carry.name].dtype != object and first.states[carry.name].size:
+                raise ArgumentError(f"a call changes the shape of {carry.name}")
             a, b = example(known, 0).shape, example(known, 1).shape
             axes = tuple(n if n == m else _axis_of(recording, n, m) for n, m in zip(a, b, strict=True))
             later.states[carry.name] = known.dtype, axes
@@ -198,6 +202,9 @@ def _check_zeros(program: Program, first: Layout, later: Layout, learned: Names)
 
         tensors = {name: Signature(shape(axes), dtype) for name, (dtype, axes) in first.tensors.items()}
         known: dict[str, Any] = {**tensors, **first.fixed}
+        for state in later.states.values():
+            if isinstance(state, tuple):
+                bounded(math.prod(shape(state[1])))
         zeros = {
             name: np.zeros(shape(state[1]), state[0]) if isinstance(state, tuple) else state
             for name, state in later.states.items()

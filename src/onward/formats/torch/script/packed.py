@@ -43,6 +43,8 @@ KINDS: dict[str, tuple[type[Any], dict[str, Any]]] = {
 
 def pack(r: Recorder, x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, BatchSizes]:
     """Return the steps of x (T, B, I), still padded, and the lengths."""
+    if lengths.dtype.kind != "i":
+        raise ArgumentError(f"the lengths of packed sequences have dtype {lengths.dtype}; expected integers")
     steps = r.add("Transpose", x, perm=[1, 0, *range(2, x.rank)]) if batch_first else r.read(x).name
     data, counts = Steps.of(r.tensor(steps)), r.cast(r.read(lengths), INT64)
     longest = r.add("ReduceMax", counts, r.constant([0]), keepdims=1)

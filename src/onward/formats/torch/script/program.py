@@ -73,6 +73,11 @@ class Program:
         ]
         self.outputs = self._output_structure()
         self.carries = [Carry(".".join(path), path) for path in carried(module, found.name)]
+        self.number_carries = {  # before a call changes them
+            carry.name
+            for carry in self.carries
+            if isinstance(self._owner(module, carry).attributes.get(carry.path[-1]), int | float)
+        }
         self.weights = self.loader.arrays
         self.folded = Folded(set(map(id, self.weights.values())))
 
@@ -315,16 +320,6 @@ class Program:
 
     def _is_number(self, name: str) -> bool:
         return name in self.number_carries
-
-    @property
-    def number_carries(self) -> set[str]:
-        """The carries that are numbers."""
-        root = self._module(self.loader.module(self.loader.archive.tree))
-        return {
-            carry.name
-            for carry in self.carries
-            if isinstance(self._owner(root, carry).attributes.get(carry.path[-1]), int | float)
-        }
 
     def _argument(self, interpreter: Interpreter, structure: Structure) -> Any:
         if isinstance(structure, Leaf):

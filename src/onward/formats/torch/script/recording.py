@@ -131,6 +131,8 @@ class Recording(Graph):
         """Add an input with a known shape and dtype, or a known value."""
         name = self.add_input(name)
         self.values[name] = value
+        if isinstance(value, np.ndarray):
+            self.constants[name] = value
         return name
 
     def add_constant(self, array: AnyArray, name: str = "") -> str:
@@ -275,7 +277,7 @@ class Recording(Graph):
         first = [example(value, 0) for value in known]
         used = set(numbers)
         open_here = {axis: sizes[0] for axis, sizes in self.open_sizes.items() if sizes[0] in used}
-        sizes = dict.fromkeys(numbers)
+        sizes = dict.fromkeys(sorted(numbers, key=lambda size: size < 2))  # 0 and 1 are the least likely
         for axis, old in open_here.items():
             for new in sizes:
                 if new != old and self._accepts(operation, first, attributes, {old: new}):
@@ -286,6 +288,10 @@ class Recording(Graph):
                 if self._accepts(operation, first, attributes, {old: new, other[1]: new_other}):
                     raise LearnedSizeError((axis, new))
 
+        for sizes_of_others in _alignments(operation, first, set(others)):
+            if self._accepts(operation, first, attributes, sizes_of_others):
+                old, new = next(iter(sizes_of_others.items()))
+                raise LearnedSizeError((others[old], others.get(new, new)))
         guesses = [
             guess
             for value in known
@@ -320,6 +326,17 @@ class Recording(Graph):
             return self._inferred(operation, inputs, attributes) is not None
         except Exception:
             return False
+
+
+def _alignments(operation: str, inputs: Sequence[Any], open_here: set[int]) -> Iterator[dict[int, int]]:
+    """Yield replacements of open sizes that let the axes of two inputs be broadcast, or multiplied."""
+    for a, b in combinations([value for value in inputs if value is not None], 2):
+        pairs = list(zip(a.shape[::-1], b.shape[::-1], strict=False))
+        products = [(a.shape[-1], b.shape[-2]), *pairs[2:]] if min(len(a.shape), len(b.shape)) > 1 else []
+        for aligned in (products,) if operation == "MatMul" else (pairs,):
+            found = {m if m in open_here else n: n if m in open_here else m for n, m in aligned if n != m}
+            if found and found.keys() <= open_here:
+                yield found
 
 
 def _joined(a: Any, b: Any) -> Known:
