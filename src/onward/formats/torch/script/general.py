@@ -28,7 +28,7 @@ MAX_ROUNDS = 10_000  # calls, iterations and nodes of all recordings together
 MAX_TRIES = 48  # of the ranks and dtypes of the inputs
 MAX_AXES = 6  # code that takes so many takes any number
 RANKS = (3, 2, 4, 1)
-DTYPES = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_))
+DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_))
 
 Axes = tuple[int | str, ...]
 Names = Mapping[str, int | str]  # open axes to the sizes, or to the axes of equal size, that the code needs
