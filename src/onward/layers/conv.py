@@ -23,15 +23,18 @@ AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
 
 
 class Filters:
-    """The packed weights of a convolution: weight (O, C/G, *kernel_size), bias (O,) or None."""
+    """The packed weights of a convolution: weight (O, C/G, *kernel_size), and bias (O,) or None.
 
-    def __init__(self, weight: Array, bias: Array | None, groups: int) -> None:
+    The weight may be float16, or int8 with scale (O,).
+    """
+
+    def __init__(self, weight: Array, bias: Array | None, groups: int, scale: Array | None = None) -> None:
         self.kernel_size = weight.shape[2:]
         self.O = len(weight) // groups
         # channels last: the windows of one axis then overlap in memory, and need no copy
         matrices = np.split(np.moveaxis(weight, 1, -1).reshape(len(weight), -1), groups)
-        biases = [None] * groups if bias is None else np.split(bias, groups)
-        self.products = [_core.Dense(W, b) for W, b in zip(matrices, biases, strict=True)]
+        others = ([None] * groups if array is None else np.split(array, groups) for array in (bias, scale))
+        self.products = [_core.Dense(*arrays) for arrays in zip(matrices, *others, strict=True)]
 
     def __call__(self, x: Array, stride: Shape, sides: Sides, dilation: Shape) -> Array:
         """Map x (N, C, *sizes), padded by `sides`, to y (N, O, *out)."""

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,8 +13,9 @@ from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
 from ..graph.declared import as_declared, check_names
 from ..graph.node import AnyArray
-from ..graph.over_time.streamed import Carry, Streamed
+from ..graph.over_time.streamed import MAX_PLANS, Carry, Streamed
 
+ALL = slice(None)
 FILE_TYPE = "stream of a whole model of Onward"
 
 
@@ -115,6 +116,13 @@ class GraphStream:
             raise FileError(f"{path}: {error}") from error
 
 
+class _BlockLayout(NamedTuple):
+    """The indices that add the axes that a block lacks, and remove those axes from each output."""
+
+    x: tuple[slice | None, ...]
+    outputs: list[tuple[slice | int, ...]]
+
+
 class SequenceStream(GraphStream):
     """A sequence, or a batch of them, that runs through a whole model block by block: y = stream(x).
 
@@ -127,7 +135,7 @@ class SequenceStream(GraphStream):
 
     def __init__(self, streamed: Streamed, batch: int | None) -> None:
         super().__init__(streamed)
-        self._has_rows = batch is not None or streamed.x.batch is None  # in the last block
+        self._layouts: dict[tuple[int, ...], _BlockLayout] = {}  # by the shape of x
         self._batch, self._is_finished = None if batch is None else integer("batch", batch, 1), False
         time, rows = streamed.x
         assert time is not None
@@ -140,15 +148,19 @@ class SequenceStream(GraphStream):
                 for axis, size in enumerate(streamed.step_shape)
             )
         )
+        self._last = self._layout_of(batch is not None or rows is None, True)  # of the last block
 
     def __call__(self, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
-        array = arrays.as_array(x, "x")
         with self._lock:
             self._check_open()
-            block, self._has_rows, has_time = self._block(array)
+            fits = type(x) is np.ndarray and x.dtype == self._declared.dtype
+            layout = self._layouts.get(x.shape) if fits else None  # type: ignore[union-attr]  # x is an array
+            if layout is None:
+                x, layout = self._checked(arrays.as_array(x, "x"))
+            block = x[layout.x]  # type: ignore[index, call-overload]  # as above
             results = self._planner.run((*self._carried, block), {}) or self._planner(*self._carried, block)
-            self._carried = results[: self._count]
-            return self._returned(results[self._count :], has_time)
+            self._carried, self._last = results[: self._count], layout
+            return self._returned(results[self._count :], layout)
 
     def finish(self) -> Any:
         """End the sequence and return the remaining steps, as a block; `reset` starts another one."""
@@ -162,7 +174,8 @@ class SequenceStream(GraphStream):
             assert planner is not None
             results = planner(*self._carried, np.zeros(shape, self._declared.dtype))
             self._is_finished = True
-            return self._returned(results, True)
+            has_rows = None not in self._last.x[self._rows :][:1] if self._rows is not None else True
+            return self._returned(results, self._layout_of(has_rows, True))
 
     def reset(self) -> None:
         """Start another sequence."""
@@ -173,28 +186,44 @@ class SequenceStream(GraphStream):
         """Return a new stream with the same carries."""
         branch = type(self)(self._streamed, self._batch)
         branch._carried, branch._is_finished = self._carried, self._is_finished
-        branch._has_rows = self._has_rows
+        branch._last = self._last
         return branch
 
     def _check_open(self) -> None:
         if self._is_finished:
             raise ArgumentError("the sequence has ended: call reset() to start another one")
 
-    def _block(self, x: AnyArray) -> tuple[AnyArray, bool, bool]:
-        """Return x with all axes of the model's input, and whether it has a batch axis and a time axis."""
+    def _checked(self, x: AnyArray) -> tuple[AnyArray, _BlockLayout]:
+        """Return x in the dtype of the model's input, and its layout. Raises ShapeError, DtypeError."""
         missing = self._rank - x.ndim
         can_lack_rows = self._batch is None and self._rows is not None
         has_rows = self._rows is None or missing == 0 or not can_lack_rows
         has_time = missing == (0 if has_rows else 1)
-        axes = [] if has_rows else [self._rows]
-        axes += [] if has_time else [self._time]
-        if len(axes) != missing:
+        added = ([] if has_rows else [self._rows]) + ([] if has_time else [self._time])
+        if len(added) != missing:
             raise ShapeError(f"x has shape {x.shape}, but {self._expected()}")
-        block = np.expand_dims(x, [axis for axis in axes if axis is not None])
+        layout = self._layout_of(has_rows, has_time)
         try:
-            return as_declared(self._declared, block), has_rows, has_time
+            block = as_declared(self._declared, x[layout.x])
         except ShapeError:
             raise ShapeError(f"x has shape {x.shape}, but {self._expected()}") from None
+        if len(self._layouts) == MAX_PLANS:
+            self._layouts.clear()
+        self._layouts[x.shape] = layout
+        return np.squeeze(block, tuple(axis for axis in added if axis is not None)), layout
+
+    def _layout_of(self, has_rows: bool, has_time: bool) -> _BlockLayout:
+        """Return the layout of a block with or without a batch axis and a time axis."""
+        added = ([] if has_rows else [self._rows]) + ([] if has_time else [self._time])
+        outputs: list[Any] = []
+        for axes in self._streamed.outputs:
+            dropped = [] if has_rows or axes.batch is None else [axes.batch]
+            if not has_time and axes.time is not None and self._streamed.every_step:
+                dropped.append(axes.time)
+            outputs.append(
+                tuple(0 if axis in dropped else ALL for axis in range(max(dropped, default=-1) + 1))
+            )
+        return _BlockLayout(tuple(None if axis in added else ALL for axis in range(self._rank)), outputs)
 
     def _expected(self) -> str:
         sizes = self._declared.axes or ()
@@ -204,14 +233,9 @@ class SequenceStream(GraphStream):
         step = ", ".join(name for name in names if name != "T")
         return f"must be one step ({step}) or a block ({', '.join(names)})"
 
-    def _returned(self, results: Any, has_time: bool) -> Any:
-        """Return the outputs in the layout of the last block."""
-        returned = []
-        for y, axes in zip(results, self._streamed.outputs, strict=True):
-            drop = [] if self._has_rows or axes.batch is None else [axes.batch]
-            if not has_time and axes.time is not None and self._streamed.every_step:
-                drop.append(axes.time)
-            returned.append(np.squeeze(y, tuple(drop)) if drop else y)
+    def _returned(self, results: Any, layout: _BlockLayout) -> Any:
+        """Return the outputs in the layout of a block."""
+        returned = [y[index] if index else y for y, index in zip(results, layout.outputs, strict=True)]
         return returned[0] if len(returned) == 1 else tuple(returned)
 
 

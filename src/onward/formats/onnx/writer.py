@@ -309,6 +309,23 @@ def _top(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> b
     return False
 
 
+def _quantized(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """A product with a matrix in float16, which is widened."""
+    x, W, scale, bias = (*inputs, "", "")[:4]
+    if scale:
+        raise ArgumentError("it is quantized to int8: export the model that it was quantized from")
+    W = writer.node("Cast", [W], to=int(messages.DataType.FLOAT))
+    if node.operation == "QuantizedConv":
+        inputs = [x, W, bias] if bias else [x, W]
+        writer.node("Conv", inputs, *outputs, name=node.name, **node.attributes)
+        return True
+    product = [x, writer.node("Transpose", [W], perm=[1, 0])]
+    if not bias:
+        writer.node("MatMul", product, *outputs, name=node.name)
+        return True
+    return _product(writer, node, [*product, bias], outputs)
+
+
 def _python(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
     raise ArgumentError("it runs a Python function")
 
@@ -323,6 +340,8 @@ SPECIAL: dict[str, Special] = {
     **dict.fromkeys(ACTIVATIONS, _activation),
     **dict.fromkeys(FUNCTIONS, _function),
     "MatMul": _product,
+    "QuantizedConv": _quantized,
+    "QuantizedMatMul": _quantized,
     "Recurrent": _recurrent,
     "Step": _step,
     "TopK": _top,

@@ -14,7 +14,7 @@ import numpy as np
 
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
-from ....graph.node import AnyArray, Node, Signature
+from ....graph.node import AnyArray, Signature
 from ..aten.registry import bounded
 from .recording import Examples, LearnedSizeError, Recording, UnsuitableSizesError, example
 
@@ -379,26 +379,16 @@ def _declared(name: str, known: Any) -> Input:
 
 def plain(recording: Graph) -> Graph:
     """Return the graph of a recording, without what was known about its values."""
-    nodes = [
-        Node(
-            node.operation,
-            node.inputs,
-            node.outputs,
-            {
+    graph = Graph()
+    names = vars(graph).keys()
+    vars(graph).update((name, value) for name, value in vars(recording).items() if name in names)
+    graph.nodes = [
+        node._replace(
+            attributes={
                 key: plain(value) if isinstance(value, Graph) else value
                 for key, value in node.attributes.items()
-            },
-            node.name,
-            node.source,
+            }
         )
         for node in recording.nodes
     ]
-    return Graph(
-        recording.inputs,
-        recording.outputs,
-        recording.declared_outputs,
-        nodes,
-        recording.constants,
-        recording.defaults,
-        _names=recording._names,
-    )
+    return graph

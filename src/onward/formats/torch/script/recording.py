@@ -109,23 +109,30 @@ class Folded:
         return (operation, *parts, repr(sorted(attributes.items()))) if uses_weights else None
 
 
-@dataclass
 class Recording(Graph):
     """A graph under construction: it infers what it can about each value, and computes known ones at once.
 
     The recording of a branch uses values of the recordings around it; they become its inputs.
     """
 
-    around: Recording | None = None
-    folded: Folded = field(default_factory=Folded)
-    captured: list[str] = field(default_factory=list)
-    values: dict[str, Known | None] = field(default_factory=dict)  # None: the shape is unknown
-    open_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # the examples of each open axis
-    sizes_of: dict[tuple[str, int], str] = field(default_factory=dict)  # the sizes that are values
+    def __init__(
+        self,
+        around: Recording | None = None,
+        folded: Folded | None = None,
+        open_sizes: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.around, self.folded = around, folded or Folded()
+        self.captured: list[str] = []
+        self.values: dict[str, Known | None] = {}  # None: the shape is unknown
+        self.open_sizes = dict(open_sizes or {})  # the examples of each open axis
+        self.sizes_of: dict[tuple[str, int], str] = {}  # the sizes that are values
+        if around is not None:
+            self._names = around._names
 
     def inside(self) -> Recording:
         """Return the recording of a branch in this one."""
-        return Recording(around=self, folded=self.folded, open_sizes=self.open_sizes, _names=self._names)
+        return Recording(self, self.folded, self.open_sizes)
 
     def declare(self, name: str, value: Known) -> str:
         """Add an input with a known shape and dtype, or a known value."""
