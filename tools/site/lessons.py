@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,16 @@ def to_markdown(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:
             parts.append(cell.source)
             continue
         blocks = [f"```python\n{cell.source}\n```"]
-        for output in cell.outputs:
-            picture = output.get("data", {}).get("image/png")
-            if picture:
-                file = f"{name}_{len(pictures) + 1}.png"
-                pictures[file] = base64.b64decode(picture)
-                blocks.append(f"![{heading}]({file})")
+        for is_picture, outputs in groupby(
+            cell.outputs, lambda output: "image/png" in output.get("data", {})
+        ):
+            if is_picture:
+                for output in outputs:
+                    file = f"{name}_{len(pictures) + 1}.png"
+                    pictures[file] = base64.b64decode(output.data["image/png"])
+                    blocks.append(f"![{heading}]({file})")
             else:
-                text = output.get("text") or output.get("data", {}).get("text/plain", "")
+                text = "".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs)
                 blocks.append("```{ .text .output }\n" + text.rstrip() + "\n```")
         block = "\n\n".join(blocks)
         if is_solution(cell):

@@ -61,6 +61,15 @@ def load(
 
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that does not apply to the file.
+
+    >>> from onward import bundled
+    >>> model = load(bundled.models()["vowels"])
+    >>> model
+    Sequential(
+      (0): LSTM(12, 48)
+      (1): Last()
+      (2): Linear(48, 9)
+    )
     """
     data = files.mapped(path)
     kind = _format(path, data)
@@ -106,6 +115,11 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 
     Reads every format that `load` reads, and NumPy's .npy, whose single array has the name "". In a
     checkpoint, the keys that lead to a state dict precede its names. Raises FileError.
+
+    >>> from onward import bundled
+    >>> tensors = load_tensors(bundled.models()["vowels"])
+    >>> list(tensors)[:2], tensors["0.weight_hh_l0"].shape
+    (['0.bias_hh_l0', '0.bias_ih_l0'], (192, 48))
     """
     data = files.mapped(path)
     kind = _format(path, data)

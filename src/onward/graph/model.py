@@ -42,6 +42,18 @@ class Model(Layer):
     and returns the tuples, lists and dicts of its forward(): the result is what forward() returns, or
     a tuple of that and the new values of the buffers that it changes. Operations run in the core, or in NumPy
     if the core does not support them. The weights are fixed, and there are no gradients.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np, onward
+    >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+    >>> onward.GRU(3, 4).export_onnx(path)
+    >>> model = onward.load(path)
+    >>> model.inputs, model.outputs
+    (('x', 'h0'), ('y', 'h_n'))
+    >>> y, h = model(np.ones((5, 1, 3)), h0=np.zeros((1, 1, 4)))
+    >>> y.shape
+    (5, 1, 4)
     """
 
     def __init__(self, graph: Graph) -> None:

@@ -145,6 +145,10 @@ class Conv1d(Convolution):
     with `rng`, a NumPy Generator or a seed. padding is the number of zeros on both sides, "valid" for none,
     or "same" for a y as long as x. Raises ArgumentError, DtypeError, and SignatureError for unknown
     arguments.
+
+    >>> import numpy as np
+    >>> Conv1d(3, 8, kernel_size=5, stride=2, padding=2)(np.zeros((4, 3, 100))).shape
+    (4, 8, 50)
     """
 
     axes = 1
@@ -156,6 +160,10 @@ class Conv2d(Convolution):
     Weights: weight W (O, C/groups, K, K') and bias b (O,), drawn as in Conv1d. kernel_size, stride, padding
     and dilation are one integer or two. Raises ArgumentError, DtypeError, and SignatureError for
     unknown arguments.
+
+    >>> import numpy as np
+    >>> Conv2d(1, 8, kernel_size=(3, 5), padding="same")(np.zeros((4, 1, 20, 30))).shape
+    (4, 8, 20, 30)
     """
 
     axes = 2

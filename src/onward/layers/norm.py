@@ -105,13 +105,23 @@ class BatchNorm1d(BatchNorm):
     x (N, C) or (N, C, L). Weights: weight, bias, running_mean, running_var (C,), num_batches_tracked ().
     Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
     Source: Ioffe and Szegedy 2015.
+
+    >>> norm = BatchNorm1d(2, eps=0)
+    >>> _ = norm.load_state_dict({"running_mean": [1, 2], "running_var": [4, 9]}, strict=False)
+    >>> norm([[3.0, 8.0]])
+    array([[1., 2.]], dtype=float32)
     """
 
     layouts: ClassVar[dict[int, str]] = {2: "(N, C)", 3: "(N, C, L)"}
 
 
 class BatchNorm2d(BatchNorm):
-    """torch.nn.BatchNorm2d at inference: BatchNorm1d for x (N, C, H, W)."""
+    """torch.nn.BatchNorm2d at inference: BatchNorm1d for x (N, C, H, W).
+
+    >>> import numpy as np
+    >>> BatchNorm2d(3)(np.ones((4, 3, 8, 8))).shape
+    (4, 3, 8, 8)
+    """
 
     layouts: ClassVar[dict[int, str]] = {4: "(N, C, H, W)"}
 
@@ -122,6 +132,9 @@ class LayerNorm(Normalization):
     Weights: weight and bias of shape normalized_shape, one integer or several. Raises ArgumentError,
     DtypeError, and SignatureError for unknown arguments.
     Source: Ba, Kiros and Hinton 2016.
+
+    >>> LayerNorm(3, eps=0)([[1.0, 2.0, 3.0]]).round(4)
+    array([[-1.2247,  0.    ,  1.2247]], dtype=float32)
     """
 
     @checked
@@ -178,6 +191,9 @@ class GroupNorm(Normalization):
     Weights: weight and bias (num_channels,). Raises ArgumentError, DtypeError, and SignatureError for unknown
     arguments.
     Source: Wu and He 2018.
+
+    >>> GroupNorm(2, 4, eps=0)([[1.0, 3.0, 10.0, 20.0]])
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
 
     @checked
