@@ -221,9 +221,9 @@ def first_outputs(models: Iterable[Model], folder: Path) -> None:
 
 
 def processor() -> str:
-    """The number of cores and the name of the processor."""
+    """The number of cores, the name of the processor and the instruction set in use."""
     names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return f"{os.cpu_count()}-core {names[0].strip()}"
+    return f"{os.cpu_count()}-core {names[0].strip()} ({_core.isa()})"
 
 
 def main() -> None:

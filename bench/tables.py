@@ -33,8 +33,9 @@ def provenance(report: dict[str, Any]) -> str:
     versions = {name: report["versions"][peer].split("+")[0] for peer, name in PEERS.items()}
     beside = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
-        f"Measured with `python bench/models.py --cases DIR --out docs/benchmarks` on a {report['machine']}, "
-        f"one thread, beside {beside}. The geometric mean of the last column is {report['geometric_mean']:.2f}."
+        "Measured with `python bench/models.py --cases DIR --out docs/benchmarks` on a "
+        f"{report['machine']}, one thread, beside {beside}. The geometric mean of the last column is "
+        f"{report['geometric_mean']:.2f}."
     )
 
 

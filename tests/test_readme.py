@@ -3,9 +3,9 @@
 import json
 import re
 
-from bench import tables
 from support import ROOT
 
+from bench import tables
 from onward.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
