@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core.arrays import Shape
 from ..errors import ArgumentError, SignatureError
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_pair
@@ -95,6 +96,15 @@ class Model(Layer):
             size = sum(array.nbytes for array in constants_of(graph))
             self._variants[replaced] = Planner(simplify(graph), weights_size=size)
         return self._variants[replaced]
+
+    @property
+    def step_shape(self) -> Shape | None:
+        """The shape of one step of the only input (batch, time, ...), or None."""
+        declared = self._planner.graph.inputs
+        axes = declared[0].axes if len(declared) == 1 else None
+        if axes is None or axes[:1] != ("batch",) or not isinstance((*axes, 0)[1], str):
+            return None
+        return tuple(n for n in axes[2:] if isinstance(n, int)) if "" not in axes[2:] else None
 
     def layers(self) -> Sequential:
         """Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace.

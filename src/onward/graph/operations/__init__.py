@@ -14,6 +14,7 @@ from . import (  # noqa: F401 - each module registers its operations
     indexing,
     integers,
     losses,
+    masked_recurrent,
     movement,
     normalization,
     optional,
