@@ -114,7 +114,8 @@ def test_info_of_a_keras_model_has_no_repr_in_a_cell(name: str) -> None:
     assert reported["parameters"] > 0
     printed = rows(invoke("info", KERAS / name, expect=0).output)
     names = [*(layer["name"] for layer in reported["layers"]), "total"]
-    assert all(name.startswith(row[0].rstrip("…")) for name, row in zip(names, printed, strict=True))
+    named = [row for row in printed if row[0]]
+    assert all(name.startswith(row[0].rstrip("…")) for name, row in zip(names, named, strict=True))
     assert not any("=" in cell for row in printed for cell in row)
 
 

@@ -285,6 +285,11 @@ def _recurrent(writer: Writer, node: Node, inputs: list[str], outputs: list[str]
     return True
 
 
+def _masked_recurrent(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    write_recurrent.write_masked(writer, node.attributes["layer"], inputs, outputs)
+    return True
+
+
 def _python(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
     raise ArgumentError("it runs a Python function")
 
@@ -294,5 +299,6 @@ SPECIAL: dict[str, Special] = {
     **dict.fromkeys(FUNCTIONS, _function),
     "MatMul": _product,
     "Recurrent": _recurrent,
+    "MaskedRecurrent": _masked_recurrent,
     "Python": _python,
 }
