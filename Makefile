@@ -25,10 +25,13 @@ test-cases: $(VENV)/.installed-peers
 BUILD_aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
 BUILD_windows := -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=AMD64 \
 	-DCMAKE_CXX_COMPILER=x86_64-w64-mingw32-g++-posix -DCMAKE_CXX_FLAGS=-mfma
+BUILD_wasm := -DCMAKE_TOOLCHAIN_FILE=$(shell em-config EMSCRIPTEN_ROOT 2>/dev/null)/cmake/Modules/Platform/Emscripten.cmake \
+	-DCMAKE_CXX_FLAGS='-msimd128 -sALLOW_MEMORY_GROWTH'
 RUN_aarch64 := qemu-aarch64 build/answers-aarch64/answers
 RUN_windows := WINEDEBUG=-all wine build/answers-windows/answers.exe
-## Check that an emulated Arm (test-aarch64) or Windows under Wine gives the same bits
-test-aarch64 test-windows: test-%: $(VENV)/.installed-test
+RUN_wasm := node build/answers-wasm/answers.js
+## Check that an emulated Arm (test-aarch64), Windows under Wine or WebAssembly in Node gives the same bits
+test-aarch64 test-windows test-wasm: test-%: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet cmake
 	$(BIN)/python -m cmake -S tests/answers -B build/answers-here
 	$(BIN)/python -m cmake -S tests/answers -B build/answers-$* $(BUILD_$*) -DCMAKE_EXE_LINKER_FLAGS=-static
@@ -42,6 +45,17 @@ test-aarch64 test-windows: test-%: $(VENV)/.installed-test
 sanitize: | $(BIN)/python
 	$(BIN)/python tools/sanitize.py
 
+## Build Onward for JavaScript, src/onward/explore/page/onward.wasm, with Emscripten
+web: | $(BIN)/python
+	$(BIN)/pip install --quiet cmake
+	emcmake $(BIN)/python -m cmake -S web -B build/web
+	$(BIN)/python -m cmake --build build/web --parallel
+	cp build/web/onward.wasm src/onward/explore/page/onward.wasm
+
+## Test Onward for JavaScript in Node, and the page of `onward explore` in Chromium
+test-web: $(VENV)/.installed-web test-wasm
+	$(BIN)/pytest tests/web
+
 SECONDS := 5
 SEED := 1
 ## Fuzz each reader of files for SECONDS=5; another SEED tries other files
@@ -54,6 +68,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	! grep -rnE --include='*.cpp' --include='*.h' '.{121}' cpp tests/answers
+
+## Build the documentation in build/site and fail on warnings, broken links and failing lessons
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+## Serve the documentation at http://127.0.0.1:8000 and rebuild it when a page changes
+docs-serve: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 ## Compare the speed of single layers with onnxruntime, OpenVINO and PyTorch
 bench: $(VENV)/.installed-bench
@@ -79,5 +101,5 @@ clean:
 help:
 	@awk '/^## / { help = substr($$0, 4) } /^[a-z]/ && help { sub(/:.*/, ""); sub(/ .*/, ""); printf "%-13s %s\n", $$0, help; help = "" }' Makefile
 
-.PHONY: run test test-peers test-cases test-aarch64 test-windows sanitize fuzz lint bench bench-models clean help
+.PHONY: run test test-peers test-cases test-aarch64 test-windows test-wasm test-web web sanitize fuzz lint docs docs-serve bench bench-models clean help
 .SECONDARY:

@@ -1,34 +1,15 @@
-"""Run the examples and check what they do."""
+"""Run the examples and check what they do; tests/real runs those of published models on the models."""
 
-import asyncio
-import importlib.util
-import re
-import signal
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from support import DATA
+from support.examples import detector_of_voices, dtln_stage, example, write_wav
 
 import onward
-from onward import bundled
-
-SERVER = Path(__file__).parents[1] / "examples" / "server.py"
-
-
-def example(name: str) -> Any:
-    """Import an example as a module."""
-    path = Path(__file__).parents[1] / "examples" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_textbook_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,123 +22,86 @@ def test_scikit_learn_example_recognizes_speakers(capsys: pytest.CaptureFixture[
     assert "best parameters: {'cell': " in capsys.readouterr().out
 
 
-@pytest.fixture(scope="module")
-def server() -> Any:
-    return example("server")
+def run(module: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    """Run an example from its command line."""
+    monkeypatch.setattr(sys, "argv", ["example", *map(str, arguments)])
+    module.main()
 
 
-def small_model() -> onward.Sequential:
-    return onward.Sequential(onward.LSTM(3, 7, rng=0), onward.Linear(7, 2, rng=1))
-
-
-def token_model() -> onward.Sequential:
-    return onward.Sequential(onward.Embedding(9, 5, rng=0), onward.GRU(5, 7, rng=1), onward.Softmax())
+def test_voice_detector_finds_the_same_segments_live_and_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, rng = example("voice_detector"), np.random.default_rng(0)
+    onward.export_onnx(detector_of_voices(), tmp_path / "vad.onnx")
+    loud = np.repeat([0, 1, 0, 1, 0, 0, 1, 0.0], [30, 20, 1, 25, 60, 10, 3, 40])  # windows
+    sound = rng.uniform(-0.5, 0.5, len(loud) * 512) * np.repeat(loud, 512)
+    write_wav(tmp_path / "x.wav", sound[:-100])
+    printed = []
+    for options in ((), ("--live",)):
+        run(module, monkeypatch, tmp_path / "vad.onnx", tmp_path / "x.wav", *options)
+        printed.append(capsys.readouterr().out)
+    # the pause of one window is no end, and the last sound is too short
+    assert printed[0] == printed[1] == f"{(30 * 512 - 480) / 16000:.3f} {(76 * 512 + 480) / 16000:.3f}\n"
 
 
 @pytest.mark.parametrize(
-    ("make", "period"),
-    [(small_model, 0), (small_model, 0.02), (token_model, 0), (lambda: onward.GRU(3, 7, dtype="float64"), 0)],
-    ids=["features", "period", "tokens", "layer"],
+    ("probabilities", "expected"),
+    [  # of silero_vad.utils_vad.get_speech_timestamps_from_probs, silero-vad 6.2.3
+        ([0.9] * 8, []),
+        ([0.9] * 9, [(0, 4508)]),
+        ([0.1] + [0.9] * 9 + [0.1] * 5, [(32, 5600)]),
+        ([0.9] * 9 + [0.4] * 9 + [0.1] * 4, [(0, 11164)]),
+        ([0.9] * 9 + [0.1] * 3 + [0.9] + [0.1] * 5, [(0, 7136)]),
+        ([0.9] * 9 + [0.1] * 5 + [0.4] * 3 + [0.9] * 9 + [0.1] * 5, [(0, 5088), (8224, 13792)]),
+        ([], []),
+    ],
 )
-def test_clients_of_the_server_get_the_answers_of_single_streams(
-    server: Any, make: Any, period: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_segments_are_those_of_silero(probabilities: list[float], expected: list[tuple[int, int]]) -> None:
+    segments = example("voice_detector").segments
+    assert list(segments(probabilities, max(0, len(probabilities) * 512 - 100))) == expected
+
+
+def test_noise_suppressor_runs_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make().save(tmp_path / "model.safetensors")
-    model = server.load_model(str(tmp_path / "model.safetensors"))
-    asyncio.run(asyncio.wait_for(server.run_clients(model, clients=50, steps=5, period=period), 60))
-    printed = capsys.readouterr().out
-    assert printed.startswith("50 clients, 5 steps each: 50 got bitwise the answers of a single stream")
-    assert "steps per second" in printed and "(p99)" in printed
+    module, rng = example("noise_suppressor"), np.random.default_rng(0)
+    paths = [tmp_path / "1.onnx", tmp_path / "2.onnx"]
+    onward.export_onnx(dtln_stage(257), paths[0])
+    onward.export_onnx(dtln_stage(512), paths[1])
+    sound = np.round(rng.uniform(-0.2, 0.2, 1000) * 32768) / 32768
+    write_wav(tmp_path / "noisy.wav", sound)
+    run(module, monkeypatch, *paths, tmp_path / "noisy.wav", tmp_path / "clean.wav")
+    assert "real-time factor 0." in capsys.readouterr().out
+    # both stages halve the sound at first, then a quarter more per block; the windows add up to four
+    scale = 1 - 0.5 ** np.arange(1, 9)
+    padded = np.pad(sound, (384, 24))
+    expected = np.zeros(8 * 128 + 384)
+    for i, s in enumerate(scale):
+        expected[i * 128 :][:512] += s * s * padded[i * 128 :][:512]
+    (clean,) = example("voice_detector").read(tmp_path / "clean.wav")
+    np.testing.assert_allclose(clean[:1000], np.clip(expected[:1000], -1, 1), atol=2e-4)
 
 
-@pytest.mark.parametrize("name", bundled.models())
-def test_server_runs_every_bundled_model_from_the_command_line(name: str) -> None:
-    command = [sys.executable, SERVER, name, "--clients", "5", "--steps", "3"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert result.stdout.startswith("5 clients, 3 steps each: 5 got bitwise"), result.stderr
-    assert (result.returncode, result.stderr) == (0, "")
-
-
-def test_interrupted_server_exits_without_a_traceback() -> None:
-    command = [sys.executable, SERVER, "vowels", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = int(re.findall(r"ws://127.0.0.1:(\d+)", process.stdout.readline())[0])
-
-        async def session() -> None:
-            with socket.create_connection(("127.0.0.1", port)) as scanner:
-                scanner.sendall(b"not a handshake\r\n\r\n")
-            async with connect(f"ws://127.0.0.1:{port}") as connection:
-                await connection.send(np.ones(12, np.float32).tobytes())
-                assert len(await connection.recv()) == 4 * 9
-                process.send_signal(signal.SIGINT)  # with an open connection
-                with pytest.raises(ConnectionClosed):
-                    await connection.recv()
-
-        asyncio.run(asyncio.wait_for(session(), 30))
-        output, errors = process.communicate(timeout=30)
-    assert (process.returncode, output) == (0, "stopped\n")
-    assert "Traceback" not in errors and len(errors.splitlines()) <= 1
-
-
-def test_server_reports_a_model_that_it_cannot_serve_in_one_line(tmp_path: Path) -> None:
-    onward.LSTM(3, 4, bidirectional=True).save(tmp_path / "both.safetensors")
-    for name, message in (
-        ("nope", "nope does not exist"),
-        (str(tmp_path / "both.safetensors"), "cannot stream"),
-    ):
-        command = [sys.executable, SERVER, name]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert result.returncode == 2 and "Traceback" not in result.stderr
-        assert message in result.stderr.splitlines()[-1]
-
-
-def test_invalid_message_or_a_client_that_leaves_ends_one_stream_only(server: Any) -> None:
-    model, x = small_model(), np.ones((4, 3), np.float32)
-
-    async def session() -> list[Any]:
-        serving = server.Server(model)
-        async with serving.running(0) as port:
-            uri = f"ws://127.0.0.1:{port}"
-            async with connect(uri) as staying, connect(uri) as wrong, connect(uri) as leaving:
-                await leaving.send(x[0].tobytes())
-                await leaving.close()
-                await wrong.send(b"12345")
-                with pytest.raises(ConnectionClosedError, match="a message must hold 3 float32 as bytes"):
-                    await wrong.recv()
-                answers = []
-                for x_t in x:
-                    await staying.send(x_t.tobytes())
-                    answers.append(np.frombuffer(await staying.recv(), np.float32))
-                while len(serving.pool) > 1:  # until the server has closed the other streams
-                    await asyncio.sleep(0.01)
-        return answers
-
-    np.testing.assert_array_equal(asyncio.run(asyncio.wait_for(session(), 10)), model(x))
-
-
-def test_step_that_the_model_rejects_closes_its_own_connection_only(
-    server: Any, caplog: pytest.LogCaptureFixture
+def test_forecaster_of_keras_forecasts_the_rows_of_keras(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, tokens = token_model(), np.array([3, 8], np.int32)
+    folder = DATA / "keras"
+    files = (folder / "forecaster.keras", folder / "forecaster.csv")
+    run(example("forecast"), monkeypatch, *files, "--columns", "load", "temperature", "--window", "48")
+    lines = capsys.readouterr().out.splitlines()
+    expected = np.loadtxt(folder / "forecaster_answer.csv", delimiter=",", skiprows=1)
+    assert lines[0] == "load,temperature"
+    np.testing.assert_allclose(np.loadtxt(lines[1:], delimiter=","), expected, atol=2e-3)
 
-    async def session() -> list[Any]:
-        serving = server.Server(model)
-        async with serving.running(0) as port:
-            uri = f"ws://127.0.0.1:{port}"
-            async with connect(uri) as good, connect(uri) as bad:
-                answers = []
-                for token in tokens:
-                    await good.send(token.tobytes())
-                    if len(answers) == 1:  # in the same pass
-                        await bad.send(np.int32(9).tobytes())
-                        with pytest.raises(ConnectionClosedError, match=r"expected 0 to 8"):
-                            await bad.recv()
-                    answers.append(np.frombuffer(await good.recv(), np.float32))
-                while len(serving.pool) > 1:  # until the server has closed the other streams
-                    await asyncio.sleep(0.01)
-        return answers
 
-    answers = asyncio.run(asyncio.wait_for(session(), 10))
-    np.testing.assert_array_equal(answers, model(tokens))
-    assert not caplog.records
+def test_forecasts_of_several_rows_are_cut_to_the_steps() -> None:
+    series = np.arange(10, dtype=np.float32)[:, None]
+    found = example("forecast").forecast(lambda x: x[:, -1:] + [[[1], [2], [3]]], series, window=4, steps=5)
+    np.testing.assert_array_equal(found[:, 0], [10, 11, 12, 13, 14])
+
+
+def test_policy_remembers_the_sign(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(example("policy"), monkeypatch, "--environments", "200", "--steps", "60")
+    assert capsys.readouterr().out.startswith("100.0% of the episodes ended in a reward")

@@ -15,7 +15,7 @@ import onward
 SOURCE = Path(onward.__file__).parent
 ORDER = [  # the folders of src/onward, lowest first; "" is onward/__init__.py
     *("errors", "textbook", "_core", "core", "layers", "graph", "streaming", "tracing"),
-    *("formats", "bundled", "train", "tables", "recipes", "", "cli", "__main__"),
+    *("formats", "bundled", "train", "tables", "recipes", "serve", "", "cli", "__main__"),
 ]
 CPP_ORDER = ["kernels", "platform", "run", "bind"]
 # A layer's methods import these folders when they are called.

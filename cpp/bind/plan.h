@@ -1,11 +1,11 @@
 // A plan as a Python object, and the dtypes of its values.
 #pragma once
 
-#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "bind/arrays.h"
+#include "platform/reuse.h"
 #include "run/plan.h"
 
 namespace python {
@@ -27,34 +27,19 @@ struct Plan {
     // Runs all steps in an arena of this call. Concurrent calls use separate arenas, which later calls reuse.
     // `spaces` holds the memory of all spaces except the first.
     void run(std::vector<std::byte*>& spaces) {
-        onward::Buffer<std::byte> arena = take_arena();
-        spaces[0] = arena.data();
+        auto unused = arenas.take([](const auto&) { return true; });
         struct Return {
             Plan& plan;
-            onward::Buffer<std::byte>& arena;
-            ~Return() {
-                const std::lock_guard lock(plan.mutex);
-                plan.arenas.push_back(std::move(arena));
-            }
-        } give_back{*this, arena};
+            onward::Buffer<std::byte> arena;
+            ~Return() { plan.arenas.give(std::move(arena)); }
+        } call{*this, unused ? std::move(*unused) : onward::Buffer<std::byte>::zeros(core.sizes()[0])};
+        spaces[0] = call.arena.data();
         core.run(spaces.data(), 0, core.size());
     }
 
 private:
-    onward::Buffer<std::byte> take_arena() {
-        {
-            const std::lock_guard lock(mutex);
-            if (!arenas.empty()) {
-                onward::Buffer<std::byte> arena = std::move(arenas.back());
-                arenas.pop_back();
-                return arena;
-            }
-        }
-        return onward::Buffer<std::byte>::zeros(core.sizes()[0]);
-    }
-
-    std::mutex mutex;
-    std::vector<onward::Buffer<std::byte>> arenas;
+    static constexpr size_t most_arenas = 64;
+    onward::Reusable<onward::Buffer<std::byte>> arenas{most_arenas};
 };
 
 }  // namespace python

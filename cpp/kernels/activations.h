@@ -23,7 +23,7 @@ vec_of<Real> clip(vec_of<Real> x, Real low, Real high) {
 template <class Real>
 vec_of<Real> softplus(vec_of<Real> x) {
     using F = Float<Real>;
-    const vec_of<Real> e = exp<Real>(minus_abs<Real>(x)), s = e / (e + Real(2)), w = s * s;
+    const vec_of<Real> e = exp<Real>(minus_abs<Real>(x)), s = flush<Real>(e / (e + Real(2))), w = s * s;
     return relu<Real>(x) + Real(2) * fma(s * w, polynomial(F::atanh_q, w), s);
 }
 
@@ -42,7 +42,7 @@ vec_of<Real> gelu(vec_of<Real> x) {
     const vec_of<Real> u = at_most(-minus_abs<Real>(x), Real(40)), square = u * u, rest = fma(u, u, -square);
     const vec_of<Real> e = exp<Real>(square * Real(-0.5)), r = Real(1) / (u + Real(4));
     const vec_of<Real> q = polynomial(F::normal_q, fma(r, broadcast(Real(-8)), broadcast(Real(1))));
-    const vec_of<Real> tail = fma(e * Real(-0.5), rest, e) * q * r;
+    const vec_of<Real> tail = flush<Real>(fma(e * Real(-0.5), rest, e) * q * r);
     return at_least(x, F::exp_zero) * (x > Real(0) ? Real(1) - tail : tail);
 }
 

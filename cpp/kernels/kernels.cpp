@@ -213,6 +213,11 @@ constexpr onward::ByteKernels byte_kernels = {offset, quantize_rows, integer_pro
 
 namespace onward {
 extern const Table ONWARD_TABLE_OF(ONWARD_ISA);
-const Table ONWARD_TABLE_OF(ONWARD_ISA) = {ONWARD_NAME(ONWARD_ISA), kernels<float>, kernels<double>,
+const Table ONWARD_TABLE_OF(ONWARD_ISA) = {ONWARD_NAME(ONWARD_ISA), kernels<float>,
+#ifdef ONWARD_NO_FLOAT64  // for a smaller build
+                                                  {},
+#else
+                                                  kernels<double>,
+#endif
                                                   byte_kernels};
 }  // namespace onward

@@ -73,12 +73,16 @@ template <class F, int V, int M, int R>
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
             for (int v = 0; v < V; v++)
-                store(out + r * out_stride + (m * V + v) * L,
-                      F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
-                                     a.rows + r * a.stride));
+                store_bits(out + r * out_stride + (m * V + v) * L,
+                           F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
+                                     a.rows + r * a.stride), L);
 }
 
+#if defined(__wasm__)  // where an fma takes twenty instructions, larger tiles are not faster, but code must be small
+constexpr int max_sums = 8, max_rows = 2;
+#else
 constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
+#endif
 
 // Whether a tile fits in registers: its sums, its smaller side, and one element of its larger side. A weight that takes
 // several registers needs as many for the term and one for the product, and compilers spill tiles of eight blocks of
@@ -154,7 +158,7 @@ inline Operand<double> rows_for(const Panels<double>&, const Operand<double>& a,
 constexpr Size enough_sums = 256, small_tile = 16 << 10;
 
 // With one gate and many blocks, tiles of few rows and more blocks are faster.
-constexpr Size rows_of_wide_tile = 6;
+constexpr Size rows_of_wide_tile = max_rows < 6 ? max_rows : 6;
 
 // Calls body(tile product, first block, blocks, first row, rows) for the tiles that cover all rows and the share's
 // blocks.
@@ -209,7 +213,7 @@ inline void integer_product(const Panels<float>& panels, const int32_t* a, Size 
                 i32v sum = (i32v)load((const float*)sums + (r * blocks + m) * L);
                 if (out.integer_bias) sum += (i32v)load_some((const float*)out.integer_bias + unit, n);
                 if (out.integers) {
-                    store_some((float*)out.integers + at, (f32v)sum, n);
+                    store_bits((float*)out.integers + at, (f32v)sum, n);
                     continue;
                 }
                 f32v y = __builtin_convertvector(sum, f32v);

@@ -12,6 +12,8 @@
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
 #endif
 
 namespace {
@@ -99,9 +101,23 @@ inline vec_of<Real> load(const Real* p) {
     return *(const vec_of<Real>*)p;
 }
 
+// x with subnormal numbers replaced by 0. Most processors do that to every result (platform/denormals.h); others do it
+// where numbers are stored, and where a subnormal number is multiplied by a large one.
+template <class Real>
+inline vec_of<Real> flush(vec_of<Real> x) {
+#if defined(__SSE2__) || defined(__aarch64__)
+    return x;
+#else
+    using I = typename Float<Real>::ivec;
+    const I sign = (I)broadcast(Real(-0.0)), magnitude = (I)x & ~sign;
+    const I smallest = (I)broadcast(sizeof(Real) == 4 ? Real(0x1p-126) : Real(0x1p-1022));
+    return magnitude < smallest ? (vec_of<Real>)((I)x & sign) : x;
+#endif
+}
+
 template <class Real>
 inline void store(Real* p, vec_of<Real> v) {
-    *(vec_of<Real>*)p = v;
+    *(vec_of<Real>*)p = flush<Real>(v);
 }
 
 // Loads or stores the first n lanes at an unaligned address. Loading sets the other lanes to 0.
@@ -117,8 +133,9 @@ inline vec_of<Real> load_some(const Real* p, Size n) {
     return load((const Real*)part);
 }
 
+// Stores the first n lanes as they are, which may be integers.
 template <class Real>
-inline void store_some(Real* p, vec_of<Real> v, Size n) {
+inline void store_bits(Real* p, vec_of<Real> v, Size n) {
     typedef vec_of<Real> anywhere __attribute__((aligned(sizeof(Real))));
     if (n >= Float<Real>::L) {
         *(anywhere*)p = v;
@@ -128,8 +145,13 @@ inline void store_some(Real* p, vec_of<Real> v, Size n) {
     if constexpr (sizeof(Real) == 4) return _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
 #endif
     alignas(vector_bytes) Real part[Float<Real>::L];
-    store(part, v);
+    *(vec_of<Real>*)part = v;
     __builtin_memcpy(p, part, n * sizeof(Real));
+}
+
+template <class Real>
+inline void store_some(Real* p, vec_of<Real> v, Size n) {
+    store_bits(p, flush<Real>(v), n);
 }
 
 // a b + c, rounded once.
@@ -142,6 +164,32 @@ inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)_mm256_fmadd_pd((__m256d)
 #elif defined(__aarch64__)
 inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#elif defined(__wasm_simd128__)
+// In double, the product of two float32 numbers is exact, and only its sum with c is rounded. Rounding that sum to
+// float32 differs from rounding once only if the sum lies halfway between two float32 numbers and was inexact: then
+// the rounding error of the sum decides. (WebAssembly's relaxed madd may round once or twice, depending on the browser.)
+[[gnu::noinline]] f64v break_ties(f64v sum, f64v product, f64v c) {
+    const f64v rest = sum - product, error = (product - (sum - rest)) + (c - rest);
+    const i64v towards_error = ((i64v)error ^ (i64v)sum) < 0 ? i64v{} - 1 : i64v{} + 1;
+    const i64v halfway = ((i64v)sum & 0x1fffffff) == 0x10000000;
+    return (f64v)((i64v)sum + (halfway & (error != 0.0) & towards_error));
+}
+inline f32v fma(f32v a, f32v b, f32v c) {
+    auto low = [](f32v x) { return (f64v)wasm_f64x2_promote_low_f32x4((v128_t)x); };
+    auto high = [&](f32v x) { return low(__builtin_shufflevector(x, x, 2, 3, 2, 3)); };
+    const f64v product_low = low(a) * low(b), product_high = high(a) * high(b), c_low = low(c), c_high = high(c);
+    f64v sum_low = product_low + c_low, sum_high = product_high + c_high;
+    const i32v low_bits = __builtin_shufflevector((i32v)sum_low, (i32v)sum_high, 0, 2, 4, 6);
+    if (__builtin_expect(wasm_v128_any_true((v128_t)((low_bits & 0x1fffffff) == 0x10000000)), 0)) {
+        sum_low = break_ties(sum_low, product_low, c_low);
+        sum_high = break_ties(sum_high, product_high, c_high);
+    }
+    const v128_t rounded_low = wasm_f32x4_demote_f64x2_zero((v128_t)sum_low);
+    return __builtin_shufflevector((f32v)rounded_low, (f32v)wasm_f32x4_demote_f64x2_zero((v128_t)sum_high), 0, 1, 4, 5);
+}
+inline f64v fma(f64v a, f64v b, f64v c) {
+    return f64v{__builtin_fma(a[0], b[0], c[0]), __builtin_fma(a[1], b[1], c[1])};
+}
 #else
 inline f32v fma(f32v a, f32v b, f32v c) {
     f32v sum{};

@@ -18,7 +18,19 @@ namespace onward {
 
 namespace {
 
-constexpr auto patience = std::chrono::microseconds(50);
+using Time = std::chrono::nanoseconds;
+
+constexpr Time patience = std::chrono::microseconds(50);
+
+// The account of shared calls (see threads.h) lies between -`most_debt` and `most_credit`, which covers rare waits. A debt
+// is paid back with 1 / `payments` of the time that calls run on one thread.
+constexpr Time most_credit = std::chrono::milliseconds(20), most_debt = std::chrono::milliseconds(40);
+constexpr int payments = 32;
+
+// A call whose threads have waited for more than this, plus a quarter of its duration so far, goes on alone.
+constexpr Time most_waiting = std::chrono::milliseconds(4);
+
+Time now() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
 void pause() {
 #if defined(__x86_64__)
@@ -28,10 +40,17 @@ void pause() {
 #endif
 }
 
-// Spins until done() returns true. Yields after a while, because the awaited thread may need this core.
+// Spins until done() returns true. Yields after a while, because the awaited thread may need this core. Returns the time
+// spent yielding.
 template <class Done>
-void spin_until(Done done) {
-    for (int spins = 0; !done(); spins++) spins < 200 ? pause() : std::this_thread::yield();
+Time spin_until(Done done) {
+    for (int spins = 0; spins < 200; spins++) {
+        if (done()) return Time(0);
+        pause();
+    }
+    const Time start = now();
+    while (!done()) std::this_thread::yield();
+    return now() - start;
 }
 
 // The core that the calling thread runs on (-1 if unknown), and a way to leave it: Linux tends to wake a worker on the
@@ -55,6 +74,9 @@ class Pool {
 public:
     // Starts workers for n parts, of which the caller runs one. Returns how many parts can run.
     int grow(int n) {
+#if defined(__EMSCRIPTEN__)
+        return 1;  // WebAssembly is built without threads
+#endif
         try {
             for (; workers < n - 1; workers++) std::thread(&Pool::work, this, workers + 1, epoch.load()).detach();
         } catch (const std::system_error&) {
@@ -62,34 +84,58 @@ public:
         return std::min(n, workers + 1);
     }
 
+    // Runs a call and books the time that it saved or wasted.
     void run(int n, const std::function<void(int)>& job) {
         this->job = &job;
         parts = n;
         core = this_core();
         running = workers;
+        waited = 0;
+        hopeless_ = false;
+        start = now();
         epoch.fetch_add(1, std::memory_order_release);
         epoch.notify_all();
         job(0);
+        const Time own_end = now();
         spin_until([&] { return running.load(std::memory_order_acquire) == 0; });
+        const Time end = now(), others_end = finished.load(std::memory_order_relaxed);
+        const Time alone = Time(waited.load(std::memory_order_relaxed)) + std::max(end - own_end, own_end - others_end);
+        // After a dismissal, one thread worked, which is neither a gain nor a loss.
+        account = std::clamp(account - 2 * alone + (hopeless() ? alone : end - start), -most_debt, most_credit);
     }
 
-    // Whether a call began shortly after the end of the previous one, so that the next one probably will, too.
-    bool frequent() const { return now() - last_end.load(std::memory_order_relaxed) < patience; }
-    void end() { last_end.store(now(), std::memory_order_relaxed); }
+    // Runs a call that could be shared on this thread alone, and pays back debts.
+    void run_alone(const std::function<void(int)>& job) {
+        const Time begin = now();
+        job(0);
+        account += (now() - begin) / payments;
+    }
 
-    std::atomic<bool> busy{false};
+    bool in_debt() const { return account < Time(0); }
+
+    // Books a wait of a shared call.
+    void add_wait(Time wait) {
+        const Time sum = Time(waited.fetch_add(wait.count(), std::memory_order_relaxed)) + wait;
+        if (sum > most_waiting + (now() - start) / 4) hopeless_.store(true, std::memory_order_relaxed);
+    }
+    bool hopeless() const { return hopeless_.load(std::memory_order_relaxed); }
+
+    // Whether a call began shortly after the end of the previous one, so that the next one probably will, too.
+    bool frequent() const { return now() - last_end < patience; }
+    void end() { last_end = now(); }
+
+    std::atomic<bool> busy{false};  // protects the account and last_end
 
 private:
-    static std::chrono::nanoseconds now() { return std::chrono::steady_clock::now().time_since_epoch(); }
-
     void work(int part, unsigned seen) {
         for (;; seen++) {
-            const auto until = std::chrono::steady_clock::now() + patience;
-            while (epoch.load(std::memory_order_acquire) == seen && std::chrono::steady_clock::now() < until) pause();
+            const Time until = now() + patience;
+            while (epoch.load(std::memory_order_acquire) == seen && now() < until) pause();
             epoch.wait(seen, std::memory_order_acquire);
             if (part < parts) {
                 if (core >= 0 && core == this_core()) leave(core);
                 (*job)(part);
+                finished.store(now(), std::memory_order_relaxed);
             }
             running.fetch_sub(1, std::memory_order_release);
         }
@@ -98,9 +144,12 @@ private:
     int workers = 0, parts = 0;
     int core = -1;  // the caller's
     const std::function<void(int)>* job = nullptr;
+    Time start{0}, account{most_credit}, last_end{0};
     std::atomic<int> running{0};
     std::atomic<unsigned> epoch{0};
-    std::atomic<std::chrono::nanoseconds> last_end{std::chrono::nanoseconds(0)};
+    std::atomic<Time> finished{Time(0)};   // when the last worker finished its part
+    std::atomic<Time::rep> waited{0};
+    std::atomic<bool> hopeless_{false};
 };
 
 std::atomic<int> threads{1};
@@ -139,14 +188,11 @@ void parallel(int n, const std::function<void(int)>& plan, const std::function<v
                     pool.busy.store(false, std::memory_order_release);
                 }
             } release{shared};
-            n = work >= worth_waking || shared.frequent() ? shared.grow(n) : 1;
-            if (n == 1) {
-                plan(1);
-                return job(0);
-            }
+            const bool worthwhile = work >= worth_waking || shared.frequent();
+            n = worthwhile && !shared.in_debt() ? shared.grow(n) : 1;
             plan(n);
-            shared.run(n, job);
-            return;
+            if (n > 1) return shared.run(n, job);
+            return worthwhile ? shared.run_alone(job) : job(0);
         }
     }
     plan(1);
@@ -154,15 +200,20 @@ void parallel(int n, const std::function<void(int)>& plan, const std::function<v
 }
 
 bool Barrier::wait_for_others(bool stop) {
+    Pool& shared = *pool.load(std::memory_order_relaxed);
     if (stop) stop_requested.store(true, std::memory_order_relaxed);
     const int before = generation.load(std::memory_order_relaxed);
-    if (arrived.fetch_add(1, std::memory_order_acq_rel) == parties - 1) {
+    const int last = parties - 1;  // read before arriving: once all have arrived, `parties` may change
+    const int position = arrived.fetch_add(1, std::memory_order_acq_rel);
+    if (position == last) {
         arrived.store(0, std::memory_order_relaxed);
         stopped.store(stop_requested.load(std::memory_order_relaxed), std::memory_order_relaxed);
         stop_requested.store(false, std::memory_order_relaxed);
+        if (shared.hopeless()) dismissed_.store(true, std::memory_order_relaxed);
         generation.store(before + 1, std::memory_order_release);
     } else {
-        spin_until([&] { return generation.load(std::memory_order_acquire) != before; });
+        const Time wait = spin_until([&] { return generation.load(std::memory_order_acquire) != before; });
+        if (position == 0 && counts_waits && wait > Time(0)) shared.add_wait(wait);  // the longest wait
     }
     // The next wait cannot change it yet: that takes all threads, this one included.
     return stopped.load(std::memory_order_relaxed);

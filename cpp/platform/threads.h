@@ -16,9 +16,14 @@ int num_threads();               // for a call from this thread
 constexpr int64_t worth_threads = 300'000, worth_waking = 3'000'000;
 
 // Calls job(part) for parts 0 to n - 1 in parallel, part 0 on the calling thread. Calls plan(n) first, with the number
-// of parts that will run: fewer than n if the system cannot start enough threads, and 1 if the workers are busy with
-// the call of another thread, so that calls never compete for cores, or if they sleep and `work`, the multiply-adds of
-// the call, is too little to wake them for a single call.
+// of parts that will run: fewer than n if the system cannot start enough threads. It is 1 if the workers are busy with
+// the call of another thread, so that calls never compete for cores; if they sleep and `work`, the multiply-adds of the
+// call, is too little to wake them for a single call; and while calls wait more for workers than these save (below).
+//
+// Other processes can take a worker's core for milliseconds while the other threads wait for it. Therefore the calls
+// keep an account of time: a shared call earns the time that several threads worked, and pays the time that all but one
+// waited. In debt, calls run on one thread, and each pays back a small part of its duration. So the waits cost at most
+// that part, however busy the machine is.
 void parallel(int n, const std::function<void(int n)>& plan, const std::function<void(int part)>& job,
               int64_t work = worth_waking);
 
@@ -29,13 +34,19 @@ public:
     // Returns, to all threads alike, whether any of them passed stop = true.
     bool wait(bool stop = false) { return parties == 1 ? stop : wait_for_others(stop); }
 
-    int parties;  // may change while no thread waits
+    // Whether, as of the last wait, the call has waited so long that one thread should finish it alone. That thread then
+    // sets parties = 1; the others must not wait here again.
+    bool dismissed() const { return dismissed_.load(std::memory_order_relaxed); }
+    void set_parties(int n) { parties = n, dismissed_ = false; }  // for a new call
+
+    int parties;               // may change while no thread waits
+    bool counts_waits = true;  // false: threads wait here while another one works as planned
 
 private:
     bool wait_for_others(bool stop);
 
     std::atomic<int> arrived{0}, generation{0};
-    std::atomic<bool> stop_requested{false}, stopped{false};
+    std::atomic<bool> stop_requested{false}, stopped{false}, dismissed_{false};
 };
 
 }  // namespace onward

@@ -86,6 +86,7 @@ Chain<Real>::Chain(const std::vector<Stage<Real>>& stages, Size max_rows, Size s
         widest = std::max(widest, O);
         if (auto* dense = std::get_if<const Dense<Real>*>(&stage)) {
             layers.push_back({*dense, O, 0, 0});
+            all.counts_waits = false;
             continue;
         }
         const Stack<Real>& stack = *std::get<const Stack<Real>*>(stage);
@@ -128,6 +129,10 @@ bool Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T, int part, In
             const Size O = layers[i].O;
             const Rows<Real> above{between[i % 2].data(), rows * O, O, t0};
             bool stop = !advance(layers[i], i ? below : x, last ? y : above, t0, t1, part, interrupt, recordings);
+            if (groups == 1 && group_barriers[0]->dismissed()) {  // of two directions, one may go on shared
+                if (part > 0) return true;
+                all.parties = 1;
+            }
             if (last && part == 0 && t1 < end) stop |= interrupt.requested();
             if (all.wait(stop)) return false;
             below = {above.data, above.t_stride, above.b_stride, above.t_first};
@@ -149,6 +154,7 @@ bool Chain<Real>::advance(const Layer& layer, const Rows<const Real>& in, const 
     // There are 1 or 2 groups; these are part % groups and part / groups without divisions.
     const int group = part & (groups - 1), group_part = part >> (groups - 1);
     Barrier& barrier = *group_barriers[group];
+    if (group_part > 0 && barrier.dismissed()) return true;
     for (Size direction = group; direction < layer.D; direction += groups) {
         const Size i = layer.first_run + direction;
         if (!runs[i].advance(in, out, t0, t1, group_part, barrier.parties, barrier, interrupt,

@@ -72,7 +72,7 @@ public:
 
     // Sets how many threads advance together from now on, at most as many as the chain was made for; not for stages
     // with two directions.
-    void set_threads(int n) { all.parties = group_barriers[0]->parties = n; }
+    void set_threads(int n) { all.set_parties(n), group_barriers[0]->set_parties(n); }
 
     // Starts a block of rows, from the states at positions order[0] to order[rows - 1] of the arrays. Row b runs
     // lengths[b] steps, longest row first; null: without end. Called by one thread, before all threads advance.

@@ -127,7 +127,7 @@ void Pool<Real>::step(const Size* ids, Size n, const Real* x, Real* y) {
     const auto lock = interruptible_lock(mutex);
     const Claim claim(*this, ids, n);
     const Size I = inputs(stages.front()), O = outputs(stages.back());
-    const std::vector<State<const Real>> from = as_const(states.arrays);
+    const std::vector<State<const Real>> from = onward::as_const(states.arrays);
     Size blocks = ceil_div(n, rows_at_once), parts = 1;
     auto first_row = [&](Size block) { return n * block / blocks; };
     Interrupt interrupt(n * work >= interruptible_work);
@@ -158,7 +158,7 @@ void Pool<Real>::step(const Size* ids, Size n, const Real* x, Real* y) {
     if (!interrupt.happened()) return;
     for (Size block = 0; block < blocks; block++)
         if (advanced[block])
-            put(ids + first_row(block), first_row(block + 1) - first_row(block), as_const(before.arrays),
+            put(ids + first_row(block), first_row(block + 1) - first_row(block), onward::as_const(before.arrays),
                 first_row(block));
     throw Interrupted();
 }

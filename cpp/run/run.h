@@ -82,13 +82,15 @@ public:
     // Runs steps t0 to t1 - 1; t0 is where the previous call ended. The reverse direction writes features P to 2P - 1.
     // In the reverse direction each row counts steps from its own end. All `parts` threads that share the barrier call
     // this, and each computes its share of the units. Returns false, after a whole step, if the call is interrupted.
+    // Once the barrier dismisses the other parts, part 0 goes on alone.
     bool advance(const Rows<const Real>& in, const Rows<Real>& out, Size t0, Size t1, int part, int parts,
                  Barrier& barrier, Interrupt& interrupt, const Recording<Real>& recording) const {
-        const Share input = share(d.input.blocks, part, parts);
+        Share input = share(d.input.blocks, part, parts);
         int32_t* const own_quantized = quantized.data() + part * quantized_size;
         Real** const own_gates = gate_rows.data() + part * max_rows;
         Share units = share(d.recurrent.blocks, part, parts);
-        Share second = share(d.candidate.blocks ? d.candidate.blocks : d.projection.blocks, part, parts);
+        const Size second_blocks = d.candidate.blocks ? d.candidate.blocks : d.projection.blocks;
+        Share second = share(second_blocks, part, parts);
         const Size chunk = std::max(Size(1), chunk_rows / Size(lengths.size()));
         Size running = running_at(t0, Size(lengths.size())), work_since_poll = 0;
         for (; t0 < t1; t0 += chunk) {
@@ -119,6 +121,11 @@ public:
                 bool stop = false;
                 if (part == 0 && work_since_poll > work_per_poll) stop = interrupt.requested(), work_since_poll = 0;
                 stop = barrier.wait(stop);
+                if (parts > 1 && barrier.dismissed()) {
+                    if (part > 0) return true;
+                    barrier.parties = parts = 1;
+                    input.last = d.input.blocks, units.last = d.recurrent.blocks, second.last = second_blocks;
+                }
                 for_rows(out, t, running, part, parts, [&](Real* row, Size stride, Size b, Size n) {
                     copy_rows(row + first_feature, stride, h_next + b * P, P, n, d.P);
                 });

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <numeric>
 
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
+#include "platform/reuse.h"
 #include "platform/threads.h"
 #include "run/chain.h"
 
@@ -46,7 +46,7 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const s
                    Size num_directions)
     : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(num_directions),
       layers(Size(weights.size()) / D), kernels(onward::kernels<Real>()),
-      short_calls(std::make_shared<ShortCalls>()) {
+      short_calls(std::make_shared<Reusable<std::unique_ptr<ShortCall>>>(kept_short_calls)) {
     const Size G = gates(cell), L = kernels.L;
     auto pack = [&](const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N,
                     Size K) -> const Panels<Real>& {
@@ -84,16 +84,9 @@ struct Stack<Real>::ShortCall {
     Chain<Real> chain;
 };
 
-template <class Real>
-struct Stack<Real>::ShortCalls {
-    std::mutex mutex;
-    std::vector<std::unique_ptr<ShortCall>> unused;
-};
-
 namespace {
 
-constexpr Size short_call = 16;      // rows and steps
-constexpr size_t kept_short_calls = 4;
+constexpr Size short_call = 16;  // rows and steps
 
 // One entry per layer and direction, from arrays (layers * D, B, P) and (layers * D, B, H).
 template <class Real, class Number>
@@ -139,26 +132,14 @@ void clear_past_lengths(const Sequence<Real>& s, const Size* order, Size rows, S
 
 template <class Real>
 void Stack<Real>::forward_short(const Sequence<Real>& s) const {
-    std::unique_ptr<ShortCall> call;
-    {
-        const std::lock_guard lock(short_calls->mutex);
-        auto& unused = short_calls->unused;
-        const auto found = std::find_if(unused.begin(), unused.end(),
-                                        [&](const auto& other) { return other->T == s.T && other->B == s.B; });
-        if (found != unused.end()) {
-            call = std::move(*found);
-            unused.erase(found);
-        }
-    }
-    if (!call) call = std::make_unique<ShortCall>(*this, s.T, s.B);
+    auto unused = short_calls->take([&](const auto& call) { return call->T == s.T && call->B == s.B; });
+    auto call = unused ? std::move(*unused) : std::make_unique<ShortCall>(*this, s.T, s.B);
     const FlushDenormals flush;
     Interrupt interrupt(false);
     call->chain.start(states(*this, s.B, s.h0, s.c0), call->order.data(), s.B, call->lengths.data());
     call->chain.advance(s.x, s.y, s.T, 0, interrupt);
     call->chain.finish(states(*this, s.B, s.h_n, s.c_n), call->order.data());
-    const std::lock_guard lock(short_calls->mutex);
-    if (short_calls->unused.size() == kept_short_calls) short_calls->unused.erase(short_calls->unused.begin());
-    short_calls->unused.push_back(std::move(call));
+    short_calls->give(std::move(call));
 }
 
 template <class Real>

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "platform/packed.h"
+#include "platform/reuse.h"
 #include "run/run.h"
 
 namespace onward {
@@ -61,13 +62,13 @@ private:
     friend class Chain;
 
     struct ShortCall;
-    struct ShortCalls;
+    static constexpr size_t kept_short_calls = 4;
     void forward_short(const Sequence<Real>& sequence) const;
 
     const Kernels<Real>& kernels;
     std::vector<Packed<Real>> packed;
     std::vector<Direction<Real>> directions;
-    std::shared_ptr<ShortCalls> short_calls;
+    std::shared_ptr<Reusable<std::unique_ptr<ShortCall>>> short_calls;
 };
 
 }  // namespace onward

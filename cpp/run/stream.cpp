@@ -51,7 +51,7 @@ void Stream<Real>::advance(const Rows<const Real>& x, const Rows<Real>& y, Size 
             OwnedStates<Real> states(state_sizes(stages), B);
             state(states.arrays);
             make_chains(threads);
-            set_state(as_const(states.arrays));
+            set_state(onward::as_const(states.arrays));
         }
         parallel(threads, [&](int n) { chains[0]->set_threads(n); }, [&](int part) { block(0, part); }, T * work);
         chains[0]->set_threads(1);
@@ -61,7 +61,7 @@ void Stream<Real>::advance(const Rows<const Real>& x, const Rows<Real>& y, Size 
                  [&](int part) { for (size_t i = part; i < chains.size(); i += parts) block(i, 0); });
     }
     if (!interrupt.happened()) return;
-    set_state(as_const(before->arrays));
+    set_state(onward::as_const(before->arrays));
     throw Interrupted();
 }
 

@@ -84,27 +84,44 @@ _OUTPUT = {"Wy": "n_y n_h", "by": "n_y 1"}
 def _check(shapes: dict[str, str], /, **arrays: Array) -> None:
     """Raise ValueError unless every array named in `shapes` is present and has the axes listed there.
 
-    The first array with an axis determines its size. Without this check, NumPy would broadcast some wrong
-    shapes silently.
+    Without this check, NumPy would broadcast some wrong shapes silently.
     """
-    sizes = {"1": 1}
     for name, axes in shapes.items():
-        letters = axes.split()
-        expected = ", ".join(letters)
         if name not in arrays:
+            expected = ", ".join(axes.split())
             raise ValueError(f"{name} is missing: add it to the parameters, with shape ({expected})")
-        shape = np.shape(arrays[name])
+    sizes = _sizes(shapes, arrays)
+    for name, axes in shapes.items():
+        shape, letters = np.shape(arrays[name]), axes.split()
+        if shape != tuple(sizes.get(axis) for axis in letters):
+            used = dict.fromkeys(axes.replace("+", " ").split())
+            where = ", ".join(f"{axis}={sizes[axis]}" for axis in used if axis != "1" and axis in sizes)
+            raise ValueError(
+                f"{name} has shape {shape}, expected ({', '.join(letters)}){where and ' where ' + where}: "
+                f"reshape or transpose {name}, or the arrays that set these sizes. Arrays are (features, "
+                "batch), sequences (time, features, batch), weights (out, in), biases (n, 1), and labels are "
+                "one-hot"
+            )
+
+
+def _sizes(shapes: dict[str, str], arrays: dict[str, Array]) -> dict[str, int]:
+    """Return the size of each axis: the one on which most arrays agree, the first of them in a tie.
+
+    A single wrong array is thus outvoted and named in the error, whichever it is.
+    """
+    votes: dict[str, list[int]] = {}
+    for name, axes in shapes.items():
+        shape, letters = np.shape(arrays[name]), axes.split()
         if len(shape) == len(letters):
             for axis, size in zip(letters, shape, strict=True):
-                sizes.setdefault(axis, size)
-            if shape == tuple(sum(sizes[n] for n in axis.split("+")) for axis in letters):
-                continue
-        known = ", ".join(f"{axis}={size}" for axis, size in sizes.items() if axis.isidentifier())
-        raise ValueError(
-            f"{name} has shape {shape}, expected ({expected}){known and ' where ' + known}: reshape or "
-            f"transpose {name}, or the arrays that set these sizes. Arrays are (features, batch), sequences "
-            "(time, features, batch), weights (out, in), biases (n, 1), and labels are one-hot"
-        )
+                votes.setdefault(axis, []).append(size)
+    stacked = votes.pop("n_h+n_x", [])
+    sizes = {axis: max(found, key=found.count) for axis, found in votes.items()}
+    if stacked:
+        found = [size - sizes["n_h"] for size in stacked] + votes.get("n_x", [])
+        sizes["n_x"] = max(found, key=found.count)
+        sizes["n_h+n_x"] = sizes["n_h"] + sizes["n_x"]
+    return sizes | {"1": 1}
 
 
 def _check_caches(caches: list[Cache], da: Array) -> None:
@@ -331,7 +348,7 @@ def rnn_cell_forward(xt: Array, a_prev: Array, parameters: Parameters) -> tuple[
     >>> a_next, yt_pred, cache["a_prev"]
     (array([[0.]]), array([[1.]]), array([[-1.5]]))
     """
-    _check({"xt": "n_x m", "a_prev": "n_h m"} | _RNN | _RNN_OUTPUT, xt=xt, a_prev=a_prev, **parameters)
+    _check(_RNN | _RNN_OUTPUT | {"xt": "n_x m", "a_prev": "n_h m"}, xt=xt, a_prev=a_prev, **parameters)
     Wax, Waa, ba, Wya, by = (parameters[name] for name in _RNN | _RNN_OUTPUT)
     a_next = tanh(Wax @ xt + Waa @ a_prev + ba)
     yt_pred = softmax(Wya @ a_next + by)
@@ -361,7 +378,7 @@ def rnn_forward(x: Array, a0: Array, parameters: Parameters) -> tuple[Array, Arr
     >>> gradients["dWax"].shape, gradients["dx"].shape
     ((5, 3), (7, 3, 4))
     """
-    _check({"x": "T n_x m", "a0": "n_h m"} | _RNN | _RNN_OUTPUT, x=x, a0=a0, **parameters)
+    _check(_RNN | _RNN_OUTPUT | {"x": "T n_x m", "a0": "n_h m"}, x=x, a0=a0, **parameters)
     T, _, m = x.shape
     dtype = _dtype(x, a0, *parameters.values())
     a = np.zeros((T, len(a0), m), dtype)
@@ -422,6 +439,11 @@ def rnn_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Grad
 
     Returns a dict of dx (T, n_x, m), da0 (n_h, m), dWax, dWaa, dba and, with labels, dWya and dby. Raises
     ValueError for a wrong shape or if there are no steps. `rnn_forward` has an example.
+
+    >>> parameters = {name: np.ones((1, 1)) for name in ("Wax", "Waa", "ba", "Wya", "by")}
+    >>> a, _, caches = rnn_forward(np.zeros((3, 1, 2)), np.zeros((1, 2)), parameters)
+    >>> sorted(rnn_backward(np.ones_like(a), caches))
+    ['dWaa', 'dWax', 'da0', 'dba', 'dx']
     """
     _check_caches(caches, da)
     parameters = caches[0]["param"]
@@ -475,7 +497,7 @@ def lstm_cell_forward(
     >>> c_next, cache["forget_gate"]
     (array([[0.5]]), array([[0.5]]))
     """
-    shapes = {"xt": "n_x m", "a_prev": "n_h m", "c_prev": "n_h m"} | _LSTM | _OUTPUT
+    shapes = _LSTM | _OUTPUT | {"xt": "n_x m", "a_prev": "n_h m", "c_prev": "n_h m"}
     _check(shapes, xt=xt, a_prev=a_prev, c_prev=c_prev, **parameters)
     Wf, bf, Wi, bi, Wo, bo, Wc, bc, Wy, by = (parameters[name] for name in _LSTM | _OUTPUT)
     ax = np.concatenate([a_prev, xt])
@@ -527,7 +549,7 @@ def lstm_forward(
     >>> gradients["dWf"].shape, gradients["dx"].shape
     ((5, 8), (7, 3, 4))
     """
-    shapes = {"x": "T n_x m", "a0": "n_h m", "c0": "n_h m"} | _LSTM | _OUTPUT
+    shapes = _LSTM | _OUTPUT | {"x": "T n_x m", "a0": "n_h m", "c0": "n_h m"}
     _check(shapes, x=x, a0=a0, c0=c0, **parameters)
     T, _, m = x.shape
     dtype = _dtype(x, a0, c0, *parameters.values())
@@ -606,6 +628,14 @@ def lstm_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Gra
     Returns a dict of dx (T, n_x, m), da0 and dc0 (n_h, m), dWf, dbf, dWi, dbi, dWo, dbo, dWc, dbc and, with
     labels, dWy and dby. Raises ValueError for a wrong shape or if there are no steps. `lstm_forward` has an
     example.
+
+    >>> parameters = {"W" + gate: np.ones((1, 2)) for gate in "fioc"} | {"Wy": np.ones((1, 1))}
+    >>> parameters |= {"b" + gate: np.zeros((1, 1)) for gate in "fiocy"}
+    >>> zeros = np.zeros((1, 2))
+    >>> a, _, _, caches = lstm_forward(np.ones((3, 1, 2)), zeros, zeros, parameters)
+    >>> gradients = lstm_backward(np.ones_like(a), caches)
+    >>> gradients["dWf"].shape, gradients["dx"].shape
+    ((1, 2), (3, 1, 2))
     """
     _check_caches(caches, da)
     parameters = caches[0]["param"]
@@ -665,7 +695,7 @@ def gru_cell_forward(
     (array([[0.5]]), array([[0.5]]))
     """
     shapes = (_GRU_RESET_AFTER if reset_after else _GRU) | _OUTPUT
-    _check({"xt": "n_x m", "a_prev": "n_h m"} | shapes, xt=xt, a_prev=a_prev, **parameters)
+    _check(shapes | {"xt": "n_x m", "a_prev": "n_h m"}, xt=xt, a_prev=a_prev, **parameters)
     Wr, br, Wz, bz, Wn, bn, Wy, by = (parameters[name] for name in _GRU | _OUTPUT)
     Wna, Wnx = np.split(Wn, [len(a_prev)], axis=1)
     ax = np.concatenate([a_prev, xt])
@@ -715,7 +745,7 @@ def gru_forward(
     ((5, 8), (7, 3, 4))
     """
     shapes = (_GRU_RESET_AFTER if reset_after else _GRU) | _OUTPUT
-    _check({"x": "T n_x m", "a0": "n_h m"} | shapes, x=x, a0=a0, **parameters)
+    _check(shapes | {"x": "T n_x m", "a0": "n_h m"}, x=x, a0=a0, **parameters)
     T, _, m = x.shape
     dtype = _dtype(x, a0, *parameters.values())
     a = np.zeros((T, len(a0), m), dtype)
@@ -795,6 +825,13 @@ def gru_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Grad
     Returns a dict of dx (T, n_x, m), da0 (n_h, m), dWr, dbr, dWz, dbz, dWn, dbn, with `reset_after` dbnr and,
     with labels, dWy and dby. Raises ValueError for a wrong shape or if there are no steps. `gru_forward` has
     an example.
+
+    >>> parameters = {"W" + gate: np.ones((1, 2)) for gate in "rzn"} | {"Wy": np.ones((1, 1))}
+    >>> parameters |= {"b" + gate: np.zeros((1, 1)) for gate in "rzny"}
+    >>> a, _, caches = gru_forward(np.ones((3, 1, 2)), np.zeros((1, 2)), parameters)
+    >>> gradients = gru_backward(np.ones_like(a), caches)
+    >>> gradients["dWz"].shape, gradients["dx"].shape
+    ((1, 2), (3, 1, 2))
     """
     _check_caches(caches, da)
     parameters = caches[0]["param"]

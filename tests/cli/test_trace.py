@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.cli import invoke, report
+from support.cli import invoke, message, report
+from support.sequence_graphs import detector, stepper
 
 import onward
 from onward import bundled
@@ -26,6 +27,22 @@ def test_trace_summarizes_each_layer_and_writes_the_format_of_the_file_name(tmp_
     assert "0.l0" in output and "dead units: the number of units whose hidden state varies" in output
     with np.load(tmp_path / "gates.NPZ") as saved:
         assert saved["0.l0.f"].shape == (19, 1, 48)
+
+
+def test_trace_of_an_onnx_file_names_the_layers_as_the_file_does(tmp_path: Path) -> None:
+    model = detector(12)  # a convolution with a stride, then a GRU
+    model.export_onnx(tmp_path / "net.onnx")
+    result = report("trace", tmp_path / "net.onnx", TEST, "-o", tmp_path / "gates.svg")
+    assert result["steps"] == 19
+    (layer,) = result["layers"]
+    assert layer["layer"].endswith(".l0") and list(layer["saturated"]) == list("rzn")
+    assert "input of the layer" in drawn_text(tmp_path / "gates.svg")
+
+
+def test_trace_of_a_model_of_several_inputs_points_to_python(tmp_path: Path) -> None:
+    stepper().save(tmp_path / "net.safetensors")
+    result = invoke("trace", tmp_path / "net.safetensors", TEST, expect=2)
+    assert "takes (x, state, rate), not one sequence" in message(result)
 
 
 def drawn_text(path: Path) -> str:

@@ -165,6 +165,31 @@ def test_calls_do_not_change_the_affinity_of_threads() -> None:
     assert cores == {frozenset(os.sched_getaffinity(0))}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the processor time of threads from /proc")
+@pytest.mark.parametrize("kind", ["sequence", "stream", "int8"])
+def test_calls_stop_sharing_when_workers_get_no_core(kind: str) -> None:
+    # On one core, a worker runs only while its caller waits for it.
+    setup = {
+        "sequence": "layer = onward.LSTM(8, 300, rng=0); call = lambda: layer(np.ones((100, 1, 8), 'f'))",
+        "stream": "stream = onward.LSTM(800, 800, rng=0).stream(); call = lambda: stream(np.ones(800, 'f'))",
+        "int8": "layer = onward.LSTM(8, 600, rng=0).quantize('int8')\n"
+        "call = lambda: layer(np.ones((100, 1, 8), 'f'))",
+    }
+    code = (
+        "import os, onward, numpy as np; onward.set_num_threads(2)\n"
+        f"os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})\n{setup[kind]}\n"
+        "def times():\n"
+        "    tasks = sorted(os.listdir('/proc/self/task'), key=int)\n"
+        "    return [int(open(f'/proc/self/task/{task}/schedstat').read().split()[0]) for task in tasks]\n"
+        "while sum(times()) < 1e9: call()\n"
+        "before = times()\n"
+        "while sum(times()) - sum(before) < 1e9: call()\n"
+        "own, *workers = (b - a for a, b in zip(before, times(), strict=False))\n"
+        "assert sum(workers) < 0.25 * own, (workers, own)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits threads on Linux only")
 def test_calls_run_on_fewer_threads_if_the_system_cannot_start_more() -> None:
     code = (

@@ -44,6 +44,8 @@ class RandomGraph:
         pads = self.pick([span, 0], [span // 2, span - span // 2], [0, 0], [span, span], [1, 2])
         weights = self.constant(outputs, self.channels // group, kernel)
         options = {"pads": pads, "strides": [stride], "dilations": [dilation], "group": group}
+        if stride == 1 and self.pick(0, 0, 1):
+            options["auto_pad"], pads = self.pick("SAME_UPPER", "SAME_LOWER"), []
         self.add("Conv", weights, *self.pick((), (self.constant(outputs),)), **options)
         self.channels = outputs
         if pads == [span, span] and stride == 1 and span:  # drop the last steps, as causal networks do
@@ -53,9 +55,37 @@ class RandomGraph:
         kernel, stride = self.pick(2, 3), self.pick(1, 2) if self.stride == 1 else 1
         self.stride *= stride
         name = self.pick("MaxPool", "AveragePool")
-        options = {"count_include_pad": 1} if name == "AveragePool" else {}
-        pads = self.pick([kernel - 1, 0], [1, 1], [0, 0])
-        self.add(name, kernel_shape=[kernel], strides=[stride], pads=pads, **options)
+        options = {"pads": self.pick([kernel - 1, 0], [1, 1], [0, 0])}
+        if name == "AveragePool":
+            options["count_include_pad"] = self.pick(0, 1)
+        if stride == 2 and (self.pick(0, 1) or options.get("count_include_pad")):
+            # with an even kernel, the padding before the first step does not depend on the length
+            kernel, options = 2, {"auto_pad": self.pick("SAME_UPPER", "VALID")}
+        elif stride == 2 and kernel == 3:
+            options |= {"ceil_mode": 1, "pads": self.pick([2, 0], [0, 1])}
+        self.add(name, kernel_shape=[kernel], strides=[stride], **options)
+
+    def upsample(self) -> None:
+        """Repeat each step, or let each step reach several later ones."""
+        if self.pick(0, 1):
+            scales = self.graph.add_constant(np.array([1, 1, 2], np.float32))
+            modes = self.pick(
+                {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+                {"coordinate_transformation_mode": "half_pixel"},
+            )
+            self.value = self.graph.add("Resize", self.value, "", scales, mode="nearest", **modes)
+            return
+        kernel, stride, dilation = self.pick(1, 2, 3, 5), self.pick(1, 2, 3), self.pick(1, 1, 2)
+        group = self.pick(1, 1, self.channels)
+        outputs = self.channels if group > 1 else self.pick(1, 4, 17)
+        weights = self.constant(self.channels, outputs // group, kernel)
+        span = (kernel - 1) * dilation + 1
+        crop = self.pick([0, 0], [0, max(0, span - stride)], [span // 3, span // 3])
+        options = {"strides": [stride], "dilations": [dilation], "group": group, "pads": crop}
+        if stride > 1:
+            options["output_padding"] = [self.pick(0, 1)]
+        self.add("ConvTranspose", weights, *self.pick((), (self.constant(outputs),)), **options)
+        self.channels = outputs
 
     def norm(self) -> None:
         scale, bias, mean = (self.constant(self.channels) for _ in range(3))
@@ -119,7 +149,10 @@ class RandomGraph:
         elif choice == "last":
             self.add("Gather", self.graph.add_constant(np.array(-1)), axis=2)
         elif choice == "mean":
-            name = self.pick("ReduceMean", "ReduceSum", "GlobalAveragePool", "GlobalMaxPool")
+            name = self.pick(
+                *("ReduceMean", "ReduceSum", "GlobalAveragePool", "GlobalMaxPool", "ReduceProd"),
+                *("ReduceL1", "ReduceL2", "ReduceSumSquare"),
+            )
             self.add(name, *((self.integers(2),) if name.startswith("Reduce") else ()))
         else:
             self.add("ReduceMax", self.integers(2), keepdims=0)
@@ -127,7 +160,7 @@ class RandomGraph:
     def build(self, length: int) -> Model:
         operations = [
             *(self.conv, self.conv, self.pool, self.norm, self.activation, self.layer_norm, self.softmax),
-            *(self.linear, self.pad, self.cumulative, self.residual, self.recurrent),
+            *(self.linear, self.pad, self.cumulative, self.residual, self.recurrent, self.upsample),
         ]
         for _ in range(length):
             operations[self.rng.integers(len(operations))]()

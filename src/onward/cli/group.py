@@ -62,7 +62,8 @@ class LazyGroup(Group):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("onward"):
                 raise
-            message = f"onward {cmd_name} needs {error.name}: {install_hint('cli')}"
+            hint = install_hint("serve" if cmd_name == "serve" else "cli")
+            message = f"onward {cmd_name} needs {error.name}: {hint}"
             raise click.ClickException(message) from error
         return command
 

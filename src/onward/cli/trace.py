@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import bundled
-from ..layers.sequential import Sequential
+from ..formats import load
+from ..graph.model import Model
+from ..layers.base import Layer
 from ..recipes import text as text_models
 from ..tables.data import Sequences
 from ..tracing.trace import LayerSummary, Trace
@@ -60,7 +62,7 @@ class Units(click.ParamType[list[int]]):
 class Run(NamedTuple):
     """A model, one input for it, and the labels of the picture."""
 
-    model: Sequential
+    model: Layer
     x: NDArray[Any]
     title: str
     class_names: Callable[[Trace], list[str] | None]
@@ -123,7 +125,7 @@ def trace(
     report = {
         "model": model,
         "read_as": run.read_as,
-        "steps": len(run.x),
+        "steps": len(result.x),
         "layers": [_layer_report(name, summary) for name, summary in result.summary().items()],
         "out": None if out is None else str(out),
     }
@@ -151,7 +153,14 @@ def _read_sequence(model: str, source: str | None, number: int) -> Run:
         )
     path = model_file(model)
     source = default_source(model, source)
-    net = model_of(path, model)
+    net = load(path)
+    if not isinstance(net, Model):
+        net = model_of(path, model)
+    elif net.layout is None:
+        inputs = ", ".join(net.inputs)
+        raise click.UsageError(
+            f"{model} takes ({inputs}), not one sequence: use onward.load({model!r}).trace(...) in Python"
+        )
     sequences = read_sequences(net, path, source)
     if not 0 <= number < len(sequences.items):
         count = counted(len(sequences.items), "sequence")
@@ -159,7 +168,10 @@ def _read_sequence(model: str, source: str | None, number: int) -> Run:
     label = None if sequences.labels is None else int(sequences.labels[number])
     title = f"{model} on {Path(source).stem}, sequence {sequences.name(number)}"
     class_names = partial(_class_names, model, path, sequences)
-    return Run(net, sequences.items[number], title, class_names, label, sequences.describe())
+    x = sequences.items[number]
+    if isinstance(net, Model) and net.layout is not None and net.layout.axes.batch is not None:
+        x = np.expand_dims(x, net.layout.axes.batch)
+    return Run(net, x, title, class_names, label, sequences.describe())
 
 
 def _is_text_model(model: str) -> bool:

@@ -1,8 +1,9 @@
 """A whole model as a graph: inputs, constants, and nodes in the order of their computation."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from ..errors import ArgumentError, OnwardError
 from .node import AnyArray, Expansion, Node
 from .operations import OPERATIONS
 from .sizes import Sizes
-from .structure import Structure
+
+if TYPE_CHECKING:
+    from .structure import Structure
 
 
 class Input(NamedTuple):
@@ -21,7 +24,16 @@ class Input(NamedTuple):
     axes: tuple[int | str, ...] | None = None  # None: any shape
 
 
-@dataclass
+class Source(Protocol):
+    """Code from which a graph was recorded for inputs of some ranks and dtypes."""
+
+    def general(self, declared: Mapping[str, Any]) -> Graph:
+        """Return one graph for all sizes of the inputs, whose axes or values may be declared."""
+
+    def graph(self) -> Graph:
+        """Return a graph that records the code for each signature of its inputs."""
+
+
 class Graph:
     """A model that front ends write with `add`, and that a `Planner` runs.
 
@@ -30,7 +42,8 @@ class Graph:
 
     `carries` maps inputs with default values to the outputs that hold their next values: the state that the
     source keeps between calls. `structure` is the signature of the source's function if that takes or returns
-    nested containers, and `sizes` is what it requires of the sizes of the inputs.
+    nested containers, and `sizes` is what it requires of the sizes of the inputs. `source` is code that
+    can be recorded for inputs of other ranks.
 
     Examples
     --------
@@ -42,18 +55,36 @@ class Graph:
     ['MatMul', 'Relu']
     """
 
-    inputs: list[Input] = field(default_factory=list)
-    outputs: tuple[str, ...] = ()
-    declared_outputs: tuple[Input, ...] = ()  # the types of the outputs, for loops without iterations
-    nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, AnyArray] = field(default_factory=dict)
-    defaults: frozenset[str] = frozenset()  # the inputs that may be omitted; constants hold their values
-    carries: dict[str, str] = field(default_factory=dict)  # names of inputs to names of declared outputs
-    structure: Structure | None = None
-    sizes: Sizes = field(default_factory=Sizes)
-    opset: int = 0  # of the ONNX file that the graph was in: its nodes have dtypes that this opset allows
-    _names: dict[str, int] = field(default_factory=dict)  # to the last number appended to each
-    _input_names: set[str] = field(default_factory=set)
+    def __init__(
+        self,
+        inputs: list[Input] | None = None,
+        outputs: tuple[str, ...] = (),
+        declared_outputs: tuple[Input, ...] = (),
+        nodes: list[Node] | None = None,
+        constants: dict[str, AnyArray] | None = None,
+        defaults: frozenset[str] = frozenset(),
+        carries: dict[str, str] | None = None,
+        opset: int = 0,
+    ) -> None:
+        self.inputs, self.outputs = inputs or [], outputs
+        self.declared_outputs = declared_outputs  # the types of the outputs, for loops without iterations
+        self.nodes, self.constants = nodes or [], constants or {}
+        self.defaults = defaults  # the inputs that may be omitted; constants hold their values
+        self.carries = carries or {}  # names of inputs to names of declared outputs
+        self.structure: Structure | None = None
+        self.sizes = Sizes()
+        self.source: Source | None = None
+        self.opset = (
+            opset  # of the ONNX file that the graph was in: its nodes have dtypes that this opset allows
+        )
+        self._names: dict[str, int] = {}  # to the last number appended to each
+        self._input_names: set[str] = set()
+
+    def replaced(self, **changes: Any) -> Graph:
+        """Return a graph with some attributes replaced; it shares all others."""
+        graph = object.__new__(type(self))
+        vars(graph).update(vars(self), **changes)
+        return graph
 
     def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
         """Declare the next input and return its name."""
@@ -117,8 +148,7 @@ class Graph:
         """
         names = {declared.name: name for declared, name in zip(self.inputs, inputs, strict=True)} | {"": ""}
         nodes = [
-            replace(
-                node,
+            node._replace(
                 inputs=tuple(names.get(name, prefix + name) for name in node.inputs),
                 outputs=tuple(name and prefix + name for name in node.outputs),
             )
@@ -129,16 +159,21 @@ class Graph:
                 nodes.append(Node("Identity", (names.get(inner, prefix + inner),), (outer,), {}, outer))
         return Expansion(nodes, {prefix + name: array for name, array in self.constants.items()})
 
-    def without_unused(self) -> "Graph":
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the nodes follow from the signature of the inputs, for each one anew."""
+        return any(node.operation == "Recorded" for node in self.nodes)
+
+    def without_unused(self) -> Graph:
         """Return the graph without the nodes and the constants that the outputs do not depend on."""
         needed, used = set(self.outputs), []
         for node in reversed(self.nodes):
-            if needed.intersection(node.outputs):
+            if needed.intersection(node.outputs) or _checks(node):
                 outputs = tuple(name if name in needed else "" for name in node.outputs)
-                used.append(replace(node, outputs=outputs))
+                used.append(node._replace(outputs=outputs))
                 needed.update(node.inputs)
         constants = {name: array for name, array in self.constants.items() if name in needed}
-        return replace(self, nodes=used[::-1], constants=constants)
+        return self.replaced(nodes=used[::-1], constants=constants)
 
     def _new_name(self, name: str) -> str:
         """Return the name, with a number appended if a value already has it."""
@@ -149,6 +184,11 @@ class Graph:
         self._names[name] = number
         self._names[new] = 0
         return new
+
+
+def _checks(node: Node) -> bool:
+    """Whether a node may raise an error on purpose."""
+    return node.operation == "Check" or any(_checks(inner) for body in bodies(node) for inner in body.nodes)
 
 
 def bodies(node: Node) -> Iterator[Graph]:

@@ -1,34 +1,35 @@
 """Infer the values of a graph from the signatures of its inputs."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
 from .graph import Graph, bodies
+from .memory import MemoryLimit, size_of
 from .node import Node
 from .operations import OPERATIONS
 from .operations.registry import Known, Value, named
 
+MAX_KNOWN = 1 << 26  # bytes of an array that follows from the shapes
 Values = dict[str, Known]
 
 
-def infer(graph: Graph, inputs: Mapping[str, Known]) -> Values:
+def infer(graph: Graph, inputs: Mapping[str, Known], limit: MemoryLimit | None = None) -> Values:
     """Return the array of each value that follows from constants and shapes, and the signatures of the rest.
 
     Values whose shapes depend on unknown values, and those after them, are missing. Raises ArgumentError,
-    which names the node, if the inputs do not fit the graph.
+    which names the node, if the inputs do not fit the graph or an array exceeds the limit.
     """
     values: Values = {**graph.constants, **inputs}
     for node in graph.nodes:
         if all(not name or name in values for name in node.inputs):
-            values |= outputs_of(node, values)
+            values |= outputs_of(node, values, limit)
     return values
 
 
-def outputs_of(node: Node, values: Mapping[str, Known]) -> Values:
+def outputs_of(node: Node, values: Mapping[str, Known], limit: MemoryLimit | None = None) -> Values:
     """Return the arrays or signatures of the outputs of a node, or nothing if they cannot be inferred."""
     operation = OPERATIONS[node.operation]
     inputs = [values[name] if name else None for name in node.inputs]
@@ -37,7 +38,12 @@ def outputs_of(node: Node, values: Mapping[str, Known]) -> Values:
     try:
         if any(bodies(node)):
             return {}
-        if (known and operation.is_pure) or not operation.reads_values:
+        signatures = operation.signatures(inputs, node.attributes) if operation.has_rule else None
+        if signatures is not None and size_of(signatures) > MAX_KNOWN:
+            found = signatures
+        elif (known and operation.is_pure) or not operation.reads_values:
+            if limit is not None:
+                limit.check(size_of(signatures or ()))
             found = [np.asarray(a) for a in operation.compute(inputs, node.attributes)]
         else:
             found = operation.signatures(inputs, node.attributes) or ()
@@ -64,7 +70,7 @@ def flattened(graph: Graph, inputs: Mapping[str, Known]) -> Graph:
         if all(not name or name in values for name in node.inputs):
             values |= outputs_of(node, values)
         nodes.append(node)
-    return replace(graph, nodes=nodes, constants=constants)
+    return graph.replaced(nodes=nodes, constants=constants)
 
 
 def _value(found: Known | None) -> Value:

@@ -9,6 +9,7 @@ from .node import Signature
 
 # The values may take this many times the memory of the inputs and weights, or FREE_MEMORY if that is more.
 MEMORY_MULTIPLE, FREE_MEMORY = 1000, 1 << 26
+WHOLE_MEMORY = 1 << 26  # bytes; calls whose values need more run block by block where that is possible
 
 
 class MemoryLimit:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.arrays import Shape
-from ..errors import ArgumentError, SignatureError
+from ..errors import ArgumentError, DtypeError, ShapeError, SignatureError
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_pair
 from ..layers.summary import table
-from .chain import layers_of
+from . import memory
 from .declared import as_declared, check_open_axes
 from .graph import Graph
+from .plan.builder import Weights
 from .plan.planner import Planner, constants_of
 from .simplification.simplify import simplify
-from .summary import summarize
 
-# Streams and quantization are imported where they are used: opening a model must be fast.
+# What a call does not need is imported where it is used: opening a model must be fast.
 
 if TYPE_CHECKING:
     from ..layers.sequential import Sequential
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
+    from .over_time.sequences import Layout
 
 
 class Model(Layer):
@@ -41,6 +42,18 @@ class Model(Layer):
     and returns the tuples, lists and dicts of its forward(): the result is what forward() returns, or
     a tuple of that and the new values of the buffers that it changes. Operations run in the core, or in NumPy
     if the core does not support them. The weights are fixed, and there are no gradients.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np, onward
+    >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+    >>> onward.GRU(3, 4).export_onnx(path)
+    >>> model = onward.load(path)
+    >>> model.inputs, model.outputs
+    (('x', 'h0'), ('y', 'h_n'))
+    >>> y, h = model(np.ones((5, 1, 3)), h0=np.zeros((1, 1, 4)))
+    >>> y.shape
+    (5, 1, 4)
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -48,6 +61,7 @@ class Model(Layer):
         self._inputs = {declared.name: declared for declared in graph.inputs}
         self.inputs, self.outputs = tuple(self._inputs), tuple(d.name for d in graph.declared_outputs)
         self._variants: dict[frozenset[str], Planner] = {}  # by the replaced defaults
+        self._other: Model | None = None  # for inputs of other ranks or dtypes
         self._planner = self._variant(frozenset())
         self._names = tuple(declared.name for declared in self._planner.graph.inputs)
         # how many inputs in order are those of the planner, whose graph lacks inputs with default values
@@ -58,6 +72,11 @@ class Model(Layer):
         """Run the model.
 
         Arrays are converted to the dtypes that the model declares if these are of the same kind or wider.
+
+        Calls whose values would take more than 64 MB run in blocks along a time or batch axis, with the same
+        bits and in bounded memory, if the graph permits it: no layer may run from the last step to the first
+        or combine all steps (softmax or attention over time). All other graphs run all at once.
+
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
@@ -73,38 +92,64 @@ class Model(Layer):
 
     def _run_checked(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Check the inputs and run the planner of the variant for them."""
+        try:
+            _, planner, arrays = self._checked(args, inputs)
+        except (SignatureError, ShapeError, DtypeError):
+            if self._graph.source is None or self._graph.is_recorded:
+                raise
+            self._other = self._other or Model(self._graph.source.graph())
+            results = self._other(*args, **inputs)
+            return results if isinstance(results, tuple) else (results,)
+        return planner(*arrays)
+
+    def _checked(
+        self, args: tuple[Any, ...], inputs: dict[str, Any]
+    ) -> tuple[frozenset[str], Planner, list[Any]]:
+        """Check the inputs; return the defaults that they replace, the planner for them, and its inputs."""
         self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
-        planner = self._variant(self._graph.defaults.intersection(named))
+        replaced = self._graph.defaults.intersection(named)
+        planner = self._variant(replaced)
         declared = planner.graph.inputs
         arrays = [as_declared(each, named[each.name]) for each in declared]
         check_open_axes(declared, arrays)
         pairs = zip(declared, arrays, strict=True)
         shapes = {each.name: array.shape for each, array in pairs if isinstance(array, np.ndarray)}
         self._graph.sizes.check(shapes)
-        return planner(*arrays)
+        return replaced, planner, arrays
+
+    def _whole(self, fixed: Mapping[str, Any] | None = None) -> Graph:
+        """Return the graph for all sizes of the inputs, of which some may be fixed.
+
+        Raises ArgumentError, which names the line of the source's code, if there is none.
+        """
+        graph, source = self._graph, self._graph.source
+        if graph.is_recorded and source is not None:
+            return source.general({name: np.asarray(value) for name, value in (fixed or {}).items()})
+        return graph.replaced(source=None)
+
+    def _fixed(self, fixed: Mapping[str, Any]) -> tuple[Model, dict[str, Any]] | None:
+        """Return the model of the whole graph, and the inputs that it leaves to fix; None for this model.
+
+        Code that cannot be recorded as a whole streams call by call if it keeps a state.
+        """
+        if not self._graph.is_recorded:
+            return None
+        try:
+            model = Model(self._whole(fixed))
+        except ArgumentError:
+            if not self._graph.carries:
+                raise
+            return None
+        return model, {name: value for name, value in fixed.items() if name in model.inputs}
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
-        """Return the planner of the graph in which some defaults are inputs; the others are constants."""
+        """Return the planner of the graph in which some defaults are inputs."""
         if replaced not in self._variants:
-            fixed = self._graph.defaults - replaced
-            graph = dataclasses.replace(
-                self._graph,
-                inputs=[declared for declared in self._graph.inputs if declared.name not in fixed],
-                constants={n: a for n, a in self._graph.constants.items() if n not in replaced},
-            )
+            graph = _with_defaults(self._graph, replaced)
             size = sum(array.nbytes for array in constants_of(graph))
-            self._variants[replaced] = Planner(simplify(graph), weights_size=size)
+            self._variants[replaced] = Planner(simplify(graph), weights_size=size, in_blocks=_in_blocks)
         return self._variants[replaced]
-
-    @property
-    def step_shape(self) -> Shape | None:
-        """The shape of one step of the only input (batch, time, ...), or None."""
-        declared = self._planner.graph.inputs
-        axes = declared[0].axes if len(declared) == 1 else None
-        if axes is None or axes[:1] != ("batch",) or not isinstance((*axes, 0)[1], str):
-            return None
-        return tuple(n for n in axes[2:] if isinstance(n, int)) if "" not in axes[2:] else None
 
     def layers(self) -> Sequential:
         """Convert a chain of recurrent and dense nodes to layers, which stream, pool and trace.
@@ -112,7 +157,9 @@ class Model(Layer):
         x has the layout of the model's first input; batch_first of the layers tells which it is. Raises
         ArgumentError, which names the node, if a node cannot be converted.
         """
-        return layers_of(self._planner.graph)
+        from .chain import layers_of
+
+        return layers_of(simplify(self._whole()) if self._graph.is_recorded else self._planner.graph)
 
     def stream(  # type: ignore[override]  # a graph streams in more ways, with the same calls
         self,
@@ -133,6 +180,9 @@ class Model(Layer):
 
         Raises ArgumentError, which names the node, if an operation needs the whole sequence.
         """
+        if (recorded := self._fixed(fixed)) is not None:
+            model, fixed = recorded
+            return model.stream(batch, carry=carry, initial=initial, time_axis=time_axis, **fixed)
         if carry is None and time_axis is None and not fixed and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().stream(batch)
@@ -140,12 +190,22 @@ class Model(Layer):
         from .over_time.named_carries import streamed_with
         from .over_time.sequences import streamed_over_time
 
-        carry = self.carries if carry is None and time_axis is None else carry
+        carry = self._named_carries(carry, initial, time_axis)
         if carry:
             return GraphStream(streamed_with(self._graph, carry, fixed, initial or {}, batch or 1))
         with self._candidates_in_errors():
-            streamed = streamed_over_time(self._graph, time_axis, fixed, batch or 1)
+            streamed = streamed_over_time(self._from_zeros, time_axis, fixed, batch or 1)
         return SequenceStream(streamed, batch)
+
+    def _named_carries(
+        self, carry: Mapping[str, str] | None, initial: Mapping[str, ArrayLike] | None, time_axis: int | None
+    ) -> Mapping[str, str]:
+        """Return the inputs that a stream feeds from outputs; a sequence with a batch axis needs none."""
+        if carry is not None:
+            return carry
+        if time_axis is not None or (not initial and self.layout and self.layout.axes.batch is not None):
+            return {}
+        return self.carries
 
     @contextlib.contextmanager
     def _candidates_in_errors(self) -> Iterator[None]:
@@ -162,6 +222,36 @@ class Model(Layer):
             raise type(error)(
                 f"{error}. If states are inputs and outputs, name them with carry=: {found}"
             ) from error
+
+    @cached_property
+    def _from_zeros(self) -> Graph:
+        """The graph whose initial states are zeros and which does not return its final states."""
+        from .over_time.named_carries import from_zeros
+
+        return from_zeros(self._graph)
+
+    @cached_property
+    def layout(self) -> Layout | None:
+        """Which axes of the only input are time and the batch, or None if no recurrent layer shows it."""
+        from .over_time.sequences import find_layout
+
+        graph = simplify(_with_defaults(self._from_zeros, frozenset()))
+        if len(graph.inputs) != 1 or graph.inputs[0].axes is None or graph.inputs[0].dtype is None:
+            return None
+        with contextlib.suppress(ArgumentError):
+            return find_layout(graph, graph.inputs[0], None)
+        return None
+
+    @property
+    def step_shape(self) -> Shape | None:
+        """The shape of one step of one row."""
+        layout = self.layout
+        return layout and tuple(size for axis, size in enumerate(layout.shape) if axis not in layout.axes)
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether the input has its batch axis before its time axis."""
+        return self.layout is not None and self.layout.axes == (1, 0)
 
     @property
     def carries(self) -> dict[str, str]:
@@ -185,31 +275,59 @@ class Model(Layer):
         The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,
         as `stream` does, and if an operation combines the rows of a batch.
         """
+        if (recorded := self._fixed(fixed)) is not None:
+            model, fixed = recorded
+            return model.pool(
+                capacity, max_capacity, carry=carry, initial=initial, time_axis=time_axis, **fixed
+            )
         if carry is None and time_axis is None and not fixed and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().pool(capacity, max_capacity)
-        from ..streaming.graph_pool import GraphPool, SequencePool
+        from ..streaming.graph_pool import GraphPool
+        from ..streaming.sequence_pool import SequencePool
         from .over_time.named_carries import streamed_with
         from .over_time.sequences import pooled_over_time
 
-        carry = self.carries if carry is None and time_axis is None else carry
+        carry = self._named_carries(carry, initial, time_axis)
         if carry:
             streamed = streamed_with(self._graph, carry, fixed, initial or {}, 1)
             return GraphPool(streamed, capacity, max_capacity)
         with self._candidates_in_errors():
-            streamed = pooled_over_time(self._graph, time_axis, fixed)
+            streamed = pooled_over_time(self._from_zeros, time_axis, fixed)
         return SequencePool(streamed, capacity, max_capacity)
 
-    def trace(self, x: ArrayLike, state: Any = None, **options: Any) -> Trace:
-        """Return a trace of `layers()`, with their options."""
-        return self.layers().trace(x, state, **options)
+    def trace(  # type: ignore[override]  # a whole model may have several inputs
+        self,
+        /,
+        *args: ArrayLike,
+        values: Sequence[str] = (),
+        preactivations: bool = False,
+        **inputs: ArrayLike,
+    ) -> Trace:
+        """Run the model, and record the gates and states of its recurrent nodes, named as in the file.
+
+        The states of `carries` may be omitted and then start at zeros. `values` names intermediate values, or
+        the nodes that compute them, which are also recorded. Nodes in loops are recorded if the number of
+        iterations is known from the shapes of the inputs. Raises the errors of a call, and ArgumentError if
+        there is nothing to record, or for unknown values.
+        """
+        from ..tracing.graph_trace import trace_graph
+
+        if self._graph.is_recorded:
+            return Model(self._whole()).trace(*args, values=values, preactivations=preactivations, **inputs)
+        if self._graph.structure is not None:
+            args, inputs = self._graph.structure.flatten(args, inputs)
+        model = self
+        if len(args) + len(inputs) < len(self._names) and self._from_zeros is not self._graph:
+            model = Model(self._from_zeros)
+        replaced, _, arrays = model._checked(args, inputs)
+        return trace_graph(model, _with_defaults(model._graph, replaced), arrays, values, preactivations)
 
     def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
         """Return a copy with weights as "float16", or as "int8" with scales.
 
-        Recurrent layers compute with the quantized matrices, as those of `Layer.quantize`. The constant
-        matrices of products and convolutions are stored with one scale for each output, and become float32
-        when the model runs first: the file is smaller, but the memory in use is not.
+        Recurrent layers, and products and convolutions with constant matrices, compute with the quantized
+        matrices, as `Layer.quantize` describes. With int8, convolutions quantize each window of their input.
 
         With `check`, an input, a tuple of inputs or a dict of inputs by name, the largest absolute difference
         between the outputs must not exceed `tolerance`. Raises PrecisionError and ArgumentError.
@@ -217,7 +335,7 @@ class Model(Layer):
         from .quantize import check_outputs, quantized
 
         check_pair(check, tolerance)
-        small = Model(quantized(self._graph, precision))
+        small = Model(quantized(self._whole(), precision))
         if check is not None and tolerance is not None:
             check_outputs(small, self, check, tolerance, precision)
         return small
@@ -227,10 +345,12 @@ class Model(Layer):
         arrays = [as_declared(d, a) for d, a in zip(self._planner.graph.inputs, inputs, strict=True)]
         self._planner(*arrays)
         plan = self._planner.find(arrays)
-        assert plan is not None
-        return plan.timed(arrays, calls)
+        found: list[tuple[str, float]] = plan.timed(arrays, calls)
+        return found
 
     def _summary_rows(self) -> list[Row]:
+        from .summary import summarize
+
         return summarize(self._graph).rows
 
     def state_dict(self) -> dict[str, Any]:
@@ -251,9 +371,11 @@ class Model(Layer):
     def _described(self) -> tuple[dict[str, Any], dict[str, Any]]:
         from ..formats import graphs
 
-        return graphs.describe(self._graph)
+        return graphs.describe(self._whole())
 
     def __str__(self) -> str:
+        from .summary import summarize
+
         summary = summarize(self._graph)
         others = f"\n{summary.others} nodes without parameters" if summary.others else ""
         return table(summary.rows) + others
@@ -279,3 +401,22 @@ class Model(Layer):
         ):
             if names:
                 raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
+
+
+def _in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:
+    """Return a plan that runs a graph block by block, or None if it is better to run it all at once."""
+    if memory.size_of(inputs) * memory.MEMORY_MULTIPLE < memory.WHOLE_MEMORY:
+        return None
+    from .over_time.whole import run_in_blocks
+
+    return run_in_blocks(graph, inputs, weights)
+
+
+def _with_defaults(graph: Graph, replaced: frozenset[str]) -> Graph:
+    """Return a graph whose inputs with default values are constants, except those that are replaced."""
+    fixed = graph.defaults - replaced
+    return graph.replaced(
+        inputs=[declared for declared in graph.inputs if declared.name not in fixed],
+        constants={name: array for name, array in graph.constants.items() if name not in replaced},
+        defaults=frozenset(),
+    )

@@ -1,7 +1,6 @@
 """The nodes of a graph, and the signatures of the values between them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,8 +28,7 @@ class Expansion(NamedTuple):
     constants: dict[str, AnyArray]
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One application of an operation to values.
 
     `operation` names an entry of `operations.OPERATIONS`. `inputs` and `outputs` are names of values; ""

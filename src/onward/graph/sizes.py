@@ -5,8 +5,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ShapeError
 
@@ -32,12 +31,11 @@ BINARY: dict[type[ast.AST], Callable[..., Any]] = {
 SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """Ranges of symbols by name, and the sizes of inputs as numbers or expressions of symbols."""
 
-    ranges: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
-    axes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[int | None, int | None]] = {}
+    axes: Mapping[str, tuple[int | str, ...]] = {}
 
     def check(self, shapes: Mapping[str, Sequence[int]]) -> None:
         """Check the shapes of inputs by name. Raises ShapeError, which names the axis and the constraint.

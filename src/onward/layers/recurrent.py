@@ -9,8 +9,8 @@ from __future__ import annotations  # importing np.random is slow
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Generic, NamedTuple, Never, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, Never, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -21,7 +21,7 @@ from ..core.activations import Call, Specs, call
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, positive, probability
 from ..errors import ArgumentError, ShapeError
-from . import bptt, quantize
+from . import bptt, quantize, textbook_parameters
 from .base import RunRecurrent, Weighted, packed, uniform, unknown_arguments
 
 State = TypeVar("State")
@@ -321,6 +321,47 @@ class Recurrent(Weighted, Generic[State]):
         ArgumentError.
         """
         return bptt.backward(self, dy, dstate, cache)
+
+    @classmethod
+    def from_textbook(cls, parameters: Mapping[str, ArrayLike]) -> Self:
+        """A layer with the parameters of `onward.textbook`: Wf, bf, Wi, ... for an LSTM.
+
+        The layer has one direction, and dtype float32 if all parameters have it, otherwise float64. A GRU
+        resets after the product if `bnr` is among the parameters. Those of the output layer (Wy or Wya, and
+        by) are ignored: load them into an `onward.Linear`. The textbook's arrays are (features, batch), those
+        of the layer (batch, features): transpose the last two axes.
+
+        Raises ArgumentError for a missing or an unknown name, ShapeError, DtypeError.
+
+        >>> import numpy as np
+        >>> from onward import LSTM, textbook
+        >>> rng = np.random.default_rng(0)
+        >>> parameters = {"W" + gate: rng.normal(size=(5, 8)) for gate in "fioc"} | {"Wy": np.zeros((2, 5))}
+        >>> parameters |= {"b" + gate: rng.normal(size=(5, 1)) for gate in "fioc"} | {"by": np.zeros((2, 1))}
+        >>> x, zeros = rng.normal(size=(7, 3, 4)), np.zeros((5, 4))  # T=7, n_x=3, m=4
+        >>> a, c, _, _ = textbook.lstm_forward(x, zeros, zeros, parameters)
+        >>> y, _ = LSTM.from_textbook(parameters)(x.swapaxes(1, 2))
+        >>> bool(np.allclose(y.swapaxes(1, 2), a))
+        True
+        """
+        layer: Self = textbook_parameters.layer_from(cls, parameters)  # type: ignore[assignment]  # it makes a cls
+        return layer
+
+    def to_textbook(self) -> dict[str, Array]:
+        """The parameters of this layer for `onward.textbook`, the inverse of `from_textbook`.
+
+        Returns new arrays of the layer's dtype: matrices (n_h, n_h + n_x) for the stack [a_prev; xt], or Wax
+        and Waa for an RNN, and biases (n_h, 1), each the sum of the layer's two. The textbook's functions
+        also need an output layer: `lstm.to_textbook() | {"Wy": head.weight, "by": head.bias[:, None]}`.
+
+        Raises ArgumentError for several layers or directions, a projection, other activations, peepholes,
+        coupled gates, clipping or quantized weights.
+
+        >>> from onward import LSTM
+        >>> sorted(LSTM(3, 5).to_textbook())
+        ['Wc', 'Wf', 'Wi', 'Wo', 'bc', 'bf', 'bi', 'bo']
+        """
+        return textbook_parameters.parameters_of(self)
 
     @property
     def causal(self) -> bool:

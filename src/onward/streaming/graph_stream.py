@@ -2,8 +2,8 @@
 
 import os
 import threading
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,8 +13,10 @@ from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
 from ..graph.declared import as_declared, check_names
 from ..graph.node import AnyArray
-from ..graph.over_time.streamed import Carry, Streamed
+from ..graph.over_time.streamed import MAX_PLANS, Carry, Streamed
 
+ALL = slice(None)
+Carried = tuple[AnyArray, ...]
 FILE_TYPE = "stream of a whole model of Onward"
 
 
@@ -23,6 +25,7 @@ class GraphStream:
 
     The carries are what one call passes to the next: states, the last steps of convolutions, running sums. A
     call takes the other inputs, in order or by name, and returns the other outputs: one array, or a tuple.
+    These are new arrays, or `out`: an array of the same shape and dtype, or a tuple of them.
 
     A call that raises leaves the carries unchanged; calls from several threads take effect one after the
     other. Raises SignatureError, ShapeError and DtypeError, and ArgumentError, which names the node, for
@@ -32,17 +35,55 @@ class GraphStream:
     def __init__(self, streamed: Streamed) -> None:
         self._streamed, self._planner = streamed, streamed.planner
         self._count = len(streamed.carries)
-        self._carried: tuple[AnyArray, ...] = streamed.initial  # never changed in place
+        # the carries, and arrays for the next ones, all of which only this stream holds
+        self._buffers: tuple[Carried, Carried] = _copies(streamed.initial), ()
         self._lock = threading.Lock()
 
-    def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
+    @property
+    def _carried(self) -> Carried:
+        return self._buffers[0]
+
+    def __call__(self, /, *args: ArrayLike, out: Any = None, **inputs: ArrayLike) -> Any:
         with self._lock:
-            results = self._planner.run((*self._carried, *args), inputs) or self._run(args, inputs)
-            self._carried = results[: self._count]
+            targets = self._targets(out)
+            if targets:
+                args = _apart(args, targets)
+                if inputs:
+                    inputs = dict(zip(inputs, _apart(inputs.values(), targets), strict=True))
+            results = self._start(args, inputs, targets)
+            if results is None:
+                results = self._run(args, inputs)
+            return self._finish(results, targets)
+
+    def _targets(self, out: Any) -> tuple[Any, ...]:
+        """Return the arrays that take the outputs, if there are any. Raises ArgumentError."""
+        if out is None:
+            return ()
+        targets, n = out if isinstance(out, tuple) else (out,), len(self._streamed.outputs)
+        if type(out) is np.ndarray and n == 1:
+            return targets
+        if len(targets) != n or not all(isinstance(target, np.ndarray) for target in targets):
+            what = "an array" if n == 1 else f"a tuple of {n} arrays"
+            raise ArgumentError(f"out is {type(out).__name__}, but must be {what}")
+        return targets
+
+    def _start(self, args: Sequence[Any], inputs: dict[str, Any], targets: tuple[Any, ...]) -> Any:
+        """Return the next carries and the outputs of a call for which there is a plan, or None."""
+        carried, spare = self._buffers
+        return self._planner.run((*carried, *args), inputs, (*(spare or (None,) * self._count), *targets))
+
+    def _finish(self, results: Sequence[AnyArray], targets: tuple[Any, ...]) -> Any:
+        """Keep the next carries and return the outputs. Raises ShapeError, DtypeError, ArgumentError."""
         returned = results[self._count :]
+        if targets:
+            for y, target in zip(returned, targets, strict=True):
+                if y is not target:
+                    _write(y, target)
+            returned = targets
+        self._buffers = tuple(results[: self._count]), self._carried
         return returned[0] if len(returned) == 1 else returned
 
-    def _run(self, args: tuple[ArrayLike, ...], inputs: dict[str, ArrayLike]) -> tuple[Any, ...]:
+    def _run(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> tuple[Any, ...]:
         """Check the inputs of a call and run it; the next call with these shapes runs in the core."""
         names = self._streamed.names
         declared = {d.name: d for d in self._streamed.graph.inputs}
@@ -65,8 +106,9 @@ class GraphStream:
     @property
     def state(self) -> dict[str, AnyArray]:
         """Copies of the carries by name; assign a dict to set them."""
-        carried = self._carried
-        return {c.name: a.copy() for c, a in zip(self._streamed.carries, carried, strict=True)}
+        with self._lock:
+            carried = _copies(self._carried)
+        return {c.name: a for c, a in zip(self._streamed.carries, carried, strict=True)}
 
     @state.setter
     def state(self, state: Mapping[str, ArrayLike]) -> None:
@@ -79,17 +121,18 @@ class GraphStream:
             check_carry(carry, carry.initial, array, "in this state")
             carried.append(np.array(array, order="C"))
         with self._lock:
-            self._carried = tuple(carried)
+            self._buffers = tuple(carried), ()
 
     def reset(self) -> None:
         """Set the carries to their initial values."""
         with self._lock:
-            self._carried = self._streamed.initial
+            self._buffers = _copies(self._streamed.initial), ()
 
     def copy(self) -> Self:
-        """Return a new stream with the same carries."""
+        """Return a new stream with a copy of the carries."""
         branch = type(self)(self._streamed)
-        branch._carried = self._carried
+        with self._lock:
+            branch._buffers = _copies(self._carried), ()
         return branch
 
     def __copy__(self) -> Self:
@@ -115,6 +158,14 @@ class GraphStream:
             raise FileError(f"{path}: {error}") from error
 
 
+class _BlockLayout(NamedTuple):
+    """The indices that add the axes that a block lacks, and remove them from outputs, or add them there."""
+
+    x: tuple[slice | None, ...]
+    outputs: list[tuple[slice | int, ...]]
+    targets: list[tuple[Any, ...]]
+
+
 class SequenceStream(GraphStream):
     """A sequence, or a batch of them, that runs through a whole model block by block: y = stream(x).
 
@@ -127,7 +178,7 @@ class SequenceStream(GraphStream):
 
     def __init__(self, streamed: Streamed, batch: int | None) -> None:
         super().__init__(streamed)
-        self._has_rows = batch is not None or streamed.x.batch is None  # in the last block
+        self._layouts: dict[tuple[int, ...], _BlockLayout] = {}  # by the shape of x
         self._batch, self._is_finished = None if batch is None else integer("batch", batch, 1), False
         time, rows = streamed.x
         assert time is not None
@@ -140,15 +191,26 @@ class SequenceStream(GraphStream):
                 for axis, size in enumerate(streamed.step_shape)
             )
         )
+        self._last = self._layout_of(batch is not None or rows is None, True)  # of the last block
 
-    def __call__(self, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
-        array = arrays.as_array(x, "x")
+    def __call__(self, x: ArrayLike, out: Any = None) -> Any:  # type: ignore[override]  # a sequence has one input
         with self._lock:
             self._check_open()
-            block, self._has_rows, has_time = self._block(array)
-            results = self._planner.run((*self._carried, block), {}) or self._planner(*self._carried, block)
-            self._carried = results[: self._count]
-            return self._returned(results[self._count :], has_time)
+            fits = type(x) is np.ndarray and x.dtype == self._declared.dtype
+            layout = self._layouts.get(x.shape) if fits else None  # type: ignore[union-attr]  # x is an array
+            if layout is None:
+                x, layout = self._checked(arrays.as_array(x, "x"))
+            targets = self._targets(out)
+            whole = tuple(y[index] for y, index in zip(targets, layout.targets, strict=False))
+            block = _apart([x[layout.x]], targets)  # type: ignore[index, call-overload]  # x is an array
+            results = self._start(block, {}, whole) or self._planner(*self._carried, *block)
+            returned = []
+            for place, (y, index) in enumerate(zip(results[self._count :], layout.outputs, strict=True)):
+                is_written = bool(targets) and y is whole[place]
+                returned.append(targets[place] if is_written else y[index] if index else y)
+            y = self._finish([*results[: self._count], *returned], targets)
+            self._last = layout
+            return y
 
     def finish(self) -> Any:
         """End the sequence and return the remaining steps, as a block; `reset` starts another one."""
@@ -162,7 +224,8 @@ class SequenceStream(GraphStream):
             assert planner is not None
             results = planner(*self._carried, np.zeros(shape, self._declared.dtype))
             self._is_finished = True
-            return self._returned(results, True)
+            has_rows = None not in self._last.x[self._rows :][:1] if self._rows is not None else True
+            return self._returned(results, self._layout_of(has_rows, True))
 
     def reset(self) -> None:
         """Start another sequence."""
@@ -170,31 +233,50 @@ class SequenceStream(GraphStream):
         self._is_finished = False
 
     def copy(self) -> Self:
-        """Return a new stream with the same carries."""
+        """Return a new stream with a copy of the carries."""
         branch = type(self)(self._streamed, self._batch)
-        branch._carried, branch._is_finished = self._carried, self._is_finished
-        branch._has_rows = self._has_rows
+        with self._lock:
+            branch._buffers = _copies(self._carried), ()
+            branch._is_finished, branch._last = self._is_finished, self._last
         return branch
 
     def _check_open(self) -> None:
         if self._is_finished:
             raise ArgumentError("the sequence has ended: call reset() to start another one")
 
-    def _block(self, x: AnyArray) -> tuple[AnyArray, bool, bool]:
-        """Return x with all axes of the model's input, and whether it has a batch axis and a time axis."""
+    def _checked(self, x: AnyArray) -> tuple[AnyArray, _BlockLayout]:
+        """Return x in the dtype of the model's input, and its layout. Raises ShapeError, DtypeError."""
         missing = self._rank - x.ndim
         can_lack_rows = self._batch is None and self._rows is not None
         has_rows = self._rows is None or missing == 0 or not can_lack_rows
         has_time = missing == (0 if has_rows else 1)
-        axes = [] if has_rows else [self._rows]
-        axes += [] if has_time else [self._time]
-        if len(axes) != missing:
+        added = ([] if has_rows else [self._rows]) + ([] if has_time else [self._time])
+        if len(added) != missing:
             raise ShapeError(f"x has shape {x.shape}, but {self._expected()}")
-        block = np.expand_dims(x, [axis for axis in axes if axis is not None])
+        layout = self._layout_of(has_rows, has_time)
         try:
-            return as_declared(self._declared, block), has_rows, has_time
+            block = as_declared(self._declared, x[layout.x])
         except ShapeError:
             raise ShapeError(f"x has shape {x.shape}, but {self._expected()}") from None
+        if len(self._layouts) == MAX_PLANS:
+            self._layouts.clear()
+        self._layouts[x.shape] = layout
+        return np.squeeze(block, tuple(axis for axis in added if axis is not None)), layout
+
+    def _layout_of(self, has_rows: bool, has_time: bool) -> _BlockLayout:
+        """Return the layout of a block with or without a batch axis and a time axis."""
+        added = ([] if has_rows else [self._rows]) + ([] if has_time else [self._time])
+        outputs: list[Any] = []
+        for axes in self._streamed.outputs:
+            dropped = [] if has_rows or axes.batch is None else [axes.batch]
+            if not has_time and axes.time is not None and self._streamed.every_step:
+                dropped.append(axes.time)
+            outputs.append(
+                tuple(0 if axis in dropped else ALL for axis in range(max(dropped, default=-1) + 1))
+            )
+        targets = [(*(None if index == 0 else ALL for index in indices), ...) for indices in outputs]
+        x = tuple(None if axis in added else ALL for axis in range(self._rank))
+        return _BlockLayout(x, outputs, targets)
 
     def _expected(self) -> str:
         sizes = self._declared.axes or ()
@@ -204,15 +286,37 @@ class SequenceStream(GraphStream):
         step = ", ".join(name for name in names if name != "T")
         return f"must be one step ({step}) or a block ({', '.join(names)})"
 
-    def _returned(self, results: Any, has_time: bool) -> Any:
-        """Return the outputs in the layout of the last block."""
-        returned = []
-        for y, axes in zip(results, self._streamed.outputs, strict=True):
-            drop = [] if self._has_rows or axes.batch is None else [axes.batch]
-            if not has_time and axes.time is not None and self._streamed.every_step:
-                drop.append(axes.time)
-            returned.append(np.squeeze(y, tuple(drop)) if drop else y)
+    def _returned(self, results: Any, layout: _BlockLayout) -> Any:
+        """Return the outputs in the layout of a block."""
+        returned = [y[index] if index else y for y, index in zip(results, layout.outputs, strict=True)]
         return returned[0] if len(returned) == 1 else tuple(returned)
+
+
+def _copies(carried: Sequence[AnyArray]) -> Carried:
+    return tuple(array.copy() for array in carried)
+
+
+def _apart(inputs: Iterable[Any], targets: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the inputs, copied where they share memory with an array that takes an output."""
+    return tuple([x.copy() if any([_may_overlap(x, y) for y in targets]) else x for x in inputs])
+
+
+def _may_overlap(x: Any, y: AnyArray) -> bool:
+    """Whether an input may share memory with an array; two arrays that own their memory do not."""
+    if type(x) is np.ndarray and x.base is None and y.base is None:
+        return x is y
+    return isinstance(x, np.ndarray) and np.may_share_memory(x, y)
+
+
+def _write(y: AnyArray, out: AnyArray) -> None:
+    """Write an output into an array. Raises ShapeError, DtypeError, ArgumentError."""
+    if y.shape != out.shape:
+        raise ShapeError(f"out has shape {out.shape}, but the output has shape {y.shape}")
+    if y.dtype != out.dtype:
+        raise DtypeError(f"out has dtype {out.dtype}, but the output has dtype {y.dtype}")
+    if not out.flags.writeable:
+        raise ArgumentError("out is read-only: pass an array that can be written to")
+    out[...] = y
 
 
 def check_carry(carry: Carry, before: AnyArray, after: AnyArray, when: str) -> None:

@@ -43,7 +43,7 @@ def outputs(
 def runnable(model: Layer) -> Layer:
     """Return the layers of a whole model if it is a chain of layers, otherwise the model.
 
-    Raises ArgumentError for a whole model that does not take one input (batch, time, ...).
+    Raises ArgumentError for a whole model that does not take one sequence.
     """
     if not isinstance(model, Model):
         return model
@@ -81,11 +81,11 @@ def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bo
     ragged = lengths.min() < lengths.max()
     # (B, T, ...), because copying whole rows is several times as fast as copying steps
     x = pad_rows(sequences) if ragged or not isinstance(sequences, np.ndarray) else sequences
-    batch_first = model.batch_first or isinstance(model, Model)
+    batch_first = model.batch_first
+    steps = x if batch_first else x.swapaxes(0, 1)
     if isinstance(model, Model):
-        y = model(x)
+        y = model(steps)
     else:
-        steps = x if batch_first else x.swapaxes(0, 1)
         y, _ = model._run(steps, None, lengths if padded and ragged else None, call)
     if isinstance(y, list | tuple):
         raise ArgumentError(f"the model has {len(y)} outputs per sequence, but must have one")

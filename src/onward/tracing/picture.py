@@ -17,7 +17,7 @@ from . import plot
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .trace import Trace
+    from .trace import Recorded, Trace
 
 TITLES = {
     "i": "input gate i: 1 lets the candidate in",
@@ -52,28 +52,48 @@ def draw(
     names = list(trace.layers)
     if layer not in names:
         layer = names[integer("layer", layer, 0, len(names) - 1)]
-    row = integer("row", row, 0, len(trace.lengths) - 1)
-    steps = int(trace.lengths[row])
+    recorded = trace.recorded[str(layer)]
+    row = integer("row", row, 0, len(recorded.lengths) - 1)
+    steps = int(recorded.lengths[row])
     if steps == 0:
         raise ArgumentError(f"row={row} has no step to plot")
     if text is not None and len(text) != steps:
         raise ArgumentError(f"text has {len(text)} characters, but row {row} has {steps} steps")
-    values = {name: array[:steps, row] for name, array in trace.layers[str(layer)].items()}
+    values = {name: array[:steps, row] for name, array in recorded.arrays.items()}
     rows = {array.shape[1]: array for array in (values["h"], values.get("c", values["h"]))}
     if units is not None:
         if len(units) == 0:
             raise ArgumentError("units is empty: name at least one unit, or omit it to draw all")
         units = [integer("units", unit, 0, max(rows) - 1) for unit in units]
     arrangements = {size: _arrange(array, units, similar) for size, array in rows.items()}
-    panels = [] if text is not None else [_features("input x", trace.x[:steps, row].reshape(steps, -1))]
+    panels = [] if text is not None else [_input(trace, recorded, steps, row)]
     panels += _layer_panels(values, arrangements)
-    headings = [title or (f"sequence {row}" if len(trace.lengths) > 1 else "")]
-    if "." in str(layer):  # only for a model: the output of a single recurrent layer is its h
-        panel, verdict = _output(trace.answers(row).reshape(steps, -1), classes, label, text is not None)
+    headings = [title or (f"sequence {row}" if len(recorded.lengths) > 1 else "")]
+    # only for a model: the output of a single recurrent layer is its h
+    answers = _answers(trace, recorded, row) if "." in str(layer) else None
+    if answers is not None and len(answers) == steps:
+        panel, verdict = _output(answers.reshape(steps, -1), classes, label, text is not None)
         panels.append(panel)
         headings.append(verdict)
     lines = [": ".join(filter(None, headings)), _layer_heading(names, str(layer), arrangements[max(rows)])]
     return plot.heat_maps(panels, "\n".join(filter(None, lines)), text)
+
+
+def _input(trace: Trace, recorded: Recorded, steps: int, row: int) -> plot.Panel:
+    """The panel of the model's input, or of the layer's if the model's has other steps."""
+    title, x = "input x", trace.x
+    if x.shape[:2] != recorded.x.shape[:2]:
+        title, x = "input of the layer", recorded.x
+    return _features(title, x[:steps, row].reshape(steps, -1))
+
+
+def _answers(trace: Trace, recorded: Recorded, row: int) -> Array | None:
+    """The output after each step of a row, or None if the output has no steps that match those of a layer."""
+    if trace.x.shape[:2] != recorded.x.shape[:2] or (
+        not trace.has_answer and trace.y.shape[:2] != recorded.x.shape[:2]
+    ):
+        return None
+    return trace.answers(row)
 
 
 def _layer_heading(names: Sequence[str], layer: str, arrangement: _Arrangement) -> str:

@@ -42,6 +42,14 @@ class LayerSummary(NamedTuple):
     dead: NDArray[np.intp]
 
 
+class Recorded(NamedTuple):
+    """The record of one layer and direction: arrays (T, B, H), the input x (T, B, I), and lengths (B,)."""
+
+    arrays: dict[str, Array]
+    x: Array
+    lengths: NDArray[np.int64]
+
+
 class Trace(Mapping[str, Array]):
     """The gates and states of one run of a model: arrays (T, B, H) by name, 0 past a row's length.
 
@@ -51,8 +59,10 @@ class Trace(Mapping[str, Array]):
     such as `f_preactivation` (RNN: h_preactivation). A unique ending of a name is enough, as in
     `trace["f"]`; an ambiguous one raises KeyError, which lists the candidates.
 
-    x and y are the model's input and output, `lengths` (B,) the valid steps of each row, and `layers` holds
-    the same arrays as one dict per layer and direction.
+    x and y are the model's input and output, time first, `lengths` (B,) the valid steps of each row, and
+    `layers` holds the same arrays as one dict per layer and direction. If the recurrent layers of a file do
+    not show which axis of its input is time, x is the input of the first of them. `intermediate` holds
+    the values that `Model.trace(values=...)` named, which are also entries of the trace.
 
     >>> import numpy as np, onward
     >>> trace = onward.LSTM(3, 4, rng=0).trace(np.ones((5, 3)))
@@ -64,25 +74,41 @@ class Trace(Mapping[str, Array]):
         self,
         x: NDArray[Any],
         y: Array,
-        lengths: NDArray[np.int64],
-        layers: dict[str, dict[str, Array]],
+        recorded: Mapping[str, Recorded],
         answer: Callable[[int, int], Array] | None = None,
+        values: Mapping[str, NDArray[Any]] | None = None,
     ):
-        self.x, self.y, self.lengths, self.layers = x, y, lengths, layers
+        self.x, self.y, self.recorded, self.intermediate = x, y, recorded, values or {}
+        self.layers = {layer: record.arrays for layer, record in recorded.items()}
         self._answer = answer  # (row, steps) to the output (O,) for that prefix; None where y has steps
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether `answers` runs the model on prefixes of a row, because the output has no steps."""
+        return self._answer is not None
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The valid steps (B,) of each row in the first layer."""
+        return next(iter(self.recorded.values())).lengths
+
     def __getitem__(self, name: str) -> Array:
-        names = [whole for whole in self if whole == name or whole.endswith(f".{name}")]
+        if name in self.intermediate:
+            return self.intermediate[name]
+        names = [whole for whole in self if whole == name or whole.endswith((f".{name}", f"/{name}"))]
         if len(names) != 1:
             raise KeyError(f"{name!r}: the trace has {', '.join(names) or ', '.join(self)}")
+        if names[0] in self.intermediate:
+            return self.intermediate[names[0]]
         layer, _, array = names[0].rpartition(".")
         return self.layers[layer][array]
 
     def __iter__(self) -> Iterator[str]:
-        return (f"{layer}.{name}" for layer, arrays in self.layers.items() for name in arrays)
+        yield from (f"{layer}.{name}" for layer, arrays in self.layers.items() for name in arrays)
+        yield from self.intermediate
 
     def __len__(self) -> int:
-        return sum(map(len, self.layers.values()))
+        return sum(map(len, self.layers.values())) + len(self.intermediate)
 
     def __repr__(self) -> str:
         return f"Trace({', '.join(self)})"
@@ -108,7 +134,7 @@ class Trace(Mapping[str, Array]):
 
     def summary(self) -> dict[str, LayerSummary]:
         """The statistics of each layer and direction."""
-        return {layer: _summarize(arrays, self.lengths) for layer, arrays in self.layers.items()}
+        return {layer: _summarize(record.arrays, record.lengths) for layer, record in self.recorded.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz file with every array under its full name, and x, y and lengths.
@@ -116,7 +142,9 @@ class Trace(Mapping[str, Array]):
         Raises FileError.
         """
         content = io.BytesIO()
-        arrays: dict[str, Any] = {"x": self.x, "y": self.y, "lengths": self.lengths, **self}
+        arrays: dict[str, Any] = {"x": self.x, "y": self.y, **self}
+        if self.recorded:
+            arrays["lengths"] = self.lengths
         np.savez_compressed(content, **arrays)
         atomic.replace(path, content.getvalue())
 
@@ -178,7 +206,7 @@ class Recorder:
 
     def __init__(self, preactivations: bool) -> None:
         self.preactivations = preactivations
-        self.layers: dict[str, dict[str, Array]] = {}
+        self.recorded: dict[str, Recorded] = {}
         self.inputs: list[Inputs] = []
         self.batch_first = False
 
@@ -186,9 +214,11 @@ class Recorder:
         y, state, inputs, records = record_call(layer, x, state, lengths, sums=self.preactivations)
         self.inputs.append(inputs)
         self.batch_first = layer.batch_first
-        D = layer.sizes.D
+        D, (T, B, _) = layer.sizes.D, inputs.x.shape
+        valid = np.full(B, T) if inputs.lengths is None else inputs.lengths
         for at, suffix in enumerate(layer.suffixes()):
-            self.layers[name + suffix.removeprefix("_")] = _by_name(layer, records[at // D], at % D)
+            arrays = by_name(layer, records[at // D], at % D)
+            self.recorded[name + suffix.removeprefix("_")] = Recorded(arrays, inputs.x, valid)
         return y, state
 
     def time_first(self, array: NDArray[Any], has_steps: bool) -> NDArray[Any]:
@@ -198,7 +228,7 @@ class Recorder:
         return array.swapaxes(0, 1) if has_steps and self.batch_first else array
 
 
-def _by_name(layer: Recurrent[Any], record: LayerRecord, direction: int) -> dict[str, Array]:
+def by_name(layer: Recurrent[Any], record: LayerRecord, direction: int) -> dict[str, Array]:
     """The arrays (T, B, H) of one layer and direction."""
     P = layer.sizes.P
     arrays = {gate: record.gates[direction, :, :, k] for k, gate in enumerate(layer.gates)}
@@ -219,16 +249,12 @@ def trace(model: Layer, x: ArrayLike, state: Any, lengths: ArrayLike | None, pre
     if not recorder.inputs:
         raise ArgumentError(f"{model!r} has no recurrent layer to trace")
     y = output[0] if isinstance(output, list | tuple) else output
-    first = recorder.inputs[0]
-    T, B, _ = first.x.shape
-    valid = np.full(B, T) if first.lengths is None else first.lengths
-    has_steps = y.ndim == 2 + first.batched
+    has_steps = y.ndim == 2 + recorder.inputs[0].batched
     steps = recorder.time_first(x, True)
     initial = None if state is None else [(inputs.h0, inputs.c0) for inputs in recorder.inputs]
     answer = partial(_answer, frozen(model), steps, initial, recorder.batch_first)
-    return Trace(
-        steps, recorder.time_first(y, has_steps), valid, recorder.layers, None if has_steps else answer
-    )
+    output = recorder.time_first(y, has_steps)
+    return Trace(steps, output, recorder.recorded, None if has_steps else answer)
 
 
 def _answer(

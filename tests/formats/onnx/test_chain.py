@@ -267,7 +267,7 @@ def test_streams_pools_and_traces_give_the_bits_of_the_graph() -> None:
 def test_a_graph_that_is_not_a_chain_explains_why_it_has_no_layers() -> None:
     graph = graph_of([lstm(), node("Squeeze", "Y", "one", to="s"), node("Mul", "s", "s")], ONE)
     with pytest.raises(errors.ArgumentError, match=r"node the Mul \(Mul\) cannot be converted to layers"):
-        graph.trace(x_of(graph))
+        graph.layers()
 
 
 @pytest.mark.parametrize("lengths", [np.full(B, 2, np.int32), None], ids=["in the graph", "made of an input"])

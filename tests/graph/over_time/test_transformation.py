@@ -17,7 +17,7 @@ def assert_streams(model: Model, rng: np.random.Generator, T: int, batch: int | 
     x = normal(rng, batch or 1, T, 5)
     try:
         whole = model(x)
-    except errors.ShapeError:  # shorter than a window
+    except errors.OnwardError:  # shorter than a window, or than its padding
         return
     stream, parts = model.stream(batch, time_axis=1), []
     is_over_time = model._graph.nodes[-1].operation == "Transpose"
@@ -84,6 +84,89 @@ def test_an_operation_that_needs_the_whole_sequence_is_named_with_the_reason(
 ) -> None:
     with pytest.raises(errors.ArgumentError, match=f"node the .*: cannot stream: {reason}"):
         over_steps(*operations).stream(time_axis=1)
+
+
+def assert_blocks_equal_the_whole(model: Model, x: Any, axis: int) -> None:
+    """Stream x without its batch axis in random blocks of axis 1; the output has its steps on `axis`."""
+    rng, whole = np.random.default_rng(0), model(x)
+    for _ in range(4):
+        stream = model.stream(time_axis=1)
+        parts = [stream(x[0, block]) for block in blocks(rng, x.shape[1])]
+        y = np.concatenate([*parts, stream.finish()], axis - 1)
+        np.testing.assert_array_equal(y, whole[0], strict=True)
+
+
+@pytest.mark.parametrize("operation", ["QLinearConv", "ConvInteger"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_quantized_convolutions_pad_with_their_zero_point(operation: str, stride: int) -> None:
+    rng = np.random.default_rng(0)
+    scale, zero = np.array(0.05, np.float32), np.array(117, np.uint8)
+    weights, options = rng.integers(0, 255, (6, 4, 3)).astype(np.uint8), {"pads": [1, 1], "strides": [stride]}
+    factors = [np.array(0.01, np.float32), np.array(131, np.uint8)]
+    if operation == "QLinearConv":
+        conv: tuple[Any, ...] = (operation, [scale, zero, weights, *factors, scale, zero], options)
+    else:
+        conv = (operation, [weights, zero, factors[1]], options)
+    model = over_steps(TO_CHANNELS, ("QuantizeLinear", [scale, zero], {}), conv, TO_CHANNELS)
+    assert_blocks_equal_the_whole(model, normal(rng, 1, 21, 4), 1)
+
+
+@pytest.mark.parametrize("included", [0, 1])
+@pytest.mark.parametrize("pads", [[1, 1, 1, 1], [2, 0, 0, 1], [0, 0, 0, 0]])
+@pytest.mark.parametrize("ceil_mode", [0, 1])
+def test_averages_over_time_and_features_count_the_padding_as_the_whole_call(
+    included: int, pads: list[int], ceil_mode: int
+) -> None:
+    axes = np.array([1])
+    options = {"kernel_shape": [3, 2], "strides": [1 if any(pads) else 2, 2], "pads": pads}
+    options |= {"count_include_pad": included, "ceil_mode": ceil_mode}
+    model = over_steps(("Unsqueeze", [axes], {}), ("AveragePool", [], options), ("Squeeze", [axes], {}))
+    if included and ceil_mode and any(pads):
+        with pytest.raises(errors.ArgumentError, match="counts only a part of the padding"):
+            model.stream(time_axis=1)
+    else:
+        assert_blocks_equal_the_whole(model, normal(np.random.default_rng(1), 1, 20, 4), 1)
+
+
+@pytest.mark.parametrize("kernel", [2, 4, 6])
+def test_same_padding_streams_with_a_stride_if_the_first_side_is_fixed(kernel: int) -> None:
+    filters = normal(np.random.default_rng(2), 4, 4, kernel)
+    options = {"auto_pad": "SAME_UPPER", "strides": [2]}
+    for T in (9, 10):
+        model = over_steps(TO_CHANNELS, ("Conv", [filters], options), TO_CHANNELS)
+        assert_blocks_equal_the_whole(model, normal(np.random.default_rng(1), 1, T, 4), 1)
+
+
+def test_steps_that_become_several_count_in_the_latency() -> None:
+    filters = normal(np.random.default_rng(2), 4, 4, 4)
+    twice = ("ConvTranspose", [filters], {"strides": [2], "pads": [1, 1]})
+    stream = over_steps(TO_CHANNELS, twice, TO_CHANNELS).stream(time_axis=1)
+    assert stream.latency == 1  # the crop at the start leaves an odd number of outputs of the first step
+    assert [len(stream(np.ones(4, np.float32))) for _ in range(3)] == [1, 2, 2]
+    assert len(stream.finish()) == 1
+    halved = ("Conv", [FILTERS], {"pads": [1, 1], "strides": [2]})
+    model = over_steps(TO_CHANNELS, halved, twice, TO_CHANNELS)
+    assert_blocks_equal_the_whole(model, normal(np.random.default_rng(1), 1, 13, 4), 1)
+
+
+def test_an_encoder_and_decoder_with_a_skip_connection_streams() -> None:
+    rng, graph = np.random.default_rng(3), Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    start = graph.add("Transpose", x, perm=[0, 2, 1])
+    down, up = (graph.add_constant(normal(rng, 4, 4, 4)) for _ in range(2))
+    low = graph.add("Relu", graph.add("Conv", start, down, strides=[2], pads=[1, 1]))
+    high = graph.add("ConvTranspose", low, up, strides=[2], pads=[1, 1])
+    graph.outputs = (graph.add("Transpose", graph.add("Add", high, start), perm=[0, 2, 1]),)
+    assert_blocks_equal_the_whole(Model(graph), normal(rng, 1, 24, 4), 1)
+
+
+def test_interpolation_between_steps_is_refused() -> None:
+    scales = np.array([1, 1, 2], np.float32)
+    graph = Graph()
+    x = graph.add("Transpose", graph.add_input("x", np.float32, (1, "time", 4)), perm=[0, 2, 1])
+    graph.outputs = (graph.add("Resize", x, "", graph.add_constant(scales), mode="linear", name="up"),)
+    with pytest.raises(errors.ArgumentError, match=r"node up .*it interpolates between steps"):
+        Model(graph).stream(time_axis=1)
 
 
 def test_a_bidirectional_layer_is_refused_by_name() -> None:

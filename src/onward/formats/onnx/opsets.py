@@ -7,7 +7,6 @@ before some opset; most rules turn an attribute into an input.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,16 +41,20 @@ MICROSOFT = {
 UNUSED = {"consumed_inputs", "is_test", "momentum", "output_sequence", "stash_type"}
 
 
-@dataclass
 class Call:
     """A call of an operator while rules rewrite it."""
 
-    scope: _Scope
-    node: messages.Node
-    version: int
-    operation: str
-    inputs: list[str]
-    attributes: dict[str, Any]
+    def __init__(
+        self,
+        scope: _Scope,
+        node: messages.Node,
+        version: int,
+        operation: str,
+        inputs: list[str],
+        attributes: dict[str, Any],
+    ) -> None:
+        self.scope, self.node, self.version = scope, node, version
+        self.operation, self.inputs, self.attributes = operation, inputs, attributes
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
         """Add a constant to the graph."""

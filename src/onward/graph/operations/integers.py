@@ -12,7 +12,6 @@ from ...core.gates import reorder
 from ..node import Node
 from ..plan.builder import Builder
 from ..plan.view import View
-from . import quantized_functions  # noqa: F401 - it registers operations that are lowered here
 from .convolutions import depthwise
 from .products import split_rows
 from .quantized_recurrent import core_options

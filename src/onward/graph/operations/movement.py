@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -404,5 +403,5 @@ def _(time: Any, node: Node) -> None:
         place = list(sizes).index(-1)
         fixed = np.where(np.arange(sizes.size) == place, y[place], sizes)
         if time.is_constant(shape):
-            node = replace(node, inputs=(x, time.constant(fixed)))
+            node = node._replace(inputs=(x, time.constant(fixed)))
     time.unchanged(node)

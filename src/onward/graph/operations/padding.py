@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -183,7 +182,7 @@ def _mirrored(time: Any, node: Node, before: int, after: int, mode: str) -> str:
             time.keep(carry, value)
     stages = (*timing.stages, (needed[0] - 1, 0))
     latency = timing.latency + (needed[0] - 1) * timing.stride
-    return str(time.define_new(y, replace(timing, stages=stages, latency=latency, tail=after)))
+    return str(time.define_new(y, timing._replace(stages=stages, latency=latency, tail=after)))
 
 
 def _start_signature(

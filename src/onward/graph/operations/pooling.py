@@ -25,23 +25,14 @@ from .reductions import (
     sum_over_time,
 )
 from .registry import Inputs, Known, combining, lowering, operation, typed_view, view
-from .sliding import Geometry, geometry, pad_view, tap_view, window_step, window_view
+from .sliding import Geometry, geometry, pad_view, tap_view, whole_sides, window_step, window_view
 
 Options = dict[str, Any]
 
 
-def _whole_sides(sizes: Sequence[int], g: Geometry) -> list[tuple[int, int]]:
-    """Return the padding that includes the elements that ceil_mode adds after an axis."""
-    axes = zip(sizes, g.spans, g.strides, g.out, g.sides, strict=True)
-    return [
-        (before, max(after, (places - 1) * step + span - size - before))
-        for size, span, step, places, (before, after) in axes
-    ]
-
-
 def _windows(x: AnyArray, g: Geometry, value: Any) -> AnyArray:
     """Return the windows (N, C, *out, *kernel) of x (N, C, *in), padded with a value."""
-    seen = windows(pad_or_crop(x, _whole_sides(x.shape[2:], g), value), g.kernel, g.strides, g.dilations)
+    seen = windows(pad_or_crop(x, whole_sides(x.shape[2:], g), value), g.kernel, g.strides, g.dilations)
     return seen[(slice(None), slice(None), *map(slice, g.out))]
 
 
@@ -91,10 +82,10 @@ def _counts(sizes: Sequence[int], g: Geometry, count_include_pad: int, dtype: An
     ones = np.ones((1, 1, *sizes), dtype)
     if count_include_pad:
         ones = pad_or_crop(ones, g.sides, 1)
-        whole = zip(_whole_sides(sizes, g), g.sides, strict=True)
+        whole = zip(whole_sides(sizes, g), g.sides, strict=True)
         rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in whole]
     else:
-        rest = _whole_sides(sizes, g)
+        rest = whole_sides(sizes, g)
     seen = windows(pad_or_crop(ones, rest), g.kernel, g.strides, g.dilations)
     counts = seen[(slice(None), slice(None), *map(slice, g.out))].sum(tuple(range(-len(g.kernel), 0)))
     return np.asarray(counts, dtype)
@@ -106,6 +97,22 @@ def _window_sums(x: AnyArray, g: Geometry) -> AnyArray:
     for tap in np.ndindex(*g.kernel):
         y += seen[(..., *tap)]
     return y
+
+
+@operation("SumPool", signature=_signature, widens=True)
+def sum_pool(
+    x: AnyArray,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> AnyArray:
+    """The sum of each window."""
+    options = {"auto_pad": auto_pad, "ceil_mode": ceil_mode, "dilations": dilations, "pads": pads}
+    return _window_sums(x, geometry(x.shape[2:], kernel_shape, options | {"strides": strides}))
 
 
 @operation("AveragePool", signature=_signature, widens=True)
@@ -158,7 +165,7 @@ def root(x: AnyArray, p: int) -> AnyArray:
     return np.asarray(x if p == 1 else x ** x.dtype.type(1 / p))
 
 
-@lowering("MaxPool", "AveragePool")
+@lowering("MaxPool", "AveragePool", "SumPool")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> Any:
     is_maximum, attributes = node.operation == "MaxPool", node.attributes
     x = (typed_view if is_maximum else view)(b, inputs[0])
@@ -167,7 +174,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     g = geometry(x.shape[2:], attributes["kernel_shape"], attributes)
     n, is_float = len(g.kernel), x.dtype.startswith("float")
     outside = 0.0 if not is_maximum else -np.inf if is_float else np.iinfo(x.dtype).min
-    sides = _whole_sides(x.shape[2:], g)
+    sides = whole_sides(x.shape[2:], g)
     if any(min(side) < 0 for side in sides):
         return None
     last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, b.scalar(outside, x.dtype))
@@ -179,7 +186,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         total = reduce(partial(b.binary, "maximum"), taps)
         if is_float:
             total = b.binary("add", total, b.scalar(0.0, x.dtype))  # turns -0 into 0
-    if not is_maximum:
+    if node.operation == "AveragePool":
         included = attributes.get("count_include_pad", 0)
         counts = _counts(x.shape[2:], g, included, np.float32)[0, 0, ..., None]
         same = counts.size and (counts == counts.flat[0]).all()

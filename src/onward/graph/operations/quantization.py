@@ -1,17 +1,19 @@
 """Quantization of floats to integers and back, and products of integers; sums of products are exact."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import DtypeError, ShapeError
 from ...layers.conv import Filters
-from ..node import AnyArray, Signature
+from ..node import AnyArray, Node, Signature
 from .casting import cast_to
 from .convolutions import conv_geometry, conv_signature, pad_or_crop
 from .products import product_shape
-from .registry import Known, operation
+from .registry import Known, combining, operation, over_time
+from .windows import windows_combine, windows_over_time
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
 
@@ -286,3 +288,39 @@ def qlinear_conv(
     factor = (x_scale.reshape(()) * w_scale / y_scale.reshape(())).astype(np.float32)
     factor = factor.reshape(()) if factor.size == 1 else factor.reshape(per_channel)
     return saturate(sums.astype(np.float32) * factor, y_zero.reshape(()), y_zero.dtype)
+
+
+@combining("QuantizeLinear", "DequantizeLinear")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    x, scale = inputs[:2]
+    assert x is not None
+    assert scale is not None
+    by_axis = math.prod(scale.shape) > 1 or node.attributes.get("block_size")
+    return [[node.attributes.get("axis", 1) % len(x.shape)] if by_axis else [], range(len(x.shape))]
+
+
+@combining("DynamicQuantizeLinear")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    """The scale depends on all elements."""
+    return [range(len(inputs[0].shape))]  # type: ignore[union-attr]  # x is not optional
+
+
+# The indices of both factors of quantized products; the other inputs are scales and zero points.
+PRODUCTS = {
+    "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3), "MatMulIntegerToFloat": (0, 1), "QGemm": (0, 3),
+}  # fmt: skip
+
+
+@combining("MatMulInteger", "QLinearMatMul")
+def product_combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    """Return the axes that quantized products sum over."""
+    ranks = [0 if value is None else len(value.shape) for value in inputs]
+    found: list[Collection[int]] = [range(rank) for rank in ranks]
+    for place, (name, last) in zip(PRODUCTS[node.operation], (("transA", -1), ("transB", -2)), strict=True):
+        axis = last if not node.attributes.get(name) else -3 - last
+        found[place] = [max(0, ranks[place] + axis)]
+    return found
+
+
+combining("ConvInteger", "QLinearConv")(windows_combine)
+over_time("ConvInteger", "QLinearConv")(windows_over_time)

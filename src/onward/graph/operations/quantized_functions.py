@@ -1,19 +1,26 @@
 """onnxruntime's operations on quantized arrays: dequantize, compute in float32, quantize."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import ShapeError
 from ...layers.activation import Activation
-from ..node import AnyArray, Signature
+from ..node import AnyArray, Node, Signature
 from .normalization import softmax
 from .pooling import average_pool
 from .products import product_shape
-from .quantization import dequantize, integer_product, quantize, quantize_dynamically, saturate
-from .registry import Known, operation
+from .quantization import (
+    dequantize,
+    integer_product,
+    product_combines,
+    quantize,
+    quantize_dynamically,
+    saturate,
+)
+from .registry import Known, combining, elementwise, operation
 
 
 def _requantize(y: AnyArray, scale: AnyArray, zero_point: AnyArray | None, dtype: np.dtype[Any]) -> AnyArray:
@@ -253,3 +260,18 @@ def qlinear_concat(y_scale: AnyArray, y_zero: AnyArray, *inputs: AnyArray, axis:
         for x, scale, zero in zip(inputs[::3], inputs[1::3], inputs[2::3], strict=True)
     ]
     return np.concatenate(parts, axis)
+
+
+combining("MatMulIntegerToFloat", "QGemm")(product_combines)
+combining("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu")(elementwise)
+
+
+@combining("QLinearConcat")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[node.attributes["axis"] % len(inputs[2].shape)]]  # type: ignore[union-attr]  # it is not optional
+
+
+@combining("DynamicQuantizeMatMul")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    """The scale of A depends on all its elements."""
+    return [range(len(inputs[0].shape)), range(len(inputs[1].shape)), ()]  # type: ignore[union-attr]  # as above

@@ -322,6 +322,9 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 def _(time: Any, node: Node) -> None:
     """Carry the states."""
     layer, x = node.attributes["layer"], node.inputs[0]
+    if time.axis(x) == 1:  # blocks of rows
+        time.unchanged(node)
+        return
     lengths, *states = (*node.inputs[1:], "", "", "")[: 1 + len(layer.state_names)]
     if layer.bidirectional or node.attributes.get("reverse"):
         time.refuse(node, "its reverse direction starts at the last step of the sequence")
@@ -330,10 +333,12 @@ def _(time: Any, node: Node) -> None:
     time.check_all_steps(node, lengths, x)
     carried = []
     for name, state, shape in zip("hc", states, layer.state_shapes(time.shape(x)[1]), strict=False):
-        initial = np.zeros(shape, layer.dtype) if not state else time.known(state)
-        if initial is None:
+        known = time.known(state) if state else None
+        source = state if known is None else ""
+        if source and not time.is_independent(source):
             time.refuse(node, f"its initial {name} depends on the sequence")
-        carried.append(time.carry(node, initial, None, name))
+        initial = np.zeros(shape, layer.dtype) if known is None else known
+        carried.append(time.carry(node, initial, None, name, source))
     y, *finals = time.add_all("Recurrent", (x, "", *carried), 1 + len(carried), layer=layer)
     time.define(node.outputs[0], y, time.timing(x))
     for before, after, output in zip(carried, finals, (*node.outputs[1:], "", ""), strict=False):
@@ -351,6 +356,9 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 def _(time: Any, node: Node) -> None:
     """Carry the last step so far."""
     y, lengths = node.inputs
+    if time.axis(y) == 0:  # blocks of rows
+        time.unchanged(node)
+        return
     time.check_all_steps(node, lengths, y)
     time.summarize(node, time.latest(node, y), [1])
 
@@ -363,6 +371,9 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 @final_state.over_time
 def _(time: Any, node: Node) -> None:
     """The state so far, because every row has steps."""
+    if time.axis(node.inputs[0]) == 1:  # blocks of rows
+        time.unchanged(node)
+        return
     time.check_all_steps(node, node.inputs[2], "")
     time.define(node.outputs[0], node.inputs[0], None)
 

@@ -263,7 +263,32 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [last, last, node.attributes["axes"]]
 
 
-@over_time("ReduceSum", "ReduceMean")
+@over_time("ReduceProd")
+def _(time: Any, node: Node) -> None:
+    """Carry the product of the steps so far, an axis without elements before the first."""
+    x, axis, axes = node.inputs[0], time.axis(node.inputs[0]), time.combined(node)[0]
+    if axis not in axes:
+        time.unchanged(node)
+        return
+    sizes = list(time.shape(x))
+    if any(sizes[other] > 1 for other in axes if other != axis):
+        time.refuse(node, "its product over several axes is not in the order of the steps")
+    sizes[axis] = 0
+    before = time.carry(node, np.zeros(sizes, time.dtype(x)), axis)
+    joined = time.add("Concat", before, x, axis=axis)
+    after = time.add("ReduceProd", joined, time.constant(np.array([axis])), keepdims=1)
+    time.keep(before, after)
+    time.summarize(node, after, [] if node.attributes.get("keepdims", 1) else sorted(axes))
+
+
+# What reductions compute of each element before the sum, and of the sum.
+SUMS: dict[str, tuple[str, str]] = {
+    "ReduceSum": ("", ""), "ReduceMean": ("", ""), "GlobalAveragePool": ("", ""), "ReduceL1": ("Abs", ""),
+    "ReduceSumSquare": ("Mul", ""), "ReduceL2": ("Mul", "Sqrt"), "ReduceLogSum": ("", "Log"),
+}  # fmt: skip
+
+
+@over_time(*(name for name in SUMS if name != "GlobalAveragePool"))
 def sum_over_time(time: Any, node: Node) -> None:
     """Carry the sum and the number of the elements so far."""
     x, axis, axes = node.inputs[0], time.axis(node.inputs[0]), sorted(time.combined(node)[0])
@@ -274,6 +299,9 @@ def sum_over_time(time: Any, node: Node) -> None:
     if dtype not in (np.float32, np.float64) or any(shape[a] > 1 for a in axes if a < axis):
         time.refuse(node, f"its sum of {dtype} is not in the order of the steps")
     rest = [size for a, size in enumerate(shape) if a not in axes]
+    of_elements, of_sum = SUMS[node.operation]
+    if of_elements:
+        x = time.add(of_elements, *[x] * (2 if of_elements == "Mul" else 1))
     sums = time.carry(node, np.zeros((*rest, LANES)), None, "sums")
     count = time.carry(node, np.zeros((*rest, 1), np.int64), None, "count")
     y, sums_after, count_after = time.add_all("RunningSum", (sums, count, x), 3, axes=axes)
@@ -282,6 +310,8 @@ def sum_over_time(time: Any, node: Node) -> None:
     if "Mean" in node.operation or "Average" in node.operation:
         last = time.constant(np.array([-1]))
         y = time.add("Div", y, time.add("Cast", time.add("Squeeze", count_after, last), to=dtype))
+    if of_sum:
+        y = time.add(of_sum, y)
     if node.attributes.get("keepdims", 1):
         y = time.add("Unsqueeze", y, time.constant(np.array(axes)))
     time.summarize(node, y, [])

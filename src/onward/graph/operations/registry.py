@@ -15,6 +15,7 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
+from .modules import MODULES
 
 
 class Value(NamedTuple):
@@ -46,7 +48,7 @@ class Value(NamedTuple):
 
 
 Inputs = Sequence[Value | None]
-Compute = Callable[..., Any]
+Compute = Any  # a Python function of arrays and attributes
 # An input of a signature rule: the array itself if it is known, otherwise its shape and dtype.
 Known = AnyArray | Signature
 SignatureRule = Callable[..., Signature | Sequence[Signature]]
@@ -90,9 +92,11 @@ class Operation:
         self.expand: Expand | None = None  # replaces a node by those of its bodies where that is possible
         self.combines: Combines | None = None  # None: the axes are not known
         self.stream: StreamRule | None = None
-        parameters = inspect.signature(compute).parameters.values()
-        self.attributes = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        code = compute.__code__  # quicker to read than inspect.signature, for hundreds of operations
+        self._takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        first = code.co_argcount
+        self.attributes = code.co_varnames[first : first + code.co_kwonlyargcount]
+        self._required = set(self.attributes) - (compute.__kwdefaults__ or {}).keys()
 
     def lowering(self, function: Lowering) -> Lowering:
         """Register the function that adds the steps of this operation to a plan.
@@ -127,14 +131,13 @@ class Operation:
 
     def check_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Raise ArgumentError for attributes that the operation does not have or lacks."""
-        unknown = attributes.keys() - self.attributes.keys()
+        unknown = attributes.keys() - set(self.attributes)
         if unknown and not self._takes_any:
             raise ArgumentError(
                 f"{self.name} has no attribute {', '.join(sorted(unknown))}; it has "
                 f"({', '.join(self.attributes)})"
             )
-        required = {name for name, default in self.attributes.items() if default is inspect.Parameter.empty}
-        if missing := required - attributes.keys():
+        if missing := self._required - attributes.keys():
             raise ArgumentError(f"{self.name} lacks the attribute {', '.join(sorted(missing))}")
 
     def compute(self, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -175,17 +178,35 @@ def _zeros(signature: Signature) -> AnyArray:
     return np.broadcast_to(np.zeros((), signature.dtype), signature.shape)
 
 
-OPERATIONS: dict[str, Operation] = {}
+class _Operations(dict[str, Operation]):
+    """The operations by name; the modules that define one are imported when it is first used."""
+
+    def __missing__(self, name: str) -> Operation:
+        for module in MODULES[name]:
+            import_module(f"{__package__}.{module}")
+        return self.setdefault(name, _defined[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in MODULES
+
+
+OPERATIONS = _Operations()
+_defined: dict[str, Operation] = {}  # by the modules imported so far
 
 
 def operation(name: str, **options: Any) -> Callable[[Compute], Operation]:
     """Register a function as the meaning of an operation; `options` are those of `Operation`."""
 
     def register(compute: Compute) -> Operation:
-        OPERATIONS[name] = Operation(name, compute, **options)
-        return OPERATIONS[name]
+        _defined[name] = Operation(name, compute, **options)
+        return _defined[name]
 
     return register
+
+
+def _find(name: str) -> Operation:
+    """Return an operation of this module or another one."""
+    return _defined.get(name) or OPERATIONS[name]
 
 
 def lowering(*names: str) -> Callable[[Lowering], Lowering]:
@@ -193,7 +214,7 @@ def lowering(*names: str) -> Callable[[Lowering], Lowering]:
 
     def register(function: Lowering) -> Lowering:
         for name in names:
-            OPERATIONS[name].lower = function
+            _find(name).lower = function
         return function
 
     return register
@@ -204,7 +225,7 @@ def combining(*names: str) -> Callable[[Combines], Combines]:
 
     def register(function: Combines) -> Combines:
         for name in names:
-            OPERATIONS[name].combines = function
+            _find(name).combines = function
         return function
 
     return register
@@ -215,7 +236,7 @@ def over_time(*names: str) -> Callable[[StreamRule], StreamRule]:
 
     def register(function: StreamRule) -> StreamRule:
         for name in names:
-            OPERATIONS[name].stream = function
+            _find(name).stream = function
         return function
 
     return register

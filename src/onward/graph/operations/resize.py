@@ -4,7 +4,7 @@ Coordinates are computed in float32, as in onnxruntime and PyTorch: in float64, 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,6 +169,58 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         if item.changes:
             x = _lower_interpolation(b, x, item.axis, _coordinates(coordinates, item))
     return [x]
+
+
+@resize.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    """An axis that is repeated by a whole factor is not combined."""
+    x, _, scales, sizes = (*inputs, None, None, None)[:4]
+    options = node.attributes
+    if not isinstance(scales if _absent(sizes) else sizes, np.ndarray):
+        return [range(len(x.shape)), ()]  # type: ignore[union-attr]  # x is not optional
+    listed = _resized_axes(
+        x.shape,  # type: ignore[union-attr]  # as above
+        scales,
+        sizes,
+        options.get("axes"),
+        options.get("keep_aspect_ratio_policy", "stretch"),
+    )
+    return [[item.axis for item in listed if item.changes], ()]
+
+
+@resize.over_time
+def _(time: Any, node: Node) -> None:
+    """Repeat each step; every other axis is resized as it is."""
+    x, axis = node.inputs[0], time.axis(node.inputs[0])
+    if axis is None or axis not in time.combined(node)[0]:
+        time.unchanged(node)
+        return
+    options, (_, _, scales, sizes) = node.attributes, (*map(_given(time), node.inputs), None, None, None)[:4]
+    policy = options.get("keep_aspect_ratio_policy", "stretch")
+    listed = _resized_axes(time.shape(x), scales, sizes, options.get("axes"), policy)
+    own = next(item for item in listed if item.axis == axis)
+    factor, rest = divmod(own.after, own.before)
+    modes = options.get("mode", "nearest"), options.get("coordinate_transformation_mode", "half_pixel")
+    places = NEAREST[options.get("nearest_mode", "round_prefer_floor")](_coordinates(modes[1], own))
+    repeats = modes[0] == "nearest" and not rest and np.array_equal(places, np.arange(own.after) // factor)
+    if not repeats:
+        time.refuse(node, "it interpolates between steps, or does not repeat each step equally often")
+    factors = [float(item.scale) if item.axis != axis else float(factor) for item in listed]
+    kept = {"mode", "nearest_mode", "coordinate_transformation_mode"} & options.keys()
+    y = time.add(
+        "Resize",
+        x,
+        "",
+        time.constant(np.array(factors, np.float32)),
+        axes=[item.axis for item in listed],
+        **{name: options[name] for name in kept},
+    )
+    y = time.upsampled(x, y, factor, 0)
+    time.define(node.outputs[0], y, time.timing(y))
+
+
+def _given(time: Any) -> Callable[[str], Any]:
+    return lambda name: time.known(name) if name else None
 
 
 def _lower_interpolation(b: Builder, x: View, axis: int, at: AnyArray) -> View:

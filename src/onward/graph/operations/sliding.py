@@ -90,6 +90,15 @@ def padding(
     return tuple(zip(pads[:n], pads[n:], strict=True))
 
 
+def whole_sides(sizes: Sequence[int], g: Geometry) -> list[tuple[int, int]]:
+    """Return the padding that includes the elements that ceil_mode adds after an axis."""
+    axes = zip(sizes, g.spans, g.strides, g.out, g.sides, strict=True)
+    return [
+        (before, max(after, (places - 1) * step + span - size - before))
+        for size, span, step, places, (before, after) in axes
+    ]
+
+
 def pad_view(b: Builder, x: View, sides: Sequence[tuple[int, int]], value: View) -> View:
     """Pad the middle axes of x (N, *in, C) with a value, a view of one element."""
     if not any(map(any, sides)):

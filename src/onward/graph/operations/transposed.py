@@ -6,7 +6,7 @@ computes what each input contributes to the outputs that it reaches, and these c
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .convolutions import conv_transpose, transposed_sizes
 from .products import split_rows
-from .registry import Inputs, known, view
-from .sliding import pad_view
+from .registry import Inputs, Known, known, view
+from .sliding import pad_view, spans
 
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits
 
@@ -189,3 +189,52 @@ def _filters(
     for axis, part in enumerate(phase, start=1):
         own = np.take(own, part.taps, axis)
     return own.reshape(M, -1), None if bias is None else bias[group * M : (group + 1) * M]
+
+
+@conv_transpose.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [range(1, len(inputs[0].shape)), range(len(inputs[0].shape))]  # type: ignore[union-attr]  # x is not optional
+
+
+@conv_transpose.over_time
+def _(time: Any, node: Node) -> None:
+    """Carry the last steps that reach later outputs; zeros before the first step add nothing."""
+    x, attributes, axis = node.inputs[0], node.attributes, time.axis(node.inputs[0])
+    if axis in (None, 0):
+        time.unchanged(node)
+        return
+    W = time.known(node.inputs[1])
+    if axis == 1 or W is None or attributes.get("output_shape"):
+        time.refuse(node, "its output has a fixed size, or its channels or weights are the steps")
+    place, n = axis - 2, W.ndim - 2
+    _, crops = transposed_sizes(time.signature(x), W, attributes)
+    before, after = crops[place]
+    stride = (attributes.get("strides") or [1] * n)[place]
+    span = spans(W.shape[2:], attributes.get("dilations") or [1] * n)[place]
+    held, extra = (span - 1) // stride, list(attributes.get("output_padding") or [0] * n)
+    beyond = span - stride + extra[place]  # the outputs after the last step, or those that it lacks
+    joined = x
+    if held:
+        sizes = list(time.shape(x))
+        sizes[axis] = held
+        recent = time.carry(node, np.zeros(sizes, time.dtype(x)), axis, "steps")
+        joined = time.add("Concat", recent, x, axis=axis)
+        time.keep(recent, time.slice(joined, axis, -held))
+    # each step completes `stride` outputs, of which none is missing
+    extra[place] = max(stride - span, extra[place] if time.at_end else 0)
+    sides = [(0, 0) if other == place else crop for other, crop in enumerate(crops)]
+    kept = {"strides", "dilations", "group"} & attributes.keys()
+    y = time.add(
+        "ConvTranspose",
+        joined,
+        *node.inputs[1:],
+        **{name: attributes[name] for name in kept},
+        pads=[number for column in zip(*sides, strict=True) for number in column],
+        output_padding=extra,
+    )
+    excess = 0 if time.at_end else max(0, span - stride)
+    y = time.slice(y, axis, held * stride, -excess if excess else None)
+    y = time.upsampled(x, y, stride, max(0, beyond))
+    if before or after or beyond < 0:
+        y = time.padded(node, y, -before, -(after + max(0, -beyond)), 0)
+    time.define(node.outputs[0], y, time.timing(y))

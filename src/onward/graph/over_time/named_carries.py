@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from ...errors import SignatureError
 from ..declared import as_declared, check_names
 from ..graph import Graph, Input
-from ..node import AnyArray
+from ..node import AnyArray, Node
 from ..simplification.simplify import simplify
 from .streamed import Axes, Carry, Streamed
 
@@ -39,8 +38,7 @@ def streamed_with(
     returned = [name for name in outputs if name not in carry.values()]
     constants = {name: a for name, a in graph.constants.items() if name not in carry}
     constants |= {name: as_declared(declared[name], value).copy() for name, value in fixed.items()}
-    streamed = replace(
-        graph,
+    streamed = graph.replaced(
         inputs=[declared[name] for name in (*carry, *rest)],
         outputs=tuple(outputs[name] for name in (*carry.values(), *returned)),
         declared_outputs=(),
@@ -60,6 +58,55 @@ def streamed_with(
         for name in carry
     )
     return Streamed(simplify(streamed), carries, outputs=(Axes(),) * len(returned))
+
+
+def from_zeros(graph: Graph) -> Graph:
+    """Return the graph over its first input whose states start at zeros and are not returned.
+
+    The states are the inputs of `found_carries`. Their open sizes are those of the axes of the first input
+    that have the same names; a state with another open size stays an input.
+    """
+    x, *others = graph.inputs
+    pairs = found_carries(graph)
+    zeros = {d.name: d for d in others if d.name in pairs and _follows(d, x)}
+    if not zeros:
+        return graph
+    nodes, constants = [], dict(graph.constants)
+    shape = f"{x.name}/shape"
+    nodes.append(Node("Shape", (x.name,), (shape,), {}, shape))
+    for declared in zeros.values():
+        name, sizes = declared.name, []
+        for place, axis in enumerate(declared.axes or ()):
+            sizes.append(f"{name}/size_{place}")
+            if isinstance(axis, int):
+                constants[sizes[-1]] = np.array([axis])
+            else:
+                constants[f"{sizes[-1]}/axis"] = np.array([(x.axes or ()).index(axis)])
+                nodes.append(Node("Gather", (shape, f"{sizes[-1]}/axis"), (sizes[-1],), {}, name))
+        nodes.append(Node("Concat", tuple(sizes), (f"{name}/sizes",), {"axis": 0}, name))
+        value = {"value": np.zeros(1, declared.dtype)}
+        nodes.append(Node("ConstantOfShape", (f"{name}/sizes",), (name,), value, name))
+    returned = [
+        (declared, output)
+        for declared, output in zip(graph.declared_outputs, graph.outputs, strict=True)
+        if declared.name not in {pairs[name] for name in zeros}
+    ]
+    return graph.replaced(
+        inputs=[declared for declared in graph.inputs if declared.name not in zeros],
+        declared_outputs=tuple(declared for declared, _ in returned),
+        outputs=tuple(output for _, output in returned),
+        nodes=[*nodes, *graph.nodes],
+        constants={name: array for name, array in constants.items() if name not in zeros},
+        defaults=frozenset(graph.defaults - zeros.keys()),
+        carries={name: output for name, output in graph.carries.items() if name not in zeros},
+    ).without_unused()
+
+
+def _follows(state: Input, x: Input) -> bool:
+    """Whether the shape of a state is known from the shape of x."""
+    if state.axes is None or state.dtype is None:
+        return False
+    return all(isinstance(axis, int) or axis in (x.axes or ()) for axis in state.axes)
 
 
 def _zeros(declared: Input, batch: int) -> AnyArray:

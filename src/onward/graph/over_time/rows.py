@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import islice, product
 from typing import NoReturn
 
@@ -76,7 +75,7 @@ class _RowBuilder:
             if name not in self._axes:
                 raise ArgumentError(f"the output {name} has no row of its own for each row of the input")
             axes.append(self._axes[name])
-        return replace(self._graph, nodes=self._nodes), axes
+        return self._graph.replaced(nodes=self._nodes), axes
 
     def _add(self, node: Node) -> None:
         if node.operation == "Recurrent" and self._axes.get(node.inputs[0]) == 0:
@@ -153,7 +152,7 @@ class _RowBuilder:
         name = f"{node.outputs[0]}/shape"
         array = np.array([-1 if other == place else size for other, size in enumerate(y)])
         self._one[name] = self._several[name] = self._graph.constants[name] = array
-        return replace(node, inputs=(x, name))
+        return node._replace(inputs=(x, name))
 
     def _refuse(self, reason: str) -> NoReturn:
         raise ArgumentError(reason)
@@ -166,7 +165,7 @@ class _RowBuilder:
         perm = {"perm": [1, 0, 2]}
         swapped, y = f"{node.outputs[0]}/rows", f"{node.outputs[0]}/steps"
         self._append(Node("Transpose", (x,), (swapped,), perm, node.name, node.source))
-        self._append(replace(node, inputs=(swapped, "", *states), outputs=(y, *node.outputs[1:])))
+        self._append(node._replace(inputs=(swapped, "", *states), outputs=(y, *node.outputs[1:])))
         self._append(Node("Transpose", (y,), (node.outputs[0],), perm, node.name, node.source))
 
 

@@ -1,5 +1,6 @@
 """Stream a graph over sequences: find the time axis of its input, and build the graphs over blocks."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, product
@@ -14,7 +15,8 @@ from ..simplification.simplify import simplify
 from .streamed import Axes, Streamed
 from .transformation import BlockBuilder
 
-LENGTHS = 20011, 30011  # of the two sequences that show where time is
+LENGTHS = 20011, 30011  # of the two sequences that show where time is: primes, unlike any other size
+EVEN_LENGTHS = 20480, 30720  # for models that halve their steps and double them again
 RECURRENT = ("Recurrent", "MaskedRecurrent")
 SEVERAL = 3  # rows that show where the batch is
 MAX_GUESSES = 500  # of the sizes of axes that the file leaves open
@@ -25,6 +27,7 @@ class Layout(NamedTuple):
 
     shape: tuple[int, ...]
     axes: Axes
+    lengths: tuple[int, int] = LENGTHS  # two lengths of sequences that the model takes
 
     def open_axes(self) -> tuple[int | str, ...]:
         """Return the axes of an input of any number of steps and rows."""
@@ -44,12 +47,12 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
     """
     graph, x = _with_fixed(graph, fixed)
     layout = find_layout(graph, x, time_axis)
-    first, second = (_inferred(graph, x, layout.at(length, batch)) for length in LENGTHS)
+    first, second = (_inferred(graph, x, layout.at(length, batch)) for length in layout.lengths)
     graph = flattened(graph, {x.name: first[x.name]})
-    first, second = (_inferred(graph, x, layout.at(length, batch)) for length in LENGTHS)
+    first, second = (_inferred(graph, x, layout.at(length, batch)) for length in layout.lengths)
     axis = layout.axes.time
     assert axis is not None
-    builder = BlockBuilder(graph, first, second, x.name, axis, at_end=False)
+    builder = BlockBuilder(graph, first, second, {x.name: axis}, at_end=False)
     block = builder.build().without_unused()
     block.inputs[-1] = x._replace(axes=layout.open_axes())
     timings = [builder.timing(name) for name in graph.outputs]
@@ -60,11 +63,11 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
         tuple(builder.carries),
         layout.axes,
         tuple(Axes(t.axis if t else None, row) for t, row in zip(timings, rows, strict=True)),
-        max((timing.latency for timing in timed), default=0),
+        math.ceil(max((timing.latency for timing in timed), default=0)),
         all(not timing.stages for timing in timed),
-        BlockBuilder(graph, first, second, x.name, axis, at_end=True).build().without_unused(),
+        BlockBuilder(graph, first, second, {x.name: axis}, at_end=True).build().without_unused(),
         step_shape=layout.shape,
-        block_shape=layout.at(LENGTHS[0], 1),
+        block_shape=layout.at(layout.lengths[0], 1),
     )
 
 
@@ -81,7 +84,7 @@ def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, Input]:
     constants = graph.constants | {
         name: as_declared(declared[name], value).copy() for name, value in fixed.items()
     }
-    alone = replace(graph, inputs=free, constants=constants, defaults=frozenset())
+    alone = graph.replaced(inputs=free, constants=constants, defaults=frozenset())
     return simplify(alone), free[0]
 
 
@@ -128,7 +131,8 @@ def _layouts(graph: Graph, x: Input, time_axis: int | None) -> Iterator[Layout]:
             for sizes in product(guesses, repeat=len(unknown)):
                 found = dict(zip(unknown, sizes, strict=True))
                 shape = tuple(1 if axis in (time, batch) else found.get(axis, size) for axis, size in axes)
-                yield Layout(shape, Axes(time, batch))  # type: ignore[arg-type]  # open sizes are replaced
+                for lengths in (LENGTHS, EVEN_LENGTHS):
+                    yield Layout(shape, Axes(time, batch), lengths)  # type: ignore[arg-type]  # open sizes are replaced
 
 
 def _constant_sizes(graph: Graph) -> list[int]:
@@ -143,9 +147,9 @@ def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
     """Whether the steps and the rows of each recurrent node are those of the input."""
     is_fixed = layout.axes.batch is not None and isinstance((x.axes or ())[layout.axes.batch], int)
     rows = SEVERAL if layout.axes.batch is not None and not is_fixed else 1
-    first, second = (_inferred(graph, x, layout.at(length, rows)) for length in LENGTHS)
+    first, second = (_inferred(graph, x, layout.at(length, rows)) for length in layout.lengths)
     graph = flattened(graph, {x.name: first[x.name]})
-    first, second = (_inferred(graph, x, layout.at(length, rows)) for length in LENGTHS)
+    first, second = (_inferred(graph, x, layout.at(length, rows)) for length in layout.lengths)
     recurrent = [node.inputs[0] for node in graph.nodes if node.operation in RECURRENT]
     if any(name not in first for name in graph.outputs):
         return False
@@ -155,13 +159,23 @@ def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
     return all(a[0] != b[0] and (a[1] == rows or is_given) for a, b in shapes)
 
 
+def output_axes(graph: Graph, x: Input, layout: Layout) -> list[Axes]:
+    """Return the time axis and the batch axis of each output."""
+    first, second = (_inferred(graph, x, layout.at(length, 1)) for length in layout.lengths)
+    found = []
+    for name, batch in zip(graph.outputs, _batch_axes(graph, x, layout, graph.outputs), strict=True):
+        sizes = zip(first[name].shape, second[name].shape, strict=True)
+        found.append(Axes(next((axis for axis, (a, b) in enumerate(sizes) if a != b), None), batch))
+    return found
+
+
 def _batch_axes(graph: Graph, x: Input, layout: Layout, names: Sequence[str]) -> list[int | None]:
     """Return the axis of each value that grows with the number of rows."""
     if layout.axes.batch is None:
         return [None] * len(names)
-    one = _inferred(graph, x, layout.at(LENGTHS[0], 1))
+    one = _inferred(graph, x, layout.at(layout.lengths[0], 1))
     try:
-        several = _inferred(graph, x, layout.at(LENGTHS[0], SEVERAL))
+        several = _inferred(graph, x, layout.at(layout.lengths[0], SEVERAL))
     except OnwardError:  # the file fixes the batch size
         several = one
     found: list[int | None] = []

@@ -25,13 +25,14 @@ class Carry(NamedTuple):
     """A value that an output of the graph passes to an input of the next call.
 
     `initial` is its value at the start. Its length along `axes.time` may vary from call to call; if
-    `any_shape`, so may its shape.
+    `any_shape`, so may its shape. If there is a `source`, the carry starts at that value of the whole graph.
     """
 
     name: str
     initial: AnyArray
     axes: Axes = NO_AXES
     any_shape: bool = False
+    source: str = ""
 
 
 @dataclass

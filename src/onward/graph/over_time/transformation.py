@@ -4,8 +4,9 @@ Each operation adds its own nodes (`Operation.over_time`). An operation without 
 if it does not combine the steps of a sequence (`Operation.combining`), and is refused otherwise.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,44 +18,22 @@ from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.registry import Known, named
 from .streamed import Axes, Carry
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where time is in a value, and when its steps are complete.
-
-    Step k is complete after k * stride + latency + 1 steps of the input. `stages` are (delay, stride) of the
-    windows before it: values with equal stages always have the same number of complete steps. The last `tail`
-    steps become complete only at the end of the sequence.
-    """
-
-    axis: int
-    stages: tuple[tuple[int, int], ...] = ()
-    latency: int = 0
-    stride: int = 1
-    tail: int = 0
-
-    def after(self, delay: int, stride: int, tail: int) -> "Timing":
-        """Return the timing of windows over the value, the first of which is complete `delay` steps later."""
-        stages = self.stages
-        if (delay, stride) != (0, 1):
-            if stride == 1 and delay > 0 and stages and stages[-1][1] == 1 and stages[-1][0] > 0:
-                stages = (*stages[:-1], (stages[-1][0] + delay, 1))
-            else:
-                stages = (*stages, (delay, stride))
-        return Timing(self.axis, stages, self.latency + delay * self.stride, self.stride * stride, tail)
+from .timing import Timing
 
 
 class BlockBuilder:
     """Builds the graph over one block, or over the end of the sequence if `at_end`.
 
     `first` and `second` are the values of the graph for sequences of two lengths: what differs between them
-    depends on time.
+    depends on time. `axes` are the time axes of the inputs that are sequences.
     """
 
-    def __init__(self, graph: Graph, first: Values, second: Values, x: str, axis: int, at_end: bool) -> None:
+    def __init__(
+        self, graph: Graph, first: Values, second: Values, axes: Mapping[str, int], at_end: bool
+    ) -> None:
         self._source, self._first, self._second, self._at_end = graph, dict(first), second, at_end
-        self._timings: dict[str, Timing | None] = {x: Timing(axis)}  # None: the result for the steps so far
+        # None: the result for the steps so far
+        self._timings: dict[str, Timing | None] = {name: Timing(axis) for name, axis in axes.items()}
         self._lengths: dict[str, Timing] = {}  # the sequences whose shapes decide about a value
         self._names: dict[str, str] = {"": ""}
         self._nodes: list[Node] = []
@@ -101,7 +80,7 @@ class BlockBuilder:
             self._copy(node)
 
     def _copy(self, node: Node) -> None:
-        self._nodes.append(replace(node, inputs=tuple(self._names.get(name, name) for name in node.inputs)))
+        self._nodes.append(node._replace(inputs=tuple(self._names.get(name, name) for name in node.inputs)))
 
     def _differs(self, name: str) -> bool:
         """Whether a known value depends on the length of the sequence."""
@@ -123,6 +102,12 @@ class BlockBuilder:
             if (deciding is None or place not in deciding) and self.timing(name) is None:
                 self.refuse(node, "it computes with the length of the sequence")
 
+    @property
+    def stride(self) -> int:
+        """The number of input steps after which all strides are at the same phase again."""
+        strides = (timing.stride for timing in self._timings.values() if timing is not None)
+        return math.lcm(*(Fraction(stride).numerator for stride in strides))
+
     # What rules ask.
 
     def timing(self, name: str) -> Timing | None:
@@ -136,7 +121,7 @@ class BlockBuilder:
         array = self._first[name]
         if len(axes) != 1 or not isinstance(array, np.ndarray) or (array != array.flat[0]).any():
             return None
-        return replace(source, axis=axes[0])
+        return source._replace(axis=axes[0])
 
     def axis(self, name: str) -> int | None:
         """Return the time axis of a value, or None."""
@@ -152,6 +137,10 @@ class BlockBuilder:
         """Return a value that does not depend on the values of the sequence, for one length."""
         value = self._first.get(name)
         return value if isinstance(value, np.ndarray) else None
+
+    def is_independent(self, name: str) -> bool:
+        """Whether a value depends neither on the values of the sequence nor on its length."""
+        return name not in self._timings and self.timing(name) is None and not self._differs(name)
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is the same for all lengths of the sequence."""
@@ -215,14 +204,19 @@ class BlockBuilder:
         self._number += 1
         return f"{next(filter(None, self._node.outputs))}/{what}:{self._number}"
 
-    def carry(self, node: Node, initial: AnyArray, axis: int | None, suffix: str = "") -> str:
-        """Add a value that the next call takes from this one; its length may vary along a time axis."""
+    def carry(
+        self, node: Node, initial: AnyArray, axis: int | None, suffix: str = "", source: str = ""
+    ) -> str:
+        """Add a value that the next call takes from this one; its length may vary along a time axis.
+
+        If `source` names a value of the graph, the carry starts at that value instead of at `initial`.
+        """
         base = f"{node.name}.{suffix or node.operation.lower()}"
         name, number = base, 1
         while any(c.name == name for c in self.carries):
             number += 1
             name = f"{base}_{number}"
-        self.carries.append(Carry(name, initial, Axes(axis)))
+        self.carries.append(Carry(name, initial, Axes(axis), source=source))
         self._first[name] = Signature.of(initial)
         return name
 
@@ -255,9 +249,9 @@ class BlockBuilder:
             if timing is not None and timing.axis in combined:
                 self.refuse(node, "it combines the steps of the whole sequence")
         inputs, timing = self._aligned_with(node.inputs, timings)
-        kept = replace(node, inputs=inputs)
+        kept = node._replace(inputs=inputs)
         for output in filter(None, node.outputs):
-            self._timings[output] = replace(timing, axis=self._time_axis(node, output))
+            self._timings[output] = timing._replace(axis=self._time_axis(node, output))
             self._names.pop(output, None)
         self._copy(kept)
 
@@ -287,7 +281,7 @@ class BlockBuilder:
         latest = max(found.values(), key=lambda timing: timing.latency)
         tail = max(timing.tail for timing in found.values())
         if len({timing.stages for timing in found.values()}) == 1:
-            return tuple(names), replace(latest, tail=tail)
+            return tuple(names), latest._replace(tail=tail)
         if len({timing.stride for timing in found.values()}) > 1:
             self.refuse(self._node, "its inputs have different rates")
         pairs, axes = [], []
@@ -302,7 +296,7 @@ class BlockBuilder:
             self.keep(held, rest)
         aligned = dict(zip(found, results, strict=False))
         stages = (*latest.stages, (0, 0, *(timing.stages for timing in found.values())))
-        joined = replace(latest, stages=stages, tail=tail)  # type: ignore[arg-type]  # unlike any other stages
+        joined = latest._replace(stages=stages, tail=tail)  # type: ignore[arg-type]  # unlike any other stages
         return tuple(aligned.get(name, name) for name in names), joined
 
     def windows(
@@ -325,6 +319,23 @@ class BlockBuilder:
         # a sequence of few steps does not have the whole tail, but steps of padding that are complete earlier
         tail = (0 if before >= reach else timing.tail) + after
         return self.define_new(y, timing.after(reach - 1 - before, stride, tail // stride))
+
+    def upsampled(self, x: str, value: str, factor: int, tail: int) -> str:
+        """Set the timing of a value with `factor` steps for each step of x, and `tail` more at the end."""
+        timing = self.timing(x)
+        assert timing is not None
+        rate = Fraction(1, factor)
+        stages = timing.stages if factor == 1 else (*timing.stages, (0, rate))
+        after = timing._replace(stages=stages, stride=timing.stride * rate, tail=timing.tail * factor + tail)
+        return self.define_new(value, after)
+
+    def ones_like_steps(self, x: str) -> str:
+        """Return ones in the shape of x (batch, channels, ...) for one channel."""
+        shape = self.add("Shape", x)
+        first, rest = self.slice(shape, 0, 0, 1), self.slice(shape, 0, 2)
+        sizes = self.add("Concat", first, self.constant(np.array([1])), rest, axis=0)
+        ones = self.add("ConstantOfShape", sizes, value=np.ones(1, self.dtype(x)))
+        return self.define_new(ones, self.timing(x))
 
     def _ended(self, node: Node, x: str, initial: AnyArray, axis: int, after: int, padding: Any) -> str:
         """Return all remaining steps, with padding after the last one."""
@@ -371,15 +382,14 @@ class BlockBuilder:
         assert timing is not None
         held_back = max(0, count - timing.tail)
         left_out = count if self._at_end else held_back
-        y, after = x, replace(timing, tail=timing.tail - count)
+        y, after = x, timing._replace(tail=timing.tail - count)
         if held_back:
             y = self.windows(node, x, held_back + 1, 1, 0, 0, 0)
             windows = self.timing(y)
             assert windows is not None
-            after = replace(windows, tail=0)
+            after = windows._replace(tail=0)
         if left_out:
-            numbers = ([0], [-left_out], [timing.axis])
-            y = self.add("Slice", y, *(self.constant(np.array(n)) for n in numbers))
+            y = self.slice(y, timing.axis, 0, -left_out)
         return self.define_new(y, after)
 
     def every(self, node: Node, x: str, step: int) -> str:
@@ -390,10 +400,14 @@ class BlockBuilder:
         numbers = ([0], [np.iinfo(np.int64).max], [timing.axis], [step])
         return self.define_new(self.add("Slice", y, *(self.constant(np.array(n)) for n in numbers)), timing)
 
+    def slice(self, x: str, axis: int, start: int, end: int | None = None) -> str:
+        """Return a part of a value along an axis."""
+        numbers = ([start], [np.iinfo(np.int64).max if end is None else end], [axis])
+        return self.add("Slice", x, *(self.constant(np.array(n)) for n in numbers))
+
     def last(self, x: str, axis: int) -> str:
         """Return the last step of a value, or none if it has none."""
-        numbers = ([-1], [np.iinfo(np.int64).max], [axis])
-        return self.add("Slice", x, *(self.constant(np.array(n)) for n in numbers))
+        return self.slice(x, axis, -1)
 
     def latest(self, node: Node, x: str) -> str:
         """Return the last step so far, zeros before the first one."""

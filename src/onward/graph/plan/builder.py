@@ -3,7 +3,6 @@
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,15 +23,15 @@ Packed = TypeVar("Packed")
 ALIGNMENT = 64  # bytes in a cache line
 
 
-@dataclass
 class Weights:
     """The packed weights and planners that all plans of one graph share."""
 
-    lasting: frozenset[int]  # the ids of the arrays that live as long as the graph
-    packed: dict[Any, Any] = field(default_factory=dict)  # matrices and recurrent layers
-    planners: dict[int, Any] = field(default_factory=dict)  # of the bodies of nodes, by the id of the body
-    runs: dict[int, int] = field(default_factory=dict)  # of nodes in one run of a body, by the id of the body
-    limit: MemoryLimit = field(default_factory=MemoryLimit)
+    def __init__(self, lasting: frozenset[int]) -> None:
+        self.lasting = lasting  # the ids of the arrays that live as long as the graph
+        self.packed: dict[Any, Any] = {}  # matrices and recurrent layers
+        self.planners: dict[int, Any] = {}  # of the bodies of nodes, by the id of the body
+        self.runs: dict[int, int] = {}  # of nodes in one run of a body, by the id of the body
+        self.limit = MemoryLimit()
 
 
 class Builder:
@@ -93,13 +92,13 @@ class Builder:
         self,
         source: tuple[NDArray[Any] | None, ...],
         variant: Any,
-        make: Callable[[], tuple[NDArray[Any], NDArray[Any] | None]],
+        make: Callable[[], tuple[NDArray[Any] | None, ...]],
     ) -> _core.Dense:
-        """Return the matrix (O, K) and bias that `make` returns, packed once for all plans of the graph."""
+        """Return the arguments of `Dense` that `make` returns, packed once for all plans of the graph."""
 
         def pack() -> _core.Dense:
-            W, bias = make()
-            return _core.Dense(np.ascontiguousarray(W), None if bias is None else np.ascontiguousarray(bias))
+            W, *others = (None if array is None else np.ascontiguousarray(array) for array in make())
+            return _core.Dense(W, *others)  # type: ignore[arg-type]  # W is not None
 
         return self.shared(source, variant, pack)
 

@@ -7,7 +7,6 @@ or run in NumPy between the steps.
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from ..memory import MemoryLimit, size_of
 from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.registry import Operation, Value, named
-from .builder import Builder, Bytes, Weights, aligned_zeros
+from .builder import Builder, Weights, aligned_zeros
 from .loops import run_count
 from .view import DTYPES, View
 
@@ -37,8 +36,7 @@ class Location(NamedTuple):
 Source = Any  # a known array, a Location, or None for an omitted input
 
 
-@dataclass(frozen=True)
-class NumPyNode:
+class NumPyNode(NamedTuple):
     """A node that runs in NumPy between the steps of the core."""
 
     node: Node
@@ -49,8 +47,7 @@ class NumPyNode:
     limit: MemoryLimit | None  # of outputs whose sizes the plan does not know
 
 
-@dataclass(frozen=True)
-class Rest:
+class Rest(NamedTuple):
     """The nodes after one whose output shapes depend on the values of its inputs: a graph of its own."""
 
     graph: Graph
@@ -58,19 +55,18 @@ class Rest:
     copied: int  # how many nodes this graph and those before it have
 
 
-@dataclass
 class Program:
     """A compiled graph: segments of core steps, NumPy nodes, and where its outputs are."""
 
-    core: _core.Plan = field(default_factory=lambda: _core.Plan([0, 0]))
-    constants: Bytes = field(default_factory=lambda: aligned_zeros(0))
-    arena_size: int = 0  # bytes
-    steps: list[str] = field(default_factory=list)  # the name and the output shape of each step of the core
-    inputs: list[str] = field(default_factory=list)  # for NumPy nodes, "" for those in spaces of the plan
-    # of each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
-    signature: list[tuple[str, tuple[int, ...], bytes | None]] = field(default_factory=list)
-    segments: list[tuple[int, int] | NumPyNode | Rest] = field(default_factory=list)
-    outputs: list[Source] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.core, self.constants = _core.Plan([0, 0]), aligned_zeros(0)
+        self.arena_size = 0  # bytes
+        self.steps: list[str] = []  # the name and the output shape of each step of the core
+        self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan
+        # of each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
+        self.signature: list[tuple[str, tuple[int, ...], bytes | None]] = []
+        self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
+        self.outputs: list[Source] = []
 
 
 class Compiler:
@@ -116,7 +112,7 @@ class Compiler:
         else:
             self._program.outputs = [self._output(self._values[name]) for name in self._outputs]
         self._end_segment()
-        only_steps = all(isinstance(segment, tuple) for segment in self._program.segments)
+        only_steps = all(type(segment) is tuple for segment in self._program.segments)
         self._program.core, self._program.constants = self._builder.build(optimize=only_steps)
         self._program.steps = [_described(*step) for step in self._builder.steps]
         if only_steps:

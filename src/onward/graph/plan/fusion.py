@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .view import ARENA, View
 
@@ -14,8 +13,7 @@ Step = tuple[str, tuple[Any, ...]]
 MOST_INPUTS, MOST_OPERATIONS = 7, 16  # of a fused step
 
 
-@dataclass
-class Expression:
+class Expression(NamedTuple):
     """Operations (kind, function, a, b) on numbered operands: first the inputs, then the earlier results."""
 
     operations: list[tuple[str, Any, int, int]]

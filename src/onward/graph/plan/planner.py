@@ -8,7 +8,6 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from ... import _core
 from ...errors import ArgumentError, MemoryLimitError, OnwardError
 from ..graph import Graph, bodies
 from ..memory import MemoryLimit, size_of
+from ..node import Signature
 from ..operations.registry import named
 from .builder import Weights, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
@@ -25,13 +25,16 @@ from .view import View
 
 MAX_PLANS = 8  # the most recent signatures
 
+# From a graph, its inputs (arrays or signatures) and its weights to a plan that runs block by block, or None.
+InBlocks = Callable[[Graph, Sequence[Any], Weights], Any]
+
 
 class Planner:
     """Plans a graph for each signature of its inputs and runs the plans.
 
     A signature consists of the shapes and dtypes of the inputs and, if `parameters`, of the values of integer
     and boolean scalars, such as a sampling rate. A scalar that takes more than `max_plans` values becomes
-    an ordinary input.
+    an ordinary input. `in_blocks` returns how to run calls that need much memory, or None.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Planner:
         max_plans: int = MAX_PLANS,
         copied: int = 0,
         weights_size: int | None = None,
+        in_blocks: InBlocks | None = None,
     ) -> None:
         self.graph, self._copied = graph, copied
         self._weights_size = weights_size  # in bytes, of a whole model before it was simplified
@@ -50,9 +54,9 @@ class Planner:
             weights = Weights(frozenset(map(id, constants)))
             self._weights_size = weights_size or sum(array.nbytes for array in constants)
         self._weights = weights
-        self._parameters, self._max_plans = parameters, max_plans
+        self._parameters, self._max_plans, self._in_blocks = parameters, max_plans, in_blocks
         self._varying: set[int] = set()
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._plans: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
         _planners.add(self)
         self._names = tuple(declared.name for declared in graph.inputs)
@@ -71,13 +75,16 @@ class Planner:
                 return tuple(results)
             planner, inputs = results
 
-    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
+    def run(
+        self, args: tuple[Any, ...], inputs: dict[str, Any], outputs: tuple[Any, ...] = ()
+    ) -> tuple[Any, ...] | None:
         """Run the plan for inputs in order and by name, and return its outputs.
 
-        Returns None if there is no such plan yet, or if it has steps in NumPy.
+        Arrays in `outputs` with the shape and dtype of the output in their place hold the results. Returns
+        None if there is no such plan yet, or if it has steps in NumPy.
         """
         try:
-            return self._ready(args, inputs)
+            return self._ready(args, inputs, outputs)
         except IndexError as error:  # a step met an index out of range; it names its node
             raise ArgumentError(str(error)) from None
 
@@ -86,11 +93,11 @@ class Planner:
         """The limit on the memory of the values of the whole model."""
         return self._weights.limit
 
-    def find(self, inputs: Sequence[Any]) -> Plan | None:
+    def find(self, inputs: Sequence[Any]) -> Any:
         """Return the existing plan for the signature of these inputs, or None."""
         return self._plans.get(self._signature(inputs))
 
-    def _plan(self, inputs: Sequence[Any]) -> Plan:
+    def _plan(self, inputs: Sequence[Any]) -> Any:
         with self._lock:
             signature = self._signature(inputs)
             plan = self._plans.get(signature)
@@ -98,15 +105,22 @@ class Planner:
                 parameters = [kind is not None and kind[2] is not None for kind in signature]
                 if self._weights_size is not None:
                     self._weights.limit.allow(inputs, self._weights_size)
-                compiler = Compiler(self.graph, inputs, parameters, self._weights, self._copied)
-                program = compiler.compile()
-                plan = self._plans[signature] = Plan(program, self._weights, self._parameters)
+                plan = self._plans[signature] = self._new_plan(inputs, parameters)
                 if len(self._plans) > self._max_plans:
                     self._plans.popitem(last=False)
                     self._stop_following()
                 entries = [plan.entry for plan in self._plans.values() if plan.entry is not None]
                 self._ready = _core.Plans(self._names, entries)
             return plan
+
+    def _new_plan(self, inputs: Sequence[Any], parameters: Sequence[bool]) -> Any:
+        if self._in_blocks is not None and all(isinstance(array, np.ndarray) for array in inputs):
+            known = [a if p else Signature.of(a) for a, p in zip(inputs, parameters, strict=True)]
+            blocks = self._in_blocks(self.graph, known, self._weights)
+            if blocks is not None:
+                return blocks
+        compiler = Compiler(self.graph, inputs, parameters, self._weights, self._copied)
+        return Plan(compiler.compile(), self._weights, self._parameters)
 
     def _signature(self, inputs: Sequence[Any]) -> Any:
         signature: list[Any] = []
@@ -133,6 +147,7 @@ class Planner:
             "parameters": self._parameters,
             "max_plans": self._max_plans,
             "weights_size": self._weights_size,
+            "in_blocks": self._in_blocks,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -331,5 +346,5 @@ def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
                 if id(body) not in weights.planners:
                     weights.planners[id(body)] = Planner(body, weights, follows)
                 planners[name] = weights.planners[id(body)]
-        return replace(segment, attributes={**segment.node.attributes, **planners})
+        return segment._replace(attributes={**segment.node.attributes, **planners})
     return segment

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +57,7 @@ def _transpose(s: Simplifier, node: Node) -> Iterator[Node]:
     if perm is not None and list(perm) == list(range(len(perm))):
         s.alias(node.outputs[0], x)
     else:
-        yield replace(node, inputs=(x,), attributes={} if perm is None else {"perm": perm})
+        yield node._replace(inputs=(x,), attributes={} if perm is None else {"perm": perm})
 
 
 @rewrite("Reshape")
@@ -66,7 +65,7 @@ def _reshape(s: Simplifier, node: Node) -> Iterator[Node]:
     """The second of two shapes decides, unless it copies sizes of the first."""
     before, shape = s.makers.get(node.inputs[0]), _integers(s, node, 1)
     if before is not None and before.operation in ("Reshape", "Flatten") and shape and 0 not in shape:
-        node = replace(node, inputs=(before.inputs[0], node.inputs[1]))
+        node = node._replace(inputs=(before.inputs[0], node.inputs[1]))
     yield node
 
 

@@ -1,6 +1,5 @@
 """Simplify a graph once, before any plan: fold constants, and recognize idioms of exporters."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ class Simplifier:
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
 
     def add(self, node: Node) -> None:
-        node = replace(node, inputs=tuple(self.names.get(name, name) for name in node.inputs))
+        node = node._replace(inputs=tuple(self.names.get(name, name) for name in node.inputs))
         operation = OPERATIONS[node.operation]
         if node.operation == "If" and node.inputs[0] in self.constants:
             self._inline(node)
@@ -137,7 +136,7 @@ class Simplifier:
         for name, body in node.attributes.items():
             if isinstance(body, Graph):
                 own = len(body.inputs) - captured
-                inner = replace(body, constants=dict(body.constants))
+                inner = body.replaced(constants=dict(body.constants))
                 for declared, array in zip(body.inputs[own:], outer[first:], strict=True):
                     if array is not None:
                         inner.constants[declared.name] = array
@@ -145,12 +144,12 @@ class Simplifier:
                 attributes[name] = simplify(inner)
         if "captured" in attributes:
             attributes["captured"] = sum(place >= first for place in kept)
-        return replace(node, inputs=tuple(node.inputs[place] for place in kept), attributes=attributes)
+        return node._replace(inputs=tuple(node.inputs[place] for place in kept), attributes=attributes)
 
     def finish(self) -> Graph:
         """Return the simplified graph without unused nodes and constants."""
         outputs = tuple(self.names.get(name, name) for name in self.source.outputs)
-        whole = replace(self.source, nodes=self.nodes, outputs=outputs, constants=self.constants)
+        whole = self.source.replaced(nodes=self.nodes, outputs=outputs, constants=self.constants)
         return whole.without_unused()
 
 

@@ -1,0 +1,176 @@
+"""`onward serve`: run live streams of a model over WebSockets."""
+
+import gc
+import ipaddress
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from ..errors import ArgumentError, FileError
+from ..formats import load
+from ..layers.base import Layer
+from ..serve.app import Server, listen, raise_file_limit
+from ..serve.service import Limits, Service
+from ..serve.steps import steps_of
+from .common import complete_model, model_file
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.3 only
+    """A duration such as 2ms or 0.5s, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        number, factor = (value[:-2], 1e-3) if value.endswith("ms") else (value.removesuffix("s"), 1.0)
+        try:
+            return max(0.0, float(number)) * factor
+        except ValueError:
+            self.fail(f"{value!r} is not a duration such as 2ms or 0.5s", param, ctx)
+
+
+def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Split the values NAME=VALUE of an option."""
+    for value in values:
+        if "=" not in value:
+            raise click.BadParameter(f"expected NAME=VALUE, not {value!r}", ctx, param)
+    return dict(value.split("=", 1) for value in values)
+
+
+def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        return {name: np.asarray(json.loads(text)) for name, text in _pairs(ctx, param, values).items()}
+    except ValueError as error:
+        raise click.BadParameter(f"expected a number or a JSON list after '=': {error}", ctx, param) from None
+
+
+@click.command(epilog="Example:  onward serve vowels")
+@click.argument("model", shell_complete=complete_model)
+@click.option("--port", default=8000, show_default=True, help="Port to listen on; 0 chooses a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--tick",
+    type=Duration(),
+    default="2ms",
+    show_default=True,
+    help="Messages that arrive within this time run together.",
+)
+@click.option(
+    "--carry",
+    multiple=True,
+    callback=_pairs,
+    metavar="IN=OUT",
+    help="An input that the next step takes from an output.",
+)
+@click.option(
+    "--set",
+    "fixed",
+    multiple=True,
+    callback=_arrays,
+    metavar="NAME=VALUE",
+    help="An input with a fixed value.",
+)
+@click.option(
+    "--time-axis", type=int, help="The axis of the input that is time. Default: that of the recurrent layers."
+)
+@click.option(
+    "--keep", default=60.0, show_default=True, help="Seconds to keep a stream without a connection."
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="File that keeps the streams across restarts. Default: MODEL-PORT.streams in the working directory.",
+)
+@click.option("--max-message", default=Limits.message, show_default=True, help="Largest message, in bytes.")
+@click.option(
+    "--max-body", default=Limits.body, show_default=True, help="Largest body of POST /run, in bytes."
+)
+@click.option(
+    "--max-connections", default=Limits.connections, show_default=True, help="Largest number of connections."
+)
+@click.option(
+    "--queue",
+    default=Limits.queue,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Messages of a connection that may wait.",
+)
+@click.option(
+    "--idle",
+    default=float(Limits.idle),
+    show_default=True,
+    help="Seconds until a silent connection is closed.",
+)
+@click.option("--token", envvar="ONWARD_TOKEN", show_envvar=True, help="Token that requests must carry.")
+@click.option("--origin", "origins", multiple=True, help="Origin of pages elsewhere that may open streams.")
+def serve(
+    model: str,
+    port: int,
+    host: str,
+    tick: float,
+    carry: dict[str, str],
+    fixed: dict[str, Any],
+    time_axis: int | None,
+    keep: float,
+    state: Path | None,
+    max_message: int,
+    max_body: int,
+    max_connections: int,
+    queue: int,
+    idle: float,
+    token: str | None,
+    origins: tuple[str, ...],
+) -> None:
+    """Run live streams of MODEL over WebSockets.
+
+    MODEL is a bundled model (see `onward models`) or a file with a model that streams. A connection to
+    /stream is a stream: it takes steps as bytes or JSON, and returns the outputs. POST /run scores whole
+    sequences, / is a page to try it, and /metrics is for Prometheus.
+
+    SIGTERM finishes the current step, saves the streams and closes the connections.
+    """
+    path = model_file(model)
+    options = {**({"carry": carry} if carry else {}), **fixed}
+    if time_axis is not None:
+        options["time_axis"] = time_axis
+    steps = steps_of(_model(path, model), options)
+    steps.warm_up()
+    raise_file_limit()
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    limits = Limits(max_message, max_body, max_connections, queue, idle)
+    states = (state or Path(f"{path.stem}-{port}.streams")) if keep else None
+    service = Service(
+        path.name, steps, limits, tick=tick, keep=keep, states=states, token=token or None, origins=origins
+    )
+    if token is None and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+        click.echo(
+            click.style("Warning: no --token: anyone who reaches this address can use it", "yellow"), err=True
+        )
+    click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (stop with Ctrl-C)")
+    gc.freeze()  # the model and the modules stay: no collection need visit them
+    Server(service).run([listening])
+
+
+def _model(path: Path, name: str) -> Layer:
+    """The model, or the only layer, in a file."""
+    net = load(path)
+    if isinstance(net, dict):
+        if net.only_layer is None:
+            raise ArgumentError(
+                f"{name} contains layers ({', '.join(net)}) but no forward(): connect them in Python with "
+                "onward.load(...).sequential(...), save the result and use the new file"
+            )
+        return net.only_layer
+    return net
+
+
+def _listen(host: str, port: int) -> Any:
+    try:
+        return listen(host, port)
+    except OSError as error:
+        raise FileError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error

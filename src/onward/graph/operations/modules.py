@@ -1,0 +1,64 @@
+"""The modules that define each operation; they are imported when a graph first uses the operation."""
+
+# The modules that have to be imported for some operations: the first defines them, a second adds rules.
+NAMES = {
+    "accumulation": "CumSum CumProd",
+    "activations": (
+        "Exp Mish Relu Sigmoid Softplus Softsign Tanh Elu HardSigmoid LeakyRelu Selu Affine ScaledTanh "
+        "ThresholdedRelu Celu Gelu HardSwish Swish QuickGelu BiasGelu FastGelu PRelu Shrink Erf"
+    ),
+    "attention": "Attention RotaryEmbedding",
+    "blocks": "Continue Skip Align OverWindows",
+    "casting": "Cast CastLike BitCast",
+    "columns": "Col2Im",
+    "control": "If Loop Scan Python Check Recorded",
+    "convolutions transposed": "ConvTranspose",
+    "convolutions windows": "Conv",
+    "creation": "Shape Size ConstantOfShape Range EyeLike Trilu",
+    "elementwise": (
+        "Abs Neg Sign Ceil Floor Round Log Reciprocal Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
+        "Acosh Atanh Not BitwiseNot IsNaN IsInf Add Sub Mul Div Equal Greater GreaterOrEqual Less "
+        "LessOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitShift Mod Pow Max Min Sum Mean Where "
+        "Clip"
+    ),
+    "indexing": (
+        "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
+    ),
+    "losses": "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
+    "masked_recurrent": "MaskedRecurrent",
+    "movement": (
+        "Identity Reshape Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "
+        "DepthToSpace SpaceToDepth ReverseSequence Concat"
+    ),
+    "normalization": (
+        "Softmax LogSoftmax BatchNormalization Standardize LayerNormalization InstanceNormalization "
+        "GroupNormalization RMSNormalization LpNormalization LRN MeanVarianceNormalization "
+        "SkipLayerNormalization SkipSimplifiedLayerNormalization"
+    ),
+    "optional": "Optional OptionalGetElement OptionalHasElement",
+    "padding": "Pad CenterCropPad PadStart PadEnd",
+    "pooling": "MaxUnpool GlobalAveragePool GlobalMaxPool GlobalLpPool",
+    "pooling windows": "MaxPool AveragePool LpPool SumPool",
+    "products": "MatMul Gemm FusedMatMul Det Einsum",
+    "quantization integers": (
+        "QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger ConvInteger QLinearMatMul "
+        "QLinearConv"
+    ),
+    "quantized_functions": (
+        "QGemm QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QLinearAveragePool "
+        "QLinearGlobalAveragePool QLinearConcat"
+    ),
+    "quantized_functions integers": "MatMulIntegerToFloat DynamicQuantizeMatMul",
+    "quantized_products": "QuantizedMatMul QuantizedConv",
+    "quantized_recurrent integers": "DynamicQuantizeLSTM",
+    "random": "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
+    "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",
+    "reductions": (
+        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+        "ReduceSum ReduceSumSquare RunningSum"
+    ),
+    "resize": "Resize GridSample AffineGrid",
+    "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",
+    "signal": "DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix",
+}
+MODULES = {name: modules.split() for modules, names in NAMES.items() for name in names.split()}

@@ -1,0 +1,157 @@
+"""Run a call on long sequences block by block, with working memory that does not depend on their length."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import OnwardError
+from .. import memory
+from ..declared import UNNAMED
+from ..graph import Graph
+from ..inference import flattened, infer
+from ..memory import size_of
+from ..node import AnyArray, Signature
+from ..operations.registry import Known
+from ..plan.builder import Weights
+from ..plan.planner import Planner
+from .streamed import MAX_PLANS
+from .transformation import BlockBuilder
+
+BLOCK_MEMORY = 1 << 24  # bytes of the values of one block
+
+
+class Output(NamedTuple):
+    """An output of a call: known, joined from blocks along an axis, or the result of the last block."""
+
+    signature: Signature
+    array: AnyArray | None
+    axis: int | None
+
+
+class BlockPlan:
+    """Runs a graph over inputs of one signature, block by block along an axis of some inputs.
+
+    Raises ArgumentError, which names the node, if an operation needs all blocks at once.
+    """
+
+    entry = None  # the core cannot run it without Python
+
+    def __init__(
+        self,
+        graph: Graph,
+        signatures: Mapping[str, Known],
+        axes: Mapping[str, int],
+        blocks: int,
+        weights: Weights,
+    ) -> None:
+        longer = {name: _twice(known, axes.get(name)) for name, known in signatures.items()}
+        graph = flattened(graph, signatures)
+        first, second = infer(graph, signatures), infer(graph, longer)
+        builder = BlockBuilder(graph, first, second, axes, at_end=False)
+        block = builder.build().without_unused()
+        end = BlockBuilder(graph, first, second, axes, at_end=True).build().without_unused()
+        self._carries = tuple(builder.carries)
+        sources = tuple(carry.source for carry in self._carries if carry.source)
+        start = graph.replaced(outputs=sources).without_unused()
+        self._start, self._block, self._end = (
+            Planner(part, weights, max_plans=MAX_PLANS) for part in (start, block, end)
+        )
+        self._outputs = [
+            Output(builder.signature(name), builder.known(name), builder.axis(name)) for name in graph.outputs
+        ]
+        weights.limit.check(size_of(output.signature for output in self._outputs))
+        self._axes = [axes.get(declared.name) for declared in graph.inputs]
+        self._length = next(signatures[name].shape[axis] for name, axis in axes.items())
+        steps = self._length // blocks
+        self._steps = max(1, steps - steps % builder.stride)
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return the outputs of the graph."""
+        results = [
+            np.empty(*output.signature) if output.array is None else output.array.copy()
+            for output in self._outputs
+        ]
+        filled, carried = [0] * len(results), self._initial(inputs)
+        for start in range(0, self._length, self._steps):
+            block = self._block_at(start, inputs)
+            if start + self._steps < self._length:
+                found = self._block(*carried, *block)
+                carried, found = found[: len(carried)], found[len(carried) :]
+            else:
+                found = self._end(*carried, *block)
+            for place, (output, part) in enumerate(zip(self._outputs, found, strict=True)):
+                if output.array is not None:
+                    continue
+                if output.axis is None:
+                    results[place] = part
+                else:
+                    stop = filled[place] + part.shape[output.axis]
+                    results[place][_part(output.axis, filled[place], stop)] = part
+                    filled[place] = stop
+        return results
+
+    def timed(self, inputs: Sequence[Any], calls: int) -> list[tuple[str, float]]:
+        """Return the steps of the first block with the median time of `calls` runs, in seconds."""
+        arguments = [*self._initial(inputs), *self._block_at(0, inputs)]
+        self._block(*arguments)
+        found: list[tuple[str, float]] = self._block.find(arguments).timed(arguments, calls)
+        return found
+
+    def _block_at(self, start: int, inputs: Sequence[Any]) -> list[Any]:
+        return [
+            array if axis is None else array[_part(axis, start, start + self._steps)]
+            for array, axis in zip(inputs, self._axes, strict=True)
+        ]
+
+    def _initial(self, inputs: Sequence[Any]) -> Sequence[AnyArray]:
+        """Return the carries before the first block."""
+        sources = iter(self._start(*inputs))
+        return [next(sources) if carry.source else carry.initial for carry in self._carries]
+
+
+def run_in_blocks(graph: Graph, inputs: Sequence[Known], weights: Weights) -> BlockPlan | None:
+    """Return a plan that runs a graph in blocks, or None if it needs little memory or all blocks at once.
+
+    `inputs` are arrays that are the same in all calls, or signatures. Blocks run along the longest axis for
+    which that is possible: a time axis, if each step needs a fixed number of later ones, or a batch axis.
+    """
+    signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
+    try:
+        values = infer(graph, signatures, weights.limit).values()
+    except OnwardError:  # that of the plan for all blocks names the node as well
+        return None
+    needed = size_of(value for value in values if isinstance(value, Signature))
+    if needed <= memory.WHOLE_MEMORY:
+        return None
+    for axes in _long_axes(graph, signatures):
+        with contextlib.suppress(OnwardError):
+            return BlockPlan(graph, signatures, axes, -(-needed // BLOCK_MEMORY), weights)
+    return None
+
+
+def _long_axes(graph: Graph, signatures: Mapping[str, Known]) -> Iterator[dict[str, int]]:
+    """Yield the axes along which blocks may run, by input, the longest first; names join those of inputs."""
+    found: dict[Any, dict[str, int]] = {}
+    for declared in graph.inputs:
+        shape = signatures[declared.name].shape
+        for axis, (size, name) in enumerate(zip(shape, declared.axes or [""] * len(shape), strict=True)):
+            is_named = isinstance(name, str) and name not in UNNAMED
+            found.setdefault((size, name if is_named else (declared.name, axis)), {})[declared.name] = axis
+    for (size, _), axes in sorted(found.items(), key=lambda item: -item[0][0]):
+        if size > 1:
+            yield axes
+
+
+def _twice(known: Known, axis: int | None) -> Known:
+    """Return the signature of an input that is twice as long along an axis."""
+    if axis is None:
+        return known
+    shape = list(known.shape)
+    shape[axis] *= 2
+    return Signature(tuple(shape), known.dtype)
+
+
+def _part(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    return (*[slice(None)] * axis, slice(start, stop))

@@ -1,0 +1,159 @@
+"""The content of messages: the inputs and outputs of one or more steps, as bytes or as JSON."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError, DtypeError, ShapeError
+from .frames import BINARY, UNMASKED, header
+
+AnyArray = NDArray[Any]
+# of all streams of a call: an array (n, T, ...), or an array (T, ...) for each if their lengths differ
+Output = AnyArray | list[AnyArray]
+
+
+class Port(NamedTuple):
+    """An input of one step of one stream. A size that the model leaves open is None."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+class Input(NamedTuple):
+    """The bytes of a message in order of the inputs, and whether it is JSON and has no time axis."""
+
+    payload: bytes
+    mask: bytes = UNMASKED
+    is_json: bool = False
+    is_step: bool = False
+
+
+class InputFormat:
+    """Decodes messages: the inputs of T >= 1 steps, each as bytes in order, or as JSON by name."""
+
+    def __init__(self, ports: Sequence[Port]) -> None:
+        self.ports = ports
+        sizes = [[size for size in port.shape if size is not None] for port in ports]
+        unknown = sum(None in port.shape for port in ports)
+        if unknown and (len(ports) > 1 or ports[0].shape.count(None) > 1):
+            names = ", ".join(port.name for port in ports)
+            raise ArgumentError(f"cannot tell the sizes of {names} from the size of a message")
+        self.is_open = bool(unknown)
+        self._sizes = [
+            math.prod(known) * port.dtype.itemsize for known, port in zip(sizes, ports, strict=True)
+        ]
+        self.step_bytes = sum(self._sizes)  # if a size is open, the smallest
+
+    def check(self, size: int) -> None:
+        """Raise ShapeError unless a message of so many bytes holds one or more steps."""
+        if not size or size % self.step_bytes:
+            inputs = ", ".join(f"{port.name} {list(port.shape)} {port.dtype}" for port in self.ports)
+            raise ShapeError(
+                f"a message has {size} bytes, but must hold a multiple of {self.step_bytes}: {inputs}"
+            )
+
+    def from_bytes(self, payload: bytes) -> Input:
+        """Check a binary message."""
+        self.check(len(payload))
+        return Input(payload)
+
+    def from_object(self, data: Any) -> Input:
+        """Check an object from JSON, the inputs by name; a model with one input also takes its bare value.
+
+        Raises ArgumentError, ShapeError, DtypeError.
+        """
+        names = [port.name for port in self.ports]
+        if not isinstance(data, dict) and len(names) == 1:
+            data = {names[0]: data}
+        if not isinstance(data, dict) or set(data) != set(names):
+            raise ArgumentError(f"a JSON message must be an object with the keys {', '.join(names)}")
+        arrays = [_array(port, data[port.name]) for port in self.ports]
+        has_time = [array.ndim > len(port.shape) for port, array in zip(self.ports, arrays, strict=True)]
+        blocks = [array if timed else array[None] for array, timed in zip(arrays, has_time, strict=True)]
+        lengths = {len(block) for block in blocks}
+        if len(lengths) > 1 or 0 in lengths or (self.is_open and lengths != {1}):
+            raise ShapeError(f"the inputs have {sorted(lengths)} steps, but need the same number, at least 1")
+        (length,) = lengths
+        payload = np.concatenate([block.reshape(length, -1).view(np.uint8) for block in blocks], axis=1)
+        return Input(payload.tobytes(), is_json=True, is_step=not any(has_time))
+
+    def arrays(self, inputs: Sequence[Input]) -> list[AnyArray]:
+        """Return each input of several messages of equal size as an array (n, T, ...)."""
+        n = len(inputs)
+        data = np.frombuffer(b"".join([each.payload for each in inputs]), np.uint8)
+        masks = np.frombuffer(b"".join([each.mask for each in inputs]), np.uint32)
+        if masks.any():
+            data = (data.view(np.uint32).reshape(n, -1) ^ masks[:, None]).view(np.uint8)
+        rows = data.reshape(n, 1 if self.is_open else len(data.reshape(-1)) // n // self.step_bytes, -1)
+        if self.is_open:
+            ends = [rows.shape[2]]
+        else:
+            ends = np.cumsum(self._sizes).tolist()
+        blocks = [
+            np.ascontiguousarray(rows[:, :, start:end]).view(port.dtype)
+            for port, start, end in zip(self.ports, [0, *ends], ends, strict=False)
+        ]
+        return [
+            block.reshape(*rows.shape[:2], *(-1 if size is None else size for size in port.shape))
+            for port, block in zip(self.ports, blocks, strict=True)
+        ]
+
+
+def parsed(text: bytes) -> Any:
+    """Return the object in a JSON text. Raises ArgumentError."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"expected JSON: {error}") from None
+
+
+def _array(port: Port, value: Any) -> AnyArray:
+    """Return a value of JSON as an array of one step or of a block."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError) as error:
+        raise ShapeError(f"{port.name} is not a regular array: {error}") from None
+    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and port.dtype.kind not in "f"):
+        raise DtypeError(f"{port.name} holds {array.dtype}, but must hold numbers of dtype {port.dtype}")
+    for shape in (array.shape, array.shape[1:]):
+        fits = len(shape) == len(port.shape) and all(
+            expected in (None, size) for size, expected in zip(shape, port.shape, strict=True)
+        )
+        if fits and array.size:
+            with np.errstate(all="ignore"):
+                return np.ascontiguousarray(array, port.dtype)
+    raise ShapeError(
+        f"{port.name} has shape {array.shape}, but must be one step {list(port.shape)} or a block of steps"
+    )
+
+
+def binary_frames(outputs: Sequence[Output], n: int) -> list[bytes]:
+    """Return the answer to each of n streams as a binary frame: its outputs as bytes, in order."""
+    if any(isinstance(output, list) for output in outputs):
+        rows = [b"".join([np.ascontiguousarray(output[i]).tobytes() for output in outputs]) for i in range(n)]
+        return [header(BINARY, len(row)) + row for row in rows]
+    parts = [np.ascontiguousarray(output).reshape(n, -1).view(np.uint8) for output in outputs]
+    start = np.frombuffer(header(BINARY, sum(part.shape[1] for part in parts)), np.uint8)
+    block = np.concatenate([np.broadcast_to(start, (n, start.size)), *parts], axis=1)
+    size, data = block.shape[1], block.tobytes()
+    return [data[place : place + size] for place in range(0, n * size, size)]
+
+
+def to_object(names: Sequence[str], outputs: Sequence[AnyArray], is_step: bool) -> dict[str, Any]:
+    """Return the outputs (T, ...) of one stream for JSON, by name; those of a step have no time axis.
+
+    Numbers that JSON lacks become null.
+    """
+    found: dict[str, Any] = {}
+    for name, output in zip(names, outputs, strict=True):
+        y = output[0] if is_step and len(output) == 1 else output
+        if y.dtype.kind == "f" and not np.isfinite(y).all():
+            y = y.astype(object)
+            y[~np.isfinite(y.astype(np.float64))] = None
+        found[name] = y.tolist()
+    return found

@@ -1,0 +1,119 @@
+"""What the connections and the pages of a server share: the model, the clock, the streams and the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from .metrics import Metrics
+from .sessions import Session, Sessions
+from .steps import Steps
+from .ticks import Ticker
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server accepts: bytes, numbers and seconds."""
+
+    message: int = 1 << 20
+    body: int = 64 << 20  # of POST /run
+    connections: int = 10_000
+    queue: int = 16  # messages of a connection that wait for a tick
+    idle: float = 300
+
+
+class Service:
+    """Serves the streams of one model. Starts with the streams in the file `states`, if it exists."""
+
+    def __init__(
+        self,
+        name: str,
+        steps: Steps,
+        limits: Limits | None = None,
+        *,
+        tick: float = 0.002,
+        keep: float = 60,
+        states: Path | None = None,
+        token: str | None = None,
+        origins: Collection[str] = (),
+    ) -> None:
+        self.name, self.steps, self.limits = name, steps, limits or Limits()
+        self.metrics = Metrics()
+        self.ticker = Ticker(steps, tick, self.metrics)
+        self.sessions = Sessions(steps.pool, keep, self.limits.connections)
+        self.connections: set[Connection] = set()
+        self.is_stopping = False
+        self._states, self._token, self._origins = states, token, set(origins)
+        self._tasks: list[asyncio.Task[None]] = []
+        if states is not None and states.exists():
+            self.sessions.load(states)
+
+    def start(self) -> None:
+        """Start the clock, in the running event loop."""
+        self._tasks = [asyncio.create_task(self.ticker.run()), asyncio.create_task(self._clean_up())]
+
+    async def stop(self) -> None:
+        """Finish the tick, save the streams and close the connections. Raises FileError."""
+        self.is_stopping = True
+        await self.ticker.stop()
+        try:
+            if self._states is not None:
+                self.sessions.save(self._states)
+        finally:
+            for connection in list(self.connections):
+                connection.shutdown()
+            for task in self._tasks:
+                task.cancel()
+
+    async def _clean_up(self) -> None:
+        """Every second, end idle connections and streams that have been kept long enough."""
+        while True:
+            await asyncio.sleep(1)
+            async with self.ticker.lock:
+                self.sessions.expire()
+            for connection in list(self.connections):
+                connection.end_if_idle(self.limits.idle)
+
+    def is_authorized(self, authorization: str | None, token: str | None) -> bool:
+        """Whether a request carries the token, as a bearer or in its query; compares in constant time."""
+        if self._token is None:
+            return True
+        found = (authorization or "").removeprefix("Bearer ") or token or ""
+        return hmac.compare_digest(found.encode(), self._token.encode())
+
+    def is_origin_allowed(self, origin: str | None, host: str | None) -> bool:
+        """Whether a page may connect: one of this server or of the allowed origins.
+
+        Browsers let any page open WebSockets to any server, also to one on loopback.
+        """
+        return origin is None or origin in self._origins or urlsplit(origin).netloc == host
+
+    def description(self) -> dict[str, Any]:
+        """The model, its inputs and outputs."""
+        inputs = [
+            {"name": port.name, "shape": list(port.shape), "dtype": str(port.dtype)}
+            for port in self.steps.inputs.ports
+        ]
+        return {"model": self.name, "inputs": inputs, "outputs": list(self.steps.output_names)}
+
+    def hello(self, session: Session) -> dict[str, Any]:
+        """The first message of a connection."""
+        return {"id": session.key, "position": session.position, **self.description()}
+
+    def metrics_text(self) -> str:
+        """The metrics in the Prometheus text format."""
+        return self.metrics.text(
+            {
+                "connections": ("Open WebSocket connections.", len(self.connections)),
+                "streams": ("Streams, connected or kept.", len(self.sessions)),
+                "kept_streams": ("Streams kept without a connection.", self.sessions.kept),
+            }
+        )

@@ -1,0 +1,240 @@
+"""What the server needs of a model: its inputs, steps of a pool, and runs over whole sequences."""
+
+import threading
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..graph.model import Model
+from ..layers.base import Layer
+from ..streaming.graph_pool import MAX_ROWS, GraphPool
+from ..streaming.graph_stream import GraphStream, SequenceStream
+from ..streaming.sequence_pool import SequencePool
+from .messages import AnyArray, Input, InputFormat, Output, Port
+from .stream_pool import StreamPool
+
+CAPACITY = 64  # of a new pool, which grows as needed
+WARM = 2 * MAX_ROWS - 1  # this many rows need every plan of a pool
+
+
+class Steps:
+    """A model that streams: runs steps of a pool, and whole sequences.
+
+    Inputs and outputs are arrays (n, T, ...) for n streams and T steps.
+    """
+
+    inputs: InputFormat
+    output_names: Sequence[str]
+
+    def __init__(self, pool: Any, stream: Any) -> None:
+        self.pool, self._stream = pool, stream
+        self._lock = threading.Lock()  # of the stream
+
+    @abstractmethod
+    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        """Run T steps of some streams. A call that raises changes no stream."""
+
+    @abstractmethod
+    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
+        """Run the stream over inputs (T, ...) from the start to the end."""
+
+    def run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
+        """Run a whole sequence of inputs (T, ...) and return the outputs (T, ...)."""
+        with self._lock:
+            self._stream.reset()
+            return self._run(arrays)
+
+    def warm_up(self) -> None:
+        """Step many new streams once, so that the first clients do not wait while the model is prepared."""
+        if not self.inputs.is_open:
+            ids = self.pool.open(WARM).tolist()
+            zeros = self.inputs.arrays([Input(bytes(self.inputs.step_bytes))] * WARM)
+            try:
+                self.step(ids, zeros)
+            finally:
+                self.pool.close(ids)
+
+    def _step_by_step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[list[AnyArray]]:
+        """Return the outputs of each step, (n, ...) in the layout of the pool, all or none."""
+        length = arrays[0].shape[1]
+        before = self.pool.state(ids) if length > 1 else None
+        try:
+            return [self._step(ids, [array[:, t] for array in arrays]) for t in range(length)]
+        except BaseException:
+            if before is not None:
+                self.pool.set_state(ids, before)
+            raise
+
+    def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        raise NotImplementedError
+
+
+class LayerSteps(Steps):
+    """The steps of layers that stream as one chain."""
+
+    output_names = ("y",)
+
+    def __init__(self, pool: Any, stream: Any) -> None:
+        super().__init__(pool, stream)
+        model = pool._model
+        # layers without a step shape of their own, such as Embedding, take integers
+        dtype = np.dtype(model.model.dtype if model.step_shape else np.int32)
+        self.inputs = InputFormat([Port("x", model.step_shape, dtype)])
+
+    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        return [np.stack([y for (y,) in self._step_by_step(ids, arrays)], axis=1)]
+
+    def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        return [self.pool.step(ids, arrays[0])]
+
+    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
+        return [self._stream(arrays[0])]
+
+
+class GraphSteps(Steps):
+    """The steps of a whole model whose states are inputs and outputs."""
+
+    def __init__(self, pool: GraphPool, stream: Any, output_names: Sequence[str]) -> None:
+        super().__init__(pool, stream)
+        self.output_names = output_names
+        self._count = pool._count
+        declared = pool._streamed.graph.inputs[self._count :]
+        self._axes = pool._axes[self._count :] or [0] * len(declared)  # of the rows
+        ports = []
+        for each, axis in zip(declared, self._axes, strict=True):
+            assert each.axes is not None
+            assert each.dtype is not None
+            sizes = [size if isinstance(size, int) else None for size in each.axes]
+            ports.append(Port(each.name, (*sizes[:axis], *sizes[axis + 1 :]), np.dtype(each.dtype)))
+        self.inputs = InputFormat(ports)
+
+    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        steps = self._step_by_step(ids, arrays)
+        return [np.stack(outputs, axis=1) for outputs in zip(*steps, strict=True)]
+
+    def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        x = [np.moveaxis(array, 0, axis) for array, axis in zip(arrays, self._axes, strict=True)]
+        outputs = self.pool.step(ids, *x)
+        axes = self.pool._output_axes[self._count :]
+        parts = outputs if isinstance(outputs, tuple) else (outputs,)
+        return [np.moveaxis(y, axis, 0) for y, axis in zip(parts, axes, strict=True)]
+
+    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
+        steps = []
+        for t in range(len(arrays[0])):
+            x = [np.expand_dims(array[t], axis) for array, axis in zip(arrays, self._axes, strict=True)]
+            outputs = self._stream(*x)
+            steps.append(outputs if isinstance(outputs, tuple) else (outputs,))
+        axes = self.pool._output_axes[self._count :] or [0] * len(self.output_names)
+        return [
+            np.stack([np.take(y, 0, axis) for y in outputs])
+            for outputs, axis in zip(zip(*steps, strict=True), axes, strict=True)
+        ]
+
+
+class SequenceSteps(Steps):
+    """The steps of a whole model over a sequence, which may complete none, one or several steps."""
+
+    def __init__(self, pool: SequencePool, stream: Any, output_names: Sequence[str]) -> None:
+        super().__init__(pool, stream)
+        self.output_names = output_names
+        self._streamed = streamed = pool._streamed
+        time, rows = streamed.x
+        shape = tuple(size for axis, size in enumerate(streamed.step_shape) if axis not in (time, rows))
+        dtype = streamed.graph.inputs[len(streamed.carries)].dtype
+        assert dtype is not None
+        assert time is not None
+        assert rows is not None
+        self._time = time - (rows < time)  # in an input without rows
+        self.inputs = InputFormat([Port(streamed.names[0], shape, np.dtype(dtype))])
+
+    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        y = self.pool.step(ids, np.moveaxis(arrays[0], 1, 1 + self._time))
+        outputs = y if isinstance(y, tuple) else (y,)
+        return [
+            self._timed(i, output, 1)
+            if isinstance(output, np.ndarray)
+            else [self._timed(i, row, 0) for row in output]
+            for i, output in enumerate(outputs)
+        ]
+
+    def _timed(self, i: int, y: AnyArray, axis: int) -> AnyArray:
+        """Return output i with the time axis at `axis`; one without a time axis is a single step."""
+        time, rows = self._streamed.outputs[i]
+        if time is None:
+            return np.expand_dims(y, axis)
+        return np.moveaxis(y, axis + time - (rows is not None and rows < time), axis)
+
+    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
+        x = np.moveaxis(arrays[0], 0, self._time)
+        blocks = [y if isinstance(y, tuple) else (y,) for y in (self._stream(x), self._stream.finish())]
+        return [
+            np.concatenate(parts[1:] if self._streamed.outputs[i].time is None else parts)
+            for i, parts in enumerate(
+                [
+                    [self._timed(i, y, 0) for y in outputs]
+                    for i, outputs in enumerate(zip(*blocks, strict=True))
+                ]
+            )
+        ]
+
+
+class StreamSteps(Steps):
+    """The steps of a whole model whose rows cannot run together: each stream runs on its own."""
+
+    pool: StreamPool
+
+    def __init__(self, stream: GraphStream, output_names: Sequence[str]) -> None:
+        super().__init__(StreamPool(stream.copy()), stream)
+        self.output_names = output_names
+        inputs, count = stream._streamed.graph.inputs, len(stream._streamed.carries)
+        rows = {axis for each in inputs[:count] for axis in each.axes or () if isinstance(axis, str)}
+        ports = []
+        for each in inputs[count:]:
+            axes = (None,) if each.axes is None else each.axes  # TorchScript declares none: take a vector
+            sizes = [axis if isinstance(axis, int) else 1 if axis in rows else None for axis in axes]
+            ports.append(Port(each.name, tuple(sizes), np.dtype(each.dtype or np.float32)))
+        self.inputs = InputFormat(ports)
+
+    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        streams = [self.pool.streams[number].copy() for number in ids]
+        rows = [_blocks(stream, [array[i] for array in arrays]) for i, stream in enumerate(streams)]
+        self.pool.streams |= zip(ids, streams, strict=True)
+        return [list(outputs) for outputs in zip(*rows, strict=True)]
+
+    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
+        return _blocks(self._stream, arrays)
+
+
+def _blocks(stream: GraphStream, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+    """Run a stream over inputs (T, ...), block by block, and return the outputs (T, ...)."""
+    results = [stream(*inputs) for inputs in zip(*arrays, strict=True)]
+    return [np.stack(y) for y in zip(*(y if isinstance(y, tuple) else (y,) for y in results), strict=True)]
+
+
+def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
+    """Return the steps of a model; `options` are those of `Model.pool`. Raises ArgumentError."""
+    if options and not isinstance(model, Model):
+        raise ArgumentError(f"{model!r} takes no options: its states are inside its layers")
+    stream = model.stream(**options)
+    if not isinstance(stream, GraphStream):
+        return LayerSteps(model.pool(CAPACITY, **options), stream)
+    assert isinstance(model, Model)
+    streamed = stream._streamed
+    carried = {carry.name for carry in streamed.carries}
+    pairs = {**model.carries, **(options.get("carry") or {})}
+    states = {output for name, output in pairs.items() if name in carried}
+    names = [name for name in model.outputs if name not in states]
+    try:
+        inputs = streamed.graph.inputs[len(carried) :]
+        if any(each.axes is None or each.dtype is None for each in inputs):
+            return StreamSteps(stream, names)
+        pool = model.pool(CAPACITY, **options)
+    except ArgumentError:
+        if isinstance(stream, SequenceStream):
+            raise
+        return StreamSteps(stream, names)
+    return (SequenceSteps if isinstance(pool, SequencePool) else GraphSteps)(pool, stream, names)

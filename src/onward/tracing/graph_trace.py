@@ -1,0 +1,155 @@
+"""Trace a whole model: record the gates and states of its recurrent nodes, and any intermediate values."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..core import arrays
+from ..core.arrays import Array
+from ..errors import ArgumentError
+from ..graph.graph import Graph
+from ..graph.inference import flattened
+from ..graph.model import Model
+from ..graph.node import AnyArray, Node, Signature
+from ..graph.over_time.sequences import Layout, output_axes
+from ..graph.over_time.streamed import Axes
+from ..graph.plan.planner import Planner
+from ..graph.simplification.simplify import simplify
+from ..layers.bptt import record_call
+from .trace import Recorded, Trace, by_name
+
+RECURRENT = ("Recurrent", "Step")
+MAX_SUGGESTIONS = 5
+
+
+def trace_graph(
+    model: Model, graph: Graph, inputs: Sequence[Any], values: Sequence[str], preactivations: bool
+) -> Trace:
+    """Run the graph of a model on its inputs, and record it; `Model.trace` documents the arguments."""
+    names = [declared.name for declared in graph.inputs]
+    known = {name: _known(value) for name, value in zip(names, inputs, strict=True)}
+    graph = flattened(graph, known)
+    found = _values(graph, values, inputs)
+    whole = simplify(graph)
+    nodes = [node for node in whole.nodes if node.operation in RECURRENT]
+    if not nodes and not values:
+        raise ArgumentError(f"{model!r} has no recurrent layer to trace: name intermediate values in values=")
+    results = _run(whole, [*whole.outputs, *(name for node in nodes for name in node.inputs)], inputs)
+    layers: dict[str, Recorded] = {}
+    for node in nodes:
+        for name, recorded in _record(node, results, preactivations).items():
+            layers[_unique(name, layers)] = recorded
+    y = results[whole.outputs[0]]
+    x, y, answer = _time_first(model, graph, inputs, y, layers)
+    return Trace(x, y, layers, answer, found)
+
+
+def _known(value: Any) -> Any:
+    """Return an integer scalar, which may decide about branches, as it is, and the signature of an array."""
+    is_parameter = not isinstance(value, np.ndarray) or (value.ndim == 0 and value.dtype.kind in "iub")
+    return value if is_parameter else Signature.of(value)
+
+
+def _run(graph: Graph, names: Sequence[str], inputs: Sequence[Any]) -> dict[str, Any]:
+    """Return some values of a graph by name."""
+    wanted = [name for name in dict.fromkeys(names) if name]
+    asked = graph.replaced(outputs=tuple(wanted), declared_outputs=())
+    return dict(zip(wanted, Planner(asked)(*inputs), strict=True))
+
+
+def _values(graph: Graph, values: Sequence[str], inputs: Sequence[Any]) -> dict[str, AnyArray]:
+    """Return intermediate values by their names, or by the names of the nodes that compute them."""
+    outputs = {node.name: next(filter(None, node.outputs), "") for node in graph.nodes}
+    outputs |= {name: name for node in graph.nodes for name in node.outputs}
+    outputs |= {name: name for name in (*graph.constants, *(d.name for d in graph.inputs))}
+    for name in values:
+        if name not in outputs:
+            close = ", ".join(difflib.get_close_matches(name, outputs, MAX_SUGGESTIONS, 0))
+            raise ArgumentError(f"the model has no value {name!r}; names like it are {close}")
+    if not values:
+        return {}
+    wanted = tuple(outputs[name] for name in values)
+    simpler = simplify(graph.replaced(outputs=wanted))
+    found = _run(simpler, simpler.outputs, inputs)
+    return {name: found[output] for name, output in zip(values, simpler.outputs, strict=True)}
+
+
+def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict[str, Recorded]:
+    """Return the record of each layer and direction of a recurrent node, by name."""
+    layer, reverse = node.attributes["layer"], node.attributes.get("reverse", False)
+    x, lengths, initial = _inputs(node, values)
+    steps = arrays.reversed_steps(x, lengths) if reverse else x
+    *_, records = record_call(layer, steps, initial, lengths, sums=preactivations)
+    T, B, _ = x.shape
+    valid = np.full(B, T) if lengths is None else lengths.astype(np.int64)
+    recorded, D = {}, layer.sizes.D
+    for place, suffix in enumerate(layer.suffixes()):
+        own = by_name(layer, records[place // D], place % D)
+        if reverse:
+            own = {name: arrays.reversed_steps(array, lengths) for name, array in own.items()}
+        direction = f"{suffix.removeprefix('_')}{'_reverse' if reverse else ''}"
+        recorded[f"{node.name}.{direction}"] = Recorded(own, x, valid)
+    return recorded
+
+
+def _inputs(node: Node, values: Mapping[str, Any]) -> tuple[AnyArray, AnyArray | None, Any]:
+    """Return x (T, B, I), the lengths and the initial state of a node."""
+    layer = node.attributes["layer"]
+    found: list[Any] = [values[name] if name else None for name in node.inputs]
+    if node.operation == "Step":  # the rows (..., I) and (..., H) of one step
+        leading = np.broadcast_shapes(*(a.shape[:-1] for a in found))
+        found = [np.broadcast_to(a, (*leading, a.shape[-1])).reshape(1, -1, a.shape[-1]) for a in found]
+        found.insert(1, None)
+    x, lengths, *states = (*found, None, None)[: 2 + len(layer.state_names)]
+    if all(state is None for state in states):
+        return x, lengths, None
+    shapes = layer.state_shapes(x.shape[1])
+    filled = [np.zeros(s, x.dtype) if a is None else a for a, s in zip(states, shapes, strict=True)]
+    return x, lengths, layer.join_state(*filled, *[None] * (2 - len(filled)))
+
+
+def _unique(name: str, names: Mapping[str, Any]) -> str:
+    """Return a name, with a number if another node of the file has the same one."""
+    node, _, layer = name.rpartition(".")
+    number, unique = 1, name
+    while unique in names:
+        number += 1
+        unique = f"{node}_{number}.{layer}"
+    return unique
+
+
+def _time_first(
+    model: Model, graph: Graph, inputs: Sequence[Any], y: AnyArray, layers: Mapping[str, Recorded]
+) -> tuple[Any, Any, Any]:
+    """Return the input and the output as (T, B, ...), and the function of `Trace.answers` if it needs one.
+
+    If the recurrent nodes do not show which axis of the input is time, return the input of the first of them
+    and the output as it is.
+    """
+    layout = model.layout if len(inputs) == 1 else None
+    if layout is None:
+        return (next(iter(layers.values())).x if layers else inputs[0]), y, None
+    axes = output_axes(graph, graph.inputs[0], layout)[0]
+    x = _moved(inputs[0], layout.axes)
+    if axes.time is not None:
+        return x, _moved(y, axes), None
+    return x, y, partial(_answer, model, x, layout, axes)
+
+
+def _moved(array: AnyArray, axes: Axes) -> AnyArray:
+    """Return an array with time first, then the batch."""
+    if axes.batch is None:
+        return np.moveaxis(array, axes.time or 0, 0)[:, None]
+    return np.moveaxis(array, (axes.time or 0, axes.batch), (0, 1))
+
+
+def _answer(model: Model, x: AnyArray, layout: Layout, axes: Axes, row: int, steps: int) -> Array:
+    """Return the first output of a model without its batch axis for the first steps of a row of x."""
+    part, (time, rows) = x[:steps, row : row + 1], layout.axes
+    assert time is not None
+    prefix = np.moveaxis(part[:, 0], 0, time) if rows is None else np.moveaxis(part, (0, 1), (time, rows))
+    y: Array = model._planner(prefix)[0]
+    return y if axes.batch is None else np.take(y, 0, axes.batch)

@@ -1,0 +1,44 @@
+"""`onward serve` checks its options before it listens."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from support.cli import invoke, message
+from support.sequence_graphs import stepper
+
+import onward
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--carry", "state"), "expected NAME=VALUE, not 'state'"),
+        (("--set", "rate=fast"), "expected a number or a JSON list after '='"),
+        (("--tick", "soon"), "'soon' is not a duration such as 2ms or 0.5s"),
+        (("--carry", "state=nothing"), "unknown outputs: nothing"),
+        (("--set", "speed=1"), "unknown inputs: speed"),
+    ],
+)
+def test_faulty_options_state_what_is_expected(
+    options: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    stepper().save(tmp_path / "stepper.safetensors")
+    result = invoke("serve", tmp_path / "stepper.safetensors", *options)
+    assert result.exit_code != 0 and expected in message(result)
+
+
+def test_models_that_cannot_be_served_are_refused(tmp_path: Path, state_dict: Path) -> None:
+    onward.LSTM(3, 4, bidirectional=True).save(tmp_path / "both.safetensors")
+    assert "cannot stream" in message(invoke("serve", tmp_path / "both.safetensors", expect=1))
+    assert "contains layers (encoder, head) but no forward()" in message(
+        invoke("serve", state_dict, expect=1)
+    )
+    assert "takes no options" in message(invoke("serve", "vowels", "--set", "x=1", expect=1))
+
+
+def test_a_port_in_use_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = invoke("serve", "vowels", "--port", str(port), expect=1)
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in message(result)

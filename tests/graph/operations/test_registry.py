@@ -1,0 +1,38 @@
+"""Operations are imported when they are first used: their modules are listed, and complete."""
+
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from onward.graph import operations
+from onward.graph.operations import OPERATIONS, registry
+from onward.graph.operations.modules import MODULES
+
+RULES = ("lower", "expand", "combines", "stream")
+
+
+def test_each_operation_is_listed_with_the_module_that_defines_it() -> None:
+    for module in pkgutil.iter_modules(operations.__path__):
+        import_module(f"{operations.__name__}.{module.name}")
+    assert registry._defined.keys() == MODULES.keys()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_rules_of_an_operation_come_from_modules_that_it_imports(name: str) -> None:
+    home, *_ = modules = [f"{operations.__name__}.{module}" for module in MODULES[name]]
+    for rule in filter(None, (getattr(OPERATIONS[name], rule) for rule in RULES)):
+        shared = getattr(sys.modules[home], rule.__name__, None) is rule  # imported by the first module
+        assert shared or rule.__module__ in modules
+
+
+def test_rules_in_other_modules_are_complete_whatever_is_imported_first() -> None:
+    code = """
+import onward.graph.operations.transposed, onward.graph.operations.quantized_recurrent
+from onward.graph.operations import OPERATIONS
+assert OPERATIONS["Conv"].stream and OPERATIONS["ConvTranspose"].lower and OPERATIONS["MaxPool"].stream
+assert OPERATIONS["DynamicQuantizeLSTM"].lower and OPERATIONS["QuantizeLinear"].lower
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

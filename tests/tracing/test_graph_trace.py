@@ -1,0 +1,120 @@
+"""Traces of whole models record every recurrent node, and any intermediate value, with the bits of a call."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.sequence_graphs import RandomGraph, detector, normal
+
+import onward
+from onward import errors
+from onward.graph import Graph, Model
+from onward.layers.recurrent import Recurrent
+
+RNG = np.random.default_rng(0)
+
+
+def recurrent_graph(layer: Recurrent[Any], **attributes: Any) -> Model:
+    """A graph of x (time, batch, I) with one recurrent node between elementwise nodes."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("time", "batch", layer.input_size))
+    scaled = graph.add("Tanh", x, name="scale", output="scaled")
+    outputs = 1 + len(layer.state_names)
+    y = graph.add_all("Recurrent", (scaled, ""), outputs, layer=layer, name="encoder/rnn", **attributes)
+    graph.outputs = (graph.add("Exp", y[0], name="head"), *y[1:])
+    return Model(graph)
+
+
+@pytest.mark.parametrize("cell", [onward.RNN, onward.GRU, onward.LSTM])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_record_of_a_node_is_that_of_its_layer(cell: Any, reverse: bool) -> None:
+    layer = cell(5, 7, num_layers=2, bidirectional=not reverse, rng=1)
+    x = normal(RNG, 6, 3, 5)
+    trace = recurrent_graph(layer, reverse=reverse).trace(x, preactivations=True)
+    ordered = np.tanh(x)[::-1] if reverse else np.tanh(x)
+    expected = layer.trace(trace["scaled"] if "scaled" in trace else ordered, preactivations=True)
+    for name, array in expected.items():
+        layer_name, _, own = name.rpartition(".")
+        full = f"encoder/rnn.{layer_name}{'_reverse' if reverse else ''}.{own}"
+        np.testing.assert_allclose(trace[full], array[::-1] if reverse else array, atol=2e-7)
+
+
+def test_states_have_the_bits_of_the_call_and_names_may_be_shortened() -> None:
+    model, x = recurrent_graph(onward.LSTM(5, 7, rng=1)), normal(RNG, 6, 3, 5)
+    y, h, c = model(x)
+    trace = model.trace(x, values=["scaled", "head"])
+    np.testing.assert_array_equal(trace["h"][-1], h[0])
+    np.testing.assert_array_equal(trace["rnn.l0.c"][-1], c[0])
+    np.testing.assert_array_equal(trace["head"], y)
+    np.testing.assert_array_equal(trace.y, y)
+    np.testing.assert_allclose(trace["scaled"], np.tanh(x), atol=2e-7)
+    assert list(trace.layers) == ["encoder/rnn.l0"]
+    assert trace["f"].shape == (6, 3, 7)
+
+
+def test_a_value_alone_needs_no_recurrent_node() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (2, 3))
+    graph.outputs = (graph.add("Exp", graph.add("Neg", x, output="negative"), output="y"),)
+    model, array = Model(graph), normal(RNG, 2, 3)
+    np.testing.assert_array_equal(model.trace(array, values=["negative"])["negative"], -array)
+    with pytest.raises(errors.ArgumentError, match="no recurrent layer to trace: name intermediate values"):
+        model.trace(array)
+    with pytest.raises(errors.ArgumentError, match="no value 'negativ'; names like it are negative"):
+        model.trace(array, values=["negativ"])
+
+
+def test_nodes_of_the_same_name_have_records_of_their_own() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("time", "batch", 4))
+    for _ in range(2):
+        layer = onward.GRU(4, 4, rng=len(graph.nodes))
+        x = graph.add_all("Recurrent", (x, ""), 2, layer=layer, name="cell")[0]
+    graph.outputs = (x,)
+    assert list(Model(graph).trace(normal(RNG, 3, 2, 4)).layers) == ["cell.l0", "cell_2.l0"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_graphs_record_the_outputs_of_their_layers(seed: int) -> None:
+    model, x = RandomGraph(seed).build(5), normal(RNG, 2, 30, 5)
+    layers = {name.rpartition(".")[0] for name in model.trace(x).layers}
+    trace = model.trace(x, values=sorted(layers))
+    for layer in layers:
+        top = max(name for name in trace.layers if name.startswith(f"{layer}."))
+        np.testing.assert_array_equal(trace[f"{top}.h"], trace[layer])
+
+
+def test_strided_layers_are_drawn_with_their_own_input(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    trace = detector(8).trace(normal(RNG, 2, 20, 8))
+    assert len(trace.x) == 20
+    assert len(trace["h"]) == 10
+    titles = [axes.get_title(loc="left") for axes in trace.plot(row=1).axes]
+    assert any("input of the layer" in title for title in titles)
+    assert trace.summary()["Recurrent_3.l0"].saturated.keys() == {"r", "z", "n"}
+    trace.save(tmp_path / "trace.npz")
+    with np.load(tmp_path / "trace.npz") as saved:
+        np.testing.assert_array_equal(saved["Recurrent_3.l0.h"], trace["h"])
+
+
+def test_answers_of_a_graph_without_steps_in_its_output_are_those_of_prefixes() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", "time", 4))
+    steps = graph.add("Transpose", x, perm=[1, 0, 2])
+    layer = onward.GRU(4, 5, bidirectional=True, rng=0)
+    y = graph.add_all("Recurrent", (steps, ""), 2, layer=layer)[0]
+    graph.outputs = (graph.add("ReduceMax", y, graph.add_constant(np.array([0])), keepdims=0),)
+    model, array = Model(graph), normal(RNG, 3, 6, 4)
+    answers = model.trace(array).answers(1)
+    np.testing.assert_array_equal(answers, np.stack([model(array[1:2, :t])[0] for t in range(1, 7)]))
+
+
+def test_omitted_states_start_at_zeros(tmp_path: Path) -> None:
+    net = onward.Sequential(onward.LSTM(5, 7, 2, rng=0), onward.Last(), onward.Linear(7, 3, rng=1))
+    net.export_onnx(tmp_path / "net.onnx")
+    model, x = onward.load(tmp_path / "net.onnx"), normal(RNG, 6, 2, 5)
+    trace, expected = model.trace(x), net.trace(x)
+    for own, other in zip(trace.values(), expected.values(), strict=True):
+        np.testing.assert_array_equal(own, other)
+    np.testing.assert_array_equal(trace.answers(1), expected.answers(1))

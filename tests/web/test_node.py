@@ -1,0 +1,97 @@
+"""Onward for JavaScript gives the bits of the Python package, in Node."""
+
+import base64
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onward
+from onward import bundled
+
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+HERE = Path(__file__).parent
+
+
+def decoded(array):
+    return np.frombuffer(base64.b64decode(array["data"]), np.float32).reshape(array["shape"])
+
+
+def run(tmp_path, cases):
+    """The answers of Node for (model or path, x, lengths or None)."""
+    described = []
+    for n, (model, x, lengths) in enumerate(cases):
+        causal = isinstance(model, Path) or model.causal
+        if not isinstance(model, Path):
+            model.save(tmp_path / f"{n}.safetensors")
+            model = tmp_path / f"{n}.safetensors"
+        integers = x.dtype.kind == "i"
+        data = x.astype(np.int32 if integers else np.float32)
+        described.append({
+            "model": str(model), "x": base64.b64encode(data.tobytes()).decode(), "shape": x.shape,
+            "integers": integers, "lengths": lengths, "streams": x.ndim == 1 + (not integers) and causal,
+        })  # fmt: skip
+    (tmp_path / "cases.json").write_text(json.dumps(described))
+    command = ["node", HERE / "answers.mjs", tmp_path / "cases.json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def check(model, x, lengths, answer):
+    options = {} if lengths is None else {"lengths": lengths}
+    y = model(x, **options)
+    np.testing.assert_array_equal(decoded(answer["y"]), y[0] if isinstance(y, tuple) else y)
+    trace = model.trace(x, preactivations=True, **options)
+    assert set(answer["trace"]) == set(trace)
+    for name, values in trace.items():
+        np.testing.assert_array_equal(decoded(answer["trace"][name]), values, err_msg=name)
+    if "stream" in answer and model.causal:
+        stream = model.stream()
+        for x_t, y_t in zip(x, answer["stream"], strict=True):
+            np.testing.assert_array_equal(decoded(y_t), stream(x_t))
+
+
+def test_bundled_models_give_the_bits_of_python(tmp_path):
+    data = np.load(bundled.datasets()["japanese_vowels_test"])
+    _, vocabulary = onward.text.load(bundled.models()["shakespeare"])
+    text = vocabulary.encode("KING RICHARD III:\nNow is the winter of our discontent")
+    cases = [
+        (bundled.models()["vowels"], data["x"][: data["lengths"][0]], None),
+        (bundled.models()["shakespeare"], text, None),
+        (bundled.models()["shakespeare"], text[:1], None),
+    ]
+    for (path, x, lengths), answer in zip(cases, run(tmp_path, cases), strict=True):
+        check(onward.load(path), x, lengths, answer)
+
+
+def models():
+    """Every cell with its options, every precision, several layers, both directions."""
+    for kind in (onward.RNN, onward.LSTM, onward.GRU):
+        for size, layers, both in ((1, 1, False), (7, 2, True), (33, 2, False)):
+            yield kind(5, size, layers, bidirectional=both, rng=size)
+        yield kind(5, 33, 2, rng=3, bias=False)
+        for precision in ("float16", "int8"):
+            yield onward.Sequential(kind(5, 33, 2, rng=1), onward.Linear(33, 7, rng=2)).quantize(precision)
+    yield onward.RNN(5, 7, nonlinearity="relu", rng=1)
+    yield onward.LSTM(5, 33, proj_size=9, rng=1)
+    yield onward.LSTM(5, 7, peephole=True, rng=1)
+    yield onward.LSTM(5, 7, coupled=True, clip=0.5, activations=("hard_sigmoid", "softsign", "elu"), rng=1)
+    yield onward.GRU(5, 7, reset_after=False, rng=1)
+    for last in (onward.Softmax(), onward.Activation("gelu"), onward.Activation("leaky_relu", 0.1)):
+        yield onward.Sequential(
+            onward.GRU(5, 9, rng=1), onward.Dropout(0.5), onward.Linear(9, 33, rng=2), last
+        )
+
+
+def test_every_cell_option_and_precision_gives_the_bits_of_python(tmp_path):
+    rng = np.random.default_rng(0)
+    cases = []
+    for model in models():
+        cases.append((model, rng.normal(size=(17, 5)).astype(np.float32), None))
+        cases.append((model, rng.normal(size=(11, 3, 5)).astype(np.float32), [11, 0, 4]))
+        cases.append((model, rng.normal(size=(50, 1, 5)).astype(np.float32) * 1e-3, None))
+    for (model, x, lengths), answer in zip(cases, run(tmp_path, cases), strict=True):
+        options = {} if lengths is None or isinstance(model, onward.Sequential) else {"lengths": lengths}
+        check(model, x, options.get("lengths", lengths), answer)
