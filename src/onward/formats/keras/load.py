@@ -23,10 +23,11 @@ from . import (  # noqa: F401 - each module registers its layers
     operations,
     recurrent,
 )
-from .layer import Context, Layer
+from .layer import LAYERS, Context, Layer
 from .model import whole_graph
 from .stored_weights import MODELS, ByLayer, ByPath, Tensor, Weights, arrays, layer_names
 
+__all__ = ["LAYERS", "load", "tensors", "weights_for"]
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
