@@ -40,6 +40,7 @@ def load(
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
     method: str | None = None,
     part: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Layer | Parts:
     """Load a model from an Onward, ONNX, Keras or TorchScript file, or layers from a state dict.
 
@@ -47,7 +48,9 @@ def load(
 
     - **TorchScript**: files of torch.jit.save are whole models. `method="encode"` runs another method than
       forward(), and `part="model.decoder"` a submodule. Attributes that a call changes are additional inputs,
-      with the file's values as defaults, and additional outputs.
+      with the file's values as defaults, and additional outputs. The code becomes one graph for all sizes of
+      its inputs; where sizes decide what it computes, `inputs={"x": ("batch", 512), "sr": 16000}` gives the
+      axes of tensors, as sizes or names of open sizes, and the values of numbers.
     - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
       no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
       them. A pickled nn.Sequential records its order and becomes a Sequential. If the
@@ -74,7 +77,7 @@ def load(
     data = files.mapped(path)
     kind = _format(path, data)
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
-    script_options = {"method": method, "part": part}
+    script_options = {"method": method, "part": part, "inputs": inputs}
     if kind != "keras":
         keras_options = {"keras_version": keras_version, "custom_objects": custom_objects}
         _reject(path, keras_options, "they apply to Keras files only")
@@ -87,7 +90,7 @@ def load(
 
         with _errors_naming(path):
             return keras.load(data, keras_version, custom_objects)
-    if kind == "torch" and (model := _script(path, data, method, part)) is not None:
+    if kind == "torch" and (model := _script(path, data, method, part, inputs)) is not None:
         _reject(path, torch_options, "the file records its options")
         return model
     _reject(path, script_options, "they apply to TorchScript files only")
@@ -216,7 +219,11 @@ def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
 
 
 def _script(
-    path: str | os.PathLike[str], data: zip.Data, method: str | None, part: str | None
+    path: str | os.PathLike[str],
+    data: zip.Data,
+    method: str | None,
+    part: str | None,
+    inputs: Mapping[str, Any] | None,
 ) -> Model | None:
     """Return the model of a TorchScript file, or None if the file contains no code."""
     is_zip = data[:4] == zip.SIGNATURE
@@ -230,7 +237,7 @@ def _script(
         content = archive.read(data)
         if not is_script(content) or (method is None and part is None and not has_forward(content)):
             return None
-        return Model(open_program(data, method or "forward", part or "").graph())
+        return Model(open_program(data, method or "forward", part or "").opened(inputs))
 
 
 def _reject(path: str | os.PathLike[str], options: Mapping[str, Any], reason: str) -> None:

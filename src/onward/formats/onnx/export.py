@@ -42,7 +42,7 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
         model = sequential(model)
     if isinstance(model, Model) and lengths:
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
-    graph = model._graph if isinstance(model, Model) else graph_of(model, lengths)
+    graph = model._whole() if isinstance(model, Model) else graph_of(model, lengths)
     content = encode(model_of(graph))
     if len(content) > MAX_BYTES:
         raise ArgumentError(

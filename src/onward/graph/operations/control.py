@@ -228,6 +228,25 @@ def python(*inputs: Any, function: Callable[..., Any]) -> Any:
     return function(*inputs)
 
 
+@operation("Check", shape_inputs=EVERY_INPUT, is_pure=False)
+def check(condition: AnyArray, *, message: str, expected: bool) -> AnyArray:
+    """Raise ArgumentError with the message unless the condition is as expected."""
+    if _is_true(condition) != expected:
+        raise ArgumentError(message)
+    return condition
+
+
+def _expand_check(node: Node, inputs: Inputs) -> Expansion | None:
+    condition = known(inputs[0])
+    if condition is None:
+        return None
+    check.compute([condition], node.attributes)
+    return Expansion([], {})
+
+
+check.expand = _expand_check
+
+
 @operation("Recorded", shape_inputs=EVERY_INPUT, is_pure=False)
 def recorded(*inputs: Any, record: Callable[[Sequence[Any]], Any]) -> tuple[Any, ...]:
     """Run a part of a model whose nodes follow from the shapes, dtypes and known values of its inputs.

@@ -11,7 +11,7 @@ NAMES = {
     "blocks": "Continue Skip Align OverWindows",
     "casting": "Cast CastLike BitCast",
     "columns": "Col2Im",
-    "control": "If Loop Scan Python Recorded",
+    "control": "If Loop Scan Python Check Recorded",
     "convolutions transposed": "ConvTranspose",
     "convolutions windows": "Conv",
     "creation": "Shape Size ConstantOfShape Range EyeLike Trilu",
