@@ -50,11 +50,11 @@ def runnable(model: Layer) -> Layer:
     try:
         return model.layers()
     except ArgumentError:
+        if model.layout is not None:
+            return model
         if len(model.inputs) > 1:
             raise ArgumentError(f"the model takes several inputs ({', '.join(model.inputs)})") from None
-        if model.step_shape is None:
-            raise
-        return model
+        raise
 
 
 def takes_padding(model: Layer) -> bool:
