@@ -246,11 +246,13 @@ class Model(Layer):
         return output_axes(graph, graph.inputs[0], self.layout)[0]
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: Any) -> tuple[Any, Any]:
-        """Run sequences of equal length from zeros; the first output gets the order of the input's axes."""
+        """Run sequences of equal length from zeros; an only output gets the order of the input's axes."""
         if self.layout is None or state is not None or lengths is not None:
             raise ArgumentError(f"{self!r} does not take a batch of sequences of equal length alone")
         graph = self._of_sequences._planner.graph
-        y = self._of_sequences._planner(as_declared(graph.inputs[0], x))[0]
+        y, *others = self._of_sequences._planner(as_declared(graph.inputs[0], x))
+        if others:
+            return [y, *others], None
         time, batch = self._output_axes
         if time is None or batch is None:
             return y if batch is None else np.moveaxis(y, batch, 0), None
