@@ -45,12 +45,12 @@ test-aarch64 test-windows test-wasm: test-%: $(VENV)/.installed-test
 sanitize: | $(BIN)/python
 	$(BIN)/python tools/sanitize.py
 
-## Build Onward for JavaScript, src/onward/explore/page/onward.wasm, with Emscripten
+## Build Onward for JavaScript, src/onward/tracing/page/onward.wasm, with Emscripten
 web: | $(BIN)/python
 	$(BIN)/pip install --quiet cmake
 	emcmake $(BIN)/python -m cmake -S web -B build/web
 	$(BIN)/python -m cmake --build build/web --parallel
-	cp build/web/onward.wasm src/onward/explore/page/onward.wasm
+	cp build/web/onward.wasm src/onward/tracing/page/onward.wasm
 
 ## Test Onward for JavaScript in Node, and the page of `onward explore` in Chromium
 test-web: $(VENV)/.installed-web test-wasm
