@@ -15,7 +15,7 @@ import numpy as np
 import onward
 from onward import train
 
-STEPS, SEQUENCES, EPOCHS = 100, 3000, 40
+STEPS, SEQUENCES, EPOCHS, FORGET_BIAS = 100, 3000, 40, 3
 
 
 def waves(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,11 +55,15 @@ def main(folder: Path) -> None:
         training, (x, y) = data(rng, SEQUENCES), data(rng, 200)
         for suffix, kind in {"": onward.LSTM, "_rnn": onward.RNN}.items():
             model = onward.Sequential(kind(1, hidden, rng=1), onward.Linear(hidden, 1, rng=2))
+            if kind is onward.LSTM:  # forget gates that start open learn to remember (Jozefowicz et al. 2015)
+                bias = model.state_dict()["0.bias_ih_l0"]
+                bias[hidden : 2 * hidden] += FORGET_BIAS
+                model.load_state_dict({"0.bias_ih_l0": bias}, strict=False)
             train.fit(
                 model,
                 training,
                 loss="mse",
-                optimizer=train.Adam(4e-3),
+                optimizer=train.Adam(1e-2),
                 schedule=train.OneCycleLR(cycle_momentum=False),
                 epochs=EPOCHS,
                 max_norm=1.0,

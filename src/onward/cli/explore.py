@@ -60,6 +60,7 @@ It droppeth as the gentle rain from heaven
 Upon the place beneath: it is twice blest;
 It blesseth him that gives and him that takes.
 """
+OPENING = PLAYS[: PLAYS.index("r sun, and kill")]
 
 
 @click.command(epilog="Example:  onward explore shakespeare")
@@ -137,8 +138,8 @@ def _shakespeare() -> tuple[Entry, bytes]:
     small = _float32(model).quantize("int8")
     entry = {
         "id": "shakespeare", "title": "Shakespeare, character by character", "kind": "text",
-        "file": "models/shakespeare.safetensors", "example": PLAYS[:101], "corpus": PLAYS,
-        "presets": [PLAYS[:101], *(PLAYS[PLAYS.index(name) :][:90] for name in ("KING", "ANTONY", "PORTIA"))],
+        "file": "models/shakespeare.safetensors", "example": OPENING, "corpus": PLAYS,
+        "presets": [OPENING, *(PLAYS[PLAYS.index(name) :][:90] for name in ("KING", "ANTONY", "PORTIA"))],
         "lead": "It reads the text character by character. After each one, it predicts the next.",
         "about": "Model: two LSTM layers of 256 units with int8 matrices, trained by Onward on nine plays.",
     }  # fmt: skip

@@ -140,7 +140,7 @@ function drawing(title, height) {
       const color = colorOf(value, gate, limit);
       add(svg("rect", { x: x - 46, y: y - 24, width: 92, height: 48, rx: 10, fill: css(color), stroke: "var(--line)" }));
       const style = `fill:${contrast(color)}`;
-      const letter = svg("text", { x, y: y - 5, "text-anchor": "middle", style: `${style};font-weight:600` }, name);
+      const letter = svg("text", { x, y: y - 5, "text-anchor": "middle", style: `${style};font-weight:600;font-size:12.5px` }, name);
       const shown = svg("text", { x, y: y + 14, "text-anchor": "middle", class: "num", style, "data-value": name }, number(value));
       add(letter, shown);
     },
