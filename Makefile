@@ -72,6 +72,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	! grep -rnE --include='*.cpp' --include='*.h' '.{121}' cpp tests/answers
 
+## Build the documentation in build/site and fail on warnings, broken links and failing lessons
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+## Serve the documentation at http://127.0.0.1:8000 and rebuild it when a page changes
+docs-serve: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 ## Compare the speed of single layers with onnxruntime, OpenVINO and PyTorch
 bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/peers.py
@@ -96,5 +104,5 @@ clean:
 help:
 	@awk '/^## / { help = substr($$0, 4) } /^[a-z]/ && help { sub(/:.*/, ""); sub(/ .*/, ""); printf "%-13s %s\n", $$0, help; help = "" }' Makefile
 
-.PHONY: run test test-peers test-cases test-aarch64 test-windows test-wasm test-web web sanitize fuzz lint bench bench-models clean help
+.PHONY: run test test-peers test-cases test-aarch64 test-windows test-wasm test-web web sanitize fuzz lint docs docs-serve bench bench-models clean help
 .SECONDARY:

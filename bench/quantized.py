@@ -1,6 +1,6 @@
 """Compare compressed weights in Onward and its peers: an LSTM on one thread, interleaved in one run.
 
-    python bench/quantized.py                       # the grid of docs/quantized.md
+    python bench/quantized.py                       # the grid of docs/benchmarks/quantized.md
     python bench/quantized.py --only "100, 1, 512"  # one T, B, H
     python bench/quantized.py --cells               # LSTM, GRU and RNN, only Onward
 

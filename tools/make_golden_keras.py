@@ -35,6 +35,7 @@ def main() -> None:
     for framework, version in ((tf_keras, 2), (keras, 3)):
         answers |= write(framework, version, between)
     np.savez_compressed(FOLDER / "answers.npz", **answers)
+    write_forecaster()
 
 
 def write(framework: Any, version: int, make: Any) -> dict[str, Any]:
@@ -148,6 +149,33 @@ class CuDNNLSTM:
 
 class CuDNNGRU:
     """Like CuDNNLSTM."""
+
+
+def write_forecaster() -> None:
+    """Write a table, a Keras 3 forecaster trained on it, and the 24 rows that Keras forecasts."""
+    t = np.arange(400)
+    load = 50 + 10 * np.sin(2 * np.pi * t / 24) + 2 * np.sin(2 * np.pi * t / 168) + RNG.normal(0, 0.5, 400)
+    temperature = 15 + 8 * np.sin(2 * np.pi * (t - 6) / 24) + RNG.normal(0, 0.5, 400)
+    table = np.column_stack([t, load, temperature])
+    options: dict[str, Any] = {"delimiter": ",", "comments": ""}
+    path = FOLDER / "forecaster.csv"
+    np.savetxt(path, table, ("%d", "%.2f", "%.2f"), header="hour,load,temperature", **options)
+    series = np.loadtxt(path, delimiter=",", skiprows=1)[:, 1:].astype(np.float32)
+    rows, window = (series - series.mean(0)) / series.std(0), 48
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((None, 2)), layers.Conv1D(8, 3, padding="causal", activation="relu"), layers.GRU(12),
+        layers.Dense(2),
+    ])  # fmt: skip
+    model.compile("adam", "mse")
+    x = np.stack([rows[k : k + window] for k in range(len(rows) - window)])
+    model.fit(x, rows[window:], epochs=40, verbose=0)
+    model.save(FOLDER / "forecaster.keras")
+    for _ in range(24):
+        rows = np.concatenate([rows, model.predict(rows[None, -window:], verbose=0)])
+    answer = rows[-24:] * series.std(0) + series.mean(0)
+    np.savetxt(FOLDER / "forecaster_answer.csv", answer, "%.4f", header="load,temperature", **options)
 
 
 def write_cudnn() -> dict[str, Any]:

@@ -42,8 +42,11 @@ void bind_layers(nb::module_& m) {
              "ends with c (LSTM) or R_n h + b_n (GRU that resets after the product), and sums (L*D, T, B, G, H), the "
              "arguments of the gates' activations.");
 
-    nb::class_<Dense>(m, "Dense", "A packed matrix: y = W x + b for each row.")
-        .def(nb::init<const In&, const OptionalIn&>(), "W"_a, "b"_a.none())
+    nb::class_<Dense>(m, "Dense",
+                      "A packed matrix: y = W x + b for each row. W may be float16, or int8 with a scale for each row; "
+                      "with int8, the rows x are quantized too.")
+        .def(nb::init<const In&, const OptionalIn&, const OptionalIn&>(), "W"_a, "b"_a.none(),
+             "scale"_a.none() = nb::none())
         .def("forward", &Dense::forward, "x"_a.noconvert(), "y"_a.noconvert(), "Fill y (N, O) from x (N, I).");
     m.def("softmax", [](const In& x, bool logarithm, const Out& y) {
         each_row(x, y, [=](const auto& kernels, Size n, const auto* from, auto* to) {

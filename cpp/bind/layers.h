@@ -62,17 +62,18 @@ struct Stack {
 };
 
 template <class Real>
-onward::Dense<Real> make_dense(const In& W, const OptionalIn& b) {
-    const Real* const weights = data_of<const Real>(W, "W", {-1, -1});
+onward::Dense<Real> make_dense(const In& W, const OptionalIn& b, const OptionalIn& scale) {
+    if (W.ndim() != 2) throw nb::value_error("W must be a matrix");
     const Size O = Size(W.shape(0)), I = Size(W.shape(1));
-    return {{Format::native, weights}, data_of<const Real>(b, "b", {O}), O, I};
+    return {matrix_of<Real>({W, scale}, "W", O, I), data_of<const Real>(b, "b", {O}), O, I};
 }
 
 struct Dense {
     EitherPrecision<onward::Dense> core;
 
-    Dense(const In& W, const OptionalIn& b)
-        : core(is_float32(W) ? EitherPrecision<onward::Dense>(make_dense<float>(W, b)) : make_dense<double>(W, b)) {}
+    Dense(const In& W, const OptionalIn& b, const OptionalIn& scale)
+        : core(computes_in_float32({W, scale}) ? EitherPrecision<onward::Dense>(make_dense<float>(W, b, scale))
+                                               : make_dense<double>(W, b, scale)) {}
     Dense(const Dense&) = delete;
 
     void forward(const In& x, const Out& y) const {

@@ -34,10 +34,10 @@ public:
         for (Py_buffer& buffer : held) PyBuffer_Release(&buffer);
     }
     // Returns false for an object that is not an array. A subclass of ndarray may behave differently.
-    bool add(PyObject* object) {
+    bool add(PyObject* object, int flags = 0) {
         if (!object || (PyObject*)Py_TYPE(object) != numpy().ndarray.ptr()) return false;
         Py_buffer buffer;
-        if (PyObject_GetBuffer(object, &buffer, PyBUF_STRIDES | PyBUF_FORMAT)) {
+        if (PyObject_GetBuffer(object, &buffer, flags | PyBUF_STRIDES | PyBUF_FORMAT)) {
             PyErr_Clear();
             return false;
         }
@@ -68,10 +68,17 @@ struct Input {
     }
 };
 
+// An output of a plan, and the same as a requirement of an array to write it into.
+struct Output {
+    nb::tuple shape;
+    nb::object dtype;
+    Input target;
+};
+
 struct Entry {
     nb::object plan, constants;
     std::vector<Input> inputs;
-    std::vector<std::tuple<nb::tuple, nb::object>> outputs;  // shapes and dtypes
+    std::vector<Output> outputs;
 };
 
 using EntryIn = std::tuple<nb::object, nb::object,
@@ -82,7 +89,12 @@ class Plans {
 public:
     Plans(std::vector<nb::str> names, const std::vector<EntryIn>& plans) : names(std::move(names)) {
         for (const auto& [plan, constants, inputs, outputs] : plans) {
-            Entry& entry = entries.emplace_back(Entry{plan, constants, {}, outputs});
+            Entry& entry = entries.emplace_back(Entry{plan, constants, {}, {}});
+            for (const auto& [shape, dtype] : outputs) {
+                Input target{lookup(dtypes, nb::cast<std::string>(dtype.attr("name"))), {}, {}};
+                for (const nb::handle size : shape) target.shape.push_back(nb::cast<Size>(size));
+                entry.outputs.push_back({shape, dtype, std::move(target)});
+            }
             for (const auto& [dtype, shape, value] : inputs)
                 entry.inputs.push_back({lookup(dtypes, dtype), shape,
                                         value ? std::optional(std::string(value->c_str(), value->size()))
@@ -91,7 +103,7 @@ public:
         }
     }
 
-    std::optional<nb::tuple> call(const nb::tuple& arguments, const nb::dict& named) const {
+    std::optional<nb::tuple> call(const nb::tuple& arguments, const nb::dict& named, const nb::tuple& outputs) const {
         const size_t n = arguments.size();
         if (n + named.size() != names.size()) return {};
         Buffers buffers;
@@ -104,7 +116,7 @@ public:
         for (const Entry& entry : entries) {
             bool fits = true;
             for (size_t i = 0; fits && i < names.size(); i++) fits = entry.inputs[i].accepts(buffers.held[i]);
-            if (fits) return run(entry, buffers.held);
+            if (fits) return run(entry, buffers.held, outputs);
         }
         return {};
     }
@@ -122,13 +134,15 @@ private:
             if (!input.value) sizes.push_back(bytes(input.shape, size_of(input.dtype)));
             else if (Size(input.value->size()) != bytes(input.shape, size_of(input.dtype))) return false;
         }
-        for (const auto& [shape, dtype] : entry.outputs)
-            sizes.push_back(bytes(shape, nb::cast<Size>(dtype.attr("itemsize"))));
+        for (const Output& output : entry.outputs)
+            sizes.push_back(bytes(output.target.shape, size_of(output.target.dtype)));
         return entry.inputs.size() == names.size() && sizes.size() == needed.size() &&
                std::equal(sizes.begin(), sizes.end(), needed.begin(), std::greater_equal());
     }
 
-    static nb::tuple run(const Entry& entry, const std::vector<Py_buffer>& inputs) {
+    // Writes each output into the array in its place of `targets`, or into a new one if that does not fit.
+    static nb::tuple run(const Entry& entry, const std::vector<Py_buffer>& inputs, const nb::tuple& targets) {
+        Buffers written;
         Plan& plan = *nb::inst_ptr<Plan>(entry.plan);
         std::vector<nb::object> copies;
         std::vector<std::byte*> spaces;
@@ -146,8 +160,11 @@ private:
         }
         nb::tuple results = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(entry.outputs.size())));
         for (size_t i = 0; i < entry.outputs.size(); i++) {
-            const auto& [shape, dtype] = entry.outputs[i];
-            nb::object result = numpy().empty(shape, dtype);
+            const Output& output = entry.outputs[i];
+            nb::object result = i < targets.size() ? nb::object(targets[i]) : nb::none();
+            const bool fits = written.add(result.ptr(), PyBUF_WRITABLE) && is_contiguous(written.held.back()) &&
+                              output.target.accepts(written.held.back());
+            if (!fits) result = numpy().empty(output.shape, output.dtype);
             spaces.push_back(memory_of<std::byte>(result));
             PyTuple_SetItem(results.ptr(), Py_ssize_t(i), result.release().ptr());
         }
@@ -167,8 +184,9 @@ void bind_plans(nb::module_& m) {
                       "Plans of one graph: (plan, constants, inputs (dtype, shape, value or None), outputs (shape, "
                       "dtype)).")
         .def(nb::init<std::vector<nb::str>, const std::vector<EntryIn>&>(), "names"_a, "plans"_a)
-        .def("__call__", &Plans::call, "arguments"_a, "named"_a,
-             "Run the plan for these inputs and return its outputs, or None if there is none.");
+        .def("__call__", &Plans::call, "arguments"_a, "named"_a, "outputs"_a = nb::make_tuple(),
+             "Run the plan for these inputs and return its outputs, or None if there is none. Arrays of `outputs` that "
+             "fit hold the results.");
 }
 
 }  // namespace python

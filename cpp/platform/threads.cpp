@@ -203,8 +203,9 @@ bool Barrier::wait_for_others(bool stop) {
     Pool& shared = *pool.load(std::memory_order_relaxed);
     if (stop) stop_requested.store(true, std::memory_order_relaxed);
     const int before = generation.load(std::memory_order_relaxed);
+    const int last = parties - 1;  // read before arriving: once all have arrived, `parties` may change
     const int position = arrived.fetch_add(1, std::memory_order_acq_rel);
-    if (position == parties - 1) {
+    if (position == last) {
         arrived.store(0, std::memory_order_relaxed);
         stopped.store(stop_requested.load(std::memory_order_relaxed), std::memory_order_relaxed);
         stop_requested.store(false, std::memory_order_relaxed);

@@ -439,6 +439,11 @@ def rnn_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Grad
 
     Returns a dict of dx (T, n_x, m), da0 (n_h, m), dWax, dWaa, dba and, with labels, dWya and dby. Raises
     ValueError for a wrong shape or if there are no steps. `rnn_forward` has an example.
+
+    >>> parameters = {name: np.ones((1, 1)) for name in ("Wax", "Waa", "ba", "Wya", "by")}
+    >>> a, _, caches = rnn_forward(np.zeros((3, 1, 2)), np.zeros((1, 2)), parameters)
+    >>> sorted(rnn_backward(np.ones_like(a), caches))
+    ['dWaa', 'dWax', 'da0', 'dba', 'dx']
     """
     _check_caches(caches, da)
     parameters = caches[0]["param"]
@@ -623,6 +628,14 @@ def lstm_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Gra
     Returns a dict of dx (T, n_x, m), da0 and dc0 (n_h, m), dWf, dbf, dWi, dbi, dWo, dbo, dWc, dbc and, with
     labels, dWy and dby. Raises ValueError for a wrong shape or if there are no steps. `lstm_forward` has an
     example.
+
+    >>> parameters = {"W" + gate: np.ones((1, 2)) for gate in "fioc"} | {"Wy": np.ones((1, 1))}
+    >>> parameters |= {"b" + gate: np.zeros((1, 1)) for gate in "fiocy"}
+    >>> zeros = np.zeros((1, 2))
+    >>> a, _, _, caches = lstm_forward(np.ones((3, 1, 2)), zeros, zeros, parameters)
+    >>> gradients = lstm_backward(np.ones_like(a), caches)
+    >>> gradients["dWf"].shape, gradients["dx"].shape
+    ((1, 2), (3, 1, 2))
     """
     _check_caches(caches, da)
     parameters = caches[0]["param"]
@@ -812,6 +825,13 @@ def gru_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Grad
     Returns a dict of dx (T, n_x, m), da0 (n_h, m), dWr, dbr, dWz, dbz, dWn, dbn, with `reset_after` dbnr and,
     with labels, dWy and dby. Raises ValueError for a wrong shape or if there are no steps. `gru_forward` has
     an example.
+
+    >>> parameters = {"W" + gate: np.ones((1, 2)) for gate in "rzn"} | {"Wy": np.ones((1, 1))}
+    >>> parameters |= {"b" + gate: np.zeros((1, 1)) for gate in "rzny"}
+    >>> a, _, caches = gru_forward(np.ones((3, 1, 2)), np.zeros((1, 2)), parameters)
+    >>> gradients = gru_backward(np.ones_like(a), caches)
+    >>> gradients["dWz"].shape, gradients["dx"].shape
+    ((1, 2), (3, 1, 2))
     """
     _check_caches(caches, da)
     parameters = caches[0]["param"]

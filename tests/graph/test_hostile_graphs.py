@@ -314,3 +314,18 @@ def test_a_graph_of_operations_needs_no_file_to_be_bounded() -> None:
     graph.outputs = (x,)
     with hostile.bounded(memory=1 << 31), pytest.raises(MemoryLimitError, match=r"node Concat_\d+ "):
         Model(graph)(MATRIX)
+
+
+@pytest.mark.parametrize("count", [0, 1 << 62])
+def test_a_loop_that_only_its_condition_ends_is_refused_after_many_iterations(count: int) -> None:
+    again = helper.make_node("Greater", ["v", "w"], ["again"])
+    v, w = np.array(1, np.float32), np.array(0, np.float32)
+    body = helper.make_graph(
+        [again, helper.make_node("Identity", ["v"], ["same"])],
+        "body",
+        [declared("i", integers(0)[0]), declared("goes_on", np.array(True)), declared("v", v)],
+        [onnx.ValueInfoProto(name=name) for name in ("again", "same")],
+    )
+    constants = {"w": w, **({"count": integers(count)[0]} if count else {})}
+    loop = helper.make_node("Loop", ["count" if count else "", "", "x"], ["y"], body=body)
+    assert "more than 30000 iterations" in str(refused(model_of([loop], {"x": v}, ["y"], constants), v))

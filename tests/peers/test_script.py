@@ -87,3 +87,59 @@ def test_both_sides_of_a_branch_on_a_tensor_run(sign: int, tmp_path: Path) -> No
     model = onward.load(saved(module, (), "scripted", tmp_path / "m.pt"))
     x = sign * torch.rand(3, 4)
     assert_close(outputs_of(model, x.numpy()), flat(module(x)))
+
+
+# One graph for all sizes.
+
+ANY_RANK = {  # code that takes any number of axes: another rank than the recorded one is recorded anew
+    *("linear", "layer norm", "rms norm", "log softmax", "glu", "flatten", "upsampling", "statistics"),
+    *("padding", "shapes", "attention", "bilinear", "dot-product attention", "indexing", "dropout"),
+    *("batch norm", "batch norm in 2d", "group norm", "instance norm", "adaptive pooling", "sorting"),
+    "lstm without batch",
+}
+LOOPS = {  # code whose nodes depend on the sizes
+    *("loop of lstm cells", "loop of gru cells", "loop of rnn cells", "adaptive pooling in 2d"),
+    *("list of outputs", "shapes"),
+}
+
+
+@pytest.mark.parametrize(("name", "how"), [way for way in WAYS if way[0] not in {*ANY_RANK, *LOOPS}])
+def test_a_module_is_one_graph_that_can_be_saved_and_exported(name: str, how: str, tmp_path: Path) -> None:
+    torch.manual_seed(sum(map(ord, name)))
+    case = MODULES[name]
+    module, inputs = case.make().eval(), case.inputs()
+    model = onward.load(saved(module, inputs, how, tmp_path / "m.pt"))
+    arrays = [each.numpy() for each in inputs]
+    expected = outputs_of(model, *arrays)
+    model.save(tmp_path / "m.safetensors")
+    model.export_onnx(tmp_path / "m.onnx")
+    for path in ("m.safetensors", "m.onnx"):
+        restored = onward.load(tmp_path / path)
+        for y, z in zip(outputs_of(restored, *arrays), expected, strict=True):
+            np.testing.assert_array_equal(y, z)
+
+
+@pytest.mark.parametrize("how", ["traced", "scripted"])
+def test_a_scripted_lstm_streams_over_time(how: str, tmp_path: Path) -> None:
+    model = onward.load(saved(torch.nn.LSTM(3, 7, 2), (torch.randn(4, 1, 3),), how, tmp_path / "m.pt"))
+    x = np.random.default_rng(0).standard_normal((50, 1, 3)).astype(np.float32)
+    stream = model.stream(1)
+    blocks = [stream(block) for block in np.split(x, [1, 18, 19])]
+    blocks = [block[0] if isinstance(block, tuple) else block for block in blocks]
+    np.testing.assert_array_equal(np.concatenate(blocks), model(x)[0])
+
+
+def test_code_that_no_single_graph_expresses_names_its_line(tmp_path: Path) -> None:
+    case = MODULES["loop of gru cells"]
+    path = saved(case.make().eval(), case.inputs(), "scripted", tmp_path / "m.pt")
+    with pytest.raises(
+        onward.errors.ArgumentError, match=r"line \d+: the number of iterations depends .*inputs="
+    ):
+        onward.load(path).save(tmp_path / "m.safetensors")
+    model = onward.load(path, inputs={"x": (5, "batch", 3)})
+    model.save(tmp_path / "m.safetensors")
+    x = np.ones((5, 4, 3), np.float32)
+    restored = onward.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(restored(x), onward.load(path)(x))
+    with pytest.raises(onward.errors.ShapeError):
+        model(x[:3])

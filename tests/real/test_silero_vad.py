@@ -1,5 +1,6 @@
 """Silero's voice detector: a TorchScript program that keeps the state of an LSTM, run frame by frame."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,26 @@ def test_the_program_detects_the_voices_of_the_original(case: Any) -> None:
     stream = model.stream(sr=16000)
     windows = case.inputs["audio_16k"].reshape(-1, 1, 512)
     np.testing.assert_array_equal([stream(window).item() for window in windows], found)
+
+
+def test_the_program_streams_pools_and_is_saved_as_one_graph(case: Any, tmp_path: Path) -> None:
+    model = onward.load(case.folder / "silero_vad.jit")
+    windows = case.inputs["audio_16k"][: 60 * 512].reshape(-1, 512)
+    found = speech(model, windows.ravel(), 16000)
+    pool = model.pool(4, sr=16000)
+    ids = pool.open(2)
+    streams = [model.stream(sr=16000) for _ in ids]
+    for step in range(20):  # the second stream starts later
+        rows = windows[[step, step + 40]][: 1 + (step > 3)]
+        alone = [stream(row[None]) for stream, row in zip(streams, rows, strict=False)]
+        np.testing.assert_array_equal(pool.step(ids[: len(rows)], rows), np.concatenate(alone))
+    fixed = onward.load(case.folder / "silero_vad.jit", inputs={"sr": 16000})
+    fixed.save(tmp_path / "m.safetensors")
+    fixed.export_onnx(tmp_path / "m.onnx")
+    for path in ("m.safetensors", "m.onnx"):
+        restored = onward.load(tmp_path / path)
+        stream = restored.stream(carry={"_state": "_state_out", "_context": "_context_out"})
+        np.testing.assert_array_equal([stream(window[None]).item() for window in windows], found)
 
 
 def test_every_second_sample_at_8_khz_gives_similar_decisions(case: Any) -> None:

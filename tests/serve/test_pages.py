@@ -173,13 +173,13 @@ def test_handshakes_that_are_no_websocket_are_refused() -> None:
 
 
 def test_the_client_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how_to" / "serve.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     model = onward.LSTM(12, 7, rng=0)
 
     async def session(client: httpx.AsyncClient, service: Service) -> None:
         ours = code.replace("127.0.0.1:8000", client.base_url.netloc.decode())
-        await asyncio.to_thread(exec, compile(ours, "serving.md", "exec"), {})
+        await asyncio.to_thread(exec, compile(ours, "serve.md", "exec"), {})
 
     visit(model, session)
     y, _ = model(np.ones((100, 12), np.float32))

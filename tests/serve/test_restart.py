@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.sequence_graphs import detector, normal, stepper
-from support.serving import RawClient, serving
+from support.serving import RawClient, mixer, serving
 
 import onward
 from onward.errors import FileError
@@ -35,8 +35,13 @@ async def drain(client: RawClient) -> tuple[list[bytes], tuple[int, str]]:
 
 @pytest.mark.parametrize(
     ("model", "options", "features"),
-    [(onward.LSTM(3, 7, rng=0), {}, 3), (stepper(), {"rate": 1}, 4), (detector(5), {}, 5)],
-    ids=["layers", "named carries", "sequence"],
+    [
+        (onward.LSTM(3, 7, rng=0), {}, 3),
+        (stepper(), {"rate": 1}, 4),
+        (detector(5), {}, 5),
+        (mixer(), {}, 4),
+    ],
+    ids=["layers", "named carries", "sequence", "separate streams"],
 )
 def test_stop_in_the_middle_of_a_tick_answers_it_and_keeps_the_streams(
     model: Any, options: dict[str, Any], features: int, tmp_path: Path
@@ -76,7 +81,7 @@ def test_stop_in_the_middle_of_a_tick_answers_it_and_keeps_the_streams(
                 for x_t in x[3:]:
                     collected.append((await client.step(x_t[i])).tobytes())
                 stream = model.stream(**options)
-                rows = x[:, i, None] if options or features == 5 else x[:, i]
+                rows = x[:, i] if features == 3 else x[:, i, None]
                 if features == 5:
                     assert b"".join(collected) == np.concatenate([stream(row) for row in rows]).tobytes()
                 else:

@@ -9,6 +9,7 @@ from support.sequence_graphs import RandomGraph, detector, normal
 from support.sequence_graphs import stepper as row_stepper
 
 from onward import errors
+from onward.core import storage
 from onward.graph import Graph, Input, Model
 
 FLOAT = np.dtype(np.float32)
@@ -177,3 +178,34 @@ def test_any_number_of_streams_runs_with_few_plans() -> None:
         assert_equal_bits(pool.step(ids[places], x), np.concatenate(expected))
     assert pool._planner is not None
     assert len(pool._planner._plans) <= 7
+
+
+def test_an_id_far_beyond_the_streams_of_a_file_is_refused(tmp_path: Path) -> None:
+    pool = stepper("batch").pool(2)
+    pool.open(1)
+    pool.save(tmp_path / "pool")
+    tensors, metadata = storage.read(tmp_path / "pool")
+    moved = {name.replace("0.", f"{10**9}.", 1): array for name, array in tensors.items()}
+    storage.write(tmp_path / "pool", moved | {"ids": np.array([10**9])}, metadata or {})
+    with pytest.raises(errors.FileError, match=r"ids up to 1000000000, but only 1 streams"):
+        pool.load(tmp_path / "pool")
+    assert list(pool.ids) == [0]
+
+
+def test_ids_stay_as_the_capacity_doubles_and_streams_close(tmp_path: Path) -> None:
+    model, x = stepper("batch"), normal(np.random.default_rng(0), 7, 4)
+    pool, streams = model.pool(1), [model.stream() for _ in range(7)]
+    ids = pool.open(7)
+    expected = np.concatenate([stream(row[None]) for stream, row in zip(streams, x, strict=True)])
+    assert_equal_bits(pool.step(ids, x), expected)
+    pool.close(ids[[1, 4]])
+    (again,) = pool.open(1)
+    assert again in ids[[1, 4]]
+    assert_equal_bits(pool.step([again], x[:1]), model.stream()(x[:1]))
+    pool.save(tmp_path / "pool")
+    other = model.pool(1)
+    other.load(tmp_path / "pool")
+    assert list(other.ids) == list(pool.ids)
+    rows = [0, 2, 3, 5, 6]
+    expected = np.concatenate([streams[row](x[row : row + 1]) for row in rows])
+    assert_equal_bits(other.step(ids[rows[::-1]], x[rows[::-1]])[::-1], expected)

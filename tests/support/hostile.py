@@ -25,7 +25,15 @@ import onward.formats.onnx.translate
 import onward.formats.torch.exported_graph
 import onward.formats.torch.parts
 import onward.formats.torch.state_dict
+import onward.graph.chain
+import onward.graph.over_time.whole
+import onward.graph.summary
 from onward.errors import KerasWarning, OnwardError
+from onward.graph.operations import OPERATIONS
+from onward.graph.operations.modules import MODULES
+
+for _name in MODULES:
+    OPERATIONS[_name]  # imports its module
 
 LARGE = [1 << bits for bits in (31, 32, 62, 63)] + [(1 << 64) - 1]
 # Python's audit events for executing, importing, connecting and writing. Parsing raises "compile" only.

@@ -10,9 +10,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from onward.graph import Graph, Input, Model
 from onward.serve.app import Server, listen
 from onward.serve.service import Limits, Service
 from onward.serve.steps import steps_of
+
+
+def mixer() -> Model:
+    """h' = tanh(x + the mean of h over the batch), y = h': a model whose rows cannot run together."""
+    graph, dtype = Graph(), np.dtype(np.float32)
+    x, h = (graph.add_input(name, dtype, ("batch", 4)) for name in ("x", "h"))
+    mean = graph.add("ReduceMean", h, graph.add_constant(np.array([0])), keepdims=1)
+    after = graph.add("Tanh", graph.add("Add", x, mean), output="hn")
+    graph.outputs = (graph.add("Identity", after, output="y"), after)
+    graph.declared_outputs = (Input("y", dtype, ("batch", 4)), Input("hn", dtype, ("batch", 4)))
+    return Model(graph)
 
 
 @asynccontextmanager

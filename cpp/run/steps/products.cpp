@@ -56,17 +56,19 @@ Plan::Rows::Rows(const View& view, Size row_axes) : offsets(offsets_of(view, 0, 
 }
 
 // out[row] = f(x[row] . panels + bias) for the rows [first, last). Rows of which enough are evenly spaced are read in
-// place; others are gathered first, in groups that fill whole tiles of the product.
+// place, unless they have several pieces and are to be quantized; others are gathered first, in groups that fill whole
+// tiles of the product.
 void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
                     const std::optional<Activation<float>>& f, float* out, Size out_stride) const {
     const Size K = panels.K, units = panels.blocks * kernels.L;
-    const Size at_once = rows.in_place ? rows_at_once
-                                       : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
+    const bool in_place = rows.in_place && (rows.pieces.size() == 1 || !panels.quantized_size);
+    const Size at_once = in_place ? rows_at_once : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
     thread_local std::vector<float> gathered;
+    thread_local std::vector<int32_t> quantized;
     for (Size n; first < last; first += n) {
         n = std::min(at_once, last - first);
         Operand<float> a{x + rows.offsets[first], rows.stride, Size(rows.pieces.size()), rows.pieces.data()};
-        if (rows.in_place) {
+        if (in_place) {
             n = std::min(n, rows.line - first % rows.line);
         } else {
             if (gathered.size() < size_t(n * K)) gathered.resize(n * K);
@@ -75,7 +77,8 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
                 for (const Size piece : rows.pieces) to = copied(x + rows.offsets[row] + piece, rows.length, to);
             a = {gathered.data(), K};
         }
-        kernels.product(panels, a, n, out + first * out_stride, out_stride, nullptr, {0, panels.blocks});
+        if (quantized.size() < size_t(n * panels.quantized_size)) quantized.resize(n * panels.quantized_size);
+        kernels.product(panels, a, n, out + first * out_stride, out_stride, quantized.data(), {0, panels.blocks});
         const Size together = out_stride == units ? n : 1;
         for (Size row = first; f && row < first + n; row += together)
             kernels.activate(*f, together * units, out + row * out_stride, out + row * out_stride);

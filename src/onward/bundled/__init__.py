@@ -23,6 +23,9 @@ def datasets() -> dict[str, Path]:
 
     Each .npz file holds x (N, I), the steps of all sequences one after another; lengths (S,); and y (S,), the
     class of each sequence.
+
+    >>> list(datasets())
+    ['japanese_vowels_test', 'japanese_vowels_train']
     """
     return {path.stem: path for path in sorted(_HERE.glob("*.npz"))}
 

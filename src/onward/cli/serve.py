@@ -1,5 +1,6 @@
 """`onward serve`: run live streams of a model over WebSockets."""
 
+import gc
 import ipaddress
 import json
 from pathlib import Path
@@ -151,6 +152,7 @@ def serve(
             click.style("Warning: no --token: anyone who reaches this address can use it", "yellow"), err=True
         )
     click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (stop with Ctrl-C)")
+    gc.freeze()  # the model and the modules stay: no collection need visit them
     Server(service).run([listening])
 
 

@@ -18,6 +18,8 @@ def set_num_threads(n: int) -> None:
     """Let each call use up to n threads; the default is 1. Raises ArgumentError.
 
     The threads serve one call at a time: a concurrent call from another Python thread runs on that thread.
+
+    >>> set_num_threads(1)
     """
     _core.set_num_threads(integer("n", n, 1, MOST))
 
@@ -27,6 +29,10 @@ def num_threads(n: int) -> Iterator[None]:
     """Let calls in the block use up to n threads: `with onward.num_threads(2):`. Raises ArgumentError.
 
     Affects the current Python thread only; the previous number is restored at the end of the block.
+
+    >>> with num_threads(2):
+    ...     get_num_threads()
+    2
     """
     before = _core.set_own_num_threads(integer("n", n, 1, MOST))
     try:
@@ -36,7 +42,11 @@ def num_threads(n: int) -> Iterator[None]:
 
 
 def get_num_threads() -> int:
-    """The number of threads that each call from this Python thread may use."""
+    """The number of threads that each call from this Python thread may use.
+
+    >>> get_num_threads()
+    1
+    """
     return _core.num_threads()
 
 

@@ -40,6 +40,7 @@ def load(
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
     method: str | None = None,
     part: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Layer | Parts:
     """Load a model from an Onward, ONNX, Keras or TorchScript file, or layers from a state dict.
 
@@ -47,7 +48,9 @@ def load(
 
     - **TorchScript**: files of torch.jit.save are whole models. `method="encode"` runs another method than
       forward(), and `part="model.decoder"` a submodule. Attributes that a call changes are additional inputs,
-      with the file's values as defaults, and additional outputs.
+      with the file's values as defaults, and additional outputs. The code becomes one graph for all sizes of
+      its inputs; where sizes decide what it computes, `inputs={"x": ("batch", 512), "sr": 16000}` gives the
+      axes of tensors, as sizes or names of open sizes, and the values of numbers.
     - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
       no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
       them. A pickled nn.Sequential records its order and becomes a Sequential. If the
@@ -61,11 +64,20 @@ def load(
 
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that does not apply to the file.
+
+    >>> from onward import bundled
+    >>> model = load(bundled.models()["vowels"])
+    >>> model
+    Sequential(
+      (0): LSTM(12, 48)
+      (1): Last()
+      (2): Linear(48, 9)
+    )
     """
     data = files.mapped(path)
     kind = _format(path, data)
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
-    script_options = {"method": method, "part": part}
+    script_options = {"method": method, "part": part, "inputs": inputs}
     if kind != "keras":
         keras_options = {"keras_version": keras_version, "custom_objects": custom_objects}
         _reject(path, keras_options, "they apply to Keras files only")
@@ -78,7 +90,7 @@ def load(
 
         with _errors_naming(path):
             return keras.load(data, keras_version, custom_objects)
-    if kind == "torch" and (model := _script(path, data, method, part)) is not None:
+    if kind == "torch" and (model := _script(path, data, method, part, inputs)) is not None:
         _reject(path, torch_options, "the file records its options")
         return model
     _reject(path, script_options, "they apply to TorchScript files only")
@@ -106,6 +118,11 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 
     Reads every format that `load` reads, and NumPy's .npy, whose single array has the name "". In a
     checkpoint, the keys that lead to a state dict precede its names. Raises FileError.
+
+    >>> from onward import bundled
+    >>> tensors = load_tensors(bundled.models()["vowels"])
+    >>> list(tensors)[:2], tensors["0.weight_hh_l0"].shape
+    (['0.bias_hh_l0', '0.bias_ih_l0'], (192, 48))
     """
     data = files.mapped(path)
     kind = _format(path, data)
@@ -202,7 +219,11 @@ def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
 
 
 def _script(
-    path: str | os.PathLike[str], data: zip.Data, method: str | None, part: str | None
+    path: str | os.PathLike[str],
+    data: zip.Data,
+    method: str | None,
+    part: str | None,
+    inputs: Mapping[str, Any] | None,
 ) -> Model | None:
     """Return the model of a TorchScript file, or None if the file contains no code."""
     is_zip = data[:4] == zip.SIGNATURE
@@ -216,7 +237,7 @@ def _script(
         content = archive.read(data)
         if not is_script(content) or (method is None and part is None and not has_forward(content)):
             return None
-        return Model(open_program(data, method or "forward", part or "").graph())
+        return Model(open_program(data, method or "forward", part or "").opened(inputs))
 
 
 def _reject(path: str | os.PathLike[str], options: Mapping[str, Any], reason: str) -> None:

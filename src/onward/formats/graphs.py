@@ -183,7 +183,8 @@ def rebuild(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
     graph.opset = _typed(description, "opset", int)
     graph.carries = _typed(description, "carries", dict)
     outputs = {declared.name for declared in graph.declared_outputs}
-    _expect(graph.carries.keys() <= graph.defaults, "carries are not inputs with default values")
+    inputs = {declared.name for declared in graph.inputs}
+    _expect(graph.carries.keys() <= inputs, "carries are not inputs")
     _expect(
         all(isinstance(n, str) and n in outputs for n in graph.carries.values()), "carries are not outputs"
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +24,16 @@ class Input(NamedTuple):
     axes: tuple[int | str, ...] | None = None  # None: any shape
 
 
+class Source(Protocol):
+    """Code from which a graph was recorded for inputs of some ranks and dtypes."""
+
+    def general(self, declared: Mapping[str, Any]) -> Graph:
+        """Return one graph for all sizes of the inputs, whose axes or values may be declared."""
+
+    def graph(self) -> Graph:
+        """Return a graph that records the code for each signature of its inputs."""
+
+
 class Graph:
     """A model that front ends write with `add`, and that a `Planner` runs.
 
@@ -32,7 +42,8 @@ class Graph:
 
     `carries` maps inputs with default values to the outputs that hold their next values: the state that the
     source keeps between calls. `structure` is the signature of the source's function if that takes or returns
-    nested containers, and `sizes` is what it requires of the sizes of the inputs.
+    nested containers, and `sizes` is what it requires of the sizes of the inputs. `source` is code that
+    can be recorded for inputs of other ranks.
 
     Examples
     --------
@@ -62,6 +73,7 @@ class Graph:
         self.carries = carries or {}  # names of inputs to names of declared outputs
         self.structure: Structure | None = None
         self.sizes = Sizes()
+        self.source: Source | None = None
         self.opset = (
             opset  # of the ONNX file that the graph was in: its nodes have dtypes that this opset allows
         )
@@ -147,11 +159,16 @@ class Graph:
                 nodes.append(Node("Identity", (names.get(inner, prefix + inner),), (outer,), {}, outer))
         return Expansion(nodes, {prefix + name: array for name, array in self.constants.items()})
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the nodes follow from the signature of the inputs, for each one anew."""
+        return any(node.operation == "Recorded" for node in self.nodes)
+
     def without_unused(self) -> Graph:
         """Return the graph without the nodes and the constants that the outputs do not depend on."""
         needed, used = set(self.outputs), []
         for node in reversed(self.nodes):
-            if needed.intersection(node.outputs):
+            if needed.intersection(node.outputs) or _checks(node):
                 outputs = tuple(name if name in needed else "" for name in node.outputs)
                 used.append(node._replace(outputs=outputs))
                 needed.update(node.inputs)
@@ -167,6 +184,11 @@ class Graph:
         self._names[name] = number
         self._names[new] = 0
         return new
+
+
+def _checks(node: Node) -> bool:
+    """Whether a node may raise an error on purpose."""
+    return node.operation == "Check" or any(_checks(inner) for body in bodies(node) for inner in body.nodes)
 
 
 def bodies(node: Node) -> Iterator[Graph]:

@@ -12,6 +12,7 @@ from .node import Node
 from .operations import OPERATIONS
 from .operations.registry import Known, Value, named
 
+MAX_KNOWN = 1 << 26  # bytes of an array that follows from the shapes
 Values = dict[str, Known]
 
 
@@ -37,9 +38,12 @@ def outputs_of(node: Node, values: Mapping[str, Known], limit: MemoryLimit | Non
     try:
         if any(bodies(node)):
             return {}
-        if (known and operation.is_pure) or not operation.reads_values:
-            if limit is not None and operation.has_rule:
-                limit.check(size_of(operation.signatures(inputs, node.attributes) or ()))
+        signatures = operation.signatures(inputs, node.attributes) if operation.has_rule else None
+        if signatures is not None and size_of(signatures) > MAX_KNOWN:
+            found = signatures
+        elif (known and operation.is_pure) or not operation.reads_values:
+            if limit is not None:
+                limit.check(size_of(signatures or ()))
             found = [np.asarray(a) for a in operation.compute(inputs, node.attributes)]
         else:
             found = operation.signatures(inputs, node.attributes) or ()

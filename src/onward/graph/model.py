@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.arrays import Shape
-from ..errors import ArgumentError, SignatureError
+from ..errors import ArgumentError, DtypeError, ShapeError, SignatureError
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_pair
 from ..layers.summary import table
@@ -42,6 +42,18 @@ class Model(Layer):
     and returns the tuples, lists and dicts of its forward(): the result is what forward() returns, or
     a tuple of that and the new values of the buffers that it changes. Operations run in the core, or in NumPy
     if the core does not support them. The weights are fixed, and there are no gradients.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np, onward
+    >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+    >>> onward.GRU(3, 4).export_onnx(path)
+    >>> model = onward.load(path)
+    >>> model.inputs, model.outputs
+    (('x', 'h0'), ('y', 'h_n'))
+    >>> y, h = model(np.ones((5, 1, 3)), h0=np.zeros((1, 1, 4)))
+    >>> y.shape
+    (5, 1, 4)
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -49,6 +61,7 @@ class Model(Layer):
         self._inputs = {declared.name: declared for declared in graph.inputs}
         self.inputs, self.outputs = tuple(self._inputs), tuple(d.name for d in graph.declared_outputs)
         self._variants: dict[frozenset[str], Planner] = {}  # by the replaced defaults
+        self._other: Model | None = None  # for inputs of other ranks or dtypes
         self._planner = self._variant(frozenset())
         self._names = tuple(declared.name for declared in self._planner.graph.inputs)
         # how many inputs in order are those of the planner, whose graph lacks inputs with default values
@@ -79,7 +92,14 @@ class Model(Layer):
 
     def _run_checked(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Check the inputs and run the planner of the variant for them."""
-        _, planner, arrays = self._checked(args, inputs)
+        try:
+            _, planner, arrays = self._checked(args, inputs)
+        except (SignatureError, ShapeError, DtypeError):
+            if self._graph.source is None or self._graph.is_recorded:
+                raise
+            self._other = self._other or Model(self._graph.source.graph())
+            results = self._other(*args, **inputs)
+            return results if isinstance(results, tuple) else (results,)
         return planner(*arrays)
 
     def _checked(
@@ -98,6 +118,31 @@ class Model(Layer):
         self._graph.sizes.check(shapes)
         return replaced, planner, arrays
 
+    def _whole(self, fixed: Mapping[str, Any] | None = None) -> Graph:
+        """Return the graph for all sizes of the inputs, of which some may be fixed.
+
+        Raises ArgumentError, which names the line of the source's code, if there is none.
+        """
+        graph, source = self._graph, self._graph.source
+        if graph.is_recorded and source is not None:
+            return source.general({name: np.asarray(value) for name, value in (fixed or {}).items()})
+        return graph.replaced(source=None)
+
+    def _fixed(self, fixed: Mapping[str, Any]) -> tuple[Model, dict[str, Any]] | None:
+        """Return the model of the whole graph, and the inputs that it leaves to fix; None for this model.
+
+        Code that cannot be recorded as a whole streams call by call if it keeps a state.
+        """
+        if not self._graph.is_recorded:
+            return None
+        try:
+            model = Model(self._whole(fixed))
+        except ArgumentError:
+            if not self._graph.carries:
+                raise
+            return None
+        return model, {name: value for name, value in fixed.items() if name in model.inputs}
+
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs."""
         if replaced not in self._variants:
@@ -114,7 +159,7 @@ class Model(Layer):
         """
         from .chain import layers_of
 
-        return layers_of(self._planner.graph)
+        return layers_of(simplify(self._whole()) if self._graph.is_recorded else self._planner.graph)
 
     def stream(  # type: ignore[override]  # a graph streams in more ways, with the same calls
         self,
@@ -135,6 +180,9 @@ class Model(Layer):
 
         Raises ArgumentError, which names the node, if an operation needs the whole sequence.
         """
+        if (recorded := self._fixed(fixed)) is not None:
+            model, fixed = recorded
+            return model.stream(batch, carry=carry, initial=initial, time_axis=time_axis, **fixed)
         if carry is None and time_axis is None and not fixed and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().stream(batch)
@@ -227,10 +275,16 @@ class Model(Layer):
         The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,
         as `stream` does, and if an operation combines the rows of a batch.
         """
+        if (recorded := self._fixed(fixed)) is not None:
+            model, fixed = recorded
+            return model.pool(
+                capacity, max_capacity, carry=carry, initial=initial, time_axis=time_axis, **fixed
+            )
         if carry is None and time_axis is None and not fixed and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return self.layers().pool(capacity, max_capacity)
-        from ..streaming.graph_pool import GraphPool, SequencePool
+        from ..streaming.graph_pool import GraphPool
+        from ..streaming.sequence_pool import SequencePool
         from .over_time.named_carries import streamed_with
         from .over_time.sequences import pooled_over_time
 
@@ -259,6 +313,8 @@ class Model(Layer):
         """
         from ..tracing.graph_trace import trace_graph
 
+        if self._graph.is_recorded:
+            return Model(self._whole()).trace(*args, values=values, preactivations=preactivations, **inputs)
         if self._graph.structure is not None:
             args, inputs = self._graph.structure.flatten(args, inputs)
         model = self
@@ -270,9 +326,8 @@ class Model(Layer):
     def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
         """Return a copy with weights as "float16", or as "int8" with scales.
 
-        Recurrent layers compute with the quantized matrices, as those of `Layer.quantize`. The constant
-        matrices of products and convolutions are stored with one scale for each output, and become float32
-        when the model runs first: the file is smaller, but the memory in use is not.
+        Recurrent layers, and products and convolutions with constant matrices, compute with the quantized
+        matrices, as `Layer.quantize` describes. With int8, convolutions quantize each window of their input.
 
         With `check`, an input, a tuple of inputs or a dict of inputs by name, the largest absolute difference
         between the outputs must not exceed `tolerance`. Raises PrecisionError and ArgumentError.
@@ -280,7 +335,7 @@ class Model(Layer):
         from .quantize import check_outputs, quantized
 
         check_pair(check, tolerance)
-        small = Model(quantized(self._graph, precision))
+        small = Model(quantized(self._whole(), precision))
         if check is not None and tolerance is not None:
             check_outputs(small, self, check, tolerance, precision)
         return small
@@ -316,7 +371,7 @@ class Model(Layer):
     def _described(self) -> tuple[dict[str, Any], dict[str, Any]]:
         from ..formats import graphs
 
-        return graphs.describe(self._graph)
+        return graphs.describe(self._whole())
 
     def __str__(self) -> str:
         from .summary import summarize

@@ -1,12 +1,12 @@
 """Quantize a graph: its recurrent layers, and the constant matrices of its products and convolutions.
 
-Recurrent layers compute with their quantized matrices. The other matrices are stored as float16, or as int8
-with one scale for each output, and become float32 again when the first plan is built.
+All of them compute with the quantized matrices. Convolutions in which each channel has its own kernel, and
+those over three axes, stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,6 @@ from .graph import Graph
 from .node import AnyArray, Node
 from .simplification.simplify import simplify
 
-PRODUCTS = ("MatMul", "Gemm", "Conv")
-
 
 def quantized(graph: Graph, precision: str) -> Graph:
     """Return a graph with quantized weights. Raises ArgumentError if it has none to quantize."""
@@ -28,57 +26,84 @@ def quantized(graph: Graph, precision: str) -> Graph:
     own = {name: array for name, array in graph.constants.items() if name not in defaults}
     simple = simplify(graph.replaced(constants=own))  # recurrent nodes become layers
     quantizer = _Quantizer(simple.constants, precision)
-    nodes = [quantizer.node(node) for node in simple.nodes]
+    nodes = [new for node in simple.nodes for new in quantizer.nodes(node)]
     if not quantizer.count:
         raise ArgumentError(
             "the graph has no recurrent layers and no products with constant float32 matrices"
         )
     used = {*simple.outputs, *(name for node in nodes for name in node.inputs)}
-    used |= {name for node in quantizer.nodes for name in node.inputs}
     constants = {name: array for name, array in quantizer.constants.items() if name in used}
-    return simple.replaced(nodes=[*quantizer.nodes, *nodes], constants=constants | defaults)
+    return simple.replaced(nodes=nodes, constants=constants | defaults)
 
 
 class _Quantizer:
-    """Quantizes nodes one by one; `nodes` restore the matrices."""
+    """Quantizes nodes one by one, and counts them."""
 
     def __init__(self, constants: Mapping[str, AnyArray], precision: str) -> None:
         self.constants, self._precision = dict(constants), precision
-        self.nodes: list[Node] = []
         self.count = 0
-        self._restored: dict[tuple[str, int], str] = {}
+        self._stored: dict[Any, tuple[str, str]] = {}
 
-    def node(self, node: Node) -> Node:
+    def nodes(self, node: Node) -> Iterator[Node]:
+        """Return the nodes that replace a node."""
         layer = node.attributes.get("layer")
+        weight = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
         if layer is not None and layer.dtype == np.float32 and not layer.precision:
             self.count += 1
-            return node._replace(attributes={**node.attributes, "layer": layer._compressed(self._precision)})
-        weight = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
-        if node.operation not in PRODUCTS or weight is None or weight.dtype != np.float32:
-            return node
-        if weight.ndim < 2 or (node.operation != "Conv" and weight.ndim != 2):
-            return node
-        axis = 0 if node.operation == "Conv" or node.attributes.get("transB") else 1
-        self.count += 1
-        return node._replace(inputs=(node.inputs[0], self._matrix(node.inputs[1], axis), *node.inputs[2:]))
+            layer = layer._compressed(self._precision)
+            yield node._replace(attributes={**node.attributes, "layer": layer})
+        elif weight is None or weight.dtype != np.float32 or not weight.size:
+            yield node
+        elif node.operation in ("MatMul", "Gemm") and weight.ndim == 2:
+            yield from self._product(node, weight)
+        elif node.operation == "Conv" and weight.ndim <= 4 and not _is_depthwise(weight, node):
+            x, name, bias = (*node.inputs, "")[:3]
+            W, scale = self._matrix(name, lambda: weight)
+            yield node._replace(operation="QuantizedConv", inputs=(x, W, scale, bias))
+        else:
+            yield node
 
-    def _matrix(self, name: str, axis: int) -> str:
-        """Store a constant with one scale for each index of an axis; return the value that restores it."""
-        if (name, axis) not in self._restored:
-            weight, stored = self.constants[name], f"{name}/{self._precision}/{axis}"
-            rows = np.moveaxis(weight, axis, 0)
-            matrix, scale = quantized_matrix(name, rows.reshape(len(rows), -1), self._precision)
-            self.constants[stored] = np.moveaxis(matrix.reshape(rows.shape), 0, axis)
-            restored = (f"{stored}/restored",)
-            if scale is None:
-                node = Node("Cast", (stored,), restored, {"to": np.dtype(np.float32)}, name)
-            else:
+    def _product(self, node: Node, weight: AnyArray) -> Iterator[Node]:
+        """Replace alpha x W + beta C, with x and W transposed on request."""
+        (x, name, C), output, a = (*node.inputs, "")[:3], node.outputs[0], node.attributes
+        bias, alpha, beta = self.constants.get(C), a.get("alpha", 1.0), a.get("beta", 1.0)
+        transposed = bool(a.get("transB"))
+        if C and bias is None and beta != 1:
+            yield node
+            return
+        if a.get("transA"):
+            yield Node("Transpose", (x,), (f"{output}/rows",), {"perm": (1, 0)}, node.name, node.source)
+            x = f"{output}/rows"
+        W, scale = self._matrix(
+            name, lambda: np.float32(alpha) * (weight if transposed else weight.T), transposed, alpha
+        )
+        if bias is not None and beta != 1:
+            C, bias = f"{output}/bias", bias * np.float32(beta)
+            self.constants[C] = bias
+        begins = bias is not None and bias.shape == (len(self.constants[W]),)
+        product = output if begins or not C else f"{output}/product"
+        inputs = (x, W, scale, C if begins else "")
+        yield Node("QuantizedMatMul", inputs, (product,), {}, node.name, node.source)
+        if product != output:
+            yield Node("Add", (product, C), (output,), {}, node.name, node.source)
+
+    def _matrix(self, name: str, make: Callable[[], AnyArray], *variant: Any) -> tuple[str, str]:
+        """Store what `make` makes of a constant, (O, ..); return its name and that of its scales, or ""."""
+        self.count += 1
+        if (name, *variant) not in self._stored:
+            W = make()
+            stored = f"{name}/{self._precision}/{len(self._stored)}"
+            matrix, scale = quantized_matrix(name, W.reshape(len(W), -1), self._precision)
+            self.constants[stored] = np.ascontiguousarray(matrix.reshape(W.shape))
+            if scale is not None:
                 self.constants[f"{stored}/scale"] = scale
-                inputs = (stored, f"{stored}/scale")
-                node = Node("DequantizeLinear", inputs, restored, {"axis": axis}, name)
-            self.nodes.append(node)
-            self._restored[name, axis] = f"{stored}/restored"
-        return self._restored[name, axis]
+            self._stored[name, *variant] = stored, "" if scale is None else f"{stored}/scale"
+        return self._stored[name, *variant]
+
+
+def _is_depthwise(weight: AnyArray, node: Node) -> bool:
+    """Return whether each channel has its own kernel."""
+    return bool(node.attributes.get("group", 1) == len(weight) > 1 == weight.shape[1])
 
 
 def check_outputs(small: Any, model: Any, check: Any, tolerance: float, precision: str) -> None:

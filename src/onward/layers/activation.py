@@ -56,7 +56,11 @@ class Activation(Layer):
 
 
 class Softmax(Layer):
-    """The softmax along one axis, as torch.nn.Softmax: y = exp(x - max x) / sum(exp(x - max x))."""
+    """The softmax along one axis, as torch.nn.Softmax: y = exp(x - max x) / sum(exp(x - max x)).
+
+    >>> Softmax()([[0.0, 0.0, 0.0, 0.0]])
+    array([[0.25, 0.25, 0.25, 0.25]])
+    """
 
     @checked
     def __init__(self, dim: int = -1) -> None:

@@ -23,15 +23,18 @@ AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
 
 
 class Filters:
-    """The packed weights of a convolution: weight (O, C/G, *kernel_size), bias (O,) or None."""
+    """The packed weights of a convolution: weight (O, C/G, *kernel_size), and bias (O,) or None.
 
-    def __init__(self, weight: Array, bias: Array | None, groups: int) -> None:
+    The weight may be float16, or int8 with scale (O,).
+    """
+
+    def __init__(self, weight: Array, bias: Array | None, groups: int, scale: Array | None = None) -> None:
         self.kernel_size = weight.shape[2:]
         self.O = len(weight) // groups
         # channels last: the windows of one axis then overlap in memory, and need no copy
         matrices = np.split(np.moveaxis(weight, 1, -1).reshape(len(weight), -1), groups)
-        biases = [None] * groups if bias is None else np.split(bias, groups)
-        self.products = [_core.Dense(W, b) for W, b in zip(matrices, biases, strict=True)]
+        others = ([None] * groups if array is None else np.split(array, groups) for array in (bias, scale))
+        self.products = [_core.Dense(*arrays) for arrays in zip(matrices, *others, strict=True)]
 
     def __call__(self, x: Array, stride: Shape, sides: Sides, dilation: Shape) -> Array:
         """Map x (N, C, *sizes), padded by `sides`, to y (N, O, *out)."""
@@ -142,6 +145,10 @@ class Conv1d(Convolution):
     with `rng`, a NumPy Generator or a seed. padding is the number of zeros on both sides, "valid" for none,
     or "same" for a y as long as x. Raises ArgumentError, DtypeError, and SignatureError for unknown
     arguments.
+
+    >>> import numpy as np
+    >>> Conv1d(3, 8, kernel_size=5, stride=2, padding=2)(np.zeros((4, 3, 100))).shape
+    (4, 8, 50)
     """
 
     axes = 1
@@ -153,6 +160,10 @@ class Conv2d(Convolution):
     Weights: weight W (O, C/groups, K, K') and bias b (O,), drawn as in Conv1d. kernel_size, stride, padding
     and dilation are one integer or two. Raises ArgumentError, DtypeError, and SignatureError for
     unknown arguments.
+
+    >>> import numpy as np
+    >>> Conv2d(1, 8, kernel_size=(3, 5), padding="same")(np.zeros((4, 1, 20, 30))).shape
+    (4, 8, 20, 30)
     """
 
     axes = 2

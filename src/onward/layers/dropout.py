@@ -22,6 +22,12 @@ class Dropout(Layer):
     """Dropout, as torch.nn.Dropout: y = x in a call; in training, y = 0 with probability p, else x / (1 - p).
 
     `forward` trains when it is given `rng`. Raises ArgumentError. Source: Srivastava et al. 2014.
+
+    >>> Dropout(0.5)([1.0, 2.0])  # a call is inference
+    array([1., 2.])
+    >>> y, _, _ = Dropout(0.5).forward([1.0, 2.0, 3.0, 4.0], rng=0)
+    >>> y
+    array([2., 0., 0., 0.])
     """
 
     unchanged_by_step = True

@@ -50,6 +50,16 @@ def channels_of(x: Array) -> Shape:
     return (-1, *(1,) * (x.ndim - 2))
 
 
+def channel_factors(weight: Array | None, variance: Array, eps: float) -> Array:
+    """Return weight / sqrt(variance + eps) for each channel, computed in float64 and rounded once.
+
+    y = (x - mean) factors + bias needs no division, and x - mean is exact where x is close to the mean.
+    """
+    with np.errstate(all="ignore"):
+        factors = 1 / np.sqrt(variance.astype(np.float64) + eps)
+        return (factors if weight is None else weight * factors).astype(variance.dtype)
+
+
 class BatchNorm(Normalization):
     """The base class of BatchNorm1d and BatchNorm2d."""
 
@@ -94,9 +104,11 @@ class BatchNorm(Normalization):
                 f"x has shape {x.shape}, but this {type(self).__name__} takes {takes} with "
                 f"C={self.num_features}"
             )
-        shape, weights = channels_of(x), self._weights  # read once: another thread may replace them
-        mean, variance = (weights[f"running_{name}"].reshape(shape) for name in ("mean", "var"))
-        return affine(weights, (x - mean) / np.sqrt(variance + self.dtype.type(self.eps)), shape)
+        weights = self._weights  # read once: another thread may replace them
+        factors = channel_factors(weights.get("weight"), weights["running_var"], self.eps)
+        shape = channels_of(x)
+        y = (x - weights["running_mean"].reshape(shape)) * factors.reshape(shape)
+        return y + weights["bias"].reshape(shape) if "bias" in weights else y
 
 
 class BatchNorm1d(BatchNorm):
@@ -105,13 +117,23 @@ class BatchNorm1d(BatchNorm):
     x (N, C) or (N, C, L). Weights: weight, bias, running_mean, running_var (C,), num_batches_tracked ().
     Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
     Source: Ioffe and Szegedy 2015.
+
+    >>> norm = BatchNorm1d(2, eps=0)
+    >>> _ = norm.load_state_dict({"running_mean": [1, 2], "running_var": [4, 9]}, strict=False)
+    >>> norm([[3.0, 8.0]])
+    array([[1., 2.]], dtype=float32)
     """
 
     layouts: ClassVar[dict[int, str]] = {2: "(N, C)", 3: "(N, C, L)"}
 
 
 class BatchNorm2d(BatchNorm):
-    """torch.nn.BatchNorm2d at inference: BatchNorm1d for x (N, C, H, W)."""
+    """torch.nn.BatchNorm2d at inference: BatchNorm1d for x (N, C, H, W).
+
+    >>> import numpy as np
+    >>> BatchNorm2d(3)(np.ones((4, 3, 8, 8))).shape
+    (4, 3, 8, 8)
+    """
 
     layouts: ClassVar[dict[int, str]] = {4: "(N, C, H, W)"}
 
@@ -122,6 +144,9 @@ class LayerNorm(Normalization):
     Weights: weight and bias of shape normalized_shape, one integer or several. Raises ArgumentError,
     DtypeError, and SignatureError for unknown arguments.
     Source: Ba, Kiros and Hinton 2016.
+
+    >>> LayerNorm(3, eps=0)([[1.0, 2.0, 3.0]]).round(4)
+    array([[-1.2247,  0.    ,  1.2247]], dtype=float32)
     """
 
     @checked
@@ -178,6 +203,9 @@ class GroupNorm(Normalization):
     Weights: weight and bias (num_channels,). Raises ArgumentError, DtypeError, and SignatureError for unknown
     arguments.
     Source: Wu and He 2018.
+
+    >>> GroupNorm(2, 4, eps=0)([[1.0, 3.0, 10.0, 20.0]])
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
 
     @checked

@@ -107,6 +107,9 @@ class MaxPool1d(MaxPool):
 
     stride defaults to kernel_size; the padding is -inf. float64 stays float64; other dtypes become float32.
     Raises ArgumentError, and SignatureError for unknown arguments.
+
+    >>> MaxPool1d(2)([[1.0, 5.0, 2.0, 3.0]])
+    array([[5., 3.]])
     """
 
     axes = 1
@@ -116,6 +119,10 @@ class MaxPool2d(MaxPool):
     """The maximum of each window, as torch.nn.MaxPool2d: MaxPool1d over two axes.
 
     kernel_size, stride, padding and dilation are one integer or two.
+
+    >>> import numpy as np
+    >>> MaxPool2d(2)(np.arange(16.0).reshape(1, 1, 4, 4)).tolist()
+    [[[[5.0, 7.0], [13.0, 15.0]]]]
     """
 
     axes = 2
@@ -152,6 +159,9 @@ class AvgPool1d(AvgPool):
     stride defaults to kernel_size; the padding is zeros, which count unless count_include_pad is False.
     float64 stays float64; other dtypes become float32. Raises ArgumentError, and SignatureError for unknown
     arguments.
+
+    >>> AvgPool1d(2)([[1.0, 5.0, 2.0, 3.0]])
+    array([[3. , 2.5]])
     """
 
     axes = 1
@@ -161,6 +171,10 @@ class AvgPool2d(AvgPool):
     """The average of each window, as torch.nn.AvgPool2d: AvgPool1d over two axes.
 
     kernel_size, stride and padding are one integer or two.
+
+    >>> import numpy as np
+    >>> AvgPool2d(2)(np.arange(16.0).reshape(1, 1, 4, 4)).tolist()
+    [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
 
     axes = 2

@@ -57,6 +57,8 @@ def _halves(name: str, weight: Array) -> NDArray[Any]:
 
 
 def _bytes(name: str, weight: Array) -> tuple[NDArray[np.int8], Array]:
+    if weight.shape[1] > WIDEST:
+        raise ArgumentError(f"{name} has {weight.shape[1]} columns, but int8 supports at most {WIDEST}")
     largest = np.abs(weight).max(axis=1)
     if not np.isfinite(largest).all():
         raise ArgumentError(f"{name} has NaN or infinite values, which int8 cannot represent")
@@ -109,5 +111,5 @@ def check_difference(difference: Array, precision: str, allowed: float, shape: S
 
 
 def quantized_matrix(name: str, matrix: Array, precision: str) -> tuple[NDArray[Any], Array | None]:
-    """Return a quantized matrix and, for int8, the scale of each row."""
+    """Return a quantized matrix and, for int8, the scale of each row. Raises ArgumentError."""
     return (_halves(name, matrix), None) if precision == "float16" else _bytes(name, matrix)

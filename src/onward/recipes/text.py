@@ -82,13 +82,28 @@ def _codes(text: str) -> NDArray[np.uint32]:
 
 
 def save(path: str | os.PathLike[str], model: Sequential, vocabulary: Vocabulary) -> None:
-    """Write a model and its vocabulary to a .safetensors file. Raises FileError."""
+    """Write a model and its vocabulary to a .safetensors file. Raises FileError.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from onward import LSTM, Embedding, Linear
+    >>> path = Path(tempfile.mkdtemp()) / "text.safetensors"
+    >>> save(path, Sequential(Embedding(2, 3), LSTM(3, 4), Linear(4, 2)), Vocabulary("ab"))
+    >>> load(path)[1].characters
+    'ab'
+    """
     described = model.description() | {"vocabulary": vocabulary.characters}
     storage.write(path, model._snapshot(), described)
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:
-    """Read the model and the vocabulary from a file written by `save`. Raises FileError for other files."""
+    """Read the model and the vocabulary from a file written by `save`. Raises FileError for other files.
+
+    >>> from onward import bundled
+    >>> model, vocabulary = load(bundled.models()["shakespeare"])
+    >>> len(vocabulary)
+    80
+    """
     model, vocabulary = load_model(path), vocabulary_of(path)
     if not isinstance(model, Sequential) or vocabulary is None:
         raise FileError(f"{path} is not a text model: expected a file written by `onward train text`")
@@ -127,6 +142,11 @@ def bits_per_character(
 
     The perplexity is 2 to that power. advance is called with the number of characters in each block scored.
     Raises ArgumentError for a text of fewer than two characters or with characters outside the vocabulary.
+
+    >>> from onward import bundled
+    >>> model, vocabulary = load(bundled.models()["shakespeare"])
+    >>> round(bits_per_character(model, vocabulary, "To be, or not to be"), 1)
+    2.7
     """
     numbers = vocabulary.encode(text)
     if len(numbers) < 2:
@@ -154,6 +174,11 @@ def sample(
     """Yield the characters that follow a prompt, each drawn from softmax(logits / temperature).
 
     Temperature 0 always chooses the likeliest character. Raises ArgumentError.
+
+    >>> from onward import bundled
+    >>> model, vocabulary = load(bundled.models()["shakespeare"])
+    >>> "".join(sample(model, vocabulary, "To be, or not to ", length=2, temperature=0))
+    'th'
     """
     non_negative("temperature", temperature)
     numbers = vocabulary.encode(prompt)

@@ -59,7 +59,8 @@ class Connection(asyncio.Protocol):
         self._reader = FrameReader(service.limits.message)
         self._queue: deque[tuple[Input, float]] = deque()
         self._is_reading, self._is_writing, self._is_closing = True, True, False
-        self.active = time.monotonic()  # when the last data arrived
+        self._step_bytes = service.steps.inputs.step_bytes
+        self.active = time.perf_counter()  # when the last data arrived
 
     # What asyncio calls
 
@@ -68,11 +69,18 @@ class Connection(asyncio.Protocol):
         self._server_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self.active = time.monotonic()
+        self.active = time.perf_counter()
+        if self._is_closing:
+            return
         if self._handshake is not None:
             self._handshake.receive_data(data)
             self._shake_hands()
-        elif not self._is_closing:
+            return
+        whole = None if self._queue or self._service.is_stopping else self._reader.whole(data)
+        if whole is not None and len(whole[0]) % self._step_bytes == 0:
+            self._queue.append((Input(*whole), self.active))
+            self._service.ticker.wake(self, self.active)
+        else:
             self._reader.feed(data)
             self._read()
 
@@ -201,7 +209,7 @@ class Connection(asyncio.Protocol):
             if not self._is_closing:
                 self._transport.resume_reading()
                 self._read()
-        return Pending(self, found, arrived)
+        return self, found, arrived
 
     def send(self, frame: bytes) -> None:
         """Send a frame, unless the connection is closing."""
@@ -237,7 +245,7 @@ class Connection(asyncio.Protocol):
 
     def end_if_idle(self, seconds: float) -> None:
         """Close the connection if no data has arrived for so long, or its client does not end it."""
-        idle = time.monotonic() - self.active
+        idle = time.perf_counter() - self.active
         if idle > seconds and self._is_writing and not self._is_closing:
             self.close(TOO_SLOW, f"no message for {seconds:g} seconds")
         elif idle > seconds:

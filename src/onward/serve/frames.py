@@ -40,6 +40,21 @@ class FrameReader:
         self._opcode = CONTINUATION  # of the fragmented message that is incomplete, if any
         self._fragments = bytearray()
 
+    def whole(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Return the payload and the mask if data is one binary message of words, as it nearly always is.
+
+        Otherwise, or if bytes wait for more, return None: then `feed` and `read` apply.
+        """
+        size = len(data)
+        if size < 8 or data[0] != FINAL | BINARY or self._position < len(self._data) or self._opcode:
+            return None
+        length, start = data[1] - MASKED, 6
+        if length == 126:
+            length, start = data[2] << 8 | data[3], 8
+        if length != size - start or length % 4 or length > self._max_size:
+            return None
+        return data[start:], data[start - 4 : start]
+
     def feed(self, data: bytes) -> None:
         """Add bytes from the client."""
         if self._position == len(self._data):

@@ -10,8 +10,11 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph.model import Model
 from ..layers.base import Layer
-from ..streaming.graph_pool import MAX_ROWS, GraphPool, SequencePool
+from ..streaming.graph_pool import MAX_ROWS, GraphPool
+from ..streaming.graph_stream import GraphStream, SequenceStream
+from ..streaming.sequence_pool import SequencePool
 from .messages import AnyArray, Input, InputFormat, Output, Port
+from .stream_pool import StreamPool
 
 CAPACITY = 64  # of a new pool, which grows as needed
 WARM = 2 * MAX_ROWS - 1  # this many rows need every plan of a pool
@@ -102,10 +105,8 @@ class GraphSteps(Steps):
         self._axes = pool._axes[self._count :] or [0] * len(declared)  # of the rows
         ports = []
         for each, axis in zip(declared, self._axes, strict=True):
-            if each.axes is None or each.dtype is None:
-                raise ArgumentError(
-                    f"cannot serve the model: the file does not declare the shape and dtype of {each.name}"
-                )
+            assert each.axes is not None
+            assert each.dtype is not None
             sizes = [size if isinstance(size, int) else None for size in each.axes]
             ports.append(Port(each.name, (*sizes[:axis], *sizes[axis + 1 :]), np.dtype(each.dtype)))
         self.inputs = InputFormat(ports)
@@ -181,16 +182,59 @@ class SequenceSteps(Steps):
         ]
 
 
+class StreamSteps(Steps):
+    """The steps of a whole model whose rows cannot run together: each stream runs on its own."""
+
+    pool: StreamPool
+
+    def __init__(self, stream: GraphStream, output_names: Sequence[str]) -> None:
+        super().__init__(StreamPool(stream.copy()), stream)
+        self.output_names = output_names
+        inputs, count = stream._streamed.graph.inputs, len(stream._streamed.carries)
+        rows = {axis for each in inputs[:count] for axis in each.axes or () if isinstance(axis, str)}
+        ports = []
+        for each in inputs[count:]:
+            axes = (None,) if each.axes is None else each.axes  # TorchScript declares none: take a vector
+            sizes = [axis if isinstance(axis, int) else 1 if axis in rows else None for axis in axes]
+            ports.append(Port(each.name, tuple(sizes), np.dtype(each.dtype or np.float32)))
+        self.inputs = InputFormat(ports)
+
+    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        streams = [self.pool.streams[number].copy() for number in ids]
+        rows = [_blocks(stream, [array[i] for array in arrays]) for i, stream in enumerate(streams)]
+        self.pool.streams |= zip(ids, streams, strict=True)
+        return [list(outputs) for outputs in zip(*rows, strict=True)]
+
+    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
+        return _blocks(self._stream, arrays)
+
+
+def _blocks(stream: GraphStream, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+    """Run a stream over inputs (T, ...), block by block, and return the outputs (T, ...)."""
+    results = [stream(*inputs) for inputs in zip(*arrays, strict=True)]
+    return [np.stack(y) for y in zip(*(y if isinstance(y, tuple) else (y,) for y in results), strict=True)]
+
+
 def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
     """Return the steps of a model; `options` are those of `Model.pool`. Raises ArgumentError."""
     if options and not isinstance(model, Model):
         raise ArgumentError(f"{model!r} takes no options: its states are inside its layers")
-    pool, stream = model.pool(CAPACITY, **options), model.stream(**options)
-    if not isinstance(pool, GraphPool):
-        return LayerSteps(pool, stream)
+    stream = model.stream(**options)
+    if not isinstance(stream, GraphStream):
+        return LayerSteps(model.pool(CAPACITY, **options), stream)
     assert isinstance(model, Model)
-    carried = {carry.name for carry in pool._streamed.carries}
+    streamed = stream._streamed
+    carried = {carry.name for carry in streamed.carries}
     pairs = {**model.carries, **(options.get("carry") or {})}
     states = {output for name, output in pairs.items() if name in carried}
     names = [name for name in model.outputs if name not in states]
+    try:
+        inputs = streamed.graph.inputs[len(carried) :]
+        if any(each.axes is None or each.dtype is None for each in inputs):
+            return StreamSteps(stream, names)
+        pool = model.pool(CAPACITY, **options)
+    except ArgumentError:
+        if isinstance(stream, SequenceStream):
+            raise
+        return StreamSteps(stream, names)
     return (SequenceSteps if isinstance(pool, SequencePool) else GraphSteps)(pool, stream, names)

@@ -5,7 +5,9 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 
 from .messages import AnyArray, Input, Output, binary_frames
 from .metrics import Metrics
@@ -15,12 +17,8 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 
-class Pending(NamedTuple):
-    """A message in a tick, and when it arrived."""
-
-    connection: "Connection"
-    input: Input
-    arrived: float
+# a connection with a message in a tick, and when the message arrived
+Pending: TypeAlias = "tuple[Connection, Input, float]"
 
 
 class Ticker:
@@ -69,7 +67,7 @@ class Ticker:
             for connection in ready:
                 pending = connection.take()
                 if pending is not None:
-                    groups[len(pending.input.payload)].append(pending)
+                    groups[len(pending[1].payload)].append(pending)
                     if connection.has_input:
                         self.wake(connection, now - self._seconds)
             for group in groups.values():
@@ -97,22 +95,22 @@ class Ticker:
                 await self._step(group[:middle])
                 await self._step(group[middle:])
             else:
-                group[0].connection.reject(error)
+                group[0][0].reject(error)
             return
         frames = binary_frames(outputs, len(group))
-        for i, (pending, frame) in enumerate(zip(group, frames, strict=True)):
-            if pending.input.is_json:
-                pending.connection.send_json([output[i] for output in outputs], pending.input.is_step)
+        for i, (connection, message, _) in enumerate(group):
+            if message.is_json:
+                connection.send_json([output[i] for output in outputs], message.is_step)
             else:
-                pending.connection.send(frame)
+                connection.send(frames[i])
         now = time.perf_counter()
         self._metrics.messages += len(group)
-        self._metrics.latency.observe([now - pending.arrived for pending in group])
+        self._metrics.latency.observe(now - np.array([arrived for _, _, arrived in group]))
 
     async def _outputs(self, group: list[Pending]) -> Sequence[Output]:
         """Run the pool, in a thread if it is expected to take longer than a tick."""
-        arrays = self._steps.inputs.arrays([pending.input for pending in group])
-        ids = [pending.connection.session.stream for pending in group]
+        arrays = self._steps.inputs.arrays([message for _, message, _ in group])
+        ids = [connection.session.stream for connection, _, _ in group]
         rows = len(ids) * arrays[0].shape[1]
         if self._seconds_per_row * rows > self._seconds:
             loop = asyncio.get_running_loop()

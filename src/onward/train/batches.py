@@ -23,6 +23,11 @@ class Batch(NamedTuple):
     """One batch: x and lengths for the model, targets for the loss.
 
     With goes_on=True, the model starts from the final state of the previous batch.
+
+    >>> import numpy as np
+    >>> batch = Batch(np.zeros((20, 4, 12)), np.zeros(4, int), lengths=np.array([20, 7, 1, 3]))
+    >>> batch.x.shape, batch.goes_on
+    ((20, 4, 12), False)
     """
 
     x: Any
@@ -32,7 +37,11 @@ class Batch(NamedTuple):
 
 
 class Data:
-    """Base class of data sets: batches, the same number in each epoch; `size` is None if it is unknown."""
+    """Base class of data sets: batches, the same number in each epoch; `size` is None if it is unknown.
+
+    >>> issubclass(Batches, Data) and issubclass(Chunks, Data)
+    True
+    """
 
     size: int | None
 

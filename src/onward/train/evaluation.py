@@ -14,7 +14,11 @@ from .losses import Loss, as_loss, counted_rows
 
 
 class Score(NamedTuple):
-    """The mean loss over all selected rows and, if the targets are classes, the accuracy."""
+    """The mean loss over all selected rows and, if the targets are classes, the accuracy.
+
+    >>> Score(loss=0.1, accuracy=0.95).accuracy
+    0.95
+    """
 
     loss: float
     accuracy: float | None
@@ -24,6 +28,13 @@ def evaluate(model: Layer, data: Any, loss: str | Loss = "cross_entropy") -> Sco
     """Return the score of a model on data of any kind that `fit` accepts, with dropout disabled.
 
     Raises ArgumentError if the data is empty, and the errors of the model and the loss.
+
+    >>> import numpy as np
+    >>> from onward import LSTM, Last, Linear, Sequential
+    >>> model = Sequential(LSTM(2, 8, rng=0), Last(), Linear(8, 3, rng=0))
+    >>> score = evaluate(model, (np.zeros((5, 4, 2)), [0, 1, 2, 0]))
+    >>> type(score).__name__, 0 <= score.accuracy <= 1
+    ('Score', True)
     """
     return score(model, as_data(data, as_model(model)), as_loss(loss))
 

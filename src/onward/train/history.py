@@ -17,6 +17,9 @@ class Epoch(NamedTuple):
     step: the number of steps done by its end. lr: the learning rate of its last step. loss: the mean loss
     over its batches, each computed before the weights were updated. validation_loss, accuracy: the loss and
     the accuracy on the validation data, or None.
+
+    >>> Epoch(step=9, lr=1e-3, loss=0.5)
+    Epoch(step=9, lr=0.001, loss=0.5, validation_loss=None, accuracy=None)
     """
 
     step: int
@@ -32,6 +35,9 @@ class History:
 
     losses, rates: the loss and the learning rate of each step. epochs: the results of each finished epoch.
     loss: the name of the loss, with its unit and options.
+
+    >>> History(losses=[0.5, 0.25])
+    History(losses=[0.5, 0.25], epochs=[], rates=[], loss='unknown')
     """
 
     losses: list[float] = field(default_factory=list)

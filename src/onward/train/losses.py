@@ -61,13 +61,23 @@ def cross_entropy(
 
 
 def mse(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tuple[float, Array]:
-    """Mean squared error, (y - targets)^2, as torch.nn.functional.mse_loss. Raises ShapeError, DtypeError."""
+    """Mean squared error, (y - targets)^2, as torch.nn.functional.mse_loss. Raises ShapeError, DtypeError.
+
+    >>> loss, dy = mse([[1.0, 2.0]], [[0.0, 0.0]])
+    >>> loss, dy.tolist()
+    (2.5, [[1.0, 2.0]])
+    """
     error, counted = _error(y, targets, mask)
     return _mean(error * error, 2 * error, counted)
 
 
 def mae(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tuple[float, Array]:
-    """Mean absolute error, |y - targets|, as torch.nn.functional.l1_loss. Raises ShapeError, DtypeError."""
+    """Mean absolute error, |y - targets|, as torch.nn.functional.l1_loss. Raises ShapeError, DtypeError.
+
+    >>> loss, dy = mae([[1.0, -2.0]], [[0.0, 0.0]])
+    >>> loss, dy.tolist()
+    (1.5, [[0.5, -0.5]])
+    """
     error, counted = _error(y, targets, mask)
     return _mean(np.abs(error), np.sign(error), counted)
 
@@ -79,6 +89,10 @@ def huber(
 
     With e = y - targets, the loss is e^2 / 2 where |e| <= delta and delta (|e| - delta / 2) elsewhere.
     Raises ShapeError, DtypeError, ArgumentError. Source: Huber 1964.
+
+    >>> loss, dy = huber([[0.5, 3.0]], [[0.0, 0.0]])
+    >>> loss, dy.tolist()
+    (1.3125, [[0.25, 0.5]])
     """
     bound = positive("delta", delta)
     error, counted = _error(y, targets, mask)
@@ -91,6 +105,10 @@ def bce(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tupl
 
     loss = -t log s - (1 - t) log(1 - s) = softplus(y) - t y, where s = sigmoid(y) and the targets t are
     probabilities. Raises ShapeError, DtypeError, ArgumentError.
+
+    >>> loss, dy = bce([[0.0]], [[1.0]])
+    >>> round(loss, 4), dy.tolist()
+    (0.6931, [[-0.5]])
     """
     y = arrays.contiguous(_outputs(y))
     t, counted = _targets(y, targets, mask)

@@ -97,6 +97,9 @@ class SGD(Optimizer):
     """torch.optim.SGD: v = momentum v + g; w = w - lr v, or w - lr (g + momentum v) with nesterov.
 
     Source: Polyak 1964; Sutskever et al. 2013.
+
+    >>> SGD(0.1, momentum=0.9)
+    SGD(lr=0.1, weight_decay=0.0, decay_biases=True, momentum=0.9, nesterov=False)
     """
 
     momentum: float = 0.0
@@ -123,6 +126,9 @@ class RMSprop(Optimizer):
     """torch.optim.RMSprop: v = alpha v + (1 - alpha) g^2; w = w - lr g / (sqrt(v) + eps).
 
     Source: Tieleman and Hinton 2012.
+
+    >>> RMSprop(1e-2)
+    RMSprop(lr=0.01, weight_decay=0.0, decay_biases=True, alpha=0.99, eps=1e-08)
     """
 
     lr: float = 1e-2
@@ -146,6 +152,9 @@ class Adam(Optimizer):
 
     m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2 start at 0; after t steps, m' = m / (1 - b1^t) and
     v' = v / (1 - b2^t) correct the bias of that start. Source: Kingma and Ba 2015.
+
+    >>> Adam(1e-2)
+    Adam(lr=0.01, weight_decay=0.0, decay_biases=True, betas=(0.9, 0.999), eps=1e-08)
     """
 
     lr: float = 1e-3
@@ -174,6 +183,9 @@ class AdamW(Adam):
     """torch.optim.AdamW: Adam with decoupled weight decay, w = w - lr weight_decay w before each update.
 
     Source: Loshchilov and Hutter 2019.
+
+    >>> AdamW(1e-2, weight_decay=0.1)
+    AdamW(lr=0.01, weight_decay=0.1, decay_biases=True, betas=(0.9, 0.999), eps=1e-08)
     """
 
     weight_decay: float = 1e-2
@@ -201,6 +213,9 @@ def clip_norm(gradients: Mapping[str, Array], max_norm: float) -> Weights:
     """Return gradients scaled to a global norm of at most max_norm, as torch.nn.utils.clip_grad_norm_.
 
     Raises ArgumentError. Source: Pascanu et al. 2013.
+
+    >>> clip_norm({"weight": np.array([3.0, 4.0])}, 1.0)
+    {'weight': array([0.59999988, 0.79999984])}
     """
     scale = min(1.0, non_negative("max_norm", max_norm) / (global_norm(gradients) + 1e-6))
     return dict(gradients) if scale == 1 else {name: _scaled(g, scale) for name, g in gradients.items()}
@@ -217,6 +232,9 @@ def clip_value(gradients: Mapping[str, Array], clip_value: float) -> Weights:
     """Return gradients clipped to [-clip_value, clip_value], as torch.nn.utils.clip_grad_value_.
 
     Raises ArgumentError.
+
+    >>> clip_value({"weight": np.array([3.0, -0.5])}, 1.0)
+    {'weight': array([ 1. , -0.5])}
     """
     bound = non_negative("clip_value", clip_value)
     return {name: g.clip(-bound, bound) for name, g in gradients.items()}

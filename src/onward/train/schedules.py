@@ -25,7 +25,11 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Constant:
-    """The optimizer's own learning rate at every step. Base class of all schedules."""
+    """The optimizer's own learning rate at every step. Base class of all schedules.
+
+    >>> Constant().lr(0.1, Progress(step=5))
+    0.1
+    """
 
     @property
     def spans_run(self) -> bool:
@@ -47,7 +51,12 @@ class Constant:
 
 @dataclass(frozen=True)
 class StepLR(Constant):
-    """torch.optim.lr_scheduler.StepLR, counted in steps: base * gamma^(step // step_size)."""
+    """torch.optim.lr_scheduler.StepLR, counted in steps: base * gamma^(step // step_size).
+
+    >>> schedule = StepLR(step_size=10, gamma=0.5)
+    >>> [schedule.lr(0.1, Progress(step)) for step in (0, 9, 10, 20)]
+    [0.1, 0.1, 0.05, 0.025]
+    """
 
     step_size: int
     gamma: float = 0.1
@@ -66,6 +75,10 @@ class CosineAnnealingLR(Constant):
 
     T_max: the number of steps until the rate reaches eta_min; None: all steps of the training. Source:
     Loshchilov and Hutter 2017.
+
+    >>> schedule = CosineAnnealingLR(T_max=10)
+    >>> [round(schedule.lr(0.1, Progress(step)), 4) for step in (0, 5, 10)]
+    [0.1, 0.05, 0.0]
     """
 
     T_max: int | None = None
@@ -91,6 +104,10 @@ class Warmup(Constant):
 
     As torch.optim.lr_scheduler.LinearLR followed by the other schedule in a SequentialLR. `after` starts at
     its first step and spans the remaining ones.
+
+    >>> schedule = Warmup(steps=4, start_factor=0.5)
+    >>> [round(schedule.lr(0.1, Progress(step)), 4) for step in (0, 2, 4, 100)]
+    [0.05, 0.075, 0.1, 0.1]
     """
 
     steps: int
@@ -128,6 +145,10 @@ class OneCycleLR(Constant):
     momentum (beta1 for Adam) falls from max_momentum to base_momentum while the rate rises, and rises back
     while the rate falls; optimizers without momentum need cycle_momentum=False. If there is only one step, it
     uses base, whereas PyTorch uses the final rate and learns nothing. Source: Smith and Topin 2018.
+
+    >>> schedule = OneCycleLR(total_steps=10)
+    >>> [round(schedule.lr(0.1, Progress(step)), 4) for step in (0, 2, 9)]
+    [0.004, 0.1, 0.0]
     """
 
     total_steps: int | None = None
@@ -178,6 +199,10 @@ class ReduceLROnPlateau(Constant):
 
     An epoch improves if its validation loss is below (1 - threshold) times the best so far. The rate falls
     after more than `patience` epochs without improvement since the last improvement or reduction.
+
+    >>> schedule = ReduceLROnPlateau(factor=0.5, patience=1)
+    >>> schedule.lr(0.1, Progress(30, losses=[1.0, 0.9, 0.95, 0.92]))
+    0.05
     """
 
     factor: float = 0.1

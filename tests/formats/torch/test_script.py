@@ -304,3 +304,77 @@ def test_a_module_that_contains_itself_opens(tmp_path: Path) -> None:
         members.writestr("m/data.pkl", pickled)
         members.writestr("m/code/__torch__.py", code)
     np.testing.assert_array_equal(onward.load(path)(X), X)
+
+
+# One graph for all sizes.
+
+
+def test_a_check_of_a_size_becomes_the_size_of_the_input(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "if torch.ne(torch.size(x, 1), 3):",
+        '  ops.prim.RaiseException(torch.format("size {}", torch.size(x, 1)), "builtins.ValueError")',
+        "else:",
+        "  pass",
+        "if torch.gt(torch.size(x, 0), 5):",
+        "  y = torch.slice(x, 0, 0, 5)",
+        "else:",
+        "  y = x",
+        "return torch.neg(y)",
+    )
+    assert program._graph.inputs[0].axes == ("x_0", 3)
+    program.save(tmp_path / "m.safetensors")
+    restored = onward.load(tmp_path / "m.safetensors")
+    for rows in (1, 5, 6, 9):
+        x = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
+        np.testing.assert_array_equal(restored(x), -x[:5])
+
+
+def test_a_check_of_values_survives_saving(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "if bool(torch.gt(torch.sum(x), 0)):",
+        '  ops.prim.RaiseException("too large", "builtins.ValueError")',
+        "else:",
+        "  pass",
+        "return torch.neg(x)",
+    )
+    program.save(tmp_path / "m.safetensors")
+    restored = onward.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(restored(-X), X)
+    with pytest.raises(ArgumentError, match="too large"):
+        restored(X)
+
+
+def test_declared_inputs_are_the_axes_and_values_of_the_graph(tmp_path: Path) -> None:
+    lines = ("y = x", "for i in range(n):", "  y = torch.add(y, torch.size(x, 0))", "return y")
+    path = archive(tmp_path, forward(*lines, signature="self, x: Tensor, n: int"))
+    program = onward.load(path, inputs={"x": ("rows", 3), "n": 2})
+    assert program.inputs == ("x",)
+    np.testing.assert_array_equal(program(X), X + 4)
+    with pytest.raises(FileError, match="unknown inputs: z"):
+        onward.load(path, inputs={"z": 1})
+    with pytest.raises(FileError, match="expected sizes and names"):
+        onward.load(path, inputs={"x": (2.5,), "n": 2})
+
+
+def test_a_state_that_the_first_call_creates_starts_at_zeros(tmp_path: Path) -> None:
+    body = forward(
+        "if torch.eq(torch.len(self.past), 0):",
+        "  self.past = torch.zeros([torch.size(x, 0), 2])",
+        "else:",
+        "  pass",
+        "y = torch.cat([self.past, x], 1)",
+        "self.past = torch.slice(y, 1, -2)",
+        "return torch.sum(y, [1])",
+    )
+    state = b"}X\x04\x00\x00\x00past" + tensor((0,)) + b"s"
+    path = archive(tmp_path, body, "  past : Tensor\n", state=state)
+    with zipfile.ZipFile(path, "a") as members:
+        members.writestr("m/data/0", b"")
+    program = onward.load(path, inputs={"x": ("batch", "samples")})
+    assert program.carries == {"past": "past_out"}
+    pool = program.pool(4)
+    ids = pool.open(2)
+    np.testing.assert_array_equal(pool.step(ids[:1], X[:1]), X[:1].sum(1))
+    np.testing.assert_array_equal(pool.step(ids, X), X.sum(1) + np.array([X[0, 1:].sum(), 0]))

@@ -9,6 +9,7 @@ from support.evaluate import evaluate
 from onward import textbook
 from onward.graph import Graph
 from onward.graph.plan.planner import Planner
+from onward.graph.simplification import cells
 from onward.graph.simplification.simplify import simplify
 
 RNG = np.random.default_rng(0)
@@ -236,3 +237,27 @@ def test_a_gru_whose_update_multiplies_the_wrong_value_is_not_replaced() -> None
     z, _ = nodes[place].inputs
     writer.graph.nodes[place] = type(nodes[place])("Mul", (z, writer.c), nodes[place].outputs, {}, "wrong")
     assert_same_results(writer, replaced=False)
+
+
+def test_many_written_out_steps_are_found_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph was searched again after each step, so that a long decoder took minutes to open."""
+    searched: list[Graph] = []
+    matcher = cells.Matcher
+
+    def count(graph: Graph) -> Any:
+        searched.append(graph)
+        return matcher(graph)
+
+    monkeypatch.setattr(cells, "Matcher", count)
+    writer = Writer(4)
+    inputs = [normal(2, I), normal(2, 4), normal(2, 4)]
+    for t in range(4):
+        writer.x = writer.graph.add_input(f"x{t}", np.float32, ("batch", I))
+        inputs.append(normal(2, I))
+        writer.lstm()
+        writer.h, writer.c = writer.graph.outputs
+    simple = simplify(writer.graph)
+    assert [node.operation for node in simple.nodes] == ["Step"] * 4
+    assert len(searched) == 1
+    for y, expected in zip(Planner(simple)(*inputs), evaluate(writer.graph, *inputs), strict=True):
+        np.testing.assert_allclose(y, expected, atol=1e-6)

@@ -22,6 +22,14 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
     The sizes of batch, time and convolution axes are dynamic; x has three axes if the layers accept any
     number. An LSTM with proj_size becomes a function of ONNX operators. If Onward loads the graph again, it
     gives the same bits. Raises FileError, and ArgumentError for a layer or node that ONNX cannot express.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import onward
+    >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+    >>> onward.export_onnx(onward.LSTM(12, 64), path)
+    >>> onward.load(path).inputs
+    ('x', 'h0', 'c0')
     """
     from ...graph import Model
     from ...graph.of_layers import graph_of
@@ -34,7 +42,7 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
         model = sequential(model)
     if isinstance(model, Model) and lengths:
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
-    graph = model._graph if isinstance(model, Model) else graph_of(model, lengths)
+    graph = model._whole() if isinstance(model, Model) else graph_of(model, lengths)
     content = encode(model_of(graph))
     if len(content) > MAX_BYTES:
         raise ArgumentError(

@@ -285,14 +285,65 @@ def _recurrent(writer: Writer, node: Node, inputs: list[str], outputs: list[str]
     return True
 
 
+def _step(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """Write a step of a layer as a sequence of one step of all rows."""
+    layer = node.attributes["layer"]
+    leading = writer.node("Shape", inputs[:1], end=-1)
+    rows = [writer.node("Reshape", [inputs[0], writer.constant(np.array([1, -1, layer.input_size]))])]
+    size = writer.constant(np.array([layer.hidden_size]))
+    shape = writer.node("Concat", [leading, size], axis=0)
+    for state in inputs[1:]:
+        expanded = writer.node("Expand", [state, shape])
+        rows.append(writer.node("Reshape", [expanded, writer.constant(np.array([1, -1, layer.hidden_size]))]))
+    final = [writer.new_name(f"{output}_rows") if output else "" for output in outputs]
+    write_recurrent.write(writer, layer, False, [rows[0], "", *rows[1:]], ["", *final])
+    for row, output in zip(final, outputs, strict=True):
+        if output:
+            writer.node("Reshape", [row, shape], output)
+    return True
+
+
+def _top(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """Name both outputs of TopK, which ONNX does not let a node omit; the writer adds the node."""
+    outputs[:] = [output or writer.new_name("unused") for output in outputs]
+    return False
+
+
+def _quantized(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """A product with a matrix in float16, which is widened."""
+    x, W, scale, bias = (*inputs, "", "")[:4]
+    if scale:
+        raise ArgumentError("it is quantized to int8: export the model that it was quantized from")
+    W = writer.node("Cast", [W], to=int(messages.DataType.FLOAT))
+    if node.operation == "QuantizedConv":
+        inputs = [x, W, bias] if bias else [x, W]
+        writer.node("Conv", inputs, *outputs, name=node.name, **node.attributes)
+        return True
+    product = [x, writer.node("Transpose", [W], perm=[1, 0])]
+    if not bias:
+        writer.node("MatMul", product, *outputs, name=node.name)
+        return True
+    return _product(writer, node, [*product, bias], outputs)
+
+
 def _python(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
     raise ArgumentError("it runs a Python function")
 
 
+def _check(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """Write nothing: ONNX has no operator that raises an error."""
+    return True
+
+
 SPECIAL: dict[str, Special] = {
+    "Check": _check,
     **dict.fromkeys(ACTIVATIONS, _activation),
     **dict.fromkeys(FUNCTIONS, _function),
     "MatMul": _product,
+    "QuantizedConv": _quantized,
+    "QuantizedMatMul": _quantized,
     "Recurrent": _recurrent,
+    "Step": _step,
+    "TopK": _top,
     "Python": _python,
 }

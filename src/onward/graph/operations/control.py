@@ -14,6 +14,7 @@ from .registry import EVERY_INPUT, Inputs, known, operation
 
 MAX_UNROLLED = 16  # iterations
 MAX_ITERATIONS = 10**7
+MAX_OPEN = 30_000  # iterations of a loop that only its condition ends
 
 
 class Body(Protocol):
@@ -56,9 +57,10 @@ def loop(
     goes_on, scanned, size = condition is None or _is_true(condition), list[Any](), 0
     if goes_on and keeps_condition(body.graph):
         _check_iterations(MAX_ITERATIONS + 1 if limit is None else limit)
+    is_open = limit is None or limit > MAX_ITERATIONS
     true = np.array(True)
     while goes_on and (limit is None or len(scanned) < limit):
-        _check_iterations(len(scanned))
+        _check_iterations(len(scanned), MAX_OPEN if is_open else MAX_ITERATIONS)
         i = np.array(len(scanned), np.int64)
         again, *results = body(i, true, *carried, *outer)
         goes_on, carried = _is_true(again), tuple(results[: len(carried)])
@@ -68,9 +70,9 @@ def loop(
     return *carried, *_stacked(scanned, body, 1 + len(carried))
 
 
-def _check_iterations(count: int) -> None:
-    if count > MAX_ITERATIONS:
-        raise ArgumentError(f"the loop has more than {MAX_ITERATIONS} iterations: split the model around it")
+def _check_iterations(count: int, most: int = MAX_ITERATIONS) -> None:
+    if count > most:
+        raise ArgumentError(f"the loop has more than {most} iterations: split the model around it")
 
 
 def keeps_condition(body: Any) -> bool:
@@ -224,6 +226,25 @@ class _Unrolled:
 def python(*inputs: Any, function: Callable[..., Any]) -> Any:
     """Call a Python function of arrays, which returns an array or a tuple of arrays."""
     return function(*inputs)
+
+
+@operation("Check", shape_inputs=EVERY_INPUT, is_pure=False)
+def check(condition: AnyArray, *, message: str, expected: bool) -> AnyArray:
+    """Raise ArgumentError with the message unless the condition is as expected."""
+    if _is_true(condition) != expected:
+        raise ArgumentError(message)
+    return condition
+
+
+def _expand_check(node: Node, inputs: Inputs) -> Expansion | None:
+    condition = known(inputs[0])
+    if condition is None:
+        return None
+    check.compute([condition], node.attributes)
+    return Expansion([], {})
+
+
+check.expand = _expand_check
 
 
 @operation("Recorded", shape_inputs=EVERY_INPUT, is_pure=False)

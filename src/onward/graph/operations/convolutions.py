@@ -14,7 +14,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .products import multiply, split_rows
-from .registry import Inputs, Known, known, operation, view
+from .registry import Inputs, Known, Value, known, operation, view
 from .sliding import Geometry, geometry, pad_view, spans, window_step, window_view
 
 
@@ -79,20 +79,37 @@ def conv(
 
 @conv.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Lower to products, with the channels last, or to a sum over taps if each channel has its own kernel."""
-    x, W, bias = view(b, inputs[0]), known(inputs[1]), None
+    W, bias = known(inputs[1]), None
     if len(inputs) > 2 and inputs[2] is not None:
         bias = known(inputs[2])
         if bias is None:
             return None
-    if x is None or W is None or not 3 <= W.ndim <= 4 or W.dtype != np.float32:
+    if W is None or W.dtype != np.float32:
         return None
-    g = conv_geometry(inputs[0], W, node.attributes)  # type: ignore[arg-type]  # a value has shape and dtype
+    return filter_rows(b, node, inputs[0], W, bias)
+
+
+def filter_rows(
+    b: Builder,
+    node: Node,
+    x: Value | None,
+    W: NDArray[Any],
+    bias: NDArray[Any] | None,
+    scale: NDArray[Any] | None = None,
+) -> list[View] | None:
+    """Lower to products, with the channels last, or to a sum over taps if each channel has its own kernel.
+
+    W is float32, float16, or int8 with the scale of each filter; only float32 may have a kernel per channel.
+    """
+    source = view(b, x)
+    if x is None or source is None or not 3 <= W.ndim <= 4:
+        return None
+    g = conv_geometry(x, W, node.attributes)  # type: ignore[arg-type]  # a value has shape and dtype
     N, C, M, n = x.shape[0], x.shape[1], W.shape[0], len(g.kernel)
     if any(min(side) < 0 for side in g.sides) or 0 in (*x.shape, *W.shape):
         return None
     groups = node.attributes.get("group", 1)
-    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), g.sides, b.scalar(0.0))  # (N, *in, C)
+    last = pad_view(b, source.permuted(0, *range(2, 2 + n), 1), g.sides, b.scalar(0.0))  # (N, *in, C)
     if groups == C and M == C and groups > 1:
         y = depthwise(b, last, W, bias, g)
     else:
@@ -101,7 +118,8 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
             own = slice(group * M // groups, (group + 1) * M // groups)
             part = last.sliced(n + 1, group * C // groups, (group + 1) * C // groups)
             target = y if groups == 1 else b.new_rows(y.shape[0], M // groups)
-            packed = b.packed((W, bias), ("filters", group), partial(_filters, W, bias, own))
+            make = partial(_filters, W, bias, scale, own)
+            packed = b.packed((W, bias, scale), ("filters", group), make)
             b.add("product", packed, window_view(part, g), 1 + n, None, target)
             if groups > 1:
                 b.add("copy", target, y.sliced(1, own.start, own.stop))
@@ -110,11 +128,11 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def _filters(
-    W: NDArray[Any], bias: NDArray[Any] | None, own: slice
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Return the filters of one group as rows of a matrix, channels last, and their bias."""
+    W: NDArray[Any], bias: NDArray[Any] | None, scale: NDArray[Any] | None, own: slice
+) -> tuple[NDArray[Any] | None, ...]:
+    """Return the filters of one group as rows of a matrix, channels last, their bias and their scales."""
     filters = np.moveaxis(W[own], 1, -1)
-    return filters.reshape(len(filters), -1), None if bias is None else bias[own]
+    return filters.reshape(len(filters), -1), *(None if a is None else a[own] for a in (bias, scale))
 
 
 def depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry) -> View:

@@ -11,7 +11,7 @@ NAMES = {
     "blocks": "Continue Skip Align OverWindows",
     "casting": "Cast CastLike BitCast",
     "columns": "Col2Im",
-    "control": "If Loop Scan Python Recorded",
+    "control": "If Loop Scan Python Check Recorded",
     "convolutions transposed": "ConvTranspose",
     "convolutions windows": "Conv",
     "creation": "Shape Size ConstantOfShape Range EyeLike Trilu",
@@ -48,6 +48,7 @@ NAMES = {
         "QLinearGlobalAveragePool QLinearConcat"
     ),
     "quantized_functions integers": "MatMulIntegerToFloat DynamicQuantizeMatMul",
+    "quantized_products": "QuantizedMatMul QuantizedConv",
     "quantized_recurrent integers": "DynamicQuantizeLSTM",
     "random": "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
     "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",

@@ -68,8 +68,13 @@ def product(
 ) -> View:
     """Return the product (.., O) of x (.., K) and a matrix (K, O), or (O, K) if transposed, plus the bias."""
     W = b.packed((matrix, bias), transposed, lambda: (matrix if transposed else matrix.T, bias))
+    return product_step(b, W, x, matrix.shape[0 if transposed else 1])
+
+
+def product_step(b: Builder, W: _core.Dense, x: View, outputs: int) -> View:
+    """Return the product (.., outputs) of x (.., K) and a packed matrix."""
     leading = x.shape[:-1]
-    y = b.new_rows(math.prod(leading), matrix.shape[0 if transposed else 1])
+    y = b.new_rows(math.prod(leading), outputs)
     b.add("product", W, x, len(leading), None, y)
     return split_rows(y, leading)
 

@@ -9,7 +9,8 @@ from ..node import Node
 from .registry import Known, combining, over_time
 from .sliding import Geometry, geometry, whole_sides
 
-KERNEL_IN_WEIGHTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # the index of the weights
+# The index of the weights, which determine the size of the kernel.
+KERNEL_IN_WEIGHTS = {"Conv": 1, "QuantizedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
 
 
 def _geometry(node: Node, inputs: Sequence[Known | None]) -> Geometry:

@@ -92,13 +92,13 @@ class Builder:
         self,
         source: tuple[NDArray[Any] | None, ...],
         variant: Any,
-        make: Callable[[], tuple[NDArray[Any], NDArray[Any] | None]],
+        make: Callable[[], tuple[NDArray[Any] | None, ...]],
     ) -> _core.Dense:
-        """Return the matrix (O, K) and bias that `make` returns, packed once for all plans of the graph."""
+        """Return the arguments of `Dense` that `make` returns, packed once for all plans of the graph."""
 
         def pack() -> _core.Dense:
-            W, bias = make()
-            return _core.Dense(np.ascontiguousarray(W), None if bias is None else np.ascontiguousarray(bias))
+            W, *others = (None if array is None else np.ascontiguousarray(array) for array in make())
+            return _core.Dense(W, *others)  # type: ignore[arg-type]  # W is not None
 
         return self.shared(source, variant, pack)
 

@@ -75,13 +75,16 @@ class Planner:
                 return tuple(results)
             planner, inputs = results
 
-    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
+    def run(
+        self, args: tuple[Any, ...], inputs: dict[str, Any], outputs: tuple[Any, ...] = ()
+    ) -> tuple[Any, ...] | None:
         """Run the plan for inputs in order and by name, and return its outputs.
 
-        Returns None if there is no such plan yet, or if it has steps in NumPy.
+        Arrays in `outputs` with the shape and dtype of the output in their place hold the results. Returns
+        None if there is no such plan yet, or if it has steps in NumPy.
         """
         try:
-            return self._ready(args, inputs)
+            return self._ready(args, inputs, outputs)
         except IndexError as error:  # a step met an index out of range; it names its node
             raise ArgumentError(str(error)) from None
 

@@ -4,7 +4,8 @@ The preactivations of the gates must be linear in two values, the input x and th
 weights. Products of all gates or of single ones, and any split and order of the gates, are recognized.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,24 +47,20 @@ def replace_cells(graph: Graph) -> Graph:
     if not {"Sigmoid", "Tanh", "Mul"} <= {node.operation for node in graph.nodes}:
         return graph
     layers: dict[Any, Any] = {}  # steps with equal weights share a layer
-    matcher = Matcher(graph)
-    for node in list(graph.nodes):
-        if node.operation not in CELLS:
-            continue
-        pattern, build = CELLS[node.operation]
-        steps = (build(matcher, match, layers) for match in matcher.matches(pattern, node))
-        step = next(filter(None, steps), None)
-        if step is not None:
-            matcher = Matcher(_with(matcher.graph, step))
-    return matcher.graph
+    matcher, found = Matcher(graph), list[Node]()
+    for node in graph.nodes:
+        if node.operation in CELLS:
+            pattern, build = CELLS[node.operation]
+            steps = (build(matcher, match, layers) for match in matcher.matches(pattern, node))
+            found += itertools.islice(filter(None, steps), 1)
+    return _with(graph, found)
 
 
-def _with(graph: Graph, step: Node) -> Graph:
-    """Return the graph with a node in place of the first of those that compute its outputs."""
-    computes = [bool(set(node.outputs) & set(step.outputs)) for node in graph.nodes]
-    first = computes.index(True)
-    others = [node for node, replaced in zip(graph.nodes, computes, strict=True) if not replaced]
-    return graph.replaced(nodes=[*others[:first], step, *others[first:]]).without_unused()
+def _with(graph: Graph, steps: Sequence[Node]) -> Graph:
+    """Return the graph with steps, each in place of the first node that computes one of its outputs."""
+    by_output = {name: step for step in steps for name in step.outputs}
+    nodes = [next(filter(None, map(by_output.get, node.outputs)), node) for node in graph.nodes]
+    return graph.replaced(nodes=list({node.outputs: node for node in nodes}.values())).without_unused()
 
 
 def _lstm(matcher: Matcher, match: Match, layers: dict[Any, Any]) -> Node | None:

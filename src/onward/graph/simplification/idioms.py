@@ -8,7 +8,7 @@ import numpy as np
 
 from ..graph import Graph
 from ..node import Node
-from .patterns import Match, Matcher, Pattern
+from .patterns import Match, Matcher, Pattern, occurs
 
 Replace = Callable[[Matcher, Match], list[Node] | None]
 
@@ -25,22 +25,28 @@ IDIOMS: list[Idiom] = []
 
 def replace_idioms(graph: Graph) -> Graph:
     """Return the graph with the operations that its idioms mean."""
+    operations, matcher = {node.operation for node in graph.nodes}, None
     for idiom in IDIOMS:
-        matcher = Matcher(graph)
-        patterns = [pattern for pattern in idiom.patterns if matcher.occurs(pattern)]
+        patterns = [pattern for pattern in idiom.patterns if occurs(pattern, operations)]
         if patterns:
-            nodes = [_replaced(matcher, idiom, patterns, node) for node in graph.nodes]
-            graph = graph.replaced(nodes=[node for group in nodes for node in group]).without_unused()
+            matcher = matcher or Matcher(graph)
+            replaced = [_replaced(matcher, idiom, patterns, node) for node in graph.nodes]
+            if any(replaced):
+                pairs = zip(graph.nodes, replaced, strict=True)
+                nodes = [other for node, others in pairs for other in others or [node]]
+                graph, matcher = graph.replaced(nodes=nodes).without_unused(), None
+                operations = {node.operation for node in graph.nodes}
     return graph
 
 
-def _replaced(matcher: Matcher, idiom: Idiom, patterns: Sequence[Pattern], node: Node) -> list[Node]:
+def _replaced(matcher: Matcher, idiom: Idiom, patterns: Sequence[Pattern], node: Node) -> list[Node] | None:
+    """Return the nodes that replace one, or None."""
     for pattern in patterns:
         found = matcher.match(pattern, node) if pattern[0] == node.operation else None
         nodes = None if found is None else idiom.replace(matcher, found)
         if nodes is not None:
             return nodes
-    return [node]
+    return None
 
 
 def _idiom(*patterns: Pattern) -> Callable[[Replace], Replace]:

@@ -11,7 +11,7 @@ Add and Mul match their inputs in any order; with more than two, they match sums
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -32,6 +32,15 @@ class Match(NamedTuple):
     nodes: tuple[Node, ...]
 
 
+def occurs(pattern: Pattern, operations: Collection[str]) -> bool:
+    """Return whether all operations of a pattern occur, a quick check before `Matcher.match`."""
+    if isinstance(pattern, list):
+        return any(occurs(choice, operations) for choice in pattern)
+    if not isinstance(pattern, tuple):
+        return True
+    return pattern[0] in operations and all(occurs(part, operations) for part in pattern[1:])
+
+
 class Matcher:
     """Finds patterns in a graph."""
 
@@ -39,15 +48,6 @@ class Matcher:
         self.graph, self.constants = graph, graph.constants
         self.makers = {name: node for node in graph.nodes for name in node.outputs if name}
         self._uses = Counter([*graph.outputs, *used_names(graph.nodes)])
-        self._operations = {node.operation for node in graph.nodes}
-
-    def occurs(self, pattern: Pattern) -> bool:
-        """Return whether the graph has all operations of a pattern, a quick check before `match`."""
-        if isinstance(pattern, list):
-            return any(map(self.occurs, pattern))
-        if not isinstance(pattern, tuple):
-            return True
-        return pattern[0] in self._operations and all(map(self.occurs, pattern[1:]))
 
     def match(self, pattern: Pattern, node: Node) -> Match | None:
         """Match a pattern whose last node is `node`, and whose other nodes have no readers outside of it."""

@@ -91,10 +91,7 @@ def log_sigmoid_forward(t: Translator, self: Tensor) -> tuple[str, None]:
 
 @aten("glu")
 def glu(t: Translator, self: Tensor, dim: int = -1) -> str:
-    size = self.shape[self.axis(dim)]
-    if size is None:
-        raise ArgumentError("glu over an axis of unknown size is not supported")
-    a, b = t.add_all("Split", (self, t.constant([size // 2] * 2)), 2, axis=self.axis(dim))
+    a, b = t.add_all("Split", (self,), 2, axis=self.axis(dim), num_outputs=2)
     return t.add("Mul", a, t.add("Sigmoid", b))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ....errors import ArgumentError
 from .promotion import promoted
 from .registry import BOOL, FLOAT32, OPERATORS, Operand, Tensor, Translator, aten
 
@@ -161,7 +162,10 @@ def _define_logic(name: str, operation: str) -> None:
         f"__{name}__.Scalar",
     )
     def bitwise(t: Translator, self: Operand, other: Operand) -> str:
-        return binary(t, operation if promoted(self, other) == BOOL else bits, self, other)
+        dtype = promoted(self, other)
+        if dtype.kind not in "iub":
+            raise ArgumentError(f"the operands have dtype {dtype}; expected integers or booleans")
+        return binary(t, operation if dtype == BOOL else bits, self, other)
 
 
 for _name, _operation in {"and": "And", "or": "Or", "xor": "Xor"}.items():
@@ -175,6 +179,8 @@ def logical_not(t: Translator, self: Operand) -> str:
 
 @aten("bitwise_not")
 def bitwise_not(t: Translator, self: Tensor) -> str:
+    if self.dtype.kind not in "iub":
+        raise ArgumentError(f"the operand has dtype {self.dtype}; expected integers or booleans")
     return t.add("Not" if self.dtype == BOOL else "BitwiseNot", self)
 
 
@@ -231,7 +237,9 @@ def addcdiv(t: Translator, self: Tensor, tensor1: Tensor, tensor2: Tensor, value
 
 @aten("masked_fill.Scalar", "masked_fill.Tensor")
 def masked_fill(t: Translator, self: Tensor, mask: Tensor, value: Operand) -> str:
-    return t.add("Where", t.cast(mask, BOOL), t.cast(value, self.dtype), self)
+    if mask.dtype != BOOL:
+        raise ArgumentError(f"the mask has dtype {mask.dtype}; expected booleans")
+    return t.add("Where", mask, t.cast(value, self.dtype), self)
 
 
 # Functions of one number.

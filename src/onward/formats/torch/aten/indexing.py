@@ -15,6 +15,8 @@ REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": 
 @aten("index.Tensor", "_unsafe_index.Tensor")
 def index(t: Translator, self: Tensor, indices: Sequence[Tensor | None]) -> str:
     """Indices along several axes, which broadcast together; None keeps an axis."""
+    if not all(x is None or x.dtype.kind in "iub" for x in indices):
+        raise ArgumentError("the indices are neither integers nor booleans")
     if (
         len(indices) == 1
         and indices[0] is not None
@@ -215,6 +217,8 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> str:
+    if indices.dtype.kind not in "iu":
+        raise ArgumentError(f"the indices of an embedding have dtype {indices.dtype}; expected integers")
     return t.add("Gather", weight, t.cast(indices, INT64), axis=0)
 
 

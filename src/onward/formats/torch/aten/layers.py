@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .registry import FLOAT32, Number, Tensor, Translator, aten
+from .registry import FLOAT32, Number, Symbol, Tensor, Translator, aten
 from .shapes import reshaped
 
 Sizes = Sequence[int]
@@ -97,13 +97,16 @@ def attention(
     enable_gqa: bool = False,
 ) -> Any:
     """softmax(scale Q K^T + mask) V; rows without any allowed key are 0."""
-    depth = query.shape[-1]
-    if depth is None:
-        raise ArgumentError("attention over an unknown number of features is not supported")
+    depth = t.size(query, -1)
     heads = (query.shape[-3], key.shape[-3]) if enable_gqa else (1, 1)
     keys, values = (_grouped(t, x, heads) for x in (key, value))
     order = [*range(key.rank - 2), key.rank - 1, key.rank - 2]
-    factor = 1 / math.sqrt(depth) if scale is None else scale
+    factor: Any = scale
+    if scale is None and isinstance(depth, int):
+        factor = 1 / math.sqrt(depth)
+    elif scale is None:
+        root = t.add("Sqrt", t.cast(depth, np.float64))
+        factor = Symbol(t.add("Reciprocal", root), np.dtype(np.float64))
     scores = t.add("MatMul", query, t.add("Transpose", keys, perm=order))
     scores = t.add("Mul", scores, t.cast(factor, query.dtype))
     allowed: Any = None
@@ -248,6 +251,8 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = False,
 ) -> str:
+    if weight is not None:
+        t.expect_size(input, 1, weight.shape[0] or 0)
     sizes = t.sizes(input)
     grouped = t.add("Reshape", input, t.vector([sizes[0], num_groups, -1]))
     y = reshaped(t, _normalized(t, grouped, [2], eps, input.dtype), sizes)
@@ -283,6 +288,10 @@ def instance_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Any:
+    if weight is not None:
+        t.expect_size(input, 1, weight.shape[0] or 0)
+    if input.rank < 3:
+        raise ArgumentError(f"instance_norm takes 3 axes or more, got {input.rank}")
     if not use_input_stats:
         return batch_norm(t, input, weight, bias, running_mean, running_var, False, momentum, eps)
     y = _normalized(t, input, range(2, input.rank), eps, input.dtype)

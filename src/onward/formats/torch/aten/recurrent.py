@@ -79,6 +79,15 @@ def run_layer(
     t: Translator, layer: Any, x: Tensor, states: Sequence[Any], batch_first: bool
 ) -> tuple[str, ...]:
     """Add a recurrent layer over x and return y and the final states."""
+    t.expect_size(x, -1, layer.input_size)
+    rows = layer.num_layers * (1 + layer.bidirectional)
+    sizes = getattr(layer, "proj_size", 0) or layer.hidden_size, layer.hidden_size
+    for state, size in zip(states, sizes, strict=False):
+        if isinstance(state, Tensor) and state.rank == x.rank:
+            t.expect_size(state, 0, rows)
+            t.expect_size(state, -1, size)
+            if x.rank == 3:
+                t.expect_size(state, 1, (x, 0 if batch_first else 1))
     order = [1, 0, 2]
     steps: Any = t.add("Transpose", x, perm=order) if batch_first else x
     y, *final = t.add_all("Recurrent", (steps, None, *states), 1 + len(states), layer=layer)
@@ -156,4 +165,9 @@ def lstm_cell(
 
 def _step(t: Translator, layer: Any, x: Tensor, states: Sequence[Tensor]) -> tuple[str, ...]:
     """Run one step of a layer and return its states."""
+    t.expect_size(x, -1, layer.input_size)
+    for state in states:
+        t.expect_size(state, -1, layer.hidden_size)
+        if x.rank == state.rank == 2:
+            t.expect_size(state, 0, (x, 0))
     return t.add_all("Step", (x, *states), len(states), layer=layer)

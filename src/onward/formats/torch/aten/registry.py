@@ -200,6 +200,9 @@ class Translator:
         """Return the sizes of all axes."""
         return [self.size(x, axis) for axis in range(x.rank)]
 
+    def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
+        """Note that an axis must have a size, or that of an axis of another tensor, if its size is open."""
+
     def array(self, x: Tensor) -> NDArray[Any] | None:
         """Return the value of a tensor that is the same in every call, or None."""
         return self._folded(self.read(x).name)

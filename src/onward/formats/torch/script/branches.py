@@ -11,11 +11,21 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ....graph import Input
-from ....graph.node import Signature
+from ....graph.node import Node, Signature
+from ....graph.operations import OPERATIONS
 from ..aten.registry import Symbol, Tensor
 from .calls import KINDS, RaisedError
 from .recorder import Change, UnknownShape
-from .recording import Recording
+from .recording import (
+    Examples,
+    Known,
+    LearnedSizeError,
+    Open,
+    Recording,
+    UnsuitableSizesError,
+    example,
+    replaced,
+)
 from .values import NamedTuple, Unknown
 
 if TYPE_CHECKING:
@@ -48,8 +58,15 @@ def record(
     if len(failed) == 2:
         raise failed[0]
     if failed:
-        body = node.orelse if sides[0].error is not None else node.body
-        _check(interpreter, condition, failed[0], raises=sides[0].error is not None)
+        raises = sides[0].error is not None
+        body = node.orelse if raises else node.body
+        found = example_values(interpreter, condition)
+        if found is not None and raises in found:
+            if found[0] == found[1]:
+                learn(interpreter, condition, raises)
+            raise UnsuitableSizesError(str(failed[0]))
+        message = str(failed[0])
+        interpreter.graph.add("Check", interpreter.name(condition), message=message, expected=not raises)
         interpreter.run(body, local, file)
         return
     _join(interpreter, condition, sides, local)
@@ -100,16 +117,82 @@ def _side(interpreter: Interpreter, local: Environment, run: Callable[[Environme
     return side
 
 
-def _check(interpreter: Interpreter, condition: Condition, error: ArgumentError, raises: bool) -> None:
-    """Record a node that raises the error of a side if the condition selects it."""
-    message = str(error)
+def example_values(interpreter: Interpreter, condition: Condition) -> tuple[bool, bool] | None:
+    """Return the condition in both examples of the open sizes, or None if it does not follow from them."""
+    known = interpreter.graph.known(interpreter.name(condition))
+    if not isinstance(known, Examples) or not known.is_known:
+        return None
+    first, second = (bool(np.all(np.asarray(value))) for value in known)
+    return first, second
 
-    def check(value: Any) -> Any:
-        if bool(value) == raises:
-            raise ArgumentError(message)
-        return value
 
-    interpreter.graph.add("Python", interpreter.name(condition), function=check)
+def learn(interpreter: Interpreter, condition: Condition, raises: bool) -> None:
+    """Raise LearnedSizeError if the condition is what it should be once an open axis has another size.
+
+    Tries the integers that the nodes before the condition use, then to make the sides of each equation equal.
+    """
+    graph = interpreter.graph
+    name = interpreter.name(condition)
+    nodes = _nodes_before(graph, name)
+    if not any(node.operation == "Equal" for node in nodes):
+        return  # other conditions may hold for larger sizes
+    constants = [graph.known(value) for node in nodes for value in node.inputs if value]
+    numbers = [int(a.item()) for a in constants if isinstance(a, np.ndarray) and a.size == 1]
+    others = {pair[0]: axis for axis, pair in graph.open_sizes.items()}
+    for axis, sizes in graph.open_sizes.items():
+        for size in dict.fromkeys([*(n for n in numbers if n > 0), *(n for n in others if n != sizes[0])]):
+            try:
+                values = _evaluated(graph, nodes, sizes[0], size)
+            except Exception:
+                continue
+            if bool(np.all(values[name])) != raises:
+                raise LearnedSizeError((axis, others.get(size, size)))
+    for node in nodes:
+        sides = [graph.known(value) for value in node.inputs]
+        if node.operation == "Equal" and any(isinstance(side, Examples) for side in sides):
+            _equate(graph, [[int(example(side, place)) for place in (0, 1)] for side in sides])
+
+
+def _equate(graph: Recording, sides: list[list[int]]) -> None:
+    """Raise LearnedSizeError if a size of an open axis makes two sizes equal; `sides` are the examples."""
+    for (a, b), (size, other) in (sides, sides[::-1]):
+        if a != b and size == other and a != size and b != size:
+            axis = next((axis for axis, pair in graph.open_sizes.items() if pair == (a, b)), None)
+            if axis is not None:
+                raise LearnedSizeError((axis, size))
+            guesses = list(dict.fromkeys(graph.sources(a, b, size)))
+            if guesses:
+                raise LearnedSizeError(*guesses)
+
+
+def _nodes_before(graph: Recording, name: str) -> list[Node]:
+    """Return the nodes from the shapes of tensors to a value, in order."""
+    needed, found = {name}, []
+    recording: Recording | None = graph
+    while recording is not None:
+        for node in reversed(recording.nodes):
+            if needed.intersection(node.outputs) and node.operation not in ("If", "Loop", "Scan"):
+                found.append(node)
+                needed.update(() if node.operation in ("Shape", "Size") else node.inputs)
+        recording = recording.around
+    return found[::-1]
+
+
+def _evaluated(graph: Recording, nodes: list[Node], old: int, new: int) -> dict[str, Any]:
+    """Compute nodes in the first example, with another size of an axis."""
+    values: dict[str, Any] = {}
+    for node in nodes:
+        inputs = [
+            None
+            if not name
+            else values[name]
+            if name in values
+            else replaced(example(graph.known(name), 0), old, new)
+            for name in node.inputs
+        ]
+        results = OPERATIONS[node.operation].compute(inputs, node.attributes)
+        values |= zip(node.outputs, results, strict=False)
+    return values
 
 
 def _join(interpreter: Interpreter, condition: Condition, sides: list[Side], local: Environment) -> None:
@@ -202,6 +285,7 @@ class _Merger:
         graphs = [side.graph for side in self.sides]
         if not self.outputs and not any(graph.nodes for graph in graphs):
             return
+        selected = example_values(self.interpreter, condition)
         captured = list(dict.fromkeys(name for graph in graphs for name in graph.captured))
         for graph, names in zip(graphs, zip(*(o[:2] for o in self.outputs), strict=True), strict=False):
             graph.outputs = names
@@ -216,15 +300,29 @@ class _Merger:
             else_branch=graphs[1],
         )
         for name, (first, second, made) in zip(names, self.outputs, strict=True):
-            common = _common(graphs[0].values[first], graphs[1].values[second])
+            values = graphs[0].values[first], graphs[1].values[second]
+            common = _common(*values) if selected is None else _selected(*values, selected)
             outer.values[name] = common
             vars(made)["name"] = name
             if isinstance(made, Tensor) and common is not None:
                 made.dtype, made.shape = common.dtype, common.shape
 
 
-def _common(a: Any, b: Any) -> Signature | None:
+def _common(a: Known | None, b: Known | None) -> Known | None:
     """Return the signature of both values, or None if they differ."""
-    if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+    if a is None or b is None or a.dtype != b.dtype or len(a.shape) != len(b.shape):
         return None
-    return Signature(a.shape, a.dtype)
+    pairs = [(example(a, place), example(b, place)) for place in (0, 1)]
+    if any(first.shape != second.shape or None in first.shape for first, second in pairs):
+        return None
+    first, second = (Signature(value.shape, value.dtype) for value, _ in pairs)
+    return first if first == second else Examples(first, second)
+
+
+def _selected(a: Known | None, b: Known | None, selected: tuple[bool, bool]) -> Known | None:
+    """Return the value after a branch whose condition is known in both examples."""
+    values = [example(a if is_first else b, place) for place, is_first in enumerate(selected)]
+    if any(value is None or isinstance(value, Open) for value in values):
+        return None
+    first, second = values
+    return Examples(first, second)

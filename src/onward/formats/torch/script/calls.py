@@ -22,6 +22,11 @@ MUTATING = {
     *("append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete"),
     *("update", "setdefault"),
 }
+# The operators on tensors that compute what operators on numbers compute.
+SYMBOLIC = {
+    "__not__": "logical_not", "floordiv": "floor_divide",
+    **dict.fromkeys(("max", "prim.max"), "maximum"), **dict.fromkeys(("min", "prim.min"), "minimum"),
+}  # fmt: skip
 KINDS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64}
 
 
@@ -60,11 +65,13 @@ class Calls:
             return self._apply_to_container(name, first, arguments, keywords)
         values = [*arguments, *(first if isinstance(first, list | tuple) else ())]
         has_tensors = any(isinstance(value, Tensor | Symbol) for value in values)
+        if name in ("eq", "ne") and len(arguments) == 2 and _are_sizes(*arguments):
+            return self._compare(name, *arguments)
         if name in PLAIN and not has_tensors:
             return checked(PLAIN[name](*arguments, **keywords))
-        if any(isinstance(argument, Tensor) for argument in values) or not has_tensors:
-            return self.recorder.call(name, arguments, keywords)
-        return self._compute(name, arguments)
+        if name in (*PLAIN, *SYMBOLIC) and not any(isinstance(value, Tensor) for value in values):
+            return self._compute(name, arguments)
+        return self.recorder.call(name, arguments, keywords)
 
     def _apply_to_container(
         self, name: str, container: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]
@@ -76,6 +83,8 @@ class Calls:
 
     def _compute(self, name: str, arguments: Sequence[Any]) -> Any:
         """Record an operator on numbers that depend on the inputs."""
+        if name in ("eq", "ne") and arguments[0] == arguments[1]:
+            return name == "eq"
         known = [
             self.constant(np.array(a, np.float32 if isinstance(a, float) else None))
             if isinstance(a, int | float)
@@ -84,9 +93,25 @@ class Calls:
             else a
             for a in arguments
         ]
-        names = {"__not__": "logical_not", "prim.max": "maximum", "prim.min": "minimum"}
-        result = self.recorder.call(names.get(name, name), known, {})
+        if name == "__range_length" or name == "__derive_index":
+            raise ArgumentError("the number of iterations depends on the sizes or values of the inputs")
+        result = self.recorder.call(SYMBOLIC.get(name, name), known, {})
         return self.number(result, {"b": bool, "f": float}.get(result.dtype.kind, int))
+
+    def _compare(self, name: str, a: Sequence[Any], b: Sequence[Any]) -> Any:
+        """Compare two lists of numbers."""
+        if len(a) != len(b):
+            return name == "ne"
+        found: Any = name == "eq"
+        for x, y in zip(a, b, strict=True):
+            one = self.operate(name, [x, y], {})
+            if one is (name == "ne"):
+                return one
+            if isinstance(one, Symbol):
+                is_first = not isinstance(found, Symbol)
+                operator = "__and__" if name == "eq" else "__or__"
+                found = one if is_first else self._compute(operator, [found, one])
+        return found
 
     # containers
 
@@ -136,6 +161,15 @@ class Calls:
         if isinstance(value, Unknown):
             raise ArgumentError(value.reason)
         return bool(value)
+
+
+def _are_sizes(a: Any, b: Any) -> bool:
+    """Whether two values are lists of numbers, some of which depend on the inputs."""
+    if not (isinstance(a, list | tuple) and isinstance(b, list | tuple)):
+        return False
+    values = [*a, *b]
+    is_flat = all(isinstance(value, int | float | Symbol) for value in values)
+    return is_flat and any(isinstance(value, Symbol) for value in values)
 
 
 def _raise(calls: Calls, message: Any = "", *details: Any) -> None:
@@ -230,6 +264,9 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "IntImplicit": _number(int), "FloatImplicit": _number(float),
     "prim.NumToTensor": _scalar_tensor, "scalar_tensor": _scalar_tensor,
     "tensor": _to_tensor, "as_tensor": _to_tensor,
+    "format": lambda calls, template, *values: PLAIN["format"](
+        template, *("?" if isinstance(value, Symbol) else value for value in values)
+    ),
     "warn": lambda calls, *arguments, **keywords: None,
     "device": lambda calls, *arguments: DEVICE, "prim.device": lambda calls, x: DEVICE,
     "prim.type": lambda calls, device: DEVICE,

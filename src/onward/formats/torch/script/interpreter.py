@@ -14,7 +14,7 @@ from .calls import Calls
 from .code import Class, Code, Function, annotation
 from .operators import checked
 from .recorder import Change
-from .recording import Recording
+from .recording import LearnedSizeError, Recording
 from .values import UNINITIALIZED, Method, NamedTuple, Namespace, Object, Unknown
 
 MAX_ROUNDS = 100_000  # iterations of loops and calls of functions, in total
@@ -36,12 +36,13 @@ class Interpreter(Calls):
         super().__init__(graph)
         self.code, self.constants = code, constants
         self.rounds = self.call_depth = self.depth = 0
+        self.max_rounds = MAX_ROUNDS
 
     def count(self) -> None:
         """Count an iteration or a call. Raises ArgumentError if there are too many."""
         self.rounds += 1
-        if self.rounds > MAX_ROUNDS:
-            raise ArgumentError(f"the code needs more than {MAX_ROUNDS} iterations and calls")
+        if self.rounds > self.max_rounds:
+            raise ArgumentError(f"the code needs more than {self.max_rounds} iterations and calls")
 
     def call(self, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Call a function of the archive."""
@@ -78,6 +79,8 @@ class Interpreter(Calls):
                 if handler is None:
                     raise ArgumentError(f"the statement {type(statement).__name__} is not supported")
                 handler(statement, local, file)
+            except LearnedSizeError:
+                raise
             except OnwardError as error:
                 if str(error).startswith("code/"):
                     raise

@@ -30,7 +30,7 @@ class BatchSizes:
 
     lengths: str
     longest: str
-    rows: int
+    rows: int | Symbol
 
 
 KINDS: dict[str, tuple[type[Any], dict[str, Any]]] = {
@@ -43,13 +43,12 @@ KINDS: dict[str, tuple[type[Any], dict[str, Any]]] = {
 
 def pack(r: Recorder, x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, BatchSizes]:
     """Return the steps of x (T, B, I), still padded, and the lengths."""
+    if lengths.dtype.kind != "i":
+        raise ArgumentError(f"the lengths of packed sequences have dtype {lengths.dtype}; expected integers")
     steps = r.add("Transpose", x, perm=[1, 0, *range(2, x.rank)]) if batch_first else r.read(x).name
     data, counts = Steps.of(r.tensor(steps)), r.cast(r.read(lengths), INT64)
     longest = r.add("ReduceMax", counts, r.constant([0]), keepdims=1)
-    rows = data.shape[1]
-    if rows is None:
-        raise ArgumentError("the number of packed sequences depends on the values of the inputs")
-    return data, BatchSizes(counts, longest, rows)
+    return data, BatchSizes(counts, longest, r.size(data, 1))
 
 
 def pad(
@@ -90,7 +89,7 @@ def apply(r: Recorder, name: str, arguments: Sequence[Any], keywords: Mapping[st
         return pad(r, *arguments, **keywords)
     sizes = arguments[0]
     if name == "select" and arguments[1:] == [0, 0]:
-        return r.tensor(r.recording.add_constant(np.array(sizes.rows)))
+        return r.tensor(r.cast(sizes.rows, INT64))
     if name == "size":
         longest = Symbol(r.add("Reshape", sizes.longest, r.constant([], np.int64)))
         return longest if len(arguments) > 1 else [longest]

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ....errors import ArgumentError
+from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
+from ....graph.simplification.simplify import simplify
 from ...zip import Data
 from ..archive import Archive, read
 from ..aten.registry import Symbol, Tensor
 from ..unpickle import PickledObject
 from .carries import carried
 from .code import Class, Code, Function, annotation
-from .interpreter import Interpreter
+from .general import general_graph, plain
+from .interpreter import MAX_ROUNDS, Interpreter
 from .objects import Loader
 from .operators import MAX_SIZE
-from .recording import Folded, Recording
+from .recording import Examples, Folded, Known, Recording
 from .values import NamedTuple, Object
 
 NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
@@ -53,6 +55,8 @@ class Program:
 
     def __init__(self, archive: Archive, method: str = "forward", part: str = "") -> None:
         self.content: Data = b""  # of the file, for pickling
+        self.progress = 0  # calls, iterations and nodes of the last recording, also of one that failed
+        self.limit = MAX_ROUNDS  # of these in the next recording
         self.code = Code(archive.code)
         self.loader = Loader(archive, self.code)
         self.part = part
@@ -69,6 +73,11 @@ class Program:
         ]
         self.outputs = self._output_structure()
         self.carries = [Carry(".".join(path), path) for path in carried(module, found.name)]
+        self.number_carries = {  # before a call changes them
+            carry.name
+            for carry in self.carries
+            if isinstance(self._owner(module, carry).attributes.get(carry.path[-1]), int | float)
+        }
         self.weights = self.loader.arrays
         self.folded = Folded(set(map(id, self.weights.values())))
 
@@ -117,20 +126,37 @@ class Program:
 
     # the graph
 
+    def opened(self, declared: Mapping[str, Any] | None = None) -> Graph:
+        """Return the graph for all sizes of the inputs, or one that records each signature of them anew.
+
+        Raises ArgumentError if the inputs are declared, and the code cannot be recorded for them.
+        """
+        if declared is not None:
+            return self.general(declared)
+        optional = [name for name, _, default in self.inputs if default is not None]
+        try:
+            graph = self.general({})
+            if graph.carries.keys() <= graph.defaults and not (optional and self.carries):
+                graph.source = self
+                return graph
+        except OnwardError:  # it explains what the methods that need the graph cannot do
+            pass
+        return self.graph()
+
     def graph(self) -> Graph:
-        """Return the graph: the inputs, carries and weights of the method, and a node that records it."""
+        """Return a graph of one node, which records the method for each signature of its inputs."""
         graph = Graph()
         names = [leaf.name for leaf in self.leaves]
         for name, structure, default in self.inputs:
             for leaf in _leaves(structure):
-                initial = None if default is None else self._default(name, default)
+                initial = None if default is None else self.default(name, default)
                 dtype = NUMBERS.get(leaf.kind) if initial is not NONE else None
                 graph.add_input(leaf.name, dtype, () if dtype else None)
                 if initial is not None:
                     graph.add_constant(initial.astype(dtype) if dtype else initial, leaf.name)
         for carry in self.carries:
-            value = self._initial(carry)
-            is_number = carry.name in self._number_carries
+            value = self.initial(carry)
+            is_number = carry.name in self.number_carries
             names.append(
                 graph.add_input(carry.name, value.dtype if is_number else None, () if is_number else None)
             )
@@ -149,6 +175,7 @@ class Program:
             record=self,
         )
         graph.declared_outputs = tuple(map(Input, outputs))
+        graph.source = self
         return graph
 
     @property
@@ -156,7 +183,15 @@ class Program:
         """The tensors and numbers among the inputs."""
         return [leaf for _, structure, _ in self.inputs for leaf in _leaves(structure)]
 
-    def _default(self, name: str, node: ast.expr) -> AnyArray:
+    def leaves_of(self, structure: Structure) -> Iterator[Leaf]:
+        """Yield the tensors and numbers of an input or of the outputs."""
+        return _leaves(structure)
+
+    def dtype_of(self, leaf: Leaf) -> Any:
+        """Return the dtype of a number, or None for a tensor."""
+        return NUMBERS.get(leaf.kind)
+
+    def default(self, name: str, node: ast.expr) -> AnyArray:
         """Return the default value of an input."""
         interpreter = self._interpreter(Recording())
         value = interpreter.evaluate(node, {})
@@ -166,7 +201,7 @@ class Program:
             raise ArgumentError(f"the default value of {name} is a {type(value).__name__}")
         return NONE if value is None else np.array(value)
 
-    def _initial(self, carry: Carry) -> AnyArray:
+    def initial(self, carry: Carry) -> AnyArray:
         """Return the value of a carry in the file."""
         interpreter = self._interpreter(Recording())
         owner = self._owner(self._root(interpreter), carry)
@@ -201,19 +236,45 @@ class Program:
 
     def __call__(self, known: Sequence[AnyArray | Signature]) -> Graph:
         """Record the method for inputs, carries and weights of these shapes, dtypes and known values."""
-        self.folded.claimed = 0
-        recording = Recording(folded=self.folded)
         names = [*(leaf.name for leaf in self.leaves), *(carry.name for carry in self.carries)]
-        for name, value in zip(names, known, strict=False):
-            recording.declare(name, value)
+        recording = self.record(dict(zip(names, known, strict=False)))
         for weight in range(len(known) - len(names)):
             recording.add_input(f" weight {weight}")  # the recording contains the weights that it uses
+        return simplify(plain(recording))
+
+    def general(self, declared: Mapping[str, Any]) -> Graph:
+        """Return one graph for all sizes of the inputs; see `general_graph`."""
+        try:
+            return general_graph(self, declared)
+        finally:
+            self.limit = MAX_ROUNDS
+
+    def record(
+        self,
+        known: Mapping[str, Known],
+        open_sizes: Mapping[str, tuple[int, int]] | None = None,
+        numbers: Mapping[str, str] | None = None,
+    ) -> Recording:
+        """Record the method; `known` is what is known about each input and carry.
+
+        `numbers` are carried numbers that are the sizes of open axes.
+        """
+        self.folded.claimed = 0
+        sizes = numbers or {}
+        recording = Recording(folded=self.folded, open_sizes=dict(open_sizes or {}))
+        for name, value in known.items():
+            recording.declare(name, value)
         interpreter = self._interpreter(recording)
+        interpreter.max_rounds = self.limit
         try:
             root = self._root(interpreter)
             for carry in self.carries:
                 owner = self._owner(root, carry)
-                owner.attributes[carry.path[-1]] = self._input(interpreter, carry.name)
+                owner.attributes[carry.path[-1]] = (
+                    self._size(interpreter, sizes[carry.name])
+                    if carry.name in sizes
+                    else self._input(interpreter, carry.name)
+                )
             arguments = [self._argument(interpreter, structure) for _, structure, _ in self.inputs]
             for place, (name, structure, default) in enumerate(self.inputs):
                 if structure is None or (isinstance(structure, tuple) and not structure[0]):
@@ -228,8 +289,23 @@ class Program:
                 outputs.append(self._output(interpreter, self._owner(root, carry).attributes[carry.path[-1]]))
         except RecursionError:
             raise ArgumentError(f"code/{self.function.file}: the code is nested too deeply") from None
+        finally:
+            self.progress = interpreter.rounds + len(recording.nodes)
+            if self.limit < MAX_ROUNDS:
+                self.limit -= self.progress
         recording.outputs = tuple(outputs)
         return recording
+
+    def _size(self, interpreter: Interpreter, axis: str) -> Any:
+        """Return the size of an open axis, as the code gets it from the input that has this axis."""
+        sizes = interpreter.graph.open_sizes[axis]
+        for declared in interpreter.graph.inputs:
+            known = interpreter.graph.known(declared.name)
+            if isinstance(known, Examples):
+                for place, pair in enumerate(zip(known.first.shape, known.second.shape, strict=True)):
+                    if pair == sizes:
+                        return interpreter.recorder.size(interpreter.recorder.tensor(declared.name), place)
+        raise ArgumentError(f"no input has the axis {axis}")
 
     def _input(self, interpreter: Interpreter, name: str, kind: str = "") -> Any:
         """Return an input as the code sees it."""
@@ -243,16 +319,7 @@ class Program:
         return interpreter.recorder.tensor(name)
 
     def _is_number(self, name: str) -> bool:
-        return name in self._number_carries
-
-    @property
-    def _number_carries(self) -> set[str]:
-        root = self._module(self.loader.module(self.loader.archive.tree))
-        return {
-            carry.name
-            for carry in self.carries
-            if isinstance(self._owner(root, carry).attributes.get(carry.path[-1]), int | float)
-        }
+        return name in self.number_carries
 
     def _argument(self, interpreter: Interpreter, structure: Structure) -> Any:
         if isinstance(structure, Leaf):

@@ -12,7 +12,7 @@ import numpy as np
 from ....errors import ArgumentError
 from .. import exported_program as schema
 from ..aten.registry import OPERATORS, PUTS, VIEWS, Symbol, Tensor, Translator
-from .recording import Recording
+from .recording import LearnedSizeError, Recording
 from .signatures import DTYPES, overload
 from .values import Object
 
@@ -120,6 +120,29 @@ class Recorder(Translator):
         if self.changes is not None:
             self.changes.append(Change.of(x))
         super().write(x, value)
+
+    def size(self, x: Tensor, dim: int) -> int | Symbol:
+        """Return the size of an axis; the same size is always the same value."""
+        size = x.shape[x.axis(dim)]
+        if size is not None:
+            return int(size)
+        name = self.read(x).name
+        found = self.recording.find_size(name, x.axis(dim))
+        return Symbol(found)
+
+    def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
+        """Raise LearnedSizeError if the axis is an open axis of an input, which must have this size."""
+        axis = self.recording.open_axis(self.read(x).name, x.axis(dim))
+        wanted: int | str | None
+        if isinstance(size, tuple):
+            other, place = size
+            wanted = other.shape[other.axis(place)]
+            if wanted is None:
+                wanted = self.recording.open_axis(self.read(other).name, other.axis(place))
+        else:
+            wanted = size
+        if axis and wanted and axis != wanted:
+            raise LearnedSizeError((axis, wanted))
 
     # calls
 

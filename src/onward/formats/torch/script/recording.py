@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from ....graph.operations import OPERATIONS
 MAX_NODES = 20_000
 MAX_FOLDED = 1 << 24  # bytes of an array that is computed from constants
 MAX_CLAIMED = 1 << 27  # bytes of all such arrays of one recording
+MAX_LEARNED = 12  # sizes that are tried for two axes at once
 MAX_KEY = 256  # bytes of an array that is compared by its content
 
 
@@ -27,7 +30,56 @@ class Open(NamedTuple):
     dtype: np.dtype[Any]
 
 
-Known = AnyArray | Signature | Open
+class Examples(NamedTuple):
+    """What a value is for two examples of the sizes that the inputs leave open: arrays, or signatures."""
+
+    first: AnyArray | Signature
+    second: AnyArray | Signature
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The shape, in which the sizes that depend on the open ones are None."""
+        return common_shape(self.first.shape, self.second.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype, which is the same in both examples."""
+        return self.first.dtype
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the value follows from the sizes of the inputs."""
+        return isinstance(self.first, np.ndarray) and isinstance(self.second, np.ndarray)
+
+
+Known = AnyArray | Signature | Open | Examples
+
+
+class UnsuitableSizesError(ArgumentError):
+    """The code does not accept one of the examples of the open sizes."""
+
+
+class LearnedSizeError(ArgumentError):
+    """The code needs a size, or the size of another axis, where an axis is open.
+
+    Several guesses are alternatives.
+    """
+
+    def __init__(self, *guesses: tuple[str, int | str]) -> None:
+        super().__init__(" or ".join(f"the axis {axis} must have size {size}" for axis, size in guesses))
+        self.guesses = guesses
+
+
+def common_shape(a: Sequence[int], b: Sequence[int]) -> tuple[int | None, ...]:
+    """Return the sizes that two shapes share, and None for the others. Raises ArgumentError."""
+    if len(a) != len(b):
+        raise ArgumentError("the number of axes of a tensor depends on the sizes of the inputs")
+    return tuple(n if n == m else None for n, m in zip(a, b, strict=True))
+
+
+def example(value: Known | None, place: int) -> Any:
+    """Return what a value is in one of the two examples."""
+    return value[place] if isinstance(value, Examples) else value
 
 
 @dataclass
@@ -63,22 +115,31 @@ class Recording(Graph):
     The recording of a branch uses values of the recordings around it; they become its inputs.
     """
 
-    def __init__(self, around: Recording | None = None, folded: Folded | None = None) -> None:
+    def __init__(
+        self,
+        around: Recording | None = None,
+        folded: Folded | None = None,
+        open_sizes: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         super().__init__()
         self.around, self.folded = around, folded or Folded()
         self.captured: list[str] = []
         self.values: dict[str, Known | None] = {}  # None: the shape is unknown
+        self.open_sizes = dict(open_sizes or {})  # the examples of each open axis
+        self.sizes_of: dict[tuple[str, int], str] = {}  # the sizes that are values
         if around is not None:
             self._names = around._names
 
     def inside(self) -> Recording:
         """Return the recording of a branch in this one."""
-        return Recording(self, self.folded)
+        return Recording(self, self.folded, self.open_sizes)
 
     def declare(self, name: str, value: Known) -> str:
         """Add an input with a known shape and dtype, or a known value."""
         name = self.add_input(name)
         self.values[name] = value
+        if isinstance(value, np.ndarray):
+            self.constants[name] = value
         return name
 
     def add_constant(self, array: AnyArray, name: str = "") -> str:
@@ -108,6 +169,25 @@ class Recording(Graph):
             self.captured.append(name)
         return name
 
+    def open_axis(self, name: str, axis: int) -> str:
+        """Return the open axis of an input that an axis of a value has the size of, or ""."""
+        known = self.known(name)
+        if not isinstance(known, Examples):
+            return ""
+        sizes = known.first.shape[axis], known.second.shape[axis]
+        return next((name for name, pair in self.open_sizes.items() if pair == sizes), "")
+
+    def find_size(self, name: str, axis: int) -> str:
+        """Return the size of an axis of a value; the same size is always the same value."""
+        recording: Recording | None = self
+        while recording is not None:
+            if (name, axis) in recording.sizes_of:
+                return self.find(recording.sizes_of[name, axis])
+            recording = recording.around
+        size = self.add("Gather", self.add("Shape", name), self.add_constant(np.array(axis)))
+        self.sizes_of[name, axis] = size
+        return size
+
     def add_all(
         self,
         operation: str,
@@ -129,6 +209,8 @@ class Recording(Graph):
         try:
             with np.errstate(all="ignore"):
                 results = self._inferred(operation, known, attributes) if is_complete else None
+        except (UnsuitableSizesError, LearnedSizeError):
+            raise
         except OnwardError as error:
             raise type(error)(f"{node}: {error}") from error
         except Exception as error:  # NumPy's error for arrays that the operation does not accept
@@ -146,6 +228,8 @@ class Recording(Graph):
         """Return the arrays that a node computes if they are known, otherwise their signatures."""
         if any(isinstance(value, Open) for value in known):
             return _opened(operation, known, attributes)
+        if any(isinstance(value, Examples) for value in known):
+            return self._inferred_twice(operation, known, attributes)
         meaning = OPERATIONS[operation]
         is_known = not any(isinstance(value, Signature) for value in known)
         if meaning.is_pure and (is_known or not meaning.reads_values):
@@ -162,6 +246,128 @@ class Recording(Graph):
                 return results
         signatures = meaning.signatures(known, attributes)
         return _opened(operation, known, attributes) if signatures is None else signatures
+
+    def _inferred_twice(
+        self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]
+    ) -> Sequence[Known] | None:
+        """Infer the outputs of a node for both examples of the open sizes."""
+        found: list[Sequence[Known] | None] = []
+        problems: list[Exception] = []
+        for place in (0, 1):
+            try:
+                inputs = [example(value, place) for value in known]
+                found.append(self._inferred(operation, inputs, attributes))
+            except Exception as error:
+                problems.append(error)
+        if len(problems) == 2:
+            self._learn(operation, known, attributes)
+            raise problems[0]
+        if problems:
+            raise UnsuitableSizesError(str(problems[0])) from problems[0]
+        first, second = found
+        if first is None or second is None:
+            return None
+        if any(isinstance(value, Open) for value in (*first, *second)):
+            return [
+                Open(common_shape(a.shape, b.shape), a.dtype)  # type: ignore[arg-type]  # None differs
+                for a, b in zip(first, second, strict=True)
+            ]
+        return [_joined(a, b) for a, b in zip(first, second, strict=True)]
+
+    def _learn(self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+        """Raise LearnedSizeError if the node accepts its inputs once an open axis has another size."""
+        numbers = [size for value in known if value is not None for size in _numbers(example(value, 0))]
+        layer = attributes.get("layer")
+        numbers += [] if layer is None else [layer.input_size]
+        numbers += [n * attributes.get("group", 1) for n in numbers]
+        others = {pair[0]: axis for axis, pair in self.open_sizes.items()}
+        first = [example(value, 0) for value in known]
+        used = set(numbers)
+        open_here = {axis: sizes[0] for axis, sizes in self.open_sizes.items() if sizes[0] in used}
+        sizes = dict.fromkeys(sorted(numbers, key=lambda size: size < 2))  # 0 and 1 are the least likely
+        for axis, old in open_here.items():
+            for new in sizes:
+                if new != old and self._accepts(operation, first, attributes, {old: new}):
+                    raise LearnedSizeError((axis, others.get(new, new)))
+        fixed = [size for size in sizes if size not in others][:MAX_LEARNED]
+        for (axis, old), other in combinations(open_here.items(), 2):
+            for new, new_other in product(fixed, repeat=2):
+                if self._accepts(operation, first, attributes, {old: new, other[1]: new_other}):
+                    raise LearnedSizeError((axis, new))
+
+        for sizes_of_others in _alignments(operation, first, set(others)):
+            if self._accepts(operation, first, attributes, sizes_of_others):
+                old, new = next(iter(sizes_of_others.items()))
+                raise LearnedSizeError((others[old], others.get(new, new)))
+        guesses = [
+            guess
+            for value in known
+            if isinstance(value, Examples)
+            for a, b in zip(value.first.shape, value.second.shape, strict=False)
+            if a != b and a not in others
+            for size in fixed
+            if self._accepts(operation, first, attributes, {a: size})
+            for guess in self.sources(a, b, size)
+        ]
+        if guesses:
+            raise LearnedSizeError(*dict.fromkeys(guesses))
+
+    def sources(self, a: int, b: int, size: int) -> Iterator[tuple[str, int]]:
+        """Yield the sizes of open axes that turn a size of a and b in the examples into another one.
+
+        The size is taken to grow in proportion to one axis, as that after a convolution does.
+        """
+        for axis, (first, second) in self.open_sizes.items():
+            found = second + Fraction((size - b) * (first - second), a - b)
+            if found > 0 and found.denominator == 1:
+                yield axis, int(found)
+
+    def _accepts(
+        self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any], sizes: Mapping[int, int]
+    ) -> bool:
+        """Whether a node accepts its inputs once some of their sizes are others."""
+        inputs = list(known)
+        for old, new in sizes.items():
+            inputs = [replaced(value, old, new) for value in inputs]
+        try:
+            return self._inferred(operation, inputs, attributes) is not None
+        except Exception:
+            return False
+
+
+def _alignments(operation: str, inputs: Sequence[Any], open_here: set[int]) -> Iterator[dict[int, int]]:
+    """Yield replacements of open sizes that let the axes of two inputs be broadcast, or multiplied."""
+    for a, b in combinations([value for value in inputs if value is not None], 2):
+        pairs = list(zip(a.shape[::-1], b.shape[::-1], strict=False))
+        products = [(a.shape[-1], b.shape[-2]), *pairs[2:]] if min(len(a.shape), len(b.shape)) > 1 else []
+        for aligned in (products,) if operation == "MatMul" else (pairs,):
+            found = {m if m in open_here else n: n if m in open_here else m for n, m in aligned if n != m}
+            if found and found.keys() <= open_here:
+                yield found
+
+
+def _joined(a: Any, b: Any) -> Known:
+    """Return what a value is, given what it is in each example."""
+    if isinstance(a, Signature) and isinstance(b, Signature) and a == b:
+        return a
+    common_shape(a.shape, b.shape)
+    return Examples(a, b)
+
+
+def _numbers(value: AnyArray | Signature) -> Sequence[int]:
+    """Return the sizes of a value, and its elements if they are a few integers."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size <= 8:
+        return [*value.shape, *map(int, value.ravel())]
+    return value.shape
+
+
+def replaced(value: Any, old: int, new: int) -> Any:
+    """Return an array or signature in which a size, or an integer that equals it, is another one."""
+    if isinstance(value, Signature):
+        return value._replace(shape=tuple(new if size == old else size for size in value.shape))
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size <= 8:
+        return np.where(value == old, np.array(new, value.dtype), value)
+    return value
 
 
 def _opened(
@@ -186,7 +392,7 @@ def _example(
         np.broadcast_to(np.full((), value, k.dtype), [size if n is None else n for n in k.shape])
         if isinstance(k, Signature | Open)
         else k
-        for k in known
+        for k in (example(k, 1 - value) for k in known)
     ]
     if not meaning.is_pure or sum(a.nbytes for a in inputs if a is not None) > MAX_FOLDED:
         return None

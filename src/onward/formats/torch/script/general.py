@@ -1,0 +1,394 @@
+"""Record a method as one graph for all sizes of its inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....errors import ArgumentError, OnwardError
+from ....graph import Graph, Input
+from ....graph.node import AnyArray, Signature
+from ..aten.registry import bounded
+from .recording import Examples, LearnedSizeError, Recording, UnsuitableSizesError, example
+
+if TYPE_CHECKING:
+    from .program import Leaf, Program
+
+# The smallest sizes of the two examples: the first that are long enough for the kernels are used.
+EXAMPLES = ((40, 2), (212, 100), (211, 101), (2003, 1009), (30011, 20011))
+MAX_GUESSES = 2  # sizes that follow from others and are tried at once
+MAX_ROUNDS = 10_000  # calls, iterations and nodes of all recordings together
+MAX_TRIES = 48  # of the ranks and dtypes of the inputs
+MAX_AXES = 6  # code that takes so many takes any number
+RANKS = (3, 2, 4, 1)
+DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_))
+
+Axes = tuple[int | str, ...]
+Names = Mapping[str, int | str]  # open axes to the sizes, or to the axes of equal size, that the code needs
+
+
+@dataclass
+class Layout:
+    """The dtype and the axes of each tensor among the inputs, and the values of the inputs that are fixed."""
+
+    tensors: dict[str, tuple[np.dtype[Any], Axes]]
+    fixed: dict[str, AnyArray]
+    states: dict[str, Any] = field(default_factory=dict)  # of carries: arrays, or (dtype, axes)
+    numbers: dict[str, str] = field(default_factory=dict)  # carried numbers that are sizes, to the axes
+
+
+def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
+    """Return the graph of a program for all sizes that its inputs may have.
+
+    `declared` gives the axes of tensors (numbers or names, perhaps after a dtype) and the values of numbers.
+    Ranks and dtypes that it does not give are tried. Raises ArgumentError, which names the line of the code,
+    if one graph cannot serve all sizes.
+    """
+    layout, open_leaves = _declared_layout(program, declared)
+    problem: OnwardError | None = None
+    furthest = -1
+    program.limit = MAX_ROUNDS
+    for kinds in islice(_kinds(len(open_leaves)), MAX_TRIES):
+        tensors = {
+            leaf.name: (dtype, tuple(f"{leaf.name}_{axis}" for axis in range(rank)))
+            for leaf, (rank, dtype) in zip(open_leaves, kinds, strict=True)
+        }
+        tried = dataclasses.replace(layout, tensors={**layout.tensors, **tensors})
+        try:
+            graph = _graph(program, tried)
+        except OnwardError as error:
+            if program.progress > furthest:
+                problem, furthest = error, program.progress
+            continue
+        if not kinds or any(rank != MAX_AXES for rank, _ in kinds):
+            return graph
+        for rank in (2, 3):  # any rank is possible
+            axes = {name: (dtype, names[:rank]) for name, (dtype, names) in tensors.items()}
+            with contextlib.suppress(OnwardError):
+                return _graph(program, dataclasses.replace(layout, tensors={**layout.tensors, **axes}))
+    name = next((leaf.name for leaf in program.leaves), "x")
+    raise ArgumentError(
+        f"the code cannot be recorded as one graph for all sizes of its inputs: {problem}. Pass the axes of "
+        f'tensors and the values of numbers to load, such as inputs={{"{name}": ("batch", 100)}}'
+    ) from problem
+
+
+def _kinds(count: int) -> Iterator[tuple[tuple[int, np.dtype[Any]], ...]]:
+    """Yield possible ranks and dtypes of some inputs, the likeliest first."""
+    if count == 1:
+        yield from (((rank, dtype),) for rank in range(MAX_AXES, -1, -1) for dtype in DTYPES[:2])
+        return
+    yield tuple((MAX_AXES, DTYPES[0]) for _ in range(count))
+    for dtypes in product(DTYPES, repeat=count):
+        yield from (tuple(zip(ranks, dtypes, strict=True)) for ranks in product(RANKS, repeat=count))
+
+
+def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[Leaf]]:
+    """Return what the declarations say, and the tensors that they leave open."""
+    layout, open_leaves = Layout({}, {}), []
+    names = [leaf.name for leaf in program.leaves]
+    if unknown := declared.keys() - set(names):
+        raise ArgumentError(
+            f"unknown inputs: {', '.join(sorted(unknown))}; the code has ({', '.join(names)})"
+        )
+    for name, structure, default in program.inputs:
+        initial = None if default is None else program.default(name, default)
+        for leaf in program.leaves_of(structure):
+            value = declared.get(leaf.name)
+            if leaf.kind == "Tensor" and isinstance(value, tuple | list):
+                layout.tensors[leaf.name] = _tensor(leaf.name, value)
+            elif value is not None:
+                dtype = program.dtype_of(leaf)
+                layout.fixed[leaf.name] = np.asarray(value, dtype)
+            elif initial is not None:
+                layout.fixed[leaf.name] = initial
+            elif leaf.kind == "Tensor":
+                open_leaves.append(leaf)
+            else:
+                layout.tensors[leaf.name] = np.dtype(program.dtype_of(leaf)), ()
+    return layout, open_leaves
+
+
+def _tensor(name: str, value: Sequence[Any]) -> tuple[np.dtype[Any], Axes]:
+    """Return the dtype and axes of a declaration: axes, or (dtype, axes)."""
+    dtype = DTYPES[0]
+    if len(value) == 2 and isinstance(value[1], tuple | list):
+        dtype, value = np.dtype(value[0]), value[1]
+    if not all(isinstance(size, str) or (isinstance(size, int) and size >= 0) for size in value):
+        raise ArgumentError(f"the axes of {name} are {value}; expected sizes and names")
+    return dtype, tuple(value)
+
+
+def _graph(program: Program, layout: Layout) -> Graph:
+    """Return the graph for inputs of these ranks and dtypes."""
+    learned: dict[str, int | str] = {}
+    if not program.carries:
+        return _finished(program, layout, *_suitable(program, layout, learned), learned)
+    kept = dataclasses.replace(
+        layout,
+        states={
+            c.name: (a.dtype, a.shape) for c in program.carries if (a := program.initial(c)).dtype != object
+        },
+    )
+    if len(kept.states) == len(program.carries):
+        try:
+            recording, outputs = _suitable(program, kept, learned)
+            if all(
+                _signature(recording, name) == (kept.states[carry.name][1], kept.states[carry.name][0])
+                for carry, name in zip(program.carries, outputs, strict=True)
+            ):
+                return _finished(program, kept, recording, outputs, learned)
+        except OnwardError:
+            learned = {}
+    return _later_calls(program, layout, learned)
+
+
+def _signature(recording: Recording, name: str) -> tuple[Any, Any]:
+    known = recording.known(name)
+    return (None, None) if known is None else (known.shape, known.dtype)
+
+
+def _later_calls(program: Program, layout: Layout, learned: dict[str, int | str]) -> Graph:
+    """Return the graph of the calls after the first one, if it is also that of the first.
+
+    The state of such a program gets its shape in the first call, from the sizes of the inputs. That call must
+    compute what a later one computes from zeros.
+    """
+    first = dataclasses.replace(layout, states={c.name: program.initial(c) for c in program.carries})
+    recording, outputs = _suitable(program, first, learned)
+    later = dataclasses.replace(layout, states={}, numbers={})
+    for carry, name in zip(program.carries, outputs, strict=True):
+        known = recording.known(name)
+        is_number = carry.name in program.number_carries
+        if known is None or (isinstance(known, Examples) and is_number and not known.is_known):
+            raise ArgumentError(f"the shape of {carry.name} after a call depends on values")
+        if isinstance(known, np.ndarray) and is_number:
+            later.states[carry.name] = known
+        elif is_number and isinstance(known, Examples):
+            later.numbers[carry.name] = _axis_of(recording, *(int(a) for a in known))  # type: ignore[arg-type]  # arrays
+        else:
+            if first.states[carry.name].dtype != object and first.states[carry.name].size:
+                raise ArgumentError(f"a call changes the shape of {carry.name}")
+            a, b = example(known, 0).shape, example(known, 1).shape
+            axes = tuple(n if n == m else _axis_of(recording, n, m) for n, m in zip(a, b, strict=True))
+            later.states[carry.name] = known.dtype, axes
+    recording, outputs = _suitable(program, later, learned)
+    _check_zeros(program, first, later, learned)
+    return _finished(program, later, recording, outputs, learned)
+
+
+def _axis_of(recording: Recording, a: int, b: int) -> str:
+    """Return the open axis that has these sizes in the examples."""
+    for axis, sizes in recording.open_sizes.items():
+        if sizes == (a, b):
+            return axis
+    raise ArgumentError("the shape of a state is not that of an input")
+
+
+def _check_zeros(program: Program, first: Layout, later: Layout, learned: Names) -> None:
+    """Check that the first call computes what a later call computes from states of zeros."""
+    for place, (size, other) in enumerate(EXAMPLES[1:3]):
+        sizes = {axis: size + 2 * i + place * other for i, axis in enumerate(_open_axes(later, learned))}
+
+        def shape(axes: Axes, sizes: Mapping[str, int] = sizes) -> tuple[int, ...]:
+            return tuple(_resolved(size, learned, sizes) for size in axes)
+
+        tensors = {name: Signature(shape(axes), dtype) for name, (dtype, axes) in first.tensors.items()}
+        known: dict[str, Any] = {**tensors, **first.fixed}
+        for state in later.states.values():
+            if isinstance(state, tuple):
+                bounded(math.prod(shape(state[1])))
+        zeros = {
+            name: np.zeros(shape(state[1]), state[0]) if isinstance(state, tuple) else state
+            for name, state in later.states.items()
+        }
+        numbers = {name: np.array(_resolved(axis, learned, sizes)) for name, axis in later.numbers.items()}
+        a = program.record({**known, **first.states})
+        b = program.record({**known, **zeros, **numbers})
+        if not _same(a.without_unused(), b.without_unused()):
+            raise ArgumentError("the first call of the code does not compute what later calls compute")
+
+
+def _same(a: Graph, b: Graph) -> bool:
+    """Whether two graphs compute the same."""
+    names = {"": ""}
+
+    def same(first: str, second: str) -> bool:
+        if first in a.constants or second in b.constants:
+            x, y = a.constants.get(first), b.constants.get(second)
+            return x is y or (x is not None and y is not None and np.array_equal(x, y))
+        return names.setdefault(first, second) == second
+
+    if len(a.nodes) != len(b.nodes):
+        return False
+    for x, y in zip(a.nodes, b.nodes, strict=True):
+        if (
+            x.operation != y.operation
+            or len(x.inputs) != len(y.inputs)
+            or x.attributes.keys() != y.attributes.keys()
+        ):
+            return False
+        if not all(map(same, x.inputs, y.inputs)):
+            return False
+        if not all(_same_attribute(x.attributes[key], y.attributes[key]) for key in x.attributes):
+            return False
+        names |= zip(x.outputs, y.outputs, strict=True)
+    return all(map(same, a.outputs, b.outputs))
+
+
+def _same_attribute(a: Any, b: Any) -> bool:
+    if isinstance(a, Graph):
+        return isinstance(b, Graph) and _same(a, b)
+    if hasattr(a, "state_dict"):
+        weights, others = a.state_dict(), b.state_dict()
+        return repr(a) == repr(b) and all(np.array_equal(weights[key], others[key]) for key in weights)
+    return bool(np.array_equal(a, b))
+
+
+def _open_axes(layout: Layout, learned: Names) -> list[str]:
+    """Return the names of the axes that are open, each once."""
+    axes = [axis for _, shape in layout.tensors.values() for axis in shape if isinstance(axis, str)]
+    return [axis for axis in dict.fromkeys(axes) if axis not in learned]
+
+
+def _resolved(axis: int | str, learned: Names, sizes: Mapping[str, Any]) -> Any:
+    """Return the size of an axis."""
+    while isinstance(axis, str) and axis in learned:
+        axis = learned[axis]
+    return sizes[axis] if isinstance(axis, str) else axis
+
+
+def _suitable(
+    program: Program, layout: Layout, learned: dict[str, int | str], guesses: int = MAX_GUESSES
+) -> tuple[Recording, tuple[str, ...]]:
+    """Record the program with the first examples of the open sizes that it accepts.
+
+    Adds the sizes that the code needs to `learned`. Returns the recording and the new values of the carries.
+    """
+    problem: OnwardError | None = None
+    for smallest in EXAMPLES:
+        while True:
+            axes = _open_axes(layout, learned)
+            sizes = {axis: _sizes(smallest, place) for place, axis in enumerate(axes)}
+            try:
+                recording = program.record(_values(layout, learned, sizes), sizes, layout.numbers)
+            except LearnedSizeError as found:
+                if len(found.guesses) > 1:
+                    if not guesses:
+                        raise
+                    return _guessed(program, layout, learned, found, guesses - 1)
+                learned.update(found.guesses)
+                continue
+            except UnsuitableSizesError as error:
+                problem = error
+                break
+            return recording, recording.outputs[len(recording.outputs) - len(program.carries) :]
+    assert problem is not None
+    raise problem
+
+
+def _guessed(
+    program: Program, layout: Layout, learned: dict[str, int | str], found: LearnedSizeError, guesses: int
+) -> tuple[Recording, tuple[str, ...]]:
+    """Record the program with the first of several guesses that it accepts."""
+    problem: OnwardError = found
+    for deeper in range(guesses + 1):  # fewer guesses are likelier
+        for axis, size in found.guesses:
+            tried = {**learned, axis: size}
+            try:
+                results = _suitable(program, layout, tried, deeper)
+            except OnwardError as error:
+                problem = error
+                continue
+            learned.update(tried)
+            return results
+    raise problem
+
+
+def _sizes(smallest: tuple[int, int], place: int) -> tuple[int, int]:
+    """Return the sizes of an axis in both examples, which no other axis has."""
+    return smallest[0] + 2 * place, smallest[1] + 2 * place
+
+
+def _values(layout: Layout, learned: Names, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    """Return what is known about each input."""
+    values: dict[str, Any] = dict(layout.fixed)
+    for name, (dtype, axes) in [
+        *layout.tensors.items(),
+        *((name, state) for name, state in layout.states.items() if isinstance(state, tuple)),
+    ]:
+        pairs = [_resolved(axis, learned, sizes) for axis in axes]
+        first, second = (
+            Signature(tuple(pair[place] if isinstance(pair, tuple) else pair for pair in pairs), dtype)
+            for place in (0, 1)
+        )
+        values[name] = first if first == second else Examples(first, second)
+    values.update((name, state) for name, state in layout.states.items() if not isinstance(state, tuple))
+    return values
+
+
+def _finished(
+    program: Program, layout: Layout, recording: Recording, carried: Sequence[str], learned: Names
+) -> Graph:
+    """Return the recording as the graph of a model, whose states are carries."""
+    graph = plain(recording.without_unused())
+    states = [carry for carry in program.carries if isinstance(layout.states.get(carry.name), tuple)]
+    graph.inputs = []
+    for name, (dtype, axes) in layout.tensors.items():
+        graph.inputs.append(Input(name, dtype, tuple(_named(axis, learned) for axis in axes)))
+    order = {leaf.name: place for place, leaf in enumerate(program.leaves)}
+    graph.inputs.sort(key=lambda declared: order[declared.name])
+    outputs = list(
+        zip([leaf.name for leaf in program.leaves_of(program.outputs)], recording.outputs, strict=False)
+    )
+    for carry in states:
+        dtype, axes = layout.states[carry.name]
+        graph.inputs.append(Input(carry.name, dtype, tuple(_named(axis, learned) for axis in axes)))
+        if all(isinstance(axis, int) for axis in axes):
+            initial = program.initial(carry)
+            graph.constants[carry.name] = initial if initial.shape == axes else np.zeros(axes, dtype)
+            graph.defaults |= {carry.name}
+        place = [other.name for other in program.carries].index(carry.name)
+        graph.carries[carry.name] = f"{carry.name}_out"
+        outputs.append((f"{carry.name}_out", carried[place]))
+    graph._input_names = {declared.name for declared in graph.inputs}
+    graph.outputs = tuple(value for _, value in outputs)
+    graph.declared_outputs = tuple(_declared(name, recording.known(value)) for name, value in outputs)
+    return graph
+
+
+def _named(axis: int | str, learned: Names) -> int | str:
+    while isinstance(axis, str) and axis in learned:
+        axis = learned[axis]
+    return axis
+
+
+def _declared(name: str, known: Any) -> Input:
+    """Return the declaration of an output."""
+    if known is None or known.dtype == object:
+        return Input(name)
+    return Input(name, known.dtype, tuple("" if size is None else size for size in known.shape))
+
+
+def plain(recording: Graph) -> Graph:
+    """Return the graph of a recording, without what was known about its values."""
+    graph = Graph()
+    names = vars(graph).keys()
+    vars(graph).update((name, value) for name, value in vars(recording).items() if name in names)
+    graph.nodes = [
+        node._replace(
+            attributes={
+                key: plain(value) if isinstance(value, Graph) else value
+                for key, value in node.attributes.items()
+            }
+        )
+        for node in recording.nodes
+    ]
+    return graph

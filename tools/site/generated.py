@@ -1,0 +1,93 @@
+"""The parts of pages that are computed from the package: commands, operators, layers and benchmarks."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from click.testing import CliRunner
+
+import onward
+from onward.cli import COMMANDS, main
+from onward.formats.keras.load import BUILDERS as KERAS_LAYERS
+from onward.formats.torch.aten.registry import OPERATORS as ATEN_OPERATORS
+from onward.graph.operations import OPERATIONS
+from onward.layers.base import Layer
+
+ROOT = Path(__file__).parents[2]
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def yes(value: object) -> str:
+    return "yes" if value else ""
+
+
+def command_line() -> str:
+    """The help text of each command."""
+    pages = []
+    for name in COMMANDS:
+        for words in [[name, "text"], [name, "table"]] if name == "train" else [[name]]:
+            result = CliRunner().invoke(main, [*words, "--help"], terminal_width=96, prog_name="onward")
+            if result.exit_code:
+                raise RuntimeError(f"onward {' '.join(words)} --help fails: {result.output}")
+            pages.append(f"### onward {' '.join(words)}\n\n```text\n{result.output.rstrip()}\n```")
+    return "\n\n".join(pages)
+
+
+def onnx_operators() -> str:
+    rows = [
+        (f"`{name}`", yes(operation.lower or operation.expand), yes(operation.stream))
+        for name, operation in sorted(OPERATIONS.items())
+    ]
+    return table(["operation", "runs in the core", "streams"], rows)
+
+
+def aten_operators() -> str:
+    return ", ".join(f"`{name}`" for name in sorted(ATEN_OPERATORS))
+
+
+def keras_layers() -> str:
+    return ", ".join(f"`{name}`" for name in sorted(KERAS_LAYERS))
+
+
+def layers() -> str:
+    rows = []
+    for name in onward.__all__:
+        layer = getattr(onward, name)
+        if inspect.isclass(layer) and issubclass(layer, Layer):
+            summary = inspect.getdoc(layer).split("\n\n")[0].replace("\n", " ")
+            rows.append(
+                (f"[`{name}`](layers.md#onward.{name})", summary, yes(layer.backward is not Layer.backward))
+            )
+    return table(["layer", "", "trains"], rows)
+
+
+def benchmark_models() -> str:
+    """The table of bench/models.py, from its JSON."""
+    report = json.loads((ROOT / "docs" / "benchmarks" / "models.json").read_text(encoding="utf-8"))
+    peers = ["onnxruntime", "openvino", "torch"]
+    rows = [
+        [
+            row["model"],
+            *(f"{row[p]:,.0f}" if p in row else "" for p in ["onward", *peers]),
+            f"{row['ratio']:.2f}",
+        ]
+        for row in report["rows"]
+    ]
+    header = ["model", "Onward, µs", "onnxruntime", "OpenVINO", "PyTorch", "fastest peer / Onward"]
+    return table(header, rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "command line": command_line,
+    "operators": onnx_operators,
+    "ATen operators": aten_operators,
+    "Keras layers": keras_layers,
+    "layers": layers,
+    "benchmark of models": benchmark_models,
+}

@@ -1,0 +1,108 @@
+"""Hooks of MkDocs: lessons with outputs, generated parts, links and equations."""
+
+import os
+import posixpath
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).parent))
+import generated
+import lessons
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+# Files outside of docs that are pages of the site, and where.
+PAGES = {
+    "SECURITY.md": "explanation/security.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+    "CHANGELOG.md": "project/changelog.md",
+    "src/onward/bundled/README.md": "project/bundled_data.md",
+    "src/onward/bundled/shakespeare.md": "project/shakespeare.md",
+    "src/onward/bundled/vowels.md": "project/vowels.md",
+    **{f"examples/{path.name}": f"examples/{path.stem}.md" for path in sorted(ROOT.glob("examples/*.py"))},
+}
+SOURCES = {page: source for source, page in PAGES.items()}
+CODE = re.compile(
+    r"(^(?P<indent> *)(?P<fence>```+).*?^(?P=indent)(?P=fence)\s*?$|`[^`\n]+`)", re.DOTALL | re.MULTILINE
+)
+texts: dict[str, str] = {}  # the Markdown of pages that are not files, by their place in the site
+equations: list[str] = []
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that are not in docs, the outputs of the lessons and the notebooks."""
+    for source, page in PAGES.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        if source.endswith(".py"):
+            text = f"# {source}\n\n```python\n{text}```\n"
+        elif text.startswith("---\n"):
+            text = text.split("---\n", 2)[2]
+        files.append(File.generated(config, page, content=text))
+    for lesson in sorted(DOCS.glob("learn/*.md")):
+        if "\njupyter:" not in lesson.read_text(encoding="utf-8"):
+            continue
+        notebook = lessons.execute(lesson)
+        texts[f"learn/{lesson.name}"], pictures = lessons.to_markdown(notebook, lesson.stem)
+        for name, picture in pictures.items():
+            files.append(File.generated(config, f"learn/{name}", content=picture))
+        content = nbformat.writes(notebook)
+        files.append(File.generated(config, f"learn/{lesson.stem}.ipynb", content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
+    """Fill in generated parts and outputs; replace links to files outside of docs, and equations."""
+    place = page.file.src_uri
+    if place in texts:
+        name = posixpath.basename(place).removesuffix(".md")
+        note = f"[Download the notebook]({name}.ipynb){{ .md-button }}"
+        markdown = f"{texts[place]}\n\n{note}\n"
+    markdown = re.sub(r"<!-- generate: (.*?) -->", lambda match: generated.PARTS[match[1]](), markdown)
+    return _outside_code(markdown, lambda text: _equations(_links(text, place)))
+
+
+def on_page_content(html: str, page: Page, config: Any, files: Files) -> str:
+    """Put the equations, which Markdown must not see, back into the page."""
+    return re.sub(r"EQUATION(\d+)END", lambda match: equations[int(match[1])], html)
+
+
+def _outside_code(markdown: str, change: Any) -> str:
+    parts, at = [], 0
+    for match in CODE.finditer(markdown):
+        parts += [change(markdown[at : match.start()]), match[0]]
+        at = match.end()
+    return "".join([*parts, change(markdown[at:])])
+
+
+def _links(text: str, place: str) -> str:
+    source = ROOT / SOURCES[place] if place in SOURCES else DOCS / place
+
+    def moved(match: re.Match[str]) -> str:
+        label, target, anchor = match[1], match[2], match[3] or ""
+        if ":" in target:
+            return match[0]
+        path = Path(os.path.normpath(source.parent / target))
+        found = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else target
+        there = PAGES.get(found) or (found.removeprefix("docs/") if found.startswith("docs/") else None)
+        if there is None:  # a file that only the repository has
+            return label.strip("[]") if label.startswith("[") else match[0]
+        return f"{label}({posixpath.relpath(there, posixpath.dirname(place) or '.')}{anchor})"
+
+    return re.sub(r"(!?\[[^\]]*\])\(([^)#\s]+)(#[^)\s]*)?\)", moved, text)
+
+
+def _equations(text: str) -> str:
+    def keep(match: re.Match[str]) -> str:
+        display = "block" if match[0].startswith("$$") else "inline"
+        latex = match[0].strip("$").replace("\\;", " ").replace("\\!", "").replace("\\\n", "\\\\\n")
+        equations.append(convert(latex, display=display))
+        return f"EQUATION{len(equations) - 1}END"
+
+    return re.sub(r"\$\$.+?\$\$|(?<![\w$\\])\$[^\s$](?:[^$\n]*[^\s$])?\$(?!\w)", keep, text, flags=re.DOTALL)
