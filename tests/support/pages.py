@@ -1,6 +1,5 @@
 """Run the code blocks of a page: Python in one namespace, and the commands of `onward`."""
 
-import importlib.util
 import re
 import shlex
 import textwrap
@@ -75,10 +74,6 @@ def run_command(command: str) -> None:
     assert words[0] == "onward", f"what is {command!r}?"
     result = CliRunner().invoke(main, words[1:], catch_exceptions=False)
     assert result.exit_code == 0, f"{command}\n{result.output}"
-
-
-def has_frameworks() -> bool:
-    return all(importlib.util.find_spec(name) for name in ("torch", "keras"))
 
 
 def voice_detector() -> Model:
