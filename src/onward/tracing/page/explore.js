@@ -28,7 +28,8 @@ async function open(id) {
   } else {
     const source = entry.bytes ? bytes(entry.bytes) : entry.file;
     state.model = await Onward.load(source, { wasm });
-    state.rnn = entry.compare ? await Onward.load(entry.compareBytes ? bytes(entry.compareBytes) : entry.compare) : null;
+    const compared = entry.compare ?? [];
+    state.compared = await Promise.all(compared.map(async ({ name, file }) => ({ name, model: await Onward.load(file) })));
     if (entry.x) state.signal = floats(entry.x);
     else if (entry.examples) state.signal = Float32Array.from(entry.examples[0].x.flat());
     state.text = entry.example ?? "";
