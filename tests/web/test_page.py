@@ -264,6 +264,18 @@ def test_a_saved_trace_is_one_file_that_runs_the_model(visit, tmp_path):
     assert shown(page)["z"] == model.trace(x)["z"][-1, 0, 4]
 
 
+def test_a_page_in_a_notebook_runs_in_its_frame(visit, files):
+    model = onward.LSTM(3, 9, rng=1)
+    x = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
+    files["notebook.html"] = f'<link rel="icon" href="data:,">{model.explore(x)._repr_html_()}'.encode()
+    frame = visit("notebook.html", ready=False).frame_locator("iframe")
+    frame.locator("body[data-ready=true]").wait_for()
+    frame.locator("#unit-number").fill("4")
+    frame.locator("#unit-number").press("Enter")
+    values = json.loads(frame.locator("#cell").get_attribute("data-values"))
+    assert values["c"] == model.trace(x)["c"][-1, 0, 4]
+
+
 def test_a_model_that_cannot_run_in_the_page_is_shown_as_recorded_and_the_page_says_so(visit, tmp_path):
     model = onward.LSTM(3, 5, bidirectional=True, rng=1)
     x = np.random.default_rng(0).normal(size=(11, 1, 3)).astype(np.float32)

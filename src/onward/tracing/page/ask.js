@@ -246,7 +246,7 @@ export function backwardView(root) {
 /** The norms on a logarithmic scale. */
 function plot(lines) {
   const T = lines[0].values.length, all = lines.flatMap(({ values }) => values).filter((value) => value > 0);
-  const high = Math.log10(Math.max(...all)), low = Math.max(Math.log10(Math.min(...all)), high - 12);
+  const high = Math.log10(Math.max(...all)), low = Math.max(Math.log10(Math.min(...all)), high - 30);
   const ns = "http://www.w3.org/2000/svg", root = document.createElementNS(ns, "svg");
   for (const [name, value] of Object.entries({ viewBox: "0 0 1000 190", class: "plot", role: "img", "aria-label": `The length of the gradient at each step, from 10 to the ${low.toFixed(0)} to 10 to the ${high.toFixed(0)}`, preserveAspectRatio: "none" })) root.setAttribute(name, value);
   lines.forEach(({ name, values }) => {
@@ -256,5 +256,5 @@ function plot(lines) {
     root.append(line);
   });
   return make("div", {}, root, make("p", { class: "note legend" }, make("span", { style: "color:var(--accent)" }, "━ LSTM"), make("span", { style: "color:var(--mark)" }, "━ RNN"),
-    lines.some(({ name }) => name.endsWith("before training")) ? "dashed: before training;" : null, `length of the gradient, logarithmic: 10^${low.toFixed(0)} at the bottom, 10^${high.toFixed(0)} at the top`));
+    lines.some(({ name }) => name.endsWith("before training")) ? "dashed: before training" : null, `length of the gradient, logarithmic, from 1e${low.toFixed(0)} to 1e${high.toFixed(0)}`));
 }

@@ -310,6 +310,7 @@ function sample() {
 
 let linking = null;
 function link() {
+  if (location.protocol === "about:") return; // a frame in a notebook
   clearTimeout(linking);
   linking = setTimeout(() => {
     const part = new URLSearchParams({ model: state.entry.id, layer: state.record.layer(state.layer).name, unit: state.unit, step: state.step + 1 });
