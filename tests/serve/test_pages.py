@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support import ROOT
 from support.sequence_graphs import detector, normal, stepper
-from support.serving import RawClient, serving
+from support.serving import RawClient, mixer, serving, unbatched
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -39,26 +39,35 @@ def visit(
 
 @pytest.mark.parametrize(
     ("model", "options", "features"),
-    [(onward.LSTM(3, 7, rng=0), {}, 3), (detector(5), {}, 5), (stepper(), {"rate": 1}, 4)],
-    ids=["layers", "sequence", "named carries"],
+    [
+        (onward.LSTM(3, 7, rng=0), {}, 3),
+        (detector(6), {}, 6),
+        (unbatched(), {}, 5),
+        (stepper(), {"rate": 1}, 4),
+        (mixer(), {}, 4),
+    ],
+    ids=["layers", "sequence", "no batch", "named carries", "combined rows"],
 )
 def test_run_scores_whole_sequences(model: Any, options: dict[str, Any], features: int) -> None:
     sequences = [normal(np.random.default_rng(T), T, features) for T in (1, 20, 7)]
+    answered = (2, 4) if options else (1, 4)
 
     def expected(x: np.ndarray) -> np.ndarray:
-        if options:
+        if features == 4:
             stream = model.stream(**options)
-            return np.stack([stream(x_t[None])[:, 0] for x_t in x])
-        return model(x[None])[0] if features == 5 else model(x)[0]
+            return np.stack([stream(x_t[None]) for x_t in x]).reshape(len(x), *answered)
+        return model(x[None])[0] if features == 6 else model(x) if features == 5 else model(x)[0]
 
     async def session(client: httpx.AsyncClient, service: Service) -> None:
         for x in sequences:
             answer = await client.post("/run", content=x.tobytes(), headers=BINARY)
             assert answer.content == expected(x).tobytes()
         (name,) = [port.name for port in service.steps.inputs.ports]
-        answer = await client.post("/run", json={name: sequences[1].tolist()})
+        shape = service.steps.inputs.ports[0].shape
+        as_json = [x.reshape(-1, *shape).tolist() for x in sequences]
+        answer = await client.post("/run", json={name: as_json[1]})
         assert answer.json() == {"y": expected(sequences[1]).tolist()}
-        answer = await client.post("/run", json={"sequences": [x.tolist() for x in sequences]})
+        answer = await client.post("/run", json={"sequences": as_json})
         assert answer.json() == {"sequences": [{"y": expected(x).tolist()} for x in sequences]}
 
     visit(model, session, options)

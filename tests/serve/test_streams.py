@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.sequence_graphs import detector, normal, stepper
-from support.serving import RawClient, client_frame, mixer, serving
+from support.serving import RawClient, client_frame, mixer, serving, unbatched
 from websockets.asyncio.client import connect
 
 import onward
@@ -61,9 +61,18 @@ def test_two_thousand_clients_get_the_bits_of_the_model() -> None:
         (token_model(), {}, ()),
         (stepper(), {"rate": 2}, (4,)),
         (detector(5), {}, (5,)),
+        (unbatched(), {}, (5,)),
         (mixer(), {}, (1, 4)),
     ],
-    ids=["layers", "float64", "tokens", "named carries", "sequence with a stride", "separate streams"],
+    ids=[
+        "layers",
+        "float64",
+        "tokens",
+        "named carries",
+        "sequence with a stride",
+        "no batch",
+        "combined rows",
+    ],
 )
 def test_models_of_every_kind_stream_blocks_of_any_length(
     model: Any, options: dict[str, Any], shape: tuple[int, ...]
