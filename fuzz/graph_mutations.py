@@ -10,8 +10,8 @@ from onward.graph.operations.modules import MODULES
 NUMBERS = (0, 1, 2, 3, 5, 16, -1, -2, 1 << 31, -(1 << 31), (1 << 62) + 1)
 REALS = (0.0, 1e-30, -1.0, 0.5, 3e38, float("inf"), float("nan"))
 ATTRIBUTES = (
-    "alpha axes axis beta auto_pad ceil_mode dilations epsilon exclusive group keepdims kernel_shape mode pads perm "
-    "reverse shape size strides to direction hidden_size layout num_outputs blocksize allowzero"
+    "alpha axes axis beta auto_pad ceil_mode dilations epsilon exclusive group keepdims kernel_shape mode "
+    "pads perm reverse shape size strides to direction hidden_size layout num_outputs blocksize allowzero"
 ).split()
 SHAPES = ((), (0,), (1,), (2,), (3,), (2, 3), (3, 2), (1, 2, 3), (2, 3, 4), (1, 2, 3, 4), (2, 1, 5))
 MAX_MUTATIONS = 5
@@ -123,10 +123,9 @@ class GraphMutator:
         """Change the declared shape of an input."""
         declared = self.pick(self.graph.input)
         if declared is not None and declared.type is not None and declared.type.tensor_type is not None:
+            open_axis = messages.Dimension(dim_param="n")
             dims = [
-                messages.Dimension(dim_param="n")
-                if self.rng.random() < 0.3
-                else messages.Dimension(dim_value=size)
+                open_axis if self.rng.random() < 0.3 else messages.Dimension(dim_value=size)
                 for size in self.pick(SHAPES)
             ]
             declared.type.tensor_type.shape = messages.TensorShape(dim=dims)
