@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -175,21 +177,49 @@ def test_handshakes_that_are_no_websocket_are_refused() -> None:
             ("/stream", {**upgrade, "Sec-WebSocket-Version": "12"}, 400),
             ("/elsewhere", {**upgrade, "Sec-WebSocket-Version": "13"}, 404),
             ("/stream", {}, 404),
+            ("/stream", {**upgrade, "Sec-WebSocket-Version": "13", "Origin": "http://["}, 400),
         ):
             assert (await client.get(path, headers=headers)).status_code == status
 
     visit(onward.LSTM(3, 7), session)
 
 
-def test_the_client_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def code_of_the_page(language: str, address: str) -> str:
+    """The client in a language, for a server at an address."""
     page = (ROOT / "docs" / "how_to" / "serve.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    return code.replace("127.0.0.1:8000", address)
+
+
+def test_the_client_in_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
     model = onward.LSTM(12, 7, rng=0)
 
     async def session(client: httpx.AsyncClient, service: Service) -> None:
-        ours = code.replace("127.0.0.1:8000", client.base_url.netloc.decode())
-        await asyncio.to_thread(exec, compile(ours, "serve.md", "exec"), {})
+        code = code_of_the_page("python", client.base_url.netloc.decode())
+        await asyncio.to_thread(exec, compile(code, "serve.md", "exec"), {})
 
     visit(model, session)
     y, _ = model(np.ones((100, 12), np.float32))
     assert str(y[-1]) in capsys.readouterr().out
+
+
+def test_the_client_in_javascript_runs() -> None:
+    node = [shutil.which("node") or "node", "--experimental-websocket"]
+    try:
+        subprocess.run([*node, "-e", "new WebSocket('ws://127.0.0.1:1').onerror = () => {}"], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs Node 20.10 or later, which has WebSockets")
+    model = onward.LSTM(12, 3, rng=0)
+
+    async def session(client: httpx.AsyncClient, service: Service) -> None:
+        code = (
+            code_of_the_page("js", client.base_url.netloc.decode()) + "setTimeout(() => stream.close(), 1000)"
+        )
+        ran = await asyncio.to_thread(
+            subprocess.run, [*node, "-e", code], capture_output=True, text=True, check=True
+        )
+        y, _ = model(np.ones((1, 12), np.float32))
+        numbers = re.findall(r"Float32Array\(3\) \[([^]]+)\]", ran.stdout)
+        np.testing.assert_array_equal(np.float32(numbers[0].split(",")), y[0])
+
+    visit(model, session)

@@ -308,3 +308,17 @@ def test_an_unexpected_error_closes_one_connection_and_is_logged(
 
     np.testing.assert_array_equal(run(session()), model(x)[0])
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_client_that_ignores_the_close_frame_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onward.serve.connection.CLOSE_SECONDS", 0.1)
+
+    async def session() -> None:
+        async with serving(small_model()) as (service, address):
+            client = await RawClient.connect(address)
+            client.send(b"1")
+            while service.connections:
+                client.send(bytes(12))
+                await asyncio.sleep(0.01)
+
+    run(session())
