@@ -101,8 +101,10 @@ def _links(text: str, place: str) -> str:
 def _equations(text: str) -> str:
     def keep(match: re.Match[str]) -> str:
         display = "block" if match[0].startswith("$$") else "inline"
-        latex = match[0].strip("$").replace("\\;", " ").replace("\\!", "").replace("\\\n", "\\\\\n")
+        latex = " ".join(match[0].strip("$").split()).replace("\\;", " ").replace("\\!", "")
         equations.append(convert(latex, display=display))
         return f"EQUATION{len(equations) - 1}END"
 
-    return re.sub(r"\$\$.+?\$\$|(?<![\w$\\])\$[^\s$](?:[^$\n]*[^\s$])?\$(?!\w)", keep, text, flags=re.DOTALL)
+    return re.sub(
+        r"\$\$.+?\$\$|(?<![\w$\\])\$[^\s$](?:(?:(?!\n\n)[^$])*[^\s$])?\$(?!\w)", keep, text, flags=re.DOTALL
+    )
