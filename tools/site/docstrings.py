@@ -5,6 +5,8 @@ from typing import Any
 
 import griffe
 
+SINGLE = re.compile(r"(?<=[^\s*])\*(?!\*)|(?<!\*)\*(?=\w)")  # an asterisk that is not part of **bold**
+
 
 class PlainDocstrings(griffe.Extension):
     """Put examples into code blocks, and escape characters that Markdown would interpret."""
@@ -15,10 +17,10 @@ class PlainDocstrings(griffe.Extension):
 
 
 def to_markdown(docstring: str) -> str:
-    """A docstring with its examples in code blocks and without accidental emphasis.
+    r"""A docstring with its examples in code blocks and without accidental emphasis.
 
-    >>> print(to_markdown("L*D and H*P.\\n\\n>>> 1 + 1\\n2"))
-    L\\*D and H\\*P.
+    >>> print(to_markdown("L*D and H*P.\n\n>>> 1 + 1\n2"))
+    L\*D and H\*P.
     <BLANKLINE>
     ```pycon
     >>> 1 + 1
@@ -33,7 +35,7 @@ def to_markdown(docstring: str) -> str:
         elif not block.startswith("    "):
             parts = re.split(r"(`[^`]*`)", block)
             block = "".join(
-                p if p.startswith("`") else re.sub(r"(?<=\S)\*|\*(?=\w)", r"\\*", p) for p in parts
+                p if p.startswith("`") else SINGLE.sub(r"\\*", p) for p in parts
             )
         blocks.append(block)
     return "\n\n".join(blocks)
