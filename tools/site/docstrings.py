@@ -19,13 +19,8 @@ class PlainDocstrings(griffe.Extension):
 def to_markdown(docstring: str) -> str:
     r"""A docstring with its examples in code blocks and without accidental emphasis.
 
-    >>> print(to_markdown("L*D and H*P.\n\n>>> 1 + 1\n2"))
-    L\*D and H\*P.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
+    >>> print(to_markdown("**L*D** and `H*P`"))
+    **L\*D** and `H*P`
     """
     blocks = []
     for block in re.split(r"\n\s*\n", docstring):
