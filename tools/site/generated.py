@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import onward
 from onward.cli import COMMANDS, main
-from onward.formats.keras.load import BUILDERS as KERAS_LAYERS
+from onward.formats.keras.load import LAYERS as KERAS_LAYERS
 from onward.formats.torch.aten.registry import OPERATORS as ATEN_OPERATORS
 from onward.graph.operations import OPERATIONS
 from onward.layers.base import Layer
@@ -54,7 +54,7 @@ def aten_operators() -> str:
 
 
 def keras_layers() -> str:
-    return ", ".join(f"`{name}`" for name in sorted(KERAS_LAYERS))
+    return ", ".join(f"`{name}`" for name in sorted(KERAS_LAYERS) if not name.startswith("ops."))
 
 
 def layers() -> str:

@@ -214,7 +214,7 @@ COMPARISONS = {
 @lowering(*COMPARISONS)
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     A, B = (typed_view(b, value) for value in inputs)
-    if A is None or B is None:
+    if A is None or B is None or A.dtype != B.dtype:
         return None
     operation, swapped = COMPARISONS[node.operation]
     return [b.compare(operation, B, A) if swapped else b.compare(operation, A, B)]
