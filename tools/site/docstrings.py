@@ -29,8 +29,6 @@ def to_markdown(docstring: str) -> str:
             block = f"{indent}```pycon\n{block}\n{indent}```"
         elif not block.startswith("    "):
             parts = re.split(r"(`[^`]*`)", block)
-            block = "".join(
-                p if p.startswith("`") else SINGLE.sub(r"\\*", p) for p in parts
-            )
+            block = "".join(p if p.startswith("`") else SINGLE.sub(r"\\*", p) for p in parts)
         blocks.append(block)
     return "\n\n".join(blocks)

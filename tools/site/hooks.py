@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import generated
 import lessons
 
+from onward.cli import explore
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 # Files outside of docs that are pages of the site, and where.
@@ -37,7 +39,7 @@ equations: list[str] = []
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that are not in docs, the outputs of the lessons and the notebooks."""
+    """Add the pages that are not in docs, the outputs of the lessons, the notebooks and `onward explore`."""
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         if source.endswith(".py"):
@@ -54,6 +56,8 @@ def on_files(files: Files, config: Any) -> Files:
             files.append(File.generated(config, f"learn/{name}", content=picture))
         content = nbformat.writes(notebook)
         files.append(File.generated(config, f"learn/{lesson.stem}.ipynb", content=content))
+    for name, content in explore.site(None).items():
+        files.append(File.generated(config, f"explore/{name}", content=content))
     return files
 
 

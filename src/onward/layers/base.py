@@ -23,6 +23,7 @@ from .familiar_names import FamiliarNames
 if TYPE_CHECKING:
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
+    from ..tracing.explore import Page
     from ..tracing.trace import Trace
     from .summary import Row
 
@@ -244,6 +245,12 @@ class Layer(FamiliarNames):
         from ..tracing.trace import trace
 
         return trace(self, x, state, lengths, preactivations)
+
+    def explore(self, x: ArrayLike, *, classes: Sequence[str] | None = None, text: str | None = None) -> Page:
+        """The interactive page of `onward explore` for a run on x; see `Trace.explore`."""
+        from ..tracing.explore import explore
+
+        return explore(self, x, classes, text)
 
     def quantize(
         self, precision: str, *, check: ArrayLike | None = None, tolerance: float | None = None

@@ -3,6 +3,7 @@
 The last `captured` inputs of a node are values from around it; they are the last inputs of its bodies.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -14,7 +15,9 @@ from .registry import EVERY_INPUT, Inputs, known, operation
 
 MAX_UNROLLED = 16  # iterations
 MAX_ITERATIONS = 10**7
-MAX_OPEN = 30_000  # iterations of a loop that only its condition ends
+MAX_BATCH = 4096  # iterations that the core runs in one call
+INTERRUPTIBLE = 0.01  # seconds; a call that takes longer is followed by a shorter one
+MAX_SINGLE = 10**5  # iterations, one by one, of a loop that only its condition ends
 
 
 class Body(Protocol):
@@ -24,6 +27,8 @@ class Body(Protocol):
     limit: Any
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]: ...
+
+    def repeat(self, count: int, inputs: tuple[Any, ...], carried: int) -> Any: ...
 
 
 @operation("If", shape_inputs=EVERY_INPUT, is_pure=False)
@@ -53,21 +58,32 @@ def loop(
     Returns the carried values of the last iteration, and the scanned values of all iterations, stacked.
     """
     carried, outer = values[: len(values) - captured], values[len(values) - captured :]
-    limit = None if count is None else int(count)
-    goes_on, scanned, size = condition is None or _is_true(condition), list[Any](), 0
+    limit = MAX_ITERATIONS + 1 if count is None else min(int(count), MAX_ITERATIONS + 1)
+    is_open = limit > MAX_ITERATIONS
+    goes_on, scanned, done, single, size = condition is None or _is_true(condition), list[Any](), 0, 0, 0
     if goes_on and keeps_condition(body.graph):
-        _check_iterations(MAX_ITERATIONS + 1 if limit is None else limit)
-    is_open = limit is None or limit > MAX_ITERATIONS
-    true = np.array(True)
-    while goes_on and (limit is None or len(scanned) < limit):
-        _check_iterations(len(scanned), MAX_OPEN if is_open else MAX_ITERATIONS)
-        i = np.array(len(scanned), np.int64)
-        again, *results = body(i, true, *carried, *outer)
-        goes_on, carried = _is_true(again), tuple(results[: len(carried)])
-        scanned.append(results[len(carried) :])
-        size += sum(a.nbytes for a in scanned[-1])
+        _check_iterations(limit)
+    true, batch = np.array(True), 1
+    while goes_on and done < limit:
+        start, inputs = time.perf_counter(), (np.array(done, np.int64), true, *carried, *outer)
+        # as many as the memory of the scanned values allows, if they stay as large as so far
+        rounds = min(batch, limit - done, max(1, (body.limit.bytes - size) * done // max(1, size)))
+        found = body.repeat(rounds, inputs, len(carried)) if done else None
+        if found is None:
+            again, *results = body(*inputs)
+            parts = [a[None] for a in results[len(carried) :]]
+            found = 1, _is_true(again), tuple(results[: len(carried)]), parts
+            single += 1
+        rounds, goes_on, carried, parts = found
+        scanned.append([part[:rounds] for part in parts])
+        size += sum(part.nbytes for part in scanned[-1])
         body.limit.check(size)
-    return *carried, *_stacked(scanned, body, 1 + len(carried))
+        done += rounds
+        batch = min(2 * batch, MAX_BATCH) if time.perf_counter() - start < INTERRUPTIBLE else 1
+        _check_iterations(done)
+        if is_open:
+            _check_iterations(single, MAX_SINGLE)
+    return *carried, *_joined(scanned, body, 1 + len(carried))
 
 
 def _check_iterations(count: int, most: int = MAX_ITERATIONS) -> None:
@@ -130,10 +146,10 @@ def scan(
     for slices in zip(*steps, strict=True):
         results = body(*carried, *slices, *outer)
         carried = results[: len(carried)]
-        rounds.append(results[len(carried) :])
+        rounds.append([a[None] for a in results[len(carried) :]])
         size += sum(a.nbytes for a in rounds[-1])
         body.limit.check(size)
-    outputs = _stacked(rounds, body, len(carried))
+    outputs = _joined(rounds, body, len(carried))
     return *carried, *(
         np.moveaxis(y[:: -1 if backwards else 1], 0, axis)
         for y, axis, backwards in _each(outputs, scan_output_axes, scan_output_directions)
@@ -284,10 +300,10 @@ def _each(
     return zip(arrays, axes or none, directions or none, strict=True)
 
 
-def _stacked(rounds: list[Any], body: Any, first: int) -> list[AnyArray]:
-    """Stack the scanned outputs of all iterations; without iterations, they are as the body declares."""
+def _joined(rounds: list[Any], body: Any, first: int) -> list[AnyArray]:
+    """Join the scanned outputs of all iterations; without iterations, they are as the body declares."""
     if rounds:
-        return [np.stack(parts) for parts in zip(*rounds, strict=True)]
+        return [np.concatenate(parts) for parts in zip(*rounds, strict=True)]
     return [
         np.zeros([0, *(size if isinstance(size, int) else 0 for size in declared.axes or ())], declared.dtype)
         for declared in body.graph.declared_outputs[first:]

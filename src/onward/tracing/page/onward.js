@@ -509,19 +509,20 @@ export class Model {
     return copy;
   }
 
-  gradient(x, dy) {
-    const { steps } = this.input(x), inputs = [];
+  gradient(x, dy, { state } = {}) {
+    const { steps } = this.input(x), inputs = [], before = new Map();
     let y = steps;
     for (const layer of this.layers) {
       inputs.push(y);
-      y = layer instanceof Recurrent ? layer.run(y, {}, null, false).y : layer.run(y);
+      if (layer instanceof Recurrent) before.set(layer, state?.[before.size] ?? {});
+      y = layer instanceof Recurrent ? layer.run(y, before.get(layer)).y : layer.run(y);
     }
     let gradient = dy instanceof Tensor ? new Tensor(dy.data, y.shape) : new Tensor(dy, y.shape);
     for (let n = this.layers.length - 1; n >= 0; n--) {
       const layer = this.layers[n];
       if (layer instanceof Embedding) break;
       if (layer instanceof Elementwise) throw new ArgumentError("Onward for JavaScript has no gradients of Softmax and Activation layers");
-      gradient = layer instanceof Recurrent ? layer.backward(inputs[n], gradient).dx : layer.backward(gradient, inputs[n]);
+      gradient = layer instanceof Recurrent ? layer.backward(inputs[n], gradient, before.get(layer)).dx : layer.backward(gradient, inputs[n]);
     }
     return gradient;
   }
