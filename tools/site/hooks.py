@@ -68,7 +68,9 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
         name = posixpath.basename(place).removesuffix(".md")
         note = f"[Download the notebook]({name}.ipynb){{ .md-button }}"
         markdown = f"{texts[place]}\n\n{note}\n"
-    markdown = re.sub(r"<!-- generate: (.*?) -->", lambda match: generated.PARTS[match[1]](), markdown)
+    markdown = re.sub(
+        r"^<!-- generate: (.*) -->$", lambda match: generated.PARTS[match[1]](), markdown, flags=re.MULTILINE
+    )
     return _outside_code(markdown, lambda text: _equations(_links(text, place)))
 
 
