@@ -3,7 +3,8 @@
     python tools/train_forecasters.py src/onward/tracing/page/models
 
 The forecaster predicts the next value of a curve: a sine or a triangle wave with a period of 8 to 40 steps,
-plus a slower wave. The latch returns the last pulse that it has read, however long ago.
+plus a slower wave. The latch returns the last pulse that it has read, however long ago;
+its models are also saved before training.
 """
 
 import sys
@@ -59,6 +60,8 @@ def main(folder: Path) -> None:
                 bias = model.state_dict()["0.bias_ih_l0"]
                 bias[hidden : 2 * hidden] += FORGET_BIAS
                 model.load_state_dict({"0.bias_ih_l0": bias}, strict=False)
+            if name == "latch":
+                model.save(folder / f"{name}{suffix}_start.safetensors")
             train.fit(
                 model,
                 training,

@@ -185,7 +185,7 @@ def _forecaster() -> Entry:
     wave = 0.45 * np.sin(2 * np.pi * t / 14) + 0.3 * np.sin(2 * np.pi * t / 60)
     return {
         "id": "forecaster", "title": "Forecaster: continue a curve", "kind": "curve", "features": 1,
-        "file": "models/forecaster.safetensors", "compare": "models/forecaster_rnn.safetensors",
+        "file": "models/forecaster.safetensors", "compare": _compared("forecaster"),
         "examples": [{"name": "two waves", "x": wave.round(6)[:, None].tolist()}],
         "predicts": "Next value",
         "lead": "It reads one value per step and predicts the next. Press Continue: it goes on by itself.",
@@ -193,12 +193,24 @@ def _forecaster() -> Entry:
     }  # fmt: skip
 
 
+def _compared(name: str) -> list[dict[str, str]]:
+    """The LSTM and the RNN of one task, also before training where there are files, to compare gradients."""
+    kinds = {"LSTM": "", "RNN": "_rnn"}
+    times = {"before training": "_start", "after training": ""}
+    return [
+        {"name": f"{kind} {time}", "file": f"models/{name}{model}{suffix}.safetensors"}
+        for time, suffix in times.items()
+        for kind, model in kinds.items()
+        if (PAGE / f"models/{name}{model}{suffix}.safetensors").exists()
+    ]
+
+
 def _latch() -> Entry:
     x = np.zeros((90, 1))
     x[[8, 45], 0] = 0.8, -0.5
     return {
         "id": "latch", "title": "Latch: remember the last pulse", "kind": "signal", "features": 1,
-        "file": "models/latch.safetensors", "compare": "models/latch_rnn.safetensors",
+        "file": "models/latch.safetensors", "compare": _compared("latch"),
         "examples": [{"name": "two pulses", "x": x.tolist()}], "predicts": "Last pulse",
         "lead": "It reads mostly zeros. Its output is the last pulse that it has seen, however long ago.",
         "about": "Model: an LSTM of 16 units, trained by Onward on pulses, and an RNN for comparison.",

@@ -215,9 +215,9 @@ export function stateGradients(model, x, t) {
 
 const norms = (rows) => Array.from({ length: rows.length }, (_, t) => Math.hypot(...rows.data.subarray(t * rows.width, (t + 1) * rows.width)));
 
-/** Both forecasters on the same curve: the gradient of the last output with respect to the state of every step. */
+/** An LSTM and an RNN on the same curve: the gradient of the last output with respect to the state of every step. */
 export function backwardView(root) {
-  if (!state.rnn) {
+  if (!state.compared?.length) {
     root.replaceChildren(make("p", { class: "lead" }, state.manifest.some((entry) => entry.compare)
       ? "To compare an RNN with an LSTM, choose the latch or the forecaster as the model: the page has both kinds, trained on the same data."
       : "This comparison needs the models that come with onward explore."));
@@ -225,17 +225,17 @@ export function backwardView(root) {
   }
   const update = () => {
     const x = state.signal.length > 120 ? state.signal.slice(-120) : state.signal, T = x.length;
-    const all = [["LSTM", state.model], ["RNN", state.rnn]].map(([name, model]) => ({ name, rows: stateGradients(model, { data: x }, T - 1) }));
+    const all = state.compared.map(({ name, model }) => ({ name, rows: stateGradients(model, { data: x }, T - 1) }));
     const boxes = all.map(({ name, rows }) => {
       const canvas = make("canvas", { role: "img", "aria-label": `Gradients of the ${name} over time` }), most = Math.max(...rows.data.map(Math.abs)) || 1;
       const scaled = { ...rows, at: (t, unit) => Math.sign(rows.at(t, unit)) * Math.max(0, 1 + Math.log10(Math.abs(rows.at(t, unit)) / most + 1e-9) / 5) };
       paint(canvas, scaled, Array.from({ length: rows.width }, (_, unit) => unit), false, 1);
       const size = norms(rows), back = size[Math.max(0, T - 31)] / size[T - 1];
       return make("div", {}, make("h3", {}, name), make("div", { class: "map" }, canvas),
-        make("p", { class: "note", "data-ratio": String(back) }, `30 steps back, the gradient is ${back.toExponential(1)} times that of the last step.`));
+        make("p", { class: "note", "data-ratio": String(back), "data-name": name }, `30 steps back, the gradient is ${back.toExponential(1)} times that of the last step.`));
     });
     root.replaceChildren(
-      make("p", { class: "lead" }, "How much would the last output change if the state of an earlier step changed? This is the gradient with respect to the state that carries the memory, h in the RNN and c in the LSTM, by the core's backward pass, from right to left. In the RNN it passes through a matrix and a tanh at each step. In the LSTM it is multiplied by the forget gate: where that is open, it passes."),
+      make("p", { class: "lead" }, "How much would the last output change if the state of an earlier step changed? This is the gradient with respect to the state that carries the memory, h in the RNN and c in the LSTM, by the core's backward pass, from right to left. In the RNN it passes through a matrix and a tanh at each step, and before training it vanishes within a few steps: the RNN cannot see far enough back to learn. In the LSTM it is multiplied by the forget gate: where that is open, it passes."),
       make("div", { class: "pair" }, ...boxes), plot(all.map(({ name, rows }) => ({ name, values: norms(rows) }))));
   };
   update();
@@ -246,14 +246,15 @@ export function backwardView(root) {
 /** The norms on a logarithmic scale. */
 function plot(lines) {
   const T = lines[0].values.length, all = lines.flatMap(({ values }) => values).filter((value) => value > 0);
-  const high = Math.log10(Math.max(...all)), low = Math.max(Math.log10(Math.min(...all)), high - 12);
+  const high = Math.log10(Math.max(...all)), low = Math.max(Math.log10(Math.min(...all)), high - 30);
   const ns = "http://www.w3.org/2000/svg", root = document.createElementNS(ns, "svg");
   for (const [name, value] of Object.entries({ viewBox: "0 0 1000 190", class: "plot", role: "img", "aria-label": `The length of the gradient at each step, from 10 to the ${low.toFixed(0)} to 10 to the ${high.toFixed(0)}`, preserveAspectRatio: "none" })) root.setAttribute(name, value);
-  lines.forEach(({ name, values }, n) => {
+  lines.forEach(({ name, values }) => {
     const y = (value) => 14 + (1 - (Math.max(Math.log10(value || 1e-30), low) - low) / (high - low || 1)) * 162;
-    const line = document.createElementNS(ns, "polyline"), color = n ? "var(--mark)" : "var(--accent)";
-    for (const [key, value] of Object.entries({ points: values.map((value, t) => `${((t + 0.5) / T) * 1000},${y(value)}`).join(" "), fill: "none", stroke: color, "stroke-width": 2.5, "vector-effect": "non-scaling-stroke" })) line.setAttribute(key, value);
+    const line = document.createElementNS(ns, "polyline"), color = name.startsWith("RNN") ? "var(--mark)" : "var(--accent)";
+    for (const [key, value] of Object.entries({ points: values.map((value, t) => `${((t + 0.5) / T) * 1000},${y(value)}`).join(" "), fill: "none", stroke: color, "stroke-width": 2.5, ...(name.endsWith("before training") ? { "stroke-dasharray": "6 5" } : {}), "vector-effect": "non-scaling-stroke" })) line.setAttribute(key, value);
     root.append(line);
   });
-  return make("div", {}, root, make("p", { class: "note legend" }, make("span", { style: "color:var(--accent)" }, "━ LSTM"), make("span", { style: "color:var(--mark)" }, "━ RNN"), `length of the gradient, logarithmic: 10^${low.toFixed(0)} at the bottom, 10^${high.toFixed(0)} at the top`));
+  return make("div", {}, root, make("p", { class: "note legend" }, make("span", { style: "color:var(--accent)" }, "━ LSTM"), make("span", { style: "color:var(--mark)" }, "━ RNN"),
+    lines.some(({ name }) => name.endsWith("before training")) ? "dashed: before training" : null, `length of the gradient, logarithmic, from 1e${low.toFixed(0)} to 1e${high.toFixed(0)}`));
 }

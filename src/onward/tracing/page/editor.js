@@ -2,10 +2,15 @@
 import { MOST_STEPS, refresh, state, stop, width } from "./explore.js";
 import { make } from "./views.js";
 
-let typing = 0;
+let typing = 0, listeners = new AbortController();
+
+/** Call render whenever the page itself changes the input, until there is another editor. */
+const whenChanged = (render) => document.addEventListener("input-changed", render, { signal: listeners.signal });
 
 /** Fill the input section for the current model. */
 export function editor(root) {
+  listeners.abort();
+  listeners = new AbortController();
   if (!state.model) return root.replaceChildren(make("p", { class: "lead" }, "The input was recorded and cannot be changed here: this page has no live computation."));
   root.replaceChildren(...(state.entry.kind === "text" ? text() : curve()));
 }
@@ -25,7 +30,7 @@ function text() {
       refresh({ step: Infinity });
     });
   });
-  document.addEventListener("input-changed", () => (box.value = state.text));
+  whenChanged(() => (box.value = state.text));
   return [box, note, make("div", { class: "presets" }, ...(state.entry.presets ?? []).map((preset) =>
     make("button", { type: "button", on: { click: () => { box.value = preset; box.dispatchEvent(new Event("input")); } } }, `${preset.slice(0, 22).replace(/\n/g, " ")}…`)))];
 }
@@ -86,7 +91,7 @@ function curve() {
     const [t, changed] = moves[event.key], to = Math.min(Math.max(t, 0), T() - 1);
     set(to, changed ?? state.signal[to * I + channel]);
   });
-  document.addEventListener("input-changed", render);
+  whenChanged(render);
   const replace = (signal) => { stop(); state.signal = signal; at = 0; rescale(); render(); refresh({ step: Infinity }); };
   const presets = I === 1 && state.entry.kind === "curve"
     ? Object.keys(WAVES).map((name) => make("button", { type: "button", on: { click: () => replace(wave(name)) } }, name))

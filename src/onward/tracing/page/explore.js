@@ -28,7 +28,8 @@ async function open(id) {
   } else {
     const source = entry.bytes ? bytes(entry.bytes) : entry.file;
     state.model = await Onward.load(source, { wasm });
-    state.rnn = entry.compare ? await Onward.load(entry.compareBytes ? bytes(entry.compareBytes) : entry.compare) : null;
+    const compared = entry.compare ?? [];
+    state.compared = await Promise.all(compared.map(async ({ name, file }) => ({ name, model: await Onward.load(file) })));
     if (entry.x) state.signal = floats(entry.x);
     else if (entry.examples) state.signal = Float32Array.from(entry.examples[0].x.flat());
     state.text = entry.example ?? "";
@@ -309,6 +310,7 @@ function sample() {
 
 let linking = null;
 function link() {
+  if (location.protocol === "about:") return; // a frame in a notebook
   clearTimeout(linking);
   linking = setTimeout(() => {
     const part = new URLSearchParams({ model: state.entry.id, layer: state.record.layer(state.layer).name, unit: state.unit, step: state.step + 1 });

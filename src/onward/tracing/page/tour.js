@@ -10,7 +10,7 @@ const STEPS = [
   ["One unit", "unit", "Follow the numbers. The old cell state is multiplied by the forget gate; the candidate, times the input gate, is added. That sum is the new memory.", () => choose(Math.floor(state.record.length / 2), longest())],
   ["A memory in time", "life", "This unit keeps its state for longer than any other in the layer: its forget gate stays close to 1. Play, or step through time, and watch its cell state.", () => choose(Math.floor(state.record.length / 2))],
   ["The equation", "equation", "There is nothing else in the cell: six short lines. Each is the line of the textbook in Onward, with the numbers of this unit and this step filled in.", () => {}],
-  ["What if it forgot?", "whatif-banner", "All forget gates of this layer are now held at 0: the layer cannot remember anything. The marks in the output show the prediction from before. Under “Ask it” you can try your own changes.", () => {
+  ["What if it forgot?", "whatif-banner", "All forget gates of this layer are now held at 0: its cell states keep nothing of the step before. The marks in the output show the prediction from before. Under “Ask it” you can try your own changes.", () => {
     state.clamps = state.record.layer(state.layer).type === "LSTM" && state.model ? [{ layer: state.record.layer(state.layer).name, gate: "f", unit: null, value: 0 }] : [];
     refresh();
   }, "overview"],
