@@ -96,6 +96,7 @@ def test_streams_that_expired_while_the_server_was_down_are_closed(tmp_path: Pat
     model = onward.LSTM(3, 7, rng=0)
     service = Service("m", steps_of(model, {}), keep=0.2, states=tmp_path / "s")
     asyncio.run(_stopped(service))
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600  # the ids are secret
     assert len(Service("m", steps_of(model, {}), keep=0.2, states=tmp_path / "s").sessions) == 1
     time.sleep(0.3)
     late = Service("m", steps_of(model, {}), keep=0.2, states=tmp_path / "s")
