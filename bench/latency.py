@@ -1,22 +1,28 @@
-"""Measure the latency of one step per call: single layers, with onnxruntime, and stacks of an FPGA benchmark.
+"""Measure the latency of one step per call: single layers, stacks of an FPGA benchmark, and whole models.
 
-    python bench/latency.py            # a million calls of each
-    python bench/latency.py --quick    # 20,000
+    python bench/latency.py                # a million calls of each
+    python bench/latency.py --quick        # 20,000
+    python bench/latency.py --cases DIR    # whole models instead: Silero's and DTLN's in DIR, and a policy
 
 "Bytes" is the memory that Python and NumPy allocate during a call.
 """
 
 import argparse
+import sys
+import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from peers import Cell, Problem, onnx_model, problem
 
 import onward
 from onward import _core
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the tests are not a package
 
 SIZES = (32, 128, 256)
 CHUNK = 10_000
@@ -131,11 +137,99 @@ def stacks(calls: int) -> None:
         print(f"| {layers} x {H} | {means[0]} | {(means[1:] or ['-'])[0]} | {published} |", flush=True)
 
 
+class Whole(NamedTuple):
+    """A whole model that returns the next values of some inputs: {input: output}."""
+
+    name: str
+    path: Path
+    shape: tuple[int, ...]  # of the first input
+    carries: dict[str, str]
+    fixed: dict[str, Any] = {}  # noqa: RUF012  # the class is a tuple
+
+
+def whole_models(cases: Path, folder: Path) -> Iterator[Whole]:
+    """The models in the folder of cases, and a policy with random weights, exported to another folder."""
+    from support import modules  # needs PyTorch
+
+    silero, dtln, policy = cases / "silero_v6" / "silero_vad_v6.onnx", cases / "dtln", folder / "policy.onnx"
+    yield Whole("Silero 6", silero, (1, 576), {"h": "hn", "c": "cn"})
+    silero = cases / "silero_vad" / "silero_vad_16k_op15.onnx"
+    yield Whole("Silero 5", silero, (1, 576), {"state": "stateN"}, {"sr": 16000})
+    for number, shape in enumerate(((1, 1, 257), (1, 1, 512)), start=1):
+        pair = {f"input_{2 * number + 1}": f"tf_op_layer_stack_{3 * number - 1}"}
+        yield Whole(f"DTLN, stage {number}", dtln / f"model_{number}.onnx", shape, pair)
+    whole = modules.WHOLE["policy"]
+    policy.write_bytes(modules.exported(whole.module(), modules.inputs_of(whole.inputs, 0)))
+    *_, h, c = onward.load(policy).outputs
+    yield Whole("policy", policy, whole.inputs["x"], {"h": h, "c": c})
+
+
+def whole_call(model: Whole) -> dict[str, Callable[[], Any]]:
+    """Return calls with one block: a stream, a stream that writes into arrays, and onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])
+    loaded = onward.load(model.path)
+    stream, into = (loaded.stream(carry=model.carries, **model.fixed) for _ in range(2))
+    x = (0.1 * np.random.default_rng(0).standard_normal(model.shape)).astype(np.float32)
+    feeds = {loaded.inputs[0]: x, **stream.state} | {n: np.array(value) for n, value in model.fixed.items()}
+    names = [output.name for output in session.get_outputs()]
+
+    def step() -> Any:
+        found = dict(zip(names, session.run(None, feeds), strict=True))
+        feeds.update({name: found.pop(output) for name, output in model.carries.items()})
+        return list(found.values())
+
+    y = into(x)
+    out = y if isinstance(y, np.ndarray) else tuple(y)
+    stream(x)
+    for ours, theirs in zip([out] if isinstance(out, np.ndarray) else out, step(), strict=True):
+        assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(np.abs(theirs).max())), model.name
+    return {"stream(x)": lambda: stream(x), "stream(x, out=y)": lambda: into(x, out=out), "onnxruntime": step}
+
+
+def resident() -> int:
+    """The resident memory of this process in kB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+
+
+def blocks(cases: Path, calls: int) -> None:
+    print("\nOne block of a whole model, float32, one thread, µs:\n")
+    print("| model, call | p50 | p99 | p99.9 | max | bytes | p50 / onnxruntime | memory, kB |")
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for model in whole_models(cases, Path(folder)):
+            contestants = whole_call(model)
+            sizes = {name: allocated(call) for name, call in contestants.items()}
+            times: dict[str, list[np.ndarray]] = {name: [] for name in contestants}
+            grown = dict.fromkeys(contestants, 0)
+            for call in contestants.values():
+                microseconds(call, 1000)
+            for _ in range(10):  # interleaved, so that the machine's other work meets all of them
+                for name, call in contestants.items():
+                    before = resident()
+                    times[name].append(microseconds(call, calls // 10))
+                    grown[name] += resident() - before
+            joined = {name: np.concatenate(parts) for name, parts in times.items()}
+            theirs = np.median(joined["onnxruntime"])
+            for name, measured in joined.items():
+                ratio = np.median(measured) / theirs
+                line = row(f"{model.name}, {name}", measured, sizes[name])
+                print(f"{line} {ratio:.2f} | {grown[name]:+d} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="20,000 calls instead of a million")
-    calls = 20_000 if parser.parse_args().quick else 1_000_000
+    parser.add_argument("--cases", type=Path, help="a folder with silero_v6, silero_vad and dtln")
+    arguments = parser.parse_args()
+    calls = 20_000 if arguments.quick else 1_000_000
     onward.set_num_threads(1)
+    if arguments.cases is not None:
+        blocks(arguments.cases, calls)
+        return
     single_calls(calls)
     stacks(calls)
 

@@ -2,7 +2,7 @@
 
     python bench/models.py                      # typical production models with random weights
     python bench/models.py --cases DIR          # also the trained models in a folder
-    python bench/models.py --out DIR            # also writes models.json, models.md and models.png to DIR
+    python bench/models.py --out DIR            # also writes models.json and models.png to DIR
     python bench/models.py --overhead           # the overhead of a call and of a step
     python bench/models.py --first              # from the start of a process to the first output
 
@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -159,18 +160,6 @@ def medians(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
     return {name: statistics.median(values) * 1e6 for name, values in times.items()}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Format the results as a Markdown table."""
-    lines = [
-        "| model | Onward, µs | onnxruntime | OpenVINO | PyTorch | fastest peer / Onward |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        peers = [f"{row[name]:,.0f}" if name in row else "" for name in PEERS]
-        lines.append(f"| {row['model']} | {row['onward']:,.0f} | {' | '.join(peers)} | {row['ratio']:.2f} |")
-    return "\n".join(lines) + "\n"
-
-
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Plot the speedup of each model over its fastest peer."""
     import matplotlib
@@ -231,6 +220,12 @@ def first_outputs(models: Iterable[Model], folder: Path) -> None:
         )
 
 
+def processor() -> str:
+    """The number of cores, the name of the processor and the instruction set in use."""
+    names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return f"{os.cpu_count()}-core {names[0].strip()} ({_core.isa()})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -238,7 +233,7 @@ def main() -> None:
     parser.add_argument("--cases", type=Path, help="a folder of trained models")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="only models whose name contains this text")
-    parser.add_argument("--out", type=Path, help="a folder for models.json, models.md and models.png")
+    parser.add_argument("--out", type=Path, help="a folder for models.json and models.png")
     parser.add_argument("--first", action="store_true", help="only the time of fresh processes")
     parser.add_argument("--overhead", action="store_true", help="only the cost of calls and steps")
     arguments = parser.parse_args()
@@ -265,10 +260,14 @@ def main() -> None:
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         versions = {name: version(name) for name in ("onward", *PEERS)}
-        about = {"isa": _core.isa(), "threads": arguments.threads, "versions": versions}
+        about = {
+            "machine": processor(),
+            "isa": _core.isa(),
+            "threads": arguments.threads,
+            "versions": versions,
+        }
         report = {**about, "geometric_mean": mean, "rows": rows}
         (arguments.out / "models.json").write_text(json.dumps(report, indent=1) + "\n")
-        (arguments.out / "models.md").write_text(table(rows))
         plot(rows, arguments.out / "models.png")
 
 

@@ -20,7 +20,7 @@ ORDER = [  # the folders of src/onward, lowest first; "" is onward/__init__.py
 CPP_ORDER = ["kernels", "platform", "run", "bind"]
 # A layer's methods import these folders when they are called.
 DEFERRED = {
-    *(("layers", "streaming"), ("layers", "tracing"), ("layers", "formats")),
+    *(("layers", "graph"), ("layers", "streaming"), ("layers", "tracing"), ("layers", "formats")),
     *(("graph", "streaming"), ("graph", "tracing"), ("graph", "formats")),
 }
 

@@ -38,13 +38,28 @@ void map(Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y
                    n - i);
 }
 
+// y[i] = sin(x[i] + quarters pi / 2).
+template <class Real>
+void sines(Size n, const Real* x, Real* y, int quarters) {
+    constexpr int L = Float<Real>::L;
+    typename Float<Real>::ivec large{};
+    for (Size i = 0; i < n; i += L) {
+        const vec_of<Real> v = load_some(x + i, n - i);
+        large |= (v > Real(large_angle)) | (v < Real(-large_angle));
+    }
+    bool has_large = false;
+    for (int lane = 0; lane < L; lane++) has_large |= large[lane] != 0;
+    if (has_large) map(n, x, y, [=](vec_of<Real> v) { return sine<true>(v, quarters); });
+    else map(n, x, y, [=](vec_of<Real> v) { return sine<false>(v, quarters); });
+}
+
 template <class Real>
 void unary(Unary operation, Size n, const Real* x, Real* y) {
     using Vec = vec_of<Real>;
     switch (operation) {
         case Unary::absolute: return map(n, x, y, [](Vec v) { return -minus_abs<Real>(v); });
         case Unary::ceil: return map(n, x, y, ceil<Real>);
-        case Unary::cosine: return map(n, x, y, [](Vec v) { return sine(v, 1); });
+        case Unary::cosine: return sines(n, x, y, 1);
         case Unary::error_function: return map(n, x, y, error_function<Real>);
         case Unary::floor: return map(n, x, y, floor<Real>);
         case Unary::negative: return map(n, x, y, [](Vec v) { return -v; });
@@ -52,7 +67,7 @@ void unary(Unary operation, Size n, const Real* x, Real* y) {
         case Unary::reciprocal: return map(n, x, y, [](Vec v) { return Real(1) / v; });
         case Unary::round: return map(n, x, y, rounded<Real>);
         case Unary::sign: return map(n, x, y, sign<Real>);
-        case Unary::sine: return map(n, x, y, [](Vec v) { return sine(v, 0); });
+        case Unary::sine: return sines(n, x, y, 0);
         case Unary::sqrt: return map(n, x, y, [](Vec v) { return square_root(v); });
     }
 }

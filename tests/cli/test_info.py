@@ -53,9 +53,9 @@ def test_json_lists_every_weight() -> None:
 def test_info_counts_the_bytes_of_a_quantized_model(tmp_path: Path, precision: str, size: int) -> None:
     path = tmp_path / "small.safetensors"
     onward.Sequential(onward.LSTM(12, 32), onward.Linear(32, 9)).quantize(precision).save(path)
-    reported, rest = report("info", path), 4 * (2 * 128 + 9 * 33)  # biases, and Linear, are float32
-    scales = 4 * 2 * 128 if precision == "int8" else 0
-    assert reported["bytes"] == size * 128 * (12 + 32) + scales + rest < reported["file_bytes"]
+    reported, rest = report("info", path), 4 * (2 * 128 + 9)  # biases are float32
+    scales = 4 * (2 * 128 + 9) if precision == "int8" else 0
+    assert reported["bytes"] == size * (128 * (12 + 32) + 9 * 32) + scales + rest < reported["file_bytes"]
     output = invoke("info", path).output
     assert f"LSTM ({precision})" in output and f"{reported['bytes'] / 1000:,.1f} kB" in output
 
@@ -113,11 +113,13 @@ def test_info_of_a_keras_model_has_no_repr_in_a_cell(name: str) -> None:
     reported = json.loads(result.stdout)
     assert reported["parameters"] > 0
     printed = rows(invoke("info", KERAS / name, expect=0).output)
-    assert [row[0] for row in printed] == [*(layer["name"] for layer in reported["layers"]), "total"]
+    names = [*(layer["name"] for layer in reported["layers"]), "total"]
+    named = [row for row in printed if row[0]]
+    assert all(name.startswith(row[0].rstrip("…")) for name, row in zip(names, named, strict=True))
     assert not any("=" in cell for row in printed for cell in row)
 
 
-@pytest.mark.parametrize("name", ["cudnn.h5", "between_3.keras", "tagger_3.keras"])
+@pytest.mark.parametrize("name", ["cudnn.h5", "tagger_3.keras"])
 def test_output_shapes_of_a_keras_model_are_those_of_a_call(name: str) -> None:
     net = onward.load(KERAS / name)
     assert isinstance(net, onward.layers.base.Layer)
@@ -125,7 +127,8 @@ def test_output_shapes_of_a_keras_model_are_those_of_a_call(name: str) -> None:
     x = [ANSWERS[key] for key in sorted(ANSWERS) if key.startswith(f"{name}/x")]
     y = net(x if len(x) > 1 else x[0])
     B, T = x[0].shape[:2]
-    assert np.shape(y[-1] if isinstance(y, list) else y) == tuple({"B": B, "T": T}.get(n, n) for n in last)
+    sizes = {"B": B, "batch": B, "T": T, "time": T}
+    assert np.shape(y[-1] if isinstance(y, list) else y) == tuple(sizes.get(n, n) for n in last)
 
 
 def test_a_keras_warning_is_one_line_without_source_code() -> None:

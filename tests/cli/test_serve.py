@@ -42,3 +42,9 @@ def test_a_port_in_use_is_an_error() -> None:
         port = other.getsockname()[1]
         result = invoke("serve", "vowels", "--port", str(port), expect=1)
     assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in message(result)
+
+
+def test_states_of_another_model_are_an_error_that_names_the_option(tmp_path: Path) -> None:
+    (tmp_path / "old.streams").write_bytes(b"something else")
+    result = invoke("serve", "vowels", "--port", "0", "--state", tmp_path / "old.streams", expect=1)
+    assert "remove the file, or choose another one with --state" in message(result)

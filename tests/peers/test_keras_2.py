@@ -86,15 +86,13 @@ def test_bidirectional_layers_merge_and_mask_as_keras_does(merge: str | None, tm
 
 
 @pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
-def test_states_of_stateful_layers_are_returned_and_passed_back(name: str, tmp_path: Path) -> None:
+def test_a_stream_continues_as_stateful_layers_do(name: str, tmp_path: Path) -> None:
     layer = RECURRENT[name](stateful=True, return_sequences=True)
     model = with_random_weights(tf_keras.Sequential([tf_keras.Input(batch_shape=(B, 2, F)), layer]))
-    mine = opened(model, tmp_path, "h5")
-    state = None
+    stream = opened(model, tmp_path, "h5").stream(batch=B)
     for _ in range(3):
         x = RNG.normal(size=(B, 2, F)).astype(np.float32)
-        y, state = mine(x, state, return_state=True)
-        np.testing.assert_allclose(y, model(x).numpy(), rtol=2e-5, atol=2e-6)
+        np.testing.assert_allclose(stream(x), model(x).numpy(), rtol=2e-5, atol=2e-6)
 
 
 def test_custom_objects_are_named_after_classes(tmp_path: Path) -> None:

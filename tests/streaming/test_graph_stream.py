@@ -1,16 +1,18 @@
 """Models whose states are inputs and outputs stream with named carries."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.sequence_graphs import stepper
+from support.sequence_graphs import normal, stepper
 
 import onward
 from onward import errors
-from onward.graph import Model
+from onward.graph import Graph, Input, Model
+from onward.tables import inference
 
 RNG = np.random.default_rng(0)
 
@@ -129,3 +131,108 @@ def test_calls_from_several_threads_take_effect_one_after_the_other() -> None:
         list(threads.map(lambda _: stream(x), range(200)))
     _, state = by_hand(model, [x] * 200, np.zeros((2, 1, 4), np.float32))
     np.testing.assert_array_equal(stream.state["state"], state)
+
+
+def test_out_takes_the_output_and_later_calls_change_nothing_that_was_returned() -> None:
+    model, xs = stepper(), RNG.normal(size=(6, 1, 4)).astype(np.float32)
+    expected, _ = by_hand(model, xs, np.zeros((2, 1, 4), np.float32))
+    stream, out, kept = model.stream(rate=1), np.empty((2, 1, 4), np.float32), []
+    for i, x in enumerate(xs):
+        branch = stream.copy()
+        assert stream(x, out=out) is out
+        np.testing.assert_array_equal(out, expected[i])
+        kept.append(branch(x))  # a new array, and a branch whose carries are its own
+    np.testing.assert_array_equal(kept, expected)
+    sparse = np.empty((2, 1, 8), np.float32)[..., ::2]  # not contiguous
+    stream.reset()
+    for x, y in zip(xs, expected, strict=True):
+        np.testing.assert_array_equal(stream(x=x, out=sparse), y)
+
+
+def test_out_may_be_the_memory_of_the_input() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    steps = graph.add("Transpose", x, perm=[1, 0, 2])
+    y = graph.add_all("Recurrent", (steps, ""), 2, layer=onward.GRU(4, 4, rng=0))[0]
+    graph.outputs = (graph.add("Transpose", y, perm=[1, 0, 2]),)
+    model, xs = Model(graph), normal(np.random.default_rng(0), 10, 4)
+    stream, expected = model.stream(time_axis=1), model(xs[None])[0]
+    for row, y_t in zip(xs, expected, strict=True):
+        step = row.copy()
+        np.testing.assert_array_equal(stream(step, out=step), y_t)
+    stream.reset()
+    out = np.empty((1, 10, 4), np.float32)
+    assert stream(xs[None], out=out) is out
+    np.testing.assert_array_equal(out[0], expected)
+
+
+def test_an_out_that_does_not_fit_leaves_the_carries_unchanged() -> None:
+    stream, x = stepper().stream(rate=1), np.ones((1, 4))
+    stream(x)
+    before, read_only = stream.state, np.zeros((2, 1, 4), np.float32)
+    read_only.flags.writeable = False
+    for out, kind in (
+        (np.empty((2, 1, 5), np.float32), errors.ShapeError),
+        (np.empty((2, 1, 4)), errors.DtypeError),
+        (read_only, errors.ArgumentError),
+        ([[0.0]], errors.ArgumentError),
+        ((read_only, read_only), errors.ArgumentError),
+    ):
+        with pytest.raises(kind, match="out "):
+            stream(x, out=out)
+        np.testing.assert_equal(stream.state, before)
+
+
+def test_a_call_with_out_allocates_nothing_that_grows_with_the_model() -> None:
+    sizes = []
+    for width in (64, 512):
+        graph = Graph()
+        x = graph.add_input("x", np.float32, (1, width))
+        h = graph.add_input("h", np.float32, (1, width))
+        W = graph.add_constant(normal(np.random.default_rng(0), width, width))
+        after = graph.add("Tanh", graph.add("Add", graph.add("MatMul", x, W), h))
+        graph.outputs = (graph.add("Neg", after), after)
+        dtype = np.dtype(np.float32)
+        graph.declared_outputs = (Input("y", dtype, (1, width)), Input("hn", dtype, (1, width)))
+        stream, step, out = (
+            Model(graph).stream(),
+            np.ones((1, width), np.float32),
+            np.empty((1, width), dtype),
+        )
+        for _ in range(3):
+            stream(step, out=out)
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(10):
+            stream(step, out=out)
+        sizes.append(tracemalloc.get_traced_memory()[1] - before)
+        tracemalloc.stop()
+    assert sizes[1] <= sizes[0] + 256
+    assert sizes[1] < 2048
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_graph_with_states_as_inputs_runs_and_streams_over_its_sequences(batch_first: bool) -> None:
+    graph, dtype = Graph(), np.dtype(np.float32)
+    axes = ("batch", "time", 4) if batch_first else ("time", "batch", 4)
+    x, h = graph.add_input("x", dtype, axes), graph.add_input("h0", dtype, (1, "batch", 7))
+    steps = graph.add("Transpose", x, perm=[1, 0, 2]) if batch_first else x
+    y, h_n = graph.add_all("Recurrent", (steps, "", h), 2, layer=onward.GRU(4, 7, rng=0))
+    twice = graph.add("Add", y, graph.add("Sin", y))  # not a chain of layers; time first
+    graph.outputs = (twice, h_n)
+    graph.declared_outputs = (Input("y", dtype, ("time", "batch", 7)), Input("hn", dtype, (1, "batch", 7)))
+    model, sequences = Model(graph), [normal(np.random.default_rng(i), 3 + i % 2, 4) for i in range(5)]
+    alone = []
+    for sequence in sequences:
+        whole = sequence[None] if batch_first else sequence[:, None]
+        alone.append(model(whole, np.zeros((1, 1, 7), dtype))[0][:, 0])
+    found: dict[int, Any] = {}
+    for rows, outputs in inference.outputs(model, sequences):
+        found |= zip(rows.tolist(), outputs, strict=True)
+    stream = model.stream()
+    for place, sequence in enumerate(sequences):
+        np.testing.assert_array_equal(found[place], alone[place])
+        stream.reset()
+        np.testing.assert_array_equal([stream(x_t) for x_t in sequence], alone[place])
+    with pytest.raises(errors.SignatureError, match="missing inputs: h0"):
+        model(sequences[0][None])

@@ -23,7 +23,7 @@ def case(name: str) -> tuple[list[Any], list[Any]]:
 
 def called(model: Any, inputs: list[Any]) -> list[Any]:
     outputs = model(inputs if len(inputs) > 1 else inputs[0])
-    return outputs if isinstance(outputs, list) else [outputs]
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def changed(name: str, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Path:

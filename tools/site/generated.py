@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -9,12 +10,13 @@ from click.testing import CliRunner
 
 import onward
 from onward.cli import COMMANDS, main
-from onward.formats.keras.load import BUILDERS as KERAS_LAYERS
+from onward.formats.keras.load import LAYERS as KERAS_LAYERS
 from onward.formats.torch.aten.registry import OPERATORS as ATEN_OPERATORS
 from onward.graph.operations import OPERATIONS
 from onward.layers.base import Layer
 
-ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+import tables
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -52,7 +54,7 @@ def aten_operators() -> str:
 
 
 def keras_layers() -> str:
-    return ", ".join(f"`{name}`" for name in sorted(KERAS_LAYERS))
+    return ", ".join(f"`{name}`" for name in sorted(KERAS_LAYERS) if not name.startswith("ops."))
 
 
 def layers() -> str:
@@ -68,19 +70,9 @@ def layers() -> str:
 
 
 def benchmark_models() -> str:
-    """The table of bench/models.py, from its JSON."""
-    report = json.loads((ROOT / "docs" / "benchmarks" / "models.json").read_text(encoding="utf-8"))
-    peers = ["onnxruntime", "openvino", "torch"]
-    rows = [
-        [
-            row["model"],
-            *(f"{row[p]:,.0f}" if p in row else "" for p in ["onward", *peers]),
-            f"{row['ratio']:.2f}",
-        ]
-        for row in report["rows"]
-    ]
-    header = ["model", "Onward, µs", "onnxruntime", "OpenVINO", "PyTorch", "fastest peer / Onward"]
-    return table(header, rows)
+    """The results of bench/models.py, from their JSON."""
+    report = json.loads(tables.FIGURES.read_text(encoding="utf-8"))
+    return f"{tables.provenance(report)}\n\n{tables.whole_models(report)}"
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -23,6 +23,7 @@ from ..graph import Model
 from ..layers.base import Layer
 from ..layers.sequential import Sequential
 from ..recipes import text
+from ..tables import inference
 from .group import did_you_mean
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def text_model(name: str) -> tuple[Sequential, text.Vocabulary]:
 def model_of(path: Path, name: str) -> Sequential:
     """The model in a file. A single layer becomes a model of one layer."""
     model = layer_of(path, name)
+    if isinstance(model, Model):
+        model = model.layers()
     return model if isinstance(model, Sequential) else Sequential(model)
 
 
@@ -144,7 +147,7 @@ def layer_of(path: Path, name: str) -> Layer:
             f"{name} contains layers ({', '.join(net)}) but no forward(): connect them in "
             "Python with onward.load(...).sequential(...), save the result and use the new file"
         )
-    return net.layers() if isinstance(net, Model) else net
+    return inference.runnable(net)
 
 
 @contextmanager

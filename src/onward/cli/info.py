@@ -11,7 +11,6 @@ from rich.text import Text
 
 from ..errors import ArgumentError
 from ..formats import load
-from ..formats.keras.runtime.graph import Model as KerasModel
 from ..formats.torch.parts import WHOLE_MODEL, Parts
 from ..graph import Model
 from ..graph.of_layers import graph_of
@@ -111,8 +110,8 @@ def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
     if isinstance(net, Mapping):
         layers, found = net, rows(net)
     else:
-        parts = net.layers if isinstance(net, KerasModel) else net.sublayers()
-        layers, found = {name.rstrip("."): layer for name, layer in parts.items()}, net._summary_rows()
+        layers = {name.rstrip("."): layer for name, layer in net.sublayers().items()}
+        found = net._summary_rows()
     return [
         _report(row, repr(layer), layer.state_dict())
         for row, layer in zip(found, layers.values(), strict=True)

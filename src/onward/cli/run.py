@@ -19,8 +19,8 @@ from .common import (
     complete_data,
     complete_model,
     json_option,
+    layer_of,
     model_file,
-    model_of,
     progress,
 )
 from .input_options import (
@@ -165,7 +165,7 @@ def _run_file(
     if out not in (None, STDIN):
         check_suffix(Path(str(out)), "--out", data.SUFFIXES)
         refuse_to_overwrite(source, str(out))
-    net = model_of(path, model)
+    net = layer_of(path, model)
     sequences = read_sequences(net, path, source, selection, future=True)
     outputs, seconds = _outputs(net, sequences, workers)
     bad = inference.rows_with_nan(outputs)

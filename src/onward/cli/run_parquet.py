@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ..core.extras import install_hint
 from ..errors import ArgumentError
-from .common import Report, check_suffix, counted, model_of, progress
+from .common import Report, check_suffix, counted, layer_of, progress
 from .input_options import refuse_to_overwrite
 
 
@@ -43,7 +43,7 @@ def run_parquet(
         from ..tables.scorer import Scorer
     except ModuleNotFoundError as error:
         raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
-    net = model_of(path, model)
+    net = layer_of(path, model)
     input_ = list(inputs) if len(inputs) > 1 else (*inputs, "x")[0]
     scorer = Scorer(net, input_, row=parquet.ROW_NUMBER, **options)
     rows = sum(group.rows for group in parquet.row_groups(source))

@@ -83,7 +83,7 @@ def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
-    help="File that keeps the streams across restarts. Default: MODEL-PORT.streams in the working directory.",
+    help="File that keeps the streams across restarts. Default: MODEL-PORT.streams.",
 )
 @click.option("--max-message", default=Limits.message, show_default=True, help="Largest message, in bytes.")
 @click.option(
@@ -140,14 +140,17 @@ def serve(
     steps = steps_of(_model(path, model), options)
     steps.warm_up()
     raise_file_limit()
+    if state is None and port:
+        state = Path(f"{path.stem}-{port}.streams")
+    limits = Limits(max_message, max_body, max_connections, queue, idle)
+    settings: dict[str, Any] = {"tick": tick, "keep": keep, "token": token or None, "origins": origins}
+    try:
+        service = Service(path.name, steps, limits, states=state if keep else None, **settings)
+    except FileError as error:
+        raise FileError(f"{error}; remove the file, or choose another one with --state") from error
     listening = _listen(host, port)
     port = listening.getsockname()[1]
-    limits = Limits(max_message, max_body, max_connections, queue, idle)
-    states = (state or Path(f"{path.stem}-{port}.streams")) if keep else None
-    service = Service(
-        path.name, steps, limits, tick=tick, keep=keep, states=states, token=token or None, origins=origins
-    )
-    if token is None and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+    if not token and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
         click.echo(
             click.style("Warning: no --token: anyone who reaches this address can use it", "yellow"), err=True
         )

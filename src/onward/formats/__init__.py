@@ -38,6 +38,7 @@ def load(
     batch_first: bool | None = None,
     keras_version: str | None = None,
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
+    weights: str | os.PathLike[str] | None = None,
     method: str | None = None,
     part: str | None = None,
     inputs: Mapping[str, Any] | None = None,
@@ -60,8 +61,10 @@ def load(
       `conv={"stride": 2, "padding": 1}`, `norm={"type": "BatchNorm2d", "eps": 1e-3}`. float16 and
       bfloat16 weights are converted to float32.
     - **ONNX**: `help(type(model))` explains how to call the model.
-    - **Keras**: the model takes batch-first input. `custom_objects={"MyLayer": function}` supplies functions
-      of arrays for layers that Onward does not know, by class, or by name if several are Lambdas.
+    - **Keras**: the model takes batch-first input. `load("model.json", weights="weights.h5")` opens the files
+      of to_json and save_weights. `custom_objects={"MyLayer": function}` supplies functions of arrays for
+      layers that Onward does not know, by class, or by name if several are Lambdas; for a subclass of a layer
+      that it knows, a class is enough: that of Keras, of Onward, or your own.
       `keras_version`, such as "2.2.4", is for files that do not record it; without it, Onward infers Keras 1
       or 2 and issues a KerasWarning.
 
@@ -86,18 +89,15 @@ def load(
                 f"load has no argument {name}; the options of a module {name} are a dict, got {options!r}"
             )
     script_options = {"method": method, "part": part, "inputs": inputs}
-    if kind != "keras":
-        keras_options = {"keras_version": keras_version, "custom_objects": custom_objects}
+    if kind not in ("keras", "json"):
+        keras_options = {"keras_version": keras_version, "custom_objects": custom_objects, "weights": weights}
         _reject(path, keras_options, "they apply to Keras files only")
-    if kind in ("keras", *GRAPHS):
+    if kind in ("keras", "json", *GRAPHS):
         _reject(path, torch_options | layers, "the file records its options")
         _reject(path, script_options, "they apply to TorchScript files only")
         if kind in GRAPHS:
             return _graph(path, data, kind)
-        from .keras import load as keras
-
-        with _errors_naming(path):
-            return keras.load(data, keras_version, custom_objects)
+        return _keras(path, data, kind, weights, keras_version, custom_objects)
     if kind == "torch" and (model := _script(path, data, method, part, inputs)) is not None:
         _reject(path, torch_options | layers, "the file records its options")
         return model
@@ -183,6 +183,7 @@ def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
         "torch": is_zip or (data[:1] in PICKLE_STARTS and not has_header),
         "onnx": not has_header and (suffix == ".onnx" or data[:1] == ONNX_START),
         "safetensors": has_header or suffix == ".safetensors",
+        "json": data[:1] == b"{" and suffix == ".json",
     }
     if not any(formats.values()):
         problem = "has an unknown format" if data else "is empty"
@@ -226,6 +227,28 @@ def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
         from .onnx.translate import translate
 
         return Model(translate(read(path, data)))
+
+
+def _keras(
+    path: str | os.PathLike[str],
+    data: zip.Data,
+    kind: str,
+    weights: str | os.PathLike[str] | None,
+    version: str | None,
+    custom_objects: Mapping[str, Any] | None,
+) -> Model:
+    if (kind == "json") != (weights is not None):
+        raise ArgumentError(
+            f"{path}: a model in JSON needs its weights: pass weights=, the file of save_weights"
+            if weights is None
+            else f"{path} contains its weights; remove weights="
+        )
+    from ..graph import Model
+    from .keras import load as keras
+
+    with _errors_naming(path):
+        stored = None if weights is None else files.mapped(weights)
+        return Model(keras.load(data, version, custom_objects, stored))
 
 
 def _script(

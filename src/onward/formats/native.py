@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from .. import layers
 from ..errors import ArgumentError
 from ..layers.base import NO_WEIGHTS, Layer, Weighted
+from ..layers.quantizable import Quantizable
 from ..layers.quantize import PRECISIONS
-from ..layers.recurrent import Recurrent
 
 LAYERS: dict[str, type[Layer]] = {
     name: getattr(layers, name) for name in layers.__all__ if name != "Sequential"
@@ -40,7 +40,7 @@ def _build(description: Any) -> Layer:
     config = dict(description) if isinstance(description, dict) else {}
     layer_type = _layer_type(config.pop("type", None))
     config = {name: _argument(value) for name, value in config.items()}
-    precision = config.pop("precision", None) if issubclass(layer_type, Recurrent) else None
+    precision = config.pop("precision", None) if issubclass(layer_type, Quantizable) else None
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"the precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if issubclass(layer_type, Weighted):
@@ -51,16 +51,15 @@ def _build(description: Any) -> Layer:
 
 def _layer_type(name: Any) -> type[Layer]:
     """The class of a layer by the name that its description has for it. Raises ArgumentError."""
-    types = LAYERS
     if isinstance(name, str) and name.startswith("keras."):
-        from .keras.runtime import LAYERS as KERAS_LAYERS  # imported only for models that need them
-
-        types = {f"keras.{layer.__name__}": layer for layer in KERAS_LAYERS}
-    if not isinstance(name, str) or name not in types:
         raise ArgumentError(
-            f"the file describes a layer of type {name!r}; expected one of {', '.join(types)}"
+            "the file holds a Keras model as Onward 0.1 saved it: load the Keras file and save it again"
         )
-    return types[name]
+    if not isinstance(name, str) or name not in LAYERS:
+        raise ArgumentError(
+            f"the file describes a layer of type {name!r}; expected one of {', '.join(LAYERS)}"
+        )
+    return LAYERS[name]
 
 
 def _argument(value: Any) -> Any:

@@ -224,6 +224,8 @@ class _Chain:
         return True
 
     def _transpose(self, node: Node, constants: list[Any]) -> bool:
+        if len(node.attributes["perm"]) != len(self.axes):
+            return False
         self.axes = [self.axes[axis] for axis in node.attributes["perm"]]
         return True
 

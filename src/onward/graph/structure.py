@@ -69,6 +69,14 @@ def _flattened(template: Any, value: Any, where: str) -> dict[str, Any]:
         if value is not template.value and value != template.value:
             raise SignatureError(f"{where} is {value!r}, but the model was exported with {template.value!r}")
         return {}
+    if isinstance(template, dict) and isinstance(value, tuple | list):
+        template = list(template.values())  # in order
+    elif (
+        isinstance(template, list)
+        and isinstance(value, Mapping)
+        and all(isinstance(t, str) for t in template)
+    ):
+        template = {name: name for name in template}  # by name
     if isinstance(template, dict):
         if not isinstance(value, Mapping) or value.keys() != template.keys():
             got = sorted(map(str, value)) if isinstance(value, Mapping) else type(value).__name__

@@ -50,6 +50,16 @@ def channels_of(x: Array) -> Shape:
     return (-1, *(1,) * (x.ndim - 2))
 
 
+def channel_factors(weight: Array | None, variance: Array, eps: float) -> Array:
+    """Return weight / sqrt(variance + eps) for each channel, computed in float64 and rounded once.
+
+    y = (x - mean) factors + bias needs no division, and x - mean is exact where x is close to the mean.
+    """
+    with np.errstate(all="ignore"):
+        factors = 1 / np.sqrt(variance.astype(np.float64) + eps)
+        return (factors if weight is None else weight * factors).astype(variance.dtype)
+
+
 class BatchNorm(Normalization):
     """The base class of BatchNorm1d and BatchNorm2d."""
 
@@ -94,9 +104,11 @@ class BatchNorm(Normalization):
                 f"x has shape {x.shape}, but this {type(self).__name__} takes {takes} with "
                 f"C={self.num_features}"
             )
-        shape, weights = channels_of(x), self._weights  # read once: another thread may replace them
-        mean, variance = (weights[f"running_{name}"].reshape(shape) for name in ("mean", "var"))
-        return affine(weights, (x - mean) / np.sqrt(variance + self.dtype.type(self.eps)), shape)
+        weights = self._weights  # read once: another thread may replace them
+        factors = channel_factors(weights.get("weight"), weights["running_var"], self.eps)
+        shape = channels_of(x)
+        y = (x - weights["running_mean"].reshape(shape)) * factors.reshape(shape)
+        return y + weights["bias"].reshape(shape) if "bias" in weights else y
 
 
 class BatchNorm1d(BatchNorm):

@@ -13,6 +13,7 @@ from ..core.checks import Rng, generator
 from ..errors import ArgumentError
 from .base import Layer, RunRecurrent, Weighted, call, unknown_arguments
 from .last import Last
+from .planned import PlannedModel
 
 
 class Sequential(Layer):
@@ -81,8 +82,18 @@ class Sequential(Layer):
         """
         if unknown:
             raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None, return_state=False")
+        if state is None and lengths is None and not return_state:
+            planned = self.__dict__.get("_planned")
+            if planned is None or not planned.is_current(self):
+                planned = self.__dict__["_planned"] = PlannedModel(self)
+            y = planned.run(self, x)
+            if y is not None:
+                return y
         y, after = self._run(x, state, lengths, call)
         return (y, after) if return_state else y
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_planned"}
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, list[Any]]:
         before = iter(self.split_states(state))
@@ -174,6 +185,12 @@ class Sequential(Layer):
         return "\n".join(
             ["Sequential(", *(f"  ({index}): {layer!r}" for index, layer in enumerate(self)), ")"]
         )
+
+    def __str__(self) -> str:
+        """A table with one line for each layer."""
+        from .summary import table
+
+        return table(self._summary_rows())
 
     def config(self) -> dict[str, Any]:
         return {"layers": [layer.description() for layer in self]}

@@ -138,10 +138,10 @@ def binary_frames(outputs: Sequence[Output], n: int) -> list[bytes]:
         rows = [b"".join([np.ascontiguousarray(output[i]).tobytes() for output in outputs]) for i in range(n)]
         return [header(BINARY, len(row)) + row for row in rows]
     parts = [np.ascontiguousarray(output).reshape(n, -1).view(np.uint8) for output in outputs]
-    start = np.frombuffer(header(BINARY, sum(part.shape[1] for part in parts)), np.uint8)
-    block = np.concatenate([np.broadcast_to(start, (n, start.size)), *parts], axis=1)
+    block = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     size, data = block.shape[1], block.tobytes()
-    return [data[place : place + size] for place in range(0, n * size, size)]
+    start = header(BINARY, size)
+    return [start + data[i * size : (i + 1) * size] for i in range(n)]
 
 
 def to_object(names: Sequence[str], outputs: Sequence[AnyArray], is_step: bool) -> dict[str, Any]:

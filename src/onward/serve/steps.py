@@ -1,5 +1,6 @@
 """What the server needs of a model: its inputs, steps of a pool, and runs over whole sequences."""
 
+import contextlib
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from ..errors import ArgumentError
 from ..graph.model import Model
 from ..layers.base import Layer
 from ..streaming.graph_pool import MAX_ROWS, GraphPool
+from ..streaming.graph_stream import GraphStream, SequenceStream
 from ..streaming.sequence_pool import SequencePool
 from .messages import AnyArray, Input, InputFormat, Output, Port
+from .stream_pool import StreamPool
 
 CAPACITY = 64  # of a new pool, which grows as needed
 WARM = 2 * MAX_ROWS - 1  # this many rows need every plan of a pool
@@ -103,10 +106,8 @@ class GraphSteps(Steps):
         self._axes = pool._axes[self._count :] or [0] * len(declared)  # of the rows
         ports = []
         for each, axis in zip(declared, self._axes, strict=True):
-            if each.axes is None or each.dtype is None:
-                raise ArgumentError(
-                    f"cannot serve the model: the file does not declare the shape and dtype of {each.name}"
-                )
+            assert each.axes is not None
+            assert each.dtype is not None
             sizes = [size if isinstance(size, int) else None for size in each.axes]
             ports.append(Port(each.name, (*sizes[:axis], *sizes[axis + 1 :]), np.dtype(each.dtype)))
         self.inputs = InputFormat(ports)
@@ -138,20 +139,23 @@ class GraphSteps(Steps):
 class SequenceSteps(Steps):
     """The steps of a whole model over a sequence, which may complete none, one or several steps."""
 
-    def __init__(self, pool: SequencePool, stream: Any, output_names: Sequence[str]) -> None:
+    def __init__(
+        self, pool: SequencePool | StreamPool, stream: SequenceStream, output_names: Sequence[str]
+    ) -> None:
         super().__init__(pool, stream)
         self.output_names = output_names
-        self._streamed = streamed = pool._streamed
+        self._streamed = streamed = stream._streamed
         time, rows = streamed.x
         shape = tuple(size for axis, size in enumerate(streamed.step_shape) if axis not in (time, rows))
         dtype = streamed.graph.inputs[len(streamed.carries)].dtype
         assert dtype is not None
         assert time is not None
-        assert rows is not None
-        self._time = time - (rows < time)  # in an input without rows
+        self._time = time - (rows is not None and rows < time)  # in an input without rows
         self.inputs = InputFormat([Port(streamed.names[0], shape, np.dtype(dtype))])
 
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        if isinstance(self.pool, StreamPool):
+            return self.pool.step(ids, lambda stream, place: self._block(stream, arrays[0][place]))
         y = self.pool.step(ids, np.moveaxis(arrays[0], 1, 1 + self._time))
         outputs = y if isinstance(y, tuple) else (y,)
         return [
@@ -168,6 +172,11 @@ class SequenceSteps(Steps):
             return np.expand_dims(y, axis)
         return np.moveaxis(y, axis + time - (rows is not None and rows < time), axis)
 
+    def _block(self, stream: Any, x: AnyArray) -> list[AnyArray]:
+        """Run a block x (T, ...) of one stream and return the outputs (T, ...)."""
+        y = stream(np.moveaxis(x, 0, self._time))
+        return [self._timed(i, output, 0) for i, output in enumerate(y if isinstance(y, tuple) else (y,))]
+
     def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
         x = np.moveaxis(arrays[0], 0, self._time)
         blocks = [y if isinstance(y, tuple) else (y,) for y in (self._stream(x), self._stream.finish())]
@@ -182,16 +191,54 @@ class SequenceSteps(Steps):
         ]
 
 
+class StreamSteps(Steps):
+    """The steps of a whole model whose rows cannot run together: each stream runs on its own."""
+
+    pool: StreamPool
+
+    def __init__(self, stream: GraphStream, output_names: Sequence[str]) -> None:
+        super().__init__(StreamPool(stream.copy()), stream)
+        self.output_names = output_names
+        inputs, count = stream._streamed.graph.inputs, len(stream._streamed.carries)
+        rows = {axis for each in inputs[:count] for axis in each.axes or () if isinstance(axis, str)}
+        ports = []
+        for each in inputs[count:]:
+            axes = (None,) if each.axes is None else each.axes  # TorchScript declares none: take a vector
+            sizes = [axis if isinstance(axis, int) else 1 if axis in rows else None for axis in axes]
+            ports.append(Port(each.name, tuple(sizes), np.dtype(each.dtype or np.float32)))
+        self.inputs = InputFormat(ports)
+
+    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        return self.pool.step(ids, lambda stream, place: _blocks(stream, [array[place] for array in arrays]))
+
+    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
+        return _blocks(self._stream, arrays)
+
+
+def _blocks(stream: GraphStream, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+    """Run a stream over inputs (T, ...), block by block, and return the outputs (T, ...)."""
+    results = [stream(*inputs) for inputs in zip(*arrays, strict=True)]
+    return [np.stack(y) for y in zip(*(y if isinstance(y, tuple) else (y,) for y in results), strict=True)]
+
+
 def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
     """Return the steps of a model; `options` are those of `Model.pool`. Raises ArgumentError."""
     if options and not isinstance(model, Model):
         raise ArgumentError(f"{model!r} takes no options: its states are inside its layers")
-    pool, stream = model.pool(CAPACITY, **options), model.stream(**options)
-    if not isinstance(pool, GraphPool):
-        return LayerSteps(pool, stream)
+    stream = model.stream(**options)
+    if not isinstance(stream, GraphStream):
+        return LayerSteps(model.pool(CAPACITY, **options), stream)
     assert isinstance(model, Model)
-    carried = {carry.name for carry in pool._streamed.carries}
-    pairs = {**model.carries, **(options.get("carry") or {})}
-    states = {output for name, output in pairs.items() if name in carried}
-    names = [name for name in model.outputs if name not in states]
-    return (SequenceSteps if isinstance(pool, SequencePool) else GraphSteps)(pool, stream, names)
+    streamed = stream._streamed
+    count = len(streamed.carries)
+    states = (options.get("carry") or model.carries).values()
+    returned = [name for name in model.outputs if name not in states]
+    names = returned if len(returned) == len(streamed.graph.outputs) - count else list(model.outputs)
+    inputs = streamed.graph.inputs[count:]
+    pool: Any = None
+    if all(each.axes is not None and each.dtype is not None for each in inputs):
+        with contextlib.suppress(ArgumentError):  # its rows cannot run together
+            pool = model.pool(CAPACITY, **options)
+    if isinstance(stream, SequenceStream):
+        return SequenceSteps(StreamPool(stream.copy()) if pool is None else pool, stream, names)
+    return StreamSteps(stream, names) if pool is None else GraphSteps(pool, stream, names)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..graph.node import AnyArray
 from ..graph.over_time.streamed import MAX_PLANS, Carry, Streamed
 
 ALL = slice(None)
+Carried = tuple[AnyArray, ...]
 FILE_TYPE = "stream of a whole model of Onward"
 
 
@@ -24,6 +25,7 @@ class GraphStream:
 
     The carries are what one call passes to the next: states, the last steps of convolutions, running sums. A
     call takes the other inputs, in order or by name, and returns the other outputs: one array, or a tuple.
+    These are new arrays, or `out`: an array of the same shape and dtype, or a tuple of them.
 
     A call that raises leaves the carries unchanged; calls from several threads take effect one after the
     other. Raises SignatureError, ShapeError and DtypeError, and ArgumentError, which names the node, for
@@ -33,17 +35,55 @@ class GraphStream:
     def __init__(self, streamed: Streamed) -> None:
         self._streamed, self._planner = streamed, streamed.planner
         self._count = len(streamed.carries)
-        self._carried: tuple[AnyArray, ...] = streamed.initial  # never changed in place
+        # the carries, and arrays for the next ones, all of which only this stream holds
+        self._buffers: tuple[Carried, Carried] = _copies(streamed.initial), ()
         self._lock = threading.Lock()
 
-    def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
+    @property
+    def _carried(self) -> Carried:
+        return self._buffers[0]
+
+    def __call__(self, /, *args: ArrayLike, out: Any = None, **inputs: ArrayLike) -> Any:
         with self._lock:
-            results = self._planner.run((*self._carried, *args), inputs) or self._run(args, inputs)
-            self._carried = results[: self._count]
+            targets = self._targets(out)
+            if targets:
+                args = _apart(args, targets)
+                if inputs:
+                    inputs = dict(zip(inputs, _apart(inputs.values(), targets), strict=True))
+            results = self._start(args, inputs, targets)
+            if results is None:
+                results = self._run(args, inputs)
+            return self._finish(results, targets)
+
+    def _targets(self, out: Any) -> tuple[Any, ...]:
+        """Return the arrays that take the outputs, if there are any. Raises ArgumentError."""
+        if out is None:
+            return ()
+        targets, n = out if isinstance(out, tuple) else (out,), len(self._streamed.outputs)
+        if type(out) is np.ndarray and n == 1:
+            return targets
+        if len(targets) != n or not all(isinstance(target, np.ndarray) for target in targets):
+            what = "an array" if n == 1 else f"a tuple of {n} arrays"
+            raise ArgumentError(f"out is {type(out).__name__}, but must be {what}")
+        return targets
+
+    def _start(self, args: Sequence[Any], inputs: dict[str, Any], targets: tuple[Any, ...]) -> Any:
+        """Return the next carries and the outputs of a call for which there is a plan, or None."""
+        carried, spare = self._buffers
+        return self._planner.run((*carried, *args), inputs, (*(spare or (None,) * self._count), *targets))
+
+    def _finish(self, results: Sequence[AnyArray], targets: tuple[Any, ...]) -> Any:
+        """Keep the next carries and return the outputs. Raises ShapeError, DtypeError, ArgumentError."""
         returned = results[self._count :]
+        if targets:
+            for y, target in zip(returned, targets, strict=True):
+                if y is not target:
+                    _write(y, target)
+            returned = targets
+        self._buffers = tuple(results[: self._count]), self._carried
         return returned[0] if len(returned) == 1 else returned
 
-    def _run(self, args: tuple[ArrayLike, ...], inputs: dict[str, ArrayLike]) -> tuple[Any, ...]:
+    def _run(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> tuple[Any, ...]:
         """Check the inputs of a call and run it; the next call with these shapes runs in the core."""
         names = self._streamed.names
         declared = {d.name: d for d in self._streamed.graph.inputs}
@@ -66,8 +106,9 @@ class GraphStream:
     @property
     def state(self) -> dict[str, AnyArray]:
         """Copies of the carries by name; assign a dict to set them."""
-        carried = self._carried
-        return {c.name: a.copy() for c, a in zip(self._streamed.carries, carried, strict=True)}
+        with self._lock:
+            carried = _copies(self._carried)
+        return {c.name: a for c, a in zip(self._streamed.carries, carried, strict=True)}
 
     @state.setter
     def state(self, state: Mapping[str, ArrayLike]) -> None:
@@ -80,17 +121,18 @@ class GraphStream:
             check_carry(carry, carry.initial, array, "in this state")
             carried.append(np.array(array, order="C"))
         with self._lock:
-            self._carried = tuple(carried)
+            self._buffers = tuple(carried), ()
 
     def reset(self) -> None:
         """Set the carries to their initial values."""
         with self._lock:
-            self._carried = self._streamed.initial
+            self._buffers = _copies(self._streamed.initial), ()
 
     def copy(self) -> Self:
-        """Return a new stream with the same carries."""
+        """Return a new stream with a copy of the carries."""
         branch = type(self)(self._streamed)
-        branch._carried = self._carried
+        with self._lock:
+            branch._buffers = _copies(self._carried), ()
         return branch
 
     def __copy__(self) -> Self:
@@ -117,10 +159,11 @@ class GraphStream:
 
 
 class _BlockLayout(NamedTuple):
-    """The indices that add the axes that a block lacks, and remove those axes from each output."""
+    """The indices that add the axes that a block lacks, and remove them from outputs, or add them there."""
 
     x: tuple[slice | None, ...]
     outputs: list[tuple[slice | int, ...]]
+    targets: list[tuple[Any, ...]]
 
 
 class SequenceStream(GraphStream):
@@ -150,17 +193,24 @@ class SequenceStream(GraphStream):
         )
         self._last = self._layout_of(batch is not None or rows is None, True)  # of the last block
 
-    def __call__(self, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
+    def __call__(self, x: ArrayLike, out: Any = None) -> Any:  # type: ignore[override]  # a sequence has one input
         with self._lock:
             self._check_open()
             fits = type(x) is np.ndarray and x.dtype == self._declared.dtype
             layout = self._layouts.get(x.shape) if fits else None  # type: ignore[union-attr]  # x is an array
             if layout is None:
                 x, layout = self._checked(arrays.as_array(x, "x"))
-            block = x[layout.x]  # type: ignore[index, call-overload]  # as above
-            results = self._planner.run((*self._carried, block), {}) or self._planner(*self._carried, block)
-            self._carried, self._last = results[: self._count], layout
-            return self._returned(results[self._count :], layout)
+            targets = self._targets(out)
+            whole = tuple(y[index] for y, index in zip(targets, layout.targets, strict=False))
+            block = _apart([x[layout.x]], targets)  # type: ignore[index, call-overload]  # x is an array
+            results = self._start(block, {}, whole) or self._planner(*self._carried, *block)
+            returned = []
+            for place, (y, index) in enumerate(zip(results[self._count :], layout.outputs, strict=True)):
+                is_written = bool(targets) and y is whole[place]
+                returned.append(targets[place] if is_written else y[index] if index else y)
+            y = self._finish([*results[: self._count], *returned], targets)
+            self._last = layout
+            return y
 
     def finish(self) -> Any:
         """End the sequence and return the remaining steps, as a block; `reset` starts another one."""
@@ -183,10 +233,11 @@ class SequenceStream(GraphStream):
         self._is_finished = False
 
     def copy(self) -> Self:
-        """Return a new stream with the same carries."""
+        """Return a new stream with a copy of the carries."""
         branch = type(self)(self._streamed, self._batch)
-        branch._carried, branch._is_finished = self._carried, self._is_finished
-        branch._last = self._last
+        with self._lock:
+            branch._buffers = _copies(self._carried), ()
+            branch._is_finished, branch._last = self._is_finished, self._last
         return branch
 
     def _check_open(self) -> None:
@@ -223,7 +274,9 @@ class SequenceStream(GraphStream):
             outputs.append(
                 tuple(0 if axis in dropped else ALL for axis in range(max(dropped, default=-1) + 1))
             )
-        return _BlockLayout(tuple(None if axis in added else ALL for axis in range(self._rank)), outputs)
+        targets = [(*(None if index == 0 else ALL for index in indices), ...) for indices in outputs]
+        x = tuple(None if axis in added else ALL for axis in range(self._rank))
+        return _BlockLayout(x, outputs, targets)
 
     def _expected(self) -> str:
         sizes = self._declared.axes or ()
@@ -237,6 +290,33 @@ class SequenceStream(GraphStream):
         """Return the outputs in the layout of a block."""
         returned = [y[index] if index else y for y, index in zip(results, layout.outputs, strict=True)]
         return returned[0] if len(returned) == 1 else tuple(returned)
+
+
+def _copies(carried: Sequence[AnyArray]) -> Carried:
+    return tuple(array.copy() for array in carried)
+
+
+def _apart(inputs: Iterable[Any], targets: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the inputs, copied where they share memory with an array that takes an output."""
+    return tuple([x.copy() if any([_may_overlap(x, y) for y in targets]) else x for x in inputs])
+
+
+def _may_overlap(x: Any, y: AnyArray) -> bool:
+    """Whether an input may share memory with an array; two arrays that own their memory do not."""
+    if type(x) is np.ndarray and x.base is None and y.base is None:
+        return x is y
+    return isinstance(x, np.ndarray) and np.may_share_memory(x, y)
+
+
+def _write(y: AnyArray, out: AnyArray) -> None:
+    """Write an output into an array. Raises ShapeError, DtypeError, ArgumentError."""
+    if y.shape != out.shape:
+        raise ShapeError(f"out has shape {out.shape}, but the output has shape {y.shape}")
+    if y.dtype != out.dtype:
+        raise DtypeError(f"out has dtype {out.dtype}, but the output has dtype {y.dtype}")
+    if not out.flags.writeable:
+        raise ArgumentError("out is read-only: pass an array that can be written to")
+    out[...] = y
 
 
 def check_carry(carry: Carry, before: AnyArray, after: AnyArray, when: str) -> None:

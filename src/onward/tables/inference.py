@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..errors import ArgumentError
+from ..graph import Model
 from ..layers.base import Layer, call
 from .layout import AnyArray, IntArray
 
@@ -39,8 +40,27 @@ def outputs(
         executor.shutdown(cancel_futures=True)
 
 
+def runnable(model: Layer) -> Layer:
+    """Return the layers of a whole model if it is a chain of layers, otherwise the model.
+
+    Raises ArgumentError for a whole model that does not take one sequence.
+    """
+    if not isinstance(model, Model):
+        return model
+    try:
+        return model.layers()
+    except ArgumentError:
+        if model.layout is not None:
+            return model
+        if len(model.inputs) > 1:
+            raise ArgumentError(f"the model takes several inputs ({', '.join(model.inputs)})") from None
+        raise
+
+
 def takes_padding(model: Layer) -> bool:
     """Whether padding leaves the outputs unchanged; layers that are not recurrent may read padded steps."""
+    if isinstance(model, Model):
+        return False
     layers = [layer.causal or bool(layer.state_names) for layer in model.in_order() or []]
     return model.causal or (bool(layers) and all(layers))
 
@@ -62,9 +82,8 @@ def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bo
     # (B, T, ...), because copying whole rows is several times as fast as copying steps
     x = pad_rows(sequences) if ragged or not isinstance(sequences, np.ndarray) else sequences
     batch_first = model.batch_first
-    y, _ = model._run(
-        x if batch_first else x.swapaxes(0, 1), None, lengths if padded and ragged else None, call
-    )
+    steps = x if batch_first else x.swapaxes(0, 1)
+    y, _ = model._run(steps, None, lengths if padded and ragged else None, call)
     if isinstance(y, list | tuple):
         raise ArgumentError(f"the model has {len(y)} outputs per sequence, but must have one")
     if y.ndim == 2:

@@ -19,9 +19,9 @@ except ModuleNotFoundError as error:
 from ..core import threads
 from ..errors import ArgumentError, OnwardError
 from ..formats import load
-from ..graph import Model
 from ..layers.base import Layer
 from . import parquet
+from .inference import runnable
 from .scorer import Scorer
 
 IO_CPUS = 0.25  # processors reserved for a task that reads or writes, which mostly waits
@@ -129,7 +129,7 @@ def _load(model: Layer | str | os.PathLike[str]) -> Layer:
         raise ArgumentError(
             f"{model} holds layers, not a connected model: put them into an onward.Sequential"
         )
-    return loaded.layers() if isinstance(loaded, Model) else loaded
+    return runnable(loaded)
 
 
 def run(

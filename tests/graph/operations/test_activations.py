@@ -27,7 +27,7 @@ SPECIAL = [
     math.inf,
     -math.inf,
 ]
-X = np.concatenate([*(RNG.standard_normal(5000) * 10.0**n for n in range(-4, 10)), SPECIAL, [math.nan]])
+X = np.concatenate([*(RNG.standard_normal(2000) * 10.0**n for n in range(-4, 38)), SPECIAL, [math.nan]])
 X = X.astype(np.float32)
 
 # The function, and the largest error in units in the last place.

@@ -3,76 +3,87 @@
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ...errors import FileError, KerasWarning
-from ...layers.base import Layer
+from ...graph import Graph
 from ..zip import Data, ZipMembers
-from . import (
+from . import (  # noqa: F401 - each module registers its layers
     HDF5_SIGNATURE,
+    activations,
+    attention,
+    conv_lstm,
+    convolutions,
+    core_layers,
     hdf5,
-    layer_configs,
     match_weights,
-    model_config,
-    operation_configs,
-    recurrent_configs,
+    merging,
+    normalization,
+    operations,
+    recurrent,
 )
-from .runtime import KerasLayer, Model
-from .source import Context, build
-from .stored_weights import ByLayer, ByPath, Tensor, Weights, arrays, layer_names
+from .layer import LAYERS, Context, Layer
+from .model import whole_graph
+from .stored_weights import MODELS, ByLayer, ByPath, Tensor, Weights, arrays, layer_names
 
-BUILDERS = (
-    layer_configs.BUILDERS | recurrent_configs.BUILDERS | operation_configs.BUILDERS | model_config.BUILDERS
-)
+__all__ = ["LAYERS", "load", "tensors", "weights_for"]
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
 def load(
     data: Data,
     keras_version: str | None = None,
-    custom_objects: Mapping[str, Callable[..., Any]] | None = None,
-) -> KerasLayer:
-    """The model in a file. Raises FileError."""
-    config, written, root = _opened(data)
+    custom_objects: Mapping[str, Any] | None = None,
+    weights: Data | None = None,
+) -> Graph:
+    """Return the graph of the model in a file, or in a JSON file with the weights in another file.
+
+    Raises FileError.
+    """
+    config, written, root = _opened(data, weights)
     if config is None:
         raise FileError("the file contains weights but no model: build the model and call its load_weights")
     read: set[str] = set()
     theano = root.text("backend") == "theano"
     version = keras_version or written or _assumed(config)
     context = _context(version, theano, custom_objects or {})
-    model = build(config, _weights(root, read), context)
+    model = Layer(config, _weights(root, read), context)
+    if model.kind not in MODELS:
+        raise FileError(f"the file contains a {model.kind}; expected a model")
+    graph = whole_graph(model)
     if left := [each.path for each in arrays(root) if each.path not in read]:
         raise FileError(f"the file has weights that belong to no layer: {', '.join(left)}")
-    if not isinstance(model, Model):
-        raise FileError(f"the file contains a {config.get('class_name')}; expected a model")
-    return model
+    return graph
 
 
 def tensors(data: Data) -> dict[str, Tensor]:
-    """All weights of a file by path. Raises FileError."""
+    """Return all weights of a file by path. Raises FileError."""
     _, _, root = _opened(data)
     return {dataset.path.lstrip("/"): dataset.read().copy() for dataset in arrays(root)}
 
 
-def weights_for(data: Data, model: Layer) -> dict[str, Tensor]:
-    """A file's weights by the names that they have in a model built by hand. Raises FileError."""
+def weights_for(data: Data, model: Any) -> dict[str, Tensor]:
+    """Return a file's weights by the names that they have in a model built by hand. Raises FileError."""
     _, _, root = _opened(data)
     return match_weights.weights(root, model, root.text("backend") == "theano")
 
 
-def _opened(data: Data) -> tuple[dict[str, Any] | None, str | None, hdf5.Group]:
-    """The configuration, the version of Keras, and the root of the weights."""
+def _opened(data: Data, weights: Data | None = None) -> tuple[dict[str, Any] | None, str | None, hdf5.Group]:
+    """Return the configuration, the version of Keras, and the root of the weights."""
+    if weights is not None:
+        config, (_, version, root) = _json(bytes(data), "the model"), _opened(weights)
+        return config, config.get("keras_version") or version, root
     if data[:8] != HDF5_SIGNATURE:
         members = ZipMembers(data)
         metadata = _json(bytes(members[METADATA]), METADATA)
         root = hdf5.read(members[WEIGHTS])
         return _json(bytes(members[CONFIG]), CONFIG), metadata.get("keras_version"), root
     root = hdf5.read(data)
-    config = root.text("model_config")
-    weights = root.group("model_weights") if "model_weights" in root else root
-    version = root.text("keras_version") or weights.text("keras_version")
-    return None if config is None else _json(config, "model_config"), version, weights
+    written = root.text("model_config")
+    group = root.group("model_weights") if "model_weights" in root else root
+    version = root.text("keras_version") or group.text("keras_version")
+    return None if written is None else _json(written, "model_config"), version, group
 
 
 def _json(text: str | bytes, name: str) -> dict[str, Any]:
@@ -86,30 +97,29 @@ def _json(text: str | bytes, name: str) -> dict[str, Any]:
 
 
 def _weights(root: hdf5.Group, read: set[str]) -> Weights:
-    """The weights of the model, which note in `read` what was taken of them."""
+    """Return the weights of the model, which add to `read` what is taken of them."""
     return ByPath(root, "", read) if layer_names(root) is None else ByLayer(root, read)
 
 
 def _assumed(config: Mapping[str, Any]) -> str:
-    """The version of a file that does not say it."""
+    """Return the version of a file that does not record it, and issue a warning."""
     version = "1" if "W_regularizer" in json.dumps(config) else "2"  # the words changed
     warnings.warn(
         f"the file does not say which Keras wrote it: taken for Keras {version} "
         "(keras_version says otherwise)",
         KerasWarning,
-        stacklevel=4,  # the caller of onward.load
+        stacklevel=5,  # the caller of onward.load
     )
     return version
 
 
-def _context(version: str, theano: bool, custom_objects: Mapping[str, Callable[..., Any]]) -> Context:
-    """What old files leave out depends on the version of Keras."""
+def _context(version: str, theano: bool, custom_objects: Mapping[str, Any]) -> Context:
+    """Return what the version of Keras implies: old files leave it out."""
     numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
     if not numbers or numbers[0] not in (1, 2, 3):
         raise FileError(f"keras_version is {version!r}, but this Onward knows Keras 1, 2 and 3")
     of_tensorflow = "tf" in version
     return Context(
-        BUILDERS,
         numbers[0],
         # Keras 2.3 made sigmoid the default
         recurrent_activation="sigmoid" if numbers >= [2, 3] else "hard_sigmoid",

@@ -11,7 +11,7 @@ MAX_BYTES = 2**31 - 1  # of a message, in every implementation
 
 
 def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
-    """Write a model as ONNX: a layer, a Sequential, a graph, or a Keras chain of layers without masks.
+    """Write a model as ONNX: a layer, a Sequential, or a whole model.
 
     A graph keeps the names of its inputs, outputs and nodes. Layers become a graph with the input `x` and the
     output `y`, in the model's layout. Each recurrent layer adds its initial state to the inputs (h0, c0) and
@@ -33,13 +33,9 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
     """
     from ...graph import Model
     from ...graph.of_layers import graph_of
-    from ..keras import runtime
-    from ..keras.runtime.as_sequential import sequential
     from .protobuf import encode
     from .writer import model_of
 
-    if isinstance(model, runtime.Model):
-        model = sequential(model)
     if isinstance(model, Model) and lengths:
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
     graph = model._whole() if isinstance(model, Model) else graph_of(model, lengths)

@@ -12,6 +12,7 @@ from ...core.gates import reorder
 from ...errors import ArgumentError
 from ...graph.activation_names import RECURRENT, by_function
 from ...layers.rnn import GRU
+from . import messages
 
 if TYPE_CHECKING:
     from .writer import Writer
@@ -47,6 +48,57 @@ def write(writer: Writer, layer: Any, reverse: bool, inputs: Sequence[str], outp
     for state, parts in zip(final, after, strict=True):
         if state and L > 1:
             writer.node("Concat", parts, state, axis=0)
+
+
+def write_masked(writer: Writer, layer: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Write a layer over the steps of x (T, B, I) at which a mask counts.
+
+    The steps move to the front, the layer runs over as many as each row has, and its outputs move back.
+    """
+    x, mask, last, *initial = (*inputs, "")[: max(3, len(inputs))]
+    one = writer.constant(np.array(1))
+    counts = writer.node("Cast", [mask], to=int(messages.DataType.INT64))
+    number = writer.node("CumSum", [counts, writer.constant(np.array(0))])  # of a step among those that count
+    total = writer.node("ReduceSum", [counts, writer.constant(np.array([0]))], keepdims=0)
+    others = writer.node("Sub", [one, counts])
+    behind = writer.node("Add", [writer.node("CumSum", [others, writer.constant(np.array(0))]), total])
+    place = writer.node("Sub", [writer.node("Where", [mask, number, behind]), one])
+    packed = writer.node("ScatterElements", [x, _over_features(writer, place, x), x], axis=0)
+    lengths = writer.node("Cast", [total], to=int(messages.DataType.INT32))
+    y = writer.new_name("packed")
+    write(writer, layer, False, [packed, lengths, *initial], [y, *outputs[1:]])
+    before = writer.node("Sub", [number, one])
+    zero = writer.constant(np.array(0, layer.dtype))
+    if not layer.bidirectional:
+        absent = writer.node("Less", [before, writer.constant(np.array(0))])
+        _unpack(writer, y, before, absent, last or zero, outputs[0])
+        return
+    halves = writer.new_name("forward"), writer.new_name("backward")
+    writer.node("Split", [y, writer.constant(np.full(2, layer.sizes.P))], *halves, axis=2)
+    after = writer.node("Sub", [number, counts])  # in reverse, a masked step repeats the next one
+    parts = [
+        _unpack(writer, halves[0], before, writer.node("Less", [before, writer.constant(np.array(0))]), zero),
+        _unpack(writer, halves[1], after, writer.node("GreaterOrEqual", [after, total]), zero),
+    ]
+    writer.node("Concat", parts, outputs[0], axis=2)
+
+
+def _over_features(writer: Writer, places: str, x: str) -> str:
+    """Return places (T, B) for each feature of x (T, B, I)."""
+    column = writer.node("Unsqueeze", [places, writer.constant(np.array([2]))])
+    return writer.node("Expand", [column, writer.node("Shape", [x])])
+
+
+def _unpack(writer: Writer, y: str, places: str, absent: str, value: str, *output: str) -> str:
+    """Return the steps of y at their places, and a value for absent ones."""
+    steps = writer.node("Shape", [places])
+    last = writer.node(
+        "Sub", [writer.node("Gather", [steps, writer.constant(np.array(0))]), writer.constant(np.array(1))]
+    )
+    inside = writer.node("Min", [writer.node("Max", [places, writer.constant(np.array(0))]), last])
+    found = writer.node("GatherElements", [y, _over_features(writer, inside, y)], axis=0)
+    column = writer.node("Unsqueeze", [absent, writer.constant(np.array([2]))])
+    return writer.node("Where", [column, value, found], *output)
 
 
 def _split(writer: Writer, state: str, L: int, D: int) -> list[str]:

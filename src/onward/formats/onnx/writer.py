@@ -285,6 +285,11 @@ def _recurrent(writer: Writer, node: Node, inputs: list[str], outputs: list[str]
     return True
 
 
+def _masked_recurrent(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    write_recurrent.write_masked(writer, node.attributes["layer"], inputs, outputs)
+    return True
+
+
 def _step(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
     """Write a step of a layer as a sequence of one step of all rows."""
     layer = node.attributes["layer"]
@@ -343,6 +348,7 @@ SPECIAL: dict[str, Special] = {
     "QuantizedConv": _quantized,
     "QuantizedMatMul": _quantized,
     "Recurrent": _recurrent,
+    "MaskedRecurrent": _masked_recurrent,
     "Step": _step,
     "TopK": _top,
     "Python": _python,

@@ -25,6 +25,7 @@ NAMES = {
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
     ),
     "losses": "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
+    "masked_recurrent": "MaskedRecurrent",
     "movement": (
         "Identity Reshape Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "
         "DepthToSpace SpaceToDepth ReverseSequence Concat"

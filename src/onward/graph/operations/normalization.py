@@ -8,7 +8,7 @@ import numpy as np
 
 from ... import _core
 from ...errors import ShapeError
-from ...layers.norm import standardized
+from ...layers.norm import channel_factors, standardized
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -112,11 +112,10 @@ def batch_normalization(
             for a, own in ((mean, own_mean), (variance, own_variance))
         )
         mean, variance = own_mean, own_variance
-    scale, bias, mean, variance = (
-        per_channel(a.astype(x.dtype, copy=False), x.ndim) for a in (scale, bias, mean, variance)
-    )
-    y = (x - mean) / np.sqrt(variance + x.dtype.type(epsilon)) * scale + bias
-    return y, *results
+    scale, bias, mean, variance = (p.astype(x.dtype, copy=False) for p in (scale, bias, mean, variance))
+    factors = channel_factors(scale, variance, epsilon)
+    mean, factors, bias = (per_channel(p, x.ndim) for p in (mean, factors, bias))
+    return (x - mean) * factors + bias, *results
 
 
 @batch_normalization.lowering
@@ -124,12 +123,11 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     x, parameters = view(b, inputs[0]), [known(value) for value in inputs[1:]]
     if x is None or node.attributes.get("training_mode") or any(p is None for p in parameters):
         return None
-    scale, bias, mean, variance = (per_channel(p.astype(np.float32), len(x.shape)) for p in parameters)
-    deviation = np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5)))
-    centered = b.binary("subtract", x, b.constant(mean))
-    return [
-        _affine(b, b.binary("divide", centered, b.constant(deviation)), b.constant(scale), b.constant(bias))
-    ]
+    # not folded into the weights of a product before it: exported layers keep their bits
+    scale, bias, mean, variance = (p.astype(np.float32) for p in parameters)
+    factors = channel_factors(scale, variance, node.attributes.get("epsilon", 1e-5))
+    means, scales, biases = (b.constant(per_channel(p, len(x.shape))) for p in (mean, factors, bias))
+    return [_affine(b, b.binary("subtract", x, means), scales, biases)]
 
 
 def _affine(b: Builder, x: View, scale: View | None, bias: View | None) -> View:

@@ -17,6 +17,7 @@ from .transformation import BlockBuilder
 
 LENGTHS = 20011, 30011  # of the two sequences that show where time is: primes, unlike any other size
 EVEN_LENGTHS = 20480, 30720  # for models that halve their steps and double them again
+RECURRENT = ("Recurrent", "MaskedRecurrent")
 SEVERAL = 3  # rows that show where the batch is
 MAX_GUESSES = 500  # of the sizes of axes that the file leaves open
 
@@ -149,7 +150,7 @@ def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
     first, second = (_inferred(graph, x, layout.at(length, rows)) for length in layout.lengths)
     graph = flattened(graph, {x.name: first[x.name]})
     first, second = (_inferred(graph, x, layout.at(length, rows)) for length in layout.lengths)
-    recurrent = [node.inputs[0] for node in graph.nodes if node.operation == "Recurrent"]
+    recurrent = [node.inputs[0] for node in graph.nodes if node.operation in RECURRENT]
     if any(name not in first for name in graph.outputs):
         return False
     if not recurrent:

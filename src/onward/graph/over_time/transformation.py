@@ -248,7 +248,7 @@ class BlockBuilder:
         for timing, combined in zip(timings, self.combined(node), strict=True):
             if timing is not None and timing.axis in combined:
                 self.refuse(node, "it combines the steps of the whole sequence")
-        inputs, timing = self._aligned(node.inputs, timings)
+        inputs, timing = self._aligned_with(node.inputs, timings)
         kept = node._replace(inputs=inputs)
         for output in filter(None, node.outputs):
             self._timings[output] = timing._replace(axis=self._time_axis(node, output))
@@ -269,7 +269,11 @@ class BlockBuilder:
             self.refuse(node, "it merges time with another axis")
         return axes[0]
 
-    def _aligned(
+    def aligned(self, names: Sequence[str]) -> tuple[tuple[str, ...], Timing]:
+        """Return values with the same number of complete steps, and their timing."""
+        return self._aligned_with(names, [self.timing(name) for name in names])
+
+    def _aligned_with(
         self, names: Sequence[str], timings: Sequence[Timing | None]
     ) -> tuple[tuple[str, ...], Timing]:
         """Hold back the steps of each value that the others lack yet."""

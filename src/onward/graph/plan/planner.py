@@ -75,14 +75,29 @@ class Planner:
                 return tuple(results)
             planner, inputs = results
 
-    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
+    def run(
+        self, args: tuple[Any, ...], inputs: dict[str, Any], outputs: tuple[Any, ...] = ()
+    ) -> tuple[Any, ...] | None:
         """Run the plan for inputs in order and by name, and return its outputs.
 
-        Returns None if there is no such plan yet, or if it has steps in NumPy.
+        Arrays in `outputs` with the shape and dtype of the output in their place hold the results. Returns
+        None if there is no such plan yet, or if it has steps in NumPy.
         """
         try:
-            return self._ready(args, inputs)
+            return self._ready(args, inputs, outputs)
         except IndexError as error:  # a step met an index out of range; it names its node
+            raise ArgumentError(str(error)) from None
+
+    def repeat(self, count: int, inputs: tuple[Any, ...], carried: int) -> Any:
+        """Run the body of a loop up to `count` times in the core, while its condition is true.
+
+        The inputs are (i, condition, *carried, *others), the outputs (condition, *carried, *scanned).
+        Returns how often it ran, the condition, and the carried and the stacked scanned arrays, or None if
+        it needs Python.
+        """
+        try:
+            return self._ready.repeat(count, inputs, carried)
+        except IndexError as error:  # as in `run`
             raise ArgumentError(str(error)) from None
 
     @property

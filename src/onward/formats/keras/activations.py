@@ -1,0 +1,213 @@
+"""Keras' activations by name, and the layers that are one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...errors import FileError
+from .layer import LAYERS, REQUIRED, Layer, layer, python_activation
+from .writer import BOOL, Value
+
+RENAMED = {"swish": "silu", "hard_swish": "hard_silu", "leaky_relu_v2": "leaky_relu"}
+Function = Callable[..., Value]
+
+
+def _plain(operation: str, **attributes: Any) -> Function:
+    return lambda k, x: k.add(operation, x, **attributes)
+
+
+def relu(
+    k: Layer, x: Value, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
+) -> Value:
+    """x above the threshold, and at most max_value; below, negative_slope (x - threshold)."""
+    if threshold:
+        below = k.add("Mul", k.add("Sub", x, threshold), negative_slope) if negative_slope else k.zero(x)
+        is_below = k.add("Less", x, threshold, dtype=BOOL)
+        y = k.add("Where", is_below, below, x, rank=x.rank, dtype=x.dtype)
+    else:
+        y = k.add("LeakyRelu", x, alpha=float(negative_slope)) if negative_slope else k.add("Relu", x)
+    return y if max_value is None else k.add("Min", y, max_value)
+
+
+def _threshold(k: Layer, x: Value, threshold: float, default_value: float = 0.0) -> Value:
+    above = k.add("Greater", x, threshold, dtype=BOOL)
+    return k.add("Where", above, x, k.number(default_value, x), rank=x.rank, dtype=x.dtype)
+
+
+def _sparse_plus(k: Layer, x: Value) -> Value:
+    """0 up to -1, x from 1 on, and a quarter of (x + 1)^2 between."""
+    shifted = k.add("Clip", k.add("Add", x, 1.0), k.zero(x), k.number(2, x))
+    curve = k.add("Mul", k.add("Mul", shifted, shifted), 0.25)
+    return k.add("Where", k.add("GreaterOrEqual", x, 1.0, dtype=BOOL), x, curve, rank=x.rank, dtype=x.dtype)
+
+
+def _squareplus(k: Layer, x: Value, b: float = 4) -> Value:
+    root = k.add("Sqrt", k.add("Add", k.add("Mul", x, x), float(b)))
+    return k.add("Mul", k.add("Add", x, root), 0.5)
+
+
+def softmax(k: Layer, x: Value, axis: Any = -1) -> Value:
+    """softmax along an axis, or along several jointly."""
+    axes = axis if isinstance(axis, list) else [axis]
+    if len(axes) == 1:
+        return k.add("Softmax", x, axis=axes[0])
+    shifted = k.add("Sub", x, k.reduced("ReduceMax", x, axes, keepdims=True))
+    powers = k.add("Exp", shifted)
+    return k.add("Div", powers, k.reduced("ReduceSum", powers, axes, keepdims=True))
+
+
+def _sparsemax(k: Layer, x: Value, axis: int = -1) -> Value:
+    """As Keras defines it, whose threshold sums running totals where Martins and Astudillo, 2016, sum x."""
+    last = [each for each in range(k.rank(x)) if each != axis % k.rank(x)] + [axis % k.rank(x)]
+    z = k.transposed(x, *last)
+    size = k.shape_of(z, -1)
+    falling, _ = k.add_all("TopK", [z, size], [x.rank, x.rank], axis=-1)
+    axis_of = np.array(-1)
+    total = k.add("CumSum", falling, axis_of)
+    ones = k.add("Expand", k.number(1, x), k.shape_of(z), rank=x.rank)
+    one_less = k.add("Div", k.add("Sub", total, 1.0), k.add("CumSum", ones, axis_of))
+    support = k.add("Greater", k.add("Sub", falling, one_less), 0.0, dtype=BOOL)
+    count = k.reduced("ReduceSum", k.cast(support, x.dtype), [-1], keepdims=True)
+    kept = k.add("Where", support, total, k.zero(x), rank=x.rank, dtype=x.dtype)
+    sums = k.add("Sub", k.reduced("ReduceSum", kept, [-1], keepdims=True), 1.0)
+    y = k.add("Relu", k.add("Sub", z, k.add("Div", sums, count)))
+    return k.transposed(y, *map(int, np.argsort(last)))
+
+
+def _glu(k: Layer, x: Value, axis: int = -1) -> Value:
+    first, second = k.add_all("Split", [x], [x.rank, x.rank], axis=axis, num_outputs=2)
+    return k.add("Mul", first, k.add("Sigmoid", second))
+
+
+def _celu(k: Layer, x: Value, alpha: float = 1.0) -> Value:
+    return k.add("Celu", x, alpha=float(alpha))
+
+
+def _gelu(k: Layer, x: Value, approximate: bool = False) -> Value:
+    return k.add("Gelu", x, approximate="tanh" if approximate else "none")
+
+
+def _squeezed_hard(k: Layer, x: Value) -> Value:
+    return k.add("Clip", k.add("Mul", k.add("Add", x, 1.0), 0.5), k.zero(x), k.number(1, x))
+
+
+ACTIVATIONS: dict[str, Function] = {
+    "linear": lambda k, x: x,
+    **{
+        name: _plain(name.capitalize())
+        for name in ("sigmoid", "tanh", "selu", "softplus", "softsign", "mish")
+    },
+    "relu": relu,
+    "relu6": lambda k, x: k.add("Clip", x, 0.0, 6.0),
+    "exponential": _plain("Exp"),
+    "silu": _plain("Swish"),
+    "hard_sigmoid": _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hard_sigmoid_keras2": _plain("HardSigmoid", alpha=0.2, beta=0.5),
+    "leaky_relu": lambda k, x, negative_slope=0.2: k.add("LeakyRelu", x, alpha=float(negative_slope)),
+    "elu": lambda k, x, alpha=1.0: k.add("Elu", x, alpha=float(alpha)),
+    "celu": _celu,
+    "gelu": _gelu,
+    "hard_silu": _plain("HardSwish"),
+    "hard_tanh": lambda k, x: k.add("Clip", x, -1.0, 1.0),
+    "hard_shrink": lambda k, x, threshold=0.5: k.add("Shrink", x, bias=0.0, lambd=threshold),
+    "soft_shrink": lambda k, x, threshold=0.5: k.add("Shrink", x, bias=threshold, lambd=threshold),
+    "tanh_shrink": lambda k, x: k.add("Sub", x, k.add("Tanh", x)),
+    "threshold": _threshold,
+    "log_sigmoid": lambda k, x: k.add("Neg", k.add("Softplus", k.add("Neg", x))),
+    "sparse_plus": _sparse_plus,
+    "sparse_sigmoid": _squeezed_hard,
+    "squareplus": _squareplus,
+    "softmax": softmax,
+    "log_softmax": lambda k, x, axis=-1: k.add("LogSoftmax", x, axis=axis),
+    "sparsemax": _sparsemax,
+    "glu": _glu,
+}
+
+
+def activation(k: Layer, x: Value, key: str = "activation", default: Any = "linear") -> Value:
+    """Apply the activation of a layer: a name, a function of the user, or another layer."""
+    value = k.option(key, default)
+    if isinstance(value, dict) and value.get("class_name") in LAYERS:
+        inner = k.part(key, key, value)
+        if inner.type.masks != "kept":
+            raise k.error(f"has {key}={inner.kind}, which is no function of one array")
+        return inner(x)[0]
+    custom = custom_activation(k, value)
+    return python_activation(k, custom, x) if custom else ACTIVATIONS[activation_name(k, key, value)](k, x)
+
+
+def custom_activation(k: Layer, value: Any) -> Any:
+    """Return the function of the user for an activation, with its package or without, or None."""
+    name = str(_function_name(value))
+    names = (name, name.rpartition(">")[2])
+    return next((k.context.custom_objects[each] for each in names if each in k.context.custom_objects), None)
+
+
+def activation_name(k: Layer, key: str, value: Any) -> str:
+    """Return the name of an activation; hard_sigmoid changed its slope in Keras 3."""
+    value = _function_name(value)
+    name = "linear" if value is None else RENAMED.get(value, value) if isinstance(value, str) else None
+    if name not in ACTIVATIONS:
+        raise k.error(
+            f"has {key}={value!r}, which Onward does not know; functions of yours, as custom_objects, "
+            "run outside the cells of recurrent layers alone"
+        )
+    return "hard_sigmoid_keras2" if name == "hard_sigmoid" and k.context.version < 3 else str(name)
+
+
+def _function_name(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return value.get("config") if value.get("class_name") == "function" else value.get("class_name")
+
+
+@layer("Activation", masks="kept")
+def _activation(k: Layer, x: Value) -> Value:
+    return activation(k, k.floats(x), default=REQUIRED)
+
+
+def _parametric(kind: str, name: str, **keys: str) -> None:
+    """Describe a layer that is an activation with parameters, each with its key in Keras 3 or in Keras 2."""
+
+    @layer(kind, masks="kept")
+    def parametric(k: Layer, x: Value) -> Value:
+        k.rename(**keys)
+        parameters = {}
+        for parameter in keys:
+            if k.has(parameter):
+                value = k.option(parameter)
+                parameters[parameter] = value["config"]["value"] if isinstance(value, dict) else value
+        return ACTIVATIONS[name](k, k.floats(x), **parameters)
+
+
+_parametric("ReLU", "relu", negative_slope="negative_slope", max_value="max_value", threshold="theta")
+_parametric("ELU", "elu", alpha="alpha")
+_parametric("ThresholdedReLU", "threshold", threshold="theta")
+
+
+@layer("LeakyReLU", masks="kept")
+def _leaky_relu(k: Layer, x: Value) -> Value:
+    k.rename(negative_slope="alpha")
+    return ACTIVATIONS["leaky_relu"](k, k.floats(x), k.option("negative_slope", 0.3))
+
+
+@layer("PReLU", masks="kept")
+def _prelu(k: Layer, x: Value) -> Value:
+    """max(x, 0) + alpha min(x, 0); He et al. 2015."""
+    k.option("shared_axes", None)  # of size 1 in alpha
+    alpha = k.weight("alpha", lambda: k.arrays(1)[0])
+    return k.add("PRelu", k.floats(x), alpha)
+
+
+@layer("Softmax", masks="kept", arguments=("mask",))
+def _softmax(k: Layer, x: Value) -> Value:
+    """A softmax over what the mask, which must broadcast to x, leaves."""
+    axis, x = k.option("axis", -1), k.floats(x)
+    if x.mask is None:
+        return softmax(k, x, axis)
+    if x.mask.rank != x.rank and not (x.mask.rank or 0) < (x.rank or 0):
+        raise FileError(f"layer {k.name} has a mask with more axes than its input")
+    lowest = k.number(np.finfo(x.dtype).min / 2, x)
+    y = softmax(k, k.add("Where", x.mask, x, lowest, rank=x.rank, dtype=x.dtype), axis)
+    return k.add("Where", x.mask, y, k.zero(x), rank=x.rank, dtype=x.dtype)

@@ -1,0 +1,336 @@
+"""A layer of a Keras model: its configuration, its weights, and the nodes that it writes into the graph.
+
+A module of this package describes a kind of layer in one function:
+
+    @layer("Dense", masks="kept")
+    def dense(layer: Layer, x: Value) -> Value:
+        ...
+
+It takes every key of the configuration, adds nodes for its inputs, and returns its output or a list of them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ...core.arrays import FLOAT32, FLOAT64, FloatDtype
+from ...errors import ArgumentError, FileError, OnwardError
+from . import version_1
+from .stored_weights import Tensor, Weights
+from .writer import Target, Value, Writer
+
+HARMLESS = {
+    "name", "trainable", "batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length",
+    "sparse", "ragged", "optional", "seed", "noise_shape", "rate", "stddev", "dropout", "recurrent_dropout",
+    "implementation", "unroll", "stateful", "use_cudnn", "momentum", "renorm", "renorm_clipping",
+    "renorm_momentum", "synchronized", "virtual_batch_size", "fused", "unit_forget_bias", "input_spec",
+    "quantization_config", "batch_size", "build_input_shape", "flash_attention",
+}  # fmt: skip
+HARMLESS_ENDINGS = ("_initializer", "_regularizer", "_constraint")
+UNLESS_SET = {
+    "lora_rank", "lora_alpha", "quantization_mode", "custom_objects", "gptq_unpacked_column_size",
+    "num_constants",
+}  # fmt: skip  # change nothing where they are None
+COMPUTE_DTYPES = {
+    "float32": FLOAT32, "float64": FLOAT64, "float16": FLOAT32, "bfloat16": FLOAT32,
+    "mixed_float16": FLOAT32, "mixed_bfloat16": FLOAT32,
+}  # fmt: skip  # half precision is computed in float32
+CELLS_ONLY = ("SimpleRNNCell", "LSTMCell", "GRUCell")  # which are no layers of a model
+PACKAGES = ("keras", "tf_keras", "tensorflow")
+REQUIRED: Any = object()
+
+
+Masks = Literal["dropped", "kept", "kept in 3", "own"]
+Function = Callable[..., Any]
+
+
+class Kind(NamedTuple):
+    """What describes a kind of layer.
+
+    `arguments` are the arguments of its call after the inputs, in Keras' order; None accepts any. `masks`
+    tells what becomes of the mask of the first input; with "own", the function sets the masks of its outputs.
+    """
+
+    function: Function
+    arguments: tuple[str, ...] | None
+    masks: Masks
+
+
+LAYERS: dict[str, Kind] = {}
+
+
+def layer(
+    *names: str, masks: Masks = "dropped", arguments: tuple[str, ...] | None = ()
+) -> Callable[[Function], Function]:
+    """Register a function for Keras classes."""
+
+    def register(function: Function) -> Function:
+        for name in names:
+            LAYERS[name] = Kind(function, arguments, masks)
+        return function
+
+    return register
+
+
+@dataclass
+class Context:
+    """What all layers of a file share."""
+
+    version: int  # Keras 1, 2 or 3
+    recurrent_activation: str  # of an LSTM or GRU that does not say
+    zeros_in_both: bool | None  # whether Bidirectional gives zeros where masked; None if unknown
+    masks_inside: bool  # whether TimeDistributed passes masks to its layer and takes them from it
+    theano: bool = False  # whether the kernels of convolutions are Theano's
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    target: Target = field(default_factory=Target)
+
+
+class Layer(Writer):
+    """One layer of a file. Each call writes nodes; all calls share the weights.
+
+    Raises FileError, which names the layer, for what Onward does not support.
+    """
+
+    def __init__(self, entry: Any, weights: Weights, context: Context, path: str = "") -> None:
+        check_entry(entry)
+        if context.version == 1:
+            entry = version_1.translated(entry)
+        self.kind = str(entry.get("class_name"))
+        self.module = entry.get("module")
+        registered = entry.get("registered_name")
+        self.full_kind = registered if isinstance(registered, str) and ">" in registered else self.kind
+        config = entry["config"]
+        self.config: dict[str, Any] = dict(config) if isinstance(config, dict) else {"layers": config}
+        self.name = str(self.config.get("name", self.kind))
+        self.path = f"{path}/{self.name}" if path else self.name
+        self.weights, self.context, self.target = weights, context, context.target
+        self._left = dict(self.config)
+        self._arrays: list[Tensor] | None = None
+        self._parts: dict[str, Layer] = {}
+        self.memory: dict[str, Any] = {}  # what a function keeps from call to call
+        self.custom = self._custom_object()
+        self.kind_name, self.type = self._find_kind()
+
+    def _custom_object(self) -> Any:
+        names = (self.name, self.full_kind, self.kind)
+        return next((self.context.custom_objects[n] for n in names if n in self.context.custom_objects), None)
+
+    def _find_kind(self) -> tuple[str, Kind]:
+        """Return the Keras class that describes the layer, and what it registered."""
+        if isinstance(self.custom, type):
+            name = _known_base(self, self.custom)
+            return name, LAYERS[name]
+        if self.custom is not None:
+            return self.kind, Kind(_python, None, "dropped")
+        if self.is_operation():
+            return self.kind, LAYERS[f"ops.{self.kind}"]
+        if self.kind in CELLS_ONLY:
+            return self.kind, Kind(_python, (), "dropped")
+        of_keras = self.module is None or str(self.module).split(".")[0] in PACKAGES
+        if self.full_kind not in LAYERS or not of_keras or _in_operations(self.module):
+            raise FileError(
+                f"layer {self.name} is a {self.full_kind}, which Onward does not know: pass a function of "
+                f"arrays or the layer class that it extends, custom_objects={{{self.full_kind!r}: ...}}"
+            )
+        return self.full_kind, LAYERS[self.full_kind]
+
+    def is_operation(self) -> bool:
+        """Whether this is an operation of Keras 3, some of which have the names of layers."""
+        known = f"ops.{self.kind}" in LAYERS
+        if self.module is None:  # in HDF5 files
+            return known and self.context.version == 3 and "trainable" not in self.config
+        return known and _in_operations(self.module)
+
+    # Reading the configuration.
+
+    def option(self, key: str, default: Any = REQUIRED) -> Any:
+        """Return the value of a key, which is then honored."""
+        if key not in self._left and default is REQUIRED:
+            raise self.error(f"does not say its {key}")
+        return self._left.pop(key, default)
+
+    def has(self, key: str) -> bool:
+        """Whether the configuration has a key."""
+        return key in self._left
+
+    def rename(self, **names: str) -> None:
+        """Give keys of older versions their present names."""
+        for new, old in names.items():
+            if old in self._left and new not in self._left:
+                self._left[new] = self._left.pop(old)
+
+    def dtype(self) -> FloatDtype:
+        """Return the dtype of the computation."""
+        self._left.pop("dtype", None)
+        dtype = dtype_name(self.config.get("dtype", "float32"))
+        if dtype not in COMPUTE_DTYPES:
+            raise self.error(f"has dtype {dtype!r}, which Onward does not compute in")
+        return COMPUTE_DTYPES[dtype]
+
+    def arrays(self, count: int) -> list[Tensor]:
+        """Return the layer's own weights, in Keras' order."""
+        if self._arrays is None:
+            self._arrays = self.weights.take(count)
+        return self._arrays
+
+    def part(self, key: str, weights: str, entry: Any = None) -> "Layer":
+        """Return the layer under a key, whose weights are in the attribute `weights`."""
+        given = self.option(key) if entry is None else entry
+        if weights not in self._parts:
+            self._parts[weights] = Layer(given, self.weights.part(weights), self.context, self.path)
+        return self._parts[weights]
+
+    def error(self, problem: str) -> FileError:
+        """Return an error that names the layer."""
+        return FileError(f"layer {self.name} ({self.kind}) {problem}")
+
+    def read(self, function: Callable[["Layer"], Any]) -> Any:
+        """Return what a function reads of the configuration, every key of which it must take."""
+        self._left = dict(self.config)
+        found = function(self)
+        self._finish()
+        return found
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Let errors name the layer."""
+        try:
+            yield
+        except FileError:
+            raise
+        except OnwardError as error:
+            raise FileError(f"layer {self.name} ({self.kind}): {error}") from error
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise FileError(
+                f"layer {self.name} ({self.kind}) is not described as Keras does: {error!r}"
+            ) from error
+
+    def _finish(self) -> None:
+        """Raise FileError for a key that nobody took and that may change a number."""
+        if isinstance(self.custom, type):
+            return  # a subclass may have keys of its own
+        if "dtype" in self._left:
+            self.dtype()
+        for key, value in self._left.items():
+            harmless = key in HARMLESS or key.endswith(HARMLESS_ENDINGS)
+            if not harmless and not (key in UNLESS_SET and not value):
+                raise self.error(f"has {key}={str(value)[:80]}, which Onward does not support")
+
+    def __call__(self, *inputs: Value, **options: Any) -> list[Value]:
+        """Write the nodes of one call, and return its outputs.
+
+        `mask` and `mask_inside` are masks for the inputs, in order, that replace their own; with the latter,
+        the output has the mask of the input.
+        """
+        own, inside = options.pop("mask", []), options.pop("mask_inside", [])
+        masks = own or inside
+        masked = [x._replace(mask=mask) for x, mask in zip(inputs, masks, strict=False)]
+        self._left = dict(self.config)
+        with self.errors():
+            found = self.type.function(self, *masked, *inputs[len(masked) :], **options)
+            if self.type.function is not _python:
+                self._finish()
+        outputs = found if isinstance(found, list) else [found]
+        if self.type.masks != "own":
+            kept = self.type.masks == "kept" or (self.type.masks != "dropped" and self.context.version == 3)
+            mask = (masked or inputs)[0].mask if kept and inputs else None
+            outputs = [y._replace(mask=mask) for y in outputs]
+        if inside:
+            outputs = [y._replace(mask=y.mask and inputs[0].mask) for y in outputs]
+        return outputs
+
+    def weight(self, name: str, make: Callable[[], Any]) -> Value:
+        """Add a constant that is made of the weights, once for all calls."""
+        if name not in self.memory:
+            self.memory[name] = np.asarray(make(), self.dtype())
+        return self.constant(self.memory[name], name)
+
+    def floats(self, x: Value) -> Value:
+        """Convert a value to the dtype of the computation."""
+        return self.cast(x, self.dtype())
+
+
+def check_entry(entry: Any) -> None:
+    """Raise FileError for what describes no layer."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict | list):
+        raise FileError(f"the configuration has {str(entry)[:80]!r} where a layer was expected")
+
+
+def dtype_name(value: Any) -> Any:
+    """Return the name of a dtype, or of the policy that Keras 3 writes for one."""
+    return value.get("config", {}).get("name") if isinstance(value, dict) else value
+
+
+def _in_operations(module: Any) -> bool:
+    return str(module).startswith(("keras.src.ops.", "keras.ops"))
+
+
+# The Keras classes of layers of Onward with another name.
+COUNTERPARTS = {
+    "Linear": "Dense", "RNN": "SimpleRNN", "Conv1d": "Conv1D", "Conv2d": "Conv2D",
+    "LayerNorm": "LayerNormalization", "BatchNorm1d": "BatchNormalization",
+    "BatchNorm2d": "BatchNormalization", "GroupNorm": "GroupNormalization",
+    "MaxPool1d": "MaxPooling1D", "MaxPool2d": "MaxPooling2D", "AvgPool1d": "AveragePooling1D",
+    "AvgPool2d": "AveragePooling2D",
+}  # fmt: skip
+
+
+def _known_base(layer: Layer, given: type) -> str:
+    """Return the Keras class that a class is or extends: of Keras, of the user, or of Onward."""
+    for base in given.__mro__:
+        name = base.__name__
+        if base.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            name = COUNTERPARTS.get(name, name)
+        if name in LAYERS and not name.startswith("ops."):
+            return name
+    raise ArgumentError(
+        f"custom_objects has {given.__name__} for layer {layer.name}, which extends no layer of Onward"
+    )
+
+
+@dataclass
+class PythonCall:
+    """A function of the user in place of a layer: y = function(x, *weights); several inputs are a list."""
+
+    function: Callable[..., Any]
+    count: int  # of the inputs; the arrays of `named` follow
+    weights: Sequence[Tensor]
+    options: Mapping[str, Any]
+    named: Mapping[str, int | None]  # options that are arrays: how many in a list, or None for one array
+    dtype: np.dtype[Any]  # of its floats
+
+    def __call__(self, *arrays: Tensor) -> Any:
+        """Return the output, or a tuple of several."""
+        x, rest = arrays[: self.count], iter(arrays[self.count :])
+        options = dict(self.options)
+        for name, size in self.named.items():
+            options[name] = next(rest) if size is None else [next(rest) for _ in range(size)]
+        y = self.function(x[0] if self.count == 1 else list(x), *self.weights, **options)
+        return tuple(map(self._typed, y)) if isinstance(y, list | tuple) else self._typed(y)
+
+    def _typed(self, y: Any) -> Tensor:
+        array = np.asarray(y)
+        return array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
+
+
+def _python(layer: Layer, *inputs: Value, **options: Any) -> list[Value]:
+    """Call a function of the user; the outputs have unknown shapes."""
+    if "weights" not in layer.memory:
+        layer.memory["weights"] = layer.weights.rest()
+    arrays = {key: value for key, value in options.items() if isinstance(value, list)}
+    named = {key: None if len(value) == 1 else len(value) for key, value in arrays.items()}
+    others = {key: value for key, value in options.items() if key not in arrays}
+    dtype = COMPUTE_DTYPES.get(dtype_name(layer.config.get("dtype")), FLOAT32)
+    call = PythonCall(layer.custom, len(inputs), layer.memory["weights"], others, named, dtype)
+    values = [*inputs, *(value for values in arrays.values() for value in values)]
+    count = layer.memory.get("outputs", 1)  # that the model uses
+    return layer.add_all("Python", values, [None] * count, dtype, function=call)
+
+
+def python_activation(layer: Layer, function: Callable[..., Any], x: Value) -> Value:
+    """Call an activation function of the user."""
+    call = PythonCall(function, 1, (), {}, {}, layer.dtype())
+    return layer.add("Python", x, function=call, dtype=layer.dtype())

@@ -1,0 +1,348 @@
+"""Keras' recurrent layers and their wrappers: cells run over time by Onward's own layers."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import ArgumentError, KerasWarning
+from ...layers import rnn
+from ...layers.base import NO_WEIGHTS
+from ...layers.recurrent import Recurrent
+from .activations import activation_name
+from .layer import CELLS_ONLY, Layer, layer
+from .stored_weights import GATES, cell_weights, joined
+from .writer import BOOL, Value
+
+ARGUMENTS = ("initial_state", "mask")
+KINDS = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU")
+# Layers that act on each place or on the features alone: TimeDistributed need not reshape for them.
+POINTWISE = {
+    "Dense", "Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Rescaling", "Dropout",
+    "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout", "Identity",
+}  # fmt: skip
+
+
+class Settings(NamedTuple):
+    """A recurrent layer of Keras: its cells, one on top of the other, and its options."""
+
+    cells: Sequence[Recurrent[Any]]
+    return_sequences: bool
+    return_state: bool
+    go_backwards: bool
+    zero_output_for_mask: bool
+    time_major: bool
+    unroll: bool
+
+
+def cell(k: Layer) -> Recurrent[Any]:
+    """Return the layer of one cell: of a SimpleRNN, LSTM or GRU, of its cell, or of cuDNN's."""
+    kind = k.kind_name.removeprefix("CuDNN").removesuffix("Cell")
+    cudnn = k.kind_name.startswith("CuDNN")
+    units, bias = k.option("units"), k.option("use_bias", True)
+    name = "rnn" if kind == "SimpleRNN" else kind.lower()
+    apart = k.context.version == 1 and k.option("consume_less", "cpu") != "gpu"
+    weights = joined(name, k.arrays((2 + bias) * (GATES[name] if apart else 1)))
+    options: dict[str, Any] = {"bias": bias, "dtype": k.dtype(), "rng": NO_WEIGHTS}
+    activation = _function(k, "activation", "tanh")
+    state = cell_weights(name, *weights)
+    I = weights[0].shape[0]  # noqa: E741 (the axis letter)
+    if kind == "SimpleRNN":
+        return _filled(k, rnn.RNN(I, units, nonlinearity=activation, **options), state)
+    gate = _function(k, "recurrent_activation", "sigmoid" if cudnn else k.context.recurrent_activation)
+    if (gate, activation) != ("sigmoid", "tanh"):
+        options["activations"] = (gate, activation, activation)[: 3 - (kind == "GRU")]
+    if kind == "LSTM":
+        return _filled(k, rnn.LSTM(I, units, **options), state)
+    after = k.option("reset_after", cudnn or k.context.version == 3)
+    if bias and (weights[2].shape == (3 * units,)) == after:
+        raise k.error(f"has reset_after={after}, but a bias of shape {weights[2].shape}")
+    return _filled(k, rnn.GRU(I, units, reset_after=after, **options), state)
+
+
+def _filled(k: Layer, layer: Recurrent[Any], weights: Mapping[str, Any]) -> Recurrent[Any]:
+    """Return the layer with its weights, the same one for all calls."""
+    if "cell" not in k.memory:
+        layer.load_state_dict(weights)
+        k.memory["cell"] = layer
+    found: Recurrent[Any] = k.memory["cell"]
+    return found
+
+
+def _function(k: Layer, key: str, default: str) -> Any:
+    """Return an activation as the core's cells take it: by name, with Keras' slope where that differs."""
+    name = activation_name(k, key, k.option(key, default))
+    return ("leaky_relu", 0.2) if name == "leaky_relu" else name
+
+
+def _cells(k: Layer) -> list[Recurrent[Any]]:
+    """Return the cells of an RNN."""
+    if k.kind_name != "RNN":
+        if not k.kind_name.startswith("CuDNN") and "cell" not in k.memory:
+            k.weights = k.weights.part("cell")
+        return [cell(k)]
+    if "cells" not in k.memory:
+        entry, weights = k.option("cell"), k.weights.part("cell")
+        if entry.get("class_name") == "StackedRNNCells":
+            if entry["config"].get("reverse_state_order", False):
+                raise k.error("has reverse_state_order=True, which Onward does not support")
+            members = [
+                (each, weights.member("cells", str(each.get("class_name")), ""))
+                for each in entry["config"]["cells"]
+            ]
+        else:
+            members = [(entry, weights)]
+        inner = []
+        for each, own in members:
+            if each.get("class_name") not in CELLS_ONLY:
+                raise k.error(f"runs a {each.get('class_name')}, which Onward does not know")
+            inner.append(Layer(each, own, k.context, k.path))
+        k.memory["cells"] = [each.read(cell) for each in inner]
+    k.option("cell", None)
+    found: list[Recurrent[Any]] = k.memory["cells"]
+    return found
+
+
+def settings(k: Layer) -> Settings:
+    """Read the configuration of a recurrent layer."""
+    cells = _cells(k)
+    return Settings(cells, *(k.option(key, False) for key in Settings._fields[1:]))
+
+
+def _steps(k: Layer, s: Settings, x: Value, use_mask: bool) -> tuple[Value, Value | None]:
+    """Return x and its mask with time first."""
+    mask, dtype = x.mask if use_mask else None, s.cells[0].dtype
+    k.rank(x, 3)
+    steps = k.cast(x._replace(rank=3), dtype)
+    if s.time_major:
+        return steps, mask
+    return k.transposed(steps, 1, 0, 2), mask and k.transposed(mask, 1, 0)
+
+
+def _in_time(
+    k: Layer, s: Settings, x: Value, mask: Value | None, states: Iterator[Value] | None
+) -> tuple[Value, list[Value]]:
+    """Run the cells; return y in the order of time, and the final states (1, B, H)."""
+    if mask is not None and s.go_backwards:
+        x, mask = k.reversed(x, 0), k.reversed(mask, 0)
+    y, final = x, []
+    for each in s.cells:
+        count = len(each.state_names)
+        initial = [k.unsqueezed(next(states), 0) for _ in range(count)] if states is not None else []
+        if mask is None:
+            reverse = {"reverse": True} if s.go_backwards else {}
+            y, *own = k.add_all("Recurrent", [y, None, *initial], [3] * (1 + count), layer=each, **reverse)
+        else:
+            inputs = [y, mask, None, *initial]
+            y, *own = k.add_all("MaskedRecurrent", inputs, [3] * (1 + count), layer=each)
+        final += own
+        last = own[0]
+    if mask is not None and s.go_backwards:
+        y = k.reversed(y, 0)
+    return y, [last, *final]
+
+
+def _output(k: Layer, s: Settings, y: Value, last: Value, mask: Value | None) -> Value:
+    """Return the steps of y (T, B, H) in the order of time, or the last one computed."""
+    if mask is not None and s.zero_output_for_mask:
+        # Keras forgets to reverse the mask of an unrolled layer that goes backwards
+        forgets = s.unroll and s.go_backwards and s.return_sequences
+        y = k.zeros_where(k.reversed(mask, 0) if forgets else mask, y)
+    if s.return_sequences:
+        return y
+    return k.squeezed(last, 0) if mask is None else k.taken(y, 0 if s.go_backwards else -1, 0)
+
+
+def _states(k: Layer, s: Settings, given: Sequence[Value]) -> Iterator[Value] | None:
+    """Return the initial states of the cells."""
+    count = sum(len(each.state_names) for each in s.cells)
+    if given and len(given) != count:
+        raise ArgumentError(f"initial_state is {len(given)} arrays, but this RNN has {count}")
+    return iter([k.cast(state, s.cells[0].dtype) for state in given]) if given else None
+
+
+def _batch_first(k: Layer, s: Settings, y: Value, mask: Value | None) -> Value:
+    if not s.return_sequences:
+        return y
+    return (y if s.time_major else k.transposed(y, 1, 0, 2))._replace(mask=mask)
+
+
+@layer(*KINDS, "RNN", masks="own", arguments=ARGUMENTS)
+def recurrent(
+    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
+) -> list[Value]:
+    """x (B, T, I) to y (B, T, H), or (B, H) without return_sequences, and the states of the cells.
+
+    A masked step keeps the state; its output is that of the step before it, zeros where there is none, and
+    zeros everywhere with zero_output_for_mask.
+    """
+    s = settings(k)
+    steps, mask = _steps(k, s, x, use_mask)
+    y, (last, *final) = _in_time(k, s, steps, mask, _states(k, s, [*more, *initial_state]))
+    y = _output(k, s, y, last, mask)
+    if s.return_sequences and s.go_backwards:
+        y = k.reversed(y, 0)
+    states = [k.squeezed(state, 0) for state in final] if s.return_state else []
+    return [_batch_first(k, s, y, x.mask), *states]
+
+
+@layer("Bidirectional", masks="own", arguments=ARGUMENTS)
+def bidirectional(
+    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
+) -> list[Value]:
+    """Two recurrent layers over the same input, of which one starts at the end, and their states."""
+    first, second = _both(k)
+    mode = k.option("merge_mode", "concat")
+    if mode not in ("concat", "sum", "ave", "mul", None):
+        raise k.error(f"has merge_mode={mode!r}; expected concat, sum, ave, mul or None")
+    steps, mask = _steps(k, first, x, use_mask)
+    given = [*more, *initial_state]
+    half = len(given) // 2
+    states = [_states(k, s, part) for s, part in ((first, given[:half]), (second, given[half:]))]
+    pair = _pair(k, first, second)
+    if pair is None:
+        found = [_in_time(k, s, steps, mask, part) for s, part in zip((first, second), states, strict=True)]
+    else:
+        found = _two_directions(k, pair, steps, mask, states)
+    outputs = []
+    for s, (y, (last, *_)) in zip((first, second), found, strict=True):
+        y = _output(k, s, y, last, mask)
+        # the output of the second layer is turned around, whatever its direction
+        if s.return_sequences and s.go_backwards != (s is second):
+            y = k.reversed(y, 0)
+        outputs.append(y)
+    whole = (
+        pair is not None and mode == "concat" and first.return_sequences and pair_output(k, found, outputs)
+    )
+    merged = [whole] if whole else [_merged(k, mode, *outputs)] if mode else outputs
+    final = [state for _, (_, *own) in found for state in own] if first.return_state else []
+    laid_out = [_batch_first(k, first, y, x.mask) for y in merged]
+    return [*laid_out, *(k.squeezed(state, 0) for state in final)]
+
+
+def _both(k: Layer) -> tuple[Settings, Settings]:
+    """Return the settings of the forward and the backward layer."""
+    forward = k.part("layer", "forward_layer")
+    entry = k.option("backward_layer", None)
+    if entry is None:
+        config = k.config["layer"]["config"]
+        entry = k.config["layer"] | {
+            "config": config | {"go_backwards": not config.get("go_backwards", False)}
+        }
+    backward = k.part("backward_layer", "backward_layer", entry)
+    if any(each.kind_name not in (*KINDS, "RNN") for each in (forward, backward)):
+        raise k.error("does not contain an RNN")
+    first, second = forward.read(settings), backward.read(settings)
+    if _zeros_in_both(k, forward.config, first.return_sequences):
+        first, second = (s._replace(zero_output_for_mask=s.return_sequences) for s in (first, second))
+    return first, second
+
+
+def _zeros_in_both(k: Layer, config: Mapping[str, Any], sequences: bool) -> bool:
+    """Whether both directions give zeros where masked, whatever the file says: those of tf.keras do."""
+    known = k.context.zeros_in_both
+    if known is not None or "time_major" in config:  # a key that only tf.keras writes
+        return known is not False
+    if sequences and "warned" not in k.memory:
+        k.memory["warned"] = True
+        warnings.warn(
+            f"the file does not say whether {k.name} gives zeros where steps are masked, as in "
+            "tf.keras: taken for Keras apart from TensorFlow (keras_version='2.2.4-tf' says otherwise)",
+            KerasWarning,
+            stacklevel=2,
+        )
+    return False
+
+
+def _pair(k: Layer, first: Settings, second: Settings) -> Recurrent[Any] | None:
+    """Return two cells that differ in their direction alone as one layer of two directions, or None."""
+    options = [s._replace(cells=(), go_backwards=False) for s in (first, second)]
+    if options[0] != options[1] or first.go_backwards or not second.go_backwards or len(first.cells) > 1:
+        return None
+    forward, backward = first.cells[0], second.cells[0]
+    if len(second.cells) > 1 or forward.description() != backward.description():
+        return None
+    if "pair" not in k.memory:
+        both: Any = type(forward)(**forward.config() | {"bidirectional": True}, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # the arguments of the class
+        reverse = {f"{name}_reverse": w for name, w in backward.state_dict().items()}
+        both.load_state_dict(forward.state_dict() | reverse)
+        k.memory["pair"] = both
+    found: Recurrent[Any] = k.memory["pair"]
+    return found
+
+
+def _two_directions(
+    k: Layer, pair: Recurrent[Any], x: Value, mask: Value | None, states: Sequence[Iterator[Value] | None]
+) -> list[tuple[Value, list[Value]]]:
+    """Run one layer of two directions; return what `_in_time` returns for each of them."""
+    count = len(pair.state_names)
+    initial = []
+    if states[0] is not None and states[1] is not None:
+        for one, other in zip(*states, strict=True):
+            initial.append(k.add("Concat", *(k.unsqueezed(each, 0) for each in (one, other)), axis=0))
+    ranks = [3] * (1 + count)
+    if mask is None:
+        y, *final = k.add_all("Recurrent", [x, None, *initial], ranks, layer=pair)
+    else:
+        y, *final = k.add_all("MaskedRecurrent", [x, mask, None, *initial], ranks, layer=pair)
+    halves = k.add_all("Split", [y], [3, 3], axis=2, num_outputs=2)
+    parts = [k.add_all("Split", [state], [3, 3], axis=0, num_outputs=2) for state in final]
+    k.memory["whole"] = y
+    return [(half, [own[0], *own]) for half, *own in zip(halves, *parts, strict=True)]
+
+
+def pair_output(k: Layer, found: list[tuple[Value, list[Value]]], outputs: list[Value]) -> Value | None:
+    """Return the output of both directions if nothing happened to its halves."""
+    unchanged = all(y is output for (y, _), output in zip(found, outputs, strict=True))
+    whole: Value = k.memory["whole"]
+    return whole if unchanged else None
+
+
+def _merged(k: Layer, mode: str, forward: Value, backward: Value) -> Value:
+    if mode == "concat":
+        return k.add("Concat", forward, backward, axis=-1)
+    if mode == "mul":
+        return k.add("Mul", forward, backward)
+    total = k.add("Add", forward, backward)
+    return k.add("Mul", total, 0.5) if mode == "ave" else total
+
+
+@layer("TimeDistributed", masks="own", arguments=("training", "mask"))
+def time_distributed(k: Layer, x: Value) -> list[Value]:
+    """A layer applied to every time step of x (B, T, ...).
+
+    The mask of the output is that of x. In Keras 2, it is that which the layer gives, and where it gives
+    none, the steps in which anything counts of what the mask of x says.
+    """
+    inner, inside, mask = k.part("layer", "layer"), k.context.masks_inside, x.mask
+    if inner.kind_name in POINTWISE and inner.custom is None:
+        return [y._replace(mask=mask) for y in inner(x._replace(mask=None))]
+    steps = k.shape_of(x, 0, 1)
+    # in Keras 3, a mask over steps says nothing about what is inside one
+    goes_in = mask is not None and (inside or k.rank(mask) > 2)
+    rows = _flattened(k, x)
+    if mask is not None and goes_in:
+        rows = rows._replace(mask=_flattened(k, mask))
+    outputs = []
+    for y in inner(rows):
+        own = mask
+        if inside and y.mask is not None:
+            own = _restored(k, y.mask, steps)
+        elif inside and mask is not None and k.rank(mask) > 2:
+            counts = k.reduced("ReduceMax", k.cast(mask, np.dtype(np.float32)), range(2, k.rank(mask)))
+            own = k.cast(counts, BOOL)
+        outputs.append(_restored(k, y, steps)._replace(mask=own))
+    return outputs
+
+
+def _flattened(k: Layer, x: Value) -> Value:
+    """Return x (B, T, ...) as (B * T, ...)."""
+    rest = k.sliced(k.shape_of(x), 0, 2, np.iinfo(np.int64).max)
+    return k.reshaped(x, -1, rest, rank=None if x.rank is None else x.rank - 1)
+
+
+def _restored(k: Layer, y: Value, steps: Value) -> Value:
+    """Return y (B * T, ...) as (B, T, ...)."""
+    rest = k.sliced(k.shape_of(y), 0, 1, np.iinfo(np.int64).max)
+    return k.reshaped(y, steps, rest, rank=None if y.rank is None else y.rank + 1)

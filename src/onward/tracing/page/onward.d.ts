@@ -1,0 +1,89 @@
+/** Onward in JavaScript: open the models that Onward saves, and call, stream and trace them in WebAssembly. */
+
+/** Numbers in row-major order, and the length of each axis. */
+export class Tensor<Data = Float32Array> {
+  constructor(data: Data, shape: number[]);
+  readonly data: Data;
+  readonly shape: number[];
+}
+
+/**
+ * The input of a model: a Tensor, nested arrays, or a flat typed array of T steps of one sequence.
+ *
+ * Shapes are (T, I), or (T, B, I) in batches; (T) or (T, B) for a model that starts with an Embedding.
+ */
+export type Input = Tensor | Tensor<Int32Array> | Float32Array | Float64Array | Int32Array | number[] | number[][] | number[][][];
+
+/** The state of one recurrent layer: h (D, B, P) and, for an LSTM, c (D, B, H), in row-major order. */
+export interface State {
+  h: Float32Array;
+  c: Float32Array | null;
+}
+
+export interface Options {
+  /** One state per layer, as a stream or a trace returns them; zeros by default. */
+  state?: State[] | null;
+  /** The valid steps of each row of a batch. */
+  lengths?: number[];
+}
+
+/** The gates and states of one run, with the names of the Python package: `trace.get("1.l0.f")` is (T, B, H). */
+export interface Trace {
+  readonly x: Tensor;
+  readonly y: Tensor;
+  /** Per layer and direction: its gates, h, c (LSTM) and the argument of each gate, such as `f_preactivation`. */
+  readonly layers: Record<string, Record<string, Tensor>>;
+  readonly state: State[];
+  /** The array with this name or unique ending of a name. Throws ArgumentError. */
+  get(name: string): Tensor;
+}
+
+/** A sequence that continues from call to call: `y = stream(x)` for one step or a block of steps. */
+export interface Stream {
+  (x: Input | number): Tensor;
+  /** Assign null to start again from zeros. */
+  state: State[] | null;
+}
+
+/** Sets a sigmoid gate of one unit, or of all units of a layer, to exactly 0 or 1 at every step. */
+export interface Clamp {
+  layer: string;
+  gate: "i" | "f" | "o" | "r" | "z";
+  unit?: number | null;
+  value: 0 | 1;
+}
+
+export class Model {
+  /** The layers, as in the model's file. */
+  readonly description: { type: string; [name: string]: unknown };
+  /** The characters of a text model; null for other models. */
+  readonly vocabulary: string | null;
+  /** The names of the recurrent layers and directions, as in a trace. */
+  readonly names: string[];
+  /** The output for whole sequences. Throws ShapeError, DtypeError, ArgumentError. */
+  run(x: Input, options?: Options): Tensor;
+  /** Throws ArgumentError for a bidirectional model. */
+  stream(): Stream;
+  trace(x: Input, options?: Options): Trace;
+  /** A copy in which some gates are fixed. Throws ArgumentError. */
+  clamp(changes: Clamp | Clamp[]): Model;
+  /**
+   * The gradient of sum(dy * y) with respect to x or, after an Embedding, to the embedded x, by the core's backward
+   * pass. Quantized weights are widened to float32. Throws ArgumentError for a layer without gradients.
+   */
+  gradient(x: Input, dy: Tensor | Float32Array, options?: { state?: State[] | null }): Tensor;
+}
+
+export const Onward: {
+  /**
+   * Open a model that Onward saved (.safetensors), from its URL or its bytes. `wasm` holds the bytes of the core; by
+   * default, it is read from onward.wasm beside onward.js. Throws FileError, ArgumentError, DtypeError.
+   */
+  load(source: string | URL | ArrayBuffer | Uint8Array, options?: { wasm?: BufferSource }): Promise<Model>;
+};
+
+export class OnwardError extends Error {}
+export class ArgumentError extends OnwardError {}
+export class ShapeError extends ArgumentError {}
+export class DtypeError extends ArgumentError {}
+export class FileError extends OnwardError {}

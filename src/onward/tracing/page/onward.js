@@ -1,0 +1,582 @@
+// Onward in JavaScript: opens the models that Onward saves, and calls, streams and traces them in WebAssembly.
+//
+// The core is compiled from the C++ sources of the Python package, and its results have the same bits. Axis letters:
+// T time, B batch, I input, H hidden units, P projected units, D directions. onward.d.ts documents the public names.
+
+export class OnwardError extends Error {
+  constructor(message) {
+    super(message);
+    this.name = new.target.name;
+  }
+}
+export class ArgumentError extends OnwardError {}
+export class ShapeError extends ArgumentError {}
+export class DtypeError extends ArgumentError {}
+export class FileError extends OnwardError {}
+
+/** Numbers in row-major order, and the length of each axis. */
+export class Tensor {
+  constructor(data, shape) {
+    if (size(shape) !== data.length)
+      throw new ShapeError(`an array of ${data.length} numbers cannot have shape (${shape.join(", ")})`);
+    this.data = data;
+    this.shape = shape;
+  }
+}
+
+const size = (shape) => shape.reduce((a, b) => a * b, 1);
+const last = (shape) => shape[shape.length - 1];
+const shown = (shape) => `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`;
+
+// ---- The core ------------------------------------------------------------------------------------------------------
+
+let core = null;
+
+/** Compile the core once, from its bytes or, by default, from onward.wasm beside this file. */
+async function start(wasm) {
+  if (core) return;
+  const bytes = wasm ?? (await read(new URL("onward.wasm", import.meta.url)));
+  let memory;
+  const imports = {
+    environ_sizes_get: (count, length) => {
+      new DataView(memory.buffer).setUint32(count, 0, true);
+      new DataView(memory.buffer).setUint32(length, 0, true);
+      return 0;
+    },
+    proc_exit: (code) => {
+      throw new OnwardError(`the core stopped with code ${code}`);
+    },
+  };
+  const none = new Proxy(imports, { get: (known, name) => known[name] ?? (() => 0) });
+  const module = await WebAssembly.compile(bytes);
+  const needed = {};
+  for (const { module: from, name } of WebAssembly.Module.imports(module)) (needed[from] ??= {})[name] = none[name];
+  const { exports } = await WebAssembly.instantiate(module, needed);
+  memory = exports.memory;
+  exports._initialize?.();
+  core = exports;
+}
+
+async function read(url) {
+  if (url.protocol === "file:" && typeof process !== "undefined") {
+    const { readFile } = await import("node:fs/promises");
+    return readFile(url);
+  }
+  const response = await fetch(url);
+  if (!response.ok) throw new FileError(`${url} cannot be read: ${response.status} ${response.statusText}`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** Call use(memory), and free all memory of the core that it allocated, even if it throws. */
+function withMemory(use) {
+  const pointers = [];
+  const allocate = (bytes) => {
+    const pointer = core.malloc(Math.max(bytes, 1));
+    if (!pointer) throw new OnwardError(`out of memory: the core could not allocate ${bytes} bytes`);
+    pointers.push(pointer);
+    return pointer;
+  };
+  const memory = {
+    floats: (n) => allocate(4 * n),
+    put: (array) => {
+      if (!array) return 0;
+      const pointer = allocate(array.byteLength);
+      new Uint8Array(core.memory.buffer, pointer).set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+      return pointer;
+    },
+    get: (pointer, n) => new Float32Array(core.memory.buffer, pointer, n).slice(),
+  };
+  try {
+    return use(memory);
+  } finally {
+    for (const pointer of pointers) core.free(pointer);
+  }
+}
+
+const unused = new FinalizationRegistry(({ free, pointer }) => core[free](pointer));
+
+/** An object of the core, freed when `owner` is garbage. */
+function owned(owner, free, pointer) {
+  unused.register(owner, { free, pointer });
+  return pointer;
+}
+
+// ---- Layers --------------------------------------------------------------------------------------------------------
+
+// The order and the defaults of the functions in cpp/kernels/kernels.h and onward.Activation.
+const CORE_FUNCTIONS = [
+  "affine", "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "mish", "relu", "relu6", "scaled_tanh",
+  "sigmoid", "silu", "softplus", "softsign", "tanh", "thresholded_relu",
+];
+const DEFAULTS = {
+  elu: [1, 1], hard_sigmoid: [1 / 6, 0.5], leaky_relu: [0.01], thresholded_relu: [1],
+  hard_sigmoid_keras2: [0.2, 0.5, "hard_sigmoid"], linear: [1, 0, "affine"],
+  selu: [1.6732632423543772, 1.0507009873554805, "elu"], swish: [0, 0, "silu"],
+};
+
+/** The core's number for a function, alpha and beta, from a name or [name, alpha, beta]. */
+function activation(spec) {
+  const [name, ...parameters] = [].concat(spec);
+  const [alpha = 0, beta = 0, known = name] = DEFAULTS[name] ?? [];
+  const given = parameters.filter((parameter) => parameter !== null);
+  return [CORE_FUNCTIONS.indexOf(known), given[0] ?? alpha, given[1] ?? beta];
+}
+
+const GATES = { RNN: ["h"], LSTM: ["i", "f", "g", "o"], GRU: ["r", "z", "n"] };
+const CELLS = ["rnn", "rnn_relu", "lstm", "gru", "gru_reset_before"];
+const FORMATS = { "": 0, float16: 1, int8: 2 };
+const SATURATED = 1e4; // the sigmoid of it is exactly 1
+
+/** A matrix in float32: float16, or int8 times its scales. Unlike Onward, the page does not quantize rows of x. */
+function widened(data, precision, weights, columns) {
+  if (!precision) return data;
+  const scale = precision === "int8" ? weights("weight_scale").data : null;
+  return Float32Array.from(data, (value, n) => (scale ? value * scale[Math.floor(n / columns)] : half(value)));
+}
+
+class Embedding {
+  constructor({ num_embeddings, embedding_dim, precision }, weights) {
+    const table = widened(weights("weight").data, precision, weights, embedding_dim);
+    Object.assign(this, { rows: num_embeddings, features: embedding_dim, table });
+  }
+  run(x) {
+    const y = new Float32Array(x.data.length * this.features);
+    x.data.forEach((index, n) => {
+      if (!Number.isInteger(Number(index)) || index < 0 || index >= this.rows)
+        throw new ArgumentError(
+          `x contains ${index}, but this Embedding has num_embeddings=${this.rows}: pass integers from 0 to ${this.rows - 1}`,
+        );
+      y.set(this.table.subarray(index * this.features, (Number(index) + 1) * this.features), n * this.features);
+    });
+    return new Tensor(y, [...x.shape, this.features]);
+  }
+}
+
+class Linear {
+  constructor({ in_features, out_features, bias, precision }, weights) {
+    Object.assign(this, { I: in_features, O: out_features });
+    this.weight = widened(weights("weight").data, precision, weights, in_features);
+    this.bias = bias ? weights("bias").data : null;
+    this.forward = this.pack(this.weight, this.bias, this.O, this.I);
+  }
+  pack(weight, bias, O, I) {
+    const owner = { O, I };
+    owner.pointer = owned(owner, "dense_free", withMemory((m) => core.dense_new(m.put(weight), m.put(bias), O, I)));
+    return owner;
+  }
+  apply({ pointer, O, I }, x) {
+    const rows = x.data.length / I;
+    const y = withMemory((m) => {
+      const to = m.floats(rows * O);
+      core.dense_forward(pointer, m.put(x.data), rows, to);
+      return m.get(to, rows * O);
+    });
+    return new Tensor(y, [...x.shape.slice(0, -1), O]);
+  }
+  run(x) {
+    if (last(x.shape) !== this.I)
+      throw new ShapeError(`x has shape ${shown(x.shape)}; the last axis must have in_features=${this.I}`);
+    return this.apply(this.forward, x);
+  }
+  backward(dy) {
+    if (!this.transposed) {
+      const weight = new Float32Array(this.weight.length);
+      for (let o = 0; o < this.O; o++) for (let i = 0; i < this.I; i++) weight[i * this.O + o] = this.weight[o * this.I + i];
+      this.transposed = this.pack(weight, null, this.I, this.O);
+    }
+    return this.apply(this.transposed, dy);
+  }
+}
+
+class Last {
+  run({ data, shape: [T, B, F] }, lengths) {
+    const y = new Float32Array(B * F);
+    for (let b = 0; b < B; b++) {
+      const t = (lengths ? lengths[b] : T) - 1;
+      if (t >= 0) y.set(data.subarray((t * B + b) * F, (t * B + b + 1) * F), b * F);
+    }
+    return new Tensor(y, [B, F]);
+  }
+  backward(dy, x) {
+    const dx = new Float32Array(x.data.length);
+    dx.set(dy.data, x.data.length - dy.data.length);
+    return new Tensor(dx, x.shape);
+  }
+}
+
+class Elementwise {
+  constructor(call) {
+    this.call = call;
+  }
+  run(x) {
+    const y = withMemory((m) => {
+      const to = m.floats(x.data.length);
+      this.call(m.put(x.data), last(x.shape), x.data.length, to);
+      return m.get(to, x.data.length);
+    });
+    return new Tensor(y, x.shape);
+  }
+}
+
+/** One layer of an RNN, LSTM or GRU, in one or two directions. */
+class Recurrent {
+  constructor(type, config, number, weights) {
+    const D = config.bidirectional ? 2 : 1, H = config.hidden_size, P = config.proj_size || H;
+    Object.assign(this, { type, config, number, D, H, P, I: number ? D * P : config.input_size });
+    this.gates = GATES[type];
+    this.precision = config.precision ?? "";
+    const functions = [].concat(config.activations ?? [config.nonlinearity]);
+    const standard = { RNN: "tanh", LSTM: "sigmoid,tanh,tanh", GRU: "sigmoid,tanh" }[type];
+    const relu = type === "RNN" && config.nonlinearity === "relu" && !config.clip;
+    this.plain = (String(functions) === standard || relu) && !(config.clip || config.peephole || config.coupled);
+    this.cell = CELLS.indexOf(
+      type === "LSTM" ? "lstm" : type === "RNN" ? (relu ? "rnn_relu" : "rnn") : config.reset_after ? "gru" : "gru_reset_before",
+    );
+    if (!this.plain) {
+      const directions = Array.isArray(functions[0]) && Array.isArray(functions[0][0]) ? functions : [functions, functions];
+      const numbers = directions.slice(0, D).flatMap((each) => {
+        const of = (n) => activation(each[Math.min(n, each.length - 1)]);
+        return [...of(0), ...of(1), ...of(2), config.clip || Infinity, config.coupled ? 1 : 0];
+      });
+      this.options = new Float32Array(numbers);
+    }
+    this.suffixes = D === 1 ? [`_l${number}`] : [`_l${number}`, `_l${number}_reverse`];
+    this.directions = this.suffixes.map((suffix) => {
+      const matrix = (name) => ({ data: weights(name + suffix).data, scale: this.precision === "int8" ? weights(`${name}${suffix}_scale`).data : null });
+      const vector = (name, present) => (present ? weights(name + suffix).data : null);
+      return {
+        W: matrix("weight_ih"), R: matrix("weight_hh"), W_hr: config.proj_size ? matrix("weight_hr") : null,
+        b_W: vector("bias_ih", config.bias), b_R: vector("bias_hh", config.bias), peephole: vector("weight_peephole", config.peephole),
+      };
+    });
+    this.pack();
+  }
+
+  pack() {
+    this.pointer = owned(this, "stack_free", withMemory((m) =>
+      core.stack_new(this.cell, FORMATS[this.precision], this.D, this.I, this.H, this.P, this.put(m, this.directions), m.put(this.options))));
+    this.recorded = core.stack_recorded(this.pointer);
+  }
+
+  put(m, directions) {
+    const pointers = directions.flatMap(({ W, R, W_hr, b_W, b_R, peephole }) =>
+      [W.data, R.data, W_hr?.data, W.scale, R.scale, W_hr?.scale, b_W, b_R, peephole].map((array) => m.put(array)));
+    return m.put(new Uint32Array(pointers));
+  }
+
+  /** A copy with the bias of some gates replaced, so that their sigmoids are exactly 0 or 1. */
+  clamped(changes) {
+    if (!this.plain) throw new ArgumentError(`this ${this.type} has options, and only plain cells can be clamped`);
+    const copy = Object.assign(Object.create(Recurrent.prototype), this);
+    copy.directions = this.directions.map((direction, d) => {
+      const b_W = direction.b_W ? direction.b_W.slice() : new Float32Array(this.gates.length * this.H);
+      for (const { gate, unit, value, suffix } of changes) {
+        if (suffix !== this.suffixes[d]) continue;
+        const first = this.gates.indexOf(gate) * this.H;
+        const [from, to] = unit === undefined || unit === null ? [first, first + this.H] : [first + unit, first + unit + 1];
+        b_W.fill(value ? SATURATED : -SATURATED, from, to);
+      }
+      return { ...direction, b_W };
+    });
+    copy.pack();
+    return copy;
+  }
+
+  /** Matrices in float32, for gradients: those of float16, or of int8 times its scales. */
+  widened() {
+    const wide = (matrix, columns) => {
+      if (!matrix || !this.precision) return matrix;
+      const data = new Float32Array(matrix.data.length);
+      for (let n = 0; n < data.length; n++)
+        data[n] = this.precision === "int8" ? matrix.data[n] * matrix.scale[Math.floor(n / columns)] : half(matrix.data[n]);
+      return { data, scale: null };
+    };
+    this.wide ??= this.directions.map((each) => ({ ...each, W: wide(each.W, this.I), R: wide(each.R, this.P), W_hr: wide(each.W_hr, this.H) }));
+    return this.wide;
+  }
+
+  /** y and the final state; with `record`, also the recorded gates and sums (D, T, B, .., H). */
+  run(x, { h, c }, lengths, record) {
+    const [T, B, features] = x.shape;
+    if (features !== this.I)
+      throw new ShapeError(`x has ${features} features in its last axis (shape ${shown(x.shape)}), but this ${this.type} takes input_size=${this.I}`);
+    const { D, H, P, recorded } = this, G = this.gates.length, lstm = this.type === "LSTM";
+    return withMemory((m) => {
+      const y = m.floats(T * B * D * P), h_n = m.floats(D * B * P), c_n = lstm ? m.floats(D * B * H) : 0;
+      const gates = record ? m.put(new Float32Array(D * T * B * recorded * H)) : 0;
+      const sums = record ? m.put(new Float32Array(D * T * B * G * H)) : 0;
+      core.stack_forward(this.pointer, T, B, m.put(x.data), y, m.put(h), m.put(c), m.put(lengths && BigInt64Array.from(lengths, BigInt)),
+        h_n, c_n, gates, sums);
+      return {
+        y: new Tensor(m.get(y, T * B * D * P), [T, B, D * P]),
+        state: { h: m.get(h_n, D * B * P), c: lstm ? m.get(c_n, D * B * H) : null },
+        gates: record && m.get(gates, D * T * B * recorded * H),
+        sums: record && m.get(sums, D * T * B * G * H),
+      };
+    });
+  }
+
+  /** dx and the gradient of the initial state, from dy and the gradient of the final state. */
+  backward(x, dy, { h, c } = {}, { dh, dc } = {}) {
+    if (!this.plain) throw new ArgumentError(`this ${this.type} has options, and only plain cells have gradients`);
+    if (this.precision && !this.float) {
+      this.float = Object.assign(Object.create(Recurrent.prototype), this, { directions: this.widened(), precision: "" });
+      this.float.pack();
+    }
+    const { y, gates } = (this.float ?? this).run(x, { h, c }, null, true);
+    const [T, B] = x.shape, { D, H, P } = this, lstm = this.type === "LSTM";
+    return withMemory((m) => {
+      const dx = m.floats(x.data.length), dh0 = m.floats(D * B * P), dc0 = lstm ? m.floats(D * B * H) : 0;
+      core.stack_backward(this.cell, D, this.I, H, P, this.put(m, this.widened()), T, B, m.put(dy.data), m.put(x.data), m.put(y.data),
+        m.put(h), m.put(c), m.put(dh), m.put(dc), m.put(gates), dx, dh0, dc0);
+      return {
+        dx: new Tensor(m.get(dx, x.data.length), x.shape),
+        dh: m.get(dh0, D * B * P),
+        dc: lstm ? m.get(dc0, D * B * H) : null,
+      };
+    });
+  }
+}
+
+function half(bits) {
+  const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 0x3ff;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
+}
+
+const BUILDERS = {
+  Embedding: (config, weights) => [new Embedding(config, weights)],
+  Linear: (config, weights) => [new Linear(config, weights)],
+  Last: () => [new Last()],
+  Dropout: () => [],
+  Softmax: ({ dim }) => {
+    if (dim !== -1) throw new ArgumentError(`Softmax has dim=${dim}, but Onward for JavaScript supports only dim=-1`);
+    return [new Elementwise((x, n, count, y) => core.softmax(x, count / n, n, 0, y))];
+  },
+  Activation: ({ name, alpha, beta }) => {
+    const [number, a, b] = activation([name, alpha, beta]);
+    return [new Elementwise((x, n, count, y) => core.activate(number, a, b, count, x, y))];
+  },
+};
+for (const type of Object.keys(GATES))
+  BUILDERS[type] = (config, weights) =>
+    Array.from({ length: config.num_layers }, (_, number) => new Recurrent(type, config, number, weights));
+
+// ---- Models --------------------------------------------------------------------------------------------------------
+
+/** The gates and states of one run; `layers["1.l0"].f` is a Tensor (T, B, H). */
+class Trace {
+  constructor(x, y, layers, state) {
+    Object.assign(this, { x, y, layers, state });
+  }
+  get(name) {
+    const found = Object.entries(this.layers).flatMap(([layer, arrays]) =>
+      Object.keys(arrays).filter((array) => `${layer}.${array}` === name || `${layer}.${array}`.endsWith(`.${name}`))
+        .map((array) => arrays[array]));
+    if (found.length !== 1) throw new ArgumentError(`${name} names ${found.length} arrays of the trace; its layers are ${Object.keys(this.layers).join(", ")}`);
+    return found[0];
+  }
+}
+
+export class Model {
+  constructor(description, weights, vocabulary) {
+    const described = description.type === "Sequential" ? description.layers : [description];
+    this.description = description;
+    this.vocabulary = vocabulary;
+    this.layers = described.flatMap((config, index) => {
+      const prefix = description.type === "Sequential" ? `${index}.` : "";
+      if (!(config.type in BUILDERS))
+        throw new ArgumentError(
+          `the model has a layer of type ${config.type}, which Onward for JavaScript does not support; it supports ${Object.keys(BUILDERS).join(", ")}`,
+        );
+      if (config.dtype && config.dtype !== "float32")
+        throw new DtypeError(`the model computes in ${config.dtype}, but Onward for JavaScript computes in float32: convert its weights in Python`);
+      return BUILDERS[config.type](config, (name) => {
+        if (!(prefix + name in weights)) throw new FileError(`${prefix}${name} is missing from the model file`);
+        return weights[prefix + name];
+      }).map((layer) => Object.assign(layer, { prefix }));
+    });
+    this.batchFirst = described.some((config) => config.batch_first);
+  }
+
+  get recurrent() {
+    return this.layers.filter((layer) => layer instanceof Recurrent);
+  }
+
+  /** The names of the recurrent layers and directions, as in a trace. */
+  get names() {
+    return this.recurrent.flatMap((layer) => layer.suffixes.map((suffix) => layer.prefix + suffix.slice(1)));
+  }
+
+  /** x as time-first and batched, and how to undo it for the output. */
+  input(x, hasTime = true) {
+    const first = this.layers[0], features = first instanceof Embedding ? [] : [first.I].filter(Boolean);
+    const integers = first instanceof Embedding;
+    let { data, shape } = x instanceof Tensor ? x : nested(x);
+    if (!(x instanceof Tensor) && ArrayBuffer.isView(x))
+      shape = features.length && (hasTime || data.length !== features[0]) ? [data.length / features[0], features[0]] : [data.length];
+    if (!shape.every(Number.isInteger))
+      throw new ShapeError(`x has ${data.length} numbers, but this model takes ${features[0]} per step`);
+    if (!integers) data = data instanceof Float32Array ? data : Float32Array.from(data);
+    if (features.length && last(shape) !== features[0])
+      throw new ShapeError(`x has shape ${shown(shape)}, but this model takes (T, ${features[0]}), or (T, B, ${features[0]}) in batches`);
+    const axes = shape.length - features.length, extra = hasTime ? 0 : 1 - axes;
+    if (hasTime && axes !== 1 && axes !== 2)
+      throw new ShapeError(`x has shape ${shown(shape)}, but this model takes ${shown(["T", ...features])}, or ${shown(["T", "B", ...features])} in batches`);
+    const batched = axes === 2, swapped = batched && this.batchFirst;
+    let steps = new Tensor(data, batched ? shape : [extra > 0 || !axes ? 1 : shape[0], 1, ...features]);
+    if (swapped) steps = swap(steps);
+    const output = (y) => {
+      const noTime = y.shape.length === 2;
+      if (!batched) return new Tensor(y.data, noTime ? y.shape.slice(1) : axes ? [y.shape[0], ...y.shape.slice(2)] : y.shape.slice(2));
+      return swapped && !noTime ? swap(y) : y;
+    };
+    return { steps, output };
+  }
+
+  forward(x, { state, lengths } = {}, visit = null) {
+    const after = [];
+    let y = x;
+    for (const layer of this.layers) {
+      if (layer instanceof Recurrent) {
+        const before = state?.[after.length] ?? {};
+        const result = layer.run(y, before, lengths, Boolean(visit));
+        visit?.(layer, y, result);
+        after.push(result.state);
+        y = result.y;
+      } else {
+        y = layer.run(y, lengths);
+      }
+    }
+    return { y, state: after };
+  }
+
+  run(x, options = {}) {
+    const { steps, output } = this.input(x);
+    return output(this.forward(steps, options).y);
+  }
+
+  stream() {
+    const reverse = this.recurrent.find((layer) => layer.D === 2);
+    if (reverse) throw new ArgumentError(`layer ${reverse.prefix.slice(0, -1)} is bidirectional and needs the whole sequence: it cannot stream`);
+    const stream = (x) => {
+      const { steps, output } = this.input(typeof x === "number" ? new Tensor(Int32Array.of(x), []) : x, false);
+      const { y, state } = this.forward(steps, { state: stream.state });
+      stream.state = state;
+      return output(y);
+    };
+    stream.state = null;
+    return stream;
+  }
+
+  trace(x, options = {}) {
+    const layers = {}, { steps } = this.input(x);
+    const { y, state } = this.forward(steps, options, (layer, _, result) => {
+      const [T, B] = result.y.shape, { D, H, P, recorded, gates } = layer, G = gates.length;
+      layer.suffixes.forEach((suffix, d) => {
+        const arrays = {}, pick = (from, count, k) => {
+          const to = new Float32Array(T * B * H);
+          for (let n = 0; n < T * B; n++) to.set(from.subarray(((d * T * B + n) * count + k) * H, ((d * T * B + n) * count + k + 1) * H), n * H);
+          return new Tensor(to, [T, B, H]);
+        };
+        gates.forEach((gate, k) => (arrays[gate] = pick(result.gates, recorded, k)));
+        if (layer.type === "LSTM") arrays.c = pick(result.gates, recorded, G);
+        const h = new Float32Array(T * B * P);
+        for (let n = 0; n < T * B; n++) h.set(result.y.data.subarray((n * D + d) * P, (n * D + d + 1) * P), n * P);
+        arrays.h = new Tensor(h, [T, B, P]);
+        gates.forEach((gate, k) => (arrays[`${gate}_preactivation`] = pick(result.sums, G, k)));
+        layers[layer.prefix + suffix.slice(1)] = arrays;
+      });
+    });
+    return new Trace(steps, y, layers, state);
+  }
+
+  clamp(changes) {
+    const all = [].concat(changes).map((change) => {
+      const layer = this.recurrent.find((each) => each.suffixes.some((suffix) => each.prefix + suffix.slice(1) === change.layer));
+      if (!layer) throw new ArgumentError(`layer=${change.layer}; expected one of ${this.names.join(", ")}`);
+      if (layer.type === "RNN" || !"ifozr".includes(change.gate) || !layer.gates.includes(change.gate))
+        throw new ArgumentError(`gate=${change.gate}, but only the sigmoid gates of a layer can be clamped: ${layer.gates.filter((gate) => "ifozr".includes(gate)).join(", ") || "an RNN has none"}`);
+      if (change.value !== 0 && change.value !== 1) throw new ArgumentError(`value=${change.value}; expected 0 or 1`);
+      if (change.unit != null && !(change.unit >= 0 && change.unit < layer.H)) throw new ArgumentError(`unit=${change.unit}; expected 0 to ${layer.H - 1}`);
+      return { ...change, of: layer, suffix: change.layer.slice(layer.prefix.length).replace(/^/, "_") };
+    });
+    const copy = Object.assign(Object.create(Model.prototype), this);
+    copy.layers = this.layers.map((layer) => {
+      const own = all.filter((change) => change.of === layer);
+      return own.length ? layer.clamped(own) : layer;
+    });
+    return copy;
+  }
+
+  gradient(x, dy, { state } = {}) {
+    const { steps } = this.input(x), inputs = [], before = new Map();
+    let y = steps;
+    for (const layer of this.layers) {
+      inputs.push(y);
+      if (layer instanceof Recurrent) before.set(layer, state?.[before.size] ?? {});
+      y = layer instanceof Recurrent ? layer.run(y, before.get(layer)).y : layer.run(y);
+    }
+    let gradient = dy instanceof Tensor ? new Tensor(dy.data, y.shape) : new Tensor(dy, y.shape);
+    for (let n = this.layers.length - 1; n >= 0; n--) {
+      const layer = this.layers[n];
+      if (layer instanceof Embedding) break;
+      if (layer instanceof Elementwise) throw new ArgumentError("Onward for JavaScript has no gradients of Softmax and Activation layers");
+      gradient = layer instanceof Recurrent ? layer.backward(inputs[n], gradient, before.get(layer)).dx : layer.backward(gradient, inputs[n]);
+    }
+    return gradient;
+  }
+}
+
+/** Swap the first two axes. */
+function swap({ data, shape: [A, B, ...rest] }) {
+  const n = size(rest), to = new data.constructor(data.length);
+  for (let a = 0; a < A; a++) for (let b = 0; b < B; b++) to.set(data.subarray((a * B + b) * n, (a * B + b + 1) * n), (b * A + a) * n);
+  return new Tensor(to, [B, A, ...rest]);
+}
+
+/** The numbers and the shape of nested arrays. */
+function nested(x) {
+  if (ArrayBuffer.isView(x)) return { data: x, shape: [x.length] };
+  if (!Array.isArray(x)) throw new ArgumentError(`x is ${x === null ? "null" : typeof x}; expected a Tensor, a typed array or nested arrays`);
+  const shape = [];
+  for (let level = x; Array.isArray(level) || ArrayBuffer.isView(level); level = level[0]) shape.push(level.length);
+  const data = Float32Array.from(x.flat(Infinity).flatMap((each) => (ArrayBuffer.isView(each) ? [...each] : [each])));
+  return new Tensor(data, shape);
+}
+
+// ---- Files ---------------------------------------------------------------------------------------------------------
+
+const ARRAYS = { F32: Float32Array, F16: Uint16Array, I8: Int8Array };
+
+/** The tensors of a safetensors file, and the description that Onward wrote into it. */
+function readSafetensors(bytes, name) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const length = bytes.byteLength >= 8 ? Number(view.getBigUint64(0, true)) : Infinity;
+  if (8 + length > bytes.byteLength)
+    throw new FileError(`${name} is not a complete safetensors file; expected one that Onward saved`);
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  const description = JSON.parse(header.__metadata__?.onward ?? "null");
+  if (!description) throw new FileError(`${name} has tensors but no model; expected a file that Onward saved with model.save`);
+  if (description.format !== 1) throw new FileError(`${name} has format ${description.format}, but this Onward reads format 1: upgrade Onward`);
+  delete header.__metadata__;
+  const tensors = {};
+  for (const [key, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
+    if (!(dtype in ARRAYS)) throw new DtypeError(`${name}: ${key} has dtype ${dtype}; Onward for JavaScript reads ${Object.keys(ARRAYS).join(", ")}`);
+    const part = bytes.slice(8 + length + from, 8 + length + to);
+    tensors[key] = new Tensor(new ARRAYS[dtype](part.buffer), shape);
+  }
+  return { tensors, description };
+}
+
+export const Onward = {
+  /** Open a model that Onward saved, from its URL or its bytes. */
+  async load(source, { wasm } = {}) {
+    await start(wasm);
+    const isUrl = typeof source === "string" || source instanceof URL;
+    const url = isUrl ? new URL(source, globalThis.location?.href ?? import.meta.url) : null;
+    const bytes = isUrl ? await read(url) : new Uint8Array(source.buffer ?? source, source.byteOffset ?? 0, source.byteLength);
+    const { tensors, description } = readSafetensors(bytes, isUrl ? url.href : "the file");
+    return new Model(description, tensors, description.vocabulary ?? null);
+  },
+};
