@@ -17,7 +17,7 @@ from ..layers.quantize import check_pair
 from ..layers.summary import table
 from . import memory
 from .declared import as_declared, check_open_axes
-from .graph import Graph, Input
+from .graph import Graph
 from .plan.builder import Weights
 from .plan.planner import Planner, constants_of
 from .simplification.simplify import simplify
@@ -118,22 +118,6 @@ class Model(Layer):
         shapes = {each.name: array.shape for each, array in pairs if isinstance(array, np.ndarray)}
         self._graph.sizes.check(shapes)
         return replaced, planner, arrays
-
-    @property
-    def declared_inputs(self) -> list[Input]:
-        """The inputs that a call must pass, with their dtypes and axes."""
-        return self._planner.graph.inputs
-
-    def checked_graph(self, *args: ArrayLike) -> tuple[Graph, list[Any]]:
-        """Return the graph that runs for these inputs, and the inputs in its order."""
-        if self._graph.is_recorded:
-            return Model(self._whole()).checked_graph(*args)
-        flat: tuple[Any, ...] = args
-        named: dict[str, Any] = {}
-        if self._graph.structure is not None:
-            flat, named = self._graph.structure.flatten(args, {})
-        _, planner, arrays = self._checked(flat, named)
-        return planner.graph, arrays
 
     def _whole(self, fixed: Mapping[str, Any] | None = None) -> Graph:
         """Return the graph for all sizes of the inputs, of which some may be fixed.

@@ -108,7 +108,13 @@ def _graph(model: Any, inputs: Sequence[NDArray[Any]]) -> tuple[Graph, list[NDAr
         if len(inputs) != len(graph.inputs):
             raise ArgumentError("the states of layers are compared from zeros only")
         return graph, list(inputs)
-    return model.checked_graph(*inputs)
+    if model._graph.is_recorded:
+        return _graph(Model(model._whole()), inputs)
+    args, named = tuple(inputs), dict[str, Any]()
+    if model._graph.structure is not None:
+        args, named = model._graph.structure.flatten(args, {})
+    _, planner, arrays = model._checked(args, named)
+    return planner.graph, arrays
 
 
 def example_inputs(models: Sequence[Any]) -> Mapping[str, NDArray[Any]]:
@@ -135,7 +141,7 @@ def _example(model: Any, size: int) -> dict[str, NDArray[Any]]:
         return {"x": rng.standard_normal((size, 2, model.step_shape[-1])).astype(np.float32)}
     inputs = {}
     sizes: dict[str, int] = {}
-    for declared in model.declared_inputs:
+    for declared in model._planner.graph.inputs:
         if declared.axes is None or declared.dtype is None:
             raise ArgumentError(f"the model does not declare the shape of {declared.name}")
         shape = []
