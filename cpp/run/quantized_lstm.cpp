@@ -63,8 +63,7 @@ void QuantizedLSTM::forward(const QuantizedSequence& s) const {
         if (s.h0) copy_rows(run->h[0], run->padded, s.h0 + d * B * H, H);
         if (s.c0) copy_rows(run->c, run->padded, s.c0 + d * B * H, H);
     };
-    // Integer products take about a quarter of the time of products in float32.
-    const int useful = worth_sharing(B, Cell::lstm, H, H / 4) ? int(std::min<Size>(num_threads(), blocks)) : 1;
+    const int useful = worth_sharing(B, Cell::lstm, H, H) ? int(std::min<Size>(num_threads(), blocks)) : 1;
     auto plan = [&](int parts) {
         run = std::make_unique<Run>(*this, s, parts);
         const FlushDenormals flush;
