@@ -88,7 +88,6 @@ class RandomModel:
             lambda: L.AveragePooling1D(2, strides=1, padding="same"),
             lambda: L.BatchNormalization(scale=self._flag(0.5)),
             lambda: L.LayerNormalization(center=self._flag(0.7)),
-            lambda: L.GroupNormalization(1),
             lambda: L.UnitNormalization(),
             lambda: L.Rescaling(0.7, offset=0.1),
             lambda: L.Masking(),
@@ -99,7 +98,11 @@ class RandomModel:
             lambda: L.ActivityRegularization(0.1),
         ]
         if self.is_3:
-            kinds += [lambda: L.RMSNormalization(), lambda: L.Conv1DTranspose(n, 3, padding="same")]
+            kinds += [
+                lambda: L.GroupNormalization(1),
+                lambda: L.RMSNormalization(),
+                lambda: L.Conv1DTranspose(n, 3, padding="same"),
+            ]
         return self._pick(kinds)()
 
     def _next(self, x: Any) -> Any:
