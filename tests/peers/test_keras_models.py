@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 from keras import layers as L
 from keras import ops
@@ -330,3 +331,31 @@ def test_a_model_in_json_opens_with_its_weights(suffix: str, tmp_path: Path) -> 
     expected = keras.tree.flatten(model(x_value))
     for got, wanted in zip(keras.tree.flatten(found), expected, strict=True):
         np.testing.assert_allclose(got, wanted.detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["masked", "branches"])
+def test_masked_and_branching_models_stream_quantize_and_export(name: str, tmp_path: Path) -> None:
+    x = keras.Input((None, F))
+    h = L.GRU(4, return_sequences=True)(L.Masking()(x) if name == "masked" else x)
+    y = L.Concatenate()([h, L.Dense(3, activation="tanh")(x)]) if name == "branches" else L.Dense(3)(h)
+    model = with_random_weights(keras.Model(x, L.LSTM(2, return_sequences=True)(y)))
+    model.save(tmp_path / "m.keras")
+    opened: Any = onward.load(tmp_path / "m.keras")
+    given = RNG.normal(size=(5, 9, F)).astype(np.float32)
+    for row, steps in enumerate(([0, 1], [-1, -2], [2, 4], [*range(9)])):
+        given[row, steps] = 0
+    expected = opened(given)
+    np.testing.assert_allclose(expected, model(given).detach().numpy(), rtol=2e-5, atol=2e-6)
+    stream = opened.stream(batch=5)
+    blocks = [stream(given[:, start:stop]) for start, stop in ((0, 1), (1, 6), (6, 9))]
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), expected)
+    pool = opened.pool(5)
+    ids = pool.open(5)
+    steps = [pool.step(ids, given[:, t]) for t in range(9)]
+    np.testing.assert_array_equal(np.stack(steps, axis=1), expected)
+    opened.quantize("int8", check=given, tolerance=0.05)
+    opened.export_onnx(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    (other,) = session.run(None, {session.get_inputs()[0].name: given})
+    np.testing.assert_allclose(other, expected, atol=1e-5)
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.onnx")(given), expected)
