@@ -45,15 +45,18 @@ test-aarch64 test-windows test-wasm: test-%: $(VENV)/.installed-test
 sanitize: | $(BIN)/python
 	$(BIN)/python tools/sanitize.py
 
-## Build Onward for JavaScript, src/onward/explore/page/onward.wasm, with Emscripten
-web: | $(BIN)/python
+## Build Onward for JavaScript, src/onward/tracing/page/onward.wasm, with Emscripten
+web: build/web/onward.wasm
+	cp build/web/onward.wasm src/onward/tracing/page/onward.wasm
+
+build/web/onward.wasm: $(wildcard web/* cpp/* cpp/*/* cpp/*/*/*) | $(BIN)/python
 	$(BIN)/pip install --quiet cmake
 	emcmake $(BIN)/python -m cmake -S web -B build/web
 	$(BIN)/python -m cmake --build build/web --parallel
-	cp build/web/onward.wasm src/onward/explore/page/onward.wasm
 
 ## Test Onward for JavaScript in Node, and the page of `onward explore` in Chromium
-test-web: $(VENV)/.installed-web test-wasm
+test-web: $(VENV)/.installed-web build/web/onward.wasm test-wasm
+	cmp build/web/onward.wasm src/onward/tracing/page/onward.wasm || { echo "onward.wasm is not up to date: run make web"; exit 1; }
 	$(BIN)/pytest tests/web
 
 SECONDS := 5

@@ -3,6 +3,7 @@
     python bench/quantized.py                       # the grid of docs/benchmarks/quantized.md
     python bench/quantized.py --only "100, 1, 512"  # one T, B, H
     python bench/quantized.py --cells               # LSTM, GRU and RNN, only Onward
+    python bench/quantized.py --models              # whole models, only Onward
 
 Prints a table: microseconds per call and, in parentheses, the largest difference of the outputs of the first
 call from those of Onward in float32.
@@ -10,6 +11,7 @@ call from those of Onward in float32.
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +129,39 @@ def measure(kind: str, T: int, B: int, H: int, peers: bool, rounds: int) -> None
     print("| " + " | ".join([kind, f"{T}, {B}, {H}", *columns]) + " |", flush=True)
 
 
+def measure_models(rounds: int) -> None:
+    """Print the time of a call and the size of the file of whole models in each precision."""
+    from models import generated
+
+    import onward
+
+    print("| model | float32, µs | float16 | int8 | float32, KB | float16 | int8 |")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for model in generated(folder):
+            whole: Any = onward.load(model.path)
+            precisions = {"float32": whole, **{p: whole.quantize(p) for p in ONWARD_PRECISIONS[1:]}}
+            runs = {p: partial(each, **model.inputs) for p, each in precisions.items()}
+            for p, each in precisions.items():
+                runs[p]()  # builds the plan
+                each.save(folder / p)
+            times = interleaved(runs, rounds, 0.05)
+            sizes = [f"{(folder / p).stat().st_size / 1e3:,.0f}" for p in precisions]
+            columns = [model.name, *(f"{times[p]:,.1f}" for p in precisions), *sizes]
+            print("| " + " | ".join(columns) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", help='measure one T, B, H of the grid, such as "100, 1, 512"')
     parser.add_argument("--cells", action="store_true", help="also measure GRU and RNN, without the peers")
+    parser.add_argument("--models", action="store_true", help="measure whole models, without the peers")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    if options.models:
+        return measure_models(options.rounds)
     set_threads(1, [] if options.cells else ["torch"])
     print(f"{_core.isa()}; the last two columns are the speedups of int8 and float16")
     for kind in ("lstm", "gru", "rnn") if options.cells else ("lstm",):

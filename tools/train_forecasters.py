@@ -1,12 +1,14 @@
-"""Train the forecasters of the page `onward explore`: an LSTM and an RNN that continue a curve.
+"""Train the small models of the page `onward explore`: each as an LSTM and as an RNN, for comparison.
 
-    python tools/train_forecasters.py src/onward/explore/page/models
+    python tools/train_forecasters.py src/onward/tracing/page/models
 
-Both learn the same curves: a sine or a triangle wave with a period of 8 to 40 steps,
-plus a slower wave.
+The forecaster predicts the next value of a curve: a sine or a triangle wave with a period of 8 to 40 steps,
+plus a slower wave. The latch returns the last pulse that it has read, however long ago;
+its models are also saved before training.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,53 +16,65 @@ import numpy as np
 import onward
 from onward import train
 
-STEPS, CURVES, HIDDEN, EPOCHS = 100, 3000, 32, 40
+STEPS, SEQUENCES, EPOCHS, FORGET_BIAS = 100, 3000, 40, 3
 
 
-def curves(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Random curves (count, STEPS + 1) between about -1 and 1."""
+def waves(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random curves and the value that follows each step, both (T, N, 1)."""
     t = np.arange(STEPS + 1)
-    result = np.empty((count, STEPS + 1), np.float32)
-    for curve in result:
+    curves = np.empty((count, STEPS + 1), np.float32)
+    for curve in curves:
         turns = t / rng.uniform(8, 40) + rng.uniform(0, 1)
         wave = np.sin(2 * np.pi * turns) if rng.random() < 0.6 else 4 * np.abs(turns % 1 - 0.5) - 1
         slow = np.sin(2 * np.pi * (t / rng.uniform(40, 90) + rng.uniform(0, 1)))
         curve[:] = rng.uniform(0.3, 0.7) * wave + rng.uniform(0, 0.3) * slow
-    return result + rng.normal(0, 0.01, result.shape).astype(np.float32)
+    curves += rng.normal(0, 0.01, curves.shape).astype(np.float32)
+    return curves[:, :-1].T[..., None], curves[:, 1:].T[..., None]
+
+
+def pulses(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rare pulses of any height between zeros, and the last pulse at each step, both (T, N, 1)."""
+    heights = rng.choice([-1.0, 1.0], (STEPS, count)) * rng.uniform(0.2, 1, (STEPS, count))
+    x = np.where(rng.random((STEPS, count)) < 0.03, heights, 0)
+    last = np.zeros_like(x)
+    for t in range(STEPS):
+        last[t] = np.where(x[t] != 0, x[t], last[t - 1] if t else 0)
+    return x[..., None].astype(np.float32), last[..., None].astype(np.float32)
+
+
+TASKS: dict[str, tuple[Callable[..., tuple[np.ndarray, np.ndarray]], int]] = {
+    "forecaster": (waves, 32),
+    "latch": (pulses, 16),
+}
 
 
 def main(folder: Path) -> None:
-    """Train both models and write them to the folder."""
+    """Train all models and write them to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    training, test = curves(rng, CURVES), curves(rng, 200)
-    for name, kind in {"forecaster": onward.LSTM, "forecaster_rnn": onward.RNN}.items():
-        model = onward.Sequential(kind(1, HIDDEN, rng=1), onward.Linear(HIDDEN, 1, rng=2))
-        x, y = steps(training)
-        train.fit(
-            model,
-            (x, y),
-            loss="mse",
-            optimizer=train.Adam(4e-3),
-            schedule=train.OneCycleLR(cycle_momentum=False),
-            epochs=EPOCHS,
-            max_norm=1.0,
-            rng=3,
-        )
-        x, y = steps(test)
-        error = float(np.sqrt(np.mean((model(x) - y)[20:] ** 2)))
-        print(f"{name}: root mean square error {error:.3f}; repeating the last value {repeat(test):.3f}")
-        model.save(folder / f"{name}.safetensors")
-
-
-def repeat(test: np.ndarray) -> float:
-    """The error of the forecast that repeats the last value."""
-    return float(np.sqrt(np.mean(np.diff(test, axis=1)[:, 20:] ** 2)))
-
-
-def steps(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The input at each step and the value that follows it, both (T, N, 1)."""
-    return rows[:, :-1].T[..., None], rows[:, 1:].T[..., None]
+    for name, (data, hidden) in TASKS.items():
+        rng = np.random.default_rng(0)
+        training, (x, y) = data(rng, SEQUENCES), data(rng, 200)
+        for suffix, kind in {"": onward.LSTM, "_rnn": onward.RNN}.items():
+            model = onward.Sequential(kind(1, hidden, rng=1), onward.Linear(hidden, 1, rng=2))
+            if kind is onward.LSTM:  # forget gates that start open learn to remember (Jozefowicz et al. 2015)
+                bias = model.state_dict()["0.bias_ih_l0"]
+                bias[hidden : 2 * hidden] += FORGET_BIAS
+                model.load_state_dict({"0.bias_ih_l0": bias}, strict=False)
+            if name == "latch":
+                model.save(folder / f"{name}{suffix}_start.safetensors")
+            train.fit(
+                model,
+                training,
+                loss="mse",
+                optimizer=train.Adam(1e-2),
+                schedule=train.OneCycleLR(cycle_momentum=False),
+                epochs=EPOCHS,
+                max_norm=1.0,
+                rng=3,
+            )
+            error = float(np.sqrt(np.mean((model(x) - y)[20:] ** 2)))
+            print(f"{name}{suffix}: root mean square error {error:.3f}")
+            model.save(folder / f"{name}{suffix}.safetensors")
 
 
 if __name__ == "__main__":

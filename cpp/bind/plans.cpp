@@ -104,24 +104,98 @@ public:
     }
 
     std::optional<nb::tuple> call(const nb::tuple& arguments, const nb::dict& named, const nb::tuple& outputs) const {
-        const size_t n = arguments.size();
-        if (n + named.size() != names.size()) return {};
         Buffers buffers;
+        const Entry* entry = find(arguments, named, buffers);
+        if (!entry) return {};
+        return run(*entry, buffers.held, outputs);
+    }
+
+    // Runs the body of a loop up to `count` times, from (i, condition, *carried, *others) to (condition, *carried,
+    // *scanned). Returns how often it ran, the last condition, the carried arrays, and the scanned ones of all runs.
+    std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> repeat(Size count, const nb::tuple& arguments,
+                                                                       size_t carried) const {
+        Buffers buffers;
+        const Entry* entry = find(arguments, {}, buffers);
+        if (!entry || !is_loop(*entry, buffers.held, carried)) return {};
+        Plan& plan = *nb::inst_ptr<Plan>(entry->plan);
+        std::vector<std::byte*> spaces{nullptr, memory_of<std::byte>(entry->constants)};
+        for (size_t i = 0; i < names.size(); i++)
+            if (!entry->inputs[i].value) spaces.push_back((std::byte*)buffers.held[i].buf);
+        const size_t first_output = spaces.size(), first_carried = entry->inputs[1].value ? 3 : 4;
+        int64_t number;
+        std::memcpy(&number, buffers.held[0].buf, sizeof number);
+        bool condition = true;
+        spaces[2] = (std::byte*)&number;
+        spaces.push_back((std::byte*)&condition);
+        std::vector<nb::object> states[2], scanned;  // a run reads one set of states and writes the other
+        std::vector<Size> strides;
+        for (size_t i = 1; i < entry->outputs.size(); i++) {
+            const Output& output = entry->outputs[i];
+            if (i <= carried) {
+                for (auto& set : states) set.push_back(numpy().empty(output.shape, output.dtype));
+                spaces.push_back(memory_of<std::byte>(states[0].back()));
+            } else {
+                scanned.push_back(numpy().empty(nb::make_tuple(count) + output.shape, output.dtype));
+                strides.push_back(nb::cast<Size>(scanned.back().attr("nbytes")) / count);
+                spaces.push_back(memory_of<std::byte>(scanned.back()));
+            }
+        }
+        std::vector<std::byte*> memory[2];
+        for (int set : {0, 1})
+            for (const nb::object& state : states[set]) memory[set].push_back(memory_of<std::byte>(state));
+        Size runs = 0;
+        {
+            const nb::gil_scoped_release release;
+            while (runs < count && condition) {
+                std::copy(memory[runs % 2].begin(), memory[runs % 2].end(), spaces.begin() + first_output + 1);
+                plan.run(spaces);
+                std::copy(memory[runs % 2].begin(), memory[runs % 2].end(), spaces.begin() + first_carried);
+                for (size_t i = 0; i < strides.size(); i++) spaces[first_output + 1 + carried + i] += strides[i];
+                runs++, number++;
+            }
+        }
+        return std::tuple{runs, condition, tuple_of(states[(runs - 1) % 2]), tuple_of(scanned)};
+    }
+
+private:
+    // The plan for these inputs, whose buffers it adds, or null.
+    const Entry* find(const nb::tuple& arguments, const nb::dict& named, Buffers& buffers) const {
+        const size_t n = arguments.size();
+        if (n + named.size() != names.size()) return nullptr;
         buffers.held.reserve(names.size());
         for (size_t i = 0; i < names.size(); i++)
             if (!buffers.add(i < n ? arguments[i].ptr() : PyDict_GetItemWithError(named.ptr(), names[i].ptr()))) {
                 PyErr_Clear();
-                return {};
+                return nullptr;
             }
         for (const Entry& entry : entries) {
             bool fits = true;
             for (size_t i = 0; fits && i < names.size(); i++) fits = entry.inputs[i].accepts(buffers.held[i]);
-            if (fits) return run(entry, buffers.held, outputs);
+            if (fits) return &entry;
         }
-        return {};
+        return nullptr;
     }
 
-private:
+    // Whether the states of a loop's body have the same shapes and dtypes before and after it.
+    static bool is_loop(const Entry& entry, const std::vector<Py_buffer>& inputs, size_t carried) {
+        const auto& [in, out] = std::tie(entry.inputs, entry.outputs);
+        if (in.size() < 2 + carried || out.size() < 1 + carried || in[0].value || in[0].dtype != DType::int64 ||
+            !in[0].shape.empty() || out[0].target.dtype != DType::boolean || !out[0].target.shape.empty())
+            return false;
+        for (size_t i = 0; i < carried; i++) {
+            const Input &before = in[2 + i], &after = out[1 + i].target;
+            if (before.value || before.dtype != after.dtype || before.shape != after.shape) return false;
+        }
+        return std::all_of(inputs.begin(), inputs.end(), is_contiguous);
+    }
+
+    static nb::tuple tuple_of(const std::vector<nb::object>& items) {
+        nb::tuple result = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(items.size())));
+        for (size_t i = 0; i < items.size(); i++)
+            PyTuple_SetItem(result.ptr(), Py_ssize_t(i), nb::object(items[i]).release().ptr());
+        return result;
+    }
+
     // Whether the arrays of a call are as large as the spaces of the plan.
     bool fits(const Entry& entry) const {
         const std::vector<Size>& needed = nb::cast<Plan&>(entry.plan).core.sizes();
@@ -186,7 +260,10 @@ void bind_plans(nb::module_& m) {
         .def(nb::init<std::vector<nb::str>, const std::vector<EntryIn>&>(), "names"_a, "plans"_a)
         .def("__call__", &Plans::call, "arguments"_a, "named"_a, "outputs"_a = nb::make_tuple(),
              "Run the plan for these inputs and return its outputs, or None if there is none. Arrays of `outputs` that "
-             "fit hold the results.");
+             "fit hold the results.")
+        .def("repeat", &Plans::repeat, "count"_a, "arguments"_a, "carried"_a,
+             "Run the body of a loop up to count times, while its condition is true. Return how often it ran, the last "
+             "condition, the carried arrays and the scanned ones, or None if there is no plan.");
 }
 
 }  // namespace python

@@ -68,7 +68,7 @@ def test_the_example_of_a_help_runs(
     ("arguments", "hint"),
     [
         (["rn"], "no such command: 'rn'. Did you mean 'run'?"),
-        (["walk"], "The commands are run, trace, train,"),
+        (["walk"], "The commands are run, trace, explore,"),
         (["info", "vowls"], "Did you mean 'vowels'?"),
         (["run", "vowels", "japanese_vowel_test"], "Did you mean 'japanese_vowels_test'"),
         (["score", "vowels", "japanese_vowels_tset"], "Did you mean 'japanese_vowels_test'"),

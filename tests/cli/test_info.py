@@ -53,9 +53,9 @@ def test_json_lists_every_weight() -> None:
 def test_info_counts_the_bytes_of_a_quantized_model(tmp_path: Path, precision: str, size: int) -> None:
     path = tmp_path / "small.safetensors"
     onward.Sequential(onward.LSTM(12, 32), onward.Linear(32, 9)).quantize(precision).save(path)
-    reported, rest = report("info", path), 4 * (2 * 128 + 9 * 33)  # biases, and Linear, are float32
-    scales = 4 * 2 * 128 if precision == "int8" else 0
-    assert reported["bytes"] == size * 128 * (12 + 32) + scales + rest < reported["file_bytes"]
+    reported, rest = report("info", path), 4 * (2 * 128 + 9)  # biases are float32
+    scales = 4 * (2 * 128 + 9) if precision == "int8" else 0
+    assert reported["bytes"] == size * (128 * (12 + 32) + 9 * 32) + scales + rest < reported["file_bytes"]
     output = invoke("info", path).output
     assert f"LSTM ({precision})" in output and f"{reported['bytes'] / 1000:,.1f} kB" in output
 

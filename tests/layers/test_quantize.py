@@ -16,6 +16,8 @@ from support.cases import Case, Inputs, inputs_of, layer_of, run
 import onward
 from onward import _core, bundled
 from onward.errors import ArgumentError, DtypeError, FileError, PrecisionError
+from onward.graph.of_layers import graph_of
+from onward.graph.plan.planner import Planner
 
 both_precisions = pytest.mark.parametrize("precision", ["float16", "int8"])
 
@@ -226,6 +228,71 @@ def test_a_saved_state_is_bound_to_its_precision(tmp_path: Path, precision: str)
         stream.load(tmp_path / "state")
 
 
+# ---- Layers other than recurrent ones ----------------------------------------------------------------------
+
+OTHERS: dict[str, tuple[Any, Any]] = {
+    "linear": (lambda: onward.Linear(33, 70, rng=0), numbers("float32", 5, 3, 33)),
+    "conv1d": (lambda: onward.Conv1d(6, 4, 3, 2, 1, 2, groups=2, rng=0), numbers("float32", 5, 6, 40)),
+    "conv2d": (lambda: onward.Conv2d(3, 5, (3, 2), padding=1, rng=0), numbers("float32", 2, 3, 9, 11)),
+    "embedding": (lambda: onward.Embedding(17, 7, rng=0), np.arange(17).reshape(1, 17)),
+}
+every_other = pytest.mark.parametrize("name", OTHERS)
+
+
+@every_other
+def test_float16_weights_of_any_layer_give_the_bits_of_the_rounded_weights(isa: str, name: str) -> None:
+    make, x = OTHERS[name]
+    layer, rounded = make(), make()
+    weights = layer.state_dict()
+    rounded.load_state_dict({**weights, "weight": weights["weight"].astype(np.float16)})
+    np.testing.assert_array_equal(layer.quantize("float16")(x), rounded(x))
+
+
+@every_other
+def test_int8_weights_of_any_layer_approximate_float32(isa: str, name: str) -> None:
+    make, x = OTHERS[name]
+    error = np.abs(make().quantize("int8")(x) - make()(x))
+    assert 1e-5 < error.max() < 0.05
+
+
+def test_an_int8_linear_layer_sums_products_of_quantized_rows(isa: str) -> None:
+    make, x = OTHERS["linear"]
+    small = make().quantize("int8")
+    w, y = small.state_dict(), small(x)
+    for place in np.ndindex(5, 3):
+        expected = product(w["weight"], w["weight_scale"], x[place]) + w["bias"]
+        np.testing.assert_allclose(y[place], expected, rtol=1e-6, atol=1e-6)
+
+
+@every_other
+@both_precisions
+def test_any_quantized_layer_has_the_same_bits_alone_saved_pickled_and_in_a_graph(
+    tmp_path: Path, name: str, precision: str
+) -> None:
+    make, x = OTHERS[name]
+    small = make().quantize(precision)
+    y = small(x)
+    assert_bitwise([y], [np.concatenate([small(row[None]) for row in x])])
+    small.save(tmp_path / "layer")
+    assert_bitwise([y, y], [onward.load(tmp_path / "layer")(x), pickle.loads(pickle.dumps(small))(x)])
+    (of_graph,) = Planner(graph_of(small))(x)
+    assert_bitwise([y], [of_graph])
+    with pytest.raises(ArgumentError, match="already quantized"):
+        small.quantize(precision)
+
+
+@pytest.mark.parametrize("name", ["linear", "embedding"])
+def test_quantized_layers_have_no_gradients(name: str) -> None:
+    make, x = OTHERS[name]
+    with pytest.raises(ArgumentError, match="has no gradients: quantized weights"):
+        make().quantize("int8").forward(x)
+
+
+def test_a_depthwise_convolution_is_not_quantized() -> None:
+    layer = onward.Conv1d(6, 6, 3, groups=6, rng=0)
+    assert layer.quantize("int8").state_dict()["weight"].dtype == np.float32
+
+
 # ---- Files, copies and state dicts -------------------------------------------------------------------------
 
 
@@ -319,7 +386,7 @@ def test_invalid_arguments_are_rejected() -> None:
         layer.quantize("int8").quantize("float16")
     with pytest.raises(DtypeError, match="computes in float64, but quantized models compute in float32"):
         onward.RNN(5, 8, dtype="float64").quantize("int8")
-    with pytest.raises(ArgumentError, match="matrices of 131073 columns, but int8 supports at most 131072"):
+    with pytest.raises(ArgumentError, match="has 131073 columns, but int8 supports at most 131072"):
         onward.RNN(2**17 + 1, 1).quantize("int8")
 
 

@@ -42,6 +42,14 @@ def test_a_quantized_model_is_small_close_and_saved_unchanged(
         np.testing.assert_array_equal(y, same)
 
 
+def test_the_steps_of_an_unrolled_loop_share_one_quantized_layer() -> None:
+    model, _ = opened("translator")
+    nodes = model.quantize("int8")._graph.nodes
+    layers = [node.attributes["layer"] for node in nodes if node.operation == "Step"]
+    assert len(layers) == 8
+    assert len(set(map(id, layers))) == 1
+
+
 def product(W: Any, operation: str = "MatMul", **attributes: Any) -> Model:
     graph = Graph()
     x = graph.add_input("x", np.float32)

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from support import ROOT
 from support.sequence_graphs import detector, normal, stepper
-from support.serving import RawClient, serving
+from support.serving import RawClient, mixer, serving, unbatched
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -39,26 +41,35 @@ def visit(
 
 @pytest.mark.parametrize(
     ("model", "options", "features"),
-    [(onward.LSTM(3, 7, rng=0), {}, 3), (detector(5), {}, 5), (stepper(), {"rate": 1}, 4)],
-    ids=["layers", "sequence", "named carries"],
+    [
+        (onward.LSTM(3, 7, rng=0), {}, 3),
+        (detector(6), {}, 6),
+        (unbatched(), {}, 5),
+        (stepper(), {"rate": 1}, 4),
+        (mixer(), {}, 4),
+    ],
+    ids=["layers", "sequence", "no batch", "named carries", "combined rows"],
 )
 def test_run_scores_whole_sequences(model: Any, options: dict[str, Any], features: int) -> None:
     sequences = [normal(np.random.default_rng(T), T, features) for T in (1, 20, 7)]
+    answered = (2, 4) if options else (1, 4)
 
     def expected(x: np.ndarray) -> np.ndarray:
-        if options:
+        if features == 4:
             stream = model.stream(**options)
-            return np.stack([stream(x_t[None])[:, 0] for x_t in x])
-        return model(x[None])[0] if features == 5 else model(x)[0]
+            return np.stack([stream(x_t[None]) for x_t in x]).reshape(len(x), *answered)
+        return model(x[None])[0] if features == 6 else model(x) if features == 5 else model(x)[0]
 
     async def session(client: httpx.AsyncClient, service: Service) -> None:
         for x in sequences:
             answer = await client.post("/run", content=x.tobytes(), headers=BINARY)
             assert answer.content == expected(x).tobytes()
         (name,) = [port.name for port in service.steps.inputs.ports]
-        answer = await client.post("/run", json={name: sequences[1].tolist()})
+        shape = service.steps.inputs.ports[0].shape
+        as_json = [x.reshape(-1, *shape).tolist() for x in sequences]
+        answer = await client.post("/run", json={name: as_json[1]})
         assert answer.json() == {"y": expected(sequences[1]).tolist()}
-        answer = await client.post("/run", json={"sequences": [x.tolist() for x in sequences]})
+        answer = await client.post("/run", json={"sequences": as_json})
         assert answer.json() == {"sequences": [{"y": expected(x).tolist()} for x in sequences]}
 
     visit(model, session, options)
@@ -166,21 +177,49 @@ def test_handshakes_that_are_no_websocket_are_refused() -> None:
             ("/stream", {**upgrade, "Sec-WebSocket-Version": "12"}, 400),
             ("/elsewhere", {**upgrade, "Sec-WebSocket-Version": "13"}, 404),
             ("/stream", {}, 404),
+            ("/stream", {**upgrade, "Sec-WebSocket-Version": "13", "Origin": "http://["}, 400),
         ):
             assert (await client.get(path, headers=headers)).status_code == status
 
     visit(onward.LSTM(3, 7), session)
 
 
-def test_the_client_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def code_of_the_page(language: str, address: str) -> str:
+    """The client in a language, for a server at an address."""
     page = (ROOT / "docs" / "how_to" / "serve.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    return code.replace("127.0.0.1:8000", address)
+
+
+def test_the_client_in_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
     model = onward.LSTM(12, 7, rng=0)
 
     async def session(client: httpx.AsyncClient, service: Service) -> None:
-        ours = code.replace("127.0.0.1:8000", client.base_url.netloc.decode())
-        await asyncio.to_thread(exec, compile(ours, "serve.md", "exec"), {})
+        code = code_of_the_page("python", client.base_url.netloc.decode())
+        await asyncio.to_thread(exec, compile(code, "serve.md", "exec"), {})
 
     visit(model, session)
     y, _ = model(np.ones((100, 12), np.float32))
     assert str(y[-1]) in capsys.readouterr().out
+
+
+def test_the_client_in_javascript_runs() -> None:
+    node = [shutil.which("node") or "node", "--experimental-websocket"]
+    try:
+        subprocess.run([*node, "-e", "new WebSocket('ws://127.0.0.1:1').onerror = () => {}"], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs Node 20.10 or later, which has WebSockets")
+    model = onward.LSTM(12, 3, rng=0)
+
+    async def session(client: httpx.AsyncClient, service: Service) -> None:
+        code = (
+            code_of_the_page("js", client.base_url.netloc.decode()) + "setTimeout(() => stream.close(), 1000)"
+        )
+        ran = await asyncio.to_thread(
+            subprocess.run, [*node, "-e", code], capture_output=True, text=True, check=True
+        )
+        y, _ = model(np.ones((1, 12), np.float32))
+        numbers = re.findall(r"Float32Array\(3\) \[([^]]+)\]", ran.stdout)
+        np.testing.assert_array_equal(np.float32(numbers[0].split(",")), y[0])
+
+    visit(model, session)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.sequence_graphs import detector, normal, stepper
-from support.serving import RawClient, mixer, serving
+from support.serving import RawClient, mixer, serving, unbatched
 
 import onward
 from onward.errors import FileError
@@ -39,9 +39,10 @@ async def drain(client: RawClient) -> tuple[list[bytes], tuple[int, str]]:
         (onward.LSTM(3, 7, rng=0), {}, 3),
         (stepper(), {"rate": 1}, 4),
         (detector(5), {}, 5),
+        (unbatched(), {}, 5),
         (mixer(), {}, 4),
     ],
-    ids=["layers", "named carries", "sequence", "separate streams"],
+    ids=["layers", "named carries", "sequence", "no batch", "combined rows"],
 )
 def test_stop_in_the_middle_of_a_tick_answers_it_and_keeps_the_streams(
     model: Any, options: dict[str, Any], features: int, tmp_path: Path
@@ -81,7 +82,7 @@ def test_stop_in_the_middle_of_a_tick_answers_it_and_keeps_the_streams(
                 for x_t in x[3:]:
                     collected.append((await client.step(x_t[i])).tobytes())
                 stream = model.stream(**options)
-                rows = x[:, i] if features == 3 else x[:, i, None]
+                rows = x[:, i] if features == 3 else x[:, i, None]  # as a step, or as a block or batch of one
                 if features == 5:
                     assert b"".join(collected) == np.concatenate([stream(row) for row in rows]).tobytes()
                 else:
@@ -95,6 +96,7 @@ def test_streams_that_expired_while_the_server_was_down_are_closed(tmp_path: Pat
     model = onward.LSTM(3, 7, rng=0)
     service = Service("m", steps_of(model, {}), keep=0.2, states=tmp_path / "s")
     asyncio.run(_stopped(service))
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600  # the ids are secret
     assert len(Service("m", steps_of(model, {}), keep=0.2, states=tmp_path / "s").sessions) == 1
     time.sleep(0.3)
     late = Service("m", steps_of(model, {}), keep=0.2, states=tmp_path / "s")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.sequence_graphs import detector, normal, stepper
-from support.serving import RawClient, client_frame, mixer, serving
+from support.serving import RawClient, client_frame, mixer, serving, unbatched
 from websockets.asyncio.client import connect
 
 import onward
@@ -61,9 +61,18 @@ def test_two_thousand_clients_get_the_bits_of_the_model() -> None:
         (token_model(), {}, ()),
         (stepper(), {"rate": 2}, (4,)),
         (detector(5), {}, (5,)),
+        (unbatched(), {}, (5,)),
         (mixer(), {}, (1, 4)),
     ],
-    ids=["layers", "float64", "tokens", "named carries", "sequence with a stride", "separate streams"],
+    ids=[
+        "layers",
+        "float64",
+        "tokens",
+        "named carries",
+        "sequence with a stride",
+        "no batch",
+        "combined rows",
+    ],
 )
 def test_models_of_every_kind_stream_blocks_of_any_length(
     model: Any, options: dict[str, Any], shape: tuple[int, ...]
@@ -299,3 +308,17 @@ def test_an_unexpected_error_closes_one_connection_and_is_logged(
 
     np.testing.assert_array_equal(run(session()), model(x)[0])
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_client_that_ignores_the_close_frame_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onward.serve.connection.CLOSE_SECONDS", 0.1)
+
+    async def session() -> None:
+        async with serving(small_model()) as (service, address):
+            client = await RawClient.connect(address)
+            client.send(b"1")
+            while service.connections:
+                client.send(bytes(12))
+                await asyncio.sleep(0.01)
+
+    run(session())

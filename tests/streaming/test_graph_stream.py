@@ -12,6 +12,7 @@ from support.sequence_graphs import normal, stepper
 import onward
 from onward import errors
 from onward.graph import Graph, Input, Model
+from onward.tables import inference
 
 RNG = np.random.default_rng(0)
 
@@ -208,3 +209,30 @@ def test_a_call_with_out_allocates_nothing_that_grows_with_the_model() -> None:
         tracemalloc.stop()
     assert sizes[1] <= sizes[0] + 256
     assert sizes[1] < 2048
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_graph_with_states_as_inputs_runs_and_streams_over_its_sequences(batch_first: bool) -> None:
+    graph, dtype = Graph(), np.dtype(np.float32)
+    axes = ("batch", "time", 4) if batch_first else ("time", "batch", 4)
+    x, h = graph.add_input("x", dtype, axes), graph.add_input("h0", dtype, (1, "batch", 7))
+    steps = graph.add("Transpose", x, perm=[1, 0, 2]) if batch_first else x
+    y, h_n = graph.add_all("Recurrent", (steps, "", h), 2, layer=onward.GRU(4, 7, rng=0))
+    twice = graph.add("Add", y, graph.add("Sin", y))  # not a chain of layers; time first
+    graph.outputs = (twice, h_n)
+    graph.declared_outputs = (Input("y", dtype, ("time", "batch", 7)), Input("hn", dtype, (1, "batch", 7)))
+    model, sequences = Model(graph), [normal(np.random.default_rng(i), 3 + i % 2, 4) for i in range(5)]
+    alone = []
+    for sequence in sequences:
+        whole = sequence[None] if batch_first else sequence[:, None]
+        alone.append(model(whole, np.zeros((1, 1, 7), dtype))[0][:, 0])
+    found: dict[int, Any] = {}
+    for rows, outputs in inference.outputs(model, sequences):
+        found |= zip(rows.tolist(), outputs, strict=True)
+    stream = model.stream()
+    for place, sequence in enumerate(sequences):
+        np.testing.assert_array_equal(found[place], alone[place])
+        stream.reset()
+        np.testing.assert_array_equal([stream(x_t) for x_t in sequence], alone[place])
+    with pytest.raises(errors.SignatureError, match="missing inputs: h0"):
+        model(sequences[0][None])

@@ -32,3 +32,6 @@ class _Body(partial[tuple[Any, ...]]):
 
     graph: Graph
     limit: MemoryLimit
+
+    def repeat(self, *arguments: Any) -> None:
+        """Leave each iteration to NumPy."""

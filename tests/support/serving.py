@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+import onward
 from onward.graph import Graph, Input, Model
 from onward.serve.app import Server, listen
 from onward.serve.service import Limits, Service
@@ -24,6 +25,18 @@ def mixer() -> Model:
     after = graph.add("Tanh", graph.add("Add", x, mean), output="hn")
     graph.outputs = (graph.add("Identity", after, output="y"), after)
     graph.declared_outputs = (Input("y", dtype, ("batch", 4)), Input("hn", dtype, ("batch", 4)))
+    return Model(graph)
+
+
+def unbatched() -> Model:
+    """A GRU over x (time, features), scaled over the features; its input has no batch axis."""
+    graph, dtype = Graph(), np.dtype(np.float32)
+    x = graph.add_input("x", dtype, ("time", 5))
+    axis = graph.add_constant(np.array([1]))
+    rows, layer = graph.add("Unsqueeze", x, axis), onward.GRU(5, 7, rng=0)
+    y = graph.add_all("Recurrent", (rows, ""), 2, layer=layer)[0]
+    y = graph.add("Softmax", graph.add("Squeeze", y, axis), axis=-1, output="y")
+    graph.outputs, graph.declared_outputs = (y,), (Input("y", dtype, ("time", 7)),)
     return Model(graph)
 
 

@@ -1,6 +1,6 @@
 // Runs each case of a JSON file in Node and prints the outputs: node answers.mjs CASES.json
 import { readFile } from "node:fs/promises";
-import { Onward, Tensor } from "../../src/onward/explore/page/onward.js";
+import { Onward, Tensor } from "../../src/onward/tracing/page/onward.js";
 
 const base64 = (array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString("base64");
 const plain = ({ data, shape }) => ({ data: base64(data), shape });

@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import generated
 import lessons
 
+from onward.cli import explore
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 # Files outside of docs that are pages of the site, and where.
@@ -37,7 +39,7 @@ equations: list[str] = []
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that are not in docs, the outputs of the lessons and the notebooks."""
+    """Add the pages that are not in docs, the outputs of the lessons, the notebooks and `onward explore`."""
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         if source.endswith(".py"):
@@ -54,6 +56,8 @@ def on_files(files: Files, config: Any) -> Files:
             files.append(File.generated(config, f"learn/{name}", content=picture))
         content = nbformat.writes(notebook)
         files.append(File.generated(config, f"learn/{lesson.stem}.ipynb", content=content))
+    for name, content in explore.site(None).items():
+        files.append(File.generated(config, f"explore/{name}", content=content))
     return files
 
 
@@ -64,7 +68,9 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
         name = posixpath.basename(place).removesuffix(".md")
         note = f"[Download the notebook]({name}.ipynb){{ .md-button }}"
         markdown = f"{texts[place]}\n\n{note}\n"
-    markdown = re.sub(r"<!-- generate: (.*?) -->", lambda match: generated.PARTS[match[1]](), markdown)
+    markdown = re.sub(
+        r"^<!-- generate: (.*) -->$", lambda match: generated.PARTS[match[1]](), markdown, flags=re.MULTILINE
+    )
     return _outside_code(markdown, lambda text: _equations(_links(text, place)))
 
 
@@ -101,8 +107,10 @@ def _links(text: str, place: str) -> str:
 def _equations(text: str) -> str:
     def keep(match: re.Match[str]) -> str:
         display = "block" if match[0].startswith("$$") else "inline"
-        latex = match[0].strip("$").replace("\\;", " ").replace("\\!", "").replace("\\\n", "\\\\\n")
+        latex = " ".join(match[0].strip("$").split()).replace("\\;", " ").replace("\\!", "")
         equations.append(convert(latex, display=display))
         return f"EQUATION{len(equations) - 1}END"
 
-    return re.sub(r"\$\$.+?\$\$|(?<![\w$\\])\$[^\s$](?:[^$\n]*[^\s$])?\$(?!\w)", keep, text, flags=re.DOTALL)
+    return re.sub(
+        r"\$\$.+?\$\$|(?<![\w$\\])\$[^\s$](?:(?:(?!\n\n)[^$])*[^\s$])?\$(?!\w)", keep, text, flags=re.DOTALL
+    )

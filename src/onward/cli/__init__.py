@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
 COMMANDS = {
     "run": ("run", "Run MODEL on the sequences of INPUT and show its predictions."),
     "trace": ("trace", "Show the gates and states of MODEL as it processes one sequence."),
+    "explore": ("explore", "Open a page that shows every gate of a network while it reads your input."),
     "train": ("train", "Train a model on text or on a table of sequences."),
     "plot": ("train", "Plot the losses and the learning rate of a training run."),
     "sample": ("sample", "Generate text with MODEL, character by character."),

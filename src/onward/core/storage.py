@@ -31,9 +31,14 @@ def write(
     architecture: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model, or a state dict if there is no architecture. Raises FileError."""
+    replace(path, content(tensors, architecture))
+
+
+def content(tensors: Mapping[str, NDArray[Any]], architecture: Mapping[str, Any] | None = None) -> bytes:
+    """The content of the file that `write` writes."""
     metadata = None if architecture is None else {"onward": json.dumps({"format": FORMAT, **architecture})}
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    replace(path, safetensors.numpy.save(contiguous, metadata))
+    return safetensors.numpy.save(contiguous, metadata)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:

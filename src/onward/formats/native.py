@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from .. import layers
 from ..errors import ArgumentError
 from ..layers.base import NO_WEIGHTS, Layer, Weighted
+from ..layers.quantizable import Quantizable
 from ..layers.quantize import PRECISIONS
-from ..layers.recurrent import Recurrent
 
 LAYERS: dict[str, type[Layer]] = {
     name: getattr(layers, name) for name in layers.__all__ if name != "Sequential"
@@ -40,7 +40,7 @@ def _build(description: Any) -> Layer:
     config = dict(description) if isinstance(description, dict) else {}
     layer_type = _layer_type(config.pop("type", None))
     config = {name: _argument(value) for name, value in config.items()}
-    precision = config.pop("precision", None) if issubclass(layer_type, Recurrent) else None
+    precision = config.pop("precision", None) if issubclass(layer_type, Quantizable) else None
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"the precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if issubclass(layer_type, Weighted):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
     from .over_time.sequences import Layout
+    from .over_time.streamed import Axes
 
 
 class Model(Layer):
@@ -231,6 +232,33 @@ class Model(Layer):
         return from_zeros(self._graph)
 
     @cached_property
+    def _of_sequences(self) -> Model:
+        """The model whose initial states are zeros."""
+        return self if self._from_zeros is self._graph else Model(self._from_zeros)
+
+    @cached_property
+    def _output_axes(self) -> Axes:
+        """The time axis and the batch axis of the first output of a model with a layout."""
+        from .over_time.sequences import output_axes
+
+        graph = self._of_sequences._planner.graph
+        assert self.layout is not None
+        return output_axes(graph, graph.inputs[0], self.layout)[0]
+
+    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: Any) -> tuple[Any, Any]:
+        """Run sequences of equal length from zeros; an only output gets the order of the input's axes."""
+        if self.layout is None or state is not None or lengths is not None:
+            raise ArgumentError(f"{self!r} does not take a batch of sequences of equal length alone")
+        graph = self._of_sequences._planner.graph
+        y, *others = self._of_sequences._planner(as_declared(graph.inputs[0], x))
+        if others:
+            return [y, *others], None
+        time, batch = self._output_axes
+        if time is None or batch is None:
+            return y if batch is None else np.moveaxis(y, batch, 0), None
+        return np.moveaxis(y, (time, batch), (1, 0) if self.batch_first else (0, 1)), None
+
+    @cached_property
     def layout(self) -> Layout | None:
         """Which axes of the only input are time and the batch, or None if no recurrent layer shows it."""
         from .over_time.sequences import find_layout
@@ -317,9 +345,7 @@ class Model(Layer):
             return Model(self._whole()).trace(*args, values=values, preactivations=preactivations, **inputs)
         if self._graph.structure is not None:
             args, inputs = self._graph.structure.flatten(args, inputs)
-        model = self
-        if len(args) + len(inputs) < len(self._names) and self._from_zeros is not self._graph:
-            model = Model(self._from_zeros)
+        model = self if len(args) + len(inputs) >= len(self._names) else self._of_sequences
         replaced, _, arrays = model._checked(args, inputs)
         return trace_graph(model, _with_defaults(model._graph, replaced), arrays, values, preactivations)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import activations
-from ..core.arrays import Shape
+from ..core.arrays import Array, Shape
 from ..errors import ArgumentError
 from ..layers.activation import Activation, Softmax
 from ..layers.base import Layer
@@ -134,11 +134,26 @@ def _recurrent(b: _Builder, layer: Any, x: str) -> str:
 def _linear(b: _Builder, layer: Any, x: str) -> str:
     weights = layer._weights_by_name()
     bias = [b.constant(weights["bias"])] if layer.bias else []
+    if layer.precision:
+        return b.add("QuantizedMatMul", x, *_quantized(b, weights), *bias)
     return b.add("MatMul", x, b.constant(weights["weight"].T), *bias)
 
 
+def _quantized(b: _Builder, weights: dict[str, Array]) -> tuple[str, str]:
+    """Add a quantized matrix and its scales; return their names, "" without scales."""
+    scale = weights.get("weight_scale")
+    return b.graph.add_constant(weights["weight"]), "" if scale is None else b.constant(scale)
+
+
 def _embedding(b: _Builder, layer: Any, x: str) -> str:
-    return b.add("Gather", b.constant(layer._weights_by_name()["weight"]), x)
+    weights = layer._weights_by_name()
+    y = b.add("Gather", b.graph.add_constant(weights["weight"]), x)
+    if not layer.precision:
+        return y
+    y = b.add("Cast", y, to=np.dtype(b.dtype))
+    if "weight_scale" not in weights:
+        return y
+    return b.add("Mul", y, b.add("Gather", b.constant(weights["weight_scale"][:, None]), x))
 
 
 def _softmax(b: _Builder, layer: Any, x: str) -> str:
@@ -176,10 +191,13 @@ def _convolution(b: _Builder, layer: Any, x: str) -> str:
     weights = layer._weights_by_name()
     kernel_size, stride, dilation = map(layer._sizes, (layer.kernel_size, layer.stride, layer.dilation))
     before, after = zip(*layer._sides(), strict=True)
+    matrix = _quantized(b, weights) if layer.precision else (b.constant(weights["weight"]),)
+    bias = [b.constant(weights["bias"])] if layer.bias else []
     return b.add(
-        "Conv",
+        "QuantizedConv" if layer.precision else "Conv",
         x,
-        *(b.constant(weights[name]) for name in ("weight", "bias") if name in weights),
+        *matrix,
+        *bias,
         kernel_shape=list(kernel_size),
         strides=list(stride),
         dilations=list(dilation),

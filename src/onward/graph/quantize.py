@@ -43,15 +43,14 @@ class _Quantizer:
         self.constants, self._precision = dict(constants), precision
         self.count = 0
         self._stored: dict[Any, tuple[str, str]] = {}
+        self._layers: dict[int, tuple[Any, Any]] = {}  # by id: a layer and its quantized copy
 
     def nodes(self, node: Node) -> Iterator[Node]:
         """Return the nodes that replace a node."""
         layer = node.attributes.get("layer")
         weight = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
         if layer is not None and layer.dtype == np.float32 and not layer.precision:
-            self.count += 1
-            layer = layer._compressed(self._precision)
-            yield node._replace(attributes={**node.attributes, "layer": layer})
+            yield node._replace(attributes={**node.attributes, "layer": self._layer(layer)})
         elif weight is None or weight.dtype != np.float32 or not weight.size:
             yield node
         elif node.operation in ("MatMul", "Gemm") and weight.ndim == 2:
@@ -62,6 +61,13 @@ class _Quantizer:
             yield node._replace(operation="QuantizedConv", inputs=(x, W, scale, bias))
         else:
             yield node
+
+    def _layer(self, layer: Any) -> Any:
+        """Return the quantized copy of a layer, which several nodes may share."""
+        self.count += 1
+        if id(layer) not in self._layers:
+            self._layers[id(layer)] = layer, layer._compressed(self._precision)
+        return self._layers[id(layer)][1]
 
     def _product(self, node: Node, weight: AnyArray) -> Iterator[Node]:
         """Replace alpha x W + beta C, with x and W transposed on request."""

@@ -23,6 +23,7 @@ from .familiar_names import FamiliarNames
 if TYPE_CHECKING:
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
+    from ..tracing.explore import Page
     from ..tracing.trace import Trace
     from .summary import Row
 
@@ -245,15 +246,22 @@ class Layer(FamiliarNames):
 
         return trace(self, x, state, lengths, preactivations)
 
+    def explore(self, x: ArrayLike, *, classes: Sequence[str] | None = None, text: str | None = None) -> Page:
+        """The interactive page of `onward explore` for a run on x; see `Trace.explore`."""
+        from ..tracing.explore import explore
+
+        return explore(self, x, classes, text)
+
     def quantize(
         self, precision: str, *, check: ArrayLike | None = None, tolerance: float | None = None
     ) -> Self:
-        """A copy whose recurrent layers store their matrices as "float16", or as "int8" with scales.
+        """A copy that stores its matrices and filters as "float16", or as "int8" with scales.
 
         The copy can be called, saved, loaded and streamed like any model, and computes in float32. With
         float16, its outputs are those of a float32 model with the rounded weights. With int8, the weights and
         the vectors they multiply are quantized, each row by its largest magnitude, and products are summed
-        exactly. Its `state_dict` holds the stored arrays: `weight_hh_l0` and, for int8, `weight_hh_l0_scale`.
+        exactly. Depthwise convolutions stay as they are. Its `state_dict` holds the stored arrays: `weight`
+        and, for int8, `weight_scale`.
 
         With `check`, inputs x of the model, the largest absolute difference between the outputs must not
         exceed `tolerance`. Raises PrecisionError, which states the difference; DtypeError for a float64

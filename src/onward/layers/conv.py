@@ -7,7 +7,7 @@ from __future__ import annotations  # importing np.random is slow
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Never
+from typing import Any, Never, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -16,7 +16,8 @@ from .. import _core
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer
 from ..errors import ArgumentError
-from .base import Weighted, packed, uniform, unknown_arguments
+from .base import packed, uniform, unknown_arguments
+from .quantizable import Quantizable
 from .windows import Sides, Spatial, padded, windows
 
 AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
@@ -55,7 +56,7 @@ class Filters:
         return np.ascontiguousarray(np.moveaxis(y, 1, -1)).reshape(N, G * self.O, *out)
 
 
-class Convolution(Spatial, Weighted):
+class Convolution(Spatial, Quantizable):
     """The base class of Conv1d and Conv2d."""
 
     @checked
@@ -101,7 +102,7 @@ class Convolution(Spatial, Weighted):
             raise ArgumentError(f"padding='same' requires stride=1, not {self.stride}")
         return padding
 
-    def shapes(self) -> Iterator[tuple[str, Shape]]:
+    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
         kernel_size = self._sizes(self.kernel_size)
         yield "weight", (self.out_channels, self.in_channels // self.groups, *kernel_size)
         if self.bias:
@@ -109,7 +110,12 @@ class Convolution(Spatial, Weighted):
 
     @packed
     def _kernel(self, weights: dict[str, Array]) -> Filters:
-        return Filters(weights["weight"], weights.get("bias"), self.groups)
+        return Filters(weights["weight"], weights.get("bias"), self.groups, weights.get("weight_scale"))
+
+    def _compressed(self, precision: str) -> Self:
+        if 1 < self.groups == self.in_channels == self.out_channels:  # filters of a few weights
+            return self
+        return super()._compressed(precision)
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, O, *out).

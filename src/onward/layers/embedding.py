@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, integer
-from .base import Weighted, unknown_arguments
+from .base import unknown_arguments
+from .quantizable import Quantizable
 
 
-class Embedding(Weighted):
+class Embedding(Quantizable):
     """A lookup table, as torch.nn.Embedding: y = weight[x].
 
     Weights: weight (num_embeddings, embedding_dim), drawn from N(0, 1) with `rng`, a NumPy Generator or a
@@ -47,7 +48,7 @@ class Embedding(Weighted):
             table[self.padding_idx] = 0
         return table
 
-    def shapes(self) -> Iterator[tuple[str, Shape]]:
+    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
         yield "weight", (self.num_embeddings, self.embedding_dim)
 
     @property
@@ -64,12 +65,16 @@ class Embedding(Weighted):
             raise unknown_arguments(self, unknown, "x")
         last = self.num_embeddings - 1
         x = arrays.as_integers(x, 0, last, "x", f"this Embedding has num_embeddings={self.num_embeddings}")
-        return np.take(self._weights["weight"], x, axis=0)
+        weights = self._weights  # read once: another thread may replace them
+        y = np.take(weights["weight"], x, axis=0).astype(self.dtype, copy=False)
+        scale = weights.get("weight_scale")
+        return y if scale is None else y * np.take(scale, x)[..., None]
 
     def forward(
         self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
     ) -> tuple[Array, None, NDArray[np.int64]]:
         """Call the layer and also return a cache for backward: x."""
+        self._check_gradients()
         return self(x), None, np.array(x, np.int64)
 
     def backward(

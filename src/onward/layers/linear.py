@@ -13,10 +13,11 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer
 from ..errors import ShapeError
-from .base import Weighted, packed, uniform, unknown_arguments
+from .base import packed, uniform, unknown_arguments
+from .quantizable import Quantizable
 
 
-class Linear(Weighted):
+class Linear(Quantizable):
     """An affine layer, as torch.nn.Linear: y = x W^T + b.
 
     Weights: weight W (O, I) and bias b (O,), drawn from U(-1/sqrt(I), 1/sqrt(I)) with `rng`, a NumPy
@@ -42,7 +43,7 @@ class Linear(Weighted):
         self.bias = flag("bias", bias)
         self._draw(dtype, rng, uniform(self.in_features**-0.5))
 
-    def shapes(self) -> Iterator[tuple[str, Shape]]:
+    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
         yield "weight", (self.out_features, self.in_features)
         if self.bias:
             yield "bias", (self.out_features,)
@@ -61,7 +62,7 @@ class Linear(Weighted):
 
     @packed
     def _kernel(self, weights: dict[str, Array]) -> _core.Dense:
-        return _core.Dense(weights["weight"], weights.get("bias"))
+        return _core.Dense(weights["weight"], weights.get("bias"), weights.get("weight_scale"))
 
     @packed
     def _backward_kernel(self, weights: dict[str, Array]) -> _core.Dense:
@@ -83,6 +84,7 @@ class Linear(Weighted):
         self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
     ) -> tuple[Array, None, Array]:
         """Call the layer and also return a cache for backward: x."""
+        self._check_gradients()
         return self(x), None, arrays.as_floats(x, self.dtype, "x")
 
     def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:

@@ -1,14 +1,15 @@
-"""Quantization: the matrices of recurrent layers as float16, or as int8 with a scale for each row.
+"""Quantization: matrices and filters as float16, or as int8 with a scale for each row.
 
 float16: each weight is rounded to the nearest half; all arithmetic is in float32.
 int8: weight = scale q with q = round(weight / scale) in [-127, 127] and scale = max |row| / 127. The vectors
 that a matrix multiplies are quantized in the same way at each time step, with one scale for each row of the
-batch, so no calibration is needed; products are summed exactly.
+batch (for each window of a convolution), so no calibration is needed; products are summed exactly.
 Biases and all elementwise arithmetic stay in float32.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def stored(shapes: Iterator[tuple[str, Shape]], precision: str) -> Iterator[tupl
     """The names and shapes of quantized weights, from those of the float weights."""
     for name, shape in shapes:
         yield name, shape
-        if precision == "int8" and len(shape) == 2:
+        if precision == "int8" and len(shape) > 1:
             yield f"{name}_scale", shape[:1]
 
 
@@ -38,12 +39,12 @@ def compressed(weights: Mapping[str, NDArray[Any]], precision: str) -> dict[str,
     """Quantized weights by name, from float32. Raises ArgumentError for weights out of range."""
     result: dict[str, NDArray[Any]] = {}
     for name, weight in weights.items():
-        if weight.ndim != 2:
-            result[name] = weight
-        elif precision == "float16":
-            result[name] = _halves(name, weight)
-        else:
-            result[name], result[f"{name}_scale"] = _bytes(name, weight)
+        result[name] = weight
+        if weight.ndim > 1:
+            matrix, scale = quantized_matrix(name, weight.reshape(len(weight), -1), precision)
+            result[name] = matrix.reshape(weight.shape)
+            if scale is not None:
+                result[f"{name}_scale"] = scale
     return result
 
 
@@ -57,8 +58,7 @@ def _halves(name: str, weight: Array) -> NDArray[Any]:
 
 
 def _bytes(name: str, weight: Array) -> tuple[NDArray[np.int8], Array]:
-    if weight.shape[1] > WIDEST:
-        raise ArgumentError(f"{name} has {weight.shape[1]} columns, but int8 supports at most {WIDEST}")
+    check_width(name, weight.shape)
     largest = np.abs(weight).max(axis=1)
     if not np.isfinite(largest).all():
         raise ArgumentError(f"{name} has NaN or infinite values, which int8 cannot represent")
@@ -108,6 +108,12 @@ def check_difference(difference: Array, precision: str, allowed: float, shape: S
             f"{precision} changes outputs by up to {largest:.2g} (mean {mean:.2g}), above the tolerance "
             f"of {allowed:g}: increase it" + (" or use 'float16'" if precision == "int8" else "")
         )
+
+
+def check_width(name: str, shape: Shape) -> None:
+    """Raise ArgumentError if the rows of an int8 matrix are too long."""
+    if (columns := math.prod(shape[1:])) > WIDEST:
+        raise ArgumentError(f"{name} has {columns} columns, but int8 supports at most {WIDEST}")
 
 
 def quantized_matrix(name: str, matrix: Array, precision: str) -> tuple[NDArray[Any], Array | None]:

@@ -7,7 +7,6 @@ biases.
 
 from __future__ import annotations  # importing np.random is slow
 
-import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, NamedTuple, Never, Self, TypeVar
@@ -21,8 +20,9 @@ from ..core.activations import Call, Specs, call
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, positive, probability
 from ..errors import ArgumentError, ShapeError
-from . import bptt, quantize, textbook_parameters
-from .base import RunRecurrent, Weighted, packed, uniform, unknown_arguments
+from . import bptt, textbook_parameters
+from .base import RunRecurrent, packed, uniform, unknown_arguments
+from .quantizable import Quantizable
 
 State = TypeVar("State")
 
@@ -47,14 +47,13 @@ class Inputs(NamedTuple):
     batched: bool
 
 
-class Recurrent(Weighted, Generic[State]):
+class Recurrent(Quantizable, Generic[State]):
     """One cell unrolled over time, in one or two directions and one or more layers."""
 
     gates: ClassVar[str]  # one letter each, in the order of the weight rows
     PLAIN: ClassVar[tuple[Specs, ...]]  # the activations that the core's cells support without options
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     batched_ndim = 3
-    precision = ""  # the stored dtype of the matrices once quantized: "float16" or "int8"
     batch_first: bool = False
     proj_size = 0
     peephole = coupled = False
@@ -111,9 +110,6 @@ class Recurrent(Weighted, Generic[State]):
         suffixes, D = list(self.suffixes()), self.sizes.D
         return [suffixes[first : first + D] for first in range(0, len(suffixes), D)]
 
-    def shapes(self) -> Iterator[tuple[str, Shape]]:
-        return quantize.stored(self._float_shapes(), self.precision)
-
     def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
         H, P, _, _, DP = self.sizes
         rows = len(self.gates) * H
@@ -149,29 +145,6 @@ class Recurrent(Weighted, Generic[State]):
             gate, candidate, output = (call(functions[min(n, len(functions) - 1)]) for n in range(3))
             options.append((gate, candidate, output, self.clip or math.inf, self.coupled))
         return options
-
-    def _dtype_of(self, name: str, shape: Shape) -> np.dtype[Any]:
-        matrix = len(shape) == 2
-        return quantize.PRECISIONS[self.precision] if matrix and self.precision else self.dtype
-
-    def _compressed(self, precision: str) -> Recurrent[State]:
-        if self.precision:
-            raise ArgumentError(f"{self!r} is already quantized: quantize the original layer instead")
-        widest = max(self.input_size, self.hidden_size * self.sizes.D)
-        if precision == "int8" and widest > quantize.WIDEST:
-            raise ArgumentError(
-                f"{self!r} has matrices of {widest} columns, but int8 supports at most {quantize.WIDEST}"
-            )
-        small = copy.copy(self)
-        small.__dict__["precision"] = precision
-        small._weights = quantize.compressed(small._weights, precision)
-        return small
-
-    def description(self) -> dict[str, Any]:
-        return super().description() | ({"precision": self.precision} if self.precision else {})
-
-    def __repr__(self) -> str:
-        return super().__repr__() + (f".quantize({self.precision!r})" if self.precision else "")
 
     @packed
     def _kernel(self, weights: dict[str, Array]) -> _core.Stack:

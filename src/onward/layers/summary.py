@@ -74,10 +74,10 @@ def kind(layer: Layer) -> str:
                 f"{layer.num_layers} layers" if layer.num_layers > 1 else "",
                 "bidirectional" if layer.bidirectional else "",
                 f"projected to {layer.proj_size}" if layer.proj_size else "",
-                layer.precision,
             ]
         case _:
             options = []
+    options.append(getattr(layer, "precision", ""))
     details = ", ".join(filter(None, options))
     return f"{name} ({details})" if details else name
 

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import functools
 import json
-import resource
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from urllib.parse import parse_qs
@@ -173,6 +173,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 def raise_file_limit() -> None:
     """Allow as many open files, and therefore connections, as the system permits."""
+    if sys.platform == "win32":  # has no such limit
+        return
+    import resource
+
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # some systems state a limit that they do not allow
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .service import Service
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
+CLOSE_SECONDS = 2.0  # until a client that does not answer a close frame is cut off
 INVALID_DATA, TOO_SLOW, INTERNAL_ERROR, RESTART = (
     1007,
     1008,
@@ -69,9 +70,9 @@ class Connection(asyncio.Protocol):
         self._server_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self.active = time.perf_counter()
         if self._is_closing:
             return
+        self.active = time.perf_counter()
         if self._handshake is not None:
             self._handshake.receive_data(data)
             self._shake_hands()
@@ -104,9 +105,8 @@ class Connection(asyncio.Protocol):
             self._service.sessions.detach(self.session, self)
 
     def shutdown(self) -> None:
-        """Close the connection when the server stops; the client has a second to answer."""
+        """Close the connection because the server stops."""
         self.close(RESTART, "the server is stopping: resume the stream by its id")
-        asyncio.get_running_loop().call_later(1, self._transport.abort)
 
     # The handshake
 
@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
             if not isinstance(request, h11.Request):
                 return
             answer = self._accepted(request)
-        except (Refused, h11.RemoteProtocolError) as error:
+        except (Refused, h11.RemoteProtocolError, ValueError) as error:  # ValueError: a faulty URL
             status = error.status if isinstance(error, Refused) else HTTPStatus.BAD_REQUEST
             self._service.metrics.refused[status] += 1
             self._transport.write(_http_error(status, str(error)))
@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
             self.close(INTERNAL_ERROR, "the server failed to run this message")
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame and wait for that of the client; `abort` ends a client that does not answer."""
+        """Send a close frame; a client that does not answer with its own in time is cut off."""
         if not self._is_closing:
             self._service.metrics.closed[code] += 1
             self._transport.write(frames.close_frame(code, reason))
@@ -242,14 +242,12 @@ class Connection(asyncio.Protocol):
                 self._transport.write_eof()
             except OSError:  # the client is gone, which the event loop has not noticed
                 self._transport.abort()
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
     def end_if_idle(self, seconds: float) -> None:
-        """Close the connection if no data has arrived for so long, or its client does not end it."""
-        idle = time.perf_counter() - self.active
-        if idle > seconds and self._is_writing and not self._is_closing:
+        """Close the connection if no data has arrived for so long."""
+        if time.perf_counter() - self.active > seconds:
             self.close(TOO_SLOW, f"no message for {seconds:g} seconds")
-        elif idle > seconds:
-            self._transport.abort()
 
 
 def _http_error(status: HTTPStatus, reason: str) -> bytes:

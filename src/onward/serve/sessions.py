@@ -79,19 +79,21 @@ class Sessions:
         return len(self._sessions)
 
     def save(self, path: Path) -> None:
-        """Write all streams with their ids and positions. Raises FileError."""
+        """Write all streams with their secret ids and positions, for this user only. Raises FileError."""
         now = time.time()
         described = [
             [each.key, each.stream, each.position, each.left if each.connection is None else now]
             for each in self._sessions.values()
         ]
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        umask = os.umask(0o077)
         try:
             self._pool.save(partial)
             tensors, metadata = storage.read(partial)
             tensors["sessions"] = np.frombuffer(json.dumps(described).encode(), np.uint8)
             storage.write(path, tensors, metadata)
         finally:
+            os.umask(umask)
             partial.unlink(missing_ok=True)
 
     def load(self, path: Path) -> None:
@@ -102,7 +104,7 @@ class Sessions:
         self._pool.load(path)
         try:
             found = [
-                Session(key, stream, position, None, left)
+                Session(str(key), int(stream), int(position), None, float(left))
                 for key, stream, position, left in json.loads(tensors["sessions"].tobytes())
             ]
         except (ValueError, TypeError) as error:

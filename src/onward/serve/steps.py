@@ -1,5 +1,6 @@
 """What the server needs of a model: its inputs, steps of a pool, and runs over whole sequences."""
 
+import contextlib
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -138,20 +139,23 @@ class GraphSteps(Steps):
 class SequenceSteps(Steps):
     """The steps of a whole model over a sequence, which may complete none, one or several steps."""
 
-    def __init__(self, pool: SequencePool, stream: Any, output_names: Sequence[str]) -> None:
+    def __init__(
+        self, pool: SequencePool | StreamPool, stream: SequenceStream, output_names: Sequence[str]
+    ) -> None:
         super().__init__(pool, stream)
         self.output_names = output_names
-        self._streamed = streamed = pool._streamed
+        self._streamed = streamed = stream._streamed
         time, rows = streamed.x
         shape = tuple(size for axis, size in enumerate(streamed.step_shape) if axis not in (time, rows))
         dtype = streamed.graph.inputs[len(streamed.carries)].dtype
         assert dtype is not None
         assert time is not None
-        assert rows is not None
-        self._time = time - (rows < time)  # in an input without rows
+        self._time = time - (rows is not None and rows < time)  # in an input without rows
         self.inputs = InputFormat([Port(streamed.names[0], shape, np.dtype(dtype))])
 
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        if isinstance(self.pool, StreamPool):
+            return self.pool.step(ids, lambda stream, place: self._block(stream, arrays[0][place]))
         y = self.pool.step(ids, np.moveaxis(arrays[0], 1, 1 + self._time))
         outputs = y if isinstance(y, tuple) else (y,)
         return [
@@ -167,6 +171,11 @@ class SequenceSteps(Steps):
         if time is None:
             return np.expand_dims(y, axis)
         return np.moveaxis(y, axis + time - (rows is not None and rows < time), axis)
+
+    def _block(self, stream: Any, x: AnyArray) -> list[AnyArray]:
+        """Run a block x (T, ...) of one stream and return the outputs (T, ...)."""
+        y = stream(np.moveaxis(x, 0, self._time))
+        return [self._timed(i, output, 0) for i, output in enumerate(y if isinstance(y, tuple) else (y,))]
 
     def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
         x = np.moveaxis(arrays[0], 0, self._time)
@@ -200,10 +209,7 @@ class StreamSteps(Steps):
         self.inputs = InputFormat(ports)
 
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
-        streams = [self.pool.streams[number].copy() for number in ids]
-        rows = [_blocks(stream, [array[i] for array in arrays]) for i, stream in enumerate(streams)]
-        self.pool.streams |= zip(ids, streams, strict=True)
-        return [list(outputs) for outputs in zip(*rows, strict=True)]
+        return self.pool.step(ids, lambda stream, place: _blocks(stream, [array[place] for array in arrays]))
 
     def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
         return _blocks(self._stream, arrays)
@@ -224,17 +230,15 @@ def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
         return LayerSteps(model.pool(CAPACITY, **options), stream)
     assert isinstance(model, Model)
     streamed = stream._streamed
-    carried = {carry.name for carry in streamed.carries}
-    pairs = {**model.carries, **(options.get("carry") or {})}
-    states = {output for name, output in pairs.items() if name in carried}
-    names = [name for name in model.outputs if name not in states]
-    try:
-        inputs = streamed.graph.inputs[len(carried) :]
-        if any(each.axes is None or each.dtype is None for each in inputs):
-            return StreamSteps(stream, names)
-        pool = model.pool(CAPACITY, **options)
-    except ArgumentError:
-        if isinstance(stream, SequenceStream):
-            raise
-        return StreamSteps(stream, names)
-    return (SequenceSteps if isinstance(pool, SequencePool) else GraphSteps)(pool, stream, names)
+    count = len(streamed.carries)
+    states = (options.get("carry") or model.carries).values()
+    returned = [name for name in model.outputs if name not in states]
+    names = returned if len(returned) == len(streamed.graph.outputs) - count else list(model.outputs)
+    inputs = streamed.graph.inputs[count:]
+    pool: Any = None
+    if all(each.axes is not None and each.dtype is not None for each in inputs):
+        with contextlib.suppress(ArgumentError):  # its rows cannot run together
+            pool = model.pool(CAPACITY, **options)
+    if isinstance(stream, SequenceStream):
+        return SequenceSteps(StreamPool(stream.copy()) if pool is None else pool, stream, names)
+    return StreamSteps(stream, names) if pool is None else GraphSteps(pool, stream, names)

@@ -70,8 +70,8 @@ class Ticker:
                     groups[len(pending[1].payload)].append(pending)
                     if connection.has_input:
                         self.wake(connection, now - self._seconds)
-            for group in groups.values():
-                await self._step(group)
+            for size in sorted(groups):  # short blocks need not wait for long ones
+                await self._step(groups[size])
 
     async def stop(self) -> None:
         """Finish the tick, and the messages that have arrived already."""

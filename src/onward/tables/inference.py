@@ -50,11 +50,11 @@ def runnable(model: Layer) -> Layer:
     try:
         return model.layers()
     except ArgumentError:
+        if model.layout is not None:
+            return model
         if len(model.inputs) > 1:
             raise ArgumentError(f"the model takes several inputs ({', '.join(model.inputs)})") from None
-        if model.step_shape is None:
-            raise
-        return model
+        raise
 
 
 def takes_padding(model: Layer) -> bool:
@@ -83,10 +83,7 @@ def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bo
     x = pad_rows(sequences) if ragged or not isinstance(sequences, np.ndarray) else sequences
     batch_first = model.batch_first
     steps = x if batch_first else x.swapaxes(0, 1)
-    if isinstance(model, Model):
-        y = model(steps)
-    else:
-        y, _ = model._run(steps, None, lengths if padded and ragged else None, call)
+    y, _ = model._run(steps, None, lengths if padded and ragged else None, call)
     if isinstance(y, list | tuple):
         raise ArgumentError(f"the model has {len(y)} outputs per sequence, but must have one")
     if y.ndim == 2:

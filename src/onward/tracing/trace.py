@@ -20,7 +20,7 @@ from ..layers.base import Layer, call
 from ..layers.bptt import LayerRecord, record_call
 from ..layers.recurrent import Inputs, Recurrent
 from ..streaming.streaming_model import frozen
-from . import picture
+from . import explore, picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,8 +77,10 @@ class Trace(Mapping[str, Array]):
         recorded: Mapping[str, Recorded],
         answer: Callable[[int, int], Array] | None = None,
         values: Mapping[str, NDArray[Any]] | None = None,
+        model: Layer | None = None,
     ):
         self.x, self.y, self.recorded, self.intermediate = x, y, recorded, values or {}
+        self.model = model  # which `explore` runs again from zero states; None for a whole graph
         self.layers = {layer: record.arrays for layer, record in recorded.items()}
         self._answer = answer  # (row, steps) to the output (O,) for that prefix; None where y has steps
 
@@ -139,14 +141,28 @@ class Trace(Mapping[str, Array]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz file with every array under its full name, and x, y and lengths.
 
-        Raises FileError.
+        For a path that ends in .html, write the page of `explore` instead. Raises FileError.
         """
+        if os.fspath(path).lower().endswith(".html"):
+            return self.explore().save(path)
         content = io.BytesIO()
         arrays: dict[str, Any] = {"x": self.x, "y": self.y, **self}
         if self.recorded:
             arrays["lengths"] = self.lengths
         np.savez_compressed(content, **arrays)
         atomic.replace(path, content.getvalue())
+
+    def explore(
+        self, row: int = 0, *, classes: Sequence[str] | None = None, text: str | None = None
+    ) -> explore.Page:
+        """The interactive page of `onward explore` for one row, as a single HTML file.
+
+        It displays itself in Jupyter; its `save(path)` writes the file. The page runs the model itself, with
+        the same bits, if Onward for JavaScript supports it; otherwise it shows the recorded values, and says
+        so. classes names the outputs, and text holds a character for each step, as for `plot`; a model that
+        starts with an Embedding runs there only if both are given. Raises ArgumentError.
+        """
+        return explore.page_of(self, row, classes, text)
 
     def plot(
         self,
@@ -254,7 +270,8 @@ def trace(model: Layer, x: ArrayLike, state: Any, lengths: ArrayLike | None, pre
     initial = None if state is None else [(inputs.h0, inputs.c0) for inputs in recorder.inputs]
     answer = partial(_answer, frozen(model), steps, initial, recorder.batch_first)
     output = recorder.time_first(y, has_steps)
-    return Trace(steps, output, recorder.recorded, None if has_steps else answer)
+    again = model.frozen() if state is None else None
+    return Trace(steps, output, recorder.recorded, None if has_steps else answer, model=again)
 
 
 def _answer(

@@ -3,6 +3,7 @@
 The last `captured` inputs of a node are values from around it; they are the last inputs of its bodies.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -14,7 +15,9 @@ from .registry import EVERY_INPUT, Inputs, known, operation
 
 MAX_UNROLLED = 16  # iterations
 MAX_ITERATIONS = 10**7
-MAX_OPEN = 30_000  # iterations of a loop that only its condition ends
+MAX_BATCH = 4096  # iterations that the core runs in one call
+INTERRUPTIBLE = 0.01  # seconds; a call that takes longer is followed by a shorter one
+MAX_SINGLE = 10**5  # iterations, one by one, of a loop that only its condition ends
 
 
 class Body(Protocol):
@@ -24,6 +27,8 @@ class Body(Protocol):
     limit: Any
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]: ...
+
+    def repeat(self, count: int, inputs: tuple[Any, ...], carried: int) -> Any: ...
 
 
 @operation("If", shape_inputs=EVERY_INPUT, is_pure=False)
@@ -53,21 +58,32 @@ def loop(
     Returns the carried values of the last iteration, and the scanned values of all iterations, stacked.
     """
     carried, outer = values[: len(values) - captured], values[len(values) - captured :]
-    limit = None if count is None else int(count)
-    goes_on, scanned, size = condition is None or _is_true(condition), list[Any](), 0
+    limit = MAX_ITERATIONS + 1 if count is None else min(int(count), MAX_ITERATIONS + 1)
+    is_open = limit > MAX_ITERATIONS
+    goes_on, scanned, done, single, size = condition is None or _is_true(condition), list[Any](), 0, 0, 0
     if goes_on and keeps_condition(body.graph):
-        _check_iterations(MAX_ITERATIONS + 1 if limit is None else limit)
-    is_open = limit is None or limit > MAX_ITERATIONS
-    true = np.array(True)
-    while goes_on and (limit is None or len(scanned) < limit):
-        _check_iterations(len(scanned), MAX_OPEN if is_open else MAX_ITERATIONS)
-        i = np.array(len(scanned), np.int64)
-        again, *results = body(i, true, *carried, *outer)
-        goes_on, carried = _is_true(again), tuple(results[: len(carried)])
-        scanned.append(results[len(carried) :])
-        size += sum(a.nbytes for a in scanned[-1])
+        _check_iterations(limit)
+    true, batch = np.array(True), 1
+    while goes_on and done < limit:
+        start, inputs = time.perf_counter(), (np.array(done, np.int64), true, *carried, *outer)
+        # as many as the memory of the scanned values allows, if they stay as large as so far
+        rounds = min(batch, limit - done, max(1, (body.limit.bytes - size) * done // max(1, size)))
+        found = body.repeat(rounds, inputs, len(carried)) if done else None
+        if found is None:
+            again, *results = body(*inputs)
+            parts = [a[None] for a in results[len(carried) :]]
+            found = 1, _is_true(again), tuple(results[: len(carried)]), parts
+            single += 1
+        rounds, goes_on, carried, parts = found
+        scanned.append([part[:rounds] for part in parts])
+        size += sum(part.nbytes for part in scanned[-1])
         body.limit.check(size)
-    return *carried, *_stacked(scanned, body, 1 + len(carried))
+        done += rounds
+        batch = min(2 * batch, MAX_BATCH) if time.perf_counter() - start < INTERRUPTIBLE else 1
+        _check_iterations(done)
+        if is_open:
+            _check_iterations(single, MAX_SINGLE)
+    return *carried, *_joined(scanned, body, 1 + len(carried))
 
 
 def _check_iterations(count: int, most: int = MAX_ITERATIONS) -> None:
@@ -130,14 +146,66 @@ def scan(
     for slices in zip(*steps, strict=True):
         results = body(*carried, *slices, *outer)
         carried = results[: len(carried)]
-        rounds.append(results[len(carried) :])
+        rounds.append([a[None] for a in results[len(carried) :]])
         size += sum(a.nbytes for a in rounds[-1])
         body.limit.check(size)
-    outputs = _stacked(rounds, body, len(carried))
+    if not rounds:
+        axes = {"scan_input_axes": scan_input_axes, "scan_output_axes": scan_output_axes}
+        if empty := _without_slices(inputs, body, num_scan_inputs, captured, axes):
+            return *carried, *empty
+    outputs = _joined(rounds, body, len(carried))
     return *carried, *(
         np.moveaxis(y[:: -1 if backwards else 1], 0, axis)
         for y, axis, backwards in _each(outputs, scan_output_axes, scan_output_directions)
     )
+
+
+@scan.over_time
+def _(time: Any, node: Node) -> None:
+    """Carry the states."""
+    attributes, inputs = node.attributes, node.inputs
+    scans, captured = attributes["num_scan_inputs"], attributes.get("captured", 0)
+    first = len(inputs) - captured - scans
+    states, xs, outer = inputs[:first], inputs[first : first + scans], inputs[first + scans :]
+    axes = attributes.get("scan_input_axes") or [0] * scans
+    directions = [
+        *(attributes.get("scan_input_directions") or ()),
+        *(attributes.get("scan_output_directions") or ()),
+    ]
+    if any(time.axis(x) != axis % len(time.shape(x)) for x, axis in zip(xs, axes, strict=True)) or any(
+        directions
+    ):
+        time.refuse(node, "its slices are not the steps in their order")
+    if len({time.timing(x).stages for x in xs}) > 1:
+        time.refuse(node, "its inputs have different look-ahead")
+    if not all(map(time.is_independent, outer)):
+        time.refuse(node, "its body uses a value that depends on the sequence")
+    carried = []
+    for state in states:
+        initial = time.known(state)
+        if initial is None:
+            time.refuse(node, f"its initial state {state} depends on the sequence")
+        carried.append(time.carry(node, initial, None, "state"))
+    results = time.add_all("Scan", (*carried, *xs, *outer), len(node.outputs), **attributes)
+    for before, after, output in zip(carried, results, node.outputs, strict=False):
+        time.keep(before, after)
+        if output:
+            time.define(output, after, None)
+    out_axes = attributes.get("scan_output_axes") or [0] * (len(results) - first)
+    for y, output, axis in zip(results[first:], node.outputs[first:], out_axes, strict=True):
+        if output:
+            time.define(output, y, time.timing(xs[0])._replace(axis=axis % len(time.shape(y))))
+
+
+def _without_slices(
+    inputs: Sequence[Any], body: Body, scans: int, captured: int, axes: dict[str, Any]
+) -> list[AnyArray]:
+    """Return the scanned outputs of a Scan over no slices, or none if their shapes are unknown."""
+    from ..inference import scan_signatures  # it imports the operations
+
+    attributes = {"body": body.graph, "num_scan_inputs": scans, "captured": captured, **axes}
+    found = scan_signatures(Node("Scan", (), (), attributes, ""), inputs)
+    return [np.zeros(*signature) for signature in found[len(inputs) - captured - scans :]]
 
 
 def _expand_scan(node: Node, inputs: Inputs) -> Expansion | None:
@@ -284,10 +352,10 @@ def _each(
     return zip(arrays, axes or none, directions or none, strict=True)
 
 
-def _stacked(rounds: list[Any], body: Any, first: int) -> list[AnyArray]:
-    """Stack the scanned outputs of all iterations; without iterations, they are as the body declares."""
+def _joined(rounds: list[Any], body: Any, first: int) -> list[AnyArray]:
+    """Join the scanned outputs of all iterations; without iterations, they are as the body declares."""
     if rounds:
-        return [np.stack(parts) for parts in zip(*rounds, strict=True)]
+        return [np.concatenate(parts) for parts in zip(*rounds, strict=True)]
     return [
         np.zeros([0, *(size if isinstance(size, int) else 0 for size in declared.axes or ())], declared.dtype)
         for declared in body.graph.declared_outputs[first:]

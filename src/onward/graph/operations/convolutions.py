@@ -110,7 +110,7 @@ def filter_rows(
         return None
     groups = node.attributes.get("group", 1)
     last = pad_view(b, source.permuted(0, *range(2, 2 + n), 1), g.sides, b.scalar(0.0))  # (N, *in, C)
-    if groups == C and M == C and groups > 1:
+    if groups == C and M == C and groups > 1 and W.dtype == np.float32:
         y = depthwise(b, last, W, bias, g)
     else:
         y = b.new_rows(N * math.prod(g.out), M)

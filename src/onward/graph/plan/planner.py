@@ -88,6 +88,18 @@ class Planner:
         except IndexError as error:  # a step met an index out of range; it names its node
             raise ArgumentError(str(error)) from None
 
+    def repeat(self, count: int, inputs: tuple[Any, ...], carried: int) -> Any:
+        """Run the body of a loop up to `count` times in the core, while its condition is true.
+
+        The inputs are (i, condition, *carried, *others), the outputs (condition, *carried, *scanned).
+        Returns how often it ran, the condition, and the carried and the stacked scanned arrays, or None if
+        it needs Python.
+        """
+        try:
+            return self._ready.repeat(count, inputs, carried)
+        except IndexError as error:  # as in `run`
+            raise ArgumentError(str(error)) from None
+
     @property
     def limit(self) -> MemoryLimit:
         """The limit on the memory of the values of the whole model."""

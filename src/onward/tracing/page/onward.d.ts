@@ -71,7 +71,7 @@ export class Model {
    * The gradient of sum(dy * y) with respect to x or, after an Embedding, to the embedded x, by the core's backward
    * pass. Quantized weights are widened to float32. Throws ArgumentError for a layer without gradients.
    */
-  gradient(x: Input, dy: Tensor | Float32Array): Tensor;
+  gradient(x: Input, dy: Tensor | Float32Array, options?: { state?: State[] | null }): Tensor;
 }
 
 export const Onward: {

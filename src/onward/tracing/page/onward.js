@@ -127,9 +127,17 @@ const CELLS = ["rnn", "rnn_relu", "lstm", "gru", "gru_reset_before"];
 const FORMATS = { "": 0, float16: 1, int8: 2 };
 const SATURATED = 1e4; // the sigmoid of it is exactly 1
 
+/** A matrix in float32: float16, or int8 times its scales. Unlike Onward, the page does not quantize rows of x. */
+function widened(data, precision, weights, columns) {
+  if (!precision) return data;
+  const scale = precision === "int8" ? weights("weight_scale").data : null;
+  return Float32Array.from(data, (value, n) => (scale ? value * scale[Math.floor(n / columns)] : half(value)));
+}
+
 class Embedding {
-  constructor({ num_embeddings, embedding_dim }, weights) {
-    Object.assign(this, { rows: num_embeddings, features: embedding_dim, table: weights("weight").data });
+  constructor({ num_embeddings, embedding_dim, precision }, weights) {
+    const table = widened(weights("weight").data, precision, weights, embedding_dim);
+    Object.assign(this, { rows: num_embeddings, features: embedding_dim, table });
   }
   run(x) {
     const y = new Float32Array(x.data.length * this.features);
@@ -145,9 +153,9 @@ class Embedding {
 }
 
 class Linear {
-  constructor({ in_features, out_features, bias }, weights) {
+  constructor({ in_features, out_features, bias, precision }, weights) {
     Object.assign(this, { I: in_features, O: out_features });
-    this.weight = weights("weight").data;
+    this.weight = widened(weights("weight").data, precision, weights, in_features);
     this.bias = bias ? weights("bias").data : null;
     this.forward = this.pack(this.weight, this.bias, this.O, this.I);
   }
@@ -501,19 +509,20 @@ export class Model {
     return copy;
   }
 
-  gradient(x, dy) {
-    const { steps } = this.input(x), inputs = [];
+  gradient(x, dy, { state } = {}) {
+    const { steps } = this.input(x), inputs = [], before = new Map();
     let y = steps;
     for (const layer of this.layers) {
       inputs.push(y);
-      y = layer instanceof Recurrent ? layer.run(y, {}, null, false).y : layer.run(y);
+      if (layer instanceof Recurrent) before.set(layer, state?.[before.size] ?? {});
+      y = layer instanceof Recurrent ? layer.run(y, before.get(layer)).y : layer.run(y);
     }
     let gradient = dy instanceof Tensor ? new Tensor(dy.data, y.shape) : new Tensor(dy, y.shape);
     for (let n = this.layers.length - 1; n >= 0; n--) {
       const layer = this.layers[n];
       if (layer instanceof Embedding) break;
       if (layer instanceof Elementwise) throw new ArgumentError("Onward for JavaScript has no gradients of Softmax and Activation layers");
-      gradient = layer instanceof Recurrent ? layer.backward(inputs[n], gradient).dx : layer.backward(gradient, inputs[n]);
+      gradient = layer instanceof Recurrent ? layer.backward(inputs[n], gradient, before.get(layer)).dx : layer.backward(gradient, inputs[n]);
     }
     return gradient;
   }

@@ -1,0 +1,177 @@
+"""The page that shows a network at work: its files, and single HTML files that contain a model or a trace.
+
+The page consists of the static files in `page/`. It reads a list of models; each is a dict with an `id`, a
+`title`, a `kind` ("text", "curve" or "signal") and either a `file`, which the page runs with Onward for
+JavaScript, or a `record` of one run. In a single HTML file, the list and all files are embedded.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..core import atomic, storage
+from ..core.arrays import Array
+from ..core.checks import integer
+from ..errors import ArgumentError
+from ..layers import Activation, Dropout, Embedding, Last, Linear, Sequential, Softmax
+from ..layers.base import Layer
+from ..layers.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from .trace import Trace
+
+Entry: TypeAlias = dict[str, Any]
+
+PAGE = Path(__file__).parent / "page"
+SCRIPTS = ("onward.js", "record.js", "views.js", "editor.js", "ask.js", "tour.js", "explore.js")
+FILES = ("index.html", "explore.css", "onward.wasm", *SCRIPTS)
+MAX_EMBEDDED = 4_000_000  # bytes of a model that a single HTML file contains
+HEIGHT = 900  # pixels of the page in a notebook
+
+
+class Page:
+    """A page as one HTML file: it displays itself in Jupyter, and `save` writes it."""
+
+    def __init__(self, html: str) -> None:
+        self.html = html
+
+    def _repr_html_(self) -> str:
+        frame = 'style="width:100%;border:0" title="A recurrent network at work"'
+        return f'<iframe srcdoc="{html.escape(self.html)}" height="{HEIGHT}" {frame}></iframe>'
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the HTML file. Raises FileError."""
+        atomic.replace(path, self.html.encode())
+
+
+def unsupported(model: Layer) -> str | None:
+    """Why Onward for JavaScript cannot run a model; None if it can."""
+    layers = list(model) if isinstance(model, Sequential) else [model]
+    for layer in layers:
+        if not isinstance(layer, Recurrent | Embedding | Linear | Last | Dropout | Softmax | Activation):
+            return f"it has a layer of type {type(layer).__name__}"
+    if not any(isinstance(layer, Recurrent) for layer in layers):
+        return "it has no recurrent layer"
+    if model.dtype != np.float32:
+        return f"it computes in {model.dtype}, not in float32"
+    if any(isinstance(layer, Recurrent) and layer.bidirectional for layer in layers):
+        return "it has a reverse direction, which needs the whole input"
+    return None
+
+
+def model_bytes(model: Layer, vocabulary: str | None = None) -> bytes:
+    """The content of the model's file."""
+    extra = {} if vocabulary is None else {"vocabulary": vocabulary}
+    return storage.content(model._snapshot(), model.description() | extra)
+
+
+def page_of(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Page:
+    """The page of one row of a trace; `Trace.explore` documents the arguments."""
+    row = integer("row", row, 0, len(trace.lengths) - 1)
+    if not trace.lengths[row]:
+        raise ArgumentError(f"row={row} has no step to show")
+    if text is not None and len(text) != trace.lengths[row]:
+        raise ArgumentError(f"text has {len(text)} characters, but row {row} has {trace.lengths[row]} steps")
+    entry = _live(trace, row, classes, text) or _recorded(trace, row, classes, text)
+    return single_file([entry])
+
+
+def _live(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Entry | None:
+    """A model that the page runs itself; None if it cannot."""
+    model = trace.model
+    if model is None or unsupported(model):
+        return None
+    x = trace.x[: trace.lengths[row], row]
+    if x.dtype.kind in "iu" and (text is None or classes is None or any(len(name) != 1 for name in classes)):
+        return None  # without characters, integers cannot be typed
+    content = model_bytes(model, "".join(classes) if x.dtype.kind in "iu" and classes else None)
+    if len(content) > MAX_EMBEDDED:
+        return None
+    entry: Entry = {"id": "trace", "title": "The traced model", "bytes": _base64(content)}
+    if x.dtype.kind in "iu":
+        return entry | {"kind": "text", "example": text}
+    steps = x.reshape(len(x), -1)
+    names = {} if classes is None else {"classes": list(classes)}
+    return entry | {"kind": "signal", "features": steps.shape[1], "x": _floats(steps), **names}
+
+
+def _recorded(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Entry:
+    """The values of a run, without the model."""
+    steps = int(trace.lengths[row])
+    layers = []
+    for name, arrays in trace.layers.items():
+        values = {key: array[:steps, row] for key, array in arrays.items()}
+        if len(values["h"]) != steps or any(array.ndim != 2 for array in values.values()):
+            continue  # a layer that runs over other steps
+        kind = "LSTM" if "c" in values else "GRU" if "z" in values else "RNN"
+        packed = {key: _rows(array) for key, array in values.items()}
+        layers.append(
+            {"name": name, "type": kind, "H": next(iter(values.values())).shape[1], "arrays": packed}
+        )
+    outputs = trace.answers(row) if trace.has_answer or len(trace.y) == len(trace.x) else values["h"]
+    x = trace.x[:steps, row].reshape(steps, -1)
+    record = {"x": _floats(x), "layers": layers, "outputs": _rows(outputs.reshape(steps, -1))}
+    entry: Entry = {"id": "trace", "title": "A recorded run", "kind": "signal", "features": x.shape[1]}
+    names = {} if classes is None else {"classes": list(classes)}
+    labels = {} if text is None else {"labels": list(text)}
+    return entry | {"record": record} | names | labels
+
+
+def _rows(array: Array) -> dict[str, Any]:
+    """The rows of an array (T, width)."""
+    return {"data": _floats(array), "width": array.shape[1]}
+
+
+def _floats(array: Array) -> str:
+    return _base64(np.ascontiguousarray(array, np.float32).tobytes())
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def single_file(entries: Sequence[Entry]) -> Page:
+    """The page with all that it needs in one file. Without a model that runs, it leaves out the core."""
+    page = (PAGE / "index.html").read_text(encoding="utf-8")
+    style = (PAGE / "explore.css").read_text(encoding="utf-8")
+    embedded: dict[str, Any] = {"models": list(entries)}
+    if any("record" not in entry for entry in entries):
+        embedded["wasm"] = _base64((PAGE / "onward.wasm").read_bytes())
+    imports = {f"page/{name}": _script(name) for name in SCRIPTS}
+    head = f'<script type="importmap">{json.dumps({"imports": imports})}</script>'
+    data = json.dumps(embedded).replace("<", "\\u003c")  # so that no text ends the script
+    body = f'<script type="application/json" id="embedded">{data}</script>'
+    program = f'{body}<script type="module">import "page/explore.js";</script>'
+    replacements = {
+        '<link rel="stylesheet" href="explore.css">': f"<style>{style}</style>{head}",
+        '<script type="module" src="explore.js"></script>': program,
+    }
+    for original, replacement in replacements.items():
+        page = page.replace(original, replacement)
+    return Page(page)
+
+
+def _script(name: str) -> str:
+    """A script as a URL that contains it; its imports name the entries of the import map."""
+    source = (PAGE / name).read_text(encoding="utf-8").replace('from "./', 'from "page/')
+    return f"data:text/javascript;base64,{_base64(source.encode())}"
+
+
+def explore(model: Layer, x: ArrayLike, classes: Sequence[str] | None, text: str | None) -> Page:
+    """See `Layer.explore`."""
+    return model.trace(x).explore(classes=classes, text=text)
+
+
+def example(features: int, steps: int = 40) -> NDArray[Any]:
+    """A smooth signal (steps, features) for a model that comes without recordings."""
+    t, i = np.arange(steps)[:, None], np.arange(features)
+    return np.sin(2 * np.pi * t / (11 + 3 * (i % 7)) + i).astype(np.float32)

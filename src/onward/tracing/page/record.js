@@ -1,0 +1,164 @@
+// What the page shows: the record of one run, live or saved, and the what-if changes applied to it.
+import { Tensor } from "./onward.js";
+
+/** A growing array of rows of `width` numbers. */
+class Rows {
+  constructor(width, data = new Float32Array(0)) {
+    this.width = width;
+    this.data = data;
+  }
+  get length() {
+    return this.data.length / this.width;
+  }
+  push(more) {
+    const data = new Float32Array(this.data.length + more.length);
+    data.set(this.data);
+    data.set(more, this.data.length);
+    this.data = data;
+  }
+  at(t, unit) {
+    return t < 0 ? 0 : this.data[t * this.width + unit];
+  }
+  row(t) {
+    return this.data.subarray(t * this.width, (t + 1) * this.width);
+  }
+}
+
+/** The gates, states and outputs of a run; T steps of each layer's arrays (T, H). */
+export class Record {
+  constructor(layers, outputs) {
+    this.layers = layers; // [{name, type, H, arrays: {i: Rows, ...}}]
+    this.outputs = outputs; // Rows (T, O)
+    this.states = [];
+  }
+  get length() {
+    return this.outputs.length;
+  }
+  layer(name) {
+    return this.layers.find((layer) => layer.name === name) ?? this.layers[0];
+  }
+}
+
+export const GATE_NAMES = {
+  i: ["input gate", "lets the candidate in"],
+  f: ["forget gate", "keeps the cell state"],
+  g: ["candidate", "what to write"],
+  o: ["output gate", "lets the state out"],
+  r: ["reset gate", "lets the past in"],
+  z: ["update gate", "keeps the state"],
+  n: ["candidate", "what to write"],
+  c: ["cell state", "the memory"],
+  h: ["hidden state", "the output"],
+};
+export const ORDER = { LSTM: ["i", "f", "o", "g", "c", "h"], GRU: ["r", "z", "n", "h"], RNN: ["h"] };
+export const isGate = (name) => "ifozr".includes(name);
+
+/** An empty record of a model. */
+export function emptyRecord(model, outputs) {
+  const layers = model.recurrent.flatMap((layer) =>
+    layer.suffixes.map((suffix) => ({
+      name: layer.prefix + suffix.slice(1),
+      type: layer.type,
+      H: layer.H,
+      source: layer,
+      arrays: Object.fromEntries(
+        [...new Set([...layer.gates, ...(layer.type === "LSTM" ? ["c"] : []), "h", ...layer.gates.map((gate) => `${gate}_preactivation`)])].map(
+          (name) => [name, new Rows(name === "h" ? layer.P : layer.H)],
+        ),
+      ),
+    })),
+  );
+  return new Record(layers, new Rows(outputs));
+}
+
+/** Append steps x (a Tensor of T steps) to a record; `forget` scales c before a step, by layer. */
+export function extend(record, model, x, forget = {}) {
+  const features = x.shape.slice(1), size = features.reduce((a, b) => a * b, 1), T = x.shape[0];
+  const scaled = Object.values(forget).some((factor) => factor !== 1);
+  const byStep = scaled || model.description.layers?.some((layer) => layer.type === "Last");
+  const whole = byStep ? 1 : Math.max(T, 1);
+  for (let t = 0; t < T; t += whole) {
+    const block = new Tensor(x.data.slice(t * size, (t + whole) * size), [whole, ...features]);
+    const state = record.states.at(-1)?.map(({ h, c }, n) => {
+      const factor = forget[record.layers[n].name] ?? 1;
+      return { h, c: c && factor !== 1 ? c.map((value) => value * factor) : c };
+    });
+    const trace = model.trace(block, { state });
+    for (const layer of record.layers) {
+      const factor = forget[layer.name] ?? 1;
+      for (const [name, rows] of Object.entries(layer.arrays)) {
+        const { data } = trace.layers[layer.name][name];
+        rows.push(name === "f" && factor !== 1 ? data.map((value) => value * factor) : data);
+      }
+    }
+    record.outputs.push(trace.y.data);
+    for (let step = 0; step < whole - 1; step++) record.states.push(null);
+    record.states.push(trace.state);
+  }
+}
+
+/** The record of a run that Python saved. */
+export function savedRecord({ layers, outputs }) {
+  const rows = ({ data, width }) => new Rows(width, floats(data));
+  const record = new Record(
+    layers.map(({ arrays, ...layer }) => ({
+      ...layer,
+      arrays: Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, rows(array)])),
+    })),
+    rows(outputs),
+  );
+  return record;
+}
+
+export function bytes(base64) {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+export function floats(base64) {
+  return new Float32Array(bytes(base64).buffer);
+}
+
+export function softmax(logits) {
+  const peak = Math.max(...logits), powers = Array.from(logits, (value) => Math.exp(value - peak));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / sum);
+}
+
+/** The units in the order of their angle in the plane of the first two principal components, as in Python. */
+export function bySimilarity(rows, H) {
+  const T = rows.length;
+  if (T < 3 || H < 3) return Array.from({ length: H }, (_, unit) => unit);
+  const columns = Array.from({ length: H }, (_, unit) => {
+    const column = Float64Array.from({ length: T }, (_, t) => rows.at(t, unit));
+    const mean = column.reduce((a, b) => a + b, 0) / T;
+    const centered = column.map((value) => value - mean), norm = Math.hypot(...centered) || 1;
+    return centered.map((value) => value / norm);
+  });
+  const component = (others) => {
+    let v = Float64Array.from({ length: T }, (_, t) => Math.sin(1 + 1.7 * t));
+    for (let round = 0; round < 40; round++) {
+      for (const other of others) remove(v, other);
+      const next = new Float64Array(T);
+      for (const column of columns) {
+        const weight = dot(column, v);
+        for (let t = 0; t < T; t++) next[t] += weight * column[t];
+      }
+      const norm = Math.hypot(...next) || 1;
+      v = next.map((value) => value / norm);
+    }
+    return v;
+  };
+  const first = component([]), second = component([first]);
+  const angle = columns.map((column) => Math.atan2(dot(column, second), dot(column, first)));
+  return Array.from({ length: H }, (_, unit) => unit).sort((a, b) => angle[a] - angle[b]);
+}
+
+const dot = (a, b) => {
+  let sum = 0;
+  for (let n = 0; n < a.length; n++) sum += a[n] * b[n];
+  return sum;
+};
+const remove = (v, other) => {
+  const weight = dot(v, other);
+  for (let n = 0; n < v.length; n++) v[n] -= weight * other[n];
+};

@@ -1,0 +1,68 @@
+"""Pages of traces: the model where the page can run it, otherwise the recorded values."""
+
+import base64
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onward
+from onward import errors
+
+X = np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32)
+
+
+def entry(page: Any) -> Any:
+    """The embedded description of the only model."""
+    (found,) = re.findall(r'id="embedded">(.*?)</script>', page.html)
+    (only,) = json.loads(found)["models"]
+    return only
+
+
+def floats(text: str) -> Any:
+    return np.frombuffer(base64.b64decode(text), np.float32)
+
+
+def test_the_model_is_embedded_and_its_file_loads(tmp_path: Path) -> None:
+    model = onward.Sequential(onward.LSTM(3, 5, rng=1), onward.Linear(5, 2, rng=2))
+    live = entry(model.explore(X, classes=["a", "b"]))
+    (tmp_path / "m.safetensors").write_bytes(base64.b64decode(live["bytes"]))
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.safetensors")(X), model(X))
+    np.testing.assert_array_equal(floats(live["x"]), X[:, 0].ravel())
+    assert live["classes"] == ["a", "b"]
+
+
+def test_a_bidirectional_model_is_recorded_with_the_values_of_its_row() -> None:
+    trace = onward.LSTM(3, 5, bidirectional=True, rng=1).trace(X, lengths=[6, 4])
+    record = entry(trace.explore(row=1))["record"]
+    layer = record["layers"][1]
+    assert layer["name"] == "l0_reverse" and layer["type"] == "LSTM"
+    np.testing.assert_array_equal(floats(layer["arrays"]["f"]["data"]), trace["l0_reverse.f"][:4, 1].ravel())
+    np.testing.assert_array_equal(floats(record["outputs"]["data"]), trace.y[:4, 1].ravel())
+
+
+def test_a_text_model_runs_only_if_its_characters_are_known() -> None:
+    model = onward.Sequential(onward.Embedding(3, 4, rng=0), onward.GRU(4, 5, rng=1), onward.Linear(5, 3))
+    assert "record" in entry(model.explore([0, 2, 1]))
+    live = entry(model.explore([0, 2, 1], classes="abc", text="acb"))
+    assert live["kind"] == "text" and live["example"] == "acb"
+
+
+def test_text_in_a_page_cannot_end_its_script() -> None:
+    page = (
+        onward.GRU(3, 4, bidirectional=True, rng=0).trace(X).explore(text="</scr>", classes=["</script>"] * 8)
+    )
+    assert entry(page)["classes"] == ["</script>"] * 8
+    assert html.escape(page.html) in page._repr_html_()
+
+
+def test_a_row_without_steps_and_a_text_of_another_length_are_errors() -> None:
+    trace = onward.GRU(3, 4, rng=0).trace(X, lengths=[6, 0])
+    with pytest.raises(errors.ArgumentError, match="row=1 has no step"):
+        trace.explore(row=1)
+    with pytest.raises(errors.ArgumentError, match="text has 2 characters"):
+        trace.explore(text="ab")
