@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import ArgumentError
 from ..graph import Graph, bodies
 from ..memory import size_of
 from ..node import AnyArray, Node
@@ -104,7 +105,9 @@ class Simplifier:
             self.add(inner)
 
     def alias(self, name: str, other: str) -> None:
-        """Let a value stand for another one that equals it."""
+        """Let a value stand for another one that equals it. Raises ArgumentError for an omitted input."""
+        if not other:
+            raise ArgumentError("its first input is omitted")
         self.names[name] = other
 
     def constant(self, name: str, array: AnyArray) -> str:
@@ -129,7 +132,8 @@ class Simplifier:
     def _with_constants(self, node: Node) -> Node:
         """Give the bodies of a node the constants that they use, and simplify the bodies."""
         outer = [self.constants.get(name) for name in node.inputs]
-        captured = node.attributes.get("captured", len(node.inputs) - 1)
+        all_but_condition = len(node.inputs) - 1 if node.operation == "If" else 0
+        captured = node.attributes.get("captured", all_but_condition)
         first = len(node.inputs) - captured
         kept = [place for place in range(len(node.inputs)) if place < first or outer[place] is None]
         attributes = dict(node.attributes)
