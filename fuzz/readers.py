@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import atheris
 import numpy as np
 import onnx
+from graph_mutations import mutated_graph
 
 import onward
 from onward.errors import ArgumentError, OnwardError
@@ -213,6 +214,14 @@ def mutated(content: bytes, max_size: int, seed: int) -> bytes:
     return zipped(members)[:max_size]
 
 
+def mutated_onnx(content: bytes, max_size: int, seed: int) -> bytes:
+    """Mutate the bytes or, more often, the graph of an ONNX file."""
+    with contextlib.suppress(OnwardError):  # of a file that earlier mutations of bytes damaged
+        if seed % 4:
+            return mutated_graph(content, seed)[:max_size]
+    return bytes(atheris.Mutate(content, max_size))
+
+
 def fuzz(name: str, seconds: int, seed: int) -> None:
     """Fuzz one reader, then end the process, with an error status if a file violates the guarantees."""
     warnings.simplefilter("ignore")  # warnings of the readers do not matter here
@@ -249,6 +258,8 @@ def fuzz(name: str, seconds: int, seed: int) -> None:
         f"-artifact_prefix={FOUND}/{name}-",
     ]
     mutator = {"custom_mutator": mutated} if reader.suffix in (".pt", ".pt2", ".keras", ".npz") else {}
+    if name == "onnx-graphs":
+        mutator = {"custom_mutator": mutated_onnx}
     atheris.Setup(
         [sys.argv[0], *options, "-verbosity=1", "-print_final_stats=1", str(seeds)], read, **mutator
     )

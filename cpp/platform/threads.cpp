@@ -177,26 +177,24 @@ int set_own_num_threads(int n) { return std::exchange(own_threads, n); }
 
 int num_threads() { return own_threads ? own_threads : threads.load(); }
 
-void parallel(int n, const std::function<void(int)>& plan, const std::function<void(int)>& job, int64_t work) {
-    if (n > 1) {
-        Pool& shared = the_pool();
-        if (!shared.busy.exchange(true, std::memory_order_acquire)) {
-            struct Release {
-                Pool& pool;
-                ~Release() {
-                    pool.end();
-                    pool.busy.store(false, std::memory_order_release);
-                }
-            } release{shared};
-            const bool worthwhile = work >= worth_waking || shared.frequent();
-            n = worthwhile && !shared.in_debt() ? shared.grow(n) : 1;
-            plan(n);
-            if (n > 1) return shared.run(n, job);
-            return worthwhile ? shared.run_alone(job) : job(0);
-        }
+void share_call(int n, const std::function<void(int)>& plan, const std::function<void(int)>& job, int64_t work) {
+    Pool& shared = the_pool();
+    if (shared.busy.exchange(true, std::memory_order_acquire)) {
+        plan(1);
+        return job(0);
     }
-    plan(1);
-    job(0);
+    struct Release {
+        Pool& pool;
+        ~Release() {
+            pool.end();
+            pool.busy.store(false, std::memory_order_release);
+        }
+    } release{shared};
+    const bool worthwhile = work >= worth_waking || shared.frequent();
+    n = worthwhile && !shared.in_debt() ? shared.grow(n) : 1;
+    plan(n);
+    if (n > 1) return shared.run(n, job);
+    worthwhile ? shared.run_alone(job) : job(0);
 }
 
 bool Barrier::wait_for_others(bool stop) {

@@ -15,6 +15,9 @@ int num_threads();               // for a call from this thread
 // worth_waking does if the workers sleep.
 constexpr int64_t worth_threads = 300'000, worth_waking = 3'000'000;
 
+// As below, for n > 1.
+void share_call(int n, const std::function<void(int n)>& plan, const std::function<void(int part)>& job, int64_t work);
+
 // Calls job(part) for parts 0 to n - 1 in parallel, part 0 on the calling thread. Calls plan(n) first, with the number
 // of parts that will run: fewer than n if the system cannot start enough threads. It is 1 if the workers are busy with
 // the call of another thread, so that calls never compete for cores; if they sleep and `work`, the multiply-adds of the
@@ -24,8 +27,12 @@ constexpr int64_t worth_threads = 300'000, worth_waking = 3'000'000;
 // keep an account of time: a shared call earns the time that several threads worked, and pays the time that all but one
 // waited. In debt, calls run on one thread, and each pays back a small part of its duration. So the waits cost at most
 // that part, however busy the machine is.
-void parallel(int n, const std::function<void(int n)>& plan, const std::function<void(int part)>& job,
-              int64_t work = worth_waking);
+template <class PlanParts, class Job>
+void parallel(int n, const PlanParts& plan, const Job& job, int64_t work = worth_waking) {
+    if (n > 1) return share_call(n, std::cref(plan), std::cref(job), work);
+    plan(1);
+    job(0);
+}
 
 // Threads wait for one another here after each time step. They spin, which is faster than sleeping.
 class Barrier {

@@ -4,6 +4,7 @@
 // depend on each other; threads only share the units, and each of them quantizes all rows.
 #include "run/quantized_lstm.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 
@@ -63,8 +64,10 @@ void QuantizedLSTM::forward(const QuantizedSequence& s) const {
         if (s.h0) copy_rows(run->h[0], run->padded, s.h0 + d * B * H, H);
         if (s.c0) copy_rows(run->c, run->padded, s.c0 + d * B * H, H);
     };
-    // Integer products take about a quarter of the time of products in float32.
-    const int useful = worth_sharing(B, Cell::lstm, H, H / 4) ? int(std::min<Size>(num_threads(), blocks)) : 1;
+    const Size work = s.T * B * D * 4 * H * (I + H);
+    const int useful = worth_sharing(B, Cell::lstm, H, H)
+                           ? int(std::min({Size(num_threads()), blocks, work / worth_threads + 1}))
+                           : 1;
     auto plan = [&](int parts) {
         run = std::make_unique<Run>(*this, s, parts);
         const FlushDenormals flush;
@@ -106,7 +109,7 @@ void QuantizedLSTM::forward(const QuantizedSequence& s) const {
             }
             r.barrier.wait();
         }
-    });
+    }, work);
     interrupt.throw_if_happened();
 }
 

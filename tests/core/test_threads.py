@@ -323,7 +323,9 @@ def test_a_state_dict_a_file_and_a_quantized_copy_hold_one_set_of_weights(tmp_pa
 
     def of_one_set(weights: dict[str, Any]) -> bool:
         return any(
-            all(np.array_equal(weights[name], own[name].astype(np.float32)) for name in weights)
+            all(
+                np.array_equal(w, own[name].astype(np.float32).astype(w.dtype)) for name, w in weights.items()
+            )
             for own in two.sets
         )
 

@@ -70,3 +70,12 @@ def test_layers_that_are_not_connected_each_have_a_shape_of_their_own() -> None:
         ("encoder.lstm", "(T, B, 4)"),
         ("head", "(T, B, 2)"),
     ]
+
+
+def test_printing_a_model_shows_a_line_for_each_layer() -> None:
+    net = onward.Sequential(onward.LSTM(12, 64, rng=0), onward.Last(), onward.Linear(64, 9, rng=1))
+    header, *lines, total = str(net).splitlines()
+    assert header.split() == ["layer", "kind", "output", "shape", "parameters"]
+    assert [line.split()[:2] for line in lines] == [["0", "LSTM"], ["1", "Last"], ["2", "Linear"]]
+    assert total.startswith("total")
+    assert repr(net).startswith("Sequential(\n  (0): LSTM(12, 64)")

@@ -1,5 +1,6 @@
 """Silero's voice detector: a TorchScript program that keeps the state of an LSTM, run frame by frame."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
+from support import ROOT, pages
 from support.onnx_nodes import open_model
 
 import onward
@@ -149,3 +151,11 @@ def test_a_stream_feeds_the_state_back_with_the_bits_of_the_calls_by_hand(case: 
     stream = model.stream(sr=16000)  # the state is found by its name
     live = np.array([stream(frame[None]).item() for frame in frames])
     np.testing.assert_array_equal(live, speech_probabilities(model, frames))
+
+
+def test_page_about_silero_runs_with_the_published_file(
+    case: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(case.folder / "silero_vad_16k_op15.onnx", "silero_vad.onnx")
+    assert pages.run(ROOT / "docs" / "how_to" / "silero_vad.md", with_frameworks=False) == 2

@@ -46,7 +46,12 @@ def test_nan_equals_nan_only() -> None:
 def test_bits_are_compared_for_rows_threads_and_instruction_sets() -> None:
     layer, x = onward.GRU(3, 33, batch_first=True), normal(5, 9, 3)
     result = onward.verify(layer, [x], layer(x)[:1])
-    assert result.same_bits == {"rows": True, "threads": True, "instruction sets": True}
+    assert result.same_bits == {
+        "rows": True,
+        "blocks of time": True,
+        "threads": True,
+        "instruction sets": True,
+    }
     assert 0 < result.cost["float16"] < result.cost["int8"] < 0.1  # type: ignore[operator]
 
 
@@ -60,6 +65,40 @@ def test_a_model_whose_rows_depend_on_each_other_is_reported() -> None:
     result = onward.verify(model, {"x": x}, {"y": x - x.max(0)})
     assert result
     assert result.same_bits["rows"] is False
+
+
+def test_blocks_of_time_are_compared_with_the_whole_call() -> None:
+    x = normal(9, 2, 3)
+    streams = onward.Sequential(onward.LSTM(3, 7), onward.Linear(7, 2))
+    assert onward.verify(streams, [x], [streams(x)]).same_bits["blocks of time"] is True
+    last = onward.Sequential(onward.GRU(3, 7, batch_first=True), onward.Last(batch_first=True))
+    assert onward.verify(last, [x], [last(x)]).same_bits["blocks of time"] is True
+    both = onward.LSTM(3, 7, bidirectional=True)
+    assert "does not stream" in str(onward.verify(both, [x], [both(x)[0]]).same_bits["blocks of time"])
+
+
+def chain(bias: float, names: str = "node") -> Any:
+    """Return a model of four products, the third of which has a bias."""
+    nodes, weights, value = [], {}, "x"
+    for i in range(4):
+        weights[f"W{i}"] = np.eye(3, dtype=np.float32) / 2 - i / 10
+        weights[f"b{i}"] = np.full(3, bias if i == 2 else 0.5, np.float32)
+        nodes.append(helper.make_node("Gemm", [value, f"W{i}", f"b{i}"], [f"g{i}"], name=f"{names}_{i}"))
+        nodes.append(helper.make_node("Tanh", [f"g{i}"], [f"t{i}"], name=f"{names}_tanh_{i}"))
+        value = f"t{i}"
+    return open_model(model_of(nodes, {"x": np.zeros((5, 3), np.float32)}, [value], weights))
+
+
+@pytest.mark.parametrize("names", ["node", "other"])
+def test_the_first_nodes_that_differ_are_named(names: str) -> None:
+    x = normal(5, 3)
+    result = onward.verify(chain(0.5), [x], chain(0.25, names))
+    assert not result and not isinstance(result.divergence, (str, type(None)))
+    assert "node_2 " in result.divergence.node and f"{names}_2 " in result.divergence.other
+    assert onward.verify(chain(0.5), [x], chain(0.5, names)).divergence is None
+    layers = [onward.Sequential(onward.LSTM(3, 7, rng=0), onward.Linear(7, 2, rng=rng)) for rng in (1, 2)]
+    found = onward.verify(layers[0], [normal(5, 2, 3)], layers[1]).divergence
+    assert found is not None and "MatMul" in str(found)
 
 
 def test_outputs_are_matched_by_name() -> None:
@@ -82,6 +121,10 @@ def test_two_files_of_one_model_are_compared(tmp_path: Path) -> None:
     assert same["passed"] and same["outputs"][0]["largest"] == 0
     result = invoke("verify", a, x, "--against", b, expect=1)
     assert "Outputs differ" in result.output
+    assert "The first outputs that differ are those of node" in result.output
+    assert report("verify", a, "--against", a)["passed"]  # with random inputs
+    invoke("verify", a, "--against", b, expect=1)
+    invoke("verify", a, expect=2)
 
 
 def test_the_command_compares_with_expected_outputs(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import re
 import shlex
+import sys
 import textwrap
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,13 +56,13 @@ def needs_framework(block: Block) -> bool:
 
 def run(page: Path, with_frameworks: bool) -> int:
     """Run the blocks of a page in the current folder, those of other frameworks on request; count them."""
-    names: dict[str, Any] = {"__name__": "__main__"}
+    module = sys.modules["page"] = types.ModuleType("page")  # a module, so that its classes can be pickled
     count = 0
     for block in blocks(page):
         if needs_framework(block) and not with_frameworks:
             continue
         if block.language == "python":
-            exec(compile("\n" * block.line + block.code, str(page), "exec"), names)
+            exec(compile("\n" * block.line + block.code, str(page), "exec"), vars(module))
         else:
             for command in re.sub(r"\\\n", " ", block.code).splitlines():
                 run_command(command)
@@ -73,6 +75,8 @@ def run_command(command: str) -> None:
     if not words or words[0] in NOT_OURS or words[:2] in ENDLESS:
         return
     assert words[0] == "onward", f"what is {command!r}?"
+    if words[1] == "train" and "--epochs" not in words:  # that it runs is enough here
+        words += ["--epochs", "1"]
     result = CliRunner().invoke(main, words[1:], catch_exceptions=False)
     assert result.exit_code == 0, f"{command}\n{result.output}"
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import griffe
 
+SINGLE = re.compile(r"(?<=[^\s*])\*(?!\*)|(?<!\*)\*(?=\w)")  # an asterisk that is not part of **bold**
+
 
 class PlainDocstrings(griffe.Extension):
     """Put examples into code blocks, and escape characters that Markdown would interpret."""
@@ -15,15 +17,10 @@ class PlainDocstrings(griffe.Extension):
 
 
 def to_markdown(docstring: str) -> str:
-    """A docstring with its examples in code blocks and without accidental emphasis.
+    r"""A docstring with its examples in code blocks and without accidental emphasis.
 
-    >>> print(to_markdown("L*D and H*P.\\n\\n>>> 1 + 1\\n2"))
-    L\\*D and H\\*P.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
+    >>> print(to_markdown("**L*D** and `H*P`"))
+    **L\*D** and `H*P`
     """
     blocks = []
     for block in re.split(r"\n\s*\n", docstring):
@@ -32,8 +29,6 @@ def to_markdown(docstring: str) -> str:
             block = f"{indent}```pycon\n{block}\n{indent}```"
         elif not block.startswith("    "):
             parts = re.split(r"(`[^`]*`)", block)
-            block = "".join(
-                p if p.startswith("`") else re.sub(r"(?<=\S)\*|\*(?=\w)", r"\\*", p) for p in parts
-            )
+            block = "".join(p if p.startswith("`") else SINGLE.sub(r"\\*", p) for p in parts)
         blocks.append(block)
     return "\n\n".join(blocks)

@@ -68,7 +68,9 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
         name = posixpath.basename(place).removesuffix(".md")
         note = f"[Download the notebook]({name}.ipynb){{ .md-button }}"
         markdown = f"{texts[place]}\n\n{note}\n"
-    markdown = re.sub(r"<!-- generate: (.*?) -->", lambda match: generated.PARTS[match[1]](), markdown)
+    markdown = re.sub(
+        r"^<!-- generate: (.*) -->$", lambda match: generated.PARTS[match[1]](), markdown, flags=re.MULTILINE
+    )
     return _outside_code(markdown, lambda text: _equations(_links(text, place)))
 
 
@@ -105,8 +107,10 @@ def _links(text: str, place: str) -> str:
 def _equations(text: str) -> str:
     def keep(match: re.Match[str]) -> str:
         display = "block" if match[0].startswith("$$") else "inline"
-        latex = match[0].strip("$").replace("\\;", " ").replace("\\!", "").replace("\\\n", "\\\\\n")
+        latex = " ".join(match[0].strip("$").split()).replace("\\;", " ").replace("\\!", "")
         equations.append(convert(latex, display=display))
         return f"EQUATION{len(equations) - 1}END"
 
-    return re.sub(r"\$\$.+?\$\$|(?<![\w$\\])\$[^\s$](?:[^$\n]*[^\s$])?\$(?!\w)", keep, text, flags=re.DOTALL)
+    return re.sub(
+        r"\$\$.+?\$\$|(?<![\w$\\])\$[^\s$](?:(?:(?!\n\n)[^$])*[^\s$])?\$(?!\w)", keep, text, flags=re.DOTALL
+    )

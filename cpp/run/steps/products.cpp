@@ -26,6 +26,14 @@ float* copied(const float* from, Size n, float* to) {
     return to + n;
 }
 
+// Memory of this thread for n numbers, until the next call.
+template <class Number>
+Number* scratch(Size n) {
+    thread_local std::vector<Number> memory;
+    if (memory.size() < size_t(n)) memory.resize(n);
+    return memory.data();
+}
+
 // Packs a matrix (K, N) in panels with one gate; the last block is padded with zeros.
 void pack(const float* matrix, const std::array<Size, 2>& strides, Size K, Size N, Size L, float* panels) {
     for (Size first = 0; first < N; first += L, panels += K * L) {
@@ -62,23 +70,22 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
                     const std::optional<Activation<float>>& f, float* out, Size out_stride) const {
     const Size K = panels.K, units = panels.blocks * kernels.L;
     const bool in_place = rows.in_place && (rows.pieces.size() == 1 || !panels.quantized_size);
-    const Size at_once = in_place ? rows_at_once : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
-    thread_local std::vector<float> gathered;
-    thread_local std::vector<int32_t> quantized;
+    const Size most = in_place ? rows_at_once : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
+    const Size at_once = std::min(most, last - first);
+    float* const gathered = in_place ? nullptr : scratch<float>(at_once * K);
+    int32_t* const quantized = panels.quantized_size ? scratch<int32_t>(at_once * panels.quantized_size) : nullptr;
     for (Size n; first < last; first += n) {
         n = std::min(at_once, last - first);
         Operand<float> a{x + rows.offsets[first], rows.stride, Size(rows.pieces.size()), rows.pieces.data()};
         if (in_place) {
             n = std::min(n, rows.line - first % rows.line);
         } else {
-            if (gathered.size() < size_t(n * K)) gathered.resize(n * K);
-            float* to = gathered.data();
+            float* to = gathered;
             for (Size row = first; row < first + n; row++)
                 for (const Size piece : rows.pieces) to = copied(x + rows.offsets[row] + piece, rows.length, to);
-            a = {gathered.data(), K};
+            a = {gathered, K};
         }
-        if (quantized.size() < size_t(n * panels.quantized_size)) quantized.resize(n * panels.quantized_size);
-        kernels.product(panels, a, n, out + first * out_stride, out_stride, quantized.data(), {0, panels.blocks});
+        kernels.product(panels, a, n, out + first * out_stride, out_stride, quantized, {0, panels.blocks});
         const Size together = out_stride == units ? n : 1;
         for (Size row = first; f && row < first + n; row += together)
             kernels.activate(*f, together * units, out + row * out_stride, out + row * out_stride);

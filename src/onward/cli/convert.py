@@ -10,8 +10,9 @@ from ..core import storage
 from ..errors import ArgumentError
 from ..formats import load, load_tensors
 from ..formats.onnx.export import export_onnx
+from ..formats.torch.find_layers import find_layers
 from ..formats.torch.merge import merged
-from ..formats.torch.parts import Parts, find_layers
+from ..formats.torch.parts import Parts
 from ..formats.torch.state_dict import StateDict
 from ..graph import Model
 from ..layers.base import Layer

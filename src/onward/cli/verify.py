@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..formats import load
 from ..formats.torch.parts import Parts
+from ..recipes.divergence import example_inputs
 from ..recipes.verify import TOLERANCE, Verification
 from ..recipes.verify import verify as verify_model
 from .common import complete_model, console, json_option, model_file, named_file, new_table
@@ -18,7 +19,7 @@ from .common import complete_model, console, json_option, model_file, named_file
 
 @click.command(epilog="Example:  onward verify model.onnx inputs.npz expected.npz")
 @click.argument("model", shell_complete=complete_model)
-@click.argument("inputs", metavar="INPUTS", type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="[INPUTS]", required=False, type=click.Path(path_type=Path))
 @click.argument("expected", metavar="[EXPECTED]", required=False, type=click.Path(path_type=Path))
 @click.option("--against", metavar="OTHER", help="Compare with this file of the same model instead.")
 @click.option(
@@ -30,20 +31,29 @@ from .common import complete_model, console, json_option, model_file, named_file
 )
 @json_option
 def verify(
-    model: str, inputs: Path, expected: Path | None, against: str | None, tolerance: float, as_json: bool
+    model: str,
+    inputs: Path | None,
+    expected: Path | None,
+    against: str | None,
+    tolerance: float,
+    as_json: bool,
 ) -> None:
     """Compare the outputs of MODEL on INPUTS with EXPECTED outputs.
 
-    With --against, the expected outputs are those of the model in OTHER. INPUTS and EXPECTED are .npz files
-    with one array for each input or output, by name or in order. Also shows whether a single row, other
-    thread counts and other instruction sets give the same bits, what float16 and int8 would cost, and the
-    time of a call. The exit code is 1 if an output differs.
+    With --against, the expected outputs are those of the model in OTHER; if they differ, the first nodes that
+    do are named. Without INPUTS, the inputs are random and of the declared shapes. INPUTS and EXPECTED are
+    .npz files with one array for each input or output, by name or in order. Also shows whether a single row,
+    blocks of time, other thread counts and other instruction sets give the same bits, what float16 and int8
+    would cost, and the time of a call. The exit code is 1 if an output differs.
     """
     if (expected is None) == (against is None):
         raise click.UsageError("pass EXPECTED or --against OTHER, and not both")
     net = _model(model)
     other: Any = _model(against) if against is not None else _arrays(expected)
-    result = verify_model(net, _arrays(inputs), other, tolerance=tolerance)
+    if inputs is None and against is None:
+        raise click.UsageError("pass INPUTS and EXPECTED, or --against OTHER")
+    arrays = example_inputs([net, other]) if inputs is None else _arrays(inputs)
+    result = verify_model(net, arrays, other, tolerance=tolerance)
     if as_json:
         print(json.dumps(result.report()))
     else:
@@ -84,6 +94,9 @@ def _show(result: Verification) -> None:
             f"{output.largest / output.scale:.3g}" if output.scale else "",
         )
     console().print(table)
+    if result.divergence is not None:
+        text = str(result.divergence)
+        console().print(f"{text[0].upper()}{text[1:]}.", soft_wrap=True)
     for name, same in result.same_bits.items():
         words = {True: "the same bits", False: "other bits"}
         console().print(f"{name}: {words[same] if isinstance(same, bool) else 'not checked: ' + same}")

@@ -42,6 +42,7 @@ def load(
     method: str | None = None,
     part: str | None = None,
     inputs: Mapping[str, Any] | None = None,
+    **layers: Mapping[str, Any],
 ) -> Layer | Parts:
     """Load a model from an Onward, ONNX, Keras or TorchScript file, or layers from a state dict.
 
@@ -56,7 +57,9 @@ def load(
       no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
       them. A pickled nn.Sequential records its order and becomes a Sequential. If the
       file does not record them, pass the `nonlinearity` of vanilla RNNs (default "tanh") and `batch_first`
-      for all recurrent layers (default False). float16 and bfloat16 weights are converted to float32.
+      for all recurrent layers (default False), and the options of single modules by their names:
+      `conv={"stride": 2, "padding": 1}`, `norm={"type": "BatchNorm2d", "eps": 1e-3}`. float16 and
+      bfloat16 weights are converted to float32.
     - **ONNX**: `help(type(model))` explains how to call the model.
     - **Keras**: the model takes batch-first input. `load("model.json", weights="weights.h5")` opens the files
       of to_json and save_weights. `custom_objects={"MyLayer": function}` supplies functions of arrays for
@@ -80,25 +83,32 @@ def load(
     data = files.mapped(path)
     kind = _format(path, data)
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
+    for name, options in layers.items():
+        if not isinstance(options, Mapping):
+            raise ArgumentError(
+                f"load has no argument {name}; the options of a module {name} are a dict, got {options!r}"
+            )
     script_options = {"method": method, "part": part, "inputs": inputs}
     if kind not in ("keras", "json"):
         keras_options = {"keras_version": keras_version, "custom_objects": custom_objects, "weights": weights}
         _reject(path, keras_options, "they apply to Keras files only")
     if kind in ("keras", "json", *GRAPHS):
-        _reject(path, torch_options, "the file records its options")
+        _reject(path, torch_options | layers, "the file records its options")
         _reject(path, script_options, "they apply to TorchScript files only")
         if kind in GRAPHS:
             return _graph(path, data, kind)
         return _keras(path, data, kind, weights, keras_version, custom_objects)
     if kind == "torch" and (model := _script(path, data, method, part, inputs)) is not None:
-        _reject(path, torch_options, "the file records its options")
+        _reject(path, torch_options | layers, "the file records its options")
         return model
     _reject(path, script_options, "they apply to TorchScript files only")
     from . import native
+    from .torch.find_layers import find_layers
     from .torch.merge import merged
-    from .torch.parts import find_layers
 
     found, description = _read(path, data, kind)
+    if description is not None:
+        _reject(path, dict(layers), "the file records its options")
     if description is not None or any(state_dict.records_options for state_dict in found.values()):
         _reject(path, torch_options, "the file records its options")
     with _errors_naming(path):
@@ -109,7 +119,7 @@ def load(
             return Model(graphs.rebuild(description, found[()].tensors))
         if description is not None:
             return native.restore(description, found[()].tensors)
-        parts = find_layers(merged(found), nonlinearity, batch_first)
+        parts = find_layers(merged(found), nonlinearity, batch_first, layers)
         return parts.model or parts
 
 

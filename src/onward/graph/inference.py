@@ -1,6 +1,6 @@
 """Infer the values of a graph from the signatures of its inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import ArgumentError
 from .graph import Graph, bodies
 from .memory import MemoryLimit, size_of
-from .node import Node
+from .node import Node, Signature
 from .operations import OPERATIONS
 from .operations.registry import Known, Value, named
 
@@ -36,6 +36,8 @@ def outputs_of(node: Node, values: Mapping[str, Known], limit: MemoryLimit | Non
     known = all(value is None or isinstance(value, np.ndarray) for value in inputs)
     found: Any
     try:
+        if node.operation == "Scan":
+            return dict(zip(node.outputs, scan_signatures(node, inputs), strict=False))
         if any(bodies(node)):
             return {}
         signatures = operation.signatures(inputs, node.attributes) if operation.has_rule else None
@@ -50,6 +52,36 @@ def outputs_of(node: Node, values: Mapping[str, Known], limit: MemoryLimit | Non
     except Exception as error:
         raise ArgumentError(named(node, error)) from error
     return {name: value for name, value in zip(node.outputs, found, strict=False) if name}
+
+
+def scan_signatures(node: Node, inputs: Sequence[Known | None]) -> list[Signature]:
+    """Return the signatures of the outputs of a Scan, or none if those of its body are unknown.
+
+    Raises ArgumentError if an iteration changes the signature of a state.
+    """
+    attributes, body = node.attributes, node.attributes["body"]
+    scans, captured = attributes["num_scan_inputs"], attributes.get("captured", 0)
+    first = len(inputs) - captured - scans
+    found: list[Any] = list(inputs)
+    axes = attributes.get("scan_input_axes") or [0] * scans
+    for place, axis in enumerate(axes, start=first):
+        shape = found[place].shape
+        axis %= len(shape)
+        found[place] = Signature((*shape[:axis], *shape[axis + 1 :]), found[place].dtype)
+    found[:first] = map(Signature.of, found[:first])
+    inner = infer(body, {declared.name: value for declared, value in zip(body.inputs, found, strict=True)})
+    if any(name not in inner for name in body.outputs):
+        return []
+    results = [Signature.of(inner[name]) for name in body.outputs]
+    if results[:first] != found[:first]:
+        raise ArgumentError(f"{node}: an iteration changes the shape or dtype of a state")
+    steps = inputs[first].shape[axes[0]]
+    out_axes = attributes.get("scan_output_axes") or [0] * len(results[first:])
+    for place, axis in enumerate(out_axes, start=first):
+        shape = list(results[place].shape)
+        shape.insert(axis % (len(shape) + 1), steps)
+        results[place] = results[place]._replace(shape=tuple(shape))
+    return results
 
 
 def flattened(graph: Graph, inputs: Mapping[str, Known]) -> Graph:

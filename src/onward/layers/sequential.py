@@ -186,6 +186,12 @@ class Sequential(Layer):
             ["Sequential(", *(f"  ({index}): {layer!r}" for index, layer in enumerate(self)), ")"]
         )
 
+    def __str__(self) -> str:
+        """A table with one line for each layer."""
+        from .summary import table
+
+        return table(self._summary_rows())
+
     def config(self) -> dict[str, Any]:
         return {"layers": [layer.description() for layer in self]}
 

@@ -6,7 +6,7 @@ import pickle
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from .. import _core
 from ..core.threads import num_threads
 from ..errors import ArgumentError, OnwardError, ShapeError
 from ..graph import Model
+from .divergence import Divergence, first_divergence
 
 Arrays = dict[str, NDArray[Any]]
 TOLERANCE = 1e-4
@@ -39,9 +40,10 @@ class Difference:
 class Verification:
     """The result of `verify`. It is true if no output differs by more than the tolerance.
 
-    `same_bits` tells for rows, threads and instruction sets whether the outputs are identical: True, False,
-    or the reason why that was not checked. `cost` is the largest difference, relative to the scale, after
-    quantization to each precision.
+    `same_bits` tells for rows, blocks of time, threads and instruction sets whether the outputs are
+    identical: True, False, or the reason why that was not checked. `cost` is the largest difference, relative
+    to the scale, after quantization to each precision. `divergence` names the first nodes whose outputs
+    differ, if another model was expected and differs.
     """
 
     outputs: list[Difference]
@@ -49,6 +51,7 @@ class Verification:
     same_bits: dict[str, bool | str] = field(default_factory=dict)
     cost: dict[str, float | str] = field(default_factory=dict)
     microseconds: float = 0.0
+    divergence: Divergence | str | None = None
 
     def __bool__(self) -> bool:
         return all(output.largest <= self.tolerance * max(output.scale, 1e-30) for output in self.outputs)
@@ -67,7 +70,8 @@ def verify(
 ) -> Verification:
     """Run a model and compare its outputs with expected ones, by name or in order.
 
-    `expected` may also be another model, which runs on the same inputs. An output passes if it differs from
+    `expected` may also be another model, which runs on the same inputs in order; if it differs, the result
+    names the first nodes that do, matched by their names or order. An output passes if it differs from
     the expected one by at most `tolerance` times the largest expected magnitude. While it runs, the function
     changes the number of threads and the instruction set of the process.
 
@@ -85,7 +89,9 @@ def verify(
     run = _Run(model, inputs)
     actual = run()
     if callable(expected):
-        wanted = _Run(expected, inputs)()
+        wanted = _Run(expected, list(run.inputs.values()))()
+        if wanted.keys() != actual.keys() and len(wanted) == len(actual):
+            wanted = dict(zip(actual, wanted.values(), strict=True))  # in order
     else:
         wanted = _named(expected, list(actual))
     if unknown := wanted.keys() - actual.keys():
@@ -93,17 +99,21 @@ def verify(
             f"expected outputs {', '.join(sorted(unknown))}; the model returns {', '.join(actual)}"
         )
     outputs = [_difference(name, actual[name], array) for name, array in wanted.items()]
-    return Verification(
+    result = Verification(
         outputs,
         tolerance,
         {
             "rows": _same_rows(run, actual),
+            "blocks of time": _same_blocks(run, actual),
             "threads": _same_with_threads(run, actual),
             "instruction sets": _same_on_every_isa(run, actual),
         },
         {precision: _cost(run, actual, precision) for precision in ("float16", "int8")},
         _microseconds(run),
     )
+    if not result and callable(expected):
+        result.divergence = first_divergence(model, expected, list(run.inputs.values()), tolerance)
+    return result
 
 
 class _Run:
@@ -184,7 +194,10 @@ def _batch_axes(run: _Run) -> dict[str, int] | None:
     """Return the batch axis of each input: a size that all of them share."""
     arrays = list(run.inputs.values())
     batch_first = isinstance(run.model, Model) or getattr(run.model, "batch_first", True)
-    order = (0, 1) if batch_first else (1, 0)
+    order: tuple[int, ...] = (0, 1) if batch_first else (1, 0)
+    if isinstance(run.model, Model) and run.model.layout is not None:
+        batch = run.model.layout.axes.batch
+        order = () if batch is None else (batch,)
     for axis in order:
         sizes = {a.shape[axis] for a in arrays if a.ndim > axis}
         if len(sizes) == 1 and sizes.pop() > 1 and all(a.ndim > axis for a in arrays):
@@ -209,6 +222,46 @@ def _same_rows(run: _Run, actual: Arrays) -> bool | str:
         if axis is not None and not _identical({name: np.take(whole, [row], axis)}, single):
             return False
     return True
+
+
+def _same_blocks(run: _Run, actual: Arrays) -> bool | str:
+    """Compare a stream, which gets the sequence in blocks, with the whole call."""
+    sequences = {name: a for name, a in run.inputs.items() if a.ndim > 1}
+    if not hasattr(run.model, "stream") or len(sequences) != 1:
+        return "a stream takes one sequence"
+    ((name, x),) = sequences.items()
+    fixed = {other: a for other, a in run.inputs.items() if other != name}
+    try:
+        if isinstance(run.model, Model):
+            layout = run.model.layout
+            if layout is None:
+                return "no recurrent layer shows which axis is time"
+            time, rows = layout.axes.time or 0, layout.axes.batch
+        else:
+            time = 1 if x.ndim > 2 and run.model.batch_first else 0
+            rows = None if x.ndim == 2 else 1 - time
+        stream = run.model.stream(None if rows is None else x.shape[rows], **fixed)
+        T = x.shape[time]
+        blocks = [block for block in np.split(x, [1, 1 + T // 3, T], time) if block.shape[time]]
+        parts = [list(_arrays(stream(block))) for block in blocks]
+        parts.append(list(_arrays(stream.finish())))
+    except OnwardError as error:
+        return f"the model does not stream: {error}"
+    return all(
+        _is_joined(whole, list(pieces))
+        for whole, pieces in zip(actual.values(), zip(*parts, strict=True), strict=False)
+    )
+
+
+def _is_joined(whole: NDArray[Any], parts: list[NDArray[Any]]) -> bool:
+    """Whether an output is its parts along one axis, or the last of them."""
+    for axis in range(whole.ndim):
+        pieces = [part for part in parts if part.ndim == whole.ndim]
+        with suppress(ValueError):  # the parts differ in other axes
+            if np.array_equal(np.concatenate(pieces, axis), whole, equal_nan=whole.dtype.kind in "fc"):
+                return True
+    last = [part.reshape(whole.shape) for part in parts if part.size == whole.size][-1:]
+    return any(np.array_equal(part, whole, equal_nan=whole.dtype.kind in "fc") for part in last)
 
 
 def _same_with_threads(run: _Run, actual: Arrays) -> bool:

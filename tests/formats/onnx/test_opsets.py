@@ -8,6 +8,7 @@ from support import onnx_nodes
 from support.onnx_nodes import normal, open_model
 
 from onward import errors
+from onward.formats.onnx import opsets
 
 
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Pow"])
@@ -81,3 +82,39 @@ def test_roi_align_before_opset_16_is_refused() -> None:
     model = onnx_nodes.model_of([node], feeds, ["y"], {"rows": np.array([0])}, opset=10)
     with pytest.raises(errors.ArgumentError, match=r"node pixels \(RoiAlign\): is of an opset before 16"):
         open_model(model)
+
+
+@pytest.mark.parametrize(
+    "name, inputs, opset",
+    [
+        ("GroupNormalization", ["x", "x", "x"], 18),  # without num_groups
+        ("Resize", ["x"], 10),  # without scales
+        ("Constant", [], 17),  # without a value
+        ("Cast", ["x"], 17),  # without a type
+        ("TopK", ["x"], 9),  # without k
+    ],
+)
+def test_an_operator_without_what_its_opset_requires_is_refused(
+    name: str, inputs: list[str], opset: int
+) -> None:
+    node = helper.make_node(name, inputs, ["y"], "damaged")
+    model = onnx_nodes.model_of([node], {"x": normal(1, 3, 4)}, ["y"], {}, opset=opset)
+    with pytest.raises(
+        errors.ArgumentError, match=f"node damaged .{name}.: the inputs or attributes do not fit"
+    ):
+        open_model(model)
+
+
+@pytest.mark.parametrize("name", sorted(opsets.INTERNAL))
+def test_operations_that_are_no_operators_are_refused_in_files(name: str) -> None:
+    model = onnx_nodes.model_of([helper.make_node(name, ["x"], ["y"])], {"x": normal(3)}, ["y"], {})
+    with pytest.raises(errors.ArgumentError, match=f"the operator {name} of opset .* is not supported"):
+        open_model(model)
+
+
+@pytest.mark.parametrize("name, others", [("Not", []), ("Where", ["x", "x"])])
+def test_a_condition_of_numbers_does_not_reach_the_core(name: str, others: list[str]) -> None:
+    x = np.array([0, 1, -2], np.float32)
+    node = helper.make_node(name, ["x", *others], ["y"])
+    (y,) = open_model(onnx_nodes.model_of([node], {"x": x}, ["y"], {}))(x)
+    np.testing.assert_array_equal(y, x if others else [True, False, False])

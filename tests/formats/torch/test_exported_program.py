@@ -17,12 +17,12 @@ from onward.errors import ShapeError, SignatureError
 from onward.graph.sizes import evaluate
 
 DATA = support.DATA / "exported_program"
-FILES = ["version_8.pt2", "version_7.pt2", "old_layout_8.pt2", "old_layout_5.pt2"]
-MODEL = "version_8/models/model.json"
+FILES = sorted(path.name for path in DATA.glob("torch_*.pt2"))
+MODEL = "torch_2.13/models/model.json"
 
 
 def members() -> dict[str, bytes]:
-    with zipfile.ZipFile(DATA / "version_8.pt2") as archive:
+    with zipfile.ZipFile(DATA / "torch_2.13.pt2") as archive:
         return {info.filename: archive.read(info) for info in archive.infolist()}
 
 
@@ -76,7 +76,7 @@ def test_files_give_the_same_bits(file: str, expected: dict[str, Any]) -> None:
 
 
 def test_sizes_outside_their_range_are_refused(expected: dict[str, Any]) -> None:
-    net = onward.load(DATA / "version_8.pt2")
+    net = onward.load(DATA / "torch_2.13.pt2")
     with pytest.raises(
         ShapeError, match=r"axis 0 of tokens has size 2, but the model takes \w+ from 3 to 64"
     ):
@@ -88,7 +88,7 @@ def test_sizes_outside_their_range_are_refused(expected: dict[str, Any]) -> None
 
 
 def test_missing_and_unknown_arguments_are_named(expected: dict[str, Any]) -> None:
-    net = onward.load(DATA / "version_8.pt2")
+    net = onward.load(DATA / "torch_2.13.pt2")
     with pytest.raises(SignatureError, match="missing inputs: h"):
         net(expected["tokens"])
     with pytest.raises(SignatureError, match="unknown inputs: state"):
@@ -96,14 +96,14 @@ def test_missing_and_unknown_arguments_are_named(expected: dict[str, Any]) -> No
 
 
 def test_state_dict_lists_the_arrays_of_the_file() -> None:
-    tensors = onward.formats.load_tensors(DATA / "version_8.pt2")
+    tensors = onward.formats.load_tensors(DATA / "torch_2.13.pt2")
     assert tensors["embedding.weight"].shape == (7, 3)
     np.testing.assert_array_equal(tensors["embedding.weight"], tensors["head.weight"])
     assert tensors["scale"].dtype == np.float32  # from bfloat16
 
 
 def test_summary_counts_the_weights_of_recurrent_layers() -> None:
-    rows = onward.load(DATA / "version_8.pt2")._summary_rows()
+    rows = onward.load(DATA / "torch_2.13.pt2")._summary_rows()
     (gru,) = (row for row in rows if row.kind == "aten.gru.input")
     assert gru.parameters == 2 * 3 * 3 * (3 + 3 + 2)
 
@@ -286,7 +286,7 @@ def test_deep_structures_are_refused(path: Path) -> None:
 
 
 def test_damaged_archives_raise_only_our_errors(path: Path) -> None:
-    whole = (DATA / "version_8.pt2").read_bytes()
+    whole = (DATA / "torch_2.13.pt2").read_bytes()
     rng = np.random.default_rng(0)
     contents = []
     for _ in range(100):

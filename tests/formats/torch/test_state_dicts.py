@@ -11,7 +11,7 @@ import support
 from support.pickles import MAGIC, entries, floats, number, problem, tensor, text, zipped
 
 import onward
-from onward.errors import LayerAttributeError
+from onward.errors import LayerAttributeError, OnwardError
 
 DATA = support.DATA / "torch"
 TENSORS = onward.load_tensors(DATA / "weights.pt")
@@ -151,3 +151,40 @@ def test_familiar_names_work_on_layers_without_a_forward_or_name_the_equivalent(
         parts.cuda()
     with pytest.raises(LayerAttributeError, match=r"'stream': use model.sequential\(...\).stream"):
         parts.stream()
+
+
+def test_given_options_make_layers_of_modules_that_a_state_dict_does_not_describe(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = {
+        "conv.weight": rng.standard_normal((5, 3, 4)).astype(np.float32),
+        "conv.bias": rng.standard_normal(5).astype(np.float32),
+        "norm.weight": rng.standard_normal(5).astype(np.float32),
+        "norm.bias": rng.standard_normal(5).astype(np.float32),
+        "lstm.weight_ih_l0": rng.standard_normal((28, 5)).astype(np.float32),
+        "lstm.weight_hh_l0": rng.standard_normal((28, 7)).astype(np.float32),
+    }
+    path = tmp_path / "weights.npz"
+    np.savez(path, **weights)
+    assert "pass them to load" in onward.load(path).reasons["conv"]
+    options = {"conv": {"stride": 2, "padding": 1}, "norm": {"eps": 0.1}, "lstm": {"batch_first": True}}
+    parts = onward.load(path, **options)
+    assert isinstance(parts["conv"], onward.Conv1d) and parts["lstm"].batch_first and not parts.reasons
+    conv = onward.Conv1d(3, 5, 4, stride=2, padding=1)
+    conv.load_state_dict({name[5:]: array for name, array in weights.items() if name.startswith("conv")})
+    x = rng.standard_normal((2, 3, 9)).astype(np.float32)
+    np.testing.assert_array_equal(parts["conv"](x), conv(x))
+    assert parts["norm"].eps == 0.1
+    assert isinstance(
+        onward.load(path, norm={"type": "GroupNorm", "num_groups": 5})["norm"], onward.GroupNorm
+    )
+    assert "parts.sequential('conv', 'norm', 'lstm')" in repr(parts)
+    for given, message in (
+        ({"con": {}}, "no module con; it has conv, norm, lstm"),
+        ({"conv": {"strides": 2}}, "Conv1d has no option strides; it has"),
+        ({"conv": {"type": "Conv9d"}}, "the type is 'Conv9d'; expected one of"),
+        ({"conv": {"in_channels": 4}}, "in_channels=4, but the weights have 3"),
+        ({"lstm": {"stride": 2}}, "expected nonlinearity or batch_first"),
+        ({"conv": 2}, "load has no argument conv"),
+    ):
+        with pytest.raises(OnwardError, match=message):
+            onward.load(path, **given)

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import control_flow
+from support.onnx_nodes import open_model
 from support.sequence_graphs import RandomGraph, blocks, detector, normal
 
 import onward
@@ -273,3 +275,22 @@ def test_steps_of_padding_are_not_returned_before_a_crop_of_a_short_sequence(T: 
     x, stream = normal(np.random.default_rng(0), T, 4), model.stream(time_axis=1)
     y = np.concatenate([*(stream(step[None]) for step in x), stream.finish()], 1)
     np.testing.assert_array_equal(y, model(x[None])[0])
+
+
+@pytest.mark.parametrize(("axis", "out_axis"), [(1, 1), (1, 0), (1, 2)])
+def test_a_scan_over_time_carries_its_states(axis: int, out_axis: int) -> None:
+    proto, (feeds,) = control_flow.scan(23, axis, 0, out_axis, 0)
+    model = open_model(proto)
+    h_n, whole = model(**feeds)
+    rng, x = np.random.default_rng(0), feeds["x"]
+    for _ in range(4):
+        stream = model.stream(2, time_axis=axis, h0=feeds["h0"])
+        parts = [stream(x[:, block]) for block in blocks(rng, 23)] + [stream.finish()]
+        np.testing.assert_array_equal(np.concatenate([y for _, y in parts], out_axis), whole)
+        np.testing.assert_array_equal(parts[-1][0], h_n)
+
+
+def test_a_scan_from_the_last_step_is_refused() -> None:
+    proto, (feeds,) = control_flow.scan(23, 1, 1, 1, 0)
+    with pytest.raises(errors.ArgumentError, match="its slices are not the steps in their order"):
+        open_model(proto).stream(2, time_axis=1, h0=feeds["h0"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, OnwardError
 from ...graph.operations import OPERATIONS
 from ...graph.operations.recurrent import check_options
 from . import legacy, messages
@@ -38,6 +38,11 @@ MICROSOFT = {
     "SkipLayerNormalization": "SkipLayerNormalization",
     "SkipSimplifiedLayerNormalization": "SkipSimplifiedLayerNormalization",
 }
+# The operations of graphs that are no operators of files; simplification and streams create them.
+INTERNAL = frozenset(
+    "Align Check Continue FinalState LastStep MaskedRecurrent OverWindows PadEnd PadStart Python "
+    "QuantizedConv QuantizedMatMul Recorded Recurrent RunningSum Skip Standardize Step Steps SumPool".split()
+)
 UNUSED = {"consumed_inputs", "is_test", "momentum", "output_sequence", "stash_type"}
 
 
@@ -103,7 +108,12 @@ def normalize(
     inputs: list[str],
     attributes: Mapping[str, Any],
 ) -> tuple[str, list[str], dict[str, Any]] | None:
-    """Return the operation, inputs and attributes of a call, or None if no operation of graphs matches it."""
+    """Return the operation, inputs and attributes of a call, or None if no operation of graphs matches it.
+
+    Raises ArgumentError for inputs and attributes that the operator does not have.
+    """
+    if domain == "" and node.op_type in INTERNAL:
+        return None
     operation = {"": node.op_type, "com.microsoft": MICROSOFT.get(node.op_type, "")}.get(domain, "")
     if not operation and domain == "com.microsoft" and node.op_type.startswith("QLinear"):
         operation = node.op_type
@@ -111,7 +121,12 @@ def normalize(
     call = Call(scope, node, version if domain == "" else EVER - 1, operation, inputs, kept)
     for before, rewrite in RULES.get(operation, ()):
         if call.version < before:
-            rewrite(call)
+            try:
+                rewrite(call)
+            except OnwardError:
+                raise
+            except (LookupError, TypeError, ValueError) as error:
+                raise ArgumentError(f"the inputs or attributes do not fit {node.op_type}: {error}") from error
     if call.operation not in OPERATIONS and call.operation != "Constant":
         return None
     return call.operation, call.inputs, call.attributes

@@ -108,6 +108,8 @@ def read(data: Data) -> Program:
     stem = name.removesuffix(".json")
     for kind in ("weights", "constants"):
         folder = f"{root}data/{kind}/"
+        if (saved := f"{folder}{stem}.pt") in members.entries:  # PyTorch 2.8
+            program.arrays.update(_saved_arrays(saved, members[saved]))
         for config in names:  # whose name has varied
             if config.startswith(folder + stem) and config.endswith("_config.json"):
                 program.arrays.update(reader.read(folder, _json(members, config)))
@@ -176,13 +178,18 @@ def _old_arrays(members: ZipMembers) -> Iterator[tuple[str, NDArray[Any]]]:
             b"",
         )
         if len(content):
-            stored = archive.read(bytes(content))
-            if not isinstance(stored.tree, dict):
-                raise FileError(f"the member serialized_{kind} is not a dictionary of tensors")
-            for name, value in stored.tree.items():
-                array = stored.array(value)
-                if array is not None and isinstance(name, str):
-                    yield name, array
+            yield from _saved_arrays(f"serialized_{kind}", content)
+
+
+def _saved_arrays(member: str, content: memoryview | bytes) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the tensors of a dictionary that torch.save wrote."""
+    stored = archive.read(bytes(content))
+    if not isinstance(stored.tree, dict):
+        raise FileError(f"the member {member} is not a dictionary of tensors")
+    for name, value in stored.tree.items():
+        array = stored.array(value)
+        if array is not None and isinstance(name, str):
+            yield name, array
 
 
 def _pickled(content: memoryview) -> NDArray[Any] | None:

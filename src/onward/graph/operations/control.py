@@ -149,11 +149,63 @@ def scan(
         rounds.append([a[None] for a in results[len(carried) :]])
         size += sum(a.nbytes for a in rounds[-1])
         body.limit.check(size)
+    if not rounds:
+        axes = {"scan_input_axes": scan_input_axes, "scan_output_axes": scan_output_axes}
+        if empty := _without_slices(inputs, body, num_scan_inputs, captured, axes):
+            return *carried, *empty
     outputs = _joined(rounds, body, len(carried))
     return *carried, *(
         np.moveaxis(y[:: -1 if backwards else 1], 0, axis)
         for y, axis, backwards in _each(outputs, scan_output_axes, scan_output_directions)
     )
+
+
+@scan.over_time
+def _(time: Any, node: Node) -> None:
+    """Carry the states."""
+    attributes, inputs = node.attributes, node.inputs
+    scans, captured = attributes["num_scan_inputs"], attributes.get("captured", 0)
+    first = len(inputs) - captured - scans
+    states, xs, outer = inputs[:first], inputs[first : first + scans], inputs[first + scans :]
+    axes = attributes.get("scan_input_axes") or [0] * scans
+    directions = [
+        *(attributes.get("scan_input_directions") or ()),
+        *(attributes.get("scan_output_directions") or ()),
+    ]
+    if any(time.axis(x) != axis % len(time.shape(x)) for x, axis in zip(xs, axes, strict=True)) or any(
+        directions
+    ):
+        time.refuse(node, "its slices are not the steps in their order")
+    if len({time.timing(x).stages for x in xs}) > 1:
+        time.refuse(node, "its inputs have different look-ahead")
+    if not all(map(time.is_independent, outer)):
+        time.refuse(node, "its body uses a value that depends on the sequence")
+    carried = []
+    for state in states:
+        initial = time.known(state)
+        if initial is None:
+            time.refuse(node, f"its initial state {state} depends on the sequence")
+        carried.append(time.carry(node, initial, None, "state"))
+    results = time.add_all("Scan", (*carried, *xs, *outer), len(node.outputs), **attributes)
+    for before, after, output in zip(carried, results, node.outputs, strict=False):
+        time.keep(before, after)
+        if output:
+            time.define(output, after, None)
+    out_axes = attributes.get("scan_output_axes") or [0] * (len(results) - first)
+    for y, output, axis in zip(results[first:], node.outputs[first:], out_axes, strict=True):
+        if output:
+            time.define(output, y, time.timing(xs[0])._replace(axis=axis % len(time.shape(y))))
+
+
+def _without_slices(
+    inputs: Sequence[Any], body: Body, scans: int, captured: int, axes: dict[str, Any]
+) -> list[AnyArray]:
+    """Return the scanned outputs of a Scan over no slices, or none if their shapes are unknown."""
+    from ..inference import scan_signatures  # it imports the operations
+
+    attributes = {"body": body.graph, "num_scan_inputs": scans, "captured": captured, **axes}
+    found = scan_signatures(Node("Scan", (), (), attributes, ""), inputs)
+    return [np.zeros(*signature) for signature in found[len(inputs) - captured - scans :]]
 
 
 def _expand_scan(node: Node, inputs: Inputs) -> Expansion | None:

@@ -61,9 +61,14 @@ UNARY_FUNCTIONS: Functions = {
 }
 for _name, _function in UNARY_FUNCTIONS.items():
     _define_unary(_name, _function)
-BITWISE_UNARY: Functions = {"Not": np.logical_not, "BitwiseNot": np.invert}
+BITWISE_UNARY: Functions = {"BitwiseNot": np.invert}
 for _name, _function in BITWISE_UNARY.items():
     _define_unary(_name, _function, widens=False)
+
+
+@operation("Not", signature=like_first_boolean)
+def not_(x: AnyArray) -> Any:
+    return np.logical_not(x)
 
 
 @operation("IsNaN", signature=like_first_boolean)
@@ -229,13 +234,13 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 @lowering("Not")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x = typed_view(b, inputs[0])
-    return x and [b.compare("equal", x, b.scalar(False, "bool"))]
+    return None if x is None or x.dtype != "bool" else [b.compare("equal", x, b.scalar(False, "bool"))]
 
 
 @where.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     condition, x, y = (typed_view(b, value) for value in inputs)
-    if condition is None or x is None or y is None or x.dtype != y.dtype:
+    if condition is None or condition.dtype != "bool" or x is None or y is None or x.dtype != y.dtype:
         return None
     return [b.where(condition, x, y)]
 
@@ -274,6 +279,6 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 combining(
-    *UNARY_FUNCTIONS, *BITWISE_UNARY, *ARITHMETIC, *PREDICATES, *BITWISE, *VARIADIC, "IsNaN", "IsInf",
+    *UNARY_FUNCTIONS, *BITWISE_UNARY, *ARITHMETIC, *PREDICATES, *BITWISE, *VARIADIC, "Not", "IsNaN", "IsInf",
     "BitShift", "Mod", "Pow", "Mean", "Where", "Clip",
 )(elementwise)  # fmt: skip

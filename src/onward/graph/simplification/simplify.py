@@ -129,7 +129,8 @@ class Simplifier:
     def _with_constants(self, node: Node) -> Node:
         """Give the bodies of a node the constants that they use, and simplify the bodies."""
         outer = [self.constants.get(name) for name in node.inputs]
-        captured = node.attributes.get("captured", len(node.inputs) - 1)
+        all_but_condition = len(node.inputs) - 1 if node.operation == "If" else 0
+        captured = node.attributes.get("captured", all_but_condition)
         first = len(node.inputs) - captured
         kept = [place for place in range(len(node.inputs)) if place < first or outer[place] is None]
         attributes = dict(node.attributes)

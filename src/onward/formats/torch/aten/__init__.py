@@ -3,10 +3,12 @@
 from . import (  # noqa: F401 - each module registers its operators
     activations,
     combinations,
+    combined,
     composites,
     control,
     convolutions,
     creation,
+    cumulative,
     elementwise,
     indexing,
     joins,

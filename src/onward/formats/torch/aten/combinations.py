@@ -74,11 +74,10 @@ def vstack(t: Translator, tensors: list[Tensor]) -> str:
 def diff(
     t: Translator, self: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None
 ) -> str:
-    if prepend is not None or append is not None:
-        raise ArgumentError("diff with prepend or append is not supported")
     bounded(n * 1000)
-    x: Any = self
     axis = self.axis(dim)
+    parts = [part for part in (prepend, self, append) if part is not None]
+    x: Any = cat(t, parts, axis) if len(parts) > 1 else self
     for _ in range(n):
         x = t.add("Sub", sliced(t, x, axis, 1, WHOLE), sliced(t, x, axis, 0, -1))
     return str(x) if n else t.add("Identity", self)

@@ -210,6 +210,7 @@ def _adaptive(t: Translator, x: Tensor, output_size: Any, operation: str) -> str
     "upsample_linear1d.vec",
     "upsample_bilinear2d.vec",
     "upsample_bicubic2d.vec",
+    "upsample_trilinear3d.vec",
     "_upsample_nearest_exact1d.vec",
     "_upsample_nearest_exact2d.vec",
 )
