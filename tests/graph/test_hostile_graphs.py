@@ -329,3 +329,17 @@ def test_a_loop_that_only_its_condition_ends_is_refused_after_many_iterations(co
     constants = {"w": w, **({"count": integers(count)[0]} if count else {})}
     loop = helper.make_node("Loop", ["count" if count else "", "", "x"], ["y"], body=body)
     assert "more than 10000000 iterations" in str(refused(model_of([loop], {"x": v}, ["y"], constants), v))
+
+
+def test_values_with_more_axes_than_the_core_has_are_refused() -> None:
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    x, shape = np.ones(1, np.float32), np.ones(17, np.int64)
+    model = model_of([node], {"x": x}, ["y"], {"shape": shape})
+    assert "17 axes; expected at most 16" in str(refused(model, x))
+
+
+@pytest.mark.parametrize("name", ["Identity", "Dropout", "Sum"])
+def test_an_output_of_an_omitted_input_is_refused(name: str) -> None:
+    x = np.ones(2, np.float32)
+    model = model_of([helper.make_node(name, [""], ["y"], "empty")], {"x": x}, ["y"], {})
+    assert "node empty" in str(refused(model, x))

@@ -1,5 +1,6 @@
 """Keras 2 (tf_keras): what Keras 3 removed or computes differently."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow
 import tf_keras
+from support.random_keras import RandomModel
 from tf_keras import layers as L
 
 import onward
@@ -368,3 +370,18 @@ def compiled(model: Any, optimizer: Any, metrics: Any = ("mae",)) -> Any:
     model.compile(optimizer, "mse", metrics=list(metrics))
     model.fit(RNG.normal(size=(B, T, F)), np.round(RNG.random((B, *model.output_shape[1:]))), verbose=0)
     return model
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("seed", range(int(os.environ.get("ONWARD_KERAS_2_MODELS", "30"))))
+def test_a_random_model_gives_the_outputs_of_keras(seed: int, tmp_path: Path) -> None:
+    source = RandomModel(tf_keras, np.random.default_rng(seed))
+    model = source.build()
+    for weight in model.weights:
+        values = RNG.uniform(-0.6, 0.6, weight.shape)
+        weight.assign(np.abs(values) + 0.5 if "variance" in weight.name else values)
+    inputs = source.inputs(model)
+    mine: Any = opened(model, tmp_path, ("keras", "h5")[seed % 2])
+    expected = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+    for y, wanted in zip(mine(*inputs), expected, strict=True):
+        np.testing.assert_allclose(y, wanted.numpy(), rtol=1e-4, atol=1e-5)

@@ -71,6 +71,17 @@ SIMPLE = {
     "separable_conv1d_dilated": L.SeparableConv1D(4, 2, dilation_rate=2),
     "depthwise_conv1d": L.DepthwiseConv1D(3, depth_multiplier=2, activation="tanh"),
     "depthwise_conv1d_same": L.DepthwiseConv1D(2, padding="same", use_bias=False),
+    "rms_normalization": L.RMSNormalization(epsilon=0.1),
+    "rms_normalization_axes": L.RMSNormalization(axis=[1, 2]),
+    "conv1d_transpose": L.Conv1DTranspose(4, 3, activation="relu"),
+    "conv1d_transpose_strided": L.Conv1DTranspose(4, 3, strides=3, use_bias=False),
+    "conv1d_transpose_same": L.Conv1DTranspose(4, 3, strides=2, padding="same"),
+    "conv1d_transpose_same_even": L.Conv1DTranspose(4, 4, strides=2, padding="same"),
+    "conv1d_transpose_dilated": L.Conv1DTranspose(4, 3, dilation_rate=2, padding="same"),
+    "conv1d_transpose_short": L.Conv1DTranspose(4, 2, strides=4),
+    "conv1d_transpose_more": L.Conv1DTranspose(4, 3, strides=2, output_padding=1),
+    "conv1d_transpose_same_more": L.Conv1DTranspose(4, 5, strides=3, padding="same", output_padding=1),
+    "einsum_dense": L.EinsumDense("abc,cd->abd", (None, 4), bias_axes="d", activation="tanh"),
     "time_distributed": L.TimeDistributed(L.Dense(3, activation="tanh")),
 }
 
@@ -116,6 +127,8 @@ IMAGES = {
     "conv2d_channels_first": L.Conv2D(4, 3, data_format="channels_first", padding="same"),
     "max_pooling": L.MaxPooling2D((2, 3), padding="same"),
     "average_pooling": L.AveragePooling2D(2, padding="same"),
+    "conv2d_transpose": L.Conv2DTranspose(4, (3, 2), strides=(2, 1), padding="same"),
+    "conv2d_transpose_channels_first": L.Conv2DTranspose(4, 3, strides=2, data_format="channels_first"),
     "global_max": L.GlobalMaxPooling2D(),
     "global_average": L.GlobalAveragePooling2D(keepdims=True),
     "global_average_channels_first": L.GlobalAveragePooling2D(data_format="channels_first"),
@@ -203,6 +216,29 @@ def test_attention_gives_the_outputs_of_keras(name: str, masks: tuple[int, ...],
     attended, scores = ATTENTION[name]()([q, v, key], return_attention_scores=True)
     causal = ATTENTION[name]()([v, v], use_causal_mask=True)
     agree(keras.Model([query, value, key], [attended, scores, causal, L.GRU(2)(attended)]), tmp_path)
+
+
+@pytest.mark.parametrize("masks", [(), (0,), (1,), (0, 1)], ids=str)
+@pytest.mark.parametrize("scores", [False, True], ids=["", "scores"])
+def test_multi_head_attention_gives_the_outputs_of_keras(
+    masks: tuple[int, ...], scores: bool, tmp_path: Path
+) -> None:
+    query, value, key = keras.Input((6, F)), keras.Input((T, F)), keras.Input((T, F))
+    q, v = (L.Masking()(x) if i in masks else x for i, x in enumerate((query, value)))
+    k = L.Masking()(key) if masks == (0, 1) else key
+    attended = L.MultiHeadAttention(2, 3, value_dim=4)(q, v, k, return_attention_scores=scores)
+    # a call removes the mask of its inputs, so that another layer needs an input of its own
+    u = L.Masking()(value) if 1 in masks else value
+    causal = L.MultiHeadAttention(3, 2, use_bias=False, output_shape=4)(u, u, use_causal_mask=True)
+    y = attended[0] if scores else attended
+    outputs = [y, *attended[1:]] if scores else [y]
+    agree(keras.Model([query, value, key], [*outputs, causal, L.GRU(2)(y), L.LSTM(2)(causal)]), tmp_path)
+
+
+def test_multi_head_attention_takes_a_mask_of_scores(tmp_path: Path) -> None:
+    x, mask = keras.Input((T, F)), keras.Input((T, T), dtype="bool", name="ids")
+    y = L.MultiHeadAttention(2, 3)(x, x, attention_mask=mask)
+    agree(keras.Model([x, mask], y), tmp_path)
 
 
 def test_a_softmax_over_several_axes_gives_the_outputs_of_keras(tmp_path: Path) -> None:

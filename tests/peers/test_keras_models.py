@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 from keras import layers as L
 from keras import ops
@@ -156,6 +157,14 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "chosen": lambda x: [ops.where(x > 0, x, 0.0), ops.maximum(x, 0.0), ops.tile(x, (1, 2, 1))],
     "product": lambda x: [squared(x), x @ ops.transpose(x, (0, 2, 1))],
     "attention": lambda x: ops.sum(ops.softmax(ops.tanh(x), axis=1) * x, axis=1),
+    "padded": lambda x: [
+        ops.pad(x, [[0, 0], [1, 2], [0, 1]]),
+        ops.pad(x, ((0, 0), (2, 1), (1, 0)), "reflect"),
+    ],
+    "spread": lambda x: [ops.std(x, axis=1), ops.var(x, axis=[1, 2], keepdims=True), ops.std(x, axis=-1)],
+    "norms": lambda x: [ops.norm(x, axis=-1), ops.norm(x, ord=1, axis=1), ops.norm(x, axis=[1, 2])],
+    "sums": lambda x: [ops.cumsum(x, axis=1), ops.logsumexp(x, axis=-1), ops.logsumexp(x, 1, keepdims=True)],
+    "rounded": lambda x: [ops.floor(x), ops.ceil(x), ops.sign(x), ops.rsqrt(x * x + 1), ops.prod(x, axis=-1)],
     "of_masked": lambda x: L.LSTM(2)(2 * L.Masking()(x)[:, 1:]),
 }
 
@@ -268,3 +277,85 @@ def test_weights_load_into_a_new_model(name: str, ending: str, tmp_path: Path) -
     net.load_weights(path)
     (x,) = random_inputs(model)
     np.testing.assert_allclose(net(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
+class Doubled(L.Dense):
+    """A subclass of a known layer with a key of its own."""
+
+    def __init__(self, units: int, note: str = "", **options: Any) -> None:
+        super().__init__(units, **options)
+        self.note = note
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"note": self.note}
+
+
+@keras.saving.register_keras_serializable("mine")
+class Slow(L.LSTM):
+    """A subclass of a recurrent layer."""
+
+
+@pytest.mark.parametrize("classes", [(Doubled, Slow), (L.Dense, L.LSTM), (onward.Linear, onward.LSTM)])
+def test_a_class_describes_a_subclass_of_a_known_layer(classes: Any, tmp_path: Path) -> None:
+    layers = [
+        L.Masking(),
+        Doubled(4, "x", activation="tanh"),
+        L.Bidirectional(Slow(3, return_sequences=True)),
+    ]
+    model = with_random_weights(through(*layers))
+    (x,) = random_inputs(model)
+    for suffix in ("keras", "h5"):
+        model.save(tmp_path / f"m.{suffix}")
+        with pytest.raises(onward.errors.FileError, match="Doubled"):
+            onward.load(tmp_path / f"m.{suffix}")
+        custom = dict(zip(("Doubled", "Slow"), classes, strict=True))
+        opened = onward.load(tmp_path / f"m.{suffix}", custom_objects=custom)
+        np.testing.assert_allclose(opened(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "weights.h5"])
+def test_a_model_in_json_opens_with_its_weights(suffix: str, tmp_path: Path) -> None:
+    if suffix == "h5":
+        x = keras.Input((T, F))
+        y = L.Attention()([L.LSTM(3, return_sequences=True)(L.Masking()(x)), L.Dense(3)(x)])
+        model = keras.Model(x, [y, L.GRU(2)(y)])
+    else:
+        model = through(L.Bidirectional(L.GRU(3, return_sequences=True)), through(L.Dense(2), shape=(T, 6)))
+    (tmp_path / "model.json").write_text(with_random_weights(model).to_json())
+    if suffix == "h5":
+        model.save(tmp_path / "weights.h5")
+    else:
+        model.save_weights(tmp_path / "weights.weights.h5")
+    (x_value,) = random_inputs(model)
+    found = onward.load(tmp_path / "model.json", weights=tmp_path / f"weights.{suffix}")(x_value)
+    expected = keras.tree.flatten(model(x_value))
+    for got, wanted in zip(keras.tree.flatten(found), expected, strict=True):
+        np.testing.assert_allclose(got, wanted.detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["masked", "branches"])
+def test_masked_and_branching_models_stream_quantize_and_export(name: str, tmp_path: Path) -> None:
+    x = keras.Input((None, F))
+    h = L.GRU(4, return_sequences=True)(L.Masking()(x) if name == "masked" else x)
+    y = L.Concatenate()([h, L.Dense(3, activation="tanh")(x)]) if name == "branches" else L.Dense(3)(h)
+    model = with_random_weights(keras.Model(x, L.LSTM(2, return_sequences=True)(y)))
+    model.save(tmp_path / "m.keras")
+    opened: Any = onward.load(tmp_path / "m.keras")
+    given = RNG.normal(size=(5, 9, F)).astype(np.float32)
+    for row, steps in enumerate(([0, 1], [-1, -2], [2, 4], [*range(9)])):
+        given[row, steps] = 0
+    expected = opened(given)
+    np.testing.assert_allclose(expected, model(given).detach().numpy(), rtol=2e-5, atol=2e-6)
+    stream = opened.stream(batch=5)
+    blocks = [stream(given[:, start:stop]) for start, stop in ((0, 1), (1, 6), (6, 9))]
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), expected)
+    pool = opened.pool(5)
+    ids = pool.open(5)
+    steps = [pool.step(ids, given[:, t]) for t in range(9)]
+    np.testing.assert_array_equal(np.stack(steps, axis=1), expected)
+    opened.quantize("int8", check=given, tolerance=0.05)
+    opened.export_onnx(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    (other,) = session.run(None, {session.get_inputs()[0].name: given})
+    np.testing.assert_allclose(other, expected, atol=1e-5)
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.onnx")(given), expected)

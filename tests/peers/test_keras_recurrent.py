@@ -1,5 +1,8 @@
 """Keras 3 recurrent layers, in models with random weights: loaded files give the outputs of Keras."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from support.keras_models import RNG, F, T, agree, graph, masked, through, with_random_weights
+from support.keras_models import RNG, F, T, agree, graph, masked, random_inputs, through, with_random_weights
 
 import onward
 
@@ -175,3 +178,45 @@ def test_returned_states_are_those_of_keras(name: str, mask: bool, tmp_path: Pat
         return RECURRENT[name](return_state=True)(L.Masking()(x) if mask else x)
 
     agree(graph(build), tmp_path)
+
+
+CONV_LSTM: dict[str, dict[str, Any]] = {
+    "last": {},
+    "sequences": {"return_sequences": True, "padding": "same", "strides": 2},
+    "backwards": {"return_sequences": True, "go_backwards": True, "use_bias": False},
+    "states": {"return_state": True, "activation": "relu", "recurrent_activation": "hard_sigmoid"},
+    "dilated": {"return_sequences": True, "padding": "same", "dilation_rate": 2},
+    "zeros": {"return_sequences": True, "zero_output_for_mask": True},
+    "channels_first": {"return_sequences": True, "return_state": True, "data_format": "channels_first"},
+}
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("name", CONV_LSTM)
+def test_convolutional_layers_over_time_give_the_outputs_of_keras(
+    name: str, mask: bool, tmp_path: Path
+) -> None:
+    one, two = keras.Input((4, 6, 3)), keras.Input((4, 5, 6, 3))
+    counts = keras.Input((4,), dtype="bool", name="ids")
+    given = {"mask": counts} if mask else {}
+    outputs = [
+        L.ConvLSTM1D(2, 2, **CONV_LSTM[name])(one, **given),
+        L.ConvLSTM2D(3, (2, 3), **CONV_LSTM[name])(two, **given),
+    ]
+    agree(keras.Model([one, two, counts], outputs), tmp_path)
+
+
+def test_an_unrolled_bidirectional_layer_repeats_the_bug_of_keras(tmp_path: Path) -> None:
+    """Keras cannot run such a layer on PyTorch, so the numbers are those of TensorFlow."""
+    model = masked(L.Bidirectional(L.LSTM(4, return_sequences=True, unroll=True)))
+    path = tmp_path / "m.keras"
+    with_random_weights(model).save(path)
+    (x,) = random_inputs(model)
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import keras, numpy as np; "
+        f"y = keras.models.load_model({str(path)!r})(np.load({str(tmp_path / 'x.npy')!r})); "
+        f"np.save({str(tmp_path / 'y.npy')!r}, y)"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"KERAS_BACKEND": "tensorflow"}, check=True)
+    np.testing.assert_allclose(onward.load(path)(x), np.load(tmp_path / "y.npy"), rtol=2e-5, atol=2e-6)

@@ -118,3 +118,37 @@ def test_omitted_states_start_at_zeros(tmp_path: Path) -> None:
     for own, other in zip(trace.values(), expected.values(), strict=True):
         np.testing.assert_array_equal(own, other)
     np.testing.assert_array_equal(trace.answers(1), expected.answers(1))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_masked_steps_repeat_the_states_of_those_that_ran(bidirectional: bool) -> None:
+    graph, layer = Graph(), onward.LSTM(4, 5, bidirectional=bidirectional, rng=0)
+    x = graph.add_input("x", np.float32, ("time", "batch", 4))
+    mask = graph.add_input("mask", np.bool_, ("time", "batch"))
+    y = graph.add_all("MaskedRecurrent", (x, mask), 3, layer=layer, name="rnn")
+    graph.outputs = (y[0], *y[1:])
+    array, valid = normal(RNG, 9, 3, 4), RNG.random((9, 3)) < 0.6
+    model = Model(graph)
+    whole, _, c = model(array, valid)
+    trace = model.trace(array, valid)
+    np.testing.assert_array_equal(trace["rnn.l0.h"], whole[..., :5])
+    if bidirectional:
+        np.testing.assert_array_equal(trace["rnn.l0_reverse.h"], whole[..., 5:])
+    np.testing.assert_array_equal(trace["rnn.l0.c"][-1], c[0])
+    row = layer.trace(array[valid[:, 1], 1:2])  # the second row alone, without the masked steps
+    np.testing.assert_array_equal(trace["rnn.l0.f"][valid[:, 1], 1], row["l0.f"][:, 0])
+
+
+def test_steps_that_a_reshape_joins_stream() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", "time", 6))
+    pairs = graph.add("Reshape", x, graph.add_constant(np.array([0, -1, 3])))  # two steps for each one
+    steps = graph.add("Transpose", pairs, perm=[1, 0, 2])
+    y = graph.add_all("Recurrent", (steps, ""), 2, layer=onward.GRU(3, 4, rng=0))[0]
+    graph.outputs = (graph.add("Transpose", graph.add("Exp", y), perm=[1, 0, 2]),)
+    model, array = Model(graph), normal(RNG, 2, 7, 6)
+    stream, pool = model.stream(2), model.pool(2)
+    y = np.concatenate([stream(array[:, :3]), stream(array[:, 3:4]), stream(array[:, 4:])], 1)
+    np.testing.assert_array_equal(y, model(array))
+    pooled = [pool.step(ids, array[:, t]) for ids in [pool.open(2)] for t in range(7)]
+    np.testing.assert_array_equal(np.concatenate([np.stack(rows) for rows in pooled], 1), model(array))

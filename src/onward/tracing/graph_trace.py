@@ -14,6 +14,7 @@ from ..graph.graph import Graph
 from ..graph.inference import flattened
 from ..graph.model import Model
 from ..graph.node import AnyArray, Node, Signature
+from ..graph.operations.masked_recurrent import unpacked
 from ..graph.over_time.sequences import Layout, output_axes
 from ..graph.over_time.streamed import Axes
 from ..graph.plan.planner import Planner
@@ -21,7 +22,7 @@ from ..graph.simplification.simplify import simplify
 from ..layers.bptt import record_call
 from .trace import Recorded, Trace, by_name
 
-RECURRENT = ("Recurrent", "Step")
+RECURRENT = ("Recurrent", "MaskedRecurrent", "Step")
 MAX_SUGGESTIONS = 5
 
 
@@ -81,28 +82,43 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
     """Return the record of each layer and direction of a recurrent node, by name."""
     layer, reverse = node.attributes["layer"], node.attributes.get("reverse", False)
     x, lengths, initial = _inputs(node, values)
-    steps = arrays.reversed_steps(x, lengths) if reverse else x
+    steps, mask = x, None
+    if lengths is not None and node.operation == "MaskedRecurrent":
+        mask, lengths = lengths, lengths.sum(0)  # the layer runs the steps at which the mask is True
+        steps = x[np.argsort(~mask, axis=0, kind="stable"), np.arange(x.shape[1])]
+    if reverse:
+        steps = arrays.reversed_steps(x, lengths)
     *_, records = record_call(layer, steps, initial, lengths, sums=preactivations)
     T, B, _ = x.shape
-    valid = np.full(B, T) if lengths is None else lengths.astype(np.int64)
+    valid = np.full(B, T) if lengths is None or mask is not None else lengths.astype(np.int64)
     recorded, D = {}, layer.sizes.D
     for place, suffix in enumerate(layer.suffixes()):
         own = by_name(layer, records[place // D], place % D)
         if reverse:
             own = {name: arrays.reversed_steps(array, lengths) for name, array in own.items()}
+        if mask is not None:
+            own = {name: _at_steps(array, mask, place % D == 1) for name, array in own.items()}
         direction = f"{suffix.removeprefix('_')}{'_reverse' if reverse else ''}"
         recorded[f"{node.name}.{direction}"] = Recorded(own, x, valid)
     return recorded
 
 
+def _at_steps(array: AnyArray, mask: AnyArray, is_reverse: bool) -> AnyArray:
+    """Return the values of the steps at which a mask is True in the order of time; the others repeat them."""
+    count = np.cumsum(mask, axis=0)
+    return unpacked(array, count - mask, None, count[-1]) if is_reverse else unpacked(array, count - 1, None)
+
+
 def _inputs(node: Node, values: Mapping[str, Any]) -> tuple[AnyArray, AnyArray | None, Any]:
-    """Return x (T, B, I), the lengths and the initial state of a node."""
+    """Return x (T, B, I), the lengths or the mask, and the initial state of a node."""
     layer = node.attributes["layer"]
     found: list[Any] = [values[name] if name else None for name in node.inputs]
     if node.operation == "Step":  # the rows (..., I) and (..., H) of one step
         leading = np.broadcast_shapes(*(a.shape[:-1] for a in found))
         found = [np.broadcast_to(a, (*leading, a.shape[-1])).reshape(1, -1, a.shape[-1]) for a in found]
         found.insert(1, None)
+    if node.operation == "MaskedRecurrent":
+        del found[2:3]  # the output before the first step
     x, lengths, *states = (*found, None, None)[: 2 + len(layer.state_names)]
     if all(state is None for state in states):
         return x, lengths, None

@@ -210,4 +210,6 @@ def _softmax(k: Layer, x: Value) -> Value:
         raise FileError(f"layer {k.name} has a mask with more axes than its input")
     lowest = k.number(np.finfo(x.dtype).min / 2, x)
     y = softmax(k, k.add("Where", x.mask, x, lowest, rank=x.rank, dtype=x.dtype), axis)
+    if k.context.version < 3:  # where no step counts, all have the same weight
+        return y
     return k.add("Where", x.mask, y, k.zero(x), rank=x.rank, dtype=x.dtype)

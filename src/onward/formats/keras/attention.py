@@ -106,8 +106,9 @@ def multi_head_attention(
     k.option("output_shape", None)
     if k.option("attention_axes", None) not in (None, [1]) or k.option("sliding_window", None):
         raise k.error("has attention_axes or sliding_window, which Onward does not support")
-    if k.option("use_gate", False):
-        raise k.error("has use_gate=True, which Onward does not support")
+    for name in ("use_gate", "softmax_robust_masking"):
+        if k.option(name, False):
+            raise k.error(f"has {name}=True, which Onward does not support")
     for name in ("query_shape", "key_shape", "value_shape"):
         k.option(name, None)
     (v,), (source,) = value, key or value
@@ -124,7 +125,7 @@ def multi_head_attention(
         lowest = k.number(-0.7 * float(np.finfo(scores.dtype).max), scores)
         scores = k.add("Where", counts, scores, lowest, rank=4, dtype=scores.dtype)
     weights = k.add("Softmax", scores, axis=-1)
-    if counts is not None and return_attention_scores:  # which Keras computes in another way
+    if counts is not None and return_attention_scores and k.context.version == 3:  # computed in another way
         weights = k.add("Where", counts, weights, k.zero(weights), rank=4, dtype=weights.dtype)
     y = k.transposed(k.add("MatMul", weights, projected["value"]), 0, 2, 1, 3)
     joined = k.reshaped(y, k.shape_of(y, 0, 1), -1, rank=3)

@@ -102,7 +102,9 @@ def _weights(root: hdf5.Group, read: set[str]) -> Weights:
 
 
 def _assumed(config: Mapping[str, Any]) -> str:
-    """Return the version of a file that does not record it, and issue a warning."""
+    """Return the version of a file that does not record it, and issue a warning if it is a guess."""
+    if "module" in config:
+        return "3"  # the to_json of Keras 2 records its version
     version = "1" if "W_regularizer" in json.dumps(config) else "2"  # the words changed
     warnings.warn(
         f"the file does not say which Keras wrote it: taken for Keras {version} "

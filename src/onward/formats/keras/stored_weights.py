@@ -48,7 +48,9 @@ class ByPath:
         self._counts: Counter[str] = Counter()
 
     def part(self, name: str) -> "ByPath":
-        member = self._group[name] if self._group is not None and name in self._group else None
+        names = () if self._group is None else (name, f"_{name}")  # attributes that Keras 2 keeps private
+        found = next((each for each in names if each in (self._group or ())), None)
+        member = None if found is None or self._group is None else self._group[found]
         return ByPath(member if isinstance(member, Group) else None, f"{self._path}/{name}", self._read)
 
     def member(self, attribute: str, kind: str, name: str) -> "ByPath":

@@ -34,15 +34,13 @@ def masked_recurrent(
     packed = x[order, np.arange(x.shape[1])]
     y, *final = recurrent.compute([packed, mask.sum(0), *states], {"layer": layer})
     count = np.cumsum(mask, axis=0)
-    halves = [_unpacked(y[:, :, : layer.sizes.P], count - 1, last)]
+    halves = [unpacked(y[:, :, : layer.sizes.P], count - 1, last)]
     if layer.bidirectional:  # the step before a masked one in reverse is the next one in time
-        halves.append(_unpacked(y[:, :, layer.sizes.P :], count - mask, None, count[-1]))
+        halves.append(unpacked(y[:, :, layer.sizes.P :], count - mask, None, count[-1]))
     return np.concatenate(halves, axis=2) if layer.bidirectional else halves[0], *final
 
 
-def _unpacked(
-    y: AnyArray, places: AnyArray, last: AnyArray | None, total: AnyArray | None = None
-) -> AnyArray:
+def unpacked(y: AnyArray, places: AnyArray, last: AnyArray | None, total: AnyArray | None = None) -> AnyArray:
     """Return the outputs at the places of their steps; outside of the sequence, `last` or zeros."""
     absent = places < 0 if total is None else places >= total
     steps: AnyArray = y[places.clip(0, len(y) - 1), np.arange(y.shape[1])]

@@ -396,9 +396,16 @@ def _(time: Any, node: Node) -> None:
 
 @over_time("Reshape")
 def _(time: Any, node: Node) -> None:
-    """Replace -1 by its size where another axis may be empty."""
+    """Join time with the axes after it, or replace -1 by its size where another axis may be empty."""
     x, shape = node.inputs
-    sizes, y = time.known(shape), time.shape_of_output(node)
+    sizes, y, axis = time.known(shape), time.shape_of_output(node), time.axis(x)
+    if axis is not None and time.axis_of_output(node) == axis and time.shape(x)[:axis] == y[:axis]:
+        factor, rest = divmod(y[axis], time.shape(x)[axis])
+        if factor > 1 and not rest:  # each step becomes several
+            sizes = np.array([*[0] * axis, -1, *y[axis + 1 :]])
+            joined = time.add("Reshape", x, time.constant(sizes))
+            time.define(node.outputs[0], joined, time.timing(time.upsampled(x, joined, factor, 0)))
+            return
     if sizes is not None and -1 in sizes and time.axis_of_output(node) not in (None, list(sizes).index(-1)):
         place = list(sizes).index(-1)
         fixed = np.where(np.arange(sizes.size) == place, y[place], sizes)

@@ -19,7 +19,7 @@ from ..plan.planner import Planner
 from .streamed import MAX_PLANS
 from .transformation import BlockBuilder
 
-BLOCK_MEMORY = 1 << 24  # bytes of the values of one block
+BLOCK_MEMORY = 1 << 22  # bytes of the values of one block, which caches hold
 
 
 class Output(NamedTuple):

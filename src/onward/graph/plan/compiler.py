@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import _core
-from ...errors import ArgumentError, MemoryLimitError, OnwardError
+from ...errors import ArgumentError, MemoryLimitError, OnwardError, ShapeError
 from ..graph import Graph
 from ..memory import MemoryLimit, size_of
 from ..node import AnyArray, Node, Signature
@@ -20,7 +20,7 @@ from ..operations import OPERATIONS
 from ..operations.registry import Operation, Value, named
 from .builder import Builder, Weights, aligned_zeros
 from .loops import run_count
-from .view import DTYPES, View
+from .view import DTYPES, MAX_AXES, View
 
 MAX_UNROLLED, MAX_INLINED = 4000, 100_000  # nodes of one loop, and of all bodies in a plan
 MAX_COPIED = 2_000_000  # nodes, when a graph is compiled piece by piece
@@ -125,6 +125,7 @@ class Compiler:
         if isinstance(array, np.ndarray):
             value = array.tobytes() if is_parameter or array.size == 0 else None
             self._program.signature.append((array.dtype.name, array.shape, value))
+            _check_axes([Signature.of(array)])
         if not isinstance(array, np.ndarray):
             self._values[name] = Value((), np.dtype(object), name=name)
         elif is_parameter or array.size == 0:
@@ -158,6 +159,7 @@ class Compiler:
         arrays = [None if v is None else v.array if v.known else Signature(v.shape, v.dtype) for v in inputs]
         signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
         self._weights.limit.check(size_of(signatures or ()) + self._known_bytes)
+        _check_axes(signatures or ())
         if (all_known and operation.is_pure) or not operation.reads_values:
             results = operation.compute(arrays, node.attributes)
             computed = list(map(_as_array, results))
@@ -169,6 +171,7 @@ class Compiler:
         if signatures is None:
             self._run_in_numpy(node, inputs, None)
             return False
+        _check_axes(signatures)
         if operation.is_pure and all(0 in s.shape for s in _used(node, signatures)):
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
@@ -275,6 +278,13 @@ class Compiler:
         if steps > self._builder.segment_start:
             self._program.segments.append((self._builder.segment_start, steps))
         self._builder.segment_start = steps
+
+
+def _check_axes(signatures: Sequence[Signature]) -> None:
+    """Raise ShapeError for values that have more axes than the core supports."""
+    most = max((len(signature.shape) for signature in signatures), default=0)
+    if most > MAX_AXES:
+        raise ShapeError(f"a value has {most} axes; expected at most {MAX_AXES}")
 
 
 def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:

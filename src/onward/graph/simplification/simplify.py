@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import ArgumentError
 from ..graph import Graph, bodies
 from ..memory import size_of
 from ..node import AnyArray, Node
@@ -104,7 +105,9 @@ class Simplifier:
             self.add(inner)
 
     def alias(self, name: str, other: str) -> None:
-        """Let a value stand for another one that equals it."""
+        """Let a value stand for another one that equals it. Raises ArgumentError for an omitted input."""
+        if not other:
+            raise ArgumentError("its first input is omitted")
         self.names[name] = other
 
     def constant(self, name: str, array: AnyArray) -> str:
