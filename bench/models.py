@@ -3,6 +3,7 @@
     python bench/models.py                      # typical production models with random weights
     python bench/models.py --cases DIR          # also the trained models in a folder
     python bench/models.py --out DIR            # also writes models.json and models.png to DIR
+    python bench/models.py --pt2                # also the generated models from .pt2
     python bench/models.py --overhead           # the overhead of a call and of a step
     python bench/models.py --first              # from the start of a process to the first output
 
@@ -58,9 +59,12 @@ class Model(NamedTuple):
     inputs: dict[str, Any]
     module: torch.nn.Module | None = None
     tolerance: float = 2e-5
+    program: Path | None = None  # the .pt2 file of the module
 
 
-def generated(folder: Path, names: Iterable[str] = modules.WHOLE) -> Iterator[Model]:
+def generated(
+    folder: Path, names: Iterable[str] = modules.WHOLE, with_programs: bool = False
+) -> Iterator[Model]:
     """Models with random weights, exported to a folder."""
     for name in names:
         whole = modules.WHOLE[name]
@@ -68,7 +72,12 @@ def generated(folder: Path, names: Iterable[str] = modules.WHOLE) -> Iterator[Mo
         module, inputs = whole.module(), modules.inputs_of(whole.inputs, 0)
         path = folder / f"{name}.onnx"
         path.write_bytes(modules.exported(module, inputs))
-        yield Model(name, path, inputs, module.eval())
+        program = None
+        if with_programs:
+            program = folder / f"{name}.pt2"
+            tensors = tuple(map(torch.from_numpy, inputs.values()))
+            torch.export.save(torch.export.export(module.eval(), tensors), program)
+        yield Model(name, path, inputs, module.eval(), program=program)
 
 
 def quantized(folder: Path) -> Iterator[Model]:
@@ -120,6 +129,9 @@ def contestants(model: Model, threads: int) -> dict[str, Callable[[], Any]]:
         "onward": lambda: ours(**model.inputs),
         "onnxruntime": lambda: session.run(None, model.inputs),
     }
+    if model.program is not None:
+        exported: Any = onward.load(model.program)
+        calls["pt2"] = lambda: exported(*model.inputs.values())
     with contextlib.suppress(RuntimeError):
         settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         request = openvino.Core().compile_model(str(model.path), "CPU", settings).create_infer_request()
@@ -234,6 +246,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="only models whose name contains this text")
     parser.add_argument("--out", type=Path, help="a folder for models.json and models.png")
+    parser.add_argument("--pt2", action="store_true", help="also the generated models from .pt2")
     parser.add_argument("--first", action="store_true", help="only the time of fresh processes")
     parser.add_argument("--overhead", action="store_true", help="only the cost of calls and steps")
     arguments = parser.parse_args()
@@ -243,13 +256,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if arguments.overhead:
             return overhead(Path(folder))
-        models = [*(trained(arguments.cases) if arguments.cases else ()), *generated(Path(folder))]
+        models = [
+            *(trained(arguments.cases) if arguments.cases else ()),
+            *generated(Path(folder), with_programs=arguments.pt2),
+        ]
         models = [model for model in (*models, *quantized(Path(folder))) if arguments.only in model.name]
         if arguments.first:
             return first_outputs(models, Path(folder))
         for model in models:
             took = medians(contestants(model, arguments.threads))
-            best = min(value for name, value in took.items() if name != "onward")
+            best = min(took[name] for name in PEERS if name in took)
             rows.append({"model": model.name, **took, "ratio": best / took["onward"]})
             line = ", ".join(f"{name} {value:,.1f}" for name, value in took.items())
             print(
