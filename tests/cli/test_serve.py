@@ -32,7 +32,7 @@ def test_models_that_cannot_be_served_are_refused(tmp_path: Path, state_dict: Pa
     onward.LSTM(3, 4, bidirectional=True).save(tmp_path / "both.safetensors")
     assert "cannot stream" in message(invoke("serve", tmp_path / "both.safetensors", expect=1))
     assert "contains layers (encoder, head) but no forward()" in message(
-        invoke("serve", state_dict, expect=1)
+        invoke("serve", state_dict, expect=2)
     )
     assert "takes no options" in message(invoke("serve", "vowels", "--set", "x=1", expect=1))
 

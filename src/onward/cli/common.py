@@ -138,16 +138,21 @@ def model_of(path: Path, name: str) -> Sequential:
 
 
 def layer_of(path: Path, name: str) -> Layer:
+    """The model, or the single layer, in a file, in a form that runs over sequences. Raises UsageError."""
+    return inference.runnable(model_in(path, name))
+
+
+def model_in(path: Path, name: str) -> Layer:
     """The model, or the single layer, in a file. Raises UsageError for layers that are not connected."""
     net = load(path)
-    if isinstance(net, dict):
-        if net.only_layer is not None:
-            return net.only_layer
+    if not isinstance(net, dict):
+        return net
+    if net.only_layer is None:
         raise click.UsageError(
             f"{name} contains layers ({', '.join(net)}) but no forward(): connect them in "
             "Python with onward.load(...).sequential(...), save the result and use the new file"
         )
-    return inference.runnable(net)
+    return net.only_layer
 
 
 @contextmanager

@@ -9,13 +9,11 @@ from typing import Any
 import click
 import numpy as np
 
-from ..errors import ArgumentError, FileError
-from ..formats import load
-from ..layers.base import Layer
+from ..errors import FileError
 from ..serve.app import Server, listen, raise_file_limit
 from ..serve.service import Limits, Service
 from ..serve.steps import steps_of
-from .common import complete_model, model_file
+from .common import complete_model, model_file, model_in
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.3 only
@@ -137,7 +135,7 @@ def serve(
     options = {**({"carry": carry} if carry else {}), **fixed}
     if time_axis is not None:
         options["time_axis"] = time_axis
-    steps = steps_of(_model(path, model), options)
+    steps = steps_of(model_in(path, model), options)
     steps.warm_up()
     raise_file_limit()
     if state is None and port:
@@ -157,19 +155,6 @@ def serve(
     click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (stop with Ctrl-C)")
     gc.freeze()  # the model and the modules stay: no collection need visit them
     Server(service).run([listening])
-
-
-def _model(path: Path, name: str) -> Layer:
-    """The model, or the only layer, in a file."""
-    net = load(path)
-    if isinstance(net, dict):
-        if net.only_layer is None:
-            raise ArgumentError(
-                f"{name} contains layers ({', '.join(net)}) but no forward(): connect them in Python with "
-                "onward.load(...).sequential(...), save the result and use the new file"
-            )
-        return net.only_layer
-    return net
 
 
 def _listen(host: str, port: int) -> Any:

@@ -9,12 +9,10 @@ import click
 import numpy as np
 
 from ..errors import ArgumentError
-from ..formats import load
-from ..formats.torch.parts import Parts
 from ..recipes.divergence import example_inputs
 from ..recipes.verify import TOLERANCE, Verification
 from ..recipes.verify import verify as verify_model
-from .common import complete_model, console, json_option, model_file, named_file, new_table
+from .common import complete_model, console, json_option, model_file, model_in, named_file, new_table
 
 
 @click.command(epilog="Example:  onward verify model.onnx inputs.npz expected.npz")
@@ -48,8 +46,8 @@ def verify(
     """
     if (expected is None) == (against is None):
         raise click.UsageError("pass EXPECTED or --against OTHER, and not both")
-    net = _model(model)
-    other: Any = _model(against) if against is not None else _arrays(expected)
+    net = model_in(model_file(model), model)
+    other: Any = _arrays(expected) if against is None else model_in(model_file(against), against)
     if inputs is None and against is None:
         raise click.UsageError("pass INPUTS and EXPECTED, or --against OTHER")
     arrays = example_inputs([net, other]) if inputs is None else _arrays(inputs)
@@ -59,13 +57,6 @@ def verify(
     else:
         _show(result)
     sys.exit(0 if result else 1)
-
-
-def _model(name: str) -> Any:
-    net = load(model_file(name))
-    if isinstance(net, Parts):
-        raise ArgumentError(f"{name} contains layers but no forward(): save a whole model")
-    return net
 
 
 def _arrays(path: Path | None) -> dict[str, Any] | list[Any]:
