@@ -248,9 +248,7 @@ class Layer(FamiliarNames):
 
     def explore(self, x: ArrayLike, *, classes: Sequence[str] | None = None, text: str | None = None) -> Page:
         """The interactive page of `onward explore` for a run on x; see `Trace.explore`."""
-        from ..tracing.explore import explore
-
-        return explore(self, x, classes, text)
+        return self.trace(x).explore(classes=classes, text=text)
 
     def quantize(
         self, precision: str, *, check: ArrayLike | None = None, tolerance: float | None = None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..core import atomic, storage
 from ..core.arrays import Array
@@ -164,11 +164,6 @@ def _script(name: str) -> str:
     """A script as a URL that contains it; its imports name the entries of the import map."""
     source = (PAGE / name).read_text(encoding="utf-8").replace('from "./', 'from "page/')
     return f"data:text/javascript;base64,{_base64(source.encode())}"
-
-
-def explore(model: Layer, x: ArrayLike, classes: Sequence[str] | None, text: str | None) -> Page:
-    """See `Layer.explore`."""
-    return model.trace(x).explore(classes=classes, text=text)
 
 
 def example(features: int, steps: int = 40) -> NDArray[Any]:
