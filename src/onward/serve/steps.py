@@ -118,17 +118,15 @@ class GraphSteps(Steps):
 
     def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
         x = [np.moveaxis(array, 0, axis) for array, axis in zip(arrays, self._axes, strict=True)]
-        outputs = self.pool.step(ids, *x)
+        outputs = _as_tuple(self.pool.step(ids, *x))
         axes = self.pool._output_axes[self._count :]
-        parts = outputs if isinstance(outputs, tuple) else (outputs,)
-        return [np.moveaxis(y, axis, 0) for y, axis in zip(parts, axes, strict=True)]
+        return [np.moveaxis(y, axis, 0) for y, axis in zip(outputs, axes, strict=True)]
 
     def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
         steps = []
         for t in range(len(arrays[0])):
             x = [np.expand_dims(array[t], axis) for array, axis in zip(arrays, self._axes, strict=True)]
-            outputs = self._stream(*x)
-            steps.append(outputs if isinstance(outputs, tuple) else (outputs,))
+            steps.append(_as_tuple(self._stream(*x)))
         axes = self.pool._output_axes[self._count :] or [0] * len(self.output_names)
         return [
             np.stack([np.take(y, 0, axis) for y in outputs])
@@ -156,8 +154,7 @@ class SequenceSteps(Steps):
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
         if isinstance(self.pool, StreamPool):
             return self.pool.step(ids, lambda stream, place: self._block(stream, arrays[0][place]))
-        y = self.pool.step(ids, np.moveaxis(arrays[0], 1, 1 + self._time))
-        outputs = y if isinstance(y, tuple) else (y,)
+        outputs = _as_tuple(self.pool.step(ids, np.moveaxis(arrays[0], 1, 1 + self._time)))
         return [
             self._timed(i, output, 1)
             if isinstance(output, np.ndarray)
@@ -174,20 +171,16 @@ class SequenceSteps(Steps):
 
     def _block(self, stream: Any, x: AnyArray) -> list[AnyArray]:
         """Run a block x (T, ...) of one stream and return the outputs (T, ...)."""
-        y = stream(np.moveaxis(x, 0, self._time))
-        return [self._timed(i, output, 0) for i, output in enumerate(y if isinstance(y, tuple) else (y,))]
+        outputs = _as_tuple(stream(np.moveaxis(x, 0, self._time)))
+        return [self._timed(i, output, 0) for i, output in enumerate(outputs)]
 
     def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
         x = np.moveaxis(arrays[0], 0, self._time)
-        blocks = [y if isinstance(y, tuple) else (y,) for y in (self._stream(x), self._stream.finish())]
+        blocks = zip(_as_tuple(self._stream(x)), _as_tuple(self._stream.finish()), strict=True)
+        parts = [[self._timed(i, y, 0) for y in outputs] for i, outputs in enumerate(blocks)]
         return [
-            np.concatenate(parts[1:] if self._streamed.outputs[i].time is None else parts)
-            for i, parts in enumerate(
-                [
-                    [self._timed(i, y, 0) for y in outputs]
-                    for i, outputs in enumerate(zip(*blocks, strict=True))
-                ]
-            )
+            last if axes.time is None else np.concatenate([first, last])
+            for (first, last), axes in zip(parts, self._streamed.outputs, strict=True)
         ]
 
 
@@ -217,8 +210,13 @@ class StreamSteps(Steps):
 
 def _blocks(stream: GraphStream, arrays: Sequence[AnyArray]) -> list[AnyArray]:
     """Run a stream over inputs (T, ...), block by block, and return the outputs (T, ...)."""
-    results = [stream(*inputs) for inputs in zip(*arrays, strict=True)]
-    return [np.stack(y) for y in zip(*(y if isinstance(y, tuple) else (y,) for y in results), strict=True)]
+    results = [_as_tuple(stream(*inputs)) for inputs in zip(*arrays, strict=True)]
+    return [np.stack(outputs) for outputs in zip(*results, strict=True)]
+
+
+def _as_tuple(outputs: Any) -> tuple[Any, ...]:
+    """Return outputs as a tuple, also a single one."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
