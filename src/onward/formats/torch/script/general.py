@@ -105,14 +105,13 @@ def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Lay
             if leaf.kind == "Tensor" and isinstance(value, tuple | list):
                 layout.tensors[leaf.name] = _tensor(leaf.name, value)
             elif value is not None:
-                dtype = program.dtype_of(leaf)
-                layout.fixed[leaf.name] = np.asarray(value, dtype)
+                layout.fixed[leaf.name] = np.asarray(value, leaf.dtype)
             elif initial is not None:
                 layout.fixed[leaf.name] = initial
             elif leaf.kind == "Tensor":
                 open_leaves.append(leaf)
             else:
-                layout.tensors[leaf.name] = np.dtype(program.dtype_of(leaf)), ()
+                layout.tensors[leaf.name] = np.dtype(leaf.dtype), ()
     return layout, open_leaves
 
 
@@ -260,8 +259,7 @@ def _open_axes(layout: Layout, learned: Names) -> list[str]:
 
 def _resolved(axis: int | str, learned: Names, sizes: Mapping[str, Any]) -> Any:
     """Return the size of an axis."""
-    while isinstance(axis, str) and axis in learned:
-        axis = learned[axis]
+    axis = _named(axis, learned)
     return sizes[axis] if isinstance(axis, str) else axis
 
 
@@ -365,6 +363,7 @@ def _finished(
 
 
 def _named(axis: int | str, learned: Names) -> int | str:
+    """Return the size or the open axis that an axis equals."""
     while isinstance(axis, str) and axis in learned:
         axis = learned[axis]
     return axis

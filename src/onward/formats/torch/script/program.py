@@ -38,6 +38,11 @@ class Leaf:
     name: str
     kind: str  # "Tensor", "int", "bool" or "float"
 
+    @property
+    def dtype(self) -> Any:
+        """The dtype of a number; None for a tensor."""
+        return NUMBERS.get(self.kind)
+
 
 Structure = Leaf | tuple[str, list[Any]] | None  # ("Tuple", ...), ("List", ...), or a class of named tuples
 
@@ -61,7 +66,7 @@ class Program:
         self.loader = Loader(archive, self.code)
         self.part = part
         self.method = method
-        module = self._module(self.loader.module(archive.tree))
+        module = self._root()
         methods = module.kind.methods
         found = methods.get(method) or methods.get(f"{method}__0")  # the first overload
         if found is None:
@@ -148,9 +153,9 @@ class Program:
         graph = Graph()
         names = [leaf.name for leaf in self.leaves]
         for name, structure, default in self.inputs:
-            for leaf in _leaves(structure):
+            for leaf in self.leaves_of(structure):
                 initial = None if default is None else self.default(name, default)
-                dtype = NUMBERS.get(leaf.kind) if initial is not NONE else None
+                dtype = leaf.dtype if initial is not NONE else None
                 graph.add_input(leaf.name, dtype, () if dtype else None)
                 if initial is not None:
                     graph.add_constant(initial.astype(dtype) if dtype else initial, leaf.name)
@@ -163,7 +168,8 @@ class Program:
             graph.add_constant(value, carry.name)
             graph.carries[carry.name] = f"{carry.name}_out"
         weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
-        outputs = [leaf.name for leaf in _leaves(self.outputs)] + [f"{c.name}_out" for c in self.carries]
+        outputs = [leaf.name for leaf in self.leaves_of(self.outputs)]
+        outputs += [f"{carry.name}_out" for carry in self.carries]
         if not outputs:
             raise ArgumentError(f"{self.function.name} returns nothing")
         graph.outputs = graph.add_all(
@@ -181,15 +187,16 @@ class Program:
     @property
     def leaves(self) -> list[Leaf]:
         """The tensors and numbers among the inputs."""
-        return [leaf for _, structure, _ in self.inputs for leaf in _leaves(structure)]
+        return [leaf for _, structure, _ in self.inputs for leaf in self.leaves_of(structure)]
 
-    def leaves_of(self, structure: Structure) -> Iterator[Leaf]:
+    @classmethod
+    def leaves_of(cls, structure: Structure) -> Iterator[Leaf]:
         """Yield the tensors and numbers of an input or of the outputs."""
-        return _leaves(structure)
-
-    def dtype_of(self, leaf: Leaf) -> Any:
-        """Return the dtype of a number, or None for a tensor."""
-        return NUMBERS.get(leaf.kind)
+        if isinstance(structure, Leaf):
+            yield structure
+        elif structure is not None and structure[0]:
+            for each in structure[1]:
+                yield from cls.leaves_of(each)
 
     def default(self, name: str, node: ast.expr) -> AnyArray:
         """Return the default value of an input."""
@@ -204,7 +211,7 @@ class Program:
     def initial(self, carry: Carry) -> AnyArray:
         """Return the value of a carry in the file."""
         interpreter = self._interpreter(Recording())
-        owner = self._owner(self._root(interpreter), carry)
+        owner = self._owner(self._root(), carry)
         value = owner.attributes.get(carry.path[-1])
         if isinstance(value, Tensor):
             return self._array(interpreter, value)
@@ -224,7 +231,7 @@ class Program:
         interpreter.constants = self.loader.constants()
         return interpreter
 
-    def _root(self, interpreter: Interpreter) -> Object:
+    def _root(self) -> Object:
         return self._module(self.loader.module(self.loader.archive.tree))
 
     def _owner(self, root: Object, carry: Carry) -> Object:
@@ -267,7 +274,7 @@ class Program:
         interpreter = self._interpreter(recording)
         interpreter.max_rounds = self.limit
         try:
-            root = self._root(interpreter)
+            root = self._root()
             for carry in self.carries:
                 owner = self._owner(root, carry)
                 owner.attributes[carry.path[-1]] = (
@@ -312,14 +319,11 @@ class Program:
         known = interpreter.graph.known(name)
         if isinstance(known, np.ndarray) and known.dtype == object:
             return None
-        if known is not None and not known.shape and (kind in NUMBERS or self._is_number(name)):
+        if known is not None and not known.shape and (kind in NUMBERS or name in self.number_carries):
             if isinstance(known, np.ndarray):
                 return known.item()
             return Symbol(name, known.dtype)
         return interpreter.recorder.tensor(name)
-
-    def _is_number(self, name: str) -> bool:
-        return name in self.number_carries
 
     def _argument(self, interpreter: Interpreter, structure: Structure) -> Any:
         if isinstance(structure, Leaf):
@@ -343,7 +347,7 @@ class Program:
         if isinstance(value, NamedTuple):
             value = value.elements
         if value is None:
-            return [self._output(interpreter, None) for _ in _leaves(structure)]
+            return [self._output(interpreter, None) for _ in self.leaves_of(structure)]
         values = list(value.values()) if isinstance(value, dict) else list(value)
         if len(values) != len(inner):
             raise ArgumentError(f"the code returns {len(values)} values, not {len(inner)}")
@@ -382,14 +386,6 @@ def has_forward(archive: Archive) -> bool:
     """Whether the module in the archive has a method forward()."""
     kind = Code(archive.code).find(archive.tree.path)
     return isinstance(kind, Class) and bool({"forward", "forward__0"} & kind.methods.keys())
-
-
-def _leaves(structure: Structure) -> Iterator[Leaf]:
-    if isinstance(structure, Leaf):
-        yield structure
-    elif structure is not None and structure[0]:
-        for each in structure[1]:
-            yield from _leaves(each)
 
 
 def _kinds(structure: Structure) -> Iterator[str]:
