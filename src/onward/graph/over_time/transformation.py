@@ -31,7 +31,8 @@ class BlockBuilder:
     def __init__(
         self, graph: Graph, first: Values, second: Values, axes: Mapping[str, int], at_end: bool
     ) -> None:
-        self._source, self._first, self._second, self._at_end = graph, dict(first), second, at_end
+        self._source, self._first, self._second = graph, dict(first), second
+        self.at_end = at_end  # whether the graph ends the sequence
         # None: the result for the steps so far
         self._timings: dict[str, Timing | None] = {name: Timing(axis) for name, axis in axes.items()}
         self._lengths: dict[str, Timing] = {}  # the sequences whose shapes decide about a value
@@ -55,7 +56,7 @@ class BlockBuilder:
         inputs = [Input(c.name, c.initial.dtype) for c in self.carries]
         return Graph(
             [*inputs, *self._source.inputs],
-            (*([] if self._at_end else [self._after[c.name] for c in self.carries]), *outputs),
+            (*([] if self.at_end else [self._after[c.name] for c in self.carries]), *outputs),
             (),
             self._nodes,
             self._constants,
@@ -91,15 +92,12 @@ class BlockBuilder:
 
     def _check_lengths(self, node: Node) -> None:
         """Refuse a node that computes with the length of the sequence or with the places of its steps."""
+        if node.operation in ("Recurrent", "LastStep", "FinalState"):
+            return
         deciding = OPERATIONS[node.operation].shape_inputs
         for place, name in enumerate(node.inputs):
-            if (
-                not name
-                or not self._differs(name)
-                or node.operation in ("Recurrent", "LastStep", "FinalState")
-            ):
-                continue
-            if (deciding is None or place not in deciding) and self.timing(name) is None:
+            decides = deciding is not None and place in deciding
+            if name and not decides and self._differs(name) and self.timing(name) is None:
                 self.refuse(node, "it computes with the length of the sequence")
 
     @property
@@ -123,15 +121,16 @@ class BlockBuilder:
             return None
         return source._replace(axis=axes[0])
 
+    def _timing_of(self, name: str) -> Timing:
+        """Return when the steps of a value with a time axis are complete."""
+        timing = self.timing(name)
+        assert timing is not None
+        return timing
+
     def axis(self, name: str) -> int | None:
         """Return the time axis of a value, or None."""
         timing = self.timing(name) if name else None
         return None if timing is None else timing.axis
-
-    @property
-    def at_end(self) -> bool:
-        """Whether the graph ends the sequence."""
-        return self._at_end
 
     def known(self, name: str) -> AnyArray | None:
         """Return a value that does not depend on the values of the sequence, for one length."""
@@ -249,11 +248,10 @@ class BlockBuilder:
             if timing is not None and timing.axis in combined:
                 self.refuse(node, "it combines the steps of the whole sequence")
         inputs, timing = self._aligned_with(node.inputs, timings)
-        kept = node._replace(inputs=inputs)
         for output in filter(None, node.outputs):
             self._timings[output] = timing._replace(axis=self._time_axis(node, output))
             self._names.pop(output, None)
-        self._copy(kept)
+        self._copy(node._replace(inputs=inputs))
 
     def _time_axis(self, node: Node, output: str) -> int:
         """Return the time axis of an output. Raises ArgumentError if time is merged with another axis."""
@@ -303,13 +301,12 @@ class BlockBuilder:
         self, node: Node, x: str, span: int, stride: int, before: int, after: int, padding: Any
     ) -> str:
         """Return the steps of complete windows; `before` and `after` are steps of padding at the ends."""
-        timing = self.timing(x)
-        assert timing is not None
+        timing = self._timing_of(x)
         sizes = list(self.shape(x))
         sizes[timing.axis] = before
         initial = np.full(sizes, padding, self.dtype(x))
         reach = max(span, stride)
-        if self._at_end:
+        if self.at_end:
             y = self._ended(node, x, initial, timing.axis, after, padding)
         else:
             held = self.carry(node, initial, timing.axis, "steps")
@@ -322,8 +319,7 @@ class BlockBuilder:
 
     def upsampled(self, x: str, value: str, factor: int, tail: int) -> str:
         """Set the timing of a value with `factor` steps for each step of x, and `tail` more at the end."""
-        timing = self.timing(x)
-        assert timing is not None
+        timing = self._timing_of(x)
         rate = Fraction(1, factor)
         stages = timing.stages if factor == 1 else (*timing.stages, (0, rate))
         after = timing._replace(stages=stages, stride=timing.stride * rate, tail=timing.tail * factor + tail)
@@ -358,17 +354,15 @@ class BlockBuilder:
 
     def preceded(self, node: Node, x: str, steps: AnyArray) -> str:
         """Return x after known steps."""
-        timing = self.timing(x)
-        assert timing is not None
+        timing = self._timing_of(x)
         held = self.carry(node, steps, timing.axis, "steps")
         y, rest = self.add_all("Continue", (held, x), 2, axis=timing.axis, span=1, stride=1)
-        if not self._at_end:
+        if not self.at_end:
             self.keep(held, rest)
         return self.define_new(y, timing.after(-steps.shape[timing.axis], 1, 0))
 
     def _skipped(self, node: Node, x: str, count: int) -> str:
-        timing = self.timing(x)
-        assert timing is not None
+        timing = self._timing_of(x)
         sizes = list(self.shape(x))
         sizes[timing.axis] = count
         left = self.carry(node, np.zeros(sizes, bool), timing.axis, "left")
@@ -378,16 +372,13 @@ class BlockBuilder:
 
     def without_last(self, node: Node, x: str, count: int) -> str:
         """Return x without its last steps, which are held back as long as they may be the last ones."""
-        timing = self.timing(x)
-        assert timing is not None
+        timing = self._timing_of(x)
         held_back = max(0, count - timing.tail)
-        left_out = count if self._at_end else held_back
+        left_out = count if self.at_end else held_back
         y, after = x, timing._replace(tail=timing.tail - count)
         if held_back:
             y = self.windows(node, x, held_back + 1, 1, 0, 0, 0)
-            windows = self.timing(y)
-            assert windows is not None
-            after = windows._replace(tail=0)
+            after = self._timing_of(y)._replace(tail=0)
         if left_out:
             y = self.slice(y, timing.axis, 0, -left_out)
         return self.define_new(y, after)
@@ -395,8 +386,7 @@ class BlockBuilder:
     def every(self, node: Node, x: str, step: int) -> str:
         """Return every step-th step of x."""
         y = self.windows(node, x, 1, step, 0, 0, 0)
-        timing = self.timing(y)
-        assert timing is not None
+        timing = self._timing_of(y)
         numbers = ([0], [np.iinfo(np.int64).max], [timing.axis], [step])
         return self.define_new(self.add("Slice", y, *(self.constant(np.array(n)) for n in numbers)), timing)
 
@@ -411,8 +401,7 @@ class BlockBuilder:
 
     def latest(self, node: Node, x: str) -> str:
         """Return the last step so far, zeros before the first one."""
-        timing = self.timing(x)
-        assert timing is not None
+        timing = self._timing_of(x)
         sizes = list(self.shape(x))
         sizes[timing.axis] = 1
         before = self.carry(node, np.zeros(sizes, self.dtype(x)), timing.axis, "last")
