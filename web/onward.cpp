@@ -79,8 +79,9 @@ EMSCRIPTEN_KEEPALIVE void stack_backward(int cell, int D, int I, int H, int P, c
               {dx, B * I, I}, dh0, dc0, unused});
 }
 
-EMSCRIPTEN_KEEPALIVE Dense<float>* dense_new(const float* W, const float* b, int O, int I) {
-    return new Dense<float>({Format::native, W}, b, O, I);
+EMSCRIPTEN_KEEPALIVE Dense<float>* dense_new(int format, const void* W, const float* scale, const float* b, int O,
+                                             int I) {
+    return new Dense<float>({Format(format), W, scale}, b, O, I);
 }
 
 EMSCRIPTEN_KEEPALIVE void dense_free(Dense<float>* dense) { delete dense; }

@@ -85,6 +85,15 @@ def models():
         )
 
 
+def test_quantized_text_models_give_the_bits_of_python(tmp_path):
+    layers = onward.Embedding(9, 5, rng=0), onward.LSTM(5, 33, rng=1), onward.Linear(33, 9, rng=2)
+    x, models = np.array([8, 0, 3, 3, 1]), [onward.Sequential(*layers)]
+    models += [models[0].quantize(precision) for precision in ("float16", "int8")]
+    cases = [(model, x, None) for model in models]
+    for (model, x, lengths), answer in zip(cases, run(tmp_path, cases), strict=True):
+        check(model, x, lengths, answer)
+
+
 def test_every_cell_option_and_precision_gives_the_bits_of_python(tmp_path):
     rng = np.random.default_rng(0)
     cases = []
@@ -95,3 +104,12 @@ def test_every_cell_option_and_precision_gives_the_bits_of_python(tmp_path):
     for (model, x, lengths), answer in zip(cases, run(tmp_path, cases), strict=True):
         options = {} if lengths is None or isinstance(model, onward.Sequential) else {"lengths": lengths}
         check(model, x, options.get("lengths", lengths), answer)
+
+
+def test_batch_first_swaps_the_axes_as_in_python(tmp_path):
+    x = np.random.default_rng(0).normal(size=(4, 9, 5)).astype(np.float32)
+    lstm = onward.LSTM(5, 7, 2, batch_first=True, bidirectional=True, rng=1)
+    ends = [onward.Linear(14, 3, rng=2)], [onward.Last(batch_first=True), onward.Linear(14, 3, rng=2)]
+    cases = [(onward.Sequential(lstm, *end), x, lengths) for end in ends for lengths in (None, [9, 1, 0, 5])]
+    for (model, x, lengths), answer in zip(cases, run(tmp_path, cases), strict=True):
+        check(model, x, lengths, answer)

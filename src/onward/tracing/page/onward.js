@@ -127,16 +127,9 @@ const CELLS = ["rnn", "rnn_relu", "lstm", "gru", "gru_reset_before"];
 const FORMATS = { "": 0, float16: 1, int8: 2 };
 const SATURATED = 1e4; // the sigmoid of it is exactly 1
 
-/** A matrix in float32: float16, or int8 times its scales. Unlike Onward, the page does not quantize rows of x. */
-function widened(data, precision, weights, columns) {
-  if (!precision) return data;
-  const scale = precision === "int8" ? weights("weight_scale").data : null;
-  return Float32Array.from(data, (value, n) => (scale ? value * scale[Math.floor(n / columns)] : half(value)));
-}
-
 class Embedding {
-  constructor({ num_embeddings, embedding_dim, precision }, weights) {
-    const table = widened(weights("weight").data, precision, weights, embedding_dim);
+  constructor({ num_embeddings, embedding_dim, precision = "" }, weights) {
+    const table = widened(matrixOf("weight", precision, weights), embedding_dim, precision).data;
     Object.assign(this, { rows: num_embeddings, features: embedding_dim, table });
   }
   run(x) {
@@ -153,15 +146,15 @@ class Embedding {
 }
 
 class Linear {
-  constructor({ in_features, out_features, bias, precision }, weights) {
-    Object.assign(this, { I: in_features, O: out_features });
-    this.weight = widened(weights("weight").data, precision, weights, in_features);
-    this.bias = bias ? weights("bias").data : null;
-    this.forward = this.pack(this.weight, this.bias, this.O, this.I);
+  constructor({ in_features, out_features, bias, precision = "" }, weights) {
+    Object.assign(this, { I: in_features, O: out_features, precision });
+    this.matrix = matrixOf("weight", precision, weights);
+    this.forward = this.pack(precision, this.matrix, bias ? weights("bias").data : null, this.O, this.I);
   }
-  pack(weight, bias, O, I) {
+  pack(precision, { data, scale }, bias, O, I) {
     const owner = { O, I };
-    owner.pointer = owned(owner, "dense_free", withMemory((m) => core.dense_new(m.put(weight), m.put(bias), O, I)));
+    const pack = (m) => core.dense_new(FORMATS[precision], m.put(data), m.put(scale), m.put(bias), O, I);
+    owner.pointer = owned(owner, "dense_free", withMemory(pack));
     return owner;
   }
   apply({ pointer, O, I }, x) {
@@ -180,9 +173,9 @@ class Linear {
   }
   backward(dy) {
     if (!this.transposed) {
-      const weight = new Float32Array(this.weight.length);
-      for (let o = 0; o < this.O; o++) for (let i = 0; i < this.I; i++) weight[i * this.O + o] = this.weight[o * this.I + i];
-      this.transposed = this.pack(weight, null, this.I, this.O);
+      const { data } = widened(this.matrix, this.I, this.precision), transposed = new Float32Array(data.length);
+      for (let o = 0; o < this.O; o++) for (let i = 0; i < this.I; i++) transposed[i * this.O + o] = data[o * this.I + i];
+      this.transposed = this.pack("", { data: transposed, scale: null }, null, this.I, this.O);
     }
     return this.apply(this.transposed, dy);
   }
@@ -242,7 +235,7 @@ class Recurrent {
     }
     this.suffixes = D === 1 ? [`_l${number}`] : [`_l${number}`, `_l${number}_reverse`];
     this.directions = this.suffixes.map((suffix) => {
-      const matrix = (name) => ({ data: weights(name + suffix).data, scale: this.precision === "int8" ? weights(`${name}${suffix}_scale`).data : null });
+      const matrix = (name) => matrixOf(name + suffix, this.precision, weights);
       const vector = (name, present) => (present ? weights(name + suffix).data : null);
       return {
         W: matrix("weight_ih"), R: matrix("weight_hh"), W_hr: config.proj_size ? matrix("weight_hr") : null,
@@ -284,13 +277,7 @@ class Recurrent {
 
   /** Matrices in float32, for gradients: those of float16, or of int8 times its scales. */
   widened() {
-    const wide = (matrix, columns) => {
-      if (!matrix || !this.precision) return matrix;
-      const data = new Float32Array(matrix.data.length);
-      for (let n = 0; n < data.length; n++)
-        data[n] = this.precision === "int8" ? matrix.data[n] * matrix.scale[Math.floor(n / columns)] : half(matrix.data[n]);
-      return { data, scale: null };
-    };
+    const wide = (matrix, columns) => widened(matrix, columns, this.precision);
     this.wide ??= this.directions.map((each) => ({ ...each, W: wide(each.W, this.I), R: wide(each.R, this.P), W_hr: wide(each.W_hr, this.H) }));
     return this.wide;
   }
@@ -336,6 +323,20 @@ class Recurrent {
       };
     });
   }
+}
+
+/** A stored matrix, and the scale of each row if it is int8. */
+function matrixOf(name, precision, weights) {
+  return { data: weights(name).data, scale: precision === "int8" ? weights(`${name}_scale`).data : null };
+}
+
+/** A matrix in float32. */
+function widened(matrix, columns, precision) {
+  if (!matrix || !precision) return matrix;
+  const data = new Float32Array(matrix.data.length);
+  for (let n = 0; n < data.length; n++)
+    data[n] = precision === "int8" ? matrix.data[n] * matrix.scale[Math.floor(n / columns)] : half(matrix.data[n]);
+  return { data, scale: null };
 }
 
 function half(bits) {
