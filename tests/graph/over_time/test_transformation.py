@@ -52,6 +52,19 @@ def test_random_graphs_stream_with_the_bits_of_the_whole_call(seed: int, tmp_pat
         assert_streams(model, rng, T, batch, tmp_path / "state")
 
 
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+@pytest.mark.parametrize("seed", range(8))
+def test_compressed_graphs_stream_with_the_bits_of_the_whole_call(seed: int, precision: str) -> None:
+    rng = np.random.default_rng(seed)
+    model = RandomGraph(seed).build(4)
+    small, x = model.quantize(precision), normal(rng, 2, 29, 5)
+    stream, whole = small.stream(2, time_axis=1), small(x)
+    parts = [*(stream(x[:, block]) for block in blocks(rng, 29)), stream.finish()]
+    is_over_time = model._graph.nodes[-1].operation == "Transpose"
+    y = np.concatenate(parts, -2) if is_over_time else parts[-1]
+    np.testing.assert_array_equal(y.view(np.int32), whole.view(np.int32), strict=True)
+
+
 def over_steps(*operations: tuple[Any, ...], time_axis: int = 1) -> Model:
     """Build a graph of x (1, time, 4); each operation is (name, inputs after the first, attributes)."""
     graph = Graph()

@@ -205,17 +205,16 @@ def bidirectional(
         found = [_in_time(k, s, steps, mask, part) for s, part in zip((first, second), states, strict=True)]
     else:
         found = _two_directions(k, pair, steps, mask, states)
-    outputs = []
-    for s, (y, (last, *_)) in zip((first, second), found, strict=True):
-        y = _output(k, s, y, last, mask)
-        # the output of the second layer is turned around, whatever its direction
-        if s.return_sequences and s.go_backwards != (s is second):
-            y = k.reversed(y, 0)
-        outputs.append(y)
-    whole = (
-        pair is not None and mode == "concat" and first.return_sequences and pair_output(k, found, outputs)
-    )
-    merged = [whole] if whole else [_merged(k, mode, *outputs)] if mode else outputs
+    if pair is not None and mode == "concat" and first.return_sequences and not (mask and first.unroll):
+        merged = [_output(k, first, k.memory["whole"], found[0][1][0], mask)]
+    else:
+        outputs = []
+        for s, (y, (last, *_)) in zip((first, second), found, strict=True):
+            y = _output(k, s, y, last, mask)
+            # the output of the second layer is turned around, whatever its direction
+            backwards = s.go_backwards != (s is second)
+            outputs.append(k.reversed(y, 0) if s.return_sequences and backwards else y)
+        merged = [_merged(k, mode, *outputs)] if mode else outputs
     final = [state for _, (_, *own) in found for state in own] if first.return_state else []
     laid_out = [_batch_first(k, first, y, x.mask) for y in merged]
     return [*laid_out, *(k.squeezed(state, 0) for state in final)]
@@ -290,13 +289,6 @@ def _two_directions(
     parts = [k.add_all("Split", [state], [3, 3], axis=0, num_outputs=2) for state in final]
     k.memory["whole"] = y
     return [(half, [own[0], *own]) for half, *own in zip(halves, *parts, strict=True)]
-
-
-def pair_output(k: Layer, found: list[tuple[Value, list[Value]]], outputs: list[Value]) -> Value | None:
-    """Return the output of both directions if nothing happened to its halves."""
-    unchanged = all(y is output for (y, _), output in zip(found, outputs, strict=True))
-    whole: Value = k.memory["whole"]
-    return whole if unchanged else None
 
 
 def _merged(k: Layer, mode: str, forward: Value, backward: Value) -> Value:
