@@ -26,7 +26,7 @@ BUILD_aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCM
 BUILD_windows := -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=AMD64 \
 	-DCMAKE_CXX_COMPILER=x86_64-w64-mingw32-g++-posix -DCMAKE_CXX_FLAGS=-mfma
 BUILD_wasm := -DCMAKE_TOOLCHAIN_FILE=$(shell em-config EMSCRIPTEN_ROOT 2>/dev/null)/cmake/Modules/Platform/Emscripten.cmake \
-	-DCMAKE_CXX_FLAGS='-msimd128 -sALLOW_MEMORY_GROWTH'
+	-DCMAKE_CXX_FLAGS=-msimd128 -DCMAKE_EXE_LINKER_FLAGS_RELEASE='-O1 -sALLOW_MEMORY_GROWTH'
 RUN_aarch64 := qemu-aarch64 build/answers-aarch64/answers
 RUN_windows := WINEDEBUG=-all wine build/answers-windows/answers.exe
 RUN_wasm := node build/answers-wasm/answers.js

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from support import modules
 from support.onnx_nodes import outputs_of
 from support.torch_module_table import MODULES
 from support.torch_modules import Buffer, TensorBranch
@@ -143,3 +144,21 @@ def test_code_that_no_single_graph_expresses_names_its_line(tmp_path: Path) -> N
     np.testing.assert_array_equal(restored(x), onward.load(path)(x))
     with pytest.raises(onward.errors.ShapeError):
         model(x[:3])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "start" in metafunc.fixturenames:
+        count = metafunc.config.getoption("--random-modules") // 10
+        metafunc.parametrize("start", range(0, count, 10))
+
+
+def test_random_modules(start: int, tmp_path: Path) -> None:
+    for seed in range(start, start + 10):
+        module, inputs = modules.random_module(seed)
+        tensors = tuple(map(torch.from_numpy, inputs.values()))
+        try:
+            expected = modules.answer(module, inputs)
+        except RuntimeError:  # a kernel that is longer than the sequence
+            continue
+        model = onward.load(saved(module.eval(), tensors, "traced", tmp_path / "m.pt"))
+        assert_close(outputs_of(model, *inputs.values()), list(expected))
