@@ -133,7 +133,7 @@ def test_output_shapes_of_a_keras_model_are_those_of_a_call(name: str) -> None:
 
 def test_a_keras_warning_is_one_line_without_source_code() -> None:
     result = invoke("info", KERAS / "old_1.h5", expect=0)
-    assert result.stderr.startswith("Warning: Keras 1 does not say")
+    assert result.stderr.startswith("Warning: Keras 1 does not record")
     assert ".py" not in result.stderr
 
 

@@ -47,9 +47,9 @@ class GraphStream:
         with self._lock:
             targets = self._targets(out)
             if targets:
-                args = _apart(args, targets)
+                args = _copied_if_shared(args, targets)
                 if inputs:
-                    inputs = dict(zip(inputs, _apart(inputs.values(), targets), strict=True))
+                    inputs = dict(zip(inputs, _copied_if_shared(inputs.values(), targets), strict=True))
             results = self._start(args, inputs, targets)
             if results is None:
                 results = self._run(args, inputs)
@@ -202,7 +202,7 @@ class SequenceStream(GraphStream):
                 x, layout = self._checked(arrays.as_array(x, "x"))
             targets = self._targets(out)
             whole = tuple(y[index] for y, index in zip(targets, layout.targets, strict=False))
-            block = _apart([x[layout.x]], targets)  # type: ignore[index, call-overload]  # x is an array
+            block = _copied_if_shared([x[layout.x]], targets)  # type: ignore[index, call-overload]  # x is an array
             results = self._start(block, {}, whole) or self._planner(*self._carried, *block)
             returned = []
             for place, (y, index) in enumerate(zip(results[self._count :], layout.outputs, strict=True)):
@@ -296,7 +296,7 @@ def _copies(carried: Sequence[AnyArray]) -> Carried:
     return tuple(array.copy() for array in carried)
 
 
-def _apart(inputs: Iterable[Any], targets: tuple[Any, ...]) -> tuple[Any, ...]:
+def _copied_if_shared(inputs: Iterable[Any], targets: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the inputs, copied where they share memory with an array that takes an output."""
     return tuple([x.copy() if any([_may_overlap(x, y) for y in targets]) else x for x in inputs])
 

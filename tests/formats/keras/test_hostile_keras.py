@@ -11,7 +11,7 @@ import pytest
 import support
 from support import hostile
 
-pytestmark = pytest.mark.filterwarnings("ignore:Keras 1 does not say")
+pytestmark = pytest.mark.filterwarnings("ignore:Keras 1 does not record")
 DATA = support.DATA / "keras"
 
 

@@ -14,7 +14,7 @@ import onward
 from onward.errors import ArgumentError, FileError
 
 # test_keras_versions.py tests this warning
-pytestmark = pytest.mark.filterwarnings("ignore:Keras 1 does not say")
+pytestmark = pytest.mark.filterwarnings("ignore:Keras 1 does not record")
 
 
 MODELS = sorted(

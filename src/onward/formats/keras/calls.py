@@ -89,7 +89,7 @@ def _parsed(entry: Any, layer: Layer, call: Any) -> tuple[list[Reference], dict[
         return list(references(arguments)), _options(given)
     first, *more = arguments
     if len(more) > len(names):
-        raise _error(entry, f"is called with {len(more)} arguments more than Onward knows")
+        raise _error(entry, f"is called with {1 + len(more)} arguments, but Onward knows {1 + len(names)}")
     by_place = zip(names, more, strict=False)
     given |= {PLACED.get(name, name): value for name, value in by_place}
     options = _options(given)
@@ -100,9 +100,7 @@ def _parsed(entry: Any, layer: Layer, call: Any) -> tuple[list[Reference], dict[
     if unknown := options.keys() - {*names, *MASKS}:
         raise _error(entry, f"is called with {', '.join(sorted(unknown))}, which Onward does not support")
     if of_keras_3 and "initial_state" in options and not options.keys() & MASKS:
-        options["use_mask"] = (
-            False  # Keras 3 finds the mask of a call's only array, and passes on none of two
-        )
+        options["use_mask"] = False  # Keras 3 passes on the mask of a single array only
     if layer.kind in MODELS and isinstance(first, dict) and not is_reference(first):
         first = _in_order(entry, layer.memory["model"].inputs, first)
     return list(references(first)), options

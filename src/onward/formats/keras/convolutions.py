@@ -33,15 +33,15 @@ def spatial(k: Layer, x: Value, function: Callable[[Value], Value]) -> Value:
 
 
 def window_options(k: Layer, kernel: Sequence[int], strides: Any, dilation: Any = 1) -> dict[str, Any]:
-    """Return the attributes of windows with Keras' padding: "same" puts the odd place after."""
+    """Return the attributes of windows with Keras' padding; an odd "same" padding is longer at the end."""
     n, padding = len(kernel), k.option("padding", "valid")
     if padding not in PADDINGS:
         raise k.error(f"has padding={padding!r}; expected 'valid', 'same' or 'causal'")
-    steps, apart = numbers(strides, n), numbers(dilation, n)
+    steps, dilations = numbers(strides, n), numbers(dilation, n)
     options: dict[str, Any] = {"kernel_shape": list(kernel), "strides": steps}
-    if max(apart, default=1) > 1:
-        options["dilations"] = apart
-    spans = [d * (size - 1) for size, d in zip(kernel, apart, strict=True)]
+    if max(dilations, default=1) > 1:
+        options["dilations"] = dilations
+    spans = [d * (size - 1) for size, d in zip(kernel, dilations, strict=True)]
     if padding == "causal":
         options["pads"] = [*spans, *[0] * n]
     elif padding == "same" and max(steps) == 1:
@@ -77,8 +77,7 @@ def _kernels(k: Layer, count: int, size: Sequence[int]) -> list[Tensor]:
     first = k.config.get("data_format") == "channels_first"
     k.memory["of Keras 1"] = version_1.kernel(found[0], first, len(size))
     warnings.warn(
-        f"Keras 1 does not say whether Theano computed {k.name}, which turns kernels around: "
-        "taken for TensorFlow",
+        f"Keras 1 does not record whether {k.name} ran in Theano, which flips kernels: assuming TensorFlow",
         KerasWarning,
         stacklevel=2,
     )
@@ -105,11 +104,11 @@ def depthwise(k: Layer, x: Value) -> Value:
     def combined(last: Value) -> Value:
         if not separable:
             return k.add("Conv", last, weight, own_bias, group=C, **options)
-        apart = k.add("Conv", last, weight, group=C, **options)
+        filtered = k.add("Conv", last, weight, group=C, **options)
         pointwise = k.weight("pointwise_kernel", lambda: conv_weight(rest[0], False))
         if pointwise.rank and k.memory["pointwise_kernel"].shape[0] != filters:
             raise k.error(f"has a pointwise kernel of shape {rest[0].shape}; expected {filters} filters")
-        return k.add("Conv", apart, pointwise, own_bias, kernel_shape=[1] * len(size))
+        return k.add("Conv", filtered, pointwise, own_bias, kernel_shape=[1] * len(size))
 
     return activation(k, spatial(k, k.floats(x), combined))
 
@@ -120,15 +119,15 @@ def transposed_convolution(k: Layer, x: Value) -> Value:
     bias, filters, padding = k.option("use_bias", True), k.option("filters"), k.option("padding", "valid")
     n = _axes(k)
     size, steps = numbers(k.option("kernel_size"), n), numbers(k.option("strides", 1), n)
-    apart, extra = numbers(k.option("dilation_rate", 1), n), k.option("output_padding", None)
+    dilations, extra = numbers(k.option("dilation_rate", 1), n), k.option("output_padding", None)
     kernel, *rest = k.arrays(1 + bias)
     if kernel.shape[:-1] != (*size, filters):
         raise k.error(f"has a kernel of shape {kernel.shape}; expected (*{size}, {filters}, ...)")
     weight = k.weight("kernel", lambda: kernel.transpose(-1, -2, *range(n)))
     own_bias = k.weight("bias", lambda: rest[0]) if rest else None
-    options: dict[str, Any] = {"kernel_shape": size, "strides": steps, "dilations": apart}
+    options: dict[str, Any] = {"kernel_shape": size, "strides": steps, "dilations": dilations}
     extras = [None] * n if extra is None else numbers(extra, n)
-    crops = [_cropped(*each, padding) for each in zip(size, steps, apart, extras, strict=True)]
+    crops = [_cropped(*each, padding) for each in zip(size, steps, dilations, extras, strict=True)]
     before, after = zip(*crops, strict=True)
     options |= {"pads": [*before, *(max(0, each) for each in after)]}
     options |= {"output_padding": [max(0, -each) for each in after]}
@@ -136,9 +135,9 @@ def transposed_convolution(k: Layer, x: Value) -> Value:
     return activation(k, y)
 
 
-def _cropped(size: int, step: int, apart: int, extra: int | None, padding: str) -> tuple[int, int]:
-    """Return how many places Keras removes from both ends of the whole output; below 0, it adds zeros."""
-    span = (size - 1) * apart + 1
+def _cropped(size: int, step: int, dilation: int, extra: int | None, padding: str) -> tuple[int, int]:
+    """Return how many elements Keras crops from each end of the full output; a negative number adds zeros."""
+    span = (size - 1) * dilation + 1
     if padding == "valid":
         return 0, -(max(span, step) - span if extra is None else extra)
     whole = step + span - 2 if extra is None else span + span % 2 - 2 + extra
@@ -201,7 +200,7 @@ _padding("Cropping", "cropping", -1)
 def up_sampling(k: Layer, x: Value) -> Value:
     """Each element repeated along each axis."""
     if k.option("interpolation", "nearest") != "nearest":
-        raise k.error("interpolates otherwise than by the nearest, which Onward does not support")
+        raise k.error("does not interpolate to the nearest element, as Onward expects")
     size = numbers(k.option("size", 2), _axes(k))
 
     def repeated(last: Value) -> Value:

@@ -97,7 +97,7 @@ def _json(text: str | bytes, name: str) -> dict[str, Any]:
 
 
 def _weights(root: hdf5.Group, read: set[str]) -> Weights:
-    """Return the weights of the model, which add to `read` what is taken of them."""
+    """Return the weights of the model, which record in `read` the paths that are read."""
     return ByPath(root, "", read) if layer_names(root) is None else ByLayer(root, read)
 
 
@@ -107,8 +107,7 @@ def _assumed(config: Mapping[str, Any]) -> str:
         return "3"  # the to_json of Keras 2 records its version
     version = "1" if "W_regularizer" in json.dumps(config) else "2"  # the words changed
     warnings.warn(
-        f"the file does not say which Keras wrote it: taken for Keras {version} "
-        "(keras_version says otherwise)",
+        f"the file does not record its version of Keras: assuming Keras {version}; pass keras_version=",
         KerasWarning,
         stacklevel=5,  # the caller of onward.load
     )
@@ -116,7 +115,7 @@ def _assumed(config: Mapping[str, Any]) -> str:
 
 
 def _context(version: str, theano: bool, custom_objects: Mapping[str, Any]) -> Context:
-    """Return what the version of Keras implies: old files leave it out."""
+    """Return the settings that old files omit and the version of Keras implies."""
     numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
     if not numbers or numbers[0] not in (1, 2, 3):
         raise FileError(f"keras_version is {version!r}, but this Onward knows Keras 1, 2 and 3")

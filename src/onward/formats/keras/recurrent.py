@@ -42,8 +42,8 @@ def cell(k: Layer) -> Recurrent[Any]:
     cudnn = k.kind_name.startswith("CuDNN")
     units, bias = k.option("units"), k.option("use_bias", True)
     name = "rnn" if kind == "SimpleRNN" else kind.lower()
-    apart = k.context.version == 1 and k.option("consume_less", "cpu") != "gpu"
-    weights = joined(name, k.arrays((2 + bias) * (GATES[name] if apart else 1)))
+    separate_gates = k.context.version == 1 and k.option("consume_less", "cpu") != "gpu"
+    weights = joined(name, k.arrays((2 + bias) * (GATES[name] if separate_gates else 1)))
     options: dict[str, Any] = {"bias": bias, "dtype": k.dtype(), "rng": NO_WEIGHTS}
     activation = _function(k, "activation", "tanh")
     state = cell_weights(name, *weights)
@@ -246,8 +246,8 @@ def _zeros_in_both(k: Layer, config: Mapping[str, Any], sequences: bool) -> bool
     if sequences and "warned" not in k.memory:
         k.memory["warned"] = True
         warnings.warn(
-            f"the file does not say whether {k.name} gives zeros where steps are masked, as in "
-            "tf.keras: taken for Keras apart from TensorFlow (keras_version='2.2.4-tf' says otherwise)",
+            f"the file does not record whether {k.name} outputs zeros at masked steps, as tf.keras does: "
+            "assuming Keras without TensorFlow; for tf.keras, pass keras_version='2.2.4-tf'",
             KerasWarning,
             stacklevel=2,
         )

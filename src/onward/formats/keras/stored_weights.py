@@ -17,8 +17,8 @@ Tensor = NDArray[Any]
 LISTS = ("layers", "_layer_checkpoint_dependencies")  # the latter in TensorFlow 2.12 and 2.13
 MODELS = ("Functional", "Model", "Sequential")
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
-# The order in which Keras 1 has kernel, recurrent kernel and bias of each gate apart.
-APART = {"lstm": "igfo", "gru": "zrn"}
+# The order of the gates in Keras 1, which stores a kernel, recurrent kernel and bias for each.
+SEPARATE_GATES = {"lstm": "igfo", "gru": "zrn"}
 NO_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator", "metrics")
 
 
@@ -78,7 +78,7 @@ class ByPath:
 
 
 class InOrder:
-    """Keras 1 and 2: for each layer of a model a list of named arrays, its parts' one after the other."""
+    """Keras 1 and 2: a list of named arrays for each layer of a model; those of its parts follow in order."""
 
     def __init__(self, arrays: list[tuple[str, Dataset]], path: str, read: set[str]) -> None:
         self._arrays = arrays
@@ -113,9 +113,9 @@ class InOrder:
 
 
 def _of_layer(paths: list[list[str]], model: str, name: str) -> list[bool]:
-    """Which arrays are a layer's and not those of another that holds one of this name.
+    """Return which arrays belong to a layer, rather than to another layer that contains one of its name.
 
-    Its name stands right below the model's or, in files without that, higher than in any other path.
+    The name follows that of the model or, in files that omit it, is nearer the root than in any other path.
     """
     if any(below := [(model, name) in pairwise(path) for path in paths]):
         return below
@@ -157,13 +157,13 @@ def listed(group: Group) -> list[tuple[str, Dataset]]:
         *above, last = name.split("/")
         member = (group.group("/".join(above)) if above else group)[last]
         if not isinstance(member, Dataset):
-            raise FileError(f"{member.path} is no array")
+            raise FileError(f"{member.path} is not an array")
         entries.append((name, member))
     return entries
 
 
 def arrays(group: Group) -> Iterator[Dataset]:
-    """All arrays of a file but those of optimizers, metrics and random generators, of any model in it."""
+    """Yield all arrays of a file except those of optimizers, metrics and random generators."""
     of_layers = layer_names(group) is not None or group.path.rpartition("/")[2] in LISTS
     for name in group:
         if of_layers or name not in NO_WEIGHTS:
@@ -175,14 +175,14 @@ def arrays(group: Group) -> Iterator[Dataset]:
 
 
 def conv_weight(kernel: Tensor, theano: bool) -> Tensor:
-    """The kernel (*sizes, inputs, filters) of a convolution as PyTorch's; Theano turns it around."""
+    """Return the kernel (*sizes, inputs, filters) of a convolution in PyTorch's layout; Theano flips it."""
     weight = kernel.transpose(-1, -2, *range(kernel.ndim - 2))
     return np.flip(weight, tuple(range(2, kernel.ndim))) if theano else weight
 
 
 def joined(cell: str, found: list[Tensor]) -> list[Tensor]:
-    """Kernel, recurrent kernel and bias of a cell, of whose gates Keras 1 may have each apart."""
-    order = APART.get(cell, "")
+    """Return the kernel, recurrent kernel and bias of a cell, which Keras 1 may store gate by gate."""
+    order = SEPARATE_GATES.get(cell, "")
     if not order or len(found) != 3 * len(order):
         return found
     gates = {gate: found[3 * k : 3 * k + 3] for k, gate in enumerate(order)}
@@ -193,7 +193,7 @@ def joined(cell: str, found: list[Tensor]) -> list[Tensor]:
 def cell_weights(
     cell: str, kernel: Tensor, recurrent: Tensor, bias: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Keras' weights of a cell ("rnn", "lstm" or "gru") as those of a layer of one cell in Onward.
+    """Return Keras' weights of a cell ("rnn", "lstm" or "gru") by the names of Onward's layers.
 
     kernel (I, G*H), recurrent kernel (H, G*H); bias (G*H,), or (2, G*H) for both products, or (2*G*H,) in
     cuDNN's layout, where each gate's kernel is transposed in place and its recurrent kernel transposed.
