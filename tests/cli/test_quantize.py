@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 from support.cli import invoke, message, report
+from support.onnx_nodes import model_of
 
 import onward
 from onward import bundled
@@ -100,9 +102,29 @@ def test_mistakes_end_in_one_message(
     assert not Path("x.safetensors").exists()
 
 
-def test_a_model_without_recurrent_layers_has_nothing_to_quantize(tmp_path: Path) -> None:
-    onward.Linear(3, 4).save(tmp_path / "linear.safetensors")
-    result = invoke(
+def test_a_whole_model_is_quantized_although_its_layers_are_nodes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((5, 33), (33, 33)))
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Add", ["x", "z"], ["y"])]
+    (tmp_path / "m.onnx").write_bytes(model_of(nodes, {"x": x}, ["y"], {"w": w}).SerializeToString())
+    out = tmp_path / "small.safetensors"
+    reported = report("quantize", tmp_path / "m.onnx", "--to", "int8", "-o", out)
+    assert reported["bytes_after"] < reported["bytes_before"] / 2
+    expected = onward.load(tmp_path / "m.onnx").quantize("int8")(x)
+    assert np.array_equal(onward.load(out)(x), expected)
+
+
+def test_a_model_of_products_without_recurrent_layers_is_quantized(tmp_path: Path) -> None:
+    onward.Linear(33, 17).save(tmp_path / "linear.safetensors")
+    reported = report(
         "quantize", tmp_path / "linear.safetensors", "--to", "int8", "-o", tmp_path / "x.safetensors"
     )
-    assert result.exit_code == 1 and "recurrent" in message(result)
+    assert reported["bytes_after"] < reported["bytes_before"] / 2
+
+
+def test_a_model_without_matrices_has_nothing_to_quantize(tmp_path: Path) -> None:
+    onward.Sequential(onward.LayerNorm(5)).save(tmp_path / "norm.safetensors")
+    out = tmp_path / "x.safetensors"
+    result = invoke("quantize", tmp_path / "norm.safetensors", "--to", "int8", "-o", out)
+    assert result.exit_code == 1 and "no weights that int8 compresses" in message(result)
+    assert not out.exists()

@@ -125,6 +125,20 @@ def test_two_files_of_one_model_are_compared(tmp_path: Path) -> None:
     assert report("verify", a, "--against", a)["passed"]  # with random inputs
     invoke("verify", a, "--against", b, expect=1)
     invoke("verify", a, expect=2)
+    missing = invoke("verify", a, "--against", tmp_path / "missing.safetensors", expect=2)
+    assert "Invalid value for --against" in missing.output
+
+
+def test_random_inputs_have_the_sizes_that_the_other_file_fixes(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    proto = model_of([node], {"x": normal(2, 41, 20)}, ["y"])
+    open_path, fixed_path = tmp_path / "open.onnx", tmp_path / "fixed.onnx"
+    open_path.write_bytes(proto.SerializeToString())
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 41
+    fixed_path.write_bytes(proto.SerializeToString())
+    for first, second in ((open_path, fixed_path), (fixed_path, open_path)):
+        reported = report("verify", first, "--against", second)
+        assert reported["passed"] and reported["outputs"][0]["shape"][1] == 41
 
 
 def test_the_command_compares_with_expected_outputs(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from .common import (
     console,
     json_option,
     kilobytes,
-    layer_of,
     model_file,
+    model_in,
     progress,
 )
 from .input_options import read_sequences
@@ -33,7 +33,7 @@ from .input_options import read_sequences
     "precision",
     type=click.Choice(["float16", "int8"]),
     required=True,
-    help="float16 halves the weights of recurrent layers; int8 quarters them and is faster, but less exact.",
+    help="float16 halves the weight matrices; int8 quarters them and is faster, but less exact.",
 )
 @click.option(
     "-o",
@@ -58,7 +58,7 @@ from .input_options import read_sequences
 def quantize(
     model: str, precision: str, out: Path, source: str | None, tolerance: float | None, as_json: bool
 ) -> None:
-    """Compress the recurrent layers of MODEL to float16 or int8.
+    """Compress the weights of MODEL to float16 or int8.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens. Prints the size before
     and after and, with --check, the largest difference between the outputs of the two models. DATA is
@@ -72,8 +72,10 @@ def quantize(
         source = bundled.card(model).get("data")
     if source is None and tolerance is not None:
         raise click.UsageError("--tolerance needs --check DATA, the inputs on which to compare the outputs")
-    net = layer_of(path, model)
-    small = _quantized(net, precision)
+    net = _opened(path, model, to_check=source is not None)
+    small = net.quantize(precision)
+    if _bytes(small) == _bytes(net):
+        raise ArgumentError(f"{model} has no weights that {precision} compresses: use the file as it is")
     report: Report = {
         "model": model,
         "precision": precision,
@@ -98,10 +100,15 @@ def quantize(
         _show(report)
 
 
-def _quantized(net: Any, precision: str) -> Any:
-    if not any(layer.state_names for layer in net.sublayers().values()):
-        raise ArgumentError(f"{net!r} has no recurrent layers; only these can be compressed")
-    return net.quantize(precision)
+def _opened(path: Path, name: str, to_check: bool) -> Layer:
+    """Return the model in a file; only a model to check has to run over sequences."""
+    net = model_in(path, name)
+    try:
+        return inference.runnable(net)
+    except ArgumentError:
+        if to_check:
+            raise
+        return net
 
 
 def _alternative(precision: str) -> str:

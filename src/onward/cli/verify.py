@@ -47,7 +47,7 @@ def verify(
     if (expected is None) == (against is None):
         raise click.UsageError("pass EXPECTED or --against OTHER, and not both")
     net = model_in(model_file(model), model)
-    other: Any = _arrays(expected) if against is None else model_in(model_file(against), against)
+    other: Any = _arrays(expected) if against is None else model_in(model_file(against, "--against"), against)
     if inputs is None and against is None:
         raise click.UsageError("pass INPUTS and EXPECTED, or --against OTHER")
     arrays = example_inputs([net, other]) if inputs is None else _arrays(inputs)

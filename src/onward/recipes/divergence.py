@@ -118,14 +118,16 @@ def _graph(model: Any, inputs: Sequence[NDArray[Any]]) -> tuple[Graph, list[NDAr
 
 
 def example_inputs(models: Sequence[Any]) -> Mapping[str, NDArray[Any]]:
-    """Return random inputs that the models accept, from the axes that the first one declares.
+    """Return random inputs that the models accept, from the axes that they declare.
+
+    The first model names the inputs; the sizes that it leaves open are those that the others fix, if any.
 
     Raises ArgumentError if the declarations do not suffice.
     """
     problem = ""
     for size in SIZES:
         try:
-            inputs = _example(models[0], size)
+            inputs = _example(models, size)
             for model in models:
                 model(*inputs.values())
         except OnwardError as error:
@@ -135,21 +137,31 @@ def example_inputs(models: Sequence[Any]) -> Mapping[str, NDArray[Any]]:
     raise ArgumentError(f"the models accept no inputs that follow from their declarations: {problem}")
 
 
-def _example(model: Any, size: int) -> dict[str, NDArray[Any]]:
+def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(0)
+    model, *others = models
     if not isinstance(model, Model):
         return {"x": rng.standard_normal((size, 2, model.step_shape[-1])).astype(np.float32)}
+    declared = model._planner.graph.inputs
+    keys = {}
+    for each in declared:
+        if each.axes is None or each.dtype is None:
+            raise ArgumentError(f"the model does not declare the shape of {each.name}")
+        keys[each.name] = [axis if axis != "" else f"{each.name}:{i}" for i, axis in enumerate(each.axes)]
+    sizes: dict[int | str, int] = {}
+    for other in others:
+        if isinstance(other, Model):
+            for each, twin in zip(declared, other._planner.graph.inputs, strict=False):
+                pairs = zip(keys[each.name], twin.axes or (), strict=False)
+                sizes |= {key: axis for key, axis in pairs if isinstance(axis, int)}
     inputs = {}
-    sizes: dict[str, int] = {}
-    for declared in model._planner.graph.inputs:
-        if declared.axes is None or declared.dtype is None:
-            raise ArgumentError(f"the model does not declare the shape of {declared.name}")
-        shape = []
-        for place, axis in enumerate(declared.axes):
-            key = str(axis) if axis != "" else f"{declared.name}:{place}"
-            shape.append(axis if isinstance(axis, int) else sizes.setdefault(key, size + len(sizes)))
-        if declared.dtype.kind == "f":
-            inputs[declared.name] = rng.standard_normal(shape).astype(declared.dtype)
+    for each in declared:
+        shape = [
+            key if isinstance(key, int) else sizes.setdefault(key, size + len(sizes))
+            for key in keys[each.name]
+        ]
+        if each.dtype.kind == "f":
+            inputs[each.name] = rng.standard_normal(shape).astype(each.dtype)
         else:
-            inputs[declared.name] = rng.integers(0, LARGEST_INDEX, shape).astype(declared.dtype)
+            inputs[each.name] = rng.integers(0, LARGEST_INDEX, shape).astype(each.dtype)
     return inputs

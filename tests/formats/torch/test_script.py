@@ -378,3 +378,17 @@ def test_a_state_that_the_first_call_creates_starts_at_zeros(tmp_path: Path) -> 
     ids = pool.open(2)
     np.testing.assert_array_equal(pool.step(ids[:1], X[:1]), X[:1].sum(1))
     np.testing.assert_array_equal(pool.step(ids, X), X.sum(1) + np.array([X[0, 1:].sum(), 0]))
+
+
+def test_two_inputs_that_are_both_tokens_are_recorded_for_all_sizes(tmp_path: Path) -> None:
+    opened = model(
+        tmp_path,
+        "w = torch.ones([9, 3])",
+        "source = torch.sum(torch.permute(torch.embedding(w, src), [0, 2, 1]), [2])",
+        "return torch.add(source, torch.sum(torch.permute(torch.embedding(w, tgt), [0, 2, 1]), [2]))",
+        signature="self, src: Tensor, tgt: Tensor",
+    )
+    opened.save(tmp_path / "m.safetensors")
+    saved = onward.load(tmp_path / "m.safetensors")
+    src, tgt = np.zeros((2, 7), np.int64), np.ones((2, 5), np.int64)
+    assert np.array_equal(saved(src, tgt), np.full((2, 3), 12, np.float32))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXAMPLES = ((40, 2), (212, 100), (211, 101), (2003, 1009), (30011, 20011))
 MAX_GUESSES = 2  # sizes that follow from others and are tried at once
 MAX_ROUNDS = 10_000  # calls, iterations and nodes of all recordings together
-MAX_TRIES = 48  # of the ranks and dtypes of the inputs
+MAX_TRIES = 81  # of the ranks and dtypes of the inputs
 MAX_AXES = 6  # code that takes so many takes any number
 RANKS = (3, 2, 4, 1)
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_))
@@ -76,7 +76,7 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
     name = next((leaf.name for leaf in program.leaves), "x")
     raise ArgumentError(
         f"the code cannot be recorded as one graph for all sizes of its inputs: {problem}. Pass the axes of "
-        f'tensors and the values of numbers to load, such as inputs={{"{name}": ("batch", 100)}}'
+        f'tensors and the values of numbers to load, such as inputs={{"{name}": ("int64", ("batch", 100))}}'
     ) from problem
 
 
@@ -86,8 +86,13 @@ def _kinds(count: int) -> Iterator[tuple[tuple[int, np.dtype[Any]], ...]]:
         yield from (((rank, dtype),) for rank in range(MAX_AXES, -1, -1) for dtype in DTYPES[:2])
         return
     yield tuple((MAX_AXES, DTYPES[0]) for _ in range(count))
-    for dtypes in product(DTYPES, repeat=count):
+    for dtypes in sorted(product(DTYPES, repeat=count), key=_rarity):
         yield from (tuple(zip(ranks, dtypes, strict=True)) for ranks in product(RANKS, repeat=count))
+
+
+def _rarity(dtypes: tuple[np.dtype[Any], ...]) -> tuple[int, int]:
+    """Return a sort key for the dtypes of some inputs: masks are rare, and most inputs share one dtype."""
+    return dtypes.count(DTYPES[2]), len(set(dtypes))
 
 
 def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[Leaf]]:
