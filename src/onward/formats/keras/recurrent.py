@@ -302,8 +302,8 @@ def _merged(k: Layer, mode: str, forward: Value, backward: Value) -> Value:
 def time_distributed(k: Layer, x: Value) -> list[Value]:
     """A layer applied to every time step of x (B, T, ...).
 
-    The mask of the output is that of x. In Keras 2, it is that which the layer gives, and where it gives
-    none, the steps in which anything counts of what the mask of x says.
+    The mask of the output is that of x. In Keras 2, it is the mask that the layer returns; if there is none,
+    a step counts if the mask of x is True anywhere in it.
     """
     inner, inside, mask = k.part("layer", "layer"), k.context.masks_inside, x.mask
     if inner.kind_name in POINTWISE and inner.custom is None:
