@@ -188,7 +188,7 @@ def test_without_rich_the_message_names_the_extra() -> None:
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_documented_line_prints_the_completion_script(shell: str) -> None:
-    documentation = (ROOT / "docs" / "command_line.md").read_text()
+    documentation = (ROOT / "docs" / "reference" / "command_line.md").read_text()
     assert f"_ONWARD_COMPLETE={shell}_source onward" in documentation
     environment = os.environ | {"_ONWARD_COMPLETE": f"{shell}_source"}
     script = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, check=False).stdout
@@ -216,4 +216,4 @@ def test_a_shell_completes_commands_options_and_bundled_names(words: str, comple
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented(name: str) -> None:
-    assert f"`{name}" in (ROOT / "docs" / "command_line.md").read_text()
+    assert f"`{name}" in (ROOT / "docs" / "reference" / "command_line.md").read_text()
