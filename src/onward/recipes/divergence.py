@@ -143,25 +143,23 @@ def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
     if not isinstance(model, Model):
         return {"x": rng.standard_normal((size, 2, model.step_shape[-1])).astype(np.float32)}
     declared = model._planner.graph.inputs
-    keys = {}
+    keys, dtypes = {}, {}
     for each in declared:
         if each.axes is None or each.dtype is None:
             raise ArgumentError(f"the model does not declare the shape of {each.name}")
         keys[each.name] = [axis if axis != "" else f"{each.name}:{i}" for i, axis in enumerate(each.axes)]
+        dtypes[each.name] = each.dtype
     sizes: dict[int | str, int] = {}
     for other in others:
         if isinstance(other, Model):
-            for each, twin in zip(declared, other._planner.graph.inputs, strict=False):
-                pairs = zip(keys[each.name], twin.axes or (), strict=False)
+            for axes, twin in zip(keys.values(), other._planner.graph.inputs, strict=False):
+                pairs = zip(axes, twin.axes or (), strict=False)
                 sizes |= {key: axis for key, axis in pairs if isinstance(axis, int)}
     inputs = {}
-    for each in declared:
-        shape = [
-            key if isinstance(key, int) else sizes.setdefault(key, size + len(sizes))
-            for key in keys[each.name]
-        ]
-        if each.dtype.kind == "f":
-            inputs[each.name] = rng.standard_normal(shape).astype(each.dtype)
+    for name, axes in keys.items():
+        shape = [key if isinstance(key, int) else sizes.setdefault(key, size + len(sizes)) for key in axes]
+        if dtypes[name].kind == "f":
+            inputs[name] = rng.standard_normal(shape).astype(dtypes[name])
         else:
-            inputs[each.name] = rng.integers(0, LARGEST_INDEX, shape).astype(each.dtype)
+            inputs[name] = rng.integers(0, LARGEST_INDEX, shape).astype(dtypes[name])
     return inputs
