@@ -87,10 +87,12 @@ export function labelOf(t) {
 /** The names of the outputs; null for a model without classes. */
 export const classes = () => (state.entry.kind === "text" ? [...state.model.vocabulary].map(visible) : state.entry.classes ?? null);
 
-/** Named outputs after a step, the largest first: probabilities, or the values themselves. */
+/** Named outputs after a step: the probabilities of classes, or the values themselves. */
 export function outputsAt(record, t) {
   const row = [...record.outputs.row(t)], names = classes();
-  const values = names && !(state.entry.probabilities) ? softmax(row) : row;
+  const total = row.reduce((sum, value) => sum + value, 0);
+  const isDistribution = row.every((value) => value >= 0) && Math.abs(total - 1) < 1e-3;  // as after a Softmax layer
+  const values = names && !isDistribution ? softmax(row) : row;
   return values.map((value, k) => ({ name: names ? names[k] : `y${row.length > 1 ? k : ""}`, value, k }));
 }
 
@@ -181,7 +183,7 @@ function outputs() {
 function partsOf(layer, t, unit) {
   const { source } = layer;
   if (!source || !source.plain) return () => null;
-  const index = state.record.layers.indexOf(layer), direction = (state.clamps.length ? source : source).widened()[0];
+  const index = state.record.layers.indexOf(layer), direction = source.widened()[0];
   const below = state.record.layers[index - 1];
   const x = source.number > 0 && below ? [...below.arrays.h.row(t)] : firstInput(t);
   const h = t > 0 ? [...layer.arrays.h.row(t - 1)] : new Array(source.P).fill(0);
