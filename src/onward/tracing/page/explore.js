@@ -170,12 +170,12 @@ function outputs() {
   const all = outputsAt(state.record, state.step), before = outputsAt(state.before, Math.min(state.step, state.before.length - 1));
   const named = Boolean(classes()), top = [...all].sort((a, b) => (named ? b.value - a.value : a.k - b.k)).slice(0, 8);
   const most = named ? 1 : Math.max(1, ...all.map(({ value }) => Math.abs(value)));
-  $("prediction").textContent = named ? `Next: ${top[0].name} (${Math.round(top[0].value * 100)} %)` : `${state.entry.predicts ?? "Output"}: ${number(top[0].value)}`;
-  if (named && state.entry.kind !== "text") $("prediction").textContent = `${top[0].name} (${Math.round(top[0].value * 100)} %)`;
+  $("prediction").textContent = named ? `Next: ${top[0].name} (${Math.round(top[0].value * 100)}%)` : `${state.entry.predicts ?? "Output"}: ${number(top[0].value)}`;
+  if (named && state.entry.kind !== "text") $("prediction").textContent = `${top[0].name} (${Math.round(top[0].value * 100)}%)`;
   $("bars").replaceChildren(...top.map(({ name, value, k }) => {
     const track = make("span", { class: "track" }, make("span", { class: "fill", style: `width:${(Math.abs(value) / most) * 100}%` }));
     if (changed()) track.append(make("span", { class: "before", style: `left:${Math.min(99, (Math.abs(before[k].value) / most) * 100)}%`, title: `before: ${number(before[k].value)}` }));
-    return make("div", { class: "bar" }, make("span", { class: "mono" }, name), track, make("span", { class: "value" }, named ? `${(value * 100).toFixed(1)} %` : number(value)));
+    return make("div", { class: "bar" }, make("span", { class: "mono" }, name), track, make("span", { class: "value" }, named ? `${(value * 100).toFixed(1)}%` : number(value)));
   }));
 }
 
