@@ -1,4 +1,4 @@
-"""What the connections and the pages of a server share: the model, the clock, the streams and the limits."""
+"""The state that the connections and pages of a server share: the model, clock, streams and limits."""
 
 from __future__ import annotations
 

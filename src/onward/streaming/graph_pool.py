@@ -21,7 +21,7 @@ from ..graph.node import AnyArray
 from ..graph.over_time.rows import by_rows, likely_axes
 from ..graph.over_time.streamed import MAX_PLANS, Streamed
 from ..graph.plan.planner import Planner
-from .graph_stream import check_carry, check_file, fingerprint
+from .graph_stream import Carried, carried_in, check_carry, check_file, fingerprint
 
 FILE_TYPE = "pool of a whole model of Onward"
 
@@ -30,7 +30,6 @@ FILE_TYPE = "pool of a whole model of Onward"
 MAX_ROWS = 64
 
 SET_ITEM: Any = operator.setitem  # the types of its overloads are not those of arrays
-Carried = tuple[AnyArray, ...]  # of one stream, with an axis of size 1 for its row
 Places = NDArray[np.intp]
 
 
@@ -263,7 +262,7 @@ class GraphPool:
             numbers = self._checked(ids)
             if len(state) != len(numbers):
                 raise ArgumentError(f"got the states of {len(state)} streams for {len(numbers)} ids")
-            self._set(numbers, self._as_rows(list(map(self._checked_state, state))))
+            self._set(numbers, self._as_rows([carried_in(each, self._streamed) for each in state]))
 
     def _as_rows(self, carried: Sequence[Carried]) -> list[AnyArray]:
         """Return the carries of several streams in the form in which the pool keeps them."""
@@ -274,16 +273,6 @@ class GraphPool:
             else np.array(column).reshape(len(column), *self._streamed.initial[place].shape)
             for place, column in enumerate(columns)
         ]
-
-    def _checked_state(self, state: dict[str, ArrayLike]) -> Carried:
-        carried = []
-        for carry in self._streamed.carries:
-            if not isinstance(state, dict) or carry.name not in state:
-                raise ArgumentError(f"the state of a stream must be a dict with the key {carry.name}")
-            array = arrays.as_array(state[carry.name], carry.name)
-            check_carry(carry, carry.initial, array, "in this state")
-            carried.append(np.array(array, order="C"))
-        return tuple(carried)
 
     def reset(self, ids: ArrayLike) -> None:
         """Set the carries of some streams to their initial values."""
@@ -348,7 +337,9 @@ class GraphPool:
         names = [carry.name for carry in self._streamed.carries]
         try:
             streams = {
-                number: self._checked_state({name: tensors[f"{number}.{i}"] for i, name in enumerate(names)})
+                number: carried_in(
+                    {name: tensors[f"{number}.{i}"] for i, name in enumerate(names)}, self._streamed
+                )
                 for number in numbers
             }
         except (KeyError, ArgumentError, ShapeError, DtypeError) as error:

@@ -112,16 +112,9 @@ class GraphStream:
 
     @state.setter
     def state(self, state: Mapping[str, ArrayLike]) -> None:
-        names = [carry.name for carry in self._streamed.carries]
-        if not isinstance(state, Mapping) or set(state) != set(names):
-            raise ArgumentError(f"the state must be a dict with the keys {', '.join(names)}")
-        carried = []
-        for carry in self._streamed.carries:
-            array = arrays.as_array(state[carry.name], carry.name)
-            check_carry(carry, carry.initial, array, "in this state")
-            carried.append(np.array(array, order="C"))
+        carried = carried_in(state, self._streamed)
         with self._lock:
-            self._buffers = tuple(carried), ()
+            self._buffers = carried, ()
 
     def reset(self) -> None:
         """Set the carries to their initial values."""
@@ -328,6 +321,19 @@ def check_carry(carry: Carry, before: AnyArray, after: AnyArray, when: str) -> N
         raise ShapeError(f"{carry.name} has shape {after.shape} {when}, but {before.shape} before")
     if before.dtype != after.dtype:
         raise DtypeError(f"{carry.name} has dtype {after.dtype} {when}, but {before.dtype} before")
+
+
+def carried_in(state: Mapping[str, ArrayLike], streamed: Streamed) -> Carried:
+    """Return copies of the carries in a state. Raises ArgumentError, ShapeError, DtypeError."""
+    names = [carry.name for carry in streamed.carries]
+    if not isinstance(state, Mapping) or set(state) != set(names):
+        raise ArgumentError(f"the state must be a dict with the keys {', '.join(names)}")
+    carried = []
+    for carry in streamed.carries:
+        array = arrays.as_array(state[carry.name], carry.name)
+        check_carry(carry, carry.initial, array, "in this state")
+        carried.append(np.array(array, order="C"))
+    return tuple(carried)
 
 
 def check_file(path: Any, metadata: Mapping[str, Any] | None, file_type: str, streamed: Streamed) -> None:

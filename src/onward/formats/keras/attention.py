@@ -138,11 +138,8 @@ def multi_head_attention(
 
 def _projection(k: Layer, name: str, count: int) -> list[Any]:
     """The weights of one of the dense layers inside."""
-    if name not in k.memory:
-        attribute = f"{name}_dense" if name != "attention_output" else "output_dense"
-        k.memory[name] = k.weights.part(attribute).take(count)
-    found: list[Any] = k.memory[name]
-    return found
+    attribute = f"{name}_dense" if name != "attention_output" else "output_dense"
+    return k.once(name, lambda: k.weights.part(attribute).take(count))
 
 
 def _heads(k: Layer, name: str, x: Value, heads: int, size: int, bias: bool) -> Value:

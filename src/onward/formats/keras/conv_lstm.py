@@ -67,9 +67,7 @@ def _channels_first(k: Layer, x: Value, n: int, first: bool) -> Value:
 def _gates(k: Layer, x: Value, n: int, filters: int, bias: bool) -> tuple[Value, Value]:
     """Return the products with the inputs (T, B, 4 F, *sizes), and the recurrent kernel."""
     size = numbers(k.option("kernel_size"), n)
-    if "parts" not in k.memory:
-        k.memory["parts"] = k.weights.part("cell").take(2 + bias)
-    kernel, recurrent, *rest = k.memory["parts"]
+    kernel, recurrent, *rest = k.once("parts", lambda: k.weights.part("cell").take(2 + bias))
     weights = [k.weight("kernel", lambda: conv_weight(kernel, k.context.theano))]
     weights += [k.weight("bias", lambda: rest[0])] if bias else []
     options = window_options(k, size, k.option("strides", 1), k.option("dilation_rate", 1))

@@ -12,7 +12,7 @@ It takes every key of the configuration, adds nodes for its inputs, and returns 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,7 @@ PACKAGES = ("keras", "tf_keras", "tensorflow")
 REQUIRED: Any = object()
 
 
+Made = TypeVar("Made")
 Masks = Literal["dropped", "kept", "kept in 3", "own"]
 Function = Callable[..., Any]
 
@@ -242,11 +243,16 @@ class Layer(Writer):
             outputs = [y._replace(mask=y.mask and inputs[0].mask) for y in outputs]
         return outputs
 
+    def once(self, key: str, make: Callable[[], Made]) -> Made:
+        """Return what `make` returned in the first call, for all calls of the layer."""
+        if key not in self.memory:
+            self.memory[key] = make()
+        made: Made = self.memory[key]
+        return made
+
     def weight(self, name: str, make: Callable[[], Any]) -> Value:
         """Add a constant that is made of the weights, once for all calls."""
-        if name not in self.memory:
-            self.memory[name] = np.asarray(make(), self.dtype())
-        return self.constant(self.memory[name], name)
+        return self.constant(self.once(name, lambda: np.asarray(make(), self.dtype())), name)
 
     def floats(self, x: Value) -> Value:
         """Convert a value to the dtype of the computation."""
@@ -318,13 +324,12 @@ class PythonCall:
 
 def _python(layer: Layer, *inputs: Value, **options: Any) -> list[Value]:
     """Call a function of the user; the outputs have unknown shapes."""
-    if "weights" not in layer.memory:
-        layer.memory["weights"] = layer.weights.rest()
+    weights = layer.once("weights", layer.weights.rest)
     arrays = {key: value for key, value in options.items() if isinstance(value, list)}
     named = {key: None if len(value) == 1 else len(value) for key, value in arrays.items()}
     others = {key: value for key, value in options.items() if key not in arrays}
     dtype = COMPUTE_DTYPES.get(dtype_name(layer.config.get("dtype")), FLOAT32)
-    call = PythonCall(layer.custom, len(inputs), layer.memory["weights"], others, named, dtype)
+    call = PythonCall(layer.custom, len(inputs), weights, others, named, dtype)
     values = [*inputs, *(value for values in arrays.values() for value in values)]
     count = layer.memory.get("outputs", 1)  # that the model uses
     return layer.add_all("Python", values, [None] * count, dtype, function=call)

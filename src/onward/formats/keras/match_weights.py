@@ -95,7 +95,7 @@ class InOrder:
             count *= gates  # Keras 1
         taken = self._left[:count]
         found = joined(need.kind, [dataset.read() for _, dataset in taken])
-        # of a nested model, the averages of a normalization come after all trained weights
+        # a nested model stores the averages of normalizations after all trained weights
         averages = [name.startswith("moving") for name in need.arrays]
         misplaced = len(taken) == len(averages) and averages != [
             re.search(r"(moving|running)_\w+(:0)?$", name) is not None for name, _ in taken

@@ -1,4 +1,4 @@
-"""Keras' layers that make one value of several, Add, Concatenate, Dot and others, and one mask of theirs."""
+"""Keras' layers that merge several values, such as Add, Concatenate and Dot, and their masks."""
 
 from functools import reduce
 
@@ -19,8 +19,8 @@ OPERATIONS = {
 def merge(k: Layer, *inputs: Value) -> Value:
     """The inputs, place by place.
 
-    If all inputs have a mask, Keras 3 keeps the steps that count in any of them, and in products, maxima and
-    minima leaves the masked ones out. Keras 2 keeps those that count in every input that has a mask.
+    If all inputs have a mask, Keras 3 keeps the steps that count in any of them; products, maxima and minima
+    omit the masked ones. Keras 2 keeps the steps that count in every input that has a mask.
     """
     operation = OPERATIONS[k.kind_name]
     values = _of_one_rank(k, list(inputs))

@@ -77,11 +77,9 @@ def _option(layer: Layer, values: dict[tuple[str, int], list[Value]], option: An
 
 def parse(layer: Layer) -> Parsed:
     """Return the contents of a model, whose layers then have their weights."""
-    if "model" not in layer.memory:
-        with layer.errors():
-            layer.memory["model"] = (_sequential if layer.kind == "Sequential" else _functional)(layer)
-    parsed: Parsed = layer.memory["model"]
-    return parsed
+    read = _sequential if layer.kind == "Sequential" else _functional
+    with layer.errors():
+        return layer.once("model", lambda: read(layer))
 
 
 def _member(layer: Layer, entry: Any, name: str) -> Layer:

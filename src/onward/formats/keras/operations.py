@@ -114,7 +114,7 @@ def tensorflow_function(k: Layer, *inputs: Value, **options: Any) -> Any:
     k.option("dtype", None)
     if function not in FUNCTIONS:
         raise k.error(
-            f"is tf.{function}, which Onward does not know: give a function of arrays for it, "
+            f"is tf.{function}, which Onward does not know: pass a function of arrays, "
             f"custom_objects={{{k.name!r}: function}}"
         )
     return LAYERS[f"ops.{FUNCTIONS[function]}"].function(k, *inputs, **options)
@@ -171,13 +171,8 @@ def _reduction(name: str, target: str, floats: bool = False) -> None:
 
 for _name, _target in {"Mean": "ReduceMean", "Logsumexp": "ReduceLogSumExp"}.items():
     _reduction(_name, _target, floats=True)
-for _name, _target in {
-    "Sum": "ReduceSum",
-    "Max": "ReduceMax",
-    "Min": "ReduceMin",
-    "Prod": "ReduceProd",
-}.items():
-    _reduction(_name, _target)
+for _name in ("Sum", "Max", "Min", "Prod"):
+    _reduction(_name, f"Reduce{_name}")
 
 
 def _of_booleans(name: str, target: str) -> None:

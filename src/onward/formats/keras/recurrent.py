@@ -61,13 +61,14 @@ def cell(k: Layer) -> Recurrent[Any]:
     return _filled(k, rnn.GRU(I, units, reset_after=after, **options), state)
 
 
-def _filled(k: Layer, layer: Recurrent[Any], weights: Mapping[str, Any]) -> Recurrent[Any]:
+def _filled(k: Layer, layer: Recurrent[Any], weights: Mapping[str, Any], key: str = "cell") -> Recurrent[Any]:
     """Return the layer with its weights, the same one for all calls."""
-    if "cell" not in k.memory:
+
+    def filled() -> Recurrent[Any]:
         layer.load_state_dict(weights)
-        k.memory["cell"] = layer
-    found: Recurrent[Any] = k.memory["cell"]
-    return found
+        return layer
+
+    return k.once(key, filled)
 
 
 def _function(k: Layer, key: str, default: str) -> Any:
@@ -130,17 +131,23 @@ def _in_time(
     for each in s.cells:
         count = len(each.state_names)
         initial = [k.unsqueezed(next(states), 0) for _ in range(count)] if states is not None else []
-        if mask is None:
-            reverse = {"reverse": True} if s.go_backwards else {}
-            y, *own = k.add_all("Recurrent", [y, None, *initial], [3] * (1 + count), layer=each, **reverse)
-        else:
-            inputs = [y, mask, None, *initial]
-            y, *own = k.add_all("MaskedRecurrent", inputs, [3] * (1 + count), layer=each)
+        reverse = {"reverse": True} if s.go_backwards and mask is None else {}
+        y, *own = _run(k, each, y, mask, initial, **reverse)
         final += own
         last = own[0]
     if mask is not None and s.go_backwards:
         y = k.reversed(y, 0)
     return y, [last, *final]
+
+
+def _run(
+    k: Layer, layer: Recurrent[Any], x: Value, mask: Value | None, initial: Sequence[Value], **options: Any
+) -> list[Value]:
+    """Run a layer over the steps of x (T, B, I), or those at which the mask is True: y and the states."""
+    ranks = [3] * (1 + len(layer.state_names))
+    if mask is None:
+        return k.add_all("Recurrent", [x, None, *initial], ranks, layer=layer, **options)
+    return k.add_all("MaskedRecurrent", [x, mask, None, *initial], ranks, layer=layer, **options)
 
 
 def _output(k: Layer, s: Settings, y: Value, last: Value, mask: Value | None) -> Value:
@@ -262,29 +269,20 @@ def _pair(k: Layer, first: Settings, second: Settings) -> Recurrent[Any] | None:
     forward, backward = first.cells[0], second.cells[0]
     if len(second.cells) > 1 or forward.description() != backward.description():
         return None
-    if "pair" not in k.memory:
-        both: Any = type(forward)(**forward.config() | {"bidirectional": True}, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # the arguments of the class
-        reverse = {f"{name}_reverse": w for name, w in backward.state_dict().items()}
-        both.load_state_dict(forward.state_dict() | reverse)
-        k.memory["pair"] = both
-    found: Recurrent[Any] = k.memory["pair"]
-    return found
+    both: Any = type(forward)(**forward.config() | {"bidirectional": True}, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # the arguments of the class
+    reverse = {f"{name}_reverse": w for name, w in backward.state_dict().items()}
+    return _filled(k, both, forward.state_dict() | reverse, "pair")
 
 
 def _two_directions(
     k: Layer, pair: Recurrent[Any], x: Value, mask: Value | None, states: Sequence[Iterator[Value] | None]
 ) -> list[tuple[Value, list[Value]]]:
     """Run one layer of two directions; return what `_in_time` returns for each of them."""
-    count = len(pair.state_names)
     initial = []
     if states[0] is not None and states[1] is not None:
         for one, other in zip(*states, strict=True):
             initial.append(k.add("Concat", *(k.unsqueezed(each, 0) for each in (one, other)), axis=0))
-    ranks = [3] * (1 + count)
-    if mask is None:
-        y, *final = k.add_all("Recurrent", [x, None, *initial], ranks, layer=pair)
-    else:
-        y, *final = k.add_all("MaskedRecurrent", [x, mask, None, *initial], ranks, layer=pair)
+    y, *final = _run(k, pair, x, mask, initial)
     halves = k.add_all("Split", [y], [3, 3], axis=2, num_outputs=2)
     parts = [k.add_all("Split", [state], [3, 3], axis=0, num_outputs=2) for state in final]
     k.memory["whole"] = y
@@ -304,8 +302,8 @@ def _merged(k: Layer, mode: str, forward: Value, backward: Value) -> Value:
 def time_distributed(k: Layer, x: Value) -> list[Value]:
     """A layer applied to every time step of x (B, T, ...).
 
-    The mask of the output is that of x. In Keras 2, it is that which the layer gives, and where it gives
-    none, the steps in which anything counts of what the mask of x says.
+    The mask of the output is that of x. In Keras 2, it is the mask that the layer returns; if there is none,
+    a step counts if the mask of x is True anywhere in it.
     """
     inner, inside, mask = k.part("layer", "layer"), k.context.masks_inside, x.mask
     if inner.kind_name in POINTWISE and inner.custom is None:

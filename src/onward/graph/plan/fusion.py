@@ -11,6 +11,8 @@ from .view import ARENA, View
 Step = tuple[str, tuple[Any, ...]]
 
 MOST_INPUTS, MOST_OPERATIONS = 7, 16  # of a fused step
+# Steps that write only their last argument.
+ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce unary".split())
 
 
 class Expression(NamedTuple):
@@ -55,8 +57,7 @@ class Expression(NamedTuple):
         def place(operand: int, expression: Expression, found: list[Any], shift: int) -> int:
             if operand >= len(expression.inputs):
                 return operand - len(expression.inputs) + len(inputs) + shift
-            place = inputs.index(found[operand]) if found[operand] is not None else len(inputs) + count - 1
-            return place
+            return inputs.index(found[operand]) if found[operand] is not None else len(inputs) + count - 1
 
         first = [
             (kind, function, place(a, other, replaced, 0), place(b, other, replaced, 0))
@@ -130,18 +131,7 @@ def _unchanged(
 def _only_reads(step: Step, array: int, array_of: Callable[[View], int]) -> bool:
     name, arguments = step
     y = arguments[-1]
-    one_output = name in (
-        "activate",
-        "binary",
-        "cast",
-        "compare",
-        "copy",
-        "matmul",
-        "product",
-        "reduce",
-        "unary",
-    )
-    return one_output and isinstance(y, View) and (y.space != ARENA or array_of(y) != array)
+    return name in ONE_OUTPUT and isinstance(y, View) and (y.space != ARENA or array_of(y) != array)
 
 
 def _broadcast(view: View, shape: tuple[int, ...]) -> View:

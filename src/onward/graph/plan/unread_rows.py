@@ -12,8 +12,8 @@ Step = tuple[str, tuple[Any, ...]]
 def without_unread_rows(steps: list[Step], array_of: Callable[[View], int]) -> list[Step]:
     """Return the steps with products that compute only the rows that other steps use.
 
-    For example, a model may drop the first frame of a spectrum. `array_of` returns
-    the number of the array, in the arena, that a view belongs to.
+    For example, a model may drop the first frame of a spectrum. `array_of` returns the number of the array,
+    in the arena, that a view belongs to.
     """
     uses: defaultdict[int, list[tuple[int, View]]] = defaultdict(list)
     for number, (_, arguments) in enumerate(steps):
