@@ -311,3 +311,12 @@ def test_answers_in_chromium_equal_those_of_this_machine(visit, files):
     page = visit("answers.html", ready=False)
     page.wait_for_function("window.done", timeout=120_000)
     assert page.evaluate("lines") == here.read_text().splitlines()
+
+
+def test_probabilities_of_a_softmax_layer_are_shown_as_they_are(visit, tmp_path):
+    model = onward.Sequential(onward.LSTM(2, 5, rng=1), onward.Linear(5, 3, rng=2), onward.Softmax())
+    x = np.random.default_rng(3).normal(size=(6, 2)).astype(np.float32)
+    model.trace(x).explore(classes=["a", "b", "c"]).save(tmp_path / "gates.html")
+    page = visit((tmp_path / "gates.html").as_uri() + link(step=6))
+    best = model(x)[-1].max()
+    assert f"({best:.0%})" in page.text_content("#prediction")

@@ -87,10 +87,12 @@ export function labelOf(t) {
 /** The names of the outputs; null for a model without classes. */
 export const classes = () => (state.entry.kind === "text" ? [...state.model.vocabulary].map(visible) : state.entry.classes ?? null);
 
-/** Named outputs after a step, the largest first: probabilities, or the values themselves. */
+/** Named outputs after a step: the probabilities of classes, or the values themselves. */
 export function outputsAt(record, t) {
   const row = [...record.outputs.row(t)], names = classes();
-  const values = names && !(state.entry.probabilities) ? softmax(row) : row;
+  const total = row.reduce((sum, value) => sum + value, 0);
+  const isDistribution = row.every((value) => value >= 0) && Math.abs(total - 1) < 1e-3;  // as after a Softmax layer
+  const values = names && !isDistribution ? softmax(row) : row;
   return values.map((value, k) => ({ name: names ? names[k] : `y${row.length > 1 ? k : ""}`, value, k }));
 }
 
@@ -168,12 +170,12 @@ function outputs() {
   const all = outputsAt(state.record, state.step), before = outputsAt(state.before, Math.min(state.step, state.before.length - 1));
   const named = Boolean(classes()), top = [...all].sort((a, b) => (named ? b.value - a.value : a.k - b.k)).slice(0, 8);
   const most = named ? 1 : Math.max(1, ...all.map(({ value }) => Math.abs(value)));
-  $("prediction").textContent = named ? `Next: ${top[0].name} (${Math.round(top[0].value * 100)} %)` : `${state.entry.predicts ?? "Output"}: ${number(top[0].value)}`;
-  if (named && state.entry.kind !== "text") $("prediction").textContent = `${top[0].name} (${Math.round(top[0].value * 100)} %)`;
+  $("prediction").textContent = named ? `Next: ${top[0].name} (${Math.round(top[0].value * 100)}%)` : `${state.entry.predicts ?? "Output"}: ${number(top[0].value)}`;
+  if (named && state.entry.kind !== "text") $("prediction").textContent = `${top[0].name} (${Math.round(top[0].value * 100)}%)`;
   $("bars").replaceChildren(...top.map(({ name, value, k }) => {
     const track = make("span", { class: "track" }, make("span", { class: "fill", style: `width:${(Math.abs(value) / most) * 100}%` }));
     if (changed()) track.append(make("span", { class: "before", style: `left:${Math.min(99, (Math.abs(before[k].value) / most) * 100)}%`, title: `before: ${number(before[k].value)}` }));
-    return make("div", { class: "bar" }, make("span", { class: "mono" }, name), track, make("span", { class: "value" }, named ? `${(value * 100).toFixed(1)} %` : number(value)));
+    return make("div", { class: "bar" }, make("span", { class: "mono" }, name), track, make("span", { class: "value" }, named ? `${(value * 100).toFixed(1)}%` : number(value)));
   }));
 }
 
@@ -181,7 +183,7 @@ function outputs() {
 function partsOf(layer, t, unit) {
   const { source } = layer;
   if (!source || !source.plain) return () => null;
-  const index = state.record.layers.indexOf(layer), direction = (state.clamps.length ? source : source).widened()[0];
+  const index = state.record.layers.indexOf(layer), direction = source.widened()[0];
   const below = state.record.layers[index - 1];
   const x = source.number > 0 && below ? [...below.arrays.h.row(t)] : firstInput(t);
   const h = t > 0 ? [...layer.arrays.h.row(t - 1)] : new Array(source.P).fill(0);
