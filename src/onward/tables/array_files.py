@@ -25,7 +25,9 @@ def parse_npz(file: IO[bytes], name: str, step_rank: int, classes: tuple[str, ..
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if "x" not in members:
             names = ", ".join(sorted(members)) or "nothing"
-            raise FileError(f"{name}: expected an array 'x', but the archive holds {names}")
+            raise FileError(
+                f"{name}: expected an array 'x', but the archive holds {names}: save the sequences as x"
+            )
         if {"y", "targets"} <= members.keys():
             raise FileError(f"{name}: holds both 'y' and 'targets', which mean the same: keep one")
         arrays = {}
