@@ -51,6 +51,7 @@ X, H = normal(3, 5, 12), normal(3, 7)
         ((X, H, H), {}, SignatureError, r"got 3 inputs; the model takes \(x, h0\)"),
         ((X, H), {"x": X}, SignatureError, "inputs passed twice: x"),
         ((X,), {"h0": H, "c0": H}, SignatureError, "unknown inputs: c0"),
+        (({"x": X},), {}, SignatureError, "pass them by name"),
     ],
 )
 def test_errors_name_the_inputs_and_axes_of_the_file(

@@ -417,6 +417,8 @@ class Model(Layer):
         takes = f"the model takes ({', '.join(self.inputs)})"
         if len(args) > len(self.inputs):
             raise SignatureError(f"got {len(args)} inputs; {takes}")
+        if any(isinstance(value, dict) for value in args):
+            raise SignatureError(f"got a dict of inputs: pass them by name, as model(**inputs); {takes}")
         positional = set(self.inputs[: len(args)])
         twice, unknown = positional & inputs.keys(), inputs.keys() - self._inputs.keys()
         missing = set(self._names) - inputs.keys() - positional
