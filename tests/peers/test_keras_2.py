@@ -58,10 +58,8 @@ def test_recurrent_layers_apply_every_option(
     inputs = tf_keras.Input(batch_shape=shape)
     model = with_random_weights(tf_keras.Model(inputs, RECURRENT[name](**options)(inputs)))
     x = RNG.normal(size=shape).astype(np.float32)
-    got = opened(model, tmp_path, ending)(x)
-    for mine, theirs in zip(
-        got if isinstance(got, list) else [got], tensorflow.nest.flatten(model(x)), strict=True
-    ):
+    got, expected = opened(model, tmp_path, ending)(x), model(x)
+    for mine, theirs in zip(tensorflow.nest.flatten(got), tensorflow.nest.flatten(expected), strict=True):
         np.testing.assert_allclose(mine, theirs.numpy(), rtol=2e-5, atol=2e-6)
 
 

@@ -40,7 +40,8 @@ def summarize(graph: Graph) -> Summary:
             held = {
                 name: array
                 for name, array in held.items()
-                if (array.dtype.kind == "f" or array.ndim > 1) and id(array) not in seen
+                # single numbers are constants of the node, such as an exponent
+                if (array.dtype.kind == "f" or array.ndim > 1) and array.ndim and id(array) not in seen
             }
             seen |= set(map(id, held.values()))
             if held:
