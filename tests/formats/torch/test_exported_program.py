@@ -300,4 +300,5 @@ def test_damaged_archives_raise_only_our_errors(path: Path) -> None:
         for place in rng.integers(0, len(text), 3):
             text[place] = rng.integers(32, 127)
         contents.append(zipped(plain | {MODEL: bytes(text)}))
+    onward.load(DATA.parent / "torch" / "weights.pt")  # import what some damaged archives resemble
     hostile.open_damaged(path, contents)
