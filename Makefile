@@ -70,7 +70,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	! grep -rnE --include='*.cpp' --include='*.h' '.{121}' cpp tests/answers
+	! grep -rnE --include='*.cpp' --include='*.h' '.{121}' cpp web tests/answers
 
 ## Build the documentation in build/site and fail on warnings, broken links and failing lessons
 docs: $(VENV)/.installed-docs

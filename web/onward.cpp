@@ -1,6 +1,6 @@
 // The interface of the core for JavaScript: layers in float32 over arrays in the module's memory.
 //
-// The caller, onward.js, checks all sizes. Arrays have the shapes that cpp/run documents; null pointers stand for zeros.
+// The caller, onward.js, checks all sizes. Arrays have the shapes that cpp/run documents; null pointers are zeros.
 #include <emscripten.h>
 
 #include "platform/denormals.h"

@@ -167,7 +167,7 @@ inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)vfmaq_f64((float64x2_t)c,
 #elif defined(__wasm_simd128__)
 // In double, the product of two float32 numbers is exact, and only its sum with c is rounded. Rounding that sum to
 // float32 differs from rounding once only if the sum lies halfway between two float32 numbers and was inexact: then
-// the rounding error of the sum decides. (WebAssembly's relaxed madd may round once or twice, depending on the browser.)
+// the rounding error of the sum decides. (WebAssembly's relaxed madd rounds once or twice, depending on the browser.)
 [[gnu::noinline]] f64v break_ties(f64v sum, f64v product, f64v c) {
     const f64v rest = sum - product, error = (product - (sum - rest)) + (c - rest);
     const i64v towards_error = ((i64v)error ^ (i64v)sum) < 0 ? i64v{} - 1 : i64v{} + 1;

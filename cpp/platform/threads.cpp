@@ -22,8 +22,8 @@ using Time = std::chrono::nanoseconds;
 
 constexpr Time patience = std::chrono::microseconds(50);
 
-// The account of shared calls (see threads.h) lies between -`most_debt` and `most_credit`, which covers rare waits. A debt
-// is paid back with 1 / `payments` of the time that calls run on one thread.
+// The account of shared calls (see threads.h) lies between -`most_debt` and `most_credit`, which covers rare waits. A
+// debt is paid back with 1 / `payments` of the time that calls run on one thread.
 constexpr Time most_credit = std::chrono::milliseconds(20), most_debt = std::chrono::milliseconds(40);
 constexpr int payments = 32;
 
@@ -40,8 +40,8 @@ void pause() {
 #endif
 }
 
-// Spins until done() returns true. Yields after a while, because the awaited thread may need this core. Returns the time
-// spent yielding.
+// Spins until done() returns true. Yields after a while, because the awaited thread may need this core. Returns the
+// time spent yielding.
 template <class Done>
 Time spin_until(Done done) {
     for (int spins = 0; spins < 200; spins++) {

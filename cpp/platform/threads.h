@@ -41,8 +41,8 @@ public:
     // Returns, to all threads alike, whether any of them passed stop = true.
     bool wait(bool stop = false) { return parties == 1 ? stop : wait_for_others(stop); }
 
-    // Whether, as of the last wait, the call has waited so long that one thread should finish it alone. That thread then
-    // sets parties = 1; the others must not wait here again.
+    // Whether, as of the last wait, the call has waited so long that one thread should finish it alone. That thread
+    // then sets parties = 1; the others must not wait here again.
     bool dismissed() const { return dismissed_.load(std::memory_order_relaxed); }
     void set_parties(int n) { parties = n, dismissed_ = false; }  // for a new call
 
