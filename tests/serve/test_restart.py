@@ -123,9 +123,10 @@ def test_states_of_another_model_are_refused(tmp_path: Path) -> None:
 def command(*arguments: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `onward serve` in a folder; yields the process and host:port."""
     words = [sys.executable, "-m", "onward", "serve", *arguments]
-    with subprocess.Popen(
-        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    options: Any = {"cwd": folder, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # the children of a background process start with SIGINT ignored
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(words, **options) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
             line = process.stdout.readline()
