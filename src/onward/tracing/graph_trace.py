@@ -14,6 +14,7 @@ from ..graph.graph import Graph
 from ..graph.inference import flattened
 from ..graph.model import Model
 from ..graph.node import AnyArray, Node, Signature
+from ..graph.operations import quantized_recurrent
 from ..graph.operations.masked_recurrent import unpacked
 from ..graph.over_time.sequences import Layout, output_axes
 from ..graph.over_time.streamed import Axes
@@ -22,7 +23,7 @@ from ..graph.simplification.simplify import simplify
 from ..layers.bptt import record_call
 from .trace import Recorded, Trace, by_name
 
-RECURRENT = ("Recurrent", "MaskedRecurrent", "Step")
+RECURRENT = ("Recurrent", "MaskedRecurrent", "Step", "DynamicQuantizeLSTM")
 MAX_SUGGESTIONS = 5
 
 
@@ -80,6 +81,8 @@ def _values(graph: Graph, values: Sequence[str], inputs: Sequence[Any]) -> dict[
 
 def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict[str, Recorded]:
     """Return the record of each layer and direction of a recurrent node, by name."""
+    if node.operation == "DynamicQuantizeLSTM":
+        return _record_quantized(node, values, preactivations)
     layer, reverse = node.attributes["layer"], node.attributes.get("reverse", False)
     x, lengths, initial = _inputs(node, values)
     steps, mask = x, None
@@ -100,6 +103,22 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
             own = {name: _at_steps(array, mask, place % D == 1) for name, array in own.items()}
         direction = f"{suffix.removeprefix('_')}{'_reverse' if reverse else ''}"
         recorded[f"{node.name}.{direction}"] = Recorded(own, x, valid)
+    return recorded
+
+
+def _record_quantized(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict[str, Recorded]:
+    """Return the record of each direction of an LSTM that quantizes its inputs, by name.
+
+    NumPy computes it, with other roundings than the core.
+    """
+    inputs: list[Any] = [values[name] if name else None for name in node.inputs]
+    (T, B, _), lengths = inputs[0].shape, inputs[4]
+    valid = np.full(B, T) if lengths is None else lengths.astype(np.int64)
+    recorded = {}
+    for d, record in enumerate(quantized_recurrent.record(inputs, node.attributes)):
+        own = {name: a for name, a in record.items() if preactivations or "_" not in name}
+        is_reverse = d == 1 or node.attributes.get("direction") == "reverse"
+        recorded[f"{node.name}.l0{'_reverse' if is_reverse else ''}"] = Recorded(own, inputs[0], valid)
     return recorded
 
 

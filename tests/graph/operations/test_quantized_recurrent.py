@@ -98,3 +98,23 @@ def test_plans_of_several_shapes_share_their_packed_weights() -> None:
     for T in (6, 4, 2):
         graph(**feeds | {"X": feeds["X"][:T]})
     assert len(graph._planner._weights.packed) == 1
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_traces_record_the_gates_of_quantized_layers(direction: str) -> None:
+    proto, feeds = model(5, 3, 7, direction)
+    graph = open_model(proto)
+    trace = graph.trace(*feeds.values(), preactivations=True)
+    y, _, _ = graph(**feeds)
+    suffixes = {"forward": [""], "reverse": ["_reverse"], "bidirectional": ["", "_reverse"]}[direction]
+    for d, suffix in enumerate(suffixes):
+        own = {
+            name: trace[f"l0{suffix}.{name}"] for name in ("i", "f", "g", "o", "c", "h", "o_preactivation")
+        }
+        np.testing.assert_allclose(own["h"], y[:, d], atol=2e-6)
+        before = np.concatenate([feeds["c"][d : d + 1], own["c"][:-1]])
+        if suffix:
+            before = np.concatenate([own["c"][1:], feeds["c"][d : d + 1]])
+        np.testing.assert_allclose(own["f"] * before + own["i"] * own["g"], own["c"], atol=1e-6)
+        np.testing.assert_allclose(own["o"] * np.tanh(own["c"]), own["h"], atol=1e-6)
+        np.testing.assert_allclose(1 / (1 + np.exp(-own["o_preactivation"])), own["o"], atol=1e-6)

@@ -4,7 +4,7 @@ x as a whole, and h of all rows at each step, get a scale and a zero point of th
 summed exactly. Hence a row depends on its batch, as in onnxruntime on one thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,6 +96,33 @@ def dynamic_quantize_lstm(
         "activations": activations, "activation_alpha": activation_alpha, "activation_beta": activation_beta,
         "clip": clip, "direction": direction, "hidden_size": hidden_size, "input_forget": input_forget,
     }  # fmt: skip
+    quantized = (W_scale, W_zero_point, R_scale, R_zero_point)
+    return _run(X, W, R, B, sequence_lens, initial_h, initial_c, P, *quantized, attributes=attributes)[:3]
+
+
+def record(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[dict[str, Array]]:
+    """Run a node and return the gates, their preactivations and the states (T, B, H) of each direction."""
+    return _run(*inputs, attributes=dict(attributes), records=True)[3]
+
+
+def _run(
+    X: Array,
+    W: AnyArray,
+    R: AnyArray,
+    B: Array | None,
+    sequence_lens: AnyArray | None,
+    initial_h: Array | None,
+    initial_c: Array | None,
+    P: Array | None,
+    W_scale: Array,
+    W_zero_point: AnyArray,
+    R_scale: Array,
+    R_zero_point: AnyArray,
+    *,
+    attributes: dict[str, Any],
+    records: bool = False,
+) -> tuple[Array, Array, Array, list[dict[str, Array]]]:
+    """Return Y, Y_h and Y_c, and the record of each direction if wanted."""
     layer = _layer(W, R, P, attributes)
     (T, batch, features), D, H = X.shape, 1 + layer.bidirectional, layer.hidden_size
     full = np.full(batch, T) if sequence_lens is None else sequence_lens
@@ -105,17 +132,21 @@ def dynamic_quantize_lstm(
         _matrices(R, R_scale, R_zero_point),
     )
     Y, Y_h, Y_c = (np.zeros(shape, np.float32) for shape in ((T, D, batch, H), *[(D, batch, H)] * 2))
+    recorded = []
     for d in range(D):
-        reverse = direction == "reverse" or d == 1
+        reverse = attributes.get("direction") == "reverse" or d == 1
         x = (arrays.reversed_steps(X, lengths) if reverse else X)[: lengths.max(initial=0)]
         sums = input_matrices[d].times(x.reshape(len(x) * batch, features)).reshape(len(x), batch, 4 * H)
         h, c = (np.zeros((batch, H), np.float32) if a is None else a[d] for a in (initial_h, initial_c))
         cell = _Cell(layer, d, B, P)
-        Y[: len(x), d], *final = _steps(cell, sums, recurrent_matrices[d], lengths, h, c)
+        own = {name: np.zeros((T, batch, H), np.float32) for name in _Cell.NAMES if records}
+        Y[: len(x), d], *final = _steps(cell, sums, recurrent_matrices[d], lengths, h, c, own)
         if reverse:
             Y[:, d] = arrays.reversed_steps(Y[:, d], lengths)
+            own = {name: arrays.reversed_steps(array, lengths) for name, array in own.items()}
         Y_h[d], Y_c[d] = (np.where((lengths > 0)[:, None], state, 0) for state in final)
-    return Y, Y_h, Y_c
+        recorded.append(own)
+    return Y, Y_h, Y_c, recorded
 
 
 def _matrices(W: AnyArray, scale: Array, zero_point: AnyArray) -> list[Matrix]:
@@ -125,13 +156,18 @@ def _matrices(W: AnyArray, scale: Array, zero_point: AnyArray) -> list[Matrix]:
     return [Matrix(q[d], scale.reshape(D, -1)[d]) for d in range(D)]
 
 
-def _steps(cell: "_Cell", sums: Array, R: Matrix, lengths: Any, h: Any, c: Any) -> tuple[Any, Any, Any]:
-    """Return y, h and c after the steps of sums (T, B, 4H), the products of x."""
+def _steps(
+    cell: "_Cell", sums: Array, R: Matrix, lengths: Any, h: Any, c: Any, record: dict[str, Array]
+) -> tuple[Any, Any, Any]:
+    """Return y, h and c after the steps of sums (T, B, 4H), the products of x; write what `record` names."""
     y = np.zeros((*sums.shape[:2], h.shape[1]), np.float32)
     y_t = h  # zeros in rows that have ended
     for t in range(len(sums)):
         valid = (t < lengths)[:, None]
-        h_t, c_t = cell(sums[t] + R.times(y_t), c)
+        values = cell(sums[t] + R.times(y_t), c)
+        for name, array in record.items():
+            array[t] = np.where(valid, values[name], 0)
+        h_t, c_t = values["h"], values["c"]
         h, c = np.where(valid, h_t, h), np.where(valid, c_t, c)
         y[t] = y_t = np.where(valid, h_t, 0)
     return y, h, c
@@ -139,6 +175,8 @@ def _steps(cell: "_Cell", sums: Array, R: Matrix, lengths: Any, h: Any, c: Any) 
 
 class _Cell:
     """One step of one direction, with the gates in ONNX's order i o f c."""
+
+    NAMES = ("i", "f", "g", "o", "c", "h", *(f"{gate}_preactivation" for gate in "ifgo"))
 
     def __init__(self, layer: Any, d: int, B: Array | None, P: Array | None) -> None:
         H = layer.hidden_size
@@ -151,15 +189,20 @@ class _Cell:
         )
         self.peepholes: list[Any] = np.split(np.zeros(3 * H, np.float32) if P is None else P[d], 3)
 
-    def __call__(self, sums: Any, c: Any) -> tuple[Any, Any]:
-        """Return h and c from the sums of products (B, 4H) and the previous c (B, H)."""
+    def __call__(self, sums: Any, c: Any) -> dict[str, Any]:
+        """Return the gates and states by name, from the sums of products (B, 4H) and the previous c."""
         (a_i, a_o, a_f, a_g), (b_i, b_o, b_f, b_g) = np.split(sums, 4, axis=1), self.biases
         p_i, p_o, p_f = self.peepholes
-        i = self.gate(self._clipped(a_i + p_i * c + b_i))
-        f = 1 - i if self.coupled else self.gate(self._clipped(a_f + p_f * c + b_f))
-        c = f * c + i * self.candidate(self._clipped(a_g + b_g))
-        o = self.gate(self._clipped(a_o + p_o * c + b_o))
-        return o * self.output(c), c
+        a_i = self._clipped(a_i + p_i * c + b_i)
+        a_f = self._clipped(a_f + p_f * c + b_f)
+        a_g = self._clipped(a_g + b_g)
+        i, g = self.gate(a_i), self.candidate(a_g)
+        f = 1 - i if self.coupled else self.gate(a_f)
+        c = f * c + i * g
+        a_o = self._clipped(a_o + p_o * c + b_o)
+        o = self.gate(a_o)
+        values = (i, f, g, o, c, o * self.output(c), a_i, a_f, a_g, a_o)
+        return dict(zip(self.NAMES, values, strict=True))
 
     def _clipped(self, x: Any) -> Any:
         return np.clip(x, -self.clip, self.clip)
