@@ -96,33 +96,34 @@ def dynamic_quantize_lstm(
         "activations": activations, "activation_alpha": activation_alpha, "activation_beta": activation_beta,
         "clip": clip, "direction": direction, "hidden_size": hidden_size, "input_forget": input_forget,
     }  # fmt: skip
-    quantized = (W_scale, W_zero_point, R_scale, R_zero_point)
-    return _run(X, W, R, B, sequence_lens, initial_h, initial_c, P, *quantized, attributes=attributes)[:3]
+    inputs = [
+        X,
+        W,
+        R,
+        B,
+        sequence_lens,
+        initial_h,
+        initial_c,
+        P,
+        W_scale,
+        W_zero_point,
+        R_scale,
+        R_zero_point,
+    ]
+    return _run(inputs, attributes, is_recorded=False)[:3]
 
 
 def record(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[dict[str, Array]]:
     """Run a node and return the gates, their preactivations and the states (T, B, H) of each direction."""
-    return _run(*inputs, attributes=dict(attributes), records=True)[3]
+    return _run(inputs, dict(attributes), is_recorded=True)[3]
 
 
 def _run(
-    X: Array,
-    W: AnyArray,
-    R: AnyArray,
-    B: Array | None,
-    sequence_lens: AnyArray | None,
-    initial_h: Array | None,
-    initial_c: Array | None,
-    P: Array | None,
-    W_scale: Array,
-    W_zero_point: AnyArray,
-    R_scale: Array,
-    R_zero_point: AnyArray,
-    *,
-    attributes: dict[str, Any],
-    records: bool = False,
+    inputs: Sequence[Any], attributes: dict[str, Any], is_recorded: bool
 ) -> tuple[Array, Array, Array, list[dict[str, Array]]]:
-    """Return Y, Y_h and Y_c, and the record of each direction if wanted."""
+    """Return Y, Y_h and Y_c, and the record of each direction, which is empty unless `is_recorded`."""
+    X, W, R, B, sequence_lens, initial_h, initial_c, P, *quantized = inputs
+    W_scale, W_zero_point, R_scale, R_zero_point = quantized
     layer = _layer(W, R, P, attributes)
     (T, batch, features), D, H = X.shape, 1 + layer.bidirectional, layer.hidden_size
     full = np.full(batch, T) if sequence_lens is None else sequence_lens
@@ -139,7 +140,7 @@ def _run(
         sums = input_matrices[d].times(x.reshape(len(x) * batch, features)).reshape(len(x), batch, 4 * H)
         h, c = (np.zeros((batch, H), np.float32) if a is None else a[d] for a in (initial_h, initial_c))
         cell = _Cell(layer, d, B, P)
-        own = {name: np.zeros((T, batch, H), np.float32) for name in _Cell.NAMES if records}
+        own = {name: np.zeros((T, batch, H), np.float32) for name in _Cell.NAMES if is_recorded}
         Y[: len(x), d], *final = _steps(cell, sums, recurrent_matrices[d], lengths, h, c, own)
         if reverse:
             Y[:, d] = arrays.reversed_steps(Y[:, d], lengths)

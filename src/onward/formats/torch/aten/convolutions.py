@@ -28,30 +28,6 @@ def _unbatched(t: Translator, y: str, missing: bool) -> str:
     return t.add("Squeeze", y, t.constant([0])) if missing else y
 
 
-def _conv(
-    t: Translator,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-) -> str:
-    n = weight.rank - 2
-    dilations, kernel = _spread(dilation, n), [int(size or 0) for size in weight.shape[2:]]
-    if padding == "same":
-        totals = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
-        pads = [total // 2 for total in totals] + [total - total // 2 for total in totals]
-    else:
-        pads = [0] * 2 * n if padding == "valid" else _spread(padding, n) * 2
-    value, missing = _batched(t, x, n)
-    y = t.add(
-        "Conv", value, weight, bias, strides=_spread(stride, n), pads=pads, dilations=dilations, group=groups
-    )
-    return _unbatched(t, y, missing)
-
-
 @aten(*(f"conv{n}d{overload}" for n in (1, 2, 3) for overload in ("", ".padding")))
 def conv(
     t: Translator,
@@ -63,7 +39,18 @@ def conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> str:
-    return _conv(t, input, weight, bias, stride, padding, dilation, groups)
+    n = weight.rank - 2
+    dilations, kernel = _spread(dilation, n), [int(size or 0) for size in weight.shape[2:]]
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+        pads = [total // 2 for total in totals] + [total - total // 2 for total in totals]
+    else:
+        pads = [0] * 2 * n if padding == "valid" else _spread(padding, n) * 2
+    value, missing = _batched(t, input, n)
+    y = t.add(
+        "Conv", value, weight, bias, strides=_spread(stride, n), pads=pads, dilations=dilations, group=groups
+    )
+    return _unbatched(t, y, missing)
 
 
 @aten("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input")
@@ -110,7 +97,7 @@ def convolution(
 ) -> str:
     if transposed:
         return conv_transpose(t, input, weight, bias, stride, padding, output_padding, groups, dilation)
-    return _conv(t, input, weight, bias, stride, padding, dilation, groups)
+    return conv(t, input, weight, bias, stride, padding, dilation, groups)
 
 
 @aten(*(f"max_pool{n}d{suffix}" for n in (1, 2, 3) for suffix in ("", "_with_indices")))

@@ -24,20 +24,8 @@ def new_layer(
 ) -> Any:
     """Return a layer with the weights of an operator; calls with the same weights share it."""
     key = (kind, has_biases, num_layers, bidirectional, *options.items(), *(t.read(x).name for x in params))
-    if key not in t.layers:
-        t.layers[key] = _layer(t, kind, params, has_biases, num_layers, bidirectional, **options)
-    return t.layers[key]
-
-
-def _layer(
-    t: Translator,
-    kind: type[Any],
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    bidirectional: bool,
-    **options: Any,
-) -> Any:
+    if key in t.layers:
+        return t.layers[key]
     if not 0 < num_layers <= len(params):
         raise ArgumentError(f"{num_layers} layers have {len(params)} weights")
     names = list(NAMES[: 4 if has_biases else 2])
@@ -65,6 +53,7 @@ def _layer(
         **options,
     )
     layer.load_state_dict(weights)
+    t.layers[key] = layer
     return layer
 
 
