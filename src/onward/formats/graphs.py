@@ -40,6 +40,7 @@ def describe(graph: Graph) -> tuple[dict[str, Any], Tensors]:
         "graph": writer.graph(graph, ""),
         "layers": writer.layers,
         "opset": graph.opset,
+        "of_layers": graph.of_layers,
         "carries": graph.carries,
         "sizes": {"ranges": dict(graph.sizes.ranges), "axes": dict(graph.sizes.axes)},
     }
@@ -181,6 +182,7 @@ def rebuild(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
     reader = _Reader(_typed(description, "layers", list), tensors)
     graph = reader.graph(_typed(description, "graph", dict), 0)
     graph.opset = _typed(description, "opset", int)
+    graph.of_layers = _typed(description, "of_layers", bool)
     graph.carries = _typed(description, "carries", dict)
     outputs = {declared.name for declared in graph.declared_outputs}
     inputs = {declared.name for declared in graph.inputs}

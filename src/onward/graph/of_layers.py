@@ -51,7 +51,7 @@ def graph_of(model: Layer, lengths: bool = False) -> Graph:
         builder.prefix = f"{index}." if states > 1 else ""
         y = KINDS[kind](builder, layer, y)
     builder.outputs[0] = y
-    builder.graph.outputs = tuple(builder.outputs)
+    builder.graph.outputs, builder.graph.of_layers = tuple(builder.outputs), True
     builder.graph.declared_outputs = tuple(builder.declared)
     return builder.graph
 

@@ -61,6 +61,9 @@ class DataLocation(enum.IntEnum):
     DEFAULT, EXTERNAL = range(2)
 
 
+OF_LAYERS = "onward.layers"  # the key of the metadata of files that Onward wrote from its layers
+
+
 class StringStringEntry(Message):
     """An entry of a mapping from strings to strings."""
 

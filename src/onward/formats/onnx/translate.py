@@ -27,6 +27,7 @@ def translate(model: messages.Model) -> Graph:
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     versions = _versions(model.opset_import)
     scope = _Scope(Graph(opset=versions.get("", 0)), versions, functions)
+    scope.graph.of_layers = any(entry.key == messages.OF_LAYERS for entry in model.metadata_props)
     for value in model.graph.input:
         scope.add_input(value)
     scope.add_constants(model.graph)

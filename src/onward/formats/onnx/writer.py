@@ -57,6 +57,7 @@ def model_of(graph: Graph) -> messages.Model:
         opset_import=imports,
         producer_name="onward",
         graph=written,
+        metadata_props=[messages.StringStringEntry(key=messages.OF_LAYERS)] if graph.of_layers else (),
         functions=[function_protos.function(name, dtype, opset) for name, dtype in file.functions.items()],
     )
 

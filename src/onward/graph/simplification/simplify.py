@@ -11,6 +11,7 @@ from ..node import AnyArray, Node
 from ..operations import OPERATIONS
 from ..operations.registry import Value
 from . import REWRITES
+from .batch_norms import fold_batch_norms
 from .cells import replace_cells
 from .idioms import replace_idioms
 
@@ -23,7 +24,7 @@ def simplify(graph: Graph) -> Graph:
     simplifier = Simplifier(graph)
     for node in graph.nodes:
         simplifier.add(node)
-    return replace_idioms(replace_cells(simplifier.finish()))
+    return replace_idioms(replace_cells(fold_batch_norms(simplifier.finish())))
 
 
 class Simplifier:
