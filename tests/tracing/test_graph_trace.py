@@ -9,7 +9,7 @@ from support.sequence_graphs import RandomGraph, detector, normal
 
 import onward
 from onward import errors
-from onward.graph import Graph, Model
+from onward.graph import Graph, Input, Model
 from onward.layers.recurrent import Recurrent
 
 RNG = np.random.default_rng(0)
@@ -152,3 +152,67 @@ def test_steps_that_a_reshape_joins_stream() -> None:
     np.testing.assert_array_equal(y, model(array))
     pooled = [pool.step(ids, array[:, t]) for ids in [pool.open(2)] for t in range(7)]
     np.testing.assert_array_equal(np.concatenate([np.stack(rows) for rows in pooled], 1), model(array))
+
+
+def looped(layer: Recurrent[Any], count: str) -> Model:
+    """A Loop over a GRU that takes its last output as its input, `n` times or while the output is small."""
+    body = Graph()
+    step = body.add_input("step", np.int64, ())
+    condition = body.add_input("condition", bool, ())
+    h = body.add_input("h", np.float32, (1, "batch", 4))
+    y, h_n = body.add_all("Recurrent", (h, "", h), 2, layer=layer, name="rnn")
+    small = body.add("Less", body.add("ReduceMax", y, keepdims=0), body.add_constant(np.float32(0.3)))
+    body.outputs = (small if count == "while" else condition, h_n, y)
+    body.declared_outputs = (
+        *(Input("", np.dtype(bool), ()), Input("", np.dtype(np.float32), (1, "batch", 4))),
+        Input("", np.dtype(np.float32), (1, "batch", 4)),
+    )
+    assert step
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "batch", 4))
+    n = graph.add(
+        "Cast", graph.add("ReduceSum", graph.add_input("n", np.float32, (1,)), keepdims=0), to="int64"
+    )
+    limit = n if count == "for" else ""
+    graph.outputs = graph.add_all("Loop", (limit, "", x), 2, body=body, name="loop")
+    return Model(graph)
+
+
+@pytest.mark.parametrize("count", [0, 1, 70])
+@pytest.mark.parametrize("kind", ["for", "while"])
+def test_a_node_in_a_loop_of_unknown_length_is_recorded_in_each_iteration(kind: str, count: int) -> None:
+    layer = onward.GRU(4, 4, rng=3)
+    layer.load_state_dict({name: 2 * array for name, array in layer.state_dict().items()})
+    x = np.abs(normal(RNG, 1, 3, 4)) / 10
+    model = looped(layer, kind)
+    _, expected = model(x, np.array([count], np.float32))
+    trace = model.trace(x, np.array([count], np.float32), values=["loop"])
+    recorded = [name for name in trace if name.endswith(".h")]
+    assert len(recorded) == len(expected) and (kind == "while" or len(expected) == count)
+    h = x
+    for name, y in zip(recorded, expected, strict=True):
+        own = layer.trace(h, h)
+        np.testing.assert_array_equal(trace[name], own["l0.h"])
+        np.testing.assert_array_equal(trace[name.removesuffix("h") + "z"], own["l0.z"])
+        np.testing.assert_array_equal(trace[name], y)
+        h = y
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_node_in_the_branch_that_the_values_choose_is_recorded(sign: int) -> None:
+    layers = {name: onward.GRU(4, 4, rng=seed) for seed, name in enumerate(("then", "else"))}
+    branches = {}
+    for name, layer in layers.items():
+        body = Graph()
+        x = body.add_input("x", np.float32, ("time", "batch", 4))
+        body.outputs = body.add_all("Recurrent", (x, ""), 2, layer=layer, name=name)[:1]
+        branches[f"{name}_branch"] = body
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("time", "batch", 4))
+    positive = graph.add("Greater", graph.add("ReduceMax", x, keepdims=0), graph.add_constant(np.float32(0)))
+    graph.outputs = (graph.add("If", positive, x, name="choice", **branches),)
+    x = sign * np.abs(normal(RNG, 6, 3, 4))
+    trace = Model(graph).trace(x)
+    name = "then" if sign > 0 else "else"
+    assert {key.split(".")[0] for key in trace} == {name}
+    np.testing.assert_array_equal(trace[f"{name}.l0.r"], layers[name].trace(x)["l0.r"])

@@ -1,16 +1,16 @@
 """Trace a whole model: record the gates and states of its recurrent nodes, and any intermediate values."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import arrays
 from ..core.arrays import Array
 from ..errors import ArgumentError
-from ..graph.graph import Graph
+from ..graph.graph import Graph, Input
 from ..graph.inference import flattened
 from ..graph.model import Model
 from ..graph.node import AnyArray, Node, Signature
@@ -23,8 +23,27 @@ from ..graph.simplification.simplify import simplify
 from ..layers.bptt import record_call
 from .trace import Recorded, Trace, by_name
 
+LOOPS = {"Loop": 1, "Scan": 0}  # how many outputs of the body are not outputs of the node
 RECURRENT = ("Recurrent", "MaskedRecurrent", "Step", "DynamicQuantizeLSTM")
 MAX_SUGGESTIONS = 5
+
+
+class _Site(NamedTuple):
+    """A recurrent node, and the names of its inputs, which have an axis in front for each loop around it."""
+
+    node: Node
+    inputs: tuple[str, ...]
+    loops: int
+
+    def runs(self, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the inputs of each run of the node under the names that the node has for them."""
+        own = {name: values[outer] for name, outer in zip(self.node.inputs, self.inputs, strict=True) if name}
+        if not self.loops:
+            yield own
+            return
+        flat = {name: a.reshape(-1, *a.shape[self.loops :]) for name, a in own.items()}
+        for run in range(min(map(len, flat.values()))):
+            yield {name: a[run] for name, a in flat.items()}
 
 
 def trace_graph(
@@ -33,17 +52,17 @@ def trace_graph(
     """Run the graph of a model on its inputs, and record it; `Model.trace` documents the arguments."""
     names = [declared.name for declared in graph.inputs]
     known = {name: _known(value) for name, value in zip(names, inputs, strict=True)}
-    graph = flattened(graph, known)
+    graph = _with_taken_branches(flattened(graph, known), known, inputs)
     found = _values(graph, values, inputs)
-    whole = simplify(graph)
-    nodes = [node for node in whole.nodes if node.operation in RECURRENT]
-    if not nodes and not values:
+    whole, sites = _returning_inputs(simplify(graph))
+    if not sites and not values:
         raise ArgumentError(f"{model!r} has no recurrent layer to trace: name intermediate values in values=")
-    results = _run(whole, [*whole.outputs, *(name for node in nodes for name in node.inputs)], inputs)
+    results = _run(whole, [*whole.outputs, *(name for site in sites for name in site.inputs)], inputs)
     layers: dict[str, Recorded] = {}
-    for node in nodes:
-        for name, recorded in _record(node, results, preactivations).items():
-            layers[_unique(name, layers)] = recorded
+    for site in sites:
+        for own in site.runs(results):
+            for name, recorded in _record(site.node, own, preactivations).items():
+                layers[_unique(name, layers)] = recorded
     y = results[whole.outputs[0]]
     x, y, answer = _time_first(model, graph, inputs, y, layers)
     return Trace(x, y, layers, answer, found)
@@ -53,6 +72,51 @@ def _known(value: Any) -> Any:
     """Return an integer scalar, which may decide about branches, as it is, and the signature of an array."""
     is_parameter = not isinstance(value, np.ndarray) or (value.ndim == 0 and value.dtype.kind in "iub")
     return value if is_parameter else Signature.of(value)
+
+
+def _with_taken_branches(graph: Graph, known: Mapping[str, Any], inputs: Sequence[Any]) -> Graph:
+    """Return the graph with each If replaced by the branch that it takes for these inputs."""
+    while conditions := {node.inputs[0] for node in graph.nodes if node.operation == "If"}:
+        taken = {f"{name}/taken": array for name, array in _run(graph, [*conditions], inputs).items()}
+        nodes = [
+            node._replace(inputs=(f"{node.inputs[0]}/taken", *node.inputs[1:]))
+            if node.operation == "If"
+            else node
+            for node in graph.nodes
+        ]
+        graph = flattened(graph.replaced(nodes=nodes, constants=graph.constants | taken), known)
+    return graph
+
+
+def _returning_inputs(graph: Graph) -> tuple[Graph, list[_Site]]:
+    """Return the recurrent nodes of a graph, and the graph with their inputs in loops as scanned outputs."""
+    nodes, sites = [], []
+    for node in graph.nodes:
+        if node.operation in RECURRENT:
+            sites.append(_Site(node, node.inputs, 0))
+        elif node.operation in LOOPS:
+            body, inner = _returning_inputs(node.attributes["body"])
+            names = list(dict.fromkeys(name for site in inner for name in site.inputs if name))
+            prefix = next(filter(None, node.outputs))
+            outer = {name: f"{prefix}/{name}" for name in names} | {"": ""}
+            unused = [""] * (len(body.outputs) - LOOPS[node.operation] - len(node.outputs))
+            node = _with_outputs(node, body, names, (*unused, *(outer[name] for name in names)))
+            sites += [_Site(s.node, tuple(outer[name] for name in s.inputs), s.loops + 1) for s in inner]
+        nodes.append(node)
+    return graph.replaced(nodes=nodes), sites
+
+
+def _with_outputs(node: Node, body: Graph, names: Sequence[str], outputs: Sequence[str]) -> Node:
+    """Return a loop that also returns values of its body, stacked."""
+    declared = [Input(name, np.dtype(np.float32), ()) for name in names]  # for loops without iterations
+    body = body.replaced(
+        outputs=(*body.outputs, *names), declared_outputs=(*body.declared_outputs, *declared)
+    )
+    attributes = {**node.attributes, "body": body}
+    for name in ("scan_output_axes", "scan_output_directions"):
+        if attributes.get(name):
+            attributes[name] = [*attributes[name], *[0] * len(names)]
+    return node._replace(outputs=(*node.outputs, *outputs), attributes=attributes)
 
 
 def _run(graph: Graph, names: Sequence[str], inputs: Sequence[Any]) -> dict[str, Any]:
