@@ -142,7 +142,7 @@ class Whole(NamedTuple):
 
     name: str
     path: Path
-    shape: tuple[int, ...]  # of the first input
+    shape: tuple[int, ...]  # the first input's
     carries: dict[str, str]
     fixed: dict[str, Any] = {}  # noqa: RUF012  # the class is a tuple
 

@@ -29,7 +29,7 @@ from onward.train.batches import Chunks
 GRID = ((100, 1, 64), (100, 1, 256), (50, 32, 64), (50, 32, 128), (100, 32, 256), (100, 32, 512),
         (35, 20, 650))  # fmt: skip
 PEERS = ["torch", "jax"]
-HIDDEN, LAYERS = 256, 2  # of the character model
+HIDDEN, LAYERS = 256, 2  # sizes of the character model
 TOLERANCE = 1e-4  # relative to an array's maximum: float32 sums of up to 4096 terms in different orders
 
 

@@ -61,7 +61,7 @@ def learned(rng: np.random.Generator, epochs: int = 30) -> onward.Sequential:
         y.append(worlds.best())
         worlds.step(y[-1])
     policy = onward.Sequential(onward.GRU(3, 16, rng=0), onward.Linear(16, 3, rng=1))
-    # of each corridor, the first episode: the state starts at zeros
+    # the first episode of each corridor: the state starts at zeros
     lengths = 1 + np.argmax(np.stack(y) != AHEAD, axis=0)
     onward.train.fit(
         policy,

@@ -216,7 +216,7 @@ def mutated(content: bytes, max_size: int, seed: int) -> bytes:
 
 def mutated_onnx(content: bytes, max_size: int, seed: int) -> bytes:
     """Mutate the bytes or, more often, the graph of an ONNX file."""
-    with contextlib.suppress(OnwardError):  # of a file that earlier mutations of bytes damaged
+    with contextlib.suppress(OnwardError):  # earlier mutations of bytes may have damaged the file
         if seed % 4:
             return mutated_graph(content, seed)[:max_size]
     return bytes(atheris.Mutate(content, max_size))
@@ -243,7 +243,7 @@ def fuzz(name: str, seconds: int, seed: int) -> None:
         for content in other.seeds(folder):
             opened = folder / f"seed{other.suffix}"
             opened.write_bytes(content)
-            with contextlib.suppress(OnwardError):  # of operators that Onward lacks
+            with contextlib.suppress(OnwardError):  # Onward may lack an operator
                 other.read(opened)
     codecs.lookup("raw_unicode_escape")  # used by pickles
     for function in gc.get_objects():

@@ -46,7 +46,7 @@ def test_voice_detector_finds_the_same_segments_live_and_at_once(
 
 @pytest.mark.parametrize(
     ("probabilities", "expected"),
-    [  # of silero_vad.utils_vad.get_speech_timestamps_from_probs, silero-vad 6.2.3
+    [  # from silero_vad.utils_vad.get_speech_timestamps_from_probs, silero-vad 6.2.3
         ([0.9] * 8, []),
         ([0.9] * 9, [(0, 4508)]),
         ([0.1] + [0.9] * 9 + [0.1] * 5, [(32, 5600)]),

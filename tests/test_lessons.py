@@ -10,7 +10,7 @@ from support import ROOT
 LESSONS = [path for path in sorted(ROOT.glob("docs/learn/*.md")) if path.stem != "index"]
 
 
-@pytest.mark.filterwarnings("ignore")  # of Jupyter's packages; warnings in a lesson appear in its output
+@pytest.mark.filterwarnings("ignore")  # Jupyter's packages warn; warnings in a lesson appear in its output
 @pytest.mark.parametrize("name", ["forward", "backward"])
 def test_lesson_fails_or_warns(name: str) -> None:
     notebook = jupytext.read(ROOT / "docs" / "learn" / f"{name}.md")

@@ -313,7 +313,7 @@ def keras_1_weights(name: str, weights: list[Any]) -> list[Any]:
     order = {"gru_1": "zrn", "bidirectional_1": "icfo"}.get(name)
     if order is None:
         return weights
-    own = "zrn" if name == "gru_1" else "ifco"  # of Keras 2
+    own = "zrn" if name == "gru_1" else "ifco"  # names in Keras 2
     apart = []
     for direction in (weights[k : k + 3] for k in range(0, len(weights), 3)):
         gates = [dict(zip(own, np.split(weight, len(own), axis=-1), strict=True)) for weight in direction]

@@ -82,7 +82,7 @@ inline void quantize_rows(const Operand<float>& a, Size rows, Size K, int32_t* o
             else
                 __builtin_memcpy(bytes + k, &stored, (K - k + 3) / 4 * 4);
         }
-        int32_t sum = -int32_t((K + L - 1) / L * L - K) * center;  // of the lanes past the end
+        int32_t sum = -int32_t((K + L - 1) / L * L - K) * center;  // the contribution of the lanes past the end
         for (int l = 0; l < L; l++) sum += sums[l];
         *(RowHeader*)header = {scale, center, sum};
     }

@@ -119,7 +119,7 @@ f64v sine(f64v x, int quarters) {
     return ((quadrant & 2) != 0 ? -y : y) + x * 0.0;  // NaN for infinity
 }
 
-// Of float32 numbers, computed in float64 and rounded.
+// For float32 numbers: computed in float64 and rounded.
 template <bool has_large>
 f32v sine(f32v x, int quarters) {
     typedef float half __attribute__((vector_size(vector_bytes / 2), may_alias));

@@ -129,7 +129,7 @@ bool Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T, int part, In
             const Size O = layers[i].O;
             const Rows<Real> above{between[i % 2].data(), rows * O, O, t0};
             bool stop = !advance(layers[i], i ? below : x, last ? y : above, t0, t1, part, interrupt, recordings);
-            if (groups == 1 && group_barriers[0]->dismissed()) {  // of two directions, one may go on shared
+            if (groups == 1 && group_barriers[0]->dismissed()) {  // with two directions, the other may stay shared
                 if (part > 0) return true;
                 all.parties = 1;
             }

@@ -99,7 +99,7 @@ private:
     std::vector<Layer> layers;
     Buffer<Real> between[2];  // outputs of a layer, the inputs of the next one
     bool bidirectional = false;
-    int groups = 1;  // of threads; each shares the units of one direction
+    int groups = 1;  // thread groups; each shares the units of one direction
     Barrier all;
     std::vector<std::unique_ptr<Barrier>> group_barriers;
     Size t = 0;  // steps run so far

@@ -49,10 +49,10 @@ public:
 
     void activate(Activation<float> function, const View& x, const View& y);
     void unary(Unary operation, const View& x, const View& y);
-    void binary(Binary operation, const View& a, const View& b, const View& y);           // of any dtype
+    void binary(Binary operation, const View& a, const View& b, const View& y);           // any dtype
     // Several of the operations above in one pass; their results are never stored as a whole.
     void fused(const std::vector<ElementwiseOperation>& operations, const std::vector<View>& inputs, const View& y);
-    void compare(Comparison operation, const View& a, const View& b, const View& y);      // of any dtype; y is boolean
+    void compare(Comparison operation, const View& a, const View& b, const View& y);      // any dtype; y is boolean
     // y (.., C) combines the elements of each window of x (.., taps.., C). A weighted sum has weights (taps, C); the
     // bias (C) may be null. The channels are adjacent in memory.
     void window(Window operation, const View& x, const View* weights, const View* bias, const View& y);
@@ -107,7 +107,7 @@ private:
     struct Rows {
         Rows(const View& view, Size row_axes);
         std::vector<Size> offsets, pieces;
-        Size length = 1;           // of a piece
+        Size length = 1;           // elements in a piece
         Size line = 0, stride = 0;  // every `line` rows are `stride` apart
         bool in_place = false;     // whether the product reads them in place
     };

@@ -23,7 +23,7 @@ public:
     void set_state(const Size* ids, Size n, const std::vector<State<const Real>>& from);
     Size size() const;
     Size capacity() const;
-    std::vector<Size> ids() const;  // of the open streams, ascending
+    std::vector<Size> ids() const;  // the open streams, ascending
     // Opens the streams with these ids (ascending) and states, and closes all others.
     void restore(const Size* ids, Size n, const std::vector<State<const Real>>& from);
 
@@ -41,7 +41,7 @@ private:
 
     mutable std::timed_mutex mutex;
     const Size max_capacity, work;       // multiply-adds per stream and step
-    mutable std::vector<Status> status;  // of each id below the capacity
+    mutable std::vector<Status> status;  // one for each id below the capacity
     std::vector<Size> free;              // closed ids; the last one is opened next
     OwnedStates<Real> states;            // (capacity, P) and (capacity, H)
     std::vector<std::unique_ptr<Chain<Real>>> chains;  // one per thread

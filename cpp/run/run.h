@@ -209,7 +209,7 @@ private:
     const bool reverse;
     const std::vector<Size>& lengths;
     const Size max_rows, chunk_rows, P, H, z_stride;  // P and H padded to whole blocks
-    const Size first_feature;                         // of the output
+    const Size first_feature;                         // an index into the output
     const Size quantized_size;                        // per thread
     const Size work;                                  // multiply-adds per row and step
     Buffer<Real> memory, chunk_memory;

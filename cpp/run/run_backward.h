@@ -211,10 +211,10 @@ private:
     const Size chunk_rows, work;              // work: multiply-adds per row and step
     Buffer<Real> memory, chunk, products;
     Buffer<const Real*> row_pointers;  // per thread: the rows of the current step
-    // Of all rows, as in StepBackward; dm is dh before the projection.
+    // For all rows, as in StepBackward; dm is dh before the projection.
     Real *const dh, *const dm, *const dh_direct, *const dc, *const d_reset;
     const Real* const zeros;
-    // Of the rows of a chunk: gradients with respect to the sums, x, h of the step before, dh of a layer with a
+    // For the rows of a chunk: gradients with respect to the sums, x, h of the step before, dh of a layer with a
     // projection, and the inputs of the second products.
     Real *const d, *const x, *const h_prev, *const dh_all, *const second_input;
 };

@@ -157,7 +157,7 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
     const auto to = states(*this, s.B, s.h_n, s.c_n);
     Interrupt interrupt;
 
-    // Threads take separate rows of a large batch. Of a small one, they share the units: a team runs each block of
+    // Threads take separate rows of a large batch and share the units of a small one: a team runs each block of
     // rows.
     Size blocks = ceil_div(s.B, rows_at_once);
     auto first_row = [&](size_t i) { return s.B * Size(i) / blocks; };

@@ -211,7 +211,7 @@ def test_a_classifier_is_trained_on_a_table(monkeypatch: pytest.MonkeyPatch) -> 
     result = report("train", "table", "table.npz")
     assert result["accuracy"] >= 0.85 and result["sequences"] == 120 and len(result["epochs"]) == 133
     assert report("score", "table.safetensors", "table.npz")["accuracy"] >= 0.9
-    assert report("run", "table.safetensors", "table.npz")["accuracy"] >= 0.9  # of data as they are
+    assert report("run", "table.safetensors", "table.npz")["accuracy"] >= 0.9  # on unscaled data
     assert "% correct" in invoke("score", "table.safetensors", "table.npz", expect=0).output
 
 

@@ -81,7 +81,7 @@ def test_new_weights_replace_the_plan() -> None:
     net.load_state_dict({name: weight * 0.5 for name, weight in net.state_dict().items()})
     np.testing.assert_array_equal(net(x), by_layers(net, x))
     assert (net(x) != before).any()
-    other[2].load_state_dict({"weight": np.ones((7, 33)), "bias": np.zeros(7)})  # of one layer
+    other[2].load_state_dict({"weight": np.ones((7, 33)), "bias": np.zeros(7)})  # changes one layer
     np.testing.assert_array_equal(planned(other, x), by_layers(other, x))
 
 

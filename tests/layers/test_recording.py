@@ -59,7 +59,7 @@ def test_recorded_gates_match_their_sums_and_the_state(case: Case, threads: int)
         is_tanh = case.cell == "rnn_tanh" or slot == 2
         right = act("tanh" if is_tanh else "sigmoid", sums[:, :, slot])
         np.testing.assert_array_equal(gates[valid][:, slot], right[valid])
-    if c_n is not None:  # of the first layer, forward
+    if c_n is not None:  # the first layer, forward
         c = gates[:, :, 4]
         c0 = np.zeros_like(c_n[0]) if inputs.c0 is None else inputs.c0[0]
         i, f, g = (gates[:, :, slot] for slot in range(3))

@@ -24,7 +24,7 @@ class Forecaster(torch.nn.Module):
         return self.head(y[:, -1]).reshape(-1, 2, 2)
 
 
-@pytest.mark.filterwarnings("ignore:The tensor attributes")  # of PyTorch about its own LSTM
+@pytest.mark.filterwarnings("ignore:The tensor attributes")  # PyTorch warns about its own LSTM
 def test_forecaster_of_pytorch_forecasts_the_rows_of_pytorch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, forecasts = Forecaster().eval(), example("forecast")

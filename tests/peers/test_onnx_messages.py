@@ -18,7 +18,7 @@ def test_every_model_of_the_suite_is_read_and_written(collect: Callable[[], list
     with (
         warnings.catch_warnings(),
         np.errstate(all="ignore"),
-    ):  # of the suite, as it computes expected outputs
+    ):  # the suite warns while it computes expected outputs
         warnings.simplefilter("ignore")
         models = [case.model for case in collect() if case.model is not None]  # type: ignore[attr-defined]  # untyped
     assert models

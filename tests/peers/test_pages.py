@@ -8,7 +8,7 @@ from support import pages
 WITH_FRAMEWORKS = [page for page in pages.PAGES if any(map(pages.needs_framework, pages.blocks(page)))]
 
 
-@pytest.mark.filterwarnings("ignore")  # of PyTorch's exporter
+@pytest.mark.filterwarnings("ignore")  # PyTorch's exporter warns
 @pytest.mark.parametrize("page", WITH_FRAMEWORKS, ids=lambda page: page.stem)
 def test_page_with_code_of_another_framework(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -140,7 +140,7 @@ def learned() -> Iterator[Case]:
 
 def run(case: Case, model: Callable[..., Any]) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the onnx package's operators
+        warnings.simplefilter("ignore")  # the onnx package's operators warn
         return model(**case.inputs)
 
 

@@ -13,7 +13,7 @@ CASES = Path(os.environ["ONWARD_CASES"])
 @pytest.mark.parametrize("live", [False, True], ids=["at once", "live"])
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [  # of silero_vad.utils_vad.get_speech_timestamps_from_probs, with the probabilities of the originals
+    [  # from silero_vad.utils_vad.get_speech_timestamps_from_probs, with the original models' probabilities
         ("silero_vad/silero_vad.jit", [(6176, 30688), (46112, 88032)]),
         ("silero_vad/silero_vad_16k_op15.onnx", [(6176, 30688), (46112, 88032)]),
         ("silero_v6/silero_vad_v6.onnx", [(6176, 30176), (46624, 87008)]),

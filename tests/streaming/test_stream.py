@@ -140,7 +140,7 @@ def test_invalid_step_changes_nothing(x: Any, error: type[OnwardError], message:
 @pytest.mark.parametrize("mask", [False, True])
 def test_masked_step_is_rejected(name: str, mask: bool) -> None:
     net = models()[name] if name in models() else LAYERS[name](7)
-    x = np.ma.masked_array(numbers(5), mask)  # of the dtype and layout that the core reads without conversion
+    x = np.ma.masked_array(numbers(5), mask)  # the core reads it without conversion
     with pytest.raises(DtypeError, match="x is a masked array"):
         net.stream()(x)
     pool = net.pool(1)

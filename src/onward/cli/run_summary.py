@@ -15,7 +15,7 @@ from ..tables import model_files
 from ..tables.data import AnyArray, Sequences
 from .common import Report, counted, new_table
 
-MOST_ROWS = 24  # of a table of outputs
+MOST_ROWS = 24  # in a table of outputs
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from . import native
 Tensors = dict[str, NDArray[Any]]
 STORED = {np.dtype(dtype).name for name, dtype in storage.DTYPES.items() if name not in ("BF16", "C64")}
 CONTROL = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
-MAX_DEPTH = 32  # of bodies and lists inside one another
+MAX_DEPTH = 32  # nested bodies and lists
 
 
 def describe(graph: Graph) -> tuple[dict[str, Any], Tensors]:
@@ -73,7 +73,7 @@ class _Writer:
     def __init__(self) -> None:
         self.tensors: Tensors = {}
         self.layers: list[Any] = []
-        self._prefixes: list[str] = []  # of the names of the layers' weights
+        self._prefixes: list[str] = []  # prefixes of the names of the layers' weights
         self._known: dict[int, tuple[Any, Any]] = {}  # an object by its id, and its description
 
     def graph(self, graph: Graph, path: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ MOVES = {
     "Cast", "Concat", "ConstantOfShape", "Expand", "FinalState", "Gather", "Identity", "Mul", "Reshape",
     "Shape", "Slice", "Split", "Squeeze", "Steps", "Transpose", "Unsqueeze",
 }  # fmt: skip
-SHAPES = {"Shape", "Steps"}  # of the value at the end of the chain
+SHAPES = {"Shape", "Steps"}  # operations that read only the shape of the chain's last value
 FEATURES, DIRECTIONS, FLAT = "features", "directions", "all axes before the features"
 # Sizes that stand for the open sizes of the graph. They are prime, so that products of them differ.
 OPEN = 10007, 10009, 10037
@@ -211,7 +211,7 @@ class _Chain:
         return -len(self.axes) <= axis < len(self.axes) and self.axes[axis] == what
 
     def _cast(self, node: Node, constants: list[Any]) -> bool:
-        return not self.layers  # of the input, which layers convert themselves
+        return not self.layers  # layers convert the input themselves
 
     def _flatten(self, node: Node, constants: list[Any]) -> bool:
         """All axes before the features, in front of a softmax, after which they return."""

@@ -74,7 +74,7 @@ class Graph:
         self.structure: Structure | None = None
         self.sizes = Sizes()
         self.source: Source | None = None
-        self.opset = opset  # of the ONNX file: the nodes have dtypes that this opset allows
+        self.opset = opset  # from the ONNX file: the nodes have dtypes that this opset allows
         self.of_layers = False  # whether Onward's layers became the graph: then it keeps their bits
         self._names: dict[str, int] = {}  # to the last number appended to each
         self._input_names: set[str] = set()

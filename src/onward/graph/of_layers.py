@@ -59,8 +59,8 @@ def graph_of(model: Layer, lengths: bool = False) -> Graph:
 class _Builder:
     """A graph under construction: its layers, their names, and the outputs."""
 
-    prefix = ""  # of the names of the states
-    name = ""  # of the layer
+    prefix = ""  # before the names of the states
+    name = ""  # the layer's name
 
     def __init__(self, layers: list[Layer], model: Layer, lengths: bool) -> None:
         self.graph, self.dtype, self.batch_first = Graph(), model.dtype, model.batch_first

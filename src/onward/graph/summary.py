@@ -33,7 +33,7 @@ def summarize(graph: Graph) -> Summary:
     others, seen = 0, set()
     for inner, shapes in _graphs(graph):
         for node in inner.nodes:
-            layer = node.attributes.get("layer")  # of a recurrent node, unless its weights are inputs
+            layer = node.attributes.get("layer")  # recurrent nodes have one, unless their weights are inputs
             held = {} if layer is None or id(layer) in seen else dict(layer.state_dict())
             seen.add(id(layer))
             held |= {name: inner.constants[name] for name in node.inputs if name in inner.constants}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .sequential import Sequential
 
 CALLS = 8  # with the same shape of x, after which a plan is worth its time and memory
-MAX_ELEMENTS = 1 << 12  # of x; larger calls spend their time in the layers
+MAX_ELEMENTS = 1 << 12  # elements in x; larger calls spend their time in the layers
 MAX_COPIED = 1 << 20  # bytes of the weights of layers that are not recurrent, which a plan copies
 
 
@@ -25,7 +25,7 @@ class PlannedModel:
     def __init__(self, model: Sequential) -> None:
         self._weights = _weights(model)
         self._planner: Planner | None = None
-        self._shape: tuple[int, ...] | None = None  # of the last calls without a plan
+        self._shape: tuple[int, ...] | None = None  # shape of x in the last calls without a plan
         self._calls = 0
 
     def is_current(self, model: Sequential) -> bool:

@@ -19,9 +19,9 @@ from ..graph.over_time.named_carries import from_zeros
 from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
 
-MAX_NODES = 4000  # of a graph that is compared node by node
-SIZES = (3, 16, 64, 200)  # of the axes that a file leaves open: the first that the model accepts
-LARGEST_INDEX = 4  # of an input of integers
+MAX_NODES = 4000  # the largest graph that is compared node by node
+SIZES = (3, 16, 64, 200)  # tried for axes that a file leaves open, until the model accepts one
+LARGEST_INDEX = 4  # in inputs of integers
 
 
 @dataclass

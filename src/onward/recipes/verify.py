@@ -21,7 +21,7 @@ from .divergence import Divergence, first_divergence
 
 Arrays = dict[str, NDArray[Any]]
 TOLERANCE = 1e-4
-CALLS = 20  # of which the median is the time of a call
+CALLS = 20  # the time of a call is the median of these
 
 
 @dataclass

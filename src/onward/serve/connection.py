@@ -25,7 +25,7 @@ from .ticks import Pending
 if TYPE_CHECKING:
     from .service import Service
 
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # defined in RFC 6455
 CLOSE_SECONDS = 2.0  # until a client that does not answer a close frame is cut off
 INVALID_DATA, TOO_SLOW, INTERNAL_ERROR, RESTART = 1007, 1008, 1011, 1012  # statuses to close with
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 CONTINUATION = 0
 FINAL, RESERVED, MASKED = 0x80, 0x70, 0x80
-MAX_CONTROL_BYTES = 125  # of a control frame
+MAX_CONTROL_BYTES = 125  # in a control frame
 UNMASKED = bytes(4)  # the mask that changes nothing
 
 
@@ -37,7 +37,7 @@ class FrameReader:
         self._max_size = max_size
         self._data: bytes | bytearray = b""
         self._position = 0  # in _data
-        self._opcode = CONTINUATION  # of the fragmented message that is incomplete, if any
+        self._opcode = CONTINUATION  # the opcode of the incomplete fragmented message, if any
         self._fragments = bytearray()
 
     def whole(self, data: bytes) -> tuple[bytes, bytes] | None:

@@ -24,7 +24,7 @@ class Limits:
     """What one server accepts: bytes, numbers and seconds."""
 
     message: int = 1 << 20
-    body: int = 64 << 20  # of POST /run
+    body: int = 64 << 20  # bytes of a POST /run
     connections: int = 10_000
     queue: int = 16  # messages of a connection that wait for a tick
     idle: float = 300

@@ -17,7 +17,7 @@ from ..streaming.sequence_pool import SequencePool
 from .messages import AnyArray, Input, InputFormat, Output, Port
 from .stream_pool import StreamPool
 
-CAPACITY = 64  # of a new pool, which grows as needed
+CAPACITY = 64  # streams in a new pool, which grows as needed
 WARM = 2 * MAX_ROWS - 1  # this many rows need every plan of a pool
 
 
@@ -32,7 +32,7 @@ class Steps:
 
     def __init__(self, pool: Any, stream: Any) -> None:
         self.pool, self._stream = pool, stream
-        self._lock = threading.Lock()  # of the stream
+        self._lock = threading.Lock()  # guards the stream
 
     @abstractmethod
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
@@ -103,7 +103,7 @@ class GraphSteps(Steps):
         self.output_names = output_names
         self._count = pool._count
         declared = pool._streamed.graph.inputs[self._count :]
-        self._axes = pool._axes[self._count :] or [0] * len(declared)  # of the rows
+        self._axes = pool._axes[self._count :] or [0] * len(declared)  # axes of the rows
         ports = []
         for each, axis in zip(declared, self._axes, strict=True):
             assert each.axes is not None

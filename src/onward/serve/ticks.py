@@ -36,7 +36,7 @@ class Ticker:
         self._arrived = asyncio.Event()
         self._first = 0.0  # when the first message of the tick arrived
         self._thread = ThreadPoolExecutor(1, "onward-step")
-        self._seconds_per_row = 0.0  # of the last call
+        self._seconds_per_row = 0.0  # measured in the last call
         self._stopping = False
 
     def wake(self, connection: "Connection", arrived: float) -> None:

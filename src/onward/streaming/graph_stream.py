@@ -184,7 +184,7 @@ class SequenceStream(GraphStream):
                 for axis, size in enumerate(streamed.step_shape)
             )
         )
-        self._last = self._layout_of(batch is not None or rows is None, True)  # of the last block
+        self._last = self._layout_of(batch is not None or rows is None, True)  # layout of the last block
 
     def __call__(self, x: ArrayLike, out: Any = None) -> Any:  # type: ignore[override]  # a sequence has one input
         with self._lock:

@@ -296,7 +296,7 @@ def test_products_of_dequantized_arrays_are_integer_products(operation: str, per
 
 def test_products_of_arrays_that_other_scales_dequantized_stay_float_products() -> None:
     x, W = integers("uint8", 5, 7), integers("int8", 7, 9)
-    scales = (0.01 + RNG.random(7)).astype(np.float32)  # of the rows of W, which the product sums over
+    scales = (0.01 + RNG.random(7)).astype(np.float32)  # for the rows of W, which the product sums over
     weights = {
         "W": W,
         "W_scale": scales,

@@ -195,7 +195,7 @@ def _leaky_relu(k: Layer, x: Value) -> Value:
 @layer("PReLU", masks="kept")
 def _prelu(k: Layer, x: Value) -> Value:
     """max(x, 0) + alpha min(x, 0); He et al. 2015."""
-    k.option("shared_axes", None)  # of size 1 in alpha
+    k.option("shared_axes", None)  # these axes have size 1 in alpha
     alpha = k.weight("alpha", lambda: k.arrays(1)[0])
     return k.add("PRelu", k.floats(x), alpha)
 

@@ -46,7 +46,7 @@ class Type(NamedTuple):
 
     kind: int
     size: int
-    dtype: str  # of numbers
+    dtype: str  # numbers only
 
 
 class Group:
@@ -113,7 +113,7 @@ class Group:
         )
 
     def _attributes(self) -> dict[str, tuple[int, int, int]]:
-        """Of each, where its type, its shape and its content lie: IV.A.2.m, attribute message."""
+        """Return where each attribute has its type, shape and content (IV.A.2.m, attribute message)."""
         found = {}
         for message in self._messages:
             if message.kind == ATTRIBUTE:

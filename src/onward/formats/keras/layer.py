@@ -81,7 +81,7 @@ class Context:
     """What all layers of a file share."""
 
     version: int  # Keras 1, 2 or 3
-    recurrent_activation: str  # of an LSTM or GRU that does not say
+    recurrent_activation: str  # the default of LSTM and GRU
     zeros_in_both: bool | None  # whether Bidirectional gives zeros where masked; None if unknown
     masks_inside: bool  # whether TimeDistributed passes masks to its layer and takes them from it
     theano: bool = False  # whether the kernels of convolutions are Theano's
@@ -302,11 +302,11 @@ class PythonCall:
     """A function of the user in place of a layer: y = function(x, *weights); several inputs are a list."""
 
     function: Callable[..., Any]
-    count: int  # of the inputs; the arrays of `named` follow
+    count: int  # the number of inputs; the arrays of `named` follow
     weights: Sequence[Tensor]
     options: Mapping[str, Any]
     named: Mapping[str, int | None]  # options that are arrays: how many in a list, or None for one array
-    dtype: np.dtype[Any]  # of its floats
+    dtype: np.dtype[Any]  # floats have this dtype
 
     def __call__(self, *arrays: Tensor) -> Any:
         """Return the output, or a tuple of several."""

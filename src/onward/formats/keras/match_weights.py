@@ -19,11 +19,11 @@ from ...layers.rnn import GRU, LSTM, RNN
 from .hdf5 import Dataset, Group
 from .stored_weights import GATES, Tensor, arrays, cell_weights, conv_weight, joined, layer_names, listed
 
-SIDES = ("forward_layer", "backward_layer")  # of a Bidirectional
+SIDES = ("forward_layer", "backward_layer")  # the directions of a Bidirectional
 CELLS: dict[type[Layer], str] = {RNN: "rnn", LSTM: "lstm", GRU: "gru"}
 KERNEL = {"weight": "kernel", "bias": "bias"}
 SCALE = {"weight": "gamma", "bias": "beta"}
-# Of other layers: what the names of Keras' classes hold, and Keras' names of the weights, in Keras' order.
+# For other layers: a part of the name of Keras' class, and Keras' names of the weights in Keras' order.
 PLAIN: dict[type[Layer], tuple[str, dict[str, str]]] = {
     Linear: ("dense", KERNEL),
     Embedding: ("embedding", {"weight": "embeddings"}),
@@ -41,7 +41,7 @@ class Need(NamedTuple):
     """The arrays that Keras keeps together for a layer or one direction of it, and what becomes of them."""
 
     kind: str  # the cell, or what the names of Keras' classes hold
-    side: str  # of a Bidirectional, the direction; else ""
+    side: str  # the direction in a Bidirectional; else ""
     arrays: Shapes
     weights: Callable[[list[Tensor]], dict[str, Tensor]]
 

@@ -7,7 +7,7 @@ import os
 from ...errors import ArgumentError
 from ...layers.base import Layer
 
-MAX_BYTES = 2**31 - 1  # of a message, in every implementation
+MAX_BYTES = 2**31 - 1  # the limit for a message in every implementation
 
 
 def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...errors import FileError
 
-MAX_DEPTH = 100  # of nested messages, as in Google's implementations
+MAX_DEPTH = 100  # nested messages, as in Google's implementations
 MAX_FIELDS = 500_000  # each takes at least two bytes of the file, but up to 300 bytes of memory
 VARINT, FIXED64, DELIMITED, GROUP_START, GROUP_END, FIXED32 = range(6)  # wire types
 MAX_VARINT = 10  # bytes

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_NODES, MAX_SUBGRAPHS = 100_000, 1000
-MAX_DEPTH = 16  # of subgraphs
+MAX_DEPTH = 16  # nested subgraphs
 MAX_DENSITY = 64  # the bytes of sparse tensors, made dense, per byte of the file
 
 

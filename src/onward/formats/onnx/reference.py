@@ -38,7 +38,7 @@ def function(node: messages.Node, version: int, attributes: dict[str, Any]) -> C
         return ReferenceOperator(encode(node), version)
     except ModuleNotFoundError as error:
         raise ArgumentError(f"the operator {operator} needs {error.name}: {install_hint('onnx')}") from error
-    except Exception as error:  # of any type, for attributes that the operator lacks or does not accept
+    except Exception as error:  # any type: the operator may lack or reject an attribute
         raise ArgumentError(f"the onnx package does not run it: {error}") from error
 
 

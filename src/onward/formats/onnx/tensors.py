@@ -58,7 +58,7 @@ EXTRA_STORAGE: dict[int, Storage] = {
 }
 COMPLEX = (DataType.COMPLEX64, DataType.COMPLEX128)
 ZEROS = {AttributeType.FLOAT: 0.0, AttributeType.INT: 0, AttributeType.STRING: ""}
-MAX_AXES = 64  # of NumPy's arrays
+MAX_AXES = 64  # NumPy's limit
 SHARED = (2, 4)  # bits of the types whose elements share an entry of int32_data
 
 

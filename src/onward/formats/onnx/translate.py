@@ -48,9 +48,9 @@ class _Scope:
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
         self.graph, self.versions, self.functions, self.outer = graph, versions, functions, outer
-        self.attributes = attributes or {}  # of the call of the function around the nodes
+        self.attributes = attributes or {}  # from the call of the function around the nodes
         self.names: dict[str, str] = {"": ""}  # names in the file to names in the graph
-        self.ranks: dict[str, int] = {}  # of the values whose shape the file declares, by name in the file
+        self.ranks: dict[str, int] = {}  # by name in the file, for values whose shape it declares
         self.captured: list[str] = []  # names in the file of values from outside
 
     def add_input(self, value: messages.ValueInfo) -> None:

@@ -22,7 +22,7 @@ from .tensors import storage_of
 VALUE_FIELDS = set(ATTRIBUTE_FIELDS.values())
 REQUIRED = {"t", "g", "sparse_tensor", "tp"}  # the other fields may be absent, which means zero or empty
 FIRST_WITH_OPSETS = 3  # the first IR version that declares the versions of operators
-MAX_CALLS = 100_000  # of nodes, after all functions are expanded
+MAX_CALLS = 100_000  # nodes after all functions are expanded
 FunctionKey = tuple[str, str, str]
 
 
@@ -156,7 +156,7 @@ def _check_node(node: Node, block: Graph | Function, scope: _Scope, opsets: Mapp
 
 def _missing(node: Node, name: str, block: Graph | Function) -> FileError:
     """The error for a node that takes a value before its definition."""
-    first_output: dict[str, str] = {}  # of the node that computes each value
+    first_output: dict[str, str] = {}  # the first output of the node that computes each value
     for other in block.node:
         outputs = list(filter(None, other.output))
         first_output |= dict.fromkeys(outputs, outputs[0] if outputs else "")

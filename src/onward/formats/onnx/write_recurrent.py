@@ -58,16 +58,16 @@ def write_masked(writer: Writer, layer: Any, inputs: Sequence[str], outputs: Seq
     x, mask, last, *initial = (*inputs, "")[: max(3, len(inputs))]
     one = writer.constant(np.array(1))
     counts = writer.node("Cast", [mask], to=int(messages.DataType.INT64))
-    number = writer.node("CumSum", [counts, writer.constant(np.array(0))])  # of a step among those that count
+    position = writer.node("CumSum", [counts, writer.constant(np.array(0))])  # among the steps that count
     total = writer.node("ReduceSum", [counts, writer.constant(np.array([0]))], keepdims=0)
     others = writer.node("Sub", [one, counts])
     behind = writer.node("Add", [writer.node("CumSum", [others, writer.constant(np.array(0))]), total])
-    place = writer.node("Sub", [writer.node("Where", [mask, number, behind]), one])
+    place = writer.node("Sub", [writer.node("Where", [mask, position, behind]), one])
     packed = writer.node("ScatterElements", [x, _over_features(writer, place, x), x], axis=0)
     lengths = writer.node("Cast", [total], to=int(messages.DataType.INT32))
     y = writer.new_name("packed")
     write(writer, layer, False, [packed, lengths, *initial], [y, *outputs[1:]])
-    before = writer.node("Sub", [number, one])
+    before = writer.node("Sub", [position, one])
     zero = writer.constant(np.array(0, layer.dtype))
     if not layer.bidirectional:
         absent = writer.node("Less", [before, writer.constant(np.array(0))])
@@ -75,7 +75,7 @@ def write_masked(writer: Writer, layer: Any, inputs: Sequence[str], outputs: Seq
         return
     halves = writer.new_name("forward"), writer.new_name("backward")
     writer.node("Split", [y, writer.constant(np.full(2, layer.sizes.P))], *halves, axis=2)
-    after = writer.node("Sub", [number, counts])  # in reverse, a masked step repeats the next one
+    after = writer.node("Sub", [position, counts])  # in reverse, a masked step repeats the next one
     parts = [
         _unpack(writer, halves[0], before, writer.node("Less", [before, writer.constant(np.array(0))]), zero),
         _unpack(writer, halves[1], after, writer.node("GreaterOrEqual", [after, total]), zero),

@@ -69,7 +69,7 @@ class _File:
         self.functions: dict[str, str] = {}  # by name, the dtype
         self.opsets: list[int] = []
         self.domains: set[str] = set()
-        self.names: set[str] = set()  # of values
+        self.names: set[str] = set()  # names of values
         self.node_names: set[str] = set()
 
     def new_name(self, name: str, taken: set[str]) -> str:

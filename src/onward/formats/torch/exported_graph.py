@@ -37,7 +37,7 @@ class _Program:
         self.program = program
         self.graph = Graph()
         self.translator = Translator(self.graph)
-        self.leaves: list[Any] = []  # of the parameters of forward()
+        self.leaves: list[Any] = []  # leaves of the parameters of forward()
         self.buffers: dict[str, Tensor] = {}  # that may be written, by name in the file
         self.axes: dict[str, tuple[int | str, ...]] = {}
 

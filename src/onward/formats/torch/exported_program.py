@@ -19,7 +19,7 @@ from . import archive
 
 OLD_LAYOUT = "serialized_exported_program.json"
 VERSIONS = range(5, 9)  # major versions of the schema
-MAX_DEPTH, MAX_NODES = 16, 100_000  # of graphs in graphs, and of nodes in all of them
+MAX_DEPTH, MAX_NODES = 16, 100_000  # nested graphs, and nodes in all of them
 # torch's numbers of dtypes; bfloat16 has no NumPy dtype, and is widened to float32
 DTYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",

@@ -38,7 +38,7 @@ class _Builder:
             while (
                 isinstance(keys, list) and len(keys) == 2 and isinstance(keys[1], list) and kind != DICTS[0]
             ):
-                keys = keys[1]  # of a defaultdict, after its factory
+                keys = keys[1]  # a defaultdict lists them after its factory
             return {_key(key): child for key, child in zip(keys, children, strict=True)}
         if kind == "builtins.list" or kind == "collections.deque":
             return children

@@ -203,7 +203,7 @@ UNARY = {
 }
 
 
-# Of booleans, the minimum is "and" and the maximum is "or".
+# For booleans, the minimum is "and" and the maximum is "or".
 LOGICAL = {"And": "minimum", "Or": "maximum"}
 # The comparison, and whether it takes the operands in the opposite order.
 COMPARISONS = {

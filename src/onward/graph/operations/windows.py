@@ -74,7 +74,7 @@ def _sides(time: Any, node: Node, g: Geometry, place: int) -> tuple[int, int]:
     before, after = g.sides[place]
     span, stride, auto_pad = g.spans[place], g.strides[place], node.attributes.get("auto_pad", "NOTSET")
     if stride > 1 and auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-        totals = [max(0, span - (rest or stride)) for rest in range(stride)]  # of lengths of each remainder
+        totals = [max(0, span - (rest or stride)) for rest in range(stride)]  # one for each remainder
         firsts = {total // 2 if auto_pad == "SAME_UPPER" else total - total // 2 for total in totals}
         if len(firsts) > 1:
             time.refuse(node, f"its padding depends on the length of the sequence ({auto_pad} with a stride)")

@@ -15,7 +15,7 @@ from ..operations import OPERATIONS
 from ..operations.registry import named
 
 SEVERAL = 3  # rows, to see where they are
-MAX_TRIALS = 200  # of the axes that may be the batch axes of the inputs
+MAX_TRIALS = 200  # combinations of axes that may be the inputs' batch axes
 
 Shapes = Sequence[tuple[int, ...]]
 

@@ -15,11 +15,11 @@ from ..simplification.simplify import simplify
 from .streamed import Axes, Streamed
 from .transformation import BlockBuilder
 
-LENGTHS = 20011, 30011  # of the two sequences that show where time is: primes, unlike any other size
+LENGTHS = 20011, 30011  # two sequences show where time is; primes, unlike any other size
 EVEN_LENGTHS = 20480, 30720  # for models that halve their steps and double them again
 RECURRENT = ("Recurrent", "MaskedRecurrent")
 SEVERAL = 3  # rows that show where the batch is
-MAX_GUESSES = 500  # of the sizes of axes that the file leaves open
+MAX_GUESSES = 500  # combinations of sizes for axes that the file leaves open
 
 
 class Layout(NamedTuple):

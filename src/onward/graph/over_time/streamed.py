@@ -45,13 +45,13 @@ class Streamed:
 
     graph: Graph
     carries: tuple[Carry, ...]
-    x: Axes = NO_AXES  # of the first input after the carries
-    outputs: tuple[Axes, ...] = ()  # of the outputs after the carries
+    x: Axes = NO_AXES  # axes of the first input after the carries
+    outputs: tuple[Axes, ...] = ()  # axes of the outputs after the carries
     latency: int = 0
     every_step: bool = True  # whether each step completes one step of each output over time
     last: Graph | None = None
-    step_shape: tuple[int, ...] = ()  # of the first input for one step and one row
-    block_shape: tuple[int, ...] = ()  # of the first input for many steps and one row
+    step_shape: tuple[int, ...] = ()  # shape of the first input for one step and one row
+    block_shape: tuple[int, ...] = ()  # shape of the first input for many steps and one row
     planner: Planner = field(init=False)
     last_planner: Planner | None = field(init=False)
 

@@ -29,8 +29,8 @@ class Weights:
     def __init__(self, lasting: frozenset[int]) -> None:
         self.lasting = lasting  # the ids of the arrays that live as long as the graph
         self.packed: dict[Any, Any] = {}  # matrices and recurrent layers
-        self.planners: dict[int, Any] = {}  # of the bodies of nodes, by the id of the body
-        self.runs: dict[int, int] = {}  # of nodes in one run of a body, by the id of the body
+        self.planners: dict[int, Any] = {}  # planners of the nodes' bodies, by the id of the body
+        self.runs: dict[int, int] = {}  # nodes in one run of a body, by the id of the body
         self.limit = MemoryLimit()
 
 

@@ -44,7 +44,7 @@ class NumPyNode(NamedTuple):
     attributes: Mapping[str, Any]
     inputs: list[Source]
     outputs: list[Location]
-    limit: MemoryLimit | None  # of outputs whose sizes the plan does not know
+    limit: MemoryLimit | None  # for outputs whose sizes the plan does not know
 
 
 class Rest(NamedTuple):
@@ -63,7 +63,7 @@ class Program:
         self.arena_size = 0  # bytes
         self.steps: list[str] = []  # the name and the output shape of each step of the core
         self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan
-        # of each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
+        # for each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
         self.signature: list[tuple[str, tuple[int, ...], bytes | None]] = []
         self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
         self.outputs: list[Source] = []

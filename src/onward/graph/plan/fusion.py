@@ -10,7 +10,7 @@ from .view import ARENA, View
 
 Step = tuple[str, tuple[Any, ...]]
 
-MOST_INPUTS, MOST_OPERATIONS = 7, 16  # of a fused step
+MOST_INPUTS, MOST_OPERATIONS = 7, 16  # limits of a fused step
 # Steps that write only their last argument.
 ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce unary".split())
 

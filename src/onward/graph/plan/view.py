@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 Offsets = NDArray[np.int64]
 
 ARENA, CONSTANTS, FIRST_ARGUMENT = 0, 1, 2
-MAX_AXES = 16  # of a view in the core
-DTYPES = frozenset({"float32", "float64", "int32", "int64", "int8", "uint8", "bool"})  # of the core
+MAX_AXES = 16  # the core's limit for a view
+DTYPES = frozenset({"float32", "float64", "int32", "int64", "int8", "uint8", "bool"})  # the core's dtypes
 
 
 class View(NamedTuple):

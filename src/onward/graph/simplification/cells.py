@@ -16,7 +16,7 @@ from ..node import AnyArray, Node
 from ..operations.recurrent import LAYERS
 from .patterns import Match, Matcher, Pattern
 
-LAST_AXIS = (1, -1)  # of the preactivations (B, G*H)
+LAST_AXIS = (1, -1)  # the axis of the gates in the preactivations (B, G*H)
 
 # c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c')
 NEW_CELL = ("Add", ("Mul", ("Sigmoid", "f"), "c"), ("Mul", ("Sigmoid", "i"), ("Tanh", "g")))

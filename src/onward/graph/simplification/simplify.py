@@ -34,9 +34,9 @@ class Simplifier:
         self.source = graph
         self.constants = dict(graph.constants)
         self.nodes: list[Node] = []
-        self.names: dict[str, str] = {}  # of values that equal others
+        self.names: dict[str, str] = {}  # values that equal others
         self.makers: dict[str, Node] = {}
-        # of the bytes that may still be folded; int8 weights become float32
+        # the bytes that may still be folded; int8 weights become float32
         self.limit = max(MAX_FOLDED, 8 * sum(array.nbytes for array in graph.constants.values()))
         self.earlier: dict[Any, Node] = {}  # the pure nodes, by what they compute
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXAMPLES = ((40, 2), (212, 100), (211, 101), (2003, 1009), (30011, 20011))
 MAX_GUESSES = 2  # sizes that follow from others and are tried at once
 MAX_ROUNDS = 10_000  # calls, iterations and nodes of all recordings together
-MAX_TRIES = 81  # of the ranks and dtypes of the inputs
+MAX_TRIES = 81  # combinations of ranks and dtypes of the inputs
 MAX_AXES = 6  # code that takes so many takes any number
 RANKS = (3, 2, 4, 1)
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_))
@@ -40,7 +40,7 @@ class Layout:
 
     tensors: dict[str, tuple[np.dtype[Any], Axes]]
     fixed: dict[str, AnyArray]
-    states: dict[str, Any] = field(default_factory=dict)  # of carries: arrays, or (dtype, axes)
+    states: dict[str, Any] = field(default_factory=dict)  # carries: arrays, or (dtype, axes)
     numbers: dict[str, str] = field(default_factory=dict)  # carried numbers that are sizes, to the axes
 
 

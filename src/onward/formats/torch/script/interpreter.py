@@ -19,7 +19,7 @@ from .values import UNINITIALIZED, Method, NamedTuple, Namespace, Object, Unknow
 
 MAX_ROUNDS = 100_000  # iterations of loops and calls of functions, in total
 MAX_CALL_DEPTH = 60
-MAX_DEPTH = 100  # of expressions and blocks in one function
+MAX_DEPTH = 100  # nested expressions and blocks in one function
 
 Environment = dict[str, Any]
 TYPED = ("annotate", "unchecked_cast")  # functions of a type and a value

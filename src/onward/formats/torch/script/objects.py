@@ -27,7 +27,7 @@ class Loader:
     def __init__(self, archive: Archive, code: Code) -> None:
         self.archive, self.code = archive, code
         self.arrays: dict[str, AnyArray] = {}
-        self._names: dict[int, str] = {}  # of the arrays, by the id of the pickled tensor
+        self._names: dict[int, str] = {}  # names of the arrays, by the id of the pickled tensor
         self._by_memory: dict[Any, str] = {}
         self.begin(Recorder(Recording()))
 

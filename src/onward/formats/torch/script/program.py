@@ -59,9 +59,9 @@ class Program:
     """A method of a module in an archive. `graph()` returns a graph of one node, which records the method."""
 
     def __init__(self, archive: Archive, method: str = "forward", part: str = "") -> None:
-        self.content: Data = b""  # of the file, for pickling
+        self.content: Data = b""  # the file, for pickling
         self.progress = 0  # calls, iterations and nodes of the last recording, also of one that failed
-        self.limit = MAX_ROUNDS  # of these in the next recording
+        self.limit = MAX_ROUNDS  # rounds in the next recording
         self.code = Code(archive.code)
         self.loader = Loader(archive, self.code)
         self.part = part
