@@ -239,7 +239,7 @@ def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, tim
     *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
 )
 def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Return views if strides can express the outputs, otherwise gather by a table of offsets.
+    """Return views if strides can express the outputs; otherwise copy or gather the elements.
 
     It moves the offsets of the elements instead of their values, which must not decide on the positions.
     """
@@ -255,7 +255,9 @@ def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
         if not offsets.size:
             return None
         found = View.at(x.view.space, offsets, x.view.dtype)
-        if found is None:
+        if found is None and np.array_equal(offsets.ravel(), parameters[0].ravel()):
+            found = b.reshaped(x.view, *offsets.shape)
+        elif found is None:
             found = b.new(*offsets.shape, dtype=x.view.dtype)
             table = offsets.ravel() - x.view.offset
             b.add("gather", x.view, table.tolist(), found)
