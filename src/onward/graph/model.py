@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.arrays import Shape
-from ..errors import ArgumentError, DtypeError, ShapeError, SignatureError
+from ..errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_pair
 from ..layers.summary import table
 from . import memory
 from .declared import as_declared, check_open_axes
 from .graph import Graph
+from .inference import infer
+from .node import Signature
 from .plan.builder import Weights
 from .plan.planner import Planner, constants_of
 from .simplification.simplify import simplify
@@ -435,9 +437,17 @@ def _in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:
     """Return a plan that runs a graph block by block, or None if it is better to run it all at once."""
     if memory.size_of(inputs) * memory.MEMORY_MULTIPLE < memory.WHOLE_MEMORY:
         return None
+    signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
+    try:
+        values = infer(graph, signatures, weights.limit).values()
+    except OnwardError:  # the plan for all blocks raises it as well, and names the node
+        return None
+    needed = memory.size_of(value for value in values if isinstance(value, Signature))
+    if needed <= memory.WHOLE_MEMORY:
+        return None
     from .over_time.whole import run_in_blocks
 
-    return run_in_blocks(graph, inputs, weights)
+    return run_in_blocks(graph, signatures, needed, weights)
 
 
 def _with_defaults(graph: Graph, replaced: frozenset[str]) -> Graph:

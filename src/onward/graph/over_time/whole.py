@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import OnwardError
-from .. import memory
 from ..declared import UNNAMED
 from ..graph import Graph
 from ..inference import flattened, infer
@@ -111,20 +110,15 @@ class BlockPlan:
         return [next(sources) if carry.source else carry.initial for carry in self._carries]
 
 
-def run_in_blocks(graph: Graph, inputs: Sequence[Known], weights: Weights) -> BlockPlan | None:
-    """Return a plan that runs a graph in blocks, or None if it needs little memory or all blocks at once.
+def run_in_blocks(
+    graph: Graph, signatures: Mapping[str, Known], needed: int, weights: Weights
+) -> BlockPlan | None:
+    """Return a plan that runs a graph in blocks, or None if the graph needs all blocks at once.
 
-    `inputs` are arrays that are the same in all calls, or signatures. Blocks run along the longest axis for
-    which that is possible: a time axis, if each step needs a fixed number of later ones, or a batch axis.
+    `signatures` has the signature of each input, or its array if that is the same in all calls; the values of
+    a call on all blocks take `needed` bytes. Blocks run along the longest axis for which that is possible: a
+    time axis, if each step needs a fixed number of later ones, or a batch axis.
     """
-    signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
-    try:
-        values = infer(graph, signatures, weights.limit).values()
-    except OnwardError:  # that of the plan for all blocks names the node as well
-        return None
-    needed = size_of(value for value in values if isinstance(value, Signature))
-    if needed <= memory.WHOLE_MEMORY:
-        return None
     for axes in _long_axes(graph, signatures):
         with contextlib.suppress(OnwardError):
             return BlockPlan(graph, signatures, axes, -(-needed // BLOCK_MEMORY), weights)
