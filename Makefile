@@ -1,5 +1,6 @@
 # Each target creates .venv if there is none and installs what it needs on first use.
 PYTHON ?= python3
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/* cpp/*/* cpp/*/*/*)
@@ -35,8 +36,8 @@ test-aarch64 test-windows test-wasm: test-%: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet cmake
 	$(BIN)/python -m cmake -S tests/answers -B build/answers-here
 	$(BIN)/python -m cmake -S tests/answers -B build/answers-$* $(BUILD_$*) -DCMAKE_EXE_LINKER_FLAGS=-static
-	$(BIN)/python -m cmake --build build/answers-here --parallel
-	$(BIN)/python -m cmake --build build/answers-$* --parallel
+	$(BIN)/python -m cmake --build build/answers-here
+	$(BIN)/python -m cmake --build build/answers-$*
 	build/answers-here/answers >build/answers-here.txt
 	$(RUN_$*) | tr -d '\r' >build/answers-$*.txt
 	diff build/answers-here.txt build/answers-$*.txt && echo "the same bits: $$(wc -l <build/answers-here.txt) answers"
@@ -52,7 +53,7 @@ web: build/web/onward.wasm
 build/web/onward.wasm: $(wildcard web/* cpp/* cpp/*/* cpp/*/*/*) | $(BIN)/python
 	$(BIN)/pip install --quiet cmake
 	emcmake $(BIN)/python -m cmake -S web -B build/web
-	$(BIN)/python -m cmake --build build/web --parallel
+	$(BIN)/python -m cmake --build build/web
 
 ## Test Onward for JavaScript in Node, and the page of `onward explore` in Chromium
 test-web: $(VENV)/.installed-web build/web/onward.wasm test-wasm
