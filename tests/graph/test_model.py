@@ -17,8 +17,10 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_nodes import normal, open_model
 
-from onward.errors import DtypeError, ShapeError, SignatureError
-from onward.graph import Graph, Model
+import onward
+from onward.errors import DtypeError, PrecisionError, ShapeError, SignatureError
+from onward.graph import Graph, Input, Model
+from onward.graph.structure import Structure
 
 
 def recurrent() -> Model:
@@ -62,6 +64,64 @@ def test_errors_name_the_inputs_and_axes_of_the_file(
         model(X, H)
     with pytest.raises(error, match=message):
         model(*args, **kwargs)
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize(
+    "net",
+    [
+        onward.LSTM(5, 7, rng=0),
+        onward.GRU(5, 7, num_layers=2, bidirectional=True, rng=0),
+        onward.LSTM(5, 7, num_layers=3, batch_first=True, dtype="float64", rng=0),
+        onward.LSTM(5, 8, num_layers=2, proj_size=3, rng=0),
+        onward.Sequential(onward.LSTM(5, 7, rng=1), onward.GRU(7, 33, rng=1), onward.Linear(33, 2, rng=1)),
+    ],
+)
+@pytest.mark.parametrize(("T", "B"), [(4, 3), (1, 1), (3, 0), (0, 5)])
+def test_reopened_layers_start_at_zeros_without_a_state(
+    net: Any, lengths: bool, T: int, B: int, tmp_path: Path
+) -> None:
+    net.export_onnx(tmp_path / "net.onnx", lengths=lengths)
+    model: Any = onward.load(tmp_path / "net.onnx")
+    x = normal(*((B, T, 5) if net.batch_first else (T, B, 5))).astype(net.dtype)
+    named = {"lengths": np.arange(B, dtype=np.int32) % (T + 1)} if lengths else {}
+    y = net(x, **named)
+    np.testing.assert_array_equal(model(x, **named)[0], y[0] if isinstance(y, tuple) else y)
+    states = [declared for declared in model._graph.inputs if declared.name.endswith("0")]
+    zeros = {s.name: np.zeros([B if n == "batch" else n for n in s.axes], net.dtype) for s in states}
+    for mine, other in zip(model(x, **named), model(x, **named, **zeros), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    with pytest.raises(SignatureError, match=r"missing inputs: .*x; the model takes"):
+        model(**zeros)
+
+
+def test_a_state_that_is_more_than_an_initial_one_is_required() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("T", "B", 4))
+    h0, c0 = (
+        graph.add_input(name, np.float32, (1, size, 7)) for name, size in (("h0", "B"), ("c0", "other"))
+    )
+    y, h, c = graph.add_all("Recurrent", (x, "", h0, c0), 3, layer=onward.LSTM(4, 7, rng=0))
+    graph.outputs = (y, graph.add("Add", h0, h), c)
+    with pytest.raises(SignatureError, match="missing inputs: h0"):  # which an output also reads
+        Model(graph)(normal(5, 3, 4), c0=normal(1, 3, 7))
+    graph.outputs = (y, h, c)
+    with pytest.raises(SignatureError, match="missing inputs: c0"):  # whose size nothing tells
+        Model(graph)(normal(5, 3, 4))
+
+
+def test_quantized_models_are_checked_on_every_nested_output() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("B", 12))
+    y = graph.add("MatMul", x, graph.add_constant(normal(12, 7)))
+    graph.outputs = (y, graph.add("ArgMax", y, axis=1))
+    graph.declared_outputs = tuple(Input(name) for name in graph.outputs)
+    graph.structure = Structure({"x": "x"}, ({"scores": y, "best": [graph.outputs[1]]},))
+    model = Model(graph)
+    with pytest.raises(PrecisionError, match="above the tolerance of 1e-06"):
+        model.quantize("int8", check=normal(5, 12), tolerance=1e-6)
+    small = model.quantize("int8", check={"x": normal(5, 12)}, tolerance=1)
+    assert small(normal(5, 12))["best"][0].shape == (5, 1)
 
 
 def test_axes_without_a_name_may_differ() -> None:

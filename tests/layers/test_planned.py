@@ -23,7 +23,7 @@ def planned(net: onward.Sequential, x: Any) -> Any:
     """Call a model until it has a plan, and return the output of the plan."""
     for _ in range(CALLS + 1):
         y = net(x)
-    assert net.__dict__["_planned"]._planner is not None
+    assert net.__dict__["_planned"]._planners.keys() == {False}
     return y
 
 
@@ -99,13 +99,53 @@ def test_errors_are_those_of_the_layers() -> None:
         NETS["one step"][0]()(normal(3, 2, 4))
 
 
-def test_states_lengths_and_other_dtypes_run_layer_by_layer() -> None:
+def flat(state: Any) -> list[Any]:
+    """The arrays of a list of states."""
+    return [a for part in state for a in (part if isinstance(part, tuple) else (part,))]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_plans_with_states_have_the_bits_of_the_layers(name: str) -> None:
+    make, x = NETS[name]
+    net = make()
+    _, state = net._run(x, None, None, call)
+    for given in (state, tuple(state), None):
+        expected, after = net._run(x, given, None, call)
+        for _ in range(CALLS + 1):
+            y, found = net(x, given, return_state=True)
+        np.testing.assert_array_equal(y, expected, strict=True)
+        assert [type(part) for part in found] == [type(part) for part in after]
+        for mine, other in zip(flat(found), flat(after), strict=True):
+            np.testing.assert_array_equal(mine, other, strict=True)
+        np.testing.assert_array_equal(net(x, given), expected)
+    assert net.__dict__["_planned"]._planners.keys() == {True}
+    assert not any(np.shares_memory(mine, other) for mine in flat(found) for other in flat(state))
+
+
+def test_wrong_states_are_errors_of_the_layers() -> None:
     make, x = NETS["classifier"]
     net = make()
-    planned(net, x)
-    y, state = net(x, return_state=True)
-    np.testing.assert_array_equal(y, net(x))
-    assert len(state) == 1
+    _, state = net(x, return_state=True)
+    for _ in range(CALLS):
+        net(x, state, return_state=True)
+    (h, c), narrow = state[0], np.zeros((2, 5, 32), np.float32)
+    cases = ([(h, narrow)], [(h[:, :3], c)], [h], [], [(h, c)] * 2, (h, c), [(h, "c")])
+    for wrong in cases:
+        for _ in range(CALLS + 1):
+            with pytest.raises(errors.OnwardError) as expected:
+                net._run(x, wrong, None, call)
+            with pytest.raises(type(expected.value)) as actual:
+                net(x, wrong)
+            assert str(actual.value) == str(expected.value)
+    y, _ = net(x, [(h.astype(np.float64), c.tolist())], return_state=True)
+    np.testing.assert_array_equal(y, net(x, state))
+    np.testing.assert_array_equal(net(x, [(h, None)]), net._run(x, [(h, None)], None, call)[0])
+
+
+def test_lengths_and_other_dtypes_run_layer_by_layer() -> None:
+    make, x = NETS["classifier"]
+    net = make()
+    y = planned(net, x)
     np.testing.assert_array_equal(net(x.astype(np.float64)), y)
     np.testing.assert_array_equal(net(x.tolist()), y)
     assert (net(x, lengths=[3] * 5) != y).any()

@@ -234,5 +234,3 @@ def test_a_graph_with_states_as_inputs_runs_and_streams_over_its_sequences(batch
         np.testing.assert_array_equal(found[place], alone[place])
         stream.reset()
         np.testing.assert_array_equal([stream(x_t) for x_t in sequence], alone[place])
-    with pytest.raises(errors.SignatureError, match="missing inputs: h0"):
-        model(sequences[0][None])

@@ -1,6 +1,7 @@
 """`onward quantize`: compress the weights of a model, and measure the effect on its outputs."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .common import (
     progress,
 )
 from .input_options import read_sequences
+from .named_arrays import outputs_of, read_arrays, takes_arrays
 
 
 @click.command(epilog="Example:  onward quantize vowels --to int8 -o small.safetensors")
@@ -72,7 +74,10 @@ def quantize(
         source = bundled.card(model).get("data")
     if source is None and tolerance is not None:
         raise click.UsageError("--tolerance needs --check DATA, the inputs on which to compare the outputs")
-    net = _opened(path, model, to_check=source is not None)
+    net = model_in(path, model)
+    by_name = source is not None and takes_arrays(net, source)
+    if source is not None and not by_name:
+        net = inference.runnable(net)
     small = net.quantize(precision)
     if _bytes(small) == _bytes(net):
         raise ArgumentError(f"{model} has no weights that {precision} compresses: use the file as it is")
@@ -85,8 +90,14 @@ def quantize(
         "checked_on": source,
     }
     if source is not None:
-        sequences = read_sequences(net, path, source)
-        report |= {"read_as": sequences.describe(), **_difference(net, small, sequences.items)}
+        if by_name:
+            arrays = read_arrays(source, "--check")
+            pairs = zip(outputs_of(net, arrays).values(), outputs_of(small, arrays).values(), strict=True)
+            floats = [(y, other) for y, other in pairs if y.dtype.kind == "f"]
+            report |= {"read_as": f"{source}: the inputs of one call", **_difference(floats)}
+        else:
+            sequences = read_sequences(net, path, source)
+            report |= {"read_as": sequences.describe(), **_difference(_outputs(net, small, sequences.items))}
         if tolerance is not None and report["largest_difference"] > tolerance:
             raise PrecisionError(
                 f"{precision} changes an output by {report['largest_difference']:.3g}, which exceeds the "
@@ -100,17 +111,6 @@ def quantize(
         _show(report)
 
 
-def _opened(path: Path, name: str, to_check: bool) -> Layer:
-    """Return the model in a file; only a model to check has to run over sequences."""
-    net = model_in(path, name)
-    try:
-        return inference.runnable(net)
-    except ArgumentError:
-        if to_check:
-            raise
-        return net
-
-
 def _alternative(precision: str) -> str:
     return ", or use --to float16" if precision == "int8" else ""
 
@@ -119,14 +119,18 @@ def _bytes(net: Layer) -> int:
     return sum(weight.nbytes for weight in net.state_dict().values())
 
 
-def _difference(net: Layer, small: Layer, sequences: list[Any]) -> Report:
-    """The largest and the mean absolute difference of all outputs of two models."""
-    differences = []
+def _outputs(net: Layer, small: Layer, sequences: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the outputs of two models for each sequence."""
     with progress("Comparing", len(sequences)) as advance:
         pairs = zip(inference.outputs(net, sequences), inference.outputs(small, sequences), strict=True)
         for (rows, before), (_, after) in pairs:
-            differences += [np.abs(y - other).ravel() for y, other in zip(before, after, strict=True)]
+            yield from zip(before, after, strict=True)
             advance(len(rows))
+
+
+def _difference(outputs: Iterable[tuple[Any, Any]]) -> Report:
+    """The largest and the mean absolute difference of pairs of outputs."""
+    differences = [np.abs(y - other).ravel() for y, other in outputs]
     every = np.concatenate([*differences, np.zeros(0)])
     if not every.size or not np.isfinite(every).all():
         raise ArgumentError(

@@ -19,8 +19,8 @@ from .common import (
     complete_data,
     complete_model,
     json_option,
-    layer_of,
     model_file,
+    model_in,
     progress,
 )
 from .input_options import (
@@ -31,6 +31,7 @@ from .input_options import (
     refuse_to_overwrite,
     selection_options,
 )
+from .named_arrays import run_arrays, show_arrays, takes_arrays
 from .run_parquet import is_parquet, run_parquet, show_parquet
 from .run_summary import Predictions, predict, show, summarize
 
@@ -97,6 +98,8 @@ def run(
     .npz      the same array as `x`; `lengths` (N,), if present, are the valid
               steps of each row, and `y` (N,) the classes. With `lengths`, x may
               also be (sum of lengths, F): one sequence after another
+              If MODEL does not run over sequences: its inputs by name, for one
+              call, whose outputs --out writes as .npz
     .csv      a header, a row per time step and a column per feature; the
               options below select columns. By default, `sequence` tells
               sequences apart and `label` is the class
@@ -140,8 +143,16 @@ def run(
                 out = STDIN
             if out == STDIN and as_json:
                 raise click.UsageError("--json and --out - both write to standard output: omit one of them")
-            report = _run_file(model, path, source, out, selection, workers or 1, on_error)
-            print(json.dumps(report, allow_nan=False)) if as_json else show(report)
+            net, show_report = model_in(path, model), show
+            if takes_arrays(net, source):
+                _refuse(ctx, (*ARRAYS_ONLY, "input_", "group", "workers"), "sequences")
+                if out is not None:
+                    refuse_to_overwrite(source, out)
+                report, show_report = run_arrays(model, net, source, out, on_error == "keep"), show_arrays
+            else:
+                net = inference.runnable(net)
+                report = _run_file(model, path, net, source, out, selection, workers or 1, on_error)
+            print(json.dumps(report, allow_nan=False)) if as_json else show_report(report)
     except KeyboardInterrupt:
         click.echo(click.style("Interrupted: nothing was written.", "yellow"), err=True)
         sys.exit(130)
@@ -159,13 +170,19 @@ def _refuse(ctx: click.Context, options: tuple[str, ...], kind: str) -> None:
 
 
 def _run_file(
-    model: str, path: Path, source: str, out: str | None, selection: Selection, workers: int, on_error: str
+    model: str,
+    path: Path,
+    net: Layer,
+    source: str,
+    out: str | None,
+    selection: Selection,
+    workers: int,
+    on_error: str,
 ) -> Report:
     """Run on a file that fits in memory, write the outputs and summarize them."""
     if out not in (None, STDIN):
         check_suffix(Path(str(out)), "--out", data.SUFFIXES)
         refuse_to_overwrite(source, str(out))
-    net = layer_of(path, model)
     sequences = read_sequences(net, path, source, selection, future=True)
     outputs, seconds = _outputs(net, sequences, workers)
     bad = inference.rows_with_nan(outputs)

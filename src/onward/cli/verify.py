@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from ..errors import ArgumentError
 from ..recipes.divergence import example_inputs
 from ..recipes.verify import TOLERANCE, Verification
 from ..recipes.verify import verify as verify_model
-from .common import complete_model, console, json_option, model_file, model_in, named_file, new_table
+from .common import complete_model, console, json_option, model_file, model_in, new_table
+from .named_arrays import read_arrays
 
 
 @click.command(epilog="Example:  onward verify model.onnx inputs.npz expected.npz")
@@ -47,30 +46,20 @@ def verify(
     if (expected is None) == (against is None):
         raise click.UsageError("pass EXPECTED or --against OTHER, and not both")
     net = model_in(model_file(model), model)
-    other: Any = _arrays(expected) if against is None else model_in(model_file(against, "--against"), against)
+    other: Any = (
+        read_arrays(expected)
+        if expected is not None
+        else model_in(model_file(str(against), "--against"), str(against))
+    )
     if inputs is None and against is None:
         raise click.UsageError("pass INPUTS and EXPECTED, or --against OTHER")
-    arrays = example_inputs([net, other]) if inputs is None else _arrays(inputs)
+    arrays = example_inputs([net, other]) if inputs is None else read_arrays(inputs)
     result = verify_model(net, arrays, other, tolerance=tolerance)
     if as_json:
         print(json.dumps(result.report()))
     else:
         _show(result)
     sys.exit(0 if result else 1)
-
-
-def _arrays(path: Path | None) -> dict[str, Any] | list[Any]:
-    """The arrays of an .npz file: by name, or in order if the names are NumPy's arr_0, arr_1, .."""
-    assert path is not None
-    file = named_file(str(path), {}, "file", "INPUTS")
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError) as error:
-        raise ArgumentError(f"{path} is not a complete .npz file: {error}") from error
-    if all(name.startswith("arr_") for name in arrays):
-        return list(arrays.values())
-    return arrays
 
 
 def _show(result: Verification) -> None:

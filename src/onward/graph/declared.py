@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from ..core import arrays
 from ..errors import DtypeError, ShapeError, SignatureError
 from .graph import Input
+from .node import AnyArray
 
 UNNAMED = {"", "?", "-1", "None"}  # what exporters write for an axis of any size
 
@@ -44,8 +45,8 @@ def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:
     return all(size == axis or isinstance(axis, str) for size, axis in zip(shape, axes, strict=True))
 
 
-def check_open_axes(inputs: Sequence[Input], arrays: Sequence[Any]) -> None:
-    """Raise ShapeError if axes of the same name have different sizes."""
+def open_sizes(inputs: Sequence[Input], arrays: Sequence[Any]) -> dict[str, int]:
+    """Return the size of each named axis. Raises ShapeError if axes of the same name have different sizes."""
     sizes: dict[str, tuple[int, str]] = {}
     for declared, array in zip(inputs, arrays, strict=True):
         for axis, size in zip(declared.axes or (), getattr(array, "shape", ()), strict=False):
@@ -56,3 +57,10 @@ def check_open_axes(inputs: Sequence[Input], arrays: Sequence[Any]) -> None:
                         f"the axis {axis} has size {known} in {owner}, but {size} in {declared.name}: "
                         "pass inputs of matching sizes"
                     )
+    return {axis: size for axis, (size, _) in sizes.items()}
+
+
+def zeros_of(declared: Input, sizes: Mapping[str, int]) -> AnyArray | None:
+    """Return zeros of the declared shape, or None if one of its sizes is unknown."""
+    axes = [sizes.get(axis) if isinstance(axis, str) else axis for axis in declared.axes or (None,)]
+    return None if None in axes else np.zeros(axes, declared.dtype)  # type: ignore[arg-type]  # no axis is None

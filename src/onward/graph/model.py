@@ -16,7 +16,7 @@ from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_pair
 from ..layers.summary import table
 from . import memory
-from .declared import as_declared, check_open_axes
+from .declared import as_declared, open_sizes, zeros_of
 from .graph import Graph
 from .inference import infer
 from .node import Signature
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 class Model(Layer):
     """A whole model: takes its inputs in order or by name and returns its output, or a tuple of several.
 
-    `inputs` and `outputs` are the names; inputs with default values may be omitted. A model of PyTorch takes
+    `inputs` and `outputs` are the names. Inputs with default values may be omitted, as may the initial states
+    of recurrent layers, which are then zeros. A model of PyTorch takes
     and returns the tuples, lists and dicts of its forward(): the result is what forward() returns, or
     a tuple of that and the new values of the buffers that it changes. Operations run in the core, or in NumPy
     if the core does not support them. The weights are fixed, and there are no gradients.
@@ -54,7 +55,7 @@ class Model(Layer):
     >>> model = onward.load(path)
     >>> model.inputs, model.outputs
     (('x', 'h0'), ('y', 'h_n'))
-    >>> y, h = model(np.ones((5, 1, 3)), h0=np.zeros((1, 1, 4)))
+    >>> y, h = model(np.ones((5, 1, 3)))
     >>> y.shape
     (5, 1, 4)
     """
@@ -85,13 +86,20 @@ class Model(Layer):
         """
         structure = self._graph.structure
         if structure is not None:
-            args, inputs = structure.flatten(args, inputs)
-        results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
-        if results is None:  # otherwise, the signature has passed the checks
-            results = self._run_checked(args, inputs)
-        if structure is not None:
-            return structure.pack(dict(zip(self.outputs, results, strict=True)))
+            return structure.pack(self._named_outputs(args, inputs))
+        results = self._results(args, inputs)
         return results[0] if len(results) == 1 else results
+
+    def _named_outputs(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> dict[str, Any]:
+        """Run the model and return its outputs by name."""
+        if self._graph.structure is not None:
+            args, inputs = self._graph.structure.flatten(args, inputs)
+        return dict(zip(self.outputs, self._results(args, inputs), strict=True))
+
+    def _results(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+        results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
+        # if there are results, the signature has passed the checks
+        return self._run_checked(args, inputs) if results is None else results
 
     def _run_checked(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Check the inputs and run the planner of the variant for them."""
@@ -109,17 +117,28 @@ class Model(Layer):
         self, args: tuple[Any, ...], inputs: dict[str, Any]
     ) -> tuple[frozenset[str], Planner, list[Any]]:
         """Check the inputs; return the defaults that they replace, the planner for them, and its inputs."""
-        self._check_names(args, inputs)
         named = dict(zip(self.inputs, args, strict=False)) | inputs
+        missing = [name for name in self._names if name not in named]
+        self._check_names(args, inputs, [name for name in missing if name not in self._initial_states])
         replaced = self._graph.defaults.intersection(named)
         planner = self._variant(replaced)
-        declared = planner.graph.inputs
-        arrays = [as_declared(each, named[each.name]) for each in declared]
-        check_open_axes(declared, arrays)
-        pairs = zip(declared, arrays, strict=True)
-        shapes = {each.name: array.shape for each, array in pairs if isinstance(array, np.ndarray)}
-        self._graph.sizes.check(shapes)
-        return replaced, planner, arrays
+        passed = [each for each in planner.graph.inputs if each.name in named]
+        arrays = {each.name: as_declared(each, named[each.name]) for each in passed}
+        sizes = open_sizes(passed, list(arrays.values()))
+        zeros = {name: zeros_of(self._inputs[name], sizes) for name in missing}
+        self._check_names(args, inputs, [name for name, array in zeros.items() if array is None])
+        arrays |= zeros
+        self._graph.sizes.check(
+            {n: array.shape for n, array in arrays.items() if isinstance(array, np.ndarray)}
+        )
+        return replaced, planner, [arrays[each.name] for each in planner.graph.inputs]
+
+    @cached_property
+    def _initial_states(self) -> frozenset[str]:
+        """The inputs that a call may omit, because recurrent layers start at zeros without them."""
+        from .over_time.named_carries import initial_states
+
+        return initial_states(self._planner.graph)
 
     def _whole(self, fixed: Mapping[str, Any] | None = None) -> Graph:
         """Return the graph for all sizes of the inputs, of which some may be fixed.
@@ -414,7 +433,7 @@ class Model(Layer):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._graph,)
 
-    def _check_names(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+    def _check_names(self, args: tuple[Any, ...], inputs: dict[str, Any], missing: Sequence[str]) -> None:
         """Raise SignatureError for inputs that are unknown, missing or passed twice."""
         takes = f"the model takes ({', '.join(self.inputs)})"
         if len(args) > len(self.inputs):
@@ -423,7 +442,6 @@ class Model(Layer):
             raise SignatureError(f"got a dict of inputs: pass them by name, as model(**inputs); {takes}")
         positional = set(self.inputs[: len(args)])
         twice, unknown = positional & inputs.keys(), inputs.keys() - self._inputs.keys()
-        missing = set(self._names) - inputs.keys() - positional
         for names, problem in (
             (twice, "inputs passed twice"),
             (unknown, "unknown inputs"),

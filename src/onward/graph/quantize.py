@@ -123,10 +123,9 @@ def check_outputs(small: Any, model: Any, check: Any, tolerance: float, precisio
 def _outputs(model: Any, check: Any) -> list[AnyArray]:
     match check:
         case Mapping():
-            results = model(**check)
+            results = model._named_outputs((), dict(check))
         case tuple():
-            results = model(*check)
+            results = model._named_outputs(check, {})
         case _:
-            results = model(check)
-    results = results if isinstance(results, tuple) else (results,)
-    return [y for y in results if isinstance(y, np.ndarray) and y.dtype.kind == "f"]
+            results = model._named_outputs((check,), {})
+    return [y for y in results.values() if isinstance(y, np.ndarray) and y.dtype.kind == "f"]

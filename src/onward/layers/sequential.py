@@ -82,14 +82,13 @@ class Sequential(Layer):
         """
         if unknown:
             raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None, return_state=False")
-        if state is None and lengths is None and not return_state:
+        results = None
+        if lengths is None:
             planned = self.__dict__.get("_planned")
             if planned is None or not planned.is_current(self):
                 planned = self.__dict__["_planned"] = PlannedModel(self)
-            y = planned.run(self, x)
-            if y is not None:
-                return y
-        y, after = self._run(x, state, lengths, call)
+            results = planned.run(self, x, state, return_state or state is not None)
+        y, after = self._run(x, state, lengths, call) if results is None else results
         return (y, after) if return_state else y
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_nodes import model_of, open_model
 
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, DtypeError
 
 RNG = np.random.default_rng(0)
 DTYPES = ["float32", "float64", "int32", "int64", "int8", "uint8", "bool"]
@@ -170,3 +170,23 @@ def test_movements_keep_every_dtype(dtype: str) -> None:
     expected = np.tile(padded.transpose(1, 0, 2).reshape(15, 7), (2, 1))
     weights = {"pads": np.array([1, 0, 0, 0, 0, 2]), "value": value, "shape": np.array([15, 7])}
     check(nodes, {"x": x}, expected, weights)
+
+
+@pytest.mark.parametrize(
+    "operator", ["Add", "Mul", "Max", "Sum", "Less", "And", "MatMul", "Gemm", "Concat", "Where", "Einsum"]
+)
+def test_mixed_dtypes_are_an_error_that_names_the_node(operator: str) -> None:
+    options = {"Concat": {"axis": 0}, "Einsum": {"equation": "ij,jk->ik"}}.get(operator, {})
+    inputs = {"a": random("float32", 4, 4), "b": random("float64", 4, 4)}
+    condition = {"c": random("bool", 4, 4)} if operator == "Where" else {}
+    node = helper.make_node(operator, [*condition, *inputs], ["y"], name="mixed", **options)
+    graph = open_model(model_of([node], condition | inputs, ["y"], {}))
+    with pytest.raises(DtypeError, match=r"node mixed .*float32, float64; expected one dtype"):
+        graph(**condition, **inputs)
+
+
+def test_powers_take_exponents_of_any_dtype() -> None:
+    x, exponent = random("float64", 4, 5), random("int32", 5) % 3
+    node = helper.make_node("Pow", ["x", "exponent"], ["y"])
+    (y,) = open_model(model_of([node], {"x": x, "exponent": exponent}, ["y"], {}))(x=x, exponent=exponent)
+    np.testing.assert_array_equal(y, x**exponent)

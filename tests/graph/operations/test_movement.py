@@ -28,6 +28,27 @@ def signature(name: str, *inputs: Any, **attributes: Any) -> Any:
 X = np.arange(60.0, dtype=np.float32).reshape(3, 4, 5)
 
 
+@pytest.mark.parametrize(
+    ("shape", "sizes", "expected"),
+    [
+        ((0, 4, 5), [0, -1], (0, 20)),
+        ((0, 4, 5), [-1, 20], (0, 20)),
+        ((3, 0, 14), [0, 0, 2, -1], (3, 0, 2, 7)),
+        ((2, 0), [0, -1], (2, 0)),
+        ((3, 4, 5), [0, 2, -1], (3, 2, 10)),
+    ],
+)
+def test_reshape_of_an_empty_batch_has_the_size_of_every_batch(shape: Any, sizes: Any, expected: Any) -> None:
+    assert computed("Reshape", np.zeros(shape), sizes).shape == expected
+
+
+def test_reshape_of_no_elements_refuses_sizes_that_nothing_determines() -> None:
+    with pytest.raises(ShapeError, match="no elements from which to infer -1"):
+        computed("Reshape", np.zeros((0, 4)), [0, -1], allowzero=1)
+    with pytest.raises(ShapeError, match="cannot be reshaped"):
+        computed("Reshape", np.zeros((0, 4)), [0, 3, -1])
+
+
 def test_slices_are_clipped_as_onnx_defines() -> None:
     x = np.arange(5)
     assert computed("Slice", x, [1], [LARGEST]).tolist() == [1, 2, 3, 4]

@@ -73,7 +73,7 @@ def _gates(k: Layer, x: Value, n: int, filters: int, bias: bool) -> tuple[Value,
     options = window_options(k, size, k.option("strides", 1), k.option("dilation_rate", 1))
     rows = k.reshaped(x, -1, k.sliced(k.shape_of(x), 0, 2, MAX), rank=2 + n)
     y = k.add("Conv", rows, *weights, **options)
-    gates = k.reshaped(y, k.shape_of(x, 0, 1), k.sliced(k.shape_of(y), 0, 1, MAX), rank=3 + n)
+    gates = k.reshaped(y, k.shape_of(x, 0), -1, k.sliced(k.shape_of(y), 0, 1, MAX), rank=3 + n)
     return gates, k.weight("recurrent_kernel", lambda: conv_weight(recurrent, k.context.theano))
 
 

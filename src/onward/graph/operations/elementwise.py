@@ -18,6 +18,7 @@ from .registry import (
     broadcast_booleans,
     broadcast_shape,
     combining,
+    common_dtype,
     elementwise,
     known,
     like_first,
@@ -31,9 +32,14 @@ Function = Callable[..., Any]
 Functions = dict[str, Function]
 
 
-def second_dtype(x: Known, y: Known, *others: Known, **attributes: Any) -> Signature:
-    """The output has the broadcast shape of the inputs and the dtype of the second."""
-    return Signature(broadcast_shape(*(a.shape for a in (x, y, *others))), y.dtype)
+def where_signature(condition: Known, x: Known, y: Known) -> Signature:
+    """The output has the broadcast shape of the inputs and the dtype of x and y."""
+    return Signature(broadcast_shape(condition.shape, x.shape, y.shape), common_dtype(x, y))
+
+
+def power_signature(x: Known, exponent: Known) -> Signature:
+    """The output has the broadcast shape of the inputs and the dtype of x."""
+    return Signature(broadcast_shape(x.shape, exponent.shape), x.dtype)
 
 
 def like_first_boolean(x: Known, **attributes: Any) -> Signature:
@@ -134,7 +140,7 @@ def mod(a: AnyArray, b: AnyArray, *, fmod: int = 0) -> Any:
     return np.fmod(a, b) if fmod else np.mod(a, b)
 
 
-@operation("Pow", signature=broadcast)
+@operation("Pow", signature=power_signature)
 def power(x: AnyArray, exponent: AnyArray) -> Any:
     """The result has the dtype of x, whatever the dtype of the exponent."""
     if x.dtype.kind in "iu" and exponent.dtype.kind == "i" and (exponent < 0).any():
@@ -181,7 +187,7 @@ def mean(*arrays: AnyArray) -> Any:
     return reduce(np.add, arrays) / len(arrays)
 
 
-@operation("Where", signature=second_dtype)
+@operation("Where", signature=where_signature)
 def where(condition: AnyArray, x: AnyArray, y: AnyArray) -> Any:
     return np.where(condition, x, y)
 

@@ -17,6 +17,7 @@ from .registry import (
     Known,
     broadcast_shape,
     combining,
+    common_dtype,
     known,
     like_first,
     lowering,
@@ -35,16 +36,18 @@ def identity(x: Any) -> Any:
 
 def _reshape_signature(x: Known, shape: AnyArray, *, allowzero: int = 0) -> Signature:
     sizes = as_integers(shape)
-    if not allowzero:
-        if any(size == 0 and i >= len(x.shape) for i, size in enumerate(sizes)):
-            raise ShapeError(f"shape {sizes} copies a size that the input of shape {x.shape} does not have")
-        sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
-    total, rest = math.prod(x.shape), math.prod(size for size in sizes if size != -1)
+    copied = set() if allowzero else {i for i, size in enumerate(sizes) if size == 0}
+    if any(i >= len(x.shape) for i in copied):
+        raise ShapeError(f"shape {sizes} copies a size that the input of shape {x.shape} does not have")
+    # the elements of each copied index, even if there are no indices
+    total = math.prod(size for i, size in enumerate(x.shape) if i not in copied)
+    rest = math.prod(size for i, size in enumerate(sizes) if i not in copied and size != -1)
+    sizes = [x.shape[i] if i in copied else size for i, size in enumerate(sizes)]
     if sizes.count(-1) == 1 and rest > 0 and total % rest == 0:
         sizes[sizes.index(-1)] = total // rest
     elif sizes.count(-1) == 1 and rest == total == 0:
         raise ShapeError(f"an array of shape {x.shape} has no elements from which to infer -1 in {sizes}")
-    if min(sizes, default=0) < 0 or math.prod(sizes) != total:
+    if min(sizes, default=0) < 0 or math.prod(sizes) != math.prod(x.shape):
         raise ShapeError(f"an array of shape {x.shape} cannot be reshaped to {sizes}")
     return Signature(tuple(sizes), x.dtype)
 
@@ -275,7 +278,7 @@ def _concat_signature(*arrays: Known, axis: int) -> Signature:
     if any(rest(x) != rest(first) for x in arrays):
         raise ShapeError(f"arrays of shapes {[x.shape for x in arrays]} cannot be joined along axis {axis}")
     total = sum(x.shape[axis] for x in arrays)
-    return Signature((*first.shape[:axis], total, *first.shape[axis + 1 :]), first.dtype)
+    return Signature((*first.shape[:axis], total, *first.shape[axis + 1 :]), common_dtype(*arrays))
 
 
 @operation("Concat", signature=_concat_signature)

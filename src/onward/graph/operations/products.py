@@ -16,7 +16,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .registry import Inputs, Known, Value, combining, known, lowering, operation, view
+from .registry import Inputs, Known, Value, combining, common_dtype, known, lowering, operation, view
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -139,7 +139,7 @@ def _optional(inputs: Inputs, index: int) -> Value | None:
 
 def _matmul_signature(A: Known, B: Known, C: Known | None = None, **attributes: Any) -> Signature:
     shape = product_shape(A.shape, B.shape)
-    return Signature(shape if C is None else np.broadcast_shapes(shape, C.shape), A.dtype)
+    return Signature(shape if C is None else np.broadcast_shapes(shape, C.shape), common_dtype(A, B, C))
 
 
 @operation("MatMul", signature=_matmul_signature, widens=True)
@@ -162,7 +162,7 @@ def _gemm_signature(
     shape = product_shape(rows, columns)
     if C is not None and np.broadcast_shapes(shape, C.shape) != shape:
         raise ShapeError(f"C has shape {C.shape}, which does not broadcast into {shape}")
-    return Signature(shape, A.dtype)
+    return Signature(shape, common_dtype(A, B, C))
 
 
 @operation("Gemm", signature=_gemm_signature, widens=True)
@@ -218,7 +218,7 @@ def _fused_signature(
 ) -> Signature:
     first = [A.shape[axis] for axis in _order(len(A.shape), transA, transBatchA)]
     second = [B.shape[axis] for axis in _order(len(B.shape), transB, transBatchB)]
-    return Signature(product_shape(first, second), A.dtype)
+    return Signature(product_shape(first, second), common_dtype(A, B))
 
 
 @operation("FusedMatMul", signature=_fused_signature, widens=True)
@@ -302,7 +302,7 @@ def _einsum_signature(*inputs: Known, equation: str) -> Signature:
             if sizes.get(label, 1) != 1 and size not in (1, sizes[label]):
                 raise ShapeError(f"the axes of the equation {equation} have sizes {sizes[label]} and {size}")
             sizes[label] = size if sizes.get(label, 1) == 1 else sizes[label]
-    return Signature(tuple(sizes[label] for label in result), inputs[0].dtype)
+    return Signature(tuple(sizes[label] for label in result), common_dtype(*inputs))
 
 
 def _as_product(

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError, DtypeError, ShapeError
 from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
@@ -275,13 +275,22 @@ def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     return joined
 
 
+def common_dtype(*inputs: Known | None) -> np.dtype[Any]:
+    """Return the dtype of all inputs. Raises DtypeError if they differ."""
+    dtypes = {a.dtype: None for a in inputs if a is not None}  # in order
+    if len(dtypes) > 1:
+        raise DtypeError(f"the inputs have dtypes {', '.join(map(str, dtypes))}; expected one dtype for all")
+    return next(iter(dtypes))
+
+
 def broadcast(*inputs: Known, **attributes: Any) -> Signature:
-    """The output has the broadcast shape of the inputs and the dtype of the first."""
-    return Signature(broadcast_shape(*(a.shape for a in inputs)), inputs[0].dtype)
+    """The output has the broadcast shape and the dtype of the inputs."""
+    return Signature(broadcast_shape(*(a.shape for a in inputs)), common_dtype(*inputs))
 
 
 def broadcast_booleans(*inputs: Known, **attributes: Any) -> Signature:
-    """The output has the broadcast shape of the inputs; its dtype is bool."""
+    """The output has the broadcast shape of the inputs, which have one dtype; its dtype is bool."""
+    common_dtype(*inputs)
     return Signature(broadcast_shape(*(a.shape for a in inputs)), np.dtype(bool))
 
 

@@ -17,6 +17,14 @@ from .streamed import Axes, Carry, Streamed
 PREFIXES = re.compile(r"^(in|input|out|output|next|new|prev|previous|past|present|initial)[_./]", re.I)
 SUFFIXES = re.compile(r"([_./]?(in|input|out|output|next|new|prev|previous|initial)|[_./]?(n|0))$", re.I)
 
+# Where the initial states are among the inputs of an operation.
+INITIAL = {
+    "Recurrent": slice(2, 4),
+    "MaskedRecurrent": slice(3, 5),
+    "DynamicQuantizeLSTM": slice(5, 7),
+    "FinalState": slice(1, 2),
+}
+
 
 def streamed_with(
     graph: Graph,
@@ -156,3 +164,19 @@ def _stem(name: str) -> str:
     """Return a name without the affixes that tell an input from an output."""
     stem = SUFFIXES.sub("", PREFIXES.sub("", name))
     return (stem or name).lower()
+
+
+def initial_states(graph: Graph) -> frozenset[str]:
+    """Return the inputs that are only initial states of recurrent nodes, each as a whole or split."""
+    sources = {declared.name: declared.name for declared in graph.inputs}  # of the parts of inputs
+    states, others = set[str](), set(graph.outputs)
+    for node in graph.nodes:
+        if node.operation == "Split" and (source := sources.get(node.inputs[0])):
+            sources |= dict.fromkeys(node.outputs, source)
+            continue
+        initial = node.inputs[INITIAL.get(node.operation, slice(0))]
+        states.update(initial)
+        others.update(name for name in node.inputs if name not in initial)
+    return frozenset({sources[name] for name in states & sources.keys()}) - {
+        sources[name] for name in others & sources.keys()
+    }
