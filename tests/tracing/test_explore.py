@@ -12,6 +12,7 @@ import pytest
 
 import onward
 from onward import errors
+from onward.tracing import explore
 
 X = np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32)
 
@@ -39,6 +40,7 @@ def test_the_model_is_embedded_and_its_file_loads(tmp_path: Path) -> None:
 def test_a_bidirectional_model_is_recorded_with_the_values_of_its_row() -> None:
     trace = onward.LSTM(3, 5, bidirectional=True, rng=1).trace(X, lengths=[6, 4])
     record = entry(trace.explore(row=1))["record"]
+    assert "reverse direction" in entry(trace.explore())["reason"]
     layer = record["layers"][1]
     assert layer["name"] == "l0_reverse" and layer["type"] == "LSTM"
     np.testing.assert_array_equal(floats(layer["arrays"]["f"]["data"]), trace["l0_reverse.f"][:4, 1].ravel())
@@ -47,7 +49,8 @@ def test_a_bidirectional_model_is_recorded_with_the_values_of_its_row() -> None:
 
 def test_a_text_model_runs_only_if_its_characters_are_known() -> None:
     model = onward.Sequential(onward.Embedding(3, 4, rng=0), onward.GRU(4, 5, rng=1), onward.Linear(5, 3))
-    assert "record" in entry(model.explore([0, 2, 1]))
+    recorded = entry(model.explore([0, 2, 1]))
+    assert "record" in recorded and "without the characters" in recorded["reason"]
     live = entry(model.explore([0, 2, 1], classes="abc", text="acb"))
     assert live["kind"] == "text" and live["example"] == "acb"
 
@@ -66,3 +69,20 @@ def test_a_row_without_steps_and_a_text_of_another_length_are_errors() -> None:
         trace.explore(row=1)
     with pytest.raises(errors.ArgumentError, match="text has 2 characters"):
         trace.explore(text="ab")
+
+
+def test_a_recorded_page_says_why_the_model_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    lstm = onward.LSTM(3, 5, rng=1)
+    assert "record" not in entry(lstm.explore(X))
+    monkeypatch.setattr(explore, "MAX_EMBEDDED", 100)
+    assert "a single file holds" in entry(lstm.explore(X))["reason"]
+    assert "float64" in entry(onward.LSTM(3, 5, dtype="float64", rng=1).explore(X))["reason"]
+    started = lstm.trace(X, (np.ones((1, 2, 5)), np.ones((1, 2, 5))))
+    assert "zero states" in entry(started.explore())["reason"]
+
+
+def test_the_page_contains_every_module_that_its_modules_import() -> None:
+    names = {path.name for path in explore.PAGE.glob("*.js")}
+    for path in explore.PAGE.glob("*.js"):
+        imported = set(re.findall(r'from "\./(.*?)"', path.read_text()))
+        assert imported <= names & set(explore.SCRIPTS)

@@ -27,14 +27,20 @@ def address(files):
 
 
 @pytest.fixture(scope="session")
-def browser():
+def launch():
+    """A function that starts Chromium with more arguments."""
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
     with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+        yield lambda *args: running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *args])
+
+
+@pytest.fixture(scope="session")
+def browser(launch):
+    chromium = launch()
+    yield chromium
+    chromium.close()
 
 
 class Visit:
@@ -43,8 +49,9 @@ class Visit:
     def __init__(self, browser, address):
         self.browser, self.address, self.problems, self.pages = browser, address, [], []
 
-    def __call__(self, path="", *, width=1280, height=900, scheme="light", ready=True):
-        page = self.browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    def __call__(self, path="", *, width=1280, height=900, scheme="light", ready=True, **options):
+        viewport = {"width": width, "height": height}
+        page = self.browser.new_page(viewport=viewport, color_scheme=scheme, **options)
         self.pages.append(page)
         page.on("console", lambda message: self.problems.append(message.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -57,16 +64,28 @@ class Visit:
             return route.abort()
 
         page.route("**/*", check)
-        page.goto(path if path.startswith("file:") else self.address + path)
+        page.goto(path if path.startswith(("file:", "about:")) else self.address + path)
         if ready:
             page.wait_for_selector("body[data-ready=true]", timeout=20_000)
         return page
 
 
 @pytest.fixture
-def visit(browser, address):
-    visits = Visit(browser, address)
-    yield visits
-    for page in visits.pages:
-        page.close()
-    assert visits.problems == []
+def visits(address):
+    """A function from a browser to its Visit."""
+    made = []
+
+    def of(browser):
+        made.append(Visit(browser, address))
+        return made[-1]
+
+    yield of
+    for visit in made:
+        for page in visit.pages:
+            page.close()
+    assert [problem for visit in made for problem in visit.problems] == []
+
+
+@pytest.fixture
+def visit(visits, browser):
+    return visits(browser)

@@ -3,7 +3,7 @@
 import base64
 import gzip
 import json
-import time
+import re
 from urllib.parse import urlencode
 
 import numpy as np
@@ -12,6 +12,7 @@ from support import ROOT
 
 import onward
 from onward import bundled, text
+from onward.cli.explore import PLAYS
 from onward.tracing.explore import PAGE
 
 TEXT = "Now is the winter of our discontent"
@@ -33,12 +34,17 @@ def shown(page):
     return json.loads(page.get_attribute("#cell", "data-values"))
 
 
-def test_the_page_is_ready_within_three_seconds_on_desktop_and_phone(visit):
-    for width, height in ((1280, 900), (390, 844)):
-        start = time.monotonic()
-        page = visit(width=width, height=height)
-        assert time.monotonic() - start < 3
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_the_page_fits_its_width_and_needs_little_computing_until_it_can_be_used(visit, width, height):
+    page = visit("about:blank", width=width, height=height, ready=False)
+    metrics = page.context.new_cdp_session(page)
+    metrics.send("Performance.enable")
+    page.goto(visit.address)
+    page.wait_for_selector("body[data-ready=true]")
+    seconds = {each["name"]: each["value"] for each in metrics.send("Performance.getMetrics")["metrics"]}
+    assert seconds["ProcessTime"] < 3  # of the processor, so that other programs do not matter
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#prediction").bounding_box()["y"] < (height if width > 1000 else 2 * height)
 
 
 def test_typing_updates_the_heat_maps(visit):
@@ -48,7 +54,7 @@ def test_typing_updates_the_heat_maps(visit):
     page.fill("#text", "To be, or not")
     page.wait_for_function(f"document.querySelector('{canvas}').width === 13")
     assert page.evaluate(f"document.querySelector('{canvas}').toDataURL()") != before
-    page.fill("#text", "€")
+    page.fill("#text", "To be€")
     page.wait_for_function("document.querySelector('#text-note').textContent.includes('left out')")
 
 
@@ -96,6 +102,21 @@ def test_clamping_the_forget_gates_of_a_layer_leaves_only_the_new_input(visit):
     assert page.locator("#compare .quote").count() == 2
     page.click("#clear")
     assert shown(page) == before
+
+
+def test_clamping_a_gate_of_a_unit_changes_this_unit_first_and_then_the_prediction(visit):
+    page = visit(link(model="shakespeare", text="Th", layer="1.l0", unit=9, step=1))
+    before = shown(page)
+    page.select_option("#clamp-gate", "i")
+    page.select_option("#clamp-value", "1")
+    page.click("#clamp")
+    assert shown(page)["i"] == 1 and shown(page)["c"] == before["g"] and shown(page)["o"] == before["o"]
+    page.fill("#unit-number", "10")
+    page.press("#unit-number", "Enter")
+    changed = shown(page)
+    assert page.locator("#bars .before").count() == 8
+    page.get_by_role("button", name="Undo: i of unit 9").click()
+    assert shown(page) == changed and not page.locator("#bars .before").count()
 
 
 def test_scaling_the_forget_gates_and_changing_a_step_change_the_numbers(visit):
@@ -161,28 +182,146 @@ def test_errors_are_those_of_python(visit):
     assert names == ["ShapeError", "ShapeError", "ArgumentError", "ArgumentError", "FileError"]
 
 
-def test_questions_are_answered(visit):
-    page = visit(link(model="shakespeare", text=TEXT))
-    page.click("#ask-influence")
-    assert page.locator("#influence .tape span").count() == len(TEXT)
-    page.get_by_role("button", name="Search").click()
-    assert page.locator("#memories .quote").count() == 6
+def influence(page):
+    """The lengths of the gradients on display, as far as they are shown."""
+    spans = page.locator("#influence .tape span")
+    page.wait_for_selector("#influence .tape span")
+    return [float(span.get_attribute("title").split(": ")[1]) for span in spans.all()]
+
+
+def test_the_influence_of_inputs_is_the_gradient_of_python(visit, tmp_path):
+    """With respect to the embedded characters, of the most probable next one."""
+    embedding, rest = onward.Embedding(4, 3, rng=0), (onward.GRU(3, 9, rng=1), onward.Linear(9, 4, rng=2))
+    model, net, x = onward.Sequential(embedding, *rest), onward.Sequential(*rest), np.arange(60) ** 2 % 11 % 4
+    y, _, cache = net.forward(embedding(x))
+    dy = np.zeros_like(y)
+    dy[-1, y[-1].argmax()] = 1
+    expected = np.linalg.norm(net.backward(dy, None, cache)[0], axis=1)
+    characters = "abcd"
+    written = "".join(characters[k] for k in x)
+    model.trace(x).explore(classes=characters, text=written).save(tmp_path / "gates.html")
+    page = visit((tmp_path / "gates.html").as_uri())
+    np.testing.assert_allclose(influence(page), expected[-40:], rtol=6e-3)
+    assert "core's backward pass" in page.text_content("#influence")
+
+
+def test_influence_without_a_backward_pass_is_computed_by_differences_and_the_page_says_so(visit, tmp_path):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(2, 9, 2)).astype(np.float32)
+    plain = onward.LSTM(2, 5, rng=1, batch_first=True)
+    optional = onward.LSTM(2, 5, rng=1, batch_first=True, clip=1e6)  # an option that changes no number
+    found = {}
+    for name, lstm in {"plain": plain, "optional": optional}.items():
+        model = onward.Sequential(lstm, onward.Linear(5, 3, rng=2), onward.Softmax())
+        model.trace(x).explore(classes=["a", "b", "c"]).save(tmp_path / f"{name}.html")
+        page = visit((tmp_path / f"{name}.html").as_uri())
+        found[name] = influence(page)
+        assert ("central differences" in page.text_content("#influence")) == (name == "optional")
+    np.testing.assert_allclose(found["optional"], found["plain"], rtol=2e-2, atol=1e-4)
+
+
+def test_the_places_that_a_unit_remembers_are_those_of_its_largest_state(visit, shakespeare):
+    model, vocabulary = shakespeare
+    c = np.abs(model.trace(vocabulary.encode(PLAYS))["1.l1.c"][:, 0, 30])
+    page = visit(link(model="shakespeare", text=TEXT, layer="1.l1", unit=30))
+    page.click("#search")
+    quotes = page.locator("#memories .quote")
+    assert quotes.count() == 6
+    assert f"{c.max():.3f}" in quotes.first.text_content()
+    character = quotes.first.locator("mark").text_content()
+    assert character == {"\n": "↵", " ": "␣"}.get(PLAYS[c.argmax()], PLAYS[c.argmax()])
+    page.fill("#unit-number", "31")  # the answer follows
+    page.press("#unit-number", "Enter")
+    largest = np.abs(model.trace(vocabulary.encode(PLAYS))["1.l1.c"][:, 0, 31]).max()
+    assert f"{largest:.3f}" in quotes.first.text_content()
 
 
 def test_gradients_vanish_in_the_untrained_rnn_and_not_in_the_lstm(visit):
     page = visit(link(model="latch"))
+    page.wait_for_selector("[data-ratio]")
     notes = {note.get_attribute("data-name"): note for note in page.locator("[data-ratio]").all()}
     ratios = {name: float(note.get_attribute("data-ratio")) for name, note in notes.items()}
     assert ratios["RNN before training"] < 1e-4 < 1e-2 < ratios["LSTM before training"]
     assert ratios["LSTM after training"] > 0.1
 
 
-def test_sampling_continues_the_text(visit):
+def test_sampling_at_temperature_0_writes_the_most_probable_characters(visit, shakespeare):
+    model, vocabulary = shakespeare
     page = visit(link(model="shakespeare", text="KING"))
+    page.locator("#temperature").evaluate("e => { e.value = 0; e.dispatchEvent(new Event('input')); }")
     page.click("#sample")
-    page.wait_for_function("document.querySelector('#text').value.length > 8")
+    page.wait_for_function("document.querySelector('#text').value.length > 10")
     page.click("#sample")
-    assert page.input_value("#text").startswith("KING")
+    written, expected = page.input_value("#text"), "KING"
+    while len(expected) < len(written):
+        expected += vocabulary.characters[model(vocabulary.encode(expected))[-1].argmax()]
+    assert written == expected
+    page.wait_for_timeout(300)
+    assert page.input_value("#text") == written  # it has stopped
+
+
+def test_temperature_spreads_what_is_sampled(visit):
+    drawn = visit().evaluate(
+        """async () => {
+            const { draw } = await import("./clock.js");
+            const counts = (temperature) => {
+              const found = [0, 0, 0];
+              for (let n = 0; n < 1000; n++) found[draw([0, 1, 2], temperature, () => (n + 0.5) / 1000)]++;
+              return found;
+            };
+            return [0, 0.5, 1, 2].map(counts);
+        }"""
+    )
+    for counts, temperature in zip(drawn[1:], (0.5, 1, 2), strict=True):
+        shares = np.exp(np.arange(3) / temperature)
+        np.testing.assert_allclose(counts, 1000 * shares / shares.sum(), atol=1)
+    assert drawn[0] == [0, 0, 1000]
+
+
+def test_play_pause_and_steps_move_through_time(visit):
+    page = visit(link(model="forecaster", step=10))
+    step = lambda: int(page.input_value("#step-number"))  # noqa: E731
+    page.click("#forward")
+    page.click("#forward")
+    page.click("#back")
+    assert step() == 11
+    page.click("#first")
+    assert step() == 1
+    page.click("#play")
+    page.wait_for_function("document.querySelector('#step-number').value > 3")
+    page.get_by_role("button", name="Pause").click()
+    stopped = step()
+    page.wait_for_timeout(400)
+    assert step() == stopped
+    page.locator("#scrub").evaluate("e => { e.value = 80; e.dispatchEvent(new Event('input')); }")
+    page.click("#play")  # from the end, it plays from the start
+    assert step() == 1
+
+
+def test_drawing_changes_the_curve_under_the_pointer(visit):
+    page = visit(link(model="forecaster"))
+    box = page.locator("canvas.draw").bounding_box()
+    before = page.text_content("#prediction")
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.99, box["y"] + 10, steps=4)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('#step-number').value === '80'")
+    assert page.text_content("#prediction") != before
+    page.wait_for_function("/_(\\d+)_\\1_\\1_\\1_\\1&?/.test(location.hash)")  # a straight line
+
+
+def test_the_forecaster_goes_on_as_python_does(visit):
+    model = onward.load(PAGE / "models/forecaster.safetensors")
+    page = visit(link(model="forecaster", signal="_".join(["0", "3000", "6000"] * 10)))
+    page.click("#sample")
+    page.wait_for_function("document.querySelector('#scrub').max > 33")
+    page.click("#sample")
+    signal = np.array([0, 0.3, 0.6] * 10, np.float32)[:, None]
+    for _ in range(int(page.get_attribute("#scrub", "max")) - 30):
+        signal = np.concatenate([signal, model(signal)[-1:]])
+    unit, step = int(page.input_value("#unit-number")), len(signal)
+    assert shown(page)["c"] == model.trace(signal)["c"][step - 1, 0, unit]
 
 
 def test_the_tour_runs_to_the_end(visit):
@@ -195,58 +334,16 @@ def test_the_tour_runs_to_the_end(visit):
     assert page.is_hidden("#tour") and page.is_hidden("#whatif-banner")
 
 
-def test_the_keyboard_alone_is_enough(visit):
-    page = visit(link(model="shakespeare", text=TEXT, unit=3, step=10))
-
-    def tab_to(selector):
-        for _ in range(60):
-            page.keyboard.press("Tab")
-            if page.evaluate(f"document.activeElement.matches('{selector}')"):
-                return
-        pytest.fail(f"Tab does not reach {selector}")
-
-    tab_to("#model")
-    tab_to("#text")
-    page.keyboard.press("Control+End")
-    page.keyboard.type("!")
-    page.wait_for_function(f"document.querySelector('#scrub').max === '{len(TEXT) + 1}'")
-    tab_to('[data-layer="1.l1"]')
-    page.keyboard.press("Enter")
-    assert "1.l1" in page.text_content("#layer-name")
-    tab_to("#maps .map")
-    page.keyboard.press("ArrowLeft")
-    assert page.input_value("#step-number") == str(len(TEXT))
-    unit = page.input_value("#unit-number")
-    page.keyboard.press("ArrowDown")
-    assert page.input_value("#unit-number") != unit
-    tab_to("#clamp")
-    page.keyboard.press("Enter")
-    assert page.is_visible("#whatif-banner")
-    tab_to("#play")
-    page.keyboard.press("Home")
-
-
 def test_a_link_keeps_the_model_text_layer_unit_and_step(visit):
     page = visit(link(model="shakespeare", text="To be\nor not", layer="1.l1", unit=17, step=4))
     page.wait_for_function("location.hash.includes('unit=17')")
     again = visit(page.evaluate("location.hash"))
     assert again.input_value("#text") == "To be\nor not"
     assert again.text_content("#unit-name").startswith("Unit 17 at step 4")
-    assert "1.l1" in again.text_content("#layer-name")
-
-
-@pytest.mark.parametrize("model", ["shakespeare", "vowels", "forecaster", "latch"])
-def test_every_control_has_a_name_in_both_themes(visit, model):
-    for scheme in ("light", "dark"):
-        page = visit(link(model=model), scheme=scheme)
-        unnamed = page.evaluate(
-            """() =>
-              [...document.querySelectorAll("button, input, select, textarea, [role=slider], [role=img]")]
-              .filter((e) => !(e.textContent.trim() || e.ariaLabel || e.labels?.length))
-              .map((e) => e.outerHTML.slice(0, 90))"""
-        )
-        assert unnamed == []
-        assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    assert "1.l1" in again.text_content("#layer-note")
+    again.evaluate("location.hash = '#model=latch&step=2&unit=3&signal=5000_0_-2500'")
+    again.wait_for_function("document.querySelector('#unit-name').textContent.startsWith('Unit 3 at step 2')")
+    again.wait_for_function("location.hash.includes('signal=5000_0_-2500')")
 
 
 def test_the_page_and_the_core_stay_small(files):
@@ -281,21 +378,37 @@ def test_a_model_that_cannot_run_in_the_page_is_shown_as_recorded_and_the_page_s
     x = np.random.default_rng(0).normal(size=(11, 1, 3)).astype(np.float32)
     trace = model.trace(x)
     trace.save(tmp_path / "gates.html")
-    page = visit((tmp_path / "gates.html").as_uri())
-    assert "recorded values" in page.text_content("#numbers")
-    assert shown(page)["f"] == trace["l0.f"][-1, 0, 0]
+    page = visit((tmp_path / "gates.html").as_uri() + link(layer="l0_reverse", unit=2, step=4))
+    assert "recorded values: the model cannot run here because it has a reverse" in page.text_content(
+        "#numbers"
+    )
+    assert page.is_hidden("#tour-start") and "recorded values only" in page.text_content("#cards")
+    values = shown(page)
+    assert values["f"] == trace["l0_reverse.f"][3, 0, 2]
+    assert values["c_prev"] == trace["l0_reverse.c"][4, 0, 2]  # the reverse direction read this step before
+    assert not page.locator(".differs").count()
 
 
 def test_the_equations_quote_the_textbook():
-    script = (PAGE / "views.js").read_text()
-    lines = [
-        line.split('["', 1)[1].split('", ')[0]
-        for line in script.splitlines()
-        if '    ["' in line or ': [["' in line
-    ]
+    script = (PAGE / "equation.js").read_text()
+    quoted = re.findall(r"""(?:gate|tanh|line:)[ (]["'](.*?)["'](?:,|\))""", script)
     textbook = {line.strip() for line in (ROOT / "src/onward/textbook.py").read_text().splitlines()}
-    quoted = [line.replace('\\"', '"') for line in lines]
-    assert len(quoted) == 11 and set(quoted) <= textbook
+    assert len(quoted) == 12 and set(quoted) <= textbook
+
+
+def test_an_equation_that_a_change_or_an_option_breaks_says_so(visit, tmp_path):
+    page = visit(link(model="latch", step=20))
+    assert page.locator(".eq").count() == 6 and not page.locator(".differs").count()
+    page.locator("#forget").evaluate("e => { e.value = 0.5; e.dispatchEvent(new Event('input')); }")
+    assert page.locator(".eq", has=page.locator(".differs")).locator("code").all_text_contents() == [
+        "f = sigmoid(Wf @ ax + bf)"
+    ]
+    model = onward.RNN(2, 4, nonlinearity="relu", rng=1)
+    x = np.random.default_rng(3).normal(size=(6, 2)).astype(np.float32)
+    model.trace(x).save(tmp_path / "gates.html")
+    unit = int(np.argmax(model(x)[0][-1]))
+    page = visit((tmp_path / "gates.html").as_uri() + link(unit=unit))
+    assert page.locator(".differs").count() == 1
 
 
 def test_answers_in_chromium_equal_those_of_this_machine(visit, files):

@@ -28,6 +28,14 @@ TYPES = {
 }  # fmt: skip
 EXAMPLES = 2  # recordings of each speaker
 SPEAKERS = 9
+MICROPHONE = {
+    "hint": "Say “a-e”: two vowels within a fifth of a second. The model names the most similar of its nine "
+    "speakers. The sound stays on this page.",
+    "about": "The page computes what the recordings contain: 12 LPC cepstrum coefficients per frame, at 10 "
+    "kHz, in frames of 25.6 ms every 6.4 ms. The documentation of the recordings does not say how "
+    "a frame was weighted, so the page uses the customary Hamming window and a pre-emphasis of "
+    "0.97.",
+}
 PLAYS = """\
 ROMEO.
 But, soft! what light through yonder window breaks?
@@ -170,7 +178,7 @@ def _vowels() -> tuple[Entry, bytes]:
             examples.append({"name": f"speaker {speaker}, recording {number}", "x": x})
     entry = {
         "id": "vowels", "title": "Vowels: who is speaking?", "kind": "signal", "features": 12,
-        "channel": "coefficient",
+        "channel": "coefficient", "microphone": MICROPHONE,
         "file": "models/vowels.safetensors", "examples": examples,
         "classes": [f"speaker {speaker}" for speaker in range(SPEAKERS)],
         "lead": "It hears 12 numbers per frame of sound. After each frame, it names one of nine speakers.",
@@ -188,7 +196,7 @@ def _forecaster() -> Entry:
         "file": "models/forecaster.safetensors", "compare": _compared("forecaster"),
         "examples": [{"name": "two waves", "x": wave.round(6)[:, None].tolist()}],
         "predicts": "Next value",
-        "lead": "It reads one value per step and predicts the next. Press Continue: it goes on by itself.",
+        "lead": "It reads one value per step and predicts the next. “Let it go on” continues the curve.",
         "about": "Model: an LSTM of 32 units, trained by Onward on waves, and an RNN for comparison.",
     }  # fmt: skip
 

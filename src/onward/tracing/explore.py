@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Entry: TypeAlias = dict[str, Any]
 
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("onward.js", "record.js", "views.js", "editor.js", "ask.js", "tour.js", "explore.js")
+SCRIPTS = tuple(sorted(path.name for path in PAGE.glob("*.js")))
 FILES = ("index.html", "explore.css", "onward.wasm", *SCRIPTS)
 MAX_EMBEDDED = 4_000_000  # bytes of a model that a single HTML file contains
 HEIGHT = 900  # pixels of the page in a notebook
@@ -81,21 +81,25 @@ def page_of(trace: Trace, row: int, classes: Sequence[str] | None, text: str | N
         raise ArgumentError(f"row={row} has no step to show")
     if text is not None and len(text) != trace.lengths[row]:
         raise ArgumentError(f"text has {len(text)} characters, but row {row} has {trace.lengths[row]} steps")
-    entry = _live(trace, row, classes, text) or _recorded(trace, row, classes, text)
+    live = _live(trace, row, classes, text)
+    entry = live if isinstance(live, dict) else _recorded(trace, row, classes, text) | {"reason": live}
     return single_file([entry])
 
 
-def _live(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Entry | None:
-    """A model that the page runs itself; None if it cannot."""
+def _live(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Entry | str:
+    """A model that the page runs itself, or the reason why it cannot."""
     model = trace.model
-    if model is None or unsupported(model):
-        return None
+    if model is None:
+        return "it is a graph of operators, or its run did not start from zero states"
+    reason = unsupported(model)
+    if reason is not None:
+        return reason
     x = trace.x[: trace.lengths[row], row]
     if x.dtype.kind in "iu" and (text is None or classes is None or any(len(name) != 1 for name in classes)):
-        return None  # without characters, integers cannot be typed
+        return "it reads integers, and explore() was called without the characters that they stand for"
     content = model_bytes(model, "".join(classes) if x.dtype.kind in "iu" and classes else None)
     if len(content) > MAX_EMBEDDED:
-        return None
+        return f"it has {len(content) / 1e6:.1f} MB, and a single file holds {MAX_EMBEDDED / 1e6:.0f} MB"
     entry: Entry = {"id": "trace", "title": "The traced model", "bytes": _base64(content)}
     if x.dtype.kind in "iu":
         return entry | {"kind": "text", "example": text}

@@ -1,4 +1,4 @@
-// What the page shows: the record of one run, live or saved, and the what-if changes applied to it.
+// The record of one run of a model: its gates, states and outputs, computed here or saved by Python.
 import { Tensor } from "./onward.js";
 
 /** A growing array of rows of `width` numbers. */
@@ -16,8 +16,9 @@ class Rows {
     data.set(more, this.data.length);
     this.data = data;
   }
+  /** A value; 0 before the first and after the last step. */
   at(t, unit) {
-    return t < 0 ? 0 : this.data[t * this.width + unit];
+    return t < 0 || t >= this.length ? 0 : this.data[t * this.width + unit];
   }
   row(t) {
     return this.data.subarray(t * this.width, (t + 1) * this.width);
@@ -27,7 +28,7 @@ class Rows {
 /** The gates, states and outputs of a run; T steps of each layer's arrays (T, H). */
 export class Record {
   constructor(layers, outputs) {
-    this.layers = layers; // [{name, type, H, arrays: {i: Rows, ...}}]
+    this.layers = layers; // [{name, type, H, reverse, arrays: {i: Rows, ...}}]
     this.outputs = outputs; // Rows (T, O)
     this.states = [];
   }
@@ -60,6 +61,7 @@ export function emptyRecord(model, outputs) {
       name: layer.prefix + suffix.slice(1),
       type: layer.type,
       H: layer.H,
+      reverse: suffix.endsWith("_reverse"),
       source: layer,
       arrays: Object.fromEntries(
         [...new Set([...layer.gates, ...(layer.type === "LSTM" ? ["c"] : []), "h", ...layer.gates.map((gate) => `${gate}_preactivation`)])].map(
@@ -100,14 +102,14 @@ export function extend(record, model, x, forget = {}) {
 /** The record of a run that Python saved. */
 export function savedRecord({ layers, outputs }) {
   const rows = ({ data, width }) => new Rows(width, floats(data));
-  const record = new Record(
+  return new Record(
     layers.map(({ arrays, ...layer }) => ({
       ...layer,
+      reverse: layer.name.endsWith("_reverse"),
       arrays: Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, rows(array)])),
     })),
     rows(outputs),
   );
-  return record;
 }
 
 export function bytes(base64) {
@@ -122,6 +124,24 @@ export function softmax(logits) {
   const peak = Math.max(...logits), powers = Array.from(logits, (value) => Math.exp(value - peak));
   const sum = powers.reduce((a, b) => a + b, 0);
   return powers.map((power) => power / sum);
+}
+
+/** The unit whose forget gate (GRU: update gate) is open most; 0 for an RNN. */
+export function longestMemory({ arrays, H }) {
+  const keep = arrays.f ?? arrays.z, sums = new Float64Array(H);
+  keep?.data.forEach((value, n) => (sums[n % H] += value));
+  return sums.indexOf(Math.max(...sums));
+}
+
+/** The values of one unit at one step; `_prev` are those of the step that the layer read before. */
+export function valuesOf(layer, t, unit) {
+  const values = {};
+  for (const [name, rows] of Object.entries(layer.arrays)) {
+    if (unit >= rows.width) continue;
+    values[name] = rows.at(t, unit);
+    values[`${name}_prev`] = rows.at(layer.reverse ? t + 1 : t - 1, unit);
+  }
+  return values;
 }
 
 /** The units in the order of their angle in the plane of the first two principal components, as in Python. */

@@ -1,38 +1,30 @@
 // The guided tour: eight steps, each of which sets the page up and explains what it shows.
-import { choose, refresh, scrollTo, state } from "./explore.js";
+import { $, scrollTo } from "./dom.js";
+import { longestMemory } from "./record.js";
+import { choose, state } from "./state.js";
+import { clamp, undo } from "./whatif.js";
 
-const $ = (id) => document.getElementById(id);
+const middle = () => choose(Math.floor(state.record.length / 2));
+const layer = () => state.record.layer(state.layer);
 
+// Each step: the title, the part of the page, the text, and what to do before it is shown.
 const STEPS = [
-  ["A network that reads", "input", "This is a real, trained network. It reads one step at a time, from left to right, and after each step it predicts what comes next. Change the input: everything follows.", () => choose(Infinity)],
-  ["The whole model", "overview", "The input passes through the layers to the output on the right. The colored pictures show each layer's hidden state over time. Blue is negative, orange is positive.", () => choose(Infinity)],
-  ["Gates", "layer", "Inside an LSTM layer, three gates between 0 and 1 control a memory: the input gate lets something in, the forget gate keeps what is there, and the output gate lets it out.", () => choose(Math.floor(state.record.length / 2))],
-  ["One unit", "unit", "Follow the numbers. The old cell state is multiplied by the forget gate; the candidate, times the input gate, is added. That sum is the new memory.", () => choose(Math.floor(state.record.length / 2), longest())],
-  ["A memory in time", "life", "This unit keeps its state for longer than any other in the layer: its forget gate stays close to 1. Play, or step through time, and watch its cell state.", () => choose(Math.floor(state.record.length / 2))],
+  ["A network that reads", "editor", "This is a real, trained network. It reads its input one step at a time, from left to right, and after each step it gives an answer. Change the input, and everything on this page follows.", () => choose(Infinity)],
+  ["The whole model", "layers", "The input passes through the layers to the output. The pictures show each layer's hidden state over time, one row per unit: blue is negative, orange is positive. The red line is the step that you look at.", () => choose(Infinity)],
+  ["Gates", "layer", "Inside an LSTM layer, three gates between 0 and 1 control a memory: the input gate lets something in, the forget gate keeps what is there, and the output gate lets it out.", middle],
+  ["One unit", "unit", "Follow the numbers. The old cell state is multiplied by the forget gate; the candidate, times the input gate, is added. That sum is the new memory.", () => choose(Math.floor(state.record.length / 2), longestMemory(layer()))],
+  ["A memory in time", "life", "This unit keeps its state for longer than any other in the layer: its forget gate stays close to 1. Play, or step through time, and watch its cell state.", middle],
   ["The equation", "equation", "There is nothing else in the cell: six short lines. Each is the line of the textbook in Onward, with the numbers of this unit and this step filled in.", () => {}],
-  ["What if it forgot?", "whatif-banner", "All forget gates of this layer are now held at 0: its cell states keep nothing of the step before. The marks in the output show the prediction from before. Under “Ask it” you can try your own changes.", () => {
-    state.clamps = state.record.layer(state.layer).type === "LSTM" && state.model ? [{ layer: state.record.layer(state.layer).name, gate: "f", unit: null, value: 0 }] : [];
-    refresh();
-  }, "overview"],
-  ["Now you", "ask", "Undone. Ask which inputs a prediction depends on, search what a unit remembers, or choose the latch above as the model to see where gradients vanish. The address of this page keeps your text, unit and step.", () => {
-    state.clamps = [];
-    refresh();
-  }],
+  ["What if it forgot?", "output", "All forget gates of this layer are now held at 0: its cell states keep nothing of the step before. The marks in the output show the prediction from before. Under “Ask it” you can try your own changes.", () => clamp(layer().name, "f", null, 0)],
+  ["Now you", "ask", "Undone. See which inputs a prediction depends on, search for what a unit remembers, and try your own “what if”. The latch, in the list of models, shows where gradients vanish. The address of this page keeps your input, unit and step.", () => {}],
 ];
 
-/** The unit of the layer whose forget gate is open most. */
-function longest() {
-  const { arrays, H } = state.record.layer(state.layer), keep = arrays.f ?? arrays.z;
-  if (!keep) return state.unit;
-  const sums = Array.from({ length: H }, (_, unit) => Array.from({ length: keep.length }, (_, t) => keep.at(t, unit)).reduce((a, b) => a + b, 0));
-  return sums.indexOf(Math.max(...sums));
-}
-
-let at = 0;
+let at = null;
 
 function go(n) {
+  if (STEPS[at]?.[0] === "What if it forgot?") undo();
   at = n;
-  const [title, section, text, act, target = section] = STEPS[n];
+  const [title, part, text, act] = STEPS[n];
   $("tour").hidden = false;
   $("tour-count").textContent = `${n + 1} of ${STEPS.length}`;
   $("tour-title").textContent = title;
@@ -40,23 +32,36 @@ function go(n) {
   $("tour-back").disabled = n === 0;
   $("tour-next").textContent = n === STEPS.length - 1 ? "Finish" : "Next";
   act();
-  scrollTo(target);
+  light(part);
+  scrollTo(part);
   $("tour-title").focus({ preventScroll: true });
 }
 
+/** Mark the part of the page that the tour explains. */
+function light(part) {
+  document.querySelector(".lit")?.classList.remove("lit");
+  if (part) $(part).classList.add("lit");
+}
+
 function end() {
+  if (STEPS[at][0] === "What if it forgot?") undo();
+  at = null;
   $("tour").hidden = true;
-  if (state.clamps.length) {
-    state.clamps = [];
-    refresh();
-  }
+  light(null);
   $("tour-start").focus({ preventScroll: true });
 }
 
-export function startTour() {
-  $("tour-next").onclick = () => (at === STEPS.length - 1 ? end() : go(at + 1));
-  $("tour-back").onclick = () => go(at - 1);
-  $("tour-end").onclick = end;
-  $("tour").onkeydown = (event) => event.key === "Escape" && end();
-  go(0);
+/** The tour is the story of a live LSTM; other models do without. */
+export function open() {
+  if (at !== null) end();
+  $("tour-start").hidden = !state.model || layer().type !== "LSTM";
+}
+
+/** Connect the controls, once. */
+export function start() {
+  $("tour-start").addEventListener("click", () => go(0));
+  $("tour-next").addEventListener("click", () => (at === STEPS.length - 1 ? end() : go(at + 1)));
+  $("tour-back").addEventListener("click", () => go(at - 1));
+  $("tour-end").addEventListener("click", end);
+  $("tour").addEventListener("keydown", (event) => event.key === "Escape" && end());
 }

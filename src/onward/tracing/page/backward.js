@@ -1,0 +1,97 @@
+// Gradients through time: how much earlier states matter to the last output, in an LSTM and an RNN side by side.
+import { $, make, svg } from "./dom.js";
+import { inOrder, paint } from "./heatmap.js";
+import { Tensor } from "./onward.js";
+import { state } from "./state.js";
+
+const MOST_STEPS = 120; // the last steps of a longer input
+const BACK = 30;        // steps whose share of the gradient is stated
+const DECADES = 5;      // powers of ten between the strongest and the palest color
+const DELAY = 200;      // milliseconds without a change before the gradients are computed
+const PLOT = { low: 176, high: 14, decades: 30 };
+
+let waiting = null;
+
+/** The link to a model that can be compared; `open` opens it. */
+let openModel = null;
+export const start = (open) => (openModel = open);
+
+export function open() {
+  if (state.compared.length) return;
+  const other = [...state.models].reverse().find(({ compare }) => compare);
+  $("gradients").replaceChildren(other
+    ? make("p", { class: "lead" }, "This comparison needs an LSTM and an RNN that learned the same task. ", make("button", { type: "button", on: { click: () => openModel(other) } }, `Open “${other.title}”`))
+    : make("p", { class: "lead" }, "This comparison needs the models that come with onward explore."));
+}
+
+export function run() {
+  if (!state.compared.length) return;
+  clearTimeout(waiting);
+  waiting = setTimeout(compare, $("gradients").children.length ? DELAY : 0);
+}
+
+/**
+ * The gradient of output 0 after the last step with respect to the state that each step hands on, as rows (T, H):
+ * c for an LSTM, otherwise h. The model is a recurrent layer and a Linear layer.
+ */
+export function stateGradients(model, x) {
+  const [layer, linear] = model.layers, { I, H } = layer, T = x.length / I;
+  const step = (t) => new Tensor(x.slice(t * I, (t + 1) * I), [1, 1, I]), states = [{}];
+  for (let t = 0; t < T; t++) states.push(layer.run(step(t), states[t]).state);
+  const first = new Float32Array(linear.O).fill(1, 0, 1);
+  const dy = linear.backward(new Tensor(first, [1, 1, linear.O])), none = new Tensor(new Float32Array(H), [1, 1, H]);
+  const data = new Float32Array(T * H), { c } = states[T];
+  let after = { dh: null, dc: null };
+  for (let t = T - 1; t > 0; t--) {
+    after = layer.backward(step(t), t === T - 1 ? dy : none, states[t], after);
+    data.set(after.dc ?? after.dh, (t - 1) * H);
+  }
+  const o = c && model.trace(new Tensor(x, [T, I])).layers[model.names[0]].o.data.slice(-H);
+  data.set(dy.data.map((value, unit) => (c ? value * o[unit] * (1 - Math.tanh(c[unit]) ** 2) : value)), (T - 1) * H);
+  return { data, length: T, width: H, at: (t, unit) => data[t * H + unit] };
+}
+
+const normsOf = ({ data, length, width }) => Array.from({ length }, (_, t) => Math.hypot(...data.subarray(t * width, (t + 1) * width)));
+
+function compare() {
+  const x = state.signal.slice(-MOST_STEPS);
+  const all = state.compared.map(({ name, model }) => {
+    const rows = stateGradients(model, x);
+    return { name, rows, norms: normsOf(rows) };
+  });
+  $("gradients").replaceChildren(
+    make("p", { class: "lead" }, "How much would the last output change if the memory of an earlier step changed? That is the gradient with respect to the state that a step hands on: h in the RNN, c in the LSTM. The core's backward pass computes it from right to left. " +
+      "In the RNN, it passes a matrix and a tanh at every step. Before training it vanishes within a few steps, so the RNN cannot learn what happened before. In the LSTM, it is multiplied by the forget gate: where that is open, the gradient passes."),
+    make("div", { class: "pair" }, ...all.map(gradientMap)),
+    make("p", { class: "note" }, `Each row is a unit, each column a step. Strong colors are the largest gradients of a picture, pale ones are ${(10 ** DECADES).toLocaleString("en")} times smaller or less.`),
+    ...plot(all));
+}
+
+function gradientMap({ name, rows, norms }) {
+  const canvas = make("canvas", { role: "img", "aria-label": `Gradients of the ${name} over time` }), most = Math.max(...rows.data.map(Math.abs)) || 1;
+  const shade = (value) => Math.sign(value) * Math.max(0, 1 + Math.log10(Math.abs(value) / most + 1e-9) / DECADES);
+  paint(canvas, { ...rows, at: (t, unit) => shade(rows.at(t, unit)) }, inOrder(rows.width), false, 1);
+  const T = norms.length, back = Math.min(BACK, T - 1), ratio = norms[T - 1 - back] / norms[T - 1];
+  return make("div", {}, make("h3", {}, name), make("div", { class: "map" }, canvas),
+    make("p", { class: "note", "data-ratio": ratio, "data-name": name }, `${back} steps back, the gradient is ${ratio.toPrecision(2)} times that of the last step.`));
+}
+
+/** The length of the gradients over time on a logarithmic scale, with its key. */
+function plot(all) {
+  const T = all[0].norms.length, positive = all.flatMap(({ norms }) => norms).filter((value) => value > 0).map(Math.log10);
+  const high = Math.max(...positive), low = Math.max(Math.min(...positive), high - PLOT.decades);
+  const y = (value) => PLOT.high + ((high - Math.max(Math.log10(value || 1e-300), low)) / (high - low || 1)) * (PLOT.low - PLOT.high);
+  const dashed = (name) => (name.endsWith("before training") ? "6 5" : null), color = (name) => (name.startsWith("RNN") ? "var(--mark)" : "var(--accent)");
+  const lines = all.map(({ name, norms }) => svg("polyline", {
+    points: norms.map((value, t) => `${((t + 0.5) / T) * 1000},${y(value)}`).join(" "), fill: "none", stroke: color(name), "stroke-width": 2.5,
+    "stroke-dasharray": dashed(name), "vector-effect": "non-scaling-stroke",
+  }));
+  const power = (exponent) => make("span", {}, "10", make("sup", {}, exponent.toFixed(0).replace("-", "−")));
+  return [
+    make("div", { class: "plot" },
+      svg("svg", { viewBox: "0 0 1000 190", role: "img", "aria-label": "The length of the gradient at each step, on a logarithmic scale", preserveAspectRatio: "none" }, ...lines),
+      make("div", { class: "axis", "aria-hidden": "true" }, power(high), power(low))),
+    make("p", { class: "note legend" }, make("span", { style: "color:var(--accent)" }, "━ LSTM"), make("span", { style: "color:var(--mark)" }, "━ RNN"),
+      all.some(({ name }) => dashed(name)) ? make("span", {}, "dashed: before training") : null, make("span", {}, "the length of the gradient over time, on a logarithmic scale")),
+  ];
+}

@@ -1,0 +1,35 @@
+// Small helpers for elements, and the form in which numbers and characters are shown.
+
+/** The element with an id. */
+export const $ = (id) => document.getElementById(id);
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, { on = {}, ...attributes }, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value === null || value === undefined) continue;
+    element.setAttribute(name, value === true ? "" : value);
+  }
+  for (const [event, listener] of Object.entries(on)) element.addEventListener(event, listener);
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** An HTML element with attributes and children; `on` holds its listeners. */
+export const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
+
+/** The same for SVG. */
+export const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+
+/** A drop-down list; the options are [value, text] pairs. */
+export const choice = (attributes, options) =>
+  make("select", attributes, ...options.map(([value, text]) => make("option", { value }, text)));
+
+export const visible = (character) => ({ "\n": "↵", "\t": "→", " ": "␣" })[character] ?? character;
+
+export const number = (value, digits = 3) =>
+  value === undefined ? "…" : (Object.is(value, -0) ? 0 : value).toFixed(digits).replace("-", "−");
+
+export const percent = (value, digits = 0) => `${(value * 100).toFixed(digits)}%`;
+
+export const scrollTo = (id) => $(id).scrollIntoView({ block: "start" });
