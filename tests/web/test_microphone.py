@@ -130,18 +130,21 @@ def test_silence_is_no_utterance_and_noise_around_a_word_is_cut_off(visit):
     assert not len(evaluated(page, find, np.zeros(10)))
     word = np.r_[np.full(3200, 0.01), np.sin(np.arange(1600)), np.full(3200, 0.01)]
     start, length = evaluated(page, find, word)
-    assert 2900 <= start <= 3200 and 4800 <= start + length <= 5100
+    click = np.r_[np.sin(np.arange(20)) * 3, np.zeros(3052)]  # loud and short: not the word
+    assert evaluated(page, find, np.r_[click, word])[1] == length
+    assert not len(evaluated(page, find, click))
+    assert abs(start - 3200) <= 64 and abs(start + length - 4800) <= 64
 
 
 def test_a_recording_is_heard_and_named(visits, speech, sequences):
     page, expected = visits(speech)("#model=vowels"), len(sequences.items[SPOKEN])
-    for _ in range(4):  # a recording may begin in the middle of the word
+    for _ in range(5):  # on a busy machine, Chromium may lose parts of the sound
         page.click("#record")
         page.wait_for_function("document.querySelector('#record-note').textContent.includes('Heard')")
         steps = int(page.get_attribute("#scrub", "max"))
-        if abs(steps - expected) <= 4:
+        if abs(steps - expected) <= 3:
             break
-    assert abs(steps - expected) <= 4
+    assert abs(steps - expected) <= 3
     assert page.text_content("#prediction").startswith(f"speaker {sequences.labels[SPOKEN]}")
 
 

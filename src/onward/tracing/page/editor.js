@@ -212,7 +212,7 @@ function voiceRecorder(replace) {
     try {
       const { samples, rate } = await microphone.record(SECONDS, () => say("Listening…"));
       const spoken = utterance(resampled(samples, rate));
-      if (!spoken) return say("Nothing loud enough was heard. Speak closer to the microphone, then press Record again.");
+      if (!spoken) return say("The page heard no voice. Press Record again, and speak close to the microphone.");
       const signal = cepstra(spoken).slice(0, MOST_STEPS * width());
       replace(signal);
       say(`Heard ${signal.length / width()} frames of sound.`);

@@ -53,14 +53,21 @@ export function cepstra(samples) {
   return rows;
 }
 
-/** The part of samples at 10 kHz around their loudest frame that is not much quieter; null if all are silent. */
+/** The part of samples at 10 kHz that has the most energy, without the quiet around it; null if nothing is said. */
 export function utterance(samples) {
-  const T = Math.floor((samples.length - FRAME) / SHIFT) + 1;
-  const amplitudes = Array.from({ length: Math.max(T, 0) }, (_, t) => Math.hypot(...samples.subarray(t * SHIFT, t * SHIFT + FRAME)) / Math.sqrt(FRAME));
+  const T = Math.max(0, Math.floor((samples.length - FRAME) / SHIFT) + 1);
+  const amplitudes = Array.from({ length: T }, (_, t) => Math.hypot(...samples.subarray(t * SHIFT, t * SHIFT + FRAME)) / Math.sqrt(FRAME));
   const most = Math.max(...amplitudes, 0);
   if (most < SILENCE) return null;
-  let first = amplitudes.indexOf(most), last = first;
-  while (amplitudes[first - 1] > DROP * most) first--;
-  while (amplitudes[last + 1] > DROP * most) last++;
-  return samples.subarray(first * SHIFT, last * SHIFT + FRAME);
+  let part = null, best = { energy: 0 };
+  amplitudes.forEach((amplitude, t) => {
+    if (amplitude <= DROP * most) return (part = null);
+    part ??= { first: t, energy: 0 };
+    part.last = t;
+    part.energy += amplitude ** 2;
+    if (part.energy > best.energy) best = part;
+  });
+  // The first frame holds the beginning in its last samples, and the last frame the end in its first ones.
+  const spoken = samples.subarray(best.first * SHIFT + FRAME - SHIFT, best.last * SHIFT + SHIFT);
+  return spoken.length < FRAME ? null : spoken;
 }
