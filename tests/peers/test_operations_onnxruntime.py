@@ -7,7 +7,9 @@ import onnx
 import onnxruntime
 import pytest
 from support import onnx_nodes
+from support.evaluate import evaluate
 
+from onward.errors import ArgumentError
 from onward.graph.node import Signature
 from onward.graph.operations import OPERATIONS
 
@@ -34,42 +36,50 @@ def integers(*numbers: int) -> Any:
     return np.array(numbers, np.int64)
 
 
-def onnxruntime_outputs(
-    operation: str, domain: str, inputs: list[Any], attributes: dict[str, Any], n: int
+def model_of(
+    operation: str, domain: str, inputs: list[Any], attributes: dict[str, Any], outputs: list[str]
 ) -> Any:
-    """The first n outputs of a node."""
+    """A model of one node; an input may be None and the name of an output empty."""
     names = [f"input_{i}" if a is not None else "" for i, a in enumerate(inputs)]
     declared = [
         onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
         for name, a in zip(names, inputs, strict=True)
         if a is not None
     ]
-    outputs = [f"output_{i}" for i in range(n)]
     node = onnx.helper.make_node(operation, names, outputs, domain=domain, **attributes)
     graph = onnx.helper.make_graph(
-        [node], "graph", declared, [onnx.ValueInfoProto(name=name) for name in outputs]
+        [node], "graph", declared, [onnx.ValueInfoProto(name=name) for name in outputs if name]
     )
     opsets = [onnx.helper.make_opsetid("", 22), onnx.helper.make_opsetid("com.microsoft", 1)]
-    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def onnxruntime_outputs(model: Any, inputs: list[Any]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    return session.run(None, {name: a for name, a in zip(names, inputs, strict=True) if a is not None})
+    feeds = [a for a in inputs if a is not None]
+    return session.run(None, dict(zip((i.name for i in session.get_inputs()), feeds, strict=True)))
+
+
+def assert_close(mine: Any, theirs: Any) -> None:
+    assert Signature.of(mine) == Signature.of(theirs)
+    if mine.dtype.kind == "f":
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=2e-6)
+    else:
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def assert_like_onnxruntime(
-    operation: str, inputs: list[Any], attributes: dict[str, Any], domain: str = "", outputs: int = 1
+    operation: str, inputs: list[Any], attributes: dict[str, Any], outputs: int = 1
 ) -> None:
-    expected = onnxruntime_outputs(operation, domain, inputs, attributes, outputs)
+    model = model_of(operation, "", inputs, attributes, [f"output_{i}" for i in range(outputs)])
     found = OPERATIONS[operation].compute(inputs, attributes)
     signatures = OPERATIONS[operation].signatures(inputs, attributes)
     assert signatures is not None
-    for mine, theirs, signature in zip(found, expected, signatures, strict=False):
-        assert Signature.of(mine) == Signature.of(theirs) == signature
-        if mine.dtype.kind == "f":
-            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=2e-6)
-        else:
-            np.testing.assert_array_equal(mine, theirs)
+    for mine, theirs, signature in zip(found, onnxruntime_outputs(model, inputs), signatures, strict=False):
+        assert Signature.of(mine) == signature
+        assert_close(mine, theirs)
 
 
 IMAGE = floats(2, 3, 8, 7)
@@ -228,7 +238,40 @@ def test_operations_of_onnx(case: Any) -> None:
 
 @pytest.mark.parametrize("case", MICROSOFT, ids=lambda case: case[0])
 def test_operations_of_onnxruntime(case: Any) -> None:
-    assert_like_onnxruntime(*case, domain="com.microsoft")
+    operation, inputs, attributes = case
+    outputs = ["y", "", "", "sum"] if operation.startswith("Skip") else ["y"]
+    model = model_of(operation, "com.microsoft", inputs, attributes, outputs)
+    graph = onnx_nodes.open_model(model)
+    expected = onnxruntime_outputs(model, inputs)
+    for found in (graph(*inputs), evaluate(graph._planner.graph, *inputs)):  # planned, and in NumPy
+        for mine, theirs in zip(found, expected, strict=True):
+            assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_quantized_results_without_zero_points_have_the_dtype_of_the_input(signed: bool) -> None:
+    x = int8(3, 5) if signed else uint8(3, 5)
+    zero = number(0, x.dtype)
+    whole, scales = [x, number(0.1), zero, number(0.01), zero], [x, number(0.1), number(0.01)]
+    model = model_of("QLinearSigmoid", "com.microsoft", whole, {}, ["y"])
+    (expected,) = onnxruntime_outputs(model, whole)
+    omitted = model_of("QLinearSigmoid", "com.microsoft", [*scales[:2], None, scales[2]], {}, ["y"])
+    assert_close(onnx_nodes.open_model(omitted)(*scales)[0], expected)  # onnxruntime crashes on it
+
+
+@pytest.mark.parametrize("opset", [12, 13])
+def test_softmax_of_quantized_arrays_joins_axes_before_opset_13(opset: int) -> None:
+    inputs = [uint8(3, 5, 7), *QUANTIZED, number(1 / 256), number(0, np.uint8)]
+    model = model_of("QLinearSoftmax", "com.microsoft", inputs, {"axis": 1, "opset": opset}, ["y"])
+    (expected,) = onnxruntime_outputs(model, inputs)
+    assert_close(onnx_nodes.open_model(model)(*inputs)[0], expected)
+
+
+def test_unknown_attributes_and_missing_inputs_name_the_node() -> None:
+    for inputs, attributes in (([floats(3, 5)], {}), ([floats(3, 5), floats(5)], {"gamma": 1})):
+        model = model_of("BiasGelu", "com.microsoft", inputs, attributes, ["y"])
+        with pytest.raises(ArgumentError, match=r"y .*do not fit BiasGelu"):
+            onnx_nodes.open_model(model)
 
 
 @pytest.mark.parametrize("order", [0, 1])

@@ -163,6 +163,15 @@ class Graph:
         """Whether the nodes follow from the signature of the inputs, for each one anew."""
         return any(node.operation == "Recorded" for node in self.nodes)
 
+    def with_defaults(self, replaced: frozenset[str] = frozenset()) -> Graph:
+        """Return a graph whose inputs with default values are constants, except those that are replaced."""
+        fixed = self.defaults - replaced
+        return self.replaced(
+            inputs=[declared for declared in self.inputs if declared.name not in fixed],
+            constants={name: array for name, array in self.constants.items() if name not in replaced},
+            defaults=frozenset(),
+        )
+
     def without_unused(self) -> Graph:
         """Return the graph without the nodes and the constants that the outputs do not depend on."""
         needed, used = set(self.outputs), []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -150,25 +150,25 @@ class Model(Layer):
             return source.general({name: np.asarray(value) for name, value in (fixed or {}).items()})
         return graph.replaced(source=None)
 
-    def _fixed(self, fixed: Mapping[str, Any]) -> tuple[Model, dict[str, Any]] | None:
-        """Return the model of the whole graph, and the inputs that it leaves to fix; None for this model.
+    def _general(self, fixed: Mapping[str, Any]) -> tuple[Model, Mapping[str, Any]]:
+        """Return the model for all sizes of the inputs, and the inputs that it leaves to fix.
 
         Code that cannot be recorded as a whole streams call by call if it keeps a state.
         """
         if not self._graph.is_recorded:
-            return None
+            return self, fixed
         try:
             model = Model(self._whole(fixed))
         except ArgumentError:
             if not self._graph.carries:
                 raise
-            return None
+            return self, fixed
         return model, {name: value for name, value in fixed.items() if name in model.inputs}
 
     def _variant(self, replaced: frozenset[str]) -> Planner:
         """Return the planner of the graph in which some defaults are inputs."""
         if replaced not in self._variants:
-            graph = _with_defaults(self._graph, replaced)
+            graph = self._graph.with_defaults(replaced)
             size = sum(array.nbytes for array in constants_of(graph))
             self._variants[replaced] = Planner(simplify(graph), weights_size=size, in_blocks=_in_blocks)
         return self._variants[replaced]
@@ -202,21 +202,19 @@ class Model(Layer):
 
         Raises ArgumentError, which names the node, if an operation needs the whole sequence.
         """
-        if (recorded := self._fixed(fixed)) is not None:
-            model, fixed = recorded
-            return model.stream(batch, carry=carry, initial=initial, time_axis=time_axis, **fixed)
-        if carry is None and time_axis is None and not fixed and not initial:
+        model, others = self._general(fixed)
+        if carry is None and time_axis is None and not others and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
-                return self.layers().stream(batch)
+                return model.layers().stream(batch)
         from ..streaming.graph_stream import GraphStream, SequenceStream
-        from .over_time.named_carries import streamed_with
+        from .over_time.named_carries import candidates_in_errors, streamed_with
         from .over_time.sequences import streamed_over_time
 
-        carry = self._named_carries(carry, initial, time_axis)
+        carry = model._named_carries(carry, initial, time_axis)
         if carry:
-            return GraphStream(streamed_with(self._graph, carry, fixed, initial or {}, batch or 1))
-        with self._candidates_in_errors():
-            streamed = streamed_over_time(self._from_zeros, time_axis, fixed, batch or 1)
+            return GraphStream(streamed_with(model._graph, carry, others, initial or {}, batch or 1))
+        with candidates_in_errors(model._graph):
+            streamed = streamed_over_time(model._from_zeros, time_axis, others, batch or 1)
         return SequenceStream(streamed, batch)
 
     def _named_carries(
@@ -228,22 +226,6 @@ class Model(Layer):
         if time_axis is not None or (not initial and self.layout and self.layout.axes.batch is not None):
             return {}
         return self.carries
-
-    @contextlib.contextmanager
-    def _candidates_in_errors(self) -> Iterator[None]:
-        """Add the inputs and outputs that may be states to the error that a graph cannot stream."""
-        try:
-            yield
-        except (ArgumentError, SignatureError) as error:
-            from .over_time.named_carries import candidate_carries
-
-            pairs = candidate_carries(self._graph)
-            if not pairs:
-                raise
-            found = "; ".join(f"{name} from {' or '.join(outputs)}" for name, outputs in pairs.items())
-            raise type(error)(
-                f"{error}. If states are inputs and outputs, name them with carry=: {found}"
-            ) from error
 
     @cached_property
     def _from_zeros(self) -> Graph:
@@ -284,7 +266,7 @@ class Model(Layer):
         """Which axes of the only input are time and the batch, or None if no recurrent layer shows it."""
         from .over_time.sequences import find_layout
 
-        graph = simplify(_with_defaults(self._from_zeros, frozenset()))
+        graph = simplify(self._from_zeros.with_defaults())
         if len(graph.inputs) != 1 or graph.inputs[0].axes is None or graph.inputs[0].dtype is None:
             return None
         with contextlib.suppress(ArgumentError):
@@ -324,25 +306,21 @@ class Model(Layer):
         The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,
         as `stream` does, and if an operation combines the rows of a batch.
         """
-        if (recorded := self._fixed(fixed)) is not None:
-            model, fixed = recorded
-            return model.pool(
-                capacity, max_capacity, carry=carry, initial=initial, time_axis=time_axis, **fixed
-            )
-        if carry is None and time_axis is None and not fixed and not initial:
+        model, others = self._general(fixed)
+        if carry is None and time_axis is None and not others and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
-                return self.layers().pool(capacity, max_capacity)
+                return model.layers().pool(capacity, max_capacity)
         from ..streaming.graph_pool import GraphPool
         from ..streaming.sequence_pool import SequencePool
-        from .over_time.named_carries import streamed_with
+        from .over_time.named_carries import candidates_in_errors, streamed_with
         from .over_time.sequences import pooled_over_time
 
-        carry = self._named_carries(carry, initial, time_axis)
+        carry = model._named_carries(carry, initial, time_axis)
         if carry:
-            streamed = streamed_with(self._graph, carry, fixed, initial or {}, 1)
+            streamed = streamed_with(model._graph, carry, others, initial or {}, 1)
             return GraphPool(streamed, capacity, max_capacity)
-        with self._candidates_in_errors():
-            streamed = pooled_over_time(self._from_zeros, time_axis, fixed)
+        with candidates_in_errors(model._graph):
+            streamed = pooled_over_time(model._from_zeros, time_axis, others)
         return SequencePool(streamed, capacity, max_capacity)
 
     def trace(  # type: ignore[override]  # a whole model may have several inputs
@@ -368,7 +346,7 @@ class Model(Layer):
             args, inputs = self._graph.structure.flatten(args, inputs)
         model = self if len(args) + len(inputs) >= len(self._names) else self._of_sequences
         replaced, _, arrays = model._checked(args, inputs)
-        return trace_graph(model, _with_defaults(model._graph, replaced), arrays, values, preactivations)
+        return trace_graph(model, model._graph.with_defaults(replaced), arrays, values, preactivations)
 
     def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
         """Return a copy with weights as "float16", or as "int8" with scales.
@@ -466,13 +444,3 @@ def _in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:
     from .over_time.whole import run_in_blocks
 
     return run_in_blocks(graph, signatures, needed, weights)
-
-
-def _with_defaults(graph: Graph, replaced: frozenset[str]) -> Graph:
-    """Return a graph whose inputs with default values are constants, except those that are replaced."""
-    fixed = graph.defaults - replaced
-    return graph.replaced(
-        inputs=[declared for declared in graph.inputs if declared.name not in fixed],
-        constants={name: array for name, array in graph.constants.items() if name not in replaced},
-        defaults=frozenset(),
-    )

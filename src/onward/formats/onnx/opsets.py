@@ -14,29 +14,15 @@ import numpy as np
 from ...errors import ArgumentError, OnwardError
 from ...graph.operations import OPERATIONS
 from ...graph.operations.recurrent import check_options
-from . import legacy, messages
+from . import legacy, messages, microsoft
 
 if TYPE_CHECKING:
     from .translate import _Scope
 
-# operators of ONNX Runtime's domain that are operations of graphs, under the same or another name
+# operators of ONNX Runtime's domain that are operations of graphs
 MICROSOFT = {
-    "BiasGelu": "BiasGelu",
-    "ConvTransposeWithDynamicPads": "",
-    "DynamicQuantizeLSTM": "DynamicQuantizeLSTM",
-    "DynamicQuantizeMatMul": "DynamicQuantizeMatMul",
-    "FastGelu": "FastGelu",
-    "FusedConv": "FusedConv",
-    "FusedGemm": "FusedGemm",
-    "FusedMatMul": "FusedMatMul",
-    "Gelu": "Gelu",
-    "LayerNormalization": "LayerNormalization",
-    "MatMulIntegerToFloat": "MatMulIntegerToFloat",
-    "QGemm": "QGemm",
-    "QuickGelu": "QuickGelu",
-    "SimplifiedLayerNormalization": "RMSNormalization",
-    "SkipLayerNormalization": "SkipLayerNormalization",
-    "SkipSimplifiedLayerNormalization": "SkipSimplifiedLayerNormalization",
+    *("DynamicQuantizeLSTM", "FusedMatMul", "Gelu", "LayerNormalization", "QLinearGlobalAveragePool"),
+    *microsoft.OPERATORS,
 }
 # The operations of graphs that are no operators of files; simplification and streams create them.
 INTERNAL = frozenset(
@@ -60,6 +46,15 @@ class Call:
     ) -> None:
         self.scope, self.node, self.version = scope, node, version
         self.operation, self.inputs, self.attributes = operation, inputs, attributes
+        self.defined: dict[int, str] = {}  # the last outputs, by place, that other nodes compute
+
+    def become(self, operation: str, *inputs: str, **attributes: Any) -> None:
+        """Call another operation, whose outputs are the first ones of the node."""
+        self.operation, self.inputs, self.attributes = operation, list(inputs), attributes
+
+    def define(self, place: int, value: str) -> None:
+        """Let a value be an output of the node."""
+        self.defined[place] = value
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
         """Add a constant to the graph."""
@@ -67,8 +62,17 @@ class Call:
 
     def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
         """Add a node in front of the call."""
-        name = self.node.name or self.node.output[0]
-        return self.scope.graph.add(operation, *inputs, name=name, source=self.node.op_type, **attributes)
+        return self.add_all(operation, *inputs, outputs=1, **attributes)[0]
+
+    def add_all(self, operation: str, *inputs: str, outputs: int, **attributes: Any) -> tuple[str, ...]:
+        """Add a node with several outputs in front of the call."""
+        own = {"name": self.node.name or self.node.output[0], "source": self.node.op_type}
+        return self.scope.graph.add_all(operation, inputs, outputs, **own, **attributes)
+
+    def softmax_of_rows(self, operation: str, x: str, axis: int) -> str:
+        """Apply a softmax over the axes from `axis` on, joined as one."""
+        y = self.add(operation, self.add("Flatten", x, axis=axis), axis=-1)
+        return self.add("Reshape", y, self.add("Shape", x))
 
     def attribute_to_input(self, name: str, place: int, dtype: Any = np.int64) -> None:
         """Turn an attribute into the input at a place; without the attribute, the input is omitted."""
@@ -107,16 +111,15 @@ def normalize(
     version: int,
     inputs: list[str],
     attributes: Mapping[str, Any],
-) -> tuple[str, list[str], dict[str, Any]] | None:
-    """Return the operation, inputs and attributes of a call, or None if no operation of graphs matches it.
+) -> Call | None:
+    """Return a call of an operation of graphs, or None if none matches the operator.
 
     Raises ArgumentError for inputs and attributes that the operator does not have.
     """
     if domain == "" and node.op_type in INTERNAL:
         return None
-    operation = {"": node.op_type, "com.microsoft": MICROSOFT.get(node.op_type, "")}.get(domain, "")
-    if not operation and domain == "com.microsoft" and node.op_type.startswith("QLinear"):
-        operation = node.op_type
+    is_known = domain == "" or (domain == "com.microsoft" and node.op_type in MICROSOFT)
+    operation = node.op_type if is_known else ""
     kept = {name: value for name, value in attributes.items() if name not in UNUSED}
     call = Call(scope, node, version if domain == "" else EVER - 1, operation, inputs, kept)
     for before, rewrite in RULES.get(operation, ()):
@@ -129,7 +132,12 @@ def normalize(
                 raise ArgumentError(f"the inputs or attributes do not fit {node.op_type}: {error}") from error
     if call.operation not in OPERATIONS and call.operation != "Constant":
         return None
-    return call.operation, call.inputs, call.attributes
+    return call
+
+
+@rule(*microsoft.OPERATORS, before=EVER)
+def _microsoft(call: Call) -> None:
+    microsoft.OPERATORS[call.operation](call, *call.inputs, **call.attributes)
 
 
 @rule("Constant", before=EVER)
@@ -167,11 +175,7 @@ def _softmax(call: Call) -> None:
     if rank is not None and axis in (rank - 1, -1):
         call.attributes["axis"] = -1
         return
-    x = call.inputs[0]
-    shape = call.add("Shape", x)
-    rows = call.add("Flatten", x, axis=axis)
-    y = call.add(call.operation, rows, axis=-1)
-    call.operation, call.inputs, call.attributes = "Reshape", [y, shape], {}
+    call.become("Identity", call.softmax_of_rows(call.operation, call.inputs[0], axis))
 
 
 @rule("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu", before=7)
@@ -333,35 +337,3 @@ def _roi_align(call: Call) -> None:
 @rule("Optional", before=EVER)
 def _optional(call: Call) -> None:
     call.attributes.pop("type", None)
-
-
-@rule("FusedConv", before=EVER)
-def _fused_conv(call: Call) -> None:
-    """A convolution, then an activation function of its result and an optional fourth input."""
-    name, numbers = call.attributes.pop("activation", ""), call.attributes.pop("activation_params", [])
-    x, W, *others = call.inputs
-    bias, added = (*others, "", "")[:2]
-    y = call.add("Conv", x, W, *([bias] if bias else []), **call.attributes)
-    if added:
-        y = call.add("Add", y, added)
-    keys = {"LeakyRelu": ["alpha"], "HardSigmoid": ["alpha", "beta"], "Elu": ["alpha"]}.get(name, [])
-    call.operation, call.inputs, call.attributes = (
-        name or "Identity",
-        [y],
-        dict(zip(keys, numbers, strict=False)),
-    )
-    if name == "Clip":
-        call.inputs = [y, *(call.constant(number, np.float32) for number in numbers)]
-
-
-@rule("FusedGemm", before=EVER)
-def _fused_gemm(call: Call) -> None:
-    """A general matrix product, then an activation function."""
-    name = call.attributes.pop("activation", "")
-    parameters = {
-        key.removeprefix("activation_"): call.attributes.pop(key)
-        for key in ("activation_alpha", "activation_beta", "activation_gamma")
-        if key in call.attributes
-    }
-    y = call.add("Gemm", *call.inputs, **call.attributes)
-    call.operation, call.inputs, call.attributes = name or "Identity", [y], parameters

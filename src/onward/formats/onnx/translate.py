@@ -112,26 +112,26 @@ class _Scope:
             if outputs is not None:
                 self._define(node, outputs)
                 return
-        own = opsets.normalize(self, node, domain, version, inputs, attributes)
-        if own is not None:
-            operation, inputs, attributes = own
+        call = opsets.normalize(self, node, domain, version, inputs, attributes)
+        if call is not None:
+            operation, inputs, attributes = call.operation, call.inputs, call.attributes
             if operation == "Constant":
                 self.names[node.output[0]] = self.graph.add_constant(attributes["value"], node.output[0])
                 return
             if operation in CAPTURING:
                 inputs, attributes = self._with_bodies(operation, inputs, attributes)
-            self._define(
-                node,
-                self.graph.add_all(
-                    operation, inputs, node.output, name=_name(node), source=_source(node), **attributes
-                ),
+            own = node.output[: min(call.defined, default=None)]
+            values = self.graph.add_all(
+                operation, inputs, own, name=_name(node), source=_source(node), **attributes
             )
+            self._define(node, values)
+            self.names |= {node.output[i]: v for i, v in call.defined.items() if i < len(node.output)}
         elif function is not None:
             self._inline(node, function, inputs, attributes)
         else:
-            call = reference.function(node, version, attributes)
+            function_call = reference.function(node, version, attributes)
             outputs = self.graph.add_all(
-                "Python", inputs, node.output, name=_name(node), source=_source(node), function=call
+                "Python", inputs, node.output, name=_name(node), source=_source(node), function=function_call
             )
             self._define(node, outputs)
 

@@ -35,12 +35,7 @@ SINCE = {
 # by the last opset; 8 is the first with functions
 IR_VERSIONS = {18: 8, 20: 9, 22: 10, 23: 11, 24: 12, 27: 13}
 LAST_IR_VERSION = 14
-MICROSOFT = {
-    *("BiasGelu", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "FastGelu", "FusedMatMul"),
-    *("MatMulIntegerToFloat", "QLinearAdd", "QLinearAveragePool", "QLinearConcat"),
-    *("QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax"),
-    *("QuickGelu", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
-}
+MICROSOFT = {"DynamicQuantizeLSTM", "FusedMatMul", "QLinearGlobalAveragePool"}
 FUNCTIONS = {operation: name for name, operation in own_functions.OPERATIONS.items()}
 ACTIVATIONS = {operation: name for name, operation in own_functions.ACTIVATIONS.items()}
 

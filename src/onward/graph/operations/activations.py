@@ -151,62 +151,22 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return x and [b.binary("multiply", x, b.map("activate", HARD_SWISH, x))]
 
 
-def _swish(x: AnyArray, alpha: float) -> Any:
-    """x sigmoid(alpha x)"""
-    if alpha == 1:
-        return activate(activations.call("silu"), x)
-    return x * activate(SIGMOID, alpha * x)
-
-
-def _add_swish(b: Builder, alpha: float, value: Value | None) -> list[View] | None:
-    if alpha == 1:
-        return add_activation(b, activations.call("silu"), value)
-    x = view(b, value)
-    if x is None:
-        return None
-    gate = b.map("activate", SIGMOID, b.binary("multiply", x, b.scalar(alpha)))
-    return [b.binary("multiply", x, gate)]
-
-
 @operation("Swish", signature=like_first, widens=True)
 def swish(x: AnyArray, *, alpha: float = 1.0) -> Any:
-    return _swish(x, alpha)
+    """x sigmoid(alpha x)"""
+    return activate(activations.call("silu"), x) if alpha == 1 else x * activate(SIGMOID, alpha * x)
 
 
 @swish.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    return _add_swish(b, node.attributes.get("alpha", 1.0), inputs[0])
-
-
-@operation("QuickGelu", signature=like_first, widens=True)
-def quick_gelu(x: AnyArray, *, alpha: float = 1.702) -> Any:
-    return _swish(x, alpha)
-
-
-@quick_gelu.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    return _add_swish(b, node.attributes.get("alpha", 1.702), inputs[0])
-
-
-@operation("BiasGelu", signature=like_first, widens=True)
-def bias_gelu(x: AnyArray, bias: AnyArray) -> Any:
-    """onnxruntime's Gelu of x + bias."""
-    return activate(activations.call("gelu"), x + bias)
-
-
-@bias_gelu.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, bias = view(b, inputs[0]), view(b, inputs[1])
-    if x is None or bias is None:
+    alpha = node.attributes.get("alpha", 1.0)
+    if alpha == 1:
+        return add_activation(b, activations.call("silu"), inputs[0])
+    x = view(b, inputs[0])
+    if x is None:
         return None
-    return [b.map("activate", activations.call("gelu"), b.binary("add", x, bias))]
-
-
-@operation("FastGelu", signature=like_first, widens=True)
-def fast_gelu(x: AnyArray, bias: AnyArray | None = None) -> Any:
-    """onnxruntime's approximation of Gelu by tanh, of x + bias."""
-    (y,) = gelu.compute([x if bias is None else x + bias], {"approximate": "tanh"})
-    return y
+    gate = b.map("activate", SIGMOID, b.binary("multiply", x, b.scalar(alpha)))
+    return [b.binary("multiply", x, gate)]
 
 
 @operation("PRelu", signature=like_first, widens=True)
@@ -257,6 +217,5 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 combining(
     "Exp", "Mish", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh", "Elu", "HardSigmoid", "LeakyRelu",
     "Selu", "Affine",
-    "ScaledTanh", "ThresholdedRelu", "Celu", "Gelu", "HardSwish", "Swish", "QuickGelu", "BiasGelu",
-    "FastGelu", "PRelu", "Shrink", "Erf",
+    "ScaledTanh", "ThresholdedRelu", "Celu", "Gelu", "HardSwish", "Swish", "PRelu", "Shrink", "Erf",
 )(elementwise)  # fmt: skip

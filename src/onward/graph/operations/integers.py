@@ -146,50 +146,6 @@ def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
     return None if zero_point is None else [_product(b, x, zero_point, W, known(b_zero))]
 
 
-@lowering("MatMulIntegerToFloat")
-def scaled_matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    A, B, a_scale, b_scale, a_zero, b_zero, bias = (*inputs, None, None, None)[:7]
-    x, scale = typed_view(b, A), view(b, a_scale)
-    zero_point = None if x is None else _zero_point(b, a_zero, x)
-    if x is None or scale is None or math.prod(scale.shape) != 1 or zero_point is None:
-        return None
-    return _scaled(b, x, scale, zero_point, B, b_scale, b_zero, bias)
-
-
-@lowering("DynamicQuantizeMatMul")
-def dynamic_matmul(
-    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
-) -> list[View] | None:
-    A, B, b_scale, b_zero, bias = (*inputs, None, None)[:5]
-    x = view(b, A)
-    if x is None:
-        return None
-    q, scale, zero_point = _quantized(b, x)
-    return _scaled(b, q, scale, zero_point, B, b_scale, b_zero, bias)
-
-
-def _scaled(
-    b: Builder,
-    x: View,
-    x_scale: View,
-    zero_point: View,
-    B: Value | None,
-    W_scale: Value | None,
-    W_zero: Value | None,
-    bias: Value | None,
-) -> list[View] | None:
-    """Multiply x by a known matrix of bytes, scale the product, and add a bias."""
-    W, scale = known(B), known(W_scale)
-    if W is None or W.ndim != 2 or scale is None or not (_is_known(W_zero) and _is_known(bias)):
-        return None
-    units = W.shape[1]
-    if not _fits(known(W_zero), units) or not _fits(scale, units):
-        return None
-    added = None if bias is None else b.constant(known(bias))
-    both = b.binary("multiply", x_scale._replace(shape=(1,), strides=(1,)), b.constant(np.ravel(scale)))
-    return [_product(b, x, zero_point, W, known(W_zero), both, added)]
-
-
 @lowering("QLinearMatMul")
 def quantized_matmul(
     b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]

@@ -5,7 +5,7 @@ NAMES = {
     "accumulation": "CumSum CumProd",
     "activations": (
         "Exp Mish Relu Sigmoid Softplus Softsign Tanh Elu HardSigmoid LeakyRelu Selu Affine ScaledTanh "
-        "ThresholdedRelu Celu Gelu HardSwish Swish QuickGelu BiasGelu FastGelu PRelu Shrink Erf"
+        "ThresholdedRelu Celu Gelu HardSwish Swish PRelu Shrink Erf"
     ),
     "attention": "Attention RotaryEmbedding",
     "blocks": "Continue Skip Align OverWindows",
@@ -32,8 +32,7 @@ NAMES = {
     ),
     "normalization": (
         "Softmax LogSoftmax BatchNormalization Standardize LayerNormalization InstanceNormalization "
-        "GroupNormalization RMSNormalization LpNormalization LRN MeanVarianceNormalization "
-        "SkipLayerNormalization SkipSimplifiedLayerNormalization"
+        "GroupNormalization RMSNormalization LpNormalization LRN MeanVarianceNormalization"
     ),
     "optional": "Optional OptionalGetElement OptionalHasElement",
     "padding": "Pad CenterCropPad PadStart PadEnd",
@@ -42,13 +41,8 @@ NAMES = {
     "products": "MatMul Gemm FusedMatMul Det Einsum",
     "quantization integers": (
         "QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger ConvInteger QLinearMatMul "
-        "QLinearConv"
+        "QLinearConv QLinearGlobalAveragePool"
     ),
-    "quantized_functions": (
-        "QGemm QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QLinearAveragePool "
-        "QLinearGlobalAveragePool QLinearConcat"
-    ),
-    "quantized_functions integers": "MatMulIntegerToFloat DynamicQuantizeMatMul",
     "quantized_products": "QuantizedMatMul QuantizedConv",
     "quantized_recurrent integers": "DynamicQuantizeLSTM",
     "random": "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",

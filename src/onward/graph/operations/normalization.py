@@ -320,55 +320,6 @@ def mean_variance_normalization(x: AnyArray, *, axes: Sequence[int] = (0, 2, 3))
     return np.asarray(centered / (np.sqrt(variance) + x.dtype.type(1e-9)))
 
 
-def _skip_signature(x: Known, *others: Known | None, **attributes: Any) -> list[Signature]:
-    statistics = Signature((*x.shape[:-1], 1), np.dtype(np.float32))
-    y = broadcast_into_first(x, *others)
-    return [y, statistics, statistics, y]
-
-
-@operation("SkipLayerNormalization", signature=_skip_signature)
-def skip_layer_normalization(
-    x: AnyArray,
-    skip: AnyArray,
-    gamma: AnyArray,
-    beta: AnyArray | None = None,
-    bias: AnyArray | None = None,
-    *,
-    epsilon: float = 1e-12,
-) -> tuple[AnyArray, ...]:
-    """onnxruntime's layer normalization of x + skip + bias over the last axis; also statistics and sum."""
-    total = x + skip if bias is None else x + skip + bias
-    y, mean, inverse = layer_normalization.compute([total, gamma, beta], {"epsilon": epsilon})
-    return y, mean, inverse, total
-
-
-@skip_layer_normalization.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    views = [view(b, value) for value in inputs]
-    x, skip, gamma, beta, bias = (*views, None, None)[:5]
-    lacks = any(v is None and value is not None for v, value in zip(views, inputs, strict=True))
-    if lacks or x is None or skip is None or any(node.outputs[1:]) or 0 in x.shape:
-        return None
-    total = b.binary("add", x, skip)
-    if bias is not None:
-        total = b.binary("add", total, bias)
-    y = b.rows("standardize", node.attributes.get("epsilon", 1e-12), total, [len(x.shape) - 1])
-    return [_affine(b, y, gamma, beta)]
-
-
-@operation("SkipSimplifiedLayerNormalization", signature=_skip_signature)
-def skip_rms_normalization(
-    x: AnyArray, skip: AnyArray, gamma: AnyArray, bias: AnyArray | None = None, *, epsilon: float = 1e-12
-) -> tuple[AnyArray, ...]:
-    """onnxruntime's RMS normalization of x + skip + bias over the last axis; also 1 / norm and the sum."""
-    total = x + skip if bias is None else x + skip + bias
-    (y,) = rms_normalization.compute([total, gamma], {"epsilon": epsilon})
-    wide = total.astype(_computed_dtype(total))
-    mean = over_rows(_mean_squares, wide, [x.ndim - 1])
-    inverse = (1 / np.sqrt(mean + wide.dtype.type(epsilon))).astype(np.float32)
-    return y, np.zeros_like(inverse), inverse, total
-
-
 def axes_from(axis: int, rank: int) -> range:
     """Return the axes of an array from one on."""
     return range(axis % rank, rank)
@@ -383,12 +334,6 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 @combining("LayerNormalization", "RMSNormalization")
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [axes_from(node.attributes.get("axis", -1), len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # as above
-
-
-@combining("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    last = [len(inputs[0].shape) - 1]  # type: ignore[union-attr]  # as above
-    return [last, last, ()]
 
 
 @combining("InstanceNormalization", "GroupNormalization")

@@ -290,6 +290,31 @@ def qlinear_conv(
     return saturate(sums.astype(np.float32) * factor, y_zero.reshape(()), y_zero.dtype)
 
 
+def _average_signature(x: Known, *others: Known | None, channels_last: int = 0) -> Signature:
+    ones = [1] * (len(x.shape) - 2)
+    shape = (x.shape[0], *ones, x.shape[-1]) if channels_last else (*x.shape[:2], *ones)
+    return Signature(shape, x.dtype)
+
+
+@operation("QLinearGlobalAveragePool", signature=_average_signature)
+def qlinear_global_average_pool(
+    x: AnyArray,
+    x_scale: AnyArray,
+    x_zero: AnyArray | None,
+    y_scale: AnyArray,
+    y_zero: AnyArray | None = None,
+    *,
+    channels_last: int = 0,
+) -> AnyArray:
+    """The mean of each channel of a quantized array, quantized."""
+    axes = tuple(range(1, x.ndim - 1) if channels_last else range(2, x.ndim))
+    zero = 0 if x_zero is None else x_zero.astype(np.int64)
+    sums = (x.astype(np.int64) - zero).sum(axes, keepdims=True)
+    count = np.float32(math.prod(x.shape[axis] for axis in axes))
+    factor = x_scale.reshape(()) / (y_scale.reshape(()) * count)
+    return saturate(sums.astype(np.float32) * factor, 0 if y_zero is None else y_zero.reshape(()), x.dtype)
+
+
 @combining("QuantizeLinear", "DequantizeLinear")
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     x, scale = inputs[:2]
@@ -305,19 +330,15 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [range(len(inputs[0].shape))]  # type: ignore[union-attr]  # x is not optional
 
 
-# The indices of both factors of quantized products; the other inputs are scales and zero points.
-PRODUCTS = {
-    "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3), "MatMulIntegerToFloat": (0, 1), "QGemm": (0, 3),
-}  # fmt: skip
+FACTORS = {"MatMulInteger": (0, 1), "QLinearMatMul": (0, 3)}  # the other inputs are scales and zero points
 
 
-@combining("MatMulInteger", "QLinearMatMul")
+@combining(*FACTORS)
 def product_combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     """Return the axes that quantized products sum over."""
     ranks = [0 if value is None else len(value.shape) for value in inputs]
     found: list[Collection[int]] = [range(rank) for rank in ranks]
-    for place, (name, last) in zip(PRODUCTS[node.operation], (("transA", -1), ("transB", -2)), strict=True):
-        axis = last if not node.attributes.get(name) else -3 - last
+    for place, axis in zip(FACTORS[node.operation], (-1, -2), strict=True):
         found[place] = [max(0, ranks[place] + axis)]
     return found
 

@@ -1,12 +1,13 @@
 """Carries that are inputs and outputs of a model already: an output of one call is an input of the next."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from ...errors import SignatureError
+from ...errors import ArgumentError, SignatureError
 from ..declared import as_declared, check_names
 from ..graph import Graph, Input
 from ..node import AnyArray, Node
@@ -148,6 +149,21 @@ def candidate_carries(graph: Graph) -> dict[str, list[str]]:
         for given in graph.inputs
     }
     return {name: outputs for name, outputs in found.items() if outputs}
+
+
+@contextlib.contextmanager
+def candidates_in_errors(graph: Graph) -> Iterator[None]:
+    """Add the inputs and outputs that may be states to the error that a graph cannot stream."""
+    try:
+        yield
+    except (ArgumentError, SignatureError) as error:
+        pairs = candidate_carries(graph)
+        if not pairs:
+            raise
+        found = "; ".join(f"{name} from {' or '.join(outputs)}" for name, outputs in pairs.items())
+        raise type(error)(
+            f"{error}. If states are inputs and outputs, name them with carry=: {found}"
+        ) from error
 
 
 def _matches(given: Input, out: Input) -> bool:

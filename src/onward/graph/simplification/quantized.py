@@ -47,57 +47,6 @@ def _quantized_product(s: Simplifier, node: Node) -> Iterator[Node]:
         yield Node("Add", (product, bias), (output,), {}, *name)
 
 
-@rewrite("QGemm")
-def _quantized_gemm(s: Simplifier, node: Node) -> Iterator[Node]:
-    A, a_scale, a_zero, B, b_scale, b_zero, C, y_scale, y_zero = (*node.inputs, "", "", "")[:9]
-    W, bias, A_factor, W_factor = (s.constants.get(name) for name in (B, C, a_scale, b_scale))
-    has_unknown_bias = bool(C) and bias is None
-    if W is None or A_factor is None or W_factor is None or has_unknown_bias or node.attributes.get("transA"):
-        yield node
-        return
-    name, output = (node.name, node.source or node.operation), node.outputs[0]
-    scale = np.asarray(np.float32(node.attributes.get("alpha", 1)) * A_factor.reshape(()) * W_factor)
-    matrix = np.ascontiguousarray(W.T) if node.attributes.get("transB") else W
-    floats = output if not y_scale else f"{output}/floats"
-    product = f"{output}/product" if C else floats
-    inputs = (A, s.constant(f"{output}/matrix", matrix), a_zero, b_zero)
-    yield Node("MatMulInteger", inputs, (f"{output}/sums",), {}, *name)
-    yield Node("Cast", (f"{output}/sums",), (f"{output}/cast",), {"to": np.dtype(np.float32)}, *name)
-    factor = s.constant(f"{output}/scale", scale.reshape(()) if scale.size == 1 else scale)
-    yield Node("Mul", (f"{output}/cast", factor), (product,), {}, *name)
-    if bias is not None:
-        scaled = s.constant(f"{output}/bias", bias.astype(np.float32) * scale)
-        yield Node("Add", (product, scaled), (floats,), {}, *name)
-    if y_scale:
-        yield Node("QuantizeLinear", (floats, y_scale, y_zero), (output,), {}, *name)
-
-
-# The operations of onnxruntime that dequantize their inputs, compute and quantize, and the number of inputs.
-QUANTIZED_FUNCTIONS = {
-    **{"QLinearAdd": ("Add", 2), "QLinearMul": ("Mul", 2), "QLinearSigmoid": ("Sigmoid", 1)},
-    **{"QLinearLeakyRelu": ("LeakyRelu", 1), "QLinearAveragePool": ("AveragePool", 1)},
-    "QLinearSoftmax": ("Softmax", 1),
-}
-
-
-@rewrite(*QUANTIZED_FUNCTIONS)
-def _quantized_function(s: Simplifier, node: Node) -> Iterator[Node]:
-    operation, count = QUANTIZED_FUNCTIONS[node.operation]
-    y_scale, y_zero = (*node.inputs[3 * count :], "")[:2]
-    joins_axes = node.attributes.get("opset", 13) < 13
-    if not y_zero or node.attributes.get("channels_last") or joins_axes:
-        yield node
-        return
-    name, output, inputs = (node.name, node.source or node.operation), node.outputs[0], []
-    for place in range(count):
-        inputs.append(f"{output}/input_{place}")
-        s.add(Node("DequantizeLinear", node.inputs[3 * place : 3 * place + 3], (inputs[-1],), {}, *name))
-    own = ("channels_last", "opset")
-    attributes = {key: value for key, value in node.attributes.items() if key not in own}
-    s.add(Node(operation, tuple(inputs), (f"{output}/floats",), attributes, *name))
-    yield Node("QuantizeLinear", (f"{output}/floats", y_scale, y_zero), (output,), {}, *name)
-
-
 class _Quantized(NamedTuple):
     """The bytes that an array was dequantized from: the names of the bytes and of their zero point."""
 
