@@ -137,12 +137,13 @@ void fused(Plan& plan, const std::vector<OperationIn>& operations, const nb::arg
 }
 
 void recurrent(Plan& plan, const nb::object& layer, const ViewIn& x, const std::optional<ViewIn>& h0,
-               const std::optional<ViewIn>& c0, const ViewIn& y, const ViewIn& h_n, const std::optional<ViewIn>& c_n) {
+               const std::optional<ViewIn>& c0, const ViewIn& y, const ViewIn& h_n, const std::optional<ViewIn>& c_n,
+               const std::optional<ViewIn>& lengths, const std::string& name) {
     const auto* const stack = std::get_if<onward::Stack<float>>(&nb::cast<const Stack&>(layer).core);
     if (!stack) throw nb::value_error("plans compute in float32");
-    const View h = optional_view(h0), c = optional_view(c0), last_c = optional_view(c_n);
+    const View h = optional_view(h0), c = optional_view(c0), last_c = optional_view(c_n), n = optional_view(lengths);
     plan.core.recurrent(*stack, view_of(x), h0 ? &h : nullptr, c0 ? &c : nullptr, view_of(y), view_of(h_n),
-                        c_n ? &last_c : nullptr);
+                        c_n ? &last_c : nullptr, lengths ? &n : nullptr, name);
     plan.weights.push_back(layer);
 }
 
@@ -239,7 +240,11 @@ void bind_plan(nb::module_& m) {
         .def("quantized_lstm", &quantized_lstm, "lstm"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
              "c_n"_a)
         .def("recurrent", &recurrent, "stack"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "y"_a, "h_n"_a,
-             "c_n"_a.none())
+             "c_n"_a.none(), "lengths"_a.none(), "name"_a)
+        .def("masked_steps", [](Plan& plan, const ViewIn& mask, const ViewIn& counted, const ViewIn& lengths,
+                                const ViewIn& sources) {
+            plan.core.masked_steps(view_of(mask), view_of(counted), view_of(lengths), view_of(sources));
+        })
         .def("run", &run, "arrays"_a, "first"_a, "last"_a,
              "Run the steps [first, last) on the arena, the constants, the inputs and the outputs.");
 }

@@ -4,9 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.lowering import run_lowered
 
 import onward
+from onward.errors import ArgumentError
 from onward.graph import Graph, Input, Model
+from onward.graph.operations.masked_recurrent import masked_recurrent
+from onward.graph.operations.recurrent import recurrent
 
 LAYERS: dict[str, Any] = {
     "rnn": lambda **k: onward.RNN(3, 7, rng=1, **k),
@@ -92,3 +96,42 @@ def test_blocks_of_a_stream_give_the_bits_of_a_call(name: str) -> None:
     stream = model.stream(batch=5)
     blocks = [stream(x_value[start:stop]) for start, stop in ((0, 1), (1, 6), (6, 9))]
     np.testing.assert_array_equal(np.concatenate(blocks), model(x_value))
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["zeros", "states"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_core_gives_the_bits_of_the_layer_where_the_mask_counts(
+    name: str, bidirectional: bool, given: bool
+) -> None:
+    layer, (x, mask) = LAYERS[name](bidirectional=bidirectional), case(9, 5)
+    rng = np.random.default_rng(4)
+    shapes = layer.state_shapes(5)
+    last = None if bidirectional or not given else rng.normal(size=(1, 5, layer.hidden_size))
+    arrays = [last, *(rng.normal(size=shape) for shape in shapes)] if given else []
+    inputs = [x, mask, *(None if a is None else a.astype(np.float32) for a in arrays)]
+    computed = run_lowered("MaskedRecurrent", inputs, {"layer": layer})
+    expected = masked_recurrent.compute(inputs, {"layer": layer})
+    for y, wanted in zip(computed or [], expected, strict=True):
+        np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_lengths_in_the_core_leave_the_bits_of_each_row(name: str, bidirectional: bool, dtype: Any) -> None:
+    layer, (x, _) = LAYERS[name](bidirectional=bidirectional), case(9, 5)
+    inputs = [x, np.array([3, 9, 0, 1, 8], dtype)]
+    computed = run_lowered("Recurrent", inputs, {"layer": layer})
+    for y, wanted in zip(computed or [], recurrent.compute(inputs, {"layer": layer}), strict=True):
+        np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("length", [-1, 10])
+def test_lengths_that_exceed_the_steps_raise_an_error_that_names_the_node(length: int) -> None:
+    layer, graph = LAYERS["lstm"](), Graph()
+    inputs = graph.add_input("x", np.float32, (9, 5, 3)), graph.add_input("n", np.int64, (5,))
+    y, *_ = graph.add_all("Recurrent", inputs, 3, name="encoder", layer=layer)
+    graph.outputs, graph.declared_outputs = (y,), (Input("y", np.dtype(np.float32)),)
+    with pytest.raises(ArgumentError, match=rf"encoder.*lengths\[4\] is {length}, expected 0 to 9"):
+        Model(graph)(case(9, 5)[0], np.array([3, 9, 0, 1, length]))

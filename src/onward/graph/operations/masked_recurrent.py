@@ -7,8 +7,10 @@ import numpy as np
 
 from ...errors import ShapeError
 from ..node import AnyArray, Expansion, Node, Signature
-from .recurrent import recurrent
-from .registry import Inputs, Known, operation
+from ..plan.builder import Builder
+from ..plan.view import View
+from .recurrent import add_recurrent, recurrent
+from .registry import Inputs, Known, operation, typed_view
 
 
 def _signature(
@@ -47,6 +49,30 @@ def unpacked(y: AnyArray, places: AnyArray, last: AnyArray | None, total: AnyArr
     if absent.any():
         steps[absent] = 0 if last is None else np.broadcast_to(last, steps.shape)[absent]
     return steps
+
+
+@masked_recurrent.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, mask, last, *initial = (typed_view(b, value) for value in (*inputs, None)[: max(3, len(inputs))])
+    layer, (T, B, _) = node.attributes["layer"], shapes[0]
+    given = zip(inputs[2:], (last, *initial), strict=False)
+    if x is None or mask is None or layer.dtype != np.float32 or T == 0:
+        return None
+    if any(value is not None and v is None for value, v in given):
+        return None
+    D, P = layer.sizes.D, layer.sizes.P
+    order, sources = b.new(T, B, dtype="int64"), b.new(T, B, D, dtype="int64")
+    lengths = b.new(B, dtype="int64")
+    b.add("masked_steps", mask, order, lengths, sources)
+    packed = b.new(T, B, x.shape[2])
+    b.add("take", b.reshaped(x, T * B, x.shape[2]), order, packed, str(node))
+    steps, final = b.new(T + 1, B, D * P), [b.new(*shape) for shape in shapes[1:]]
+    before = steps.sliced(0, T, T + 1)  # what masked steps repeat before the first one that counts
+    b.add("copy", b.scalar(0) if last is None else last, before)
+    add_recurrent(b, node, packed, initial, steps.sliced(0, 0, T), final, lengths)
+    y = b.new(T, B, D, P)
+    b.add("take", b.reshaped(steps, (T + 1) * B * D, P), sources, y, str(node))
+    return [b.reshaped(y, T, B, D * P), *final]
 
 
 def _expanded(node: Node, inputs: Inputs) -> Expansion | None:

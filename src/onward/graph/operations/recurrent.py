@@ -16,7 +16,7 @@ from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .registry import Inputs, Known, broadcast_shape, operation, view
+from .registry import Inputs, Known, broadcast_shape, operation, typed_view, view
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
@@ -65,7 +65,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     T, *_ = shapes[0]
     if x is None or layer.dtype != np.float32 or layer.batch_first:
         return None
-    if lengths is not None and not (lengths.known and (lengths.array == T).all()):
+    if lengths is not None and lengths.known and (lengths.array == T).all():
+        lengths = None
+    steps = typed_view(b, lengths)
+    if lengths is not None and (steps is None or lengths.dtype.kind != "i" or node.attributes.get("reverse")):
         return None
     states = [view(b, value) for value in (h, c)]
     if T == 0:
@@ -76,12 +79,27 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if x.strides[2] != 1 and x.shape[2] > 1:
         x = b.contiguous(x)
     y, (h_n, *cells) = b.new(*shapes[0]), [b.new(*shape) for shape in shapes[1:]]
-    h0, c0 = (v and b.contiguous(v) for v in states)
     out = y
     if node.attributes.get("reverse"):
         x, out = x.reversed(0), y.reversed(0)
-    b.add("recurrent", layer._kernel, x, h0, c0 if cells else None, out, h_n, cells[0] if cells else None)
+    add_recurrent(b, node, x, states[: 1 + len(cells)], out, [h_n, *cells], steps)
     return [y, h_n, *cells]
+
+
+def add_recurrent(
+    b: Builder,
+    node: Node,
+    x: View,
+    initial: Sequence[View | None],
+    y: View,
+    final: Sequence[View],
+    lengths: View | None = None,
+) -> None:
+    """Add the step that runs the layer of a node over x (T, B, I)."""
+    states = [None if state is None else b.contiguous(state) for state in initial]
+    (h0, c0), (h_n, c_n) = ((*each, None, None)[:2] for each in (states, final))
+    steps = None if lengths is None else b.contiguous(b.cast(lengths, "int64"))
+    b.add("recurrent", node.attributes["layer"]._kernel, x, h0, c0, y, h_n, c_n, steps, str(node))
 
 
 def _step_signature(x: Known, *states: Known, layer: Any) -> list[Signature]:
@@ -115,9 +133,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
             return None
         rows.append(b.contiguous(b.reshaped(v, 1, math.prod(v.shape[:-1]), v.shape[-1])))
     y, *final = (b.new(*rows[1].shape) for _ in rows)
-    x, h, *c = rows
-    h_n, *c_n = final
-    b.add("recurrent", layer._kernel, x, h, c[0] if c else None, y, h_n, c_n[0] if c else None)
+    add_recurrent(b, node, rows[0], rows[1:], y, final)
     return [b.reshaped(state, *shapes[0]) for state in final]
 
 
@@ -199,6 +215,15 @@ def last_step(y: AnyArray, lengths: AnyArray) -> AnyArray:
 def final_state(state: AnyArray, initial: AnyArray, lengths: AnyArray) -> AnyArray:
     """Return the final state (D, B, H) of a recurrent node, or the initial state in rows of no steps."""
     return np.where((lengths > 0)[:, None], state, initial)
+
+
+@final_state.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    state, initial, lengths = (typed_view(b, value) for value in inputs)
+    if state is None or initial is None or lengths is None or state.dtype != initial.dtype:
+        return None
+    has_steps = b.compare("less", b.scalar(0, lengths.dtype), lengths)
+    return [b.where(b.reshaped(has_steps, *has_steps.shape, 1), state, initial)]
 
 
 def new_layer(
