@@ -64,3 +64,22 @@ def zeros_of(declared: Input, sizes: Mapping[str, int]) -> AnyArray | None:
     """Return zeros of the declared shape, or None if one of its sizes is unknown."""
     axes = [sizes.get(axis) if isinstance(axis, str) else axis for axis in declared.axes or (None,)]
     return None if None in axes else np.zeros(axes, declared.dtype)  # type: ignore[arg-type]  # no axis is None
+
+
+def check_call(
+    names: Sequence[str], args: Sequence[Any], inputs: Mapping[str, Any], missing: Sequence[str]
+) -> None:
+    """Raise SignatureError for inputs of a model that are unknown, missing or passed twice."""
+    takes = f"the model takes ({', '.join(names)})"
+    if len(args) > len(names):
+        raise SignatureError(f"got {len(args)} inputs; {takes}")
+    if any(isinstance(value, dict) for value in args):
+        raise SignatureError(f"got a dict of inputs: pass them by name, as model(**inputs); {takes}")
+    twice, unknown = set(names[: len(args)]) & inputs.keys(), inputs.keys() - set(names)
+    for wrong, problem in (
+        (twice, "inputs passed twice"),
+        (unknown, "unknown inputs"),
+        (missing, "missing inputs"),
+    ):
+        if wrong:
+            raise SignatureError(f"{problem}: {', '.join(sorted(wrong))}; {takes}")

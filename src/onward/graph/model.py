@@ -16,7 +16,7 @@ from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_pair
 from ..layers.summary import table
 from . import memory
-from .declared import as_declared, open_sizes, zeros_of
+from .declared import as_declared, check_call, open_sizes, zeros_of
 from .graph import Graph
 from .inference import infer
 from .node import Signature
@@ -76,6 +76,8 @@ class Model(Layer):
         """Run the model.
 
         Arrays are converted to the dtypes that the model declares if these are of the same kind or wider.
+        A model whose only input is a batch of sequences also takes `lengths` (B,), the number of valid steps
+        in each row: outputs are those of each row without its padding, followed by zeros.
 
         Calls whose values would take more than 64 MB run in blocks along a time or batch axis, with the same
         bits and in bounded memory, if the graph permits it: no layer may run from the last step to the first
@@ -97,9 +99,22 @@ class Model(Layer):
         return dict(zip(self.outputs, self._results(args, inputs), strict=True))
 
     def _results(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+        if "lengths" in inputs and "lengths" not in self._inputs:
+            return self._with_lengths(args, **inputs)
         results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
         # if there are results, the signature has passed the checks
         return self._run_checked(args, inputs) if results is None else results
+
+    def _with_lengths(self, args: tuple[Any, ...], lengths: ArrayLike, **inputs: Any) -> tuple[Any, ...]:
+        """Run the sequences of a batch without their padding."""
+        from .over_time.lengths import run_with_lengths
+
+        if self.layout is None or len(self.inputs) != 1:
+            raise ArgumentError(
+                f"{self!r} got lengths, which only models of one input over time and a batch take"
+            )
+        _, planner, (x,) = self._checked(args, inputs)
+        return run_with_lengths(planner, self.layout, x, lengths)
 
     def _run_checked(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Check the inputs and run the planner of the variant for them."""
@@ -119,14 +134,14 @@ class Model(Layer):
         """Check the inputs; return the defaults that they replace, the planner for them, and its inputs."""
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         missing = [name for name in self._names if name not in named]
-        self._check_names(args, inputs, [name for name in missing if name not in self._initial_states])
+        check_call(self.inputs, args, inputs, [name for name in missing if name not in self._initial_states])
         replaced = self._graph.defaults.intersection(named)
         planner = self._variant(replaced)
         passed = [each for each in planner.graph.inputs if each.name in named]
         arrays = {each.name: as_declared(each, named[each.name]) for each in passed}
         sizes = open_sizes(passed, list(arrays.values()))
         zeros = {name: zeros_of(self._inputs[name], sizes) for name in missing}
-        self._check_names(args, inputs, [name for name, array in zeros.items() if array is None])
+        check_call(self.inputs, args, inputs, [name for name, array in zeros.items() if array is None])
         arrays |= zeros
         self._graph.sizes.check(
             {n: array.shape for n, array in arrays.items() if isinstance(array, np.ndarray)}
@@ -410,23 +425,6 @@ class Model(Layer):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._graph,)
-
-    def _check_names(self, args: tuple[Any, ...], inputs: dict[str, Any], missing: Sequence[str]) -> None:
-        """Raise SignatureError for inputs that are unknown, missing or passed twice."""
-        takes = f"the model takes ({', '.join(self.inputs)})"
-        if len(args) > len(self.inputs):
-            raise SignatureError(f"got {len(args)} inputs; {takes}")
-        if any(isinstance(value, dict) for value in args):
-            raise SignatureError(f"got a dict of inputs: pass them by name, as model(**inputs); {takes}")
-        positional = set(self.inputs[: len(args)])
-        twice, unknown = positional & inputs.keys(), inputs.keys() - self._inputs.keys()
-        for names, problem in (
-            (twice, "inputs passed twice"),
-            (unknown, "unknown inputs"),
-            (missing, "missing inputs"),
-        ):
-            if names:
-                raise SignatureError(f"{problem}: {', '.join(sorted(names))}; {takes}")
 
 
 def _in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:

@@ -1,0 +1,76 @@
+"""Whole models over a padded batch: each row gives the bits that it gives alone."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onward
+from onward.errors import ArgumentError, SignatureError
+from onward.graph import Graph, Input, Model
+
+FLOAT = np.dtype(np.float32)
+
+
+def recognizer(batch_first: bool) -> Model:
+    """A model of x (T, B, 5) with outputs of half as many steps, of all steps, and of each row."""
+    graph = Graph()
+    x = graph.add_input("x", FLOAT, ("batch", "time", 5) if batch_first else ("time", "batch", 5))
+    rng = np.random.default_rng(0)
+    kernel = graph.add_constant(rng.normal(size=(6, 5, 3)).astype(np.float32))
+    to_conv, from_conv = ([0, 2, 1], [2, 0, 1]) if batch_first else ([1, 2, 0], [2, 0, 1])
+    channels = graph.add("Transpose", x, perm=to_conv)
+    options = {"kernel_shape": [3], "pads": [1, 1], "strides": [2]}
+    half = graph.add("Transpose", graph.add("Conv", channels, kernel, **options), perm=from_conv)
+    layer = onward.LSTM(6, 7, bidirectional=True, rng=1)
+    y, h, _ = graph.add_all("Recurrent", (half,), 3, layer=layer)
+    steps = graph.add("Transpose", y, perm=[1, 0, 2]) if batch_first else y
+    graph.outputs = steps, graph.add("Tanh", x), h
+    graph.declared_outputs = tuple(Input(name, FLOAT) for name in ("half", "all", "h"))
+    return Model(graph)
+
+
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time first", "batch first"])
+def test_rows_of_other_lengths_do_not_see_padding(batch_first: bool) -> None:
+    model, lengths = recognizer(batch_first), [9, 4, 1, 4, 8]
+    x = np.random.default_rng(2).normal(size=(9, 5, 5)).astype(np.float32)
+    given = x.swapaxes(0, 1) if batch_first else x
+    half, whole, h = model(given, lengths=lengths)
+    if batch_first:
+        half, whole = half.swapaxes(0, 1), whole.swapaxes(0, 1)
+    assert half.shape == (5, 5, 14) and whole.shape == (9, 5, 5)
+    for row, length in enumerate(lengths):
+        alone = x[:length, row : row + 1]
+        own = model(alone.swapaxes(0, 1) if batch_first else alone)
+        own_half, own_whole = (a.swapaxes(0, 1) if batch_first else a for a in own[:2])
+        np.testing.assert_array_equal(half[: len(own_half), row], own_half[:, 0])
+        np.testing.assert_array_equal(whole[:length, row], own_whole[:, 0])
+        np.testing.assert_array_equal(h[:, row], own[2][:, 0])
+        assert not half[len(own_half) :, row].any() and not whole[length:, row].any()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"), [([1, 2], "has shape"), ([1, 2, 3, 4, 10], "expected 0 to 9")], ids=str
+)
+def test_lengths_that_do_not_match_the_batch_are_refused(lengths: Any, message: str) -> None:
+    with pytest.raises(onward.errors.OnwardError, match=message):
+        recognizer(False)(np.zeros((9, 5, 5), np.float32), lengths=lengths)
+
+
+def test_models_without_sequences_do_not_take_lengths() -> None:
+    graph = Graph()
+    pair = graph.add_input("a", FLOAT, (3,)), graph.add_input("b", FLOAT, (3,))
+    graph.outputs, graph.declared_outputs = (graph.add("Add", *pair),), (Input("y", FLOAT),)
+    with pytest.raises(ArgumentError, match="lengths, which only models of one input"):
+        Model(graph)(np.zeros(3), np.zeros(3), lengths=[1])
+
+
+def test_an_input_called_lengths_is_an_input() -> None:
+    graph = Graph()
+    x = graph.add_input("x", FLOAT, ("time", "batch", 3)), graph.add_input("lengths", np.int64, ("batch",))
+    y, *_ = graph.add_all("Recurrent", x, 3, layer=onward.LSTM(3, 2, rng=1))
+    graph.outputs, graph.declared_outputs = (y,), (Input("y", FLOAT),)
+    model = Model(graph)
+    assert not model(np.ones((4, 2, 3)), lengths=np.array([4, 1]))[1:, 1].any()
+    with pytest.raises(SignatureError, match="missing inputs: lengths"):
+        model(np.ones((4, 2, 3)))
