@@ -15,7 +15,9 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .products import multiply, split_rows
 from .registry import Inputs, Known, Value, known, operation, view
-from .sliding import Geometry, geometry, pad_view, spans, window_step, window_view
+from .sliding import WINDOW, Geometry, geometry, pad_view, spans, window_step, window_view
+
+CONVOLUTION = ("group", "kernel_shape", *WINDOW)
 
 
 def conv_geometry(x: Known, W: Known, attributes: Any) -> Geometry:
@@ -53,26 +55,18 @@ def check_bias(bias: Known | None, channels: int) -> None:
         raise ShapeError(f"the bias has shape {bias.shape}; expected ({channels},)")
 
 
-@operation("Conv", signature=conv_signature, widens=True)
+@operation("Conv", signature=conv_signature, attributes=CONVOLUTION, widens=True)
 def conv(
     x: AnyArray,
     W: AnyArray,
     bias: AnyArray | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> AnyArray:
     """y[n, m, i] = bias[m] + the sum over c and k of W[m, c, k] x[n, c, strides i + dilations k - pads]."""
-    g = conv_geometry(
-        x, W, {"auto_pad": auto_pad, "dilations": dilations, "group": group, "pads": pads, "strides": strides}
-    )
+    g = conv_geometry(x, W, attributes)
     y = np.empty((x.shape[0], W.shape[0], *g.out), x.dtype)
     if y.size:
-        filters = Filters(np.ascontiguousarray(W), bias, group)
+        filters = Filters(np.ascontiguousarray(W), bias, attributes.get("group", 1))
         y[...] = filters(pad_or_crop(x, g.sides), g.strides, [(0, 0)] * len(g.kernel), g.dilations)
     return y
 
@@ -176,32 +170,26 @@ def _transposed_signature(x: Known, W: Known, bias: Known | None = None, **attri
     return Signature((x.shape[0], W.shape[1] * attributes.get("group", 1), *out), x.dtype)
 
 
-@operation("ConvTranspose", signature=_transposed_signature, widens=True)
+@operation(
+    "ConvTranspose",
+    signature=_transposed_signature,
+    attributes=("output_padding", "output_shape", *CONVOLUTION),
+    widens=True,
+)
 def conv_transpose(
     x: AnyArray,
     W: AnyArray,
     bias: AnyArray | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    output_padding: Sequence[int] | None = None,
-    output_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> AnyArray:
     """y[n, m, strides i + dilations k - pads] sums x[n, c, i] W[c, m, k] over the channels c of m's group.
 
     x (N, C, *in), W (C, M / group, *kernel) and bias (M,), which is added to y (N, M, *out).
     """
-    options = {
-        **{"auto_pad": auto_pad, "dilations": dilations, "group": group, "output_padding": output_padding},
-        **{"output_shape": output_shape, "pads": pads, "strides": strides},
-    }
-    whole, crops = transposed_sizes(x, W, options)
+    whole, crops = transposed_sizes(x, W, attributes)
     kernel, n = W.shape[2:], W.ndim - 2
-    steps, apart = list(strides or [1] * n), list(dilations or [1] * n)
+    steps, apart = (attributes.get(name) or [1] * n for name in ("strides", "dilations"))
+    group = attributes.get("group", 1)
     channels, outputs = W.shape[0] // group, W.shape[1]
     y = np.zeros((len(x), outputs * group, *whole), x.dtype)
     for number, own_W in enumerate(np.split(W, group)):

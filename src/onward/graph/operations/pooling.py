@@ -25,9 +25,9 @@ from .reductions import (
     sum_over_time,
 )
 from .registry import Inputs, Known, combining, lowering, operation, typed_view, view
-from .sliding import Geometry, geometry, pad_view, tap_view, whole_sides, window_step, window_view
+from .sliding import WINDOW, Geometry, geometry, pad_view, tap_view, whole_sides, window_step, window_view
 
-Options = dict[str, Any]
+POOLING = ("ceil_mode", *WINDOW)
 
 
 def _windows(x: AnyArray, g: Geometry, value: Any) -> AnyArray:
@@ -46,21 +46,16 @@ def _max_signature(x: Known, **attributes: Any) -> list[Signature]:
     return [y, Signature(y.shape, np.dtype(np.int64))]
 
 
-@operation("MaxPool", signature=_max_signature, widens=True)
+@operation("MaxPool", signature=_max_signature, attributes=POOLING, widens=True)
 def max_pool(
     x: AnyArray,
     *,
     kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
     storage_order: int = 0,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> tuple[AnyArray, AnyArray]:
     """The maximum of each window, and its index in the flattened x, column-major if `storage_order` is 1."""
-    options = {"auto_pad": auto_pad, "ceil_mode": ceil_mode, "dilations": dilations, "pads": pads}
-    g = geometry(x.shape[2:], kernel_shape, options | {"strides": strides})
+    g = geometry(x.shape[2:], kernel_shape, attributes)
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     seen = _windows(x, g, lowest)
     positions = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:], order="F" if storage_order else "C")
@@ -99,55 +94,40 @@ def _window_sums(x: AnyArray, g: Geometry) -> AnyArray:
     return y
 
 
-@operation("SumPool", signature=_signature, widens=True)
+@operation("SumPool", signature=_signature, attributes=POOLING, widens=True)
 def sum_pool(
     x: AnyArray,
     *,
     kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> AnyArray:
     """The sum of each window."""
-    options = {"auto_pad": auto_pad, "ceil_mode": ceil_mode, "dilations": dilations, "pads": pads}
-    return _window_sums(x, geometry(x.shape[2:], kernel_shape, options | {"strides": strides}))
+    return _window_sums(x, geometry(x.shape[2:], kernel_shape, attributes))
 
 
-@operation("AveragePool", signature=_signature, widens=True)
+@operation("AveragePool", signature=_signature, attributes=POOLING, widens=True)
 def average_pool(
     x: AnyArray,
     *,
     kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
     count_include_pad: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> AnyArray:
     """The average of each window; padding counts only if `count_include_pad` is 1."""
-    options = {"auto_pad": auto_pad, "ceil_mode": ceil_mode, "dilations": dilations, "pads": pads}
-    g = geometry(x.shape[2:], kernel_shape, options | {"strides": strides})
+    g = geometry(x.shape[2:], kernel_shape, attributes)
     return _window_sums(x, g) / _counts(x.shape[2:], g, count_include_pad, x.dtype)
 
 
-@operation("LpPool", signature=_signature, widens=True)
+@operation("LpPool", signature=_signature, attributes=POOLING, widens=True)
 def lp_pool(
     x: AnyArray,
     *,
     kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
     p: int = 2,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> AnyArray:
     """The p-norm of each window."""
-    options = {"auto_pad": auto_pad, "ceil_mode": ceil_mode, "dilations": dilations, "pads": pads}
-    g = geometry(x.shape[2:], kernel_shape, options | {"strides": strides})
+    g = geometry(x.shape[2:], kernel_shape, attributes)
     return root(_window_sums(powers(x, p), g), p)
 
 

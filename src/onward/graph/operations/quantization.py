@@ -10,7 +10,7 @@ from ...errors import DtypeError, ShapeError
 from ...layers.conv import Filters
 from ..node import AnyArray, Node, Signature
 from .casting import cast_to
-from .convolutions import conv_geometry, conv_signature, pad_or_crop
+from .convolutions import CONVOLUTION, conv_geometry, conv_signature, pad_or_crop
 from .products import product_shape
 from .registry import Known, combining, operation, over_time
 from .windows import windows_combine, windows_over_time
@@ -201,23 +201,16 @@ def _conv_integer_signature(x: Known, W: Known, *zero_points: Known | None, **at
     return conv_signature(x, W, **attributes)._replace(dtype=INT32)
 
 
-@operation("ConvInteger", signature=_conv_integer_signature)
+@operation("ConvInteger", signature=_conv_integer_signature, attributes=CONVOLUTION)
 def conv_integer(
     x: AnyArray,
     W: AnyArray,
     x_zero: AnyArray | None = None,
     w_zero: AnyArray | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> AnyArray:
     """The convolution of x - x_zero with W - w_zero in int32."""
-    options = {"auto_pad": auto_pad, "dilations": dilations, "group": group, "pads": pads, "strides": strides}
-    return integer_convolution(x, W, x_zero, w_zero, options)
+    return integer_convolution(x, W, x_zero, w_zero, attributes)
 
 
 def _qlinear_matmul_signature(a: Known, a_scale: Known, a_zero: Known, b: Known, *rest: Known) -> Signature:
@@ -260,7 +253,7 @@ def _qlinear_conv_signature(
     return conv_signature(x, W, bias, **attributes)._replace(dtype=rest[3].dtype)
 
 
-@operation("QLinearConv", signature=_qlinear_conv_signature)
+@operation("QLinearConv", signature=_qlinear_conv_signature, attributes=CONVOLUTION)
 def qlinear_conv(
     x: AnyArray,
     x_scale: AnyArray,
@@ -271,17 +264,10 @@ def qlinear_conv(
     y_scale: AnyArray,
     y_zero: AnyArray,
     bias: AnyArray | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> AnyArray:
     """The convolution of two quantized arrays, quantized; bias is in steps of x_scale w_scale."""
-    options = {"auto_pad": auto_pad, "dilations": dilations, "group": group, "pads": pads, "strides": strides}
-    sums = integer_convolution(x, W, x_zero, w_zero, options)
+    sums = integer_convolution(x, W, x_zero, w_zero, attributes)
     per_channel = [-1, *[1] * (x.ndim - 2)]
     if bias is not None:
         sums = sums + bias.reshape(per_channel)

@@ -15,7 +15,7 @@ from ...layers.conv import Filters
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .convolutions import conv_geometry, conv_signature, filter_rows, pad_or_crop
+from .convolutions import CONVOLUTION, conv_geometry, conv_signature, filter_rows, pad_or_crop
 from .products import product_shape, product_step
 from .registry import Inputs, Known, combining, known, operation, over_time, view
 from .windows import windows_combine, windows_over_time
@@ -56,26 +56,19 @@ def _conv_signature(
     return conv_signature(x, W, bias, **attributes)
 
 
-@operation("QuantizedConv", signature=_conv_signature)
+@operation("QuantizedConv", signature=_conv_signature, attributes=CONVOLUTION)
 def quantized_conv(
     x: AnyArray,
     W: AnyArray,
     scale: AnyArray | None = None,
     bias: AnyArray | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> AnyArray:
     """The convolution of x (N, C, *in) with W (M, C / group, *kernel); int8 quantizes each window of x."""
-    options = {"auto_pad": auto_pad, "dilations": dilations, "group": group, "pads": pads, "strides": strides}
-    g = conv_geometry(x, W, options)
+    g = conv_geometry(x, W, attributes)
     y = np.empty((x.shape[0], W.shape[0], *g.out), np.float32)
     if y.size:
-        filters = Filters(W, bias, group, scale)
+        filters = Filters(W, bias, attributes.get("group", 1), scale)
         y[...] = filters(pad_or_crop(x, g.sides), g.strides, [(0, 0)] * len(g.kernel), g.dilations)
     return y
 

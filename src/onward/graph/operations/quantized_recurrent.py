@@ -15,7 +15,7 @@ from ...errors import ShapeError
 from ...layers.activation import Activation
 from ..node import AnyArray, Signature
 from .quantization import quantize_dynamically
-from .recurrent import new_layer
+from .recurrent import OPTIONS, new_layer
 from .registry import Known, operation
 
 
@@ -65,51 +65,12 @@ def _signature(
     return [Signature(shape, X.dtype) for shape in ((T, D, batch, H), (D, batch, H), (D, batch, H))]
 
 
-@operation("DynamicQuantizeLSTM", signature=_signature)
-def dynamic_quantize_lstm(
-    X: Array,
-    W: AnyArray,
-    R: AnyArray,
-    B: Array | None,
-    sequence_lens: AnyArray | None,
-    initial_h: Array | None,
-    initial_c: Array | None,
-    P: Array | None,
-    W_scale: Array,
-    W_zero_point: AnyArray,
-    R_scale: Array,
-    R_zero_point: AnyArray,
-    *,
-    activations: Sequence[str] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
-    input_forget: int = 0,
-) -> tuple[Array, ...]:
+@operation("DynamicQuantizeLSTM", signature=_signature, attributes=OPTIONS)
+def dynamic_quantize_lstm(*inputs: Any, **attributes: Any) -> tuple[Array, ...]:
     """LSTM with W (D, I, 4H) and R (D, H, 4H) in bytes, their scales and zero points (D,) or (D, 4H).
 
     clip applies to the arguments of the gates, not to C. Returns Y (T, D, B, H), Y_h and Y_c (D, B, H).
     """
-    attributes = {
-        "activations": activations, "activation_alpha": activation_alpha, "activation_beta": activation_beta,
-        "clip": clip, "direction": direction, "hidden_size": hidden_size, "input_forget": input_forget,
-    }  # fmt: skip
-    inputs = [
-        X,
-        W,
-        R,
-        B,
-        sequence_lens,
-        initial_h,
-        initial_c,
-        P,
-        W_scale,
-        W_zero_point,
-        R_scale,
-        R_zero_point,
-    ]
     return _run(inputs, attributes, is_recorded=False)[:3]
 
 

@@ -21,6 +21,10 @@ from .registry import Inputs, Known, broadcast_shape, operation, typed_view, vie
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}  # in one direction
+OPTIONS = (
+    *("activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size"),
+    "input_forget",
+)
 ACTIVATIONS = {name.lower(): meaning for name, meaning in RECURRENT.items()}  # whatever their case
 
 
@@ -150,7 +154,12 @@ def _onnx_signature(
 
 
 def _define(cell: str) -> None:
-    @operation(cell, signature=lambda *inputs, **a: _onnx_signature(cell, *inputs, **a), widens=True)
+    @operation(
+        cell,
+        signature=lambda *inputs, **a: _onnx_signature(cell, *inputs, **a),
+        attributes=(*OPTIONS, "linear_before_reset"),
+        widens=True,
+    )
     def compute(
         X: AnyArray,
         W: AnyArray,
@@ -161,28 +170,16 @@ def _define(cell: str) -> None:
         initial_c: AnyArray | None = None,
         P: AnyArray | None = None,
         *,
-        activations: Sequence[str] | None = None,
-        activation_alpha: Sequence[float] | None = None,
-        activation_beta: Sequence[float] | None = None,
-        clip: float | None = None,
-        direction: str = "forward",
-        hidden_size: int | None = None,
         layout: int = 0,
-        input_forget: int = 0,
-        linear_before_reset: int = 0,
+        **attributes: Any,
     ) -> tuple[AnyArray, ...]:
         """ONNX's operator: X (T, B, I), or (B, T, I) with layout 1, to Y (T, D, B, H), Y_h and Y_c."""
-        attributes = {
-            "activations": activations, "activation_alpha": activation_alpha, "clip": clip,
-            "activation_beta": activation_beta, "direction": direction, "hidden_size": hidden_size,
-            "input_forget": input_forget, "linear_before_reset": linear_before_reset,
-        }  # fmt: skip
         layer = new_layer(cell, attributes, W, R, B, P)
         states: list[Any] = [initial_h, initial_c][: len(layer.state_names)]
         if layout == 1:
             X = X.swapaxes(0, 1)
             states = [None if a is None else a.swapaxes(0, 1) for a in states]
-        reverse = direction == "reverse"
+        reverse = attributes.get("direction") == "reverse"
         y, *final = recurrent.compute([X, sequence_lens, *states], {"layer": layer, "reverse": reverse})
         if sequence_lens is not None:
             for state in final:

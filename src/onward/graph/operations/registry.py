@@ -70,7 +70,8 @@ class Operation:
     output shapes. `signature` returns the output signatures from the inputs (`Known`, or None if omitted) and
     the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision are computed in
     float32. If not `reads_values`, `compute` also accepts signatures, because the result depends on the
-    signatures of the inputs alone. An operation that is not pure is never folded.
+    signatures of the inputs alone. An operation that is not pure is never folded. `attributes` are the names
+    of attributes that `compute` takes as keywords (**).
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Operation:
         widens: bool = False,
         reads_values: bool = True,
         is_pure: bool = True,
+        attributes: Sequence[str] = (),
     ) -> None:
         self.name, self._compute, self._signature = name, compute, signature
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
@@ -93,10 +95,11 @@ class Operation:
         self.combines: Combines | None = None  # None: the axes are not known
         self.stream: StreamRule | None = None
         code = compute.__code__  # quicker to read than inspect.signature, for hundreds of operations
-        self._takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        self._takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS) and not attributes
         first = code.co_argcount
-        self.attributes = code.co_varnames[first : first + code.co_kwonlyargcount]
-        self._required = set(self.attributes) - (compute.__kwdefaults__ or {}).keys()
+        own = code.co_varnames[first : first + code.co_kwonlyargcount]
+        self.attributes = (*own, *attributes)
+        self._required = set(own) - (compute.__kwdefaults__ or {}).keys()
 
     def lowering(self, function: Lowering) -> Lowering:
         """Register the function that adds the steps of this operation to a plan.

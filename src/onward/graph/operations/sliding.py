@@ -7,6 +7,9 @@ from ...errors import ArgumentError, ShapeError
 from ..plan.builder import Builder
 from ..plan.view import View
 
+# The attributes of operations with windows, apart from the size of the kernel.
+WINDOW = ("auto_pad", "dilations", "pads", "strides")
+
 
 class Geometry(NamedTuple):
     """A window that slides over some axes: one number, or padding before and after, for each axis."""
