@@ -58,6 +58,8 @@ class Activation(Layer):
 class Softmax(Layer):
     """The softmax along one axis, as torch.nn.Softmax: y = exp(x - max x) / sum(exp(x - max x)).
 
+    Raises ArgumentError if dim is not an integer from -64 to 63.
+
     >>> Softmax()([[0.0, 0.0, 0.0, 0.0]])
     array([[0.25, 0.25, 0.25, 0.25]])
     """

@@ -371,7 +371,7 @@ class Layer(FamiliarNames):
             raise ArgumentError(f"{path}: {error}") from error
 
     def export_onnx(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write the model as ONNX; the options and errors are those of `onward.export_onnx`."""
+        """Write the model as ONNX. The options and the errors are those of `onward.export_onnx`."""
         from ..formats.onnx.export import export_onnx
 
         export_onnx(self, path, **options)

@@ -17,6 +17,8 @@ from .base import Layer, RunRecurrent, unknown_arguments
 class Last(Layer):
     """The last valid step of each row: y_{T-1}, or y_{length-1} with lengths; zeros if there is none.
 
+    Raises ArgumentError if batch_first is not True or False.
+
     >>> import numpy as np
     >>> Last()(np.array([[[1.0], [2.0]], [[3.0], [4.0]]]), lengths=[1, 2])  # (T, B, F)
     array([[1.],

@@ -130,6 +130,8 @@ class BatchNorm1d(BatchNorm):
 class BatchNorm2d(BatchNorm):
     """torch.nn.BatchNorm2d at inference: BatchNorm1d for x (N, C, H, W).
 
+    Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+
     >>> import numpy as np
     >>> BatchNorm2d(3)(np.ones((4, 3, 8, 8))).shape
     (4, 3, 8, 8)

@@ -118,7 +118,7 @@ class MaxPool1d(MaxPool):
 class MaxPool2d(MaxPool):
     """The maximum of each window, as torch.nn.MaxPool2d: MaxPool1d over two axes.
 
-    kernel_size, stride, padding and dilation are one integer or two.
+    kernel_size, stride, padding and dilation are one integer or two. Raises ArgumentError.
 
     >>> import numpy as np
     >>> MaxPool2d(2)(np.arange(16.0).reshape(1, 1, 4, 4)).tolist()
@@ -170,7 +170,7 @@ class AvgPool1d(AvgPool):
 class AvgPool2d(AvgPool):
     """The average of each window, as torch.nn.AvgPool2d: AvgPool1d over two axes.
 
-    kernel_size, stride and padding are one integer or two.
+    kernel_size, stride and padding are one integer or two. Raises ArgumentError.
 
     >>> import numpy as np
     >>> AvgPool2d(2)(np.arange(16.0).reshape(1, 1, 4, 4)).tolist()

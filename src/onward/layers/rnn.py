@@ -1,5 +1,7 @@
 """The recurrent layers of torch.nn: RNN, LSTM and GRU, each with its equation, gates and arguments."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike

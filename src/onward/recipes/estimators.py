@@ -190,7 +190,7 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
     classes_ : the labels, sorted
     n_features_in_ : number of features, or of columns if X is an (N, T) array
 
-    Errors are ValueErrors: those of `onward.errors`, and scikit-learn's own for X and y.
+    Raises ValueError: the classes of `onward.errors`, and scikit-learn's own for X and y.
 
     >>> rising = [list(range(start, start + T)) for start in range(5) for T in range(2, 6)]
     >>> falling = [numbers[::-1] for numbers in rising]
@@ -232,7 +232,7 @@ class SequenceRegressor(RegressorMixin, _SequenceEstimator):
 
     X and the parameters are those of `SequenceClassifier`; y is (N,), or (N, O) for O numbers per sequence.
     Inputs and targets are standardized, and the standardization is folded into the weights of `model_`, which
-    maps (T, N, F) to (N, O).
+    maps (T, N, F) to (N, O). Raises ValueError, as SequenceClassifier does.
 
     >>> rng = np.random.default_rng(0)
     >>> X = [rng.standard_normal((T, 2)) for T in rng.integers(1, 9, 200)]

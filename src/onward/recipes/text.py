@@ -23,6 +23,8 @@ BLOCK = 4096  # steps per call when scoring a text
 class Vocabulary:
     """The characters that a model knows, numbered in sorted order.
 
+    Raises ArgumentError for an empty text.
+
     >>> vocabulary = Vocabulary("banana")
     >>> vocabulary.encode("nab")
     array([2, 0, 1])
@@ -31,7 +33,7 @@ class Vocabulary:
     """
 
     def __init__(self, characters: str) -> None:
-        """characters: any text; repeated characters count once. Raises ArgumentError if it is empty."""
+        """characters: any text; repeated characters count once."""
         self.characters = "".join(sorted(set(characters)))
         self._codes = _codes(self.characters)
         if not self.characters:

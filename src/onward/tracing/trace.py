@@ -121,6 +121,7 @@ class Trace(Mapping[str, Array]):
         A model with an output per step already has these outputs. Any other model runs again on prefixes of
         the row: on all of them up to 100 steps, otherwise on 100 of them, and the steps in between repeat the
         output of the previous prefix. Prefixes too short for the model, such as for a convolution, give NaN.
+        Raises ArgumentError if there is no such row.
         """
         steps = int(self.lengths[integer("row", row, 0, len(self.lengths) - 1)])
         if self._answer is None:

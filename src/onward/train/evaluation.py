@@ -1,5 +1,7 @@
 """Evaluation: the mean loss and the accuracy of a model on data."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -6,6 +6,8 @@ dtype of y. y has one row per sequence, (B, O), or one per time step, (T, B, O).
 bits on every processor: exponentials, logarithms and sums are computed by the core.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias

@@ -1,5 +1,7 @@
 """Optimizers and gradient clipping, as in torch.optim; an optimizer's state is passed in and returned."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -74,7 +76,7 @@ class Optimizer:
                 averages[kind][name] = average
         return updated, Memory(step, averages)
 
-    def with_momentum(self, momentum: float) -> "Optimizer":
+    def with_momentum(self, momentum: float) -> Optimizer:
         """Return this optimizer with another momentum, or another beta1 for Adam and AdamW.
 
         Raises ArgumentError for an optimizer without momentum.
@@ -96,7 +98,7 @@ class Optimizer:
 class SGD(Optimizer):
     """torch.optim.SGD: v = momentum v + g; w = w - lr v, or w - lr (g + momentum v) with nesterov.
 
-    Source: Polyak 1964; Sutskever et al. 2013.
+    Raises ArgumentError for values out of range. Source: Polyak 1964; Sutskever et al. 2013.
 
     >>> SGD(0.1, momentum=0.9)
     SGD(lr=0.1, weight_decay=0.0, decay_biases=True, momentum=0.9, nesterov=False)
@@ -125,7 +127,7 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """torch.optim.RMSprop: v = alpha v + (1 - alpha) g^2; w = w - lr g / (sqrt(v) + eps).
 
-    Source: Tieleman and Hinton 2012.
+    Raises ArgumentError for values out of range. Source: Tieleman and Hinton 2012.
 
     >>> RMSprop(1e-2)
     RMSprop(lr=0.01, weight_decay=0.0, decay_biases=True, alpha=0.99, eps=1e-08)
@@ -151,7 +153,8 @@ class Adam(Optimizer):
     """torch.optim.Adam: w = w - lr m' / (sqrt(v') + eps), where m' and v' estimate the means of g and g^2.
 
     m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2 start at 0; after t steps, m' = m / (1 - b1^t) and
-    v' = v / (1 - b2^t) correct the bias of that start. Source: Kingma and Ba 2015.
+    v' = v / (1 - b2^t) correct the bias of that start. Raises ArgumentError for values out of range. Source:
+    Kingma and Ba 2015.
 
     >>> Adam(1e-2)
     Adam(lr=0.01, weight_decay=0.0, decay_biases=True, betas=(0.9, 0.999), eps=1e-08)
@@ -182,7 +185,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """torch.optim.AdamW: Adam with decoupled weight decay, w = w - lr weight_decay w before each update.
 
-    Source: Loshchilov and Hutter 2019.
+    Raises ArgumentError for values out of range. Source: Loshchilov and Hutter 2019.
 
     >>> AdamW(1e-2, weight_decay=0.1)
     AdamW(lr=0.01, weight_decay=0.1, decay_biases=True, betas=(0.9, 0.999), eps=1e-08)

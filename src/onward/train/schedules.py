@@ -53,6 +53,8 @@ class Constant:
 class StepLR(Constant):
     """torch.optim.lr_scheduler.StepLR, counted in steps: base * gamma^(step // step_size).
 
+    Raises ArgumentError for values out of range.
+
     >>> schedule = StepLR(step_size=10, gamma=0.5)
     >>> [schedule.lr(0.1, Progress(step)) for step in (0, 9, 10, 20)]
     [0.1, 0.1, 0.05, 0.025]
@@ -73,8 +75,8 @@ class StepLR(Constant):
 class CosineAnnealingLR(Constant):
     """torch.optim.lr_scheduler.CosineAnnealingLR: eta_min + (base - eta_min) (1 + cos(pi step / T_max)) / 2.
 
-    T_max: the number of steps until the rate reaches eta_min; None: all steps of the training. Source:
-    Loshchilov and Hutter 2017.
+    T_max: the number of steps until the rate reaches eta_min; None: all steps of the training. Raises
+    ArgumentError for values out of range. Source: Loshchilov and Hutter 2017.
 
     >>> schedule = CosineAnnealingLR(T_max=10)
     >>> [round(schedule.lr(0.1, Progress(step)), 4) for step in (0, 5, 10)]
@@ -103,7 +105,7 @@ class Warmup(Constant):
     """A linear increase from start_factor * base to base over `steps` steps, then another schedule.
 
     As torch.optim.lr_scheduler.LinearLR followed by the other schedule in a SequentialLR. `after` starts at
-    its first step and spans the remaining ones.
+    its first step and spans the remaining ones. Raises ArgumentError for values out of range.
 
     >>> schedule = Warmup(steps=4, start_factor=0.5)
     >>> [round(schedule.lr(0.1, Progress(step)), 4) for step in (0, 2, 4, 100)]
@@ -144,7 +146,8 @@ class OneCycleLR(Constant):
     base / div_factor / final_div_factor, both along half a cosine. Unless cycle_momentum is False, the
     momentum (beta1 for Adam) falls from max_momentum to base_momentum while the rate rises, and rises back
     while the rate falls; optimizers without momentum need cycle_momentum=False. If there is only one step, it
-    uses base, whereas PyTorch uses the final rate and learns nothing. Source: Smith and Topin 2018.
+    uses base, whereas PyTorch uses the final rate and learns nothing. Raises ArgumentError for values out of
+    range. Source: Smith and Topin 2018.
 
     >>> schedule = OneCycleLR(total_steps=10)
     >>> [round(schedule.lr(0.1, Progress(step)), 4) for step in (0, 2, 9)]
@@ -198,7 +201,8 @@ class ReduceLROnPlateau(Constant):
     """torch.optim.lr_scheduler.ReduceLROnPlateau: multiply by `factor` when validation stops improving.
 
     An epoch improves if its validation loss is below (1 - threshold) times the best so far. The rate falls
-    after more than `patience` epochs without improvement since the last improvement or reduction.
+    after more than `patience` epochs without improvement since the last improvement or reduction. Raises
+    ArgumentError for values out of range.
 
     >>> schedule = ReduceLROnPlateau(factor=0.5, patience=1)
     >>> schedule.lr(0.1, Progress(30, losses=[1.0, 0.9, 0.95, 0.92]))
