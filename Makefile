@@ -89,6 +89,10 @@ bench: $(VENV)/.installed-bench
 bench-models: $(VENV)/.installed-bench
 	$(BIN)/python bench/models.py
 
+## Run all benchmarks in half an hour and show them in the pages: CASES=DIR
+bench-all: $(VENV)/.installed-bench
+	PYTHON=$(BIN)/python bench/all.sh $(CASES)
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -105,5 +109,5 @@ clean:
 help:
 	@awk '/^## / { help = substr($$0, 4) } /^[a-z]/ && help { sub(/:.*/, ""); sub(/ .*/, ""); printf "%-13s %s\n", $$0, help; help = "" }' Makefile
 
-.PHONY: run test test-peers test-cases test-aarch64 test-windows test-wasm test-web web sanitize fuzz lint docs docs-serve bench bench-models clean help
+.PHONY: run test test-peers test-cases test-aarch64 test-windows test-wasm test-web web sanitize fuzz lint docs docs-serve bench bench-models bench-all clean help
 .SECONDARY:

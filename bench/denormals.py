@@ -6,6 +6,7 @@ python bench/denormals.py
 from dataclasses import replace
 
 import numpy as np
+import report
 from peers import GATES, Cell, Problem, interleaved, problem, run_onward
 
 
@@ -20,8 +21,8 @@ def denormal(p: Problem) -> Problem:
 
 
 def main() -> None:
-    print("| cell | ordinary, µs | denormal, µs | denormal / ordinary |")
-    print("| --- | --- | --- | --- |")
+    options = report.parser(__doc__).parse_args()
+    measured = report.Report(options)
     for kind in GATES:
         for B in (1, 64):
             ordinary = problem(Cell(kind, 100, B, 128, threads=1))
@@ -29,9 +30,10 @@ def main() -> None:
                 name: run_onward(p)[0]
                 for name, p in (("ordinary", ordinary), ("denormal", denormal(ordinary)))
             }
-            times = interleaved(calls, rounds=9, seconds=0.03)
-            cells = " | ".join(f"{microseconds:.1f}" for microseconds in times.values())
-            print(f"| {kind} T=100 B={B} H=128 | {cells} | {times['denormal'] / times['ordinary']:.2f} |")
+            times = interleaved(calls, rounds=2 if options.quick else 9, seconds=0.03)
+            measured.add(
+                "calls", cell=kind, T=100, B=B, H=128, **times, ratio=times["denormal"] / times["ordinary"]
+            )
 
 
 if __name__ == "__main__":

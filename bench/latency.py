@@ -1,22 +1,22 @@
 """Measure the latency of one step per call: single layers, stacks of an FPGA benchmark, and whole models.
 
-    python bench/latency.py                # a million calls of each
-    python bench/latency.py --quick        # 20,000
-    python bench/latency.py --cases DIR    # whole models instead: Silero's and DTLN's in DIR, and a policy
+    python bench/latency.py                # a million calls of single layers, 50,000 of stacks
+    python bench/latency.py --cases DIR    # also 20,000 blocks of whole models, those in DIR and a policy
 
 "Bytes" is the memory that Python and NumPy allocate during a call.
 """
 
-import argparse
 import sys
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import report
 from peers import Cell, Problem, onnx_model, problem
 
 import onward
@@ -26,9 +26,9 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the tests are not a
 
 SIZES = (32, 128, 256)
 CHUNK = 10_000
-# Layers, hidden size, and the mean microseconds per call that Myrtle.ai published for Vollo, on FPGAs. The
-# input is as wide as the layers, and there are 32 outputs.
-VOLLO = ((2, 128, "1.9 to 2.8"), (3, 256, "3.0 to 3.3"), (3, 480, "4.2 to 4.4"))
+# Layers, hidden size, and the mean microseconds per call that Myrtle.ai published for Vollo, on FPGAs
+# (https://vollo.myrtle.ai/25.1.2/benchmark-lstm.html). The input is as wide as the layers; 32 outputs.
+VOLLO = ((2, 128, "1.9 to 2.8"), (3, 256, "3.0 to 3.3"), (3, 480, "4.2 to 4.3"))
 
 
 def microseconds(call: Callable[[], Any], calls: int) -> np.ndarray:
@@ -91,50 +91,32 @@ def contestants(H: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def row(name: str, times: np.ndarray, size: int) -> str:
+def percentiles(times: np.ndarray) -> dict[str, float]:
     p50, p99, p999 = np.percentile(times, (50, 99, 99.9))
-    return f"| {name} | {p50:.2f} | {p99:.2f} | {p999:.2f} | {times.max():.0f} | {size} |"
+    return {"p50": p50, "p99": p99, "p99.9": p999, "max": times.max()}
 
 
-def histogram(times: np.ndarray) -> str:
-    """A histogram of the times with one bar per power of two."""
-    edges = 2.0 ** np.arange(np.floor(np.log2(times.min())), np.ceil(np.log2(times.max())) + 1)
-    counts, _ = np.histogram(times, edges)
-    lines = []
-    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
-        if count:
-            bar = "#" * int(np.ceil(50 * np.log1p(count) / np.log1p(len(times))))
-            lines.append(f"    {low:9.2f} to {high:9.2f} µs {count:9d} {bar}")
-    return "\n".join(lines)
-
-
-def single_calls(calls: int) -> None:
-    print("Single calls of an LSTM, I = H, float32, one thread, µs:\n")
-    print("| H, call | p50 | p99 | p99.9 | max | bytes |\n|---|---|---|---|---|---|")
-    histograms = []
+def single_calls(measured: report.Report, calls: int) -> None:
+    """Single calls of an LSTM, I = H, float32, on one thread."""
     for H in SIZES:
         for name, call in contestants(H).items():
             size = allocated(call)
             microseconds(call, 1000)
-            times = microseconds(call, calls)
-            print(row(f"{H}, {name}", times, size), flush=True)
-            if name == "stream(x)":
-                histograms.append(f"  H = {H}, stream(x), logarithmic bars:\n{histogram(times)}")
-    print("\n" + "\n\n".join(histograms))
+            measured.add("calls", H=H, call=name, **percentiles(microseconds(call, calls)), bytes=size)
 
 
-def stacks(calls: int) -> None:
-    print("\nLSTM stacks with 32 outputs, one step per call from Python, one thread, mean µs per call:\n")
-    print("| layers | float32 | int8 | Vollo, published |\n|---|---|---|---|")
+def stacks(measured: report.Report, calls: int) -> None:
+    """LSTM stacks with 32 outputs, one step per call, on one thread: the mean time of a call."""
     for layers, H, published in VOLLO:
         net = onward.Sequential(onward.LSTM(H, H, layers, rng=0), onward.Linear(H, 32, rng=1))
         x = np.random.default_rng(0).standard_normal(H).astype(np.float32)
-        means = []
-        for model in (net, net.quantize("int8")) if hasattr(net, "quantize") else (net,):
+        means = {}
+        for precision, model in (("float32", net), ("int8", net.quantize("int8"))):
             stream = model.stream()
-            microseconds(lambda: stream(x), 1000)  # noqa: B023  # called at once
-            means.append(f"{microseconds(lambda: stream(x), max(1, calls // 20)).mean():.1f}")  # noqa: B023
-        print(f"| {layers} x {H} | {means[0]} | {(means[1:] or ['-'])[0]} | {published} |", flush=True)
+            step = partial(stream, x)
+            microseconds(step, 1000)
+            means[precision] = microseconds(step, calls).mean()
+        measured.add("stacks", layers=layers, H=H, **means, vollo=published)
 
 
 class Whole(NamedTuple):
@@ -195,10 +177,8 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
 
-def blocks(cases: Path, calls: int) -> None:
-    print("\nOne block of a whole model, float32, one thread, µs:\n")
-    print("| model, call | p50 | p99 | p99.9 | max | bytes | p50 / onnxruntime | memory, kB |")
-    print("|---|---|---|---|---|---|---|---|")
+def blocks(measured: report.Report, cases: Path, calls: int) -> None:
+    """One block of a whole model per call, float32, on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         for model in whole_models(cases, Path(folder)):
             contestants = whole_call(model)
@@ -214,24 +194,22 @@ def blocks(cases: Path, calls: int) -> None:
                     grown[name] += resident() - before
             joined = {name: np.concatenate(parts) for name, parts in times.items()}
             theirs = np.median(joined["onnxruntime"])
-            for name, measured in joined.items():
-                ratio = np.median(measured) / theirs
-                line = row(f"{model.name}, {name}", measured, sizes[name])
-                print(f"{line} {ratio:.2f} | {grown[name]:+d} |", flush=True)
+            for name, each in joined.items():
+                found = {**percentiles(each), "bytes": sizes[name], "grown_kB": grown[name]}
+                ratio = {} if name == "onnxruntime" else {"ratio": np.median(each) / theirs}
+                measured.add("blocks", model=model.name, call=name, **found, **ratio)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="20,000 calls instead of a million")
+    parser = report.parser(__doc__)
     parser.add_argument("--cases", type=Path, help="a folder with silero_v6, silero_vad and dtln")
-    arguments = parser.parse_args()
-    calls = 20_000 if arguments.quick else 1_000_000
+    options = parser.parse_args()
+    measured = report.Report(options, ["onnxruntime"])
     onward.set_num_threads(1)
-    if arguments.cases is not None:
-        blocks(arguments.cases, calls)
-        return
-    single_calls(calls)
-    stacks(calls)
+    single_calls(measured, 20_000 if options.quick else 1_000_000)
+    stacks(measured, 1_000 if options.quick else 50_000)
+    if options.cases is not None:
+        blocks(measured, options.cases, 1_000 if options.quick else 20_000)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Measure time and peak memory from a file to the first output, in Onward and in the framework of the file.
 
-Each run is a new process and includes the imports. Prints the medians of `--repeats N` alternating runs.
+Each run is a new process and includes the imports. The medians of three alternating runs are reported.
 `--cases DIR` also measures published models, in one directory each.
 
 python bench/load.py --cases DIR
 """
 
-import argparse
 import itertools
 import json
 import statistics
@@ -15,9 +14,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import report
 
 T = 50
 SIZES = {"LSTM, 128": (128, 128, 1), "LSTM, 1024 x 3": (1024, 1024, 3)}  # input_size, hidden_size, num_layers
@@ -49,6 +49,7 @@ class Row(NamedTuple):
 
 
 PARTS = "import onward; y, _ = onward.load(path)[''](x)"
+SCRIPT = "import onward; y, *_ = onward.load(path)(x)"
 TORCH = {  # the kinds of files that this script writes, and the code that PyTorch runs
     "state_dict.pt": "import torch; model = torch.nn.LSTM(I, H, L); model.load_state_dict(torch.load(path))\n"
     "with torch.no_grad(): y, _ = model(torch.from_numpy(x))",
@@ -93,13 +94,11 @@ CASES = {  # for each file: the model, its input, and the code that Onward and t
         "net.load_weights(path); y = tf_keras.Model(ids, b)(x)",
     ),
     "silero_vad/silero_vad.jit": (
-        "only the LSTM, 128; PyTorch",
-        "x = np.load({inputs!r})['lstm_x']",
-        "import onward; y, _ = onward.load(path)['_model.decoder.rnn'](x)",
-        "import torch; rnn = torch.jit.load(path)._model.decoder.rnn; cell = torch.nn.LSTMCell(128, 128)\n"
-        "cell.load_state_dict(rnn.state_dict()); y, state = [], None\n"
-        "with torch.no_grad():\n"
-        "    for step in torch.from_numpy(x): state = cell(step, state); y.append(state[0])",
+        "convolutions, LSTM, 128; PyTorch",
+        "x = np.load({inputs!r})['audio_16k'][None, :512]",
+        "import onward; y = onward.load(path)(x, 16000)[0]",
+        "import torch; model = torch.jit.load(path)\n"
+        "with torch.no_grad(): y = model(torch.from_numpy(x), 16000)",
     ),
     "beatnet/model_1_weights.pt": (
         "LSTM, 150 x 2; PyTorch",
@@ -133,7 +132,7 @@ def written(folder: Path) -> Iterator[Row]:
             path = folder / kind
             write(kind, size, path)
             x = f"I, H, L = {size}; x = np.ones(({T}, 1, I), np.float32)"
-            yield Row(path, name, x, PARTS, program)
+            yield Row(path, name, x, SCRIPT if kind == "script.pt" else PARTS, program)
 
 
 def write(kind: str, size: tuple[int, int, int], path: Path) -> None:
@@ -170,33 +169,34 @@ def probe(row: Row, program: str) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = report.parser(__doc__)
     parser.add_argument("--cases", type=Path, help="the directory of published models")
     parser.add_argument("--only", default="", help="measure files whose name contains this")
     options = parser.parse_args()
-    columns = "Onward, s | framework, s | framework / Onward | Onward, peak MB | framework, peak MB"
-    print(f"| file | model | MB | {columns} |")
-    print("| --- " * 8 + "|")
+    measured = report.Report(options, ["torch", "onnxruntime", "keras", "tf_keras"])
     with tempfile.TemporaryDirectory() as folder:
         rows = [] if options.cases is None else trained(options.cases)
         for row in itertools.chain(rows, written(Path(folder))):  # one at a time: files are overwritten
             if options.only in row.file.name:
-                measure(row, options.repeats)
+                measured.add("files", **measure(row, 1 if options.quick else 3))
 
 
-def measure(row: Row, repeats: int) -> None:
+def measure(row: Row, repeats: int) -> dict[str, Any]:
     runs = [[probe(row, program) for program in (row.onward, row.framework)] for _ in range(repeats)]
     (mine, my_peak, my_sum), (theirs, their_peak, their_sum) = (
         [statistics.median(values) for values in zip(*side, strict=True)] for side in zip(*runs, strict=True)
     )
     np.testing.assert_allclose(my_sum, their_sum, rtol=1e-4)
-    size = row.file.stat().st_size / 1e6
-    print(
-        f"| {row.file.name} | {row.model} | {size:.1f} | {mine:.3f} | {theirs:.3f} | "
-        f"{theirs / mine:.1f} | {my_peak / 1e6:.0f} | {their_peak / 1e6:.0f} |",
-        flush=True,
-    )
+    megabytes = {"onward_MB": my_peak / 1e6, "framework_MB": their_peak / 1e6}
+    return {
+        "file": row.file.name,
+        "model": row.model,
+        "size_MB": row.file.stat().st_size / 1e6,
+        "onward": mine,
+        "framework": theirs,
+        "ratio": theirs / mine,
+        **megabytes,
+    }
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
     python bench/models.py                      # typical production models with random weights
     python bench/models.py --cases DIR          # also the trained models in a folder
-    python bench/models.py --out DIR            # also writes models.json and models.png to DIR
     python bench/models.py --pt2                # also the generated models from .pt2
     python bench/models.py --overhead           # the overhead of a call and of a step
     python bench/models.py --first              # from the start of a process to the first output
@@ -12,19 +11,15 @@ timing. The calls are interleaved in one process, and the medians are reported. 
 that it cannot convert. Needs onward[bench].
 """
 
-import argparse
 import contextlib
 import itertools
-import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +27,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import openvino
+import report
 import torch
 from onnxruntime import quantization
 
@@ -40,11 +36,9 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support import modules  # the tests are not a package
 
 import onward
-from onward import _core
 
 # A deep LSTM, an LSTM after convolutions, one step of an LSTM, and convolutions alone.
 QUANTIZED = ("acoustic model", "text reader", "policy", "keyword spotter")
-SECONDS = 0.6  # for each model and framework
 PEERS = ("onnxruntime", "openvino", "torch")
 
 
@@ -160,11 +154,11 @@ def contestants(model: Model, threads: int) -> dict[str, Callable[[], Any]]:
     return calls
 
 
-def medians(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Time the interleaved calls and return the median of each in microseconds."""
+def medians(calls: dict[str, Callable[[], Any]], seconds: float = 0.6) -> dict[str, float]:
+    """Time the interleaved calls, each for some seconds, and return the median of each in microseconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     start = time.perf_counter()
-    while time.perf_counter() - start < SECONDS * len(calls) or len(times["onward"]) < 5:
+    while time.perf_counter() - start < seconds * len(calls) or len(times["onward"]) < 5:
         for name, call in calls.items():
             before = time.perf_counter()
             call()
@@ -172,25 +166,7 @@ def medians(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
     return {name: statistics.median(values) * 1e6 for name, values in times.items()}
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Plot the speedup of each model over its fastest peer."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 0.3 * len(rows) + 0.8), layout="constrained")
-    names, ratios = [row["model"] for row in rows], [row["ratio"] for row in rows]
-    bars = axes.barh(names, ratios, color=["tab:blue" if ratio >= 1 else "tab:gray" for ratio in ratios])
-    axes.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=3)
-    axes.axvline(1, color="gray", linewidth=1, linestyle="--")
-    axes.set(xlabel="speedup over the fastest peer, one thread", xlim=(0, max(ratios) * 1.12))
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
-
-
-def overhead(folder: Path) -> None:
+def overhead(measured: report.Report, folder: Path) -> None:
     """Time graphs of N negations of one number, whose arithmetic takes almost no time."""
     for count in (1, 50, 200):
         names = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
@@ -202,7 +178,7 @@ def overhead(folder: Path) -> None:
         onnx.save(model, folder / "chain.onnx")
         ours, x = onward.load(folder / "chain.onnx"), np.ones(1, np.float32)
         took = medians({"onward": lambda ours=ours, x=x: ours(x)})["onward"]
-        print(f"{count:4} operations: {took:.2f} µs, {took / count:.3f} µs per operation")
+        measured.add("overhead", operations=count, onward=took, per_operation=took / count)
 
 
 FIRST = {
@@ -212,12 +188,12 @@ FIRST = {
 }
 
 
-def first_outputs(models: Iterable[Model], folder: Path) -> None:
+def first_outputs(measured: report.Report, models: Iterable[Model], folder: Path, rounds: int) -> None:
     """Time fresh processes that import a framework, open a file and compute the first output."""
     for model in models:
         np.savez(folder / "inputs.npz", **model.inputs)
         times: dict[str, list[float]] = {name: [] for name in FIRST}
-        for _, (name, code) in itertools.product(range(10), FIRST.items()):
+        for _, (name, code) in itertools.product(range(rounds), FIRST.items()):
             lines = [f"path = {str(model.path)!r}", code, "import numpy"]
             lines += [f"run(dict(numpy.load({str(folder / 'inputs.npz')!r})))"]
             environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder)}
@@ -225,66 +201,35 @@ def first_outputs(models: Iterable[Model], folder: Path) -> None:
             subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, check=True)
             times[name].append(time.perf_counter() - start)
         ours, theirs = (1e3 * statistics.median(times[name][1:]) for name in FIRST)  # the first compiles
-        ratio = ours / theirs
-        print(
-            f"{model.name:22} onward {ours:.0f}, onnxruntime {theirs:.0f} ms: {ratio:.2f} times its time",
-            flush=True,
-        )
-
-
-def processor() -> str:
-    """The number of cores, the name of the processor and the instruction set in use."""
-    names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return f"{os.cpu_count()}-core {names[0].strip()} ({_core.isa()})"
+        measured.add("first", model=model.name, onward=ours, onnxruntime=theirs, ratio=theirs / ours)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--cases", type=Path, help="a folder of trained models")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="only models whose name contains this text")
-    parser.add_argument("--out", type=Path, help="a folder for models.json and models.png")
     parser.add_argument("--pt2", action="store_true", help="also the generated models from .pt2")
     parser.add_argument("--first", action="store_true", help="only the time of fresh processes")
     parser.add_argument("--overhead", action="store_true", help="only the cost of calls and steps")
     arguments = parser.parse_args()
+    measured = report.Report(arguments, PEERS)
     onward.set_num_threads(arguments.threads)
     torch.set_num_threads(arguments.threads)
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         if arguments.overhead:
-            return overhead(Path(folder))
+            return overhead(measured, Path(folder))
         models = [
             *(trained(arguments.cases) if arguments.cases else ()),
             *generated(Path(folder), with_programs=arguments.pt2),
         ]
         models = [model for model in (*models, *quantized(Path(folder))) if arguments.only in model.name]
         if arguments.first:
-            return first_outputs(models, Path(folder))
+            return first_outputs(measured, models, Path(folder), 3 if arguments.quick else 10)
         for model in models:
-            took = medians(contestants(model, arguments.threads))
+            took = medians(contestants(model, arguments.threads), 0.02 if arguments.quick else 0.6)
             best = min(took[name] for name in PEERS if name in took)
-            rows.append({"model": model.name, **took, "ratio": best / took["onward"]})
-            line = ", ".join(f"{name} {value:,.1f}" for name, value in took.items())
-            print(
-                f"{model.name:22} {line} µs: {rows[-1]['ratio']:.2f} times the best peer's speed", flush=True
-            )
-    mean = statistics.geometric_mean(row["ratio"] for row in rows)
-    print(f"geometric mean {mean:.2f}, minimum {min(row['ratio'] for row in rows):.2f}")
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        versions = {name: version(name) for name in ("onward", *PEERS)}
-        about = {
-            "machine": processor(),
-            "isa": _core.isa(),
-            "threads": arguments.threads,
-            "versions": versions,
-        }
-        report = {**about, "geometric_mean": mean, "rows": rows}
-        (arguments.out / "models.json").write_text(json.dumps(report, indent=1) + "\n")
-        plot(rows, arguments.out / "models.png")
+            measured.add("models", model=model.name, **took, ratio=best / took["onward"])
 
 
 if __name__ == "__main__":

@@ -1,34 +1,24 @@
 """Compare Onward with PyTorch, onnxruntime and OpenVINO: same weights, same inputs, interleaved in one run.
 
-    python bench/peers.py                       # the whole grid
-    python bench/peers.py --quick               # a few cells, in a minute
-    python bench/peers.py --only "lstm T=100 B=64"
-
-Prints a table. With --out DIR, also writes the table as Markdown, all results as JSON, and a plot. Runs with
-the same DIR are combined: a cell keeps its result until it is measured again, and the roofline is the highest
-one that any run has measured.
+python bench/peers.py                       # the whole grid, in ten minutes
+python bench/peers.py --quick               # a few cells
+python bench/peers.py --only "lstm T=100 B=64"
 """
 
-import argparse
 import importlib
-import importlib.metadata
 import itertools
-import json
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import report
 from roofline import Roofline
 
 import onward
-from onward import _core
 from onward.core.gates import reorder
 
 LAYERS = {"lstm": onward.LSTM, "gru": onward.GRU, "rnn": onward.RNN}
@@ -43,28 +33,20 @@ Run = Callable[[], Any]
 
 @dataclass
 class Cell:
-    """One cell of the grid and its measured times."""
+    """One cell of the grid."""
 
     kind: str
     T: int
     B: int
     H: int
     threads: int
-    microseconds: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.kind} T={self.T} B={self.B} H={self.H} threads={self.threads}"
 
-    @property
-    def gigaflops(self) -> float:
-        operations = 2 * self.T * self.B * GATES[self.kind] * self.H * 2 * self.H
-        return operations / self.microseconds["onward"] / 1e3
-
-    @property
-    def ratio(self) -> float:
-        """The time of the fastest peer divided by the time of Onward."""
-        peers = [value for name, value in self.microseconds.items() if name != "onward"]
-        return min(peers) / self.microseconds["onward"] if peers else float("nan")
+    def gigaflops(self, microseconds: float) -> float:
+        """The rate of the arithmetic, if a call takes this time."""
+        return 2 * self.T * self.B * GATES[self.kind] * self.H * 2 * self.H / microseconds / 1e3
 
 
 @dataclass
@@ -291,142 +273,29 @@ def grid(quick: bool, only: str) -> Iterator[Cell]:
             yield cell
 
 
-# ---- Reporting ---------------------------------------------------------------------------------------------
-
-
-def machine(peers: list[str]) -> dict[str, Any]:
-    processor = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), processor)
-    return {
-        "processor": processor,
-        "isa": _core.isa(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in ("onward", "numpy", *peers)},
-    }
-
-
-def header(peers: list[str]) -> list[str]:
-    times = [f"{name}, µs" for name in ("onward", *peers)]
-    return ["cell", "threads", "T, B", "H", *times, "best peer / onward", "GFLOP/s", "share of the limit"]
-
-
-def share(cell: Cell, roofline: Roofline) -> str:
-    """The minimum time that one thread needs, as a share of Onward's time."""
-    if cell.threads > 1:
-        return ""
-    part = roofline.limit(GATES[cell.kind], cell.T, cell.B, cell.H) / cell.microseconds["onward"]
-    return f"{part:.0%}" if part <= 1 else f"{part:.0%}; the measured limit is too low"
-
-
-def row(cell: Cell, peers: list[str], roofline: Roofline) -> list[str]:
-    times = [f"{cell.microseconds.get(name, float('nan')):.1f}" for name in ("onward", *peers)]
-    where = [cell.kind, str(cell.threads), f"{cell.T}, {cell.B}", str(cell.H)]
-    return [*where, *times, f"{cell.ratio:.2f}", f"{cell.gigaflops:.0f}", share(cell, roofline)]
-
-
-def markdown(cells: list[Cell], peers: list[str], roofline: Roofline) -> str:
-    names = header(peers)
-    lines = [names, ["---"] * len(names), *(row(cell, peers, roofline) for cell in cells)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def plot(cells: list[Cell], path: Path) -> None:
-    """Plot the ratio to the fastest peer over the size, in one panel per (T, B)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, len(SHAPES), figsize=(11, 3), sharey=True, layout="constrained")
-    for panel, (T, B) in zip(panels, SHAPES, strict=True):
-        for kind in LAYERS:
-            line = [cell for cell in cells if (cell.kind, cell.T, cell.B, cell.threads) == (kind, T, B, 1)]
-            panel.plot([cell.H for cell in line], [cell.ratio for cell in line], "o-", label=kind.upper())
-        panel.axhline(1, color="gray", linewidth=1, linestyle="--")
-        panel.set(
-            xscale="log", yscale="log", title=f"{T} steps, batch {B}" if T > 1 else "one step", xlabel="H = I"
-        )
-        panel.set_xticks(SIZES, labels=map(str, SIZES))
-        panel.set_yticks([1, 2, 4, 8, 16], labels=["1", "2", "4", "8", "16"])
-        panel.minorticks_off()
-    panels[0].set_ylabel("speedup over the fastest peer")
-    panels[0].legend(frameon=False)
-    figure.savefig(path, dpi=120)
-
-
-@dataclass
-class Report:
-    """All cells measured so far, in the order of the grid, the highest roofline, and the output directory."""
-
-    folder: Path
-    cells: list[Cell]
-    roofline: Roofline
-
-    @classmethod
-    def of(cls, folder: Path, roofline: Roofline) -> "Report":
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "peers.json"
-        if not path.exists():
-            return cls(folder, [], roofline)
-        figures = json.loads(path.read_text())
-        before = figures["roofline"]
-        before["bytes"] = {int(size): rate for size, rate in before["bytes"].items()}
-        return cls(folder, [Cell(**cell) for cell in figures["cells"]], roofline.most(Roofline(**before)))
-
-    def add(self, cell: Cell, about: dict[str, Any]) -> None:
-        """Add a cell and write all results at once, in case the run is interrupted."""
-        measured = {str(other): other for other in (*self.cells, cell)}
-        self.cells = [measured[name] for name in map(str, grid(False, "")) if name in measured]
-        figures = {
-            "machine": about,
-            "roofline": asdict(self.roofline),
-            "cells": [asdict(cell) for cell in self.cells],
-        }
-        (self.folder / "peers.json").write_text(json.dumps(figures, indent=1))
-
-    def draw(self, peers: list[str]) -> None:
-        (self.folder / "peers.md").write_text(markdown(self.cells, peers, self.roofline))
-        plot(self.cells, self.folder / "peers.png")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="measure a few cells, in a minute")
+    parser = report.parser(__doc__)
     parser.add_argument(
         "--only",
         default="",
         help='measure the cells that match all words, such as "lstm T=100 H=128 threads=1"',
     )
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, help="directory for peers.md, peers.json and peers.png")
     options = parser.parse_args()
     peers = installed_peers()
-    about = machine(peers)
-    roofline = Roofline.measure()
-    report = Report.of(options.out, roofline) if options.out else None
-    if report:
-        roofline = report.roofline
-    print(json.dumps(about))
-    print("  ".join(f"{name:>10}" for name in header(peers)))
-    cells = []
+    measured, roofline = report.Report(options, peers), Roofline.measure()
+    roofline.add_to(measured)
     for cell in grid(options.quick, options.only):
         set_threads(cell.threads, peers)
         runs = contestants(problem(cell), peers, cell.threads)
-        cell.microseconds = interleaved(runs, options.rounds, 0.03)
-        cells.append(cell)
-        if report:
-            report.add(cell, about)
-        print("  ".join(f"{part:>10}" for part in row(cell, peers, roofline)), flush=True)
-    if peers:
-        ratios = [cell.ratio for cell in cells]
-        mean = statistics.geometric_mean(ratios)
-        print(f"best peer / onward: geometric mean {mean:.2f}, minimum {min(ratios):.2f}")
-    if report:
-        report.draw(peers)
+        times = interleaved(runs, 3 if options.quick else 9, 0.03)
+        ours, limit = times["onward"], roofline.limit(GATES[cell.kind], cell.T, cell.B, cell.H)
+        found: dict[str, float] = {**times, "gigaflops": cell.gigaflops(ours)}
+        if peers:
+            found["ratio"] = min(times[name] for name in peers) / ours
+        if cell.threads == 1:
+            found["share"] = limit / ours
+        where = {"threads": cell.threads, "T": cell.T, "B": cell.B, "H": cell.H}
+        measured.add("cells", cell=cell.kind, **where, **found)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@
 float32, one thread; medians of interleaved runs, in CPU time, which other processes do not change much.
 """
 
-import argparse
 import statistics
 import time
 import tracemalloc
@@ -15,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import report
 from latency import onnxruntime_step
 from peers import Cell, problem
 
 import onward
 
-H, OPEN, ROUNDS = 128, 10_000, 21
+H, OPEN = 128, 10_000
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -30,14 +30,15 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 FRAME = 0.032  # seconds of sound in a frame of Silero's detectors
-# A file of Silero's detectors, its frame with the context before it, and its fixed inputs.
-DETECTORS: tuple[tuple[str, int, dict[str, Any]], ...] = (
-    ("silero_v6/silero_vad_v6.onnx", 576, {}),
-    ("silero_vad/silero_vad_16k_op15.onnx", 576, {"sr": 16000}),
+SAMPLES = 576  # a frame with the context before it
+# Silero's detectors: their names, files and fixed inputs.
+DETECTORS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("Silero 6", "silero_v6/silero_vad_v6.onnx", {}),
+    ("Silero 5", "silero_vad/silero_vad_16k_op15.onnx", {"sr": 16000}),
 )
 
 
-def detector(path: Path, samples: int, fixed: dict[str, Any]) -> None:
+def detector(measured: report.Report, name: str, path: Path, fixed: dict[str, Any], rounds: int) -> None:
     """Compare pools of a voice detector with a session of onnxruntime that runs once for each stream."""
     import onnxruntime
 
@@ -46,7 +47,7 @@ def detector(path: Path, samples: int, fixed: dict[str, Any]) -> None:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     model = onward.load(path)
     rng = np.random.default_rng(0)
-    x = (0.1 * rng.standard_normal((2000, samples))).astype(np.float32)
+    x = (0.1 * rng.standard_normal((2000, SAMPLES))).astype(np.float32)
     inputs = {d.name: d for d in session.get_inputs()}
     states = {
         name: np.zeros([n if isinstance(n, int) else 1 for n in inputs[name].shape], np.float32)
@@ -62,36 +63,22 @@ def detector(path: Path, samples: int, fixed: dict[str, Any]) -> None:
     tracemalloc.stop()
     del other
     ids = np.concatenate([pool.ids, pool.open(1999)])
-    print(f"\n{path.name}, one frame of 32 ms per stream, {memory:,.0f} bytes per stream:\n")
-    print("| streams per step | per stream, µs | live streams per core | onnxruntime, µs | ratio |")
-    print("|---|---|---|---|---|")
     for n in (1, 64, 256, 2000):
         times: dict[str, list[float]] = {"pool": [], "onnxruntime": []}
         calls, steps = min(n, 64), 20 if n == 1 else 1  # in a row, as in a server of only one kind
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             together = seconds(lambda n=n, steps=steps: [pool.step(ids[:n], x[:n]) for _ in range(steps)])
             apart = seconds(lambda n=calls * steps: [session.run(None, feeds) for _ in range(n)])
             times["pool"].append(together / n / steps)
             times["onnxruntime"].append(apart / calls / steps)
         pooled, single = (statistics.median(each) for each in times.values())
-        print(
-            f"| {n:,} | {pooled * 1e6:.1f} | {FRAME / pooled:,.0f} | {single * 1e6:.1f} "
-            f"| {single / pooled:.1f} |",
-            flush=True,
+        found = {"onward": pooled * 1e6, "onnxruntime": single * 1e6, "ratio": single / pooled}
+        measured.add(
+            "detectors", model=name, streams=n, **found, live=FRAME / pooled, bytes_per_stream=round(memory)
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--cases", type=Path, help="a folder with silero_v6 and silero_vad")
-    cases = parser.parse_args().cases
-    onward.set_num_threads(1)
-    layer_pool()
-    for file, samples, fixed in DETECTORS if cases is not None else ():
-        detector(cases / file, samples, fixed)
-
-
-def layer_pool() -> None:
+def layer_pool(measured: report.Report, rounds: int) -> None:
     """Compare pools of an LSTM with batched calls."""
     p = problem(Cell("lstm", 1, 1, H, 1))
     layer = onward.LSTM(H, H)
@@ -100,8 +87,6 @@ def layer_pool() -> None:
     everyone = pool.open(OPEN)
     once = onnxruntime_step(p)
     rng = np.random.default_rng(0)
-    print("| streams per step | pool, µs | batched call, µs | batched / pool | onnxruntime / pool |")
-    print("|---|---|---|---|---|")
     for n in (64, 1024, OPEN):
         ids = rng.permutation(everyone)[:n]
         x = rng.standard_normal((n, H)).astype(np.float32)
@@ -112,15 +97,29 @@ def layer_pool() -> None:
             "onnxruntime": lambda: [once() for _ in range(64)],
         }
         times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, call in calls.items():
                 times[name].append(seconds(call))
         pooled, forward, single = (statistics.median(times[name]) for name in calls)
-        print(
-            f"| {n:,} | {pooled * 1e6:,.0f} | {forward * 1e6:,.0f} | {forward / pooled:.2f} "
-            f"| {single * n / 64 / pooled:.1f} |"
+        measured.add(
+            "lstm",
+            streams=n,
+            pool=pooled * 1e6,
+            batched=forward * 1e6,
+            batched_ratio=forward / pooled,
+            onnxruntime_ratio=single * n / 64 / pooled,
         )
-    print(f"\nState: {2 * H * 4} bytes per stream, plus at most 9 for its id.")
+
+
+def main() -> None:
+    parser = report.parser(__doc__)
+    parser.add_argument("--cases", type=Path, help="a folder with silero_v6 and silero_vad")
+    options = parser.parse_args()
+    measured, rounds = report.Report(options, ["onnxruntime"]), 3 if options.quick else 21
+    onward.set_num_threads(1)
+    layer_pool(measured, rounds)
+    for name, file, fixed in DETECTORS if options.cases is not None else ():
+        detector(measured, name, options.cases / file, fixed, rounds)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
 """Compare compressed weights in Onward and its peers: an LSTM on one thread, interleaved in one run.
 
-    python bench/quantized.py                       # the grid of docs/benchmarks/quantized.md
-    python bench/quantized.py --only "100, 1, 512"  # one T, B, H
-    python bench/quantized.py --cells               # LSTM, GRU and RNN, only Onward
-    python bench/quantized.py --models              # whole models, only Onward
+    python bench/quantized.py                       # an LSTM beside its peers, whole models, and the accuracy
+    python bench/quantized.py --only "100, 1, 512"  # one T, B, H of the LSTM
+    python bench/quantized.py --cases DIR           # also the accuracy of trained models
 
-Prints a table: microseconds per call and, in parentheses, the largest difference of the outputs of the first
-call from those of Onward in float32.
+Accuracy is the largest and the mean difference of the outputs from those of Onward in float32.
 """
 
-import argparse
 import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import report
 from peers import (
     LAYERS,
     Cell,
@@ -32,7 +30,8 @@ from peers import (
     set_threads,
 )
 
-from onward import _core
+import onward
+from onward import bundled
 
 GRID = ((1, 1, 128), (1, 1, 512), (1, 1, 1024), (100, 1, 128), (100, 1, 256), (100, 1, 512), (100, 1, 1024),
         (100, 64, 256), (100, 64, 512))  # fmt: skip
@@ -99,43 +98,36 @@ def run_torch_bf16(p: Problem) -> tuple[Run, Any]:
     return run, lambda result: [result[0].float().numpy()]
 
 
-def contestants(p: Problem, peers: bool) -> dict[str, tuple[Run, Any]]:
-    runs = {precision: run_onward(p, precision) for precision in ONWARD_PRECISIONS}
-    if peers:
-        runs |= {
-            "ort f32": run_onnxruntime(p, 1),
-            "openvino f32": run_openvino(p, 1),
-            "torch f32": run_torch(p),
-            "ort int8": run_onnxruntime_int8(p),
-            "openvino bf16": run_openvino_bf16(p),
-            "torch bf16": run_torch_bf16(p),
-        }
-    return runs
+def contestants(p: Problem) -> dict[str, tuple[Run, Any]]:
+    return {precision: run_onward(p, precision) for precision in ONWARD_PRECISIONS} | {
+        "onnxruntime float32": run_onnxruntime(p, 1),
+        "openvino float32": run_openvino(p, 1),
+        "torch float32": run_torch(p),
+        "onnxruntime int8": run_onnxruntime_int8(p),
+        "openvino bfloat16": run_openvino_bf16(p),
+        "torch bfloat16": run_torch_bf16(p),
+    }
 
 
-def measure(kind: str, T: int, B: int, H: int, peers: bool, rounds: int) -> None:
-    p = problem(Cell(kind, T, B, H, 1))
-    runs = contestants(p, peers)
+def measure(measured: report.Report, T: int, B: int, H: int, rounds: int) -> None:
+    """Time one LSTM in each precision and framework; the differences are those of the first call."""
+    runs = contestants(problem(Cell("lstm", T, B, H, 1)))
     first = {name: outputs(run())[0] for name, (run, outputs) in runs.items()}
-    error = {name: np.abs(y - first["float32"]).max() for name, y in first.items()}
     times = interleaved({name: run for name, (run, _) in runs.items()}, rounds, 0.02)
-    columns = [f"{times[name]:,.1f} ({error[name]:.0e})" for name in runs]
-    if peers:
-        others = {name: time for name, time in times.items() if name not in ONWARD_PRECISIONS}
-        best_float = min(time for name, time in others.items() if name.endswith("f32"))
-        columns += [f"{min(others.values()) / times['int8']:.2f}", f"{best_float / times['float16']:.2f}"]
-    else:
-        columns += [f"{times['float32'] / times['int8']:.2f}", f"{times['float32'] / times['float16']:.2f}"]
-    print("| " + " | ".join([kind, f"{T}, {B}, {H}", *columns]) + " |", flush=True)
+    errors = {f"{name} error": np.abs(y - first["float32"]).max() for name, y in first.items()}
+    others = {name: time for name, time in times.items() if name not in ONWARD_PRECISIONS}
+    best_float = min(time for name, time in others.items() if name.endswith("float32"))
+    ratios = {
+        "int8 ratio": min(others.values()) / times["int8"],
+        "float16 ratio": best_float / times["float16"],
+    }
+    measured.add("lstm", T=T, B=B, H=H, **times, **ratios, **errors)
 
 
-def measure_models(rounds: int) -> None:
-    """Print the time of a call and the size of the file of whole models in each precision."""
+def measure_models(measured: report.Report, rounds: int) -> None:
+    """The time of a call and the size of the file of whole models in each precision."""
     from models import generated
 
-    import onward
-
-    print("| model | float32, µs | float16 | int8 | float32, KB | float16 | int8 |")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for model in generated(folder):
@@ -146,28 +138,70 @@ def measure_models(rounds: int) -> None:
                 runs[p]()  # builds the plan
                 each.save(folder / p)
             times = interleaved(runs, rounds, 0.05)
-            sizes = [f"{(folder / p).stat().st_size / 1e3:,.0f}" for p in precisions]
-            columns = [model.name, *(f"{times[p]:,.1f}" for p in precisions), *sizes]
-            print("| " + " | ".join(columns) + " |", flush=True)
+            sizes = {f"{p} kB": (folder / p).stat().st_size / 1e3 for p in precisions}
+            ratio = times["float32"] / times["int8"]
+            measured.add("models", model=model.name, **times, **sizes, ratio=ratio)
+
+
+def accuracy(measured: report.Report, cases: Path | None) -> None:
+    """The differences of compressed models from float32, and whether the decisions change."""
+    for kind in LAYERS:
+        p = problem(Cell(kind, 100, 16, 128, 1))
+        layer = LAYERS[kind](128, 128)
+        layer.load_state_dict(p.weights)
+        compare(measured, f"{kind.upper()}, H = I = 128, random weights", layer, p.x, decides=False)
+    with np.load(bundled.datasets()["japanese_vowels_test"]) as data:
+        recordings = np.split(data["x"], np.cumsum(data["lengths"])[:-1])
+    net = onward.load(bundled.models()["vowels"])
+    compare(measured, "the bundled model `vowels`, 370 recordings", net, *recordings)
+    if cases is None:
+        return
+    inputs = {name: np.load(cases / name / "inputs.npz") for name in ("beatnet", "crema_chord", "sleepecg")}
+    lstm = onward.load(cases / "beatnet" / "model_1_weights.pt")["lstm"]
+    x = inputs["beatnet"]["lstm_x"].swapaxes(0, 1)
+    compare(measured, "the LSTM of BeatNet, 2 x 150, on music", lstm, x, decides=False)
+    squeeze = {"SqueezeLayer": lambda x: np.squeeze(x, 2)}
+    crema = onward.load(cases / "crema_chord" / "model_stripped.h5", custom_objects=squeeze)
+    x = inputs["crema_chord"]["cqt_mag"]
+    compare(measured, "crema, 2 bidirectional GRUs of 128, on music", crema, x)
+    sleep = onward.load(cases / "sleepecg" / "ws-gru-mesa.keras")
+    x = inputs["sleepecg"]["ws_X"]
+    compare(measured, "sleepecg, 2 bidirectional GRUs of 8, two nights", sleep, x)
+
+
+def compare(measured: report.Report, name: str, model: Any, *inputs: Any, decides: bool = True) -> None:
+    """Compare the outputs of a model, and the decisions if these are the largest outputs."""
+
+    def outputs(model: Any) -> list[np.ndarray]:
+        results = (model(x) for x in inputs)
+        return [np.asarray(y[0] if isinstance(y, list | tuple) else y) for y in results]
+
+    expected, found = outputs(model), {}
+    for precision in ONWARD_PRECISIONS[1:]:
+        got = outputs(model.quantize(precision))
+        differences = np.concatenate([np.abs(a - b).ravel() for a, b in zip(got, expected, strict=True)])
+        found |= {f"{precision} largest": differences.max(), f"{precision} mean": differences.mean()}
+        if decides:
+            pairs = zip(got, expected, strict=True)
+            changed = [np.atleast_1d(a.argmax(-1) != b.argmax(-1)).ravel() for a, b in pairs]
+            found[f"{precision} changed"] = int(np.concatenate(changed).sum())
+            found["decisions"] = sum(map(len, changed))
+    measured.add("accuracy", model=name, **found)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--only", default="", help='measure one T, B, H of the grid, such as "100, 1, 512"')
-    parser.add_argument("--cells", action="store_true", help="also measure GRU and RNN, without the peers")
-    parser.add_argument("--models", action="store_true", help="measure whole models, without the peers")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cases", type=Path, help="the directory of published models")
     options = parser.parse_args()
-    if options.models:
-        return measure_models(options.rounds)
-    set_threads(1, [] if options.cells else ["torch"])
-    print(f"{_core.isa()}; the last two columns are the speedups of int8 and float16")
-    for kind in ("lstm", "gru", "rnn") if options.cells else ("lstm",):
-        for T, B, H in GRID:
-            if options.only in ("", f"{T}, {B}, {H}"):
-                measure(kind, T, B, H, not options.cells, options.rounds)
+    measured = report.Report(options, ["onnxruntime", "openvino", "torch"])
+    set_threads(1, ["torch"])
+    for T, B, H in GRID:
+        if options.only in ("", f"{T}, {B}, {H}") and not (options.quick and T * B * H > 50_000):
+            measure(measured, T, B, H, 1 if options.quick else 3)
+    if not options.only:
+        measure_models(measured, 1 if options.quick else 3)
+        accuracy(measured, options.cases)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import report
 
 from onward import _core
 
@@ -46,11 +47,6 @@ class Roofline:
         operations, *bytes = map(float, lines)
         return cls(operations, dict(zip(SIZES, bytes, strict=True)))
 
-    def most(self, other: "Roofline") -> "Roofline":
-        """The larger of each rate, since the machine has reached it at least once."""
-        bytes = {size: max(rate, other.bytes[size]) for size, rate in self.bytes.items()}
-        return Roofline(max(self.operations, other.operations), bytes)
-
     def bandwidth(self, size: float) -> float:
         """Bytes per second at any size, interpolated between the measured sizes."""
         return float(np.interp(np.log2(size), np.log2(SIZES), list(self.bytes.values())))
@@ -63,12 +59,16 @@ class Roofline:
         traffic = (T + max(1, T * B / 96)) * 4 * matrix / self.bandwidth(4 * matrix * (2 if T == 1 else 1))
         return max(arithmetic, traffic) * 1e6
 
+    def add_to(self, measured: report.Report) -> None:
+        """Add the rates to a report."""
+        measured.add("arithmetic", gigaflops=self.operations / 1e9)
+        for size, rate in self.bytes.items():
+            measured.add("bandwidth", KiB=size // 1024, gigabytes=rate / 1e9)
+
 
 def main() -> None:
-    roofline = Roofline.measure()
-    print(f"{_core.isa()}: {roofline.operations / 1e9:.0f} GFLOP/s float32")
-    for size, rate in roofline.bytes.items():
-        print(f"{size // 1024:>8} KiB  {rate / 1e9:6.0f} GB/s")
+    measured = report.Report(report.parser(__doc__).parse_args())
+    Roofline.measure().add_to(measured)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,13 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+import report
 from pyarrow import parquet as pq
 
 import onward
 from onward.tables import parquet, scorer
 
-ROWS, STEPS, FEATURES, ROUNDS = 2048, 1000, 12, 3
+STEPS, FEATURES = 1000, 12
 NET = onward.Sequential(onward.LSTM(FEATURES, 64, rng=0), onward.Last(), onward.Linear(64, 9, rng=1))
 
 
@@ -83,32 +84,35 @@ def seconds(run: Callable[[Path], None], path: Path) -> float:
 
 
 def main() -> None:
+    options = report.parser(__doc__).parse_args()
+    rows, rounds = (512, 1) if options.quick else (2048, 3)
+    measured = report.Report(options, ["pyarrow", "ray"])
     onward.set_num_threads(1)
     ray.init(num_cpus=max(3, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ways = {
-        "a plain loop over arrays": loop,
-        "reading Parquet alone": read,
+        "a plain loop over arrays, 64 rows per call": loop,
+        "only reading Parquet": read,
         "Parquet to Parquet, 1 worker": one_process(1),
         "Parquet to Parquet, 2 workers": one_process(2),
         "Ray, 1 actor": actors(1),
         "Ray, 2 actors": actors(2),
     }
     with tempfile.TemporaryDirectory() as folder:
-        small, large = (write_table(Path(folder, f"{n}.parquet"), n * ROWS) for n in (1, 3))
+        small, large = (write_table(Path(folder, f"{n}.parquet"), n * rows) for n in (1, 3))
         times = [
             {name: (seconds(run, small), seconds(run, large)) for name, run in ways.items()}
-            for _ in range(ROUNDS)
+            for _ in range(rounds)
         ]
-    print("| | sequences per second | relative to the loop | once, s |\n|---|---|---|---|")
     rates = {}
     for name in ways:
         first, second = (min(column) for column in zip(*(timed[name] for timed in times), strict=True))
-        per_sequence = (second - first) / (2 * ROWS)
+        per_sequence = (second - first) / (2 * rows)
         rates[name] = 1 / per_sequence
-        share = rates[name] / rates["a plain loop over arrays"]
-        print(f"| {name} | {rates[name]:,.0f} | {share:.2f} | {first - per_sequence * ROWS:.1f} |")
+        share = rates[name] / next(iter(rates.values()))
+        once = max(0.0, first - per_sequence * rows)
+        measured.add("rates", way=name, per_second=rates[name], relative=share, once=once)
     ray.shutdown()
 
 

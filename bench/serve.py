@@ -1,6 +1,6 @@
 """Compare `onward serve` with onnxruntime behind the same Starlette and uvicorn, under live streams.
 
-    python bench/serve.py --cases DIR [--model silero] [--streams 100 200 400 ...] [--out docs]
+    python bench/serve.py --cases DIR [--model silero] [--streams 100 200 400 ...]
 
 DIR holds the trained models of tests/real. Each stream sends a message every 32 ms, as a microphone does.
 The server has one core and one thread, the clients another core. A row is one number of streams: the
@@ -9,7 +9,6 @@ that one core carries. The peer is a straightforward server: one session call fo
 state fed back by hand.
 """
 
-import argparse
 import os
 import select
 import signal
@@ -25,12 +24,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import report
 
 import onward
 
 PERIOD = 0.032  # seconds between the messages of a stream
 SECONDS, WARM_UP = 4.0, 1.5
-LIMIT = 0.032  # the answers of a live stream must not fall behind: 99 % within one period
 MASK = b"\x12\x34\x56\x78"
 HANDSHAKE = (
     b"GET /stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -160,46 +159,36 @@ def peer(model: str, kind: str) -> None:
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listening])
 
 
-def compare(kind: str, model: Path, streams: list[int]) -> list[str]:
-    """Return the rows of a table for one model."""
+def compare(measured: report.Report, kind: str, model: Path, streams: list[int]) -> None:
     size, answer = (576, 2 + 4) if kind == "silero" else (128, 4 + 512)
     commands = {
         "Onward": [sys.executable, "-m", "onward", "serve", str(model), "--port", "0", "--keep", "0"],
         "onnxruntime": [sys.executable, __file__, "--peer", str(model), "--model", kind],
     }
-    rows = []
     for name, command in commands.items():
         with serving(command) as (port, process):
             for n in streams:
                 found = measure(port, process, n, size, answer)
-                carried = PERIOD / found.cpu
-                rows.append(
-                    f"| {kind} | {name} | {n} | {1e3 * found.p50:.1f} | {1e3 * found.p99:.1f} | "
-                    f"{1e6 * found.cpu:.0f} | {carried:,.0f} |"
-                )
-                print(rows[-1], flush=True)
+                milliseconds = {"p50": 1e3 * found.p50, "p99": 1e3 * found.p99}
+                cost = {"cpu": 1e6 * found.cpu, "per_core": PERIOD / found.cpu}
+                measured.add("streams", model=kind, server=name, streams=n, **milliseconds, **cost)
                 if found.late > 0.5 * n * SECONDS / PERIOD:
                     break
-    return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = report.parser(__doc__)
     parser.add_argument("--cases", type=Path, help="the folder of the trained models")
     parser.add_argument("--model", choices=["silero", "lstm"], help="one model only")
     parser.add_argument("--streams", type=int, nargs="+", default=[50, 100, 200, 400, 600, 800, 1200])
-    parser.add_argument("--peer", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help="write the table to how_to/serve.md in this folder")
+    parser.add_argument("--peer", help="serve MODEL with onnxruntime")
     arguments = parser.parse_args()
     if arguments.peer:
         peer(arguments.peer, arguments.model)
         return
     os.sched_setaffinity(0, {os.cpu_count() - 1})
-    head = (
-        "| model | server | streams | p50, ms | p99, ms | processor time per message, µs | streams per core |"
-    )
-    rows = [head, "|---|---|---|---|---|---|---|"]
-    print("\n".join(rows), flush=True)
+    measured = report.Report(arguments, ["onnxruntime", "starlette", "uvicorn"])
+    streams = arguments.streams[:2] if arguments.quick else arguments.streams
     with tempfile.TemporaryDirectory() as folder:
         lstm = Path(folder) / "lstm.onnx"
         onward.export_onnx(onward.LSTM(128, 128, rng=0), lstm)
@@ -208,13 +197,7 @@ def main() -> None:
             models["silero"] = arguments.cases / "silero_v6" / "silero_vad_v6.onnx"
         for kind, model in models.items():
             if arguments.model in (None, kind):
-                rows += compare(kind, model, arguments.streams)
-    if arguments.out:
-        page = arguments.out / "how_to" / "serve.md"
-        before, begin, rest = page.read_text(encoding="utf-8").partition("<!-- serve: begin -->\n")
-        page.write_text(
-            before + begin + "\n".join(rows) + "\n" + rest[rest.index("<!-- serve: end") :], encoding="utf-8"
-        )
+                compare(measured, kind, model, streams)
 
 
 if __name__ == "__main__":

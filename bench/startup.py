@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import report
+
 # The packages that each import needs.
 PACKAGES = {
     "numpy": ["numpy"],
@@ -62,6 +64,7 @@ def probe(name: str) -> tuple[float, float]:
 
 
 def main() -> None:
+    options = report.parser(__doc__).parse_args()
     names = []
     for name, packages in PACKAGES.items():
         try:
@@ -71,14 +74,13 @@ def main() -> None:
         except importlib.metadata.PackageNotFoundError as error:
             print(f"skipping {name}, which needs {error}", file=sys.stderr)
     # Interleaved; the first round only fills the disk cache.
-    rounds = [{name: probe(name) for name in names} for _ in range(12)][1:]
-    print("| import | install size with dependencies, MB | import time, s | resident memory, MB |")
-    print("| --- | --- | --- | --- |")
+    rounds = [{name: probe(name) for name in names} for _ in range(3 if options.quick else 12)][1:]
+    measured = report.Report(options, [name for name in names if name not in ("onward", "numpy")])
     for name in names:
         disk = sum(map(size_on_disk, PACKAGES[name])) / 1e6
         seconds = statistics.median(measured[name][0] for measured in rounds)
         resident = statistics.median(measured[name][1] for measured in rounds) / 1e6
-        print(f"| {name} | {disk:.1f} | {seconds:.3f} | {resident:.0f} |")
+        measured.add("imports", package=name, disk_MB=disk, seconds=seconds, resident_MB=resident)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,20 @@
 
     python bench/train.py                       # the whole grid
     python bench/train.py --only "50, 32, 128"  # one T, B, H
-    python bench/train.py --epoch plays.txt     # an epoch of a character model
 
 One call computes the forward and backward pass, with the gradients of all weights and of x, in float32, with
-I = H, on one thread. Prints a table: milliseconds per call, the ratio of the faster peer's time to Onward's,
-and the speedup of Onward with two threads. Outputs and gradients are compared before timing.
+I = H, on one thread. Outputs and gradients are compared before timing. The whole grid ends with an epoch of a
+character model over a million random characters.
 """
 
-import argparse
 import os
-import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import Cell, Outputs, Problem, Run, interleaved, machine, problem, set_threads
+import report
+from peers import Cell, Outputs, Problem, Run, interleaved, problem, set_threads
 
 import onward
 from onward import train
@@ -166,11 +163,12 @@ def train_in_onward(model: onward.Sequential, data: Chunks, threads: int) -> tup
     return run, lambda model: list(model.state_dict().values())
 
 
-def epoch(path: Path, steps: int, rounds: int) -> None:
-    """Time a few steps of each library in turn, and print the time of a whole epoch."""
-    plays = path.read_text(encoding="utf-8")
-    vocabulary = text.Vocabulary(plays)
-    whole, some = (chunks(vocabulary, part, 32) for part in (plays, plays[: steps * 3200 + 1]))
+def epoch(measured: report.Report, steps: int, rounds: int) -> None:
+    """Time a few steps of each library in turn; the time of a whole epoch follows."""
+    letters = [chr(code) for code in range(32, 97)]
+    characters = "".join(np.random.default_rng(0).choice(letters, 1_000_000))
+    vocabulary = text.Vocabulary(characters)
+    whole, some = (chunks(vocabulary, part, 32) for part in (characters, characters[: steps * 3200 + 1]))
     models = [character_model(vocabulary, HIDDEN, LAYERS, 0.0, rng=0) for _ in range(3)]
     makers = {
         "onward": train_in_onward(models[0], some, 1),
@@ -179,37 +177,26 @@ def epoch(path: Path, steps: int, rounds: int) -> None:
     }
     runs = agreeing(makers, 0.01)
     times = interleaved(runs, rounds, 0)
-    print(f"an epoch of {whole.size} steps:")
-    for name, time in times.items():
-        print(f"{name}: {time / 1e6 / some.size * whole.size:.1f} s, {times['torch'] / time:.2f}")
+    seconds = {name: time / 1e6 / some.size * whole.size for name, time in times.items()}
+    measured.add("epoch", steps=whole.size, **seconds, ratio=times["torch"] / times["onward"])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = report.parser(__doc__)
     parser.add_argument("--only", default="", help='one T, B, H of the grid, such as "50, 32, 128"')
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--epoch", type=Path, help="train a character model on this text")
     options = parser.parse_args()
+    rounds = 1 if options.quick else 7
     set_threads(1, PEERS)
-    about = machine(PEERS)
-    print(about["processor"], about["isa"], about["versions"])
-    if options.epoch:
-        return epoch(options.epoch, 2, options.rounds)
-    print("| T, B, H | onward, ms | torch, ms | jax, ms | faster peer / onward | two threads |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    ratios = []
+    measured = report.Report(options, PEERS)
     for T, B, H in GRID:
-        if options.only not in ("", f"{T}, {B}, {H}"):
+        if options.only not in ("", f"{T}, {B}, {H}") or (options.quick and T * B * H > 300_000):
             continue
-        times = interleaved(contestants(problem(Cell("lstm", T, B, H, 1))), options.rounds, 0.1)
-        ratios.append(min(times[peer] for peer in PEERS) / times["onward"])
-        columns = [f"{times[name] / 1e3:.3g}" for name in ("onward", *PEERS)]
+        times = interleaved(contestants(problem(Cell("lstm", T, B, H, 1))), rounds, 0.1)
+        ratio = min(times[peer] for peer in PEERS) / times["onward"]
         gain = times["onward"] / times["onward, two threads"]
-        print(f"| {T}, {B}, {H} | {' | '.join(columns)} | {ratios[-1]:.2f} | {gain:.2f} |", flush=True)
-    mean = statistics.geometric_mean(ratios)
-    print(f"faster peer / onward: geometric mean {mean:.2f}, minimum {min(ratios):.2f}")
+        measured.add("gradients", T=T, B=B, H=H, **times, ratio=ratio, two_threads=gain)
+    if not options.only:
+        epoch(measured, 2, rounds)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from support import ROOT, pages
 
-WITH_CODE = [page for page in pages.PAGES if any(pages.blocks(page))]
 GENERATED = {"", "../explore/index.html"}  # a heading of the page itself; a page that `make docs` writes
 LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)")
 
@@ -15,11 +14,24 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=name)
+@pytest.mark.parametrize("page", pages.pages_of("tests"), ids=name)
 def test_code_of_a_page_does_not_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pages.write_files(tmp_path, page)
-    pages.run(page, with_frameworks=False)
+    pages.run(page, "tests")
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=name)
+def test_block_that_no_suite_runs(page: Path) -> None:
+    folders = {"tests": "tests", "peers": "tests/peers", "web": "tests/web"}
+    for suite in map(pages.suite, pages.blocks(page)):  # raises an error for other languages
+        assert f'pages.pages_of("{suite}")' in (ROOT / folders[suite] / "test_pages.py").read_text()
+
+
+def test_ci_does_not_run_the_commands_that_install() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"^## Install.*?^```sh\npip ", readme, re.DOTALL | re.MULTILINE)
+    assert "^## Install" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", [*pages.PAGES, *ROOT.glob("docs/learn/*.md")], ids=name)

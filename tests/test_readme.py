@@ -1,11 +1,9 @@
 """What the README and CONTRIBUTING.md refer to exists."""
 
-import json
 import re
 
 from support import ROOT
 
-from bench import tables
 from onward.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -14,10 +12,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_command_without_an_example_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "command_line.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^onward (\w+)", page, re.MULTILINE)) == set(COMMANDS)
-
-
-def test_figures_of_the_readme_are_not_those_of_the_benchmark() -> None:
-    assert tables.filled(README, json.loads(tables.FIGURES.read_text(encoding="utf-8"))) == README
 
 
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -2,10 +2,14 @@
 
 import re
 import shlex
+import subprocess
 import sys
 import textwrap
+import tomllib
 import types
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,17 +24,14 @@ from support import DATA, ROOT
 from support.sequence_graphs import detector, stepper
 
 BLOCK = re.compile(
-    r"^(?P<note><!-- not run: .*? -->\n+)?"
-    r"(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
-    re.DOTALL | re.MULTILINE,
+    r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.DOTALL | re.MULTILINE
 )
-PAGES = sorted(
-    page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if page.parent.name != "learn"
-)
+FOLDERS = ("*.md", "docs/**/*.md", "src/onward/**/*.md")
+PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(folder) if page.parent.name != "learn")
+NOT_CODE = {"", "csv", "text"}
 OTHER_FRAMEWORKS = ("torch", "keras", "ray")
 TOKENS = np.array([[1, 4, 2, 8, 5]])
-NOT_OURS = {"pip", "make", "eval", "git", "python"}  # commands that install or build
-ENDLESS = (["onward", "serve"], ["onward", "explore"])  # they run until interrupted
+SERVER = "127.0.0.1:8000"  # the address of the server in the pages
 
 
 class Block(NamedTuple):
@@ -42,43 +43,94 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """The blocks of a page that are to be run."""
+    """The code blocks of a page."""
     text = page.read_text(encoding="utf-8")
     for match in BLOCK.finditer(text):
-        if match["language"] in ("python", "sh") and not match["note"]:
+        if match["language"] not in NOT_CODE:
             line = text.count("\n", 0, match.start("code"))
             yield Block(match["language"], textwrap.dedent(match["code"]), line)
 
 
-def needs_framework(block: Block) -> bool:
-    return bool(re.search(rf"^(?:import|from) (?:{'|'.join(OTHER_FRAMEWORKS)})\b", block.code, re.MULTILINE))
+def suite(block: Block) -> str:
+    """The folder of tests that runs a block: tests, tests/peers or tests/web."""
+    if block.language == "js":
+        return "web"
+    if block.language not in ("python", "sh"):
+        raise ValueError(f"no suite runs blocks of {block.language!r}: line {block.line}")
+    other = rf"^(?:import|from) (?:{'|'.join(OTHER_FRAMEWORKS)})\b|--engine ray"
+    return "peers" if re.search(other, block.code, re.MULTILINE) else "tests"
 
 
-def run(page: Path, with_frameworks: bool) -> int:
-    """Run the blocks of a page in the current folder, those of other frameworks on request; count them."""
+def pages_of(name: str) -> list[Path]:
+    """The pages with a block that a suite runs."""
+    return [page for page in PAGES if any(suite(block) == name for block in blocks(page))]
+
+
+def run(page: Path, *suites: str) -> None:
+    """Run the Python and the commands of these suites in the current folder."""
     module = sys.modules["page"] = types.ModuleType("page")  # a module, so that its classes can be pickled
-    count = 0
     for block in blocks(page):
-        if needs_framework(block) and not with_frameworks:
+        if suite(block) not in suites:
             continue
-        if block.language == "python":
-            exec(compile("\n" * block.line + block.code, str(page), "exec"), vars(module))
-        else:
+        if block.language == "sh":
             for command in re.sub(r"\\\n", " ", block.code).splitlines():
                 run_command(command)
-        count += 1
-    return count
+            continue
+        code = compile("\n" * block.line + block.code, str(page), "exec")
+        if SERVER in block.code:
+            with serving(["onward", "serve", "vowels"]) as address:
+                code = compile(block.code.replace(SERVER, address), str(page), "exec")
+                exec(code, vars(module))
+        else:
+            exec(code, vars(module))
 
 
 def run_command(command: str) -> None:
+    """Run a command of a page; what installs and builds is run by .ci/run."""
     words = shlex.split(command, comments=True)
-    if not words or words[0] in NOT_OURS or words[:2] in ENDLESS:
+    if not words:
+        return
+    if words[:2] in (["onward", "serve"], ["onward", "explore"]):
+        with serving(words) as address:
+            assert urllib.request.urlopen(f"http://{address}/").status == 200
+        return
+    if words[0] in ("pip", "make"):
+        check_installation(words)
         return
     assert words[0] == "onward", f"what is {command!r}?"
     if words[1] == "train" and "--epochs" not in words:  # that it runs is enough here
         words += ["--epochs", "1"]
     result = CliRunner().invoke(main, words[1:], catch_exceptions=False)
     assert result.exit_code == 0, f"{command}\n{result.output}"
+
+
+def check_installation(words: list[str]) -> None:
+    """.ci/run runs a `make` and the commands of the README's section Install; others install known extras."""
+    steps = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    if words[0] == "make":
+        assert re.search(rf"^{' '.join(words)}$", steps, re.MULTILINE), f".ci/run does not run {words}"
+    for named in re.findall(r"\[([\w,]+)\]", " ".join(words)):
+        assert set(named.split(",")) <= extras["optional-dependencies"].keys(), named
+
+
+@contextmanager
+def serving(words: list[str]) -> Iterator[str]:
+    """Run a command that serves until it is interrupted, at any free port; yields its address."""
+    words = [sys.executable, "-m", *words, *(["--no-browser"] if words[1] == "explore" else ["--keep", "0"])]
+    with subprocess.Popen([*words, "--port", "0"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            output = []
+            for line in process.stdout:
+                output.append(line)
+                if found := re.search(r"http://(127\.0\.0\.1:\d+)/", line):
+                    yield found[1]
+                    break
+            else:
+                raise AssertionError(f"{words} did not start: {output}")
+        finally:
+            process.terminate()
 
 
 def voice_detector() -> Model:

@@ -1,10 +1,7 @@
-"""The parts of pages that are computed from the package: commands, operators, layers and benchmarks."""
+"""The parts of pages that are computed from the package: commands, operators and layers."""
 
 import inspect
-import json
-import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from click.testing import CliRunner
 
@@ -14,9 +11,6 @@ from onward.formats.keras.load import LAYERS as KERAS_LAYERS
 from onward.formats.torch.aten.registry import OPERATORS as ATEN_OPERATORS
 from onward.graph.operations import OPERATIONS
 from onward.layers.base import Layer
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
-import tables
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -69,17 +63,10 @@ def layers() -> str:
     return table(["layer", "", "trains"], rows)
 
 
-def benchmark_models() -> str:
-    """The results of bench/models.py, from their JSON."""
-    report = json.loads(tables.FIGURES.read_text(encoding="utf-8"))
-    return f"{tables.provenance(report)}\n\n{tables.whole_models(report)}"
-
-
 PARTS: dict[str, Callable[[], str]] = {
     "command line": command_line,
     "operators": onnx_operators,
     "ATen operators": aten_operators,
     "Keras layers": keras_layers,
     "layers": layers,
-    "benchmark of models": benchmark_models,
 }

@@ -71,6 +71,7 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
     markdown = re.sub(
         r"^<!-- generate: (.*) -->$", lambda match: generated.PARTS[match[1]](), markdown, flags=re.MULTILINE
     )
+    markdown = re.sub(r"<!-- (?:bench: .*?|end) -->", "", markdown)
     return _outside_code(markdown, lambda text: _equations(_links(text, place)))
 
 

@@ -60,7 +60,7 @@ async function start(wasm) {
 async function read(url) {
   if (url.protocol === "file:" && typeof process !== "undefined") {
     const { readFile } = await import("node:fs/promises");
-    return readFile(url);
+    return new Uint8Array(await readFile(url));  // the slice of Node's own Buffer is not a copy
   }
   const response = await fetch(url);
   if (!response.ok) throw new FileError(`${url} cannot be read: ${response.status} ${response.statusText}`);
