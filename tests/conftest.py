@@ -9,7 +9,6 @@ from onward import _core
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every-module", action="store_true", help="compare every module in every form")
     parser.addoption("--random-modules", type=int, default=300, help="how many random modules to compare")
     parser.addoption("--stress-seconds", type=float, default=2.0, help="how long the threads call the model")
     parser.addoption(

@@ -211,8 +211,9 @@ void bind_plan(nb::module_& m) {
         .def("accumulate", [](Plan& plan, const ViewIn& x, const ViewIn& y) {
             plan.core.accumulate(view_of(x), view_of(y));
         })
-        .def("top", [](Plan& plan, bool largest, const ViewIn& x, const ViewIn& values, const ViewIn& indices) {
-            plan.core.top(largest, view_of(x), view_of(values), view_of(indices));
+        .def("top", [](Plan& plan, bool largest, bool nan_first, const ViewIn& x, const ViewIn& values,
+                        const ViewIn& indices) {
+            plan.core.top(largest, nan_first, view_of(x), view_of(values), view_of(indices));
         })
         .def("softmax", [](Plan& plan, bool logarithm, const ViewIn& x, const ViewIn& y) {
             plan.core.softmax(logarithm, view_of(x), view_of(y));

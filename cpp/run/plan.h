@@ -61,8 +61,8 @@ public:
     // y[t] = y[t - 1] + x[t] along the first axis.
     void accumulate(const View& x, const View& y);
     // The k largest or smallest elements of each row of x, in order, and their indices (int64); of equal elements, the
-    // one with the lower index is first, and NaN precedes all numbers. All views must be contiguous.
-    void top(bool largest, const View& x, const View& values, const View& indices);
+    // one with the lower index is first, and NaN precedes or follows all numbers. All views must be contiguous.
+    void top(bool largest, bool nan_first, const View& x, const View& values, const View& indices);
     // These two apply to each row, the last axis of x and y; both must be contiguous.
     void softmax(bool logarithm, const View& x, const View& y);
     void standardize(float epsilon, const View& x, const View& y);

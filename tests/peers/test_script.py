@@ -148,7 +148,7 @@ def test_code_that_no_single_graph_expresses_names_its_line(tmp_path: Path) -> N
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "start" in metafunc.fixturenames:
-        count = metafunc.config.getoption("--random-modules") // 10
+        count = metafunc.config.getoption("--random-modules")
         metafunc.parametrize("start", range(0, count, 10))
 
 

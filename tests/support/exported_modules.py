@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .exported_functions import FUNCTIONS, Case, Function, of
+from .exported_rarities import RARITIES
 
 
 class First(nn.Module):
@@ -314,4 +315,4 @@ WHOLES = {
     "map": Case(Map, _states((5, 4), (4,))),
     "spectrum": Case(Spectrum, _x(2, 64)),
 }
-CASES = RECURRENT | LAYERS | FUNCTIONS | WHOLES
+CASES = RECURRENT | LAYERS | FUNCTIONS | RARITIES | WHOLES

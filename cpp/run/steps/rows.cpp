@@ -76,7 +76,7 @@ void Plan::accumulate(const View& x, const View& y) {
     });
 }
 
-void Plan::top(bool largest, const View& x, const View& values, const View& indices) {
+void Plan::top(bool largest, bool nan_first, const View& x, const View& values, const View& indices) {
     check_floats({&x, &values});
     check(indices, DType::int64);
     const Size n = x.shape.back(), k = values.shape.back();
@@ -88,7 +88,8 @@ void Plan::top(bool largest, const View& x, const View& values, const View& indi
             const float* const from = at<float>(x, spaces) + row * n;
             auto precedes = [=](int64_t i, int64_t j) {
                 const float a = from[i], b = from[j];
-                if (a != a || b != b) return a != a && (b == b || i < j);  // NaN first
+                if (a != a && b != b) return i < j;
+                if (a != a || b != b) return (a != a) == nan_first;
                 return a == b ? i < j : (a > b) == largest;
             };
             if (k == 1) {

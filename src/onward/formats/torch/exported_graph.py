@@ -5,6 +5,7 @@ passes others, and outputs with the new values. A call never changes the file's 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,28 @@ FIXED = ("as_none", "as_int", "as_float", "as_bool", "as_string")
 def translate(program: schema.Program) -> Graph:
     """Return the graph of a program. Raises FileError, and ArgumentError, which names the node."""
     try:
-        return _Program(program).translate()
+        return _Program(_without_effects(program)).translate()
     except OnwardError:
         raise
     except DAMAGES as error:
         raise FileError(f"the program is damaged: {type(error).__name__}: {error}") from error
+
+
+def _without_effects(program: schema.Program) -> schema.Program:
+    """Remove assertions that decomposed programs order by tokens, and the tokens."""
+    graph, specs = program.graph, (program.input_specs, program.output_specs)
+    kept = [
+        [pair for pair in zip(each, ends, strict=False) if pair[0][0] != "token"]
+        for each, ends in zip(specs, (graph.inputs, graph.outputs), strict=True)
+    ]
+    if sum(map(len, kept)) == sum(map(len, specs)):
+        return program
+    (input_specs, inputs), (output_specs, outputs) = (
+        ([spec for spec, _ in pairs], [argument for _, argument in pairs]) for pairs in kept
+    )
+    nodes = [node for node in graph.nodes if not node.target.endswith(".with_effects")]
+    found = replace(graph, inputs=inputs, outputs=outputs, nodes=nodes)
+    return replace(program, graph=found, input_specs=input_specs, output_specs=output_specs)
 
 
 class _Program:

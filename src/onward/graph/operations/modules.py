@@ -34,6 +34,7 @@ NAMES = {
         "Softmax LogSoftmax BatchNormalization Standardize LayerNormalization InstanceNormalization "
         "GroupNormalization RMSNormalization LpNormalization LRN MeanVarianceNormalization"
     ),
+    "numpy_functions": "NumPy",
     "optional": "Optional OptionalGetElement OptionalHasElement",
     "padding": "Pad CenterCropPad PadStart PadEnd",
     "pooling": "MaxUnpool GlobalAveragePool GlobalMaxPool GlobalLpPool",

@@ -68,7 +68,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if x is None or node.attributes.get("select_last_index"):
         return None
     axis = as_axis(node.attributes.get("axis", 0), len(x.shape))
-    _, indices = _top(b, x, axis, 1, node.operation == "ArgMax")
+    _, indices = _top(b, x, axis, 1, node.operation == "ArgMax", nan_first=True)
     return [b.reshaped(indices, *shapes[0])]
 
 
@@ -78,15 +78,16 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if x is None or k is None:
         return None
     axis = as_axis(node.attributes.get("axis", -1), len(x.shape))
-    return list(_top(b, x, axis, int(k.item()), bool(node.attributes.get("largest", 1))))
+    largest = bool(node.attributes.get("largest", 1))
+    return list(_top(b, x, axis, int(k.item()), largest, nan_first=largest))
 
 
-def _top(b: Builder, x: View, axis: int, k: int, largest: bool) -> tuple[View, View]:
+def _top(b: Builder, x: View, axis: int, k: int, largest: bool, nan_first: bool) -> tuple[View, View]:
     """Return the k largest or smallest elements along an axis, in order, and their indices."""
     axes = (*(other for other in range(len(x.shape)) if other != axis), axis)
     rows = b.contiguous(x.permuted(*axes))
     values, indices = b.new(*rows.shape[:-1], k), b.new(*rows.shape[:-1], k, dtype="int64")
-    b.add("top", largest, rows, values, indices)
+    b.add("top", largest, nan_first, rows, values, indices)
     back = np.argsort(axes)
     return values.permuted(*back), indices.permuted(*back)
 

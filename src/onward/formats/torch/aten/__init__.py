@@ -2,21 +2,49 @@
 
 from . import (  # noqa: F401 - each module registers its operators
     activations,
-    combinations,
-    combined,
-    composites,
+    attention,
     control,
     convolutions,
     creation,
     cumulative,
+    diagonals,
     elementwise,
+    images,
     indexing,
     joins,
     layers,
-    promotion,
+    linear_algebra,
+    losses,
+    ordering,
     recurrent,
     reductions,
     shapes,
     signal,
     symbols,
 )
+from .registry import OPERATORS, PUTS, VIEWS
+
+# Operators with all overloads of others.
+ALIASES = {
+    "absolute": "abs", "adjoint": "mT", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin",
+    "arcsinh": "asinh", "arctan": "atan", "arctan2": "atan2", "arctanh": "atanh", "argwhere": "nonzero",
+    "clip": "clamp", "concat": "cat", "concatenate": "cat", "divide": "div", "fix": "trunc", "ger": "outer",
+    "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "mH": "mT", "matrix_H": "mT",
+    "moveaxis": "movedim", "multiply": "mul", "negative": "neg", "not_equal": "ne", "row_stack": "vstack",
+    "special_digamma": "digamma", "special_erf": "erf", "special_erfc": "erfc", "special_erfinv": "erfinv",
+    "special_exp2": "exp2", "special_expit": "sigmoid", "special_expm1": "expm1",
+    "special_gammaln": "lgamma", "special_i0": "i0", "special_log1p": "log1p",
+    "special_log_softmax": "log_softmax", "special_logit": "logit", "special_logsumexp": "logsumexp",
+    "special_psi": "digamma", "special_round": "round", "special_sinc": "sinc",
+    "special_softmax": "softmax", "subtract": "sub", "true_divide": "div",
+}  # fmt: skip
+for _key in list(OPERATORS):
+    _name, _, _overload = _key.partition(".")
+    for _alias in (alias for alias, name in ALIASES.items() if name == _name):
+        OPERATORS[f"{_alias}.{_overload}"] = OPERATORS[_key]
+        if _key in VIEWS:
+            VIEWS.add(f"{_alias}.{_overload}")
+        if _key in PUTS:
+            PUTS[f"{_alias}.{_overload}"] = PUTS[_key]
+    if _key in VIEWS:  # with the same elements in memory of their own
+        OPERATORS.setdefault(f"{_name}_copy.{_overload}", OPERATORS[_key])

@@ -6,29 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from ....errors import ArgumentError
-from .registry import Tensor, Translator, aten, bounded
+from .expressions import expression
+from .registry import INT64, Symbol, Tensor, Translator, aten, bounded
+from .shapes import sliced
 
 Sizes = Sequence[int]
 
 
-def _spread(values: Any, rank: int) -> list[int]:
+def spread(values: Any, rank: int) -> list[int]:
     """Return one number for each axis."""
     numbers = [values] if isinstance(values, int) else list(values)
     return numbers * rank if len(numbers) == 1 else numbers
 
 
-def _batched(t: Translator, x: Tensor, axes: int) -> tuple[Any, bool]:
+def batched(t: Translator, x: Tensor, axes: int) -> tuple[Any, bool]:
     """Add a batch axis to an input without one."""
     missing = x.rank == axes + 1
     return (t.add("Unsqueeze", x, t.constant([0])) if missing else x), missing
 
 
-def _unbatched(t: Translator, y: str, missing: bool) -> str:
+def unbatched(t: Translator, y: str, missing: bool) -> str:
     return t.add("Squeeze", y, t.constant([0])) if missing else y
 
 
-@aten(*(f"conv{n}d{overload}" for n in (1, 2, 3) for overload in ("", ".padding")))
+@aten(*(f"conv{n}d{overload}" for n in (1, 2, 3) for overload in ("", ".padding")), "_convolution_mode")
 def conv(
     t: Translator,
     input: Tensor,
@@ -40,17 +41,17 @@ def conv(
     groups: int = 1,
 ) -> str:
     n = weight.rank - 2
-    dilations, kernel = _spread(dilation, n), [int(size or 0) for size in weight.shape[2:]]
+    dilations, kernel = spread(dilation, n), [int(size or 0) for size in weight.shape[2:]]
     if padding == "same":
         totals = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
         pads = [total // 2 for total in totals] + [total - total // 2 for total in totals]
     else:
-        pads = [0] * 2 * n if padding == "valid" else _spread(padding, n) * 2
-    value, missing = _batched(t, input, n)
+        pads = [0] * 2 * n if padding == "valid" else spread(padding, n) * 2
+    value, missing = batched(t, input, n)
     y = t.add(
-        "Conv", value, weight, bias, strides=_spread(stride, n), pads=pads, dilations=dilations, group=groups
+        "Conv", value, weight, bias, strides=spread(stride, n), pads=pads, dilations=dilations, group=groups
     )
-    return _unbatched(t, y, missing)
+    return unbatched(t, y, missing)
 
 
 @aten("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input")
@@ -66,22 +67,22 @@ def conv_transpose(
     dilation: Any = 1,
 ) -> str:
     n = weight.rank - 2
-    value, missing = _batched(t, input, n)
+    value, missing = batched(t, input, n)
     y = t.add(
         "ConvTranspose",
         value,
         weight,
         bias,
-        strides=_spread(stride, n),
-        pads=_spread(padding, n) * 2,
-        output_padding=_spread(output_padding, n),
-        dilations=_spread(dilation, n),
+        strides=spread(stride, n),
+        pads=spread(padding, n) * 2,
+        output_padding=spread(output_padding, n),
+        dilations=spread(dilation, n),
         group=groups,
     )
-    return _unbatched(t, y, missing)
+    return unbatched(t, y, missing)
 
 
-@aten("convolution", "_convolution")
+@aten("convolution", "_convolution", "_convolution.deprecated")
 def convolution(
     t: Translator,
     input: Tensor,
@@ -111,24 +112,24 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Any:
     n = int(t.node.target.partition("max_pool")[2][0])
-    kernel = _spread(kernel_size, n)
-    value, missing = _batched(t, self, n)
+    kernel = spread(kernel_size, n)
+    value, missing = batched(t, self, n)
     y, places = t.add_all(
         "MaxPool",
         (value,),
         2,
         kernel_shape=kernel,
-        strides=_spread(stride, n) if stride else kernel,
-        pads=_spread(padding, n) * 2,
-        dilations=_spread(dilation, n),
+        strides=spread(stride, n) if stride else kernel,
+        pads=spread(padding, n) * 2,
+        dilations=spread(dilation, n),
         ceil_mode=int(ceil_mode),
     )
     if "with_indices" not in t.node.target:
-        return _unbatched(t, y, missing)
+        return unbatched(t, y, missing)
     # torch counts within each channel, ONNX over all of them.
     sizes = [t.size(self, axis) for axis in range(-n, 0)]
     channel = t.add("ReduceProd", t.vector(sizes), t.constant([0]), keepdims=0)
-    return _unbatched(t, y, missing), _unbatched(t, t.add("Mod", places, channel), missing)
+    return unbatched(t, y, missing), unbatched(t, t.add("Mod", places, channel), missing)
 
 
 @aten(*(f"avg_pool{n}d" for n in (1, 2, 3)))
@@ -143,20 +144,20 @@ def avg_pool(
     divisor_override: int | None = None,
 ) -> str:
     n = int(t.node.target.partition("avg_pool")[2][0])
-    kernel = _spread(kernel_size, n)
-    value, missing = _batched(t, self, n)
+    kernel = spread(kernel_size, n)
+    value, missing = batched(t, self, n)
     y = t.add(
         "AveragePool",
         value,
         kernel_shape=kernel,
-        strides=_spread(stride, n) if stride else kernel,
-        pads=_spread(padding, n) * 2,
+        strides=spread(stride, n) if stride else kernel,
+        pads=spread(padding, n) * 2,
         ceil_mode=int(ceil_mode),
         count_include_pad=int(count_include_pad or divisor_override is not None),
     )
     if divisor_override is not None:
         y = t.add("Mul", y, t.cast(math.prod(kernel) / divisor_override, self.dtype))
-    return _unbatched(t, y, missing)
+    return unbatched(t, y, missing)
 
 
 @aten(*(f"{name}{n}d" for name in ("adaptive_avg_pool", "_adaptive_avg_pool") for n in (1, 2, 3)))
@@ -166,8 +167,7 @@ def adaptive_average(t: Translator, self: Tensor, output_size: Any) -> str:
 
 @aten(*(f"adaptive_max_pool{n}d" for n in (1, 2, 3)))
 def adaptive_maximum(t: Translator, self: Tensor, output_size: Any) -> Any:
-    y = _adaptive(t, self, output_size, "ReduceMax")
-    return y, None  # not the indices
+    return _adaptive(t, self, output_size, "ReduceMax"), None  # without the indices
 
 
 def _adaptive(t: Translator, x: Tensor, output_size: Any, operation: str) -> str:
@@ -175,102 +175,41 @@ def _adaptive(t: Translator, x: Tensor, output_size: Any, operation: str) -> str
     sizes = [output_size] if isinstance(output_size, int) else list(output_size)
     value: Any = x
     for axis, m in zip(range(x.rank - len(sizes), x.rank), sizes, strict=True):
-        n = x.shape[axis]
         if m == 1:
             value = t.add(operation, value, t.constant([axis]), keepdims=1)
-        elif n is None:
-            raise ArgumentError("adaptive pooling of an axis of unknown size is supported only to size 1")
-        else:
+        elif m is not None:
             bounded(m * 64)
-            windows = [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
-            parts = []
-            for start, end in windows:
-                cut = t.add("Slice", value, t.constant([start]), t.constant([end]), t.constant([axis]))
-                parts.append(t.add(operation, cut, t.constant([axis]), keepdims=1))
+            n = t.size(x, axis)
+            windows = [(_share(t, i, n, m, 0), _share(t, i + 1, n, m, m - 1)) for i in range(m)]
+            cuts = [sliced(t, value, axis, start, end) for start, end in windows]
+            parts = [t.add(operation, cut, t.constant([axis]), keepdims=1) for cut in cuts]
             value = t.add("Concat", *parts, axis=axis)
     return str(value)
 
 
-@aten(
-    "upsample_nearest1d.vec",
-    "upsample_nearest2d.vec",
-    "upsample_linear1d.vec",
-    "upsample_bilinear2d.vec",
-    "upsample_bicubic2d.vec",
-    "upsample_trilinear3d.vec",
-    "_upsample_nearest_exact1d.vec",
-    "_upsample_nearest_exact2d.vec",
-)
-def upsample_vec(
-    t: Translator,
-    input: Tensor,
-    output_size: Any,
-    scale_factors: Any = None,
-    align_corners: bool = False,
+def _share(t: Translator, i: int, n: int | Symbol, m: int, added: int) -> int | Symbol:
+    """(i n + added) / m, rounded down"""
+    if isinstance(n, int):
+        return (i * n + added) // m
+    return Symbol(((expression(t, n, INT64) * i + added) / m).name)
+
+
+@aten("conv_tbc")
+def conv_tbc(t: Translator, self: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> str:
+    """A convolution over time, whose axes are (time, batch, channels), with weights (taps, in, out)."""
+    x = t.add("Transpose", self, perm=[1, 2, 0])
+    W = t.add("Transpose", weight, perm=[2, 1, 0])
+    return t.add("Transpose", t.add("Conv", x, W, bias, pads=[pad, pad]), perm=[2, 0, 1])
+
+
+@aten("max_unpool2d", "max_unpool3d")
+def max_unpool(
+    t: Translator, self: Tensor, indices: Tensor, output_size: Sizes, stride: Any = None, padding: Any = None
 ) -> str:
-    return _upsample(t, input, output_size, align_corners, scale_factors)
-
-
-@aten(
-    "upsample_nearest1d",
-    "upsample_nearest2d",
-    "upsample_linear1d",
-    "upsample_bilinear2d",
-    "upsample_bicubic2d",
-    "_upsample_nearest_exact1d",
-    "_upsample_nearest_exact2d",
-)
-def upsample(
-    t: Translator, self: Tensor, output_size: Any, align_corners: bool = False, **scales: float | None
-) -> str:
-    factors = [scale for scale in scales.values() if scale is not None]
-    return _upsample(t, self, None if factors else output_size, align_corners, factors)
-
-
-def _upsample(t: Translator, x: Tensor, output_size: Any, align_corners: bool, factors: Any) -> str:
-    n = x.rank - 2
-    nearest = "nearest" in t.node.target
-    if output_size is not None:
-        scales, sizes = None, t.vector([*t.sizes(x)[:2], *output_size])
-    else:
-        scales, sizes = t.constant([1.0, 1.0, *_spread(factors, n)], np.float32), None
-    exact = "exact" in t.node.target
-    positions = "align_corners" if align_corners else "half_pixel"
-    return t.add(
-        "Resize",
-        x,
-        None,
-        scales,
-        sizes,
-        mode="nearest" if nearest else "cubic" if "cubic" in t.node.target else "linear",
-        nearest_mode="round_prefer_ceil" if exact else "floor",
-        coordinate_transformation_mode="asymmetric" if nearest and not exact else positions,
-    )
-
-
-@aten("pixel_shuffle")
-def pixel_shuffle(t: Translator, self: Tensor, upscale_factor: int) -> str:
-    return t.add("DepthToSpace", self, blocksize=upscale_factor, mode="CRD")
-
-
-@aten("col2im")
-def col2im(
-    t: Translator,
-    self: Tensor,
-    output_size: Sizes,
-    kernel_size: Sizes,
-    dilation: Sizes,
-    padding: Sizes,
-    stride: Sizes,
-) -> str:
-    value, missing = _batched(t, self, 1)
-    y = t.add(
-        "Col2Im",
-        value,
-        t.vector(output_size),
-        t.vector(kernel_size),
-        dilations=list(dilation),
-        pads=list(padding) * 2,
-        strides=list(stride),
-    )
-    return _unbatched(t, y, missing)
+    """Zeros, with the elements at their places within each channel."""
+    n = len(output_size)
+    lead = t.sizes(self)[: self.rank - n]
+    zeros = t.add("ConstantOfShape", t.vector([*lead, math.prod(output_size)]), value=np.zeros(1, self.dtype))
+    flat = [t.add("Reshape", x, t.vector([*lead, -1])) for x in (self, indices)]
+    y = t.add("ScatterElements", zeros, flat[1], flat[0], axis=len(lead))
+    return t.add("Reshape", y, t.vector([*lead, *output_size]))

@@ -1,20 +1,31 @@
 """ATen's elementwise operators: arithmetic, comparisons, logic, and functions of one number."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ....errors import ArgumentError
+from .expressions import (
+    atan,
+    define,
+    erf,
+    exp,
+    floating,
+    is_infinite,
+    is_nan,
+    log,
+    maximum,
+    reciprocal,
+    sin,
+    sqrt,
+    square,
+    unary,
+    where,
+    x_times,
+)
 from .promotion import promoted
-from .registry import BOOL, FLOAT32, OPERATORS, Operand, Tensor, Translator, aten
-
-
-def floating(*values: Operand) -> np.dtype[Any]:
-    """Return the promoted dtype, or float32 if that is not a dtype of floats."""
-    dtype = promoted(*values)
-    return dtype if dtype.kind in "fc" else FLOAT32
+from .registry import BOOL, Operand, Tensor, Translator, aten
 
 
 def binary(t: Translator, operation: str, a: Operand, b: Operand, dtype: Any = None) -> str:
@@ -23,22 +34,23 @@ def binary(t: Translator, operation: str, a: Operand, b: Operand, dtype: Any = N
     return t.add(operation, t.cast(a, dtype), t.cast(b, dtype))
 
 
+def _sum(operation: str, t: Translator, a: Operand, b: Operand, alpha: Any) -> str:
+    """a + alpha b, or a - alpha b"""
+    dtype = promoted(a, b)
+    if dtype == BOOL:
+        return binary(t, "Or", a, b)
+    term = t.cast(b, dtype) if alpha == 1 else t.add("Mul", t.cast(b, dtype), t.cast(alpha, dtype))
+    return t.add(operation, t.cast(a, dtype), term)
+
+
 @aten("add.Tensor", "add.Scalar")
 def add(t: Translator, self: Operand, other: Operand, alpha: Any = 1) -> str:
-    dtype = promoted(self, other)
-    if dtype == BOOL:
-        return binary(t, "Or", self, other)
-    if alpha == 1:
-        return binary(t, "Add", self, other)
-    return t.add("Add", t.cast(self, dtype), t.add("Mul", t.cast(other, dtype), t.cast(alpha, dtype)))
+    return _sum("Add", t, self, other, alpha)
 
 
 @aten("sub.Tensor", "sub.Scalar")
 def sub(t: Translator, self: Operand, other: Operand, alpha: Any = 1) -> str:
-    if alpha == 1:
-        return binary(t, "Sub", self, other)
-    dtype = promoted(self, other)
-    return t.add("Sub", t.cast(self, dtype), t.add("Mul", t.cast(other, dtype), t.cast(alpha, dtype)))
+    return _sum("Sub", t, self, other, alpha)
 
 
 @aten("rsub.Tensor", "rsub.Scalar")
@@ -46,7 +58,7 @@ def rsub(t: Translator, self: Operand, other: Operand, alpha: Any = 1) -> str:
     return sub(t, other, self, alpha)
 
 
-@aten("mul.Tensor", "mul.Scalar", "multiply.Tensor")
+@aten("mul.Tensor", "mul.Scalar")
 def mul(t: Translator, self: Operand, other: Operand) -> str:
     dtype = promoted(self, other)
     if dtype.kind == "c":
@@ -73,7 +85,7 @@ def _complex_product(t: Translator, a: str, b: str, sign: int) -> str:
     return as_pairs(t, real, t.add(second, t.add("Mul", ai, br), t.add("Mul", ar, bi)))
 
 
-@aten("div.Tensor", "div.Scalar", "true_divide.Tensor", "divide.Tensor")
+@aten("div.Tensor", "div.Scalar")
 def div(t: Translator, self: Operand, other: Operand) -> str:
     dtype = floating(self, other)
     if dtype.kind == "c" and not (isinstance(other, Tensor) and other.dtype.kind == "c"):
@@ -126,25 +138,31 @@ def power(t: Translator, self: Operand, exponent: Operand) -> str:
     return binary(t, "Pow", self, exponent)
 
 
-def _define_binary(operation: str, *names: str) -> None:
-    @aten(*names)
+def _of_two(operation: str) -> Any:
     def function(t: Translator, self: Operand, other: Operand) -> str:
         return binary(t, operation, self, other)
+
+    return function
 
 
 for _operation, _names in {
     "Max": ["maximum", "fmax", "max.other"],
     "Min": ["minimum", "fmin", "min.other"],
-    "Equal": ["eq.Tensor", "eq.Scalar"],
-    "Greater": ["gt.Tensor", "gt.Scalar", "greater.Tensor", "greater.Scalar"],
-    "GreaterOrEqual": ["ge.Tensor", "ge.Scalar", "greater_equal.Tensor", "greater_equal.Scalar"],
-    "Less": ["lt.Tensor", "lt.Scalar", "less.Tensor", "less.Scalar"],
-    "LessOrEqual": ["le.Tensor", "le.Scalar", "less_equal.Tensor", "less_equal.Scalar"],
+    **{
+        operation: [f"{name}.{kind}" for name in names for kind in ("Tensor", "Scalar")]
+        for operation, names in {
+            "Equal": ["eq"],
+            "Greater": ["gt"],
+            "GreaterOrEqual": ["ge"],
+            "Less": ["lt"],
+            "LessOrEqual": ["le"],
+        }.items()
+    },
 }.items():
-    _define_binary(_operation, *_names)
+    aten(*_names)(_of_two(_operation))
 
 
-@aten("ne.Tensor", "ne.Scalar", "not_equal.Tensor", "not_equal.Scalar")
+@aten("ne.Tensor", "ne.Scalar")
 def not_equal(t: Translator, self: Operand, other: Operand) -> str:
     return t.add("Not", binary(t, "Equal", self, other))
 
@@ -157,7 +175,7 @@ def _define_logic(name: str, operation: str) -> None:
     bits = {"And": "BitwiseAnd", "Or": "BitwiseOr", "Xor": "BitwiseXor"}[operation]
 
     @aten(
-        *(f"bitwise_{name}.{kind}" for kind in ("Tensor", "Scalar")),
+        *(f"bitwise_{name}.{kind}" for kind in ("Tensor", "Scalar", "Scalar_Tensor")),
         f"__{name}__.Tensor",
         f"__{name}__.Scalar",
     )
@@ -185,12 +203,12 @@ def bitwise_not(t: Translator, self: Tensor) -> str:
 
 
 @aten("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
-def where(t: Translator, condition: Tensor, self: Operand, other: Operand) -> str:
+def where_(t: Translator, condition: Tensor, self: Operand, other: Operand) -> str:
     dtype = promoted(self, other)
     return t.add("Where", t.cast(condition, BOOL), t.cast(self, dtype), t.cast(other, dtype))
 
 
-@aten("clamp", "clamp.Tensor", "clip", "hardtanh")
+@aten("clamp", "clamp.Tensor", "hardtanh")
 def clamp(
     t: Translator, self: Tensor, min: Any = None, max: Any = None, min_val: Any = -1.0, max_val: Any = 1.0
 ) -> str:
@@ -215,26 +233,6 @@ def clamp_max(t: Translator, self: Tensor, max: Any) -> str:
     return clamp(t, self, None, max)
 
 
-@aten("lerp.Scalar", "lerp.Tensor")
-def lerp(t: Translator, self: Tensor, end: Tensor, weight: Operand) -> str:
-    difference = t.add("Sub", end, self)
-    return t.add("Add", self, t.add("Mul", t.cast(weight, self.dtype), difference))
-
-
-@aten("addcmul")
-def addcmul(t: Translator, self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1) -> str:
-    dtype = promoted(self, tensor1, tensor2)
-    product = t.add("Mul", t.cast(tensor1, dtype), t.cast(tensor2, dtype))
-    return t.add("Add", t.cast(self, dtype), t.add("Mul", product, t.cast(value, dtype)))
-
-
-@aten("addcdiv")
-def addcdiv(t: Translator, self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1) -> str:
-    dtype = floating(self, tensor1, tensor2)
-    quotient = t.add("Div", t.cast(tensor1, dtype), t.cast(tensor2, dtype))
-    return t.add("Add", t.cast(self, dtype), t.add("Mul", quotient, t.cast(value, dtype)))
-
-
 @aten("masked_fill.Scalar", "masked_fill.Tensor")
 def masked_fill(t: Translator, self: Tensor, mask: Tensor, value: Operand) -> str:
     if mask.dtype != BOOL:
@@ -242,60 +240,112 @@ def masked_fill(t: Translator, self: Tensor, mask: Tensor, value: Operand) -> st
     return t.add("Where", mask, t.cast(value, self.dtype), self)
 
 
-# Functions of one number.
-
-FLOAT_FUNCTIONS = {
-    **{name: name.capitalize() for name in ("log", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan")},
-    **{name: name.capitalize() for name in ("sinh", "cosh", "asinh", "acosh", "atanh", "erf", "exp")},
-    **{name: name.capitalize() for name in ("reciprocal", "sigmoid", "tanh")},
-}
-SAME_FUNCTIONS = {"neg": "Neg", "sign": "Sign", "sgn": "Sign"}
-ROUNDING = {"ceil": "Ceil", "floor": "Floor", "round": "Round"}
+# Functions of floats, as formulas. They keep the names of torch's parameters.
 
 
-def _define_unary(name: str, operation: str, dtype: Callable[[Tensor], Any]) -> None:
-    @aten(name)
+def _quotient_angle(y: Any, x: Any) -> Any:
+    """The angle of (x, y), from the arc tangent of the quotient."""
+    angle = atan(y / x)
+    turned = where(x < 0, angle + where(y < 0, -math.pi, y.constant(math.pi)), angle)
+    return where(x.equals(0) & y.equals(0), 0, turned)
+
+
+def _is_close(self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    difference = self - other
+    close = abs(difference) <= atol + rtol * abs(other)
+    close = (close & ~is_infinite(difference)) | self.equals(other)
+    return close | (is_nan(self) & is_nan(other)) if equal_nan else close
+
+
+def _log_of_sum(x: Any, y: Any, base: float) -> Any:
+    """log(base^x + base^y) in that base, without overflow"""
+    scale = math.log(base)
+    larger = maximum(x, y)
+    total = larger + log(1 + exp(-abs(x - y) * scale)) * (1 / scale)
+    return where(x.equals(y), x + 1 / scale * math.log(2), where(is_infinite(larger), larger, total))
+
+
+def _sinc(self: Any) -> Any:
+    angle = where(self.equals(0), 1, self * math.pi)
+    return where(self.equals(0), 1, sin(angle) / angle)
+
+
+def _is_infinity(ignored: str) -> Any:
+    return lambda self: self.apply("IsInf", dtype=BOOL, **{ignored: 0})
+
+
+define({
+    **{name: unary(name.capitalize()) for name in (
+        "log", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
+        "erf", "exp", "reciprocal", "sigmoid", "tanh")},
+    "rsqrt": lambda self: reciprocal(sqrt(self)),
+    "expm1": lambda self: exp(self) - 1,
+    "log1p": lambda self: log(self + 1),
+    "exp2": lambda self: exp(self * math.log(2)),
+    "log2": lambda self: log(self) * (1 / math.log(2)),
+    "log10": lambda self: log(self) * (1 / math.log(10)),
+    "rad2deg": lambda self: self * (180 / math.pi),
+    "deg2rad": lambda self: self * (math.pi / 180),
+    "erfc": lambda self: 1 - erf(self),
+    "special_ndtr": lambda self: (erf(self * math.sqrt(0.5)) + 1) * 0.5,
+    "special_entr": lambda self: where(self < 0, -math.inf, -x_times(self, log(self))),
+    "sinc": _sinc,
+    "isnan": is_nan,
+    "isinf": is_infinite,
+    "isfinite": lambda self: ~(is_nan(self) | is_infinite(self)),
+    "isposinf": _is_infinity("detect_negative"),
+    "isneginf": _is_infinity("detect_positive"),
+    "atan2": lambda self, other: _quotient_angle(self, other),
+    "hypot": lambda self, other: sqrt(square(self) + square(other)),
+    "ldexp.Tensor": lambda self, other: self * exp(other * math.log(2)),
+    "logaddexp": lambda self, other: _log_of_sum(self, other, math.e),
+    "logaddexp2": lambda self, other: _log_of_sum(self, other, 2),
+    **{f"{name}.{kind}": lambda self, other: x_times(self, log(other)) for name, kind in (
+        *(("xlogy", kind) for kind in ("Tensor", "Scalar_Self", "Scalar_Other")),
+        *(("special_xlogy", kind) for kind in ("default", "self_scalar", "other_scalar")))},
+    **{f"special_xlog1py.{kind}": lambda self, other: x_times(self, log(other + 1)) for kind in (
+        "default", "self_scalar", "other_scalar")},
+    "addcdiv": lambda self, tensor1, tensor2, value=1: self + tensor1 / tensor2 * value,
+    "isclose": _is_close,
+})  # fmt: skip
+define({
+    "lerp.Scalar lerp.Tensor": lambda self, end, weight: self + weight * (end - self),
+    "addcmul": lambda self, tensor1, tensor2, value=1: self + tensor1 * tensor2 * value,
+    "square": lambda self: square(self),
+    "heaviside": lambda self, values: where(self.equals(0), values, (self > 0).cast(self.dtype)),
+    "sign sgn": lambda self: self.apply("Sign"),
+    "neg": lambda self: -self,
+}, promoted)  # fmt: skip
+
+
+def _rounding(operation: str) -> Any:
     def function(t: Translator, self: Tensor) -> str:
-        return t.add(operation, t.cast(self, dtype(self)))
-
-
-for _name, _operation in FLOAT_FUNCTIONS.items():
-    _define_unary(_name, _operation, floating)
-for _name, _operation in SAME_FUNCTIONS.items():
-    _define_unary(_name, _operation, lambda x: x.dtype)
-for _alias, _name in {
-    "arctan": "atan",
-    "negative": "neg",
-    "special_erf": "erf",
-    "special_expit": "sigmoid",
-}.items():
-    OPERATORS[f"{_alias}.default"] = OPERATORS[f"{_name}.default"]
-
-
-def _define_rounding(name: str, operation: str) -> None:
-    @aten(name)
-    def function(t: Translator, self: Tensor) -> Any:
         return t.add(operation if self.dtype.kind == "f" else "Identity", self)
 
-
-for _name, _operation in ROUNDING.items():
-    _define_rounding(_name, _operation)
+    return function
 
 
-@aten("abs", "absolute")
+for _name in ("ceil", "floor", "round"):
+    aten(_name)(_rounding(_name.capitalize()))
+
+
+@aten("round.decimals")
+def round_decimals(t: Translator, self: Tensor, decimals: int = 0) -> str:
+    scale = t.cast(10.0**decimals, self.dtype)
+    return t.add("Div", t.add("Round", t.add("Mul", self, scale)), scale)
+
+
+@aten("abs")
 def absolute(t: Translator, self: Tensor) -> str:
     if self.dtype.kind == "c":
         return t.add("ReduceL2", self, t.constant([-1]), keepdims=0)
     return t.add("Abs", self)
 
 
-@aten("trunc", "fix")
+@aten("trunc")
 def trunc(t: Translator, self: Tensor) -> str:
-    return (
-        _truncate(t, t.cast(self, self.dtype), self.dtype)
-        if self.dtype.kind == "f"
-        else t.add("Identity", self)
-    )
+    is_float = self.dtype.kind == "f"
+    return _truncate(t, self.name, self.dtype) if is_float else t.add("Identity", self)
 
 
 @aten("frac")
@@ -303,72 +353,9 @@ def frac(t: Translator, self: Tensor) -> str:
     return t.add("Sub", self, trunc(t, self))
 
 
-@aten("rsqrt")
-def rsqrt(t: Translator, self: Tensor) -> str:
-    return t.add("Reciprocal", t.add("Sqrt", t.cast(self, floating(self))))
-
-
-@aten("square")
-def square(t: Translator, self: Tensor) -> str:
-    return t.add("Mul", self, self)
-
-
-@aten("expm1")
-def expm1(t: Translator, self: Tensor) -> str:
-    dtype = floating(self)
-    return t.add("Sub", t.add("Exp", t.cast(self, dtype)), t.cast(1, dtype))
-
-
-@aten("log1p")
-def log1p(t: Translator, self: Tensor) -> str:
-    dtype = floating(self)
-    return t.add("Log", t.add("Add", t.cast(self, dtype), t.cast(1, dtype)))
-
-
-@aten("exp2")
-def exp2(t: Translator, self: Tensor) -> str:
-    dtype = floating(self)
-    return t.add("Exp", t.add("Mul", t.cast(self, dtype), t.cast(math.log(2), dtype)))
-
-
-def _define_logarithm(name: str, base: float) -> None:
-    @aten(name)
-    def function(t: Translator, self: Tensor) -> str:
-        dtype = floating(self)
-        return t.add("Mul", t.add("Log", t.cast(self, dtype)), t.cast(1 / math.log(base), dtype))
-
-
-_define_logarithm("log2", 2)
-_define_logarithm("log10", 10)
-
-
-@aten("atan2")
-def atan2(t: Translator, self: Operand, other: Operand) -> str:
-    """The angle of (other, self), from the arc tangent of the quotient."""
-    dtype = floating(self, other)
-    y, x, zero, pi = t.cast(self, dtype), t.cast(other, dtype), t.cast(0, dtype), t.cast(math.pi, dtype)
-    angle = t.add("Atan", t.add("Div", y, x))
-    y_negative, x_negative = t.add("Less", y, zero), t.add("Less", x, zero)
-    turn = t.add("Where", y_negative, t.add("Neg", pi), pi)
-    turned = t.add("Where", x_negative, t.add("Add", angle, turn), angle)
-    both = t.add("And", t.add("Equal", x, zero), t.add("Equal", y, zero))
-    return t.add("Where", both, zero, turned)
-
-
-@aten("isnan")
-def isnan(t: Translator, self: Tensor) -> str:
-    return t.add("IsNaN", t.cast(self, floating(self)))
-
-
-@aten("isinf")
-def isinf(t: Translator, self: Tensor) -> str:
-    return t.add("IsInf", t.cast(self, floating(self)))
-
-
-@aten("isfinite")
-def isfinite(t: Translator, self: Tensor) -> str:
-    x = t.cast(self, floating(self))
-    return t.add("Not", t.add("Or", t.add("IsNaN", x), t.add("IsInf", x)))
+@aten("float_power.Tensor_Scalar", "float_power.Tensor_Tensor", "float_power.Scalar")
+def float_power(t: Translator, self: Operand, exponent: Operand) -> str:
+    return binary(t, "Pow", self, exponent, np.float64)
 
 
 @aten("nan_to_num")
@@ -382,3 +369,17 @@ def nan_to_num(t: Translator, self: Tensor, nan: Any = None, posinf: Any = None,
         found = t.add("IsInf", x, **{direction: 0})
         x = t.add("Where", found, t.cast(bound if value is None else value, self.dtype), x)
     return x
+
+
+def _define_shift(name: str, direction: str) -> None:
+    kinds = ("Tensor", "Tensor_Scalar", "Scalar_Tensor")
+    words = [f"bitwise_{direction.lower()}_shift.{kind}" for kind in kinds]
+
+    @aten(f"__{name}__.Scalar", f"__{name}__.Tensor", *words)
+    def shift(t: Translator, self: Operand, other: Operand) -> str:
+        dtype = promoted(self, other)
+        return t.add("BitShift", t.cast(self, dtype), t.cast(other, dtype), direction=direction)
+
+
+_define_shift("lshift", "LEFT")
+_define_shift("rshift", "RIGHT")

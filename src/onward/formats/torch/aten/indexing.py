@@ -1,4 +1,4 @@
-"""ATen's operators that read or write elements at indices, and those that order elements."""
+"""ATen's operators that read or write elements at indices."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
+from .joins import broadcast_tensors
 from .registry import BOOL, INT64, Operand, Tensor, Translator, aten
-from .shapes import reshaped
+from .shapes import reshaped, sliced
 
 REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": "add", "multiply": "mul"}
 
@@ -128,19 +129,27 @@ def _as_large(t: Translator, x: Tensor, index: Tensor, dim: int) -> Any:
 
 @aten("take_along_dim")
 def take_along_dim(t: Translator, self: Tensor, indices: Tensor, dim: int | None = None) -> str:
-    if dim is None:
-        raise ArgumentError("take_along_dim without dim is not supported")
-    return gather(t, self, dim, indices)
+    return take(t, self, indices) if dim is None else gather(t, self, dim, indices)
 
 
-@aten(
-    "scatter.src",
-    "scatter.value",
-    "scatter.reduce",
-    "scatter.value_reduce",
-    "scatter_reduce.two",
-    "scatter_add",
-)
+@aten("take")
+def take(t: Translator, self: Tensor, index: Tensor) -> str:
+    return t.add("Gather", t.add("Reshape", self, t.constant([-1])), t.cast(index, INT64), axis=0)
+
+
+@aten("put")
+def put(t: Translator, self: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> str:
+    flat = t.constant([-1])
+    parts = [t.add("Reshape", x, flat) for x in (t.cast(self, self.dtype), t.cast(index, INT64), source)]
+    updated = t.add("ScatterElements", *parts, axis=0, reduction="add" if accumulate else "none")
+    return t.add("Reshape", updated, t.shape(self))
+
+
+STARTS = {"add": 0, "mean": 0, "mul": 1, "max": -np.inf, "min": np.inf}  # of reductions
+
+
+@aten(*("scatter.src", "scatter.value", "scatter.reduce", "scatter.value_reduce", "scatter_reduce.two"))
+@aten("scatter_add")
 def scatter(
     t: Translator,
     self: Tensor,
@@ -152,8 +161,6 @@ def scatter(
     include_self: bool = True,
 ) -> str:
     reduction = "add" if "scatter_add" in t.node.target else REDUCTIONS.get(reduce or "", reduce or "none")
-    if not include_self or reduction == "mean":
-        raise ArgumentError(f"scatter_reduce with reduce={reduce!r} and include_self={include_self}")
     if isinstance(src, Tensor):
         updates: Any = src
         for axis in range(src.rank):
@@ -164,10 +171,22 @@ def scatter(
         number = value if src is None else src
         updates = t.add("Expand", t.cast(number if number is not None else 0, self.dtype), t.shape(index))
     places = t.cast(index, INT64)
-    return t.add("ScatterElements", self, places, updates, axis=self.axis(dim), reduction=reduction)
+
+    def scattered(base: Any, updates: Any, reduction: str) -> str:
+        return t.add("ScatterElements", base, places, updates, axis=self.axis(dim), reduction=reduction)
+
+    def everywhere(number: float) -> str:
+        return t.add("Expand", t.cast(number, self.dtype), t.shape(index))
+
+    base = self if include_self else scattered(self, everywhere(STARTS[reduction]), "none")
+    if reduction != "mean":
+        return scattered(base, updates, reduction)
+    counts: Any = t.add("Expand", t.cast(1, self.dtype), t.shape(self))
+    counts = counts if include_self else scattered(counts, everywhere(0), "none")
+    return t.add("Div", scattered(base, updates, "add"), scattered(counts, everywhere(1), "add"))
 
 
-@aten("index_add", "index_copy", "index_fill.int_Scalar")
+@aten("index_add", "index_copy", "index_fill.int_Scalar", "index_fill.int_Tensor")
 def index_write(
     t: Translator, self: Tensor, dim: int, index: Tensor, source: Any = None, value: Any = 0, alpha: Any = 1
 ) -> str:
@@ -188,10 +207,8 @@ def index_write(
 
 @aten("masked_select")
 def masked_select(t: Translator, self: Tensor, mask: Tensor) -> str:
-    if self.shape != mask.shape:
-        raise ArgumentError("masked_select with a mask of another shape is not supported")
-    flat = t.constant([-1])
-    return t.add("Compress", t.add("Reshape", self, flat), t.add("Reshape", mask, flat), axis=0)
+    x, m = (t.add("Reshape", each, t.constant([-1])) for each in broadcast_tensors(t, [self, mask]))
+    return t.add("Compress", x, m, axis=0)
 
 
 @aten("masked_scatter")
@@ -206,6 +223,20 @@ def masked_scatter(t: Translator, self: Tensor, mask: Tensor, source: Tensor) ->
 @aten("nonzero")
 def nonzero(t: Translator, self: Tensor) -> str:
     return t.add("Transpose", t.add("NonZero", self), perm=[1, 0])
+
+
+@aten("nonzero_numpy")
+def nonzero_by_axis(t: Translator, self: Tensor) -> list[str]:
+    found = t.add("NonZero", self)
+    return [t.add("Gather", found, t.constant(axis), axis=0) for axis in range(self.rank)]
+
+
+@aten("nonzero_static")
+def nonzero_static(t: Translator, self: Tensor, size: int, fill_value: int = -1) -> str:
+    """The first `size` places of nonzero elements, followed by a number where there are fewer."""
+    widths, rows = t.constant([0, size]), t.constant([0])
+    longer = t.add("Pad", nonzero(t, self), widths, t.constant(fill_value), rows)
+    return t.add("Slice", longer, rows, t.constant([size]), rows)
 
 
 @aten("embedding")
@@ -224,49 +255,38 @@ def embedding(
 
 @aten("one_hot")
 def one_hot(t: Translator, self: Tensor, num_classes: int = -1) -> str:
-    if num_classes < 0:
-        raise ArgumentError("one_hot without num_classes is not supported")
-    return t.add("OneHot", self, t.constant([num_classes]), t.constant([0, 1]))
+    depth = t.constant([num_classes])
+    if num_classes < 0:  # as many as the largest element asks for
+        depth = t.add(
+            "Add", t.add("ReduceMax", t.add("Reshape", self, depth), t.constant([0])), t.constant(1)
+        )
+    return t.add("OneHot", self, depth, t.constant([0, 1]))
 
 
-# Order.
-
-
-@aten("topk")
-def topk(
-    t: Translator, self: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> Any:
-    inputs = (self, t.vector([k]))
-    return t.add_all("TopK", inputs, 2, axis=self.axis(dim), largest=int(largest), sorted=1)
-
-
-@aten("sort", "sort.stable")
-def sort(
-    t: Translator, self: Tensor, stable: bool | None = None, dim: int = -1, descending: bool = False
-) -> Any:
-    if not self.rank:
-        return t.add("Identity", self), t.constant(0)
-    return topk(t, self, t.size(self, dim), dim, largest=descending)
-
-
-@aten("argsort", "argsort.stable")
-def argsort(
-    t: Translator, self: Tensor, stable: bool = False, dim: int = -1, descending: bool = False
-) -> str:
-    return str(sort(t, self, stable, dim, descending)[1])
-
-
-@aten("kthvalue")
-def kthvalue(t: Translator, self: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    values, places = topk(t, self, k, dim, largest=False)
-    axis = self.axis(dim)
-    last = t.constant([k - 1] if keepdim else k - 1)
-    return t.add("Gather", values, last, axis=axis), t.add("Gather", places, last, axis=axis)
-
-
-@aten("median.dim")
-def median(t: Translator, self: Tensor, dim: int, keepdim: bool = False) -> Any:
-    size = t.size(self, dim)
-    if not isinstance(size, int):
-        raise ArgumentError("the median of an axis of unknown size is not supported")
-    return kthvalue(t, self, (size + 1) // 2, dim, keepdim)
+@aten("embedding_bag.padding_idx", "embedding_bag", "_embedding_bag_forward_only", "_embedding_bag")
+def embedding_bag(
+    t: Translator,
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[str | None, ...]:
+    """The sum, mean or maximum of the rows of each bag, which the offsets start."""
+    starts = t.array(offsets)
+    if starts is None or include_last_offset or padding_idx not in (None, -1) or indices.shape[0] is None:
+        raise ArgumentError("bags whose sizes are not constants, or with padding, are not supported")
+    ends = [*starts[1:].tolist(), indices.shape[0]]
+    rows = t.add("Gather", weight, t.cast(indices, INT64), axis=0)
+    if per_sample_weights is not None:
+        rows = t.add("Mul", rows, t.add("Unsqueeze", per_sample_weights, t.constant([1])))
+    operation = ("ReduceSum", "ReduceMean", "ReduceMax")[mode]
+    bags = [
+        t.add(operation, sliced(t, rows, 0, int(start), end), t.constant([0]), keepdims=1)
+        for start, end in zip(starts.tolist(), ends, strict=True)
+    ]
+    return t.add("Concat", *bags, axis=0), None, None, None

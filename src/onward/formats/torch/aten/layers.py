@@ -1,13 +1,12 @@
 """ATen's operators of layers: products, attention and norms."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ....errors import ArgumentError
-from .registry import FLOAT32, Number, Symbol, Tensor, Translator, aten
+from .registry import FLOAT32, Number, Tensor, Translator, aten
 from .shapes import reshaped
 
 Sizes = Sequence[int]
@@ -20,7 +19,7 @@ def linear(t: Translator, input: Tensor, weight: Tensor, bias: Tensor | None = N
     return product if bias is None else t.add("Add", product, bias)
 
 
-@aten("mm", "bmm", "matmul", "mv", "dot")
+@aten("mm", "bmm", "matmul", "mv", "dot", "vdot", "linalg_matmul")
 def matmul(t: Translator, self: Tensor, **others: Tensor) -> str:
     (other,) = others.values()
     return t.add("MatMul", self, other)
@@ -45,7 +44,13 @@ def addbmm(
     return t.add("Add", _scaled(t, self, beta, self.dtype), _scaled(t, product, alpha, self.dtype))
 
 
-@aten("outer", "ger")
+@aten("addr")
+def addr(t: Translator, self: Tensor, vec1: Tensor, vec2: Tensor, beta: Number = 1, alpha: Number = 1) -> str:
+    product = _scaled(t, outer(t, vec1, vec2), alpha, self.dtype)
+    return product if beta == 0 else t.add("Add", product, _scaled(t, self, beta, self.dtype))
+
+
+@aten("outer")
 def outer(t: Translator, self: Tensor, vec2: Tensor) -> str:
     return t.add("Mul", t.add("Unsqueeze", self, t.constant([1])), vec2)
 
@@ -84,72 +89,10 @@ def trilinear(
     return t.add("ReduceSum", product, t.constant(list(sumdim)), keepdims=0)
 
 
-@aten("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
-def attention(
-    t: Translator,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    """softmax(scale Q K^T + mask) V; rows without any allowed key are 0."""
-    depth = t.size(query, -1)
-    heads = (query.shape[-3], key.shape[-3]) if enable_gqa else (1, 1)
-    keys, values = (_grouped(t, x, heads) for x in (key, value))
-    order = [*range(key.rank - 2), key.rank - 1, key.rank - 2]
-    factor: Any = scale
-    if scale is None and isinstance(depth, int):
-        factor = 1 / math.sqrt(depth)
-    elif scale is None:
-        root = t.add("Sqrt", t.cast(depth, np.float64))
-        factor = Symbol(t.add("Reciprocal", root), np.dtype(np.float64))
-    scores = t.add("MatMul", query, t.add("Transpose", keys, perm=order))
-    scores = t.add("Mul", scores, t.cast(factor, query.dtype))
-    allowed: Any = None
-    if is_causal:
-        ends = [t.size(x, -2) for x in (query, key)]
-        ones = t.add("ConstantOfShape", t.vector(ends), value=np.ones(1, np.int32))
-        allowed = t.add("Cast", t.add("Trilu", ones, t.constant(0), upper=0), to=np.dtype(bool))
-    elif attn_mask is not None and attn_mask.dtype == np.bool_:
-        allowed = attn_mask
-    elif attn_mask is not None:
-        scores = t.add("Add", scores, attn_mask)
-    if allowed is not None:
-        scores = t.add("Where", allowed, scores, t.cast(-math.inf, query.dtype))
-    weights = t.add("Softmax", scores, axis=-1)
-    if allowed is not None and not is_causal:
-        found = t.add("ReduceMax", scores, t.constant([-1]), keepdims=1)
-        none = t.add("Equal", found, t.cast(-math.inf, query.dtype))
-        weights = t.add("Where", none, t.cast(0, query.dtype), weights)
-    result = t.add("MatMul", weights, values)
-    if "flash" not in t.node.target:
-        return result
-    return result, t.add("ReduceLogSumExp", scores, t.constant([-1]), keepdims=0)
-
-
-def _grouped(t: Translator, x: Tensor, heads: Any) -> Any:
-    """Repeat the heads of keys or values for groups of queries."""
-    many, few = heads
-    if many == few or not many or not few:
-        return x
-    axis = x.rank - 3
-    tiled = t.add(
-        "Tile",
-        t.add("Unsqueeze", x, t.constant([axis + 1])),
-        t.constant([1] * (axis + 1) + [many // few] + [1, 1]),
-    )
-    sizes = t.sizes(x)
-    return reshaped(t, tiled, [*sizes[:axis], many, *sizes[axis + 1 :]])
-
-
 # Norms.
 
 
-@aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")
+@aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "_native_batch_norm_legit")
 def batch_norm(
     t: Translator,
     input: Tensor,
@@ -167,16 +110,14 @@ def batch_norm(
     size = running_mean.shape[0]
     scale = weight if weight is not None else t.constant(np.ones(size or 0), input.dtype)
     shift = bias if bias is not None else t.constant(np.zeros(size or 0), input.dtype)
-    y = t.add("BatchNormalization", input, scale, shift, running_mean, running_var, epsilon=eps)
-    return (y, None, None) if len(t.node.outputs) > 1 else y
+    return t.add("BatchNormalization", input, scale, shift, running_mean, running_var, epsilon=eps)
 
 
 def _batch_statistics(t: Translator, x: Tensor, weight: Any, bias: Any, eps: float) -> Any:
     """Normalize with the statistics of the batch."""
     axes = [axis for axis in range(x.rank) if axis != 1]
     y = _normalized(t, x, axes, eps)
-    y = _affine(t, y, weight, bias, [1, -1] + [1] * (x.rank - 2))
-    return (y, None, None) if len(t.node.outputs) > 1 else y
+    return _affine(t, y, weight, bias, [1, -1] + [1] * (x.rank - 2))
 
 
 def _normalized(t: Translator, x: Any, axes: Sequence[int], eps: float, dtype: Any = FLOAT32) -> str:
@@ -271,8 +212,7 @@ def native_group_norm(
     group: int,
     eps: float,
 ) -> Any:
-    y = group_norm(t, input, group, weight, bias, eps)
-    return y, None, None
+    return group_norm(t, input, group, weight, bias, eps)
 
 
 @aten("instance_norm")
@@ -296,3 +236,12 @@ def instance_norm(
         return batch_norm(t, input, weight, bias, running_mean, running_var, False, momentum, eps)
     y = _normalized(t, input, range(2, input.rank), eps, input.dtype)
     return _affine(t, y, weight, bias, [1, -1] + [1] * (input.rank - 2))
+
+
+@aten("_weight_norm", "_weight_norm_interface")
+def weight_norm(t: Translator, v: Tensor, g: Tensor, dim: int = 0) -> Any:
+    """g v / |v|, with the norm over all axes but one, or over all if it is -1."""
+    axes = [axis for axis in range(v.rank) if dim == -1 or axis != v.axis(dim)]
+    norm = t.add("ReduceL2", v, t.constant(axes), keepdims=1)
+    y = t.add("Mul", v, t.add("Div", g, norm))
+    return y

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .elementwise import floating
+from .expressions import floating
 from .registry import BOOL, FLOAT32, INT64, Tensor, Translator, aten
 
 Dims = Sequence[int] | int | None
@@ -30,6 +30,15 @@ def sum_(t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False, d
 @aten("mean", "mean.dim")
 def mean(t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> str:
     return reduced(t, "ReduceMean", t.cast(self, dtype or self.dtype), self, dim, keepdim)
+
+
+@aten("nanmean")
+def nanmean(t: Translator, self: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> str:
+    missing = t.add("IsNaN", self)
+    total = t.add("Where", missing, t.cast(0, self.dtype), self)
+    counted = t.add("Cast", t.add("Not", missing), to=self.dtype)
+    sums = [reduced(t, "ReduceSum", each, self, dim, keepdim) for each in (total, counted)]
+    return t.add("Div", *sums)
 
 
 @aten("prod", "prod.dim_int")
@@ -211,7 +220,7 @@ def cumprod(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
     return t.add("CumProd", t.cast(self, dtype), t.constant(self.axis(dim)))
 
 
-@aten("softmax.int", "_softmax", "_safe_softmax", "special_softmax")
+@aten("softmax.int", "_softmax", "_safe_softmax")
 def softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_float: bool = False) -> str:
     x = t.cast(self, self.dtype if dtype is None else dtype)
     y = t.add("Softmax", x, axis=self.axis(dim))
@@ -222,7 +231,7 @@ def softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_fl
     return t.add("Where", none, t.cast(0, self.dtype), y)
 
 
-@aten("log_softmax.int", "_log_softmax", "special_log_softmax")
+@aten("log_softmax.int", "_log_softmax")
 def log_softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_float: bool = False) -> str:
     return t.add("LogSoftmax", t.cast(self, self.dtype if dtype is None else dtype), axis=self.axis(dim))
 

@@ -21,6 +21,7 @@ from ....graph.graph import Graph
 from ....graph.node import Node
 from ....graph.operations import OPERATIONS
 from .. import exported_program as schema
+from .refusals import reason
 
 Shape = tuple[int | None, ...]  # None: a size that the file does not fix
 Function = Callable[..., Any]
@@ -101,6 +102,10 @@ def aten(*names: str, view: bool = False) -> Callable[[Operator], Operator]:
     return register
 
 
+def ignore(t: Translator, *arguments: Any, **named: Any) -> None:
+    """Assertions and hints of torch.export have no results."""
+
+
 class Translator:
     """Adds the nodes of a program to a graph. `metas` describes the values of the nodes at hand."""
 
@@ -131,15 +136,9 @@ class Translator:
         return outputs
 
     def _name(self, value: Any) -> str:
-        if value is None:
-            return ""
-        return (
-            value
-            if isinstance(value, str)
-            else self.read(value).name
-            if isinstance(value, Tensor)
-            else value.name
-        )
+        if value is None or isinstance(value, str):
+            return value or ""
+        return self.read(value).name if isinstance(value, Tensor) else str(value.name)
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """Return the name of a constant."""
@@ -299,7 +298,9 @@ class Translator:
         found = name.replace("_.", ".", 1) if in_place and domain == "aten" else name
         key = found if domain == "aten" else target
         if key not in OPERATORS:
-            raise ArgumentError(f"the operator {target} is not supported")
+            raise ArgumentError(f"the operator {target} is not supported{reason(name)}")
+        if OPERATORS[key] is ignore:
+            return
         if domain == "aten":
             arguments = {n: self.argument(a) for n, a in node.inputs if n not in IGNORED}
             self._call(node, key, arguments, in_place)
@@ -354,10 +355,8 @@ class Translator:
 
     def _declared(self, node: schema.Node) -> list[Tensor]:
         """Return the outputs of a node as the program declares them, without values."""
-        names = []
-        for kind, value in node.outputs:
-            names += [value["name"]] if kind == "as_tensor" else [each["name"] for each in value]
-        return [self._tensor("", name) for name in names]
+        lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
+        return [self._tensor("", each["name"]) for values in lists for each in values]
 
     def _tensor(self, value: str, name: str) -> Tensor:
         meta = self.metas[name]
@@ -365,14 +364,10 @@ class Translator:
         return Tensor(value, meta.dtype, shape, is_contiguous=_is_contiguous(meta))
 
     def _define_all(self, node: schema.Node, results: Any) -> None:
-        outputs = node.outputs
-        if len(outputs) == 1 and outputs[0].kind not in ("as_tensors", "as_optional_tensors"):
-            results = results if isinstance(results, list | tuple) else (results,)
-        elif len(outputs) == 1:
-            results = (results,)
-        if outputs and len(results) < len(outputs):
-            raise ArgumentError(f"it has {len(outputs)} outputs; expected {len(results)}")
-        for output, result in zip(outputs, results or (), strict=False):
+        """Define the outputs of a node; operators may have further ones, which no model uses."""
+        is_list = [output.kind for output in node.outputs] in (["as_tensors"], ["as_optional_tensors"])
+        results = (results,) if is_list or not isinstance(results, list | tuple) else results
+        for output, result in zip(node.outputs, results, strict=False):
             self.define(output, result)
 
     def define(self, output: schema.Argument, value: Any) -> None:

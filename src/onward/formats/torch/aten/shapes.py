@@ -1,6 +1,7 @@
 """ATen's operators that move elements or create tensors: views, shapes, joins, padding, and constants."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +24,8 @@ def _inverse_reshape(t: Translator, base: Tensor, value: str, *arguments: Any, *
     return t.add("Reshape", value, t.shape(base), allowzero=1)
 
 
-@aten("view", "_unsafe_view", "view_copy", view=True)
-def view(t: Translator, self: Tensor, size: Sizes) -> str:
+@aten("view", "_unsafe_view", "_reshape_alias", view=True)
+def view(t: Translator, self: Tensor, size: Sizes, stride: Any = None) -> str:
     return reshaped(t, self, size, self.dtype.kind == "c")
 
 
@@ -33,8 +34,8 @@ def view_dtype(t: Translator, self: Tensor, dtype: np.dtype[Any]) -> str:
     return t.add("BitCast", self, to=dtype)
 
 
-@aten("reshape", view=True)
-def reshape(t: Translator, self: Tensor, shape: Sizes) -> str:
+@aten("reshape", "ravel", view=True)
+def reshape(t: Translator, self: Tensor, shape: Sizes = (-1,)) -> str:
     return reshaped(t, self, shape, self.dtype.kind == "c")
 
 
@@ -58,12 +59,12 @@ def unflatten(t: Translator, self: Tensor, dim: int, sizes: Sizes) -> str:
     return reshaped(t, self, [*whole[:axis], *sizes, *whole[axis + 1 :]], self.dtype.kind == "c")
 
 
-@aten("unsqueeze", "unsqueeze_copy", view=True)
+@aten("unsqueeze", view=True)
 def unsqueeze(t: Translator, self: Tensor, dim: int) -> str:
     return t.add("Unsqueeze", self, t.constant([dim % (self.rank + 1)]))
 
 
-@aten("squeeze.dim", "squeeze.dims", "squeeze", "squeeze_copy.dim", "squeeze_copy.dims", view=True)
+@aten("squeeze.dim", "squeeze.dims", "squeeze", view=True)
 def squeeze(t: Translator, self: Tensor, dim: Any = None) -> str:
     dims = range(self.rank) if dim is None else [dim] if isinstance(dim, int) else dim
     axes = [self.axis(axis) for axis in dims if self.rank and self.shape[self.axis(axis)] == 1]
@@ -81,7 +82,7 @@ def permuted(t: Translator, x: Tensor, order: Sequence[int]) -> str:
     return t.add("Transpose", x, perm=[*order, x.rank] if x.dtype.kind == "c" else list(order))
 
 
-@aten("permute", "permute_copy", view=True)
+@aten("permute", view=True)
 def permute(t: Translator, self: Tensor, dims: Sequence[int]) -> str:
     return permuted(t, self, [self.axis(dim) for dim in dims])
 
@@ -99,12 +100,23 @@ def transpose(
     return permuted(t, self, order)
 
 
-@aten("t", "t_copy", "numpy_T", "mT", view=True)
+@aten("t", "mT", view=True)
 def matrix_transpose(t: Translator, self: Tensor) -> str:
     return permuted(t, self, [*range(self.rank - 2), *range(self.rank)[-2:][::-1]])
 
 
-@aten("movedim.intlist", "movedim.int", "moveaxis.int", "moveaxis.intlist", view=True)
+@aten("numpy_T", view=True)
+def reversed_axes(t: Translator, self: Tensor) -> str:
+    return permuted(t, self, range(self.rank)[::-1])
+
+
+def transposed(t: Translator, like: Tensor, value: Any) -> str:
+    """Transpose the last two axes of a value with the axes of a tensor."""
+    rank = like.rank
+    return t.add("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+@aten("movedim.intlist", "movedim.int", view=True)
 def movedim(t: Translator, self: Tensor, source: Any, destination: Any) -> str:
     sources, targets = ([d] if isinstance(d, int) else d for d in (source, destination))
     rest = [axis for axis in range(self.rank) if axis not in [self.axis(d) for d in sources]]
@@ -113,7 +125,7 @@ def movedim(t: Translator, self: Tensor, source: Any, destination: Any) -> str:
     return permuted(t, self, rest)
 
 
-@aten("expand", "expand_copy", view=True)
+@aten("expand", "broadcast_to", view=True)
 def expand(t: Translator, self: Tensor, size: Sizes, implicit: bool = False) -> str:
     added = len(size) - self.rank
     sizes = [
@@ -132,7 +144,7 @@ def sliced(t: Translator, x: Any, axis: int, start: Any, end: Any, step: int = 1
     return t.add("Slice", x, t.vector([start]), t.vector([end]), t.constant([axis]), t.constant([step]))
 
 
-@aten("slice.Tensor", "slice_copy.Tensor", view=True)
+@aten("slice.Tensor", view=True)
 def slice_(
     t: Translator, self: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> str:
@@ -184,7 +196,7 @@ def slice_scatter(
     return _put_slice(t, self, t.add("Expand", src, t.shape(src)), dim, start, end, step)
 
 
-@aten("select.int", "select_copy.int", view=True)
+@aten("select.int", view=True)
 def select(t: Translator, self: Tensor, dim: int, index: Any) -> str:
     return t.add("Gather", self, t.cast(index, INT64), axis=self.axis(dim))
 
@@ -220,7 +232,7 @@ def narrow(t: Translator, self: Tensor, dim: int, start: Any, length: Any) -> st
     return sliced(t, self, self.axis(dim), start, end)
 
 
-@aten("split_with_sizes", "split.sizes", "split_with_sizes_copy", view=True)
+@aten("split_with_sizes", "split.sizes", "unsafe_split_with_sizes", view=True)
 def split_with_sizes(
     t: Translator, self: Tensor, split_sizes: Any = None, dim: int = 0, split_size: Any = None
 ) -> Any:
@@ -228,13 +240,15 @@ def split_with_sizes(
     return t.add_all("Split", (self, t.vector(sizes)), len(sizes), axis=self.axis(dim))
 
 
-@aten("split.Tensor", "split_copy.Tensor", view=True)
-def split(t: Translator, self: Tensor, split_size: int, dim: int = 0) -> Any:
+@aten("split.Tensor", "unsafe_split.Tensor", view=True)
+def split(t: Translator, self: Tensor, split_size: int | Symbol, dim: int = 0) -> Any:
     count = _declared_count(t)
-    return [
-        sliced(t, self, self.axis(dim), i * split_size, (i + 1) * split_size if i + 1 < count else WHOLE)
-        for i in range(count)
-    ]
+    if isinstance(split_size, int):
+        limits: list[Any] = [i * split_size for i in range(count)]
+    else:
+        limits = [0, *(Symbol(t.add("Mul", split_size, t.constant(i))) for i in range(1, count))]
+    ends = [*limits[1:], WHOLE]
+    return [sliced(t, self, self.axis(dim), start, end) for start, end in zip(limits, ends, strict=True)]
 
 
 def _declared_count(t: Translator) -> int:
@@ -243,31 +257,58 @@ def _declared_count(t: Translator) -> int:
     return len(first.value) if first.kind == "as_tensors" else len(t.node.outputs)
 
 
-@aten("chunk", view=True)
+@aten("chunk", "unsafe_chunk", view=True)
 def chunk(t: Translator, self: Tensor, chunks: int, dim: int = 0) -> Any:
     size = t.size(self, dim)
-    if not isinstance(size, int):
-        raise ArgumentError("chunks of an axis of unknown size are not supported")
-    return split(t, self, max(-(-size // chunks), 1), dim)
+    if isinstance(size, int):
+        return split(t, self, max(-(-size // chunks), 1), dim)
+    rounded = t.add("Add", size, t.constant(chunks - 1))
+    return split(t, self, Symbol(t.add("Div", rounded, t.constant(chunks))), dim)
 
 
-@aten("unbind.int", "unbind_copy.int", view=True)
+SPLIT_AXES = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
+
+
+@aten(
+    "tensor_split.sections",
+    "tensor_split.indices",
+    *(f"{name}.{kind}" for name in SPLIT_AXES for kind in ("int", "array")),
+    view=True,
+)
+def tensor_split(t: Translator, self: Tensor, sections: Any = None, dim: int = 0, indices: Any = None) -> Any:
+    """Split an axis into a number of parts, or at indices."""
+    axis = self.axis(min(SPLIT_AXES.get(t.node.target.split(".")[-2], dim), self.rank - 1))
+    size = self.shape[axis]
+    if indices is None and size is None:
+        raise ArgumentError("tensor_split of an axis of unknown size is not supported")
+    if indices is None:
+        count, rest = divmod(size or 0, sections)
+        indices = [part * count + min(part, rest) for part in range(1, sections)]
+    return [
+        sliced(t, self, axis, start, end) for start, end in zip([0, *indices], [*indices, WHOLE], strict=True)
+    ]
+
+
+@aten("unbind.int", view=True)
 def unbind(t: Translator, self: Tensor, dim: int = 0) -> Any:
     axis = self.axis(dim)
     return [t.add("Gather", self, t.constant(i), axis=axis) for i in range(_declared_count(t))]
 
 
-@aten("diagonal", view=True)
-def diagonal(t: Translator, self: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> str:
-    a, b = self.axis(dim1), self.axis(dim2)
-    rows, columns = self.shape[a], self.shape[b]
-    if rows is None or columns is None:
-        raise ArgumentError("the diagonal of a matrix of unknown size is not supported")
-    order = [a, b, *(axis for axis in range(self.rank) if axis not in (a, b))]
-    count = max(0, min(rows - max(-offset, 0), columns - max(offset, 0)))
-    places = [[i + max(-offset, 0), i + max(offset, 0)] for i in range(count)]
-    found = t.add("GatherND", t.add("Transpose", self, perm=order), t.constant(places, np.int64))
-    return t.add("Transpose", found, perm=[*range(1, self.rank - 1), 0])
+@aten("as_strided")
+def as_strided(
+    t: Translator, self: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> str:
+    """The elements of a tensor in C order at computed places."""
+    if not self.is_contiguous or not all(isinstance(n, int) for n in (*size, *stride)):
+        raise ArgumentError(
+            "as_strided of unknown sizes, or of elements that are not in C order, is not supported"
+        )
+    bounded(math.prod(size))
+    places = np.full((), storage_offset or 0)
+    for n, step in zip(size, stride, strict=True):
+        places = places[..., None] + np.arange(n) * step
+    return t.add("Gather", t.add("Reshape", self, t.constant([-1])), t.constant(places, np.int64))
 
 
 @aten("unfold", view=True)
@@ -287,7 +328,7 @@ def unfold(t: Translator, self: Tensor, dimension: int, size: int, step: int) ->
     return t.add("Transpose", windows, perm=order)
 
 
-@aten(*("alias", "detach", "lift", "lift_fresh", "_to_copy_view", "positive", "conj_physical"), view=True)
+@aten(*("alias", "detach", "lift", "lift_fresh", "positive", "conj_physical"), view=True)
 def alias(t: Translator, self: Tensor) -> Any:
     return t.add("Identity", self)
 
@@ -300,7 +341,7 @@ def detach_(t: Translator, self: Tensor) -> Any:
 PUTS["alias.default"] = PUTS["detach.default"] = lambda t, base, value: value
 
 
-@aten("clone", "lift_fresh_copy", "alias_copy", "detach_copy", "resolve_conj", "resolve_neg")
+@aten("clone", "resolve_conj", "resolve_neg")
 def clone(t: Translator, self: Tensor) -> str:
     return t.add("Identity", self)
 

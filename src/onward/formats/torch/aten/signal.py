@@ -7,52 +7,62 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .elementwise import as_pairs, atan2, parts
-from .registry import Operand, Tensor, Translator, aten, bounded
+from .elementwise import as_pairs, parts
+from .expressions import expression, floating, is_nan, where
+from .joins import rolled
+from .registry import OPERATORS, Operand, Symbol, Tensor, Translator, aten, bounded
 
 NONE, BY_ROOT, BY_SIZE = 0, 1, 2  # the normalizations of torch
 
 
 def _scaled(t: Translator, y: str, normalization: int, length: Any, dtype: Any) -> str:
+    """Divide by the length of a transform, its root, or 1."""
     if normalization == NONE:
         return y
-    if not isinstance(length, int):
-        raise ArgumentError("a normalized transform of an axis of unknown size is not supported")
-    factor = 1 / (length if normalization == BY_SIZE else math.sqrt(length))
-    return t.add("Mul", y, t.cast(factor, dtype))
+    factor = t.add("Reciprocal", t.cast(length, dtype))
+    return t.add("Mul", y, t.add("Sqrt", factor) if normalization == BY_ROOT else factor)
 
 
 def _part(x: Tensor) -> Any:
-    return np.float64 if x.dtype in (np.float64, np.complex128) else np.float32
+    return np.dtype(np.float64 if x.dtype in (np.float64, np.complex128) else np.float32)
 
 
-def _only(dim: Sequence[int]) -> int:
-    if len(dim) != 1:
-        raise ArgumentError("a transform over several axes is not supported")
-    return dim[0]
+def _complex(t: Translator, x: Tensor) -> Tensor:
+    dtype = np.dtype(np.complex64 if _part(x) == np.float32 else np.complex128)
+    return Tensor(t.cast(x, dtype), dtype, x.shape)
+
+
+def _with_size(x: Tensor, name: str, axis: int, size: int | None) -> Tensor:
+    """Return a complex tensor whose axis has another size."""
+    shape = tuple(size if place == axis else n for place, n in enumerate(x.shape))
+    return Tensor(name, np.dtype(np.complex64 if _part(x) == np.float32 else np.complex128), shape)
 
 
 @aten("_fft_r2c")
 def real_to_complex(
     t: Translator, self: Tensor, dim: Sequence[int], normalization: int, onesided: bool
 ) -> str:
-    axis = self.axis(_only(dim))
-    pairs = t.add("Unsqueeze", self, t.constant([self.rank]))
-    y = t.add("DFT", pairs, None, t.constant(axis), onesided=int(onesided))
-    return _scaled(t, y, normalization, t.size(self, axis), self.dtype)
+    *others, last = (self.axis(axis) for axis in dim)
+    pairs = t.add("Unsqueeze", t.cast(self, _part(self)), t.constant([self.rank]))
+    y = t.add("DFT", pairs, None, t.constant(last), onesided=int(onesided))
+    y = _scaled(t, y, normalization, t.size(self, last), _part(self))
+    size = self.shape[last]
+    half = size if size is None or not onesided else size // 2 + 1
+    return complex_to_complex(t, _with_size(self, y, last, half), others, normalization, True)
 
 
 @aten("_fft_c2c")
 def complex_to_complex(
     t: Translator, self: Tensor, dim: Sequence[int], normalization: int, forward: bool
 ) -> str:
-    axis, size = self.axis(_only(dim)), t.size(self, _only(dim))
-    y = t.add("DFT", self, None, t.constant(axis), inverse=int(not forward))
-    if not forward:
-        if not isinstance(size, int):
-            raise ArgumentError("the inverse transform of an axis of unknown size is not supported")
-        y = t.add("Mul", y, t.cast(size, _part(self)))  # ONNX's inverse divides by the size
-    return _scaled(t, y, normalization, size, _part(self))
+    y, part = t.cast(self, self.dtype), _part(self)
+    for axis in map(self.axis, dim):
+        size = t.size(self, axis)
+        y = t.add("DFT", y, None, t.constant(axis), inverse=int(not forward))
+        if not forward:
+            y = t.add("Mul", y, t.cast(size, part))  # ONNX's inverse divides by the size
+        y = _scaled(t, y, normalization, size, part)
+    return y
 
 
 @aten("_fft_c2r")
@@ -60,7 +70,11 @@ def complex_to_real(
     t: Translator, self: Tensor, dim: Sequence[int], normalization: int, last_dim_size: int
 ) -> str:
     """The real transform of half a spectrum, as a product with cosines and sines."""
-    axis, n, part = self.axis(_only(dim)), last_dim_size, _part(self)
+    *others, axis = (self.axis(each) for each in dim)
+    n, part = last_dim_size, _part(self)
+    if not isinstance(n, int):
+        raise ArgumentError("the inverse transform of an axis of unknown size is not supported")
+    x = _with_size(self, complex_to_complex(t, self, others, normalization, False), axis, self.shape[axis])
     bounded(n * n)
     count = n // 2 + 1
     frequencies, times = np.arange(count)[:, None], np.arange(n)
@@ -69,18 +83,17 @@ def complex_to_real(
     weights[0] = 1
     if n % 2 == 0:
         weights[-1] = 1
-    real, imaginary = parts(t, self)
-    order = [*(a for a in range(self.rank) if a != axis), axis]
+    order = [*(a for a in range(x.rank) if a != axis), axis]
     matrices = [t.constant((weights * m).astype(part)) for m in (np.cos(angles), -np.sin(angles))]
     products = [
-        t.add("MatMul", t.add("Transpose", x, perm=order), matrix)
-        for x, matrix in zip((real, imaginary), matrices, strict=True)
+        t.add("MatMul", t.add("Transpose", each, perm=order), matrix)
+        for each, matrix in zip(parts(t, x), matrices, strict=True)
     ]
-    y = t.add("Transpose", t.add("Add", *products), perm=[order.index(a) for a in range(self.rank)])
+    y = t.add("Transpose", t.add("Add", *products), perm=[order.index(a) for a in range(x.rank)])
     return _scaled(t, y, normalization, n, part)
 
 
-@aten("view_as_real", "view_as_complex", "view_as_real_copy")
+@aten("view_as_real", "view_as_complex", view=True)
 def same_numbers(t: Translator, self: Tensor) -> str:
     return t.add("Identity", self)
 
@@ -115,68 +128,108 @@ def conj(t: Translator, self: Tensor) -> str:
 
 @aten("angle")
 def angle(t: Translator, self: Tensor) -> str:
-    if self.dtype.kind != "c":
-        raise ArgumentError("the angle of real numbers is not supported")
-    part = np.dtype(_part(self))
-    x, y = (Tensor(name, part, self.shape) for name in parts(t, self))
-    return atan2(t, y, x)
+    if self.dtype.kind != "c":  # 0, or pi below 0
+        x = expression(t, self, floating(self))
+        return where(is_nan(x), x, where(x < 0, math.pi, x.constant(0))).name
+    x_, y = (Tensor(name, _part(self), self.shape) for name in parts(t, self))
+    return str(OPERATORS["atan2.default"](t, y, x_))
 
 
 # The transforms before decomposition.
 
 
-def _normalization(norm: str | None, forward: bool) -> int:
-    """Return the normalization of a transform that torch calls "forward", "backward" or "ortho"."""
-    if norm == "ortho":
-        return BY_ROOT
-    return BY_SIZE if (norm == "forward") == forward else NONE
-
-
 def _resized(t: Translator, x: Tensor, axis: int, n: int | None) -> Tensor:
+    """Cut an axis, or extend it with zeros."""
     size = t.size(x, axis)
     if n is None or n == size:
         return x
     if not isinstance(size, int):
         raise ArgumentError("a transform of another size than that of its axis is not supported")
-    shape = tuple(n if place == axis else other for place, other in enumerate(x.shape))
+    places = t.constant([axis])
     if n < size:
-        cut = t.add("Slice", x, t.constant([0]), t.constant([n]), t.constant([axis]))
-        return Tensor(cut, x.dtype, shape)
-    zero = t.constant(0, _part(x))
-    longer = t.add("Pad", x, t.constant([0, n - size]), zero, t.constant([axis]))
-    return Tensor(longer, x.dtype, shape)
+        name = t.add("Slice", x, t.constant([0]), t.constant([n]), places)
+    else:
+        name = t.add("Pad", x, t.constant([0, n - size]), t.constant(0, _part(x)), places)
+    return Tensor(name, x.dtype, tuple(n if place == axis else other for place, other in enumerate(x.shape)))
 
 
-@aten("fft_rfft")
-def rfft(t: Translator, self: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> str:
-    x = _resized(t, self, self.axis(dim), n)
-    return real_to_complex(t, x, [dim], _normalization(norm, True), True)
+def _axes(x: Tensor, sizes: Any, dim: Any) -> tuple[list[int], list[int | None]]:
+    """Return the axes of a transform and their sizes: all axes, or the last ones."""
+    given = None if sizes is None else list(sizes)
+    if dim is None:
+        dim = range(x.rank) if given is None else range(x.rank - len(given), x.rank)
+    axes = [x.axis(axis) for axis in ([dim] if isinstance(dim, int) else dim)]
+    return axes, [None if n == -1 else n for n in given] if given is not None else [None] * len(axes)
 
 
-@aten("fft_irfft")
-def irfft(t: Translator, self: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> str:
-    size = self.shape[self.axis(dim)]
-    if n is None and size is None:
-        raise ArgumentError("the inverse transform of an axis of unknown size is not supported")
-    length = 2 * ((size or 0) - 1) if n is None else n
-    x = _resized(t, self, self.axis(dim), length // 2 + 1)
-    return complex_to_real(t, x, [dim], _normalization(norm, False), length)
+def _transform(t: Translator, kind: str, x: Tensor, sizes: Any, dim: Any, norm: str | None) -> str:
+    """Return a transform that torch calls fft, ifft, rfft, irfft, hfft or ihfft, over one or several axes."""
+    axes, lengths = _axes(x, sizes, dim)
+    if kind in ("irfft", "hfft") and lengths[-1] is None:
+        size = x.shape[axes[-1]]
+        lengths[-1] = None if size is None else 2 * (size - 1)
+    for axis, n in zip(axes, lengths, strict=True):
+        is_half = kind in ("irfft", "hfft") and axis == axes[-1]
+        x = _resized(t, x, axis, n // 2 + 1 if is_half and n is not None else n)
+    forward = kind in ("fft", "rfft", "hfft")
+    normalization = BY_ROOT if norm == "ortho" else BY_SIZE if (norm == "forward") == forward else NONE
+    if kind == "rfft":
+        return real_to_complex(t, x, axes, normalization, True)
+    if kind == "ihfft":
+        name = real_to_complex(t, x, axes, normalization, True)
+        return conj(t, _with_size(x, name, axes[-1], None))
+    if kind == "hfft":
+        x = _with_size(x, conj(t, _complex(t, x)), axes[-1], x.shape[axes[-1]])
+    if kind in ("irfft", "hfft"):
+        return complex_to_real(t, _complex(t, x), axes, normalization, lengths[-1])  # type: ignore[arg-type]  # checked
+    return complex_to_complex(t, _complex(t, x), axes, normalization, forward)
 
 
-def _whole(t: Translator, self: Tensor, n: int | None, dim: int, norm: str | None, forward: bool) -> str:
-    x = _resized(t, self, self.axis(dim), n)
-    complexes = Tensor(t.cast(x, np.complex64), np.dtype(np.complex64), x.shape)
-    return complex_to_complex(t, complexes, [dim], _normalization(norm, forward), forward)
+def _define_transforms(kind: str) -> None:
+    @aten(f"fft_{kind}")
+    def over_axis(
+        t: Translator, self: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None
+    ) -> str:
+        return _transform(t, kind, self, None if n is None else [n], dim, norm)
+
+    if kind in ("hfft", "ihfft"):
+        return
+
+    @aten(f"fft_{kind}2")
+    def over_two(
+        t: Translator, self: Tensor, s: Any = None, dim: Sequence[int] = (-2, -1), norm: str | None = None
+    ) -> str:
+        return _transform(t, kind, self, s, dim, norm)
+
+    @aten(f"fft_{kind}n")
+    def over_all(t: Translator, self: Tensor, s: Any = None, dim: Any = None, norm: str | None = None) -> str:
+        return _transform(t, kind, self, s, dim, norm)
 
 
-@aten("fft_fft")
-def fft(t: Translator, self: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> str:
-    return _whole(t, self, n, dim, norm, True)
+for _kind in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"):
+    _define_transforms(_kind)
 
 
-@aten("fft_ifft")
-def ifft(t: Translator, self: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> str:
-    return _whole(t, self, n, dim, norm, False)
+@aten("fft_fftshift", "fft_ifftshift")
+def shifted(t: Translator, self: Tensor, dim: Any = None) -> str:
+    """Move the zero frequency to the middle of each axis, or back."""
+    x = t.cast(self, self.dtype)
+    for axis in range(self.rank) if dim is None else [self.axis(d) for d in dim]:
+        size = t.size(self, axis)
+        if isinstance(size, int):
+            shift: Any = (size + 1) // 2 if "ifft" in t.node.target else size // 2
+        else:
+            rest = t.constant(int("ifft" in t.node.target))
+            shift = Symbol(t.add("Div", t.add("Add", size, rest), t.constant(2)))
+        x = rolled(t, x, axis, shift, size)
+    return x
+
+
+@aten("fft_fftfreq", "fft_rfftfreq")
+def frequencies(t: Translator, n: int, d: float = 1.0, dtype: Any = None) -> str:
+    bounded(n)
+    values = np.fft.rfftfreq(n, d) if "rfft" in t.node.target else np.fft.fftfreq(n, d)
+    return t.constant(values.astype(np.float32 if dtype is None else dtype))
 
 
 def _window(t: Translator, window: Tensor | None, win_length: int, n_fft: int, dtype: Any) -> str:
@@ -233,7 +286,7 @@ def istft(
     return_complex: bool = False,
 ) -> str:
     """The signal (B, T) whose windows, added together, have spectra (B, F, frames)."""
-    part, hop = np.dtype(_part(self)), hop_length or n_fft // 4
+    part, hop = _part(self), hop_length or n_fft // 4
     if onesided is False or return_complex:
         raise ArgumentError("istft of two-sided spectra is not supported")
     if self.rank == 2:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .elementwise import add, binary, floor_divide, mul, power, remainder, sub
 from .promotion import dtype_of, promoted
-from .registry import BOOL, FLOAT32, INT64, OPERATORS, Symbol, Tensor, Translator, aten
+from .registry import BOOL, FLOAT32, INT64, OPERATORS, Symbol, Tensor, Translator, aten, ignore
 
 
 def _symbol(t: Translator, value: Any) -> Symbol:
@@ -72,11 +72,7 @@ def item(t: Translator, self: Tensor) -> Symbol:
     return Symbol(t.add("Reshape", self, t.constant([], np.int64)), self.dtype)
 
 
-def _ignore(t: Translator, *arguments: Any, **named: Any) -> None:
-    """Assertions and hints of torch.export have no results."""
-
-
 aten(
     *("sym_constrain_range", "sym_constrain_range_for_size", "_assert_scalar", "_assert_async.msg"),
-    *("_assert_async", "_assert_tensor_metadata"),
-)(_ignore)
+    *("_assert_async", "_assert_tensor_metadata", "_linalg_check_errors"),
+)(ignore)

@@ -1,40 +1,81 @@
-"""ATen's operators that torch.export replaces by others, but TorchScript keeps."""
+"""ATen's attention, and the layers of transformers that consist of it."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 
-from .registry import OPERATORS, Tensor, Translator, aten
-from .shapes import chunk, split, split_with_sizes
-
-aten("unsafe_chunk")(chunk)
-aten("unsafe_split.Tensor")(split)
-aten("unsafe_split_with_sizes")(split_with_sizes)
+from .registry import Symbol, Tensor, Translator, aten
+from .shapes import reshaped
 
 
-@aten("_convolution_mode")
-def convolution_mode(
+@aten(
+    "scaled_dot_product_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_attention_math",
+)
+def attention(
     t: Translator,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: str = "valid",
-    dilation: Any = 1,
-    groups: int = 1,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Any:
-    """A convolution whose padding is "valid" or "same"."""
-    conv = OPERATORS[f"conv{weight.rank - 2}d.padding"]
-    return conv(t, input, weight, bias, stride, padding, dilation, groups)
+    """softmax(scale Q K^T + mask) V; rows without any allowed key are 0."""
+    depth = t.size(query, -1)
+    heads = (query.shape[-3], key.shape[-3]) if enable_gqa else (1, 1)
+    keys, values = (_grouped(t, x, heads) for x in (key, value))
+    order = [*range(key.rank - 2), key.rank - 1, key.rank - 2]
+    factor: Any = scale
+    if scale is None and isinstance(depth, int):
+        factor = 1 / math.sqrt(depth)
+    elif scale is None:
+        root = t.add("Sqrt", t.cast(depth, np.float64))
+        factor = Symbol(t.add("Reciprocal", root), np.dtype(np.float64))
+    scores = t.add("MatMul", query, t.add("Transpose", keys, perm=order))
+    scores = t.add("Mul", scores, t.cast(factor, query.dtype))
+    allowed: Any = None
+    if is_causal:
+        ends = [t.size(x, -2) for x in (query, key)]
+        ones = t.add("ConstantOfShape", t.vector(ends), value=np.ones(1, np.int32))
+        allowed = t.add("Cast", t.add("Trilu", ones, t.constant(0), upper=0), to=np.dtype(bool))
+    elif attn_mask is not None and attn_mask.dtype == np.bool_:
+        allowed = attn_mask
+    elif attn_mask is not None:
+        scores = t.add("Add", scores, attn_mask)
+    if allowed is not None:
+        scores = t.add("Where", allowed, scores, t.cast(-math.inf, query.dtype))
+    weights = t.add("Softmax", scores, axis=-1)
+    if allowed is not None and not is_causal:
+        found = t.add("ReduceMax", scores, t.constant([-1]), keepdims=1)
+        none = t.add("Equal", found, t.cast(-math.inf, query.dtype))
+        weights = t.add("Where", none, t.cast(0, query.dtype), weights)
+    result = t.add("MatMul", weights, values)
+    if "math" in t.node.target:
+        return result, weights
+    if "flash" not in t.node.target:
+        return result
+    return result, t.add("ReduceLogSumExp", scores, t.constant([-1]), keepdims=0)
 
 
-@aten("_weight_norm")
-def weight_norm(t: Translator, v: Tensor, g: Tensor, dim: int = 0) -> str:
-    """g v / |v|, with the norm over all axes but one, or over all if it is -1."""
-    axes = [axis for axis in range(v.rank) if dim == -1 or axis != v.axis(dim)]
-    norm = t.add("ReduceL2", v, t.constant(axes), keepdims=1)
-    return t.add("Mul", v, t.add("Div", g, norm))
+def _grouped(t: Translator, x: Tensor, heads: Any) -> Any:
+    """Repeat the heads of keys or values for groups of queries."""
+    many, few = heads
+    if many == few or not many or not few:
+        return x
+    axis = x.rank - 3
+    tiled = t.add(
+        "Tile",
+        t.add("Unsqueeze", x, t.constant([axis + 1])),
+        t.constant([1] * (axis + 1) + [many // few] + [1, 1]),
+    )
+    sizes = t.sizes(x)
+    return reshaped(t, tiled, [*sizes[:axis], many, *sizes[axis + 1 :]])
 
 
 def _linear(t: Translator, x: Any, weight: Any, bias: Any) -> str:

@@ -1,0 +1,290 @@
+"""ATen's linear algebra: decompositions, solvers, norms, distances and products of tensors."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ....errors import ArgumentError
+from .elementwise import binary
+from .expressions import floating
+from .promotion import promoted
+from .reductions import vector_norm
+from .registry import Tensor, Translator, aten, bounded
+from .shapes import permuted, reshaped, transposed
+
+
+def through_numpy(t: Translator, function: str, *inputs: Any, count: int = 1, **options: Any) -> Any:
+    """Add a function of NumPy; returns a name, or several if `count` is not 1."""
+    for x in inputs:
+        if isinstance(x, Tensor) and x.dtype.kind == "c":
+            raise ArgumentError(f"{function} of complex numbers is not supported")
+    names = t.add_all("NumPy", inputs, count, function=function, **options)
+    return names[0] if count == 1 else names
+
+
+FUNCTIONS: dict[str, Any] = {  # with the names of torch's parameters
+    "inverse": lambda t, self: through_numpy(t, "inverse", self),
+    "linalg_inv linalg_inv_ex": lambda t, A, check_errors=False: through_numpy(t, "inverse", A),
+    "det": lambda t, self: t.add("Det", self),
+    "linalg_det _linalg_det": lambda t, A: t.add("Det", A),
+    "logdet": lambda t, self: t.add("Log", t.add("Det", self)),
+    "slogdet": lambda t, self: through_numpy(t, "slogdet", self, count=2),
+    "linalg_slogdet _linalg_slogdet": lambda t, A: through_numpy(t, "slogdet", A, count=2),
+    "linalg_cholesky cholesky linalg_cholesky_ex": lambda t, self, upper=False, check_errors=False: (
+        through_numpy(t, "cholesky", self, upper=upper)),
+    "linalg_qr": lambda t, A, mode="reduced": through_numpy(t, "qr", A, count=2, mode=mode),
+    "qr": lambda t, self, some=True: (
+        through_numpy(t, "qr", self, count=2, mode="reduced" if some else "complete")),
+    "linalg_svd": lambda t, A, full_matrices=True, driver=None: (
+        through_numpy(t, "svd", A, count=3, full=full_matrices)),
+    "_linalg_svd": lambda t, A, full_matrices=False, compute_uv=True, driver=None: (
+        through_numpy(t, "svd", A, count=3, full=full_matrices)),
+    "linalg_svdvals": lambda t, A, driver=None: through_numpy(t, "singular_values", A),
+    "linalg_eigh": lambda t, self, UPLO="L": through_numpy(t, "eigh", self, count=2, uplo=UPLO),
+    "_linalg_eigh": lambda t, A, UPLO="L", compute_v=True: through_numpy(t, "eigh", A, count=2, uplo=UPLO),
+    "linalg_eigvalsh": lambda t, self, UPLO="L": through_numpy(t, "eigh", self, count=2, uplo=UPLO)[0],
+    "linalg_matrix_exp matrix_exp": lambda t, self: through_numpy(t, "matrix_exp", self),
+    "linalg_matrix_power matrix_power": lambda t, self, n: through_numpy(t, "matrix_power", self, n=n),
+    "linalg_solve linalg_solve_ex _linalg_solve_ex": lambda t, A, B, left=True, check_errors=False: (
+        _solved(t, A, B, left)),
+    "linalg_solve_triangular": lambda t, self, B, upper, left=True, unitriangular=False: (
+        _solved(t, _triangle(t, self, upper, unitriangular), B, left)),
+    "cholesky_solve": lambda t, self, input2, upper=False: _solved(t, _gram(t, input2, upper), self),
+    "cholesky_inverse": lambda t, self, upper=False: through_numpy(t, "inverse", _gram(t, self, upper)),
+    "trace": lambda t, self: t.add("Einsum", self, equation="ii->"),
+}  # fmt: skip
+for _names, _function in FUNCTIONS.items():
+    aten(*_names.split())(_function)
+
+
+@aten("svd")
+def svd(t: Translator, self: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
+    U, S, Vh = through_numpy(t, "svd", self, count=3, full=not some)
+    return U, S, transposed(t, self, Vh)
+
+
+def _solved(t: Translator, A: Any, B: Tensor, left: bool = True) -> str:
+    if left:
+        return str(through_numpy(t, "solve", A, B))
+    return transposed(t, B, through_numpy(t, "solve", transposed(t, B, A), transposed(t, B, B)))
+
+
+def _triangle(t: Translator, A: Tensor, upper: bool, has_ones: bool) -> str:
+    y = t.add("Trilu", A, t.constant(0), upper=int(upper))
+    if not has_ones:
+        return y
+    eye = t.constant(np.eye(A.shape[-1] or 0), A.dtype)
+    return t.add("Add", t.add("Mul", y, t.add("Sub", t.cast(1, A.dtype), eye)), eye)
+
+
+def _gram(t: Translator, L: Tensor, upper: bool) -> str:
+    """The matrix whose Cholesky factor is L."""
+    factors = [L, transposed(t, L, L)]
+    return t.add("MatMul", *(factors[::-1] if upper else factors))
+
+
+@aten("linalg_pinv", "pinverse", "linalg_pinv.atol_rtol_float", "linalg_pinv.atol_rtol_tensor")
+def pinv(t: Translator, self: Tensor, rcond: Any = 1e-15, hermitian: bool = False, **tolerances: Any) -> str:
+    if any(value is not None for value in tolerances.values()):
+        raise ArgumentError("pinv with tolerances is not supported")
+    if tolerances:
+        rcond = max(self.shape[-1] or 0, self.shape[-2] or 0) * float(np.finfo(self.dtype).eps)
+    return str(through_numpy(t, "pseudoinverse", self, rcond=rcond, hermitian=hermitian))
+
+
+@aten("linalg_cross", "cross")
+def cross(t: Translator, self: Tensor, other: Tensor, dim: int | None = None) -> str:
+    axis = (
+        self.shape.index(3) if dim is None and "linalg" not in t.node.target else -1 if dim is None else dim
+    )
+    return str(through_numpy(t, "cross", self, other, axis=axis))
+
+
+# Norms and distances.
+
+
+@aten(
+    "linalg_matrix_norm",
+    "linalg_matrix_norm.str_ord",
+    "nuclear_norm",
+    "nuclear_norm.dim",
+    "frobenius_norm.dim",
+)
+def matrix_norm(
+    t: Translator,
+    self: Tensor,
+    ord: Any = None,
+    dim: Sequence[int] = (-2, -1),
+    keepdim: bool = False,
+    dtype: Any = None,
+) -> str:
+    """The norm of matrices that `ord` names, by default that of Frobenius."""
+    order: Any = "nuc" if "nuclear" in t.node.target else "fro" if ord is None else ord
+    rows, columns = (self.axis(axis) for axis in dim)
+    if order == "fro":
+        return vector_norm(t, self, 2, dim, keepdim, dtype)
+    if order in ("nuc", 2, -2):
+        places = [*(axis for axis in range(self.rank) if axis not in (rows, columns)), rows, columns]
+        values = through_numpy(t, "singular_values", permuted(t, self, places))
+        operation = {"nuc": "ReduceSum", 2: "ReduceMax", -2: "ReduceMin"}[order]
+        y = t.add(operation, values, t.constant([-1]), keepdims=0)
+        return t.add("Unsqueeze", y, t.constant([rows, columns])) if keepdim else y
+    summed, compared = (rows, columns) if abs(order) == 1 else (columns, rows)
+    total = t.add("ReduceL1", self, t.constant([summed]), keepdims=1)
+    y = t.add("ReduceMax" if order > 0 else "ReduceMin", total, t.constant([compared]), keepdims=1)
+    return y if keepdim else t.add("Squeeze", y, t.constant([rows, columns]))
+
+
+def _norm(t: Translator, x: str, p: float, axes: Sequence[int], keepdim: bool, dtype: Any) -> str:
+    """The p-norm over axes."""
+    places = t.constant(list(axes), np.int64)
+    if p in (1, 2):
+        return t.add(f"ReduceL{int(p)}", x, places, keepdims=int(keepdim))
+    size = t.add("Abs", x)
+    if p == math.inf:
+        return t.add("ReduceMax", size, places, keepdims=int(keepdim))
+    if p == 0:
+        size = t.add("Cast", t.add("Greater", size, t.cast(0, dtype)), to=dtype)
+        return t.add("ReduceSum", size, places, keepdims=int(keepdim))
+    total = t.add("ReduceSum", t.add("Pow", size, t.cast(p, dtype)), places, keepdims=int(keepdim))
+    return t.add("Pow", total, t.cast(1 / p, dtype))
+
+
+@aten("dist")
+def dist(t: Translator, self: Tensor, other: Tensor, p: float = 2) -> str:
+    axes = range(max(self.rank, other.rank))
+    return _norm(t, binary(t, "Sub", self, other), p, axes, False, self.dtype)
+
+
+@aten("pairwise_distance")
+def pairwise_distance(
+    t: Translator, x1: Tensor, x2: Tensor, p: float = 2, eps: float = 1e-6, keepdim: bool = False
+) -> str:
+    difference = t.add("Add", binary(t, "Sub", x1, x2), t.cast(eps, x1.dtype))
+    return _norm(t, difference, p, [-1], keepdim, x1.dtype)
+
+
+@aten("cdist", "_cdist_forward")
+def cdist(t: Translator, x1: Tensor, x2: Tensor, p: float = 2, compute_mode: Any = None) -> str:
+    """The distance of each row of x1 from each row of x2."""
+    rows, columns = t.add("Unsqueeze", x1, t.constant([-2])), t.add("Unsqueeze", x2, t.constant([-3]))
+    return _norm(t, t.add("Sub", rows, columns), p, [-1], False, x1.dtype)
+
+
+@aten("pdist", "_pdist_forward")
+def pdist(t: Translator, self: Tensor, p: float = 2) -> str:
+    """The distance of each row from each later one."""
+    if self.shape[0] is None:
+        raise ArgumentError("pdist of an unknown number of rows is not supported")
+    bounded(self.shape[0] ** 2)
+    pairs = [t.constant(places, np.int64) for places in np.triu_indices(self.shape[0], 1)]
+    first, second = (t.add("Gather", self, places, axis=0) for places in pairs)
+    return _norm(t, t.add("Sub", first, second), p, [-1], False, self.dtype)
+
+
+@aten("renorm")
+def renorm(t: Translator, self: Tensor, p: float, dim: int, maxnorm: float) -> str:
+    """Slices whose norm exceeds a maximum are scaled down to it."""
+    axes = [axis for axis in range(self.rank) if axis != self.axis(dim)]
+    norm = _norm(t, t.add("Identity", self), p, axes, True, self.dtype)
+    limit = t.cast(maxnorm, self.dtype)
+    factor = t.add("Div", limit, t.add("Add", norm, t.cast(1e-7, self.dtype)))
+    return t.add("Mul", self, t.add("Where", t.add("Greater", norm, limit), factor, t.cast(1, self.dtype)))
+
+
+# Products of tensors.
+
+
+@aten("linalg_vecdot")
+def vecdot(t: Translator, x: Tensor, y: Tensor, dim: int = -1) -> str:
+    rank = max(x.rank, y.rank)
+    return t.add("ReduceSum", binary(t, "Mul", x, y), t.constant([dim % rank]), keepdims=0)
+
+
+@aten("inner")
+def inner(t: Translator, self: Tensor, other: Tensor) -> str:
+    if not (self.rank and other.rank):
+        return binary(t, "Mul", self, other)
+    return tensordot(t, self, other, [-1], [-1])
+
+
+@aten("tensordot")
+def tensordot(
+    t: Translator, self: Tensor, other: Tensor, dims_self: Sequence[int], dims_other: Sequence[int]
+) -> str:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    a = list(letters[: self.rank])
+    b = list(letters[self.rank : self.rank + other.rank])
+    for i, j in zip(dims_self, dims_other, strict=True):
+        b[other.axis(j)] = a[self.axis(i)]
+    summed = {a[self.axis(i)] for i in dims_self}
+    kept = "".join(label for label in (*a, *b) if label not in summed)
+    return t.add("Einsum", self, other, equation=f"{''.join(a)},{''.join(b)}->{kept}")
+
+
+@aten("linalg_multi_dot", "chain_matmul")
+def multi_dot(t: Translator, tensors: Any = None, matrices: Any = None) -> str:
+    first, *others = matrices if tensors is None else tensors
+    product = t.cast(first, first.dtype)
+    for other in others:
+        product = t.add("MatMul", product, other)
+    return product
+
+
+@aten("kron")
+def kron(t: Translator, self: Tensor, other: Tensor) -> str:
+    rank = max(self.rank, other.rank)
+    a, b = ([*[1] * (rank - x.rank), *t.sizes(x)] for x in (self, other))
+    if not all(isinstance(n, int) for n in (*a, *b)):
+        raise ArgumentError("kron of unknown sizes is not supported")
+    first = reshaped(t, self, [n for size in a for n in (size, 1)])
+    second = reshaped(t, other, [n for size in b for n in (1, size)])
+    product = t.add("Mul", first, second)
+    return reshaped(t, product, [n * m for n, m in zip(a, b, strict=True)])  # type: ignore[operator]  # integers
+
+
+# Functions without a formula.
+
+
+def _define_special(names: str, function: str) -> None:
+    @aten(*names.split())
+    def special(t: Translator, self: Tensor) -> Any:
+        return through_numpy(t, function, t.cast(self, floating(self)))
+
+
+for _names, _function in {
+    "lgamma": "lgamma",
+    "digamma": "digamma",
+    "erfinv": "erfinv",
+    "i0": "i0",
+}.items():
+    _define_special(_names, _function)
+
+
+@aten("special_ndtri")
+def ndtri(t: Translator, self: Tensor) -> str:
+    one, two, root = (t.cast(value, self.dtype) for value in (1, 2, math.sqrt(2)))
+    return t.add("Mul", through_numpy(t, "erfinv", t.add("Sub", t.add("Mul", self, two), one)), root)
+
+
+@aten("signbit")
+def signbit(t: Translator, self: Tensor) -> str:
+    return str(through_numpy(t, "signbit", self))
+
+
+@aten("frexp.Tensor")
+def frexp(t: Translator, self: Tensor) -> Any:
+    return through_numpy(t, "frexp", self, count=2)
+
+
+def _define_pair(name: str) -> None:
+    @aten(name, *([f"{name}.Tensor", f"{name}.Scalar"] if name == "copysign" else []))
+    def pair(t: Translator, self: Tensor, other: Any) -> Any:
+        dtype = promoted(self, other)
+        return through_numpy(t, name, t.cast(self, dtype), t.cast(other, dtype))
+
+
+for _name in ("copysign", "gcd", "lcm", "nextafter"):
+    _define_pair(_name)
