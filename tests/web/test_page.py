@@ -355,7 +355,8 @@ def test_a_saved_trace_is_one_file_that_runs_the_model(visit, tmp_path):
     model = onward.Sequential(onward.GRU(3, 9, rng=1), onward.Linear(9, 2, rng=2))
     x = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
     model.trace(x).save(tmp_path / "gates.html")
-    page = visit((tmp_path / "gates.html").as_uri())
+    page = visit((tmp_path / "gates.html").as_uri(), offline=True)
+    assert page.title() == page.text_content("h1") == "A GRU, thinking"
     page.fill("#unit-number", "4")
     page.press("#unit-number", "Enter")
     assert shown(page)["z"] == model.trace(x)["z"][-1, 0, 4]
@@ -383,6 +384,7 @@ def test_a_model_that_cannot_run_in_the_page_is_shown_as_recorded_and_the_page_s
         "#numbers"
     )
     assert page.is_hidden("#tour-start") and "recorded values only" in page.text_content("#cards")
+    assert page.text_content("#layer-name") == "Inside layer 1, right to left"
     values = shown(page)
     assert values["f"] == trace["l0_reverse.f"][3, 0, 2]
     assert values["c_prev"] == trace["l0_reverse.c"][4, 0, 2]  # the reverse direction read this step before

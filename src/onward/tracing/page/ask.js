@@ -6,12 +6,14 @@ import { state } from "./state.js";
 import * as whatif from "./whatif.js";
 
 const CARDS = [influence, memory, whatif];
+const RECORDED =
+  "This page shows recorded values only. To ask questions, open a model that can run here with onward explore.";
 let cards = [];
 
 export function open() {
   cards = state.model ? CARDS : [];
-  const none = make("p", { class: "lead" }, "This page shows recorded values only. To ask questions, open a model that can run here with onward explore.");
-  $("cards").replaceChildren(...(state.model ? CARDS.map((card) => make("div", { class: "card" }, ...card.build())) : [none]));
+  const built = cards.map((card) => make("div", { class: "card" }, ...card.build()));
+  $("cards").replaceChildren(...(state.model ? built : [make("p", { class: "lead" }, RECORDED)]));
 }
 export const run = () => cards.forEach((card) => card.run?.());
 export const show = () => cards.forEach((card) => card.show?.());

@@ -1,5 +1,5 @@
 // Gradients through time: how much earlier states matter to the last output, in an LSTM and an RNN side by side.
-import { $, make, svg } from "./dom.js";
+import { $, button, make, note, svg } from "./dom.js";
 import { inOrder, paint } from "./heatmap.js";
 import { Tensor } from "./onward.js";
 import { state } from "./state.js";
@@ -9,6 +9,13 @@ const BACK = 30;        // steps whose share of the gradient is stated
 const DECADES = 5;      // powers of ten between the strongest and the palest color
 const DELAY = 200;      // milliseconds without a change before the gradients are computed
 const PLOT = { low: 176, high: 14, decades: 30 };
+
+const LEAD =
+  "How much would the last output change if the memory of an earlier step changed? That is the gradient with respect to " +
+  "the state that a step hands on: h in the RNN, c in the LSTM. The core's backward pass computes it from right to left. " +
+  "In the RNN, it passes a matrix and a tanh at every step. Before training, that lets it vanish within a few steps, so " +
+  "the RNN cannot learn what happened before. In the LSTM, it is multiplied by the forget gate: where that is open, the " +
+  "gradient passes.";
 
 let waiting = null;
 
@@ -20,7 +27,8 @@ export function open() {
   if (state.compared.length) return;
   const other = [...state.models].reverse().find(({ compare }) => compare);
   $("gradients").replaceChildren(other
-    ? make("p", { class: "lead" }, "This comparison needs an LSTM and an RNN that learned the same task. ", make("button", { type: "button", on: { click: () => openModel(other) } }, `Open “${other.title}”`))
+    ? make("p", { class: "lead" }, "This comparison needs an LSTM and an RNN that learned the same task. ",
+      button(`Open “${other.title}”`, () => openModel(other)))
     : make("p", { class: "lead" }, "This comparison needs the models that come with onward explore."));
 }
 
@@ -60,20 +68,22 @@ function compare() {
     return { name, rows, norms: normsOf(rows) };
   });
   $("gradients").replaceChildren(
-    make("p", { class: "lead" }, "How much would the last output change if the memory of an earlier step changed? That is the gradient with respect to the state that a step hands on: h in the RNN, c in the LSTM. The core's backward pass computes it from right to left. " +
-      "In the RNN, it passes a matrix and a tanh at every step. Before training it vanishes within a few steps, so the RNN cannot learn what happened before. In the LSTM, it is multiplied by the forget gate: where that is open, the gradient passes."),
+    make("p", { class: "lead" }, LEAD),
     make("div", { class: "pair" }, ...all.map(gradientMap)),
-    make("p", { class: "note" }, `Each row is a unit, each column a step. Strong colors are the largest gradients of a picture, pale ones are ${(10 ** DECADES).toLocaleString("en")} times smaller or less.`),
+    note("Each row is a unit, each column a step. Strong colors are the largest gradients of a picture, " +
+      `pale ones are at least ${(10 ** DECADES).toLocaleString("en")} times smaller.`),
     ...plot(all));
 }
 
 function gradientMap({ name, rows, norms }) {
-  const canvas = make("canvas", { role: "img", "aria-label": `Gradients of the ${name} over time` }), most = Math.max(...rows.data.map(Math.abs)) || 1;
+  const canvas = make("canvas", { role: "img", "aria-label": `Gradients of the ${name} over time` });
+  const most = Math.max(...rows.data.map(Math.abs)) || 1;
   const shade = (value) => Math.sign(value) * Math.max(0, 1 + Math.log10(Math.abs(value) / most + 1e-9) / DECADES);
   paint(canvas, { ...rows, at: (t, unit) => shade(rows.at(t, unit)) }, inOrder(rows.width), false, 1);
   const T = norms.length, back = Math.min(BACK, T - 1), ratio = norms[T - 1 - back] / norms[T - 1];
   return make("div", {}, make("h3", {}, name), make("div", { class: "map" }, canvas),
-    make("p", { class: "note", "data-ratio": ratio, "data-name": name }, `${back} steps back, the gradient is ${ratio.toPrecision(2)} times that of the last step.`));
+    make("p", { class: "note", "data-ratio": ratio, "data-name": name },
+      `${back} steps back, the gradient is ${ratio.toPrecision(2)} times that of the last step.`));
 }
 
 /** The length of the gradients over time on a logarithmic scale, with its key. */
@@ -81,17 +91,18 @@ function plot(all) {
   const T = all[0].norms.length, positive = all.flatMap(({ norms }) => norms).filter((value) => value > 0).map(Math.log10);
   const high = Math.max(...positive), low = Math.max(Math.min(...positive), high - PLOT.decades);
   const y = (value) => PLOT.high + ((high - Math.max(Math.log10(value || 1e-300), low)) / (high - low || 1)) * (PLOT.low - PLOT.high);
-  const dashed = (name) => (name.endsWith("before training") ? "6 5" : null), color = (name) => (name.startsWith("RNN") ? "var(--mark)" : "var(--accent)");
+  const dashed = (name) => (name.endsWith("before training") ? "6 5" : null);
+  const color = (name) => (name.startsWith("RNN") ? "var(--mark)" : "var(--accent)");
   const lines = all.map(({ name, norms }) => svg("polyline", {
-    points: norms.map((value, t) => `${((t + 0.5) / T) * 1000},${y(value)}`).join(" "), fill: "none", stroke: color(name), "stroke-width": 2.5,
-    "stroke-dasharray": dashed(name), "vector-effect": "non-scaling-stroke",
+    points: norms.map((value, t) => `${((t + 0.5) / T) * 1000},${y(value)}`).join(" "),
+    fill: "none", stroke: color(name), "stroke-width": 2.5, "stroke-dasharray": dashed(name), "vector-effect": "non-scaling-stroke",
   }));
   const power = (exponent) => make("span", {}, "10", make("sup", {}, exponent.toFixed(0).replace("-", "−")));
+  const title = "the length of the gradient over time, on a logarithmic scale", key = (text, style) => make("span", { style }, text);
+  const picture = { viewBox: "0 0 1000 190", preserveAspectRatio: "none", role: "img", "aria-label": title };
   return [
-    make("div", { class: "plot" },
-      svg("svg", { viewBox: "0 0 1000 190", role: "img", "aria-label": "The length of the gradient at each step, on a logarithmic scale", preserveAspectRatio: "none" }, ...lines),
-      make("div", { class: "axis", "aria-hidden": "true" }, power(high), power(low))),
-    make("p", { class: "note legend" }, make("span", { style: "color:var(--accent)" }, "━ LSTM"), make("span", { style: "color:var(--mark)" }, "━ RNN"),
-      all.some(({ name }) => dashed(name)) ? make("span", {}, "dashed: before training") : null, make("span", {}, "the length of the gradient over time, on a logarithmic scale")),
+    make("div", { class: "plot" }, svg("svg", picture, ...lines), make("div", { class: "axis", "aria-hidden": "true" }, power(high), power(low))),
+    make("p", { class: "note legend" }, key("━ LSTM", "color:var(--accent)"), key("━ RNN", "color:var(--mark)"),
+      all.some(({ name }) => dashed(name)) ? key("dashed: before training") : null, key(title)),
   ];
 }

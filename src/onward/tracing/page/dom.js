@@ -25,6 +25,10 @@ export const svg = (tag, attributes = {}, ...children) => fill(document.createEl
 export const choice = (attributes, options) =>
   make("select", attributes, ...options.map(([value, text]) => make("option", { value }, text)));
 
+export const button = (text, click, attributes = {}) => make("button", { type: "button", ...attributes, on: { click } }, text);
+
+export const note = (...content) => make("p", { class: "note" }, ...content);
+
 export const visible = (character) => ({ "\n": "↵", "\t": "→", " ": "␣" })[character] ?? character;
 
 export const number = (value, digits = 3) =>

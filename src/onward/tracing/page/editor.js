@@ -1,16 +1,17 @@
 // The reader's input: a text to type, a curve to draw, a recording to pick or to make.
 import { stop } from "./clock.js";
 import { colorOf, css, inkOn } from "./colors.js";
-import { $, choice, make, percent, visible } from "./dom.js";
+import { $, button, choice, make, note, percent } from "./dom.js";
 import { inOrder, limitOf, picture } from "./heatmap.js";
 import * as microphone from "./microphone.js";
 import { choose, inputOf, known, MOST_STEPS, outputsAt, refresh, state, width } from "./state.js";
 import { cepstra, resampled, utterance } from "./speech.js";
 
-let editor = {};
+let editor = {}, frame = 0;
 
 export function open() {
   const { model, entry } = state;
+  cancelAnimationFrame(frame);
   editor = !model ? recorded() : entry.kind === "text" ? textEditor() : curveEditor();
   $("editor").replaceChildren(make("h3", {}, "You write"), ...editor.elements);
   if (!model) $("editor").firstChild.textContent = "The input";
@@ -19,41 +20,46 @@ export function open() {
 export const run = () => editor.run?.();
 export const show = () => editor.show?.();
 
-let frame = 0;
-
-/** Run the model before the next frame, however many changes there are until then. */
-function soon(step) {
+/** Run the model before the next frame, once for the last of several changes; change() returns the step to choose. */
+function soon(change) {
   cancelAnimationFrame(frame);
-  frame = requestAnimationFrame(() => refresh(step()));
+  frame = requestAnimationFrame(() => refresh(change()));
 }
 
 // ---- A text ----------------------------------------------------------------------------------------------------------
 
 const HINT = "Type: everything on this page follows.";
+const NOTHING = "Type at least one character that the model knows.";
+const UNKNOWN = "The model does not know some of these characters; they are left out.";
+const COLORS = "Its reading. The stronger the color, the more probable it found the character.";
 
 function textEditor() {
-  const box = make("textarea", { id: "text", "aria-label": "Text for the model to read", spellcheck: "false", maxlength: MOST_STEPS, rows: "6" });
-  const note = make("p", { class: "note", role: "status", id: "text-note" }, HINT), tape = make("div", { class: "tape", id: "tape", "aria-hidden": "true" });
+  const box = make("textarea", { id: "text", "aria-label": "Text to read", spellcheck: "false", maxlength: MOST_STEPS, rows: "6" });
+  const hint = make("p", { class: "note", role: "status", id: "text-note" }, HINT);
+  const tape = make("div", { class: "tape", id: "tape", "aria-hidden": "true" });
   box.addEventListener("input", () => {
     stop();
     const text = known(box.value);
-    note.textContent = !text ? "Type at least one character that the model knows." : text === box.value ? HINT : "The model does not know some of these characters; they are left out.";
+    hint.textContent = !text ? NOTHING : text === box.value ? HINT : UNKNOWN;
     if (!text) return;
-    state.text = text;
-    soon(() => Infinity);
+    soon(() => {
+      state.text = text;
+      return Infinity;
+    });
   });
-  const presets = (state.entry.presets ?? []).map((preset) => make("button", {
-    type: "button", on: { click: () => { box.value = preset; box.dispatchEvent(new Event("input")); } },
-  }, `${preset.split(/[.\n]/)[0]}`));
+  const presets = (state.entry.presets ?? []).map((preset) => button(preset.split(/[.\n]/)[0], () => {
+    box.value = preset;
+    box.dispatchEvent(new Event("input"));
+  }));
   return {
-    elements: [box, note, make("div", { class: "presets" }, ...presets), tape, make("p", { class: "note" }, "Its reading. The stronger the color, the more probable it found the character.")],
+    elements: [box, hint, make("div", { class: "presets" }, ...presets), tape, note(COLORS)],
     run() {
       if (known(box.value) !== state.text) box.value = state.text; // changed by the page, not by typing
       const characters = [...state.text];
       tape.replaceChildren(...characters.map((character, t) => {
         const guessed = t ? outputsAt(state.before, t - 1)[state.vocabulary.indexOf(character)].value : 0, color = colorOf(guessed, true);
-        return make("span", { style: `background:${css(color)};color:${inkOn(color)}`, title: `probability ${percent(guessed, 1)}`, on: { click: () => choose(t) } },
-          character === "\n" ? "↵\n" : character);
+        const style = `background:${css(color)};color:${inkOn(color)}`, title = `probability ${percent(guessed, 1)}`;
+        return make("span", { style, title, on: { click: () => choose(t) } }, character === "\n" ? "↵\n" : character);
       }));
     },
     show() {
@@ -93,13 +99,15 @@ function features() {
 
 function recorded() {
   const map = features();
-  const note = make("p", { class: "note" }, "The input was recorded and cannot be changed here: this page has no live computation.");
-  return { ...map, elements: [map.element, note] };
+  return { ...map, elements: [map.element, note("The input was recorded: this page has no live computation, so it cannot be changed.")] };
 }
 
 function curveEditor() {
   const I = width(), { entry } = state, map = I > 1 ? features() : null;
-  const canvas = make("canvas", { class: "draw", tabindex: "0", role: "slider", "aria-label": "The curve: arrow keys left and right move, up and down change the value", "aria-valuemin": "-1", "aria-valuemax": "1" });
+  const canvas = make("canvas", {
+    class: "draw", tabindex: "0", role: "slider", "aria-valuemin": "-1", "aria-valuemax": "1",
+    "aria-label": "The curve: arrow keys left and right move, up and down change the value",
+  });
   let channel = 0, limit = 1, previous = null;
   const valueAt = (t) => state.signal[t * I + channel], steps = () => state.signal.length / I;
   const rescale = () => (limit = 1.1 * Math.max(1, ...Array.from({ length: steps() }, (_, t) => Math.abs(valueAt(t)))));
@@ -127,7 +135,8 @@ function curveEditor() {
   const set = (t, value) => {
     const signal = state.signal.slice();
     const from = previous ?? { t, value }, low = Math.min(t, from.t), high = Math.max(t, from.t);
-    for (let n = low; n <= high; n++) signal[n * I + channel] = from.value + (high === low ? 1 : (n - from.t) / (t - from.t)) * (value - from.value);
+    const share = (n) => (high === low ? 1 : (n - from.t) / (t - from.t));
+    for (let n = low; n <= high; n++) signal[n * I + channel] = from.value + share(n) * (value - from.value);
     state.signal = signal;
     soon(() => t);
   };
@@ -169,20 +178,24 @@ function curveEditor() {
     rescale();
     refresh(Infinity);
   };
-  const controls = [], field = (name, list) => controls.push(make("label", { class: "field" }, name, list));
-  if (entry.kind === "curve")
-    controls.push(...Object.entries(WAVES).map(([name, at]) => make("button", {
-      type: "button", on: { click: () => replace(Float32Array.from({ length: WAVE_STEPS }, (_, t) => at(t))) },
-    }, name)));
-  if (entry.examples?.length > 1)
-    field("Recording ", choice({ id: "recording", on: { change: (event) => replace(Float32Array.from(entry.examples[event.target.value].x.flat())) } },
-      entry.examples.map(({ name }, n) => [n, name])));
-  const recorder = entry.microphone ? voiceRecorder(replace) : [];
-  if (I > 1)
-    field("Draw ", choice({ on: { change: (event) => { channel = Number(event.target.value); rescale(); render(); } } },
-      inOrder(I).map((i) => [i, `${entry.channel ?? "feature"} ${i + 1}`])));
+  const draw = (wave) => replace(Float32Array.from({ length: WAVE_STEPS }, (_, t) => wave(t)));
+  const pick = ({ target }) => replace(Float32Array.from(entry.examples[target.value].x.flat()));
+  const show = ({ target }) => {
+    channel = Number(target.value);
+    rescale();
+    render();
+  };
+  const field = (name, attributes, change, options) => make("label", { class: "field" }, name, choice({ ...attributes, on: { change } }, options));
+  const controls = [
+    ...(entry.kind === "curve" ? Object.entries(WAVES).map(([name, wave]) => button(name, () => draw(wave))) : []),
+    entry.examples?.length > 1 ? field("Recording ", { id: "recording" }, pick, entry.examples.map(({ name }, n) => [n, name])) : null,
+    I > 1 ? field("Draw ", {}, show, inOrder(I).map((i) => [i, `${entry.channel ?? "feature"} ${i + 1}`])) : null,
+  ];
   return {
-    elements: [canvas, make("p", { class: "note" }, "Draw with the pointer or the arrow keys: everything on this page follows."), map?.element, make("div", { class: "presets" }, ...controls), ...recorder].filter(Boolean),
+    elements: [
+      canvas, note("Draw with the pointer or the arrow keys: everything on this page follows."), ...(map ? [map.element] : []),
+      make("div", { class: "presets" }, ...controls), ...(entry.microphone ? voiceRecorder(replace) : []),
+    ],
     run() {
       if (!previous) rescale(); // but the scale stays while the reader draws
       map?.run();
@@ -200,14 +213,11 @@ const SECONDS = 1.5;
 
 function voiceRecorder(replace) {
   const { hint, about } = state.entry.microphone;
-  const note = make("p", { class: "note", role: "status", id: "record-note" }, hint);
-  const button = make("button", { type: "button", id: "record" }, "● Record your voice");
-  const say = (text) => (note.textContent = text);
-  button.addEventListener("click", async () => {
-    if (!microphone.available())
-      return say("The browser offers the microphone only to pages opened over https or from this machine, as by onward explore.");
+  const status = make("p", { class: "note", role: "status", id: "record-note" }, hint), say = (text) => (status.textContent = text);
+  const listen = async ({ target }) => {
+    if (!microphone.available()) return say(microphone.UNAVAILABLE);
     stop();
-    button.disabled = true;
+    target.disabled = true;
     say("Waiting for the permission to use the microphone…");
     try {
       const { samples, rate } = await microphone.record(SECONDS, () => say("Listening…"));
@@ -219,8 +229,11 @@ function voiceRecorder(replace) {
     } catch (error) {
       say(error.message);
     } finally {
-      button.disabled = false;
+      target.disabled = false;
     }
-  });
-  return [make("div", { class: "presets" }, button), note, make("details", { class: "note" }, make("summary", {}, "How it listens"), about)];
+  };
+  return [
+    make("div", { class: "presets" }, button("● Record your voice", listen, { id: "record" })), status,
+    make("details", { class: "note" }, make("summary", {}, "How it listens"), about),
+  ];
 }

@@ -4,6 +4,7 @@ import { valuesOf } from "./record.js";
 import { inputOf, state } from "./state.js";
 
 const TOLERANCE = 1e-4; // of the displayed equation, whose numbers are rounded to float32
+const CAUSE = "a “what if” or an option of this layer changes this line";
 const LARGEST = 4;      // terms of a sum that are listed
 
 const sigmoid = (value) => 1 / (1 + Math.exp(-value));
@@ -58,7 +59,7 @@ export function show() {
     return make("div", { class: "eq" },
       make("code", {}, line),
       make("span", { class: "numbers mono" }, `${filled(v)} = ${number(differs ? value(v) : v[name], 6)}`),
-      differs ? make("span", { class: "parts differs" }, `Here it is ${number(v[name], 6)}: a “what if” or an option of this layer changes this line.`) : null,
+      differs ? make("span", { class: "parts differs" }, `Here it is ${number(v[name], 6)}: ${CAUSE}.`) : null,
       parts ? make("span", { class: "parts" }, parts) : null);
   }));
 }
@@ -73,7 +74,8 @@ function splitter(layer) {
   const h = step > 0 ? layer.arrays.h.row(step - 1) : new Float32Array(source.P);
   return (gate) => {
     const row = source.gates.indexOf(gate) * source.H + unit;
-    const products = (values, matrix, name) => Array.from(values, (value, k) => ({ name: `${name}${k}`, value: value * matrix.data[row * values.length + k] }));
+    const products = (values, { data }, name) =>
+      Array.from(values, (value, k) => ({ name: `${name}${k}`, value: value * data[row * values.length + k] }));
     const input = products(x, W, "x"), past = products(h, R, "h");
     const total = (terms) => signed(terms.reduce((sum, { value }) => sum + value, 0));
     const largest = [...input, ...past].sort((a, b) => Math.abs(b.value) - Math.abs(a.value)).slice(0, LARGEST);

@@ -19,14 +19,18 @@ const embedded = JSON.parse($("embedded")?.textContent ?? "null"); // the models
 /** What surrounds the views: the words about the model, and the path from it to a unit. */
 const frame = {
   open() {
-    const { entry, model } = state, why = entry.reason ? ` because ${entry.reason}` : "";
+    const { entry, model, record } = state, { type } = record.layers[0], why = entry.reason ? ` because ${entry.reason}` : "";
+    document.title = $("title").textContent = `${type === "GRU" ? "A" : "An"} ${type}, thinking`;
     $("model").value = entry.id;
     $("lead").textContent = entry.lead ?? "The input flows from left to right, one step at a time. Choose a layer to look inside.";
     $("provenance").textContent = entry.about ?? "";
-    $("subtitle").textContent = model ? "A trained network that runs here, in your browser. Every number is real." : "Recorded values of one run. There is no live computation on this page.";
+    $("subtitle").textContent = model
+      ? "A trained network that runs here, in your browser. Every number is real."
+      : "Recorded values of one run. There is no live computation on this page.";
     $("numbers").textContent = model
-      ? "The numbers come from Onward's C++ core, compiled to WebAssembly; they have the same bits as in Python. Gradients are those of the core's backward pass or, where the page says so, of differences."
-      : `This page shows recorded values: the model cannot run here${why}, so there is no live computation, and the input cannot be changed.`;
+      ? "The numbers come from Onward's C++ core, compiled to WebAssembly; they have the same bits as in Python. " +
+        "Gradients are those of the core's backward pass or, where the page says so, of differences."
+      : `This page shows recorded values: the model cannot run here${why}, so the input cannot be changed.`;
   },
   show() {
     $("crumb-layer").textContent = titleOf(state.record.layer(state.layer));

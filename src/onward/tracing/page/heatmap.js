@@ -1,21 +1,20 @@
 // Heat maps of units over time, on which the reader chooses a unit and a step.
-import { colorOf } from "./colors.js";
+import { pixelOf } from "./colors.js";
 import { make } from "./dom.js";
 
 /** Paint rows (T, H) with units from top to bottom in the given order. */
-export function paint(canvas, rows, order, gate, limit = limitOf(rows)) {
-  const T = Math.max(rows.length, 1), H = order.length;
+export function paint(canvas, rows, order, gate, limit = gate ? 1 : limitOf(rows)) {
+  const T = rows.length, H = order.length;
   Object.assign(canvas, { width: T, height: H });
   const context = canvas.getContext("2d"), image = context.createImageData(T, H);
-  image.data.fill(255);
-  for (let t = 0; t < rows.length; t++)
-    for (let n = 0; n < H; n++) image.data.set(colorOf(rows.at(t, order[n]), gate, limit), (n * T + t) * 4);
+  const pixels = new Uint32Array(image.data.buffer), pixel = pixelOf(gate, limit);
+  for (let n = 0; n < H; n++) for (let t = 0; t < T; t++) pixels[n * T + t] = pixel(rows.at(t, order[n]));
   context.putImageData(image, 0, 0);
 }
 
 /** The color scale of a state: the 98th percentile of the magnitudes. */
 export function limitOf(rows) {
-  const magnitudes = Array.from(rows.data, Math.abs).sort((a, b) => a - b);
+  const magnitudes = Float32Array.from(rows.data, Math.abs).sort();
   return magnitudes[Math.floor(0.98 * (magnitudes.length - 1))] || 1;
 }
 
@@ -41,13 +40,18 @@ export function heatMap(label, choose, describe) {
   const attributes = { class: "map", tabindex: "0", role: "slider", "aria-label": label, "aria-valuemin": "1" };
   const map = make("div", attributes, canvas, column, row);
   let rows = null, order = [], t = 0, unit = 0;
-  const pick = (event) => {
-    const box = map.getBoundingClientRect();
-    go(Math.floor(((event.clientX - box.left) / box.width) * rows.length), Math.floor(((event.clientY - box.top) / box.height) * order.length));
+  const within = (n, count) => Math.min(Math.max(n, 0), count - 1);
+  const cell = (event) => {
+    const box = map.getBoundingClientRect(), n = Math.floor(((event.clientY - box.top) / box.height) * order.length);
+    const step = Math.floor(((event.clientX - box.left) / box.width) * rows.length);
+    return [within(step, rows.length), order[within(n, order.length)]];
   };
-  const go = (step, n) => choose(step, order[Math.min(Math.max(n, 0), order.length - 1)]);
-  map.addEventListener("pointerdown", pick);
-  map.addEventListener("pointermove", (event) => event.buttons && pick(event));
+  const go = (step, n) => choose(step, order[within(n, order.length)]);
+  map.addEventListener("pointerdown", (event) => choose(...cell(event)));
+  map.addEventListener("pointermove", (event) => {
+    if (event.buttons) choose(...cell(event));
+    else map.title = describe(...cell(event));
+  });
   map.addEventListener("keydown", (event) => {
     const at = order.indexOf(unit);
     const moves = {

@@ -1,6 +1,6 @@
 // Which earlier inputs a prediction depends on: the gradient of its score with respect to them.
 import { colorOf, css, inkOn } from "./colors.js";
-import { make, visible } from "./dom.js";
+import { make, note, visible } from "./dom.js";
 import { Tensor } from "./onward.js";
 import { changed, changedModel, choose, classes, inputOf, labelOf, outputsAt, state } from "./state.js";
 
@@ -34,7 +34,7 @@ export function influence(model, x, t, k) {
   const I = data.length / T;
   return {
     first, norms: Array.from({ length: T }, (_, n) => Math.hypot(...data.subarray(n * I, (n + 1) * I))),
-    method: exact ? "computed by the core's backward pass" : "computed by central differences, because the core has no backward pass for a layer of this model",
+    method: exact ? "the core's backward pass" : "central differences, because the core has no backward pass for a layer of this model",
   };
 }
 
@@ -75,15 +75,18 @@ function answer() {
   if (!state.model) return;
   const outputs = outputsAt(state.record, state.step), best = classes() ? outputs.reduce((a, b) => (b.value > a.value ? b : a)) : outputs[0];
   const { first, norms, method } = influence(changedModel(), inputOf(true), state.step, best.k), most = Math.max(...norms);
+  const subject = classes() ? `the score of ${best.name}` : `the ${best.name}`, isText = state.entry.kind === "text";
   const rounded = state.model.recurrent[0].precision, top = first + norms.indexOf(most), characters = [...state.text];
   result.replaceChildren(
-    make("p", {}, "After step ", make("b", {}, state.step + 1), `, ${classes() ? `the score of ${best.name}` : `the ${best.name}`} depends most on step ${top + 1}, ${labelOf(top)}:`),
+    make("p", {}, `After step ${state.step + 1}, ${subject} depends most on step ${top + 1}, ${labelOf(top)}:`),
     make("div", { class: "tape whole" }, ...norms.map((norm, n) => {
       const color = colorOf(most ? norm / most : 0, true), title = `step ${first + n + 1}: ${norm.toPrecision(3)}`;
-      const text = state.entry.kind === "text" ? visible(state.inputs[first + n] ?? characters[first + n]) : ` ${first + n + 1} `;
-      return make("span", { style: `background:${css(color)};color:${inkOn(color)}`, title, on: { click: () => choose(first + n) } }, text);
+      const text = isText ? visible(state.inputs[first + n] ?? characters[first + n]) : ` ${first + n + 1} `;
+      const style = `background:${css(color)};color:${inkOn(color)}`;
+      return make("span", { style, title, on: { click: () => choose(first + n) } }, text);
     })),
-    make("p", { class: "note" }, `The stronger the color, the more it would change with the ${state.entry.kind === "text" ? "embedded character" : "step"}. ` +
-      `This is the length of the gradient of the output with respect to each of the last ${norms.length} inputs, ${method}` +
-      `${rounded ? `, with the ${rounded} weights in float32` : ""}${changed() ? ", with the changes of “what if”, but unscaled forget gates" : ""}.`));
+    note(`The stronger the color, the more it would change with the ${isText ? "embedded character" : "step"}. This is the length ` +
+      `of the gradient of the output with respect to each of the last ${norms.length} inputs, computed by ${method}` +
+      (rounded ? `, with the ${rounded} weights in float32` : "") +
+      (changed() ? ", with the changes of “what if”, but unscaled forget gates" : "") + "."));
 }

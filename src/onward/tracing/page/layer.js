@@ -31,9 +31,9 @@ function build(layer) {
     const label = make("div", { class: "label" }, make("b", {}, name, " ", title), make("span", {}, meaning), now);
     return { name, map, now, label };
   });
-  const strip = state.text || state.entry.labels ? [make("div", { class: "label" }, "text"), make("div", { class: "strip", id: "strip", "aria-hidden": "true" })] : [];
+  const strip = [make("div", { class: "label" }, "text"), make("div", { class: "strip", id: "strip", "aria-hidden": "true" })];
   $("maps").style.setProperty("--rows", `${Math.min(Math.max(layer.H / 2, 84), 128)}px`);
-  $("maps").replaceChildren(...strip, ...maps.flatMap(({ label, map }) => [label, map.element]));
+  $("maps").replaceChildren(...(state.text || state.entry.labels ? strip : []), ...maps.flatMap(({ label, map }) => [label, map.element]));
   shown = layer.name;
 }
 

@@ -1,5 +1,5 @@
 // What a unit remembers: the places at which a gate of it is most open, or its state largest.
-import { choice, make, number, visible } from "./dom.js";
+import { button, choice, make, note, number, visible } from "./dom.js";
 import { arraysOf } from "./layer.js";
 import { isGate } from "./record.js";
 import { encoded, inputOf, known, recordOf, state, width } from "./state.js";
@@ -26,10 +26,14 @@ export function build() {
   samples = null;
   title = make("h3");
   result = make("div", { "aria-live": "polite", id: "memories" });
-  list = choice({ "aria-label": "Gate or state", on: { change: search } }, names.map((name) => [name, isGate(name) ? `${name} most open` : `${name} largest`]));
+  list = choice({ "aria-label": "Gate or state", on: { change: search } },
+    names.map((name) => [name, isGate(name) ? `${name} most open` : `${name} largest`]));
   list.value = names.includes("c") ? "c" : "h";
-  const note = text ? "The places in a sample of texts at which it is most open, or its state largest." : "The steps of the recordings at which it is most open, or its state largest.";
-  return [title, make("p", { class: "note" }, note), make("div", { class: "row" }, list, make("button", { type: "button", id: "search", on: { click: search } }, "Search")), result];
+  const places = text ? "The places in a sample of texts" : "The steps of the recordings";
+  return [
+    title, note(`${places} at which it is most open, or its state largest.`),
+    make("div", { class: "row" }, list, button("Search", search, { id: "search" })), result,
+  ];
 }
 
 function search() {

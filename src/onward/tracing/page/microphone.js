@@ -8,10 +8,14 @@ const PROCESSOR = `registerProcessor("capture", class extends AudioWorkletProces
 })`;
 
 const REFUSALS = {
-  NotAllowedError: "The browser did not let this page use the microphone. Allow it in the browser's settings for this page, then press Record again.",
-  NotFoundError: "The browser found no microphone. Connect one, then press Record again.",
-  NotReadableError: "The microphone is in use by another program. Close that program, then press Record again.",
+  NotAllowedError:
+    "The browser did not let this page use the microphone. Allow it in the browser's settings for this page, then record again.",
+  NotFoundError: "The browser found no microphone. Connect one, then record again.",
+  NotReadableError: "The microphone is in use by another program. Close that program, then record again.",
 };
+
+export const UNAVAILABLE =
+  "The browser offers the microphone only to pages that are opened over https, or from this machine as by onward explore.";
 
 /** Whether the browser offers a microphone to this page: it does over https and on this machine. */
 export const available = () => Boolean(navigator.mediaDevices?.getUserMedia && globalThis.AudioWorkletNode);

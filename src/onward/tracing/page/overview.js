@@ -12,7 +12,8 @@ export function run() {
   const { record } = state;
   pictures = record.layers.map((layer) => ({ name: layer.name, ...picture(layer.arrays.h, orderOf(layer), false, 1) }));
   $("layers").replaceChildren(...record.layers.map((layer, n) => make("button", {
-    type: "button", class: "stage", "data-layer": layer.name, "aria-label": `Look inside layer ${layer.name}: ${layer.type} with ${layer.H} units`,
+    type: "button", class: layer.reverse ? "stage reverse" : "stage", "data-layer": layer.name,
+    "aria-label": `Look inside layer ${layer.name}: ${layer.type} with ${layer.H} units`,
     on: { click: () => { choose(state.step, state.unit, layer.name); scrollTo("layer"); } },
   }, make("span", { class: "name" }, titleOf(layer)), make("span", { class: "kind" }, `${layer.type}, ${layer.H} units`), pictures[n].element)));
   predictions = state.entry.kind === "text" ? [] : Array.from({ length: record.length }, (_, t) => outputsAt(record, t));
@@ -33,7 +34,7 @@ export function show() {
   $("after").textContent = `After step ${step + 1}, ${labelOf(step)}`;
   $("prediction").textContent = named
     ? `${entry.kind === "text" ? "Next: " : ""}${top[0].name} (${percent(top[0].value)})`
-    : `${entry.predicts ?? "Output"}: ${number(top[0].value)}`;
+    : `${entry.predicts ?? top[0].name}: ${number(top[0].value)}`;
   $("bars").replaceChildren(...top.map(({ name, value, k }) => make("div", { class: "bar" },
     make("span", { class: "mono" }, name),
     make("span", { class: "track" },

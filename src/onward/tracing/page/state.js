@@ -53,7 +53,8 @@ export async function open(entry, { text, signal, layer = null, unit = null, ste
     model = await Onward.load(entry.bytes ? bytes(entry.bytes) : entry.file, { wasm });
     compared = await Promise.all((entry.compare ?? []).map(async ({ name, file }) => ({ name, model: await Onward.load(file) })));
   }
-  Object.assign(state, { entry, model, compared, vocabulary: [...(model?.vocabulary ?? "")], clamps: [], forget: {}, inputs: {}, before: null, text: "", signal: null });
+  const vocabulary = [...(model?.vocabulary ?? "")], none = { clamps: [], forget: {}, inputs: {}, before: null, text: "", signal: null };
+  Object.assign(state, { entry, model, compared, vocabulary, ...none });
   if (entry.record) {
     state.record = state.before = savedRecord(entry.record);
     state.signal = floats(entry.record.x);
@@ -129,8 +130,11 @@ export function labelOf(t) {
   return width() === 1 ? number(state.signal[t], 2) : `frame ${t + 1}`;
 }
 
-/** A layer's name on the page: its place among the recurrent layers. */
-export const titleOf = (layer) => `Layer ${state.record.layers.indexOf(layer) + 1}`;
+/** A layer's name on the page: its place among the recurrent layers, and its direction. */
+export function titleOf(layer) {
+  const { layers } = state.record, before = layers.slice(0, layers.indexOf(layer) + 1);
+  return `Layer ${before.filter(({ reverse }) => !reverse).length}${layer.reverse ? ", right to left" : ""}`;
+}
 
 /** The names of the outputs; null for a model without classes. */
 export const classes = () => (state.entry.kind === "text" ? state.vocabulary.map(visible) : state.entry.classes ?? null);

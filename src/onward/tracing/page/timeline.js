@@ -5,10 +5,13 @@ const WIDTH = 1000, HEIGHT = 74, MARGIN = 8;
 
 /** A curve between low and high, which has a line at 0. */
 export function timeline(label, values, step, low, high) {
-  const x = (t) => ((t + 0.5) / values.length) * WIDTH, y = (value) => MARGIN + ((high - value) / (high - low)) * (HEIGHT - 2 * MARGIN);
+  const x = (t) => ((t + 0.5) / values.length) * WIDTH;
+  const y = (value) => MARGIN + ((high - value) / (high - low)) * (HEIGHT - 2 * MARGIN);
   const thin = { fill: "none", "vector-effect": "non-scaling-stroke", "stroke-width": 1.5 };
-  return svg("svg", { class: "timeline", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
+  const points = Array.from(values, (value, t) => `${x(t).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+  const picture = { class: "timeline", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label };
+  return svg("svg", picture,
     svg("line", { x1: 0, x2: WIDTH, y1: y(0), y2: y(0), stroke: "var(--line)", ...thin }),
     svg("line", { x1: x(step), x2: x(step), y1: 0, y2: HEIGHT, stroke: "var(--mark)", ...thin }),
-    svg("polyline", { points: Array.from(values, (value, t) => `${x(t).toFixed(1)},${y(value).toFixed(1)}`).join(" "), stroke: "var(--accent)", ...thin }));
+    svg("polyline", { points, stroke: "var(--accent)", ...thin }));
 }

@@ -25,6 +25,8 @@ export function show() {
 // ---- The cell --------------------------------------------------------------------------------------------------------
 
 const BOX = { width: 92, height: 48 };
+const THIN = 1.4;
+const thickness = (value) => THIN + 4 * Math.min(1, Math.abs(value));
 
 /** A drawing: wires, boxes with numbers, operators and text, each drawn over what came before. */
 function drawing(title, height) {
@@ -41,11 +43,12 @@ function drawing(title, height) {
   return {
     root, text,
     /** The thicker, the larger the value. */
-    wire: (d, value = 0) => root.append(svg("path", { d, class: "wire", "stroke-width": 1.4 + 4 * Math.min(1, Math.abs(value)) })),
+    wire: (d, value = 0) => root.append(svg("path", { d, class: "wire", "stroke-width": thickness(value) })),
     /** A wire in the color of a state, over a thin one that shows also where the state is 0. */
-    stateWire: (d, value) => root.append(
-      svg("path", { d, class: "wire", "stroke-width": 1.4 }),
-      svg("path", { d, class: "wire", "stroke-width": 1.4 + 4 * Math.min(1, Math.abs(value)), style: `stroke:${css(colorOf(value, false))};stroke-opacity:${Math.min(1, 4 * Math.abs(value))}` })),
+    stateWire: (d, value) => {
+      const style = `stroke:${css(colorOf(value, false))};stroke-opacity:${Math.min(1, 4 * Math.abs(value))}`;
+      root.append(svg("path", { d, class: "wire", "stroke-width": THIN }), svg("path", { d, class: "wire", "stroke-width": thickness(value), style }));
+    },
     gate: (x, y, name, value) => box(x, y, name, value, true),
     state: (x, y, name, value, limit) => box(x, y, name, value, false, limit),
     op: (x, y, symbol) => {
@@ -59,8 +62,8 @@ const two = (value) => number(value, 2);
 
 const CELLS = {
   LSTM(v) {
-    const d = drawing(`LSTM cell: the forget gate ${number(v.f)} keeps part of the old cell state ${number(v.c_prev)}, the input gate ${number(v.i)} ` +
-      `adds part of the candidate ${number(v.g)}; the new cell state is ${number(v.c)} and the hidden state ${number(v.h)}`, 396);
+    const d = drawing(`LSTM cell: the forget gate ${number(v.f)} keeps part of the old cell state ${number(v.c_prev)}, the input gate ` +
+      `${number(v.i)} adds part of the candidate ${number(v.g)}; the new cell state is ${number(v.c)} and the hidden state ${number(v.h)}`, 396);
     d.stateWire("M98 60H125", v.c_prev), d.stateWire("M155 60H213", v.f * v.c_prev), d.stateWire("M243 60H358", v.c);
     d.wire("M60 226V150Q60 136 74 136H126Q140 136 140 122V75", v.f);
     d.wire("M172 226V164Q172 150 186 150H213", v.i), d.stateWire("M284 226V164Q284 150 270 150H243", v.g), d.stateWire("M228 135V75", v.i * v.g);
@@ -72,15 +75,18 @@ const CELLS = {
     d.gate(60, 250, "f  forget", v.f), d.gate(172, 250, "i  input", v.i), d.state(284, 250, "g  candidate", v.g), d.gate(396, 250, "o  output", v.o);
     d.state(52, 60, "c  before", v.c_prev, 2), d.state(404, 60, "c  memory", v.c, 2), d.state(404, 346, "h  output", v.h);
     d.text(190, 30, `${two(v.f)} × ${two(v.c_prev)} = ${number(v.f * v.c_prev)}`, "num");
-    d.text(228, 184, `${two(v.i)} × ${two(v.g)}`, "num"), d.text(238, 112, `= ${number(v.i * v.g)}`, "num", "start"), d.text(362, 115, "tanh", "dim", "start");
+    d.text(228, 184, `${two(v.i)} × ${two(v.g)}`, "num"), d.text(238, 112, `= ${number(v.i * v.g)}`, "num", "start");
+    d.text(362, 115, "tanh", "dim", "start");
     d.text(404, 386, `${two(v.o)} × ${two(Math.tanh(v.c))}`, "num");
     d.text(14, 330, "All gates read this layer's input and", "dim", "start"), d.text(14, 348, "h of all units at the step before.", "dim", "start");
     return d.root;
   },
   GRU(v) {
-    const d = drawing(`GRU cell: the update gate ${number(v.z)} keeps part of the old state ${number(v.h_prev)}; the new state is ${number(v.h)}`, 340);
+    const d = drawing(`GRU cell: the update gate ${number(v.z)} keeps part of the old state ${number(v.h_prev)}; ` +
+      `the new state is ${number(v.h)}`, 340);
     d.stateWire("M98 60H165", v.h_prev), d.stateWire("M195 60H315", v.z * v.h_prev), d.stateWire("M345 60H362", v.h);
-    d.wire("M180 206V75", v.z), d.wire("M180 150H315", 1 - v.z), d.stateWire("M330 206V165", v.n), d.stateWire("M330 135V75", (1 - v.z) * v.n), d.wire("M60 206V158", v.r);
+    d.wire("M180 206V75", v.z), d.wire("M180 150H315", 1 - v.z), d.wire("M60 206V158", v.r);
+    d.stateWire("M330 206V165", v.n), d.stateWire("M330 135V75", (1 - v.z) * v.n);
     d.wire("M14 286H330");
     for (const x of [60, 180, 330]) d.wire(`M${x} 286V254`);
     d.op(180, 60, "×"), d.op(330, 60, "+"), d.op(330, 150, "×");

@@ -1,6 +1,6 @@
 // What if: gates held at 0 or 1, scaled forget gates, changed inputs; and the predictions before and after.
 import { draw, temperature } from "./clock.js";
-import { $, choice, make, number, visible } from "./dom.js";
+import { $, button, choice, make, note, number, visible } from "./dom.js";
 import { Tensor } from "./onward.js";
 import { extend, isGate, ORDER } from "./record.js";
 import { changed, changedModel, inputOf, recordOf, refresh, state } from "./state.js";
@@ -22,34 +22,39 @@ export function clamp(layer, gate, unit, value) {
 }
 
 export function build() {
-  const { record, model, entry } = state, { type } = record.layers[0], gates = ORDER[type].filter(isGate), text = entry.kind === "text";
+  const { record, model, entry } = state, kind = record.layers[0].type, gates = ORDER[kind].filter(isGate), text = entry.kind === "text";
   const gate = choice({ id: "clamp-gate", "aria-label": "Gate to hold" }, gates.map((name) => [name, name]));
   const scope = choice({ id: "clamp-scope", "aria-label": "Which units" }, [["unit", "of this unit"], ["layer", "of the whole layer"]]);
   const value = choice({ id: "clamp-value", "aria-label": "Value" }, [[0, "at 0, closed"], [1, "at 1, open"]]);
   const hold = () => clamp(state.layer, gate.value, scope.value === "unit" ? state.unit : null, Number(value.value));
   const possible = gates.length > 0 && model.recurrent.every((layer) => layer.plain);
-  const factor = make("input", { type: "range", id: "forget", min: "0", max: "1.2", step: "0.05", value: "1", on: { input: () => {
+  const scale = () => {
     state.forget = { ...state.forget, [state.layer]: Number(factor.value) };
     refresh();
-  } } });
-  const step = make("input", { id: "swap", ...(text ? { type: "text", maxlength: "1", size: "2" } : { type: "number", step: "0.1" }), on: { input: () => {
+  };
+  const change = () => {
     const { [state.step]: _, ...others } = state.inputs, entered = text ? step.value : Number(step.value);
     const valid = text ? state.vocabulary.includes(entered) : Number.isFinite(entered) && entered !== 0;
     state.inputs = valid ? { ...others, [state.step]: entered } : others;
     refresh();
-  } } });
-  Object.assign(card, { factor, step, scaled: make("output"), chips: make("div", { class: "chips" }), compared: make("div", { "aria-live": "polite", id: "compare" }) });
+  };
+  const factor = make("input", { type: "range", id: "forget", min: "0", max: "1.2", step: "0.05", value: "1", on: { input: scale } });
+  const type = text ? { type: "text", maxlength: "1" } : { type: "number", step: "0.1" };
+  const step = make("input", { id: "swap", ...type, on: { input: change } });
+  const chips = make("div", { class: "chips" }), compared = make("div", { "aria-live": "polite", id: "compare" });
+  Object.assign(card, { factor, step, chips, compared, scaled: make("output") });
   const field = (name, ...inputs) => make("p", {}, make("label", { class: "field" }, name, ...inputs));
   return [
     make("h3", {}, "What if?"),
-    make("p", { class: "note" }, "Hold a gate open or closed, and watch everything above change. The model itself computes the result, with the bias of the gate changed."),
-    possible ? make("div", { class: "row" }, gate, scope, value, make("button", { type: "button", id: "clamp", class: "primary", on: { click: hold } }, "Hold"))
-      : make("p", { class: "note" }, gates.length ? "The gates of this model have options and cannot be held." : "An RNN has no gates to hold."),
-    type === "LSTM" ? field("Scale the forget gates of this layer ", factor, card.scaled) : null,
+    note("Hold a gate open or closed, and watch the page change: the model runs with another bias of that gate."),
+    possible
+      ? make("div", { class: "row" }, gate, scope, value, button("Hold", hold, { id: "clamp", class: "primary" }))
+      : note(gates.length ? "The gates of this model have options and cannot be held." : "An RNN has no gates to hold."),
+    kind === "LSTM" ? field("Scale the forget gates of this layer ", factor, card.scaled) : null,
     field(text ? "At this step, read instead " : "At this step, add to the input ", step),
-    card.chips,
-    entry.kind === "signal" ? null : make("button", { type: "button", id: "compare-samples", on: { click: compare } }, text ? "Compare samples" : "Compare forecasts"),
-    card.compared,
+    chips,
+    entry.kind === "signal" ? null : button(text ? "Compare samples" : "Compare forecasts", compare, { id: "compare-samples" }),
+    compared,
   ].filter(Boolean);
 }
 
@@ -73,10 +78,12 @@ function changes() {
 }
 
 export function run() {
-  const all = changes(), button = (attributes, text, click) => make("button", { type: "button", ...attributes, on: { click } }, text);
-  card.chips.replaceChildren(...all.map(({ text, remove }) => button({ "aria-label": `Undo: ${text}` }, `${text} ✕`, () => { remove(); refresh(); })));
+  const all = changes(), words = all.map(({ text }) => text).join("; ");
+  const chip = ({ text, remove }) => button(`${text} ✕`, () => { remove(); refresh(); }, { "aria-label": `Undo: ${text}` });
+  card.chips.replaceChildren(...all.map(chip));
   $("whatif-banner").hidden = !changed();
-  $("whatif-banner").replaceChildren(`What if: ${all.map(({ text }) => text).join("; ")}. The marks in the output show the prediction before.`, button({ id: "clear" }, "Undo all", undo));
+  $("whatif-banner").replaceChildren(
+    `What if: ${words}. The marks in the output show the prediction before.`, button("Undo all", undo, { id: "clear" }));
   card.compared.replaceChildren();
 }
 
