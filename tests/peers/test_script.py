@@ -162,3 +162,26 @@ def test_random_modules(start: int, tmp_path: Path) -> None:
             continue
         model = onward.load(saved(module.eval(), tensors, "traced", tmp_path / "m.pt"))
         assert_close(outputs_of(model, *inputs.values()), list(expected))
+
+
+@pytest.mark.parametrize("how", ["traced", "scripted"])
+def test_tables_errors_and_traces_use_the_names_of_modules(how: str, tmp_path: Path) -> None:
+    class Tagger(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.ReLU(), torch.nn.Linear(7, 5))
+            self.rnn = torch.nn.GRU(5, 33, batch_first=True)
+            self.head = torch.nn.Linear(33, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.rnn(self.body(self.body(x)))[0])
+
+    x = torch.randn(2, 4, 5)
+    model = onward.load(saved(Tagger().eval(), (x,), how, tmp_path / "tagger.pt"))
+    rows = model._summary_rows()
+    parameters = [("body.0", 42), ("body.2", 40), ("rnn", 3 * 33 * (5 + 33 + 2)), ("head", 68)]
+    assert [(row.name, row.parameters) for row in rows] == parameters
+    assert rows[0].kind == "aten.linear.default" and str(rows[3].output_shape).endswith("2)")
+    assert list(model.trace(x.numpy()).layers) == ["rnn.l0"]
+    with pytest.raises(onward.errors.ShapeError, match=r"body\.0"):
+        model(np.zeros((2, 4, 6), np.float32))

@@ -27,7 +27,10 @@ class Summary(NamedTuple):
 
 
 def summarize(graph: Graph) -> Summary:
-    """Summarize a graph. A weight that several nodes share belongs to the first of them."""
+    """Summarize a graph. A weight that several nodes share belongs to the first of them.
+
+    Nodes of the same name are one row.
+    """
     rows: list[Row] = []
     weights: list[Weights] = []
     others, seen = 0, set()
@@ -47,8 +50,14 @@ def summarize(graph: Graph) -> Summary:
             if held:
                 sizes = sum(w.size for w in held.values()), sum(w.nbytes for w in held.values())
                 name, kind = node.name.partition(",")[0], node.source or node.operation
-                rows.append(Row(name, kind, shapes.get(node.outputs[0]), *sizes))
-                weights.append(held)
+                row = Row(name, kind, shapes.get(node.outputs[0]), *sizes)
+                if rows and (rows[-1].name, rows[-1].kind) == (name, kind):  # a layer of several nodes
+                    parameters, size = rows[-1].parameters + row.parameters, rows[-1].bytes + row.bytes
+                    rows[-1] = row._replace(parameters=parameters, bytes=size)
+                    weights[-1] |= held
+                else:
+                    rows.append(row)
+                    weights.append(held)
             else:
                 others += 1
     return Summary(rows, weights, others)

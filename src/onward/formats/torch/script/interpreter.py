@@ -284,7 +284,12 @@ class Interpreter(Calls):
         """Call a value: a method, a function or class of the archive, or an operator."""
         if isinstance(function, Method):
             method = function.owner.kind.methods[function.name]
-            return self.call(method, [function.owner, *arguments], keywords)
+            before = self.recorder.module
+            self.recorder.module = function.owner.path or before
+            try:
+                return self.call(method, [function.owner, *arguments], keywords)
+            finally:
+                self.recorder.module = before
         if not isinstance(function, Namespace):
             raise ArgumentError(f"a {type(function).__name__} cannot be called")
         path = function.path

@@ -74,6 +74,7 @@ class Recorder(Translator):
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
         self.recording = recording
+        self.module = ""  # the path of the module whose code runs, which names the nodes
         self.changes: list[Change] | None = None
 
     def enter(self, recording: Recording) -> Recording:
@@ -88,7 +89,9 @@ class Recorder(Translator):
         self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any
     ) -> tuple[str, ...]:
         """Add an operation with several outputs."""
-        return self.recording.add_all(operation, [self._name(value) for value in inputs], count, **attributes)
+        names = [self._name(value) for value in inputs]
+        source = self.node.target.removeprefix("torch.ops.")
+        return self.recording.add_all(operation, names, count, name=self.module, source=source, **attributes)
 
     def array(self, x: Tensor) -> Any:
         """Return the value of a tensor that is the same in every call with these shapes, or None."""
