@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
-from support import modules
+from support import modules, script_modules
 from support.onnx_nodes import outputs_of
 from support.torch_module_table import MODULES
 from support.torch_modules import Buffer, TensorBranch
@@ -99,8 +100,7 @@ ANY_RANK = {  # code that takes any number of axes: another rank than the record
     "lstm without batch",
 }
 LOOPS = {  # code whose nodes depend on the sizes
-    *("loop of lstm cells", "loop of gru cells", "loop of rnn cells", "adaptive pooling in 2d"),
-    *("list of outputs", "shapes"),
+    *("adaptive pooling in 2d", "list of outputs", "shapes"),
 }
 
 
@@ -130,26 +130,43 @@ def test_a_scripted_lstm_streams_over_time(how: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate(blocks), model(x)[0])
 
 
-def test_code_that_no_single_graph_expresses_names_its_line(tmp_path: Path) -> None:
-    case = MODULES["loop of gru cells"]
-    path = saved(case.make().eval(), case.inputs(), "scripted", tmp_path / "m.pt")
-    with pytest.raises(
-        onward.errors.ArgumentError, match=r"line \d+: the number of iterations depends .*inputs="
-    ):
-        onward.load(path).save(tmp_path / "m.safetensors")
-    model = onward.load(path, inputs={"x": (5, "batch", 3)})
-    model.save(tmp_path / "m.safetensors")
-    x = np.ones((5, 4, 3), np.float32)
-    restored = onward.load(tmp_path / "m.safetensors")
-    np.testing.assert_array_equal(restored(x), onward.load(path)(x))
-    with pytest.raises(onward.errors.ShapeError):
-        model(x[:3])
+@pytest.mark.parametrize("name", ["loop of lstm cells", "loop that writes its steps"])
+def test_a_scripted_loop_streams_pools_and_is_quantized(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = MODULES[name].make().eval()
+    model = onward.load(saved(module, (), "scripted", tmp_path / "m.pt"))
+    x = np.random.default_rng(0).standard_normal((50, 2, 3)).astype(np.float32)
+    y = model(x)
+    assert_close(y, flat(module(torch.from_numpy(x))))
+    stream = model.stream(2, time_axis=0)
+    np.testing.assert_array_equal(np.concatenate([stream(b) for b in np.split(x, [1, 18, 19])]), y)
+    pool = model.pool(4, time_axis=0)
+    rows = pool.open(2)
+    np.testing.assert_array_equal(np.stack([pool.step(rows, step) for step in x]), y)
+    small = model.quantize("int8", check=x, tolerance=0.05)
+    assert 0 < np.abs(small(x) - y).max() < 0.05
+    small.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.safetensors")(x), small(x))
+
+
+def test_onnxruntime_runs_an_exported_loop(tmp_path: Path) -> None:
+    module = MODULES["loop of lstm cells"].make().eval()
+    model = onward.load(saved(module, (), "scripted", tmp_path / "m.pt"))
+    model.export_onnx(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    for shape in ((1, 1, 3), (7, 2, 3)):
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        (y,) = session.run(None, {"x": x})
+        assert_close(y, [model(x)])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    count = metafunc.config.getoption("--random-modules")
     if "start" in metafunc.fixturenames:
-        count = metafunc.config.getoption("--random-modules")
         metafunc.parametrize("start", range(0, count, 10))
+    if "first_seed" in metafunc.fixturenames:
+        first = metafunc.config.getoption("--first-seed")
+        metafunc.parametrize("first_seed", range(first, first + count, 20))
 
 
 def test_random_modules(start: int, tmp_path: Path) -> None:
@@ -185,3 +202,35 @@ def test_tables_errors_and_traces_use_the_names_of_modules(how: str, tmp_path: P
     assert list(model.trace(x.numpy()).layers) == ["rnn.l0"]
     with pytest.raises(onward.errors.ShapeError, match=r"body\.0"):
         model(np.zeros((2, 4, 6), np.float32))
+
+
+def test_random_scripted_modules(first_seed: int, tmp_path: Path) -> None:
+    seeds = range(first_seed, first_seed + 20)
+    defined = script_modules.define(seeds, tmp_path)
+    checked = 0
+    for seed in seeds:
+        torch.manual_seed(seed)
+        random = np.random.default_rng(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                program = torch.jit.script(getattr(defined, f"M{seed}")().eval())
+            except RuntimeError:  # TorchScript does not support the code
+                continue
+        path = tmp_path / f"{seed}.pt"
+        torch.jit.save(program, path)
+        model = onward.load(path)
+        steps, rows = random.integers(1, (7, 4))
+        for shape in ((steps, rows, 3), (steps + 3, rows, 3), (9, 1, 3)):
+            x, y = (random.standard_normal(axes).astype(np.float32) for axes in (shape, shape[1:]))
+            try:
+                with torch.no_grad():
+                    expected = flat(torch.jit.load(path)(torch.tensor(x), torch.tensor(y)))
+            except RuntimeError:  # a step that x does not have
+                continue
+            actual = model(x, y)
+            outputs = list(actual.values() if isinstance(actual, dict) else actual)
+            outputs = [actual] if isinstance(actual, np.ndarray) else outputs
+            assert_close(tuple(outputs[: len(expected)]), expected)
+            checked += 1
+    assert checked > 20

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrizations
 
 from .torch_modules import (
     Attention,
+    BothDirections,
     CausalMask,
     CellLoop,
     Comparisons,
@@ -16,12 +17,14 @@ from .torch_modules import (
     DotProduct,
     Einsum,
     Elementwise,
+    FirstLoudStep,
     GRULoop,
     Indexing,
     InPlace,
     Lists,
     NestedState,
     OptionalMask,
+    OptionalState,
     Packed,
     Padding,
     Positions,
@@ -34,10 +37,12 @@ from .torch_modules import (
     Shapes,
     Sorting,
     Spectrum,
+    StatesInList,
     Statistics,
     Tagger,
     TensorBranch,
     WithState,
+    WrittenSteps,
 )
 
 
@@ -101,6 +106,11 @@ MODULES: dict[str, Case] = {
     "loop of lstm cells": _layer(CellLoop, 5, 2, 3),
     "loop of gru cells": _layer(GRULoop, 5, 2, 3),
     "loop of rnn cells": _layer(RNNLoop, 5, 2, 3),
+    "loop that writes its steps": _layer(WrittenSteps, 5, 2, 3),
+    "loop with an optional state": _layer(OptionalState, 2, 5, 3),
+    "loops in both directions": _layer(BothDirections, 5, 2, 3),
+    "loop with a list of states": _layer(StatesInList, 5, 2, 3),
+    "loop that returns": _layer(FirstLoudStep, 5, 2, 3),
     "sequence to sequence": _layer(SequenceToSequence, 2, 5, 3),
     "attention": Case(Attention, lambda: (torch.randn(2, 5, 3), torch.rand(2, 5) > 0.3)),
     "multihead attention": _layer(SelfAttention, 2, 5, 8),

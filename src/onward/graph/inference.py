@@ -10,6 +10,7 @@ from .graph import Graph, bodies
 from .memory import MemoryLimit, size_of
 from .node import Node, Signature
 from .operations import OPERATIONS
+from .operations.control import keeps_condition
 from .operations.registry import Known, Value, named
 
 MAX_KNOWN = 1 << 26  # bytes of an array that follows from the shapes
@@ -36,8 +37,8 @@ def outputs_of(node: Node, values: Mapping[str, Known], limit: MemoryLimit | Non
     known = all(value is None or isinstance(value, np.ndarray) for value in inputs)
     found: Any
     try:
-        if node.operation == "Scan":
-            return dict(zip(node.outputs, scan_signatures(node, inputs), strict=False))
+        if node.operation in LOOPS:
+            return dict(zip(node.outputs, LOOPS[node.operation](node, inputs), strict=False))
         if any(bodies(node)):
             return {}
         signatures = operation.signatures(inputs, node.attributes) if operation.has_rule else None
@@ -69,10 +70,9 @@ def scan_signatures(node: Node, inputs: Sequence[Known | None]) -> list[Signatur
         axis %= len(shape)
         found[place] = Signature((*shape[:axis], *shape[axis + 1 :]), found[place].dtype)
     found[:first] = map(Signature.of, found[:first])
-    inner = infer(body, {declared.name: value for declared, value in zip(body.inputs, found, strict=True)})
-    if any(name not in inner for name in body.outputs):
+    results = _results(body, found)
+    if not results:
         return []
-    results = [Signature.of(inner[name]) for name in body.outputs]
     if results[:first] != found[:first]:
         raise ArgumentError(f"{node}: an iteration changes the shape or dtype of a state")
     steps = inputs[first].shape[axes[0]]
@@ -82,6 +82,31 @@ def scan_signatures(node: Node, inputs: Sequence[Known | None]) -> list[Signatur
         shape.insert(axis % (len(shape) + 1), steps)
         results[place] = results[place]._replace(shape=tuple(shape))
     return results
+
+
+def loop_signatures(node: Node, inputs: Sequence[Known | None]) -> list[Signature]:
+    """Return the signatures of the outputs of a Loop, or none unless its length and its body tell them."""
+    body, (count, condition, *values) = node.attributes["body"], inputs
+    if not isinstance(count, np.ndarray) or condition is not None or not keeps_condition(body):
+        return []
+    carried = len(values) - node.attributes.get("captured", 0)
+    states = [Signature.of(value) for value in values[:carried]]
+    own = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_)), *states]
+    results = _results(body, [*own, *values[carried:]])[1:]
+    if results[:carried] != states:
+        return []
+    scanned = [Signature((max(0, int(count)), *shape), dtype) for shape, dtype in results[carried:]]
+    return [*states, *scanned]
+
+
+def _results(body: Graph, inputs: Sequence[Any]) -> list[Signature]:
+    """Return the signatures of the outputs of a body, or none if one of them is not known."""
+    values = infer(body, {declared.name: value for declared, value in zip(body.inputs, inputs, strict=True)})
+    known = all(name in values for name in body.outputs)
+    return [Signature.of(values[name]) for name in body.outputs] if known else []
+
+
+LOOPS = {"Loop": loop_signatures, "Scan": scan_signatures}
 
 
 def flattened(graph: Graph, inputs: Mapping[str, Known]) -> Graph:

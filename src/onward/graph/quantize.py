@@ -14,7 +14,7 @@ import numpy as np
 from ..core.checks import non_negative
 from ..errors import ArgumentError
 from ..layers.quantize import check_difference, check_precision, quantized_matrix
-from .graph import Graph
+from .graph import Graph, bodies
 from .node import AnyArray, Node
 from .simplification.simplify import simplify
 
@@ -25,27 +25,44 @@ def quantized(graph: Graph, precision: str) -> Graph:
     defaults = {name: graph.constants[name] for name in graph.defaults}
     own = {name: array for name, array in graph.constants.items() if name not in defaults}
     simple = simplify(graph.replaced(constants=own))  # recurrent nodes become layers
-    quantizer = _Quantizer(simple.constants, precision)
-    nodes = [new for node in simple.nodes for new in quantizer.nodes(node)]
+    quantizer = _Quantizer(precision, {})
+    small = quantizer.quantized(simple)
     if not quantizer.count:
         raise ArgumentError(
             "the graph has no recurrent layers and no products with constant float32 matrices"
         )
-    used = {*simple.outputs, *(name for node in nodes for name in node.inputs)}
-    constants = {name: array for name, array in quantizer.constants.items() if name in used}
-    return simple.replaced(nodes=nodes, constants=constants | defaults)
+    return small.replaced(constants=small.constants | defaults)
 
 
 class _Quantizer:
-    """Quantizes nodes one by one, and counts them."""
+    """Quantizes the nodes of a graph one by one, and counts them."""
 
-    def __init__(self, constants: Mapping[str, AnyArray], precision: str) -> None:
-        self.constants, self._precision = dict(constants), precision
+    def __init__(self, precision: str, layers: dict[int, tuple[Any, Any]]) -> None:
+        self.constants: dict[str, AnyArray] = {}
+        self._precision, self._layers = precision, layers  # by id: a layer and its quantized copy
         self.count = 0
         self._stored: dict[Any, tuple[str, str]] = {}
-        self._layers: dict[int, tuple[Any, Any]] = {}  # by id: a layer and its quantized copy
 
-    def nodes(self, node: Node) -> Iterator[Node]:
+    def quantized(self, graph: Graph) -> Graph:
+        """Return a graph with quantized weights, and without the constants that nothing uses then."""
+        self.constants = dict(graph.constants)
+        nodes = [new for node in graph.nodes for new in self._nodes(self._with_bodies(node))]
+        used = {*graph.outputs, *(name for node in nodes for name in node.inputs)}
+        return graph.replaced(nodes=nodes, constants={n: a for n, a in self.constants.items() if n in used})
+
+    def _with_bodies(self, node: Node) -> Node:
+        """Quantize the bodies of a node."""
+        if not any(bodies(node)):
+            return node
+        attributes = dict(node.attributes)
+        for key, body in node.attributes.items():
+            if isinstance(body, Graph):
+                inner = _Quantizer(self._precision, self._layers)
+                attributes[key] = inner.quantized(body)
+                self.count += inner.count
+        return node._replace(attributes=attributes)
+
+    def _nodes(self, node: Node) -> Iterator[Node]:
         """Return the nodes that replace a node."""
         layer = node.attributes.get("layer")
         weight = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None

@@ -225,6 +225,7 @@ class Writer:
                     prefix = f"{next(filter(None, outputs))}/{key}/"
                     attributes[key] = Writer(self._file, body, prefix, self).finish(outer)
             inputs = inputs[:first]
+            outputs = [name or self.new_name("unused") for name in outputs]  # onnxruntime crashes without
         domain = "com.microsoft" if node.operation in MICROSOFT else ""
         self.node(node.operation, inputs, *outputs, name=node.name, domain=domain, **attributes)
 

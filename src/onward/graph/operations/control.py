@@ -5,11 +5,12 @@ The last `captured` inputs of a node are values from around it; they are the las
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, OnwardError
 from ..node import AnyArray, Expansion, Node, Signature
 from .registry import EVERY_INPUT, Inputs, known, operation
 
@@ -83,7 +84,50 @@ def loop(
         _check_iterations(done)
         if is_open:
             _check_iterations(single, MAX_SINGLE)
-    return *carried, *_joined(scanned, body, 1 + len(carried))
+    if not scanned:
+        inner = (np.array(0, np.int64), np.array(True), *values)
+        return *carried, *_without_rounds(body, inner, 1 + len(carried))
+    return *carried, *_joined(scanned)
+
+
+@loop.over_time
+def _(time: Any, node: Node) -> None:
+    """Carry the values, if the iterations are the steps and each one reads its own step alone."""
+    captured, body = node.attributes.get("captured", 0), node.attributes["body"]
+    count, condition, *values = node.inputs
+    states, outer = values[: len(values) - captured], values[len(values) - captured :]
+    inner = [declared.name for declared in body.inputs[len(body.inputs) - captured :]]
+    steps = {name: x for name, x in zip(inner, outer, strict=True) if time.timing(x) is not None}
+    is_counted = not condition and keeps_condition(body) and steps
+    if not is_counted or not all(time.is_length(count, x) for x in steps.values()):
+        time.refuse(node, "the number of its iterations is not that of the steps")
+    if len({time.timing(x).stages for x in steps.values()}) > 1:
+        time.refuse(node, "its inputs have different look-ahead")
+    if any(name not in steps and not time.is_independent(x) for name, x in zip(inner, outer, strict=True)):
+        time.refuse(node, "its body uses a value that depends on the sequence")
+    counter = body.inputs[0].name
+    own = {(name, counter): time.axis(x) for name, x in steps.items()}
+    for reader in body.nodes:
+        axis = own.get(reader.inputs)
+        is_own = (
+            axis is not None and reader.operation == "Gather" and reader.attributes.get("axis", 0) == axis
+        )
+        if not is_own and {*steps, counter}.intersection(reader.inputs):
+            time.refuse(node, f"an iteration reads more than its own step: {reader}")
+    x = next(iter(steps.values()))
+    carried = []
+    for state in states:
+        initial = time.known(state)
+        if initial is None or not time.is_independent(state):
+            time.refuse(node, f"its initial state {state} depends on the sequence")
+        carried.append(time.carry(node, initial, None, "state"))
+    number = time.add("Gather", time.add("Shape", x), time.constant(np.array(time.axis(x))))
+    results = time.add_all("Loop", (number, "", *carried, *outer), len(node.outputs), **node.attributes)
+    for before, after, output in zip(carried, results, node.outputs, strict=False):
+        time.keep(before, after)
+        time.define(output, after, None)
+    for y, output in zip(results[len(states) :], node.outputs[len(states) :], strict=True):
+        time.define(output, y, time.timing(x)._replace(axis=0))
 
 
 def _check_iterations(count: int, most: int = MAX_ITERATIONS) -> None:
@@ -149,11 +193,11 @@ def scan(
         rounds.append([a[None] for a in results[len(carried) :]])
         size += sum(a.nbytes for a in rounds[-1])
         body.limit.check(size)
-    if not rounds:
-        axes = {"scan_input_axes": scan_input_axes, "scan_output_axes": scan_output_axes}
-        if empty := _without_slices(inputs, body, num_scan_inputs, captured, axes):
-            return *carried, *empty
-    outputs = _joined(rounds, body, len(carried))
+    if rounds:
+        outputs = _joined(rounds)
+    else:
+        one = [Signature(step.shape[1:], step.dtype) for step in steps]
+        outputs = _without_rounds(body, (*carried, *one, *outer), len(carried))
     return *carried, *(
         np.moveaxis(y[:: -1 if backwards else 1], 0, axis)
         for y, axis, backwards in _each(outputs, scan_output_axes, scan_output_directions)
@@ -195,17 +239,6 @@ def _(time: Any, node: Node) -> None:
     for y, output, axis in zip(results[first:], node.outputs[first:], out_axes, strict=True):
         if output:
             time.define(output, y, time.timing(xs[0])._replace(axis=axis % len(time.shape(y))))
-
-
-def _without_slices(
-    inputs: Sequence[Any], body: Body, scans: int, captured: int, axes: dict[str, Any]
-) -> list[AnyArray]:
-    """Return the scanned outputs of a Scan over no slices, or none if their shapes are unknown."""
-    from ..inference import scan_signatures  # it imports the operations
-
-    attributes = {"body": body.graph, "num_scan_inputs": scans, "captured": captured, **axes}
-    found = scan_signatures(Node("Scan", (), (), attributes, ""), inputs)
-    return [np.zeros(*signature) for signature in found[len(inputs) - captured - scans :]]
 
 
 def _expand_scan(node: Node, inputs: Inputs) -> Expansion | None:
@@ -352,11 +385,25 @@ def _each(
     return zip(arrays, axes or none, directions or none, strict=True)
 
 
-def _joined(rounds: list[Any], body: Any, first: int) -> list[AnyArray]:
-    """Join the scanned outputs of all iterations; without iterations, they are as the body declares."""
-    if rounds:
-        return [np.concatenate(parts) for parts in zip(*rounds, strict=True)]
-    return [
-        np.zeros([0, *(size if isinstance(size, int) else 0 for size in declared.axes or ())], declared.dtype)
-        for declared in body.graph.declared_outputs[first:]
-    ]
+def _joined(rounds: list[Any]) -> list[AnyArray]:
+    """Join the scanned outputs of all iterations."""
+    return [np.concatenate(parts) for parts in zip(*rounds, strict=True)]
+
+
+def _without_rounds(body: Body, inputs: Sequence[Any], first: int) -> list[AnyArray]:
+    """Return the scanned outputs of no iterations, with the other axes that an iteration would give them."""
+    from ..inference import infer  # it imports the operations
+
+    graph, values = body.graph, {}
+    with suppress(OnwardError):
+        values = infer(graph, {d.name: Signature.of(x) for d, x in zip(graph.inputs, inputs, strict=True)})
+    empty = []
+    for place, name in enumerate(graph.outputs[first:], start=first):
+        if name in values:
+            found = Signature.of(values[name])
+        else:
+            declared = graph.declared_outputs[place]
+            sizes = tuple(n if isinstance(n, int) else 0 for n in declared.axes or ())
+            found = Signature(sizes, np.dtype(declared.dtype))
+        empty.append(np.zeros((0, *found.shape), found.dtype))
+    return empty

@@ -34,8 +34,16 @@ def by_rows(
             raise ArgumentError(f"cannot run rows of a batch separately: {declared.name} has no batch axis")
     problem: ArgumentError | None = None
     for axes in islice(product(*choices), MAX_TRIALS):
+        one: Values = {}
+        several: Values = {}
+        for declared, shape, axis in zip(graph.inputs, shapes, axes, strict=True):
+            assert declared.dtype is not None
+            one[declared.name] = Signature(tuple(shape), declared.dtype)
+            several[declared.name] = Signature((*shape[:axis], SEVERAL, *shape[axis + 1 :]), declared.dtype)
+        names = [declared.name for declared in graph.inputs]
         try:
-            built, outputs = _RowBuilder(graph, shapes, axes).build()
+            built, found = _RowBuilder(graph, one, several, dict(zip(names, axes, strict=True))).build()
+            outputs = [_row_axis(name, axis) for name, axis in zip(graph.outputs, found, strict=True)]
         except ArgumentError as error:
             problem = problem or error
             continue
@@ -44,44 +52,67 @@ def by_rows(
     raise problem or ArgumentError("cannot run rows of a batch separately: a carry changes its batch axis")
 
 
+def _row_axis(name: str, axis: int | None) -> int:
+    if axis is None:
+        raise ArgumentError(f"the output {name} has no row of its own for each row of the input")
+    return axis
+
+
 class _RowBuilder:
     """Follows the batch axis through a graph, by inferring the shapes for one row and for several."""
 
-    def __init__(self, graph: Graph, shapes: Shapes, axes: Sequence[int]) -> None:
-        self._one: Values = dict(graph.constants)
-        self._several: Values = dict(graph.constants)
-        self._axes: dict[str, int] = {}
-        for declared, shape, axis in zip(graph.inputs, shapes, axes, strict=True):
-            assert declared.dtype is not None
-            larger = (*shape[:axis], SEVERAL, *shape[axis + 1 :])
-            self._one[declared.name] = Signature(tuple(shape), declared.dtype)
-            self._several[declared.name] = Signature(larger, declared.dtype)
-            self._axes[declared.name] = axis
-        self._graph = flattened(graph, {d.name: self._one[d.name] for d in graph.inputs})
-        self._one |= self._graph.constants
-        self._several |= self._graph.constants
+    def __init__(self, graph: Graph, one: Values, several: Values, axes: dict[str, int]) -> None:
+        self._graph = flattened(graph, one)
+        self._one: Values = {**self._graph.constants, **one}
+        self._several: Values = {**self._graph.constants, **several}
+        self._axes = axes
         self._nodes: list[Node] = []
 
-    def build(self) -> tuple[Graph, list[int]]:
-        """Return the graph and the batch axes of its outputs."""
+    def build(self) -> tuple[Graph, list[int | None]]:
+        """Return the graph and the batch axis of each output, if it has one."""
         for node in self._graph.nodes:
             try:
                 self._add(node)
             except OnwardError as error:
                 message = f"cannot run rows of a batch separately: {error}"
                 raise ArgumentError(named(node, ArgumentError(message))) from error
-        axes = []
-        for name in self._graph.outputs:
-            if name not in self._axes:
-                raise ArgumentError(f"the output {name} has no row of its own for each row of the input")
-            axes.append(self._axes[name])
+        axes = [self._axes.get(name) for name in self._graph.outputs]
         return self._graph.replaced(nodes=self._nodes), axes
 
     def _add(self, node: Node) -> None:
         if node.operation == "Recurrent" and self._axes.get(node.inputs[0]) == 0:
             self._add_steps_as_rows(node)
+        elif node.operation == "Loop":
+            self._add_loop(node)
         else:
             self._append(node)
+
+    def _add_loop(self, node: Node) -> None:
+        """Add a loop whose iterations compute each row from the same row of other values."""
+        attributes, (count, _, *values) = node.attributes, node.inputs
+        states = values[: len(values) - attributes.get("captured", 0)]
+        if not np.array_equal(self._one.get(count), self._several.get(count)):  # type: ignore[arg-type]  # signatures differ
+            self._refuse("the number of its iterations depends on the rows")
+        names = [declared.name for declared in attributes["body"].inputs]
+
+        def inside(known: Values) -> Values:
+            own = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_))]
+            own += [Signature.of(known[name]) for name in states]
+            return dict(zip(names, [*own, *(known[name] for name in values[len(states) :])], strict=True))
+
+        axes = [self._axis(name) for name in values]
+        inner = {name: axis for name, axis in zip(names[2:], axes, strict=True) if axis is not None}
+        body, (_, *after) = _RowBuilder(
+            attributes["body"], inside(self._one), inside(self._several), inner
+        ).build()
+        if after[: len(states)] != axes[: len(states)]:
+            self._refuse("an iteration changes the batch axis of a value")
+        self._nodes.append(node._replace(attributes={**attributes, "body": body}))
+        self._one |= outputs_of(node, self._one)
+        self._several |= outputs_of(node, self._several)
+        for place, (name, axis) in enumerate(zip(node.outputs, after, strict=True)):
+            if name and axis is not None:
+                self._axes[name] = axis + (place >= len(states))
 
     def _append(self, node: Node) -> None:
         self._one |= outputs_of(node, self._one)

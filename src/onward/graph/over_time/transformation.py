@@ -92,7 +92,7 @@ class BlockBuilder:
 
     def _check_lengths(self, node: Node) -> None:
         """Refuse a node that computes with the length of the sequence or with the places of its steps."""
-        if node.operation in ("Recurrent", "LastStep", "FinalState"):
+        if node.operation in ("Recurrent", "LastStep", "FinalState", "Loop"):
             return
         deciding = OPERATIONS[node.operation].shape_inputs
         for place, name in enumerate(node.inputs):
@@ -140,6 +140,14 @@ class BlockBuilder:
     def is_independent(self, name: str) -> bool:
         """Whether a value depends neither on the values of the sequence nor on its length."""
         return name not in self._timings and self.timing(name) is None and not self._differs(name)
+
+    def is_length(self, count: str, x: str) -> bool:
+        """Whether a value is the number of steps of another one, for all lengths of the sequence."""
+        axis, found = self.axis(x), self.known(count)
+        if axis is None or found is None:
+            return False
+        pairs = ((found, self._first[x]), (self._second[count], self._second[x]))
+        return all(isinstance(n, np.ndarray) and n == value.shape[axis] for n, value in pairs)
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is the same for all lengths of the sequence."""

@@ -203,10 +203,16 @@ def select(t: Translator, self: Tensor, dim: int, index: Any) -> str:
 
 def _put_selected(t: Translator, base: Tensor, value: str, dim: int, index: Any) -> str:
     axis, size = base.axis(dim), base.shape[base.axis(dim)]
-    if isinstance(index, Symbol):
-        index = Symbol(t.add("Mod", index, t.cast(t.size(base, dim), INT64)))
-        end: Any = Symbol(t.add("Add", index, t.constant(1)))
-    elif index < 0 and size is None:
+    end: Any
+    if isinstance(
+        index, Symbol
+    ):  # a mask, because the result has the shape of the base whatever the index is
+        count = t.cast(t.size(base, dim), INT64)
+        places = t.add("Range", t.constant(0), count, t.constant(1))
+        mask = t.add("Equal", places, t.add("Mod", index, count))
+        mask = t.add("Unsqueeze", mask, t.constant(list(range(1, base.rank - axis))))
+        return t.add("Where", mask, t.add("Unsqueeze", value, t.constant([axis])), base)
+    if index < 0 and size is None:
         whole = t.cast(t.size(base, dim), INT64)
         index, end = (Symbol(t.add("Add", whole, t.constant(index + n))) for n in (0, 1))
     else:

@@ -1,21 +1,21 @@
-"""Record a branch that depends on the value of a tensor: both sides, as the bodies of an If node."""
+"""Record both sides of a branch that depends on the value of a tensor as the bodies of an If node."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ....errors import ArgumentError
 from ....graph import Input
-from ....graph.node import Node, Signature
+from ....graph.node import Node
 from ....graph.operations import OPERATIONS
 from ..aten.registry import Symbol, Tensor
-from .calls import KINDS, RaisedError
-from .recorder import Change, UnknownShape
+from . import regions
+from .calls import dtype_of
+from .recorder import Joined, UnknownShape
 from .recording import (
     Examples,
     Known,
@@ -23,26 +23,19 @@ from .recording import (
     Open,
     Recording,
     UnsuitableSizesError,
+    common,
     example,
     replaced,
+    unvalued,
 )
-from .values import NamedTuple, Unknown
+from .regions import MISSING, Region
+from .values import UNINITIALIZED, NamedTuple, Object, Unknown, mapped
 
 if TYPE_CHECKING:
     from .interpreter import Environment, Interpreter
 
-MISSING = Unknown("a variable has a value in only one side of a branch that depends on a tensor")
+NUMBERS = int | float | Symbol
 Condition = Tensor | Symbol
-
-
-@dataclass
-class Side:
-    """One side of a branch after its recording: its graph, and what it changed, with the new values."""
-
-    graph: Recording
-    local: Environment
-    changes: dict[tuple[int, str], tuple[Change, Any]]
-    error: ArgumentError | None = None
 
 
 def record(
@@ -50,10 +43,10 @@ def record(
 ) -> None:
     """Record an `if` statement whose condition is a tensor."""
 
-    def runner(body: list[ast.stmt]) -> Callable[[Environment], None]:
-        return lambda inner: interpreter.run(body, inner, file)
+    def runner(body: list[ast.stmt]) -> Callable[[Region], None]:
+        return lambda region: interpreter.run(body, region.local, file)
 
-    sides = [_side(interpreter, local, runner(body)) for body in (node.body, node.orelse)]
+    sides = [regions.record(interpreter, local, runner(body)) for body in (node.body, node.orelse)]
     failed = [side.error for side in sides if side.error is not None]
     if len(failed) == 2:
         raise failed[0]
@@ -76,13 +69,13 @@ def select(interpreter: Interpreter, condition: Condition, node: ast.IfExp, loca
     """Record a conditional expression whose condition is a tensor."""
     name = " value"  # no name of the code has a space
 
-    def runner(body: ast.expr) -> Callable[[Environment], None]:
-        def run(inner: Environment) -> None:
-            inner[name] = interpreter.evaluate(body, inner)
+    def runner(body: ast.expr) -> Callable[[Region], None]:
+        def run(region: Region) -> None:
+            region.local[name] = interpreter.evaluate(body, region.local)
 
         return run
 
-    sides = [_side(interpreter, local, runner(body)) for body in (node.body, node.orelse)]
+    sides = [regions.record(interpreter, local, runner(body)) for body in (node.body, node.orelse)]
     for side in sides:
         if side.error is not None:
             raise side.error
@@ -91,39 +84,12 @@ def select(interpreter: Interpreter, condition: Condition, node: ast.IfExp, loca
     return inner[name]
 
 
-def _side(interpreter: Interpreter, local: Environment, run: Callable[[Environment], None]) -> Side:
-    recorder, fresh = interpreter.recorder, interpreter.fresh
-    changes, recorder.changes, interpreter.fresh = recorder.changes, [], set()
-    outer = recorder.enter(recorder.recording.inside())
-    side = Side(recorder.recording, dict(local), {})
-    try:
-        run(side.local)
-    except RaisedError as error:
-        side.error = error
-    finally:
-        side.local = {
-            name: value
-            if value is local.get(name) or not isinstance(value, Tensor)
-            else replace(recorder.read(value), base=None)
-            for name, value in side.local.items()
-        }
-        own = recorder.changes
-        for change in own:
-            side.changes[change.key] = change, change.value
-        for change in reversed(own):
-            change.set(change.before)
-        recorder.enter(outer)
-        recorder.changes, interpreter.fresh = changes, fresh
-    return side
-
-
 def example_values(interpreter: Interpreter, condition: Condition) -> tuple[bool, bool] | None:
     """Return the condition in both examples of the open sizes, or None if it does not follow from them."""
     known = interpreter.graph.known(interpreter.name(condition))
     if not isinstance(known, Examples) or not known.is_known:
         return None
-    first, second = (bool(np.all(np.asarray(value))) for value in known)
-    return first, second
+    return bool(np.all(np.asarray(known.first))), bool(np.all(np.asarray(known.second)))
 
 
 def learn(interpreter: Interpreter, condition: Condition, raises: bool) -> None:
@@ -195,7 +161,7 @@ def _evaluated(graph: Recording, nodes: list[Node], old: int, new: int) -> dict[
     return values
 
 
-def _join(interpreter: Interpreter, condition: Condition, sides: list[Side], local: Environment) -> None:
+def _join(interpreter: Interpreter, condition: Condition, sides: list[Region], local: Environment) -> None:
     """Add the If node and give variables, attributes and tensors their values after it."""
     merger = _Merger(interpreter, sides)
     first, second = sides
@@ -209,76 +175,84 @@ def _join(interpreter: Interpreter, condition: Condition, sides: list[Side], loc
         assigned.append((change, merger.merge(*values)))
     merger.finish(condition)
     for change, value in assigned:
-        if interpreter.recorder.changes is not None:
-            interpreter.recorder.changes.append(Change.of(change.target, change.attribute))
-        change.set(_joined_tensor(change, value) if isinstance(change.target, Tensor) else value)
-
-
-def _joined_tensor(change: Change, value: Any) -> Tensor:
-    """Return a tensor with the value after a branch, in which both sides share memory as before."""
-    before: Tensor = change.value
-    version = before.version + 1 if before.base is None else -1
-    return replace(before, name=value.name, version=version)
+        if isinstance(value, Unknown) and not isinstance(change.target, Object):
+            raise ArgumentError(value.reason)
+        change.repeat(interpreter.recorder, value)
 
 
 class _Merger:
     """Pairs the values of both sides; values that differ become outputs of the If node."""
 
-    def __init__(self, interpreter: Interpreter, sides: list[Side]) -> None:
+    def __init__(self, interpreter: Interpreter, sides: list[Region]) -> None:
         self.interpreter, self.sides = interpreter, sides
         self.outputs: list[tuple[str, str, Any]] = []
         self.found: dict[tuple[str, str], Any] = {}
+        self.one_sided: dict[tuple[str, str], bool] = {}  # whether the second side gives the value
 
     def merge(self, a: Any, b: Any) -> Any:
         if a is b:
             return a
+        if a is UNINITIALIZED or b is UNINITIALIZED:
+            return self._one_sided(b if a is UNINITIALIZED else a, a is UNINITIALIZED)
         if isinstance(a, Unknown) or isinstance(b, Unknown):
             return a if isinstance(a, Unknown) else b
         if isinstance(a, Tensor) or isinstance(b, Tensor):
             both = isinstance(a, Tensor) and isinstance(b, Tensor)
             same = both and a.root is b.root and a.name == b.name and a.version == b.version
             return a if same else self._output(a, b) if both else self._unlike(a, b)
-        number = (int, float, Symbol)
-        if isinstance(a, number) and isinstance(b, number):
+        if isinstance(a, NUMBERS) and isinstance(b, NUMBERS):
             return a if type(a) is type(b) and a == b else self._output(a, b)
         if type(a) is type(b):
             if isinstance(a, list | tuple) and len(a) == len(b):
-                return type(a)(map(self.merge, a, b))
+                return self.interpreter.recorder.create(type(a)(map(self.merge, a, b)))
             if isinstance(a, NamedTuple) and a.kind is b.kind:
                 return NamedTuple(a.kind, tuple(map(self.merge, a.elements, b.elements)))
             if isinstance(a, dict) and list(a) == list(b):
-                return {key: self.merge(a[key], b[key]) for key in a}
+                return self.interpreter.recorder.create({key: self.merge(a[key], b[key]) for key in a})
             if isinstance(a, str) and a == b:
                 return a
         return self._unlike(a, b)
+
+    def _one_sided(self, value: Any, is_second: bool) -> Any:
+        """Return a value that the code uses only after the side that gave it; the other gives zeros."""
+
+        def merge(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor | NUMBERS):
+                return leaf
+            dtype = dtype_of(leaf)
+            other = self.sides[not is_second].graph.add_constant(np.zeros((), dtype))
+            zeros: Any = Tensor(other, dtype, ()) if isinstance(leaf, Tensor) else Symbol(other, dtype)
+            made = self._output(zeros, leaf) if is_second else self._output(leaf, zeros)
+            self.one_sided[next(names for names, found in self.found.items() if found is made)] = is_second
+            return made
+
+        return mapped(merge, value)
 
     def _unlike(self, a: Any, b: Any) -> Unknown:
         kinds = " and a ".join(sorted({type(a).__name__, type(b).__name__}))
         return Unknown(f"the sides of a branch that depends on a tensor give different values: a {kinds}")
 
     def _output(self, a: Any, b: Any) -> Tensor | Symbol:
-        names = (self._name(self.sides[0], a), self._name(self.sides[1], b))
+        kinds = [dtype_of(value) for value in (a, b) if not isinstance(value, Tensor)]
+        kind = np.result_type(*kinds) if kinds else None
+        names = (self._name(self.sides[0], a, kind), self._name(self.sides[1], b, kind))
         if names not in self.found:
-            kinds = [
-                np.dtype(v.dtype if isinstance(v, Symbol) else KINDS[type(v)])
-                for v in (a, b)
-                if not isinstance(v, Tensor)
-            ]
-            made = Symbol("", kinds[0]) if kinds else Tensor("", a.dtype, UnknownShape())
+            is_shared = any(
+                isinstance(v, Joined) or (isinstance(v, Tensor) and side.is_outer(v))
+                for v, side in zip((a, b), self.sides, strict=True)
+            )
+            tensor = Joined if is_shared else Tensor
+            made = Symbol("", kind) if kind is not None else tensor("", a.dtype, UnknownShape())
             self.found[names] = made
             self.outputs.append((*names, made))
         found: Tensor | Symbol = self.found[names]
         return found
 
-    def _name(self, side: Side, value: Any) -> str:
-        if not isinstance(value, Tensor | Symbol):
-            return side.graph.add_constant(np.array(value, KINDS[type(value)]))
-        recorder = self.interpreter.recorder
-        outer = recorder.enter(side.graph)
-        try:
-            return self.interpreter.name(value)
-        finally:
-            recorder.enter(outer)
+    def _name(self, side: Region, value: Any, dtype: Any) -> str:
+        with side.entered(self.interpreter):
+            name = self.interpreter.leaf(value)
+            is_cast = dtype is not None and dtype != dtype_of(value)
+            return side.graph.add("Cast", name, to=dtype) if is_cast else name
 
     def finish(self, condition: Condition) -> None:
         """Add the node, if its sides have outputs or checks."""
@@ -301,28 +275,23 @@ class _Merger:
         )
         for name, (first, second, made) in zip(names, self.outputs, strict=True):
             values = graphs[0].values[first], graphs[1].values[second]
-            common = _common(*values) if selected is None else _selected(*values, selected)
-            outer.values[name] = common
+            if (first, second) in self.one_sided:
+                found = unvalued(values[self.one_sided[first, second]])
+            else:
+                found = common(*values) if selected is None else _selected(*values, selected)
+            outer.values[name] = found
             vars(made)["name"] = name
-            if isinstance(made, Tensor) and common is not None:
-                made.dtype, made.shape = common.dtype, common.shape
-
-
-def _common(a: Known | None, b: Known | None) -> Known | None:
-    """Return the signature of both values, or None if they differ."""
-    if a is None or b is None or a.dtype != b.dtype or len(a.shape) != len(b.shape):
-        return None
-    pairs = [(example(a, place), example(b, place)) for place in (0, 1)]
-    if any(first.shape != second.shape or None in first.shape for first, second in pairs):
-        return None
-    first, second = (Signature(value.shape, value.dtype) for value, _ in pairs)
-    return first if first == second else Examples(first, second)
+            if isinstance(made, Tensor) and found is not None:
+                made.dtype, made.shape = found.dtype, found.shape
 
 
 def _selected(a: Known | None, b: Known | None, selected: tuple[bool, bool]) -> Known | None:
     """Return the value after a branch whose condition is known in both examples."""
-    values = [example(a if is_first else b, place) for place, is_first in enumerate(selected)]
+    chosen = [a if is_first else b for is_first in selected]
+    values = [example(value, place) for place, value in enumerate(chosen)]
     if any(value is None or isinstance(value, Open) for value in values):
         return None
+    if any(isinstance(value, Examples) and value.varied is not None for value in chosen):
+        return common(*chosen)
     first, second = values
     return Examples(first, second)

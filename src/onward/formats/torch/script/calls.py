@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph.node import Signature
 from ..aten.registry import Symbol, Tensor
-from . import packed
+from . import lists, packed
 from .operators import CONTAINERS, PLAIN, checked, text
 from .recorder import NUMBERS, Recorder
 from .recording import Recording
@@ -20,14 +21,20 @@ from .values import DEVICE, UNINITIALIZED, NamedTuple, Unknown
 
 MUTATING = {
     *("append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete"),
-    *("update", "setdefault"),
+    *("update", "setdefault", "add_"),
 }
+CREATING = {"add", "mul", "slice", "copy", "list", "keys", "values", "items", "dict", "split"}
 # The operators on tensors that compute what operators on numbers compute.
 SYMBOLIC = {
     "__not__": "logical_not", "floordiv": "floor_divide",
     **dict.fromkeys(("max", "prim.max"), "maximum"), **dict.fromkeys(("min", "prim.min"), "minimum"),
 }  # fmt: skip
 KINDS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64}
+
+
+def dtype_of(value: Tensor | Symbol | float) -> np.dtype[Any]:
+    """Return the dtype of a tensor or number."""
+    return value.dtype if isinstance(value, Tensor | Symbol) else np.dtype(KINDS[type(value)])
 
 
 class RaisedError(ArgumentError):
@@ -39,8 +46,6 @@ class Calls:
 
     def __init__(self, recording: Recording) -> None:
         self.recorder = Recorder(recording)
-        self.fresh: set[int] | None = None  # in a branch: the ids of its containers
-        self.kept: list[Any] = []  # the containers of branches, whose ids must stay theirs
 
     @property
     def graph(self) -> Recording:
@@ -56,6 +61,14 @@ class Calls:
         if any(isinstance(argument, packed.BatchSizes) for argument in arguments[:2]):
             return packed.apply(self.recorder, name, list(arguments), keywords)
         first = arguments[0] if arguments else None
+        if any(map(lists.is_long, arguments[:2])):
+            return lists.apply(self, name, *arguments, **keywords)
+        if (
+            name == "unbind"
+            and isinstance(first, Tensor)
+            and first.shape[first.axis([*arguments, 0][1])] is None
+        ):
+            return lists.unbound(self, *arguments)
         if isinstance(first, Tensor) and name in QUERIES:
             return QUERIES[name](self, *arguments, **keywords)
         is_container = isinstance(first, list | tuple | dict | str | NamedTuple)
@@ -77,12 +90,15 @@ class Calls:
         self, name: str, container: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]
     ) -> Any:
         if name in MUTATING:
-            self.change(container)
+            self.recorder.change(container)
         values = container.elements if isinstance(container, NamedTuple) else container
-        return self.new(checked(CONTAINERS[name](values, *arguments[1:], **keywords)))
+        result = checked(CONTAINERS[name](values, *arguments[1:], **keywords))
+        return self.recorder.create(result) if name in CREATING else result
 
     def _compute(self, name: str, arguments: Sequence[Any]) -> Any:
         """Record an operator on numbers that depend on the inputs."""
+        if len(arguments) == 1 and isinstance(arguments[0], list):  # the largest or smallest of a list
+            return reduce(lambda a, b: self.operate(name, [a, b], {}), arguments[0])
         if name in ("eq", "ne") and arguments[0] == arguments[1]:
             return name == "eq"
         known = [
@@ -93,8 +109,6 @@ class Calls:
             else a
             for a in arguments
         ]
-        if name == "__range_length" or name == "__derive_index":
-            raise ArgumentError("the number of iterations depends on the sizes or values of the inputs")
         result = self.recorder.call(SYMBOLIC.get(name, name), known, {})
         return self.number(result, {"b": bool, "f": float}.get(result.dtype.kind, int))
 
@@ -113,20 +127,6 @@ class Calls:
                 found = one if is_first else self._compute(operator, [found, one])
         return found
 
-    # containers
-
-    def new(self, value: Any) -> Any:
-        """Note that a container belongs to the current branch."""
-        if self.fresh is not None and isinstance(value, list | dict):
-            self.fresh.add(id(value))
-            self.kept.append(value)
-        return value
-
-    def change(self, container: Any) -> None:
-        """Raise ArgumentError if the current branch must not change a container."""
-        if self.fresh is not None and id(container) not in self.fresh:
-            raise ArgumentError("a branch that depends on the value of a tensor changes a list or dict")
-
     # tensors
 
     def name(self, value: Tensor | Symbol) -> str:
@@ -134,6 +134,12 @@ class Calls:
         if isinstance(value, Tensor):
             value = self.recorder.read(value)
         return self.graph.find(value.name)
+
+    def leaf(self, value: Any) -> str:
+        """Return the name of a tensor or number in the current graph."""
+        if isinstance(value, Tensor | Symbol):
+            return self.name(value)
+        return self.graph.add_constant(np.array(value, KINDS[type(value)]))
 
     def constant(self, array: Any) -> Tensor:
         """Return a tensor with a known value."""
@@ -251,7 +257,19 @@ def _list_of(calls: Calls, x: Any, *others: Any) -> Any:
         if not isinstance(known, np.ndarray):
             raise ArgumentError("a list depends on the values of a tensor")
         return known.tolist()
-    return calls.new(CONTAINERS["list"](x))
+    return calls.recorder.create(CONTAINERS["list"](x))
+
+
+def _range_length(calls: Calls, start: Any, end: Any, step: int) -> Any:
+    if isinstance(start, int) and isinstance(end, int):
+        return PLAIN["__range_length"](start, end, step)
+    distance = calls.operate("sub", [end, start] if step > 0 else [start, end], {})
+    rounded = calls.operate("floordiv", [calls.operate("add", [distance, abs(step) - 1], {}), abs(step)], {})
+    return calls.operate("prim.max", [rounded, 0], {})
+
+
+def _derive_index(calls: Calls, index: Any, start: Any, step: int) -> Any:
+    return calls.operate("add", [start, calls.operate("mul", [index, step], {})], {})
 
 
 # operators that are the same for tensors and other values
@@ -271,6 +289,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "device": lambda calls, *arguments: DEVICE, "prim.device": lambda calls, x: DEVICE,
     "prim.type": lambda calls, device: DEVICE,
     "prim.unchecked_unwrap_optional": lambda calls, x: x, "prim.unchecked_cast": lambda calls, x: x,
+    "__range_length": _range_length, "__derive_index": _derive_index,
     "__contains__": _contains, "prim.tolist": _list_of, "list": _list_of,
     "prim.TupleIndex": lambda calls, x, place: x[place],
     "is_scripting": lambda calls: True, "get_autocast_dtype": lambda calls, *arguments: 6,

@@ -176,7 +176,7 @@ def _later_calls(program: Program, layout: Layout, learned: dict[str, int | str]
         if isinstance(known, np.ndarray) and is_number:
             later.states[carry.name] = known
         elif is_number and isinstance(known, Examples):
-            later.numbers[carry.name] = _axis_of(recording, *(int(a) for a in known))  # type: ignore[arg-type]  # arrays
+            later.numbers[carry.name] = _axis_of(recording, *(int(a) for a in known[:2]))  # type: ignore[arg-type]  # arrays
         else:
             if first.states[carry.name].dtype != object and first.states[carry.name].size:
                 raise ArgumentError(f"a call changes the shape of {carry.name}")

@@ -9,11 +9,10 @@ from typing import Any
 
 from ....errors import ArgumentError, OnwardError
 from ..aten.registry import Symbol, Tensor
-from . import branches
+from . import branches, lists, loops
 from .calls import Calls
 from .code import Class, Code, Function, annotation
 from .operators import checked
-from .recorder import Change
 from .recording import LearnedSizeError, Recording
 from .values import UNINITIALIZED, Method, NamedTuple, Namespace, Object, Unknown
 
@@ -108,11 +107,11 @@ class Interpreter(Calls):
     def _run_Assign(self, node: ast.Assign, local: Environment, file: str) -> None:
         value = self.evaluate(node.value, local)
         for target in node.targets:
-            self._assign(target, value, local)
+            self.assign(target, value, local)
 
     def _run_AnnAssign(self, node: ast.AnnAssign, local: Environment, file: str) -> None:
         if node.value is not None:
-            self._assign(node.target, self.evaluate(node.value, local), local)
+            self.assign(node.target, self.evaluate(node.value, local), local)
 
     def _run_If(self, node: ast.If, local: Environment, file: str) -> None:
         condition = self.evaluate(node.test, local)
@@ -122,16 +121,19 @@ class Interpreter(Calls):
             self.run(node.body if self.truth(condition) else node.orelse, local, file)
 
     def _run_For(self, node: ast.For, local: Environment, file: str) -> None:
-        for value in self.elements(self.evaluate(node.iter, local)):
+        values = self.evaluate(node.iter, local)
+        if isinstance(values, Symbol):
+            return loops.record(self, node, local, file, values)
+        for value in self.elements(values):
             self.count()
-            self._assign(node.target, value, local)
+            self.assign(node.target, value, local)
             self.run(node.body, local, file)
 
     def _run_While(self, node: ast.While, local: Environment, file: str) -> None:
         while True:
             condition = self.evaluate(node.test, local)
             if isinstance(condition, Tensor | Symbol):
-                raise ArgumentError("the number of iterations depends on the value of a tensor")
+                return loops.record(self, node, local, file, condition)
             if not self.truth(condition):
                 return
             self.count()
@@ -142,7 +144,8 @@ class Interpreter(Calls):
             self.evaluate(item.context_expr, local)  # no_grad and its kind have no effect here
         self.run(node.body, local, file)
 
-    def _assign(self, target: ast.expr, value: Any, local: Environment) -> None:
+    def assign(self, target: ast.expr, value: Any, local: Environment) -> None:
+        """Give variables, attributes or elements a value."""
         match target:
             case ast.Name(name):
                 local[name] = value
@@ -151,12 +154,12 @@ class Interpreter(Calls):
                 if len(values) != len(targets):
                     raise ArgumentError(f"expected {len(targets)} values, got {len(values)}")
                 for place, inner in enumerate(targets):
-                    self._assign(inner, values[place], local)
+                    self.assign(inner, values[place], local)
             case ast.Attribute(owner, name):
                 self.set_attribute(self.evaluate(owner, local), name, value)
             case ast.Subscript(owner, place):
                 container = self.evaluate(owner, local)
-                self.change(container)
+                self.recorder.change(container)
                 container[self.evaluate(place, local)] = value
                 checked(container)
             case _:
@@ -166,8 +169,7 @@ class Interpreter(Calls):
         """Assign an attribute of an object."""
         if not isinstance(owner, Object):
             raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
-        if self.recorder.changes is not None:
-            self.recorder.changes.append(Change.of(owner, name))
+        self.recorder.change(owner, name)
         owner.attributes[name] = value
 
     # expressions
@@ -232,6 +234,8 @@ class Interpreter(Calls):
             container = container.elements
         if isinstance(container, Tensor):
             return self.operate("select", [container, 0, place], {})
+        if isinstance(container, list) and (isinstance(place, Symbol) or lists.is_long(container)):
+            return lists.element(self, container, place)
         if not isinstance(container, list | tuple | dict | str):
             raise ArgumentError(f"a {type(container).__name__} has no elements")
         return container[place]
@@ -240,11 +244,11 @@ class Interpreter(Calls):
         return tuple(self.evaluate(element, local) for element in node.elts)
 
     def _evaluate_List(self, node: ast.List, local: Environment) -> Any:
-        return self.new([self.evaluate(element, local) for element in node.elts])
+        return self.recorder.create([self.evaluate(element, local) for element in node.elts])
 
     def _evaluate_Dict(self, node: ast.Dict, local: Environment) -> Any:
         keys = [None if key is None else self.evaluate(key, local) for key in node.keys]
-        return self.new(
+        return self.recorder.create(
             {key: self.evaluate(value, local) for key, value in zip(keys, node.values, strict=True)}
         )
 
@@ -304,7 +308,7 @@ class Interpreter(Calls):
 
     def _call_path(self, path: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         if path.endswith(".__new__"):
-            return Object(self._class(arguments[0].path))
+            return self.recorder.create(Object(self._class(arguments[0].path)))
         found = self.code.find(path)
         if isinstance(found, Function):
             return self.call(found, arguments, keywords)
@@ -315,7 +319,7 @@ class Interpreter(Calls):
                 if name not in values and default is not None:
                     values[name] = self.evaluate(default, {})
             return NamedTuple(kind, tuple(values[name] for name in kind.fields))
-        created = Object(kind)
+        created = self.recorder.create(Object(kind))
         self.call(kind.methods["__init__"], [created, *arguments], keywords)
         return created
 
@@ -337,9 +341,12 @@ class Interpreter(Calls):
         return value if isinstance(value, range) else list(value)
 
 
-def _range(interpreter: Interpreter, arguments: list[Any]) -> range:
+def _range(interpreter: Interpreter, arguments: list[Any]) -> range | Symbol:
+    """Return the numbers of iterations, or how many there are."""
+    if len(arguments) == 1 and isinstance(arguments[0], Symbol):
+        return arguments[0]
     if not all(type(argument) is int for argument in arguments):
-        raise ArgumentError("the number of iterations depends on the value of a tensor")
+        raise ArgumentError("the first iteration or the step of a loop depends on the value of a tensor")
     return range(*arguments)
 
 

@@ -149,7 +149,6 @@ PLAIN: dict[str, Plain] = {
     "prim.max": _smallest(max), "prim.min": _smallest(min), "prim.abs": abs,
     "Int": int, "Float": float, "Bool": bool, "str": text, "ScalarImplicit": lambda a: a, "item": lambda a: a,
     "__range_length": _range_length,
-    "__derive_index": lambda index, start, step: start + index * step,
     "format": _format, "lower": str.lower, "upper": str.upper, "strip": str.strip, "split": _split,
     "startswith": str.startswith, "endswith": str.endswith, "find": str.find,
     "any": any, "all": all,
@@ -159,6 +158,7 @@ PLAIN: dict[str, Plain] = {
 # operators on containers, whatever their elements are
 CONTAINERS: dict[str, Plain] = {
     "append": lambda values, value: (values.append(value), checked(values))[1],
+    "add_": lambda values, others: (values.extend(others), checked(values))[1],
     "extend": lambda values, others: (values.extend(others), checked(values))[1],
     "insert": lambda values, place, value: (values.insert(place, value), checked(values))[1],
     "pop": lambda values, *place: values.pop(*place), "popitem": lambda values: values.popitem(),

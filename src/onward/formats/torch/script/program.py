@@ -397,18 +397,26 @@ def _kinds(structure: Structure) -> Iterator[str]:
 
 
 def _literal_structure(function: ast.FunctionDef) -> Structure:
-    """Return the structure of a list or dict of tensors that a function creates where it returns."""
-    values: dict[str, ast.expr] = {}
-    for statement in function.body:
-        match statement:
+    """Return the structure of the first list or dict of tensors that a function may return."""
+    values: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(function):
+        match node:
             case ast.Assign([ast.Name(name)], value):
-                values[name] = value
-            case ast.Return(value):
-                if isinstance(value, ast.Name):
-                    value = values.get(value.id)
-                if isinstance(value, ast.List):
-                    return "List", [Leaf(f"output.{i}", "Tensor") for i in range(len(value.elts))]
-                if isinstance(value, ast.Dict) and all(isinstance(key, ast.Constant) for key in value.keys):
-                    keys = [key.value for key in value.keys if isinstance(key, ast.Constant)]
-                    return "Dict", [Leaf(str(key)[:MAX_SIZE], "Tensor") for key in keys]
+                values.setdefault(name, []).append(value)
+            case ast.Assign([ast.Tuple(targets)], ast.Tuple(elements)):
+                for target, value in zip(targets, elements, strict=False):
+                    if isinstance(target, ast.Name):
+                        values.setdefault(target.id, []).append(value)
+    found = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)][-1:]
+    seen: set[str] = set()
+    while found:
+        match found.pop(0):
+            case ast.Name(name) if name not in seen:
+                seen.add(name)
+                found += values.get(name, [])
+            case ast.List(elements):
+                return "List", [Leaf(f"output.{i}", "Tensor") for i in range(len(elements))]
+            case ast.Dict(keys) if all(isinstance(key, ast.Constant) for key in keys):
+                names = [str(key.value)[:MAX_SIZE] for key in keys if isinstance(key, ast.Constant)]
+                return "Dict", [Leaf(name, "Tensor") for name in names]
     return "", []

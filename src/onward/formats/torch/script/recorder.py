@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from ....errors import ArgumentError
 from .. import exported_program as schema
 from ..aten.registry import OPERATORS, PUTS, VIEWS, Symbol, Tensor, Translator
-from .recording import LearnedSizeError, Recording
+from .recording import LearnedSizeError, Recording, example
 from .signatures import DTYPES, overload
 from .values import Object
 
@@ -32,9 +33,13 @@ class UnknownShape(tuple[Any, ...]):
     __hash__ = tuple.__hash__
 
 
+class Joined(Tensor):
+    """A tensor that shared memory with others in a branch or loop, which therefore must not be written."""
+
+
 @dataclass(frozen=True)
 class Change:
-    """An attribute or tensor that a branch changed, and its value before."""
+    """An attribute, list, dict or tensor that a branch or loop changed, and its value before."""
 
     target: Any
     attribute: str
@@ -42,12 +47,12 @@ class Change:
 
     @property
     def key(self) -> tuple[int, str]:
-        """The key that identifies the attribute or tensor."""
+        """The key that identifies what was changed."""
         return id(self.target), self.attribute
 
     @classmethod
     def of(cls, target: Any, attribute: str = "") -> Change:
-        """Return the change of an attribute or tensor that is about to be made."""
+        """Return a change that is about to be made."""
         change = cls(target, attribute, None)
         return dataclasses.replace(change, before=change.value)
 
@@ -56,32 +61,60 @@ class Change:
         """The value now."""
         if isinstance(self.target, Object):
             return self.target.attributes.get(self.attribute, MISSING)
-        return dataclasses.replace(self.target)
+        return copy(self.target)
 
     def set(self, value: Any) -> None:
-        """Assign the attribute, or the value of the tensor."""
-        if not isinstance(self.target, Object):
+        """Assign the attribute, the elements, or the value of the tensor."""
+        if isinstance(self.target, Tensor):
             vars(self.target).update(vars(value))
+        elif isinstance(self.target, list):
+            self.target[:] = value
+        elif isinstance(self.target, dict):
+            self.target.clear()
+            self.target.update(value)
         elif value is MISSING:
             self.target.attributes.pop(self.attribute, None)
         else:
             self.target.attributes[self.attribute] = value
 
+    def repeat(self, recorder: Recorder, value: Any) -> None:
+        """Make the change, with this value, after the branch or loop."""
+        recorder.change(self.target, self.attribute)
+        if isinstance(self.target, Tensor):
+            value = dataclasses.replace(self.target, name=value.name, version=self.target.version + 1)
+        self.set(value)
+
 
 class Recorder(Translator):
-    """Records operators in `recording`; in a branch, `changes` lists what it changed."""
+    """Records operators in `recording`.
+
+    In a branch or loop, `changes` lists what it changed, and `created` are the containers and objects that it
+    created, by their ids.
+    """
 
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
         self.recording = recording
         self.module = ""  # the path of the module whose code runs, which names the nodes
         self.changes: list[Change] | None = None
+        self.created: dict[int, Any] = {}
 
     def enter(self, recording: Recording) -> Recording:
         """Continue in another graph and return the one before."""
         before, self.recording, self.graph = self.recording, recording, recording
         self._constants = {}  # they belong to the graph
         return before
+
+    def create(self, value: Any) -> Any:
+        """Note that the current branch or loop created a container or an object, and return it."""
+        if self.changes is not None and isinstance(value, list | dict | Object):
+            self.created[id(value)] = value
+        return value
+
+    def change(self, target: Any, attribute: str = "") -> None:
+        """Note that the code is about to change a container, an attribute or a tensor."""
+        if self.changes is not None and id(target) not in self.created:
+            self.changes.append(Change.of(target, attribute))
 
     # what Translator does by the declarations of a program follows from the recording here
 
@@ -120,8 +153,11 @@ class Recorder(Translator):
 
     def write(self, x: Tensor, value: str) -> None:
         """Give a tensor, and every other one that shares its memory, a new value."""
-        if self.changes is not None:
-            self.changes.append(Change.of(x))
+        if isinstance(x, Joined):
+            raise ArgumentError(
+                "the code writes into a tensor whose memory differs between branches or rounds"
+            )
+        self.change(x)
         super().write(x, value)
 
     def size(self, x: Tensor, dim: int) -> int | Symbol:
@@ -169,13 +205,28 @@ class Recorder(Translator):
 
     def _apply(self, key: str, bound: Mapping[str, Any]) -> Any:
         """Call the function of an operator, which finds its name and number of outputs in `node`."""
-        count = _outputs(key, bound)
+        count = self._outputs(key, bound)
         outputs = [schema.Argument("as_tensors", [None] * count)]
         before, self.node = self.node, schema.Node(f"torch.ops.aten.{key}", [], outputs, "")
         try:
             return OPERATORS[key](self, **bound)
         finally:
             self.node = before
+
+    def _outputs(self, key: str, bound: Mapping[str, Any]) -> int:
+        """Return the number of tensors in the list that an operator returns."""
+        name = key.partition(".")[0].removeprefix("unsafe_")
+        if name not in ("unbind", "split", "chunk"):
+            return 1
+        x = bound["self"]
+        known = self.recording.known(self.read(x).name)
+        dim = x.axis(bound.get("dim", 0))
+        sizes = [value.shape[dim] for value in (example(known, 0), example(known, 1)) if value is not None]
+        counts = {size if name == "unbind" else _parts(size, bound) for size in sizes}
+        count = next(iter(counts), None)
+        if count is None or len(counts) > 1:
+            raise ArgumentError("the number of slices depends on the sizes or values of the inputs")
+        return int(count)
 
     def _overwrite(self, x: Any, result: Any) -> None:
         """Write a result in place: it takes the dtype of the tensor."""
@@ -236,16 +287,9 @@ def _is_complex(value: Any) -> bool:
     return isinstance(value, Tensor) and value.dtype.kind == "c"
 
 
-def _outputs(key: str, bound: Mapping[str, Any]) -> int:
-    """Return the number of tensors in the list that an operator returns."""
-    name = key.partition(".")[0].removeprefix("unsafe_")
-    if name not in ("unbind", "split", "chunk"):
-        return 1
-    x = bound["self"]
-    size = x.shape[x.axis(bound.get("dim", 0))]
+def _parts(size: int | None, bound: Mapping[str, Any]) -> int | None:
+    """Return the number of parts into which `split` and `chunk` divide an axis."""
     if size is None:
-        raise ArgumentError("the number of slices depends on the values of the inputs")
-    if name == "unbind":
-        return int(size)
+        return None
     length = bound["split_size"] if "split_size" in bound else -(-size // bound.get("chunks", 1))
     return 1 if isinstance(length, list) else max(-(-size // max(length, 1)), 1)

@@ -31,10 +31,15 @@ class Open(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What a value is for two examples of the sizes that the inputs leave open: arrays, or signatures."""
+    """What a value is for two examples of the sizes that the inputs leave open: arrays, or signatures.
+
+    An array may also depend on integers other than sizes, such as the number of an iteration. The second
+    example then has others than the first, and `varied` has those of the second with the sizes of the first.
+    """
 
     first: AnyArray | Signature
     second: AnyArray | Signature
+    varied: AnyArray | None = None
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -49,7 +54,8 @@ class Examples(NamedTuple):
     @property
     def is_known(self) -> bool:
         """Whether the value follows from the sizes of the inputs."""
-        return isinstance(self.first, np.ndarray) and isinstance(self.second, np.ndarray)
+        is_known = isinstance(self.first, np.ndarray) and isinstance(self.second, np.ndarray)
+        return is_known and self.varied is None
 
 
 Known = AnyArray | Signature | Open | Examples
@@ -77,9 +83,39 @@ def common_shape(a: Sequence[int], b: Sequence[int]) -> tuple[int | None, ...]:
     return tuple(n if n == m else None for n, m in zip(a, b, strict=True))
 
 
-def example(value: Known | None, place: int) -> Any:
+def example(value: Any, place: int) -> Any:
     """Return what a value is in one of the two examples."""
-    return value[place] if isinstance(value, Examples) else value
+    if not isinstance(value, Examples):
+        return value
+    return value.first if place == 2 and value.varied is None else value[place]
+
+
+def common(a: Known | None, b: Known | None) -> Known | None:
+    """Return what is known about a value that is one of two; None if nothing is."""
+    if a is None or b is None or a.dtype != b.dtype or len(a.shape) != len(b.shape):
+        return None
+    shapes = [(tuple(example(a, place).shape), tuple(example(b, place).shape)) for place in (0, 1)]
+    varies = any(isinstance(value, Examples) and value.varied is not None for value in (a, b))
+    if varies and a.shape == ():
+        return unknown(Signature((), a.dtype))
+    if all(one == other and None not in one for one, other in shapes) and not varies:
+        first, second = (Signature(shape, a.dtype) for shape, _ in shapes)
+        return unknown(first) if first == second else Examples(first, second)
+    sizes = zip(*(shape for pair in shapes for shape in pair), strict=True)
+    return Open(tuple(found[0] if len(set(found)) == 1 else None for found in sizes), a.dtype)
+
+
+def unvalued(value: Known | None) -> Known | None:
+    """Return what is known about a value except for its elements."""
+    return common(value, value)
+
+
+def unknown(value: Known) -> Known:
+    """Return what is known about a value of this shape and dtype; an integer gets two examples."""
+    if isinstance(value, Signature) and not value.shape and value.dtype.kind in "iu":
+        one, two = np.array(1, value.dtype), np.array(2, value.dtype)
+        return Examples(one, two, two)
+    return value
 
 
 @dataclass
@@ -137,7 +173,7 @@ class Recording(Graph):
     def declare(self, name: str, value: Known) -> str:
         """Add an input with a known shape and dtype, or a known value."""
         name = self.add_input(name)
-        self.values[name] = value
+        self.values[name] = unknown(value)
         if isinstance(value, np.ndarray):
             self.constants[name] = value
         return name
@@ -155,6 +191,10 @@ class Recording(Graph):
         if self.around is None:
             raise ArgumentError(f"the value {name} belongs to another branch")
         return self.around.known(name)
+
+    def has(self, name: str) -> bool:
+        """Whether a value belongs to this recording or to one around it."""
+        return name in self.values or (self.around is not None and self.around.has(name))
 
     def find(self, name: str) -> str:
         """Make a value of a recording around this one available, and return its name."""
@@ -216,7 +256,7 @@ class Recording(Graph):
         except Exception as error:  # NumPy's error for arrays that the operation does not accept
             raise ArgumentError(f"{node}: {error}") from error
         for place, output in enumerate(names):
-            self.values[output] = results[place] if results and place < len(results) else None
+            self.values[output] = unknown(results[place]) if results and place < len(results) else None
         if results and all(isinstance(result, np.ndarray) for result in results):
             self.nodes.pop()
             self.constants.update(zip(names, results, strict=False))  # type: ignore[arg-type]
@@ -253,26 +293,23 @@ class Recording(Graph):
         """Infer the outputs of a node for both examples of the open sizes."""
         found: list[Sequence[Known] | None] = []
         problems: list[Exception] = []
-        for place in (0, 1):
+        varies = any(isinstance(value, Examples) and value.varied is not None for value in known)
+        for place in range(3 if varies else 2):
+            values = [example(value, place) for value in known]
             try:
-                inputs = [example(value, place) for value in known]
-                found.append(self._inferred(operation, inputs, attributes))
+                found.append(self._inferred(operation, values, attributes))
             except Exception as error:
                 problems.append(error)
+        if problems and varies:
+            return self._inferred(operation, [_without_varied(value) for value in known], attributes)
         if len(problems) == 2:
             self._learn(operation, known, attributes)
             raise problems[0]
         if problems:
             raise UnsuitableSizesError(str(problems[0])) from problems[0]
-        first, second = found
-        if first is None or second is None:
+        if any(results is None for results in found):
             return None
-        if any(isinstance(value, Open) for value in (*first, *second)):
-            return [
-                Open(common_shape(a.shape, b.shape), a.dtype)  # type: ignore[arg-type]  # None differs
-                for a, b in zip(first, second, strict=True)
-            ]
-        return [_joined(a, b) for a, b in zip(first, second, strict=True)]
+        return [_joined(*values) for values in zip(*found, strict=True)]
 
     def _learn(self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]) -> None:
         """Raise LearnedSizeError if the node accepts its inputs once an open axis has another size."""
@@ -346,12 +383,22 @@ def _alignments(operation: str, inputs: Sequence[Any], open_here: set[int]) -> I
                 yield found
 
 
-def _joined(a: Any, b: Any) -> Known:
-    """Return what a value is, given what it is in each example."""
-    if isinstance(a, Signature) and isinstance(b, Signature) and a == b:
-        return a
-    common_shape(a.shape, b.shape)
-    return Examples(a, b)
+def _joined(a: Any, b: Any, varied: Any = None) -> Known:
+    """Return what a value is, given what it is in each example, and for other integers of the first one."""
+    shape = common_shape(a.shape, b.shape)
+    others = a.shape if varied is None else varied.shape
+    if others != a.shape or isinstance(a, Open) or isinstance(b, Open):
+        return Open(tuple(n if n == m else None for n, m in zip(shape, others, strict=True)), a.dtype)
+    if not all(isinstance(value, np.ndarray) for value in (a, b, varied) if value is not None):
+        a, b, varied = Signature.of(a), Signature.of(b), None
+    return a if isinstance(a, Signature) and a == b else Examples(a, b, varied)
+
+
+def _without_varied(value: Known | None) -> Known | None:
+    """Return the signature of a value that depends on other integers than sizes."""
+    if not isinstance(value, Examples) or value.varied is None:
+        return value
+    return _joined(*map(Signature.of, value))
 
 
 def _numbers(value: AnyArray | Signature) -> Sequence[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,5 +50,16 @@ class Unknown:
     reason: str
 
 
-UNINITIALIZED = Unknown("the variable has no value")
+UNINITIALIZED = Unknown("a variable is used before it has a value")
 DEVICE = "cpu"
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return a tuple, list or dict with a function applied to each element, or to each in nested ones."""
+    if isinstance(value, NamedTuple):
+        return NamedTuple(value.kind, mapped(function, value.elements))
+    if isinstance(value, tuple | list):
+        return type(value)([mapped(function, element) for element in value])
+    if isinstance(value, dict):
+        return {key: mapped(function, element) for key, element in value.items()}
+    return function(value)

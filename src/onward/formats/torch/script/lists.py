@@ -1,0 +1,223 @@
+"""Lists whose length only a call knows: loops append to them, and a tensor holds the appended elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....errors import ArgumentError
+from ..aten.registry import Symbol, Tensor
+from .values import Unknown, mapped
+
+if TYPE_CHECKING:
+    from .calls import Calls
+
+MAX_SEGMENTS = 64  # elements and segments of a list that has segments
+
+
+@dataclass(frozen=True)
+class Column:
+    """The elements of a segment, or what tuples among them have at one place, along the first axis."""
+
+    tensor: Tensor
+    is_number: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A part of a list: a column, or nested tuples of columns."""
+
+    value: Any
+
+    @property
+    def first(self) -> Tensor:
+        """A tensor that has an element for each one of the segment."""
+        value = self.value
+        while not isinstance(value, Column):
+            value = value[0]
+        return value.tensor
+
+    def moved(self, function: Callable[[Tensor], Tensor]) -> Segment:
+        """Return the segment with a function applied to each tensor."""
+        return Segment(mapped(lambda c: Column(function(c.tensor), c.is_number), self.value))
+
+
+HIDDEN = Unknown("a loop reads elements of a list that earlier iterations appended")
+
+
+def is_long(value: Any) -> bool:
+    """Whether the length of a list depends on the inputs."""
+    if not isinstance(value, list) or len(value) > MAX_SEGMENTS:
+        return False
+    return any(isinstance(element, Segment) or element is HIDDEN for element in value)
+
+
+def apply(calls: Calls, name: str, values: list[Any], *arguments: Any, **keywords: Any) -> Any:
+    """Apply an operator to a list whose length depends on the inputs."""
+    if name not in OPERATORS:
+        raise ArgumentError(f"the operator {name} takes no list whose length depends on the inputs")
+    if HIDDEN in values and name not in CHANGES:
+        raise ArgumentError(HIDDEN.reason)
+    if len(values) == MAX_SEGMENTS:
+        raise ArgumentError("a list whose length depends on the inputs has too many parts")
+    return OPERATORS[name](calls, values, *arguments, **keywords)
+
+
+def element(calls: Calls, values: Sequence[Any], place: Any) -> Any:
+    """Return an element of a list whose place or length depends on the inputs."""
+    if isinstance(place, int):
+        near = range(place + 1) if place >= 0 else range(place, 0)
+        if not any(isinstance(value, Segment) or value is HIDDEN for value in _at(values, near)):
+            return values[place]
+        if HIDDEN in values:
+            raise ArgumentError(HIDDEN.reason)
+        if place < 0 and isinstance(values[-1], Segment):
+            return _element(calls, values[-1], place)
+    return _element(calls, whole(calls, values), place)
+
+
+def _at(values: Sequence[Any], places: range) -> list[Any]:
+    return [values[place] for place in places if -len(values) <= place < len(values)]
+
+
+def _element(calls: Calls, segment: Segment, place: Any) -> Any:
+    def select(column: Column) -> Any:
+        found = calls.recorder.call("select", [column.tensor, 0, place], {})
+        return calls.number(found, KINDS[found.dtype.kind]) if column.is_number else found
+
+    return mapped(select, segment.value)
+
+
+KINDS = {"b": bool, "i": int, "f": float}
+
+
+def segment_of(calls: Calls, elements: Sequence[Any], stacks: bool = True) -> Segment:
+    """Return elements of equal structure as a segment; a single one need not be stacked."""
+    first = elements[0]
+    if isinstance(first, tuple):
+        parts = [
+            segment_of(calls, [each[place] for each in elements], stacks).value for place in range(len(first))
+        ]
+        return Segment(tuple(parts))
+    if not all(isinstance(each, Tensor | Symbol | int | float) for each in elements):
+        raise ArgumentError(f"an element of a list is a {type(first).__name__}, whose place is not known")
+    tensors = [calls.recorder.tensor(calls.leaf(each)) for each in elements]
+    stacked = calls.recorder.call("stack", [tensors, 0], {}) if stacks else tensors[0]
+    return Segment(Column(stacked, not isinstance(first, Tensor)))
+
+
+def flat(calls: Calls, x: Tensor, prepended: int, appended: int) -> Tensor:
+    """Return what the iterations of a loop added to a list; x has them along its first axis."""
+    if prepended:
+        x = calls.recorder.call("flip", [x, [0]], {})
+    return x if prepended + appended == 1 else calls.recorder.call("flatten", [x, 0, 1], {})
+
+
+def whole(calls: Calls, values: Sequence[Any]) -> Segment:
+    """Return a list as one segment."""
+    parts = [each if isinstance(each, Segment) else segment_of(calls, [each]) for each in values]
+    if not parts:
+        raise ArgumentError("an empty list has no elements")
+    return parts[0] if len(parts) == 1 else Segment(_joined(calls, [part.value for part in parts]))
+
+
+def _joined(calls: Calls, parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], tuple):
+        return tuple(_joined(calls, [part[place] for part in parts]) for place in range(len(parts[0])))
+    tensors = [part.tensor for part in parts]
+    return Column(calls.recorder.call("cat", [tensors, 0], {}), parts[0].is_number)
+
+
+def _length(calls: Calls, values: list[Any]) -> Any:
+    length: Any = sum(not isinstance(value, Segment) for value in values)
+    for value in values:
+        if isinstance(value, Segment):
+            length = calls.operate("add", [length, calls.recorder.size(value.first, 0)], {})
+    return length
+
+
+def _changed(calls: Calls, values: list[Any], name: str, *arguments: Any) -> list[Any]:
+    calls.recorder.change(values)
+    getattr(values, name)(*arguments)
+    return values
+
+
+def _reverse(calls: Calls, values: list[Any]) -> None:
+    if HIDDEN in values:
+        raise ArgumentError(HIDDEN.reason)
+    calls.recorder.change(values)
+
+    def flipped(x: Tensor) -> Tensor:
+        return flat(calls, x, 1, 0)
+
+    values[:] = [each.moved(flipped) if isinstance(each, Segment) else each for each in values[::-1]]
+
+
+def _insert(calls: Calls, values: list[Any], place: Any, value: Any) -> None:
+    if place != 0:
+        raise ArgumentError("a value is inserted inside a list whose length depends on the inputs")
+    _changed(calls, values, "insert", 0, value)
+
+
+def _pop(calls: Calls, values: list[Any], place: Any = -1) -> Any:
+    if place not in (0, -1) or isinstance(values[place], Segment) or values[place] is HIDDEN:
+        raise ArgumentError("an element is removed from the part of a list whose length is not known")
+    calls.recorder.change(values)
+    return values.pop(place)
+
+
+def _slice(calls: Calls, values: list[Any], start: Any = None, end: Any = None, step: int = 1) -> list[Any]:
+    if step < 0 and (start is not None or end is not None):
+        raise ArgumentError("a list whose length depends on the inputs is sliced backwards between places")
+
+    def sliced(x: Tensor) -> Any:
+        x = flat(calls, x, 1, 0) if step < 0 else x
+        return calls.recorder.call("slice", [x, 0, start, end, abs(step)], {})
+
+    return calls.recorder.create([whole(calls, values).moved(sliced)])  # type: ignore[no-any-return]  # a list
+
+
+def _cat(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
+    parts = []
+    for value in values:
+        if isinstance(value, Segment):
+            axis = dim % (value.first.rank - 1)
+            moved = calls.recorder.call("movedim", [value.first, 0, axis], {})
+            value = calls.recorder.call("flatten", [moved, axis, axis + 1], {})
+        parts.append(value)
+    return parts[0] if len(parts) == 1 else calls.recorder.call("cat", [parts, dim], {})
+
+
+def _stack(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
+    stacked = whole(calls, values).first
+    return calls.recorder.call("movedim", [stacked, 0, dim % stacked.rank], {})
+
+
+def _tensor(calls: Calls, values: list[Any], dtype: Any = None, **options: Any) -> Any:
+    stacked = whole(calls, values).first
+    return calls.operate("to", [stacked], {"dtype": 6 if stacked.dtype == np.float64 else dtype})
+
+
+def unbound(calls: Calls, x: Tensor, dim: int) -> list[Any]:
+    """Return the slices of a tensor along an axis of unknown size."""
+    moved = calls.recorder.call("movedim", [x, dim, 0], {})
+    return calls.recorder.create([Segment(Column(moved, False))])  # type: ignore[no-any-return]  # a list
+
+
+CHANGES: dict[str, Callable[..., Any]] = {
+    "append": lambda calls, values, value: _changed(calls, values, "append", value),
+    "add": lambda calls, values, others: calls.recorder.create([*values, *others]),
+    "add_": lambda calls, values, others: _changed(calls, values, "extend", others),
+    "extend": lambda calls, values, others: _changed(calls, values, "extend", others),
+    "insert": _insert, "pop": _pop, "list": lambda calls, values: calls.recorder.create(list(values)),
+    "copy": lambda calls, values: calls.recorder.create(list(values)),
+}  # fmt: skip
+OPERATORS: dict[str, Callable[..., Any]] = {
+    **CHANGES,
+    "len": _length, "reverse": _reverse, "slice": _slice, "__getitem__": element, "select": element,
+    "cat": _cat, "concat": _cat, "stack": _stack, "tensor": _tensor,
+    "clear": lambda calls, values: _changed(calls, values, "clear"),
+}  # fmt: skip
