@@ -159,7 +159,8 @@ class BothDirections(nn.Module):
         for t in range(len(forth) - 1, -1, -1):
             g = self.back(forth[t], g)
             back.insert(0, g)
-        return torch.stack(forth + [h]) + torch.stack(back + back[-1:]) * len(back)
+        forth.append(h)
+        return torch.stack(forth) + torch.stack(back + back[-1:]) * len(back)
 
 
 class StatesInList(nn.Module):

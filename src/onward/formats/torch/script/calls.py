@@ -63,12 +63,10 @@ class Calls:
         first = arguments[0] if arguments else None
         if any(map(lists.is_long, arguments[:2])):
             return lists.apply(self, name, *arguments, **keywords)
-        if (
-            name == "unbind"
-            and isinstance(first, Tensor)
-            and first.shape[first.axis([*arguments, 0][1])] is None
-        ):
-            return lists.unbound(self, *arguments)
+        if name == "unbind" and isinstance(first, Tensor):
+            dim = first.axis(arguments[1] if len(arguments) > 1 else 0)
+            if first.shape[dim] is None:
+                return lists.unbound(self, first, dim)
         if isinstance(first, Tensor) and name in QUERIES:
             return QUERIES[name](self, *arguments, **keywords)
         is_container = isinstance(first, list | tuple | dict | str | NamedTuple)
