@@ -8,66 +8,7 @@ from typing import Any
 
 import numpy as np
 
-C = 3  # channels of every tensor
-
-HEADER = """
-from typing import Dict, Final, List, NamedTuple, Optional, Tuple
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-class Pair(NamedTuple):
-    left: Tensor
-    right: Tensor
-
-def squash(x: Tensor, factor: float = 0.5, mode: str = "tanh") -> Tensor:
-    if mode == "tanh":
-        return torch.tanh(x * factor)
-    elif mode == "relu":
-        return torch.relu(x) * factor
-    else:
-        raise ValueError(f"unknown mode {mode}")
-
-class Helper(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(3, 3)
-        self.gain = 0.7
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x)
-
-    @torch.jit.export
-    def scaled(self, x: Tensor, by: float = 2.0, other: Optional[Tensor] = None) -> Tensor:
-        y = self.forward(x) * by * self.gain
-        if other is not None:
-            y = y - other
-        return y
-"""
-
-CLASS = """
-class M{seed}(nn.Module):
-    N: Final[int]
-    hidden: Optional[Tensor]
-    sizes: List[int]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.N = {n}
-        self.flag = {flag}
-        self.kind = {kind!r}
-        self.sizes = [1, {n}]
-        self.count = 0
-        self.hidden = None
-        self.linear = nn.Linear(3, 3)
-        self.cell = nn.{cell}(3, 3)
-        self.helper = Helper()
-        self.layers = nn.ModuleList([nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 3, bias=False)])
-        self.register_buffer("total", torch.full((3,), 0.5))
-
-    def forward(self, x: Tensor, y: Tensor{parameters}) -> {returns}:
-{body}
-"""
+from .script_templates import CLASS, CONDITIONS, EXPRESSIONS, HEADER, WRITES
 
 
 class Writer:
@@ -103,53 +44,16 @@ class Writer:
         """Return an expression (B, C)."""
         if depth == 0:
             return self.name()
-        a, b = self.expression(depth - 1), self.name()
-        k = int(self.random.integers(1, 4))
-        return str(
-            self.pick(
-                [
-                    f"torch.tanh({a})", f"({a} + {b})", f"({a} * {b} * 0.5)", f"self.linear({a})",
-                    f"torch.sigmoid({a} - {b})", f"torch.where({a} > 0, {b}, {a} * 0.1)",
-                    f"torch.cat([{a}, {b}], 1)[:, {k - 1}:{k + 2}]", f"F.relu({a})", f"({a}).clamp(-1, 1.5)",
-                    f"({a} - {b}.mean(1, keepdim=True))", f"torch.max({a}, {b})", f"({a})[:, :1] * {b}",
-                    f"torch.softmax({a}, dim=-1)", f"torch.stack([{a}, {b}]).sum(0)", f"squash({a})",
-                    f"squash({a}, mode='relu', factor=0.{k})", f"self.helper({a})",
-                    f"self.helper.scaled({a}, by=0.{k})", f"self.helper.scaled({a}, 0.5, {b})",
-                    f"x[0] + {a}", f"x[-1] * {a}", f"x.mean(0) + {a}", f"x[: {k}].sum(0)",
-                    f"x[-{k}:].sum(dim=0)",
-                    f"({a} if {self.condition()} else {b})", f"({a}).t().contiguous().t()",
-                    f"({a}).view(-1).view({b}.size(0), -1)", f"({a})[:, [2, 0, 1]]", f"({a}).flip(1)",
-                    f"({a}).unsqueeze(1).expand(-1, 2, -1).reshape(-1, 2, 3)[:, 1]",
-                    f"({a}) / (1 + {b}.abs())",
-                    f"({a}).chunk(3, 1)[{k - 1}] + {b}", f"torch.zeros_like({a}) + {b}",
-                    f"({a}).masked_fill({b} > 0.3, 0.25)", f"({a}).transpose(0, 1).t()",
-                    f"({a}) * {b}.size(0) - {k}", f"({a}) + {k} // 2 + {k}.5", f"({a}).squeeze(-1) * 2",
-                    f"torch.einsum('bi,bi->b', {a}, {b}).unsqueeze(1) + {b}", f"({a}) @ self.linear.weight",
-                    f"self.cell({a}, {b})", f"({a}).gather(1, {b}.argsort(1)) * 0.5",
-                    f"({a}).cumsum(1)", f"{a} + torch.arange(3) * 0.1", f"({a}).double().float()",
-                    f"x.permute(1, 0, 2).reshape(x.size(1), -1)[:, :3] + {b}",
-                ]
-            )
-        )  # fmt: skip
+        return self.choice(EXPRESSIONS, self.expression(depth - 1), self.name())
+
+    def choice(self, templates: str, a: str, b: str = "") -> str:
+        """Return one of the templates with its fields filled in."""
+        chosen: str = self.pick([each.strip() for each in templates.strip().replace("\n", ";").split(";")])
+        c = self.condition() if "{c}" in chosen else ""
+        return chosen.format(a=a, b=b, c=c, k=int(self.random.integers(3)))
 
     def condition(self) -> str:
-        a = self.name()
-        k = int(self.random.integers(1, 6))
-        return str(
-            self.pick(
-                [
-                    f"x.size(0) > {k}", f"x.shape[0] == {k}", f"{a}.size(0) <= {k}", "self.flag",
-                    "not self.flag",
-                    f"self.N == {k}", "self.kind == 'a'", "self.kind in ['b', 'c']",
-                    f"self.N > 1 and x.size(0) > {k}",
-                    f"bool({a}.sum() > 0)", f"float({a}.mean()) < 0.1", f"({a} > 1.5).any()",
-                    f"{a}.max().item() > 0.5",
-                    f"self.flag or bool(({a} > 0).all())", f"{a}.dim() == 2", f"x.size(0) % 2 == {k % 2}",
-                    f"{a}.numel() > {3 * k}", f"isinstance({a}, Tensor)", f"len(self.sizes) > {k - 1}",
-                    f"{a}.dtype == torch.float32", f"x.is_cuda and {k} > 2",
-                ]
-            )
-        )  # fmt: skip
+        return self.choice(CONDITIONS, self.name())
 
     def block(self, count: int, budget: int) -> None:
         """Write some statements one level deeper; the variables that they create end with it."""
@@ -191,21 +95,7 @@ class Writer:
         self.say(f"{name} = ({self.expression(1)}).clone()")
         self.names.append(name)
         for _ in range(int(self.random.integers(1, 3))):
-            self.say(
-                self.pick(
-                    [
-                        f"{name}.add_({e})", f"{name} *= 0.5", f"{name}[:, 1:] += {e}[:, 1:]",
-                        f"{name}[0] = {e}[0]",
-                        f"{name}[:, 0].mul_(2)", f"{name}[{name} > 0.5] = 0.1",
-                        f"{name}.masked_fill_({e} > 0, 0.2)",
-                        f"{name}[:, ::2] = 1", f"{name}[..., -1] = {e}.sum(1)", f"{name}.clamp_(min=-0.5)",
-                        f"{name}[:1, :2] = {e}[:1, 1:]", f"{name}.copy_({e})", f"{name} -= {e}.mean()",
-                        f"{name}.t()[1].add_({e}[:, 0])", f"{name}.view(-1)[0] = 0.3", f"{name}.zero_()",
-                        f"{name}.select(1, 2).sub_(1)", f"{name}.narrow(1, 0, 2).relu_()",
-                        f"{name}.fill_({name}.mean().item())",
-                    ]
-                )
-            )  # fmt: skip
+            self.say(self.choice(WRITES, name, e))
 
     def check(self, budget: int) -> None:
         a = self.name()

@@ -3,40 +3,18 @@
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import support
 from support.hostile import bounded
 from support.pickles import tensor
+from support.script_archives import archive, forward, model
 
 import onward
 from onward.errors import ArgumentError, FileError, OnwardError
 
 DATA = support.DATA / "torch"
-
-
-def archive(folder: Path, body: str, attributes: str = "", more: str = "", state: bytes = b"}") -> Path:
-    """Write an archive of one module, with the body of a class and more code."""
-    code = f"class M(Module):\n  __parameters__ = []\n{attributes}{body}\n{more}"
-    path = folder / "m.pt"
-    with zipfile.ZipFile(path, "w") as members:
-        members.writestr("m/data.pkl", b"\x80\x02c__torch__\nM\n)\x81" + state + b"b.")
-        members.writestr("m/constants.pkl", pickle.dumps((), 2))
-        members.writestr("m/code/__torch__.py", code)
-    return path
-
-
-def forward(*lines: str, signature: str = "self, x: Tensor", returns: str = "Tensor") -> str:
-    """Return a method forward() with these lines."""
-    return f"  def forward({signature}) -> {returns}:\n" + "".join(f"    {line}\n" for line in lines)
-
-
-def model(folder: Path, *lines: str, **options: Any) -> Any:
-    """Open an archive whose forward() has these lines."""
-    more = options.pop("more", "")
-    return onward.load(archive(folder, forward(*lines, **options), more=more))
 
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
@@ -384,129 +362,3 @@ def test_two_inputs_that_are_both_tokens_are_recorded_for_all_sizes(tmp_path: Pa
     saved = onward.load(tmp_path / "m.safetensors")
     src, tgt = np.zeros((2, 7), np.int64), np.ones((2, 5), np.int64)
     assert np.array_equal(saved(src, tgt), np.full((2, 3), 12, np.float32))
-
-
-# Loops whose number of iterations only a call knows.
-
-
-def test_the_value_of_a_tensor_decides_the_number_of_iterations(tmp_path: Path) -> None:
-    program = model(
-        tmp_path, "y = x", "for i in range(int(torch.sum(x))):", "  y = torch.add(y, i)", "return y"
-    )
-    for total in (0, 1, 3, 40):
-        x = np.array([total, 0], np.float32)
-        np.testing.assert_array_equal(program(x), x + total * (total - 1) // 2)
-
-
-def test_a_while_loop_ends_when_a_tensor_says_so(tmp_path: Path) -> None:
-    program = model(
-        tmp_path,
-        "y = x",
-        "n = 0",
-        "_0 = bool(torch.lt(torch.sum(y), 100))",
-        "while _0:",
-        "  y = torch.mul(y, 2)",
-        "  n = torch.add(n, 1)",
-        "  _0 = bool(torch.lt(torch.sum(y), 100))",
-        "return torch.add(y, n)",
-    )
-    np.testing.assert_array_equal(program(np.float32([3, 4])), np.float32([48, 64]) + 4)
-    np.testing.assert_array_equal(program(np.float32([300, 4])), np.float32([300, 4]))
-
-
-STACKED = ("for t in range(torch.size(x, 0)):", "  h = torch.add(torch.select(x, 0, t), h)")
-
-
-@pytest.mark.parametrize("rows", [1, 2, 17, 50])
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        (("  _1 = torch.append(y, h)", "return torch.stack(y)"), lambda s: s),
-        (("  torch.insert(y, 0, h)", "return torch.stack(y)"), lambda s: s[::-1]),
-        (("  y = torch.add(y, [h, h])", "return torch.stack(y)"), lambda s: s.repeat(2, 0)),
-        (("  _1 = torch.append(y, h)", "torch.reverse(y)", "return torch.stack(y, 1)"), lambda s: s[::-1].T),
-        (("  _1 = torch.append(y, h)", "return torch.cat(y)"), np.ravel),
-        (("  _1 = torch.append(y, h)", "return y[-1]"), lambda s: s[-1]),
-        (("  _1 = torch.append(y, h)", "return torch.add(y[0], torch.len(y))"), lambda s: s[0] + len(s)),
-        (("  _1 = torch.append(y, h)", "return torch.stack(torch.slice(y, 1))"), lambda s: s[1:]),
-        (("  _1 = torch.append(y, h)", "_2 = torch.append(y, x[0])", "return torch.stack(y)"), None),
-    ],
-)
-def test_a_loop_over_steps_collects_a_list(lines: Any, expected: Any, rows: int, tmp_path: Path) -> None:
-    start = ("h = torch.zeros([torch.size(x, 1)])", "y = annotate(List[Tensor], [])")
-    program = model(tmp_path, *start, *STACKED, *lines)
-    assert not program._graph.is_recorded
-    x = np.random.default_rng(0).integers(-9, 9, (rows, 3)).astype(np.float32)
-    sums = x.cumsum(0)
-    if expected is None:
-        np.testing.assert_array_equal(program(x), np.vstack([sums, x[:1]]))
-    elif rows > 1 or expected(sums).size:
-        np.testing.assert_array_equal(program(x), expected(sums))
-
-
-def test_tensors_that_share_memory_stay_apart_from_those_that_a_loop_carries(tmp_path: Path) -> None:
-    program = model(
-        tmp_path,
-        "y = torch.zeros([torch.size(x, 1)])",
-        "z = torch.zeros([torch.size(x, 0), torch.size(x, 1)])",
-        "for t in range(torch.size(x, 0)):",
-        "  _0 = torch.add_(y, torch.select(x, 0, t))",
-        "  _1 = torch.copy_(torch.select(z, 0, t), y)",
-        "  _2 = torch.mul_(torch.slice(y, 0, 0, 1), 2)",
-        "return (y, z)",
-        returns="Tuple[Tensor, Tensor]",
-    )
-    assert not program._graph.is_recorded
-    x = np.random.default_rng(0).integers(-9, 9, (20, 3)).astype(np.float32)
-    y, z = np.zeros(3, np.float32), np.zeros_like(x)
-    for t in range(20):
-        y += x[t]
-        z[t] = y
-        y[0] *= 2
-    for actual, expected in zip(program(x), (y, z), strict=True):
-        np.testing.assert_array_equal(actual, expected)
-
-
-def test_steps_of_different_shapes_are_recorded_for_each_size(tmp_path: Path) -> None:
-    lines = (
-        "y = annotate(List[Tensor], [])",
-        "for t in range(torch.size(x, 0)):",
-        "  _0 = torch.append(y, torch.slice(x, 0, 0, t))",
-        "return torch.cat(y)",
-    )
-    program = model(tmp_path, *lines)
-    expected = np.concatenate([X[:t] for t in range(2)])
-    np.testing.assert_array_equal(program(X), expected)
-    with pytest.raises(ArgumentError, match=r"code/__torch__.py, line 5: the shape of an element .*inputs="):
-        program.save(tmp_path / "m.safetensors")
-    fixed = onward.load(tmp_path / "m.pt", inputs={"x": X.shape})
-    fixed.save(tmp_path / "m.safetensors")
-    np.testing.assert_array_equal(onward.load(tmp_path / "m.safetensors")(X), expected)
-
-
-def test_a_list_that_a_branch_changes_has_the_elements_of_its_side(tmp_path: Path) -> None:
-    program = model(
-        tmp_path,
-        "y = [x, torch.neg(x)]",
-        "if bool(torch.gt(torch.sum(x), 0)):",
-        "  _0 = torch._set_item(y, 0, torch.mul(x, 2))",
-        "else:",
-        "  torch.reverse(y)",
-        "return torch.stack(y)",
-    )
-    np.testing.assert_array_equal(program(X), [2 * X, -X])
-    np.testing.assert_array_equal(program(-X), [X, -X])
-
-
-def test_a_view_that_a_branch_made_is_not_written(tmp_path: Path) -> None:
-    program = model(
-        tmp_path,
-        "if bool(torch.gt(torch.sum(x), 0)):",
-        "  y = torch.select(x, 0, 0)",
-        "else:",
-        "  y = torch.select(x, 0, 1)",
-        "_0 = torch.add_(y, 1)",
-        "return x",
-    )
-    with pytest.raises(ArgumentError, match="line 8: the code writes into a tensor whose memory differs"):
-        program(X)
