@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from support import modules, script_modules
 from support.onnx_nodes import outputs_of
+from support.torch_loops import FirstLoudStep
 from support.torch_module_table import MODULES
-from support.torch_modules import Buffer, FirstLoudStep, TensorBranch
+from support.torch_modules import Buffer, TensorBranch
 
 import onward
 

@@ -7,41 +7,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from .torch_loops import BothDirections, CellLoop, GRULoop, OptionalState, RNNLoop, StatesInList, WrittenSteps
 from .torch_modules import (
     Attention,
-    BothDirections,
     CausalMask,
-    CellLoop,
     Comparisons,
     Dense,
     DotProduct,
     Einsum,
     Elementwise,
-    GRULoop,
     Indexing,
     InPlace,
     Lists,
     NestedState,
     OptionalMask,
-    OptionalState,
     Packed,
     Padding,
     Positions,
     Recognizer,
     Residual,
-    RNNLoop,
     SelfAttention,
     Separable,
     SequenceToSequence,
     Shapes,
     Sorting,
     Spectrum,
-    StatesInList,
     Statistics,
     Tagger,
     TensorBranch,
     WithState,
-    WrittenSteps,
 )
 
 
