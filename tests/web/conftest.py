@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from onward import bundled
+from onward import bundled, text
 from onward.cli.explore import server, site
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -15,6 +15,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 def files():
     """The files of the page, and the bundled text model as it is."""
     return site(None) | {"bundled.safetensors": bundled.models()["shakespeare"].read_bytes()}
+
+
+@pytest.fixture(scope="session")
+def shakespeare(files, tmp_path_factory):
+    """The text model of the page, and its vocabulary."""
+    path = tmp_path_factory.mktemp("page") / "shakespeare.safetensors"
+    path.write_bytes(files["models/shakespeare.safetensors"])
+    return text.load(path)
 
 
 @pytest.fixture(scope="session")

@@ -1,37 +1,21 @@
-"""The page of `onward explore` in Chromium: its numbers are those of Python, and everybody can use it."""
+"""The page of `onward explore` in Chromium: its numbers are those of Python, and it follows the reader."""
 
 import base64
 import gzip
 import json
 import re
-from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 from support import ROOT
+from support.page import link, shown
 
 import onward
 from onward import bundled, text
-from onward.cli.explore import PLAYS
 from onward.tracing.explore import PAGE
+from onward.tracing.plot import by_similarity
 
 TEXT = "Now is the winter of our discontent"
-
-
-@pytest.fixture(scope="module")
-def shakespeare(files, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "shakespeare.safetensors"
-    path.write_bytes(files["models/shakespeare.safetensors"])
-    return text.load(path)
-
-
-def link(**state):
-    return "#" + urlencode(state)
-
-
-def shown(page):
-    """The exact numbers of the unit and step on display."""
-    return json.loads(page.get_attribute("#cell", "data-values"))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
@@ -56,6 +40,58 @@ def test_typing_updates_the_heat_maps(visit):
     assert page.evaluate(f"document.querySelector('{canvas}').toDataURL()") != before
     page.fill("#text", "To be€")
     page.wait_for_function("document.querySelector('#text-note').textContent.includes('left out')")
+
+
+def test_the_colors_of_a_heat_map_are_the_values_of_the_trace(visit, shakespeare):
+    model, vocabulary = shakespeare
+    i = model.trace(vocabulary.encode(TEXT))["1.l0.i"][:, 0]
+    page = visit(link(model="shakespeare", text=TEXT))
+    red, order = page.evaluate(
+        """async () => {
+          const { state } = await import("./state.js"), { orderOf } = await import("./layer.js");
+          const canvas = document.querySelector("#maps .map canvas"), { width, height } = canvas;
+          const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+          const order = orderOf(state.record.layers[0]);
+          const row = (_, n) => Array.from({ length: width }, (_, t) => data[(n * width + t) * 4]);
+          return [order.map(row), order];
+        }"""
+    )
+    scale = np.interp(i.T[order], [0, 0.5, 1], [240, 122, 6])  # --seq0, --seq1 and --seq2 in the light theme
+    np.testing.assert_allclose(red, scale, atol=1.5)
+
+
+def test_similar_units_are_neighbors(visit, shakespeare):
+    model, vocabulary = shakespeare
+    h = model.trace(vocabulary.encode(TEXT))["1.l0.h"][:, 0]
+    page = visit(link(model="shakespeare", text=TEXT))
+    order = page.evaluate(
+        """async () => {
+          const { state } = await import("./state.js"), { orderOf } = await import("./layer.js");
+          return orderOf(state.record.layers[0]);
+        }"""
+    )
+    assert sorted(order) == list(range(256))
+    similarity, expected = np.corrcoef(h.T), by_similarity(h)
+
+    def neighbors(units):
+        return similarity[units[:-1], units[1:]].mean()
+
+    assert neighbors(order) > 0.95 * neighbors(expected) > 2 * neighbors(np.arange(256))
+
+
+def test_a_click_chooses_the_unit_and_the_step_under_the_pointer(visit):
+    page = visit(link(model="latch", step=1))
+    forget = page.locator("#maps .map").nth(1)
+    box = forget.bounding_box()
+    forget.click(position={"x": box["width"] * 29.5 / 90, "y": box["height"] * 3.5 / 16})
+    assert page.input_value("#step-number") == "30"
+    unit = page.evaluate(
+        """async () => {
+          const { state } = await import("./state.js"), { orderOf } = await import("./layer.js");
+          return orderOf(state.record.layers[0])[3];
+        }"""
+    )
+    assert page.input_value("#unit-number") == str(unit)
 
 
 @pytest.mark.parametrize("layer", ["1.l0", "1.l1"])
@@ -87,46 +123,6 @@ def test_the_vowels_model_names_the_speaker_that_python_names(visit, files):
     scores = onward.load(bundled.models()["vowels"])(np.array(example["x"], np.float32))
     page.wait_for_function(f"document.querySelector('#scrub').max === '{len(example['x'])}'")
     assert page.text_content("#prediction").startswith(f"speaker {scores.argmax()}")
-
-
-def test_clamping_the_forget_gates_of_a_layer_leaves_only_the_new_input(visit):
-    page = visit(link(model="shakespeare", text=TEXT, layer="1.l0", unit=9, step=12))
-    before = shown(page)
-    page.select_option("#clamp-gate", "f")
-    page.select_option("#clamp-scope", "layer")
-    page.click("#clamp")
-    after = shown(page)
-    assert after["f"] == 0 and after["c"] == np.float32(after["i"]) * np.float32(after["g"])
-    assert page.is_visible("#whatif-banner")
-    page.click("#compare-samples")
-    assert page.locator("#compare .quote").count() == 2
-    page.click("#clear")
-    assert shown(page) == before
-
-
-def test_clamping_a_gate_of_a_unit_changes_this_unit_first_and_then_the_prediction(visit):
-    page = visit(link(model="shakespeare", text="Th", layer="1.l0", unit=9, step=1))
-    before = shown(page)
-    page.select_option("#clamp-gate", "i")
-    page.select_option("#clamp-value", "1")
-    page.click("#clamp")
-    assert shown(page)["i"] == 1 and shown(page)["c"] == before["g"] and shown(page)["o"] == before["o"]
-    page.fill("#unit-number", "10")
-    page.press("#unit-number", "Enter")
-    changed = shown(page)
-    assert page.locator("#bars .before").count() == 8
-    page.get_by_role("button", name="Undo: i of unit 9").click()
-    assert shown(page) == changed and not page.locator("#bars .before").count()
-
-
-def test_scaling_the_forget_gates_and_changing_a_step_change_the_numbers(visit):
-    page = visit(link(model="shakespeare", text=TEXT, layer="1.l0", unit=9, step=12))
-    before = shown(page)
-    page.locator("#forget").evaluate("e => { e.value = 0.5; e.dispatchEvent(new Event('input')); }")
-    assert shown(page)["c"] != before["c"]
-    page.click("#clear")
-    page.fill("#swap", "z")
-    assert shown(page)["i"] != before["i"]
 
 
 def test_the_gradient_is_that_of_python(visit):
@@ -180,69 +176,6 @@ def test_errors_are_those_of_python(visit):
         }"""
     )
     assert names == ["ShapeError", "ShapeError", "ArgumentError", "ArgumentError", "FileError"]
-
-
-def influence(page):
-    """The lengths of the gradients on display, as far as they are shown."""
-    spans = page.locator("#influence .tape span")
-    page.wait_for_selector("#influence .tape span")
-    return [float(span.get_attribute("title").split(": ")[1]) for span in spans.all()]
-
-
-def test_the_influence_of_inputs_is_the_gradient_of_python(visit, tmp_path):
-    """With respect to the embedded characters, of the most probable next one."""
-    embedding, rest = onward.Embedding(4, 3, rng=0), (onward.GRU(3, 9, rng=1), onward.Linear(9, 4, rng=2))
-    model, net, x = onward.Sequential(embedding, *rest), onward.Sequential(*rest), np.arange(60) ** 2 % 11 % 4
-    y, _, cache = net.forward(embedding(x))
-    dy = np.zeros_like(y)
-    dy[-1, y[-1].argmax()] = 1
-    expected = np.linalg.norm(net.backward(dy, None, cache)[0], axis=1)
-    characters = "abcd"
-    written = "".join(characters[k] for k in x)
-    model.trace(x).explore(classes=characters, text=written).save(tmp_path / "gates.html")
-    page = visit((tmp_path / "gates.html").as_uri())
-    np.testing.assert_allclose(influence(page), expected[-40:], rtol=6e-3)
-    assert "core's backward pass" in page.text_content("#influence")
-
-
-def test_influence_without_a_backward_pass_is_computed_by_differences_and_the_page_says_so(visit, tmp_path):
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(2, 9, 2)).astype(np.float32)
-    plain = onward.LSTM(2, 5, rng=1, batch_first=True)
-    optional = onward.LSTM(2, 5, rng=1, batch_first=True, clip=1e6)  # an option that changes no number
-    found = {}
-    for name, lstm in {"plain": plain, "optional": optional}.items():
-        model = onward.Sequential(lstm, onward.Linear(5, 3, rng=2), onward.Softmax())
-        model.trace(x).explore(classes=["a", "b", "c"]).save(tmp_path / f"{name}.html")
-        page = visit((tmp_path / f"{name}.html").as_uri())
-        found[name] = influence(page)
-        assert ("central differences" in page.text_content("#influence")) == (name == "optional")
-    np.testing.assert_allclose(found["optional"], found["plain"], rtol=2e-2, atol=1e-4)
-
-
-def test_the_places_that_a_unit_remembers_are_those_of_its_largest_state(visit, shakespeare):
-    model, vocabulary = shakespeare
-    c = np.abs(model.trace(vocabulary.encode(PLAYS))["1.l1.c"][:, 0, 30])
-    page = visit(link(model="shakespeare", text=TEXT, layer="1.l1", unit=30))
-    page.click("#search")
-    quotes = page.locator("#memories .quote")
-    assert quotes.count() == 6
-    assert f"{c.max():.3f}" in quotes.first.text_content()
-    character = quotes.first.locator("mark").text_content()
-    assert character == {"\n": "↵", " ": "␣"}.get(PLAYS[c.argmax()], PLAYS[c.argmax()])
-    page.fill("#unit-number", "31")  # the answer follows
-    page.press("#unit-number", "Enter")
-    largest = np.abs(model.trace(vocabulary.encode(PLAYS))["1.l1.c"][:, 0, 31]).max()
-    assert f"{largest:.3f}" in quotes.first.text_content()
-
-
-def test_gradients_vanish_in_the_untrained_rnn_and_not_in_the_lstm(visit):
-    page = visit(link(model="latch"))
-    page.wait_for_selector("[data-ratio]")
-    notes = {note.get_attribute("data-name"): note for note in page.locator("[data-ratio]").all()}
-    ratios = {name: float(note.get_attribute("data-ratio")) for name, note in notes.items()}
-    assert ratios["RNN before training"] < 1e-4 < 1e-2 < ratios["LSTM before training"]
-    assert ratios["LSTM after training"] > 0.1
 
 
 def test_sampling_at_temperature_0_writes_the_most_probable_characters(visit, shakespeare):

@@ -144,6 +144,8 @@ export function valuesOf(layer, t, unit) {
   return values;
 }
 
+const MOST_ROUNDS = 500, CONVERGED = 1e-9; // of the power iteration for a principal component
+
 /** The units in the order of their angle in the plane of the first two principal components, as in Python. */
 export function bySimilarity(rows, H) {
   const T = rows.length;
@@ -151,20 +153,20 @@ export function bySimilarity(rows, H) {
   const columns = Array.from({ length: H }, (_, unit) => {
     const column = Float64Array.from({ length: T }, (_, t) => rows.at(t, unit));
     const mean = column.reduce((a, b) => a + b, 0) / T;
-    const centered = column.map((value) => value - mean), norm = Math.hypot(...centered) || 1;
-    return centered.map((value) => value / norm);
+    return normalized(column.map((value) => value - mean));
   });
   const component = (others) => {
-    let v = Float64Array.from({ length: T }, (_, t) => Math.sin(1 + 1.7 * t));
-    for (let round = 0; round < 40; round++) {
+    let v = normalized(Float64Array.from({ length: T }, (_, t) => Math.sin(1 + 1.7 * t))); // not orthogonal to the result
+    for (let round = 0, change = 1; round < MOST_ROUNDS && change > CONVERGED; round++) {
       for (const other of others) remove(v, other);
       const next = new Float64Array(T);
       for (const column of columns) {
         const weight = dot(column, v);
         for (let t = 0; t < T; t++) next[t] += weight * column[t];
       }
-      const norm = Math.hypot(...next) || 1;
-      v = next.map((value) => value / norm);
+      const before = v;
+      v = normalized(next);
+      change = 1 - dot(v, before);
     }
     return v;
   };
@@ -177,6 +179,10 @@ const dot = (a, b) => {
   let sum = 0;
   for (let n = 0; n < a.length; n++) sum += a[n] * b[n];
   return sum;
+};
+const normalized = (v) => {
+  const norm = Math.hypot(...v) || 1;
+  return v.map((value) => value / norm);
 };
 const remove = (v, other) => {
   const weight = dot(v, other);
