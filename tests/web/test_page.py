@@ -290,6 +290,7 @@ def test_a_saved_trace_is_one_file_that_runs_the_model(visit, tmp_path):
     model.trace(x).save(tmp_path / "gates.html")
     page = visit((tmp_path / "gates.html").as_uri(), offline=True)
     assert page.title() == page.text_content("h1") == "A GRU, thinking"
+    assert page.locator(".eq").count() == 4
     page.fill("#unit-number", "4")
     page.press("#unit-number", "Enter")
     assert shown(page)["z"] == model.trace(x)["z"][-1, 0, 4]
@@ -326,9 +327,9 @@ def test_a_model_that_cannot_run_in_the_page_is_shown_as_recorded_and_the_page_s
 
 def test_the_equations_quote_the_textbook():
     script = (PAGE / "equation.js").read_text()
-    quoted = re.findall(r"""(?:gate|tanh|line:)[ (]["'](.*?)["'](?:,|\))""", script)
+    quoted = re.findall(r"""(["'])(\w+ = .*?)\1[,;]""", script)
     textbook = {line.strip() for line in (ROOT / "src/onward/textbook.py").read_text().splitlines()}
-    assert len(quoted) == 12 and set(quoted) <= textbook
+    assert len(quoted) == 12 and {line for _, line in quoted} <= textbook
 
 
 def test_an_equation_that_a_change_or_an_option_breaks_says_so(visit, tmp_path):
@@ -344,6 +345,9 @@ def test_an_equation_that_a_change_or_an_option_breaks_says_so(visit, tmp_path):
     unit = int(np.argmax(model(x)[0][-1]))
     page = visit((tmp_path / "gates.html").as_uri() + link(unit=unit))
     assert page.locator(".differs").count() == 1
+    onward.GRU(2, 4, bidirectional=True, rng=1).trace(x).save(tmp_path / "both.html")
+    page = visit((tmp_path / "both.html").as_uri())
+    assert page.locator(".eq").count() == 5 and "One of these two lines" in page.text_content("#lines")
 
 
 def test_answers_in_chromium_equal_those_of_this_machine(visit, files):

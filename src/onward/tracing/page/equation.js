@@ -7,6 +7,11 @@ const TOLERANCE = 1e-4; // of the displayed equation, whose numbers are rounded 
 const CAUSE = "a “what if” or an option of this layer changes this line";
 const LARGEST = 4;      // terms of a sum that are listed
 
+// The two candidates of a GRU.
+const RESET_AFTER = 'n = tanh(Wnx @ xt + bn + r * (Wna @ a_prev + parameters["bnr"]))';
+const RESET_BEFORE = "n = tanh(Wnx @ xt + bn + Wna @ (r * a_prev))";
+const EITHER = "One of these two lines: the record does not tell whether the layer resets before or after the product.";
+
 const sigmoid = (value) => 1 / (1 + Math.exp(-value));
 const gate = (line, name) => ({
   line, name, sum: name,
@@ -37,12 +42,12 @@ const CELLS = {
       value: (v) => v.o * Math.tanh(v.c),
     },
   ],
+  // Without the layer itself, both candidates are shown.
   GRU: ({ source }) => [
     gate("r = sigmoid(Wr @ ax + br)", "r"),
     gate("z = sigmoid(Wz @ ax + bz)", "z"),
-    source?.config.reset_after === false
-      ? tanh("n = tanh(Wnx @ xt + bn + Wna @ (r * a_prev))", "n", null)
-      : tanh('n = tanh(Wnx @ xt + bn + r * (Wna @ a_prev + parameters["bnr"]))', "n", null),
+    ...(source?.config.reset_after !== false ? [tanh(RESET_AFTER, "n", null)] : []),
+    ...(source?.config.reset_after !== true ? [{ ...tanh(RESET_BEFORE, "n", null), remark: source ? null : EITHER }] : []),
     {
       line: "a_next = (1 - z) * n + z * a_prev", name: "h",
       filled: (v) => `(1 − ${number(v.z)}) × ${number(v.n)} + ${number(v.z)} × ${number(v.h_prev)}`,
@@ -54,8 +59,8 @@ const CELLS = {
 
 export function show() {
   const layer = state.record.layer(state.layer), v = valuesOf(layer, state.step, state.unit), partsOf = splitter(layer);
-  $("lines").replaceChildren(...CELLS[layer.type](layer).map(({ line, name, sum, filled, value }) => {
-    const parts = sum && partsOf?.(sum), differs = Math.abs(value(v) - v[name]) > TOLERANCE;
+  $("lines").replaceChildren(...CELLS[layer.type](layer).map(({ line, name, sum, filled, value, remark }) => {
+    const parts = remark ?? (sum && partsOf?.(sum)), differs = Math.abs(value(v) - v[name]) > TOLERANCE;
     return make("div", { class: "eq" },
       make("code", {}, line),
       make("span", { class: "numbers mono" }, `${filled(v)} = ${number(differs ? value(v) : v[name], 6)}`),

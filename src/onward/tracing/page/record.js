@@ -145,13 +145,14 @@ export function valuesOf(layer, t, unit) {
 }
 
 const MOST_ROUNDS = 500, CONVERGED = 1e-9; // of the power iteration for a principal component
+const MOST_STEPS = 500; // on which units are compared, evenly spread over a longer run
 
 /** The units in the order of their angle in the plane of the first two principal components, as in Python. */
 export function bySimilarity(rows, H) {
-  const T = rows.length;
+  const every = Math.ceil(rows.length / MOST_STEPS), T = Math.floor(rows.length / every);
   if (T < 3 || H < 3) return Array.from({ length: H }, (_, unit) => unit);
   const columns = Array.from({ length: H }, (_, unit) => {
-    const column = Float64Array.from({ length: T }, (_, t) => rows.at(t, unit));
+    const column = Float64Array.from({ length: T }, (_, t) => rows.at(t * every, unit));
     const mean = column.reduce((a, b) => a + b, 0) / T;
     return normalized(column.map((value) => value - mean));
   });
@@ -181,7 +182,7 @@ const dot = (a, b) => {
   return sum;
 };
 const normalized = (v) => {
-  const norm = Math.hypot(...v) || 1;
+  const norm = Math.sqrt(dot(v, v)) || 1;
   return v.map((value) => value / norm);
 };
 const remove = (v, other) => {
