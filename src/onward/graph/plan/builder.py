@@ -14,7 +14,7 @@ from .arena import Lifetime, place
 from .copies import without_copies
 from .fusion import fused
 from .unread_rows import without_unread_rows
-from .view import ARENA, CONSTANTS, FIRST_ARGUMENT, View
+from .view import ARENA, CONSTANTS, DTYPES, FIRST_ARGUMENT, View
 
 Bytes = NDArray[np.uint8]
 
@@ -52,16 +52,15 @@ class Builder:
 
     def new(self, *shape: int, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""
-        itemsize = np.dtype(dtype).itemsize
-        view = View.contiguous(ARENA, self.arena_size // itemsize, shape, dtype)
+        view = View.contiguous(ARENA, self.arena_size // DTYPES[dtype], shape, dtype)
         self._arrays.append(self.arena_size)
-        self.arena_size += _aligned(math.prod(shape) * itemsize)
+        self.arena_size += _aligned(math.prod(shape) * DTYPES[dtype])
         return view
 
     def new_argument(self, *shape: int, dtype: str = "float32") -> View:
         """Return the view of the next array of a call: its inputs first, then its outputs."""
         view = View.contiguous(FIRST_ARGUMENT + len(self._argument_sizes), 0, shape, dtype)
-        self._argument_sizes.append(math.prod(shape) * np.dtype(dtype).itemsize)
+        self._argument_sizes.append(math.prod(shape) * DTYPES[dtype])
         return view
 
     def new_rows(self, rows: int, units: int) -> View:
@@ -71,6 +70,8 @@ class Builder:
 
     def like(self, view: View, dtype: str | None = None) -> View:
         """Allocate a dense array with the shape and dtype of a view and the same memory order of axes."""
+        if view.is_contiguous():
+            return self.new(*view.shape, dtype=dtype or view.dtype)
         order = sorted(range(len(view.shape)), key=lambda axis: -abs(view.strides[axis]))
         dense = self.new(*(view.shape[axis] for axis in order), dtype=dtype or view.dtype)
         return dense.permuted(*np.argsort(order))
@@ -244,14 +245,14 @@ class Builder:
         def moved(argument: Any) -> Any:
             if not isinstance(argument, View) or argument.space != ARENA:
                 return argument
-            move = moves[self._array_of(argument)] // np.dtype(argument.dtype).itemsize
+            move = moves[self._array_of(argument)] // DTYPES[argument.dtype]
             return argument._replace(offset=argument.offset + move)
 
         self.steps = [(step, tuple(map(moved, arguments))) for step, arguments in self.steps]
 
     def _array_of(self, view: View) -> int:
         """Return the number of the array in the arena that a view belongs to."""
-        return bisect_right(self._arrays, view.offset * np.dtype(view.dtype).itemsize) - 1
+        return bisect_right(self._arrays, view.offset * DTYPES[view.dtype]) - 1
 
 
 def aligned_zeros(size: int) -> Bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,9 +102,12 @@ def fused(steps: list[Step], array_of: Callable[[View], int]) -> list[Step]:
             if merged is not None:
                 expression = expressions[number] = merged
                 removed.add(producer)
-                for u in merged.inputs:
-                    if u.space == ARENA:
-                        users[array_of(u)] = sorted({number, *users[array_of(u)]} - {producer})
+                for array in {array_of(u) for u in other.inputs if u.space == ARENA}:
+                    own = users[array]
+                    del own[bisect_left(own, producer)]
+                    place = bisect_left(own, number)
+                    if own[place : place + 1] != [number]:
+                        own.insert(place, number)
     return [
         step if expression is None else expression.step()
         for number, (step, expression) in enumerate(zip(steps, expressions, strict=True))
@@ -122,9 +126,10 @@ def _unchanged(
     """Whether no step between two numbers may write to the inputs of an expression."""
     for view in expression.inputs:
         if view.space == ARENA:
-            for user in users[array_of(view)]:
-                if first < user < last and not _only_reads(steps[user], array_of(view), array_of):
-                    return False
+            own = users[array_of(view)]
+            between = own[bisect_right(own, first) : bisect_left(own, last)]
+            if not all(_only_reads(steps[user], array_of(view), array_of) for user in between):
+                return False
     return True
 
 

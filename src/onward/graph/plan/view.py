@@ -9,7 +9,8 @@ Offsets = NDArray[np.int64]
 
 ARENA, CONSTANTS, FIRST_ARGUMENT = 0, 1, 2
 MAX_AXES = 16  # the core's limit for a view
-DTYPES = frozenset({"float32", "float64", "int32", "int64", "int8", "uint8", "bool"})  # the core's dtypes
+# The core's dtypes and the sizes of their elements in bytes.
+DTYPES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "int8": 1, "uint8": 1, "bool": 1}
 
 
 class View(NamedTuple):
