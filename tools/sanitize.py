@@ -15,8 +15,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 COMPILER = os.environ.get("CXX", "g++")
-THREADED = ["core/test_threads.py", "streaming"]
-TESTS = {"address,undefined": ["core", "layers", "streaming"], "thread": THREADED}
+THREADED = [
+    "core/test_threads.py", "streaming", "graph/plan", "graph/operations/test_integers.py",
+    "graph/operations/test_quantized_products.py", "graph/operations/test_quantized_recurrent.py",
+]  # fmt: skip
+TESTS = {"address,undefined": ["core", "graph", "layers", "streaming"], "thread": THREADED}
 RUNTIME = {"address,undefined": "libasan.so", "thread": "libtsan.so"}
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0",

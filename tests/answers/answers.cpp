@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "answers.h"
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
 #include "platform/threads.h"
@@ -25,38 +26,6 @@
 using namespace onward;
 
 namespace {
-
-// Random numbers, the same on every machine.
-class Random {
-public:
-    uint64_t bits() {
-        uint64_t z = (state += 0x9e3779b97f4a7c15);
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-        return z ^ (z >> 31);
-    }
-    double number() { return double(int64_t(bits())) * 0x1p-63; }  // from -1 to 1
-
-    template <class Number>
-    std::vector<Number> numbers(Size n, double scale = 1) {
-        std::vector<Number> result(n);
-        for (Number& element : result) element = Number(number() * scale);
-        return result;
-    }
-
-private:
-    uint64_t state = 1;
-};
-
-class Hash {
-public:
-    template <class Number>
-    void add(const std::vector<Number>& numbers) {
-        const auto* bytes = reinterpret_cast<const unsigned char*>(numbers.data());
-        for (size_t i = 0; i < numbers.size() * sizeof(Number); i++) value = (value ^ bytes[i]) * 0x100000001b3;
-    }
-    uint64_t value = 0xcbf29ce484222325;
-};
 
 struct Case {
     const char* name;
@@ -229,19 +198,13 @@ void losses(Hash& hash) {
     }
 }
 
-std::vector<int8_t> bytes(Random& random, Size n) {
-    std::vector<int8_t> result(n);
-    for (int8_t& byte : result) byte = int8_t(random.bits() % 256);
-    return result;
-}
-
 // Exact sums of bytes with zero points, and the rounding of their rows.
 void integer_products(Hash& hash) {
     Random random;
     for (const Size K : {1, 7, 65})
         for (const Size O : {1, 33}) {
             const Size rows = 17;
-            const auto q = bytes(random, O * K), x = bytes(random, rows * K);
+            const auto q = random.bytes(O * K), x = random.bytes(rows * K);
             const std::vector<int32_t> zeros(O, 3);
             const IntegerMatrix matrix(q.data(), zeros.data(), O, K);
             const ByteKernels& kernels = matrix.byte_kernels();
@@ -263,7 +226,7 @@ void integer_products(Hash& hash) {
 void quantized_lstm(Hash& hash) {
     Random random;
     const Size T = 9, B = 5, I = 7, H = 33;
-    const auto W = bytes(random, 4 * H * I), R = bytes(random, 4 * H * H);
+    const auto W = random.bytes(4 * H * I), R = random.bytes(4 * H * H);
     const std::vector<float> scale(4 * H, 0.004f), bias = random.numbers<float>(4 * H);
     const std::vector<int32_t> zeros(4 * H, -3);
     const QuantizedDirection direction{{Format::dynamic, W.data(), scale.data(), zeros.data()},
@@ -273,19 +236,6 @@ void quantized_lstm(Hash& hash) {
     QuantizedLSTM({direction, direction}, {}, false, I, H)
         .forward({T, B, x.data(), y.data(), nullptr, nullptr, h.data(), c.data()});
     hash.add(y), hash.add(h), hash.add(c);
-}
-
-// The functions of graphs.
-void elementwise(Hash& hash) {
-    Random random;
-    const auto x = random.numbers<float>(10'000, 30);
-    for (int operation = 0; operation <= int(Unary::sqrt); operation++) {
-        if (Unary(operation) == Unary::sqrt || Unary(operation) == Unary::log) continue;  // NaN has no fixed bits
-        std::vector<float> y(x.size());
-        const FlushDenormals flush;
-        kernels<float>().unary(Unary(operation), Size(x.size()), x.data(), y.data());
-        hash.add(y);
-    }
 }
 
 using Answers = std::map<std::string, uint64_t>;
@@ -313,12 +263,12 @@ Answers answers_of(const std::string& isa) {
     Answers answers;
     answer<float>("float32", answers);
     answer<double>("float64", answers);
-    using Entry = std::pair<const char*, void (*)(Hash&)>;
-    for (const auto& [name, function] : {Entry{"integer products", integer_products},
-                                         Entry{"dynamically quantized lstm", quantized_lstm},
-                                         Entry{"elementwise functions", elementwise}}) {
+    std::vector<Network> others = networks;
+    others.push_back({"integer products", integer_products});
+    others.push_back({"dynamically quantized lstm", quantized_lstm});
+    for (const auto& [name, run] : others) {
         Hash hash;
-        function(hash);
+        run(hash);
         answers[name] = hash.value;
     }
     return answers;
