@@ -11,7 +11,7 @@ from onward import _core
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--random-modules", type=int, default=300, help="how many random modules to compare")
     parser.addoption("--first-seed", type=int, default=0, help="the first seed of random scripted modules")
-    parser.addoption("--stress-seconds", type=float, default=2.0, help="how long the threads call the model")
+    parser.addoption("--stress-seconds", type=float, default=1.0, help="how long the threads call the model")
     parser.addoption(
         "--stress-megabytes", type=float, default=4.0, help="how much memory use may grow meanwhile"
     )

@@ -226,11 +226,15 @@ void recurrent(Hash& hash) {
     const Stack<float> gru(Cell::gru, {direction(H, 3), direction(H, 3)}, {}, D);
     const View y = g.array({T, B, H}), h_n = g.array({1, B, H}), c_n = g.array({1, B, H});
     const View both = g.array({T, B, D * H}), last = g.array({D, B, H}), sums = g.array(both.shape);
-    g.plan.recurrent(lstm, in, &h, &c, y, h_n, &c_n);
-    g.plan.recurrent(gru, y, nullptr, nullptr, both, last, nullptr);
+    const View counted = g.array({T, B}, DType::int64), lengths = g.array({B}, DType::int64);
+    const View sources = g.array({T, B, D}, DType::int64), selected = g.array({T, B, H});
+    g.plan.masked_steps(g.random({T, B}, 1, DType::boolean), counted, lengths, sources);
+    g.plan.recurrent(lstm, in, &h, &c, y, h_n, &c_n, nullptr, "LSTM");
+    g.plan.take(reshaped(y, {T * B, H}), counted, selected, "Gather");
+    g.plan.recurrent(gru, selected, nullptr, nullptr, both, last, nullptr, &lengths, "GRU");
     g.plan.accumulate(both, sums);
     g.plan.copy(h_n, h), g.plan.copy(c_n, c);
-    for (int block = 0; block < 3; block++) g.run({both, last, sums, h}, hash);
+    for (int block = 0; block < 3; block++) g.run({sources, both, last, sums, h}, hash);
 }
 
 // The neighbors of each element and their weights along both axes, as Resize reads them; and maxima.

@@ -1,27 +1,50 @@
 """Atomic writes: killed, failing and concurrent writers."""
 
+import multiprocessing
 import os
 import random
-import subprocess
+import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from onward.core import atomic
 from onward.errors import FileError
 
-# Writes 4 MB to the given file repeatedly, and prints a line before the first write.
-WRITER = """
-import sys
-from onward.core import atomic
-print("ready", flush=True)
-while True:
-    atomic.replace(sys.argv[1], bytes([int(sys.argv[2])]) * 4_000_000)
-"""
 KILLS = 10
+# Forking is fast; Windows can only start a new Python.
+PROCESSES: Any = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+
+
+def write(path: Path, value: int, times: int, ready: Any = None) -> None:
+    """Write 4 MB repeatedly."""
+    if ready:
+        ready.set()
+    for _ in range(times):
+        atomic.replace(path, bytes([value]) * 4_000_000)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+
+
+def write_half(path: Path) -> None:
+    with atomic.replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        die()
+
+
+def fill_half(target: Path) -> None:
+    with atomic.temporary_path(target) as temporary:
+        temporary.mkdir()
+        (temporary / "part").write_bytes(b"half")
+        die()
 
 
 def files(folder: Path) -> list[str]:
@@ -29,12 +52,21 @@ def files(folder: Path) -> list[str]:
 
 
 def killed_writer(path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, path, "1"], stdout=subprocess.PIPE, text=True
-    ) as writer:
-        assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
-        time.sleep(random.uniform(0, 0.02))
-        writer.kill()
+    ready = PROCESSES.Event()
+    writer = PROCESSES.Process(target=write, args=(path, 1, 10**6, ready))
+    writer.start()
+    ready.wait()
+    time.sleep(random.uniform(0, 0.02))
+    writer.kill()
+    writer.join()
+
+
+def run(target: Any, *arguments: Any) -> int:
+    """Run a function in a process and return the exit code."""
+    process = PROCESSES.Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    return int(process.exitcode)
 
 
 def test_files_of_killed_writers_do_not_accumulate(tmp_path: Path) -> None:
@@ -50,15 +82,8 @@ def test_files_of_killed_writers_do_not_accumulate(tmp_path: Path) -> None:
 
 def test_the_next_write_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     path = tmp_path / "a[b]*.npz"
-    program = f"""
-import os, signal
-from onward.core import atomic
-with atomic.replacing({str(path)!r}) as temporary:
-    temporary.write_bytes(b"half")
-    os.kill(os.getpid(), signal.{"SIGTERM" if sys.platform == "win32" else "SIGKILL"})
-"""
     for _ in range(3):
-        assert subprocess.run([sys.executable, "-c", program], check=False).returncode
+        assert run(write_half, path)
         assert len(files(tmp_path)) == 2
     (tmp_path / ".a[b]*.npz.0123abcd").write_bytes(b"left by version 0.1.0")
     others = [".a[b]*.npz.notes", ".other.npz.0123abcd", "a[b]*.npz.0123abcd"]
@@ -72,16 +97,7 @@ def test_temporary_folders_of_killed_processes_are_removed_and_those_of_live_one
     tmp_path: Path,
 ) -> None:
     target = tmp_path / "scores"
-    program = f"""
-import os, signal
-from pathlib import Path
-from onward.core import atomic
-with atomic.temporary_path(Path({str(target)!r})) as temporary:
-    temporary.mkdir()
-    (temporary / "part").write_bytes(b"half")
-    os.kill(os.getpid(), signal.{"SIGTERM" if sys.platform == "win32" else "SIGKILL"})
-"""
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode
+    assert run(fill_half, target)
     assert len(files(tmp_path)) == 2
     with atomic.temporary_path(target) as slow:
         slow.mkdir()
@@ -99,14 +115,7 @@ def test_a_writer_does_not_remove_the_files_of_a_live_one(tmp_path: Path) -> Non
         for content in (b"first", b"second"):
             atomic.replace(path, content)
         assert path.read_bytes() == b"second" and slow.read_bytes() == b"slow"
-        subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                f"from onward.core import atomic; atomic.replace({str(path)!r}, b'third')",
-            ],
-            check=True,
-        )
+        assert run(atomic.replace, path, b"third") == 0
         assert path.read_bytes() == b"third" and slow.read_bytes() == b"slow"
     assert path.read_bytes() == b"slow" and files(tmp_path) == [path.name]
 
@@ -115,26 +124,24 @@ def test_concurrent_writers_all_succeed(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     errors: list[Exception] = []
 
-    def write(value: int) -> None:
+    def write_briefly(value: int) -> None:
         try:
             for _ in range(100):
                 atomic.replace(path, bytes([value]) * 1000)
         except FileError as error:
             errors.append(error)
 
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER.replace("while True", "for _ in range(20)"), path, str(value)],
-            stdout=subprocess.DEVNULL,
-        )
-        for value in (1, 2)
-    ]
-    threads = [threading.Thread(target=write, args=(value,)) for value in range(3, 7)]
+    processes = [PROCESSES.Process(target=write, args=(path, value, 20)) for value in (1, 2)]
+    threads = [threading.Thread(target=write_briefly, args=(value,)) for value in range(3, 7)]
+    for process in processes:
+        process.start()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [process.wait() for process in processes] == [0, 0] and not errors
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0] and not errors
     content = path.read_bytes()
     assert files(tmp_path) == [path.name] and len(set(content)) == 1 and len(content) in (1000, 4_000_000)
 

@@ -145,13 +145,13 @@ def test_truncated_files_are_refused(file: Any) -> None:
 
 def test_files_with_a_changed_byte_are_loaded_or_refused(file: Any) -> None:
     path, content, how = file
-    places = 100 if how is SCRIPT else 1000  # recording a script takes 40 ms
+    places = 25 if how is SCRIPT else 250  # recording a script takes 40 ms
     hostile.open_damaged(path, hostile.flipped(content, places), **how)
 
 
 def test_files_with_changed_integers_are_loaded_or_refused(file: Any) -> None:
     path, content, how = file
-    places = 5 if how is SCRIPT else 40  # as above
+    places = 3 if how is SCRIPT else 15  # as above
     hostile.open_damaged(path, hostile.inflated(content, places), **how)
 
 

@@ -1,11 +1,13 @@
 """Cells and shapes for tests of bitwise equality, and the comparison itself."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import onward
+from onward import _core
 
 CELLS = {
     "rnn_tanh": lambda **options: onward.RNN(5, rng=0, **options),
@@ -43,10 +45,23 @@ def numbers(dtype: str, *shape: int) -> Any:
     return np.random.default_rng(1).standard_normal(shape).astype(dtype)
 
 
+def each_isa() -> Iterator[str]:
+    """Select each instruction set of this machine in turn, for weights that are packed meanwhile."""
+    before = _core.isa()
+    try:
+        for name in _core.available_isas():
+            _core.set_isa(name)
+            yield name
+    finally:
+        _core.set_isa(before)
+
+
 def parts(state: Any) -> tuple[Any, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
-def assert_bitwise(one: Any, other: Any) -> None:
+def assert_bitwise(one: Any, other: Any, message: str = "") -> None:
     for a, b in zip(one, other, strict=True):
-        np.testing.assert_array_equal(a.view(f"u{a.itemsize}"), b.view(f"u{b.itemsize}"))
+        assert a.shape == b.shape, message
+        if a.tobytes() != b.tobytes():
+            np.testing.assert_array_equal(a.view(f"u{a.itemsize}"), b.view(f"u{b.itemsize}"), err_msg=message)

@@ -67,7 +67,7 @@ def test_random_messages_are_read_written_and_merged_as_by_google(seed: int) -> 
 
 def test_mutated_messages_are_accepted_only_if_google_accepts_them() -> None:
     accepted = 0
-    for seed in range(3000):
+    for seed in range(1000):
         content = bytearray(random_model(np.random.default_rng(seed % 30)).SerializeToString())
         rng = np.random.default_rng(seed)
         for place in rng.integers(len(content), size=2) if content else ():
@@ -88,7 +88,7 @@ def test_mutated_messages_are_accepted_only_if_google_accepts_them() -> None:
             ):  # Google's drops unknown enums
                 raise
         accepted += 1
-    assert accepted > 1000
+    assert accepted > 300
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,9 @@ def test_messages_that_are_merged_often_take_linear_time() -> None:
     assert attribute.t.dims == [1] * 80_000
 
 
-@pytest.mark.parametrize("bits", range(64))
-def test_numbers_of_every_length_survive(bits: int) -> None:
-    numbers = [0, 1 << bits, (1 << bits) - 1, -(1 << bits) if bits < 63 else -1]
-    numbers = [(n + 2**63) % 2**64 - 2**63 for n in numbers] * 20_000  # more than one block
+def test_numbers_of_every_length_survive() -> None:
+    numbers = [n for bits in range(63) for n in (1 << bits, (1 << bits) - 1, -(1 << bits))]
+    numbers = [*numbers, 2**63 - 1, -(2**63)] * 500  # more than one block
     content = protobuf.encode(messages.Tensor(int64_data=numbers))
     assert onnx.TensorProto.FromString(content).int64_data == numbers
     np.testing.assert_array_equal(protobuf.decode(messages.Tensor, content).int64_data, numbers)
