@@ -1,22 +1,12 @@
-"""The lessons run; `make docs` executes all of them, this test the two that take only seconds."""
+"""The lessons have exercises and need few packages; `make docs` executes them."""
 
 from pathlib import Path
 
 import jupytext
 import pytest
-from nbclient import NotebookClient
 from support import ROOT
 
 LESSONS = [path for path in sorted(ROOT.glob("docs/learn/*.md")) if path.stem != "index"]
-
-
-@pytest.mark.filterwarnings("ignore")  # Jupyter's packages warn; warnings in a lesson appear in its output
-@pytest.mark.parametrize("name", ["forward", "backward"])
-def test_lesson_fails_or_warns(name: str) -> None:
-    notebook = jupytext.read(ROOT / "docs" / "learn" / f"{name}.md")
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert not [output.text for output in outputs if output.get("name") == "stderr"]
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)

@@ -17,7 +17,10 @@ STYLE = ROOT / "docs" / "learn" / "matplotlibrc"
 
 
 def execute(lesson: Path) -> Any:
-    """The executed notebook of a lesson; kept in build/lessons until the lesson or the package changes."""
+    """The executed notebook of a lesson; kept in build/lessons until the lesson or the package changes.
+
+    A lesson that writes to stderr, for example a warning, raises ValueError.
+    """
     sources = [lesson, STYLE, *sorted((ROOT / "src" / "onward").rglob("*.py"))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     kept = ROOT / "build" / "lessons" / f"{lesson.stem}-{digest}.ipynb"
@@ -27,6 +30,9 @@ def execute(lesson: Path) -> Any:
     notebook = jupytext.read(lesson)
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output.get("name") == "stderr":
+                raise ValueError(f"{lesson} writes to stderr: {output.text}")
         cell.metadata.pop("execution", None)
         if is_solution(cell):
             cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
