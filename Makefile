@@ -67,11 +67,12 @@ SEED := 1
 fuzz: $(VENV)/.installed-fuzz
 	$(BIN)/python fuzz/readers.py --seconds $(SECONDS) --seed $(SEED)
 
-## Run ruff and mypy, and check the width of C++ lines
+## Run ruff and mypy, and check the width of C++ lines and that the answers compile
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(CXX) -std=c++20 -fsyntax-only -Icpp tests/answers/*.cpp
 	! grep -rnE --include='*.cpp' --include='*.h' '.{121}' cpp web tests/answers
 
 ## Build the documentation in build/site and fail on warnings, broken links and failing lessons

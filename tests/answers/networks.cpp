@@ -185,7 +185,7 @@ void attention(Hash& hash) {
     const View hidden = g.product(g.standardized(sum), 2, 3 * features, Activation<float>{Function::gelu});
     g.plan.softmax(true, g.contiguous(g.product(hidden, 2, 31)), logarithms);
     const View values = g.array({B, T, 4}), places = g.array({B, T, 4}, DType::int64);
-    g.plan.top(true, logarithms, values, places);
+    g.plan.top(true, true, logarithms, values, places);
     g.run({masked, sum, logarithms, values, places}, hash);
 }
 
