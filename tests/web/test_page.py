@@ -268,8 +268,13 @@ def test_the_tour_runs_to_the_end(visit):
 
 
 def test_a_link_keeps_the_model_text_layer_unit_and_step(visit):
-    page = visit(link(model="shakespeare", text="To be\nor not", layer="1.l1", unit=17, step=4))
-    page.wait_for_function("location.hash.includes('unit=17')")
+    page = visit(link(model="shakespeare", text="To be"))
+    page.fill("#text", "To be\nor not")
+    page.select_option("#layer-choice", "1.l1")
+    for name, value in {"unit": "17", "step": "4"}.items():
+        page.fill(f"#{name}-number", value)
+        page.press(f"#{name}-number", "Enter")
+    page.wait_for_function("location.hash.includes('unit=17&step=4')")
     again = visit(page.evaluate("location.hash"))
     assert again.input_value("#text") == "To be\nor not"
     assert again.text_content("#unit-name").startswith("Unit 17 at step 4")
