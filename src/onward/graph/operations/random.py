@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # importing np.random is slow
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,42 +29,23 @@ def _like_signature(x: Known, *, dtype: Any = None, **attributes: Any) -> Signat
     return Signature(x.shape, x.dtype if dtype is None else dtype)
 
 
-@operation("RandomNormal", signature=_shape_signature, is_pure=False)
-def random_normal(
-    *,
-    shape: Sequence[int],
-    dtype: Any = FLOAT32,
-    mean: float = 0.0,
-    scale: float = 1.0,
-    seed: float | None = None,
-) -> Any:
-    return _generator(seed).normal(mean, scale, shape).astype(dtype)
+def _define(name: str, draw: Callable[..., Any], **defaults: float) -> None:
+    """Define the operations that draw from a distribution: as many numbers as a shape or an array has."""
+
+    @operation(name, signature=_shape_signature, attributes=tuple(defaults), is_pure=False)
+    def of_shape(
+        *, shape: Sequence[int], dtype: Any = FLOAT32, seed: float | None = None, **parameters: float
+    ) -> Any:
+        return draw(_generator(seed), *(defaults | parameters).values(), shape).astype(dtype)
+
+    @operation(f"{name}Like", signature=_like_signature, attributes=tuple(defaults), is_pure=False)
+    def like(x: AnyArray, *, dtype: Any = None, seed: float | None = None, **parameters: float) -> Any:
+        drawn = draw(_generator(seed), *(defaults | parameters).values(), x.shape)
+        return drawn.astype(x.dtype if dtype is None else dtype)
 
 
-@operation("RandomNormalLike", signature=_like_signature, is_pure=False)
-def random_normal_like(
-    x: AnyArray, *, dtype: Any = None, mean: float = 0.0, scale: float = 1.0, seed: float | None = None
-) -> Any:
-    return _generator(seed).normal(mean, scale, x.shape).astype(x.dtype if dtype is None else dtype)
-
-
-@operation("RandomUniform", signature=_shape_signature, is_pure=False)
-def random_uniform(
-    *,
-    shape: Sequence[int],
-    dtype: Any = FLOAT32,
-    low: float = 0.0,
-    high: float = 1.0,
-    seed: float | None = None,
-) -> Any:
-    return _generator(seed).uniform(low, high, shape).astype(dtype)
-
-
-@operation("RandomUniformLike", signature=_like_signature, is_pure=False)
-def random_uniform_like(
-    x: AnyArray, *, dtype: Any = None, low: float = 0.0, high: float = 1.0, seed: float | None = None
-) -> Any:
-    return _generator(seed).uniform(low, high, x.shape).astype(x.dtype if dtype is None else dtype)
+_define("RandomNormal", lambda generator, *numbers: generator.normal(*numbers), mean=0.0, scale=1.0)
+_define("RandomUniform", lambda generator, *numbers: generator.uniform(*numbers), low=0.0, high=1.0)
 
 
 @operation("Bernoulli", signature=_like_signature, is_pure=False)

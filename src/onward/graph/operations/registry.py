@@ -16,7 +16,7 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -58,6 +58,7 @@ Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] |
 # The axes of each input along which an operation combines elements; the last entry holds for further inputs.
 Combines = Callable[[Node, Sequence[Known | None]], Sequence[Collection[int]]]
 StreamRule = Callable[[Any, Node], None]
+Rule = TypeVar("Rule", Lowering, Combines, StreamRule)
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
 EVERY_INPUT = None  # as `shape_inputs`: the output shapes depend on the values of all inputs
@@ -212,37 +213,22 @@ def _find(name: str) -> Operation:
     return _defined.get(name) or OPERATIONS[name]
 
 
-def lowering(*names: str) -> Callable[[Lowering], Lowering]:
-    """Register one function as the lowering of several operations."""
+def _registering(attribute: str) -> Callable[..., Callable[[Rule], Rule]]:
+    """Return a decorator that registers one function as an attribute of several operations."""
 
-    def register(function: Lowering) -> Lowering:
-        for name in names:
-            _find(name).lower = function
-        return function
+    def decorator(*names: str) -> Callable[[Rule], Rule]:
+        def register(function: Rule) -> Rule:
+            for name in names:
+                setattr(_find(name), attribute, function)
+            return function
 
-    return register
+        return register
 
-
-def combining(*names: str) -> Callable[[Combines], Combines]:
-    """Register one function as the axes that several operations combine."""
-
-    def register(function: Combines) -> Combines:
-        for name in names:
-            _find(name).combines = function
-        return function
-
-    return register
+    return decorator
 
 
-def over_time(*names: str) -> Callable[[StreamRule], StreamRule]:
-    """Register one function as the rule over time of several operations."""
-
-    def register(function: StreamRule) -> StreamRule:
-        for name in names:
-            _find(name).stream = function
-        return function
-
-    return register
+# as Operation.lowering, Operation.combining and Operation.over_time, for the operations of some names
+lowering, combining, over_time = map(_registering, ("lower", "combines", "stream"))
 
 
 def elementwise(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
