@@ -44,8 +44,8 @@ def takes_arrays(net: Layer, source: str) -> bool:
 def outputs_of(net: Any, arrays: Arrays | list[AnyArray]) -> Arrays:
     """The outputs of a whole model by name, for inputs in order or by name."""
     by_name = isinstance(arrays, dict)
-    outputs: Arrays = net._named_outputs(() if by_name else tuple(arrays), arrays if by_name else {})
-    return outputs
+    outputs = net._results(() if by_name else tuple(arrays), arrays if by_name else {})
+    return dict(zip(net.outputs, outputs, strict=True))
 
 
 def run_arrays(model: str, net: Layer, source: str, out: str | None, keeps_nan: bool) -> Report:

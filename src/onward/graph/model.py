@@ -86,19 +86,15 @@ class Model(Layer):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
         ArgumentError, which names the node, for values that a node does not accept.
         """
-        structure = self._graph.structure
+        results, structure = self._results(args, inputs), self._graph.structure
         if structure is not None:
-            return structure.pack(self._named_outputs(args, inputs))
-        results = self._results(args, inputs)
+            return structure.pack(dict(zip(self.outputs, results, strict=True)))
         return results[0] if len(results) == 1 else results
 
-    def _named_outputs(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> dict[str, Any]:
-        """Run the model and return its outputs by name."""
+    def _results(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+        """Run the model and return its outputs, which are not packed in containers."""
         if self._graph.structure is not None:
             args, inputs = self._graph.structure.flatten(args, inputs)
-        return dict(zip(self.outputs, self._results(args, inputs), strict=True))
-
-    def _results(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         if "lengths" in inputs and "lengths" not in self._inputs:
             return self._with_lengths(args, **inputs)
         results = self._planner.run(args, inputs) if len(args) <= self._in_order else None

@@ -140,9 +140,9 @@ def check_outputs(small: Any, model: Any, check: Any, tolerance: float, precisio
 def _outputs(model: Any, check: Any) -> list[AnyArray]:
     match check:
         case Mapping():
-            results = model._named_outputs((), dict(check))
+            results = model._results((), dict(check))
         case tuple():
-            results = model._named_outputs(check, {})
+            results = model._results(check, {})
         case _:
-            results = model._named_outputs((check,), {})
-    return [y for y in results.values() if isinstance(y, np.ndarray) and y.dtype.kind == "f"]
+            results = model._results((check,), {})
+    return [y for y in results if isinstance(y, np.ndarray) and y.dtype.kind == "f"]
