@@ -100,9 +100,9 @@ def leaves(value: Any) -> list[NDArray[Any]]:
 
 def in_onnxruntime(path: Path, arrays: list[NDArray[Any]]) -> list[NDArray[Any]] | None:
     """Run an ONNX file, which differs from the module where its exporter is wrong; None if it cannot run."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_inputs()]
     with suppress(Exception):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        names = [each.name for each in session.get_inputs()]
         outputs: list[NDArray[Any]] = session.run(None, dict(zip(names, arrays, strict=False)))
         return outputs
     return None
