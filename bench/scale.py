@@ -105,14 +105,18 @@ def main() -> None:
             {name: (seconds(run, small), seconds(run, large)) for name, run in ways.items()}
             for _ in range(rounds)
         ]
-    rates = {}
-    for name in ways:
-        first, second = (min(column) for column in zip(*(timed[name] for timed in times), strict=True))
-        per_sequence = (second - first) / (2 * rows)
-        rates[name] = 1 / per_sequence
-        share = rates[name] / next(iter(rates.values()))
-        once = max(0.0, first - per_sequence * rows)
-        measured.add("rates", way=name, per_second=rates[name], relative=share, once=once)
+    fastest = {
+        name: [min(column) for column in zip(*(timed[name] for timed in times), strict=True)] for name in ways
+    }
+    each = {name: (second - first) / (2 * rows) for name, (first, second) in fastest.items()}
+    loop_time = next(iter(each.values()))
+    for name, time_each in each.items():
+        if min(time_each, loop_time) <= 0:  # other work on the machine took more time than the sequences
+            measured.add("rates", way=name)
+            continue
+        once = max(0.0, fastest[name][0] - time_each * rows)
+        relative = loop_time / time_each
+        measured.add("rates", way=name, per_second=1 / time_each, relative=relative, once=once)
     ray.shutdown()
 
 

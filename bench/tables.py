@@ -278,10 +278,12 @@ def provenance(report: Row) -> str:
         f"{NAMES.get(name, name)} {v}" for name, v in versions.items() if name not in ("onward", "numpy")
     ]
     machine = report["machine"]
+    # a benchmark that ran before on a quiet machine leaves a load of at most 2
+    busy = f" that was busy with other work (load {report['load']})" if report["load"] > 2.5 else ""
     kind = "A trial, not a measurement: run" if report["quick"] else "Measured"
     return (
         f"{kind} on {report['date']} with `{report['command']}` on a {machine['cores']}-core "
-        f"{machine['processor']} ({machine['isa']}); {', '.join(peers).replace('python', 'Python')}."
+        f"{machine['processor']} ({machine['isa']}){busy}; {', '.join(peers).replace('python', 'Python')}."
     )
 
 

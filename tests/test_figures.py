@@ -63,7 +63,7 @@ def test_picture_shows_other_measurements(picture: str) -> None:
 @pytest.mark.parametrize("report", REPORTS)
 def test_report_does_not_say_how_it_was_measured(report: str) -> None:
     measured = REPORTS[report]
-    assert {"command", "quick", "date", "machine", "versions", "tables"} == measured.keys()
+    assert {"command", "quick", "date", "machine", "load", "versions", "tables"} == measured.keys()
     assert {"processor", "cores", "isa"} == measured["machine"].keys()
     assert measured["command"].startswith(f"python bench/{report}.py")
     assert (ROOT / "bench" / f"{report}.py").exists()
