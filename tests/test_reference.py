@@ -3,6 +3,7 @@
 import inspect
 import pydoc
 import re
+import runpy
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from support import ROOT
 
 import onward
 from onward import bundled, errors, textbook, train
+from onward.graph.operations.modules import MODULES
 from onward.recipes import SequenceClassifier, SequenceRegressor
 from onward.recipes.text import Vocabulary
 
@@ -76,3 +78,10 @@ def test_error_without_a_description() -> None:
     for name, value in vars(errors).items():
         if inspect.isclass(value):
             assert value.__doc__, name
+
+
+def test_the_generated_table_of_operators_lists_operations_that_no_module_has_imported_yet() -> None:
+    parts = runpy.run_path(str(ROOT / "tools/site/generated.py"))["PARTS"]
+    rows = parts["operators"]().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == sorted(MODULES)
+    assert "`QGemm`" in parts["onnxruntime operators"]()

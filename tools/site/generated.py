@@ -8,8 +8,10 @@ from click.testing import CliRunner
 import onward
 from onward.cli import COMMANDS, main
 from onward.formats.keras.load import LAYERS as KERAS_LAYERS
+from onward.formats.onnx.opsets import MICROSOFT
 from onward.formats.torch.aten.registry import OPERATORS as ATEN_OPERATORS
 from onward.graph.operations import OPERATIONS
+from onward.graph.operations.modules import MODULES
 from onward.layers.base import Layer
 
 
@@ -38,9 +40,13 @@ def command_line() -> str:
 def onnx_operators() -> str:
     rows = [
         (f"`{name}`", yes(operation.lower or operation.expand), yes(operation.stream))
-        for name, operation in sorted(OPERATIONS.items())
+        for name, operation in ((name, OPERATIONS[name]) for name in sorted(MODULES))
     ]
     return table(["operation", "runs in the core", "streams"], rows)
+
+
+def microsoft_operators() -> str:
+    return ", ".join(f"`{name}`" for name in sorted(MICROSOFT))
 
 
 def aten_operators() -> str:
@@ -66,6 +72,7 @@ def layers() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "command line": command_line,
     "operators": onnx_operators,
+    "onnxruntime operators": microsoft_operators,
     "ATen operators": aten_operators,
     "Keras layers": keras_layers,
     "layers": layers,
