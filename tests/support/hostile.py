@@ -26,6 +26,7 @@ import onward.formats.torch.exported_graph
 import onward.formats.torch.parts
 import onward.formats.torch.state_dict
 import onward.graph.chain
+import onward.graph.over_time.named_carries
 import onward.graph.over_time.whole
 import onward.graph.summary
 from onward.errors import KerasWarning, OnwardError
