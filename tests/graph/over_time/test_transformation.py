@@ -240,8 +240,9 @@ def test_a_stream_needs_reset_after_its_end() -> None:
 
 
 def test_the_time_axis_must_be_given_without_a_recurrent_layer() -> None:
-    with pytest.raises(errors.ArgumentError, match="pass time_axis="):
-        over_steps(("Exp", [], {})).stream()
+    for nodes in ([("Exp", [], {})], [TO_CHANNELS, ("Conv", [FILTERS], {"pads": [2, 0]})]):
+        with pytest.raises(errors.ArgumentError, match="pass time_axis="):
+            over_steps(*nodes).stream()
 
 
 def test_x_of_a_wrong_shape_changes_nothing() -> None:

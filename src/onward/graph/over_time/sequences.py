@@ -103,13 +103,16 @@ def find_layout(graph: Graph, x: Input, time_axis: int | None) -> Layout:
     if time_axis is not None and not -rank <= time_axis < rank:
         raise ArgumentError(f"time_axis={time_axis}; expected {-rank} to {rank - 1}")
     problem: OnwardError | None = None
+    runs = False
     for layout in islice(_layouts(graph, x, time_axis), MAX_GUESSES):
         try:
             if _has_steps(graph, x, layout, time_axis is not None):
                 return layout
+            runs = True
         except OnwardError as error:
             problem = problem or error
-    if problem is not None:
+    has_steps = any(node.operation in RECURRENT for node in graph.nodes)
+    if problem is not None and (has_steps or not runs):
         raise ArgumentError(f"cannot stream: {problem}") from problem
     raise ArgumentError("no recurrent layer tells which axis of the input is time: pass time_axis=")
 
