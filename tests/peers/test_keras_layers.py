@@ -82,6 +82,7 @@ SIMPLE = {
     "conv1d_transpose_more": L.Conv1DTranspose(4, 3, strides=2, output_padding=1),
     "conv1d_transpose_same_more": L.Conv1DTranspose(4, 5, strides=3, padding="same", output_padding=1),
     "einsum_dense": L.EinsumDense("abc,cd->abd", (None, 4), bias_axes="d", activation="tanh"),
+    "einsum_dense_ellipsis": L.EinsumDense("...x,xy->...y", 4),
     "time_distributed": L.TimeDistributed(L.Dense(3, activation="tanh")),
 }
 
@@ -91,9 +92,10 @@ def test_simple_layers_give_the_outputs_of_keras(name: str, tmp_path: Path) -> N
     agree(through(SIMPLE[name]), tmp_path)
 
 
-@pytest.mark.parametrize("axis", [-1, 1, (2,)], ids=str)
-def test_normalization_uses_its_adapted_statistics(axis: Any, tmp_path: Path) -> None:
-    layer = L.Normalization(axis=axis)
+@pytest.mark.parametrize("invert", [False, True], ids=["", "inverse"])
+@pytest.mark.parametrize("axis", [-1, 1, (2,), (2, 1), None], ids=str)
+def test_normalization_uses_its_adapted_statistics(axis: Any, invert: bool, tmp_path: Path) -> None:
+    layer = L.Normalization(axis=axis, invert=invert)
     layer.adapt(RNG.normal(1e3, 2, size=(9, T, F)).astype(np.float32))
     model = through(layer, L.Dense(2))
     x = RNG.normal(1e3, 2, size=(4, T, F)).astype(np.float32)
@@ -104,11 +106,12 @@ def test_normalization_uses_its_adapted_statistics(axis: Any, tmp_path: Path) ->
         )
 
 
-@pytest.mark.parametrize("layer", [L.Normalization(mean=1.0, variance=2.0), L.Normalization(axis=None)])
-def test_unsupported_normalization_is_refused(layer: Any, tmp_path: Path) -> None:
-    through(layer).save(tmp_path / "m.keras")
-    with pytest.raises(onward.errors.FileError, match=r"\(Normalization\) has .* does not support"):
-        onward.load(tmp_path / "m.keras")
+@pytest.mark.parametrize(
+    "given", [(1.0, 2.0), ([1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 1.0, 4.0, 3.0, 0.0])], ids=["numbers", "lists"]
+)
+def test_normalization_uses_given_statistics(given: Any, tmp_path: Path) -> None:
+    mean, variance = given
+    agree(through(L.Normalization(mean=mean, variance=variance)), tmp_path)
 
 
 IMAGES = {
@@ -129,6 +132,9 @@ IMAGES = {
     "average_pooling": L.AveragePooling2D(2, padding="same"),
     "conv2d_transpose": L.Conv2DTranspose(4, (3, 2), strides=(2, 1), padding="same"),
     "conv2d_transpose_channels_first": L.Conv2DTranspose(4, 3, strides=2, data_format="channels_first"),
+    "up_sampling_linear": L.UpSampling2D((2, 3), interpolation="bilinear"),
+    "resizing": L.Resizing(8, 3),
+    "augmentation": L.RandomRotation(0.2),
     "global_max": L.GlobalMaxPooling2D(),
     "global_average": L.GlobalAveragePooling2D(keepdims=True),
     "global_average_channels_first": L.GlobalAveragePooling2D(data_format="channels_first"),
@@ -138,6 +144,24 @@ IMAGES = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_image_layers_give_the_outputs_of_keras(name: str, tmp_path: Path) -> None:
     agree(through(IMAGES[name], shape=(5, 7, 3)), tmp_path)
+
+
+VOLUMES = {
+    "conv3d": L.Conv3D(4, (3, 2, 1), strides=(2, 1, 1), padding="same", activation="tanh"),
+    "conv3d_transpose": L.Conv3DTranspose(2, 2, strides=2, padding="same"),
+    "max_pooling": L.MaxPooling3D((2, 1, 2)),
+    "average_pooling": L.AveragePooling3D(2, padding="same"),
+    "zero_padding": L.ZeroPadding3D(((1, 2), (0, 3), (1, 1))),
+    "cropping": L.Cropping3D(((1, 0), (0, 1), (1, 1))),
+    "up_sampling": L.UpSampling3D((1, 2, 3)),
+    "global_max": L.GlobalMaxPooling3D(),
+    "global_average": L.GlobalAveragePooling3D(keepdims=True),
+}
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_volume_layers_give_the_outputs_of_keras(name: str, tmp_path: Path) -> None:
+    agree(through(VOLUMES[name], shape=(4, 3, 5, 2)), tmp_path)
 
 
 @pytest.mark.parametrize("layer", [L.GlobalAveragePooling1D, L.GlobalMaxPooling1D])

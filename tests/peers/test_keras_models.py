@@ -164,6 +164,17 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "spread": lambda x: [ops.std(x, axis=1), ops.var(x, axis=[1, 2], keepdims=True), ops.std(x, axis=-1)],
     "norms": lambda x: [ops.norm(x, axis=-1), ops.norm(x, ord=1, axis=1), ops.norm(x, axis=[1, 2])],
     "sums": lambda x: [ops.cumsum(x, axis=1), ops.logsumexp(x, axis=-1), ops.logsumexp(x, 1, keepdims=True)],
+    "unary": lambda x: [ops.log1p(x * x), ops.expm1(x), ops.tan(x), ops.arctan(x), ops.sinh(x), ops.erf(x)],
+    "logical": lambda x: [ops.logical_xor(x > 0, x), ops.logical_not(x), ops.isnan(x), ops.not_equal(x, 0)],
+    "largest": lambda x: [ops.argmax(x, axis=1), ops.argmin(x, axis=-1, keepdims=True)],
+    "taken": lambda x: [
+        ops.take(x, [0, 2], axis=1),
+        ops.take(x, 3, axis=2),
+        ops.roll(x, 2, axis=1),
+    ],
+    "encoded": lambda x: ops.one_hot(ops.argmax(x, axis=-1), F),
+    "einsum": lambda x: [ops.einsum("btf,bsf->bts", x, x), ops.einsum("...f,...f->...", x, x)],
+    "units": lambda x: [ops.normalize(x, axis=-1), ops.normalize(x, axis=1)],
     "rounded": lambda x: [ops.floor(x), ops.ceil(x), ops.sign(x), ops.rsqrt(x * x + 1), ops.prod(x, axis=-1)],
     "of_masked": lambda x: L.LSTM(2)(2 * L.Masking()(x)[:, 1:]),
 }

@@ -13,6 +13,8 @@ class RandomModel:
     def __init__(self, keras: Any, rng: np.random.Generator) -> None:
         self.keras, self.L, self.rng = keras, keras.layers, rng
         self.is_3 = keras.__version__.startswith("3")
+        # has no effect in inference, but TensorFlow traces layers without it for a GPU, which takes seconds
+        self.options = {} if self.is_3 else {"recurrent_dropout": 0.1}
 
     def build(self) -> Any:
         """Return a model of one or two inputs, whose outputs depend on the values and on the masks."""
@@ -22,7 +24,7 @@ class RandomModel:
             values.append(self._start(inputs[-1]))
         for _ in range(self.rng.integers(2, 7)):
             values.append(self._combined(values) if self.rng.random() < 0.35 else self._next(values[-1]))
-        outputs = [self.L.LSTM(2)(values[-1])]  # reads the mask
+        outputs = [self.L.LSTM(2, **self.options)(values[-1])]  # reads the mask
         outputs.append(self.L.GlobalMaxPooling1D()(values[-1]))  # reads masked steps
         if self.rng.random() < 0.5:
             outputs.append(self._end(self._pick(values)))
@@ -62,9 +64,10 @@ class RandomModel:
 
     def _cell(self, units: int) -> Any:
         L, options = self.L, {"return_sequences": True, "zero_output_for_mask": self._flag()}
+        own = self.options
         kinds = [
-            lambda **k: L.LSTM(units, use_bias=self._flag(0.7), **k),
-            lambda **k: L.GRU(units, reset_after=self._flag(0.5), **k),
+            lambda **k: L.LSTM(units, use_bias=self._flag(0.7), **own, **k),
+            lambda **k: L.GRU(units, reset_after=self._flag(0.5), **own, **k),
             lambda **k: L.SimpleRNN(units, activation=self._pick(["tanh", "relu"]), **k),
             lambda **k: L.RNN([L.LSTMCell(units), L.GRUCell(units)], **k),
         ]
@@ -130,8 +133,8 @@ class RandomModel:
         L = self.L
         kinds = [
             lambda: L.GlobalAveragePooling1D()(x),
-            lambda: self._pick([L.LSTM, L.GRU])(2, go_backwards=True)(x),
-            lambda: L.Bidirectional(L.GRU(2))(x),
+            lambda: self._pick([L.LSTM, L.GRU])(2, go_backwards=True, **self.options)(x),
+            lambda: L.Bidirectional(L.GRU(2, **self.options))(x),
             lambda: 2 * x[:, -1] - 1,
             lambda: L.Dense(2)(L.Concatenate(axis=1)([x, x])),
             lambda: L.Dot(axes=2)([x, x]),

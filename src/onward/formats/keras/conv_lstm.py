@@ -16,7 +16,7 @@ from .writer import Value
 MAX = np.iinfo(np.int64).max
 
 
-@layer("ConvLSTM1D", "ConvLSTM2D", masks="own", arguments=("initial_state", "mask"))
+@layer("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", masks="own", arguments=("initial_state", "mask"))
 def conv_lstm(
     k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
 ) -> list[Value]:

@@ -19,7 +19,7 @@ PADDINGS = ("valid", "same", "causal")
 
 def _axes(k: Layer) -> int:
     """Return the number of spatial axes, from the name of the class."""
-    return int(k.config.get("rank") or next(c for c in k.kind_name if c.isdigit()))
+    return int(k.config.get("rank") or next((c for c in k.kind_name if c.isdigit()), 2))
 
 
 def spatial(k: Layer, x: Value, function: Callable[[Value], Value]) -> Value:
@@ -55,7 +55,7 @@ def _add_convolution(k: Layer, x: Value, kernel: Value, bias: Value | None, **op
     return spatial(k, k.floats(x), lambda last: k.add("Conv", last, kernel, bias, **options))
 
 
-@layer("Conv1D", "Conv2D")
+@layer("Conv1D", "Conv2D", "Conv3D")
 def convolution(k: Layer, x: Value) -> Value:
     """A convolution with a kernel (*sizes, inputs, filters)."""
     bias, groups, filters = k.option("use_bias", True), k.option("groups", 1), k.option("filters")
@@ -84,13 +84,17 @@ def _kernels(k: Layer, count: int, size: Sequence[int]) -> list[Tensor]:
     return [k.memory["of Keras 1"], *found[1:]]
 
 
+def _check_no_groups(k: Layer) -> None:
+    if k.option("groups", 1) != 1:
+        raise k.error("has groups, which Onward does not support")
+
+
 @layer("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
 def depthwise(k: Layer, x: Value) -> Value:
     """A convolution of each channel on its own; in a SeparableConv, all channels are then combined."""
     separable = k.kind_name.startswith("Separable")
     bias, filters = k.option("use_bias", True), k.option("filters", None)
-    if k.option("groups", 1) != 1:
-        raise k.error("has groups, which Onward does not support")
+    _check_no_groups(k)
     kernel, *rest = k.arrays(1 + separable + bias)
     size, multiplier = numbers(k.option("kernel_size"), _axes(k)), k.option("depth_multiplier", 1)
     if kernel.shape != (*size, kernel.shape[-2], multiplier):
@@ -113,11 +117,12 @@ def depthwise(k: Layer, x: Value) -> Value:
     return activation(k, spatial(k, k.floats(x), combined))
 
 
-@layer("Conv1DTranspose", "Conv2DTranspose")
+@layer("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 def transposed_convolution(k: Layer, x: Value) -> Value:
     """A transposed convolution with a kernel (*sizes, filters, inputs)."""
     bias, filters, padding = k.option("use_bias", True), k.option("filters"), k.option("padding", "valid")
     n = _axes(k)
+    _check_no_groups(k)
     size, steps = numbers(k.option("kernel_size"), n), numbers(k.option("strides", 1), n)
     dilations, extra = numbers(k.option("dilation_rate", 1), n), k.option("output_padding", None)
     kernel, *rest = k.arrays(1 + bias)
@@ -146,7 +151,7 @@ def _cropped(size: int, step: int, dilation: int, extra: int | None, padding: st
 
 
 def _pooling(kind: str, operation: str) -> None:
-    @layer(f"{kind}Pooling1D", f"{kind}Pooling2D")
+    @layer(*(f"{kind}Pooling{n}D" for n in (1, 2, 3)))
     def pooling(k: Layer, x: Value) -> Value:
         """The largest element or the average of each window; padding does not count."""
         size = numbers(k.option("pool_size", 2), _axes(k))
@@ -159,7 +164,7 @@ _pooling("Average", "AveragePool")
 
 
 def _global_pooling(kind: str, operation: str) -> None:
-    @layer(f"Global{kind}Pooling1D", f"Global{kind}Pooling2D", arguments=("mask",))
+    @layer(*(f"Global{kind}Pooling{n}D" for n in (1, 2, 3)), arguments=("mask",))
     def global_pooling(k: Layer, x: Value) -> Value:
         """The largest element or the average of each channel; an average over time omits masked steps."""
         keepdims, mask, x = k.option("keepdims", False), x.mask, k.floats(x)
@@ -181,7 +186,7 @@ _global_pooling("Average", "ReduceMean")
 
 
 def _padding(kind: str, key: str, sign: int) -> None:
-    @layer(f"{kind}1D", f"{kind}2D")
+    @layer(*(f"{kind}{n}D" for n in (1, 2, 3)))
     def padding(k: Layer, x: Value) -> Value:
         """Zeros around each axis, or elements removed from its ends."""
         value, n = k.option(key), _axes(k)
@@ -196,12 +201,34 @@ _padding("ZeroPadding", "padding", 1)
 _padding("Cropping", "cropping", -1)
 
 
-@layer("UpSampling1D", "UpSampling2D")
+@layer("Resizing")
+def resizing(k: Layer, x: Value) -> Value:
+    """Images (B, H, W, C) of another size, interpolated linearly."""
+    sizes = np.array([k.option("height"), k.option("width")], np.int64)
+    for key in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
+        if k.option(key, False):
+            raise k.error(f"has {key}=True, which Onward does not support")
+    for key in ("fill_mode", "fill_value"):  # act in padding
+        k.option(key, None)
+    return _interpolated(k, x, None, sizes)
+
+
+def _interpolated(k: Layer, x: Value, *sizes: Any) -> Value:
+    if (given := k.option("interpolation", "bilinear")) != "bilinear":
+        raise k.error(f"has interpolation={given!r}, which Onward does not support")
+    k.rank(x, 4)
+    return spatial(
+        k, k.floats(x), lambda last: k.add("Resize", last, None, *sizes, axes=[2, 3], mode="linear")
+    )
+
+
+@layer("UpSampling1D", "UpSampling2D", "UpSampling3D")
 def up_sampling(k: Layer, x: Value) -> Value:
-    """Each element repeated along each axis."""
-    if k.option("interpolation", "nearest") != "nearest":
-        raise k.error("does not interpolate to the nearest element, as Onward expects")
+    """Each element repeated along each axis, or interpolated linearly."""
     size = numbers(k.option("size", 2), _axes(k))
+    if k.config.get("interpolation", "nearest") != "nearest":
+        return _interpolated(k, x, np.array(size, np.float32))
+    k.option("interpolation", None)
 
     def repeated(last: Value) -> Value:
         for axis, times in enumerate(size, 2):

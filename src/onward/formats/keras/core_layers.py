@@ -1,5 +1,6 @@
 """Keras' layers that act on each place or only move elements: Dense, Embedding, Masking, Reshape, ..."""
 
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,12 @@ from ...errors import FileError, ShapeError
 from .activations import activation
 from .layer import Layer, layer
 from .writer import BOOL, Value
+
+DROPOUTS = (
+    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise",
+    "AlphaDropout",
+)  # fmt: skip
+AUGMENTATIONS = "Brightness Contrast Flip Height Rotation Translation Width Zoom"
 
 
 @layer("Dense", masks="kept")
@@ -24,16 +31,30 @@ def dense(k: Layer, x: Value) -> Value:
 @layer("EinsumDense", masks="dropped")
 def einsum_dense(k: Layer, x: Value) -> Value:
     """y = activation(einsum(equation, x, W) + b)"""
-    equation, bias = str(k.option("equation")).replace(" ", ""), k.option("bias_axes", None)
+    equation, bias = str(k.option("equation")), k.option("bias_axes", None)
     k.option("output_shape", None)
     kernel, *rest = k.arrays(1 + (bias is not None))
-    if "..." in equation:
-        raise k.error(f"has equation={equation!r}; Onward does not support an ellipsis in it")
-    output = equation.partition("->")[2]
-    y = k.add("Einsum", k.floats(x), k.weight("kernel", lambda: kernel), equation=equation, rank=len(output))
+    y = einsum_of(k, equation, k.floats(x), k.weight("kernel", lambda: kernel))
     if rest:
         y = k.add("Add", y, k.weight("bias", lambda: rest[0]))
     return activation(k, y)
+
+
+def einsum_of(k: Layer, equation: str, *inputs: Value) -> Value:
+    """Sums of products along the axes with the same letter; an ellipsis stands for as many as there are."""
+    terms, arrow, output = equation.replace(" ", "").partition("->")
+    if not arrow:
+        raise k.error(f"has the equation {equation!r}; expected one with ->")
+    if "..." in terms:
+        free = [letter for letter in ascii_letters if letter not in equation]
+        counts = [k.rank(x) - len(each) + 3 for x, each in zip(inputs, terms.split(","), strict=True)]
+        most = max(n for n, each in zip(counts, terms.split(","), strict=True) if "..." in each)
+        names = "".join(free[:most])
+        named = [
+            each.replace("...", names[most - n :]) for n, each in zip(counts, terms.split(","), strict=True)
+        ]
+        terms, output = ",".join(named), output.replace("...", names)
+    return k.add("Einsum", *inputs, equation=f"{terms}->{output}", rank=len(output))
 
 
 @layer("Embedding", masks="own")
@@ -69,17 +90,15 @@ def masking(k: Layer, x: Value) -> Value:
 
 
 def _identity(k: Layer, x: Value) -> Value:
-    """What acts in training only: Dropout and its kin, noise, regularization."""
-    for key in ("dtype", "l1", "l2", "data_format"):
+    """A layer that acts in training only, whatever its options: dropout, noise, augmentation."""
+    for key in k.config:
         k.option(key, None)
     return x
 
 
-layer(
-    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise",
-    "AlphaDropout", "ActivityRegularization", masks="kept",
-)(_identity)  # fmt: skip
+layer(*DROPOUTS, "ActivityRegularization", masks="kept")(_identity)
 layer("Identity", masks="kept in 3")(_identity)
+layer(*(f"Random{name}" for name in AUGMENTATIONS.split()))(_identity)
 
 
 @layer("Rescaling", masks="kept in 3")

@@ -32,8 +32,8 @@ HARMLESS = {
 HARMLESS_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 UNLESS_SET = {
     "lora_rank", "lora_alpha", "quantization_mode", "custom_objects", "gptq_unpacked_column_size",
-    "num_constants",
-}  # fmt: skip  # change nothing where they are None
+    "num_constants", "time_major",
+}  # fmt: skip  # change nothing where they are None or False
 COMPUTE_DTYPES = {
     "float32": FLOAT32, "float64": FLOAT64, "float16": FLOAT32, "bfloat16": FLOAT32,
     "mixed_float16": FLOAT32, "mixed_bfloat16": FLOAT32,
@@ -132,9 +132,12 @@ class Layer(Writer):
             return self.kind, Kind(_python, (), "dropped")
         of_keras = self.module is None or str(self.module).split(".")[0] in PACKAGES
         if self.full_kind not in LAYERS or not of_keras or _in_operations(self.module):
+            is_code = self.kind == "Lambda"
             raise FileError(
-                f"layer {self.name} is a {self.full_kind}, which Onward does not know: pass a function of "
-                f"arrays or the layer class that it extends, custom_objects={{{self.full_kind!r}: ...}}"
+                f"layer {self.name} is a {self.full_kind}, "
+                + ("whose code Onward does not run" if is_code else "which Onward does not know")
+                + f": pass a function of arrays{'' if is_code else ' or the layer class that it extends'}, "
+                f"custom_objects={{{self.name if is_code else self.full_kind!r}: ...}}"
             )
         return self.full_kind, LAYERS[self.full_kind]
 

@@ -19,6 +19,7 @@ from . import (  # noqa: F401 - each module registers its layers
     hdf5,
     match_weights,
     merging,
+    movement,
     normalization,
     operations,
     recurrent,

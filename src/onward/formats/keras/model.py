@@ -180,7 +180,10 @@ def _declared(entry: Any) -> Declared:
     if dtype in INTEGERS:
         return Declared(str(dtype), _shape(config))
     if dtype not in COMPUTE_DTYPES:
-        raise FileError(f"input {name_of(entry)} has dtype {dtype!r}, which Onward does not support")
+        raise FileError(
+            f"input {name_of(entry)} has dtype {dtype!r}; Onward takes numbers: save the part of the model "
+            "that follows the preprocessing of text"
+        )
     return Declared(str(COMPUTE_DTYPES[dtype]), _shape(config))
 
 

@@ -32,37 +32,41 @@ def _scale_and_center(k: Layer, extra: int = 0) -> tuple[list[Any], list[Any]]:
 @layer("BatchNormalization", masks="kept")
 def batch_normalization(k: Layer, x: Value) -> Value:
     """(x - mean) / sqrt(variance + epsilon) gamma + beta, with one of each for each index of an axis."""
-    axis = k.option("axis", -1)
-    affine, (mean, variance) = _scale_and_center(k, 2)
-    return _batch(k, x, axis, [*affine, mean, variance], k.option("epsilon", 1e-3))
-
-
-def _batch(k: Layer, x: Value, axis: Any, arrays: list[Any], epsilon: float) -> Value:
-    size = arrays[-1].size
-    gamma, beta, mean, variance = arrays
+    (place,) = _listed(k.option("axis", -1))
+    (gamma, beta), (mean, variance) = _scale_and_center(k, 2)
     weights = [
-        k.weight("gamma", lambda: np.ones(size) if gamma is None else gamma.reshape(-1)),
-        k.weight("beta", lambda: np.zeros(size) if beta is None else beta.reshape(-1)),
+        k.weight("gamma", lambda: np.ones(mean.size) if gamma is None else gamma.reshape(-1)),
+        k.weight("beta", lambda: np.zeros(mean.size) if beta is None else beta.reshape(-1)),
         k.weight("moving_mean", lambda: mean.reshape(-1)),
         k.weight("moving_variance", lambda: variance.reshape(-1)),
     ]
-    (place,) = axis if isinstance(axis, list) else [axis]
-    x = k.floats(x)
+    x, epsilon = k.floats(x), k.option("epsilon", 1e-3)
     return _moved(k, x, [place], [1], lambda y: k.add("BatchNormalization", y, *weights, epsilon=epsilon))
+
+
+def _listed(axis: Any) -> list[int]:
+    return axis if isinstance(axis, list) else [] if axis is None else [axis]
 
 
 @layer("Normalization", masks="kept in 3")
 def normalization(k: Layer, x: Value) -> Value:
-    """(x - mean) / deviation, of statistics that were measured."""
-    axis = k.option("axis", -1)
-    axes = axis if isinstance(axis, list) else [axis]
-    if len(axes) != 1 or axes[0] is None or k.option("invert", False):
-        raise k.error(f"has axis={axis} or is inverted, which Onward does not support")
-    if k.option("mean", None) is not None or k.option("variance", None) is not None:
-        raise k.error("has a mean and a variance written in it, which Onward does not support")
-    mean, variance, _ = k.arrays(3)
+    """(x - mean) / deviation, of statistics that were measured or given, or the inverse."""
+    axes = sorted(axis % k.rank(x) for axis in _listed(k.option("axis", -1)))
+    given = [k.option(key, None) for key in ("mean", "variance")]
+    mean, variance = k.arrays(3)[:2] if given[0] is None else map(np.asarray, given)
+    if mean.ndim not in (0, len(axes)) or mean.shape != variance.shape:
+        raise k.error(f"has statistics of shapes {mean.shape} and {variance.shape} for the axes {axes}")
+
+    def broadcast(array: Any) -> Any:
+        sizes = dict(zip(axes, array.shape, strict=False))
+        return array.reshape([sizes.get(axis, 1) for axis in range(k.rank(x))])
+
+    center = k.weight("mean", lambda: broadcast(mean))
     # Keras' deviation is at least 1e-7
-    return _batch(k, x, axis, [None, None, mean, np.maximum(variance, 1e-14)], 0.0)
+    deviation = k.weight("deviation", lambda: broadcast(np.maximum(np.sqrt(variance), 1e-7)))
+    if k.option("invert", False):
+        return k.add("Add", k.add("Mul", k.floats(x), deviation), center)
+    return k.add("Div", k.add("Sub", k.floats(x), center), deviation)
 
 
 @layer("GroupNormalization", masks="kept")
@@ -89,7 +93,7 @@ def _affine(k: Layer, shaped: Callable[[Any], Any]) -> tuple[list[Value], int]:
 def layer_normalization(k: Layer, x: Value) -> Value:
     """(x - mean) / sqrt(variance + epsilon) gamma + beta over some axes."""
     axis, epsilon = k.option("axis", -1), k.option("epsilon", 1e-3)
-    axes = axis if isinstance(axis, list) else [axis]
+    axes = _listed(axis)
     if len({each < 0 for each in axes}) > 1:
         raise k.error(f"has axis={axes}, counted from both ends, whose order Onward does not know")
     rms = k.option("rms_scaling", False)
@@ -111,8 +115,7 @@ def layer_normalization(k: Layer, x: Value) -> Value:
 @layer("RMSNormalization")
 def rms_normalization(k: Layer, x: Value) -> Value:
     """x / sqrt(mean of x^2 + epsilon) scale over some axes."""
-    axis, epsilon = k.option("axis", -1), k.option("epsilon", 1e-6)
-    axes = sorted(axis) if isinstance(axis, list) else [axis]
+    axes, epsilon = sorted(_listed(k.option("axis", -1))), k.option("epsilon", 1e-6)
     scale = k.weight("scale", lambda: k.arrays(1)[0])
     last = list(range(-len(axes), 0))
     options: dict[str, Any] = {"epsilon": epsilon, "axis": -len(axes)}
@@ -122,12 +125,11 @@ def rms_normalization(k: Layer, x: Value) -> Value:
 
 @layer("UnitNormalization", masks="kept")
 def unit_normalization(k: Layer, x: Value) -> Value:
-    """x by its length over some axes, which is at least 1e-6."""
-    axis = k.option("axis", -1)
-    return unit(k, k.floats(x), axis if isinstance(axis, list) else [axis])
+    """x by its length over some axes."""
+    return unit(k, k.floats(x), _listed(k.option("axis", -1)))
 
 
-def unit(k: Layer, x: Value, axes: list[int]) -> Value:
-    """x by its length over some axes, which is at least 1e-6."""
+def unit(k: Layer, x: Value, axes: list[int], least: float = 1e-12) -> Value:
+    """x by its length over some axes, whose square is at least a number."""
     squares = k.reduced("ReduceSum", k.add("Mul", x, x), axes, keepdims=True)
-    return k.add("Div", x, k.add("Sqrt", k.add("Max", squares, 1e-12)))
+    return k.add("Div", x, k.add("Sqrt", k.add("Max", squares, least)))

@@ -11,6 +11,7 @@ from ...layers import rnn
 from ...layers.base import NO_WEIGHTS
 from ...layers.recurrent import Recurrent
 from .activations import activation_name
+from .core_layers import DROPOUTS
 from .layer import CELLS_ONLY, Layer, layer
 from .stored_weights import GATES, cell_weights, joined
 from .writer import BOOL, Value
@@ -19,8 +20,7 @@ ARGUMENTS = ("initial_state", "mask")
 KINDS = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU")
 # Layers that act on each place or on the features alone: TimeDistributed need not reshape for them.
 POINTWISE = {
-    "Dense", "Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Rescaling", "Dropout",
-    "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout", "Identity",
+    "Dense", "Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Rescaling", "Identity", *DROPOUTS,
 }  # fmt: skip
 
 
