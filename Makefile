@@ -47,9 +47,10 @@ test-aarch64 test-windows test-wasm: test-%: | $(BIN)/python
 sanitize: | $(BIN)/python
 	$(BIN)/python tools/sanitize.py
 
-## Build Onward for JavaScript, src/onward/tracing/page/onward.wasm, with Emscripten
+PROGRAMS := onward.wasm onward-graph.wasm
+## Build Onward for JavaScript, src/onward/tracing/page/*.wasm, with Emscripten
 web: build/web/onward.wasm
-	cp build/web/onward.wasm src/onward/tracing/page/onward.wasm
+	cp $(PROGRAMS:%=build/web/%) src/onward/tracing/page
 
 build/web/onward.wasm: $(wildcard web/* cpp/* cpp/*/* cpp/*/*/*) | $(BIN)/python
 	$(BIN)/pip install --quiet cmake
@@ -58,7 +59,8 @@ build/web/onward.wasm: $(wildcard web/* cpp/* cpp/*/* cpp/*/*/*) | $(BIN)/python
 
 ## Test Onward for JavaScript in Node, and the page of `onward explore` in Chromium
 test-web: $(VENV)/.installed-web build/web/onward.wasm test-wasm
-	cmp build/web/onward.wasm src/onward/tracing/page/onward.wasm || { echo "onward.wasm is not up to date: run make web"; exit 1; }
+	for program in $(PROGRAMS); do cmp build/web/$$program src/onward/tracing/page/$$program || \
+		{ echo "$$program is not up to date: run make web"; exit 1; }; done
 	$(BIN)/pytest tests/web
 
 SECONDS := 5

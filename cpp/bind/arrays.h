@@ -66,14 +66,6 @@ onward::Rows<Real> rows_of(const Array& array, const char* name, std::initialize
     return {data, Size(array.stride(0)), Size(array.stride(1))};
 }
 
-// The value with this name.
-template <class Value, size_t count>
-Value lookup(const std::pair<const char*, Value> (&values)[count], const std::string& name) {
-    for (const auto& [known, value] : values)
-        if (name == known) return value;
-    throw nb::value_error(("the core has no '" + name + "'").c_str());
-}
-
 // An object of the core, in the precision of its weights.
 template <template <class> class Object>
 using EitherPrecision = std::variant<Object<float>, Object<double>>;

@@ -10,7 +10,7 @@ namespace {
 
 template <class Real>
 onward::Backward<Real> make_backward(const std::string& cell_name, const std::vector<WeightsIn>& arrays) {
-    const Cell cell = lookup(cells, cell_name);
+    const Cell cell = onward::lookup(onward::cells, cell_name);
     const std::vector<onward::Weights<Real>> weights = weights_of<Real>(cell, arrays, Size(arrays.size()));
     for (const onward::Weights<Real>& w : weights)
         for (const onward::Matrix<Real>& matrix : {w.W, w.R, w.W_hr})

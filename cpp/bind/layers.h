@@ -10,7 +10,7 @@ namespace python {
 template <class Real>
 onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<WeightsIn>& arrays, Size D,
                                const std::vector<OptionsIn>& options_in) {
-    const Cell cell = lookup(cells, cell_name);
+    const Cell cell = onward::lookup(onward::cells, cell_name);
     const std::vector<onward::Options<Real>> options = options_of<Real>(options_in);
     if (!options.empty() && options.size() != size_t(D))
         throw nb::value_error("options must be empty or have one entry per direction");

@@ -12,31 +12,9 @@ using onward::View;
 
 using ViewIn = std::tuple<Size, Size, std::vector<Size>, std::vector<Size>, std::string>;
 
-constexpr std::pair<const char*, onward::Unary> unaries[] = {
-    {"absolute", onward::Unary::absolute}, {"ceil", onward::Unary::ceil}, {"cosine", onward::Unary::cosine},
-    {"error_function", onward::Unary::error_function}, {"floor", onward::Unary::floor}, {"log", onward::Unary::log},
-    {"negative", onward::Unary::negative}, {"reciprocal", onward::Unary::reciprocal},
-    {"round", onward::Unary::round}, {"sign", onward::Unary::sign}, {"sine", onward::Unary::sine},
-    {"sqrt", onward::Unary::sqrt},
-};
-constexpr std::pair<const char*, onward::Binary> binaries[] = {
-    {"add", onward::Binary::add}, {"subtract", onward::Binary::subtract}, {"multiply", onward::Binary::multiply},
-    {"divide", onward::Binary::divide}, {"maximum", onward::Binary::maximum}, {"minimum", onward::Binary::minimum},
-};
-constexpr std::pair<const char*, onward::Comparison> comparisons[] = {
-    {"equal", onward::Comparison::equal}, {"not_equal", onward::Comparison::not_equal},
-    {"less", onward::Comparison::less}, {"less_or_equal", onward::Comparison::less_or_equal},
-};
-constexpr std::pair<const char*, onward::Window> windows[] = {
-    {"maximum", onward::Window::maximum}, {"sum", onward::Window::sum}, {"weighted_sum", onward::Window::weighted_sum},
-};
-constexpr std::pair<const char*, onward::Reduction> reductions[] = {
-    {"sum", onward::Reduction::sum}, {"maximum", onward::Reduction::maximum},
-};
-
 View view_of(const ViewIn& view) {
     const auto& [space, offset, shape, strides, dtype] = view;
-    return {space, offset, shape, strides, lookup(dtypes, dtype)};
+    return {space, offset, shape, strides, onward::lookup(onward::dtypes, dtype)};
 }
 
 View optional_view(const std::optional<ViewIn>& view) { return view ? view_of(*view) : View{}; }
@@ -124,9 +102,9 @@ void fused(Plan& plan, const std::vector<OperationIn>& operations, const nb::arg
         if (kind == "activate")
             converted.push_back({activation_of<float>(std::get<ActivationIn>(function)), a, b});
         else if (kind == "unary")
-            converted.push_back({lookup(unaries, std::get<std::string>(function)), a, b});
+            converted.push_back({onward::lookup(onward::unaries, std::get<std::string>(function)), a, b});
         else
-            converted.push_back({lookup(binaries, std::get<std::string>(function)), a, b});
+            converted.push_back({onward::lookup(onward::binaries, std::get<std::string>(function)), a, b});
     }
     std::vector<View> inputs;
     for (const nb::handle view : views) inputs.push_back(view_of(nb::cast<ViewIn>(view)));
@@ -189,24 +167,24 @@ void bind_plan(nb::module_& m) {
             plan.core.activate(activation_of<float>(function), view_of(x), view_of(y));
         })
         .def("unary", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
-            plan.core.unary(lookup(unaries, operation), view_of(x), view_of(y));
+            plan.core.unary(onward::lookup(onward::unaries, operation), view_of(x), view_of(y));
         })
         .def("binary", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b, const ViewIn& y) {
-            plan.core.binary(lookup(binaries, operation), view_of(a), view_of(b), view_of(y));
+            plan.core.binary(onward::lookup(onward::binaries, operation), view_of(a), view_of(b), view_of(y));
         })
         .def("fused", &fused, nb::sig("def fused(self, operations: list, *views: tuple) -> None"))
         .def("compare", [](Plan& plan, const std::string& operation, const ViewIn& a, const ViewIn& b,
                            const ViewIn& y) {
-            plan.core.compare(lookup(comparisons, operation), view_of(a), view_of(b), view_of(y));
+            plan.core.compare(onward::lookup(onward::comparisons, operation), view_of(a), view_of(b), view_of(y));
         })
         .def("window", [](Plan& plan, const std::string& operation, const ViewIn& x,
                           const std::optional<ViewIn>& weights, const std::optional<ViewIn>& bias, const ViewIn& y) {
             const View w = weights ? view_of(*weights) : View{}, b = bias ? view_of(*bias) : View{};
-            plan.core.window(lookup(windows, operation), view_of(x), weights ? &w : nullptr, bias ? &b : nullptr,
-                             view_of(y));
+            plan.core.window(onward::lookup(onward::windows, operation), view_of(x), weights ? &w : nullptr,
+                             bias ? &b : nullptr, view_of(y));
         }, "operation"_a, "x"_a, "weights"_a.none(), "bias"_a.none(), "y"_a)
         .def("reduce", [](Plan& plan, const std::string& operation, const ViewIn& x, const ViewIn& y) {
-            plan.core.reduce(lookup(reductions, operation), view_of(x), view_of(y));
+            plan.core.reduce(onward::lookup(onward::reductions, operation), view_of(x), view_of(y));
         })
         .def("accumulate", [](Plan& plan, const ViewIn& x, const ViewIn& y) {
             plan.core.accumulate(view_of(x), view_of(y));

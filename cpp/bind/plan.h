@@ -1,21 +1,16 @@
-// A plan as a Python object, and the dtypes of its values.
+// A plan as a Python object.
 #pragma once
 
-#include <utility>
 #include <vector>
 
 #include "bind/arrays.h"
 #include "platform/reuse.h"
+#include "run/names.h"
 #include "run/plan.h"
 
 namespace python {
 
 using onward::DType;
-
-constexpr std::pair<const char*, DType> dtypes[] = {
-    {"float32", DType::float32}, {"float64", DType::float64}, {"int32", DType::int32}, {"int64", DType::int64},
-    {"int8", DType::int8}, {"uint8", DType::uint8}, {"bool", DType::boolean},
-};
 
 struct Plan {
     onward::Plan core;

@@ -91,12 +91,12 @@ public:
         for (const auto& [plan, constants, inputs, outputs] : plans) {
             Entry& entry = entries.emplace_back(Entry{plan, constants, {}, {}});
             for (const auto& [shape, dtype] : outputs) {
-                Input target{lookup(dtypes, nb::cast<std::string>(dtype.attr("name"))), {}, {}};
+                Input target{onward::lookup(onward::dtypes, nb::cast<std::string>(dtype.attr("name"))), {}, {}};
                 for (const nb::handle size : shape) target.shape.push_back(nb::cast<Size>(size));
                 entry.outputs.push_back({shape, dtype, std::move(target)});
             }
             for (const auto& [dtype, shape, value] : inputs)
-                entry.inputs.push_back({lookup(dtypes, dtype), shape,
+                entry.inputs.push_back({onward::lookup(onward::dtypes, dtype), shape,
                                         value ? std::optional(std::string(value->c_str(), value->size()))
                                               : std::nullopt});
             if (!fits(entry)) throw nb::value_error("the inputs, outputs or constants do not fit the plan");

@@ -2,37 +2,23 @@
 #pragma once
 
 #include "bind/arrays.h"
+#include "run/names.h"
 #include "run/stack.h"
 
 namespace python {
 
 using onward::Cell;
 using onward::Format;
-using onward::Function;
 
 using MatrixIn = std::tuple<In, OptionalIn>;  // numbers and, if they are int8, the scale of each row
 using WeightsIn = std::tuple<MatrixIn, MatrixIn, OptionalIn, OptionalIn, std::optional<MatrixIn>, OptionalIn>;
 using ActivationIn = std::tuple<std::string, double, double>;                         // name, alpha, beta
 using OptionsIn = std::tuple<ActivationIn, ActivationIn, ActivationIn, double, bool>;  // as onward::Options
 
-inline constexpr std::pair<const char*, Cell> cells[] = {
-    {"rnn", Cell::rnn}, {"rnn_relu", Cell::rnn_relu}, {"lstm", Cell::lstm}, {"gru", Cell::gru},
-    {"gru_reset_before", Cell::gru_reset_before},
-};
-
-inline constexpr std::pair<const char*, Function> functions[] = {
-    {"affine", Function::affine}, {"elu", Function::elu}, {"exponential", Function::exponential},
-    {"gelu", Function::gelu}, {"hard_sigmoid", Function::hard_sigmoid}, {"leaky_relu", Function::leaky_relu},
-    {"mish", Function::mish}, {"relu", Function::relu}, {"relu6", Function::relu6},
-    {"scaled_tanh", Function::scaled_tanh}, {"sigmoid", Function::sigmoid}, {"silu", Function::silu},
-    {"softplus", Function::softplus}, {"softsign", Function::softsign}, {"tanh", Function::tanh},
-    {"thresholded_relu", Function::thresholded_relu},
-};
-
 template <class Real>
 onward::Activation<Real> activation_of(const ActivationIn& activation) {
     const auto& [name, alpha, beta] = activation;
-    return {lookup(functions, name), Real(alpha), Real(beta)};
+    return {onward::lookup(onward::functions, name), Real(alpha), Real(beta)};
 }
 
 // A matrix (rows, columns) in any format.

@@ -28,12 +28,15 @@ void Plan::check(const View& view) const {
         view.shape.size() > 16)
         throw std::out_of_range("a view refers to a space that does not exist, or has too many axes");
     Size low = view.offset, high = view.offset;
+    bool fits = true;
     for (size_t axis = 0; axis < view.shape.size(); axis++) {
         if (view.shape[axis] < 0) throw std::out_of_range("a view has a negative size");
-        const Size reach = (view.shape[axis] - 1) * view.strides[axis];
-        (reach < 0 ? low : high) += reach;
+        Size reach = 0;
+        fits = fits && !__builtin_mul_overflow(view.shape[axis] - 1, view.strides[axis], &reach);
+        Size& end = reach < 0 ? low : high;
+        fits = fits && !__builtin_add_overflow(end, reach, &end);
     }
-    if (!is_empty(view) && (low < 0 || (high + 1) * size_of(view.dtype) > space_sizes[view.space]))
+    if (!is_empty(view) && (!fits || low < 0 || high >= space_sizes[view.space] / size_of(view.dtype)))
         throw std::out_of_range("a view exceeds its space");
 }
 

@@ -17,10 +17,6 @@
 
 namespace onward {
 
-enum class Reduction { sum, maximum };
-
-enum class Comparison { equal, not_equal, less, less_or_equal };
-
 // One of the operations of a fused step. Its operands are numbered: first the inputs of the step, then the results of
 // the operations before it. Only a binary operation uses b.
 struct ElementwiseOperation {

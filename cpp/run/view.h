@@ -6,12 +6,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
+#include <numeric>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "kernels/kernels.h"
 
 namespace onward {
+
+enum class Reduction { sum, maximum };
+
+enum class Comparison { equal, not_equal, less, less_or_equal };
 
 enum class DType { float32, float64, int32, int64, int8, uint8, boolean };
 
@@ -53,6 +60,17 @@ struct View {
 
 inline bool is_empty(const View& view) { return std::count(view.shape.begin(), view.shape.end(), 0) > 0; }
 
+inline Size elements(const std::vector<Size>& shape) {
+    return std::accumulate(shape.begin(), shape.end(), Size(1), std::multiplies());
+}
+
+inline bool is_contiguous(const View& view) {
+    Size stride = 1;
+    for (size_t axis = view.shape.size(); axis-- > 0; stride *= view.shape[axis])
+        if (view.shape[axis] != 1 && view.strides[axis] != stride) return false;
+    return true;
+}
+
 template <class T>
 T* at(const View& view, std::byte* const* spaces) {
     return (T*)spaces[view.space] + view.offset;
@@ -66,7 +84,7 @@ template <int N>
 class Loops {
 public:
     // Follows the memory order of the last view and broadcasts the others to its shape: a leading axis that a view
-    // lacks, or an axis of size 1, has stride 0.
+    // lacks, or an axis of size 1, has stride 0. Throws std::invalid_argument if their shapes do not permit that.
     explicit Loops(const std::array<const View*, N>& views);
     // Calls body(pointers, n, steps) for each run of the innermost loop. The pointers have type T*; steps count
     // elements.
@@ -90,8 +108,13 @@ Loops<N>::Loops(const std::array<const View*, N>& views) {
         sizes[i] = size_of(view.dtype);
         space[i] = view.space, offset[i] = view.offset * sizes[i];
         strides[i].assign(axes, 0);
-        for (size_t axis = 0, missing = axes - view.shape.size(); axis < view.shape.size(); axis++)
-            if (view.shape[axis] != 1) strides[i][missing + axis] = view.strides[axis];
+        if (view.shape.size() > axes) throw std::invalid_argument("an operand of a step has too many axes");
+        for (size_t axis = 0, missing = axes - view.shape.size(); axis < view.shape.size(); axis++) {
+            if (view.shape[axis] == 1) continue;
+            if (view.shape[axis] != last.shape[missing + axis])
+                throw std::invalid_argument("an operand of a step does not broadcast to its result");
+            strides[i][missing + axis] = view.strides[axis];
+        }
     }
     std::vector<size_t> order;
     for (size_t axis = 0; axis < axes; axis++)

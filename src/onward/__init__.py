@@ -55,6 +55,7 @@ __all__ = [
     "Softmax",
     "errors",
     "export_onnx",
+    "export_web",
     "get_num_threads",
     "load",
     "load_tensors",
@@ -73,11 +74,12 @@ LAZY = {
     "text": "onward.recipes.text",
     "train": "onward.train",
 }
+LAZY_FUNCTIONS = {"export_web": "onward.formats.web", "verify": "onward.recipes.verify"}
 
 
 def __getattr__(name: str) -> typing.Any:
     if name in LAZY:
         return importlib.import_module(LAZY[name])
-    if name == "verify":
-        return importlib.import_module("onward.recipes.verify").verify
+    if name in LAZY_FUNCTIONS:
+        return getattr(importlib.import_module(LAZY_FUNCTIONS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ import numpy as np
 
 from onward.graph.node import Node, Signature
 from onward.graph.operations import OPERATIONS, Value
-from onward.graph.plan.builder import Builder, Weights, aligned_zeros
+from onward.graph.plan.builder import Builder, Weights, aligned, aligned_zeros
 
 
 def run_lowered(
@@ -45,5 +45,5 @@ def run_lowered(
         b.add("copy", view, b.new_argument(*view.shape, dtype=view.dtype))
     plan, constants = b.build()
     results = [np.ones(view.shape, view.dtype) for view in views]
-    plan.run([aligned_zeros(b.arena_size), constants, *arrays, *results], 0, len(b.steps))
+    plan.run([aligned_zeros(b.arena_size), aligned(constants), *arrays, *results], 0, len(b.steps))
     return results

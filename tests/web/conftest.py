@@ -2,11 +2,13 @@
 
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
 from onward import bundled, text
 from onward.cli.explore import server, site
+from onward.tracing.explore import PAGE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -27,7 +29,11 @@ def shakespeare(files, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def address(files):
-    running = server(files)
+    others = {
+        "onward-graph.wasm": (PAGE / "onward-graph.wasm").read_bytes(),
+        "whole.js": Path(__file__).with_name("whole.mjs").read_bytes(),
+    }
+    running = server(files | others)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{running.server_address[1]}/"
     running.shutdown()

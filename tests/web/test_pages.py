@@ -4,9 +4,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import ROOT, pages
 
+import onward
 from onward import bundled
 
 PAGE = ROOT / "src" / "onward" / "tracing" / "page"
@@ -21,8 +23,10 @@ def scripts(server: bool) -> list[pages.Block]:
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
 @pytest.mark.parametrize("block", scripts(server=False), ids=lambda block: f"line {block.line}")
 def test_module_of_a_page_does_not_run_in_node(block: pages.Block, tmp_path: Path) -> None:
-    for name in ("onward.js", "onward.wasm"):
+    for name in ("onward.js", "onward.wasm", "onward-graph.wasm"):
         shutil.copy(PAGE / name, tmp_path)
+    frame = np.zeros((1, 576), np.float32)
+    onward.export_web(pages.voice_detector(), tmp_path / "silero.safetensors", blocks=[frame], sr=16000)
     shutil.copy(bundled.models()["vowels"], tmp_path / "vowels.safetensors")
     (tmp_path / "page.mjs").write_text(block.code)
     subprocess.run(["node", "page.mjs"], cwd=tmp_path, check=True)

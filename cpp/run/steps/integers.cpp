@@ -1,7 +1,5 @@
 // Steps on numbers in bytes with scales and zero points.
 #include <algorithm>
-#include <functional>
-#include <numeric>
 #include <stdexcept>
 
 #include "platform/dispatch.h"
@@ -23,7 +21,10 @@ int lowest(const View& view) { return view.dtype == DType::int8 ? -128 : 0; }
 void Plan::quantize_dynamically(const View& x, const View& y, const View& scale, const View& zero_point) {
     check_floats({&x, &scale});
     check(y, DType::uint8), check(zero_point, DType::uint8);
-    const Size n = std::accumulate(x.shape.begin(), x.shape.end(), Size(1), std::multiplies());
+    const Size n = elements(x.shape);
+    if (n == 0 || n != elements(y.shape) || !is_contiguous(x) || !is_contiguous(y) || elements(scale.shape) != 1 ||
+        elements(zero_point.shape) != 1)
+        throw std::invalid_argument("the views of a dynamic quantization do not match");
     steps.push_back([=, &bytes = selected().bytes](std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
         float low, high;
@@ -92,10 +93,11 @@ void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes,
         throw std::invalid_argument("the dtypes of an integer product do not fit each other");
     const Rows rows(x, row_axes);
     const Size count = Size(rows.offsets.size());
-    const Size scales = scale ? Size(offsets_of(*scale, 0, scale->shape.size()).size()) : 1;
+    const Size scales = scale ? elements(scale->shape) : 1;
     if (!is_byte(x) || Size(rows.pieces.size()) * rows.length != W.K || y.shape.size() != 2 || y.shape[0] != count ||
         y.shape[1] != W.O || (y.strides[1] != 1 && W.O > 1) || (scales != 1 && scales != W.O) ||
-        (bias && (bias->shape.size() != 1 || bias->shape[0] != W.O)))
+        elements(zero_point.shape) != 1 || (scale && !is_contiguous(*scale)) ||
+        (bias && (bias->shape.size() != 1 || bias->shape[0] != W.O || !is_contiguous(*bias))))
         throw std::invalid_argument("the views of an integer product do not match its weights");
     struct Views {
         View x, zero_point, y, scale, bias;

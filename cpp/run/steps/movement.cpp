@@ -94,6 +94,8 @@ void Plan::fill_border(const View& x, const View& y, const std::vector<Size>& lo
 
 void Plan::gather(const View& x, std::vector<Size> table, const View& y) {
     check(y), check_same(x, y);
+    if (!is_contiguous(y) || Size(table.size()) != elements(y.shape))
+        throw std::invalid_argument("a table of offsets needs a contiguous result of its size");
     for (const Size offset : table)
         if (x.offset + offset < 0 || (x.offset + offset + 1) * size_of(x.dtype) > space_sizes.at(x.space))
             throw std::out_of_range("a table of offsets exceeds its space");

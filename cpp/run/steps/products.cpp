@@ -51,7 +51,10 @@ void pack(const float* matrix, const std::array<Size, 2>& strides, Size K, Size 
 
 }  // namespace
 
-Plan::Rows::Rows(const View& view, Size row_axes) : offsets(offsets_of(view, 0, row_axes)) {
+Plan::Rows::Rows(const View& view, Size row_axes) {
+    if (row_axes < 0 || row_axes > Size(view.shape.size()))
+        throw std::out_of_range("a view has fewer axes than its rows");
+    offsets = offsets_of(view, 0, row_axes);
     size_t last = view.shape.size();
     while (last > size_t(row_axes) && (view.strides[last - 1] == length || view.shape[last - 1] == 1))
         length *= view.shape[--last];
@@ -96,6 +99,8 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
                    const View& y) {
     check_floats({&x, &y});
     const Rows rows(x, row_axes);
+    if (y.shape.size() != 2 || y.shape[1] != W.O || y.strides[0] < 0 || (y.strides[1] != 1 && W.O > 1))
+        throw std::out_of_range("the output of a product must have rows of its units");
     const Panels<float>& panels = W.panels();
     const Size y_stride = y.strides[0], count = Size(rows.offsets.size()), K = panels.K;
     const Size end = y.offset + (count - 1) * y_stride + panels.blocks * kernels.L;

@@ -1,4 +1,5 @@
 // Recurrent layers.
+#include <algorithm>
 #include <stdexcept>
 
 #include "run/plan.h"
@@ -9,7 +10,22 @@ void Plan::recurrent(const Stack<float>& stack, const View& x, const View* h0, c
                      const View& h_n, const View* c_n, const View* lengths, const std::string& name) {
     for (const View* view : {&x, h0, c0, &y, &h_n, c_n})
         if (view) check(*view, DType::float32);
+    using Shape = std::vector<Size>;
+    auto has_rows = [](const View& view, Size features) {
+        return view.shape.size() == 3 && view.shape[2] == features && (features == 1 || view.strides[2] == 1);
+    };
+    if (!has_rows(x, stack.I) || !has_rows(y, stack.D * stack.P) || !std::equal(&x.shape[0], &x.shape[2], &y.shape[0]))
+        throw std::invalid_argument("the views of a recurrent layer do not match its weights");
+    const Size LD = stack.layers * stack.D, B = x.shape[1];
+    auto is_state = [](const View* view, const Shape& shape) {
+        return !view || (view->shape == shape && is_contiguous(*view));
+    };
+    const Shape h{LD, B, stack.P}, c{LD, B, stack.H};
+    if ((stack.cell == Cell::lstm) != (c_n != nullptr) || !is_state(h0, h) || !is_state(&h_n, h) ||
+        !is_state(c0, c) || !is_state(c_n, c))
+        throw std::invalid_argument("the states of a recurrent layer do not match its weights");
     if (lengths) check(*lengths, DType::int64);
+    if (!is_state(lengths, {B})) throw std::invalid_argument("a recurrent layer needs one length for each row");
     struct Views {
         View x, h0, c0, y, h_n, c_n, lengths;
         bool has_h0, has_c0, has_c_n, has_lengths;
@@ -38,7 +54,8 @@ void Plan::masked_steps(const View& mask, const View& counted, const View& lengt
     for (const View* view : {&counted, &lengths, &sources}) check(*view, DType::int64);
     const Size T = mask.shape.at(0), B = mask.shape.at(1), D = sources.shape.at(2);
     if (counted.shape != mask.shape || lengths.shape != std::vector<Size>{B} ||
-        sources.shape != std::vector<Size>{T, B, D} || D < 1 || D > 2)
+        sources.shape != std::vector<Size>{T, B, D} || D < 1 || D > 2 || !is_contiguous(counted) ||
+        !is_contiguous(lengths) || !is_contiguous(sources))
         throw std::invalid_argument("the shapes of masked steps do not match");
     steps.push_back([=](std::byte* const* spaces) {
         const uint8_t* const flags = at<uint8_t>(mask, spaces);
@@ -64,10 +81,10 @@ void Plan::masked_steps(const View& mask, const View& counted, const View& lengt
 void Plan::quantized_lstm(const QuantizedLSTM& lstm, const View& x, const View* h0, const View* c0, const View& y,
                           const View& h_n, const View& c_n) {
     check_floats({&x, h0 ? h0 : &x, c0 ? c0 : &x, &y, &h_n, &c_n});
-    auto size = [](const View& view) { return Size(offsets_of(view, 0, view.shape.size()).size()); };
+    auto has_size = [](const View& view, Size n) { return elements(view.shape) == n && is_contiguous(view); };
     const Size T = x.shape.at(0), B = x.shape.at(1), state = lstm.D * B * lstm.H;
-    if (size(x) != T * B * lstm.I || size(y) != T * state || size(h_n) != state || size(c_n) != state ||
-        (h0 && size(*h0) != state) || (c0 && size(*c0) != state))
+    if (T < 1 || B < 1 || !has_size(x, T * B * lstm.I) || !has_size(y, T * state) || !has_size(h_n, state) ||
+        !has_size(c_n, state) || (h0 && !has_size(*h0, state)) || (c0 && !has_size(*c0, state)))
         throw std::invalid_argument("the views of a quantized LSTM do not match its weights");
     struct Views {
         View x, h0, c0, y, h_n, c_n;

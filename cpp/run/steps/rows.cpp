@@ -1,6 +1,5 @@
 // Steps along one axis: reductions, softmax, standardization, running sums and the largest elements.
 #include <algorithm>
-#include <functional>
 #include <numeric>
 #include <stdexcept>
 
@@ -11,6 +10,7 @@ namespace onward {
 // A strided row is first copied to a buffer, so that the kernels add in the same order for every layout.
 void Plan::reduce(Reduction operation, const View& x, const View& y) {
     check_floats({&x, &y});
+    if (x.shape.empty() || x.shape.back() == 0) throw std::invalid_argument("a reduction needs elements");
     View first = x;
     const Size n = x.shape.back(), stride = x.strides.back();
     first.shape.back() = 1;
@@ -34,8 +34,9 @@ void Plan::reduce(Reduction operation, const View& x, const View& y) {
 template <class Function>
 void Plan::each_row(const View& x, const View& y, Function function) {
     check_floats({&x, &y});
-    const Size n = x.shape.back();
-    const Size rows = std::accumulate(x.shape.begin(), x.shape.end() - 1, Size(1), std::multiplies());
+    if (x.shape.empty() || is_empty(x) || x.shape != y.shape || !is_contiguous(x) || !is_contiguous(y))
+        throw std::invalid_argument("a step on rows needs contiguous views of one shape");
+    const Size n = x.shape.back(), rows = elements(x.shape) / n;
     steps.push_back([x, y, n, rows, function](std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
         float* const to = at<float>(y, spaces);
@@ -79,9 +80,11 @@ void Plan::accumulate(const View& x, const View& y) {
 void Plan::top(bool largest, bool nan_first, const View& x, const View& values, const View& indices) {
     check_floats({&x, &values});
     check(indices, DType::int64);
-    const Size n = x.shape.back(), k = values.shape.back();
-    const Size rows = std::accumulate(x.shape.begin(), x.shape.end() - 1, Size(1), std::multiplies());
-    if (k > n || k < 1) throw std::invalid_argument("a row has too few elements");
+    if (x.shape.empty() || values.shape.empty() || is_empty(x) || is_empty(values) || !is_contiguous(x) ||
+        !is_contiguous(values) || !is_contiguous(indices) || values.shape != indices.shape)
+        throw std::invalid_argument("the largest elements need contiguous views");
+    const Size n = x.shape.back(), k = values.shape.back(), rows = elements(x.shape) / n;
+    if (k > n || rows != elements(values.shape) / k) throw std::invalid_argument("a row has too few elements");
     steps.push_back([=](std::byte* const* spaces) {
         std::vector<int64_t> order(n);
         for (Size row = 0; row < rows; row++) {

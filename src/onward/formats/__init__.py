@@ -112,6 +112,8 @@ def load(
     if description is not None or any(state_dict.records_options for state_dict in found.values()):
         _reject(path, torch_options, "the file records its options")
     with _errors_naming(path):
+        if description is not None and description.get("type") == "Plans":
+            raise ArgumentError("the file holds plans for JavaScript: load the model that was exported")
         if description is not None and description.get("type") == "Model":
             from ..graph import Model
             from . import graphs

@@ -217,16 +217,9 @@ class Model(Layer):
         if carry is None and time_axis is None and not others and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().stream(batch)
-        from ..streaming.graph_stream import GraphStream, SequenceStream
-        from .over_time.named_carries import candidates_in_errors, streamed_with
-        from .over_time.sequences import streamed_over_time
+        from ..streaming.graph_stream import stream_of_graph
 
-        carry = model._named_carries(carry, initial, time_axis)
-        if carry:
-            return GraphStream(streamed_with(model._graph, carry, others, initial or {}, batch or 1))
-        with candidates_in_errors(model._graph):
-            streamed = streamed_over_time(model._from_zeros, time_axis, others, batch or 1)
-        return SequenceStream(streamed, batch)
+        return stream_of_graph(model, batch, carry, initial, time_axis, **others)
 
     def _named_carries(
         self, carry: Mapping[str, str] | None, initial: Mapping[str, ArrayLike] | None, time_axis: int | None

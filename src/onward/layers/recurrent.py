@@ -165,7 +165,14 @@ class Recurrent(Quantizable, Generic[State]):
         ]
 
     def _stack(self, weights: dict[str, Array], suffixes: Iterable[str]) -> _core.Stack:
-        return _core.Stack(self._cell(), self._matrices(weights, suffixes), self.sizes.D, self._options())
+        return _core.Stack(*self._arguments_of_stack(weights, suffixes))
+
+    def _arguments_of_stack(
+        self, weights: dict[str, Array] | None = None, suffixes: Iterable[str] | None = None
+    ) -> tuple[str, list[Any], int, list[Any]]:
+        """The arguments of the core's Stack, for all layers by default."""
+        matrices = self._matrices(weights or self._weights, suffixes or self.suffixes())
+        return self._cell(), matrices, self.sizes.D, self._options()
 
     def _matrices(self, weights: dict[str, Array], suffixes: Iterable[str]) -> list[Any]:
         """The weights of some layers and directions, in the layout that the core expects."""

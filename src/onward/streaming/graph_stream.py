@@ -13,6 +13,8 @@ from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
 from ..graph.declared import as_declared, check_names
 from ..graph.node import AnyArray
+from ..graph.over_time.named_carries import candidates_in_errors, streamed_with
+from ..graph.over_time.sequences import streamed_over_time
 from ..graph.over_time.streamed import MAX_PLANS, Carry, Streamed
 
 ALL = slice(None)
@@ -283,6 +285,24 @@ class SequenceStream(GraphStream):
         """Return the outputs in the layout of a block."""
         returned = [y[index] if index else y for y, index in zip(results, layout.outputs, strict=True)]
         return returned[0] if len(returned) == 1 else tuple(returned)
+
+
+def stream_of_graph(
+    model: Any,
+    batch: int | None = None,
+    carry: Mapping[str, str] | None = None,
+    initial: Mapping[str, ArrayLike] | None = None,
+    time_axis: int | None = None,
+    **fixed: ArrayLike,
+) -> GraphStream:
+    """Return the stream of a whole model that runs its graph; `Model.stream` documents the arguments."""
+    model, others = model._general(fixed)
+    carry = model._named_carries(carry, initial, time_axis)
+    if carry:
+        return GraphStream(streamed_with(model._graph, carry, others, initial or {}, batch or 1))
+    with candidates_in_errors(model._graph):
+        streamed = streamed_over_time(model._from_zeros, time_axis, others, batch or 1)
+    return SequenceStream(streamed, batch)
 
 
 def _copies(carried: Sequence[AnyArray]) -> Carried:

@@ -108,7 +108,9 @@ def _packed(
         q, center = rows().astype(np.int16), 128 if W.dtype == np.uint8 else 0
         zeros = np.int32(0) if zero_points is None else zero_points.ravel().astype(np.int32)
         centered = np.ascontiguousarray(q - center, np.int8)
-        return _core.IntegerMatrix(centered, np.ascontiguousarray(np.broadcast_to(zeros - center, len(q))))
+        each = np.ascontiguousarray(np.broadcast_to(zeros - center, len(q)))
+        matrix: _core.IntegerMatrix = b.core.IntegerMatrix(centered, each)
+        return matrix
 
     return b.shared((W, zero_points), ("integers", variant), make)
 
@@ -285,7 +287,7 @@ def lstm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
         return None
     options = core_options(arrays[0], arrays[1], arrays[3], node.attributes)
     packed = b.shared(
-        arrays, ("lstm", options[1]), lambda: _core.QuantizedLSTM(_directions(*arrays), *options)
+        arrays, ("lstm", options[1]), lambda: b.core.QuantizedLSTM(_directions(*arrays), *options)
     )
     (T, B, _), D, H = x.shape, len(arrays[1]), arrays[1].shape[1]
     outputs = [b.new(T, D, B, H), b.new(D, B, H), b.new(D, B, H)]

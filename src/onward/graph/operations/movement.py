@@ -295,9 +295,13 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     y, start = b.new(*shapes[0], dtype=parts[0].dtype), 0
     for part in parts:
         size = part.shape[axis]
-        b.add("copy", part, y.sliced(axis, start, start + size))
+        if size:
+            b.add("copy", part, y.sliced(axis, start, start + size))
         start += size
     return [y]
+
+
+concat.lowers_empty = True
 
 
 def _moves_whole_axes(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:

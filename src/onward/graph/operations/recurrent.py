@@ -103,7 +103,7 @@ def add_recurrent(
     states = [None if state is None else b.contiguous(state) for state in initial]
     (h0, c0), (h_n, c_n) = ((*each, None, None)[:2] for each in (states, final))
     steps = None if lengths is None else b.contiguous(b.cast(lengths, "int64"))
-    b.add("recurrent", node.attributes["layer"]._kernel, x, h0, c0, y, h_n, c_n, steps, str(node))
+    b.add("recurrent", b.stack(node.attributes["layer"]), x, h0, c0, y, h_n, c_n, steps, str(node))
 
 
 def _step_signature(x: Known, *states: Known, layer: Any) -> list[Signature]:

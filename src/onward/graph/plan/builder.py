@@ -26,8 +26,9 @@ ALIGNMENT = 64  # bytes in a cache line
 class Weights:
     """The packed weights and planners that all plans of one graph share."""
 
-    def __init__(self, lasting: frozenset[int]) -> None:
+    def __init__(self, lasting: frozenset[int], core: Any = _core) -> None:
         self.lasting = lasting  # the ids of the arrays that live as long as the graph
+        self.core = core  # what makes the plans and packs the weights
         self.packed: dict[Any, Any] = {}  # matrices and recurrent layers
         self.planners: dict[int, Any] = {}  # planners of the nodes' bodies, by the id of the body
         self.runs: dict[int, int] = {}  # nodes in one run of a body, by the id of the body
@@ -39,7 +40,8 @@ class Builder:
 
     def __init__(self, weights: Weights) -> None:
         self.steps: list[tuple[str, tuple[Any, ...]]] = []
-        self.lanes = _core.Plan([0]).lanes
+        self.core = weights.core
+        self.lanes = self.core.Plan([0]).lanes
         self.arena_size = 0  # bytes
         self._arrays: list[int] = []  # the offsets of the arrays in the arena, in bytes
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
@@ -99,9 +101,17 @@ class Builder:
 
         def pack() -> _core.Dense:
             W, *others = (None if array is None else np.ascontiguousarray(array) for array in make())
-            return _core.Dense(W, *others)  # type: ignore[arg-type]  # W is not None
+            dense: _core.Dense = self.core.Dense(W, *others)
+            return dense
 
         return self.shared(source, variant, pack)
+
+    def stack(self, layer: Any) -> _core.Stack:
+        """Return the packed weights of a recurrent layer."""
+        stack: _core.Stack = (
+            layer._kernel if self.core is _core else self.core.Stack(*layer._arguments_of_stack())
+        )
+        return stack
 
     def shared(
         self, source: tuple[NDArray[Any] | None, ...], variant: Any, make: Callable[[], Packed]
@@ -210,24 +220,21 @@ class Builder:
         self.add("reduce", operation, x, y)
         return y
 
-    def build(self, optimize: bool = False) -> tuple[_core.Plan, Bytes]:
-        """Return the core's plan and the bytes of its constants.
+    def build(self, optimize: bool = False) -> tuple[_core.Plan, list[Bytes]]:
+        """Return the core's plan and the bytes of its constants, which follow each other in memory.
 
         If `optimize`, the plan has fewer steps, and arrays in the arena share memory if no step needs both.
         All steps must then run in one call, and views of the arena have no meaning outside the plan.
         """
-        constants = aligned_zeros(self._constants_size)
-        if self._constants:
-            np.concatenate(self._constants, out=constants)
         if optimize:
             self.steps = without_unread_rows(self.steps, self._array_of)
             self.steps = fused(self.steps, self._array_of)
             self.steps = without_copies(self.steps, self._array_of, self.lanes)
             self._reuse_memory()
-        plan = _core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
+        plan: _core.Plan = self.core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
         for step, arguments in self.steps:
             getattr(plan, step)(*arguments)
-        return plan, constants
+        return plan, self._constants
 
     def _reuse_memory(self) -> None:
         """Move the arrays in the arena so that arrays that are never live at the same time share memory."""
@@ -253,6 +260,12 @@ class Builder:
     def _array_of(self, view: View) -> int:
         """Return the number of the array in the arena that a view belongs to."""
         return bisect_right(self._arrays, view.offset * DTYPES[view.dtype]) - 1
+
+
+def aligned(constants: Sequence[Bytes]) -> Bytes:
+    """Return constants one behind the other, from the start of a cache line."""
+    joined = aligned_zeros(sum(map(len, constants)))
+    return np.concatenate(constants, out=joined) if constants else joined
 
 
 def aligned_zeros(size: int) -> Bytes:

@@ -18,7 +18,7 @@ from ..memory import MemoryLimit, size_of
 from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.registry import Operation, Value, named
-from .builder import Builder, Weights, aligned_zeros
+from .builder import Builder, Bytes, Weights
 from .loops import run_count
 from .view import DTYPES, MAX_AXES, View
 
@@ -59,7 +59,7 @@ class Program:
     """A compiled graph: segments of core steps, NumPy nodes, and where its outputs are."""
 
     def __init__(self) -> None:
-        self.core, self.constants = _core.Plan([0, 0]), aligned_zeros(0)
+        self.core, self.constants = _core.Plan([0, 0]), list[Bytes]()
         self.arena_size = 0  # bytes
         self.steps: list[str] = []  # the name and the output shape of each step of the core
         self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan

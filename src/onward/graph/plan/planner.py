@@ -19,7 +19,7 @@ from ..graph import Graph, bodies
 from ..memory import MemoryLimit, size_of
 from ..node import Signature
 from ..operations.registry import named
-from .builder import Weights, aligned_zeros
+from .builder import Weights, aligned, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
 from .view import View
 
@@ -204,7 +204,11 @@ class Plan:
             for source in program.outputs
             if _is_filled(source)
         ]
-        self._core, self._constants, self._arena_size = program.core, program.constants, program.arena_size
+        self._core, self._constants, self._arena_size = (
+            program.core,
+            aligned(program.constants),
+            program.arena_size,
+        )
         self._steps = program.steps
         # what the core needs to run the plan without Python, or None
         only_steps = len(self._segments) == 1 and type(self._segments[0]) is tuple

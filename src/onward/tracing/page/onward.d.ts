@@ -1,7 +1,10 @@
 /** Onward in JavaScript: open the models that Onward saves, and call, stream and trace them in WebAssembly. */
 
+/** The numbers of a tensor. Booleans are the bytes 0 and 1. */
+export type Numbers = Float32Array | Float64Array | Int32Array | BigInt64Array | Int8Array | Uint8Array;
+
 /** Numbers in row-major order, and the length of each axis. */
-export class Tensor<Data = Float32Array> {
+export class Tensor<Data extends Numbers = Float32Array> {
   constructor(data: Data, shape: number[]);
   readonly data: Data;
   readonly shape: number[];
@@ -74,16 +77,62 @@ export class Model {
   gradient(x: Input, dy: Tensor | Float32Array, options?: { state?: State[] | null }): Tensor;
 }
 
+/** An input of a whole model. A flat typed array takes the shape of its size for which the file has a plan. */
+export type Value = Tensor<Numbers> | Numbers | Nested | number | bigint | boolean;
+export type Nested = (number | bigint | boolean | Nested)[];
+
+/** A tensor, or an array of several. */
+export type Output = Tensor<Numbers> | Tensor<Numbers>[];
+
+/** The inputs in order, or one object of inputs by name. */
+export type Values = Value[] | [Record<string, Value>];
+
+/** A sequence that runs through a whole model, one block per call. */
+export interface WholeStream {
+  /**
+   * The outputs for one block. One step of a sequence, without a time axis, returns one step. Throws ShapeError for
+   * a block without a plan, and the errors of WholeModel.run.
+   */
+  (...inputs: Values): Output;
+  /** Copies of the carries by name; assign an object to set them, or null to start another sequence. */
+  get state(): Record<string, Tensor<Numbers>>;
+  set state(state: Record<string, Value> | null);
+  /** The number of steps after step k * stride of the input that step k of the output needs. */
+  readonly latency: number;
+  /** End the sequence and return the remaining steps. Throws ArgumentError if the carries are inputs of the model. */
+  finish(): Output;
+}
+
+/** A whole model, such as an ONNX file, that model.export_web wrote. */
+export class WholeModel {
+  readonly inputs: string[];
+  readonly outputs: string[];
+  /**
+   * The outputs for inputs of the shapes and dtypes, and values of integer scalars, of a call in the file. Throws
+   * SignatureError, ShapeError, DtypeError, and ArgumentError, which names the node, for an index out of range.
+   */
+  run(...inputs: Values): Output;
+  /** Throws ArgumentError if the file has no plans for blocks. */
+  stream(): WholeStream;
+  /** Throws ArgumentError: whole models are traced in Python. */
+  trace(): never;
+}
+
 export const Onward: {
   /**
-   * Open a model that Onward saved (.safetensors), from its URL or its bytes. `wasm` holds the bytes of the core; by
-   * default, it is read from onward.wasm beside onward.js. Throws FileError, ArgumentError, DtypeError.
+   * Open a model that Onward saved (.safetensors), from its URL or its bytes: layers that model.save wrote, or a whole
+   * model that model.export_web wrote, as in `Onward.load<WholeModel>(url)`. `wasm` holds the bytes of the core; by
+   * default, it is read from onward.wasm beside onward.js, or from onward-graph.wasm for a whole model. Throws FileError, ArgumentError, DtypeError.
    */
-  load(source: string | URL | ArrayBuffer | Uint8Array, options?: { wasm?: BufferSource }): Promise<Model>;
+  load<Loaded extends Model | WholeModel = Model>(
+    source: string | URL | ArrayBuffer | Uint8Array,
+    options?: { wasm?: BufferSource },
+  ): Promise<Loaded>;
 };
 
 export class OnwardError extends Error {}
 export class ArgumentError extends OnwardError {}
+export class SignatureError extends ArgumentError {}
 export class ShapeError extends ArgumentError {}
 export class DtypeError extends ArgumentError {}
 export class FileError extends OnwardError {}

@@ -10,6 +10,7 @@ export class OnwardError extends Error {
   }
 }
 export class ArgumentError extends OnwardError {}
+export class SignatureError extends ArgumentError {}
 export class ShapeError extends ArgumentError {}
 export class DtypeError extends ArgumentError {}
 export class FileError extends OnwardError {}
@@ -30,12 +31,21 @@ const shown = (shape) => `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`
 
 // ---- The core ------------------------------------------------------------------------------------------------------
 
-let core = null;
+let core = null; // for layers, onward.wasm
+let graphCore = null; // for the plans of whole models, onward-graph.wasm
+const started = {};
 
-/** Compile the core once, from its bytes or, by default, from onward.wasm beside this file. */
-async function start(wasm) {
-  if (core) return;
-  const bytes = wasm ?? (await read(new URL("onward.wasm", import.meta.url)));
+/** Compile a core, once, from its bytes or, by default, from a file beside this one. */
+function start(name, wasm) {
+  started[name] ??= compiled(name, wasm).catch((error) => {
+    delete started[name];
+    throw error;
+  });
+  return started[name];
+}
+
+async function compiled(name, wasm) {
+  const bytes = wasm ?? (await read(new URL(name, import.meta.url)));
   let memory;
   const imports = {
     environ_sizes_get: (count, length) => {
@@ -54,7 +64,7 @@ async function start(wasm) {
   const { exports } = await WebAssembly.instantiate(module, needed);
   memory = exports.memory;
   exports._initialize?.();
-  core = exports;
+  return exports;
 }
 
 async function read(url) {
@@ -67,11 +77,11 @@ async function read(url) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-/** Call use(memory), and free all memory of the core that it allocated, even if it throws. */
-function withMemory(use) {
+/** Call use(memory), and free all memory of a core that it allocated, even if it throws. */
+function withMemory(use, from = core) {
   const pointers = [];
   const allocate = (bytes) => {
-    const pointer = core.malloc(Math.max(bytes, 1));
+    const pointer = from.malloc(Math.max(bytes, 1));
     if (!pointer) throw new OnwardError(`out of memory: the core could not allocate ${bytes} bytes`);
     pointers.push(pointer);
     return pointer;
@@ -81,23 +91,23 @@ function withMemory(use) {
     put: (array) => {
       if (!array) return 0;
       const pointer = allocate(array.byteLength);
-      new Uint8Array(core.memory.buffer, pointer).set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+      new Uint8Array(from.memory.buffer, pointer).set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
       return pointer;
     },
-    get: (pointer, n) => new Float32Array(core.memory.buffer, pointer, n).slice(),
+    get: (pointer, n) => new Float32Array(from.memory.buffer, pointer, n).slice(),
   };
   try {
     return use(memory);
   } finally {
-    for (const pointer of pointers) core.free(pointer);
+    for (const pointer of pointers) from.free(pointer);
   }
 }
 
-const unused = new FinalizationRegistry(({ free, pointer }) => core[free](pointer));
+const unused = new FinalizationRegistry(({ from, free, pointer }) => from[free](pointer));
 
-/** An object of the core, freed when `owner` is garbage. */
-function owned(owner, free, pointer) {
-  unused.register(owner, { free, pointer });
+/** An object of a core, freed when `owner` is garbage. */
+function owned(owner, free, pointer, from = core) {
+  unused.register(owner, { from, free, pointer });
   return pointer;
 }
 
@@ -129,7 +139,7 @@ const SATURATED = 1e4; // the sigmoid of it is exactly 1
 
 class Embedding {
   constructor({ num_embeddings, embedding_dim, precision = "" }, weights) {
-    const table = widened(matrixOf("weight", precision, weights), embedding_dim, precision).data;
+    const table = widened(matrixOf("weight", precision, weights, num_embeddings, embedding_dim), embedding_dim, precision).data;
     Object.assign(this, { rows: num_embeddings, features: embedding_dim, table });
   }
   run(x) {
@@ -148,8 +158,8 @@ class Embedding {
 class Linear {
   constructor({ in_features, out_features, bias, precision = "" }, weights) {
     Object.assign(this, { I: in_features, O: out_features, precision });
-    this.matrix = matrixOf("weight", precision, weights);
-    this.forward = this.pack(precision, this.matrix, bias ? weights("bias").data : null, this.O, this.I);
+    this.matrix = matrixOf("weight", precision, weights, this.O, this.I);
+    this.forward = this.pack(precision, this.matrix, bias ? weights("bias", Float32Array, [this.O]) : null, this.O, this.I);
   }
   pack(precision, { data, scale }, bias, O, I) {
     const owner = { O, I };
@@ -235,11 +245,12 @@ class Recurrent {
     }
     this.suffixes = D === 1 ? [`_l${number}`] : [`_l${number}`, `_l${number}_reverse`];
     this.directions = this.suffixes.map((suffix) => {
-      const matrix = (name) => matrixOf(name + suffix, this.precision, weights);
-      const vector = (name, present) => (present ? weights(name + suffix).data : null);
+      const rows = this.gates.length * H, matrix = (name, ...shape) => matrixOf(name + suffix, this.precision, weights, ...shape);
+      const vector = (name, present, n) => (present ? weights(name + suffix, Float32Array, [n]) : null);
       return {
-        W: matrix("weight_ih"), R: matrix("weight_hh"), W_hr: config.proj_size ? matrix("weight_hr") : null,
-        b_W: vector("bias_ih", config.bias), b_R: vector("bias_hh", config.bias), peephole: vector("weight_peephole", config.peephole),
+        W: matrix("weight_ih", rows, this.I), R: matrix("weight_hh", rows, P), W_hr: config.proj_size ? matrix("weight_hr", P, H) : null,
+        b_W: vector("bias_ih", config.bias, rows), b_R: vector("bias_hh", config.bias, rows),
+        peephole: vector("weight_peephole", config.peephole, 3 * H),
       };
     });
     this.pack();
@@ -326,8 +337,9 @@ class Recurrent {
 }
 
 /** A stored matrix, and the scale of each row if it is int8. */
-function matrixOf(name, precision, weights) {
-  return { data: weights(name).data, scale: precision === "int8" ? weights(`${name}_scale`).data : null };
+function matrixOf(name, precision, weights, rows, columns) {
+  const type = { "": Float32Array, float16: Uint16Array, int8: Int8Array }[precision];
+  return { data: weights(name, type, [rows, columns]), scale: precision === "int8" ? weights(`${name}_scale`, Float32Array, [rows]) : null };
 }
 
 /** A matrix in float32. */
@@ -345,6 +357,7 @@ function half(bits) {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
+const SIZES = ["input_size", "hidden_size", "num_layers", "proj_size", "in_features", "out_features", "num_embeddings", "embedding_dim"];
 const BUILDERS = {
   Embedding: (config, weights) => [new Embedding(config, weights)],
   Linear: (config, weights) => [new Linear(config, weights)],
@@ -392,9 +405,13 @@ export class Model {
         );
       if (config.dtype && config.dtype !== "float32")
         throw new DtypeError(`the model computes in ${config.dtype}, but Onward for JavaScript computes in float32: convert its weights in Python`);
-      return BUILDERS[config.type](config, (name) => {
-        if (!(prefix + name in weights)) throw new FileError(`${prefix}${name} is missing from the model file`);
-        return weights[prefix + name];
+      for (const [name, n] of SIZES.flatMap((size) => (size in config ? [[size, config[size]]] : [])))
+        if (!Number.isInteger(n) || n < (name === "proj_size" ? 0 : 1)) throw new FileError(`the model file has ${name}=${n}; expected a positive integer`);
+      return BUILDERS[config.type](config, (name, type, shape) => {
+        const tensor = weights[prefix + name];
+        if (!(tensor?.data instanceof type) || !same(tensor.shape, shape) || !tensor.data.length)
+          throw new FileError(`${prefix}${name} is missing from the model file, or does not have shape ${shown(shape)} and dtype ${type.name.replace("Array", "")}`);
+        return tensor.data;
       }).map((layer) => Object.assign(layer, { prefix }));
     });
     this.batchFirst = described.some((config) => config.batch_first);
@@ -537,47 +554,293 @@ function swap({ data, shape: [A, B, ...rest] }) {
 }
 
 /** The numbers and the shape of nested arrays. */
-function nested(x) {
+function nested(x, Data = Float32Array) {
   if (ArrayBuffer.isView(x)) return { data: x, shape: [x.length] };
   if (!Array.isArray(x)) throw new ArgumentError(`x is ${x === null ? "null" : typeof x}; expected a Tensor, a typed array or nested arrays`);
   const shape = [];
   for (let level = x; Array.isArray(level) || ArrayBuffer.isView(level); level = level[0]) shape.push(level.length);
-  const data = Float32Array.from(x.flat(Infinity).flatMap((each) => (ArrayBuffer.isView(each) ? [...each] : [each])));
+  const data = Data.from(x.flat(Infinity).flatMap((each) => (ArrayBuffer.isView(each) ? [...each] : [each])));
   return new Tensor(data, shape);
+}
+
+// ---- Whole models --------------------------------------------------------------------------------------------------
+
+const TYPES = {
+  float32: Float32Array, float64: Float64Array, int32: Int32Array, int64: BigInt64Array, int8: Int8Array, uint8: Uint8Array, bool: Uint8Array,
+};
+const isInteger = (dtype) => !dtype.startsWith("float");
+const list = (items) => [...new Set(items)].join(" or ");
+
+/** Throw the core's last error if it returned -1; `type` is its class. */
+function checked(result, type, before = "") {
+  if (result >= 0) return result;
+  const bytes = new Uint8Array(graphCore.memory.buffer, graphCore.error_message());
+  throw new type(before + new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0))));
+}
+
+/** The packed weights and the plans of a file, in the memory of the core. */
+class Graph {
+  constructor(weights, tensors, file) {
+    Object.assign(this, { tensors, file, pointer: owned(this, "graph_free", graphCore.graph_new(), graphCore) });
+    const kinds = [Float32Array, Uint16Array, Int8Array, Int32Array];
+    for (const { words, arrays } of weights)
+      withMemory((m) => {
+        const table = arrays.flatMap((name) => {
+          const { data, shape } = this.tensor(name);
+          return [m.put(data), kinds.indexOf(data.constructor), shape.length, shape[0] ?? 0, shape[1] ?? 0];
+        });
+        const numbers = Int32Array.from(words), count = arrays.length;
+        checked(graphCore.graph_add_weights(this.pointer, m.put(numbers), numbers.length, m.put(Int32Array.from(table)), count), FileError, `${file}: `);
+      }, graphCore);
+  }
+  tensor(name, type = null) {
+    const found = this.tensors[name];
+    if (!found || (type && !(found.data instanceof type))) throw new FileError(`${this.file}: the tensor ${name} is missing or has the wrong dtype`);
+    return found;
+  }
+}
+
+/** A plan for inputs of certain shapes. The core builds it at the first call. */
+class Plan {
+  constructor(graph, described) {
+    Object.assign(this, { graph, ...described, number: null });
+    for (const { dtype, shape } of [...this.inputs, ...this.outputs])
+      if (!(dtype in TYPES) || !shape.every((n) => Number.isInteger(n) && n >= 0)) throw new FileError(`${graph.file}: a plan has an invalid input or output`);
+  }
+
+  build() {
+    const { graph } = this, constants = this.constants.map((name) => graph.tensor(name, Uint8Array).data);
+    const number = withMemory((m) => {
+      const { data } = graph.tensor(this.words, Int32Array);
+      return checked(graphCore.graph_add_plan(graph.pointer, m.put(data), data.length), FileError, `${graph.file}: `);
+    }, graphCore);
+    let space = 1;
+    const place = (bytes) => {
+      const pointer = graphCore.plan_space(graph.pointer, number, space++, bytes);
+      if (pointer < 0) throw new FileError(`${graph.file}: the spaces of a plan do not match its inputs and outputs`);
+      return pointer;
+    };
+    let pointer = place(constants.reduce((total, { length }) => total + length, 0));
+    for (const array of constants) {
+      new Uint8Array(graphCore.memory.buffer).set(array, pointer);
+      pointer += array.length;
+    }
+    const bytes = ({ dtype, shape }) => size(shape) * TYPES[dtype].BYTES_PER_ELEMENT;
+    this.sources = this.inputs.map((input) => (input.value === null && size(input.shape) ? place(bytes(input)) : null));
+    this.targets = this.outputs.map((output) => ("tensor" in output ? null : place(bytes(output))));
+    this.number = number;
+  }
+
+  run(arrays) {
+    if (this.number === null) this.build();
+    this.sources.forEach((pointer, n) => pointer && new TYPES[this.inputs[n].dtype](graphCore.memory.buffer, pointer, arrays[n].data.length).set(arrays[n].data));
+    checked(graphCore.plan_run(this.graph.pointer, this.number), ArgumentError);
+    return this.outputs.map((output, n) => {
+      if ("tensor" in output) return constant(this.graph, output);
+      return new Tensor(new TYPES[output.dtype](graphCore.memory.buffer, this.targets[n], size(output.shape)).slice(), [...output.shape]);
+    });
+  }
+}
+
+/** A copy of a value that is in the file. */
+const constant = (graph, { dtype, shape, tensor }) => new Tensor(graph.tensor(tensor, TYPES[dtype]).data.slice(), [...shape]);
+
+/** An array of a dtype from typed arrays, nested arrays or a number, as far as NumPy casts them within a kind. */
+function converted(name, value, dtype) {
+  const Type = TYPES[dtype];
+  let { data, shape } = value instanceof Tensor ? value : typeof value === "object" && value !== null ? nested(value, Array) : { data: [value], shape: [] };
+  if (data instanceof Type) return { data, shape };
+  const isFloat = data instanceof Float32Array || data instanceof Float64Array || (Array.isArray(data) && !data.every((x) => typeof x !== "number" || Number.isInteger(x)));
+  if (isFloat && isInteger(dtype)) throw new DtypeError(`${name} has floats, but the model takes ${dtype}: convert it first`);
+  return { data: Type === BigInt64Array ? Type.from(data, BigInt) : Type.from(data, Number), shape };
+}
+
+const same = (a, b) => a.length === b.length && a.every((n, axis) => n === b[axis]);
+
+/** The plan for these inputs by name, and the inputs as it takes them. */
+function find(plans, named) {
+  const names = Object.keys(named);
+  const possible = plans.filter(({ inputs }) => inputs.length === names.length && inputs.every(({ name }) => name in named));
+  if (!possible.length) {
+    const known = list(plans.map(({ inputs }) => `(${inputs.map(({ name }) => name).join(", ")})`));
+    throw new SignatureError(`got (${names.join(", ")}), but the file has plans for ${known}`);
+  }
+  const arrays = {};
+  for (const { name, dtype } of possible[0].inputs) {
+    arrays[name] = converted(name, named[name], dtype);
+    if (ArrayBuffer.isView(named[name])) {
+      const { length } = arrays[name].data;
+      const fits = possible.map(({ inputs }) => inputs.find((input) => input.name === name).shape).find((shape) => size(shape) === length);
+      arrays[name].shape = fits ?? [length];
+    }
+  }
+  const accepts = (plan, test) => plan.inputs.every((input) => test(input, arrays[input.name]));
+  const fitting = possible.filter((plan) => accepts(plan, ({ shape }, array) => same(shape, array.shape)));
+  const found = fitting.find((plan) => accepts(plan, ({ value }, { data }) => value === null || value === String(Number(data[0]))));
+  if (found) return { plan: found, arrays: found.inputs.map(({ name }) => arrays[name]) };
+  const type = fitting.length ? ArgumentError : ShapeError;
+  const passed = possible[0].inputs.map(({ name }) => `${name} ${fitting.length && !arrays[name].shape.length ? arrays[name].data[0] : shown(arrays[name].shape)}`);
+  const known = (fitting.length ? fitting : possible).map(({ inputs }) => inputs.map(({ name, shape, value }) => `${name} ${value ?? shown(shape)}`).join(", "));
+  throw new type(`got ${passed.join(", ")}, but the file has plans for ${list(known)}: export the model with these inputs too`);
+}
+
+/** Arguments in order, or one object of arguments by name, as the latter. */
+function byName(names, args) {
+  const [first] = args, plain = args.length === 1 && typeof first === "object" && first !== null;
+  if (plain && !(first instanceof Tensor || ArrayBuffer.isView(first) || Array.isArray(first))) return first;
+  if (args.length > names.length) throw new SignatureError(`got ${args.length} inputs, but the model takes (${names.join(", ")})`);
+  return Object.fromEntries(args.map((value, n) => [names[n], value]));
+}
+
+const alone = (outputs) => (outputs.length === 1 ? outputs[0] : outputs);
+
+export class WholeModel {
+  constructor({ inputs, outputs, run, stream, weights }, tensors, file) {
+    const graph = new Graph(weights, tensors, file), plans = (described) => described.map((each) => new Plan(graph, each));
+    Object.assign(this, { inputs, outputs, graph, plans: plans(run) });
+    this.streams = stream && { ...stream, plans: plans(stream.plans), last: plans(stream.last) };
+  }
+
+  run(...args) {
+    if (!this.plans.length) throw new ArgumentError("the file has plans for streams only: export the model with the inputs of a call");
+    const { plan, arrays } = find(this.plans, byName(this.inputs, args));
+    return alone(plan.run(arrays));
+  }
+
+  stream() {
+    if (!this.streams) throw new ArgumentError("the file has no plans for streams: export the model with blocks=");
+    const { carries, initial, inputs, plans, last, latency, x: axes } = this.streams, { graph } = this;
+    let carried, ended, layout = null;
+    const step = (plans, named) => {
+      if (ended) throw new ArgumentError("the sequence has ended: set state to null to start another one");
+      const { plan, arrays } = find(plans, { ...carried, ...named });
+      return plan.run(arrays);
+    };
+    const stream = (...args) => {
+      let named = byName(inputs, args);
+      if (axes) {
+        if (!same(Object.keys(named), inputs)) throw new SignatureError(`got (${Object.keys(named).join(", ")}), but the stream takes (${inputs.join(", ")})`);
+        const block = blockOf(this.streams, named[inputs[0]]);
+        layout = block.layout, named = { [inputs[0]]: block.x };
+      }
+      const results = step(plans, named);
+      carried = Object.fromEntries(carries.map((name, n) => [name, results[n]]));
+      return returned(this.streams, results.slice(carries.length), layout);
+    };
+    const start = () => {
+      carried = Object.fromEntries(carries.map((name, n) => [name, constant(graph, initial[n])]));
+      ended = false;
+    };
+    start();
+    Object.defineProperty(stream, "state", {
+      get: () => Object.fromEntries(carries.map((name) => [name, new Tensor(carried[name].data.slice(), [...carried[name].shape])])),
+      set: (state) => {
+        start();
+        for (const [name, value] of Object.entries(state ?? {})) {
+          if (!carries.includes(name)) throw new ArgumentError(`state has ${name}, but the carries of the stream are ${carries.join(", ")}`);
+          carried[name] = value;
+        }
+      },
+    });
+    stream.latency = latency;
+    stream.finish = () => {
+      if (!last.length) throw new ArgumentError("only a stream over blocks of one sequence can finish: this one has no steps left");
+      const { name, dtype, shape } = last[0].inputs[carries.length];
+      const results = step(last, { [name]: new Tensor(new TYPES[dtype](0), shape) });
+      ended = true;
+      return returned(this.streams, results, layout && { ...layout, hasTime: true });
+    };
+    return stream;
+  }
+
+  trace() {
+    throw new ArgumentError("Onward for JavaScript traces models of layers: trace a whole model in Python");
+  }
+}
+
+/** A block with all axes of the model's input, and which of them x has. */
+function blockOf({ x: [time, rows], batch, plans, carries, inputs: [name] }, x) {
+  const full = plans[0].inputs[carries.length], rank = full.shape.length, lacksRows = batch === null && rows !== null;
+  const is = (axis) => axis === time || (axis === rows && lacksRows);
+  const features = full.shape.filter((_, axis) => !is(axis)), step = size(features);
+  let { data, shape } = converted(name, x, full.dtype);
+  if (ArrayBuffer.isView(x)) shape = data.length === step ? features : [data.length / step, ...features];
+  const missing = rank - shape.length, hasRows = rows === null || missing === 0 || !lacksRows, hasTime = missing === (hasRows ? 0 : 1);
+  const added = [...(hasRows ? [] : [rows]), ...(hasTime ? [] : [time])];
+  if (added.length !== missing || !shape.every(Number.isInteger)) {
+    const sizes = full.shape.map((n, axis) => (axis === time ? "T" : n)).filter((_, axis) => !(lacksRows && axis === rows));
+    throw new ShapeError(`${name} has shape ${shown(shape)}, but must be one step ${shown(features)} or a block ${shown(sizes)}`);
+  }
+  const own = [...shape];
+  return { x: new Tensor(data, full.shape.map((_, axis) => (added.includes(axis) ? 1 : own.shift()))), layout: { hasRows, hasTime } };
+}
+
+/** The outputs of a block without the axes that it lacks. */
+function returned({ outputs, every_step: everyStep }, results, layout) {
+  return alone(results.map(({ data, shape }, n) => {
+    const [time, rows] = outputs[n];
+    const dropped = layout ? [layout.hasRows ? null : rows, layout.hasTime || !everyStep ? null : time] : [];
+    return new Tensor(data, shape.filter((_, axis) => !dropped.includes(axis)));
+  }));
 }
 
 // ---- Files ---------------------------------------------------------------------------------------------------------
 
-const ARRAYS = { F32: Float32Array, F16: Uint16Array, I8: Int8Array };
+const ARRAYS = {
+  F32: Float32Array, F64: Float64Array, F16: Uint16Array, I8: Int8Array, I32: Int32Array, I64: BigInt64Array, U8: Uint8Array, BOOL: Uint8Array,
+};
 
 /** The tensors of a safetensors file, and the description that Onward wrote into it. */
 function readSafetensors(bytes, name) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const length = bytes.byteLength >= 8 ? Number(view.getBigUint64(0, true)) : Infinity;
-  if (8 + length > bytes.byteLength)
-    throw new FileError(`${name} is not a complete safetensors file; expected one that Onward saved`);
-  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
-  const description = JSON.parse(header.__metadata__?.onward ?? "null");
-  if (!description) throw new FileError(`${name} has tensors but no model; expected a file that Onward saved with model.save`);
+  const start = 8 + (bytes.byteLength >= 8 ? Number(view.getBigUint64(0, true)) : Infinity);
+  if (start > bytes.byteLength) throw new FileError(`${name} is not a complete safetensors file; expected one that Onward saved`);
+  const parsed = (text) => {
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new FileError(`${name} is not a valid safetensors file: ${error.message}`);
+    }
+  };
+  const header = parsed(new TextDecoder().decode(bytes.subarray(8, start))) ?? {};
+  const description = parsed(header.__metadata__?.onward ?? "null");
+  if (!description) throw new FileError(`${name} has tensors but no model; expected a file that Onward saved with model.save or model.export_web`);
   if (description.format !== 1) throw new FileError(`${name} has format ${description.format}, but this Onward reads format 1: upgrade Onward`);
   delete header.__metadata__;
   const tensors = {};
-  for (const [key, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
-    if (!(dtype in ARRAYS)) throw new DtypeError(`${name}: ${key} has dtype ${dtype}; Onward for JavaScript reads ${Object.keys(ARRAYS).join(", ")}`);
-    const part = bytes.slice(8 + length + from, 8 + length + to);
-    tensors[key] = new Tensor(new ARRAYS[dtype](part.buffer), shape);
+  for (const [key, { dtype, shape, data_offsets: offsets }] of Object.entries(header)) {
+    const Type = ARRAYS[dtype], sizes = [shape, offsets].every((numbers) => Array.isArray(numbers) && numbers.every((n) => Number.isInteger(n) && n >= 0));
+    if (!Type) throw new DtypeError(`${name}: ${key} has dtype ${dtype}; Onward for JavaScript reads ${Object.keys(ARRAYS).join(", ")}`);
+    const [from, to] = offsets;
+    if (!sizes || to - from !== size(shape) * Type.BYTES_PER_ELEMENT || start + to > bytes.byteLength)
+      throw new FileError(`${name}: the tensor ${key} does not have the size of its shape, or exceeds the file`);
+    tensors[key] = new Tensor(new Type(bytes.slice(start + from, start + to).buffer), shape);
   }
   return { tensors, description };
+}
+
+/** The model of a description. What is missing or has the wrong type in it raises FileError. */
+function modelOf(description, tensors, file) {
+  try {
+    if (description.type === "Plans") return new WholeModel(description, tensors, file);
+    if (description.type === "Model")
+      throw new ArgumentError("the file holds a whole model without plans: write it with model.export_web in Python");
+    return new Model(description, tensors, description.vocabulary ?? null);
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof RangeError) throw new FileError(`${file} is damaged: ${error.message}`);
+    throw error;
+  }
 }
 
 export const Onward = {
   /** Open a model that Onward saved, from its URL or its bytes. */
   async load(source, { wasm } = {}) {
-    await start(wasm);
     const isUrl = typeof source === "string" || source instanceof URL;
     const url = isUrl ? new URL(source, globalThis.location?.href ?? import.meta.url) : null;
     const bytes = isUrl ? await read(url) : new Uint8Array(source.buffer ?? source, source.byteOffset ?? 0, source.byteLength);
-    const { tensors, description } = readSafetensors(bytes, isUrl ? url.href : "the file");
-    return new Model(description, tensors, description.vocabulary ?? null);
+    const name = isUrl ? url.href : "the file", { tensors, description } = readSafetensors(bytes, name);
+    if (description.type === "Plans") graphCore = await start("onward-graph.wasm", wasm);
+    else core = await start("onward.wasm", wasm);
+    return modelOf(description, tensors, name);
   },
 };

@@ -1,0 +1,216 @@
+"""Write whole models for Onward for JavaScript, which runs plans but cannot make them.
+
+The file holds one plan for each signature of a call, and for each block of a stream and signature of its
+carries; the weights and constants are stored once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import arrays, storage
+from ..errors import ArgumentError, SignatureError
+from ..graph import Graph, Model
+from ..graph.declared import as_declared, check_names
+from ..graph.node import AnyArray, Signature
+from ..graph.of_layers import graph_of
+from ..graph.over_time.streamed import Streamed
+from ..graph.plan.builder import Weights
+from ..graph.plan.compiler import Compiler, Location, NumPyNode
+from ..graph.plan.planner import constants_of
+from ..graph.plan.recorded import Recorder
+from ..layers.base import Layer
+from ..streaming.graph_stream import GraphStream, SequenceStream, stream_of_graph
+
+MAX_STATES = 64  # signatures of the carries of a stream
+
+Described = dict[str, Any]
+
+
+def export_web(
+    model: Layer, path: str | os.PathLike[str], *calls: Any, blocks: Sequence[Any] = (), **options: Any
+) -> None:
+    """Write a model for Onward for JavaScript, with the plans that its calls need.
+
+    `calls` are examples of the inputs of `run`, and `blocks` of those of a stream: each is an input, a tuple
+    of inputs, or a dict of inputs by name. JavaScript runs inputs with the shapes and dtypes of these
+    examples, and with their values of integer scalars such as a sampling rate. `options` are those of
+    `Model.stream`. Models of recurrent, Linear and Embedding layers also run in JavaScript from the file that
+    `save` writes, at any length.
+
+    Raises ArgumentError, which names the node, if an operation runs in NumPy, or if the memory of a stream
+    grows from block to block; the errors of a call of the model; and FileError.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np, onward
+    >>> net = onward.Sequential(onward.GRU(3, 8, rng=0), onward.LayerNorm(8), onward.Linear(8, 2, rng=1))
+    >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> onward.export_web(net, path, np.zeros((50, 1, 3)), blocks=[np.zeros((10, 1, 3))])
+    """
+    if not calls and not blocks:
+        raise ArgumentError("pass the inputs of at least one call, or blocks=, so that the shapes are known")
+    whole = model if isinstance(model, Model) else Model(graph_of(model))._of_sequences
+    writer = _Writer()
+    described: Described = {
+        "type": "Plans",
+        "inputs": list(whole.inputs),
+        "outputs": list(whole.outputs),
+        "run": [writer.call(whole, call) for call in calls],
+        "stream": writer.stream(stream_of_graph(whole, **options), blocks) if blocks else None,
+        "weights": writer.recorder.weights,
+    }
+    storage.write(path, writer.recorder.tensors, described)
+
+
+def _arguments(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return an input, a tuple of inputs or a dict of inputs by name as arguments."""
+    if isinstance(call, dict):
+        return (), call
+    return (call if isinstance(call, tuple) else (call,)), {}
+
+
+class _Writer:
+    """The plans, tensors and weights of one file."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self._weights: dict[int, tuple[Graph, Weights]] = {}  # by the id of the graph
+
+    def call(self, model: Model, call: Any) -> Described:
+        """Return the plan for a call of the model with these inputs."""
+        args, named = _arguments(call)
+        if model._graph.structure is not None:
+            args, named = model._graph.structure.flatten(args, named)
+        _, planner, inputs = model._checked(args, named)
+        decides = [array.ndim == 0 and array.dtype.kind in "iub" for array in inputs]
+        return self._plan(planner.graph, inputs, decides)[0]
+
+    def stream(self, stream: GraphStream, blocks: Sequence[Any]) -> Described:
+        """Return the plans for blocks with these shapes, whatever precedes them in the stream."""
+        streamed = stream._streamed
+        inputs = [self._block(stream, block) for block in blocks]
+        names = [carry.name for carry in streamed.carries]
+        last = [inputs[0][0].take(range(0), axis=streamed.x.time)] if streamed.last is not None else []
+        plans, last_plans = [], []
+        for carried, found in self._states(streamed, inputs):
+            plans += found
+            if streamed.last_planner is not None:
+                last_plans.append(self._block_plan(streamed.last_planner.graph, carried, last)[0])
+        return {
+            "carries": names,
+            "initial": [self._tensor(carry.initial) for carry in streamed.carries],
+            "inputs": list(streamed.names),
+            "plans": plans,
+            "last": last_plans,
+            "latency": streamed.latency,
+            "every_step": streamed.every_step,
+            # the time axis and the batch axis of a block, and the rows; None: a block may lack the batch axis
+            "x": list(streamed.x) if isinstance(stream, SequenceStream) else None,
+            "batch": stream._batch if isinstance(stream, SequenceStream) else None,
+            "outputs": [list(axes) for axes in streamed.outputs],
+        }
+
+    def _block(self, stream: GraphStream, block: Any) -> list[AnyArray]:
+        """Return the inputs of a call of a stream, as its plans take them."""
+        args, named = _arguments(block)
+        if isinstance(stream, SequenceStream):
+            if named or len(args) != 1:
+                raise SignatureError(f"got {len(args) + len(named)} inputs, but the stream takes a block")
+            x, layout = stream._checked(arrays.as_array(args[0], "x"))
+            return [x[layout.x]]
+        names = stream._streamed.names
+        if len(args) + len(named) != len(names):
+            raise SignatureError(
+                f"got {len(args) + len(named)} inputs, but the stream takes ({', '.join(names)})"
+            )
+        named = dict(zip(names, args, strict=False)) | named
+        check_names(named, list(names), "inputs")
+        declared = {each.name: each for each in stream._streamed.graph.inputs}
+        return [as_declared(declared[name], named[name]) for name in names]
+
+    def _states(
+        self, streamed: Streamed, blocks: Sequence[Sequence[AnyArray]]
+    ) -> Iterator[tuple[Sequence[Signature], list[Described]]]:
+        """Yield the signatures that the carries take if blocks follow one another, and the blocks' plans."""
+        start = tuple(Signature.of(array) for array in streamed.initial)
+        known, new = {start}, [start]
+        while new:
+            carried, plans = new.pop(), []
+            for block in blocks:
+                plan, outputs = self._block_plan(streamed.planner.graph, carried, block)
+                following = tuple(outputs[: len(carried)])
+                plans.append(plan)
+                if following not in known:
+                    known.add(following)
+                    new.append(following)
+            yield carried, plans
+            if len(known) > MAX_STATES:
+                raise ArgumentError(
+                    f"the carries of the stream take more than {MAX_STATES} shapes: its memory grows from "
+                    "block to block, or the blocks have too many lengths"
+                )
+
+    def _block_plan(
+        self, graph: Graph, carried: Sequence[Signature], block: Sequence[AnyArray]
+    ) -> tuple[Described, list[Signature]]:
+        decides = [array.ndim == 0 and array.dtype.kind in "iub" for array in block]
+        zeros = [np.zeros(signature.shape, signature.dtype) for signature in carried]
+        return self._plan(graph, [*zeros, *block], [False] * len(carried) + decides)
+
+    def _plan(
+        self, graph: Graph, inputs: Sequence[AnyArray], decides: Sequence[bool]
+    ) -> tuple[Described, list[Signature]]:
+        """Compile a graph; return the plan and the signatures of its outputs.
+
+        Raises ArgumentError, which names the node, if an operation has no steps in the core.
+        """
+        program = Compiler(graph, inputs, decides, self._weights_of(graph, inputs)).compile()
+        for segment in program.segments:
+            if isinstance(segment, NumPyNode):  # before a Rest, there is always one
+                raise ArgumentError(
+                    f"{segment.node}: it runs in NumPy for these inputs, and JavaScript has only the core"
+                )
+        described = [
+            {
+                "name": declared.name,
+                "dtype": dtype,
+                "shape": list(shape),
+                "value": None if value is None or not array.size else str(int(array)),
+            }
+            for declared, array, (dtype, shape, value) in zip(
+                graph.inputs, inputs, program.signature, strict=True
+            )
+        ]
+        outputs, signatures = [], []
+        for source in program.outputs:
+            if isinstance(source, Location) and source.view is not None:
+                shape, dtype = source.view.shape, np.dtype(source.view.dtype)
+                outputs.append({"dtype": dtype.name, "shape": list(shape)})
+                signatures.append(Signature(shape, dtype))
+            elif isinstance(source, np.ndarray):
+                outputs.append(self._tensor(source))
+                signatures.append(Signature.of(source))
+            else:
+                raise ArgumentError("an output has a dtype that JavaScript does not have")
+        plan: Any = program.core
+        constants = [self.recorder.name_of(array) for array in program.constants]
+        words = self.recorder.name_of(plan.words())
+        return {"words": words, "constants": constants, "inputs": described, "outputs": outputs}, signatures
+
+    def _tensor(self, array: AnyArray) -> Described:
+        described = {"dtype": array.dtype.name, "shape": list(array.shape)}
+        return described | {"tensor": self.recorder.name_of(array)}
+
+    def _weights_of(self, graph: Graph, inputs: Sequence[AnyArray]) -> Weights:
+        """Return the weights of a graph, which all of its plans share."""
+        if id(graph) not in self._weights:
+            constants = list(constants_of(graph))
+            weights = Weights(frozenset(map(id, constants)), self.recorder)
+            weights.limit.allow(inputs, sum(array.nbytes for array in constants))
+            self._weights[id(graph)] = graph, weights
+        return self._weights[id(graph)][1]

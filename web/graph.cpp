@@ -1,0 +1,268 @@
+// The interface of the core for JavaScript: plans of whole models.
+//
+// A graph holds the packed weights and the plans of one file. The words that describe them are checked here and in
+// Plan, and so is the size of every array.
+#include <emscripten.h>
+
+#include "platform/dispatch.h"
+#include "words.h"
+
+using namespace onward;
+
+namespace {
+
+std::string message;  // of the last error
+
+struct PlanInMemory {
+    Plan plan;
+    std::vector<Buffer<std::byte>> memory;
+    std::vector<std::byte*> spaces;
+
+    explicit PlanInMemory(const std::vector<Size>& sizes) : plan(sizes) {
+        for (const Size size : sizes) {
+            if (size < 0) throw std::out_of_range("a space has a negative size");
+            memory.push_back(Buffer<std::byte>::zeros(size));
+            spaces.push_back(memory.back().data());
+        }
+    }
+};
+
+struct Graph {
+    std::vector<std::unique_ptr<PackedWeights>> weights;
+    std::vector<std::unique_ptr<PlanInMemory>> plans;
+};
+
+// Returns what f returns, or -1 if it throws.
+template <class Function>
+int guarded(Function f) {
+    try {
+        return f();
+    } catch (const std::bad_alloc&) {
+        message = "out of memory";
+    } catch (const std::exception& error) {
+        message = error.what();
+    }
+    return -1;
+}
+
+// ---- Weights: the arguments of the Python classes of the same names -----------------------------------------------
+
+using Kept = std::unique_ptr<PackedWeights>;
+
+template <class Kind, class... Arguments>
+Kept keep(const Arguments&... arguments) {
+    return std::make_unique<PackedWeights>(std::in_place_type<Kind>, arguments...);
+}
+
+std::vector<Options<float>> options_of(Words& words, size_t D) {
+    std::vector<Options<float>> options;
+    for (Size n = words.count(); n--;) {
+        const auto gate = words.read<Activation<float>>(), candidate = words.read<Activation<float>>();
+        const auto output = words.read<Activation<float>>();
+        const float clip = words.read<float>();
+        options.push_back({gate, candidate, output, clip, words.read<bool>()});
+    }
+    if (!options.empty() && options.size() != D)
+        throw std::invalid_argument("options must be empty or have one entry per direction");
+    return options;
+}
+
+Kept dense(Words& words) {
+    const Array W = words.next_matrix();
+    const Matrix<float> matrix = words.matrix(W.shape[0], W.shape[1]);
+    return keep<Dense<float>>(matrix, words.array<float>(Array::Kind::float32, {W.shape[0]}), Size(W.shape[0]),
+                              Size(W.shape[1]));
+}
+
+Kept stack(Words& words) {
+    const auto cell = words.read<Cell>();
+    const Size G = gates(cell), D = words.read<Size>(), n = words.count();
+    if ((D != 1 && D != 2) || n < D || n % D) throw std::invalid_argument("a recurrent layer lacks weights");
+    Words ahead = words;
+    const Size I = ahead.next_matrix().shape[1];
+    ahead.matrix(ahead.next_matrix().shape[0], I);
+    const Size H = ahead.next_matrix().shape[0] / G, P = ahead.next_matrix().shape[1];
+    std::vector<Weights<float>> weights;
+    for (Size i = 0; i < n; i++) {
+        const Size own_I = i < D ? I : D * P;
+        Weights<float> w{own_I, H, P, words.matrix(G * H, own_I), words.matrix(G * H, P)};
+        w.b_W = words.array<float>(Array::Kind::float32, {G * H});
+        w.b_R = words.array<float>(Array::Kind::float32, {G * H});
+        if (words.read<bool>()) w.W_hr = words.matrix(P, H);
+        w.peephole = words.array<float>(Array::Kind::float32, {3 * H});
+        if ((P != H || w.W_hr.numbers || w.peephole) && (cell != Cell::lstm || (P != H && !w.W_hr.numbers)))
+            throw std::invalid_argument("only an LSTM has a projection and peephole weights");
+        weights.push_back(w);
+    }
+    return keep<Stack<float>>(cell, weights, options_of(words, D), D);
+}
+
+Kept integer_matrix(Words& words) {
+    const Array q = words.next_matrix();
+    const auto* const numbers = words.array<int8_t>(Array::Kind::int8, {q.shape[0], q.shape[1]});
+    const auto* const zero_points = words.array<int32_t>(Array::Kind::int32, {q.shape[0]}, true);
+    return keep<IntegerMatrix>(numbers, zero_points, Size(q.shape[0]), Size(q.shape[1]));
+}
+
+Kept quantized_lstm(Words& words) {
+    const Size D = words.count();
+    if (D != 1 && D != 2) throw std::invalid_argument("an LSTM has one or two directions");
+    Words ahead = words;
+    const Size I = ahead.next_matrix().shape[1];
+    for (int array = 0; array < 3; array++) ahead.read<Size>();
+    const Size H = ahead.next_matrix().shape[1];
+    auto matrix = [&](Size K) {
+        const auto* const numbers = words.array<int8_t>(Array::Kind::int8, {4 * H, K}, true);
+        const auto* const scale = words.array<float>(Array::Kind::float32, {4 * H}, true);
+        const auto* const zero_points = words.array<int32_t>(Array::Kind::int32, {4 * H}, true);
+        return Matrix<float>{Format::dynamic, numbers, scale, zero_points};
+    };
+    std::vector<QuantizedDirection> weights;
+    for (Size d = 0; d < D; d++) {
+        const Matrix<float> W = matrix(I), R = matrix(H);
+        const auto* const bias = words.array<float>(Array::Kind::float32, {4 * H}, true);
+        weights.push_back({W, R, bias, words.array<float>(Array::Kind::float32, {3 * H})});
+    }
+    const std::vector<Options<float>> options = options_of(words, D);
+    return keep<QuantizedLSTM>(weights, options, words.read<bool>(), I, H);
+}
+
+constexpr std::pair<const char*, Kept (*)(Words&)> kinds[] = {
+    {"Dense", dense}, {"Stack", stack}, {"IntegerMatrix", integer_matrix}, {"QuantizedLSTM", quantized_lstm},
+};
+
+// ---- Steps: the methods of Plan, called with their arguments in order ----------------------------------------------
+
+// An argument while the step is added; `get` passes it on.
+template <class T>
+struct Argument {
+    std::decay_t<T> value;
+    explicit Argument(Words& words) : value(words.read<std::decay_t<T>>()) {}
+    const std::decay_t<T>& get() const { return value; }
+};
+
+template <>
+struct Argument<const View*> {
+    std::optional<View> value;
+    explicit Argument(Words& words) : value(words.optional<View>()) {}
+    const View* get() const { return value ? &*value : nullptr; }
+};
+
+template <>
+struct Argument<const std::optional<Activation<float>>&> {
+    std::optional<Activation<float>> value;
+    explicit Argument(Words& words) : value(words.optional<Activation<float>>()) {}
+    const std::optional<Activation<float>>& get() const { return value; }
+};
+
+template <class T>
+struct WeightsArgument {
+    const T& value;
+    explicit WeightsArgument(Words& words) : value(words.read<T>()) {}
+    const T& get() const { return value; }
+};
+template <>
+struct Argument<const Dense<float>&> : WeightsArgument<Dense<float>> { using WeightsArgument::WeightsArgument; };
+template <>
+struct Argument<const Stack<float>&> : WeightsArgument<Stack<float>> { using WeightsArgument::WeightsArgument; };
+template <>
+struct Argument<const IntegerMatrix&> : WeightsArgument<IntegerMatrix> { using WeightsArgument::WeightsArgument; };
+template <>
+struct Argument<const QuantizedLSTM&> : WeightsArgument<QuantizedLSTM> { using WeightsArgument::WeightsArgument; };
+
+template <class... Arguments>
+void add(Plan& plan, void (Plan::*step)(Arguments...), Words& words) {
+    const std::tuple<Argument<Arguments>...> arguments{Argument<Arguments>(words)...};  // braces: from left to right
+    std::apply([&](const auto&... each) { (plan.*step)(each.get()...); }, arguments);
+}
+
+template <auto step>
+void add(Plan& plan, Words& words) {
+    add(plan, step, words);
+}
+
+void add_fused(Plan& plan, Words& words) {
+    std::vector<ElementwiseOperation> operations;
+    for (Size n = words.count(); n--;) {
+        const auto kind = words.read<std::string>();
+        ElementwiseOperation operation{};
+        if (kind == "activate") operation.function = words.read<Activation<float>>();
+        else if (kind == "unary") operation.function = words.read<Unary>();
+        else operation.function = words.read<Binary>();
+        operation.a = words.read<Size>(), operation.b = words.read<Size>();
+        operations.push_back(operation);
+    }
+    std::vector<View> views{words.read<View>()};
+    while (!words.at_end()) views.push_back(words.read<View>());
+    const View y = views.back();
+    views.pop_back();
+    plan.fused(operations, views, y);
+}
+
+constexpr std::pair<const char*, void (*)(Plan&, Words&)> steps[] = {
+    {"copy", add<&Plan::copy>}, {"fill_border", add<&Plan::fill_border>}, {"gather", add<&Plan::gather>},
+    {"take", add<&Plan::take>}, {"where", add<&Plan::where>}, {"cast", add<&Plan::cast>},
+    {"activate", add<&Plan::activate>}, {"unary", add<&Plan::unary>}, {"binary", add<&Plan::binary>},
+    {"fused", add_fused}, {"compare", add<&Plan::compare>}, {"window", add<&Plan::window>},
+    {"reduce", add<&Plan::reduce>}, {"accumulate", add<&Plan::accumulate>}, {"top", add<&Plan::top>},
+    {"softmax", add<&Plan::softmax>}, {"standardize", add<&Plan::standardize>}, {"product", add<&Plan::product>},
+    {"matmul", add<&Plan::matmul>}, {"quantize_dynamically", add<&Plan::quantize_dynamically>},
+    {"quantize", add<&Plan::quantize>}, {"dequantize", add<&Plan::dequantize>},
+    {"integer_product", add<&Plan::integer_product>}, {"recurrent", add<&Plan::recurrent>},
+    {"masked_steps", add<&Plan::masked_steps>}, {"quantized_lstm", add<&Plan::quantized_lstm>},
+};
+
+}  // namespace
+
+extern "C" {
+
+EMSCRIPTEN_KEEPALIVE const char* error_message() { return message.c_str(); }
+
+EMSCRIPTEN_KEEPALIVE int lanes() { return int(kernels<float>().L); }
+
+EMSCRIPTEN_KEEPALIVE Graph* graph_new() { return new Graph; }
+
+EMSCRIPTEN_KEEPALIVE void graph_free(Graph* graph) { delete graph; }
+
+// Packs weights of `count` arrays, which are not needed any more afterwards. Returns their number, or -1.
+EMSCRIPTEN_KEEPALIVE int graph_add_weights(Graph* graph, const int32_t* first, int n, const Array* arrays, int count) {
+    return guarded([&] {
+        Words words(first, n);
+        words.arrays.assign(arrays, arrays + count);
+        const auto make = lookup(kinds, words.read<std::string>());
+        graph->weights.push_back(make(words));
+        return int(graph->weights.size()) - 1;
+    });
+}
+
+// Returns the number of the plan, or -1.
+EMSCRIPTEN_KEEPALIVE int graph_add_plan(Graph* graph, const int32_t* first, int n) {
+    return guarded([&] {
+        Words words(first, n);
+        words.weights = &graph->weights;
+        auto added = std::make_unique<PlanInMemory>(words.read<std::vector<Size>>());
+        for (Size step = words.count(); step--;) {
+            Words part = words.part();
+            lookup(steps, part.read<std::string>())(added->plan, part);
+        }
+        graph->plans.push_back(std::move(added));
+        return int(graph->plans.size()) - 1;
+    });
+}
+
+// The address of a space of a plan: 0 is the arena, 1 holds the constants; the inputs and then the outputs follow.
+// Returns -1 if there is no such space of this size.
+EMSCRIPTEN_KEEPALIVE int plan_space(const Graph* graph, int plan, int space, int size) {
+    const std::vector<Size>& sizes = graph->plans[plan]->plan.sizes();
+    return space < int(sizes.size()) && sizes[space] == size ? int(intptr_t(graph->plans[plan]->spaces[space])) : -1;
+}
+
+// Returns 0, or -1.
+EMSCRIPTEN_KEEPALIVE int plan_run(const Graph* graph, int plan) {
+    return guarded([&] {
+        const PlanInMemory& p = *graph->plans[plan];
+        p.plan.run(p.spaces.data(), 0, p.plan.size());
+        return 0;
+    });
+}
+}

@@ -1,0 +1,166 @@
+// Reads the steps and the weights of plans from the numbers that Python writes (onward/graph/plan/recorded.py).
+//
+// Files are not trusted: a number that is missing, or does not fit, throws an exception.
+#pragma once
+
+#include <bit>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include "run/names.h"
+#include "run/plan.h"
+
+namespace onward {
+
+// An array of weights in the memory of the caller: a vector or a matrix in row-major order.
+struct Array {
+    enum class Kind : int32_t { float32, float16, int8, int32 };
+
+    const void* data;
+    Kind kind;
+    int32_t axes, shape[2];
+};
+
+using PackedWeights = std::variant<Dense<float>, Stack<float>, IntegerMatrix, QuantizedLSTM>;
+
+class Words {
+public:
+    Words(const int32_t* first, Size n) : next(first), end(first + n) {}
+
+    std::vector<Array> arrays;                                             // weights refer to them by number
+    const std::vector<std::unique_ptr<PackedWeights>>* weights = nullptr;  // steps refer to them by number
+
+    bool at_end() const { return next == end; }
+
+    template <class T>
+    decltype(auto) read() {
+        if constexpr (std::is_same_v<T, float>) return std::bit_cast<float>(word());
+        else if constexpr (std::is_same_v<T, bool>) return word() != 0;
+        else if constexpr (std::is_same_v<T, Size>) return word();
+        else if constexpr (std::is_same_v<T, std::string>) return text();
+        else if constexpr (std::is_same_v<T, Cell>) return lookup(cells, text());
+        else if constexpr (std::is_same_v<T, Unary>) return lookup(unaries, text());
+        else if constexpr (std::is_same_v<T, Binary>) return lookup(binaries, text());
+        else if constexpr (std::is_same_v<T, Comparison>) return lookup(comparisons, text());
+        else if constexpr (std::is_same_v<T, Window>) return lookup(windows, text());
+        else if constexpr (std::is_same_v<T, Reduction>) return lookup(reductions, text());
+        else if constexpr (std::is_same_v<T, Activation<float>>) return activation(text());
+        else if constexpr (std::is_same_v<T, View>) return view();
+        else if constexpr (std::is_same_v<T, std::vector<Size>>) return list<Size>();
+        else return packed<T>();
+    }
+
+    // None is -1, which starts no view and no name.
+    template <class T>
+    std::optional<T> optional() {
+        if (next == end || *next != -1) return read<T>();
+        next++;
+        return {};
+    }
+
+    // The number of the items that follow, each of which has at least one word.
+    Size count() {
+        const Size n = word();
+        if (n < 0 || n > end - next) throw std::out_of_range("a list exceeds the plan");
+        return n;
+    }
+
+    template <class T>
+    std::vector<T> list() {
+        std::vector<T> items;
+        for (Size n = count(); n--;) items.push_back(read<T>());
+        return items;
+    }
+
+    // The words of one item, which start with their number.
+    Words part() {
+        const Size n = count();
+        Words words(next, n);
+        words.arrays = arrays, words.weights = weights;
+        next += n;
+        return words;
+    }
+
+    // The memory of an array of this shape, or null. Throws if `required` and there is none.
+    template <class Number>
+    const Number* array(Array::Kind kind, const std::vector<Size>& shape, bool required = false) {
+        const Array* const found = array();
+        if (!found && !required) return nullptr;
+        bool fits = found && found->kind == kind && found->axes == Size(shape.size());
+        for (size_t axis = 0; fits && axis < shape.size(); axis++) fits = found->shape[axis] == shape[axis];
+        if (!fits) throw std::invalid_argument("an array of weights is missing, or has the wrong dtype or shape");
+        return (const Number*)found->data;
+    }
+
+    // The next array, which is not consumed, must be a matrix.
+    Array next_matrix() const {
+        Words ahead = *this;
+        const Array* const found = ahead.array();
+        if (!found || found->axes != 2 || found->shape[0] < 1 || found->shape[1] < 1)
+            throw std::invalid_argument("weights must be a matrix");
+        return *found;
+    }
+
+    // A matrix in any format, followed by its scales, which only int8 has.
+    Matrix<float> matrix(Size rows, Size columns) {
+        const Array::Kind kind = next_matrix().kind;
+        if (kind == Array::Kind::int32) throw std::invalid_argument("a matrix has dtype int32");
+        const bool is_int8 = kind == Array::Kind::int8;
+        const void* const numbers = array<void>(kind, {rows, columns});
+        const auto* const scale = array<float>(Array::Kind::float32, {rows}, is_int8);
+        return {is_int8 ? Format::int8 : kind == Array::Kind::float16 ? Format::float16 : Format::native, numbers,
+                scale};
+    }
+
+private:
+    int32_t word() {
+        if (next == end) throw std::out_of_range("a plan ends early");
+        return *next++;
+    }
+
+    const Array* array() {
+        const Size number = word();
+        if (number < -1 || number >= Size(arrays.size())) throw std::out_of_range("an array of weights does not exist");
+        return number < 0 ? nullptr : &arrays[number];
+    }
+
+    std::string text() {
+        std::string text;
+        for (Size n = count(); n--;) text.push_back(char(word()));
+        return text;
+    }
+
+    Activation<float> activation(const std::string& name) {
+        const Function function = lookup(functions, name);
+        const float alpha = read<float>();
+        return {function, alpha, read<float>()};
+    }
+
+
+    View view() {
+        View view;
+        view.space = word(), view.offset = word(), view.shape = list<Size>(), view.strides = list<Size>();
+        view.dtype = lookup(dtypes, text());
+        return view;
+    }
+
+    template <class T>
+    const T& packed() {
+        const Size number = word();
+        if (number < 0 || number >= Size(weights->size()))
+            throw std::out_of_range("the weights of a step do not exist");
+        const T* const found = std::get_if<T>((*weights)[number].get());
+        if (!found) throw std::invalid_argument("the weights of a step have the wrong kind");
+        return *found;
+    }
+
+    const int32_t *next, *end;
+};
+
+}  // namespace onward
