@@ -130,7 +130,8 @@ class Graph:
         """Add a node with several outputs, given their number or names, and return their names."""
         wanted = [""] * outputs if isinstance(outputs, int) else outputs
         named = tuple(self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted)
-        node = Node(operation, tuple(inputs), named, attributes, name or named[0], source)
+        name = (name if named else self._new_name(operation)) or named[0]
+        node = Node(operation, tuple(inputs), named, attributes, name, source)
         if operation not in OPERATIONS:
             raise ArgumentError(f"{node}: the operation {operation} is not supported")
         try:

@@ -97,9 +97,17 @@ class Model(Layer):
             args, inputs = self._graph.structure.flatten(args, inputs)
         if "lengths" in inputs and "lengths" not in self._inputs:
             return self._with_lengths(args, **inputs)
-        results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
-        # if there are results, the signature has passed the checks
-        return self._run_checked(args, inputs) if results is None else results
+        try:
+            results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
+            # if there are results, the signature has passed the checks
+            return self._run_checked(args, inputs) if results is None else results
+        except (SignatureError, ShapeError, DtypeError, ArgumentError):
+            if self._graph.source is None or self._graph.is_recorded:
+                raise
+        # the code may accept inputs that the graph does not; otherwise, its error names a line of the code
+        self._other = self._other or Model(self._graph.source.graph())
+        results = self._other(*args, **inputs)
+        return results if isinstance(results, tuple) else (results,)
 
     def _with_lengths(self, args: tuple[Any, ...], lengths: ArrayLike, **inputs: Any) -> tuple[Any, ...]:
         """Run the sequences of a batch without their padding."""
@@ -114,14 +122,7 @@ class Model(Layer):
 
     def _run_checked(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Check the inputs and run the planner of the variant for them."""
-        try:
-            _, planner, arrays = self._checked(args, inputs)
-        except (SignatureError, ShapeError, DtypeError):
-            if self._graph.source is None or self._graph.is_recorded:
-                raise
-            self._other = self._other or Model(self._graph.source.graph())
-            results = self._other(*args, **inputs)
-            return results if isinstance(results, tuple) else (results,)
+        _, planner, arrays = self._checked(args, inputs)
         return planner(*arrays)
 
     def _checked(

@@ -237,9 +237,9 @@ def elementwise(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collecti
 
 
 def named(node: Node, error: Exception) -> str:
-    """Return the message of an error that a node raised; the first node that saw it names it."""
+    """Return the message of an error that a node raised, with the node unless the message names the place."""
     message = str(error)
-    return message if message.startswith("node ") else f"{node}: {message}"
+    return message if message.startswith(("node ", "code/")) else f"{node}: {message}"
 
 
 # Signature rules that several operations share.

@@ -8,7 +8,7 @@ import pytest
 from support.script_archives import model
 
 import onward
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, ShapeError
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
 
@@ -120,6 +120,41 @@ def test_a_list_that_a_branch_changes_has_the_elements_of_its_side(tmp_path: Pat
     )
     np.testing.assert_array_equal(program(X), [2 * X, -X])
     np.testing.assert_array_equal(program(-X), [X, -X])
+
+
+def test_branches_and_loops_may_have_checks_alone(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "if bool(torch.gt(torch.sum(x), 0)):",
+        "  for t in range(torch.size(x, 0)):",
+        "    if bool(torch.gt(torch.sum(torch.select(x, 0, t)), 9)):",
+        '      ops.prim.RaiseException("too large", "builtins.ValueError")',
+        "    else:",
+        "      _0 = torch.neg(x)",
+        "else:",
+        "  pass",
+        "return torch.neg(x)",
+    )
+    np.testing.assert_array_equal(program(X), -X)
+    np.testing.assert_array_equal(program(np.tile(X, (20, 1))), -np.tile(X, (20, 1)))
+    with pytest.raises(ArgumentError, match=r"line 7: the code raises builtins\.ValueError: too large"):
+        program(np.vstack([X, X + 9]))
+
+
+def test_shapes_that_the_code_does_not_accept_name_its_line_and_the_inputs(tmp_path: Path) -> None:
+    program = model(
+        tmp_path, "z = torch.neg(x)", "return torch.add(z, y)", signature="self, x: Tensor, y: Tensor"
+    )
+    np.testing.assert_array_equal(program(X, X), np.zeros_like(X))
+    with pytest.raises(ShapeError, match=r"^code/__torch__.py, line 5: .*\(7, 3\).* x \(2, 3\), y \(7, 3\)$"):
+        program(X, np.ones((7, 3), np.float32))
+
+
+def test_a_loop_without_iterations_gives_what_the_code_gives(tmp_path: Path) -> None:
+    lines = ("h = torch.zeros([1, 1])", *STACKED, "return h")
+    program = model(tmp_path, *lines)
+    np.testing.assert_array_equal(program(X), X.sum(0, keepdims=True))
+    np.testing.assert_array_equal(program(X[:0]), np.zeros((1, 1)))
 
 
 def test_a_view_that_a_branch_made_is_not_written(tmp_path: Path) -> None:

@@ -212,6 +212,12 @@ HOSTILE: dict[str, tuple[str, ...]] = {
         "  " * 8 + "pass",
         NOTHING,
     ),
+    "nested loops of unknown length": (
+        "y = 0",
+        *("  " * i + f"for i{i} in range(int(torch.sum(x))):" for i in range(30)),
+        "  " * 30 + "y = torch.add(y, i29)",
+        "return torch.add(x, y)",
+    ),
     "endless loop": ("while True:", "  pass", NOTHING),
     "endless list": ("y = [1]", "while True:", "  _0 = torch.append(y, 1)", NOTHING),
     "doubled list": ("y = [1]", "while True:", "  y = torch.add(y, y)", NOTHING),

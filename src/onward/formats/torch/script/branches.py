@@ -257,7 +257,7 @@ class _Merger:
     def finish(self, condition: Condition) -> None:
         """Add the node, if its sides have outputs or checks."""
         graphs = [side.graph for side in self.sides]
-        if not self.outputs and not any(graph.nodes for graph in graphs):
+        if not self.outputs and not any(graph.without_unused().nodes for graph in graphs):
             return
         selected = example_values(self.interpreter, condition)
         captured = list(dict.fromkeys(name for graph in graphs for name in graph.captured))

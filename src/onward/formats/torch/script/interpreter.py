@@ -34,12 +34,12 @@ class Interpreter(Calls):
     def __init__(self, code: Code, constants: Sequence[Any], graph: Recording) -> None:
         super().__init__(graph)
         self.code, self.constants = code, constants
-        self.rounds = self.call_depth = self.depth = 0
+        self.rounds = self.call_depth = self.depth = self.loop_depth = 0
         self.max_rounds = MAX_ROUNDS
 
-    def count(self) -> None:
-        """Count an iteration or a call. Raises ArgumentError if there are too many."""
-        self.rounds += 1
+    def count(self, rounds: int = 1) -> None:
+        """Count iterations or calls. Raises ArgumentError if there are too many."""
+        self.rounds += rounds
         if self.rounds > self.max_rounds:
             raise ArgumentError(f"the code needs more than {self.max_rounds} iterations and calls")
 

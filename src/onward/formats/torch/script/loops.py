@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .interpreter import Environment, Interpreter
 
 MAX_ATTEMPTS = 12  # recordings of one body, until they find every value that it carries
+MAX_NESTED = 3  # loops of unknown length inside one another
+ROUNDS = 20  # what a recording of a body counts as
 Path = tuple[Any, ...]  # a variable, or a key of a change, and places in nested values
 
 
@@ -36,10 +38,22 @@ def record(
     interpreter: Interpreter, node: ast.For | ast.While, local: Environment, file: str, number: Any
 ) -> None:
     """Record a loop. `number` is the number of iterations of a for loop, or the condition of a while loop."""
+    if interpreter.loop_depth >= MAX_NESTED:
+        raise ArgumentError(f"more than {MAX_NESTED} loops of unknown length are inside one another")
+    interpreter.loop_depth += 1
+    try:
+        _record(interpreter, node, local, file, number)
+    finally:
+        interpreter.loop_depth -= 1
+
+
+def _record(
+    interpreter: Interpreter, node: ast.For | ast.While, local: Environment, file: str, number: Any
+) -> None:
     try:
         _Loop(interpreter, node, local, file, number).record()
         return
-    except UnlikeError:  # the first iteration differs from the others, as if a state is None before it
+    except UnlikeError:  # the first iteration differs from the others, such as that from a state of None
         pass
     is_for = isinstance(node, ast.For)
     runs = interpreter.operate("gt", [number, 0], {}) if is_for else number
@@ -119,7 +133,7 @@ class _Loop:
                 interpreter.operate("add", [Symbol(self.counter), self.start], {}) if self.start else None
             )
             interpreter.assign(self.node.target, number or Symbol(self.counter), local)
-        interpreter.count()
+        interpreter.count(ROUNDS)
         interpreter.run(self.node.body, local, self.file)
         self.again: Any = Symbol(self.condition, np.dtype(np.bool_))
         if isinstance(self.node, ast.While):
@@ -238,7 +252,7 @@ class _Loop:
         body.declared_outputs = tuple(map(self._declared, body.outputs))
         own = [self.counter, self.condition, *(self.names[path] for path in carried)]
         body.inputs = [self._declared(name) for name in (*own, *body.captured)]
-        first, *names = outer.add_all(
+        names = outer.add_all(
             "Loop",
             [
                 *((number, "") if is_for else ("", number)),
@@ -249,7 +263,7 @@ class _Loop:
             body=body.without_unused(),
             captured=len(body.captured),
         )
-        made = iter((first, *names))
+        made = iter(names)
         results = {path: self._result(path, next(made)) for path in carried}
         count = outer.known(number) if is_for else None
         for path, segment in segments.items():

@@ -29,6 +29,7 @@ from .values import NamedTuple, Object
 NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
 NONE = np.array(None, object)  # the value of an input that is None
 MAX_TYPE_DEPTH = 16
+MAX_MESSAGE = 2000  # characters of an error
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,12 @@ class Program:
     def __call__(self, known: Sequence[AnyArray | Signature]) -> Graph:
         """Record the method for inputs, carries and weights of these shapes, dtypes and known values."""
         names = [*(leaf.name for leaf in self.leaves), *(carry.name for carry in self.carries)]
-        recording = self.record(dict(zip(names, known, strict=False)))
+        found = dict(zip(names, known, strict=False))
+        try:
+            recording = self.record(found)
+        except OnwardError as error:
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in found.items())
+            raise type(error)(f"{error}; the inputs have the shapes {shapes}"[:MAX_MESSAGE]) from error
         for weight in range(len(known) - len(names)):
             recording.add_input(f" weight {weight}")  # the recording contains the weights that it uses
         return simplify(plain(recording))
