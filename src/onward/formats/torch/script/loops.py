@@ -118,12 +118,7 @@ class _Loop:
         interpreter, body, local = self.interpreter, region.graph, region.local
         self.counter = body.declare("iteration", Signature((), np.dtype(np.int64)))
         self.condition = body.declare("condition", Signature((), np.dtype(np.bool_)))
-        self.names = {
-            path: body.declare("carried", UNVALUED if each.known is None else each.known)
-            for path, each in self.carried.items()
-        }
-        for path, each in self.carried.items():
-            body.values[self.names[path]] = each.known
+        self.names = {path: body.declare("carried", each.known) for path, each in self.carried.items()}
         for name, value in local.items():
             local[name] = self._opened((name,), value)
         for key, change in self.changes.items():
@@ -397,7 +392,6 @@ class _Loop:
         )
 
 
-UNVALUED = Signature((), np.dtype(object))
 LEAVES = Tensor | Symbol | int | float
 
 

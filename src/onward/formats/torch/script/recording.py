@@ -170,10 +170,10 @@ class Recording(Graph):
         """Return the recording of a branch in this one."""
         return Recording(self, self.folded, self.open_sizes)
 
-    def declare(self, name: str, value: Known) -> str:
+    def declare(self, name: str, value: Known | None) -> str:
         """Add an input with a known shape and dtype, or a known value."""
         name = self.add_input(name)
-        self.values[name] = unknown(value)
+        self.values[name] = None if value is None else unknown(value)
         if isinstance(value, np.ndarray):
             self.constants[name] = value
         return name
