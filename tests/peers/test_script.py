@@ -1,6 +1,7 @@
 """TorchScript archives, traced and scripted, give the same numbers as the modules in PyTorch."""
 
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -222,10 +223,17 @@ def test_tables_errors_and_traces_use_the_names_of_modules(how: str, tmp_path: P
         model(np.zeros((2, 4, 6), np.float32))
 
 
+# What a branch or loop that depends on values must not do: change the length of a list, or the type of a value.
+UNRECORDED = re.compile(
+    r"code/__torch__/scripted_\d+\.py, line \d+: (the sides of a branch .* give different values: a list"
+    r"|the loop must have an iteration|the number of iterations depends on the value of a tensor)"
+)
+
+
 def test_random_scripted_modules(first_seed: int, tmp_path: Path) -> None:
     seeds = range(first_seed, first_seed + 20)
     defined = script_modules.define(seeds, tmp_path)
-    checked = 0
+    checked = refused = 0
     for seed in seeds:
         torch.manual_seed(seed)
         random = np.random.default_rng(seed)
@@ -246,9 +254,14 @@ def test_random_scripted_modules(first_seed: int, tmp_path: Path) -> None:
                     expected = flat(torch.jit.load(path)(torch.tensor(x), torch.tensor(y)))
             except RuntimeError:  # a step that x does not have
                 continue
-            actual = model(x, y)
+            try:
+                actual = model(x, y)
+            except onward.errors.ArgumentError as error:  # code that no graph expresses
+                assert UNRECORDED.search(str(error)), error
+                refused += 1
+                break
             outputs = list(actual.values() if isinstance(actual, dict) else actual)
             outputs = [actual] if isinstance(actual, np.ndarray) else outputs
             assert_close(tuple(outputs[: len(expected)]), expected)
             checked += 1
-    assert checked > 20
+    assert checked > 20 and refused <= 2
