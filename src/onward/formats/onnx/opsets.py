@@ -71,8 +71,9 @@ class Call:
 
     def softmax_of_rows(self, operation: str, x: str, axis: int) -> str:
         """Apply a softmax over the axes from `axis` on, joined as one."""
+        shape = self.add("Shape", x)
         y = self.add(operation, self.add("Flatten", x, axis=axis), axis=-1)
-        return self.add("Reshape", y, self.add("Shape", x))
+        return self.add("Reshape", y, shape)
 
     def attribute_to_input(self, name: str, place: int, dtype: Any = np.int64) -> None:
         """Turn an attribute into the input at a place; without the attribute, the input is omitted."""
