@@ -101,7 +101,9 @@ def check_pair(check: Any, tolerance: Any) -> None:
 def check_difference(difference: Array, precision: str, allowed: float) -> None:
     """Raise PrecisionError if a quantized model's outputs differ by more than allowed."""
     if not difference.size:
-        raise ArgumentError("check gives no outputs: pass at least one sequence of one step")
+        raise ArgumentError(
+            f"check gives outputs of shape {difference.shape}: pass at least one sequence of one step"
+        )
     largest, mean = float(difference.max()), float(difference.mean())
     if not largest <= allowed:
         raise PrecisionError(
