@@ -18,7 +18,7 @@ from email.parser import Parser
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-MAX_CODE, MAX_BUNDLED = 1.5e6, 2.6e6  # bytes in the wheel: Onward itself, and its models and recordings
+MAX_CODE, MAX_BUNDLED = 2.5e6, 2.6e6  # bytes in the wheel: Onward itself, and its models and recordings
 MAX_IMPORT = 1.6  # times NumPy's own import time
 DEPENDENCIES = {"numpy", "safetensors"}
 TESTS = [
