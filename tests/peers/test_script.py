@@ -23,9 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns that TorchScrip
 
 
 def flat(value: Any) -> list[NDArray[Any]]:
-    """Return the tensors in a nested value as arrays."""
+    """Return the tensors and arrays in a nested value as arrays."""
     if isinstance(value, torch.Tensor):
         return [value.detach().numpy()]
+    if isinstance(value, np.ndarray):
+        return [value]
     if isinstance(value, dict):
         value = list(value.values())
     return [array for each in value for array in flat(each)]
@@ -45,7 +47,7 @@ def saved(module: torch.nn.Module, inputs: tuple[Any, ...], how: str, path: Path
 
 
 def assert_close(actual: Any, expected: list[NDArray[Any]]) -> None:
-    actual = actual if isinstance(actual, tuple) else (actual,)
+    actual = flat(actual)
     assert len(actual) == len(expected)
     for a, e in zip(actual, expected, strict=True):
         assert a.shape == e.shape and a.dtype == e.dtype
@@ -83,6 +85,66 @@ def test_a_changed_buffer_is_a_carry_with_the_value_of_the_file(tmp_path: Path) 
     z, mean = model(other.numpy(), mean)
     with torch.no_grad():
         assert_close((y, z, mean), flat([module(x), module(other), module.mean]))
+
+
+class Nested(torch.nn.Module):
+    """Returns tuples and lists in a tuple, and counts its calls in a buffer if asked to."""
+
+    def __init__(self, counts: bool) -> None:
+        super().__init__()
+        self.lstm, self.counts = torch.nn.LSTM(3, 4), counts
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], list[torch.Tensor]]:
+        y, (h, c) = self.lstm(x)
+        if self.counts:
+            self.calls += 1
+        return y, (h, c), [y + 1, c]
+
+
+class Named(torch.nn.Module):
+    """Returns a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = torch.nn.LSTM(3, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y, (h, c) = self.lstm(x)
+        return {"y": y, "h": h, "c": c}
+
+
+def same_structure(a: Any, b: Any) -> bool:
+    if isinstance(b, dict):
+        return isinstance(a, dict) and list(a) == list(b)
+    if isinstance(b, tuple | list):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same_structure, a, b))
+    return isinstance(a, np.ndarray)
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_nested_results_are_not_flattened(counts: bool, tmp_path: Path) -> None:
+    module, x = torch.jit.script(Nested(counts).eval()), torch.randn(7, 5, 3)
+    torch.jit.save(module, tmp_path / "m.pt")
+    model, expected = onward.load(tmp_path / "m.pt"), module(x)
+    model.save(tmp_path / "m.safetensors")
+    for opened in (model, onward.load(tmp_path / "m.safetensors")):
+        results = opened(x.numpy())
+        if counts:  # the new value of the buffer follows
+            *results, calls = results
+            assert calls == 1
+        assert same_structure(tuple(results), expected)
+        assert_close(results, flat(expected))
+
+
+def test_a_dict_of_results_stays_a_dict(tmp_path: Path) -> None:
+    module, x = Named().eval(), torch.randn(7, 5, 3)
+    torch.jit.save(torch.jit.script(module), tmp_path / "m.pt")
+    results = onward.load(tmp_path / "m.pt")(x.numpy())
+    assert same_structure(results, module(x))
+    assert_close(results, flat(module(x)))
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -19,7 +19,8 @@ from ..aten.registry import bounded
 from .recording import Examples, LearnedSizeError, Recording, UnsuitableSizesError, example
 
 if TYPE_CHECKING:
-    from .program import Leaf, Program
+    from .nesting import Leaf
+    from .program import Program
 
 # The smallest sizes of the two examples: the first that are long enough for the kernels are used.
 EXAMPLES = ((40, 2), (212, 100), (211, 101), (2003, 1009), (30011, 20011))
@@ -364,6 +365,7 @@ def _finished(
     graph._input_names = {declared.name for declared in graph.inputs}
     graph.outputs = tuple(value for _, value in outputs)
     graph.declared_outputs = tuple(_declared(name, recording.known(value)) for name, value in outputs)
+    graph.structure = program.templates(graph.carries.values())
     return graph
 
 

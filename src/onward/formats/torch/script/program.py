@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
 from ....graph.simplification.simplify import simplify
+from ....graph.structure import Structure as Templates
 from ...zip import Data
 from ..archive import Archive, read
 from ..aten.registry import Symbol, Tensor
@@ -21,31 +22,14 @@ from .carries import carried
 from .code import Class, Code, Function, annotation
 from .general import general_graph, plain
 from .interpreter import MAX_ROUNDS, Interpreter
+from .nesting import NUMBERS, Leaf, Literals, Structure, kinds_of, template_of
 from .objects import Loader
-from .operators import MAX_SIZE
 from .recording import Examples, Folded, Known, Recording
 from .values import NamedTuple, Object
 
-NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
 NONE = np.array(None, object)  # the value of an input that is None
 MAX_TYPE_DEPTH = 16
 MAX_MESSAGE = 2000  # characters of an error
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A tensor or number among the inputs or outputs; its name tells where it is in nested values."""
-
-    name: str
-    kind: str  # "Tensor", "int", "bool" or "float"
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of a number; None for a tensor."""
-        return NUMBERS.get(self.kind)
-
-
-Structure = Leaf | tuple[str, list[Any]] | None  # ("Tuple", ...), ("List", ...), or a class of named tuples
 
 
 @dataclass(frozen=True)
@@ -120,15 +104,25 @@ class Program:
 
     def _output_structure(self) -> Structure:
         kind = self.function.node.returns
-        structure = self._structure("output", kind)
-        if isinstance(structure, tuple) and not structure[0]:
-            structure = _literal_structure(self.function.node)
-        if isinstance(structure, tuple) and "" in (structure[0], *_kinds(structure)):
+        structure = Literals(self.function.node).complete("output", self._structure("output", kind))
+        if isinstance(structure, tuple) and "" in (structure[0], *kinds_of(structure)):
             raise ArgumentError(
                 f"the number of outputs of {self.function.name} is not known: it returns "
                 f"{ast.unparse(kind) if kind is not None else 'an unknown type'}"[:300]
             )
         return structure
+
+    def templates(self, carries: Iterable[str]) -> Templates | None:
+        """Return how the method nests what it returns, or None for a tensor or a tuple of tensors.
+
+        `carries` are the outputs for the new values of carries, which follow what the method returns.
+        """
+        results = template_of(self.outputs)
+        items = results if isinstance(results, tuple) else (results,)
+        if all(isinstance(item, str) for item in items):
+            return None
+        parameters = {leaf.name: leaf.name for leaf in self.leaves}
+        return Templates(parameters, (*items, *carries))
 
     # the graph
 
@@ -182,7 +176,7 @@ class Program:
             record=self,
         )
         graph.declared_outputs = tuple(map(Input, outputs))
-        graph.source = self
+        graph.source, graph.structure = self, self.templates(graph.carries.values())
         return graph
 
     @property
@@ -392,37 +386,3 @@ def has_forward(archive: Archive) -> bool:
     """Whether the module in the archive has a method forward()."""
     kind = Code(archive.code).find(archive.tree.path)
     return isinstance(kind, Class) and bool({"forward", "forward__0"} & kind.methods.keys())
-
-
-def _kinds(structure: Structure) -> Iterator[str]:
-    if isinstance(structure, tuple):
-        yield structure[0]
-        if structure[0]:
-            for each in structure[1]:
-                yield from _kinds(each)
-
-
-def _literal_structure(function: ast.FunctionDef) -> Structure:
-    """Return the structure of the first list or dict of tensors that a function may return."""
-    values: dict[str, list[ast.expr]] = {}
-    for node in ast.walk(function):
-        match node:
-            case ast.Assign([ast.Name(name)], value):
-                values.setdefault(name, []).append(value)
-            case ast.Assign([ast.Tuple(targets)], ast.Tuple(elements)):
-                for target, value in zip(targets, elements, strict=False):
-                    if isinstance(target, ast.Name):
-                        values.setdefault(target.id, []).append(value)
-    found = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)][-1:]
-    seen: set[str] = set()
-    while found:
-        match found.pop(0):
-            case ast.Name(name) if name not in seen:
-                seen.add(name)
-                found += values.get(name, [])
-            case ast.List(elements):
-                return "List", [Leaf(f"output.{i}", "Tensor") for i in range(len(elements))]
-            case ast.Dict(keys) if all(isinstance(key, ast.Constant) for key in keys):
-                names = [str(key.value)[:MAX_SIZE] for key in keys if isinstance(key, ast.Constant)]
-                return "Dict", [Leaf(name, "Tensor") for name in names]
-    return "", []

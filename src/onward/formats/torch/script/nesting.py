@@ -1,0 +1,97 @@
+"""How a method nests its inputs and outputs: tuples, lists and dicts of tensors and numbers."""
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ....graph.structure import Fixed
+from .operators import MAX_SIZE
+
+NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A tensor or number among the inputs or outputs; its name tells where it is in nested values."""
+
+    name: str
+    kind: str  # "Tensor", "int", "bool" or "float"
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of a number; None for a tensor."""
+        return NUMBERS.get(self.kind)
+
+
+Structure = Leaf | tuple[str, list[Any]] | None  # ("Tuple", ...), ("List", ...), or a class of named tuples
+
+
+def kinds_of(structure: Structure) -> Iterator[str]:
+    """Yield the kinds of all containers in a structure; lists and dicts of unknown length have none."""
+    if isinstance(structure, tuple):
+        yield structure[0]
+        if structure[0]:
+            for each in structure[1]:
+                yield from kinds_of(each)
+
+
+def template_of(structure: Structure) -> Any:
+    """Return the nested names of the outputs, as the method returns their values."""
+    if isinstance(structure, Leaf):
+        return structure.name
+    if structure is None:
+        return Fixed(None)
+    kind, inner = structure
+    if kind == "Dict":
+        return {leaf.name: leaf.name for leaf in inner}
+    elements = map(template_of, inner)
+    return list(elements) if kind == "List" else tuple(elements)
+
+
+class Literals:
+    """Finds the lists and dicts that a function may return, whose lengths its annotations do not tell."""
+
+    def __init__(self, function: ast.FunctionDef) -> None:
+        self._values: dict[str, list[ast.expr]] = {}
+        for node in ast.walk(function):
+            match node:
+                case ast.Assign([ast.Name(name)], value):
+                    self._values.setdefault(name, []).append(value)
+                case ast.Assign([ast.Tuple(targets)], ast.Tuple(elements)):
+                    for target, value in zip(targets, elements, strict=False):
+                        if isinstance(target, ast.Name):
+                            self._values.setdefault(target.id, []).append(value)
+        self._returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)][-1:]
+
+    def complete(
+        self, name: str, structure: Structure, found: Sequence[ast.expr | None] | None = None
+    ) -> Structure:
+        """Return a structure with the elements of its lists and dicts, as the code writes them."""
+        if not isinstance(structure, tuple):
+            return structure
+        for literal in self._literals(self._returned if found is None else found):
+            match literal:
+                case ast.List(elements) if not structure[0]:
+                    return "List", [Leaf(f"{name}.{i}", "Tensor") for i in range(len(elements))]
+                case ast.Dict(keys) if name == "output" and all(isinstance(k, ast.Constant) for k in keys):
+                    names = [str(key.value)[:MAX_SIZE] for key in keys if isinstance(key, ast.Constant)]
+                    return "Dict", [Leaf(key, "Tensor") for key in names]
+                case ast.Tuple(elements) if structure[0] and len(elements) == len(structure[1]):
+                    pairs = enumerate(zip(structure[1], elements, strict=True))
+                    return structure[0], [self.complete(f"{name}.{i}", s, [e]) for i, (s, e) in pairs]
+        return structure
+
+    def _literals(self, found: Sequence[ast.expr | None]) -> Iterator[ast.expr]:
+        """Yield expressions, and those that their variables may hold instead of the variables."""
+        pending, seen = list(found), set[str]()
+        while pending:
+            match pending.pop(0):
+                case ast.Name(name):
+                    if name not in seen:
+                        seen.add(name)
+                        pending += self._values.get(name, [])
+                case ast.expr() as expression:
+                    yield expression
