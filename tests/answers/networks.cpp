@@ -3,6 +3,7 @@
 #include <functional>
 #include <numeric>
 #include <stdexcept>
+#include <type_traits>
 
 #include "answers.h"
 #include "run/plan.h"
@@ -64,8 +65,11 @@ public:
     View random(const Shape& shape, double scale = 1, DType dtype = DType::float32) {
         const View view = array(shape, dtype);
         with_type(dtype, [&]<class T>(T) {
+            // A negative float becomes an unsigned integer through a signed one: C++ defines no other way.
+            using Wide = std::conditional_t<std::is_integral_v<T>, Size, T>;
             for (const Size i : offsets_of(view, 0, shape.size()))
-                at<T>(view, spaces)[i] = dtype == DType::boolean ? T(numbers.bits() & 1) : T(numbers.number() * scale);
+                at<T>(view, spaces)[i] =
+                    dtype == DType::boolean ? T(numbers.bits() & 1) : T(Wide(numbers.number() * scale));
         });
         return view;
     }
