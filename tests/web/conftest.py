@@ -28,12 +28,17 @@ def shakespeare(files, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def address(files):
-    others = {
+def served(files):
+    """What the server has: the files of the page, those of whole models, and what tests add."""
+    return files | {
         "onward-graph.wasm": (PAGE / "onward-graph.wasm").read_bytes(),
         "whole.js": Path(__file__).with_name("whole.mjs").read_bytes(),
     }
-    running = server(files | others)
+
+
+@pytest.fixture(scope="session")
+def address(served):
+    running = server(served)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{running.server_address[1]}/"
     running.shutdown()

@@ -301,10 +301,10 @@ def test_a_saved_trace_is_one_file_that_runs_the_model(visit, tmp_path):
     assert shown(page)["z"] == model.trace(x)["z"][-1, 0, 4]
 
 
-def test_a_page_in_a_notebook_runs_in_its_frame(visit, files):
+def test_a_page_in_a_notebook_runs_in_its_frame(visit, served):
     model = onward.LSTM(3, 9, rng=1)
     x = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
-    files["notebook.html"] = f'<link rel="icon" href="data:,">{model.explore(x)._repr_html_()}'.encode()
+    served["notebook.html"] = f'<link rel="icon" href="data:,">{model.explore(x)._repr_html_()}'.encode()
     frame = visit("notebook.html", ready=False).frame_locator("iframe")
     frame.locator("body[data-ready=true]").wait_for()
     frame.locator("#unit-number").fill("4")
@@ -355,13 +355,13 @@ def test_an_equation_that_a_change_or_an_option_breaks_says_so(visit, tmp_path):
     assert page.locator(".eq").count() == 5 and "One of these two lines" in page.text_content("#lines")
 
 
-def test_answers_in_chromium_equal_those_of_this_machine(visit, files):
+def test_answers_in_chromium_equal_those_of_this_machine(visit, served):
     built, here = ROOT / "build/answers-wasm", ROOT / "build/answers-here.txt"
     if not (built / "answers.js").exists():
         pytest.skip("needs make test-wasm")
     for name in ("answers.js", "answers.wasm"):
-        files[name] = (built / name).read_bytes()
-    files["answers.html"] = b"""<link rel="icon" href="data:,"><script>
+        served[name] = (built / name).read_bytes()
+    served["answers.html"] = b"""<link rel="icon" href="data:,"><script>
         var lines = [], done = () => (window.done = true);
         var Module = { print: (line) => lines.push(line), printErr: () => 0, onExit: done, postRun: done };
     </script><script src="answers.js"></script>"""
