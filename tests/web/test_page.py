@@ -362,8 +362,8 @@ def test_answers_in_chromium_equal_those_of_this_machine(visit, served):
     for name in ("answers.js", "answers.wasm"):
         served[name] = (built / name).read_bytes()
     served["answers.html"] = b"""<link rel="icon" href="data:,"><script>
-        var lines = [], done = () => (window.done = true);
-        var Module = { print: (line) => lines.push(line), printErr: () => 0, onExit: done, postRun: done };
+        var lines = [], end = () => (window.done = true);
+        var Module = { print: (line) => lines.push(line), printErr: () => 0, onExit: end, postRun: end };
     </script><script src="answers.js"></script>"""
     page = visit("answers.html", ready=False)
     page.wait_for_function("window.done", timeout=120_000)
