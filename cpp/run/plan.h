@@ -80,14 +80,14 @@ public:
     void integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
                          const View* scale, const View* bias, const View& y);
 
-    // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0, c0 and the lengths (B), of dtype int64, may be null.
-    // The stack must outlive the plan. The step throws std::out_of_range, with a message that starts with `name`.
+    // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0, c0 and the lengths (B), of dtype int64, may be
+    // null. The stack must outlive the plan. The step throws std::out_of_range, with a message that starts with `name`.
     void recurrent(const Stack<float>& stack, const View& x, const View* h0, const View* c0, const View& y,
                    const View& h_n, const View* c_n, const View* lengths, const std::string& name);
-    // How a layer of D directions runs over the steps at which a mask (T, B) is true. The other views are contiguous, of
-    // dtype int64. counted (T, B) holds the rows of x (T*B, I) with the steps that count in front, lengths (B) their
-    // number, and sources (T, B, D) for each step the row of y ((T + 1)*B*D, P) that is its output: that of the last
-    // step that counts so far in the direction of the layer, or step T if there is none.
+    // How a layer of D directions runs over the steps at which a mask (T, B) is true. The other views are contiguous
+    // and of dtype int64. counted (T, B) holds the rows of x (T*B, I), those that count first; lengths (B) holds their
+    // number. sources (T, B, D) holds, for each step, the row of y ((T + 1)*B*D, P) that is its output: the row of the
+    // last step that counts so far in the direction of the layer, or step T if there is none.
     void masked_steps(const View& mask, const View& counted, const View& lengths, const View& sources);
 
     // As ONNX's DynamicQuantizeLSTM: x (T, B, I), y (T, D, B, H), states (D, B, H), all contiguous.
