@@ -57,7 +57,7 @@ class Report:
             "quick": options.quick,
             "date": datetime.date.today().isoformat(),
             "machine": {"processor": processor(), "cores": os.cpu_count(), "isa": _core.isa()},
-            "load": round(os.getloadavg()[1], 1),  # of the five minutes before
+            "load": round(os.getloadavg()[1], 1),  # averaged over the last five minutes
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name).split("+")[0] for name in ("onward", "numpy", *packages)},

@@ -16,7 +16,7 @@ FIGURE = re.compile(
     r"(?:%|µs|ns|ms|s|min|seconds|minutes|hours|kB|KB|MB|GB|GB/s|GFLOP/s|times (?:as|that))(?![\w/-])"
 )
 # Figures that nobody measured: limits, settings and facts about formats, by page.
-FRAME = "32 ms"  # of Silero's voice detectors
+FRAME = "32 ms"  # a frame of Silero's voice detectors
 LIMITS = ["2.5 MB", "2.6 MB", "1.6 times that"]  # that tools/check_wheel.py checks
 KNOWN = {
     "README.md": LIMITS,

@@ -11,7 +11,7 @@ using namespace onward;
 
 namespace {
 
-std::string message;  // of the last error
+std::string message;  // describes the last error
 
 struct PlanInMemory {
     Plan plan;

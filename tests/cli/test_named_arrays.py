@@ -63,7 +63,7 @@ def test_options_of_sequences_and_other_formats_are_refused(files: tuple[Path, P
 
 def test_quantize_compares_all_outputs_of_one_call(files: tuple[Path, Path, Any], tmp_path: Path) -> None:
     path, _, _ = files
-    arrays = {"x": abs(normal(2, 4)), "z": abs(normal(2, 3))}  # of which the logarithms are finite
+    arrays = {"x": abs(normal(2, 4)), "z": abs(normal(2, 3))}  # their logarithms are finite
     np.savez(tmp_path / "positive.npz", **arrays)  # type: ignore[arg-type]  # as above
     model: Any = onward.load(path)
     small, out = model.quantize("int8"), tmp_path / "small.safetensors"

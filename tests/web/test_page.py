@@ -26,7 +26,7 @@ def test_the_page_fits_its_width_and_needs_little_computing_until_it_can_be_used
     page.goto(visit.address)
     page.wait_for_selector("body[data-ready=true]")
     seconds = {each["name"]: each["value"] for each in metrics.send("Performance.getMetrics")["metrics"]}
-    assert seconds["ProcessTime"] < 3  # of the processor, so that other programs do not matter
+    assert seconds["ProcessTime"] < 3  # processor time, which other programs do not change
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#prediction").bounding_box()["y"] < (height if width > 1000 else 2 * height)
 

@@ -104,7 +104,7 @@ class Model(Layer):
         except (SignatureError, ShapeError, DtypeError, ArgumentError):
             if self._graph.source is None or self._graph.is_recorded:
                 raise
-        # the code may accept inputs that the graph does not; otherwise, its error names a line of the code
+        # the code may accept inputs that the graph rejects; otherwise, the error names a line of the code
         self._other = self._other or Model(self._graph.source.graph())
         results = self._other(*args, **inputs)
         return results if isinstance(results, tuple) else (results,)

@@ -41,7 +41,7 @@ def einsum_dense(k: Layer, x: Value) -> Value:
 
 
 def einsum_of(k: Layer, equation: str, *inputs: Value) -> Value:
-    """Sums of products along the axes with the same letter; an ellipsis stands for as many as there are."""
+    """Sums of products along the axes with the same letter; an ellipsis stands for all other axes."""
     terms, arrow, output = equation.replace(" ", "").partition("->")
     if not arrow:
         raise k.error(f"has the equation {equation!r}; expected one with ->")
@@ -90,7 +90,7 @@ def masking(k: Layer, x: Value) -> Value:
 
 
 def _identity(k: Layer, x: Value) -> Value:
-    """A layer that acts in training only, whatever its options: dropout, noise, augmentation."""
+    """A layer that acts only in training, such as dropout, noise and augmentation."""
     for key in k.config:
         k.option(key, None)
     return x

@@ -78,7 +78,7 @@ class Group:
             found = found[name]
             if not isinstance(found, Group):
                 raise FileError(f"{found.path} is no group")
-        return found  # type: ignore[no-any-return]
+        return found  # type: ignore[no-any-return]  # a Group, because the path has a part
 
     def __getitem__(self, name: str) -> "Group | Dataset":
         path = f"{self.path}/{name}"

@@ -65,7 +65,7 @@ def move_axes(k: Layer, x: Value, source: Any, destination: Any) -> Value:
 
 @operation("Reshape")
 def reshape(k: Layer, x: Value, newshape: Any) -> Value:
-    """x with another shape, of numbers or of values that are numbers."""
+    """x with another shape, whose sizes are numbers or values."""
     sizes = [size if isinstance(size, int) else k.unsqueezed(size, 0) for size in listed(newshape)]
     return k.reshaped(x, *sizes, rank=len(sizes))
 
@@ -84,7 +84,7 @@ def shape(k: Layer, x: Value) -> Value:
 
 @operation("Flip")
 def flip(k: Layer, x: Value, axis: Any = None) -> Value:
-    """x backward along some axes, or all."""
+    """x in reverse order along some axes, or all."""
     return reduce(k.reversed, range(k.rank(x)) if axis is None else listed(axis), x)
 
 

@@ -50,7 +50,7 @@ def _listed(axis: Any) -> list[int]:
 
 @layer("Normalization", masks="kept in 3")
 def normalization(k: Layer, x: Value) -> Value:
-    """(x - mean) / deviation, of statistics that were measured or given, or the inverse."""
+    """(x - mean) / deviation with measured or given statistics, or the inverse."""
     axes = sorted(axis % k.rank(x) for axis in _listed(k.option("axis", -1)))
     given = [k.option(key, None) for key in ("mean", "variance")]
     mean, variance = k.arrays(3)[:2] if given[0] is None else map(np.asarray, given)
@@ -125,11 +125,11 @@ def rms_normalization(k: Layer, x: Value) -> Value:
 
 @layer("UnitNormalization", masks="kept")
 def unit_normalization(k: Layer, x: Value) -> Value:
-    """x by its length over some axes."""
+    """x divided by its length over some axes."""
     return unit(k, k.floats(x), _listed(k.option("axis", -1)))
 
 
 def unit(k: Layer, x: Value, axes: list[int], least: float = 1e-12) -> Value:
-    """x by its length over some axes, whose square is at least a number."""
+    """x divided by its length over some axes; the squared length is at least a number."""
     squares = k.reduced("ReduceSum", k.add("Mul", x, x), axes, keepdims=True)
     return k.add("Div", x, k.add("Sqrt", k.add("Max", squares, least)))

@@ -14,7 +14,7 @@ from .normalization import unit
 from .writer import BOOL, Value
 
 FUNCTIONAL = ("TFOpLambda", "SlicingOpLambda")  # the classes of TensorFlow's functions
-# What Keras 3 calls the functions, options and further arrays of TensorFlow, and defaults that differ.
+# Keras 3's names of TensorFlow's functions, options and further arrays, and defaults that differ.
 FUNCTIONS = {
     "pow": "Power", "truediv": "TrueDivide", "concat": "Concatenate", "gather": "Take", "reverse": "Flip",
     "clip_by_value": "Clip", "variance": "Var", "swish": "Silu",
@@ -137,7 +137,7 @@ def ranked(*values: Value) -> int | None:
 def _elementwise(
     target: str, *names: str, takes: Any = None, gives: Any = None, floats: bool = False
 ) -> None:
-    """Register an operation on elements, of values of one dtype, and with outputs of another."""
+    """Register an elementwise operation, with the dtypes of its inputs and its output."""
 
     def function(k: Layer, *inputs: Value) -> Value:
         values = [x if takes is None else k.cast(x, takes) for x in inputs]
@@ -181,7 +181,7 @@ def _axes(axis: Any) -> list[int] | None:
 
 
 def _reduction(name: str, target: str, takes: Any = None, **options: bool) -> None:
-    """Register a reduction; of values of another dtype, the result is boolean."""
+    """Register a reduction; its result is boolean if it takes another dtype."""
 
     def function(k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
         if takes is None:
@@ -276,7 +276,7 @@ def einsum(k: Layer, *inputs: Value, subscripts: str) -> Value:
 
 @operation("Normalize", floats=True)
 def normalize(k: Layer, x: Value, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Value:
-    """x by its length over some axes."""
+    """x divided by its length over some axes."""
     if order != 2:
         raise k.error(f"has order={order}; expected 2")
     return unit(k, x, listed(axis), (epsilon or 1e-7) ** 2)
@@ -284,5 +284,5 @@ def normalize(k: Layer, x: Value, axis: Any = -1, order: int = 2, epsilon: float
 
 @operation("L2Normalize", floats=True)
 def l2_normalize(k: Layer, x: Value, axis: Any, epsilon: float = 1e-12) -> Value:
-    """As Normalize, with a least square of the length."""
+    """As Normalize; the squared length is at least a number."""
     return unit(k, x, listed(axis), epsilon)

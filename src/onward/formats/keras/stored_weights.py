@@ -97,7 +97,7 @@ class InOrder:
         chosen = [name in path for path in paths] if kind in MODELS else _of_layer(paths, model, name)
         if kind in MODELS and not any(
             chosen
-        ):  # the names omit a model inside of another: its layers' must tell
+        ):  # the names omit a nested model: only the names of its layers tell
             return InOrder(self._arrays, f"{self._path}/{name}", self._read)
         own = [entry for entry, is_own in zip(self._arrays, chosen, strict=True) if is_own]
         for entry in own:

@@ -227,7 +227,7 @@ def _registering(attribute: str) -> Callable[..., Callable[[Rule], Rule]]:
     return decorator
 
 
-# as Operation.lowering, Operation.combining and Operation.over_time, for the operations of some names
+# decorators that set Operation.lowering, combining and over_time of the named operations
 lowering, combining, over_time = map(_registering, ("lower", "combines", "stream"))
 
 

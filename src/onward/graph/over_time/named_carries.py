@@ -18,7 +18,7 @@ from .streamed import Axes, Carry, Streamed
 PREFIXES = re.compile(r"^(in|input|out|output|next|new|prev|previous|past|present|initial)[_./]", re.I)
 SUFFIXES = re.compile(r"([_./]?(in|input|out|output|next|new|prev|previous|initial)|[_./]?(n|0))$", re.I)
 
-# Where the initial states are among the inputs of an operation.
+# The places of the initial states among the inputs of an operation.
 INITIAL = {
     "Recurrent": slice(2, 4),
     "MaskedRecurrent": slice(3, 5),
@@ -184,7 +184,7 @@ def _stem(name: str) -> str:
 
 def initial_states(graph: Graph) -> frozenset[str]:
     """Return the inputs that are only initial states of recurrent nodes, each as a whole or split."""
-    sources = {declared.name: declared.name for declared in graph.inputs}  # of the parts of inputs
+    sources = {declared.name: declared.name for declared in graph.inputs}  # the input of each part
     states, others = set[str](), set(graph.outputs)
     for node in graph.nodes:
         if node.operation == "Split" and (source := sources.get(node.inputs[0])):

@@ -1,7 +1,7 @@
 // The address of the page: it keeps the model, the input, the layer, the unit and the step.
 import { state } from "./state.js";
 
-const MOST_NUMBERS = 1200; // of a signal that fits into an address
+const MOST_NUMBERS = 1200; // the longest signal that fits into an address
 const SCALE = 10_000;      // signals are kept to four decimal places
 
 let waiting = null;

@@ -3,7 +3,7 @@ import { $, make, number } from "./dom.js";
 import { valuesOf } from "./record.js";
 import { inputOf, state } from "./state.js";
 
-const TOLERANCE = 1e-4; // of the displayed equation, whose numbers are rounded to float32
+const TOLERANCE = 1e-4; // the numbers of the displayed equation are rounded to float32
 const CAUSE = "a “what if” or an option of this layer changes this line";
 const LARGEST = 4;      // terms of a sum that are listed
 

@@ -6,7 +6,7 @@ import { changed, changedModel, choose, classes, inputOf, labelOf, outputsAt, st
 
 const WINDOW = 40;      // earlier steps whose influence is computed
 const DELAY = 200;      // milliseconds without a change before it is computed
-const STEP = 1e-2;      // of central differences
+const STEP = 1e-2;      // the step of central differences
 const MOST_WORK = 2e9;  // multiplications of central differences
 
 let result = null, waiting = null;

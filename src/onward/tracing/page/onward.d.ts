@@ -103,7 +103,7 @@ export interface WholeStream {
   finish(): Output;
 }
 
-/** A whole model, such as an ONNX file, that model.export_web wrote. */
+/** A whole model, such as an ONNX file, that onward.export_web wrote. */
 export class WholeModel {
   readonly inputs: string[];
   readonly outputs: string[];
@@ -121,7 +121,7 @@ export class WholeModel {
 export const Onward: {
   /**
    * Open a model that Onward saved (.safetensors), from its URL or its bytes: layers that model.save wrote, or a whole
-   * model that model.export_web wrote, as in `Onward.load<WholeModel>(url)`. `wasm` holds the bytes of the core; by
+   * model that onward.export_web wrote, as in `Onward.load<WholeModel>(url)`. `wasm` holds the bytes of the core; by
    * default, it is read from onward.wasm beside onward.js, or from onward-graph.wasm for a whole model. Throws FileError, ArgumentError, DtypeError.
    */
   load<Loaded extends Model | WholeModel = Model>(

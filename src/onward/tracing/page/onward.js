@@ -804,7 +804,7 @@ function readSafetensors(bytes, name) {
   };
   const header = parsed(new TextDecoder().decode(bytes.subarray(8, start))) ?? {};
   const description = parsed(header.__metadata__?.onward ?? "null");
-  if (!description) throw new FileError(`${name} has tensors but no model; expected a file that Onward saved with model.save or model.export_web`);
+  if (!description) throw new FileError(`${name} has tensors but no model; expected a file that Onward saved with model.save or onward.export_web`);
   if (description.format !== 1) throw new FileError(`${name} has format ${description.format}, but this Onward reads format 1: upgrade Onward`);
   delete header.__metadata__;
   const tensors = {};
@@ -824,7 +824,7 @@ function modelOf(description, tensors, file) {
   try {
     if (description.type === "Plans") return new WholeModel(description, tensors, file);
     if (description.type === "Model")
-      throw new ArgumentError("the file holds a whole model without plans: write it with model.export_web in Python");
+      throw new ArgumentError("the file holds a whole model without plans: write it with onward.export_web in Python");
     return new Model(description, tensors, description.vocabulary ?? null);
   } catch (error) {
     if (error instanceof TypeError || error instanceof RangeError) throw new FileError(`${file} is damaged: ${error.message}`);

@@ -144,7 +144,7 @@ export function valuesOf(layer, t, unit) {
   return values;
 }
 
-const MOST_ROUNDS = 500, CONVERGED = 1e-9; // of the power iteration for a principal component
+const MOST_ROUNDS = 500, CONVERGED = 1e-9; // limits of the power iteration for a principal component
 const MOST_STEPS = 500; // on which units are compared, evenly spread over a longer run
 
 /** The units in the order of their angle in the plane of the first two principal components, as in Python. */

@@ -3,7 +3,7 @@ import { number, visible } from "./dom.js";
 import { Onward, Tensor } from "./onward.js";
 import { bytes, emptyRecord, extend, floats, longestMemory, savedRecord, softmax } from "./record.js";
 
-export const MOST_STEPS = 400; // of a text or signal
+export const MOST_STEPS = 400; // in a text or signal
 
 export const state = {
   models: [], entry: null, model: null, vocabulary: [], // vocabulary: the characters of a text model

@@ -24,7 +24,7 @@ from . import (  # noqa: F401 - each module registers its operators
 )
 from .registry import OPERATORS, PUTS, VIEWS
 
-# Operators with all overloads of others.
+# Operators that have all overloads of another operator.
 ALIASES = {
     "absolute": "abs", "adjoint": "mT", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin",
     "arcsinh": "asinh", "arctan": "atan", "arctan2": "atan2", "arctanh": "atanh", "argwhere": "nonzero",

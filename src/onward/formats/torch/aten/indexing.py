@@ -145,7 +145,7 @@ def put(t: Translator, self: Tensor, index: Tensor, source: Tensor, accumulate: 
     return t.add("Reshape", updated, t.shape(self))
 
 
-STARTS = {"add": 0, "mean": 0, "mul": 1, "max": -np.inf, "min": np.inf}  # of reductions
+STARTS = {"add": 0, "mean": 0, "mul": 1, "max": -np.inf, "min": np.inf}  # initial values of reductions
 
 
 @aten(*("scatter.src", "scatter.value", "scatter.reduce", "scatter.value_reduce", "scatter_reduce.two"))

@@ -163,7 +163,7 @@ def repeat_each(
     dim: int | None = None,
     output_size: Any = None,
 ) -> str:
-    """Each element as often as its own number says; without a tensor, the indices of the elements."""
+    """Repeat each element a number of times; without a tensor, repeat the index of each element."""
     ends = t.add("CumSum", t.cast(repeats, INT64), t.constant(0))
     total = t.add("ReduceSum", t.cast(repeats, INT64), t.constant([0]), keepdims=0)
     steps = t.add("Unsqueeze", t.add("Range", t.constant(0), total, t.constant(1)), t.constant([1]))

@@ -16,7 +16,7 @@ from .shapes import permuted, reshaped, transposed
 
 
 def through_numpy(t: Translator, function: str, *inputs: Any, count: int = 1, **options: Any) -> Any:
-    """Add a function of NumPy; returns a name, or several if `count` is not 1."""
+    """Add a function of NumPy. Return the name of its output, or several names if `count` is not 1."""
     for x in inputs:
         if isinstance(x, Tensor) and x.dtype.kind == "c":
             raise ArgumentError(f"{function} of complex numbers is not supported")
@@ -120,7 +120,7 @@ def matrix_norm(
     keepdim: bool = False,
     dtype: Any = None,
 ) -> str:
-    """The norm of matrices that `ord` names, by default that of Frobenius."""
+    """The norm of matrices that `ord` names; by default, the Frobenius norm."""
     order: Any = "nuc" if "nuclear" in t.node.target else "fro" if ord is None else ord
     rows, columns = (self.axis(axis) for axis in dim)
     if order == "fro":

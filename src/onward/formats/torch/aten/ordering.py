@@ -122,7 +122,7 @@ def quantile(
 
 
 def _unique(t: Translator, x: Tensor, axis: int | None) -> tuple[str, str, str]:
-    """The sorted elements or slices, the indices of their copies, and their counts."""
+    """The sorted distinct elements or slices, the index of each element among them, and their counts."""
     options = {} if axis is None else {"axis": axis}
     values, _, inverse, counts = t.add_all("Unique", (x,), 4, **options)
     return values, reshaped(t, inverse, t.sizes(x)) if axis is None else inverse, counts
@@ -145,7 +145,7 @@ def unique(
 def unique_consecutive(
     t: Translator, self: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: Any = None
 ) -> Any:
-    """The first elements of runs, the run of each element, and the lengths of runs."""
+    """The element of each run, the run of each element, and the lengths of the runs."""
     if dim is not None and self.rank > 1:
         raise ArgumentError("unique_consecutive along an axis of several is not supported")
     x = _flat(t, self)
@@ -193,9 +193,9 @@ def bucketize(
     limits = boundaries if boundaries is not None else sorted_sequence
     side, sorter = options.get("side"), options.get("sorter")
     if limits is None or sorter is not None:
-        raise ArgumentError("boundaries in an order of their own are not supported")
+        raise ArgumentError("a sorter for the boundaries is not supported")
     if limits.rank > 1 and not (isinstance(self, Tensor) and self.rank == limits.rank):
-        raise ArgumentError("boundaries with several axes for a number are not supported")
+        raise ArgumentError("a number among boundaries with several axes is not supported")
     dtype = promoted(self, limits)
     last = t.constant([-1])
     x = t.add("Unsqueeze", t.cast(self, dtype), last)

@@ -48,7 +48,7 @@ def view_as(t: Translator, self: Tensor, other: Tensor) -> str:
 def flatten(t: Translator, self: Tensor, start_dim: int = 0, end_dim: int = -1) -> str:
     first, last = self.axis(start_dim), self.axis(end_dim)
     if last == self.rank - 1 and self.dtype.kind != "c":
-        return t.add("Reshape", self, t.constant([*[0] * first, -1]))  # also of no elements
+        return t.add("Reshape", self, t.constant([*[0] * first, -1]))  # also correct without elements
     sizes = t.sizes(self)
     return reshaped(t, self, [*sizes[:first], -1, *sizes[last + 1 :]], self.dtype.kind == "c")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .interpreter import Environment, Interpreter
 
 MAX_ATTEMPTS = 12  # recordings of one body, until they find every value that it carries
-MAX_NESTED = 3  # loops of unknown length inside one another
+MAX_NESTED = 3  # nested loops of unknown length
 ROUNDS = 20  # what a recording of a body counts as
 Path = tuple[Any, ...]  # a variable, or a key of a change, and places in nested values
 
@@ -39,7 +39,7 @@ def record(
 ) -> None:
     """Record a loop. `number` is the number of iterations of a for loop, or the condition of a while loop."""
     if interpreter.loop_depth >= MAX_NESTED:
-        raise ArgumentError(f"more than {MAX_NESTED} loops of unknown length are inside one another")
+        raise ArgumentError(f"more than {MAX_NESTED} loops of unknown length are nested")
     interpreter.loop_depth += 1
     try:
         _record(interpreter, node, local, file, number)
@@ -57,7 +57,7 @@ def _record(
         pass
     is_for = isinstance(node, ast.For)
     runs = interpreter.operate("gt", [number, 0], {}) if is_for else number
-    message = f"code/{file}, line {node.lineno}: the loop must have an iteration"
+    message = f"code/{file}, line {node.lineno}: the loop must run at least once"
     interpreter.graph.add("Check", interpreter.name(runs), message=message, expected=True)
     if isinstance(node, ast.For):
         interpreter.assign(node.target, 0, local)
