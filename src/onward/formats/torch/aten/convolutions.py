@@ -1,4 +1,4 @@
-"""ATen's convolutions, pooling, and resizing."""
+"""ATen's convolutions and pooling."""
 
 import math
 from collections.abc import Sequence

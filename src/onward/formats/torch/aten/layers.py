@@ -1,4 +1,4 @@
-"""ATen's operators of layers: products, attention and norms."""
+"""ATen's matrix products and norms of layers."""
 
 from collections.abc import Sequence
 from typing import Any

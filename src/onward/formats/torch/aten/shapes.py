@@ -1,4 +1,4 @@
-"""ATen's operators that move elements or create tensors: views, shapes, joins, padding, and constants."""
+"""ATen's operators that change a tensor's shape, axes or dtype: views, slices, splits and copies."""
 
 import dataclasses
 import math
