@@ -106,8 +106,7 @@ class Model(Layer):
                 raise
         # the code may accept inputs that the graph rejects; otherwise, the error names a line of the code
         self._other = self._other or Model(self._graph.source.graph())
-        results = self._other(*args, **inputs)
-        return results if isinstance(results, tuple) else (results,)
+        return self._other._results(args, inputs)
 
     def _with_lengths(self, args: tuple[Any, ...], lengths: ArrayLike, **inputs: Any) -> tuple[Any, ...]:
         """Run the sequences of a batch without their padding."""

@@ -156,6 +156,23 @@ def test_assigned_attributes_are_carries_that_start_from_the_file(tmp_path: Path
         np.testing.assert_array_equal(program(X, start)[0], X + start + 1)
 
 
+def test_attributes_are_carries_whatever_the_code_calls_the_module(tmp_path: Path) -> None:
+    body = forward(
+        "count = self.count", "self.count = torch.add(count, 1)", "return torch.add(x, self.count)"
+    )
+    state = b"}X\x05\x00\x00\x00countK\x07s"
+    path = archive(tmp_path, body.replace("self", "module"), "  count : int\n", state=state)
+    assert onward.load(path).carries == {"count": "count_out"}
+
+
+def test_a_list_for_inputs_of_another_rank_stays_a_list(tmp_path: Path) -> None:
+    program = model(tmp_path, "y = torch.add(x, 1)", "return [y, x]", returns="List[Tensor]")
+    for x in (X, X[0], X[None]):
+        y, same = program(x)
+        np.testing.assert_array_equal(y, x + 1)
+        np.testing.assert_array_equal(same, x)
+
+
 def test_a_stream_carries_the_attributes_from_call_to_call(tmp_path: Path) -> None:
     body = forward("past = self.past", "self.past = torch.cat([past, x])", "return torch.sum(self.past, [0])")
     state = b"}X\x04\x00\x00\x00past" + tensor((1, 3)) + b"s"

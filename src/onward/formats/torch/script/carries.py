@@ -33,8 +33,8 @@ class _Finder:
         if function is None or key in self.visited or len(self.visited) > MAX_VISITS:
             return
         self.visited.add(key)
-        values: dict[str, tuple[object, tuple[str, ...]]] = {"self": (owner, path)}
-        self._search(function, function.node.body, values)
+        names = [name for name, _, _ in function.parameters][:1]  # usually self
+        self._search(function, function.node.body, {name: (owner, path) for name in names})
 
     def _search(
         self, function: Function, body: list[ast.stmt], values: dict[str, tuple[object, tuple[str, ...]]]
