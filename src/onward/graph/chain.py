@@ -31,7 +31,7 @@ SHAPES = {"Shape", "Steps"}  # operations that read only the shape of the chain'
 FEATURES, DIRECTIONS, FLAT = "features", "directions", "all axes before the features"
 # Sizes that stand for the open sizes of the graph. They are prime, so that products of them differ.
 OPEN = 10007, 10009, 10037
-INFLATED = {"ConstantOfShape", "Expand", "Steps"}  # to these sizes
+INFLATED = {"ConstantOfShape", "Expand", "Steps"}  # operations whose results would have these sizes
 OWN_ACTIVATIONS = {"Swish": "silu", "Affine": "affine", "ScaledTanh": "scaled_tanh"}
 
 
@@ -47,9 +47,9 @@ def layers_of(graph: Graph) -> Sequential:
 
 
 class _Chain:
-    """The end of the chain so far: the name of the value, the meaning of its axes, and the layers before it.
+    """Follows the nodes from the first input: the last value `at`, its `axes`, and the layers so far.
 
-    Axes are the numbers that they have in the input, FEATURES and DIRECTIONS.
+    An axis is the number of an axis of the input, FEATURES, DIRECTIONS or FLAT.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -58,25 +58,25 @@ class _Chain:
         self.at = graph.inputs[0].name
         shape = graph.inputs[0].axes or ()
         self.axes: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
-        # how many of each axis there are, and what is made of that, in a run with the sizes of OPEN
+        # the size of each axis, with the sizes of OPEN for open ones, and the values that follow from sizes
         known = [size if isinstance(size, int) else 0 for size in shape]
         declared = known if len(shape) == len(self.axes) else [0] * len(OPEN)
         self.sizes: dict[Any, int] = {
             axis: n or size for axis, n, size in zip(self.axes, declared, OPEN, strict=False)
         }
         self.shapes: dict[str, Any] = {}
-        self.time: int | None = None  # which axis of the input it is, once a recurrent node has said so
+        self.time: int | None = None  # the time axis of the input, known from the first recurrent node
         self.inputs = [declared.name for declared in graph.inputs[1:]]
-        self.states = set(self.inputs)  # and what only moves them, or shapes
-        self.all_steps: set[str] = set()  # what says that each row has all of them
-        self.lengths = ""  # the input of the graph that says it instead
+        self.states = set(self.inputs)  # the states, and values that only move states or shapes
+        self.all_steps: set[str] = set()  # values that give each row the full length
+        self.lengths = ""  # the input that holds the lengths, if there is one
         self.layers: list[Layer] = []
-        self.final: dict[str, bool] = {}  # final states of layers of one direction, and whether batch first
+        self.final: set[str] = set()  # final states of layers of one direction
         self.flattened: list[Any] = []  # the axes before a Flatten
-        self.among = 0, 1  # which the value is of how many along DIRECTIONS, if each has one
+        self.among = 0, 1  # the place of the value among concatenated final states, and their number
 
     def follow(self, node: Node) -> None:
-        """One step, if the chain goes through the node."""
+        """Extend the chain by a node that uses its last value."""
         outputs = set(node.outputs)
         if self.at in node.inputs and node.operation not in SHAPES:
             activation = self._elementwise if node.operation in OPERATORS else None
@@ -92,7 +92,7 @@ class _Chain:
             self._keep_shapes(node)
             self.all_steps |= outputs if node.operation == "Steps" else set()
         elif outputs & self.needed:
-            raise ArgumentError(f"{node} is no part of a chain of layers")
+            raise ArgumentError(f"{node} is not part of a chain of layers")
 
     def finished(self, output: str) -> Sequential:
         if self.at != output:
@@ -105,19 +105,19 @@ class _Chain:
         return Sequential(*self.layers)
 
     def _keep_shapes(self, node: Node) -> None:
-        """Compute what a node derives from the shape of the value, with the sizes of OPEN."""
+        """Compute what a node derives from the shape of the last value, with the sizes of OPEN."""
         if node.operation in INFLATED:
             return
         value = np.broadcast_to(np.float32(0), [self.sizes[axis] for axis in self.axes])
         own = {self.at: value} if node.operation in SHAPES else {}
         inputs = [own.get(name, self.shapes.get(name, self.constants.get(name))) for name in node.inputs]
         if all(a is not None for a in inputs):
-            with contextlib.suppress(Exception):  # whatever an operator makes of them: it then says nothing
+            with contextlib.suppress(Exception):  # an operator may reject these sizes
                 results = OPERATIONS[node.operation].compute(inputs, node.attributes)
                 self.shapes |= zip(node.outputs, results, strict=False)
 
     def _only_moves(self, node: Node) -> bool:
-        """Whether a node moves states or shapes; of numbers of its own it may add zeros alone."""
+        """Whether a node only moves states or shapes; constants among its inputs must be zeros."""
         values = [self.constants[name] for name in node.inputs if name in self.constants and name]
         if node.attributes.get("value") is not None:
             values.append(node.attributes["value"])
@@ -129,15 +129,15 @@ class _Chain:
         x, lengths, *states = (*node.inputs, "", "", "")[:4]
         time, batch = self.axes[:2]
         if self.time not in (None, time) or self.axes[2:] != [FEATURES] or x != self.at:
-            raise ArgumentError(f"{node} has another time axis than the nodes before it")
+            raise ArgumentError(f"{node} has a different time axis from the nodes before it")
         if node.attributes.get("reverse"):
-            raise ArgumentError(f"{node} runs only in reverse, which no layer supports")
+            raise ArgumentError(f"{node} runs only in reverse, which layers do not support")
         for name in states:
             if name not in self.states and np.any(self.constants.get(name, 0)):
-                raise ArgumentError(f"{node} starts from numbers that are in the graph")
+                raise ArgumentError(f"{node} starts from a constant state other than zeros")
         own = "" if lengths in self.all_steps else lengths
         if own not in ("", *self.inputs) or (self.time is not None and own != self.lengths):
-            raise ArgumentError(f"{node} takes other lengths than the other nodes")
+            raise ArgumentError(f"{node} takes different lengths from the other nodes")
         self.time, self.lengths = time, own
         layer = copy.copy(node.attributes["layer"])
         layer.__dict__["batch_first"] = time == 1
@@ -147,7 +147,7 @@ class _Chain:
         self.states |= set(node.outputs[1:])
         y, h = (*node.outputs, "")[:2]
         if D == 1:
-            self.final[h] = False
+            self.final.add(h)
         if y in self.needed or D == 2:
             self.at, self.axes = y, [time, batch, FEATURES]
             self.sizes |= {DIRECTIONS: D, FEATURES: D * units}
@@ -163,7 +163,8 @@ class _Chain:
         self.layers.append(Last(batch_first=self.time == 1))
         return True
 
-    # One function for each operator: whether it could be followed. `constants` are those of its inputs.
+    # One method for each operator returns whether the chain continues through the node. `constants` are the
+    # inputs that are constants, None for others.
 
     def _identity(self, node: Node, constants: list[Any]) -> bool:
         return True
@@ -171,11 +172,11 @@ class _Chain:
     _dropout = _identity
 
     def _finalstate(self, node: Node, constants: list[Any]) -> bool:
-        """The state in rows of no steps, which layers define themselves."""
+        """Select the state of rows without steps, as layers do."""
         return node.inputs[0] == self.at and node.inputs[2] == self.lengths
 
     def _unsqueeze(self, node: Node, constants: list[Any]) -> bool:
-        """To the axis of the only direction."""
+        """Insert the axis of the only direction."""
         axes = [] if constants[1] is None else [int(axis) % (len(self.axes) + 1) for axis in constants[1]]
         if len(axes) != 1 or DIRECTIONS in self.axes or self.sizes.get(DIRECTIONS) != 1:
             return False
@@ -183,17 +184,16 @@ class _Chain:
         return True
 
     def _concat(self, node: Node, constants: list[Any]) -> bool:
-        """Concatenate final states, one of which later nodes use."""
+        """Concatenate final states of which later nodes use one."""
         if len(constants) == 1:
             return True
-        alike = {self.final.get(name) for name in node.inputs} == {self.final.get(self.at)}
-        if not alike or self.at not in self.final or not self._is(node.attributes["axis"], DIRECTIONS):
+        if not self.final.issuperset(node.inputs) or not self._is(node.attributes["axis"], DIRECTIONS):
             return False
         self.among = list(node.inputs).index(self.at), len(constants)
         return list(node.inputs).count(self.at) == 1
 
     def _slice(self, node: Node, constants: list[Any]) -> bool:
-        """To the one of final states that goes on."""
+        """Select the final state with which the chain continues."""
         starts, ends, axes, steps = (*constants[1:], None, None)[:4]
         if starts is None or ends is None or axes is None or len(axes) != 1:
             return False
@@ -214,7 +214,7 @@ class _Chain:
         return not self.layers  # layers convert the input themselves
 
     def _flatten(self, node: Node, constants: list[Any]) -> bool:
-        """All axes before the features, in front of a softmax, after which they return."""
+        """Merge the axes before the features, as exporters do around a softmax."""
         if node.attributes.get("axis", 1) != len(self.axes) - 1 or self.axes[-1] != FEATURES:
             return False
         if len(self.axes) > 2:
@@ -238,7 +238,7 @@ class _Chain:
         return True
 
     def _reshape(self, node: Node, constants: list[Any]) -> bool:
-        """(.., .., D, H) to (.., .., D*H) or back, or of one direction without its axis."""
+        """Merge (.., D, H) to (.., D*H), split it, or remove the axis of the only direction."""
         shape = self.shapes.get(node.inputs[1], constants[1])
         if shape is not None and self.axes == [FLAT, FEATURES]:
             self.axes = self.flattened
@@ -290,11 +290,11 @@ class _Chain:
             del self.axes[axis]
             self.among = 0, 1
             return bool(index in (place, place - count))
-        # which is that of each row if there are no lengths
+        # without lengths, the last step of the batch is the last one of each row
         return bool(index == -1) and not self.lengths and self._last_step(axis)
 
     def _laststep(self, node: Node, constants: list[Any]) -> bool:
-        """The last step of each row, by the lengths of the recurrent layers."""
+        """Select the last step of each row by the lengths of the recurrent layers."""
         return bool(self.lengths) and node.inputs[1] == self.lengths and self._last_step(1)
 
     def _own_activation(self, node: Node, constants: list[Any]) -> bool:
@@ -318,7 +318,7 @@ class _Chain:
         return True
 
     def _clip(self, node: Node, constants: list[Any]) -> bool:
-        """To [0, 6], which is relu6."""
+        """Clip to [0, 6], which is relu6."""
         bounds = constants[1:]
         self.layers.append(Activation("relu6"))
         return bounds == [0, 6]
@@ -341,7 +341,7 @@ class _Chain:
         return bool(self.axes[-1] == FEATURES)
 
     def _matmul(self, node: Node, constants: list[Any]) -> bool:
-        """With the bias of the Add after it, if there was one."""
+        """Multiply by a constant matrix, and add the constant third input if there is one."""
         _, W, *b = constants
         return node.inputs[0] == self.at and (not b or b[0] is not None) and self._linear(W, *b)
 

@@ -280,7 +280,7 @@ def test_missing_lengths_are_refused(lengths: Any) -> None:
         nodes.insert(1, node("Expand", "n_", "rows", to="n"))
     constants = {**ONE, "two": np.array([2], np.int32), "rows": np.array([B])}
     graph = graph_of(nodes, constants | ({} if lengths is None else {"n": lengths}))
-    with pytest.raises(errors.ArgumentError, match="other lengths"):
+    with pytest.raises(errors.ArgumentError, match="different lengths"):
         graph.layers()
 
 
