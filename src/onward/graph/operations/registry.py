@@ -13,6 +13,7 @@ A module of this package defines an operation in one place:
 Operations have the names, inputs and attributes of ONNX's operators of opset 22; omitted inputs are None.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
@@ -53,15 +54,28 @@ Compute = Any  # a Python function of arrays and attributes
 Known = AnyArray | Signature
 SignatureRule = Callable[..., Signature | Sequence[Signature]]
 Expand = Callable[[Node, Inputs], Expansion | None]
+# Adds the steps of a node to a plan: from the builder, the node, its inputs and the shapes of its outputs, to
+# the views of the outputs, or None if the core does not support the node, which then runs in NumPy.
 Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] | None]
-
-# The axes of each input along which an operation combines elements; the last entry holds for further inputs.
+# Returns the axes along which a node combines elements, for each input; the last entry holds for further
+# inputs. Along all other axes, each slice of the outputs depends on the same slice of the inputs alone.
 Combines = Callable[[Node, Sequence[Known | None]], Sequence[Collection[int]]]
+# Adds a node, some of whose inputs vary over time, to a graph over one block: it takes a `BlockBuilder`.
 StreamRule = Callable[[Any, Node], None]
 Rule = TypeVar("Rule", Lowering, Combines, StreamRule)
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
 EVERY_INPUT = None  # as `shape_inputs`: the output shapes depend on the values of all inputs
+
+
+def _registration(rule: str) -> Callable[["Operation", Rule], Rule]:
+    """Return a decorator that registers a function as a rule of an operation."""
+
+    def register(operation: "Operation", function: Rule) -> Rule:
+        setattr(operation, rule, function)
+        return function
+
+    return register
 
 
 class Operation:
@@ -72,7 +86,8 @@ class Operation:
     the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision are computed in
     float32. If not `reads_values`, `compute` also accepts signatures, because the result depends on the
     signatures of the inputs alone. An operation that is not pure is never folded. `attributes` are the names
-    of attributes that `compute` takes as keywords (**).
+    of attributes that `compute` takes as keywords (**). `combines` may also be registered later, as the steps
+    in the core (`lowering`, `steps`) and the rule over time (`over_time`) are.
     """
 
     def __init__(
@@ -86,6 +101,7 @@ class Operation:
         reads_values: bool = True,
         is_pure: bool = True,
         attributes: Sequence[str] = (),
+        combines: Combines | None = None,
     ) -> None:
         self.name, self._compute, self._signature = name, compute, signature
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
@@ -93,7 +109,7 @@ class Operation:
         self.lower: Lowering | None = None
         self.lowers_empty = False  # whether `lower` accepts arrays without elements
         self.expand: Expand | None = None  # replaces a node by those of its bodies where that is possible
-        self.combines: Combines | None = None  # None: the axes are not known
+        self.combines = combines  # None: the axes are not known
         self.stream: StreamRule | None = None
         code = compute.__code__  # quicker to read than inspect.signature, for hundreds of operations
         self._takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS) and not attributes
@@ -102,30 +118,21 @@ class Operation:
         self.attributes = (*own, *attributes)
         self._required = set(own) - (compute.__kwdefaults__ or {}).keys()
 
-    def lowering(self, function: Lowering) -> Lowering:
-        """Register the function that adds the steps of this operation to a plan.
+    lowering, combining, over_time = map(_registration, ("lower", "combines", "stream"))
 
-        It takes the builder, the node, its inputs and the shapes of its outputs. It returns the views of the
-        outputs, or None if the core does not support the node, which then runs in NumPy.
+    def steps(self, function: Callable[..., View | None]) -> Callable[..., View | None]:
+        """Register a function of the builder, the views of the inputs and the attributes as `lowering`.
+
+        It returns the view of the output, or None. It only runs if all inputs are float32.
         """
-        self.lower = function
-        return function
 
-    def combining(self, function: Combines) -> Combines:
-        """Register the function that returns the axes along which the operation combines elements.
+        @functools.wraps(function)
+        def lower(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+            views = [view(b, value) for value in inputs]
+            y = None if None in views else function(b, *views, **node.attributes)
+            return y and [y]
 
-        It takes the node and its inputs (arrays, signatures or None), and returns the axes of each input.
-        Along all other axes, each slice of the outputs depends on the same slice of the inputs alone.
-        """
-        self.combines = function
-        return function
-
-    def over_time(self, function: StreamRule) -> StreamRule:
-        """Register the function that adds the node to a graph over one block of a sequence.
-
-        It takes a `BlockBuilder` and the node, some of whose inputs vary over time.
-        """
-        self.stream = function
+        self.lower = lower
         return function
 
     @property
@@ -213,13 +220,13 @@ def _find(name: str) -> Operation:
     return _defined.get(name) or OPERATIONS[name]
 
 
-def _registering(attribute: str) -> Callable[..., Callable[[Rule], Rule]]:
-    """Return a decorator that registers one function as an attribute of several operations."""
+def _registrations(rule: str) -> Callable[..., Callable[[Rule], Rule]]:
+    """Return a decorator that registers one function as a rule of several operations."""
 
     def decorator(*names: str) -> Callable[[Rule], Rule]:
         def register(function: Rule) -> Rule:
             for name in names:
-                setattr(_find(name), attribute, function)
+                setattr(_find(name), rule, function)
             return function
 
         return register
@@ -228,7 +235,7 @@ def _registering(attribute: str) -> Callable[..., Callable[[Rule], Rule]]:
 
 
 # decorators that set Operation.lowering, combining and over_time of the named operations
-lowering, combining, over_time = map(_registering, ("lower", "combines", "stream"))
+lowering, combining, over_time = map(_registrations, ("lower", "combines", "stream"))
 
 
 def elementwise(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
