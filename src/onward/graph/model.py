@@ -29,7 +29,6 @@ from .simplification.simplify import simplify
 if TYPE_CHECKING:
     from ..layers.sequential import Sequential
     from ..layers.summary import Row
-    from ..streaming.graph_pool import GraphPool
     from ..streaming.graph_stream import GraphStream
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
@@ -295,7 +294,7 @@ class Model(Layer):
 
         return found_carries(self._graph)
 
-    def pool(  # type: ignore[override]  # as stream
+    def pool(
         self,
         capacity: int,
         max_capacity: int | None = None,
@@ -304,7 +303,7 @@ class Model(Layer):
         initial: Mapping[str, ArrayLike] | None = None,
         time_axis: int | None = None,
         **fixed: ArrayLike,
-    ) -> Pool | GraphPool:
+    ) -> Pool:
         """Return thousands of streams, addressed by id: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
 
         The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,
@@ -314,8 +313,7 @@ class Model(Layer):
         if carry is None and time_axis is None and not others and not initial:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().pool(capacity, max_capacity)
-        from ..streaming.graph_pool import GraphPool
-        from ..streaming.sequence_pool import SequencePool
+        from ..streaming.graph_pool import GraphPool, SequencePool
         from .over_time.named_carries import candidates_in_errors, streamed_with
         from .over_time.sequences import pooled_over_time
 

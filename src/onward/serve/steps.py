@@ -11,9 +11,8 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph.model import Model
 from ..layers.base import Layer
-from ..streaming.graph_pool import MAX_ROWS, GraphPool
+from ..streaming.graph_pool import MAX_ROWS, GraphPool, SequencePool
 from ..streaming.graph_stream import GraphStream, SequenceStream
-from ..streaming.sequence_pool import SequencePool
 from .messages import AnyArray, Input, InputFormat, Output, Port
 from .stream_pool import StreamPool
 

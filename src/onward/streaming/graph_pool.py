@@ -1,27 +1,25 @@
-"""`GraphPool`: thousands of sequences that run through one whole model, addressed by id."""
+"""`GraphPool` and `SequencePool`: sequences that run through one whole model, addressed by id."""
 
 import itertools
 import operator
 import os
-import sys
-import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .. import _core
 from ..core import arrays, storage
-from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
 from ..graph.declared import as_declared, check_names
-from ..graph.memory import FREE_MEMORY, MEMORY_MULTIPLE
 from ..graph.node import AnyArray
 from ..graph.over_time.rows import by_rows, likely_axes
 from ..graph.over_time.streamed import MAX_PLANS, Streamed
 from ..graph.plan.planner import Planner
 from .graph_stream import Carried, carried_in, check_carry, check_file, fingerprint
+from .pool import Ids, Pool, argument_errors, checked_ids
 
 FILE_TYPE = "pool of a whole model of Onward"
 
@@ -29,19 +27,21 @@ FILE_TYPE = "pool of a whole model of Onward"
 # own, whose values should stay in the caches.
 MAX_ROWS = 64
 
+# The core assigns and checks the ids; its only layer has no state.
+WITHOUT_STATE = _core.Dense(np.zeros((1, 1), np.float32), None)
+
 SET_ITEM: Any = operator.setitem  # the types of its overloads are not those of arrays
-Places = NDArray[np.intp]
 
 
 class Group(NamedTuple):
     """The outputs of streams that run together, the places of their ids in a call, and the next carries."""
 
-    places: Places
+    places: Ids
     outputs: Sequence[AnyArray]
     carries: Sequence[AnyArray]
 
 
-class GraphPool:
+class GraphPool(Pool):
     """Streams of one whole model, addressed by id: y = pool.step(ids, x) runs one block of each in ids.
 
     A step runs streams whose carries have the same lengths together. The outputs of each stream are bitwise
@@ -53,20 +53,16 @@ class GraphPool:
     """
 
     def __init__(self, streamed: Streamed, capacity: int, max_capacity: int | None = None) -> None:
-        self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
-        self._capacity = integer("capacity", capacity, 1, self._max)
-        self._streamed, self._count = streamed, len(streamed.carries)
-        self._is_open = np.zeros(self._capacity, bool)  # by id
-        self._count_open = 0
+        self._allocate([WITHOUT_STATE], capacity, max_capacity)
+        self._model = self._streamed = streamed
+        self._count = len(streamed.carries)
         # The carries by id: an array of rows each, or arrays of any shape for a carry whose shape varies.
         self._varying = [
             place
             for place, carry in enumerate(streamed.carries)
             if carry.axes.time is not None or carry.any_shape or carry.initial.dtype.hasobject
         ]
-        self._carries = [self._rows_of(place, self._capacity) for place in range(self._count)]
-        self._seen = np.zeros(self._capacity, np.intp)  # to find duplicates among ids
-        self._lock = threading.Lock()
+        self._carries = self._initial(self.capacity)
         self._planner: Planner | None = None  # known when the shapes of the inputs are
         self._axes: list[int] = []
         self._output_axes: list[int] = []
@@ -100,53 +96,35 @@ class GraphPool:
     def _rows_of(self, place: int, n: int) -> AnyArray:
         """Return the initial value of a carry for n streams."""
         initial = self._streamed.initial[place]
-        if place not in self._varying:
-            return np.broadcast_to(initial, (n, *initial.shape)).copy()
-        rows = np.empty(n, object)
-        rows[:] = _objects([initial] * n)
-        return rows
+        if place in self._varying:
+            return _objects([initial] * n)
+        return np.broadcast_to(initial, (n, *initial.shape)).copy()
 
-    def open(self, n: int = 1) -> NDArray[np.int64]:
-        """Open n streams with initial carries and return their ids (n,). The capacity doubles as needed.
+    def _initial(self, n: int) -> list[AnyArray]:
+        """Return the initial values of the carries of n streams."""
+        return [self._rows_of(place, n) for place in range(self._count)]
 
-        Raises ArgumentError, and opens none, if more than max_capacity streams would be open.
-        """
-        with self._lock:
-            total = self._count_open + integer("n", n, 0)
-            if total > self._max:
-                raise ArgumentError(f"{total} streams would be open, but max_capacity is {self._max}")
-            if total > self._capacity:
-                self._grow(total)
-            ids = np.flatnonzero(~self._is_open)[:n]
-            self._set(ids, [self._rows_of(place, n) for place in range(self._count)])
-            self._is_open[ids] = True
-            self._count_open = total
-        return ids.astype(np.int64)
+    def _opened(self, ids: Ids) -> None:
+        try:
+            capacity = self.capacity
+            self._carries = [
+                rows
+                if len(rows) == capacity
+                else np.concatenate([rows, self._rows_of(place, capacity - len(rows))])
+                for place, rows in enumerate(self._carries)
+            ]
+            self._set(ids, self._initial(len(ids)))
+        except BaseException:
+            self._close(ids)
+            raise
 
-    def _grow(self, total: int) -> None:
-        """Double the capacity until it is at least `total`."""
-        capacity = self._capacity
-        while capacity < total:
-            capacity = min(2 * capacity, self._max)
-        more = capacity - self._capacity
-        carries = [
-            np.concatenate([rows, self._rows_of(place, more)]) for place, rows in enumerate(self._carries)
-        ]
-        grown = [np.concatenate([a, np.zeros(more, a.dtype)]) for a in (self._is_open, self._seen)]
-        self._carries, (self._is_open, self._seen), self._capacity = carries, grown, capacity
-
-    def _set(self, ids: Places, rows: Sequence[AnyArray]) -> None:
+    def _set(self, ids: Ids, rows: Sequence[AnyArray]) -> None:
         """Replace the carries of some streams; an interrupt replaces all of them or none."""
         deque(map(SET_ITEM, self._carries, itertools.repeat(ids), rows), maxlen=0)
 
-    def close(self, ids: ArrayLike) -> None:
-        """Close streams. `open` may return their ids again."""
-        with self._lock:
-            numbers = self._checked(ids)
-            self._is_open[numbers] = False
-            self._count_open -= len(numbers)
-
-    def step(self, ids: ArrayLike, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
+    def step(  # type: ignore[override]  # a whole model may have several inputs
+        self, ids: ArrayLike, /, *args: ArrayLike, **inputs: ArrayLike
+    ) -> Any:
         """Run one block of some streams; the inputs have a row for each id, in the layout of the model.
 
         Returns the outputs in the same layout. Raises SignatureError, ShapeError, DtypeError, ArgumentError.
@@ -156,7 +134,7 @@ class GraphPool:
             blocks = self._inputs(args, inputs)
             groups = self._run(numbers, blocks)
         axes = self._output_axes[self._count :]
-        joined = [joined_outputs(groups, i, axis, len(numbers)) for i, axis in enumerate(axes)]
+        joined = [_joined_outputs(groups, i, axis, len(numbers)) for i, axis in enumerate(axes)]
         return joined[0] if len(joined) == 1 else tuple(joined)
 
     def _inputs(self, args: tuple[ArrayLike, ...], inputs: dict[str, ArrayLike]) -> list[AnyArray]:
@@ -170,7 +148,7 @@ class GraphPool:
         check_names(found, names, "inputs")
         return [arrays.as_array(found[d.name], d.name) for d in declared]
 
-    def _run(self, ids: Places, blocks: list[AnyArray]) -> list[Group]:
+    def _run(self, ids: Ids, blocks: list[AnyArray]) -> list[Group]:
         """Run the streams, keep their next carries, and return the outputs of each group."""
         if self._planner is None:  # the rows are the first axis of the inputs
             self._prepare([(1, *block.shape[1:]) for block in blocks])
@@ -187,7 +165,7 @@ class GraphPool:
         self._keep(ids, groups)
         return groups
 
-    def _alike(self, ids: Places) -> Iterable[Places]:
+    def _alike(self, ids: Ids) -> Iterable[Ids]:
         """Return the places of the streams for each combination of shapes of their carries."""
         if not self._varying:
             return [np.arange(len(ids))]
@@ -197,7 +175,7 @@ class GraphPool:
             alike[key].append(place)
         return [np.array(places) for places in alike.values()] or [np.arange(0)]
 
-    def _joined_carries(self, ids: Places) -> list[AnyArray]:
+    def _joined_carries(self, ids: Ids) -> list[AnyArray]:
         """Return the carries of some streams as the rows of arrays, for the graph."""
         joined = []
         for place, (rows, axis) in enumerate(zip(self._carries, self._axes, strict=False)):
@@ -209,13 +187,13 @@ class GraphPool:
                 joined.append(np.take(self._streamed.initial[place], [], axis))
         return joined
 
-    def _keep(self, ids: Places, groups: Sequence[Group]) -> None:
+    def _keep(self, ids: Ids, groups: Sequence[Group]) -> None:
         """Keep the carries that the groups return."""
         rows = []
         for place, (carry, axis) in enumerate(zip(self._streamed.carries, self._output_axes, strict=False)):
             parts = [group.carries[place] for group in groups]
             if place in self._varying:
-                found = [row for part in parts for row in separate_rows(part, axis)]
+                found = [row for part in parts for row in _separate_rows(part, axis)]
                 for row in found[:1]:
                     check_carry(carry, carry.initial, row, "after this call")
                 rows.append(_objects(found))
@@ -278,36 +256,15 @@ class GraphPool:
         """Set the carries of some streams to their initial values."""
         with self._lock:
             numbers = self._checked(ids)
-            self._set(numbers, [self._rows_of(place, len(numbers)) for place in range(self._count)])
+            self._set(numbers, self._initial(len(numbers)))
 
-    @property
-    def ids(self) -> NDArray[np.int64]:
-        """The ids of the open streams, ascending."""
-        return np.flatnonzero(self._is_open).astype(np.int64)
+    def _states(self, ids: Ids) -> Any:
+        return [rows[ids] for rows in self._carries]
 
-    @property
-    def capacity(self) -> int:
-        """The number of streams that may be open before the capacity doubles."""
-        return self._capacity
-
-    def __len__(self) -> int:
-        """The number of open streams."""
-        return self._count_open
-
-    def copy(self) -> Self:
-        """A new pool with the same open streams and carries."""
-        twin = type(self)(self._streamed, self._capacity, self._max)
-        with self._lock:
-            twin._carries = [rows.copy() for rows in self._carries]
-            twin._is_open, twin._seen = self._is_open.copy(), self._seen.copy()
-            twin._count_open, twin._capacity = self._count_open, self._capacity
-        return twin
-
-    def __copy__(self) -> Self:
-        return self.copy()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self.copy()
+    def _replace(self, ids: Ids, states: Any) -> None:
+        self._restore(ids, [])
+        self._carries = self._initial(self.capacity)
+        self._set(ids, states)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ids and carries of all open streams to a safetensors file. Raises FileError."""
@@ -318,67 +275,84 @@ class GraphPool:
         storage.write(path, tensors, {"type": FILE_TYPE, "model": fingerprint(self._streamed)})
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Replace all streams with those that a pool of the same model saved, under the same ids.
-
-        Raises FileError if the file is damaged or of another model, and ArgumentError if max_capacity is too
-        low. The pool is unchanged after an error.
-        """
         tensors, metadata = storage.read(path)
         check_file(path, metadata, FILE_TYPE, self._streamed)
         ids = tensors.get("ids", np.zeros(0))
-        numbers = ids.tolist()
-        if (
-            ids.dtype != np.int64
-            or ids.ndim != 1
-            or len(set(numbers)) < len(numbers)
-            or min(numbers, default=0) < 0
-        ):
+        if ids.dtype != np.int64 or ids.ndim != 1 or (np.diff(ids, prepend=-1) <= 0).any():
             raise FileError(f"{path} does not say which streams are open")
         names = [carry.name for carry in self._streamed.carries]
         try:
-            streams = {
-                number: carried_in(
-                    {name: tensors[f"{number}.{i}"] for i, name in enumerate(names)}, self._streamed
-                )
-                for number in numbers
-            }
+            streams = [
+                carried_in({name: tensors[f"{n}.{i}"] for i, name in enumerate(names)}, self._streamed)
+                for n in ids.tolist()
+            ]
         except (KeyError, ArgumentError, ShapeError, DtypeError) as error:
             raise FileError(f"{path}: {error}") from error
-        if len(streams) > self._max:
-            raise ArgumentError(f"{len(streams)} streams would be open, but max_capacity is {self._max}")
-        size = sum(a.nbytes for a in tensors.values())
-        if (
-            max(numbers, default=0) * sum(a.nbytes for a in self._streamed.initial)
-            > FREE_MEMORY + MEMORY_MULTIPLE * size
-        ):
-            raise FileError(f"{path} has ids up to {max(numbers)}, but only {len(numbers)} streams")
-        loaded = type(self)(self._streamed, max(self._capacity, max(numbers, default=0) + 1))
-        loaded._set(np.array(numbers, np.intp), loaded._as_rows(list(streams.values())))
-        loaded._is_open[numbers] = True
-        with self._lock:
-            self._carries, self._is_open, self._seen = loaded._carries, loaded._is_open, loaded._seen
-            self._capacity, self._count_open = loaded._capacity, len(numbers)
+        self._load(path, ids, self._as_rows(streams), self._streamed.initial)
 
-    def _checked(self, ids: ArrayLike) -> Places:
+    def _checked(self, ids: ArrayLike) -> Ids:
         """Return ids as indices. Raises ArgumentError, ShapeError, DtypeError."""
-        array = arrays.as_array(ids, "ids")
-        if array.dtype.kind not in "iu" and array.size:
-            raise DtypeError(f"ids has dtype {array.dtype}, but must hold the integers that open returned")
-        if array.ndim != 1:
-            raise ShapeError(f"ids has shape {array.shape}, but must be (n,), one id for each row of x")
-        is_known = (array >= 0) & (array < self._capacity)
-        numbers: Places = array.astype(np.intp)
-        if not is_known.all() or not self._is_open[numbers].all():
-            known = [known and self._is_open[n] for n, known in zip(array.tolist(), is_known, strict=True)]
-            raise ArgumentError(f"no stream has the id {array[known.index(False)]}; open() returns ids")
-        self._seen[numbers] = order = np.arange(len(numbers))
-        if len(numbers) > 1 and (self._seen[numbers] != order).any():
-            counts = Counter(numbers.tolist())
-            raise ArgumentError(f"ids has duplicates: {[n for n, count in counts.items() if count > 1]}")
-        return numbers
+        checked = checked_ids(ids)
+        with argument_errors():
+            self._state(checked, [])
+        return checked.astype(np.intp, copy=False)
 
 
-def joined_outputs(groups: list[Group], i: int, axis: int, n: int) -> AnyArray:
+class SequencePool(GraphPool):
+    """Streams of a model over sequences: y = pool.step(ids, x), with a step or a block of each stream.
+
+    x has a row for each id on its first axis, then the axes of the model's input without the batch axis. So
+    has y; if a step of x does not always complete a step of y, y is a list with an array for each id, which
+    has none, one or several steps.
+    """
+
+    def _prepare_if_possible(self) -> None:
+        if self._streamed.x.batch is None:
+            raise ArgumentError("the input of the model has no batch axis, in which a pool puts its streams")
+        self._prepare([self._streamed.block_shape])
+
+    def _choices(self, likely: list[list[int]]) -> list[list[int]]:
+        axes = [carry.axes.batch for carry in self._streamed.carries] + [self._streamed.x.batch]
+        return [[] if axis is None else [axis] for axis in axes]
+
+    def step(self, ids: ArrayLike, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
+        time, rows = self._streamed.x
+        assert time is not None
+        assert rows is not None
+        array = arrays.as_array(x, "x")
+        shape = self._streamed.step_shape
+        is_step = array.ndim == len(shape) - 1
+        if array.ndim not in (len(shape) - 1, len(shape)):
+            raise ShapeError(
+                f"x has shape {array.shape}, but must have {len(shape) - 1} or {len(shape)} axes"
+            )
+        block = np.expand_dims(array, 1 + time - (rows < time)) if is_step else array
+        block = np.moveaxis(block, 0, rows)
+        sizes = [size for axis, size in enumerate(block.shape) if axis not in (time, rows)]
+        if sizes != [size for axis, size in enumerate(shape) if axis not in (time, rows)]:
+            raise ShapeError(f"x has shape {array.shape}, but the model takes {shape} for one step and row")
+        with self._lock:
+            numbers = self._checked(ids)
+            groups = self._run(numbers, [block])
+        returned = [
+            self._returned(groups, i, len(numbers), is_step) for i in range(len(self._streamed.outputs))
+        ]
+        return returned[0] if len(returned) == 1 else tuple(returned)
+
+    def _returned(self, groups: list[Group], i: int, n: int, is_step: bool) -> Any:
+        """Return an output with the rows first; a list if the streams may complete different steps."""
+        axes, axis = self._streamed.outputs[i], self._output_axes[self._count + i]
+        if axes.time is None or self._streamed.every_step:
+            y = np.moveaxis(_joined_outputs(groups, i, axis, n), axis, 0)
+            return np.squeeze(y, axes.time + (axis > axes.time)) if is_step and axes.time is not None else y
+        rows: list[Any] = [None] * n
+        for group in groups:
+            for place, row in zip(group.places, _separate_rows(group.outputs[i], axis), strict=True):
+                rows[place] = np.squeeze(row, axis)
+        return rows
+
+
+def _joined_outputs(groups: list[Group], i: int, axis: int, n: int) -> AnyArray:
     """Return the rows of an output of all groups, in the order of the ids."""
     if len(groups) == 1:
         return groups[0].outputs[i]
@@ -389,7 +363,7 @@ def joined_outputs(groups: list[Group], i: int, axis: int, n: int) -> AnyArray:
     return np.take(y, np.argsort(places), axis)
 
 
-def _parts(places: Places) -> list[Places]:
+def _parts(places: Ids) -> list[Ids]:
     """Split an array into parts of MAX_ROWS, followed by smaller powers of two; an empty one stays.
 
     >>> [len(part) for part in _parts(np.arange(141))]
@@ -410,7 +384,7 @@ def _with_rows_at(rows: AnyArray, axis: int) -> AnyArray:
     return joined
 
 
-def separate_rows(array: AnyArray, axis: int) -> list[AnyArray]:
+def _separate_rows(array: AnyArray, axis: int) -> list[AnyArray]:
     """Return a copy of each row of an array, whose axis stays with the size 1."""
     before = (slice(None),) * axis
     return [array[(*before, slice(i, i + 1))].copy() for i in range(array.shape[axis])]

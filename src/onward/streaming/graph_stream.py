@@ -125,9 +125,11 @@ class GraphStream:
 
     def copy(self) -> Self:
         """Return a new stream with a copy of the carries."""
-        branch = type(self)(self._streamed)
+        branch = object.__new__(type(self))
         with self._lock:
+            branch.__dict__.update(self.__dict__)
             branch._buffers = _copies(self._carried), ()
+        branch._lock = threading.Lock()
         return branch
 
     def __copy__(self) -> Self:
@@ -226,14 +228,6 @@ class SequenceStream(GraphStream):
         """Start another sequence."""
         super().reset()
         self._is_finished = False
-
-    def copy(self) -> Self:
-        """Return a new stream with a copy of the carries."""
-        branch = type(self)(self._streamed, self._batch)
-        with self._lock:
-            branch._buffers = _copies(self._carried), ()
-            branch._is_finished, branch._last = self._is_finished, self._last
-        return branch
 
     def _check_open(self) -> None:
         if self._is_finished:

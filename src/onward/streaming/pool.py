@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base import Layer
-from .streaming_model import States, StreamingModel
+from .streaming_model import StreamingModel
 
 FILE_TYPE = "pool of Onward"
 OVERHEAD = 9  # bytes per stream besides its state
@@ -43,26 +43,34 @@ class Pool(_core.Pool):
     """
 
     def __init__(self, model: StreamingModel, capacity: int, max_capacity: int | None) -> None:
+        self._allocate(model.kernels, capacity, max_capacity)
+        self._model: Any = model
+
+    def _allocate(self, kernels: Sequence[Any], capacity: int, max_capacity: int | None) -> None:
+        """Let the core assign and check the ids, and keep the states of these kernels."""
         self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
-        self._model = model
         self._lock = threading.Lock()  # held to change streams, and for several calls of the core
-        with _argument_errors():
-            super().__init__(model.kernels, integer("capacity", capacity, 1, self._max), self._max)
+        with argument_errors():
+            super().__init__(kernels, integer("capacity", capacity, 1, self._max), self._max)
 
     def open(self, n: int = 1) -> NDArray[np.int64]:
         """Open n streams with zero states and return their ids (n,). The capacity doubles as needed.
 
         Raises ArgumentError, and opens none, if more than max_capacity streams would be open.
         """
-        with self._lock, _argument_errors():
+        with self._lock, argument_errors():
             ids = np.empty(integer("n", n, 0), np.int64)
             self._open(ids)
+            self._opened(ids)
         return ids
+
+    def _opened(self, ids: Ids) -> None:
+        """Set the states of new streams; those in the core are zeros already."""
 
     def close(self, ids: ArrayLike) -> None:
         """Close streams. `open` may return their ids again."""
-        checked = _check_ids(ids)
-        with self._lock, _argument_errors():
+        checked = checked_ids(ids)
+        with self._lock, argument_errors():
             self._close(checked)
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
@@ -73,12 +81,12 @@ class Pool(_core.Pool):
         checked, x = self._check_step(ids, x)
         x = arrays.contiguous(arrays.as_floats(x, self._model.model.dtype, "x"))
         y = np.empty((len(checked), self.outputs), x.dtype)
-        with _argument_errors():
+        with argument_errors():
             self._step(checked, x, y)
         return y
 
     def _check_step(self, ids: ArrayLike, x: ArrayLike) -> tuple[Ids, NDArray[Any]]:
-        checked = _check_ids(ids)
+        checked = checked_ids(ids)
         x = arrays.as_array(x, "x")
         expected = (len(checked), *self._model.step_shape)
         if x.shape != expected:
@@ -87,16 +95,16 @@ class Pool(_core.Pool):
 
     def state(self, ids: ArrayLike) -> Any:
         """A copy of the states of some streams, in the form that a call of the model returns for a batch."""
-        return self._model.join(self._states(_check_ids(ids)), batched=True)
+        return self._model.join(self._states(checked_ids(ids)), batched=True)
 
     def set_state(self, ids: ArrayLike, state: Any) -> None:
         """Replace the states of some streams with a state in the form that `state` returns; None means zeros.
 
         Raises ShapeError, DtypeError, ArgumentError.
         """
-        checked = _check_ids(ids)
+        checked = checked_ids(ids)
         states = self._model.check_state(state, len(checked), batched=True)
-        with self._lock, _argument_errors():
+        with self._lock, argument_errors():
             self._set_state(checked, states)
 
     def reset(self, ids: ArrayLike) -> None:
@@ -123,7 +131,7 @@ class Pool(_core.Pool):
             ids, capacity = self.ids, self.capacity
             states = self._states(ids)
         twin = type(self)(self._model, capacity, self._max)
-        twin._restore(ids, states)
+        twin._replace(ids, states)
         return twin
 
     def __copy__(self) -> Self:
@@ -157,30 +165,33 @@ class Pool(_core.Pool):
             states = self._model.check_state(self._model.join(states, batched=True), n, batched=True)
         except OnwardError as error:
             raise FileError(f"{path}: {error}") from error
-        ids = np.flatnonzero(is_open).astype(np.int64, copy=False)
-        self._check_memory(path, int(ids.max(initial=-1)) + 1)
-        with self._lock, _argument_errors():
-            self._restore(ids, states)
+        state = [part for pair in self._model.zeros(1) for part in pair if part is not None]
+        self._load(path, np.flatnonzero(is_open).astype(np.int64, copy=False), states, state)
 
-    def _check_memory(self, path: str | os.PathLike[str], needed: int) -> None:
-        """Raise FileError if the size of a file does not justify memory for so many streams.
+    def _load(self, path: str | os.PathLike[str], ids: Ids, states: Any, one: Iterable[NDArray[Any]]) -> None:
+        """Replace all streams with those in a file; `one` is the state of one stream.
 
-        A closed stream takes a byte in the file, but as much memory in the pool as an open one.
+        Raises FileError if the size of the file does not justify memory for so many streams: a closed stream
+        takes at most a byte in the file, but as much memory in the pool as an open one.
         """
-        stream_bytes = OVERHEAD + sum(
-            part.nbytes for pair in self._model.zeros(1) for part in pair if part is not None
-        )
+        needed = int(ids.max(initial=-1)) + 1
         limit = MEMORY_PER_FILE_BYTE * os.path.getsize(path) + FREE_MEMORY
-        memory = needed * stream_bytes
+        memory = needed * (OVERHEAD + sum(part.nbytes for part in one))
         if self.capacity < needed <= self._max and memory > limit:
             raise FileError(
                 f"{path} has ids up to {needed - 1}, which need {memory:,} bytes of memory, too many for its "
                 f"size: if you trust the file, load it into a pool with capacity={needed}"
             )
+        with self._lock, argument_errors():
+            self._replace(ids, states)
 
-    def _states(self, ids: Ids) -> States:
+    def _replace(self, ids: Ids, states: Any) -> None:
+        """Open the streams with these ids and states, and close all others."""
+        self._restore(ids, states)
+
+    def _states(self, ids: Ids) -> Any:
         states = self._model.zeros(len(ids))
-        with _argument_errors():
+        with argument_errors():
             self._state(ids, states)
         return states
 
@@ -190,13 +201,14 @@ class LayerPool(Pool):
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
         checked, x = self._check_step(ids, x)
-        with self._lock, _argument_errors():
-            y, state = self._model.step(x, self.state(checked), batched=True)
+        with self._lock, argument_errors():
+            y: Array
+            y, state = self._model.run(x, self.state(checked), True, True)
             self._set_state(checked, self._model.check_state(state, len(checked), batched=True))
         return y
 
 
-def _check_ids(ids: ArrayLike) -> Ids:
+def checked_ids(ids: ArrayLike) -> Ids:
     """ids (n,) in the dtype that the core expects; the core checks their values.
 
     Raises ShapeError, DtypeError.
@@ -210,7 +222,7 @@ def _check_ids(ids: ArrayLike) -> Ids:
 
 
 @contextmanager
-def _argument_errors() -> Iterator[None]:
+def argument_errors() -> Iterator[None]:
     """Raise the core's errors as ArgumentError."""
     try:
         yield

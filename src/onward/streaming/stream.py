@@ -41,6 +41,8 @@ class Stream(_core.Stream):
     def __init__(self, model: StreamingModel, batch: int | None) -> None:
         self._batch = None if batch is None else integer("batch", batch, 1)
         self._model = model
+        self._step_axes = (() if self._batch is None else (self._batch,)) + model.step_shape
+        self._time_axis = 1 if self._batch is not None and model.batch_first else 0  # in a block
         self._lock = threading.Lock()  # held while the state is replaced
         super().__init__(model.kernels, self._batch, model.batch_first)
 
@@ -62,10 +64,10 @@ class Stream(_core.Stream):
 
     def finish(self) -> Array:
         """Return the steps that remain at the end of the sequence: none, as no layer looks ahead."""
-        shape = list(self._step_axes)
-        shape.insert(1 if self._batch is not None and self._model.batch_first else 0, 0)
         takes_integers = not self._model.step_shape  # as an Embedding does
-        return self(np.zeros(shape, np.int64 if takes_integers else self._model.model.dtype))
+        dtype = np.int64 if takes_integers else self._model.model.dtype
+        batch, features = self._step_axes[: self._time_axis], self._step_axes[self._time_axis :]
+        return self(np.zeros((*batch, 0, *features), dtype))
 
     @property
     def state(self) -> Any:
@@ -121,23 +123,11 @@ class Stream(_core.Stream):
     def _check_x(self, x: ArrayLike) -> NDArray[Any]:
         """x as an array. Raises ShapeError unless it has the shape of one step or of a block."""
         array = arrays.as_array(x, "x")
-        step = self._step_axes
-        axis = self._time_axis(array)
-        if (array.shape if axis is None else array.shape[:axis] + array.shape[axis + 1 :]) != step:
-            at = 1 if self._batch is not None and self._model.batch_first else 0
-            block = str((*step[:at], "T", *step[at:])).replace("'", "")
+        step, axis = self._step_axes, self._time_axis
+        if array.shape not in (step, (*step[:axis], *array.shape[axis : axis + 1], *step[axis:])):
+            block = str((*step[:axis], "T", *step[axis:])).replace("'", "")
             raise ShapeError(f"x has shape {array.shape}, but must be one step {step} or a block {block}")
         return array
-
-    @property
-    def _step_axes(self) -> Shape:
-        return (() if self._batch is None else (self._batch,)) + self._model.step_shape
-
-    def _time_axis(self, x: NDArray[Any]) -> int | None:
-        """The time axis of a block; None for a single step."""
-        if x.ndim != len(self._step_axes) + 1:
-            return None
-        return 1 if self._batch is not None and self._model.batch_first else 0
 
     def _check_out(self, out: Any, shape: Shape) -> None:
         """Raise ShapeError, DtypeError or ArgumentError unless y can be written into `out`."""
@@ -153,34 +143,21 @@ class Stream(_core.Stream):
 
 
 class LayerStream(Stream):
-    """A stream of a model with layers that the core does not support: each step runs layer by layer."""
+    """A stream of a model with layers that the core does not support: they run one after the other."""
 
     def __call__(  # type: ignore[override]  # the stub of the core's method has no NumPy types
         self, x: ArrayLike, out: Array | None = None
     ) -> Array:
         with self._lock:
-            y, state = self._run(self._check_x(x))
+            array = self._check_x(x)
+            is_step = array.ndim == len(self._step_axes)
+            y, state = self._model.run(array, self.state, self._batch is not None, is_step)
             states = self._model.check_state(state, self._batch or 1, self._batch is not None)
             if out is not None:
                 self._check_out(out, y.shape)
                 out[...] = y
             self._set_state(states)
         return y if out is None else out
-
-    def _run(self, x: NDArray[Any]) -> tuple[Array, Any]:
-        """Return y and the next state for one step or a block."""
-        batched, axis = self._batch is not None, self._time_axis(x)
-        state = self.state
-        if axis is None:
-            return self._model.step(x, state, batched)
-        outputs = []
-        for x_t in np.moveaxis(x, axis, 0):
-            y, state = self._model.step(x_t, state, batched)
-            outputs.append(y)
-        if not outputs:  # for an empty block, a step of zeros determines the shape of y
-            y, _ = self._model.step(np.zeros(self._step_axes, x.dtype), state, batched)
-        block = np.array(outputs).reshape(-1, *y.shape).astype(y.dtype)
-        return np.moveaxis(block, 0, axis), state
 
 
 def stream(model: Layer, batch: int | None) -> Stream:

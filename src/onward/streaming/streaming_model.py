@@ -13,6 +13,8 @@ from ..core import storage
 from ..core.arrays import Array
 from ..errors import ArgumentError, FileError
 from ..layers.base import Layer, call
+from ..layers.dropout import Dropout
+from ..layers.last import Last
 
 # h (L, B, P) and c (L, B, H) or None, for each recurrent layer
 States: TypeAlias = list[tuple[Array, Array | None]]
@@ -22,7 +24,7 @@ class StreamingModel:
     """A causal model that keeps its present weights: loading weights into the original has no effect on it.
 
     `kernels` are the core's objects that hold the states. If `in_core`, they compute the whole model;
-    otherwise `step` computes it. Raises ArgumentError for a model that needs future steps.
+    otherwise `run` computes it. Raises ArgumentError for a model that needs future steps.
     """
 
     def __init__(self, model: Layer) -> None:
@@ -48,6 +50,9 @@ class StreamingModel:
         self.in_core = kernels is not None
         self.kernels = kernels or [layer.step_kernel for layer in self.layers]
         self._weights = dict(self.model._weights_by_name())
+        # the present step is the last one: Last passes each step through, as Dropout does
+        passing = {name: Dropout() for name, layer in self.model.sublayers().items() if type(layer) is Last}
+        self._every_step = self.model.with_sublayers(passing)
 
     def _kernels_of_all_layers(self) -> list[_core.Stack | _core.Dense] | None:
         """The core's objects for every layer that changes a step; None if the core lacks any of them."""
@@ -55,11 +60,11 @@ class StreamingModel:
         kernels = [kernel for layer in layers if (kernel := layer.step_kernel) is not None]
         return kernels if layers and len(kernels) == len(layers) else None
 
-    def step(self, x: Any, state: Any, batched: bool) -> tuple[Array, Any]:
-        """Run one step x ([B], features) layer by layer, from `state` to y and the next state."""
+    def run(self, x: Any, state: Any, batched: bool, is_step: bool) -> tuple[Array, Any]:
+        """Run a step or a block layer by layer, from `state` to y and the next state."""
         axis = 1 if batched and self.batch_first else 0
-        y, state = self.model._run(np.expand_dims(x, axis), state, None, call)
-        return (np.take(y, 0, axis) if y.ndim == 2 + batched else y), state
+        y, state = self._every_step._run(np.expand_dims(x, axis) if is_step else x, state, None, call)
+        return (np.take(y, 0, axis) if is_step else y), state
 
     def zeros(self, B: int) -> States:
         """The initial states of B rows."""
