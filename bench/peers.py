@@ -287,7 +287,7 @@ def main() -> None:
     for cell in grid(options.quick, options.only):
         set_threads(cell.threads, peers)
         runs = contestants(problem(cell), peers, cell.threads)
-        times = interleaved(runs, 3 if options.quick else 9, 0.03)
+        times = interleaved(runs, 3 if options.quick else 5, 0.03)
         ours, limit = times["onward"], roofline.limit(GATES[cell.kind], cell.T, cell.B, cell.H)
         found: dict[str, float] = {**times, "gigaflops": cell.gigaflops(ours)}
         if peers:
