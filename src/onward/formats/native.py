@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from .. import layers
 from ..errors import ArgumentError
 from ..layers.base import NO_WEIGHTS, Layer, Weighted
-from ..layers.quantizable import Quantizable
-from ..layers.quantize import PRECISIONS
+from ..layers.quantize import PRECISIONS, Quantizable
 
 LAYERS: dict[str, type[Layer]] = {
     name: getattr(layers, name) for name in layers.__all__ if name != "Sequential"

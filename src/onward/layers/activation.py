@@ -13,7 +13,7 @@ from ..core import activations, arrays
 from ..core.arrays import Array
 from ..core.checks import checked, integer
 from ..errors import ShapeError
-from .base import Layer, unknown_arguments
+from .base import Layer
 
 
 class Activation(Layer):
@@ -30,15 +30,13 @@ class Activation(Layer):
     array([-0.1,  2. ])
     """
 
+    causal = True
+
     @checked
     def __init__(self, name: str, alpha: float | None = None, beta: float | None = None) -> None:
         given = [parameter for parameter in (alpha, beta) if parameter is not None]
         self._spec = activations.spec("name", (name, *given) if given else name)
         self.name, self.alpha, self.beta = name, alpha, beta
-
-    @property
-    def causal(self) -> bool:
-        return True
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x of any shape to a new array y of the same shape.
@@ -46,10 +44,7 @@ class Activation(Layer):
         NaN gives NaN, and infinities give the limit. float64 stays float64; other dtypes become float32.
         Raises DtypeError.
         """
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x = arrays.as_array(x, "x")
-        x = arrays.contiguous(arrays.as_floats(x, arrays.working_dtype(x), "x"))
+        x = arrays.contiguous(self._floats(x, unknown))
         y = np.empty_like(x)
         _core.activate(activations.call(self._spec), x.reshape(-1), y.reshape(-1))
         return y
@@ -67,10 +62,7 @@ class Softmax(Layer):
     @checked
     def __init__(self, dim: int = -1) -> None:
         self.dim = integer("dim", dim, -64, 63)  # NumPy arrays have up to 64 axes
-
-    @property
-    def causal(self) -> bool:
-        return self.dim == -1
+        self.causal = self.dim == -1
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x of any shape to y of the same shape, each slice along `dim` independently.
@@ -78,10 +70,7 @@ class Softmax(Layer):
         A slice that contains NaN or +inf, or only -inf, gives NaN. float64 stays float64; other dtypes become
         float32. Raises ShapeError, DtypeError.
         """
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x = arrays.as_array(x, "x")
-        x = arrays.as_floats(x, arrays.working_dtype(x), "x")
+        x = self._floats(x, unknown)
         if not -x.ndim <= self.dim < x.ndim:
             raise ShapeError(f"x has shape {x.shape} and no axis dim={self.dim}")
         rows = np.ascontiguousarray(np.moveaxis(x, self.dim, -1))

@@ -33,7 +33,7 @@ Value = TypeVar("Value")
 RunRecurrent: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
 
 # Class attributes that the constructors of some layers replace.
-SET_BY_CONSTRUCTORS = {"batch_first", "coupled", "dtype", "keeps_mask", "peephole", "proj_size"}
+SET_BY_CONSTRUCTORS = {"batch_first", "batched_ndim", "causal", "coupled", "dtype", "peephole", "proj_size"}
 
 NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dict
 
@@ -76,6 +76,7 @@ class Layer(FamiliarNames):
 
     dtype: FloatDtype = arrays.FLOAT32
     batched_ndim: int = 1  # the fewest axes of a batched input
+    causal: bool = False  # whether the output at a step depends only on that step and on the state before it
     state_names: ClassVar[tuple[str, ...]] = ()  # ("h",) or ("h", "c") for a recurrent layer
     unchanged_by_step: ClassVar[bool] = False  # whether one time step on its own passes through unchanged
 
@@ -106,15 +107,17 @@ class Layer(FamiliarNames):
             )
         super().__setattr__(name, value)
 
+    def _floats(self, x: ArrayLike, unknown: Iterable[str]) -> Array:
+        """The input of a call in the dtype of the computation. Raises DtypeError, SignatureError."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
+        x = arrays.as_array(x, "x")
+        return arrays.as_floats(x, self.dtype if isinstance(self, Weighted) else arrays.working_dtype(x), "x")
+
     def _summary_rows(self) -> list[Row]:
         from .summary import connected_rows
 
         return connected_rows({name.rstrip("."): layer for name, layer in self.sublayers().items()})
-
-    @property
-    def causal(self) -> bool:
-        """Whether the output at a time step depends only on that step and on the state before it."""
-        return False
 
     @property
     def batch_first(self) -> bool:
@@ -333,17 +336,17 @@ class Layer(FamiliarNames):
             raise ArgumentError(
                 f"load_state_dict takes a dict of arrays by name, not {type(state_dict).__name__}"
             )
-        stored = list(self._stored())
-        shapes, dtypes = {n: shape for n, shape, _ in stored}, {n: dtype for n, _, dtype in stored}
-        missing = [name for name in shapes if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in shapes]
-        problems = [f"{name} is missing; expected shape {shapes[name]}" for name in missing] if strict else []
-        problems += [f"{name} is not expected" for name in unexpected] if strict else []
-        weights = {}
-        for name, shape in shapes.items():
+        stored = {name: (shape, dtype) for name, shape, dtype in self._stored()}
+        missing = [name for name in stored if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in stored]
+        problems, weights = [], {}
+        if strict:
+            problems += [f"{name} is missing; expected shape {stored[name][0]}" for name in missing]
+            problems += [f"{name} is not expected" for name in unexpected]
+        for name, (shape, dtype) in stored.items():
             if name not in missing:
                 try:
-                    array = arrays.as_stored(state_dict[name], dtypes[name], name)
+                    array = arrays.as_stored(state_dict[name], dtype, name)
                     if array.shape != shape:
                         raise ShapeError(f"{name} has shape {array.shape}; expected {shape}")
                     weights[name] = array.copy()

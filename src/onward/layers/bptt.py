@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from .recurrent import Inputs, Recurrent
 
 
+# The weights of a direction, in the order that the core expects of their gradients.
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
 class LayerRecord(NamedTuple):
     """The record of one layer; past a row's length, all arrays except x are 0.
 
@@ -112,7 +116,7 @@ def backward(
     dc_n = layer.initial_state("dc", dc, (LD, B, H), inputs.batched)
     dh0, dc0 = layer.empty_state(B)
     gradients = {name: np.zeros_like(weight) for name, weight in layer._weights.items()}
-    of_weights = _of_weights(layer, gradients)
+    of_weights: list[Any] = [tuple(gradients.get(name + s) for name in NAMES) for s in layer.suffixes()]
     empty = np.empty if inputs.lengths is None else np.zeros  # the core skips the steps past a row's length
     kernels = layer._backward_kernels
     for number in reversed(range(layer.num_layers)):
@@ -139,18 +143,3 @@ def _fits(layer: Recurrent[Any], cache: Any) -> bool:
     H, _, D, _, DP = layer.sizes
     own = (layer.input_size, DP, D, layer._layer_kernels[0].recorded, H)
     return sizes == own and first.x.dtype == layer.dtype
-
-
-def _of_weights(layer: Recurrent[Any], gradients: dict[str, Array]) -> list[Any]:
-    """The gradients of each direction's weights, in the layout that the core expects."""
-    get = gradients.get
-    return [
-        (
-            gradients["weight_ih" + s],
-            gradients["weight_hh" + s],
-            get("bias_ih" + s),
-            get("bias_hh" + s),
-            get("weight_hr" + s),
-        )
-        for s in layer.suffixes()
-    ]

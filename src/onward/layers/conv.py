@@ -16,8 +16,8 @@ from .. import _core
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer
 from ..errors import ArgumentError
-from .base import packed, uniform, unknown_arguments
-from .quantizable import Quantizable
+from .base import packed, uniform
+from .quantize import Quantizable
 from .windows import Sides, Spatial, padded, windows
 
 AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
@@ -122,9 +122,7 @@ class Convolution(Spatial, Quantizable):
 
         Each row gives bitwise the same result in any batch. Raises ShapeError, DtypeError.
         """
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x, batched = self._batch(x, self.in_channels)
+        x, batched = self._batch(x, unknown, self.in_channels)
         sides = self._sides()
         self._check_span(x, [places + 1 for places in self._reach()], sides)
         y = self._kernel(x, self._sizes(self.stride), sides, self._sizes(self.dilation))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ..core import arrays
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import Rng, checked, generator, probability
-from .base import Layer, unknown_arguments
+from .base import Layer
 
 
 def dropout_mask(rng: np.random.Generator, p: float, shape: Shape, dtype: FloatDtype) -> Array:
@@ -30,22 +30,15 @@ class Dropout(Layer):
     array([2., 0., 0., 0.])
     """
 
-    unchanged_by_step = True
+    causal = unchanged_by_step = True
 
     @checked
     def __init__(self, p: float = 0.5) -> None:
         self.p = probability("p", p)
 
-    @property
-    def causal(self) -> bool:
-        return True
-
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """A copy of x, of any shape. float64 stays float64; other dtypes become float32."""
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x = arrays.as_array(x, "x")
-        return arrays.as_floats(x, arrays.working_dtype(x), "x").copy()
+        return self._floats(x, unknown).copy()
 
     def forward(
         self,

@@ -12,7 +12,7 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, integer
 from .base import unknown_arguments
-from .quantizable import Quantizable
+from .quantize import Quantizable
 
 
 class Embedding(Quantizable):
@@ -25,6 +25,8 @@ class Embedding(Quantizable):
     >>> Embedding(80, 16)([[3, 1, 4]]).shape
     (1, 3, 16)
     """
+
+    causal = True
 
     @checked
     def __init__(
@@ -50,10 +52,6 @@ class Embedding(Quantizable):
 
     def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
         yield "weight", (self.num_embeddings, self.embedding_dim)
-
-    @property
-    def causal(self) -> bool:
-        return True
 
     @property
     def step_shape(self) -> Shape:

@@ -27,15 +27,11 @@ class Last(Layer):
 
     batch_first: bool = False
     batched_ndim = 3
-    unchanged_by_step = True
+    causal = unchanged_by_step = True  # in a stream, the present step is the last one
 
     @checked
     def __init__(self, batch_first: bool = False) -> None:
         self.batch_first = flag("batch_first", batch_first)
-
-    @property
-    def causal(self) -> bool:
-        return True  # in a stream, the present step is the last one
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         return self(x, lengths), None

@@ -13,8 +13,8 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer
 from ..errors import ShapeError
-from .base import packed, uniform, unknown_arguments
-from .quantizable import Quantizable
+from .base import packed, uniform
+from .quantize import Quantizable
 
 
 class Linear(Quantizable):
@@ -27,6 +27,8 @@ class Linear(Quantizable):
     >>> Linear(5, 3)(np.zeros((7, 2, 5))).shape
     (7, 2, 3)
     """
+
+    causal = True
 
     @checked
     def __init__(
@@ -49,10 +51,6 @@ class Linear(Quantizable):
             yield "bias", (self.out_features,)
 
     @property
-    def causal(self) -> bool:
-        return True
-
-    @property
     def step_shape(self) -> Shape:
         return (self.in_features,)
 
@@ -70,9 +68,7 @@ class Linear(Quantizable):
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (..., I) to y (..., O), row by row. Raises ShapeError, DtypeError."""
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x = arrays.as_floats(x, self.dtype, "x")
+        x = self._floats(x, unknown)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ShapeError(f"x has shape {x.shape}; the last axis must have in_features={self.in_features}")
         rows = arrays.contiguous(x).reshape(-1, self.in_features)

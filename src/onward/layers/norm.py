@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _core
-from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer, non_negative
 from ..errors import ArgumentError, ShapeError
-from .base import Weighted, unknown_arguments
+from .base import Weighted
 
 ONES = ("weight", "running_var")
 
@@ -29,8 +28,6 @@ def standardized(x: Array, eps: float) -> Array:
 
 class Normalization(Weighted):
     """A layer whose weight is initialized to ones and whose bias to zeros."""
-
-    causal = False
 
     def _start(self, eps: float, dtype: DTypeLike, rng: Rng) -> None:
         self.eps = non_negative("eps", eps)
@@ -95,9 +92,7 @@ class BatchNorm(Normalization):
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x to y of the same shape, elementwise. Raises ShapeError, DtypeError."""
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x = arrays.as_floats(x, self.dtype, "x")
+        x = self._floats(x, unknown)
         if x.ndim not in self.layouts or x.shape[1] != self.num_features:
             takes = " or ".join(self.layouts.values())
             raise ShapeError(
@@ -166,17 +161,10 @@ class LayerNorm(Normalization):
         self.normalized_shape = tuple(integer("normalized_shape", size, 1) for size in sizes)
         if not sizes:
             raise ArgumentError("normalized_shape=(); expected at least one axis")
+        self.causal, self.batched_ndim = len(sizes) == 1, 1 + len(sizes)
         self.elementwise_affine = flag("elementwise_affine", elementwise_affine)
         self.bias = flag("bias", bias)
         self._start(eps, dtype, rng)
-
-    @property
-    def causal(self) -> bool:  # type: ignore[override]  # a constant of the class elsewhere
-        return len(self.normalized_shape) == 1
-
-    @property
-    def batched_ndim(self) -> int:  # type: ignore[override]  # as above
-        return 1 + len(self.normalized_shape)
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
         if self.elementwise_affine:
@@ -186,9 +174,7 @@ class LayerNorm(Normalization):
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (..., *normalized_shape) to y of the same shape. Raises ShapeError, DtypeError."""
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x = arrays.as_floats(x, self.dtype, "x")
+        x = self._floats(x, unknown)
         axes = len(self.normalized_shape)
         if x.shape[-axes:] != self.normalized_shape:
             raise ShapeError(
@@ -235,9 +221,7 @@ class GroupNorm(Normalization):
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (N, C, ...) to y of the same shape. Raises ShapeError, DtypeError."""
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x = arrays.as_floats(x, self.dtype, "x")
+        x = self._floats(x, unknown)
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             takes = f"(N, {self.num_channels}, ...)"
             raise ShapeError(f"x has shape {x.shape}, but this GroupNorm takes {takes}")

@@ -14,33 +14,18 @@ from numpy.typing import ArrayLike
 from ..core.arrays import Array, Shape
 from ..core.checks import checked, flag
 from ..errors import ArgumentError
-from .base import unknown_arguments
 from .windows import Sides, Spatial, padded, windows
 
 
-def largest(x: Array, kernel_size: Shape, stride: Shape, sides: Sides, dilation: Shape) -> Array:
-    """The maximum of each window of x (N, C, *sizes); NaN if the window contains NaN."""
-    seen = windows(padded(x, sides, -np.inf), kernel_size, stride, dilation)
-    y = np.full(seen.shape[: x.ndim], -np.inf, x.dtype)
+def combined(
+    combine: np.ufunc, x: Array, start: float, kernel_size: Shape, stride: Shape, dilation: Shape
+) -> Array:
+    """The numbers of each window of the padded x (N, C, *sizes), combined with `start`."""
+    seen = windows(x, kernel_size, stride, dilation)
+    y = np.full(seen.shape[: x.ndim], start, x.dtype)
     for place in np.ndindex(kernel_size):
-        np.maximum(y, seen[(..., *place)], out=y)
-    return y + 0  # np.maximum may return either -0 or 0: return 0
-
-
-def total(x: Array, kernel_size: Shape, stride: Shape, sides: Sides) -> Array:
-    """The sum of each window of x (N, C, *sizes)."""
-    seen = windows(padded(x, sides), kernel_size, stride, (1,) * len(stride))
-    y = np.zeros(seen.shape[: x.ndim], x.dtype)
-    for place in np.ndindex(kernel_size):
-        y += seen[(..., *place)]
+        combine(y, seen[(..., *place)], out=y)
     return y
-
-
-def average(x: Array, kernel_size: Shape, stride: Shape, sides: Sides, counted: Sides) -> Array:
-    """The average of each window of x (N, C, *sizes), which counts the padding `counted` as zeros."""
-    rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in zip(sides, counted, strict=True)]
-    ones = padded(np.ones((1, 1, *x.shape[2:]), x.dtype), counted, 1.0)
-    return total(x, kernel_size, stride, sides) / total(ones, kernel_size, stride, rest)
 
 
 class Pooling(Spatial):
@@ -74,6 +59,16 @@ class Pooling(Spatial):
         self._check_span(x, spans, sides)
         return kernel_size, stride, sides, own
 
+    def _pooled(self, x: Array) -> Array:
+        """y (N, C, *out) from x (N, C, *sizes)."""
+        raise NotImplementedError
+
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
+        """Map x ([N], C, *sizes) to y ([N], C, *out). Raises ShapeError, DtypeError."""
+        x, batched = self._batch(x, unknown)
+        y = self._pooled(x)
+        return y if batched else y[0]
+
 
 class MaxPool(Pooling):
     """The base class of MaxPool1d and MaxPool2d."""
@@ -91,15 +86,11 @@ class MaxPool(Pooling):
         self._configure(kernel_size, stride, padding, ceil_mode)
         self.dilation = self._per_axis("dilation", dilation, 1)
 
-    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
-        """Map x ([N], C, *sizes) to y ([N], C, *out). Raises ShapeError, DtypeError."""
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x, batched = self._batch(x)
+    def _pooled(self, x: Array) -> Array:
         dilation = self._sizes(self.dilation)
         kernel_size, stride, sides, _ = self._windows(x, dilation)
-        y = largest(x, kernel_size, stride, sides, dilation)
-        return y if batched else y[0]
+        y = combined(np.maximum, padded(x, sides, -np.inf), -np.inf, kernel_size, stride, dilation)
+        return y + 0  # np.maximum may return either -0 or 0: return 0
 
 
 class MaxPool1d(MaxPool):
@@ -143,14 +134,16 @@ class AvgPool(Pooling):
         self._configure(kernel_size, stride, padding, ceil_mode)
         self.count_include_pad = flag("count_include_pad", count_include_pad)
 
-    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
-        """Map x ([N], C, *sizes) to y ([N], C, *out). Raises ShapeError, DtypeError."""
-        if unknown:
-            raise unknown_arguments(self, unknown, "x")
-        x, batched = self._batch(x)
-        kernel_size, stride, sides, own = self._windows(x, (1,) * self.axes)
-        y = average(x, kernel_size, stride, sides, own if self.count_include_pad else [(0, 0)] * self.axes)
-        return y if batched else y[0]
+    def _pooled(self, x: Array) -> Array:
+        dilation = (1,) * self.axes
+        kernel_size, stride, sides, own = self._windows(x, dilation)
+        counted = own if self.count_include_pad else [(0, 0)] * self.axes
+        rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in zip(sides, counted, strict=True)]
+        ones = padded(padded(np.ones((1, 1, *x.shape[2:]), x.dtype), counted, 1.0), rest)
+        sums, counts = (
+            combined(np.add, part, 0, kernel_size, stride, dilation) for part in (padded(x, sides), ones)
+        )
+        return sums / counts
 
 
 class AvgPool1d(AvgPool):

@@ -9,9 +9,10 @@ Biases and all elementwise arithmetic stay in float32.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,33 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.arrays import FLOAT32, Array, Shape
 from ..core.checks import non_negative
 from ..errors import ArgumentError, DtypeError, PrecisionError
-from .base import Layer, call
+from .base import Layer, Weighted, call
 
 PRECISIONS: dict[str, np.dtype[Any]] = {"float16": np.dtype(np.float16), "int8": np.dtype(np.int8)}
 
 WIDEST = 2**17  # columns of an int8 matrix: longer sums could overflow 32 bits
 LEAST = np.float32(1e-30)  # a row of smaller numbers is stored as zeros
-
-
-def stored(shapes: Iterator[tuple[str, Shape]], precision: str) -> Iterator[tuple[str, Shape]]:
-    """The names and shapes of quantized weights, from those of the float weights."""
-    for name, shape in shapes:
-        yield name, shape
-        if precision == "int8" and len(shape) > 1:
-            yield f"{name}_scale", shape[:1]
-
-
-def compressed(weights: Mapping[str, NDArray[Any]], precision: str) -> dict[str, NDArray[Any]]:
-    """Quantized weights by name, from float32. Raises ArgumentError for weights out of range."""
-    result: dict[str, NDArray[Any]] = {}
-    for name, weight in weights.items():
-        result[name] = weight
-        if weight.ndim > 1:
-            matrix, scale = quantized_matrix(name, weight.reshape(len(weight), -1), precision)
-            result[name] = matrix.reshape(weight.shape)
-            if scale is not None:
-                result[f"{name}_scale"] = scale
-    return result
 
 
 def _halves(name: str, weight: Array) -> NDArray[Any]:
@@ -121,3 +101,55 @@ def check_width(name: str, shape: Shape) -> None:
 def quantized_matrix(name: str, matrix: Array, precision: str) -> tuple[NDArray[Any], Array | None]:
     """Return a quantized matrix and, for int8, the scale of each row. Raises ArgumentError."""
     return (_halves(name, matrix), None) if precision == "float16" else _bytes(name, matrix)
+
+
+class Quantizable(Weighted):
+    """A layer with matrices; filters are matrices with one row for each output."""
+
+    precision = ""  # the stored dtype of the matrices once quantized: "float16" or "int8"
+
+    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
+        """The name and shape of each weight before quantization."""
+        raise NotImplementedError
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        for name, shape in self._float_shapes():
+            yield name, shape
+            if self.precision == "int8" and len(shape) > 1:
+                yield f"{name}_scale", shape[:1]
+
+    def _dtype_of(self, name: str, shape: Shape) -> np.dtype[Any]:
+        is_matrix = len(shape) > 1
+        return PRECISIONS[self.precision] if is_matrix and self.precision else self.dtype
+
+    def _compressed(self, precision: str) -> Self:
+        if self.precision:
+            raise ArgumentError(f"{self!r} is already quantized: quantize the original layer instead")
+        for name, shape in self._float_shapes():
+            if precision == "int8":
+                check_width(name, shape)
+        weights: dict[str, NDArray[Any]] = {}
+        for name, weight in self._weights.items():
+            weights[name] = weight
+            if weight.ndim > 1:
+                matrix, scale = quantized_matrix(name, weight.reshape(len(weight), -1), precision)
+                weights[name] = matrix.reshape(weight.shape)
+                if scale is not None:
+                    weights[f"{name}_scale"] = scale
+        small = copy.copy(self)
+        small.__dict__["precision"] = precision
+        small._weights = weights
+        return small
+
+    def _check_gradients(self) -> None:
+        """Raise ArgumentError if the layer is quantized."""
+        if self.precision:
+            raise ArgumentError(
+                f"{self!r} has no gradients: quantized weights are supported at inference only"
+            )
+
+    def description(self) -> dict[str, Any]:
+        return super().description() | ({"precision": self.precision} if self.precision else {})
+
+    def __repr__(self) -> str:
+        return super().__repr__() + (f".quantize({self.precision!r})" if self.precision else "")

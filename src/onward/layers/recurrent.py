@@ -22,7 +22,7 @@ from ..core.checks import Rng, flag, integer, positive, probability
 from ..errors import ArgumentError, ShapeError
 from . import bptt, textbook_parameters
 from .base import RunRecurrent, packed, uniform, unknown_arguments
-from .quantizable import Quantizable
+from .quantize import Quantizable
 
 State = TypeVar("State")
 
@@ -79,6 +79,7 @@ class Recurrent(Quantizable, Generic[State]):
         self.dropout = probability("dropout", dropout)  # acts in training only
         self.clip = None if clip is None else positive("clip", clip)
         self.bidirectional = flag("bidirectional", bidirectional)
+        self.causal = not self.bidirectional
         H, P, D = self.hidden_size, self.proj_size or self.hidden_size, 1 + self.bidirectional
         self.sizes = Sizes(H, P, D, self.num_layers * D, D * P)
         self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
@@ -87,17 +88,23 @@ class Recurrent(Quantizable, Generic[State]):
         """The core's name for the cell."""
         raise NotImplementedError
 
-    def split_state(self, state: State | None) -> tuple[ArrayLike | None, ArrayLike | None]:
-        """h and c of a state that a user passes. Raises ArgumentError."""
-        if isinstance(state, tuple):
-            raise ArgumentError(
-                f"state is {len(state)} arrays, but the state of this {type(self).__name__} is h alone"
-            )
-        return state, None  # type: ignore[return-value]  # State is h itself unless a subclass overrides it
+    def split_state(self, state: Any) -> tuple[ArrayLike | None, ArrayLike | None]:
+        """h and c of a state that a user passes; c is None if the cell has none. Raises ArgumentError."""
+        kind, name = type(state).__name__, type(self).__name__
+        if len(self.state_names) == 1:
+            if isinstance(state, tuple):
+                raise ArgumentError(f"state is {len(state)} arrays, but the state of this {name} is h alone")
+            return state, None
+        if state is None:
+            return None, None
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"of type {kind}"
+            raise ArgumentError(f"state is {given}, but the state of this {name} is a pair (h, c)")
+        return state[0], state[1]
 
-    def join_state(self, h: Array, c: Array | None) -> State:
+    def join_state(self, h: Array, c: Array | None) -> Any:
         """The state that a call returns."""
-        return h  # type: ignore[return-value]  # as above
+        return h if c is None else (h, c)
 
     def suffixes(self) -> Iterator[str]:
         """The endings of the weight names, one for each direction of each layer."""
@@ -342,10 +349,6 @@ class Recurrent(Quantizable, Generic[State]):
         ['Wc', 'Wf', 'Wi', 'Wo', 'bc', 'bf', 'bi', 'bo']
         """
         return textbook_parameters.parameters_of(self)
-
-    @property
-    def causal(self) -> bool:
-        return not self.bidirectional
 
     @property
     def step_shape(self) -> Shape:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 from ..core.activations import Spec, Specs, by_direction, choose, choose_one, is_spec
 from ..core.arrays import Array
 from ..core.checks import Rng, checked, flag, integer
-from ..errors import ArgumentError
 from .recurrent import Recurrent
 
 
@@ -158,19 +157,6 @@ class LSTM(Recurrent[tuple[Array, Array]]):
 
     def _cell(self) -> str:
         return "lstm"
-
-    def split_state(self, state: tuple[Array, Array] | None) -> tuple[ArrayLike | None, ArrayLike | None]:
-        if state is None:
-            return None, None
-        if not isinstance(state, tuple | list) or len(state) != 2:
-            kind = type(state).__name__
-            given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"of type {kind}"
-            raise ArgumentError(f"state is {given}, but the state of this LSTM is a pair (h, c)")
-        return state[0], state[1]
-
-    def join_state(self, h: Array, c: Array | None) -> tuple[Array, Array]:
-        assert c is not None
-        return h, c
 
 
 class GRU(Recurrent[Array]):

@@ -42,6 +42,7 @@ class Sequential(Layer):
             )
         _check_time_axis(layers)
         self.layers = layers
+        self.causal = all(layer.causal for layer in layers)
         self.dtype = arrays.float_dtype(*dtypes or ("float32",))
 
     @overload
@@ -141,10 +142,6 @@ class Sequential(Layer):
             if recurrent:
                 before.insert(0, first)
         return dx, before, {name: gradients[name] for name, _ in self.shapes()}
-
-    @property
-    def causal(self) -> bool:
-        return all(layer.causal for layer in self)
 
     @property
     def step_shape(self) -> Shape | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations  # importing np.random is slow
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import integer
 from ..errors import ArgumentError, ShapeError
-from .base import Layer, Weighted
+from .base import Layer
 
 Sides: TypeAlias = Sequence[tuple[int, int]]  # for each axis, the padding before and after
 
@@ -37,7 +36,6 @@ class Spatial(Layer):
     """A layer whose window slides over the last one or two axes."""
 
     axes: ClassVar[int]
-    causal = False
 
     @property
     def batched_ndim(self) -> int:  # type: ignore[override]  # a constant of the class elsewhere
@@ -55,11 +53,9 @@ class Spatial(Layer):
         """One integer per axis."""
         return value if isinstance(value, tuple) else (value,) * self.axes
 
-    def _batch(self, x: ArrayLike, channels: int | None = None) -> tuple[Array, bool]:
-        """x as (N, C, *sizes), and whether it is batched. Raises ShapeError, DtypeError."""
-        x = arrays.as_array(x, "x")
-        dtype = self.dtype if isinstance(self, Weighted) else arrays.working_dtype(x)
-        x = arrays.as_floats(x, dtype, "x")
+    def _batch(self, x: ArrayLike, unknown: Iterable[str], channels: int | None = None) -> tuple[Array, bool]:
+        """x as (N, C, *sizes), and whether it is batched. Raises ShapeError, DtypeError, SignatureError."""
+        x = self._floats(x, unknown)
         batched = x.ndim == self.axes + 2
         if not (batched or x.ndim == self.axes + 1) or channels not in (None, x.shape[-self.axes - 1]):
             sizes = ", ".join("LHW"[self.axes - 1 :][: self.axes])
