@@ -1,6 +1,5 @@
 """Elementwise operations: arithmetic, comparison, logic and bits."""
 
-from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -17,19 +16,13 @@ from .registry import (
     broadcast,
     broadcast_booleans,
     broadcast_shape,
-    combining,
     common_dtype,
-    elementwise,
+    elementwise_operation,
     known,
-    like_first,
     lowering,
-    operation,
     typed_view,
     view,
 )
-
-Function = Callable[..., Any]
-Functions = dict[str, Function]
 
 
 def where_signature(condition: Known, x: Known, y: Known) -> Signature:
@@ -47,42 +40,43 @@ def like_first_boolean(x: Known, **attributes: Any) -> Signature:
     return Signature(x.shape, np.dtype(bool))
 
 
-# Functions of one array. NumPy's vectorized functions may round differently along strided axes, so that they
-# always run on contiguous arrays.
+# Functions of one array.
 
 
-def _define_unary(name: str, function: Function, widens: bool = True) -> None:
-    @operation(name, signature=like_first, widens=widens)
+def _define_unary(name: str, function: Any, core: str | None = None, **options: Any) -> None:
+    """Define a function of one array and of the core, if it has it."""
+
+    @elementwise_operation(name, **options)
     def compute(x: AnyArray) -> Any:
-        return function(np.asarray(x, order="C"))
+        return function(np.asarray(x, order="C"))  # NumPy may round differently along strided axes
+
+    if core is not None:
+        compute.steps(lambda b, x: b.map("unary", core, x))
 
 
-UNARY_FUNCTIONS: Functions = {
-    **{"Abs": np.abs, "Neg": np.negative, "Sign": np.sign},
-    **{"Ceil": np.ceil, "Floor": np.floor, "Round": np.rint},  # rint rounds halves to even
-    **{"Log": np.log, "Reciprocal": np.reciprocal, "Sqrt": np.sqrt},
-    **{"Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Asin": np.arcsin, "Acos": np.arccos},
-    **{"Atan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh, "Asinh": np.arcsinh, "Acosh": np.arccosh},
-    "Atanh": np.arctanh,
-}
-for _name, _function in UNARY_FUNCTIONS.items():
-    _define_unary(_name, _function)
-BITWISE_UNARY: Functions = {"BitwiseNot": np.invert}
-for _name, _function in BITWISE_UNARY.items():
-    _define_unary(_name, _function, widens=False)
+_rows: list[tuple[str, Any, str]] = [
+    ("Abs", np.abs, "absolute"),
+    ("Neg", np.negative, "negative"),
+    ("Sign", np.sign, "sign"),
+    ("Ceil", np.ceil, "ceil"),
+    ("Floor", np.floor, "floor"),
+    ("Round", np.rint, "round"),  # halves to even
+    ("Log", np.log, "log"),
+    ("Reciprocal", np.reciprocal, "reciprocal"),
+    ("Sqrt", np.sqrt, "sqrt"),
+    ("Sin", np.sin, "sine"),
+    ("Cos", np.cos, "cosine"),
+]
+for _row in _rows:
+    _define_unary(*_row)
+for _name in ("tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh", "arctanh"):
+    _define_unary(_name.replace("arc", "a").capitalize(), getattr(np, _name))
+_define_unary("BitwiseNot", np.invert, widens=False)
+_define_unary("Not", np.logical_not, signature=like_first_boolean, widens=False)
+_define_unary("IsNaN", np.isnan, signature=like_first_boolean, widens=False)
 
 
-@operation("Not", signature=like_first_boolean)
-def not_(x: AnyArray) -> Any:
-    return np.logical_not(x)
-
-
-@operation("IsNaN", signature=like_first_boolean)
-def is_nan(x: AnyArray) -> Any:
-    return np.isnan(x)
-
-
-@operation("IsInf", signature=like_first_boolean)
+@elementwise_operation("IsInf", signature=like_first_boolean, widens=False)
 def is_inf(x: AnyArray, *, detect_negative: int = 1, detect_positive: int = 1) -> Any:
     found = np.isinf(x)
     if not detect_negative:
@@ -95,12 +89,6 @@ def is_inf(x: AnyArray, *, detect_negative: int = 1, detect_positive: int = 1) -
 # Functions of two arrays, with broadcasting.
 
 
-def _define_binary(name: str, function: Function, rule: Any = broadcast, widens: bool = False) -> None:
-    @operation(name, signature=rule, widens=widens)
-    def compute(a: AnyArray, b: AnyArray) -> Any:
-        return function(a, b)
-
-
 def _divide(a: AnyArray, b: AnyArray) -> Any:
     """a / b; the quotient of integers is rounded toward zero."""
     if a.dtype.kind not in "iu":
@@ -109,24 +97,40 @@ def _divide(a: AnyArray, b: AnyArray) -> Any:
     return (quotient + ((remainder != 0) & ((a < 0) != (b < 0)))).astype(a.dtype)
 
 
-ARITHMETIC: Functions = {**{"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divide}}
-for _name, _function in ARITHMETIC.items():
+# The function, and what the core calls it.
+ARITHMETIC: dict[str, tuple[Any, str]] = {
+    "Add": (np.add, "add"),
+    "Sub": (np.subtract, "subtract"),
+    "Mul": (np.multiply, "multiply"),
+    "Div": (_divide, "divide"),
+}
+LOGICAL: dict[str, tuple[Any, str]] = {"And": (np.logical_and, "minimum"), "Or": (np.logical_or, "maximum")}
+# The function, the core's comparison, and whether that takes the operands in the opposite order.
+COMPARISONS: dict[str, tuple[Any, str, bool]] = {
+    "Equal": (np.equal, "equal", False),
+    "Xor": (np.logical_xor, "not_equal", False),
+    "Less": (np.less, "less", False),
+    "LessOrEqual": (np.less_equal, "less_or_equal", False),
+    "Greater": (np.greater, "less", True),
+    "GreaterOrEqual": (np.greater_equal, "less_or_equal", True),
+}
+
+
+def _define_binary(name: str, function: Any, rule: Any = broadcast, widens: bool = False) -> None:
+    @elementwise_operation(name, signature=rule, widens=widens)
+    def compute(a: AnyArray, b: AnyArray) -> Any:
+        return function(a, b)
+
+
+for _name, (_function, *_) in ARITHMETIC.items():
     _define_binary(_name, _function, widens=True)
-PREDICATES: Functions = {
-    **{"Equal": np.equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal},
-    **{"Less": np.less, "LessOrEqual": np.less_equal},
-    **{"And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor},
-}
-for _name, _function in PREDICATES.items():
+for _name, (_function, *_) in (LOGICAL | COMPARISONS).items():
     _define_binary(_name, _function, broadcast_booleans)
-BITWISE: Functions = {
-    **{"BitwiseAnd": np.bitwise_and, "BitwiseOr": np.bitwise_or, "BitwiseXor": np.bitwise_xor}
-}
-for _name, _function in BITWISE.items():
-    _define_binary(_name, _function)
+for _name, _function in {"And": np.bitwise_and, "Or": np.bitwise_or, "Xor": np.bitwise_xor}.items():
+    _define_binary(f"Bitwise{_name}", _function)
 
 
-@operation("BitShift", signature=broadcast)
+@elementwise_operation("BitShift", signature=broadcast, widens=False)
 def bit_shift(a: AnyArray, b: AnyArray, *, direction: str) -> Any:
     shifts = {"LEFT": np.left_shift, "RIGHT": np.right_shift}
     if direction not in shifts:
@@ -134,13 +138,13 @@ def bit_shift(a: AnyArray, b: AnyArray, *, direction: str) -> Any:
     return shifts[direction](a, b)
 
 
-@operation("Mod", signature=broadcast, widens=True)
+@elementwise_operation("Mod", signature=broadcast)
 def mod(a: AnyArray, b: AnyArray, *, fmod: int = 0) -> Any:
     """The remainder has the sign of b, or the sign of a with `fmod`."""
     return np.fmod(a, b) if fmod else np.mod(a, b)
 
 
-@operation("Pow", signature=power_signature)
+@elementwise_operation("Pow", signature=power_signature, widens=False)
 def power(x: AnyArray, exponent: AnyArray) -> Any:
     """The result has the dtype of x, whatever the dtype of the exponent."""
     if x.dtype.kind in "iu" and exponent.dtype.kind == "i" and (exponent < 0).any():
@@ -171,55 +175,38 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 # Functions of any number of arrays, combined from the first to the last.
 
 
-def _define_variadic(name: str, function: Function) -> None:
-    @operation(name, signature=broadcast, widens=True)
+VARIADIC: dict[str, tuple[Any, str]] = {
+    "Max": (np.maximum, "maximum"),
+    "Min": (np.minimum, "minimum"),
+    "Sum": (np.add, "add"),
+}
+
+
+def _define_variadic(name: str, function: Any) -> None:
+    @elementwise_operation(name, signature=broadcast)
     def compute(*arrays: AnyArray) -> Any:
         return reduce(function, arrays)
 
 
-VARIADIC: Functions = {"Max": np.maximum, "Min": np.minimum, "Sum": np.add}
-for _name, _function in VARIADIC.items():
+for _name, (_function, _) in VARIADIC.items():
     _define_variadic(_name, _function)
 
 
-@operation("Mean", signature=broadcast, widens=True)
+@elementwise_operation("Mean", signature=broadcast)
 def mean(*arrays: AnyArray) -> Any:
     return reduce(np.add, arrays) / len(arrays)
 
 
-@operation("Where", signature=where_signature)
+@elementwise_operation("Where", signature=where_signature, widens=False)
 def where(condition: AnyArray, x: AnyArray, y: AnyArray) -> Any:
     return np.where(condition, x, y)
 
 
-@operation("Clip", signature=like_first, widens=True)
+@elementwise_operation("Clip")
 def clip(x: AnyArray, low: AnyArray | None = None, high: AnyArray | None = None) -> Any:
     """The minimum is applied first: if it exceeds the maximum, all elements become the maximum."""
     x = x if low is None else np.maximum(x, low)
     return x if high is None else np.minimum(x, high)
-
-
-BINARY = {
-    **{"Add": "add", "Sum": "add", "Mean": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide"},
-    **{"Max": "maximum", "Min": "minimum"},
-}
-UNARY = {
-    **{"Abs": "absolute", "Ceil": "ceil", "Cos": "cosine", "Floor": "floor", "Log": "log", "Neg": "negative"},
-    **{"Reciprocal": "reciprocal", "Round": "round", "Sign": "sign", "Sin": "sine", "Sqrt": "sqrt"},
-}
-
-
-# For booleans, the minimum is "and" and the maximum is "or".
-LOGICAL = {"And": "minimum", "Or": "maximum"}
-# The comparison, and whether it takes the operands in the opposite order.
-COMPARISONS = {
-    "Equal": ("equal", False),
-    "Xor": ("not_equal", False),
-    "Less": ("less", False),
-    "LessOrEqual": ("less_or_equal", False),
-    "Greater": ("less", True),
-    "GreaterOrEqual": ("less_or_equal", True),
-}
 
 
 @lowering(*COMPARISONS)
@@ -227,8 +214,8 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     A, B = (typed_view(b, value) for value in inputs)
     if A is None or B is None or A.dtype != B.dtype:
         return None
-    operation, swapped = COMPARISONS[node.operation]
-    return [b.compare(operation, B, A) if swapped else b.compare(operation, A, B)]
+    _, comparison, swapped = COMPARISONS[node.operation]
+    return [b.compare(comparison, B, A) if swapped else b.compare(comparison, A, B)]
 
 
 @lowering("IsNaN")
@@ -251,26 +238,25 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [b.where(condition, x, y)]
 
 
-@lowering(*BINARY, *LOGICAL)
+CORE_FUNCTIONS = {name: core for name, (_, core) in (ARITHMETIC | LOGICAL | VARIADIC).items()} | {
+    "Mean": "add"
+}
+
+
+@lowering(*CORE_FUNCTIONS)
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     views = [x for value in inputs if (x := typed_view(b, value)) is not None]
     if len(views) < len(inputs) or len({x.dtype for x in views}) > 1:
         return None
     if node.operation in ("Div", "Mean") and views[0].dtype not in ("float32", "float64"):
         return None
-    function = (BINARY | LOGICAL)[node.operation]
+    function = CORE_FUNCTIONS[node.operation]
     if len(views) == 2:
         for value, x, other in zip(inputs, views, reversed(views), strict=True):
             if value is not None and value.used_once and (y := fuse(b, function, x, other)):
                 return [y]
     total = reduce(lambda x, y: b.binary(function, x, y), views)
     return [b.binary("divide", total, b.scalar(len(views)))] if node.operation == "Mean" else [total]
-
-
-@lowering(*UNARY)
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    return x and [b.map("unary", UNARY[node.operation], x)]
 
 
 @clip.lowering
@@ -282,9 +268,3 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         if value is not None:
             x = b.binary(function, x, b.scalar(float(value.array.item())))
     return [x]
-
-
-combining(
-    *UNARY_FUNCTIONS, *BITWISE_UNARY, *ARITHMETIC, *PREDICATES, *BITWISE, *VARIADIC, "Not", "IsNaN", "IsInf",
-    "BitShift", "Mod", "Pow", "Mean", "Where", "Clip",
-)(elementwise)  # fmt: skip

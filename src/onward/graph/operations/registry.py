@@ -111,7 +111,9 @@ class Operation:
         self.expand: Expand | None = None  # replaces a node by those of its bodies where that is possible
         self.combines = combines  # None: the axes are not known
         self.stream: StreamRule | None = None
-        code = compute.__code__  # quicker to read than inspect.signature, for hundreds of operations
+        code = inspect.unwrap(
+            compute
+        ).__code__  # quicker to read than inspect.signature, for hundreds of operations
         self._takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS) and not attributes
         first = code.co_argcount
         own = code.co_varnames[first : first + code.co_kwonlyargcount]
@@ -257,6 +259,10 @@ def like_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
     return Signature.of(x)
 
 
+# Define an operation on the elements of one array.
+elementwise_operation = functools.partial(operation, signature=like_first, widens=True, combines=elementwise)
+
+
 def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of arrays broadcast together. Raises ShapeError.
 
@@ -269,6 +275,15 @@ def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
         if any(size not in (1, other) for size, other in zip(shape[::-1], joined[::-1], strict=False)):
             raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
     return joined
+
+
+def broadcast_to_first(x: Known, *others: Known) -> Signature:
+    """The output has the shape and dtype of the first input, to which the others are broadcast."""
+    if broadcast_shape(x.shape, *(a.shape for a in others)) != x.shape:
+        raise ShapeError(
+            f"inputs of shapes {[a.shape for a in others]} cannot be broadcast to shape {x.shape}"
+        )
+    return Signature.of(x)
 
 
 def common_dtype(*inputs: Known | None) -> np.dtype[Any]:
