@@ -9,24 +9,28 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Signature
 from .normalization import softmax_rows
 from .products import multiply
-from .registry import Known, operation
+from .registry import Known, like_first, operation
 
 
 def _split_heads(x: AnyArray, heads: int) -> AnyArray:
     """Turn x (N, L, heads * size) into (N, heads, L, size)."""
-    N, L, features = x.shape
-    return x.reshape(N, L, heads, features // heads).transpose(0, 2, 1, 3)
+    if x.ndim == 4:
+        return x
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
 
 
-def _head_shape(x: Known, heads: int | None, name: str) -> tuple[int, ...]:
-    """Return the shape (N, heads, L, size) of an input of attention."""
-    if len(x.shape) == 4:
-        return x.shape
-    if len(x.shape) != 3 or not heads or x.shape[2] % heads:
-        raise ShapeError(
-            f"{name} has shape {x.shape}; expected (N, heads, L, size), or (N, L, {heads} heads * size)"
-        )
-    return (x.shape[0], heads, x.shape[1], x.shape[2] // heads)
+def _head_shapes(
+    Q: Known, K: Known, V: Known, q_heads: int | None, kv_heads: int | None
+) -> list[tuple[int, ...]]:
+    """Return the shapes (N, heads, L, size) of the inputs of attention."""
+    shapes = []
+    for name, x, heads in (("Q", Q, q_heads), ("K", K, kv_heads), ("V", V, kv_heads)):
+        if len(x.shape) != 4 and (len(x.shape) != 3 or not heads or x.shape[2] % heads):
+            raise ShapeError(
+                f"{name} has shape {x.shape}; expected (N, heads, L, size), or (N, L, {heads} heads * size)"
+            )
+        shapes.append(x.shape if len(x.shape) == 4 else (x.shape[0], heads, x.shape[1], x.shape[2] // heads))
+    return shapes
 
 
 def _attention_signature(
@@ -42,20 +46,12 @@ def _attention_signature(
     kv_num_heads: int | None = None,
     **attributes: Any,
 ) -> list[Signature]:
-    q, k, v = (
-        _head_shape(Q, q_num_heads, "Q"),
-        _head_shape(K, kv_num_heads, "K"),
-        _head_shape(V, kv_num_heads, "V"),
-    )
+    q, k, v = _head_shapes(Q, K, V, q_num_heads, kv_num_heads)
     past = 0 if past_key is None else past_key.shape[2]
     keys, values = (*k[:2], past + k[2], k[3]), (*v[:2], past + v[2], v[3])
     y = (*q[:3], v[3]) if len(Q.shape) == 4 else (q[0], q[2], q[1] * v[3])
-    return [
-        Signature(y, Q.dtype),
-        Signature(keys, K.dtype),
-        Signature(values, V.dtype),
-        Signature((*q[:3], keys[2]), Q.dtype),
-    ]
+    shapes = (y, keys, values, (*q[:3], keys[2]))
+    return [Signature(shape, x.dtype) for shape, x in zip(shapes, (Q, K, V, Q), strict=True)]
 
 
 def _bias(
@@ -74,11 +70,7 @@ def _bias(
             mask = np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)], constant_values=-np.inf)
         bias = bias + mask
     ahead = np.arange(keys) - np.arange(queries)[:, None] - np.asarray(offset)[..., None, None]
-    visible = np.ones(ahead.shape, bool)
-    if left >= 0:
-        visible &= ahead >= -left
-    if right >= 0:
-        visible &= ahead <= right
+    visible = ((ahead >= -left) | (left < 0)) & ((ahead <= right) | (right < 0))
     if visible.ndim > 2:
         visible = visible[:, None]  # offsets differ between the rows of the batch
     return np.asarray(bias + np.where(visible, dtype.type(0), dtype.type(-np.inf)))
@@ -122,11 +114,8 @@ def attention(
         raise ArgumentError("expected past_key together with past_value, and lengths without them")
     is_flat = Q.ndim == 3
     if is_flat:
-        _head_shape(Q, q_num_heads, "Q"), _head_shape(K, kv_num_heads, "K"), _head_shape(V, kv_num_heads, "V")
-        Q, K, V = (
-            _split_heads(x, int(heads or 1))
-            for x, heads in ((Q, q_num_heads), (K, kv_num_heads), (V, kv_num_heads))
-        )
+        shapes = _head_shapes(Q, K, V, q_num_heads, kv_num_heads)
+        Q, K, V = (_split_heads(x, shape[1]) for x, shape in zip((Q, K, V), shapes, strict=True))
     if past_key is not None and past_value is not None:
         K, V = np.concatenate([past_key, K], 2), np.concatenate([past_value, V], 2)
     keys, values = K, V
@@ -163,11 +152,7 @@ def _product(A: AnyArray, B: AnyArray) -> AnyArray:
     return multiply(A, B)
 
 
-def _rotary_signature(x: Known, *others: Known | None, **attributes: Any) -> Signature:
-    return Signature.of(x)
-
-
-@operation("RotaryEmbedding", signature=_rotary_signature, widens=True)
+@operation("RotaryEmbedding", signature=like_first, widens=True)
 def rotary_embedding(
     x: AnyArray,
     cos_cache: AnyArray,
@@ -183,11 +168,7 @@ def rotary_embedding(
     The caches hold the cosines and sines (positions, pairs), or without position_ids (N, L, pairs). Source:
     Su et al. 2021.
     """
-    heads = (
-        x.transpose(0, 2, 1, 3)
-        if x.ndim == 4
-        else x.reshape(*x.shape[:2], num_heads, x.shape[2] // num_heads)
-    )
+    heads = _split_heads(x, num_heads).swapaxes(1, 2)
     size = rotary_embedding_dim or heads.shape[-1]
     if position_ids is not None:
         cos_cache, sin_cache = cos_cache[position_ids], sin_cache[position_ids]
@@ -195,14 +176,10 @@ def rotary_embedding(
     if cos.shape[-1] != size // 2:
         raise ShapeError(f"cos_cache has {cos.shape[-1]} angles; expected {size // 2}")
     y = heads.copy()
-    first, second = (
-        (slice(0, size, 2), slice(1, size, 2))
-        if interleaved
-        else (
-            slice(0, size // 2),
-            slice(size // 2, size),
-        )
-    )
+    if interleaved:
+        first, second = slice(0, size, 2), slice(1, size, 2)
+    else:
+        first, second = slice(size // 2), slice(size // 2, size)
     a, b = heads[..., first], heads[..., second]
     y[..., first], y[..., second] = cos * a - sin * b, sin * a + cos * b
-    return y.transpose(0, 2, 1, 3) if x.ndim == 4 else y.reshape(x.shape)
+    return y.swapaxes(1, 2) if x.ndim == 4 else y.reshape(x.shape)

@@ -3,7 +3,9 @@
 The number of steps that they keep follows from the shapes, so that a plan of the core fixes it.
 """
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,130 +19,99 @@ def _resized(x: Known, axis: int, size: int) -> Signature:
     return Signature((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
 
 
-def _part(x: AnyArray, axis: int, start: int, stop: int) -> AnyArray:
-    return x[(slice(None),) * axis + (slice(start, stop),)]
-
-
 def complete_windows(steps: int, span: int, stride: int) -> int:
     """Return the number of windows of `span` steps, `stride` apart, that fit into some steps."""
     return max(0, (steps - span) // stride + 1)
 
 
-def _continue_signature(before: Known, x: Known, *, axis: int, span: int, stride: int) -> list[Signature]:
-    steps = before.shape[axis] + x.shape[axis]
-    n = complete_windows(steps, span, stride)
-    return [
-        _resized(x, axis, (n - 1) * stride + span if n else 0),
-        _resized(x, axis, steps - n * stride),
-    ]
+# The steps of one output: the inputs that it joins, along an axis, and the first and last step that it takes.
+Steps = tuple[tuple[int, ...], int, int, int]
 
 
-@operation("Continue", signature=_continue_signature)
-def continue_(
-    before: AnyArray, x: AnyArray, *, axis: int, span: int, stride: int
-) -> tuple[AnyArray, AnyArray]:
+def _define(name: str, take: Callable[..., list[Steps]]) -> None:
+    """Define an operation whose outputs are steps of joined inputs, which `take` returns for their shapes."""
+
+    def taken(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Steps]:
+        return take(*(x.shape for x in inputs), **attributes)
+
+    def signature(*inputs: Known, **attributes: Any) -> list[Signature]:
+        return [
+            _resized(inputs[joined[-1]], axis, stop - start)
+            for joined, axis, start, stop in taken(inputs, attributes)
+        ]
+
+    @functools.wraps(take)
+    def compute(*inputs: AnyArray, **attributes: Any) -> tuple[AnyArray, ...]:
+        return tuple(
+            np.concatenate([inputs[i] for i in joined], axis)[(slice(None),) * axis + (slice(start, stop),)]
+            for joined, axis, start, stop in taken(inputs, attributes)
+        )
+
+    def combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+        axes = {i: axis for joined, axis, *_ in taken(inputs, node.attributes) for i in joined}
+        return [[axes[i]] for i in range(len(inputs))]  # along all others, they only move elements
+
+    defined = operation(name, signature=signature, combines=combines)(compute)
+    defined.lowers_empty = True
+
+    @defined.lowering
+    def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+        outputs = taken(inputs, node.attributes)
+        axes = {joined: axis for joined, axis, *_ in outputs}  # once, if several outputs are parts of it
+        whole: dict[Any, Any] = {i: _joined(b, [inputs[k] for k in i], axis) for i, axis in axes.items()}
+        if None in whole.values():
+            return None
+        return [whole[joined].sliced(axis, start, stop) for joined, axis, start, stop in outputs]
+
+
+def _continue(
+    before: tuple[int, ...], x: tuple[int, ...], *, axis: int, span: int, stride: int
+) -> list[Steps]:
     """Return the steps of the complete windows of `before` and x, and the steps that later windows need."""
-    windows, rest = _continue_signature(before, x, axis=axis, span=span, stride=stride)
-    joined = np.concatenate([before, x], axis)
-    total = joined.shape[axis]
-    return (
-        _part(joined, axis, 0, windows.shape[axis]),
-        _part(joined, axis, total - rest.shape[axis], total),
-    )
+    steps = before[axis] + x[axis]
+    n = complete_windows(steps, span, stride)
+    return [((0, 1), axis, 0, (n - 1) * stride + span if n else 0), ((0, 1), axis, n * stride, steps)]
 
 
-@continue_.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    axis = node.attributes["axis"]
-    joined = _joined(b, inputs, axis)
-    if joined is None:
-        return None
-    total = joined.shape[axis]
-    windows, rest = (shape[axis] for shape in shapes)
-    return [joined.sliced(axis, 0, windows), joined.sliced(axis, total - rest, total)]
-
-
-def _joined(b: Builder, inputs: Sequence[Value | None], axis: int) -> View | None:
-    """Return the concatenation of the inputs that are not empty."""
-    values = [value for value in inputs if value is not None and 0 not in value.shape]
-    views = [typed_view(b, value) for value in values]
-    if not views or None in views:
-        return None
-    if len(views) == 1:
-        return views[0]
-    sizes = list(values[0].shape)
-    sizes[axis] = sum(value.shape[axis] for value in values)
-    whole, start = b.new(*sizes, dtype=values[0].dtype.name), 0
-    for view in views:
-        assert view is not None
-        b.add("copy", view, whole.sliced(axis, start, start + view.shape[axis]))
-        start += view.shape[axis]
-    return whole
-
-
-def _skip_signature(count: Known, x: Known, *, axis: int) -> list[Signature]:
-    skipped = min(count.shape[axis], x.shape[axis])
-    return [
-        _resized(x, axis, x.shape[axis] - skipped),
-        _resized(count, axis, count.shape[axis] - skipped),
-    ]
-
-
-@operation("Skip", signature=_skip_signature)
-def skip(count: AnyArray, x: AnyArray, *, axis: int) -> tuple[AnyArray, AnyArray]:
+def _skip(count: tuple[int, ...], x: tuple[int, ...], *, axis: int) -> list[Steps]:
     """Leave out as many steps of x as `count` has, and return `count` without as many."""
-    y, rest = _skip_signature(count, x, axis=axis)
-    size = x.shape[axis]
-    return _part(x, axis, size - y.shape[axis], size), _part(count, axis, 0, rest.shape[axis])
+    skipped = min(count[axis], x[axis])
+    return [((1,), axis, skipped, x[axis]), ((0,), axis, 0, count[axis] - skipped)]
 
 
-@skip.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    axis, (rest, x) = node.attributes["axis"], (typed_view(b, value) for value in inputs)
-    if x is None or rest is None:
-        return None
-    size = x.shape[axis]
-    return [x.sliced(axis, size - shapes[0][axis], size), rest.sliced(axis, 0, shapes[1][axis])]
-
-
-def _align_signature(*pairs: Known, axes: Sequence[int]) -> list[Signature]:
-    held, xs = pairs[::2], pairs[1::2]
-    totals = [h.shape[axis] + x.shape[axis] for h, x, axis in zip(held, xs, axes, strict=True)]
-    n = min(totals)
-    return [
-        *(_resized(x, axis, n) for x, axis in zip(xs, axes, strict=True)),
-        *(_resized(x, axis, total - n) for x, axis, total in zip(xs, axes, totals, strict=True)),
-    ]
-
-
-@operation("Align", signature=_align_signature)
-def align(*pairs: AnyArray, axes: Sequence[int]) -> tuple[AnyArray, ...]:
+def _align(*pairs: tuple[int, ...], axes: Sequence[int]) -> list[Steps]:
     """Return the steps that all of several sequences have, and the steps of each that the others lack.
 
     The inputs are (steps held back before, new steps) of each sequence.
     """
-    joined = [np.concatenate(pairs[2 * i : 2 * i + 2], axis) for i, axis in enumerate(axes)]
-    n = min(x.shape[axis] for x, axis in zip(joined, axes, strict=True))
-    return (
-        *(_part(x, axis, 0, n) for x, axis in zip(joined, axes, strict=True)),
-        *(_part(x, axis, n, x.shape[axis]) for x, axis in zip(joined, axes, strict=True)),
-    )
-
-
-@align.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    axes, views = node.attributes["axes"], []
-    for i, axis in enumerate(axes):
-        pair = inputs[2 * i : 2 * i + 2]
-        view = _joined(b, pair, axis) or typed_view(b, pair[1])  # neither has steps
-        if view is None:
-            return None
-        views.append(view)
-    n = shapes[0][axes[0]]
+    totals = [pairs[2 * i][axis] + pairs[2 * i + 1][axis] for i, axis in enumerate(axes)]
+    n = min(totals)
+    joined = [((2 * i, 2 * i + 1), axis) for i, axis in enumerate(axes)]
     return [
-        *(view.sliced(axis, 0, n) for view, axis in zip(views, axes, strict=True)),
-        *(view.sliced(axis, n, view.shape[axis]) for view, axis in zip(views, axes, strict=True)),
+        *((*each, 0, n) for each in joined),
+        *((*each, n, total) for each, total in zip(joined, totals, strict=True)),
     ]
+
+
+for _name, _take in {"Continue": _continue, "Skip": _skip, "Align": _align}.items():
+    _define(_name, _take)
+
+
+def _joined(b: Builder, values: Sequence[Value | None], axis: int) -> View | None:
+    """Return the concatenation of values."""
+    parts = [value for value in values if value is not None and 0 not in value.shape] or values[-1:]
+    views = [x for value in parts if (x := typed_view(b, value)) is not None]
+    if len(views) < len(parts):
+        return None
+    if len(views) == 1:
+        return views[0]
+    sizes = list(views[0].shape)
+    sizes[axis] = sum(x.shape[axis] for x in views)
+    whole, start = b.new(*sizes, dtype=views[0].dtype), 0
+    for x in views:
+        b.add("copy", x, whole.sliced(axis, start, start + x.shape[axis]))
+        start += x.shape[axis]
+    return whole
 
 
 def _windows_signature(
@@ -169,23 +140,6 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     inner: Node = node.attributes["node"]
     lower = OPERATIONS[inner.operation].lower
     return lower(b, inner, inputs, shapes) if lower else None
-
-
-for _name in ("Continue", "Skip", "Align"):
-    OPERATIONS[_name].lowers_empty = True
-
-
-# The axes that blocks differ in are those over time; along all others, the operations only move elements.
-for _name in ("Continue", "Skip"):
-
-    @OPERATIONS[_name].combining
-    def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-        return [[node.attributes["axis"]]]
-
-
-@align.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [[axis] for axis in node.attributes["axes"] for _ in range(2)]
 
 
 @over_windows.combining

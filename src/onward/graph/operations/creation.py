@@ -11,24 +11,18 @@ from .arguments import as_integers
 from .casting import as_dtype
 from .registry import Known, like_first, operation
 
-INT64: np.dtype[Any] = np.dtype(np.int64)
 LOW_PRECISION = {"float16", "bfloat16"}
 
 
-def _shape_signature(x: Known, *, start: int = 0, end: int | None = None) -> Signature:
-    return Signature((len(x.shape[start:end]),), INT64)
+# Without a signature rule, operations that do not read values are computed from signatures.
 
 
-@operation("Shape", signature=_shape_signature, reads_values=False)
+@operation("Shape", reads_values=False)
 def shape(x: Known, *, start: int = 0, end: int | None = None) -> Any:
     return np.array(x.shape[start:end], np.int64)
 
 
-def _size_signature(x: Known) -> Signature:
-    return Signature((), INT64)
-
-
-@operation("Size", signature=_size_signature, reads_values=False)
+@operation("Size", reads_values=False)
 def size(x: Known) -> Any:
     return np.array(math.prod(x.shape), np.int64)
 

@@ -1,6 +1,5 @@
 """Losses of classification."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,42 +10,10 @@ from .normalization import softmax_rows
 from .registry import Known, operation
 
 
-def _negative_log_likelihood(
-    log_probabilities: AnyArray,
-    targets: AnyArray,
-    weight: AnyArray | None,
-    reduction: str,
-    ignore_index: int | None,
-) -> AnyArray:
-    """Return the losses of targets (N, ...) under log probabilities (N, C, ...), or their mean or sum."""
-    dtype = log_probabilities.dtype
-    C = log_probabilities.shape[1]
-    ignored = np.zeros(targets.shape, bool) if ignore_index is None else targets == ignore_index
-    classes = np.where(ignored, 0, targets)
-    if classes.size and not (classes.min() >= -C and classes.max() < C):
-        raise ArgumentError(
-            f"the targets reach from {targets.min()} to {targets.max()}; expected {C} classes"
-        )
-    own = np.take_along_axis(log_probabilities, np.expand_dims(classes, 1), 1).squeeze(1)
-    weights = np.where(ignored, 0, 1 if weight is None else weight[classes]).astype(dtype)
-    losses = -own * weights
-    if reduction == "none":
-        return np.asarray(losses)
-    if reduction == "sum":
-        return np.asarray(losses.sum(dtype=np.float64).astype(dtype))
-    if reduction != "mean":
-        raise ArgumentError(f"reduction={reduction!r}; expected none, sum or mean")
-    return np.asarray((losses.sum(dtype=np.float64) / weights.sum(dtype=np.float64)).astype(dtype))
-
-
-def _loss_shape(targets: Known, reduction: str) -> Sequence[int]:
-    return targets.shape if reduction == "none" else ()
-
-
 def _likelihood_signature(
     x: Known, targets: Known, weight: Known | None = None, *, reduction: str = "mean", **attributes: Any
 ) -> Signature:
-    return Signature(tuple(_loss_shape(targets, reduction)), x.dtype)
+    return Signature(targets.shape if reduction == "none" else (), x.dtype)
 
 
 @operation("NegativeLogLikelihoodLoss", signature=_likelihood_signature, widens=True)
@@ -58,14 +25,27 @@ def negative_log_likelihood_loss(
     ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> AnyArray:
-    """The losses of targets under log probabilities, or their mean or sum."""
-    return _negative_log_likelihood(x, targets, weight, reduction, ignore_index)
+    """The losses of targets (N, ...) under log probabilities x (N, C, ...), or their mean or sum."""
+    C = x.shape[1]
+    ignored = np.zeros(targets.shape, bool) if ignore_index is None else targets == ignore_index
+    classes = np.where(ignored, 0, targets)
+    if classes.size and not (classes.min() >= -C and classes.max() < C):
+        raise ArgumentError(
+            f"the targets reach from {targets.min()} to {targets.max()}; expected {C} classes"
+        )
+    own = np.take_along_axis(x, np.expand_dims(classes, 1), 1).squeeze(1)
+    weights = np.where(ignored, 0, 1 if weight is None else weight[classes]).astype(x.dtype)
+    losses = -own * weights
+    if reduction == "none":
+        return np.asarray(losses)
+    if reduction not in ("sum", "mean"):
+        raise ArgumentError(f"reduction={reduction!r}; expected none, sum or mean")
+    divisor = weights.sum(dtype=np.float64) if reduction == "mean" else 1
+    return np.asarray((losses.sum(dtype=np.float64) / divisor).astype(x.dtype))
 
 
-def _cross_entropy_signature(
-    x: Known, targets: Known, weight: Known | None = None, *, reduction: str = "mean", **attributes: Any
-) -> list[Signature]:
-    return [Signature(tuple(_loss_shape(targets, reduction)), x.dtype), Signature.of(x)]
+def _cross_entropy_signature(x: Known, *others: Any, **attributes: Any) -> list[Signature]:
+    return [_likelihood_signature(x, *others, **attributes), Signature.of(x)]
 
 
 @operation("SoftmaxCrossEntropyLoss", signature=_cross_entropy_signature, widens=True)
@@ -79,4 +59,5 @@ def softmax_cross_entropy_loss(
 ) -> tuple[AnyArray, AnyArray]:
     """The losses of targets under the softmax of x (N, C, ...), or their mean or sum; also its logarithm."""
     logarithms = np.moveaxis(softmax_rows(np.moveaxis(x, 1, -1), True), -1, 1) if x.size else x
-    return _negative_log_likelihood(logarithms, targets, weight, reduction, ignore_index), logarithms
+    options = {"ignore_index": ignore_index, "reduction": reduction}
+    return negative_log_likelihood_loss.compute([logarithms, targets, weight], options)[0], logarithms
