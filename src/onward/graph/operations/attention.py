@@ -23,13 +23,16 @@ def _head_shapes(
     Q: Known, K: Known, V: Known, q_heads: int | None, kv_heads: int | None
 ) -> list[tuple[int, ...]]:
     """Return the shapes (N, heads, L, size) of the inputs of attention."""
-    shapes = []
+    shapes: list[tuple[int, ...]] = []
     for name, x, heads in (("Q", Q, q_heads), ("K", K, kv_heads), ("V", V, kv_heads)):
-        if len(x.shape) != 4 and (len(x.shape) != 3 or not heads or x.shape[2] % heads):
+        if len(x.shape) == 3 and heads and x.shape[2] % heads == 0:
+            shapes.append((x.shape[0], heads, x.shape[1], x.shape[2] // heads))
+        elif len(x.shape) == 4:
+            shapes.append(x.shape)
+        else:
             raise ShapeError(
                 f"{name} has shape {x.shape}; expected (N, heads, L, size), or (N, L, {heads} heads * size)"
             )
-        shapes.append(x.shape if len(x.shape) == 4 else (x.shape[0], heads, x.shape[1], x.shape[2] // heads))
     return shapes
 
 

@@ -93,8 +93,9 @@ def _align(*pairs: tuple[int, ...], axes: Sequence[int]) -> list[Steps]:
     ]
 
 
-for _name, _take in {"Continue": _continue, "Skip": _skip, "Align": _align}.items():
-    _define(_name, _take)
+_define("Continue", _continue)
+_define("Skip", _skip)
+_define("Align", _align)
 
 
 def _joined(b: Builder, values: Sequence[Value | None], axis: int) -> View | None:

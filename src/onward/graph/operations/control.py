@@ -38,16 +38,14 @@ def if_(condition: AnyArray, *captured: Any, then_branch: Body, else_branch: Bod
     return (then_branch if _is_true(condition) else else_branch)(*captured)
 
 
-def _expand_if(node: Node, inputs: Inputs) -> Expansion | None:
+@if_.expanding
+def _(node: Node, inputs: Inputs) -> Expansion | None:
     condition = known(inputs[0])
     if condition is None:
         return None
     body = node.attributes["then_branch" if _is_true(condition) else "else_branch"]
     expansion: Expansion = body.renamed(f"{_identity(node)}/", node.inputs[1:], node.outputs)
     return expansion
-
-
-if_.expand = _expand_if
 
 
 @operation("Loop", shape_inputs=EVERY_INPUT, is_pure=False)
@@ -58,7 +56,7 @@ def loop(
 
     Returns the carried values of the last iteration, and the scanned values of all iterations, stacked.
     """
-    carried, outer = values[: len(values) - captured], values[len(values) - captured :]
+    carried, _, outer = loop_inputs(values, captured)
     limit = MAX_ITERATIONS + 1 if count is None else min(int(count), MAX_ITERATIONS + 1)
     is_open = limit > MAX_ITERATIONS
     goes_on, scanned, done, single, size = condition is None or _is_true(condition), list[Any](), 0, 0, 0
@@ -93,10 +91,9 @@ def loop(
 @loop.over_time
 def _(time: Any, node: Node) -> None:
     """Carry the values, if the iterations are the steps and each one reads its own step alone."""
-    captured, body = node.attributes.get("captured", 0), node.attributes["body"]
-    count, condition, *values = node.inputs
-    states, outer = values[: len(values) - captured], values[len(values) - captured :]
-    inner = [declared.name for declared in body.inputs[len(body.inputs) - captured :]]
+    body, (count, condition, *values) = node.attributes["body"], node.inputs
+    states, _, outer = loop_inputs(values, node.attributes.get("captured", 0))
+    inner = [declared.name for declared in body.inputs[len(body.inputs) - len(outer) :]]
     steps = {name: x for name, x in zip(inner, outer, strict=True) if time.timing(x) is not None}
     is_counted = not condition and keeps_condition(body) and steps
     if not is_counted or not all(time.is_length(count, x) for x in steps.values()):
@@ -109,25 +106,35 @@ def _(time: Any, node: Node) -> None:
     own = {(name, counter): time.axis(x) for name, x in steps.items()}
     for reader in body.nodes:
         axis = own.get(reader.inputs)
-        is_own = (
-            axis is not None and reader.operation == "Gather" and reader.attributes.get("axis", 0) == axis
-        )
-        if not is_own and {*steps, counter}.intersection(reader.inputs):
+        reads_step = reader.operation == "Gather" and reader.attributes.get("axis", 0) == axis
+        if not reads_step and {*steps, counter}.intersection(reader.inputs):
             time.refuse(node, f"an iteration reads more than its own step: {reader}")
     x = next(iter(steps.values()))
+    number = time.add("Gather", time.add("Shape", x), time.constant(np.array(time.axis(x))))
+    _run_over_time(time, node, (number, ""), states, outer, x)
+
+
+def _run_over_time(
+    time: Any, node: Node, first: Sequence[str], states: Sequence[str], rest: Sequence[str], x: str
+) -> None:
+    """Run a loop over the steps of a block of x, with the states, between its other inputs, as carries."""
     carried = []
     for state in states:
         initial = time.known(state)
         if initial is None or not time.is_independent(state):
             time.refuse(node, f"its initial state {state} depends on the sequence")
         carried.append(time.carry(node, initial, None, "state"))
-    number = time.add("Gather", time.add("Shape", x), time.constant(np.array(time.axis(x))))
-    results = time.add_all("Loop", (number, "", *carried, *outer), len(node.outputs), **node.attributes)
+    inputs = (*first, *carried, *rest)
+    results = time.add_all(node.operation, inputs, len(node.outputs), **node.attributes)
     for before, after, output in zip(carried, results, node.outputs, strict=False):
         time.keep(before, after)
         time.define(output, after, None)
-    for y, output in zip(results[len(states) :], node.outputs[len(states) :], strict=True):
-        time.define(output, y, time.timing(x)._replace(axis=0))
+    scanned = list(zip(results, node.outputs, strict=True))[len(states) :]
+    axes = node.attributes.get("scan_output_axes") or [0] * len(scanned)
+    for (y, output), axis in zip(scanned, axes, strict=True):
+        if output:
+            place = axis if axis >= 0 else axis + len(time.shape(y))
+            time.define(output, y, time.timing(x)._replace(axis=place))
 
 
 def _check_iterations(count: int, most: int = MAX_ITERATIONS) -> None:
@@ -135,23 +142,28 @@ def _check_iterations(count: int, most: int = MAX_ITERATIONS) -> None:
         raise ArgumentError(f"the loop has more than {most} iterations: split the model around it")
 
 
+def loop_inputs(
+    inputs: Sequence[Any], captured: int, scans: int = 0
+) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """Return the states, scanned and captured values of a Scan, or of a Loop from its third input on."""
+    outer = len(inputs) - captured
+    return inputs[: outer - scans], inputs[outer - scans : outer], inputs[outer:]
+
+
 def keeps_condition(body: Any) -> bool:
     """Whether the condition of a loop stays true until its last iteration."""
     return body.outputs[0] == body.inputs[1].name or bool(body.constants.get(body.outputs[0], False))
 
 
-def _expand_loop(node: Node, inputs: Inputs) -> Expansion | None:
+@loop.expanding
+def _(node: Node, inputs: Inputs) -> Expansion | None:
     """Unroll a loop of a small known number of iterations whose body does not change the condition."""
     count, condition, body = known(inputs[0]), inputs[1], node.attributes["body"]
     if count is None or not 0 < int(count) <= MAX_UNROLLED or (condition is not None and not condition.known):
         return None
     if not keeps_condition(body) or (condition is not None and not _is_true(condition.array)):
         return None
-    captured = node.attributes.get("captured", 0)
-    carried, outer = (
-        node.inputs[2 : len(node.inputs) - captured],
-        node.inputs[len(node.inputs) - captured :],
-    )
+    carried, _, outer = loop_inputs(node.inputs[2:], node.attributes.get("captured", 0))
     unrolled = _Unrolled(node)
     true = unrolled.constant("condition", np.array(True))
     for i in range(int(count)):
@@ -160,9 +172,6 @@ def _expand_loop(node: Node, inputs: Inputs) -> Expansion | None:
         carried = tuple(results[: len(carried)])
         unrolled.scan(i, results[len(carried) :], [0] * (len(results) - len(carried)))
     return unrolled.finish(carried, [0] * (len(node.outputs) - len(carried)), [0] * len(node.outputs))
-
-
-loop.expand = _expand_loop
 
 
 @operation("Scan", shape_inputs=EVERY_INPUT, is_pure=False)
@@ -177,8 +186,7 @@ def scan(
     scan_output_directions: Sequence[int] | None = None,
 ) -> tuple[Any, ...]:
     """Run a graph for each slice of the scanned inputs: (*carried, *slices) to (*carried, *scanned)."""
-    own, outer = inputs[: len(inputs) - captured], inputs[len(inputs) - captured :]
-    carried, scanned = own[: len(own) - num_scan_inputs], own[len(own) - num_scan_inputs :]
+    carried, scanned, outer = loop_inputs(inputs, captured, num_scan_inputs)
     steps = [
         np.moveaxis(x, axis, 0)[:: -1 if backwards else 1]
         for x, axis, backwards in _each(scanned, scan_input_axes, scan_input_directions)
@@ -207,49 +215,27 @@ def scan(
 @scan.over_time
 def _(time: Any, node: Node) -> None:
     """Carry the states."""
-    attributes, inputs = node.attributes, node.inputs
-    scans, captured = attributes["num_scan_inputs"], attributes.get("captured", 0)
-    first = len(inputs) - captured - scans
-    states, xs, outer = inputs[:first], inputs[first : first + scans], inputs[first + scans :]
+    attributes = node.attributes
+    scans = attributes["num_scan_inputs"]
+    states, xs, outer = loop_inputs(node.inputs, attributes.get("captured", 0), scans)
     axes = attributes.get("scan_input_axes") or [0] * scans
-    directions = [
-        *(attributes.get("scan_input_directions") or ()),
-        *(attributes.get("scan_output_directions") or ()),
-    ]
-    if any(time.axis(x) != axis % len(time.shape(x)) for x, axis in zip(xs, axes, strict=True)) or any(
-        directions
-    ):
+    backwards = (attributes.get(f"scan_{side}_directions") or () for side in ("input", "output"))
+    moves = any(time.axis(x) != axis % len(time.shape(x)) for x, axis in zip(xs, axes, strict=True))
+    if moves or any(map(any, backwards)):
         time.refuse(node, "its slices are not the steps in their order")
     if len({time.timing(x).stages for x in xs}) > 1:
         time.refuse(node, "its inputs have different look-ahead")
     if not all(map(time.is_independent, outer)):
         time.refuse(node, "its body uses a value that depends on the sequence")
-    carried = []
-    for state in states:
-        initial = time.known(state)
-        if initial is None:
-            time.refuse(node, f"its initial state {state} depends on the sequence")
-        carried.append(time.carry(node, initial, None, "state"))
-    results = time.add_all("Scan", (*carried, *xs, *outer), len(node.outputs), **attributes)
-    for before, after, output in zip(carried, results, node.outputs, strict=False):
-        time.keep(before, after)
-        if output:
-            time.define(output, after, None)
-    out_axes = attributes.get("scan_output_axes") or [0] * (len(results) - first)
-    for y, output, axis in zip(results[first:], node.outputs[first:], out_axes, strict=True):
-        if output:
-            time.define(output, y, time.timing(xs[0])._replace(axis=axis % len(time.shape(y))))
+    _run_over_time(time, node, (), states, (*xs, *outer), xs[0])
 
 
-def _expand_scan(node: Node, inputs: Inputs) -> Expansion | None:
+@scan.expanding
+def _(node: Node, inputs: Inputs) -> Expansion | None:
     """Unroll a scan over few slices."""
     attributes, body = node.attributes, node.attributes["body"]
-    captured, scans = attributes.get("captured", 0), attributes["num_scan_inputs"]
-    own, outer = (
-        node.inputs[: len(node.inputs) - captured],
-        node.inputs[len(node.inputs) - captured :],
-    )
-    carried, scanned = own[: len(own) - scans], own[len(own) - scans :]
+    scans = attributes["num_scan_inputs"]
+    carried, scanned, outer = loop_inputs(node.inputs, attributes.get("captured", 0), scans)
     axes, backwards = (attributes.get(f"scan_input_{key}") or [0] * scans for key in ("axes", "directions"))
     first = inputs[len(carried)]
     if first is None or not first.shape or not 0 < first.shape[axes[0]] <= MAX_UNROLLED:
@@ -269,9 +255,6 @@ def _expand_scan(node: Node, inputs: Inputs) -> Expansion | None:
         carried = results[: len(carried)]
         unrolled.scan(t, results[len(carried) :], out_axes)
     return unrolled.finish(carried, out_axes, out_backwards)
-
-
-scan.expand = _expand_scan
 
 
 class _Unrolled:
@@ -315,9 +298,8 @@ class _Unrolled:
             if output:
                 self.add("Identity", (value,), output)
         stacked = zip(*self.scanned, strict=True)
-        for parts, output, axis, reverse in zip(
-            stacked, self.node.outputs[len(carried) :], axes, backwards, strict=False
-        ):
+        outputs = self.node.outputs[len(carried) :]
+        for parts, output, axis, reverse in zip(stacked, outputs, axes, backwards, strict=False):
             if output:
                 self.add("Concat", parts[::-1] if reverse else parts, output, axis=axis)
         return Expansion(self.nodes, self.constants)
@@ -337,15 +319,13 @@ def check(condition: AnyArray, *, message: str, expected: bool) -> AnyArray:
     return condition
 
 
-def _expand_check(node: Node, inputs: Inputs) -> Expansion | None:
+@check.expanding
+def _(node: Node, inputs: Inputs) -> Expansion | None:
     condition = known(inputs[0])
     if condition is None:
         return None
     check.compute([condition], node.attributes)
     return Expansion([], {})
-
-
-check.expand = _expand_check
 
 
 @operation("Recorded", shape_inputs=EVERY_INPUT, is_pure=False)
@@ -357,14 +337,12 @@ def recorded(*inputs: Any, record: Callable[[Sequence[Any]], Any]) -> tuple[Any,
     raise ArgumentError("the inputs must be arrays")
 
 
-def _expand_recorded(node: Node, inputs: Inputs) -> Expansion:
+@recorded.expanding
+def _(node: Node, inputs: Inputs) -> Expansion:
     known = [v.array if v.known else Signature(v.shape, v.dtype) for v in inputs if v is not None]
     graph = node.attributes["record"](known)
     expansion: Expansion = graph.renamed(f"{_identity(node)}/", node.inputs, node.outputs)
     return expansion
-
-
-recorded.expand = _expand_recorded
 
 
 def _identity(node: Node) -> str:

@@ -1,7 +1,7 @@
 """Convolution and transposed convolution over any number of axes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,9 @@ from ...layers.conv import Filters
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from .arguments import as_integers
 from .products import multiply, split_rows
-from .registry import Inputs, Known, Value, known, operation, view
+from .registry import Inputs, Known, Value, is_known, known, operation, view
 from .sliding import WINDOW, Geometry, geometry, pad_view, spans, window_step, window_view
 
 CONVOLUTION = ("group", "kernel_shape", *WINDOW)
@@ -23,12 +24,8 @@ CONVOLUTION = ("group", "kernel_shape", *WINDOW)
 def conv_geometry(x: Known, W: Known, attributes: Any) -> Geometry:
     """Return the geometry of a convolution. Raises ShapeError if x and W do not match."""
     group = attributes.get("group", 1)
-    if (
-        len(x.shape) < 3
-        or len(x.shape) != len(W.shape)
-        or x.shape[1] != W.shape[1] * group
-        or W.shape[0] % group
-    ):
+    channels = W.shape[1] * group if len(x.shape) == len(W.shape) >= 3 else None
+    if x.shape[1:2] != (channels,) or W.shape[0] % group:
         raise ShapeError(f"x has shape {x.shape}, W {W.shape}; they do not match with group={group}")
     return geometry(x.shape[2:], W.shape[2:], attributes)
 
@@ -43,9 +40,9 @@ def pad_or_crop(x: AnyArray, sides: Sequence[tuple[int, int]], value: Any = 0) -
     return np.pad(x[(slice(None), slice(None), *kept)], [(0, 0), (0, 0), *widths], constant_values=value)
 
 
-def conv_signature(x: Known, W: Known, *others: Known | None, **attributes: Any) -> Signature:
+def conv_signature(x: Known, W: Known, bias: Known | None = None, **attributes: Any) -> Signature:
     """The output (N, M, *out) of a convolution of x (N, C, *in) with W (M, C / group, *kernel)."""
-    check_bias(others[0] if others else None, W.shape[0])
+    check_bias(bias, W.shape[0])
     return Signature((x.shape[0], W.shape[0], *conv_geometry(x, W, attributes).out), x.dtype)
 
 
@@ -56,12 +53,7 @@ def check_bias(bias: Known | None, channels: int) -> None:
 
 
 @operation("Conv", signature=conv_signature, attributes=CONVOLUTION, widens=True)
-def conv(
-    x: AnyArray,
-    W: AnyArray,
-    bias: AnyArray | None = None,
-    **attributes: Any,
-) -> AnyArray:
+def conv(x: AnyArray, W: AnyArray, bias: AnyArray | None = None, **attributes: Any) -> AnyArray:
     """y[n, m, i] = bias[m] + the sum over c and k of W[m, c, k] x[n, c, strides i + dilations k - pads]."""
     g = conv_geometry(x, W, attributes)
     y = np.empty((x.shape[0], W.shape[0], *g.out), x.dtype)
@@ -73,14 +65,10 @@ def conv(
 
 @conv.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    W, bias = known(inputs[1]), None
-    if len(inputs) > 2 and inputs[2] is not None:
-        bias = known(inputs[2])
-        if bias is None:
-            return None
-    if W is None or W.dtype != np.float32:
+    x, W, bias = (*inputs, None)[:3]
+    if not (is_known(W) and is_known(bias)) or known(W).dtype != np.float32:
         return None
-    return filter_rows(b, node, inputs[0], W, bias)
+    return filter_rows(b, node, x, known(W), known(bias))
 
 
 def filter_rows(
@@ -108,17 +96,23 @@ def filter_rows(
         y = depthwise(b, last, W, bias, g)
     else:
         y = b.new_rows(N * math.prod(g.out), M)
-        for group in range(groups):
-            own = slice(group * M // groups, (group + 1) * M // groups)
-            part = last.sliced(n + 1, group * C // groups, (group + 1) * C // groups)
+        for group, own, windows in windows_of_groups(last, g, groups, M):
             target = y if groups == 1 else b.new_rows(y.shape[0], M // groups)
             make = partial(_filters, W, bias, scale, own)
             packed = b.packed((W, bias, scale), ("filters", group), make)
-            b.add("product", packed, window_view(part, g), 1 + n, None, target)
+            b.add("product", packed, windows, 1 + n, None, target)
             if groups > 1:
                 b.add("copy", target, y.sliced(1, own.start, own.stop))
         y = split_rows(y, (N, *g.out))
     return [y.permuted(0, n + 1, *range(1, n + 1))]
+
+
+def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tuple[int, slice, View]]:
+    """Yield each group of channels, its slice of M filters, and its windows over the padded x (N, *in, C)."""
+    axis, C = len(x.shape) - 1, x.shape[-1]
+    for group in range(groups):
+        own = slice(group * M // groups, (group + 1) * M // groups)
+        yield group, own, window_view(x.sliced(axis, group * C // groups, (group + 1) * C // groups), g)
 
 
 def _filters(
@@ -176,12 +170,7 @@ def _transposed_signature(x: Known, W: Known, bias: Known | None = None, **attri
     attributes=("output_padding", "output_shape", *CONVOLUTION),
     widens=True,
 )
-def conv_transpose(
-    x: AnyArray,
-    W: AnyArray,
-    bias: AnyArray | None = None,
-    **attributes: Any,
-) -> AnyArray:
+def conv_transpose(x: AnyArray, W: AnyArray, bias: AnyArray | None = None, **attributes: Any) -> AnyArray:
     """y[n, m, strides i + dilations k - pads] sums x[n, c, i] W[c, m, k] over the channels c of m's group.
 
     x (N, C, *in), W (C, M / group, *kernel) and bias (M,), which is added to y (N, M, *out).
@@ -195,13 +184,53 @@ def conv_transpose(
     for number, own_W in enumerate(np.split(W, group)):
         rows = np.moveaxis(x[:, number * channels : (number + 1) * channels], 1, -1)
         # each output channel at each place of the kernel
-        parts = multiply(rows, own_W.reshape(channels, -1))
-        taps = np.moveaxis(parts.reshape(*rows.shape[:-1], outputs, *kernel), n + 1, 1)
+        parts = multiply(rows, own_W.reshape(channels, -1)).reshape(*rows.shape[:-1], outputs, *kernel)
         own = y[:, number * outputs : (number + 1) * outputs]
-        for place in np.ndindex(*kernel):
-            there = zip(place, apart, x.shape[2:], steps, strict=True)
-            target = tuple(slice(k * d, k * d + (size - 1) * s + 1, s) for k, d, size, s in there)
-            if 0 not in x.shape:
-                own[(slice(None), slice(None), *target)] += taps[(..., *place)]
+        _add_overlapping(own, np.moveaxis(parts, range(1, n + 1), range(-n, 0)), steps, apart)
     y = pad_or_crop(y, [(-before, -after) for before, after in crops])
     return y if bias is None else y + bias.reshape(-1, *[1] * n)
+
+
+def _add_overlapping(y: AnyArray, parts: AnyArray, strides: Sequence[int], dilations: Sequence[int]) -> None:
+    """Add parts (N, C, *kernel, *in) to y (N, C, *out) at strides in + dilations kernel, in kernel order."""
+    kernel, counts = np.split(np.array(parts.shape[2:]), 2)
+    for place in np.ndindex(*kernel):
+        there = zip(place, dilations, counts, strides, strict=True)
+        target = (slice(k * d, k * d + n * stride, stride) for k, d, n, stride in there)
+        y[:, :, *target] += parts[:, :, *place]
+
+
+def _col2im_signature(x: Known, image_shape: AnyArray, block_shape: AnyArray, **attributes: Any) -> Signature:
+    channels = x.shape[1] // int(np.prod(as_integers(block_shape)))
+    return Signature((x.shape[0], channels, *as_integers(image_shape)), x.dtype)
+
+
+@operation("Col2Im", signature=_col2im_signature, shape_inputs=(1, 2), widens=True)
+def col2im(
+    x: AnyArray,
+    image_shape: AnyArray,
+    block_shape: AnyArray,
+    *,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Any:
+    """x (N, channels * block, blocks) to images (N, channels, *image_shape); blocks add up in block order."""
+    image, block = as_integers(image_shape), as_integers(block_shape)
+    rank = len(image)
+    dilations, strides, pads = dilations or [1] * rank, strides or [1] * rank, pads or [0] * 2 * rank
+    padded = [size + pads[i] + pads[i + rank] for i, size in enumerate(image)]
+    counts = [
+        (size - dilation * (width - 1) - 1) // stride + 1
+        for size, width, dilation, stride in zip(padded, block, dilations, strides, strict=True)
+    ]
+    shape = _col2im_signature(x, image_shape, block_shape).shape
+    try:
+        columns = x.reshape(*shape[:2], *block, *counts)
+    except ValueError as error:
+        raise ShapeError(
+            f"x has shape {x.shape}, which does not hold blocks of shape {block} at {counts} positions"
+        ) from error
+    canvas = np.zeros((*shape[:2], *padded), x.dtype)
+    _add_overlapping(canvas, columns, strides, dilations)
+    return canvas[:, :, *(slice(pads[i], pads[i] + size) for i, size in enumerate(image))]

@@ -122,12 +122,14 @@ def _define_binary(name: str, function: Any, rule: Any = broadcast, widens: bool
         return function(a, b)
 
 
-for _name, (_function, *_) in ARITHMETIC.items():
-    _define_binary(_name, _function, widens=True)
-for _name, (_function, *_) in (LOGICAL | COMPARISONS).items():
-    _define_binary(_name, _function, broadcast_booleans)
-for _name, _function in {"And": np.bitwise_and, "Or": np.bitwise_or, "Xor": np.bitwise_xor}.items():
-    _define_binary(f"Bitwise{_name}", _function)
+for _name in ARITHMETIC:
+    _define_binary(_name, ARITHMETIC[_name][0], widens=True)
+for _name in LOGICAL:
+    _define_binary(_name, LOGICAL[_name][0], broadcast_booleans)
+for _name in COMPARISONS:
+    _define_binary(_name, COMPARISONS[_name][0], broadcast_booleans)
+for _name in ("And", "Or", "Xor"):
+    _define_binary(f"Bitwise{_name}", getattr(np, f"bitwise_{_name.lower()}"))
 
 
 @elementwise_operation("BitShift", signature=broadcast, widens=False)
@@ -188,8 +190,8 @@ def _define_variadic(name: str, function: Any) -> None:
         return reduce(function, arrays)
 
 
-for _name, (_function, _) in VARIADIC.items():
-    _define_variadic(_name, _function)
+for _name in VARIADIC:
+    _define_variadic(_name, VARIADIC[_name][0])
 
 
 @elementwise_operation("Mean", signature=broadcast)

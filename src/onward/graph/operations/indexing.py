@@ -10,8 +10,8 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axis, as_indices
-from .movement import move
-from .registry import EVERY_INPUT, Inputs, Known, combining, like_first, lowering, operation, typed_view
+from .movement import along_axis, move
+from .registry import EVERY_INPUT, Inputs, Known, like_first, lowering, operation, typed_view
 
 ACCUMULATE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
@@ -38,7 +38,7 @@ def _grid(indices: AnyArray, axis: int, size: int) -> tuple[AnyArray, ...]:
     return tuple(grid)
 
 
-@operation("GatherElements", signature=_gather_elements_signature)
+@operation("GatherElements", signature=_gather_elements_signature, combines=along_axis)
 def gather_elements(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> Any:
     """y[i, j, k] = x[indices[i, j, k], j, k] along axis 0, and likewise along the others."""
     axis = as_axis(axis, x.ndim)
@@ -112,12 +112,7 @@ def scatter_nd(x: AnyArray, indices: AnyArray, updates: AnyArray, *, reduction: 
 
 @operation("TensorScatter", signature=like_first)
 def tensor_scatter(
-    past: AnyArray,
-    update: AnyArray,
-    starts: AnyArray | None = None,
-    *,
-    axis: int = -2,
-    mode: str = "linear",
+    past: AnyArray, update: AnyArray, starts: AnyArray | None = None, *, axis: int = -2, mode: str = "linear"
 ) -> Any:
     """A cache (B, ...) with consecutive entries along `axis` replaced, from one start for each row.
 
@@ -127,9 +122,7 @@ def tensor_scatter(
         raise ArgumentError(f"mode={mode!r}; expected linear or circular")
     axis = as_axis(axis, past.ndim)
     size, rows = past.shape[axis], np.arange(len(past))[:, None]
-    steps = np.arange(update.shape[axis]) + (
-        np.zeros((len(past), 1), np.int64) if starts is None else starts[:, None]
-    )
+    steps = np.arange(update.shape[axis]) + (0 if starts is None else starts[:, None])
     y = past.copy()
     places = steps % size if mode == "circular" else as_indices(steps, size)
     np.moveaxis(y, axis, 1)[rows, places] = np.moveaxis(update, axis, 1)
@@ -164,16 +157,9 @@ def non_zero(x: AnyArray) -> Any:
     return np.ascontiguousarray(np.argwhere(x).T.astype(np.int64))
 
 
-@combining("Gather")
+@gather.combining
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    axis = as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))  # type: ignore[union-attr]  # x is not optional
-    return [[axis], ()]
-
-
-@combining("GatherElements")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    axis = as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))  # type: ignore[union-attr]  # as above
-    return [[axis], [axis]]
+    return [*along_axis(node, inputs), ()]
 
 
 @gather.over_time

@@ -12,11 +12,11 @@ from ...core.gates import reorder
 from ..node import Node
 from ..plan.builder import Builder
 from ..plan.view import View
-from .convolutions import depthwise
+from .convolutions import depthwise, windows_of_groups
 from .products import split_rows
 from .quantized_recurrent import core_options
-from .registry import Inputs, Value, known, lowering, typed_view, view
-from .sliding import geometry, pad_view, window_view
+from .registry import Inputs, Value, is_known, known, lowering, typed_view, view
+from .sliding import geometry, pad_view
 
 BYTES = ("int8", "uint8")
 
@@ -142,7 +142,7 @@ def _product(
 def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     A, B, a_zero, b_zero = (*inputs, None, None)[:4]
     x, W = typed_view(b, A), known(B)
-    if x is None or W is None or W.ndim != 2 or not _is_known(b_zero) or not _fits(known(b_zero), W.shape[1]):
+    if x is None or W is None or W.ndim != 2 or not is_known(b_zero) or not _fits(known(b_zero), W.shape[1]):
         return None
     zero_point = _zero_point(b, a_zero, x)
     return None if zero_point is None else [_product(b, x, zero_point, W, known(b_zero))]
@@ -154,7 +154,7 @@ def quantized_matmul(
 ) -> list[View] | None:
     A, a_scale, a_zero, B, b_scale, b_zero, y_scale, y_zero = inputs
     x, W = typed_view(b, A), known(B)
-    if x is None or W is None or W.ndim != 2 or not all(map(_is_known, inputs[1:])):
+    if x is None or W is None or W.ndim != 2 or not all(map(is_known, inputs[1:])):
         return None
     zero_point, scale = _zero_point(b, a_zero, x), _multiplier(a_scale, b_scale, y_scale)
     if zero_point is None or not _fits(known(b_zero), W.shape[1]) or not _fits(scale, W.shape[1]):
@@ -166,7 +166,7 @@ def quantized_matmul(
 @lowering("ConvInteger")
 def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, W, x_zero, W_zero = (*inputs, None, None)[:4]
-    if not (_is_known(W) and _is_known(W_zero)):
+    if not (is_known(W) and is_known(W_zero)):
         return None
     y = _conv(b, node, x, x_zero, known(W), known(W_zero), None, None, shapes[0][2:])
     return y and [y]
@@ -177,7 +177,7 @@ def quantized_conv(
     b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
 ) -> list[View] | None:
     x, x_scale, x_zero, W, W_scale, W_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
-    if not all(map(_is_known, inputs[1:])):
+    if not all(map(is_known, inputs[1:])):
         return None
     scale = _multiplier(x_scale, W_scale, y_scale)
     y = _conv(b, node, x, x_zero, known(W), known(W_zero), known(bias), scale, shapes[0][2:])
@@ -218,10 +218,7 @@ def _conv(
             y = b.binary("multiply", y, b.constant(scale))
         return y.permuted(0, axes + 1, *range(1, axes + 1))
     y = b.new(math.prod(places), M, dtype="int32" if scale is None else "float32")
-    for group in range(groups):
-        own = slice(group * M // groups, (group + 1) * M // groups)
-        part = last.sliced(axes + 1, group * C // groups, (group + 1) * C // groups)
-        rows = window_view(part, g)
+    for group, own, rows in windows_of_groups(last, g, groups, M):
         zeros, scales = (a if a is None or a.size == 1 else a[own] for a in (W_zero, scale))
         filters = _packed(b, W, zeros, ("filters", group), lambda own=own: _rows(W[own]))  # type: ignore[misc]
         start, factor = (None if a is None else b.constant(a) for a in (bias, scales))
@@ -243,10 +240,6 @@ def _is_exact_in_float32(W: NDArray[Any], bias: NDArray[Any] | None) -> bool:
 def _rows(W: NDArray[Any]) -> NDArray[Any]:
     """Return filters (M, C, *kernel) as rows of a matrix, channels last."""
     return np.moveaxis(W, 1, -1).reshape(len(W), -1)
-
-
-def _is_known(value: Value | None) -> bool:
-    return value is None or value.known
 
 
 def _fits(parameter: NDArray[Any] | None, units: int) -> bool:
@@ -280,7 +273,7 @@ def lstm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
     x, states = view(b, X), [view(b, value) for value in (h0, c0)]
     missing = any(value is not None and state is None for value, state in zip((h0, c0), states, strict=True))
     weights = (W, R, bias, P, *quantization)
-    if x is None or missing or not all(map(_is_known, (lengths, *weights))):
+    if x is None or missing or not all(map(is_known, (lengths, *weights))):
         return None
     arrays = tuple(map(known, weights))
     if lengths is not None and (lengths.array != x.shape[0]).any():

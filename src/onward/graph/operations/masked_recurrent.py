@@ -75,7 +75,8 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [b.reshaped(y, T, B, D * P), *final]
 
 
-def _expanded(node: Node, inputs: Inputs) -> Expansion | None:
+@masked_recurrent.expanding
+def _(node: Node, inputs: Inputs) -> Expansion | None:
     """Without masked steps, it is a Recurrent."""
     mask = inputs[1]
     if mask is None or not mask.known or not mask.array.all():
@@ -84,9 +85,6 @@ def _expanded(node: Node, inputs: Inputs) -> Expansion | None:
     attributes = {"layer": node.attributes["layer"]}
     plain = (x, "", *(state for state in states if state))
     return Expansion([Node("Recurrent", plain, node.outputs, attributes, node.name, node.source)], {})
-
-
-masked_recurrent.expand = _expanded
 
 
 @masked_recurrent.combining

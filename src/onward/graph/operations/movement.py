@@ -18,6 +18,7 @@ from .registry import (
     broadcast_shape,
     combining,
     common_dtype,
+    elementwise,
     known,
     like_first,
     lowering,
@@ -26,18 +27,26 @@ from .registry import (
     typed_view,
 )
 
-# Where no signature rule is given, the result is a view of the zeros, which takes no memory.
+# Where no signature rule is given, the result is a view of the zeros, which takes no memory. Operations that
+# merge axes count as elementwise: an axis that is merged with another one has no counterpart in the output.
 
 
-@operation("Identity", signature=like_first)
+def along_axis(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    """Return that all inputs are combined along the attribute `axis`."""
+    return [[as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))]]  # type: ignore[union-attr]  # not optional
+
+
+@operation("Identity", signature=like_first, combines=elementwise)
 def identity(x: Any) -> Any:
     return x
 
 
-def _reshape_signature(x: Known, shape: AnyArray, *, allowzero: int = 0) -> Signature:
+@operation("Reshape", shape_inputs=(1,), combines=elementwise)
+def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
+    """0 copies the size of the input, unless `allowzero`; -1 is inferred."""
     sizes = as_integers(shape)
     copied = set() if allowzero else {i for i, size in enumerate(sizes) if size == 0}
-    if any(i >= len(x.shape) for i in copied):
+    if any(i >= x.ndim for i in copied):
         raise ShapeError(f"shape {sizes} copies a size that the input of shape {x.shape} does not have")
     # the elements of each copied index, even if there are no indices
     total = math.prod(size for i, size in enumerate(x.shape) if i not in copied)
@@ -49,16 +58,10 @@ def _reshape_signature(x: Known, shape: AnyArray, *, allowzero: int = 0) -> Sign
         raise ShapeError(f"an array of shape {x.shape} has no elements from which to infer -1 in {sizes}")
     if min(sizes, default=0) < 0 or math.prod(sizes) != math.prod(x.shape):
         raise ShapeError(f"an array of shape {x.shape} cannot be reshaped to {sizes}")
-    return Signature(tuple(sizes), x.dtype)
+    return x.reshape(sizes)
 
 
-@operation("Reshape", signature=_reshape_signature, shape_inputs=(1,))
-def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
-    """0 copies the size of the input, unless `allowzero`; -1 is inferred."""
-    return x.reshape(_reshape_signature(x, shape, allowzero=allowzero).shape)
-
-
-@operation("Squeeze", shape_inputs=(1,))
+@operation("Squeeze", shape_inputs=(1,), combines=elementwise)
 def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
     removed = [i for i, size in enumerate(x.shape) if size == 1] if axes is None else as_axes(axes, x.ndim)
     if any(x.shape[axis] != 1 for axis in removed):
@@ -66,25 +69,20 @@ def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
     return x.reshape([size for i, size in enumerate(x.shape) if i not in removed])
 
 
-@operation("Unsqueeze", shape_inputs=(1,))
+@operation("Unsqueeze", shape_inputs=(1,), combines=elementwise)
 def unsqueeze(x: AnyArray, axes: AnyArray) -> Any:
     """The axes are those of the output."""
     axes = np.ravel(axes)
     return np.expand_dims(x, tuple(as_axes(axes, x.ndim + axes.size)))
 
 
-def _flatten_signature(x: Known, *, axis: int = 1) -> Signature:
-    rank = len(x.shape)
-    axis = rank if axis == rank else as_axis(axis, rank)
-    return Signature((math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), x.dtype)
-
-
-@operation("Flatten", signature=_flatten_signature)
+@operation("Flatten", combines=elementwise)
 def flatten(x: AnyArray, *, axis: int = 1) -> Any:
-    return x.reshape(_flatten_signature(x, axis=axis).shape)
+    axis = x.ndim if axis == x.ndim else as_axis(axis, x.ndim)
+    return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
-@operation("Transpose")
+@operation("Transpose", combines=elementwise)
 def transpose(x: AnyArray, *, perm: Sequence[int] | None = None) -> Any:
     return np.transpose(x, perm)
 
@@ -118,7 +116,7 @@ def _clipped(start: int, end: int, step: int, size: int) -> slice:
     return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
-@operation("Split", shape_inputs=(1,))
+@operation("Split", shape_inputs=(1,), combines=along_axis)
 def split(
     x: AnyArray, sizes: AnyArray | None = None, *, axis: int = 0, num_outputs: int | None = None
 ) -> tuple[Any, ...]:
@@ -139,11 +137,7 @@ def split(
     return tuple(np.split(x, np.cumsum(parts)[:-1], axis))
 
 
-def _dropout_signature(x: Known, *others: Known | None, **attributes: Any) -> list[Signature]:
-    return [Signature(x.shape, x.dtype), Signature(x.shape, np.dtype(bool))]
-
-
-@operation("Dropout", signature=_dropout_signature)
+@operation("Dropout", combines=elementwise)
 def dropout(
     x: AnyArray, ratio: AnyArray | None = None, training_mode: AnyArray | None = None, *, seed: int = 0
 ) -> tuple[Any, ...]:
@@ -151,7 +145,7 @@ def dropout(
     is_active = training_mode is not None and training_mode.item() and (ratio is None or ratio.item() > 0)
     if is_active:
         raise ArgumentError("Dropout in training mode is not supported; export the model in inference mode")
-    return x, np.ones(x.shape, bool)
+    return x, np.broadcast_to(True, x.shape)
 
 
 @dropout.lowering
@@ -164,7 +158,7 @@ def _expand_signature(x: Known, shape: AnyArray) -> Signature:
     return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), x.dtype)
 
 
-@operation("Expand", signature=_expand_signature, shape_inputs=(1,))
+@operation("Expand", signature=_expand_signature, shape_inputs=(1,), combines=elementwise)
 def expand(x: AnyArray, shape: AnyArray) -> Any:
     return np.broadcast_to(x, _expand_signature(x, shape).shape)
 
@@ -185,45 +179,33 @@ def tile(x: AnyArray, repeats: AnyArray) -> Any:
 SPACE_TO_DEPTH = {"DCR": (0, 3, 5, 1, 2, 4), "CRD": (0, 1, 3, 5, 2, 4)}
 
 
-def _checked_mode(mode: str) -> str:
+def _axes_of_blocks(mode: str) -> tuple[int, ...]:
     if mode not in SPACE_TO_DEPTH:
         raise ArgumentError(f"mode={mode!r}; expected DCR or CRD")
-    return mode
+    return SPACE_TO_DEPTH[mode]
 
 
-def _depth_to_space_signature(x: Known, *, blocksize: int, mode: str = "DCR") -> Signature:
+@operation("DepthToSpace")
+def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
+    """Move blocks of channels to blocks of pixels; in mode DCR, the channels are ordered by block first."""
     n, channels, height, width = x.shape
     if channels % blocksize**2:
         raise ShapeError(f"{channels} channels are not a multiple of {blocksize**2}, the square of blocksize")
-    return Signature((n, channels // blocksize**2, height * blocksize, width * blocksize), x.dtype)
+    axes = _axes_of_blocks(mode)
+    whole = (n, channels // blocksize**2, height, blocksize, width, blocksize)
+    blocks = x.reshape([whole[axis] for axis in axes]).transpose(np.argsort(axes))
+    return blocks.reshape(n, whole[1], height * blocksize, width * blocksize)
 
 
-@operation("DepthToSpace", signature=_depth_to_space_signature)
-def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
-    """Move blocks of channels to blocks of pixels; in mode DCR, the channels are ordered by block first."""
-    shape = _depth_to_space_signature(x, blocksize=blocksize).shape
-    n, channels, _, _ = shape
-    if _checked_mode(mode) == "DCR":
-        blocks = x.reshape(n, blocksize, blocksize, channels, *x.shape[2:]).transpose(0, 3, 4, 1, 5, 2)
-    else:
-        blocks = x.reshape(n, channels, blocksize, blocksize, *x.shape[2:]).transpose(0, 1, 4, 2, 5, 3)
-    return blocks.reshape(shape)
-
-
-def _space_to_depth_signature(x: Known, *, blocksize: int, mode: str = "DCR") -> Signature:
+@operation("SpaceToDepth")
+def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
+    """The inverse of DepthToSpace."""
     n, channels, height, width = x.shape
     if height % blocksize or width % blocksize:
         raise ShapeError(f"height {height} and width {width} are not multiples of blocksize={blocksize}")
-    return Signature((n, channels * blocksize**2, height // blocksize, width // blocksize), x.dtype)
-
-
-@operation("SpaceToDepth", signature=_space_to_depth_signature)
-def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
-    """The inverse of DepthToSpace."""
-    shape = _space_to_depth_signature(x, blocksize=blocksize).shape
-    n, channels, _, _ = x.shape
-    blocks = x.reshape(n, channels, shape[2], blocksize, shape[3], blocksize)
-    return blocks.transpose(SPACE_TO_DEPTH[_checked_mode(mode)]).reshape(shape)
+    rows, columns = height // blocksize, width // blocksize
+    blocks = x.reshape(n, channels, rows, blocksize, columns, blocksize).transpose(_axes_of_blocks(mode))
+    return blocks.reshape(n, channels * blocksize**2, rows, columns)
 
 
 @operation("ReverseSequence", signature=like_first)
@@ -269,19 +251,15 @@ def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
 
 
 def _concat_signature(*arrays: Known, axis: int) -> Signature:
-    first = arrays[0]
-    axis = as_axis(axis, len(first.shape))
-
-    def rest(x: Known) -> tuple[int, ...]:
-        return (*x.shape[:axis], *x.shape[axis + 1 :])
-
-    if any(rest(x) != rest(first) for x in arrays):
+    first, *others = (x.shape for x in arrays)
+    axis = as_axis(axis, len(first))
+    if any((*x[:axis], *x[axis + 1 :]) != (*first[:axis], *first[axis + 1 :]) for x in others):
         raise ShapeError(f"arrays of shapes {[x.shape for x in arrays]} cannot be joined along axis {axis}")
     total = sum(x.shape[axis] for x in arrays)
-    return Signature((*first.shape[:axis], total, *first.shape[axis + 1 :]), common_dtype(*arrays))
+    return Signature((*first[:axis], total, *first[axis + 1 :]), common_dtype(*arrays))
 
 
-@operation("Concat", signature=_concat_signature)
+@operation("Concat", signature=_concat_signature, combines=along_axis)
 def concat(*arrays: AnyArray, axis: int) -> Any:
     return np.concatenate(arrays, axis)
 
@@ -302,21 +280,6 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 concat.lowers_empty = True
-
-
-def _moves_whole_axes(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [()]  # an axis that is merged with another one has no counterpart in the output
-
-
-combining("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Dropout")(
-    _moves_whole_axes
-)
-
-
-@combining("Concat", "Split")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    axis = as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))  # type: ignore[union-attr]  # x is not optional
-    return [[axis]]
 
 
 @combining("Tile")

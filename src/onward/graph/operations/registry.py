@@ -53,6 +53,7 @@ Compute = Any  # a Python function of arrays and attributes
 # An input of a signature rule: the array itself if it is known, otherwise its shape and dtype.
 Known = AnyArray | Signature
 SignatureRule = Callable[..., Signature | Sequence[Signature]]
+# Replaces a node by those of its bodies, or returns None if that is not possible.
 Expand = Callable[[Node, Inputs], Expansion | None]
 # Adds the steps of a node to a plan: from the builder, the node, its inputs and the shapes of its outputs, to
 # the views of the outputs, or None if the core does not support the node, which then runs in NumPy.
@@ -62,7 +63,7 @@ Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] |
 Combines = Callable[[Node, Sequence[Known | None]], Sequence[Collection[int]]]
 # Adds a node, some of whose inputs vary over time, to a graph over one block: it takes a `BlockBuilder`.
 StreamRule = Callable[[Any, Node], None]
-Rule = TypeVar("Rule", Lowering, Combines, StreamRule)
+Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand)
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
 EVERY_INPUT = None  # as `shape_inputs`: the output shapes depend on the values of all inputs
@@ -108,19 +109,18 @@ class Operation:
         self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
         self.lower: Lowering | None = None
         self.lowers_empty = False  # whether `lower` accepts arrays without elements
-        self.expand: Expand | None = None  # replaces a node by those of its bodies where that is possible
+        self.expand: Expand | None = None
         self.combines = combines  # None: the axes are not known
         self.stream: StreamRule | None = None
-        code = inspect.unwrap(
-            compute
-        ).__code__  # quicker to read than inspect.signature, for hundreds of operations
+        declared = inspect.unwrap(compute)
+        code = declared.__code__  # quicker to read than inspect.signature, for hundreds of operations
         self._takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS) and not attributes
         first = code.co_argcount
         own = code.co_varnames[first : first + code.co_kwonlyargcount]
         self.attributes = (*own, *attributes)
-        self._required = set(own) - (compute.__kwdefaults__ or {}).keys()
+        self._required = set(own) - (declared.__kwdefaults__ or {}).keys()
 
-    lowering, combining, over_time = map(_registration, ("lower", "combines", "stream"))
+    lowering, combining, over_time, expanding = map(_registration, ("lower", "combines", "stream", "expand"))
 
     def steps(self, function: Callable[..., View | None]) -> Callable[..., View | None]:
         """Register a function of the builder, the views of the inputs and the attributes as `lowering`.
@@ -308,6 +308,11 @@ def broadcast_booleans(*inputs: Known, **attributes: Any) -> Signature:
 def known(value: Value | None) -> Any:
     """Return the array of a known value, or None."""
     return None if value is None else value.array
+
+
+def is_known(value: Value | None) -> bool:
+    """Whether a value is omitted or known."""
+    return value is None or value.known
 
 
 def view(b: Builder, value: Value | None) -> View | None:
