@@ -7,8 +7,8 @@ import inspect
 import math
 import operator
 import reprlib
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -109,12 +109,18 @@ def instance(name: str, value: Any, kind: type[Value], such_as: str) -> Value:
     return value
 
 
-def coerce_field(settings: object, name: str, check: Callable[..., Any], *bounds: Any) -> None:
-    """Replace a field of a frozen dataclass with the plain number or bool that `check` returns for it.
+class Checked:
+    """The base of frozen dataclasses: CHECKS maps a field to the check that returns its plain number or bool.
 
     A NumPy scalar would promote float32 to float64, and its repr differs from that of the equal float.
     """
-    object.__setattr__(settings, name, check(name, getattr(settings, name), *bounds))
+
+    CHECKS: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
+
+    def __post_init__(self) -> None:
+        for kind in reversed(type(self).__mro__):
+            for name, check in vars(kind).get("CHECKS", {}).items():
+                object.__setattr__(self, name, check(name, getattr(self, name)))
 
 
 def generator(rng: Rng) -> np.random.Generator:

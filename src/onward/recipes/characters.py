@@ -2,8 +2,7 @@
 
 from __future__ import annotations  # np.random is slow to import
 
-import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.checks import Rng, generator, integer
 from ..errors import ArgumentError
@@ -81,30 +80,25 @@ def fit_text(
     parts: Split,
     *,
     epochs: int | None = None,
-    rng: Rng = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    resume: bool = False,
+    **options: Any,
 ) -> History:
     """Train a text model and keep the weights of the epoch with the lowest validation loss.
 
     Uses Adam with a one-cycle learning rate and clipped gradients. epochs: by default, enough to train on
-    five million characters, but between 4 and 40. Raises the errors of `fit`.
+    five million characters, but between 4 and 40. `options` are those of `fit`. Raises the errors of `fit`.
     """
     batch_size = min(32, max(1, len(parts.training) // (10 * STEPS)))
+    if epochs is None:
+        epochs = min(40, max(4, READ // len(parts.training)))
+    held_out = chunks(vocabulary, parts.validation, min(batch_size, max(1, len(parts.validation) // STEPS)))
     return fit(
         model,
         chunks(vocabulary, parts.training, batch_size),
         optimizer=Adam(LEARNING_RATE),
         schedule=OneCycleLR(cycle_momentum=False),
         max_norm=MAX_NORM,
-        epochs=min(40, max(4, READ // len(parts.training)))
-        if epochs is None
-        else integer("epochs", epochs, 1),
-        validation=chunks(
-            vocabulary, parts.validation, min(batch_size, max(1, len(parts.validation) // STEPS))
-        ),
-        rng=rng,
-        checkpoint=checkpoint,
+        epochs=integer("epochs", epochs, 1),
+        validation=held_out,
         checkpoint_every=EVERY,
-        resume=resume,
+        **options,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +40,11 @@ class Divergence:
         )
 
 
-class Step:
+class Step(NamedTuple):
     """A node, and its first output."""
 
-    def __init__(self, node: Node, output: NDArray[Any]) -> None:
-        self.node, self.output = node, output
+    node: Node
+    output: NDArray[Any]
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -73,8 +73,7 @@ def first_divergence(
 def _corresponding(steps: Sequence[Step], others: Sequence[Step]) -> Iterator[tuple[Step, Step]]:
     """Yield the nodes that correspond: by their names if most nodes share them, otherwise by their order."""
     named = {step.node.name: step for step in others}
-    pairs = [(step, named[step.node.name]) for step in steps if step.node.name in named]
-    pairs = [(step, twin) for step, twin in pairs if step.key == twin.key]
+    pairs = [(step, twin) for step in steps if (twin := named.get(step.node.name)) and step.key == twin.key]
     if 2 * len(pairs) > min(len(steps), len(others)):
         yield from pairs
         return

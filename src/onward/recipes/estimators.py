@@ -24,6 +24,7 @@ from ..tables import inference
 from . import sequences
 
 AnyArray = NDArray[Any]
+PASSED_ON = ("cell", "hidden_size", "num_layers", "bidirectional", "epochs", "patience")  # to fit_sequences
 
 
 class _SequenceEstimator(BaseEstimator):
@@ -66,14 +67,9 @@ class _SequenceEstimator(BaseEstimator):
             training,
             validation if held_out else None,
             num_classes,
-            cell=self.cell,
-            hidden_size=self.hidden_size,
-            num_layers=self.num_layers,
-            bidirectional=self.bidirectional,
-            epochs=self.epochs,
-            patience=self.patience,
             rng=rng,
             progress=False,
+            **{name: getattr(self, name) for name in PASSED_ON},
         )
 
     def _number_held_out(self, N: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # np.random is slow to import
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -110,10 +109,8 @@ def split_windows(examples: Examples, held_out: int, overlap: int) -> tuple[Exam
     The `overlap` windows before these share steps with them and are dropped.
     """
     first = len(examples.items) - held_out
-    return (
-        examples.take(np.arange(max(1, first - overlap))),
-        examples.take(np.arange(first, len(examples.items))),
-    )
+    training, validation = np.arange(max(1, first - overlap)), np.arange(first, len(examples.items))
+    return examples.take(training), examples.take(validation)
 
 
 def fit_sequences(
@@ -126,11 +123,8 @@ def fit_sequences(
     num_layers: int = 1,
     bidirectional: bool = False,
     epochs: int | None = None,
-    patience: int | None = None,
     rng: np.random.Generator,
-    checkpoint: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-    progress: bool = True,
+    **options: Any,
 ) -> tuple[Sequential, History]:
     """Train a classifier, or a regressor if num_classes is None.
 
@@ -138,7 +132,7 @@ def fit_sequences(
     AdamW, a one-cycle learning rate and averaged weights; for classifiers, also noise, dropout and label
     smoothing. With validation examples, the model gets the weights of the best epoch. epochs=None reads
     50,000 sequences in total, but for 20 to 200 epochs. The standardization is folded into the weights, so
-    the model takes raw sequences. Raises ArgumentError and the errors of `fit`.
+    the model takes raw sequences. `options` are those of `fit`. Raises ArgumentError and the errors of `fit`.
     """
     x_moments = moments(training.items)
     y_moments = None if num_classes is not None else moments(_rows(training.targets))
@@ -156,13 +150,10 @@ def fit_sequences(
         schedule=OneCycleLR(cycle_momentum=False),
         epochs=epochs,
         validation=_standardized_batches(validation, x_moments, y_moments) if validation else None,
-        patience=patience,
         max_norm=MAX_NORM,
         average=_average(epochs * (batches.size or 1)),
         rng=rng,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=progress,
+        **options,
     )
     model = Sequential(*recurrent, *last, linear)  # without Dropout, which acts in training only
     fold(model, *x_moments)
@@ -184,19 +175,10 @@ def _average(steps: int) -> float:
     return min(AVERAGE, max(0.0, 1 - 10 / steps))
 
 
-def fit_table(
-    sequences: Sequences,
-    *,
-    hidden_size: int = HIDDEN,
-    num_layers: int = 1,
-    epochs: int | None = None,
-    seed: int = 0,
-    checkpoint: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-) -> tuple[Sequential, History, Score]:
+def fit_table(sequences: Sequences, *, seed: int = 0, **options: Any) -> tuple[Sequential, History, Score]:
     """Train an LSTM on a table of sequences; return it, its history and its score on held-out sequences.
 
-    `fit_sequences` describes the training. Raises ArgumentError and the errors of `fit`.
+    `fit_sequences` describes the training and its options. Raises ArgumentError and the errors of `fit`.
     """
     sequences = sequences.with_class_names()
     N = len(sequences.items)
@@ -212,17 +194,8 @@ def fit_table(
     else:
         overlap = sequences.selection.window + (sequences.selection.horizon or 1) - 1
         training, validation = split_windows(examples, N // HELD_OUT, overlap)
-    model, history = fit_sequences(
-        training,
-        validation,
-        None if sequences.labels is None else len(sequences.classes),
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        epochs=epochs,
-        rng=rng,
-        checkpoint=checkpoint,
-        resume=resume,
-    )
+    num_classes = None if sequences.labels is None else len(sequences.classes)
+    model, history = fit_sequences(training, validation, num_classes, rng=rng, **options)
     return model, history, _score(model, validation, sequences.labels is not None)
 
 
@@ -299,7 +272,7 @@ def moments(items: list[NDArray[Any]]) -> Moments:
     return Moments(steps.mean(axis=0), np.where(deviation > 0, deviation, 1))
 
 
-@np.errstate(all="ignore")  # `fit` finds and reports values that are not finite
+@np.errstate(all="ignore")  # as above
 def standardized(items: list[NDArray[Any]], mean: Array, deviation: Array) -> list[NDArray[Any]]:
     """Return (x - mean) / deviation of each sequence as float32."""
     return [((item - mean) / deviation).astype(np.float32) for item in items]

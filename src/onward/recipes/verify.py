@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -105,7 +106,7 @@ def verify(
         {
             "rows": _same_rows(run, actual),
             "blocks of time": _same_blocks(run, actual),
-            "threads": _same_with_threads(run, actual),
+            "threads": _same_in(map(num_threads, (1, 2, 4)), run, actual),
             "instruction sets": _same_on_every_isa(run, actual),
         },
         {precision: _cost(run, actual, precision) for precision in ("float16", "int8")},
@@ -140,8 +141,8 @@ class _Run:
         return dict(zip(names, flat, strict=True))
 
     def with_model(self, model: Any) -> _Run:
-        run = _Run.__new__(_Run)
-        run.model, run.names, run.inputs = model, self.names, self.inputs
+        run = copy.copy(self)
+        run.model = model
         return run
 
 
@@ -218,7 +219,7 @@ def _same_rows(run: _Run, actual: Arrays) -> bool | str:
         return f"the model does not accept one row: {error}"
     for name, whole in actual.items():
         sizes = zip(whole.shape, single[name].shape, strict=True)
-        axis = next((i for i, (n, m) in enumerate(sizes) if n == B and m == 1), None)
+        axis = next((i for i, pair in enumerate(sizes) if pair == (B, 1)), None)
         if axis is not None and not _identical({name: np.take(whole, [row], axis)}, single):
             return False
     return True
@@ -226,11 +227,10 @@ def _same_rows(run: _Run, actual: Arrays) -> bool | str:
 
 def _same_blocks(run: _Run, actual: Arrays) -> bool | str:
     """Compare a stream, which gets the sequence in blocks, with the whole call."""
-    sequences = {name: a for name, a in run.inputs.items() if a.ndim > 1}
+    sequences = [a for a in run.inputs.values() if a.ndim > 1]
     if not hasattr(run.model, "stream") or len(sequences) != 1:
         return "a stream takes one sequence"
-    ((name, x),) = sequences.items()
-    fixed = {other: a for other, a in run.inputs.items() if other != name}
+    x, fixed = sequences[0], {name: a for name, a in run.inputs.items() if a.ndim < 2}
     try:
         if isinstance(run.model, Model):
             layout = run.model.layout
@@ -264,12 +264,15 @@ def _is_joined(whole: NDArray[Any], parts: list[NDArray[Any]]) -> bool:
     return any(np.array_equal(part, whole, equal_nan=whole.dtype.kind in "fc") for part in last)
 
 
-def _same_with_threads(run: _Run, actual: Arrays) -> bool:
-    same = True
-    for threads in (1, 2, 4):
-        with num_threads(threads):
-            same = same and _identical(actual, run())
-    return same
+def _same_in(
+    contexts: Iterable[AbstractContextManager[None]], run: Callable[[], Arrays], actual: Arrays
+) -> bool:
+    """Whether the outputs are identical in each context."""
+    for context in contexts:
+        with context:
+            if not _identical(actual, run()):
+                return False
+    return True
 
 
 def _same_on_every_isa(run: _Run, actual: Arrays) -> bool | str:
@@ -277,11 +280,8 @@ def _same_on_every_isa(run: _Run, actual: Arrays) -> bool | str:
         content = pickle.dumps(run.model)
     except Exception as error:  # models with Python functions
         return f"the model cannot be copied: {error}"
-    same = True
-    for isa in _core.available_isas():
-        with _instruction_set(isa):
-            same = same and _identical(actual, run.with_model(pickle.loads(content))())
-    return same
+    isas = map(_instruction_set, _core.available_isas())
+    return _same_in(isas, lambda: run.with_model(pickle.loads(content))(), actual)
 
 
 @contextmanager

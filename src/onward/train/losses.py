@@ -119,9 +119,7 @@ def bce(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tupl
     return _mean(_activation("softplus", y) - y * t, _activation("sigmoid", y) - t, counted)
 
 
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": cross_entropy, "mse": mse, "mae": mae, "huber": huber, "bce": bce,
-}  # fmt: skip
+LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (cross_entropy, mse, mae, huber, bce)}
 LABELS = {
     "cross_entropy": "cross entropy in nats",
     "mse": "mean squared error",

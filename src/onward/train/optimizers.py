@@ -12,12 +12,25 @@ import numpy as np
 from .. import _core
 from ..core import arrays
 from ..core.arrays import Array
-from ..core.checks import coerce_field, flag, non_negative, probability
+from ..core.checks import Checked, flag, non_negative, probability
 from ..errors import ArgumentError
 from .reproducible import power
 from .weights import Weights
 
 OPTIMIZER = "an optimizer of onward.train, such as Adam(1e-3)"
+
+
+def _below_1(name: str, value: float) -> float:
+    number = probability(name, value)
+    if number == 1:
+        raise ArgumentError(f"{name}={value!r}, but must be below 1")
+    return number
+
+
+def _two_below_1(name: str, values: Sequence[float]) -> tuple[float, float]:
+    if not isinstance(values, tuple | list) or len(values) != 2:
+        raise ArgumentError(f"{name}={values!r}, but must be two numbers, such as (0.9, 0.999)")
+    return _below_1(name, values[0]), _below_1(name, values[1])
 
 
 class Memory(NamedTuple):
@@ -28,7 +41,7 @@ class Memory(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Checked):
     """Base of all optimizers: a learning rate, and weight decay as an L2 penalty added to the gradients.
 
     With decay_biases=False, weights whose names begin with `bias` do not decay. Raises ArgumentError.
@@ -38,18 +51,12 @@ class Optimizer:
     weight_decay: float = 0.0
     decay_biases: bool = True
     REMEMBERS: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        coerce_field(self, "lr", non_negative)
-        coerce_field(self, "weight_decay", non_negative)
-        coerce_field(self, "decay_biases", flag)
+    CHECKS: ClassVar = {"lr": non_negative, "weight_decay": non_negative, "decay_biases": flag}
 
     def start(self, weights: Mapping[str, Array]) -> Memory:
         """Return the state before the first step: zeros."""
-        return Memory(
-            0,
-            {kind: {name: np.zeros_like(w) for name, w in weights.items()} for kind in self.REMEMBERS},
-        )
+        zeros = {kind: {name: np.zeros_like(w) for name, w in weights.items()} for kind in self.REMEMBERS}
+        return Memory(0, zeros)
 
     def step(
         self,
@@ -107,11 +114,10 @@ class SGD(Optimizer):
     momentum: float = 0.0
     nesterov: bool = False
     REMEMBERS = ("momentum",)
+    CHECKS: ClassVar = {"momentum": _below_1, "nesterov": flag}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        coerce_field(self, "momentum", _below_1)
-        coerce_field(self, "nesterov", flag)
         if self.nesterov and not self.momentum:
             raise ArgumentError("nesterov=True needs a momentum above 0, such as 0.9")
 
@@ -137,11 +143,7 @@ class RMSprop(Optimizer):
     alpha: float = 0.99
     eps: float = 1e-8
     REMEMBERS = ("square",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        coerce_field(self, "alpha", _below_1)
-        coerce_field(self, "eps", non_negative)
+    CHECKS: ClassVar = {"alpha": _below_1, "eps": non_negative}
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         v = self.alpha * averages[0] + (1 - self.alpha) * (g * g)
@@ -164,11 +166,7 @@ class Adam(Optimizer):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     REMEMBERS = ("mean", "square")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        coerce_field(self, "betas", _two_below_1)
-        coerce_field(self, "eps", non_negative)
+    CHECKS: ClassVar = {"betas": _two_below_1, "eps": non_negative}
 
     def with_momentum(self, momentum: float) -> Optimizer:
         return replace(self, betas=(momentum, self.betas[1]))
@@ -241,16 +239,3 @@ def clip_value(gradients: Mapping[str, Array], clip_value: float) -> Weights:
     """
     bound = non_negative("clip_value", clip_value)
     return {name: g.clip(-bound, bound) for name, g in gradients.items()}
-
-
-def _below_1(name: str, value: float) -> float:
-    number = probability(name, value)
-    if number == 1:
-        raise ArgumentError(f"{name}={value!r}, but must be below 1")
-    return number
-
-
-def _two_below_1(name: str, values: Sequence[float]) -> tuple[float, float]:
-    if not isinstance(values, tuple | list) or len(values) != 2:
-        raise ArgumentError(f"{name}={values!r}, but must be two numbers, such as (0.9, 0.999)")
-    return _below_1(name, values[0]), _below_1(name, values[1])

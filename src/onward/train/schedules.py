@@ -3,13 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
-from ..core.checks import coerce_field, flag, instance, integer, non_negative, positive, probability
+from ..core.checks import Checked, flag, instance, integer, non_negative, positive, probability
 from ..errors import ArgumentError
 from .reproducible import cos_pi, power
 
 SCHEDULE = "a schedule of onward.train, such as OneCycleLR(), or a subclass of Constant"
+
+
+def _steps(name: str, value: Any) -> int | None:
+    return None if value is None else integer(name, value, 1)
 
 
 class Progress(NamedTuple):
@@ -24,7 +29,7 @@ class Progress(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Checked):
     """The optimizer's own learning rate at every step. Base class of all schedules.
 
     >>> Constant().lr(0.1, Progress(step=5))
@@ -62,10 +67,7 @@ class StepLR(Constant):
 
     step_size: int
     gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        coerce_field(self, "step_size", integer, 1)
-        coerce_field(self, "gamma", probability)
+    CHECKS: ClassVar = {"step_size": partial(integer, low=1), "gamma": probability}
 
     def lr(self, base: float, progress: Progress) -> float:
         return base * power(self.gamma, progress.step // self.step_size)
@@ -85,11 +87,7 @@ class CosineAnnealingLR(Constant):
 
     T_max: int | None = None
     eta_min: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.T_max is not None:
-            coerce_field(self, "T_max", integer, 1)
-        coerce_field(self, "eta_min", non_negative)
+    CHECKS: ClassVar = {"T_max": _steps, "eta_min": non_negative}
 
     @property
     def spans_run(self) -> bool:
@@ -115,11 +113,11 @@ class Warmup(Constant):
     steps: int
     start_factor: float = 1 / 3
     after: Constant = Constant()
-
-    def __post_init__(self) -> None:
-        coerce_field(self, "steps", integer, 1)
-        coerce_field(self, "start_factor", probability)
-        coerce_field(self, "after", instance, Constant, SCHEDULE)
+    CHECKS: ClassVar = {
+        "steps": partial(integer, low=1),
+        "start_factor": probability,
+        "after": partial(instance, kind=Constant, such_as=SCHEDULE),
+    }
 
     @property
     def spans_run(self) -> bool:
@@ -161,16 +159,12 @@ class OneCycleLR(Constant):
     cycle_momentum: bool = True
     base_momentum: float = 0.85
     max_momentum: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.total_steps is not None:
-            coerce_field(self, "total_steps", integer, 1)
-        coerce_field(self, "pct_start", probability)
-        coerce_field(self, "div_factor", positive)
-        coerce_field(self, "final_div_factor", positive)
-        coerce_field(self, "cycle_momentum", flag)
-        coerce_field(self, "base_momentum", probability)
-        coerce_field(self, "max_momentum", probability)
+    CHECKS: ClassVar = {
+        "total_steps": _steps,
+        "cycle_momentum": flag,
+        **dict.fromkeys(("div_factor", "final_div_factor"), positive),
+        **dict.fromkeys(("pct_start", "base_momentum", "max_momentum"), probability),
+    }
 
     @property
     def spans_run(self) -> bool:
@@ -212,11 +206,7 @@ class ReduceLROnPlateau(Constant):
     factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4
-
-    def __post_init__(self) -> None:
-        coerce_field(self, "factor", probability)
-        coerce_field(self, "patience", integer, 0)
-        coerce_field(self, "threshold", probability)
+    CHECKS: ClassVar = {"factor": probability, "patience": partial(integer, low=0), "threshold": probability}
 
     def lr(self, base: float, progress: Progress) -> float:
         best, bad = math.inf, 0
