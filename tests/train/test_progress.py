@@ -35,7 +35,7 @@ def test_other_streams_get_a_line_per_epoch_and_every_ten_seconds(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO() if rich else Terminal())
     if not rich:
-        monkeypatch.setitem(sys.modules, "rich.console", None)
+        monkeypatch.setitem(sys.modules, "rich", None)
     clock = Clock(monkeypatch)
     with progress.reporter(1200, True) as report:
         for step in range(1, 601):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from .activation import Activation, Softmax
@@ -37,17 +37,12 @@ def rows(layers: Mapping[str, Layer]) -> list[Row]:
 
 def connected_rows(layers: Mapping[str, Layer]) -> list[Row]:
     """One row per layer of a chain, in which each layer takes the output of the previous one."""
-    return list(_connected_rows(layers))
-
-
-def _connected_rows(layers: Mapping[str, Layer]) -> Iterator[Row]:
     batch_first = any(layer.batch_first for layer in layers.values())
     # a leading layer that accepts any shape, such as Dropout, has the input shape of the next layer
     inputs = (input_shape(layer, batch_first) for layer in layers.values())
     shape = next((shape for shape in inputs if shape is not None), None)
-    for name, layer in layers.items():
-        shape = output_shape(layer, shape)
-        yield row(name, layer, shape)
+    # each shape follows from the one before
+    return [row(name, layer, shape := output_shape(layer, shape)) for name, layer in layers.items()]
 
 
 def row(name: str, layer: Layer, shape: Axes | None) -> Row:

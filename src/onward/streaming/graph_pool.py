@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from ..core import arrays, storage
-from ..errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
-from ..graph.declared import as_declared, check_names
+from ..errors import ArgumentError, DtypeError, FileError, ShapeError
+from ..graph.declared import as_declared
 from ..graph.node import AnyArray
 from ..graph.over_time.rows import by_rows, likely_axes
 from ..graph.over_time.streamed import MAX_PLANS, Streamed
 from ..graph.plan.planner import Planner
-from .graph_stream import Carried, carried_in, check_carry, check_file, fingerprint
+from .graph_stream import Carried, carried_in, check_carry, check_file, fingerprint, named_inputs
 from .pool import Ids, Pool, argument_errors, checked_ids
 
 FILE_TYPE = "pool of a whole model of Onward"
@@ -131,22 +131,12 @@ class GraphPool(Pool):
         """
         with self._lock:
             numbers = self._checked(ids)
-            blocks = self._inputs(args, inputs)
-            groups = self._run(numbers, blocks)
+            named = named_inputs(self._streamed, args, inputs, "a step")
+            declared = self._streamed.graph.inputs[self._count :]
+            groups = self._run(numbers, [arrays.as_array(named[d.name], d.name) for d in declared])
         axes = self._output_axes[self._count :]
         joined = [_joined_outputs(groups, i, axis, len(numbers)) for i, axis in enumerate(axes)]
         return joined[0] if len(joined) == 1 else tuple(joined)
-
-    def _inputs(self, args: tuple[ArrayLike, ...], inputs: dict[str, ArrayLike]) -> list[AnyArray]:
-        names = self._streamed.names
-        declared = self._streamed.graph.inputs[self._count :]
-        if len(args) + len(inputs) != len(names):
-            raise SignatureError(
-                f"got {len(args) + len(inputs)} inputs, but a step takes ({', '.join(names)})"
-            )
-        found = dict(zip(names, args, strict=False)) | inputs
-        check_names(found, names, "inputs")
-        return [arrays.as_array(found[d.name], d.name) for d in declared]
 
     def _run(self, ids: Ids, blocks: list[AnyArray]) -> list[Group]:
         """Run the streams, keep their next carries, and return the outputs of each group."""

@@ -87,15 +87,9 @@ class GraphStream:
 
     def _run(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> tuple[Any, ...]:
         """Check the inputs of a call and run it; the next call with these shapes runs in the core."""
-        names = self._streamed.names
+        named = named_inputs(self._streamed, args, inputs, "the stream")
         declared = {d.name: d for d in self._streamed.graph.inputs}
-        if len(args) > len(names) or (len(args) + len(inputs) != len(names)):
-            raise SignatureError(
-                f"got {len(args) + len(inputs)} inputs, but the stream takes ({', '.join(names)})"
-            )
-        named = dict(zip(names, args, strict=False)) | inputs
-        check_names(named, names, "inputs")
-        results = self._planner(*self._carried, *(as_declared(declared[name], named[name]) for name in names))
+        results = self._planner(*self._carried, *(as_declared(declared[name], named[name]) for name in named))
         for carry, before, after in zip(self._streamed.carries, self._carried, results, strict=False):
             check_carry(carry, before, after, "after this call")
         return results
@@ -324,6 +318,18 @@ def _write(y: AnyArray, out: AnyArray) -> None:
     if not out.flags.writeable:
         raise ArgumentError("out is read-only: pass an array that can be written to")
     out[...] = y
+
+
+def named_inputs(
+    streamed: Streamed, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike], what: str
+) -> dict[str, ArrayLike]:
+    """Return the inputs of a call by name, in order. Raises SignatureError."""
+    names = streamed.names
+    if len(args) + len(inputs) != len(names):
+        raise SignatureError(f"got {len(args) + len(inputs)} inputs, but {what} takes ({', '.join(names)})")
+    named = dict(zip(names, args, strict=False)) | inputs
+    check_names(named, names, "inputs")
+    return {name: named[name] for name in names}
 
 
 def check_carry(carry: Carry, before: AnyArray, after: AnyArray, when: str) -> None:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from .history import Epoch
 
@@ -84,18 +85,14 @@ def reporter(total: int | None, enabled: bool) -> Iterator[Reporter]:
     if not enabled:
         yield Reporter()
         return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    except ModuleNotFoundError:
-        has_rich = False
-    else:
-        has_rich = True
-    if not (has_rich and sys.stderr.isatty()):
+    if not (sys.stderr.isatty() and find_spec("rich")):
         lines = Lines(total)
         yield lines
         lines.close()
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Training", total=total)
