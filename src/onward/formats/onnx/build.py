@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from .messages import (
     ATTRIBUTE_FIELDS,
     Attribute,
-    AttributeType,
     Dimension,
     Graph,
     Node,
@@ -22,10 +21,8 @@ from .messages import (
     Type,
     ValueInfo,
 )
-from .tensors import EXTRA_STORAGE, STORAGE
-
-ALL_STORAGE = {**STORAGE, **EXTRA_STORAGE}
-DATA_TYPES = {storage.dtype: data_type for data_type, storage in ALL_STORAGE.items()}
+from .messages import AttributeType as Kind
+from .tensors import DATA_TYPES, LAST_OF_NUMPY, STORAGE
 
 
 def tensor(array: NDArray[Any], name: str = "") -> Tensor:
@@ -34,19 +31,13 @@ def tensor(array: NDArray[Any], name: str = "") -> Tensor:
     shared = {"dims": list(array.shape), "data_type": data_type, **_present(name=name)}
     if array.dtype == object:
         return Tensor(string_data=[item.encode() for item in array.ravel()], **shared)
-    bits = ALL_STORAGE[data_type].bits
-    if bits < 8:
-        content = _packed(array.reshape(-1).view(np.uint8), bits)
-    else:
-        little = array.dtype.newbyteorder("<") if data_type in STORAGE else array.dtype
-        content = array.astype(little, copy=False).tobytes()
-    return Tensor(raw_data=content, **shared)
-
-
-def _packed(elements: NDArray[np.uint8], bits: int) -> bytes:
-    """Elements that share bytes, the first in the lowest bits."""
-    digits = np.unpackbits(elements[:, None], axis=1, count=bits, bitorder="little")
-    return np.packbits(digits.reshape(-1), bitorder="little").tobytes()
+    bits = STORAGE[data_type].bits
+    if bits < 8:  # elements share bytes, the first in the lowest bits
+        elements = array.reshape(-1, 1).view(np.uint8)
+        digits = np.unpackbits(elements, axis=1, count=bits, bitorder="little")
+        return Tensor(raw_data=np.packbits(digits.reshape(-1), bitorder="little").tobytes(), **shared)
+    little = array.dtype.newbyteorder("<") if data_type <= LAST_OF_NUMPY else array.dtype
+    return Tensor(raw_data=array.astype(little, copy=False).tobytes(), **shared)
 
 
 def _present(**texts: str) -> dict[str, Any]:
@@ -54,61 +45,51 @@ def _present(**texts: str) -> dict[str, Any]:
     return {name: text for name, text in texts.items() if text}
 
 
-def value_info(name: str, data_type: int, axes: Sequence[int | str | None] | None) -> ValueInfo:
-    """The declaration of a tensor; each axis is a size, the name of a size, or None."""
+def value_info(name: str, data_type: int, axes: Sequence[int | str] | None) -> ValueInfo:
+    """The declaration of a tensor; each axis is a size, the name of a size, or "" for any."""
     kind = TensorType(elem_type=data_type)
     if axes is not None:
-        kind.shape = TensorShape(dim=[_dimension(axis) for axis in axes])
+        kind.shape = TensorShape(dim=[Dimension(**_size(axis)) for axis in axes])
     return ValueInfo(name=name, type=Type(tensor_type=kind))
 
 
-def _dimension(axis: int | str | None) -> Dimension:
-    if axis is None:
-        return Dimension()
-    return Dimension(dim_param=axis) if isinstance(axis, str) else Dimension(dim_value=axis)
+def _size(axis: int | str) -> dict[str, Any]:
+    return _present(dim_param=axis) if isinstance(axis, str) else {"dim_value": axis}
 
 
 def node(
     op_type: str,
     inputs: Sequence[str],
     outputs: Sequence[str],
-    *,
     name: str = "",
     domain: str = "",
-    **attributes: Any,
+    **values: Any,
 ) -> Node:
-    """A node."""
+    """A node whose attributes have these values."""
     return Node(
         input=list(inputs),
         output=list(outputs),
         op_type=op_type,
-        attribute=[attribute(key, value) for key, value in sorted(attributes.items())],
+        attribute=[attribute(key, value) for key, value in sorted(values.items())],
         **_present(name=name, domain=domain),
     )
 
 
 def attribute(name: str, value: Any) -> Attribute:
     """An attribute whose value is a number, a str, an array, a graph, or a list of numbers or strs."""
-    if isinstance(value, np.ndarray):
-        value = tensor(value)
-    kind = _attribute_type(value)
-    if kind in (AttributeType.STRING, AttributeType.STRINGS):
-        value = value.encode() if isinstance(value, str) else [item.encode() for item in value]
-    return Attribute(name=name, type=kind, **{ATTRIBUTE_FIELDS[kind]: value})
-
-
-def _attribute_type(value: Any) -> AttributeType:
     match value:
-        case Tensor():
-            return AttributeType.TENSOR
+        case np.ndarray():
+            kind, value = Kind.TENSOR, tensor(value)
         case Graph():
-            return AttributeType.GRAPH
+            kind = Kind.GRAPH
         case str():
-            return AttributeType.STRING
+            kind, value = Kind.STRING, value.encode()
         case Integral():
-            return AttributeType.INT
+            kind = Kind.INT
         case float():
-            return AttributeType.FLOAT
-    if all(isinstance(item, str) for item in value):
-        return AttributeType.STRINGS
-    return AttributeType.INTS if all(isinstance(item, Integral) for item in value) else AttributeType.FLOATS
+            kind = Kind.FLOAT
+        case _ if all(isinstance(item, str) for item in value):
+            kind, value = Kind.STRINGS, [item.encode() for item in value]
+        case _:
+            kind = Kind.INTS if all(isinstance(item, Integral) for item in value) else Kind.FLOATS
+    return Attribute(name=name, type=kind, **{ATTRIBUTE_FIELDS[kind]: value})

@@ -37,22 +37,13 @@ class AttributeType(enum.IntEnum):
     SPARSE_TENSOR, SPARSE_TENSORS, TYPE_PROTO, TYPE_PROTOS = range(11, 15)
 
 
-ATTRIBUTE_FIELDS: dict[int, str] = {  # by AttributeType
-    AttributeType.FLOAT: "f",
-    AttributeType.INT: "i",
-    AttributeType.STRING: "s",
-    AttributeType.TENSOR: "t",
-    AttributeType.GRAPH: "g",
-    AttributeType.SPARSE_TENSOR: "sparse_tensor",
-    AttributeType.TYPE_PROTO: "tp",
-    AttributeType.FLOATS: "floats",
-    AttributeType.INTS: "ints",
-    AttributeType.STRINGS: "strings",
-    AttributeType.TENSORS: "tensors",
-    AttributeType.GRAPHS: "graphs",
-    AttributeType.SPARSE_TENSORS: "sparse_tensors",
-    AttributeType.TYPE_PROTOS: "type_protos",
-}
+ATTRIBUTE_FIELDS: dict[int, str] = dict(
+    zip(
+        AttributeType,
+        "f i s t g floats ints strings tensors graphs sparse_tensor sparse_tensors tp type_protos".split(),
+        strict=True,
+    )
+)
 
 
 class DataLocation(enum.IntEnum):

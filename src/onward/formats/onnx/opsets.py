@@ -6,15 +6,19 @@ before some opset; most rules turn an attribute into an input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import ArgumentError, OnwardError
+from ...graph.node import AnyArray
 from ...graph.operations import OPERATIONS
 from ...graph.operations.recurrent import check_options
-from . import legacy, messages, microsoft
+from . import messages, microsoft
 
 if TYPE_CHECKING:
     from .translate import _Scope
@@ -29,32 +33,38 @@ INTERNAL = frozenset(
     "Align Check Continue FinalState LastStep MaskedRecurrent OverWindows PadEnd PadStart Python "
     "QuantizedConv QuantizedMatMul Recorded Recurrent RunningSum Skip Standardize Step Steps SumPool".split()
 )
+# inputs that were attributes before an opset, from the second input on
+ONCE_ATTRIBUTES: list[tuple[Any, ...]] = [
+    (5, ["shape"], "Reshape"),
+    (9, ["scales"], "Upsample"),
+    (10, ["starts", "ends", "axes"], "Slice"),
+    (10, ["k"], "TopK"),
+    (11, ["min", "max"], "Clip"),
+    (11, ["pads", "value"], "Pad"),
+    (13, ["split"], "Split"),
+    (13, ["axes"], "ReduceSum", "Squeeze", "Unsqueeze"),
+    (18, ["axes"], "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"),
+    (18, ["axes"], "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"),
+]
+FLOATS = {"max", "min", "scales", "value"}  # attributes of numbers that are not integers
 UNUSED = {"consumed_inputs", "is_test", "momentum", "output_sequence", "stash_type"}
 
 
+@dataclass
 class Call:
     """A call of an operator while rules rewrite it."""
 
-    def __init__(
-        self,
-        scope: _Scope,
-        node: messages.Node,
-        version: int,
-        operation: str,
-        inputs: list[str],
-        attributes: dict[str, Any],
-    ) -> None:
-        self.scope, self.node, self.version = scope, node, version
-        self.operation, self.inputs, self.attributes = operation, inputs, attributes
-        self.defined: dict[int, str] = {}  # the last outputs, by place, that other nodes compute
+    scope: _Scope
+    node: messages.Node
+    version: int
+    operation: str
+    inputs: list[str]
+    attributes: dict[str, Any]
+    defined: dict[int, str] = field(default_factory=dict)  # the last outputs, by place, of other nodes
 
     def become(self, operation: str, *inputs: str, **attributes: Any) -> None:
         """Call another operation, whose outputs are the first ones of the node."""
         self.operation, self.inputs, self.attributes = operation, list(inputs), attributes
-
-    def define(self, place: int, value: str) -> None:
-        """Let a value be an output of the node."""
-        self.defined[place] = value
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
         """Add a constant to the graph."""
@@ -75,12 +85,12 @@ class Call:
         y = self.add(operation, self.add("Flatten", x, axis=axis), axis=-1)
         return self.add("Reshape", y, shape)
 
-    def attribute_to_input(self, name: str, place: int, dtype: Any = np.int64) -> None:
-        """Turn an attribute into the input at a place; without the attribute, the input is omitted."""
-        value = self.attributes.pop(name, None)
-        self.inputs += [""] * (place + 1 - len(self.inputs))
-        if value is not None:
-            self.inputs[place] = self.constant(value, dtype)
+    def attributes_to_inputs(self, *names: str) -> None:
+        """Turn attributes into the inputs after the first."""
+        for place, name in enumerate(names, start=1):
+            if (value := self.attributes.pop(name, None)) is not None:
+                self.inputs += [""] * (place + 1 - len(self.inputs))
+                self.inputs[place] = self.constant(value, np.float32 if name in FLOATS else np.int64)
 
     def rank(self) -> int | None:
         """The number of axes of the first input, if the file declares it."""
@@ -89,9 +99,10 @@ class Call:
 
 Rule = Callable[[Call], None]
 RULES: dict[str, list[tuple[int, Rule]]] = {}
+EVER = 1 << 30
 
 
-def rule(*operators: str, before: int) -> Callable[[Rule], Rule]:
+def rule(*operators: str, before: int = EVER) -> Callable[[Rule], Rule]:
     """Register a rule for calls of operators before an opset."""
 
     def register(function: Rule) -> Rule:
@@ -102,16 +113,13 @@ def rule(*operators: str, before: int) -> Callable[[Rule], Rule]:
     return register
 
 
-EVER = 1 << 30
-
-
 def normalize(
     scope: _Scope,
     node: messages.Node,
     domain: str,
     version: int,
     inputs: list[str],
-    attributes: Mapping[str, Any],
+    attributes: dict[str, Any],
 ) -> Call | None:
     """Return a call of an operation of graphs, or None if none matches the operator.
 
@@ -136,34 +144,28 @@ def normalize(
     return call
 
 
-@rule(*microsoft.OPERATORS, before=EVER)
+@rule(*microsoft.OPERATORS)
 def _microsoft(call: Call) -> None:
     microsoft.OPERATORS[call.operation](call, *call.inputs, **call.attributes)
 
 
-@rule("Constant", before=EVER)
+@rule("Constant")
 def _constant(call: Call) -> None:
     """The attribute tells the dtype."""
     (name, value), *others = call.attributes.items()
     if others:
         raise ArgumentError(f"has the values {', '.join(call.attributes)}, but takes one")
-    dtypes = {
-        "value_int": np.int64,
-        "value_ints": np.int64,
-        "value_float": np.float32,
-        "value_floats": np.float32,
-    }
-    array = value if name in ("value", "sparse_value") else np.asarray(value, dtypes.get(name, object))
-    call.attributes = {"value": array}
+    dtype: Any = {"value_i": np.int64, "value_f": np.float32}.get(name[:7], object)
+    call.attributes = {"value": value if name in ("value", "sparse_value") else np.asarray(value, dtype)}
 
 
-@rule("If", "Loop", "Scan", before=EVER)
+@rule("If", "Loop", "Scan")
 def _control(call: Call) -> None:
     if call.operation == "Scan" and call.version < 9:
         raise ArgumentError("Scan of opset 8 is not supported: convert the file to a newer opset")
 
 
-@rule("RNN", "GRU", "LSTM", before=EVER)
+@rule("RNN", "GRU", "LSTM")
 def _recurrent(call: Call) -> None:
     OPERATIONS[call.operation].check_attributes(call.attributes)
     check_options(call.operation, call.attributes)
@@ -184,8 +186,23 @@ def _aligned(call: Call) -> None:
     """B could say at which axis of A it begins."""
     axis, broadcast = call.attributes.pop("axis", None), call.attributes.pop("broadcast", 0)
     if call.operation == "PRelu" or (axis is not None and broadcast):
-        function = legacy.prelu if call.operation == "PRelu" else legacy.aligned(call.operation, axis)
+        function = (
+            _prelu_of_channels if call.operation == "PRelu" else partial(_at_axis, call.operation, axis)
+        )
         call.operation, call.attributes = "Python", {"function": function}
+
+
+def _at_axis(operation: str, axis: int, A: AnyArray, B: AnyArray) -> Any:
+    meets = A.shape[axis : axis + B.ndim] if axis >= 0 else ()
+    if len(meets) != B.ndim or any(n not in (1, m) for n, m in zip(B.shape, meets, strict=True)):
+        raise ArgumentError(f"B has shape {B.shape}, which does not fit A {A.shape} at axis={axis}")
+    B = B.reshape(*B.shape, *[1] * (A.ndim - axis - B.ndim))
+    return OPERATIONS[operation].compute([A, B], {})
+
+
+def _prelu_of_channels(X: AnyArray, slope: AnyArray) -> Any:
+    slopes = slope.reshape(() if slope.size == 1 else (-1, *[1] * (X.ndim - 2)))
+    return np.where(X < 0, slopes * X, X)
 
 
 @rule("Gemm", before=7)
@@ -193,13 +210,7 @@ def _gemm(call: Call) -> None:
     call.attributes.pop("broadcast", None)  # later versions broadcast whatever C is
 
 
-@rule("Clip", before=11)
-def _clip(call: Call) -> None:
-    call.attribute_to_input("min", 1, np.float32)
-    call.attribute_to_input("max", 2, np.float32)
-
-
-@rule("Dropout", before=EVER)
+@rule("Dropout")
 def _dropout(call: Call) -> None:
     """Keep only the input; a mask remains possible."""
     call.attributes.pop("ratio", None)
@@ -212,34 +223,20 @@ def _dropout(call: Call) -> None:
 def _pad(call: Call) -> None:
     if "paddings" in call.attributes:
         call.attributes["pads"] = call.attributes.pop("paddings")
-    call.attribute_to_input("pads", 1)
-    value = call.attributes.pop("value", 0.0)
-    if value:
-        call.inputs.append(call.constant(value, np.float32))
+    if not call.attributes.get("value", 0.0):
+        call.attributes.pop("value", None)
 
 
-@rule("Slice", before=10)
-def _slice(call: Call) -> None:
-    for place, name in enumerate(("starts", "ends", "axes"), start=1):
-        call.attribute_to_input(name, place)
+@rule("TopK", before=10)
+def _top_k(call: Call) -> None:
+    call.attributes["k"] = [call.attributes["k"]]
 
 
-@rule("Squeeze", "Unsqueeze", "ReduceSum", before=13)
-@rule(
-    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
-    *("ReduceProd", "ReduceSumSquare"),
-    before=18,
-)
-def _axes(call: Call) -> None:
-    call.attribute_to_input("axes", 1)
+for _before, _names, *_operators in ONCE_ATTRIBUTES:
+    rule(*_operators, before=_before)(methodcaller("attributes_to_inputs", *_names))
 
 
-@rule("Split", before=13)
-def _split(call: Call) -> None:
-    call.attribute_to_input("split", 1)
-
-
-@rule("Split", before=EVER)
+@rule("Split")
 def _split_evenly(call: Call) -> None:
     if len(call.inputs) < 2 or not call.inputs[1]:
         count = len(call.node.output)
@@ -249,24 +246,13 @@ def _split_evenly(call: Call) -> None:
             )
 
 
-@rule("TopK", before=10)
-def _top_k(call: Call) -> None:
-    call.attributes["k"] = [call.attributes["k"]]
-    call.attribute_to_input("k", 1)
-
-
-@rule("Reshape", before=5)
-def _reshape(call: Call) -> None:
-    call.attribute_to_input("shape", 1)
-
-
 @rule("DFT", before=20)
 def _dft(call: Call) -> None:
-    call.inputs += [""] * (3 - len(call.inputs))
-    call.inputs[2] = call.constant(call.attributes.pop("axis", 1))
+    call.attributes.setdefault("axis", 1)
+    call.attributes_to_inputs("", "axis")
 
 
-@rule("Cast", "BitCast", before=EVER)
+@rule("Cast", "BitCast")
 def _cast(call: Call) -> None:
     """The type is a number, or before opset 6 its name."""
     to = call.attributes["to"]
@@ -278,7 +264,6 @@ def _cast(call: Call) -> None:
     *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
     *("EyeLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
     *("QuantizeLinear", "DequantizeLinear", "Attention"),
-    before=EVER,
 )
 def _dtype_attribute(call: Call) -> None:
     for name in ("dtype", "output_datatype", "output_dtype", "precision", "softmax_precision"):
@@ -290,29 +275,18 @@ def _dtype_attribute(call: Call) -> None:
 
 @rule("GridSample", before=20)
 def _grid_sample(call: Call) -> None:
-    names = {"bilinear": "linear", "bicubic": "cubic"}
     mode = call.attributes.get("mode", "bilinear")
-    call.attributes["mode"] = names.get(mode, mode)
+    call.attributes["mode"] = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
 
 
-@rule("Upsample", before=EVER)
-def _upsample(call: Call) -> None:
-    if call.version < 9:
-        call.attribute_to_input("scales", 1, np.float32)
-    mode = call.attributes.get("mode", "nearest")
-    call.operation = "Resize"
-    call.inputs = [call.inputs[0], "", call.inputs[1]]
-    call.attributes = {"mode": mode, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-
-
+@rule("Upsample")
 @rule("Resize", before=11)
 def _resize(call: Call) -> None:
-    if call.node.op_type == "Resize":
-        call.inputs = [call.inputs[0], "", call.inputs[1]]
-        call.attributes |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    call.operation, call.inputs = "Resize", [call.inputs[0], "", call.inputs[1]]
+    call.attributes |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
-@rule("Scatter", before=EVER)
+@rule("Scatter")
 def _scatter(call: Call) -> None:
     call.operation = "ScatterElements"
 
@@ -326,8 +300,15 @@ def _batch_norm(call: Call) -> None:
 @rule("GroupNormalization", before=21)
 def _group_norm(call: Call) -> None:
     """Scale and bias were of groups."""
-    call.operation = "Python"
-    call.attributes = {"function": legacy.group_norm(**call.attributes)}
+    attributes = {"num_groups": call.attributes.pop("num_groups"), "epsilon": 1e-5} | call.attributes
+    OPERATIONS[call.operation].check_attributes(attributes)
+    call.operation, call.attributes = "Python", {"function": partial(_scale_groups, attributes)}
+
+
+def _scale_groups(attributes: dict[str, Any], X: AnyArray, scale: AnyArray, bias: AnyArray) -> Any:
+    repeats = X.shape[1] // attributes["num_groups"]
+    inputs = [X, scale.repeat(repeats), bias.repeat(repeats)]
+    return OPERATIONS["GroupNormalization"].compute(inputs, attributes)
 
 
 @rule("RoiAlign", before=16)
@@ -335,6 +316,6 @@ def _roi_align(call: Call) -> None:
     raise ArgumentError("is of an opset before 16, whose samples lie elsewhere: convert the file")
 
 
-@rule("Optional", before=EVER)
+@rule("Optional")
 def _optional(call: Call) -> None:
     call.attributes.pop("type", None)

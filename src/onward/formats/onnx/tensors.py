@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,39 +24,23 @@ class Storage(NamedTuple):
     field: str
 
 
-STORAGE: dict[int, Storage] = {  # by DataType
-    DataType.FLOAT: Storage("float32", 32, "float_data"),
-    DataType.UINT8: Storage("uint8", 8, "int32_data"),
-    DataType.INT8: Storage("int8", 8, "int32_data"),
-    DataType.UINT16: Storage("uint16", 16, "int32_data"),
-    DataType.INT16: Storage("int16", 16, "int32_data"),
-    DataType.INT32: Storage("int32", 32, "int32_data"),
-    DataType.INT64: Storage("int64", 64, "int64_data"),
-    DataType.STRING: Storage("object", 0, "string_data"),
-    DataType.BOOL: Storage("bool", 8, "int32_data"),
-    DataType.FLOAT16: Storage("float16", 16, "int32_data"),
-    DataType.DOUBLE: Storage("float64", 64, "double_data"),
-    DataType.UINT32: Storage("uint32", 32, "uint64_data"),
-    DataType.UINT64: Storage("uint64", 64, "uint64_data"),
-    DataType.COMPLEX64: Storage("complex64", 64, "float_data"),
-    DataType.COMPLEX128: Storage("complex128", 128, "double_data"),
-}
-# of the package ml_dtypes; fewer bits than 8 share bytes in raw_data, and 2 and 4 bits also in int32_data
-EXTRA_STORAGE: dict[int, Storage] = {
-    DataType.BFLOAT16: Storage("bfloat16", 16, "int32_data"),
-    DataType.FLOAT8E4M3FN: Storage("float8_e4m3fn", 8, "int32_data"),
-    DataType.FLOAT8E4M3FNUZ: Storage("float8_e4m3fnuz", 8, "int32_data"),
-    DataType.FLOAT8E5M2: Storage("float8_e5m2", 8, "int32_data"),
-    DataType.FLOAT8E5M2FNUZ: Storage("float8_e5m2fnuz", 8, "int32_data"),
-    DataType.FLOAT8E8M0: Storage("float8_e8m0fnu", 8, "int32_data"),
-    DataType.FLOAT6E2M3: Storage("float6_e2m3fn", 6, "int32_data"),
-    DataType.FLOAT6E3M2: Storage("float6_e3m2fn", 6, "int32_data"),
-    DataType.FLOAT4E2M1: Storage("float4_e2m1fn", 4, "int32_data"),
-    DataType.UINT4: Storage("uint4", 4, "int32_data"),
-    DataType.INT4: Storage("int4", 4, "int32_data"),
-    DataType.UINT2: Storage("uint2", 2, "int32_data"),
-    DataType.INT2: Storage("int2", 2, "int32_data"),
-}
+def _storage(text: str) -> Storage:
+    dtype, _, field = text.partition("/")
+    digits = re.search(r"\d+", dtype)
+    return Storage(dtype, int(digits[0]) if digits else 8 * (dtype == "bool"), field or "int32_data")
+
+
+# By DataType, in their order: the dtype, and the field without raw_data unless it is int32_data. The last ones
+# are of the package ml_dtypes; fewer bits than 8 share bytes in raw_data, and 2 and 4 bits also in int32_data.
+NAMES = (
+    "float32/float_data uint8 int8 uint16 int16 int32 int64/int64_data object/string_data bool float16 "
+    "float64/double_data uint32/uint64_data uint64/uint64_data complex64/float_data complex128/double_data "
+    "bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz uint4 int4 float4_e2m1fn "
+    "float8_e8m0fnu uint2 int2 float6_e2m3fn float6_e3m2fn"
+)
+STORAGE: dict[int, Storage] = dict(zip(DataType, map(_storage, NAMES.split()), strict=True))
+DATA_TYPES = {storage.dtype: DataType(data_type) for data_type, storage in STORAGE.items()}
+LAST_OF_NUMPY = DataType.COMPLEX128
 COMPLEX = (DataType.COMPLEX64, DataType.COMPLEX128)
 ZEROS = {AttributeType.FLOAT: 0.0, AttributeType.INT: 0, AttributeType.STRING: ""}
 MAX_AXES = 64  # NumPy's limit
@@ -65,7 +50,7 @@ SHARED = (2, 4)  # bits of the types whose elements share an entry of int32_data
 def dtype_of(data_type: int, owner: str) -> np.dtype[Any]:
     """The dtype of a data type. Raises FileError, which names the owner, such as "the tensor W"."""
     name = storage_of(data_type, owner).dtype
-    if data_type in STORAGE:
+    if data_type <= LAST_OF_NUMPY:
         return np.dtype(name)
     try:
         import ml_dtypes  # type: ignore[import-not-found, unused-ignore]  # an optional package
@@ -81,10 +66,9 @@ def dtype_of(data_type: int, owner: str) -> np.dtype[Any]:
 
 def storage_of(data_type: int, owner: str) -> Storage:
     """Return the storage of a data type. Raises FileError, which names the owner, if it is unknown."""
-    storage = STORAGE.get(data_type) or EXTRA_STORAGE.get(data_type)
-    if storage is None:
+    if data_type not in STORAGE:
         raise FileError(f"{owner} has the unknown data type {data_type}; expected 1 to {max(DataType)}")
-    return storage
+    return STORAGE[data_type]
 
 
 def named(tensor: Tensor) -> str:
@@ -139,7 +123,7 @@ def tensor_array(tensor: Tensor) -> Array:
         source = tensor.int32_data.astype(np.uint8) if packed is None else np.frombuffer(packed, np.uint8)
         array = _unpacked(source, storage.bits)[:count].view(dtype)
     elif tensor.raw_data is not None:
-        little = dtype.newbyteorder("<") if tensor.data_type in STORAGE else dtype
+        little = dtype.newbyteorder("<") if tensor.data_type <= LAST_OF_NUMPY else dtype
         array = np.frombuffer(tensor.raw_data, little).astype(dtype, copy=False)
     else:
         numbers = getattr(tensor, storage.field)

@@ -13,6 +13,7 @@ from ...graph import Graph, Input, Node
 from ...graph.graph import bodies
 from ...graph.summary import shapes_of, signatures
 from . import build, function_protos, messages, own_functions, write_recurrent
+from .tensors import DATA_TYPES
 
 OPSET = 14  # the first opset with the current recurrent operators
 # the opsets of newer operators, and of those with new inputs or attributes
@@ -149,8 +150,7 @@ class Writer:
     def _value_info(self, declared: Input, name: str) -> messages.ValueInfo:
         if declared.dtype is None:
             return messages.ValueInfo(name=name)  # the body of a loop need not declare types
-        axes = None if declared.axes is None else [axis if axis != "" else None for axis in declared.axes]
-        return build.value_info(name, build.DATA_TYPES[declared.dtype.name], axes)
+        return build.value_info(name, DATA_TYPES[declared.dtype.name], declared.axes)
 
     def new_name(self, name: str) -> str:
         """Return a name for a new value."""
@@ -236,7 +236,7 @@ class Writer:
 
     def _attribute(self, value: Any) -> Any:
         if isinstance(value, np.dtype):
-            return int(build.DATA_TYPES[value.name])
+            return int(DATA_TYPES[value.name])
         if isinstance(value, np.generic):
             return value.item()
         return value
