@@ -28,6 +28,7 @@ PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
 PT2_MEMBERS = ("archive_format", "serialized_exported_program.json")
 GRAPHS = ("onnx", "pt2")
+Path = str | os.PathLike[str]
 FORMATS = "safetensors, PyTorch (.pt, .pt2, TorchScript), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
 
 
@@ -112,17 +113,17 @@ def load(
     if description is not None or any(state_dict.records_options for state_dict in found.values()):
         _reject(path, torch_options, "the file records its options")
     with _errors_naming(path):
-        if description is not None and description.get("type") == "Plans":
+        if description is None:
+            parts = find_layers(merged(found), nonlinearity, batch_first, layers)
+            return parts.model or parts
+        if description.get("type") == "Plans":
             raise ArgumentError("the file holds plans for JavaScript: load the model that was exported")
-        if description is not None and description.get("type") == "Model":
-            from ..graph import Model
-            from . import graphs
-
-            return Model(graphs.rebuild(description, found[()].tensors))
-        if description is not None:
+        if description.get("type") != "Model":
             return native.restore(description, found[()].tensors)
-        parts = find_layers(merged(found), nonlinearity, batch_first, layers)
-        return parts.model or parts
+        from ..graph import Model
+        from . import graphs
+
+        return Model(graphs.rebuild(description, found[()].tensors))
 
 
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
@@ -169,7 +170,7 @@ def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDAr
     return match_weights.rename(tensors, model, ordered=kind != "safetensors")
 
 
-def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
+def _format(path: Path, data: zip.Data) -> str:
     """The format of a file, from its content or, without a signature, its suffix. Raises FileError."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     members = set()
@@ -193,7 +194,7 @@ def _format(path: str | os.PathLike[str], data: zip.Data) -> str:
     return next(name for name, matches in formats.items() if matches)
 
 
-def _read(path: str | os.PathLike[str], data: zip.Data, kind: str) -> tuple[Found, dict[str, Any] | None]:
+def _read(path: Path, data: zip.Data, kind: str) -> tuple[Found, dict[str, Any] | None]:
     """The state dicts of a file, and the description of the model if Onward saved it."""
     from ..core import storage
     from . import npz
@@ -209,14 +210,11 @@ def _read(path: str | os.PathLike[str], data: zip.Data, kind: str) -> tuple[Foun
         with _errors_naming(path):
             if kind == "torch":
                 return state_dicts(archive.read(data)), None
-            if kind == "npz":
-                tensors = npz.read_npz(data)
-            else:
-                tensors = {"": npz.read_npy(data, "the file")}
+            tensors = npz.read_npz(data) if kind == "npz" else {"": npz.read_npy(data, "the file")}
     return {(): StateDict(tensors)}, description
 
 
-def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
+def _graph(path: Path, data: zip.Data, kind: str) -> Model:
     from ..graph import Model
 
     with _errors_naming(path):
@@ -232,12 +230,7 @@ def _graph(path: str | os.PathLike[str], data: zip.Data, kind: str) -> Model:
 
 
 def _keras(
-    path: str | os.PathLike[str],
-    data: zip.Data,
-    kind: str,
-    weights: str | os.PathLike[str] | None,
-    version: str | None,
-    custom_objects: Mapping[str, Any] | None,
+    path: Path, data: zip.Data, kind: str, weights: Path | None, version: str | None, custom_objects: Any
 ) -> Model:
     if (kind == "json") != (weights is not None):
         raise ArgumentError(
@@ -254,16 +247,11 @@ def _keras(
 
 
 def _script(
-    path: str | os.PathLike[str],
-    data: zip.Data,
-    method: str | None,
-    part: str | None,
-    inputs: Mapping[str, Any] | None,
+    path: Path, data: zip.Data, method: str | None, part: str | None, inputs: Mapping[str, Any] | None
 ) -> Model | None:
     """Return the model of a TorchScript file, or None if the file contains no code."""
-    is_zip = data[:4] == zip.SIGNATURE
     with _errors_naming(path):
-        if not is_zip or not any("code/" in name for name in zip.ZipMembers(data).entries):
+        if data[:4] != zip.SIGNATURE or not any("code/" in name for name in zip.ZipMembers(data).entries):
             return None
         from ..graph import Model
         from .torch import archive
@@ -275,14 +263,14 @@ def _script(
         return Model(open_program(data, method or "forward", part or "").opened(inputs))
 
 
-def _reject(path: str | os.PathLike[str], options: Mapping[str, Any], reason: str) -> None:
+def _reject(path: Path, options: Mapping[str, Any], reason: str) -> None:
     """Raise ArgumentError if any of the options, which do not apply to the file, is not None."""
     if given := [name for name, value in options.items() if value is not None]:
         raise ArgumentError(f"{path}: {reason}; remove the arguments {', '.join(given)}")
 
 
 @contextmanager
-def _errors_naming(path: str | os.PathLike[str]) -> Iterator[None]:
+def _errors_naming(path: Path) -> Iterator[None]:
     """Turn errors into FileErrors that name the file."""
     try:
         yield

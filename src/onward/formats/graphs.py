@@ -6,7 +6,7 @@ refers by key; values of other types have a tag, such as {"dtype": "float32"}.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def describe(graph: Graph) -> tuple[dict[str, Any], Tensors]:
         parameters = {name: _template(template) for name, template in graph.structure.parameters.items()}
         described["structure"] = {
             "parameters": parameters,
-            "results": [_template(template) for template in graph.structure.results],
+            "results": list(map(_template, graph.structure.results)),
         }
     return described, writer.tensors
 
@@ -92,14 +92,8 @@ class _Writer:
                 f"{node} runs a Python function, which cannot be saved: load the model from its own file"
             )
         prefix = f"{path}{next(filter(None, node.outputs), node.name)}/"
-        described: dict[str, Any] = {
-            "operation": node.operation,
-            "inputs": list(node.inputs),
-            "outputs": list(node.outputs),
-            "name": node.name,
-        }
-        if node.source:
-            described["source"] = node.source
+        described = {"operation": node.operation, "inputs": list(node.inputs), "outputs": list(node.outputs)}
+        described |= {"name": node.name} | ({"source": node.source} if node.source else {})
         try:
             attributes = {name: self._value(value, prefix + name) for name, value in node.attributes.items()}
         except ArgumentError as error:
@@ -160,12 +154,8 @@ class _Writer:
 
 
 def _declared(declared: Input) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": declared.name}
-    if declared.dtype is not None:
-        described["dtype"] = declared.dtype.name
-    if declared.axes is not None:
-        described["axes"] = list(declared.axes)
-    return described
+    dtype = {} if declared.dtype is None else {"dtype": declared.dtype.name}
+    return {"name": declared.name, **dtype} | ({} if declared.axes is None else {"axes": list(declared.axes)})
 
 
 def _text(item: Any, name: str) -> str:
@@ -179,24 +169,20 @@ def rebuild(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
 
     Raises ArgumentError, before any computation, if the description does not have this form.
     """
-    reader = _Reader(_typed(description, "layers", list), tensors)
-    graph = reader.graph(_typed(description, "graph", dict), 0)
-    graph.opset = _typed(description, "opset", int)
-    graph.of_layers = _typed(description, "of_layers", bool)
-    graph.carries = _typed(description, "carries", dict)
-    outputs = {declared.name for declared in graph.declared_outputs}
-    inputs = {declared.name for declared in graph.inputs}
-    _expect(graph.carries.keys() <= inputs, "carries are not inputs")
-    _expect(
-        all(isinstance(n, str) and n in outputs for n in graph.carries.values()), "carries are not outputs"
+    described, layers, opset, of_layers = _entries(
+        description, graph=dict, layers=list, opset=int, of_layers=bool
     )
-    graph.sizes = _sizes(_typed(description, "sizes", dict))
-    structure = _typed(description, "structure", dict, None)
+    carries, sizes, structure = _entries(description, carries=dict, sizes=dict, structure=(dict, None))
+    graph = _Reader(layers, tensors).graph(described, 0)
+    graph.opset, graph.of_layers, graph.carries, graph.sizes = opset, of_layers, carries, _sizes(sizes)
+    inputs, outputs = ({declared.name for declared in own} for own in (graph.inputs, graph.declared_outputs))
+    _expect(carries.keys() <= inputs, "carries are not inputs")
+    _expect(all(isinstance(n, str) and n in outputs for n in carries.values()), "carries are not outputs")
     if structure is not None:
-        parameters = _typed(structure, "parameters", dict)
-        results = tuple(_restored(template, 0) for template in _typed(structure, "results", list))
+        parameters, described_results = _entries(structure, parameters=dict, results=list)
+        results = tuple(_restored(template, 0) for template in described_results)
         _expect(
-            all(name in outputs for template in results for name in names(template)),
+            outputs.issuperset(name for template in results for name in names(template)),
             "results are not outputs",
         )
         restored = {name: _restored(template, 0) for name, template in parameters.items()}
@@ -224,17 +210,13 @@ def _restored(described: Any, depth: int) -> Any:
 
 
 def _sizes(described: dict[str, Any]) -> Sizes:
-    ranges, axes = _typed(described, "ranges", dict), _typed(described, "axes", dict)
+    ranges, axes = _entries(described, ranges=dict, axes=dict)
     for bounds in ranges.values():
-        fits = isinstance(bounds, list) and len(bounds) == 2
-        _expect(fits and all(type(bound) in (int, type(None)) for bound in bounds), f"a range is {bounds}")
+        _expect(_is_list(bounds, [int, type(None)]) and len(bounds) == 2, f"a range is {bounds}")
     for sizes in axes.values():
-        fits = isinstance(sizes, list) and all(type(size) in (int, str) for size in sizes)
-        _expect(fits, f"the sizes of an input are {sizes}")
-    return Sizes(
-        {name: (bounds[0], bounds[1]) for name, bounds in ranges.items()},
-        {name: tuple(sizes) for name, sizes in axes.items()},
-    )
+        _expect(_is_list(sizes, [int, str]), f"the sizes of an input are {sizes}")
+    pairs = {name: (bounds[0], bounds[1]) for name, bounds in ranges.items()}
+    return Sizes(pairs, {name: tuple(sizes) for name, sizes in axes.items()})
 
 
 class _Reader:
@@ -246,50 +228,41 @@ class _Reader:
 
     def graph(self, described: dict[str, Any], depth: int) -> Graph:
         graph = Graph()
-        for declared in map(_input, _typed(described, "inputs", list)):
-            _expect(graph.add_input(*declared) == declared.name, f"the input {declared.name} occurs twice")
-        for name, value in _typed(described, "constants", dict).items():
-            _expect(graph.add_constant(self._array(value), name) == name, f"the value {name} occurs twice")
-        defaults = frozenset(_names(described, "defaults"))
-        _expect(graph.defaults == defaults, "defaults are not the inputs with constants")
-        defined = {"", *graph.constants, *(declared.name for declared in graph.inputs)}
-        for node in _typed(described, "nodes", list):
-            self._add_node(graph, node, defined, depth)
-        graph.outputs = _names(described, "outputs")
-        for name in graph.outputs:
-            _expect(name in defined, f"the output {name} is not defined")
-        graph.declared_outputs = tuple(map(_input, _typed(described, "declared_outputs", list)))
-        _expect(
-            len(graph.declared_outputs) in (0, len(graph.outputs)), "declared_outputs are not the outputs"
+        inputs, constants, nodes, declared_outputs = _entries(
+            described, inputs=list, constants=dict, nodes=list, declared_outputs=list
         )
+        defaults, outputs = _entries(described, defaults=[str], outputs=[str])
+        for declared in map(_input, inputs):
+            _expect(graph.add_input(*declared) == declared.name, f"the input {declared.name} occurs twice")
+        for name, value in constants.items():
+            _expect(graph.add_constant(self._array(value), name) == name, f"the value {name} occurs twice")
+        _expect(graph.defaults == frozenset(defaults), "defaults are not the inputs with constants")
+        defined = {"", *graph.constants, *(declared.name for declared in graph.inputs)}
+        for node in nodes:
+            self._add_node(graph, node, defined, depth)
+        for name in outputs:
+            _expect(name in defined, f"the output {name} is not defined")
+        graph.outputs, graph.declared_outputs = tuple(outputs), tuple(map(_input, declared_outputs))
+        _expect(len(declared_outputs) in (0, len(outputs)), "declared_outputs are not the outputs")
         return graph
 
     def _add_node(self, graph: Graph, node: Any, defined: set[str], depth: int) -> None:
-        operation, inputs, outputs = (
-            _typed(node, "operation", str),
-            _names(node, "inputs"),
-            _names(node, "outputs"),
+        operation, inputs, outputs, name = _entries(
+            node, operation=str, inputs=[str], outputs=[str], name=str
         )
-        name, source = _typed(node, "name", str), _typed(node, "source", str, "")
+        source, described = _entries(node, source=(str, ""), attributes=(dict, {}))
         owner = f"node {name} ({source or operation})"
         for value in inputs:
             _expect(value in defined, f"{owner} takes {value}, which no earlier node defines")
         _expect(operation != "Python", f"{owner} would run a Python function")
-        attributes = _typed(node, "attributes", dict, {})
-        attributes = {key: self._value(value, depth + 1) for key, value in attributes.items()}
+        attributes = {key: self._value(value, depth + 1) for key, value in described.items()}
         if operation in CONTROL:
             _check_bodies(operation, attributes, len(inputs), owner)
-        named = graph.add_all(
-            operation,
-            inputs,
-            [output or "unused" for output in outputs],
-            name=name,
-            source=source,
-            **attributes,
-        )
+        wanted = [output or "unused" for output in outputs]
+        named = graph.add_all(operation, inputs, wanted, name=name, source=source, **attributes)
         for output, new in zip(outputs, named, strict=True):
             _expect(output in ("", new), f"{owner} defines {output}, which another node defines")
-        graph.nodes[-1] = Node(operation, inputs, outputs, attributes, name, source)
+        graph.nodes[-1] = Node(operation, tuple(inputs), tuple(outputs), attributes, name, source)
         defined |= set(outputs)
 
     def _value(self, value: Any, depth: int) -> Any:
@@ -323,13 +296,9 @@ class _Reader:
         raise ArgumentError(f"the description has {str(value)[:60]}; expected a tensor of the file")
 
     def _layer(self, described: Any) -> Layer:
-        prefix = _typed(described, "prefix", str)
-        own = {
-            name.removeprefix(prefix): array
-            for name, array in self._tensors.items()
-            if name.startswith(prefix)
-        }
-        layer = native.restore(_typed(described, "description", dict), own)
+        prefix, description = _entries(described, prefix=str, description=dict)
+        weights = {name: array for name, array in self._tensors.items() if name.startswith(prefix)}
+        layer = native.restore(description, {name.removeprefix(prefix): a for name, a in weights.items()})
         fits = isinstance(layer, Recurrent) and not layer.batch_first
         _expect(fits, f"a node runs {layer!r}; expected a recurrent layer with the time axis first")
         return layer
@@ -345,10 +314,7 @@ def _check_bodies(operation: str, attributes: Mapping[str, Any], count: int, own
 
 
 def _input(described: Any) -> Input:
-    axes = _typed(described, "axes", list, None)
-    _expect(all(type(axis) in (int, str) for axis in axes or ()), f"an input has the axes {axes}")
-    dtype = _typed(described, "dtype", str, None)
-    name = _typed(described, "name", str)
+    name, dtype, axes = _entries(described, name=str, dtype=(str, None), axes=([int, str], None))
     return Input(name, None if dtype is None else _dtype(dtype), None if axes is None else tuple(axes))
 
 
@@ -375,21 +341,25 @@ def _shaped(array: AnyArray, shape: list[Any]) -> AnyArray:
         raise ArgumentError(f"an array of {array.size} elements has the shape {shape}") from error
 
 
-def _names(described: Any, key: str) -> tuple[str, ...]:
-    names = _typed(described, key, list)
-    _expect(all(isinstance(name, str) for name in names), f"{key} are not names")
-    return tuple(names)
+def _entries(described: Any, **kinds: Any) -> list[Any]:
+    """Return entries of a description, whose kinds are types, or lists of the types of a list's items.
+
+    Optional entries have a tuple of the kind and the default. Raises ArgumentError.
+    """
+    values = []
+    for key, kind in kinds.items():
+        kind, *default = kind if isinstance(kind, tuple) else (kind,)
+        _expect(isinstance(described, Mapping) and (default or key in described), f"{key} is missing")
+        value = described.get(key, *default)
+        fits = _is_list(value, kind) if isinstance(kind, list) else isinstance(value, kind)
+        what = f"list of {kind[0].__name__}" if isinstance(kind, list) else kind.__name__
+        _expect(fits or (default and value is default[0]), f"{key} is no {what}: {str(value)[:60]}")
+        values.append(value)
+    return values
 
 
-REQUIRED: Any = object()
-
-
-def _typed(described: Any, key: str, kind: type, default: Any = REQUIRED) -> Any:
-    """Return an entry of the description, of this type. Raises ArgumentError."""
-    value = described.get(key, default) if isinstance(described, Mapping) else REQUIRED
-    _expect(value is default or isinstance(value, kind), f"{key} is missing or no {kind.__name__}")
-    _expect(value is not REQUIRED, f"{key} is missing")
-    return value
+def _is_list(value: Any, kinds: Collection[type]) -> bool:
+    return isinstance(value, list) and all(type(item) in kinds for item in value)
 
 
 def _expect(condition: Any, problem: str) -> None:

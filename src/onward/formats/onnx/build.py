@@ -9,19 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .messages import (
-    ATTRIBUTE_FIELDS,
-    Attribute,
-    Dimension,
-    Graph,
-    Node,
-    Tensor,
-    TensorShape,
-    TensorType,
-    Type,
-    ValueInfo,
-)
+from . import messages
 from .messages import AttributeType as Kind
+from .messages import Graph, Tensor
 from .tensors import DATA_TYPES, LAST_OF_NUMPY, STORAGE
 
 
@@ -45,12 +35,12 @@ def _present(**texts: str) -> dict[str, Any]:
     return {name: text for name, text in texts.items() if text}
 
 
-def value_info(name: str, data_type: int, axes: Sequence[int | str] | None) -> ValueInfo:
+def value_info(name: str, data_type: int, axes: Sequence[int | str] | None) -> messages.ValueInfo:
     """The declaration of a tensor; each axis is a size, the name of a size, or "" for any."""
-    kind = TensorType(elem_type=data_type)
+    kind = messages.TensorType(elem_type=data_type)
     if axes is not None:
-        kind.shape = TensorShape(dim=[Dimension(**_size(axis)) for axis in axes])
-    return ValueInfo(name=name, type=Type(tensor_type=kind))
+        kind.shape = messages.TensorShape(dim=[messages.Dimension(**_size(axis)) for axis in axes])
+    return messages.ValueInfo(name=name, type=messages.Type(tensor_type=kind))
 
 
 def _size(axis: int | str) -> dict[str, Any]:
@@ -64,9 +54,9 @@ def node(
     name: str = "",
     domain: str = "",
     **values: Any,
-) -> Node:
+) -> messages.Node:
     """A node whose attributes have these values."""
-    return Node(
+    return messages.Node(
         input=list(inputs),
         output=list(outputs),
         op_type=op_type,
@@ -75,7 +65,7 @@ def node(
     )
 
 
-def attribute(name: str, value: Any) -> Attribute:
+def attribute(name: str, value: Any) -> messages.Attribute:
     """An attribute whose value is a number, a str, an array, a graph, or a list of numbers or strs."""
     match value:
         case np.ndarray():
@@ -92,4 +82,4 @@ def attribute(name: str, value: Any) -> Attribute:
             kind, value = Kind.STRINGS, [item.encode() for item in value]
         case _:
             kind = Kind.INTS if all(isinstance(item, Integral) for item in value) else Kind.FLOATS
-    return Attribute(name=name, type=kind, **{ATTRIBUTE_FIELDS[kind]: value})
+    return messages.Attribute(name=name, type=kind, **{messages.ATTRIBUTE_FIELDS[kind]: value})

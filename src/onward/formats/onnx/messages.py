@@ -188,6 +188,10 @@ class Attribute(Message):
     sparse_tensor: SparseTensor | None = field(22, "SparseTensor", default=None)
     sparse_tensors: Sequence[SparseTensor] = field(23, "SparseTensor", default=())
 
+    def subgraphs(self) -> list[Graph]:
+        """The graphs in the value."""
+        return [*self.graphs] if self.g is None else [self.g, *self.graphs]
+
 
 class Node(Message):
     """A call of an operator or a function; an empty name stands for an omitted input or output."""
@@ -201,6 +205,11 @@ class Node(Message):
     domain: str = field(7, STRING, default="")
     overload: str = field(8, STRING, default="")
     metadata_props: Sequence[StringStringEntry] = field(9, "StringStringEntry", default=())
+
+    @property
+    def operator(self) -> str:
+        """The operator with its domain."""
+        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
 
 
 class Graph(Message):

@@ -345,9 +345,7 @@ def _content(own: Field, item: Any) -> Any:
         return item.encode()
     if own.is_packed or own.kind in (BYTES, VIEW):
         return item
-    return (
-        _varint(item) if own.kind.wire == VARINT else struct.pack("<f" if own.kind is FLOAT else "<d", item)
-    )
+    return _varint(item) if own.kind.wire == VARINT else np.array(item, own.kind.dtype).tobytes()
 
 
 def _varint(number: int) -> bytes:
@@ -356,8 +354,7 @@ def _varint(number: int) -> bytes:
     while number > 127:
         content.append(number & 127 | 128)
         number >>= 7
-    content.append(number)
-    return bytes(content)
+    return bytes((*content, number))
 
 
 def _packed(kind: Kind, numbers: Any) -> bytes:

@@ -71,7 +71,7 @@ def _blocks(model: Model) -> list[Graph | Function]:
         for node in block.node:
             for attribute in node.attribute:
                 check_attribute(attribute, node)
-                inner = [*([attribute.g] if attribute.g is not None else []), *attribute.graphs]
+                inner = attribute.subgraphs()
                 blocks += [(graph, depth + 1) for graph in inner]
                 subgraphs += len(inner)
     return [block for block, _ in blocks]

@@ -28,7 +28,7 @@ OPERATORS = {
 
 def function(node: messages.Node, version: int, attributes: dict[str, Any]) -> Callable[..., Any]:
     """Return a function of the node's inputs. Raises ArgumentError if the operator is not in OPERATORS."""
-    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    operator = node.operator
     if operator not in OPERATORS:
         raise ArgumentError(
             f"the operator {operator} of opset {version} is not supported: export the model without it, or "

@@ -28,12 +28,7 @@ def translate(model: messages.Model) -> Graph:
     versions = _versions(model.opset_import)
     scope = _Scope(Graph(opset=versions.get("", 0)), versions, functions)
     scope.graph.of_layers = any(entry.key == messages.OF_LAYERS for entry in model.metadata_props)
-    for value in model.graph.input:
-        scope.add_input(value)
-    scope.add_constants(model.graph)
-    scope.add_nodes(model.graph.node)
-    scope.finish(model.graph)
-    return scope.graph
+    return scope.translated(model.graph).graph
 
 
 class _Scope:
@@ -53,25 +48,25 @@ class _Scope:
         self.ranks: dict[str, int] = {}  # by name in the file, for values whose shape it declares
         self.captured: list[str] = []  # names in the file of values from outside
 
-    def add_input(self, value: messages.ValueInfo) -> None:
-        declared = declaration(value)
-        self.names[value.name] = self.graph.add_input(*declared)
-        self._keep_rank(declared)
-
-    def _keep_rank(self, declared: Input) -> None:
-        if declared.axes is not None:
-            self.ranks[declared.name] = len(declared.axes)
-
-    def add_constants(self, graph: messages.Graph) -> None:
+    def translated(self, graph: messages.Graph) -> _Scope:
+        """Translate a graph of the file, and return the scope."""
+        for value in graph.input:
+            declared = declaration(value)
+            self.names[value.name] = self.graph.add_input(*declared)
+            self._keep_rank(declared)
         for tensor in graph.initializer:
             # a copy: the file may change while the model lives
             self.names[tensor.name] = self.graph.add_constant(tensor_array(tensor).copy(), tensor.name)
         for value in (*graph.value_info, *graph.output):
             self._keep_rank(declaration(value))
-
-    def finish(self, graph: messages.Graph) -> None:
+        self.add_nodes(graph.node)
         self.graph.outputs = tuple(self.find(value.name) for value in graph.output)
         self.graph.declared_outputs = tuple(map(declaration, graph.output))
+        return self
+
+    def _keep_rank(self, declared: Input) -> None:
+        if declared.axes is not None:
+            self.ranks[declared.name] = len(declared.axes)
 
     def find(self, name: str) -> str:
         """Return the name in the graph of a value of this scope or one around it."""
@@ -121,19 +116,24 @@ class _Scope:
             if operation in CAPTURING:
                 inputs, attributes = self._with_bodies(operation, inputs, attributes)
             own = node.output[: min(call.defined, default=None)]
-            values = self.graph.add_all(
-                operation, inputs, own, name=_name(node), source=_source(node), **attributes
-            )
-            self._define(node, values)
+            self._define(node, self._add(node, operation, inputs, own, **attributes))
             self.names |= {node.output[i]: v for i, v in call.defined.items() if i < len(node.output)}
         elif function is not None:
             self._inline(node, function, inputs, attributes)
         else:
             function_call = reference.function(node, version, attributes)
-            outputs = self.graph.add_all(
-                "Python", inputs, node.output, name=_name(node), source=_source(node), function=function_call
-            )
-            self._define(node, outputs)
+            self._define(node, self._add(node, "Python", inputs, node.output, function=function_call))
+
+    def _add(
+        self,
+        node: messages.Node,
+        operation: str,
+        inputs: list[str],
+        outputs: Sequence[str],
+        **attributes: Any,
+    ) -> Sequence[str]:
+        name = node.name or ", ".join(filter(None, node.output))
+        return self.graph.add_all(operation, inputs, outputs, name=name, source=node.operator, **attributes)
 
     def _define(self, node: messages.Node, values: Sequence[str]) -> None:
         self.names |= {name: value for name, value in zip(node.output, values, strict=False) if name}
@@ -176,13 +176,7 @@ class _Scope:
         return [*inputs, *map(self.find, captured)], attributes
 
     def _body(self, graph: messages.Graph) -> _Scope:
-        scope = _Scope(Graph(), self.versions, self.functions, self, self.attributes)
-        for value in graph.input:
-            scope.add_input(value)
-        scope.add_constants(graph)
-        scope.add_nodes(graph.node)
-        scope.finish(graph)
-        return scope
+        return _Scope(Graph(), self.versions, self.functions, self, self.attributes).translated(graph)
 
     def dtype(self, number: int) -> np.dtype[Any]:
         """Return the dtype of a data type of ONNX."""
@@ -209,11 +203,3 @@ def declaration(value: messages.ValueInfo) -> Input:
 
 def _versions(imports: Sequence[messages.OperatorSetId]) -> dict[str, int]:
     return {"" if opset.domain == "ai.onnx" else opset.domain: opset.version for opset in imports}
-
-
-def _source(node: messages.Node) -> str:
-    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-
-
-def _name(node: messages.Node) -> str:
-    return node.name or ", ".join(filter(None, node.output))

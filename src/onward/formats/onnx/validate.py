@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import graphlib
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
 from ...errors import FileError
-from .messages import (
-    ATTRIBUTE_FIELDS,
-    Attribute,
-    AttributeType,
-    Function,
-    Graph,
-    Model,
-    Node,
-    OperatorSetId,
-    Type,
-)
+from . import messages
+from .messages import Attribute, AttributeType, Function, Graph, Model, Node, Type
 from .tensors import storage_of
 
-VALUE_FIELDS = set(ATTRIBUTE_FIELDS.values())
+FIELDS = messages.ATTRIBUTE_FIELDS
+TYPES = {name: kind for kind, name in FIELDS.items()}
 REQUIRED = {"t", "g", "sparse_tensor", "tp"}  # the other fields may be absent, which means zero or empty
 FIRST_WITH_OPSETS = 3  # the first IR version that declares the versions of operators
 MAX_CALLS = 100_000  # nodes after all functions are expanded
@@ -30,17 +23,18 @@ def described(owner: Graph | Function | Node) -> str:
     """A graph, function or node in messages; a node by its name or outputs, and its operator."""
     if not isinstance(owner, Node):
         return f"the {type(owner).__name__.lower()} {owner.name}"
-    operator = f"{owner.domain}.{owner.op_type}" if owner.domain else owner.op_type
-    return f"node {owner.name or ', '.join(filter(None, owner.output))} ({operator})"
+    return f"node {owner.name or ', '.join(filter(None, owner.output))} ({owner.operator})"
 
 
 def check_attribute(attribute: Attribute, node: Node) -> None:
     """Check that the value has the declared type; set the type, which old files omit. Raises FileError."""
-    values = {name: value for name, value in vars(attribute).items() if name in VALUE_FIELDS}
-    present = [name for name, value in values.items() if value is not None and value not in ([], ())]
+    values = vars(attribute).items()
+    present = [
+        name for name, value in values if name in TYPES and value is not None and value not in ([], ())
+    ]
     if not attribute.type and len(present) == 1:
-        attribute.type = next(kind for kind, name in ATTRIBUTE_FIELDS.items() if name == present[0])
-    expected = ATTRIBUTE_FIELDS.get(attribute.type)
+        attribute.type = TYPES[present[0]]
+    expected = FIELDS.get(attribute.type)
     found = f"the value {present[0]}" if present else "no value"
     if attribute.ref_attr_name:
         problem = f"refers to {attribute.ref_attr_name} and has {found}" if present else ""
@@ -67,14 +61,14 @@ def check_model(model: Model) -> None:
     functions = _functions(model)
     for function in model.functions:
         imported = _opsets(function.opset_import, f"the function {function.name}")
-        _check_block(function, None, imported or opsets)
+        _check_block(function, Scope(), imported or opsets)
     _check_calls(graph, functions)
     for value in graph.input:
         _check_type(value.type or Type(), f"the input {value.name}")
-    _check_block(graph, None, opsets or {"": 1})
+    _check_block(graph, Scope(), opsets or {"": 1})
 
 
-def _opsets(imports: Sequence[OperatorSetId], owner: str) -> dict[str, int]:
+def _opsets(imports: Sequence[messages.OperatorSetId], owner: str) -> dict[str, int]:
     """The versions of operators by domain."""
     opsets: dict[str, int] = {}
     for each in imports:
@@ -88,52 +82,47 @@ def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-class _Scope:
-    """The names of the values that nodes can use: those of a graph so far, and those around it."""
-
-    def __init__(self, outer: _Scope | None) -> None:
-        self.names: set[str] = set()
-        self.outer = outer
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.names or (self.outer is not None and name in self.outer)
-
-    def define(self, name: str, owner: Graph | Function | Node, is_taken: bool) -> None:
-        if not name or is_taken:
-            problem = f"the value {name} twice" if name else "a value without a name"
-            raise FileError(f"{described(owner)} defines {problem}; expected a new name")
-        self.names.add(name)
+# The names of the values that nodes can use: those of a graph so far, and in further maps those around it.
+Scope = ChainMap[str, None]
 
 
-def _check_block(block: Graph | Function, outer: _Scope | None, opsets: Mapping[str, int]) -> None:
+def _define(scope: Scope, name: str, owner: Graph | Function | Node, is_taken: bool) -> None:
+    if not name or is_taken:
+        problem = f"the value {name} twice" if name else "a value without a name"
+        raise FileError(f"{described(owner)} defines {problem}; expected a new name")
+    scope[name] = None
+
+
+def _check_block(block: Graph | Function, outer: Scope, opsets: Mapping[str, int]) -> None:
     """Check a graph or a function, and the graphs inside its nodes."""
-    scope = _Scope(outer)
+    scope = outer.new_child()
+    own = scope.maps[0]
     if isinstance(block, Graph):
         for value in (*block.input, *block.output, *block.value_info):
             declared = value.type.tensor_type if value.type is not None else None
             if declared is not None and declared.elem_type:  # only the inputs of the model need whole types
                 storage_of(declared.elem_type, f"the value {value.name}")
-        for value in block.input:
-            scope.define(value.name, block, value.name in scope.names)
+    inputs, outputs = (
+        [value if isinstance(value, str) else value.name for value in values]
+        for values in (block.input, block.output)
+    )
+    for name in inputs:
+        _define(scope, name, block, name in own)
+    if isinstance(block, Graph):
         constants: set[str] = set()
         for tensor in block.initializer:
-            scope.define(tensor.name, block, tensor.name in constants)
+            _define(scope, tensor.name, block, tensor.name in constants)
             constants.add(tensor.name)
-        outputs = [value.name for value in block.output]
-    else:
-        for name in block.input:
-            scope.define(name, block, name in scope.names)
-        outputs = list(block.output)
     for node in block.node:
         _check_node(node, block, scope, opsets)
     for name in outputs:
-        if name not in scope.names:  # those around a subgraph do not count
+        if name not in own:  # those around a subgraph do not count
             raise FileError(
                 f"{described(block)} has the output {name}, which no node, input or initializer defines"
             )
 
 
-def _check_node(node: Node, block: Graph | Function, scope: _Scope, opsets: Mapping[str, int]) -> None:
+def _check_node(node: Node, block: Graph | Function, scope: Scope, opsets: Mapping[str, int]) -> None:
     if not node.op_type:
         raise FileError(f"{described(node)} has no operator")
     if _domain(node.domain) not in opsets:
@@ -148,26 +137,23 @@ def _check_node(node: Node, block: Graph | Function, scope: _Scope, opsets: Mapp
         if attribute.name in attributes:
             raise FileError(f"{described(node)} has the attribute {attribute.name} twice")
         attributes.add(attribute.name)
-        for graph in (*([attribute.g] if attribute.g is not None else []), *attribute.graphs):
+        for graph in attribute.subgraphs():
             _check_block(graph, scope, opsets)
     for name in filter(None, node.output):
-        scope.define(name, node, name in scope)
+        _define(scope, name, node, name in scope)
 
 
 def _missing(node: Node, name: str, block: Graph | Function) -> FileError:
     """The error for a node that takes a value before its definition."""
-    first_output: dict[str, str] = {}  # the first output of the node that computes each value
-    for other in block.node:
-        outputs = list(filter(None, other.output))
-        first_output |= dict.fromkeys(outputs, outputs[0] if outputs else "")
+    nodes = [(next(filter(None, other.output), ""), other) for other in block.node]
+    first_output = {output: first for first, other in nodes for output in filter(None, other.output)}
     if name not in first_output:
         return FileError(
             f"{described(node)} takes the value {name}, which no input, initializer or earlier node defines"
         )
-    before: dict[str, set[str]] = {}
-    for other in block.node:
-        output = next(filter(None, other.output), "")
-        before[output] = {first_output[each] for each in other.input if each in first_output}
+    before = {
+        first: {first_output[each] for each in other.input if each in first_output} for first, other in nodes
+    }
     try:
         graphlib.TopologicalSorter(before).prepare()
     except graphlib.CycleError as error:
@@ -209,22 +195,19 @@ def _functions(model: Model) -> dict[FunctionKey, Function]:
 
 def _check_calls(graph: Graph, functions: Mapping[FunctionKey, Function]) -> None:
     """Raise FileError if functions call themselves, or expand to more than MAX_CALLS nodes."""
-    calls = {key: _calls(function, functions) for key, function in functions.items()}
+    blocks: list[tuple[FunctionKey | None, Graph | Function]] = [*functions.items(), (None, graph)]
+    calls = {key: _calls(block, functions) for key, block in blocks}
     try:
-        order = list(graphlib.TopologicalSorter({key: set(calls[key][1]) for key in calls}).static_order())
+        order = [*graphlib.TopologicalSorter({key: set(calls[key][1]) for key in calls}).static_order()]
     except graphlib.CycleError as error:
         cycle = " -> ".join(name for _, name, _ in error.args[1])
         raise FileError(f"functions call themselves: {cycle}; expected no recursion") from error
-    sizes: dict[FunctionKey, int] = {}
+    sizes: dict[FunctionKey | None, int] = {}  # the numbers of nodes, up to one above MAX_CALLS
     for key in order:
-        sizes[key] = _expanded(*calls[key], sizes)
-    if _expanded(*_calls(graph, functions), sizes) > MAX_CALLS:
+        count, callees = calls[key]
+        sizes[key] = min(count + sum(sizes[callee] for callee in callees), MAX_CALLS + 1)
+    if sizes[None] > MAX_CALLS:
         raise FileError(f"the graph has more than {MAX_CALLS} nodes with its functions expanded")
-
-
-def _expanded(nodes: int, callees: list[FunctionKey], sizes: Mapping[FunctionKey, int]) -> int:
-    """The number of nodes with functions expanded, up to a number above MAX_CALLS."""
-    return min(nodes + sum(sizes[callee] for callee in callees), MAX_CALLS + 1)
 
 
 def _calls(
@@ -238,5 +221,5 @@ def _calls(
             key = (_domain(node.domain), node.op_type, node.overload)
             callees += [key] if key in functions else []
             for attribute in node.attribute:
-                blocks += [*([attribute.g] if attribute.g is not None else []), *attribute.graphs]
+                blocks += attribute.subgraphs()
     return count, callees

@@ -31,23 +31,21 @@ def write(writer: Writer, layer: Any, reverse: bool, inputs: Sequence[str], outp
     x, lengths, *initial = (*inputs, "", "", "")[: 2 + len(layer.state_names)]
     y, *final = (*outputs, "", "")[: 1 + len(layer.state_names)]
     L, D, P = layer.num_layers, 1 + layer.bidirectional, layer.proj_size or layer.hidden_size
-    before = [_split(writer, state, L, D) for state in initial]
-    after = [_parts(writer, state, L) for state in final]
-    for level in range(L):
+    levels = [f"_l{level}" for level in range(L)]
+    before = [_split(writer, state, levels, D) for state in initial]
+    after = [_parts(writer, state, levels) for state in final]
+    for level, suffix in enumerate(levels):
         states = [parts[level] for parts in before], [parts[level] for parts in after]
-        suffixes = [f"_l{level}", f"_l{level}_reverse"][:D]
+        suffixes = [suffix, f"{suffix}_reverse"][:D]
         write_level = _projected if layer.proj_size else _level
         Y = write_level(writer, layer, x, lengths, suffixes, reverse, *states)  # (T, D, B, P)
-        is_last = level == L - 1
-        own = [y] if is_last and y else []
+        own = [y] if level == L - 1 and y else []
         if D == 1:
-            x = writer.node("Squeeze", [Y, writer.constant(np.array([1]))], *own)
+            x = writer.node("Squeeze", [Y, [1]], *own)
         else:
             joined = writer.node("Transpose", [Y], perm=[0, 2, 1, 3])
-            x = writer.node("Reshape", [joined, writer.constant(np.array([0, 0, D * P]))], *own)
-    for state, parts in zip(final, after, strict=True):
-        if state and L > 1:
-            writer.node("Concat", parts, state, axis=0)
+            x = writer.node("Reshape", [joined, [0, 0, D * P]], *own)
+    _join(writer, after, final)
 
 
 def write_masked(writer: Writer, layer: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -56,12 +54,12 @@ def write_masked(writer: Writer, layer: Any, inputs: Sequence[str], outputs: Seq
     The steps move to the front, the layer runs over as many as each row has, and its outputs move back.
     """
     x, mask, last, *initial = (*inputs, "")[: max(3, len(inputs))]
-    one = writer.constant(np.array(1))
+    one = writer.constant(1)
     counts = writer.node("Cast", [mask], to=int(messages.DataType.INT64))
-    position = writer.node("CumSum", [counts, writer.constant(np.array(0))])  # among the steps that count
-    total = writer.node("ReduceSum", [counts, writer.constant(np.array([0]))], keepdims=0)
+    position = writer.node("CumSum", [counts, 0])  # among the steps that count
+    total = writer.node("ReduceSum", [counts, [0]], keepdims=0)
     others = writer.node("Sub", [one, counts])
-    behind = writer.node("Add", [writer.node("CumSum", [others, writer.constant(np.array(0))]), total])
+    behind = writer.node("Add", [writer.node("CumSum", [others, 0]), total])
     place = writer.node("Sub", [writer.node("Where", [mask, position, behind]), one])
     packed = writer.node("ScatterElements", [x, _over_features(writer, place, x), x], axis=0)
     lengths = writer.node("Cast", [total], to=int(messages.DataType.INT32))
@@ -70,14 +68,14 @@ def write_masked(writer: Writer, layer: Any, inputs: Sequence[str], outputs: Seq
     before = writer.node("Sub", [position, one])
     zero = writer.constant(np.array(0, layer.dtype))
     if not layer.bidirectional:
-        absent = writer.node("Less", [before, writer.constant(np.array(0))])
+        absent = writer.node("Less", [before, 0])
         _unpack(writer, y, before, absent, last or zero, outputs[0])
         return
     halves = writer.new_name("forward"), writer.new_name("backward")
-    writer.node("Split", [y, writer.constant(np.full(2, layer.sizes.P))], *halves, axis=2)
+    writer.node("Split", [y, [layer.sizes.P] * 2], *halves, axis=2)
     after = writer.node("Sub", [position, counts])  # in reverse, a masked step repeats the next one
     parts = [
-        _unpack(writer, halves[0], before, writer.node("Less", [before, writer.constant(np.array(0))]), zero),
+        _unpack(writer, halves[0], before, writer.node("Less", [before, 0]), zero),
         _unpack(writer, halves[1], after, writer.node("GreaterOrEqual", [after, total]), zero),
     ]
     writer.node("Concat", parts, outputs[0], axis=2)
@@ -85,34 +83,39 @@ def write_masked(writer: Writer, layer: Any, inputs: Sequence[str], outputs: Seq
 
 def _over_features(writer: Writer, places: str, x: str) -> str:
     """Return places (T, B) for each feature of x (T, B, I)."""
-    column = writer.node("Unsqueeze", [places, writer.constant(np.array([2]))])
+    column = writer.node("Unsqueeze", [places, [2]])
     return writer.node("Expand", [column, writer.node("Shape", [x])])
 
 
 def _unpack(writer: Writer, y: str, places: str, absent: str, value: str, *output: str) -> str:
     """Return the steps of y at their places, and a value for absent ones."""
     steps = writer.node("Shape", [places])
-    last = writer.node(
-        "Sub", [writer.node("Gather", [steps, writer.constant(np.array(0))]), writer.constant(np.array(1))]
-    )
-    inside = writer.node("Min", [writer.node("Max", [places, writer.constant(np.array(0))]), last])
+    last = writer.node("Sub", [writer.node("Gather", [steps, 0]), 1])
+    inside = writer.node("Min", [writer.node("Max", [places, 0]), last])
     found = writer.node("GatherElements", [y, _over_features(writer, inside, y)], axis=0)
-    column = writer.node("Unsqueeze", [absent, writer.constant(np.array([2]))])
+    column = writer.node("Unsqueeze", [absent, [2]])
     return writer.node("Where", [column, value, found], *output)
 
 
-def _split(writer: Writer, state: str, L: int, D: int) -> list[str]:
-    """Split a state (L*D, B, units) into those of the levels."""
-    if L == 1 or not state:
-        return [state] * L
-    parts = [writer.new_name(f"{state}_l{level}") for level in range(L)]
-    writer.node("Split", [state, writer.constant(np.full(L, D))], *parts, axis=0)
+def _split(writer: Writer, state: str, suffixes: Sequence[str], size: int) -> list[str]:
+    """Split a state along its first axis into parts of one size."""
+    parts = _parts(writer, state, suffixes)
+    if len(parts) > 1 and state:
+        writer.node("Split", [state, [size] * len(parts)], *parts, axis=0)
     return parts
 
 
-def _parts(writer: Writer, state: str, L: int) -> list[str]:
-    """Return the names of the parts of a state, one for each level; "" if nothing uses the state."""
-    return [state] if L == 1 else [state and writer.new_name(f"{state}_l{level}") for level in range(L)]
+def _parts(writer: Writer, state: str, suffixes: Sequence[str]) -> list[str]:
+    """Return the names of the parts of a state; "" if nothing uses the state."""
+    if len(suffixes) == 1 or not state:
+        return [state] * len(suffixes)
+    return [writer.new_name(state + suffix) for suffix in suffixes]
+
+
+def _join(writer: Writer, parts: Sequence[Sequence[str]], states: Sequence[str]) -> None:
+    for state, own in zip(states, parts, strict=True):
+        if state and len(own) > 1:
+            writer.node("Concat", own, state, axis=0)
 
 
 def _level(
@@ -170,46 +173,29 @@ def _projected(
     ways = ["lstm_reverse"] if reverse else ["lstm", "lstm_reverse"][: len(suffixes)]
     D, H, P = len(ways), layer.hidden_size, layer.proj_size
     zeros = [name or _zeros(writer, x, D, n, layer.dtype) for name, n in zip(initial, (P, H), strict=True)]
-    before = [_directions(writer, state, D) for state in zeros]
+    before = [_split(writer, state, ["_forward", "_reverse"][:D], 1) for state in zeros]
     after = [
-        [state or writer.new_name("unused")]
-        if D == 1
-        else [writer.new_name(f"{x}_{way}_state") for way in ways]
+        [writer.new_name(f"{x}_{way}_state") for way in ways] if D > 1 or not state else [state]
         for state in final
     ]
     weights, steps = layer._weights_by_name(), lengths or writer.call("steps", [x])
     ys = []
     for place, (way, suffix) in enumerate(zip(ways, suffixes, strict=True)):
-        inputs = [
-            # a matrix (I, H) per gate; (1, H) for biases
-            _constant(
-                writer, layer, weights.get(name + suffix, np.zeros(4 * H)).reshape(4, H, -1).swapaxes(1, 2)
-            )
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        ]
-        inputs.append(_constant(writer, layer, weights["weight_hr" + suffix].T))
+        names = [name + suffix for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        gates = [weights.get(name, np.zeros(4 * H)).reshape(4, H, -1) for name in names]
+        matrices = [gate.swapaxes(1, 2) for gate in gates]  # (I, H) per gate; (1, H) for biases
+        inputs = [_constant(writer, layer, array) for array in (*matrices, weights["weight_hr" + suffix].T)]
         inputs += [steps, *(parts[place] for parts in before)]
         y = writer.new_name(f"{x}_{way}")
         ys.append(writer.call(way, [x, *inputs], y, *(parts[place] for parts in after), dtype=layer.dtype))
-    for name, parts in zip(final, after, strict=True):
-        if name and D == 2:
-            writer.node("Concat", parts, name, axis=0)
+    _join(writer, after, final)
     return ys[0] if D == 1 else writer.node("Concat", ys, axis=1)
-
-
-def _directions(writer: Writer, state: str, D: int) -> list[str]:
-    if D == 1:
-        return [state]
-    parts = [writer.new_name(f"{state}_{direction}") for direction in ("forward", "reverse")]
-    writer.node("Split", [state, writer.constant(np.ones(D, np.int64))], *parts, axis=0)
-    return parts
 
 
 def _zeros(writer: Writer, x: str, D: int, units: int, dtype: Any) -> str:
     """A state (D, B, units) of zeros for x (T, B, I)."""
     shape = writer.node("Shape", [x])
-    B = writer.node("Gather", [shape, writer.constant(np.array([1]))])
-    sizes = [writer.constant(np.array([D])), B, writer.constant(np.array([units]))]
+    sizes = [[D], writer.node("Gather", [shape, [1]]), [units]]
     return writer.node("ConstantOfShape", [writer.node("Concat", sizes, axis=0)], value=np.zeros(1, dtype))
 
 

@@ -12,33 +12,36 @@ from ...errors import ArgumentError
 from ...graph import Graph, Input, Node
 from ...graph.graph import bodies
 from ...graph.summary import shapes_of, signatures
-from . import build, function_protos, messages, own_functions, write_recurrent
+from . import build, messages, own_functions, write_recurrent
 from .tensors import DATA_TYPES
 
 OPSET = 14  # the first opset with the current recurrent operators
 # the opsets of newer operators, and of those with new inputs or attributes
 SINCE = {
-    **dict.fromkeys(("BatchNormalization", "CastLike", "Pow", "Shape"), 15),
-    **dict.fromkeys(("LeakyRelu", "PRelu", "Where"), 16),
-    **dict.fromkeys(("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", "STFT"), 17),
-    "LayerNormalization": 17,
-    **dict.fromkeys(("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "CenterCropPad", "Col2Im"), 18),
-    **dict.fromkeys(("LpPool", "Mish", "ScatterElements", "ScatterND", "Split"), 18),
-    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"), 18),
-    **dict.fromkeys(("ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"), 18),
-    **dict.fromkeys(("AveragePool", "Cast", "Equal", "Pad", "Resize"), 19),
-    **dict.fromkeys(("AffineGrid", "DFT", "Gelu", "GridSample", "IsInf", "IsNaN"), 20),
-    **dict.fromkeys(("DequantizeLinear", "GroupNormalization", "QuantizeLinear"), 21),
-    **dict.fromkeys(("Attention", "RMSNormalization", "RotaryEmbedding"), 23),
-    **dict.fromkeys(("Swish", "TensorScatter"), 24),
-    **dict.fromkeys(("BitCast", "CumProd"), 26),
+    operator: opset
+    for opset, operators in {
+        15: "BatchNormalization CastLike Pow Shape",
+        16: "LeakyRelu PRelu Where",
+        17: "BlackmanWindow HammingWindow HannWindow LayerNormalization MelWeightMatrix STFT",
+        18: "BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad Col2Im LpPool Mish ReduceL1 ReduceL2 "
+        "ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSumSquare "
+        "ScatterElements ScatterND Split",
+        19: "AveragePool Cast Equal Pad Resize",
+        20: "AffineGrid DFT Gelu GridSample IsInf IsNaN",
+        21: "DequantizeLinear GroupNormalization QuantizeLinear",
+        23: "Attention RMSNormalization RotaryEmbedding",
+        24: "Swish TensorScatter",
+        26: "BitCast CumProd",
+    }.items()
+    for operator in operators.split()
 }
 # by the last opset; 8 is the first with functions
 IR_VERSIONS = {18: 8, 20: 9, 22: 10, 23: 11, 24: 12, 27: 13}
 LAST_IR_VERSION = 14
 MICROSOFT = {"DynamicQuantizeLSTM", "FusedMatMul", "QLinearGlobalAveragePool"}
-FUNCTIONS = {operation: name for name, operation in own_functions.OPERATIONS.items()}
-ACTIVATIONS = {operation: name for name, operation in own_functions.ACTIVATIONS.items()}
+FUNCTIONS = {
+    operation: name for name, operation in (own_functions.OPERATIONS | own_functions.ACTIVATIONS).items()
+}
 
 
 def model_of(graph: Graph) -> messages.Model:
@@ -54,7 +57,7 @@ def model_of(graph: Graph) -> messages.Model:
         producer_name="onward",
         graph=written,
         metadata_props=[messages.StringStringEntry(key=messages.OF_LAYERS)] if graph.of_layers else (),
-        functions=[function_protos.function(name, dtype, opset) for name, dtype in file.functions.items()],
+        functions=[own_functions.function(name, dtype, opset) for name, dtype in file.functions.items()],
     )
 
 
@@ -123,10 +126,7 @@ class Writer:
             name=self._prefix or "onward",
             node=self._nodes,
             input=[self._value_info(declared, self.names[declared.name]) for declared in own],
-            output=[
-                self._value_info(declared, result)
-                for declared, result in zip(declared_outputs, results, strict=True)
-            ],
+            output=list(map(self._value_info, declared_outputs, results)),
             initializer=self._tensors,
         )
 
@@ -177,13 +177,13 @@ class Writer:
     def node(
         self,
         op_type: str,
-        inputs: Sequence[str],
+        inputs: Sequence[Any],
         *outputs: str,
         name: str = "",
         domain: str = "",
         **attributes: Any,
     ) -> str:
-        """Add a node between values of the model, and return its first output."""
+        """Add a node between values of the model, or arrays, and return its first output."""
         outputs = outputs or (self.new_name(op_type),)
         if domain:
             self._file.domains.add(domain)
@@ -191,9 +191,10 @@ class Writer:
             self._file.opsets.append(SINCE.get(op_type, OPSET))
         kept = {key: value for key, value in attributes.items() if value is not None}
         name = self._file.new_name(name or f"{next(filter(None, outputs))}_{op_type}", self._file.node_names)
-        while inputs and not inputs[-1]:
-            inputs = inputs[:-1]
-        self._nodes.append(build.node(op_type, inputs, outputs, name=name, domain=domain, **kept))
+        names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
+        while names and not names[-1]:
+            names.pop()
+        self._nodes.append(build.node(op_type, names, outputs, name=name, domain=domain, **kept))
         return outputs[0]
 
     def call(
@@ -201,7 +202,7 @@ class Writer:
     ) -> str:
         """Add a call of one of Onward's functions."""
         self._file.functions.setdefault(name, str(dtype))
-        return self.node(name, inputs, *outputs, name=node, domain=function_protos.DOMAIN)
+        return self.node(name, inputs, *outputs, name=node, domain=own_functions.DOMAIN)
 
     def _write(self, node: Node) -> None:
         inputs = [self.names[name] for name in node.inputs]
@@ -215,15 +216,10 @@ class Writer:
             first = len(inputs) - captured
             for key, body in node.attributes.items():
                 if isinstance(body, Graph):
-                    outer = dict(
-                        zip(
-                            [d.name for d in body.inputs[len(body.inputs) - captured :]],
-                            inputs[first:],
-                            strict=True,
-                        )
-                    )
+                    last = [declared.name for declared in body.inputs[len(body.inputs) - captured :]]
                     prefix = f"{next(filter(None, outputs))}/{key}/"
-                    attributes[key] = Writer(self._file, body, prefix, self).finish(outer)
+                    written = Writer(self._file, body, prefix, self)
+                    attributes[key] = written.finish(dict(zip(last, inputs[first:], strict=True)))
             inputs = inputs[:first]
             outputs = [name or self.new_name("unused") for name in outputs]  # onnxruntime crashes without
         domain = "com.microsoft" if node.operation in MICROSOFT else ""
@@ -237,29 +233,23 @@ class Writer:
     def _attribute(self, value: Any) -> Any:
         if isinstance(value, np.dtype):
             return int(DATA_TYPES[value.name])
-        if isinstance(value, np.generic):
-            return value.item()
-        return value
+        return value.item() if isinstance(value, np.generic) else value
 
 
 # Writes a node with these inputs and outputs of the model, and returns whether it did.
 Special = Callable[[Writer, Node, list[str], list[str]], bool]
 
 
-def _activation(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+def _function(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """Write a call of one of Onward's functions; the numbers of activation functions are inputs."""
     numbers = [node.attributes[key] for key in ("alpha", "beta") if key in node.attributes]
     if node.operation == "Swish":
-        if node.attributes.get("alpha", 1) != 1:
+        if numbers not in ([], [1]):
             return False
         numbers = []
-    dtype = writer.dtype(node.inputs[0]) or np.dtype(np.float32)
-    constants = [writer.constant(np.array(number, dtype)) for number in numbers]
-    writer.call(ACTIVATIONS[node.operation], [*inputs, *constants], *outputs, node=node.name)
-    return True
-
-
-def _function(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
-    writer.call(FUNCTIONS[node.operation], inputs, *outputs, node=node.name)
+    dtype = writer.dtype(node.inputs[0]) if numbers else None
+    constants = [writer.constant(np.array(number, dtype or np.float32)) for number in numbers]
+    writer.call(FUNCTIONS[node.operation], [*inputs, *constants], *outputs, node=node.name)
     return True
 
 
@@ -276,9 +266,8 @@ def _recurrent(writer: Writer, node: Node, inputs: list[str], outputs: list[str]
     lengths = (*node.inputs, "")[1]
     if lengths and writer.dtype(lengths) != np.int32:
         inputs[1] = writer.node("Cast", [inputs[1]], to=int(messages.DataType.INT32))
-    write_recurrent.write(
-        writer, node.attributes["layer"], bool(node.attributes.get("reverse")), inputs, outputs
-    )
+    reverse = bool(node.attributes.get("reverse"))
+    write_recurrent.write(writer, node.attributes["layer"], reverse, inputs, outputs)
     return True
 
 
@@ -291,14 +280,12 @@ def _step(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> 
     """Write a step of a layer as a sequence of one step of all rows."""
     layer = node.attributes["layer"]
     leading = writer.node("Shape", inputs[:1], end=-1)
-    rows = [writer.node("Reshape", [inputs[0], writer.constant(np.array([1, -1, layer.input_size]))])]
-    size = writer.constant(np.array([layer.hidden_size]))
-    shape = writer.node("Concat", [leading, size], axis=0)
-    for state in inputs[1:]:
-        expanded = writer.node("Expand", [state, shape])
-        rows.append(writer.node("Reshape", [expanded, writer.constant(np.array([1, -1, layer.hidden_size]))]))
-    final = [writer.new_name(f"{output}_rows") if output else "" for output in outputs]
-    write_recurrent.write(writer, layer, False, [rows[0], "", *rows[1:]], ["", *final])
+    x = writer.node("Reshape", [inputs[0], [1, -1, layer.input_size]])
+    shape = writer.node("Concat", [leading, [layer.hidden_size]], axis=0)
+    expanded = [writer.node("Expand", [state, shape]) for state in inputs[1:]]
+    states = [writer.node("Reshape", [state, [1, -1, layer.hidden_size]]) for state in expanded]
+    final = [output and writer.new_name(f"{output}_rows") for output in outputs]
+    write_recurrent.write(writer, layer, False, [x, "", *states], ["", *final])
     for row, output in zip(final, outputs, strict=True):
         if output:
             writer.node("Reshape", [row, shape], output)
@@ -322,10 +309,10 @@ def _quantized(writer: Writer, node: Node, inputs: list[str], outputs: list[str]
         writer.node("Conv", inputs, *outputs, name=node.name, **node.attributes)
         return True
     product = [x, writer.node("Transpose", [W], perm=[1, 0])]
-    if not bias:
-        writer.node("MatMul", product, *outputs, name=node.name)
-        return True
-    return _product(writer, node, [*product, bias], outputs)
+    if bias:
+        return _product(writer, node, [*product, bias], outputs)
+    writer.node("MatMul", product, *outputs, name=node.name)
+    return True
 
 
 def _python(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
@@ -339,7 +326,6 @@ def _check(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) ->
 
 SPECIAL: dict[str, Special] = {
     "Check": _check,
-    **dict.fromkeys(ACTIVATIONS, _activation),
     **dict.fromkeys(FUNCTIONS, _function),
     "MatMul": _product,
     "QuantizedConv": _quantized,
