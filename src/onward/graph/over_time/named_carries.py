@@ -28,11 +28,7 @@ INITIAL = {
 
 
 def streamed_with(
-    graph: Graph,
-    carry: Mapping[str, str],
-    fixed: Mapping[str, Any],
-    initial: Mapping[str, Any],
-    batch: int,
+    graph: Graph, carry: Mapping[str, str], fixed: Mapping[str, Any], initial: Mapping[str, Any], batch: int
 ) -> Streamed:
     """Return a graph whose inputs `carry` are fed from outputs, and whose inputs `fixed` are constants.
 
@@ -54,18 +50,10 @@ def streamed_with(
         constants=constants,
         defaults=frozenset(),
     )
-    carries = tuple(
-        Carry(
-            name,
-            as_declared(declared[name], initial[name]).copy()
-            if name in initial
-            else graph.constants[name]
-            if name in graph.defaults
-            else _zeros(declared[name], batch),
-            any_shape=name in graph.carries,
-        )
-        for name in carry
-    )
+    start = {name: as_declared(declared[name], value).copy() for name, value in initial.items()}
+    start = {name: graph.constants[name] for name in graph.defaults.intersection(carry)} | start
+    start |= {name: _zeros(declared[name], batch) for name in carry if name not in start}
+    carries = tuple(Carry(name, start[name], any_shape=name in graph.carries) for name in carry)
     return Streamed(simplify(streamed), carries, outputs=(Axes(),) * len(returned))
 
 
@@ -135,11 +123,7 @@ def found_carries(graph: Graph) -> dict[str, str]:
     candidates = candidate_carries(graph)
     pairs = {name: [o for o in outputs if _stem(o) == _stem(name)] for name, outputs in candidates.items()}
     used = [output for outputs in pairs.values() for output in outputs]
-    return {
-        name: outputs[0]
-        for name, outputs in pairs.items()
-        if len(outputs) == 1 and used.count(outputs[0]) == 1
-    }
+    return {name: own[0] for name, own in pairs.items() if len(own) == 1 and used.count(own[0]) == 1}
 
 
 def candidate_carries(graph: Graph) -> dict[str, list[str]]:
@@ -193,6 +177,5 @@ def initial_states(graph: Graph) -> frozenset[str]:
         initial = node.inputs[INITIAL.get(node.operation, slice(0))]
         states.update(initial)
         others.update(name for name in node.inputs if name not in initial)
-    return frozenset({sources[name] for name in states & sources.keys()}) - {
-        sources[name] for name in others & sources.keys()
-    }
+    found, used = ({sources[name] for name in names & sources.keys()} for names in (states, others))
+    return frozenset(found - used)

@@ -292,9 +292,7 @@ class BlockBuilder:
             self.refuse(self._node, "its inputs have different rates")
         pairs, axes = [], []
         for name, timing in found.items():
-            sizes = list(self.shape(name))
-            sizes[timing.axis] = 0
-            held = self.carry(self._node, np.zeros(sizes, self.dtype(name)), timing.axis, "held")
+            held = self.carry(self._node, self._steps(name, 0), timing.axis, "held")
             pairs += [held, name]
             axes.append(timing.axis)
         results = self.add_all("Align", pairs, len(pairs), axes=axes)
@@ -305,14 +303,17 @@ class BlockBuilder:
         joined = latest._replace(stages=stages, tail=tail)  # type: ignore[arg-type]  # unlike any other stages
         return tuple(aligned.get(name, name) for name in names), joined
 
+    def _steps(self, x: str, count: int, value: Any = 0) -> AnyArray:
+        """Return steps of x that hold one value."""
+        shape, axis = self.shape(x), self._timing_of(x).axis
+        return np.full((*shape[:axis], count, *shape[axis + 1 :]), value, self.dtype(x))
+
     def windows(
         self, node: Node, x: str, span: int, stride: int, before: int, after: int, padding: Any
     ) -> str:
         """Return the steps of complete windows; `before` and `after` are steps of padding at the ends."""
         timing = self._timing_of(x)
-        sizes = list(self.shape(x))
-        sizes[timing.axis] = before
-        initial = np.full(sizes, padding, self.dtype(x))
+        initial = self._steps(x, before, padding)
         reach = max(span, stride)
         if self.at_end:
             y = self._ended(node, x, initial, timing.axis, after, padding)
@@ -371,9 +372,7 @@ class BlockBuilder:
 
     def _skipped(self, node: Node, x: str, count: int) -> str:
         timing = self._timing_of(x)
-        sizes = list(self.shape(x))
-        sizes[timing.axis] = count
-        left = self.carry(node, np.zeros(sizes, bool), timing.axis, "left")
+        left = self.carry(node, self._steps(x, count).astype(bool), timing.axis, "left")
         y, rest = self.add_all("Skip", (left, x), 2, axis=timing.axis)
         self.keep(left, rest)
         return self.define_new(y, timing.after(count, 1, timing.tail))
@@ -410,9 +409,7 @@ class BlockBuilder:
     def latest(self, node: Node, x: str) -> str:
         """Return the last step so far, zeros before the first one."""
         timing = self._timing_of(x)
-        sizes = list(self.shape(x))
-        sizes[timing.axis] = 1
-        before = self.carry(node, np.zeros(sizes, self.dtype(x)), timing.axis, "last")
+        before = self.carry(node, self._steps(x, 1), timing.axis, "last")
         y = self.last(self.add("Concat", before, x, axis=timing.axis), timing.axis)
         self.keep(before, y)
         return y

@@ -72,35 +72,35 @@ def _number(matcher: Matcher, name: str) -> float | None:
 ERF = ("Erf", [("Div", "x", math.sqrt(2)), ("Mul", "x", math.sqrt(0.5))])
 
 
-@_idiom(
-    ("Mul", "x", 0.5, ("Add", 1.0, ERF)),
-    ("Mul", "x", ("Add", 0.5, ("Mul", 0.5, ERF))),
-    ("Div", ("Mul", "x", ("Add", 1.0, ERF)), 2.0),
-)
-def _gelu(matcher: Matcher, match: Match) -> list[Node]:
-    """x Phi(x) = x / 2 (1 + erf(x / sqrt(2)))"""
-    return _one(match, "Gelu", match.values["x"])
-
-
 CUBE = ("Add", "x", [("Mul", 0.044715, "x", "x", "x"), ("Mul", 0.044715, ("Pow", "x", 3.0))])
 FACTOR = ("Add", 1.0, [("Mul", 0.044715, "x", "x"), ("Mul", 0.044715, ("Pow", "x", 2.0))])
 SCALE = math.sqrt(2 / math.pi)
 TANH = ("Tanh", [("Mul", SCALE, CUBE), ("Mul", SCALE, "x", FACTOR)])
 
 
-@_idiom(
+RELU6 = ("Clip", ("Add", "x", 3.0), 0.0, 6.0)
+
+
+def _activation(operation: str, *patterns: Pattern, **attributes: Any) -> None:
+    """Register the patterns of an activation function of x."""
+    _idiom(*patterns)(lambda matcher, match: _one(match, operation, match.values["x"], **attributes))
+
+
+# x Phi(x) = x / 2 (1 + erf(x / sqrt(2)))
+_activation(
+    "Gelu",
+    ("Mul", "x", 0.5, ("Add", 1.0, ERF)),
+    ("Mul", "x", ("Add", 0.5, ("Mul", 0.5, ERF))),
+    ("Div", ("Mul", "x", ("Add", 1.0, ERF)), 2.0),
+)
+# x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+_activation(
+    "Gelu",
     ("Mul", "x", 0.5, ("Add", 1.0, TANH)),
     ("Mul", "x", ("Add", 0.5, ("Mul", 0.5, TANH))),
+    approximate="tanh",
 )
-def _gelu_tanh(matcher: Matcher, match: Match) -> list[Node]:
-    """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))"""
-    return _one(match, "Gelu", match.values["x"], approximate="tanh")
-
-
-@_idiom(("Mul", "x", ("Sigmoid", "x")))
-def _silu(matcher: Matcher, match: Match) -> list[Node]:
-    """x sigmoid(x)"""
-    return _one(match, "Swish", match.values["x"])
+_activation("Swish", ("Mul", "x", ("Sigmoid", "x")))
 
 
 @_idiom(("Mul", "x", ("Sigmoid", ("Mul", "x", "alpha"))))
@@ -110,23 +110,14 @@ def _swish(matcher: Matcher, match: Match) -> list[Node] | None:
     return None if alpha is None else _one(match, "Swish", match.values["x"], alpha=alpha)
 
 
-@_idiom(("Mul", "x", ("Tanh", ("Softplus", "x"))))
-def _mish(matcher: Matcher, match: Match) -> list[Node]:
-    """x tanh(log(1 + exp(x)))"""
-    return _one(match, "Mish", match.values["x"])
-
-
-RELU6 = ("Clip", ("Add", "x", 3.0), 0.0, 6.0)
-
-
-@_idiom(
+_activation("Mish", ("Mul", "x", ("Tanh", ("Softplus", "x"))))
+# x min(max(x + 3, 0), 6) / 6
+_activation(
+    "HardSwish",
     ("Div", ("Mul", "x", RELU6), 6.0),
     ("Mul", "x", ("Div", RELU6, 6.0)),
     ("Mul", "x", 1 / 6, RELU6),
 )
-def _hard_swish(matcher: Matcher, match: Match) -> list[Node]:
-    """x min(max(x + 3, 0), 6) / 6"""
-    return _one(match, "HardSwish", match.values["x"])
 
 
 @_idiom(("Mul", "x", ("HardSigmoid", "x")))

@@ -10,7 +10,8 @@ from ..node import Node
 if TYPE_CHECKING:
     from .simplify import Simplifier
 
-Rewrite = Callable[["Simplifier", Node], Iterator[Node]]
+# Returns the value that the first output of a node equals, what replaces the node, or None to keep it.
+Rewrite = Callable[["Simplifier", Node], "str | Node | Iterator[Node] | None"]
 REWRITES: dict[str, Rewrite] = {}
 
 

@@ -62,7 +62,11 @@ class Simplifier:
 
     def _rewritten(self, node: Node) -> list[Node]:
         try:
-            return list(REWRITES[node.operation](self, node))
+            simpler = REWRITES[node.operation](self, node)
+            if isinstance(simpler, str):
+                self.alias(node.outputs[0], simpler)
+                return []
+            return [simpler or node] if isinstance(simpler, Node | None) else list(simpler)
         except Exception:  # no rule, or a malformed node; its error belongs to the call, which names the node
             return [node]
 
