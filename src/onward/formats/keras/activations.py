@@ -7,7 +7,7 @@ import numpy as np
 
 from ...errors import FileError
 from .layer import LAYERS, REQUIRED, Layer, layer, python_activation
-from .writer import BOOL, Value
+from .writer import Value
 
 RENAMED = {"swish": "silu", "hard_swish": "hard_silu", "leaky_relu_v2": "leaky_relu"}
 Function = Callable[..., Value]
@@ -22,24 +22,18 @@ def relu(
 ) -> Value:
     """x above the threshold, and at most max_value; below, negative_slope (x - threshold)."""
     if threshold:
-        below = k.add("Mul", k.add("Sub", x, threshold), negative_slope) if negative_slope else k.zero(x)
-        is_below = k.add("Less", x, threshold, dtype=BOOL)
-        y = k.add("Where", is_below, below, x, rank=x.rank, dtype=x.dtype)
+        below = k.add("Mul", k.add("Sub", x, threshold), negative_slope) if negative_slope else 0
+        y = k.add("Where", k.add("Less", x, threshold), below, x)
     else:
         y = k.add("LeakyRelu", x, alpha=float(negative_slope)) if negative_slope else k.add("Relu", x)
     return y if max_value is None else k.add("Min", y, max_value)
 
 
-def _threshold(k: Layer, x: Value, threshold: float, default_value: float = 0.0) -> Value:
-    above = k.add("Greater", x, threshold, dtype=BOOL)
-    return k.add("Where", above, x, k.number(default_value, x), rank=x.rank, dtype=x.dtype)
-
-
 def _sparse_plus(k: Layer, x: Value) -> Value:
     """0 up to -1, x from 1 on, and a quarter of (x + 1)^2 between."""
-    shifted = k.add("Clip", k.add("Add", x, 1.0), k.zero(x), k.number(2, x))
+    shifted = k.add("Clip", k.add("Add", x, 1.0), 0, 2)
     curve = k.add("Mul", k.add("Mul", shifted, shifted), 0.25)
-    return k.add("Where", k.add("GreaterOrEqual", x, 1.0, dtype=BOOL), x, curve, rank=x.rank, dtype=x.dtype)
+    return k.add("Where", k.add("GreaterOrEqual", x, 1.0), x, curve)
 
 
 def _squareplus(k: Layer, x: Value, b: float = 4) -> Value:
@@ -52,8 +46,7 @@ def softmax(k: Layer, x: Value, axis: Any = -1) -> Value:
     axes = axis if isinstance(axis, list) else [axis]
     if len(axes) == 1:
         return k.add("Softmax", x, axis=axes[0])
-    shifted = k.add("Sub", x, k.reduced("ReduceMax", x, axes, keepdims=True))
-    powers = k.add("Exp", shifted)
+    powers = k.add("Exp", k.add("Sub", x, k.reduced("ReduceMax", x, axes, keepdims=True)))
     return k.add("Div", powers, k.reduced("ReduceSum", powers, axes, keepdims=True))
 
 
@@ -61,35 +54,21 @@ def _sparsemax(k: Layer, x: Value, axis: int = -1) -> Value:
     """As Keras defines it, whose threshold sums running totals where Martins and Astudillo, 2016, sum x."""
     last = [each for each in range(k.rank(x)) if each != axis % k.rank(x)] + [axis % k.rank(x)]
     z = k.transposed(x, *last)
-    size = k.shape_of(z, -1)
-    falling, _ = k.add_all("TopK", [z, size], [x.rank, x.rank], axis=-1)
+    falling, _ = k.add_all("TopK", [z, k.shape_of(z, -1)], [x.rank, x.rank], axis=-1)
     axis_of = np.array(-1)
     total = k.add("CumSum", falling, axis_of)
-    ones = k.add("Expand", k.number(1, x), k.shape_of(z), rank=x.rank)
+    ones = k.filled(1, x, k.shape_of(z), x.rank)
     one_less = k.add("Div", k.add("Sub", total, 1.0), k.add("CumSum", ones, axis_of))
-    support = k.add("Greater", k.add("Sub", falling, one_less), 0.0, dtype=BOOL)
+    support = k.add("Greater", k.add("Sub", falling, one_less), 0.0)
     count = k.reduced("ReduceSum", k.cast(support, x.dtype), [-1], keepdims=True)
-    kept = k.add("Where", support, total, k.zero(x), rank=x.rank, dtype=x.dtype)
-    sums = k.add("Sub", k.reduced("ReduceSum", kept, [-1], keepdims=True), 1.0)
-    y = k.add("Relu", k.add("Sub", z, k.add("Div", sums, count)))
+    kept = k.reduced("ReduceSum", k.where(support, total), [-1], keepdims=True)
+    y = k.add("Relu", k.add("Sub", z, k.add("Div", k.add("Sub", kept, 1.0), count)))
     return k.transposed(y, *map(int, np.argsort(last)))
 
 
 def _glu(k: Layer, x: Value, axis: int = -1) -> Value:
-    first, second = k.add_all("Split", [x], [x.rank, x.rank], axis=axis, num_outputs=2)
+    first, second = k.split(x, 2, axis)
     return k.add("Mul", first, k.add("Sigmoid", second))
-
-
-def _celu(k: Layer, x: Value, alpha: float = 1.0) -> Value:
-    return k.add("Celu", x, alpha=float(alpha))
-
-
-def _gelu(k: Layer, x: Value, approximate: bool = False) -> Value:
-    return k.add("Gelu", x, approximate="tanh" if approximate else "none")
-
-
-def _squeezed_hard(k: Layer, x: Value) -> Value:
-    return k.add("Clip", k.add("Mul", k.add("Add", x, 1.0), 0.5), k.zero(x), k.number(1, x))
 
 
 ACTIVATIONS: dict[str, Function] = {
@@ -106,17 +85,19 @@ ACTIVATIONS: dict[str, Function] = {
     "hard_sigmoid_keras2": _plain("HardSigmoid", alpha=0.2, beta=0.5),
     "leaky_relu": lambda k, x, negative_slope=0.2: k.add("LeakyRelu", x, alpha=float(negative_slope)),
     "elu": lambda k, x, alpha=1.0: k.add("Elu", x, alpha=float(alpha)),
-    "celu": _celu,
-    "gelu": _gelu,
+    "celu": lambda k, x, alpha=1.0: k.add("Celu", x, alpha=float(alpha)),
+    "gelu": lambda k, x, approximate=False: k.add("Gelu", x, approximate="tanh" if approximate else "none"),
     "hard_silu": _plain("HardSwish"),
     "hard_tanh": lambda k, x: k.add("Clip", x, -1.0, 1.0),
     "hard_shrink": lambda k, x, threshold=0.5: k.add("Shrink", x, bias=0.0, lambd=threshold),
     "soft_shrink": lambda k, x, threshold=0.5: k.add("Shrink", x, bias=threshold, lambd=threshold),
     "tanh_shrink": lambda k, x: k.add("Sub", x, k.add("Tanh", x)),
-    "threshold": _threshold,
+    "threshold": lambda k, x, threshold, default_value=0.0: k.add(
+        "Where", k.add("Greater", x, threshold), x, default_value
+    ),
     "log_sigmoid": lambda k, x: k.add("Neg", k.add("Softplus", k.add("Neg", x))),
     "sparse_plus": _sparse_plus,
-    "sparse_sigmoid": _squeezed_hard,
+    "sparse_sigmoid": lambda k, x: k.add("Clip", k.add("Mul", k.add("Add", x, 1.0), 0.5), 0, 1),
     "squareplus": _squareplus,
     "softmax": softmax,
     "log_softmax": lambda k, x, axis=-1: k.add("LogSoftmax", x, axis=axis),
@@ -125,26 +106,20 @@ ACTIVATIONS: dict[str, Function] = {
 }
 
 
-def activation(k: Layer, x: Value, key: str = "activation", default: Any = "linear") -> Value:
+def activation(k: Layer, x: Value, default: Any = "linear") -> Value:
     """Apply the activation of a layer: a name, a function of the user, or another layer."""
-    value = k.option(key, default)
+    value = k.option("activation", default)
     if isinstance(value, dict) and value.get("class_name") in LAYERS:
-        inner = k.part(key, key, value)
+        inner = k.part("activation", value)
         if inner.type.masks != "kept":
-            raise k.error(f"has {key}={inner.kind}, which is no function of one array")
+            raise k.error(f"has activation={inner.kind}, which is no function of one array")
         return inner(x)[0]
-    custom = custom_activation(k, value)
-    return python_activation(k, custom, x) if custom else ACTIVATIONS[activation_name(k, key, value)](k, x)
-
-
-def custom_activation(k: Layer, value: Any) -> Any:
-    """Return the function of the user for an activation, with its package or without, or None."""
     name = str(_function_name(value))
-    names = (name, name.rpartition(">")[2])
-    return next((k.context.custom_objects[each] for each in names if each in k.context.custom_objects), None)
+    custom = k.custom_object(name, name.rpartition(">")[2])
+    return python_activation(k, custom, x) if custom else ACTIVATIONS[activation_name(k, value)](k, x)
 
 
-def activation_name(k: Layer, key: str, value: Any) -> str:
+def activation_name(k: Layer, value: Any, key: str = "activation") -> str:
     """Return the name of an activation; hard_sigmoid changed its slope in Keras 3."""
     value = _function_name(value)
     name = "linear" if value is None else RENAMED.get(value, value) if isinstance(value, str) else None
@@ -164,7 +139,7 @@ def _function_name(value: Any) -> Any:
 
 @layer("Activation", masks="kept")
 def _activation(k: Layer, x: Value) -> Value:
-    return activation(k, k.floats(x), default=REQUIRED)
+    return activation(k, k.floats(x), REQUIRED)
 
 
 def _parametric(kind: str, name: str, **keys: str) -> None:
@@ -173,12 +148,14 @@ def _parametric(kind: str, name: str, **keys: str) -> None:
     @layer(kind, masks="kept")
     def parametric(k: Layer, x: Value) -> Value:
         k.rename(**keys)
-        parameters = {}
-        for parameter in keys:
-            if k.has(parameter):
-                value = k.option(parameter)
-                parameters[parameter] = value["config"]["value"] if isinstance(value, dict) else value
-        return ACTIVATIONS[name](k, k.floats(x), **parameters)
+        given = {key: scalar(k.option(key, None)) for key in keys}
+        given = {key: value for key, value in given.items() if value is not None}
+        return ACTIVATIONS[name](k, k.floats(x), **given)
+
+
+def scalar(value: Any) -> Any:
+    """Return a number that the configuration may hold as an array."""
+    return value["config"]["value"] if isinstance(value, dict) else value
 
 
 _parametric("ReLU", "relu", negative_slope="negative_slope", max_value="max_value", threshold="theta")
@@ -194,22 +171,18 @@ def _leaky_relu(k: Layer, x: Value) -> Value:
 
 @layer("PReLU", masks="kept")
 def _prelu(k: Layer, x: Value) -> Value:
-    """max(x, 0) + alpha min(x, 0); He et al. 2015."""
-    k.option("shared_axes", None)  # these axes have size 1 in alpha
-    alpha = k.weight("alpha", lambda: k.arrays(1)[0])
-    return k.add("PRelu", k.floats(x), alpha)
+    """max(x, 0) + alpha min(x, 0), where alpha has axes of size 1 for shared axes; He et al. 2015."""
+    return k.add("PRelu", k.floats(x), k.weight("alpha", *k.arrays(True)))
 
 
 @layer("Softmax", masks="kept", arguments=("mask",))
-def _softmax(k: Layer, x: Value) -> Value:
+def _softmax(k: Layer, x: Value, *, axis: Any = -1) -> Value:
     """A softmax over what the mask, which must broadcast to x, leaves."""
-    axis, x = k.option("axis", -1), k.floats(x)
+    x = k.floats(x)
     if x.mask is None:
         return softmax(k, x, axis)
     if x.mask.rank != x.rank and not (x.mask.rank or 0) < (x.rank or 0):
         raise FileError(f"layer {k.name} has a mask with more axes than its input")
-    lowest = k.number(np.finfo(x.dtype).min / 2, x)
-    y = softmax(k, k.add("Where", x.mask, x, lowest, rank=x.rank, dtype=x.dtype), axis)
-    if k.context.version < 3:  # where no step counts, all have the same weight
-        return y
-    return k.add("Where", x.mask, y, k.zero(x), rank=x.rank, dtype=x.dtype)
+    y = softmax(k, k.add("Where", x.mask, x, float(np.finfo(x.dtype).min / 2)), axis)
+    # Keras 2: where no step counts, all have the same weight
+    return y if k.context.version < 3 else k.add("Where", x.mask, y, 0)

@@ -3,36 +3,42 @@
 A module of this package describes a kind of layer in one function:
 
     @layer("Dense", masks="kept")
-    def dense(layer: Layer, x: Value) -> Value:
+    def dense(layer: Layer, x: Value, *, units: int, use_bias: bool = True) -> Value:
         ...
 
-It takes every key of the configuration, adds nodes for its inputs, and returns its output or a list of them.
+Its keyword arguments are keys of the configuration, those without a default value required. It adds nodes for
+its inputs, and returns its output or a list of them. Functions that several layers share take further keys.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from ...core.arrays import FLOAT32, FLOAT64, FloatDtype
 from ...errors import ArgumentError, FileError, OnwardError
+from ...graph import Graph
 from . import version_1
 from .stored_weights import Tensor, Weights
-from .writer import Target, Value, Writer
+from .writer import Value, Writer
 
 HARMLESS = {
     "name", "trainable", "batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length",
     "sparse", "ragged", "optional", "seed", "noise_shape", "rate", "stddev", "dropout", "recurrent_dropout",
     "implementation", "unroll", "stateful", "use_cudnn", "momentum", "renorm", "renorm_clipping",
     "renorm_momentum", "synchronized", "virtual_batch_size", "fused", "unit_forget_bias", "input_spec",
-    "quantization_config", "batch_size", "build_input_shape", "flash_attention",
+    "quantization_config", "batch_size", "build_input_shape", "flash_attention", "output_shape",
+    "query_shape", "key_shape", "value_shape", "shared_axes", "fill_mode", "fill_value",
 }  # fmt: skip
 HARMLESS_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 UNLESS_SET = {
     "lora_rank", "lora_alpha", "quantization_mode", "custom_objects", "gptq_unpacked_column_size",
-    "num_constants", "time_major",
+    "num_constants", "time_major", "use_gate", "softmax_robust_masking", "sliding_window", "rms_scaling",
+    "crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias",
 }  # fmt: skip  # change nothing where they are None or False
 COMPUTE_DTYPES = {
     "float32": FLOAT32, "float64": FLOAT64, "float16": FLOAT32, "bfloat16": FLOAT32,
@@ -86,7 +92,8 @@ class Context:
     masks_inside: bool  # whether TimeDistributed passes masks to its layer and takes them from it
     theano: bool = False  # whether the kernels of convolutions are Theano's
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
-    target: Target = field(default_factory=Target)
+    graph: Graph = field(default_factory=Graph)  # that all layers write
+    constants: dict[int, tuple[str, Any]] = field(default_factory=dict)
 
 
 class Layer(Writer):
@@ -107,17 +114,17 @@ class Layer(Writer):
         self.config: dict[str, Any] = dict(config) if isinstance(config, dict) else {"layers": config}
         self.name = str(self.config.get("name", self.kind))
         self.path = f"{path}/{self.name}" if path else self.name
-        self.weights, self.context, self.target = weights, context, context.target
+        self.weights, self.context = weights, context
+        self.graph, self.constants = context.graph, context.constants
         self._left = dict(self.config)
-        self._arrays: list[Tensor] | None = None
-        self._parts: dict[str, Layer] = {}
         self.memory: dict[str, Any] = {}  # what a function keeps from call to call
-        self.custom = self._custom_object()
+        self.custom = self.custom_object(self.name, self.full_kind, self.kind)
         self.kind_name, self.type = self._find_kind()
 
-    def _custom_object(self) -> Any:
-        names = (self.name, self.full_kind, self.kind)
-        return next((self.context.custom_objects[n] for n in names if n in self.context.custom_objects), None)
+    def custom_object(self, *names: str) -> Any:
+        """Return the object of the user for the first of these names that has one, or None."""
+        objects = self.context.custom_objects
+        return next((objects[name] for name in names if name in objects), None)
 
     def _find_kind(self) -> tuple[str, Kind]:
         """Return the Keras class that describes the layer, and what it registered."""
@@ -156,9 +163,10 @@ class Layer(Writer):
             raise self.error(f"does not say its {key}")
         return self._left.pop(key, default)
 
-    def has(self, key: str) -> bool:
-        """Whether the configuration has a key."""
-        return key in self._left
+    def rest(self) -> dict[str, Any]:
+        """Return all keys that nobody took."""
+        left, self._left = self._left, {}
+        return left
 
     def rename(self, **names: str) -> None:
         """Give keys of older versions their present names."""
@@ -174,29 +182,31 @@ class Layer(Writer):
             raise self.error(f"has dtype {dtype!r}, which Onward does not compute in")
         return COMPUTE_DTYPES[dtype]
 
-    def arrays(self, count: int) -> list[Tensor]:
-        """Return the layer's own weights, in Keras' order."""
-        if self._arrays is None:
-            self._arrays = self.weights.take(count)
-        return self._arrays
+    def arrays(self, *present: Any, part: str = "") -> list[Any]:
+        """Return the weights of the layer or of a part, in Keras' order, and None for those not present."""
+        weights = self.weights.part(part) if part else self.weights
+        found = iter(self.once(f"arrays {part}", lambda: weights.take(sum(map(bool, present)))))
+        return [next(found) if each else None for each in present]
 
-    def part(self, key: str, weights: str, entry: Any = None) -> "Layer":
-        """Return the layer under a key, whose weights are in the attribute `weights`."""
-        given = self.option(key) if entry is None else entry
-        if weights not in self._parts:
-            self._parts[weights] = Layer(given, self.weights.part(weights), self.context, self.path)
-        return self._parts[weights]
+    def part(self, weights: str, entry: Any) -> "Layer":
+        """Return a layer inside this one, whose weights are in the attribute `weights`."""
+        return self.once(
+            f"part {weights}",
+            lambda: Layer(entry, self.weights.part(weights), self.context, self.path),
+        )
 
-    def error(self, problem: str) -> FileError:
-        """Return an error that names the layer."""
-        return FileError(f"layer {self.name} ({self.kind}) {problem}")
-
-    def read(self, function: Callable[["Layer"], Any]) -> Any:
+    def read(self, function: Callable[..., Made]) -> Made:
         """Return what a function reads of the configuration, every key of which it must take."""
         self._left = dict(self.config)
-        found = function(self)
+        found = self.call(function)
         self._finish()
         return found
+
+    def call(self, function: Callable[..., Made], *inputs: Value, **options: Any) -> Made:
+        """Call a function of the layer and inputs with the options of the call and those of the layer."""
+        others = {*(self.type.arguments or ()), *options}
+        own = {key: self.option(key, each) for key, each in _keys(function).items() if key not in others}
+        return function(self, *inputs, **own, **options)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -219,7 +229,7 @@ class Layer(Writer):
         if "dtype" in self._left:
             self.dtype()
         for key, value in self._left.items():
-            harmless = key in HARMLESS or key.endswith(HARMLESS_ENDINGS)
+            harmless = key in HARMLESS or key.endswith(HARMLESS_ENDINGS) or (key, value) == ("groups", 1)
             if not harmless and not (key in UNLESS_SET and not value):
                 raise self.error(f"has {key}={str(value)[:80]}, which Onward does not support")
 
@@ -234,7 +244,7 @@ class Layer(Writer):
         masked = [x._replace(mask=mask) for x, mask in zip(inputs, masks, strict=False)]
         self._left = dict(self.config)
         with self.errors():
-            found = self.type.function(self, *masked, *inputs[len(masked) :], **options)
+            found = self.call(self.type.function, *masked, *inputs[len(masked) :], **options)
             if self.type.function is not _python:
                 self._finish()
         outputs = found if isinstance(found, list) else [found]
@@ -253,13 +263,28 @@ class Layer(Writer):
         made: Made = self.memory[key]
         return made
 
-    def weight(self, name: str, make: Callable[[], Any]) -> Value:
-        """Add a constant that is made of the weights, once for all calls."""
-        return self.constant(self.once(name, lambda: np.asarray(make(), self.dtype())), name)
+    def weight(self, name: str, array: Any) -> Any:
+        """Add a constant that is made of the weights, once for all calls; None remains None."""
+        if array is None:
+            return None
+        return self.constant(self.once(name, lambda: np.asarray(array, self.dtype())), name)
+
+    def product(self, x: Value, kernel: Tensor, bias: Tensor | None, name: str = "") -> Value:
+        """Add the product of x and a kernel (inputs, outputs), plus a bias; the names have a prefix."""
+        weights = [self.weight(f"{name}kernel", kernel), self.weight(f"{name}bias", bias)]
+        return self.add("MatMul", x, *weights)
 
     def floats(self, x: Value) -> Value:
         """Convert a value to the dtype of the computation."""
         return self.cast(x, self.dtype())
+
+
+@cache
+def _keys(function: Function) -> dict[str, Any]:
+    """Return the keys of the configuration that a function takes, with their default values."""
+    parameters = inspect.signature(function).parameters.values()
+    keys = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    return {key: REQUIRED if default is inspect.Parameter.empty else default for key, default in keys.items()}
 
 
 def check_entry(entry: Any) -> None:

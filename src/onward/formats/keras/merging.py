@@ -1,6 +1,8 @@
 """Keras' layers that merge several values, such as Add, Concatenate and Dot, and their masks."""
 
 from functools import reduce
+from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +11,6 @@ from .layer import Layer, layer
 from .normalization import unit
 from .writer import BOOL, Value
 
-TRUE = np.array(True)
 OPERATIONS = {
     "Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Average": "Add", "Maximum": "Max", "Minimum": "Min",
 }  # fmt: skip
@@ -22,62 +23,42 @@ def merge(k: Layer, *inputs: Value) -> Value:
     If all inputs have a mask, Keras 3 keeps the steps that count in any of them; products, maxima and minima
     omit the masked ones. Keras 2 keeps the steps that count in every input that has a mask.
     """
-    operation = OPERATIONS[k.kind_name]
-    values = _of_one_rank(k, list(inputs))
+    operation, every = OPERATIONS[k.kind_name], k.context.version < 3
+    values = _of_one_rank(k, inputs)
     given = [x.mask for x in inputs if x.mask is not None]
-    if k.context.version == 3 and given and k.kind_name == "Multiply":
-        return _product(k, values)
-    if k.context.version == 3 and given and k.kind_name in ("Maximum", "Minimum"):
+    if given and not every and operation in ("Max", "Min"):
         return _extreme(k, operation, values)
-    y = reduce(lambda a, b: _binary(k, operation, a, b), values)
+    if given and not every and operation == "Mul":  # a step that does not count is a factor 1
+        values = [x if x.mask is None else k.where(x.mask, x, 1) for x in values]
+    y = reduce(lambda a, b: k.add(operation, a, b), values)
     if k.kind_name == "Average":
         y = k.add("Div", y, float(len(values)))
-    every, known = k.context.version < 3, len(given) == len(values)
-    return y._replace(
-        mask=_joined(k, "And" if every else "Or", given) if given and (every or known) else None
-    )
-
-
-def _binary(k: Layer, operation: str, a: Value, b: Value) -> Value:
-    return k.add(operation, a, b, rank=max(k.rank(a), k.rank(b)))
+    if not given or not (every or len(given) == len(values)):
+        return y._replace(mask=None)
+    mask = _joined(k, "And" if every else "Or", given)
+    return (k.where(mask, y) if not every and operation == "Mul" else y)._replace(mask=mask)
 
 
 def _joined(k: Layer, operation: str, masks: list[Value]) -> Value:
-    return reduce(lambda a, b: a if a.name == b.name else _binary(k, operation, a, b), masks)
-
-
-def _chosen(k: Layer, mask: Value, x: Value, y: Value) -> Value:
-    """x where a mask (B, T) is True, otherwise y."""
-    return k.add("Where", k.over(mask, x), x, y, rank=x.rank, dtype=x.dtype)
+    return reduce(lambda a, b: a if a.name == b.name else k.add(operation, a, b), masks)
 
 
 def _extreme(k: Layer, operation: str, values: list[Value]) -> Value:
     """Where only one of two steps counts, that one is taken."""
     y, counts = values[0], values[0].mask
     for x in values[1:]:
-        given = x if x.mask is None else _chosen(k, x.mask, x, y)
-        kept = y if counts is None else _chosen(k, counts, y, given)
-        y = _binary(k, operation, kept, given)
+        given = x if x.mask is None else k.where(x.mask, x, y)
+        kept = y if counts is None else k.where(counts, y, given)
+        y = k.add(operation, kept, given)
         counts = None if counts is None or x.mask is None else _joined(k, "Or", [counts, x.mask])
     return y._replace(mask=counts)
 
 
-def _product(k: Layer, values: list[Value]) -> Value:
-    """A step that does not count is a factor 1; if none counts, the product is 0."""
-    factors = [x if x.mask is None else _chosen(k, x.mask, x, k.number(1, x)) for x in values]
-    y = reduce(lambda a, b: _binary(k, "Mul", a, b), factors)
-    given = [x.mask for x in values if x.mask is not None]
-    if len(given) < len(values):
-        return y
-    counts = _joined(k, "Or", given)
-    return _chosen(k, counts, y, k.zero(y))._replace(mask=counts)
-
-
-def _of_one_rank(k: Layer, values: list[Value]) -> list[Value]:
+def _of_one_rank(k: Layer, values: tuple[Value, ...]) -> list[Value]:
     """Add axes of size 1 after the batch to values of fewer axes, as Keras does, and use one dtype."""
     rank = max(k.rank(x) for x in values)
-    floats = [x for x in values if x.dtype.kind == "f"]
-    typed = [k.cast(x, floats[0].dtype) for x in values] if floats else values
+    dtype = next((x.dtype for x in values if x.dtype.kind == "f"), None)
+    typed = [k.cast(x, dtype or x.dtype) for x in values]
     return [
         x if x.rank == rank else k.unsqueezed(x, *range(1, 1 + rank - k.rank(x)))._replace(mask=x.mask)
         for x in typed
@@ -85,53 +66,39 @@ def _of_one_rank(k: Layer, values: list[Value]) -> list[Value]:
 
 
 @layer("Concatenate", masks="own")
-def concatenate(k: Layer, *inputs: Value) -> Value:
+def concatenate(k: Layer, *inputs: Value, axis: int = -1) -> Value:
     """The inputs along an axis; for its mask, Keras looks at each feature of a step."""
-    axis = k.option("axis", -1)
     rank = k.rank(inputs[0])
     if any(x.rank not in (None, rank) for x in inputs):
         raise ShapeError(f"Concatenate takes values of {[x.rank for x in inputs]} axes; expected one number")
-    axis %= rank
-    y = k.add("Concat", *inputs, axis=axis)
+    axis, every = axis % rank, k.context.version < 3
+    y = k.add("Concat", *inputs, axis=axis, rank=rank)
     given = [x.mask for x in inputs if x.mask is not None]
     if not given:
         return y._replace(mask=None)
-    every = k.context.version < 3
-    if axis == rank - 1 and rank - 1 == given[0].rank:
-        if every:
-            return y._replace(mask=_joined(k, "And", given))
-        if len(given) == len(inputs):
-            return y._replace(mask=_joined(k, "Or", given))
-    masks = [_over_features(k, x) for x in inputs]
-    joined = k.cast(k.add("Concat", *masks, axis=axis, dtype=BOOL), k.dtype())
+    if axis == rank - 1 == given[0].rank and (every or len(given) == len(inputs)):
+        return y._replace(mask=_joined(k, "And" if every else "Or", given))
+    true = k.constant(np.array(True))
+    elements = [
+        k.add("Expand", true if x.mask is None else k.over(x.mask, x), k.shape_of(x), rank=rank)
+        for x in inputs
+    ]
+    joined = k.cast(k.add("Concat", *elements, axis=axis), k.dtype())
     counts = k.reduced("ReduceMin" if every else "ReduceMax", joined, [-1])
     return y._replace(mask=k.cast(counts, BOOL))
 
 
-def _over_features(k: Layer, x: Value) -> Value:
-    """The mask for every element, ones if there is none."""
-    shape = k.shape_of(x)
-    if x.mask is None:
-        return k.add("Expand", k.constant(TRUE), shape, rank=x.rank)
-    return k.add("Expand", k.over(x.mask, x), shape, rank=x.rank)
-
-
 @layer("Dot")
-def dot(k: Layer, a: Value, b: Value) -> Value:
+def dot(k: Layer, a: Value, b: Value, *, axes: Any, normalize: bool = False) -> Value:
     """Products along an axis of each of two inputs; with normalize, of unit vectors."""
-    axes = k.option("axes")
-    places = [axes, axes] if isinstance(axes, int) else axes
-    normalize = k.option("normalize", False)
-    moved = []
-    for x, axis in zip((a, b), places, strict=True):
-        place = axis % k.rank(x)
-        moved.append(k.floats(unit(k, k.floats(x), [place]) if normalize else x))
-    letters = iter("cdefghijklmn")
-    shared, labels = "z", []
-    for x, axis in zip(moved, places, strict=True):
+    letters = iter(ascii_lowercase[2:-1])
+    inputs, labels = [], []
+    for x, axis in zip((a, b), [axes, axes] if isinstance(axes, int) else axes, strict=True):
+        x, axis = k.floats(x), axis % k.rank(x)
+        inputs.append(unit(k, x, [axis]) if normalize else x)
         own = ["a", *(next(letters) for _ in range(k.rank(x) - 1))]
-        own[axis % k.rank(x)] = shared
+        own[axis] = "z"
         labels.append("".join(own))
-    output = "a" + "".join(c for label in labels for c in label[1:] if c != shared)
-    y = k.add("Einsum", *moved, equation=f"{','.join(labels)}->{output}", rank=len(output))
+    output = "a" + "".join(labels).replace("a", "").replace("z", "")
+    y = k.add("Einsum", *inputs, equation=f"{','.join(labels)}->{output}", rank=len(output))
     return y if len(output) > 1 else k.unsqueezed(y, 1)

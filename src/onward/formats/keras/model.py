@@ -190,7 +190,7 @@ def _declared(entry: Any) -> Declared:
 def whole_graph(layer: Layer) -> Graph:
     """Return the graph of a whole model."""
     layer.memory["path"] = ""
-    parsed, graph = parse(layer), layer.target.graph
+    parsed, graph = parse(layer), layer.graph
     several = len(parsed.inputs) > 1
     values = []
     for place, (name, declared) in enumerate(parsed.inputs.items()):

@@ -7,8 +7,8 @@ import numpy as np
 
 from .convolutions import repeat
 from .layer import COMPUTE_DTYPES, Layer, layer
-from .operations import ELLIPSIS, MAX, along, listed, operation, ranked
-from .writer import BOOL, Value
+from .operations import ELLIPSIS, along, listed, operation, operations
+from .writer import BOOL, INT64, MAX, Value
 
 
 @operation("GetItem")
@@ -42,25 +42,46 @@ def item(k: Layer, x: Value, key: Any) -> Value:
     return k.unsqueezed(x, *added) if added else x
 
 
-@operation("Transpose")
-def transpose(k: Layer, x: Value, axes: Any = None) -> Value:
-    """The axes in another order."""
-    return k.transposed(x, *(range(k.rank(x))[::-1] if axes is None else axes))
+def _order(k: Layer, x: Value, move: Any) -> Value:
+    """x with its axes in the order that a function of NumPy gives them."""
+    return k.transposed(x, *move(np.empty(range(k.rank(x)))).shape)
 
 
-@operation("Swapaxes")
-def swap_axes(k: Layer, x: Value, axis1: int, axis2: int) -> Value:
-    """Two axes exchanged."""
-    order = list(range(k.rank(x)))
-    order[axis1], order[axis2] = order[axis2], order[axis1]
-    return k.transposed(x, *order)
+def _filled(k: Layer, x: Value, number: int, dtype: Any) -> Value:
+    kind = x.dtype if dtype is None else np.dtype(dtype)
+    return k.filled(number, x._replace(dtype=kind), k.shape_of(x), x.rank)
 
 
-@operation("Moveaxis")
-def move_axes(k: Layer, x: Value, source: Any, destination: Any) -> Value:
-    """Axes moved to other places."""
-    order = np.moveaxis(np.empty(range(k.rank(x))), source, destination).shape
-    return k.transposed(x, *order)
+def _cast(k: Layer, x: Value, dtype: Any = None) -> Value:
+    return x if dtype is None else k.cast(x, np.dtype(COMPUTE_DTYPES.get(dtype, dtype)))
+
+
+operations(
+    {
+        "Transpose": lambda k, x, axes=None: _order(k, x, lambda y: np.transpose(y, axes)),
+        "Swapaxes": lambda k, x, axis1, axis2: _order(k, x, lambda y: np.swapaxes(y, axis1, axis2)),
+        "Moveaxis": lambda k, x, source, destination: _order(
+            k, x, lambda y: np.moveaxis(y, source, destination)
+        ),
+        "Ravel": lambda k, x: k.reshaped(x, -1, rank=1),
+        "Shape": lambda k, x: k.shape_of(x),
+        "Flip": lambda k, x, axis=None: reduce(
+            k.reversed, range(k.rank(x)) if axis is None else listed(axis), x
+        ),
+        "Concatenate": lambda k, *inputs, axis=-1: k.add("Concat", *inputs, axis=axis, rank=inputs[0].rank),
+        "Clip": lambda k, x, x_min, x_max: k.add("Clip", x, x_min, x_max),
+        "Where": lambda k, condition, x, y: k.add("Where", k.cast(condition, BOOL), x, y),
+        "BroadcastTo": lambda k, x, shape: k.add("Expand", x, np.array(shape, np.int64), rank=len(shape)),
+        "ExpandDims": lambda k, x, axis: k.unsqueezed(x, *listed(axis)),
+        "Squeeze": lambda k, x, axis=None: (
+            k.add("Squeeze", x, rank=None) if axis is None else k.squeezed(x, *listed(axis))
+        ),
+        "ZerosLike": lambda k, x, dtype=None: _filled(k, x, 0, dtype),
+        "OnesLike": lambda k, x, dtype=None: _filled(k, x, 1, dtype),
+        "Cast": _cast,
+        "ConvertToTensor": _cast,
+    }
+)
 
 
 @operation("Reshape")
@@ -70,24 +91,6 @@ def reshape(k: Layer, x: Value, newshape: Any) -> Value:
     return k.reshaped(x, *sizes, rank=len(sizes))
 
 
-@operation("Ravel")
-def ravel(k: Layer, x: Value) -> Value:
-    """All elements of x along one axis."""
-    return k.reshaped(x, -1, rank=1)
-
-
-@operation("Shape")
-def shape(k: Layer, x: Value) -> Value:
-    """The sizes of all axes."""
-    return k.shape_of(x)
-
-
-@operation("Flip")
-def flip(k: Layer, x: Value, axis: Any = None) -> Value:
-    """x in reverse order along some axes, or all."""
-    return reduce(k.reversed, range(k.rank(x)) if axis is None else listed(axis), x)
-
-
 @operation("Stack")
 def stack(k: Layer, *inputs: Value, axis: int = 0) -> Value:
     """Values along a new axis."""
@@ -95,18 +98,11 @@ def stack(k: Layer, *inputs: Value, axis: int = 0) -> Value:
     return k.add("Concat", *(k.unsqueezed(x, place) for x in inputs), axis=place)
 
 
-@operation("Concatenate")
-def concatenate(k: Layer, *inputs: Value, axis: int = -1) -> Value:
-    """Values along an axis."""
-    return k.add("Concat", *inputs, axis=axis)
-
-
 @operation("Split")
 def split(k: Layer, x: Value, indices_or_sections: Any, axis: int = 0) -> list[Value]:
     """The parts of x between indices, or as many equal parts."""
     if isinstance(indices_or_sections, int):
-        count = indices_or_sections
-        return k.add_all("Split", [x], [x.rank] * count, axis=axis, num_outputs=count)
+        return k.split(x, indices_or_sections, axis)
     # TensorFlow counts the elements of each part
     ends = np.cumsum(indices_or_sections)[:-1] if k.context.version < 3 else indices_or_sections
     ends = [*map(int, ends), MAX]
@@ -130,27 +126,13 @@ def tile(k: Layer, x: Value, repeats: Any) -> Value:
     times = [1] * (k.rank(x) - len(times)) + times
     if len(times) > k.rank(x):
         x = k.unsqueezed(x, *range(len(times) - k.rank(x)))
-    return k.add("Tile", x, np.array(times, np.int64), rank=len(times))
-
-
-@operation("Clip")
-def clip(k: Layer, x: Value, x_min: float, x_max: float) -> Value:
-    """x between two numbers."""
-    return k.add("Clip", x, x_min, x_max)
-
-
-@operation("Where")
-def where(k: Layer, condition: Value, x: Value, y: Value) -> Value:
-    """x where the condition is True, otherwise y."""
-    rank = ranked(condition, x, y)
-    return k.add("Where", k.cast(condition, BOOL), x, y, rank=rank, dtype=x.dtype)
+    return k.add("Tile", x, np.array(times, np.int64))
 
 
 @operation("Pad")
 def pad(k: Layer, x: Value, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Value:
     """x with elements around it."""
-    widths = listed(pad_width)
-    pairs = [[each, each] if isinstance(each, int) else each for each in widths]
+    pairs = [[each, each] if isinstance(each, int) else each for each in listed(pad_width)]
     pairs = pairs * k.rank(x) if len(pairs) == 1 else pairs
     mode = mode.lower()
     if mode not in ("constant", "reflect", "edge") or len(pairs) != k.rank(x):
@@ -165,14 +147,14 @@ def take(k: Layer, x: Value, indices: Value, axis: int | None = None) -> Value:
     """The elements of x at some indices of an axis."""
     x, axis = along(k, x, axis)
     rank = None if x.rank is None or indices.rank is None else x.rank + indices.rank - 1
-    return k.add("Gather", x, k.cast(indices, np.dtype(np.int64)), axis=axis, rank=rank)
+    return k.add("Gather", x, k.cast(indices, INT64), axis=axis, rank=rank)
 
 
 @operation("OneHot")
 def one_hot(k: Layer, x: Value, num_classes: int, axis: int = -1, dtype: str | None = None) -> Value:
     """1 at the index x along a new axis, otherwise 0."""
     kind = np.dtype(COMPUTE_DTYPES.get(dtype or "float32", dtype))
-    inputs = k.cast(x, np.dtype(np.int64)), np.array(num_classes), np.array([0, 1], kind)
+    inputs = k.cast(x, INT64), np.array(num_classes), np.array([0, 1], kind)
     return k.add("OneHot", *inputs, axis=axis, rank=None if x.rank is None else x.rank + 1, dtype=kind)
 
 
@@ -181,45 +163,5 @@ def roll(k: Layer, x: Value, shift: int, axis: int | None = None) -> Value:
     """x moved along an axis, where the elements that leave one end enter at the other."""
     if type(shift) is not int or type(axis) is not int:
         raise k.error(f"has shift={shift} and axis={axis}; expected a number of each")
-    parts = [k.sliced(x, axis, -shift, MAX), k.sliced(x, axis, 0, -shift)] if shift else [x]
+    parts = [k.sliced(x, axis, -shift), k.sliced(x, axis, 0, -shift)] if shift else [x]
     return k.add("Concat", *parts, axis=axis)
-
-
-@operation("BroadcastTo")
-def broadcast_to(k: Layer, x: Value, shape: list[int]) -> Value:
-    """x repeated along axes of size 1."""
-    return k.add("Expand", x, np.array(shape, np.int64), rank=len(shape))
-
-
-@operation("ExpandDims")
-def expand_dims(k: Layer, x: Value, axis: Any) -> Value:
-    """x with axes of size 1."""
-    return k.unsqueezed(x, *listed(axis))
-
-
-@operation("Squeeze")
-def squeeze(k: Layer, x: Value, axis: Any = None) -> Value:
-    """x without axes of size 1."""
-    if axis is None:
-        return k.add("Squeeze", x, rank=None)
-    return k.squeezed(x, *listed(axis))
-
-
-def _filled(name: str, number: int) -> None:
-    def function(k: Layer, x: Value, dtype: Any = None) -> Value:
-        kind = x.dtype if dtype is None else np.dtype(dtype)
-        return k.add("Expand", k.constant(np.array(number, kind)), k.shape_of(x), rank=x.rank, dtype=kind)
-
-    operation(name)(function)
-
-
-_filled("ZerosLike", 0)
-_filled("OnesLike", 1)
-
-
-@operation("Cast", "ConvertToTensor")
-def cast(k: Layer, x: Value, dtype: Any = None) -> Value:
-    """x in another dtype."""
-    if dtype is None:
-        return x
-    return k.cast(x, np.dtype(COMPUTE_DTYPES.get(dtype, dtype)))

@@ -1,7 +1,8 @@
 """Operations between layers: those of Keras 3, and TensorFlow's functions in Keras 2."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from . import activations
 from .core_layers import einsum_of
 from .layer import COMPUTE_DTYPES, LAYERS, Layer, dtype_name, layer
 from .normalization import unit
-from .writer import BOOL, Value
+from .writer import BOOL, INT64, Value
 
 FUNCTIONAL = ("TFOpLambda", "SlicingOpLambda")  # the classes of TensorFlow's functions
 # Keras 3's names of TensorFlow's functions, options and further arrays, and defaults that differ.
@@ -26,12 +27,9 @@ OPTIONS = {
 }  # fmt: skip
 ARRAYS = ("x", "y", "b", "indices")
 IGNORED = ("name", "out_type")
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "Cumsum": {"axis": 0}, "Argmax": {"axis": 0}, "Argmin": {"axis": 0}, "Take": {"axis": 0},
-}  # fmt: skip
+AXIS_0 = ("Cumsum", "Argmax", "Argmin", "Take")  # functions whose axis is 0 by default
 NO_SETTINGS = ("name", "trainable", "dtype_policy")
 ELLIPSIS = {"ellipsis": True}
-MAX = np.iinfo(np.int64).max
 
 
 def call(entry: Any, arguments: list[Any], options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -45,15 +43,11 @@ def call(entry: Any, arguments: list[Any], options: dict[str, Any]) -> tuple[lis
         return [arguments[0], *(_as_array(each, "int64") for each in arguments[1:])], options
     if kind != "TFOpLambda":
         return arguments, options
-    dtype = COMPUTE_DTYPES[dtype_name(entry["config"].get("dtype", "float32"))]
-    further = [
-        _as_array(options.pop(name), "int64" if name == "indices" else str(dtype))
-        for name in ARRAYS
-        if name in options
-    ]
-    return [*arguments, *further], {
-        OPTIONS.get(key, key): value for key, value in options.items() if key not in IGNORED
-    }
+    dtype = str(COMPUTE_DTYPES[dtype_name(entry["config"].get("dtype", "float32"))])
+    given = [name for name in ARRAYS if name in options]
+    further = [_as_array(options.pop(name), "int64" if name == "indices" else dtype) for name in given]
+    named = {OPTIONS.get(key, key): value for key, value in options.items() if key not in IGNORED}
+    return [*arguments, *further], named
 
 
 def listed(value: Any) -> list[Any]:
@@ -87,18 +81,23 @@ def operation(*names: str, floats: bool = False) -> Callable[[Callable[..., Any]
         known = inspect.signature(function).parameters
 
         def run(k: Layer, *inputs: Value, **options: Any) -> Any:
-            settings = {key: k.option(key) for key in k.config if k.has(key) and key not in NO_SETTINGS}
+            settings = {key: value for key, value in k.rest().items() if key not in NO_SETTINGS}
             given = {key: value for key, value in (settings | options).items() if value is not None}
             if unknown := [key for key, value in given.items() if key not in known and value]:
                 raise k.error(f"has {', '.join(unknown)}, which Onward does not support")
             given = {key: value for key, value in given.items() if key in known}
             return function(k, *_of_one_dtype(k, inputs, floats), **given)
 
-        for name in names:
-            layer(f"ops.{name}", arguments=None)(run)
+        layer(*(f"ops.{name}" for name in names), arguments=None)(run)
         return function
 
     return register
+
+
+def operations(table: Mapping[str, Callable[..., Any]], floats: bool = False) -> None:
+    """Register a function for each name."""
+    for name, function in table.items():
+        operation(name, floats=floats)(function)
 
 
 def _of_one_dtype(k: Layer, inputs: Sequence[Value], floats: bool) -> list[Value]:
@@ -122,98 +121,75 @@ def tensorflow_function(k: Layer, *inputs: Value, **options: Any) -> Any:
             f"is tf.{function}, which Onward does not know: pass a function of arrays, "
             f"custom_objects={{{k.name!r}: function}}"
         )
-    return LAYERS[f"ops.{name}"].function(k, *inputs, **DEFAULTS.get(name, {}) | options)
+    defaults = {"axis": 0} if name in AXIS_0 else {}
+    return LAYERS[f"ops.{name}"].function(k, *inputs, **defaults | options)
 
 
 def _title(name: str) -> str:
     return "".join(map(str.capitalize, name.split("_")))
 
 
-def ranked(*values: Value) -> int | None:
-    ranks = [x.rank for x in values]
-    return None if None in ranks else max(rank for rank in ranks if rank is not None)
+def _elementwise(target: str, k: Layer, /, *inputs: Value) -> Value:
+    return k.add(target, *inputs)
 
 
-def _elementwise(
-    target: str, *names: str, takes: Any = None, gives: Any = None, floats: bool = False
-) -> None:
-    """Register an elementwise operation, with the dtypes of its inputs and its output."""
-
-    def function(k: Layer, *inputs: Value) -> Value:
-        values = [x if takes is None else k.cast(x, takes) for x in inputs]
-        return k.add(target, *values, rank=ranked(*values), dtype=gives)
-
-    operation(*(names or (target,)), floats=floats)(function)
+def _logical(target: str, k: Layer, /, *inputs: Value) -> Value:
+    return k.add(target, *(k.cast(x, BOOL) for x in inputs))
 
 
-for _target in ("Add", "Sign", "Floor", "Ceil", "Round", "Identity"):
-    _elementwise(_target)
-for _target in ("Exp", "Log", "Sqrt", "Sin", "Cos", "Tan", "Sinh", "Cosh", "Erf", "Reciprocal"):
-    _elementwise(_target, floats=True)
-for _name in ("sin", "cos", "tan", "sinh", "cosh", "tanh"):
-    _elementwise(f"A{_name}", f"Arc{_name}", floats=True)
-for _target, *_names in (
-    ("Sub", "Subtract"), ("Mul", "Multiply"), ("Div", "Divide", "TrueDivide"), ("Pow", "Power"),
-    ("Max", "Maximum"), ("Min", "Minimum"), ("Neg", "Negative"), ("Abs", "Absolute", "Abs"),
-    ("Identity", "StopGradient"),
-):  # fmt: skip
-    _elementwise(_target, *_names)
-for _target, *_names in (
-    ("Equal",), ("Greater",), ("GreaterOrEqual", "GreaterEqual"), ("Less",), ("LessOrEqual", "LessEqual"),
-    ("IsNaN", "Isnan"), ("IsInf", "Isinf"),
-):  # fmt: skip
-    _elementwise(_target, *_names, gives=BOOL)
-for _name in ("And", "Or", "Not", "Xor"):
-    _elementwise(_name, f"Logical{_name}", takes=BOOL, gives=BOOL)
-operation("NotEqual")(
-    lambda k, a, b: k.add("Not", k.add("Equal", a, b, rank=ranked(a, b), dtype=BOOL), dtype=BOOL)
+# The operation of the graph for each of Keras' elementwise operations of any numbers, and those of floats.
+ELEMENTWISE = {
+    **{name: name for name in ("Add", "Sign", "Floor", "Ceil", "Round", "Identity", "Abs", "Equal", "Less")},
+    "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Power": "Pow",
+    "Maximum": "Max", "Minimum": "Min", "Negative": "Neg", "Absolute": "Abs", "StopGradient": "Identity",
+    "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "LessEqual": "LessOrEqual",
+    "Isnan": "IsNaN", "Isinf": "IsInf",
+}  # fmt: skip
+FLOATS = ("Exp", "Log", "Sqrt", "Sin", "Cos", "Tan", "Sinh", "Cosh", "Erf", "Reciprocal")
+ARC = ("sin", "cos", "tan", "sinh", "cosh", "tanh")
+operations({name: partial(_elementwise, target) for name, target in ELEMENTWISE.items()})
+operations({name: partial(_elementwise, name) for name in FLOATS}, floats=True)
+operations({f"Arc{name}": partial(_elementwise, f"A{name}") for name in ARC}, floats=True)
+operations({f"Logical{name}": partial(_logical, name) for name in ("And", "Or", "Not", "Xor")})
+operations(
+    {
+        "NotEqual": lambda k, a, b: k.add("Not", k.add("Equal", a, b)),
+        "Square": lambda k, x: k.add("Mul", x, x),
+    }
 )
-operation("Square")(lambda k, x: k.add("Mul", x, x))
-operation("Rsqrt", floats=True)(lambda k, x: k.add("Reciprocal", k.add("Sqrt", x)))
-operation("Log1p", floats=True)(lambda k, x: k.add("Log", k.add("Add", x, 1.0)))
-operation("Expm1", floats=True)(lambda k, x: k.add("Sub", k.add("Exp", x), 1.0))
-for _name, _activation in activations.ACTIVATIONS.items():
-    operation(_title(_name), floats=True)(_activation)
+operations(
+    {
+        "Rsqrt": lambda k, x: k.add("Reciprocal", k.add("Sqrt", x)),
+        "Log1p": lambda k, x: k.add("Log", k.add("Add", x, 1.0)),
+        "Expm1": lambda k, x: k.add("Sub", k.add("Exp", x), 1.0),
+        "Einsum": lambda k, *inputs, subscripts: einsum_of(k, subscripts, *inputs),
+        "L2Normalize": lambda k, x, axis, epsilon=1e-12: unit(k, x, listed(axis), epsilon),
+        **{_title(name): function for name, function in activations.ACTIVATIONS.items()},
+    },
+    floats=True,
+)
 
 
 def _axes(axis: Any) -> list[int] | None:
     return None if axis is None else [int(each) for each in listed(axis)]
 
 
-def _reduction(name: str, target: str, takes: Any = None, **options: bool) -> None:
-    """Register a reduction; its result is boolean if it takes another dtype."""
-
-    def function(k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
-        if takes is None:
-            return k.reduced(target, x, _axes(axis), keepdims)
-        numbers = k.cast(k.cast(x, BOOL), takes)
-        return k.cast(k.reduced(target, numbers, _axes(axis), keepdims), BOOL)
-
-    operation(name, **options)(function)
+def _reduction(target: str, k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
+    return k.reduced(target, x, _axes(axis), keepdims)
 
 
-for _name, _target in {"Mean": "ReduceMean", "Logsumexp": "ReduceLogSumExp"}.items():
-    _reduction(_name, _target, floats=True)
-for _name in ("Sum", "Max", "Min", "Prod"):
-    _reduction(_name, f"Reduce{_name}")
-for _name, _target in {"Any": "ReduceMax", "All": "ReduceMin"}.items():
-    _reduction(_name, _target, takes=np.float32)
+def _any(target: str, k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
+    """A reduction of booleans."""
+    numbers = k.cast(k.cast(x, BOOL), np.float32)
+    return k.cast(k.reduced(target, numbers, _axes(axis), keepdims), BOOL)
 
 
-def _place_of(name: str) -> None:
-    @operation(name)
-    def function(k: Layer, x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
-        """The index of the largest or the smallest element along an axis."""
-        x, axis = along(k, x, axis)
-        rank = None if x.rank is None else x.rank - (not keepdims)
-        index = k.add(
-            f"Arg{name[3:].title()}", x, axis=axis, keepdims=int(keepdims), rank=rank, dtype=np.int64
-        )
-        return k.cast(index, np.dtype(np.int32 if k.context.version == 3 else np.int64))
-
-
-_place_of("Argmax")
-_place_of("Argmin")
+def _place_of(target: str, k: Layer, x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
+    """The index of the largest or the smallest element along an axis."""
+    x, axis = along(k, x, axis)
+    rank = None if x.rank is None else x.rank - (not keepdims)
+    index = k.add(target, x, axis=axis, keepdims=int(keepdims), rank=rank, dtype=INT64)
+    return k.cast(index, np.dtype(np.int32) if k.context.version == 3 else INT64)
 
 
 def along(k: Layer, x: Value, axis: int | None) -> tuple[Value, int]:
@@ -221,10 +197,17 @@ def along(k: Layer, x: Value, axis: int | None) -> tuple[Value, int]:
     return (k.reshaped(x, -1, rank=1), 0) if axis is None else (x, axis)
 
 
+operations({name: partial(_reduction, f"Reduce{name}") for name in ("Sum", "Max", "Min", "Prod")})
+operations({"Any": partial(_any, "ReduceMax"), "All": partial(_any, "ReduceMin")})
+operations({"Argmax": partial(_place_of, "ArgMax"), "Argmin": partial(_place_of, "ArgMin")})
+MEANS = {"Mean": "ReduceMean", "Logsumexp": "ReduceLogSumExp"}
+operations({name: partial(_reduction, target) for name, target in MEANS.items()}, floats=True)
+
+
 @operation("Var", floats=True)
 def variance(k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
     """The mean of the squared distances from the mean."""
-    distance = k.add("Sub", x, k.reduced("ReduceMean", x, _axes(axis), keepdims=True), rank=x.rank)
+    distance = k.add("Sub", x, k.reduced("ReduceMean", x, _axes(axis), keepdims=True))
     return k.reduced("ReduceMean", k.add("Mul", distance, distance), _axes(axis), keepdims)
 
 
@@ -242,11 +225,9 @@ def norm(k: Layer, x: Value, ord: Any = None, axis: Any = None, keepdims: bool =
     if ord in (None, "fro", "euclidean", 2) and (ord != 2 or count == 1):
         return k.reduced("ReduceL2", x, axes, keepdims)
     magnitude = k.add("Abs", x)
-    if count == 1 and ord == 1:
-        return k.reduced("ReduceSum", magnitude, axes, keepdims)
-    if count == 1 and ord in ("inf", "-inf", float("inf"), float("-inf")):
-        largest = not str(ord).startswith("-")
-        return k.reduced("ReduceMax" if largest else "ReduceMin", magnitude, axes, keepdims)
+    simple = {1: "ReduceSum", np.inf: "ReduceMax", -np.inf: "ReduceMin"}
+    if count == 1 and (found := simple.get({"inf": np.inf, "-inf": -np.inf}.get(ord, ord))):
+        return k.reduced(found, magnitude, axes, keepdims)
     if count == 1 and isinstance(ord, int | float) and ord > 0:
         powers = k.reduced("ReduceSum", k.add("Pow", magnitude, float(ord)), axes, keepdims)
         return k.add("Pow", powers, 1 / ord)
@@ -265,13 +246,7 @@ def matmul(k: Layer, a: Value, b: Value) -> Value:
     """The last two axes multiplied."""
     if min(k.rank(a), k.rank(b)) < 2:
         raise k.error("multiplies vectors, which Onward does not support")
-    return k.add("MatMul", a, b, rank=ranked(a, b))
-
-
-@operation("Einsum", floats=True)
-def einsum(k: Layer, *inputs: Value, subscripts: str) -> Value:
-    """Sums of products along the axes with the same letter."""
-    return einsum_of(k, subscripts, *inputs)
+    return k.add("MatMul", a, b)
 
 
 @operation("Normalize", floats=True)
@@ -280,9 +255,3 @@ def normalize(k: Layer, x: Value, axis: Any = -1, order: int = 2, epsilon: float
     if order != 2:
         raise k.error(f"has order={order}; expected 2")
     return unit(k, x, listed(axis), (epsilon or 1e-7) ** 2)
-
-
-@operation("L2Normalize", floats=True)
-def l2_normalize(k: Layer, x: Value, axis: Any, epsilon: float = 1e-12) -> Value:
-    """As Normalize; the squared length is at least a number."""
-    return unit(k, x, listed(axis), epsilon)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,15 +37,16 @@ class Settings(NamedTuple):
     unroll: bool
 
 
-def cell(k: Layer) -> Recurrent[Any]:
+def cell(k: Layer, *, units: int, use_bias: bool = True) -> Recurrent[Any]:
     """Return the layer of one cell: of a SimpleRNN, LSTM or GRU, of its cell, or of cuDNN's."""
     kind = k.kind_name.removeprefix("CuDNN").removesuffix("Cell")
     cudnn = k.kind_name.startswith("CuDNN")
-    units, bias = k.option("units"), k.option("use_bias", True)
     name = "rnn" if kind == "SimpleRNN" else kind.lower()
     separate_gates = k.context.version == 1 and k.option("consume_less", "cpu") != "gpu"
-    weights = joined(name, k.arrays((2 + bias) * (GATES[name] if separate_gates else 1)))
-    options: dict[str, Any] = {"bias": bias, "dtype": k.dtype(), "rng": NO_WEIGHTS}
+    part = "" if cudnn or k.kind_name.endswith("Cell") else "cell"
+    count = (2 + use_bias) * (GATES[name] if separate_gates else 1)
+    weights = joined(name, k.arrays(*[True] * count, part=part))
+    options: dict[str, Any] = {"bias": use_bias, "dtype": k.dtype(), "rng": NO_WEIGHTS}
     activation = _function(k, "activation", "tanh")
     state = cell_weights(name, *weights)
     I = weights[0].shape[0]  # noqa: E741 (the axis letter)
@@ -56,58 +58,48 @@ def cell(k: Layer) -> Recurrent[Any]:
     if kind == "LSTM":
         return _filled(k, rnn.LSTM(I, units, **options), state)
     after = k.option("reset_after", cudnn or k.context.version == 3)
-    if bias and (weights[2].shape == (3 * units,)) == after:
+    if use_bias and (weights[2].shape == (3 * units,)) == after:
         raise k.error(f"has reset_after={after}, but a bias of shape {weights[2].shape}")
     return _filled(k, rnn.GRU(I, units, reset_after=after, **options), state)
 
 
 def _filled(k: Layer, layer: Recurrent[Any], weights: Mapping[str, Any], key: str = "cell") -> Recurrent[Any]:
     """Return the layer with its weights, the same one for all calls."""
-
-    def filled() -> Recurrent[Any]:
+    if key not in k.memory:
         layer.load_state_dict(weights)
-        return layer
-
-    return k.once(key, filled)
+    return k.once(key, lambda: layer)
 
 
 def _function(k: Layer, key: str, default: str) -> Any:
     """Return an activation as the core's cells take it: by name, with Keras' slope where that differs."""
-    name = activation_name(k, key, k.option(key, default))
+    name = activation_name(k, k.option(key, default), key)
     return ("leaky_relu", 0.2) if name == "leaky_relu" else name
 
 
-def _cells(k: Layer) -> list[Recurrent[Any]]:
+def _cells(k: Layer, entry: Any) -> list[Recurrent[Any]]:
     """Return the cells of an RNN."""
-    if k.kind_name != "RNN":
-        if not k.kind_name.startswith("CuDNN") and "cell" not in k.memory:
-            k.weights = k.weights.part("cell")
-        return [cell(k)]
-    if "cells" not in k.memory:
-        entry, weights = k.option("cell"), k.weights.part("cell")
-        if entry.get("class_name") == "StackedRNNCells":
-            if entry["config"].get("reverse_state_order", False):
-                raise k.error("has reverse_state_order=True, which Onward does not support")
-            members = [
-                (each, weights.member("cells", str(each.get("class_name")), ""))
-                for each in entry["config"]["cells"]
-            ]
-        else:
-            members = [(entry, weights)]
-        inner = []
-        for each, own in members:
-            if each.get("class_name") not in CELLS_ONLY:
-                raise k.error(f"runs a {each.get('class_name')}, which Onward does not know")
-            inner.append(Layer(each, own, k.context, k.path))
-        k.memory["cells"] = [each.read(cell) for each in inner]
-    k.option("cell", None)
-    found: list[Recurrent[Any]] = k.memory["cells"]
-    return found
+    weights = k.weights.part("cell")
+    members = [(entry, weights)]
+    if entry.get("class_name") == "StackedRNNCells":
+        if entry["config"].get("reverse_state_order", False):
+            raise k.error("has reverse_state_order=True, which Onward does not support")
+        members = [
+            (each, weights.member("cells", str(each.get("class_name")), ""))
+            for each in entry["config"]["cells"]
+        ]
+    for each, _ in members:
+        if each.get("class_name") not in CELLS_ONLY:
+            raise k.error(f"runs a {each.get('class_name')}, which Onward does not know")
+    return [Layer(each, own, k.context, k.path).read(cell) for each, own in members]
 
 
 def settings(k: Layer) -> Settings:
     """Read the configuration of a recurrent layer."""
-    cells = _cells(k)
+    if k.kind_name == "RNN":
+        entry = k.option("cell")
+        cells = k.once("cells", lambda: _cells(k, entry))
+    else:
+        cells = [k.call(cell)]
     return Settings(cells, *(k.option(key, False) for key in Settings._fields[1:]))
 
 
@@ -122,51 +114,50 @@ def _steps(k: Layer, s: Settings, x: Value, use_mask: bool) -> tuple[Value, Valu
 
 
 def _in_time(
-    k: Layer, s: Settings, x: Value, mask: Value | None, states: Iterator[Value] | None
+    k: Layer, s: Settings, x: Value, mask: Value | None, given: Sequence[Value]
 ) -> tuple[Value, list[Value]]:
     """Run the cells; return y in the order of time, and the final states (1, B, H)."""
+    states = _states(k, s, given)
     if mask is not None and s.go_backwards:
         x, mask = k.reversed(x, 0), k.reversed(mask, 0)
+    reverse = {"reverse": True} if s.go_backwards and mask is None else {}
     y, final = x, []
     for each in s.cells:
-        count = len(each.state_names)
-        initial = [k.unsqueezed(next(states), 0) for _ in range(count)] if states is not None else []
-        reverse = {"reverse": True} if s.go_backwards and mask is None else {}
+        initial = [k.unsqueezed(state, 0) for state in islice(states, len(each.state_names))]
         y, *own = _run(k, each, y, mask, initial, **reverse)
         final += own
-        last = own[0]
     if mask is not None and s.go_backwards:
         y = k.reversed(y, 0)
-    return y, [last, *final]
+    return y, final
 
 
 def _run(
     k: Layer, layer: Recurrent[Any], x: Value, mask: Value | None, initial: Sequence[Value], **options: Any
 ) -> list[Value]:
     """Run a layer over the steps of x (T, B, I), or those at which the mask is True: y and the states."""
+    operation, masks = ("Recurrent", []) if mask is None else ("MaskedRecurrent", [mask])
     ranks = [3] * (1 + len(layer.state_names))
-    if mask is None:
-        return k.add_all("Recurrent", [x, None, *initial], ranks, layer=layer, **options)
-    return k.add_all("MaskedRecurrent", [x, mask, None, *initial], ranks, layer=layer, **options)
+    return k.add_all(operation, [x, *masks, None, *initial], ranks, layer=layer, **options)
 
 
-def _output(k: Layer, s: Settings, y: Value, last: Value, mask: Value | None) -> Value:
+def _output(k: Layer, s: Settings, y: Value, final: Sequence[Value], mask: Value | None) -> Value:
     """Return the steps of y (T, B, H) in the order of time, or the last one computed."""
     if mask is not None and s.zero_output_for_mask:
         # Keras forgets to reverse the mask of an unrolled layer that goes backwards
         forgets = s.unroll and s.go_backwards and s.return_sequences
-        y = k.zeros_where(k.reversed(mask, 0) if forgets else mask, y)
+        y = k.where(k.reversed(mask, 0) if forgets else mask, y)
     if s.return_sequences:
         return y
+    last = final[-len(s.cells[-1].state_names)]
     return k.squeezed(last, 0) if mask is None else k.taken(y, 0 if s.go_backwards else -1, 0)
 
 
-def _states(k: Layer, s: Settings, given: Sequence[Value]) -> Iterator[Value] | None:
-    """Return the initial states of the cells."""
+def _states(k: Layer, s: Settings, given: Sequence[Value]) -> Iterator[Value]:
+    """Return the initial states of the cells, if they are given."""
     count = sum(len(each.state_names) for each in s.cells)
     if given and len(given) != count:
         raise ArgumentError(f"initial_state is {len(given)} arrays, but this RNN has {count}")
-    return iter([k.cast(state, s.cells[0].dtype) for state in given]) if given else None
+    return iter([k.cast(state, s.cells[0].dtype) for state in given])
 
 
 def _batch_first(k: Layer, s: Settings, y: Value, mask: Value | None) -> Value:
@@ -186,8 +177,8 @@ def recurrent(
     """
     s = settings(k)
     steps, mask = _steps(k, s, x, use_mask)
-    y, (last, *final) = _in_time(k, s, steps, mask, _states(k, s, [*more, *initial_state]))
-    y = _output(k, s, y, last, mask)
+    y, final = _in_time(k, s, steps, mask, [*more, *initial_state])
+    y = _output(k, s, y, final, mask)
     if s.return_sequences and s.go_backwards:
         y = k.reversed(y, 0)
     states = [k.squeezed(state, 0) for state in final] if s.return_state else []
@@ -196,47 +187,50 @@ def recurrent(
 
 @layer("Bidirectional", masks="own", arguments=ARGUMENTS)
 def bidirectional(
-    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
+    k: Layer,
+    x: Value,
+    *more: Value,
+    layer: Any,
+    backward_layer: Any = None,
+    merge_mode: str | None = "concat",
+    initial_state: Sequence[Value] = (),
+    use_mask: bool = True,
 ) -> list[Value]:
     """Two recurrent layers over the same input, of which one starts at the end, and their states."""
-    first, second = _both(k)
-    mode = k.option("merge_mode", "concat")
-    if mode not in ("concat", "sum", "ave", "mul", None):
-        raise k.error(f"has merge_mode={mode!r}; expected concat, sum, ave, mul or None")
+    first, second = _both(k, layer, backward_layer)
+    if merge_mode not in ("concat", "sum", "ave", "mul", None):
+        raise k.error(f"has merge_mode={merge_mode!r}; expected concat, sum, ave, mul or None")
     steps, mask = _steps(k, first, x, use_mask)
     given = [*more, *initial_state]
-    half = len(given) // 2
-    states = [_states(k, s, part) for s, part in ((first, given[:half]), (second, given[half:]))]
-    pair = _pair(k, first, second)
+    halves = given[: len(given) // 2], given[len(given) // 2 :]
+    pair, sides = _pair(k, first, second), list(zip((first, second), halves, strict=True))
     if pair is None:
-        found = [_in_time(k, s, steps, mask, part) for s, part in zip((first, second), states, strict=True)]
+        found = [_in_time(k, s, steps, mask, states) for s, states in sides]
     else:
-        found = _two_directions(k, pair, steps, mask, states)
-    if pair is not None and mode == "concat" and first.return_sequences and not (mask and first.unroll):
-        merged = [_output(k, first, k.memory["whole"], found[0][1][0], mask)]
+        found = _two_directions(k, pair, steps, mask, [_states(k, s, states) for s, states in sides])
+    together = pair and merge_mode == "concat" and first.return_sequences and not (mask and first.unroll)
+    if together:
+        merged = [_output(k, first, k.memory["whole"], (), mask)]
     else:
         outputs = []
-        for s, (y, (last, *_)) in zip((first, second), found, strict=True):
-            y = _output(k, s, y, last, mask)
+        for s, (y, final) in zip((first, second), found, strict=True):
+            y = _output(k, s, y, final, mask)
             # the output of the second layer is turned around, whatever its direction
             backwards = s.go_backwards != (s is second)
             outputs.append(k.reversed(y, 0) if s.return_sequences and backwards else y)
-        merged = [_merged(k, mode, *outputs)] if mode else outputs
-    final = [state for _, (_, *own) in found for state in own] if first.return_state else []
+        merged = [_merged(k, merge_mode, *outputs)] if merge_mode else outputs
+    states = [state for _, final in found for state in final] if first.return_state else []
     laid_out = [_batch_first(k, first, y, x.mask) for y in merged]
-    return [*laid_out, *(k.squeezed(state, 0) for state in final)]
+    return [*laid_out, *(k.squeezed(state, 0) for state in states)]
 
 
-def _both(k: Layer) -> tuple[Settings, Settings]:
+def _both(k: Layer, entry: Any, backward_entry: Any) -> tuple[Settings, Settings]:
     """Return the settings of the forward and the backward layer."""
-    forward = k.part("layer", "forward_layer")
-    entry = k.option("backward_layer", None)
-    if entry is None:
-        config = k.config["layer"]["config"]
-        entry = k.config["layer"] | {
-            "config": config | {"go_backwards": not config.get("go_backwards", False)}
-        }
-    backward = k.part("backward_layer", "backward_layer", entry)
+    if backward_entry is None:
+        config = entry["config"]
+        reverse = {"go_backwards": not config.get("go_backwards", False)}
+        backward_entry = entry | {"config": config | reverse}
+    forward, backward = k.part("forward_layer", entry), k.part("backward_layer", backward_entry)
     if any(each.kind_name not in (*KINDS, "RNN") for each in (forward, backward)):
         raise k.error("does not contain an RNN")
     first, second = forward.read(settings), backward.read(settings)
@@ -275,18 +269,15 @@ def _pair(k: Layer, first: Settings, second: Settings) -> Recurrent[Any] | None:
 
 
 def _two_directions(
-    k: Layer, pair: Recurrent[Any], x: Value, mask: Value | None, states: Sequence[Iterator[Value] | None]
+    k: Layer, pair: Recurrent[Any], x: Value, mask: Value | None, states: Sequence[Iterator[Value]]
 ) -> list[tuple[Value, list[Value]]]:
     """Run one layer of two directions; return what `_in_time` returns for each of them."""
-    initial = []
-    if states[0] is not None and states[1] is not None:
-        for one, other in zip(*states, strict=True):
-            initial.append(k.add("Concat", *(k.unsqueezed(each, 0) for each in (one, other)), axis=0))
+    both = zip(*states, strict=True)
+    initial = [k.add("Concat", *(k.unsqueezed(each, 0) for each in sides), axis=0) for sides in both]
     y, *final = _run(k, pair, x, mask, initial)
-    halves = k.add_all("Split", [y], [3, 3], axis=2, num_outputs=2)
-    parts = [k.add_all("Split", [state], [3, 3], axis=0, num_outputs=2) for state in final]
     k.memory["whole"] = y
-    return [(half, [own[0], *own]) for half, *own in zip(halves, *parts, strict=True)]
+    halves, parts = k.split(y, 2, 2), [k.split(state, 2, 0) for state in final]
+    return [(half, [part[side] for part in parts]) for side, half in enumerate(halves)]
 
 
 def _merged(k: Layer, mode: str, forward: Value, backward: Value) -> Value:
@@ -299,13 +290,13 @@ def _merged(k: Layer, mode: str, forward: Value, backward: Value) -> Value:
 
 
 @layer("TimeDistributed", masks="own", arguments=("training", "mask"))
-def time_distributed(k: Layer, x: Value) -> list[Value]:
+def time_distributed(k: Layer, x: Value, *, layer: Any) -> list[Value]:
     """A layer applied to every time step of x (B, T, ...).
 
     The mask of the output is that of x. In Keras 2, it is the mask that the layer returns; if there is none,
     a step counts if the mask of x is True anywhere in it.
     """
-    inner, inside, mask = k.part("layer", "layer"), k.context.masks_inside, x.mask
+    inner, inside, mask = k.part("layer", layer), k.context.masks_inside, x.mask
     if inner.kind_name in POINTWISE and inner.custom is None:
         return [y._replace(mask=mask) for y in inner(x._replace(mask=None))]
     steps = k.shape_of(x, 0, 1)
@@ -328,11 +319,11 @@ def time_distributed(k: Layer, x: Value) -> list[Value]:
 
 def _flattened(k: Layer, x: Value) -> Value:
     """Return x (B, T, ...) as (B * T, ...)."""
-    rest = k.sliced(k.shape_of(x), 0, 2, np.iinfo(np.int64).max)
+    rest = k.sliced(k.shape_of(x), 0, 2)
     return k.reshaped(x, -1, rest, rank=None if x.rank is None else x.rank - 1)
 
 
 def _restored(k: Layer, y: Value, steps: Value) -> Value:
     """Return y (B * T, ...) as (B, T, ...)."""
-    rest = k.sliced(k.shape_of(y), 0, 1, np.iinfo(np.int64).max)
+    rest = k.sliced(k.shape_of(y), 0, 1)
     return k.reshaped(y, steps, rest, rank=None if y.rank is None else y.rank + 1)

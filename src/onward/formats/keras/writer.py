@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +9,14 @@ import numpy as np
 from ...errors import FileError
 from ...graph import Graph
 
-ANY: Any = object()  # the rank of the first input
+DERIVED: Any = object()  # the largest rank of the inputs
 BOOL: np.dtype[Any] = np.dtype(bool)
+INT64: np.dtype[Any] = np.dtype(np.int64)
+MAX = np.iinfo(np.int64).max
+# The dtype of the output where it is not that of the first input.
+DTYPES = dict.fromkeys(
+    ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "IsNaN", "IsInf"), BOOL
+) | {"Shape": INT64}
 
 
 class Value(NamedTuple):
@@ -26,34 +31,30 @@ class Value(NamedTuple):
     mask: "Value | None" = None
 
 
-@dataclass
-class Target:
-    """The graph that all layers of a file write, and the names of its constants by id.
+class Writer:
+    """Writes the nodes of one layer, named after it.
 
-    The arrays are kept, because an id is unique only as long as its array lives.
+    `constants` are the names of the graph's constants by the id of the array, which is unique as long as the
+    array lives: therefore the arrays are kept, too.
     """
 
-    graph: Graph = field(default_factory=Graph)
-    constants: dict[int, tuple[str, Any]] = field(default_factory=dict)
-
-
-class Writer:
-    """Writes the nodes of one layer, named after it."""
-
+    name: str
     path: str
     kind: str
-    target: Target
+    graph: Graph
+    constants: dict[int, tuple[str, Any]]
 
     def error(self, problem: str) -> FileError:
         """Return an error that names the layer."""
-        raise NotImplementedError
+        return FileError(f"layer {self.name} ({self.kind}) {problem}")
 
     def add(
-        self, operation: str, *inputs: Any, rank: int | None = ANY, dtype: Any = None, **attributes: Any
+        self, operation: str, *inputs: Any, rank: int | None = DERIVED, dtype: Any = None, **attributes: Any
     ) -> Value:
-        """Add a node with one output, by default of the rank and dtype of its first input.
+        """Add a node with one output, by default of its inputs' largest rank and the dtype of the first.
 
-        Inputs are values, constant arrays, numbers in the dtype of the first input, or None.
+        Inputs are values, constant arrays, numbers in the dtype of the first input, or None. The condition of
+        a Where does not count as the first.
         """
         return self.add_all(operation, inputs, [rank], dtype, **attributes)[0]
 
@@ -67,26 +68,28 @@ class Writer:
     ) -> list[Value]:
         """Add a node with several outputs of the given ranks."""
         given = list(inputs)
-        first = next(x for x in given if isinstance(x, Value))
+        values = [x for x in given if isinstance(x, Value)]
+        first = values[operation == "Where"]
         names = [self._named(x, first.dtype) for x in given]
         while names and not names[-1]:
             names.pop()
-        outputs = self.target.graph.add_all(
+        outputs = self.graph.add_all(
             operation, names, len(ranks), name=self.path, source=self.kind, **attributes
         )
-        dtype = first.dtype if dtype is None else np.dtype(dtype)
-        sizes = [first.rank if rank is ANY else rank for rank in ranks]
-        return [Value(name, rank, dtype) for name, rank in zip(outputs, sizes, strict=True)]
+        dtype = np.dtype(dtype or DTYPES.get(operation, first.dtype))
+        derived = ranked(*values)
+        return [
+            Value(name, derived if rank is DERIVED else rank, dtype)
+            for name, rank in zip(outputs, ranks, strict=True)
+        ]
 
     @contextmanager
     def body(self) -> Iterator[Graph]:
         """Write nodes into a new graph, the body of a loop, and yield it."""
-        outer = self.target.graph, self.target.constants
-        self.target.graph, self.target.constants = Graph(), {}
-        try:
-            yield self.target.graph
-        finally:
-            self.target.graph, self.target.constants = outer
+        outer = self.graph, self.constants
+        self.graph, self.constants = Graph(), {}
+        yield self.graph
+        self.graph, self.constants = outer
 
     def _named(self, x: Any, dtype: np.dtype[Any]) -> str:
         if x is None:
@@ -97,11 +100,15 @@ class Writer:
 
     def constant(self, array: Any, name: str = "") -> Value:
         """Add a constant; a weight has a name."""
-        if id(array) not in self.target.constants:
+        if id(array) not in self.constants:
             stored = np.ascontiguousarray(array) if array.ndim else array
-            added = self.target.graph.add_constant(stored, name and f"{self.path}/{name}")
-            self.target.constants[id(array)] = added, array
-        return Value(self.target.constants[id(array)][0], array.ndim, array.dtype)
+            added = self.graph.add_constant(stored, name and f"{self.path}/{name}")
+            self.constants[id(array)] = added, array
+        return Value(self.constants[id(array)][0], array.ndim, array.dtype)
+
+    def number(self, number: float, x: Value) -> Value:
+        """Return a number in the dtype of x."""
+        return self.constant(np.asarray(number, x.dtype))
 
     def cast(self, x: Value, dtype: Any) -> Value:
         """Convert a value to a dtype."""
@@ -126,20 +133,18 @@ class Writer:
 
     def shape_of(self, x: Value, *axes: int) -> Value:
         """Return the sizes of some axes, or of all."""
-        sizes = self.add("Shape", x, rank=1, dtype=np.int64)
-        if not axes:
-            return sizes
-        return self.add("Gather", sizes, np.array(axes), rank=1)
+        sizes = self.add("Shape", x, rank=1)
+        return self.add("Gather", sizes, np.array(axes), rank=1) if axes else sizes
 
     def reshaped(self, x: Value, *sizes: "int | Value", rank: int | None) -> Value:
         """Reshape a value; sizes are numbers, or values of several sizes."""
         if all(isinstance(size, int) for size in sizes):
             return self.add("Reshape", x, np.array(sizes, np.int64), rank=rank)
         parts = [np.array([size], np.int64) if isinstance(size, int) else size for size in sizes]
-        shape = parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=0, rank=1, dtype=np.int64)
+        shape = parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=0, rank=1)
         return self.add("Reshape", x, shape, rank=rank)
 
-    def sliced(self, x: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
+    def sliced(self, x: Value, axis: int, start: int, stop: int = MAX, step: int = 1) -> Value:
         """Return x[start:stop:step] along an axis."""
         numbers = ([start], [stop], [axis], [step])
         return self.add("Slice", x, *(np.array(n, np.int64) for n in numbers[: 3 + (step != 1)]))
@@ -160,25 +165,31 @@ class Writer:
         """Return x at one index of an axis, which disappears."""
         return self.add("Gather", x, np.array(index), axis=axis, rank=None if x.rank is None else x.rank - 1)
 
+    def split(self, x: Value, count: int, axis: int) -> list[Value]:
+        """Return equal parts of x along an axis."""
+        return self.add_all("Split", [x], [x.rank] * count, axis=axis, num_outputs=count)
+
+    def filled(self, number: float, x: Value, shape: Value, rank: int | None) -> Value:
+        """Return an array of some shape, each element of which is a number in the dtype of x."""
+        return self.add("Expand", self.number(number, x), shape, rank=rank)
+
     def reduced(self, operation: str, x: Value, axes: Sequence[int] | None, keepdims: bool = False) -> Value:
         """Reduce axes, or all of them."""
         rank = x.rank if keepdims else 0 if axes is None else None if x.rank is None else x.rank - len(axes)
         places = [] if axes is None else [np.array(axes, np.int64)]
         return self.add(operation, x, *places, keepdims=int(keepdims), rank=rank)
 
-    def zeros_where(self, mask: Value, x: Value) -> Value:
-        """Return x with zeros where a mask (B, T) is False."""
-        return self.add("Where", self.over(mask, x), x, self.zero(x), rank=x.rank, dtype=x.dtype)
+    def where(self, mask: Value, x: Value, other: Any = 0) -> Value:
+        """Return x where a mask, which may lack its last axes, is True, and something else elsewhere."""
+        return self.add("Where", self.over(mask, x), x, other)
 
     def over(self, mask: Value, x: Value) -> Value:
         """Return a mask with axes of size 1 for those of x that it lacks."""
         missing = self.rank(x) - self.rank(mask)
         return self.unsqueezed(mask, *range(-missing, 0)) if missing > 0 else mask
 
-    def zero(self, x: Value) -> Value:
-        """Return the number 0 in the dtype of x."""
-        return self.number(0, x)
 
-    def number(self, number: float, x: Value) -> Value:
-        """Return a number in the dtype of x."""
-        return self.constant(np.asarray(number, x.dtype))
+def ranked(*values: Value) -> int | None:
+    """Return the rank of values broadcast together."""
+    ranks = [x.rank for x in values]
+    return None if None in ranks else max(rank for rank in ranks if rank is not None)
