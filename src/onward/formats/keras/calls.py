@@ -1,6 +1,6 @@
 """The calls of layers in the configuration of a functional model, in the words of all versions of Keras."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from ...errors import FileError
@@ -8,8 +8,8 @@ from . import operations
 from .layer import Layer, check_entry
 from .stored_weights import MODELS
 
-# (layer, number of its call, number of the output): how Keras refers to a value; or a constant
-Reference: TypeAlias = tuple[str, int, int] | dict[str, Any]
+Place: TypeAlias = tuple[str, int, int]  # how Keras refers to an output: layer, number of its call, output
+Reference: TypeAlias = Place | dict[str, Any]  # or a constant
 INPUTS = ("inputs", "sequences", "query")  # names of the first argument
 # options without effect where they are False
 SILENT = {"training", "use_causal_mask", "return_attention_scores"}
@@ -29,30 +29,32 @@ class Call(NamedTuple):
     arguments: list[Reference]
     options: dict[str, Any]
 
-    def references(self) -> list[Reference]:
-        """Return what this call takes."""
+    def references(self) -> list[Place]:
+        """Return the outputs that this call takes."""
         lists = [self.arguments, *(value for value in self.options.values() if isinstance(value, list))]
-        return [each for values in lists for each in values]
+        return [each for values in lists for each in values if isinstance(each, tuple)]
 
     def needs(self) -> set[tuple[str, int]]:
         """Return the calls whose outputs this call takes."""
-        return {each[:2] for each in self.references() if isinstance(each, tuple)}
+        return {each[:2] for each in self.references()}
 
 
 def ordered(
-    model: str, entries: list[Any], layers: Mapping[str, Layer], inputs: list[str], outputs: list[Reference]
+    model: str, entries: list[Any], layers: Mapping[str, Layer], inputs: list[str], outputs: list[Place]
 ) -> list[Call]:
     """Return the calls of a model, each after those whose outputs it takes. Raises FileError."""
     waiting = [
-        Call(name, number, *_parsed(entry, layers[name], call))
+        Call(name, number, *_parsed(layers[name], entry, call))
         for entry in entries
         if (name := name_of(entry)) in layers
         for number, call in enumerate(entry.get("inbound_nodes") or [])
     ]
     if without := [call.layer for call in waiting if not call.needs()]:
         raise FileError(f"model {model} has calls without inputs: {', '.join(without)}")
-    shift = _skipped(entries, waiting, outputs)
-    waiting = [call._replace(number=call.number + shift.get(call.layer, 0)) for call in waiting]
+    # Keras counts the calls of most nested models from 1: making the model was call 0, which nobody uses
+    used = {each[:2] for each in outputs}.union(*(call.needs() for call in waiting))
+    shifted = {name for name, each in layers.items() if each.kind in MODELS and (name, 0) not in used}
+    waiting = [call._replace(number=call.number + (call.layer in shifted)) for call in waiting]
     known, calls = {(name, 0) for name in inputs}, []
     while waiting:
         ready = [call for call in waiting if known >= call.needs()]
@@ -67,14 +69,7 @@ def ordered(
     return calls
 
 
-def _skipped(entries: list[Any], calls: list[Call], outputs: list[Reference]) -> dict[str, int]:
-    """Keras counts the calls of most nested models from 1: making the model was call 0, which nobody uses."""
-    used = {each[:2] for each in outputs if isinstance(each, tuple)}.union(*(call.needs() for call in calls))
-    nested = (name_of(entry) for entry in entries if kind_of(entry) in MODELS)
-    return {name: 1 for name in nested if (name, 0) not in used}
-
-
-def _parsed(entry: Any, layer: Layer, call: Any) -> tuple[list[Reference], dict[str, Any]]:
+def _parsed(layer: Layer, entry: Any, call: Any) -> tuple[list[Reference], dict[str, Any]]:
     """Return the inputs of a call in order, and its options."""
     of_keras_3 = isinstance(call, dict) and call.keys() <= {"args", "kwargs"}
     arguments, given = (
@@ -89,20 +84,24 @@ def _parsed(entry: Any, layer: Layer, call: Any) -> tuple[list[Reference], dict[
         return list(references(arguments)), _options(given)
     first, *more = arguments
     if len(more) > len(names):
-        raise _error(entry, f"is called with {1 + len(more)} arguments, but Onward knows {1 + len(names)}")
+        raise layer.error(f"is called with {1 + len(more)} arguments, but Onward knows {1 + len(names)}")
     by_place = zip(names, more, strict=False)
-    given |= {PLACED.get(name, name): value for name, value in by_place}
-    options = _options(given)
+    options = _options(given | {PLACED.get(name, name): value for name, value in by_place})
     if options.pop("training", None) and _acts_in_training(entry):
-        raise _error(
-            entry, "is called with training=True, where its outputs differ; Onward runs inference only"
+        raise layer.error(
+            "is called with training=True, where its outputs differ; Onward runs inference only"
         )
     if unknown := options.keys() - {*names, *MASKS}:
-        raise _error(entry, f"is called with {', '.join(sorted(unknown))}, which Onward does not support")
+        raise layer.error(f"is called with {', '.join(sorted(unknown))}, which Onward does not support")
     if of_keras_3 and "initial_state" in options and not options.keys() & MASKS:
         options["use_mask"] = False  # Keras 3 passes on the mask of a single array only
     if layer.kind in MODELS and isinstance(first, dict) and not is_reference(first):
-        first = _in_order(entry, layer.memory["model"].inputs, first)
+        inputs = layer.memory["model"].inputs
+        if missing := inputs.keys() - first.keys():
+            raise layer.error(
+                f"is called with {', '.join(first)}, but has the inputs {', '.join(missing)} too"
+            )
+        first = [first[name] for name in inputs]
     return list(references(first)), options
 
 
@@ -126,15 +125,6 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         elif value is not None and not (key in SILENT and not value) and key not in MASKS:
             options[key] = {"value": value} if isinstance(value, dict | list) else value
     return options
-
-
-def _in_order(entry: Any, names: Iterable[str], inputs: dict[str, Any]) -> list[Any]:
-    """Put the inputs of a model by name in its order."""
-    if missing := set(names) - inputs.keys():
-        raise _error(
-            entry, f"is called with {', '.join(inputs)}, but has the inputs {', '.join(missing)} too"
-        )
-    return [inputs[name] for name in names]
 
 
 def _acts_in_training(value: Any) -> bool:
@@ -184,10 +174,6 @@ def references(value: Any, missing: bool = False) -> Iterator[Any]:
         yield {"constant": value}
     elif value is None and missing:
         yield None
-
-
-def _error(entry: Any, problem: str) -> FileError:
-    return FileError(f"layer {name_of(entry)} ({kind_of(entry)}) {problem}")
 
 
 def kind_of(entry: Any) -> str:

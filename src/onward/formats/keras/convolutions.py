@@ -142,7 +142,7 @@ def transposed_convolution(
     extras = [None] * n if output_padding is None else numbers(output_padding, n)
     crops = [_cropped(*each, padding) for each in zip(size, steps, dilations, extras, strict=True)]
     before, after = zip(*crops, strict=True)
-    options = {
+    options: dict[str, Any] = {
         "kernel_shape": size,
         "strides": steps,
         "dilations": dilations,
@@ -219,7 +219,7 @@ def _interpolated(k: Layer, x: Value, interpolation: str, *sizes: Any) -> Value:
     if interpolation != "bilinear":
         raise k.error(f"has interpolation={interpolation!r}, which Onward does not support")
     k.rank(x, 4)
-    options = {"axes": [2, 3], "mode": "linear"}
+    options: dict[str, Any] = {"axes": [2, 3], "mode": "linear"}
     return spatial(k, k.floats(x), lambda last: k.add("Resize", last, None, *sizes, **options))
 
 

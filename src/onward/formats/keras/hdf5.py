@@ -1,9 +1,13 @@
 """HDF5 read as if it were hostile: groups, text attributes and arrays of numbers, all inside the file.
 
 No library is needed, nor trusted: the usual one runs for ever on some damaged files, and crashes on others.
+Every address is checked, and every walk ends. Beside each part stands its section of the "HDF5 File Format
+Specification Version 3.0". What libraries write only if they are told to, dense groups and attributes and
+newer indices of chunks, is refused by name.
 """
 
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,25 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import FileError
-from ..zip import native_byte_order
-from .hdf5_objects import (
-    ATTRIBUTE,
-    DATASPACE,
-    DATATYPE,
-    EXTERNAL_FILES,
-    FILTERS,
-    LAYOUT,
-    LINK,
-    LINK_INFO,
-    MAX_DEPTH,
-    NOWHERE,
-    SYMBOL_TABLE,
-    File,
-    Message,
-    text,
-)
+from ..zip import MAX_RATIO, SLACK, native_byte_order
 
+NOWHERE = (1 << 64) - 1
+MAX_STEPS = 1_000_000  # messages, nodes and entries looked at
+MAX_DEPTH = 64
+MAX_NAME = 4096
 MAX_AXES = 32
+
+DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL_FILES, LAYOUT = 1, 2, 3, 6, 7, 8
+FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_TABLE, ATTRIBUTE_INFO = 11, 12, 16, 17, 21
+SHARED = 2  # flag of a message that lies in another object
 FIXED, FLOAT, STRING, VARIABLE = 0, 1, 3, 9  # classes of types
 FLOATS = {  # by size: where sign, exponent and mantissa lie, and the exponent's bias, as IEEE has them
     2: (15, 10, 5, 0, 10, 15),
@@ -41,6 +37,13 @@ DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
 COMPACT, CONTIGUOUS, CHUNKED = 0, 1, 2
 
 
+class Message(NamedTuple):
+    """One message of an object's header: its kind, and where it begins."""
+
+    kind: int
+    at: int
+
+
 class Type(NamedTuple):
     """What the elements of an array or an attribute are: numbers, or text of one length or of any."""
 
@@ -49,21 +52,176 @@ class Type(NamedTuple):
     dtype: str  # numbers only
 
 
-class Group:
+class File:
+    """The bytes of a file, and how much of it may still be read."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.left = len(data) * MAX_RATIO + SLACK
+        self.steps = MAX_STEPS
+        self.heaps: dict[int, dict[int, memoryview]] = {}
+
+
+class Object:
+    """An object of a file, which all errors name. All methods raise FileError."""
+
+    def __init__(self, file: File, path: str) -> None:
+        self._file = file
+        self.path = path
+
+    def error(self, problem: str) -> FileError:
+        return FileError(f"{self.path or 'the root'} {problem}")
+
+    def damaged(self, problem: str) -> FileError:
+        return self.error(f"is damaged: {problem}")
+
+    def take(self, size: int) -> None:
+        """Before memory is taken for something of the file."""
+        self._file.left -= size
+        if self._file.left < 0:
+            raise self.error(f"and the objects before it claim {MAX_RATIO} times the size of the file")
+
+    def step(self) -> None:
+        """Before each part of what may have many, or lead in a circle."""
+        self._file.steps -= 1
+        if self._file.steps < 0:
+            raise self.error(f"and the objects before it have more than {MAX_STEPS} parts")
+
+    def part(self, at: int, size: int) -> memoryview:
+        """So many bytes from an address on."""
+        data = self._file.data
+        if not 0 <= at <= at + size <= len(data):
+            raise self.damaged(f"it leads to bytes {at} to {at + size} of {len(data)}")
+        return data[at : at + size]
+
+    def numbers(self, form: str, at: int) -> tuple[int, ...]:
+        """Little-endian numbers, as struct names them."""
+        return struct.unpack("<" + form, self.part(at, struct.calcsize("<" + form)))
+
+    def number(self, form: str, at: int) -> int:
+        return self.numbers(form, at)[0]
+
+    def expect(self, signature: bytes, at: int) -> None:
+        if bytes(self.part(at, len(signature))) != signature:
+            raise self.damaged(f"there is no {signature.decode()} at byte {at}")
+
+    def decoded(self, content: bytes | memoryview) -> str:
+        """A name, or the text of an attribute, up to its zero."""
+        try:
+            return bytes(content).partition(b"\0")[0].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self.damaged("a text in it is not UTF-8") from error
+
+    def messages(self, at: int) -> list[Message]:
+        """The messages of an object's header: IV.A."""
+        found: list[Message] = []
+        newer = bytes(self.part(at, 4)) == b"OHDR"
+        if newer:
+            flags = self.number("B", at + 5)
+            start = at + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+            width = 1 << (flags & 3)
+            blocks = [(start + width, self.number("BHIQ"[flags & 3], start))]
+            head = 6 if flags & 4 else 4
+        else:
+            version, size = self.numbers("B7xI", at)
+            if version != 1:
+                raise self.damaged(f"there is no header of an object at byte {at}")
+            blocks, head = [(at + 16, size)], 8
+        for start, size in blocks:  # which grows
+            end = start + len(self.part(start, size))
+            while start + head <= end:
+                self.step()
+                kind, length, flags = self.numbers("BHB" if newer else "HHB", start)
+                start += head
+                if start + length > end:
+                    raise self.damaged(f"a message at byte {start} is longer than its block")
+                if kind == CONTINUATION:
+                    address, more = self.numbers("QQ", start)
+                    if newer:
+                        self.expect(b"OCHK", address)
+                    blocks.append((address + 4, more - 8) if newer else (address, more))
+                elif flags & SHARED and kind in (DATASPACE, DATATYPE, ATTRIBUTE, FILTERS):
+                    raise self.error("shares a part with other objects, which is not supported")
+                else:
+                    found.append(Message(kind, start))
+                start += length
+        return found
+
+    def leaves(self, at: int, kind: int, key: int, depth: int = 0) -> Iterator[tuple[int, int]]:
+        """The addresses of what the leaves of a B-tree hold, each with that of its key: III.A.1."""
+        self.expect(b"TREE", at)
+        given, level, count = self.numbers("BBH", at + 4)
+        if given != kind or depth > MAX_DEPTH:
+            raise self.damaged(f"the tree at byte {at} is of another kind, or too deep")
+        for key_at in range(at + 24, at + 24 + count * (key + 8), key + 8):
+            self.step()
+            child = self.number("Q", key_at + key)
+            if level:
+                yield from self.leaves(child, kind, key, depth + 1)
+            else:
+                yield key_at, child
+
+    def of_heap(self, address: int, index: int) -> memoryview:
+        """One object of a global heap: III.E."""
+        heaps = self._file.heaps
+        if address not in heaps:
+            heaps[address] = dict(self._objects(address))
+        if index not in heaps[address]:
+            raise self.damaged(f"the heap at byte {address} has no object {index}")
+        return heaps[address][index]
+
+    def _objects(self, heap: int) -> Iterator[tuple[int, memoryview]]:
+        self.expect(b"GCOL", heap)
+        at, end = heap + 16, heap + len(self.part(heap, self.number("Q", heap + 8)))
+        while at + 16 <= end:
+            self.step()
+            index, size = self.numbers("H6xQ", at)
+            if index == 0:  # the space that is left
+                return
+            yield index, self.part(at + 16, size)
+            at += 16 + -(-size // 8) * 8
+
+    def shape_at(self, at: int) -> tuple[int, ...]:
+        """IV.A.2.b, dataspace message."""
+        version, rank, _, kind = self.numbers("BBBB", at)
+        if version not in (1, 2) or rank > MAX_AXES:
+            raise self.damaged(f"its shape has version {version} and {rank} axes")
+        if version == 2 and kind == 2:  # nothing at all
+            return (0,)
+        shape = self.numbers(f"{rank}Q", at + (8 if version == 1 else 4))
+        if math.prod(size or 1 for size in shape) >= 1 << 60:
+            raise self.error(f"claims the shape {shape}, more than any file can hold")
+        return shape
+
+    def type_at(self, at: int) -> Type:
+        """IV.A.2.d, datatype message."""
+        first, bits, sign, _, size = self.numbers("BBBBI", at)
+        kind, order = first & 15, ">" if bits & 1 else "<"
+        if kind == FIXED:
+            if size in (1, 2, 4, 8) and self.numbers("HH", at + 8) == (0, 8 * size):
+                return Type(kind, size, f"{order}{'i' if bits & 8 else 'u'}{size}")
+        elif kind == FLOAT:
+            *precision, exponent, width, mantissa, length, bias = self.numbers("HHBBBBI", at + 8)
+            form = (sign, exponent, width, mantissa, length, bias)
+            if precision == [0, 8 * size] and FLOATS.get(size) == form and not bits & 64:
+                return Type(kind, size, f"{order}f{size}")
+        elif (kind == STRING and size) or (kind == VARIABLE and bits & 15 == 1 and size == 16):
+            return Type(kind, size, "")
+        raise self.error(f"has elements of a type (class {kind}, {size} bytes) that is not supported")
+
+
+class Group(Object):
     """A group of a file: its members by name, its text attributes.
 
     Every reading raises FileError for what is damaged, leads out of the file or in a circle, or claims more
     than the file can hold.
     """
 
-    def __init__(
-        self, file: File, at: int, messages: list[Message], path: str = "", above: tuple[int, ...] = ()
-    ) -> None:
-        self._file = file
+    def __init__(self, file: File, path: str, messages: list[Message], above: tuple[int, ...]) -> None:
+        super().__init__(file, path)
         self._messages = messages
-        self._links = file.links(messages, path or "the root")
-        self._above = (*above, at)
-        self.path = path
+        self._above = above  # the addresses of this group and those that contain it
+        self._links = dict(self._members())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._links)
@@ -89,18 +247,57 @@ class Group:
             raise FileError(f"{path} is a soft or external link, which may lead anywhere: it is not followed")
         if address in self._above or len(self._above) > MAX_DEPTH:
             raise FileError(f"{path} leads in a circle, or deeper than {MAX_DEPTH} groups")
-        messages = self._file.messages(address, path)
+        messages = Object(self._file, path).messages(address)
         kinds = {message.kind for message in messages}
         if LAYOUT in kinds:
-            return Dataset(self._file, messages, path)
+            return Dataset(self._file, path, messages)
         if not kinds & {SYMBOL_TABLE, LINK, LINK_INFO}:
             raise FileError(f"{path} is neither a group nor an array")
-        return Group(self._file, address, messages, path, self._above)
+        return Group(self._file, path, messages, (*self._above, address))
+
+    def _members(self) -> Iterator[tuple[str, int | None]]:
+        """Yield the names of members with the addresses of their headers, None for what is no hard link."""
+        for kind, at in self._messages:
+            if kind == SYMBOL_TABLE:
+                yield from self._symbols(*self.numbers("QQ", at))
+            elif kind == LINK:
+                yield self._link(at)
+            elif kind in (LINK_INFO, ATTRIBUTE_INFO):
+                counter = 8 if kind == LINK_INFO else 2
+                if self.number("Q", at + 2 + (counter if self.number("B", at + 1) & 1 else 0)) != NOWHERE:
+                    raise self.error(
+                        "has its members or attributes in a fractal heap, which is not supported: "
+                        "write the file with h5py's libver='earliest' and without track_order"
+                    )
+
+    def _link(self, at: int) -> tuple[str, int | None]:
+        """IV.A.2.g, link message."""
+        flags, kind = self.numbers("BB", at + 1)
+        at += 2 + (1 if flags & 8 else 0) + (8 if flags & 4 else 0) + (1 if flags & 0x10 else 0)
+        length = self.number("BHIQ"[flags & 3], at)
+        at += 1 << (flags & 3)
+        is_hard = not flags & 8 or kind == 0
+        return self.decoded(self.part(at, length)), self.number("Q", at + length) if is_hard else None
+
+    def _symbols(self, tree: int, heap: int) -> Iterator[tuple[str, int | None]]:
+        """III.A.1, III.C and III.D: nodes of a B-tree lead to tables of names, which lie in a local heap."""
+        self.expect(b"HEAP", heap)
+        size, address = self.numbers("Q8xQ", heap + 8)
+        names = self.part(address, size)
+        for _, node in self.leaves(tree, 0, 8):
+            self.expect(b"SNOD", node)
+            for entry in range(self.number("H", node + 6)):
+                self.step()
+                name_at, address, cache = self.numbers("QQI", node + 8 + 40 * entry)
+                if name_at >= size:
+                    raise self.damaged(f"a name lies outside the heap at byte {heap}")
+                # 2 is a symbolic link
+                yield self.decoded(names[name_at : name_at + MAX_NAME]), None if cache == 2 else address
 
     def text(self, name: str) -> str | None:
         """The attribute of that name, if there is one."""
         values = self.texts(name)
-        return None if values is None else values[0] if len(values) == 1 else "".join(values)
+        return None if values is None else "".join(values)
 
     def texts(self, name: str) -> list[str] | None:
         """A list of texts; Keras stores a long one in pieces, with the number of the piece after the name."""
@@ -108,202 +305,155 @@ class Group:
         pieces = [name] if name in attributes else []
         while f"{name}{len(pieces)}" in attributes and pieces != [name]:
             pieces.append(f"{name}{len(pieces)}")
-        return (
-            [each for piece in pieces for each in self._read(piece, *attributes[piece])] if pieces else None
+        return [each for piece in pieces for each in self._read(piece, *attributes[piece])] or (
+            [] if pieces else None
         )
 
-    def _attributes(self) -> dict[str, tuple[int, int, int]]:
+    def _attributes(self) -> dict[str, list[int]]:
         """Return where each attribute has its type, shape and content (IV.A.2.m, attribute message)."""
-        found = {}
-        for message in self._messages:
-            if message.kind == ATTRIBUTE:
-                path = f"{self.path}@"
-                version, *sizes = self._file.numbers("BxHHH", message.at, path)
+        found, own = {}, Object(self._file, f"{self.path}@")
+        for kind, at in self._messages:
+            if kind == ATTRIBUTE:
+                version, *sizes = own.numbers("BxHHH", at)
                 if version not in (1, 2, 3):
-                    raise FileError(f"{path} has an attribute of version {version}; expected 1 to 3")
-                at = message.at + (9 if version == 3 else 8)
-                name = text(self._file.part(at, sizes[0], path), path)
-                places = []
+                    raise own.error(f"has an attribute of version {version}; expected 1 to 3")
+                places = [at + (9 if version == 3 else 8)]
                 for size in sizes:
-                    at += -(-size // 8) * 8 if version == 1 else size
-                    places.append(at)
-                found[name] = (places[0], places[1], places[2])
+                    places.append(places[-1] + (-(-size // 8) * 8 if version == 1 else size))
+                found[own.decoded(own.part(places[0], sizes[0]))] = places[1:]
         return found
 
     def _read(self, name: str, type_at: int, shape_at: int, at: int) -> Iterator[str]:
-        path = f"{self.path}@{name}"
-        count = math.prod(_shape(self._file, shape_at, path))
+        own = Object(self._file, f"{self.path}@{name}")
+        count = math.prod(own.shape_at(shape_at))
         if not count:
             return
-        kind = _type(self._file, type_at, path)
+        kind = own.type_at(type_at)
         if kind.kind not in (STRING, VARIABLE):
-            raise FileError(f"{path} is no text")
-        self._file.take(count * max(kind.size, 64), path)
+            raise own.error("is no text")
+        own.take(count * max(kind.size, 64))
         for place in range(at, at + count * kind.size, kind.size):
             content: memoryview | bytes
             if kind.kind == STRING:
-                content = self._file.part(place, kind.size, path)
+                content = own.part(place, kind.size)
             else:
-                length, address, index = self._file.numbers("IQI", place, path)
-                content = self._file.of_heap(address, index, path)[:length] if length else b""
-            self._file.take(len(content), path)
-            yield text(content, path)
+                length, address, index = own.numbers("IQI", place)
+                content = own.of_heap(address, index)[:length] if length else b""
+            own.take(len(content))
+            yield own.decoded(content)
 
 
-class Dataset:
+class Dataset(Object):
     """An array in a file, read when asked for."""
 
-    def __init__(self, file: File, messages: list[Message], path: str) -> None:
-        self._file = file
-        self._messages = {message.kind: message for message in messages}
-        self.path = path
+    def __init__(self, file: File, path: str, messages: list[Message]) -> None:
+        super().__init__(file, path)
+        self._messages = dict(messages)
         if EXTERNAL_FILES in self._messages:
-            raise FileError(f"{path} has its numbers in other files, which are not read")
-        self.shape = _shape(file, self._place(DATASPACE), path)
+            raise self.error("has its numbers in other files, which are not read")
+        self.shape = self.shape_at(self._place(DATASPACE))
 
     def _place(self, kind: int) -> int:
         if kind not in self._messages:
-            raise FileError(f"{self.path} is damaged: its header has no message {kind}")
-        return self._messages[kind].at
+            raise self.damaged(f"its header has no message {kind}")
+        return self._messages[kind]
 
     def read(self) -> NDArray[Any]:
         """The numbers, a view of the file if they lie in one piece; their size is checked before."""
-        file, path = self._file, self.path
-        kind = _type(file, self._place(DATATYPE), path)
+        kind = self.type_at(self._place(DATATYPE))
         if kind.kind not in (FIXED, FLOAT):
-            raise FileError(f"{path} has elements that are no numbers")
+            raise self.error("has elements that are no numbers")
         size = math.prod(self.shape) * kind.size
-        file.take(size, path)
+        self.take(size)
         at = self._place(LAYOUT)
-        version, layout = file.numbers("BB", at, path)
+        version, layout = self.numbers("BB", at)
         if version not in (3, 4) or layout > CHUNKED or (version, layout) == (4, CHUNKED):
-            raise FileError(
-                f"{path} has a layout of version {version}, kind {layout}, which is not supported"
-            )
+            raise self.error(f"has a layout of version {version}, kind {layout}, which is not supported")
         if layout == CHUNKED:
             return native_byte_order(self._of_chunks(at + 2, kind))
-        address, given = (
-            (at + 4, file.number("H", at + 2, path))
-            if layout == COMPACT
-            else file.numbers("QQ", at + 2, path)
-        )
+        compact = layout == COMPACT
+        address, given = (at + 4, self.number("H", at + 2)) if compact else self.numbers("QQ", at + 2)
         if size and (address == NOWHERE or given != size):
-            raise FileError(
-                f"{path} has shape {self.shape}, {size} bytes, but the file contains {given} for it"
-            )
-        content = file.part(address, size, path) if size else b""
+            raise self.error(f"has shape {self.shape}, {size} bytes, but the file contains {given} for it")
+        content = self.part(address, size) if size else b""
         return native_byte_order(np.ndarray(self.shape, kind.dtype, content))
 
     def _of_chunks(self, at: int, kind: Type) -> NDArray[Any]:
         """III.A.1: the leaves of a B-tree lead to chunks, whose places in the array are the keys."""
-        file, path, rank = self._file, self.path, len(self.shape)
-        if file.number("B", at, path) != rank + 1:
-            raise FileError(f"{path} is damaged: its chunks have other axes than its shape {self.shape}")
-        tree, *chunk = file.numbers(f"Q{rank}I", at + 1, path)
+        rank = len(self.shape)
+        if self.number("B", at) != rank + 1:
+            raise self.damaged(f"its chunks have other axes than its shape {self.shape}")
+        tree, *chunk = self.numbers(f"Q{rank}I", at + 1)
         size = math.prod(chunk) * kind.size
         filters = self._filters()
         if size and tree == NOWHERE and math.prod(self.shape):
-            raise FileError(f"{path} claims the shape {self.shape}, but the file contains no data for it")
+            raise self.error(f"claims the shape {self.shape}, but the file contains no data for it")
         array = np.zeros(self.shape, kind.dtype)
         filled = 0
-        for key, address in file.leaves(tree, 1, 8 + 8 * (rank + 1), path) if array.size else ():
-            stored, skipped, *start = file.numbers(f"II{rank}Q", key, path)
-            file.take(size, path)
-            content = _unfiltered(file.part(address, stored, path), filters, skipped, size, kind.size, path)
-            if len(content) != size or any(
-                s >= n or s % c for s, n, c in zip(start, self.shape, chunk, strict=True)
-            ):
-                raise FileError(f"{path} is damaged: a chunk at byte {address} does not fit in")
+        for key, address in self.leaves(tree, 1, 8 + 8 * (rank + 1)) if array.size else ():
+            stored, skipped, *start = self.numbers(f"II{rank}Q", key)
+            self.take(size)
+            content = self._unfiltered(self.part(address, stored), filters, skipped, size, kind.size)
+            places = zip(start, self.shape, chunk, strict=True)
+            if len(content) != size or any(s >= n or s % c for s, n, c in places):
+                raise self.damaged(f"a chunk at byte {address} does not fit in")
             target = array[tuple(slice(s, s + c) for s, c in zip(start, chunk, strict=True))]
             target[...] = np.ndarray(chunk, kind.dtype, content)[tuple(map(slice, target.shape))]
             filled += target.size
         if filled != array.size:
-            raise FileError(f"{path} has shape {self.shape}, but chunks for {filled} of its numbers")
+            raise self.error(f"has shape {self.shape}, but chunks for {filled} of its numbers")
         return array
 
     def _filters(self) -> list[int]:
         """What was done to each chunk, in order: IV.A.2.l, filter pipeline message."""
         if FILTERS not in self._messages:
             return []
-        file, path, at = self._file, self.path, self._place(FILTERS)
-        version, count = file.numbers("BB", at, path)
+        at, found = self._place(FILTERS), []
+        version, count = self.numbers("BB", at)
         at += 8 if version == 1 else 2
-        found = []
         for _ in range(count):
-            kind = file.number("H", at, path)
+            kind, length = self.numbers("HH", at)
             named = version == 1 or kind >= 256
-            length = file.number("H", at + 2, path) if named else 0
-            values = file.number("H", at + (6 if named else 4), path)
-            at += (8 if named else 6) + (-(-length // 8) * 8 if version == 1 else length)
-            at += 4 * (values + (values % 2 if version == 1 else 0))
+            values = self.number("H", at + (6 if named else 4))
+            at += (8 if named else 6) + 4 * (values + (values % 2 if version == 1 else 0))
+            if named:
+                at += -(-length // 8) * 8 if version == 1 else length
             if kind not in (DEFLATE, SHUFFLE, CHECKSUM):
-                raise FileError(
-                    f"{path} is compressed with filter {kind}; expected gzip, shuffle or fletcher32"
-                )
+                raise self.error(f"is compressed with filter {kind}; expected gzip, shuffle or fletcher32")
             found.append(kind)
         return found
 
-
-def _unfiltered(
-    content: memoryview | bytes, filters: list[int], skipped: int, size: int, itemsize: int, path: str
-) -> memoryview | bytes:
-    """A chunk before its filters, which never becomes larger than it should."""
-    for place, kind in reversed(list(enumerate(filters))):
-        if skipped >> place & 1:
-            continue
-        if kind == CHECKSUM:
-            content = content[:-4]
-        elif kind == SHUFFLE:
-            planes = np.frombuffer(content, "u1")
-            if len(planes) % itemsize:
-                raise FileError(
-                    f"{path} is damaged: a chunk has {len(planes)} bytes, of elements of {itemsize}"
-                )
-            content = planes.reshape(itemsize, -1).T.tobytes()
-        else:
-            try:
-                content = zlib.decompressobj().decompress(content, size + 4)
-            except zlib.error as error:
-                raise FileError(f"{path} is damaged: {error}") from error
-    return content
-
-
-def _shape(file: File, at: int, path: str) -> tuple[int, ...]:
-    """IV.A.2.b, dataspace message."""
-    version, rank, _, kind = file.numbers("BBBB", at, path)
-    if version not in (1, 2) or rank > MAX_AXES:
-        raise FileError(f"{path} is damaged: its shape has version {version} and {rank} axes")
-    if version == 2 and kind == 2:  # nothing at all
-        return (0,)
-    shape = file.numbers(f"{rank}Q", at + (8 if version == 1 else 4), path)
-    if math.prod(size or 1 for size in shape) >= 1 << 60:
-        raise FileError(f"{path} claims the shape {shape}, more than any file can hold")
-    return shape
-
-
-def _type(file: File, at: int, path: str) -> Type:
-    """IV.A.2.d, datatype message."""
-    first, bits, sign, _, size = file.numbers("BBBBI", at, path)
-    kind, order = first & 15, ">" if bits & 1 else "<"
-    if kind == FIXED:
-        offset, precision = file.numbers("HH", at + 8, path)
-        if size in (1, 2, 4, 8) and (offset, precision) == (0, 8 * size):
-            return Type(kind, size, f"{order}{'i' if bits & 8 else 'u'}{size}")
-    elif kind == FLOAT:
-        offset, precision, *places, bias = file.numbers("HHBBBBI", at + 8, path)
-        if (
-            (offset, precision) == (0, 8 * size)
-            and FLOATS.get(size) == (sign, *places, bias)
-            and not bits & 64
-        ):
-            return Type(kind, size, f"{order}f{size}")
-    elif (kind == STRING and size) or (kind == VARIABLE and bits & 15 == 1 and size == 16):
-        return Type(kind, size, "")
-    raise FileError(f"{path} has elements of a type (class {kind}, {size} bytes) that is not supported")
+    def _unfiltered(
+        self, content: memoryview | bytes, filters: list[int], skipped: int, size: int, itemsize: int
+    ) -> memoryview | bytes:
+        """A chunk before its filters, which never becomes larger than it should."""
+        for place, kind in reversed(list(enumerate(filters))):
+            if skipped >> place & 1:
+                continue
+            if kind == CHECKSUM:
+                content = content[:-4]
+            elif kind == SHUFFLE:
+                planes = np.frombuffer(content, "u1")
+                if len(planes) % itemsize:
+                    raise self.damaged(f"a chunk has {len(planes)} bytes, of elements of {itemsize}")
+                content = planes.reshape(itemsize, -1).T.tobytes()
+            else:
+                try:
+                    content = zlib.decompressobj().decompress(content, size + 4)
+                except zlib.error as error:
+                    raise self.damaged(str(error)) from error
+        return content
 
 
 def read(data: Any) -> Group:
-    """The root of a file in memory or mapped. Raises FileError."""
+    """The root of a file in memory or mapped: II, superblock. Raises FileError."""
     file = File(memoryview(data))
-    at = file.root()
-    return Group(file, at, file.messages(at, "the root"))
+    superblock = Object(file, "the superblock")
+    version = superblock.number("B", 8)
+    if version > 3:
+        raise superblock.error(f"has version {version}; expected 0 to 3")
+    sizes, base, root = ((13, 24, 64), (13, 28, 68), (9, 12, 36), (9, 12, 36))[version]
+    if superblock.numbers("BB", sizes) != (8, 8) or superblock.number("Q", base):
+        raise superblock.error("is damaged, or its addresses do not have 8 bytes and begin at 0")
+    at = superblock.number("Q", root)
+    return Group(file, "", Object(file, "").messages(at), (at,))

@@ -1,6 +1,7 @@
 """Keras models, Sequential and Functional, as layers that call others, and as whole graphs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,8 +9,9 @@ import numpy as np
 from ...errors import ArgumentError, FileError
 from ...graph import Graph, Input
 from ...graph.structure import Structure
-from .calls import Call, Reference, is_reference, kind_of, name_of, ordered, references
+from .calls import Call, Place, Reference, is_reference, kind_of, name_of, ordered, references
 from .layer import COMPUTE_DTYPES, Layer, check_entry, dtype_name, layer
+from .stored_weights import MODELS
 from .writer import Value
 
 INTEGERS = ("int32", "int64", "uint8", "int8", "int16", "uint16", "uint32", "bool")
@@ -23,21 +25,18 @@ class Declared(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """The contents of a model: its inputs, layers and calls, and where its outputs are.
-
-    `structure` are the lists and dicts of the outputs with their numbers, or None for a single output.
-    """
+    """The contents of a model: its inputs, layers and calls, and where its outputs are."""
 
     inputs: dict[str, Declared]
     layer_inputs: list[str]  # the names that calls have for the inputs
     layers: dict[str, Layer]
     calls: list[Call]
-    outputs: list[Reference]
-    structure: Any
+    outputs: list[Place]
+    structure: Any  # the lists and dicts of the outputs, or None for a single output
     named: bool  # whether the model takes its inputs as a dict
 
 
-@layer("Sequential", "Functional", "Model", masks="own")
+@layer(*MODELS, masks="own")
 def model(layer: Layer, *inputs: Value) -> list[Value]:
     """Call the layers of a nested model."""
     parsed = parse(layer)
@@ -85,8 +84,8 @@ def parse(layer: Layer) -> Parsed:
 def _member(layer: Layer, entry: Any, name: str) -> Layer:
     """Return a layer of a model."""
     weights = layer.weights.member("layers", kind_of(entry), name)
-    member = Layer(entry, weights, layer.context, layer.memory.get("path", layer.path))
-    if member.kind in ("Sequential", "Functional", "Model") and member.custom is None:
+    member = Layer(entry, weights, layer.context, layer.path)
+    if member.kind in MODELS and member.custom is None:
         parse(member)
     return member
 
@@ -95,9 +94,8 @@ def _sequential(layer: Layer) -> Parsed:
     layers: dict[str, Layer] = {}
     declared = Declared("float32", None)
     for entry in layer.config["layers"]:
-        if isinstance(entry, dict) and entry.get("class_name") == "InputLayer":
+        if kind_of(entry) == "InputLayer":
             declared = _declared(entry)
-            layer.weights.member("layers", "InputLayer", "")
             continue
         name = name_of(entry)
         layers[name] = _member(layer, entry, name)
@@ -109,67 +107,39 @@ def _sequential(layer: Layer) -> Parsed:
 
 
 def _functional(layer: Layer) -> Parsed:
-    entries = layer.config["layers"]
-    layers: dict[str, Layer] = {}
-    inputs: dict[str, Declared] = {}
-    for entry in entries:
-        name = name_of(entry)
-        if entry.get("class_name") == "InputLayer":
-            inputs[name] = _declared(entry)
-            layer.weights.member("layers", "InputLayer", name)
-        else:
-            layers[name] = _member(layer, entry, name)
+    entries = {name_of(entry): entry for entry in layer.config["layers"]}
+    inputs = {name: _declared(each) for name, each in entries.items() if kind_of(each) == "InputLayer"}
+    layers = {name: _member(layer, each, name) for name, each in entries.items() if name not in inputs}
     given, given_back = layer.config["input_layers"], layer.config["output_layers"]
     order = [each[0] for each in references(given) if isinstance(each, tuple)]
     if sorted(order) != sorted(inputs):
         raise FileError(f"model {layer.name} has the inputs {order}, but input layers {list(inputs)}")
     named = isinstance(given, dict) and len(given) == len(order)
-    outputs: list[Reference] = [each for each in references(given_back) if isinstance(each, tuple)]
+    outputs: list[Place] = [each for each in references(given_back) if isinstance(each, tuple)]
     # Keras 3 counts as Keras 2 here, where making a model is call 0, and here alone
     if layer.context.version == 3:
-        made = {name_of(entry) for entry in entries if kind_of(entry) == "Functional"}
-        outputs = [(name, number - (name in made), output) for name, number, output in outputs]  # type: ignore[misc, operator]  # no constants
-    calls = ordered(layer.name, entries, layers, order, outputs)
-    taken = [*outputs, *(each for call in calls for each in call.references())]
-    for reference in taken:
-        if isinstance(reference, tuple) and reference[0] in layers:
-            memory = layers[reference[0]].memory
-            memory["outputs"] = max(memory.get("outputs", 1), reference[2] + 1)
-    return Parsed(
-        {name: inputs[each] for name, each in zip(sorted(given) if named else order, order, strict=True)},
-        order,
-        layers,
-        calls,
-        outputs,
-        None if len(outputs) == 1 and not _has_names(given_back) else _numbers(given_back, _count()),
-        named,
-    )
-
-
-def _count() -> Iterator[int]:
-    return iter(range(1 << 30))
+        made = {name for name, entry in entries.items() if kind_of(entry) == "Functional"}
+        outputs = [(name, number - (name in made), output) for name, number, output in outputs]
+    calls = ordered(layer.name, layer.config["layers"], layers, order, outputs)
+    for name, _, output in [*outputs, *(each for call in calls for each in call.references())]:
+        if name in layers:
+            memory = layers[name].memory
+            memory["outputs"] = max(memory.get("outputs", 1), output + 1)
+    by_name = zip(sorted(given) if named else order, order, strict=True)
+    structure = None if len(outputs) == 1 and not _has_names(given_back) else given_back
+    declared = {name: inputs[each] for name, each in by_name}
+    return Parsed(declared, order, layers, calls, outputs, structure, named)
 
 
 def _has_names(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and any(map(_has_names, value)))
 
 
-def _numbers(value: Any, numbers: Iterator[int]) -> Any:
-    """Return the dicts and lists of outputs with numbers, in Keras' order, in place of the arrays."""
-    if is_reference(value):
-        return next(numbers)
-    if isinstance(value, dict):
-        return {key: _numbers(value[key], numbers) for key in sorted(value)}
-    return [_numbers(each, numbers) for each in value]
-
-
 def _shape(config: dict[str, Any]) -> list[int | None] | None:
     """Return the input shape that a configuration records, with the batch."""
-    for key in ("batch_shape", "batch_input_shape", "build_input_shape"):
-        if isinstance(config.get(key), list):
-            return list(config[key])
-    shape = config.get("build_config", {}).get("input_shape") if "build_config" in config else None
-    return list(shape) if isinstance(shape, list) else None
+    shapes = [config.get(key) for key in ("batch_shape", "batch_input_shape", "build_input_shape")]
+    shapes.append(config.get("build_config", {}).get("input_shape"))
+    return next((list(shape) for shape in shapes if isinstance(shape, list)), None)
 
 
 def _declared(entry: Any) -> Declared:
@@ -189,7 +159,7 @@ def _declared(entry: Any) -> Declared:
 
 def whole_graph(layer: Layer) -> Graph:
     """Return the graph of a whole model."""
-    layer.memory["path"] = ""
+    layer.path = ""  # the names of nodes begin with those of its layers
     parsed, graph = parse(layer), layer.graph
     several = len(parsed.inputs) > 1
     values = []
@@ -222,35 +192,34 @@ def _axes(parsed: Parsed, place: int, declared: Declared, time: str) -> list[int
     return axes
 
 
-def _output_names(parsed: Parsed, taken: list[str]) -> list[str]:
+def _output_names(parsed: Parsed, taken: Sequence[str]) -> list[str]:
     """Return a name for each output: that of its layer, or y for the only one of a Sequential."""
     if parsed.layer_inputs == ["x"] and parsed.structure is None and not parsed.named:
         return ["y"]
     names: list[str] = []
-    for reference in parsed.outputs:
-        name = unique = str(reference[0])  # type: ignore[index]  # outputs are no constants
-        number = 1
-        while unique in (*names, *taken):
-            number += 1
-            unique = f"{name}_{number}"
-        names.append(unique)
+    for name, _, _ in parsed.outputs:
+        tried = (f"{name}_{number}" if number > 1 else name for number in count(1))
+        names.append(next(each for each in tried if each not in (*names, *taken)))
     return names
 
 
 def _structure(parsed: Parsed, names: list[str]) -> Structure | None:
     """Return the signature of a model that takes or returns lists or dicts."""
-    if parsed.structure is None and len(parsed.inputs) == 1:
+    several = len(parsed.inputs) > 1
+    if parsed.structure is None and not several:
         return None
-    result: Any = names[0] if parsed.structure is None else _named(parsed.structure, names)
-    if len(parsed.inputs) == 1 and not parsed.named:
-        (name,) = parsed.inputs
-        return Structure({name: name}, (result,))
+    result = names[0] if parsed.structure is None else _named(parsed.structure, iter(names))
+    if not several and not parsed.named:
+        return Structure({name: name for name in parsed.inputs}, (result,))
     argument = "inputs" if "inputs" not in parsed.inputs else "arguments"
     template: Any = {name: name for name in parsed.inputs} if parsed.named else list(parsed.inputs)
     return Structure({argument: template}, (result,))
 
 
-def _named(structure: Any, names: list[str]) -> Any:
+def _named(structure: Any, names: Iterator[str]) -> Any:
+    """Return the dicts and lists of outputs with names, in Keras' order, in place of the references."""
+    if is_reference(structure):
+        return next(names)
     if isinstance(structure, dict):
-        return {key: _named(each, names) for key, each in structure.items()}
-    return names[structure] if isinstance(structure, int) else [_named(each, names) for each in structure]
+        return {key: _named(structure[key], names) for key in sorted(structure)}
+    return [_named(each, names) for each in structure]
