@@ -10,7 +10,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +20,17 @@ from ..zip import MAX_RATIO, SLACK, native_byte_order
 
 NOWHERE = (1 << 64) - 1
 MAX_STEPS = 1_000_000  # messages, nodes and entries looked at
-MAX_DEPTH = 64
-MAX_NAME = 4096
-MAX_AXES = 32
+MAX_DEPTH, MAX_NAME, MAX_AXES = 64, 4096, 32
 
 DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL_FILES, LAYOUT = 1, 2, 3, 6, 7, 8
 FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_TABLE, ATTRIBUTE_INFO = 11, 12, 16, 17, 21
 SHARED = 2  # flag of a message that lies in another object
 FIXED, FLOAT, STRING, VARIABLE = 0, 1, 3, 9  # classes of types
-FLOATS = {  # by size: where sign, exponent and mantissa lie, and the exponent's bias, as IEEE has them
-    2: (15, 10, 5, 0, 10, 15),
-    4: (31, 23, 8, 0, 23, 127),
-    8: (63, 52, 11, 0, 52, 1023),
-}
+# By size: where sign, exponent and mantissa of IEEE's floats lie, and the exponent's bias.
+FLOATS = {2: (15, 10, 5, 0, 10, 15), 4: (31, 23, 8, 0, 23, 127), 8: (63, 52, 11, 0, 52, 1023)}
 DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
 COMPACT, CONTIGUOUS, CHUNKED = 0, 1, 2
-
-
-class Message(NamedTuple):
-    """One message of an object's header: its kind, and where it begins."""
-
-    kind: int
-    at: int
+Messages: TypeAlias = list[tuple[int, int]]  # of an object's header: the kind of each, and where it begins
 
 
 class Type(NamedTuple):
@@ -112,9 +101,9 @@ class Object:
         except UnicodeDecodeError as error:
             raise self.damaged("a text in it is not UTF-8") from error
 
-    def messages(self, at: int) -> list[Message]:
+    def messages(self, at: int) -> Messages:
         """The messages of an object's header: IV.A."""
-        found: list[Message] = []
+        found: Messages = []
         newer = bytes(self.part(at, 4)) == b"OHDR"
         if newer:
             flags = self.number("B", at + 5)
@@ -143,7 +132,7 @@ class Object:
                 elif flags & SHARED and kind in (DATASPACE, DATATYPE, ATTRIBUTE, FILTERS):
                     raise self.error("shares a part with other objects, which is not supported")
                 else:
-                    found.append(Message(kind, start))
+                    found.append((kind, start))
                 start += length
         return found
 
@@ -201,9 +190,9 @@ class Object:
             if size in (1, 2, 4, 8) and self.numbers("HH", at + 8) == (0, 8 * size):
                 return Type(kind, size, f"{order}{'i' if bits & 8 else 'u'}{size}")
         elif kind == FLOAT:
-            *precision, exponent, width, mantissa, length, bias = self.numbers("HHBBBBI", at + 8)
-            form = (sign, exponent, width, mantissa, length, bias)
-            if precision == [0, 8 * size] and FLOATS.get(size) == form and not bits & 64:
+            offset, precision, *form = self.numbers("HHBBBBI", at + 8)
+            is_whole = (offset, precision) == (0, 8 * size) and not bits & 64
+            if is_whole and FLOATS.get(size) == (sign, *form):
                 return Type(kind, size, f"{order}f{size}")
         elif (kind == STRING and size) or (kind == VARIABLE and bits & 15 == 1 and size == 16):
             return Type(kind, size, "")
@@ -217,7 +206,7 @@ class Group(Object):
     than the file can hold.
     """
 
-    def __init__(self, file: File, path: str, messages: list[Message], above: tuple[int, ...]) -> None:
+    def __init__(self, file: File, path: str, messages: Messages, above: tuple[int, ...]) -> None:
         super().__init__(file, path)
         self._messages = messages
         self._above = above  # the addresses of this group and those that contain it
@@ -248,7 +237,7 @@ class Group(Object):
         if address in self._above or len(self._above) > MAX_DEPTH:
             raise FileError(f"{path} leads in a circle, or deeper than {MAX_DEPTH} groups")
         messages = Object(self._file, path).messages(address)
-        kinds = {message.kind for message in messages}
+        kinds = {kind for kind, _ in messages}
         if LAYOUT in kinds:
             return Dataset(self._file, path, messages)
         if not kinds & {SYMBOL_TABLE, LINK, LINK_INFO}:
@@ -305,9 +294,8 @@ class Group(Object):
         pieces = [name] if name in attributes else []
         while f"{name}{len(pieces)}" in attributes and pieces != [name]:
             pieces.append(f"{name}{len(pieces)}")
-        return [each for piece in pieces for each in self._read(piece, *attributes[piece])] or (
-            [] if pieces else None
-        )
+        values = [each for piece in pieces for each in self._read(piece, *attributes[piece])]
+        return values if pieces else None
 
     def _attributes(self) -> dict[str, list[int]]:
         """Return where each attribute has its type, shape and content (IV.A.2.m, attribute message)."""
@@ -333,12 +321,11 @@ class Group(Object):
             raise own.error("is no text")
         own.take(count * max(kind.size, 64))
         for place in range(at, at + count * kind.size, kind.size):
-            content: memoryview | bytes
             if kind.kind == STRING:
                 content = own.part(place, kind.size)
             else:
                 length, address, index = own.numbers("IQI", place)
-                content = own.of_heap(address, index)[:length] if length else b""
+                content = own.of_heap(address, index)[:length] if length else memoryview(b"")
             own.take(len(content))
             yield own.decoded(content)
 
@@ -346,7 +333,7 @@ class Group(Object):
 class Dataset(Object):
     """An array in a file, read when asked for."""
 
-    def __init__(self, file: File, path: str, messages: list[Message]) -> None:
+    def __init__(self, file: File, path: str, messages: Messages) -> None:
         super().__init__(file, path)
         self._messages = dict(messages)
         if EXTERNAL_FILES in self._messages:

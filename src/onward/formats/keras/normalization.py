@@ -100,7 +100,8 @@ def layer_normalization(
     axes = _listed(axis)
     if len({each < 0 for each in axes}) > 1:
         raise k.error(f"has axis={axes}, counted from both ends, whose order Onward does not know")
-    weights, _ = _affine(k, *k.arrays(scale, center), axes=axes)
+    gamma, beta = k.arrays(scale, center)
+    weights, _ = _affine(k, gamma, beta, axes)
     return _over_last(k, "LayerNormalization", x, sorted(axes), *weights, epsilon=epsilon)
 
 
