@@ -33,7 +33,13 @@ COMMANDS = {
 }
 
 
-@click.group(cls=LazyGroup, package=__name__, lazy=COMMANDS, epilog="Example:  onward run vowels")
+@click.group(
+    cls=LazyGroup,
+    package=__name__,
+    lazy=COMMANDS,
+    epilog="Example:  onward run vowels",
+    context_settings={"show_default": True},
+)
 @click.version_option(package_name="onward")
 def main() -> None:
     """Run, stream, train and inspect recurrent networks (RNN, LSTM, GRU)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,10 +36,29 @@ PICTURES = (".png", ".svg", ".pdf")
 Report: TypeAlias = dict[str, Any]
 
 
+Command: TypeAlias = Callable[..., Any]
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 
 
-Command: TypeAlias = Callable[..., None]
+def reported(show: Callable[[Report], None]) -> Callable[[Command], Command]:
+    """Add --json to a command that returns its report; without this option, `show` prints the report."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def reporting(*args: Any, as_json: bool, **options: Any) -> None:
+            report = command(*args, **options)
+            print(json.dumps(report, allow_nan=False)) if as_json else show(report)
+
+        return json_option(reporting)
+
+    return decorate
+
+
+def is_json() -> bool:
+    """Whether the running command prints its report as JSON."""
+    return bool(click.get_current_context().params["as_json"])
 
 
 def state_dict_options(command: Command) -> Command:
@@ -56,6 +77,11 @@ def state_dict_options(command: Command) -> Command:
     return nonlinearity(batch_first(command))
 
 
+def out_option(help: str, **settings: Any) -> Callable[[Command], Command]:
+    """The option --out, a file to write."""
+    return click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help=help, **settings)
+
+
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Shell completions of MODEL: bundled models and files."""
     return _completions(bundled.models(), incomplete)
@@ -71,41 +97,34 @@ def _completions(known: dict[str, Path], incomplete: str) -> list[CompletionItem
     return [*names, CompletionItem(incomplete, type="file")]
 
 
+model_argument = click.argument("model", shell_complete=complete_model)
+source_argument = click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
+
+
 def model_file(name: str, argument: str = "MODEL") -> Path:
     """The file of a bundled model, or the file with that name."""
     return named_file(name, bundled.models(), "model", argument)
 
 
-def data_file(name: str, argument: str, suffixes: Sequence[str]) -> Path:
-    """The file of a bundled data set, or the file with that name. Raises BadParameter for other suffixes."""
-    path = named_file(name, bundled.datasets(), "data set", argument)
-    check_suffix(path, argument, suffixes)
-    return path
+def data_file(name: str, argument: str) -> Path:
+    """The file of a bundled data set, or the file with that name."""
+    return named_file(name, bundled.datasets(), "data set", argument)
 
 
 def named_file(name: str, known: dict[str, Path], what: str, argument: str) -> Path:
     """The bundled file or the file with that name. Raises BadParameter if neither exists."""
     path = known.get(name, Path(name))
-    if path.is_dir():
-        raise click.BadParameter(f"{name!r} is a directory, not a file", param_hint=argument)
     if path.exists() and not path.is_file():
-        raise click.BadParameter(f"{name!r} is not a regular file", param_hint=argument)
+        kind = "a directory, not a file" if path.is_dir() else "not a regular file"
+        raise click.BadParameter(f"{name!r} is {kind}", param_hint=argument)
     if not path.exists():
         message = f"{name!r} is neither a file nor a bundled {what} ({', '.join(known)})."
-        others = bundled.datasets() if what == "model" else bundled.models()
-        if name in others:
+        if name in (bundled.datasets() if what == "model" else bundled.models()):
             message += f" It is a bundled {'data set' if what == 'model' else 'model'}."
-        raise click.BadParameter(
-            message + did_you_mean(name, [*known, *_neighbors(path)]), param_hint=argument
-        )
+        neighbors = path.parent.iterdir() if path.parent.is_dir() else ()
+        others = [str(path.with_name(file.name)) for file in neighbors if file.is_file()]
+        raise click.BadParameter(message + did_you_mean(name, [*known, *others]), param_hint=argument)
     return path
-
-
-def _neighbors(path: Path) -> list[str]:
-    """The files in the directory of a path, as paths of the same form."""
-    if not path.parent.is_dir():
-        return []
-    return [str(path.with_name(file.name)) for file in path.parent.iterdir() if file.is_file()]
 
 
 def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
@@ -116,6 +135,16 @@ def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
     if not path.parent.is_dir():
         message = f"the directory {path.parent} does not exist: create it first"
         raise click.BadParameter(message, param_hint=argument)
+
+
+def refuse_to_overwrite(
+    source: str | Path, out: str | Path, argument: str = "INPUT", hint: str = "--out"
+) -> None:
+    """Raise BadParameter if `out` is the file of an argument, or a file in that folder."""
+    path, target = Path(source).resolve(), Path(out).resolve()
+    same = target.exists() and path.exists() and target.samefile(path)
+    if same or (path.is_dir() and path in target.parents):
+        raise click.BadParameter(f"{out} would overwrite {argument}: choose another name", param_hint=hint)
 
 
 def text_model(name: str) -> tuple[Sequential, text.Vocabulary]:
@@ -132,8 +161,7 @@ def text_model(name: str) -> tuple[Sequential, text.Vocabulary]:
 def model_of(path: Path, name: str) -> Sequential:
     """The model in a file. A single layer becomes a model of one layer."""
     model = layer_of(path, name)
-    if isinstance(model, Model):
-        model = model.layers()
+    model = model.layers() if isinstance(model, Model) else model
     return model if isinstance(model, Sequential) else Sequential(model)
 
 
@@ -164,9 +192,9 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda n: bar.advance(task, n)
 
 
-def console() -> Console:
+def console(stderr: bool = False) -> Console:
     """The console for tables and messages, which prints them without highlighting or markup."""
-    return Console(highlight=False, markup=False)
+    return Console(highlight=False, markup=False, stderr=stderr)
 
 
 def new_table(title: str, *columns: str) -> Table:

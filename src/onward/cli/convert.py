@@ -1,8 +1,8 @@
 """`onward convert`: convert a model to another file format."""
 
 import contextlib
-import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,9 +22,10 @@ from .common import (
     check_suffix,
     complete_model,
     console,
-    json_option,
     kilobytes,
     model_file,
+    refuse_to_overwrite,
+    reported,
     state_dict_options,
 )
 
@@ -35,10 +36,8 @@ WITHOUT_EFFECT = {"dropout", "padding_idx"}  # options that do not affect infere
 @click.argument("source", metavar="IN", shell_complete=complete_model)
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @state_dict_options
-@json_option
-def convert(
-    source: str, target: Path, nonlinearity: str | None, batch_first: bool | None, as_json: bool
-) -> None:
+@reported(lambda report: console().print(f"Wrote {report['out']} ({kilobytes(report['file_bytes'])})"))
+def convert(source: str, target: Path, **settings: Any) -> Report:
     """Convert the model IN to the file OUT: .safetensors or .onnx.
 
     IN is a bundled model (see `onward models`) or any file that onward.load opens.
@@ -50,9 +49,8 @@ def convert(
     """
     check_suffix(target, "OUT", (".safetensors", ".onnx"))
     path = model_file(source, "IN")
-    if target.exists() and target.samefile(path):
-        raise click.BadParameter(f"{target} would overwrite IN: choose another name", param_hint="OUT")
-    net = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
+    refuse_to_overwrite(path, target, "IN", "OUT")
+    net = load(path, **settings)
     to_onnx = target.suffix.lower() == ".onnx"
     if isinstance(net, dict) and (to_onnx or _lost(net, path)) and net.only_layer is not None:
         net = net.only_layer
@@ -69,11 +67,7 @@ def convert(
             with contextlib.suppress(ArgumentError):  # a graph that is no chain remains one
                 model = net.layers()
         export_onnx(model, target) if to_onnx else model_files.save_converted(target, model, path)
-    size = target.stat().st_size
-    if as_json:
-        print(json.dumps({"model": source, "out": str(target), "file_bytes": size}))
-    else:
-        console().print(f"Wrote {target} ({kilobytes(size)})")
+    return {"model": source, "out": str(target), "file_bytes": target.stat().st_size}
 
 
 def _lost(net: Parts, path: Path) -> str:

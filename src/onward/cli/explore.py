@@ -26,48 +26,10 @@ TYPES = {
     ".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript",
     ".wasm": "application/wasm", ".json": "application/json", ".safetensors": "application/octet-stream",
 }  # fmt: skip
-EXAMPLES = 2  # recordings of each speaker
+RECORDINGS = 2  # of each speaker
 SPEAKERS = 9
-MICROPHONE = {
-    "hint": "Say “a-e”: two vowels within a fifth of a second. The model names the most similar of its nine "
-    "speakers. The sound stays on this page.",
-    "about": "The page computes what the recordings contain: 12 LPC cepstrum coefficients per frame, at 10 "
-    "kHz, in frames of 25.6 ms every 6.4 ms. The documentation of the recordings does not say how "
-    "a frame was weighted, so the page uses the customary Hamming window and a pre-emphasis of "
-    "0.97.",
-}
-PLAYS = """\
-ROMEO.
-But, soft! what light through yonder window breaks?
-It is the east, and Juliet is the sun.
-Arise, fair sun, and kill the envious moon,
-Who is already sick and pale with grief,
-That thou her maid art far more fair than she.
-
-JULIET.
-O Romeo, Romeo! wherefore art thou Romeo?
-Deny thy father and refuse thy name;
-Or, if thou wilt not, be but sworn my love,
-And I'll no longer be a Capulet.
-
-KING RICHARD.
-Now is the winter of our discontent
-Made glorious summer by this sun of York;
-And all the clouds that lour'd upon our house
-In the deep bosom of the ocean buried.
-
-ANTONY.
-Friends, Romans, countrymen, lend me your ears;
-I come to bury Caesar, not to praise him.
-The evil that men do lives after them;
-The good is oft interred with their bones.
-
-PORTIA.
-The quality of mercy is not strain'd,
-It droppeth as the gentle rain from heaven
-Upon the place beneath: it is twice blest;
-It blesseth him that gives and him that takes.
-"""
+ENTRIES: list[Entry] = json.loads((PAGE / "entries.json").read_text(encoding="utf-8"))  # bundled models
+PLAYS = "".join(ENTRIES[0]["corpus"])
 OPENING = PLAYS[: PLAYS.index("r sun, and kill")]
 
 
@@ -76,7 +38,13 @@ OPENING = PLAYS[: PLAYS.index("r sun, and kill")]
 @click.option(
     "--save", type=click.Path(path_type=Path, file_okay=False), help="Write the page to this folder."
 )
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port of the page; default: any free.")
+@click.option(
+    "--port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    show_default=False,
+    help="Port of the page; default: any free.",
+)
 @click.option("--no-browser", is_flag=True, help="Print the address without opening it.")
 def explore(model: str | None, save: Path | None, port: int, no_browser: bool) -> None:
     """Open a page that shows every gate of a network while it reads your input.
@@ -125,37 +93,25 @@ def server(files: dict[str, bytes], port: int = 0) -> ThreadingHTTPServer:
 def site(model: str | None) -> dict[str, bytes]:
     """The files of the page by name."""
     files = {name: (PAGE / name).read_bytes() for name in FILES}
-    entries: list[Entry] = []
     if model is None or model in bundled.models():
-        for entry, content in (_shakespeare(), _vowels()):
-            files[entry["file"]] = content
-            entries.append(entry)
+        shakespeare, vowels, *others = ENTRIES
+        files[shakespeare["file"]] = _small_text_model()
+        files[vowels["file"]] = bundled.models()["vowels"].read_bytes()
         files |= {f"models/{path.name}": path.read_bytes() for path in (PAGE / "models").iterdir()}
-        entries += [_forecaster(), _latch()]
+        passages = (PLAYS[PLAYS.index(name) :][:90] for name in ("KING", "ANTONY", "PORTIA"))
+        texts = {"example": OPENING, "corpus": PLAYS, "presets": [OPENING, *passages]}
+        entries = [shakespeare | texts, vowels | {"examples": _recordings()}, *others]
         entries.sort(key=lambda entry: entry["id"] != (model or "shakespeare"))
     else:
         entry, files["models/model.safetensors"] = _other(model)
-        entries.append(entry)
+        entries = [entry]
     files["models.json"] = json.dumps(entries).encode()
     return files
 
 
-def _shakespeare() -> tuple[Entry, bytes]:
-    """The bundled text model with int8 matrices, which halves the page."""
+def _small_text_model() -> bytes:
+    """The bundled text model with int8 matrices, quantized from float32, which halves the page."""
     model, vocabulary = text_models.load(bundled.models()["shakespeare"])
-    small = _float32(model).quantize("int8")
-    entry = {
-        "id": "shakespeare", "title": "Shakespeare, character by character", "kind": "text",
-        "file": "models/shakespeare.safetensors", "example": OPENING, "corpus": PLAYS,
-        "presets": [OPENING, *(PLAYS[PLAYS.index(name) :][:90] for name in ("KING", "ANTONY", "PORTIA"))],
-        "lead": "It reads the text character by character. After each one, it predicts the next.",
-        "about": "Model: two LSTM layers of 256 units with int8 matrices, trained by Onward on nine plays.",
-    }  # fmt: skip
-    return entry, model_bytes(small, vocabulary.characters)
-
-
-def _float32(model: Layer) -> Layer:
-    """A copy of a model whose recurrent layers are quantized to float16, with the same weights in float32."""
     layers = []
     for layer in model.in_order() or []:
         if layer.state_names:
@@ -165,64 +121,20 @@ def _float32(model: Layer) -> Layer:
             )
             layer = wide
         layers.append(layer)
-    return type(model)(*layers)
+    return model_bytes(type(model)(*layers).quantize("int8"), vocabulary.characters)
 
 
-def _vowels() -> tuple[Entry, bytes]:
+def _recordings() -> list[dict[str, Any]]:
     sequences = data.read(bundled.datasets()["japanese_vowels_test"])
     assert sequences.labels is not None
-    examples = []
-    for speaker in range(SPEAKERS):
-        for number in np.flatnonzero(sequences.labels == speaker)[:EXAMPLES]:
-            x = [[round(float(value), 6) for value in step] for step in sequences.items[number]]
-            examples.append({"name": f"speaker {speaker}, recording {number}", "x": x})
-    entry = {
-        "id": "vowels", "title": "Vowels: who is speaking?", "kind": "signal", "features": 12,
-        "channel": "coefficient", "microphone": MICROPHONE,
-        "file": "models/vowels.safetensors", "examples": examples,
-        "classes": [f"speaker {speaker}" for speaker in range(SPEAKERS)],
-        "lead": "It hears 12 numbers per frame of sound. After each frame, it names one of nine speakers.",
-        "about": "Model: an LSTM of 48 units, trained by Onward. Recordings: Kudo, Toyama and Shimbo, "
-        "Japanese Vowels, UCI Machine Learning Repository, CC BY 4.0.",
-    }  # fmt: skip
-    return entry, bundled.models()["vowels"].read_bytes()
-
-
-def _forecaster() -> Entry:
-    t = np.arange(80)
-    wave = 0.45 * np.sin(2 * np.pi * t / 14) + 0.3 * np.sin(2 * np.pi * t / 60)
-    return {
-        "id": "forecaster", "title": "Forecaster: continue a curve", "kind": "curve", "features": 1,
-        "file": "models/forecaster.safetensors", "compare": _compared("forecaster"),
-        "examples": [{"name": "two waves", "x": wave.round(6)[:, None].tolist()}],
-        "predicts": "Next value",
-        "lead": "It reads one value per step and predicts the next. “Let it go on” continues the curve.",
-        "about": "Model: an LSTM of 32 units, trained by Onward on waves, and an RNN for comparison.",
-    }  # fmt: skip
-
-
-def _compared(name: str) -> list[dict[str, str]]:
-    """The LSTM and the RNN of one task, also before training where there are files, to compare gradients."""
-    kinds = {"LSTM": "", "RNN": "_rnn"}
-    times = {"before training": "_start", "after training": ""}
     return [
-        {"name": f"{kind} {time}", "file": f"models/{name}{model}{suffix}.safetensors"}
-        for time, suffix in times.items()
-        for kind, model in kinds.items()
-        if (PAGE / f"models/{name}{model}{suffix}.safetensors").exists()
+        {
+            "name": f"speaker {speaker}, recording {number}",
+            "x": [[round(float(value), 6) for value in step] for step in sequences.items[number]],
+        }
+        for speaker in range(SPEAKERS)
+        for number in np.flatnonzero(sequences.labels == speaker)[:RECORDINGS]
     ]
-
-
-def _latch() -> Entry:
-    x = np.zeros((90, 1))
-    x[[8, 45], 0] = 0.8, -0.5
-    return {
-        "id": "latch", "title": "Latch: remember the last pulse", "kind": "signal", "features": 1,
-        "file": "models/latch.safetensors", "compare": _compared("latch"),
-        "examples": [{"name": "two pulses", "x": x.tolist()}], "predicts": "Last pulse",
-        "lead": "It reads mostly zeros. Its output is the last pulse that it has seen, however long ago.",
-        "about": "Model: an LSTM of 16 units, trained by Onward on pulses, and an RNN for comparison.",
-    }  # fmt: skip
 
 
 def _other(model: str) -> tuple[Entry, bytes]:
@@ -245,7 +157,6 @@ def _other(model: str) -> tuple[Entry, bytes]:
     shape = net.step_shape
     if shape is None or len(shape) != 1:
         raise click.UsageError(f"the page cannot run {model}: its input is not a vector of numbers per step")
-    x = example(shape[0])
-    return entry | {
-        "kind": "signal", "features": shape[0], "examples": [{"name": "waves", "x": x.tolist()}],
-    }, model_bytes(net)  # fmt: skip
+    entry |= {"kind": "signal", "features": shape[0]}
+    entry["examples"] = [{"name": "waves", "x": example(shape[0]).tolist()}]
+    return entry, model_bytes(net)

@@ -1,7 +1,6 @@
 """`onward info`: show the layers of a model."""
 
 import contextlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,32 +18,61 @@ from ..layers.base import Layer
 from ..layers.summary import Row, rows, shape_text
 from .common import (
     Report,
-    complete_model,
     console,
-    json_option,
     kilobytes,
+    model_argument,
     model_file,
     new_table,
+    reported,
     state_dict_options,
 )
 
 BATCH = ("batch", "batch_size", "B", "N")
 
 
+def _show(report: Report) -> None:
+    if "steps" in report:
+        _show_steps(report)
+        return
+    console().print(f"{report['model']}: {kilobytes(report['file_bytes'])}", style="bold", soft_wrap=True)
+    table = new_table("", "layer", "kind", "output shape", "parameters")
+    table.columns[1].justify = table.columns[2].justify = "left"
+    for layer in report["layers"]:
+        shape = shape_text(layer["output_shape"])
+        table.add_row(Text(layer["name"]), Text(layer["kind"]), shape, f"{layer['parameters']:,}")
+    table.add_section()
+    table.add_row("total", "", "", f"{report['parameters']:,}", style="bold")
+    console().print(table)
+    console().print(f"The weights take {kilobytes(report['bytes'])}.")
+    if report["carries"]:
+        pairs = ", ".join(f"{name} from {output}" for name, output in report["carries"].items())
+        console().print(f"A stream feeds states back: {pairs}.", soft_wrap=True)
+    if not report["connected"] and len(report["layers"]) > 1:
+        text = "The file contains no forward(): onward.load(...).sequential(...) connects its layers."
+        console().print(
+            f"{text} {WHOLE_MODEL}", style="yellow", soft_wrap=True, highlight=False, markup=False
+        )
+    for path, reason in report["reasons"].items():
+        console().print(f"{path or report['model']} is not loaded: {reason}", style="yellow")
+    if report["leftover"]:
+        console().print(f"Tensors that belong to no layer: {', '.join(report['leftover'])}", style="yellow")
+
+
+def _show_steps(report: Report) -> None:
+    table = new_table("", "", "step", "µs")
+    table.columns[1].justify = "left"
+    for number, step in enumerate(report["steps"]):
+        table.add_row(str(number), Text(str(step["step"])), f"{step['microseconds']:.2f}")
+    console().print(table)
+
+
 @click.command(epilog="Example:  onward info vowels")
-@click.argument("model", shell_complete=complete_model)
+@model_argument
 @state_dict_options
 @click.option("--graph", "show_steps", is_flag=True, help="List the steps of a whole model with their times.")
-@click.option("--length", default=100, show_default=True, help="The open sizes of inputs, with --graph.")
-@json_option
-def info(
-    model: str,
-    nonlinearity: str | None,
-    batch_first: bool | None,
-    show_steps: bool,
-    length: int,
-    as_json: bool,
-) -> None:
+@click.option("--length", default=100, help="The open sizes of inputs, with --graph.")
+@reported(_show)
+def info(model: str, show_steps: bool, length: int, **settings: Any) -> Report:
     """Show the layers of MODEL, their output shapes and parameters.
 
     MODEL is a bundled model (see `onward models`) or any file that onward.load opens.
@@ -56,15 +84,14 @@ def info(
     size 1, and other open sizes are --length.
     """
     path = model_file(model)
-    net: Any = load(path, nonlinearity=nonlinearity, batch_first=batch_first)
+    net: Any = load(path, **settings)
     if show_steps:
-        _show_steps(model, net, length, as_json)
-        return
+        return _steps(model, net, length)
     if isinstance(net, Model):
         with contextlib.suppress(ArgumentError):  # it may be a chain of layers
             net = net.layers()
     layers = _nodes(net) if isinstance(net, Model) else _layers(net)
-    report = {
+    return {
         "model": model,
         "file_bytes": path.stat().st_size,
         "parameters": sum(layer["parameters"] for layer in layers),
@@ -75,14 +102,10 @@ def info(
         "leftover": net.leftover if isinstance(net, Parts) else [],
         "reasons": net.reasons if isinstance(net, Parts) else {},
     }
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _show(report)
 
 
-def _show_steps(model: str, net: Any, length: int, as_json: bool) -> None:
-    """Print the steps of a whole model with their times."""
+def _steps(model: str, net: Any, length: int) -> Report:
+    """The steps of a whole model with their times."""
     if isinstance(net, dict):
         raise click.UsageError(f"{model} contains layers but no forward(), so it has no steps")
     graph = net if isinstance(net, Model) else Model(graph_of(net))
@@ -94,15 +117,7 @@ def _show_steps(model: str, net: Any, length: int, as_json: bool) -> None:
         sizes = [n if isinstance(n, int) else 1 if n == batch else length for n in declared.axes]
         arrays.append(np.ones(sizes, declared.dtype))
     steps = [{"step": name, "microseconds": 1e6 * seconds} for name, seconds in graph.steps(*arrays)]
-    if as_json:
-        shapes = [list(array.shape) for array in arrays]
-        print(json.dumps({"model": model, "input_shapes": shapes, "steps": steps}))
-        return
-    table = new_table("", "", "step", "µs")
-    table.columns[1].justify = "left"
-    for number, step in enumerate(steps):
-        table.add_row(str(number), Text(str(step["step"])), f"{step['microseconds']:.2f}")
-    console().print(table)
+    return {"model": model, "input_shapes": [list(array.shape) for array in arrays], "steps": steps}
 
 
 def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
@@ -137,28 +152,3 @@ def _report(row: Row, definition: str, weights: Mapping[str, Any]) -> Report:
             for name, weight in weights.items()
         ],
     }
-
-
-def _show(report: Report) -> None:
-    console().print(f"{report['model']}: {kilobytes(report['file_bytes'])}", style="bold", soft_wrap=True)
-    table = new_table("", "layer", "kind", "output shape", "parameters")
-    table.columns[1].justify = table.columns[2].justify = "left"
-    for layer in report["layers"]:
-        shape = shape_text(layer["output_shape"])
-        table.add_row(Text(layer["name"]), Text(layer["kind"]), shape, f"{layer['parameters']:,}")
-    table.add_section()
-    table.add_row("total", "", "", f"{report['parameters']:,}", style="bold")
-    console().print(table)
-    console().print(f"The weights take {kilobytes(report['bytes'])}.")
-    if report["carries"]:
-        pairs = ", ".join(f"{name} from {output}" for name, output in report["carries"].items())
-        console().print(f"A stream feeds states back: {pairs}.", soft_wrap=True)
-    if not report["connected"] and len(report["layers"]) > 1:
-        text = "The file contains no forward(): onward.load(...).sequential(...) connects its layers."
-        console().print(
-            f"{text} {WHOLE_MODEL}", style="yellow", soft_wrap=True, highlight=False, markup=False
-        )
-    for path, reason in report["reasons"].items():
-        console().print(f"{path or report['model']} is not loaded: {reason}", style="yellow")
-    if report["leftover"]:
-        console().print(f"Tensors that belong to no layer: {', '.join(report['leftover'])}", style="yellow")

@@ -16,13 +16,13 @@ from ..layers.base import Layer
 from ..recipes import text
 from ..tables import data, model_files
 from ..tables.data import Selection, Sequences
-from .common import counted, named_file
+from .common import counted, data_file
 
 STDIN = "-"
 
-HELP = {
-    "input": "Feature columns, separated by commas.",
-    "target": "Column to predict, or several: strings or integers are classes, other numbers are values.",
+SELECTION = {  # the help of the option for each field
+    "inputs": "Feature columns, separated by commas.",
+    "targets": "Column to predict, or several: strings or integers are classes, other numbers are values.",
     "group": "Column that identifies the sequence of a row.",
     "time": "Column that orders the steps of a sequence: numbers or dates.",
     "window": "Cut long sequences into windows of this many steps.",
@@ -34,23 +34,17 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that select columns; the command receives them as `selection`."""
 
     @functools.wraps(command)
-    def with_selection(
-        *args: Any,
-        input_: str | None,
-        target: str | None,
-        group: str | None,
-        time: str | None,
-        window: int | None,
-        horizon: int | None,
-        **options: Any,
-    ) -> Any:
-        selection = Selection(names(input_), names(target), group, time, window, horizon)
+    def with_selection(*args: Any, **options: Any) -> Any:
+        selection = Selection(**{field: options.pop(field) for field in SELECTION})
         return command(*args, selection=selection, **options)
 
-    for name in reversed(HELP):
-        count = click.IntRange(1) if name in ("window", "horizon") else str
-        option = click.option(f"--{name}", "input_" if name == "input" else name, type=count, help=HELP[name])
-        with_selection = option(with_selection)
+    for field, explanation in reversed(SELECTION.items()):
+        count = click.IntRange(1) if field in ("window", "horizon") else str
+        split = (lambda ctx, param, value: names(value)) if field in ("inputs", "targets") else None
+        name = f"--{field.removesuffix('s')}"
+        with_selection = click.option(name, field, type=count, callback=split, help=explanation)(
+            with_selection
+        )
     return with_selection
 
 
@@ -59,21 +53,19 @@ def names(listed: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in listed.split(",")) if listed else ()
 
 
+def test_data(model: str) -> str | None:
+    """The data set on which the accuracy of a bundled model was measured, if any."""
+    return bundled.card(model).get("data") if model in bundled.models() else None
+
+
 def default_source(model: str, source: str | None) -> str:
-    """INPUT, or by default the data set on which the accuracy of a bundled model was measured."""
-    if source is None and model in bundled.models():
-        source = bundled.card(model).get("data")
+    """INPUT, or by default the test data of a bundled model. Raises UsageError if there are none."""
+    if source is None:
+        source = test_data(model)
     if source is None:
         known = ", ".join(bundled.datasets())
         raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
     return source
-
-
-def refuse_to_overwrite(source: str, out: str) -> None:
-    """Raise BadParameter if `out` is INPUT, or a file in the folder INPUT."""
-    path, target = Path(source).resolve(), Path(out).resolve()
-    if path.exists() and (target == path or path in target.parents):
-        raise click.BadParameter(f"{out} would overwrite INPUT: choose another file", param_hint="--out")
 
 
 def read_sequences(
@@ -93,7 +85,7 @@ def read_sequences(
         suffix = data.detect_suffix(content)
         sequences = data.parse(io.BytesIO(content), suffix, "standard input", selection, **options)
     else:
-        path = named_file(source, bundled.datasets(), "data set", "INPUT")
+        path = data_file(source, "INPUT")
         if path.suffix.lower() in data.SUFFIXES:
             sequences = data.read(path, selection, **options)
         else:

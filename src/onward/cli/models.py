@@ -1,36 +1,10 @@
 """`onward models`: list the models and data sets that come with Onward."""
 
-import json
-
 import click
 
 from .. import bundled
 from ..tables import data
-from .common import Report, console, json_option, kilobytes, new_table
-
-
-@click.command(epilog="Example:  onward models")
-@json_option
-def models(as_json: bool) -> None:
-    """List the models and data sets that come with Onward.
-
-    Their names can be used wherever a command takes a model or a data file.
-    """
-    lengths = {name: data.read(path).lengths for name, path in bundled.datasets().items()}
-    report = {
-        "models": [
-            {"name": name, "bytes": path.stat().st_size, **bundled.card(name)}
-            for name, path in bundled.models().items()
-        ],
-        "data": [
-            {"name": name, "sequences": len(steps), "steps": int(steps.sum())}
-            for name, steps in lengths.items()
-        ],
-    }
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _show(report)
+from .common import Report, console, kilobytes, new_table, reported
 
 
 def _show(report: Report) -> None:
@@ -49,3 +23,23 @@ def _show(report: Report) -> None:
         sets.add_row(row["name"], f"{row['sequences']:,}", f"{row['steps']:,}")
     console().print(models)
     console().print(sets)
+
+
+@click.command(epilog="Example:  onward models")
+@reported(_show)
+def models() -> Report:
+    """List the models and data sets that come with Onward.
+
+    Their names can be used wherever a command takes a model or a data file.
+    """
+    lengths = {name: data.read(path).lengths for name, path in bundled.datasets().items()}
+    return {
+        "models": [
+            {"name": name, "bytes": path.stat().st_size, **bundled.card(name)}
+            for name, path in bundled.models().items()
+        ],
+        "data": [
+            {"name": name, "sequences": len(steps), "steps": int(steps.sum())}
+            for name, steps in lengths.items()
+        ],
+    }

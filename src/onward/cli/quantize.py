@@ -1,14 +1,12 @@
 """`onward quantize`: compress the weights of a model, and measure the effect on its outputs."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from .. import bundled
 from ..errors import ArgumentError, PrecisionError
 from ..layers.base import Layer
 from ..tables import inference, model_files
@@ -16,20 +14,37 @@ from .common import (
     Report,
     check_suffix,
     complete_data,
-    complete_model,
     console,
-    json_option,
     kilobytes,
+    model_argument,
     model_file,
     model_in,
+    out_option,
     progress,
+    refuse_to_overwrite,
+    reported,
 )
-from .input_options import read_sequences
+from .input_options import read_sequences, test_data
 from .named_arrays import outputs_of, read_arrays, takes_arrays
 
 
+def _show(report: Report) -> None:
+    before, after = report["file_bytes_before"], report["file_bytes_after"]
+    terminal = console()
+    terminal.print(f"{kilobytes(before)} before, {kilobytes(after)} after: {after / before:.0%}")
+    if report["checked_on"] is None:
+        terminal.print("The outputs were not compared: --check DATA shows how much they change.")
+    else:
+        terminal.print(report["read_as"])
+        terminal.print(
+            f"Outputs on {report['checked_on']} differ by at most {report['largest_difference']:.3g}, "
+            f"on average by {report['mean_difference']:.3g}."
+        )
+    terminal.print(f"Wrote {report['out']}")
+
+
 @click.command(epilog="Example:  onward quantize vowels --to int8 -o small.safetensors")
-@click.argument("model", shell_complete=complete_model)
+@model_argument
 @click.option(
     "--to",
     "precision",
@@ -37,13 +52,7 @@ from .named_arrays import outputs_of, read_arrays, takes_arrays
     required=True,
     help="float16 halves the weight matrices; int8 quarters them and is faster, but less exact.",
 )
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The .safetensors file to write.",
-)
+@out_option("The .safetensors file to write.", required=True)
 @click.option(
     "--check",
     "source",
@@ -56,10 +65,8 @@ from .named_arrays import outputs_of, read_arrays, takes_arrays
     type=click.FloatRange(0),
     help="Fail, and write nothing, if an output differs by more than this.",
 )
-@json_option
-def quantize(
-    model: str, precision: str, out: Path, source: str | None, tolerance: float | None, as_json: bool
-) -> None:
+@reported(_show)
+def quantize(model: str, precision: str, out: Path, source: str | None, tolerance: float | None) -> Report:
     """Compress the weights of MODEL to float16 or int8.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens. Prints the size before
@@ -68,10 +75,8 @@ def quantize(
     """
     check_suffix(out, "--out", (".safetensors",))
     path = model_file(model)
-    if out.exists() and out.samefile(path):
-        raise click.BadParameter(f"{out} would overwrite MODEL: choose another name", param_hint="--out")
-    if source is None and model in bundled.models():
-        source = bundled.card(model).get("data")
+    refuse_to_overwrite(path, out, "MODEL")
+    source = test_data(model) if source is None else source
     if source is None and tolerance is not None:
         raise click.UsageError("--tolerance needs --check DATA, the inputs on which to compare the outputs")
     net = model_in(path, model)
@@ -97,35 +102,21 @@ def quantize(
             report |= {"read_as": f"{source}: the inputs of one call", **_difference(floats)}
         else:
             sequences = read_sequences(net, path, source)
-            report |= {"read_as": sequences.describe(), **_difference(_outputs(net, small, sequences.items))}
+            with progress("Comparing", 2 * len(sequences.items)) as advance:
+                before, after = (inference.in_file_order(n, sequences.items, advance) for n in (net, small))
+            report |= {"read_as": sequences.describe(), **_difference(zip(before, after, strict=True))}
         if tolerance is not None and report["largest_difference"] > tolerance:
             raise PrecisionError(
                 f"{precision} changes an output by {report['largest_difference']:.3g}, which exceeds the "
-                f"tolerance of {tolerance:g}; nothing was written. Allow more" + _alternative(precision)
+                f"tolerance of {tolerance:g}; nothing was written. Allow more"
+                + (", or use --to float16" if precision == "int8" else "")
             )
     model_files.save_converted(out, small, path)
-    report["file_bytes_before"], report["file_bytes_after"] = path.stat().st_size, out.stat().st_size
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _show(report)
-
-
-def _alternative(precision: str) -> str:
-    return ", or use --to float16" if precision == "int8" else ""
+    return report | {"file_bytes_before": path.stat().st_size, "file_bytes_after": out.stat().st_size}
 
 
 def _bytes(net: Layer) -> int:
     return sum(weight.nbytes for weight in net.state_dict().values())
-
-
-def _outputs(net: Layer, small: Layer, sequences: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield the outputs of two models for each sequence."""
-    with progress("Comparing", len(sequences)) as advance:
-        pairs = zip(inference.outputs(net, sequences), inference.outputs(small, sequences), strict=True)
-        for (rows, before), (_, after) in pairs:
-            yield from zip(before, after, strict=True)
-            advance(len(rows))
 
 
 def _difference(outputs: Iterable[tuple[Any, Any]]) -> Report:
@@ -133,22 +124,6 @@ def _difference(outputs: Iterable[tuple[Any, Any]]) -> Report:
     differences = [np.abs(y - other).ravel() for y, other in outputs]
     every = np.concatenate([*differences, np.zeros(0)])
     if not every.size or not np.isfinite(every).all():
-        raise ArgumentError(
-            "the outputs cannot be compared: "
-            + ("some are NaN or infinite" if every.size else "there are none")
-        )
+        reason = "some are NaN or infinite" if every.size else "there are none"
+        raise ArgumentError(f"the outputs cannot be compared: {reason}")
     return {"largest_difference": float(every.max()), "mean_difference": float(every.mean())}
-
-
-def _show(report: Report) -> None:
-    before, after = report["file_bytes_before"], report["file_bytes_after"]
-    console().print(f"{kilobytes(before)} before, {kilobytes(after)} after: {after / before:.0%}")
-    if report["checked_on"] is None:
-        console().print("The outputs were not compared: --check DATA shows how much they change.")
-    else:
-        console().print(report["read_as"])
-        console().print(
-            f"Outputs on {report['checked_on']} differ by at most {report['largest_difference']:.3g}, "
-            f"on average by {report['mean_difference']:.3g}."
-        )
-    console().print(f"Wrote {report['out']}")

@@ -1,6 +1,5 @@
 """`onward run`: run a model over sequences, show a summary and write the outputs."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -9,40 +8,59 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ..core.extras import install_hint
 from ..errors import ArgumentError
 from ..layers.base import Layer
 from ..tables import data, inference, output_files
-from ..tables.data import Selection, Sequences
+from ..tables.data import Selection
+from . import run_summary
 from .common import (
     Report,
     check_suffix,
-    complete_data,
-    complete_model,
-    json_option,
+    console,
+    counted,
+    is_json,
+    layer_of,
+    model_argument,
     model_file,
     model_in,
     progress,
-)
-from .input_options import (
-    STDIN,
-    default_source,
-    names,
-    read_sequences,
     refuse_to_overwrite,
-    selection_options,
+    reported,
+    source_argument,
 )
+from .input_options import STDIN, default_source, names, read_sequences, selection_options
 from .named_arrays import run_arrays, show_arrays, takes_arrays
-from .run_parquet import is_parquet, run_parquet, show_parquet
-from .run_summary import Predictions, predict, show, summarize
+from .run_summary import predict, summarize
 
 PARQUET_ONLY = ("engine", "address", "lengths", "output", "columns")
-ARRAYS_ONLY = ("target", "time", "window", "horizon")
+ARRAYS_ONLY = ("targets", "time", "window", "horizon")
 MOST_NAMED = 10  # the maximum number of bad sequences in a message
 
 
+def _show(report: Report) -> None:
+    if "inputs" in report:
+        show_arrays(report)
+    elif "sequences_per_second" in report:
+        _show_parquet(report)
+    else:
+        run_summary.show(report)
+
+
+def _show_parquet(report: Report) -> None:
+    terminal = console()
+    terminal.print(
+        f"{counted(report['sequences'], 'sequence')} in {report['seconds']:,.2f} s: "
+        f"{report['sequences_per_second']:,.0f} sequences per second"
+    )
+    if report["bad"]:
+        terminal.print(f"{counted(report['bad'], 'row')} set aside, with the reason.", style="yellow")
+    terminal.print(f"Written to {report['out']}")
+
+
 @click.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
-@click.argument("model", shell_complete=complete_model)
-@click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
+@model_argument
+@source_argument
 @click.option(
     "--out", help="Write the outputs to this .npy, .npz, .csv or .parquet file, or to stdout with -."
 )
@@ -56,11 +74,10 @@ MOST_NAMED = 10  # the maximum number of bad sequences in a message
     "--on-error",
     type=click.Choice(["fail", "keep"]),
     default="fail",
-    show_default=True,
     help="Stop at a bad sequence, or set it aside and record the reason.",
 )
 @click.option("--lengths", help="Parquet: column with the number of valid steps of each row.")
-@click.option("--output", default="y", show_default=True, help="Parquet: name of the column to add.")
+@click.option("--output", default="y", help="Parquet: name of the column to add.")
 @click.option(
     "--columns",
     help="Parquet: columns to keep besides the output, or '*' for all. By default, the --group column and "
@@ -68,23 +85,16 @@ MOST_NAMED = 10  # the maximum number of bad sequences in a message
 )
 @click.option("--engine", type=click.Choice(["ray"]), help="Parquet: run on many processors or machines.")
 @click.option("--address", help="Parquet: the Ray cluster to run on, such as auto; by default a local one.")
-@json_option
-@click.pass_context
+@reported(_show)
 def run(
-    ctx: click.Context,
     model: str,
     source: str | None,
     out: str | None,
     workers: int | None,
     selection: Selection,
     on_error: str,
-    lengths: str | None,
-    output: str,
-    columns: str | None,
-    engine: str | None,
-    address: str | None,
-    as_json: bool,
-) -> None:
+    **parquet: Any,
+) -> Report:
     """Run MODEL on the sequences of INPUT and show its predictions.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens.
@@ -115,51 +125,33 @@ def run(
     --on-error keep, the summary excludes it, its outputs are NaN (in Parquet: null), .csv and .parquet files
     state the reason, and the exit code is 0.
     """
-    path = model_file(model)
     try:
-        if source is not None and (engine is not None or is_parquet(source)):
-            _refuse(ctx, ARRAYS_ONLY, "arrays, CSV and text")
-            if address is not None and engine is None:
-                raise click.UsageError("--address needs --engine ray")
-            options = {"lengths": lengths, "output": output, "on_error": on_error}
-            report = run_parquet(
-                model,
-                path,
-                source,
-                out,
-                engine,
-                address,
-                inputs=selection.inputs,
-                keys=(selection.group,) if selection.group else (),
-                columns=None if columns is None else names(columns),
-                workers=workers,
-                **options,
-            )
-            print(json.dumps(report)) if as_json else show_parquet(report)
-        else:
-            _refuse(ctx, PARQUET_ONLY, "Parquet")
-            source = default_source(model, source)
-            if source == STDIN and out is None and not as_json:
-                out = STDIN
-            if out == STDIN and as_json:
-                raise click.UsageError("--json and --out - both write to standard output: omit one of them")
-            net, show_report = model_in(path, model), show
-            if takes_arrays(net, source):
-                _refuse(ctx, (*ARRAYS_ONLY, "input_", "group", "workers"), "sequences")
-                if out is not None:
-                    refuse_to_overwrite(source, out)
-                report, show_report = run_arrays(model, net, source, out, on_error == "keep"), show_arrays
-            else:
-                net = inference.runnable(net)
-                report = _run_file(model, path, net, source, out, selection, workers or 1, on_error)
-            print(json.dumps(report, allow_nan=False)) if as_json else show_report(report)
+        path = model_file(model)
+        if source is not None and (parquet["engine"] is not None or _is_parquet(source)):
+            _refuse(ARRAYS_ONLY, "arrays, CSV and text")
+            return _run_parquet(model, path, source, out, selection, workers, on_error=on_error, **parquet)
+        _refuse(PARQUET_ONLY, "Parquet")
+        source = default_source(model, source)
+        if source == STDIN and out is None and not is_json():
+            out = STDIN
+        if out == STDIN and is_json():
+            raise click.UsageError("--json and --out - both write to standard output: omit one of them")
+        net = model_in(path, model)
+        if takes_arrays(net, source):
+            _refuse((*ARRAYS_ONLY, "inputs", "group", "workers"), "sequences")
+            if out is not None:
+                refuse_to_overwrite(source, out)
+            return run_arrays(model, net, source, out, on_error == "keep")
+        net = inference.runnable(net)
+        return _run_file(model, path, net, source, out, selection, workers or 1, on_error)
     except KeyboardInterrupt:
         click.echo(click.style("Interrupted: nothing was written.", "yellow"), err=True)
         sys.exit(130)
 
 
-def _refuse(ctx: click.Context, options: tuple[str, ...], kind: str) -> None:
+def _refuse(options: tuple[str, ...], kind: str) -> None:
     """Raise UsageError for options that would have no effect on this kind of INPUT."""
+    ctx = click.get_current_context()
     found = [
         option.opts[0]
         for option in ctx.command.params
@@ -167,6 +159,59 @@ def _refuse(ctx: click.Context, options: tuple[str, ...], kind: str) -> None:
     ]
     if found:
         raise click.UsageError(f"{', '.join(found)}: only for {kind}, but INPUT is something else")
+
+
+def _is_parquet(source: str) -> bool:
+    """Whether INPUT is a Parquet file or a folder of them, local or at a URI."""
+    return source.endswith(".parquet") or "://" in source or any(Path(source).glob("**/*.parquet"))
+
+
+def _run_parquet(
+    model: str,
+    path: Path,
+    source: str,
+    out: str | None,
+    selection: Selection,
+    workers: int | None,
+    *,
+    engine: str | None,
+    address: str | None,
+    columns: str | None,
+    **options: Any,
+) -> Report:
+    """Read Parquet and write Parquet with an added column; `options` are arguments of tables.Scorer."""
+    if address is not None and engine is None:
+        raise click.UsageError("--address needs --engine ray")
+    if out is None:
+        raise click.UsageError("--out is missing: pass the file to write the outputs to")
+    if engine is None:
+        check_suffix(Path(out), "--out", (".parquet",))
+    refuse_to_overwrite(source, out)
+    try:
+        from ..tables import parquet
+        from ..tables.scorer import Scorer
+    except ModuleNotFoundError as error:
+        raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
+    inputs = list(selection.inputs) if len(selection.inputs) > 1 else (*selection.inputs, "x")[0]
+    scorer = Scorer(layer_of(path, model), inputs, row=parquet.ROW_NUMBER, **options)
+    kept: dict[str, Any] = {
+        "columns": None if columns is None else names(columns),
+        "keys": (selection.group,) if selection.group else (),
+    }
+    rows = sum(group.rows for group in parquet.row_groups(source))
+    start = time.perf_counter()
+    if engine is None:
+        with progress("Running", rows) as advance:
+            bad = parquet.score(source, Path(out), scorer, advance, workers=workers or 1, **kept)
+    else:
+        from ..tables import ray  # does not start Ray yet
+
+        bad = ray.run(source, out, scorer, address, actors=workers, **kept)
+    seconds = time.perf_counter() - start
+    return {
+        "model": model, "input": source, "sequences": rows, "bad": bad, "seconds": seconds,
+        "sequences_per_second": rows / seconds, "out": out,
+    }  # fmt: skip
 
 
 def _run_file(
@@ -180,11 +225,14 @@ def _run_file(
     on_error: str,
 ) -> Report:
     """Run on a file that fits in memory, write the outputs and summarize them."""
-    if out not in (None, STDIN):
-        check_suffix(Path(str(out)), "--out", data.SUFFIXES)
-        refuse_to_overwrite(source, str(out))
+    if out is not None and out != STDIN:
+        check_suffix(Path(out), "--out", data.SUFFIXES)
+        refuse_to_overwrite(source, out)
     sequences = read_sequences(net, path, source, selection, future=True)
-    outputs, seconds = _outputs(net, sequences, workers)
+    start = time.perf_counter()
+    with progress("Running", len(sequences.items)) as advance:
+        outputs = inference.in_file_order(net, sequences.items, advance, workers)
+    seconds = time.perf_counter() - start
     bad = inference.rows_with_nan(outputs)
     if bad and on_error == "fail":
         names = ", ".join(sequences.name(row) for row in bad[:MOST_NAMED])
@@ -194,8 +242,15 @@ def _run_file(
             "input for NaN, or set these sequences aside with --on-error keep"
         )
     predictions = predict(model, path, sequences, outputs, bad)
-    if out is not None:
-        _write(out, source, sequences, outputs, predictions, bad if on_error == "keep" else None)
+    predicted = None if predictions is None else predictions.names
+    reasons = dict.fromkeys(bad, "the outputs are NaN") if on_error == "keep" else None
+    if out == STDIN:  # in the format of INPUT, or CSV on a terminal
+        stdout = sys.stdout.buffer
+        suffix = ".csv" if stdout.isatty() else sequences.suffix
+        stdout.write(output_files.encode(suffix, sequences, outputs, predicted, reasons))
+        stdout.flush()
+    elif out is not None:
+        output_files.write(Path(out), sequences, outputs, predicted, reasons)
     return {
         "model": model,
         "input": source,
@@ -203,35 +258,3 @@ def _run_file(
         **summarize(sequences, outputs, predictions, bad, seconds),
         "out": out,
     }
-
-
-def _outputs(net: Layer, sequences: Sequences, workers: int) -> tuple[list[data.AnyArray], float]:
-    """Return the output for each sequence, (O,) or (T, O), and the time in seconds."""
-    outputs: list[Any] = [None] * len(sequences.items)
-    start = time.perf_counter()
-    with progress("Running", len(outputs)) as advance:
-        for rows, ys in inference.outputs(net, sequences.items, workers):
-            for row, y in zip(rows, ys, strict=True):
-                outputs[row] = y
-            advance(len(rows))
-    return outputs, time.perf_counter() - start
-
-
-def _write(
-    out: str,
-    source: str,
-    sequences: Sequences,
-    outputs: list[data.AnyArray],
-    predictions: Predictions | None,
-    bad: list[int] | None,
-) -> None:
-    """Write the outputs to a file, or to standard output in the format of INPUT (CSV on a terminal)."""
-    predicted = None if predictions is None else predictions.names
-    reasons = None if bad is None else {row: "the outputs are NaN" for row in bad}
-    if out != STDIN:
-        output_files.write(Path(out), sequences, outputs, predicted, reasons)
-        return
-    stdout = sys.stdout.buffer
-    suffix = sequences.suffix if not stdout.isatty() else ".csv"
-    stdout.write(output_files.encode(suffix, sequences, outputs, predicted, reasons))
-    stdout.flush()

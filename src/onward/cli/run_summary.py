@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from rich.bar import Bar
-from rich.console import Console
 from rich.table import Table
 
 from .. import bundled
 from ..tables import model_files
 from ..tables.data import AnyArray, Sequences
-from .common import Report, counted, new_table
+from .common import Report, console, counted, new_table
 
 MOST_ROWS = 24  # in a table of outputs
 
@@ -85,14 +84,13 @@ def summarize(
     }
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         mean = values.mean(axis=0, dtype=np.float64)
+    statistics = zip(mean, values.min(axis=0), values.max(axis=0), strict=True)
     report["outputs"] = [
         {
             "name": str(k) if predictions is None else predictions.name(k),
-            "mean": _number(mean[k]),
-            "min": _number(column.min()),
-            "max": _number(column.max()),
+            **dict(zip(("mean", "min", "max"), map(_number, numbers), strict=True)),
         }
-        for k, column in enumerate(values.T)
+        for k, numbers in enumerate(statistics)
     ]
     if predictions is not None:
         report["predicted"] = [
@@ -143,26 +141,26 @@ def _number(value: Any) -> float | None:
 
 def show(report: Report) -> None:
     """Print the summary, to standard error if the outputs go to standard output."""
-    console = Console(highlight=False, markup=False, stderr=report["out"] == "-")
-    console.print(report["read_as"])
-    console.print(_classes_table(report) if "classes" in report else _outputs_table(report))
-    console.print(
+    terminal = console(stderr=report["out"] == "-")
+    terminal.print(report["read_as"])
+    terminal.print(_classes_table(report) if "classes" in report else _outputs_table(report))
+    terminal.print(
         f"{counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'time step')} in "
         f"{report['seconds'] * 1e3:,.1f} ms: {report['steps_per_second']:,.0f} steps per second"
     )
-    if "mean_squared_error" in report and report["mean_squared_error"] is not None:
-        console.print(f"Mean squared error where the target is known: {report['mean_squared_error']:.4g}")
+    if report.get("mean_squared_error") is not None:
+        terminal.print(f"Mean squared error where the target is known: {report['mean_squared_error']:.4g}")
     if report["labels"] and "classes" not in report:
-        console.print("The labels are not used: the model does not have one output per class.")
+        terminal.print("The labels are not used: the model does not have one output per class.")
     if report["bad"]:
         names = ", ".join(report["bad_names"][:10]) + (", ..." if len(report["bad"]) > 10 else "")
-        console.print(
+        terminal.print(
             f"{counted(len(report['bad']), 'sequence')} set aside, outputs NaN: {names}", style="yellow"
         )
     elif report["not_finite"]:
-        console.print(f"{counted(report['not_finite'], 'output')} infinite.", style="yellow")
+        terminal.print(f"{counted(report['not_finite'], 'output')} infinite.", style="yellow")
     if report["out"] not in (None, "-"):
-        console.print(f"Outputs written to {report['out']}")
+        terminal.print(f"Outputs written to {report['out']}")
 
 
 def _title(report: Report) -> str:
@@ -175,24 +173,15 @@ def _classes_table(report: Report) -> Table:
     table.add_column("predicted as")
     for row in report["classes"]:
         accuracy = row["accuracy"]
-        table.add_row(
-            str(row["class"]),
-            str(row["sequences"]),
-            str(row["correct"]),
-            "" if accuracy is None else f"{accuracy:.1%}",
-            Bar(1, 0, accuracy or 0, width=20, color="green"),
-            ", ".join(f"{name} ({times}x)" for name, times in row["taken_for"].items()),
-        )
+        cells = [str(row[key]) for key in ("class", "sequences", "correct")]
+        cells.append("" if accuracy is None else f"{accuracy:.1%}")
+        others = ", ".join(f"{name} ({times}x)" for name, times in row["taken_for"].items())
+        table.add_row(*cells, Bar(1, 0, accuracy or 0, width=20, color="green"), others)
     table.add_section()
     accuracy = report["accuracy"] or 0
-    table.add_row(
-        "all",
-        str(sum(row["sequences"] for row in report["classes"])),
-        str(sum(row["correct"] for row in report["classes"])),
-        f"{accuracy:.1%}",
-        Bar(1, 0, accuracy, width=20, color="green"),
-        style="bold",
-    )
+    sums = [str(sum(row[key] for row in report["classes"])) for key in ("sequences", "correct")]
+    bar = Bar(1, 0, accuracy, width=20, color="green")
+    table.add_row("all", *sums, f"{accuracy:.1%}", bar, style="bold")
     return table
 
 

@@ -5,21 +5,18 @@ import json
 import click
 
 from ..recipes import text
-from .common import complete_model, json_option, text_model
+from .common import json_option, model_argument, text_model
 
 
 @click.command(epilog='Example:  onward sample shakespeare --prompt "ROMEO." --temperature 0.7')
-@click.argument("model", shell_complete=complete_model)
-@click.option("--prompt", default="\n", help="The text to continue. Default: a newline.")
+@model_argument
+@click.option("--prompt", default="\n", show_default=False, help="The text to continue. Default: a newline.")
 @click.option(
     "--temperature",
     default=0.8,
-    show_default=True,
     help="0 always chooses the likeliest character; 1 samples from the model's probabilities.",
 )
-@click.option(
-    "--length", default=500, show_default=True, type=click.IntRange(0), help="Characters to generate."
-)
+@click.option("--length", default=500, type=click.IntRange(0), help="Characters to generate.")
 @click.option("--seed", type=click.IntRange(0), help="Seed; the same seed gives the same text.")
 @json_option
 def sample(model: str, prompt: str, temperature: float, length: int, seed: int | None, as_json: bool) -> None:

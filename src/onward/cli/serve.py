@@ -13,7 +13,7 @@ from ..errors import FileError
 from ..serve.app import Server, listen, raise_file_limit
 from ..serve.service import Limits, Service
 from ..serve.steps import steps_of
-from .common import complete_model, model_file, model_in
+from .common import model_argument, model_file, model_in
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.3 only
@@ -47,62 +47,38 @@ def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
 
 
 @click.command(epilog="Example:  onward serve vowels")
-@click.argument("model", shell_complete=complete_model)
-@click.option("--port", default=8000, show_default=True, help="Port to listen on; 0 chooses a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@model_argument
+@click.option("--port", default=8000, help="Port to listen on; 0 chooses a free one.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option(
-    "--tick",
-    type=Duration(),
-    default="2ms",
-    show_default=True,
-    help="Messages that arrive within this time run together.",
+    "--tick", type=Duration(), default="2ms", help="Messages that arrive within this time run together."
 )
 @click.option(
-    "--carry",
-    multiple=True,
-    callback=_pairs,
-    metavar="IN=OUT",
+    "--carry", multiple=True, callback=_pairs, metavar="IN=OUT",
     help="An input that the next step takes from an output.",
-)
+)  # fmt: skip
 @click.option(
-    "--set",
-    "fixed",
-    multiple=True,
-    callback=_arrays,
-    metavar="NAME=VALUE",
+    "--set", "fixed", multiple=True, callback=_arrays, metavar="NAME=VALUE",
     help="An input with a fixed value.",
-)
+)  # fmt: skip
 @click.option(
     "--time-axis", type=int, help="The axis of the input that is time. Default: that of the recurrent layers."
 )
-@click.option(
-    "--keep", default=60.0, show_default=True, help="Seconds to keep a stream without a connection."
-)
+@click.option("--keep", default=60.0, help="Seconds to keep a stream without a connection.")
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
     help="File that keeps the streams across restarts. Default: MODEL-PORT.streams.",
 )
-@click.option("--max-message", default=Limits.message, show_default=True, help="Largest message, in bytes.")
+@click.option("--max-message", "message", default=Limits.message, help="Largest message, in bytes.")
+@click.option("--max-body", "body", default=Limits.body, help="Largest body of POST /run, in bytes.")
 @click.option(
-    "--max-body", default=Limits.body, show_default=True, help="Largest body of POST /run, in bytes."
+    "--max-connections", "connections", default=Limits.connections, help="Largest number of connections."
 )
 @click.option(
-    "--max-connections", default=Limits.connections, show_default=True, help="Largest number of connections."
+    "--queue", default=Limits.queue, type=click.IntRange(1), help="Messages of a connection that may wait."
 )
-@click.option(
-    "--queue",
-    default=Limits.queue,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Messages of a connection that may wait.",
-)
-@click.option(
-    "--idle",
-    default=float(Limits.idle),
-    show_default=True,
-    help="Seconds until a silent connection is closed.",
-)
+@click.option("--idle", default=float(Limits.idle), help="Seconds until a silent connection is closed.")
 @click.option("--token", envvar="ONWARD_TOKEN", show_envvar=True, help="Token that requests must carry.")
 @click.option("--origin", "origins", multiple=True, help="Origin of pages elsewhere that may open streams.")
 def serve(
@@ -115,13 +91,9 @@ def serve(
     time_axis: int | None,
     keep: float,
     state: Path | None,
-    max_message: int,
-    max_body: int,
-    max_connections: int,
-    queue: int,
-    idle: float,
     token: str | None,
     origins: tuple[str, ...],
+    **limits: Any,
 ) -> None:
     """Run live streams of MODEL over WebSockets.
 
@@ -140,13 +112,15 @@ def serve(
     raise_file_limit()
     if state is None and port:
         state = Path(f"{path.stem}-{port}.streams")
-    limits = Limits(max_message, max_body, max_connections, queue, idle)
     settings: dict[str, Any] = {"tick": tick, "keep": keep, "token": token or None, "origins": origins}
     try:
-        service = Service(path.name, steps, limits, states=state if keep else None, **settings)
+        service = Service(path.name, steps, Limits(**limits), states=state if keep else None, **settings)
     except FileError as error:
         raise FileError(f"{error}; remove the file, or choose another one with --state") from error
-    listening = _listen(host, port)
+    try:
+        listening = listen(host, port)
+    except OSError as error:
+        raise FileError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     port = listening.getsockname()[1]
     if not token and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
         click.echo(
@@ -155,10 +129,3 @@ def serve(
     click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (stop with Ctrl-C)")
     gc.freeze()  # the model and the modules stay: no collection need visit them
     Server(service).run([listening])
-
-
-def _listen(host: str, port: int) -> Any:
-    try:
-        return listen(host, port)
-    except OSError as error:
-        raise FileError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error

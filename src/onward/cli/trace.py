@@ -1,6 +1,5 @@
 """`onward trace`: show what happens inside a model while it runs."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,19 +15,20 @@ from ..graph.model import Model
 from ..layers.base import Layer
 from ..recipes import text as text_models
 from ..tables.data import Sequences
-from ..tracing.trace import LayerSummary, Trace
+from ..tracing.trace import Trace
 from .common import (
     PICTURES,
     Report,
     check_suffix,
-    complete_data,
-    complete_model,
     console,
     counted,
-    json_option,
+    model_argument,
     model_file,
     model_of,
     new_table,
+    out_option,
+    reported,
+    source_argument,
     text_model,
     write_figure,
 )
@@ -70,21 +70,37 @@ class Run(NamedTuple):
     read_as: str | None = None
 
 
+def _show(report: Report) -> None:
+    terminal = console()
+    if report["read_as"]:
+        terminal.print(report["read_as"])
+    title = f"{report['model']} over {counted(report['steps'], 'step')}"
+    table = new_table(title, "layer", "gate", "lowest tenth", "highest tenth", "memory, steps", "dead units")
+    for layer in report["layers"]:
+        memory = layer["memory"] or []
+        steps = f"{np.mean(memory):.1f}, longest {max(memory):.1f}" if memory else ""
+        name, dead = layer["layer"], str(len(layer["dead"]))
+        for gate, shares in (layer["saturated"] or {"": {"low": None, "high": None}}).items():
+            percent = ["" if share is None else f"{share:.0%}" for share in shares.values()]
+            table.add_row(name, gate, *percent, steps, dead)
+            name = steps = dead = ""
+        table.add_section()
+    terminal.print(table)
+    terminal.print(LEGEND)
+    if report["out"]:
+        terminal.print(f"Written to {report['out']}")
+
+
 @click.command(epilog="Example:  onward trace vowels -o gates.png")
-@click.argument("model", shell_complete=complete_model)
-@click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw a picture (.png, .svg or .pdf) or save all arrays (.npz) to this file.",
-)
-@click.option("--sequence", default=0, show_default=True, help="Index of the sequence in INPUT, from 0.")
+@model_argument
+@source_argument
+@out_option("Draw a picture (.png, .svg or .pdf) or save all arrays (.npz) to this file.")
+@click.option("--sequence", default=0, help="Index of the sequence in INPUT, from 0.")
 @click.option("--text", help="Text for a text model to read, instead of INPUT.")
 @click.option("--layer", help="The layer to draw, such as 0.l0_reverse. Default: the first.")
 @click.option("--units", type=Units(), help="Draw only these units, such as 0-15,40.")
 @click.option("--similar", is_flag=True, help="Draw units with similar time courses next to each other.")
-@json_option
+@reported(_show)
 def trace(
     model: str,
     source: str | None,
@@ -92,10 +108,8 @@ def trace(
     sequence: int,
     text: str | None,
     layer: str | None,
-    units: list[int] | None,
-    similar: bool,
-    as_json: bool,
-) -> None:
+    **chosen: Any,
+) -> Report:
     """Show the gates and states of MODEL as it processes one sequence.
 
     MODEL and INPUT are the same as for `onward run`; a text model, such as shakespeare, reads --text instead.
@@ -112,27 +126,28 @@ def trace(
     if out is not None and out.suffix.lower() == ".npz":
         result.save(out)
     elif out is not None:
+        classes = run.class_names(result)
         figure = result.plot(
-            layer or 0,
-            title=run.title,
-            classes=run.class_names(result),
-            label=run.label,
-            text=text,
-            units=units,
-            similar=similar,
+            layer or 0, title=run.title, classes=classes, label=run.label, text=text, **chosen
         )
         write_figure(out, figure)
-    report = {
+    return {
         "model": model,
         "read_as": run.read_as,
         "steps": len(result.x),
-        "layers": [_layer_report(name, summary) for name, summary in result.summary().items()],
+        "layers": [
+            {
+                "layer": name,
+                "saturated": {
+                    gate: {"low": low, "high": high} for gate, (low, high) in found.saturated.items()
+                },
+                "memory": None if found.memory is None else found.memory.tolist(),
+                "dead": found.dead.tolist(),
+            }
+            for name, found in result.summary().items()
+        ],
         "out": None if out is None else str(out),
     }
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _print_report(report)
 
 
 def _read_text(model: str, source: str | None, text: str) -> Run:
@@ -147,7 +162,8 @@ def _read_text(model: str, source: str | None, text: str) -> Run:
 
 
 def _read_sequence(model: str, source: str | None, number: int) -> Run:
-    if source is None and _is_text_model(model):
+    path = bundled.models().get(model, Path(model))
+    if source is None and text_models.vocabulary_of(path) is not None:
         raise click.UsageError(
             f'{model} is a text model: pass its input with --text:  onward trace {model} --text "To be"'
         )
@@ -174,11 +190,6 @@ def _read_sequence(model: str, source: str | None, number: int) -> Run:
     return Run(net, x, title, class_names, label, sequences.describe())
 
 
-def _is_text_model(model: str) -> bool:
-    path = bundled.models().get(model, Path(model))
-    return text_models.vocabulary_of(path) is not None
-
-
 def _class_names(model: str, path: Path, sequences: Sequences, result: Trace) -> list[str] | None:
     """The name of each output if `onward run` predicts classes with the model; otherwise None."""
     output = result.y[0] if result.y.ndim == 2 else result.y[:, 0]
@@ -186,34 +197,3 @@ def _class_names(model: str, path: Path, sequences: Sequences, result: Trace) ->
     if predictions is None or (sequences.labels is not None and sequences.labels.max() >= len(output)):
         return None
     return [predictions.name(number) for number in range(len(output))]
-
-
-def _layer_report(name: str, summary: LayerSummary) -> Report:
-    return {
-        "layer": name,
-        "saturated": {gate: {"low": low, "high": high} for gate, (low, high) in summary.saturated.items()},
-        "memory": None if summary.memory is None else summary.memory.tolist(),
-        "dead": summary.dead.tolist(),
-    }
-
-
-def _print_report(report: Report) -> None:
-    if report["read_as"]:
-        console().print(report["read_as"])
-    title = f"{report['model']} over {counted(report['steps'], 'step')}"
-    table = new_table(title, "layer", "gate", "lowest tenth", "highest tenth", "memory, steps", "dead units")
-    for layer in report["layers"]:
-        memory = layer["memory"] or []
-        steps = f"{np.mean(memory):.1f}, longest {max(memory):.1f}" if memory else ""
-        rows = [
-            (gate, *(f"{share:.0%}" for share in shares.values()))
-            for gate, shares in layer["saturated"].items()
-        ]
-        for n, row in enumerate(rows or [("", "", "")]):
-            table.add_row(*((layer["layer"], *row, steps, str(len(layer["dead"]))) if n == 0 else ("", *row)))
-        table.add_section()
-    terminal = console()
-    terminal.print(table)
-    terminal.print(LEGEND)
-    if report["out"]:
-        terminal.print(f"Written to {report['out']}")

@@ -1,13 +1,12 @@
 """`onward train`: train a model on text or on a table of sequences; `onward plot`: plot a training."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
 
 from ..core import files
 from ..layers.sequential import Sequential
@@ -19,10 +18,14 @@ from .common import (
     Report,
     check_suffix,
     complete_data,
+    console,
     counted,
     data_file,
-    json_option,
+    is_json,
     new_table,
+    out_option,
+    refuse_to_overwrite,
+    reported,
     write_figure,
 )
 from .group import Group
@@ -34,23 +37,51 @@ def train() -> None:
     """Train a model on text or on a table of sequences."""
 
 
-def settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that all training commands share."""
+def _show(report: Report) -> None:
+    """Print a table of epochs, the result and what to do next."""
+    epochs, best, accuracy = report["epochs"], report["best"], report.get("accuracy")
+    columns = {"training loss": ("loss", ".4f"), "validation loss": ("validation_loss", ".4f")}
+    if epochs[-1]["accuracy"] is not None:
+        columns["validation accuracy"] = ("accuracy", ".1%")
+    table = new_table(f"{report['file']}: {report['parameters']:,} parameters", "epoch", *columns)
+    for n in _rows(len(epochs), best):
+        cells = [format(epochs[n][key], form) for key, form in columns.values()]
+        table.add_row(f"{n + 1}{' (best)' * (n == best)}", *cells, style="bold" if n == best else "")
+    loss, next_command = report.get("loss"), f"run {report['model']} {report['file']}"
+    if loss is None:
+        result = (
+            f"{report['bits_per_character']:.3f} bits per character on the last 5% of the text "
+            f"(perplexity {report['perplexity']:.2f})"
+        )
+        next_command = f"sample {report['model']}"
+    elif accuracy is None:
+        result = f"held-out sequences: mean squared error {loss:.4g} in the units of the targets"
+    else:
+        result = f"held-out sequences: accuracy {accuracy:.1%}, cross entropy {loss:.4g} nats"
+        result += " without label smoothing"
+    terminal = console()
+    terminal.print(table)
+    terminal.print(f"Losses: {report['losses']}", soft_wrap=True)
+    terminal.print(f"{counted(epochs[-1]['step'], 'step')}; {result}", soft_wrap=True)
+    terminal.print(f"Wrote {report['model']}. Try:  onward {next_command}", soft_wrap=True)
+
+
+def _rows(epochs: int, best: int) -> list[int]:
+    """Return the indices of the epochs to print: every tenth (all of up to ten), the best and the last."""
+    stride = 10 if epochs > 10 else 1
+    return sorted({*range(stride - 1, epochs, stride), best, epochs - 1})
+
+
+def settings(command: Callable[..., Report]) -> Callable[..., None]:
+    """Add the options that all training commands share, and print the report of the command."""
+    command = reported(_show)(command)
     for option in (
-        json_option,
         click.option("--resume", is_flag=True, help="Continue the same command after an interruption."),
-        click.option(
-            "--seed", default=0, show_default=True, help="Seed of initial weights, order and dropout."
-        ),
+        click.option("--seed", default=0, help="Seed of initial weights, order and dropout."),
         click.option("--epochs", type=click.IntRange(1), help="Passes over the data. Default: by its size."),
-        click.option("--layers", default=None, type=click.IntRange(1), help="Number of LSTM layers."),
-        click.option("--hidden", default=None, type=click.IntRange(1), help="Units per layer."),
-        click.option(
-            "-o",
-            "--out",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Write the model to this .safetensors file. Default: the name of FILE.",
-        ),
+        click.option("--layers", type=click.IntRange(1), help="Number of LSTM layers."),
+        click.option("--hidden", type=click.IntRange(1), help="Units per layer."),
+        out_option("Write the model to this .safetensors file. Default: the name of FILE."),
     ):
         command = option(command)
     return command
@@ -60,15 +91,8 @@ def settings(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @settings
 def train_text(
-    file: Path,
-    out: Path | None,
-    hidden: int | None,
-    layers: int | None,
-    epochs: int | None,
-    seed: int,
-    resume: bool,
-    as_json: bool,
-) -> None:
+    file: Path, out: Path | None, hidden: int | None, layers: int | None, seed: int, **progress: Any
+) -> Report:
     """Train a model to predict the next character of FILE, a text in UTF-8.
 
     The first 90% of the text is used for training, the next 5% selects the best epoch, and the last 5%
@@ -80,17 +104,18 @@ def train_text(
     model = characters.character_model(
         vocabulary, hidden or characters.hidden_size(whole), layers or 2, characters.DROPOUT, seed
     )
-    with _interruptible(_run_file(out), resume):
+    with _interruptible(_run_file(out), progress["resume"]):
         history = characters.fit_text(
-            model, vocabulary, parts, epochs=epochs, rng=seed, checkpoint=_run_file(out), resume=resume
+            model, vocabulary, parts, rng=seed, checkpoint=_run_file(out), **progress
         )
     text.save(out, model, vocabulary)
     bits = text.bits_per_character(model, vocabulary, parts.test)
-    report = _report(file, out, model, history)
-    report |= {"characters": len(whole), "vocabulary": len(vocabulary), "bits_per_character": bits}
-    report["perplexity"] = 2**bits
-    result = f"{bits:.3f} bits per character on the last 5% of the text (perplexity {2**bits:.2f})"
-    _print(report, result, f"onward sample {out}", as_json)
+    return _report(file, out, model, history) | {
+        "characters": len(whole),
+        "vocabulary": len(vocabulary),
+        "bits_per_character": bits,
+        "perplexity": 2**bits,
+    }
 
 
 @train.command("table", epilog="Example:  onward train table recordings.npz")
@@ -103,11 +128,8 @@ def train_table(
     out: Path | None,
     hidden: int | None,
     layers: int | None,
-    epochs: int | None,
-    seed: int,
-    resume: bool,
-    as_json: bool,
-) -> None:
+    **progress: Any,
+) -> Report:
     """Train a model that predicts the class, or numbers, of the sequences in FILE.
 
     FILE is a bundled data set, or an .npz or .csv file like the INPUT of `onward run`, with targets to
@@ -126,20 +148,19 @@ def train_table(
     epoch and to compute the reported score. The columns, windows and class names are saved with the model for
     `onward run` and `onward score`.
     """
-    path = data_file(file, "FILE", (".npz", ".csv"))
+    path = data_file(file, "FILE")
+    check_suffix(path, "FILE", (".npz", ".csv"))
     out = _output(path, out)
     table = data.read(path, selection).with_class_names()
-    if not as_json:
+    if not is_json():
         click.echo(table.describe())
-    with _interruptible(_run_file(out), resume):
+    with _interruptible(_run_file(out), progress["resume"]):
         model, history, score = sequences.fit_table(
             table,
             hidden_size=hidden or sequences.HIDDEN,
             num_layers=layers or 1,
-            epochs=epochs,
-            seed=seed,
             checkpoint=_run_file(out),
-            resume=resume,
+            **progress,
         )
     model_files.save(out, model, data.Saved(table.selection, table.classes))
     report = _report(file, out, model, history)
@@ -149,22 +170,14 @@ def train_table(
     }  # fmt: skip
     if score.accuracy is None:
         report["losses"] += " of standardized targets"
-        result = f"mean squared error {score.loss:.4g} in the units of the targets"
-    else:
-        result = f"accuracy {score.accuracy:.1%}, cross entropy {score.loss:.4g} nats without label smoothing"
-    _print(report, f"held-out sequences: {result}", f"onward run {out} {file}", as_json)
+    return report
 
 
 @click.command(epilog="Example:  onward plot plays.run -o plays.png")
 @click.argument("run", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the plot to this .png, .svg or .pdf file. Default: the name of RUN.",
-)
-@json_option
-def plot(run: Path, out: Path | None, as_json: bool) -> None:
+@out_option("Write the plot to this .png, .svg or .pdf file. Default: the name of RUN.")
+@reported(lambda report: console().print(f"Wrote {report['out']}"))
+def plot(run: Path, out: Path | None) -> Report:
     """Plot the losses and the learning rate of a training run.
 
     RUN is the checkpoint that `onward train` writes beside the model, or one of onward.train.fit.
@@ -172,19 +185,14 @@ def plot(run: Path, out: Path | None, as_json: bool) -> None:
     out = run.with_suffix(".png") if out is None else out
     check_suffix(out, "--out", PICTURES)
     write_figure(out, checkpoint.history(run).plot())
-    if as_json:
-        print(json.dumps({"run": str(run), "out": str(out)}))
-    else:
-        Console(highlight=False, markup=False).print(f"Wrote {out}")
+    return {"run": str(run), "out": str(out)}
 
 
 def _output(file: Path, out: Path | None) -> Path:
     out = Path(file.with_suffix(".safetensors").name) if out is None else out
     check_suffix(out, "--out", (".safetensors",))
     for written in (out, _run_file(out)):
-        if written.exists() and written.samefile(file):
-            message = f"{written} would overwrite FILE: choose another name for the model"
-            raise click.BadParameter(message, param_hint="--out")
+        refuse_to_overwrite(file, written, "FILE")
     return out
 
 
@@ -222,38 +230,3 @@ def _report(file: str | Path, out: Path, model: Sequential, history: History) ->
         "best": history.best,
         "epochs": [epoch._asdict() for epoch in history.epochs],
     }
-
-
-def _print(report: Report, result: str, next_command: str, as_json: bool) -> None:
-    """Print the report as JSON, or as a table of epochs, the result and what to do next."""
-    if as_json:
-        print(json.dumps(report, allow_nan=False))
-        return
-    title = f"{report['file']}: {report['parameters']:,} parameters"
-    epochs, best = report["epochs"], report["best"]
-    has_accuracy = epochs[-1]["accuracy"] is not None
-    columns = [
-        "epoch",
-        "training loss",
-        "validation loss",
-        *(["validation accuracy"] if has_accuracy else []),
-    ]
-    table = new_table(title, *columns)
-    for n in _rows(len(epochs), best):
-        epoch = epochs[n]
-        cells = [f"{n + 1} (best)" if n == best else f"{n + 1}"]
-        cells += [f"{epoch['loss']:.4f}", f"{epoch['validation_loss']:.4f}"]
-        if has_accuracy:
-            cells.append(f"{epoch['accuracy']:.1%}")
-        table.add_row(*cells, style="bold" if n == best else "")
-    console = Console(highlight=False, markup=False)
-    console.print(table)
-    console.print(f"Losses: {report['losses']}", soft_wrap=True)
-    console.print(f"{counted(epochs[-1]['step'], 'step')}; {result}", soft_wrap=True)
-    console.print(f"Wrote {report['model']}. Try:  {next_command}", soft_wrap=True)
-
-
-def _rows(epochs: int, best: int) -> list[int]:
-    """Return the indices of the epochs to print: every tenth (all of up to ten), the best and the last."""
-    stride = 10 if epochs > 10 else 1
-    return sorted({*range(stride - 1, epochs, stride), best, epochs - 1})

@@ -10,12 +10,12 @@ import click
 from ..recipes.divergence import example_inputs
 from ..recipes.verify import TOLERANCE, Verification
 from ..recipes.verify import verify as verify_model
-from .common import complete_model, console, json_option, model_file, model_in, new_table
+from .common import console, json_option, model_argument, model_file, model_in, new_table
 from .named_arrays import read_arrays
 
 
 @click.command(epilog="Example:  onward verify model.onnx inputs.npz expected.npz")
-@click.argument("model", shell_complete=complete_model)
+@model_argument
 @click.argument("inputs", metavar="[INPUTS]", required=False, type=click.Path(path_type=Path))
 @click.argument("expected", metavar="[EXPECTED]", required=False, type=click.Path(path_type=Path))
 @click.option("--against", metavar="OTHER", help="Compare with this file of the same model instead.")
@@ -23,7 +23,6 @@ from .named_arrays import read_arrays
     "--tolerance",
     type=click.FloatRange(0),
     default=TOLERANCE,
-    show_default=True,
     help="The largest difference allowed, relative to the largest expected magnitude of an output.",
 )
 @json_option
@@ -47,9 +46,7 @@ def verify(
         raise click.UsageError("pass EXPECTED or --against OTHER, and not both")
     net = model_in(model_file(model), model)
     other: Any = (
-        read_arrays(expected)
-        if expected is not None
-        else model_in(model_file(str(against), "--against"), str(against))
+        read_arrays(str(expected)) if against is None else model_in(model_file(against, "--against"), against)
     )
     if inputs is None and against is None:
         raise click.UsageError("pass INPUTS and EXPECTED, or --against OTHER")
@@ -64,15 +61,9 @@ def verify(
 
 def _show(result: Verification) -> None:
     table = new_table("", "output", "shape", "largest difference", "at", "mean", "relative")
-    for output in result.outputs:
-        table.add_row(
-            output.name,
-            str(output.shape),
-            f"{output.largest:.3g}",
-            str(output.position),
-            f"{output.mean:.3g}",
-            f"{output.largest / output.scale:.3g}" if output.scale else "",
-        )
+    for y in result.outputs:
+        relative = f"{y.largest / y.scale:.3g}" if y.scale else ""
+        table.add_row(y.name, str(y.shape), f"{y.largest:.3g}", str(y.position), f"{y.mean:.3g}", relative)
     console().print(table)
     if result.divergence is not None:
         text = str(result.divergence)

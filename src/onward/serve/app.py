@@ -35,10 +35,6 @@ SECURITY = {
 }
 
 
-class TooLarge(Exception):
-    """The body of a request exceeds the limit."""
-
-
 class Pages:
     """The routes of HTTP."""
 
@@ -52,20 +48,15 @@ class Pages:
 
     def routes(self) -> list[Route]:
         """All routes of HTTP; the streams at /stream are connections of their own."""
-        return [
-            Route("/", self.index),
-            Route("/healthz", self.health),
-            Route("/metrics", self.metrics),
-            Route("/run", self.run, methods=["POST"]),
-        ]
+        pages = {"/": self.index, "/healthz": self.health, "/metrics": self.metrics}
+        return [*(Route(*page) for page in pages.items()), Route("/run", self.run, methods=["POST"])]
 
     async def index(self, request: Request) -> Response:
         return HTMLResponse(self._page, headers=SECURITY)
 
     async def health(self, request: Request) -> Response:
-        if self._service.is_stopping:
-            return JSONResponse({"status": "stopping"}, 503)
-        return JSONResponse({"status": "ok"})
+        stopping = self._service.is_stopping
+        return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
 
     async def metrics(self, request: Request) -> Response:
         return PlainTextResponse(
@@ -77,27 +68,21 @@ class Pages:
         if self._runs >= MAX_RUNS:
             return JSONResponse({"error": "too many requests wait: try again later"}, 503)
         self._runs += 1
+        body, limit = bytearray(), self._service.limits.body
         try:
-            body = await self._body(request)
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    return JSONResponse({"error": f"a body may have {limit} bytes at most"}, 413)
             is_binary = request.headers.get("content-type", "").startswith(BINARY)
             loop = asyncio.get_running_loop()
             work = self._run_bytes if is_binary else self._run_json
-            answer = await loop.run_in_executor(self._thread, work, body)
-        except TooLarge:
-            return JSONResponse({"error": f"a body may have {self._service.limits.body} bytes at most"}, 413)
+            answer = await loop.run_in_executor(self._thread, work, bytes(body))
         except OnwardError as error:
             return JSONResponse({"error": str(error)}, 422)
         finally:
             self._runs -= 1
         return Response(answer, media_type=BINARY if is_binary else "application/json")
-
-    async def _body(self, request: Request) -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._service.limits.body:
-                raise TooLarge
-        return bytes(body)
 
     def _run_bytes(self, body: bytes) -> bytes:
         outputs = self._outputs(self._service.steps.inputs.from_bytes(body))

@@ -90,10 +90,7 @@ class InputFormat:
         if masks.any():
             data = (data.view(np.uint32).reshape(n, -1) ^ masks[:, None]).view(np.uint8)
         rows = data.reshape(n, 1 if self.is_open else len(data.reshape(-1)) // n // self.step_bytes, -1)
-        if self.is_open:
-            ends = [rows.shape[2]]
-        else:
-            ends = np.cumsum(self._sizes).tolist()
+        ends = [rows.shape[2]] if self.is_open else np.cumsum(self._sizes).tolist()
         blocks = [
             np.ascontiguousarray(rows[:, :, start:end]).view(port.dtype)
             for port, start, end in zip(self.ports, [0, *ends], ends, strict=False)

@@ -51,11 +51,6 @@ class Metrics:
 
     def text(self, gauges: Mapping[str, tuple[str, float]]) -> str:
         """Return the metrics with the present values of gauges, {name: (help, value)}."""
-        return "\n".join(self._lines(gauges)) + "\n"
-
-    def _lines(self, gauges: Mapping[str, tuple[str, float]]) -> Iterator[str]:
-        for name, (text, value) in gauges.items():
-            yield from (*_head(name, "gauge", text), f"onward_{name} {value}")
         counters: dict[str, tuple[str, Any]] = {
             "connections_total": ("WebSocket connections accepted.", self.connections),
             "messages_total": ("Messages of streams that were processed.", self.messages),
@@ -63,18 +58,20 @@ class Metrics:
             "closed_total": ("WebSocket connections that the server closed, by status.", self.closed),
             "refused_total": ("WebSocket handshakes refused, by HTTP status.", self.refused),
         }
-        for name, (text, value) in counters.items():
-            yield from _head(name, "counter", text)
-            if isinstance(value, Counter):
-                yield from (f'onward_{name}{{status="{status}"}} {n}' for status, n in sorted(value.items()))
-            else:
-                yield f"onward_{name} {value}"
-        for name, text, histogram in (
-            ("latency_seconds", "Time from the arrival of a message to its answer.", self.latency),
-            ("step_seconds", "Time of one call of the pool.", self.step),
-        ):
-            yield from (*_head(name, "histogram", text), *histogram.lines(f"onward_{name}"))
-
-
-def _head(name: str, kind: str, text: str) -> tuple[str, str]:
-    return f"# HELP onward_{name} {text}", f"# TYPE onward_{name} {kind}"
+        histograms = {
+            "latency_seconds": ("Time from the arrival of a message to its answer.", self.latency),
+            "step_seconds": ("Time of one call of the pool.", self.step),
+        }
+        lines: list[str] = []
+        for kind, metrics in {"gauge": gauges, "counter": counters, "histogram": histograms}.items():
+            for name, (text, value) in metrics.items():
+                lines += [f"# HELP onward_{name} {text}", f"# TYPE onward_{name} {kind}"]
+                if isinstance(value, Histogram):
+                    lines += value.lines(f"onward_{name}")
+                elif isinstance(value, Counter):
+                    lines += [
+                        f'onward_{name}{{status="{status}"}} {n}' for status, n in sorted(value.items())
+                    ]
+                else:
+                    lines.append(f"onward_{name} {value}")
+        return "\n".join(lines) + "\n"

@@ -42,13 +42,11 @@ class Sessions:
         A connection that still has the stream loses it: its client may be gone unnoticed.
         """
         if key is None:
-            (stream,) = self._pool.open().tolist()
-            session = Session(secrets.token_urlsafe(16), stream)
-            self._sessions[session.key] = session
-        elif key in self._sessions:
-            session = self._sessions[key]
-        else:
+            key = secrets.token_urlsafe(16)
+            self._sessions[key] = Session(key, *self._pool.open().tolist())
+        elif key not in self._sessions:
             raise ArgumentError(f"no stream has the id {key!r}: it has expired, or never existed")
+        session = self._sessions[key]
         if session.connection is not None:
             session.connection.close(1008, "another connection has resumed this stream")
         session.connection = connection

@@ -1,23 +1,85 @@
 """What the server needs of a model: its inputs, steps of a pool, and runs over whole sequences."""
 
 import contextlib
+import os
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ArgumentError
+from ..core import storage
+from ..errors import ArgumentError, FileError
 from ..graph.model import Model
 from ..layers.base import Layer
 from ..streaming.graph_pool import MAX_ROWS, GraphPool, SequencePool
-from ..streaming.graph_stream import GraphStream, SequenceStream
+from ..streaming.graph_stream import FILE_TYPE, GraphStream, SequenceStream, check_file, fingerprint
 from .messages import AnyArray, Input, InputFormat, Output, Port
-from .stream_pool import StreamPool
 
 CAPACITY = 64  # streams in a new pool, which grows as needed
 WARM = 2 * MAX_ROWS - 1  # this many rows need every plan of a pool
+
+
+class StreamPool:
+    """Streams with ids, as those of `GraphPool`, for whole models whose rows cannot run together."""
+
+    def __init__(self, stream: GraphStream) -> None:
+        self._new = stream
+        self._streams: dict[int, GraphStream] = {}
+        self._next = 0
+
+    def open(self, n: int = 1) -> NDArray[np.int64]:
+        """Open n streams and return their ids."""
+        ids = np.arange(self._next, self._next + n)
+        self._next += n
+        self._streams |= {number: self._new.copy() for number in ids.tolist()}
+        return ids
+
+    def close(self, ids: ArrayLike) -> None:
+        """Close streams."""
+        for number in np.asarray(ids).tolist():
+            del self._streams[number]
+
+    def step(
+        self, ids: Sequence[int], run: Callable[[GraphStream, int], list[AnyArray]]
+    ) -> list[list[AnyArray]]:
+        """Run each stream with its place in ids, and return the list of the results for each output.
+
+        A call that raises changes no stream.
+        """
+        streams = [self._streams[number].copy() for number in ids]
+        results = [run(stream, place) for place, stream in enumerate(streams)]
+        self._streams |= zip(ids, streams, strict=True)
+        return [list(outputs) for outputs in zip(*results, strict=True)]
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of the open streams, ascending."""
+        return np.array(sorted(self._streams), np.int64)
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the ids and carries of all streams. Raises FileError."""
+        tensors = {f"{i}.{name}": a for i, each in self._streams.items() for name, a in each.state.items()}
+        tensors["ids"] = self.ids
+        storage.write(path, tensors, {"type": FILE_TYPE, "model": fingerprint(self._new._streamed)})
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Replace all streams with those in a file. Raises FileError."""
+        tensors, metadata = storage.read(path)
+        check_file(path, metadata, FILE_TYPE, self._new._streamed)
+        streams: dict[int, Any] = {}
+        try:
+            for number in tensors["ids"].tolist():
+                streams[number] = self._new.copy()
+                streams[number].state = {name: tensors[f"{number}.{name}"] for name in self._new.state}
+        except (KeyError, ValueError) as error:
+            raise FileError(f"{path} does not hold the streams that it lists: {error}") from error
+        self._streams, self._next = streams, max(streams, default=-1) + 1
 
 
 class Steps:
@@ -33,9 +95,10 @@ class Steps:
         self.pool, self._stream = pool, stream
         self._lock = threading.Lock()  # guards the stream
 
-    @abstractmethod
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
         """Run T steps of some streams. A call that raises changes no stream."""
+        steps = self._step_by_step(ids, arrays)
+        return [np.stack(outputs, axis=1) for outputs in zip(*steps, strict=True)]
 
     @abstractmethod
     def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
@@ -84,9 +147,6 @@ class LayerSteps(Steps):
         dtype = np.dtype(model.model.dtype if model.step_shape else np.int32)
         self.inputs = InputFormat([Port("x", model.step_shape, dtype)])
 
-    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
-        return [np.stack([y for (y,) in self._step_by_step(ids, arrays)], axis=1)]
-
     def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
         return [self.pool.step(ids, arrays[0])]
 
@@ -110,10 +170,6 @@ class GraphSteps(Steps):
             sizes = [size if isinstance(size, int) else None for size in each.axes]
             ports.append(Port(each.name, (*sizes[:axis], *sizes[axis + 1 :]), np.dtype(each.dtype)))
         self.inputs = InputFormat(ports)
-
-    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
-        steps = self._step_by_step(ids, arrays)
-        return [np.stack(outputs, axis=1) for outputs in zip(*steps, strict=True)]
 
     def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
         x = [np.moveaxis(array, 0, axis) for array, axis in zip(arrays, self._axes, strict=True)]

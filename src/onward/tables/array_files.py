@@ -14,13 +14,13 @@ LARGEST_ARRAY = 100e6  # bytes that any member of an archive may unpack to
 LARGEST_RATIO = 100
 
 
-def parse_npy(file: IO[bytes], name: str, step_rank: int, classes: tuple[str, ...]) -> Sequences:
-    size = file.seek(0, 2)
-    file.seek(0)
-    return _sequences(name, ".npy", step_rank, classes, _array(file, size, name))
+def parse(file: IO[bytes], suffix: str, name: str, step_rank: int, classes: tuple[str, ...]) -> Sequences:
+    """Read the sequences in an .npy or .npz file; see `data.read`. Raises FileError."""
+    arrays = {"x": _array(file, file.seek(0, 2), name)} if suffix == ".npy" else _members(file, name)
+    return _sequences(name, suffix, step_rank, classes, **arrays)
 
 
-def parse_npz(file: IO[bytes], name: str, step_rank: int, classes: tuple[str, ...]) -> Sequences:
+def _members(file: IO[bytes], name: str) -> dict[str, AnyArray]:
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if "x" not in members:
@@ -37,11 +37,12 @@ def parse_npz(file: IO[bytes], name: str, step_rank: int, classes: tuple[str, ..
                 raise FileError(f"{name}: '{key}' unpacks to {size} bytes: use numpy.savez instead")
             with archive.open(members[key]) as member:
                 arrays["y" if key == "targets" else key] = _array(member, size, f"{name}: '{key}'")
-    return _sequences(name, ".npz", step_rank, classes, **arrays)
+    return arrays
 
 
 def _array(file: IO[bytes], size: int, name: str) -> AnyArray:
     """Read an array in .npy format; allocate it only if the file has as many bytes as its header claims."""
+    file.seek(0)
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
     shape, _, dtype = read_header(file)
     if dtype.hasobject:

@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import IO, Any
 
 import numpy as np
@@ -184,12 +184,7 @@ def _times(name: str, rows: _Rows, column: str) -> Iterator[float]:
         if aware not in (None, date.tzinfo is not None):
             raise FileError(f"{where}: dates with a time zone and dates without one cannot be ordered")
         aware = date.tzinfo is not None
-        yield (date - datetime(1970, 1, 1, tzinfo=date.tzinfo)).total_seconds() - _offset(date)
-
-
-def _offset(date: datetime) -> float:
-    offset = date.utcoffset()
-    return 0.0 if offset is None else offset.total_seconds()
+        yield date.replace(tzinfo=date.tzinfo or UTC).timestamp()
 
 
 def _token_ids(name: str, x: AnyArray, chosen: Selection) -> AnyArray:
@@ -215,47 +210,32 @@ def _predicted(
 ) -> tuple[IntArray | None, tuple[str, ...], Any]:
     """Return labels, class names and targets; either the labels or the targets are None."""
     starts = np.cumsum(counts) - counts
-    constant = [
-        all(cells[row] == cells[start] for row in range(start, start + count))
-        for start, count in zip(starts, counts, strict=True)
-    ]
+    others = sorted({*range(len(cells))} - {*starts.tolist()})
+    change = next((row for row in others if cells[row] != cells[row - 1]), None)  # within a sequence
     first = [cells[start][0] for start in starts]
     column = chosen.targets[0]
     numeric = all(_is_number(cell) for row in cells for cell in row)
     integers = all(_is_integer(cell) for cell in first)
-    classifies = column == "label" or bool(saved.classes) or not numeric or (integers and all(constant))
+    classifies = column == "label" or bool(saved.classes) or not numeric or (integers and change is None)
     regresses = bool(saved.selection.targets) and not saved.classes
     windowed = chosen.window is not None
     if classifies and not regresses and not windowed and len(chosen.targets) == 1:
-        if not all(constant):
-            row = _first_change(cells, starts, counts)
+        if change is not None:
+            (before,), (cell,) = cells[change - 1 : change + 1]
             raise FileError(
-                f"{name}, line {lines[row]}, column {column!r}: {cells[row][0]!r} in a sequence of class "
-                f"{cells[row - 1][0]!r}: a class must be the same on every row of a sequence; name the "
+                f"{name}, line {lines[change]}, column {column!r}: {cell!r} in a sequence of class "
+                f"{before!r}: a class must be the same on every row of a sequence; name the "
                 "column that identifies the sequence with --group"
             )
         return *number_classes(f"{name}, column {column!r}", first, saved.classes), None
-    values = np.array(
-        [
-            [_number(name, line, target, cell) for target, cell in zip(chosen.targets, row, strict=True)]
-            for line, row in zip(lines, cells, strict=True)
-        ],
-        np.float32,
-    )
-    per_sequence = all(constant) and len(counts) > 1 and counts.max() > 1
-    if per_sequence and not windowed:
-        return None, (), values[starts]
-    return None, (), np.split(values, np.cumsum(counts)[:-1])
+    numbers = [
+        [_number(name, line, target, cell) for target, cell in zip(chosen.targets, row, strict=True)]
+        for line, row in zip(lines, cells, strict=True)
+    ]
+    values = np.array(numbers, np.float32)
+    per_sequence = change is None and len(counts) > 1 and counts.max() > 1 and not windowed
+    return None, (), values[starts] if per_sequence else np.split(values, starts[1:])
 
 
 def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isdecimal()
-
-
-def _first_change(cells: list[list[str]], starts: IntArray, counts: IntArray) -> int:
-    return next(
-        row
-        for start, count in zip(starts, counts, strict=True)
-        for row in range(start + 1, start + count)
-        if cells[row] != cells[row - 1]
-    )

@@ -1,13 +1,15 @@
-"""Read sequences from .npy, .npz and .csv files and from standard input, in the layout of the model."""
+"""Read sequences from .npy, .npz and .csv files and from standard input, or windows of them to forecast."""
 
 import os
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError, OnwardError
-from . import array_files, csv_files, forecasting
+from . import array_files, csv_files
 from .layout import AnyArray, Saved, Selection, Sequences
 
 __all__ = ["SUFFIXES", "AnyArray", "Saved", "Selection", "Sequences", "detect_suffix", "parse", "read"]
@@ -15,14 +17,7 @@ __all__ = ["SUFFIXES", "AnyArray", "Saved", "Selection", "Sequences", "detect_su
 SUFFIXES = (".npy", ".npz", ".csv")
 
 
-def read(
-    path: str | os.PathLike[str],
-    selection: Selection | None = None,
-    *,
-    step_shape: Shape | None = None,
-    saved: Saved | None = None,
-    future: bool = False,
-) -> Sequences:
+def read(path: str | os.PathLike[str], selection: Selection | None = None, **settings: Any) -> Sequences:
     """Read the sequences in an .npy, .npz or .csv file.
 
     Arrays are (N, T, F), one sequence per row, or (T, F) for a single sequence. If the model takes token ids,
@@ -35,7 +30,8 @@ def read(
     `label` the class, columns that start with `target` are targets and all other columns are inputs. A target
     of strings or integers that is constant in each sequence is a class; other targets are numbers.
 
-    future: also return the windows at the end whose targets are unknown; these targets are NaN.
+    future: also return the windows at the end whose targets are unknown; these targets are NaN. `settings`
+    are step_shape, saved and future, as in `parse`.
 
     Raises FileError, which names the line and the column if there is one.
     """
@@ -45,12 +41,10 @@ def read(
         raise FileError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
     try:
         with path.open("rb") as file:
-            return parse(
-                file, suffix, str(path), selection, step_shape=step_shape, saved=saved, future=future
-            )
+            return parse(file, suffix, str(path), selection, **settings)
+    except FileError:
+        raise
     except OSError as error:
-        if isinstance(error, FileError):
-            raise
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
@@ -75,17 +69,13 @@ def parse(
                 raise FileError(
                     f"{name}: arrays have no columns to select: omit --input, --target, --group and --time"
                 )
-            reader: Callable[..., Sequences] = (
-                array_files.parse_npy if suffix == ".npy" else array_files.parse_npz
-            )
-            sequences = reader(file, name, step_rank, saved.classes)
+            sequences = array_files.parse(file, suffix, name, step_rank, saved.classes)
         window = selection.window or saved.selection.window
         if window is None:
             if selection.horizon is not None:
                 raise ArgumentError("--horizon needs --window, the number of steps that the model reads")
             return sequences
-        horizon = selection.horizon or saved.selection.horizon or 1
-        return forecasting.cut(sequences, window, horizon, future)
+        return _windows(sequences, window, selection.horizon or saved.selection.horizon or 1, future)
     except OnwardError:
         raise
     except UnicodeDecodeError as error:
@@ -99,3 +89,45 @@ def detect_suffix(content: bytes) -> str:
     if content.startswith(b"\x93NUMPY"):
         return ".npy"
     return ".npz" if content.startswith(b"PK\3\4") else ".csv"
+
+
+def _windows(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequences:
+    """Return every window of `window` steps as a sequence, with the next `horizon` targets, (N, H * O).
+
+    Windows do not cross sequences. With `future`, windows at the end are kept even if some of their targets
+    are unknown; these are NaN. A window is named after its sequence and its last step. Raises
+    ArgumentError if no sequence is long enough, or if the targets are not numbers for each step.
+    """
+    targets = sequences.targets
+    if sequences.labels is not None or not (targets is None or isinstance(targets, list)):
+        raise ArgumentError(
+            f"{sequences.origin}: --window forecasts numbers, so the target must be a number for each step"
+        )
+    ahead = 0 if future or targets is None else horizon
+    items: list[AnyArray] = []
+    following: list[AnyArray] = []
+    names: list[str] = []
+    for row, item in enumerate(sequences.items):
+        for start in range(len(item) - window - ahead + 1):
+            end = start + window
+            items.append(item[start:end])
+            last = str(end - 1) if sequences.times is None else sequences.times[row][end - 1]
+            names.append(last if sequences.single else f"{sequences.name(row)}:{last}")
+            if targets is not None:
+                known = targets[row][end : end + horizon]
+                padding = ((0, horizon - len(known)), (0, 0))
+                following.append(np.pad(known, padding, constant_values=np.nan).reshape(-1))
+    if not items:
+        raise ArgumentError(
+            f"{sequences.origin}: the longest sequence has {sequences.lengths.max()} steps, but --window "
+            f"{window}{f' and --horizon {horizon}' if ahead else ''} need {window + ahead}"
+        )
+    return replace(
+        sequences,
+        items=items,
+        targets=None if targets is None else np.stack(following),
+        names=names,
+        times=None,
+        selection=replace(sequences.selection, window=window, horizon=horizon),
+        single=False,
+    )

@@ -1,7 +1,10 @@
 """Run a model on many sequences, in batches and on several threads, with the bits of single calls."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +13,8 @@ from ..graph import Model
 from ..layers.base import Layer, call
 from .layout import AnyArray, IntArray
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 BATCH = 64  # sequences per call, enough for the core's full speed
 
 
@@ -30,13 +35,42 @@ def outputs(
             return rows, run_batch(model, sequences[rows[0] : rows[-1] + 1], padded)
         return rows, run_batch(model, [sequences[row] for row in rows], padded)
 
+    yield from in_order(run, batches, workers)
+
+
+def in_file_order(
+    model: Layer, sequences: Sequence[AnyArray] | AnyArray, advance: Callable[[int], None], workers: int = 1
+) -> list[AnyArray]:
+    """The output of each sequence; calls `advance` with the number of sequences of each batch that ends."""
+    found: dict[int, AnyArray] = {}
+    for rows, ys in outputs(model, sequences, workers):
+        found.update(zip(rows.tolist(), ys, strict=True))
+        advance(len(rows))
+    return [found[row] for row in range(len(found))]
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, cancelled: Event | None = None
+) -> Generator[Result, None, None]:
+    """Yield the result for each item, in order, computed on threads; they hold two items per worker.
+
+    cancelled: an event to set when the results are no longer needed, after an error or Ctrl-C.
+    """
     if workers == 1:
-        yield from map(run, batches)
+        yield from map(function, items)
         return
     executor = ThreadPoolExecutor(workers)
+    pending: deque[Future[Result]] = deque()
     try:
-        yield from executor.map(run, batches)
+        for item in items:
+            pending.append(executor.submit(function, item))
+            if len(pending) == 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
+        if cancelled is not None:
+            cancelled.set()
         executor.shutdown(cancel_futures=True)
 
 

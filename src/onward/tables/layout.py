@@ -35,30 +35,25 @@ class Selection:
         return [*self.inputs, *self.targets, *filter(None, (self.group, self.time))]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        return asdict(self) | {"inputs": list(self.inputs), "targets": list(self.targets)}
 
     @staticmethod
     def from_json(value: Any) -> "Selection":
         """The selection that `to_json` returned. Raises ArgumentError for any other value."""
         if not isinstance(value, dict) or not value.keys() <= {item.name for item in fields(Selection)}:
             raise ArgumentError(f"{value!r} does not describe the columns of a table")
+        found: dict[str, Any] = {}
         for name, entry in value.items():
+            found[name] = tuple(entry) if isinstance(entry, list) else entry
             if name in ("inputs", "targets"):
                 valid = isinstance(entry, list) and all(isinstance(column, str) for column in entry)
             elif name in ("group", "time"):
                 valid = entry is None or isinstance(entry, str)
             else:
-                valid = entry is None or (
-                    isinstance(entry, int) and not isinstance(entry, bool) and entry > 0
-                )
+                valid = entry is None or (type(entry) is int and entry > 0)
             if not valid:
                 raise ArgumentError(f"{name}={entry!r} does not describe columns of a table")
-        tuples: dict[str, Any] = {
-            name: tuple(entry) if isinstance(entry, list) else entry for name, entry in value.items()
-        }
-        return Selection(**tuples)
+        return Selection(**found)
 
 
 @dataclass(frozen=True)

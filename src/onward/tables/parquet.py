@@ -7,9 +7,7 @@ Needs pyarrow: pip install 'onward[parquet]'.
 
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from pyarrow import fs, parquet
 
 from ..core import atomic
 from ..errors import ArgumentError, FileError
+from .inference import in_order
 from .scorer import Scorer
 
 ROWS = 1024  # per table: many rows of similar length, yet little memory
@@ -93,13 +92,17 @@ def kept_columns(group: RowGroup, columns: Sequence[str] | None, keys: Sequence[
     return list(columns)
 
 
-def columns_to_read(group: RowGroup, scorer: Scorer, kept: Sequence[str]) -> list[str]:
-    """The columns to keep and those that the scorer reads. Raises ArgumentError if any does not exist."""
-    with _open(group.filesystem, group.path) as file:
+def prepare(
+    source: str, scorer: Scorer, columns: Sequence[str] | None, keys: Sequence[str]
+) -> tuple[list[RowGroup], list[str], list[str]]:
+    """The row groups of `source`, the columns to keep, and those to read. Raises FileError, ArgumentError."""
+    groups = row_groups(source)
+    kept = kept_columns(groups[0], columns, keys)
+    with _open(groups[0].filesystem, groups[0].path) as file:
         names = file.schema_arrow.names
     scorer.check_columns([*names, ROW_NUMBER])
     needed = {*kept, *scorer.columns}
-    return [name for name in names if name in needed]
+    return groups, kept, [name for name in names if name in needed]
 
 
 def _files(filesystem: fs.FileSystem, path: str) -> list[str]:
@@ -138,13 +141,12 @@ def score(
     existing file at `out` is unchanged. Raises FileError, and ArgumentError like the scorer, whose `row` must
     be ROW_NUMBER.
     """
-    groups = row_groups(source)
-    kept = kept_columns(groups[0], columns, keys)
-    read = columns_to_read(groups[0], scorer, kept)
-    bad = 0
-
+    groups, kept, read = prepare(source, scorer, columns, keys)
+    bad, cancelled = 0, Event()
     tables = (table for group in groups for table in group.tables(read))
-    scored_tables = _score_tables(scorer, tables, kept, workers)
+    scored_tables = in_order(
+        lambda table: score_table(scorer, table, kept, cancelled), tables, workers, cancelled
+    )
     with atomic.replacing(out) as temporary, closing(scored_tables):
         writer = None
         try:
@@ -166,29 +168,6 @@ def score_table(
     scored = scorer(table, cancelled)
     added = [name for name in scored.column_names if name not in table.column_names]
     return scored.select([*kept, *added])
-
-
-def _score_tables(
-    scorer: Scorer, tables: Iterator[pa.Table], kept: Sequence[str], workers: int
-) -> Generator[pa.Table, None, None]:
-    """The scored tables in order, with at most two tables per worker in memory."""
-    if workers == 1:
-        for table in tables:
-            yield score_table(scorer, table, kept)
-        return
-    executor = ThreadPoolExecutor(workers)
-    pending: deque[Future[pa.Table]] = deque()
-    cancelled = Event()
-    try:
-        for table in tables:
-            pending.append(executor.submit(score_table, scorer, table, kept, cancelled))
-            if len(pending) == 2 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        cancelled.set()  # after an error or Ctrl-C, do not wait for the tables in progress
-        executor.shutdown(cancel_futures=True)
 
 
 @contextmanager

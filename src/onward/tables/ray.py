@@ -106,9 +106,7 @@ def score_parquet(
     Each actor reads row groups, scores them and returns only the outputs. The scorer's `row` must be
     parquet.ROW_NUMBER. Raises ArgumentError and FileError.
     """
-    groups = parquet.row_groups(source)
-    kept = parquet.kept_columns(groups[0], columns, keys)
-    read = parquet.columns_to_read(groups[0], scorer, kept)
+    groups, kept, read = parquet.prepare(source, scorer, columns, keys)
     numbers = ray.data.from_items(
         [{"group": number} for number in range(len(groups))], override_num_blocks=len(groups)
     )

@@ -120,13 +120,15 @@ class Scorer:
         """The output of each good row; rows that the model rejects, or whose output is NaN, become bad."""
         outputs: list[Array | None] = [None] * len(sequences)
         good = [row for row in range(len(sequences)) if row not in bad]
+
+        def check(rows: int) -> None:
+            if cancelled is not None and cancelled.is_set():
+                raise CancelledError
+
         try:
             chosen = [sequences[row] for row in good] if bad else sequences
-            for rows, ys in inference.outputs(self.model, chosen):
-                for index, y in zip(rows, ys, strict=True):
-                    outputs[good[index]] = y
-                if cancelled is not None and cancelled.is_set():
-                    raise CancelledError
+            for row, y in zip(good, inference.in_file_order(self.model, chosen, check), strict=True):
+                outputs[row] = y
         except OnwardError:
             for row in good:  # one by one, to find the rows that the model rejects
                 try:

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from ..core import atomic, storage
 from ..core.arrays import Array
-from ..core.checks import integer
-from ..errors import ArgumentError
 from ..layers import Activation, Dropout, Embedding, Last, Linear, Sequential, Softmax
 from ..layers.base import Layer
 from ..layers.recurrent import Recurrent
+from .picture import steps_of
 
 if TYPE_CHECKING:
     from .trace import Trace
@@ -76,11 +75,7 @@ def model_bytes(model: Layer, vocabulary: str | None = None) -> bytes:
 
 def page_of(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Page:
     """The page of one row of a trace; `Trace.explore` documents the arguments."""
-    row = integer("row", row, 0, len(trace.lengths) - 1)
-    if not trace.lengths[row]:
-        raise ArgumentError(f"row={row} has no step to show")
-    if text is not None and len(text) != trace.lengths[row]:
-        raise ArgumentError(f"text has {len(text)} characters, but row {row} has {trace.lengths[row]} steps")
+    steps_of(trace.lengths, row, text)
     live = _live(trace, row, classes, text)
     entry = live if isinstance(live, dict) else _recorded(trace, row, classes, text) | {"reason": live}
     return single_file([entry])
@@ -118,9 +113,8 @@ def _recorded(trace: Trace, row: int, classes: Sequence[str] | None, text: str |
             continue  # a layer that runs over other steps
         kind = "LSTM" if "c" in values else "GRU" if "z" in values else "RNN"
         packed = {key: _rows(array) for key, array in values.items()}
-        layers.append(
-            {"name": name, "type": kind, "H": next(iter(values.values())).shape[1], "arrays": packed}
-        )
+        H = next(iter(packed.values()))["width"]
+        layers.append({"name": name, "type": kind, "H": H, "arrays": packed})
     outputs = trace.answers(row) if trace.has_answer or len(trace.y) == len(trace.x) else values["h"]
     x = trace.x[:steps, row].reshape(steps, -1)
     record = {"x": _floats(x), "layers": layers, "outputs": _rows(outputs.reshape(steps, -1))}

@@ -21,7 +21,7 @@ from ..graph.over_time.streamed import Axes
 from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
 from ..layers.bptt import record_call
-from .trace import Recorded, Trace, by_name
+from .trace import Recorded, Trace, by_suffix
 
 LOOPS = {"Loop": 1, "Scan": 0}  # how many outputs of the body are not outputs of the node
 RECURRENT = ("Recurrent", "MaskedRecurrent", "Step", "DynamicQuantizeLSTM")
@@ -158,15 +158,13 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
     *_, records = record_call(layer, steps, initial, lengths, sums=preactivations)
     T, B, _ = x.shape
     valid = np.full(B, T) if lengths is None or mask is not None else lengths.astype(np.int64)
-    recorded, D = {}, layer.sizes.D
-    for place, suffix in enumerate(layer.suffixes()):
-        own = by_name(layer, records[place // D], place % D)
+    recorded = {}
+    for suffix, own in by_suffix(layer, records):
         if reverse:
             own = {name: arrays.reversed_steps(array, lengths) for name, array in own.items()}
         if mask is not None:
-            own = {name: _at_steps(array, mask, place % D == 1) for name, array in own.items()}
-        direction = f"{suffix.removeprefix('_')}{'_reverse' if reverse else ''}"
-        recorded[f"{node.name}.{direction}"] = Recorded(own, x, valid)
+            own = {name: _at_steps(array, mask, suffix.endswith("_reverse")) for name, array in own.items()}
+        recorded[f"{node.name}.{suffix}{'_reverse' if reverse else ''}"] = Recorded(own, x, valid)
     return recorded
 
 

@@ -37,6 +37,16 @@ RANKS = 4  # likeliest characters per step
 LIKELIEST = 12  # classes shown if there are too many to name them all
 
 
+def steps_of(lengths: NDArray[np.int64], row: int, text: str | None) -> int:
+    """The steps of a row. Raises ArgumentError if there are none, or not one character of text for each."""
+    row = integer("row", row, 0, len(lengths) - 1)
+    if not lengths[row]:
+        raise ArgumentError(f"row={row} has no step to show")
+    if text is not None and len(text) != lengths[row]:
+        raise ArgumentError(f"text has {len(text)} characters, but row {row} has {lengths[row]} steps")
+    return int(lengths[row])
+
+
 def draw(
     trace: Trace,
     layer: int | str,
@@ -53,12 +63,7 @@ def draw(
     if layer not in names:
         layer = names[integer("layer", layer, 0, len(names) - 1)]
     recorded = trace.recorded[str(layer)]
-    row = integer("row", row, 0, len(recorded.lengths) - 1)
-    steps = int(recorded.lengths[row])
-    if steps == 0:
-        raise ArgumentError(f"row={row} has no step to plot")
-    if text is not None and len(text) != steps:
-        raise ArgumentError(f"text has {len(text)} characters, but row {row} has {steps} steps")
+    steps = steps_of(recorded.lengths, row, text)
     values = {name: array[:steps, row] for name, array in recorded.arrays.items()}
     rows = {array.shape[1]: array for array in (values["h"], values.get("c", values["h"]))}
     if units is not None:
@@ -81,19 +86,16 @@ def draw(
 
 def _input(trace: Trace, recorded: Recorded, steps: int, row: int) -> plot.Panel:
     """The panel of the model's input, or of the layer's if the model's has other steps."""
-    title, x = "input x", trace.x
-    if x.shape[:2] != recorded.x.shape[:2]:
-        title, x = "input of the layer", recorded.x
+    own = trace.x.shape[:2] == recorded.x.shape[:2]
+    title, x = ("input x", trace.x) if own else ("input of the layer", recorded.x)
     return _features(title, x[:steps, row].reshape(steps, -1))
 
 
 def _answers(trace: Trace, recorded: Recorded, row: int) -> Array | None:
     """The output after each step of a row, or None if the output has no steps that match those of a layer."""
-    if trace.x.shape[:2] != recorded.x.shape[:2] or (
-        not trace.has_answer and trace.y.shape[:2] != recorded.x.shape[:2]
-    ):
-        return None
-    return trace.answers(row)
+    steps = recorded.x.shape[:2]
+    has_steps = trace.x.shape[:2] == steps and (trace.has_answer or trace.y.shape[:2] == steps)
+    return trace.answers(row) if has_steps else None
 
 
 def _layer_heading(names: Sequence[str], layer: str, arrangement: _Arrangement) -> str:
@@ -137,9 +139,8 @@ def _arrange(values: NDArray[Any], units: Sequence[int] | None, similar: bool) -
         note = f": {H} units, similar ones averaged in groups of {group}"
         return _Arrangement(plot.by_similarity(values), group, f"groups of {group}", [], note)
     if similar:
-        return _Arrangement(
-            plot.by_similarity(values), 1, f"{H} units", [], f": {H} units, ordered by similarity"
-        )
+        note = f": {H} units, ordered by similarity"
+        return _Arrangement(plot.by_similarity(values), 1, f"{H} units", [], note)
     return _Arrangement(np.arange(H), 1, "unit", None, "")
 
 

@@ -23,6 +23,7 @@ DOTS_PER_INCH = 100
 TEXT_HEIGHT, CHARACTER_WIDTH, ROW_NAME_HEIGHT = 0.2, 0.08, 0.15  # in inches
 MAX_NAMED_ROWS = 16
 MAX_MARKERS = 100  # markers on a longer curve would overlap
+LETTERS: dict[str, Any] = {"fontsize": 8, "family": "monospace", "parse_math": False}
 VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # characters that would otherwise be invisible
 
 
@@ -144,36 +145,18 @@ def _draw(ax: Axes, panel: Panel) -> AxesImage:
         ax.set_yticks(range(len(panel.names)), panel.names)
     elif rows <= 12:
         ax.set_yticks(range(0, rows, 1 + rows // 7))
-    if panel.letters is not None:
-        _write_cells(ax, panel)
-    return image
-
-
-def _write_cells(ax: Axes, panel: Panel) -> None:
-    assert panel.letters is not None
     middle = (panel.low + panel.high) / 2
-    for (t, row), letter in np.ndenumerate(panel.letters):
+    for (t, row), letter in np.ndenumerate([] if panel.letters is None else panel.letters):
         color = "black" if panel.values[t, row] > middle else "white"
-        ax.text(
-            t,
-            row,
-            str(letter).translate(VISIBLE),
-            color=color,
-            fontsize=8,
-            family="monospace",
-            ha="center",
-            va="center",
-            parse_math=False,
-        )
+        ax.text(t, row, str(letter).translate(VISIBLE), color=color, ha="center", va="center", **LETTERS)
+    return image
 
 
 def _extend(panels: Sequence[Panel]) -> str:
     """The ends of the color scale that some values exceed, as `Figure.colorbar` names them."""
     under = any((panel.values < panel.low).any() for panel in panels)
     over = any((panel.values > panel.high).any() for panel in panels)
-    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
-        under, over
-    ]
+    return ("neither", "min", "max", "both")[under + 2 * over]
 
 
 def _write(ax: Axes, text: str, width: float) -> None:
@@ -183,7 +166,7 @@ def _write(ax: Axes, text: str, width: float) -> None:
     steps = math.ceil(len(text) * CHARACTER_WIDTH / width)  # covered by one character
     length, align = (1, "center") if steps == 1 else (12, "left")
     for t in range(0, len(text), 1 if steps == 1 else steps * (length + 2)):
-        ax.text(t, 0, visible[t : t + length], fontsize=8, family="monospace", ha=align, parse_math=False)
+        ax.text(t, 0, visible[t : t + length], ha=align, **LETTERS)
 
 
 def by_similarity(values: NDArray[Any]) -> NDArray[np.intp]:

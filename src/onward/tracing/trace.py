@@ -100,10 +100,8 @@ class Trace(Mapping[str, Array]):
         names = [whole for whole in self if whole == name or whole.endswith((f".{name}", f"/{name}"))]
         if len(names) != 1:
             raise KeyError(f"{name!r}: the trace has {', '.join(names) or ', '.join(self)}")
-        if names[0] in self.intermediate:
-            return self.intermediate[names[0]]
         layer, _, array = names[0].rpartition(".")
-        return self.layers[layer][array]
+        return self.intermediate[names[0]] if names[0] in self.intermediate else self.layers[layer][array]
 
     def __iter__(self) -> Iterator[str]:
         yield from (f"{layer}.{name}" for layer, arrays in self.layers.items() for name in arrays)
@@ -231,11 +229,10 @@ class Recorder:
         y, state, inputs, records = record_call(layer, x, state, lengths, sums=self.preactivations)
         self.inputs.append(inputs)
         self.batch_first = layer.batch_first
-        D, (T, B, _) = layer.sizes.D, inputs.x.shape
+        T, B, _ = inputs.x.shape
         valid = np.full(B, T) if inputs.lengths is None else inputs.lengths
-        for at, suffix in enumerate(layer.suffixes()):
-            arrays = by_name(layer, records[at // D], at % D)
-            self.recorded[name + suffix.removeprefix("_")] = Recorded(arrays, inputs.x, valid)
+        for suffix, own in by_suffix(layer, records):
+            self.recorded[name + suffix] = Recorded(own, inputs.x, valid)
         return y, state
 
     def time_first(self, array: NDArray[Any], has_steps: bool) -> NDArray[Any]:
@@ -245,17 +242,21 @@ class Recorder:
         return array.swapaxes(0, 1) if has_steps and self.batch_first else array
 
 
-def by_name(layer: Recurrent[Any], record: LayerRecord, direction: int) -> dict[str, Array]:
-    """The arrays (T, B, H) of one layer and direction."""
-    P = layer.sizes.P
-    arrays = {gate: record.gates[direction, :, :, k] for k, gate in enumerate(layer.gates)}
-    if "c" in layer.state_names:
-        arrays["c"] = record.gates[direction, :, :, len(layer.gates)]
-    arrays["h"] = record.y[:, :, direction * P : (direction + 1) * P]
-    if record.sums is not None:
-        sums = record.sums[direction]
-        arrays |= {f"{gate}_preactivation": sums[:, :, k] for k, gate in enumerate(layer.gates)}
-    return arrays
+def by_suffix(
+    layer: Recurrent[Any], records: Sequence[LayerRecord]
+) -> Iterator[tuple[str, dict[str, Array]]]:
+    """The arrays (T, B, H) of each layer and direction, and the ending of its name, such as l0_reverse."""
+    D, P = layer.sizes.D, layer.sizes.P
+    for place, suffix in enumerate(layer.suffixes()):
+        record, d = records[place // D], place % D
+        arrays = {gate: record.gates[d, :, :, k] for k, gate in enumerate(layer.gates)}
+        if "c" in layer.state_names:
+            arrays["c"] = record.gates[d, :, :, len(layer.gates)]
+        arrays["h"] = record.y[:, :, d * P : (d + 1) * P]
+        if record.sums is not None:
+            sums = record.sums[d]
+            arrays |= {f"{gate}_preactivation": sums[:, :, k] for k, gate in enumerate(layer.gates)}
+        yield suffix.removeprefix("_"), arrays
 
 
 def trace(model: Layer, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool) -> Trace:
