@@ -10,7 +10,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from .integer_fusion import converted
-from .registry import Inputs, Known, combining, elementwise, lowering, operation, typed_view
+from .registry import Inputs, Known, elementwise, lowering, operation, typed_view
 
 FLOAT8_WITHOUT_RANGE = "float8_e8m0fnu"  # only powers of two
 
@@ -110,21 +110,17 @@ def _cast_signature(x: Known, *, to: Any, **attributes: Any) -> Signature:
     return Signature(x.shape, as_dtype(to))
 
 
-@operation("Cast", signature=_cast_signature)
+@operation("Cast", signature=_cast_signature, combines=elementwise)
 def cast(x: AnyArray, *, to: Any, saturate: int = 1, round_mode: str = "up") -> Any:
     return cast_to(x, as_dtype(to), bool(saturate), round_mode)
 
 
-def _cast_like_signature(x: Known, like: Known, **attributes: Any) -> Signature:
-    return Signature(x.shape, like.dtype)
-
-
-@operation("CastLike", signature=_cast_like_signature)
+@operation("CastLike", signature=lambda x, like, **_: Signature(x.shape, like.dtype), combines=elementwise)
 def cast_like(x: AnyArray, like: AnyArray, *, saturate: int = 1, round_mode: str = "up") -> Any:
     return cast_to(x, np.dtype(object) if like.dtype.kind in "SU" else like.dtype, bool(saturate), round_mode)
 
 
-@operation("BitCast", signature=_cast_signature)
+@operation("BitCast", signature=_cast_signature, combines=elementwise)
 def bit_cast(x: AnyArray, *, to: Any) -> Any:
     """The bits of x as another dtype of the same size."""
     dtype = as_dtype(to)
@@ -142,6 +138,3 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if inputs[0] is not None and inputs[0].used_once and dtype == np.float32 and (y := converted(b, x)):
         return [y]
     return [b.cast(x, dtype.name)]
-
-
-combining("Cast", "CastLike", "BitCast")(elementwise)

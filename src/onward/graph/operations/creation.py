@@ -45,10 +45,8 @@ def _range_signature(start: AnyArray, limit: AnyArray, delta: AnyArray, **attrib
     first, last, step = start.item(), limit.item(), delta.item()
     if step == 0 or not all(map(math.isfinite, (first, last, step))):
         raise ArgumentError(f"Range from {first} to {last} in steps of {step}; expected a finite step, not 0")
-    if start.dtype.kind in "iu":
-        count = -((first - last) // step)
-    else:
-        count = math.ceil((last - first) / step)
+    is_integer = start.dtype.kind in "iu"
+    count = -((first - last) // step) if is_integer else math.ceil((last - first) / step)
     return Signature((max(0, count),), start.dtype)
 
 
@@ -67,16 +65,16 @@ def arange(start: AnyArray, limit: AnyArray, delta: AnyArray, *, stash_type: int
     return y.astype(dtype)
 
 
-def _eye_signature(x: Known, *, dtype: Any = None, k: int = 0) -> Signature:
-    return Signature(x.shape, x.dtype if dtype is None else as_dtype(dtype))
-
-
-@operation("EyeLike", signature=_eye_signature, reads_values=False)
+@operation(
+    "EyeLike",
+    signature=lambda x, *, dtype=None, k=0: Signature(x.shape, x.dtype if dtype is None else as_dtype(dtype)),
+    reads_values=False,
+)
 def eye_like(x: Known, *, dtype: Any = None, k: int = 0) -> Any:
     """Ones on the diagonal k of a matrix, zeros elsewhere."""
     if len(x.shape) != 2:
         raise ShapeError(f"the input of EyeLike has shape {x.shape}; expected a matrix")
-    return np.eye(x.shape[0], x.shape[1], k=k).astype(_eye_signature(x, dtype=dtype).dtype)
+    return np.eye(x.shape[0], x.shape[1], k=k).astype(x.dtype if dtype is None else as_dtype(dtype))
 
 
 @operation("Trilu", signature=like_first)

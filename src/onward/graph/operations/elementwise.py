@@ -25,16 +25,6 @@ from .registry import (
 )
 
 
-def where_signature(condition: Known, x: Known, y: Known) -> Signature:
-    """The output has the broadcast shape of the inputs and the dtype of x and y."""
-    return Signature(broadcast_shape(condition.shape, x.shape, y.shape), common_dtype(x, y))
-
-
-def power_signature(x: Known, exponent: Known) -> Signature:
-    """The output has the broadcast shape of the inputs and the dtype of x."""
-    return Signature(broadcast_shape(x.shape, exponent.shape), x.dtype)
-
-
 def like_first_boolean(x: Known, **attributes: Any) -> Signature:
     """The output has the shape of the input; its dtype is bool."""
     return Signature(x.shape, np.dtype(bool))
@@ -146,7 +136,9 @@ def mod(a: AnyArray, b: AnyArray, *, fmod: int = 0) -> Any:
     return np.fmod(a, b) if fmod else np.mod(a, b)
 
 
-@elementwise_operation("Pow", signature=power_signature, widens=False)
+@elementwise_operation(
+    "Pow", signature=lambda x, p: Signature(broadcast_shape(x.shape, p.shape), x.dtype), widens=False
+)
 def power(x: AnyArray, exponent: AnyArray) -> Any:
     """The result has the dtype of x, whatever the dtype of the exponent."""
     if x.dtype.kind in "iu" and exponent.dtype.kind == "i" and (exponent < 0).any():
@@ -199,7 +191,11 @@ def mean(*arrays: AnyArray) -> Any:
     return reduce(np.add, arrays) / len(arrays)
 
 
-@elementwise_operation("Where", signature=where_signature, widens=False)
+def _where_signature(condition: Known, x: Known, y: Known) -> Signature:
+    return Signature(broadcast_shape(condition.shape, x.shape, y.shape), common_dtype(x, y))
+
+
+@elementwise_operation("Where", signature=_where_signature, widens=False)
 def where(condition: AnyArray, x: AnyArray, y: AnyArray) -> Any:
     return np.where(condition, x, y)
 

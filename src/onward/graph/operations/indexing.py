@@ -27,10 +27,6 @@ def gather(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> Any:
     return np.take(x, as_indices(indices, x.shape[axis]), axis)
 
 
-def _gather_elements_signature(x: Known, indices: Known, *, axis: int = 0) -> Signature:
-    return Signature(indices.shape, x.dtype)
-
-
 def _grid(indices: AnyArray, axis: int, size: int) -> tuple[AnyArray, ...]:
     """Return the positions of the elements of `indices`, which replace those along one axis."""
     grid: list[AnyArray] = list(np.indices(indices.shape, sparse=True))
@@ -38,7 +34,11 @@ def _grid(indices: AnyArray, axis: int, size: int) -> tuple[AnyArray, ...]:
     return tuple(grid)
 
 
-@operation("GatherElements", signature=_gather_elements_signature, combines=along_axis)
+@operation(
+    "GatherElements",
+    signature=lambda x, indices, **_: Signature(indices.shape, x.dtype),
+    combines=along_axis,
+)
 def gather_elements(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> Any:
     """y[i, j, k] = x[indices[i, j, k], j, k] along axis 0, and likewise along the others."""
     axis = as_axis(axis, x.ndim)

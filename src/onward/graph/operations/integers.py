@@ -25,71 +25,47 @@ BYTES = ("int8", "uint8")
 
 
 @lowering("DynamicQuantizeLinear")
-def quantize_dynamically(
-    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
-) -> list[View] | None:
-    x = view(b, inputs[0])
-    return x and _quantized(b, x)
-
-
-def _quantized(b: Builder, x: View) -> list[View]:
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Quantize x to uint8; return the bytes, their scale and their zero point."""
+    x = view(b, inputs[0])
+    if x is None:
+        return None
     y, scale, zero_point = b.new(*x.shape, dtype="uint8"), b.new(), b.new(dtype="uint8")
     b.add("quantize_dynamically", b.contiguous(x), y, scale, zero_point)
     return [y, scale, zero_point]
 
 
-@lowering("QuantizeLinear")
-def quantize(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Round x / scale + zero point to bytes, with one scale, or one for each index of an axis."""
-    x = view(b, inputs[0])
-    zero = inputs[2] if len(inputs) > 2 else None
-    dtype = "uint8" if zero is None else zero.dtype.name
-    parameters = _parameters(b, node, inputs, x, dtype)
-    if x is None or parameters is None or dtype not in BYTES:
-        return None
-    y = b.like(x, dtype)
-    b.add("quantize", x, *parameters, y)
-    return [y]
+@lowering("QuantizeLinear", "DequantizeLinear")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Round x / scale + zero point to bytes, or compute (x - zero point) scale.
 
-
-@lowering("DequantizeLinear")
-def dequantize(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Compute (x - zero point) scale."""
-    x = typed_view(b, inputs[0])
-    if x is None or x.dtype not in (*BYTES, "int32"):
-        return None
-    parameters = _parameters(b, node, inputs, x, x.dtype)
-    if parameters is None:
-        return None
-    y = b.like(x, "float32")
-    b.add("dequantize", x, *parameters, y)
-    return [y]
-
-
-def _parameters(
-    b: Builder, node: Node, inputs: Inputs, x: View | None, dtype: str
-) -> tuple[View, View] | None:
-    """Return the scale and the zero point, broadcast along all axes of x except one."""
-    scale, zero = view(b, inputs[1]), b.scalar(0, dtype)
-    if len(inputs) > 2 and inputs[2] is not None:
-        found = typed_view(b, inputs[2])
-        if found is None:
-            return None
-        zero = found
+    There is one scale and zero point, or one for each index of an axis.
+    """
+    x, scale, zero = typed_view(b, inputs[0]), view(b, inputs[1]), (*inputs, None)[2]
     if x is None or scale is None or node.attributes.get("block_size"):
         return None
-    aligned = []
-    for parameter in (scale, zero):
+    if node.operation == "QuantizeLinear":
+        step, dtype, y_dtype = "quantize", "uint8" if zero is None else zero.dtype.name, None
+        is_supported = x.dtype == "float32" and dtype in BYTES
+    else:
+        step, dtype, y_dtype = "dequantize", x.dtype, "float32"
+        is_supported = dtype in (*BYTES, "int32")
+    offset = b.scalar(0, dtype) if zero is None else typed_view(b, zero)
+    if not is_supported or offset is None:
+        return None
+    following = len(x.shape) - node.attributes.get("axis", 1) % len(x.shape) - 1
+    parameters = []  # broadcast along all axes of x except one
+    for parameter in (scale, offset):
         if math.prod(parameter.shape) == 1:
-            aligned.append(parameter._replace(shape=(), strides=()))
+            parameters.append(parameter._replace(shape=(), strides=()))
         elif len(parameter.shape) == 1:
-            following = len(x.shape) - node.attributes.get("axis", 1) % len(x.shape) - 1
             shape, strides = (*parameter.shape, *[1] * following), (*parameter.strides, *[0] * following)
-            aligned.append(parameter._replace(shape=shape, strides=strides))
+            parameters.append(parameter._replace(shape=shape, strides=strides))
         else:
             return None
-    return aligned[0], aligned[1]
+    y = b.like(x, y_dtype or dtype)
+    b.add(step, x, *parameters, y)
+    return [y]
 
 
 # ---- Products --------------------------------------------------------------------------------------------
@@ -123,48 +99,45 @@ def _zero_point(b: Builder, value: Value | None, x: View) -> View | None:
 
 def _product(
     b: Builder,
-    x: View,
-    zero_point: View,
-    W: NDArray[Any],
-    W_zero: NDArray[Any] | None,
-    scale: View | None = None,
-    bias: View | None = None,
-) -> View:
-    """Return the product (.., O) of x (.., K) and W (K, O), as int32, or scaled, as float32."""
+    A: Value | None,
+    A_zero: Value | None,
+    B: Value | None,
+    B_zero: Value | None,
+    scale: NDArray[Any] | None = None,
+) -> View | None:
+    """Multiply A (.., K) by a constant B (K, O); return (.., O), as int32 or, with a scale, as float32."""
+    x, W, W_zero = typed_view(b, A), known(B), known(B_zero)
+    zero_point = None if x is None else _zero_point(b, A_zero, x)
+    if x is None or zero_point is None or W is None or W.ndim != 2 or not is_known(B_zero):
+        return None
+    if not _fits(W_zero, W.shape[1]) or not _fits(scale, W.shape[1]):
+        return None
     matrix = _packed(b, W, W_zero, "matrix", lambda: W.T)
     leading = x.shape[:-1]
-    y = b.new(math.prod(leading), W.shape[1], dtype="float32" if scale else "int32")
-    b.add("integer_product", matrix, x, len(leading), zero_point, scale, bias, y)
+    y = b.new(math.prod(leading), W.shape[1], dtype="int32" if scale is None else "float32")
+    factor = None if scale is None else b.constant(scale)
+    b.add("integer_product", matrix, x, len(leading), zero_point, factor, None, y)
     return split_rows(y, leading)
 
 
 @lowering("MatMulInteger")
-def matmul(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    A, B, a_zero, b_zero = (*inputs, None, None)[:4]
-    x, W = typed_view(b, A), known(B)
-    if x is None or W is None or W.ndim != 2 or not is_known(b_zero) or not _fits(known(b_zero), W.shape[1]):
-        return None
-    zero_point = _zero_point(b, a_zero, x)
-    return None if zero_point is None else [_product(b, x, zero_point, W, known(b_zero))]
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    A, B, A_zero, B_zero = (*inputs, None, None)[:4]
+    y = _product(b, A, A_zero, B, B_zero)
+    return y and [y]
 
 
 @lowering("QLinearMatMul")
-def quantized_matmul(
-    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
-) -> list[View] | None:
-    A, a_scale, a_zero, B, b_scale, b_zero, y_scale, y_zero = inputs
-    x, W = typed_view(b, A), known(B)
-    if x is None or W is None or W.ndim != 2 or not all(map(is_known, inputs[1:])):
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    A, A_scale, A_zero, B, B_scale, B_zero, y_scale, y_zero = inputs
+    if not all(map(is_known, inputs[1:])):
         return None
-    zero_point, scale = _zero_point(b, a_zero, x), _multiplier(a_scale, b_scale, y_scale)
-    if zero_point is None or not _fits(known(b_zero), W.shape[1]) or not _fits(scale, W.shape[1]):
-        return None
-    y = _product(b, x, zero_point, W, known(b_zero), b.constant(scale))
-    return _requantized(b, y, y_zero)
+    y = _product(b, A, A_zero, B, B_zero, _multiplier(A_scale, B_scale, y_scale))
+    return y and _requantized(b, y, y_zero)
 
 
 @lowering("ConvInteger")
-def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, W, x_zero, W_zero = (*inputs, None, None)[:4]
     if not (is_known(W) and is_known(W_zero)):
         return None
@@ -173,9 +146,7 @@ def conv(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
 
 
 @lowering("QLinearConv")
-def quantized_conv(
-    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
-) -> list[View] | None:
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, x_scale, x_zero, W, W_scale, W_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
     if not all(map(is_known, inputs[1:])):
         return None
@@ -231,9 +202,9 @@ def _conv(
 
 def _is_exact_in_float32(W: NDArray[Any], bias: NDArray[Any] | None) -> bool:
     """Whether all sums over one channel are whole numbers that float32 represents exactly."""
-    largest = 255**2 * math.prod(W.shape[2:]) + (
-        0 if bias is None else int(np.abs(bias.astype(np.int64)).max())
-    )
+    largest = 255**2 * math.prod(W.shape[2:])
+    if bias is not None:
+        largest += int(np.abs(bias.astype(np.int64)).max())
     return largest <= 2**24
 
 
@@ -249,8 +220,7 @@ def _fits(parameter: NDArray[Any] | None, units: int) -> bool:
 
 def _multiplier(x_scale: Value | None, W_scale: Value | None, y_scale: Value | None) -> NDArray[Any]:
     """Return the factor between exact sums and quantized outputs."""
-    product = known(x_scale) * known(W_scale) / known(y_scale)
-    return np.asarray(product, np.float32)
+    return np.asarray(known(x_scale) * known(W_scale) / known(y_scale), np.float32)
 
 
 def _requantized(b: Builder, y: View, zero_point: Value | None) -> list[View] | None:
@@ -267,7 +237,7 @@ def _requantized(b: Builder, y: View, zero_point: Value | None) -> list[View] | 
 
 
 @lowering("DynamicQuantizeLSTM")
-def lstm(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Map X (T, B, I) to Y (T, D, B, H), Y_h and Y_c (D, B, H)."""
     X, W, R, bias, lengths, h0, c0, P, *quantization = inputs
     x, states = view(b, X), [view(b, value) for value in (h0, c0)]

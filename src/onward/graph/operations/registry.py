@@ -155,19 +155,16 @@ class Operation:
 
     def compute(self, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
         """Compute the outputs in NumPy."""
-        dtype = None
-        if self.widens and any(a is not None and a.dtype.name in WIDENED for a in inputs):
-            dtype = next(a.dtype for a in inputs if a is not None and a.dtype.name in WIDENED)
-            inputs = [
-                a.astype(np.float32) if a is not None and a.dtype.name in WIDENED else a for a in inputs
-            ]
+        narrow = [a.dtype for a in inputs if a is not None and a.dtype.name in WIDENED] if self.widens else []
+        if narrow:
+            inputs = [a if a is None or a.dtype.name not in WIDENED else a.astype(np.float32) for a in inputs]
         with np.errstate(all="ignore"):
             results = self._compute(*inputs, **attributes)
             if not isinstance(results, tuple):
                 results = (results,)
             results = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in results)
-            if dtype is not None:
-                results = tuple(a.astype(dtype) if a.dtype == np.float32 else a for a in results)
+            if narrow:
+                results = tuple(a.astype(narrow[0]) if a.dtype == np.float32 else a for a in results)
         return results
 
     def signatures(
