@@ -11,9 +11,7 @@ NAMES = {
     "blocks": "Continue Skip Align OverWindows",
     "casting": "Cast CastLike BitCast",
     "control": "If Loop Scan Python Check Recorded",
-    "convolutions": "Col2Im",
-    "convolutions transposed": "ConvTranspose",
-    "convolutions windows": "Conv",
+    "convolutions": "Conv QuantizedConv",
     "creation": "Shape Size ConstantOfShape Range EyeLike Trilu",
     "elementwise": (
         "Abs Neg Sign Ceil Floor Round Log Reciprocal Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
@@ -37,23 +35,22 @@ NAMES = {
     "numpy_functions": "NumPy",
     "optional": "Optional OptionalGetElement OptionalHasElement",
     "padding": "Pad CenterCropPad PadStart PadEnd",
-    "pooling": "MaxUnpool GlobalAveragePool GlobalMaxPool GlobalLpPool",
-    "pooling windows": "MaxPool AveragePool LpPool SumPool",
-    "products": "MatMul Gemm FusedMatMul Det Einsum",
+    "pooling": "MaxPool AveragePool LpPool SumPool MaxUnpool",
+    "products": "MatMul Gemm FusedMatMul Det Einsum QuantizedMatMul",
     "quantization integers": (
         "QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger ConvInteger QLinearMatMul "
         "QLinearConv QLinearGlobalAveragePool"
     ),
-    "quantized_products": "QuantizedMatMul QuantizedConv",
     "quantized_recurrent integers": "DynamicQuantizeLSTM",
     "random": "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
     "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",
     "reductions": (
         "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
-        "ReduceSum ReduceSumSquare RunningSum"
+        "ReduceSum ReduceSumSquare GlobalAveragePool GlobalMaxPool GlobalLpPool RunningSum"
     ),
     "resize": "Resize GridSample AffineGrid",
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",
+    "transposed": "ConvTranspose Col2Im",
     "signal": "DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix",
 }
 MODULES = {name: modules.split() for modules, names in NAMES.items() for name in names.split()}

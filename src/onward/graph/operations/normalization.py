@@ -12,7 +12,8 @@ from ...layers.norm import channel_factors, standardized
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .reductions import ROWS, lower_mean, over_rows, row_sums
+from .modules import NAMES
+from .reductions import ROWS, lower_mean, over_rows
 from .registry import Inputs, Known, combining, known, like_first, lowering, operation, view
 
 
@@ -30,31 +31,20 @@ def softmax_rows(x: AnyArray, logarithm: bool) -> AnyArray:
     return y
 
 
-def _along(x: AnyArray, axis: int, logarithm: bool) -> AnyArray:
-    if x.size == 0:
-        return x
-    return np.moveaxis(softmax_rows(np.moveaxis(x, axis, -1), logarithm), -1, axis)
+def _define_softmax(name: str, logarithm: bool) -> None:
+    """Define exp(x - max x) / sum(exp(x - max x)) along an axis, or its logarithm."""
+
+    @operation(name, signature=like_first)
+    def compute(x: AnyArray, *, axis: int = -1) -> AnyArray:
+        return np.moveaxis(softmax_rows(np.moveaxis(x, axis, -1), logarithm), -1, axis) if x.size else x
+
+    @compute.steps
+    def _(b: Builder, x: View, *, axis: int = -1) -> View:
+        return b.rows("softmax", logarithm, x, [axis % len(x.shape)])
 
 
-@operation("Softmax", signature=like_first)
-def softmax(x: AnyArray, *, axis: int = -1) -> AnyArray:
-    """exp(x - max x) / sum(exp(x - max x)) along an axis."""
-    return _along(x, axis, False)
-
-
-@operation("LogSoftmax", signature=like_first)
-def log_softmax(x: AnyArray, *, axis: int = -1) -> AnyArray:
-    """The logarithm of Softmax, without overflow."""
-    return _along(x, axis, True)
-
-
-@lowering("Softmax", "LogSoftmax")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None or 0 in x.shape:
-        return None
-    axis = node.attributes.get("axis", -1) % len(x.shape)
-    return [b.rows("softmax", node.operation == "LogSoftmax", x, [axis])]
+_define_softmax("Softmax", logarithm=False)
+_define_softmax("LogSoftmax", logarithm=True)
 
 
 def broadcast_into_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
@@ -101,17 +91,12 @@ def batch_normalization(
     """
     results: tuple[AnyArray, ...] = ()
     if training_mode:
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        means = over_rows(ROWS["ReduceMean"], x, axes)
-        own_mean, own_variance = (
-            means.ravel(),
-            over_rows(ROWS["ReduceMean"], np.square(x - means), axes).ravel(),
-        )
+        running = mean, variance
+        mean, variance = (a.ravel() for a in _moments(x, [axis for axis in range(x.ndim) if axis != 1]))
         results = tuple(
             (a * momentum + own * (1 - momentum)).astype(a.dtype)
-            for a, own in ((mean, own_mean), (variance, own_variance))
+            for a, own in zip(running, (mean, variance), strict=True)
         )
-        mean, variance = own_mean, own_variance
     scale, bias, mean, variance = (p.astype(x.dtype, copy=False) for p in (scale, bias, mean, variance))
     factors = channel_factors(scale, variance, epsilon)
     mean, factors, bias = (per_channel(p, x.ndim) for p in (mean, factors, bias))
@@ -147,12 +132,10 @@ def _computed_dtype(x: Known) -> np.dtype[Any]:
     return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
 
 
-def layer_statistics(x: AnyArray, axis: int, epsilon: float) -> tuple[AnyArray, AnyArray]:
-    """Return the mean and 1 / standard deviation over the axes from `axis` on, which keep the size 1."""
-    axes = range(axis % x.ndim, x.ndim)
+def _moments(x: AnyArray, axes: Sequence[int]) -> tuple[AnyArray, AnyArray]:
+    """Return the mean and the variance over some axes, which keep the size 1."""
     mean = over_rows(ROWS["ReduceMean"], x, axes)
-    variance = over_rows(ROWS["ReduceMean"], np.square(x - mean), axes)
-    return mean, 1 / np.sqrt(variance + x.dtype.type(epsilon))
+    return mean, over_rows(ROWS["ReduceMean"], np.square(x - mean), axes)
 
 
 @operation("Standardize", signature=like_first, widens=True)
@@ -161,19 +144,16 @@ def standardize(x: AnyArray, *, axes: Sequence[int], epsilon: float) -> AnyArray
     if x.size == 0:
         return x
     last = sorted(axis % x.ndim for axis in axes)
-    order = [*(axis for axis in range(x.ndim) if axis not in last), *last]
-    moved = x.transpose(order)
-    y = standardized(_joined(moved, x.ndim - len(last)), epsilon).reshape(moved.shape)
-    return y.transpose(np.argsort(order))
+    ends = range(-len(last), 0)
+    moved = np.moveaxis(x, last, ends)
+    return np.moveaxis(
+        standardized(_joined(moved, x.ndim - len(last)), epsilon).reshape(moved.shape), ends, last
+    )
 
 
-@standardize.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, axes = view(b, inputs[0]), node.attributes["axes"]
-    if x is None or 0 in x.shape:
-        return None
-    last = sorted(axis % len(x.shape) for axis in axes)
-    return [b.rows("standardize", node.attributes["epsilon"], x, last)]
+@standardize.steps
+def _(b: Builder, x: View, *, axes: Sequence[int], epsilon: float) -> View:
+    return b.rows("standardize", epsilon, x, sorted(axis % len(x.shape) for axis in axes))
 
 
 def _layer_signature(
@@ -206,7 +186,8 @@ def layer_normalization(
     The mean and 1 / standard deviation are outputs, too.
     """
     wide = x.astype(_computed_dtype(x), copy=False)
-    mean, inverse = layer_statistics(wide, axis, epsilon)
+    mean, variance = _moments(wide, range(axis % x.ndim, x.ndim))
+    inverse = 1 / np.sqrt(variance + wide.dtype.type(epsilon))
     y = standardized(_joined(wide, axis), epsilon).reshape(x.shape) * scale.astype(wide.dtype, copy=False)
     if bias is not None:
         y = y + bias.astype(wide.dtype, copy=False)
@@ -217,12 +198,19 @@ def layer_normalization(
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, parameters = view(b, inputs[0]), [view(b, value) for value in inputs[1:]]
     lacks = any(v is None and value is not None for v, value in zip(parameters, inputs[1:], strict=True))
-    if x is None or lacks or any(node.outputs[1:]) or 0 in x.shape:
+    if x is None or lacks or any(node.outputs[1:]):
         return None
-    first = node.attributes.get("axis", -1) % len(x.shape)
     scale, bias = (*parameters, None)[:2]
-    y = b.rows("standardize", node.attributes.get("epsilon", 1e-5), x, range(first, len(x.shape)))
+    y = b.rows("standardize", node.attributes.get("epsilon", 1e-5), x, _axes(node, len(x.shape)))
     return [_affine(b, y, scale, bias)]
+
+
+def _normalize_groups(x: AnyArray, scale: AnyArray, bias: AnyArray, groups: int, epsilon: float) -> AnyArray:
+    y = x
+    if x.size:
+        rows = x.reshape(len(x), groups, math.prod(x.shape[1:]) // groups)
+        y = standardized(rows, epsilon).reshape(x.shape)
+    return y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
 
 
 @operation("InstanceNormalization", signature=like_first_by_channel, widens=True)
@@ -230,32 +218,21 @@ def instance_normalization(
     x: AnyArray, scale: AnyArray, bias: AnyArray, *, epsilon: float = 1e-5
 ) -> AnyArray:
     """scale (x - mean) / sqrt(variance + epsilon) + bias for each channel of each row of x (N, C, ...)."""
-    y = standardized(_joined(x, 2), epsilon).reshape(x.shape) if x.size else x
-    return y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
+    return _normalize_groups(x, scale, bias, x.shape[1], epsilon)
 
 
-@operation("GroupNormalization", signature=like_first_by_channel, widens=True)
+@operation("GroupNormalization", signature=like_first_by_channel, attributes=("stash_type",), widens=True)
 def group_normalization(
-    x: AnyArray,
-    scale: AnyArray,
-    bias: AnyArray,
-    *,
-    num_groups: int,
-    epsilon: float = 1e-5,
-    stash_type: int = 1,
+    x: AnyArray, scale: AnyArray, bias: AnyArray, *, num_groups: int, epsilon: float = 1e-5, **unused: Any
 ) -> AnyArray:
     """scale (x - mean) / sqrt(variance + epsilon) + bias for each group of channels of x (N, C, ...)."""
-    y = x
-    if x.size:
-        members = math.prod(x.shape[1:]) // num_groups
-        y = standardized(x.reshape(len(x), num_groups, members), epsilon).reshape(x.shape)
-    return y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
+    return _normalize_groups(x, scale, bias, num_groups, epsilon)
 
 
 @lowering("InstanceNormalization", "GroupNormalization")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, parameters = view(b, inputs[0]), [known(value) for value in inputs[1:]]
-    if x is None or 0 in x.shape or any(p is None or p.dtype != np.float32 for p in parameters):
+    if x is None or any(p is None or p.dtype != np.float32 for p in parameters):
         return None
     groups = node.attributes.get("num_groups", x.shape[1])
     members = b.reshaped(x, x.shape[0], groups, math.prod(x.shape[1:]) // groups)
@@ -264,31 +241,22 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [_affine(b, b.reshaped(y, *x.shape), scale, bias)]
 
 
-def _mean_squares(rows: AnyArray) -> AnyArray:
-    return np.asarray(row_sums(np.square(rows)) / rows.dtype.type(rows.shape[1]))
-
-
 @operation("RMSNormalization", signature=broadcast_into_first)
 def rms_normalization(
     x: AnyArray, scale: AnyArray, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> AnyArray:
     """scale x / sqrt(mean of x^2 + epsilon) over the axes from `axis` on."""
     wide = x.astype(_computed_dtype(x), copy=False)
-    mean = over_rows(_mean_squares, wide, range(axis % x.ndim, x.ndim))
+    mean = over_rows(ROWS["ReduceMean"], np.square(wide), range(axis % x.ndim, x.ndim))
     y = wide / np.sqrt(mean + wide.dtype.type(epsilon))
     return np.asarray(y.astype(x.dtype, copy=False) * scale).astype(x.dtype, copy=False)
 
 
-@rms_normalization.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, scale = view(b, inputs[0]), view(b, inputs[1])
-    if x is None or scale is None or 0 in x.shape:
-        return None
-    axes = range(node.attributes.get("axis", -1) % len(x.shape), len(x.shape))
-    mean = lower_mean(b, b.binary("multiply", x, x), axes)
-    shifted = b.binary("add", mean, b.scalar(node.attributes.get("epsilon", 1e-5)))
-    y = b.binary("divide", x, b.map("unary", "sqrt", shifted))
-    return [b.binary("multiply", y, scale)]
+@rms_normalization.steps
+def _(b: Builder, x: View, scale: View, *, axis: int = -1, epsilon: float = 1e-5, **unused: Any) -> View:
+    mean = lower_mean(b, b.binary("multiply", x, x), range(axis % len(x.shape), len(x.shape)))
+    shifted = b.binary("add", mean, b.scalar(epsilon))
+    return b.binary("multiply", b.binary("divide", x, b.map("unary", "sqrt", shifted)), scale)
 
 
 @operation("LpNormalization", signature=like_first, widens=True)
@@ -315,45 +283,28 @@ def lrn(x: AnyArray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias
 def mean_variance_normalization(x: AnyArray, *, axes: Sequence[int] = (0, 2, 3)) -> AnyArray:
     """(x - mean) / (standard deviation + 1e-9) over some axes."""
     axes = sorted(axis % x.ndim for axis in axes)
-    centered = x - over_rows(ROWS["ReduceMean"], x, axes)
-    variance = over_rows(ROWS["ReduceMean"], np.square(centered), axes)
-    return np.asarray(centered / (np.sqrt(variance) + x.dtype.type(1e-9)))
+    mean, variance = _moments(x, axes)
+    return np.asarray((x - mean) / (np.sqrt(variance) + x.dtype.type(1e-9)))
 
 
-def axes_from(axis: int, rank: int) -> range:
-    """Return the axes of an array from one on."""
-    return range(axis % rank, rank)
+def _axes(node: Node, rank: int) -> Sequence[int]:
+    """Return the axes of the first input that a node combines."""
+    match node.operation:
+        case "LayerNormalization" | "RMSNormalization":
+            return range(node.attributes.get("axis", -1) % rank, rank)
+        case "InstanceNormalization":
+            return range(2, rank)
+        case "GroupNormalization":
+            return range(1, rank)
+        case "BatchNormalization":
+            return range(rank) if node.attributes.get("training_mode") else ()
+        case "LRN":
+            return [1]
+        case "MeanVarianceNormalization" | "Standardize":
+            return sorted(axis % rank for axis in node.attributes.get("axes", (0, 2, 3)))
+    return [node.attributes.get("axis", -1) % rank]
 
 
-@combining("Softmax", "LogSoftmax", "LpNormalization")
+@combining(*NAMES["normalization"].split())
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    rank = len(inputs[0].shape)  # type: ignore[union-attr]  # the input is not optional
-    return [[node.attributes.get("axis", -1) % rank]]
-
-
-@combining("LayerNormalization", "RMSNormalization")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [axes_from(node.attributes.get("axis", -1), len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # as above
-
-
-@combining("InstanceNormalization", "GroupNormalization")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    first = 2 if node.operation == "InstanceNormalization" else 1
-    return [range(first, len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # as above
-
-
-@combining("BatchNormalization")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    in_training = node.attributes.get("training_mode", 0)
-    return [range(len(inputs[0].shape)) if in_training else (), ()]  # type: ignore[union-attr]  # as above
-
-
-@combining("LRN")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [[1]]
-
-
-@combining("MeanVarianceNormalization", "Standardize")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    rank = len(inputs[0].shape)  # type: ignore[union-attr]  # as above
-    return [[axis % rank for axis in node.attributes.get("axes", (0, 2, 3))]]
+    return [_axes(node, len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # the input is not optional

@@ -11,17 +11,9 @@ from ..node import AnyArray, Signature
 from .registry import Known, operation
 
 
-def _triangle(x: AnyArray, upper: bool) -> AnyArray:
-    return np.triu(x) if upper else np.tril(x)
-
-
 def _cholesky(x: AnyArray, upper: bool = False) -> AnyArray:
     L = np.linalg.cholesky(x)
     return np.swapaxes(L, -1, -2) if upper else L
-
-
-def _eigh(x: AnyArray, uplo: Any = "L") -> Any:
-    return tuple(np.linalg.eigh(x, uplo))
 
 
 def _solve(A: AnyArray, B: AnyArray) -> AnyArray:
@@ -43,14 +35,6 @@ def _matrix_exp(x: AnyArray) -> AnyArray:
     for _ in range(halvings):
         total = total @ total
     return total
-
-
-def _slogdet(x: AnyArray) -> Any:
-    return tuple(np.linalg.slogdet(x))
-
-
-def _svd(x: AnyArray, full: bool = True) -> Any:
-    return tuple(np.linalg.svd(x, full_matrices=full))
 
 
 def _mode(x: AnyArray, axis: int) -> Any:
@@ -114,15 +98,14 @@ def _erfinv(y: float) -> float:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "cholesky": _cholesky, "copysign": np.copysign, "cross": lambda x, y, axis: np.cross(x, y, axis=axis),
-    "digamma": _digamma, "eigh": _eigh, "erfinv": _erfinv, "frexp": lambda x: tuple(np.frexp(x)),
-    "gcd": np.gcd, "histogram": _histogram, "i0": np.i0, "inverse": np.linalg.inv, "lcm": np.lcm,
-    "lgamma": _lgamma, "matrix_exp": _matrix_exp,
-    "matrix_power": lambda x, n: np.linalg.matrix_power(x, n), "mode": _mode, "nextafter": np.nextafter,
-    "pseudoinverse": lambda x, rcond, hermitian: np.linalg.pinv(x, rcond, hermitian),
-    "qr": lambda x, mode: tuple(np.linalg.qr(x, mode)), "quantile": _quantile, "signbit": np.signbit,
-    "singular_values": lambda x: np.linalg.svd(x, compute_uv=False), "slogdet": _slogdet, "solve": _solve,
-    "svd": _svd,
+    "cholesky": _cholesky, "copysign": np.copysign, "cross": np.cross, "digamma": _digamma,
+    "eigh": lambda x, uplo="L": np.linalg.eigh(x, uplo), "erfinv": _erfinv, "frexp": np.frexp, "gcd": np.gcd,
+    "histogram": _histogram, "i0": np.i0, "inverse": np.linalg.inv, "lcm": np.lcm, "lgamma": _lgamma,
+    "matrix_exp": _matrix_exp, "matrix_power": np.linalg.matrix_power, "mode": _mode,
+    "nextafter": np.nextafter, "pseudoinverse": np.linalg.pinv, "qr": np.linalg.qr, "quantile": _quantile,
+    "signbit": np.signbit, "singular_values": lambda x: np.linalg.svd(x, compute_uv=False),
+    "slogdet": np.linalg.slogdet, "solve": _solve,
+    "svd": lambda x, full=True: np.linalg.svd(x, full_matrices=full),
 }  # fmt: skip
 IN_OWN_PRECISION = {"nextafter", "copysign", "gcd", "lcm"}
 

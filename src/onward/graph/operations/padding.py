@@ -1,6 +1,5 @@
 """Operations that extend or crop axes: Pad and CenterCropPad."""
 
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -12,7 +11,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axes, as_integers
 from .movement import move
-from .registry import Inputs, Known, combining, known, operation, typed_view
+from .registry import Inputs, Known, along_time, combining, known, operation, typed_view
+from .sliding import pad_or_crop
 
 
 def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int, int]]:
@@ -53,20 +53,8 @@ def pad(
     """Negative numbers crop, before the others pad."""
     if mode not in ("constant", "reflect", "edge", "wrap"):
         raise ArgumentError(f"mode={mode!r}; expected constant, reflect, edge or wrap")
-    widths = _widths(x.ndim, pads, axes)
-    x = x[
-        tuple(
-            slice(max(0, -before), size - max(0, -after))
-            for size, (before, after) in zip(x.shape, widths, strict=True)
-        )
-    ]
-    widths = [(max(0, before), max(0, after)) for before, after in widths]
-    if mode != "constant":
-        return np.pad(x, widths, mode=mode)  # type: ignore[call-overload]  # one of NumPy's modes
-    value = np.zeros((), x.dtype) if constant_value is None else constant_value.reshape(())
-    y = np.full([size + sum(width) for size, width in zip(x.shape, widths, strict=True)], value, x.dtype)
-    y[tuple(slice(before, before + size) for size, (before, _) in zip(x.shape, widths, strict=True))] = x
-    return y
+    value = 0 if constant_value is None else constant_value.reshape(())
+    return pad_or_crop(x, _widths(x.ndim, pads, axes), value, mode)
 
 
 @pad.lowering
@@ -76,23 +64,15 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     x, *others = inputs
     if x is None or x.view is None or any(o is not None and not o.known for o in others):
         return None
-    # The source of each output element, counted from 1; the padding is 0.
-    places = np.arange(1, math.prod(x.shape) + 1).reshape(x.shape)
-    pads, value, *axes = [*map(known, others), None][: max(2, len(others))]
-    (moved,) = pad.compute([places, pads, None, *axes], {})
-    inside = np.argwhere(moved > 0)
-    if not len(inside):
-        return None
-    low, high = inside.min(0), inside.max(0) + 1
-    cropped = moved[tuple(map(slice, low, high))] - 1
-    from_view = View.at(x.view.space, x.view.offsets().ravel()[cropped], x.view.dtype)
-    if from_view is None:
-        return None
-    y = b.new(*shapes[0], dtype=x.view.dtype)
+    pads, value, axes = (*map(known, others), None, None)[:3]
+    y, from_view = b.new(*shapes[0], dtype=x.view.dtype), x.view
     b.fill(0 if value is None else value.item(), y)
     inner = y
-    for axis, (start, stop) in enumerate(zip(low, high, strict=True)):
-        inner = inner.sliced(axis, int(start), int(stop))
+    for axis, (before, after) in enumerate(_widths(len(x.shape), pads, axes)):
+        from_view = from_view.sliced(axis, max(0, -before), x.shape[axis] - max(0, -after))
+        inner = inner.sliced(axis, max(0, before), shapes[0][axis] - max(0, after))
+    if 0 in from_view.shape:
+        return None
     b.add("copy", from_view, inner)
     return [y]
 
@@ -107,17 +87,9 @@ def _center_signature(x: Known, shape: AnyArray, *, axes: Sequence[int] | None =
 @operation("CenterCropPad", signature=_center_signature, shape_inputs=(1,))
 def center_crop_pad(x: AnyArray, shape: AnyArray, *, axes: Sequence[int] | None = None) -> Any:
     """Crop or pad with zeros, equally at both sides; of an odd number, the larger half is at the end."""
-    y = np.zeros(_center_signature(x, shape, axes=axes).shape, x.dtype)
-
-    def center(sizes: Sequence[int], others: Sequence[int]) -> tuple[slice, ...]:
-        starts = [max(0, size - other) // 2 for size, other in zip(sizes, others, strict=True)]
-        return tuple(
-            slice(start, start + min(size, other))
-            for start, size, other in zip(starts, sizes, others, strict=True)
-        )
-
-    y[center(y.shape, x.shape)] = x[center(x.shape, y.shape)]
-    return y
+    sizes = _center_signature(x, shape, axes=axes).shape
+    missing = [after - before for before, after in zip(x.shape, sizes, strict=True)]
+    return pad_or_crop(x, [(int(n / 2), n - int(n / 2)) for n in missing])
 
 
 @combining("Pad", "CenterCropPad")
@@ -131,13 +103,10 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 
 
 @pad.over_time
-def _(time: Any, node: Node) -> None:
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
     """The padding before the first step is a carry; the last block adds the padding after the last step."""
     x, pads, value, axes = (*node.inputs, "", "")[:4]
-    axis = time.axis(x)
-    if axis is None or axis not in time.combined(node)[0]:
-        time.unchanged(node)
-        return
     widths = _widths(len(time.shape(x)), time.known(pads), time.known(axes) if axes else None)
     before, after = widths[axis]
     mode = node.attributes.get("mode", "constant")
@@ -150,10 +119,8 @@ def _(time: Any, node: Node) -> None:
     if any(map(any, widths)):
         if mode != "constant":
             time.refuse(node, f"it pads time and another axis with mode={mode!r}")
-        flat = [number for side in zip(*widths, strict=True) for number in side]
-        inputs = (y, time.constant(np.array(flat)), value)
-        timing = time.timing(y)
-        y = time.define_new(time.add("Pad", *inputs), timing)
+        flat = time.constant(np.ravel(np.transpose(widths)))
+        y = time.define_new(time.add("Pad", y, flat, value), time.timing(y))
     time.define(node.outputs[0], y, time.timing(y))
 
 
@@ -185,18 +152,19 @@ def _mirrored(time: Any, node: Node, before: int, after: int, mode: str) -> str:
     return str(time.define_new(y, timing._replace(stages=stages, latency=latency, tail=after)))
 
 
+def _sized(like: Known, axis: int, size: int) -> Signature:
+    return Signature((*like.shape[:axis], size, *like.shape[axis + 1 :]), like.dtype)
+
+
 def _start_signature(
     waiting: Known, held: Known, x: Known, *, axis: int, count: int, needed: int, mode: str
 ) -> list[Signature]:
-    def sized(like: Known, size: int) -> Signature:
-        return Signature((*like.shape[:axis], size, *like.shape[axis + 1 :]), like.dtype)
-
-    steps = held.shape[axis] + x.shape[axis]
-    if not waiting.shape[axis]:
-        return [sized(x, steps), sized(waiting, 0), sized(x, 0)]
-    if steps < needed:
-        return [sized(x, 0), sized(waiting, 1), sized(x, steps)]
-    return [sized(x, count + steps), sized(waiting, 0), sized(x, 0)]
+    steps, waits = held.shape[axis] + x.shape[axis], waiting.shape[axis]
+    if waits and steps < needed:
+        sizes = 0, 1, steps
+    else:
+        sizes = steps + (count if waits else 0), 0, 0
+    return [_sized(like, axis, size) for like, size in zip((x, waiting, x), sizes, strict=True)]
 
 
 @operation("PadStart", signature=_start_signature)
@@ -207,12 +175,11 @@ def pad_start(
 
     Returns the steps, and the next `waiting` and `held`.
     """
-    y, *_ = _start_signature(waiting, held, x, axis=axis, count=count, needed=needed, mode=mode)
     joined = np.concatenate([held, x], axis)
     none = (slice(None),) * axis + (slice(0, 0),)
-    if waiting.shape[axis] and not y.shape[axis]:
-        return joined[none], waiting, joined
     if waiting.shape[axis]:
+        if joined.shape[axis] < needed:
+            return joined[none], waiting, joined
         widths = [(count, 0) if other == axis else (0, 0) for other in range(x.ndim)]
         joined = np.pad(joined, widths, mode=mode)  # type: ignore[call-overload]  # one of NumPy's modes
     return joined, waiting[none], joined[none]
@@ -236,7 +203,7 @@ def _end_signature(
     size = before + held.shape[axis] + after if waiting.shape[axis] and held.shape[axis] else after
     if not held.shape[axis] and not recent.shape[axis]:
         size = 0
-    return Signature((*held.shape[:axis], size, *held.shape[axis + 1 :]), held.dtype)
+    return _sized(held, axis, size)
 
 
 @operation("PadEnd", signature=_end_signature)

@@ -1,38 +1,43 @@
-"""Pooling over sliding windows, and over all positions of each channel.
+"""Pooling over sliding windows.
 
 The elements of a window are combined position by position, in an order that does not depend on the batch.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, ShapeError
+from ...errors import ShapeError
 from ...layers.windows import windows
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
-from .convolutions import pad_or_crop
-from .reductions import (
-    ROWS,
-    lower_mean,
-    lower_reduction,
-    maximum_over_time,
-    over_rows,
-    row_sums,
-    sum_over_time,
+from .reductions import bounds, powers, root
+from .registry import Inputs, Known, lowering, operation, over_time, typed_view, view
+from .sliding import (
+    WINDOW,
+    Geometry,
+    Sides,
+    geometry,
+    pad_or_crop,
+    pad_view,
+    tap_view,
+    whole_sides,
+    window_step,
+    window_view,
+    windows_combine,
+    windows_over_time,
 )
-from .registry import Inputs, Known, combining, lowering, operation, typed_view, view
-from .sliding import WINDOW, Geometry, geometry, pad_view, tap_view, whole_sides, window_step, window_view
 
+INT64: np.dtype[Any] = np.dtype(np.int64)
 POOLING = ("ceil_mode", *WINDOW)
 
 
-def _windows(x: AnyArray, g: Geometry, value: Any) -> AnyArray:
+def _windows(x: AnyArray, g: Geometry, sides: Sides, value: Any = 0) -> AnyArray:
     """Return the windows (N, C, *out, *kernel) of x (N, C, *in), padded with a value."""
-    seen = windows(pad_or_crop(x, whole_sides(x.shape[2:], g), value), g.kernel, g.strides, g.dilations)
+    seen = windows(pad_or_crop(x, sides, value), g.kernel, g.strides, g.dilations)
     return seen[(slice(None), slice(None), *map(slice, g.out))]
 
 
@@ -41,25 +46,22 @@ def _signature(x: Known, *, kernel_shape: Sequence[int], **attributes: Any) -> S
     return Signature((*x.shape[:2], *g.out), x.dtype)
 
 
-def _max_signature(x: Known, **attributes: Any) -> list[Signature]:
-    y = _signature(x, **attributes)
-    return [y, Signature(y.shape, np.dtype(np.int64))]
-
-
-@operation("MaxPool", signature=_max_signature, attributes=POOLING, widens=True)
+@operation(
+    "MaxPool",
+    signature=lambda x, **options: [y := _signature(x, **options), y._replace(dtype=INT64)],
+    attributes=POOLING,
+    combines=windows_combine,
+    widens=True,
+)
 def max_pool(
-    x: AnyArray,
-    *,
-    kernel_shape: Sequence[int],
-    storage_order: int = 0,
-    **attributes: Any,
+    x: AnyArray, *, kernel_shape: Sequence[int], storage_order: int = 0, **attributes: Any
 ) -> tuple[AnyArray, AnyArray]:
     """The maximum of each window, and its index in the flattened x, column-major if `storage_order` is 1."""
     g = geometry(x.shape[2:], kernel_shape, attributes)
-    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    seen = _windows(x, g, lowest)
+    sides = whole_sides(x.shape[2:], g)
+    seen = _windows(x, g, sides, bounds(x.dtype)[0])
     positions = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:], order="F" if storage_order else "C")
-    places = _windows(positions[None, None], g, -1)
+    places = _windows(positions[None, None], g, sides, -1)
     first: Any = (..., *[0] * len(g.kernel))
     y = seen[first].copy()
     indices = np.broadcast_to(places[first], y.shape)
@@ -74,86 +76,54 @@ def max_pool(
 
 def _counts(sizes: Sequence[int], g: Geometry, count_include_pad: int, dtype: Any) -> AnyArray:
     """Return how many elements of each window an average counts, (1, 1, *out)."""
-    ones = np.ones((1, 1, *sizes), dtype)
-    if count_include_pad:
-        ones = pad_or_crop(ones, g.sides, 1)
-        whole = zip(whole_sides(sizes, g), g.sides, strict=True)
-        rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in whole]
-    else:
-        rest = whole_sides(sizes, g)
-    seen = windows(pad_or_crop(ones, rest), g.kernel, g.strides, g.dilations)
-    counts = seen[(slice(None), slice(None), *map(slice, g.out))].sum(tuple(range(-len(g.kernel), 0)))
-    return np.asarray(counts, dtype)
+    inside = g.sides if count_include_pad else [(0, 0)] * len(sizes)
+    ones = pad_or_crop(np.ones((1, 1, *sizes), dtype), inside, 1)
+    whole = zip(whole_sides(sizes, g), inside, strict=True)
+    seen = _windows(ones, g, [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in whole])
+    return np.asarray(seen.sum(tuple(range(-len(g.kernel), 0))), dtype)
 
 
 def _window_sums(x: AnyArray, g: Geometry) -> AnyArray:
-    seen = _windows(x, g, 0)
+    seen = _windows(x, g, whole_sides(x.shape[2:], g))
     y = np.zeros((*x.shape[:2], *g.out), x.dtype)
     for tap in np.ndindex(*g.kernel):
         y += seen[(..., *tap)]
     return y
 
 
-@operation("SumPool", signature=_signature, attributes=POOLING, widens=True)
-def sum_pool(
-    x: AnyArray,
-    *,
-    kernel_shape: Sequence[int],
-    **attributes: Any,
-) -> AnyArray:
+@operation("SumPool", signature=_signature, attributes=POOLING, combines=windows_combine, widens=True)
+def sum_pool(x: AnyArray, *, kernel_shape: Sequence[int], **attributes: Any) -> AnyArray:
     """The sum of each window."""
     return _window_sums(x, geometry(x.shape[2:], kernel_shape, attributes))
 
 
-@operation("AveragePool", signature=_signature, attributes=POOLING, widens=True)
+@operation("AveragePool", signature=_signature, attributes=POOLING, combines=windows_combine, widens=True)
 def average_pool(
-    x: AnyArray,
-    *,
-    kernel_shape: Sequence[int],
-    count_include_pad: int = 0,
-    **attributes: Any,
+    x: AnyArray, *, kernel_shape: Sequence[int], count_include_pad: int = 0, **attributes: Any
 ) -> AnyArray:
     """The average of each window; padding counts only if `count_include_pad` is 1."""
     g = geometry(x.shape[2:], kernel_shape, attributes)
     return _window_sums(x, g) / _counts(x.shape[2:], g, count_include_pad, x.dtype)
 
 
-@operation("LpPool", signature=_signature, attributes=POOLING, widens=True)
-def lp_pool(
-    x: AnyArray,
-    *,
-    kernel_shape: Sequence[int],
-    p: int = 2,
-    **attributes: Any,
-) -> AnyArray:
+@operation("LpPool", signature=_signature, attributes=POOLING, combines=windows_combine, widens=True)
+def lp_pool(x: AnyArray, *, kernel_shape: Sequence[int], p: int = 2, **attributes: Any) -> AnyArray:
     """The p-norm of each window."""
     g = geometry(x.shape[2:], kernel_shape, attributes)
     return root(_window_sums(powers(x, p), g), p)
 
 
-def powers(x: AnyArray, p: int) -> AnyArray:
-    """|x|^p."""
-    if p == 2:
-        return np.square(x)
-    return np.asarray(np.abs(x) if p == 1 else np.abs(x) ** x.dtype.type(p))
-
-
-def root(x: AnyArray, p: int) -> AnyArray:
-    """x^(1/p) for x >= 0."""
-    if p == 2:
-        return np.sqrt(x)
-    return np.asarray(x if p == 1 else x ** x.dtype.type(1 / p))
+over_time("MaxPool", "AveragePool", "LpPool", "SumPool")(windows_over_time)
 
 
 @lowering("MaxPool", "AveragePool", "SumPool")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> Any:
     is_maximum, attributes = node.operation == "MaxPool", node.attributes
     x = (typed_view if is_maximum else view)(b, inputs[0])
-    if x is None or any(node.outputs[1:]) or 0 in x.shape:
+    if x is None or any(node.outputs[1:]):
         return None
     g = geometry(x.shape[2:], attributes["kernel_shape"], attributes)
-    n, is_float = len(g.kernel), x.dtype.startswith("float")
-    outside = 0.0 if not is_maximum else -np.inf if is_float else np.iinfo(x.dtype).min
+    n, outside = len(g.kernel), bounds(np.dtype(x.dtype))[0] if is_maximum else 0.0
     sides = whole_sides(x.shape[2:], g)
     if any(min(side) < 0 for side in sides):
         return None
@@ -164,7 +134,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         seen = window_view(last, g)
         taps = [tap_view(seen, n, tap) for tap in np.ndindex(*g.kernel)]
         total = reduce(partial(b.binary, "maximum"), taps)
-        if is_float:
+        if x.dtype == "float64":
             total = b.binary("add", total, b.scalar(0.0, x.dtype))  # turns -0 into 0
     if node.operation == "AveragePool":
         included = attributes.get("count_include_pad", 0)
@@ -174,41 +144,34 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [total.permuted(0, n + 1, *range(1, n + 1))]
 
 
-def _unpool_signature(
-    x: Known,
-    indices: Known,
-    output_shape: Known | None = None,
-    *,
-    kernel_shape: Sequence[int],
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Signature:
-    if output_shape is not None:
-        return Signature(tuple(map(int, output_shape)), x.dtype)
-    return Signature(_unpooled_shape(x.shape, kernel_shape, pads, strides), x.dtype)
-
-
 def _unpooled_shape(
-    shape: Sequence[int], kernel: Sequence[int], pads: Sequence[int] | None, strides: Sequence[int] | None
+    shape: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]
 ) -> tuple[int, ...]:
     n = len(kernel)
-    pads, strides = list(pads or [0] * 2 * n), list(strides or [1] * n)
+    pads, strides = attributes.get("pads") or [0] * 2 * n, attributes.get("strides") or [1] * n
     axes = zip(shape[2:], kernel, strides, pads[:n], pads[n:], strict=True)
     return (*shape[:2], *((size - 1) * s - before - after + k for size, k, s, before, after in axes))
 
 
-@operation("MaxUnpool", signature=_unpool_signature, shape_inputs=(2,))
+def _unpool_signature(
+    x: Known, indices: Known, output_shape: Any = None, *, kernel_shape: Sequence[int], **attributes: Any
+) -> Signature:
+    if output_shape is not None:
+        return Signature(tuple(map(int, output_shape)), x.dtype)
+    return Signature(_unpooled_shape(x.shape, kernel_shape, attributes), x.dtype)
+
+
+@operation("MaxUnpool", signature=_unpool_signature, shape_inputs=(2,), attributes=("pads", "strides"))
 def max_unpool(
     x: AnyArray,
     indices: AnyArray,
-    output_shape: AnyArray | None = None,
+    output_shape: Any = None,
     *,
     kernel_shape: Sequence[int],
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Any,
 ) -> AnyArray:
     """x at its indices in the flattened input of MaxPool, zeros elsewhere and up to `output_shape`."""
-    shape = _unpooled_shape(x.shape, kernel_shape, pads, strides)
+    shape = _unpooled_shape(x.shape, kernel_shape, attributes)
     if indices.size and not (indices.min() >= 0 and indices.max() < math.prod(shape)):
         raise ShapeError(f"an index exceeds the output of shape {shape}")
     y = np.zeros(shape, x.dtype)
@@ -219,49 +182,3 @@ def max_unpool(
     if len(whole) != y.ndim or any(a < b for a, b in zip(whole, shape, strict=True)):
         raise ShapeError(f"output_shape is {whole}; expected at least {shape}")
     return np.pad(y, [(0, a - b) for a, b in zip(whole, shape, strict=True)])
-
-
-def _global_signature(x: Known, **attributes: Any) -> Signature:
-    if len(x.shape) < 3:
-        raise ShapeError(f"x has shape {x.shape}; expected (N, C, ...)")
-    return Signature((*x.shape[:2], *[1] * (len(x.shape) - 2)), x.dtype)
-
-
-@operation("GlobalAveragePool", signature=_global_signature, widens=True)
-def global_average_pool(x: AnyArray) -> AnyArray:
-    """The mean of each channel of x (N, C, ...)."""
-    return over_rows(ROWS["ReduceMean"], x, range(2, x.ndim))
-
-
-@operation("GlobalMaxPool", signature=_global_signature, widens=True)
-def global_max_pool(x: AnyArray) -> AnyArray:
-    """The maximum of each channel of x (N, C, ...)."""
-    return over_rows(ROWS["ReduceMax"], x, range(2, x.ndim))
-
-
-@operation("GlobalLpPool", signature=_global_signature, widens=True)
-def global_lp_pool(x: AnyArray, *, p: int = 2) -> AnyArray:
-    """The p-norm of each channel of x (N, C, ...)."""
-    if p < 1:
-        raise ArgumentError(f"p={p}; expected a positive integer")
-    return over_rows(lambda rows: root(row_sums(powers(rows, p)), p), x, range(2, x.ndim))
-
-
-@combining("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [range(2, len(inputs[0].shape))]  # type: ignore[union-attr]  # x is not optional
-
-
-global_average_pool.over_time(sum_over_time)
-global_max_pool.over_time(maximum_over_time)
-
-
-@lowering("GlobalAveragePool", "GlobalMaxPool")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> Any:
-    x = view(b, inputs[0])
-    if x is None or 0 in x.shape:
-        return None
-    axes = range(2, len(x.shape))
-    if node.operation == "GlobalAveragePool":
-        return [lower_mean(b, x, axes)]
-    return [lower_reduction(b, "maximum", x, axes)]

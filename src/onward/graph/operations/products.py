@@ -1,12 +1,12 @@
-"""Matrix products: MatMul, Gemm, FusedMatMul and Einsum.
+"""Matrix products: MatMul, Gemm, FusedMatMul, Einsum, and QuantizedMatMul with a constant matrix.
 
 Each number of a product of floats is a sum in the order of the inner axis, one fused multiply-add for each
 term, so that a row does not depend on the other rows.
 """
 
 import math
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .registry import Inputs, Known, Value, combining, common_dtype, known, lowering, operation, view
+from .registry import Inputs, Known, combining, common_dtype, known, lowering, operation, view
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -71,9 +71,9 @@ def product(
     return product_step(b, W, x, matrix.shape[0 if transposed else 1])
 
 
-def product_step(b: Builder, W: _core.Dense, x: View, outputs: int) -> View:
-    """Return the product (.., outputs) of x (.., K) and a packed matrix."""
-    leading = x.shape[:-1]
+def product_step(b: Builder, W: _core.Dense, x: View, outputs: int, summed: int = 1) -> View:
+    """Return the product (.., outputs) of x and a packed matrix, which sums over the last `summed` axes."""
+    leading = x.shape[:-summed]
     y = b.new_rows(math.prod(leading), outputs)
     b.add("product", W, x, len(leading), None, y)
     return split_rows(y, leading)
@@ -88,44 +88,6 @@ def split_rows(y: View, leading: tuple[int, ...]) -> View:
     return y._replace(shape=(*leading, y.shape[1]), strides=(*reversed(strides), y.strides[1]))
 
 
-def swap_last(x: View) -> View:
-    """Return the view with its last two axes swapped."""
-    n = len(x.shape)
-    return x.permuted(*range(n - 2), n - 1, n - 2)
-
-
-def _lower_product(
-    b: Builder,
-    A: View | None,
-    B: Value | None,
-    bias: Value | None,
-    transposed: bool = False,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-) -> list[View] | None:
-    """Lower alpha A B + beta C; if transposed, the last two axes of B are swapped."""
-    if A is None or B is None or B.dtype != np.float32 or not A.shape:
-        return None
-    W, C = known(B), view(b, bias)
-    if bias is not None and C is None:
-        return None
-    if W is not None and W.ndim == 2 and W.size:
-        outputs = W.shape[0 if transposed else 1]
-        if bias is not None and bias.known and bias.shape == (outputs,) and alpha == beta == 1:
-            return [product(b, A, W, known(bias), transposed)]
-        y = product(b, A, W, None, transposed)
-    else:
-        other = view(b, B)
-        if other is None or len(A.shape) < 2 or len(other.shape) < 2:
-            return None
-        y = matmul_step(b, A, swap_last(other) if transposed else other)
-    if alpha != 1:
-        y = b.binary("multiply", y, b.scalar(alpha))
-    if C is not None:
-        y = b.binary("add", y, C if beta == 1 else b.binary("multiply", C, b.scalar(beta)))
-    return [y]
-
-
 def matmul_step(b: Builder, A: View, B: View) -> View:
     """Return the product of two views with at least two axes each."""
     y = b.new(*product_shape(A.shape, B.shape))
@@ -133,70 +95,8 @@ def matmul_step(b: Builder, A: View, B: View) -> View:
     return y
 
 
-def _optional(inputs: Inputs, index: int) -> Value | None:
-    return inputs[index] if len(inputs) > index else None
-
-
-def _matmul_signature(A: Known, B: Known, C: Known | None = None, **attributes: Any) -> Signature:
-    shape = product_shape(A.shape, B.shape)
-    return Signature(shape if C is None else np.broadcast_shapes(shape, C.shape), common_dtype(A, B, C))
-
-
-@operation("MatMul", signature=_matmul_signature, widens=True)
-def matmul(A: AnyArray, B: AnyArray, C: AnyArray | None = None) -> AnyArray:
-    """A B, or A B + C."""
-    return multiply(A, B, C)
-
-
-@matmul.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    return _lower_product(b, view(b, inputs[0]), inputs[1], _optional(inputs, 2))
-
-
-def _gemm_signature(
-    A: Known, B: Known, C: Known | None = None, *, transA: int = 0, transB: int = 0, **attributes: Any
-) -> Signature:
-    rows, columns = A.shape[::-1] if transA else A.shape, B.shape[::-1] if transB else B.shape
-    if len(rows) != 2 or len(columns) != 2:
-        raise ShapeError(f"Gemm takes matrices, not arrays of shapes {A.shape} and {B.shape}")
-    shape = product_shape(rows, columns)
-    if C is not None and np.broadcast_shapes(shape, C.shape) != shape:
-        raise ShapeError(f"C has shape {C.shape}, which does not broadcast into {shape}")
-    return Signature(shape, common_dtype(A, B, C))
-
-
-@operation("Gemm", signature=_gemm_signature, widens=True)
-def gemm(
-    A: AnyArray,
-    B: AnyArray,
-    C: AnyArray | None = None,
-    *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
-) -> AnyArray:
-    """alpha A B + beta C, with A and B transposed on request."""
-    A, B = A.T if transA else A, B.T if transB else B
-    if alpha == beta == 1:
-        y = multiply(A, B, C)
-    else:
-        y = (alpha * multiply(A, B)).astype(A.dtype, copy=False)
-        y = y if C is None else y + (beta * C).astype(A.dtype, copy=False)
-    return np.broadcast_to(y, (A.shape[0], B.shape[1]))
-
-
-@gemm.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    A, attributes = view(b, inputs[0]), node.attributes
-    if A is not None and attributes.get("transA"):
-        A = A.permuted(1, 0)
-    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
-    return _lower_product(b, A, inputs[1], _optional(inputs, 2), bool(attributes.get("transB")), alpha, beta)
-
-
-def _order(rank: int, swapped: int, moved: int) -> list[int]:
-    """Return the order of axes of an operand of FusedMatMul.
+def _order(rank: int, swapped: int, moved: int = 0) -> list[int]:
+    """Return the order of axes of an operand of a product.
 
     `moved` says that the matrices lie in the first and the last axis; `swapped`, that they are transposed.
     """
@@ -206,47 +106,86 @@ def _order(rank: int, swapped: int, moved: int) -> list[int]:
     return [*axes[:-2], axes[-1], axes[-2]] if swapped and rank > 1 else axes
 
 
-def _fused_signature(
-    A: Known,
-    B: Known,
-    *,
-    transA: int = 0,
-    transB: int = 0,
-    transBatchA: int = 0,
-    transBatchB: int = 0,
-    **attributes: Any,
-) -> Signature:
-    first = [A.shape[axis] for axis in _order(len(A.shape), transA, transBatchA)]
-    second = [B.shape[axis] for axis in _order(len(B.shape), transB, transBatchB)]
-    return Signature(product_shape(first, second), common_dtype(A, B))
+def _orders(A: Any, B: Any, attributes: Mapping[str, Any]) -> list[list[int]]:
+    """Return the order of the axes of both operands."""
+    return [
+        _order(len(a.shape), attributes.get(f"trans{name}", 0), attributes.get(f"transBatch{name}", 0))
+        for name, a in zip("AB", (A, B), strict=True)
+    ]
 
 
-@operation("FusedMatMul", signature=_fused_signature, widens=True)
-def fused_matmul(
-    A: AnyArray,
-    B: AnyArray,
-    *,
-    alpha: float = 1.0,
-    transA: int = 0,
-    transB: int = 0,
-    transBatchA: int = 0,
-    transBatchB: int = 0,
-) -> AnyArray:
-    """onnxruntime's alpha A B, with axes of A and B transposed on request."""
-    A = A.transpose(_order(A.ndim, transA, transBatchA))
-    B = B.transpose(_order(B.ndim, transB, transBatchB))
-    y = multiply(A, B)
-    return y if alpha == 1 else (alpha * y).astype(A.dtype, copy=False)
+def _product_signature(A: Known, B: Known, C: Known | None = None, **attributes: Any) -> Signature:
+    operands = zip((A, B), _orders(A, B, attributes), strict=True)
+    shape = product_shape(*([a.shape[axis] for axis in order] for a, order in operands))
+    return Signature(shape if C is None else np.broadcast_shapes(shape, C.shape), common_dtype(A, B, C))
 
 
-@fused_matmul.lowering
+def _gemm_signature(A: Known, B: Known, C: Known | None = None, **attributes: Any) -> Signature:
+    if len(A.shape) != 2 or len(B.shape) != 2:
+        raise ShapeError(f"Gemm takes matrices, not arrays of shapes {A.shape} and {B.shape}")
+    shape = _product_signature(A, B, **attributes).shape
+    if C is not None and np.broadcast_shapes(shape, C.shape) != shape:
+        raise ShapeError(f"C has shape {C.shape}, which does not broadcast into {shape}")
+    return Signature(shape, common_dtype(A, B, C))
+
+
+@operation("MatMul", signature=_product_signature, widens=True)
+def matmul(A: AnyArray, B: AnyArray, C: AnyArray | None = None) -> AnyArray:
+    """A B, or A B + C."""
+    return multiply(A, B, C)
+
+
+def _define_scaled(name: str, signature: Any, *attributes: str) -> None:
+    """Define alpha A B + beta C, with axes of A and B transposed on request."""
+
+    @operation(name, signature=signature, attributes=attributes, widens=True)
+    def compute(
+        A: AnyArray, B: AnyArray, C: AnyArray | None = None, *, alpha: float = 1.0, **options: Any
+    ) -> AnyArray:
+        A, B = (a.transpose(order) for a, order in zip((A, B), _orders(A, B, options), strict=True))
+        beta = options.get("beta", 1.0)
+        if alpha == beta == 1:
+            return multiply(A, B, C)
+        y = (alpha * multiply(A, B)).astype(A.dtype, copy=False)
+        return y if C is None else y + (beta * C).astype(A.dtype, copy=False)
+
+
+_define_scaled("Gemm", _gemm_signature, "beta", "transA", "transB")
+_define_scaled("FusedMatMul", _product_signature, "transA", "transB", "transBatchA", "transBatchB")
+
+
+@lowering("MatMul", "Gemm", "FusedMatMul")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    A, B, attributes = view(b, inputs[0]), inputs[1], node.attributes
-    if A is None or B is None or attributes.get("transBatchB"):
+    A, B, bias, options = view(b, inputs[0]), inputs[1], (*inputs, None)[2], node.attributes
+    if A is None or B is None or B.dtype != np.float32 or not A.shape or options.get("transBatchB"):
         return None
-    A = A.permuted(*_order(len(A.shape), attributes.get("transA", 0), attributes.get("transBatchA", 0)))
-    transposed = bool(attributes.get("transB")) and len(B.shape) > 1
-    return _lower_product(b, A, B, None, transposed, attributes.get("alpha", 1.0))
+    W, C, alpha, beta = known(B), view(b, bias), options.get("alpha", 1.0), options.get("beta", 1.0)
+    if bias is not None and C is None:
+        return None
+    A = A.permuted(*_orders(A, B, options)[0])
+    transposed = bool(options.get("transB"))
+    if W is not None and W.ndim == 2 and W.size:
+        outputs = W.shape[0 if transposed else 1]
+        if bias is not None and bias.known and bias.shape == (outputs,) and alpha == beta == 1:
+            return [product(b, A, W, known(bias), transposed)]
+        y = product(b, A, W, None, transposed)
+    else:
+        other = view(b, B)
+        if other is None or len(A.shape) < 2 or len(other.shape) < 2:
+            return None
+        y = matmul_step(b, A, other.permuted(*_order(len(other.shape), transposed)))
+    if alpha != 1:
+        y = b.binary("multiply", y, b.scalar(alpha))
+    if C is not None:
+        y = b.binary("add", y, C if beta == 1 else b.binary("multiply", C, b.scalar(beta)))
+    return [y]
+
+
+@combining("MatMul", "Gemm", "FusedMatMul")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    A, B = inputs[:2]
+    first, second = _orders(A, B, node.attributes)
+    return [[first[-1]], [second[max(0, len(second) - 2)]], ()]
 
 
 def _det_signature(x: Known) -> Signature:
@@ -305,13 +244,21 @@ def _einsum_signature(*inputs: Known, equation: str) -> Signature:
     return Signature(tuple(sizes[label] for label in result), common_dtype(*inputs))
 
 
-def _as_product(
-    operands: list[Labels], result: Labels, shapes: Sequence[tuple[int, ...]]
-) -> tuple[Labels, Labels, Labels, Labels] | None:
-    """Split the labels of two operands into those of a batch, rows, sums and columns.
+class _Layout(NamedTuple):
+    """An equation as a product of matrices: the order of axes and the shape of each operand.
 
-    Return None if the equation is not a product of matrices.
+    The result has the shape `parts`, and then the order `order`.
     """
+
+    A: tuple[list[int], list[int]]
+    B: tuple[list[int], list[int]]
+    parts: list[int]
+    order: list[int]
+
+
+def _layout(equation: str, shapes: Sequence[tuple[int, ...]]) -> _Layout | None:
+    """Return the layout of an equation, or None if it is not a product of two matrices."""
+    operands, result = _labels(equation, list(map(len, shapes)))
     if len(operands) != 2:
         return None
     first, second = operands
@@ -321,79 +268,75 @@ def _as_product(
     equal = all(sizes[label] == size for label, size in zip(second, shapes[1], strict=True) if label in both)
     if not distinct or not equal or not (set(first) ^ set(second)) <= set(result):
         return None
-    return (
-        [label for label in result if label in both],
-        [label for label in first if label not in both],
-        [label for label in first if label in both and label not in result],
-        [label for label in second if label not in both],
+    sizes |= zip(second, shapes[1], strict=True)
+    batch = [label for label in result if label in both]
+    rows, columns = ([label for label in labels if label not in both] for labels in operands)
+    summed = [label for label in first if label in both and label not in result]
+
+    def of(labels: Labels) -> list[int]:
+        return [sizes[label] for label in labels]
+
+    n, inner, m = (math.prod(of(labels)) for labels in (rows, summed, columns))
+    axes = [*batch, *rows, *columns]
+    return _Layout(
+        ([first.index(label) for label in (*batch, *rows, *summed)], [*of(batch), n, inner]),
+        ([second.index(label) for label in (*batch, *summed, *columns)], [*of(batch), inner, m]),
+        of(axes),
+        [axes.index(label) for label in result],
     )
 
 
 @operation("Einsum", signature=_einsum_signature, widens=True)
 def einsum(*inputs: AnyArray, equation: str) -> AnyArray:
     """The sum of products that an equation in Einstein's notation describes."""
-    operands, result = _labels(equation, [a.ndim for a in inputs])
-    parts = _as_product(operands, result, [a.shape for a in inputs])
-    if parts is None:
-        pairs = [item for pair in zip(inputs, operands, strict=True) for item in pair]
-        return np.asarray(np.einsum(*pairs, result))
-    batch, rows, summed, columns = parts
-    A, B = inputs
-    A = A.transpose([operands[0].index(label) for label in (*batch, *rows, *summed)])
-    B = B.transpose([operands[1].index(label) for label in (*batch, *summed, *columns)])
-    leading, n, m = A.shape[: len(batch)], len(rows), len(summed)
-    out_rows, out_columns = A.shape[len(batch) : len(batch) + n], B.shape[len(batch) + m :]
-    inner = math.prod(B.shape[len(batch) : len(batch) + m])
-    y = multiply(
-        A.reshape(*leading, math.prod(out_rows), inner), B.reshape(*leading, inner, math.prod(out_columns))
-    )
-    order = [*batch, *rows, *columns]
-    return y.reshape((*leading, *out_rows, *out_columns)).transpose([order.index(label) for label in result])
+    layout = _layout(equation, [a.shape for a in inputs])
+    if layout is None:
+        operands, result = _labels(equation, [a.ndim for a in inputs])
+        terms = [item for pair in zip(inputs, operands, strict=True) for item in pair]
+        return np.asarray(np.einsum(*terms, result))
+    pairs = zip(inputs, layout[:2], strict=True)
+    y = multiply(*(a.transpose(order).reshape(shape) for a, (order, shape) in pairs))
+    return y.reshape(layout.parts).transpose(layout.order)
 
 
-@lowering("Einsum")
+@einsum.steps
+def _(b: Builder, *views: View, equation: str) -> View | None:
+    layout = _layout(equation, [x.shape for x in views])
+    if layout is None:
+        return None
+    operands = zip(views, layout[:2], strict=True)
+    y = matmul_step(b, *(b.reshaped(x.permuted(*order), *shape) for x, (order, shape) in operands))
+    return b.reshaped(y, *layout.parts).permuted(*layout.order)
+
+
+def _quantized_signature(x: Known, W: Known, *others: Known | None) -> Signature:
+    return Signature(product_shape(x.shape, W.shape[::-1]), np.dtype(np.float32))
+
+
+@operation("QuantizedMatMul", signature=_quantized_signature)
+def quantized_matmul(
+    x: AnyArray, W: AnyArray, scale: AnyArray | None = None, bias: AnyArray | None = None
+) -> AnyArray:
+    """x W^T + bias for x (..., K) and W (O, K) in float16, or in int8 with the scale (O,) of each output.
+
+    float16: the product with the widened matrix. int8: the rows are quantized as well, each by its largest
+    magnitude, and sums are exact; see `layers.quantize`.
+    """
+    rows = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    y = np.empty((len(rows), len(W)), np.float32)
+    _core.Dense(W, bias, scale).forward(rows, y)
+    return y.reshape(*x.shape[:-1], len(W))
+
+
+@quantized_matmul.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    if len(inputs) != 2:
+    x, W, scale, bias = view(b, inputs[0]), *(known(value) for value in (*inputs[1:], None, None)[:3])
+    if x is None or W is None:
         return None
-    A, B = view(b, inputs[0]), view(b, inputs[1])
-    if A is None or B is None:
-        return None
-    operands, result = _labels(node.attributes["equation"], [len(A.shape), len(B.shape)])
-    parts = _as_product(operands, result, [A.shape, B.shape])
-    if parts is None or 0 in A.shape or 0 in B.shape:
-        return None
-    batch, rows, summed, columns = parts
-    A = A.permuted(*(operands[0].index(label) for label in (*batch, *rows, *summed)))
-    B = B.permuted(*(operands[1].index(label) for label in (*batch, *summed, *columns)))
-    leading, n, m = A.shape[: len(batch)], len(rows), len(summed)
-    out_rows, out_columns = A.shape[len(batch) : len(batch) + n], B.shape[len(batch) + m :]
-    inner = math.prod(B.shape[len(batch) : len(batch) + m])
-    y = matmul_step(
-        b,
-        b.reshaped(A, *leading, math.prod(out_rows), inner),
-        b.reshaped(B, *leading, inner, math.prod(out_columns)),
-    )
-    order = [*batch, *rows, *columns]
-    y = b.reshaped(y, *leading, *out_rows, *out_columns)
-    return [y.permuted(*(order.index(label) for label in result))]
+    packed = b.packed((W, scale, bias), "quantized", lambda: (W, bias, scale))
+    return [product_step(b, packed, x, len(W))]
 
 
-@combining("MatMul")
+@quantized_matmul.combining
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    A, B = (len(value.shape) for value in inputs[:2] if value is not None)
-    return [[A - 1], [max(0, B - 2)], ()]
-
-
-@combining("Gemm")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [[0 if node.attributes.get("transA") else 1], [1 if node.attributes.get("transB") else 0], ()]
-
-
-@combining("FusedMatMul")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    A, B = (len(value.shape) for value in inputs[:2] if value is not None)
-    attributes = node.attributes
-    if A > 1 and B > 1:
-        first = _order(A, attributes.get("transA", 0), attributes.get("transBatchA", 0))[-1]
-        return [[first], [_order(B, attributes.get("transB", 0), attributes.get("transBatchB", 0))[-2]]]
-    return [range(A), range(B)]
+    return [[len(inputs[0].shape) - 1], range(2), [0], [0]]  # type: ignore[union-attr]  # x is not optional

@@ -37,9 +37,8 @@ def _layer(W: Known, R: Known, P: Known | None, attributes: dict[str, Any]) -> A
     """Return a layer without weights that holds the options of the node."""
     if len(W.shape) != 3 or len(R.shape) != 3 or R.shape[2] != W.shape[2]:
         raise ShapeError(f"W has shape {W.shape}, R {R.shape}; expected (D, I, 4H) and (D, H, 4H)")
-    transposed = [Signature((a.shape[0], a.shape[2], a.shape[1]), np.dtype(np.float32)) for a in (W, R)]
-    peepholes: Any = P
-    return new_layer("LSTM", attributes, None, None, None, peepholes, sizes=(transposed[0], transposed[1]))
+    W, R = (Signature((a.shape[0], *a.shape[:0:-1]), np.dtype(np.float32)) for a in (W, R))
+    return new_layer("LSTM", attributes, W, R, None, P)
 
 
 def core_options(W: Known, R: Known, P: Known | None, attributes: Any) -> tuple[list[Any], bool]:
@@ -47,18 +46,8 @@ def core_options(W: Known, R: Known, P: Known | None, attributes: Any) -> tuple[
     return _layer(W, R, P, attributes)._options(), attributes.get("direction") == "reverse"
 
 
-def _signature(
-    X: Known,
-    W: Known,
-    R: Known,
-    B: Known | None = None,
-    sequence_lens: Known | None = None,
-    initial_h: Known | None = None,
-    initial_c: Known | None = None,
-    P: Known | None = None,
-    *scales: Known | None,
-    **attributes: Any,
-) -> list[Signature]:
+def _signature(X: Known, W: Known, R: Known, *others: Known | None, **attributes: Any) -> list[Signature]:
+    P = (*others, *[None] * 5)[4]
     layer = _layer(W, R, P, attributes)
     T, batch, _ = X.shape
     D, H = 1 + layer.bidirectional, layer.hidden_size
@@ -84,15 +73,11 @@ def _run(
 ) -> tuple[Array, Array, Array, list[dict[str, Array]]]:
     """Return Y, Y_h and Y_c, and the record of each direction, which is empty unless `is_recorded`."""
     X, W, R, B, sequence_lens, initial_h, initial_c, P, *quantized = inputs
-    W_scale, W_zero_point, R_scale, R_zero_point = quantized
     layer = _layer(W, R, P, attributes)
     (T, batch, features), D, H = X.shape, 1 + layer.bidirectional, layer.hidden_size
     full = np.full(batch, T) if sequence_lens is None else sequence_lens
     lengths = arrays.as_lengths(full, (batch,), T)
-    input_matrices, recurrent_matrices = (
-        _matrices(W, W_scale, W_zero_point),
-        _matrices(R, R_scale, R_zero_point),
-    )
+    input_matrices, recurrent_matrices = _matrices(W, *quantized[:2]), _matrices(R, *quantized[2:])
     Y, Y_h, Y_c = (np.zeros(shape, np.float32) for shape in ((T, D, batch, H), *[(D, batch, H)] * 2))
     recorded = []
     for d in range(D):

@@ -26,7 +26,7 @@ def _shape_signature(*, shape: Sequence[int], dtype: Any = FLOAT32, **attributes
 
 
 def _like_signature(x: Known, *, dtype: Any = None, **attributes: Any) -> Signature:
-    return Signature(x.shape, x.dtype if dtype is None else dtype)
+    return Signature(x.shape, dtype or x.dtype)
 
 
 def _define(name: str, draw: Callable[..., Any], **defaults: float) -> None:
@@ -40,8 +40,7 @@ def _define(name: str, draw: Callable[..., Any], **defaults: float) -> None:
 
     @operation(f"{name}Like", signature=_like_signature, attributes=tuple(defaults), is_pure=False)
     def like(x: AnyArray, *, dtype: Any = None, seed: float | None = None, **parameters: float) -> Any:
-        drawn = draw(_generator(seed), *(defaults | parameters).values(), x.shape)
-        return drawn.astype(x.dtype if dtype is None else dtype)
+        return draw(_generator(seed), *(defaults | parameters).values(), x.shape).astype(dtype or x.dtype)
 
 
 _define("RandomNormal", lambda generator, *numbers: generator.normal(*numbers), mean=0.0, scale=1.0)
@@ -51,8 +50,7 @@ _define("RandomUniform", lambda generator, *numbers: generator.uniform(*numbers)
 @operation("Bernoulli", signature=_like_signature, is_pure=False)
 def bernoulli(x: AnyArray, *, dtype: Any = None, seed: float | None = None) -> Any:
     """1 with probability x, otherwise 0."""
-    drawn = _generator(seed).random(x.shape) < x
-    return np.asarray(drawn).astype(x.dtype if dtype is None else dtype)
+    return np.asarray(_generator(seed).random(x.shape) < x).astype(dtype or x.dtype)
 
 
 def _multinomial_signature(

@@ -1,7 +1,7 @@
 """Recurrent layers: `Recurrent` runs a layer of Onward; RNN, GRU and LSTM take ONNX's weights as inputs."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .registry import Inputs, Known, broadcast_shape, operation, typed_view, view
+from .registry import Inputs, Known, along_time, broadcast_shape, operation, typed_view, view
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
@@ -41,7 +41,7 @@ def _recurrent_signature(
     return [Signature(shape, x.dtype) for shape in ((T, B, layer.sizes.DP), *shapes)]
 
 
-@operation("Recurrent", signature=_recurrent_signature)
+@operation("Recurrent", signature=_recurrent_signature, combines=lambda node, inputs: [(0, 2), (), (0, 2)])
 def recurrent(
     x: AnyArray, lengths: AnyArray | None = None, *states: AnyArray | None, layer: Any, reverse: bool = False
 ) -> tuple[AnyArray, ...]:
@@ -66,7 +66,7 @@ def recurrent(
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     X, lengths, h, c = (*inputs, None, None, None)[:4]
     layer, x = node.attributes["layer"], view(b, X)
-    T, *_ = shapes[0]
+    T = shapes[0][0]
     if x is None or layer.dtype != np.float32 or layer.batch_first:
         return None
     if lengths is not None and lengths.known and (lengths.array == T).all():
@@ -116,7 +116,11 @@ def _step_signature(x: Known, *states: Known, layer: Any) -> list[Signature]:
     return [Signature((*leading, layer.hidden_size), x.dtype) for _ in states]
 
 
-@operation("Step", signature=_step_signature)
+@operation(
+    "Step",
+    signature=_step_signature,
+    combines=lambda node, inputs: [[len(value.shape) - 1] for value in inputs if value is not None],
+)
 def step(x: AnyArray, *states: AnyArray, layer: Any) -> tuple[AnyArray, ...]:
     """Return the states (..., H) after one step of a layer with one input x (..., I)."""
     leading = broadcast_shape(x.shape[:-1], *(state.shape[:-1] for state in states))
@@ -144,7 +148,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 def _onnx_signature(
     cell: str, X: Known, W: Known, R: Known, *others: Known | None, **attributes: Any
 ) -> list[Signature]:
-    layer = new_layer(cell, attributes, None, None, None, None, sizes=(W, R))
+    layer = new_layer(cell, attributes, Signature.of(W), Signature.of(R))
     batch_first, D, H = attributes.get("layout") == 1, 1 + layer.bidirectional, layer.hidden_size
     if len(X.shape) != 3 or X.shape[2] != W.shape[2]:
         raise ShapeError(f"X has shape {X.shape}, but W {W.shape} takes three axes, the last of {W.shape[2]}")
@@ -160,22 +164,11 @@ def _define(cell: str) -> None:
         attributes=(*OPTIONS, "linear_before_reset"),
         widens=True,
     )
-    def compute(
-        X: AnyArray,
-        W: AnyArray,
-        R: AnyArray,
-        B: AnyArray | None = None,
-        sequence_lens: AnyArray | None = None,
-        initial_h: AnyArray | None = None,
-        initial_c: AnyArray | None = None,
-        P: AnyArray | None = None,
-        *,
-        layout: int = 0,
-        **attributes: Any,
-    ) -> tuple[AnyArray, ...]:
+    def compute(*inputs: Any, layout: int = 0, **attributes: Any) -> tuple[AnyArray, ...]:
         """ONNX's operator: X (T, B, I), or (B, T, I) with layout 1, to Y (T, D, B, H), Y_h and Y_c."""
+        X, W, R, B, sequence_lens, initial_h, initial_c, P = (*inputs, *[None] * 5)[:8]
         layer = new_layer(cell, attributes, W, R, B, P)
-        states: list[Any] = [initial_h, initial_c][: len(layer.state_names)]
+        states = [initial_h, initial_c][: len(layer.state_names)]
         if layout == 1:
             X = X.swapaxes(0, 1)
             states = [None if a is None else a.swapaxes(0, 1) for a in states]
@@ -201,14 +194,14 @@ def steps(x: Known) -> AnyArray:
     return np.full(B, T, np.int32)
 
 
-@operation("LastStep")
+@operation("LastStep", combines=lambda node, inputs: [[1], ()])
 def last_step(y: AnyArray, lengths: AnyArray) -> AnyArray:
     """Return the last valid step of each row of y (B, T, ...), as onward.Last does."""
     last: AnyArray = Last(batch_first=True)(y, lengths)
     return last
 
 
-@operation("FinalState")
+@operation("FinalState", combines=lambda node, inputs: [(0, 2), (0, 1, 2), ()])
 def final_state(state: AnyArray, initial: AnyArray, lengths: AnyArray) -> AnyArray:
     """Return the final state (D, B, H) of a recurrent node, or the initial state in rows of no steps."""
     return np.where((lengths > 0)[:, None], state, initial)
@@ -226,42 +219,39 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 def new_layer(
     cell: str,
     attributes: Mapping[str, Any],
-    W: AnyArray | None,
-    R: AnyArray | None,
-    B: AnyArray | None,
-    P: AnyArray | None,
-    *,
-    sizes: tuple[Known, Known] | None = None,
+    W: Known,
+    R: Known,
+    B: Known | None = None,
+    P: Known | None = None,
 ) -> Any:
     """Return the layer of an ONNX node with weights W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H), P (D, 3*H).
 
-    If only the sizes of W and R are given, the layer has no weights. Raises ArgumentError and ShapeError.
+    If W is a signature, the layer has no weights. Raises ArgumentError and ShapeError.
     """
     D, layer_type = DIRECTIONS[attributes.get("direction") or "forward"], LAYERS[cell]
     arguments = _options(cell, attributes, D)
-    shape_W, shape_R = (a.shape for a in (sizes or (W, R)))  # type: ignore[union-attr]
     G = len(layer_type.gates)
-    _check("W", shape_W, (D, None, None))
-    H = shape_W[1] // G
-    _check("W", shape_W, (D, G * H, None))
-    _check("R", shape_R, (D, G * H, H))
+    _check("W", W.shape, (D, None, None))
+    H = W.shape[1] // G
+    _check("W", W.shape, (D, G * H, None))
+    _check("R", R.shape, (D, G * H, H))
     if attributes.get("hidden_size") not in (None, H):
-        raise ShapeError(f"hidden_size={attributes['hidden_size']}, but R has shape {shape_R}")
+        raise ShapeError(f"hidden_size={attributes['hidden_size']}, but R has shape {R.shape}")
     if P is not None:
         _check("P", P.shape, (D, 3 * H))
         arguments["peephole"] = True
-    dtype = np.float32 if W is None else W.dtype
+    dtype = np.float32 if isinstance(W, Signature) else W.dtype
     layer = layer_type(
-        shape_W[2], H, bias=B is not None, bidirectional=D == 2, dtype=dtype, rng=NO_WEIGHTS, **arguments
+        W.shape[2], H, bias=B is not None, bidirectional=D == 2, dtype=dtype, rng=NO_WEIGHTS, **arguments
     )
-    if W is not None and R is not None:
+    if not isinstance(W, Signature):
         if B is not None:
             _check("B", B.shape, (D, 2 * G * H))
         layer.load_state_dict(_weights(layer, W, R, B, P))
     return layer
 
 
-def _weights(layer: Any, W: AnyArray, R: AnyArray, B: AnyArray | None, P: AnyArray | None) -> dict[str, Any]:
+def _weights(layer: Any, W: Any, R: Any, B: Any, P: Any) -> dict[str, Any]:
     """Return the weights under the layer's names, their gates in the layer's order."""
     cell = type(layer).__name__.lower()
     weights = {}
@@ -270,8 +260,7 @@ def _weights(layer: Any, W: AnyArray, R: AnyArray, B: AnyArray | None, P: AnyArr
         if B is not None:
             stacked["bias_ih"], stacked["bias_hh"] = np.split(B[d], 2)
         for name, weight in stacked.items():
-            ordered = weight if cell == "rnn" else reorder(weight, cell, "onnx", "torch")
-            weights[name + suffix] = ordered
+            weights[name + suffix] = weight if cell == "rnn" else reorder(weight, cell, "onnx", "torch")
         if P is not None:
             weights["weight_peephole" + suffix] = reorder(P[d], "peephole", "onnx", "torch")
     return weights
@@ -335,11 +324,6 @@ def _check(name: str, shape: tuple[int, ...], expected: tuple[int | None, ...]) 
 recurrent.lowers_empty = True
 
 
-@recurrent.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [(0, 2), (), (0, 2)]
-
-
 @recurrent.over_time
 def _(time: Any, node: Node) -> None:
     """Carry the states."""
@@ -363,31 +347,24 @@ def _(time: Any, node: Node) -> None:
         carried.append(time.carry(node, initial, None, name, source))
     y, *finals = time.add_all("Recurrent", (x, "", *carried), 1 + len(carried), layer=layer)
     time.define(node.outputs[0], y, time.timing(x))
+    keep_states(time, node, carried, finals)
+
+
+def keep_states(time: Any, node: Node, carried: Sequence[str], finals: Sequence[str]) -> None:
+    """Carry the final states of a recurrent layer, and let them stand for the outputs of a node."""
     for before, after, output in zip(carried, finals, (*node.outputs[1:], "", ""), strict=False):
         time.keep(before, after)
         if output:
             time.define(output, after, None)
 
 
-@last_step.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [[1], ()]
-
-
 @last_step.over_time
-def _(time: Any, node: Node) -> None:
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
     """Carry the last step so far."""
     y, lengths = node.inputs
-    if time.axis(y) == 0:  # blocks of rows
-        time.unchanged(node)
-        return
     time.check_all_steps(node, lengths, y)
     time.summarize(node, time.latest(node, y), [1])
-
-
-@final_state.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [(0, 2), (0, 1, 2), ()]
 
 
 @final_state.over_time
@@ -398,8 +375,3 @@ def _(time: Any, node: Node) -> None:
         return
     time.check_all_steps(node, node.inputs[2], "")
     time.define(node.outputs[0], node.inputs[0], None)
-
-
-@step.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [[len(value.shape) - 1] for value in inputs if value is not None]

@@ -1,4 +1,4 @@
-"""Reductions over axes; sums of floats depend neither on the batch nor on the memory order."""
+"""Reductions, and global pooling; sums of floats depend neither on the batch nor on the memory order."""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ... import _core
-from ...errors import ShapeError
+from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .registry import Inputs, Known, combining, known, lowering, operation, over_time, view
+from .registry import Inputs, Known, along_time, combining, known, lowering, operation, over_time, view
 
 
 def row_sums(rows: AnyArray) -> AnyArray:
@@ -36,24 +36,23 @@ def _reduce_rows(function: str, rows: AnyArray) -> AnyArray:
     return y
 
 
+def bounds(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the lowest and the highest number of a dtype."""
+    if dtype.kind in "iu":
+        return np.iinfo(dtype).min, np.iinfo(dtype).max
+    return (False, True) if dtype.kind == "b" else (-np.inf, np.inf)
+
+
 def _row_maxima(rows: AnyArray) -> AnyArray:
-    if rows.shape[1] == 0:
-        return np.full(len(rows), _lowest(rows.dtype), rows.dtype)
-    return _reduce_rows("maximum", rows) if rows.dtype == np.float32 else np.asarray(rows.max(1))
+    if rows.dtype == np.float32 and rows.shape[1]:
+        return _reduce_rows("maximum", rows)
+    return np.asarray(rows.max(1, initial=bounds(rows.dtype)[0]))
 
 
 def _row_minima(rows: AnyArray) -> AnyArray:
-    if rows.shape[1] == 0:
-        return np.full(len(rows), _highest(rows.dtype), rows.dtype)
-    return -_reduce_rows("maximum", -rows) if rows.dtype == np.float32 else np.asarray(rows.min(1))
-
-
-def _lowest(dtype: np.dtype[Any]) -> Any:
-    return False if dtype.kind == "b" else np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
-
-
-def _highest(dtype: np.dtype[Any]) -> Any:
-    return True if dtype.kind == "b" else np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
+    if rows.dtype == np.float32 and rows.shape[1]:
+        return -_reduce_rows("maximum", -rows)
+    return np.asarray(rows.min(1, initial=bounds(rows.dtype)[1]))
 
 
 def _row_products(rows: AnyArray) -> AnyArray:
@@ -86,17 +85,31 @@ def _exact(function: Callable[[AnyArray], AnyArray]) -> Callable[[AnyArray], Any
     return of_rows
 
 
+GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}  # over the axes after the channels
+# The function of the elements, the core's reduction of its results, and the function of the reduced number.
+STEPS: dict[str, tuple[str, str, str]] = {
+    **{"ReduceSum": ("", "sum", ""), "ReduceL1": ("Abs", "sum", ""), "ReduceSumSquare": ("Mul", "sum", "")},
+    **{"ReduceL2": ("Mul", "sum", "Sqrt"), "ReduceLogSum": ("", "sum", "Log"), "ReduceMean": ("", "sum", "")},
+    **{"ReduceMax": ("", "maximum", ""), "ReduceMin": ("Neg", "maximum", "Neg")},
+}
+# The functions of `STEPS` in NumPy, and those that are unary in the core.
+MEANINGS: dict[str, Any] = {"Abs": np.abs, "Log": np.log, "Mul": np.square, "Sqrt": np.sqrt, "": np.asarray}
+UNARY = {"Abs": "absolute", "Log": "log", "Neg": "negative", "Sqrt": "sqrt"}
+
+
+def _row_function(of_elements: str, of_sum: str) -> Callable[[AnyArray], AnyArray]:
+    """Return a function of rows (N, F) that sums over F."""
+
+    def of_rows(rows: AnyArray) -> AnyArray:
+        return np.asarray(MEANINGS[of_sum](row_sums(MEANINGS[of_elements](rows))))
+
+    return _exact(of_rows) if of_sum else of_rows
+
+
 ROWS: dict[str, Callable[[AnyArray], AnyArray]] = {
-    "ReduceL1": lambda rows: row_sums(np.abs(rows)),
-    "ReduceL2": _exact(lambda rows: np.sqrt(row_sums(np.square(rows)))),
-    "ReduceLogSum": _exact(lambda rows: np.log(row_sums(rows))),
-    "ReduceLogSumExp": _exact(_row_log_sums_exp),
-    "ReduceMax": _row_maxima,
-    "ReduceMean": _row_means,
-    "ReduceMin": _row_minima,
-    "ReduceProd": _row_products,
-    "ReduceSum": row_sums,
-    "ReduceSumSquare": lambda rows: row_sums(np.square(rows)),
+    **{name: _row_function(before, after) for name, (before, step, after) in STEPS.items() if step == "sum"},
+    **{"ReduceMax": _row_maxima, "ReduceMean": _row_means, "ReduceMin": _row_minima},
+    **{"ReduceLogSumExp": _exact(_row_log_sums_exp), "ReduceProd": _row_products},
 }
 
 
@@ -141,6 +154,51 @@ for _name in ROWS:
     _register(_name)
 
 
+def _global_signature(x: Known, **attributes: Any) -> Signature:
+    if len(x.shape) < 3:
+        raise ShapeError(f"x has shape {x.shape}; expected (N, C, ...)")
+    return Signature((*x.shape[:2], *[1] * (len(x.shape) - 2)), x.dtype)
+
+
+def _register_global(name: str, reduction: str) -> None:
+    @operation(name, signature=_global_signature, widens=True)
+    def reduce(x: AnyArray) -> AnyArray:
+        return over_rows(ROWS[reduction], x, range(2, x.ndim))
+
+
+for _name, _reduction in GLOBAL.items():
+    _register_global(_name, _reduction)
+
+
+@operation("GlobalLpPool", signature=_global_signature, widens=True)
+def global_lp_pool(x: AnyArray, *, p: int = 2) -> AnyArray:
+    """The p-norm of each channel of x (N, C, ...)."""
+    if p < 1:
+        raise ArgumentError(f"p={p}; expected a positive integer")
+    return over_rows(lambda rows: root(row_sums(powers(rows, p)), p), x, range(2, x.ndim))
+
+
+def powers(x: AnyArray, p: int) -> AnyArray:
+    """|x|^p."""
+    if p == 2:
+        return np.square(x)
+    return np.asarray(np.abs(x) if p == 1 else np.abs(x) ** x.dtype.type(p))
+
+
+def root(x: AnyArray, p: int) -> AnyArray:
+    """x^(1/p) for x >= 0."""
+    if p == 2:
+        return np.sqrt(x)
+    return np.asarray(x if p == 1 else x ** x.dtype.type(1 / p))
+
+
+def _axes(node: Node, x: Any, axes: Any) -> Sequence[int]:
+    """Return the axes that a node reduces."""
+    if node.operation.startswith("Global"):
+        return range(2, len(x.shape))
+    return reduced_axes(axes, len(x.shape), node.attributes.get("noop_with_empty_axes", 0))
+
+
 def lower_reduction(b: Builder, function: str, x: View, axes: Sequence[int]) -> View:
     """Reduce some axes to size 1 with "sum" or "maximum"."""
     rest = [axis for axis in range(len(x.shape)) if axis not in axes]
@@ -156,70 +214,51 @@ def lower_mean(b: Builder, x: View, axes: Sequence[int]) -> View:
     return b.binary("divide", lower_reduction(b, "sum", x, axes), b.scalar(count))
 
 
-@lowering(
-    "ReduceMean",
-    "ReduceSum",
-    "ReduceMax",
-    "ReduceMin",
-    "ReduceSumSquare",
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-)
+def _lower_function(b: Builder, name: str, x: View) -> View:
+    if name == "Mul":
+        return b.binary("multiply", x, x)
+    return b.map("unary", UNARY[name], x) if name else x
+
+
+@lowering(*STEPS, *GLOBAL)
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, axes = view(b, inputs[0]), inputs[1] if len(inputs) > 1 else None
-    if x is None or 0 in x.shape or (axes is not None and not axes.known):
+    x, axes = view(b, inputs[0]), (*inputs, None)[1]
+    if x is None or (axes is not None and not axes.known):
         return None
-    reduced = reduced_axes(known(axes), len(x.shape), node.attributes.get("noop_with_empty_axes", 0))
+    reduced, name = _axes(node, x, known(axes)), GLOBAL.get(node.operation, node.operation)
     if not reduced:
         return None
-    match node.operation:
-        case "ReduceMean":
-            y = lower_mean(b, x, reduced)
-        case "ReduceSum":
-            y = lower_reduction(b, "sum", x, reduced)
-        case "ReduceL1":
-            y = lower_reduction(b, "sum", b.map("unary", "absolute", x), reduced)
-        case "ReduceLogSum":
-            y = b.map("unary", "log", lower_reduction(b, "sum", x, reduced))
-        case "ReduceMax":
-            y = lower_reduction(b, "maximum", x, reduced)
-        case "ReduceMin":
-            negative = b.map("unary", "negative", x)
-            y = b.map("unary", "negative", lower_reduction(b, "maximum", negative, reduced))
-        case _:
-            y = lower_reduction(b, "sum", b.binary("multiply", x, x), reduced)
-            if node.operation == "ReduceL2":
-                y = b.map("unary", "sqrt", y)
-    return [y.reshaped(*shapes[0])]  # type: ignore[list-item]  # y is contiguous
+    of_elements, function, of_result = STEPS[name]
+    if name == "ReduceMean":
+        y = lower_mean(b, x, reduced)
+    else:
+        y = lower_reduction(b, function, _lower_function(b, of_elements, x), reduced)
+    return [_lower_function(b, of_result, y).reshaped(*shapes[0])]  # type: ignore[list-item]  # contiguous
 
 
-def _combined(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+@combining(*ROWS, *GLOBAL, "GlobalLpPool")
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     x, axes = (*inputs, None)[:2]
-    noop = node.attributes.get("noop_with_empty_axes", 0)
-    return [reduced_axes(axes, len(x.shape), noop), ()]  # type: ignore[union-attr]  # x is not optional
+    return [_axes(node, x, axes), ()]
 
 
-combining(*ROWS)(_combined)
-
-
-@over_time("ReduceMax", "ReduceMin")
-def maximum_over_time(time: Any, node: Node) -> None:
-    """Carry the extremum of the steps so far, an axis without elements before the first."""
-    axis, combined = time.axis(node.inputs[0]), time.combined(node)[0]
-    if axis not in combined:
-        time.unchanged(node)
-        return
-    sizes = [1 if a in combined else size for a, size in enumerate(time.shape(node.inputs[0]))]
+@over_time("ReduceMax", "ReduceMin", "ReduceProd", "GlobalMaxPool")
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
+    """Carry the extremum or product of the steps so far, an axis without elements before the first."""
+    x, axes = node.inputs[0], sorted(time.combined(node)[0])
+    operation = GLOBAL.get(node.operation, node.operation)
+    others = [other for other in axes if other != axis]
+    if operation == "ReduceProd" and any(time.shape(x)[other] > 1 for other in others):
+        time.refuse(node, "its product over several axes is not in the order of the steps")
+    if others:
+        x = time.add(operation, x, time.constant(np.array(others)))
+    sizes = list(time.shape(x))
     sizes[axis] = 0
-    before = time.carry(node, np.zeros(sizes, time.dtype(node.inputs[0])), axis)
-    axes = time.constant(np.array(sorted(combined)))
-    operation = "ReduceMin" if node.operation == "ReduceMin" else "ReduceMax"
-    own = time.add(operation, node.inputs[0], axes, keepdims=1)
-    joined = time.add("Concat", before, own, axis=axis)
-    after = time.add(operation, joined, time.constant(np.array([axis])), keepdims=1)
+    before = time.carry(node, np.zeros(sizes, time.dtype(x)), axis)
+    after = time.add(operation, time.add("Concat", before, x, axis=axis), time.constant(np.array([axis])))
     time.keep(before, after)
-    time.summarize(node, after, [] if node.attributes.get("keepdims", 1) else sorted(combined))
+    time.summarize(node, after, [] if node.attributes.get("keepdims", 1) else axes)
 
 
 LANES = 16  # independent sums of the core, which the elements join in turn
@@ -263,43 +302,16 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [last, last, node.attributes["axes"]]
 
 
-@over_time("ReduceProd")
-def _(time: Any, node: Node) -> None:
-    """Carry the product of the steps so far, an axis without elements before the first."""
-    x, axis, axes = node.inputs[0], time.axis(node.inputs[0]), time.combined(node)[0]
-    if axis not in axes:
-        time.unchanged(node)
-        return
-    sizes = list(time.shape(x))
-    if any(sizes[other] > 1 for other in axes if other != axis):
-        time.refuse(node, "its product over several axes is not in the order of the steps")
-    sizes[axis] = 0
-    before = time.carry(node, np.zeros(sizes, time.dtype(x)), axis)
-    joined = time.add("Concat", before, x, axis=axis)
-    after = time.add("ReduceProd", joined, time.constant(np.array([axis])), keepdims=1)
-    time.keep(before, after)
-    time.summarize(node, after, [] if node.attributes.get("keepdims", 1) else sorted(axes))
-
-
-# What reductions compute of each element before the sum, and of the sum.
-SUMS: dict[str, tuple[str, str]] = {
-    "ReduceSum": ("", ""), "ReduceMean": ("", ""), "GlobalAveragePool": ("", ""), "ReduceL1": ("Abs", ""),
-    "ReduceSumSquare": ("Mul", ""), "ReduceL2": ("Mul", "Sqrt"), "ReduceLogSum": ("", "Log"),
-}  # fmt: skip
-
-
-@over_time(*(name for name in SUMS if name != "GlobalAveragePool"))
-def sum_over_time(time: Any, node: Node) -> None:
+@over_time("GlobalAveragePool", *(name for name, (_, step, _) in STEPS.items() if step == "sum"))
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
     """Carry the sum and the number of the elements so far."""
-    x, axis, axes = node.inputs[0], time.axis(node.inputs[0]), sorted(time.combined(node)[0])
-    if axis not in axes:
-        time.unchanged(node)
-        return
+    x, axes, name = node.inputs[0], sorted(time.combined(node)[0]), GLOBAL.get(node.operation, node.operation)
     shape, dtype = time.shape(x), time.dtype(x)
     if dtype not in (np.float32, np.float64) or any(shape[a] > 1 for a in axes if a < axis):
         time.refuse(node, f"its sum of {dtype} is not in the order of the steps")
     rest = [size for a, size in enumerate(shape) if a not in axes]
-    of_elements, of_sum = SUMS[node.operation]
+    of_elements, _, of_sum = STEPS[name]
     if of_elements:
         x = time.add(of_elements, *[x] * (2 if of_elements == "Mul" else 1))
     sums = time.carry(node, np.zeros((*rest, LANES)), None, "sums")
@@ -307,7 +319,7 @@ def sum_over_time(time: Any, node: Node) -> None:
     y, sums_after, count_after = time.add_all("RunningSum", (sums, count, x), 3, axes=axes)
     time.keep(sums, sums_after)
     time.keep(count, count_after)
-    if "Mean" in node.operation or "Average" in node.operation:
+    if name == "ReduceMean":
         last = time.constant(np.array([-1]))
         y = time.add("Div", y, time.add("Cast", time.add("Squeeze", count_after, last), to=dtype))
     if of_sum:

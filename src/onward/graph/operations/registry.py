@@ -16,6 +16,7 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
@@ -235,6 +236,20 @@ def _registrations(rule: str) -> Callable[..., Callable[[Rule], Rule]]:
 
 # decorators that set Operation.lowering, combining and over_time of the named operations
 lowering, combining, over_time = map(_registrations, ("lower", "combines", "stream"))
+
+
+def along_time(rule: Callable[[Any, Node, int], None]) -> StreamRule:
+    """Return the rule over time that runs `rule` with the time axis of the first input if it is combined."""
+
+    @wraps(rule)
+    def stream(time: Any, node: Node) -> None:
+        axis = time.axis(node.inputs[0])
+        if axis is None or axis not in time.combined(node)[0]:
+            time.unchanged(node)
+        else:
+            rule(time, node, axis)
+
+    return stream
 
 
 def elementwise(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:

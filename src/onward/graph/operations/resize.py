@@ -4,7 +4,7 @@ Coordinates are computed in float32, as in onnxruntime and PyTorch: in float64, 
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .movement import move
-from .registry import Inputs, Known, known, operation, view
+from .registry import Inputs, Known, along_time, known, operation, view
 
 RADII = {"linear": 1, "cubic": 2}  # how far the elements of an interpolation lie from its coordinate
 NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
@@ -44,9 +44,10 @@ def _absent(values: Known | None) -> bool:
 
 
 def _resized_axes(
-    shape: Sequence[int], scales: Any, sizes: Any, axes: Sequence[int] | None, policy: str, roi: Any = None
+    shape: Sequence[int], scales: Any, sizes: Any, options: Mapping[str, Any], roi: Any = None
 ) -> list[Axis]:
     """Return the axes that Resize lists. Raises ArgumentError for inputs that do not match."""
+    axes, policy = options.get("axes"), options.get("keep_aspect_ratio_policy", "stretch")
     places = [int(axis) % len(shape) for axis in (range(len(shape)) if axes is None else axes)]
     if _absent(scales) == _absent(sizes):
         raise ArgumentError("Resize takes either scales or sizes")
@@ -79,27 +80,25 @@ def _resized_axes(
     regions = [(0.0, 1.0)] * n
     if roi is not None and roi.size:
         regions = [(float(roi[i]), float(roi[n + i])) for i in range(n)]
-    found = zip(places, befores, afters, map(np.float32, factors), regions, strict=True)
-    return [Axis(*values) for values in found]
+    return list(map(Axis, places, befores, afters, map(np.float32, factors), regions))
 
 
 def _resize_signature(
-    x: Known,
-    roi: Known | None = None,
-    scales: Known | None = None,
-    sizes: Known | None = None,
-    *,
-    axes: Sequence[int] | None = None,
-    keep_aspect_ratio_policy: str = "stretch",
-    **attributes: Any,
+    x: Known, roi: Any = None, scales: Any = None, sizes: Any = None, **options: Any
 ) -> Signature:
     shape = list(x.shape)
-    for item in _resized_axes(x.shape, scales, sizes, axes, keep_aspect_ratio_policy):
+    for item in _resized_axes(x.shape, scales, sizes, options):
         shape[item.axis] = item.after
     return Signature(tuple(shape), x.dtype)
 
 
-@operation("Resize", signature=_resize_signature, shape_inputs=(2, 3), widens=True)
+@operation(
+    "Resize",
+    signature=_resize_signature,
+    shape_inputs=(2, 3),
+    attributes=("axes", "keep_aspect_ratio_policy"),
+    widens=True,
+)
 def resize(
     x: AnyArray,
     roi: AnyArray | None = None,
@@ -107,14 +106,13 @@ def resize(
     sizes: AnyArray | None = None,
     *,
     antialias: int = 0,
-    axes: Sequence[int] | None = None,
     coordinate_transformation_mode: str = "half_pixel",
     cubic_coeff_a: float = -0.75,
     exclude_outside: int = 0,
     extrapolation_value: float = 0.0,
-    keep_aspect_ratio_policy: str = "stretch",
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
+    **options: Any,
 ) -> AnyArray:
     """x interpolated by scales or to sizes, one axis after the other."""
     if mode not in ("nearest", *RADII):
@@ -122,7 +120,7 @@ def resize(
     if nearest_mode not in NEAREST:
         raise ArgumentError(f"nearest_mode={nearest_mode!r}; expected one of {', '.join(NEAREST)}")
     crops = coordinate_transformation_mode == "tf_crop_and_resize"
-    listed = _resized_axes(x.shape, scales, sizes, axes, keep_aspect_ratio_policy, roi if crops else None)
+    listed = _resized_axes(x.shape, scales, sizes, options, roi if crops else None)
     y = x if mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float32)
     outside: AnyArray = np.zeros([1] * x.ndim, bool)
     for item in listed:
@@ -152,90 +150,68 @@ def resize(
 @resize.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """The nearest elements are moved; linear interpolation gathers both neighbors along each axis."""
-    attributes, (_, _, scales, sizes) = node.attributes, (*inputs, None, None, None)[:4]
-    mode, coordinates = (
-        attributes.get("mode", "nearest"),
-        attributes.get("coordinate_transformation_mode", "half_pixel"),
-    )
+    options, (_, _, scales, sizes) = node.attributes, (*inputs, None, None, None)[:4]
+    mode, coordinates = _modes(options)
     if coordinates == "tf_crop_and_resize":
         return None
     if mode == "nearest":
         return move(b, node, inputs, shapes)
-    x, is_unusual = view(b, inputs[0]), attributes.get("antialias") or attributes.get("exclude_outside")
-    if x is None or mode != "linear" or is_unusual:
+    x = view(b, inputs[0])
+    if x is None or mode != "linear" or options.get("antialias") or options.get("exclude_outside"):
         return None
-    policy = attributes.get("keep_aspect_ratio_policy", "stretch")
-    for item in _resized_axes(x.shape, known(scales), known(sizes), attributes.get("axes"), policy):
+    for item in _resized_axes(x.shape, known(scales), known(sizes), options):
         if item.changes:
             x = _lower_interpolation(b, x, item.axis, _coordinates(coordinates, item))
     return [x]
 
 
+def _modes(options: Mapping[str, Any]) -> tuple[str, str]:
+    return options.get("mode", "nearest"), options.get("coordinate_transformation_mode", "half_pixel")
+
+
 @resize.combining
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    """An axis that is repeated by a whole factor is not combined."""
     x, _, scales, sizes = (*inputs, None, None, None)[:4]
-    options = node.attributes
+    assert x is not None
     if not isinstance(scales if _absent(sizes) else sizes, np.ndarray):
-        return [range(len(x.shape)), ()]  # type: ignore[union-attr]  # x is not optional
-    listed = _resized_axes(
-        x.shape,  # type: ignore[union-attr]  # as above
-        scales,
-        sizes,
-        options.get("axes"),
-        options.get("keep_aspect_ratio_policy", "stretch"),
-    )
+        return [range(len(x.shape)), ()]
+    listed = _resized_axes(x.shape, scales, sizes, node.attributes)
     return [[item.axis for item in listed if item.changes], ()]
 
 
 @resize.over_time
-def _(time: Any, node: Node) -> None:
-    """Repeat each step; every other axis is resized as it is."""
-    x, axis = node.inputs[0], time.axis(node.inputs[0])
-    if axis is None or axis not in time.combined(node)[0]:
-        time.unchanged(node)
-        return
-    options, (_, _, scales, sizes) = node.attributes, (*map(_given(time), node.inputs), None, None, None)[:4]
-    policy = options.get("keep_aspect_ratio_policy", "stretch")
-    listed = _resized_axes(time.shape(x), scales, sizes, options.get("axes"), policy)
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
+    """Repeat each step, if the axis is repeated by a whole factor; every other axis is resized as it is."""
+    x, options = node.inputs[0], node.attributes
+    scales, sizes = (time.known(name) if name else None for name in (*node.inputs, "", "")[2:4])
+    listed = _resized_axes(time.shape(x), scales, sizes, options)
     own = next(item for item in listed if item.axis == axis)
     factor, rest = divmod(own.after, own.before)
-    modes = options.get("mode", "nearest"), options.get("coordinate_transformation_mode", "half_pixel")
+    modes = _modes(options)
     places = NEAREST[options.get("nearest_mode", "round_prefer_floor")](_coordinates(modes[1], own))
     repeats = modes[0] == "nearest" and not rest and np.array_equal(places, np.arange(own.after) // factor)
     if not repeats:
         time.refuse(node, "it interpolates between steps, or does not repeat each step equally often")
     factors = [float(item.scale) if item.axis != axis else float(factor) for item in listed]
     kept = {"mode", "nearest_mode", "coordinate_transformation_mode"} & options.keys()
-    y = time.add(
-        "Resize",
-        x,
-        "",
-        time.constant(np.array(factors, np.float32)),
-        axes=[item.axis for item in listed],
-        **{name: options[name] for name in kept},
-    )
+    attributes = {name: options[name] for name in kept} | {"axes": [item.axis for item in listed]}
+    y = time.add("Resize", x, "", time.constant(np.array(factors, np.float32)), **attributes)
     y = time.upsampled(x, y, factor, 0)
     time.define(node.outputs[0], y, time.timing(y))
-
-
-def _given(time: Any) -> Callable[[str], Any]:
-    return lambda name: time.known(name) if name else None
 
 
 def _lower_interpolation(b: Builder, x: View, axis: int, at: AnyArray) -> View:
     """Interpolate linearly at coordinates of an axis; those outside take the nearest element."""
     places, weights = _neighbors("linear", at, np.float32(1), np.float32(0))
-    total = None
+    terms = []
     for place, weight in zip(places.T, weights.T, strict=True):
         offsets = np.take(x.offsets(), place.clip(0, x.shape[axis] - 1), axis)
         neighbors = b.new(*offsets.shape)
         b.add("gather", x, (offsets - x.offset).ravel().tolist(), neighbors)
         factor = weight.astype(np.float32).reshape(-1, *[1] * (len(x.shape) - axis - 1))
-        term = b.binary("multiply", neighbors, b.constant(factor))
-        total = term if total is None else b.binary("add", total, term)
-    assert total is not None
-    return total
+        terms.append(b.binary("multiply", neighbors, b.constant(factor)))
+    return b.binary("add", *terms)
 
 
 def _coordinates(mode: str, item: Axis) -> AnyArray:
@@ -369,10 +345,8 @@ def _affine_signature(theta: Known, size: Any, **attributes: Any) -> Signature:
 def affine_grid(theta: AnyArray, size: AnyArray, *, align_corners: int = 0) -> AnyArray:
     """The grid (N, *out, axes) of GridSample that the affine maps theta (N, axes, axes + 1) describe."""
     sizes = tuple(map(int, size))[2:]
-    axes = []
-    for n in sizes:
-        i = np.arange(n, dtype=np.float64)
-        axes.append(i * 2 / max(1, n - 1) - 1 if align_corners else (2 * i + 1) / n - 1)
+    numbers = ((n, np.arange(n, dtype=np.float64)) for n in sizes)
+    axes = [i * 2 / max(1, n - 1) - 1 if align_corners else (2 * i + 1) / n - 1 for n, i in numbers]
     points = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(sizes)], -1).astype(theta.dtype)
     y = np.zeros((len(theta), *sizes, len(sizes)), theta.dtype)
     for k in range(points.shape[-1]):

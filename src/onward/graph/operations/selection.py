@@ -1,6 +1,5 @@
 """Operations that compare the elements along an axis: the largest, the sorted, the distinct."""
 
-from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,8 @@ from ...errors import ArgumentError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .arguments import as_axis
-from .registry import EVERY_INPUT, Inputs, Known, combining, known, like_first, lowering, operation, view
+from .arguments import as_axis, as_integers
+from .registry import EVERY_INPUT, Combines, Inputs, Known, known, like_first, lowering, operation, view
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 
@@ -21,8 +20,13 @@ def _arg_signature(x: Known, *, axis: int = 0, keepdims: int = 1, select_last_in
     return Signature((*x.shape[:axis], *kept, *x.shape[axis + 1 :]), INT64)
 
 
+def _combined(default: int) -> Combines:
+    """Return the rule of an operation along an axis."""
+    return lambda node, inputs: [[as_axis(node.attributes.get("axis", default), len(inputs[0].shape))], ()]  # type: ignore[union-attr]  # x is not optional
+
+
 def _define_arg(name: str, function: Any) -> None:
-    @operation(name, signature=_arg_signature)
+    @operation(name, signature=_arg_signature, combines=_combined(0))
     def compute(x: AnyArray, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Any:
         if select_last_index:
             return x.shape[axis] - 1 - function(np.flip(x, axis), axis, keepdims=bool(keepdims))
@@ -33,7 +37,7 @@ _define_arg("ArgMax", np.argmax)
 _define_arg("ArgMin", np.argmin)
 
 
-@operation("Hardmax", signature=like_first)
+@operation("Hardmax", signature=like_first, combines=_combined(-1))
 def hardmax(x: AnyArray, *, axis: int = -1) -> Any:
     """1 at the first of the largest elements along the axis, 0 elsewhere."""
     y = np.zeros_like(x)
@@ -42,14 +46,14 @@ def hardmax(x: AnyArray, *, axis: int = -1) -> Any:
 
 
 def _top_k_signature(x: Known, k: AnyArray, *, axis: int = -1, **attributes: Any) -> list[Signature]:
-    axis, count = as_axis(axis, len(x.shape)), int(np.ravel(k)[0])
+    axis, count = as_axis(axis, len(x.shape)), as_integers(k)[0]
     if not 0 <= count <= x.shape[axis]:
         raise ArgumentError(f"k={count}; expected 0 to {x.shape[axis]}, the size of axis {axis}")
     shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
     return [Signature(shape, x.dtype), Signature(shape, INT64)]
 
 
-@operation("TopK", signature=_top_k_signature, shape_inputs=(1,))
+@operation("TopK", signature=_top_k_signature, shape_inputs=(1,), combines=_combined(-1))
 def top_k(x: AnyArray, k: AnyArray, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Any, ...]:
     """The k largest or smallest elements, sorted, and their indices; equal elements stay in order."""
     _top_k_signature(x, k, axis=axis)
@@ -58,7 +62,7 @@ def top_k(x: AnyArray, k: AnyArray, *, axis: int = -1, largest: int = 1, sorted:
         order = np.flip(order, axis)
     else:
         order = np.argsort(x, axis, kind="stable")
-    order = np.take(order, np.arange(int(np.ravel(k)[0])), axis)
+    order = np.take(order, np.arange(as_integers(k)[0]), axis)
     return np.take_along_axis(x, order, axis), order
 
 
@@ -147,10 +151,3 @@ def _iou(a: AnyArray, b: AnyArray) -> Any:
     common = np.prod(sides)
     union = np.prod(a[1] - a[0]) + np.prod(b[1] - b[0]) - common
     return common / union if union > 0 else 0.0
-
-
-@combining("ArgMax", "ArgMin", "Hardmax", "TopK")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    default = 0 if node.operation.startswith("Arg") else -1
-    axis = node.attributes.get("axis", default)
-    return [[as_axis(axis, len(inputs[0].shape))], ()]  # type: ignore[union-attr]  # x is not optional

@@ -1,7 +1,6 @@
 """Signal processing: Fourier transforms, windows and the matrix of the mel scale."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from .arguments import as_integers
 from .products import split_rows
 from .registry import EVERY_INPUT, Inputs, Known, known, operation, view
 
@@ -31,16 +31,14 @@ def _as_pairs(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
 def _dft_sizes(x: Known, length: Any, axis: Any, inverse: int, onesided: int) -> tuple[int, int, int]:
     """Return the axis, the length of the transform and the size of the result on this axis."""
     rank = len(x.shape)
-    place = -2 if axis is None else int(np.asarray(axis).item())
+    place = -2 if axis is None else as_integers(axis)[0]
     if rank < 2 or not -rank <= place < rank or place % rank == rank - 1 or x.shape[-1] not in (1, 2):
         raise ShapeError(
             f"x has shape {x.shape}, axis {place}; expected an axis before the last, which has size 1 or 2"
         )
     place %= rank
-    if length is not None:
-        n = int(np.asarray(length).item())
-    else:
-        n = 2 * (x.shape[place] - 1) if inverse and onesided else x.shape[place]
+    n = 2 * (x.shape[place] - 1) if inverse and onesided else x.shape[place]
+    n = n if length is None else as_integers(length)[0]
     if n < 1:
         raise ShapeError(f"dft_length={n}; expected a positive integer")
     return place, n, n // 2 + 1 if onesided and not inverse else n
@@ -57,12 +55,7 @@ def _dft_signature(
 
 @operation("DFT", signature=_dft_signature, shape_inputs=(1, 2), widens=True)
 def dft(
-    x: AnyArray,
-    length: AnyArray | None = None,
-    axis: AnyArray | None = None,
-    *,
-    inverse: int = 0,
-    onesided: int = 0,
+    x: AnyArray, length: Any = None, axis: Any = None, *, inverse: int = 0, onesided: int = 0
 ) -> AnyArray:
     """The discrete Fourier transform of x (..., 1 or 2) along an axis, or its inverse; in float64."""
     place, n, _ = _dft_sizes(x, length, axis, inverse, onesided)
@@ -77,9 +70,9 @@ def dft(
     return _as_pairs(y.take(range(n // 2 + 1), place) if onesided else y, x.dtype)
 
 
-def transform_matrix(
+def _transform_matrix(
     n: int, parts: int, bins: int, inverse: bool, window: NDArray[Any] | None, first: int, last: int
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], None]:
     """Return the rows [first, last) of the matrix (n * parts, bins * 2) of a Fourier transform, as (O, K).
 
     Real numbers have one part, complex numbers two.
@@ -92,7 +85,7 @@ def transform_matrix(
         turns = turns / n
     if window is not None:
         turns = turns * window.astype(np.float64)[places // parts][:, None]
-    return np.ascontiguousarray(_as_pairs(turns, np.dtype(np.float32)).reshape(len(places), -1).T)
+    return _as_pairs(turns, np.dtype(np.float32)).reshape(len(places), -1).T, None
 
 
 def _lower_transform(
@@ -104,9 +97,9 @@ def _lower_transform(
     sums = []
     for first in range(0, K, SUMMED_AT_ONCE):
         last = min(first + SUMMED_AT_ONCE, K)
-        make = partial(transform_matrix, n, parts, bins, inverse, window, first, last)
+        make = partial(_transform_matrix, n, parts, bins, inverse, window, first, last)
         key = ("fourier", n, parts, bins, inverse, first, last)
-        W = b.packed(() if window is None else (window,), key, _without_bias(make))
+        W = b.packed(() if window is None else (window,), key, make)
         y = b.new_rows(math.prod(leading), 2 * bins)
         b.add("product", W, rows.sliced(last_axis, first, last), last_axis, None, y)
         sums.append(y)
@@ -117,17 +110,12 @@ def _lower_transform(
     return y._replace(shape=(*leading, bins, 2), strides=(*y.strides[:-1], 2 * y.strides[-1], y.strides[-1]))
 
 
-def _without_bias(make: Callable[[], NDArray[Any]]) -> Callable[[], tuple[NDArray[Any], None]]:
-    return lambda: (make(), None)
-
-
 @dft.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, (length, axis) = view(b, inputs[0]), (*map(known, inputs[1:]), None, None)[:2]
     inverse, onesided = (bool(node.attributes.get(name)) for name in ("inverse", "onesided"))
-    if x is None or 0 in x.shape or 0 in shapes[0] or (inverse and onesided):
-        return None
-    if any(value is not None and not value.known for value in inputs[1:]):
+    unknown = any(value is not None and not value.known for value in inputs[1:])
+    if x is None or unknown or (inverse and onesided):
         return None
     place, n, bins = _dft_sizes(inputs[0], length, axis, inverse, onesided)  # type: ignore[arg-type]  # has shape and dtype
     rank, parts = len(x.shape), x.shape[-1]
@@ -142,13 +130,11 @@ def _stft_sizes(
     signal: Known, frame_step: Any, window: Known | None, frame_length: Any, onesided: int
 ) -> tuple[int, int, int, int]:
     """Return the step, the frame length, the number of frames and the number of frequencies."""
-    step = int(np.asarray(frame_step).item())
+    step = as_integers(frame_step)[0]
     if len(signal.shape) not in (2, 3) or signal.shape[2:] not in ((), (1,), (2,)):
         raise ShapeError(f"signal has shape {signal.shape}; expected (N, L, 1) or (N, L, 2)")
-    if frame_length is not None:
-        n = int(np.asarray(frame_length).item())
-    else:
-        n = signal.shape[1] if window is None else window.shape[0]
+    n = signal.shape[1] if window is None else window.shape[0]
+    n = n if frame_length is None else as_integers(frame_length)[0]
     if step < 1 or not 1 <= n <= signal.shape[1] or (window is not None and window.shape != (n,)):
         raise ShapeError(
             f"a signal of length {signal.shape[1]} has frame_step {step}, frame_length {n} and a window of "
@@ -159,14 +145,9 @@ def _stft_sizes(
 
 
 def _stft_signature(
-    signal: Known,
-    frame_step: Any,
-    window: Known | None = None,
-    frame_length: Any = None,
-    *,
-    onesided: int = 1,
+    signal: Known, step: Any, window: Known | None = None, length: Any = None, *, onesided: int = 1
 ) -> Signature:
-    _, _, frames, bins = _stft_sizes(signal, frame_step, window, frame_length, onesided)
+    _, _, frames, bins = _stft_sizes(signal, step, window, length, onesided)
     return Signature((signal.shape[0], frames, bins, 2), signal.dtype)
 
 
@@ -194,31 +175,24 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     """Lower to a product of overlapping frames with a matrix of cosines and sines."""
     signal, (window, length) = view(b, inputs[0]), (*inputs[2:], None, None)[:2]
     constants = [value for value in (inputs[1], window, length) if value is not None]
-    if signal is None or 0 in signal.shape or any(not value.known for value in constants):
+    if signal is None or any(not value.known for value in constants):
         return None
-    step, n, frames, bins = _stft_sizes(
-        inputs[0],  # type: ignore[arg-type]  # has shape and dtype
-        known(inputs[1]),
-        known(window),
-        known(length),
-        node.attributes.get("onesided", 1),
-    )
+    given: Any = (*map(known, (inputs[1], window, length)), node.attributes.get("onesided", 1))
+    step, n, frames, bins = _stft_sizes(inputs[0], *given)  # type: ignore[arg-type]  # has shape and dtype
     parts = signal.shape[2] if len(signal.shape) == 3 else 1
     whole = b.contiguous(signal)
-    rows = whole._replace(
-        shape=(signal.shape[0], frames, n * parts), strides=(signal.shape[1] * parts, step * parts, 1)
-    )
+    strides = (signal.shape[1] * parts, step * parts, 1)
+    rows = whole._replace(shape=(signal.shape[0], frames, n * parts), strides=strides)
     return [_lower_transform(b, rows, n, parts, bins, False, known(window))]
-
-
-def _window_signature(size: Any, *, output_datatype: Any = np.float32, **attributes: Any) -> Signature:
-    return Signature((max(0, int(np.asarray(size).item())),), np.dtype(output_datatype))
 
 
 def _register_window(name: str, *coefficients: float) -> None:
     """Register the window that sums coefficients[k] cos(2 pi k n / N)."""
 
-    @operation(name, signature=_window_signature, shape_inputs=EVERY_INPUT)
+    def signature(size: Any, *, output_datatype: Any = np.float32, **attributes: Any) -> Signature:
+        return Signature((max(0, as_integers(size)[0]),), np.dtype(output_datatype))
+
+    @operation(name, signature=signature, shape_inputs=EVERY_INPUT)
     def window(size: AnyArray, *, output_datatype: Any = np.float32, periodic: int = 1) -> AnyArray:
         n = int(size.item())
         angle = 2 * np.pi * np.arange(max(0, n)) / np.float64(n if periodic else n - 1)

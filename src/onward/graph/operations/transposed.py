@@ -1,4 +1,4 @@
-"""Transposed convolution.
+"""Transposed convolution, and Col2Im, which adds up overlapping blocks.
 
 With many output channels, each phase of the stride is a convolution of its own. With few, one product
 computes what each input contributes to the outputs that it reaches, and these contributions add up.
@@ -6,22 +6,149 @@ computes what each input contributes to the outputs that it reaches, and these c
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..node import Node
+from ...errors import ShapeError
+from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .convolutions import conv_transpose, transposed_sizes
-from .products import split_rows
-from .registry import Inputs, Known, known, view
-from .sliding import pad_view, spans
+from .arguments import as_integers
+from .convolutions import CONVOLUTION, check_bias
+from .products import multiply, product_step
+from .registry import Inputs, Known, along_time, known, operation, view
+from .sliding import pad_or_crop, pad_view, spans
 
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits
+
+
+class Transposed(NamedTuple):
+    """The geometry of a transposed convolution: one number, or one pair, for each axis."""
+
+    groups: int
+    strides: Sequence[int]
+    dilations: Sequence[int]
+    whole: Sequence[int]  # the sizes before cropping
+    crops: Sequence[tuple[int, int]]  # the elements to crop before and after
+
+    @property
+    def before(self) -> list[int]:
+        """The elements to crop before each axis."""
+        return [before for before, _ in self.crops]
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """The sizes of the output."""
+        axes = zip(self.whole, self.crops, strict=True)
+        return tuple(max(0, size - before - after) for size, (before, after) in axes)
+
+
+def _geometry(x: Any, W: Any, attributes: Mapping[str, Any]) -> Transposed:
+    """Return the geometry for x and W, or their signatures. Raises ShapeError if they do not match."""
+    group = attributes.get("group", 1)
+    if len(x.shape) != len(W.shape) or len(x.shape) < 3 or x.shape[1] != W.shape[0] or W.shape[0] % group:
+        raise ShapeError(f"x has shape {x.shape}, W {W.shape}; they do not match with group={group}")
+    sizes, kernel = x.shape[2:], W.shape[2:]
+    n, auto_pad = len(kernel), attributes.get("auto_pad", "NOTSET")
+    strides, dilations = (attributes.get(name) or [1] * n for name in ("strides", "dilations"))
+    more, output_shape = attributes.get("output_padding") or [0] * n, attributes.get("output_shape")
+    whole = [
+        (size - 1) * step + span + extra
+        for size, step, span, extra in zip(sizes, strides, spans(kernel, dilations), more, strict=True)
+    ]
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER") and not output_shape:
+        output_shape = [size * step for size, step in zip(sizes, strides, strict=True)]
+    pads = list(attributes.get("pads") or [0] * 2 * n) if auto_pad == "NOTSET" else [0] * 2 * n
+    crops = list(zip(pads[:n], pads[n:], strict=True))
+    if output_shape:
+        crops = []
+        for size, out in zip(whole, output_shape[-n:], strict=True):
+            total = size - out  # an output that is larger than the result ends with zeros
+            before = max(0, total // 2 if auto_pad == "SAME_UPPER" else total - total // 2)
+            crops.append((before, total - before))
+    return Transposed(group, strides, dilations, whole, crops)
+
+
+def _signature(x: Known, W: Known, bias: Known | None = None, **attributes: Any) -> Signature:
+    g = _geometry(x, W, attributes)
+    channels = W.shape[1] * g.groups
+    check_bias(bias, channels)
+    if min(g.whole) < 0:
+        raise ShapeError(f"x has shape {x.shape}, which has an empty axis")
+    return Signature((x.shape[0], channels, *g.out), x.dtype)
+
+
+@operation(
+    "ConvTranspose",
+    signature=_signature,
+    attributes=("output_padding", "output_shape", *CONVOLUTION),
+    widens=True,
+)
+def conv_transpose(x: AnyArray, W: AnyArray, bias: AnyArray | None = None, **attributes: Any) -> AnyArray:
+    """y[n, m, strides i + dilations k - pads] sums x[n, c, i] W[c, m, k] over the channels c of m's group.
+
+    x (N, C, *in), W (C, M / group, *kernel) and bias (M,), which is added to y (N, M, *out).
+    """
+    g, kernel, n = _geometry(x, W, attributes), W.shape[2:], W.ndim - 2
+    channels, outputs = W.shape[0] // g.groups, W.shape[1]
+    y = np.zeros((len(x), outputs * g.groups, *g.whole), x.dtype)
+    for number, own_W in enumerate(np.split(W, g.groups)):
+        rows = np.moveaxis(x[:, number * channels : (number + 1) * channels], 1, -1)
+        # each output channel at each place of the kernel
+        parts = multiply(rows, own_W.reshape(channels, -1)).reshape(*rows.shape[:-1], outputs, *kernel)
+        own = y[:, number * outputs : (number + 1) * outputs]
+        _add_overlapping(own, np.moveaxis(parts, range(1, n + 1), range(-n, 0)), g.strides, g.dilations)
+    y = pad_or_crop(y, [(-before, -after) for before, after in g.crops])
+    return y if bias is None else y + bias.reshape(-1, *[1] * n)
+
+
+def _add_overlapping(y: AnyArray, parts: AnyArray, strides: Sequence[int], dilations: Sequence[int]) -> None:
+    """Add parts (N, C, *kernel, *in) to y (N, C, *out) at strides in + dilations kernel, in kernel order."""
+    kernel, counts = np.split(np.array(parts.shape[2:]), 2)
+    for place in np.ndindex(*kernel):
+        there = zip(place, dilations, counts, strides, strict=True)
+        target = (slice(k * d, k * d + n * stride, stride) for k, d, n, stride in there)
+        y[:, :, *target] += parts[:, :, *place]
+
+
+def _col2im_signature(x: Known, image_shape: AnyArray, block_shape: AnyArray, **attributes: Any) -> Signature:
+    channels = x.shape[1] // int(np.prod(as_integers(block_shape)))
+    return Signature((x.shape[0], channels, *as_integers(image_shape)), x.dtype)
+
+
+@operation("Col2Im", signature=_col2im_signature, shape_inputs=(1, 2), widens=True)
+def col2im(
+    x: AnyArray,
+    image_shape: AnyArray,
+    block_shape: AnyArray,
+    *,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Any:
+    """x (N, channels * block, blocks) to images (N, channels, *image_shape); blocks add up in block order."""
+    image, block = as_integers(image_shape), as_integers(block_shape)
+    rank = len(image)
+    dilations, strides, pads = dilations or [1] * rank, strides or [1] * rank, pads or [0] * 2 * rank
+    padded = [size + pads[i] + pads[i + rank] for i, size in enumerate(image)]
+    counts = [
+        (size - dilation * (width - 1) - 1) // stride + 1
+        for size, width, dilation, stride in zip(padded, block, dilations, strides, strict=True)
+    ]
+    shape = _col2im_signature(x, image_shape, block_shape).shape
+    try:
+        columns = x.reshape(*shape[:2], *block, *counts)
+    except ValueError as error:
+        raise ShapeError(
+            f"x has shape {x.shape}, which does not hold blocks of shape {block} at {counts} positions"
+        ) from error
+    canvas = np.zeros((*shape[:2], *padded), x.dtype)
+    _add_overlapping(canvas, columns, strides, dilations)
+    return canvas[:, :, *(slice(pads[i], pads[i] + size) for i, size in enumerate(image))]
 
 
 class Phase(NamedTuple):
@@ -57,64 +184,50 @@ def phases(out: int, kernel: int, stride: int, dilation: int, before: int) -> li
 @conv_transpose.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Map x (N, C, *in), W (C, M / group, *kernel) and a bias (M) to y (N, M, *out)."""
-    x, W, bias = view(b, inputs[0]), known(inputs[1]), inputs[2] if len(inputs) > 2 else None
+    x, W, bias = view(b, inputs[0]), known(inputs[1]), (*inputs, None)[2]
     start, added = known(bias), view(b, bias)
-    if x is None or W is None or W.dtype != np.float32 or 0 in (*x.shape, *W.shape, *shapes[0]):
+    if (
+        x is None
+        or W is None
+        or W.dtype != np.float32
+        or 0 in W.shape
+        or (bias is not None and added is None)
+    ):
         return None
-    if bias is not None and added is None:
-        return None
-    groups, n, out = node.attributes.get("group", 1), W.ndim - 2, shapes[0][2:]
-    strides, dilations = (list(node.attributes.get(name) or [1] * n) for name in ("strides", "dilations"))
-    _, crops = transposed_sizes(inputs[0], W, node.attributes)  # type: ignore[arg-type]  # it has a shape
-    before = [crop for crop, _ in crops]
-    last = x.permuted(0, *range(2, 2 + n), 1)  # (N, *in, C)
-    if W.shape[1] < FEW_CHANNELS and min(before) >= 0:
-        y = _overlapping(b, last, W, start, groups, strides, dilations, before, out)
-    else:
-        axes = zip(out, W.shape[2:], strides, dilations, before, strict=True)
-        y = _phase_by_phase(b, last, W, start, groups, strides, [phases(*axis) for axis in axes], out)
+    g, n = _geometry(inputs[0], W, node.attributes), W.ndim - 2
+    few = W.shape[1] < FEW_CHANNELS and min(g.before) >= 0
+    y = (_overlapping if few else _phase_by_phase)(b, x.permuted(0, *range(2, 2 + n), 1), W, start, g)
     if added is not None and start is None:
         y = b.binary("add", y, added)
     return [y.permuted(0, n + 1, *range(1, n + 1))]
 
 
-def _overlapping(
-    b: Builder,
-    x: View,
-    W: NDArray[Any],
-    bias: NDArray[Any] | None,
-    groups: int,
-    strides: list[int],
-    dilations: list[int],
-    before: list[int],
-    out: tuple[int, ...],
-) -> View:
+def _overlapping(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Transposed) -> View:
     """Multiply x (N, *in, C) by all taps; add the products, input by input, to the outputs (N, *out, M).
 
     The target of the addition overlaps itself, so that the addition must follow the order of its views.
     """
     N, *sizes, C = x.shape
     kernel, n, M = W.shape[2:], len(sizes), W.shape[1]
-    axes = zip(sizes, kernel, strides, dilations, before, out, strict=True)
+    groups, out = g.groups, g.out
+    axes = zip(sizes, kernel, g.strides, g.dilations, g.before, out, strict=True)
     whole = [max((size - 1) * s + (k - 1) * d + 1, skip + m) for size, k, s, d, skip, m in axes]
     y = b.new(N, *whole, M * groups)
     b.add("copy", b.scalar(0.0) if bias is None else b.constant(bias), y)
     places = y.strides[1:-1]
-    reach = (y.strides[0], *_scaled(places, strides), *_scaled(places, dilations), 1)
+    reach = (y.strides[0], *_scaled(places, g.strides), *_scaled(places, g.dilations), 1)
     for group in range(groups):
         part = x.sliced(n + 1, group * C // groups, (group + 1) * C // groups)
         own = W[group * C // groups : (group + 1) * C // groups]  # (C / groups, M / groups, *kernel)
         make = partial(_taps, own)
         packed = b.packed((W,), ("overlapping", group), make)
-        product = b.new_rows(N * math.prod(sizes), M * math.prod(kernel))
-        b.add("product", packed, part, n + 1, None, product)
-        rows = split_rows(product, (N, *sizes))
+        rows = product_step(b, packed, part, M * math.prod(kernel))
         shape, taps = (N, *sizes, *kernel, M), View.contiguous(0, 0, (*kernel, M)).strides
         target = y._replace(offset=y.offset + group * M, shape=shape, strides=reach)
         b.add(
             "binary", "add", target, rows._replace(shape=shape, strides=(*rows.strides[:-1], *taps)), target
         )
-    for axis, (skip, m) in enumerate(zip(before, out, strict=True), start=1):
+    for axis, (skip, m) in enumerate(zip(g.before, out, strict=True), start=1):
         y = y.sliced(axis, skip, skip + m)
     return y
 
@@ -128,25 +241,17 @@ def _taps(W: NDArray[Any]) -> tuple[NDArray[Any], None]:
     return np.moveaxis(W, (0, 1), (-1, -2)).reshape(-1, len(W)), None
 
 
-def _phase_by_phase(
-    b: Builder,
-    x: View,
-    W: NDArray[Any],
-    bias: NDArray[Any] | None,
-    groups: int,
-    strides: list[int],
-    by_axis: list[list[Phase]],
-    out: tuple[int, ...],
-) -> View:
+def _phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Transposed) -> View:
     """Convolve x (N, *in, C) with the taps of each phase; return y (N, *out, M)."""
     N, *sizes, C = x.shape
-    n, M = len(sizes), W.shape[1] * groups
+    n, groups, out, M = len(sizes), g.groups, g.out, W.shape[1] * g.groups
+    by_axis = [phases(*axis) for axis in zip(out, W.shape[2:], g.strides, g.dilations, g.before, strict=True)]
     pads = [_padding(axis, size) for axis, size in zip(by_axis, sizes, strict=True)]
     whole, y = pad_view(b, x, pads, b.scalar(0.0)), b.new(N, *out, M)
     for phase in itertools.product(*by_axis):
         target = y
         for axis, part in enumerate(phase, start=1):
-            target = target.sliced(axis, part.first, out[axis - 1], strides[axis - 1])
+            target = target.sliced(axis, part.first, out[axis - 1], g.strides[axis - 1])
         for group in range(groups):
             own = slice(group * M // groups, (group + 1) * M // groups)
             group_target = target.sliced(n + 1, own.start, own.stop)
@@ -158,9 +263,7 @@ def _phase_by_phase(
             taps = tuple(tuple(axis.taps) for axis in phase)
             filters = partial(_filters, W, bias, group, groups, phase)
             packed = b.packed((W, bias), ("transposed", group, taps), filters)
-            product = b.new_rows(math.prod(rows.shape[: n + 1]), M // groups)
-            b.add("product", packed, rows, n + 1, None, product)
-            b.add("copy", split_rows(product, rows.shape[: n + 1]), group_target)
+            b.add("copy", product_step(b, packed, rows, M // groups, n + 1), group_target)
     return y
 
 
@@ -197,20 +300,16 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 
 
 @conv_transpose.over_time
-def _(time: Any, node: Node) -> None:
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
     """Carry the last steps that reach later outputs; zeros before the first step add nothing."""
-    x, attributes, axis = node.inputs[0], node.attributes, time.axis(node.inputs[0])
-    if axis in (None, 0):
-        time.unchanged(node)
-        return
+    x, attributes = node.inputs[0], node.attributes
     W = time.known(node.inputs[1])
     if axis == 1 or W is None or attributes.get("output_shape"):
         time.refuse(node, "its output has a fixed size, or its channels or weights are the steps")
-    place, n = axis - 2, W.ndim - 2
-    _, crops = transposed_sizes(time.signature(x), W, attributes)
-    before, after = crops[place]
-    stride = (attributes.get("strides") or [1] * n)[place]
-    span = spans(W.shape[2:], attributes.get("dilations") or [1] * n)[place]
+    place, n, g = axis - 2, W.ndim - 2, _geometry(time.signature(x), W, attributes)
+    (before, after), stride = g.crops[place], g.strides[place]
+    span = spans(W.shape[2:], g.dilations)[place]
     held, extra = (span - 1) // stride, list(attributes.get("output_padding") or [0] * n)
     beyond = span - stride + extra[place]  # the outputs after the last step, or those that it lacks
     joined = x
@@ -222,7 +321,7 @@ def _(time: Any, node: Node) -> None:
         time.keep(recent, time.slice(joined, axis, -held))
     # each step completes `stride` outputs, of which none is missing
     extra[place] = max(stride - span, extra[place] if time.at_end else 0)
-    sides = [(0, 0) if other == place else crop for other, crop in enumerate(crops)]
+    sides = [(0, 0) if other == place else crop for other, crop in enumerate(g.crops)]
     kept = {"strides", "dilations", "group"} & attributes.keys()
     y = time.add(
         "ConvTranspose",

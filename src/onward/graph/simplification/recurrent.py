@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _recurrent(s: Simplifier, node: Node) -> Iterator[Node]:
     """A node of ONNX with constant weights becomes a layer, and movement between the layouts."""
     X, W, R, B, lengths, h, c, P = (*node.inputs, *[""] * 8)[:8]
-    weights = [s.constants.get(name) for name in (W, R, B, P)]
+    weights: list[Any] = [s.constants.get(name) for name in (W, R, B, P)]
     if any(array is None for array, name in zip(weights, (W, R, B, P), strict=True) if name) or any(
         array is not None and array.dtype not in (np.float32, np.float64) for array in weights
     ):
