@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import arrays, storage
-from ..errors import ArgumentError, SignatureError
+from ..core import storage
+from ..errors import ArgumentError
 from ..graph import Graph, Model
-from ..graph.declared import as_declared, check_names
 from ..graph.node import AnyArray, Signature
 from ..graph.of_layers import graph_of
 from ..graph.over_time.streamed import Streamed
@@ -93,7 +92,7 @@ class _Writer:
     def stream(self, stream: GraphStream, blocks: Sequence[Any]) -> Described:
         """Return the plans for blocks with these shapes, whatever precedes them in the stream."""
         streamed = stream._streamed
-        inputs = [self._block(stream, block) for block in blocks]
+        inputs = [stream._block(*_arguments(block)) for block in blocks]
         names = [carry.name for carry in streamed.carries]
         last = [inputs[0][0].take(range(0), axis=streamed.x.time)] if streamed.last is not None else []
         plans, last_plans = [], []
@@ -114,24 +113,6 @@ class _Writer:
             "batch": stream._batch if isinstance(stream, SequenceStream) else None,
             "outputs": [list(axes) for axes in streamed.outputs],
         }
-
-    def _block(self, stream: GraphStream, block: Any) -> list[AnyArray]:
-        """Return the inputs of a call of a stream, as its plans take them."""
-        args, named = _arguments(block)
-        if isinstance(stream, SequenceStream):
-            if named or len(args) != 1:
-                raise SignatureError(f"got {len(args) + len(named)} inputs, but the stream takes a block")
-            x, layout = stream._checked(arrays.as_array(args[0], "x"))
-            return [x[layout.x]]
-        names = stream._streamed.names
-        if len(args) + len(named) != len(names):
-            raise SignatureError(
-                f"got {len(args) + len(named)} inputs, but the stream takes ({', '.join(names)})"
-            )
-        named = dict(zip(names, args, strict=False)) | named
-        check_names(named, list(names), "inputs")
-        declared = {each.name: each for each in stream._streamed.graph.inputs}
-        return [as_declared(declared[name], named[name]) for name in names]
 
     def _states(
         self, streamed: Streamed, blocks: Sequence[Sequence[AnyArray]]

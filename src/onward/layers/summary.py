@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from .activation import Activation, Softmax
+from . import Activation, Conv1d, Conv2d, Dropout, Embedding, Last, Linear, Softmax
 from .base import Layer
-from .conv import Conv1d, Conv2d, Convolution
-from .dropout import Dropout
-from .embedding import Embedding
-from .last import Last
-from .linear import Linear
+from .conv import Convolution
 from .norm import Normalization
 from .recurrent import Recurrent
 from .windows import Spatial

@@ -6,16 +6,8 @@ from typing import Any, NamedTuple
 
 from ..core.checks import Rng, generator, integer
 from ..errors import ArgumentError
-from ..layers.dropout import Dropout
-from ..layers.embedding import Embedding
-from ..layers.linear import Linear
-from ..layers.rnn import LSTM
-from ..layers.sequential import Sequential
-from ..train.batches import Chunks
-from ..train.fit import fit
-from ..train.history import History
-from ..train.optimizers import Adam
-from ..train.schedules import OneCycleLR
+from ..layers import LSTM, Dropout, Embedding, Linear, Sequential
+from ..train import Adam, Chunks, History, OneCycleLR, fit
 from .text import Vocabulary
 
 EMBEDDING = 64  # embedding dimension

@@ -12,20 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError
+from ..layers import GRU, LSTM, RNN, Dropout, Last, Linear, Sequential
 from ..layers.base import Layer
-from ..layers.dropout import Dropout
-from ..layers.last import Last
-from ..layers.linear import Linear
-from ..layers.rnn import GRU, LSTM, RNN
-from ..layers.sequential import Sequential
 from ..tables.data import Sequences
-from ..train.batches import Batch, Batches
-from ..train.evaluation import Score, evaluate
-from ..train.fit import fit
-from ..train.history import History
-from ..train.losses import cross_entropy, mse
-from ..train.optimizers import AdamW
-from ..train.schedules import OneCycleLR
+from ..train import AdamW, Batch, Batches, History, OneCycleLR, Score, cross_entropy, evaluate, fit, mse
 
 CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 HIDDEN = 32

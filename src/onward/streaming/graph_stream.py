@@ -15,7 +15,7 @@ from ..graph.declared import as_declared, check_names
 from ..graph.node import AnyArray
 from ..graph.over_time.named_carries import candidates_in_errors, streamed_with
 from ..graph.over_time.sequences import streamed_over_time
-from ..graph.over_time.streamed import MAX_PLANS, Carry, Streamed
+from ..graph.over_time.streamed import Carry, Streamed
 
 ALL = slice(None)
 Carried = tuple[AnyArray, ...]
@@ -87,12 +87,16 @@ class GraphStream:
 
     def _run(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> tuple[Any, ...]:
         """Check the inputs of a call and run it; the next call with these shapes runs in the core."""
-        named = named_inputs(self._streamed, args, inputs, "the stream")
-        declared = {d.name: d for d in self._streamed.graph.inputs}
-        results = self._planner(*self._carried, *(as_declared(declared[name], named[name]) for name in named))
+        results = self._planner(*self._carried, *self._block(args, inputs))
         for carry, before, after in zip(self._streamed.carries, self._carried, results, strict=False):
             check_carry(carry, before, after, "after this call")
         return results
+
+    def _block(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> list[AnyArray]:
+        """Return the inputs of a call in order, as the plans take them."""
+        named = named_inputs(self._streamed, args, inputs, "the stream")
+        declared = {d.name: d for d in self._streamed.graph.inputs}
+        return [as_declared(declared[name], named[name]) for name in named]
 
     @property
     def latency(self) -> int:
@@ -155,6 +159,7 @@ class _BlockLayout(NamedTuple):
     x: tuple[slice | None, ...]
     outputs: list[tuple[slice | int, ...]]
     targets: list[tuple[Any, ...]]
+    lacks_rows: bool
 
 
 class SequenceStream(GraphStream):
@@ -169,38 +174,40 @@ class SequenceStream(GraphStream):
 
     def __init__(self, streamed: Streamed, batch: int | None) -> None:
         super().__init__(streamed)
-        self._layouts: dict[tuple[int, ...], _BlockLayout] = {}  # by the shape of x
         self._batch, self._is_finished = None if batch is None else integer("batch", batch, 1), False
         time, rows = streamed.x
         assert time is not None
-        self._time, self._rows, self._rank = time, rows, len(streamed.step_shape)
-        self._step_rank = self._rank - 1
-        declared = streamed.graph.inputs[self._count]
-        self._declared = declared._replace(
-            axes=tuple(
-                "" if axis == time else (batch or 1) if axis == rows else size
-                for axis, size in enumerate(streamed.step_shape)
-            )
-        )
-        self._last = self._layout_of(batch is not None or rows is None, True)  # layout of the last block
+        self._time, self._rows, rank = time, rows, len(streamed.step_shape)
+        sizes: list[int | str] = list(streamed.step_shape)
+        sizes[time] = ""
+        if rows is not None:
+            sizes[rows] = batch or 1
+        self._declared = streamed.graph.inputs[self._count]._replace(axes=tuple(sizes))
+        # by the axes of x: a whole block, and one that lacks the batch axis, the time axis, or both
+        self._layouts = {rank: self._layout_of([])}
+        if batch is None and rows is not None:
+            self._layouts |= {rank - 1: self._layout_of([rows]), rank - 2: self._layout_of([rows, time])}
+        else:
+            self._layouts[rank - 1] = self._layout_of([time])
+        self._lacks_rows = batch is None and rows is not None  # whether the last block did
 
     def __call__(self, x: ArrayLike, out: Any = None) -> Any:  # type: ignore[override]  # a sequence has one input
         with self._lock:
             self._check_open()
-            fits = type(x) is np.ndarray and x.dtype == self._declared.dtype
-            layout = self._layouts.get(x.shape) if fits else None  # type: ignore[union-attr]  # x is an array
-            if layout is None:
-                x, layout = self._checked(arrays.as_array(x, "x"))
+            x = arrays.as_array(x, "x")
+            layout = self._layout(x)
             targets = self._targets(out)
             whole = tuple(y[index] for y, index in zip(targets, layout.targets, strict=False))
-            block = _copied_if_shared([x[layout.x]], targets)  # type: ignore[index, call-overload]  # x is an array
-            results = self._start(block, {}, whole) or self._planner(*self._carried, *block)
+            block = _copied_if_shared([x[layout.x]], targets)
+            results = self._start(block, {}, whole)
+            if results is None:
+                results = self._planner(*self._carried, self._as_declared(block[0], x))
             returned = []
             for place, (y, index) in enumerate(zip(results[self._count :], layout.outputs, strict=True)):
                 is_written = bool(targets) and y is whole[place]
                 returned.append(targets[place] if is_written else y[index] if index else y)
             y = self._finish([*results[: self._count], *returned], targets)
-            self._last = layout
+            self._lacks_rows = layout.lacks_rows
             return y
 
     def finish(self) -> Any:
@@ -215,8 +222,9 @@ class SequenceStream(GraphStream):
             assert planner is not None
             results = planner(*self._carried, np.zeros(shape, self._declared.dtype))
             self._is_finished = True
-            has_rows = None not in self._last.x[self._rows :][:1] if self._rows is not None else True
-            return self._returned(results, self._layout_of(has_rows, True))
+            layout = self._layout_of([self._rows] if self._lacks_rows else [])
+            returned = [y[index] if index else y for y, index in zip(results, layout.outputs, strict=True)]
+            return returned[0] if len(returned) == 1 else tuple(returned)
 
     def reset(self) -> None:
         """Start another sequence."""
@@ -227,52 +235,46 @@ class SequenceStream(GraphStream):
         if self._is_finished:
             raise ArgumentError("the sequence has ended: call reset() to start another one")
 
-    def _checked(self, x: AnyArray) -> tuple[AnyArray, _BlockLayout]:
-        """Return x in the dtype of the model's input, and its layout. Raises ShapeError, DtypeError."""
-        missing = self._rank - x.ndim
-        can_lack_rows = self._batch is None and self._rows is not None
-        has_rows = self._rows is None or missing == 0 or not can_lack_rows
-        has_time = missing == (0 if has_rows else 1)
-        added = ([] if has_rows else [self._rows]) + ([] if has_time else [self._time])
-        if len(added) != missing:
-            raise ShapeError(f"x has shape {x.shape}, but {self._expected()}")
-        layout = self._layout_of(has_rows, has_time)
-        try:
-            block = as_declared(self._declared, x[layout.x])
-        except ShapeError:
-            raise ShapeError(f"x has shape {x.shape}, but {self._expected()}") from None
-        if len(self._layouts) == MAX_PLANS:
-            self._layouts.clear()
-        self._layouts[x.shape] = layout
-        return np.squeeze(block, tuple(axis for axis in added if axis is not None)), layout
+    def _block(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> list[AnyArray]:
+        if inputs or len(args) != 1:
+            raise SignatureError(f"got {len(args) + len(inputs)} inputs, but the stream takes a block")
+        x = arrays.as_array(args[0], "x")
+        return [self._as_declared(x[self._layout(x).x], x)]
 
-    def _layout_of(self, has_rows: bool, has_time: bool) -> _BlockLayout:
-        """Return the layout of a block with or without a batch axis and a time axis."""
-        added = ([] if has_rows else [self._rows]) + ([] if has_time else [self._time])
+    def _layout(self, x: AnyArray) -> _BlockLayout:
+        layout = self._layouts.get(x.ndim)
+        if layout is None:
+            raise self._wrong_shape(x)
+        return layout
+
+    def _as_declared(self, block: AnyArray, x: AnyArray) -> AnyArray:
+        """Return a block in the dtype of the input. Raises ShapeError with the shape of x, and DtypeError."""
+        try:
+            return as_declared(self._declared, block)  # type: ignore[no-any-return]  # it has a dtype
+        except ShapeError:
+            raise self._wrong_shape(x) from None
+
+    def _layout_of(self, added: Sequence[int | None]) -> _BlockLayout:
+        """Return the layout of a block that lacks the batch axis, the time axis, or both."""
+        lacks_time, lacks_rows = self._time in added, self._rows in added
         outputs: list[Any] = []
         for axes in self._streamed.outputs:
-            dropped = [] if has_rows or axes.batch is None else [axes.batch]
-            if not has_time and axes.time is not None and self._streamed.every_step:
-                dropped.append(axes.time)
-            outputs.append(
-                tuple(0 if axis in dropped else ALL for axis in range(max(dropped, default=-1) + 1))
-            )
+            dropped = [axes.batch] if lacks_rows else []
+            dropped += [axes.time] if lacks_time and self._streamed.every_step else []
+            last = max((axis for axis in dropped if axis is not None), default=-1)
+            outputs.append(tuple(0 if axis in dropped else ALL for axis in range(last + 1)))
         targets = [(*(None if index == 0 else ALL for index in indices), ...) for indices in outputs]
-        x = tuple(None if axis in added else ALL for axis in range(self._rank))
-        return _BlockLayout(x, outputs, targets)
+        x = tuple(None if axis in added else ALL for axis in range(len(self._streamed.step_shape)))
+        return _BlockLayout(x, outputs, targets, lacks_rows)
 
-    def _expected(self) -> str:
-        sizes = self._declared.axes or ()
-        names = ["T" if axis == self._time else str(size) for axis, size in enumerate(sizes)]
+    def _wrong_shape(self, x: AnyArray) -> ShapeError:
+        names = [size or "T" for size in map(str, self._declared.axes or ())]
         if self._batch is None and self._rows is not None:
             del names[self._rows]
         step = ", ".join(name for name in names if name != "T")
-        return f"must be one step ({step}) or a block ({', '.join(names)})"
-
-    def _returned(self, results: Any, layout: _BlockLayout) -> Any:
-        """Return the outputs in the layout of a block."""
-        returned = [y[index] if index else y for y, index in zip(results, layout.outputs, strict=True)]
-        return returned[0] if len(returned) == 1 else tuple(returned)
+        return ShapeError(
+            f"x has shape {x.shape}, but must be one step ({step}) or a block ({', '.join(names)})"
+        )
 
 
 def stream_of_graph(

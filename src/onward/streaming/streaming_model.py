@@ -12,9 +12,8 @@ from .. import _core
 from ..core import storage
 from ..core.arrays import Array
 from ..errors import ArgumentError, FileError
+from ..layers import Dropout, Last
 from ..layers.base import Layer, call
-from ..layers.dropout import Dropout
-from ..layers.last import Last
 
 # h (L, B, P) and c (L, B, H) or None, for each recurrent layer
 States: TypeAlias = list[tuple[Array, Array | None]]
