@@ -53,7 +53,7 @@ def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
 
 def as_floats(value: ArrayLike, dtype: FloatDtype, name: str) -> Array:
     """`value` as an array of `dtype`, copied only if it has another dtype. Raises DtypeError."""
-    array = value if type(value) is np.ndarray else as_array(value, name)
+    array = as_array(value, name)
     if array.dtype == dtype:
         return array
     if array.dtype.kind not in "biuf":

@@ -61,27 +61,19 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     header = json.loads(data[8:start])
     metadata = header.pop("__metadata__", None) or {}
     return (
-        {
-            key: _tensor(path, key, data, start, entry["dtype"], entry["shape"], entry["data_offsets"])
-            for key, entry in sorted(header.items())
-        },
+        {key: _tensor(path, key, data, start, entry) for key, entry in sorted(header.items())},
         _architecture(path, metadata.get("onward")),
     )
 
 
 def _tensor(
-    path: object,
-    key: str,
-    data: mmap.mmap | bytes,
-    start: int,
-    dtype: str,
-    shape: list[int],
-    data_offsets: list[int],
+    path: object, key: str, data: mmap.mmap | bytes, start: int, entry: Mapping[str, Any]
 ) -> NDArray[Any]:
+    dtype, shape = entry["dtype"], entry["shape"]
     if dtype not in DTYPES:
         raise FileError(f"{path}: {key} has dtype {dtype}; expected one of {', '.join(DTYPES)}")
     try:
-        array: NDArray[Any] = np.ndarray(shape, DTYPES[dtype], data, start + data_offsets[0])
+        array: NDArray[Any] = np.ndarray(shape, DTYPES[dtype], data, start + entry["data_offsets"][0])
     except (TypeError, ValueError, OverflowError) as error:
         raise FileError(f"{path}: {key} has shape {shape}: {error}") from error
     return widened(array) if dtype == "BF16" else array

@@ -60,11 +60,8 @@ def call(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> tuple[Any, 
 
 def unknown_arguments(layer: Layer, names: Iterable[str], takes: str) -> SignatureError:
     """The error for unknown keyword arguments of a call; `takes` lists the valid ones."""
-    unknown = ", ".join(names)
-    return SignatureError(
-        f"a call of {type(layer).__name__} has no argument {unknown}; it takes ({takes})"
-        + argument_hints(names)
-    )
+    problem = f"a call of {type(layer).__name__} has no argument {', '.join(names)}; it takes ({takes})"
+    return SignatureError(problem + argument_hints(names))
 
 
 class Layer(FamiliarNames):
@@ -111,8 +108,9 @@ class Layer(FamiliarNames):
         """The input of a call in the dtype of the computation. Raises DtypeError, SignatureError."""
         if unknown:
             raise unknown_arguments(self, unknown, "x")
-        x = arrays.as_array(x, "x")
-        return arrays.as_floats(x, self.dtype if isinstance(self, Weighted) else arrays.working_dtype(x), "x")
+        array = x if type(x) is np.ndarray else arrays.as_array(x, "x")
+        dtype = self.dtype if isinstance(self, Weighted) else arrays.working_dtype(array)
+        return array if array.dtype == dtype else arrays.as_floats(array, dtype, "x")
 
     def _summary_rows(self) -> list[Row]:
         from .summary import connected_rows

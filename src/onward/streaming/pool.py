@@ -16,7 +16,7 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base import Layer
-from .streaming_model import StreamingModel
+from .stream import StreamingModel
 
 FILE_TYPE = "pool of Onward"
 OVERHEAD = 9  # bytes per stream besides its state

@@ -19,7 +19,7 @@ from ..errors import ArgumentError, OnwardError
 from ..layers.base import Layer, call
 from ..layers.bptt import LayerRecord, record_call
 from ..layers.recurrent import Inputs, Recurrent
-from ..streaming.streaming_model import frozen
+from ..streaming.stream import frozen
 from . import explore, picture
 
 if TYPE_CHECKING:

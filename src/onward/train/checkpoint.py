@@ -16,8 +16,7 @@ from ..core.arrays import Array
 from ..errors import FileError
 from ..layers.base import Layer
 from .history import Epoch, History
-from .optimizers import Memory
-from .weights import Weights, trained
+from .optimizers import Memory, Weights, trained
 
 KIND = "checkpoint of Onward"
 NOTHING = "nothing"

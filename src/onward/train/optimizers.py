@@ -1,11 +1,16 @@
-"""Optimizers and gradient clipping, as in torch.optim; an optimizer's state is passed in and returned."""
+"""Optimizers and gradient clipping, as in torch.optim, and the weights that they update.
+
+An optimizer's state is passed in and returned. A layer that a model uses several times has several names; its
+weights are listed once.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,8 +19,10 @@ from ..core import arrays
 from ..core.arrays import Array
 from ..core.checks import Checked, flag, non_negative, probability
 from ..errors import ArgumentError
+from ..layers.base import Layer
 from .reproducible import power
-from .weights import Weights
+
+Weights: TypeAlias = dict[str, Array]
 
 OPTIMIZER = "an optimizer of onward.train, such as Adam(1e-3)"
 
@@ -239,3 +246,37 @@ def clip_value(gradients: Mapping[str, Array], clip_value: float) -> Weights:
     """
     bound = non_negative("clip_value", clip_value)
     return {name: g.clip(-bound, bound) for name, g in gradients.items()}
+
+
+def trained(model: Layer) -> Weights:
+    """Return every weight of the model once, under its first name."""
+    weights = model._weights_by_name()
+    return {name: weights[name] for name, first in _first_names(model).items() if name == first}
+
+
+def summed(model: Layer, gradients: Mapping[str, Array]) -> Weights:
+    """Return the gradient of each weight of `trained`, summed over all uses of its layer."""
+    first_names = _first_names(model)
+    sums: Weights = {}
+    for name, gradient in gradients.items():
+        first = first_names[name]
+        sums[first] = sums[first] + gradient if first in sums else gradient
+    return sums
+
+
+def _first_names(model: Layer) -> dict[str, str]:
+    """Map every name of a weight to its first name."""
+    prefixes: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for prefix, leaf in model.sublayers().items():
+        first = prefixes.setdefault(id(leaf), prefix)
+        names |= {prefix + name: first + name for name in leaf._weights_by_name()}
+    return names
+
+
+def replaced(model: Layer, weights: Weights) -> Layer:
+    """Return a copy of the model with the given weights replaced; the other weights are shared."""
+    shared = {id(weight): weight for weight in model._weights_by_name().values()}
+    other = copy.deepcopy(model, shared)
+    other._take(weights)
+    return other
