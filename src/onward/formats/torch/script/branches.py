@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,9 +27,10 @@ from .recording import (
     example,
     replaced,
     unvalued,
+    varies,
 )
-from .regions import MISSING, Region
-from .values import UNINITIALIZED, NamedTuple, Object, Unknown, mapped
+from .regions import MISSING, Region, is_same
+from .values import UNINITIALIZED, Object, Unknown, alike, items, mapped, rebuilt
 
 if TYPE_CHECKING:
     from .interpreter import Environment, Interpreter
@@ -39,48 +40,41 @@ Condition = Tensor | Symbol
 
 
 def record(
-    interpreter: Interpreter, condition: Condition, node: ast.If, local: Environment, file: str
+    interpreter: Interpreter,
+    condition: Condition,
+    bodies: tuple[Sequence[ast.stmt], Sequence[ast.stmt]],
+    local: Environment,
 ) -> None:
-    """Record an `if` statement whose condition is a tensor."""
+    """Record the statements for a condition that holds, and those for one that does not."""
 
-    def runner(body: list[ast.stmt]) -> Callable[[Region], None]:
-        return lambda region: interpreter.run(body, region.local, file)
+    def runner(body: Sequence[ast.stmt]) -> Callable[[Region], None]:
+        return lambda region: interpreter.run(body, region.local)
 
-    sides = [regions.record(interpreter, local, runner(body)) for body in (node.body, node.orelse)]
+    sides = [regions.record(interpreter, local, runner(body)) for body in bodies]
     failed = [side.error for side in sides if side.error is not None]
     if len(failed) == 2:
         raise failed[0]
-    if failed:
-        raises = sides[0].error is not None
-        body = node.orelse if raises else node.body
-        found = example_values(interpreter, condition)
-        if found is not None and raises in found:
-            if found[0] == found[1]:
-                learn(interpreter, condition, raises)
-            raise UnsuitableSizesError(str(failed[0]))
-        message = str(failed[0])
-        interpreter.graph.add("Check", interpreter.name(condition), message=message, expected=not raises)
-        interpreter.run(body, local, file)
-        return
-    _join(interpreter, condition, sides, local)
+    if not failed:
+        return _join(interpreter, condition, sides, local)
+    raises = sides[0].error is not None
+    found = example_values(interpreter, condition)
+    if found is not None and raises in found:
+        if found[0] == found[1]:
+            learn(interpreter, condition, raises)
+        raise UnsuitableSizesError(str(failed[0]))
+    interpreter.graph.add("Check", interpreter.name(condition), message=str(failed[0]), expected=not raises)
+    interpreter.run(bodies[raises], local)
 
 
 def select(interpreter: Interpreter, condition: Condition, node: ast.IfExp, local: Environment) -> Any:
     """Record a conditional expression whose condition is a tensor."""
     name = " value"  # no name of the code has a space
 
-    def runner(body: ast.expr) -> Callable[[Region], None]:
-        def run(region: Region) -> None:
-            region.local[name] = interpreter.evaluate(body, region.local)
+    def assigned(value: ast.expr) -> list[ast.stmt]:
+        return [ast.copy_location(ast.Assign([ast.Name(name)], value), value)]
 
-        return run
-
-    sides = [regions.record(interpreter, local, runner(body)) for body in (node.body, node.orelse)]
-    for side in sides:
-        if side.error is not None:
-            raise side.error
     inner = dict(local)
-    _join(interpreter, condition, sides, inner)
+    record(interpreter, condition, (assigned(node.body), assigned(node.orelse)), inner)
     return inner[name]
 
 
@@ -104,15 +98,16 @@ def learn(interpreter: Interpreter, condition: Condition, raises: bool) -> None:
         return  # other conditions may hold for larger sizes
     constants = [graph.known(value) for node in nodes for value in node.inputs if value]
     numbers = [int(a.item()) for a in constants if isinstance(a, np.ndarray) and a.size == 1]
-    others = {pair[0]: axis for axis, pair in graph.open_sizes.items()}
-    for axis, sizes in graph.open_sizes.items():
-        for size in dict.fromkeys([*(n for n in numbers if n > 0), *(n for n in others if n != sizes[0])]):
-            try:
-                values = _evaluated(graph, nodes, sizes[0], size)
-            except Exception:
-                continue
-            if bool(np.all(values[name])) != raises:
-                raise LearnedSizeError((axis, others.get(size, size)))
+
+    def flips(sizes: dict[int, int]) -> bool:
+        try:
+            return bool(np.all(_evaluated(graph, nodes, sizes)[name])) != raises
+        except Exception:
+            return False
+
+    others = [size for size, _ in graph.open_sizes.values()]
+    sizes = dict.fromkeys([*(n for n in numbers if n > 0), *others])
+    graph.learn(({old: new} for old in others for new in sizes if new != old), flips)
     for node in nodes:
         sides = [graph.known(value) for value in node.inputs]
         if node.operation == "Equal" and any(isinstance(side, Examples) for side in sides):
@@ -123,8 +118,7 @@ def _equate(graph: Recording, sides: list[list[int]]) -> None:
     """Raise LearnedSizeError if a size of an open axis makes two sizes equal; `sides` are the examples."""
     for (a, b), (size, other) in (sides, sides[::-1]):
         if a != b and size == other and a != size and b != size:
-            axis = next((axis for axis, pair in graph.open_sizes.items() if pair == (a, b)), None)
-            if axis is not None:
+            if axis := graph.axis_of(a, b):
                 raise LearnedSizeError((axis, size))
             guesses = list(dict.fromkeys(graph.sources(a, b, size)))
             if guesses:
@@ -144,16 +138,12 @@ def _nodes_before(graph: Recording, name: str) -> list[Node]:
     return found[::-1]
 
 
-def _evaluated(graph: Recording, nodes: list[Node], old: int, new: int) -> dict[str, Any]:
-    """Compute nodes in the first example, with another size of an axis."""
-    values: dict[str, Any] = {}
+def _evaluated(graph: Recording, nodes: list[Node], sizes: Mapping[int, int]) -> dict[str, Any]:
+    """Compute nodes in the first example, with other sizes."""
+    values: dict[str, Any] = {"": None}
     for node in nodes:
         inputs = [
-            None
-            if not name
-            else values[name]
-            if name in values
-            else replaced(example(graph.known(name), 0), old, new)
+            values[name] if name in values else replaced(example(graph.known(name), 0), sizes)
             for name in node.inputs
         ]
         results = OPERATIONS[node.operation].compute(inputs, node.attributes)
@@ -185,33 +175,27 @@ class _Merger:
 
     def __init__(self, interpreter: Interpreter, sides: list[Region]) -> None:
         self.interpreter, self.sides = interpreter, sides
-        self.outputs: list[tuple[str, str, Any]] = []
-        self.found: dict[tuple[str, str], Any] = {}
+        self.found: dict[tuple[str, str], Any] = {}  # the values after the node
         self.one_sided: dict[tuple[str, str], bool] = {}  # whether the second side gives the value
 
     def merge(self, a: Any, b: Any) -> Any:
-        if a is b:
+        if a is b or is_same(a, b):
             return a
         if a is UNINITIALIZED or b is UNINITIALIZED:
             return self._one_sided(b if a is UNINITIALIZED else a, a is UNINITIALIZED)
         if isinstance(a, Unknown) or isinstance(b, Unknown):
             return a if isinstance(a, Unknown) else b
-        if isinstance(a, Tensor) or isinstance(b, Tensor):
-            both = isinstance(a, Tensor) and isinstance(b, Tensor)
-            same = both and a.root is b.root and a.name == b.name and a.version == b.version
-            return a if same else self._output(a, b) if both else self._unlike(a, b)
-        if isinstance(a, NUMBERS) and isinstance(b, NUMBERS):
-            return a if type(a) is type(b) and a == b else self._output(a, b)
-        if type(a) is type(b):
-            if isinstance(a, list | tuple) and len(a) == len(b):
-                return self.interpreter.recorder.create(type(a)(map(self.merge, a, b)))
-            if isinstance(a, NamedTuple) and a.kind is b.kind:
-                return NamedTuple(a.kind, tuple(map(self.merge, a.elements, b.elements)))
-            if isinstance(a, dict) and list(a) == list(b):
-                return self.interpreter.recorder.create({key: self.merge(a[key], b[key]) for key in a})
-            if isinstance(a, str) and a == b:
-                return a
-        return self._unlike(a, b)
+        if (isinstance(a, NUMBERS) and isinstance(b, NUMBERS)) or (
+            isinstance(a, Tensor) and isinstance(b, Tensor)
+        ):
+            return self._output(a, b)
+        if alike(a, b):
+            pairs = zip(items(a), items(b), strict=True)
+            return self.interpreter.recorder.create(
+                rebuilt(a, [self.merge(x, y) for (_, x), (_, y) in pairs])
+            )
+        kinds = " and a ".join(sorted({type(a).__name__, type(b).__name__}))
+        return Unknown(f"the sides of a branch that depends on a tensor give different values: a {kinds}")
 
     def _one_sided(self, value: Any, is_second: bool) -> Any:
         """Return a value that the code uses only after the side that gave it; the other gives zeros."""
@@ -222,17 +206,14 @@ class _Merger:
             dtype = dtype_of(leaf)
             other = self.sides[not is_second].graph.add_constant(np.zeros((), dtype))
             zeros: Any = Tensor(other, dtype, ()) if isinstance(leaf, Tensor) else Symbol(other, dtype)
-            made = self._output(zeros, leaf) if is_second else self._output(leaf, zeros)
-            self.one_sided[next(names for names, found in self.found.items() if found is made)] = is_second
-            return made
+            if is_second:
+                return self._output(zeros, leaf, is_second)
+            return self._output(leaf, zeros, is_second)
 
         return mapped(merge, value)
 
-    def _unlike(self, a: Any, b: Any) -> Unknown:
-        kinds = " and a ".join(sorted({type(a).__name__, type(b).__name__}))
-        return Unknown(f"the sides of a branch that depends on a tensor give different values: a {kinds}")
-
-    def _output(self, a: Any, b: Any) -> Tensor | Symbol:
+    def _output(self, a: Any, b: Any, is_second: bool | None = None) -> Any:
+        """Return what is a after the first side and b after the second; only one of them may be of use."""
         kinds = [dtype_of(value) for value in (a, b) if not isinstance(value, Tensor)]
         kind = np.result_type(*kinds) if kinds else None
         names = (self._name(self.sides[0], a, kind), self._name(self.sides[1], b, kind))
@@ -242,11 +223,10 @@ class _Merger:
                 for v, side in zip((a, b), self.sides, strict=True)
             )
             tensor = Joined if is_shared else Tensor
-            made = Symbol("", kind) if kind is not None else tensor("", a.dtype, UnknownShape())
-            self.found[names] = made
-            self.outputs.append((*names, made))
-        found: Tensor | Symbol = self.found[names]
-        return found
+            self.found[names] = tensor("", a.dtype, UnknownShape()) if kind is None else Symbol("", kind)
+        if is_second is not None:
+            self.one_sided[names] = is_second
+        return self.found[names]
 
     def _name(self, side: Region, value: Any, dtype: Any) -> str:
         with side.entered(self.interpreter):
@@ -257,26 +237,20 @@ class _Merger:
     def finish(self, condition: Condition) -> None:
         """Add the node, if its sides have outputs or checks."""
         graphs = [side.graph for side in self.sides]
-        if not self.outputs and not any(graph.without_unused().nodes for graph in graphs):
+        if not self.found and not any(graph.without_unused().nodes for graph in graphs):
             return
         selected = example_values(self.interpreter, condition)
         captured = list(dict.fromkeys(name for graph in graphs for name in graph.captured))
-        for graph, names in zip(graphs, zip(*(o[:2] for o in self.outputs), strict=True), strict=False):
-            graph.outputs = names
-        for graph in graphs:
+        for place, graph in enumerate(graphs):
+            graph.outputs = tuple(pair[place] for pair in self.found)
             graph.inputs = [Input(name) for name in captured]
         outer = self.interpreter.graph
-        names = outer.add_all(
-            "If",
-            [self.interpreter.name(condition), *captured],
-            len(self.outputs),
-            then_branch=graphs[0],
-            else_branch=graphs[1],
-        )
-        for name, (first, second, made) in zip(names, self.outputs, strict=True):
-            values = graphs[0].values[first], graphs[1].values[second]
-            if (first, second) in self.one_sided:
-                found = unvalued(values[self.one_sided[first, second]])
+        inputs = [self.interpreter.name(condition), *captured]
+        names = outer.add_all("If", inputs, len(self.found), then_branch=graphs[0], else_branch=graphs[1])
+        for name, (pair, made) in zip(names, self.found.items(), strict=True):
+            values = graphs[0].values[pair[0]], graphs[1].values[pair[1]]
+            if pair in self.one_sided:
+                found = unvalued(values[self.one_sided[pair]])
             else:
                 found = common(*values) if selected is None else _selected(*values, selected)
             outer.values[name] = found
@@ -291,7 +265,7 @@ def _selected(a: Known | None, b: Known | None, selected: tuple[bool, bool]) -> 
     values = [example(value, place) for place, value in enumerate(chosen)]
     if any(value is None or isinstance(value, Open) for value in values):
         return None
-    if any(isinstance(value, Examples) and value.varied is not None for value in chosen):
+    if any(map(varies, chosen)):
         return common(*chosen)
     first, second = values
     return Examples(first, second)

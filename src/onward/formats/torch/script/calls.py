@@ -17,7 +17,7 @@ from .operators import CONTAINERS, PLAIN, checked, text
 from .recorder import NUMBERS, Recorder
 from .recording import Recording
 from .signatures import DTYPES
-from .values import DEVICE, UNINITIALIZED, NamedTuple, Unknown
+from .values import DEVICE, UNINITIALIZED, Unknown
 
 MUTATING = {
     *("append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete"),
@@ -69,11 +69,10 @@ class Calls:
                 return lists.unbound(self, first, dim)
         if isinstance(first, Tensor) and name in QUERIES:
             return QUERIES[name](self, *arguments, **keywords)
-        is_container = isinstance(first, list | tuple | dict | str | NamedTuple)
-        if name in CONTAINERS and is_container and not isinstance(arguments[-1], Tensor | Symbol):
-            return self._apply_to_container(name, first, arguments, keywords)
-        if name in ("append", "insert", "_set_item", "setdefault"):
-            return self._apply_to_container(name, first, arguments, keywords)
+        is_container = isinstance(first, list | tuple | dict | str)
+        takes_it = name in CONTAINERS and is_container and not isinstance(arguments[-1], Tensor | Symbol)
+        if takes_it or name in ("append", "insert", "_set_item", "setdefault"):
+            return self.apply_to_container(name, *arguments, **keywords)
         values = [*arguments, *(first if isinstance(first, list | tuple) else ())]
         has_tensors = any(isinstance(value, Tensor | Symbol) for value in values)
         if name in ("eq", "ne") and len(arguments) == 2 and _are_sizes(*arguments):
@@ -84,13 +83,11 @@ class Calls:
             return self._compute(name, arguments)
         return self.recorder.call(name, arguments, keywords)
 
-    def _apply_to_container(
-        self, name: str, container: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]
-    ) -> Any:
+    def apply_to_container(self, name: str, container: Any, *arguments: Any, **keywords: Any) -> Any:
+        """Apply an operator to a list, tuple, dict or string."""
         if name in MUTATING:
             self.recorder.change(container)
-        values = container.elements if isinstance(container, NamedTuple) else container
-        result = checked(CONTAINERS[name](values, *arguments[1:], **keywords))
+        result = checked(CONTAINERS[name](container, *arguments, **keywords))
         return self.recorder.create(result) if name in CREATING else result
 
     def _compute(self, name: str, arguments: Sequence[Any]) -> Any:
@@ -99,16 +96,14 @@ class Calls:
             return reduce(lambda a, b: self.operate(name, [a, b], {}), arguments[0])
         if name in ("eq", "ne") and arguments[0] == arguments[1]:
             return name == "eq"
-        known = [
-            self.constant(np.array(a, np.float32 if isinstance(a, float) else None))
-            if isinstance(a, int | float)
-            else self.recorder.tensor(a.name)
-            if isinstance(a, Symbol)
-            else a
-            for a in arguments
-        ]
+        known = [self._operand(argument) for argument in arguments]
         result = self.recorder.call(SYMBOLIC.get(name, name), known, {})
-        return self.number(result, {"b": bool, "f": float}.get(result.dtype.kind, int))
+        return self.number(result, lists.kind_of(result))
+
+    def _operand(self, value: Any) -> Any:
+        if isinstance(value, int | float):
+            return self.constant(np.array(value, np.float32 if isinstance(value, float) else None))
+        return self.recorder.tensor(value.name) if isinstance(value, Symbol) else value
 
     def _compare(self, name: str, a: Sequence[Any], b: Sequence[Any]) -> Any:
         """Compare two lists of numbers."""
@@ -199,8 +194,7 @@ def _number(kind: type) -> Callable[..., Any]:
 
 
 def _item(calls: Calls, x: Tensor) -> Any:
-    kind: type = {"b": bool, "f": float}.get(x.dtype.kind, int)
-    return calls.number(x, kind)
+    return calls.number(x, lists.kind_of(x))
 
 
 def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: Any) -> Tensor:
@@ -259,8 +253,8 @@ def _list_of(calls: Calls, x: Any, *others: Any) -> Any:
 
 
 def _range_length(calls: Calls, start: Any, end: Any, step: int) -> Any:
-    if isinstance(start, int) and isinstance(end, int):
-        return PLAIN["__range_length"](start, end, step)
+    if step == 0:
+        raise ArgumentError("the step of a range is 0")
     distance = calls.operate("sub", [end, start] if step > 0 else [start, end], {})
     rounded = calls.operate("floordiv", [calls.operate("add", [distance, abs(step) - 1], {}), abs(step)], {})
     return calls.operate("prim.max", [rounded, 0], {})

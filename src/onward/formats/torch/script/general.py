@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +14,17 @@ from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
 from ..aten.registry import bounded
-from .recording import Examples, LearnedSizeError, Recording, UnsuitableSizesError, example
+from .nesting import Leaf, leaves_of
+from .recording import (
+    Examples,
+    LearnedSizeError,
+    Recording,
+    UnsuitableSizesError,
+    declaration,
+    example,
+)
 
 if TYPE_CHECKING:
-    from .nesting import Leaf
     from .program import Program
 
 # The smallest sizes of the two examples: the first that are long enough for the kernels are used.
@@ -35,14 +40,9 @@ Axes = tuple[int | str, ...]
 Names = Mapping[str, int | str]  # open axes to the sizes, or to the axes of equal size, that the code needs
 
 
-@dataclass
-class Layout:
-    """The dtype and the axes of each tensor among the inputs, and the values of the inputs that are fixed."""
-
-    tensors: dict[str, tuple[np.dtype[Any], Axes]]
-    fixed: dict[str, AnyArray]
-    states: dict[str, Any] = field(default_factory=dict)  # carries: arrays, or (dtype, axes)
-    numbers: dict[str, str] = field(default_factory=dict)  # carried numbers that are sizes, to the axes
+# What is known about each input and carry: an array, the dtype and axes of a tensor, or the axis whose size a
+# carried number is.
+Layout = dict[str, AnyArray | tuple[np.dtype[Any], Axes] | str]
 
 
 def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
@@ -61,9 +61,8 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
             leaf.name: (dtype, tuple(f"{leaf.name}_{axis}" for axis in range(rank)))
             for leaf, (rank, dtype) in zip(open_leaves, kinds, strict=True)
         }
-        tried = dataclasses.replace(layout, tensors={**layout.tensors, **tensors})
         try:
-            graph = _graph(program, tried)
+            graph = _graph(program, {**layout, **tensors})
         except OnwardError as error:
             if program.progress > furthest:
                 problem, furthest = error, program.progress
@@ -73,7 +72,7 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
         for rank in (2, 3):  # any rank is possible
             axes = {name: (dtype, names[:rank]) for name, (dtype, names) in tensors.items()}
             with contextlib.suppress(OnwardError):
-                return _graph(program, dataclasses.replace(layout, tensors={**layout.tensors, **axes}))
+                return _graph(program, {**layout, **axes})
     name = next((leaf.name for leaf in program.leaves), "x")
     raise ArgumentError(
         f"the code cannot be recorded as one graph for all sizes of its inputs: {problem}. Pass the axes of "
@@ -98,7 +97,8 @@ def _rarity(dtypes: tuple[np.dtype[Any], ...]) -> tuple[int, int]:
 
 def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[Leaf]]:
     """Return what the declarations say, and the tensors that they leave open."""
-    layout, open_leaves = Layout({}, {}), []
+    layout: Layout = {}
+    open_leaves = []
     names = [leaf.name for leaf in program.leaves]
     if unknown := declared.keys() - set(names):
         raise ArgumentError(
@@ -106,18 +106,18 @@ def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Lay
         )
     for name, structure, default in program.inputs:
         initial = None if default is None else program.default(name, default)
-        for leaf in program.leaves_of(structure):
+        for leaf in leaves_of(structure):
             value = declared.get(leaf.name)
             if leaf.kind == "Tensor" and isinstance(value, tuple | list):
-                layout.tensors[leaf.name] = _tensor(leaf.name, value)
+                layout[leaf.name] = _tensor(leaf.name, value)
             elif value is not None:
-                layout.fixed[leaf.name] = np.asarray(value, leaf.dtype)
+                layout[leaf.name] = np.asarray(value, leaf.dtype)
             elif initial is not None:
-                layout.fixed[leaf.name] = initial
+                layout[leaf.name] = initial
             elif leaf.kind == "Tensor":
                 open_leaves.append(leaf)
             else:
-                layout.tensors[leaf.name] = np.dtype(leaf.dtype), ()
+                layout[leaf.name] = np.dtype(leaf.dtype), ()
     return layout, open_leaves
 
 
@@ -136,54 +136,44 @@ def _graph(program: Program, layout: Layout) -> Graph:
     learned: dict[str, int | str] = {}
     if not program.carries:
         return _finished(program, layout, *_suitable(program, layout, learned), learned)
-    kept = dataclasses.replace(
-        layout,
-        states={
-            c.name: (a.dtype, a.shape) for c in program.carries if (a := program.initial(c)).dtype != object
-        },
-    )
-    if len(kept.states) == len(program.carries):
+    initial = {carry.name: program.initial(carry) for carry in program.carries}
+    kept = {name: (array.dtype, array.shape) for name, array in initial.items()}
+    if not any(array.dtype == object for array in initial.values()):
         try:
-            recording, outputs = _suitable(program, kept, learned)
-            if all(
-                _signature(recording, name) == (kept.states[carry.name][1], kept.states[carry.name][0])
-                for carry, name in zip(program.carries, outputs, strict=True)
-            ):
-                return _finished(program, kept, recording, outputs, learned)
+            recording, outputs = _suitable(program, {**layout, **kept}, learned)
+            found = [None if (k := recording.known(name)) is None else (k.dtype, k.shape) for name in outputs]
+            if found == list(kept.values()):
+                return _finished(program, {**layout, **kept}, recording, outputs, learned)
         except OnwardError:
             learned = {}
-    return _later_calls(program, layout, learned)
+    return _later_calls(program, layout, initial, learned)
 
 
-def _signature(recording: Recording, name: str) -> tuple[Any, Any]:
-    known = recording.known(name)
-    return (None, None) if known is None else (known.shape, known.dtype)
-
-
-def _later_calls(program: Program, layout: Layout, learned: dict[str, int | str]) -> Graph:
+def _later_calls(
+    program: Program, layout: Layout, initial: dict[str, AnyArray], learned: dict[str, int | str]
+) -> Graph:
     """Return the graph of the calls after the first one, if it is also that of the first.
 
     The state of such a program gets its shape in the first call, from the sizes of the inputs. That call must
     compute what a later one computes from zeros.
     """
-    first = dataclasses.replace(layout, states={c.name: program.initial(c) for c in program.carries})
+    first, later = {**layout, **initial}, {**layout}
     recording, outputs = _suitable(program, first, learned)
-    later = dataclasses.replace(layout, states={}, numbers={})
-    for carry, name in zip(program.carries, outputs, strict=True):
-        known = recording.known(name)
-        is_number = carry.name in program.number_carries
+    for (name, before), output in zip(initial.items(), outputs, strict=True):
+        known = recording.known(output)
+        is_number = name in program.number_carries
         if known is None or (isinstance(known, Examples) and is_number and not known.is_known):
-            raise ArgumentError(f"the shape of {carry.name} after a call depends on values")
+            raise ArgumentError(f"the shape of {name} after a call depends on values")
         if isinstance(known, np.ndarray) and is_number:
-            later.states[carry.name] = known
+            later[name] = known
         elif is_number and isinstance(known, Examples):
-            later.numbers[carry.name] = _axis_of(recording, *(int(a) for a in known[:2]))  # type: ignore[arg-type]  # arrays
+            later[name] = _axis_of(recording, *(int(a) for a in known[:2]))  # type: ignore[arg-type]  # arrays
         else:
-            if first.states[carry.name].dtype != object and first.states[carry.name].size:
-                raise ArgumentError(f"a call changes the shape of {carry.name}")
+            if before.dtype != object and before.size:
+                raise ArgumentError(f"a call changes the shape of {name}")
             a, b = example(known, 0).shape, example(known, 1).shape
             axes = tuple(n if n == m else _axis_of(recording, n, m) for n, m in zip(a, b, strict=True))
-            later.states[carry.name] = known.dtype, axes
+            later[name] = known.dtype, axes
     recording, outputs = _suitable(program, later, learned)
     _check_zeros(program, first, later, learned)
     return _finished(program, later, recording, outputs, learned)
@@ -191,9 +181,8 @@ def _later_calls(program: Program, layout: Layout, learned: dict[str, int | str]
 
 def _axis_of(recording: Recording, a: int, b: int) -> str:
     """Return the open axis that has these sizes in the examples."""
-    for axis, sizes in recording.open_sizes.items():
-        if sizes == (a, b):
-            return axis
+    if axis := recording.axis_of(a, b):
+        return axis
     raise ArgumentError("the shape of a state is not that of an input")
 
 
@@ -202,21 +191,21 @@ def _check_zeros(program: Program, first: Layout, later: Layout, learned: Names)
     for place, (size, other) in enumerate(EXAMPLES[1:3]):
         sizes = {axis: size + 2 * i + place * other for i, axis in enumerate(_open_axes(later, learned))}
 
-        def shape(axes: Axes, sizes: Mapping[str, int] = sizes) -> tuple[int, ...]:
-            return tuple(_resolved(size, learned, sizes) for size in axes)
+        def at_sizes(name: str, layout: Layout, sizes: Mapping[str, int] = sizes) -> Any:
+            value = layout[name]
+            if isinstance(value, str):
+                return np.array(_resolved(value, learned, sizes))
+            if not isinstance(value, tuple):
+                return value
+            shape = tuple(_resolved(axis, learned, sizes) for axis in value[1])
+            if layout[name] is first.get(name):
+                return Signature(shape, value[0])
+            bounded(math.prod(shape))
+            return np.zeros(shape, value[0])
 
-        tensors = {name: Signature(shape(axes), dtype) for name, (dtype, axes) in first.tensors.items()}
-        known: dict[str, Any] = {**tensors, **first.fixed}
-        for state in later.states.values():
-            if isinstance(state, tuple):
-                bounded(math.prod(shape(state[1])))
-        zeros = {
-            name: np.zeros(shape(state[1]), state[0]) if isinstance(state, tuple) else state
-            for name, state in later.states.items()
-        }
-        numbers = {name: np.array(_resolved(axis, learned, sizes)) for name, axis in later.numbers.items()}
-        a = program.record({**known, **first.states})
-        b = program.record({**known, **zeros, **numbers})
+        a, b = (
+            program.record({name: at_sizes(name, layout) for name in layout}) for layout in (first, later)
+        )
         if not _same(a.without_unused(), b.without_unused()):
             raise ArgumentError("the first call of the code does not compute what later calls compute")
 
@@ -259,7 +248,8 @@ def _same_attribute(a: Any, b: Any) -> bool:
 
 def _open_axes(layout: Layout, learned: Names) -> list[str]:
     """Return the names of the axes that are open, each once."""
-    axes = [axis for _, shape in layout.tensors.values() for axis in shape if isinstance(axis, str)]
+    shapes = [value[1] for value in layout.values() if isinstance(value, tuple)]
+    axes = [axis for shape in shapes for axis in shape if isinstance(axis, str)]
     return [axis for axis in dict.fromkeys(axes) if axis not in learned]
 
 
@@ -282,7 +272,7 @@ def _suitable(
             axes = _open_axes(layout, learned)
             sizes = {axis: _sizes(smallest, place) for place, axis in enumerate(axes)}
             try:
-                recording = program.record(_values(layout, learned, sizes), sizes, layout.numbers)
+                recording = program.record(_values(layout, learned, sizes), sizes)
             except LearnedSizeError as found:
                 if len(found.guesses) > 1:
                     if not guesses:
@@ -322,19 +312,16 @@ def _sizes(smallest: tuple[int, int], place: int) -> tuple[int, int]:
 
 
 def _values(layout: Layout, learned: Names, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """Return what is known about each input."""
-    values: dict[str, Any] = dict(layout.fixed)
-    for name, (dtype, axes) in [
-        *layout.tensors.items(),
-        *((name, state) for name, state in layout.states.items() if isinstance(state, tuple)),
-    ]:
-        pairs = [_resolved(axis, learned, sizes) for axis in axes]
-        first, second = (
-            Signature(tuple(pair[place] if isinstance(pair, tuple) else pair for pair in pairs), dtype)
-            for place in (0, 1)
-        )
-        values[name] = first if first == second else Examples(first, second)
-    values.update((name, state) for name, state in layout.states.items() if not isinstance(state, tuple))
+    """Return what is known about each input, and the axis whose size a carried number is."""
+    values: dict[str, Any] = dict(layout)
+    for name, value in layout.items():
+        if isinstance(value, tuple):
+            pairs = [_resolved(axis, learned, sizes) for axis in value[1]]
+            first, second = (
+                Signature(tuple(pair[place] if isinstance(pair, tuple) else pair for pair in pairs), value[0])
+                for place in (0, 1)
+            )
+            values[name] = first if first == second else Examples(first, second)
     return values
 
 
@@ -343,28 +330,26 @@ def _finished(
 ) -> Graph:
     """Return the recording as the graph of a model, whose states are carries."""
     graph = plain(recording.without_unused())
-    states = [carry for carry in program.carries if isinstance(layout.states.get(carry.name), tuple)]
-    graph.inputs = []
-    for name, (dtype, axes) in layout.tensors.items():
-        graph.inputs.append(Input(name, dtype, tuple(_named(axis, learned) for axis in axes)))
-    order = {leaf.name: place for place, leaf in enumerate(program.leaves)}
-    graph.inputs.sort(key=lambda declared: order[declared.name])
-    outputs = list(
-        zip([leaf.name for leaf in program.leaves_of(program.outputs)], recording.outputs, strict=False)
-    )
-    for carry in states:
-        dtype, axes = layout.states[carry.name]
-        graph.inputs.append(Input(carry.name, dtype, tuple(_named(axis, learned) for axis in axes)))
-        if all(isinstance(axis, int) for axis in axes):
-            initial = program.initial(carry)
-            graph.constants[carry.name] = initial if initial.shape == axes else np.zeros(axes, dtype)
-            graph.defaults |= {carry.name}
-        place = [other.name for other in program.carries].index(carry.name)
-        graph.carries[carry.name] = f"{carry.name}_out"
-        outputs.append((f"{carry.name}_out", carried[place]))
+    names = [leaf.name for leaf in program.leaves]
+    outputs = list(zip([leaf.name for leaf in leaves_of(program.outputs)], recording.outputs, strict=False))
+    for carry, value in zip(program.carries, carried, strict=True):
+        if isinstance(state := layout[carry.name], tuple):
+            names.append(carry.name)
+            if all(isinstance(axis, int) for axis in state[1]):
+                initial = program.initial(carry)
+                is_kept = initial.shape == state[1]
+                graph.constants[carry.name] = initial if is_kept else np.zeros(state[1], state[0])  # type: ignore[arg-type]  # ints
+                graph.defaults |= {carry.name}
+            graph.carries[carry.name] = f"{carry.name}_out"
+            outputs.append((f"{carry.name}_out", value))
+    graph.inputs = [
+        Input(name, declared[0], tuple(_named(axis, learned) for axis in declared[1]))
+        for name in names
+        if isinstance(declared := layout[name], tuple)
+    ]
     graph._input_names = {declared.name for declared in graph.inputs}
     graph.outputs = tuple(value for _, value in outputs)
-    graph.declared_outputs = tuple(_declared(name, recording.known(value)) for name, value in outputs)
+    graph.declared_outputs = tuple(declaration(name, recording.known(value)) for name, value in outputs)
     graph.structure = program.templates(graph.carries.values())
     return graph
 
@@ -374,13 +359,6 @@ def _named(axis: int | str, learned: Names) -> int | str:
     while isinstance(axis, str) and axis in learned:
         axis = learned[axis]
     return axis
-
-
-def _declared(name: str, known: Any) -> Input:
-    """Return the declaration of an output."""
-    if known is None or known.dtype == object:
-        return Input(name)
-    return Input(name, known.dtype, tuple("" if size is None else size for size in known.shape))
 
 
 def plain(recording: Graph) -> Graph:

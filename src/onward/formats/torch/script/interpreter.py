@@ -36,6 +36,7 @@ class Interpreter(Calls):
         self.code, self.constants = code, constants
         self.rounds = self.call_depth = self.depth = self.loop_depth = 0
         self.max_rounds = MAX_ROUNDS
+        self.file = ""  # the file in the archive of the code that runs
 
     def count(self, rounds: int = 1) -> None:
         """Count iterations or calls. Raises ArgumentError if there are too many."""
@@ -59,34 +60,32 @@ class Interpreter(Calls):
                 local[name] = self.evaluate(default, {})
         if self.call_depth >= MAX_CALL_DEPTH:
             raise ArgumentError(f"the code calls more than {MAX_CALL_DEPTH} functions inside one another")
-        depth, self.depth = self.depth, 0
+        before = self.depth, self.file
+        self.depth, self.file = 0, function.file
         self.call_depth += 1
         try:
-            return self.run(function.node.body, local, function.file)
+            return self.run(function.node.body, local)
         finally:
-            self.depth = depth
+            self.depth, self.file = before
             self.call_depth -= 1
 
-    def run(self, body: Sequence[ast.stmt], local: Environment, file: str) -> Any:
+    def run(self, body: Sequence[ast.stmt], local: Environment) -> Any:
         """Run statements and return what they return. Raises ArgumentError, which names the line."""
         for statement in body:
             try:
                 self._descend()
                 if isinstance(statement, ast.Return):
                     return None if statement.value is None else self.evaluate(statement.value, local)
-                handler = getattr(self, f"_run_{type(statement).__name__}", None)
-                if handler is None:
-                    raise ArgumentError(f"the statement {type(statement).__name__} is not supported")
-                handler(statement, local, file)
+                self._handler("statement", statement)(statement, local)
             except LearnedSizeError:
                 raise
             except OnwardError as error:
                 if str(error).startswith("code/"):
                     raise
-                raise type(error)(f"code/{file}, line {statement.lineno}: {error}") from error
+                raise type(error)(f"code/{self.file}, line {statement.lineno}: {error}") from error
             except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
                 reason = f"{type(error).__name__}: {str(error)[:200]}"
-                raise ArgumentError(f"code/{file}, line {statement.lineno}: {reason}") from error
+                raise ArgumentError(f"code/{self.file}, line {statement.lineno}: {reason}") from error
             finally:
                 self.depth -= 1
         return None
@@ -96,53 +95,60 @@ class Interpreter(Calls):
         if self.depth > MAX_DEPTH:
             raise ArgumentError(f"the code has more than {MAX_DEPTH} levels")
 
+    def _handler(self, kind: str, node: ast.AST) -> Callable[[Any, Environment], Any]:
+        name = type(node).__name__
+        found: Callable[[Any, Environment], Any] | None = getattr(self, f"_{kind}_{name}", None)
+        if found is None:
+            raise ArgumentError(f"the {kind} {name} is not supported")
+        return found
+
     # statements
 
-    def _run_Pass(self, node: ast.Pass, local: Environment, file: str) -> None:
+    def _statement_Pass(self, node: ast.Pass, local: Environment) -> None:
         pass
 
-    def _run_Expr(self, node: ast.Expr, local: Environment, file: str) -> None:
+    def _statement_Expr(self, node: ast.Expr, local: Environment) -> None:
         self.evaluate(node.value, local)
 
-    def _run_Assign(self, node: ast.Assign, local: Environment, file: str) -> None:
+    def _statement_Assign(self, node: ast.Assign, local: Environment) -> None:
         value = self.evaluate(node.value, local)
         for target in node.targets:
             self.assign(target, value, local)
 
-    def _run_AnnAssign(self, node: ast.AnnAssign, local: Environment, file: str) -> None:
+    def _statement_AnnAssign(self, node: ast.AnnAssign, local: Environment) -> None:
         if node.value is not None:
             self.assign(node.target, self.evaluate(node.value, local), local)
 
-    def _run_If(self, node: ast.If, local: Environment, file: str) -> None:
+    def _statement_If(self, node: ast.If, local: Environment) -> None:
         condition = self.evaluate(node.test, local)
         if isinstance(condition, Tensor | Symbol):
-            branches.record(self, condition, node, local, file)
+            branches.record(self, condition, (node.body, node.orelse), local)
         else:
-            self.run(node.body if self.truth(condition) else node.orelse, local, file)
+            self.run(node.body if self.truth(condition) else node.orelse, local)
 
-    def _run_For(self, node: ast.For, local: Environment, file: str) -> None:
+    def _statement_For(self, node: ast.For, local: Environment) -> None:
         values = self.evaluate(node.iter, local)
         if isinstance(values, Symbol):
-            return loops.record(self, node, local, file, values)
+            return loops.record(self, node, local, values)
         for value in self.elements(values):
             self.count()
             self.assign(node.target, value, local)
-            self.run(node.body, local, file)
+            self.run(node.body, local)
 
-    def _run_While(self, node: ast.While, local: Environment, file: str) -> None:
+    def _statement_While(self, node: ast.While, local: Environment) -> None:
         while True:
             condition = self.evaluate(node.test, local)
             if isinstance(condition, Tensor | Symbol):
-                return loops.record(self, node, local, file, condition)
+                return loops.record(self, node, local, condition)
             if not self.truth(condition):
                 return
             self.count()
-            self.run(node.body, local, file)
+            self.run(node.body, local)
 
-    def _run_With(self, node: ast.With, local: Environment, file: str) -> None:
+    def _statement_With(self, node: ast.With, local: Environment) -> None:
         for item in node.items:
             self.evaluate(item.context_expr, local)  # no_grad and its kind have no effect here
-        self.run(node.body, local, file)
+        self.run(node.body, local)
 
     def assign(self, target: ast.expr, value: Any, local: Environment) -> None:
         """Give variables, attributes or elements a value."""
@@ -178,27 +184,24 @@ class Interpreter(Calls):
         """Return the value of an expression."""
         self._descend()
         try:
-            handler = getattr(self, f"_evaluate_{type(node).__name__}", None)
-            if handler is None:
-                raise ArgumentError(f"the expression {type(node).__name__} is not supported")
-            value = handler(node, local)
+            value = self._handler("expression", node)(node, local)
         finally:
             self.depth -= 1
         if isinstance(value, Unknown) and value is not UNINITIALIZED:
             raise ArgumentError(value.reason)
         return value
 
-    def _evaluate_Constant(self, node: ast.Constant, local: Environment) -> Any:
+    def _expression_Constant(self, node: ast.Constant, local: Environment) -> Any:
         return checked(node.value)
 
-    def _evaluate_Name(self, node: ast.Name, local: Environment) -> Any:
+    def _expression_Name(self, node: ast.Name, local: Environment) -> Any:
         if node.id in local:
             return local[node.id]
         if node.id not in NAMES:
             raise ArgumentError(f"the name {node.id[:100]} is not defined")
         return NAMES[node.id]
 
-    def _evaluate_Attribute(self, node: ast.Attribute, local: Environment) -> Any:
+    def _expression_Attribute(self, node: ast.Attribute, local: Environment) -> Any:
         owner = self.evaluate(node.value, local)
         if isinstance(owner, Namespace):
             return self._global(f"{owner.path}.{node.attr}")
@@ -215,7 +218,7 @@ class Interpreter(Calls):
     def attribute(self, owner: Any, name: str) -> Any:
         """Return an attribute or a method of an object."""
         if isinstance(owner, NamedTuple) and name in owner.kind.fields:
-            return owner.elements[list(owner.kind.fields).index(name)]
+            return owner[list(owner.kind.fields).index(name)]
         if isinstance(owner, Object):
             if name in owner.attributes:
                 return owner.attributes[name]
@@ -227,11 +230,9 @@ class Interpreter(Calls):
             return self.operate(name, [owner], {})
         raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
 
-    def _evaluate_Subscript(self, node: ast.Subscript, local: Environment) -> Any:
+    def _expression_Subscript(self, node: ast.Subscript, local: Environment) -> Any:
         container = self.evaluate(node.value, local)
         place = self.evaluate(node.slice, local)
-        if isinstance(container, NamedTuple):
-            container = container.elements
         if isinstance(container, Tensor):
             return self.operate("select", [container, 0, place], {})
         if isinstance(container, list) and (isinstance(place, Symbol) or lists.is_long(container)):
@@ -240,31 +241,31 @@ class Interpreter(Calls):
             raise ArgumentError(f"a {type(container).__name__} has no elements")
         return container[place]
 
-    def _evaluate_Tuple(self, node: ast.Tuple, local: Environment) -> Any:
+    def _expression_Tuple(self, node: ast.Tuple, local: Environment) -> Any:
         return tuple(self.evaluate(element, local) for element in node.elts)
 
-    def _evaluate_List(self, node: ast.List, local: Environment) -> Any:
+    def _expression_List(self, node: ast.List, local: Environment) -> Any:
         return self.recorder.create([self.evaluate(element, local) for element in node.elts])
 
-    def _evaluate_Dict(self, node: ast.Dict, local: Environment) -> Any:
+    def _expression_Dict(self, node: ast.Dict, local: Environment) -> Any:
         keys = [None if key is None else self.evaluate(key, local) for key in node.keys]
         return self.recorder.create(
             {key: self.evaluate(value, local) for key, value in zip(keys, node.values, strict=True)}
         )
 
-    def _evaluate_UnaryOp(self, node: ast.UnaryOp, local: Environment) -> Any:
+    def _expression_UnaryOp(self, node: ast.UnaryOp, local: Environment) -> Any:
         names: dict[type, str] = {ast.USub: "neg", ast.Not: "__not__"}
         if type(node.op) not in names:
             raise ArgumentError(f"the operator {type(node.op).__name__} is not supported")
         return self.operate(names[type(node.op)], [self.evaluate(node.operand, local)], {})
 
-    def _evaluate_IfExp(self, node: ast.IfExp, local: Environment) -> Any:
+    def _expression_IfExp(self, node: ast.IfExp, local: Environment) -> Any:
         condition = self.evaluate(node.test, local)
         if isinstance(condition, Tensor | Symbol):
             return branches.select(self, condition, node, local)
         return self.evaluate(node.body if self.truth(condition) else node.orelse, local)
 
-    def _evaluate_Call(self, node: ast.Call, local: Environment) -> Any:
+    def _expression_Call(self, node: ast.Call, local: Environment) -> Any:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name in local:
             name = ""
@@ -331,8 +332,6 @@ class Interpreter(Calls):
 
     def elements(self, value: Any) -> Sequence[Any]:
         """Return the elements of a container, or the slices of a tensor."""
-        if isinstance(value, NamedTuple):
-            return value.elements
         if isinstance(value, Tensor):
             unbound: Sequence[Any] = self.operate("unbind", [value, 0], {})
             return unbound

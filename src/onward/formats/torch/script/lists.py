@@ -10,7 +10,7 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ..aten.registry import Symbol, Tensor
-from .values import Unknown, mapped
+from .values import Unknown, leaves, mapped, rebuilt
 
 if TYPE_CHECKING:
     from .calls import Calls
@@ -35,14 +35,17 @@ class Segment:
     @property
     def first(self) -> Tensor:
         """A tensor that has an element for each one of the segment."""
-        value = self.value
-        while not isinstance(value, Column):
-            value = value[0]
-        return value.tensor
+        column: Column = next(leaves(self.value))
+        return column.tensor
 
     def moved(self, function: Callable[[Tensor], Tensor]) -> Segment:
         """Return the segment with a function applied to each tensor."""
         return Segment(mapped(lambda c: Column(function(c.tensor), c.is_number), self.value))
+
+
+def kind_of(tensor: Tensor) -> type:
+    """Return the type of the number in a tensor."""
+    return {"b": bool, "f": float}.get(tensor.dtype.kind, int)
 
 
 HIDDEN = Unknown("a loop reads elements of a list that earlier iterations appended")
@@ -57,12 +60,14 @@ def is_long(value: Any) -> bool:
 
 def apply(calls: Calls, name: str, values: list[Any], *arguments: Any, **keywords: Any) -> Any:
     """Apply an operator to a list whose length depends on the inputs."""
-    if name not in OPERATORS:
+    if name not in OPERATORS and name not in SHARED:
         raise ArgumentError(f"the operator {name} takes no list whose length depends on the inputs")
     if HIDDEN in values and name not in CHANGES:
         raise ArgumentError(HIDDEN.reason)
     if len(values) == MAX_SEGMENTS:
         raise ArgumentError("a list whose length depends on the inputs has too many parts")
+    if name in SHARED:
+        return calls.apply_to_container(name, values, *arguments, **keywords)
     return OPERATORS[name](calls, values, *arguments, **keywords)
 
 
@@ -86,22 +91,17 @@ def _at(values: Sequence[Any], places: range) -> list[Any]:
 def _element(calls: Calls, segment: Segment, place: Any) -> Any:
     def select(column: Column) -> Any:
         found = calls.recorder.call("select", [column.tensor, 0, place], {})
-        return calls.number(found, KINDS[found.dtype.kind]) if column.is_number else found
+        return calls.number(found, kind_of(found)) if column.is_number else found
 
     return mapped(select, segment.value)
-
-
-KINDS = {"b": bool, "i": int, "f": float}
 
 
 def segment_of(calls: Calls, elements: Sequence[Any], stacks: bool = True) -> Segment:
     """Return elements of equal structure as a segment; a single one need not be stacked."""
     first = elements[0]
     if isinstance(first, tuple):
-        parts = [
-            segment_of(calls, [each[place] for each in elements], stacks).value for place in range(len(first))
-        ]
-        return Segment(tuple(parts))
+        parts = [segment_of(calls, each, stacks).value for each in zip(*elements, strict=True)]
+        return Segment(rebuilt(first, parts))
     if not all(isinstance(each, Tensor | Symbol | int | float) for each in elements):
         raise ArgumentError(f"an element of a list is a {type(first).__name__}, whose place is not known")
     tensors = [calls.recorder.tensor(calls.leaf(each)) for each in elements]
@@ -126,7 +126,7 @@ def whole(calls: Calls, values: Sequence[Any]) -> Segment:
 
 def _joined(calls: Calls, parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], tuple):
-        return tuple(_joined(calls, [part[place] for part in parts]) for place in range(len(parts[0])))
+        return rebuilt(parts[0], [_joined(calls, each) for each in zip(*parts, strict=True)])
     tensors = [part.tensor for part in parts]
     return Column(calls.recorder.call("cat", [tensors, 0], {}), parts[0].is_number)
 
@@ -139,15 +139,7 @@ def _length(calls: Calls, values: list[Any]) -> Any:
     return length
 
 
-def _changed(calls: Calls, values: list[Any], name: str, *arguments: Any) -> list[Any]:
-    calls.recorder.change(values)
-    getattr(values, name)(*arguments)
-    return values
-
-
 def _reverse(calls: Calls, values: list[Any]) -> None:
-    if HIDDEN in values:
-        raise ArgumentError(HIDDEN.reason)
     calls.recorder.change(values)
 
     def flipped(x: Tensor) -> Tensor:
@@ -159,14 +151,13 @@ def _reverse(calls: Calls, values: list[Any]) -> None:
 def _insert(calls: Calls, values: list[Any], place: Any, value: Any) -> None:
     if place != 0:
         raise ArgumentError("a value is inserted inside a list whose length depends on the inputs")
-    _changed(calls, values, "insert", 0, value)
+    calls.apply_to_container("insert", values, 0, value)
 
 
 def _pop(calls: Calls, values: list[Any], place: Any = -1) -> Any:
     if place not in (0, -1) or isinstance(values[place], Segment) or values[place] is HIDDEN:
         raise ArgumentError("an element is removed from the part of a list whose length is not known")
-    calls.recorder.change(values)
-    return values.pop(place)
+    return calls.apply_to_container("pop", values, place)
 
 
 def _slice(calls: Calls, values: list[Any], start: Any = None, end: Any = None, step: int = 1) -> list[Any]:
@@ -207,17 +198,10 @@ def unbound(calls: Calls, x: Tensor, dim: int) -> list[Any]:
     return calls.recorder.create([Segment(Column(moved, False))])  # type: ignore[no-any-return]  # a list
 
 
-CHANGES: dict[str, Callable[..., Any]] = {
-    "append": lambda calls, values, value: _changed(calls, values, "append", value),
-    "add": lambda calls, values, others: calls.recorder.create([*values, *others]),
-    "add_": lambda calls, values, others: _changed(calls, values, "extend", others),
-    "extend": lambda calls, values, others: _changed(calls, values, "extend", others),
-    "insert": _insert, "pop": _pop, "list": lambda calls, values: calls.recorder.create(list(values)),
-    "copy": lambda calls, values: calls.recorder.create(list(values)),
-}  # fmt: skip
+SHARED = {"append", "add", "add_", "extend", "copy", "clear"}  # the same for other lists
+CHANGES = {"append", "add", "add_", "extend", "copy", "insert", "pop"}  # also in the loop that appends
 OPERATORS: dict[str, Callable[..., Any]] = {
-    **CHANGES,
-    "len": _length, "reverse": _reverse, "slice": _slice, "__getitem__": element, "select": element,
+    "insert": _insert, "pop": _pop, "len": _length, "reverse": _reverse, "slice": _slice,
+    "__getitem__": element, "select": element,
     "cat": _cat, "concat": _cat, "stack": _stack, "tensor": _tensor,
-    "clear": lambda calls, values: _changed(calls, values, "clear"),
 }  # fmt: skip

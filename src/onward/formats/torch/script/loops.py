@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,11 @@ from ....graph.node import Node, Signature
 from ..aten.registry import Symbol, Tensor
 from . import lists, regions
 from .calls import dtype_of
-from .lists import HIDDEN, Column, Segment
+from .lists import HIDDEN, Segment
 from .recorder import Change, Joined
-from .recording import Examples, Known, Open, common, example, unknown, unvalued
-from .regions import MISSING, Region
-from .values import UNINITIALIZED, NamedTuple, Unknown
+from .recording import Examples, Known, Open, common, declaration, example, unknown, unvalued
+from .regions import MISSING, Region, is_same
+from .values import UNINITIALIZED, Unknown, alike, items, leaves, rebuilt
 
 if TYPE_CHECKING:
     from .interpreter import Environment, Interpreter
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 12  # recordings of one body, until they find every value that it carries
 MAX_NESTED = 3  # nested loops of unknown length
 ROUNDS = 20  # what a recording of a body counts as
+Loop = ast.For | ast.While
 Path = tuple[Any, ...]  # a variable, or a key of a change, and places in nested values
 
 
@@ -34,42 +35,35 @@ class UnlikeError(ArgumentError):
     """An iteration changes the type, shape or structure of a value."""
 
 
-def record(
-    interpreter: Interpreter, node: ast.For | ast.While, local: Environment, file: str, number: Any
-) -> None:
+def record(interpreter: Interpreter, node: Loop, local: Environment, number: Any) -> None:
     """Record a loop. `number` is the number of iterations of a for loop, or the condition of a while loop."""
     if interpreter.loop_depth >= MAX_NESTED:
         raise ArgumentError(f"more than {MAX_NESTED} loops of unknown length are nested")
     interpreter.loop_depth += 1
     try:
-        _record(interpreter, node, local, file, number)
+        _Loop(interpreter, node, local, number).record()
+    except UnlikeError:  # the first iteration differs from the others, such as that from a state of None
+        _record_after_first(interpreter, node, local, number)
     finally:
         interpreter.loop_depth -= 1
 
 
-def _record(
-    interpreter: Interpreter, node: ast.For | ast.While, local: Environment, file: str, number: Any
-) -> None:
-    try:
-        _Loop(interpreter, node, local, file, number).record()
-        return
-    except UnlikeError:  # the first iteration differs from the others, such as that from a state of None
-        pass
+def _record_after_first(interpreter: Interpreter, node: Loop, local: Environment, number: Any) -> None:
     is_for = isinstance(node, ast.For)
     runs = interpreter.operate("gt", [number, 0], {}) if is_for else number
-    message = f"code/{file}, line {node.lineno}: the loop must run at least once"
+    message = f"code/{interpreter.file}, line {node.lineno}: the loop must run at least once"
     interpreter.graph.add("Check", interpreter.name(runs), message=message, expected=True)
     if isinstance(node, ast.For):
         interpreter.assign(node.target, 0, local)
-    interpreter.run(node.body, local, file)
+    interpreter.run(node.body, local)
     if isinstance(node, ast.For):
-        _Loop(interpreter, node, local, file, interpreter.operate("sub", [number, 1], {}), 1).record()
+        again = interpreter.operate("sub", [number, 1], {})
     else:
         again = interpreter.evaluate(node.test, local)
-        if isinstance(again, Tensor | Symbol):
-            _Loop(interpreter, node, local, file, again, 1).record()
-        elif again:
-            raise ArgumentError("the number of iterations depends on the value of a tensor")
+    if isinstance(again, Tensor | Symbol):
+        _Loop(interpreter, node, local, again, 1).record()
+    elif again:
+        raise ArgumentError("the number of iterations depends on the value of a tensor")
 
 
 @dataclass
@@ -85,16 +79,10 @@ class _Loop:
     """Records the body until it carries every value that it changes."""
 
     def __init__(
-        self,
-        interpreter: Interpreter,
-        node: ast.For | ast.While,
-        local: Environment,
-        file: str,
-        number: Any,
-        start: int = 0,  # the iterations before
+        self, interpreter: Interpreter, node: Loop, local: Environment, number: Any, start: int = 0
     ) -> None:
-        self.interpreter, self.node, self.local, self.file = interpreter, node, local, file
-        self.number, self.start = number, start
+        self.interpreter, self.node, self.local = interpreter, node, local
+        self.number, self.start = number, start  # start: the iterations before
         self.carried: dict[Path, Carried] = {}
         self.grown: set[Path] = set()  # lists to which the body appends
         self.changes: dict[Any, Change] = {}
@@ -120,36 +108,46 @@ class _Loop:
         self.condition = body.declare("condition", Signature((), np.dtype(np.bool_)))
         self.names = {path: body.declare("carried", each.known) for path, each in self.carried.items()}
         for name, value in local.items():
-            local[name] = self._opened((name,), value)
+            local[name] = self._replaced((name,), value, value, self._opened)
         for key, change in self.changes.items():
-            change.repeat(interpreter.recorder, self._opened((key,), change.value))
+            value = change.value
+            change.repeat(interpreter.recorder, self._replaced((key,), value, value, self._opened))
         if isinstance(self.node, ast.For):
-            number = (
-                interpreter.operate("add", [Symbol(self.counter), self.start], {}) if self.start else None
-            )
-            interpreter.assign(self.node.target, number or Symbol(self.counter), local)
+            number: Any = Symbol(self.counter)
+            if self.start:
+                number = interpreter.operate("add", [number, self.start], {})
+            interpreter.assign(self.node.target, number, local)
         interpreter.count(ROUNDS)
-        interpreter.run(self.node.body, local, self.file)
+        interpreter.run(self.node.body, local)
         self.again: Any = Symbol(self.condition, np.dtype(np.bool_))
         if isinstance(self.node, ast.While):
             self.again = interpreter.operate("Bool", [interpreter.evaluate(self.node.test, local)], {})
 
     def _opened(self, path: Path, value: Any) -> Any:
-        """Return a value as an iteration finds it."""
-        if path in self.carried:
-            if value is UNINITIALIZED:
-                return value
-            if isinstance(value, Tensor):
-                found = self.interpreter.recorder.tensor(self.names[path])
-                return Joined(found.name, found.dtype, found.shape)
-            return Symbol(self.names[path], self.carried[path].dtype)
+        """Return a value that iterations change as each of them finds it."""
         if path in self.grown:
             return self.interpreter.recorder.create([HIDDEN])
-        if not any(other[: len(path)] == path for other in (*self.carried, *self.grown)):
+        if value is UNINITIALIZED:
             return value
-        return self.interpreter.recorder.create(
-            _rebuilt(value, [self._opened((*path, key), inner) for key, inner in _items(value)])
-        )
+        if isinstance(value, Tensor):
+            found = self.interpreter.recorder.tensor(self.names[path])
+            return Joined(found.name, found.dtype, found.shape)
+        return Symbol(self.names[path], self.carried[path].dtype)
+
+    def _replaced(self, path: Path, entry: Any, template: Any, new: Callable[[Path, Any], Any]) -> Any:
+        """Return a value in which those that iterations change are new; `template` tells its structure."""
+        if path in self.carried or path in self.grown:
+            return new(path, entry)
+        changed = (*self.carried, *self.grown)
+        if template is UNINITIALIZED or not any(other[: len(path)] == path for other in changed):
+            return entry
+        inner = items(template)
+        entries = [UNINITIALIZED] * len(inner) if entry is UNINITIALIZED else [e for _, e in items(entry)]
+        elements = [
+            self._replaced((*path, key), before, after, new)
+            for before, (key, after) in zip(entries, inner, strict=True)
+        ]
+        return self.interpreter.recorder.create(rebuilt(template, elements))
 
     # what the body changed
 
@@ -169,11 +167,13 @@ class _Loop:
             self._close_carried(path, value)
         elif path in self.grown:
             self.added[path] = _added(value)
-        elif entry is value or isinstance(value, Unknown):
-            if entry is not value and entry is not UNINITIALIZED:
+        elif entry is value or is_same(entry, value):
+            return
+        elif isinstance(value, Unknown):
+            if entry is not UNINITIALIZED:
                 raise UnlikeError(value.reason)
-        elif entry is UNINITIALIZED and isinstance(value, tuple | NamedTuple):
-            for key, inner in _items(value):
+        elif entry is UNINITIALIZED and isinstance(value, tuple):
+            for key, inner in items(value):
                 self._close((*path, key), UNINITIALIZED, inner)
         elif isinstance(value, LEAVES) and (
             entry is UNINITIALIZED
@@ -184,29 +184,23 @@ class _Loop:
         elif isinstance(value, list) and isinstance(entry, list) and _grows(entry, value):
             self.grown.add(path)
             self.is_stable = False
-        elif _alike(entry, value):
-            for (key, before), (_, after) in zip(_items(entry), _items(value), strict=True):
+        elif alike(entry, value):
+            for (key, before), (_, after) in zip(items(entry), items(value), strict=True):
                 self._close((*path, key), before, after)
         else:
             kinds = f"a {type(entry).__name__} becomes a {type(value).__name__}"
             raise UnlikeError(f"an iteration changes the type or the length of a value: {kinds}")
 
     def _close_leaf(self, path: Path, entry: Any, value: Any) -> None:
-        if isinstance(value, Tensor) and isinstance(entry, Tensor):
-            if entry.root is value.root and entry.name == value.name and entry.version == value.version:
-                return
-        elif type(entry) is type(value) and entry == value:
-            return
         self.is_stable = False
-        graph = self.interpreter.graph
-        dtype = None
-        known: Known | None = None
         if not isinstance(value, Tensor):
             dtype = dtype_of(value if entry is UNINITIALIZED else entry)
-            known = unknown(Signature((), dtype))
-        elif entry is not UNINITIALIZED:
-            known = unvalued(graph.known(self.interpreter.name(entry)))
-        self.carried[path] = Carried(entry, known, dtype)
+            self.carried[path] = Carried(entry, unknown(Signature((), dtype)), dtype)
+        elif entry is UNINITIALIZED:
+            self.carried[path] = Carried(entry, None)
+        else:
+            known = self.interpreter.graph.known(self.interpreter.name(entry))
+            self.carried[path] = Carried(entry, unvalued(known))
 
     def _close_carried(self, path: Path, value: Any) -> None:
         carried = self.carried[path]
@@ -241,19 +235,19 @@ class _Loop:
         written = self._written() if is_for and not self.start else {}
         carried = [path for path in self.carried if path not in written]
         segments = {path: self._segment(before or after) for path, (before, after) in self.added.items()}
-        columns = [column.tensor.name for segment in segments.values() for column in _columns(segment.value)]
+        columns = [column.tensor.name for segment in segments.values() for column in leaves(segment.value)]
         columns += [name for name, _ in written.values()]
         body.outputs = (self._inside(self.again), *(self.exits[path][1] for path in carried), *columns)
         body.declared_outputs = tuple(map(self._declared, body.outputs))
         own = [self.counter, self.condition, *(self.names[path] for path in carried)]
         body.inputs = [self._declared(name) for name in (*own, *body.captured)]
+        inputs = [
+            *((number, "") if is_for else ("", number)),
+            *(self._initial(self.carried[p]) for p in carried),
+        ]
         names = outer.add_all(
             "Loop",
-            [
-                *((number, "") if is_for else ("", number)),
-                *(self._initial(self.carried[path]) for path in carried),
-                *body.captured,
-            ],
+            [*inputs, *body.captured],
             len(carried) + len(columns),
             body=body.without_unused(),
             captured=len(body.captured),
@@ -267,12 +261,19 @@ class _Loop:
             results[path] = stacked.moved(lambda x: lists.flat(interpreter, x, before, after))  # noqa: B023
         for path, (name, axis) in written.items():
             results[path] = self._rewritten(path, self._scanned(next(made), name, count), axis)
+
+        def final(path: Path, entry: Any) -> Any:
+            found = results[path]
+            if path not in self.grown:
+                return found
+            return interpreter.recorder.create([found, *entry] if self.added[path][0] else [*entry, found])
+
         for variable, value in list(self.local.items()):
-            self.local[variable] = self._final((variable,), value, region.local[variable], results)
+            self.local[variable] = self._replaced((variable,), value, region.local[variable], final)
         for variable in region.local.keys() - self.local.keys():
             self.local[variable] = MISSING
         for key, (change, value) in region.changes.items():
-            change.repeat(interpreter.recorder, self._final((key,), change.value, value, results))
+            change.repeat(interpreter.recorder, self._replaced((key,), change.value, value, final))
 
     def _result(self, path: Path, name: str) -> Any:
         """Return a carried value after the last iteration."""
@@ -330,10 +331,7 @@ class _Loop:
         return call("cat", [[moved, rest], axis], {})  # type: ignore[no-any-return]  # a tensor
 
     def _declared(self, name: str) -> Input:
-        known = self.region.graph.known(name)
-        if known is None:
-            return Input(name)
-        return Input(name, known.dtype, tuple("" if size is None else size for size in known.shape))
+        return declaration(name, self.region.graph.known(name))
 
     def _initial(self, carried: Carried) -> str:
         graph, value = self.interpreter.graph, carried.initial
@@ -348,7 +346,7 @@ class _Loop:
         """Return what an iteration adds to a list as a segment of the body."""
         with self.region.entered(self.interpreter):
             segment = lists.segment_of(self.interpreter, elements, stacks=len(elements) > 1)
-        for column in _columns(segment.value):
+        for column in leaves(segment.value):
             known = self.region.graph.known(column.tensor.name)
             if known is None or (None in getattr(known, "shape", ()) and isinstance(known, Open)):
                 raise ArgumentError("the shape of an element of a list depends on the iteration or on values")
@@ -369,55 +367,8 @@ class _Loop:
             graph.values[name] = Open((None, *known.shape), known.dtype)
         return interpreter.recorder.tensor(name)
 
-    def _final(self, path: Path, entry: Any, value: Any, results: dict[Path, Any]) -> Any:
-        """Return a value after the loop."""
-        if path in self.grown:
-            prepended, _ = self.added[path]
-            segment = results[path]
-            return self.interpreter.recorder.create([segment, *entry] if prepended else [*entry, segment])
-        if path in results:
-            return results[path]
-        if not any(other[: len(path)] == path for other in (*self.carried, *self.grown)):
-            return entry
-        keys = _items(value)
-        inner = [e for _, e in _items(entry)] if entry is not UNINITIALIZED else [entry] * len(keys)
-        return self.interpreter.recorder.create(
-            _rebuilt(
-                value,
-                [
-                    self._final((*path, key), before, after, results)
-                    for (key, after), before in zip(keys, inner, strict=True)
-                ],
-            )
-        )
-
 
 LEAVES = Tensor | Symbol | int | float
-
-
-def _items(value: Any) -> list[tuple[Any, Any]]:
-    """Return the elements of a container with their places."""
-    if isinstance(value, NamedTuple):
-        value = value.elements
-    return list(value.items()) if isinstance(value, dict) else list(enumerate(value))
-
-
-def _rebuilt(value: Any, elements: list[Any]) -> Any:
-    """Return a container of the same kind with other elements."""
-    if isinstance(value, NamedTuple):
-        return NamedTuple(value.kind, tuple(elements))
-    if isinstance(value, dict):
-        return dict(zip(value, elements, strict=True))
-    return type(value)(elements)
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two containers have the same structure."""
-    if isinstance(a, NamedTuple) and isinstance(b, NamedTuple):
-        return a.kind is b.kind
-    if isinstance(a, dict) and isinstance(b, dict):
-        return list(a) == list(b)
-    return type(a) is type(b) and isinstance(a, list | tuple) and len(a) == len(b)
 
 
 def _grows(entry: Sequence[Any], value: Sequence[Any]) -> bool:
@@ -436,11 +387,3 @@ def _added(value: Any) -> tuple[list[Any], list[Any]]:
     if len(places) != 1 or (places[0] > 0) == (places[0] < len(value) - 1):
         raise ArgumentError("an iteration does not add elements at one end of a list")
     return value[: places[0]], value[places[0] + 1 :]
-
-
-def _columns(value: Any) -> Iterator[Column]:
-    if isinstance(value, Column):
-        yield value
-    else:
-        for inner in value:
-            yield from _columns(inner)

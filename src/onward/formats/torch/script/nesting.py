@@ -9,6 +9,7 @@ import numpy as np
 
 from ....graph.structure import Fixed
 from .operators import MAX_SIZE
+from .values import CONTAINERS, Unknown, items, leaves, rebuilt
 
 NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
 
@@ -26,29 +27,23 @@ class Leaf:
         return NUMBERS.get(self.kind)
 
 
-Structure = Leaf | tuple[str, list[Any]] | None  # ("Tuple", ...), ("List", ...), or a class of named tuples
+# A leaf, None, UNSIZED, or tuples, named tuples, lists and dicts of these.
+Structure = Any
+UNSIZED = Unknown("a list or dict of unknown length")
 
 
-def kinds_of(structure: Structure) -> Iterator[str]:
-    """Yield the kinds of all containers in a structure; lists and dicts of unknown length have none."""
-    if isinstance(structure, tuple):
-        yield structure[0]
-        if structure[0]:
-            for each in structure[1]:
-                yield from kinds_of(each)
+def leaves_of(structure: Structure) -> list[Leaf]:
+    """Return the tensors and numbers of an input or of the outputs."""
+    return [leaf for leaf in leaves(structure) if isinstance(leaf, Leaf)]
 
 
 def template_of(structure: Structure) -> Any:
     """Return the nested names of the outputs, as the method returns their values."""
-    if isinstance(structure, Leaf):
-        return structure.name
-    if structure is None:
-        return Fixed(None)
-    kind, inner = structure
-    if kind == "Dict":
-        return {leaf.name: leaf.name for leaf in inner}
-    elements = map(template_of, inner)
-    return list(elements) if kind == "List" else tuple(elements)
+    if isinstance(structure, tuple):
+        return tuple(map(template_of, structure))
+    if isinstance(structure, CONTAINERS):
+        return rebuilt(structure, [template_of(inner) for _, inner in items(structure)])
+    return structure.name if isinstance(structure, Leaf) else Fixed(None)
 
 
 class Literals:
@@ -70,18 +65,18 @@ class Literals:
         self, name: str, structure: Structure, found: Sequence[ast.expr | None] | None = None
     ) -> Structure:
         """Return a structure with the elements of its lists and dicts, as the code writes them."""
-        if not isinstance(structure, tuple):
+        if not isinstance(structure, tuple | Unknown):
             return structure
         for literal in self._literals(self._returned if found is None else found):
             match literal:
-                case ast.List(elements) if not structure[0]:
-                    return "List", [Leaf(f"{name}.{i}", "Tensor") for i in range(len(elements))]
+                case ast.List(elements) if structure is UNSIZED:
+                    return [Leaf(f"{name}.{i}", "Tensor") for i in range(len(elements))]
                 case ast.Dict(keys) if name == "output" and all(isinstance(k, ast.Constant) for k in keys):
                     names = [str(key.value)[:MAX_SIZE] for key in keys if isinstance(key, ast.Constant)]
-                    return "Dict", [Leaf(key, "Tensor") for key in names]
-                case ast.Tuple(elements) if structure[0] and len(elements) == len(structure[1]):
-                    pairs = enumerate(zip(structure[1], elements, strict=True))
-                    return structure[0], [self.complete(f"{name}.{i}", s, [e]) for i, (s, e) in pairs]
+                    return {key: Leaf(key, "Tensor") for key in names}
+                case ast.Tuple(elements) if isinstance(structure, tuple) and len(elements) == len(structure):
+                    pairs = enumerate(zip(structure, elements, strict=True))
+                    return rebuilt(structure, [self.complete(f"{name}.{i}", s, [e]) for i, (s, e) in pairs])
         return structure
 
     def _literals(self, found: Sequence[ast.expr | None]) -> Iterator[ast.expr]:

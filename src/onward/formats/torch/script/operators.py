@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ....errors import ArgumentError
-from .values import NamedTuple
 
 MAX_INTEGER = 1 << 63
 MAX_SIZE = 20_000  # elements of a list or characters of a string
@@ -109,23 +108,11 @@ def _sliced(values: Any, start: Any = None, end: Any = None, step: Any = None) -
     return values[slice(start, end, step)]
 
 
-def _range_length(start: int, end: int, step: int) -> int:
-    if step == 0:
-        raise ArgumentError("the step of a range is 0")
-    return max(0, -(-(end - start) // step))
-
-
 def _smallest(function: Plain) -> Plain:
     def smallest(*values: Any) -> Any:
         return function(_number(value) for value in (values if len(values) > 1 else values[0]))
 
     return smallest
-
-
-def _list(value: Any) -> list[Any]:
-    if isinstance(value, NamedTuple):
-        value = value.elements
-    return list(value)
 
 
 def _split(string: str, separator: str | None = None, maximum: int = -1) -> list[str]:
@@ -148,7 +135,6 @@ PLAIN: dict[str, Plain] = {
     "max": _smallest(max), "min": _smallest(min), "sum": lambda a: sum(map(_number, a)),
     "prim.max": _smallest(max), "prim.min": _smallest(min), "prim.abs": abs,
     "Int": int, "Float": float, "Bool": bool, "str": text, "ScalarImplicit": lambda a: a, "item": lambda a: a,
-    "__range_length": _range_length,
     "format": _format, "lower": str.lower, "upper": str.upper, "strip": str.strip, "split": _split,
     "startswith": str.startswith, "endswith": str.endswith, "find": str.find,
     "any": any, "all": all,
@@ -163,7 +149,7 @@ CONTAINERS: dict[str, Plain] = {
     "insert": lambda values, place, value: (values.insert(place, value), checked(values))[1],
     "pop": lambda values, *place: values.pop(*place), "popitem": lambda values: values.popitem(),
     "reverse": lambda values: values.reverse(), "clear": lambda values: values.clear(),
-    "copy": lambda values: values.copy(), "list": _list, "len": len, "slice": _sliced, "add": _add,
+    "copy": lambda values: values.copy(), "list": list, "len": len, "slice": _sliced, "add": _add,
     "__getitem__": lambda values, place: values[place], "select": lambda values, place: values[place],
     "_set_item": lambda values, place, value: values.__setitem__(place, value),
     "Delete": lambda values, place: values.__delitem__(place),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,10 @@ from .carries import carried
 from .code import Class, Code, Function, annotation
 from .general import general_graph, plain
 from .interpreter import MAX_ROUNDS, Interpreter
-from .nesting import NUMBERS, Leaf, Literals, Structure, kinds_of, template_of
+from .nesting import NUMBERS, UNSIZED, Leaf, Literals, Structure, leaves_of, template_of
 from .objects import Loader
-from .recording import Examples, Folded, Known, Recording
-from .values import NamedTuple, Object
+from .recording import Folded, Known, Recording
+from .values import NamedTuple, Object, items, leaves, rebuilt
 
 NONE = np.array(None, object)  # the value of an input that is None
 MAX_TYPE_DEPTH = 16
@@ -91,21 +91,19 @@ class Program:
         if outer == "Tensor" or outer in NUMBERS:
             return Leaf(name, outer)
         if outer == "Tuple":
-            inner = [self._structure(f"{name}.{i}", a, depth + 1) for i, a in enumerate(arguments)]
-            return "Tuple", inner
+            return tuple(self._structure(f"{name}.{i}", a, depth + 1) for i, a in enumerate(arguments))
         found = self.code.find(outer) if outer.startswith("__torch__.") else None
         if isinstance(found, Class) and found.base == "NamedTuple":
-            return self._named_tuple(name, found, depth)
-        return ("", [outer]) if outer not in ("NoneType", "str", "Device") else None
-
-    def _named_tuple(self, name: str, found: Class, depth: int) -> Structure:
-        kinds = found.annotations
-        return found.path, [self._structure(f"{name}.{f}", kinds[f], depth + 1) for f in found.fields]
+            kinds = found.annotations
+            return NamedTuple(
+                found, [self._structure(f"{name}.{f}", kinds[f], depth + 1) for f in found.fields]
+            )
+        return UNSIZED if outer not in ("NoneType", "str", "Device") else None
 
     def _output_structure(self) -> Structure:
         kind = self.function.node.returns
         structure = Literals(self.function.node).complete("output", self._structure("output", kind))
-        if isinstance(structure, tuple) and "" in (structure[0], *kinds_of(structure)):
+        if UNSIZED in leaves(structure):
             raise ArgumentError(
                 f"the number of outputs of {self.function.name} is not known: it returns "
                 f"{ast.unparse(kind) if kind is not None else 'an unknown type'}"[:300]
@@ -148,7 +146,7 @@ class Program:
         graph = Graph()
         names = [leaf.name for leaf in self.leaves]
         for name, structure, default in self.inputs:
-            for leaf in self.leaves_of(structure):
+            for leaf in leaves_of(structure):
                 initial = None if default is None else self.default(name, default)
                 dtype = leaf.dtype if initial is not NONE else None
                 graph.add_input(leaf.name, dtype, () if dtype else None)
@@ -163,7 +161,7 @@ class Program:
             graph.add_constant(value, carry.name)
             graph.carries[carry.name] = f"{carry.name}_out"
         weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
-        outputs = [leaf.name for leaf in self.leaves_of(self.outputs)]
+        outputs = [leaf.name for leaf in leaves_of(self.outputs)]
         outputs += [f"{carry.name}_out" for carry in self.carries]
         if not outputs:
             raise ArgumentError(f"{self.function.name} returns nothing")
@@ -182,40 +180,23 @@ class Program:
     @property
     def leaves(self) -> list[Leaf]:
         """The tensors and numbers among the inputs."""
-        return [leaf for _, structure, _ in self.inputs for leaf in self.leaves_of(structure)]
-
-    @classmethod
-    def leaves_of(cls, structure: Structure) -> Iterator[Leaf]:
-        """Yield the tensors and numbers of an input or of the outputs."""
-        if isinstance(structure, Leaf):
-            yield structure
-        elif structure is not None and structure[0]:
-            for each in structure[1]:
-                yield from cls.leaves_of(each)
+        return [leaf for _, structure, _ in self.inputs for leaf in leaves_of(structure)]
 
     def default(self, name: str, node: ast.expr) -> AnyArray:
         """Return the default value of an input."""
         interpreter = self._interpreter(Recording())
         value = interpreter.evaluate(node, {})
-        if isinstance(value, Tensor):
-            return self._array(interpreter, value)
-        if value is not None and not isinstance(value, int | float):
-            raise ArgumentError(f"the default value of {name} is a {type(value).__name__}")
-        return NONE if value is None else np.array(value)
+        return self._array(interpreter, value, f"the default value of {name} is a {type(value).__name__}")
 
     def initial(self, carry: Carry) -> AnyArray:
         """Return the value of a carry in the file."""
         interpreter = self._interpreter(Recording())
-        owner = self._owner(self._root(), carry)
-        value = owner.attributes.get(carry.path[-1])
-        if isinstance(value, Tensor):
-            return self._array(interpreter, value)
-        if value is not None and not isinstance(value, int | float):
-            raise ArgumentError(f"calls change {carry.name}, which is a {type(value).__name__}, not a tensor")
-        return NONE if value is None else np.array(value)
+        value = self._owner(self._root(), carry).attributes.get(carry.path[-1])
+        problem = f"calls change {carry.name}, which is a {type(value).__name__}, not a tensor"
+        return self._array(interpreter, value, problem)
 
-    def _array(self, interpreter: Interpreter, value: Tensor) -> AnyArray:
-        known = interpreter.graph.known(interpreter.name(value))
+    def _array(self, interpreter: Interpreter, value: Any, problem: str) -> AnyArray:
+        known = interpreter.graph.known(self._output(interpreter, value, problem))
         assert isinstance(known, np.ndarray)
         return known
 
@@ -257,39 +238,35 @@ class Program:
             self.limit = MAX_ROUNDS
 
     def record(
-        self,
-        known: Mapping[str, Known],
-        open_sizes: Mapping[str, tuple[int, int]] | None = None,
-        numbers: Mapping[str, str] | None = None,
+        self, known: Mapping[str, Known | str], open_sizes: Mapping[str, tuple[int, int]] | None = None
     ) -> Recording:
-        """Record the method; `known` is what is known about each input and carry.
-
-        `numbers` are carried numbers that are the sizes of open axes.
-        """
+        """Record the method for what is known about each input and carry; a name is an open axis' size."""
         self.folded.claimed = 0
-        sizes = numbers or {}
-        recording = Recording(folded=self.folded, open_sizes=dict(open_sizes or {}))
+        recording = Recording(folded=self.folded, open_sizes=open_sizes)
         for name, value in known.items():
-            recording.declare(name, value)
+            if not isinstance(value, str):
+                recording.declare(name, value)
         interpreter = self._interpreter(recording)
         interpreter.max_rounds = self.limit
         try:
             root = self._root()
             for carry in self.carries:
-                owner = self._owner(root, carry)
-                owner.attributes[carry.path[-1]] = (
-                    self._size(interpreter, sizes[carry.name])
-                    if carry.name in sizes
+                axis = known.get(carry.name)
+                self._owner(root, carry).attributes[carry.path[-1]] = (
+                    self._size(interpreter, axis)
+                    if isinstance(axis, str)
                     else self._input(interpreter, carry.name)
                 )
-            arguments = [self._argument(interpreter, structure) for _, structure, _ in self.inputs]
-            for place, (name, structure, default) in enumerate(self.inputs):
-                if structure is None or (isinstance(structure, tuple) and not structure[0]):
-                    if default is None:
-                        raise ArgumentError(
-                            f"the input {name} is neither a tensor, a number nor a tuple of these"
-                        )
-                    arguments[place] = interpreter.evaluate(default, {})
+            arguments = []
+            for name, structure, default in self.inputs:
+                if structure is not None and structure is not UNSIZED:
+                    arguments.append(self._argument(interpreter, structure))
+                elif default is not None:
+                    arguments.append(interpreter.evaluate(default, {}))
+                else:
+                    raise ArgumentError(
+                        f"the input {name} is neither a tensor, a number nor a tuple of these"
+                    )
             result = interpreter.call(self.function, [root, *arguments], {})
             outputs = self._results(interpreter, self.outputs, result)
             for carry in self.carries:
@@ -305,13 +282,12 @@ class Program:
 
     def _size(self, interpreter: Interpreter, axis: str) -> Any:
         """Return the size of an open axis, as the code gets it from the input that has this axis."""
-        sizes = interpreter.graph.open_sizes[axis]
-        for declared in interpreter.graph.inputs:
-            known = interpreter.graph.known(declared.name)
-            if isinstance(known, Examples):
-                for place, pair in enumerate(zip(known.first.shape, known.second.shape, strict=True)):
-                    if pair == sizes:
-                        return interpreter.recorder.size(interpreter.recorder.tensor(declared.name), place)
+        graph = interpreter.graph
+        for name, _, _ in graph.inputs:
+            known = graph.known(name)
+            for place in range(0 if known is None else len(known.shape)):
+                if graph.open_axis(name, place) == axis:
+                    return interpreter.recorder.size(interpreter.recorder.tensor(name), place)
         raise ArgumentError(f"no input has the axis {axis}")
 
     def _input(self, interpreter: Interpreter, name: str, kind: str = "") -> Any:
@@ -328,14 +304,11 @@ class Program:
     def _argument(self, interpreter: Interpreter, structure: Structure) -> Any:
         if isinstance(structure, Leaf):
             return self._input(interpreter, structure.name, structure.kind)
-        if structure is None or not structure[0]:
+        if not isinstance(structure, tuple):
             return None
-        kind, inner = structure
-        values = tuple(self._argument(interpreter, each) for each in inner)
-        if values and all(value is None for value in values):
-            return None
-        found = self.code.find(kind) if kind.startswith("__torch__.") else None
-        return NamedTuple(found, values) if isinstance(found, Class) else values
+        values = [self._argument(interpreter, each) for each in structure]
+        is_none = values and all(value is None for value in values)
+        return None if is_none else rebuilt(structure, values)
 
     def _results(self, interpreter: Interpreter, structure: Structure, value: Any) -> list[str]:
         """Return the names of the outputs in a returned value."""
@@ -343,25 +316,19 @@ class Program:
             return []
         if isinstance(structure, Leaf):
             return [self._output(interpreter, value)]
-        _, inner = structure
-        if isinstance(value, NamedTuple):
-            value = value.elements
         if value is None:
-            return [self._output(interpreter, None) for _ in self.leaves_of(structure)]
-        values = list(value.values()) if isinstance(value, dict) else list(value)
+            return [self._output(interpreter, None) for _ in leaves_of(structure)]
+        inner, values = ([element for _, element in items(each)] for each in (structure, value))
         if len(values) != len(inner):
             raise ArgumentError(f"the code returns {len(values)} values, not {len(inner)}")
-        return [
-            name
-            for each, element in zip(inner, values, strict=True)
-            for name in self._results(interpreter, each, element)
-        ]
+        pairs = zip(inner, values, strict=True)
+        return [name for each, element in pairs for name in self._results(interpreter, each, element)]
 
-    def _output(self, interpreter: Interpreter, value: Any) -> str:
+    def _output(self, interpreter: Interpreter, value: Any, problem: str = "") -> str:
         if isinstance(value, Tensor | Symbol):
             return interpreter.name(value)
         if value is not None and not isinstance(value, int | float):
-            raise ArgumentError(f"an output is a {type(value).__name__}, not a tensor")
+            raise ArgumentError(problem or f"an output is a {type(value).__name__}, not a tensor")
         return interpreter.graph.add_constant(NONE if value is None else np.array(value))
 
     def __reduce__(self) -> tuple[Any, ...]:

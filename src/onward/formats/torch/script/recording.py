@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import combinations, product
+from functools import reduce
+from itertools import chain, combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,7 @@ class Examples(NamedTuple):
 
 
 Known = AnyArray | Signature | Open | Examples
+Shape = Sequence[int | None]
 
 
 class UnsuitableSizesError(ArgumentError):
@@ -76,7 +78,7 @@ class LearnedSizeError(ArgumentError):
         self.guesses = guesses
 
 
-def common_shape(a: Sequence[int], b: Sequence[int]) -> tuple[int | None, ...]:
+def common_shape(a: Shape, b: Shape) -> tuple[int | None, ...]:
     """Return the sizes that two shapes share, and None for the others. Raises ArgumentError."""
     if len(a) != len(b):
         raise ArgumentError("the number of axes of a tensor depends on the sizes of the inputs")
@@ -90,19 +92,30 @@ def example(value: Any, place: int) -> Any:
     return value.first if place == 2 and value.varied is None else value[place]
 
 
+def varies(value: Any) -> bool:
+    """Whether a value depends on other integers than sizes."""
+    return isinstance(value, Examples) and value.varied is not None
+
+
 def common(a: Known | None, b: Known | None) -> Known | None:
     """Return what is known about a value that is one of two; None if nothing is."""
     if a is None or b is None or a.dtype != b.dtype or len(a.shape) != len(b.shape):
         return None
-    shapes = [(tuple(example(a, place).shape), tuple(example(b, place).shape)) for place in (0, 1)]
-    varies = any(isinstance(value, Examples) and value.varied is not None for value in (a, b))
-    if varies and a.shape == ():
+    is_varied = varies(a) or varies(b)
+    if is_varied and a.shape == ():
         return unknown(Signature((), a.dtype))
-    if all(one == other and None not in one for one, other in shapes) and not varies:
-        first, second = (Signature(shape, a.dtype) for shape, _ in shapes)
+    shapes = [tuple(example(value, place).shape) for place in (0, 1) for value in (a, b)]
+    if shapes[::2] == shapes[1::2] and not is_varied and not any(None in shape for shape in shapes):
+        first, second = (Signature(shape, a.dtype) for shape in shapes[::2])
         return unknown(first) if first == second else Examples(first, second)
-    sizes = zip(*(shape for pair in shapes for shape in pair), strict=True)
-    return Open(tuple(found[0] if len(set(found)) == 1 else None for found in sizes), a.dtype)
+    return Open(reduce(common_shape, shapes), a.dtype)
+
+
+def declaration(name: str, known: Known | None) -> Input:
+    """Return the declaration of a value."""
+    if known is None or known.dtype == object:
+        return Input(name)
+    return Input(name, known.dtype, tuple("" if size is None else size for size in known.shape))
 
 
 def unvalued(value: Known | None) -> Known | None:
@@ -209,13 +222,16 @@ class Recording(Graph):
             self.captured.append(name)
         return name
 
+    def axis_of(self, *sizes: int | None) -> str:
+        """Return the open axis that has these sizes in the examples, or ""."""
+        return next((name for name, pair in self.open_sizes.items() if pair == sizes), "")
+
     def open_axis(self, name: str, axis: int) -> str:
         """Return the open axis of an input that an axis of a value has the size of, or ""."""
         known = self.known(name)
         if not isinstance(known, Examples):
             return ""
-        sizes = known.first.shape[axis], known.second.shape[axis]
-        return next((name for name, pair in self.open_sizes.items() if pair == sizes), "")
+        return self.axis_of(known.first.shape[axis], known.second.shape[axis])
 
     def find_size(self, name: str, axis: int) -> str:
         """Return the size of an axis of a value; the same size is always the same value."""
@@ -293,14 +309,14 @@ class Recording(Graph):
         """Infer the outputs of a node for both examples of the open sizes."""
         found: list[Sequence[Known] | None] = []
         problems: list[Exception] = []
-        varies = any(isinstance(value, Examples) and value.varied is not None for value in known)
-        for place in range(3 if varies else 2):
+        is_varied = any(map(varies, known))
+        for place in range(3 if is_varied else 2):
             values = [example(value, place) for value in known]
             try:
                 found.append(self._inferred(operation, values, attributes))
             except Exception as error:
                 problems.append(error)
-        if problems and varies:
+        if problems and is_varied:
             return self._inferred(operation, [_without_varied(value) for value in known], attributes)
         if len(problems) == 2:
             self._learn(operation, known, attributes)
@@ -313,29 +329,27 @@ class Recording(Graph):
 
     def _learn(self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]) -> None:
         """Raise LearnedSizeError if the node accepts its inputs once an open axis has another size."""
-        numbers = [size for value in known if value is not None for size in _numbers(example(value, 0))]
+        first = [example(value, 0) for value in known]
+        numbers = [size for value in first if value is not None for size in _numbers(value)]
         layer = attributes.get("layer")
         numbers += [] if layer is None else [layer.input_size]
         numbers += [n * attributes.get("group", 1) for n in numbers]
-        others = {pair[0]: axis for axis, pair in self.open_sizes.items()}
-        first = [example(value, 0) for value in known]
-        used = set(numbers)
-        open_here = {axis: sizes[0] for axis, sizes in self.open_sizes.items() if sizes[0] in used}
         sizes = dict.fromkeys(sorted(numbers, key=lambda size: size < 2))  # 0 and 1 are the least likely
-        for axis, old in open_here.items():
-            for new in sizes:
-                if new != old and self._accepts(operation, first, attributes, {old: new}):
-                    raise LearnedSizeError((axis, others.get(new, new)))
+        others = [size for size, _ in self.open_sizes.values()]
+        open_here = [size for size in others if size in sizes]
         fixed = [size for size in sizes if size not in others][:MAX_LEARNED]
-        for (axis, old), other in combinations(open_here.items(), 2):
-            for new, new_other in product(fixed, repeat=2):
-                if self._accepts(operation, first, attributes, {old: new, other[1]: new_other}):
-                    raise LearnedSizeError((axis, new))
 
-        for sizes_of_others in _alignments(operation, first, set(others)):
-            if self._accepts(operation, first, attributes, sizes_of_others):
-                old, new = next(iter(sizes_of_others.items()))
-                raise LearnedSizeError((others[old], others.get(new, new)))
+        def accepts(tried: Mapping[int, int]) -> bool:
+            try:
+                inputs = [replaced(value, tried) for value in first]
+                return self._inferred(operation, inputs, attributes) is not None
+            except Exception:
+                return False
+
+        one = ({old: new} for old in open_here for new in sizes if new != old)
+        pairs = product(combinations(open_here, 2), product(fixed, repeat=2))
+        two = (dict(zip(old, new, strict=True)) for old, new in pairs)
+        self.learn(chain(one, two, _alignments(operation, first, set(others))), accepts)
         guesses = [
             guess
             for value in known
@@ -343,11 +357,19 @@ class Recording(Graph):
             for a, b in zip(value.first.shape, value.second.shape, strict=False)
             if a != b and a not in others
             for size in fixed
-            if self._accepts(operation, first, attributes, {a: size})
+            if accepts({a: size})
             for guess in self.sources(a, b, size)
         ]
         if guesses:
             raise LearnedSizeError(*dict.fromkeys(guesses))
+
+    def learn(self, tries: Iterable[dict[int, int]], accepts: Callable[[dict[int, int]], bool]) -> None:
+        """Raise LearnedSizeError for the first replacement of open sizes that is accepted, if any."""
+        axes = {size: axis for axis, (size, _) in self.open_sizes.items()}
+        for sizes in tries:
+            if accepts(sizes):
+                old, new = next(iter(sizes.items()))
+                raise LearnedSizeError((axes[old], axes.get(new, new)))
 
     def sources(self, a: int, b: int, size: int) -> Iterator[tuple[str, int]]:
         """Yield the sizes of open axes that turn a size of a and b in the examples into another one.
@@ -358,18 +380,6 @@ class Recording(Graph):
             found = second + Fraction((size - b) * (first - second), a - b)
             if found > 0 and found.denominator == 1:
                 yield axis, int(found)
-
-    def _accepts(
-        self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any], sizes: Mapping[int, int]
-    ) -> bool:
-        """Whether a node accepts its inputs once some of their sizes are others."""
-        inputs = list(known)
-        for old, new in sizes.items():
-            inputs = [replaced(value, old, new) for value in inputs]
-        try:
-            return self._inferred(operation, inputs, attributes) is not None
-        except Exception:
-            return False
 
 
 def _alignments(operation: str, inputs: Sequence[Any], open_here: set[int]) -> Iterator[dict[int, int]]:
@@ -388,7 +398,7 @@ def _joined(a: Any, b: Any, varied: Any = None) -> Known:
     shape = common_shape(a.shape, b.shape)
     others = a.shape if varied is None else varied.shape
     if others != a.shape or isinstance(a, Open) or isinstance(b, Open):
-        return Open(tuple(n if n == m else None for n, m in zip(shape, others, strict=True)), a.dtype)
+        return Open(common_shape(shape, others), a.dtype)
     if not all(isinstance(value, np.ndarray) for value in (a, b, varied) if value is not None):
         a, b, varied = Signature.of(a), Signature.of(b), None
     return a if isinstance(a, Signature) and a == b else Examples(a, b, varied)
@@ -396,9 +406,7 @@ def _joined(a: Any, b: Any, varied: Any = None) -> Known:
 
 def _without_varied(value: Known | None) -> Known | None:
     """Return the signature of a value that depends on other integers than sizes."""
-    if not isinstance(value, Examples) or value.varied is None:
-        return value
-    return _joined(*map(Signature.of, value))
+    return _joined(*map(Signature.of, value)) if varies(value) else value  # type: ignore[arg-type]
 
 
 def _numbers(value: AnyArray | Signature) -> Sequence[int]:
@@ -408,12 +416,13 @@ def _numbers(value: AnyArray | Signature) -> Sequence[int]:
     return value.shape
 
 
-def replaced(value: Any, old: int, new: int) -> Any:
-    """Return an array or signature in which a size, or an integer that equals it, is another one."""
-    if isinstance(value, Signature):
-        return value._replace(shape=tuple(new if size == old else size for size in value.shape))
-    if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size <= 8:
-        return np.where(value == old, np.array(new, value.dtype), value)
+def replaced(value: Any, sizes: Mapping[int, int]) -> Any:
+    """Return an array or signature in which sizes, or integers that equal them, are replaced in order."""
+    for old, new in sizes.items():
+        if isinstance(value, Signature):
+            value = value._replace(shape=tuple(new if size == old else size for size in value.shape))
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size <= 8:
+            value = np.where(value == old, np.array(new, value.dtype), value)
     return value
 
 
@@ -424,10 +433,7 @@ def _opened(
     first, second = (_example(operation, known, attributes, *example) for example in ((4, 1), (3, 0)))
     if first is None or second is None:
         return None
-    return [
-        Open(tuple(n if n == m else None for n, m in zip(a.shape, b.shape, strict=True)), a.dtype)
-        for a, b in zip(first, second, strict=True)
-    ]
+    return [Open(common_shape(a.shape, b.shape), a.dtype) for a, b in zip(first, second, strict=True)]
 
 
 def _example(

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ArgumentError
-from ..aten.registry import Tensor
+from ..aten.registry import Symbol, Tensor
 from .calls import RaisedError
 from .recorder import Change, Joined, Recorder
 from .recording import Recording
-from .values import NamedTuple, Object, Unknown
+from .values import Object, Unknown, items, rebuilt
 
 if TYPE_CHECKING:
     from .interpreter import Environment, Interpreter
@@ -51,6 +51,13 @@ class Region:
         change = self.changes.get((id(tensor), ""))
         assert self.graph.around is not None
         return self.graph.around.has((change[0].before if change else tensor).name)
+
+
+def is_same(a: Any, b: Any) -> bool:
+    """Whether two values are the same value of one tensor, or the same number or string."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.root is b.root and a.name == b.name and a.version == b.version
+    return type(a) is type(b) and isinstance(a, int | float | Symbol | str) and a == b
 
 
 def record(interpreter: Interpreter, local: Environment, run: Callable[[Region], None]) -> Region:
@@ -99,10 +106,8 @@ class _Settling:
                 del changes[key]  # views follow the tensors that they show
 
     def settle(self, value: Any) -> Any:
-        if isinstance(value, NamedTuple):
-            return NamedTuple(value.kind, self.settle(value.elements))
         if isinstance(value, tuple):
-            return tuple(map(self.settle, value))
+            return self.elements(value)
         if id(value) in self.settled:
             return self.settled[id(value)]
         if isinstance(value, Tensor):
@@ -114,10 +119,8 @@ class _Settling:
         return self.settled.get(id(value), value)
 
     def elements(self, value: Any) -> Any:
-        """Settle the elements of a list or dict."""
-        if isinstance(value, dict):
-            return {key: self.settle(element) for key, element in value.items()}
-        return [self.settle(element) for element in value]
+        """Settle the elements of a container."""
+        return rebuilt(value, [self.settle(element) for _, element in items(value)])
 
     def _tensor(self, value: Tensor) -> Tensor:
         is_outer = self.region.is_outer(value)

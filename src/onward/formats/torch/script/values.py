@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +20,16 @@ class Object:
     path: str = ""
 
 
-@dataclass(frozen=True)
-class NamedTuple:
+class NamedTuple(tuple[Any, ...]):
     """An instance of a class of named tuples."""
 
     kind: Class
-    elements: tuple[Any, ...]
+
+    def __new__(cls, kind: Class, elements: Sequence[Any]) -> NamedTuple:
+        """Return an instance with these elements."""
+        self = super().__new__(cls, elements)
+        self.kind = kind
+        return self
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,39 @@ UNINITIALIZED = Unknown("a variable is used before it has a value")
 DEVICE = "cpu"
 
 
+CONTAINERS = (tuple, list, dict)
+
+
+def items(value: Any) -> list[tuple[Any, Any]]:
+    """Return the elements of a tuple, list or dict with their places."""
+    return list(value.items() if isinstance(value, dict) else enumerate(value))
+
+
+def rebuilt(value: Any, elements: Sequence[Any]) -> Any:
+    """Return a tuple, list or dict of the same kind with other elements."""
+    if isinstance(value, NamedTuple):
+        return NamedTuple(value.kind, elements)
+    return dict(zip(value, elements, strict=True)) if isinstance(value, dict) else type(value)(elements)
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two values are containers of the same kind, with elements in the same places."""
+    if type(a) is not type(b) or not isinstance(a, CONTAINERS):
+        return False
+    return getattr(a, "kind", None) is getattr(b, "kind", None) and [*dict(items(a))] == [*dict(items(b))]
+
+
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """Return a tuple, list or dict with a function applied to each element, or to each in nested ones."""
-    if isinstance(value, NamedTuple):
-        return NamedTuple(value.kind, mapped(function, value.elements))
-    if isinstance(value, tuple | list):
-        return type(value)([mapped(function, element) for element in value])
-    if isinstance(value, dict):
-        return {key: mapped(function, element) for key, element in value.items()}
-    return function(value)
+    if not isinstance(value, CONTAINERS):
+        return function(value)
+    return rebuilt(value, [mapped(function, element) for _, element in items(value)])
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield the elements of nested tuples, lists and dicts."""
+    if isinstance(value, CONTAINERS):
+        for _, element in items(value):
+            yield from leaves(element)
+    else:
+        yield value
