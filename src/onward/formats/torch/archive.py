@@ -65,14 +65,10 @@ class Archive:
                 case PickledObject("torch._tensor._rebuild_from_type_v2", (Global(path), _, tuple(args), *_)):
                     value = PickledObject(path, args)
                 case PickledObject(
-                    "torch._utils._rebuild_tensor", (Storage() as storage, start, shape, strides)
+                    "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
+                    (Storage() as storage, start, shape, strides, *rest),
                 ):
-                    return self._tensor(storage, storage.kind, start, shape, strides, [])
-                case PickledObject(
-                    "torch._utils._rebuild_tensor_v2",
-                    (Storage() as storage, start, shape, strides, _, _, *flags),
-                ):
-                    return self._tensor(storage, storage.kind, start, shape, strides, flags)
+                    return self._tensor(storage, storage.kind, start, shape, strides, rest[2:])
                 case PickledObject(
                     "torch._utils._rebuild_tensor_v3",
                     (Storage() as storage, start, shape, strides, _, _, Global(kind), *flags),
@@ -105,34 +101,34 @@ class Archive:
                 "the tensor is a lazy negative or conjugate view: call resolve_neg() or resolve_conj() "
                 "before saving"
             )
+        start = storage.start + start if type(start) is int else start
+        return self.tensor(storage.key, DTYPES[kind], start, shape, strides)
+
+    def tensor(
+        self, key: str | int, code: str, start: Any, shape: Any, strides: Any, where: str = "the tensor"
+    ) -> NDArray[Any]:
+        """Return elements of a storage as an array; bfloat16 is widened. Raises FileError."""
         if not (_are_sizes(shape) and _are_sizes(strides) and _are_sizes((start,))):
             raise FileError(
-                f"shape, strides and offset must each be up to {MAX_AXES} integers from 0 to 2^63"
+                f"{where} has a shape, strides or an offset that are not integers from 0 to 2^63, "
+                f"or more than {MAX_AXES} axes"
             )
         if len(shape) != len(strides):
-            raise FileError(f"the tensor has shape {shape}, but strides {strides}")
-        code = DTYPES[kind]
+            raise FileError(f"{where} has shape {shape}, but strides {strides}")
         dtype = np.dtype(self.byteorder + ("u2" if code == "bfloat16" else code))
-        content = self.content(storage.key)
+        content = self.content(key)
         elements = math.prod(shape)
         last = start + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-        begin = storage.start * dtype.itemsize
-        if elements and begin + (last + 1) * dtype.itemsize > len(content):
+        if elements and (last + 1) * dtype.itemsize > len(content):
             raise FileError(
-                f"the tensor needs {last + 1} elements of {dtype}, but its storage has {len(content)} bytes"
+                f"{where} needs {last + 1} elements of {dtype}, but its storage has {len(content)} bytes"
             )
         self._claim(elements * max(dtype.itemsize, 4))
+        # the stride of an axis of size 1 may be any number
+        steps = [0 if n == 1 else stride * dtype.itemsize for n, stride in zip(shape, strides, strict=True)]
+        view = (content, start * dtype.itemsize, steps) if elements else ()
         try:
-            array: NDArray[Any] = np.ndarray(
-                shape,
-                dtype,
-                content if elements else None,
-                begin + start * dtype.itemsize if elements else 0,
-                # the stride of an axis of size 1 may be any number
-                [0 if n == 1 else stride * dtype.itemsize for n, stride in zip(shape, strides, strict=True)]
-                if elements
-                else None,
-            )
+            array: NDArray[Any] = np.ndarray(shape, dtype, *view)
         except (ValueError, OverflowError) as error:
             raise FileError(f"the shape {shape} is not possible: {error}") from error
         return widened(array) if code == "bfloat16" else native_byte_order(array)
@@ -228,14 +224,19 @@ def _read_legacy(data: Data) -> Archive:
     return Archive(tree, len(data), content)
 
 
+def byteorder_of(members: ZipMembers, folder: str) -> str:
+    """Return the byte order of the storages in a folder. Raises FileError."""
+    byteorder = bytes(members.get(folder + "byteorder") or b"little").strip()
+    if byteorder not in (b"little", b"big"):
+        raise FileError("the member byteorder contains neither little nor big")
+    return "<" if byteorder == b"little" else ">"
+
+
 def _read_zip(members: ZipMembers) -> Archive:
     pickles = [name for name in members.entries if re.fullmatch(r"([^/]+/)?data\.pkl", name)]
     if len(pickles) != 1:
         raise FileError("the zip archive has no data.pkl, so PyTorch did not write it")
     folder = pickles[0].removesuffix("data.pkl")
-    byteorder = bytes(members.get(folder + "byteorder") or b"little").strip()
-    if byteorder not in (b"little", b"big"):
-        raise FileError("the member byteorder contains neither little nor big")
 
     def unpickled(name: str) -> Any:
         storages = f"{folder}{name}/"
@@ -250,4 +251,4 @@ def _read_zip(members: ZipMembers) -> Archive:
 
     tree = unpickled("data")
     constants = unpickled("constants") if f"{folder}constants.pkl" in members.entries else ()
-    return Archive(tree, len(members.view), content, "<" if byteorder == b"little" else ">", constants, code)
+    return Archive(tree, len(members.view), content, byteorder_of(members, folder), constants, code)

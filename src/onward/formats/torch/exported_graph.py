@@ -73,10 +73,7 @@ class _Program:
         """Return the inputs of the program's graph; those of forward() come first in the new one."""
         pairs = list(zip(self.program.input_specs, self.program.graph.inputs, strict=True))
         order = sorted(range(len(pairs)), key=lambda place: pairs[place][0][0] in ARRAYS)
-        values: dict[int, Any] = {}
-        for place in order:
-            (kind, spec), argument = pairs[place]
-            values[place] = self._input(kind, spec, argument, written)
+        values = {place: self._input(*pairs[place][0], pairs[place][1], written) for place in order}
         return [values[place] for place in range(len(pairs))]
 
     def _written(self) -> set[str]:
@@ -86,19 +83,15 @@ class _Program:
             for kind, spec in self.program.output_specs
             if kind in ("buffer_mutation", "parameter_mutation")
         }
-        has_writes = any(
-            node.target.rpartition("::")[2].split(".")[-2].endswith("_") if node.target.count(".") else False
-            for node in self.program.graph.nodes
-        )
-        if has_writes:
-            written |= {
-                spec["buffer_name"] for kind, spec in self.program.input_specs if kind == "buffer"
-            } & self._changed()
+        targets = [node.target.rpartition("::")[2].split(".") for node in self.program.graph.nodes]
+        if any(len(target) > 1 and target[-2].endswith("_") for target in targets):
+            buffers = {spec["buffer_name"] for kind, spec in self.program.input_specs if kind == "buffer"}
+            written |= buffers & self._changed()
         return written
 
     def _changed(self) -> set[str]:
         """Return the buffers that a first translation, without carries, writes to."""
-        trial = _Program(schema.Program(**{**vars(self.program), "output_specs": []}))
+        trial = _Program(replace(self.program, output_specs=[]))
         trial.translator.run(self.program.graph, trial._inputs(set()))
         return {name for name, tensor in trial.buffers.items() if tensor.root.version}
 
@@ -187,11 +180,11 @@ class _Program:
                 items = (*items, output)
         self.graph.outputs = tuple(value for _, value, _ in outputs)
         self.graph.declared_outputs = tuple(self._declaration(name, value) for name, _, value in outputs)
-        structure = Structure(self._parameters(), items)
-        if not _is_flat(
-            structure, [declared.name for declared in self.graph.inputs if declared.name in self.leaves]
-        ):
-            self.graph.structure = structure
+        parameters = self._parameters()
+        inputs = [declared.name for declared in self.graph.inputs if declared.name in self.leaves]
+        is_flat = all(isinstance(item, str) for item in items)
+        if not (is_flat and [*parameters] == inputs == [*parameters.values()]):
+            self.graph.structure = Structure(parameters, items)
 
     def _output(self, argument: schema.Argument, result: Any, outputs: list[tuple[str, str, Any]]) -> Any:
         """Add an output and return its name, or a fixed value."""
@@ -219,9 +212,3 @@ class _Program:
         known: Iterator[str] = iter(self.program.parameters)
         parameters = {next(known, f"args_{i}"): child for i, child in enumerate(args)}
         return {**parameters, **named}
-
-
-def _is_flat(structure: Structure, inputs: list[str]) -> bool:
-    """Tell whether the parameters are the inputs, and the results the outputs."""
-    plain = all(isinstance(item, str) for item in structure.results)
-    return plain and [*structure.parameters] == inputs == [*structure.parameters.values()]

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.files import widened
 from ...errors import FileError
-from ..zip import MAX_AXES, Data, ZipMembers, check_size, native_byte_order
+from ..zip import MAX_AXES, Data, ZipMembers
 from . import archive
 
 OLD_LAYOUT = "serialized_exported_program.json"
@@ -101,10 +100,9 @@ def read(data: Data) -> Program:
         raise FileError(f"the archive has {len(models)} programs; expected one member models/NAME.json")
     root, _, name = models[0].rpartition("models/")
     program = _program(_json(members, models[0]))
-    byteorder = bytes(members.get(root + "byteorder") or b"little").strip()
-    if byteorder not in (b"little", b"big"):
-        raise FileError("the member byteorder contains neither little nor big")
-    reader = _Arrays(members, "<" if byteorder == b"little" else ">")
+    stored = archive.Archive(
+        None, len(members.view), lambda path: members[str(path)], archive.byteorder_of(members, root)
+    )
     stem = name.removesuffix(".json")
     for kind in ("weights", "constants"):
         folder = f"{root}data/{kind}/"
@@ -112,73 +110,34 @@ def read(data: Data) -> Program:
             program.arrays.update(_saved_arrays(saved, members[saved]))
         for config in names:  # whose name has varied
             if config.startswith(folder + stem) and config.endswith("_config.json"):
-                program.arrays.update(reader.read(folder, _json(members, config)))
+                program.arrays.update(_arrays(stored, folder, _json(members, config)))
     return program
 
 
-class _Arrays:
-    """Reads raw tensors; those with one path share memory."""
-
-    def __init__(self, members: ZipMembers, byteorder: str) -> None:
-        self.members, self.claimed = members, 0
-        self.is_little = byteorder == "<"
-
-    def read(self, folder: str, config: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-        for name, payload in _get(config, "config", dict, "the weights").items():
-            where = f"the tensor {name}"
-            path = folder + _get(payload, "path_name", str, where)
-            if payload.get("use_pickle"):
-                array = _pickled(self.members[path])
-                if array is not None:
-                    yield name, array
-            elif payload.get("tensor_meta") is not None:
-                yield name, self._array(path, _meta(payload["tensor_meta"], where), where)
-
-    def _array(self, path: str, meta: TensorMeta, where: str) -> NDArray[Any]:
-        numbers = (*meta.sizes, *meta.strides, meta.offset)
-        if not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
-            raise FileError(f"{where} has sizes, strides or an offset that are not integers from 0 to 2^63")
-        content = self.members[path]
-        dtype = np.dtype("uint16") if meta.is_bfloat16 else meta.dtype
-        elements = 1
-        for size in meta.sizes:
-            elements *= int(size)
-        last = sum((int(n) - 1) * int(stride) for n, stride in zip(meta.sizes, meta.strides, strict=True))
-        needed = (int(meta.offset) + last + 1) * dtype.itemsize if elements else 0
-        if needed > len(content):
-            raise FileError(f"{where} needs {needed} bytes, but the member {path} has {len(content)}")
-        self.claimed += elements * max(dtype.itemsize, 4)
-        check_size(self.claimed, len(self.members.view), "the tensors")
-        sizes = tuple(int(n) for n in meta.sizes)
-        if not elements:
-            return np.zeros(sizes, meta.dtype)
-        strides = [
-            0 if n == 1 else int(stride) * dtype.itemsize
-            for n, stride in zip(sizes, meta.strides, strict=True)
-        ]
-        array: NDArray[Any] = np.ndarray(
-            sizes,
-            dtype.newbyteorder("<" if self.is_little else ">"),
-            content,
-            int(meta.offset) * dtype.itemsize,
-            strides,
-        )
-        return widened(array) if meta.is_bfloat16 else native_byte_order(array)
+def _arrays(stored: archive.Archive, folder: str, config: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield raw tensors, of which those with one path share memory, and tensors that torch.save wrote."""
+    for name, payload in _get(config, "config", dict, "the weights").items():
+        where = f"the tensor {name}"
+        path = folder + _get(payload, "path_name", str, where)
+        if payload.get("use_pickle"):
+            pickled = archive.read(bytes(stored.content(path)))
+            array = pickled.array(pickled.tree)
+            if array is not None:
+                yield name, array
+        elif payload.get("tensor_meta") is not None:
+            meta = _meta(payload["tensor_meta"], where)
+            code = "bfloat16" if meta.is_bfloat16 else meta.dtype.str[1:]
+            yield name, stored.tensor(path, code, meta.offset, meta.sizes, meta.strides, where)
 
 
 def _old_arrays(members: ZipMembers) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the arrays of the members that torch.save wrote into the older layout."""
     for kind in ("state_dict", "constants"):
-        content = next(
-            (
-                members[n]
-                for n in (f"serialized_{kind}.pt", f"serialized_{kind}.json")
-                if n in members.entries
-            ),
-            b"",
-        )
-        if len(content):
-            yield from _saved_arrays(f"serialized_{kind}", content)
+        for member in (f"serialized_{kind}.pt", f"serialized_{kind}.json"):
+            if member in members.entries:
+                if len(members[member]):
+                    yield from _saved_arrays(f"serialized_{kind}", members[member])
+                break
 
 
 def _saved_arrays(member: str, content: memoryview | bytes) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -190,12 +149,6 @@ def _saved_arrays(member: str, content: memoryview | bytes) -> Iterator[tuple[st
         array = stored.array(value)
         if array is not None and isinstance(name, str):
             yield name, array
-
-
-def _pickled(content: memoryview) -> NDArray[Any] | None:
-    """Return the tensor of a file of torch.save."""
-    stored = archive.read(bytes(content))
-    return stored.array(stored.tree)
 
 
 def _json(members: ZipMembers, name: str) -> Any:

@@ -188,14 +188,10 @@ def _given_layer(
     known = inspect.signature(kind).parameters
     if unknown := given.keys() - known.keys() - {"type"}:
         raise ArgumentError(f"{name} has no option {', '.join(sorted(unknown))}; it has {', '.join(known)}")
-    defaults = {key: p.default for key, p in known.items() if p.default is not p.empty}
     used = {key: group[key] for key in TENSOR_NAMES if key in group}
-    options = {
-        key: value for key, value in {**defaults, **given}.items() if key not in ("dtype", "rng", "type")
-    }
-    options = {
-        key: value for key, value in options.items() if key in given or key not in _sizes(kind, used, given)
-    }
+    derived = _sizes(kind, used, given).keys() - given.keys() | {"dtype", "rng", "type"}
+    defaults = {key: p.default for key, p in known.items() if p.default is not p.empty}
+    options = {key: value for key, value in {**defaults, **given}.items() if key not in derived}
     return _layer_with_options(kind, used, {"class": f"torch.nn.{name}", **options}), used
 
 

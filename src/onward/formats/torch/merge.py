@@ -95,9 +95,9 @@ def _last(name: str) -> str:
 
 
 def _holds_a_layer(state_dict: StateDict) -> bool:
-    last_names = ((name.rpartition(".")[2], tensor) for name, tensor in state_dict.tensors.items())
     return bool(state_dict.modules or state_dict.doubts) or any(
-        RECURRENT.fullmatch(name) or (name == "weight" and t.ndim >= 2) for name, t in last_names
+        RECURRENT.fullmatch(_last(name)) or (_last(name) == "weight" and tensor.ndim >= 2)
+        for name, tensor in state_dict.tensors.items()
     )
 
 
@@ -167,15 +167,9 @@ def _normed(g: str) -> tuple[str, str]:
 
 def _are_norms(g: NDArray[Any], v: NDArray[Any]) -> bool:
     """Whether g has one length per index of one axis of v, or a single length."""
-    if g.ndim == 0:
-        return v.ndim > 1
     kept = [n for n in g.shape if n != 1]
-    return (
-        v.ndim > 1
-        and g.ndim == v.ndim
-        and len(kept) < 2
-        and all(n in (1, size) for n, size in zip(g.shape, v.shape, strict=True))
-    )
+    fits = g.ndim == v.ndim and all(n in (1, size) for n, size in zip(g.shape, v.shape, strict=True))
+    return v.ndim > 1 and len(kept) < 2 and (g.ndim == 0 or fits)
 
 
 def _scaled(g: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:

@@ -158,22 +158,21 @@ class _Machine:
             self.stack[-1].state = state
 
     def append(self, values: list[Any]) -> None:
-        top = self.stack[-1]
-        if isinstance(top, PickledObject):
-            top.elements = top.elements or []
-        target = top.elements if isinstance(top, PickledObject) else top
-        if not isinstance(target, list):
-            raise TypeError(f"a {type(target).__name__} does not take elements")
-        target += values
+        self._content("elements", list).extend(values)
 
     def set_items(self, values: Iterable[Any]) -> None:
+        self._content("entries", dict).update(_entries(values))
+
+    def _content(self, name: str, kind: type) -> Any:
+        """The list or dict on top of the stack, or that of the object there."""
         top = self.stack[-1]
         if isinstance(top, PickledObject):
-            top.entries = top.entries or {}
-        target = top.entries if isinstance(top, PickledObject) else top
-        if not isinstance(target, dict):
-            raise TypeError(f"a {type(target).__name__} does not take entries")
-        target.update(_entries(values))
+            if getattr(top, name) is None:
+                setattr(top, name, kind())
+            top = getattr(top, name)
+        if not isinstance(top, kind):
+            raise TypeError(f"a {type(top).__name__} does not take {name}")
+        return top
 
 
 def _entries(values: Iterable[Any]) -> dict[Any, Any]:
@@ -226,22 +225,13 @@ def _object(m: _Machine) -> None:
     m.call(callee, tuple(args))
 
 
-def _keyword_object(m: _Machine) -> None:
-    callee, args, keywords = m.pop_last(3)
-    m.call(callee, args, keywords)
-
-
-def _frame(m: _Machine) -> None:
-    m.number(8)
-
-
 # All opcodes of protocols 0 to 5, except the strings of protocol 0, which torch never wrote, extensions,
 # which need a registry, and out-of-band buffers. Strings of Python 2 are text or bytes; latin-1 preserves
 # both.
-OPCODES: dict[bytes, Callable[[_Machine], None]] = {
+OPCODES: dict[bytes, Callable[[_Machine], object]] = {
     # the pickle itself
     b"\x80": _protocol,
-    b"\x95": _frame,
+    b"\x95": lambda m: m.number(8),  # the size of a frame
     b"(": lambda m: m.mark(),
     b"0": lambda m: m.pop_or_unmark(),
     b"1": lambda m: m.pop_mark().clear(),
@@ -258,8 +248,7 @@ OPCODES: dict[bytes, Callable[[_Machine], None]] = {
     b"N": lambda m: m.push(None),
     b"\x88": lambda m: m.push(True),
     b"\x89": lambda m: m.push(False),
-    b"I": lambda m: m.push(_decimal(m.line())),
-    b"L": lambda m: m.push(_decimal(m.line())),
+    **dict.fromkeys((b"I", b"L"), lambda m: m.push(_decimal(m.line()))),
     b"J": lambda m: m.push(int.from_bytes(m.take(4), "little", signed=True)),
     b"K": lambda m: m.push(m.number(1)),
     b"M": lambda m: m.push(m.number(2)),
@@ -276,21 +265,17 @@ OPCODES: dict[bytes, Callable[[_Machine], None]] = {
     b"\x8d": lambda m: m.push(m.sized(8).decode("utf-8", "surrogatepass")),
     b"C": lambda m: m.push(m.sized(1)),
     b"B": lambda m: m.push(m.sized(4)),
-    b"\x8e": lambda m: m.push(m.sized(8)),
-    b"\x96": lambda m: m.push(m.sized(8)),
+    **dict.fromkeys((b"\x8e", b"\x96"), lambda m: m.push(m.sized(8))),
     # tuples, lists, sets, dicts
     b")": lambda m: m.push(()),
-    b"t": lambda m: m.push(tuple(m.pop_mark())),
+    **dict.fromkeys((b"t", b"\x91"), lambda m: m.push(tuple(m.pop_mark()))),
     b"\x85": lambda m: m.push(m.pop_last(1)),
     b"\x86": lambda m: m.push(m.pop_last(2)),
     b"\x87": lambda m: m.push(m.pop_last(3)),
-    b"\x91": lambda m: m.push(tuple(m.pop_mark())),
-    b"]": lambda m: m.push([]),
-    b"\x8f": lambda m: m.push([]),
+    **dict.fromkeys((b"]", b"\x8f"), lambda m: m.push([])),
     b"l": lambda m: m.push(m.pop_mark()),
     b"a": lambda m: m.append([m.pop()]),
-    b"e": lambda m: m.append(m.pop_mark()),
-    b"\x90": lambda m: m.append(m.pop_mark()),
+    **dict.fromkeys((b"e", b"\x90"), lambda m: m.append(m.pop_mark())),
     b"}": lambda m: m.push({}),
     b"d": lambda m: m.push(_entries(m.pop_mark())),
     b"s": lambda m: m.set_items(m.pop_last(2)),
@@ -298,9 +283,8 @@ OPCODES: dict[bytes, Callable[[_Machine], None]] = {
     # everything else
     b"c": lambda m: m.named(m.line().decode(), m.line().decode()),
     b"\x93": lambda m: m.named(*m.pop_last(2)),
-    b"R": lambda m: m.call(*m.pop_last(2)),
-    b"\x81": lambda m: m.call(*m.pop_last(2)),
-    b"\x92": _keyword_object,
+    **dict.fromkeys((b"R", b"\x81"), lambda m: m.call(*m.pop_last(2))),
+    b"\x92": lambda m: m.call(*m.pop_last(3)),
     b"i": _instance,
     b"o": _object,
     b"b": lambda m: m.build(),

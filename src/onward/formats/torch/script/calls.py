@@ -264,10 +264,21 @@ def _derive_index(calls: Calls, index: Any, start: Any, step: int) -> Any:
     return calls.operate("add", [start, calls.operate("mul", [index, step], {})], {})
 
 
+def _range(calls: Calls, *arguments: Any) -> range | Symbol:
+    """Return the numbers of iterations, or how many there are."""
+    if len(arguments) == 1 and isinstance(arguments[0], Symbol):
+        return arguments[0]
+    if not all(type(argument) is int for argument in arguments):
+        raise ArgumentError("the first iteration or the step of a loop depends on the value of a tensor")
+    return range(*arguments)
+
+
 # operators that are the same for tensors and other values
 SPECIAL: dict[str, Callable[..., Any]] = {
     "_pack_padded_sequence": lambda calls, *arguments: packed.pack(calls.recorder, *arguments),
     "prim.RaiseException": _raise,
+    "builtin.range": _range, "builtin.print": lambda calls, *arguments: None,
+    "builtin.hash": lambda calls, value: 0,
     "__is__": _is,
     "__isnot__": lambda calls, a, b: not _is(calls, a, b),
     "Int": _number(int), "Float": _number(float), "Bool": _number(bool),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
-from .code import Function
 from .values import Object
 
 MAX_VISITS = 20_000
@@ -21,6 +19,9 @@ def carried(module: Object, method: str) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(finder.found))
 
 
+Value = tuple[object, tuple[str, ...]]  # an attribute and its path
+
+
 class _Finder:
     def __init__(self) -> None:
         self.found: list[tuple[str, ...]] = []
@@ -34,29 +35,26 @@ class _Finder:
             return
         self.visited.add(key)
         names = [name for name, _, _ in function.parameters][:1]  # usually self
-        self._search(function, function.node.body, {name: (owner, path) for name in names})
+        self._search(function.node.body, {name: (owner, path) for name in names})
 
-    def _search(
-        self, function: Function, body: list[ast.stmt], values: dict[str, tuple[object, tuple[str, ...]]]
-    ) -> None:
+    def _search(self, body: list[ast.stmt], values: dict[str, Value]) -> None:
         """Search statements; `values` are the attributes in variables and their paths."""
         for statement in body:
             if isinstance(statement, ast.If):
                 test = self._resolve(statement.test, values)
-                if test is None or test[0] is not False:
-                    self._search(function, statement.body, values)
-                if test is None or test[0] is not True:
-                    self._search(function, statement.orelse, values)
-                continue
-            if isinstance(statement, ast.For | ast.While | ast.With):
-                self._search(function, statement.body, values)
-                continue
-            for call in _calls(statement):
-                self._follow(call, values)
-            if isinstance(statement, ast.Assign):
-                self._assign(statement, values)
+                for side, excluded in ((statement.body, False), (statement.orelse, True)):
+                    if test is None or test[0] is not excluded:
+                        self._search(side, values)
+            elif isinstance(statement, ast.For | ast.While | ast.With):
+                self._search(statement.body, values)
+            else:
+                for node in ast.walk(statement):
+                    if isinstance(node, ast.Call):
+                        self._follow(node, values)
+                if isinstance(statement, ast.Assign):
+                    self._assign(statement, values)
 
-    def _assign(self, statement: ast.Assign, values: dict[str, tuple[object, tuple[str, ...]]]) -> None:
+    def _assign(self, statement: ast.Assign, values: dict[str, Value]) -> None:
         for target in statement.targets:
             if isinstance(target, ast.Attribute):
                 owner = self._resolve(target.value, values)
@@ -64,12 +62,11 @@ class _Finder:
                     self.found.append((*owner[1], target.attr))
             elif isinstance(target, ast.Name):
                 value = self._resolve(statement.value, values)
+                values.pop(target.id, None)
                 if value is not None:
                     values[target.id] = value
-                else:
-                    values.pop(target.id, None)
 
-    def _follow(self, call: ast.Call, values: dict[str, tuple[object, tuple[str, ...]]]) -> None:
+    def _follow(self, call: ast.Call, values: dict[str, Value]) -> None:
         if not isinstance(call.func, ast.Attribute):
             return
         owner = self._resolve(call.func.value, values)
@@ -81,9 +78,7 @@ class _Finder:
             if changed is not None and changed[1]:
                 self.found.append(changed[1])
 
-    def _resolve(
-        self, node: ast.expr, values: dict[str, tuple[object, tuple[str, ...]]]
-    ) -> tuple[object, tuple[str, ...]] | None:
+    def _resolve(self, node: ast.expr, values: dict[str, Value]) -> Value | None:
         """Return the attribute that an expression stands for and its path, or None."""
         match node:
             case ast.Name(name):
@@ -98,9 +93,3 @@ class _Finder:
         if owner is None or not isinstance(owner[0], Object) or name not in owner[0].attributes:
             return None
         return owner[0].attributes[name], (*owner[1], name)
-
-
-def _calls(statement: ast.stmt) -> Iterator[ast.Call]:
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Call):
-            yield node

@@ -86,13 +86,9 @@ def _kinds(count: int) -> Iterator[tuple[tuple[int, np.dtype[Any]], ...]]:
         yield from (((rank, dtype),) for rank in range(MAX_AXES, -1, -1) for dtype in DTYPES[:2])
         return
     yield tuple((MAX_AXES, DTYPES[0]) for _ in range(count))
-    for dtypes in sorted(product(DTYPES, repeat=count), key=_rarity):
+    # masks are rare, and most inputs share one dtype
+    for dtypes in sorted(product(DTYPES, repeat=count), key=lambda d: (d.count(DTYPES[2]), len(set(d)))):
         yield from (tuple(zip(ranks, dtypes, strict=True)) for ranks in product(RANKS, repeat=count))
-
-
-def _rarity(dtypes: tuple[np.dtype[Any], ...]) -> tuple[int, int]:
-    """Return a sort key for the dtypes of some inputs: masks are rare, and most inputs share one dtype."""
-    return dtypes.count(DTYPES[2]), len(set(dtypes))
 
 
 def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[Leaf]]:
@@ -136,7 +132,7 @@ def _graph(program: Program, layout: Layout) -> Graph:
     learned: dict[str, int | str] = {}
     if not program.carries:
         return _finished(program, layout, *_suitable(program, layout, learned), learned)
-    initial = {carry.name: program.initial(carry) for carry in program.carries}
+    initial = {name: program.initial(name) for name in program.carries}
     kept = {name: (array.dtype, array.shape) for name, array in initial.items()}
     if not any(array.dtype == object for array in initial.values()):
         try:
@@ -190,22 +186,15 @@ def _check_zeros(program: Program, first: Layout, later: Layout, learned: Names)
     """Check that the first call computes what a later call computes from states of zeros."""
     for place, (size, other) in enumerate(EXAMPLES[1:3]):
         sizes = {axis: size + 2 * i + place * other for i, axis in enumerate(_open_axes(later, learned))}
-
-        def at_sizes(name: str, layout: Layout, sizes: Mapping[str, int] = sizes) -> Any:
-            value = layout[name]
-            if isinstance(value, str):
-                return np.array(_resolved(value, learned, sizes))
-            if not isinstance(value, tuple):
-                return value
-            shape = tuple(_resolved(axis, learned, sizes) for axis in value[1])
-            if layout[name] is first.get(name):
-                return Signature(shape, value[0])
-            bounded(math.prod(shape))
-            return np.zeros(shape, value[0])
-
-        a, b = (
-            program.record({name: at_sizes(name, layout) for name in layout}) for layout in (first, later)
-        )
+        zeros = _at(later, learned, sizes)
+        for name in program.carries:
+            value = zeros[name]
+            if isinstance(value, Signature):
+                bounded(math.prod(value.shape))
+                zeros[name] = np.zeros(*value)
+            elif isinstance(value, str):
+                zeros[name] = np.array(_resolved(value, learned, sizes))
+        a, b = map(program.record, (_at(first, learned, sizes), zeros))
         if not _same(a.without_unused(), b.without_unused()):
             raise ArgumentError("the first call of the code does not compute what later calls compute")
 
@@ -223,15 +212,14 @@ def _same(a: Graph, b: Graph) -> bool:
     if len(a.nodes) != len(b.nodes):
         return False
     for x, y in zip(a.nodes, b.nodes, strict=True):
-        if (
-            x.operation != y.operation
-            or len(x.inputs) != len(y.inputs)
-            or x.attributes.keys() != y.attributes.keys()
-        ):
-            return False
-        if not all(map(same, x.inputs, y.inputs)):
-            return False
-        if not all(_same_attribute(x.attributes[key], y.attributes[key]) for key in x.attributes):
+        is_same = (
+            x.operation == y.operation
+            and len(x.inputs) == len(y.inputs)
+            and x.attributes.keys() == y.attributes.keys()
+            and all(map(same, x.inputs, y.inputs))
+            and all(_same_attribute(x.attributes[key], y.attributes[key]) for key in x.attributes)
+        )
+        if not is_same:
             return False
         names |= zip(x.outputs, y.outputs, strict=True)
     return all(map(same, a.outputs, b.outputs))
@@ -270,7 +258,8 @@ def _suitable(
     for smallest in EXAMPLES:
         while True:
             axes = _open_axes(layout, learned)
-            sizes = {axis: _sizes(smallest, place) for place, axis in enumerate(axes)}
+            a, b = smallest
+            sizes = {axis: (a + 2 * place, b + 2 * place) for place, axis in enumerate(axes)}  # all differ
             try:
                 recording = program.record(_values(layout, learned, sizes), sizes)
             except LearnedSizeError as found:
@@ -306,23 +295,27 @@ def _guessed(
     raise problem
 
 
-def _sizes(smallest: tuple[int, int], place: int) -> tuple[int, int]:
-    """Return the sizes of an axis in both examples, which no other axis has."""
-    return smallest[0] + 2 * place, smallest[1] + 2 * place
+def _at(layout: Layout, learned: Names, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known about each input if the open axes have these sizes."""
+    return {
+        name: Signature(tuple(_resolved(axis, learned, sizes) for axis in value[1]), value[0])
+        if isinstance(value, tuple)
+        else value
+        for name, value in layout.items()
+    }
 
 
 def _values(layout: Layout, learned: Names, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """Return what is known about each input, and the axis whose size a carried number is."""
-    values: dict[str, Any] = dict(layout)
-    for name, value in layout.items():
-        if isinstance(value, tuple):
-            pairs = [_resolved(axis, learned, sizes) for axis in value[1]]
-            first, second = (
-                Signature(tuple(pair[place] if isinstance(pair, tuple) else pair for pair in pairs), value[0])
-                for place in (0, 1)
-            )
-            values[name] = first if first == second else Examples(first, second)
-    return values
+    """Return what is known about each input for both examples of the open sizes."""
+    first, second = (
+        _at(layout, learned, {axis: pair[place] for axis, pair in sizes.items()}) for place in (0, 1)
+    )
+    return {
+        name: Examples(value, second[name])
+        if isinstance(value, Signature) and value != second[name]
+        else value
+        for name, value in first.items()
+    }
 
 
 def _finished(
@@ -332,16 +325,16 @@ def _finished(
     graph = plain(recording.without_unused())
     names = [leaf.name for leaf in program.leaves]
     outputs = list(zip([leaf.name for leaf in leaves_of(program.outputs)], recording.outputs, strict=False))
-    for carry, value in zip(program.carries, carried, strict=True):
-        if isinstance(state := layout[carry.name], tuple):
-            names.append(carry.name)
+    for name, value in zip(program.carries, carried, strict=True):
+        if isinstance(state := layout[name], tuple):
+            names.append(name)
             if all(isinstance(axis, int) for axis in state[1]):
-                initial = program.initial(carry)
+                initial = program.initial(name)
                 is_kept = initial.shape == state[1]
-                graph.constants[carry.name] = initial if is_kept else np.zeros(state[1], state[0])  # type: ignore[arg-type]  # ints
-                graph.defaults |= {carry.name}
-            graph.carries[carry.name] = f"{carry.name}_out"
-            outputs.append((f"{carry.name}_out", value))
+                graph.constants[name] = initial if is_kept else np.zeros(state[1], state[0])  # type: ignore[arg-type]  # ints
+                graph.defaults |= {name}
+            graph.carries[name] = f"{name}_out"
+            outputs.append((f"{name}_out", value))
     graph.inputs = [
         Input(name, declared[0], tuple(_named(axis, learned) for axis in declared[1]))
         for name in names

@@ -304,7 +304,7 @@ class Interpreter(Calls):
             if path.startswith(prefix):
                 return self.operate(path.removeprefix(prefix), arguments, keywords)
         if path in BUILTINS:
-            return BUILTINS[path](self, arguments)
+            return self.operate(BUILTINS[path], arguments, keywords)
         raise ArgumentError(f"the function {path[:100]} is not supported")
 
     def _call_path(self, path: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
@@ -340,27 +340,11 @@ class Interpreter(Calls):
         return value if isinstance(value, range) else list(value)
 
 
-def _range(interpreter: Interpreter, arguments: list[Any]) -> range | Symbol:
-    """Return the numbers of iterations, or how many there are."""
-    if len(arguments) == 1 and isinstance(arguments[0], Symbol):
-        return arguments[0]
-    if not all(type(argument) is int for argument in arguments):
-        raise ArgumentError("the first iteration or the step of a loop depends on the value of a tensor")
-    return range(*arguments)
-
-
-Builtin = Callable[[Interpreter, list[Any]], Any]
-BUILTINS: dict[str, Builtin] = {
-    "range": _range,
-    "int": lambda interpreter, arguments: interpreter.operate("Int", arguments, {}),
-    "float": lambda interpreter, arguments: interpreter.operate("Float", arguments, {}),
-    "bool": lambda interpreter, arguments: interpreter.operate("Bool", arguments, {}),
-    "str": lambda interpreter, arguments: interpreter.operate("str", arguments, {}),
-    "len": lambda interpreter, arguments: interpreter.operate("len", arguments, {}),
-    "print": lambda interpreter, arguments: None,
-    "hash": lambda interpreter, arguments: 0,
+# functions of Python to operators
+BUILTINS = {
+    **{"int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len"},
+    **{"range": "builtin.range", "print": "builtin.print", "hash": "builtin.hash"},
 }
-
 NAMES = {
     **{"inf": math.inf, "nan": math.nan},
     **{name: Namespace(name) for name in ("torch", "ops", "__torch__", "CONSTANTS", "getattr", *BUILTINS)},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,14 +31,6 @@ MAX_TYPE_DEPTH = 16
 MAX_MESSAGE = 2000  # characters of an error
 
 
-@dataclass(frozen=True)
-class Carry:
-    """An attribute that a call changes: an additional input and output."""
-
-    name: str
-    path: tuple[str, ...]
-
-
 class Program:
     """A method of a module in an archive. `graph()` returns a graph of one node, which records the method."""
 
@@ -62,12 +53,11 @@ class Program:
             (name, self._structure(name, kind), default) for name, kind, default in list(found.parameters)[1:]
         ]
         self.outputs = self._output_structure()
-        self.carries = [Carry(".".join(path), path) for path in carried(module, found.name)]
-        self.number_carries = {  # before a call changes them
-            carry.name
-            for carry in self.carries
-            if isinstance(self._owner(module, carry).attributes.get(carry.path[-1]), int | float)
-        }
+        # the paths of the attributes that calls change, which are additional inputs and outputs, by name
+        self.carries = {".".join(path): path for path in carried(module, found.name)}
+        initial = {n: self._owner(module, path).attributes.get(path[-1]) for n, path in self.carries.items()}
+        # before a call changes them
+        self.number_carries = {name for name, value in initial.items() if isinstance(value, int | float)}
         self.weights = self.loader.arrays
         self.folded = Folded(set(map(id, self.weights.values())))
 
@@ -144,34 +134,27 @@ class Program:
     def graph(self) -> Graph:
         """Return a graph of one node, which records the method for each signature of its inputs."""
         graph = Graph()
-        names = [leaf.name for leaf in self.leaves]
-        for name, structure, default in self.inputs:
-            for leaf in leaves_of(structure):
-                initial = None if default is None else self.default(name, default)
-                dtype = leaf.dtype if initial is not NONE else None
-                graph.add_input(leaf.name, dtype, () if dtype else None)
-                if initial is not None:
-                    graph.add_constant(initial.astype(dtype) if dtype else initial, leaf.name)
-        for carry in self.carries:
-            value = self.initial(carry)
-            is_number = carry.name in self.number_carries
-            names.append(
-                graph.add_input(carry.name, value.dtype if is_number else None, () if is_number else None)
-            )
-            graph.add_constant(value, carry.name)
-            graph.carries[carry.name] = f"{carry.name}_out"
+        declared: list[tuple[str, Any, AnyArray | None]] = [
+            (leaf.name, leaf.dtype, None if default is None else self.default(name, default))
+            for name, structure, default in self.inputs
+            for leaf in leaves_of(structure)
+        ]
+        for name in self.carries:
+            value = self.initial(name)
+            declared.append((name, value.dtype if name in self.number_carries else None, value))
+            graph.carries[name] = f"{name}_out"
+        for name, dtype, initial in declared:
+            dtype = dtype if initial is not NONE else None
+            graph.add_input(name, dtype, () if dtype else None)
+            if initial is not None:
+                graph.add_constant(initial.astype(dtype) if dtype else initial, name)
         weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
-        outputs = [leaf.name for leaf in leaves_of(self.outputs)]
-        outputs += [f"{carry.name}_out" for carry in self.carries]
+        outputs = [*(leaf.name for leaf in leaves_of(self.outputs)), *graph.carries.values()]
         if not outputs:
             raise ArgumentError(f"{self.function.name} returns nothing")
+        inputs = [*(name for name, *_ in declared), *weights]
         graph.outputs = graph.add_all(
-            "Recorded",
-            [*names, *weights],
-            outputs,
-            name=self.function.name,
-            source="TorchScript",
-            record=self,
+            "Recorded", inputs, outputs, name=self.function.name, source="TorchScript", record=self
         )
         graph.declared_outputs = tuple(map(Input, outputs))
         graph.source, graph.structure = self, self.templates(graph.carries.values())
@@ -188,11 +171,12 @@ class Program:
         value = interpreter.evaluate(node, {})
         return self._array(interpreter, value, f"the default value of {name} is a {type(value).__name__}")
 
-    def initial(self, carry: Carry) -> AnyArray:
+    def initial(self, carry: str) -> AnyArray:
         """Return the value of a carry in the file."""
         interpreter = self._interpreter(Recording())
-        value = self._owner(self._root(), carry).attributes.get(carry.path[-1])
-        problem = f"calls change {carry.name}, which is a {type(value).__name__}, not a tensor"
+        path = self.carries[carry]
+        value = self._owner(self._root(), path).attributes.get(path[-1])
+        problem = f"calls change {carry}, which is a {type(value).__name__}, not a tensor"
         return self._array(interpreter, value, problem)
 
     def _array(self, interpreter: Interpreter, value: Any, problem: str) -> AnyArray:
@@ -210,8 +194,8 @@ class Program:
     def _root(self) -> Object:
         return self._module(self.loader.module(self.loader.archive.tree))
 
-    def _owner(self, root: Object, carry: Carry) -> Object:
-        for name in carry.path[:-1]:
+    def _owner(self, root: Object, path: Sequence[str]) -> Object:
+        for name in path[:-1]:
             root = root.attributes[name]
         return root
 
@@ -219,7 +203,7 @@ class Program:
 
     def __call__(self, known: Sequence[AnyArray | Signature]) -> Graph:
         """Record the method for inputs, carries and weights of these shapes, dtypes and known values."""
-        names = [*(leaf.name for leaf in self.leaves), *(carry.name for carry in self.carries)]
+        names = [*(leaf.name for leaf in self.leaves), *self.carries]
         found = dict(zip(names, known, strict=False))
         try:
             recording = self.record(found)
@@ -250,13 +234,13 @@ class Program:
         interpreter.max_rounds = self.limit
         try:
             root = self._root()
-            for carry in self.carries:
-                axis = known.get(carry.name)
-                self._owner(root, carry).attributes[carry.path[-1]] = (
-                    self._size(interpreter, axis)
-                    if isinstance(axis, str)
-                    else self._input(interpreter, carry.name)
-                )
+            attributes = [(self._owner(root, path).attributes, path[-1]) for path in self.carries.values()]
+            for carry, (values, name) in zip(self.carries, attributes, strict=True):
+                axis = known.get(carry)
+                if isinstance(axis, str):
+                    values[name] = self._size(interpreter, axis)
+                else:
+                    values[name] = self._input(interpreter, carry)
             arguments = []
             for name, structure, default in self.inputs:
                 if structure is not None and structure is not UNSIZED:
@@ -269,8 +253,7 @@ class Program:
                     )
             result = interpreter.call(self.function, [root, *arguments], {})
             outputs = self._results(interpreter, self.outputs, result)
-            for carry in self.carries:
-                outputs.append(self._output(interpreter, self._owner(root, carry).attributes[carry.path[-1]]))
+            outputs += [self._output(interpreter, values[name]) for values, name in attributes]
         except RecursionError:
             raise ArgumentError(f"code/{self.function.file}: the code is nested too deeply") from None
         finally:

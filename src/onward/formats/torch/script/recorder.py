@@ -15,7 +15,7 @@ from .. import exported_program as schema
 from ..aten.registry import OPERATORS, PUTS, VIEWS, Symbol, Tensor, Translator
 from .recording import LearnedSizeError, Recording, example
 from .signatures import DTYPES, overload
-from .values import Object
+from .values import Object, leaves, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
 COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
@@ -198,7 +198,9 @@ class Recorder(Translator):
             if result is not first:
                 self._overwrite(first, result)
             return first
-        is_complex = plain not in REAL and (plain in COMPLEX or any(map(_is_complex, bound.values())))
+        tensors = [each for each in leaves([*bound.values()]) if isinstance(each, Tensor)]
+        has_complex = any(tensor.dtype.kind == "c" for tensor in tensors)
+        is_complex = plain not in REAL and (plain in COMPLEX or has_complex)
         if key in VIEWS and isinstance(first, Tensor) and not isinstance(results, Tensor):
             return self._linked(key, bound, first, results, is_complex)
         return self._wrapped(results, is_complex)
@@ -249,11 +251,7 @@ class Recorder(Translator):
         return value
 
     def _wrapped(self, results: Any, is_complex: bool) -> Any:
-        if isinstance(results, str):
-            return self.tensor(results, is_complex)
-        if isinstance(results, tuple | list):
-            return type(results)(self._wrapped(result, is_complex) for result in results)
-        return results
+        return mapped(lambda each: self.tensor(each, is_complex) if isinstance(each, str) else each, results)
 
     def _linked(
         self, key: str, bound: Mapping[str, Any], base: Tensor, results: Any, is_complex: bool
@@ -279,12 +277,6 @@ class Recorder(Translator):
         if isinstance(results, tuple | list):
             return [view(place, value) for place, value in enumerate(results)]
         return view(None, results)
-
-
-def _is_complex(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(map(_is_complex, value))
-    return isinstance(value, Tensor) and value.dtype.kind == "c"
 
 
 def _parts(size: int | None, bound: Mapping[str, Any]) -> int | None:

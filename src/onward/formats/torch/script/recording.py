@@ -148,12 +148,10 @@ class Folded:
         """Return the key of an operation on weights, or None if other large arrays are among its inputs."""
         parts: list[Any] = []
         for array in arrays:
-            if array is None or id(array) in self.lasting:
-                parts.append(id(array))
-            elif array.nbytes <= MAX_KEY and array.dtype != object:
-                parts.append((array.dtype.str, array.shape, array.tobytes()))
-            else:
+            is_weight = array is None or id(array) in self.lasting
+            if not is_weight and (array.nbytes > MAX_KEY or array.dtype == object):
                 return None
+            parts.append(id(array) if is_weight else (array.dtype.str, array.shape, array.tobytes()))
         uses_weights = any(type(part) is int for part in parts)
         return (operation, *parts, repr(sorted(attributes.items()))) if uses_weights else None
 
@@ -174,14 +172,10 @@ class Recording(Graph):
         self.around, self.folded = around, folded or Folded()
         self.captured: list[str] = []
         self.values: dict[str, Known | None] = {}  # None: the shape is unknown
-        self.open_sizes = dict(open_sizes or {})  # the examples of each open axis
+        self.open_sizes = open_sizes or {}  # the examples of each open axis
         self.sizes_of: dict[tuple[str, int], str] = {}  # the sizes that are values
         if around is not None:
-            self._names = around._names
-
-    def inside(self) -> Recording:
-        """Return the recording of a branch in this one."""
-        return Recording(self, self.folded, self.open_sizes)
+            self._names, self.folded, self.open_sizes = around._names, around.folded, around.open_sizes
 
     def declare(self, name: str, value: Known | None) -> str:
         """Add an input with a known shape and dtype, or a known value."""
@@ -237,8 +231,8 @@ class Recording(Graph):
         """Return the size of an axis of a value; the same size is always the same value."""
         recording: Recording | None = self
         while recording is not None:
-            if (name, axis) in recording.sizes_of:
-                return self.find(recording.sizes_of[name, axis])
+            if found := recording.sizes_of.get((name, axis)):
+                return self.find(found)
             recording = recording.around
         size = self.add("Gather", self.add("Shape", name), self.add_constant(np.array(axis)))
         self.sizes_of[name, axis] = size
@@ -311,9 +305,8 @@ class Recording(Graph):
         problems: list[Exception] = []
         is_varied = any(map(varies, known))
         for place in range(3 if is_varied else 2):
-            values = [example(value, place) for value in known]
             try:
-                found.append(self._inferred(operation, values, attributes))
+                found.append(self._inferred(operation, [example(v, place) for v in known], attributes))
             except Exception as error:
                 problems.append(error)
         if problems and is_varied:
@@ -347,21 +340,19 @@ class Recording(Graph):
                 return False
 
         one = ({old: new} for old in open_here for new in sizes if new != old)
-        pairs = product(combinations(open_here, 2), product(fixed, repeat=2))
-        two = (dict(zip(old, new, strict=True)) for old, new in pairs)
+        replacements = product(combinations(open_here, 2), product(fixed, repeat=2))
+        two = (dict(zip(old, new, strict=True)) for old, new in replacements)
         self.learn(chain(one, two, _alignments(operation, first, set(others))), accepts)
-        guesses = [
-            guess
+        pairs = [
+            pair
             for value in known
             if isinstance(value, Examples)
-            for a, b in zip(value.first.shape, value.second.shape, strict=False)
-            if a != b and a not in others
-            for size in fixed
-            if accepts({a: size})
-            for guess in self.sources(a, b, size)
+            for pair in zip(value.first.shape, value.second.shape, strict=False)
+            if pair[0] != pair[1] and pair[0] not in others
         ]
-        if guesses:
-            raise LearnedSizeError(*dict.fromkeys(guesses))
+        tries = [(a, b, size) for a, b in pairs for size in fixed if accepts({a: size})]
+        if guesses := dict.fromkeys(guess for each in tries for guess in self.sources(*each)):
+            raise LearnedSizeError(*guesses)
 
     def learn(self, tries: Iterable[dict[int, int]], accepts: Callable[[dict[int, int]], bool]) -> None:
         """Raise LearnedSizeError for the first replacement of open sizes that is accepted, if any."""
@@ -430,7 +421,7 @@ def _opened(
     operation: str, known: Sequence[Known | None], attributes: Mapping[str, Any]
 ) -> Sequence[Known] | None:
     """Return the outputs with the sizes that two examples of the unknown sizes and values share."""
-    first, second = (_example(operation, known, attributes, *example) for example in ((4, 1), (3, 0)))
+    first, second = (_example(operation, known, attributes, *sizes) for sizes in ((4, 1), (3, 0)))
     if first is None or second is None:
         return None
     return [Open(common_shape(a.shape, b.shape), a.dtype) for a, b in zip(first, second, strict=True)]

@@ -65,7 +65,7 @@ def record(interpreter: Interpreter, local: Environment, run: Callable[[Region],
     recorder = interpreter.recorder
     around = recorder.changes, recorder.created
     recorder.changes, recorder.created = own, created = list[Change](), dict[int, Any]()
-    outer = recorder.enter(recorder.recording.inside())
+    outer = recorder.enter(Recording(recorder.recording))
     region = Region(recorder.recording, dict(local))
     try:
         run(region)
