@@ -105,13 +105,20 @@ class Archive:
         return self.tensor(storage.key, DTYPES[kind], start, shape, strides)
 
     def tensor(
-        self, key: str | int, code: str, start: Any, shape: Any, strides: Any, where: str = "the tensor"
+        self,
+        key: str | int,
+        code: str,
+        start: Any,
+        shape: Any,
+        strides: Any,
+        names: tuple[str, str] = ("the tensor", "its storage"),
     ) -> NDArray[Any]:
         """Return elements of a storage as an array; bfloat16 is widened. Raises FileError."""
+        where, storage = names
         if not (_are_sizes(shape) and _are_sizes(strides) and _are_sizes((start,))):
             raise FileError(
-                f"{where} has a shape, strides or an offset that are not integers from 0 to 2^63, "
-                f"or more than {MAX_AXES} axes"
+                f"{where} has a shape, strides or an offset that are not integers from 0 to 2^63: "
+                f"they must each be up to {MAX_AXES} integers"
             )
         if len(shape) != len(strides):
             raise FileError(f"{where} has shape {shape}, but strides {strides}")
@@ -121,7 +128,7 @@ class Archive:
         last = start + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
         if elements and (last + 1) * dtype.itemsize > len(content):
             raise FileError(
-                f"{where} needs {last + 1} elements of {dtype}, but its storage has {len(content)} bytes"
+                f"{where} needs {last + 1} elements of {dtype}, but {storage} has {len(content)} bytes"
             )
         self._claim(elements * max(dtype.itemsize, 4))
         # the stride of an axis of size 1 may be any number

@@ -127,7 +127,8 @@ def _arrays(stored: archive.Archive, folder: str, config: Any) -> Iterator[tuple
         elif payload.get("tensor_meta") is not None:
             meta = _meta(payload["tensor_meta"], where)
             code = "bfloat16" if meta.is_bfloat16 else meta.dtype.str[1:]
-            yield name, stored.tensor(path, code, meta.offset, meta.sizes, meta.strides, where)
+            names = (where, f"the member {path}")
+            yield name, stored.tensor(path, code, meta.offset, meta.sizes, meta.strides, names)
 
 
 def _old_arrays(members: ZipMembers) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -176,26 +177,19 @@ def _program(tree: Any) -> Program:
         )
     module = _get(tree, "graph_module", dict, "the program")
     signature = _get(module, "signature", dict, "the program")
-    call: dict[str, Any] = next(
-        (
-            entry["signature"]
-            for entry in _get(module, "module_call_graph", list, "the program")
-            if isinstance(entry, dict) and entry.get("fqn") == "" and isinstance(entry.get("signature"), dict)
-        ),
-        {},
-    )
+    entries = _get(module, "module_call_graph", list, "the program")
+    own = [entry.get("signature") for entry in entries if isinstance(entry, dict) and entry.get("fqn") == ""]
+    call: dict[str, Any] = next((found for found in own if isinstance(found, dict)), {})
     ranges = {}
     for name, bounds in _get(tree, "range_constraints", dict, "the program").items():
-        values = (
-            (bounds.get("min_val"), bounds.get("max_val")) if isinstance(bounds, dict) else (bounds, None)
-        )
+        is_dict = isinstance(bounds, dict)
+        values = (bounds.get("min_val"), bounds.get("max_val")) if is_dict else (bounds, None)
         if any(value is not None and type(value) is not int for value in values):
             raise FileError(f"the range of {name} is {bounds}; expected integers")
         ranges[name] = values
     names = call.get("forward_arg_names") or []
-    in_spec, out_spec = (
-        text if isinstance(text := call.get(key), str) else None for key in ("in_spec", "out_spec")
-    )
+    specs = call.get("in_spec"), call.get("out_spec")
+    in_spec, out_spec = (text if isinstance(text, str) else None for text in specs)
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise FileError("forward_arg_names is not a list of names")
     return Program(

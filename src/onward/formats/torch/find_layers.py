@@ -78,9 +78,8 @@ def find_layers(
         groups.setdefault(prefix, {})[name] = tensor
 
     parents = {"", *(prefix.rpartition(".")[0] for prefix in groups)}
-    parts = Parts()
+    parts, given = Parts(), given or {}
     parts._containers = _sequential_modules(state_dict.modules)
-    given = given or {}
     if unknown := given.keys() - groups.keys():
         raise ArgumentError(
             f"the file has no module {', '.join(sorted(unknown))}; it has {', '.join(filter(None, groups))}"

@@ -35,9 +35,7 @@ class _Builder:
         children = [self.build(child, depth + 1) for child in tree["children_spec"]]
         if kind.startswith(DICTS):
             keys: Any = context
-            while (
-                isinstance(keys, list) and len(keys) == 2 and isinstance(keys[1], list) and kind != DICTS[0]
-            ):
+            while kind != DICTS[0] and len(keys) == 2 and isinstance(keys[1], list):
                 keys = keys[1]  # a defaultdict lists them after its factory
             return {_key(key): child for key, child in zip(keys, children, strict=True)}
         if kind == "builtins.list" or kind == "collections.deque":

@@ -77,9 +77,7 @@ class _Finder:
 
     def within(self, value: Any) -> Iterator[tuple[str, Any]]:
         """The entries of a container by name; none for other values and for containers being searched."""
-        if not isinstance(value, dict | list | tuple | PickledObject) or id(value) in self.barren:
-            return
-        entries = _entries(value)
+        entries = {} if id(value) in self.barren else _entries(value)
         if not entries or any(value is other for other in self.above):
             return
         self.entries += len(entries)

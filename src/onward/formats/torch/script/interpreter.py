@@ -325,10 +325,9 @@ class Interpreter(Calls):
         return created
 
     def _class(self, path: str) -> Class:
-        found = self.code.find(path)
-        if not isinstance(found, Class):
-            raise ArgumentError(f"the archive has no class or function {path[:100]}")
-        return found
+        if isinstance(found := self.code.find(path), Class):
+            return found
+        raise ArgumentError(f"the archive has no class or function {path[:100]}")
 
     def elements(self, value: Any) -> Sequence[Any]:
         """Return the elements of a container, or the slices of a tensor."""

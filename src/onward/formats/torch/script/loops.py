@@ -177,8 +177,7 @@ class _Loop:
                 self._close((*path, key), UNINITIALIZED, inner)
         elif isinstance(value, LEAVES) and (
             entry is UNINITIALIZED
-            or (isinstance(value, Tensor) and isinstance(entry, Tensor))
-            or (not isinstance(value, Tensor) and isinstance(entry, int | float | Symbol))
+            or (isinstance(entry, LEAVES) and isinstance(value, Tensor) == isinstance(entry, Tensor))
         ):
             self._close_leaf(path, entry, value)
         elif isinstance(value, list) and isinstance(entry, list) and _grows(entry, value):
@@ -245,22 +244,18 @@ class _Loop:
             *((number, "") if is_for else ("", number)),
             *(self._initial(self.carried[p]) for p in carried),
         ]
-        names = outer.add_all(
-            "Loop",
-            [*inputs, *body.captured],
-            len(carried) + len(columns),
-            body=body.without_unused(),
-            captured=len(body.captured),
-        )
+        count, inner = len(carried) + len(columns), len(body.captured)
+        inputs += body.captured
+        names = outer.add_all("Loop", inputs, count, body=body.without_unused(), captured=inner)
         made = iter(names)
         results = {path: self._result(path, next(made)) for path in carried}
-        count = outer.known(number) if is_for else None
+        rounds = outer.known(number) if is_for else None
         for path, segment in segments.items():
             before, after = map(len, self.added[path])
-            stacked = segment.moved(lambda x: self._scanned(next(made), x.name, count))
+            stacked = segment.moved(lambda x: self._scanned(next(made), x.name, rounds))
             results[path] = stacked.moved(lambda x: lists.flat(interpreter, x, before, after))  # noqa: B023
         for path, (name, axis) in written.items():
-            results[path] = self._rewritten(path, self._scanned(next(made), name, count), axis)
+            results[path] = self._rewritten(path, self._scanned(next(made), name, rounds), axis)
 
         def final(path: Path, entry: Any) -> Any:
             found = results[path]
