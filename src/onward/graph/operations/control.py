@@ -164,14 +164,12 @@ def _(node: Node, inputs: Inputs) -> Expansion | None:
     if not keeps_condition(body) or (condition is not None and not _is_true(condition.array)):
         return None
     carried, _, outer = loop_inputs(node.inputs[2:], node.attributes.get("captured", 0))
-    unrolled = _Unrolled(node)
-    true = unrolled.constant("condition", np.array(True))
-    for i in range(int(count)):
-        index = unrolled.constant(f"{i}/index", np.array(i, np.int64))
-        _, *results = unrolled.iterate(i, (index, true, *carried, *outer))
-        carried = tuple(results[: len(carried)])
-        unrolled.scan(i, results[len(carried) :], [0] * (len(results) - len(carried)))
-    return unrolled.finish(carried, [0] * (len(node.outputs) - len(carried)), [0] * len(node.outputs))
+
+    def inputs_of(unrolled: _Unrolled, i: int, states: Sequence[str]) -> Sequence[str]:
+        true = unrolled.constant("condition", np.array(True))
+        return unrolled.constant(f"{i}/index", np.array(i, np.int64)), true, *states, *outer
+
+    return _Unrolled(node).run(int(count), carried, inputs_of, first=1)
 
 
 @operation("Scan", shape_inputs=EVERY_INPUT, is_pure=False)
@@ -233,28 +231,22 @@ def _(time: Any, node: Node) -> None:
 @scan.expanding
 def _(node: Node, inputs: Inputs) -> Expansion | None:
     """Unroll a scan over few slices."""
-    attributes, body = node.attributes, node.attributes["body"]
-    scans = attributes["num_scan_inputs"]
+    attributes, scans = node.attributes, node.attributes["num_scan_inputs"]
     carried, scanned, outer = loop_inputs(node.inputs, attributes.get("captured", 0), scans)
     axes, backwards = (attributes.get(f"scan_input_{key}") or [0] * scans for key in ("axes", "directions"))
     first = inputs[len(carried)]
     if first is None or not first.shape or not 0 < first.shape[axes[0]] <= MAX_UNROLLED:
         return None
     T = first.shape[axes[0]]
-    count = len(body.outputs) - len(carried)
-    out_axes, out_backwards = (
-        attributes.get(f"scan_output_{key}") or [0] * count for key in ("axes", "directions")
-    )
-    unrolled = _Unrolled(node)
-    for t in range(T):
+
+    def inputs_of(unrolled: _Unrolled, t: int, states: Sequence[str]) -> Sequence[str]:
         slices = []
         for x, axis, reverse in zip(scanned, axes, backwards, strict=True):
             place = unrolled.constant(f"{t}/{axis}/{reverse}", np.array(T - 1 - t if reverse else t))
             slices.append(unrolled.add("Gather", (x, place), axis=axis))
-        results = unrolled.iterate(t, (*carried, *slices, *outer))
-        carried = results[: len(carried)]
-        unrolled.scan(t, results[len(carried) :], out_axes)
-    return unrolled.finish(carried, out_axes, out_backwards)
+        return *states, *slices, *outer
+
+    return _Unrolled(node).run(T, carried, inputs_of)
 
 
 class _Unrolled:
@@ -264,7 +256,6 @@ class _Unrolled:
         self.node, self.prefix = node, f"{_identity(node)}/"
         self.nodes: list[Node] = []
         self.constants: dict[str, AnyArray] = {}
-        self.scanned: list[list[str]] = []
 
     def constant(self, name: str, array: AnyArray) -> str:
         self.constants[self.prefix + name] = array
@@ -275,33 +266,30 @@ class _Unrolled:
         self.nodes.append(Node(operation, inputs, (output,), attributes, self.node.name))
         return output
 
-    def iterate(self, i: int, inputs: Sequence[str]) -> tuple[str, ...]:
-        """Add the nodes of one iteration and return the names of the outputs of the body."""
-        body = self.node.attributes["body"]
-        outputs = tuple(f"{self.prefix}{i}:{place}" for place in range(len(body.outputs)))
-        nodes, constants = body.renamed(f"{self.prefix}{i}/", inputs, outputs)
-        self.nodes += nodes
-        self.constants |= constants
-        return outputs
-
-    def scan(self, i: int, outputs: Sequence[str], axes: Sequence[int]) -> None:
-        """Record the scanned outputs of an iteration."""
-        parts = []
-        for output, axis in zip(outputs, axes, strict=True):
-            place = self.constant(f"{i}/stack/{axis}", np.array([axis]))
-            parts.append(self.add("Unsqueeze", (output, place)))
-        self.scanned.append(parts)
-
-    def finish(self, carried: Sequence[str], axes: Sequence[int], backwards: Sequence[int]) -> Expansion:
-        """Connect the carried and the stacked values to the outputs of the node."""
-        for value, output in zip(carried, self.node.outputs, strict=False):
+    def run(self, count: int, states: Sequence[str], inputs_of: Any, first: int = 0) -> Expansion:
+        """Add iterations with the inputs that `inputs_of` returns; the outputs from `first` are states."""
+        node, attributes, body = self.node, self.node.attributes, self.node.attributes["body"]
+        last = first + len(states)
+        none = [0] * (len(body.outputs) - last)
+        axes, backwards = (attributes.get(f"scan_output_{key}") or none for key in ("axes", "directions"))
+        scanned = []
+        for i in range(count):
+            outputs = tuple(f"{self.prefix}{i}:{place}" for place in range(len(body.outputs)))
+            nodes, constants = body.renamed(f"{self.prefix}{i}/", inputs_of(self, i, states), outputs)
+            self.nodes += nodes
+            self.constants |= constants
+            states, parts = outputs[first:last], []
+            for output, axis in zip(outputs[last:], axes, strict=True):
+                place = self.constant(f"{i}/stack/{axis}", np.array([axis]))
+                parts.append(self.add("Unsqueeze", (output, place)))
+            scanned.append(parts)
+        for value, output in zip(states, node.outputs, strict=False):
             if output:
                 self.add("Identity", (value,), output)
-        stacked = zip(*self.scanned, strict=True)
-        outputs = self.node.outputs[len(carried) :]
-        for parts, output, axis, reverse in zip(stacked, outputs, axes, backwards, strict=False):
+        stacked = zip(zip(*scanned, strict=True), node.outputs[len(states) :], axes, backwards, strict=False)
+        for names, output, axis, reverse in stacked:
             if output:
-                self.add("Concat", parts[::-1] if reverse else parts, output, axis=axis)
+                self.add("Concat", names[::-1] if reverse else names, output, axis=axis)
         return Expansion(self.nodes, self.constants)
 
 

@@ -96,15 +96,24 @@ def slice_axes(
     steps: AnyArray | None = None,
 ) -> Any:
     """x[start:end:step] along each of the axes; starts and ends beyond the axis are clipped."""
-    starts, ends = np.ravel(starts), np.ravel(ends)
-    places = as_axes(range(len(starts)) if axes is None else axes, x.ndim)
+    chosen = [slice(None)] * x.ndim
+    for axis, part in _parts(x, starts, ends, axes, steps).items():
+        chosen[axis] = _clipped(*part, x.shape[axis])
+    return x[tuple(chosen)]
+
+
+def _parts(
+    x: Known, starts: Any, ends: Any, axes: Any = None, steps: Any = None
+) -> dict[int, tuple[int, int, int]]:
+    """Return the start, end and step of a Slice along each axis of which it leaves out elements."""
+    places = as_axes(range(np.size(starts)) if axes is None else axes, len(x.shape))
     strides = [1] * len(places) if steps is None else as_integers(steps)
     if 0 in strides:
         raise ArgumentError(f"steps={strides}; expected no 0")
-    chosen = [slice(None)] * x.ndim
-    for axis, start, end, step in zip(places, as_integers(starts), as_integers(ends), strides, strict=True):
-        chosen[axis] = _clipped(start, end, step, x.shape[axis])
-    return x[tuple(chosen)]
+    found = zip(places, as_integers(starts), as_integers(ends), strides, strict=True)
+    parts = {axis: (start, end, step) for axis, start, end, step in found}
+    whole = [slice(0, size, 1) for size in x.shape]
+    return {axis: part for axis, part in parts.items() if _clipped(*part, x.shape[axis]) != whole[axis]}
 
 
 def _clipped(start: int, end: int, step: int, size: int) -> slice:
@@ -299,24 +308,10 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [[node.attributes.get("time_axis", 0)], ()]
 
 
-def _parts(node: Node, x: Known, others: Sequence[Any]) -> dict[int, tuple[int, int, int]]:
-    """Return the start, end and step of a Slice along each axis of which it leaves out elements."""
-    starts, ends, axes, steps = (*others, None, None)[:4]
-    places = as_axes(range(np.size(starts)) if axes is None else axes, len(x.shape))
-    strides = [1] * len(places) if steps is None else as_integers(steps)
-    found = zip(places, as_integers(starts), as_integers(ends), strides, strict=True)
-    parts = {axis: (start, end, step) for axis, start, end, step in found}
-    return {
-        axis: part
-        for axis, part in parts.items()
-        if _clipped(*part, x.shape[axis]) != slice(0, x.shape[axis], 1)
-    }
-
-
 @slice_axes.combining
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     x, *others = inputs
-    return [list(_parts(node, x, others)), ()]  # type: ignore[arg-type]  # x is not optional
+    return [list(_parts(x, *others)), ()]  # type: ignore[arg-type]  # x is not optional
 
 
 @slice_axes.over_time
@@ -327,7 +322,7 @@ def _(time: Any, node: Node) -> None:
     if axis is None or axis not in time.combined(node)[0]:
         time.unchanged(node)
         return
-    parts = _parts(node, time.signature(x), [time.known(name) if name else None for name in others])
+    parts = _parts(time.signature(x), *(time.known(name) if name else None for name in others))
     start, end, step = parts.pop(axis)
     size = time.shape(x)[axis]
     end = end - size if 0 < end < size and end > size // 2 else end  # counted from the end

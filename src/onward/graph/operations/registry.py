@@ -180,13 +180,11 @@ class Operation:
         if self._signature is not None:
             found = self._signature(*inputs, **attributes)
             return [found] if isinstance(found, Signature) else found
-        zeros = [_zeros(a) if isinstance(a, Signature) else a for a in inputs]
+        # zeros that take no memory
+        zeros = [
+            np.broadcast_to(np.zeros((), a.dtype), a.shape) if isinstance(a, Signature) else a for a in inputs
+        ]
         return [Signature.of(a) for a in self.compute(zeros, attributes)]
-
-
-def _zeros(signature: Signature) -> AnyArray:
-    """Return zeros that take no memory."""
-    return np.broadcast_to(np.zeros((), signature.dtype), signature.shape)
 
 
 class _Operations(dict[str, Operation]):
@@ -313,8 +311,7 @@ def broadcast(*inputs: Known, **attributes: Any) -> Signature:
 
 def broadcast_booleans(*inputs: Known, **attributes: Any) -> Signature:
     """The output has the broadcast shape of the inputs, which have one dtype; its dtype is bool."""
-    common_dtype(*inputs)
-    return Signature(broadcast_shape(*(a.shape for a in inputs)), np.dtype(bool))
+    return broadcast(*inputs)._replace(dtype=np.dtype(bool))
 
 
 def known(value: Value | None) -> Any:
