@@ -9,11 +9,16 @@ from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axis
-from .registry import Inputs, Known, combining, known, like_first, lowering, operation, over_time, view
+from .registry import Inputs, Known, along_time, known, like_first, lowering, operation, over_time, view
+
+
+def _combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    x, axis = inputs
+    return [[as_axis(int(axis.item()), len(x.shape))], ()]  # type: ignore[union-attr]  # neither is optional
 
 
 def _define(name: str, function: Callable[..., Any], first: int) -> None:
-    @operation(name, signature=like_first, widens=True)
+    @operation(name, signature=like_first, widens=True, combines=_combines)
     def compute(x: AnyArray, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> Any:
         """Each element covers itself and those before it, or those after it if `reverse`; itself is left out
         if `exclusive`."""
@@ -52,19 +57,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [y]
 
 
-@combining("CumSum", "CumProd")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    x, axis = inputs
-    return [[as_axis(int(axis.item()), len(x.shape))], ()]  # type: ignore[union-attr]  # neither is optional
-
-
 @over_time("CumSum", "CumProd")
-def _(time: Any, node: Node) -> None:
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
     """Carry the last element, an axis without elements before the first."""
-    axis = time.axis(node.inputs[0])
-    if axis not in time.combined(node)[0]:
-        time.unchanged(node)
-        return
     if node.attributes.get("reverse") or node.attributes.get("exclusive"):
         time.refuse(node, "its sum starts at the last step, or leaves out the present one")
     sizes = list(time.shape(node.inputs[0]))

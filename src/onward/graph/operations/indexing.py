@@ -11,7 +11,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axis, as_indices
 from .movement import along_axis, move
-from .registry import EVERY_INPUT, Inputs, Known, like_first, lowering, operation, typed_view
+from .registry import EVERY_INPUT, Inputs, Known, along_time, like_first, lowering, operation, typed_view
 
 ACCUMULATE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
@@ -163,13 +163,10 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 
 
 @gather.over_time
-def _(time: Any, node: Node) -> None:
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
     """Gather the last step for the steps so far."""
     x, indices = node.inputs
-    axis = time.axis(x)
-    if axis is None or axis not in time.combined(node)[0]:
-        time.unchanged(node)
-        return
     places = time.known(indices)
     size = time.shape(x)[axis]
     if places is None or places.ndim > 1 or places.size != 1 or places.item() not in (-1, size - 1):

@@ -1,6 +1,5 @@
 """Recurrent layers over sequences in which only the steps of a mask count."""
 
-from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .recurrent import add_recurrent, recurrent
+from .recurrent import add_recurrent, keep_states, recurrent
 from .registry import Inputs, Known, operation, typed_view
 
 
@@ -23,7 +22,7 @@ def _signature(
     return list(found)
 
 
-@operation("MaskedRecurrent", signature=_signature)
+@operation("MaskedRecurrent", signature=_signature, combines=lambda node, inputs: [(0, 2), (0,), (0, 2)])
 def masked_recurrent(
     x: AnyArray, mask: AnyArray, last: AnyArray | None = None, *states: AnyArray | None, layer: Any
 ) -> tuple[AnyArray, ...]:
@@ -87,11 +86,6 @@ def _(node: Node, inputs: Inputs) -> Expansion | None:
     return Expansion([Node("Recurrent", plain, node.outputs, attributes, node.name, node.source)], {})
 
 
-@masked_recurrent.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [(0, 2), (0,), (0, 2)]
-
-
 @masked_recurrent.over_time
 def _(time: Any, node: Node) -> None:
     """Carry the states and the last output."""
@@ -113,7 +107,4 @@ def _(time: Any, node: Node) -> None:
     y, *finals = time.add_all("MaskedRecurrent", (*inputs, last, *carried), 1 + len(carried), layer=layer)
     time.define(node.outputs[0], y, timing)
     time.keep(last, time.last(time.add("Concat", last, y, axis=0), 0))
-    for before, after, output in zip(carried, finals, (*node.outputs[1:], "", ""), strict=False):
-        time.keep(before, after)
-        if output:
-            time.define(output, after, None)
+    keep_states(time, node, carried, finals)

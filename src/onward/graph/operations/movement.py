@@ -15,8 +15,8 @@ from .registry import (
     OPERATIONS,
     Inputs,
     Known,
+    along_time,
     broadcast_shape,
-    combining,
     common_dtype,
     elementwise,
     known,
@@ -188,13 +188,17 @@ def tile(x: AnyArray, repeats: AnyArray) -> Any:
 SPACE_TO_DEPTH = {"DCR": (0, 3, 5, 1, 2, 4), "CRD": (0, 1, 3, 5, 2, 4)}
 
 
+def _combines_blocks(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [(1, 2, 3)]
+
+
 def _axes_of_blocks(mode: str) -> tuple[int, ...]:
     if mode not in SPACE_TO_DEPTH:
         raise ArgumentError(f"mode={mode!r}; expected DCR or CRD")
     return SPACE_TO_DEPTH[mode]
 
 
-@operation("DepthToSpace")
+@operation("DepthToSpace", combines=_combines_blocks)
 def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     """Move blocks of channels to blocks of pixels; in mode DCR, the channels are ordered by block first."""
     n, channels, height, width = x.shape
@@ -206,7 +210,7 @@ def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     return blocks.reshape(n, whole[1], height * blocksize, width * blocksize)
 
 
-@operation("SpaceToDepth")
+@operation("SpaceToDepth", combines=_combines_blocks)
 def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     """The inverse of DepthToSpace."""
     n, channels, height, width = x.shape
@@ -291,19 +295,14 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 concat.lowers_empty = True
 
 
-@combining("Tile")
+@tile.combining
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     repeats = inputs[1]
     assert isinstance(repeats, np.ndarray)
     return [[axis for axis, times in enumerate(as_integers(repeats)) if times != 1], ()]
 
 
-@combining("DepthToSpace", "SpaceToDepth")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [(1, 2, 3)]
-
-
-@combining("ReverseSequence")
+@reverse_sequence.combining
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [[node.attributes.get("time_axis", 0)], ()]
 
@@ -315,13 +314,10 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 
 
 @slice_axes.over_time
-def _(time: Any, node: Node) -> None:
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
     """Skip the first steps, hold back the last ones, take every n-th step, or take the last step so far."""
     x, *others = node.inputs
-    axis = time.axis(x)
-    if axis is None or axis not in time.combined(node)[0]:
-        time.unchanged(node)
-        return
     parts = _parts(time.signature(x), *(time.known(name) if name else None for name in others))
     start, end, step = parts.pop(axis)
     size = time.shape(x)[axis]
