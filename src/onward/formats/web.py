@@ -66,6 +66,11 @@ def export_web(
     storage.write(path, writer.recorder.tensors, described)
 
 
+def _deciding(inputs: Sequence[AnyArray]) -> list[bool]:
+    """Return which inputs are scalars whose values decide about a plan."""
+    return [array.ndim == 0 and array.dtype.kind in "iub" for array in inputs]
+
+
 def _arguments(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return an input, a tuple of inputs or a dict of inputs by name as arguments."""
     if isinstance(call, dict):
@@ -86,8 +91,7 @@ class _Writer:
         if model._graph.structure is not None:
             args, named = model._graph.structure.flatten(args, named)
         _, planner, inputs = model._checked(args, named)
-        decides = [array.ndim == 0 and array.dtype.kind in "iub" for array in inputs]
-        return self._plan(planner.graph, inputs, decides)[0]
+        return self._plan(planner.graph, inputs, _deciding(inputs))[0]
 
     def stream(self, stream: GraphStream, blocks: Sequence[Any]) -> Described:
         """Return the plans for blocks with these shapes, whatever precedes them in the stream."""
@@ -139,9 +143,8 @@ class _Writer:
     def _block_plan(
         self, graph: Graph, carried: Sequence[Signature], block: Sequence[AnyArray]
     ) -> tuple[Described, list[Signature]]:
-        decides = [array.ndim == 0 and array.dtype.kind in "iub" for array in block]
         zeros = [np.zeros(signature.shape, signature.dtype) for signature in carried]
-        return self._plan(graph, [*zeros, *block], [False] * len(carried) + decides)
+        return self._plan(graph, [*zeros, *block], [False] * len(carried) + _deciding(block))
 
     def _plan(
         self, graph: Graph, inputs: Sequence[AnyArray], decides: Sequence[bool]
@@ -156,23 +159,18 @@ class _Writer:
                 raise ArgumentError(
                     f"{segment.node}: it runs in NumPy for these inputs, and JavaScript has only the core"
                 )
-        described = [
-            {
-                "name": declared.name,
-                "dtype": dtype,
-                "shape": list(shape),
-                "value": None if value is None or not array.size else str(int(array)),
-            }
-            for declared, array, (dtype, shape, value) in zip(
-                graph.inputs, inputs, program.signature, strict=True
-            )
-        ]
+        described = []
+        for declared, array, (dtype, shape, value) in zip(
+            graph.inputs, inputs, program.signature, strict=True
+        ):
+            decided = None if value is None or not array.size else str(int(array))
+            described.append({"name": declared.name, "dtype": dtype, "shape": list(shape), "value": decided})
         outputs, signatures = [], []
         for source in program.outputs:
             if isinstance(source, Location) and source.view is not None:
-                shape, dtype = source.view.shape, np.dtype(source.view.dtype)
-                outputs.append({"dtype": dtype.name, "shape": list(shape)})
-                signatures.append(Signature(shape, dtype))
+                signature = Signature(source.view.shape, np.dtype(source.view.dtype))
+                outputs.append({"dtype": signature.dtype.name, "shape": list(signature.shape)})
+                signatures.append(signature)
             elif isinstance(source, np.ndarray):
                 outputs.append(self._tensor(source))
                 signatures.append(Signature.of(source))

@@ -92,10 +92,6 @@ class Call:
                 self.inputs += [""] * (place + 1 - len(self.inputs))
                 self.inputs[place] = self.constant(value, np.float32 if name in FLOATS else np.int64)
 
-    def rank(self) -> int | None:
-        """The number of axes of the first input, if the file declares it."""
-        return self.scope.rank(self.node.input[0])
-
 
 Rule = Callable[[Call], None]
 RULES: dict[str, list[tuple[int, Rule]]] = {}
@@ -113,32 +109,26 @@ def rule(*operators: str, before: int = EVER) -> Callable[[Rule], Rule]:
     return register
 
 
-def normalize(
-    scope: _Scope,
-    node: messages.Node,
-    domain: str,
-    version: int,
-    inputs: list[str],
-    attributes: dict[str, Any],
-) -> Call | None:
-    """Return a call of an operation of graphs, or None if none matches the operator.
+def normalize(call: Call, domain: str) -> Call | None:
+    """Rewrite a call as one of an operation of graphs, or return None if none matches the operator.
 
     Raises ArgumentError for inputs and attributes that the operator does not have.
     """
-    if domain == "" and node.op_type in INTERNAL:
+    operator = call.operation
+    is_microsoft = domain == "com.microsoft" and operator in MICROSOFT
+    if not is_microsoft and (domain or operator in INTERNAL):
         return None
-    is_known = domain == "" or (domain == "com.microsoft" and node.op_type in MICROSOFT)
-    operation = node.op_type if is_known else ""
-    kept = {name: value for name, value in attributes.items() if name not in UNUSED}
-    call = Call(scope, node, version if domain == "" else EVER - 1, operation, inputs, kept)
-    for before, rewrite in RULES.get(operation, ()):
+    call.attributes = {name: value for name, value in call.attributes.items() if name not in UNUSED}
+    if domain:  # opsets are those of ONNX
+        call.version = EVER - 1
+    for before, rewrite in RULES.get(operator, ()):
         if call.version < before:
             try:
                 rewrite(call)
             except OnwardError:
                 raise
             except (LookupError, TypeError, ValueError) as error:
-                raise ArgumentError(f"the inputs or attributes do not fit {node.op_type}: {error}") from error
+                raise ArgumentError(f"the inputs or attributes do not fit {operator}: {error}") from error
     if call.operation not in OPERATIONS and call.operation != "Constant":
         return None
     return call
@@ -174,7 +164,7 @@ def _recurrent(call: Call) -> None:
 @rule("Softmax", "LogSoftmax", "Hardmax", before=13)
 def _softmax(call: Call) -> None:
     """These joined the axis and all axes after it."""
-    axis, rank = call.attributes.get("axis", 1), call.rank()
+    axis, rank = call.attributes.get("axis", 1), call.scope.rank(call.node.input[0])
     if rank is not None and axis in (rank - 1, -1):
         call.attributes["axis"] = -1
         return

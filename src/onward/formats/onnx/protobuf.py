@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import struct
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
@@ -52,15 +51,8 @@ class Field:
         self.is_repeated = self.is_array or default == ()
         self.is_packed = self.is_repeated and self.kind.wire != DELIMITED
         self.key = number << 3 | (DELIMITED if self.is_packed else self.kind.wire)
-        self.name = ""
+        self.name = ""  # in the class
         self.alternatives: tuple[str, ...] = ()  # the other members of its oneof
-        self._class: type[Message] | None = None
-
-    def class_beside(self, message: Message) -> type[Message]:
-        """The class of a field's messages, which may be declared after that of the message around it."""
-        if self._class is None:
-            self._class = getattr(sys.modules[type(message).__module__], self.message_name)
-        return self._class
 
     def described(self, message: Message) -> str:
         return f"{type(message).__name__}.{self.name}"
@@ -75,11 +67,13 @@ def field(number: int, kind: Kind | str, *, default: Any, oneof: str = "") -> An
 class Message:
     """The base class of messages. An absent field has the default of its declaration."""
 
+    classes: ClassVar[dict[str, type[Message]]] = {}  # by name
     fields: ClassVar[dict[str, Field]]  # by name, in the order of their numbers
     _by_key: ClassVar[dict[int, Field]]  # by the number and wire type in the file
 
     def __init_subclass__(cls) -> None:
         declared = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        Message.classes[cls.__name__] = cls
         cls.fields = dict(sorted(declared.items(), key=lambda item: item[1].number))
         cls._by_key = {}
         for name, own in declared.items():
@@ -95,10 +89,6 @@ class Message:
         if unknown := values.keys() - self.fields.keys():
             raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
         vars(self).update(values)
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({values})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return decode, (type(self), encode(self))
@@ -168,7 +158,7 @@ class _Reader:
         if own.kind is MESSAGE:
             inner: Message | None = None if own.is_repeated else vars(message).get(own.name)
             if inner is None:
-                kind = own.class_beside(message)
+                kind = Message.classes[own.message_name]
                 inner = kind.__new__(kind)
             self.read(inner, start, stop, depth + 1)
             return inner, stop

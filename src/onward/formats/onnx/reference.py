@@ -14,16 +14,13 @@ from ...errors import ArgumentError
 from . import messages
 from .protobuf import encode
 
-OPERATORS = {
-    *("CausalConvWithState", "ConcatFromSequence", "DeformConv", "LinearAttention", "RegexFullMatch"),
-    *("RoiAlign", "SequenceAt"),
-    *("SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"),
-    *("SequenceMap", "SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit"),
-    "TfIdfVectorizer",
-    *("ai.onnx.ml.ArrayFeatureExtractor", "ai.onnx.ml.Binarizer", "ai.onnx.ml.FeatureVectorizer"),
-    *("ai.onnx.ml.Imputer", "ai.onnx.ml.LabelEncoder", "ai.onnx.ml.LinearRegressor"),
-    *("ai.onnx.ml.OneHotEncoder", "ai.onnx.ml.Scaler", "ai.onnx.ml.TreeEnsemble"),
-}
+OPERATORS = frozenset(
+    "CausalConvWithState ConcatFromSequence DeformConv LinearAttention RegexFullMatch RoiAlign SequenceAt "
+    "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap SplitToSequence "
+    "StringConcat StringNormalizer StringSplit TfIdfVectorizer ai.onnx.ml.ArrayFeatureExtractor "
+    "ai.onnx.ml.Binarizer ai.onnx.ml.FeatureVectorizer ai.onnx.ml.Imputer ai.onnx.ml.LabelEncoder "
+    "ai.onnx.ml.LinearRegressor ai.onnx.ml.OneHotEncoder ai.onnx.ml.Scaler ai.onnx.ml.TreeEnsemble".split()
+)
 
 
 def function(node: messages.Node, version: int, attributes: dict[str, Any]) -> Callable[..., Any]:
@@ -51,12 +48,9 @@ class ReferenceOperator:
 
         self._node, self._version = node, version
         proto = onnx.NodeProto.FromString(node)
-        graph = onnx.helper.make_graph(
-            [proto],
-            "operator",
-            [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(filter(None, proto.input))],
-            [onnx.ValueInfoProto(name=name) for name in proto.output if name],
-        )
+        values = [dict.fromkeys(filter(None, names)) for names in (proto.input, proto.output)]
+        inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in names] for names in values)
+        graph = onnx.helper.make_graph([proto], "operator", inputs, outputs)
         opset = onnx.helper.make_opsetid(proto.domain, version)
         model = onnx.helper.make_model(graph, opset_imports=[opset])
         self._input_names, self._outputs = list(proto.input), [bool(name) for name in proto.output]

@@ -142,13 +142,8 @@ def tensor_array(tensor: Tensor) -> Array:
 
 def _unpacked(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     """The elements that share bytes, the first in the lowest bits."""
-    together = math.lcm(bits, 8) // 8  # bytes
-    groups = np.zeros((-(-len(packed) // together), together), np.uint8)
-    groups.reshape(-1)[: len(packed)] = packed
-    words = sum(groups[:, place].astype(np.uint32) << 8 * place for place in range(together))
-    shifts = np.arange(0, 8 * together, bits, dtype=np.uint32)
-    elements = (np.asarray(words, np.uint32)[:, None] >> shifts) & np.uint32(2**bits - 1)
-    return elements.astype(np.uint8).reshape(-1)
+    digits = np.unpackbits(packed, count=8 * len(packed) // bits * bits, bitorder="little")
+    return np.packbits(digits.reshape(-1, bits), axis=1, bitorder="little").reshape(-1)
 
 
 def attribute_value(attribute: Attribute) -> Any:
@@ -195,12 +190,8 @@ def dense(sparse: SparseTensor, limit: int) -> Tensor:
     if size * bits // 8 > limit:
         raise FileError(f"{name} takes {size * bits // 8} bytes when dense; expected at most {limit}")
     flat = _flat_indices(indices, shape)
-    if (
-        indices.dtype != np.int64
-        or not values.ndim == flat.ndim == 1
-        or len(flat) != len(values)
-        or np.any((flat < 0) | (flat >= size))
-    ):
+    fits = indices.dtype == np.int64 and values.ndim == 1 and flat.shape == values.shape
+    if not fits or np.any((flat < 0) | (flat >= size)):
         raise FileError(
             f"{name} has values {values.shape} and {indices.dtype} indices {indices.shape}; "
             f"expected an int64 index inside the shape {shape} for each value"
@@ -208,12 +199,8 @@ def dense(sparse: SparseTensor, limit: int) -> Tensor:
     opaque = f"V{bits // 8}"
     array = np.zeros(size, opaque)
     array[flat] = values.view(opaque)
-    return Tensor(
-        name=sparse.values.name,
-        dims=list(shape),
-        data_type=sparse.values.data_type,
-        raw_data=array.tobytes(),
-    )
+    name, data_type = sparse.values.name, sparse.values.data_type
+    return Tensor(name=name, dims=list(shape), data_type=data_type, raw_data=array.tobytes())
 
 
 def _flat_indices(indices: Array, shape: tuple[int, ...]) -> Array:

@@ -107,7 +107,7 @@ class _Scope:
             if outputs is not None:
                 self._define(node, outputs)
                 return
-        call = opsets.normalize(self, node, domain, version, inputs, attributes)
+        call = opsets.normalize(opsets.Call(self, node, version, node.op_type, inputs, attributes), domain)
         if call is not None:
             operation, inputs, attributes = call.operation, call.inputs, call.attributes
             if operation == "Constant":

@@ -34,17 +34,17 @@ def write(writer: Writer, layer: Any, reverse: bool, inputs: Sequence[str], outp
     levels = [f"_l{level}" for level in range(L)]
     before = [_split(writer, state, levels, D) for state in initial]
     after = [_parts(writer, state, levels) for state in final]
+    own = _LayerWriter(writer, layer, lengths, reverse)
     for level, suffix in enumerate(levels):
         states = [parts[level] for parts in before], [parts[level] for parts in after]
         suffixes = [suffix, f"{suffix}_reverse"][:D]
-        write_level = _projected if layer.proj_size else _level
-        Y = write_level(writer, layer, x, lengths, suffixes, reverse, *states)  # (T, D, B, P)
-        own = [y] if level == L - 1 and y else []
+        Y = (own.projected if layer.proj_size else own.level)(x, suffixes, *states)  # (T, D, B, P)
+        output = [y] if level == L - 1 and y else []
         if D == 1:
-            x = writer.node("Squeeze", [Y, [1]], *own)
+            x = writer.node("Squeeze", [Y, [1]], *output)
         else:
             joined = writer.node("Transpose", [Y], perm=[0, 2, 1, 3])
-            x = writer.node("Reshape", [joined, [0, 0, D * P]], *own)
+            x = writer.node("Reshape", [joined, [0, 0, D * P]], *output)
     _join(writer, after, final)
 
 
@@ -118,78 +118,77 @@ def _join(writer: Writer, parts: Sequence[Sequence[str]], states: Sequence[str])
             writer.node("Concat", own, state, axis=0)
 
 
-def _level(
-    writer: Writer,
-    layer: Any,
-    x: str,
-    lengths: str,
-    suffixes: list[str],
-    reverse: bool,
-    initial: list[str],
-    final: list[str],
-) -> str:
-    """Write one level in all its directions, from x (T, B, I) to Y (T, D, B, H).
+class _LayerWriter:
+    """Writes one level of a layer at a time, from x (T, B, I) to Y (T, D, B, H)."""
 
-    For rows without steps, runtimes return zeros as the final state; final_state restores the initial one.
-    """
-    inputs = [x, *_weights(writer, layer, suffixes), lengths, *initial]
-    if layer.peephole:
-        inputs += [""] * (7 - len(inputs)) + [_peephole(writer, layer, suffixes)]
-    masked = [bool(lengths and before and after) for before, after in zip(initial, final, strict=True)]
-    states = [
-        writer.new_name(f"{name}_node") if is_masked else name
-        for name, is_masked in zip(final, masked, strict=True)
-    ]
-    while states and not states[-1]:
-        states.pop()
-    Y = writer.node(
-        type(layer).__name__,
-        inputs,
-        writer.new_name(f"{x}_Y"),
-        *states,
-        hidden_size=layer.hidden_size,
-        direction="bidirectional" if layer.bidirectional else "reverse" if reverse else "forward",
-        **_attributes(layer),
-    )
-    for state, before, after, is_masked in zip(states, initial, final, masked, strict=False):
-        if is_masked:
-            writer.call("final_state", [state, before, lengths], after)
-    return Y
+    def __init__(self, writer: Writer, layer: Any, lengths: str, reverse: bool) -> None:
+        self.writer, self.layer, self.lengths, self.reverse = writer, layer, lengths, reverse
+        self.weights = layer._weights_by_name()
 
+    def level(self, x: str, suffixes: list[str], initial: list[str], final: list[str]) -> str:
+        """Write all directions as one node.
 
-def _projected(
-    writer: Writer,
-    layer: Any,
-    x: str,
-    lengths: str,
-    suffixes: list[str],
-    reverse: bool,
-    initial: list[str],
-    final: list[str],
-) -> str:
-    """Like _level, for an LSTM with a projection, which is one function call for each direction."""
-    if not layer.is_plain():
-        raise ArgumentError(f"{layer!r} has proj_size and further options")
-    ways = ["lstm_reverse"] if reverse else ["lstm", "lstm_reverse"][: len(suffixes)]
-    D, H, P = len(ways), layer.hidden_size, layer.proj_size
-    zeros = [name or _zeros(writer, x, D, n, layer.dtype) for name, n in zip(initial, (P, H), strict=True)]
-    before = [_split(writer, state, ["_forward", "_reverse"][:D], 1) for state in zeros]
-    after = [
-        [writer.new_name(f"{x}_{way}_state") for way in ways] if D > 1 or not state else [state]
-        for state in final
-    ]
-    weights, steps = layer._weights_by_name(), lengths or writer.call("steps", [x])
-    ys = []
-    for place, (way, suffix) in enumerate(zip(ways, suffixes, strict=True)):
-        names = [name + suffix for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        gates = [weights.get(name, np.zeros(4 * H)).reshape(4, H, -1) for name in names]
-        matrices = [gate.swapaxes(1, 2) for gate in gates]  # (I, H) per gate; (1, H) for biases
-        inputs = [_constant(writer, layer, array) for array in (*matrices, weights["weight_hr" + suffix].T)]
-        inputs += [steps, *(parts[place] for parts in before)]
-        y = writer.new_name(f"{x}_{way}")
-        ys.append(writer.call(way, [x, *inputs], y, *(parts[place] for parts in after), dtype=layer.dtype))
-    _join(writer, after, final)
-    return ys[0] if D == 1 else writer.node("Concat", ys, axis=1)
+        For rows without steps, runtimes return zeros as final states; final_state restores the initial ones.
+        """
+        writer, layer, cell = self.writer, self.layer, type(self.layer).__name__
+        inputs = [x, *(self.stacked(cell, suffixes, name) for name in ("weight_ih", "weight_hh"))]
+        inputs.append(self.stacked(cell, suffixes, "bias_ih", "bias_hh") if layer.bias else "")
+        inputs += [self.lengths, *initial]
+        if layer.peephole:
+            inputs += [""] * (7 - len(inputs)) + [self.stacked("peephole", suffixes, "weight_peephole")]
+        masked = {
+            after: before
+            for before, after in zip(initial, final, strict=True)
+            if self.lengths and before and after
+        }
+        states = [writer.new_name(f"{name}_node") if name in masked else name for name in final]
+        while states and not states[-1]:
+            states.pop()
+        direction = "bidirectional" if layer.bidirectional else "reverse" if self.reverse else "forward"
+        sizes = {"hidden_size": layer.hidden_size, "direction": direction}
+        Y = writer.node(cell, inputs, writer.new_name(f"{x}_Y"), *states, **sizes, **_attributes(layer))
+        for state, after in zip(states, final, strict=False):
+            if after in masked:
+                writer.call("final_state", [state, masked[after], self.lengths], after)
+        return Y
+
+    def projected(self, x: str, suffixes: list[str], initial: list[str], final: list[str]) -> str:
+        """Write an LSTM with a projection, which is one function call for each direction."""
+        writer, layer = self.writer, self.layer
+        if not layer.is_plain():
+            raise ArgumentError(f"{layer!r} has proj_size and further options")
+        ways = ["lstm_reverse"] if self.reverse else ["lstm", "lstm_reverse"][: len(suffixes)]
+        D, H, P = len(ways), layer.hidden_size, layer.proj_size
+        zeros = [
+            name or _zeros(writer, x, D, n, layer.dtype) for name, n in zip(initial, (P, H), strict=True)
+        ]
+        before = [_split(writer, state, ["_forward", "_reverse"][:D], 1) for state in zeros]
+        new = [
+            [writer.new_name(f"{x}_{way}_state") for way in ways] if D > 1 or not state else [state]
+            for state in final
+        ]
+        steps, ys = self.lengths or writer.call("steps", [x]), []
+        for place, (way, suffix) in enumerate(zip(ways, suffixes, strict=True)):
+            names = [name + suffix for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            gates = [self.weights.get(name, np.zeros(4 * H)).reshape(4, H, -1) for name in names]
+            matrices = [gate.swapaxes(1, 2) for gate in gates]  # (I, H) per gate; (1, H) for biases
+            inputs = [self.constant(array) for array in (*matrices, self.weights["weight_hr" + suffix].T)]
+            inputs += [steps, *(parts[place] for parts in before)]
+            y = writer.new_name(f"{x}_{way}")
+            ys.append(writer.call(way, [x, *inputs], y, *(parts[place] for parts in new), dtype=layer.dtype))
+        _join(writer, new, final)
+        return ys[0] if D == 1 else writer.node("Concat", ys, axis=1)
+
+    def constant(self, value: Any) -> str:
+        """A constant of the layer's dtype, in which layers with float16 weights compute."""
+        return self.writer.constant(np.ascontiguousarray(value, self.layer.dtype))
+
+    def stacked(self, cell: str, suffixes: list[str], *names: str) -> str:
+        """Weights of all directions, joined along their gates, which are in ONNX's order."""
+        found = [[self.weights[name + suffix] for name in names] for suffix in suffixes]
+        if cell != "RNN":
+            found = [[reorder(weight, cell.lower(), "torch", "onnx") for weight in own] for own in found]
+        return self.constant([np.concatenate(own) for own in found])
 
 
 def _zeros(writer: Writer, x: str, D: int, units: int, dtype: Any) -> str:
@@ -197,32 +196,6 @@ def _zeros(writer: Writer, x: str, D: int, units: int, dtype: Any) -> str:
     shape = writer.node("Shape", [x])
     sizes = [[D], writer.node("Gather", [shape, [1]]), [units]]
     return writer.node("ConstantOfShape", [writer.node("Concat", sizes, axis=0)], value=np.zeros(1, dtype))
-
-
-def _constant(writer: Writer, layer: Any, value: Any) -> str:
-    """A constant of the layer's dtype, in which layers with float16 weights compute."""
-    return writer.constant(np.ascontiguousarray(value, layer.dtype))
-
-
-def _weights(writer: Writer, layer: Any, suffixes: list[str]) -> list[str]:
-    """W, R and B of one level, for all directions."""
-    weights, cell = layer._weights_by_name(), type(layer).__name__.lower()
-
-    def stacked(*names: str) -> str:
-        own = [[weights[name + suffix] for name in names] for suffix in suffixes]
-        if cell != "rnn":
-            own = [[reorder(weight, cell, "torch", "onnx") for weight in parts] for parts in own]
-        return _constant(writer, layer, [np.concatenate(parts) for parts in own])
-
-    bias = stacked("bias_ih", "bias_hh") if layer.bias else ""
-    return [stacked("weight_ih"), stacked("weight_hh"), bias]
-
-
-def _peephole(writer: Writer, layer: Any, suffixes: list[str]) -> str:
-    """P of one level, for all directions."""
-    weights = layer._weights_by_name()
-    own = [reorder(weights["weight_peephole" + suffix], "peephole", "torch", "onnx") for suffix in suffixes]
-    return _constant(writer, layer, own)
 
 
 def _attributes(layer: Any) -> dict[str, Any]:

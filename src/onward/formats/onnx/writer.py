@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -88,7 +89,8 @@ class Writer:
         self._file, self._graph, self._prefix, self._outer = file, graph, prefix, outer
         self._nodes: list[messages.Node] = []
         self._tensors: list[messages.Tensor] = []
-        self._stored: dict[int, tuple[str, Any]] = {}  # the names of constants by id
+        # the constants by id, with their names: those of this graph, and in further maps those around it
+        self._stored: ChainMap[int, tuple[str, Any]] = outer._stored.new_child() if outer else ChainMap()
         self.names: dict[str, str] = {"": ""}
         self._signatures = signatures(graph)
 
@@ -136,16 +138,12 @@ class Writer:
         if self._outer is not None:
             return declared or [Input(name) for name in names]
         shapes = shapes_of(self._graph)
-        return [
-            Input(
-                output.name,
-                output.dtype or self.dtype(name),
-                output.axes or tuple("" if axis == "?" else axis for axis in shapes[name] or ())
-                if name in shapes
-                else output.axes,
-            )
-            for name, output in zip(names, declared or map(Input, names), strict=True)
-        ]
+        found = []
+        for name, output in zip(names, declared or map(Input, names), strict=True):
+            inferred = tuple("" if axis == "?" else axis for axis in shapes.get(name) or ())
+            axes = inferred if name in shapes and not output.axes else output.axes
+            found.append(Input(output.name, output.dtype or self.dtype(name), axes))
+        return found
 
     def _value_info(self, declared: Input, name: str) -> messages.ValueInfo:
         if declared.dtype is None:
@@ -158,17 +156,11 @@ class Writer:
 
     def constant(self, value: ArrayLike, name: str = "constant") -> str:
         """Store an array, unless this graph or one around it holds it, and return its name."""
-        array, writer = np.asarray(value), self
-        while True:
-            if id(value) in writer._stored:
-                return writer._stored[id(value)][0]
-            if writer._outer is None:
-                break
-            writer = writer._outer
-        unique = self.new_name(name)
-        self._tensors.append(build.tensor(array, unique))
-        self._stored[id(value)] = unique, value
-        return unique
+        if id(value) not in self._stored:
+            unique = self.new_name(name)
+            self._tensors.append(build.tensor(np.asarray(value), unique))
+            self._stored[id(value)] = unique, value
+        return self._stored[id(value)][0]
 
     def dtype(self, name: str) -> np.dtype[Any] | None:
         """Return the dtype of a value of the graph if it is known."""

@@ -13,6 +13,7 @@ from ..inference import Values, flattened, outputs_of
 from ..node import Node, Signature
 from ..operations import OPERATIONS
 from ..operations.registry import named
+from .timing import varying_axes
 
 SEVERAL = 3  # rows, to see where they are
 MAX_TRIALS = 200  # combinations of axes that may be the inputs' batch axes
@@ -135,7 +136,7 @@ class _RowBuilder:
         if not name or name in self._axes:
             return self._axes.get(name)
         one, several = self._one[name], self._several[name]
-        varying = _varying(one.shape, several.shape)
+        varying = varying_axes(one.shape, several.shape)
         if isinstance(several, np.ndarray) and len(varying) == 1 and (several == several.flat[0]).all():
             return varying[0]
         return None
@@ -159,7 +160,7 @@ class _RowBuilder:
                     self._refuse("it computes with the number of rows")
 
     def _output_axis(self, node: Node, source: str, name: str) -> int:
-        varying = _varying(self._one[name].shape, self._several[name].shape)
+        varying = varying_axes(self._one[name].shape, self._several[name].shape)
         if len(varying) != 1 or self._several[name].shape[varying[0]] != SEVERAL:
             self._refuse("it merges the rows with another axis, or its sizes hold for one row")
         axis = self._axis(source)
@@ -198,10 +199,6 @@ class _RowBuilder:
         self._append(Node("Transpose", (x,), (swapped,), perm, node.name, node.source))
         self._append(node._replace(inputs=(swapped, "", *states), outputs=(y, *node.outputs[1:])))
         self._append(Node("Transpose", (y,), (node.outputs[0],), perm, node.name, node.source))
-
-
-def _varying(one: tuple[int, ...], several: tuple[int, ...]) -> list[int]:
-    return [axis for axis, (a, b) in enumerate(zip(one, several, strict=True)) if a != b]
 
 
 def likely_axes(axes: Sequence[int | str], names: Mapping[str, int]) -> list[int]:

@@ -13,6 +13,7 @@ from ..inference import Values, flattened, infer
 from ..node import Signature
 from ..simplification.simplify import simplify
 from .streamed import Axes, Streamed
+from .timing import varying_axes
 from .transformation import BlockBuilder
 
 LENGTHS = 20011, 30011  # two sequences show where time is; primes, unlike any other size
@@ -47,9 +48,7 @@ def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, 
     """
     graph, x = _with_fixed(graph, fixed)
     layout = find_layout(graph, x, time_axis)
-    first, second = (_inferred(graph, x, layout.at(length, batch)) for length in layout.lengths)
-    graph = flattened(graph, {x.name: first[x.name]})
-    first, second = (_inferred(graph, x, layout.at(length, batch)) for length in layout.lengths)
+    graph, first, second = _flattened(graph, x, layout, batch)
     axis = layout.axes.time
     assert axis is not None
     builder = BlockBuilder(graph, first, second, {x.name: axis}, at_end=False)
@@ -86,6 +85,13 @@ def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, Input]:
     }
     alone = graph.replaced(inputs=free, constants=constants, defaults=frozenset())
     return simplify(alone), free[0]
+
+
+def _flattened(graph: Graph, x: Input, layout: Layout, rows: int) -> tuple[Graph, Values, Values]:
+    """Return the graph without bodies where that is possible, and its values for both lengths."""
+    graph = flattened(graph, {x.name: _inferred(graph, x, layout.at(layout.lengths[0], rows))[x.name]})
+    first, second = (_inferred(graph, x, layout.at(length, rows)) for length in layout.lengths)
+    return graph, first, second
 
 
 def _inferred(graph: Graph, x: Input, shape: Sequence[int]) -> Values:
@@ -150,9 +156,7 @@ def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
     """Whether the steps and the rows of each recurrent node are those of the input."""
     is_fixed = layout.axes.batch is not None and isinstance((x.axes or ())[layout.axes.batch], int)
     rows = SEVERAL if layout.axes.batch is not None and not is_fixed else 1
-    first, second = (_inferred(graph, x, layout.at(length, rows)) for length in layout.lengths)
-    graph = flattened(graph, {x.name: first[x.name]})
-    first, second = (_inferred(graph, x, layout.at(length, rows)) for length in layout.lengths)
+    graph, first, second = _flattened(graph, x, layout, rows)
     recurrent = [node.inputs[0] for node in graph.nodes if node.operation in RECURRENT]
     if any(name not in first for name in graph.outputs):
         return False
@@ -167,8 +171,7 @@ def output_axes(graph: Graph, x: Input, layout: Layout) -> list[Axes]:
     first, second = (_inferred(graph, x, layout.at(length, 1)) for length in layout.lengths)
     found = []
     for name, batch in zip(graph.outputs, _batch_axes(graph, x, layout, graph.outputs), strict=True):
-        sizes = zip(first[name].shape, second[name].shape, strict=True)
-        found.append(Axes(next((axis for axis, (a, b) in enumerate(sizes) if a != b), None), batch))
+        found.append(Axes(next(iter(varying_axes(first[name].shape, second[name].shape)), None), batch))
     return found
 
 
@@ -199,7 +202,6 @@ def pooled_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, An
     several = streamed_over_time(graph, time_axis, fixed, SEVERAL)
     carries = []
     for one, other in zip(streamed.carries, several.carries, strict=True):
-        sizes = zip(one.initial.shape, other.initial.shape, strict=True)
-        axes = [axis for axis, (a, b) in enumerate(sizes) if a != b]
+        axes = varying_axes(one.initial.shape, other.initial.shape)
         carries.append(one._replace(axes=one.axes._replace(batch=axes[0] if axes else None)))
     return replace(streamed, carries=tuple(carries))

@@ -28,3 +28,8 @@ class Timing(NamedTuple):
             else:
                 stages = (*stages, (delay, stride))
         return Timing(self.axis, stages, self.latency + delay * self.stride, self.stride * stride, tail)
+
+
+def varying_axes(first: tuple[int, ...], second: tuple[int, ...]) -> list[int]:
+    """Return the axes in which two shapes differ."""
+    return [axis for axis, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]

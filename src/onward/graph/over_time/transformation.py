@@ -18,7 +18,7 @@ from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.registry import Known, named
 from .streamed import Axes, Carry
-from .timing import Timing
+from .timing import Timing, varying_axes
 
 
 class BlockBuilder:
@@ -178,8 +178,7 @@ class BlockBuilder:
         return (found + found[-1:] * len(node.inputs))[: len(node.inputs)]
 
     def _varying_axes(self, name: str) -> list[int]:
-        sizes = zip(self._first[name].shape, self._second[name].shape, strict=True)
-        return [axis for axis, (a, b) in enumerate(sizes) if a != b]
+        return varying_axes(self._first[name].shape, self._second[name].shape)
 
     def refuse(self, node: Node, reason: str) -> NoReturn:
         """Raise the error that a node cannot stream."""
