@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .view import ARENA, View
@@ -77,9 +77,25 @@ def fused(steps: list[Step], array_of: Callable[[View], int]) -> list[Step]:
 
     `array_of` returns the number of the array, in the arena, that a view belongs to.
     """
+
+    def arrays(values: Iterable[Any]) -> set[int]:
+        return {array_of(view) for view in values if isinstance(view, View) and view.space == ARENA}
+
+    def only_reads(step: Step, array: int) -> bool:
+        name, (*_, y) = step
+        return name in ONE_OUTPUT and isinstance(y, View) and array not in arrays([y])
+
+    def is_unchanged(expression: Expression, first: int, last: int) -> bool:
+        """Whether no step between two numbers may write to the inputs of an expression."""
+        for array in arrays(expression.inputs):
+            between = users[array][bisect_right(users[array], first) : bisect_left(users[array], last)]
+            if not all(only_reads(steps[user], array) for user in between):
+                return False
+        return True
+
     users: dict[int, list[int]] = {}
     for number, (_, arguments) in enumerate(steps):
-        for array in {array_of(v) for v in arguments if isinstance(v, View) and v.space == ARENA}:
+        for array in arrays(arguments):
             users.setdefault(array, []).append(number)
     expressions = [Expression.of(step) for step in steps]
     removed = set()
@@ -92,17 +108,13 @@ def fused(steps: list[Step], array_of: Callable[[View], int]) -> list[Step]:
             producer = users[array_of(view)][0]
             other = expressions[producer]
             views = [u for u in expression.inputs if u.space == ARENA and array_of(u) == array_of(view)]
-            if (
-                other is None
-                or views != [view]
-                or not _unchanged(other, producer, number, steps, users, array_of)
-            ):
+            if other is None or views != [view] or not is_unchanged(other, producer, number):
                 continue
             merged = expression.with_input(view, other)
             if merged is not None:
                 expression = expressions[number] = merged
                 removed.add(producer)
-                for array in {array_of(u) for u in other.inputs if u.space == ARENA}:
+                for array in arrays(other.inputs):
                     own = users[array]
                     del own[bisect_left(own, producer)]
                     place = bisect_left(own, number)
@@ -115,34 +127,8 @@ def fused(steps: list[Step], array_of: Callable[[View], int]) -> list[Step]:
     ]
 
 
-def _unchanged(
-    expression: Expression,
-    first: int,
-    last: int,
-    steps: list[Step],
-    users: dict[int, list[int]],
-    array_of: Callable[[View], int],
-) -> bool:
-    """Whether no step between two numbers may write to the inputs of an expression."""
-    for view in expression.inputs:
-        if view.space == ARENA:
-            own = users[array_of(view)]
-            between = own[bisect_right(own, first) : bisect_left(own, last)]
-            if not all(_only_reads(steps[user], array_of(view), array_of) for user in between):
-                return False
-    return True
-
-
-def _only_reads(step: Step, array: int, array_of: Callable[[View], int]) -> bool:
-    name, arguments = step
-    y = arguments[-1]
-    return name in ONE_OUTPUT and isinstance(y, View) and (y.space != ARENA or array_of(y) != array)
-
-
 def _broadcast(view: View, shape: tuple[int, ...]) -> View:
     missing = len(shape) - len(view.shape)
     sizes, strides = (1,) * missing + view.shape, (0,) * missing + view.strides
-    return view._replace(
-        shape=shape,
-        strides=tuple(stride if size > 1 else 0 for size, stride in zip(sizes, strides, strict=True)),
-    )
+    pairs = zip(sizes, strides, strict=True)
+    return view._replace(shape=shape, strides=tuple(stride if size > 1 else 0 for size, stride in pairs))

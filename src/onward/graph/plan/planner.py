@@ -153,17 +153,9 @@ class Planner:
             if len(values) == len(self._plans):
                 self._varying.add(place)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            "graph": self.graph,
-            "parameters": self._parameters,
-            "max_plans": self._max_plans,
-            "weights_size": self._weights_size,
-            "in_blocks": self._in_blocks,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # plans and locks are not pickled
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = self._parameters, self._max_plans, 0, self._weights_size, self._in_blocks
+        return Planner, (self.graph, None, *options)  # without plans and locks
 
 
 _planners: weakref.WeakSet[Planner] = weakref.WeakSet()
@@ -199,16 +191,10 @@ class Plan:
     def __init__(self, program: Program, weights: Weights, parameters: bool) -> None:
         self._inputs, self._outputs = program.inputs, program.outputs
         self._segments = [_prepared(segment, weights, parameters) for segment in program.segments]
-        self._filled = [
-            (source.view.shape, np.dtype(source.view.dtype))
-            for source in program.outputs
-            if _is_filled(source)
-        ]
-        self._core, self._constants, self._arena_size = (
-            program.core,
-            aligned(program.constants),
-            program.arena_size,
-        )
+        views = [source.view for source in program.outputs if _is_filled(source)]
+        self._filled = [(view.shape, np.dtype(view.dtype)) for view in views]
+        self._core, self._arena_size = program.core, program.arena_size
+        self._constants = aligned(program.constants)
         self._steps = program.steps
         # what the core needs to run the plan without Python, or None
         only_steps = len(self._segments) == 1 and type(self._segments[0]) is tuple
@@ -251,10 +237,8 @@ class Plan:
         The nodes after one whose output shapes are known only in a call are a single entry.
         """
         found = [self._timed_once(inputs) for _ in range(calls)]
-        return [
-            (runs[0][0], float(np.median([seconds for _, seconds in runs])))
-            for runs in zip(*found, strict=True)
-        ]
+        runs = [(once[0][0], [seconds for _, seconds in once]) for once in zip(*found, strict=True)]
+        return [(step, float(np.median(times))) for step, times in runs]
 
     def _timed_once(self, inputs: Sequence[Any]) -> list[tuple[str, float]]:
         spaces, values, times = [aligned_zeros(self._arena_size), self._constants], dict[str, Any](), []
