@@ -51,7 +51,7 @@ def check_bias(bias: Known | None, channels: int) -> None:
         raise ShapeError(f"the bias has shape {bias.shape}; expected ({channels},)")
 
 
-@operation("Conv", signature=conv_signature, attributes=CONVOLUTION, widens=True)
+@operation("Conv", signature=conv_signature, attributes=CONVOLUTION, widens=True, combines=windows_combine)
 def conv(x: AnyArray, W: AnyArray, bias: AnyArray | None = None, **attributes: Any) -> AnyArray:
     """y[n, m, i] = bias[m] + the sum over c and k of W[m, c, k] x[n, c, strides i + dilations k - pads]."""
     return convolve(x, W, bias, attributes)

@@ -196,11 +196,9 @@ def layer_normalization(
 
 @layer_normalization.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, parameters = view(b, inputs[0]), [view(b, value) for value in inputs[1:]]
-    lacks = any(v is None and value is not None for v, value in zip(parameters, inputs[1:], strict=True))
-    if x is None or lacks or any(node.outputs[1:]):
+    x, scale, bias = (view(b, value) for value in (*inputs, None)[:3])
+    if x is None or scale is None or any(node.outputs[1:]) or (bias is None and any(node.inputs[2:])):
         return None
-    scale, bias = (*parameters, None)[:2]
     y = b.rows("standardize", node.attributes.get("epsilon", 1e-5), x, _axes(node, len(x.shape)))
     return [_affine(b, y, scale, bias)]
 

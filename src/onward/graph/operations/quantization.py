@@ -200,7 +200,8 @@ def _row_scales(scale: AnyArray, rank: int) -> AnyArray:
 )
 def qlinear_conv(*inputs: Any, **attributes: Any) -> AnyArray:
     """The convolution of two quantized arrays, quantized; bias is in steps of x_scale w_scale."""
-    x, x_scale, x_zero, W, w_scale, w_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
+    every: list[Any] = [*inputs, *[None] * (9 - len(inputs))]
+    x, x_scale, x_zero, W, w_scale, w_zero, y_scale, y_zero, bias = every
     sums = integer_convolution(x, W, x_zero, w_zero, **attributes)
     per_channel = [-1, *[1] * (x.ndim - 2)]
     if bias is not None:
@@ -240,10 +241,9 @@ def qlinear_global_average_pool(
 @combining("QuantizeLinear", "DequantizeLinear")
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     x, scale = inputs[:2]
-    assert x is not None
-    assert scale is not None
-    by_axis = math.prod(scale.shape) > 1 or node.attributes.get("block_size")
-    return [[node.attributes.get("axis", 1) % len(x.shape)] if by_axis else [], range(len(x.shape))]
+    rank = len(x.shape)  # type: ignore[union-attr]  # neither x nor scale is optional
+    by_axis = math.prod(scale.shape) > 1 or node.attributes.get("block_size")  # type: ignore[union-attr]
+    return [[node.attributes.get("axis", 1) % rank] if by_axis else [], range(rank)]
 
 
 @combining("MatMulInteger", "QLinearMatMul")

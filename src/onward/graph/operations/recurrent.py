@@ -166,7 +166,8 @@ def _define(cell: str) -> None:
     )
     def compute(*inputs: Any, layout: int = 0, **attributes: Any) -> tuple[AnyArray, ...]:
         """ONNX's operator: X (T, B, I), or (B, T, I) with layout 1, to Y (T, D, B, H), Y_h and Y_c."""
-        X, W, R, B, sequence_lens, initial_h, initial_c, P = (*inputs, *[None] * 5)[:8]
+        every: list[Any] = [*inputs, *[None] * (8 - len(inputs))]
+        X, W, R, B, sequence_lens, initial_h, initial_c, P = every
         layer = new_layer(cell, attributes, W, R, B, P)
         states = [initial_h, initial_c][: len(layer.state_names)]
         if layout == 1:

@@ -13,7 +13,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_integers
 from .products import split_rows
-from .registry import EVERY_INPUT, Inputs, Known, known, operation, view
+from .registry import EVERY_INPUT, Inputs, Known, is_known, known, operation, view
 
 SUMMED_AT_ONCE = 32  # terms of one product; more of them in float32 would add up too many rounding errors
 
@@ -114,8 +114,7 @@ def _lower_transform(
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, (length, axis) = view(b, inputs[0]), (*map(known, inputs[1:]), None, None)[:2]
     inverse, onesided = (bool(node.attributes.get(name)) for name in ("inverse", "onesided"))
-    unknown = any(value is not None and not value.known for value in inputs[1:])
-    if x is None or unknown or (inverse and onesided):
+    if x is None or not all(map(is_known, inputs[1:])) or (inverse and onesided):
         return None
     place, n, bins = _dft_sizes(inputs[0], length, axis, inverse, onesided)  # type: ignore[arg-type]  # has shape and dtype
     rank, parts = len(x.shape), x.shape[-1]
@@ -174,8 +173,7 @@ def stft(
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Lower to a product of overlapping frames with a matrix of cosines and sines."""
     signal, (window, length) = view(b, inputs[0]), (*inputs[2:], None, None)[:2]
-    constants = [value for value in (inputs[1], window, length) if value is not None]
-    if signal is None or any(not value.known for value in constants):
+    if signal is None or not all(map(is_known, inputs[1:])):
         return None
     given: Any = (*map(known, (inputs[1], window, length)), node.attributes.get("onesided", 1))
     step, n, frames, bins = _stft_sizes(inputs[0], *given)  # type: ignore[arg-type]  # has shape and dtype

@@ -186,13 +186,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     """Map x (N, C, *in), W (C, M / group, *kernel) and a bias (M) to y (N, M, *out)."""
     x, W, bias = view(b, inputs[0]), known(inputs[1]), (*inputs, None)[2]
     start, added = known(bias), view(b, bias)
-    if (
-        x is None
-        or W is None
-        or W.dtype != np.float32
-        or 0 in W.shape
-        or (bias is not None and added is None)
-    ):
+    if x is None or W is None or W.dtype != np.float32 or 0 in W.shape:
+        return None
+    if bias is not None and added is None:
         return None
     g, n = _geometry(inputs[0], W, node.attributes), W.ndim - 2
     few = W.shape[1] < FEW_CHANNELS and min(g.before) >= 0
