@@ -14,7 +14,7 @@ from ..core.arrays import Array, Shape
 from ..errors import ArgumentError
 from ..layers.activation import Activation, Softmax
 from ..layers.base import Layer
-from ..layers.conv import Convolution
+from ..layers.conv import Convolution, Spatial
 from ..layers.dropout import Dropout
 from ..layers.embedding import Embedding
 from ..layers.last import Last
@@ -24,7 +24,6 @@ from ..layers.pooling import MaxPool, Pooling
 from ..layers.recurrent import Recurrent
 from ..layers.sequential import Sequential
 from ..layers.summary import output_shape
-from ..layers.windows import Spatial
 from .activation_names import OPERATORS, by_function
 from .graph import Graph, Input
 

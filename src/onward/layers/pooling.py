@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ..core.arrays import Array, Shape
 from ..core.checks import checked, flag
 from ..errors import ArgumentError
-from .windows import Sides, Spatial, padded, windows
+from .conv import Sides, Spatial, padded, windows
 
 
 def combined(

@@ -7,10 +7,9 @@ from typing import NamedTuple, TypeAlias
 
 from . import Activation, Conv1d, Conv2d, Dropout, Embedding, Last, Linear, Softmax
 from .base import Layer
-from .conv import Convolution
+from .conv import Convolution, Spatial
 from .norm import Normalization
 from .recurrent import Recurrent
-from .windows import Spatial
 
 # Sizes that depend on the input are letters: T time steps, B sequences, and L, H and W as in PyTorch.
 Axes: TypeAlias = "tuple[int | str, ...]"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ShapeError
-from ...layers.windows import windows
+from ...layers.conv import windows
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from .reductions import bounds, powers, root
