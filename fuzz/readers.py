@@ -88,7 +88,8 @@ def read_onnx(path: Path) -> None:
     """Read the tensors and attributes of an ONNX file; what was read must survive writing."""
     model = read.read(path, path.read_bytes())
     read.read(path, protobuf.encode(model))
-    read.initializers(model)
+    for tensor in model.graph.initializer if model.graph is not None else ():
+        tensors.tensor_array(tensor)
     for node in model.graph.node:
         for attribute in node.attribute:
             if not attribute.ref_attr_name:

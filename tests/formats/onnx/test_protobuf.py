@@ -253,9 +253,11 @@ def test_reading_needs_only_numpy(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys(["onnx", "google", "google.protobuf", "ml_dtypes"]))
-from onward.formats.onnx.read import initializers, read
+from onward.formats.onnx.read import read
+from onward.formats.onnx.tensors import tensor_array
 path = {str(tmp_path / "m.onnx")!r}
-print({{name: array.tolist() for name, array in initializers(read(path, open(path, "rb").read())).items()}})
+initializers = read(path, open(path, "rb").read()).graph.initializer
+print({{tensor.name: tensor_array(tensor).tolist() for tensor in initializers}})
 """
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output.strip() == "{'w': [1.5, -2.0], 'raw': [0, 1, 2]}"

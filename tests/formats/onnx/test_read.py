@@ -14,12 +14,17 @@ from support import hostile
 
 from onward.errors import FileError
 from onward.formats.onnx import messages, protobuf
-from onward.formats.onnx.read import initializers, read
+from onward.formats.onnx.read import read
 from onward.formats.onnx.tensors import attribute_value, dtype_of, tensor_array
 
 PACKAGE = Path(onnx.__file__).parent / "backend" / "test" / "data"
 TYPES = {name: number for name, number in TensorProto.DataType.items() if number}
 WIDE = {"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "COMPLEX64", "COMPLEX128"}
+
+
+def initializers(model: messages.Model) -> dict[str, Any]:
+    assert model.graph is not None
+    return {tensor.name: tensor_array(tensor) for tensor in model.graph.initializer}
 
 
 def model_of(text: str, *initializers: TensorProto) -> onnx.ModelProto:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ...core import files
 from ...errors import FileError
 from .messages import Attribute, AttributeType, DataLocation, Function, Graph, Model, SparseTensor, Tensor
 from .protobuf import Data, decode
-from .tensors import check_size, dense, named, tensor_array
+from .tensors import check_size, dense, named
 from .validate import check_attribute, check_model
 
 if TYPE_CHECKING:
@@ -49,12 +47,6 @@ def read(path: str | os.PathLike[str], data: Data) -> Model:
     _make_dense(blocks, attributes, MAX_DENSITY * len(data))
     check_model(model)
     return model
-
-
-def initializers(model: Model) -> dict[str, NDArray[Any]]:
-    """A copy of each array that the graph holds, by name."""
-    graph = model.graph or Graph()
-    return {tensor.name: tensor_array(tensor).copy() for tensor in graph.initializer}
 
 
 def _blocks(model: Model) -> list[Graph | Function]:

@@ -190,10 +190,7 @@ def _normalization_of_tensorflow(matcher: Matcher, match: Match) -> list[Node] |
 MEAN_SQUARE = ("ReduceMean", _squared("x"), "axes")
 
 
-@_idiom(
-    ("Mul", ("Div", "x", _root(MEAN_SQUARE)), "scale"),
-    ("Mul", "x", _inverse_root(MEAN_SQUARE), "scale"),
-)
+@_idiom(("Mul", ("Div", "x", _root(MEAN_SQUARE)), "scale"), ("Mul", "x", _inverse_root(MEAN_SQUARE), "scale"))
 def _rms_normalization(matcher: Matcher, match: Match) -> list[Node] | None:
     """scale x / sqrt(mean of x^2 + epsilon) over the last axis"""
     attributes, scale = _axes_and_epsilon(matcher, match), matcher.constants.get(match.values["scale"])
