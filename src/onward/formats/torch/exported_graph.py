@@ -4,6 +4,7 @@ Buffers that forward() changes become carries: inputs that start from the values
 passes others, and outputs with the new values. A call never changes the file's values.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,11 +16,14 @@ from ...graph.graph import Graph, Input
 from ...graph.sizes import Sizes, readable
 from ...graph.structure import Fixed, Structure
 from . import exported_program as schema
-from . import pytree
 from .aten.promotion import dtype_of
 from .aten.registry import BOOL, DAMAGES, FLOAT32, INT64, Symbol, Tensor, Translator
 
 ARRAYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
+# torch's descriptions of nested values
+MAX_DEPTH, MAX_LEAVES = 32, 10_000
+TUPLES = ("builtins.tuple", "torch.Size", "torch.return_types")
+DICTS = ("builtins.dict", "collections.OrderedDict", "collections.defaultdict")
 FIXED = ("as_none", "as_int", "as_float", "as_bool", "as_string")
 
 
@@ -170,7 +174,7 @@ class _Program:
                     self.translator.write(tensor, self.translator.read(result).name)
             elif kind == "user_output":
                 leaves.append(self._output(argument, result, outputs))
-        template = pytree.template(self.program.out_spec, iter(leaves)) if self.program.out_spec else leaves
+        template = _template(self.program.out_spec, iter(leaves)) if self.program.out_spec else leaves
         items = tuple(template) if isinstance(template, tuple | list) else (template,)
         for name, tensor in self.buffers.items():
             if tensor.root.version:
@@ -205,10 +209,50 @@ class _Program:
         """Return the parameters of forward() as templates of the inputs."""
         if self.program.in_spec is None:
             return {leaf: leaf for leaf in self.leaves if isinstance(leaf, str)}
-        template = pytree.template(self.program.in_spec, iter(self.leaves))
+        template = _template(self.program.in_spec, iter(self.leaves))
         if not (isinstance(template, tuple) and len(template) == 2 and isinstance(template[1], dict)):
             raise FileError("the structure of the inputs is not that of arguments in order and by name")
         args, named = template
         known: Iterator[str] = iter(self.program.parameters)
         parameters = {next(known, f"args_{i}"): child for i, child in enumerate(args)}
         return {**parameters, **named}
+
+
+def _template(text: str, leaves: Iterator[Any]) -> Any:
+    """Return what torch's JSON description of nested values holds, with the next leaves in it."""
+    try:
+        _, tree = json.loads(text)
+        return _Builder(leaves).build(tree, 0)
+    except (ValueError, TypeError, KeyError, RecursionError, StopIteration, RuntimeError) as error:
+        raise FileError(f"the structure of the inputs or outputs is damaged: {error}") from error
+
+
+class _Builder:
+    def __init__(self, leaves: Iterator[Any]) -> None:
+        self.leaves, self.count = leaves, 0
+
+    def build(self, tree: Any, depth: int) -> Any:
+        self.count += 1
+        if depth > MAX_DEPTH or self.count > MAX_LEAVES:
+            raise ValueError(f"it is deeper than {MAX_DEPTH} or has more than {MAX_LEAVES} nodes")
+        kind = tree["type"]
+        if kind is None:
+            return next(self.leaves)
+        context = json.loads(tree["context"]) if tree["context"] else None
+        children = [self.build(child, depth + 1) for child in tree["children_spec"]]
+        if kind.startswith(DICTS):
+            keys: Any = context
+            while kind != DICTS[0] and len(keys) == 2 and isinstance(keys[1], list):
+                keys = keys[1]  # a defaultdict lists them after its factory
+            return {_key(key): child for key, child in zip(keys, children, strict=True)}
+        if kind == "builtins.list" or kind == "collections.deque":
+            return children
+        if kind.startswith(TUPLES) or "namedtuple" in kind:
+            return tuple(children)
+        raise ValueError(f"it has a {kind!r}, and Onward supports tuples, lists and dicts")
+
+
+def _key(key: Any) -> Any:
+    if not isinstance(key, str | int | float | bool):
+        raise ValueError(f"the key {key!r} is neither a string nor a number")
+    return key

@@ -122,10 +122,8 @@ def _sequential_modules(modules: Mapping[str, Mapping[str, Any]]) -> dict[str, l
         for name, options in modules.items()
         if is_from_torch(options) and _class(options) == "Sequential"
     }
-    for name in modules:
-        parent = name.rpartition(".")[0]
-        if name and parent in containers:
-            containers[parent].append(name)
+    for name in filter(None, modules):
+        containers.get(name.rpartition(".")[0], []).append(name)
     return containers
 
 
@@ -178,8 +176,8 @@ def _given_layer(
             raise ArgumentError(
                 f"the options are {', '.join(sorted(unknown))}; expected nonlinearity or batch_first"
             )
-        function = given.get("nonlinearity", nonlinearity) or "tanh"
-        return _recurrent(recurrent, {}, function, bool(given.get("batch_first", batch_first))), recurrent
+        function = given.get("nonlinearity", nonlinearity)
+        return _layer("", recurrent, {}, function, given.get("batch_first", batch_first))
     name = str(given.get("type", _likely_type(group, given)))
     if name not in WITH_OPTIONS:
         raise ArgumentError(f"the type is {name!r}; expected one of {', '.join(WITH_OPTIONS)}")
@@ -214,9 +212,8 @@ def _reason(group: Tensors, options: Mapping[str, Any]) -> str:
         name, path = _class(options), options["class"]
         if "quantized" in path or ".torch.classes." in path:
             return f"{name}, whose weights are quantized: save the model before quantizing it in PyTorch"
-        if "Dropout" in name or name == "Identity":
-            return f"{name}, {NO_EFFECT}"
-        return f"{name}, which Onward does not support"
+        has_effect = "Dropout" not in name and name != "Identity"
+        return f"{name}, {'which Onward does not support' if has_effect else NO_EFFECT}"
     axes = group["weight"].ndim if "weight" in group else 0
     if "bias" in group and group["bias"].ndim > 1:
         axes = 1

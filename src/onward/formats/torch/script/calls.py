@@ -207,10 +207,8 @@ def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: An
         stacked: Tensor = calls.recorder.call("stack", [parts, 0], {})
         return stacked
     array = np.array(value)
-    if dtype is not None:
-        array = array.astype(DTYPES[dtype])
-    elif array.dtype.kind == "f":
-        array = array.astype(np.float32)
+    if dtype is not None or array.dtype.kind == "f":
+        array = array.astype(DTYPES[6 if dtype is None else dtype])
     return calls.constant(array)
 
 

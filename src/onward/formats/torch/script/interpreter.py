@@ -315,11 +315,9 @@ class Interpreter(Calls):
             return self.call(found, arguments, keywords)
         kind = self._class(path)
         if kind.base == "NamedTuple":
-            values = dict(zip(kind.fields, arguments, strict=False)) | keywords
-            for name, default in kind.fields.items():
-                if name not in values and default is not None:
-                    values[name] = self.evaluate(default, {})
-            return NamedTuple(kind, tuple(values[name] for name in kind.fields))
+            defaults = {n: self.evaluate(node, {}) for n, node in kind.fields.items() if node is not None}
+            values = {**defaults, **dict(zip(kind.fields, arguments, strict=False)), **keywords}
+            return NamedTuple(kind, [values[name] for name in kind.fields])
         created = self.recorder.create(Object(kind))
         self.call(kind.methods["__init__"], [created, *arguments], keywords)
         return created

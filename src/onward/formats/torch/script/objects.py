@@ -96,8 +96,7 @@ class Loader:
             array = self.archive.array(pickled)
             if array is None:
                 return None
-            if not array.flags.c_contiguous:
-                array = np.ascontiguousarray(array)
+            array = np.asarray(array, order="C")
             key = (array.ctypes.data, array.shape, array.dtype.str) if array.size else (path,)
             name = self._by_memory.setdefault(key, path)
             self.arrays.setdefault(name, array)
