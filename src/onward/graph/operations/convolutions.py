@@ -147,9 +147,13 @@ def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tup
 def _filters(
     W: NDArray[Any], bias: NDArray[Any] | None, scale: NDArray[Any] | None, own: slice
 ) -> tuple[NDArray[Any] | None, ...]:
-    """Return the filters of one group as rows of a matrix, channels last, their bias and their scales."""
-    filters = np.moveaxis(W[own], 1, -1)
-    return filters.reshape(len(filters), -1), *(None if a is None else a[own] for a in (bias, scale))
+    """Return the filters of one group as a matrix, their bias and their scales."""
+    return filter_matrix(W[own]), *(None if a is None else a[own] for a in (bias, scale))
+
+
+def filter_matrix(W: NDArray[Any]) -> NDArray[Any]:
+    """Return filters (M, C, *kernel) as rows of a matrix, channels last."""
+    return np.moveaxis(W, 1, -1).reshape(len(W), -1)
 
 
 def depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry) -> View:

@@ -9,10 +9,7 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Signature
 from .arguments import as_integers
 from .casting import as_dtype
-from .registry import Known, like_first, operation
-
-LOW_PRECISION = {"float16", "bfloat16"}
-
+from .registry import WIDENED, Known, like_first, operation
 
 # Without a signature rule, operations that do not read values are computed from signatures.
 
@@ -58,7 +55,7 @@ def arange(start: AnyArray, limit: AnyArray, delta: AnyArray, *, stash_type: int
     """
     ((count,), dtype) = _range_signature(start, limit, delta)
     working = dtype
-    if dtype.name in LOW_PRECISION:
+    if dtype.name in WIDENED:
         working = np.dtype(np.float64 if stash_type == 11 else np.float32)
     steps = np.arange(count, dtype=np.int64).astype(working)
     y = start.reshape(()).astype(working) + steps * delta.reshape(()).astype(working)

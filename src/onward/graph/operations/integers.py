@@ -12,7 +12,7 @@ from ...core.gates import reorder
 from ..node import Node
 from ..plan.builder import Builder
 from ..plan.view import View
-from .convolutions import depthwise, windows_of_groups
+from .convolutions import depthwise, filter_matrix, windows_of_groups
 from .products import split_rows
 from .quantized_recurrent import core_options
 from .registry import Inputs, Value, is_known, known, lowering, typed_view, view
@@ -141,7 +141,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     x, W, x_zero, W_zero = (*inputs, None, None)[:4]
     if not (is_known(W) and is_known(W_zero)):
         return None
-    y = _conv(b, node, x, x_zero, known(W), known(W_zero), None, None, shapes[0][2:])
+    y = _conv(b, node, x, x_zero, known(W), known(W_zero))
     return y and [y]
 
 
@@ -151,7 +151,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if not all(map(is_known, inputs[1:])):
         return None
     scale = _multiplier(x_scale, W_scale, y_scale)
-    y = _conv(b, node, x, x_zero, known(W), known(W_zero), known(bias), scale, shapes[0][2:])
+    y = _conv(b, node, x, x_zero, known(W), known(W_zero), known(bias), scale)
     return y and _requantized(b, y, y_zero)
 
 
@@ -162,9 +162,8 @@ def _conv(
     x_zero: Value | None,
     W: NDArray[Any],
     W_zero: NDArray[Any] | None,
-    bias: NDArray[Any] | None,
-    scale: NDArray[Any] | None,
-    out: tuple[int, ...],
+    bias: NDArray[Any] | None = None,
+    scale: NDArray[Any] | None = None,
 ) -> View | None:
     """Convolve X (N, C, *in) with W (M, C / groups, *kernel), as int32 or, with a scale, as float32."""
     x, M, kernel = typed_view(b, X), W.shape[0], W.shape[2:]
@@ -176,7 +175,7 @@ def _conv(
     if any(min(side) < 0 for side in g.sides):
         return None
     last = pad_view(b, x.permuted(0, *range(2, 2 + axes), 1), g.sides, zero_point)
-    places = (N, *out)
+    places = (N, *g.out)
     if groups == C == M and _is_exact_in_float32(W, bias):
         center = 0 if W_zero is None else W_zero.astype(np.float32).reshape(-1, *[1] * (axes + 1))
         floats, added = b.like(last, "float32"), None if bias is None else bias.astype(np.float32)
@@ -191,7 +190,7 @@ def _conv(
     y = b.new(math.prod(places), M, dtype="int32" if scale is None else "float32")
     for group, own, rows in windows_of_groups(last, g, groups, M):
         zeros, scales = (a if a is None or a.size == 1 else a[own] for a in (W_zero, scale))
-        filters = _packed(b, W, zeros, ("filters", group), lambda own=own: _rows(W[own]))  # type: ignore[misc]
+        filters = _packed(b, W, zeros, ("filters", group), lambda own=own: filter_matrix(W[own]))  # type: ignore[misc]
         start, factor = (None if a is None else b.constant(a) for a in (bias, scales))
         if start is not None:
             start = start.sliced(0, own.start, own.stop)
@@ -206,11 +205,6 @@ def _is_exact_in_float32(W: NDArray[Any], bias: NDArray[Any] | None) -> bool:
     if bias is not None:
         largest += int(np.abs(bias.astype(np.int64)).max())
     return largest <= 2**24
-
-
-def _rows(W: NDArray[Any]) -> NDArray[Any]:
-    """Return filters (M, C, *kernel) as rows of a matrix, channels last."""
-    return np.moveaxis(W, 1, -1).reshape(len(W), -1)
 
 
 def _fits(parameter: NDArray[Any] | None, units: int) -> bool:
