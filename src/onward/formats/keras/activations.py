@@ -1,6 +1,6 @@
 """Keras' activations by name, and the layers that are one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -142,13 +142,13 @@ def _activation(k: Layer, x: Value) -> Value:
     return activation(k, k.floats(x), REQUIRED)
 
 
-def _parametric(kind: str, name: str, **keys: str) -> None:
+def _parametric(kind: str, name: str, default: Mapping[str, Any] = {}, /, **keys: str) -> None:
     """Describe a layer that is an activation with parameters, each with its key in Keras 3 or in Keras 2."""
 
     @layer(kind, masks="kept")
     def parametric(k: Layer, x: Value) -> Value:
         k.rename(**keys)
-        given = {key: scalar(k.option(key, None)) for key in keys}
+        given = {key: scalar(k.option(key, default.get(key))) for key in keys}
         given = {key: value for key, value in given.items() if value is not None}
         return ACTIVATIONS[name](k, k.floats(x), **given)
 
@@ -159,14 +159,9 @@ def scalar(value: Any) -> Any:
 
 
 _parametric("ReLU", "relu", negative_slope="negative_slope", max_value="max_value", threshold="theta")
+_parametric("LeakyReLU", "leaky_relu", {"negative_slope": 0.3}, negative_slope="alpha")
 _parametric("ELU", "elu", alpha="alpha")
 _parametric("ThresholdedReLU", "threshold", threshold="theta")
-
-
-@layer("LeakyReLU", masks="kept")
-def _leaky_relu(k: Layer, x: Value) -> Value:
-    k.rename(negative_slope="alpha")
-    return ACTIVATIONS["leaky_relu"](k, k.floats(x), k.option("negative_slope", 0.3))
 
 
 @layer("PReLU", masks="kept")

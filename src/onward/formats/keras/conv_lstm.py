@@ -1,7 +1,6 @@
 """Keras' ConvLSTM1D and ConvLSTM2D: an LSTM whose products are convolutions, as a Scan over time."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,36 +16,25 @@ from .writer import BOOL, Value
 
 @layer("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", masks="own", arguments=("initial_state", "mask"))
 def conv_lstm(
-    k: Layer,
-    x: Value,
-    *more: Value,
-    filters: int,
-    kernel_size: Any,
-    activation: Any = "tanh",
-    use_bias: bool = True,
-    data_format: str | None = None,
-    go_backwards: bool = False,
-    zero_output_for_mask: bool = False,
-    return_sequences: bool = False,
-    return_state: bool = False,
-    initial_state: Sequence[Value] = (),
-    use_mask: bool = True,
+    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
 ) -> list[Value]:
     """x (B, T, *sizes, C) to y (B, T, *sizes, F), or the last step without return_sequences.
 
     Gates i, f, g, o = x W + h R + b with convolutions; c = f c + i g; h = o activation(c). Shi et al. 2015.
     """
-    n = int(k.kind_name[-2])
+    n, filters = int(k.kind_name[-2]), k.option("filters")
     k.rank(x, n + 3)
-    size = numbers(kernel_size, n)
-    kernel, recurrent, bias = k.arrays(True, True, use_bias, part="cell")
+    flags = "go_backwards", "zero_output_for_mask", "return_sequences", "return_state"
+    go_backwards, zeros, return_sequences, return_state = (k.option(key, False) for key in flags)
+    size = numbers(k.option("kernel_size"), n)
+    kernel, recurrent, bias = k.arrays(True, True, k.option("use_bias", True), part="cell")
     weights = k.weight("kernel", conv_weight(kernel, k.context.theano)), k.weight("bias", bias)
     recurrent = np.asarray(conv_weight(recurrent, k.context.theano), k.dtype())
-    gate = k.option("recurrent_activation", k.context.recurrent_activation)
-    given = {"activation": activation, "recurrent_activation": gate}
-    functions = [ACTIVATIONS[activation_name(k, value, key)] for key, value in given.items()]
+    defaults = {"activation": "tanh", "recurrent_activation": k.context.recurrent_activation}
+    names = [activation_name(k, k.option(key, default), key) for key, default in defaults.items()]
+    functions = [ACTIVATIONS[name] for name in names]
 
-    first = data_format == "channels_first"
+    first = k.option("data_format", None) == "channels_first"
     mask, x = x.mask if use_mask else None, k.floats(x)
     steps = k.transposed(x, 1, 0, *((2, *range(3, 3 + n)) if first else (2 + n, *range(2, 2 + n))))
     counts = mask and k.transposed(mask, 1, 0)
@@ -63,7 +51,7 @@ def conv_lstm(
     states = [state if first else k.transposed(state, *to_first) for state in (*more, *initial_state)]
     masked = [] if counts is None else [counts]
     initial = [*(states or [nothing] * 2), *([nothing] if masked else [])]
-    body = _body(k, n, recurrent, functions, bool(masked), zero_output_for_mask)
+    body = _body(k, n, recurrent, functions, bool(masked), zeros)
     ranks = [2 + n] * len(initial) + [3 + n]
     inputs = [*initial, gates, *masked]
     outputs = k.add_all("Scan", inputs, ranks, body=body, num_scan_inputs=1 + len(masked), dtype=gates.dtype)

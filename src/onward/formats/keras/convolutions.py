@@ -53,17 +53,17 @@ def window_options(k: Layer, kernel: Sequence[int], strides: Any = None) -> dict
 def _kernels(k: Layer, size: list[int], *rest: bool) -> list[Tensor]:
     """Return the kernel (*sizes, inputs, outputs) and the other weights; Keras 1 has its own layout."""
     kernel, *others = k.arrays(True, *rest)
-    if k.context.version == 1:
-        first = k.config.get("data_format") == "channels_first"
-        if "kernel" not in k.memory:
-            warnings.warn(
-                f"Keras 1 does not record whether {k.name} ran in Theano, which flips kernels: assuming "
-                "TensorFlow",
-                KerasWarning,
-                stacklevel=2,
-            )
-        kernel = version_1.kernel(kernel, first, len(size))
-    return [kernel, *others]
+    if k.context.version != 1:
+        return [kernel, *others]
+    if "kernel" not in k.memory:
+        warnings.warn(
+            f"Keras 1 does not record whether {k.name} ran in Theano, which flips kernels: "
+            "assuming TensorFlow",
+            KerasWarning,
+            stacklevel=2,
+        )
+    first = k.config.get("data_format") == "channels_first"
+    return [version_1.kernel(kernel, first, len(size)), *others]
 
 
 def _check(k: Layer, kernel: Tensor, *expected: Any, name: str = "kernel") -> None:
@@ -89,22 +89,15 @@ def convolution(
 
 
 @layer("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
-def depthwise(
-    k: Layer,
-    x: Value,
-    *,
-    kernel_size: Any,
-    filters: int | None = None,
-    depth_multiplier: int = 1,
-    use_bias: bool = True,
-) -> Value:
+def depthwise(k: Layer, x: Value, *, kernel_size: Any, use_bias: bool = True) -> Value:
     """A convolution of each channel on its own; in a SeparableConv, all channels are then combined."""
+    multiplier, filters = k.option("depth_multiplier", 1), k.option("filters", None)
     separable = k.kind_name.startswith("Separable")
     kernel, pointwise, bias = k.arrays(True, separable, use_bias)
     size = numbers(kernel_size, _axes(k))
-    _check(k, kernel, *size, None, depth_multiplier)
+    _check(k, kernel, *size, None, multiplier)
     C = kernel.shape[-2]
-    grouped = kernel.reshape(*size, 1, C * depth_multiplier)
+    grouped = kernel.reshape(*size, 1, C * multiplier)
     weight = k.weight("depthwise_kernel", conv_weight(grouped, k.context.theano))
     own_bias = k.weight("bias", bias)
     options = window_options(k, size)
@@ -113,7 +106,7 @@ def depthwise(
         if not separable:
             return k.add("Conv", last, weight, own_bias, group=C, **options)
         filtered = k.add("Conv", last, weight, group=C, **options)
-        _check(k, pointwise, *[1] * len(size), C * depth_multiplier, filters, name="pointwise kernel")
+        _check(k, pointwise, *[1] * len(size), C * multiplier, filters, name="pointwise kernel")
         mixing = k.weight("pointwise_kernel", conv_weight(pointwise, False))
         return k.add("Conv", filtered, mixing, own_bias, kernel_shape=[1] * len(size))
 
@@ -121,37 +114,22 @@ def depthwise(
 
 
 @layer("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
-def transposed_convolution(
-    k: Layer,
-    x: Value,
-    *,
-    filters: int,
-    kernel_size: Any,
-    strides: Any = 1,
-    dilation_rate: Any = 1,
-    padding: str = "valid",
-    output_padding: Any = None,
-    use_bias: bool = True,
-) -> Value:
+def transposed_convolution(k: Layer, x: Value, *, filters: int, use_bias: bool = True) -> Value:
     """A transposed convolution with a kernel (*sizes, filters, inputs)."""
-    n = _axes(k)
-    size, steps, dilations = (numbers(each, n) for each in (kernel_size, strides, dilation_rate))
+    n, padding, extra = _axes(k), k.option("padding", "valid"), k.option("output_padding", None)
+    size = numbers(k.option("kernel_size"), n)
+    steps, dilations = (numbers(k.option(key, 1), n) for key in ("strides", "dilation_rate"))
     kernel, bias = k.arrays(True, use_bias)
     _check(k, kernel, *size, filters, None)
     weights = k.weight("kernel", kernel.transpose(-1, -2, *range(n))), k.weight("bias", bias)
-    extras = [None] * n if output_padding is None else numbers(output_padding, n)
+    extras = [None] * n if extra is None else numbers(extra, n)
     crops = [_cropped(*each, padding) for each in zip(size, steps, dilations, extras, strict=True)]
     before, after = zip(*crops, strict=True)
-    options: dict[str, Any] = {
-        "kernel_shape": size,
-        "strides": steps,
-        "dilations": dilations,
-        "pads": [*before, *(max(0, each) for each in after)],
-        "output_padding": [max(0, -each) for each in after],
-    }
-    return activation(
-        k, spatial(k, k.floats(x), lambda last: k.add("ConvTranspose", last, *weights, **options))
-    )
+    options: dict[str, Any] = {"kernel_shape": size, "strides": steps, "dilations": dilations}
+    options["pads"] = [*before, *(max(0, each) for each in after)]
+    options["output_padding"] = [max(0, -each) for each in after]
+    y = spatial(k, k.floats(x), lambda last: k.add("ConvTranspose", last, *weights, **options))
+    return activation(k, y)
 
 
 def _cropped(size: int, step: int, dilation: int, extra: int | None, padding: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,6 @@ FLOATS = {2: (15, 10, 5, 0, 10, 15), 4: (31, 23, 8, 0, 23, 127), 8: (63, 52, 11,
 DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
 COMPACT, CONTIGUOUS, CHUNKED = 0, 1, 2
 Messages: TypeAlias = list[tuple[int, int]]  # of an object's header: the kind of each, and where it begins
-
-
-class Type(NamedTuple):
-    """What the elements of an array or an attribute are: numbers, or text of one length or of any."""
-
-    kind: int
-    size: int
-    dtype: str  # numbers only
 
 
 class File:
@@ -182,20 +174,20 @@ class Object:
             raise self.error(f"claims the shape {shape}, more than any file can hold")
         return shape
 
-    def type_at(self, at: int) -> Type:
-        """IV.A.2.d, datatype message."""
+    def type_at(self, at: int) -> np.dtype[Any]:
+        """IV.A.2.d, datatype message; text of one length is S, text of any length V."""
         first, bits, sign, _, size = self.numbers("BBBBI", at)
         kind, order = first & 15, ">" if bits & 1 else "<"
         if kind == FIXED:
             if size in (1, 2, 4, 8) and self.numbers("HH", at + 8) == (0, 8 * size):
-                return Type(kind, size, f"{order}{'i' if bits & 8 else 'u'}{size}")
+                return np.dtype(f"{order}{'i' if bits & 8 else 'u'}{size}")
         elif kind == FLOAT:
             offset, precision, *form = self.numbers("HHBBBBI", at + 8)
             is_whole = (offset, precision) == (0, 8 * size) and not bits & 64
             if is_whole and FLOATS.get(size) == (sign, *form):
-                return Type(kind, size, f"{order}f{size}")
-        elif (kind == STRING and size) or (kind == VARIABLE and bits & 15 == 1 and size == 16):
-            return Type(kind, size, "")
+                return np.dtype(f"{order}f{size}")
+        elif (kind == STRING and 0 < size < 1 << 31) or (kind == VARIABLE and bits & 15 == 1 and size == 16):
+            return np.dtype(f"{'S' if kind == STRING else 'V'}{size}")
         raise self.error(f"has elements of a type (class {kind}, {size} bytes) that is not supported")
 
 
@@ -317,12 +309,12 @@ class Group(Object):
         if not count:
             return
         kind = own.type_at(type_at)
-        if kind.kind not in (STRING, VARIABLE):
+        if kind.kind not in "SV":
             raise own.error("is no text")
-        own.take(count * max(kind.size, 64))
-        for place in range(at, at + count * kind.size, kind.size):
-            if kind.kind == STRING:
-                content = own.part(place, kind.size)
+        own.take(count * max(kind.itemsize, 64))
+        for place in range(at, at + count * kind.itemsize, kind.itemsize):
+            if kind.kind == "S":
+                content = own.part(place, kind.itemsize)
             else:
                 length, address, index = own.numbers("IQI", place)
                 content = own.of_heap(address, index)[:length] if length else memoryview(b"")
@@ -347,45 +339,45 @@ class Dataset(Object):
 
     def read(self) -> NDArray[Any]:
         """The numbers, a view of the file if they lie in one piece; their size is checked before."""
-        kind = self.type_at(self._place(DATATYPE))
-        if kind.kind not in (FIXED, FLOAT):
+        dtype = self.type_at(self._place(DATATYPE))
+        if dtype.kind in "SV":
             raise self.error("has elements that are no numbers")
-        size = math.prod(self.shape) * kind.size
+        size = math.prod(self.shape) * dtype.itemsize
         self.take(size)
         at = self._place(LAYOUT)
         version, layout = self.numbers("BB", at)
         if version not in (3, 4) or layout > CHUNKED or (version, layout) == (4, CHUNKED):
             raise self.error(f"has a layout of version {version}, kind {layout}, which is not supported")
         if layout == CHUNKED:
-            return native_byte_order(self._of_chunks(at + 2, kind))
+            return native_byte_order(self._of_chunks(at + 2, dtype))
         compact = layout == COMPACT
         address, given = (at + 4, self.number("H", at + 2)) if compact else self.numbers("QQ", at + 2)
         if size and (address == NOWHERE or given != size):
             raise self.error(f"has shape {self.shape}, {size} bytes, but the file contains {given} for it")
         content = self.part(address, size) if size else b""
-        return native_byte_order(np.ndarray(self.shape, kind.dtype, content))
+        return native_byte_order(np.ndarray(self.shape, dtype, content))
 
-    def _of_chunks(self, at: int, kind: Type) -> NDArray[Any]:
+    def _of_chunks(self, at: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """III.A.1: the leaves of a B-tree lead to chunks, whose places in the array are the keys."""
         rank = len(self.shape)
         if self.number("B", at) != rank + 1:
             raise self.damaged(f"its chunks have other axes than its shape {self.shape}")
         tree, *chunk = self.numbers(f"Q{rank}I", at + 1)
-        size = math.prod(chunk) * kind.size
+        size = math.prod(chunk) * dtype.itemsize
         filters = self._filters()
         if size and tree == NOWHERE and math.prod(self.shape):
             raise self.error(f"claims the shape {self.shape}, but the file contains no data for it")
-        array = np.zeros(self.shape, kind.dtype)
+        array = np.zeros(self.shape, dtype)
         filled = 0
         for key, address in self.leaves(tree, 1, 8 + 8 * (rank + 1)) if array.size else ():
             stored, skipped, *start = self.numbers(f"II{rank}Q", key)
             self.take(size)
-            content = self._unfiltered(self.part(address, stored), filters, skipped, size, kind.size)
+            content = self._unfiltered(self.part(address, stored), filters, skipped, size, dtype.itemsize)
             places = zip(start, self.shape, chunk, strict=True)
             if len(content) != size or any(s >= n or s % c for s, n, c in places):
                 raise self.damaged(f"a chunk at byte {address} does not fit in")
             target = array[tuple(slice(s, s + c) for s, c in zip(start, chunk, strict=True))]
-            target[...] = np.ndarray(chunk, kind.dtype, content)[tuple(map(slice, target.shape))]
+            target[...] = np.ndarray(chunk, dtype, content)[tuple(map(slice, target.shape))]
             filled += target.size
         if filled != array.size:
             raise self.error(f"has shape {self.shape}, but chunks for {filled} of its numbers")

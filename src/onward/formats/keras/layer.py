@@ -191,8 +191,7 @@ class Layer(Writer):
     def part(self, weights: str, entry: Any) -> "Layer":
         """Return a layer inside this one, whose weights are in the attribute `weights`."""
         return self.once(
-            f"part {weights}",
-            lambda: Layer(entry, self.weights.part(weights), self.context, self.path),
+            f"part {weights}", lambda: Layer(entry, self.weights.part(weights), self.context, self.path)
         )
 
     def read(self, function: Callable[..., Made]) -> Made:

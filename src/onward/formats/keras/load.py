@@ -9,21 +9,7 @@ from typing import Any
 from ...errors import FileError, KerasWarning
 from ...graph import Graph
 from ..zip import Data, ZipMembers
-from . import (  # noqa: F401 - each module registers its layers
-    HDF5_SIGNATURE,
-    activations,
-    attention,
-    conv_lstm,
-    convolutions,
-    core_layers,
-    hdf5,
-    match_weights,
-    merging,
-    movement,
-    normalization,
-    operations,
-    recurrent,
-)
+from . import HDF5_SIGNATURE, hdf5, match_weights
 from .layer import LAYERS, Context, Layer
 from .model import whole_graph
 from .stored_weights import MODELS, ByLayer, ByPath, Tensor, Weights, arrays, layer_names
@@ -45,11 +31,11 @@ def load(
     config, written, root = _opened(data, weights)
     if config is None:
         raise FileError("the file contains weights but no model: build the model and call its load_weights")
-    read: set[str] = set()
-    theano = root.text("backend") == "theano"
+    read: set[str] = set()  # the paths of the weights that are read
     version = keras_version or written or _assumed(config)
-    context = _context(version, theano, custom_objects or {})
-    model = Layer(config, _weights(root, read), context)
+    context = _context(version, root.text("backend") == "theano", custom_objects or {})
+    stored: Weights = ByPath(root, "", read) if layer_names(root) is None else ByLayer(root, read)
+    model = Layer(config, stored, context)
     if model.kind not in MODELS:
         raise FileError(f"the file contains a {model.kind}; expected a model")
     graph = whole_graph(model)
@@ -89,17 +75,12 @@ def _opened(data: Data, weights: Data | None = None) -> tuple[dict[str, Any] | N
 
 def _json(text: str | bytes, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FileError(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise FileError(f"{name} is not a JSON object")
     return value
-
-
-def _weights(root: hdf5.Group, read: set[str]) -> Weights:
-    """Return the weights of the model, which record in `read` the paths that are read."""
-    return ByPath(root, "", read) if layer_names(root) is None else ByLayer(root, read)
 
 
 def _assumed(config: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """Keras' weights for a model built by hand: each layer takes the arrays of its counterpart in Keras."""
 
+import operator
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from ...layers.conv import Convolution
 from ...layers.embedding import Embedding
 from ...layers.linear import Linear
 from ...layers.norm import BatchNorm, GroupNorm, LayerNorm
-from ...layers.recurrent import Recurrent
 from ...layers.rnn import GRU, LSTM, RNN
 from .hdf5 import Dataset, Group
 from .stored_weights import GATES, Tensor, arrays, cell_weights, conv_weight, joined, layer_names, listed
@@ -47,28 +47,16 @@ class Need(NamedTuple):
 
     def fits(self, shapes: list[Shape]) -> bool:
         """Whether arrays of these shapes can be those."""
-        allowed = list(self.arrays.values())
-        return len(shapes) == len(allowed) and all(
-            shape in some for shape, some in zip(shapes, allowed, strict=True)
-        )
+        allowed = self.arrays.values()
+        return len(shapes) == len(allowed) and all(map(operator.contains, allowed, shapes))
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {' or '.join(map(str, shapes))}" for name, shapes in self.arrays.items())
 
 
-class Order(Protocol):
-    """How a file tells which of its arrays are whose."""
-
-    def take(self, need: Need) -> list[Tensor]:
-        """The next arrays that fit. Raises FileError if none do, or if it cannot tell which."""
-
-    def left(self) -> list[str]:
-        """The paths of those that nobody took."""
-
-
 def weights(root: Group, model: Layer, theano: bool) -> dict[str, Tensor]:
     """A file's arrays by the names of the model's weights. Raises FileError where file and model differ."""
-    order: Order = InOrder(root) if layer_names(root) is not None else ByClass(root)
+    order: InOrder | ByClass = InOrder(root) if layer_names(root) is not None else ByClass(root)
     found: dict[str, Tensor] = {}
     for prefix, leaf in model.sublayers().items():
         for need in _needs(leaf, prefix, theano):
@@ -89,6 +77,7 @@ class InOrder:
         self._left = [entry for name in layer_names(root) or [] for entry in listed(root.group(name))]
 
     def take(self, need: Need) -> list[Tensor]:
+        """The next arrays. Raises FileError if they do not fit."""
         count, gates = len(need.arrays), GATES.get(need.kind, 1)
         inputs, columns = next(iter(need.arrays.values()))[0][-2:] if gates > 1 else (0, 0)
         if gates > 1 and self._left and self._left[0][1].shape == (inputs, columns // gates):
@@ -119,6 +108,7 @@ class ByClass:
             self._left[dataset.path.rpartition("/")[0]].append(dataset)
 
     def take(self, need: Need) -> list[Tensor]:
+        """The next arrays that fit. Raises FileError if none do, or if it cannot tell which."""
         fitting = [
             path
             for path, datasets in self._left.items()
@@ -155,36 +145,32 @@ def _needs(leaf: Layer, prefix: str, theano: bool) -> Iterator[Need]:
     own = [name for name in names if name in shapes]
     if shapes.keys() - names - {"num_batches_tracked"}:
         raise FileError(f"{leaf!r} at {prefix} has weights that are not read from a file of Keras")
+    shaped: Shapes = {names[name]: (shapes[name],) for name in own}
+    if "kernel" in shaped:
+        out, inputs, *size = shapes["weight"]
+        shaped["kernel"] = ((*size, inputs, out),)
 
     def weights(found: list[Tensor]) -> dict[str, Tensor]:
         by_name = dict(zip(own, found, strict=True))
-        if isinstance(leaf, Linear):
-            by_name["weight"] = by_name["weight"].T
-        elif isinstance(leaf, Convolution):
+        if "kernel" in shaped:  # a Linear's is that of a convolution without sizes
             by_name["weight"] = conv_weight(by_name["weight"], theano)
-        elif isinstance(leaf, BatchNorm):
-            by_name["num_batches_tracked"] = np.zeros(())
-        return by_name
+        return by_name | ({"num_batches_tracked": np.zeros(())} if isinstance(leaf, BatchNorm) else {})
 
     if own:
-        shaped: Shapes = {names[name]: (shapes[name],) for name in own}
-        if "kernel" in shaped:
-            out, inputs, *size = shapes["weight"]
-            shaped["kernel"] = ((*size, inputs, out),)
         yield Need(kind, _side(prefix), shaped, weights)
 
 
 def _needs_of_cells(leaf: Any, prefix: str) -> Iterator[Need]:
     """One for each layer and direction."""
     cell, shapes = CELLS[type(leaf)], dict(leaf.shapes())
-    for name, (rows, I) in [(n, s) for n, s in shapes.items() if n.startswith("weight_ih")]:  # noqa: E741 (the axis letter)
-        suffix = name.removeprefix("weight_ih")
-        H = rows // GATES[cell]
-        own: Shapes = {"kernel": ((I, rows),), "recurrent_kernel": ((H, rows),)}
-        if leaf.bias:
-            own["bias"] = _biases(leaf, rows)
+    for name in [each for each in shapes if each.startswith("weight_ih")]:
+        suffix, (rows, I) = name.removeprefix("weight_ih"), shapes[name]  # noqa: E741 (the axis letter)
+        own: Shapes = {"kernel": ((I, rows),), "recurrent_kernel": ((rows // GATES[cell], rows),)}
+        if leaf.bias:  # (2 rows,) is cuDNN's
+            both = cell == "gru" and leaf.reset_after
+            own["bias"] = ((2, rows) if both else (rows,), *([(2 * rows,)] if both or cell == "lstm" else []))
         ends = {f"{part}{suffix}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
-        if extra := {n for n in shapes if n.endswith(suffix)} - ends:
+        if extra := {each for each in shapes if each.endswith(suffix)} - ends:
             raise FileError(
                 f"{leaf!r} at {prefix} has {', '.join(sorted(extra))}, which Keras layers do not have"
             )
@@ -195,10 +181,3 @@ def _needs_of_cells(leaf: Any, prefix: str) -> Iterator[Need]:
             return {name.replace("_l0", suffix): weight for name, weight in cells.items()}
 
         yield Need(cell, side, own, weights)
-
-
-def _biases(leaf: Recurrent[Any], rows: int) -> tuple[Shape, ...]:
-    """The last one is cuDNN's."""
-    if isinstance(leaf, GRU):
-        return ((2, rows), (2 * rows,)) if leaf.reset_after else ((rows,),)
-    return ((rows,), (2 * rows,)) if isinstance(leaf, LSTM) else ((rows,),)

@@ -9,6 +9,7 @@ import numpy as np
 from ...errors import ArgumentError, FileError
 from ...graph import Graph, Input
 from ...graph.structure import Structure
+from . import attention, conv_lstm, merging, movement, recurrent  # noqa: F401 - register their layers
 from .calls import Call, Place, Reference, is_reference, kind_of, name_of, ordered, references
 from .layer import COMPUTE_DTYPES, Layer, check_entry, dtype_name, layer
 from .stored_weights import MODELS

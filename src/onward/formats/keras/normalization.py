@@ -25,33 +25,31 @@ def _listed(axis: Any) -> list[int]:
     return axis if isinstance(axis, list) else [] if axis is None else [axis]
 
 
-def _affine(k: Layer, gamma: Any, beta: Any, axes: list[int] | None = None) -> tuple[list[Value], int]:
-    """Return gamma and beta, ones and zeros if the layer lacks them, and their size.
+def _affine(
+    k: Layer, *, scale: bool = True, center: bool = True, statistics: bool = False, axes: Any = None
+) -> tuple[list[Value], int]:
+    """Return gamma and beta, ones and zeros if the layer lacks them, any statistics, and the size of each.
 
     Those of several axes are in the order of `axes`: Keras reshapes them to the order of x, and transposes
     nothing.
     """
-    known = beta if gamma is None else gamma
+    gamma, beta, mean, variance = k.arrays(scale, center, statistics, statistics)
+    known = next((each for each in (gamma, beta, mean) if each is not None), None)
     if known is None:
         raise k.error("has neither scale nor center: its size is unknown")
-    defaults = np.ones_like(known), np.zeros_like(known)
     shape = -1 if axes is None else [size for _, size in sorted(zip(axes, known.shape, strict=True))]
-    pairs = zip((gamma, beta), defaults, strict=True)
-    given = [(default if each is None else each).reshape(shape) for each, default in pairs]
-    return [k.weight(name, each) for name, each in zip(("gamma", "beta"), given, strict=True)], known.size
+    gamma = np.ones_like(known) if gamma is None else gamma
+    beta = np.zeros_like(known) if beta is None else beta
+    weights = {"gamma": gamma, "beta": beta}
+    weights |= {"moving_mean": mean, "moving_variance": variance} if statistics else {}
+    return [k.weight(name, weight.reshape(shape)) for name, weight in weights.items()], known.size
 
 
 @layer("BatchNormalization", masks="kept")
-def batch_normalization(
-    k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 1e-3, scale: bool = True, center: bool = True
-) -> Value:
+def batch_normalization(k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 1e-3) -> Value:
     """(x - mean) / sqrt(variance + epsilon) gamma + beta, with one of each for each index of an axis."""
-    (place,) = _listed(axis)
-    gamma, beta, mean, variance = k.arrays(scale, center, True, True)
-    weights, _ = _affine(k, np.ones_like(mean) if gamma is None else gamma, beta)
-    statistics = ("moving_mean", mean), ("moving_variance", variance)
-    weights += [k.weight(name, each.reshape(-1)) for name, each in statistics]
-    return _moved(k, "BatchNormalization", x, [place], [1], *weights, epsilon=epsilon)
+    weights, _ = k.call(_affine, statistics=True)
+    return _moved(k, "BatchNormalization", x, _listed(axis), [1], *weights, epsilon=epsilon)
 
 
 @layer("Normalization", masks="kept in 3")
@@ -77,31 +75,21 @@ def normalization(
 
 @layer("GroupNormalization", masks="kept")
 def group_normalization(
-    k: Layer,
-    x: Value,
-    *,
-    axis: int = -1,
-    groups: int = 32,
-    epsilon: float = 1e-3,
-    scale: bool = True,
-    center: bool = True,
+    k: Layer, x: Value, *, axis: int = -1, groups: int = 32, epsilon: float = 1e-3
 ) -> Value:
     """(x - mean) / sqrt(variance + epsilon) gamma + beta over all but groups along an axis."""
-    weights, count = _affine(k, *k.arrays(scale, center))
+    weights, count = k.call(_affine)
     options = {"num_groups": count if groups == -1 else groups, "epsilon": epsilon}
     return _moved(k, "GroupNormalization", x, [axis], [1], *weights, **options)
 
 
 @layer("LayerNormalization", masks="kept")
-def layer_normalization(
-    k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 1e-3, scale: bool = True, center: bool = True
-) -> Value:
+def layer_normalization(k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 1e-3) -> Value:
     """(x - mean) / sqrt(variance + epsilon) gamma + beta over some axes."""
     axes = _listed(axis)
     if len({each < 0 for each in axes}) > 1:
         raise k.error(f"has axis={axes}, counted from both ends, whose order Onward does not know")
-    gamma, beta = k.arrays(scale, center)
-    weights, _ = _affine(k, gamma, beta, axes)
+    weights, _ = k.call(_affine, axes=axes)
     return _over_last(k, "LayerNormalization", x, sorted(axes), *weights, epsilon=epsilon)
 
 

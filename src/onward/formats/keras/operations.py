@@ -163,7 +163,6 @@ operations(
         "Log1p": lambda k, x: k.add("Log", k.add("Add", x, 1.0)),
         "Expm1": lambda k, x: k.add("Sub", k.add("Exp", x), 1.0),
         "Einsum": lambda k, *inputs, subscripts: einsum_of(k, subscripts, *inputs),
-        "L2Normalize": lambda k, x, axis, epsilon=1e-12: unit(k, x, listed(axis), epsilon),
         **{_title(name): function for name, function in activations.ACTIVATIONS.items()},
     },
     floats=True,
@@ -211,12 +210,6 @@ def variance(k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Va
     return k.reduced("ReduceMean", k.add("Mul", distance, distance), _axes(axis), keepdims)
 
 
-@operation("Std", floats=True)
-def deviation(k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
-    """The square root of the variance."""
-    return k.add("Sqrt", variance(k, x, axis, keepdims))
-
-
 @operation("Norm", floats=True)
 def norm(k: Layer, x: Value, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Value:
     """The norm of vectors, or the Frobenius norm of matrices."""
@@ -241,17 +234,24 @@ def cumulative_sum(k: Layer, x: Value, axis: int | None = None, dtype: Any = Non
     return k.add("CumSum", x if dtype is None else k.cast(x, np.dtype(dtype)), np.array(axis))
 
 
-@operation("Matmul", floats=True)
-def matmul(k: Layer, a: Value, b: Value) -> Value:
-    """The last two axes multiplied."""
+def _matmul(k: Layer, a: Value, b: Value) -> Value:
     if min(k.rank(a), k.rank(b)) < 2:
         raise k.error("multiplies vectors, which Onward does not support")
     return k.add("MatMul", a, b)
 
 
-@operation("Normalize", floats=True)
-def normalize(k: Layer, x: Value, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Value:
-    """x divided by its length over some axes."""
+def _normalize(k: Layer, x: Value, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Value:
     if order != 2:
         raise k.error(f"has order={order}; expected 2")
     return unit(k, x, listed(axis), (epsilon or 1e-7) ** 2)
+
+
+operations(
+    {
+        "Std": lambda k, x, axis=None, keepdims=False: k.add("Sqrt", variance(k, x, axis, keepdims)),
+        "Matmul": _matmul,
+        "Normalize": _normalize,
+        "L2Normalize": lambda k, x, axis, epsilon=1e-12: unit(k, x, listed(axis), epsilon),
+    },
+    floats=True,
+)

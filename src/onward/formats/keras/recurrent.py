@@ -187,19 +187,13 @@ def recurrent(
 
 @layer("Bidirectional", masks="own", arguments=ARGUMENTS)
 def bidirectional(
-    k: Layer,
-    x: Value,
-    *more: Value,
-    layer: Any,
-    backward_layer: Any = None,
-    merge_mode: str | None = "concat",
-    initial_state: Sequence[Value] = (),
-    use_mask: bool = True,
+    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
 ) -> list[Value]:
     """Two recurrent layers over the same input, of which one starts at the end, and their states."""
-    first, second = _both(k, layer, backward_layer)
-    if merge_mode not in ("concat", "sum", "ave", "mul", None):
-        raise k.error(f"has merge_mode={merge_mode!r}; expected concat, sum, ave, mul or None")
+    first, second = k.call(_both)
+    mode = k.option("merge_mode", "concat")
+    if mode not in ("concat", "sum", "ave", "mul", None):
+        raise k.error(f"has merge_mode={mode!r}; expected concat, sum, ave, mul or None")
     steps, mask = _steps(k, first, x, use_mask)
     given = [*more, *initial_state]
     halves = given[: len(given) // 2], given[len(given) // 2 :]
@@ -208,7 +202,7 @@ def bidirectional(
         found = [_in_time(k, s, steps, mask, states) for s, states in sides]
     else:
         found = _two_directions(k, pair, steps, mask, [_states(k, s, states) for s, states in sides])
-    together = pair and merge_mode == "concat" and first.return_sequences and not (mask and first.unroll)
+    together = pair and mode == "concat" and first.return_sequences and not (mask and first.unroll)
     if together:
         merged = [_output(k, first, k.memory["whole"], (), mask)]
     else:
@@ -218,19 +212,19 @@ def bidirectional(
             # the output of the second layer is turned around, whatever its direction
             backwards = s.go_backwards != (s is second)
             outputs.append(k.reversed(y, 0) if s.return_sequences and backwards else y)
-        merged = [_merged(k, merge_mode, *outputs)] if merge_mode else outputs
+        merged = [_merged(k, mode, *outputs)] if mode else outputs
     states = [state for _, final in found for state in final] if first.return_state else []
     laid_out = [_batch_first(k, first, y, x.mask) for y in merged]
     return [*laid_out, *(k.squeezed(state, 0) for state in states)]
 
 
-def _both(k: Layer, entry: Any, backward_entry: Any) -> tuple[Settings, Settings]:
+def _both(k: Layer, *, layer: Any, backward_layer: Any = None) -> tuple[Settings, Settings]:
     """Return the settings of the forward and the backward layer."""
-    if backward_entry is None:
-        config = entry["config"]
+    if backward_layer is None:
+        config = layer["config"]
         reverse = {"go_backwards": not config.get("go_backwards", False)}
-        backward_entry = entry | {"config": config | reverse}
-    forward, backward = k.part("forward_layer", entry), k.part("backward_layer", backward_entry)
+        backward_layer = layer | {"config": config | reverse}
+    forward, backward = k.part("forward_layer", layer), k.part("backward_layer", backward_layer)
     if any(each.kind_name not in (*KINDS, "RNN") for each in (forward, backward)):
         raise k.error("does not contain an RNN")
     first, second = forward.read(settings), backward.read(settings)
@@ -280,13 +274,11 @@ def _two_directions(
     return [(half, [part[side] for part in parts]) for side, half in enumerate(halves)]
 
 
-def _merged(k: Layer, mode: str, forward: Value, backward: Value) -> Value:
+def _merged(k: Layer, mode: str, *sides: Value) -> Value:
     if mode == "concat":
-        return k.add("Concat", forward, backward, axis=-1)
-    if mode == "mul":
-        return k.add("Mul", forward, backward)
-    total = k.add("Add", forward, backward)
-    return k.add("Mul", total, 0.5) if mode == "ave" else total
+        return k.add("Concat", *sides, axis=-1)
+    y = k.add("Mul" if mode == "mul" else "Add", *sides)
+    return k.add("Mul", y, 0.5) if mode == "ave" else y
 
 
 @layer("TimeDistributed", masks="own", arguments=("training", "mask"))

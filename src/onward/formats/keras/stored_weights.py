@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,22 +22,6 @@ SEPARATE_GATES = {"lstm": "igfo", "gru": "zrn"}
 NO_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator", "metrics")
 
 
-class Weights(Protocol):
-    """The weights of one layer, and those of its parts."""
-
-    def part(self, name: str) -> "Weights":
-        """Those of the layer that Keras keeps in this attribute."""
-
-    def member(self, attribute: str, kind: str, name: str) -> "Weights":
-        """Those of the next layer in a list of layers: its class, and its name in the configuration."""
-
-    def take(self, count: int) -> list[Tensor]:
-        """The layer's own arrays, in Keras' order. Raises FileError if there are fewer or more."""
-
-    def rest(self) -> list[Tensor]:
-        """All arrays of the layer and its parts that were not taken."""
-
-
 class ByPath:
     """Keras 3: layers/gru_1/cell/vars/0, where members are named by their class and counted."""
 
@@ -47,22 +31,28 @@ class ByPath:
         self._read = read
         self._counts: Counter[str] = Counter()
 
+    def _at(self, *names: str) -> "ByPath":
+        """The weights under the first of these names that the file contains."""
+        own = self._group
+        found = next((own[each] for each in names if own is not None and each in own), None)
+        group = found if isinstance(found, Group) else None
+        return ByPath(group, f"{self._path}/{names[0]}", self._read)
+
     def part(self, name: str) -> "ByPath":
-        names = () if self._group is None else (name, f"_{name}")  # attributes that Keras 2 keeps private
-        found = next((each for each in names if each in (self._group or ())), None)
-        member = None if found is None or self._group is None else self._group[found]
-        return ByPath(member if isinstance(member, Group) else None, f"{self._path}/{name}", self._read)
+        """Those of the layer that Keras keeps in this attribute."""
+        return self._at(name, f"_{name}")  # Keras 2 keeps attributes private
 
     def member(self, attribute: str, kind: str, name: str) -> "ByPath":
+        """Those of the next layer in a list of layers: its class, and its name in the configuration."""
         snake = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
         snake = re.sub("([a-z])([A-Z])", r"\1_\2", snake).lower()
         count = self._counts[snake]
         self._counts[snake] += 1
-        lists = LISTS if attribute == "layers" else (attribute,)
-        among = next((each for each in lists if self._group is not None and each in self._group), attribute)
-        return self.part(among).part(f"{snake}_{count}" if count else snake)
+        among = self._at(*LISTS) if attribute == "layers" else self.part(attribute)
+        return among.part(f"{snake}_{count}" if count else snake)
 
     def take(self, count: int) -> list[Tensor]:
+        """The layer's own arrays, in Keras' order. Raises FileError if there are fewer or more."""
         own = self.part("vars")._group
         names = [] if own is None else sorted(own, key=lambda name: (len(name), name))
         if len(names) != count or own is None:
@@ -72,6 +62,7 @@ class ByPath:
         return [member.read() for member in members if isinstance(member, Dataset)]
 
     def rest(self) -> list[Tensor]:
+        """All arrays of the layer and its parts that were not taken."""
         members = [] if self._group is None else list(arrays(self._group))
         self._read |= {member.path for member in members}
         return [member.read() for member in members]
@@ -95,11 +86,9 @@ class InOrder:
         paths = [re.split("[/:]", entry[0]) for entry in self._arrays]
         model = self._path.rpartition("/")[2]
         chosen = [name in path for path in paths] if kind in MODELS else _of_layer(paths, model, name)
-        if kind in MODELS and not any(
-            chosen
-        ):  # the names omit a nested model: only the names of its layers tell
-            return InOrder(self._arrays, f"{self._path}/{name}", self._read)
         own = [entry for entry, is_own in zip(self._arrays, chosen, strict=True) if is_own]
+        if kind in MODELS and not own:  # the names omit a nested model: only the names of its layers tell
+            return InOrder(self._arrays, f"{self._path}/{name}", self._read)
         for entry in own:
             self._arrays.remove(entry)
         return InOrder(own, f"{self._path}/{name}", self._read)
@@ -127,26 +116,20 @@ def _of_layer(paths: list[list[str]], model: str, name: str) -> list[bool]:
     return [path[highest : highest + 1] == [name] for path in paths]
 
 
-class ByLayer:
+class ByLayer(InOrder):
     """The groups of a file of Keras 1 or 2, one for each layer of its model."""
 
     def __init__(self, root: Group, read: set[str]) -> None:
+        super().__init__([], root.path, read)
         self._root = root
-        self._read = read
         self._names = layer_names(root) or []
-
-    def part(self, name: str) -> InOrder:
-        return InOrder([], name, self._read)
 
     def member(self, attribute: str, kind: str, name: str) -> InOrder:
         own = listed(self._root.group(name)) if name in self._names else []
         return InOrder(own, name, self._read)
 
-    def take(self, count: int) -> list[Tensor]:
-        raise FileError("a model has no weights but those of its layers")
 
-    def rest(self) -> list[Tensor]:
-        return []
+Weights: TypeAlias = ByPath | InOrder  # of one layer
 
 
 def layer_names(root: Group) -> list[str] | None:
