@@ -10,6 +10,8 @@ from onnx import helper
 from support.onnx_nodes import model_of, open_model
 
 from onward import _core
+from onward.errors import ArgumentError, ShapeError
+from onward.graph.operations import OPERATIONS
 
 RNG = np.random.default_rng(0)
 SPECIAL = [
@@ -78,3 +80,13 @@ def test_slopes_multiply_negative_numbers_only() -> None:
     nodes = [helper.make_node("PRelu", ["x", "s"], ["y"])]
     (y,) = open_model(model_of(nodes, {"x": x}, ["y"], {"s": slope}))(x)
     np.testing.assert_array_equal(y, np.where(x < 0, x * slope, x))
+
+
+def test_activations_refuse_slopes_that_are_larger_than_the_input_and_attributes_they_lack() -> None:
+    prelu, elu = OPERATIONS["PRelu"], OPERATIONS["Elu"]
+    with pytest.raises(ShapeError, match=r"\[\(3, 4\)\] cannot be broadcast to shape \(4,\)"):
+        prelu.signatures([np.ones(4, np.float32), np.ones((3, 4), np.float32)], {})
+    with pytest.raises(ArgumentError, match=r"Elu has no attribute beta; it has \(alpha\)"):
+        elu.check_attributes({"beta": 1.0})
+    with pytest.raises(ArgumentError, match="Affine lacks the attribute beta"):
+        OPERATIONS["Affine"].check_attributes({"alpha": 1.0})
