@@ -1,4 +1,4 @@
-"""Functions that the commands share: finding models and data, tables, progress bars and pictures."""
+"""Declarations and functions that the commands share: models and data, reports, tables, progress bars."""
 
 from __future__ import annotations
 
@@ -63,18 +63,10 @@ def is_json() -> bool:
 
 def state_dict_options(command: Command) -> Command:
     """Options for settings of recurrent layers that a state dict does not record."""
-    nonlinearity = click.option(
-        "--nonlinearity",
-        type=click.Choice(["tanh", "relu"]),
-        help="Activation of the RNN layers in a state dict, which does not record it. Default: tanh.",
-    )
-    batch_first = click.option(
-        "--batch-first",
-        is_flag=True,
-        default=None,
-        help="The recurrent layers in a state dict were built with batch_first, which it does not record.",
-    )
-    return nonlinearity(batch_first(command))
+    activation = "Activation of the RNN layers in a state dict, which does not record it. Default: tanh."
+    layout = "The recurrent layers in a state dict were built with batch_first, which it does not record."
+    command = click.option("--batch-first", is_flag=True, default=None, help=layout)(command)
+    return click.option("--nonlinearity", type=click.Choice(["tanh", "relu"]), help=activation)(command)
 
 
 def out_option(help: str, **settings: Any) -> Callable[[Command], Command]:
@@ -82,21 +74,17 @@ def out_option(help: str, **settings: Any) -> Callable[[Command], Command]:
     return click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help=help, **settings)
 
 
-def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Shell completions of MODEL: bundled models and files."""
-    return _completions(bundled.models(), incomplete)
+def _completion(known: Callable[[], dict[str, Path]]) -> Callable[..., list[CompletionItem]]:
+    """A function that completes the name of something bundled, or of a file, in a shell."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
+        return [*names, CompletionItem(incomplete, type="file")]
+
+    return complete
 
 
-def complete_data(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Shell completions of INPUT: bundled data sets and files."""
-    return _completions(bundled.datasets(), incomplete)
-
-
-def _completions(known: dict[str, Path], incomplete: str) -> list[CompletionItem]:
-    names = [CompletionItem(name) for name in known if name.startswith(incomplete)]
-    return [*names, CompletionItem(incomplete, type="file")]
-
-
+complete_model, complete_data = _completion(bundled.models), _completion(bundled.datasets)
 model_argument = click.argument("model", shell_complete=complete_model)
 source_argument = click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 

@@ -7,7 +7,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -56,15 +56,15 @@ class LazyGroup(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.lazy:
             return None
-        module, _ = self.lazy[cmd_name]
         try:
-            command: click.Command = getattr(importlib.import_module(f"{self.package}.{module}"), cmd_name)
+            module = importlib.import_module(f"{self.package}.{self.lazy[cmd_name][0]}")
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("onward"):
                 raise
             hint = install_hint("serve" if cmd_name == "serve" else "cli")
             message = f"onward {cmd_name} needs {error.name}: {hint}"
             raise click.ClickException(message) from error
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,19 +82,12 @@ class LazyGroup(Group):
         except (OnwardError, PermissionError) as error:
             raise click.ClickException(click.style(str(error), "red")) from error
         except MemoryError as error:
-            message = f"not enough memory: {error}" if str(error) else "not enough memory"
+            message = "not enough memory" + (f": {error}" if str(error) else "")
             raise click.ClickException(click.style(message, "red")) from error
         except click.UsageError as error:
             raise click.UsageError(click.style(error.format_message(), "red"), error.ctx) from error
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(message: Warning | str, *origin: Any, **line: Any) -> None:
     """Show a warning without the source line that raised it."""
     click.echo(click.style(f"Warning: {message}", "yellow"), err=True)

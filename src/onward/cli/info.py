@@ -90,7 +90,7 @@ def info(model: str, show_steps: bool, length: int, **settings: Any) -> Report:
     if isinstance(net, Model):
         with contextlib.suppress(ArgumentError):  # it may be a chain of layers
             net = net.layers()
-    layers = _nodes(net) if isinstance(net, Model) else _layers(net)
+    layers = _layers(net)
     return {
         "model": model,
         "file_bytes": path.stat().st_size,
@@ -121,7 +121,11 @@ def _steps(model: str, net: Any, length: int) -> Report:
 
 
 def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
-    """The report on each layer."""
+    """The report on each layer, or on each node of a graph that holds parameters."""
+    if isinstance(net, Model):
+        nodes = summarize(net._graph)
+        pairs = zip(nodes.rows, nodes.weights, strict=True)
+        return [_report(row, row.kind, weights) for row, weights in pairs]
     if isinstance(net, Mapping):
         layers, found = net, rows(net)
     else:
@@ -131,12 +135,6 @@ def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
         _report(row, repr(layer), layer.state_dict())
         for row, layer in zip(found, layers.values(), strict=True)
     ]
-
-
-def _nodes(graph: Model) -> list[Report]:
-    """The report on each node of a graph that holds parameters."""
-    found = summarize(graph._graph)
-    return [_report(row, row.kind, weights) for row, weights in zip(found.rows, found.weights, strict=True)]
 
 
 def _report(row: Row, definition: str, weights: Mapping[str, Any]) -> Report:

@@ -71,19 +71,20 @@ def run_arrays(model: str, net: Layer, source: str, out: str | None, keeps_nan: 
         "input": source,
         "inputs": {name: list(a.shape) for name, a in arrays.items()} if isinstance(arrays, dict) else None,
         "seconds": seconds,
-        "outputs": [{"name": name, **_statistics(y)} for name, y in outputs.items()],
+        "outputs": [
+            {"name": name, "shape": list(y.shape), "dtype": str(y.dtype), **_statistics(y)}
+            for name, y in outputs.items()
+        ],
         "out": out,
     }
 
 
 def _statistics(y: AnyArray) -> Report:
-    """The shape and dtype of an output, and the mean, minimum and maximum of its finite numbers."""
-    finite = y[np.isfinite(y)] if y.dtype.kind in "fiub" else y[:0]
-    numbers = (finite.mean(dtype=np.float64), finite.min(), finite.max()) if finite.size else (None,) * 3
-    found = {
-        key: None if n is None else float(n) for key, n in zip(("mean", "min", "max"), numbers, strict=True)
-    }
-    return {"shape": list(y.shape), "dtype": str(y.dtype), **found}
+    """The mean, minimum and maximum of the finite numbers of an output, None if there are none."""
+    y = y[np.isfinite(y)] if y.dtype.kind in "fiub" else y[:0]
+    if not y.size:
+        return dict.fromkeys(("mean", "min", "max"))
+    return {"mean": float(y.mean(dtype=np.float64)), "min": float(y.min()), "max": float(y.max())}
 
 
 def show_arrays(report: Report) -> None:
@@ -92,7 +93,8 @@ def show_arrays(report: Report) -> None:
     for row in report["outputs"]:
         numbers = ["" if row[key] is None else f"{row[key]:.4g}" for key in ("mean", "min", "max")]
         table.add_row(row["name"], str(tuple(row["shape"])), *numbers)
-    console().print(table)
-    console().print(f"One call in {report['seconds'] * 1e3:,.1f} ms")
+    terminal = console()
+    terminal.print(table)
+    terminal.print(f"One call in {report['seconds'] * 1e3:,.1f} ms")
     if report["out"] is not None:
-        console().print(f"Outputs written to {report['out']}")
+        terminal.print(f"Outputs written to {report['out']}")

@@ -8,10 +8,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ..core import atomic
 from ..core.extras import install_hint
 from ..errors import ArgumentError
 from ..layers.base import Layer
-from ..tables import data, inference, output_files
+from ..tables import array_files, data, inference
 from ..tables.data import Selection
 from . import run_summary
 from .common import (
@@ -244,13 +245,15 @@ def _run_file(
     predictions = predict(model, path, sequences, outputs, bad)
     predicted = None if predictions is None else predictions.names
     reasons = dict.fromkeys(bad, "the outputs are NaN") if on_error == "keep" else None
-    if out == STDIN:  # in the format of INPUT, or CSV on a terminal
-        stdout = sys.stdout.buffer
-        suffix = ".csv" if stdout.isatty() else sequences.suffix
-        stdout.write(output_files.encode(suffix, sequences, outputs, predicted, reasons))
-        stdout.flush()
-    elif out is not None:
-        output_files.write(Path(out), sequences, outputs, predicted, reasons)
+    if out is not None:
+        on_stdout = ".csv" if sys.stdout.isatty() else sequences.suffix
+        suffix = on_stdout if out == STDIN else Path(out).suffix.lower()
+        content = array_files.encode(suffix, sequences, outputs, predicted, reasons)
+        if out == STDIN:
+            sys.stdout.buffer.write(content)
+            sys.stdout.flush()
+        else:
+            atomic.replace(Path(out), content)
     return {
         "model": model,
         "input": source,

@@ -43,15 +43,13 @@ def predict(
         return None
     known = bool(model_files.load_saved(path).classes)
     known = known or (model in bundled.models() and "accuracy" in bundled.card(model))
-    if not (known or sequences.labels is not None or _are_probabilities(np.stack(outputs))):
+    scores = np.stack(outputs)
+    probable = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
+    if not (known or sequences.labels is not None or probable):
         return None
     nan = set(bad)
     classes = [None if row in nan else int(y.argmax()) for row, y in enumerate(outputs)]
     return Predictions(classes, sequences.classes)
-
-
-def _are_probabilities(outputs: AnyArray) -> bool:
-    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
 
 
 def summarize(

@@ -71,17 +71,13 @@ def score(model: str, file: str, unknown: str, selection: data.Selection) -> Rep
     model_path = model_file(model)
     path = data_file(file, "FILE")
     if path.suffix.lower() in data.SUFFIXES:
-        report = _score_table(model, model_path, file, selection)
+        net = model_of(model_path, model)
+        table = read_sequences(net, model_path, file, selection)
+        found = sequences.score_table(net, table)
+        report: Report = {"read_as": table.describe(), "loss": found.loss, "accuracy": found.accuracy}
     else:
         report = _score_text(model, path, unknown)
     return {"model": model, "file": file, **report}
-
-
-def _score_table(model: str, model_path: Path, file: str, selection: data.Selection) -> Report:
-    net = model_of(model_path, model)
-    table = read_sequences(net, model_path, file, selection)
-    found = sequences.score_table(net, table)
-    return {"read_as": table.describe(), "loss": found.loss, "accuracy": found.accuracy}
 
 
 def _score_text(model: str, path: Path, unknown: str) -> Report:
@@ -100,9 +96,4 @@ def _score_text(model: str, path: Path, unknown: str) -> Report:
         )
     with progress("Scoring", len(known)) as advance:
         bits = text.bits_per_character(net, vocabulary, known, advance)
-    return {
-        "characters": len(known),
-        "unknown": skipped,
-        "bits_per_character": bits,
-        "perplexity": 2**bits,
-    }
+    return {"characters": len(known), "unknown": skipped, "bits_per_character": bits, "perplexity": 2**bits}

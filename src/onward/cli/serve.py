@@ -3,6 +3,7 @@
 import gc
 import ipaddress
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,11 @@ def serve(
     model: str,
     port: int,
     host: str,
-    tick: float,
     carry: dict[str, str],
     fixed: dict[str, Any],
     time_axis: int | None,
-    keep: float,
     state: Path | None,
-    token: str | None,
-    origins: tuple[str, ...],
-    **limits: Any,
+    **settings: Any,
 ) -> None:
     """Run live streams of MODEL over WebSockets.
 
@@ -104,17 +101,17 @@ def serve(
     SIGTERM finishes the current step, saves the streams and closes the connections.
     """
     path = model_file(model)
-    options = {**({"carry": carry} if carry else {}), **fixed}
-    if time_axis is not None:
-        options["time_axis"] = time_axis
+    options = {"carry": carry or None, "time_axis": time_axis, **fixed}
+    options = {name: value for name, value in options.items() if value is not None}
     steps = steps_of(model_in(path, model), options)
     steps.warm_up()
     raise_file_limit()
     if state is None and port:
         state = Path(f"{path.stem}-{port}.streams")
-    settings: dict[str, Any] = {"tick": tick, "keep": keep, "token": token or None, "origins": origins}
+    limits = Limits(**{limit.name: settings.pop(limit.name) for limit in fields(Limits)})
+    settings |= {"token": settings["token"] or None, "states": state if settings["keep"] else None}
     try:
-        service = Service(path.name, steps, Limits(**limits), states=state if keep else None, **settings)
+        service = Service(path.name, steps, limits, **settings)
     except FileError as error:
         raise FileError(f"{error}; remove the file, or choose another one with --state") from error
     try:
@@ -122,7 +119,7 @@ def serve(
     except OSError as error:
         raise FileError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     port = listening.getsockname()[1]
-    if not token and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+    if not settings["token"] and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
         click.echo(
             click.style("Warning: no --token: anyone who reaches this address can use it", "yellow"), err=True
         )

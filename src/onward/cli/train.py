@@ -38,13 +38,14 @@ def train() -> None:
 
 
 def _show(report: Report) -> None:
-    """Print a table of epochs, the result and what to do next."""
+    """Print every tenth epoch (all of up to ten), the best and the last, the result and what to do next."""
     epochs, best, accuracy = report["epochs"], report["best"], report.get("accuracy")
     columns = {"training loss": ("loss", ".4f"), "validation loss": ("validation_loss", ".4f")}
     if epochs[-1]["accuracy"] is not None:
         columns["validation accuracy"] = ("accuracy", ".1%")
     table = new_table(f"{report['file']}: {report['parameters']:,} parameters", "epoch", *columns)
-    for n in _rows(len(epochs), best):
+    stride = 10 if len(epochs) > 10 else 1
+    for n in sorted({*range(stride - 1, len(epochs), stride), best, len(epochs) - 1}):
         cells = [format(epochs[n][key], form) for key, form in columns.values()]
         table.add_row(f"{n + 1}{' (best)' * (n == best)}", *cells, style="bold" if n == best else "")
     loss, next_command = report.get("loss"), f"run {report['model']} {report['file']}"
@@ -64,12 +65,6 @@ def _show(report: Report) -> None:
     terminal.print(f"Losses: {report['losses']}", soft_wrap=True)
     terminal.print(f"{counted(epochs[-1]['step'], 'step')}; {result}", soft_wrap=True)
     terminal.print(f"Wrote {report['model']}. Try:  onward {next_command}", soft_wrap=True)
-
-
-def _rows(epochs: int, best: int) -> list[int]:
-    """Return the indices of the epochs to print: every tenth (all of up to ten), the best and the last."""
-    stride = 10 if epochs > 10 else 1
-    return sorted({*range(stride - 1, epochs, stride), best, epochs - 1})
 
 
 def settings(command: Callable[..., Report]) -> Callable[..., None]:

@@ -10,7 +10,6 @@ import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
-from urllib.parse import parse_qs
 
 import uvicorn
 from starlette.applications import Starlette
@@ -111,15 +110,13 @@ class RequireToken:
         self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
         if scope["type"] == "http" and scope["path"] != "/healthz":
-            headers = {name: value.decode(errors="replace") for name, value in scope["headers"]}
-            query = parse_qs(scope["query_string"].decode("latin-1"))
-            token = query.get("token", [None])[-1]
-            if not self._service.is_authorized(headers.get(b"authorization"), token):
-                response = JSONResponse({"error": "the token is missing or wrong"}, 401)
-                await response(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+            authorization = dict(scope["headers"]).get(b"authorization", b"").decode(errors="replace")
+            token = Request(scope).query_params.get("token")
+            if not self._service.is_authorized(authorization, token):
+                app = JSONResponse({"error": "the token is missing or wrong"}, 401)
+        await app(scope, receive, send)
 
 
 class Server(uvicorn.Server):

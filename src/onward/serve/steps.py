@@ -226,13 +226,13 @@ class SequenceSteps(Steps):
 
     def _block(self, stream: Any, x: AnyArray) -> list[AnyArray]:
         """Run a block x (T, ...) of one stream and return the outputs (T, ...)."""
-        outputs = _as_tuple(stream(np.moveaxis(x, 0, self._time)))
-        return [self._timed(i, output, 0) for i, output in enumerate(outputs)]
+        return self._by_time(stream(np.moveaxis(x, 0, self._time)))
+
+    def _by_time(self, outputs: Any) -> list[AnyArray]:
+        return [self._timed(i, output, 0) for i, output in enumerate(_as_tuple(outputs))]
 
     def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
-        x = np.moveaxis(arrays[0], 0, self._time)
-        blocks = zip(_as_tuple(self._stream(x)), _as_tuple(self._stream.finish()), strict=True)
-        parts = [[self._timed(i, y, 0) for y in outputs] for i, outputs in enumerate(blocks)]
+        parts = zip(self._block(self._stream, arrays[0]), self._by_time(self._stream.finish()), strict=True)
         return [
             last if axes.time is None else np.concatenate([first, last])
             for (first, last), axes in zip(parts, self._streamed.outputs, strict=True)

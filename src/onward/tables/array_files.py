@@ -1,13 +1,17 @@
-"""Read arrays in .npy and .npz files as sequences, and check them before allocating memory."""
+"""Read arrays in .npy and .npz files as sequences, checked before memory is allocated, and write outputs."""
 
+import csv
+import io
 import math
 import zipfile
+from collections.abc import Mapping
 from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 
 from ..errors import FileError
+from .inference import pad_rows
 from .layout import AnyArray, Sequences, number_classes
 
 LARGEST_ARRAY = 100e6  # bytes that any member of an archive may unpack to
@@ -67,11 +71,9 @@ def _sequences(
     origin = f"{name}: x has shape {x.shape}"
     batched = x.ndim == step_rank + 2
     if x.ndim not in (step_rank + 1, step_rank + 2) or x.size == 0:
-        expected = (
-            "(N, T) for N sequences of token ids, or (T,) for one sequence"
-            if step_rank == 0
-            else "(N, T, F) for N sequences of T steps with F features, or (T, F) for one sequence"
-        )
+        expected = "(N, T, F) for N sequences of T steps with F features, or (T, F) for one sequence"
+        if step_rank == 0:
+            expected = "(N, T) for N sequences of token ids, or (T,) for one sequence"
         raise FileError(f"{origin}, but must be {expected}; no axis may be empty")
     single = not batched and lengths is None
     if lengths is None:
@@ -123,3 +125,43 @@ def _targets(origin: str, y: AnyArray, x: AnyArray, lengths: AnyArray, batched: 
         f"{origin}, but y has shape {y.shape} and dtype {y.dtype}: expected classes ({N},), integers or "
         f"strings; numbers ({N}, O) for each sequence; or ({', '.join(map(str, per_step))}) for each step"
     )
+
+
+def encode(
+    suffix: str,
+    sequences: Sequences,
+    outputs: list[AnyArray],
+    predicted: list[str] | None = None,
+    reasons: Mapping[int, str] | None = None,
+) -> bytes:
+    """Return the content of a file of outputs.
+
+    .npy: (N, O), or (N, T, O) with zeros past the end of shorter sequences; (O,) or (T, O) if the input was a
+    single sequence. .npz: the same array as `outputs`, and `lengths` (N,) if the outputs are per step. .csv:
+    one row per sequence, with the predicted class if there are classes; or one row per step. reasons: why
+    some sequences are bad, by index; .csv has them in the column `error`.
+    """
+    content = io.BytesIO()
+    per_step = outputs[0].ndim == 2
+    if suffix == ".csv":
+        text = io.TextIOWrapper(content, encoding="utf-8", newline="")
+        rows = csv.writer(text)
+        columns = [f"output_{i}" for i in range(outputs[0].shape[-1])]
+        second = ["step"] if per_step else ["predicted"] if predicted else []
+        rows.writerow(["sequence", *second, *columns, *(["error"] if reasons is not None else [])])
+        for row, y in enumerate(outputs):
+            error = [] if reasons is None else [reasons.get(row, "")]
+            for step, values in enumerate(y if per_step else [y]):
+                cells = [str(step)] if per_step else [predicted[row]] if predicted else []
+                rows.writerow([sequences.name(row), *cells, *map(str, values), *error])
+        text.flush()
+        return content.getvalue()
+    stacked = pad_rows(outputs) if per_step else np.stack(outputs)
+    arrays: dict[str, Any] = {"outputs": stacked[0] if sequences.single else stacked}
+    if per_step and not sequences.single:
+        arrays["lengths"] = [len(y) for y in outputs]
+    if suffix == ".npy":
+        np.save(content, arrays["outputs"])
+    else:
+        np.savez_compressed(content, **arrays)
+    return content.getvalue()

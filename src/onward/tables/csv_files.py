@@ -201,12 +201,7 @@ def _token_ids(name: str, x: AnyArray, chosen: Selection) -> AnyArray:
 
 
 def _predicted(
-    name: str,
-    chosen: Selection,
-    saved: Saved,
-    cells: list[list[str]],
-    lines: list[int],
-    counts: IntArray,
+    name: str, chosen: Selection, saved: Saved, cells: list[list[str]], lines: list[int], counts: IntArray
 ) -> tuple[IntArray | None, tuple[str, ...], Any]:
     """Return labels, class names and targets; either the labels or the targets are None."""
     starts = np.cumsum(counts) - counts
@@ -215,7 +210,7 @@ def _predicted(
     first = [cells[start][0] for start in starts]
     column = chosen.targets[0]
     numeric = all(_is_number(cell) for row in cells for cell in row)
-    integers = all(_is_integer(cell) for cell in first)
+    integers = all(cell.removeprefix("-").isdecimal() for cell in first)
     classifies = column == "label" or bool(saved.classes) or not numeric or (integers and change is None)
     regresses = bool(saved.selection.targets) and not saved.classes
     windowed = chosen.window is not None
@@ -235,7 +230,3 @@ def _predicted(
     values = np.array(numbers, np.float32)
     per_sequence = change is None and len(counts) > 1 and counts.max() > 1 and not windowed
     return None, (), values[starts] if per_sequence else np.split(values, starts[1:])
-
-
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()

@@ -112,11 +112,14 @@ class Sequences:
 
     def check_features(self, step_shape: Shape | None) -> None:
         """Raise ArgumentError unless the steps have the shape that a model takes; None accepts any shape."""
-        shape = self.items[0].shape[1:]
-        if step_shape is not None and shape != step_shape:
+        if step_shape is not None and self.items[0].shape[1:] != step_shape:
+            sizes = ", ".join(map(str, step_shape))
+            forms = f"are (N, T, {sizes}) or (T, {sizes}); select the columns"
+            if step_shape == ():
+                forms = "of token ids are (N, T); select the column"
             raise ArgumentError(
                 f"{self.origin}, read as {self.describe()}, but the model takes "
-                f"{describe_features(step_shape)} per step: {_advice(step_shape)}"
+                f"{describe_features(step_shape)} per step: arrays {forms} of a CSV file with --input"
             )
 
 
@@ -130,13 +133,6 @@ def describe_features(shape: Shape) -> str:
         return "token ids"
     size = " x ".join(map(str, shape))
     return f"{size} feature{'' if shape == (1,) else 's'}"
-
-
-def _advice(step_shape: Shape) -> str:
-    if step_shape == ():
-        return "arrays of token ids are (N, T); select the column of a CSV file with --input"
-    sizes = ", ".join(map(str, step_shape))
-    return f"arrays are (N, T, {sizes}) or (T, {sizes}); select the columns of a CSV file with --input"
 
 
 def number_classes(

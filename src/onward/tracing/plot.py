@@ -75,7 +75,10 @@ def heat_maps(panels: Sequence[Panel], title: str, text: str | None = None) -> F
     drawn = [(panel, ax, _draw(ax, panel)) for panel, ax in zip(panels, axes, strict=True)]
     for _, group in groupby(drawn, lambda entry: (entry[0].low, entry[0].high, entry[0].bar)):
         members, group_axes, images = zip(*group, strict=True)
-        bar = figure.colorbar(images[0], ax=group_axes, pad=0.005, fraction=0.03, extend=_extend(members))
+        under = any((panel.values < panel.low).any() for panel in members)
+        over = any((panel.values > panel.high).any() for panel in members)
+        extend = ("neither", "min", "max", "both")[under + 2 * over]
+        bar = figure.colorbar(images[0], ax=group_axes, pad=0.005, fraction=0.03, extend=extend)
         bar.set_label(members[0].bar, fontsize=8)
         bar.ax.tick_params(labelsize=7)
         bar.ax.locator_params(axis="y", nbins=4 if len(members) == 1 else 6)
@@ -150,13 +153,6 @@ def _draw(ax: Axes, panel: Panel) -> AxesImage:
         color = "black" if panel.values[t, row] > middle else "white"
         ax.text(t, row, str(letter).translate(VISIBLE), color=color, ha="center", va="center", **LETTERS)
     return image
-
-
-def _extend(panels: Sequence[Panel]) -> str:
-    """The ends of the color scale that some values exceed, as `Figure.colorbar` names them."""
-    under = any((panel.values < panel.low).any() for panel in panels)
-    over = any((panel.values > panel.high).any() for panel in panels)
-    return ("neither", "min", "max", "both")[under + 2 * over]
 
 
 def _write(ax: Axes, text: str, width: float) -> None:

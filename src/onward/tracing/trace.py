@@ -287,12 +287,9 @@ def _answer(
     """The output (O,) of a model without an output per step for the first `steps` steps of a row."""
     state = None
     if initial is not None:
-        parts = [[part if part is None else part[:, row : row + 1] for part in pair] for pair in initial]
-        layers = model.recurrent_sublayers()
-        states = [
-            None if h is None else layer.join_state(h, c) for layer, (h, c) in zip(layers, parts, strict=True)
-        ]
-        state = model.join_states(states)
+        own = [[part if part is None else part[:, row : row + 1] for part in pair] for pair in initial]
+        layers = zip(model.recurrent_sublayers(), own, strict=True)
+        state = model.join_states([None if h is None else layer.join_state(h, c) for layer, (h, c) in layers])
     prefix = x[:steps, row : row + 1]
     output, _ = model._run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call)
     y: Array = (output[0] if isinstance(output, list | tuple) else output)[0]
