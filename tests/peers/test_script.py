@@ -147,6 +147,19 @@ def test_a_dict_of_results_stays_a_dict(tmp_path: Path) -> None:
     assert_close(results, flat(module(x)))
 
 
+class Splits(torch.nn.Module):
+    """Splits an axis into parts of one size, and into parts of given sizes."""
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [*x.split(2, 1), *x.split([1, 5], 1)]
+
+
+def test_the_size_of_parts_is_not_taken_for_a_list_of_sizes(tmp_path: Path) -> None:
+    module, x = Splits(), torch.randn(3, 6)
+    model = onward.load(saved(module, (x,), "traced", tmp_path / "m.pt"))
+    assert_close(outputs_of(model, x.numpy()), flat(module(x)))
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_both_sides_of_a_branch_on_a_tensor_run(sign: int, tmp_path: Path) -> None:
     module = TensorBranch()

@@ -16,7 +16,7 @@ from ...graph.graph import Graph, Input
 from ...graph.sizes import Sizes, readable
 from ...graph.structure import Fixed, Structure
 from . import exported_program as schema
-from .aten.promotion import dtype_of
+from .aten.expressions import dtype_of
 from .aten.registry import BOOL, DAMAGES, FLOAT32, INT64, Symbol, Tensor, Translator
 
 ARRAYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}

@@ -1,15 +1,11 @@
 """The ATen operators of PyTorch as operations of graphs; may import every folder up to graph."""
 
 from . import (  # noqa: F401 - each module registers its operators
-    activations,
     attention,
     control,
     convolutions,
     creation,
-    cumulative,
-    diagonals,
     elementwise,
-    images,
     indexing,
     joins,
     layers,
@@ -20,9 +16,8 @@ from . import (  # noqa: F401 - each module registers its operators
     reductions,
     shapes,
     signal,
-    symbols,
 )
-from .registry import OPERATORS, PUTS, VIEWS
+from .registry import OPERATORS, PUTS, VIEWS, aten
 
 # Operators that have all overloads of another operator.
 ALIASES = {
@@ -38,13 +33,9 @@ ALIASES = {
     "special_psi": "digamma", "special_round": "round", "special_sinc": "sinc",
     "special_softmax": "softmax", "subtract": "sub", "true_divide": "div",
 }  # fmt: skip
-for _key in list(OPERATORS):
+for _key, _function in list(OPERATORS.items()):
     _name, _, _overload = _key.partition(".")
-    for _alias in (alias for alias, name in ALIASES.items() if name == _name):
-        OPERATORS[f"{_alias}.{_overload}"] = OPERATORS[_key]
-        if _key in VIEWS:
-            VIEWS.add(f"{_alias}.{_overload}")
-        if _key in PUTS:
-            PUTS[f"{_alias}.{_overload}"] = PUTS[_key]
+    _aliases = [f"{alias}.{_overload}" for alias, name in ALIASES.items() if name == _name]
+    aten(*_aliases, view=_key in VIEWS, put=PUTS.get(_key))(_function)
     if _key in VIEWS:  # with the same elements in memory of their own
-        OPERATORS.setdefault(f"{_name}_copy.{_overload}", OPERATORS[_key])
+        OPERATORS.setdefault(f"{_name}_copy.{_overload}", _function)

@@ -1,15 +1,66 @@
-"""torch's higher-order operators, which become the control flow of graphs."""
+"""Operators on numbers that a call determines, and higher-order operators, which become control flow."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ....errors import ArgumentError
 from ....graph.graph import Graph, Input
 from .. import exported_program as schema
-from .promotion import dtype_of
-from .registry import BOOL, INT64, OPERATORS, Operator, Symbol, Tensor, Translator
+from .elementwise import add, binary, floor_divide, mul, power, sub
+from .expressions import dtype_of, promoted
+from .registry import BOOL, FLOAT32, INT64, OPERATORS, Symbol, Tensor, Translator, aten, define, ignore
 
-PREFIX = "higher_order."
+FLOAT64 = np.dtype(np.float64)
+
+
+def _symbol(t: Translator, value: Any) -> Symbol:
+    """Return a number as a symbol."""
+    return value if isinstance(value, Symbol) else Symbol(t.cast(value, dtype_of(value)), dtype_of(value))
+
+
+def _symbolic(function: Callable[..., str], dtype: Any = None) -> Callable[..., Symbol]:
+    return lambda t, *operands: Symbol(
+        function(t, *operands), promoted(*operands) if dtype is None else dtype
+    )
+
+
+def _quotient(t: Translator, a: Any, b: Any) -> str:
+    is_single = isinstance(a, float | int) and isinstance(b, float)
+    return binary(t, "Div", a, b, FLOAT32 if is_single else FLOAT64)
+
+
+define({
+    "_operator.add": _symbolic(add),
+    "_operator.sub": _symbolic(sub),
+    "_operator.mul": _symbolic(mul),
+    "_operator.floordiv": _symbolic(floor_divide),
+    "_operator.mod": _symbolic(OPERATORS["remainder.Tensor"]),
+    "_operator.pow": _symbolic(power),
+    "_operator.truediv": _symbolic(_quotient, FLOAT64),
+    "_operator.neg": _symbolic(lambda t, a: t.add("Neg", a)),
+    "_operator.pos": _symbolic(lambda t, a: t.add("Identity", a)),
+    "_operator.and_": _symbolic(lambda t, a, b: binary(t, "And", a, b, BOOL), BOOL),
+    "_operator.or_": _symbolic(lambda t, a, b: binary(t, "Or", a, b, BOOL), BOOL),
+    **{f"_operator.{name}": _symbolic(OPERATORS[f"{name}.Tensor"], BOOL) for name in (
+        "eq", "gt", "ge", "lt", "le", "ne")},
+    "torch.sym_max": _symbolic(OPERATORS["maximum.default"]),
+    "torch.sym_min": _symbolic(OPERATORS["minimum.default"]),
+    "torch.sym_not": _symbolic(lambda t, a: t.add("Not", a), BOOL),
+    "torch.sym_float": _symbolic(lambda t, a: t.cast(a, FLOAT64), FLOAT64),
+    "torch.sym_sqrt torch._sym_sqrt": _symbolic(lambda t, a: t.add("Sqrt", t.cast(a, FLOAT64)), FLOAT64),
+    "torch.sym_int math.trunc": _symbolic(lambda t, a: t.cast(a, INT64), INT64),
+    "math.ceil": _symbolic(lambda t, a: t.cast(Symbol(t.add("Ceil", a), a.dtype), INT64), INT64),
+    "math.floor": _symbolic(lambda t, a: t.cast(Symbol(t.add("Floor", a), a.dtype), INT64), INT64),
+    "sym_size.int": lambda t, self, dim: _symbol(t, t.size(self, dim)),
+    "sym_numel": lambda t, self: Symbol(t.add("Size", self)),
+    "_local_scalar_dense item": lambda t, self: Symbol(t.add("Reshape", self, []), self.dtype),
+})  # fmt: skip
+aten("sym_constrain_range sym_constrain_range_for_size _assert_scalar _assert_async.msg _assert_async")(
+    ignore
+)
+aten("_assert_tensor_metadata _linalg_check_errors")(ignore)
 
 
 class Body:
@@ -22,11 +73,8 @@ class Body:
         self.outer = t
         self.inner = Translator(Graph())
         self.inner.node = t.node
-        self.own = [self._input(f"input_{i}", dtype, axes) for i, (dtype, axes) in enumerate(own)]
+        self.own = [self.inner.graph.add_input(f"input_{i}", *declared) for i, declared in enumerate(own)]
         self.captured: list[str] = []
-
-    def _input(self, name: str, dtype: Any, axes: Any) -> str:
-        return self.inner.graph.add_input(name, dtype, axes)
 
     def capture(self, value: Any) -> Any:
         """Return a value of the outer graph as a value of the body."""
@@ -39,24 +87,22 @@ class Body:
         else:
             inner = self.inner.graph.add_input(f"captured_{len(self.captured)}")
             self.captured.append(name)
-        if isinstance(value, Symbol):
-            return Symbol(inner, value.dtype)
-        return Tensor(inner, value.dtype, value.shape)
+        return Symbol(inner, value.dtype) if isinstance(value, Symbol) else _own(inner, value)
 
     def finish(self, graph: schema.Graph, results: Sequence[Any], before: Sequence[str] = ()) -> Graph:
         """Return the body with these outputs."""
-        names = [self._output(result) for result in results]
+        names = [
+            self.inner.read(result).name
+            if isinstance(result, Tensor)
+            else self.inner.cast(result, dtype_of(result))
+            for result in results
+        ]
         self.inner.graph.outputs = (*before, *names)
         self.inner.graph.declared_outputs = (
             *(Input(name) for name in before),
             *(Input(name, dtype_of(r), _sizes(r)) for name, r in zip(names, results, strict=True)),
         )
         return self.inner.graph
-
-    def _output(self, result: Any) -> str:
-        if isinstance(result, Tensor):
-            return self.inner.read(result).name
-        return self.inner.cast(result, dtype_of(result))
 
 
 def _sizes(value: Any) -> tuple[int | str, ...]:
@@ -67,15 +113,7 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
-def _operator(name: str) -> Callable[[Operator], Operator]:
-    def register(function: Operator) -> Operator:
-        OPERATORS[PREFIX + name] = function
-        return function
-
-    return register
-
-
-@_operator("cond")
+@aten("higher_order.cond")
 def cond(t: Translator, predicate: Any, then: Any, otherwise: Any, operands: Any = ()) -> Any:
     branches, captured = {}, []
     body = None
@@ -87,7 +125,7 @@ def cond(t: Translator, predicate: Any, then: Any, otherwise: Any, operands: Any
     return t.add_all("If", (condition, *captured), len(then.outputs), **branches)
 
 
-@_operator("while_loop")
+@aten("higher_order.while_loop")
 def while_loop(t: Translator, condition: Any, body: Any, carried: Any, captured: Any = ()) -> Any:
     carried, captured = _list(carried), _list(captured)
     (first,) = t.run(condition, [*carried, *captured])
@@ -104,49 +142,29 @@ def while_loop(t: Translator, condition: Any, body: Any, carried: Any, captured:
 
 def _own(name: str, value: Any) -> Any:
     """Return the value of an input of a body, which is like the outer value at its first iteration."""
-    if isinstance(value, Tensor):
-        return Tensor(name, value.dtype, value.shape)
-    return Symbol(name, dtype_of(value))
-
-
-@_operator("scan")
-def scan(t: Translator, combine: Any, init: Any, scanned: Any, captured: Any = ()) -> Any:
-    return _scan(t, combine, _list(init), _list(scanned), _list(captured))
-
-
-@_operator("map_impl")
-def map_(t: Translator, function: Any, scanned: Any, captured: Any = ()) -> Any:
-    return _scan(t, function, [], _list(scanned), _list(captured))
+    is_tensor = isinstance(value, Tensor)
+    return Tensor(name, value.dtype, value.shape) if is_tensor else Symbol(name, dtype_of(value))
 
 
 def _scan(t: Translator, graph: Any, carried: list[Any], scanned: list[Any], captured: list[Any]) -> Any:
     if not all(isinstance(value, Tensor) for value in (*carried, *scanned)):
         raise ArgumentError("a scan over numbers is not supported")
-    slices = [(x.dtype, tuple("" if n is None else n for n in x.shape[1:])) for x in scanned]
-    body = Body(t, [*((v.dtype, _sizes(v)) for v in carried), *slices])
-    values = [_own(name, value) for name, value in zip(body.own, carried, strict=False)]
-    values += [
-        Tensor(name, x.dtype, x.shape[1:]) for name, x in zip(body.own[len(carried) :], scanned, strict=True)
-    ]
+    slices = [Tensor("", x.dtype, x.shape[1:]) for x in scanned]
+    own = [*carried, *slices]
+    body = Body(t, [(value.dtype, _sizes(value)) for value in own])
+    values = [_own(name, value) for name, value in zip(body.own, own, strict=True)]
     results = body.inner.run(graph, [*values, *(body.capture(value) for value in captured)])
-    inputs = (*carried, *scanned, *body.captured)
-    return t.add_all(
-        "Scan",
-        inputs,
-        len(results),
-        body=body.finish(graph, results),
-        num_scan_inputs=len(scanned),
-        captured=len(body.captured),
-    )
+    inputs, options = (*carried, *scanned, *body.captured), {"num_scan_inputs": len(scanned)}
+    finished, count = body.finish(graph, results), len(body.captured)
+    return t.add_all("Scan", inputs, len(results), body=finished, captured=count, **options)
 
 
-@_operator("wrap_with_set_grad_enabled")
-def wrap_with_set_grad_enabled(t: Translator, enabled: bool, graph: Any, *operands: Any) -> Any:
-    return t.run(graph, operands)
-
-
-@_operator("wrap_with_autocast")
-def wrap_with_autocast(
-    t: Translator, device: Any, dtype: Any, enabled: Any, cache: Any, graph: Any, *operands: Any
-) -> Any:
-    return t.run(graph, operands)
+define({
+    "higher_order.scan": lambda t, combine, init, scanned, captured=(): (
+        _scan(t, combine, _list(init), _list(scanned), _list(captured))),
+    "higher_order.map_impl": lambda t, function, scanned, captured=(): (
+        _scan(t, function, [], _list(scanned), _list(captured))),
+    "higher_order.wrap_with_set_grad_enabled": lambda t, enabled, graph, *operands: t.run(graph, operands),
+    "higher_order.wrap_with_autocast": lambda t, device, dtype, enabled, cache, graph, *operands: (
+        t.run(graph, operands)),
+})  # fmt: skip

@@ -1,4 +1,4 @@
-"""ATen's convolutions and pooling."""
+"""ATen's convolutions and pooling, and its operators of images: resizing, windows, grids and shuffles."""
 
 import math
 from collections.abc import Sequence
@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ....errors import ArgumentError
 from .expressions import expression
-from .registry import INT64, Symbol, Tensor, Translator, aten, bounded
-from .shapes import sliced
+from .registry import INT64, Symbol, Tensor, Translator, aten, bounded, define
+from .shapes import permuted, reshaped, sliced
 
 Sizes = Sequence[int]
+DIMENSIONS = (1, 2, 3)
 
 
 def spread(values: Any, rank: int) -> list[int]:
@@ -19,27 +21,21 @@ def spread(values: Any, rank: int) -> list[int]:
     return numbers * rank if len(numbers) == 1 else numbers
 
 
-def batched(t: Translator, x: Tensor, axes: int) -> tuple[Any, bool]:
-    """Add a batch axis to an input without one."""
-    missing = x.rank == axes + 1
-    return (t.add("Unsqueeze", x, t.constant([0])) if missing else x), missing
+def _windowed(
+    t: Translator, operation: str, x: Tensor, n: int, others: Sequence[Any], options: Any, count: int = 1
+) -> list[str]:
+    """Add an operation over the last n axes of x, which may lack the batch axis."""
+    missing = x.rank == n + 1
+    value = t.add("Unsqueeze", x, [0]) if missing else x
+    outputs = t.add_all(operation, (value, *others), count, **options)
+    return [t.add("Squeeze", y, [0]) if missing else y for y in outputs]
 
 
-def unbatched(t: Translator, y: str, missing: bool) -> str:
-    return t.add("Squeeze", y, t.constant([0])) if missing else y
-
-
-@aten(*(f"conv{n}d{overload}" for n in (1, 2, 3) for overload in ("", ".padding")), "_convolution_mode")
+@aten(*(f"conv{n}d{overload}" for n in DIMENSIONS for overload in ("", ".padding")), "_convolution_mode")
 def conv(
-    t: Translator,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> str:
+    t: Translator, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
+    padding: Any = 0, dilation: Any = 1, groups: int = 1,
+) -> str:  # fmt: skip
     n = weight.rank - 2
     dilations, kernel = spread(dilation, n), [int(size or 0) for size in weight.shape[2:]]
     if padding == "same":
@@ -47,127 +43,67 @@ def conv(
         pads = [total // 2 for total in totals] + [total - total // 2 for total in totals]
     else:
         pads = [0] * 2 * n if padding == "valid" else spread(padding, n) * 2
-    value, missing = batched(t, input, n)
-    y = t.add(
-        "Conv", value, weight, bias, strides=spread(stride, n), pads=pads, dilations=dilations, group=groups
-    )
-    return unbatched(t, y, missing)
+    options = {"strides": spread(stride, n), "pads": pads, "dilations": dilations, "group": groups}
+    return _windowed(t, "Conv", input, n, (weight, bias), options)[0]
 
 
-@aten("conv_transpose1d", "conv_transpose2d.input", "conv_transpose3d.input")
+@aten("conv_transpose1d conv_transpose2d.input conv_transpose3d.input")
 def conv_transpose(
-    t: Translator,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> str:
+    t: Translator, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
+    padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+) -> str:  # fmt: skip
     n = weight.rank - 2
-    value, missing = batched(t, input, n)
-    y = t.add(
-        "ConvTranspose",
-        value,
-        weight,
-        bias,
-        strides=spread(stride, n),
-        pads=spread(padding, n) * 2,
-        output_padding=spread(output_padding, n),
-        dilations=spread(dilation, n),
-        group=groups,
-    )
-    return unbatched(t, y, missing)
+    options = {"strides": stride, "dilations": dilation, "output_padding": output_padding}
+    options = {name: spread(values, n) for name, values in options.items()}
+    options |= {"pads": spread(padding, n) * 2, "group": groups}
+    return _windowed(t, "ConvTranspose", input, n, (weight, bias), options)[0]
 
 
-@aten("convolution", "_convolution", "_convolution.deprecated")
+@aten("convolution _convolution _convolution.deprecated")
 def convolution(
-    t: Translator,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    output_padding: Any,
-    groups: int,
-    **hints: Any,
-) -> str:
+    t: Translator, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any,
+    dilation: Any, transposed: bool, output_padding: Any, groups: int, **hints: Any,
+) -> str:  # fmt: skip
     if transposed:
         return conv_transpose(t, input, weight, bias, stride, padding, output_padding, groups, dilation)
     return conv(t, input, weight, bias, stride, padding, dilation, groups)
 
 
-@aten(*(f"max_pool{n}d{suffix}" for n in (1, 2, 3) for suffix in ("", "_with_indices")))
+def _pooling(n: int, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> dict[str, Any]:
+    """Return the attributes of a pooling over n axes."""
+    kernel = spread(kernel_size, n)
+    strides = spread(stride, n) if stride else kernel
+    pads = spread(padding, n) * 2
+    return {"kernel_shape": kernel, "strides": strides, "pads": pads, "ceil_mode": int(ceil_mode)}
+
+
+@aten(*(f"max_pool{n}d max_pool{n}d_with_indices" for n in DIMENSIONS))
 def max_pool(
-    t: Translator,
-    self: Tensor,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    dilation: Any = 1,
+    t: Translator, self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False,
-) -> Any:
+) -> Any:  # fmt: skip
     n = int(t.node.target.partition("max_pool")[2][0])
-    kernel = spread(kernel_size, n)
-    value, missing = batched(t, self, n)
-    y, places = t.add_all(
-        "MaxPool",
-        (value,),
-        2,
-        kernel_shape=kernel,
-        strides=spread(stride, n) if stride else kernel,
-        pads=spread(padding, n) * 2,
-        dilations=spread(dilation, n),
-        ceil_mode=int(ceil_mode),
-    )
+    options = _pooling(n, kernel_size, stride, padding, ceil_mode)
+    y, places = _windowed(t, "MaxPool", self, n, (), {**options, "dilations": spread(dilation, n)}, 2)
     if "with_indices" not in t.node.target:
-        return unbatched(t, y, missing)
+        return y
     # torch counts within each channel, ONNX over all of them.
-    sizes = [t.size(self, axis) for axis in range(-n, 0)]
-    channel = t.add("ReduceProd", t.vector(sizes), t.constant([0]), keepdims=0)
-    return unbatched(t, y, missing), unbatched(t, t.add("Mod", places, channel), missing)
+    channel = t.add("ReduceProd", [t.size(self, axis) for axis in range(-n, 0)], [0], keepdims=0)
+    return y, t.add("Mod", places, channel)
 
 
-@aten(*(f"avg_pool{n}d" for n in (1, 2, 3)))
+@aten(*(f"avg_pool{n}d" for n in DIMENSIONS))
 def avg_pool(
-    t: Translator,
-    self: Tensor,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> str:
+    t: Translator, self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+) -> str:  # fmt: skip
     n = int(t.node.target.partition("avg_pool")[2][0])
-    kernel = spread(kernel_size, n)
-    value, missing = batched(t, self, n)
-    y = t.add(
-        "AveragePool",
-        value,
-        kernel_shape=kernel,
-        strides=spread(stride, n) if stride else kernel,
-        pads=spread(padding, n) * 2,
-        ceil_mode=int(ceil_mode),
-        count_include_pad=int(count_include_pad or divisor_override is not None),
-    )
-    if divisor_override is not None:
-        y = t.add("Mul", y, t.cast(math.prod(kernel) / divisor_override, self.dtype))
-    return unbatched(t, y, missing)
-
-
-@aten(*(f"{name}{n}d" for name in ("adaptive_avg_pool", "_adaptive_avg_pool") for n in (1, 2, 3)))
-def adaptive_average(t: Translator, self: Tensor, output_size: Any) -> str:
-    return _adaptive(t, self, output_size, "ReduceMean")
-
-
-@aten(*(f"adaptive_max_pool{n}d" for n in (1, 2, 3)))
-def adaptive_maximum(t: Translator, self: Tensor, output_size: Any) -> Any:
-    return _adaptive(t, self, output_size, "ReduceMax"), None  # without the indices
+    options = _pooling(n, kernel_size, stride, padding, ceil_mode)
+    counts = int(count_include_pad or divisor_override is not None)
+    (y,) = _windowed(t, "AveragePool", self, n, (), {**options, "count_include_pad": counts})
+    if divisor_override is None:
+        return y
+    return t.add("Mul", y, t.cast(math.prod(options["kernel_shape"]) / divisor_override, self.dtype))
 
 
 def _adaptive(t: Translator, x: Tensor, output_size: Any, operation: str) -> str:
@@ -176,13 +112,13 @@ def _adaptive(t: Translator, x: Tensor, output_size: Any, operation: str) -> str
     value: Any = x
     for axis, m in zip(range(x.rank - len(sizes), x.rank), sizes, strict=True):
         if m == 1:
-            value = t.add(operation, value, t.constant([axis]), keepdims=1)
+            value = t.add(operation, value, [axis], keepdims=1)
         elif m is not None:
             bounded(m * 64)
             n = t.size(x, axis)
             windows = [(_share(t, i, n, m, 0), _share(t, i + 1, n, m, m - 1)) for i in range(m)]
             cuts = [sliced(t, value, axis, start, end) for start, end in windows]
-            parts = [t.add(operation, cut, t.constant([axis]), keepdims=1) for cut in cuts]
+            parts = [t.add(operation, cut, [axis], keepdims=1) for cut in cuts]
             value = t.add("Concat", *parts, axis=axis)
     return str(value)
 
@@ -197,19 +133,110 @@ def _share(t: Translator, i: int, n: int | Symbol, m: int, added: int) -> int | 
 @aten("conv_tbc")
 def conv_tbc(t: Translator, self: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> str:
     """A convolution over time, whose axes are (time, batch, channels), with weights (taps, in, out)."""
-    x = t.add("Transpose", self, perm=[1, 2, 0])
-    W = t.add("Transpose", weight, perm=[2, 1, 0])
+    x, W = t.add("Transpose", self, perm=[1, 2, 0]), t.add("Transpose", weight, perm=[2, 1, 0])
     return t.add("Transpose", t.add("Conv", x, W, bias, pads=[pad, pad]), perm=[2, 0, 1])
 
 
-@aten("max_unpool2d", "max_unpool3d")
+@aten("max_unpool2d max_unpool3d")
 def max_unpool(
     t: Translator, self: Tensor, indices: Tensor, output_size: Sizes, stride: Any = None, padding: Any = None
 ) -> str:
     """Zeros, with the elements at their places within each channel."""
-    n = len(output_size)
-    lead = t.sizes(self)[: self.rank - n]
-    zeros = t.add("ConstantOfShape", t.vector([*lead, math.prod(output_size)]), value=np.zeros(1, self.dtype))
-    flat = [t.add("Reshape", x, t.vector([*lead, -1])) for x in (self, indices)]
-    y = t.add("ScatterElements", zeros, flat[1], flat[0], axis=len(lead))
-    return t.add("Reshape", y, t.vector([*lead, *output_size]))
+    lead = t.sizes(self)[: self.rank - len(output_size)]
+    zeros = t.add("ConstantOfShape", [*lead, math.prod(output_size)], value=np.zeros(1, self.dtype))
+    flat = [t.add("Reshape", x, [*lead, -1]) for x in (indices, self)]
+    return t.add("Reshape", t.add("ScatterElements", zeros, *flat, axis=len(lead)), [*lead, *output_size])
+
+
+# Images.
+
+
+RESIZED = [f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in DIMENSIONS]
+RESIZED += ["upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"]
+RESIZED += ["_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"]
+
+
+@aten(*(f"{name}.vec" for name in RESIZED))
+def upsample_vec(
+    t: Translator, input: Tensor, output_size: Any, scale_factors: Any = None, align_corners: bool = False
+) -> str:
+    n, target = input.rank - 2, t.node.target
+    nearest, exact = "nearest" in target, "exact" in target
+    scales: Any = None
+    sizes = None if output_size is None else [*t.sizes(input)[:2], *output_size]
+    if sizes is None:
+        scales = t.constant([1.0, 1.0, *spread(scale_factors, n)], np.float32)
+    positions = "align_corners" if align_corners else "half_pixel"
+    options: dict[str, Any] = {
+        "mode": "nearest" if nearest else "cubic" if "cubic" in target else "linear",
+        "nearest_mode": "round_prefer_ceil" if exact else "floor",
+        "coordinate_transformation_mode": "asymmetric" if nearest and not exact else positions,
+    }
+    if "_aa" in target:
+        options |= {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
+    return t.add("Resize", input, None, scales, sizes, **options)
+
+
+@aten(*RESIZED)
+def upsample(
+    t: Translator, self: Tensor, output_size: Any, align_corners: bool = False, **scales: float | None
+) -> str:
+    factors = [scale for scale in scales.values() if scale is not None]
+    return upsample_vec(t, self, None if factors else output_size, factors, align_corners)
+
+
+@aten("col2im")
+def col2im(
+    t: Translator, self: Tensor, output_size: Sizes, kernel_size: Sizes, dilation: Sizes, padding: Sizes,
+    stride: Sizes,
+) -> str:  # fmt: skip
+    options = {"dilations": list(dilation), "pads": list(padding) * 2, "strides": list(stride)}
+    return _windowed(t, "Col2Im", self, 1, (output_size, kernel_size), options)[0]
+
+
+@aten("im2col")
+def im2col(
+    t: Translator, self: Tensor, kernel_size: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes
+) -> str:
+    """The windows of an image (B, C, H, W) as columns (B, C * kernel, windows)."""
+    channels, taps = self.shape[-3], math.prod(kernel_size)
+    if channels is None or self.rank != 4:
+        raise ArgumentError("im2col of an image without a batch or of unknown channels is not supported")
+    bounded(channels * taps * taps)
+    W = t.constant(np.tile(np.eye(taps).reshape(taps, 1, *kernel_size), (channels, 1, 1, 1)), self.dtype)
+    options = {"strides": list(stride), "pads": list(padding) * 2, "dilations": list(dilation)}
+    y = t.add("Conv", self, W, None, group=channels, **options)
+    return reshaped(t, y, [t.size(self, 0), channels * taps, -1])
+
+
+@aten("grid_sampler grid_sampler_2d grid_sampler_3d")
+def grid_sampler(
+    t: Translator, input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int,
+    align_corners: bool,
+) -> str:  # fmt: skip
+    mode = ("linear", "nearest", "cubic")[interpolation_mode]
+    padding = ("zeros", "border", "reflection")[padding_mode]
+    options = {"mode": mode, "padding_mode": padding, "align_corners": int(align_corners)}
+    return t.add("GridSample", input, grid, **options)
+
+
+@aten("channel_shuffle native_channel_shuffle")
+def channel_shuffle(t: Translator, self: Tensor, groups: int) -> str:
+    sizes = t.sizes(self)
+    grouped = reshaped(t, self, [sizes[0], groups, -1, *sizes[2:]])
+    order = [0, 2, 1, *range(3, self.rank + 1)]
+    return reshaped(t, permuted(t, Tensor(grouped, self.dtype, (None,) * (self.rank + 1)), order), sizes)
+
+
+define({
+    "pixel_shuffle": lambda t, self, upscale_factor: (
+        t.add("DepthToSpace", self, blocksize=upscale_factor, mode="CRD")),
+    "pixel_unshuffle": lambda t, self, downscale_factor: (
+        t.add("SpaceToDepth", self, blocksize=downscale_factor, mode="CRD")),
+    "affine_grid_generator": lambda t, theta, size, align_corners: (
+        t.add("AffineGrid", theta, size, align_corners=int(align_corners))),
+    **{f"adaptive_avg_pool{n}d _adaptive_avg_pool{n}d": lambda t, self, output_size: (
+        _adaptive(t, self, output_size, "ReduceMean")) for n in DIMENSIONS},
+    **{f"adaptive_max_pool{n}d": lambda t, self, output_size: (
+        _adaptive(t, self, output_size, "ReduceMax"), None) for n in DIMENSIONS},  # without the indices
+})  # fmt: skip

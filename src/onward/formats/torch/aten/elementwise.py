@@ -1,4 +1,4 @@
-"""ATen's elementwise operators: arithmetic, comparisons, logic, and functions of one number."""
+"""ATen's elementwise operators: arithmetic, comparisons, logic, functions of one number, and activations."""
 
 import math
 from typing import Any
@@ -8,57 +8,54 @@ import numpy as np
 from ....errors import ArgumentError
 from .expressions import (
     atan,
-    define,
+    define_formulas,
     erf,
     exp,
+    expression,
     floating,
     is_infinite,
     is_nan,
     log,
     maximum,
+    promoted,
     reciprocal,
     sin,
+    softplus,
     sqrt,
     square,
     unary,
     where,
     x_times,
 )
-from .promotion import promoted
-from .registry import BOOL, Operand, Tensor, Translator, aten
+from .registry import BOOL, Number, Operand, Tensor, Translator, aten, define
 
 
-def binary(t: Translator, operation: str, a: Operand, b: Operand, dtype: Any = None) -> str:
+def binary(
+    t: Translator, operation: str, a: Operand, b: Operand, dtype: Any = None, **attributes: Any
+) -> str:
     """Add an operation on two operands of one dtype, by default the promoted one."""
     dtype = promoted(a, b) if dtype is None else dtype
-    return t.add(operation, t.cast(a, dtype), t.cast(b, dtype))
+    return t.add(operation, t.cast(a, dtype), t.cast(b, dtype), **attributes)
 
 
-def _sum(operation: str, t: Translator, a: Operand, b: Operand, alpha: Any) -> str:
-    """a + alpha b, or a - alpha b"""
-    dtype = promoted(a, b)
-    if dtype == BOOL:
-        return binary(t, "Or", a, b)
-    term = t.cast(b, dtype) if alpha == 1 else t.add("Mul", t.cast(b, dtype), t.cast(alpha, dtype))
-    return t.add(operation, t.cast(a, dtype), term)
+def _sum(operation: str) -> Any:
+    """self + alpha other, or self - alpha other"""
+
+    def function(t: Translator, self: Operand, other: Operand, alpha: Any = 1) -> str:
+        dtype = promoted(self, other)
+        if dtype == BOOL:
+            return binary(t, "Or", self, other)
+        term = t.cast(other, dtype)
+        term = term if alpha == 1 else t.add("Mul", term, t.cast(alpha, dtype))
+        return t.add(operation, t.cast(self, dtype), term)
+
+    return function
 
 
-@aten("add.Tensor", "add.Scalar")
-def add(t: Translator, self: Operand, other: Operand, alpha: Any = 1) -> str:
-    return _sum("Add", t, self, other, alpha)
+add, sub = _sum("Add"), _sum("Sub")
 
 
-@aten("sub.Tensor", "sub.Scalar")
-def sub(t: Translator, self: Operand, other: Operand, alpha: Any = 1) -> str:
-    return _sum("Sub", t, self, other, alpha)
-
-
-@aten("rsub.Tensor", "rsub.Scalar")
-def rsub(t: Translator, self: Operand, other: Operand, alpha: Any = 1) -> str:
-    return sub(t, other, self, alpha)
-
-
-@aten("mul.Tensor", "mul.Scalar")
+@aten("mul.Tensor mul.Scalar")
 def mul(t: Translator, self: Operand, other: Operand) -> str:
     dtype = promoted(self, other)
     if dtype.kind == "c":
@@ -68,13 +65,12 @@ def mul(t: Translator, self: Operand, other: Operand) -> str:
 
 def parts(t: Translator, pairs: Any) -> tuple[str, str]:
     """Return the real and imaginary parts of complex numbers."""
-    return t.add("Gather", pairs, t.constant(0), axis=-1), t.add("Gather", pairs, t.constant(1), axis=-1)
+    return t.add("Gather", pairs, 0, axis=-1), t.add("Gather", pairs, 1, axis=-1)
 
 
 def as_pairs(t: Translator, real: str, imaginary: str) -> str:
     """Return complex numbers from their parts."""
-    stacked = [t.add("Unsqueeze", part, t.constant([-1])) for part in (real, imaginary)]
-    return t.add("Concat", *stacked, axis=-1)
+    return t.add("Concat", *(t.add("Unsqueeze", part, [-1]) for part in (real, imaginary)), axis=-1)
 
 
 def _complex_product(t: Translator, a: str, b: str, sign: int) -> str:
@@ -85,20 +81,20 @@ def _complex_product(t: Translator, a: str, b: str, sign: int) -> str:
     return as_pairs(t, real, t.add(second, t.add("Mul", ai, br), t.add("Mul", ar, bi)))
 
 
-@aten("div.Tensor", "div.Scalar")
+@aten("div.Tensor div.Scalar")
 def div(t: Translator, self: Operand, other: Operand) -> str:
     dtype = floating(self, other)
-    if dtype.kind == "c" and not (isinstance(other, Tensor) and other.dtype.kind == "c"):
+    if dtype.kind != "c":
+        return binary(t, "Div", self, other, dtype)
+    if not (isinstance(other, Tensor) and other.dtype.kind == "c"):
         part = t.cast(other, np.float32 if dtype == np.complex64 else np.float64)
-        return t.add("Div", t.cast(self, dtype), t.add("Unsqueeze", part, t.constant([-1])))
-    if dtype.kind == "c":
-        pairs = t.cast(other, dtype)
-        square = t.add("ReduceSumSquare", pairs, t.constant([-1]))
-        return t.add("Div", _complex_product(t, t.cast(self, dtype), pairs, -1), square)
-    return binary(t, "Div", self, other, dtype)
+        return t.add("Div", t.cast(self, dtype), t.add("Unsqueeze", part, [-1]))
+    pairs = t.cast(other, dtype)
+    size = t.add("ReduceSumSquare", pairs, [-1])
+    return t.add("Div", _complex_product(t, t.cast(self, dtype), pairs, -1), size)
 
 
-@aten("div.Tensor_mode", "div.Scalar_mode")
+@aten("div.Tensor_mode div.Scalar_mode")
 def div_mode(t: Translator, self: Operand, other: Operand, rounding_mode: str | None = None) -> str:
     if rounding_mode is None:
         return div(t, self, other)
@@ -109,7 +105,7 @@ def div_mode(t: Translator, self: Operand, other: Operand, rounding_mode: str | 
     return quotient if dtype.kind in "iu" else _truncate(t, quotient, dtype)
 
 
-@aten("floor_divide", "floor_divide.Scalar")
+@aten("floor_divide floor_divide.Scalar")
 def floor_divide(t: Translator, self: Operand, other: Operand) -> str:
     dtype = promoted(self, other)
     if dtype.kind == "f":
@@ -122,77 +118,67 @@ def _truncate(t: Translator, x: str, dtype: Any) -> str:
     return t.add("Where", t.add("Less", x, t.cast(0, dtype)), t.add("Ceil", x), t.add("Floor", x))
 
 
-@aten("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
-def remainder(t: Translator, self: Operand, other: Operand) -> str:
-    return binary(t, "Mod", self, other)
+def _pair(operation: str, dtype: Any = None, **attributes: Any) -> Any:
+    """Return an operation on two operands as an operator."""
+    return lambda t, self, other: binary(t, operation, self, other, dtype, **attributes)
 
 
-@aten("fmod.Tensor", "fmod.Scalar")
-def fmod(t: Translator, self: Operand, other: Operand) -> str:
-    dtype = promoted(self, other)
-    return t.add("Mod", t.cast(self, dtype), t.cast(other, dtype), fmod=1)
-
-
-@aten("pow.Tensor_Tensor", "pow.Tensor_Scalar", "pow.Scalar")
-def power(t: Translator, self: Operand, exponent: Operand) -> str:
-    return binary(t, "Pow", self, exponent)
-
-
-def _of_two(operation: str) -> Any:
+def _bitwise(operation: str) -> Any:
     def function(t: Translator, self: Operand, other: Operand) -> str:
-        return binary(t, operation, self, other)
+        dtype = promoted(self, other)
+        if dtype.kind not in "iub":
+            raise ArgumentError(f"the operands have dtype {dtype}; expected integers or booleans")
+        return binary(t, operation if dtype == BOOL else f"Bitwise{operation}", self, other)
 
     return function
 
 
-for _operation, _names in {
-    "Max": ["maximum", "fmax", "max.other"],
-    "Min": ["minimum", "fmin", "min.other"],
-    **{
-        operation: [f"{name}.{kind}" for name in names for kind in ("Tensor", "Scalar")]
-        for operation, names in {
-            "Equal": ["eq"],
-            "Greater": ["gt"],
-            "GreaterOrEqual": ["ge"],
-            "Less": ["lt"],
-            "LessOrEqual": ["le"],
-        }.items()
-    },
-}.items():
-    aten(*_names)(_of_two(_operation))
+def power(t: Translator, self: Operand, exponent: Operand) -> str:
+    """self^exponent"""
+    return binary(t, "Pow", self, exponent)
 
 
-@aten("ne.Tensor", "ne.Scalar")
-def not_equal(t: Translator, self: Operand, other: Operand) -> str:
-    return t.add("Not", binary(t, "Equal", self, other))
-
-
-def _define_logic(name: str, operation: str) -> None:
-    @aten(f"logical_{name}")
-    def logical(t: Translator, self: Operand, other: Operand) -> str:
-        return binary(t, operation, self, other, BOOL)
-
-    bits = {"And": "BitwiseAnd", "Or": "BitwiseOr", "Xor": "BitwiseXor"}[operation]
-
-    @aten(
-        *(f"bitwise_{name}.{kind}" for kind in ("Tensor", "Scalar", "Scalar_Tensor")),
-        f"__{name}__.Tensor",
-        f"__{name}__.Scalar",
-    )
-    def bitwise(t: Translator, self: Operand, other: Operand) -> str:
-        dtype = promoted(self, other)
-        if dtype.kind not in "iub":
-            raise ArgumentError(f"the operands have dtype {dtype}; expected integers or booleans")
-        return binary(t, operation if dtype == BOOL else bits, self, other)
-
-
+define({
+    "add.Tensor add.Scalar": add,
+    "sub.Tensor sub.Scalar": sub,
+    "rsub.Tensor rsub.Scalar": lambda t, self, other, alpha=1: sub(t, other, self, alpha),
+    "remainder.Tensor remainder.Scalar remainder.Scalar_Tensor": _pair("Mod"),
+    "fmod.Tensor fmod.Scalar": _pair("Mod", fmod=1),
+    "pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar": power,
+    "float_power.Tensor_Scalar float_power.Tensor_Tensor float_power.Scalar": (
+        lambda t, self, exponent: binary(t, "Pow", self, exponent, np.float64)),
+    "maximum fmax max.other": _pair("Max"),
+    "minimum fmin min.other": _pair("Min"),
+    "eq.Tensor eq.Scalar": _pair("Equal"),
+    "ne.Tensor ne.Scalar": lambda t, self, other: t.add("Not", binary(t, "Equal", self, other)),
+    "gt.Tensor gt.Scalar": _pair("Greater"),
+    "ge.Tensor ge.Scalar": _pair("GreaterOrEqual"),
+    "lt.Tensor lt.Scalar": _pair("Less"),
+    "le.Tensor le.Scalar": _pair("LessOrEqual"),
+    "logical_not": lambda t, self: t.add("Not", t.cast(self, BOOL)),
+    "abs": lambda t, self: (
+        t.add("ReduceL2", self, [-1], keepdims=0) if self.dtype.kind == "c" else t.add("Abs", self)),
+    "trunc": lambda t, self: _rounded(t, self, None),
+    "frac": lambda t, self: t.add("Sub", self, _rounded(t, self, None)),
+    "ceil": lambda t, self: _rounded(t, self, "Ceil"),
+    "floor": lambda t, self: _rounded(t, self, "Floor"),
+    "round": lambda t, self: _rounded(t, self, "Round"),
+})  # fmt: skip
 for _name, _operation in {"and": "And", "or": "Or", "xor": "Xor"}.items():
-    _define_logic(_name, _operation)
+    aten(f"logical_{_name}")(_pair(_operation, BOOL))
+    aten(*(f"bitwise_{_name}.{kind}" for kind in ("Tensor", "Scalar", "Scalar_Tensor")))(_bitwise(_operation))
+    aten(f"__{_name}__.Tensor", f"__{_name}__.Scalar")(_bitwise(_operation))
+for _name in ("left", "right"):
+    _kinds = (f"bitwise_{_name}_shift.{kind}" for kind in ("Tensor", "Tensor_Scalar", "Scalar_Tensor"))
+    _shift = _pair("BitShift", direction=_name.upper())
+    aten(*_kinds, f"__{_name[0]}shift__.Scalar", f"__{_name[0]}shift__.Tensor")(_shift)
 
 
-@aten("logical_not")
-def logical_not(t: Translator, self: Operand) -> str:
-    return t.add("Not", t.cast(self, BOOL))
+def _rounded(t: Translator, x: Tensor, operation: str | None) -> str:
+    """Round floats, by default toward 0."""
+    if x.dtype.kind != "f":
+        return t.add("Identity", x)
+    return t.add(operation, x) if operation else _truncate(t, x.name, x.dtype)
 
 
 @aten("bitwise_not")
@@ -202,42 +188,49 @@ def bitwise_not(t: Translator, self: Tensor) -> str:
     return t.add("Not" if self.dtype == BOOL else "BitwiseNot", self)
 
 
-@aten("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
+@aten("where.self where.ScalarOther where.ScalarSelf where.Scalar")
 def where_(t: Translator, condition: Tensor, self: Operand, other: Operand) -> str:
     dtype = promoted(self, other)
     return t.add("Where", t.cast(condition, BOOL), t.cast(self, dtype), t.cast(other, dtype))
 
 
-@aten("clamp", "clamp.Tensor", "hardtanh")
+@aten("clamp clamp.Tensor hardtanh")
 def clamp(
     t: Translator, self: Tensor, min: Any = None, max: Any = None, min_val: Any = -1.0, max_val: Any = 1.0
 ) -> str:
     if min is None and max is None:
         min, max = min_val, max_val
-    dtype = promoted(self, *(bound for bound in (min, max) if bound is not None))
-    bounds = [None if bound is None else t.cast(bound, dtype) for bound in (min, max)]
-    if any(isinstance(bound, Tensor) for bound in (min, max)):
-        x = t.cast(self, dtype)
-        x = x if bounds[0] is None else t.add("Max", x, bounds[0])
-        return x if bounds[1] is None else t.add("Min", x, bounds[1])
-    return t.add("Clip", t.cast(self, dtype), *bounds)
+    dtype = promoted(self, min, max)
+    x, *bounds = (None if value is None else t.cast(value, dtype) for value in (self, min, max))
+    if not any(isinstance(bound, Tensor) for bound in (min, max)):
+        return t.add("Clip", x, *bounds)
+    x = x if bounds[0] is None else t.add("Max", x, bounds[0])
+    return str(x if bounds[1] is None else t.add("Min", x, bounds[1]))
 
 
-@aten("clamp_min", "clamp_min.Tensor")
+@aten("clamp_min clamp_min.Tensor")
 def clamp_min(t: Translator, self: Tensor, min: Any) -> str:
     return clamp(t, self, min)
 
 
-@aten("clamp_max", "clamp_max.Tensor")
+@aten("clamp_max clamp_max.Tensor")
 def clamp_max(t: Translator, self: Tensor, max: Any) -> str:
     return clamp(t, self, None, max)
 
 
-@aten("masked_fill.Scalar", "masked_fill.Tensor")
+@aten("masked_fill.Scalar masked_fill.Tensor")
 def masked_fill(t: Translator, self: Tensor, mask: Tensor, value: Operand) -> str:
     if mask.dtype != BOOL:
         raise ArgumentError(f"the mask has dtype {mask.dtype}; expected booleans")
     return t.add("Where", mask, t.cast(value, self.dtype), self)
+
+
+@aten("nan_to_num")
+def nan_to_num(t: Translator, self: Tensor, nan: Any = None, posinf: Any = None, neginf: Any = None) -> str:
+    limits, x = np.finfo(self.dtype), expression(t, self, self.dtype)
+    x = where(is_nan(x), nan or 0.0, x)
+    x = where(_is_infinity("detect_negative")(x), float(limits.max) if posinf is None else posinf, x)
+    return where(_is_infinity("detect_positive")(x), float(limits.min) if neginf is None else neginf, x).name
 
 
 # Functions of floats, as formulas. They keep the names of torch's parameters.
@@ -274,7 +267,7 @@ def _is_infinity(ignored: str) -> Any:
     return lambda self: self.apply("IsInf", dtype=BOOL, **{ignored: 0})
 
 
-define({
+define_formulas({
     **{name: unary(name.capitalize()) for name in (
         "log", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
         "erf", "exp", "reciprocal", "sigmoid", "tanh")},
@@ -308,78 +301,81 @@ define({
     "addcdiv": lambda self, tensor1, tensor2, value=1: self + tensor1 / tensor2 * value,
     "isclose": _is_close,
 })  # fmt: skip
-define({
+define_formulas({
     "lerp.Scalar lerp.Tensor": lambda self, end, weight: self + weight * (end - self),
     "addcmul": lambda self, tensor1, tensor2, value=1: self + tensor1 * tensor2 * value,
     "square": lambda self: square(self),
     "heaviside": lambda self, values: where(self.equals(0), values, (self > 0).cast(self.dtype)),
     "sign sgn": lambda self: self.apply("Sign"),
     "neg": lambda self: -self,
+    "round.decimals": lambda self, decimals=0: (self * 10.0**decimals).apply("Round") / 10.0**decimals,
 }, promoted)  # fmt: skip
 
 
-def _rounding(operation: str) -> Any:
-    def function(t: Translator, self: Tensor) -> str:
-        return t.add(operation if self.dtype.kind == "f" else "Identity", self)
-
-    return function
+# Activations, and the dropouts, which change nothing at inference.
 
 
-for _name in ("ceil", "floor", "round"):
-    aten(_name)(_rounding(_name.capitalize()))
+def _softplus(self: Any, beta: Number = 1, threshold: Number = 20) -> Any:
+    """log(1 + exp(beta x)) / beta; x itself where beta x exceeds the threshold"""
+    scaled = self if beta == 1 else self * beta
+    y = softplus(scaled) if beta == 1 else softplus(scaled) / beta
+    # beyond 20, float32 makes no difference
+    return y if threshold == 20 else where(scaled > threshold, self, y)
 
 
-@aten("round.decimals")
-def round_decimals(t: Translator, self: Tensor, decimals: int = 0) -> str:
-    scale = t.cast(10.0**decimals, self.dtype)
-    return t.add("Div", t.add("Round", t.add("Mul", self, scale)), scale)
+def _elu(self: Any, alpha: Number = 1, scale: Number = 1, input_scale: Number = 1) -> Any:
+    """scale (max(0, x) + min(0, alpha (exp(input_scale x) - 1)))"""
+    if (scale, input_scale) == (1, 1):
+        return self.apply("Elu", alpha=float(alpha))  # type: ignore[arg-type]  # not complex
+    negative = (self * input_scale).apply("Min", 0).apply("Elu", alpha=1.0)
+    return (maximum(self, 0) + negative * alpha) * scale
 
 
-@aten("abs")
-def absolute(t: Translator, self: Tensor) -> str:
-    if self.dtype.kind == "c":
-        return t.add("ReduceL2", self, t.constant([-1]), keepdims=0)
-    return t.add("Abs", self)
+def _logit(self: Any, eps: float | None = None) -> Any:
+    x = self if eps is None else self.apply("Clip", eps, 1 - eps)
+    return log(x / (1 - x))
 
 
-@aten("trunc")
-def trunc(t: Translator, self: Tensor) -> str:
-    is_float = self.dtype.kind == "f"
-    return _truncate(t, self.name, self.dtype) if is_float else t.add("Identity", self)
+define_formulas({
+    "relu": lambda self: self.apply("Relu"),
+    "relu6": lambda self: self.apply("Clip", 0, 6),
+    "threshold": lambda self, threshold, value: where(self > threshold, self, value),
+}, promoted)  # fmt: skip
+define_formulas({
+    "silu": lambda self: self.apply("Swish"),
+    "mish": lambda self: self.apply("Mish"),
+    "selu": lambda self: self.apply("Selu"),
+    "hardswish": lambda self: self.apply("HardSwish"),
+    "hardsigmoid": lambda self: self.apply("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "gelu": lambda self, approximate="none": self.apply("Gelu", approximate=approximate),
+    "elu": _elu,
+    "celu": lambda self, alpha=1.0: self.apply("Celu", alpha=float(alpha)),
+    "leaky_relu": lambda self, negative_slope=0.01: self.apply("LeakyRelu", alpha=float(negative_slope)),
+    "rrelu": lambda self, lower=1 / 8, upper=1 / 3, training=False: self.apply(
+        "LeakyRelu", alpha=(lower + upper) / 2),
+    "softplus": _softplus,
+    "log_sigmoid log_sigmoid_forward": lambda self: -softplus(-self),
+    "hardshrink": lambda self, lambd=0.5: self.apply("Shrink", lambd=float(lambd)),
+    "softshrink": lambda self, lambd=0.5: self.apply("Shrink", lambd=float(lambd), bias=float(lambd)),
+    "logit": _logit,
+})  # fmt: skip
 
 
-@aten("frac")
-def frac(t: Translator, self: Tensor) -> str:
-    return t.add("Sub", self, trunc(t, self))
+@aten("prelu _prelu_kernel")
+def prelu(t: Translator, self: Tensor, weight: Tensor) -> str:
+    is_by_channel = weight.rank == 1 and self.rank > 1
+    slope = t.add("Reshape", weight, [-1] + [1] * (self.rank - 2)) if is_by_channel else weight
+    return t.add("PRelu", self, slope)
 
 
-@aten("float_power.Tensor_Scalar", "float_power.Tensor_Tensor", "float_power.Scalar")
-def float_power(t: Translator, self: Operand, exponent: Operand) -> str:
-    return binary(t, "Pow", self, exponent, np.float64)
+@aten("glu")
+def glu(t: Translator, self: Tensor, dim: int = -1) -> str:
+    a, b = t.add_all("Split", (self,), 2, axis=self.axis(dim), num_outputs=2)
+    return t.add("Mul", a, t.add("Sigmoid", b))
 
 
-@aten("nan_to_num")
-def nan_to_num(t: Translator, self: Tensor, nan: Any = None, posinf: Any = None, neginf: Any = None) -> str:
-    limits = np.finfo(self.dtype)
-    x = t.add("Where", t.add("IsNaN", self), t.cast(nan or 0.0, self.dtype), self)
-    for value, bound, direction in (
-        (posinf, float(limits.max), "detect_negative"),
-        (neginf, float(limits.min), "detect_positive"),
-    ):
-        found = t.add("IsInf", x, **{direction: 0})
-        x = t.add("Where", found, t.cast(bound if value is None else value, self.dtype), x)
-    return x
-
-
-def _define_shift(name: str, direction: str) -> None:
-    kinds = ("Tensor", "Tensor_Scalar", "Scalar_Tensor")
-    words = [f"bitwise_{direction.lower()}_shift.{kind}" for kind in kinds]
-
-    @aten(f"__{name}__.Scalar", f"__{name}__.Tensor", *words)
-    def shift(t: Translator, self: Operand, other: Operand) -> str:
-        dtype = promoted(self, other)
-        return t.add("BitShift", t.cast(self, dtype), t.cast(other, dtype), direction=direction)
-
-
-_define_shift("lshift", "LEFT")
-_define_shift("rshift", "RIGHT")
+@aten("dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout")
+def dropout(t: Translator, input: Operand, p: float = 0.5, train: bool = False) -> Any:
+    if train and p > 0:
+        raise ArgumentError("dropout in training mode is not supported: export the module after eval()")
+    return t.add("Identity", input)

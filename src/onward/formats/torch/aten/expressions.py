@@ -8,16 +8,61 @@ from typing import Any
 
 import numpy as np
 
-from .promotion import promoted
-from .registry import BOOL, FLOAT32, Operand, Symbol, Tensor, Translator, aten
+from .registry import BOOL, FLOAT32, INT64, Operand, Symbol, Tensor, Translator, define
 
 Formula = Callable[..., Any]
+NUMBERS: dict[type, np.dtype[Any]] = {bool: BOOL, int: INT64, float: FLOAT32}  # the dtypes of numbers
+
+
+def _category(dtype: np.dtype[Any]) -> int:
+    """Return the rank of a kind of dtypes in promotions: booleans, integers, floats, complex numbers."""
+    return {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}[dtype.kind]
+
+
+def dtype_of(value: Operand) -> np.dtype[Any]:
+    """Return the dtype of an operand; numbers have torch's default dtypes."""
+    if isinstance(value, Tensor | Symbol):
+        return value.dtype if isinstance(value, Tensor) or value.dtype.kind != "f" else FLOAT32
+    return next((dtype for kind, dtype in NUMBERS.items() if isinstance(value, kind)), np.dtype(np.complex64))
+
+
+def promoted(*values: Operand) -> np.dtype[Any]:
+    """Return torch's dtype of a result: tensors with axes come first, then those without, then numbers."""
+    groups: list[list[np.dtype[Any]]] = [[], [], []]
+    for value in values:
+        if value is not None:
+            groups[2 if not isinstance(value, Tensor) else 0 if value.rank else 1].append(dtype_of(value))
+    result = None
+    for group in groups:
+        for dtype in group:
+            if result is None:
+                result = dtype
+            elif _category(dtype) > _category(result):
+                result = _with_precision(dtype, result)
+            elif _category(dtype) == _category(result) and group is (groups[0] or groups[1]):
+                result = np.promote_types(dtype, result)
+    assert result is not None
+    return result
+
+
+def _with_precision(dtype: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
+    """A complex dtype keeps the precision of the floats that it meets."""
+    return np.dtype(np.complex128) if dtype.kind == "c" and other == np.float64 else dtype
 
 
 def floating(*values: Operand) -> np.dtype[Any]:
     """Return the promoted dtype, or float32 if that is not a dtype of floats."""
     dtype = promoted(*values)
     return dtype if dtype.kind in "fc" else FLOAT32
+
+
+def _method(
+    operation: str, dtype: Any = None, is_swapped: bool = False
+) -> Callable[[Expression, Any], Expression]:
+    """Return an operation on two values as a method, whose result has their dtype or the given one."""
+    if is_swapped:
+        return lambda self, other: self.constant(other).apply(operation, self)
+    return lambda self, other: self.apply(operation, other, dtype=dtype)
 
 
 class Expression:
@@ -38,9 +83,7 @@ class Expression:
 
     def reduce(self, operation: str, axes: Any = None, keepdims: bool = False) -> Expression:
         """Return a reduction over axes, by default over all."""
-        places = None if axes is None else self.t.constant(list(axes), np.int64)
-        found = self.t.add(operation, self.name, places, keepdims=int(keepdims))
-        return Expression(self.t, found, self.dtype)
+        return Expression(self.t, self.t.add(operation, self.name, axes, keepdims=int(keepdims)), self.dtype)
 
     def cast(self, dtype: Any) -> Expression:
         """Return the value in another dtype."""
@@ -48,63 +91,20 @@ class Expression:
         name = self.name if wanted == self.dtype else self.t.add("Cast", self.name, to=wanted)
         return Expression(self.t, name, wanted)
 
-    def _swapped(self, operation: str, other: Any) -> Expression:
-        return self.constant(other).apply(operation, self)
-
-    def __add__(self, other: Any) -> Expression:
-        return self.apply("Add", other)
-
-    def __radd__(self, other: Any) -> Expression:
-        return self._swapped("Add", other)
-
-    def __sub__(self, other: Any) -> Expression:
-        return self.apply("Sub", other)
-
-    def __rsub__(self, other: Any) -> Expression:
-        return self._swapped("Sub", other)
-
-    def __mul__(self, other: Any) -> Expression:
-        return self.apply("Mul", other)
-
-    def __rmul__(self, other: Any) -> Expression:
-        return self._swapped("Mul", other)
-
-    def __truediv__(self, other: Any) -> Expression:
-        return self.apply("Div", other)
-
-    def __rtruediv__(self, other: Any) -> Expression:
-        return self._swapped("Div", other)
-
-    def __pow__(self, other: Any) -> Expression:
-        return self.apply("Pow", other)
+    __add__, __radd__ = _method("Add"), _method("Add", is_swapped=True)
+    __sub__, __rsub__ = _method("Sub"), _method("Sub", is_swapped=True)
+    __mul__, __rmul__ = _method("Mul"), _method("Mul", is_swapped=True)
+    __truediv__, __rtruediv__ = _method("Div"), _method("Div", is_swapped=True)
+    __pow__, __and__, __or__ = _method("Pow"), _method("And"), _method("Or")
+    __lt__, __le__ = _method("Less", BOOL), _method("LessOrEqual", BOOL)
+    __gt__, __ge__ = _method("Greater", BOOL), _method("GreaterOrEqual", BOOL)
+    equals = _method("Equal", BOOL)
 
     def __neg__(self) -> Expression:
         return self.apply("Neg")
 
     def __abs__(self) -> Expression:
         return self.apply("Abs")
-
-    def __lt__(self, other: Any) -> Expression:
-        return self.apply("Less", other, dtype=BOOL)
-
-    def __le__(self, other: Any) -> Expression:
-        return self.apply("LessOrEqual", other, dtype=BOOL)
-
-    def __gt__(self, other: Any) -> Expression:
-        return self.apply("Greater", other, dtype=BOOL)
-
-    def __ge__(self, other: Any) -> Expression:
-        return self.apply("GreaterOrEqual", other, dtype=BOOL)
-
-    def equals(self, other: Any) -> Expression:
-        """Return whether the elements are equal."""
-        return self.apply("Equal", other, dtype=BOOL)
-
-    def __and__(self, other: Expression) -> Expression:
-        return self.apply("And", other)
-
-    def __or__(self, other: Expression) -> Expression:
-        return self.apply("Or", other)
 
     def __invert__(self) -> Expression:
         return self.apply("Not")
@@ -173,7 +173,6 @@ def formula(function: Formula, dtype: Callable[..., Any] = floating) -> Formula:
     return operator
 
 
-def define(formulas: Mapping[str, Formula], dtype: Callable[..., Any] = floating) -> None:
+def define_formulas(formulas: Mapping[str, Formula], dtype: Callable[..., Any] = floating) -> None:
     """Register formulas as operators; a key names several of them, separated by spaces."""
-    for names, function in formulas.items():
-        aten(*names.split())(formula(function, dtype))
+    define({names: formula(function, dtype) for names, function in formulas.items()})

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
 
 from ....errors import ArgumentError
 from .elementwise import binary
-from .expressions import floating
-from .promotion import promoted
+from .expressions import Expression, expression, floating, promoted, where
 from .reductions import vector_norm
-from .registry import Tensor, Translator, aten, bounded
+from .registry import Tensor, Translator, aten, bounded, define
 from .shapes import permuted, reshaped, transposed
 
 
@@ -24,7 +25,19 @@ def through_numpy(t: Translator, function: str, *inputs: Any, count: int = 1, **
     return names[0] if count == 1 else names
 
 
-FUNCTIONS: dict[str, Any] = {  # with the names of torch's parameters
+def _special(function: str) -> Any:
+    return lambda t, self: through_numpy(t, function, t.cast(self, floating(self)))
+
+
+def _of_pair(function: str) -> Any:
+    def pair(t: Translator, self: Tensor, other: Any) -> Any:
+        dtype = promoted(self, other)
+        return through_numpy(t, function, t.cast(self, dtype), t.cast(other, dtype))
+
+    return pair
+
+
+define({
     "inverse": lambda t, self: through_numpy(t, "inverse", self),
     "linalg_inv linalg_inv_ex": lambda t, A, check_errors=False: through_numpy(t, "inverse", A),
     "det": lambda t, self: t.add("Det", self),
@@ -54,9 +67,12 @@ FUNCTIONS: dict[str, Any] = {  # with the names of torch's parameters
     "cholesky_solve": lambda t, self, input2, upper=False: _solved(t, _gram(t, input2, upper), self),
     "cholesky_inverse": lambda t, self, upper=False: through_numpy(t, "inverse", _gram(t, self, upper)),
     "trace": lambda t, self: t.add("Einsum", self, equation="ii->"),
-}  # fmt: skip
-for _names, _function in FUNCTIONS.items():
-    aten(*_names.split())(_function)
+    "signbit": lambda t, self: through_numpy(t, "signbit", self),
+    "frexp.Tensor": lambda t, self: through_numpy(t, "frexp", self, count=2),
+    **{name: _special(name) for name in ("lgamma", "digamma", "erfinv", "i0")},
+    **{name: _of_pair(name) for name in ("gcd", "lcm", "nextafter")},
+    "copysign copysign.Tensor copysign.Scalar": _of_pair("copysign"),
+})  # fmt: skip
 
 
 @aten("svd")
@@ -72,7 +88,7 @@ def _solved(t: Translator, A: Any, B: Tensor, left: bool = True) -> str:
 
 
 def _triangle(t: Translator, A: Tensor, upper: bool, has_ones: bool) -> str:
-    y = t.add("Trilu", A, t.constant(0), upper=int(upper))
+    y = t.add("Trilu", A, 0, upper=int(upper))
     if not has_ones:
         return y
     eye = t.constant(np.eye(A.shape[-1] or 0), A.dtype)
@@ -94,32 +110,21 @@ def pinv(t: Translator, self: Tensor, rcond: Any = 1e-15, hermitian: bool = Fals
     return str(through_numpy(t, "pseudoinverse", self, rcond=rcond, hermitian=hermitian))
 
 
-@aten("linalg_cross", "cross")
+@aten("linalg_cross cross")
 def cross(t: Translator, self: Tensor, other: Tensor, dim: int | None = None) -> str:
-    axis = (
-        self.shape.index(3) if dim is None and "linalg" not in t.node.target else -1 if dim is None else dim
-    )
-    return str(through_numpy(t, "cross", self, other, axis=axis))
+    if dim is None:
+        dim = -1 if "linalg" in t.node.target else self.shape.index(3)
+    return str(through_numpy(t, "cross", self, other, axis=dim))
 
 
 # Norms and distances.
 
 
-@aten(
-    "linalg_matrix_norm",
-    "linalg_matrix_norm.str_ord",
-    "nuclear_norm",
-    "nuclear_norm.dim",
-    "frobenius_norm.dim",
-)
+@aten("linalg_matrix_norm linalg_matrix_norm.str_ord nuclear_norm nuclear_norm.dim frobenius_norm.dim")
 def matrix_norm(
-    t: Translator,
-    self: Tensor,
-    ord: Any = None,
-    dim: Sequence[int] = (-2, -1),
-    keepdim: bool = False,
+    t: Translator, self: Tensor, ord: Any = None, dim: Sequence[int] = (-2, -1), keepdim: bool = False,
     dtype: Any = None,
-) -> str:
+) -> str:  # fmt: skip
     """The norm of matrices that `ord` names; by default, the Frobenius norm."""
     order: Any = "nuc" if "nuclear" in t.node.target else "fro" if ord is None else ord
     rows, columns = (self.axis(axis) for axis in dim)
@@ -129,51 +134,47 @@ def matrix_norm(
         places = [*(axis for axis in range(self.rank) if axis not in (rows, columns)), rows, columns]
         values = through_numpy(t, "singular_values", permuted(t, self, places))
         operation = {"nuc": "ReduceSum", 2: "ReduceMax", -2: "ReduceMin"}[order]
-        y = t.add(operation, values, t.constant([-1]), keepdims=0)
-        return t.add("Unsqueeze", y, t.constant([rows, columns])) if keepdim else y
+        y = t.add(operation, values, [-1], keepdims=0)
+        return t.add("Unsqueeze", y, [rows, columns]) if keepdim else y
     summed, compared = (rows, columns) if abs(order) == 1 else (columns, rows)
-    total = t.add("ReduceL1", self, t.constant([summed]), keepdims=1)
-    y = t.add("ReduceMax" if order > 0 else "ReduceMin", total, t.constant([compared]), keepdims=1)
-    return y if keepdim else t.add("Squeeze", y, t.constant([rows, columns]))
+    total = t.add("ReduceL1", self, [summed], keepdims=1)
+    y = t.add("ReduceMax" if order > 0 else "ReduceMin", total, [compared], keepdims=1)
+    return y if keepdim else t.add("Squeeze", y, [rows, columns])
 
 
-def _norm(t: Translator, x: str, p: float, axes: Sequence[int], keepdim: bool, dtype: Any) -> str:
+def _norm(x: Expression, p: float, axes: Sequence[int], keepdim: bool = False) -> Expression:
     """The p-norm over axes."""
-    places = t.constant(list(axes), np.int64)
     if p in (1, 2):
-        return t.add(f"ReduceL{int(p)}", x, places, keepdims=int(keepdim))
-    size = t.add("Abs", x)
+        return x.reduce(f"ReduceL{int(p)}", axes, keepdim)
+    size = abs(x)
     if p == math.inf:
-        return t.add("ReduceMax", size, places, keepdims=int(keepdim))
+        return size.reduce("ReduceMax", axes, keepdim)
     if p == 0:
-        size = t.add("Cast", t.add("Greater", size, t.cast(0, dtype)), to=dtype)
-        return t.add("ReduceSum", size, places, keepdims=int(keepdim))
-    total = t.add("ReduceSum", t.add("Pow", size, t.cast(p, dtype)), places, keepdims=int(keepdim))
-    return t.add("Pow", total, t.cast(1 / p, dtype))
+        return (size > 0).cast(x.dtype).reduce("ReduceSum", axes, keepdim)
+    return (size**p).reduce("ReduceSum", axes, keepdim) ** (1 / p)
 
 
 @aten("dist")
 def dist(t: Translator, self: Tensor, other: Tensor, p: float = 2) -> str:
-    axes = range(max(self.rank, other.rank))
-    return _norm(t, binary(t, "Sub", self, other), p, axes, False, self.dtype)
+    difference = binary(t, "Sub", self, other)
+    return _norm(Expression(t, difference, self.dtype), p, range(max(self.rank, other.rank))).name
 
 
 @aten("pairwise_distance")
 def pairwise_distance(
     t: Translator, x1: Tensor, x2: Tensor, p: float = 2, eps: float = 1e-6, keepdim: bool = False
 ) -> str:
-    difference = t.add("Add", binary(t, "Sub", x1, x2), t.cast(eps, x1.dtype))
-    return _norm(t, difference, p, [-1], keepdim, x1.dtype)
+    return _norm(Expression(t, binary(t, "Sub", x1, x2), x1.dtype) + eps, p, [-1], keepdim).name
 
 
-@aten("cdist", "_cdist_forward")
+@aten("cdist _cdist_forward")
 def cdist(t: Translator, x1: Tensor, x2: Tensor, p: float = 2, compute_mode: Any = None) -> str:
     """The distance of each row of x1 from each row of x2."""
-    rows, columns = t.add("Unsqueeze", x1, t.constant([-2])), t.add("Unsqueeze", x2, t.constant([-3]))
-    return _norm(t, t.add("Sub", rows, columns), p, [-1], False, x1.dtype)
+    difference = t.add("Sub", t.add("Unsqueeze", x1, [-2]), t.add("Unsqueeze", x2, [-3]))
+    return _norm(Expression(t, difference, x1.dtype), p, [-1]).name
 
 
-@aten("pdist", "_pdist_forward")
+@aten("pdist _pdist_forward")
 def pdist(t: Translator, self: Tensor, p: float = 2) -> str:
     """The distance of each row from each later one."""
     if self.shape[0] is None:
@@ -181,17 +182,15 @@ def pdist(t: Translator, self: Tensor, p: float = 2) -> str:
     bounded(self.shape[0] ** 2)
     pairs = [t.constant(places, np.int64) for places in np.triu_indices(self.shape[0], 1)]
     first, second = (t.add("Gather", self, places, axis=0) for places in pairs)
-    return _norm(t, t.add("Sub", first, second), p, [-1], False, self.dtype)
+    return _norm(Expression(t, t.add("Sub", first, second), self.dtype), p, [-1]).name
 
 
 @aten("renorm")
 def renorm(t: Translator, self: Tensor, p: float, dim: int, maxnorm: float) -> str:
     """Slices whose norm exceeds a maximum are scaled down to it."""
-    axes = [axis for axis in range(self.rank) if axis != self.axis(dim)]
-    norm = _norm(t, t.add("Identity", self), p, axes, True, self.dtype)
-    limit = t.cast(maxnorm, self.dtype)
-    factor = t.add("Div", limit, t.add("Add", norm, t.cast(1e-7, self.dtype)))
-    return t.add("Mul", self, t.add("Where", t.add("Greater", norm, limit), factor, t.cast(1, self.dtype)))
+    x = expression(t, self, self.dtype)
+    norm = _norm(x, p, [axis for axis in range(self.rank) if axis != self.axis(dim)], True)
+    return (x * where(norm > maxnorm, maxnorm / (norm + 1e-7), 1)).name
 
 
 # Products of tensors.
@@ -200,7 +199,7 @@ def renorm(t: Translator, self: Tensor, p: float, dim: int, maxnorm: float) -> s
 @aten("linalg_vecdot")
 def vecdot(t: Translator, x: Tensor, y: Tensor, dim: int = -1) -> str:
     rank = max(x.rank, y.rank)
-    return t.add("ReduceSum", binary(t, "Mul", x, y), t.constant([dim % rank]), keepdims=0)
+    return t.add("ReduceSum", binary(t, "Mul", x, y), [dim % rank], keepdims=0)
 
 
 @aten("inner")
@@ -214,9 +213,7 @@ def inner(t: Translator, self: Tensor, other: Tensor) -> str:
 def tensordot(
     t: Translator, self: Tensor, other: Tensor, dims_self: Sequence[int], dims_other: Sequence[int]
 ) -> str:
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    a = list(letters[: self.rank])
-    b = list(letters[self.rank : self.rank + other.rank])
+    a, b = list(ascii_lowercase[: self.rank]), list(ascii_lowercase[self.rank : self.rank + other.rank])
     for i, j in zip(dims_self, dims_other, strict=True):
         b[other.axis(j)] = a[self.axis(i)]
     summed = {a[self.axis(i)] for i in dims_self}
@@ -226,11 +223,8 @@ def tensordot(
 
 @aten("linalg_multi_dot", "chain_matmul")
 def multi_dot(t: Translator, tensors: Any = None, matrices: Any = None) -> str:
-    first, *others = matrices if tensors is None else tensors
-    product = t.cast(first, first.dtype)
-    for other in others:
-        product = t.add("MatMul", product, other)
-    return product
+    factors = matrices if tensors is None else tensors
+    return str(reduce(lambda a, b: t.add("MatMul", a, b), factors[1:], t.cast(factors[0], factors[0].dtype)))
 
 
 @aten("kron")
@@ -241,50 +235,10 @@ def kron(t: Translator, self: Tensor, other: Tensor) -> str:
         raise ArgumentError("kron of unknown sizes is not supported")
     first = reshaped(t, self, [n for size in a for n in (size, 1)])
     second = reshaped(t, other, [n for size in b for n in (1, size)])
-    product = t.add("Mul", first, second)
-    return reshaped(t, product, [n * m for n, m in zip(a, b, strict=True)])  # type: ignore[operator]  # integers
-
-
-# Functions without a formula.
-
-
-def _define_special(names: str, function: str) -> None:
-    @aten(*names.split())
-    def special(t: Translator, self: Tensor) -> Any:
-        return through_numpy(t, function, t.cast(self, floating(self)))
-
-
-for _names, _function in {
-    "lgamma": "lgamma",
-    "digamma": "digamma",
-    "erfinv": "erfinv",
-    "i0": "i0",
-}.items():
-    _define_special(_names, _function)
+    return reshaped(t, t.add("Mul", first, second), [n * m for n, m in zip(a, b, strict=True)])  # type: ignore[operator]  # integers
 
 
 @aten("special_ndtri")
 def ndtri(t: Translator, self: Tensor) -> str:
-    one, two, root = (t.cast(value, self.dtype) for value in (1, 2, math.sqrt(2)))
-    return t.add("Mul", through_numpy(t, "erfinv", t.add("Sub", t.add("Mul", self, two), one)), root)
-
-
-@aten("signbit")
-def signbit(t: Translator, self: Tensor) -> str:
-    return str(through_numpy(t, "signbit", self))
-
-
-@aten("frexp.Tensor")
-def frexp(t: Translator, self: Tensor) -> Any:
-    return through_numpy(t, "frexp", self, count=2)
-
-
-def _define_pair(name: str) -> None:
-    @aten(name, *([f"{name}.Tensor", f"{name}.Scalar"] if name == "copysign" else []))
-    def pair(t: Translator, self: Tensor, other: Any) -> Any:
-        dtype = promoted(self, other)
-        return through_numpy(t, name, t.cast(self, dtype), t.cast(other, dtype))
-
-
-for _name in ("copysign", "gcd", "lcm", "nextafter"):
-    _define_pair(_name)
+    x = expression(t, self, self.dtype) * 2 - 1
+    return t.add("Mul", through_numpy(t, "erfinv", x.name), t.cast(math.sqrt(2), self.dtype))

@@ -8,7 +8,7 @@ import numpy as np
 from ....errors import ArgumentError
 from .expressions import (
     Expression,
-    define,
+    define_formulas,
     exp,
     expression,
     log,
@@ -29,6 +29,10 @@ def reduced(losses: Expression, reduction: int) -> Expression:
     return losses if reduction == 0 else losses.reduce("ReduceMean" if reduction == 1 else "ReduceSum")
 
 
+def _weighted(losses: Expression, weight: Any, reduction: int) -> Expression:
+    return reduced(losses if weight is None else losses * weight, reduction)
+
+
 def _huber(self: Any, target: Any, reduction: int = 1, delta: float = 1.0) -> Expression:
     size = abs(self - target)
     return reduced(where(size < delta, square(size) * 0.5, (size - 0.5 * delta) * delta), reduction)
@@ -44,10 +48,6 @@ def _kl_divergence(self: Any, target: Any, reduction: int = 1, log_target: bool 
     if log_target:
         return reduced(exp(target) * (target - self), reduction)
     return reduced(x_times(target, log(target)) - target * self, reduction)
-
-
-def _weighted(losses: Expression, weight: Any, reduction: int) -> Expression:
-    return reduced(losses if weight is None else losses * weight, reduction)
 
 
 def _binary_cross_entropy(self: Any, target: Any, weight: Any = None, reduction: int = 1) -> Expression:
@@ -79,20 +79,12 @@ def _hinge_embedding(self: Any, target: Any, margin: float = 1.0, reduction: int
     return reduced(far + where(target.equals(-1), 0, self), reduction)
 
 
-def _margin_ranking(
-    input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: int = 1
-) -> Expression:
-    return reduced(maximum(margin - target * (input1 - input2), 0), reduction)
-
-
 def _cosine_embedding(
     input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: int = 1
 ) -> Expression:
-    def dot(a: Any, b: Any) -> Any:
-        return (a * b).reduce("ReduceSum", [-1])
-
-    norms = [dot(x, x) + 1e-12 for x in (input1, input2)]
-    cosine = dot(input1, input2) / sqrt(norms[0] * norms[1])
+    pairs = (input1, input1), (input2, input2), (input1, input2)
+    first, second, dot = ((a * b).reduce("ReduceSum", [-1]) for a, b in pairs)
+    cosine = dot / sqrt((first + 1e-12) * (second + 1e-12))
     apart = where(target.equals(-1), maximum(cosine - margin, 0), 0)
     return reduced(where(target.equals(1), 1 - cosine, apart), reduction)
 
@@ -105,21 +97,15 @@ def _distance(a: Any, b: Any, p: float, eps: float) -> Any:
 
 
 def _triplet(
-    anchor: Any,
-    positive: Any,
-    negative: Any,
-    margin: float = 1.0,
-    p: float = 2.0,
-    eps: float = 1e-6,
-    swap: bool = False,
-    reduction: int = 1,
-) -> Expression:
+    anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6,
+    swap: bool = False, reduction: int = 1,
+) -> Expression:  # fmt: skip
     near, far = _distance(anchor, positive, p, eps), _distance(anchor, negative, p, eps)
     far = far.apply("Min", _distance(positive, negative, p, eps)) if swap else far
     return reduced(maximum(near - far + margin, 0), reduction)
 
 
-define({
+define_formulas({
     "mse_loss": lambda self, target, reduction=1: reduced(square(self - target), reduction),
     "l1_loss": lambda self, target, reduction=1: reduced(abs(self - target), reduction),
     "huber_loss": _huber,
@@ -130,51 +116,37 @@ define({
     "binary_cross_entropy_with_logits": _binary_cross_entropy_with_logits,
     "poisson_nll_loss": _poisson,
     "hinge_embedding_loss": _hinge_embedding,
-    "margin_ranking_loss": _margin_ranking,
+    "margin_ranking_loss": lambda input1, input2, target, margin=0.0, reduction=1: (
+        reduced(maximum(margin - target * (input1 - input2), 0), reduction)),
     "cosine_embedding_loss": _cosine_embedding,
     "triplet_margin_loss": _triplet,
 })  # fmt: skip
 
 
-def _batched(t: Translator, x: Tensor, target: Tensor) -> tuple[str, str]:
-    """Return logarithms with a batch axis, and the classes."""
-    if x.rank > 1:
-        return t.cast(x, x.dtype), t.cast(target, np.int64)
-    first = t.constant([0])
-    return t.add("Unsqueeze", x, first), t.add("Reshape", t.cast(target, np.int64), t.constant([1]))
-
-
 def _of_classes(
     t: Translator, operation: str, x: Tensor, target: Tensor, weight: Any, reduction: int, ignored: int
 ) -> str:
-    logarithms, classes = _batched(t, x, target)
+    inputs = t.cast(x, x.dtype), t.cast(target, np.int64)
+    if x.rank == 1:  # without a batch axis
+        inputs = t.add("Unsqueeze", x, [0]), t.add("Reshape", inputs[1], [1])
     options = {"reduction": REDUCTIONS[reduction], "ignore_index": ignored}
-    y, *_ = t.add_all(operation, (logarithms, classes, weight), 2 if "Softmax" in operation else 1, **options)
-    return t.add("Reshape", y, t.constant([], np.int64)) if x.rank == 1 else y
+    y, *_ = t.add_all(operation, (*inputs, weight), 2 if "Softmax" in operation else 1, **options)
+    return t.add("Reshape", y, []) if x.rank == 1 else y
 
 
-@aten("nll_loss", "nll_loss2d", "nll_loss_nd", "nll_loss_forward", "nll_loss2d_forward")
+@aten("nll_loss nll_loss2d nll_loss_nd nll_loss_forward nll_loss2d_forward")
 def nll_loss(
-    t: Translator,
-    self: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    reduction: int = 1,
+    t: Translator, self: Tensor, target: Tensor, weight: Tensor | None = None, reduction: int = 1,
     ignore_index: int = -100,
-) -> Any:
+) -> str:  # fmt: skip
     return _of_classes(t, "NegativeLogLikelihoodLoss", self, target, weight, reduction, ignore_index)
 
 
 @aten("cross_entropy_loss")
 def cross_entropy_loss(
-    t: Translator,
-    self: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    reduction: int = 1,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-) -> Any:
+    t: Translator, self: Tensor, target: Tensor, weight: Tensor | None = None, reduction: int = 1,
+    ignore_index: int = -100, label_smoothing: float = 0.0,
+) -> str:  # fmt: skip
     """The loss of classes, or of probabilities of classes."""
     if target.dtype.kind in "iu" and not label_smoothing:
         return _of_classes(t, "SoftmaxCrossEntropyLoss", self, target, weight, reduction, ignore_index)
@@ -189,9 +161,8 @@ def cross_entropy_loss(
             raise ArgumentError("label_smoothing over an unknown number of classes is not supported")
         y = y * (1 - label_smoothing) + label_smoothing / classes
     if weight is not None:
-        sizes = t.constant([-1] + [1] * (self.rank - 1 - axis))
-        logarithms = logarithms * Expression(t, t.add("Reshape", weight, sizes), self.dtype)
+        factors = t.add("Reshape", weight, [-1] + [1] * (self.rank - 1 - axis))
+        logarithms = logarithms * Expression(t, factors, self.dtype)
     losses = -(y * logarithms).reduce("ReduceSum", [axis])
-    if reduction == 1 and self.rank > 1:  # over the batch and the positions
-        return losses.reduce("ReduceMean").name
-    return losses.name if reduction == 0 else losses.reduce("ReduceSum").name
+    # The mean is over the batch and the positions.
+    return reduced(losses, 2 if reduction == 1 and self.rank == 1 else reduction).name

@@ -14,14 +14,9 @@ NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def new_layer(
-    t: Translator,
-    kind: type[Any],
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    bidirectional: bool,
-    **options: Any,
-) -> Any:
+    t: Translator, kind: type[Any], params: Sequence[Tensor], has_biases: bool, num_layers: int,
+    bidirectional: bool, **options: Any,
+) -> Any:  # fmt: skip
     """Return a layer with the weights of an operator; calls with the same weights share it."""
     key = (kind, has_biases, num_layers, bidirectional, *options.items(), *(t.read(x).name for x in params))
     if key in t.layers:
@@ -31,27 +26,16 @@ def new_layer(
     names = list(NAMES[: 4 if has_biases else 2])
     if len(params) > len(names) * num_layers * (1 + bidirectional):
         names.append("weight_hr")
-    suffixes = [
-        f"_l{layer}{direction}"
-        for layer in range(num_layers)
-        for direction in ("", "_reverse")[: 1 + bidirectional]
-    ]
+    directions = ("", "_reverse")[: 1 + bidirectional]
+    suffixes = [f"_l{layer}{direction}" for layer in range(num_layers) for direction in directions]
     keys = [name + suffix for suffix in suffixes for name in names]
     weights = dict(zip(keys, (_constant(t, each) for each in params), strict=True))
-    projected = "weight_hr_l0" in weights
-    hidden = weights["weight_hh_l0"].shape[0] // len(kind.gates)
-    if projected:
+    W = weights["weight_ih_l0"]
+    options |= {"num_layers": num_layers, "bias": has_biases, "bidirectional": bidirectional}
+    if "weight_hr_l0" in weights:
         options["proj_size"] = weights["weight_hr_l0"].shape[0]
-    layer = kind(
-        weights["weight_ih_l0"].shape[1],
-        hidden,
-        num_layers=num_layers,
-        bias=has_biases,
-        bidirectional=bidirectional,
-        dtype=weights["weight_ih_l0"].dtype,
-        rng=NO_WEIGHTS,
-        **options,
-    )
+    hidden = weights["weight_hh_l0"].shape[0] // len(kind.gates)
+    layer = kind(W.shape[1], hidden, dtype=W.dtype, rng=NO_WEIGHTS, **options)
     layer.load_state_dict(weights)
     t.layers[key] = layer
     return layer
@@ -83,75 +67,6 @@ def run_layer(
     return t.add("Transpose", y, perm=order) if batch_first else y, *final
 
 
-@aten("lstm.input")
-def lstm(
-    t: Translator,
-    input: Tensor,
-    hx: Sequence[Tensor],
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[str, ...]:
-    layer = new_layer(t, LSTM, params, has_biases, num_layers, bidirectional)
-    return run_layer(t, layer, input, hx, batch_first)
-
-
-def _define(name: str, kind: type[Any], **options: Any) -> None:
-    @aten(f"{name}.input")
-    def function(
-        t: Translator,
-        input: Tensor,
-        hx: Tensor,
-        params: Sequence[Tensor],
-        has_biases: bool,
-        num_layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
-        batch_first: bool,
-    ) -> tuple[str, ...]:
-        layer = new_layer(t, kind, params, has_biases, num_layers, bidirectional, **options)
-        return run_layer(t, layer, input, [hx], batch_first)
-
-    @aten(f"{name}_cell")
-    def cell(
-        t: Translator,
-        input: Tensor,
-        hx: Tensor,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor | None = None,
-        b_hh: Tensor | None = None,
-    ) -> str:
-        params = [each for each in (w_ih, w_hh, b_ih, b_hh) if each is not None]
-        layer = new_layer(t, kind, params, b_ih is not None, 1, False, **options)
-        return _step(t, layer, input, [hx])[0]
-
-
-_define("gru", GRU)
-_define("rnn_tanh", RNN)
-_define("rnn_relu", RNN, nonlinearity="relu")
-
-
-@aten("lstm_cell")
-def lstm_cell(
-    t: Translator,
-    input: Tensor,
-    hx: Sequence[Tensor],
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-) -> tuple[str, ...]:
-    params = [each for each in (w_ih, w_hh, b_ih, b_hh) if each is not None]
-    layer = new_layer(t, LSTM, params, b_ih is not None, 1, False)
-    return _step(t, layer, input, hx)
-
-
 def _step(t: Translator, layer: Any, x: Tensor, states: Sequence[Tensor]) -> tuple[str, ...]:
     """Run one step of a layer and return its states."""
     t.expect_size(x, -1, layer.input_size)
@@ -160,3 +75,30 @@ def _step(t: Translator, layer: Any, x: Tensor, states: Sequence[Tensor]) -> tup
         if x.rank == state.rank == 2:
             t.expect_size(state, 0, (x, 0))
     return t.add_all("Step", (x, *states), len(states), layer=layer)
+
+
+def _define(name: str, kind: type[Any], **options: Any) -> None:
+    @aten(f"{name}.input")
+    def function(
+        t: Translator, input: Tensor, hx: Any, params: Sequence[Tensor], has_biases: bool, num_layers: int,
+        dropout: float, train: bool, bidirectional: bool, batch_first: bool,
+    ) -> tuple[str, ...]:  # fmt: skip
+        layer = new_layer(t, kind, params, has_biases, num_layers, bidirectional, **options)
+        return run_layer(t, layer, input, [hx] if isinstance(hx, Tensor) else hx, batch_first)
+
+    @aten(f"{name}_cell")
+    def cell(
+        t: Translator, input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None,
+        b_hh: Tensor | None = None,
+    ) -> Any:  # fmt: skip
+        params = [each for each in (w_ih, w_hh, b_ih, b_hh) if each is not None]
+        layer = new_layer(t, kind, params, b_ih is not None, 1, False, **options)
+        is_one = isinstance(hx, Tensor)
+        states = _step(t, layer, input, [hx] if is_one else hx)
+        return states[0] if is_one else states
+
+
+_define("lstm", LSTM)
+_define("gru", GRU)
+_define("rnn_tanh", RNN)
+_define("rnn_relu", RNN, nonlinearity="relu")

@@ -1,195 +1,138 @@
-"""ATen's reductions over axes, cumulative operators, and softmax."""
+"""ATen's reductions over axes, cumulative operators, which are scans over an axis, and softmax."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ....errors import ArgumentError
+from ....graph.graph import Graph
 from .expressions import floating
-from .registry import BOOL, FLOAT32, INT64, Tensor, Translator, aten
+from .registry import BOOL, FLOAT32, INT64, Tensor, Translator, aten, define
 
 Dims = Sequence[int] | int | None
 
 
+def axes_of(x: Tensor, dim: Dims) -> list[int]:
+    """Return axes counted from 0; no axes stand for all."""
+    dims = [] if dim is None else [dim] if isinstance(dim, int) else dim
+    return [x.axis(d) for d in dims] or list(range(x.rank))
+
+
 def reduced(t: Translator, operation: str, x: str, like: Tensor, dim: Dims, keepdim: bool) -> str:
     """Reduce axes of a value with the axes of `like`; no axes stand for all."""
-    dims = [] if dim is None else [dim] if isinstance(dim, int) else dim
-    axes = [like.axis(d) for d in dims] or list(range(like.rank))
-    if not like.rank:
-        return x
-    return t.add(operation, x, t.constant(axes), keepdims=int(keepdim))
+    return t.add(operation, x, axes_of(like, dim), keepdims=int(keepdim)) if like.rank else x
 
 
-@aten("sum", "sum.dim_IntList", "nansum")
-def sum_(t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> str:
-    dtype = dtype if dtype is not None else INT64 if self.dtype.kind in "biu" else self.dtype
-    return reduced(t, "ReduceSum", t.cast(self, dtype), self, dim, keepdim)
+def _same(t: Translator, x: Tensor, dtype: Any) -> str:
+    return t.cast(x, dtype or x.dtype)
 
 
-@aten("mean", "mean.dim")
-def mean(t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> str:
-    return reduced(t, "ReduceMean", t.cast(self, dtype or self.dtype), self, dim, keepdim)
+def _wide(t: Translator, x: Tensor, dtype: Any) -> str:
+    """Sums and products of integers are int64."""
+    return t.cast(x, dtype or (INT64 if x.dtype.kind in "biu" else x.dtype))
+
+
+def _without_nan(t: Translator, x: Tensor, dtype: Any) -> str:
+    y = _wide(t, x, dtype)
+    missing = t.add("IsNaN", x) if x.dtype.kind == "f" else None
+    return t.add("Where", missing, t.cast(0, dtype or x.dtype), y) if missing else y
+
+
+def _comparable(t: Translator, x: Tensor, dtype: Any) -> str:
+    return t.cast(x, np.int32 if x.dtype == BOOL else x.dtype)
+
+
+def _truth(dtype: Any) -> Callable[[Translator, Tensor, Any], str]:
+    return lambda t, x, _: t.add("Cast", t.cast(x, BOOL), to=np.dtype(dtype))
+
+
+def _reduction(operation: str, prepare: Callable[[Translator, Tensor, Any], str]) -> Any:
+    def function(
+        t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: Any = None
+    ) -> str:
+        y = reduced(t, operation, prepare(t, self, dtype), self, dim, keepdim)
+        is_truth = (self.dtype == BOOL and prepare is _comparable) or prepare is _logical
+        return t.add("Cast", y, to=BOOL) if is_truth else y
+
+    return function
+
+
+_logical = _truth(np.int32)
+amax, amin = _reduction("ReduceMax", _comparable), _reduction("ReduceMin", _comparable)
+define({
+    "sum sum.dim_IntList": _reduction("ReduceSum", _wide),
+    "nansum": _reduction("ReduceSum", _without_nan),
+    "prod prod.dim_int": _reduction("ReduceProd", _wide),
+    "mean mean.dim": _reduction("ReduceMean", _same),
+    "logsumexp": _reduction("ReduceLogSumExp", lambda t, x, _: t.cast(x, floating(x))),
+    "amax max": amax,
+    "amin min": amin,
+    "any any.dim any.dims": _reduction("ReduceMax", _logical),
+    "all all.dim all.dims": _reduction("ReduceMin", _logical),
+    "count_nonzero count_nonzero.dim_IntList": _reduction("ReduceSum", _truth(INT64)),
+    "aminmax": lambda t, self, dim=None, keepdim=False: (
+        amin(t, self, dim, keepdim), amax(t, self, dim, keepdim)),
+    "max.dim": lambda t, self, dim, keepdim=False: (
+        amax(t, self, dim, keepdim), _argument(t, "ArgMax", self, dim, keepdim)),
+    "min.dim": lambda t, self, dim, keepdim=False: (
+        amin(t, self, dim, keepdim), _argument(t, "ArgMin", self, dim, keepdim)),
+    "argmax": lambda t, self, dim=None, keepdim=False: _argument(t, "ArgMax", self, dim, keepdim),
+    "argmin": lambda t, self, dim=None, keepdim=False: _argument(t, "ArgMin", self, dim, keepdim),
+})  # fmt: skip
 
 
 @aten("nanmean")
 def nanmean(t: Translator, self: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> str:
-    missing = t.add("IsNaN", self)
-    total = t.add("Where", missing, t.cast(0, self.dtype), self)
-    counted = t.add("Cast", t.add("Not", missing), to=self.dtype)
-    sums = [reduced(t, "ReduceSum", each, self, dim, keepdim) for each in (total, counted)]
-    return t.add("Div", *sums)
-
-
-@aten("prod", "prod.dim_int")
-def prod(t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> str:
-    dtype = dtype if dtype is not None else INT64 if self.dtype.kind in "biu" else self.dtype
-    return reduced(t, "ReduceProd", t.cast(self, dtype), self, dim, keepdim)
-
-
-def _extreme(t: Translator, operation: str, x: Tensor, dim: Dims, keepdim: bool) -> str:
-    if x.dtype != BOOL:
-        return reduced(t, operation, t.cast(x, x.dtype), x, dim, keepdim)
-    return t.add("Cast", reduced(t, operation, t.cast(x, np.int32), x, dim, keepdim), to=BOOL)
-
-
-@aten("amax", "max")
-def amax(t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False) -> str:
-    return _extreme(t, "ReduceMax", self, dim, keepdim)
-
-
-@aten("amin", "min")
-def amin(t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False) -> str:
-    return _extreme(t, "ReduceMin", self, dim, keepdim)
-
-
-@aten("aminmax")
-def aminmax(t: Translator, self: Tensor, dim: int | None = None, keepdim: bool = False) -> tuple[str, str]:
-    return amin(t, self, dim, keepdim), amax(t, self, dim, keepdim)
-
-
-@aten("max.dim")
-def max_dim(t: Translator, self: Tensor, dim: int, keepdim: bool = False) -> tuple[str, str]:
-    return amax(t, self, dim, keepdim), _argument(t, "ArgMax", self, dim, keepdim)
-
-
-@aten("min.dim")
-def min_dim(t: Translator, self: Tensor, dim: int, keepdim: bool = False) -> tuple[str, str]:
-    return amin(t, self, dim, keepdim), _argument(t, "ArgMin", self, dim, keepdim)
+    counted = t.add("Cast", t.add("Not", t.add("IsNaN", self)), to=self.dtype)
+    terms = _without_nan(t, self, None), counted
+    return t.add("Div", *(reduced(t, "ReduceSum", each, self, dim, keepdim) for each in terms))
 
 
 def _argument(t: Translator, operation: str, x: Tensor, dim: int | None, keepdim: bool) -> str:
     if not x.rank:
         return t.constant(0)
-    if dim is None:
-        flat = t.add("Reshape", x, t.constant([-1]))
-        place = t.add(operation, flat, axis=0, keepdims=0)
-        return t.add("Reshape", place, t.constant([1] * x.rank)) if keepdim else place
-    return t.add(operation, x, axis=x.axis(dim), keepdims=int(keepdim))
-
-
-@aten("argmax")
-def argmax(t: Translator, self: Tensor, dim: int | None = None, keepdim: bool = False) -> str:
-    return _argument(t, "ArgMax", self, dim, keepdim)
-
-
-@aten("argmin")
-def argmin(t: Translator, self: Tensor, dim: int | None = None, keepdim: bool = False) -> str:
-    return _argument(t, "ArgMin", self, dim, keepdim)
-
-
-@aten("any", "any.dim", "any.dims")
-def any_(t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False) -> str:
-    found = t.add("Cast", t.cast(self, BOOL), to=np.dtype(np.int32))
-    return t.add("Cast", reduced(t, "ReduceMax", found, self, dim, keepdim), to=BOOL)
-
-
-@aten("all", "all.dim", "all.dims")
-def all_(t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False) -> str:
-    found = t.add("Cast", t.cast(self, BOOL), to=np.dtype(np.int32))
-    return t.add("Cast", reduced(t, "ReduceMin", found, self, dim, keepdim), to=BOOL)
-
-
-@aten("count_nonzero", "count_nonzero.dim_IntList")
-def count_nonzero(t: Translator, self: Tensor, dim: Dims = None) -> str:
-    return reduced(t, "ReduceSum", t.add("Cast", t.cast(self, BOOL), to=INT64), self, dim, False)
+    if dim is not None:
+        return t.add(operation, x, axis=x.axis(dim), keepdims=int(keepdim))
+    place = t.add(operation, t.add("Reshape", x, [-1]), axis=0, keepdims=0)
+    return t.add("Reshape", place, [1] * x.rank) if keepdim else place
 
 
 def variance(t: Translator, x: Tensor, dim: Dims, correction: float, keepdim: bool) -> tuple[str, str]:
     """Return the variance and the mean."""
-    dims = [] if dim is None else [dim] if isinstance(dim, int) else dim
-    axes = [x.axis(d) for d in dims] or list(range(x.rank))
-    places = t.constant(axes)
-    center = t.add("ReduceMean", x, places, keepdims=1)
-    difference = t.add("Sub", x, center)
-    total = t.add("ReduceSumSquare", difference, places, keepdims=int(keepdim))
+    axes = axes_of(x, dim)
+    center = t.add("ReduceMean", x, axes, keepdims=1)
+    total = t.add("ReduceSumSquare", t.add("Sub", x, center), axes, keepdims=int(keepdim))
     sizes = [x.shape[axis] for axis in axes]
     if all(isinstance(size, int) for size in sizes):
-        size = math.prod(s or 0 for s in sizes)
-        count: Any = t.cast(max(size - float(correction), 0), x.dtype)
+        count = t.cast(max(math.prod(s or 0 for s in sizes) - float(correction), 0), x.dtype)
     else:
-        product = t.add("ReduceProd", t.add("Gather", t.add("Shape", x), places), t.constant([0]), keepdims=0)
+        product = t.add("ReduceProd", t.add("Gather", t.add("Shape", x), axes), [0], keepdims=0)
         count = t.add("Sub", t.add("Cast", product, to=x.dtype), t.cast(correction, x.dtype))
-    mean_ = center if keepdim else t.add("ReduceMean", x, places, keepdims=0)
-    return t.add("Div", total, count), mean_
+    return t.add("Div", total, count), center if keepdim else t.add("ReduceMean", x, axes, keepdims=0)
 
 
-def _correction(unbiased: bool, correction: Any) -> Any:
-    return correction if correction is not None else int(unbiased)
+def _define_variance(name: str) -> None:
+    @aten(name, f"{name}.dim", f"{name}.correction")
+    def function(
+        t: Translator, self: Tensor, dim: Dims = None, unbiased: bool = True, keepdim: bool = False,
+        correction: Any = None,
+    ) -> Any:  # fmt: skip
+        found, mean = variance(t, self, dim, unbiased if correction is None else correction, keepdim)
+        found = t.add("Sqrt", found) if "std" in name else found
+        return (found, mean) if "mean" in name else found
 
 
-@aten("var", "var.dim", "var.correction")
-def var(
-    t: Translator,
-    self: Tensor,
-    dim: Dims = None,
-    unbiased: bool = True,
-    keepdim: bool = False,
-    correction: Any = None,
-) -> str:
-    return variance(t, self, dim, _correction(unbiased, correction), keepdim)[0]
+for _name in ("var", "std", "var_mean", "std_mean"):
+    _define_variance(_name)
 
 
-@aten("std", "std.dim", "std.correction")
-def std(
-    t: Translator,
-    self: Tensor,
-    dim: Dims = None,
-    unbiased: bool = True,
-    keepdim: bool = False,
-    correction: Any = None,
-) -> str:
-    return t.add("Sqrt", var(t, self, dim, unbiased, keepdim, correction))
-
-
-@aten("var_mean", "var_mean.dim", "var_mean.correction")
-def var_mean(
-    t: Translator,
-    self: Tensor,
-    dim: Dims = None,
-    unbiased: bool = True,
-    keepdim: bool = False,
-    correction: Any = None,
-) -> tuple[str, str]:
-    return variance(t, self, dim, _correction(unbiased, correction), keepdim)
-
-
-@aten("std_mean", "std_mean.dim", "std_mean.correction")
-def std_mean(t: Translator, self: Tensor, dim: Dims = None, **options: Any) -> tuple[str, str]:
-    found, center = var_mean(t, self, dim, **options)
-    return t.add("Sqrt", found), center
-
-
-@aten("linalg_vector_norm", "norm.ScalarOpt_dim", "norm.Scalar", "norm.ScalarOpt_dim_dtype", "linalg_norm")
+@aten("linalg_vector_norm norm.ScalarOpt_dim norm.Scalar norm.ScalarOpt_dim_dtype linalg_norm")
 def vector_norm(
-    t: Translator,
-    self: Tensor,
-    ord: Any = 2,
-    dim: Dims = None,
-    keepdim: bool = False,
-    dtype: Any = None,
+    t: Translator, self: Tensor, ord: Any = 2, dim: Dims = None, keepdim: bool = False, dtype: Any = None,
     p: Any = None,
-) -> str:
+) -> str:  # fmt: skip
     order = float(2 if p is None and ord is None else ord if p is None else p)
     x = t.cast(self, dtype or self.dtype)
     if order in (1, 2):
@@ -201,44 +144,98 @@ def vector_norm(
     return t.add("Pow", total, t.cast(1 / order, self.dtype))
 
 
-@aten("logsumexp")
-def logsumexp(t: Translator, self: Tensor, dim: Dims, keepdim: bool = False) -> str:
-    return reduced(t, "ReduceLogSumExp", t.cast(self, floating(self)), self, dim, keepdim)
-
-
-@aten("cumsum")
-def cumsum(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
-    dtype = dtype if dtype is not None else INT64 if self.dtype.kind in "biu" else self.dtype
-    if not self.rank:
-        return t.cast(self, dtype)
-    return t.add("CumSum", t.cast(self, dtype), t.constant(self.axis(dim)))
-
-
-@aten("cumprod")
-def cumprod(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
-    dtype = dtype if dtype is not None else INT64 if self.dtype.kind in "biu" else self.dtype
-    return t.add("CumProd", t.cast(self, dtype), t.constant(self.axis(dim)))
-
-
 @aten("softmax.int", "_softmax", "_safe_softmax")
 def softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_float: bool = False) -> str:
-    x = t.cast(self, self.dtype if dtype is None else dtype)
+    x = t.cast(self, dtype or self.dtype)
     y = t.add("Softmax", x, axis=self.axis(dim))
     if "_safe" not in t.node.target:
         return y
-    lowest = t.add("ReduceMax", x, t.constant([self.axis(dim)]), keepdims=1)
-    none = t.add("Equal", lowest, t.cast(-math.inf, self.dtype))
+    none = t.add("Equal", t.add("ReduceMax", x, [self.axis(dim)], keepdims=1), t.cast(-math.inf, self.dtype))
     return t.add("Where", none, t.cast(0, self.dtype), y)
 
 
 @aten("log_softmax.int", "_log_softmax")
 def log_softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_float: bool = False) -> str:
-    return t.add("LogSoftmax", t.cast(self, self.dtype if dtype is None else dtype), axis=self.axis(dim))
+    return t.add("LogSoftmax", t.cast(self, dtype or self.dtype), axis=self.axis(dim))
 
 
 @aten("cosine_similarity")
 def cosine_similarity(t: Translator, x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> str:
-    axes = t.constant([dim - max(x1.rank, x2.rank) if dim >= 0 else dim])
-    lengths = [t.add("Max", t.add("ReduceL2", x, axes), t.cast(eps, FLOAT32)) for x in (x1, x2)]
-    units = [t.add("Div", x, length) for x, length in zip((x1, x2), lengths, strict=True)]
+    axes = [dim - max(x1.rank, x2.rank) if dim >= 0 else dim]
+    units = [
+        t.add("Div", x, t.add("Max", t.add("ReduceL2", x, axes), t.cast(eps, FLOAT32))) for x in (x1, x2)
+    ]
     return t.add("ReduceSum", t.add("Mul", *units), axes, keepdims=0)
+
+
+# Cumulative operators.
+
+
+@aten("cumsum")
+def cumsum(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
+    x = _wide(t, self, dtype)
+    return t.add("CumSum", x, self.axis(dim)) if self.rank else x
+
+
+@aten("cumprod")
+def cumprod(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
+    return t.add("CumProd", _wide(t, self, dtype), self.axis(dim))
+
+
+def _scan(t: Translator, x: Tensor, axis: int, starts: list[str], body: Graph) -> tuple[str, ...]:
+    """Add a scan over an axis of x; the outputs are the values at each step."""
+    count, options = len(body.outputs), {"num_scan_inputs": 1, "scan_input_axes": [axis]}
+    axes = [axis] * (count - len(starts))
+    return t.add_all("Scan", (*starts, x), count, body=body, scan_output_axes=axes, **options)[len(starts) :]
+
+
+def _slices(t: Translator, x: Tensor, axis: int, value: float) -> tuple[tuple[int | str, ...], str]:
+    """Return the axes of a slice of a tensor, and a slice of one number."""
+    sizes = [t.size(x, place) for place in range(x.rank) if place != axis]
+    axes = tuple("" if size is None else size for place, size in enumerate(x.shape) if place != axis)
+    return axes, t.add("Expand", t.cast(value, x.dtype), sizes)
+
+
+def _define_extremum(name: str, operation: str, start: float) -> None:
+    @aten(name)
+    def extremum(t: Translator, self: Tensor, dim: int) -> tuple[str, ...]:
+        """The extremum of the elements so far, and the index of its last occurrence."""
+        if not self.rank:
+            return t.add("Identity", self), t.constant(0)
+        if self.dtype.kind != "f":
+            raise ArgumentError(f"{name} of {self.dtype} is not supported")
+        sizes, first = _slices(t, self, self.axis(dim), start)
+        body = Graph()
+        best = body.add_input("best", self.dtype, sizes)
+        place = body.add_input("place", INT64, sizes)
+        step = body.add_input("step", INT64, ())
+        x = body.add_input("x", self.dtype, sizes)
+        replaces = body.add("Or", body.add(operation, x, best), body.add("IsNaN", x))
+        best = body.add("Where", replaces, x, best)
+        place = body.add("Where", replaces, step, place)
+        following = body.add("Add", step, body.add_constant(np.array(1)))
+        body.outputs = (best, place, following, body.add("Identity", best), body.add("Identity", place))
+        zeros = t.add("Expand", 0, t.add("Shape", first))
+        return _scan(t, self, self.axis(dim), [first, zeros, t.constant(0)], body)
+
+
+_define_extremum("cummax", "GreaterOrEqual", -math.inf)
+_define_extremum("cummin", "LessOrEqual", math.inf)
+
+
+@aten("logcumsumexp")
+def logcumsumexp(t: Translator, self: Tensor, dim: int) -> str:
+    """log(exp(x_0) + .. + exp(x_t)), each step from the one before."""
+    if not self.rank:
+        return t.add("Identity", self)
+    sizes, first = _slices(t, self, self.axis(dim), -math.inf)
+    body = Graph()
+    before = body.add_input("before", self.dtype, sizes)
+    x = body.add_input("x", self.dtype, sizes)
+    larger, smaller = body.add("Max", before, x), body.add("Min", before, x)
+    difference = body.add("Exp", body.add("Sub", smaller, larger))
+    ratio = body.add("Add", body.add_constant(np.array(1, self.dtype)), difference)
+    total = body.add("Add", larger, body.add("Log", ratio))
+    total = body.add("Where", body.add("IsInf", larger), larger, total)  # infinities have no difference
+    body.outputs = (total, body.add("Identity", total))
+    return _scan(t, self, self.axis(dim), [first], body)[0]

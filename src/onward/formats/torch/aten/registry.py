@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -88,18 +89,30 @@ VIEWS: set[str] = set()  # operators whose outputs share the memory of their fir
 PUTS: dict[str, Function] = {}  # how to write into such an output, where there is a simple way
 
 
-def aten(*names: str, view: bool = False) -> Callable[[Operator], Operator]:
-    """Register a function as the meaning of operators of torch.ops.aten, such as "add.Tensor"."""
+def aten(*names: str, view: bool = False, put: Function | None = None) -> Callable[[Operator], Operator]:
+    """Register a function as the meaning of operators, of torch.ops.aten if they name nothing else.
+
+    A string may contain several names, separated by spaces. The outputs of a view share the memory of its
+    first argument; `put` returns that argument with a value written into such an output.
+    """
 
     def register(function: Operator) -> Operator:
-        for name in names:
+        for name in " ".join(names).split():
             full = name if "." in name else f"{name}.default"
             OPERATORS[full] = function
-            if view:
+            if view or put is not None:
                 VIEWS.add(full)
+            if put is not None:
+                PUTS[full] = put
         return function
 
     return register
+
+
+def define(functions: Mapping[str, Function], view: bool = False, put: Function | None = None) -> None:
+    """Register functions by the names of operators."""
+    for names, function in functions.items():
+        aten(names, view=view, put=put)(function)
 
 
 def ignore(t: Translator, *arguments: Any, **named: Any) -> None:
@@ -121,16 +134,19 @@ class Translator:
     # Adding operations.
 
     def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        """Add an operation with one output. Inputs are names, tensors or symbols, or None if omitted."""
+        """Add an operation with one output.
+
+        Inputs are names, tensors, symbols, integers, lists of integers and symbols, or None if omitted.
+        """
         return self.add_all(operation, inputs, 1, **attributes)[0]
 
     def add_all(
         self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any
     ) -> tuple[str, ...]:
         """Add an operation with several outputs."""
-        names = [self._name(value) for value in inputs]
+        names, source = [self._name(value) for value in inputs], _short(self.node.target)
         outputs = self.graph.add_all(
-            operation, names, count, name=self.node.name, source=_short(self.node.target), **attributes
+            operation, names, count, name=self.node.name, source=source, **attributes
         )
         self._makers |= dict.fromkeys(outputs, self.graph.nodes[-1])
         return outputs
@@ -138,7 +154,11 @@ class Translator:
     def _name(self, value: Any) -> str:
         if value is None or isinstance(value, str):
             return value or ""
-        return self.read(value).name if isinstance(value, Tensor) else str(value.name)
+        if isinstance(value, Tensor):
+            return self.read(value).name
+        if isinstance(value, int):
+            return self.constant(value)
+        return self.vector(value) if isinstance(value, Sequence) else str(value.name)
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """Return the name of a constant."""
@@ -167,7 +187,7 @@ class Translator:
         part = np.float32 if dtype == np.complex64 else np.float64
         if value.dtype.kind == "c":
             return self.add("Cast", value, to=np.dtype(part))
-        real = self.add("Unsqueeze", self.cast(value, part), self.constant([-1]))
+        real = self.add("Unsqueeze", self.cast(value, part), [-1])
         return self.add("Concat", real, self.add("Mul", real, self.cast(0, part)), axis=-1)
 
     def vector(self, values: Sequence[Any]) -> str:
@@ -175,9 +195,7 @@ class Translator:
         if all(isinstance(value, int) for value in values):
             return self.constant(values, np.int64)
         parts = [
-            self.constant([value], np.int64)
-            if isinstance(value, int)
-            else self.add("Reshape", self.cast(value, np.int64), self.constant([1]))
+            [value] if isinstance(value, int) else self.add("Reshape", self.cast(value, np.int64), [1])
             for value in values
         ]
         return self.add("Concat", *parts, axis=0)
@@ -193,7 +211,7 @@ class Translator:
         size = x.shape[x.axis(dim)]
         if size is not None:
             return size
-        return Symbol(self.add("Gather", self.add("Shape", x), self.constant(x.axis(dim))))
+        return Symbol(self.add("Gather", self.add("Shape", x), x.axis(dim)))
 
     def sizes(self, x: Tensor) -> list[int | Symbol]:
         """Return the sizes of all axes."""
@@ -216,8 +234,7 @@ class Translator:
         if any(array is None and other for array, other in zip(inputs, node.inputs, strict=True)):
             return None
         results = OPERATIONS[node.operation].compute(inputs, node.attributes)
-        for output, result in zip(node.outputs, results, strict=False):
-            self.graph.constants[output] = result
+        self.graph.constants |= zip(node.outputs, results, strict=False)
         self.graph.nodes = [other for other in self.graph.nodes if other is not node]
         return self.graph.constants[name]
 
@@ -245,17 +262,10 @@ class Translator:
     def _scattered(self, x: Tensor, base: Tensor, value: str) -> str:
         """Write into the elements of the base that the view selects."""
         assert x.replay is not None
-        flat, shape = self.constant([-1]), self.shape(base)
-        count = self.add("Size", base)
-        indices = self.add("Range", self.constant(0), count, self.constant(1))
+        shape, indices = self.shape(base), self.add("Range", 0, self.add("Size", base), 1)
         places = x.replay(dataclasses.replace(base, name=self.add("Reshape", indices, shape), dtype=INT64))
-        updated = self.add(
-            "ScatterElements",
-            self.add("Reshape", base, flat),
-            self.add("Reshape", places, flat),
-            self.add("Reshape", value, flat),
-        )
-        return self.add("Reshape", updated, shape)
+        flat = [self.add("Reshape", each, [-1]) for each in (base, places, value)]
+        return self.add("Reshape", self.add("ScatterElements", *flat), shape)
 
     # Translating programs.
 
@@ -284,10 +294,8 @@ class Translator:
                 raise
             raise type(error)(f"node {node.name} ({_short(node.target)}): {error}") from error
         except DAMAGES as error:
-            raise ArgumentError(
-                f"node {node.name} ({_short(node.target)}): its arguments are not those of the operator: "
-                f"{error}"
-            ) from error
+            message = f"its arguments are not those of the operator: {error}"
+            raise ArgumentError(f"node {node.name} ({_short(node.target)}): {message}") from error
         finally:
             self.node = outer
 
@@ -315,9 +323,8 @@ class Translator:
             result = results[0] if isinstance(results, tuple | list) else results
             if result is not first:
                 self.write(first, result.name if isinstance(result, Tensor) else result)
-            self._define_all(node, first)
-            return
-        if key in VIEWS and isinstance(first, Tensor) and not isinstance(results, Tensor):
+            results = first
+        elif key in VIEWS and isinstance(first, Tensor) and not isinstance(results, Tensor):
             results = self._views(node, key, arguments, first, results)
         self._define_all(node, results)
 
@@ -325,38 +332,26 @@ class Translator:
         self, node: schema.Node, key: str, arguments: dict[str, Any], base: Tensor, results: Any
     ) -> Any:
         """Return the outputs as tensors that share the memory of the base."""
-        others = dict(list(arguments.items())[1:])
-        name = next(iter(arguments))
+        name, *_ = arguments
+        others = {other: value for other, value in arguments.items() if other != name}
         version = base.root.version
 
-        def view(place: int | None, value: str, declared: Tensor) -> Tensor:
+        def view(place: int | None, value: str, declared: str) -> Tensor:
             def replay(other: Tensor) -> str:
                 with self._naming(node):
                     again = OPERATORS[key](self, **{name: other}, **others)
                 return again if place is None else again[place]  # type: ignore[no-any-return]  # names
 
-            def put(base: Tensor, value: str) -> str:
-                return PUTS[key](self, base, value, **others)  # type: ignore[no-any-return]  # a name
+            put = partial(PUTS[key], self, **others) if key in PUTS else None
+            found = self._tensor(value, declared)
+            return dataclasses.replace(found, base=base, replay=replay, put=put, version=version)
 
-            return dataclasses.replace(
-                declared,
-                name=value,
-                base=base,
-                replay=replay,
-                put=put if key in PUTS else None,
-                version=version,
-            )
-
-        declared = self._declared(node)
+        lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
+        declared = [each["name"] for values in lists for each in values]
         if isinstance(results, tuple | list):
             pairs = enumerate(zip(results, declared, strict=True))
-            return [view(place, value, meta) for place, (value, meta) in pairs]
+            return [view(place, value, each) for place, (value, each) in pairs]
         return view(None, results, declared[0])
-
-    def _declared(self, node: schema.Node) -> list[Tensor]:
-        """Return the outputs of a node as the program declares them, without values."""
-        lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
-        return [self._tensor("", each["name"]) for values in lists for each in values]
 
     def _tensor(self, value: str, name: str) -> Tensor:
         meta = self.metas[name]
@@ -376,16 +371,13 @@ class Translator:
         if value is None:
             return
         if kind == "as_tensor":
-            name = content["name"]
-            tensor = value if isinstance(value, Tensor) else self._tensor(self._name(value), name)
-            self.values[name] = tensor
+            name, is_tensor = content["name"], isinstance(value, Tensor)
+            self.values[name] = value if is_tensor else self._tensor(self._name(value), name)
         elif kind in ("as_tensors", "as_optional_tensors"):
             for each, result in zip(content, value, strict=True):
-                each = each.get("as_tensor", each)
-                self.define(schema.Argument("as_tensor", each), result)
-        elif kind in ("as_sym_int", "as_sym_float", "as_sym_bool"):
-            if "as_name" in content:
-                self.values[content["as_name"]] = value
+                self.define(schema.Argument("as_tensor", each.get("as_tensor", each)), result)
+        elif kind in ("as_sym_int", "as_sym_float", "as_sym_bool") and "as_name" in content:
+            self.values[content["as_name"]] = value
 
     def argument(self, argument: schema.Argument) -> Any:
         """Return the value of an argument: a tensor, symbol, number, dtype or graph, or a list of these."""
@@ -393,12 +385,8 @@ class Translator:
         if kind == "as_tensor":
             return self._find(value["name"])
         if kind in ("as_tensors", "as_nested_tensors"):
-            return [
-                self._find(each["name"])
-                if isinstance(each, dict)
-                else self.argument(schema.Argument("as_tensors", each))
-                for each in value
-            ]
+            kinds: dict[type, str] = {dict: "as_tensor", list: "as_tensors"}
+            return [self.argument(schema.Argument(kinds[type(each)], each)) for each in value]
         if kind in ("as_optional_tensors", "as_sym_ints", "as_sym_floats", "as_sym_bools"):
             return [self._item(each) for each in value]
         if kind in ("as_sym_int", "as_sym_float", "as_sym_bool", "as_optional_tensor"):

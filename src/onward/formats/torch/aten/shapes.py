@@ -1,4 +1,4 @@
-"""ATen's operators that change a tensor's shape, axes or dtype: views, slices, splits and copies."""
+"""ATen's operators on shapes, axes and dtypes: views, slices, splits, diagonals, triangles and copies."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .registry import FLOAT32, INT64, PUTS, Operand, Symbol, Tensor, Translator, aten, bounded
+from .registry import BOOL, FLOAT32, INT64, Symbol, Tensor, Translator, aten, bounded, define
 
 WHOLE = np.iinfo(np.int64).max  # the end of a slice without an end
 Sizes = Sequence[int | Symbol]
@@ -16,65 +16,42 @@ Sizes = Sequence[int | Symbol]
 
 def reshaped(t: Translator, x: Tensor | str, sizes: Sizes, is_complex: bool = False) -> str:
     """Reshape to sizes; one of them may be -1."""
-    sizes = [*sizes, 2] if is_complex else sizes
-    return t.add("Reshape", x, t.vector(sizes), allowzero=1)
+    return t.add("Reshape", x, [*sizes, 2] if is_complex else sizes, allowzero=1)
+
+
+def _reshaped(t: Translator, x: Tensor, sizes: Sizes) -> str:
+    return reshaped(t, x, sizes, x.dtype.kind == "c")
 
 
 def _inverse_reshape(t: Translator, base: Tensor, value: str, *arguments: Any, **named: Any) -> str:
     return t.add("Reshape", value, t.shape(base), allowzero=1)
 
 
-@aten("view", "_unsafe_view", "_reshape_alias", view=True)
+@aten("view _unsafe_view _reshape_alias", put=_inverse_reshape)
 def view(t: Translator, self: Tensor, size: Sizes, stride: Any = None) -> str:
-    return reshaped(t, self, size, self.dtype.kind == "c")
+    return _reshaped(t, self, size)
 
 
-@aten("view.dtype", view=True)
-def view_dtype(t: Translator, self: Tensor, dtype: np.dtype[Any]) -> str:
-    return t.add("BitCast", self, to=dtype)
-
-
-@aten("reshape", "ravel", view=True)
-def reshape(t: Translator, self: Tensor, shape: Sizes = (-1,)) -> str:
-    return reshaped(t, self, shape, self.dtype.kind == "c")
-
-
-@aten("view_as", "reshape_as", view=True)
-def view_as(t: Translator, self: Tensor, other: Tensor) -> str:
-    return reshaped(t, self, t.sizes(other), self.dtype.kind == "c")
-
-
-@aten("flatten.using_ints", view=True)
+@aten("flatten.using_ints", put=_inverse_reshape)
 def flatten(t: Translator, self: Tensor, start_dim: int = 0, end_dim: int = -1) -> str:
     first, last = self.axis(start_dim), self.axis(end_dim)
     if last == self.rank - 1 and self.dtype.kind != "c":
-        return t.add("Reshape", self, t.constant([*[0] * first, -1]))  # also correct without elements
+        return t.add("Reshape", self, [*[0] * first, -1])  # also correct without elements
     sizes = t.sizes(self)
-    return reshaped(t, self, [*sizes[:first], -1, *sizes[last + 1 :]], self.dtype.kind == "c")
+    return _reshaped(t, self, [*sizes[:first], -1, *sizes[last + 1 :]])
 
 
-@aten("unflatten.int", view=True)
+@aten("unflatten.int", put=_inverse_reshape)
 def unflatten(t: Translator, self: Tensor, dim: int, sizes: Sizes) -> str:
     axis, whole = self.axis(dim), t.sizes(self)
-    return reshaped(t, self, [*whole[:axis], *sizes, *whole[axis + 1 :]], self.dtype.kind == "c")
+    return _reshaped(t, self, [*whole[:axis], *sizes, *whole[axis + 1 :]])
 
 
-@aten("unsqueeze", view=True)
-def unsqueeze(t: Translator, self: Tensor, dim: int) -> str:
-    return t.add("Unsqueeze", self, t.constant([dim % (self.rank + 1)]))
-
-
-@aten("squeeze.dim", "squeeze.dims", "squeeze", view=True)
+@aten("squeeze.dim squeeze.dims squeeze", put=_inverse_reshape)
 def squeeze(t: Translator, self: Tensor, dim: Any = None) -> str:
     dims = range(self.rank) if dim is None else [dim] if isinstance(dim, int) else dim
     axes = [self.axis(axis) for axis in dims if self.rank and self.shape[self.axis(axis)] == 1]
-    return t.add("Squeeze", self, t.constant(axes, np.int64)) if axes else t.add("Identity", self)
-
-
-for _name in ("view", "_unsafe_view", "reshape", "view_as", "reshape_as", "unsqueeze", "squeeze"):
-    PUTS[f"{_name}.default"] = _inverse_reshape
-for _name in ("flatten.using_ints", "unflatten.int", "squeeze.dim", "squeeze.dims"):
-    PUTS[_name] = _inverse_reshape
+    return t.add("Squeeze", self, axes) if axes else t.add("Identity", self)
 
 
 def permuted(t: Translator, x: Tensor, order: Sequence[int]) -> str:
@@ -82,41 +59,26 @@ def permuted(t: Translator, x: Tensor, order: Sequence[int]) -> str:
     return t.add("Transpose", x, perm=[*order, x.rank] if x.dtype.kind == "c" else list(order))
 
 
-@aten("permute", view=True)
-def permute(t: Translator, self: Tensor, dims: Sequence[int]) -> str:
-    return permuted(t, self, [self.axis(dim) for dim in dims])
+def transposed(t: Translator, like: Tensor, value: Any) -> str:
+    """Transpose the last two axes of a value with the axes of a tensor."""
+    return t.add("Transpose", value, perm=[*range(like.rank - 2), like.rank - 1, like.rank - 2])
 
 
-@aten("transpose.int", "swapaxes", "swapdims", view=True)
+def axes_first(x: Tensor, *axes: int) -> tuple[list[int], list[int]]:
+    """Return the order of axes that starts with the given ones, and the order that restores the axes."""
+    order = [*axes, *(axis for axis in range(x.rank) if axis not in axes)]
+    return order, [order.index(axis) for axis in range(x.rank)]
+
+
+@aten("transpose.int swapaxes swapdims", view=True)
 def transpose(
     t: Translator, self: Tensor, dim0: int = 0, dim1: int = 1, axis0: int = 0, axis1: int = 0
 ) -> str:
-    if axis0 != axis1:
-        dim0, dim1 = axis0, axis1
-    order = list(range(self.rank))
-    if order:
-        a, b = self.axis(dim0), self.axis(dim1)
-        order[a], order[b] = order[b], order[a]
-    return permuted(t, self, order)
+    a, b = map(self.axis, (axis0, axis1) if axis0 != axis1 else (dim0, dim1))
+    return permuted(t, self, [{a: b, b: a}.get(axis, axis) for axis in range(self.rank)])
 
 
-@aten("t", "mT", view=True)
-def matrix_transpose(t: Translator, self: Tensor) -> str:
-    return permuted(t, self, [*range(self.rank - 2), *range(self.rank)[-2:][::-1]])
-
-
-@aten("numpy_T", view=True)
-def reversed_axes(t: Translator, self: Tensor) -> str:
-    return permuted(t, self, range(self.rank)[::-1])
-
-
-def transposed(t: Translator, like: Tensor, value: Any) -> str:
-    """Transpose the last two axes of a value with the axes of a tensor."""
-    rank = like.rank
-    return t.add("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
-
-
-@aten("movedim.intlist", "movedim.int", view=True)
+@aten("movedim.intlist movedim.int", view=True)
 def movedim(t: Translator, self: Tensor, source: Any, destination: Any) -> str:
     sources, targets = ([d] if isinstance(d, int) else d for d in (source, destination))
     rest = [axis for axis in range(self.rank) if axis not in [self.axis(d) for d in sources]]
@@ -125,32 +87,50 @@ def movedim(t: Translator, self: Tensor, source: Any, destination: Any) -> str:
     return permuted(t, self, rest)
 
 
+define({
+    "reshape ravel": lambda t, self, shape=(-1,): _reshaped(t, self, shape),
+    "view_as reshape_as": lambda t, self, other: _reshaped(t, self, t.sizes(other)),
+    "unsqueeze": lambda t, self, dim: t.add("Unsqueeze", self, [dim % (self.rank + 1)]),
+}, put=_inverse_reshape)  # fmt: skip
+define({
+    "alias detach lift lift_fresh positive conj_physical detach_": lambda t, self: t.add("Identity", self),
+}, put=lambda t, base, value: value)  # fmt: skip
+define({
+    "view.dtype": lambda t, self, dtype: t.add("BitCast", self, to=dtype),
+    "permute": lambda t, self, dims: permuted(t, self, [self.axis(dim) for dim in dims]),
+    "t mT": lambda t, self: permuted(t, self, [*range(self.rank - 2), *range(self.rank)[-2:][::-1]]),
+    "numpy_T": lambda t, self: permuted(t, self, range(self.rank)[::-1]),
+    "expand_as": lambda t, self, other: t.add("Expand", self, t.shape(other)),
+}, view=True)  # fmt: skip
+define({
+    "clone resolve_conj resolve_neg": lambda t, self: t.add("Identity", self),
+    "float": lambda t, self: t.cast(self, FLOAT32),
+    "double": lambda t, self: t.cast(self, np.float64),
+    "long": lambda t, self: t.cast(self, INT64),
+    "int": lambda t, self: t.cast(self, np.int32),
+    "copy": lambda t, self, src: t.add("Expand", t.cast(src, self.dtype), t.shape(self)),
+    "fill.Scalar fill.Tensor": lambda t, self, value: (
+        t.add("Expand", t.cast(value, self.dtype), t.shape(self))),
+    "zero": lambda t, self: t.add("Expand", t.cast(0, self.dtype), t.shape(self)),
+    "slice_scatter": lambda t, self, src, dim=0, start=None, end=None, step=1: (
+        _put_slice(t, self, t.add("Expand", src, t.shape(src)), dim, start, end, step)),
+    "select_scatter": lambda t, self, src, dim, index: (
+        _put_selected(t, self, t.add("Identity", src), dim, index)),
+    "diagonal_scatter": lambda t, self, src, offset=0, dim1=0, dim2=1: (
+        _put_diagonal(t, self, t.add("Identity", src), offset, dim1, dim2)),
+})  # fmt: skip
+
+
 @aten("expand", "broadcast_to", view=True)
 def expand(t: Translator, self: Tensor, size: Sizes, implicit: bool = False) -> str:
     added = len(size) - self.rank
-    sizes = [
-        t.size(self, axis - added) if isinstance(n, int) and n == -1 else n for axis, n in enumerate(size)
-    ]
-    return t.add("Expand", self, t.vector([*sizes, 2] if self.dtype.kind == "c" else sizes))
-
-
-@aten("expand_as", view=True)
-def expand_as(t: Translator, self: Tensor, other: Tensor) -> str:
-    return t.add("Expand", self, t.shape(other))
+    sizes = [t.size(self, i - added) if isinstance(n, int) and n == -1 else n for i, n in enumerate(size)]
+    return t.add("Expand", self, [*sizes, 2] if self.dtype.kind == "c" else sizes)
 
 
 def sliced(t: Translator, x: Any, axis: int, start: Any, end: Any, step: int = 1) -> str:
     """Return x[start:end:step] along an axis."""
-    return t.add("Slice", x, t.vector([start]), t.vector([end]), t.constant([axis]), t.constant([step]))
-
-
-@aten("slice.Tensor", view=True)
-def slice_(
-    t: Translator, self: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> str:
-    if start in (None, 0) and (end is None or end == WHOLE) and step == 1:
-        return t.add("Identity", self)
-    return sliced(t, self, self.axis(dim), 0 if start is None else start, WHOLE if end is None else end, step)
+    return t.add("Slice", x, [start], [end], [axis], [step])
 
 
 def _put_slice(
@@ -172,61 +152,41 @@ def _put_slice(
 
 def _put_at(t: Translator, base: Tensor, value: str, axis: int, start: Any, end: Any, step: int) -> str:
     """Write the value at every `step`-th place of an axis."""
-    size = t.size(base, axis)
-    steps = t.add("Range", t.constant(0), t.cast(size, INT64), t.constant(1))
-    places = sliced(t, steps, 0, start, end, step)
-    order = [axis, *(other for other in range(base.rank) if other != axis)]
-    back = [order.index(other) for other in range(base.rank)]
-    updated = t.add(
-        "ScatterND",
-        t.add("Transpose", base, perm=order),
-        t.add("Unsqueeze", places, t.constant([-1])),
-        t.add("Transpose", value, perm=order),
-    )
+    places = sliced(t, t.add("Range", 0, t.cast(t.size(base, axis), INT64), 1), 0, start, end, step)
+    order, back = axes_first(base, axis)
+    moved, updates = (t.add("Transpose", each, perm=order) for each in (base, value))
+    updated = t.add("ScatterND", moved, t.add("Unsqueeze", places, [-1]), updates)
     return t.add("Transpose", updated, perm=back)
 
 
-PUTS["slice.Tensor"] = _put_slice
-
-
-@aten("slice_scatter")
-def slice_scatter(
-    t: Translator, self: Tensor, src: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+@aten("slice.Tensor", put=_put_slice)
+def slice_(
+    t: Translator, self: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> str:
-    return _put_slice(t, self, t.add("Expand", src, t.shape(src)), dim, start, end, step)
-
-
-@aten("select.int", view=True)
-def select(t: Translator, self: Tensor, dim: int, index: Any) -> str:
-    return t.add("Gather", self, t.cast(index, INT64), axis=self.axis(dim))
+    if start in (None, 0) and (end is None or end == WHOLE) and step == 1:
+        return t.add("Identity", self)
+    return sliced(t, self, self.axis(dim), 0 if start is None else start, WHOLE if end is None else end, step)
 
 
 def _put_selected(t: Translator, base: Tensor, value: str, dim: int, index: Any) -> str:
     axis, size = base.axis(dim), base.shape[base.axis(dim)]
-    end: Any
-    if isinstance(
-        index, Symbol
-    ):  # a mask, because the result has the shape of the base whatever the index is
+    if isinstance(index, Symbol):  # a mask, because the result has the shape of the base for any index
         count = t.cast(t.size(base, dim), INT64)
-        places = t.add("Range", t.constant(0), count, t.constant(1))
-        mask = t.add("Equal", places, t.add("Mod", index, count))
-        mask = t.add("Unsqueeze", mask, t.constant(list(range(1, base.rank - axis))))
-        return t.add("Where", mask, t.add("Unsqueeze", value, t.constant([axis])), base)
+        mask = t.add("Equal", t.add("Range", 0, count, 1), t.add("Mod", index, count))
+        mask = t.add("Unsqueeze", mask, range(1, base.rank - axis))
+        return t.add("Where", mask, t.add("Unsqueeze", value, [axis]), base)
+    limits: list[Any] = [index, index + 1]
     if index < 0 and size is None:
         whole = t.cast(t.size(base, dim), INT64)
-        index, end = (Symbol(t.add("Add", whole, t.constant(index + n))) for n in (0, 1))
-    else:
-        index = index + (size or 0) if index < 0 else index
-        end = index + 1
-    return _put_slice(t, base, t.add("Unsqueeze", value, t.constant([axis])), axis, index, end)
+        limits = [Symbol(t.add("Add", whole, limit)) for limit in limits]
+    elif index < 0:
+        limits = [limit + (size or 0) for limit in limits]
+    return _put_slice(t, base, t.add("Unsqueeze", value, [axis]), axis, *limits)
 
 
-PUTS["select.int"] = _put_selected
-
-
-@aten("select_scatter")
-def select_scatter(t: Translator, self: Tensor, src: Tensor, dim: int, index: Any) -> str:
-    return _put_selected(t, self, t.add("Identity", src), dim, index)
+@aten("select.int", put=_put_selected)
+def select(t: Translator, self: Tensor, dim: int, index: Any) -> str:
+    return t.add("Gather", self, t.cast(index, INT64), axis=self.axis(dim))
 
 
 @aten("narrow", view=True)
@@ -238,23 +198,24 @@ def narrow(t: Translator, self: Tensor, dim: int, start: Any, length: Any) -> st
     return sliced(t, self, self.axis(dim), start, end)
 
 
+@aten("split.Tensor", "unsafe_split.Tensor", view=True)
+def split(t: Translator, self: Tensor, split_size: int, dim: int = 0) -> Any:
+    """Split an axis into parts of a size, which may be a symbol."""
+    count = _declared_count(t)
+    limits: list[Any] = [
+        i * split_size if isinstance(split_size, int) else Symbol(t.add("Mul", split_size, i))
+        for i in range(1, count)
+    ]
+    pairs = zip([0, *limits], [*limits, WHOLE], strict=True)
+    return [sliced(t, self, self.axis(dim), start, end) for start, end in pairs]
+
+
 @aten("split_with_sizes", "split.sizes", "unsafe_split_with_sizes", view=True)
 def split_with_sizes(
     t: Translator, self: Tensor, split_sizes: Any = None, dim: int = 0, split_size: Any = None
 ) -> Any:
     sizes = split_size if split_sizes is None else split_sizes
-    return t.add_all("Split", (self, t.vector(sizes)), len(sizes), axis=self.axis(dim))
-
-
-@aten("split.Tensor", "unsafe_split.Tensor", view=True)
-def split(t: Translator, self: Tensor, split_size: int | Symbol, dim: int = 0) -> Any:
-    count = _declared_count(t)
-    if isinstance(split_size, int):
-        limits: list[Any] = [i * split_size for i in range(count)]
-    else:
-        limits = [0, *(Symbol(t.add("Mul", split_size, t.constant(i))) for i in range(1, count))]
-    ends = [*limits[1:], WHOLE]
-    return [sliced(t, self, self.axis(dim), start, end) for start, end in zip(limits, ends, strict=True)]
+    return t.add_all("Split", (self, sizes), len(sizes), axis=self.axis(dim))
 
 
 def _declared_count(t: Translator) -> int:
@@ -265,22 +226,18 @@ def _declared_count(t: Translator) -> int:
 
 @aten("chunk", "unsafe_chunk", view=True)
 def chunk(t: Translator, self: Tensor, chunks: int, dim: int = 0) -> Any:
-    size = t.size(self, dim)
+    size: Any = t.size(self, dim)
     if isinstance(size, int):
         return split(t, self, max(-(-size // chunks), 1), dim)
-    rounded = t.add("Add", size, t.constant(chunks - 1))
-    return split(t, self, Symbol(t.add("Div", rounded, t.constant(chunks))), dim)
+    size = Symbol(t.add("Div", t.add("Add", size, chunks - 1), chunks))
+    return split(t, self, size, dim)
 
 
 SPLIT_AXES = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
 
 
-@aten(
-    "tensor_split.sections",
-    "tensor_split.indices",
-    *(f"{name}.{kind}" for name in SPLIT_AXES for kind in ("int", "array")),
-    view=True,
-)
+@aten(*(f"{name}.{kind}" for name in SPLIT_AXES for kind in ("int", "array")), view=True)
+@aten("tensor_split.sections tensor_split.indices", view=True)
 def tensor_split(t: Translator, self: Tensor, sections: Any = None, dim: int = 0, indices: Any = None) -> Any:
     """Split an axis into a number of parts, or at indices."""
     axis = self.axis(min(SPLIT_AXES.get(t.node.target.split(".")[-2], dim), self.rank - 1))
@@ -290,15 +247,12 @@ def tensor_split(t: Translator, self: Tensor, sections: Any = None, dim: int = 0
     if indices is None:
         count, rest = divmod(size or 0, sections)
         indices = [part * count + min(part, rest) for part in range(1, sections)]
-    return [
-        sliced(t, self, axis, start, end) for start, end in zip([0, *indices], [*indices, WHOLE], strict=True)
-    ]
+    return [sliced(t, self, axis, *limits) for limits in zip([0, *indices], [*indices, WHOLE], strict=True)]
 
 
 @aten("unbind.int", view=True)
 def unbind(t: Translator, self: Tensor, dim: int = 0) -> Any:
-    axis = self.axis(dim)
-    return [t.add("Gather", self, t.constant(i), axis=axis) for i in range(_declared_count(t))]
+    return [t.add("Gather", self, i, axis=self.axis(dim)) for i in range(_declared_count(t))]
 
 
 @aten("as_strided")
@@ -307,14 +261,13 @@ def as_strided(
 ) -> str:
     """The elements of a tensor in C order at computed places."""
     if not self.is_contiguous or not all(isinstance(n, int) for n in (*size, *stride)):
-        raise ArgumentError(
-            "as_strided of unknown sizes, or of elements that are not in C order, is not supported"
-        )
+        what = "as_strided of unknown sizes, or of elements that are not in C order,"
+        raise ArgumentError(f"{what} is not supported")
     bounded(math.prod(size))
     places = np.full((), storage_offset or 0)
     for n, step in zip(size, stride, strict=True):
         places = places[..., None] + np.arange(n) * step
-    return t.add("Gather", t.add("Reshape", self, t.constant([-1])), t.constant(places, np.int64))
+    return t.add("Gather", t.add("Reshape", self, [-1]), t.constant(places, np.int64))
 
 
 @aten("unfold", view=True)
@@ -326,75 +279,94 @@ def unfold(t: Translator, self: Tensor, dimension: int, size: int, step: int) ->
         bounded(length)
         starts = t.constant(np.arange(0, length - size + 1, step), np.int64)
     else:
-        limit = t.add("Sub", length, t.constant(size - 1))
-        starts = t.add("Range", t.constant(0), limit, t.constant(step))
-    places = t.add("Add", t.add("Unsqueeze", starts, t.constant([1])), t.constant(np.arange(size)[None]))
+        starts = t.add("Range", 0, t.add("Sub", length, size - 1), step)
+    places = t.add("Add", t.add("Unsqueeze", starts, [1]), t.constant(np.arange(size)[None]))
     windows = t.add("Gather", self, places, axis=axis)
     order = [*range(axis + 1), *range(axis + 2, self.rank + 1), axis + 1]
     return t.add("Transpose", windows, perm=order)
 
 
-@aten(*("alias", "detach", "lift", "lift_fresh", "positive", "conj_physical"), view=True)
-def alias(t: Translator, self: Tensor) -> Any:
-    return t.add("Identity", self)
-
-
-@aten("detach_", view=True)
-def detach_(t: Translator, self: Tensor) -> Any:
-    return t.add("Identity", self)
-
-
-PUTS["alias.default"] = PUTS["detach.default"] = lambda t, base, value: value
-
-
-@aten("clone", "resolve_conj", "resolve_neg")
-def clone(t: Translator, self: Tensor) -> str:
-    return t.add("Identity", self)
-
-
-@aten("contiguous", view=True)
+@aten("contiguous", put=lambda t, base, value: value)
 def contiguous(t: Translator, self: Tensor) -> Any:
     name = t.add("Identity", self)
     return name if self.is_contiguous else dataclasses.replace(self, name=name, base=None, is_contiguous=True)
 
 
-PUTS["contiguous.default"] = PUTS["alias.default"]
-
-
-@aten("to.dtype", "to.dtype_layout", "to.device", "_to_copy", "to.other", "type_as", view=True)
 def to(
     t: Translator, self: Tensor, dtype: Any = None, other: Tensor | None = None, copy: bool = False
 ) -> Any:
+    """Return a tensor, or a view of it if nothing changes, in another dtype."""
     wanted = other.dtype if other is not None else self.dtype if dtype is None else dtype
     if wanted == self.dtype and not copy and t.node.target != "torch.ops.aten._to_copy.default":
         return t.add("Identity", self)
     return dataclasses.replace(self, name=t.cast(self, wanted), dtype=wanted, base=None, is_contiguous=True)
 
 
-for _name in ("to.dtype", "to.dtype_layout", "to.device", "to.other", "type_as.default"):
-    PUTS[_name] = PUTS["alias.default"]
+aten("to.dtype to.dtype_layout to.device to.other type_as", put=lambda t, base, value: value)(to)
+aten("_to_copy", view=True)(to)
 
 
-def _define_cast(name: str, dtype: Any) -> None:
-    @aten(name)
-    def function(t: Translator, self: Tensor) -> str:
-        return t.cast(self, dtype)
+# The diagonals and triangles of matrices.
 
 
-for _name, _dtype in {"float": FLOAT32, "double": np.float64, "long": INT64, "int": np.int32}.items():
-    _define_cast(_name, _dtype)
+def _diagonal_places(t: Translator, x: Tensor, offset: int, a: int, b: int) -> str:
+    """Return the places (count, 2) of a diagonal."""
+    shifts = max(-offset, 0), max(offset, 0)
+    lengths = [
+        t.add("Sub", t.cast(t.size(x, axis), INT64), n) for axis, n in zip((a, b), shifts, strict=True)
+    ]
+    count = t.add("Max", t.add("Min", *lengths), 0)
+    return t.add("Add", t.add("Unsqueeze", t.add("Range", 0, count, 1), [1]), shifts)
 
 
-@aten("copy")
-def copy(t: Translator, self: Tensor, src: Tensor) -> str:
-    return t.add("Expand", t.cast(src, self.dtype), t.shape(self))
+def _put_diagonal(
+    t: Translator, base: Tensor, value: str, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> str:
+    axes = base.axis(dim1), base.axis(dim2)
+    places, (order, back) = _diagonal_places(t, base, offset, *axes), axes_first(base, *axes)
+    first = t.add("Transpose", value, perm=[base.rank - 2, *range(base.rank - 2)])
+    updated = t.add("ScatterND", t.add("Transpose", base, perm=order), places, first)
+    return t.add("Transpose", updated, perm=back)
 
 
-@aten("fill.Scalar", "fill.Tensor")
-def fill(t: Translator, self: Tensor, value: Operand) -> str:
-    return t.add("Expand", t.cast(value, self.dtype), t.shape(self))
+@aten("diagonal", put=_put_diagonal)
+def diagonal_(t: Translator, self: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> str:
+    axes = self.axis(dim1), self.axis(dim2)
+    places = _diagonal_places(t, self, offset, *axes)
+    found = t.add("GatherND", t.add("Transpose", self, perm=axes_first(self, *axes)[0]), places)
+    return t.add("Transpose", found, perm=[*range(1, self.rank - 1), 0])
 
 
-@aten("zero")
-def zero(t: Translator, self: Tensor) -> str:
-    return fill(t, self, 0)
+@aten("linalg_diagonal")
+def linalg_diagonal(t: Translator, A: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> str:
+    return diagonal_(t, A, offset, dim1, dim2)
+
+
+@aten("diag_embed")
+def diag_embed(t: Translator, self: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> str:
+    """Matrices whose diagonals are the last axis."""
+    rank, steps = self.rank + 1, t.add("Range", 0, t.cast(t.size(self, -1), INT64), 1)
+    on_diagonal = t.add("Equal", t.add("Unsqueeze", steps, [1]), steps)
+    y = t.add("Where", on_diagonal, t.add("Unsqueeze", self, [-1]), t.cast(0, self.dtype))
+    down, right = max(-offset, 0), max(offset, 0)
+    y = t.add("Pad", y, [down, right, right, down], t.cast(0, self.dtype), [rank - 2, rank - 1])
+    order = list(range(rank - 2))
+    for axis, place in sorted([(dim1 % rank, rank - 2), (dim2 % rank, rank - 1)]):
+        order.insert(axis, place)
+    return t.add("Transpose", y, perm=order)
+
+
+@aten("diag", "diagflat")
+def diag(t: Translator, self: Tensor, diagonal: int = 0, offset: int = 0) -> str:
+    """The diagonal of a matrix, or the matrix with a diagonal."""
+    if self.rank == 2 and "diagflat" not in t.node.target:
+        return str(diagonal_(t, self, diagonal))
+    flat = Tensor(reshaped(t, self, [-1]), self.dtype, (self.shape[0] if self.rank == 1 else None,))
+    return diag_embed(t, flat, diagonal or offset)
+
+
+@aten("tril", "triu")
+def triangle(t: Translator, self: Tensor, diagonal: int = 0) -> str:
+    x = t.cast(self, np.int32 if self.dtype == BOOL else self.dtype)
+    y = t.add("Trilu", x, diagonal, upper=int(".triu" in t.node.target))
+    return t.add("Cast", y, to=BOOL) if self.dtype == BOOL else y

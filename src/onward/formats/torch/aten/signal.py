@@ -10,7 +10,8 @@ from ....errors import ArgumentError
 from .elementwise import as_pairs, parts
 from .expressions import expression, floating, is_nan, where
 from .joins import rolled
-from .registry import OPERATORS, Operand, Symbol, Tensor, Translator, aten, bounded
+from .registry import OPERATORS, Symbol, Tensor, Translator, aten, bounded, define
+from .shapes import WHOLE
 
 NONE, BY_ROOT, BY_SIZE = 0, 1, 2  # the normalizations of torch
 
@@ -27,15 +28,17 @@ def _part(x: Tensor) -> Any:
     return np.dtype(np.float64 if x.dtype in (np.float64, np.complex128) else np.float32)
 
 
+def _complex_dtype(x: Tensor) -> Any:
+    return np.dtype(np.complex64 if _part(x) == np.float32 else np.complex128)
+
+
 def _complex(t: Translator, x: Tensor) -> Tensor:
-    dtype = np.dtype(np.complex64 if _part(x) == np.float32 else np.complex128)
-    return Tensor(t.cast(x, dtype), dtype, x.shape)
+    return Tensor(t.cast(x, _complex_dtype(x)), _complex_dtype(x), x.shape)
 
 
-def _with_size(x: Tensor, name: str, axis: int, size: int | None) -> Tensor:
-    """Return a complex tensor whose axis has another size."""
-    shape = tuple(size if place == axis else n for place, n in enumerate(x.shape))
-    return Tensor(name, np.dtype(np.complex64 if _part(x) == np.float32 else np.complex128), shape)
+def _with_size(x: Tensor, name: str, axis: int, size: int | None, dtype: Any = None) -> Tensor:
+    """Return a tensor, by default a complex one, whose axis has another size."""
+    return Tensor(name, dtype or _complex_dtype(x), (*x.shape[:axis], size, *x.shape[axis + 1 :]))
 
 
 @aten("_fft_r2c")
@@ -43,8 +46,8 @@ def real_to_complex(
     t: Translator, self: Tensor, dim: Sequence[int], normalization: int, onesided: bool
 ) -> str:
     *others, last = (self.axis(axis) for axis in dim)
-    pairs = t.add("Unsqueeze", t.cast(self, _part(self)), t.constant([self.rank]))
-    y = t.add("DFT", pairs, None, t.constant(last), onesided=int(onesided))
+    pairs = t.add("Unsqueeze", t.cast(self, _part(self)), [self.rank])
+    y = t.add("DFT", pairs, None, last, onesided=int(onesided))
     y = _scaled(t, y, normalization, t.size(self, last), _part(self))
     size = self.shape[last]
     half = size if size is None or not onesided else size // 2 + 1
@@ -58,7 +61,7 @@ def complex_to_complex(
     y, part = t.cast(self, self.dtype), _part(self)
     for axis in map(self.axis, dim):
         size = t.size(self, axis)
-        y = t.add("DFT", y, None, t.constant(axis), inverse=int(not forward))
+        y = t.add("DFT", y, None, axis, inverse=int(not forward))
         if not forward:
             y = t.add("Mul", y, t.cast(size, part))  # ONNX's inverse divides by the size
         y = _scaled(t, y, normalization, size, part)
@@ -77,12 +80,9 @@ def complex_to_real(
     x = _with_size(self, complex_to_complex(t, self, others, normalization, False), axis, self.shape[axis])
     bounded(n * n)
     count = n // 2 + 1
-    frequencies, times = np.arange(count)[:, None], np.arange(n)
-    angles = 2 * np.pi * (frequencies * times % n) / n
+    angles = 2 * np.pi * (np.arange(count)[:, None] * np.arange(n) % n) / n
     weights = np.full((count, 1), 2.0)
-    weights[0] = 1
-    if n % 2 == 0:
-        weights[-1] = 1
+    weights[[0, -1] if n % 2 == 0 else 0] = 1
     order = [*(a for a in range(x.rank) if a != axis), axis]
     matrices = [t.constant((weights * m).astype(part)) for m in (np.cos(angles), -np.sin(angles))]
     products = [
@@ -93,37 +93,27 @@ def complex_to_real(
     return _scaled(t, y, normalization, n, part)
 
 
-@aten("view_as_real", "view_as_complex", view=True)
-def same_numbers(t: Translator, self: Tensor) -> str:
-    return t.add("Identity", self)
+def _product(t: Translator, a: Any, b: Any, function: str) -> str:
+    return t.add("Mul", a, t.add(function, b))
 
 
-@aten("real")
-def real(t: Translator, self: Tensor) -> str:
-    return parts(t, self)[0] if self.dtype.kind == "c" else t.add("Identity", self)
+def conj(t: Translator, x: Tensor) -> str:
+    """The complex conjugate."""
+    is_complex = x.dtype.kind == "c"
+    return t.add("Mul", x, t.constant([1, -1], _part(x))) if is_complex else t.add("Identity", x)
 
 
-@aten("imag")
-def imag(t: Translator, self: Tensor) -> str:
-    return parts(t, self)[1]
-
-
-@aten("complex")
-def complex_(t: Translator, real: Operand, imag: Operand) -> str:
-    return as_pairs(t, t.add("Identity", real), t.add("Identity", imag))
-
-
-@aten("polar")
-def polar(t: Translator, abs: Operand, angle: Operand) -> str:
-    real = t.add("Mul", abs, t.add("Cos", angle))
-    return as_pairs(t, real, t.add("Mul", abs, t.add("Sin", angle)))
-
-
-@aten("conj", "_conj", "_conj_physical")
-def conj(t: Translator, self: Tensor) -> str:
-    if self.dtype.kind != "c":
-        return t.add("Identity", self)
-    return t.add("Mul", self, t.constant([1, -1], _part(self)))
+aten("view_as_real view_as_complex", view=True)(lambda t, self: t.add("Identity", self))
+define({
+    "real": lambda t, self: parts(t, self)[0] if self.dtype.kind == "c" else t.add("Identity", self),
+    "imag": lambda t, self: parts(t, self)[1],
+    "complex": lambda t, real, imag: as_pairs(t, t.add("Identity", real), t.add("Identity", imag)),
+    "polar": lambda t, abs, angle: (
+        as_pairs(t, _product(t, abs, angle, "Cos"), _product(t, abs, angle, "Sin"))),
+    "conj _conj _conj_physical": lambda t, self: conj(t, self),
+    "fft_fftshift": lambda t, self, dim=None: _shifted(t, self, dim, 0),
+    "fft_ifftshift": lambda t, self, dim=None: _shifted(t, self, dim, 1),
+})  # fmt: skip
 
 
 @aten("angle")
@@ -145,12 +135,11 @@ def _resized(t: Translator, x: Tensor, axis: int, n: int | None) -> Tensor:
         return x
     if not isinstance(size, int):
         raise ArgumentError("a transform of another size than that of its axis is not supported")
-    places = t.constant([axis])
     if n < size:
-        name = t.add("Slice", x, t.constant([0]), t.constant([n]), places)
+        name = t.add("Slice", x, [0], [n], [axis])
     else:
-        name = t.add("Pad", x, t.constant([0, n - size]), t.constant(0, _part(x)), places)
-    return Tensor(name, x.dtype, tuple(n if place == axis else other for place, other in enumerate(x.shape)))
+        name = t.add("Pad", x, [0, n - size], t.constant(0, _part(x)), [axis])
+    return _with_size(x, name, axis, n, x.dtype)
 
 
 def _axes(x: Tensor, sizes: Any, dim: Any) -> tuple[list[int], list[int | None]]:
@@ -186,50 +175,34 @@ def _transform(t: Translator, kind: str, x: Tensor, sizes: Any, dim: Any, norm: 
 
 
 def _define_transforms(kind: str) -> None:
-    @aten(f"fft_{kind}")
-    def over_axis(
-        t: Translator, self: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None
-    ) -> str:
-        return _transform(t, kind, self, None if n is None else [n], dim, norm)
-
-    if kind in ("hfft", "ihfft"):
-        return
-
-    @aten(f"fft_{kind}2")
-    def over_two(
-        t: Translator, self: Tensor, s: Any = None, dim: Sequence[int] = (-2, -1), norm: str | None = None
-    ) -> str:
-        return _transform(t, kind, self, s, dim, norm)
-
-    @aten(f"fft_{kind}n")
-    def over_all(t: Translator, self: Tensor, s: Any = None, dim: Any = None, norm: str | None = None) -> str:
-        return _transform(t, kind, self, s, dim, norm)
+    define({
+        f"fft_{kind}": lambda t, self, n=None, dim=-1, norm=None: (
+            _transform(t, kind, self, None if n is None else [n], dim, norm)),
+    })  # fmt: skip
+    if "h" not in kind:
+        define({
+            f"fft_{kind}2": lambda t, self, s=None, dim=(-2, -1), norm=None: (
+                _transform(t, kind, self, s, dim, norm)),
+            f"fft_{kind}n": lambda t, self, s=None, dim=None, norm=None: (
+                _transform(t, kind, self, s, dim, norm)),
+        })  # fmt: skip
 
 
 for _kind in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"):
     _define_transforms(_kind)
 
 
-@aten("fft_fftshift", "fft_ifftshift")
-def shifted(t: Translator, self: Tensor, dim: Any = None) -> str:
-    """Move the zero frequency to the middle of each axis, or back."""
-    x = t.cast(self, self.dtype)
-    for axis in range(self.rank) if dim is None else [self.axis(d) for d in dim]:
-        size = t.size(self, axis)
+def _shifted(t: Translator, x: Tensor, dim: Any, rest: int) -> str:
+    """Move the zero frequency to the middle of each axis, or back if the rest is 1."""
+    y = t.cast(x, x.dtype)
+    for axis in range(x.rank) if dim is None else [x.axis(d) for d in dim]:
+        size = t.size(x, axis)
         if isinstance(size, int):
-            shift: Any = (size + 1) // 2 if "ifft" in t.node.target else size // 2
+            shift: Any = (size + rest) // 2
         else:
-            rest = t.constant(int("ifft" in t.node.target))
-            shift = Symbol(t.add("Div", t.add("Add", size, rest), t.constant(2)))
-        x = rolled(t, x, axis, shift, size)
-    return x
-
-
-@aten("fft_fftfreq", "fft_rfftfreq")
-def frequencies(t: Translator, n: int, d: float = 1.0, dtype: Any = None) -> str:
-    bounded(n)
-    values = np.fft.rfftfreq(n, d) if "rfft" in t.node.target else np.fft.fftfreq(n, d)
-    return t.constant(values.astype(np.float32 if dtype is None else dtype))
+            shift = Symbol(t.add("Div", t.add("Add", size, rest), 2))
+        y = rolled(t, y, axis, shift, size)
+    return y
 
 
 def _window(t: Translator, window: Tensor | None, win_length: int, n_fft: int, dtype: Any) -> str:
@@ -239,79 +212,49 @@ def _window(t: Translator, window: Tensor | None, win_length: int, n_fft: int, d
     before = (n_fft - win_length) // 2
     if win_length == n_fft:
         return t.add("Identity", values)
-    return t.add("Pad", values, t.constant([before, n_fft - win_length - before]), t.constant(0, dtype))
+    return t.add("Pad", values, [before, n_fft - win_length - before], t.constant(0, dtype))
 
 
-@aten("stft", "stft.center")
+@aten("stft stft.center")
 def stft(
-    t: Translator,
-    self: Tensor,
-    n_fft: int,
-    hop_length: int | None = None,
-    win_length: int | None = None,
-    window: Tensor | None = None,
-    center: bool = False,
-    pad_mode: str = "reflect",
-    normalized: bool = False,
-    onesided: bool | None = None,
-    return_complex: bool | None = None,
-    align_to_window: bool | None = None,
-) -> str:
+    t: Translator, self: Tensor, n_fft: int, hop_length: int | None = None, win_length: int | None = None,
+    window: Tensor | None = None, center: bool = False, pad_mode: str = "reflect", normalized: bool = False,
+    onesided: bool | None = None, return_complex: bool | None = None, align_to_window: bool | None = None,
+) -> str:  # fmt: skip
     """The spectra (B, F, frames) of windows of a signal (B, T)."""
-    first = t.constant([0])
-    signal: Any = t.add("Unsqueeze", self, first) if self.rank == 1 else self
+    signal: Any = t.add("Unsqueeze", self, [0]) if self.rank == 1 else self
     if center:
-        signal = t.add("Pad", signal, t.constant([n_fft // 2] * 2), None, t.constant([1]), mode=pad_mode)
+        signal = t.add("Pad", signal, [n_fft // 2] * 2, None, [1], mode=pad_mode)
     frames = _window(t, window, win_length or n_fft, n_fft, self.dtype)
-    step = t.constant(hop_length or n_fft // 4)
-    y = t.add("STFT", signal, step, frames, t.constant(n_fft), onesided=int(onesided is not False))
+    y = t.add("STFT", signal, hop_length or n_fft // 4, frames, n_fft, onesided=int(onesided is not False))
     y = t.add("Transpose", y, perm=[0, 2, 1, 3])
-    if normalized:
-        y = t.add("Mul", y, t.cast(n_fft**-0.5, self.dtype))
-    return t.add("Squeeze", y, first) if self.rank == 1 else y
+    y = t.add("Mul", y, t.cast(n_fft**-0.5, self.dtype)) if normalized else y
+    return t.add("Squeeze", y, [0]) if self.rank == 1 else y
 
 
 @aten("istft")
 def istft(
-    t: Translator,
-    self: Tensor,
-    n_fft: int,
-    hop_length: int | None = None,
-    win_length: int | None = None,
-    window: Tensor | None = None,
-    center: bool = True,
-    normalized: bool = False,
-    onesided: bool | None = None,
-    length: Any = None,
-    return_complex: bool = False,
-) -> str:
+    t: Translator, self: Tensor, n_fft: int, hop_length: int | None = None, win_length: int | None = None,
+    window: Tensor | None = None, center: bool = True, normalized: bool = False,
+    onesided: bool | None = None, length: Any = None, return_complex: bool = False,
+) -> str:  # fmt: skip
     """The signal (B, T) whose windows, added together, have spectra (B, F, frames)."""
     part, hop = _part(self), hop_length or n_fft // 4
     if onesided is False or return_complex:
         raise ArgumentError("istft of two-sided spectra is not supported")
     if self.rank == 2:
-        batched = Tensor(t.add("Unsqueeze", self, t.constant([0])), self.dtype, (1, *self.shape))
+        batched = Tensor(t.add("Unsqueeze", self, [0]), self.dtype, (1, *self.shape))
         y = istft(t, batched, n_fft, hop_length, win_length, window, center, normalized, onesided, length)
-        return t.add("Squeeze", y, t.constant([0]))
+        return t.add("Squeeze", y, [0])
     frames = complex_to_real(t, self, [1], BY_ROOT if normalized else BY_SIZE, n_fft)
-    weights = t.add("Unsqueeze", _window(t, window, win_length or n_fft, n_fft, part), t.constant([1]))
+    weights = t.add("Unsqueeze", _window(t, window, win_length or n_fft, n_fft, part), [1])
     count = t.cast(t.size(self, 2), np.int64)
-    total = t.add("Add", t.add("Mul", t.add("Sub", count, t.constant(1)), t.constant(hop)), t.constant(n_fft))
-    sizes = t.add("Concat", t.constant([1]), t.add("Reshape", total, t.constant([1])), axis=0)
-    options = {"strides": [1, hop]}
-    added = t.add("Col2Im", t.add("Mul", frames, weights), sizes, t.constant([1, n_fft]), **options)
-    squares = t.add("Expand", t.add("Mul", weights, weights), t.add("Concat", t.constant([n_fft]), t.add(
-        "Reshape", count, t.constant([1])), axis=0))  # fmt: skip
-    envelope = t.add("Unsqueeze", squares, t.constant([0]))
-    envelope = t.add("Col2Im", envelope, sizes, t.constant([1, n_fft]), **options)
+    total = Symbol(t.add("Add", t.add("Mul", t.add("Sub", count, 1), hop), n_fft))
+    sizes = t.vector([1, total])
+    squares = t.add("Expand", t.add("Mul", weights, weights), [n_fft, Symbol(count)])
+    windows = t.add("Mul", frames, weights), t.add("Unsqueeze", squares, [0])
+    added = [t.add("Col2Im", each, sizes, [1, n_fft], strides=[1, hop]) for each in windows]
     start = n_fft // 2 if center else 0
-    end = (
-        np.iinfo(np.int64).max
-        if length is None and not center
-        else -start
-        if length is None
-        else start + length
-    )
-    cut = [t.constant([start]), t.constant([end]), t.constant([3])]
-    y = t.add("Div", t.add("Slice", added, *cut), t.add("Slice", envelope, *cut))
-    return t.add("Squeeze", y, t.constant([1, 2]))
+    end = start + length if length is not None else -start if center else WHOLE
+    y = t.add("Div", *(t.add("Slice", each, [start], [end], [3]) for each in added))
+    return t.add("Squeeze", y, [1, 2])
