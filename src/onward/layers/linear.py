@@ -68,7 +68,8 @@ class Linear(Quantizable):
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (..., I) to y (..., O), row by row. Raises ShapeError, DtypeError."""
-        x = self._floats(x, unknown)
+        if type(x) is not np.ndarray or x.dtype != self.dtype or unknown:  # saves most calls a method call
+            x = self._floats(x, unknown)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ShapeError(f"x has shape {x.shape}; the last axis must have in_features={self.in_features}")
         rows = arrays.contiguous(x).reshape(-1, self.in_features)
