@@ -129,6 +129,15 @@ def test_two_files_of_one_model_are_compared(tmp_path: Path) -> None:
     assert "Invalid value for --against" in missing.output
 
 
+def test_random_inputs_leave_out_states_that_layers_do_not_take(tmp_path: Path) -> None:
+    paths = tmp_path / "layer.onnx", tmp_path / "layer.safetensors"
+    layer = onward.LSTM(3, 7)
+    layer.export_onnx(paths[0])
+    layer.save(paths[1])
+    for first, second in (paths, paths[::-1]):
+        assert report("verify", first, "--against", second)["passed"]
+
+
 def test_random_inputs_have_the_sizes_that_the_other_file_fixes(tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     proto = model_of([node], {"x": normal(2, 41, 20)}, ["y"])
