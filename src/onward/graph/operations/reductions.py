@@ -88,9 +88,14 @@ def _exact(function: Callable[[AnyArray], AnyArray]) -> Callable[[AnyArray], Any
 GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}  # over the axes after the channels
 # The function of the elements, the core's reduction of its results, and the function of the reduced number.
 STEPS: dict[str, tuple[str, str, str]] = {
-    **{"ReduceSum": ("", "sum", ""), "ReduceL1": ("Abs", "sum", ""), "ReduceSumSquare": ("Mul", "sum", "")},
-    **{"ReduceL2": ("Mul", "sum", "Sqrt"), "ReduceLogSum": ("", "sum", "Log"), "ReduceMean": ("", "sum", "")},
-    **{"ReduceMax": ("", "maximum", ""), "ReduceMin": ("Neg", "maximum", "Neg")},
+    "ReduceSum": ("", "sum", ""),
+    "ReduceL1": ("Abs", "sum", ""),
+    "ReduceSumSquare": ("Mul", "sum", ""),
+    "ReduceL2": ("Mul", "sum", "Sqrt"),
+    "ReduceLogSum": ("", "sum", "Log"),
+    "ReduceMean": ("", "sum", ""),
+    "ReduceMax": ("", "maximum", ""),
+    "ReduceMin": ("Neg", "maximum", "Neg"),
 }
 # The functions of `STEPS` in NumPy, and those that are unary in the core.
 MEANINGS: dict[str, Any] = {"Abs": np.abs, "Log": np.log, "Mul": np.square, "Sqrt": np.sqrt, "": np.asarray}
@@ -108,8 +113,11 @@ def _row_function(of_elements: str, of_sum: str) -> Callable[[AnyArray], AnyArra
 
 ROWS: dict[str, Callable[[AnyArray], AnyArray]] = {
     **{name: _row_function(before, after) for name, (before, step, after) in STEPS.items() if step == "sum"},
-    **{"ReduceMax": _row_maxima, "ReduceMean": _row_means, "ReduceMin": _row_minima},
-    **{"ReduceLogSumExp": _exact(_row_log_sums_exp), "ReduceProd": _row_products},
+    "ReduceMax": _row_maxima,
+    "ReduceMean": _row_means,
+    "ReduceMin": _row_minima,
+    "ReduceLogSumExp": _exact(_row_log_sums_exp),
+    "ReduceProd": _row_products,
 }
 
 

@@ -23,8 +23,15 @@ MAX_DEPTH = 100  # nested expressions and blocks in one function
 Environment = dict[str, Any]
 TYPED = ("annotate", "unchecked_cast")  # functions of a type and a value
 TYPES: dict[str, Any] = {
-    **{"Tensor": Tensor, "int": (int, Symbol), "float": (float, Symbol), "bool": bool, "str": str},
-    **{"List": list, "Dict": dict, "Tuple": tuple, "NoneType": type(None)},
+    "Tensor": Tensor,
+    "int": (int, Symbol),
+    "float": (float, Symbol),
+    "bool": bool,
+    "str": str,
+    "List": list,
+    "Dict": dict,
+    "Tuple": tuple,
+    "NoneType": type(None),
 }
 
 
@@ -339,10 +346,17 @@ class Interpreter(Calls):
 
 # functions of Python to operators
 BUILTINS = {
-    **{"int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len"},
-    **{"range": "builtin.range", "print": "builtin.print", "hash": "builtin.hash"},
+    "int": "Int",
+    "float": "Float",
+    "bool": "Bool",
+    "str": "str",
+    "len": "len",
+    "range": "builtin.range",
+    "print": "builtin.print",
+    "hash": "builtin.hash",
 }
 NAMES = {
-    **{"inf": math.inf, "nan": math.nan},
+    "inf": math.inf,
+    "nan": math.nan,
     **{name: Namespace(name) for name in ("torch", "ops", "__torch__", "CONSTANTS", "getattr", *BUILTINS)},
 }
