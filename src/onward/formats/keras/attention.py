@@ -61,7 +61,7 @@ def _scores(
 
 
 def _causal(k: Layer, q: Value, v: Value) -> Value:
-    """Which scores (1, Tq, Tv) count if each step of q sees those of v up to its own."""
+    """Return which scores (1, Tq, Tv) count if each step of q sees only the steps of v up to its own."""
 
     def places(x: Value, *others: int) -> Value:
         size = k.squeezed(k.shape_of(x, 1), 0)

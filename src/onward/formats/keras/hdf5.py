@@ -44,7 +44,7 @@ class File:
 
 
 class Object:
-    """An object of a file, which all errors name. All methods raise FileError."""
+    """An object of a file, whose path starts every error. All methods raise FileError."""
 
     def __init__(self, file: File, path: str) -> None:
         self._file = file
@@ -57,26 +57,26 @@ class Object:
         return self.error(f"is damaged: {problem}")
 
     def take(self, size: int) -> None:
-        """Before memory is taken for something of the file."""
+        """Count memory before it is allocated; it is limited by the size of the file."""
         self._file.left -= size
         if self._file.left < 0:
             raise self.error(f"and the objects before it claim {MAX_RATIO} times the size of the file")
 
     def step(self) -> None:
-        """Before each part of what may have many, or lead in a circle."""
+        """Count a step of a walk before it is taken: addresses in a damaged file may form a circle."""
         self._file.steps -= 1
         if self._file.steps < 0:
             raise self.error(f"and the objects before it have more than {MAX_STEPS} parts")
 
     def part(self, at: int, size: int) -> memoryview:
-        """So many bytes from an address on."""
+        """Return `size` bytes from an address."""
         data = self._file.data
         if not 0 <= at <= at + size <= len(data):
             raise self.damaged(f"it leads to bytes {at} to {at + size} of {len(data)}")
         return data[at : at + size]
 
     def numbers(self, form: str, at: int) -> tuple[int, ...]:
-        """Little-endian numbers, as struct names them."""
+        """Return the little-endian numbers of a format of `struct` at an address."""
         return struct.unpack("<" + form, self.part(at, struct.calcsize("<" + form)))
 
     def number(self, form: str, at: int) -> int:
@@ -129,7 +129,7 @@ class Object:
         return found
 
     def leaves(self, at: int, kind: int, key: int, depth: int = 0) -> Iterator[tuple[int, int]]:
-        """The addresses of what the leaves of a B-tree hold, each with that of its key: III.A.1."""
+        """Yield the address of each child of the leaves of a B-tree, and the address of its key: III.A.1."""
         self.expect(b"TREE", at)
         given, level, count = self.numbers("BBH", at + 4)
         if given != kind or depth > MAX_DEPTH:
@@ -237,7 +237,7 @@ class Group(Object):
         return Group(self._file, path, messages, (*self._above, address))
 
     def _members(self) -> Iterator[tuple[str, int | None]]:
-        """Yield the names of members with the addresses of their headers, None for what is no hard link."""
+        """Yield the name of each member and the address of its header, None unless it is a hard link."""
         for kind, at in self._messages:
             if kind == SYMBOL_TABLE:
                 yield from self._symbols(*self.numbers("QQ", at))
@@ -405,7 +405,7 @@ class Dataset(Object):
     def _unfiltered(
         self, content: memoryview | bytes, filters: list[int], skipped: int, size: int, itemsize: int
     ) -> memoryview | bytes:
-        """A chunk before its filters, which never becomes larger than it should."""
+        """Undo the filters of a chunk, which must not become larger than `size`."""
         for place, kind in reversed(list(enumerate(filters))):
             if skipped >> place & 1:
                 continue

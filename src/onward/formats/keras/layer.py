@@ -263,7 +263,7 @@ class Layer(Writer):
         return made
 
     def weight(self, name: str, array: Any) -> Any:
-        """Add a constant that is made of the weights, once for all calls; None remains None."""
+        """Add a weight as a constant that all calls share; None stays None."""
         if array is None:
             return None
         return self.constant(self.once(name, lambda: np.asarray(array, self.dtype())), name)

@@ -11,7 +11,7 @@ from .writer import Value
 def _moved(
     k: Layer, operation: str, x: Value, axes: list[int], to: list[int], *weights: Any, **options: Any
 ) -> Value:
-    """Add a node for x with some axes in other places, to which they return."""
+    """Move axes of x to other places, add a node, and move the axes of its output back."""
     rank = k.rank(x)
     sources, targets = ([axis % rank for axis in each] for each in (axes, to))
     order = [axis for axis in range(rank) if axis not in sources]

@@ -39,11 +39,11 @@ class ByPath:
         return ByPath(group, f"{self._path}/{names[0]}", self._read)
 
     def part(self, name: str) -> "ByPath":
-        """Those of the layer that Keras keeps in this attribute."""
+        """Return the weights of the layer in this attribute of the Keras layer."""
         return self._at(name, f"_{name}")  # Keras 2 keeps attributes private
 
     def member(self, attribute: str, kind: str, name: str) -> "ByPath":
-        """Those of the next layer in a list of layers: its class, and its name in the configuration."""
+        """Return the weights of the next layer of a list, from its class and its configured name."""
         snake = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
         snake = re.sub("([a-z])([A-Z])", r"\1_\2", snake).lower()
         count = self._counts[snake]

@@ -30,9 +30,9 @@ def _storage(text: str) -> Storage:
     return Storage(dtype, int(digits[0]) if digits else 8 * (dtype == "bool"), field or "int32_data")
 
 
-# By DataType, in their order: the dtype, and the field without raw_data unless it is int32_data. The last
-# two lines are of the package ml_dtypes; fewer bits than 8 share bytes in raw_data, and 2 and 4 bits also in
-# int32_data.
+# The dtype of each DataType, in order, and the field that holds its elements if it is neither raw_data nor
+# int32_data. The dtypes of the last two lines come from the package ml_dtypes. Elements of fewer than 8 bits
+# share bytes in raw_data, and those of 2 and 4 bits also in int32_data.
 NAMES = (
     "float32/float_data uint8 int8 uint16 int16 int32 int64/int64_data object/string_data bool float16 "
     "float64/double_data uint32/uint64_data uint64/uint64_data complex64/float_data complex128/double_data "

@@ -119,7 +119,7 @@ def _join(writer: Writer, parts: Sequence[Sequence[str]], states: Sequence[str])
 
 
 class _LayerWriter:
-    """Writes one level of a layer at a time, from x (T, B, I) to Y (T, D, B, H)."""
+    """Writes one layer of a stack at a time, from x (T, B, I) to Y (T, D, B, H)."""
 
     def __init__(self, writer: Writer, layer: Any, lengths: str, reverse: bool) -> None:
         self.writer, self.layer, self.lengths, self.reverse = writer, layer, lengths, reverse

@@ -219,7 +219,7 @@ class _Program:
 
 
 def _template(text: str, leaves: Iterator[Any]) -> Any:
-    """Return what torch's JSON description of nested values holds, with the next leaves in it."""
+    """Build the nested values that torch describes in JSON from the next leaves."""
     try:
         _, tree = json.loads(text)
         return _Builder(leaves).build(tree, 0)

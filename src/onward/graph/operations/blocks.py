@@ -74,7 +74,7 @@ def _continue(
 
 
 def _skip(count: tuple[int, ...], x: tuple[int, ...], *, axis: int) -> list[Steps]:
-    """Leave out as many steps of x as `count` has, and return `count` without as many."""
+    """Drop as many first steps of x as `count` has, and return the steps of `count` that remain."""
     skipped = min(count[axis], x[axis])
     return [((1,), axis, skipped, x[axis]), ((0,), axis, 0, count[axis] - skipped)]
 

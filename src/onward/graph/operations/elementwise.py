@@ -34,7 +34,7 @@ def like_first_boolean(x: Known, **attributes: Any) -> Signature:
 
 
 def _define_unary(name: str, function: Any, core: str | None = None, **options: Any) -> None:
-    """Define a function of one array and of the core, if it has it."""
+    """Define a function of one array; `core` is its name in the core, if the core has it."""
 
     @elementwise_operation(name, **options)
     def compute(x: AnyArray) -> Any:

@@ -32,7 +32,7 @@ from .registry import (
 
 
 def along_axis(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    """Return that all inputs are combined along the attribute `axis`."""
+    """Return the attribute `axis` for each input."""
     return [[as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))]]  # type: ignore[union-attr]  # not optional
 
 

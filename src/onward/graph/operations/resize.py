@@ -182,7 +182,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 @resize.over_time
 @along_time
 def _(time: Any, node: Node, axis: int) -> None:
-    """Repeat each step, if the axis is repeated by a whole factor; every other axis is resized as it is."""
+    """Repeat each step by a whole factor; the other axes are resized as in a call."""
     x, options = node.inputs[0], node.attributes
     scales, sizes = (time.known(name) if name else None for name in (*node.inputs, "", "")[2:4])
     listed = _resized_axes(time.shape(x), scales, sizes, options)

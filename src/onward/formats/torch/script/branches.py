@@ -213,7 +213,7 @@ class _Merger:
         return mapped(merge, value)
 
     def _output(self, a: Any, b: Any, is_second: bool | None = None) -> Any:
-        """Return what is a after the first side and b after the second; only one of them may be of use."""
+        """Return the value that is a if the first side ran and b if the second did."""
         kinds = [dtype_of(value) for value in (a, b) if not isinstance(value, Tensor)]
         kind = np.result_type(*kinds) if kinds else None
         names = (self._name(self.sides[0], a, kind), self._name(self.sides[1], b, kind))

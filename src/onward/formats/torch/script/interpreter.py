@@ -344,7 +344,7 @@ class Interpreter(Calls):
         return value if isinstance(value, range) else list(value)
 
 
-# functions of Python to operators
+# Python's functions, and the operators that they call
 BUILTINS = {
     "int": "Int",
     "float": "Float",

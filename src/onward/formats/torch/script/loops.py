@@ -124,7 +124,7 @@ class _Loop:
             self.again = interpreter.operate("Bool", [interpreter.evaluate(self.node.test, local)], {})
 
     def _opened(self, path: Path, value: Any) -> Any:
-        """Return a value that iterations change as each of them finds it."""
+        """Return the value at the start of an iteration, for a value that iterations change."""
         if path in self.grown:
             return self.interpreter.recorder.create([HIDDEN])
         if value is UNINITIALIZED:
@@ -135,7 +135,7 @@ class _Loop:
         return Symbol(self.names[path], self.carried[path].dtype)
 
     def _replaced(self, path: Path, entry: Any, template: Any, new: Callable[[Path, Any], Any]) -> Any:
-        """Return a value in which those that iterations change are new; `template` tells its structure."""
+        """Replace the values inside a value that iterations change; `template` has its structure."""
         if path in self.carried or path in self.grown:
             return new(path, entry)
         changed = (*self.carried, *self.grown)

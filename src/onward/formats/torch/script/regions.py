@@ -119,7 +119,7 @@ class _Settling:
         return self.settled.get(id(value), value)
 
     def elements(self, value: Any) -> Any:
-        """Settle the elements of a container."""
+        """Return a container with its elements as the region leaves them."""
         return rebuilt(value, [self.settle(element) for _, element in items(value)])
 
     def _tensor(self, value: Tensor) -> Tensor:
