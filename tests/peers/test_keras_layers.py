@@ -99,11 +99,11 @@ def test_normalization_uses_its_adapted_statistics(axis: Any, invert: bool, tmp_
     layer.adapt(RNG.normal(1e3, 2, size=(9, T, F)).astype(np.float32))
     model = through(layer, L.Dense(2))
     x = RNG.normal(1e3, 2, size=(4, T, F)).astype(np.float32)
+    largest = float(layer(x).abs().max())  # a sum of numbers of this size may cancel
     for suffix in ("keras", "h5"):
         model.save(tmp_path / f"m.{suffix}")
-        np.testing.assert_allclose(
-            onward.load(tmp_path / f"m.{suffix}")(x), model(x).detach().numpy(), rtol=2e-5, atol=2e-5
-        )
+        actual = onward.load(tmp_path / f"m.{suffix}")(x)
+        np.testing.assert_allclose(actual, model(x).detach().numpy(), rtol=2e-5, atol=5e-6 * largest)
 
 
 @pytest.mark.parametrize(
