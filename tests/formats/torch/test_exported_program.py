@@ -246,9 +246,9 @@ def test_sizes_must_agree_with_the_bytes(path: Path) -> None:
     assert "no member" in refused(path, moved, config)
 
 
-def test_deep_json_is_refused(path: Path) -> None:
+def test_deep_or_encoded_json_is_refused(path: Path) -> None:
     contents = members()
-    for text in ("[" * 100_000, '{"a":' * 100_000, "9" * 100_000, "{", "\xff"):
+    for text in ("[" * 100_000, '{"a":' * 100_000, "9" * 100_000, "{", "\xff", "{\0\0\0}\0\0\0"):
         path.write_bytes(zipped(contents | {MODEL: text.encode("latin-1")}))
         assert "not valid JSON" in hostile.refused(path)
 

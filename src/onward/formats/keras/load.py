@@ -74,8 +74,8 @@ def _opened(data: Data, weights: Data | None = None) -> tuple[dict[str, Any] | N
 
 
 def _json(text: str | bytes, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
+    try:  # of bytes, json.loads would guess the encoding
+        value = json.loads(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as error:
         raise FileError(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):

@@ -154,7 +154,7 @@ def _saved_arrays(member: str, content: memoryview | bytes) -> Iterator[tuple[st
 
 def _json(members: ZipMembers, name: str) -> Any:
     try:
-        return json.loads(bytes(members[name]))
+        return json.loads(bytes(members[name]).decode())  # of bytes, json.loads would guess the encoding
     except (ValueError, RecursionError) as error:
         raise FileError(f"the member {name} is not valid JSON: {error}") from error
 
