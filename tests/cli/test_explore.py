@@ -7,6 +7,7 @@ from support.cli import invoke, message
 
 import onward
 from onward.cli.explore import site
+from onward.cli.sources import ModelFile
 
 
 def test_save_writes_the_bundled_models_with_the_chosen_one_first(tmp_path):
@@ -20,7 +21,7 @@ def test_save_writes_the_bundled_models_with_the_chosen_one_first(tmp_path):
 
 def test_a_model_file_becomes_the_only_model_with_an_example_of_its_size(tmp_path):
     onward.Sequential(onward.GRU(3, 4, rng=0), onward.Linear(4, 2)).save(tmp_path / "mine.safetensors")
-    files = site(str(tmp_path / "mine.safetensors"))
+    files = site(ModelFile(str(tmp_path / "mine.safetensors")))
     (entry,) = json.loads(files["models.json"])
     assert entry["id"] == "mine" and np.shape(entry["examples"][0]["x"]) == (40, 3)
 

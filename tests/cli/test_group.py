@@ -145,7 +145,7 @@ def test_an_interrupt_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> No
     def interrupted(*_: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onward.cli.info.load", interrupted)
+    monkeypatch.setattr("onward.formats.load", interrupted)
     assert invoke("info", "vowels", expect=130).output == ""
 
 
@@ -153,7 +153,7 @@ def test_too_little_memory_ends_in_one_message(monkeypatch: pytest.MonkeyPatch) 
     def exhausted(*_: object, **options: object) -> None:
         raise MemoryError("Unable to allocate 9 EiB")
 
-    monkeypatch.setattr("onward.cli.info.load", exhausted)
+    monkeypatch.setattr("onward.formats.load", exhausted)
     assert "not enough memory: Unable to allocate" in message(invoke("info", "vowels", expect=1))
 
 

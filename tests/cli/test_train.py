@@ -180,7 +180,7 @@ def test_infinite_targets_are_one_error_message() -> None:
 
 
 def test_an_interrupted_sample_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
-    def endless(*_: object) -> Iterator[str]:
+    def endless(*_: object, **options: object) -> Iterator[str]:
         yield "a"
         raise KeyboardInterrupt
 

@@ -126,7 +126,7 @@ def test_two_files_of_one_model_are_compared(tmp_path: Path) -> None:
     invoke("verify", a, "--against", b, expect=1)
     invoke("verify", a, expect=2)
     missing = invoke("verify", a, "--against", tmp_path / "missing.safetensors", expect=2)
-    assert "Invalid value for --against" in missing.output
+    assert "Invalid value for '--against'" in missing.output
 
 
 def test_random_inputs_leave_out_states_that_layers_do_not_take(tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ COMMANDS = {
     "score": ("score", "Evaluate MODEL on FILE: a text or a table of labeled sequences."),
     "info": ("info", "Show the layers of MODEL, their output shapes and parameters."),
     "convert": ("convert", "Convert the model IN to the file OUT: .safetensors or .onnx."),
-    "quantize": ("quantize", "Compress the weights of MODEL to float16 or int8."),
+    "quantize": ("convert", "Compress the weights of MODEL to float16 or int8."),
     "verify": ("verify", "Compare the outputs of MODEL on INPUTS with EXPECTED outputs."),
     "serve": ("serve", "Run live streams of MODEL over WebSockets."),
-    "models": ("models", "List the models and data sets that come with Onward."),
+    "models": ("info", "List the models and data sets that come with Onward."),
 }
 
 

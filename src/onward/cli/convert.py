@@ -1,14 +1,16 @@
-"""`onward convert`: convert a model to another file format."""
+"""`onward convert`: convert a model to another file format; `onward quantize`: compress its weights."""
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from ..core import storage
-from ..errors import ArgumentError
-from ..formats import load, load_tensors
+from ..errors import ArgumentError, PrecisionError
+from ..formats import load_tensors
 from ..formats.onnx.export import export_onnx
 from ..formats.torch.find_layers import find_layers
 from ..formats.torch.merge import merged
@@ -16,28 +18,29 @@ from ..formats.torch.parts import Parts
 from ..formats.torch.state_dict import StateDict
 from ..graph import Model
 from ..layers.base import Layer
-from ..tables import model_files
-from .common import (
-    Report,
-    check_suffix,
-    complete_model,
-    console,
-    kilobytes,
-    model_file,
-    refuse_to_overwrite,
-    reported,
-    state_dict_options,
+from ..tables import inference, model_files
+from . import common
+from .common import Printed, Report, kilobytes
+from .sources import (
+    ModelFile,
+    as_model,
+    complete_data,
+    model_argument,
+    outputs_of,
+    read_arrays,
+    read_sequences,
+    takes_arrays,
 )
 
 WITHOUT_EFFECT = {"dropout", "padding_idx"}  # options that do not affect inference
 
 
 @click.command(epilog="Example:  onward convert vowels vowels.onnx")
-@click.argument("source", metavar="IN", shell_complete=complete_model)
+@click.argument("source", metavar="IN", **as_model)
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
-@state_dict_options
-@reported(lambda report: console().print(f"Wrote {report['out']} ({kilobytes(report['file_bytes'])})"))
-def convert(source: str, target: Path, **settings: Any) -> Report:
+@common.state_dict_options
+@common.reported(lambda report: [f"Wrote {report['out']} ({kilobytes(report['file_bytes'])})"])
+def convert(source: ModelFile, target: Path, **settings: Any) -> Report:
     """Convert the model IN to the file OUT: .safetensors or .onnx.
 
     IN is a bundled model (see `onward models`) or any file that onward.load opens.
@@ -47,27 +50,26 @@ def convert(source: str, target: Path, **settings: Any) -> Report:
     If IN does not record how its layers are connected, a single layer is written as a model. Several layers
     can only be written to .safetensors, as tensors, and only if that preserves all their options.
     """
-    check_suffix(target, "OUT", (".safetensors", ".onnx"))
-    path = model_file(source, "IN")
-    refuse_to_overwrite(path, target, "IN", "OUT")
-    net = load(path, **settings)
+    common.check_suffix(target, "OUT", (".safetensors", ".onnx"))
+    common.refuse_to_overwrite(source.path, target, "IN", "OUT")
+    net = source.load(**settings)
     to_onnx = target.suffix.lower() == ".onnx"
-    if isinstance(net, dict) and (to_onnx or _lost(net, path)) and net.only_layer is not None:
+    lost = _lost(net, source.path) if isinstance(net, Parts) and not to_onnx else ""
+    if isinstance(net, Parts) and (to_onnx or lost) and net.only_layer is not None:
         net = net.only_layer
-    if isinstance(net, dict):
+    if isinstance(net, Parts):
         advice = "connect its layers in Python with onward.load(...).sequential(...) and save the result"
         if to_onnx:
             raise click.UsageError(f"{source} contains layers ({', '.join(net)}) but no forward(): {advice}")
-        if lost := _lost(net, path):
+        if lost:
             raise click.UsageError(f"the tensors alone do not determine {lost}: {advice}")
-        storage.write(target, load_tensors(path))
+        storage.write(target, load_tensors(source.path))
     else:
-        model = net
         if isinstance(net, Model):
             with contextlib.suppress(ArgumentError):  # a graph that is no chain remains one
-                model = net.layers()
-        export_onnx(model, target) if to_onnx else model_files.save_converted(target, model, path)
-    return {"model": source, "out": str(target), "file_bytes": target.stat().st_size}
+                net = net.layers()
+        export_onnx(net, target) if to_onnx else model_files.save_converted(target, net, source.path)
+    return {"model": source.name, "out": str(target), "file_bytes": target.stat().st_size}
 
 
 def _lost(net: Parts, path: Path) -> str:
@@ -88,3 +90,101 @@ def _lost(net: Parts, path: Path) -> str:
 def _computed(layer: Layer) -> Report:
     """The options that determine what a layer computes."""
     return {name: value for name, value in layer.description().items() if name not in WITHOUT_EFFECT}
+
+
+def _show(report: Report) -> Printed:
+    before, after = report["file_bytes_before"], report["file_bytes_after"]
+    yield f"{kilobytes(before)} before, {kilobytes(after)} after: {after / before:.0%}"
+    if report["checked_on"] is None:
+        yield "The outputs were not compared: --check DATA shows how much they change."
+    else:
+        yield report["read_as"]
+        yield (
+            f"Outputs on {report['checked_on']} differ by at most {report['largest_difference']:.3g}, "
+            f"on average by {report['mean_difference']:.3g}."
+        )
+    yield f"Wrote {report['out']}"
+
+
+@click.command(epilog="Example:  onward quantize vowels --to int8 -o small.safetensors")
+@model_argument
+@click.option(
+    "--to",
+    "precision",
+    type=click.Choice(["float16", "int8"]),
+    required=True,
+    help="float16 halves the weight matrices; int8 quarters them and is faster, but less exact.",
+)
+@common.out_option("The .safetensors file to write.", required=True)
+@click.option(
+    "--check",
+    "source",
+    metavar="DATA",
+    shell_complete=complete_data,
+    help="Compare the outputs of both models on this data set or file.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    help="Fail, and write nothing, if an output differs by more than this.",
+)
+@common.reported(_show)
+def quantize(
+    model: ModelFile, precision: str, out: Path, source: str | None, tolerance: float | None
+) -> Report:
+    """Compress the weights of MODEL to float16 or int8.
+
+    MODEL is a bundled model (see `onward models`) or a file that onward.load opens. Prints the size before
+    and after and, with --check, the largest difference between the outputs of the two models. DATA is
+    any INPUT of `onward run`; for a text model, it is a text file.
+    """
+    common.check_suffix(out, "--out", (".safetensors",))
+    common.refuse_to_overwrite(model.path, out, "MODEL")
+    source = model.card.get("data") if source is None else source
+    if source is None and tolerance is not None:
+        raise click.UsageError("--tolerance needs --check DATA, the inputs on which to compare the outputs")
+    net = model.model()
+    by_name = source is not None and takes_arrays(net, source)
+    if source is not None and not by_name:
+        net = inference.runnable(net)
+    small = net.quantize(precision)
+    before, after = (sum(weight.nbytes for weight in each.state_dict().values()) for each in (net, small))
+    if before == after:
+        raise ArgumentError(f"{model} has no weights that {precision} compresses: use the file as it is")
+    report: Report = {
+        "model": model.name,
+        "precision": precision,
+        "out": str(out),
+        "bytes_before": before,
+        "bytes_after": after,
+        "checked_on": source,
+    }
+    if source is not None:
+        if by_name:
+            arrays = read_arrays(source, "--check")
+            pairs = zip(outputs_of(net, arrays).values(), outputs_of(small, arrays).values(), strict=True)
+            floats = [(y, other) for y, other in pairs if y.dtype.kind == "f"]
+            report |= {"read_as": f"{source}: the inputs of one call", **_difference(floats)}
+        else:
+            sequences = read_sequences(model, net, source)
+            with common.progress("Comparing", 2 * len(sequences.items)) as advance:
+                ys, others = (inference.in_file_order(n, sequences.items, advance) for n in (net, small))
+            report |= {"read_as": sequences.describe(), **_difference(zip(ys, others, strict=True))}
+        if tolerance is not None and report["largest_difference"] > tolerance:
+            raise PrecisionError(
+                f"{precision} changes an output by {report['largest_difference']:.3g}, which exceeds the "
+                f"tolerance of {tolerance:g}; nothing was written. Allow more"
+                + (", or use --to float16" if precision == "int8" else "")
+            )
+    model_files.save_converted(out, small, model.path)
+    return report | {"file_bytes_before": model.path.stat().st_size, "file_bytes_after": out.stat().st_size}
+
+
+def _difference(outputs: Iterable[tuple[Any, Any]]) -> Report:
+    """The largest and the mean absolute difference of pairs of outputs."""
+    differences = [np.abs(y - other).ravel() for y, other in outputs]
+    every = np.concatenate([*differences, np.zeros(0)])
+    if not every.size or not np.isfinite(every).all():
+        reason = "some are NaN or infinite" if every.size else "there are none"
+        raise ArgumentError(f"the outputs cannot be compared: {reason}")
+    return {"largest_difference": float(every.max()), "mean_difference": float(every.mean())}

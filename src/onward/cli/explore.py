@@ -15,12 +15,10 @@ import numpy as np
 
 from .. import bundled
 from ..core import atomic
-from ..formats import load
-from ..layers.base import Layer
 from ..recipes import text as text_models
 from ..tables import data
 from ..tracing.explore import FILES, PAGE, Entry, example, model_bytes, unsupported
-from .common import complete_model, layer_of, model_file
+from .sources import ModelFile, as_model
 
 TYPES = {
     ".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript",
@@ -34,7 +32,7 @@ OPENING = PLAYS[: PLAYS.index("r sun, and kill")]
 
 
 @click.command(epilog="Example:  onward explore shakespeare")
-@click.argument("model", required=False, shell_complete=complete_model)
+@click.argument("model", required=False, **as_model)
 @click.option(
     "--save", type=click.Path(path_type=Path, file_okay=False), help="Write the page to this folder."
 )
@@ -46,7 +44,7 @@ OPENING = PLAYS[: PLAYS.index("r sun, and kill")]
     help="Port of the page; default: any free.",
 )
 @click.option("--no-browser", is_flag=True, help="Print the address without opening it.")
-def explore(model: str | None, save: Path | None, port: int, no_browser: bool) -> None:
+def explore(model: ModelFile | None, save: Path | None, port: int, no_browser: bool) -> None:
     """Open a page that shows every gate of a network while it reads your input.
 
     Without MODEL, the page offers the bundled models and a forecaster of curves. MODEL is a bundled model, a
@@ -90,10 +88,10 @@ def server(files: dict[str, bytes], port: int = 0) -> ThreadingHTTPServer:
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)
 
 
-def site(model: str | None) -> dict[str, bytes]:
+def site(model: ModelFile | None) -> dict[str, bytes]:
     """The files of the page by name."""
     files = {name: (PAGE / name).read_bytes() for name in FILES}
-    if model is None or model in bundled.models():
+    if model is None or model.card:
         shakespeare, vowels, *others = ENTRIES
         files[shakespeare["file"]] = _small_text_model()
         files[vowels["file"]] = bundled.models()["vowels"].read_bytes()
@@ -101,7 +99,7 @@ def site(model: str | None) -> dict[str, bytes]:
         passages = (PLAYS[PLAYS.index(name) :][:90] for name in ("KING", "ANTONY", "PORTIA"))
         texts = {"example": OPENING, "corpus": PLAYS, "presets": [OPENING, *passages]}
         entries = [shakespeare | texts, vowels | {"examples": _recordings()}, *others]
-        entries.sort(key=lambda entry: entry["id"] != (model or "shakespeare"))
+        entries.sort(key=lambda entry: entry["id"] != str(model or "shakespeare"))
     else:
         entry, files["models/model.safetensors"] = _other(model)
         entries = [entry]
@@ -137,19 +135,16 @@ def _recordings() -> list[dict[str, Any]]:
     ]
 
 
-def _other(model: str) -> tuple[Entry, bytes]:
+def _other(model: ModelFile) -> tuple[Entry, bytes]:
     """The page's entry for a model in a file. Raises UsageError if the page cannot run it."""
-    path = model_file(model)
-    vocabulary = text_models.vocabulary_of(path)
-    net = layer_of(path, model) if vocabulary is None else load(path)
-    assert isinstance(net, Layer)
-    reason = unsupported(net)
-    if reason is not None:
+    net, vocabulary = model.layer(), model.vocabulary
+    if (reason := unsupported(net)) is not None:
         raise click.UsageError(
             f"the page cannot run {model}: {reason}. Record a run instead: "
             "onward.load(...).trace(x).save('gates.html')"
         )
-    entry: Entry = {"id": path.stem, "title": path.stem, "file": "models/model.safetensors"}
+    name = model.path.stem
+    entry: Entry = {"id": name, "title": name, "file": "models/model.safetensors"}
     if vocabulary is not None:
         start = vocabulary.without_unknown(PLAYS)[:80] or vocabulary.characters[:1]
         entry |= {"kind": "text", "example": start, "corpus": vocabulary.without_unknown(PLAYS) or start}

@@ -25,6 +25,11 @@ def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
+def warn(message: str) -> None:
+    """Print a message to stderr in yellow."""
+    click.echo(click.style(message, "yellow"), err=True)
+
+
 class Group(click.Group):
     """A group that suggests the command closest to a mistyped one."""
 
@@ -74,20 +79,16 @@ class LazyGroup(Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
+                # without the source line that raised the warning
+                warnings.showwarning = lambda message, *origin, **line: warn(f"Warning: {message}")
                 warnings.simplefilter("always", KerasWarning)
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             sys.exit(130)
-        except (OnwardError, PermissionError) as error:
-            raise click.ClickException(click.style(str(error), "red")) from error
-        except MemoryError as error:
-            message = "not enough memory" + (f": {error}" if str(error) else "")
+        except (OnwardError, PermissionError, MemoryError) as error:
+            message = str(error)
+            if isinstance(error, MemoryError):
+                message = f"not enough memory: {error}".removesuffix(": ")
             raise click.ClickException(click.style(message, "red")) from error
         except click.UsageError as error:
             raise click.UsageError(click.style(error.format_message(), "red"), error.ctx) from error
-
-
-def _show_warning(message: Warning | str, *origin: Any, **line: Any) -> None:
-    """Show a warning without the source line that raised it."""
-    click.echo(click.style(f"Warning: {message}", "yellow"), err=True)

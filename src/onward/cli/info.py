@@ -1,4 +1,4 @@
-"""`onward info`: show the layers of a model."""
+"""`onward info`: show the layers of a model; `onward models`: list what comes with Onward."""
 
 import contextlib
 from collections.abc import Mapping
@@ -8,62 +8,47 @@ import click
 import numpy as np
 from rich.text import Text
 
+from .. import bundled
 from ..errors import ArgumentError
-from ..formats import load
 from ..formats.torch.parts import WHOLE_MODEL, Parts
 from ..graph import Model
 from ..graph.of_layers import graph_of
 from ..graph.summary import summarize
 from ..layers.base import Layer
 from ..layers.summary import Row, rows, shape_text
-from .common import (
-    Report,
-    console,
-    kilobytes,
-    model_argument,
-    model_file,
-    new_table,
-    reported,
-    state_dict_options,
-)
+from ..tables import data
+from .common import Printed, Report, kilobytes, new_table, reported, state_dict_options
+from .sources import ModelFile, model_argument
 
 BATCH = ("batch", "batch_size", "B", "N")
 
 
-def _show(report: Report) -> None:
+def _show(report: Report) -> Printed:
     if "steps" in report:
-        _show_steps(report)
+        table = new_table("", "", "<step", "µs")
+        for number, step in enumerate(report["steps"]):
+            table.add_row(str(number), Text(str(step["step"])), f"{step['microseconds']:.2f}")
+        yield table
         return
-    console().print(f"{report['model']}: {kilobytes(report['file_bytes'])}", style="bold", soft_wrap=True)
-    table = new_table("", "layer", "kind", "output shape", "parameters")
-    table.columns[1].justify = table.columns[2].justify = "left"
+    yield Text(f"{report['model']}: {kilobytes(report['file_bytes'])}", "bold")
+    table = new_table("", "layer", "<kind", "<output shape", "parameters")
     for layer in report["layers"]:
         shape = shape_text(layer["output_shape"])
         table.add_row(Text(layer["name"]), Text(layer["kind"]), shape, f"{layer['parameters']:,}")
     table.add_section()
     table.add_row("total", "", "", f"{report['parameters']:,}", style="bold")
-    console().print(table)
-    console().print(f"The weights take {kilobytes(report['bytes'])}.")
+    yield table
+    yield f"The weights take {kilobytes(report['bytes'])}."
     if report["carries"]:
         pairs = ", ".join(f"{name} from {output}" for name, output in report["carries"].items())
-        console().print(f"A stream feeds states back: {pairs}.", soft_wrap=True)
+        yield f"A stream feeds states back: {pairs}."
     if not report["connected"] and len(report["layers"]) > 1:
         text = "The file contains no forward(): onward.load(...).sequential(...) connects its layers."
-        console().print(
-            f"{text} {WHOLE_MODEL}", style="yellow", soft_wrap=True, highlight=False, markup=False
-        )
+        yield Text(f"{text} {WHOLE_MODEL}", "yellow")
     for path, reason in report["reasons"].items():
-        console().print(f"{path or report['model']} is not loaded: {reason}", style="yellow")
+        yield Text(f"{path or report['model']} is not loaded: {reason}", "yellow")
     if report["leftover"]:
-        console().print(f"Tensors that belong to no layer: {', '.join(report['leftover'])}", style="yellow")
-
-
-def _show_steps(report: Report) -> None:
-    table = new_table("", "", "step", "µs")
-    table.columns[1].justify = "left"
-    for number, step in enumerate(report["steps"]):
-        table.add_row(str(number), Text(str(step["step"])), f"{step['microseconds']:.2f}")
-    console().print(table)
+        yield Text(f"Tensors that belong to no layer: {', '.join(report['leftover'])}", "yellow")
 
 
 @click.command(epilog="Example:  onward info vowels")
@@ -72,7 +57,7 @@ def _show_steps(report: Report) -> None:
 @click.option("--graph", "show_steps", is_flag=True, help="List the steps of a whole model with their times.")
 @click.option("--length", default=100, help="The open sizes of inputs, with --graph.")
 @reported(_show)
-def info(model: str, show_steps: bool, length: int, **settings: Any) -> Report:
+def info(model: ModelFile, show_steps: bool, length: int, **settings: Any) -> Report:
     """Show the layers of MODEL, their output shapes and parameters.
 
     MODEL is a bundled model (see `onward models`) or any file that onward.load opens.
@@ -83,17 +68,16 @@ def info(model: str, show_steps: bool, length: int, **settings: Any) -> Report:
     --graph lists the steps that the core runs in one call, and the median time of each. The batch has
     size 1, and other open sizes are --length.
     """
-    path = model_file(model)
-    net: Any = load(path, **settings)
+    net: Any = model.load(**settings)
     if show_steps:
-        return _steps(model, net, length)
+        return _steps(model.name, net, length)
     if isinstance(net, Model):
         with contextlib.suppress(ArgumentError):  # it may be a chain of layers
             net = net.layers()
     layers = _layers(net)
     return {
-        "model": model,
-        "file_bytes": path.stat().st_size,
+        "model": model.name,
+        "file_bytes": model.path.stat().st_size,
         "parameters": sum(layer["parameters"] for layer in layers),
         "bytes": sum(layer["bytes"] for layer in layers),
         "layers": layers,
@@ -120,17 +104,14 @@ def _steps(model: str, net: Any, length: int) -> Report:
     return {"model": model, "input_shapes": [list(array.shape) for array in arrays], "steps": steps}
 
 
-def _layers(net: Layer | Mapping[str, Layer]) -> list[Report]:
+def _layers(net: Layer | Parts) -> list[Report]:
     """The report on each layer, or on each node of a graph that holds parameters."""
     if isinstance(net, Model):
         nodes = summarize(net._graph)
         pairs = zip(nodes.rows, nodes.weights, strict=True)
         return [_report(row, row.kind, weights) for row, weights in pairs]
-    if isinstance(net, Mapping):
-        layers, found = net, rows(net)
-    else:
-        layers = {name.rstrip("."): layer for name, layer in net.sublayers().items()}
-        found = net._summary_rows()
+    layers = net if isinstance(net, Parts) else net.sublayers()
+    found = rows(net) if isinstance(net, Parts) else net._summary_rows()
     return [
         _report(row, repr(layer), layer.state_dict())
         for row, layer in zip(found, layers.values(), strict=True)
@@ -148,5 +129,40 @@ def _report(row: Row, definition: str, weights: Mapping[str, Any]) -> Report:
         "weights": [
             {"name": name, "shape": list(weight.shape), "parameters": weight.size, "bytes": weight.nbytes}
             for name, weight in weights.items()
+        ],
+    }
+
+
+def _show_models(report: Report) -> Printed:
+    models = new_table("Models", "name", "size", "quality", "<license", "<predicts")
+    for row in report["models"]:
+        quality = (
+            f"{float(row['accuracy']):.1%} correct"
+            if "accuracy" in row
+            else f"{row['bits_per_character']} bits per character"
+        )
+        models.add_row(row["name"], kilobytes(row["bytes"]), quality, row["license"], row["summary"])
+    sets = new_table("Data sets", "name", "sequences", "time steps")
+    for row in report["data"]:
+        sets.add_row(row["name"], f"{row['sequences']:,}", f"{row['steps']:,}")
+    return models, sets
+
+
+@click.command(epilog="Example:  onward models")
+@reported(_show_models)
+def models() -> Report:
+    """List the models and data sets that come with Onward.
+
+    Their names can be used wherever a command takes a model or a data file.
+    """
+    lengths = {name: data.read(path).lengths for name, path in bundled.datasets().items()}
+    return {
+        "models": [
+            {"name": name, "bytes": path.stat().st_size, **bundled.card(name)}
+            for name, path in bundled.models().items()
+        ],
+        "data": [
+            {"name": name, "sequences": len(steps), "steps": int(steps.sum())}
+            for name, steps in lengths.items()
         ],
     }

@@ -1,11 +1,13 @@
 """`onward run`: run a model over sequences, show a summary and write the outputs."""
 
+import io
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from click.core import ParameterSource
 
 from ..core import atomic
@@ -14,54 +16,19 @@ from ..errors import ArgumentError
 from ..layers.base import Layer
 from ..tables import array_files, data, inference
 from ..tables.data import Selection
-from . import run_summary
-from .common import (
-    Report,
-    check_suffix,
-    console,
-    counted,
-    is_json,
-    layer_of,
-    model_argument,
-    model_file,
-    model_in,
-    progress,
-    refuse_to_overwrite,
-    reported,
-    source_argument,
-)
-from .input_options import STDIN, default_source, names, read_sequences, selection_options
-from .named_arrays import run_arrays, show_arrays, takes_arrays
-from .run_summary import predict, summarize
+from . import run_summary, sources
+from .common import Report, check_suffix, is_json, progress, refuse_to_overwrite, reported
+from .group import warn
+from .sources import STDIN, ModelFile
 
 PARQUET_ONLY = ("engine", "address", "lengths", "output", "columns")
 ARRAYS_ONLY = ("targets", "time", "window", "horizon")
 MOST_NAMED = 10  # the maximum number of bad sequences in a message
 
 
-def _show(report: Report) -> None:
-    if "inputs" in report:
-        show_arrays(report)
-    elif "sequences_per_second" in report:
-        _show_parquet(report)
-    else:
-        run_summary.show(report)
-
-
-def _show_parquet(report: Report) -> None:
-    terminal = console()
-    terminal.print(
-        f"{counted(report['sequences'], 'sequence')} in {report['seconds']:,.2f} s: "
-        f"{report['sequences_per_second']:,.0f} sequences per second"
-    )
-    if report["bad"]:
-        terminal.print(f"{counted(report['bad'], 'row')} set aside, with the reason.", style="yellow")
-    terminal.print(f"Written to {report['out']}")
-
-
 @click.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
-@model_argument
-@source_argument
+@sources.model_argument
+@sources.source_argument
 @click.option(
     "--out", help="Write the outputs to this .npy, .npz, .csv or .parquet file, or to stdout with -."
 )
@@ -70,7 +37,7 @@ def _show_parquet(report: Report) -> None:
     type=click.IntRange(1),
     help="Number of threads, or of Ray actors. Default: 1 thread, or as many actors as fit.",
 )
-@selection_options
+@sources.selection_options
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "keep"]),
@@ -86,9 +53,9 @@ def _show_parquet(report: Report) -> None:
 )
 @click.option("--engine", type=click.Choice(["ray"]), help="Parquet: run on many processors or machines.")
 @click.option("--address", help="Parquet: the Ray cluster to run on, such as auto; by default a local one.")
-@reported(_show)
+@reported(run_summary.show)
 def run(
-    model: str,
+    model: ModelFile,
     source: str | None,
     out: str | None,
     workers: int | None,
@@ -127,26 +94,23 @@ def run(
     state the reason, and the exit code is 0.
     """
     try:
-        path = model_file(model)
         if source is not None and (parquet["engine"] is not None or _is_parquet(source)):
             _refuse(ARRAYS_ONLY, "arrays, CSV and text")
-            return _run_parquet(model, path, source, out, selection, workers, on_error=on_error, **parquet)
+            return _run_parquet(model, source, out, selection, workers, on_error=on_error, **parquet)
         _refuse(PARQUET_ONLY, "Parquet")
-        source = default_source(model, source)
+        source = model.source(source)
         if source == STDIN and out is None and not is_json():
             out = STDIN
         if out == STDIN and is_json():
             raise click.UsageError("--json and --out - both write to standard output: omit one of them")
-        net = model_in(path, model)
-        if takes_arrays(net, source):
+        net = model.model()
+        if sources.takes_arrays(net, source):
             _refuse((*ARRAYS_ONLY, "inputs", "group", "workers"), "sequences")
-            if out is not None:
-                refuse_to_overwrite(source, out)
-            return run_arrays(model, net, source, out, on_error == "keep")
+            return _run_arrays(model.name, net, source, out, on_error)
         net = inference.runnable(net)
-        return _run_file(model, path, net, source, out, selection, workers or 1, on_error)
+        return _run_file(model, net, source, out, selection, workers or 1, on_error)
     except KeyboardInterrupt:
-        click.echo(click.style("Interrupted: nothing was written.", "yellow"), err=True)
+        warn("Interrupted: nothing was written.")
         sys.exit(130)
 
 
@@ -168,8 +132,7 @@ def _is_parquet(source: str) -> bool:
 
 
 def _run_parquet(
-    model: str,
-    path: Path,
+    model: ModelFile,
     source: str,
     out: str | None,
     selection: Selection,
@@ -194,9 +157,9 @@ def _run_parquet(
     except ModuleNotFoundError as error:
         raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
     inputs = list(selection.inputs) if len(selection.inputs) > 1 else (*selection.inputs, "x")[0]
-    scorer = Scorer(layer_of(path, model), inputs, row=parquet.ROW_NUMBER, **options)
+    scorer = Scorer(model.layer(), inputs, row=parquet.ROW_NUMBER, **options)
     kept: dict[str, Any] = {
-        "columns": None if columns is None else names(columns),
+        "columns": None if columns is None else sources.names(columns),
         "keys": (selection.group,) if selection.group else (),
     }
     rows = sum(group.rows for group in parquet.row_groups(source))
@@ -210,14 +173,39 @@ def _run_parquet(
         bad = ray.run(source, out, scorer, address, actors=workers, **kept)
     seconds = time.perf_counter() - start
     return {
-        "model": model, "input": source, "sequences": rows, "bad": bad, "seconds": seconds,
+        "model": model.name, "input": source, "sequences": rows, "bad": bad, "seconds": seconds,
         "sequences_per_second": rows / seconds, "out": out,
     }  # fmt: skip
 
 
+def _run_arrays(model: str, net: Layer, source: str, out: str | None, on_error: str) -> Report:
+    """Run one call on the arrays of a file, write the outputs and summarize them."""
+    if out is not None:
+        refuse_to_overwrite(source, out)
+        check_suffix(Path(out), "--out", (".npz",))
+    arrays = sources.read_arrays(source, "INPUT")
+    start = time.perf_counter()
+    outputs = sources.outputs_of(net, arrays)
+    seconds = time.perf_counter() - start
+    bad = [name for name, y in outputs.items() if y.dtype.kind == "f" and np.isnan(y).any()]
+    if bad and on_error == "fail":
+        raise ArgumentError(
+            f"there are NaN in the outputs {', '.join(bad)}. Check the input for NaN, or write them anyway "
+            "with --on-error keep"
+        )
+    if out is not None:
+        content = io.BytesIO()
+        np.savez_compressed(content, **outputs)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
+        atomic.replace(Path(out), content.getvalue())
+    shapes = {name: list(a.shape) for name, a in arrays.items()} if isinstance(arrays, dict) else None
+    rows = [run_summary.of_array(name, y) for name, y in outputs.items()]
+    return {
+        "model": model, "input": source, "inputs": shapes, "seconds": seconds, "outputs": rows, "out": out,
+    }  # fmt: skip
+
+
 def _run_file(
-    model: str,
-    path: Path,
+    model: ModelFile,
     net: Layer,
     source: str,
     out: str | None,
@@ -229,7 +217,7 @@ def _run_file(
     if out is not None and out != STDIN:
         check_suffix(Path(out), "--out", data.SUFFIXES)
         refuse_to_overwrite(source, out)
-    sequences = read_sequences(net, path, source, selection, future=True)
+    sequences = sources.read_sequences(model, net, source, selection, future=True)
     start = time.perf_counter()
     with progress("Running", len(sequences.items)) as advance:
         outputs = inference.in_file_order(net, sequences.items, advance, workers)
@@ -242,7 +230,7 @@ def _run_file(
             f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {names}{more}. Check the "
             "input for NaN, or set these sequences aside with --on-error keep"
         )
-    predictions = predict(model, path, sequences, outputs, bad)
+    predictions = run_summary.predict(model, sequences, outputs, bad)
     predicted = None if predictions is None else predictions.names
     reasons = dict.fromkeys(bad, "the outputs are NaN") if on_error == "keep" else None
     if out is not None:
@@ -254,10 +242,5 @@ def _run_file(
             sys.stdout.flush()
         else:
             atomic.replace(Path(out), content)
-    return {
-        "model": model,
-        "input": source,
-        "read_as": sequences.describe(),
-        **summarize(sequences, outputs, predictions, bad, seconds),
-        "out": out,
-    }
+    summary = run_summary.summarize(sequences, outputs, predictions, bad, seconds)
+    return {"model": model.name, "input": source, "read_as": sequences.describe(), **summary, "out": out}

@@ -1,18 +1,18 @@
-"""The summary of `onward run`: statistics of the outputs, and the accuracy or error if known."""
+"""The summaries of `onward run`: statistics of the outputs, and the accuracy or error if known."""
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.bar import Bar
 from rich.table import Table
+from rich.text import Text
 
-from .. import bundled
 from ..tables import model_files
 from ..tables.data import AnyArray, Sequences
-from .common import Report, console, counted, new_table
+from .common import Printed, Report, counted, new_table, statistics_cells
+from .sources import ModelFile
 
 MOST_ROWS = 24  # in a table of outputs
 
@@ -33,7 +33,7 @@ class Predictions:
 
 
 def predict(
-    model: str, path: Path, sequences: Sequences, outputs: list[AnyArray], bad: list[int]
+    model: ModelFile, sequences: Sequences, outputs: list[AnyArray], bad: list[int]
 ) -> Predictions | None:
     """The class with the largest output, or None if the outputs are not scores of classes.
 
@@ -41,12 +41,11 @@ def predict(
     """
     if outputs[0].ndim != 1 or len(outputs[0]) == 1 or sequences.targets is not None:
         return None
-    known = bool(model_files.load_saved(path).classes)
-    known = known or (model in bundled.models() and "accuracy" in bundled.card(model))
-    scores = np.stack(outputs)
-    probable = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
-    if not (known or sequences.labels is not None or probable):
-        return None
+    if sequences.labels is None and "accuracy" not in model.card:
+        scores = np.stack(outputs)
+        probable = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
+        if not (probable or model_files.load_saved(model.path).classes):
+            return None
     nan = set(bad)
     classes = [None if row in nan else int(y.argmax()) for row, y in enumerate(outputs)]
     return Predictions(classes, sequences.classes)
@@ -60,21 +59,17 @@ def summarize(
     seconds: float,
 ) -> Report:
     """Statistics of each output and, if the targets are known, the accuracy or the mean squared error."""
-    steps = int(sequences.lengths.sum())
-    nan = set(bad)
+    steps, nan = int(sequences.lengths.sum()), set(bad)
     good = [row for row in range(len(outputs)) if row not in nan]
     per_step = outputs[0].ndim == 2
     values = np.concatenate([outputs[row] if per_step else outputs[row][None] for row in good or [0]])
+    longest = [int(sequences.lengths.max())] if per_step else []
     report: Report = {
         "sequences": len(outputs),
         "steps": steps,
         "seconds": seconds,
         "steps_per_second": steps / seconds,
-        "output_shape": [
-            len(outputs),
-            *([int(sequences.lengths.max())] if per_step else []),
-            values.shape[-1],
-        ],
+        "output_shape": [len(outputs), *longest, values.shape[-1]],
         "labels": sequences.labels is not None,
         "bad": bad,
         "bad_names": [sequences.name(row) for row in bad],
@@ -82,13 +77,10 @@ def summarize(
     }
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         mean = values.mean(axis=0, dtype=np.float64)
-    statistics = zip(mean, values.min(axis=0), values.max(axis=0), strict=True)
+    columns = zip(mean, values.min(axis=0), values.max(axis=0), strict=True)
     report["outputs"] = [
-        {
-            "name": str(k) if predictions is None else predictions.name(k),
-            **dict(zip(("mean", "min", "max"), map(_number, numbers), strict=True)),
-        }
-        for k, numbers in enumerate(statistics)
+        {"name": str(k) if predictions is None else predictions.name(k), **_statistics(*column)}
+        for k, column in enumerate(columns)
     ]
     if predictions is not None:
         report["predicted"] = [
@@ -132,33 +124,64 @@ def _squared_error(sequences: Sequences, outputs: list[AnyArray], good: list[int
     return float((known.astype(np.float64) ** 2).mean()) if len(known) else None
 
 
+def _statistics(mean: Any, low: Any, high: Any) -> Report:
+    return {"mean": _number(mean), "min": _number(low), "max": _number(high)}
+
+
 def _number(value: Any) -> float | None:
     """A float, or None for NaN and infinities, which JSON cannot represent."""
     return float(value) if np.isfinite(value) else None
 
 
-def show(report: Report) -> None:
-    """Print the summary, to standard error if the outputs go to standard output."""
-    terminal = console(stderr=report["out"] == "-")
-    terminal.print(report["read_as"])
-    terminal.print(_classes_table(report) if "classes" in report else _outputs_table(report))
-    terminal.print(
+def of_array(name: str, y: AnyArray) -> Report:
+    """The shape, and the mean, minimum and maximum of the finite numbers, of one output."""
+    finite = y[np.isfinite(y)] if y.dtype.kind in "fiub" else y[:0]
+    some = finite if finite.size else np.array([np.nan])
+    statistics = _statistics(some.mean(dtype=np.float64), some.min(), some.max())
+    return {"name": name, "shape": list(y.shape), "dtype": str(y.dtype), **statistics}
+
+
+def show(report: Report) -> Printed:
+    """Show the report of a run on arrays of one call, on Parquet, or on sequences."""
+    kind = "inputs" if "inputs" in report else "rows" if "sequences_per_second" in report else "sequences"
+    yield from {"inputs": _show_arrays, "rows": _show_parquet, "sequences": _show_sequences}[kind](report)
+    if report["out"] not in (None, "-"):
+        yield f"{'Written' if kind == 'rows' else 'Outputs written'} to {report['out']}"
+
+
+def _show_arrays(report: Report) -> Printed:
+    table = new_table(f"{report['model']} on {report['input']}", "output", "shape", "mean", "min", "max")
+    for row in report["outputs"]:
+        table.add_row(row["name"], str(tuple(row["shape"])), *statistics_cells(row))
+    yield table
+    yield f"One call in {report['seconds'] * 1e3:,.1f} ms"
+
+
+def _show_parquet(report: Report) -> Printed:
+    yield (
+        f"{counted(report['sequences'], 'sequence')} in {report['seconds']:,.2f} s: "
+        f"{report['sequences_per_second']:,.0f} sequences per second"
+    )
+    if report["bad"]:
+        yield Text(f"{counted(report['bad'], 'row')} set aside, with the reason.", "yellow")
+
+
+def _show_sequences(report: Report) -> Printed:
+    yield report["read_as"]
+    yield _classes_table(report) if "classes" in report else _outputs_table(report)
+    yield (
         f"{counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'time step')} in "
         f"{report['seconds'] * 1e3:,.1f} ms: {report['steps_per_second']:,.0f} steps per second"
     )
     if report.get("mean_squared_error") is not None:
-        terminal.print(f"Mean squared error where the target is known: {report['mean_squared_error']:.4g}")
+        yield f"Mean squared error where the target is known: {report['mean_squared_error']:.4g}"
     if report["labels"] and "classes" not in report:
-        terminal.print("The labels are not used: the model does not have one output per class.")
-    if report["bad"]:
-        names = ", ".join(report["bad_names"][:10]) + (", ..." if len(report["bad"]) > 10 else "")
-        terminal.print(
-            f"{counted(len(report['bad']), 'sequence')} set aside, outputs NaN: {names}", style="yellow"
-        )
+        yield "The labels are not used: the model does not have one output per class."
+    if bad := len(report["bad"]):
+        names = ", ".join(report["bad_names"][:10]) + (", ..." if bad > 10 else "")
+        yield Text(f"{counted(bad, 'sequence')} set aside, outputs NaN: {names}", "yellow")
     elif report["not_finite"]:
-        terminal.print(f"{counted(report['not_finite'], 'output')} infinite.", style="yellow")
-    if report["out"] not in (None, "-"):
-        terminal.print(f"Outputs written to {report['out']}")
+        yield Text(f"{counted(report['not_finite'], 'output')} infinite.", "yellow")
 
 
 def _title(report: Report) -> str:
@@ -166,32 +189,30 @@ def _title(report: Report) -> str:
 
 
 def _classes_table(report: Report) -> Table:
-    table = new_table(_title(report), "class", "sequences", "correct", "accuracy")
-    table.add_column("")
-    table.add_column("predicted as")
+    table = new_table(_title(report), "class", "sequences", "correct", "accuracy", "<", "<predicted as")
     for row in report["classes"]:
         accuracy = row["accuracy"]
         cells = [str(row[key]) for key in ("class", "sequences", "correct")]
         cells.append("" if accuracy is None else f"{accuracy:.1%}")
         others = ", ".join(f"{name} ({times}x)" for name, times in row["taken_for"].items())
-        table.add_row(*cells, Bar(1, 0, accuracy or 0, width=20, color="green"), others)
+        table.add_row(*cells, _bar(accuracy), others)
     table.add_section()
-    accuracy = report["accuracy"] or 0
     sums = [str(sum(row[key] for row in report["classes"])) for key in ("sequences", "correct")]
-    bar = Bar(1, 0, accuracy, width=20, color="green")
-    table.add_row("all", *sums, f"{accuracy:.1%}", bar, style="bold")
+    table.add_row("all", *sums, f"{report['accuracy'] or 0:.1%}", _bar(report["accuracy"]), style="bold")
     return table
+
+
+def _bar(accuracy: float | None) -> Bar:
+    return Bar(1, 0, accuracy or 0, width=20, color="green")
 
 
 def _outputs_table(report: Report) -> Table:
     predicted = Counter(map(str, report.get("predicted", [])))
-    table = new_table(
-        _title(report), "output", "mean", "min", "max", *(["predicted for"] if predicted else [])
-    )
+    count = ["predicted for"] if predicted else []
+    table = new_table(_title(report), "output", "mean", "min", "max", *count)
     for row in report["outputs"][:MOST_ROWS]:
-        numbers = ["" if row[key] is None else f"{row[key]:.4g}" for key in ("mean", "min", "max")]
         count = [f"{predicted[row['name']]:,} of {report['sequences']:,}"] if predicted else []
-        table.add_row(row["name"], *numbers, *count)
+        table.add_row(row["name"], *statistics_cells(row), *count)
     hidden = len(report["outputs"]) - MOST_ROWS
     if hidden > 0:
         table.caption = f"and {counted(hidden, 'more output')}: --json shows all"

@@ -1,11 +1,13 @@
 """`onward sample`: generate text with a model."""
 
 import json
+from typing import Any
 
 import click
 
 from ..recipes import text
-from .common import json_option, model_argument, text_model
+from .common import json_option
+from .sources import ModelFile, model_argument
 
 
 @click.command(epilog='Example:  onward sample shakespeare --prompt "ROMEO." --temperature 0.7')
@@ -17,17 +19,16 @@ from .common import json_option, model_argument, text_model
     help="0 always chooses the likeliest character; 1 samples from the model's probabilities.",
 )
 @click.option("--length", default=500, type=click.IntRange(0), help="Characters to generate.")
-@click.option("--seed", type=click.IntRange(0), help="Seed; the same seed gives the same text.")
+@click.option("--seed", "rng", type=click.IntRange(0), help="Seed; the same seed gives the same text.")
 @json_option
-def sample(model: str, prompt: str, temperature: float, length: int, seed: int | None, as_json: bool) -> None:
+def sample(model: ModelFile, prompt: str, as_json: bool, **options: Any) -> None:
     """Generate text with MODEL, character by character.
 
     MODEL is a bundled text model (see `onward models`) or a file written by `onward train text`.
     """
-    net, vocabulary = text_model(model)
-    characters = text.sample(net, vocabulary, prompt, length, temperature, seed)
+    characters = text.sample(*model.text_model(), prompt, **options)
     if as_json:
-        print(json.dumps({"model": model, "prompt": prompt, "text": "".join(characters)}))
+        print(json.dumps({"model": model.name, "prompt": prompt, "text": "".join(characters)}))
         return
     click.echo(prompt, nl=False)
     for character in characters:

@@ -3,48 +3,33 @@
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from ..core import files
 from ..errors import ArgumentError
 from ..recipes import sequences, text
 from ..tables import data
-from .common import (
-    Report,
-    complete_data,
-    console,
-    counted,
-    data_file,
-    model_argument,
-    model_file,
-    model_of,
-    progress,
-    reported,
-    text_model,
-)
-from .input_options import read_sequences, selection_options
+from .common import Printed, Report, counted, progress, reported
+from .sources import ModelFile, complete_data, data_file, model_argument, read_sequences, selection_options
 
 LISTED = 5  # the maximum number of unknown characters in a message
 
 
-def _show(report: Report) -> None:
+def _show(report: Report) -> Printed:
     if "bits_per_character" not in report:
-        console().print(report["read_as"])
+        yield report["read_as"]
         accuracy = report["accuracy"]
-        correct = "" if accuracy is None else f", {accuracy:.1%} correct"
-        console().print(f"loss {report['loss']:.4g}{correct}")
+        yield f"loss {report['loss']:.4g}" + ("" if accuracy is None else f", {accuracy:.1%} correct")
         return
-    console().print(
+    yield (
         f"{report['bits_per_character']:.4f} bits per character, perplexity {report['perplexity']:.3f}, over "
         f"{counted(report['characters'], 'character')}"
     )
     if unknown := report["unknown"]:
-        total = sum(unknown.values())
         named = ", ".join(f"{character!r} ({n:,}x)" for character, n in list(unknown.items())[:LISTED])
         more = ", ..." if len(unknown) > LISTED else ""
-        console().print(
-            f"Skipped {counted(total, 'character')} that the model does not know: {named}{more}",
-            style="yellow",
-        )
+        total = counted(sum(unknown.values()), "character")
+        yield Text(f"Skipped {total} that the model does not know: {named}{more}", "yellow")
 
 
 @click.command(epilog="Example:  onward score vowels japanese_vowels_test")
@@ -58,7 +43,7 @@ def _show(report: Report) -> None:
 )
 @selection_options
 @reported(_show)
-def score(model: str, file: str, unknown: str, selection: data.Selection) -> Report:
+def score(model: ModelFile, file: str, unknown: str, selection: data.Selection) -> Report:
     """Evaluate MODEL on FILE: a text or a table of labeled sequences.
 
     MODEL is a bundled model (see `onward models`) or a model file. FILE is a bundled data set, an .npz or
@@ -68,24 +53,23 @@ def score(model: str, file: str, unknown: str, selection: data.Selection) -> Rep
     For a text, prints the bits per character and the perplexity; for a table, the loss and, if the labels are
     classes, the accuracy.
     """
-    model_path = model_file(model)
     path = data_file(file, "FILE")
     if path.suffix.lower() in data.SUFFIXES:
-        net = model_of(model_path, model)
-        table = read_sequences(net, model_path, file, selection)
+        net = model.sequential()
+        table = read_sequences(model, net, file, selection)
         found = sequences.score_table(net, table)
         report: Report = {"read_as": table.describe(), "loss": found.loss, "accuracy": found.accuracy}
     else:
         report = _score_text(model, path, unknown)
-    return {"model": model, "file": file, **report}
+    return {"model": model.name, "file": file, **report}
 
 
-def _score_text(model: str, path: Path, unknown: str) -> Report:
-    if text.vocabulary_of(model_file(model)) is None:
+def _score_text(model: ModelFile, path: Path, unknown: str) -> Report:
+    if model.vocabulary is None:
         suffixes = ", ".join(data.SUFFIXES)
         message = f"{path} is read as a text, but {model} is not a text model; tables end in {suffixes}"
         raise click.BadParameter(message, param_hint="FILE")
-    net, vocabulary = text_model(model)
+    net, vocabulary = model.text_model()
     whole = files.read_text(path)
     skipped = vocabulary.unknown(whole)
     known = vocabulary.without_unknown(whole) if unknown == "skip" else whole

@@ -14,22 +14,17 @@ from ..errors import FileError
 from ..serve.app import Server, listen, raise_file_limit
 from ..serve.service import Limits, Service
 from ..serve.steps import steps_of
-from .common import model_argument, model_file, model_in
+from .group import warn
+from .sources import ModelFile, model_argument
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.3 only
+def duration(text: str) -> float:
     """A duration such as 2ms or 0.5s, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        number, factor = (value[:-2], 1e-3) if value.endswith("ms") else (value.removesuffix("s"), 1.0)
-        try:
-            return max(0.0, float(number)) * factor
-        except ValueError:
-            self.fail(f"{value!r} is not a duration such as 2ms or 0.5s", param, ctx)
+    number, factor = (text[:-2], 1e-3) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
+    try:
+        return max(0.0, float(number)) * factor
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a duration such as 2ms or 0.5s") from None
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -52,7 +47,7 @@ def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
 @click.option("--port", default=8000, help="Port to listen on; 0 chooses a free one.")
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option(
-    "--tick", type=Duration(), default="2ms", help="Messages that arrive within this time run together."
+    "--tick", type=duration, default="2ms", help="Messages that arrive within this time run together."
 )
 @click.option(
     "--carry", multiple=True, callback=_pairs, metavar="IN=OUT",
@@ -83,7 +78,7 @@ def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
 @click.option("--token", envvar="ONWARD_TOKEN", show_envvar=True, help="Token that requests must carry.")
 @click.option("--origin", "origins", multiple=True, help="Origin of pages elsewhere that may open streams.")
 def serve(
-    model: str,
+    model: ModelFile,
     port: int,
     host: str,
     carry: dict[str, str],
@@ -100,18 +95,17 @@ def serve(
 
     SIGTERM finishes the current step, saves the streams and closes the connections.
     """
-    path = model_file(model)
     options = {"carry": carry or None, "time_axis": time_axis, **fixed}
     options = {name: value for name, value in options.items() if value is not None}
-    steps = steps_of(model_in(path, model), options)
+    steps = steps_of(model.model(), options)
     steps.warm_up()
     raise_file_limit()
     if state is None and port:
-        state = Path(f"{path.stem}-{port}.streams")
+        state = Path(f"{model.path.stem}-{port}.streams")
     limits = Limits(**{limit.name: settings.pop(limit.name) for limit in fields(Limits)})
     settings |= {"token": settings["token"] or None, "states": state if settings["keep"] else None}
     try:
-        service = Service(path.name, steps, limits, **settings)
+        service = Service(model.path.name, steps, limits, **settings)
     except FileError as error:
         raise FileError(f"{error}; remove the file, or choose another one with --state") from error
     try:
@@ -120,9 +114,7 @@ def serve(
         raise FileError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     port = listening.getsockname()[1]
     if not settings["token"] and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
-        click.echo(
-            click.style("Warning: no --token: anyone who reaches this address can use it", "yellow"), err=True
-        )
+        warn("Warning: no --token: anyone who reaches this address can use it")
     click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (stop with Ctrl-C)")
     gc.freeze()  # the model and the modules stay: no collection need visit them
     Server(service).run([listening])

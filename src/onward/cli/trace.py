@@ -9,31 +9,14 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import bundled
-from ..formats import load
-from ..graph.model import Model
+from ..graph import Model
 from ..layers.base import Layer
-from ..recipes import text as text_models
 from ..tables.data import Sequences
 from ..tracing.trace import Trace
-from .common import (
-    PICTURES,
-    Report,
-    check_suffix,
-    console,
-    counted,
-    model_argument,
-    model_file,
-    model_of,
-    new_table,
-    out_option,
-    reported,
-    source_argument,
-    text_model,
-    write_figure,
-)
-from .input_options import default_source, read_sequences
+from . import common
+from .common import Printed, Report, counted
 from .run_summary import predict
+from .sources import ModelFile, model_argument, read_sequences, source_argument
 
 LEGEND = """\
 lowest, highest tenth: the fraction of a gate's values, over all units and
@@ -44,19 +27,15 @@ dead units: the number of units whose hidden state varies by less than 0.001"""
 TITLE_TEXT = 40  # the maximum number of characters of a text in a title
 
 
-class Units(click.ParamType[list[int]]):
+def units(text: str) -> list[int]:
     """Unit numbers and ranges, such as 0-15,40."""
-
-    name = "units"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        units: list[int] = []
-        for part in value.split(","):
-            first, _, last = part.partition("-")
-            if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
-                self.fail(f"{part!r} is neither a unit number nor a range: write 0-15,40", param, ctx)
-            units += range(int(first), int(last or first) + 1)
-        return units
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            raise click.BadParameter(f"{part!r} is neither a unit number nor a range: write 0-15,40")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
 
 
 class Run(NamedTuple):
@@ -70,12 +49,12 @@ class Run(NamedTuple):
     read_as: str | None = None
 
 
-def _show(report: Report) -> None:
-    terminal = console()
+def _show(report: Report) -> Printed:
     if report["read_as"]:
-        terminal.print(report["read_as"])
+        yield report["read_as"]
     title = f"{report['model']} over {counted(report['steps'], 'step')}"
-    table = new_table(title, "layer", "gate", "lowest tenth", "highest tenth", "memory, steps", "dead units")
+    columns = "layer", "gate", "lowest tenth", "highest tenth", "memory, steps", "dead units"
+    table = common.new_table(title, *columns)
     for layer in report["layers"]:
         memory = layer["memory"] or []
         steps = f"{np.mean(memory):.1f}, longest {max(memory):.1f}" if memory else ""
@@ -85,24 +64,24 @@ def _show(report: Report) -> None:
             table.add_row(name, gate, *percent, steps, dead)
             name = steps = dead = ""
         table.add_section()
-    terminal.print(table)
-    terminal.print(LEGEND)
+    yield table
+    yield LEGEND
     if report["out"]:
-        terminal.print(f"Written to {report['out']}")
+        yield f"Written to {report['out']}"
 
 
 @click.command(epilog="Example:  onward trace vowels -o gates.png")
 @model_argument
 @source_argument
-@out_option("Draw a picture (.png, .svg or .pdf) or save all arrays (.npz) to this file.")
+@common.out_option("Draw a picture (.png, .svg or .pdf) or save all arrays (.npz) to this file.")
 @click.option("--sequence", default=0, help="Index of the sequence in INPUT, from 0.")
 @click.option("--text", help="Text for a text model to read, instead of INPUT.")
 @click.option("--layer", help="The layer to draw, such as 0.l0_reverse. Default: the first.")
-@click.option("--units", type=Units(), help="Draw only these units, such as 0-15,40.")
+@click.option("--units", type=units, help="Draw only these units, such as 0-15,40.")
 @click.option("--similar", is_flag=True, help="Draw units with similar time courses next to each other.")
-@reported(_show)
+@common.reported(_show)
 def trace(
-    model: str,
+    model: ModelFile,
     source: str | None,
     out: Path | None,
     sequence: int,
@@ -118,7 +97,7 @@ def trace(
     units are drawn as groups of similar units.
     """
     if out is not None:
-        check_suffix(out, "--out", (*PICTURES, ".npz"))
+        common.check_suffix(out, "--out", (*common.PICTURES, ".npz"))
     run = _read_text(model, source, text) if text is not None else _read_sequence(model, source, sequence)
     result = run.model.trace(run.x)
     if layer is not None and layer not in result.layers:
@@ -130,9 +109,9 @@ def trace(
         figure = result.plot(
             layer or 0, title=run.title, classes=classes, label=run.label, text=text, **chosen
         )
-        write_figure(out, figure)
+        common.write_figure(out, figure)
     return {
-        "model": model,
+        "model": model.name,
         "read_as": run.read_as,
         "steps": len(result.x),
         "layers": [
@@ -150,50 +129,47 @@ def trace(
     }
 
 
-def _read_text(model: str, source: str | None, text: str) -> Run:
+def _read_text(model: ModelFile, source: str | None, text: str) -> Run:
     if source is not None:
         raise click.UsageError(f"give INPUT ({source}) or --text, not both")
     if not text:
         raise click.BadParameter("is empty, but must have at least one character", param_hint="--text")
-    net, vocabulary = text_model(model)
+    net, vocabulary = model.text_model()
     excerpt = text if len(text) <= TITLE_TEXT else text[:TITLE_TEXT] + "..."
     title = f"{model} reads {excerpt!r}"
     return Run(net, vocabulary.encode(text), title, lambda result: list(vocabulary.characters))
 
 
-def _read_sequence(model: str, source: str | None, number: int) -> Run:
-    path = bundled.models().get(model, Path(model))
-    if source is None and text_models.vocabulary_of(path) is not None:
+def _read_sequence(model: ModelFile, source: str | None, number: int) -> Run:
+    if source is None and model.vocabulary is not None:
         raise click.UsageError(
             f'{model} is a text model: pass its input with --text:  onward trace {model} --text "To be"'
         )
-    path = model_file(model)
-    source = default_source(model, source)
-    net = load(path)
+    source = model.source(source)
+    net = model.load()
     if not isinstance(net, Model):
-        net = model_of(path, model)
+        net = model.sequential()
     elif net.layout is None:
-        inputs = ", ".join(net.inputs)
         raise click.UsageError(
-            f"{model} takes ({inputs}), not one sequence: use onward.load({model!r}).trace(...) in Python"
+            f"{model} takes ({', '.join(net.inputs)}), not one sequence: use "
+            f"onward.load({model.name!r}).trace(...) in Python"
         )
-    sequences = read_sequences(net, path, source)
+    sequences = read_sequences(model, net, source)
     if not 0 <= number < len(sequences.items):
         count = counted(len(sequences.items), "sequence")
         raise click.BadParameter(f"{number}, but {source} has {count}, from 0", param_hint="--sequence")
     label = None if sequences.labels is None else int(sequences.labels[number])
     title = f"{model} on {Path(source).stem}, sequence {sequences.name(number)}"
-    class_names = partial(_class_names, model, path, sequences)
     x = sequences.items[number]
     if isinstance(net, Model) and net.layout is not None and net.layout.axes.batch is not None:
         x = np.expand_dims(x, net.layout.axes.batch)
-    return Run(net, x, title, class_names, label, sequences.describe())
+    return Run(net, x, title, partial(_class_names, model, sequences), label, sequences.describe())
 
 
-def _class_names(model: str, path: Path, sequences: Sequences, result: Trace) -> list[str] | None:
+def _class_names(model: ModelFile, sequences: Sequences, result: Trace) -> list[str] | None:
     """The name of each output if `onward run` predicts classes with the model; otherwise None."""
     output = result.y[0] if result.y.ndim == 2 else result.y[:, 0]
-    predictions = predict(model, path, sequences, [output], [])
+    predictions = predict(model, sequences, [output], [])
     if predictions is None or (sequences.labels is not None and sequences.labels.max() >= len(output)):
         return None
     return [predictions.name(number) for number in range(len(output))]

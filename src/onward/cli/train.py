@@ -1,7 +1,7 @@
 """`onward train`: train a model on text or on a table of sequences; `onward plot`: plot a training."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,10 @@ from ..layers.sequential import Sequential
 from ..recipes import characters, sequences, text
 from ..tables import data, model_files
 from ..train import History, checkpoint
-from .common import (
-    PICTURES,
-    Report,
-    check_suffix,
-    complete_data,
-    console,
-    counted,
-    data_file,
-    is_json,
-    new_table,
-    out_option,
-    refuse_to_overwrite,
-    reported,
-    write_figure,
-)
-from .group import Group
-from .input_options import selection_options
+from . import common
+from .common import Printed, Report, counted, out_option
+from .group import Group, warn
+from .sources import complete_data, data_file, selection_options
 
 
 @click.group(cls=Group, epilog="Example:  onward train text plays.txt")
@@ -37,13 +24,13 @@ def train() -> None:
     """Train a model on text or on a table of sequences."""
 
 
-def _show(report: Report) -> None:
-    """Print every tenth epoch (all of up to ten), the best and the last, the result and what to do next."""
+def _show(report: Report) -> Printed:
+    """Show every tenth epoch (all of up to ten), the best and the last, the result and what to do next."""
     epochs, best, accuracy = report["epochs"], report["best"], report.get("accuracy")
     columns = {"training loss": ("loss", ".4f"), "validation loss": ("validation_loss", ".4f")}
     if epochs[-1]["accuracy"] is not None:
         columns["validation accuracy"] = ("accuracy", ".1%")
-    table = new_table(f"{report['file']}: {report['parameters']:,} parameters", "epoch", *columns)
+    table = common.new_table(f"{report['file']}: {report['parameters']:,} parameters", "epoch", *columns)
     stride = 10 if len(epochs) > 10 else 1
     for n in sorted({*range(stride - 1, len(epochs), stride), best, len(epochs) - 1}):
         cells = [format(epochs[n][key], form) for key, form in columns.values()]
@@ -60,26 +47,22 @@ def _show(report: Report) -> None:
     else:
         result = f"held-out sequences: accuracy {accuracy:.1%}, cross entropy {loss:.4g} nats"
         result += " without label smoothing"
-    terminal = console()
-    terminal.print(table)
-    terminal.print(f"Losses: {report['losses']}", soft_wrap=True)
-    terminal.print(f"{counted(epochs[-1]['step'], 'step')}; {result}", soft_wrap=True)
-    terminal.print(f"Wrote {report['model']}. Try:  onward {next_command}", soft_wrap=True)
+    yield table
+    yield f"Losses: {report['losses']}"
+    yield f"{counted(epochs[-1]['step'], 'step')}; {result}"
+    yield f"Wrote {report['model']}. Try:  onward {next_command}"
 
 
-def settings(command: Callable[..., Report]) -> Callable[..., None]:
-    """Add the options that all training commands share, and print the report of the command."""
-    command = reported(_show)(command)
-    for option in (
-        click.option("--resume", is_flag=True, help="Continue the same command after an interruption."),
-        click.option("--seed", default=0, help="Seed of initial weights, order and dropout."),
-        click.option("--epochs", type=click.IntRange(1), help="Passes over the data. Default: by its size."),
-        click.option("--layers", type=click.IntRange(1), help="Number of LSTM layers."),
-        click.option("--hidden", type=click.IntRange(1), help="Units per layer."),
-        out_option("Write the model to this .safetensors file. Default: the name of FILE."),
-    ):
-        command = option(command)
-    return command
+# what all training commands share
+settings = common.options(
+    out_option("Write the model to this .safetensors file. Default: the name of FILE."),
+    click.option("--hidden", type=click.IntRange(1), help="Units per layer."),
+    click.option("--layers", type=click.IntRange(1), help="Number of LSTM layers."),
+    click.option("--epochs", type=click.IntRange(1), help="Passes over the data. Default: by its size."),
+    click.option("--seed", default=0, help="Seed of initial weights, order and dropout."),
+    click.option("--resume", is_flag=True, help="Continue the same command after an interruption."),
+    common.reported(_show),
+)
 
 
 @train.command("text", epilog="Example:  onward train text plays.txt --epochs 4")
@@ -144,10 +127,10 @@ def train_table(
     `onward run` and `onward score`.
     """
     path = data_file(file, "FILE")
-    check_suffix(path, "FILE", (".npz", ".csv"))
+    common.check_suffix(path, "FILE", (".npz", ".csv"))
     out = _output(path, out)
     table = data.read(path, selection).with_class_names()
-    if not is_json():
+    if not common.is_json():
         click.echo(table.describe())
     with _interruptible(_run_file(out), progress["resume"]):
         model, history, score = sequences.fit_table(
@@ -171,23 +154,23 @@ def train_table(
 @click.command(epilog="Example:  onward plot plays.run -o plays.png")
 @click.argument("run", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @out_option("Write the plot to this .png, .svg or .pdf file. Default: the name of RUN.")
-@reported(lambda report: console().print(f"Wrote {report['out']}"))
+@common.reported(lambda report: [f"Wrote {report['out']}"])
 def plot(run: Path, out: Path | None) -> Report:
     """Plot the losses and the learning rate of a training run.
 
     RUN is the checkpoint that `onward train` writes beside the model, or one of onward.train.fit.
     """
     out = run.with_suffix(".png") if out is None else out
-    check_suffix(out, "--out", PICTURES)
-    write_figure(out, checkpoint.history(run).plot())
+    common.check_suffix(out, "--out", common.PICTURES)
+    common.write_figure(out, checkpoint.history(run).plot())
     return {"run": str(run), "out": str(out)}
 
 
 def _output(file: Path, out: Path | None) -> Path:
     out = Path(file.with_suffix(".safetensors").name) if out is None else out
-    check_suffix(out, "--out", (".safetensors",))
+    common.check_suffix(out, "--out", (".safetensors",))
     for written in (out, _run_file(out)):
-        refuse_to_overwrite(file, written, "FILE")
+        common.refuse_to_overwrite(file, written, "FILE")
     return out
 
 
@@ -206,7 +189,7 @@ def _interruptible(run: Path, resume: bool) -> Iterator[None]:
         # an unmodified checkpoint belongs to this training only if it was resumed
         saved = run.exists() and (resume or _modified(run) != before)
         hint = f"the same command with --resume continues from {run}" if saved else "nothing was saved yet"
-        click.echo(click.style(f"Interrupted: {hint}.", "yellow"), err=True)
+        warn(f"Interrupted: {hint}.")
         sys.exit(130)
 
 

@@ -1,0 +1,236 @@
+"""Models and inputs of the commands: bundled ones, files, columns, texts, arrays by name, standard input."""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from click.shell_completion import CompletionItem
+
+from .. import bundled, formats
+from ..core import files
+from ..errors import ArgumentError, FileError
+from ..formats.torch.parts import Parts
+from ..graph import Model
+from ..layers.base import Layer
+from ..layers.sequential import Sequential
+from ..recipes import text
+from ..tables import data, inference, model_files
+from ..tables.data import AnyArray, Selection, Sequences
+from .common import Command, counted
+from .group import did_you_mean, warn
+
+STDIN = "-"
+Arrays = dict[str, AnyArray] | list[AnyArray]
+
+SELECTION = {  # the help of the option for each field
+    "inputs": "Feature columns, separated by commas.",
+    "targets": "Column to predict, or several: strings or integers are classes, other numbers are values.",
+    "group": "Column that identifies the sequence of a row.",
+    "time": "Column that orders the steps of a sequence: numbers or dates.",
+    "window": "Cut long sequences into windows of this many steps.",
+    "horizon": "With --window, forecast the target this many steps ahead.",
+}
+
+
+class ModelFile:
+    """A bundled model, or a model in a file. Raises BadParameter if there is no such file."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.path = name, named_file(name, bundled.models(), "model")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def load(self, **settings: Any) -> Layer | Parts:
+        """The whole model, or its parts."""
+        return formats.load(self.path, **settings)
+
+    def model(self) -> Layer:
+        """The model, or the single layer. Raises UsageError for layers that are not connected."""
+        net = self.load()
+        if not isinstance(net, Parts):
+            return net
+        if net.only_layer is None:
+            raise click.UsageError(
+                f"{self} contains layers ({', '.join(net)}) but no forward(): connect them in "
+                "Python with onward.load(...).sequential(...), save the result and use the new file"
+            )
+        return net.only_layer
+
+    def layer(self) -> Layer:
+        """The model, or the single layer, in a form that runs over sequences. Raises UsageError."""
+        return inference.runnable(self.model())
+
+    def sequential(self) -> Sequential:
+        """The model as a chain of layers; a single layer becomes a model of one layer."""
+        model = self.layer()
+        model = model.layers() if isinstance(model, Model) else model
+        return model if isinstance(model, Sequential) else Sequential(model)
+
+    @property
+    def vocabulary(self) -> text.Vocabulary | None:
+        """The vocabulary of a text model; None for other models."""
+        return text.vocabulary_of(self.path)
+
+    def text_model(self) -> tuple[Sequential, text.Vocabulary]:
+        """A text model and its vocabulary."""
+        if self.vocabulary is None:
+            raise ArgumentError(
+                f"{self} is not a text model: expected a bundled text model (see `onward models`) or a file "
+                "written by `onward train text`"
+            )
+        return text.load(self.path)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What is known about a bundled model; empty for other models."""
+        return bundled.card(self.name) if self.name in bundled.models() else {}
+
+    def source(self, source: str | None) -> str:
+        """INPUT, or by default the test data of a bundled model. Raises UsageError if there are none."""
+        source = self.card.get("data") if source is None else source
+        if source is None:
+            known = ", ".join(bundled.datasets())
+            raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
+        return source
+
+
+def data_file(name: str, argument: str | None = None) -> Path:
+    """The file of a bundled data set, or the file with that name."""
+    return named_file(name, bundled.datasets(), "data set", argument)
+
+
+def named_file(name: str, known: dict[str, Path], what: str, argument: str | None = None) -> Path:
+    """The bundled file or the file with that name. Raises BadParameter if neither exists."""
+    path = known.get(name, Path(name))
+    if path.exists() and not path.is_file():
+        kind = "a directory, not a file" if path.is_dir() else "not a regular file"
+        raise click.BadParameter(f"{name!r} is {kind}", param_hint=argument)
+    if not path.exists():
+        message = f"{name!r} is neither a file nor a bundled {what} ({', '.join(known)})."
+        if name in (bundled.datasets() if what == "model" else bundled.models()):
+            message += f" It is a bundled {'data set' if what == 'model' else 'model'}."
+        neighbors = path.parent.iterdir() if path.parent.is_dir() else ()
+        others = [str(path.with_name(file.name)) for file in neighbors if file.is_file()]
+        raise click.BadParameter(message + did_you_mean(name, [*known, *others]), param_hint=argument)
+    return path
+
+
+def _completion(known: Callable[[], dict[str, Path]]) -> Callable[..., list[CompletionItem]]:
+    """A function that completes the name of something bundled, or of a file, in a shell."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
+        return [*names, CompletionItem(incomplete, type="file")]
+
+    return complete
+
+
+complete_data = _completion(bundled.datasets)
+as_model: dict[str, Any] = {"type": ModelFile, "shell_complete": _completion(bundled.models)}
+model_argument = click.argument("model", **as_model)
+source_argument = click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
+
+
+def selection_options(command: Command) -> Command:
+    """Add the options that select columns; the command receives them as `selection`."""
+
+    @functools.wraps(command)
+    def with_selection(*args: Any, **options: Any) -> Any:
+        selection = Selection(**{field: options.pop(field) for field in SELECTION})
+        return command(*args, selection=selection, **options)
+
+    for field, explanation in reversed(SELECTION.items()):
+        count = click.IntRange(1) if field in ("window", "horizon") else str
+        split = (lambda ctx, param, value: names(value)) if field in ("inputs", "targets") else None
+        option = click.option(
+            f"--{field.removesuffix('s')}", field, type=count, callback=split, help=explanation
+        )
+        with_selection = option(with_selection)
+    return with_selection
+
+
+def names(listed: str | None) -> tuple[str, ...]:
+    """Split names separated by commas."""
+    return tuple(name.strip() for name in listed.split(",")) if listed else ()
+
+
+def read_sequences(
+    model: ModelFile, net: Layer, source: str, selection: Selection | None = None, future: bool = False
+) -> Sequences:
+    """Read the sequences of a file, a bundled data set or standard input, in the form that the model takes.
+
+    The record of the training table in the model file fills in what `selection` leaves open. future: keep
+    windows whose targets are still unknown. Raises FileError, and ArgumentError if the number of features is
+    wrong.
+    """
+    saved = model_files.load_saved(model.path)
+    options: dict[str, Any] = {"step_shape": net.step_shape, "saved": saved, "future": future}
+    if source == STDIN:
+        content = sys.stdin.buffer.read()
+        suffix = data.detect_suffix(content)
+        sequences = data.parse(io.BytesIO(content), suffix, "standard input", selection, **options)
+    else:
+        path = data_file(source, "INPUT")
+        if path.suffix.lower() in data.SUFFIXES:
+            sequences = data.read(path, selection, **options)
+        else:
+            sequences = _read_text(model, path)
+    sequences.check_features(net.step_shape)
+    return sequences
+
+
+def _read_text(model: ModelFile, path: Path) -> Sequences:
+    """Read a text as one sequence of token ids, without characters that the model does not know."""
+    if (vocabulary := model.vocabulary) is None:
+        message = (
+            f"the name of {path} must end in one of {', '.join(data.SUFFIXES)}; other files are read as "
+            "text, which needs a text model"
+        )
+        raise click.BadParameter(message, param_hint="INPUT")
+    whole = files.read_text(path)
+    known = vocabulary.without_unknown(whole)
+    if not known:
+        raise FileError(
+            f"{path} has no character that the model knows, of {counted(len(whole), 'character')}"
+        )
+    if len(known) < len(whole):
+        warn(f"Skipped {counted(len(whole) - len(known), 'character')} that the model does not know.")
+    return Sequences([vocabulary.encode(known)], origin=f"{path}: a text", single=True)
+
+
+def read_arrays(path: Path | str, argument: str = "INPUTS") -> Arrays:
+    """The arrays of an .npz file: by name, or in order if the names are NumPy's arr_0, arr_1, .."""
+    file = named_file(str(path), {}, "file", argument)
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError) as error:
+        raise ArgumentError(f"{path} is not a complete .npz file: {error}") from error
+    return list(arrays.values()) if all(name.startswith("arr_") for name in arrays) else arrays
+
+
+def takes_arrays(net: Layer, source: str) -> bool:
+    """Whether INPUT has the inputs of one call by name, because the model does not run over sequences."""
+    if not isinstance(net, Model) or Path(source).suffix.lower() != ".npz":
+        return False
+    try:
+        inference.runnable(net)
+    except ArgumentError:
+        arrays = read_arrays(source, "INPUT")
+        return len(net.inputs) > 1 or (isinstance(arrays, dict) and set(arrays) <= set(net.inputs))
+    return False
+
+
+def outputs_of(net: Any, arrays: Arrays) -> dict[str, AnyArray]:
+    """The outputs of a whole model by name, for inputs in order or by name."""
+    by_name = isinstance(arrays, dict)
+    outputs = net._results(() if by_name else tuple(arrays), arrays if by_name else {})
+    return dict(zip(net.outputs, outputs, strict=True))
