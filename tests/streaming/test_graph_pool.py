@@ -123,7 +123,7 @@ def test_errors_of_a_step_change_no_stream() -> None:
 
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
     stepper("batch").stream().save(tmp_path / "stream")
-    with pytest.raises(errors.FileError, match="is not a pool of a whole model"):
+    with pytest.raises(errors.FileError, match="is not the state of a pool of a whole model"):
         stepper("batch").pool(1).load(tmp_path / "stream")
     pool = RandomGraph(0).build(2).pool(1, time_axis=1)
     pool.save(tmp_path / "pool")

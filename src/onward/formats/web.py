@@ -107,7 +107,7 @@ class _Writer:
         return {
             "carries": names,
             "initial": [self._tensor(carry.initial) for carry in streamed.carries],
-            "inputs": list(streamed.names),
+            "inputs": [declared.name for declared in streamed.inputs],
             "plans": plans,
             "last": last_plans,
             "latency": streamed.latency,

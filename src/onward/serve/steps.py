@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..core import storage
-from ..errors import ArgumentError, FileError
+from ..errors import ArgumentError
 from ..graph.model import Model
 from ..layers.base import Layer
 from ..streaming.graph_pool import MAX_ROWS, GraphPool, SequencePool
-from ..streaming.graph_stream import FILE_TYPE, GraphStream, SequenceStream, check_file, fingerprint
+from ..streaming.graph_stream import FILE_TYPE, GraphStream, SequenceStream
+from ..streaming.stream import read_state, write_state
 from .messages import AnyArray, Input, InputFormat, Output, Port
 
 CAPACITY = 64  # streams in a new pool, which grows as needed
@@ -66,20 +66,18 @@ class StreamPool:
         """Write the ids and carries of all streams. Raises FileError."""
         tensors = {f"{i}.{name}": a for i, each in self._streams.items() for name, a in each.state.items()}
         tensors["ids"] = self.ids
-        storage.write(path, tensors, {"type": FILE_TYPE, "model": fingerprint(self._new._streamed)})
+        write_state(path, FILE_TYPE, self._new._streamed, tensors)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace all streams with those in a file. Raises FileError."""
-        tensors, metadata = storage.read(path)
-        check_file(path, metadata, FILE_TYPE, self._new._streamed)
-        streams: dict[int, Any] = {}
-        try:
-            for number in tensors["ids"].tolist():
-                streams[number] = self._new.copy()
-                streams[number].state = {name: tensors[f"{number}.{name}"] for name in self._new.state}
-        except (KeyError, ValueError) as error:
-            raise FileError(f"{path} does not hold the streams that it lists: {error}") from error
-        self._streams, self._next = streams, max(streams, default=-1) + 1
+        self._streams = read_state(path, FILE_TYPE, self._new._streamed, self._restored)
+        self._next = max(self._streams, default=-1) + 1
+
+    def _restored(self, tensors: Mapping[str, AnyArray]) -> dict[int, GraphStream]:
+        streams = {number: self._new.copy() for number in tensors["ids"].tolist()}
+        for number, stream in streams.items():
+            stream.state = {name: tensors[f"{number}.{name}"] for name in stream.state}
+        return streams
 
 
 class Steps:
@@ -161,7 +159,7 @@ class GraphSteps(Steps):
         super().__init__(pool, stream)
         self.output_names = output_names
         self._count = pool._count
-        declared = pool._streamed.graph.inputs[self._count :]
+        declared = pool._model.inputs
         self._axes = pool._axes[self._count :] or [0] * len(declared)  # axes of the rows
         ports = []
         for each, axis in zip(declared, self._axes, strict=True):
@@ -200,11 +198,11 @@ class SequenceSteps(Steps):
         self._streamed = streamed = stream._streamed
         time, rows = streamed.x
         shape = tuple(size for axis, size in enumerate(streamed.step_shape) if axis not in (time, rows))
-        dtype = streamed.graph.inputs[len(streamed.carries)].dtype
+        dtype = streamed.inputs[0].dtype
         assert dtype is not None
         assert time is not None
         self._time = time - (rows is not None and rows < time)  # in an input without rows
-        self.inputs = InputFormat([Port(streamed.names[0], shape, np.dtype(dtype))])
+        self.inputs = InputFormat([Port(streamed.inputs[0].name, shape, np.dtype(dtype))])
 
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
         if isinstance(self.pool, StreamPool):

@@ -2,30 +2,27 @@
 
 import itertools
 import operator
-import os
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import _core
-from ..core import arrays, storage
-from ..errors import ArgumentError, DtypeError, FileError, ShapeError
+from ..core import arrays
+from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared
 from ..graph.node import AnyArray
 from ..graph.over_time.rows import by_rows, likely_axes
 from ..graph.over_time.streamed import MAX_PLANS, Streamed
 from ..graph.plan.planner import Planner
-from .graph_stream import Carried, carried_in, check_carry, check_file, fingerprint, named_inputs
 from .pool import Ids, Pool, argument_errors, checked_ids
-
-FILE_TYPE = "pool of a whole model of Onward"
 
 # The graph runs for a power of two of rows, and for so many at most: each number of rows needs a plan of its
 # own, whose values should stay in the caches.
 MAX_ROWS = 64
+SMALLER = 32, 16, 8, 4, 2, 1
 
 # The core assigns and checks the ids; its only layer has no state.
 WITHOUT_STATE = _core.Dense(np.zeros((1, 1), np.float32), None)
@@ -52,15 +49,15 @@ class GraphPool(Pool):
     that combines the rows of a batch.
     """
 
+    file_type = "pool of a whole model of Onward"
+
     def __init__(self, streamed: Streamed, capacity: int, max_capacity: int | None = None) -> None:
-        self._allocate([WITHOUT_STATE], capacity, max_capacity)
-        self._model = self._streamed = streamed
+        self._allocate(streamed, [WITHOUT_STATE], capacity, max_capacity)
         self._count = len(streamed.carries)
         # The carries by id: an array of rows each, or arrays of any shape for a carry whose shape varies.
-        self._varying = [
-            place
-            for place, carry in enumerate(streamed.carries)
-            if carry.axes.time is not None or carry.any_shape or carry.initial.dtype.hasobject
+        self._varies = [
+            carry.axes.time is not None or carry.any_shape or carry.initial.dtype.hasobject
+            for carry in streamed.carries
         ]
         self._carries = self._initial(self.capacity)
         self._planner: Planner | None = None  # known when the shapes of the inputs are
@@ -70,7 +67,7 @@ class GraphPool(Pool):
 
     def _prepare_if_possible(self) -> None:
         """Find the batch axes, unless the file leaves more sizes open than that of the batch."""
-        declared = [d.axes for d in self._streamed.graph.inputs[self._count :]]
+        declared = [d.axes for d in self._model.inputs]
         if all(axes is not None and sum(isinstance(axis, str) for axis in axes) <= 1 for axes in declared):
             self._prepare(
                 [tuple(1 if isinstance(axis, str) else axis for axis in axes or ()) for axes in declared]
@@ -78,7 +75,7 @@ class GraphPool(Pool):
 
     def _prepare(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Find the batch axes for inputs of these shapes, for one row."""
-        declared, carries = self._streamed.graph.inputs, self._streamed.carries
+        declared, carries = self._model.graph.inputs, self._model.carries
         names = Counter(
             axis for d in declared for axis in {*(d.axes or ())} if isinstance(axis, str) and axis
         )
@@ -86,33 +83,26 @@ class GraphPool(Pool):
         choices = self._choices(
             [likely_axes(d.axes or shape, names) for d, shape in zip(declared, all_shapes, strict=True)]
         )
-        graph, self._axes, self._output_axes = by_rows(self._streamed.graph, self._count, all_shapes, choices)
+        graph, self._axes, self._output_axes = by_rows(self._model.graph, self._count, all_shapes, choices)
         self._planner = Planner(graph, max_plans=MAX_PLANS)
 
     def _choices(self, likely: list[list[int]]) -> list[list[int]]:
         """Return the axes of each input that may be its batch axis, the likeliest first."""
         return likely
 
-    def _rows_of(self, place: int, n: int) -> AnyArray:
-        """Return the initial value of a carry for n streams."""
-        initial = self._streamed.initial[place]
-        if place in self._varying:
-            return _objects([initial] * n)
-        return np.broadcast_to(initial, (n, *initial.shape)).copy()
-
     def _initial(self, n: int) -> list[AnyArray]:
         """Return the initial values of the carries of n streams."""
-        return [self._rows_of(place, n) for place in range(self._count)]
+        return [
+            _objects([initial] * n) if varies else np.broadcast_to(initial, (n, *initial.shape)).copy()
+            for initial, varies in zip(self._model.initial, self._varies, strict=True)
+        ]
 
     def _opened(self, ids: Ids) -> None:
         try:
-            capacity = self.capacity
-            self._carries = [
-                rows
-                if len(rows) == capacity
-                else np.concatenate([rows, self._rows_of(place, capacity - len(rows))])
-                for place, rows in enumerate(self._carries)
-            ]
+            missing = self.capacity - min(map(len, self._carries), default=self.capacity)
+            if missing:
+                pairs = zip(self._carries, self._initial(missing), strict=True)
+                self._carries = [np.concatenate(pair) for pair in pairs]
             self._set(ids, self._initial(len(ids)))
         except BaseException:
             self._close(ids)
@@ -130,10 +120,9 @@ class GraphPool(Pool):
         Returns the outputs in the same layout. Raises SignatureError, ShapeError, DtypeError, ArgumentError.
         """
         with self._lock:
-            numbers = self._checked(ids)
-            named = named_inputs(self._streamed, args, inputs, "a step")
-            declared = self._streamed.graph.inputs[self._count :]
-            groups = self._run(numbers, [arrays.as_array(named[d.name], d.name) for d in declared])
+            numbers = self._indices(checked_ids(ids))
+            blocks = zip(self._model.in_order(args, inputs), self._model.inputs, strict=True)
+            groups = self._run(numbers, [arrays.as_array(block, d.name) for block, d in blocks])
         axes = self._output_axes[self._count :]
         joined = [_joined_outputs(groups, i, axis, len(numbers)) for i, axis in enumerate(axes)]
         return joined[0] if len(joined) == 1 else tuple(joined)
@@ -157,9 +146,10 @@ class GraphPool(Pool):
 
     def _alike(self, ids: Ids) -> Iterable[Ids]:
         """Return the places of the streams for each combination of shapes of their carries."""
-        if not self._varying:
+        varying = list(itertools.compress(self._carries, self._varies))
+        if not varying:
             return [np.arange(len(ids))]
-        shapes = zip(*([a.shape for a in self._carries[p][ids]] for p in self._varying), strict=True)
+        shapes = zip(*([array.shape for array in rows[ids]] for rows in varying), strict=True)
         alike: defaultdict[Any, list[int]] = defaultdict(list)
         for place, key in enumerate(shapes):
             alike[key].append(place)
@@ -168,29 +158,30 @@ class GraphPool(Pool):
     def _joined_carries(self, ids: Ids) -> list[AnyArray]:
         """Return the carries of some streams as the rows of arrays, for the graph."""
         joined = []
-        for place, (rows, axis) in enumerate(zip(self._carries, self._axes, strict=False)):
-            if place not in self._varying:
-                joined.append(_with_rows_at(rows[ids], axis))
+        initial = self._model.initial
+        for rows, axis, varies, start in zip(self._carries, self._axes, self._varies, initial, strict=False):
+            if not varies:
+                joined.append(rows[ids].swapaxes(0, axis + 1)[0])
             elif len(ids):
                 joined.append(np.concatenate(rows[ids].tolist(), axis))
             else:
-                joined.append(np.take(self._streamed.initial[place], [], axis))
+                joined.append(np.take(start, [], axis))
         return joined
 
     def _keep(self, ids: Ids, groups: Sequence[Group]) -> None:
         """Keep the carries that the groups return."""
         rows = []
-        for place, (carry, axis) in enumerate(zip(self._streamed.carries, self._output_axes, strict=False)):
+        for place, (carry, axis) in enumerate(zip(self._model.carries, self._output_axes, strict=False)):
             parts = [group.carries[place] for group in groups]
-            if place in self._varying:
+            if self._varies[place]:
                 found = [row for part in parts for row in _separate_rows(part, axis)]
                 for row in found[:1]:
-                    check_carry(carry, carry.initial, row, "after this call")
+                    carry.check(carry.initial, row, "after this call")
                 rows.append(_objects(found))
                 continue
             first = [part[None].swapaxes(0, axis + 1) for part in parts]
             if first[0].shape[1:] != carry.initial.shape or first[0].dtype != carry.initial.dtype:
-                check_carry(carry, carry.initial, first[0][0], "after this call")
+                carry.check(carry.initial, first[0][0], "after this call")
             rows.append(first[0] if len(first) == 1 else np.concatenate(first))
         places = groups[0].places if len(groups) == 1 else np.concatenate([group.places for group in groups])
         self._set(ids[places], rows)
@@ -198,9 +189,7 @@ class GraphPool(Pool):
     def _checked_blocks(self, blocks: list[AnyArray], n: int) -> list[AnyArray]:
         """Return the inputs in the declared dtypes. Raises ShapeError, DtypeError."""
         checked = []
-        for declared, block, axis in zip(
-            self._streamed.graph.inputs[self._count :], blocks, self._axes[self._count :], strict=True
-        ):
+        for declared, block, axis in zip(self._model.inputs, blocks, self._axes[self._count :], strict=True):
             if block.ndim <= axis or block.shape[axis] != n:
                 raise ShapeError(
                     f"{declared.name} has shape {block.shape}, but needs {n} rows on axis {axis}, as ids"
@@ -210,82 +199,48 @@ class GraphPool(Pool):
             checked.append(as_declared(declared, block))
         return checked
 
-    def _carried(self, number: int) -> Carried:
-        """Return the carries of one stream."""
-        return tuple(rows[number] for rows in self._carries)
+    def _states(self, ids: Ids) -> list[AnyArray]:
+        numbers = self._indices(ids)
+        return [rows[numbers] for rows in self._carries]
 
-    def state(self, ids: ArrayLike) -> list[dict[str, AnyArray]]:
-        """Copies of the carries of some streams, by name; `set_state` takes them back."""
-        names = [carry.name for carry in self._streamed.carries]
-        with self._lock:
-            numbers = self._checked(ids)
-            return [
-                {name: a.copy() for name, a in zip(names, self._carried(number), strict=True)}
-                for number in numbers
-            ]
+    def _set_state(self, ids: Ids, states: Any) -> None:
+        self._set(self._indices(ids), states)
 
-    def set_state(self, ids: ArrayLike, state: Sequence[dict[str, ArrayLike]]) -> None:
-        """Replace the carries of some streams. Raises ShapeError, DtypeError, ArgumentError."""
-        with self._lock:
-            numbers = self._checked(ids)
-            if len(state) != len(numbers):
-                raise ArgumentError(f"got the states of {len(state)} streams for {len(numbers)} ids")
-            self._set(numbers, self._as_rows([carried_in(each, self._streamed) for each in state]))
-
-    def _as_rows(self, carried: Sequence[Carried]) -> list[AnyArray]:
-        """Return the carries of several streams in the form in which the pool keeps them."""
-        columns: list[Any] = [list(column) for column in zip(*carried, strict=True)] or [[]] * self._count
-        return [
-            _objects(column)
-            if place in self._varying
-            else np.array(column).reshape(len(column), *self._streamed.initial[place].shape)
-            for place, column in enumerate(columns)
-        ]
-
-    def reset(self, ids: ArrayLike) -> None:
-        """Set the carries of some streams to their initial values."""
-        with self._lock:
-            numbers = self._checked(ids)
-            self._set(numbers, self._initial(len(numbers)))
-
-    def _states(self, ids: Ids) -> Any:
-        return [rows[ids] for rows in self._carries]
-
-    def _replace(self, ids: Ids, states: Any) -> None:
-        self._restore(ids, [])
+    def _restore(self, ids: Ids, states: Any) -> None:
+        super()._restore(ids, [])
         self._carries = self._initial(self.capacity)
         self._set(ids, states)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the ids and carries of all open streams to a safetensors file. Raises FileError."""
-        with self._lock:
-            ids = self.ids
-            tensors = {f"{n}.{i}": a.copy() for n in ids.tolist() for i, a in enumerate(self._carried(n))}
-        tensors["ids"] = ids
-        storage.write(path, tensors, {"type": FILE_TYPE, "model": fingerprint(self._streamed)})
+    def _joined(self, states: Any, n: int) -> list[dict[str, AnyArray]]:
+        names = [carry.name for carry in self._model.carries]
+        return [{name: rows[i].copy() for name, rows in zip(names, states, strict=True)} for i in range(n)]
 
-    def load(self, path: str | os.PathLike[str]) -> None:
-        tensors, metadata = storage.read(path)
-        check_file(path, metadata, FILE_TYPE, self._streamed)
-        ids = tensors.get("ids", np.zeros(0))
+    def _split(self, state: Sequence[Mapping[str, Any]] | None, n: int) -> list[AnyArray]:
+        rows = self._initial(n)
+        if state is not None and len(state) != n:
+            raise ArgumentError(f"got the states of {len(state)} streams for {n} ids")
+        for place, each in enumerate(state or ()):
+            for column, array in zip(rows, self._model.carried_in(each), strict=True):
+                column[place] = array
+        return rows
+
+    def _tensors(self, ids: Ids, states: Any) -> dict[str, AnyArray]:
+        columns = [(i, n, array) for i, rows in enumerate(states) for n, array in zip(ids, rows, strict=True)]
+        return {"ids": ids, **{f"{n}.{i}": array for i, n, array in columns}}
+
+    def _restored(self, tensors: Mapping[str, AnyArray]) -> tuple[Ids, list[AnyArray]]:
+        ids = tensors["ids"]
         if ids.dtype != np.int64 or ids.ndim != 1 or (np.diff(ids, prepend=-1) <= 0).any():
-            raise FileError(f"{path} does not say which streams are open")
-        names = [carry.name for carry in self._streamed.carries]
-        try:
-            streams = [
-                carried_in({name: tensors[f"{n}.{i}"] for i, name in enumerate(names)}, self._streamed)
-                for n in ids.tolist()
-            ]
-        except (KeyError, ArgumentError, ShapeError, DtypeError) as error:
-            raise FileError(f"{path}: {error}") from error
-        self._load(path, ids, self._as_rows(streams), self._streamed.initial)
+            raise ArgumentError("it does not say which streams are open")
+        names = [carry.name for carry in self._model.carries]
+        states = [{name: tensors[f"{n}.{i}"] for i, name in enumerate(names)} for n in ids.tolist()]
+        return ids, self._split(states, len(ids))
 
-    def _checked(self, ids: ArrayLike) -> Ids:
-        """Return ids as indices. Raises ArgumentError, ShapeError, DtypeError."""
-        checked = checked_ids(ids)
+    def _indices(self, ids: Ids) -> Ids:
+        """Return ids as indices. Raises ArgumentError unless their streams are open."""
         with argument_errors():
-            self._state(checked, [])
-        return checked.astype(np.intp, copy=False)
+            self._state(ids, [])
+        return ids.astype(np.intp, copy=False)
 
 
 class SequencePool(GraphPool):
@@ -297,20 +252,20 @@ class SequencePool(GraphPool):
     """
 
     def _prepare_if_possible(self) -> None:
-        if self._streamed.x.batch is None:
+        if self._model.x.batch is None:
             raise ArgumentError("the input of the model has no batch axis, in which a pool puts its streams")
-        self._prepare([self._streamed.block_shape])
+        self._prepare([self._model.block_shape])
 
     def _choices(self, likely: list[list[int]]) -> list[list[int]]:
-        axes = [carry.axes.batch for carry in self._streamed.carries] + [self._streamed.x.batch]
+        axes = [carry.axes.batch for carry in self._model.carries] + [self._model.x.batch]
         return [[] if axis is None else [axis] for axis in axes]
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
-        time, rows = self._streamed.x
+        time, rows = self._model.x
         assert time is not None
         assert rows is not None
         array = arrays.as_array(x, "x")
-        shape = self._streamed.step_shape
+        shape = self._model.step_shape
         is_step = array.ndim == len(shape) - 1
         if array.ndim not in (len(shape) - 1, len(shape)):
             raise ShapeError(
@@ -322,17 +277,15 @@ class SequencePool(GraphPool):
         if sizes != [size for axis, size in enumerate(shape) if axis not in (time, rows)]:
             raise ShapeError(f"x has shape {array.shape}, but the model takes {shape} for one step and row")
         with self._lock:
-            numbers = self._checked(ids)
+            numbers = self._indices(checked_ids(ids))
             groups = self._run(numbers, [block])
-        returned = [
-            self._returned(groups, i, len(numbers), is_step) for i in range(len(self._streamed.outputs))
-        ]
+        returned = [self._returned(groups, i, len(numbers), is_step) for i in range(len(self._model.outputs))]
         return returned[0] if len(returned) == 1 else tuple(returned)
 
     def _returned(self, groups: list[Group], i: int, n: int, is_step: bool) -> Any:
         """Return an output with the rows first; a list if the streams may complete different steps."""
-        axes, axis = self._streamed.outputs[i], self._output_axes[self._count + i]
-        if axes.time is None or self._streamed.every_step:
+        axes, axis = self._model.outputs[i], self._output_axes[self._count + i]
+        if axes.time is None or self._model.every_step:
             y = np.moveaxis(_joined_outputs(groups, i, axis, n), axis, 0)
             return np.squeeze(y, axes.time + (axis > axes.time)) if is_step and axes.time is not None else y
         rows: list[Any] = [None] * n
@@ -359,19 +312,10 @@ def _parts(places: Ids) -> list[Ids]:
     >>> [len(part) for part in _parts(np.arange(141))]
     [64, 64, 8, 4, 1]
     """
-    parts, start, size = [], 0, MAX_ROWS
-    while start < len(places):
-        while size > len(places) - start:
-            size //= 2
-        parts.append(places[start : start + size])
-        start += size
-    return parts or [places]
-
-
-def _with_rows_at(rows: AnyArray, axis: int) -> AnyArray:
-    """Return carries (n, ...), each with the size 1 on an axis, as one array with n on that axis."""
-    joined: AnyArray = rows.swapaxes(0, axis + 1)[0]
-    return joined
+    n = len(places)
+    sizes = [MAX_ROWS] * (n // MAX_ROWS) + [size for size in SMALLER if n & size]
+    pairs = zip(sizes, itertools.accumulate(sizes), strict=True)
+    return [places[end - size : end] for size, end in pairs] or [places]
 
 
 def _separate_rows(array: AnyArray, axis: int) -> list[AnyArray]:

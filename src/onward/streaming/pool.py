@@ -3,9 +3,9 @@
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +16,8 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base import Layer
-from .stream import StreamingModel
+from .stream import StreamingModel, read_state, write_state
 
-FILE_TYPE = "pool of Onward"
 OVERHEAD = 9  # bytes per stream besides its state
 # Loading a file may allocate this many bytes per byte of the file, plus a constant, beyond the pool's memory.
 MEMORY_PER_FILE_BYTE, FREE_MEMORY = 20, 16_000_000
@@ -42,12 +41,14 @@ class Pool(_core.Pool):
     (2, 4)
     """
 
-    def __init__(self, model: StreamingModel, capacity: int, max_capacity: int | None) -> None:
-        self._allocate(model.kernels, capacity, max_capacity)
-        self._model: Any = model
+    file_type: ClassVar[str] = "pool of Onward"
 
-    def _allocate(self, kernels: Sequence[Any], capacity: int, max_capacity: int | None) -> None:
+    def __init__(self, model: StreamingModel, capacity: int, max_capacity: int | None) -> None:
+        self._allocate(model, model.kernels, capacity, max_capacity)
+
+    def _allocate(self, model: Any, kernels: Sequence[Any], capacity: int, max_capacity: int | None) -> None:
         """Let the core assign and check the ids, and keep the states of these kernels."""
+        self._model = model
         self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
         self._lock = threading.Lock()  # held to change streams, and for several calls of the core
         with argument_errors():
@@ -95,7 +96,10 @@ class Pool(_core.Pool):
 
     def state(self, ids: ArrayLike) -> Any:
         """A copy of the states of some streams, in the form that a call of the model returns for a batch."""
-        return self._model.join(self._states(checked_ids(ids)), batched=True)
+        checked = checked_ids(ids)
+        with self._lock:
+            states = self._states(checked)
+        return self._joined(states, len(checked))
 
     def set_state(self, ids: ArrayLike, state: Any) -> None:
         """Replace the states of some streams with a state in the form that `state` returns; None means zeros.
@@ -103,7 +107,7 @@ class Pool(_core.Pool):
         Raises ShapeError, DtypeError, ArgumentError.
         """
         checked = checked_ids(ids)
-        states = self._model.check_state(state, len(checked), batched=True)
+        states = self._split(state, len(checked))
         with self._lock, argument_errors():
             self._set_state(checked, states)
 
@@ -131,23 +135,20 @@ class Pool(_core.Pool):
             ids, capacity = self.ids, self.capacity
             states = self._states(ids)
         twin = type(self)(self._model, capacity, self._max)
-        twin._replace(ids, states)
+        twin._restore(ids, states)
         return twin
 
-    def __copy__(self) -> Self:
+    def __copy__(self, memo: Any = None) -> Self:
         return self.copy()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self.copy()
+    __deepcopy__ = __copy__
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ids and states of all open streams to a safetensors file. Raises FileError."""
         with self._lock:
             ids = self.ids
             states = self._states(ids)
-        is_open = np.zeros(int(ids.max(initial=-1)) + 1, bool)
-        is_open[ids] = True
-        self._model.save(path, FILE_TYPE, states, {"open": is_open})
+        write_state(path, self.file_type, self._model, self._tensors(ids, states))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace all streams with those that a pool of the same model saved, under the same ids.
@@ -156,44 +157,46 @@ class Pool(_core.Pool):
         more memory than its size and the capacity justify, and ArgumentError if max_capacity is too low. The
         pool is unchanged after an error.
         """
-        states, extra = self._model.load(path, FILE_TYPE)
-        is_open = extra.get("open")
-        if is_open is None or is_open.dtype != bool or is_open.ndim != 1:
-            raise FileError(f"{path} does not say which streams are open")
-        try:  # check before allocating memory for the ids: the file must hold as many states
-            n = int(np.count_nonzero(is_open))
-            states = self._model.check_state(self._model.join(states, batched=True), n, batched=True)
-        except OnwardError as error:
-            raise FileError(f"{path}: {error}") from error
-        state = [part for pair in self._model.zeros(1) for part in pair if part is not None]
-        self._load(path, np.flatnonzero(is_open).astype(np.int64, copy=False), states, state)
-
-    def _load(self, path: str | os.PathLike[str], ids: Ids, states: Any, one: Iterable[NDArray[Any]]) -> None:
-        """Replace all streams with those in a file; `one` is the state of one stream.
-
-        Raises FileError if the size of the file does not justify memory for so many streams: a closed stream
-        takes at most a byte in the file, but as much memory in the pool as an open one.
-        """
+        ids, states = read_state(path, self.file_type, self._model, self._restored)
+        # a closed stream takes at most a byte in the file, but as much memory in the pool as an open one
         needed = int(ids.max(initial=-1)) + 1
         limit = MEMORY_PER_FILE_BYTE * os.path.getsize(path) + FREE_MEMORY
-        memory = needed * (OVERHEAD + sum(part.nbytes for part in one))
+        memory = needed * (OVERHEAD + sum(array.nbytes for array in self._model.initial))
         if self.capacity < needed <= self._max and memory > limit:
             raise FileError(
                 f"{path} has ids up to {needed - 1}, which need {memory:,} bytes of memory, too many for its "
                 f"size: if you trust the file, load it into a pool with capacity={needed}"
             )
         with self._lock, argument_errors():
-            self._replace(ids, states)
+            self._restore(ids, states)
 
-    def _replace(self, ids: Ids, states: Any) -> None:
-        """Open the streams with these ids and states, and close all others."""
-        self._restore(ids, states)
+    # How states are kept, shown to users, and written to files.
 
     def _states(self, ids: Ids) -> Any:
         states = self._model.zeros(len(ids))
         with argument_errors():
             self._state(ids, states)
         return states
+
+    def _joined(self, states: Any, n: int) -> Any:
+        return self._model.join(states, batched=True)
+
+    def _split(self, state: Any, n: int) -> Any:
+        return self._model.check_state(state, n, batched=True)
+
+    def _tensors(self, ids: Ids, states: Any) -> dict[str, NDArray[Any]]:
+        is_open = np.zeros(int(ids.max(initial=-1)) + 1, bool)
+        is_open[ids] = True
+        return {"open": is_open, **self._model.tensors(states)}
+
+    def _restored(self, tensors: Mapping[str, NDArray[Any]]) -> tuple[Ids, Any]:
+        """Return the ids and the states in a file. Raises KeyError, ArgumentError, ShapeError, DtypeError."""
+        is_open = tensors["open"]
+        if is_open.dtype != bool or is_open.ndim != 1:
+            raise ArgumentError("it does not say which streams are open")
+        # before allocating memory for the ids: the file must hold as many states
+        states = self._model.restored(tensors, int(np.count_nonzero(is_open)))
+        return np.flatnonzero(is_open).astype(np.int64, copy=False), states
 
 
 class LayerPool(Pool):
@@ -203,7 +206,7 @@ class LayerPool(Pool):
         checked, x = self._check_step(ids, x)
         with self._lock, argument_errors():
             y: Array
-            y, state = self._model.run(x, self.state(checked), True, True)
+            y, state = self._model.run(x, self._joined(self._states(checked), len(checked)), True, True)
             self._set_state(checked, self._model.check_state(state, len(checked), batched=True))
         return y
 

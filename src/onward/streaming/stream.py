@@ -3,8 +3,8 @@
 import json
 import os
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,9 +18,16 @@ from ..layers import Dropout, Last
 from ..layers.base import Layer, call
 
 FILE_TYPE = "stream of Onward"
+# How errors describe a file whose metadata differs.
+OTHER_MODELS = {
+    "precision": "a model in {!r}, but this one is in {!r}",
+    "model": "another model",
+    "weights": "this model with other weights",
+}
 
 # h (L, B, P) and c (L, B, H) or None, for each recurrent layer
 States: TypeAlias = list[tuple[Array, Array | None]]
+Restored = TypeVar("Restored")
 
 
 class StreamingModel:
@@ -53,6 +60,7 @@ class StreamingModel:
         self.in_core = kernels is not None
         self.kernels = kernels or [layer.step_kernel for layer in self.layers]
         self._weights = dict(self.model._weights_by_name())
+        self._names = [f"{i}.{name}" for i, layer in enumerate(self.layers) for name in layer.state_names]
         # the present step is the last one: Last passes each step through, as Dropout does
         passing = {name: Dropout() for name, layer in self.model.sublayers().items() if type(layer) is Last}
         self._every_step = self.model.with_sublayers(passing)
@@ -69,29 +77,37 @@ class StreamingModel:
         y, state = self._every_step._run(np.expand_dims(x, axis) if is_step else x, state, None, call)
         return (np.take(y, 0, axis) if is_step else y), state
 
+    def paired(self, arrays: Iterable[Array]) -> States:
+        """The states of all layers, from their arrays in order."""
+        rest = iter(arrays)
+        return [(next(rest), next(rest) if len(layer.state_names) > 1 else None) for layer in self.layers]
+
+    @property
+    def initial(self) -> Iterator[Array]:
+        """The arrays of the initial state of one row."""
+        return flat(self.zeros(1))
+
     def zeros(self, B: int) -> States:
         """The initial states of B rows."""
-        states: States = []
-        for layer in self.layers:
-            h, *c = (np.zeros(shape, layer.dtype) for shape in layer.state_shapes(B))
-            states.append((h, c[0] if c else None))
-        return states
+        return self.paired(
+            np.zeros(shape, layer.dtype) for layer in self.layers for shape in layer.state_shapes(B)
+        )
 
     def check_state(self, state: Any, B: int, batched: bool) -> States:
         """Convert a state that a call of the model accepts to states; None means zeros.
 
         Raises ShapeError, DtypeError, ArgumentError.
         """
-        states: States = []
-        for layer, part in zip(self.layers, self.model.split_states(state), strict=True):
-            arrays = []
-            for name, value, shape in zip("hc", layer.split_state(part), layer.state_shapes(B), strict=False):
-                checked = layer.initial_state(name, value, shape, batched)
-                # allocated only when needed: B may come from a file
-                arrays.append(np.zeros(shape, layer.dtype) if checked is None else checked)
-            h, *c = arrays
-            states.append((h, c[0] if c else None))
-        return states
+
+        def checked() -> Iterator[Array]:
+            for layer, part in zip(self.layers, self.model.split_states(state), strict=True):
+                shapes = layer.state_shapes(B)
+                for name, value, shape in zip("hc", layer.split_state(part), shapes, strict=False):
+                    array = layer.initial_state(name, value, shape, batched)
+                    # allocated only when needed: B may come from a file
+                    yield np.zeros(shape, layer.dtype) if array is None else array
+
+        return self.paired(checked())
 
     def join(self, states: States, batched: bool) -> Any:
         """The state that a call of the model returns."""
@@ -116,49 +132,63 @@ class StreamingModel:
             "weights": weights.hexdigest(),
         }
 
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        file_type: str,
-        states: States,
-        extra: Mapping[str, NDArray[Any]],
-    ) -> None:
-        """Write states and additional arrays. Raises FileError."""
-        tensors = {
-            f"{index}.{name}": array
-            for index, pair in enumerate(states)
-            for name, array in zip("hc", pair, strict=True)
-            if array is not None
-        }
-        storage.write(path, tensors | dict(extra), {"type": file_type, **self.fingerprint()})
+    def tensors(self, states: States) -> dict[str, NDArray[Any]]:
+        """The arrays of states by their names in a file."""
+        return dict(zip(self._names, flat(states), strict=True))
 
-    def load(self, path: str | os.PathLike[str], file_type: str) -> tuple[States, dict[str, NDArray[Any]]]:
-        """Read the states and additional arrays that `save` wrote for the same model; shapes are not checked.
+    def restored(self, tensors: Mapping[str, Any], B: int) -> States:
+        """The states of B rows in a file. Raises KeyError, ShapeError, DtypeError, ArgumentError."""
+        states = self.paired([tensors[name] for name in self._names])
+        return self.check_state(self.join(states, batched=True), B, batched=True)
 
-        Raises FileError for another type, version, precision or model, and for other weights.
-        """
-        tensors, metadata = storage.read(path)
-        if metadata is None or metadata.get("type") != file_type:
-            what = file_type.split()[0]
-            raise FileError(f"{path} is not the state of a {what}: expected a file that {what}.save wrote")
-        own = self.fingerprint()
-        precision = f"a model in {metadata.get('precision')!r}, but this one is in {own['precision']!r}"
-        for key, other in (
-            ("precision", precision),
-            ("model", "another model"),
-            ("weights", "this model with other weights"),
-        ):
-            if metadata.get(key) != own[key]:
-                raise FileError(f"{path} is the state of {other}")
-        states: States = []
-        for index, layer in enumerate(self.layers):
-            names = [f"{index}.{name}" for name in layer.state_names]
-            missing = [name for name in names if name not in tensors]
-            if missing:
-                raise FileError(f"{path} has no {missing[0]}")
-            h, *c = (tensors.pop(name) for name in names)
-            states.append((h, c[0] if c else None))
-        return states, tensors
+
+def flat(states: States) -> Iterator[Array]:
+    """The arrays of all layers."""
+    return (array for pair in states for array in pair if array is not None)
+
+
+def write_state(path: str | os.PathLike[str], file_type: str, model: Any, tensors: Mapping[str, Any]) -> None:
+    """Write the state of a stream or pool of a model. Raises FileError."""
+    storage.write(path, tensors, {"type": file_type, **model.fingerprint()})
+
+
+def read_state(
+    path: str | os.PathLike[str],
+    file_type: str,
+    model: Any,
+    convert: Callable[[dict[str, NDArray[Any]]], Restored],
+) -> Restored:
+    """Convert the tensors that `write_state` wrote for the same model.
+
+    Raises FileError for another type, version, precision or model, for other weights, and instead of the
+    errors that `convert` raises.
+    """
+    tensors, metadata = storage.read(path)
+    if metadata is None or metadata.get("type") != file_type:
+        kind = file_type.removesuffix(" of Onward")
+        raise FileError(
+            f"{path} is not the state of a {kind}: expected a file that {kind.split()[0]}.save wrote"
+        )
+    for key, own in model.fingerprint().items():
+        if metadata.get(key) != own:
+            raise FileError(f"{path} is the state of {OTHER_MODELS[key].format(metadata.get(key), own)}")
+    try:
+        return convert(tensors)
+    except KeyError as error:
+        raise FileError(f"{path} has no {error.args[0]}") from error
+    except OnwardError as error:
+        raise FileError(f"{path}: {error}") from error
+
+
+def check_out(out: Any, shape: Shape, dtype: Any) -> None:
+    """Raise ShapeError, DtypeError or ArgumentError unless y can be written into `out`."""
+    if not isinstance(out, np.ndarray) or out.dtype != dtype:
+        actual = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+        raise DtypeError(f"out is {actual}, but must be an array of {dtype}")
+    if out.shape != shape:
+        raise ShapeError(f"out has shape {out.shape}, but y has shape {shape}")
+    if not out.flags.writeable:
+        raise ArgumentError("out is read-only: pass an array that can be written to")
 
 
 def frozen(model: Layer) -> Layer:
@@ -206,7 +236,9 @@ class Stream(_core.Stream):
         array = self._check_x(arrays.as_floats(x, self._model.model.dtype, "x"))
         if out is None:
             return arrays.contiguous(array)
-        self._check_out(out, (*array.shape[:-1], self.outputs))
+        check_out(out, (*array.shape[:-1], self.outputs), array.dtype)
+        if not (out.flags.aligned and (not out.size or out.strides[-1] == out.itemsize)):
+            raise ArgumentError("out must be aligned, and contiguous along its last axis")
         # writing y must not overwrite x before it is read
         return array.copy() if np.may_share_memory(array, out) else arrays.contiguous(array)
 
@@ -238,15 +270,14 @@ class Stream(_core.Stream):
         branch._set_state(self._states())
         return branch
 
-    def __copy__(self) -> Self:
+    def __copy__(self, memo: Any = None) -> Self:
         return self.copy()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self.copy()
+    __deepcopy__ = __copy__
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a safetensors file. Raises FileError."""
-        self._model.save(path, FILE_TYPE, self._states(), {})
+        write_state(path, FILE_TYPE, self._model, self._model.tensors(self._states()))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace the state with one that a stream of the same model saved.
@@ -254,12 +285,8 @@ class Stream(_core.Stream):
         Raises FileError, and leaves the state unchanged, if the file is damaged or has another type, version,
         model or batch size.
         """
-        states, _ = self._model.load(path, FILE_TYPE)
-        try:
-            states = self._model.check_state(self._model.join(states, True), self._batch or 1, True)
-        except OnwardError as error:
-            raise FileError(f"{path}: {error}") from error
-        self._replace(states)
+        restored, rows = self._model.restored, self._batch or 1
+        self._replace(read_state(path, FILE_TYPE, self._model, lambda tensors: restored(tensors, rows)))
 
     def _states(self) -> States:
         states = self._model.zeros(self._batch or 1)
@@ -279,18 +306,6 @@ class Stream(_core.Stream):
             raise ShapeError(f"x has shape {array.shape}, but must be one step {step} or a block {block}")
         return array
 
-    def _check_out(self, out: Any, shape: Shape) -> None:
-        """Raise ShapeError, DtypeError or ArgumentError unless y can be written into `out`."""
-        dtype = self._model.model.dtype
-        if not isinstance(out, np.ndarray) or out.dtype != dtype:
-            actual = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
-            raise DtypeError(f"out is {actual}, but must be an array of {dtype}")
-        if out.shape != shape:
-            raise ShapeError(f"out has shape {out.shape}, but y has shape {shape}")
-        flags = out.flags
-        if not (flags.writeable and flags.aligned and (not out.size or out.strides[-1] == out.itemsize)):
-            raise ArgumentError("out must be writeable, aligned, and contiguous along its last axis")
-
 
 class LayerStream(Stream):
     """A stream of a model with layers that the core does not support: they run one after the other."""
@@ -304,7 +319,7 @@ class LayerStream(Stream):
             y, state = self._model.run(array, self.state, self._batch is not None, is_step)
             states = self._model.check_state(state, self._batch or 1, self._batch is not None)
             if out is not None:
-                self._check_out(out, y.shape)
+                check_out(out, y.shape, y.dtype)
                 out[...] = y
             self._set_state(states)
         return y if out is None else out

@@ -1,10 +1,16 @@
 """A graph over one block of a sequence, with the values that it carries to the next block."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..graph import Graph
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...core.arrays import as_array
+from ...errors import ArgumentError, DtypeError, ShapeError
+from ..declared import check_call
+from ..graph import Graph, Input
 from ..node import AnyArray
 from ..plan.planner import Planner
 
@@ -33,6 +39,16 @@ class Carry(NamedTuple):
     axes: Axes = NO_AXES
     any_shape: bool = False
     source: str = ""
+
+    def check(self, before: AnyArray, after: AnyArray, when: str) -> None:
+        """Raise ShapeError or DtypeError unless an array can follow another one as the value."""
+        shapes = [list(a.shape) for a in (before, after)]
+        if self.axes.time is not None and len(shapes[0]) == len(shapes[1]):
+            shapes[1][self.axes.time] = shapes[0][self.axes.time]
+        if shapes[0] != shapes[1] and not self.any_shape:
+            raise ShapeError(f"{self.name} has shape {after.shape} {when}, but {before.shape} before")
+        if before.dtype != after.dtype:
+            raise DtypeError(f"{self.name} has dtype {after.dtype} {when}, but {before.dtype} before")
 
 
 @dataclass
@@ -65,6 +81,40 @@ class Streamed:
         return tuple(carry.initial for carry in self.carries)
 
     @property
-    def names(self) -> Sequence[str]:
-        """The names of the inputs of a call."""
-        return [declared.name for declared in self.graph.inputs[len(self.carries) :]]
+    def inputs(self) -> Sequence[Input]:
+        """The inputs of a call."""
+        return self.graph.inputs[len(self.carries) :]
+
+    def in_order(self, args: Sequence[ArrayLike], named: Mapping[str, ArrayLike]) -> list[ArrayLike]:
+        """Return the inputs of a call in order. Raises SignatureError."""
+        names = [declared.name for declared in self.inputs]
+        found = {**dict(zip(names, args, strict=False)), **named}
+        check_call(names, args, named, [name for name in names if name not in found])
+        return [found[name] for name in names]
+
+    def carried_in(self, state: Mapping[str, ArrayLike]) -> tuple[AnyArray, ...]:
+        """Return copies of the carries in a state. Raises ArgumentError, ShapeError, DtypeError."""
+        names = [carry.name for carry in self.carries]
+        if not isinstance(state, Mapping) or set(state) != set(names):
+            raise ArgumentError(f"the state must be a dict with the keys {', '.join(names)}")
+        carried = []
+        for carry in self.carries:
+            array = as_array(state[carry.name], carry.name)
+            carry.check(carry.initial, array, "in this state")
+            carried.append(np.array(array, order="C"))
+        return tuple(carried)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return metadata that identifies the model: a hash of the operations and constants of its graph."""
+        import hashlib  # deferred: hashlib loads OpenSSL, which takes as much memory as all of Onward
+
+        digest = hashlib.sha256()
+        for node in self.graph.nodes:
+            digest.update(repr((node.operation, node.inputs, node.outputs)).encode())
+            if layer := node.attributes.get("layer"):
+                for name, weight in layer._weights_by_name().items():
+                    digest.update(name.encode() + weight.tobytes())
+        for name, array in self.graph.constants.items():
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return {"model": digest.hexdigest()}
