@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -205,6 +205,12 @@ def bodies(node: Node) -> Iterator[Graph]:
     for value in node.attributes.values():
         if isinstance(value, Graph):
             yield value
+
+
+def with_bodies(node: Node, change: Callable[[Graph], Any]) -> Node:
+    """Return the node with what `change` makes of its bodies."""
+    attributes = {k: change(v) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
+    return node._replace(attributes=attributes)
 
 
 def used_names(nodes: Sequence[Node]) -> Iterator[str]:

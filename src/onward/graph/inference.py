@@ -1,6 +1,7 @@
 """Infer the values of a graph from the signatures of its inputs."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,37 @@ from .memory import MemoryLimit, size_of
 from .node import Node, Signature
 from .operations import OPERATIONS
 from .operations.control import keeps_condition
-from .operations.registry import Known, Value, named
+from .operations.registry import Known, named
 
 MAX_KNOWN = 1 << 26  # bytes of an array that follows from the shapes
+UNKNOWN = Signature((), np.dtype(object))
 Values = dict[str, Known]
 
 
-def infer(graph: Graph, inputs: Mapping[str, Known], limit: MemoryLimit | None = None) -> Values:
+def infer(
+    graph: Graph,
+    inputs: Mapping[str, Known],
+    limit: MemoryLimit | None = None,
+    most: int = MAX_KNOWN,
+    ignored: tuple[type[Exception], ...] = (),
+) -> Values:
     """Return the array of each value that follows from constants and shapes, and the signatures of the rest.
 
-    Values whose shapes depend on unknown values, and those after them, are missing. Raises ArgumentError,
-    which names the node, if the inputs do not fit the graph or an array exceeds the limit.
+    Values whose shapes depend on unknown values, and those after them, are missing, as are the outputs of
+    nodes that raise `ignored` errors. Raises ArgumentError, which names the node, if the inputs do not fit
+    the graph or an array exceeds the limit. Outputs of more than `most` bytes are not computed.
     """
     values: Values = {**graph.constants, **inputs}
     for node in graph.nodes:
         if all(not name or name in values for name in node.inputs):
-            values |= outputs_of(node, values, limit)
+            with suppress(*ignored):
+                values |= outputs_of(node, values, limit, most)
     return values
 
 
-def outputs_of(node: Node, values: Mapping[str, Known], limit: MemoryLimit | None = None) -> Values:
+def outputs_of(
+    node: Node, values: Mapping[str, Known], limit: MemoryLimit | None = None, most: int = MAX_KNOWN
+) -> Values:
     """Return the arrays or signatures of the outputs of a node, or nothing if they cannot be inferred."""
     operation = OPERATIONS[node.operation]
     inputs = [values[name] if name else None for name in node.inputs]
@@ -42,7 +54,7 @@ def outputs_of(node: Node, values: Mapping[str, Known], limit: MemoryLimit | Non
         if any(bodies(node)):
             return {}
         signatures = operation.signatures(inputs, node.attributes) if operation.has_rule else None
-        if signatures is not None and size_of(signatures) > MAX_KNOWN:
+        if signatures is not None and size_of(signatures) > most:
             found = signatures
         elif (known and operation.is_pure) or not operation.reads_values:
             if limit is not None:
@@ -117,7 +129,7 @@ def flattened(graph: Graph, inputs: Mapping[str, Known]) -> Graph:
         node = pending.pop()
         expand = OPERATIONS[node.operation].expand
         expansion = expand and expand(
-            node, [_value(values.get(name)) if name else None for name in node.inputs]
+            node, [values.get(name, UNKNOWN) if name else None for name in node.inputs]
         )
         if expansion:
             constants |= expansion.constants
@@ -128,9 +140,3 @@ def flattened(graph: Graph, inputs: Mapping[str, Known]) -> Graph:
             values |= outputs_of(node, values)
         nodes.append(node)
     return graph.replaced(nodes=nodes, constants=constants)
-
-
-def _value(found: Known | None) -> Value:
-    if found is None:
-        return Value((), np.dtype(object))
-    return Value(found.shape, found.dtype, found if isinstance(found, np.ndarray) else None)

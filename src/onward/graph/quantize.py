@@ -14,7 +14,7 @@ import numpy as np
 from ..core.checks import non_negative
 from ..errors import ArgumentError
 from ..layers.quantize import check_difference, check_precision, quantized_matrix
-from .graph import Graph, bodies
+from .graph import Graph, with_bodies
 from .node import AnyArray, Node
 from .simplification.simplify import simplify
 
@@ -46,21 +46,14 @@ class _Quantizer:
     def quantized(self, graph: Graph) -> Graph:
         """Return a graph with quantized weights, and without the constants that nothing uses then."""
         self.constants = dict(graph.constants)
-        nodes = [new for node in graph.nodes for new in self._nodes(self._with_bodies(node))]
-        used = {*graph.outputs, *(name for node in nodes for name in node.inputs)}
-        return graph.replaced(nodes=nodes, constants={n: a for n, a in self.constants.items() if n in used})
+        nodes = [new for node in graph.nodes for new in self._nodes(with_bodies(node, self._body))]
+        return graph.replaced(nodes=nodes, constants=self.constants).without_unused()
 
-    def _with_bodies(self, node: Node) -> Node:
-        """Quantize the bodies of a node."""
-        if not any(bodies(node)):
-            return node
-        attributes = dict(node.attributes)
-        for key, body in node.attributes.items():
-            if isinstance(body, Graph):
-                inner = _Quantizer(self._precision, self._layers)
-                attributes[key] = inner.quantized(body)
-                self.count += inner.count
-        return node._replace(attributes=attributes)
+    def _body(self, body: Graph) -> Graph:
+        inner = _Quantizer(self._precision, self._layers)
+        small = inner.quantized(body)
+        self.count += inner.count
+        return small
 
     def _nodes(self, node: Node) -> Iterator[Node]:
         """Return the nodes that replace a node."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ArgumentError
 from ..layers.summary import Axes, Row
 from .graph import Graph, bodies
-from .node import Node, Signature
-from .operations import OPERATIONS
+from .inference import infer
+from .node import Signature
 
+MAX_COMPUTED = 8000  # bytes of values that follow from shapes
 Weights = dict[str, NDArray[Any]]
 # Two sizes that stand for an open size: what differs between them depends on the input.
 STAND_INS = (11, 13, 17, 19, 23, 29), (31, 37, 41, 43, 47, 53)
@@ -50,7 +51,7 @@ def summarize(graph: Graph) -> Summary:
             if held:
                 sizes = sum(w.size for w in held.values()), sum(w.nbytes for w in held.values())
                 name, kind = node.name.partition(",")[0], node.source or node.operation
-                row = Row(name, kind, shapes.get(node.outputs[0]), *sizes)
+                row = Row(name, kind, shapes.get(next(filter(None, node.outputs), "")), *sizes)
                 if rows and (rows[-1].name, rows[-1].kind) == (name, kind):  # a layer of several nodes
                     parameters, size = rows[-1].parameters + row.parameters, rows[-1].bytes + row.bytes
                     rows[-1] = row._replace(parameters=parameters, bytes=size)
@@ -100,27 +101,11 @@ def shapes_of(graph: Graph) -> dict[str, Axes]:
 
 def _inferred(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Signature]:
     """Infer signatures with sizes in place of the open ones, as far as they follow from shapes."""
-    values: dict[str, Any] = dict(graph.constants)
+    inputs = {}
     for declared in graph.inputs:
-        if declared.name not in values and declared.axes is not None and declared.dtype is not None:
+        if declared.name not in graph.constants and declared.axes is not None and declared.dtype is not None:
             shape = tuple(axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in declared.axes)
-            values[declared.name] = Signature(shape, declared.dtype)
-    for node in graph.nodes:
-        values |= _outputs(node, [values.get(name) if name else None for name in node.inputs])
+            inputs[declared.name] = Signature(shape, declared.dtype)
+    # the shapes are a convenience; a call reports the errors
+    values = infer(graph, inputs, most=MAX_COMPUTED, ignored=(ArgumentError,))
     return {name: Signature.of(value) for name, value in values.items()}
-
-
-def _outputs(node: Node, inputs: Sequence[Any]) -> dict[str, Any]:
-    operation = OPERATIONS[node.operation]
-    if any(value is None and name for value, name in zip(inputs, node.inputs, strict=True)):
-        return {}
-    try:
-        known = all(value is None or isinstance(value, np.ndarray) for value in inputs)
-        small = sum(value.size for value in inputs if isinstance(value, np.ndarray)) < 1000
-        if (known and small and operation.is_pure) or not operation.reads_values:
-            found: Any = [np.asarray(a) for a in operation.compute(inputs, node.attributes)]
-        else:
-            found = operation.signatures(inputs, node.attributes) or ()
-    except Exception:  # the shapes are a convenience; a call reports the error
-        return {}
-    return dict(zip(node.outputs, found, strict=False))

@@ -9,7 +9,7 @@ from support.evaluate import evaluate
 from onward import textbook
 from onward.graph import Graph
 from onward.graph.plan.planner import Planner
-from onward.graph.simplification import cells
+from onward.graph.simplification import idioms
 from onward.graph.simplification.simplify import simplify
 
 RNG = np.random.default_rng(0)
@@ -242,13 +242,13 @@ def test_a_gru_whose_update_multiplies_the_wrong_value_is_not_replaced() -> None
 def test_many_written_out_steps_are_found_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph was searched again after each step, so that a long decoder took minutes to open."""
     searched: list[Graph] = []
-    matcher = cells.Matcher
+    matcher = idioms.Matcher
 
     def count(graph: Graph) -> Any:
         searched.append(graph)
         return matcher(graph)
 
-    monkeypatch.setattr(cells, "Matcher", count)
+    monkeypatch.setattr(idioms, "Matcher", count)
     writer = Writer(4)
     inputs = [normal(2, I), normal(2, 4), normal(2, 4)]
     for t in range(4):

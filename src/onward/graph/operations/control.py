@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import ArgumentError, OnwardError
 from ..node import AnyArray, Expansion, Node, Signature
-from .registry import EVERY_INPUT, Inputs, known, operation
+from .registry import EVERY_INPUT, Known, operation
 
 MAX_UNROLLED = 16  # iterations
 MAX_ITERATIONS = 10**7
@@ -39,9 +39,9 @@ def if_(condition: AnyArray, *captured: Any, then_branch: Body, else_branch: Bod
 
 
 @if_.expanding
-def _(node: Node, inputs: Inputs) -> Expansion | None:
-    condition = known(inputs[0])
-    if condition is None:
+def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+    condition = inputs[0]
+    if not isinstance(condition, np.ndarray):
         return None
     body = node.attributes["then_branch" if _is_true(condition) else "else_branch"]
     expansion: Expansion = body.renamed(f"{_identity(node)}/", node.inputs[1:], node.outputs)
@@ -156,12 +156,12 @@ def keeps_condition(body: Any) -> bool:
 
 
 @loop.expanding
-def _(node: Node, inputs: Inputs) -> Expansion | None:
+def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     """Unroll a loop of a small known number of iterations whose body does not change the condition."""
-    count, condition, body = known(inputs[0]), inputs[1], node.attributes["body"]
-    if count is None or not 0 < int(count) <= MAX_UNROLLED or (condition is not None and not condition.known):
+    count, condition, body = *inputs[:2], node.attributes["body"]
+    if not isinstance(count, np.ndarray) or not 0 < int(count) <= MAX_UNROLLED or not keeps_condition(body):
         return None
-    if not keeps_condition(body) or (condition is not None and not _is_true(condition.array)):
+    if condition is not None and not (isinstance(condition, np.ndarray) and _is_true(condition)):
         return None
     carried, _, outer = loop_inputs(node.inputs[2:], node.attributes.get("captured", 0))
 
@@ -229,7 +229,7 @@ def _(time: Any, node: Node) -> None:
 
 
 @scan.expanding
-def _(node: Node, inputs: Inputs) -> Expansion | None:
+def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     """Unroll a scan over few slices."""
     attributes, scans = node.attributes, node.attributes["num_scan_inputs"]
     carried, scanned, outer = loop_inputs(node.inputs, attributes.get("captured", 0), scans)
@@ -308,9 +308,9 @@ def check(condition: AnyArray, *, message: str, expected: bool) -> AnyArray:
 
 
 @check.expanding
-def _(node: Node, inputs: Inputs) -> Expansion | None:
-    condition = known(inputs[0])
-    if condition is None:
+def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+    condition = inputs[0]
+    if not isinstance(condition, np.ndarray):
         return None
     check.compute([condition], node.attributes)
     return Expansion([], {})
@@ -326,9 +326,8 @@ def recorded(*inputs: Any, record: Callable[[Sequence[Any]], Any]) -> tuple[Any,
 
 
 @recorded.expanding
-def _(node: Node, inputs: Inputs) -> Expansion:
-    known = [v.array if v.known else Signature(v.shape, v.dtype) for v in inputs if v is not None]
-    graph = node.attributes["record"](known)
+def _(node: Node, inputs: Sequence[Known | None]) -> Expansion:
+    graph = node.attributes["record"]([value for value in inputs if value is not None])
     expansion: Expansion = graph.renamed(f"{_identity(node)}/", node.inputs, node.outputs)
     return expansion
 

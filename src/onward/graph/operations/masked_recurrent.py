@@ -1,5 +1,6 @@
 """Recurrent layers over sequences in which only the steps of a mask count."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 @masked_recurrent.expanding
-def _(node: Node, inputs: Inputs) -> Expansion | None:
+def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     """Without masked steps, it is a Recurrent."""
     mask = inputs[1]
-    if mask is None or not mask.known or not mask.array.all():
+    if not isinstance(mask, np.ndarray) or not mask.all():
         return None
     x, _, _, *states = (*node.inputs, "")
     attributes = {"layer": node.attributes["layer"]}

@@ -55,7 +55,7 @@ Compute = Any  # a Python function of arrays and attributes
 Known = AnyArray | Signature
 SignatureRule = Callable[..., Signature | Sequence[Signature]]
 # Replaces a node by those of its bodies, or returns None if that is not possible.
-Expand = Callable[[Node, Inputs], Expansion | None]
+Expand = Callable[[Node, Sequence[Known | None]], Expansion | None]
 # Adds the steps of a node to a plan: from the builder, the node, its inputs and the shapes of its outputs, to
 # the views of the outputs, or None if the core does not support the node, which then runs in NumPy.
 Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] | None]

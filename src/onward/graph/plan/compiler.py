@@ -17,7 +17,7 @@ from ..graph import Graph
 from ..memory import MemoryLimit, size_of
 from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
-from ..operations.registry import Operation, Value, named
+from ..operations.registry import Expand, Known, Operation, Value, named
 from .builder import Builder, Bytes, Weights
 from .loops import run_count
 from .view import DTYPES, MAX_AXES, View
@@ -154,9 +154,9 @@ class Compiler:
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
         all_known = all(value is None or value.known for value in inputs)
-        if operation.expand is not None and self._inline(node, inputs):
-            return True
         arrays = [None if v is None else v.array if v.known else Signature(v.shape, v.dtype) for v in inputs]
+        if operation.expand is not None and self._inline(node, operation.expand, arrays):
+            return True
         signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
         self._weights.limit.check(size_of(signatures or ()) + self._known_bytes)
         _check_axes(signatures or ())
@@ -246,13 +246,11 @@ class Compiler:
         locations = [Location(value.view, value.name) for value in unknown.values()]
         self._program.segments.append(Rest(rest, locations, copied))
 
-    def _inline(self, node: Node, inputs: list[Value | None]) -> bool:
+    def _inline(self, node: Node, expand: Expand, inputs: Sequence[Known | None]) -> bool:
         """Replace an If or a loop by the nodes of its bodies, if what decides about them is known."""
         size = run_count(node, inputs, self._weights.runs)
         if (node.operation != "If" and size > MAX_UNROLLED) or self._inlined + size > MAX_INLINED:
             return False
-        expand = OPERATIONS[node.operation].expand
-        assert expand is not None
         expansion = expand(node, inputs)
         if expansion is None:
             return False

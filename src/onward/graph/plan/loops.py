@@ -1,15 +1,19 @@
 """Count the nodes that the loops of a graph run, if their lengths are known."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from ...errors import ArgumentError
 from ..graph import Graph, bodies
 from ..node import Node
 from ..operations.control import keeps_condition
-from ..operations.registry import Inputs, Value, known
+from ..operations.registry import Known
 
 MAX_RUNS = 10**9  # nodes
 
 
-def run_count(node: Node, inputs: Inputs, counted: dict[int, int]) -> int:
+def run_count(node: Node, inputs: Sequence[Known | None], counted: dict[int, int]) -> int:
     """Return how many nodes of its bodies a node runs, as far as the lengths of loops are known.
 
     `counted` keeps the numbers of graphs, by their ids. Raises ArgumentError if there are too many.
@@ -17,8 +21,7 @@ def run_count(node: Node, inputs: Inputs, counted: dict[int, int]) -> int:
     inner = sum(_nodes_run(body, counted) for body in bodies(node))
     count = 1
     if node.operation == "Loop" and keeps_condition(node.attributes["body"]):
-        limit = known(inputs[0])
-        count = 1 if limit is None else max(0, int(limit))
+        count = max(0, int(inputs[0])) if isinstance(inputs[0], np.ndarray) else 1
     elif node.operation == "Scan":
         captured, scans = node.attributes.get("captured", 0), node.attributes["num_scan_inputs"]
         first = inputs[len(inputs) - captured - scans]
@@ -34,8 +37,6 @@ def _nodes_run(body: Graph, counted: dict[int, int]) -> int:
         total = len(body.nodes)
         for node in body.nodes:
             if any(bodies(node)):
-                constants = map(body.constants.get, node.inputs)
-                inputs = [None if a is None else Value(a.shape, a.dtype, a) for a in constants]
-                total += run_count(node, inputs, counted)
+                total += run_count(node, [body.constants.get(name) for name in node.inputs], counted)
         counted[id(body)] = total
     return counted[id(body)]

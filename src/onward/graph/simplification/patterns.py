@@ -1,4 +1,4 @@
-"""Match expressions of operations, written as nested tuples, against the nodes of a graph.
+"""Replace expressions of operations, written as nested tuples, among the nodes of a graph.
 
 A pattern is one of
 
@@ -11,29 +11,45 @@ Add and Mul match their inputs in any order; with more than two, they match sums
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..graph import Graph, used_names
-from ..node import Node
+from ..node import AnyArray, Node
 
 ASSOCIATIVE = {"Add", "Mul"}
 
 Pattern = Any  # str | float | tuple | list of patterns, see above
+Operands = tuple[tuple[str, ...], tuple[Node, ...]]  # the inputs of an operation, and its nodes
 
 
 class Match(NamedTuple):
     """The values that the names of a pattern stand for, and the nodes that it covers, its last one first."""
 
+    matcher: "Matcher"
     values: dict[str, str]
     nodes: tuple[Node, ...]
 
+    def constant(self, name: str) -> AnyArray | None:
+        """Return the array that a name stands for, or None."""
+        return self.matcher.constants.get(self.values[name])
+
+    def number(self, name: str) -> float | None:
+        """Return the floating-point number that a name stands for, or None."""
+        array = self.constant(name)
+        return None if array is None or array.ndim or array.dtype.kind != "f" else float(array)
+
+    def node(self, operation: str, *names: str, **attributes: Any) -> Node:
+        """Return a node with inputs by name, and with the name and the outputs of the last node."""
+        last, inputs = self.nodes[0], tuple(self.values[name] for name in names)
+        return Node(operation, inputs, last.outputs, attributes, last.name, last.source)
+
 
 def occurs(pattern: Pattern, operations: Collection[str]) -> bool:
-    """Return whether all operations of a pattern occur, a quick check before `Matcher.match`."""
+    """Return whether all operations of a pattern occur, a quick check before a search."""
     if isinstance(pattern, list):
         return any(occurs(choice, operations) for choice in pattern)
     if not isinstance(pattern, tuple):
@@ -41,26 +57,32 @@ def occurs(pattern: Pattern, operations: Collection[str]) -> bool:
     return pattern[0] in operations and all(occurs(part, operations) for part in pattern[1:])
 
 
+# Returns the nodes that replace those of a match, or None to keep them.
+Replace = Callable[[Match], Sequence[Node] | None]
+
+
 class Matcher:
     """Finds patterns in a graph."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.constants = graph, graph.constants
+        self.graph, self.constants = graph, dict(graph.constants)
         self.makers = {name: node for node in graph.nodes for name in node.outputs if name}
+        self.layers: dict[Any, Any] = {}  # that replaced cells, by their weights
         self._uses = Counter([*graph.outputs, *used_names(graph.nodes)])
 
-    def match(self, pattern: Pattern, node: Node) -> Match | None:
-        """Match a pattern whose last node is `node`, and whose other nodes have no readers outside of it."""
-        for found in self.matches(pattern, node):
-            if self.is_private(found.nodes, node.outputs):
-                return found
+    def replaced(self, patterns: Sequence[Pattern], replace: Replace, node: Node) -> Sequence[Node] | None:
+        """Return what replaces the first match whose last node is `node` and that nothing else reads."""
+        for pattern in patterns:
+            if pattern[0] == node.operation:
+                for found in self._match(pattern, node.outputs[0], Match(self, {}, ())):
+                    nodes = replace(found)
+                    if nodes and self.is_private(
+                        found.nodes, {name for new in nodes for name in new.outputs}
+                    ):
+                        return nodes
         return None
 
-    def matches(self, pattern: Pattern, node: Node) -> Iterator[Match]:
-        """Yield all matches of a pattern whose last node is `node`, whatever else reads their values."""
-        yield from self._match(pattern, node.outputs[0], Match({}, ()))
-
-    def is_private(self, nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> bool:
+    def is_private(self, nodes: Iterable[Node], outputs: Collection[str]) -> bool:
         """Return whether only these nodes read their values, except for the given outputs."""
         distinct = list({id(node): node for node in nodes}.values())
         own = Counter(used_names(distinct))
@@ -73,13 +95,13 @@ class Matcher:
                 yield from self._match(choice, value, found)
         elif isinstance(pattern, str):
             if pattern not in found.values:
-                yield Match({**found.values, pattern: value}, found.nodes)
+                yield found._replace(values={**found.values, pattern: value})
             elif self._is_same(found.values[pattern], value):
                 yield found
         elif isinstance(pattern, tuple):
             operation, *inputs = pattern
             for operands, nodes in self._operands(operation, value, len(inputs)):
-                yield from self._match_all(inputs, operands, Match(found.values, found.nodes + nodes))
+                yield from self._match_all(inputs, operands, found._replace(nodes=found.nodes + nodes))
         elif self._is_number(value, pattern):
             yield found
 
@@ -90,9 +112,7 @@ class Matcher:
         for first in self._match(patterns[0], values[0], found):
             yield from self._match_all(patterns[1:], values[1:], first)
 
-    def _operands(
-        self, operation: str, value: str, count: int
-    ) -> Iterator[tuple[tuple[str, ...], tuple[Node, ...]]]:
+    def _operands(self, operation: str, value: str, count: int) -> Iterator[Operands]:
         """Yield the inputs of an operation in each order that means the same, and its nodes."""
         node = self.makers.get(value)
         if node is None or node.operation != operation or node.outputs[0] != value:
@@ -104,9 +124,7 @@ class Matcher:
         elif len(node.inputs) == count:
             yield node.inputs, (node,)
 
-    def _terms(
-        self, operation: str, value: str, count: int
-    ) -> Iterator[tuple[tuple[str, ...], tuple[Node, ...]]]:
+    def _terms(self, operation: str, value: str, count: int) -> Iterator[Operands]:
         """Yield the terms of a value as a sum or product of `count` terms, and the nodes that join them."""
         if count == 1:
             yield (value,), ()

@@ -1,0 +1,229 @@
+"""Rules that replace single nodes: movement, ONNX's recurrent nodes, and products of dequantized arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..node import AnyArray, Node
+from ..operations.recurrent import new_layer
+
+if TYPE_CHECKING:
+    from .simplify import Simplifier
+
+# Returns the value that the first output of a node equals, what replaces the node, or None to keep it.
+Rewrite = Callable[["Simplifier", Node], "str | Node | Iterator[Node] | None"]
+REWRITES: dict[str, Rewrite] = {}  # by operation
+UNBOUNDED = 2**31 - 1  # an end of a slice that lies beyond each axis
+
+
+def rewrite(*operations: str) -> Callable[[Rewrite], Rewrite]:
+    """Register a function that replaces nodes of these operations."""
+
+    def register(function: Rewrite) -> Rewrite:
+        REWRITES.update(dict.fromkeys(operations, function))
+        return function
+
+    return register
+
+
+@rewrite("Identity")
+def _identity(s: Simplifier, node: Node) -> str:
+    return node.inputs[0]
+
+
+@rewrite("Dropout")
+def _dropout(s: Simplifier, node: Node) -> str | None:
+    """Dropout changes nothing, unless it trains or its mask is used."""
+    is_kept = len(node.inputs) > 2 or len(list(filter(None, node.outputs))) > 1
+    return None if is_kept else node.inputs[0]
+
+
+@rewrite("Squeeze", "Unsqueeze")
+def _squeeze(s: Simplifier, node: Node) -> str | None:
+    """Squeeze and Unsqueeze of the same axes undo each other."""
+    before, axes = s.makers.get(node.inputs[0]), _integers(s, node, 1)
+    if before is None or {before.operation, node.operation} != {"Squeeze", "Unsqueeze"} or axes is None:
+        return None
+    return before.inputs[0] if axes == _integers(s, before, 1) else None
+
+
+@rewrite("Transpose")
+def _transpose(s: Simplifier, node: Node) -> str | Node | None:
+    """Merge two permutations into one, and drop a permutation that moves nothing."""
+    (x,), perm, before = node.inputs, node.attributes.get("perm"), s.makers.get(node.inputs[0])
+    if perm is None:
+        return None
+    if before is not None and before.operation == "Transpose":
+        inner = before.attributes.get("perm")
+        if inner is not None and len(inner) == len(perm):
+            (x,), perm = before.inputs, [inner[axis] for axis in perm]
+    is_still = list(perm) == list(range(len(perm)))
+    return x if is_still else node._replace(inputs=(x,), attributes={"perm": perm})
+
+
+@rewrite("Reshape")
+def _reshape(s: Simplifier, node: Node) -> Node | None:
+    """The second of two shapes decides, unless it copies sizes of the first."""
+    before, shape = s.makers.get(node.inputs[0]), _integers(s, node, 1)
+    if before is None or before.operation not in ("Reshape", "Flatten") or not shape or 0 in shape:
+        return None
+    return node._replace(inputs=(before.inputs[0], node.inputs[1]))
+
+
+@rewrite("Cast")
+def _cast(s: Simplifier, node: Node) -> str | None:
+    """A value that has been cast to a dtype has it."""
+    before = s.makers.get(node.inputs[0])
+    is_cast = before is not None and before.operation == "Cast" and before.attributes == node.attributes
+    return node.inputs[0] if is_cast else None
+
+
+@rewrite("Concat", "Split")
+def _one_part(s: Simplifier, node: Node) -> str | None:
+    """The concatenation of one array is the array, and so is its only part."""
+    is_one = len(node.inputs) == 1 if node.operation == "Concat" else len(node.outputs) == 1
+    return node.inputs[0] if is_one and not any(node.inputs[1:]) else None
+
+
+@rewrite("Slice")
+def _slice(s: Simplifier, node: Node) -> str | None:
+    """A slice of everything is the array."""
+    starts, ends, steps = _integers(s, node, 1), _integers(s, node, 2), _integers(s, node, 4)
+    forward = steps is not None and set(steps) == {1} if any(node.inputs[4:]) else True
+    is_whole = starts and ends and forward and set(starts) == {0} and min(ends) >= UNBOUNDED
+    return node.inputs[0] if is_whole else None
+
+
+@rewrite("Pad")
+def _pad(s: Simplifier, node: Node) -> str | None:
+    """Padding by nothing changes nothing."""
+    widths = _integers(s, node, 1)
+    return None if widths is None or any(widths) else node.inputs[0]
+
+
+@rewrite("Add", "Sub", "Mul", "Div")
+def _neutral(s: Simplifier, node: Node) -> str | None:
+    """x * 1, x / 1 and x - 0 are x, bit by bit; x + 0 is not if x is -0."""
+    places = (1, 0) if node.operation in ("Add", "Mul") else (1,)
+    for place in places if len(node.inputs) == 2 else ():
+        array = s.constants.get(node.inputs[place])
+        if array is not None and array.ndim == 0 and _is_neutral(node.operation, array):
+            return node.inputs[1 - place]
+    return None
+
+
+def _is_neutral(operation: str, number: AnyArray) -> bool:
+    if operation in ("Mul", "Div"):
+        return bool(number == 1)
+    is_float, is_negative = number.dtype.kind == "f", bool(np.signbit(number.astype(np.float64)))
+    return bool(number == 0) and (not is_float or is_negative == (operation == "Add"))
+
+
+def _integers(s: Simplifier, node: Node, place: int) -> list[int] | None:
+    """Return the numbers of a constant input of a node, or None."""
+    array = s.constants.get(node.inputs[place]) if len(node.inputs) > place else None
+    return None if array is None else [int(number) for number in np.ravel(array)]
+
+
+@rewrite("RNN", "GRU", "LSTM")
+def _recurrent(s: Simplifier, node: Node) -> Iterator[Node]:
+    """A node of ONNX with constant weights becomes a layer, and movement between the layouts."""
+    X, W, R, B, lengths, h, c, P = (*node.inputs, *[""] * 8)[:8]
+    weights: list[Any] = [s.constants.get(name) for name in (W, R, B, P)]
+    if any(array is None for array, name in zip(weights, (W, R, B, P), strict=True) if name) or any(
+        array is not None and array.dtype not in (np.float32, np.float64) for array in weights
+    ):
+        yield node
+        return
+    layer = new_layer(node.operation, node.attributes, *weights)  # if it raises, the node stays
+    prefix, name = next(filter(None, node.outputs)), (node.name, node.source or node.operation)
+    batch_first, D = node.attributes.get("layout") == 1, 1 + layer.bidirectional
+    given = [X, h, c][: 1 + len(layer.state_names)]
+    swapped = {"perm": [1, 0, 2]}
+    for place, value in enumerate(given):
+        if batch_first and value:
+            given[place] = f"{prefix}/input_{place}"
+            yield Node("Transpose", (value,), (given[place],), swapped, *name)
+    y, *states = outputs = [f"{prefix}/output_{place}" for place in range(len(given))]
+    attributes = {"layer": layer, "reverse": node.attributes.get("direction") == "reverse"}
+    yield Node("Recurrent", (given[0], lengths, *given[1:]), tuple(outputs), attributes, *name)
+    Y, *final = (*node.outputs, "", "")[: len(outputs)]
+    if Y and D == 1:  # y (T, B, H) to Y (T, 1, B, H), or (B, T, 1, H)
+        if batch_first:
+            yield Node("Transpose", (y,), (f"{prefix}/y",), swapped, *name)
+            y = f"{prefix}/y"
+        axis = s.constant(f"{prefix}/axis", np.array([2 if batch_first else 1]))
+        yield Node("Unsqueeze", (y, axis), (Y,), {}, *name)
+    elif Y:  # y (T, B, D*H) to Y (T, D, B, H), or (B, T, D, H)
+        shape = s.constant(f"{prefix}/shape", np.array([0, 0, D, -1]))
+        yield Node("Reshape", (y, shape), (f"{prefix}/y",), {}, *name)
+        perm = [1, 0, 2, 3] if batch_first else [0, 2, 1, 3]
+        yield Node("Transpose", (f"{prefix}/y",), (Y,), {"perm": perm}, *name)
+    for value, output in zip(states, final, strict=True):  # (D, B, H), or (B, D, H)
+        if output and lengths:  # 0 in rows of no steps, as in onnxruntime
+            zero = s.constant(f"{prefix}/zero", np.zeros((), np.float32))
+            yield Node("FinalState", (value, zero, lengths), (f"{output}/masked",), {}, *name)
+            value = f"{output}/masked"
+        if output and batch_first:
+            yield Node("Transpose", (value,), (output,), swapped, *name)
+        elif output:
+            s.alias(output, value)
+
+
+@rewrite("Conv", "Gemm", "MatMul")
+def _quantized_product(s: Simplifier, node: Node) -> Iterator[Node]:
+    """A product of two dequantized arrays becomes an integer product, which is then scaled."""
+    a, x, W = node.attributes, *(_quantized(s, name) for name in node.inputs[:2])
+    is_conv, transposed = node.operation == "Conv", bool(a.get("transB"))
+    is_plain = a.get("alpha", 1) == 1 and a.get("beta", 1) == 1 and not a.get("transA")
+    if x is None or W is None or x.scale.size != 1 or not is_plain or a.get("group", 1) != 1:
+        yield node
+        return
+    q = s.constants.get(W.name)
+    units_axis = 0 if is_conv or transposed else 1
+    if q is None or (not is_conv and q.ndim != 2) or (W.scale.size != 1 and W.axis % q.ndim != units_axis):
+        yield node
+        return
+    name, output = (node.name, node.source or node.operation), node.outputs[0]
+    sums, floats, scaled = f"{output}/sums", f"{output}/floats", f"{output}/scaled"
+    matrix = s.constant(f"{output}/matrix", np.ascontiguousarray(q.T)) if transposed else W.name
+    operation, options = ("ConvInteger", a) if is_conv else ("MatMulInteger", {})
+    yield Node(operation, (x.name, matrix, x.zero_point, W.zero_point), (sums,), options, *name)
+    yield Node("Cast", (sums,), (floats,), {"to": np.dtype(np.float32)}, *name)
+    per_unit = [-1] + [1] * (q.ndim - 2) if is_conv else [-1]
+    scale = (x.scale.reshape(()) * W.scale).reshape([] if W.scale.size == 1 else per_unit)
+    bias = node.inputs[2] if len(node.inputs) > 2 else ""
+    product = scaled if bias else output
+    yield Node("Mul", (floats, s.constant(f"{output}/scale", scale)), (product,), {}, *name)
+    if bias:
+        if is_conv:
+            shape = s.constant(f"{output}/shape", np.array(per_unit))
+            bias, reshaped = f"{output}/bias", Node("Reshape", (bias, shape), (f"{output}/bias",), {}, *name)
+            s.add(reshaped)
+        yield Node("Add", (product, bias), (output,), {}, *name)
+
+
+class _Quantized(NamedTuple):
+    """The bytes that an array was dequantized from: the names of the bytes and of their zero point."""
+
+    name: str
+    scale: AnyArray
+    zero_point: str
+    axis: int
+
+
+def _quantized(s: Simplifier, name: str) -> _Quantized | None:
+    """Return the bytes from which DequantizeLinear made a value; None if it did not."""
+    node = s.dequantized.get(name) or s.makers.get(name)
+    if node is None or node.operation != "DequantizeLinear" or len(node.inputs) < 3:
+        return None
+    scale, zero_point = (s.constants.get(other) for other in node.inputs[1:])
+    is_plain = not node.attributes.get("block_size") and not node.attributes.get("output_dtype")
+    if scale is None or scale.dtype != np.float32 or zero_point is None or not is_plain:
+        return None
+    if zero_point.dtype not in (np.int8, np.uint8) or zero_point.size != scale.size or scale.ndim > 1:
+        return None
+    return _Quantized(node.inputs[0], scale, node.inputs[2], node.attributes.get("axis", 1))
