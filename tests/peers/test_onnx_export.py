@@ -102,3 +102,57 @@ def test_onnxruntime_gives_the_same_outputs_for_exported_graphs(tmp_path: Path, 
 def test_onnxruntime_gives_the_same_outputs_for_exported_random_graphs(tmp_path: Path, seed: int) -> None:
     module, inputs = modules.random_module(seed)
     assert_onnxruntime_agrees_on_a_graph(modules.exported(module, inputs), inputs, tmp_path / "m.onnx")
+
+
+def assert_almost_all_rows_agree(theirs: Any, mine: Any, axis: int) -> None:
+    """Check that at most one row of the batch differs, by a rounding that fell the other way."""
+    others = tuple(other for other in range(theirs.ndim) if other != axis)
+    differences = np.abs(theirs - mine).max(others)
+    assert (differences > 1e-5).sum() <= 1
+    assert differences.max() < 0.05
+
+
+@pytest.mark.parametrize("precision", [*export_models.PRECISIONS, ""])
+@pytest.mark.parametrize("layer", export_models.FUNCTION_LAYERS, ids=repr)
+def test_onnxruntime_runs_layers_that_no_operator_expresses(
+    tmp_path: Path, layer: Any, precision: str
+) -> None:
+    layer = layer.quantize(precision) if precision else layer
+    onward.export_onnx(layer, tmp_path / "m.onnx", lengths=True)
+    feeds = export_models.random_inputs(onnx.load(tmp_path / "m.onnx"), 9, 5)
+    feeds["lengths"][:] = 9, 0, 3, 1, 9
+    theirs = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, feeds)
+    expected = export_models.expected_outputs(onward.Sequential(layer), feeds)
+    for other, mine in zip(theirs, expected, strict=True):
+        if precision == "int8":
+            assert_almost_all_rows_agree(other, mine, 1)
+        else:
+            np.testing.assert_allclose(other, mine, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", modules.WHOLE)
+def test_onnxruntime_gives_the_outputs_of_a_quantized_graph(tmp_path: Path, name: str) -> None:
+    whole = modules.WHOLE[name]
+    inputs = modules.inputs_of(whole.inputs, 0)
+    model: Any = open_model(onnx.load_from_string(modules.exported(whole.module(), inputs)))
+    small = model.quantize("int8")
+    onward.export_onnx(small, tmp_path / "m.onnx")
+    again: Any = onward.load(tmp_path / "m.onnx")
+    theirs = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, inputs)
+    for other, mine, same in zip(
+        theirs, outputs_of(small, **inputs), outputs_of(again, **inputs), strict=True
+    ):
+        np.testing.assert_array_equal(same, mine)
+        # a number halfway between two integers may round the other way
+        np.testing.assert_allclose(other, mine, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "dilation": 3}, {"padding": "same"}], ids=repr)
+@pytest.mark.parametrize("axes", [1, 2])
+def test_onnxruntime_quantizes_each_window_of_a_convolution(
+    tmp_path: Path, axes: int, options: dict[str, Any], groups: int
+) -> None:
+    layer = getattr(onward, f"Conv{axes}d")(6, 4, 3, groups=groups, bias=groups == 1, rng=0, **options)
+    net = onward.Sequential(layer).quantize("int8")
+    assert_onnxruntime_agrees(net, tmp_path / "m.onnx", lengths=False)

@@ -23,6 +23,21 @@ STATELESS_LAYERS = [
 ]
 
 
+PRECISIONS = ["int8", "float16"]
+# layers that no operator of ONNX expresses, unless they are quantized
+FUNCTION_LAYERS: list[Any] = [
+    *(onward.LSTM(7, 33, rng=0, proj_size=size) for size in (0, 5)),
+    *(onward.GRU(7, 33, rng=0, reset_after=reset_after) for reset_after in (False, True)),
+    onward.RNN(7, 33, bias=False, rng=0),
+    onward.LSTM(7, 5, 2, bidirectional=True, proj_size=2, clip=0.5, peephole=True, coupled=True, rng=0),
+    onward.LSTM(7, 5, activations=("hard_sigmoid", "mish", "gelu"), bias=False, rng=0),
+    onward.GRU(7, 5, activations=("sigmoid", "selu"), rng=0),
+    onward.GRU(7, 5, 2, bidirectional=True, clip=0.4, reset_after=False, rng=0),
+    onward.RNN(7, 5, nonlinearity=(("leaky_relu", 0.2), "silu"), bidirectional=True, rng=0),
+    onward.RNN(7, 1, nonlinearity="relu6", rng=0),
+]
+
+
 def recurrent_layer(cell: str, sizes: tuple[int, int], **options: Any) -> Any:
     if cell == "GRU, reset before":
         return onward.GRU(*sizes, reset_after=False, **options)

@@ -1,5 +1,6 @@
 """Models exported as ONNX: valid, bitwise equal when loaded again, and clear errors for the rest."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from support.export_models import (
+    FUNCTION_LAYERS,
     OPTIONS,
+    PRECISIONS,
     SIZES,
     STATELESS_LAYERS,
     expected_outputs,
@@ -173,7 +176,7 @@ def test_a_function_of_a_later_version_is_refused(tmp_path: Path) -> None:
         onward.load(tmp_path / "m.onnx")
 
 
-def test_float16_weights_are_exported_as_float32(tmp_path: Path) -> None:
+def test_float16_weights_are_exported_and_widened(tmp_path: Path) -> None:
     small = onward.Sequential(onward.GRU(3, 5, rng=0)).quantize("float16")
     onward.export_onnx(small, tmp_path / "m.onnx")
     graph: Any = onward.load(tmp_path / "m.onnx")
@@ -192,19 +195,83 @@ def test_float64_is_exported_as_float64(tmp_path: Path) -> None:
     assert y.dtype == h.dtype == np.float64
 
 
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("precision", [*PRECISIONS, ""])
+@pytest.mark.parametrize("layer", FUNCTION_LAYERS, ids=repr)
+def test_layers_that_no_operator_expresses_preserve_the_bits(
+    tmp_path: Path, layer: Any, precision: str, lengths: bool
+) -> None:
+    layer = layer.quantize(precision) if precision else layer
+    onward.export_onnx(layer, tmp_path / "m.onnx", lengths=lengths)
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    for T, B in ((9, 5), (1, 1), (0, 2)):
+        feeds = random_inputs(model, T, B)
+        for mine, other in zip(
+            outputs_of(graph, **feeds), expected_outputs(onward.Sequential(layer), feeds), strict=True
+        ):
+            np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("seed", range(40))
+def test_exported_quantized_random_models_preserve_the_bits(
+    tmp_path: Path, seed: int, precision: str
+) -> None:
+    net = random_model(seed).quantize(precision)
+    onward.export_onnx(net, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    feeds = random_inputs(model, 6, 4)
+    graph: Any = onward.load(tmp_path / "m.onnx")
+    for mine, other in zip(outputs_of(graph, **feeds), expected_outputs(net, feeds), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_quantized_matrices_keep_their_size_in_the_file(tmp_path: Path) -> None:
+    net = onward.Sequential(onward.Linear(64, 64, rng=0), onward.LSTM(64, 64, rng=0))
+    sizes = []
+    for model in (net, net.quantize("float16"), net.quantize("int8")):
+        onward.export_onnx(model, tmp_path / "m.onnx")
+        sizes.append((tmp_path / "m.onnx").stat().st_size)
+    assert sizes[1] < 0.55 * sizes[0]
+    assert sizes[2] < 0.35 * sizes[0]
+
+
+PROJECTED = {"type": "LSTM", "input_size": 3, "hidden_size": 4, "proj_size": 2}
+
+
+def edited_call(path: Path, **attributes: Any) -> None:
+    """Change the attributes of the call of a layer in a file."""
+    model = onnx.load(path)
+    node = next(node for node in model.graph.node if node.op_type == "lstm")
+    kept = [attribute for attribute in node.attribute if attribute.name not in attributes]
+    del node.attribute[:]
+    node.attribute.extend([*kept, *(onnx.helper.make_attribute(*item) for item in attributes.items())])
+    onnx.save(model, path)
+
+
 @pytest.mark.parametrize(
-    "layer",
+    ("attributes", "problem"),
     [
-        onward.LSTM(3, 4, proj_size=2, clip=1),
-        onward.Sequential(onward.GRU(3, 4)).quantize("int8"),
-        onward.GRU(3, 4, activations=("selu", "mish")),
+        ({"layer": "[" * 10_000}, "does not describe a layer"),
+        ({"layer": "3"}, "does not describe a layer"),
+        ({"layer": '{"type": "Linear", "in_features": 2, "out_features": 3}'}, "weight is missing"),
+        ({"layer": '{"type": "ReLU6"}'}, "layer of type 'ReLU6'"),
+        ({"layer": '{"type": "Dropout"}'}, "is not expected"),
+        ({"layer": json.dumps(PROJECTED | {"batch_first": True})}, "expected a recurrent layer of one dir"),
+        ({"layer": '{"type": "LSTM", "input_size": 3, "hidden_size": 1000000000000}'}, "shape|missing|size"),
+        ({"weights": ["weight_ih_l0"]}, "missing"),
     ],
-    ids=repr,
 )
-def test_unsupported_layers_are_named_and_nothing_is_written(tmp_path: Path, layer: Any) -> None:
-    with pytest.raises(errors.ArgumentError, match="cannot be exported as ONNX"):
-        onward.export_onnx(layer, tmp_path / "m.onnx")
-    assert not list(tmp_path.iterdir())
+def test_a_damaged_call_of_a_layer_is_refused(
+    tmp_path: Path, attributes: dict[str, Any], problem: str
+) -> None:
+    onward.export_onnx(onward.LSTM(3, 4, proj_size=2), tmp_path / "m.onnx")
+    edited_call(tmp_path / "m.onnx", **attributes)
+    with pytest.raises(errors.FileError, match=problem):
+        onward.load(tmp_path / "m.onnx")
 
 
 def test_a_model_too_large_for_protocol_buffers_is_refused(

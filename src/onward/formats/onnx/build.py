@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +65,21 @@ def node(
     )
 
 
+class Reference(NamedTuple):
+    """The value of an attribute of the function around a node, and its kind."""
+
+    name: str
+    kind: Kind
+
+
 def attribute(name: str, value: Any) -> messages.Attribute:
-    """An attribute whose value is a number, a str, an array, a graph, or a list of numbers or strs."""
+    """An attribute whose value is a number, a str, an array, a graph, or a list of numbers or strs.
+
+    A `Reference` takes the value of an attribute of the function around the node.
+    """
     match value:
+        case Reference(option, kind):
+            return messages.Attribute(name=name, ref_attr_name=option, type=kind)
         case np.ndarray():
             kind, value = Kind.TENSOR, tensor(value)
         case Graph():

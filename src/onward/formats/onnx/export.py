@@ -20,8 +20,9 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
     state, in every runtime.
 
     The sizes of batch, time and convolution axes are dynamic; x has three axes if the layers accept any
-    number. An LSTM with proj_size becomes a function of ONNX operators. If Onward loads the graph again, it
-    gives the same bits. Raises FileError, and ArgumentError for a layer or node that ONNX cannot express.
+    number. What no operator expresses, such as a layer in int8 or an LSTM with proj_size, becomes a
+    function of ONNX operators. If Onward loads the graph again, it gives the same bits. Raises FileError, and
+    ArgumentError for a node that runs a Python function.
 
     >>> import tempfile
     >>> from pathlib import Path

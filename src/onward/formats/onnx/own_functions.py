@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import ArgumentError
 from ...graph.node import AnyArray
-from ...layers.base import NO_WEIGHTS
-from ...layers.rnn import LSTM
+from ...layers.recurrent import Recurrent
+from .. import native
 from . import build, messages
+from .messages import AttributeType as Kind
 
 if TYPE_CHECKING:
     from .translate import _Scope
 
 DOMAIN, VERSION = "onward", 1
+LITERALS = {"float32", "float64", "int32", "int64", "uint8"}
 ACTIVATIONS = {"silu": "Swish", "affine": "Affine", "scaled_tanh": "ScaledTanh"}
-OPERATIONS = {"steps": "Steps", "last": "LastStep", "final_state": "FinalState"}
+OPERATIONS = {
+    "steps": "Steps",
+    "last": "LastStep",
+    "final_state": "FinalState",
+    "quantized_linear": "QuantizedMatMul",
+    "quantized_convolution": "QuantizedConv",
+}
 
-# The equations have Python's syntax: an operator is called with values, and keyword arguments are its
-# attributes. Literals are int64 constants. {name}, {real} and {way} are an LSTM's name, dtype and direction.
+# The equations have Python's syntax: an operator or a function is called with values, and keyword arguments
+# are its attributes. Literals are int64 constants. Keyword-only parameters are attributes of the function.
 EQUATIONS = """
 def silu(x):
     return Mul(x, Sigmoid(x))
@@ -52,73 +61,125 @@ def steps(x):
 def final_state(state, initial, lengths):
     return Where(Unsqueeze(Greater(lengths, int32(0)), [1]), state, initial)
 
-# x (T, B, I), W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), with gates in the order i f g o, W_hr (H, P),
-# lengths (B,), h0 (1, B, P) and c0 (1, B, H) to y (T, 1, B, P) and the final h and c. Past a row's length,
-# the state does not change and y is 0.
-def {name}(x, W, R, b_W, b_R, W_hr, lengths, h0, c0):
-    sums = Add(Add(MatMul(Unsqueeze(x, [1]), W), b_W), b_R)
-    times = Cast(Range(0, Gather(Shape(x), 0), 1), to=6)
-    rows = Unsqueeze(lengths, [1])
+# int8 to uint8 around 128: products of two unsigned matrices saturate in no runtime
+def unsigned(W):
+    return Cast(Add(Cast(W, to=6), int32(128)), to=2)
 
-    def steps(h_before, c_before, sum, t):
-        i, f, g, o = Split(Add(sum, MatMul(h_before, R)), [1, 1, 1, 1], axis=0)
-        c = Add(Mul(Sigmoid(f), c_before), Mul(Sigmoid(i), Tanh(g)))
-        h = MatMul(Mul(Sigmoid(o), Tanh(c)), W_hr)
-        valid = Less(t, rows)
-        return Where(valid, h, h_before), Where(valid, c, c_before), Where(valid, h, {real}(0.0))
+# x (..., N, K) times columns (..., K, O), unsigned, times scale (..., 1, O). The largest magnitude of a row
+# of x is 127 steps; sums are exact. Rows are scaled before columns: onnxruntime fuses the other order into an
+# operator that has one scale for all rows.
+def quantized_product(x, columns, scale):
+    largest = ReduceMax(Abs(x), [-1])
+    counts = Greater(largest, float32(1e-30))
+    inverse = Where(counts, Div(float32(127), largest), float32(0))
+    rows = Cast(Add(Round(Mul(x, inverse)), float32(128)), to=2)
+    sums = MatMulInteger(rows, columns, uint8(128), uint8(128))
+    row_scale = Where(counts, Div(largest, float32(127)), float32(0))
+    return Mul(Mul(Cast(sums, to=1), row_scale), scale)
 
-    h_n, c_n, y = Scan(
-        h0, c0, sums, times, body=steps, num_scan_inputs=2,
-        scan_input_directions=[{way}, {way}], scan_output_directions=[{way}],
+# x (..., K), int8 W (O, K), scale (O,) and bias (O,) to (..., O)
+def quantized_linear(x, W, scale, bias):
+    return Add(quantized_product(x, unsigned(Transpose(W, perm=[1, 0])), scale), bias)
+
+# x (N, C, ...), int8 W (O, C / group, ...), scale (O,) and bias (O,) to (N, O, ...). The identity as filters
+# copies each window into the K channels of a group.
+def quantized_convolution(
+    x, W, scale, bias,
+    *, auto_pad: STRING, dilations: INTS, group: INT, kernel_shape: INTS, pads: INTS, strides: INTS
+):
+    kernel = Shape(W, start=1)
+    K = ReduceProd(kernel, [0])
+    groups = Div(Shape(x, start=1, end=2), Shape(W, start=1, end=2))
+    identity = Reshape(EyeLike(ConstantOfShape(Concat(K, K, axis=0))), Concat(K, kernel, axis=0))
+    times = Concat(groups, ConstantOfShape(Shape(kernel), value=int64([1])), axis=0)
+    windows = Conv(
+        x, Tile(identity, times), auto_pad=auto_pad, dilations=dilations, group=group,
+        kernel_shape=kernel_shape, pads=pads, strides=strides
     )
-    return y, h_n, c_n
+    rows = Transpose(Reshape(windows, Concat([0], groups, K, [-1], axis=0)), perm=[0, 1, 3, 2])
+    columns = Transpose(Reshape(W, Concat(groups, [-1], K, axis=0)), perm=[0, 2, 1])
+    by_group = Concat(groups, [1, -1], axis=0)
+    product = quantized_product(rows, unsigned(columns), Reshape(scale, by_group))
+    y = Transpose(Add(product, Reshape(bias, by_group)), perm=[0, 1, 3, 2])
+    return Reshape(y, Concat(Shape(x, end=1), Shape(W, end=1), Shape(windows, start=2), axis=0))
 """
 
 
-def add(scope: _Scope, node: messages.Node, version: int, inputs: list[str]) -> Sequence[str] | None:
+def add(
+    scope: _Scope, node: messages.Node, version: int, inputs: list[str], attributes: Mapping[str, Any]
+) -> Sequence[str] | None:
     """Add the operations of a call and return the outputs, or None to run the body of the function."""
     name, graph = node.op_type, scope.graph
     if version != VERSION:
         raise ArgumentError(f"this version of Onward reads version {VERSION} of {DOMAIN}, not {version}")
     if name in OPERATIONS:
-        return graph.add_all(OPERATIONS[name], inputs, node.output, name=node.name)
-    if name not in (*ACTIVATIONS, "lstm", "lstm_reverse"):
-        raise ArgumentError(f"this version of Onward has no function {name}")
-    constants = [graph.constants.get(value) for value in inputs[1 : 6 if name.startswith("lstm") else None]]
+        return graph.add_all(OPERATIONS[name], inputs, node.output, name=node.name, **attributes)
+    weights = attributes.get("weights", [])
+    first = 1 if name in ACTIVATIONS else len(inputs) - len(weights)
+    constants = [graph.constants.get(value) for value in inputs[first:]]
     if any(constant is None for constant in constants):
         return None
     if name in ACTIVATIONS:
         numbers = [float(constant.item()) for constant in constants if constant is not None]
-        attributes: dict[str, Any] = dict(zip(("alpha", "beta"), numbers, strict=False))
-        return graph.add_all(ACTIVATIONS[name], inputs[:1], node.output, name=node.name, **attributes)
-    layer, reverse = _projected(*constants), name == "lstm_reverse"
-    kept = [inputs[0], *inputs[6:]]
-    y, *states = graph.add_all("Recurrent", kept, 3, name=node.name, layer=layer, reverse=reverse)
+        parameters: dict[str, Any] = dict(zip(("alpha", "beta"), numbers, strict=False))
+        return graph.add_all(ACTIVATIONS[name], inputs[:1], node.output, name=node.name, **parameters)
+    if "layer" not in attributes:
+        return None
+    layer = _restored(attributes["layer"], dict(zip(weights, constants, strict=False)))
+    reverse = bool(attributes.get("reverse"))
+    y, *states = graph.add_all(
+        "Recurrent", inputs[:first], len(node.output), name=node.name, layer=layer, reverse=reverse
+    )
     return graph.add("Unsqueeze", y, graph.add_constant(np.array([1]))), *states
 
 
-def _projected(*given: Any) -> LSTM:
-    """The layer with weights W (4, I, H), R (4, P, H), b_W and b_R (4, 1, H), W_hr (H, P)."""
-    W, R, b_W, b_R, W_hr = given
-    H, P = W_hr.shape
-    layer = LSTM(W.shape[1], H, proj_size=P, dtype=W.dtype, rng=NO_WEIGHTS)
-    matrices = (("weight_ih_l0", W), ("weight_hh_l0", R))
-    weights = {name: array.swapaxes(1, 2).reshape(4 * H, -1) for name, array in matrices}
-    biases = {"bias_ih_l0": b_W.reshape(4 * H), "bias_hh_l0": b_R.reshape(4 * H)}
-    layer.load_state_dict(weights | biases | {"weight_hr_l0": W_hr.T})
+def _restored(description: Any, weights: Mapping[str, Any]) -> Recurrent[Any]:
+    """Return the layer of a call. Raises ArgumentError unless it has one direction."""
+    try:
+        layer = native.restore(dict(json.loads(description)), weights)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ArgumentError(f"the attribute layer does not describe a layer: {error}") from error
+    if not isinstance(layer, Recurrent) or layer.batch_first or layer.num_layers > 1 or layer.bidirectional:
+        raise ArgumentError(f"it runs {layer!r}; expected a recurrent layer of one direction, time first")
     return layer
 
 
-def function(name: str, real: str, opset: int) -> messages.Function:
-    """The function of this name for the dtype `real`, float32 or float64, in the opset of its model."""
-    equations = EQUATIONS.format(name=name, real=real, way=int(name == "lstm_reverse"))
-    named = [
-        each for each in ast.parse(equations).body if isinstance(each, ast.FunctionDef) and each.name == name
-    ]
-    inputs, nodes, outputs = _parsed(named[0], itertools.count())
-    opsets = [messages.OperatorSetId(domain="", version=opset)]
+def definitions(called: Iterable[str], defined: Mapping[str, str]) -> list[ast.FunctionDef]:
+    """Return the definitions of functions and of those that they call.
+
+    `defined` has the names of functions beside those of `EQUATIONS`, by their equations.
+    """
+    texts = [EQUATIONS, *(text.replace("function", name, 1) for text, name in defined.items())]
+    parsed = [each for text in texts for each in ast.parse(text).body]
+    named = {each.name: each for each in parsed if isinstance(each, ast.FunctionDef)}
+    found: dict[str, ast.FunctionDef] = {}
+    waiting = list(called)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = named[name]
+            waiting += [operator for operator in operators(named[name]) if operator in named]
+    return list(found.values())
+
+
+def operators(definition: ast.FunctionDef) -> set[str]:
+    """Return the names of the operators and functions that a definition calls."""
+    calls = [each.func for each in ast.walk(definition) if isinstance(each, ast.Call)]
+    return {each.id for each in calls if isinstance(each, ast.Name)}
+
+
+def function(definition: ast.FunctionDef, opset: int) -> messages.Function:
+    """Return the function of a definition, in the opset of its model."""
+    inputs, nodes, outputs = _parsed(definition, itertools.count())
+    versions = {"": opset, DOMAIN: VERSION}
     return messages.Function(
-        name=name, domain=DOMAIN, input=inputs, output=outputs, node=nodes, opset_import=opsets
+        name=definition.name,
+        domain=DOMAIN,
+        input=inputs,
+        output=outputs,
+        attribute=[argument.arg for argument in definition.args.kwonlyargs],
+        node=nodes,
+        opset_import=[messages.OperatorSetId(domain=domain, version=n) for domain, n in versions.items()],
     )
 
 
@@ -129,23 +190,34 @@ def _parsed(
     nodes: list[messages.Node] = []
     graphs: dict[str, messages.Graph] = {}
     outputs: list[str] = []
+    options = {
+        each.arg: Kind[each.annotation.id]
+        for each in definition.args.kwonlyargs
+        if isinstance(each.annotation, ast.Name)
+    }
 
     def evaluated(expression: ast.expr, *targets: str) -> str:
         """Add the nodes of an expression, and return the name of its value."""
         match expression:
             case ast.Name(id=name):
                 return name
-            case ast.Call(func=ast.Name(id=operator)) if operator[0].isupper():
+            case ast.Call(func=ast.Name(id=operator)) if operator not in LITERALS:
                 inputs = list(map(evaluated, expression.args))
                 attributes = {str(each.arg): attribute(each.value) for each in expression.keywords}
             case _:
                 operator, inputs, attributes = "Constant", [], {"value": _array(expression)}
+        domain = "" if operator[0].isupper() else DOMAIN
         targets = targets or (f"{operator}_{next(numbers)}",)
-        nodes.append(build.node(operator, inputs, targets, **attributes))
+        nodes.append(build.node(operator, inputs, targets, domain=domain, **attributes))
         return targets[0]
 
     def attribute(expression: ast.expr) -> Any:
-        return graphs[expression.id] if isinstance(expression, ast.Name) else ast.literal_eval(expression)
+        match expression:
+            case ast.Name(id=name):
+                return graphs.get(name) or build.Reference(name, options[name])
+            case ast.Call():
+                return _array(expression)
+        return ast.literal_eval(expression)
 
     for statement in definition.body:
         match statement:

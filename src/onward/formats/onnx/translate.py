@@ -103,7 +103,7 @@ class _Scope:
         inputs = [self.find(name) for name in node.input]
         version = self.versions.get(domain, 0)
         if domain == own_functions.DOMAIN:
-            outputs = own_functions.add(self, node, version, inputs)
+            outputs = own_functions.add(self, node, version, inputs, attributes)
             if outputs is not None:
                 self._define(node, outputs)
                 return

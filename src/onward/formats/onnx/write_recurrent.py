@@ -1,7 +1,8 @@
-"""Write recurrent layers as nodes of ONNX, and projections as functions."""
+"""Write recurrent layers as nodes of ONNX, or as functions where no operator expresses them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,10 @@ import numpy as np
 
 from ...core import activations
 from ...core.gates import reorder
-from ...errors import ArgumentError
 from ...graph.activation_names import RECURRENT, by_function
 from ...layers.rnn import GRU
-from . import messages
+from .. import native
+from . import messages, recurrent_functions
 
 if TYPE_CHECKING:
     from .writer import Writer
@@ -26,8 +27,6 @@ def write(writer: Writer, layer: Any, reverse: bool, inputs: Sequence[str], outp
     `inputs` are x, lengths and the initial states, of which all but x may be omitted; `outputs` are y and the
     final states.
     """
-    if layer.precision == "int8":
-        raise ArgumentError(f"{layer!r} is quantized: export the layer that it was quantized from")
     x, lengths, *initial = (*inputs, "", "", "")[: 2 + len(layer.state_names)]
     y, *final = (*outputs, "", "")[: 1 + len(layer.state_names)]
     L, D, P = layer.num_layers, 1 + layer.bidirectional, layer.proj_size or layer.hidden_size
@@ -35,10 +34,11 @@ def write(writer: Writer, layer: Any, reverse: bool, inputs: Sequence[str], outp
     before = [_split(writer, state, levels, D) for state in initial]
     after = [_parts(writer, state, levels) for state in final]
     own = _LayerWriter(writer, layer, lengths, reverse)
+    write_level = own.level if _is_operator(layer) else own.called
     for level, suffix in enumerate(levels):
         states = [parts[level] for parts in before], [parts[level] for parts in after]
         suffixes = [suffix, f"{suffix}_reverse"][:D]
-        Y = (own.projected if layer.proj_size else own.level)(x, suffixes, *states)  # (T, D, B, P)
+        Y = write_level(x, suffixes, *states)  # (T, D, B, P)
         output = [y] if level == L - 1 and y else []
         if D == 1:
             x = writer.node("Squeeze", [Y, [1]], *output)
@@ -152,43 +152,63 @@ class _LayerWriter:
                 writer.call("final_state", [state, masked[after], self.lengths], after)
         return Y
 
-    def projected(self, x: str, suffixes: list[str], initial: list[str], final: list[str]) -> str:
-        """Write an LSTM with a projection, which is one function call for each direction."""
-        writer, layer = self.writer, self.layer
-        if not layer.is_plain():
-            raise ArgumentError(f"{layer!r} has proj_size and further options")
-        ways = ["lstm_reverse"] if self.reverse else ["lstm", "lstm_reverse"][: len(suffixes)]
-        D, H, P = len(ways), layer.hidden_size, layer.proj_size
+    def called(self, x: str, suffixes: list[str], initial: list[str], final: list[str]) -> str:
+        """Write each direction as a call of a function."""
+        writer, layer, D = self.writer, self.layer, len(suffixes)
         zeros = [
-            name or _zeros(writer, x, D, n, layer.dtype) for name, n in zip(initial, (P, H), strict=True)
+            name or _zeros(writer, x, D, shape[-1], layer.dtype)
+            for name, shape in zip(initial, layer.state_shapes(1), strict=True)
         ]
-        before = [_split(writer, state, ["_forward", "_reverse"][:D], 1) for state in zeros]
-        new = [
-            [writer.new_name(f"{x}_{way}_state") for way in ways] if D > 1 or not state else [state]
-            for state in final
-        ]
+        before = [_split(writer, state, suffixes, 1) for state in zeros]
+        new = [[writer.new_name(state + suffix) for suffix in suffixes] for state in layer.state_names]
+        if D == 1:
+            new = [[state or own[0]] for state, own in zip(final, new, strict=True)]
         steps, ys = self.lengths or writer.call("steps", [x]), []
-        for place, (way, suffix) in enumerate(zip(ways, suffixes, strict=True)):
-            names = [name + suffix for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            gates = [self.weights.get(name, np.zeros(4 * H)).reshape(4, H, -1) for name in names]
-            matrices = [gate.swapaxes(1, 2) for gate in gates]  # (I, H) per gate; (1, H) for biases
-            inputs = [self.constant(array) for array in (*matrices, self.weights["weight_hr" + suffix].T)]
-            inputs += [steps, *(parts[place] for parts in before)]
-            y = writer.new_name(f"{x}_{way}")
-            ys.append(writer.call(way, [x, *inputs], y, *(parts[place] for parts in new), dtype=layer.dtype))
+        for place, suffix in enumerate(suffixes):
+            part = self.part(suffix, place)
+            reverse = self.reverse or place == 1
+            weights = part._snapshot()
+            function = writer.define(
+                recurrent_functions.equations(part, reverse), type(part).__name__.lower()
+            )
+            ys.append(
+                writer.call(
+                    function,
+                    [x, steps, *(parts[place] for parts in before), *weights.values()],
+                    writer.new_name(f"{x}{suffix}"),
+                    *(parts[place] for parts in new),
+                    layer=json.dumps(part.description()),
+                    weights=list(weights),
+                    reverse=int(reverse),
+                )
+            )
         _join(writer, new, final)
         return ys[0] if D == 1 else writer.node("Concat", ys, axis=1)
 
-    def constant(self, value: Any) -> str:
-        """A constant of the layer's dtype, in which layers with float16 weights compute."""
-        return self.writer.constant(np.ascontiguousarray(value, self.layer.dtype))
+    def part(self, suffix: str, direction: int) -> Any:
+        """Return the layer of one direction of one level."""
+        layer, own = self.layer, self.layer._snapshot()
+        description = layer.description() | {"num_layers": 1, "bidirectional": False}
+        description["input_size"] = layer.input_size if "_l0" in suffix else layer.sizes.DP
+        functions = layer.functions()[direction]
+        options = {"activations": functions, "nonlinearity": functions[0]}
+        description |= {name: value for name, value in options.items() if name in description}
+        weights = {
+            name.replace(suffix, "_l0"): weight
+            for name, weight in own.items()
+            if name.removesuffix("_scale").endswith(suffix)
+        }
+        return native.restore(description, weights)
 
     def stacked(self, cell: str, suffixes: list[str], *names: str) -> str:
-        """Weights of all directions, joined along their gates, which are in ONNX's order."""
+        """Weights of all directions, joined along their gates in ONNX's order; halves are widened."""
         found = [[self.weights[name + suffix] for name in names] for suffix in suffixes]
         if cell != "RNN":
             found = [[reorder(weight, cell.lower(), "torch", "onnx") for weight in own] for own in found]
-        return self.constant([np.concatenate(own) for own in found])
+        joined = np.stack([np.concatenate(own) for own in found])
+        if joined.dtype == self.layer.dtype:
+            return self.writer.constant(joined)
+        return self.writer.node("Cast", [joined], to=int(messages.DataType.FLOAT))
 
 
 def _zeros(writer: Writer, x: str, D: int, units: int, dtype: Any) -> str:
@@ -198,14 +218,19 @@ def _zeros(writer: Writer, x: str, D: int, units: int, dtype: Any) -> str:
     return writer.node("ConstantOfShape", [writer.node("Concat", sizes, axis=0)], value=np.zeros(1, dtype))
 
 
+def _is_operator(layer: Any) -> bool:
+    """Return whether an operator of ONNX can express a layer."""
+    calls = [activations.call(function) for functions in layer.functions() for function in functions]
+    known = all(name in NAME_OF and (name != "elu" or scale == 1) for name, _, scale in calls)
+    return known and not layer.proj_size and layer.precision != "int8"
+
+
 def _attributes(layer: Any) -> dict[str, Any]:
     """The attributes of a node other than its sizes and direction."""
     attributes: dict[str, Any] = {"activations": [], "activation_alpha": [], "activation_beta": []}
     for functions in layer.functions()[: 1 + layer.bidirectional]:
         for name, *numbers in map(activations.call, functions):
-            own = NAME_OF.get(name)
-            if own is None or (name == "elu" and numbers[1] != 1):  # SELU, which ONNX does not have here
-                raise ArgumentError(f"{layer!r} uses {name}, which the recurrent operators do not have")
+            own = NAME_OF[name]
             attributes["activations"].append(own)
             for parameter, number in zip(RECURRENT[own].parameters, numbers, strict=False):
                 attributes[f"activation_{parameter}"].append(number)

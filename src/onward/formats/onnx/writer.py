@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ...errors import ArgumentError
 from ...graph import Graph, Input, Node
 from ...graph.graph import bodies
+from ...graph.node import AnyArray
 from ...graph.summary import shapes_of, signatures
 from . import build, messages, own_functions, write_recurrent
 from .tensors import DATA_TYPES
@@ -49,7 +50,9 @@ def model_of(graph: Graph) -> messages.Model:
     """Return the model of a graph. Raises ArgumentError, which names a node that ONNX cannot express."""
     file = _File()
     written = Writer(file, graph).finish()
-    opset = max([OPSET, graph.opset, *file.opsets])
+    definitions = own_functions.definitions(file.called, file.defined)
+    operators = {operator for definition in definitions for operator in own_functions.operators(definition)}
+    opset = max([OPSET, graph.opset, *file.opsets, *(SINCE.get(operator, OPSET) for operator in operators)])
     imports = [messages.OperatorSetId(domain="", version=opset)]
     imports += [messages.OperatorSetId(domain=domain, version=1) for domain in sorted(file.domains)]
     return messages.Model(
@@ -58,7 +61,7 @@ def model_of(graph: Graph) -> messages.Model:
         producer_name="onward",
         graph=written,
         metadata_props=[messages.StringStringEntry(key=messages.OF_LAYERS)] if graph.of_layers else (),
-        functions=[own_functions.function(name, dtype, opset) for name, dtype in file.functions.items()],
+        functions=[own_functions.function(definition, opset) for definition in definitions],
     )
 
 
@@ -66,7 +69,9 @@ class _File:
     """The functions, versions and names that the graphs of a model share."""
 
     def __init__(self) -> None:
-        self.functions: dict[str, str] = {}  # by name, the dtype
+        self.called: set[str] = set()  # names of Onward's functions
+        self.defined: dict[str, str] = {}  # the names of further functions, by their equations
+        self.function_names: set[str] = set()
         self.opsets: list[int] = []
         self.domains: set[str] = set()
         self.names: set[str] = set()  # names of values
@@ -162,6 +167,12 @@ class Writer:
             self._stored[id(value)] = unique, value
         return self._stored[id(value)][0]
 
+    def array(self, name: str) -> AnyArray:
+        """Return a constant of the graph. Raises ArgumentError."""
+        if name not in self._graph.constants:
+            raise ArgumentError(f"{name} is not constant")
+        return self._graph.constants[name]
+
     def dtype(self, name: str) -> np.dtype[Any] | None:
         """Return the dtype of a value of the graph if it is known."""
         return self._signatures[name].dtype if name in self._signatures else None
@@ -190,11 +201,18 @@ class Writer:
         return outputs[0]
 
     def call(
-        self, name: str, inputs: Sequence[str], *outputs: str, dtype: Any = "float32", node: str = ""
+        self, function: str, inputs: Sequence[Any], *outputs: str, name: str = "", **attributes: Any
     ) -> str:
         """Add a call of one of Onward's functions."""
-        self._file.functions.setdefault(name, str(dtype))
-        return self.node(name, inputs, *outputs, name=node, domain=own_functions.DOMAIN)
+        self._file.called.add(function)
+        return self.node(function, inputs, *outputs, name=name, domain=own_functions.DOMAIN, **attributes)
+
+    def define(self, equations: str, name: str) -> str:
+        """Define a function, unless it is defined, and return its name, or a similar one if that is taken."""
+        file = self._file
+        if equations not in file.defined:
+            file.defined[equations] = file.new_name(name, file.function_names)
+        return file.defined[equations]
 
     def _write(self, node: Node) -> None:
         inputs = [self.names[name] for name in node.inputs]
@@ -241,7 +259,7 @@ def _function(writer: Writer, node: Node, inputs: list[str], outputs: list[str])
         numbers = []
     dtype = writer.dtype(node.inputs[0]) if numbers else None
     constants = [writer.constant(np.array(number, dtype or np.float32)) for number in numbers]
-    writer.call(FUNCTIONS[node.operation], [*inputs, *constants], *outputs, node=node.name)
+    writer.call(FUNCTIONS[node.operation], [*inputs, *constants], *outputs, name=node.name)
     return True
 
 
@@ -291,10 +309,13 @@ def _top(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> b
 
 
 def _quantized(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
-    """A product with a matrix in float16, which is widened."""
+    """A product with a matrix in float16, which is widened, or in int8, as a function."""
     x, W, scale, bias = (*inputs, "", "")[:4]
     if scale:
-        raise ArgumentError("it is quantized to int8: export the model that it was quantized from")
+        no_bias = np.zeros_like(writer.array(node.inputs[2]))
+        values = [x, W, scale, bias or no_bias]
+        writer.call(FUNCTIONS[node.operation], values, *outputs, name=node.name, **node.attributes)
+        return True
     W = writer.node("Cast", [W], to=int(messages.DataType.FLOAT))
     if node.operation == "QuantizedConv":
         inputs = [x, W, bias] if bias else [x, W]
