@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ import numpy as np
 from ...errors import ArgumentError
 from ...graph.node import AnyArray
 from ...layers.recurrent import Recurrent
-from .. import native
 from . import build, messages
 from .messages import AttributeType as Kind
 
@@ -135,6 +133,10 @@ def add(
 
 def _restored(description: Any, weights: Mapping[str, Any]) -> Recurrent[Any]:
     """Return the layer of a call. Raises ArgumentError unless it has one direction."""
+    import json  # slow to import, as are all layers
+
+    from .. import native
+
     try:
         layer = native.restore(dict(json.loads(description)), weights)
     except (ValueError, TypeError, RecursionError) as error:
