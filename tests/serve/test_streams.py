@@ -120,19 +120,102 @@ def test_clients_of_websockets_send_json_and_fragments() -> None:
     run(session())
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_messages_arrive_whole_however_the_bytes_are_split(seed: int) -> None:
+    rng, model, data, lengths = np.random.default_rng(seed), small_model(), b"", []
+    x = normal(rng, 20_000, 3)
+    for length in (1, 10, 11, 5461, 5462, *rng.integers(1, 30, 20).tolist()):  # 120 to 65,544 bytes
+        start = sum(lengths)
+        payload = x[start : start + length].tobytes()
+        cuts = sorted(rng.integers(0, len(payload) + 1, rng.integers(3)))
+        parts = [payload[a:b] for a, b in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
+        for i, part in enumerate(parts):
+            is_last = i == len(parts) - 1
+            data += client_frame(part, (0x80 if is_last else 0) | (2 if i == 0 else 0))
+            if not is_last:  # a ping between the fragments
+                data += client_frame(b"?", 0x89)
+        lengths.append(length)
+
+    async def session() -> list[np.ndarray]:
+        async with serving(model, tick=0) as (_, address):
+            client, answers = await RawClient.connect(address), []
+            places = sorted(rng.integers(0, len(data), 60))
+            for start, end in zip([0, *places], [*places, len(data)], strict=True):
+                client.transport.write(data[start:end])
+                await asyncio.sleep(0.001)
+            while len(answers) < len(lengths):
+                opcode, payload = await client.receive()
+                if opcode == 2:
+                    answers.append(np.frombuffer(payload, np.float32))
+                else:
+                    assert (opcode, payload) == (10, b"?")
+            return answers
+
+    answers = run(session())
+    assert [len(answer) for answer in answers] == [2 * length for length in lengths]
+    np.testing.assert_array_equal(np.concatenate(answers), model(x[: sum(lengths)]).ravel())
+
+
+def test_random_bytes_close_their_own_connection_only() -> None:
+    rng, model, x = np.random.default_rng(0), small_model(), normal(np.random.default_rng(1), 40, 3)
+
+    async def session() -> list[np.ndarray]:
+        async with serving(model, tick=0, limits=Limits(message=1000)) as (_, address):
+            good, answers = await RawClient.connect(address), []
+            for x_t in x:
+                bad = await RawClient.connect(address)
+                for _ in range(30):
+                    bad.transport.write(rng.bytes(rng.integers(1, 40)))
+                answers.append(await good.step(x_t))
+                assert (await bad.closed())[0] in (1002, 1007, 1009)
+            return answers
+
+    np.testing.assert_array_equal(run(session()), model(x))
+
+
+def test_pings_of_a_client_that_reads_nothing_fill_no_memory() -> None:
+    async def session() -> None:
+        async with serving(small_model()) as (service, address):
+            client = await RawClient.connect(address)
+            client.transport.pause_reading()
+            (connection,) = service.connections
+            while connection._transport.is_reading():
+                if client.transport.get_write_buffer_size() < 1_000_000:
+                    client.transport.write(client_frame(bytes(125), 0x89) * 1000)
+                await asyncio.sleep(0)
+            assert connection._transport.get_write_buffer_size() < 1_000_000
+
+    run(session())
+
+
 @pytest.mark.parametrize(
     ("data", "code", "reason"),
     [
-        (client_frame(b"1234", masked=False), 1002, "must be masked"),
-        (client_frame(bytes(2000)), 1009, "at most"),
-        (b"\x82\xff" + b"\xff" * 8, 1009, "at most"),
+        (client_frame(b"1234", masked=False), 1002, "incorrect masking"),
+        (client_frame(b"1234", 0xC2), 1002, "reserved bits"),  # as of compression
+        (client_frame(b"1234", 0x80), 1002, "unexpected continuation"),  # of nothing
+        (client_frame(bytes(2000)), 1009, "2000"),
+        (client_frame(bytes(600), 0x02) + client_frame(bytes(401), 0x80), 1009, "401"),
+        (b"\x82\xff\x7f" + b"\xff" * 7, 1009, "9223372036854775807"),  # bytes, of which none have arrived
         (client_frame(b"12345"), 1007, "a multiple of 12: x [3] float32"),
         (client_frame(b""), 1007, "a multiple of 12"),
         (client_frame(b"{", 0x81), 1007, "expected JSON"),
         (client_frame(b"\xff\xfe", 0x81), 1007, "expected JSON"),
         (client_frame(b'{"y": 1}', 0x81), 1007, "the keys x"),
     ],
-    ids=["unmasked", "too large", "announced", "size", "empty", "not JSON", "not UTF-8", "names"],
+    ids=[
+        "unmasked",
+        "compressed",
+        "continuation",
+        "too large",
+        "fragments",
+        "announced",
+        "size",
+        "empty",
+        "not JSON",
+        "not UTF-8",
+        "names",
+    ],
 )
 def test_faulty_messages_close_their_own_connection_only(data: bytes, code: int, reason: str) -> None:
     model, x = small_model(), normal(np.random.default_rng(0), 4, 3)
@@ -188,7 +271,7 @@ def test_a_slow_reader_is_not_read_from_and_delays_nobody() -> None:
             for block in x:
                 slow.send(block.tobytes())
             (connection,) = [each for each in service.connections if each.session.key == slow.hello["id"]]
-            while connection._is_writing or connection._is_reading:
+            while connection._is_writing or connection._transport.is_reading():
                 assert len(await fast.step(x[0, 0])) == 512
             assert len(connection._queue) <= limits.queue and connection.session.position < len(x) / 2
             assert connection._transport.get_write_buffer_size() < 1_000_000

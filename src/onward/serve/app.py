@@ -112,7 +112,7 @@ class RequireToken:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if scope["type"] == "http" and scope["path"] != "/healthz":
-            authorization = dict(scope["headers"]).get(b"authorization", b"").decode(errors="replace")
+            authorization = dict(scope["headers"]).get(b"authorization", b"").decode(errors="surrogateescape")
             token = Request(scope).query_params.get("token")
             if not self._service.is_authorized(authorization, token):
                 app = JSONResponse({"error": "the token is missing or wrong"}, 401)

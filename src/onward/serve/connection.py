@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import logging
 import time
@@ -13,11 +11,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-import h11
+from websockets.frames import BINARY, DATA_OPCODES, CloseCode, Frame, Opcode
+from websockets.frames import apply_mask as unmask  # type: ignore[attr-defined]  # compiled where possible
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
 
 from ..errors import ArgumentError, OnwardError
-from . import frames
-from .frames import FrameReader, ProtocolError
 from .messages import AnyArray, Input, parsed, to_object
 from .sessions import Session
 from .ticks import Pending
@@ -25,17 +25,17 @@ from .ticks import Pending
 if TYPE_CHECKING:
     from .service import Service
 
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # defined in RFC 6455
-CLOSE_SECONDS = 2.0  # until a client that does not answer a close frame is cut off
-INVALID_DATA, TOO_SLOW, INTERNAL_ERROR, RESTART = 1007, 1008, 1011, 1012  # statuses to close with
+CLOSE_SECONDS = 2.0  # until a client that does not end a closing connection is cut off
+MAX_REASON_BYTES = 123  # in a close frame
+FINAL_BINARY, MASKED = 0x82, 0x80  # in the first and in the second byte of a frame
 
 
 class Refused(Exception):
     """A handshake that gets an HTTP error as its answer."""
 
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
+    def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
-        self.status, self.reason = status, reason
+        self.status = status
 
 
 class Connection(asyncio.Protocol):
@@ -51,11 +51,12 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, service: Service, config: Any, server_state: Any, app_state: Any) -> None:
         self._service, self._server_connections = service, server_state.connections
-        self._handshake: h11.Connection | None = h11.Connection(h11.SERVER)
-        self._reader = FrameReader(service.limits.message)
+        self._protocol = ServerProtocol(max_size=service.limits.message)
+        self._unread = bytearray()  # what has arrived, from the start of a frame
+        self._opcode: Opcode | None = None  # of the message whose fragments have arrived in part
+        self._fragments = bytearray()
         self._queue: deque[tuple[Input, float]] = deque()
-        self._is_reading, self._is_writing, self._is_closing = True, True, False
-        self._step_bytes = service.steps.inputs.step_bytes
+        self._is_writing = True
         self.active = time.perf_counter()  # when the last data arrived
 
     # What asyncio calls
@@ -65,34 +66,30 @@ class Connection(asyncio.Protocol):
         self._server_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_closing:
-            return
         self.active = time.perf_counter()
-        if self._handshake is not None:
-            self._handshake.receive_data(data)
-            self._shake_hands()
-            return
-        whole = None if self._queue or self._service.is_stopping else self._reader.whole(data)
-        if whole is not None and len(whole[0]) % self._step_bytes == 0:
-            self._queue.append((Input(*whole), self.active))
-            self._service.ticker.wake(self, self.active)
-        else:
-            self._reader.feed(data)
+        if self._protocol.state is OPEN:
+            self._unread += data
             self._read()
+            return
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._shake_hands(event)
+        self._write()
 
     def eof_received(self) -> None:
         self._transport.close()
 
     def pause_writing(self) -> None:
         self._is_writing = False
+        self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._is_writing = True
-        if self._queue:
-            self._service.ticker.wake(self, time.perf_counter())
+        self._read()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._is_closing = True
+        self._protocol.receive_eof()
         self._server_connections.discard(self)
         if self in self._service.connections:
             self._service.connections.discard(self)
@@ -101,44 +98,101 @@ class Connection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Close the connection because the server stops."""
-        self.close(RESTART, "the server is stopping: resume the stream by its id")
+        self.close(CloseCode.SERVICE_RESTART, "the server is stopping: resume the stream by its id")
+
+    # Reading
+
+    @property
+    def _takes_input(self) -> bool:
+        has_room = len(self._queue) < self._service.limits.queue
+        return has_room and self._is_writing and not self._service.is_stopping
+
+    def _read(self) -> None:
+        """Put the messages that have arrived into the queue, until it is full."""
+        arrived, inputs = time.perf_counter(), self._service.steps.inputs
+        try:
+            while self._takes_input and (frame := self._next_frame()):
+                opcode, payload = self._message(*frame)
+                if opcode is BINARY:
+                    self._queue.append((inputs.from_bytes(payload), arrived))
+                elif opcode is not None:
+                    self._queue.append((inputs.from_object(parsed(payload)), arrived))
+        except OnwardError as error:
+            self.close(CloseCode.INVALID_DATA, str(error))
+        if self._takes_input:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+        if self._queue:
+            self._service.ticker.wake(self, arrived)
+
+    def _next_frame(self) -> tuple[bytearray, int] | None:
+        """Remove the first frame and return it with the start of its payload; None if it is incomplete.
+
+        A frame without a mask or beyond the size limit counts as complete, with 0: `websockets` refuses it.
+        """
+        data = self._unread
+        if len(data) < 2:
+            return None
+        size, start = data[1] & ~MASKED, 6
+        if size > 125:  # the size follows, in 2 or 8 bytes
+            start = 8 if size == 126 else 14
+            size = int.from_bytes(data[2 : start - 4], "big")
+        is_faulty = not data[1] & MASKED or size > self._service.limits.message
+        end = len(data) if is_faulty else start + size
+        if len(data) < end:
+            return None
+        frame = data[:end]
+        del data[:end]
+        return frame, 0 if is_faulty else start
+
+    def _message(self, frame: bytearray, start: int) -> tuple[Opcode | None, bytes]:
+        """Return the kind and the content of the message that a frame completes, or None and nothing."""
+        if frame[0] == FINAL_BINARY and start and self._opcode is None:  # ten times as fast as websockets
+            return BINARY, unmask(frame[start:], frame[start - 4 : start])
+        self._protocol.receive_data(frame)
+        opcode, payload = None, b""
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+                self._opcode = self._opcode or event.opcode
+                self._fragments += event.data
+                if event.fin:
+                    opcode, payload = self._opcode, bytes(self._fragments)
+                    self._opcode, self._fragments = None, bytearray()
+        self._write()
+        return opcode, payload
 
     # The handshake
 
-    def _shake_hands(self) -> None:
-        assert self._handshake is not None
+    def _shake_hands(self, request: Request) -> None:
         try:
-            request = self._handshake.next_event()
-            if not isinstance(request, h11.Request):
-                return
-            answer = self._accepted(request)
-        except (Refused, h11.RemoteProtocolError, ValueError) as error:  # ValueError: a faulty URL
+            response = self._accepted(request)
+        except (Refused, LookupError, ValueError) as error:  # a repeated header, or a faulty URL
             status = error.status if isinstance(error, Refused) else HTTPStatus.BAD_REQUEST
             self._service.metrics.refused[status] += 1
-            self._transport.write(_http_error(status, str(error)))
-            self._is_closing, self._handshake = True, None
-            self._transport.close()
-            return
-        self._handshake = None
-        self._transport.write(answer)
-        self._service.metrics.connections += 1
-        self._service.connections.add(self)
-        self.send(frames.frame(frames.TEXT, json.dumps(self._service.hello(self.session)).encode()))
+            response = self._protocol.reject(status, json.dumps({"error": str(error)}))
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = "application/json"
+        self._protocol.send_response(response)
+        if self._protocol.state is OPEN:
+            self._service.metrics.connections += 1
+            self._service.connections.add(self)
+            self._send_json(self._service.hello(self.session))
 
-    def _accepted(self, request: h11.Request) -> bytes:
+    def _accepted(self, request: Request) -> Response:
         """Return the response that opens the WebSocket. Raises Refused."""
-        headers = {name.decode(): value.decode(errors="replace") for name, value in request.headers}
-        url = urlsplit(request.target.decode("latin-1"))
+        url, headers = urlsplit(request.path), request.headers
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        origin = headers.get("Origin")
         if url.path != "/stream":
             raise Refused(HTTPStatus.NOT_FOUND, "the streams are at /stream")
-        if not self._service.is_authorized(headers.get("authorization"), query.get("token")):
+        if not self._service.is_authorized(headers.get("Authorization"), query.get("token")):
             raise Refused(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
-        if not self._service.is_origin_allowed(headers.get("origin"), headers.get("host")):
-            raise Refused(HTTPStatus.FORBIDDEN, f"pages of {headers['origin']} may not connect; see --origin")
-        key = headers.get("sec-websocket-key", "")
-        if request.method != b"GET" or headers.get("sec-websocket-version") != "13" or not key:
-            raise Refused(HTTPStatus.BAD_REQUEST, "expected a GET with version 13 of the WebSocket protocol")
+        if not self._service.is_origin_allowed(origin, headers.get("Host")):
+            raise Refused(HTTPStatus.FORBIDDEN, f"pages of {origin} may not connect; see --origin")
+        response = self._protocol.accept(request)
+        if self._protocol.handshake_exc is not None:
+            raise Refused(response.status_code, str(self._protocol.handshake_exc))
         if self._service.is_stopping:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping")
         if len(self._service.connections) >= self._service.limits.connections:
@@ -147,46 +201,9 @@ class Connection(asyncio.Protocol):
             self.session = self._service.sessions.attach(query.get("id"), self)
         except ArgumentError as error:
             raise Refused(HTTPStatus.NOT_FOUND, str(error)) from None
-        accept = base64.b64encode(hashlib.sha1(key.encode() + GUID).digest())
-        start = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        return start + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        return response
 
-    # Messages
-
-    def _read(self) -> None:
-        """Put the messages that have arrived into the queue, until it is full."""
-        queue, arrived = self._queue, time.perf_counter()
-        limit = self._service.limits.queue
-        try:
-            while len(queue) < limit and not self._is_closing and not self._service.is_stopping:
-                message = self._reader.read()
-                if message is None:
-                    break
-                opcode, payload, mask = message
-                if opcode == frames.BINARY:
-                    self._service.steps.inputs.check(len(payload))
-                    queue.append((Input(payload, mask), arrived))
-                elif opcode == frames.TEXT:
-                    queue.append((self._service.steps.inputs.from_object(parsed(payload)), arrived))
-                else:
-                    self._control(opcode, payload)
-        except ProtocolError as error:
-            self.close(error.code, error.reason)
-        except OnwardError as error:
-            self.close(INVALID_DATA, str(error))
-        if len(queue) >= limit and self._is_reading and not self._is_closing:
-            self._is_reading = False
-            self._transport.pause_reading()
-        if queue:
-            self._service.ticker.wake(self, arrived)
-
-    def _control(self, opcode: int, payload: bytes) -> None:
-        if opcode == frames.PING:
-            self.send(frames.frame(frames.PONG, payload))
-        elif opcode == frames.CLOSE:
-            self.send(frames.frame(frames.CLOSE, payload[:2]))
-            self._is_closing = True
-            self._transport.close()
+    # Steps and answers
 
     @property
     def has_input(self) -> bool:
@@ -199,53 +216,61 @@ class Connection(asyncio.Protocol):
             return None
         found, arrived = self._queue.popleft()
         self.session.position += 1
-        if not self._is_reading and len(self._queue) <= self._service.limits.queue // 2:
-            self._is_reading = True
-            if not self._is_closing:
-                self._transport.resume_reading()
-                self._read()
+        if not self._transport.is_reading():
+            self._read()
         return self, found, arrived
 
-    def send(self, frame: bytes) -> None:
-        """Send a frame, unless the connection is closing."""
-        if not self._is_closing:
-            self._transport.write(frame)
+    def answer(self, payload: bytes) -> None:
+        """Send outputs as bytes, unless the connection is closing."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_binary(payload)
+            self._write()
 
-    def send_json(self, outputs: list[AnyArray], is_step: bool) -> None:
-        """Send the outputs (T, ...) as JSON."""
-        answer = to_object(self._service.steps.output_names, outputs, is_step)
-        self.send(frames.frame(frames.TEXT, json.dumps(answer).encode()))
+    def answer_json(self, outputs: list[AnyArray], is_step: bool) -> None:
+        """Send the outputs (T, ...) as JSON, unless the connection is closing."""
+        self._send_json(to_object(self._service.steps.output_names, outputs, is_step))
+
+    def _send_json(self, data: Any) -> None:
+        if self._protocol.state is OPEN:
+            self._protocol.send_text(json.dumps(data).encode())
+            self._write()
 
     def reject(self, error: Exception) -> None:
         """Close the connection because its message raised an error, which changed nothing."""
         self.session.position -= 1
         if isinstance(error, OnwardError):
-            self.close(INVALID_DATA, str(error))
+            self.close(CloseCode.INVALID_DATA, str(error))
         else:
             logging.getLogger("onward.serve").error("A step failed", exc_info=error)
-            self.close(INTERNAL_ERROR, "the server failed to run this message")
-
-    def close(self, code: int, reason: str) -> None:
-        """Send a close frame; a client that does not answer with its own in time is cut off."""
-        if not self._is_closing:
-            self._service.metrics.closed[code] += 1
-            self._transport.write(frames.close_frame(code, reason))
-            self._is_closing = True
-            self._queue.clear()
-            self._transport.resume_reading()
-            try:
-                self._transport.write_eof()
-            except OSError:  # the client is gone, which the event loop has not noticed
-                self._transport.abort()
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+            self.close(CloseCode.INTERNAL_ERROR, "the server failed to run this message")
 
     def end_if_idle(self, seconds: float) -> None:
         """Close the connection if no data has arrived for so long."""
         if time.perf_counter() - self.active > seconds:
-            self.close(TOO_SLOW, f"no message for {seconds:g} seconds")
+            self.close(CloseCode.POLICY_VIOLATION, f"no message for {seconds:g} seconds")
 
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame; a client that does not end the connection in time is cut off."""
+        if self._protocol.state is OPEN:
+            self._protocol.fail(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+            self._write()
 
-def _http_error(status: HTTPStatus, reason: str) -> bytes:
-    body = json.dumps({"error": reason}).encode()
-    head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    def _write(self) -> None:
+        """Write what the protocol has to send, and no more after its end."""
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._end()
+
+    def _end(self) -> None:
+        if self._protocol.close_sent is not None and self._protocol.close_rcvd is None:
+            self._service.metrics.closed[self._protocol.close_sent.code] += 1
+        self._queue.clear()
+        self._unread.clear()
+        self._transport.resume_reading()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client is gone, which the event loop has not noticed
+            self._transport.abort()
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)

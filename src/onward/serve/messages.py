@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DtypeError, ShapeError
-from .frames import BINARY, UNMASKED, header
 
 AnyArray = NDArray[Any]
 # of all streams of a call: an array (n, T, ...), or an array (T, ...) for each if their lengths differ
@@ -28,7 +27,6 @@ class Input(NamedTuple):
     """The bytes of a message in order of the inputs, and whether it is JSON and has no time axis."""
 
     payload: bytes
-    mask: bytes = UNMASKED
     is_json: bool = False
     is_step: bool = False
 
@@ -84,12 +82,9 @@ class InputFormat:
 
     def arrays(self, inputs: Sequence[Input]) -> list[AnyArray]:
         """Return each input of several messages of equal size as an array (n, T, ...)."""
-        n = len(inputs)
+        steps = 1 if self.is_open else len(inputs[0].payload) // self.step_bytes
         data = np.frombuffer(b"".join([each.payload for each in inputs]), np.uint8)
-        masks = np.frombuffer(b"".join([each.mask for each in inputs]), np.uint32)
-        if masks.any():
-            data = (data.view(np.uint32).reshape(n, -1) ^ masks[:, None]).view(np.uint8)
-        rows = data.reshape(n, 1 if self.is_open else len(data.reshape(-1)) // n // self.step_bytes, -1)
+        rows = data.reshape(len(inputs), steps, -1)
         ends = [rows.shape[2]] if self.is_open else np.cumsum(self._sizes).tolist()
         blocks = [
             np.ascontiguousarray(rows[:, :, start:end]).view(port.dtype)
@@ -129,16 +124,12 @@ def _array(port: Port, value: Any) -> AnyArray:
     )
 
 
-def binary_frames(outputs: Sequence[Output], n: int) -> list[bytes]:
-    """Return the answer to each of n streams as a binary frame: its outputs as bytes, in order."""
+def to_bytes(outputs: Sequence[Output], n: int) -> list[bytes]:
+    """Return the answer to each of n streams: its outputs as bytes, in order."""
     if any(isinstance(output, list) for output in outputs):
-        rows = [b"".join([np.ascontiguousarray(output[i]).tobytes() for output in outputs]) for i in range(n)]
-        return [header(BINARY, len(row)) + row for row in rows]
+        return [b"".join([np.ascontiguousarray(output[i]).tobytes() for output in outputs]) for i in range(n)]
     parts = [np.ascontiguousarray(output).reshape(n, -1).view(np.uint8) for output in outputs]
-    block = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-    size, data = block.shape[1], block.tobytes()
-    start = header(BINARY, size)
-    return [start + data[i * size : (i + 1) * size] for i in range(n)]
+    return [row.tobytes() for row in (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))]
 
 
 def to_object(names: Sequence[str], outputs: Sequence[AnyArray], is_step: bool) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Service:
         if self._token is None:
             return True
         found = (authorization or "").removeprefix("Bearer ") or token or ""
-        return hmac.compare_digest(found.encode(), self._token.encode())
+        return hmac.compare_digest(found.encode(errors="surrogateescape"), self._token.encode())
 
     def is_origin_allowed(self, origin: str | None, host: str | None) -> bool:
         """Whether a page may connect: one of this server or of the allowed origins.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from .messages import AnyArray, Input, Output, binary_frames
+from .messages import AnyArray, Input, Output, to_bytes
 from .metrics import Metrics
 from .steps import Steps
 
@@ -97,12 +97,12 @@ class Ticker:
             else:
                 group[0][0].reject(error)
             return
-        frames = binary_frames(outputs, len(group))
+        answers = to_bytes(outputs, len(group))
         for i, (connection, message, _) in enumerate(group):
             if message.is_json:
-                connection.send_json([output[i] for output in outputs], message.is_step)
+                connection.answer_json([output[i] for output in outputs], message.is_step)
             else:
-                connection.send(frames[i])
+                connection.answer(answers[i])
         now = time.perf_counter()
         self._metrics.messages += len(group)
         self._metrics.latency.observe(now - np.array([arrived for _, _, arrived in group]))
